@@ -117,9 +117,11 @@ fn notes(language: &str) -> Notes {
     };
     Notes {
         elsewhere: l.t("The files are too large for this mail. They are here:").to_owned(),
-        left_out: l.t("These files are too large for this mail and not in it:").to_owned(),
+        left_out: l
+            .t("These files are too large for this mail and are not attached:")
+            .to_owned(),
         more: l.t("and {0} more").to_owned(),
-        too_large: l.t("It is too large for this mail.").to_owned(),
+        too_large: l.t("The report is too large for this mail.").to_owned(),
         decimal: l.decimal(),
     }
 }

@@ -356,7 +356,7 @@ actions = [{{ webhook = {{ url = "{}", body = '{{ "kind": {{{{ alarms[0].kind | 
         .unwrap();
     let html = std::fs::read_to_string(setting.path(file)).unwrap();
     assert!(
-        html.contains("webhook at 127.0.0.1") && html.contains("accepted no message from"),
+        html.contains("webhook at 127.0.0.1") && html.contains("accepted no notifications from"),
         "{html}"
     );
     assert!(html.contains("One alarm") && !html.contains("nobody"), "{html}");

@@ -591,7 +591,7 @@ fn service_levels_are_judged_in_every_format() {
     );
     let table = ask(&["--format", "table"]);
     assert!(
-        table.contains("98 % of tests in time") && table.contains("50 %"),
+        table.contains("98 % of tests on time") && table.contains("50 %"),
         "{table}"
     );
     let parquet = with(&["--format", "parquet"]);

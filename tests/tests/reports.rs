@@ -432,7 +432,7 @@ fn what_is_missing_is_warned_of_and_leaves_a_placeholder() {
     }
     let html = read(&files, "html");
     assert!(html.contains("logo-missing\">ACME<"), "no placeholder of the logo");
-    assert!(html.contains("Picture missing"), "no placeholder of the picture");
+    assert!(html.contains("Image missing"), "no placeholder of the picture");
     assert!(read(&files, "pdf").starts_with("%PDF-1."));
 }
 

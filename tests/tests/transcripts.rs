@@ -114,7 +114,7 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     let page = printed.lines().find(|line| line.ends_with(".html")).expect("a page");
     let page = std::fs::read_to_string(setting.path(page)).expect("a page");
     for part in [
-        "What was said",
+        "Transcripts",
         "<code>550 5.7.1 \\u{1b}[31mno (secret) today</code>",
         "Certificates not verified.",
         "accepts any certificate at all,",

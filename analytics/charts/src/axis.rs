@@ -12,41 +12,41 @@ use super::{
     voice::Voice,
 };
 
-/// Labels of an axis at most.
+/// Maximum number of labels on an axis.
 pub const MOST: usize = 7;
 
-/// How values are laid out along an axis.
+/// Scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
-    /// Equal distances are equal differences.
+    /// Equal distances represent equal differences.
     Linear,
-    /// Equal distances are equal ratios.
+    /// Equal distances represent equal ratios.
     Log,
 }
 
-/// A tick of an axis of values.
+/// A tick on a value axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tick {
-    /// Its value.
+    /// Value of the tick.
     pub value: f64,
-    /// Its label.
+    /// Label of the tick.
     pub label: String,
 }
 
-/// An axis of durations in microseconds.
+/// A value axis for durations in microseconds or shares.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
-    /// How values are laid out.
+    /// Scale of the axis.
     pub scale: Scale,
-    /// The least value shown.
+    /// Lowest value shown.
     pub low: f64,
-    /// The greatest value shown.
+    /// Highest value shown.
     pub high: f64,
-    /// Ticks, ascending, all between the two.
+    /// Ticks between `low` and `high`, in ascending order.
     pub ticks: Vec<Tick>,
 }
 
-/// Units of a linear axis: microseconds of one, its name, and the steps that are round in it beyond 1, 2, 5.
+/// Units of a linear axis: microseconds per unit, its name, and its round steps besides 1, 2 and 5.
 const UNITS: [(f64, &str, &[f64]); 5] = [
     (1.0, "µs", &[]),
     (1e3, "ms", &[]),
@@ -55,18 +55,18 @@ const UNITS: [(f64, &str, &[f64]); 5] = [
     (3_600e6, "h", &[3.0, 6.0, 12.0, 24.0]),
 ];
 
-/// What is round on a log axis, in microseconds.
+/// Round values on a logarithmic axis, in microseconds.
 const ROUND: [f64; 23] = [
     1.0, 10.0, 100.0, 1e3, 2e3, 5e3, 10e3, 20e3, 50e3, 100e3, 200e3, 500e3, 1e6, 2e6, 5e6, 10e6, 30e6, 60e6, 300e6,
     900e6, 3_600e6, 14_400e6, 86_400e6,
 ];
-/// What else is, where of those hardly any lies between the ends.
+/// Further round values, for axes that contain hardly any of the others.
 const ROUND_TOO: [f64; 14] = [
     2.0, 5.0, 20.0, 50.0, 200.0, 500.0, 20e6, 120e6, 600e6, 1_800e6, 7_200e6, 28_800e6, 43_200e6, 172_800e6,
 ];
 
 impl Axis {
-    /// An axis from zero to a little above the greatest value, in one unit.
+    /// Returns an axis from zero to slightly above the highest value, in a single unit.
     pub fn from_zero(greatest: f64, most: usize, voice: &dyn Voice) -> Self {
         let greatest = if greatest.is_finite() && greatest > 0.0 {
             greatest.min(1e15)
@@ -83,7 +83,7 @@ impl Axis {
         let mut steps: Vec<f64> = if own.is_empty() {
             steps.collect()
         } else {
-            // Sixties have their own round numbers.
+            // Units of sixty have their own round numbers.
             steps
                 .filter(|step| *step < 15.0 || *step > 60.0)
                 .chain(own.iter().copied())
@@ -102,7 +102,7 @@ impl Axis {
             .map(|n| {
                 let value = n as f64 * step;
                 let number = voice.number(value, if n == 0 { 0 } else { decimals });
-                // The unit once, where the eye begins to read.
+                // The unit appears once, where reading starts.
                 let label = if n == count {
                     format!("{number}\u{a0}{unit}")
                 } else {
@@ -122,7 +122,7 @@ impl Axis {
         }
     }
 
-    /// A logarithmic axis around the values, each label with its unit.
+    /// Returns a logarithmic axis around the values; each label has its unit.
     pub fn log(least: f64, greatest: f64, most: usize, voice: &dyn Voice) -> Self {
         let least = if least.is_finite() { least.clamp(1.0, 1e13) } else { 1.0 };
         let greatest = if greatest.is_finite() {
@@ -139,7 +139,7 @@ impl Axis {
         let every = within.len().div_ceil(most.clamp(2, MOST)).max(1);
         let ticks = within
             .iter()
-            // Tens are the roundest: keep them where not all fit.
+            // Powers of ten are the roundest: keep them if not all labels fit.
             .filter(|value| every == 1 || every > 3 || roundness(**value) >= every)
             .copied()
             .collect::<Vec<_>>();
@@ -160,12 +160,13 @@ impl Axis {
         }
     }
 
-    /// An axis of shares from about the least, or from zero where that is not far, to about the greatest.
+    /// Returns an axis for shares from about the lowest value, or from zero if that is close, to
+    /// about the highest.
     pub fn share(least: f64, greatest: f64, most: usize, voice: &dyn Voice) -> Self {
         let bound = |value: f64| if value.is_finite() { value.clamp(0.0, 1.0) } else { 0.0 };
         let greatest = match bound(greatest) {
             some if some > 0.0 => some.max(1e-6),
-            // Nothing at all has no size of its own to be shown at.
+            // All values are zero, so any range will do.
             _ => 1.0,
         };
         let least = bound(least).min(greatest);
@@ -178,7 +179,7 @@ impl Axis {
         let room = if least < greatest {
             (greatest - least) * 100.0
         } else {
-            // All alike: any room shows it.
+            // All values are equal, so any range will do.
             greatest * 0.1
         };
         let step = (-7..3)
@@ -187,7 +188,7 @@ impl Axis {
             .unwrap_or(50.0);
         let first = (least * 100.0 / step + 1e-6).floor().max(0.0);
         let last = (greatest * 100.0 / step - 1e-6).ceil();
-        // An axis has a length, and no share is more than all.
+        // An axis needs a length, and no share exceeds 100 %.
         let (first, last) = if last > first {
             (first, last)
         } else if first > 0.0 {
@@ -211,7 +212,7 @@ impl Axis {
         }
     }
 
-    /// The same axis no higher than needed, where the room is small: without ticks above the greatest value.
+    /// Returns the axis without ticks above the highest value, for small plots.
     #[must_use]
     pub(super) fn snug(mut self, greatest: f64) -> Self {
         let high = greatest * 1.05;
@@ -234,12 +235,12 @@ impl Axis {
         self
     }
 
-    /// Whether its begin is not zero, which must be said.
+    /// Returns whether the axis does not start at zero, which the subtitle must mention.
     pub fn is_cut(&self) -> bool {
         self.low != 0.0
     }
 
-    /// Where a value lies between 0, the least, and 1, the greatest; beyond them at the end.
+    /// Returns the position of a value from 0 (lowest) to 1 (highest), clamped.
     pub fn place(&self, value: f64) -> f64 {
         let place = match self.scale {
             Scale::Linear => (value - self.low) / (self.high - self.low),
@@ -248,13 +249,14 @@ impl Axis {
         if place.is_finite() { place.clamp(0.0, 1.0) } else { 0.0 }
     }
 
-    /// Width of the widest label.
+    /// Returns the width of the widest label, in pixels.
     pub(super) fn label_width(&self, size: f64) -> f64 {
         widest(self.ticks.iter().map(|tick| tick.label.as_str()), size)
     }
 }
 
-/// 3 for powers of ten and whole minutes, 2 for fives and thirties, 1 for the rest.
+/// Returns how round a value is: 3 for powers of ten and whole minutes, 2 for fives and thirties, 1
+/// for the rest.
 fn roundness(value: f64) -> usize {
     let mantissa = value / 10_f64.powf(value.log10().floor());
     if (mantissa - 1.0).abs() < 1e-9 || value >= 60e6 {
@@ -264,25 +266,25 @@ fn roundness(value: f64) -> usize {
     }
 }
 
-/// A span of time along an axis.
+/// A time span along an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
-    /// Its begin.
+    /// Start of the span.
     pub from: UtcMicros,
-    /// Its end.
+    /// End of the span.
     pub to: UtcMicros,
 }
 
-/// A tick of an axis of time.
+/// A tick on a time axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimeTick {
-    /// Its moment.
+    /// Time of the tick.
     pub at: UtcMicros,
-    /// Its label.
+    /// Label of the tick.
     pub label: String,
 }
 
-/// Distances between ticks.
+/// A distance between ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Seconds(i64),
@@ -294,7 +296,7 @@ enum Step {
     Years(i64),
 }
 
-/// From fine to coarse, with the seconds that lie between two ticks about.
+/// Steps from fine to coarse, with the approximate seconds between two ticks.
 const STEPS: [(Step, i64); 26] = [
     (Step::Seconds(1), 1),
     (Step::Seconds(5), 5),
@@ -324,13 +326,14 @@ const STEPS: [(Step, i64); 26] = [
     (Step::Years(20), 631_139_040),
 ];
 
-/// Ticks at round local times within a half-open span, ascending, as many as fit into the width.
+/// Returns ticks at round local times within a half-open span, in ascending order, as many as fit
+/// into the width.
 pub fn time_ticks(span: Stretch, width: f64, size: f64, voice: &dyn Voice) -> Vec<TimeTick> {
     let ticks = finest(span, width, size, voice, true);
     if ticks.len() >= 2 {
         return ticks;
     }
-    // Where only one would fit, days go without their weekday.
+    // If only one label would fit, days are shown without their weekday.
     let short = finest(span, width, size, voice, false);
     if short.len() > ticks.len() { short } else { ticks }
 }
@@ -356,7 +359,7 @@ fn finest(span: Stretch, width: f64, size: f64, voice: &dyn Voice, weekdays: boo
     Vec::new()
 }
 
-/// Where a moment lies in a span, 0 to 1.
+/// Returns the position of a time within a span, from 0 to 1.
 pub(super) fn place(span: Stretch, at: UtcMicros) -> f64 {
     let whole = span.to.0.saturating_sub(span.from.0).max(1) as f64;
     (at.0.saturating_sub(span.from.0) as f64 / whole).clamp(0.0, 1.0)
@@ -370,7 +373,8 @@ fn fits(ticks: &[TimeTick], span: Stretch, width: f64, size: f64) -> bool {
     })
 }
 
-/// The moments of a step in a span; none that the zone's clocks skip, none twice.
+/// Returns the ticks of a step within a span, without local times that the zone skips and without
+/// repeating any.
 fn moments(step: Step, span: Stretch, zone: &TimeZone) -> Vec<UtcMicros> {
     let civil = |moment: UtcMicros| zone.to_datetime(moment.timestamp());
     let (first, last) = (civil(span.from), civil(span.to));
@@ -387,7 +391,8 @@ fn moments(step: Step, span: Stretch, zone: &TimeZone) -> Vec<UtcMicros> {
     };
     let start = |date: Date| date.to_datetime(Time::midnight());
     let next = |at: DateTime, by: Span| at.checked_add(by).ok();
-    // A begin that is round in the step, not after the span's, and the way to the next.
+    // A start that is round in the step and not after that of the span, and the distance to the
+    // next tick.
     let (mut at, by) = match step {
         Step::Seconds(n) | Step::Minutes(n) | Step::Hours(n) => {
             let by = match step {
@@ -419,13 +424,13 @@ fn moments(step: Step, span: Stretch, zone: &TimeZone) -> Vec<UtcMicros> {
             (start(begin), n.years())
         }
     };
-    // Jump near the begin instead of walking a day in seconds.
+    // Jumps close to the start instead of iterating over a day in seconds.
     if let Step::Seconds(n) | Step::Minutes(n) = step {
         let unit = if matches!(step, Step::Seconds(_)) { n } else { n * 60 };
         let passed = i64::from(first.hour()) * 3_600 + i64::from(first.minute()) * 60 + i64::from(first.second());
         at = next(at, (passed / unit * unit).seconds()).unwrap_or(at);
     }
-    // Clocks set back let local time run twice, so look one hour beyond.
+    // When clocks are set back, local times repeat, so look one hour further.
     let beyond = last.checked_add(2.hours()).unwrap_or(last);
     for _ in 0..400 {
         if at > beyond {

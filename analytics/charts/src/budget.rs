@@ -1,4 +1,5 @@
-//! Error budgets: how much of what may fail has failed, against how much of the period has passed.
+//! Error budget chart: the spent share of each budget, compared with the elapsed share of the
+//! period.
 
 use super::{
     Chart, Data, Datum, Measure,
@@ -9,38 +10,38 @@ use super::{
     voice::Voice,
 };
 
-/// More than this many budgets spent is drawn as so many, with an arrow.
+/// Highest spent share drawn to scale; beyond it, the bar ends in an arrow.
 const MOST: f64 = 2.0;
 
-/// What to draw.
+/// Input of the chart.
 #[derive(Debug, Clone)]
 pub struct Budgets {
-    /// What it shows happening; empty for a plain finding.
+    /// Title of the chart; if empty, the finding is the title.
     pub title: String,
     /// Width of the chart in pixels.
     pub width: u32,
-    /// The period that the budgets are for.
+    /// Period of the budgets.
     pub period: Stretch,
-    /// How much of it has passed, 0 to 1.
+    /// Elapsed share of the period, 0 to 1.
     pub passed: f64,
-    /// The service levels, from top to bottom.
+    /// Budgets, from top to bottom.
     pub rows: Vec<Budget>,
-    /// How many known budgets are not among the rows, and how many of those are overspent.
+    /// Number of known budgets that are not among the rows, and how many of those are overspent.
     pub beyond: (u64, u64),
 }
 
-/// A service level.
+/// The error budget of an objective.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    /// Its name.
+    /// Display name.
     pub name: String,
-    /// What is promised, in words, such as `99.9 % available`; may be empty.
+    /// Objective in words, such as `99.9 % uptime`; may be empty.
     pub promise: String,
-    /// What was spent of what may be spent, in words, such as `27 of 43 min`; may be empty.
+    /// Spent and allowed amounts in words, such as `27 min downtime, 43 min allowed`; may be empty.
     pub amount: String,
-    /// Share of the budget that is spent, 0 and up; `None` for unknown.
+    /// Spent share of the budget, 0 or more; `None` if unknown.
     pub spent: Option<f64>,
-    /// Share that will be spent at the end of the period, if it goes on so.
+    /// Forecast of the spent share at the end of the period.
     pub forecast: Option<f64>,
 }
 
@@ -54,7 +55,7 @@ impl Budget {
     }
 }
 
-/// Draws it.
+/// Draws the chart.
 pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let widest = |texts: &mut dyn Iterator<Item = f64>| texts.fold(0.0, f64::max).ceil();
@@ -108,7 +109,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
         let whole = plot.x(axis.place(1.0));
         canvas.line((whole, plot.top - 4.0), (whole, plot.bottom), Ink::Ink, 1.0);
         canvas.text(
-            voice.t("whole budget"),
+            voice.t("full budget"),
             whole - 4.0,
             plot.top - 7.0,
             At::End,
@@ -131,19 +132,19 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
             let x = plot.x(axis.place(passed));
             canvas.line((x, plot.top - 4.0), (x, plot.bottom), Ink::Ink, 1.0);
             canvas.dashed("1 3");
-            let text = voice.fill("{0} of the period passed", &[&voice.share(passed)]);
-            // Where both texts can't stand beside each other, the line is explained below the title.
-            if x + 4.0 + text_width(&text, SMALL) < whole - 8.0 - text_width(voice.t("whole budget"), SMALL) {
+            let text = voice.fill("{0} of the period elapsed", &[&voice.share(passed)]);
+            // If there is no room for both texts, the subtitle explains the line.
+            if x + 4.0 + text_width(&text, SMALL) < whole - 8.0 - text_width(voice.t("full budget"), SMALL) {
                 canvas.text(&text, x + 4.0, plot.top - 7.0, At::Start, Ink::Grey, SMALL);
             }
         }
     };
     let mut parts = vec![voice.t("share of each error budget spent")];
     if passed < 1.0 {
-        parts.push(voice.t("dotted: share of the period that has passed"));
+        parts.push(voice.t("dotted: elapsed share of the period"));
     }
     if data.rows.iter().any(|row| row.forecast().is_some()) {
-        parts.push(voice.t("hollow: where it will end if it goes on so"));
+        parts.push(voice.t("hollow: forecast for the end of the period"));
     }
     Said {
         title: &data.title,
@@ -165,7 +166,7 @@ fn bar(canvas: &mut Canvas, row: &Budget, plot: Plot, axis: &Axis, middle: f64, 
     canvas.rect(plot.left, top, x(spent.min(1.0)) - plot.left, tall, Ink::Accent);
     canvas.title(format!("{}: {}", row.name, state(spent, voice)));
     if spent > 1.0 {
-        // Beyond the rule and taller: overspent is seen by its outline.
+        // Beyond the line and taller, so an overspent budget is recognisable by its outline.
         canvas.rect(x(1.0), top - 3.0, x(spent) - x(1.0), tall + 6.0, Ink::Failed);
         canvas.title(format!("{}: {}", row.name, state(spent, voice)));
         if spent > axis.high {
@@ -190,31 +191,31 @@ fn bar(canvas: &mut Canvas, row: &Budget, plot: Plot, axis: &Axis, middle: f64, 
 fn finding(data: &Budgets, voice: &dyn Voice) -> String {
     let known: Vec<(&Budget, f64)> = data.rows.iter().filter_map(|row| Some((row, row.spent()?))).collect();
     let Some((worst, spent)) = known.iter().max_by(|one, other| one.1.total_cmp(&other.1)) else {
-        return voice.t("No error budget is known.").to_owned();
+        return voice.t("Error budgets are unknown.").to_owned();
     };
     let over = known.iter().filter(|(_, spent)| *spent > 1.0).count() as u64 + data.beyond.1;
     let all = known.len() as u64 + data.beyond.0;
     let (worst, share) = (worst.name.as_str(), voice.whole_percent(*spent));
     let by = excess(*spent, voice);
     match (over, all) {
-        (0, 1) => voice.fill("{1} of the error budget of {0} is spent.", &[worst, &share]),
+        (0, 1) => voice.fill("{0}: {1} of the error budget is spent.", &[worst, &share]),
         (0, _) => voice.fill(
-            "No error budget is overspent; most is spent at {0}: {1}.",
+            "No error budget is overspent; highest use: {0} ({1}).",
             &[worst, &share],
         ),
-        (_, 1) => voice.fill("The error budget of {0} is overspent by {1}.", &[worst, &by]),
+        (_, 1) => voice.fill("{0}: the error budget is overspent by {1}.", &[worst, &by]),
         (1, _) => voice.fill(
-            "One of {0} error budgets is overspent: that of {1}, by {2}.",
+            "One of {0} error budgets is overspent: {1}, by {2}.",
             &[&voice.count(all), worst, &by],
         ),
         _ => voice.fill(
-            "{0} of {1} error budgets are overspent, most of all {2}, by {3}.",
+            "{0} of {1} error budgets are overspent, the most by {3} ({2}).",
             &[&voice.count(over), &voice.count(all), worst, &by],
         ),
     }
 }
 
-/// What is spent, in words: `60 % spent`, `overspent by 57 %`.
+/// Returns the spent share in words: `60 % spent`, `overspent by 57 %`.
 fn state(spent: f64, voice: &dyn Voice) -> String {
     if spent > 1.0 {
         voice.fill("overspent by {0}", &[&excess(spent, voice)])
@@ -223,11 +224,11 @@ fn state(spent: f64, voice: &dyn Voice) -> String {
     }
 }
 
-/// By how much a budget is overspent: `57 %`, `12 times`.
+/// Returns by how much a budget is overspent: `57 %`, `12 times`.
 fn excess(spent: f64, voice: &dyn Voice) -> String {
     let over = spent - 1.0;
     if over >= 9.995 {
-        // Nobody grasps 4,321 %; a budget of nothing is overspent by any number of times.
+        // A percentage such as 4,321 % is hard to grasp; an empty budget is overspent infinitely.
         let times = if over < 1e6 {
             voice.number(over, 0)
         } else {
@@ -257,7 +258,7 @@ fn table(data: &Budgets, voice: &dyn Voice) -> Data {
         })
         .collect();
     Data::new(
-        ["service level", "promise", "budget spent", "amount", "forecast"]
+        ["monitor", "objective", "budget spent", "error budget", "forecast"]
             .map(|head| voice.t(head).to_owned())
             .into(),
         rows,

@@ -1,4 +1,4 @@
-//! Availability as calendars: one for each monitor, a column for each week, a cell for each day.
+//! Availability calendars: one per monitor, with a column per week and a cell per day.
 
 use jiff::{ZonedDateTime, civil::Date};
 use mailqos_model::UtcMicros;
@@ -12,16 +12,16 @@ use super::{
     voice::Voice,
 };
 
-/// Distance of weeks and of days at least and at most; within them as large as the width lets them be.
+/// Minimum and maximum pitch of weeks and days, in pixels; the width decides within these limits.
 const SIZES: (f64, f64) = (4.0, 22.0);
-/// No wider for the sake of a name: a longer one takes a second line.
+/// Maximum width for the sake of a name; longer names take a second line.
 const NAME: f64 = 214.0;
-/// Between the base lines of a name and of what stands below it.
+/// Distance between the base lines of a name and the text below it.
 const LINE: f64 = 14.0;
-/// Between calendars beside each other.
+/// Gap between adjacent calendars.
 const GAP: f64 = 22.0;
 
-/// Draws the days of a strip: its cells must be days, in the voice's zone.
+/// Draws the calendars of a strip whose cells are days in the zone of the chart.
 pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let date = |at: UtcMicros| ZonedDateTime::new(at.timestamp(), voice.zone().clone()).date();
@@ -38,7 +38,7 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
         .clamp(SIZES.0, SIZES.1)
         .floor();
     let wide = left + size * weeks as f64;
-    // Names are read rather than guessed: a calendar is as wide as its name; its figure stands beside it or below.
+    // Names stay readable: a calendar is as wide as its name, with the figure beside or below it.
     let width_of = |text: &dyn Fn(&strip::Row) -> f64| data.rows.iter().map(text).fold(100.0, f64::max);
     let name = |row: &strip::Row| text_width(&row.name, TEXT) * BOLD;
     let beside = width_of(&|row| name(row) + text_width(&row.figure, TEXT) + 10.0);
@@ -126,7 +126,7 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
             }
         }
     };
-    let each = voice.t("a cell is a day, a column a week");
+    let each = voice.t("one cell per day, one column per week");
     Said {
         title: &data.title,
         subtitle: format!("{}. {}", sentence(&[each]), period(data.period, voice)),
@@ -136,7 +136,7 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
     .chart(width, height, pen)
 }
 
-/// A name on two lines at most, broken between words, and cut where two are not enough.
+/// Breaks a name between words into at most two lines and shortens it if two are not enough.
 fn two_lines(name: &str, room: f64) -> Vec<String> {
     if text_width(name, TEXT) <= room {
         return vec![name.to_owned()];
@@ -149,7 +149,7 @@ fn two_lines(name: &str, room: f64) -> Vec<String> {
     }
 }
 
-/// The number of the week in which a day lies, from that of the first day on.
+/// Returns the index of the week of a day, counted from the week of the first day.
 fn week(day: Date, first: Date, first_day: i8) -> i64 {
     let offset = |date: Date| i64::from((date.weekday().to_monday_one_offset() - first_day).rem_euclid(7));
     let between = day.since(first).map_or(0, |span| i64::from(span.get_days()));
@@ -174,7 +174,7 @@ impl Grid {
         )
     }
 
-    /// Each month's name above the week in which its first day lies, where there is room.
+    /// Draws the name of each month above the week of its first day, if there is room.
     fn months(&self, canvas: &mut Canvas, last: Date, voice: &dyn Voice) {
         let mut free = f64::MIN;
         let mut day = self.first;
@@ -192,7 +192,7 @@ impl Grid {
         }
     }
 
-    /// A day: where all is well, its place says which; what failed says more when pointed at.
+    /// Draws a day; only days with failures have a tooltip.
     fn day(&self, canvas: &mut Canvas, (day, cell): (Date, &Cell), layer: strip::Layer, voice: &dyn Voice) {
         let (x, y) = self.place(day);
         let side = self.size - 1.0;

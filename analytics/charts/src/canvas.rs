@@ -1,6 +1,6 @@
-//! Paper and pen of all charts: plotters draws, on a backend that writes small SVG. Marks that look
-//! alike and follow each other become one path, or one group of texts: a drawing of a thousand cells
-//! has a dozen elements, each with its attributes once.
+//! Canvas of all charts: plotters draws on a backend that writes compact SVG. Similar consecutive
+//! marks become one path or one group of texts, so a drawing with a thousand cells has about a
+//! dozen elements, each with its attributes once.
 
 use std::{convert::Infallible, fmt::Write as _};
 
@@ -17,57 +17,57 @@ use mailqos_base::timing::Sum;
 
 use super::{palette::Ink, widths::WIDTHS};
 
-/// How long all drawings took.
+/// Total time spent drawing.
 pub static DRAWING: Sum = Sum::new();
 
-/// Places of the paper in a pixel: a tenth is as fine as anybody sees.
+/// Coordinate steps per pixel: no one sees finer steps than a tenth.
 const FINE: f64 = 10.0;
-/// Parts of a pixel in the width of a line.
+/// Steps per pixel of line widths.
 const STROKE: f64 = 100.0;
-/// The typeface; a page that has another may override it.
+/// Font family; a page with its own font overrides it.
 const FAMILY: &str = "Inter, 'Helvetica Neue', Arial, sans-serif";
 
-/// Size of tick labels and direct labels.
+/// Font size of tick labels and direct labels, in pixels.
 pub(super) const TEXT: f64 = 12.0;
-/// Size of labels of second rank.
+/// Font size of secondary labels, in pixels.
 pub(super) const SMALL: f64 = 11.0;
 
-/// How much wider bold letters are.
+/// Ratio of the width of bold letters to that of regular ones.
 pub(super) const BOLD: f64 = 1.06;
 
-/// Names beside bars and strips take no more than this share of the paper.
+/// Maximum share of the width for names beside bars and strips.
 pub(super) const NAMES: f64 = 0.36;
 
-/// Where a text begins.
+/// Alignment of a text at its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum At {
-    /// Its left end.
+    /// The position is the left end.
     Start,
-    /// Its middle.
+    /// The position is the middle.
     Middle,
-    /// Its right end.
+    /// The position is the right end.
     End,
 }
 
-/// How an element looks: all that does not depend on its place.
+/// Appearance of an element, independent of its position.
 #[derive(Debug, Clone, PartialEq)]
 enum Look {
     /// A filled area.
     Area(Ink),
-    /// A line: its width, its dashes, and whether it has several parts, whose joins are round.
+    /// A line: width, dashes, and whether it has several segments, whose joins are round.
     Line(Ink, f64, &'static str, bool),
-    /// A disc and its radius.
+    /// A disc with its radius.
     Disc(Ink, f64),
-    /// A text: its size, where its place is, and whether it stands out.
+    /// A text: size, alignment, and whether it is bold.
     Text(Ink, f64, At, bool),
 }
 
-/// An element of a drawing; places are in tenths of a pixel.
+/// An element of a drawing; coordinates are in tenths of a pixel.
 #[derive(Debug, Clone)]
 struct Element {
     look: Look,
     shape: Shape,
-    /// Shown when pointed at, and read out.
+    /// Tooltip, which screen readers also read out.
     title: String,
 }
 
@@ -75,42 +75,45 @@ struct Element {
 enum Shape {
     /// Left, top, width, height.
     Rect(i64, i64, i64, i64),
-    /// A line through points, or the outline of an area.
+    /// Points of a line, or the outline of an area.
     Points(Vec<(i64, i64)>),
-    /// A text at a place.
+    /// A text with its position.
     Text(String, i64, i64),
 }
 
-/// What is said of a place that somebody points at, where the table of the data has it, or a cell of its own would say it.
+/// Texts to show under the pointer, taken from the data table or from texts of the cells.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct Hover {
-    /// The edges of the columns, in pixels from the left.
+    /// Edges of the columns, in pixels from the left.
     x: Edges,
-    /// The edges of the rows, in pixels from the top; without any, there is one row of the plot's height.
+    /// Edges of the rows, in pixels from the top; without edges, a single row has the height of the
+    /// plot.
     y: Edges,
-    /// The name of each column. Without names, the table of the data says all: it has a row for each column, and in it a cell
-    /// for each row, if there are several.
+    /// Name of each column. Without names, the texts come from the data table, which has a row for
+    /// each column of the grid and, if there are several rows, a cell for each of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     names: Vec<String>,
-    /// Whether a name is that of an edge: a column is from its own to the next.
+    /// Whether the names are those of edges: a column extends from its own edge to the next.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     between: bool,
-    /// What each row says of its columns, separated by `;`: words that take the place of `{1}`, `{2}` …, separated by `|`; and
-    /// behind `*` of how many columns from this one on it is said. Words that are left out, but for the first, are those before.
+    /// Texts of each row: columns are separated by `;`. The words that replace `{1}`, `{2}` … are
+    /// separated by `|`. A count after `*` repeats the text for that many columns. Omitted words,
+    /// except the first, are those of the previous column.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cells: Vec<String>,
-    /// The sentence: `{0}` is the name of the column.
+    /// Sentence to fill in; `{0}` is the name of the column.
     #[serde(skip_serializing_if = "String::is_empty")]
     says: String,
 }
 
-/// Where columns or rows begin, and where the last one ends.
+/// Edges of columns or rows: the start of each, and the end of the last.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 enum Edges {
-    /// All equally wide, to a pixel: the first and the last edge, and how many columns or rows there are.
+    /// Equal widths, to the pixel: the first edge, the last edge, and the number of columns or
+    /// rows.
     Even { from: i64, to: i64, count: usize },
-    /// Each.
+    /// Every edge.
     Each(Vec<i64>),
 }
 
@@ -143,7 +146,7 @@ impl Edges {
 }
 
 impl Hover {
-    /// Columns and rows of which the table of the data has the values.
+    /// Returns a grid whose texts come from the data table.
     pub(super) fn table(x: impl IntoIterator<Item = f64>, y: impl IntoIterator<Item = f64>) -> Self {
         Self {
             x: Edges::of(x),
@@ -152,7 +155,7 @@ impl Hover {
         }
     }
 
-    /// With names of the columns, what each cell says, and the sentence in which it is said.
+    /// Adds the names of the columns, the words of each cell, and the sentence to fill in.
     #[must_use]
     pub(super) fn saying(mut self, names: Vec<String>, cells: Vec<Vec<String>>, says: impl Into<String>) -> Self {
         let joined = |row: Vec<String>| {
@@ -168,7 +171,7 @@ impl Hover {
                 let words: Vec<String> = cell.split('|').map(str::to_owned).collect();
                 let short = words.iter().enumerate().map(|(place, word)| match before.get(place) {
                     Some(known) if place > 0 && known == word => "",
-                    // Nothing would be that before.
+                    // An empty word would repeat the previous one.
                     _ if place > 0 && word.is_empty() => " ",
                     _ => word.as_str(),
                 });
@@ -186,29 +189,30 @@ impl Hover {
         self
     }
 
-    /// The names are those of edges: there is one more than there are columns.
+    /// Marks the names as those of edges; there is one more name than columns.
     #[must_use]
     pub(super) fn between(mut self) -> Self {
         self.between = true;
         self
     }
 
-    /// As JSON that can stand in a page.
+    /// Returns the grid as JSON that is safe to embed in a page.
     pub(super) fn json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default().replace('<', "\\u003c")
     }
 }
 
-/// What plotters draws on: keeps the elements, in tenths of a pixel, until they are written as SVG.
+/// Drawing backend for plotters, which keeps the elements, in tenths of a pixel, until they are
+/// written as SVG.
 #[derive(Debug, Default)]
 struct Paper {
     size: (u32, u32),
-    /// The ink of what is drawn next: a colour alone has no name for a page's dark mode.
+    /// Ink of the next element: a colour alone does not identify its class in dark mode.
     ink: Ink,
     elements: Vec<Element>,
 }
 
-/// No drawing on this paper fails.
+/// Error type of a backend that never fails.
 type Drawn = Result<(), DrawingErrorKind<Infallible>>;
 
 impl Paper {
@@ -290,13 +294,13 @@ impl DrawingBackend for Paper {
     }
 }
 
-/// A drawing under way. Coordinates are pixels from the top left.
+/// A drawing in progress. Coordinates are in pixels from the top left.
 #[derive(Debug, Default)]
 pub(super) struct Canvas {
     paper: Paper,
 }
 
-/// Draws on a paper of the size; gives the whole SVG.
+/// Draws on a canvas of the given size and returns the complete SVG.
 pub(super) fn draw(width: u32, height: u32, title: &str, alternative: &str, pen: impl FnOnce(&mut Canvas)) -> String {
     DRAWING.add(|| {
         let mut canvas = Canvas::default();
@@ -307,7 +311,7 @@ pub(super) fn draw(width: u32, height: u32, title: &str, alternative: &str, pen:
 }
 
 fn fine(pixels: f64) -> i32 {
-    // Beyond the paper by far, and safe to subtract.
+    // Far outside the canvas, and safe to subtract.
     (pixels * FINE).round().clamp(-1e6, 1e6) as i32
 }
 
@@ -325,14 +329,14 @@ impl Canvas {
         }
     }
 
-    /// The last element says so when pointed at.
+    /// Adds a tooltip to the last element.
     pub(super) fn title(&mut self, title: impl Into<String>) {
         if let Some(element) = self.paper.elements.last_mut() {
             element.title = title.into();
         }
     }
 
-    /// The last element is dashed.
+    /// Makes the last element dashed.
     pub(super) fn dashed(&mut self, dashes: &'static str) {
         if let Some(Element {
             look: Look::Line(_, _, own, _),
@@ -343,45 +347,45 @@ impl Canvas {
         }
     }
 
-    /// A straight line.
+    /// Draws a straight line.
     pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), ink: Ink, width: f64) {
         let [from, to] = [from, to].map(|(x, y)| (fine(x), fine(y)));
         let _ = self.pen(ink).draw_line(from, to, &Self::stroke(ink, width));
     }
 
-    /// A line through points.
+    /// Draws a line through points.
     pub(super) fn path(&mut self, points: &[(f64, f64)], ink: Ink, width: f64) {
         let points = points.iter().map(|(x, y)| (fine(*x), fine(*y)));
         let _ = self.pen(ink).draw_path(points, &Self::stroke(ink, width));
     }
 
-    /// An area.
+    /// Draws a filled polygon.
     pub(super) fn polygon(&mut self, points: &[(f64, f64)], ink: Ink) {
         let points = points.iter().map(|(x, y)| (fine(*x), fine(*y)));
         let _ = self.pen(ink).fill_polygon(points, &ink.rgb());
     }
 
-    /// A filled rectangle.
+    /// Draws a filled rectangle.
     pub(super) fn rect(&mut self, left: f64, top: f64, width: f64, height: f64, ink: Ink) {
         let from = (fine(left), fine(top));
         let to = (fine(left + width.max(0.0)), fine(top + height.max(0.0)));
         let _ = self.pen(ink).draw_rect(from, to, &ink.rgb(), true);
     }
 
-    /// A disc.
+    /// Draws a disc.
     pub(super) fn disc(&mut self, centre: (f64, f64), radius: f64, ink: Ink) {
         let centre = (fine(centre.0), fine(centre.1));
         let radius = (radius * FINE).round() as u32;
         let _ = self.pen(ink).draw_circle(centre, radius, &ink.rgb(), true);
     }
 
-    /// A text on its base line.
+    /// Draws a text on its base line.
     pub(super) fn text(&mut self, text: &str, x: f64, base: f64, at: At, ink: Ink, size: f64) {
         let style = Self::letters(at, ink, size, FontStyle::Normal);
         let _ = self.pen(ink).draw_text(text, &style, (fine(x), fine(base)));
     }
 
-    /// A text that stands out.
+    /// Draws a bold text on its base line.
     pub(super) fn strong(&mut self, text: &str, x: f64, base: f64, at: At, ink: Ink, size: f64) {
         let style = Self::letters(at, ink, size, FontStyle::Bold);
         let _ = self.pen(ink).draw_text(text, &style, (fine(x), fine(base)));
@@ -400,7 +404,8 @@ impl Canvas {
         }
     }
 
-    /// A name in the room that there is for it; the whole name when pointed at if it had to be cut.
+    /// Draws a name, shortened to the available width; the tooltip of a shortened name is the full
+    /// name.
     pub(super) fn name(&mut self, name: &str, x: f64, base: f64, at: At, room: f64) {
         let shown = shorten(name, room, TEXT);
         self.text(&shown, x, base, at, Ink::Ink, TEXT);
@@ -410,7 +415,7 @@ impl Canvas {
     }
 }
 
-/// Without what XML can't hold, and without marks that turn the direction of what follows.
+/// Removes characters that XML can't contain and marks that change the text direction.
 fn printable(text: &str) -> String {
     text.chars()
         .filter(|c| !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}'))
@@ -430,13 +435,14 @@ fn escape(text: &str, into: &mut String) {
     }
 }
 
-/// How wide a text will be: in Inter, which pages embed and print has; of characters that it lacks, about.
+/// Returns the width of a text in Inter, which pages and PDF files embed; approximate for
+/// characters that Inter lacks.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     let em: f64 = text.chars().map(char_width).sum();
     em * size
 }
 
-/// How wide the widest of some texts will be, about.
+/// Returns the approximate width of the widest text.
 pub(super) fn widest<'a>(texts: impl Iterator<Item = &'a str>, size: f64) -> f64 {
     texts.map(|text| text_width(text, size)).fold(0.0, f64::max)
 }
@@ -459,7 +465,7 @@ fn char_width(c: char) -> f64 {
     }
 }
 
-/// Cut to the room, with an ellipsis.
+/// Shortens a text to the available width, with an ellipsis.
 pub(super) fn shorten(text: &str, room: f64, size: f64) -> String {
     if text_width(text, size) <= room {
         return text.to_owned();
@@ -474,7 +480,7 @@ pub(super) fn shorten(text: &str, room: f64, size: f64) -> String {
         }
         shown.push(c);
     }
-    // Never half of what is joined to the sign that was cut.
+    // A combining sequence is never cut in half.
     while shown.ends_with(|c: char| c == '\u{200d}' || c.is_whitespace()) {
         shown.pop();
     }
@@ -488,7 +494,7 @@ fn pixels(tenths: i64, svg: &mut String) {
     if tenths < 0 {
         svg.push('-');
     }
-    // Writing to a String can't fail.
+    // Writing to a `String` can't fail.
     if whole > 0 || tenth == 0 {
         let _ = write!(svg, "{whole}");
     }
@@ -497,13 +503,15 @@ fn pixels(tenths: i64, svg: &mut String) {
     }
 }
 
-/// The commands of a path (SVG 2, 9.3), relative to the place before, so that numbers are short.
+/// The commands of a path (SVG 2, section 9.3), relative to the previous point because that is
+/// shorter.
 #[derive(Default)]
 struct Path {
     commands: String,
     at: (i64, i64),
     last: char,
-    /// In tenths of a pixel: without points, numbers are shorter still, but the path needs a scale.
+    /// Whether numbers are in tenths of a pixel: without decimal points they are even shorter, but
+    /// the path needs a scale.
     in_tenths: bool,
 }
 
@@ -513,7 +521,7 @@ impl Path {
             self.commands.push(' ');
         }
         if self.in_tenths {
-            // Writing to a String can't fail.
+            // Writing to a `String` can't fail.
             let _ = write!(self.commands, "{tenths}");
         } else {
             pixels(tenths, &mut self.commands);
@@ -521,7 +529,7 @@ impl Path {
     }
 
     fn begin(&mut self, (x, y): (i64, i64)) {
-        // The first place of a path is absolute anyway.
+        // The first point of a path is always absolute.
         self.commands.push(if self.commands.is_empty() { 'M' } else { 'm' });
         self.number(x - self.at.0, true);
         self.number(y - self.at.1, false);
@@ -577,7 +585,7 @@ impl Path {
     }
 }
 
-/// A path of shapes that look alike: in pixels, or in tenths of one where that is shorter.
+/// Returns a path of similar shapes, in pixels or, if that is shorter, in tenths of a pixel.
 fn path(shapes: &[Shape], look: &Look, title: &str, svg: &mut String) {
     let is_area = matches!(look, Look::Area(_));
     let written = |in_tenths: bool| {
@@ -591,7 +599,7 @@ fn path(shapes: &[Shape], look: &Look, title: &str, svg: &mut String) {
     let (pixels, tenths) = (written(false), written(true));
     let is_scaled = tenths.len() + SCALE.len() < pixels.len();
     let commands = if is_scaled { tenths } else { pixels };
-    // Writing to a String can't fail.
+    // Writing to a `String` can't fail.
     let _ = write!(svg, "<path d=\"{commands}\"");
     if is_scaled {
         svg.push_str(SCALE);
@@ -600,13 +608,13 @@ fn path(shapes: &[Shape], look: &Look, title: &str, svg: &mut String) {
     end("path", "", title, svg);
 }
 
-/// The attribute of a path in tenths of a pixel.
+/// Attribute of a path in tenths of a pixel.
 const SCALE: &str = " transform=\"scale(.1)\"";
 
-/// The attributes of a look: of the element, or of the group of those that share it. Lines are so many times as wide as they
-/// look.
+/// Returns the attributes of a style, for an element or for a group of elements that share it. Line
+/// widths are multiplied by `times`.
 fn attributes(look: &Look, times: f64, svg: &mut String) {
-    // Writing to a String can't fail.
+    // Writing to a `String` can't fail.
     let _ = match look {
         Look::Area(ink) | Look::Disc(ink, _) => write!(svg, " fill=\"{}\" class=\"{}\"", ink.hex(), ink.class()),
         Look::Line(ink, width, dashes, joined) => {
@@ -641,7 +649,7 @@ fn attributes(look: &Look, times: f64, svg: &mut String) {
     };
 }
 
-/// Ends an element that may have a title and a text.
+/// Closes an element that may have a title and a text.
 fn end(name: &str, text: &str, title: &str, svg: &mut String) {
     if text.is_empty() && title.is_empty() {
         svg.push_str("/>\n");
@@ -657,7 +665,8 @@ fn end(name: &str, text: &str, title: &str, svg: &mut String) {
     let _ = writeln!(svg, "</{name}>");
 }
 
-/// The height of several rectangles, where it is that of all of them and has a middle in tenths of a pixel.
+/// Returns the common height of several rectangles if its middle is a whole number of tenths of a
+/// pixel.
 fn common_height(elements: &[&Element]) -> Option<i64> {
     let height = |element: &&Element| match (&element.look, &element.shape) {
         (Look::Area(_), Shape::Rect(_, _, _, height)) => Some(*height),
@@ -669,7 +678,7 @@ fn common_height(elements: &[&Element]) -> Option<i64> {
     is_common.then_some(first)
 }
 
-/// Elements that follow each other and look alike.
+/// Writes consecutive elements of the same style.
 fn run(elements: &[&Element], svg: &mut String) {
     let Some(first) = elements.first() else { return };
     let place = |key: &str, tenths: i64, svg: &mut String| {
@@ -683,7 +692,7 @@ fn run(elements: &[&Element], svg: &mut String) {
             let shapes: Vec<Shape> = shapes.collect();
             return path(&shapes, &first.look, &first.title, svg);
         };
-        // Rectangles of one height are thick lines, which take half as many numbers.
+        // Rectangles of equal height become thick lines, which need half as many numbers.
         let Look::Area(ink) = first.look else { return };
         let middle = |shape: Shape| match shape {
             Shape::Rect(x, y, width, _) => Shape::Points(vec![(x, y + height / 2), (x + width, y + height / 2)]),
@@ -722,7 +731,7 @@ fn run(elements: &[&Element], svg: &mut String) {
         }
         end(name, text, &element.title, svg);
         if grouped {
-            // Hundreds of lines of their own would be hundreds of bytes.
+            // A separate element for each line would take hundreds of bytes more.
             svg.pop();
         }
     }
@@ -731,10 +740,10 @@ fn run(elements: &[&Element], svg: &mut String) {
     }
 }
 
-/// The elements as SVG.
+/// Writes the elements as SVG.
 fn set(elements: &[Element], (width, height): (u32, u32), title: &str, alternative: &str) -> String {
     let mut svg = String::new();
-    // Writing to a String can't fail.
+    // Writing to a `String` can't fail.
     let _ = write!(
         svg,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" font-family=\"{FAMILY}\">\n<title>"
@@ -807,7 +816,7 @@ mod tests {
         fn a_path_goes_where_it_was_told(points in proptest::collection::vec((-999_i64..9_999, -999_i64..9_999), 2..40)) {
             let mut points = points;
             points.dedup();
-            // Another program may leave out what has no length.
+            // Some renderers skip lines of zero length.
             proptest::prop_assume!(points.len() > 1);
             let mut path = Path::default();
             path.add(&Shape::Points(points.clone()), false);
@@ -820,7 +829,7 @@ mod tests {
         }
     }
 
-    /// The points of a path as another program reads them, in tenths.
+    /// Parses the points of a path as an SVG reader would, in tenths of a pixel.
     fn usvg_points(commands: &str) -> Vec<(i64, i64)> {
         let svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 9 9\"><path d=\"{commands}\" stroke=\"red\"/></svg>"

@@ -1,50 +1,51 @@
-//! What is drawn, as a table, in little memory: the charts of a thousand monitors have two million cells.
+//! Drawn values as a table, stored compactly: the charts of a thousand monitors have two million
+//! cells.
 
 use mailqos_model::UtcMicros;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::{Datum, voice::DASH};
 
-/// What is drawn, as a table.
+/// Drawn values as a table.
 #[derive(Debug, Clone, Default)]
 pub struct Data {
-    /// Heads of the columns.
+    /// Column headers.
     pub heads: Vec<String>,
-    /// The texts of all cells, one after the other.
+    /// Texts of all cells, concatenated.
     text: Box<str>,
     cells: Box<[Cell]>,
-    /// Where the cells of each row end.
+    /// End of each row, as an index of cells.
     rows: Box<[u32]>,
-    /// The few moments among the cells, by the cell.
+    /// The few times among the cells, by index of the cell.
     moments: Box<[(u32, UtcMicros)]>,
-    /// The units that there are.
+    /// Distinct units.
     units: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Cell {
-    /// The exact value; not a number where there is none.
+    /// Exact value; NaN if there is none.
     value: f64,
-    /// Where its text ends.
+    /// End of its text.
     end: u32,
     unit: u8,
 }
 
-/// A cell of what is drawn: as it is shown, and exactly.
+/// A cell of the table: the displayed text and the exact value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Figure<'a> {
-    /// What is shown; a dash for nothing.
+    /// Displayed text; a dash for a missing value.
     pub text: &'a str,
-    /// The exact value in its unit.
+    /// Exact value in its unit.
     pub value: Option<f64>,
-    /// The unit of the exact value: `s`, `%`, or nothing for a count.
+    /// Unit of the exact value: `s`, `%`, or empty for a count.
     pub unit: &'static str,
-    /// The moment, where it is one.
+    /// Time, if the cell is one.
     pub moment: Option<UtcMicros>,
 }
 
 impl Data {
-    /// Makes a table of its heads and its rows.
+    /// Creates a table from its headers and rows.
     pub fn new(heads: Vec<String>, rows: Vec<Vec<Datum>>) -> Self {
         let small = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
         let mut units = Vec::new();
@@ -75,12 +76,12 @@ impl Data {
         }
     }
 
-    /// Returns how many rows there are.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Returns whether there is no row.
+    /// Returns whether the table has no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -95,8 +96,9 @@ impl Data {
         })
     }
 
-    /// The table as text: a line for the heads and one for each row, columns separated by tabs. A unit that all cells of a
-    /// column share, or the year of all its dates, stands in the head.
+    /// Formats the table as text: a line for the headers and one for each row, with columns
+    /// separated by tabs. A unit that all cells of a column share, or the year of all its dates,
+    /// moves to the header.
     pub fn lines(&self) -> Lines {
         let rows: Vec<Vec<Figure<'_>>> = self.rows().collect();
         let units: Vec<&str> = (0..self.heads.len())
@@ -144,16 +146,17 @@ impl Data {
 /// A table as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lines {
-    /// The lines.
+    /// Lines of the text.
     pub text: String,
-    /// What stands in brackets in each head, separated by `|`; nothing where the cells have all that they say.
+    /// Unit or year in brackets in each header, separated by `|`; empty if the cells are complete.
     pub units: String,
 }
 
-/// What may stand between a number and its unit.
+/// Characters that may separate a number from its unit.
 const SPACES: [char; 3] = [' ', '\u{a0}', '\u{202f}'];
 
-/// What the numbers or dates of a column all end with; nothing may be missing but values.
+/// Returns the common ending of all numbers or dates of a column; cells without a value don't
+/// matter.
 fn common_unit<'a>(figures: impl Iterator<Item = &'a Figure<'a>>) -> Option<&'a str> {
     let mut common = None;
     for figure in figures.filter(|figure| figure.text != DASH) {

@@ -1,4 +1,4 @@
-//! How long mail takes: the share of tests delivered within a time, and how often each time came.
+//! Distribution chart: the share of tests delivered within a time, and a histogram of the times.
 
 use super::{
     Chart, Data, Datum, Measure,
@@ -10,29 +10,29 @@ use super::{
     voice::{DASH, Voice},
 };
 
-/// Points of the curve at most.
+/// Maximum number of points of the curve.
 const COLUMNS: usize = 400;
 
-/// What to draw.
+/// Input of the chart.
 #[derive(Debug, Clone)]
 pub struct Distribution {
-    /// What it shows happening; empty for a plain finding.
+    /// Title of the chart; if empty, the finding is the title.
     pub title: String,
-    /// Name of the metric, such as `round trip`.
+    /// Name of the metric within a sentence, such as `round trip`.
     pub metric: String,
     /// Width of the chart in pixels.
     pub width: u32,
-    /// The period.
+    /// Period shown.
     pub period: Stretch,
-    /// Values of the tests whose mail came, in microseconds, in any order.
+    /// Values of delivered tests, in microseconds, in any order.
     pub values: Vec<f64>,
-    /// All tests that count, those whose mail never came too.
+    /// Number of counted tests, including those whose mail never arrived.
     pub tests: u64,
-    /// Times to mark, in microseconds.
+    /// Thresholds to mark, in microseconds.
     pub thresholds: Vec<f64>,
 }
 
-/// Draws it.
+/// Draws the chart.
 pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
     let mut values: Vec<f64> = data
         .values
@@ -56,7 +56,7 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let least = values.first().copied().unwrap_or(1e5).max(1.0);
     let greatest = values.last().copied().unwrap_or(1e6);
-    // Of the times to mark only the first that all mail kept is of use.
+    // Of the thresholds that all mails met, only the first is useful.
     let kept = thresholds
         .iter()
         .position(|limit| *limit >= greatest)
@@ -125,7 +125,7 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
         );
         let lost = tests - values.len() as u64;
         if lost > 0 {
-            let text = voice.fill("{0} not seen to arrive", &[&voice.count(lost)]);
+            let text = voice.fill("{0} with no observed arrival", &[&voice.count(lost)]);
             let y = curve.y(values.len() as f64 / tests as f64);
             let base = if y - curve.top > 16.0 { y - 5.0 } else { y + 14.0 };
             curve.framed(canvas, &text, curve.right - 3.0, base, At::End);
@@ -138,7 +138,7 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
             "{}. {}",
             sentence(&[
                 &voice.fill("share of all tests by {0}", &[&data.metric]),
-                voice.t("below, how often each time came"),
+                voice.t("below: how often each value occurred"),
                 voice.t("logarithmic scale"),
             ]),
             period(data.period, voice)
@@ -150,7 +150,7 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
     .hovering(&hover(bars, &axis, &bins, voice))
 }
 
-/// A threshold and where its text stands.
+/// A threshold and the position of its label.
 struct Mark {
     x: f64,
     lane: usize,
@@ -158,7 +158,7 @@ struct Mark {
     text: String,
 }
 
-/// Each text in the first lane in which it meets no other.
+/// Places each text in the first lane in which it overlaps no other.
 fn marks(thresholds: &[f64], axis: &Axis, (left, right): (f64, f64), text: impl Fn(f64) -> String) -> Vec<Mark> {
     let mut taken: Vec<Vec<(f64, f64)>> = Vec::new();
     thresholds
@@ -185,7 +185,7 @@ fn marks(thresholds: &[f64], axis: &Axis, (left, right): (f64, f64), text: impl 
         .collect()
 }
 
-/// The curve: exact where there are few values, one point a column where there are many.
+/// Returns the curve: exact for few values, one point per column for many.
 fn steps(canvas: &mut Canvas, plot: Plot, axis: &Axis, values: &[f64], tests: u64) {
     let y = |count: usize| plot.y(count as f64 / tests as f64);
     let mut points = vec![(plot.left, y(0))];
@@ -207,7 +207,7 @@ fn steps(canvas: &mut Canvas, plot: Plot, axis: &Axis, values: &[f64], tests: u6
     canvas.path(&points, Ink::Accent, 1.8);
 }
 
-/// How many values each bar stands for.
+/// Returns the number of values in each bar.
 fn bins(plot: Plot, axis: &Axis, values: &[f64]) -> Vec<u64> {
     let count = ((plot.width() / 9.0) as usize).clamp(8, 120);
     let mut bins = vec![0_u64; count];
@@ -218,7 +218,7 @@ fn bins(plot: Plot, axis: &Axis, values: &[f64]) -> Vec<u64> {
     bins
 }
 
-/// What is said of each bar.
+/// Returns the tooltips of the bars.
 fn hover(plot: Plot, axis: &Axis, bins: &[u64], voice: &dyn Voice) -> Hover {
     let count = bins.len();
     let room = plot.width() / count as f64;
@@ -239,7 +239,7 @@ fn histogram(canvas: &mut Canvas, plot: Plot, bins: &[u64], voice: &dyn Voice) {
     canvas.line((plot.left, plot.bottom), (plot.right, plot.bottom), Ink::Mist, 1.0);
     let room = plot.width() / count as f64;
     for (bin, tests) in bins.iter().enumerate().filter(|(_, tests)| **tests > 0) {
-        // A single test is seen too.
+        // A single test stays visible.
         let tall = (*tests as f64 / most as f64 * (plot.bottom - plot.top)).max(1.5);
         canvas.rect(
             plot.left + bin as f64 * room,
@@ -249,7 +249,7 @@ fn histogram(canvas: &mut Canvas, plot: Plot, bins: &[u64], voice: &dyn Voice) {
             Ink::Calm,
         );
     }
-    let text = voice.fill("tests, up to {0} in a bar", &[&voice.count(most)]);
+    let text = voice.fill("tests, up to {0} per bar", &[&voice.count(most)]);
     canvas.text(&text, plot.left + 5.0, plot.top - 6.0, At::Start, Ink::Grey, SMALL);
 }
 
@@ -270,7 +270,7 @@ fn finding(
             &[&data.metric, &voice.duration(*only)],
         );
     }
-    // The first threshold that nearly all kept says most.
+    // The first threshold that nearly all tests met is the most informative.
     let telling = thresholds
         .iter()
         .find(|limit| share(**limit).is_some_and(|share| share >= 0.95))
@@ -282,7 +282,7 @@ fn finding(
         ),
         None => {
             let median = median(values.to_vec()).unwrap_or_default();
-            voice.fill("Median {0} was {1}.", &[&data.metric, &voice.duration(median)])
+            voice.fill("The median {0} was {1}.", &[&data.metric, &voice.duration(median)])
         }
     }
 }
@@ -334,7 +334,7 @@ mod tests {
         data.tests = 40_000;
         let chart = chart(&data, &voice);
         assert!(chart.svg.len() < 40_000, "{} bytes", chart.svg.len());
-        assert!(chart.svg.contains("20,000 not seen to arrive"));
+        assert!(chart.svg.contains("20,000 with no observed arrival"));
         assert!(chart.alternative.contains("50.0"), "{}", chart.alternative);
     }
 

@@ -1,4 +1,4 @@
-//! Two periods compared: where each monitor was, where it is, sorted by the change.
+//! Comparison of two periods: the earlier and the later value of each monitor, sorted by change.
 
 use super::{
     Chart, Data, Datum,
@@ -9,41 +9,42 @@ use super::{
     voice::{DASH, Measure, Voice},
 };
 
-/// Smaller changes are everyday life: of a duration, the part of what it was; of a share, the difference.
+/// Changes below this are normal variation: for durations relative to the earlier value, for shares
+/// as a difference.
 const EVERYDAY: f64 = 0.05;
 const EVERYDAY_POINTS: f64 = 0.000_5;
 
-/// What to draw.
+/// Input of the chart.
 #[derive(Debug, Clone)]
 pub struct Dumbbell {
-    /// What it shows happening; empty for a plain finding.
+    /// Title of the chart; if empty, the finding is the title.
     pub title: String,
-    /// Name of what is compared, such as `median round trip`.
+    /// Name of the compared figure within a sentence, such as `median round trip`.
     pub metric: String,
-    /// What its values are.
+    /// Kind of the values.
     pub measure: Measure,
-    /// Whether less is better.
+    /// Whether lower values are better.
     pub less_is_better: bool,
     /// Width of the chart in pixels.
     pub width: u32,
-    /// The earlier period in words.
+    /// Earlier period in words.
     pub before: String,
-    /// The later period in words, with the zone.
+    /// Later period in words, with the time zone.
     pub after: String,
-    /// The monitors.
+    /// Monitors to compare.
     pub rows: Vec<Row>,
 }
 
-/// A monitor.
+/// A monitor of the chart.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Its name.
+    /// Display name.
     pub name: String,
-    /// Its value in the earlier period, if known.
+    /// Value in the earlier period, if known.
     pub before: Option<f64>,
-    /// Its value in the later period, if known.
+    /// Value in the later period, if known.
     pub after: Option<f64>,
-    /// Chance explains the change.
+    /// Whether the change is not statistically significant.
     pub by_chance: bool,
 }
 
@@ -52,7 +53,7 @@ impl Row {
         Some(self.after? - self.before?)
     }
 
-    /// Whether the change is more than everyday life, and more than chance.
+    /// Returns whether the change is significant and larger than normal variation.
     fn stands_out(&self, measure: Measure) -> bool {
         !self.by_chance && self.is_large(measure)
     }
@@ -68,7 +69,7 @@ impl Row {
     }
 }
 
-/// Draws it.
+/// Draws the chart.
 pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
     let finite = |value: Option<f64>| value.filter(|value| value.is_finite() && *value >= 0.0);
     let mut rows: Vec<Row> = data
@@ -82,7 +83,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
         })
         .collect();
     let worse = |change: f64| if data.less_is_better { change } else { -change };
-    // The worst change first; what can't be compared last, in the order it came in.
+    // Worst change first; monitors that can't be compared last, in their original order.
     rows.sort_by(|one, other| {
         let key = |row: &Row| row.change().map_or(f64::NEG_INFINITY, worse);
         key(other).total_cmp(&key(one))
@@ -115,7 +116,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, &rows, &worse, voice);
     let pen = |canvas: &mut Canvas| {
-        // The key, hollow and full as in the rows.
+        // Legend, with a hollow and a filled mark as in the rows.
         canvas.disc((plot.left + 4.0, 7.0), 4.5, Ink::Grey);
         canvas.disc((plot.left + 4.0, 7.0), 3.0, Ink::Ground);
         canvas.text(&data.before, plot.left + 13.0, 11.0, At::Start, Ink::Grey, SMALL);
@@ -146,7 +147,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
                 canvas.disc((x(after), y), 4.5, ink);
                 canvas.title(format!("{}: {}", data.after, data.measure.text(after, voice)));
             }
-            // The sign tells it without colour.
+            // The sign shows the direction without colour.
             let ink = match (bad, stands_out) {
                 (true, _) => Ink::Failed,
                 (false, true) => Ink::Ink,
@@ -175,9 +176,9 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
                 .to_owned(),
         };
         let text = if rows.iter().any(|row| row.by_chance && row.is_large(data.measure)) {
-            "grey: changes that are not significant or below {0}"
+            "grey: changes that are below {0} or not significant"
         } else {
-            "grey: changes of less than {0}"
+            "grey: changes below {0}"
         };
         voice.fill(text, &[&least])
     } else {
@@ -221,7 +222,7 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
     };
     let is_bad = |row: &Row, change: f64| row.stands_out(data.measure) && worse(change) > 0.0;
     let bad = changes.iter().filter(|(row, change)| is_bad(row, *change)).count() as u64;
-    // What stands out is told, even where chance made a greater change elsewhere; then it is said that others changed, too.
+    // Significant changes are reported even if a larger, insignificant change occurred elsewhere.
     let by_chance = changes
         .iter()
         .any(|(row, _)| row.by_chance && row.is_large(data.measure));
@@ -232,18 +233,18 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
             return voice.fill("No significant change in {0}.", &[&data.metric]);
         }
         if let [(only, _)] = changes[..] {
-            return voice.fill("{0} of {1} was unchanged.", &[&sentence(&[&data.metric]), &only.name]);
+            return voice.fill("{0} at {1} was unchanged.", &[&sentence(&[&data.metric]), &only.name]);
         }
         return voice.fill(
-            "{0} was unchanged at all {1} monitors.",
+            "{0} was unchanged at all monitors ({1}).",
             &[&sentence(&[&data.metric]), &voice.count(changes.len() as u64)],
         );
     };
     if let [(only, change)] = changes[..] {
         let text = if bad == 1 {
-            "{0} of {1} deteriorated by {2}."
+            "{0} at {1} deteriorated by {2}."
         } else {
-            "{0} of {1} improved by {2}."
+            "{0} at {1} improved by {2}."
         };
         let difference = data.measure.difference(change.abs(), voice);
         let difference = difference.trim_start_matches('+');
@@ -251,12 +252,12 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
     }
     let (row, change) = if bad == 0 { (last, *gain) } else { (first, *change) };
     let text = match (bad, by_chance) {
-        (0, false) => "{0} got worse at none of {2} monitors; most gained {3} with {4}.",
+        (0, false) => "{0} did not deteriorate at any of {2} monitors; {3} improved most ({4}).",
         (0, true) => "No significant deterioration in {0} at any of {2} monitors; {3} improved most ({4}).",
-        (_, false) => "{0} got worse at {1} of {2} monitors, most at {3} with {4}.",
-        (_, true) => "Beyond chance, {0} got worse at {1} of {2} monitors, most at {3} with {4}.",
+        (_, false) => "{0} deteriorated at {1} of {2} monitors, most at {3} ({4}).",
+        (_, true) => "{0} deteriorated significantly at {1} of {2} monitors, most at {3} ({4}).",
     };
-    let metric = if by_chance {
+    let metric = if bad == 0 && by_chance {
         data.metric.clone()
     } else {
         sentence(&[&data.metric])
@@ -295,15 +296,15 @@ mod tests {
         let text = chart(&data, &voice).alternative;
         let second = &data.rows[1].name;
         let beyond = format!(
-            "Beyond chance, {} got worse at 1 of 3 monitors, most at {second}",
-            data.metric
+            "{} deteriorated significantly at 1 of 3 monitors, most at {second}",
+            sentence(&[&data.metric])
         );
         assert!(text.starts_with(&beyond), "{text}");
         data.rows[1].after = Some(0.999);
         let text = chart(&data, &voice).alternative;
         assert!(text.starts_with("No significant deterioration"), "{text}");
         assert!(text.contains("at any of 3 monitors; "), "{text}");
-        // What is more than chance, but small, is not said to be by chance.
+        // A significant but small change is not described as insignificant.
         data.rows[1].after = Some(0.990_1);
         data.rows.truncate(2);
         let hardly = chart(&data, &voice).alternative;

@@ -1,4 +1,4 @@
-//! A pattern of the week: a cell for each hour of each weekday, the darker the greater its value.
+//! Weekly pattern as a heat map: a cell for each hour of each weekday, darker for higher values.
 
 use super::{
     Chart, Data, Datum,
@@ -9,25 +9,25 @@ use super::{
     voice::{Measure, Voice},
 };
 
-/// Size of the values in the cells.
+/// Font size of the values in the cells, in pixels.
 const FIGURE: f64 = 10.0;
 
-/// What to draw.
+/// Input of the chart.
 #[derive(Debug, Clone)]
 pub struct HeatMap {
-    /// What it shows happening; empty for a plain finding.
+    /// Title of the chart; if empty, the finding is the title.
     pub title: String,
-    /// Name of what is drawn, such as `median round trip`.
+    /// Name of the figure within a sentence, such as `median round trip`.
     pub metric: String,
-    /// What its values are.
+    /// Kind of the values.
     pub measure: Measure,
     /// Width of the chart in pixels.
     pub width: u32,
-    /// The period.
+    /// Period shown.
     pub period: Stretch,
-    /// By weekday from Monday and by local hour; `None` where nothing is known.
+    /// Values by weekday, from Monday, and local hour; `None` if unknown.
     pub cells: [[Option<f64>; 24]; 7],
-    /// The first row, 1 for Monday to 7 for Sunday.
+    /// Weekday of the first row, 1 for Monday to 7 for Sunday.
     pub first_day: i8,
 }
 
@@ -45,7 +45,7 @@ impl HeatMap {
     }
 }
 
-/// The unit that all cells share: its size, its name, and how many decimals fit.
+/// Unit of all cells: its size, its name, and the number of decimals that fit.
 fn unit(measure: Measure, greatest: f64) -> (f64, &'static str, usize) {
     let (size, name) = match measure {
         Measure::Share => (0.01, "%"),
@@ -62,13 +62,13 @@ fn unit(measure: Measure, greatest: f64) -> (f64, &'static str, usize) {
     (size, name, if name == "µs" { 0 } else { decimals })
 }
 
-/// Draws it.
+/// Draws the chart.
 pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let known = data.known();
     let least = known.iter().map(|cell| cell.2).fold(f64::INFINITY, f64::min);
     let greatest = known.iter().map(|cell| cell.2).fold(0.0, f64::max);
-    // The ramp of shares begins at zero: none is none.
+    // The scale of shares starts at zero, so that zero looks like zero.
     let low = if data.measure == Measure::Share { 0.0 } else { least };
     let step = |value: f64| -> u8 {
         let place = (value - low) / (greatest - low);
@@ -82,7 +82,7 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
     let days: Vec<usize> = (0..7)
         .map(|row| (row + usize::try_from(data.first_day).unwrap_or(1).saturating_sub(1)) % 7)
         .collect();
-    // By rows and columns of the drawing.
+    // Indexed by rows and columns of the drawing.
     let of = |row: usize, hour: usize| {
         let found = known.iter().find(|cell| cell.0 == days[row] && cell.1 == hour);
         (row, hour, found.map(|cell| cell.2))
@@ -115,7 +115,7 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
             let base = plot.top + row as f64 * tall + tall / 2.0 + 4.0;
             canvas.text(name, plot.left - 8.0, base, At::End, Ink::Ink, TEXT);
         }
-        // Step by step, so that the cells of a step are one path.
+        // One step after another, so that the cells of a step become one path.
         for of in (0..RAMP).map(Some).chain([None]) {
             for (day, hour, _) in cells.iter().filter(|cell| cell.2.map(step) == of) {
                 let (x, top) = (plot.left + *hour as f64 * room, plot.top + *day as f64 * tall);
@@ -148,7 +148,7 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
         title: &data.title,
         subtitle: format!(
             "{}. {}",
-            sentence(&[&in_unit, voice.t("by weekday and local hour in which a test began")]),
+            sentence(&[&in_unit, voice.t("by weekday and local hour of the start of the test")]),
             period(data.period, voice)
         ),
         finding,
@@ -161,7 +161,7 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
     ))
 }
 
-/// The ramp with its ends, at the right above the cells.
+/// Draws the colour scale with its limits, above the cells at the right.
 fn key(canvas: &mut Canvas, right: f64, low: &str, high: &str) {
     let ramp = right - text_width(high, SMALL) - 8.0 - f64::from(RAMP) * 12.0;
     canvas.text(low, ramp - 5.0, 11.0, At::End, Ink::Grey, SMALL);
@@ -178,7 +178,7 @@ fn finding(data: &HeatMap, known: &[(usize, usize, f64)], voice: &dyn Voice) -> 
     let metric = sentence(&[&data.metric]);
     match (known.iter().max_by(by), known.iter().min_by(by)) {
         (Some(high), Some(low)) if high.2 > low.2 => voice.fill(
-            "{0} was highest on {1} with {2} and lowest on {3} with {4}.",
+            "{0} was highest on {1} ({2}) and lowest on {3} ({4}).",
             &[
                 &metric,
                 &when(high),
@@ -191,11 +191,11 @@ fn finding(data: &HeatMap, known: &[(usize, usize, f64)], voice: &dyn Voice) -> 
             "{0} was {1} at all hours.",
             &[&metric, &data.measure.text(high.2, voice)],
         ),
-        _ => voice.fill("No {0} is known.", &[&data.metric]),
+        _ => voice.fill("{0} is unknown.", &[&metric]),
     }
 }
 
-/// The beginning of an hour.
+/// Formats the start of an hour.
 fn clock(hour: i8, voice: &dyn Voice) -> String {
     voice.clock(jiff::civil::time(hour, 0, 0, 0), false)
 }
@@ -231,7 +231,7 @@ mod tests {
     fn nothing_known_and_one_value_are_no_error() {
         let (mut data, voice) = samples::heat_map();
         data.cells = [[None; 24]; 7];
-        assert_eq!(chart(&data, &voice).alternative, "No median round trip is known.");
+        assert_eq!(chart(&data, &voice).alternative, "Median round trip is unknown.");
         data.cells[3][4] = Some(1e6);
         let one = chart(&data, &voice);
         assert!(one.svg.contains("ramp0") && !one.svg.contains("NaN"));

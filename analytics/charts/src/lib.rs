@@ -1,7 +1,7 @@
-//! Charts: data in, SVG out; a file each. Knows no report and no figure.
+//! Charts as SVG, one file per kind of chart. This crate does not depend on reports.
 //!
-//! Every colour of a drawing is there twice: as an attribute, for print and for programs that know no style sheets, and
-//! as a class, which [`palette::dark_rules`] turns for a dark page.
+//! Each colour of a drawing occurs twice: as an attribute, for print and for programs without style
+//! sheets, and as a class, which [`palette::dark_rules`] recolours on dark pages.
 
 pub mod axis;
 pub mod budget;
@@ -34,38 +34,38 @@ pub use data::{Data, Figure};
 use voice::DASH;
 pub use voice::{English, Measure, Voice};
 
-/// Width of a chart across the page.
+/// Width of a chart across the page, in pixels.
 pub const WIDTH: u32 = 720;
-/// Width of a chart beside another.
+/// Width of a chart next to another, in pixels.
 pub const HALF: u32 = 352;
 
-/// A drawn chart. Title and subtitle are set by the page, not drawn.
+/// A drawn chart. The page sets the title and the subtitle; they are not part of the drawing.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Chart {
-    /// A whole `<svg>` element with a `viewBox`; safe to put into a page as it is.
+    /// Complete `<svg>` element with a `viewBox`, safe to insert into a page.
     #[serde(skip)]
     pub svg: String,
-    /// Width of the view box.
+    /// Width of the view box, in pixels.
     pub width: u32,
-    /// Height of the view box.
+    /// Height of the view box, in pixels.
     pub height: u32,
-    /// What it shows happening.
+    /// Title: the finding.
     pub title: String,
-    /// What is drawn, in which unit, over which period and zone.
+    /// Subtitle: what is drawn, the unit, the period and the time zone.
     pub subtitle: String,
-    /// The finding in a sentence, for those who can't see it.
+    /// Text alternative: the finding in a sentence.
     pub alternative: String,
-    /// What is drawn, as a table.
+    /// Drawn values as a table.
     #[serde(skip)]
     pub data: Data,
-    /// What is said of the place that somebody points at, as JSON for the script of a page; empty where the drawing's own
-    /// titles say all.
+    /// Texts to show under the pointer, as JSON for the script of a page; empty if the titles
+    /// within the drawing suffice.
     #[serde(skip)]
     pub hover: String,
 }
 
 impl Chart {
-    /// With something to say of the place that somebody points at.
+    /// Adds texts to show under the pointer.
     #[must_use]
     fn hovering(mut self, hover: &canvas::Hover) -> Self {
         self.hover = hover.json();
@@ -73,21 +73,21 @@ impl Chart {
     }
 }
 
-/// A cell of what is drawn: as it is shown, and exactly.
+/// A cell of the data table: the displayed text and the exact value.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Datum {
-    /// What is shown; a dash for nothing.
+    /// Displayed text; a dash for a missing value.
     pub text: String,
-    /// The exact value in its unit.
+    /// Exact value in its unit.
     pub value: Option<f64>,
-    /// The unit of the exact value: `s`, `%`, or nothing for a count.
+    /// Unit of the exact value: `s`, `%`, or empty for a count.
     pub unit: &'static str,
-    /// The moment, where it is one.
+    /// Time, if the cell is one.
     pub moment: Option<UtcMicros>,
 }
 
 impl Datum {
-    /// A word.
+    /// Returns a text cell.
     pub fn text(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -95,7 +95,7 @@ impl Datum {
         }
     }
 
-    /// A moment as it is shown, and exactly.
+    /// Returns a cell with a time.
     pub(crate) fn moment(text: impl Into<String>, moment: UtcMicros) -> Self {
         Self {
             moment: Some(moment),
@@ -103,7 +103,7 @@ impl Datum {
         }
     }
 
-    /// A number of things.
+    /// Returns a cell with a count.
     pub(crate) fn count(count: u64, voice: &dyn Voice) -> Self {
         Self {
             value: Some(count as f64),
@@ -111,7 +111,8 @@ impl Datum {
         }
     }
 
-    /// A duration in microseconds or a share, as the measure says; a dash for none.
+    /// Returns a cell with a duration in microseconds or a share, depending on the measure; a dash
+    /// if there is no value.
     pub(crate) fn measured(value: Option<f64>, measure: Measure, voice: &dyn Voice) -> Self {
         let value = value.filter(|value| value.is_finite());
         let (scale, unit) = match measure {

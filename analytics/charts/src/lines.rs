@@ -1,4 +1,5 @@
-//! Several monitors in one chart: a line of medians for each, named at its end; those beyond what can be told apart are grey.
+//! Line chart of several monitors: a line of medians for each, named at its end; lines beyond the
+//! distinguishable colours are grey.
 
 use mailqos_model::UtcMicros;
 
@@ -13,41 +14,42 @@ use super::{
     voice::Voice,
 };
 
-/// Names are at least so far apart.
+/// Minimum distance between names, in pixels.
 const PITCH: f64 = 15.0;
-/// A name takes at most this share of the width.
+/// Maximum share of the width for names.
 const NAMES: f64 = 0.26;
-/// Rows of the table at most; more buckets are left out evenly.
+/// Maximum rows of the data table; of more buckets, an even selection is listed.
 const MOST_ROWS: usize = 400;
 
-/// What to draw.
+/// Input of the chart.
 #[derive(Debug, Clone)]
 pub struct Lines {
-    /// What it shows happening; empty for a plain finding.
+    /// Title of the chart; if empty, the finding is the title.
     pub title: String,
-    /// Name of the metric, such as `round trip`.
+    /// Name of the metric within a sentence, such as `round trip`.
     pub metric: String,
     /// Width of the chart in pixels.
     pub width: u32,
-    /// The period.
+    /// Period shown.
     pub period: Stretch,
-    /// The monitors, most important first.
+    /// Monitors, most important first.
     pub lines: Vec<Line>,
 }
 
-/// A monitor.
+/// A monitor of the chart.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// Its name.
+    /// Display name.
     pub name: String,
-    /// The median over the whole period, in microseconds.
+    /// Median over the whole period, in microseconds.
     pub median: Option<f64>,
-    /// The buckets, ascending, the same for all; a gap between two is a gap of the line.
+    /// Buckets in ascending order, the same for all monitors; a gap between two is a gap in the
+    /// line.
     pub buckets: Vec<Bucket>,
 }
 
 impl Line {
-    /// Its values: the median of each bucket.
+    /// Returns the median of each bucket.
     fn values(&self) -> impl Iterator<Item = (&Bucket, f64)> {
         self.buckets.iter().filter_map(|bucket| {
             let of_points = || median(bucket.points.iter().map(|point| point.1).collect());
@@ -57,7 +59,7 @@ impl Line {
     }
 }
 
-/// Draws it.
+/// Draws the chart.
 pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let range = data
@@ -84,7 +86,7 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
             plot.no_values(canvas, TEXT, voice);
         }
         let mut ends = Vec::new();
-        // The first is drawn last: nothing lies over it.
+        // The first line is drawn last, on top of the others.
         for (index, line) in data.lines.iter().enumerate().rev() {
             let ink = if index < named {
                 Ink::Category(index as u8)
@@ -118,7 +120,7 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
     .chart(width, height, pen)
 }
 
-/// Draws a line with its gaps; gives the height at which it ends.
+/// Draws a line with its gaps and returns the y coordinate of its end.
 fn trace(canvas: &mut Canvas, line: &Line, span: Stretch, plot: Plot, y: impl Fn(f64) -> f64, ink: Ink) -> Option<f64> {
     let values: Vec<(&Bucket, f64)> = line.values().collect();
     let stroke = if ink == Ink::Mist { 0.75 } else { 1.8 };
@@ -143,19 +145,21 @@ fn trace(canvas: &mut Canvas, line: &Line, span: Stretch, plot: Plot, y: impl Fn
     values.last().map(|(_, value)| y(*value))
 }
 
-/// Names at the right, each as near to the end of its line as the others let it, with a stroke that leads there.
+/// Draws the names at the right, each as close to the end of its line as possible, with a
+/// connecting stroke.
 fn label(canvas: &mut Canvas, mut ends: Vec<(f64, usize)>, data: &Lines, plot: Plot, room: f64) {
     ends.sort_by(|one, other| one.0.total_cmp(&other.0));
     let heights = spread(&ends.iter().map(|end| end.0).collect::<Vec<_>>(), plot.top, plot.bottom);
     for ((y, index), height) in ends.into_iter().zip(heights) {
         let (line, ink) = (&data.lines[index], Ink::Category(index as u8));
         canvas.line((plot.right - 1.0, y), (plot.right + 7.0, height), ink, 1.0);
-        // The stroke has the colour; the name is dark enough to be read.
+        // The stroke has the colour of the line; the name is dark enough to read.
         canvas.name(&line.name, plot.right + 10.0, height + 4.0, At::Start, room);
     }
 }
 
-/// Heights in the same order, none closer to another than a name is tall, and each as near to its own as may be.
+/// Returns y coordinates in the same order, at least a line height apart and each as close as
+/// possible to the original.
 fn spread(wanted: &[f64], top: f64, bottom: f64) -> Vec<f64> {
     let mut heights: Vec<f64> = wanted.to_vec();
     let mut free = top;
@@ -180,7 +184,7 @@ fn finding(data: &Lines, voice: &dyn Voice) -> String {
     let by = |one: &&(&Line, f64), other: &&(&Line, f64)| one.1.total_cmp(&other.1);
     match (known.iter().min_by(by), known.iter().max_by(by)) {
         (Some((low, least)), Some((high, greatest))) if known.len() > 1 => voice.fill(
-            "Median {0} ranged from {1} ({2}) to {3} ({4}).",
+            "The median {0} ranged from {1} ({2}) to {3} ({4}).",
             &[
                 &data.metric,
                 &voice.duration(*least),
@@ -189,12 +193,12 @@ fn finding(data: &Lines, voice: &dyn Voice) -> String {
                 &high.name,
             ],
         ),
-        (Some((_, value)), _) => voice.fill("Median {0} was {1}.", &[&data.metric, &voice.duration(*value)]),
+        (Some((_, value)), _) => voice.fill("The median {0} was {1}.", &[&data.metric, &voice.duration(*value)]),
         _ => voice.fill("No {0} was measured.", &[&data.metric]),
     }
 }
 
-/// A row for each bucket, a column for each monitor.
+/// Returns a table with a row for each bucket and a column for each monitor.
 fn table(data: &Lines, voice: &dyn Voice) -> Data {
     let mut heads = vec![voice.t("from").to_owned()];
     heads.extend(data.lines.iter().map(|line| line.name.clone()));

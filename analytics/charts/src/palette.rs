@@ -1,28 +1,28 @@
-//! The inks of all charts: on paper, and on a dark page.
+//! Colours of all charts, for paper and for dark pages.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
 use plotters::style::RGBColor;
 
-/// What a colour is for. Each has a colour of its own, so that a class can be told from it.
+/// Purpose of a colour. Each has a distinct colour, from which its class can be derived.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Ink {
-    /// Text and lines that matter.
+    /// Important text and lines.
     #[default]
     Ink,
-    /// Text of second rank: tick labels.
+    /// Secondary text, such as tick labels.
     Grey,
-    /// Marks of second rank: cells without tests, unit rules.
+    /// Secondary marks, such as cells without tests.
     Mist,
     /// Grid lines.
     Hair,
-    /// The paper.
+    /// Background.
     Ground,
-    /// "This": the line that the chart is about.
+    /// The main line of the chart.
     Accent,
-    /// Spread around the line.
+    /// Spread around the main line.
     Band,
-    /// All is well, where a whole area says so.
+    /// Success, as an area.
     Calm,
     /// Failed.
     Failed,
@@ -30,20 +30,20 @@ pub enum Ink {
     Late,
     /// Maintenance.
     Shade,
-    /// Text on areas that are as light by night as by day.
+    /// Text on areas that are light on dark pages, too.
     Print,
-    /// A step of the sequential ramp, low to high.
+    /// A step of the sequential scale, from low to high.
     Ramp(u8),
     /// A category, in the colours of Okabe and Ito.
     Category(u8),
 }
 
-/// Steps of the sequential ramp.
+/// Number of steps of the sequential scale.
 pub const RAMP: u8 = 7;
-/// Categories that can be told apart.
+/// Number of distinguishable categories.
 pub const CATEGORIES: u8 = 6;
 
-/// Class, on white, on dark.
+/// Class, colour on white, colour on dark.
 type Entry = (&'static str, &'static str, &'static str);
 
 const PLAIN: [Entry; 12] = [
@@ -100,12 +100,12 @@ impl Ink {
         }
     }
 
-    /// The colour on white, `#RRGGBB`.
+    /// Returns the colour on white, `#RRGGBB`.
     pub fn hex(self) -> &'static str {
         self.entry().1
     }
 
-    /// The ink in which text on an area of this one can be read, on white and on dark.
+    /// Returns the ink for readable text on an area of this ink, on light and dark pages.
     pub fn text_on(self) -> Self {
         match self {
             Self::Ramp(5..) | Self::Category(0) | Self::Accent | Self::Failed | Self::Ink | Self::Grey => Self::Ground,
@@ -114,7 +114,7 @@ impl Ink {
         }
     }
 
-    /// The class of what has this colour.
+    /// Returns the class of elements in this ink.
     pub(super) fn class(self) -> &'static str {
         self.entry().0
     }
@@ -132,15 +132,16 @@ fn entries() -> impl Iterator<Item = Entry> {
     PLAIN.into_iter().chain(STEPS).chain(KINDS)
 }
 
-/// The inks with colours of a house's own in the place of some.
+/// Colours in which some are replaced by those of a theme.
 #[derive(Debug, Clone, Default)]
 pub struct Palette {
-    /// Class, usual colour on white, own colour on white, own colour on dark.
+    /// Class, default colour on white, theme colour on white, theme colour on dark.
     own: Vec<(&'static str, &'static str, String, String)>,
 }
 
 impl Palette {
-    /// Of colours by class (`accent`, `ramp3`), each on white and on dark, `#rrggbb`; other classes are as usual.
+    /// Creates a palette from colours by class (`accent`, `ramp3`), each on white and on dark,
+    /// `#rrggbb`; other classes keep their defaults.
     pub fn new(colours: &BTreeMap<String, (String, String)>) -> Self {
         let own = entries()
             .filter_map(|(class, light, _)| {
@@ -151,12 +152,12 @@ impl Palette {
         Self { own }
     }
 
-    /// A drawing in these colours.
+    /// Recolours a drawing.
     pub fn recolour<'a>(&self, svg: &'a str) -> Cow<'a, str> {
         if self.own.is_empty() {
             return Cow::Borrowed(svg);
         }
-        // Only whole values of attributes are colours: a text may look like one.
+        // Only complete attribute values are colours: a text may look like one.
         let mut out = String::with_capacity(svg.len());
         let mut rest = svg;
         while let Some(at) = rest.find("=\"#") {
@@ -177,11 +178,11 @@ impl Palette {
         Cow::Owned(out)
     }
 
-    /// [`dark_rules`] in these colours.
+    /// Returns [`dark_rules`] in these colours.
     pub fn dark_rules(&self, scope: &str) -> String {
         let mut rules = dark_rules(scope);
         for (class, _, _, dark) in &self.own {
-            // Writing to a String can't fail.
+            // Writing to a `String` can't fail.
             let _ = writeln!(
                 rules,
                 "{scope} .{class} {{ fill: {dark}; }} {scope} .{class}-line {{ stroke: {dark}; }}"
@@ -191,12 +192,13 @@ impl Palette {
     }
 }
 
-/// Rules of a style sheet that turn the charts for a dark page: areas and texts have the class of their ink (`accent`),
-/// lines that class with `-line` (`accent-line`). Each selector begins with `scope`, such as `figure`.
+/// Returns style rules that recolour charts on dark pages: areas and texts have the class of their
+/// ink (`accent`), lines the same class with `-line` (`accent-line`). Each selector starts with
+/// `scope`, such as `figure`.
 pub fn dark_rules(scope: &str) -> String {
     let mut rules = String::new();
     for (class, _, dark) in entries() {
-        // Writing to a String can't fail.
+        // Writing to a `String` can't fail.
         let _ = writeln!(
             rules,
             "{scope} .{class} {{ fill: {dark}; }} {scope} .{class}-line {{ stroke: {dark}; }}"
@@ -235,7 +237,7 @@ mod tests {
         (one.max(other) + 0.05) / (one.min(other) + 0.05)
     }
 
-    /// WCAG 2.2, 1.4.3.
+    /// Contrast ratio as defined by WCAG 2.2, 1.4.3.
     #[test]
     fn text_can_be_read_on_every_area_by_day_and_by_night() {
         let areas = (0..RAMP)

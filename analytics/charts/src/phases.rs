@@ -1,4 +1,4 @@
-//! Where the time goes: a stacked bar for each monitor, phases in the order in which they happen.
+//! Phases chart: a stacked bar for each monitor, with the phases in chronological order.
 
 use super::{
     Chart, Data, Datum, Measure,
@@ -9,34 +9,34 @@ use super::{
     voice::Voice,
 };
 
-/// What to draw.
+/// Input of the chart.
 #[derive(Debug, Clone)]
 pub struct Phases {
-    /// What it shows happening; empty for a plain finding.
+    /// Title of the chart; if empty, the finding is the title.
     pub title: String,
-    /// What a bar is made of, such as `median of each phase`.
+    /// Description of the bars, such as `median of each phase`.
     pub measure: String,
     /// Width of the chart in pixels.
     pub width: u32,
-    /// The period.
+    /// Period shown.
     pub period: Stretch,
-    /// Names of the phases, in the order in which they happen. Those beyond six share a colour.
+    /// Names of the phases, in chronological order. Phases beyond the sixth share a colour.
     pub phases: Vec<String>,
-    /// The monitors, from top to bottom.
+    /// Monitors, from top to bottom.
     pub rows: Vec<Row>,
 }
 
-/// A monitor.
+/// A monitor of the chart.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Its name.
+    /// Display name.
     pub name: String,
-    /// Time spent in each phase, in microseconds; `None` for a phase that it has not, or that is unknown.
+    /// Duration of each phase, in microseconds; `None` if the phase is unknown or does not occur.
     pub parts: Vec<Option<f64>>,
 }
 
 impl Row {
-    /// Parts that can be drawn, by phase.
+    /// Returns the known phases with their durations.
     fn known(&self) -> impl Iterator<Item = (usize, f64)> {
         let known = |(phase, part): (usize, &Option<f64>)| part.map(|part| (phase, part));
         self.parts
@@ -58,7 +58,7 @@ fn ink(phase: usize) -> Ink {
     }
 }
 
-/// Draws it.
+/// Draws the chart.
 pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let pitch = match data.rows.len() {
@@ -119,7 +119,7 @@ fn bar(
         let from = plot.x(axis.place(sum));
         sum += part;
         let room = plot.x(axis.place(sum)) - from;
-        // A white seam between neighbours, unless it would eat what it parts.
+        // A white seam between neighbours, unless it would cover them.
         let seam = if room > 3.0 { 1.0 } else { 0.0 };
         canvas.rect(from, middle - tall / 2.0, (room - seam).max(0.4), tall, ink(phase));
         let name = data.phases.get(phase).map_or("", String::as_str);
@@ -145,7 +145,7 @@ fn bar(
     );
 }
 
-/// The phases by name and colour, in their order.
+/// Draws the legend of the phases.
 struct Key {
     entries: Vec<(usize, f64, f64)>,
     height: f64,
@@ -188,10 +188,10 @@ fn finding(data: &Phases, voice: &dyn Voice) -> String {
     let most = sums.iter().enumerate().max_by(|one, other| one.1.total_cmp(other.1));
     match most {
         Some((phase, sum)) if whole > 0.0 => voice.fill(
-            "{0} takes the most time, {1}.",
-            &[&sentence(&[&data.phases[phase]]), &voice.share(sum / whole)],
+            "Most of the time goes to {0}: {1}.",
+            &[&data.phases[phase], &voice.share(sum / whole)],
         ),
-        _ => voice.t("The time spent in each phase is unknown.").to_owned(),
+        _ => voice.t("The duration of the phases is unknown.").to_owned(),
     }
 }
 
@@ -229,7 +229,7 @@ mod tests {
         let (mut data, voice) = samples::phases(1);
         data.rows[0].parts = vec![None, Some(f64::NAN)];
         let chart = chart(&data, &voice);
-        assert_eq!(chart.alternative, "The time spent in each phase is unknown.");
+        assert_eq!(chart.alternative, "The duration of the phases is unknown.");
         assert!(chart.svg.contains(">unknown<") && !chart.svg.contains("NaN"));
     }
 }

@@ -1,4 +1,5 @@
-//! What charts share: the words around a drawing, the plot's place on the paper, its grid, its labels, and how moments are written.
+//! Common parts of all charts: the texts around a drawing, the plot area, its grid and labels, and
+//! the format of times.
 
 use jiff::{
     ZonedDateTime,
@@ -14,20 +15,20 @@ use super::{
     voice::{Voice, capitalised},
 };
 
-/// What is said of a chart besides its drawing.
+/// Texts and data of a chart, besides its drawing.
 pub(super) struct Said<'a> {
-    /// The title that it was given; empty for its finding.
+    /// Title of the chart; if empty, the finding is the title.
     pub(super) title: &'a str,
-    /// What is drawn, in which unit, over which period and zone.
+    /// Subtitle: what is drawn, the unit, the period and the time zone.
     pub(super) subtitle: String,
-    /// What it shows, for those who can't see it.
+    /// Text alternative: the finding in a sentence.
     pub(super) finding: String,
-    /// What is drawn, as a table.
+    /// Drawn values as a table.
     pub(super) data: Data,
 }
 
 impl Said<'_> {
-    /// The chart of which this is said, drawn by a pen on a paper of this size.
+    /// Draws the chart on a canvas of the given size.
     pub(super) fn chart(self, width: u32, height: f64, pen: impl FnOnce(&mut Canvas)) -> Chart {
         let height = height as u32;
         let title = headline(self.title, &self.finding);
@@ -44,7 +45,7 @@ impl Said<'_> {
     }
 }
 
-/// Where values are drawn.
+/// Plot area, in pixels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plot {
     pub(super) left: f64,
@@ -58,17 +59,17 @@ impl Plot {
         self.right - self.left
     }
 
-    /// From 0, left, to 1, right.
+    /// Returns the x coordinate of a position from 0 (left) to 1 (right).
     pub(super) fn x(&self, share: f64) -> f64 {
         self.left + share * self.width()
     }
 
-    /// From 0, bottom, to 1, top.
+    /// Returns the y coordinate of a position from 0 (bottom) to 1 (top).
     pub(super) fn y(&self, share: f64) -> f64 {
         self.bottom - share * (self.bottom - self.top)
     }
 
-    /// Grid lines with their labels; the base line stronger where it is zero.
+    /// Draws horizontal grid lines with labels; the base line is stronger if it is zero.
     pub(super) fn value_axis(&self, canvas: &mut Canvas, axis: &Axis) {
         for tick in &axis.ticks {
             let y = self.y(axis.place(tick.value));
@@ -83,7 +84,7 @@ impl Plot {
         }
     }
 
-    /// Vertical grid lines with labels below; those that would overlap are left out.
+    /// Draws vertical grid lines with labels below, skipping labels that would overlap.
     pub(super) fn value_axis_below(&self, canvas: &mut Canvas, axis: &Axis, edge: f64) {
         let mut free = f64::MIN;
         for tick in &axis.ticks {
@@ -98,7 +99,7 @@ impl Plot {
         }
     }
 
-    /// Ticks and labels of time below `base`; the paper ends at `edge`.
+    /// Draws ticks and labels of a time axis below `base`; the canvas ends at `edge`.
     pub(super) fn time_axis(&self, canvas: &mut Canvas, period: Stretch, (base, edge): (f64, f64), voice: &dyn Voice) {
         let ticks = time_ticks(period, self.width(), TEXT, voice);
         for tick in ticks {
@@ -111,18 +112,18 @@ impl Plot {
         }
     }
 
-    /// A shade over the whole height; its title when pointed at.
+    /// Draws a shade over the full height, with a tooltip.
     pub(super) fn shade(&self, canvas: &mut Canvas, from: f64, width: f64, title: &str) {
         hatched(canvas, (from, self.top), (width, self.bottom - self.top), title);
     }
 
-    /// Says in the middle that there is nothing to draw.
+    /// Draws a note in the middle that there is nothing to draw.
     pub(super) fn no_values(&self, canvas: &mut Canvas, size: f64, voice: &dyn Voice) {
         let (x, y) = ((self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0);
         canvas.text(voice.t("no values"), x, y, At::Middle, Ink::Grey, size);
     }
 
-    /// A label that can be read across lines and bands.
+    /// Draws a label that stays readable across lines and bands.
     pub(super) fn framed(&self, canvas: &mut Canvas, text: &str, x: f64, base: f64, at: At) {
         let width = text_width(text, SMALL) + 4.0;
         let left = match at {
@@ -135,7 +136,8 @@ impl Plot {
     }
 }
 
-/// Where the entries of a key stand, each so wide, in lines as wide as the paper: left end and top; and how high all are.
+/// Returns the positions of the entries of a legend of the given widths, in lines as wide as the
+/// canvas (left end and top), and the total height.
 pub(super) fn in_lines(widths: impl Iterator<Item = f64>, paper: f64) -> (Vec<(f64, f64)>, f64) {
     let (mut x, mut line) = (0.0, 0.0);
     let places = widths
@@ -151,7 +153,8 @@ pub(super) fn in_lines(widths: impl Iterator<Item = f64>, paper: f64) -> (Vec<(f
     (places, line + 16.0)
 }
 
-/// An area that can be told without its colour: light strokes from bottom left to top right, on a shade.
+/// Draws a hatched area, distinguishable without colour: light strokes from bottom left to top
+/// right, on a shade.
 pub(super) fn hatched(canvas: &mut Canvas, corner: (f64, f64), size: (f64, f64), title: &str) {
     let ((left, top), (width, height)) = (corner, size);
     let bottom = top + height;
@@ -168,7 +171,7 @@ pub(super) fn hatched(canvas: &mut Canvas, corner: (f64, f64), size: (f64, f64),
     }
 }
 
-/// A moment in the chart's zone: the day, and the time if it isn't midnight.
+/// Formats a time in the chart's zone: the date, and the time of day unless it is midnight.
 pub(super) fn moment(at: UtcMicros, voice: &dyn Voice) -> String {
     let zoned = ZonedDateTime::new(at.timestamp(), voice.zone().clone());
     let day = day(zoned.date(), voice);
@@ -191,7 +194,7 @@ fn day(date: Date, voice: &dyn Voice) -> String {
     voice.own_date(date).unwrap_or_else(language)
 }
 
-/// A period in the chart's zone, which is named.
+/// Formats a period in the chart's zone, followed by the name of the zone.
 pub(super) fn period(span: Stretch, voice: &dyn Voice) -> String {
     let zone = voice.zone().iana_name().unwrap_or("UTC");
     let zoned = |at: UtcMicros| ZonedDateTime::new(at.timestamp(), voice.zone().clone());
@@ -200,7 +203,7 @@ pub(super) fn period(span: Stretch, voice: &dyn Voice) -> String {
     if !whole {
         return format!("{} – {}, {zone}", moment(span.from, voice), moment(span.to, voice));
     }
-    // The last day is part of the period; its end is the next midnight.
+    // The last day is part of the period, which ends at the following midnight.
     let last = to.date().yesterday().unwrap_or(to.date());
     let month = |date: Date| voice.month(date.month());
     let end = day(last, voice);
@@ -218,12 +221,12 @@ pub(super) fn period(span: Stretch, voice: &dyn Voice) -> String {
     }
 }
 
-/// Parts joined by semicolons, with a capital in front.
+/// Joins parts with semicolons and capitalises the first letter.
 pub(super) fn sentence(parts: &[&str]) -> String {
     capitalised(&parts.join("; "))
 }
 
-/// The title that a chart was given; where there is none, its finding without the full stop.
+/// Returns the given title or, if it is empty, the finding without its full stop.
 pub(super) fn headline(given: &str, finding: &str) -> String {
     if given.is_empty() {
         finding.strip_suffix('.').unwrap_or(finding).to_owned()
@@ -250,7 +253,7 @@ mod tests {
         }
     }
 
-    /// Writes dates and times its own way.
+    /// A locale with custom formats of dates and times.
     struct House;
 
     impl Voice for House {
@@ -284,7 +287,7 @@ mod tests {
             bottom: 50.0,
         };
         let english = English(TimeZone::UTC);
-        // The last label, of 18:00, is at the very end.
+        // The last label, 18:00, is at the very end.
         let svg = draw(300, 80, "", "", |canvas| {
             plot.time_axis(canvas, hours(18.01), (50.0, 300.0), &english);
         });

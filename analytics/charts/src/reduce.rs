@@ -1,10 +1,11 @@
-//! Many values as fewer: ten thousand points in the width of a chart, without hiding an extreme; some values by their median.
+//! Reduction of values: ten thousand points to the width of a chart without hiding an extreme, and
+//! several values to their median.
 
-/// A point of a line: how far along, 0 to 1, and its value.
+/// A point of a line: its position from 0 to 1, and its value.
 pub(super) type Point = (f64, f64);
 
-/// Keeps, of each of so many columns, the first, the least, the greatest and the last point, as drawn pixels would
-/// (M4: Jugel and others, VLDB 2014). The order stays.
+/// Keeps the first, lowest, highest and last point of each column, which are those that determine
+/// the drawn pixels (M4: Jugel and others, VLDB 2014). The order is unchanged.
 pub(super) fn m4(points: &[Point], columns: usize) -> Vec<Point> {
     let columns = columns.max(1);
     if points.len() <= columns.saturating_mul(4) {
@@ -37,8 +38,8 @@ pub(super) fn m4(points: &[Point], columns: usize) -> Vec<Point> {
         .collect()
 }
 
-/// Least and greatest of each column, with the column's begin and end, so that even a single extreme has a width. Takes
-/// points of which each has a least and a greatest value.
+/// Returns the lowest and highest value of each column, at its start and end so that even a single
+/// extreme has a width. The points have a lowest and a highest value each.
 pub(super) fn envelope(points: &[(f64, f64, f64)], columns: usize) -> Vec<(f64, f64, f64)> {
     let columns = columns.max(1);
     if points.len() <= columns {
@@ -56,7 +57,7 @@ pub(super) fn envelope(points: &[(f64, f64, f64)], columns: usize) -> Vec<(f64, 
         .collect()
 }
 
-/// The median: of an even number of values, the middle between the two in the middle.
+/// Returns the median; of an even number of values, the mean of the two in the middle.
 pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;

@@ -1,4 +1,5 @@
-//! A metric over time: median, spread, failures, maintenance, alarms and shifts on one axis of time.
+//! Chart of a metric over time: median, spread, failures, maintenance, alarms and shifts on a
+//! common time axis.
 
 use mailqos_model::UtcMicros;
 
@@ -12,33 +13,34 @@ use super::{
     voice::Voice,
 };
 
-/// Rows of the table at most; more buckets are joined.
+/// Maximum rows of the data table; more buckets are merged.
 const MOST_ROWS: usize = 400;
-/// Above this ratio of the greatest to the least value a linear axis would hide the least.
+/// Ratio of the highest to the lowest value above which a linear axis would hide the lowest.
 const DECADES: f64 = 40.0;
 
-/// What to draw.
+/// Input of the chart.
 #[derive(Debug, Clone)]
 pub struct RoundTrip {
-    /// What it shows happening; empty for a plain finding.
+    /// Title of the chart; if empty, the finding is the title.
     pub title: String,
-    /// Name of the metric, such as `round trip`.
+    /// Name of the metric within a sentence, such as `round trip`.
     pub metric: String,
     /// Width of the chart in pixels.
     pub width: u32,
-    /// The period.
+    /// Period shown.
     pub period: Stretch,
-    /// The median over the whole period, in microseconds, where there is one: the buckets don't give it.
+    /// Median over the whole period, in microseconds, if known; it can't be derived from the
+    /// buckets.
     pub median: Option<f64>,
-    /// The buckets, ascending; a gap between two is a gap of the line.
+    /// Buckets, in ascending order; a gap between two buckets is a gap in the line.
     pub buckets: Vec<Bucket>,
-    /// The greatest round trip allowed, in microseconds.
+    /// Maximum round trip, in microseconds.
     pub limit: Option<f64>,
-    /// Tests that failed.
+    /// Failed tests.
     pub failures: Vec<Failure>,
-    /// Maintenance.
+    /// Maintenance windows.
     pub maintenance: Vec<Stretch>,
-    /// When alarms were raised, and what they said.
+    /// Times at which alarms were raised, with their texts.
     pub alarms: Vec<(UtcMicros, String)>,
     /// Lasting shifts of the level.
     pub shifts: Vec<Shift>,
@@ -47,48 +49,48 @@ pub struct RoundTrip {
 /// Values of a part of the period, in microseconds.
 #[derive(Debug, Clone, Default)]
 pub struct Bucket {
-    /// Its begin, in microseconds since 1970 UTC.
+    /// Start, in microseconds since 1970 UTC.
     pub start: i64,
-    /// Its end.
+    /// End, in microseconds since 1970 UTC.
     pub end: i64,
-    /// How many values.
+    /// Number of values.
     pub count: u64,
-    /// 5th percentile, median, 95th percentile; `None` where there are too few values.
+    /// 5th percentile, median and 95th percentile; `None` if there are too few values.
     pub spread: Option<[f64; 3]>,
-    /// The values themselves where there are too few for percentiles.
+    /// Individual values with their times, if there are too few for percentiles.
     pub points: Vec<(UtcMicros, f64)>,
 }
 
-/// A test that failed.
+/// A failed test.
 #[derive(Debug, Clone, Copy)]
 pub struct Failure {
-    /// When it began.
+    /// Start of the test.
     pub at: UtcMicros,
-    /// How.
+    /// Kind of the failure.
     pub kind: Kind,
 }
 
-/// How a test failed.
+/// Kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Mail came, too late.
+    /// The mail arrived late.
     Late,
-    /// Mail could not be fetched.
+    /// The pick-up failed.
     NotFetched,
-    /// Mail could not be sent.
+    /// Sending failed.
     NotSent,
-    /// Mail was not seen to come.
+    /// The mail did not arrive.
     Lost,
 }
 
 /// A lasting shift of the level.
 #[derive(Debug, Clone, Copy)]
 pub struct Shift {
-    /// When.
+    /// Time of the shift.
     pub at: UtcMicros,
-    /// Median before, in microseconds.
+    /// Median before the shift, in microseconds.
     pub before: f64,
-    /// Median after.
+    /// Median after the shift, in microseconds.
     pub after: f64,
 }
 
@@ -102,14 +104,14 @@ const KINDS: [(Kind, f64, Ink); 4] = [
 fn counted(kind: Kind, count: usize, voice: &dyn Voice) -> String {
     let text = match kind {
         Kind::Late => "{0} late",
-        Kind::NotFetched => "{0} not fetched",
+        Kind::NotFetched => "{0} not picked up",
         Kind::NotSent => "{0} not sent",
         Kind::Lost => "{0} lost",
     };
     voice.fill(text, &[&voice.count(count as u64)])
 }
 
-/// Draws it.
+/// Draws the chart.
 pub fn chart(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     let within = |at: UtcMicros| at >= data.period.from && at < data.period.to;
     let mut data = data.clone();
@@ -122,7 +124,7 @@ pub fn chart(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     drawn(&data, voice)
 }
 
-/// Draws what has been put in order.
+/// Draws a chart whose input is sorted.
 fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     let buckets: Vec<&Bucket> = data
         .buckets
@@ -187,7 +189,7 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     .hovering(&hover(&buckets, data, plot))
 }
 
-/// Least and greatest of the values that would be drawn.
+/// Returns the lowest and highest value to draw.
 pub(super) fn range(buckets: &[Bucket]) -> Option<(f64, f64)> {
     buckets
         .iter()
@@ -203,12 +205,13 @@ pub(super) fn range(buckets: &[Bucket]) -> Option<(f64, f64)> {
         .reduce(|(low, high), (least, greatest)| (low.min(least), high.max(greatest)))
 }
 
-/// The axis that shows these values best: from zero, or logarithmic where values span decades.
+/// Returns the axis that suits these values: linear from zero, or logarithmic if they span decades.
 pub(super) fn axis(range: Option<(f64, f64)>, limit: Option<f64>, most: usize, voice: &dyn Voice) -> Axis {
     let Some((least, greatest)) = range else {
         return Axis::from_zero(limit.unwrap_or(0.0), most, voice);
     };
-    // The limit is drawn if it doesn't press the data flat; else it is named above them.
+    // The limit is drawn unless it would flatten the data; otherwise a label above the data states
+    // it.
     if greatest > least.max(1.0) * DECADES {
         let limit = limit.filter(|limit| *limit <= greatest * 10.0).unwrap_or(0.0);
         Axis::log(least, greatest.max(limit), most + 1, voice)
@@ -218,7 +221,7 @@ pub(super) fn axis(range: Option<(f64, f64)>, limit: Option<f64>, most: usize, v
     }
 }
 
-/// Lines, bands, points and failures in a plot that is drawn elsewhere, without labels.
+/// Draws lines, bands, points and failures, without labels, into an existing plot.
 pub(super) fn lines(canvas: &mut Canvas, data: &RoundTrip, axis: &Axis, plot: Plot, voice: &dyn Voice) {
     let buckets: Vec<&Bucket> = data.buckets.iter().collect();
     let drawing = Drawing {
@@ -232,9 +235,9 @@ pub(super) fn lines(canvas: &mut Canvas, data: &RoundTrip, axis: &Axis, plot: Pl
     drawing.ticks(canvas);
 }
 
-/// What the values are like as a whole.
+/// Summary of the values.
 struct Facts {
-    /// Buckets with the lowest and the highest median.
+    /// Times and values of the lowest and the highest median.
     calm: Option<(i64, f64)>,
     worst: Option<(i64, f64)>,
     points: bool,
@@ -269,7 +272,7 @@ impl Facts {
     fn extremes(&self, voice: &dyn Voice) -> String {
         match (self.calm, self.worst) {
             (Some((low_at, low)), Some((high_at, high))) if low < high => voice.fill(
-                "It was lowest with {0} at {1} and highest with {2} at {3}.",
+                "It was lowest on {1} ({0}) and highest on {3} ({2}).",
                 &[
                     &voice.duration(low),
                     &moment(UtcMicros(low_at), voice),
@@ -292,7 +295,7 @@ fn finding(data: &RoundTrip, voice: &dyn Voice) -> String {
         .max_by(|one, other| shift(one).abs().total_cmp(&shift(other).abs()))
     {
         Some(change) => voice.fill(
-            "Median {0} went from {1} to {2} on {3}.",
+            "The median {0} changed from {1} to {2} on {3}.",
             &[
                 &data.metric,
                 &voice.duration(change.before),
@@ -300,7 +303,7 @@ fn finding(data: &RoundTrip, voice: &dyn Voice) -> String {
                 &moment(change.at, voice),
             ],
         ),
-        None => voice.fill("Median {0} was {1}.", &[&data.metric, &voice.duration(median)]),
+        None => voice.fill("The median {0} was {1}.", &[&data.metric, &voice.duration(median)]),
     }
 }
 
@@ -323,28 +326,28 @@ fn failures(data: &RoundTrip, voice: &dyn Voice) -> String {
 fn subtitle(data: &RoundTrip, axis: &Axis, facts: &Facts, voice: &dyn Voice) -> String {
     let mut parts = Vec::new();
     if facts.band {
-        parts.push(voice.t("median and range of 90 % of the tests"));
+        parts.push(voice.t("median and middle 90 % of tests"));
     }
     if facts.points {
-        parts.push(voice.t("dots are single tests"));
+        parts.push(voice.t("dots: individual tests"));
     }
     if axis.scale == Scale::Log {
         parts.push(voice.t("logarithmic scale"));
     }
     if !data.failures.is_empty() {
-        parts.push(voice.t("ticks below are failed tests"));
+        parts.push(voice.t("ticks below: failed tests"));
     }
     if !data.maintenance.is_empty() {
-        parts.push(voice.t("hatched is maintenance"));
+        parts.push(voice.t("hatched: maintenance"));
     }
     if !data.alarms.is_empty() {
-        parts.push(voice.t("flags are alarms"));
+        parts.push(voice.t("flags: alarms"));
     }
     parts.retain(|part| !part.is_empty());
     format!("{}. {}", sentence(&parts), period(data.period, voice))
 }
 
-/// How many tests failed, and how, where all failed alike.
+/// Returns the number of failed tests, with the kind of failure if it is the same for all.
 fn failed(data: &RoundTrip, voice: &dyn Voice) -> String {
     let count = data.failures.len();
     match data.failures.first() {
@@ -382,7 +385,7 @@ impl Drawing<'_> {
         self.plot.value_axis(canvas, self.axis);
     }
 
-    /// Spreads without a gap between them, as runs.
+    /// Returns the runs of buckets with a spread and without gaps.
     fn runs(&self) -> Vec<Vec<(&Bucket, [f64; 3])>> {
         let mut runs: Vec<Vec<(&Bucket, [f64; 3])>> = Vec::new();
         let mut end = None;
@@ -408,7 +411,7 @@ impl Drawing<'_> {
     fn values(&self, canvas: &mut Canvas) {
         let columns = (self.plot.width() as usize).max(1);
         let middle = |bucket: &Bucket| place(self.data.period, UtcMicros(bucket.start / 2 + bucket.end / 2));
-        // Line and band go on to the ends of the first and the last bucket.
+        // Line and band extend to the outer ends of the first and last bucket.
         let ends = |run: &[(&Bucket, [f64; 3])]| {
             let first = run.first().map_or(0, |(bucket, _)| bucket.start);
             let last = run.last().map_or(0, |(bucket, _)| bucket.end);
@@ -420,7 +423,7 @@ impl Drawing<'_> {
         let runs = self.runs();
         for run in &runs {
             if let [(bucket, spread)] = run.as_slice() {
-                // A single bucket has a width, not a point.
+                // A single bucket is drawn with its width, not as a point.
                 let (from, to) = (self.x(bucket.start), self.x(bucket.end));
                 let width = (to - from).max(2.0);
                 canvas.rect(
@@ -475,7 +478,7 @@ impl Drawing<'_> {
         }
     }
 
-    /// The value of a peak that stands alone.
+    /// Draws the value of an isolated peak.
     fn peak(&self, canvas: &mut Canvas) {
         let runs = self.runs();
         let mut tops: Vec<(f64, i64)> = runs
@@ -498,7 +501,7 @@ impl Drawing<'_> {
         self.plot.framed(canvas, &text, x, y, at);
     }
 
-    /// Names at the right end of line and band, each where there is room.
+    /// Draws names at the right end of line and band, if there is room.
     fn label(&self, canvas: &mut Canvas) {
         let runs = self.runs();
         let Some((_, spread)) = runs.last().and_then(|run| run.last()) else {
@@ -509,7 +512,7 @@ impl Drawing<'_> {
         let (mut low, mut high) = (self.y(spread[0]) + 4.0, self.y(spread[2]) + 4.0);
         high = high.min(median - 14.0);
         low = low.max(median + 14.0);
-        // Never on the labels of time.
+        // Never over the labels of the time axis.
         let over = (low - self.plot.bottom - 4.0).max(0.0);
         (low, median, high) = (low - over, median - over, high.min(median - over - 14.0));
         canvas.strong(self.voice.t("median"), x, median, At::Start, Ink::Accent, TEXT);
@@ -537,7 +540,8 @@ impl Drawing<'_> {
         self.plot.framed(canvas, &text, x, above, at);
     }
 
-    /// Where a text stands: at the end of the plot that is preferred, or at the other one where a flag would cross it.
+    /// Returns the end of the plot for a text: the preferred one, or the other if a flag would
+    /// cross it.
     fn beside_flags(&self, text: &str, preferred: At) -> (f64, At) {
         let width = text_width(text, SMALL) + 4.0;
         let (left, right) = (self.plot.left + 4.0, self.plot.right);
@@ -563,7 +567,7 @@ impl Drawing<'_> {
             canvas.dashed("1 3");
             let text = self.voice.shift(shift(change));
             let width = text_width(&text, SMALL);
-            // To the right of the line, or to the left where the paper ends.
+            // To the right of the line, or to the left at the edge of the canvas.
             let (from, at) = if x + 4.0 + width > self.plot.right + 50.0 {
                 (x - 4.0 - width, At::End)
             } else {
@@ -588,7 +592,7 @@ impl Drawing<'_> {
         let mut free = f64::MIN;
         for (at, text) in &self.data.alarms {
             let x = self.x(at.0);
-            // Flags closer than their width would be one blot.
+            // Flags closer than their width would merge into a blot.
             if x < free {
                 continue;
             }
@@ -599,7 +603,7 @@ impl Drawing<'_> {
         }
     }
 
-    /// Failed tests as ticks below the plot.
+    /// Draws failed tests as ticks below the plot.
     fn ticks(&self, canvas: &mut Canvas) {
         let top = self.plot.bottom + 3.0;
         for (kind, height, ink) in KINDS {
@@ -626,7 +630,7 @@ impl Drawing<'_> {
     }
 }
 
-/// Where the rows of the table are drawn: a row goes on to the next one's begin.
+/// Returns the positions of the table's rows: each row extends to the start of the next.
 fn hover(buckets: &[&Bucket], data: &RoundTrip, plot: Plot) -> Hover {
     let x = |at: i64| plot.x(place(data.period, UtcMicros(at)));
     let begins = buckets.chunks(together(buckets)).filter_map(|chunk| chunk.first());
@@ -634,18 +638,18 @@ fn hover(buckets: &[&Bucket], data: &RoundTrip, plot: Plot) -> Hover {
     Hover::table(edges.chain(buckets.last().map(|bucket| x(bucket.end))), [])
 }
 
-/// How many buckets a row of the table is about.
+/// Returns the number of buckets per row of the table.
 fn together(buckets: &[&Bucket]) -> usize {
     buckets.len().div_ceil(MOST_ROWS).max(1)
 }
 
 fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
     let together = together(buckets);
-    // Of joined buckets no percentile is known, only those of each.
+    // The percentiles of merged buckets are unknown; only those of each bucket are known.
     let [low, middle, high] = if together == 1 {
         ["p5", "median", "p95"]
     } else {
-        ["lowest p5", "middle median", "highest p95"]
+        ["lowest p5", "median of medians", "highest p95"]
     };
     let heads = ["from", "tests with a value", low, middle, high, "failed tests"].map(|head| voice.t(head).to_owned());
     let rows = buckets
@@ -737,7 +741,7 @@ mod tests {
         data.median = Some(1_234_000.0);
         let chart = chart(&data, &voice);
         assert!(
-            chart.alternative.starts_with("Median round trip was 1.23\u{a0}s."),
+            chart.alternative.starts_with("The median round trip was 1.23\u{a0}s."),
             "{}",
             chart.alternative
         );

@@ -1,4 +1,4 @@
-//! Data for the tests of charts, and pictures of all charts for the eye.
+//! Data for the tests of charts, and images of all charts for visual inspection.
 
 use jiff::{civil::date, tz::TimeZone};
 use mailqos_model::UtcMicros;
@@ -48,7 +48,7 @@ pub(super) fn paris() -> English {
     English(TimeZone::get("Europe/Paris").expect("a zone"))
 }
 
-/// As it is drawn and told.
+/// Returns the drawing and all texts of a chart, for snapshots.
 pub(super) fn shown(chart: &Chart) -> String {
     let cells = |row: Vec<Figure<'_>>| row.iter().map(|cell| cell.text).collect::<Vec<_>>().join(" | ");
     let rows: Vec<String> = chart.data.rows().map(cells).collect();
@@ -65,7 +65,7 @@ pub(super) fn shown(chart: &Chart) -> String {
     )
 }
 
-/// The same numbers each time, 0 to 1.
+/// Pseudo-random numbers from 0 to 1, the same in each run.
 pub(super) struct Dice(u64);
 
 impl Dice {
@@ -129,7 +129,7 @@ fn round_trip(period: Stretch, bucket: i64, level: impl Fn(f64) -> f64) -> Round
     }
 }
 
-/// Eight buckets of a day: a gap, a bucket of points, all signs.
+/// Returns eight buckets of a day, with a gap, a bucket of individual values, and all marks.
 pub(super) fn round_trip_small() -> (RoundTrip, English) {
     let period = span(date(2026, 10, 25), 1);
     let mut data = round_trip(period, 3 * HOUR, |share| 1.2e6 + 0.6e6 * share);
@@ -164,7 +164,7 @@ pub(super) fn round_trip_small() -> (RoundTrip, English) {
     (data, paris())
 }
 
-/// A month by hour, with everything.
+/// Returns a month by hour, with all marks.
 pub(super) fn round_trip_month() -> (RoundTrip, English) {
     let period = span(date(2026, 10, 1), 31);
     let mut data = round_trip(period, 2 * HOUR, |share| {
@@ -215,7 +215,7 @@ pub(super) fn round_trip_month() -> (RoundTrip, English) {
     (data, paris())
 }
 
-/// A year by the hour with one peak.
+/// Returns a year by hour with one peak.
 pub(super) fn round_trip_many() -> (RoundTrip, English) {
     let period = span(date(2026, 1, 1), 417);
     let mut data = round_trip(period, HOUR, |share| 0.8e6 + 0.3e6 * (share * 40.0).sin());
@@ -239,7 +239,7 @@ fn strip(
             let mut cells = Vec::new();
             let mut from = period.from.0;
             while from < period.to.0 {
-                // The hour that autumn adds belongs to the last cell.
+                // The additional hour in autumn belongs to the last cell.
                 let to = if from + cell + 2 * HOUR > period.to.0 {
                     period.to.0
                 } else {
@@ -280,7 +280,7 @@ fn strip(
     }
 }
 
-/// Five rows of a week, each day in another state.
+/// Returns five rows of a week in which each day has a different state.
 pub(super) fn strip_small() -> (Strip, English) {
     let names: Vec<String> = ["Lyon", "Paris", "Marseille", "Lille", "Brest"]
         .map(String::from)
@@ -298,7 +298,7 @@ pub(super) fn strip_small() -> (Strip, English) {
     (data, paris())
 }
 
-/// So many monitors over a month by day.
+/// Returns `count` monitors over a month by day.
 pub(super) fn strip_month(count: usize) -> (Strip, English) {
     let names: Vec<String> = (0..count)
         .map(|n| format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1))
@@ -317,7 +317,7 @@ pub(super) fn strip_month(count: usize) -> (Strip, English) {
     (data, paris())
 }
 
-/// Two monitors, a year by the hour, with one failed hour each.
+/// Returns two monitors over a year by hour, with one failed hour each.
 pub(super) fn strip_year_of_hours() -> (Strip, English) {
     let names = vec!["Lyon".to_owned(), "Paris".to_owned()];
     let data = strip(&names, span(date(2026, 1, 1), 365), HOUR, |row, cell, _| {
@@ -326,7 +326,7 @@ pub(super) fn strip_year_of_hours() -> (Strip, English) {
     (data, paris())
 }
 
-/// Monitors with six phases each.
+/// Returns monitors with six phases each.
 pub(super) fn phases(count: usize) -> (Phases, English) {
     let names = ["connect", "TLS", "login and send", "transit", "pickup login", "fetch"];
     let usual = [12e3, 38e3, 160e3, 900e3, 210e3, 90e3];
@@ -348,7 +348,7 @@ pub(super) fn phases(count: usize) -> (Phases, English) {
     (data, paris())
 }
 
-/// Monitors in two periods.
+/// Returns monitors in two periods.
 pub(super) fn dumbbell(count: usize) -> (Dumbbell, English) {
     let mut dice = Dice::new(9);
     let rows = (0..count)
@@ -375,7 +375,7 @@ pub(super) fn dumbbell(count: usize) -> (Dumbbell, English) {
     (data, paris())
 }
 
-/// So many round trips.
+/// Returns `count` round trips.
 pub(super) fn distribution(count: usize) -> (Distribution, English) {
     let mut dice = Dice::new(13);
     let values: Vec<f64> = (0..count)
@@ -397,7 +397,7 @@ pub(super) fn distribution(count: usize) -> (Distribution, English) {
     (data, paris())
 }
 
-/// A week at an office, with an hour in which nothing is tested.
+/// Returns a week at an office, with one hour without tests.
 pub(super) fn heat_map() -> (HeatMap, English) {
     let mut dice = Dice::new(17);
     let mut cells = [[None; 24]; 7];
@@ -419,7 +419,7 @@ pub(super) fn heat_map() -> (HeatMap, English) {
     (data, paris())
 }
 
-/// So many monitors over a week.
+/// Returns `count` monitors over a week.
 pub(super) fn small_multiples(count: usize) -> (SmallMultiples, English) {
     let period = span(date(2026, 10, 5), 7);
     let panels = (0..count)
@@ -452,7 +452,7 @@ pub(super) fn small_multiples(count: usize) -> (SmallMultiples, English) {
     (data, paris())
 }
 
-/// So many monitors over a week, as lines.
+/// Returns `count` monitors over a week, as lines.
 pub(super) fn lines(count: usize) -> (Lines, English) {
     let (multiples, voice) = small_multiples(count);
     let lines = multiples
@@ -478,7 +478,7 @@ pub(super) fn lines(count: usize) -> (Lines, English) {
     (data, voice)
 }
 
-/// Round trips as a sparkline.
+/// Returns round trips as a sparkline.
 pub(super) fn sparkline(values: &[Option<f64>]) -> Sparkline {
     Sparkline {
         metric: "round trip".into(),
@@ -490,7 +490,7 @@ pub(super) fn sparkline(values: &[Option<f64>]) -> Sparkline {
     }
 }
 
-/// Kept, to be overspent, overspent, and unknown.
+/// Returns budgets that are met, at risk, overspent and unknown.
 pub(super) fn budgets() -> (Budgets, English) {
     let row = |name: &str, amount: &str, spent: Option<f64>, forecast: Option<f64>| Budget {
         name: name.into(),
@@ -515,7 +515,7 @@ pub(super) fn budgets() -> (Budgets, English) {
     (data, paris())
 }
 
-/// Pictures for the eye: `MAILQOS_CHARTS=folder cargo test -p mailqos-charts pictures`.
+/// Writes all charts as images: `MAILQOS_CHARTS=folder cargo test -p mailqos-charts pictures`.
 #[test]
 fn pictures() {
     let Some(folder) = std::env::var_os("MAILQOS_CHARTS") else {

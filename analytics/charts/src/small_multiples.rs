@@ -1,4 +1,5 @@
-//! Many monitors on one common scale: a small chart for each, in the order in which they matter.
+//! Small multiples: a small chart for each of many monitors, on a common scale, most important
+//! first.
 
 use mailqos_model::UtcMicros;
 
@@ -12,44 +13,44 @@ use super::{
     voice::Voice,
 };
 
-/// A panel is at least so wide, and no wider for the sake of its name.
+/// Minimum width of a panel, and maximum width for the sake of its name, in pixels.
 const PANEL: (f64, f64) = (150.0, 212.0);
-/// Height of a panel's plot.
+/// Height of a panel's plot, in pixels.
 const TALL: f64 = 58.0;
-/// Height of a panel with its name and its failures.
+/// Height of a panel with its name and its failures, in pixels.
 const PITCH: f64 = TALL + 42.0;
 
-/// What to draw.
+/// Input of the chart.
 #[derive(Debug, Clone)]
 pub struct SmallMultiples {
-    /// What it shows happening; empty for a plain finding.
+    /// Title of the chart; if empty, the finding is the title.
     pub title: String,
-    /// Name of the metric, such as `round trip`.
+    /// Name of the metric within a sentence, such as `round trip`.
     pub metric: String,
     /// Width of the chart in pixels.
     pub width: u32,
-    /// The period.
+    /// Period shown.
     pub period: Stretch,
-    /// The monitors, most important first.
+    /// Monitors, most important first.
     pub panels: Vec<Panel>,
 }
 
-/// A monitor.
+/// A monitor of the chart.
 #[derive(Debug, Clone)]
 pub struct Panel {
-    /// Its name.
+    /// Display name.
     pub name: String,
-    /// A figure beside the name, such as its median; may be empty.
+    /// Figure beside the name, such as its median; may be empty.
     pub figure: String,
-    /// Median and p95 over the whole period, where they are known: the buckets don't give them.
+    /// Median and p95 over the whole period, if known; they can't be derived from the buckets.
     pub typical: Option<[f64; 2]>,
-    /// The buckets, ascending.
+    /// Buckets, in ascending order.
     pub buckets: Vec<Bucket>,
-    /// Tests that failed.
+    /// Failed tests.
     pub failures: Vec<Failure>,
 }
 
-/// Draws it.
+/// Draws the chart.
 pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let range = data
@@ -62,7 +63,8 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
     let left = axis.label_width(TEXT).ceil() + 8.0;
     let gap = 16.0;
     let room = f64::from(width) - left;
-    // Panels are as wide as their names; where name and figure are too long for one line, the figure stands below.
+    // Panels are as wide as their names; if name and figure don't fit into one line, the figure is
+    // below.
     let widest = |text: &dyn Fn(&Panel) -> f64| data.panels.iter().map(text).fold(0.0, f64::max);
     let beside = widest(&|panel| name_width(panel) + 8.0 + text_width(&panel.figure, SMALL));
     let stacked = beside > PANEL.1;
@@ -95,7 +97,7 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
                 let y = plot.y(axis.place(tick.value));
                 let ink = if tick.value == 0.0 { Ink::Mist } else { Ink::Hair };
                 canvas.line((plot.left, y), (plot.right, y), ink, 0.75);
-                // The scale is common: named once a line.
+                // The scale is common, so each line of panels has its labels once.
                 if column == 0 {
                     canvas.text(&tick.label, plot.left - 6.0, y + 4.0, At::End, Ink::Grey, SMALL);
                 }
@@ -105,7 +107,7 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
             } else {
                 text_width(&panel.figure, SMALL) + 8.0
             };
-            // Bold is wider.
+            // Bold text is wider.
             let name = shorten(&panel.name, (wide - taken) / BOLD, SMALL);
             canvas.strong(&name, plot.left, top - head + 13.0, At::Start, Ink::Ink, SMALL);
             if name != panel.name {
@@ -134,7 +136,7 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
                 plot.no_values(canvas, SMALL, voice);
             }
             round_trip::lines(canvas, &one, &axis, plot, voice);
-            // Times are named below the last panel of each column.
+            // Time labels are below the last panel of each column.
             if index + columns >= data.panels.len() {
                 times(canvas, plot, data.period, voice);
             }
@@ -153,7 +155,7 @@ fn name_width(panel: &Panel) -> f64 {
     text_width(&panel.name, SMALL) * BOLD
 }
 
-/// Few labels, since the panels are small.
+/// Reduces the labels to a few, because the panels are small.
 fn times(canvas: &mut Canvas, plot: Plot, span: Stretch, voice: &dyn Voice) {
     let ticks = time_ticks(span, plot.width(), SMALL, voice);
     let every = ticks.len().div_ceil(4).max(1);
@@ -171,10 +173,10 @@ fn subtitle(data: &SmallMultiples, axis: &Axis, voice: &dyn Voice) -> String {
         Scale::Log => voice.t("common logarithmic scale"),
         Scale::Linear => voice.t("common scale"),
     };
-    let first = voice.fill("{0}, median and range of 90 % of the tests", &[&data.metric]);
+    let first = voice.fill("{0}, median and middle 90 % of tests", &[&data.metric]);
     let mut parts = vec![first.as_str(), scale];
     if data.panels.iter().any(|panel| !panel.failures.is_empty()) {
-        parts.push(voice.t("ticks below are failed tests"));
+        parts.push(voice.t("ticks below: failed tests"));
     }
     format!("{}. {}", sentence(&parts), period(data.period, voice))
 }
@@ -191,7 +193,7 @@ fn finding(data: &SmallMultiples, range: Option<(f64, f64)>, voice: &dyn Voice) 
     let by = |one: &&(&Panel, f64), other: &&(&Panel, f64)| one.1.total_cmp(&other.1);
     match (known.iter().min_by(by), known.iter().max_by(by)) {
         (Some((low, least)), Some((high, greatest))) if known.len() > 1 => voice.fill(
-            "95 % had a {0} of at most {1} at {2}, of at most {3} at {4}.",
+            "The 95th-percentile {0} ranged from {1} ({2}) to {3} ({4}).",
             &[
                 &data.metric,
                 &voice.duration(*least),
@@ -201,7 +203,7 @@ fn finding(data: &SmallMultiples, range: Option<(f64, f64)>, voice: &dyn Voice) 
             ],
         ),
         (Some((_, value)), _) => voice.fill(
-            "95 % had a {0} of at most {1}.",
+            "The 95th-percentile {0} was {1}.",
             &[&data.metric, &voice.duration(*value)],
         ),
         _ => voice.fill("No {0} was measured.", &[&data.metric]),

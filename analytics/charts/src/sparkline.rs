@@ -1,4 +1,4 @@
-//! A line as small as a word, for tables and key figures.
+//! Sparkline: a word-sized line chart for findings.
 
 use super::{
     Chart, Data, Datum, Measure,
@@ -9,24 +9,25 @@ use super::{
     voice::Voice,
 };
 
-/// What to draw.
+/// Input of the chart.
 #[derive(Debug, Clone)]
 pub struct Sparkline {
-    /// Name of what is drawn, such as `availability`.
+    /// Name of the figure within a sentence, such as `availability`.
     pub metric: String,
-    /// What its values are.
+    /// Kind of the values.
     pub measure: Measure,
-    /// Width in pixels.
+    /// Width of the chart in pixels.
     pub width: u32,
-    /// Height in pixels.
+    /// Height of the chart in pixels.
     pub height: u32,
-    /// Values at equal distances; `None` for unknown, which is a gap.
+    /// Values at equal intervals; `None`, for unknown, is a gap.
     pub values: Vec<Option<f64>>,
-    /// The value that it is about, where that is not the last.
+    /// Index of the value to mark; `None` for the last.
     pub marked: Option<usize>,
 }
 
-/// Draws it. Its scale reaches from the least to the greatest value; both are told in words.
+/// Draws the chart. Its scale ranges from the lowest to the highest value; the text alternative
+/// states both.
 pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
     let (width, height) = (data.width.clamp(20, 2_000), data.height.clamp(8, 400));
     let known: Vec<(usize, f64)> = data
@@ -39,7 +40,7 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
     let greatest = known.iter().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
     let finding = match known.last() {
         Some((_, last)) => voice.fill(
-            "{0}: from {1} to {2}, at the end {3}.",
+            "{0}: between {1} and {2}, {3} at the end.",
             &[
                 &sentence(&[&data.metric]),
                 &data.measure.text(least, voice),
@@ -47,7 +48,7 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
                 &data.measure.text(*last, voice),
             ],
         ),
-        None => voice.fill("No {0} is known.", &[&data.metric]),
+        None => voice.fill("{0} is unknown.", &[&sentence(&[&data.metric])]),
     };
     let plot = Plot {
         left: 2.5,
@@ -57,7 +58,7 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
     };
     let last = data.values.len().saturating_sub(1).max(1) as f64;
     let place = |index: usize| index as f64 / last;
-    // A level line runs through the middle.
+    // A constant line is drawn in the middle.
     let level = |value: f64| {
         if greatest > least {
             (value - least) / (greatest - least)
@@ -129,7 +130,7 @@ mod tests {
     #[test]
     fn none_and_one_are_no_error() {
         let none = chart(&samples::sparkline(&[]), &samples::paris());
-        assert_eq!(none.alternative, "No round trip is known.");
+        assert_eq!(none.alternative, "Round trip is unknown.");
         let one = chart(&samples::sparkline(&[Some(1e6)]), &samples::paris());
         assert!(!one.svg.contains("NaN") && !one.svg.contains("inf"));
     }

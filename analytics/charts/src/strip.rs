@@ -1,4 +1,4 @@
-//! Availability as strips: a row for each monitor, a cell for each day or hour.
+//! Availability strips: a row for each monitor, with a cell for each day or hour.
 
 use mailqos_model::UtcMicros;
 
@@ -11,47 +11,47 @@ use super::{
     voice::{DASH, Voice},
 };
 
-/// Cells narrower than this are joined.
+/// Width in pixels below which cells are merged.
 const NARROW: f64 = 2.5;
 
-/// What to draw.
+/// Input of the chart.
 #[derive(Debug, Clone)]
 pub struct Strip {
-    /// What it shows happening; empty for a plain finding.
+    /// Title of the chart; if empty, the finding is the title.
     pub title: String,
     /// Width of the chart in pixels.
     pub width: u32,
-    /// The period.
+    /// Period shown.
     pub period: Stretch,
-    /// The monitors, from top to bottom.
+    /// Monitors, from top to bottom.
     pub rows: Vec<Row>,
 }
 
-/// A monitor.
+/// A monitor of the chart.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Its name.
+    /// Display name.
     pub name: String,
-    /// A figure behind the strip, such as its availability; may be empty.
+    /// Figure after the strip, such as the availability; may be empty.
     pub figure: String,
-    /// Its cells, ascending; what lies between them is unknown.
+    /// Cells in ascending order; gaps between them are unknown.
     pub cells: Vec<Cell>,
 }
 
 /// A day or an hour of a monitor.
 #[derive(Debug, Clone, Copy)]
 pub struct Cell {
-    /// Which.
+    /// Time span of the cell.
     pub span: Stretch,
-    /// Tests that count.
+    /// Number of counted tests.
     pub tests: u64,
-    /// How many of them failed.
+    /// Number of failed tests.
     pub failed: u64,
-    /// Whether tests were kept out by maintenance.
+    /// Whether tests were excluded because of maintenance.
     pub maintenance: bool,
 }
 
-/// What a cell tells.
+/// State of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum State {
     Ok,
@@ -93,7 +93,7 @@ impl Cell {
     }
 }
 
-/// Draws it.
+/// Draws the chart.
 pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let pitch = match data.rows.len() {
@@ -141,12 +141,12 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
             );
         }
         let middle = |index: usize| plot.top + pitch * (index as f64 + 0.5);
-        // Where nothing is drawn above it, this line says that nothing is known.
+        // If nothing is drawn above this line, nothing is known.
         for index in 0..rows.len() {
             let y = middle(index);
             canvas.line((plot.left, y), (plot.right, y), Ink::Mist, 0.75);
         }
-        // State by state, so that what looks alike is one path.
+        // One state after another, so that similar cells become one path.
         for layer in LAYERS {
             for (index, cells) in rows.iter().enumerate() {
                 strip(canvas, plot, cells, data.period, (middle(index), pitch * 0.8), layer);
@@ -171,7 +171,7 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
     .hovering(&hover(&rows, data.period, plot, voice))
 }
 
-/// What is said of each cell, where all rows have the same ones.
+/// Returns the tooltips of the cells, if all rows have the same cells.
 fn hover(rows: &[Vec<Cell>], whole: Stretch, plot: Plot, voice: &dyn Voice) -> Hover {
     let Some(first) = rows.first() else {
         return Hover::default();
@@ -199,7 +199,7 @@ fn hover(rows: &[Vec<Cell>], whole: Stretch, plot: Plot, voice: &dyn Voice) -> H
     )
 }
 
-/// Cells wide enough to be seen: neighbours joined, their tests added up.
+/// Merges neighbouring cells, with their tests added up, until they are wide enough to see.
 fn joined(row: &Row, whole: Stretch, width: f64) -> Vec<Cell> {
     let mut cells: Vec<Cell> = row
         .cells
@@ -211,7 +211,7 @@ fn joined(row: &Row, whole: Stretch, width: f64) -> Vec<Cell> {
     let usual = cells.get(cells.len() / 2).map_or(NARROW, narrowest).max(1e-3);
     let together = (NARROW / usual).ceil() as usize;
     if together > 1 {
-        // By place, not by number, so that all rows are cut at the same moments.
+        // By position, not by count, so that all rows are divided at the same times.
         let slot = |cell: &Cell| (place(whole, cell.span.from) * width / NARROW + 1e-6) as i64;
         cells = cells
             .chunk_by(|one, other| slot(one) == slot(other))
@@ -229,18 +229,18 @@ fn joined(row: &Row, whole: Stretch, width: f64) -> Vec<Cell> {
     cells
 }
 
-/// What is drawn of all cells before the next is drawn of any.
+/// Layer of the drawing; each is drawn for all cells before the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layer {
-    /// What succeeded.
+    /// Successful parts.
     Calm,
-    /// What failed.
+    /// Failed parts.
     Failed,
     /// Maintenance.
     Hatched,
 }
 
-/// All of them, from the bottom to the top.
+/// All layers, from bottom to top.
 pub(super) const LAYERS: [Layer; 3] = [Layer::Calm, Layer::Failed, Layer::Hatched];
 
 fn strip(canvas: &mut Canvas, plot: Plot, cells: &[Cell], whole: Stretch, (middle, tall): (f64, f64), layer: Layer) {
@@ -250,7 +250,7 @@ fn strip(canvas: &mut Canvas, plot: Plot, cells: &[Cell], whole: Stretch, (middl
         .get(cells.len() / 2)
         .map_or(0.0, |cell| x(cell.span.to) - x(cell.span.from));
     let gap = if usual >= 4.0 { 1.0 } else { 0.0 };
-    // Without gaps neighbours that look alike in this layer are one area.
+    // Adjacent cells that look the same in this layer become one area.
     let looks = |cell: &Cell| match (cell.state(), layer) {
         (State::Ok | State::Some, Layer::Calm) => Some(State::Ok),
         (State::Some, Layer::Failed) => Some(State::Some),
@@ -267,7 +267,7 @@ fn strip(canvas: &mut Canvas, plot: Plot, cells: &[Cell], whole: Stretch, (middl
         let (from, to) = (x(first.span.from), x(last.span.to));
         let width = (to - from - gap).max(0.5);
         if run.len() > 1 && layer == Layer::Calm {
-            // What failed lies on top of it.
+            // Failed parts are drawn on top of it.
             canvas.rect(from, top, width, tall, Ink::Calm);
             continue;
         }
@@ -289,14 +289,15 @@ fn strip(canvas: &mut Canvas, plot: Plot, cells: &[Cell], whole: Stretch, (middl
     }
 }
 
-/// How tall the failed part of a cell is: never too little to be seen, never as much as all.
+/// Returns the height of the failed part of a cell: always visible, and never the full height.
 fn part(cell: &Cell, tall: f64) -> f64 {
     let share = cell.failed as f64 / cell.tests.max(1) as f64;
     (tall * (0.14 + 0.7 * share)).max(2.0)
 }
 
-/// A cell: its state by colour and by shape. Where all failed it goes beyond its row on both sides by so much: an outage is
-/// found by its outline.
+/// Draws a cell, whose state is visible by colour and by shape. A cell in which everything failed
+/// extends beyond its row on both sides by this many pixels, so outages are recognisable by their
+/// outline.
 pub(super) fn mark(
     canvas: &mut Canvas,
     ((left, top), (width, tall)): ((f64, f64), (f64, f64)),
@@ -316,7 +317,7 @@ pub(super) fn mark(
     canvas.title(words);
 }
 
-/// What the cells mean: only what is there, in lines as wide as the paper.
+/// Draws the legend of the states that occur, in lines as wide as the canvas.
 pub(super) struct Key {
     entries: Vec<(State, f64, f64, &'static str)>,
     pub(super) height: f64,
@@ -364,7 +365,7 @@ pub(super) fn finding(data: &Strip, voice: &dyn Voice) -> String {
     let tests: u64 = sums.iter().map(|sum| sum.0).sum();
     let failed: u64 = sums.iter().map(|sum| sum.1).sum();
     if tests == 0 {
-        return voice.t("Nothing was tested.").to_owned();
+        return voice.t("No tests took place.").to_owned();
     }
     if tests == 1 {
         return voice
@@ -386,13 +387,13 @@ pub(super) fn finding(data: &Strip, voice: &dyn Voice) -> String {
     let (worst_tests, worst_failed) = worst.map_or((0, 0), |(_, sum)| *sum);
     if data.rows.len() == 1 {
         return voice.fill(
-            "{0} of {1} tests of {2} failed.",
+            "{2}: {0} of {1} tests failed.",
             &[&voice.count(failed), &voice.count(tests), name],
         );
     }
     if sums.iter().all(|sum| sum.1 > 0) {
         return voice.fill(
-            "Tests failed at all {0} monitors; worst was {1} with {2} of {3} tests.",
+            "Tests failed at all monitors ({0}), most often at {1}: {2} of {3} tests.",
             &[
                 &voice.count(data.rows.len() as u64),
                 name,
@@ -403,7 +404,7 @@ pub(super) fn finding(data: &Strip, voice: &dyn Voice) -> String {
     }
     let touched = sums.iter().filter(|sum| sum.1 > 0).count() as u64;
     voice.fill(
-        "Tests failed at {0} of {1} monitors; worst was {2} with {3} of {4} tests.",
+        "Tests failed at {0} of {1} monitors, most often at {2}: {3} of {4} tests.",
         &[
             &voice.count(touched),
             &voice.count(data.rows.len() as u64),
@@ -414,7 +415,7 @@ pub(super) fn finding(data: &Strip, voice: &dyn Voice) -> String {
     )
 }
 
-/// What a cell is.
+/// Returns the state of a cell.
 fn cell_name(data: &Strip, voice: &dyn Voice) -> String {
     let hours = data
         .rows
@@ -424,10 +425,10 @@ fn cell_name(data: &Strip, voice: &dyn Voice) -> String {
             cell.span.to.0.saturating_sub(cell.span.from.0) / 3_600_000_000
         });
     let name = match hours {
-        1 => "a cell is an hour",
-        23..=25 => "a cell is a day",
-        167..=169 => "a cell is a week",
-        _ => "state of each part of the period",
+        1 => "one cell per hour",
+        23..=25 => "one cell per day",
+        167..=169 => "one cell per week",
+        _ => "state over the period",
     };
     voice.t(name).to_owned()
 }
@@ -437,7 +438,7 @@ pub(super) fn table(data: &Strip, voice: &dyn Voice) -> Data {
         "monitor",
         "tests",
         "failed",
-        "share that succeeded",
+        "share of successful tests",
         "cells with failures",
         "worst cell",
     ];
@@ -481,7 +482,7 @@ mod tests {
     fn a_failed_hour_of_a_year_is_still_seen() {
         let (data, voice) = samples::strip_year_of_hours();
         let chart = chart(&data, &voice);
-        // As areas, or as thick lines.
+        // As areas or as thick lines.
         let paths = chart.svg.lines().filter(|line| line.contains("class=\"failed"));
         let marks: usize = paths.map(|path| path.matches(['M', 'm']).count()).sum();
         assert_eq!(marks, data.rows.len() + 1, "a mark a row, and the key");

@@ -1,4 +1,4 @@
-//! In which zone and language a chart speaks.
+//! Language, time zone and formats of charts.
 
 use jiff::{
     civil::{Date, Time},
@@ -6,49 +6,50 @@ use jiff::{
 };
 use mailqos_figures::rounding::decimals_apart;
 
-/// Keeps a number and its unit on one line.
+/// No-break space between a number and its unit.
 const JOIN: char = '\u{a0}';
-/// What stands for nothing.
+/// Displayed for missing values.
 pub const DASH: &str = "–";
 
-/// Decimals of a share in per cent at most: one test in ten thousand million.
+/// Maximum decimals of a percentage: one test in ten billion.
 const MOST_DECIMALS: i32 = 8;
 
 const SECOND: f64 = 1e6;
 const MINUTE: f64 = 60.0 * SECOND;
 const HOUR: f64 = 60.0 * MINUTE;
 
-/// Zone and language of a chart. Only the zone must be told; all else is English unless told otherwise.
+/// Language, time zone and formats of a chart. Only the zone is required; the defaults are English.
 pub trait Voice: Sync {
-    /// The zone of all times.
+    /// Returns the time zone of all times.
     fn zone(&self) -> &TimeZone;
 
-    /// A text in the chart's language.
+    /// Translates a text to the language of the chart.
     fn t(&self, english: &'static str) -> &'static str {
         english
     }
 
-    /// The decimal sign.
+    /// Returns the decimal sign.
     fn decimal(&self) -> char {
         '.'
     }
 
-    /// Between the digits of thousands, if anything.
+    /// Returns the separator of thousands, if any.
     fn thousands(&self) -> Option<char> {
         Some(',')
     }
 
-    /// What follows a number in per cent.
+    /// Returns the percent sign, with the space before it.
     fn percent_sign(&self) -> &'static str {
         "\u{202f}%"
     }
 
-    /// Shares that were promised, in [0, 1]: no other share is shown so that it looks like one of them.
+    /// Returns the shares of objectives, from 0 to 1: no other share is rounded to the same text as
+    /// one of them.
     fn promises(&self) -> &[f64] {
         &[]
     }
 
-    /// A time of day: `14:05`, with seconds `14:05:09`.
+    /// Formats a time of day: `14:05`, with seconds `14:05:09`.
     fn clock(&self, time: Time, seconds: bool) -> String {
         let clock = format!("{:02}:{:02}", time.hour(), time.minute());
         if seconds {
@@ -58,17 +59,17 @@ pub trait Voice: Sync {
         }
     }
 
-    /// A date, where it is not written in the language's way.
+    /// Formats a date if a custom format is set.
     fn own_date(&self, _date: Date) -> Option<String> {
         None
     }
 
-    /// The day of a month as it stands in a date.
+    /// Formats the day of the month within a date.
     fn nth(&self, day: i8) -> String {
         day.to_string()
     }
 
-    /// Short name of a month, 1 to 12.
+    /// Returns the short name of a month, 1 to 12.
     fn month(&self, month: i8) -> String {
         const NAMES: [&str; 12] = [
             "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -76,14 +77,14 @@ pub trait Voice: Sync {
         name(&NAMES, month)
     }
 
-    /// Short name of a weekday, 1 for Monday to 7 for Sunday.
+    /// Returns the short name of a weekday, 1 for Monday to 7 for Sunday.
     fn weekday(&self, day: i8) -> String {
         const NAMES: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
         name(&NAMES, day)
     }
 }
 
-/// English in a zone.
+/// English, in a time zone.
 #[derive(Debug, Clone)]
 pub struct English(pub TimeZone);
 
@@ -93,9 +94,9 @@ impl Voice for English {
     }
 }
 
-/// The unit in which a duration of microseconds reads best, and the microseconds of one.
+/// Returns the most readable unit for a duration in microseconds, and the microseconds in one unit.
 pub fn unit_of(micros: f64) -> (&'static str, f64) {
-    // The half of the last digit belongs to the unit above: 999.6 ms is 1.00 s.
+    // Values that would round up to the next unit belong to it: 999.6 ms is 1.00 s.
     match micros.abs() {
         size if size < 999.5 => ("µs", 1.0),
         size if size < 999_500.0 => ("ms", 1e3),
@@ -105,12 +106,13 @@ pub fn unit_of(micros: f64) -> (&'static str, f64) {
     }
 }
 
-/// Whether a number is nothing as it is written.
+/// Returns whether a formatted number shows only zeros.
 pub fn is_nothing(text: &str) -> bool {
     !text.bytes().any(|digit| (b'1'..=b'9').contains(&digit))
 }
 
-/// The text of a value, with a plus where it is shown as more than nothing; that of less brings its own sign.
+/// Prefixes the text of a value with a plus sign if it shows more than zero; negative texts already
+/// have a sign.
 fn with_sign(value: f64, text: String) -> String {
     if value > 0.0 && !is_nothing(&text) {
         format!("+{text}")
@@ -124,7 +126,7 @@ fn name(names: &[&str], number: i8) -> String {
     names.get(index).copied().unwrap_or(DASH).to_owned()
 }
 
-/// A text with a capital in front.
+/// Capitalises the first letter of a text.
 pub(super) fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
     letters
@@ -132,13 +134,14 @@ pub(super) fn capitalised(text: &str) -> String {
         .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// What every chart says in the voice's way.
+/// Formatting that follows from the language and its formats.
 impl dyn Voice + '_ {
-    /// A text with its placeholders `{0}`, `{1}` … filled.
+    /// Translates a text and fills its placeholders `{0}`, `{1}` ….
     pub fn fill(&self, english: &'static str, values: &[&str]) -> String {
         let mut text = String::new();
         let mut rest = self.t(english);
-        // A sentence that begins with a word in English and with a value elsewhere still begins with a capital.
+        // A sentence that starts with a word in English but with a value in the translation still
+        // starts with a capital letter.
         let capital = rest.starts_with('{') && !english.starts_with(|c: char| c == '{' || c.is_lowercase());
         while let Some(open) = rest.find('{') {
             text.push_str(&rest[..open]);
@@ -153,7 +156,7 @@ impl dyn Voice + '_ {
         if capital { capitalised(&text) } else { text }
     }
 
-    /// A number with so many decimals; a dash for what is no number.
+    /// Formats a number with the given decimals; a dash if it is not finite.
     pub fn number(&self, value: f64, decimals: usize) -> String {
         if !value.is_finite() {
             return DASH.to_owned();
@@ -165,7 +168,7 @@ impl dyn Voice + '_ {
             text.push('\u{2212}');
         }
         for (index, digit) in whole.chars().enumerate() {
-            // English groups from four digits on, languages with other signs from five.
+            // English groups digits from four on, languages with other separators from five.
             let grouped = whole.len() > 4 || self.thousands() == Some(',');
             if index > 0 && grouped && (whole.len() - index).is_multiple_of(3) {
                 text.extend(self.thousands());
@@ -179,12 +182,13 @@ impl dyn Voice + '_ {
         text
     }
 
-    /// A number in per cent with so many decimals.
+    /// Formats a percentage with the given decimals.
     pub fn percent(&self, percent: f64, decimals: usize) -> String {
         format!("{}{}", self.number(percent, decimals), self.percent_sign())
     }
 
-    /// As many decimals, at least so many, as it takes to see on which side of each promise a share is.
+    /// Returns the decimals, at least `least`, needed to show on which side of each objective a
+    /// share is.
     pub fn decimals_apart(&self, share: f64, least: usize) -> usize {
         let goals = self.promises().iter();
         goals
@@ -193,12 +197,12 @@ impl dyn Voice + '_ {
             .unwrap_or(least)
     }
 
-    /// A whole number.
+    /// Formats a whole number.
     pub fn count(&self, value: u64) -> String {
         self.number(value as f64, 0)
     }
 
-    /// Microseconds with three significant digits, in the unit that reads best.
+    /// Formats a duration in microseconds with three significant digits, in the most readable unit.
     pub fn duration(&self, micros: f64) -> String {
         let (unit, divisor) = unit_of(micros);
         let value = micros / divisor;
@@ -212,24 +216,26 @@ impl dyn Voice + '_ {
         format!("{}{JOIN}{unit}", self.number(value, decimals))
     }
 
-    /// A number with its sign, but for what is rounded to nothing.
+    /// Formats a number with its sign; without a sign if it rounds to zero.
     pub fn signed(&self, value: f64, decimals: usize) -> String {
         with_sign(value, self.number(value, decimals))
     }
 
-    /// A difference of shares with its sign, in percentage points; a small one with a decimal more.
+    /// Formats a difference of shares in percentage points, with its sign; small ones get an extra
+    /// decimal.
     pub fn points(&self, difference: f64) -> String {
         let points = difference * 100.0;
         let decimals = if points.abs() < 0.095 { 3 } else { 2 };
         format!("{}{JOIN}{}", self.signed(points, decimals), self.t("pp"))
     }
 
-    /// A difference with its sign.
+    /// Formats a difference of durations in microseconds, with its sign.
     pub(super) fn shift(&self, micros: f64) -> String {
         with_sign(micros, self.duration(micros))
     }
 
-    /// A share that may be more than all, in whole per cent; less than all is never shown as 100 %, nor more than nothing as 0 %.
+    /// Formats a share that may exceed 1 as a whole percentage. Less than everything is never shown
+    /// as 100 %, and more than nothing never as 0 %.
     pub(super) fn whole_percent(&self, share: f64) -> String {
         let percent = (share * 100.0).round();
         let percent = if share < 1.0 { percent.min(99.0) } else { percent };
@@ -237,7 +243,8 @@ impl dyn Voice + '_ {
         self.percent(percent, 0)
     }
 
-    /// A share of 0 to 1 as per cent; as many nines as there are, never rounded to 0 or 100 %.
+    /// Formats a share from 0 to 1 as a percentage, with as many decimals as its nines need, never
+    /// rounded to 0 or 100 %.
     pub(super) fn share(&self, share: f64) -> String {
         let percent = share * 100.0;
         let decimals = (0..=MOST_DECIMALS)
@@ -253,17 +260,17 @@ impl dyn Voice + '_ {
     }
 }
 
-/// What values are.
+/// Kind of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// Microseconds.
+    /// Durations in microseconds.
     Duration,
-    /// Shares, 0 to 1.
+    /// Shares from 0 to 1.
     Share,
 }
 
 impl Measure {
-    /// A value with its unit.
+    /// Formats a value with its unit.
     pub(super) fn text(self, value: f64, voice: &dyn Voice) -> String {
         match self {
             Self::Duration => voice.duration(value),
@@ -271,7 +278,7 @@ impl Measure {
         }
     }
 
-    /// A difference with its sign; that of shares in percentage points.
+    /// Formats a difference with its sign, that of shares in percentage points.
     pub(super) fn difference(self, value: f64, voice: &dyn Voice) -> String {
         match self {
             Self::Duration => voice.shift(value),

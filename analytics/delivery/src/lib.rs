@@ -88,9 +88,9 @@ impl Default for Notes {
     fn default() -> Self {
         Self {
             elsewhere: "The files are too large for this mail. They are here:".into(),
-            left_out: "These files are too large for this mail and not in it:".into(),
+            left_out: "These files are too large for this mail and are not attached:".into(),
             more: "and {0} more".into(),
-            too_large: "It is too large for this mail.".into(),
+            too_large: "The report is too large for this mail.".into(),
             decimal: '.',
         }
     }

@@ -31,15 +31,15 @@ const MONTHS: [&str; 12] = [
     "december",
 ];
 
-/// Whether a word is a name, or its first three letters.
+/// Returns whether a word is a name or its first three letters.
 fn is_called(name: &str, word: &str) -> bool {
     name == word || word.len() == 3 && name.starts_with(word)
 }
 
-/// The name of a period, such as `last-month`.
+/// Reads the name of a period, such as `last-month`.
 pub(super) struct PeriodName(pub(super) String);
 
-/// A moment at which every period that has a name lies within the calendar.
+/// A time at which every named period lies within the range of the calendar.
 const SOME_DAY: UtcMicros = UtcMicros(1_798_761_600_000_000);
 
 impl FromToml for PeriodName {
@@ -64,17 +64,17 @@ impl FromToml for PeriodName {
     }
 }
 
-/// The tag of a language that there are texts in, such as `de`.
+/// Reads the tag of an available language, such as `de`.
 pub(super) struct LanguageTag(pub(super) String);
 
-/// What people write for a language, by its tag.
+/// Other spellings of languages, by tag.
 const LANGUAGES: [(&str, &[&str]); 3] = [
     ("en", &["english", "eng", "englisch", "engelska", "uk", "us"]),
     ("de", &["german", "deutsch", "ger", "deu", "tyska", "at", "ch"]),
     ("sv", &["swedish", "svenska", "swe", "schwedisch", "se"]),
 ];
 
-/// The tag that a text in place of one probably means.
+/// Returns the tag that a text probably means.
 pub(super) fn language_like(text: &str) -> Option<&'static str> {
     let word = text.trim().to_lowercase();
     let exact = LANGUAGES.iter().find(|(_, names)| names.contains(&word.as_str()));
@@ -101,7 +101,7 @@ impl FromToml for LanguageTag {
     }
 }
 
-/// The first day of a week.
+/// Reads the first day of the week.
 pub(super) struct FirstDay(pub(super) Weekday);
 
 impl FromToml for FirstDay {
@@ -118,7 +118,7 @@ impl FromToml for FirstDay {
     }
 }
 
-/// The first month of a year, 1 to 12.
+/// Reads the first month of the year, 1 to 12.
 pub(super) struct FirstMonth(pub(super) i8);
 
 impl FromToml for FirstMonth {

@@ -1,5 +1,5 @@
-//! Report templates (what to display, without monitors) and report definitions (a template or sections of their own, for
-//! particular monitors, with schedule and delivery), as TOML files.
+//! Report templates (what to display, without monitors) and report definitions (a template or
+//! custom sections for particular monitors, with schedule and delivery).
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -10,66 +10,69 @@ use mailqos_model::Name;
 
 use super::{facts::Selection, schedule_keys::Schedule, sections::Placed, theme::ThemeOptions};
 
-/// What to display.
+/// A template: what to display.
 #[derive(Debug, Default)]
 pub struct Template {
-    /// What reports made of it are called.
+    /// Title of reports based on it.
     pub title: String,
-    /// What it is for, in a sentence.
+    /// Purpose, in one sentence.
     pub description: String,
-    /// Its sections, in order.
+    /// Sections, in order.
     pub sections: Vec<Placed>,
-    /// The name of its layouts, where it has its own.
+    /// Name of its custom layouts, if any.
     pub layout: Option<String>,
-    /// Its house style, where it says one.
+    /// House style, if set.
     pub theme: Option<ThemeOptions>,
 }
 
-/// A report: what to display, of which monitors, when, and where it goes.
+/// A report definition: what to display for which monitors, when to generate it, and where to
+/// deliver it.
 #[derive(Debug)]
 pub struct Definition {
-    /// The stem of its files' names.
+    /// Stem of its file names.
     pub slug: String,
     /// Title, description and sections.
     pub template: Template,
-    /// Which monitors.
+    /// Selected monitors.
     pub selection: Selection,
-    /// The name of the period, such as `last-month`.
+    /// Name of the period, such as `last-month`.
     pub period: Option<String>,
     /// Time zone of its dates (default: that of the configuration).
     pub timezone: Option<TimeZone>,
-    /// The first day of its weeks; Monday by default.
+    /// First day of the week (default: Monday).
     pub week_start: Weekday,
-    /// The first month of its years, 1 to 12; quarters follow it.
+    /// First month of the year, 1 to 12; quarters follow it.
     pub year_start: i8,
-    /// The language tag.
+    /// Language tag.
     pub language: String,
-    /// One report for all monitors, or one each.
+    /// Grouping: one report for all monitors, or one for each group.
     pub each: Each,
-    /// Which files are made.
+    /// Formats to generate.
     pub formats: BTreeSet<Format>,
-    /// A report of more chapters is an archive rather than one page of HTML.
+    /// Maximum number of chapters on one HTML page; a longer report becomes an archive.
     pub chapters_on_a_page: usize,
-    /// The PDF of a report with more chapters about single monitors leaves those out, and says so.
+    /// Maximum number of chapters on individual monitors in a PDF; a longer report omits them and
+    /// notes that.
     pub chapters_in_a_pdf: usize,
     /// Folder of the files (default: the current one).
     pub output: Option<PathBuf>,
     /// House style.
     pub theme: ThemeOptions,
-    /// When it is made, if by itself.
+    /// Schedule, if it is generated automatically.
     pub schedule: Option<Schedule>,
-    /// Where it goes.
+    /// Deliveries.
     pub deliveries: Vec<Delivery>,
 }
 
 impl Definition {
-    /// The calendar: the definition's zone, or the configuration's.
+    /// Returns the calendar in the time zone of the definition or, by default, of the
+    /// configuration.
     pub fn calendar(&self, config: Option<&Config>) -> Calendar {
         let zone = self
             .timezone
             .clone()
             .or_else(|| config.map(|config| config.timezone.clone()));
-        // `Etc/UTC` and its like are called by the name that people know.
+        // `Etc/UTC` and its aliases get their common name.
         let zone = zone.filter(|zone| !matches!(zone.iana_name(), Some("Etc/UTC" | "Etc/UCT" | "Zulu" | "Etc/Zulu")));
         Calendar {
             timezone: zone.unwrap_or(TimeZone::UTC),
@@ -79,14 +82,14 @@ impl Definition {
     }
 }
 
-/// Chapters that one page of HTML has at most unless the definition says so: at about 50 kB each, a page of that many is still
-/// quick to open and small enough to send.
+/// Default of the maximum number of chapters on one HTML page: at about 50 kB per chapter, such a
+/// page is still quick to open and small enough to send.
 pub const CHAPTERS_ON_A_PAGE: usize = 150;
-/// Chapters about single monitors that a PDF has at most unless the definition says so: each takes two pages and several
-/// megabytes of memory while it is set, and nobody turns a thousand pages.
+/// Default of the maximum number of chapters on individual monitors in a PDF: each takes two pages
+/// and several megabytes of memory during typesetting, and no one leafs through a thousand pages.
 pub const CHAPTERS_IN_A_PDF: usize = 250;
 
-/// One report for all, or one each.
+/// Grouping of reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Each {
     /// All monitors in one report.
@@ -103,7 +106,7 @@ pub enum Each {
 }
 
 impl Each {
-    /// The words of a definition and of the command line.
+    /// Values by their words in definitions and on the command line.
     pub const WORDS: [(&'static str, Self); 5] = [
         ("all", Self::All),
         ("monitor", Self::Monitor),
@@ -112,7 +115,7 @@ impl Each {
         ("site", Self::Site),
     ];
 
-    /// Its word.
+    /// Returns the word of the value.
     pub fn word(self) -> &'static str {
         Self::WORDS
             .iter()
@@ -120,7 +123,7 @@ impl Each {
             .map_or("", |(word, _)| word)
     }
 
-    /// The names of the groups that a monitor belongs to.
+    /// Returns the names of the groups that a monitor belongs to.
     pub fn names(self, monitor: &super::facts::Monitor) -> Vec<String> {
         match self {
             Self::All => Vec::new(),
@@ -132,25 +135,25 @@ impl Each {
     }
 }
 
-/// A kind of file.
+/// A file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
-    /// One self-contained page; of a report of very many chapters, pages in an archive.
+    /// HTML: one self-contained page, or an archive of pages for reports with very many chapters.
     Html,
-    /// Pages in an archive: one for each chapter, and one that leads to them.
+    /// ZIP archive of HTML pages: one per chapter, and an index.
     Zip,
-    /// Paginated.
+    /// PDF, paginated.
     Pdf,
-    /// A workbook of every figure shown.
+    /// XLSX: a workbook of all displayed figures.
     Xlsx,
-    /// A flat table of every figure shown.
+    /// CSV: a flat table of all displayed figures.
     Csv,
-    /// Every figure shown, for programs.
+    /// JSON: all displayed figures, for programs.
     Json,
 }
 
 impl Format {
-    /// All of them, by the word in a definition, which is also the file's extension.
+    /// All formats, by their words in definitions, which are also the file extensions.
     pub const ALL: [(&'static str, Self); 6] = [
         ("html", Self::Html),
         ("zip", Self::Zip),
@@ -160,10 +163,10 @@ impl Format {
         ("json", Self::Json),
     ];
 
-    /// Formats that are generated by default: those that people read.
+    /// Default formats: those that people read.
     pub const USUAL: [Self; 2] = [Self::Html, Self::Pdf];
 
-    /// The extension of its files.
+    /// Returns the file extension.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Html => "html",
@@ -175,7 +178,7 @@ impl Format {
         }
     }
 
-    /// Its media type.
+    /// Returns the media type.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Html => "text/html; charset=utf-8",
@@ -188,17 +191,18 @@ impl Format {
     }
 }
 
-/// Where a report goes.
+/// A delivery of a report to a target.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The target's name in the configuration.
+    /// Name of the target in the configuration.
     pub target: Name,
     /// Folder at the target, as a Tera template; may be empty.
     pub path: String,
-    /// Name of the files, as a Tera template without the ending; that of the report's own files if empty.
+    /// File name without its extension, as a Tera template; if empty, that of the report's own
+    /// files.
     pub name: String,
-    /// Only these formats; all if empty.
+    /// Formats to deliver; all if empty.
     pub formats: BTreeSet<Format>,
-    /// Runs may share a name: the newest report replaces the one before.
+    /// Whether runs may share a name, so that the newest report replaces the previous one.
     pub overwrite: bool,
 }

@@ -1,16 +1,16 @@
-//! The text of a file that somebody wrote for reports: a definition, a template or a theme.
+//! Reading of definition, template and theme files.
 
 use std::path::Path;
 
 use mailqos_config::Problem;
 
-/// No definition is larger.
+/// Maximum size of a definition, in bytes.
 const MAX_FILE: u64 = 4 << 20;
 
-/// The whole text.
+/// Returns the text of a file.
 ///
 /// # Errors
-/// It can't be read, or is too large.
+/// The file can't be read or is too large.
 pub(super) fn read_file(file: &Path) -> Result<String, Problem> {
     mailqos_base::files::read_text(file, MAX_FILE).map_err(|error| {
         let problem = Problem::error(format!("{}: {error}", file.display()));

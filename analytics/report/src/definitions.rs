@@ -79,7 +79,7 @@ macro_rules! built_in {
         &[$(($name, include_str!(concat!("../../../templates/", $name, ".toml")))),+]
     };
 }
-/// Templates that are always there: name and text.
+/// Names and texts of the built-in templates.
 const BUILT_IN: &[(&str, &str)] = built_in![
     "capacity",
     "executive-summary",
@@ -91,7 +91,7 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "trend"
 ];
 
-/// The names of the templates: the user's own and those that are always there.
+/// Returns the names of all templates, custom and built-in.
 pub fn template_names(config: Option<&Config>) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
     if let Some(config) = config
@@ -105,10 +105,10 @@ pub fn template_names(config: Option<&Config>) -> BTreeSet<String> {
     names
 }
 
-/// The file and text of a template; the user's own goes before the one that is always there.
+/// Returns the path and text of a template; a custom template overrides a built-in one.
 ///
 /// # Errors
-/// There is none of that name, or it can't be read.
+/// There is no template of that name, or it can't be read.
 pub fn template_text(config: Option<&Config>, name: &str) -> Result<(PathBuf, String), Problem> {
     if let Some(config) = config {
         let file = config.templates.join(format!("{name}.toml"));
@@ -158,7 +158,7 @@ pub fn template(config: Option<&Config>, name: &str, problems: &mut Problems) ->
     })
 }
 
-/// The definition of a report made of a template without a file.
+/// Returns the definition of a report based on a template, without a definition file.
 pub fn of_template(config: Option<&Config>, name: &str) -> Result<Definition, Problems> {
     let mut problems = Problems::default();
     let template = template(config, name, &mut problems);
@@ -194,7 +194,8 @@ pub fn of_template(config: Option<&Config>, name: &str) -> Result<Definition, Pr
     }
 }
 
-/// The file of a definition: a path, or a name in the configuration's folder of reports.
+/// Returns the path of a definition, given as a path or as a name in the configured folder of
+/// reports.
 pub fn find(config: Option<&Config>, name: &str) -> PathBuf {
     let path = PathBuf::from(name);
     if path.is_file() {
@@ -210,7 +211,7 @@ pub fn find(config: Option<&Config>, name: &str) -> PathBuf {
     path
 }
 
-/// The files of all definitions in the configuration's folder of reports.
+/// Returns the paths of all definitions in the configured folder of reports.
 ///
 /// # Errors
 /// The folder can't be listed.
@@ -234,7 +235,7 @@ pub fn files(config: &Config) -> std::io::Result<Vec<PathBuf>> {
 /// Reads a definition.
 ///
 /// # Errors
-/// All that is wrong with it.
+/// All problems of the file.
 pub fn load(config: Option<&Config>, file: &Path) -> Result<Definition, Problems> {
     let mut problems = Problems::default();
     let text = match read_file(file) {
@@ -260,7 +261,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
     let own = sections::read_all(&mut table, "section", problems);
     let mut template = match &named {
         Some(name) => template(config, name, problems).unwrap_or_default(),
-        // Sections that are wrong are there all the same.
+        // Invalid sections count as present.
         None if own.is_empty() && table.node("section").is_none() => {
             problems.push(table.missing(
                 &DEFINITION.template,
@@ -340,7 +341,7 @@ fn formats(table: &mut Table, problems: &mut Problems) -> BTreeSet<Format> {
     if said.is_empty() { Format::USUAL.into() } else { said }
 }
 
-/// The name of layouts of one's own: files in the folders of the media.
+/// Reads the name of custom layouts, which are files in the folders of the media.
 fn read_layout(config: Option<&Config>, table: &mut Table, problems: &mut Problems) -> Option<String> {
     let name: Name = table.get("layout", problems)?;
     let folder = config.map_or_else(|| PathBuf::from("templates"), |config| config.templates.clone());

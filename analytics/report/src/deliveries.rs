@@ -1,4 +1,4 @@
-//! Reads `deliver` of a definition, and finds out whether two runs would write the same file.
+//! Reads the key `deliver` of a definition, and detects runs that would write the same file.
 
 use std::collections::BTreeSet;
 
@@ -32,10 +32,10 @@ keys! {
     }
 }
 
-/// The words of [`Format`].
+/// Formats by their words.
 pub(super) const FORMATS: &[&str] = &only_words(&Format::ALL);
 
-/// The deliveries, and where each stands in the file: tables, or the names of targets alone.
+/// Reads the deliveries, with the position of each in the file: tables, or just names of targets.
 pub(super) fn read(
     table: &mut Table,
     key: &Key,
@@ -56,7 +56,7 @@ pub(super) fn read(
     read.unzip()
 }
 
-/// `deliver = ["people", "archive"]`: the names of targets, where nothing else is to be said.
+/// Reads `deliver = ["people", "archive"]`, the names of targets without further options.
 fn shorthand(node: &Node, config: Option<&Config>, problems: &mut Problems) -> Option<Delivery> {
     let target: Name = node.read(problems)?;
     known(node, &target, config, problems);
@@ -157,7 +157,7 @@ fn known(node: &Node, target: &Name, config: Option<&Config>, problems: &mut Pro
     );
 }
 
-/// Notes names that two runs of the definition would share, and templates of names that are wrong.
+/// Reports file names that two runs of the definition would share, and invalid name templates.
 pub(super) fn check(definition: &Definition, places: &[Node], config: &Config, problems: &mut Problems) {
     if problems.has_errors() {
         return;
@@ -211,7 +211,7 @@ impl std::fmt::Display for Clash {
 }
 
 impl Clash {
-    /// What to do about it.
+    /// Returns the remedy.
     pub(super) fn help(&self) -> &'static str {
         match self.other {
             Some(_) => "write {{ report.slug }} into the name or the path, or overwrite = true if that is meant",
@@ -223,7 +223,8 @@ impl Clash {
     }
 }
 
-/// Notes files that two definitions would write to the same target; gives the later of each two with what is wrong.
+/// Detects files that two definitions would write to the same target, and returns the later
+/// definition of each pair with its problem.
 pub fn among(definitions: &[Definition], config: &Config) -> Vec<(usize, Problems)> {
     let mut writes = Writes::new();
     let mut wrong = Vec::new();
@@ -260,7 +261,7 @@ mod tests {
         mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
-    /// What is wrong with a definition that has these lines, or nothing.
+    /// Returns the problem of a definition with these lines, or an empty text.
     fn wrong(lines: &str, schedule: &str, deliver: &str) -> String {
         let folder = tempfile::tempdir().expect("folder");
         let config = config(folder.path());
@@ -278,7 +279,7 @@ mod tests {
         let monthly = ("period = \"last-month\"", "every = \"month\"");
         let yearly = ("period = \"last-year\"", "every = \"year\"");
         for ((period, schedule), deliver, shared) in [
-            // The default name has the hour.
+            // The default name contains the hour.
             (hourly, "deliver = \"archive\"", false),
             (
                 hourly,
@@ -361,13 +362,13 @@ mod tests {
                 "deliver = { target = \"archive\", name = \"{{ report.slug }}\" }",
                 true,
             ),
-            // The target's own path tells them apart, or does not.
+            // The path of the target may or may not distinguish them.
             (daily, "deliver = { target = \"dated\", name = \"r\" }", false),
             (hourly, "deliver = { target = \"dated\", name = \"r\" }", true),
-            // A mail is no file, but what it links to is one.
+            // A mail is not a file, but the files that it links to are.
             (daily, "deliver = { target = \"people\", name = \"r\" }", false),
             (daily, "deliver = { target = \"linked\", name = \"r\" }", true),
-            // The same period: a newer report of it replaces the one before.
+            // A newer report on the same period replaces the previous one.
             (
                 ("period = \"current-month\"", "every = \"day\""),
                 "deliver = \"archive\"",
@@ -503,7 +504,7 @@ mod tests {
         };
         let each = "each = \"monitor\"";
         for (first, second, clashes) in [
-            // mail-x-berlin of both.
+            // Both generate mail-x-berlin.
             (("mail", each), ("mail-x", each), true),
             (("mail", each), ("mail-berlin", ""), true),
             (("mail", each), ("MAIL-BERLIN", ""), true),

@@ -1,7 +1,8 @@
-//! What sections need of the samples, worked out while the lake is read: of one monitor at a time, so that the samples of a
-//! thousand monitors over a year never have to fit into memory together.
+//! Figures that sections need, computed while the lake is read, one monitor at a time: the samples
+//! of a thousand monitors over a year would not fit into memory together.
 //!
-//! A section says beforehand what it will ask ([`Need`]); each question is answered once, however many sections ask it.
+//! A section declares its needs in advance ([`Need`]). Each is computed once, however many sections
+//! share it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,47 +19,49 @@ use mailqos_figures::{
 use mailqos_lake_tables::{Column, Metric, Series, Values};
 use mailqos_model::{Micros, Outcome, Stage, UtcMicros};
 
-/// A question to the samples of each monitor.
+/// A figure to compute from the samples of each monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     /// Count, extremes, mean and percentiles of a metric.
     Figures(Metric),
     /// All values of a metric.
     Values(Metric),
-    /// The spread of a metric over the part of the period that has samples, as fine as a chart can show.
+    /// Spread of a metric over the part of the period that has samples, at the resolution of a
+    /// chart.
     Spread(Metric),
-    /// The spread of a metric over the whole period, as fine as a chart can show.
+    /// Spread of a metric over the whole period, at the resolution of a chart.
     WholeSpread(Metric),
-    /// The spread of a metric over the whole period, by hour, day or week.
+    /// Spread of a metric over the whole period, by hour, day or week.
     Line(Metric),
-    /// How many tests failed in each hour or day; `None` for whichever a strip of the period has.
+    /// Number of failed tests in each hour or day; `None` for the unit that a strip of the period
+    /// uses.
     Tests(Option<Unit>),
-    /// Availability and round trip over time, as small charts show them.
+    /// Availability and round trip over time, for sparklines.
     Sparks,
-    /// The median of a metric by hour and weekday.
+    /// Median of a metric by hour and weekday.
     Week(Metric),
-    /// The servers that mails passed.
+    /// Servers that mails passed.
     Stations,
-    /// What stands out from chance.
+    /// Statistically significant patterns.
     Patterns,
 }
 
-/// All that the sections of a report need.
+/// Needs of all sections of a report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs(BTreeSet<Need>);
 
 impl Needs {
-    /// Adds a question.
+    /// Adds a need.
     pub fn add(&mut self, need: Need) {
         self.0.insert(need);
     }
 
-    /// Returns whether a question is among them.
+    /// Returns whether a need is included.
     pub fn has(&self, need: Need) -> bool {
         self.0.contains(&need)
     }
 
-    /// Returns the metrics that they are about, and those that the hash of the samples is over.
+    /// Returns the required metrics, including those covered by the hash of the samples.
     pub(super) fn metrics(&self) -> BTreeSet<Metric> {
         let asked = self.0.iter().flat_map(|need| match need {
             Need::Figures(metric)
@@ -74,7 +77,7 @@ impl Needs {
         asked.copied().chain(Metric::CONTRACT).collect()
     }
 
-    /// Returns the further columns that they need.
+    /// Returns the other required columns.
     pub(super) fn columns(&self) -> Vec<Column> {
         let mut columns = vec![
             Column::Stage,
@@ -101,14 +104,15 @@ impl FromIterator<Need> for Needs {
 
 /// Periods up to this length have a cell per hour.
 const SHORT: Micros = Micros::from_secs(8 * 86_400);
-/// From these lengths on a line has a point a day, and a week: it shows how things went, not the habits of the day.
+/// Minimum lengths of periods whose lines have a point per day and per week: lines show the course
+/// of the period, not daily patterns.
 const LONG: Micros = Micros::from_secs(10 * 86_400);
-/// From this length on lines and small charts have a point a week.
+/// Minimum length of periods whose lines and sparklines have a point per week.
 const VERY_LONG: Micros = Micros::from_secs(200 * 86_400);
-/// Up to this length small charts have a value an hour.
+/// Maximum length of periods whose sparklines have a value per hour.
 const BRIEF: Micros = Micros::from_secs(4 * 86_400);
 
-/// Returns what a strip of a period has a cell for, unless its definition says so.
+/// Returns the default unit of the cells of a strip.
 pub(super) fn cell_of(period: &Period) -> Unit {
     if period.duration() <= SHORT {
         Unit::Hour
@@ -117,7 +121,7 @@ pub(super) fn cell_of(period: &Period) -> Unit {
     }
 }
 
-/// Returns what a line over a period has a point for.
+/// Returns the unit of the points of a line.
 pub(super) fn line_of(period: &Period) -> Unit {
     match period.duration() {
         length if length < LONG => Unit::Hour,
@@ -126,7 +130,7 @@ pub(super) fn line_of(period: &Period) -> Unit {
     }
 }
 
-/// Returns what a small chart over a period has a value for.
+/// Returns the unit of the values of a sparkline.
 pub(super) fn spark_of(period: &Period) -> Unit {
     match period.duration() {
         length if length < BRIEF => Unit::Hour,
@@ -135,11 +139,12 @@ pub(super) fn spark_of(period: &Period) -> Unit {
     }
 }
 
-/// The buckets of periods, shared by all monitors: finding the hours of a year takes as long as drawing them.
+/// Buckets of periods, shared by all monitors: computing the hours of a year takes as long as
+/// drawing them.
 #[derive(Debug, Default)]
 pub(super) struct Buckets(Mutex<HashMap<Grid, Arc<[Bucket]>>>);
 
-/// A period and what it is divided into.
+/// A period and its unit of division.
 type Grid = (UtcMicros, UtcMicros, Unit);
 
 impl Buckets {
@@ -153,27 +158,27 @@ impl Buckets {
     }
 }
 
-/// What is known of a metric of a monitor.
+/// Figures of a metric of a monitor.
 #[derive(Debug, Clone)]
 pub struct Figures {
-    /// Count, extremes, mean, p50, p90, p95 and p99 with their intervals.
+    /// Count, extremes, mean, and p50, p90, p95 and p99 with confidence intervals.
     pub distribution: Distribution,
-    /// p99 over all tests, where it was asked for.
+    /// p99 over all tests, if needed.
     pub delivered: Option<DeliveredPercentile>,
 }
 
-/// How many tests a part of the period had.
+/// Number of tests in a part of the period.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Counted tests.
     pub tests: u32,
-    /// How many of them failed.
+    /// Failed tests among them.
     pub failed: u32,
-    /// Whether tests did not count because of maintenance.
+    /// Whether tests were excluded because of maintenance.
     pub maintenance: bool,
 }
 
-/// Tallies of the parts of a period. Most hours of a year are alike: each run of equal ones is there once.
+/// Tallies of the parts of a period, run-length encoded, because most hours of a year are equal.
 #[derive(Debug, Clone, Default)]
 struct Tallies(Vec<(Tally, u32)>);
 
@@ -202,58 +207,58 @@ impl Tallies {
     }
 }
 
-/// What the first failed test of an outage met.
+/// Cause of an outage: the failure of its first test.
 #[derive(Debug, Clone)]
 pub struct Cause {
-    /// Where it failed.
+    /// Stage of the failure.
     pub stage: Option<Stage>,
-    /// One line about it.
+    /// Error message, in one line.
     pub error: Option<Arc<str>>,
-    /// What became of it.
+    /// Outcome of the test.
     pub outcome: Outcome,
-    /// How long it took, if its mail came.
+    /// Round trip, if the mail arrived.
     pub round_trip: Option<Micros>,
 }
 
 /// A server that mails passed.
 #[derive(Debug, Clone, Default)]
 pub struct Station {
-    /// How many mails.
+    /// Number of mails.
     pub mails: u64,
-    /// Of these, those that it passed with a clock in doubt.
+    /// Number of these mails with implausible times.
     pub suspect: u64,
-    /// The sum of its first places in the paths, to list stations in the order in which mails pass them.
+    /// Sum of its first positions in the paths, for listing servers in the order of delivery.
     pub places: u64,
-    /// The times since the station before, in microseconds.
+    /// Times since the previous server, in microseconds.
     pub delays: Packed,
 }
 
-/// The servers that the mails of a monitor passed.
+/// Servers that the mails of a monitor passed.
 #[derive(Debug, Clone, Default)]
 pub struct Stations {
-    /// How many mails said which way they took.
+    /// Number of mails with a known path.
     pub mails: u64,
-    /// By name.
+    /// Servers by name.
     pub stations: BTreeMap<Arc<str>, Station>,
 }
 
-/// Median and p95 of the round trip in each part of the period that has enough values.
+/// Median and p95 of the round trip in each part of the period with enough values.
 type Sparks = Vec<Option<[f64; 2]>>;
 /// Medians by weekday from Monday and by local hour.
 pub type Week = [[Option<f64>; 24]; 7];
 
-/// The answers of one monitor.
+/// Computed figures of one monitor.
 #[derive(Debug, Default)]
 pub struct Digest {
-    /// When the first and the last test of the period began.
+    /// Start of the first and of the last test of the period.
     pub seen: Option<(UtcMicros, UtcMicros)>,
-    /// The counted tests that failed, in order.
+    /// Failed counted tests, in chronological order.
     pub failures: Vec<Failure>,
-    /// When counted tests began whose mail may still be found late.
+    /// Start times of counted tests whose mail may still arrive late.
     pub provisional: Vec<UtcMicros>,
-    /// The servers that mails passed.
+    /// Servers that mails passed.
     pub stations: Stations,
-    /// What stands out, until it is compared with that of the other monitors.
+    /// Candidates for patterns, until they are compared with those of the other monitors.
     pub(super) answers: Option<Answers>,
     causes: HashMap<usize, Cause>,
     figures: BTreeMap<Metric, Option<Figures>>,
@@ -264,19 +269,19 @@ pub struct Digest {
     weeks: BTreeMap<Metric, Week>,
 }
 
-/// What the samples of a monitor are asked about.
+/// Figures to compute from the samples of a monitor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked<'a> {
-    /// The questions.
+    /// Needs of the sections.
     pub(super) needs: &'a Needs,
-    /// The part of the period that has passed.
+    /// Elapsed part of the period.
     pub(super) passed: &'a Period,
-    /// The buckets that monitors share.
+    /// Buckets shared by all monitors.
     pub(super) buckets: &'a Buckets,
 }
 
 impl Digest {
-    /// Answers all questions from the samples of a monitor.
+    /// Computes all needed figures from the samples of a monitor.
     pub(super) fn of(series: &Series, timeline: &Timeline, asked: Asked<'_>) -> Self {
         let passed = asked.passed;
         let mut digest = Self {
@@ -343,7 +348,7 @@ impl Digest {
             .or_insert_with(|| Tallies::of(series, &asked.buckets.of(period, unit)));
     }
 
-    /// Returns the period; or, where the samples fill less than a tenth of it, the part that they fill.
+    /// Returns the period or, if the samples cover less than a tenth of it, the covered part.
     pub fn window(&self, period: &Period) -> Period {
         let Some((first, last)) = self.seen else {
             return period.clone();
@@ -361,13 +366,13 @@ impl Digest {
         .unwrap_or_else(|_| period.clone())
     }
 
-    /// Returns what is known of a metric ([`Need::Figures`]); `None` where it has no value.
+    /// Returns the figures of a metric ([`Need::Figures`]); `None` if it has no values.
     pub fn figures(&self, metric: Metric) -> Option<&Figures> {
         debug_assert!(self.figures.contains_key(&metric), "no section asked for {metric}");
         self.figures.get(&metric)?.as_ref()
     }
 
-    /// Returns p50, p90, p95 and p99 of a metric ([`Need::Figures`]); `None` where it has no value.
+    /// Returns p50, p90, p95 and p99 of a metric ([`Need::Figures`]); `None` if it has no values.
     pub fn typical(&self, metric: Metric) -> Option<[f64; 4]> {
         let known = &self.figures(metric)?.distribution.summary.percentiles;
         known.as_slice().try_into().ok()
@@ -387,14 +392,15 @@ impl Digest {
         self.spreads.get(&key).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns how many tests each part of a period had ([`Need::Tests`], [`Need::Sparks`]).
+    /// Returns the number of tests in each part of a period ([`Need::Tests`], [`Need::Sparks`]).
     pub fn tests(&self, period: &Period, unit: Unit) -> impl Iterator<Item = Tally> + '_ {
         let known = self.tallies.get(&(period.from, period.to, unit));
         debug_assert!(known.is_some(), "no section asked for tests by {unit:?}");
         known.into_iter().flat_map(Tallies::iter)
     }
 
-    /// Returns median and p95 of the round trip in each part of the period that a small chart shows ([`Need::Sparks`]).
+    /// Returns median and p95 of the round trip in each part of a sparkline's period
+    /// ([`Need::Sparks`]).
     pub fn sparks(&self) -> &[Option<[f64; 2]>] {
         &self.sparks
     }
@@ -405,7 +411,7 @@ impl Digest {
         self.weeks.get(&metric).copied().unwrap_or_default()
     }
 
-    /// Returns what the first failed test of an outage met, by the row of that test.
+    /// Returns the cause of an outage, by the row of its first failed test.
     pub fn cause(&self, row: usize) -> Option<&Cause> {
         self.causes.get(&row)
     }
@@ -428,7 +434,7 @@ fn figures(series: &Series, metric: Metric, counting: &[bool]) -> Option<Figures
     })
 }
 
-/// The counted tests that failed.
+/// Returns the failed counted tests.
 fn failures(series: &Series) -> Vec<Failure> {
     let failure = |row| {
         let kind = match series.outcome[row] {
@@ -453,7 +459,7 @@ fn cause(series: &Series, row: usize) -> Option<Cause> {
     })
 }
 
-/// A percentile of fewer values is none.
+/// Minimum number of values for percentiles.
 const FEWEST_TESTS: usize = 8;
 
 fn sparks(series: &Series, buckets: &[Bucket], counting: &[bool]) -> Sparks {
@@ -468,7 +474,7 @@ fn sparks(series: &Series, buckets: &[Bucket], counting: &[bool]) -> Sparks {
     buckets.iter().map(of).collect()
 }
 
-/// An hour of the week with fewer values says nothing about a pattern.
+/// Minimum number of values for an hour of the week.
 const FEWEST_OF_AN_HOUR: usize = 3;
 
 fn week(series: &Series, metric: Metric, period: &Period) -> Week {
@@ -497,7 +503,7 @@ fn stations(series: &Series) -> Stations {
                 delays.entry(Arc::clone(&name)).or_default().push(delay);
             }
             let station = found.stations.entry(name).or_default();
-            // A mail may pass a server twice, and is one mail.
+            // A mail that passes a server twice counts once.
             let mut earlier = hops[..place].iter().filter(|earlier| earlier.by == hop.by);
             if earlier.clone().next().is_none() {
                 station.mails += 1;
@@ -515,7 +521,7 @@ fn stations(series: &Series) -> Stations {
 }
 
 mod spread {
-    //! The spread of a metric over time, in buckets that a chart can show.
+    //! Spread of a metric over time, in buckets for charts.
 
     use mailqos_model::{Micros, UtcMicros};
 
@@ -523,11 +529,11 @@ mod spread {
     use mailqos_figures::{Period, Unit, percentiles};
     use mailqos_lake_tables::{Metric, Series};
 
-    /// Values in a bucket below which they are drawn themselves.
+    /// Number of values in a bucket below which they are drawn individually.
     const FEW: usize = 8;
-    /// Buckets in a chart at most, unless they are days.
+    /// Maximum number of buckets in a chart, unless they are days.
     const MAX_BUCKETS: i64 = 180;
-    /// Lengths of buckets to choose from, shorter than a day.
+    /// Available lengths of buckets shorter than a day.
     const STEPS: [Micros; 10] = [
         Micros::from_secs(10),
         Micros::from_secs(60),
@@ -541,7 +547,8 @@ mod spread {
         Micros::from_secs(43_200),
     ];
 
-    /// The spread over a period, in buckets of a unit; without one, as fine as a chart of the period can show.
+    /// Returns the spread over a period in buckets of a unit; without a unit, at the resolution of
+    /// a chart.
     pub(super) fn over(series: &Series, metric: Metric, period: &Period, unit: Option<Unit>) -> Vec<Bucket> {
         let by = |unit: Unit| {
             period
@@ -561,7 +568,7 @@ mod spread {
             let days = period.duration().0 / 86_400_000_000;
             return spreads(series, metric, by(if days > 800 { Unit::Week } else { Unit::Day }));
         };
-        // From a local midnight on, so that edges are round times.
+        // Buckets start at local midnight, so their edges are round times.
         let start = period.calendar.start_of(Unit::Day, period.from);
         let first = (period.from - start).0 / step.0;
         let edges = (first..)
@@ -575,7 +582,7 @@ mod spread {
             .filter_map(|(from, to)| {
                 let rows = series.rows(from, to);
                 let mut values = series.values(metric, rows.clone());
-                // Where all tests failed there is no value, but failures to tell of.
+                // If all tests failed, there are no values, but failures to show.
                 if values.is_empty() && series.counted_in(rows.clone()).next().is_none() {
                     return None;
                 }

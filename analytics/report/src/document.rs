@@ -1,7 +1,8 @@
-//! The document: neutral blocks that sections make and media show. It knows no HTML, no print, no figures.
+//! The document: neutral blocks that sections create and media render. It is independent of HTML,
+//! PDF and figures.
 //!
-//! It serialises as it stands: that is the context of the templates of every medium. All texts are plain texts; each
-//! medium escapes them in its own way.
+//! Its serialised form is the context of the templates of every medium. All texts are plain text;
+//! each medium escapes them in its own way.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -11,103 +12,106 @@ use serde::Serialize;
 
 use super::provenance::Provenance;
 
-/// A whole report.
+/// A complete report.
 #[derive(Debug, Clone, Serialize)]
 pub struct Document {
-    /// What the report is called.
+    /// Title of the report.
     pub title: String,
-    /// The finding in one sentence with its figure; the first thing read.
+    /// Main finding in one sentence, with its figure.
     pub headline: String,
-    /// What follows from it, or what else matters: a sentence or two. May be empty.
+    /// One or two sentences on consequences or further findings; may be empty.
     pub lead: String,
-    /// The period in the report's language, such as `October 2026`.
+    /// Period in the report's language, such as `October 2026`.
     pub period: String,
-    /// The beginning of the period.
+    /// Start of the period.
     pub from: UtcMicros,
-    /// Its end, not part of it.
+    /// End of the period, exclusive.
     pub to: UtcMicros,
-    /// IANA name of the zone of all times.
+    /// IANA name of the time zone of all times.
     pub zone: String,
-    /// Which monitors, in words: `4 monitors`.
+    /// Monitors in words, such as `4 monitors`.
     pub scope: String,
     /// Language tag, such as `en`.
     pub language: String,
-    /// When the report was made, in the report's zone and language; a dash where it has no data. Comes from the data or a flag, so
-    /// that it can be reproduced.
+    /// Time of the report in its zone and language; a dash without data. It comes from the data or
+    /// from a flag, so that the report is reproducible.
     pub made: String,
-    /// The same moment.
+    /// The same time in UTC.
     pub made_at: UtcMicros,
     /// Program and version.
     pub producer: String,
-    /// Hash of the data that the report was made from.
+    /// Hash of the data of the report.
     pub data_hash: String,
-    /// Which samples those were.
+    /// Samples that the report is based on.
     #[serde(skip)]
     pub provenance: Provenance,
-    /// What a reader must know before anything else: simulated data, provisional figures.
+    /// Notes to read first, such as on simulated data or provisional figures.
     pub notes: Vec<Note>,
-    /// What stands at the head of chapters about a part of the monitors, by their ids, where they have a page of their own.
+    /// Headers of chapters about some of the monitors, by id of the chapter, for pages of their
+    /// own.
     #[serde(skip)]
     pub chapters: BTreeMap<String, Head>,
     /// House style.
     pub theme: Theme,
-    /// The name of the layouts that its pages are made with; the built-in ones where there is none.
+    /// Name of the custom layouts; `None` for the built-in ones.
     #[serde(skip)]
     pub layout: Option<String>,
-    /// The fixed words of the page, in the report's language.
+    /// Fixed labels of the page, in the report's language.
     pub words: Words,
-    /// The content, in order.
+    /// Content, in reading order.
     #[serde(skip)]
     pub blocks: Vec<Block>,
 }
 
-/// What stands at the head of a page about a part of the monitors.
+/// Header of a page about some of the monitors.
 #[derive(Debug, Clone, Default)]
 pub struct Head {
-    /// Which monitors, in words.
+    /// Monitors in words.
     pub scope: String,
-    /// What a reader of these must know before anything else.
+    /// Notes on these monitors.
     pub notes: Vec<Note>,
 }
 
 /// House style.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Theme {
-    /// Name of the company, in the header; may be empty.
+    /// Company name, shown in the header; may be empty.
     pub company: String,
-    /// Text at the head of every page; may be empty.
+    /// Text at the top of every page; may be empty.
     pub header: String,
     /// Text of the footer; may be empty.
     pub footer: String,
-    /// `a4` or `us-letter`.
+    /// Paper size: `a4` or `us-letter`.
     pub paper: &'static str,
-    /// `#rrggbb` of what marks "this", on white.
+    /// Accent colour on white, `#rrggbb`.
     pub accent: String,
-    /// The colours of the page by name: `accent`, `ink`, `grey`, `hair`, `ground`, `tint`, `good`, `late`, `failed`.
+    /// Colours of the page by name: `accent`, `ink`, `grey`, `hair`, `ground`, `tint`, `good`,
+    /// `late`, `failed`.
     pub colours: BTreeMap<&'static str, Colour>,
     /// A logo, if any.
     pub logo: Option<Picture>,
-    /// The logo on a dark page, if it is another.
+    /// Logo for dark pages, if it differs.
     pub logo_dark: Option<Picture>,
-    /// A logo was named, but can't be had.
+    /// Whether a configured logo could not be read.
     pub logo_missing: bool,
-    /// The family of the house's own fonts; empty where it has none.
+    /// Family name of the custom fonts; empty if there are none.
     pub font: String,
-    /// The house's own fonts.
+    /// Custom fonts.
     pub faces: Vec<Face>,
-    /// The inks of the charts.
+    /// Colours of the charts.
     #[serde(skip)]
     pub palette: Palette,
 }
 
 impl Theme {
-    /// A chart in the house's colours and font.
+    /// Returns a chart in the colours and the font of the theme.
     pub fn drawing<'a>(&self, svg: &'a str) -> Cow<'a, str> {
         let svg = self.palette.recolour(svg);
         if self.font.is_empty() {
             return svg;
         }
-        // A family's name in an attribute: what could end it is left out.
+        // The family name becomes part of an attribute, so characters that could end it are
+        // removed.
         let family: String = self.font.chars().filter(|c| !"\"'<>&,".contains(*c)).collect();
         Cow::Owned(svg.replace("font-family=\"Inter", &format!("font-family=\"'{family}', Inter")))
     }
@@ -116,110 +120,110 @@ impl Theme {
 /// A colour, `#rrggbb`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Colour {
-    /// On white.
+    /// Colour on white.
     pub light: String,
-    /// On a dark page.
+    /// Colour on dark pages.
     pub dark: String,
 }
 
-/// A font of the house's own.
+/// A custom font.
 #[derive(Debug, Clone, Serialize)]
 pub struct Face {
-    /// The name of its family.
+    /// Family name.
     pub family: String,
-    /// 100 to 900.
+    /// Weight, 100 to 900.
     pub weight: u16,
-    /// Whether it is italic.
+    /// Whether the font is italic.
     pub italic: bool,
-    /// `font/ttf` or `font/otf`.
+    /// Media type: `font/ttf` or `font/otf`.
     pub media_type: &'static str,
-    /// The file.
+    /// Content of the file.
     #[serde(skip)]
     pub bytes: Vec<u8>,
 }
 
-/// The fixed words of the page, in the report's language.
+/// Fixed labels of the page, in the report's language.
 #[derive(Debug, Clone, Serialize)]
 pub struct Words {
-    /// Heading of the list of contents.
+    /// Heading of the table of contents.
     pub contents: &'static str,
     /// Between page number and page count: `of`.
     pub of: &'static str,
     /// Before the page number: `Page`.
     pub page: &'static str,
-    /// What is left out of a mail: `{0} more in the full report`.
+    /// Note below a shortened table of a mail: `{0} more in the full report`.
     pub more: &'static str,
     /// Title of the note that a file omits chapters.
     pub shortened: &'static str,
-    /// What it says: `The chapters of {0} single monitors are not in this file. …`.
+    /// Text of that note: `This file omits the chapters of {0} individual monitors. …`.
     pub left_out: &'static str,
-    /// Summary of the disclosure of a chart's data.
+    /// Label of a chart's data table.
     pub data: &'static str,
-    /// Before the moment at which the report was made.
+    /// Label before the time of the report.
     pub made: &'static str,
-    /// Before the hash of the data.
+    /// Label before the hash of the data.
     pub data_hash: &'static str,
-    /// Before the zone's name: `Times in`.
+    /// Label before the name of the time zone: `Times in`.
     pub times_in: &'static str,
-    /// The same within a line: `times in`.
+    /// The same label within a line: `times in`.
     pub times_inline: &'static str,
-    /// What stands for nothing.
+    /// Displayed for missing values.
     pub dash: &'static str,
-    /// The kind of document: `Report`.
+    /// Kind of document: `Report`.
     pub report: &'static str,
-    /// Before the headline, where it is in a list.
+    /// Label before the headline in a list.
     pub finding: &'static str,
-    /// Before the period.
+    /// Label before the period.
     pub period: &'static str,
-    /// Before the number of monitors.
+    /// Label before the number of monitors.
     pub scope: &'static str,
-    /// Head of a column of chapters.
+    /// Header of a column of chapters.
     pub chapter: &'static str,
     /// Heading of the key figures.
     pub key_figures: &'static str,
-    /// Head of a column of figures' names.
+    /// Header of a column of names of figures.
     pub figure: &'static str,
-    /// Head of a column of values.
+    /// Header of a column of values.
     pub value: &'static str,
-    /// Head of a column of units.
+    /// Header of a column of units.
     pub unit: &'static str,
-    /// Head of a column of details.
+    /// Header of a column of details.
     pub detail: &'static str,
-    /// Head of a column of changes.
+    /// Header of a column of changes.
     pub change: &'static str,
 }
 
-/// A piece of a document.
+/// A block of a document.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Block {
-    /// A heading; stays with what follows.
+    /// A heading, which stays with the following block.
     Heading {
-        /// 1 for a chapter, 2 for a section, 3 below.
+        /// Level: 1 for a chapter, 2 for a section, 3 below.
         level: u8,
-        /// Its text.
+        /// Text of the heading.
         text: String,
-        /// Unique in the document: letters, digits, hyphens.
+        /// Id, unique in the document: letters, digits and hyphens.
         id: String,
     },
     /// A paragraph.
     Paragraph {
-        /// Its runs of text.
+        /// Runs of text.
         spans: Vec<Span>,
     },
     /// A list.
     List {
-        /// Numbered rather than with bullets.
+        /// Whether the list is numbered instead of bulleted.
         ordered: bool,
-        /// The items.
+        /// Items of the list.
         items: Vec<Vec<Span>>,
     },
-    /// Findings, each a sentence with a small chart beside it.
+    /// Findings, each a sentence with an optional small chart.
     Findings {
         /// The findings.
         findings: Vec<Finding>,
     },
-    /// Large figures, three to six.
+    /// Three to six large figures.
     KeyFigures {
         /// The figures.
         figures: Vec<KeyFigure>,
@@ -228,20 +232,20 @@ pub enum Block {
     Table(Table),
     /// A chart.
     Chart(ChartBlock),
-    /// A remark set apart.
+    /// A highlighted note.
     Note(Note),
-    /// What a test and the servers said to each other.
+    /// A transcript of the conversations between a test and the servers.
     Transcript(Transcript),
-    /// A picture.
+    /// An image.
     Image {
-        /// The picture.
+        /// The image.
         picture: Picture,
-        /// Text below it; may be empty.
+        /// Caption; may be empty.
         caption: String,
     },
-    /// Blocks side by side.
+    /// Columns of blocks side by side.
     Columns {
-        /// The columns' blocks.
+        /// Blocks of each column.
         columns: Vec<Vec<Block>>,
     },
     /// Blocks that stay on one page if they fit.
@@ -249,7 +253,7 @@ pub enum Block {
         /// The blocks.
         blocks: Vec<Block>,
     },
-    /// What follows begins on a new page.
+    /// A page break.
     PageBreak,
 }
 
@@ -258,93 +262,93 @@ pub enum Block {
 pub struct Span {
     /// The text.
     pub text: String,
-    /// Set apart strongly.
+    /// Whether the text is strongly emphasised.
     pub strong: bool,
-    /// Set apart.
+    /// Whether the text is emphasised.
     pub emphasis: bool,
-    /// As it is typed.
+    /// Whether the text is code.
     pub code: bool,
-    /// Where it leads: `https:`, `http:`, `mailto:` or `#id`.
+    /// Link target: `https:`, `http:`, `mailto:` or `#id`.
     pub link: Option<String>,
 }
 
 /// A finding.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// The sentence.
+    /// Text of the finding.
     pub spans: Vec<Span>,
-    /// A chart as small as a word; its subtitle says what it shows.
+    /// A word-sized chart, explained by its subtitle.
     pub chart: Option<ChartBlock>,
 }
 
-/// A large figure.
+/// A key figure.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct KeyFigure {
-    /// What it is.
+    /// Name of the figure.
     pub label: String,
-    /// The figure with its unit, or a dash.
+    /// Value with its unit, or a dash.
     pub value: String,
-    /// Change against the period before, in words; may be empty.
+    /// Change from the previous period, in words; may be empty.
     pub change: String,
-    /// Whether the change is for the better.
+    /// Whether the change is an improvement.
     pub trend: Status,
-    /// A word below: what it is made of; may be empty.
+    /// Explanation below the value; may be empty.
     pub detail: String,
-    /// Whether the figure is good.
+    /// Assessment of the figure.
     pub status: Status,
-    /// The exact value, where it is a number.
+    /// Exact value, if it is a number.
     pub exact: Option<f64>,
-    /// The unit of the exact value.
+    /// Unit of the exact value.
     pub unit: &'static str,
 }
 
-/// A judgement; media show it by a sign or word besides the colour.
+/// An assessment. Media show it by a sign or a word besides the colour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// No judgement.
+    /// No assessment.
     #[default]
     Neutral,
     /// Good.
     Good,
-    /// Deserves attention.
+    /// Needs attention.
     Warn,
     /// Bad.
     Bad,
-    /// Not known.
+    /// Unknown.
     Unknown,
 }
 
-/// What a test and the servers said to each other.
+/// A transcript of the conversations between a test and the servers.
 #[derive(Debug, Clone, Serialize)]
 pub struct Transcript {
-    /// Unique in the document.
+    /// Id, unique in the document.
     pub id: String,
-    /// Which test.
+    /// Monitor and time of the test.
     pub title: String,
-    /// What became of it.
+    /// Outcome of the test.
     pub subtitle: String,
-    /// The connections, in the order of their beginnings.
+    /// Connections, in the order in which they started.
     pub conversations: Vec<Conversation>,
-    /// Where the whole is found; may be empty.
+    /// Where to find the full transcript; may be empty.
     pub note: String,
 }
 
 /// A connection of a test.
 #[derive(Debug, Clone, Serialize)]
 pub struct Conversation {
-    /// Its protocol and when it began.
+    /// Protocol and start of the connection.
     pub title: String,
-    /// What was said, line by line.
+    /// Lines of the conversation.
     pub lines: Vec<Line>,
 }
 
-/// A line that was said.
+/// A line of a conversation.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
-    /// Seconds since the conversation began; empty where lines were left out.
+    /// Seconds since the start of the conversation; empty for the note on omitted lines.
     pub at: String,
-    /// `probe`, `server`, or empty for a remark.
+    /// Sender: `probe`, `server`, or empty for a note.
     pub by: &'static str,
     /// The text.
     pub text: String,
@@ -353,109 +357,109 @@ pub struct Line {
 /// A table.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Table {
-    /// Unique in the document; also the name of its sheet or file.
+    /// Id, unique in the document, also used for its sheet or file.
     pub id: String,
-    /// What it shows; may be empty.
+    /// Title; may be empty.
     pub title: String,
-    /// How to read it; may be empty.
+    /// Explanation below the title; may be empty.
     pub subtitle: String,
-    /// The columns.
+    /// Columns of the table.
     pub columns: Vec<Column>,
-    /// The rows; each has as many cells as there are columns.
+    /// Rows, each with as many cells as there are columns.
     pub rows: Vec<Row>,
-    /// A remark below; may be empty.
+    /// Note below the table; may be empty.
     pub note: String,
 }
 
 /// A column of a table.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Column {
-    /// Its head.
+    /// Header of the column.
     pub head: String,
-    /// The unit of all its values, shown with the head; may be empty.
+    /// Unit of all values, shown with the header; may be empty.
     pub unit: String,
-    /// How its cells are set.
+    /// Alignment of the cells.
     pub align: Align,
-    /// The unit of its exact values, where it is not the one that is shown.
+    /// Unit of the exact values, if it differs from the displayed one.
     pub exact: &'static str,
-    /// How much of the width it takes, compared with the others; 0 leaves it to the content.
+    /// Relative width compared with the other columns; 0 if the content decides.
     pub width: u8,
 }
 
-/// How cells are set.
+/// Alignment of cells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Align {
-    /// Text.
+    /// Left, for text.
     #[default]
     Left,
-    /// Numbers, all with the same number of decimals.
+    /// Right, for numbers with equal decimals.
     Right,
 }
 
 /// A row of a table.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Row {
-    /// The cells.
+    /// Cells of the row.
     pub cells: Vec<Cell>,
-    /// A sum or another row that stands out.
+    /// Whether the row is emphasised, such as a total.
     pub strong: bool,
 }
 
 /// A cell of a table.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Cell {
-    /// What is shown; a dash for nothing.
+    /// Displayed text; a dash for a missing value.
     pub text: String,
-    /// Smaller text behind it, such as a confidence interval; may be empty.
+    /// Smaller text after it, such as a confidence interval; may be empty.
     pub detail: String,
-    /// The judgement, if any.
+    /// Assessment.
     pub status: Status,
-    /// The exact value in the column's unit, for spreadsheets and sorting.
+    /// Exact value in the column's unit, for spreadsheets and sorting.
     pub value: Option<f64>,
-    /// The moment, for spreadsheets and sorting.
+    /// Time, for spreadsheets and sorting.
     pub moment: Option<UtcMicros>,
 }
 
 /// A chart in a document.
 #[derive(Debug, Clone, Serialize)]
 pub struct ChartBlock {
-    /// Unique in the document.
+    /// Id, unique in the document.
     pub id: String,
     /// The chart.
     #[serde(flatten)]
     pub chart: Chart,
 }
 
-/// A remark set apart.
+/// A highlighted note.
 #[derive(Debug, Clone, Serialize)]
 pub struct Note {
-    /// How urgent it is.
+    /// Urgency of the note.
     pub status: Status,
-    /// A word or two in front.
+    /// One or two words in front.
     pub title: String,
-    /// The remark.
+    /// Text of the note.
     pub text: String,
 }
 
-/// A picture.
+/// An image.
 #[derive(Debug, Clone, Serialize)]
 pub struct Picture {
-    /// File name with the extension of its type: png, jpg, svg.
+    /// File name with the extension of its type: png, jpg or svg.
     pub name: String,
-    /// `image/png`, `image/jpeg` or `image/svg+xml`.
+    /// Media type: `image/png`, `image/jpeg` or `image/svg+xml`.
     pub media_type: &'static str,
-    /// The file.
+    /// Content of the file.
     #[serde(skip)]
     pub bytes: Vec<u8>,
-    /// What it shows, for those who can't see it.
+    /// Text alternative.
     pub alternative: String,
-    /// Share of the text's width, in per cent.
+    /// Width as a percentage of the text width.
     pub width: u8,
 }
 
 impl Picture {
-    /// The extension of its type.
+    /// Returns the file extension of the image type.
     pub fn extension(&self) -> &'static str {
         match self.media_type {
             "image/png" => "png",
@@ -466,7 +470,7 @@ impl Picture {
 }
 
 impl Span {
-    /// Plain text.
+    /// Returns plain text.
     pub fn plain(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -474,7 +478,7 @@ impl Span {
         }
     }
 
-    /// Text that stands out.
+    /// Returns strongly emphasised text.
     pub fn strong(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -485,7 +489,7 @@ impl Span {
 }
 
 impl Block {
-    /// The charts that it shows itself, those of blocks within it left out.
+    /// Returns the charts of the block itself, without those of nested blocks.
     pub fn charts(&self) -> Vec<&ChartBlock> {
         match self {
             Self::Chart(chart) => vec![chart],
@@ -494,7 +498,7 @@ impl Block {
         }
     }
 
-    /// A paragraph of plain text.
+    /// Returns a paragraph of plain text.
     pub fn paragraph(text: impl Into<String>) -> Self {
         Self::Paragraph {
             spans: vec![Span::plain(text)],
@@ -503,7 +507,7 @@ impl Block {
 }
 
 impl Column {
-    /// A column of texts.
+    /// Returns a column of texts.
     pub fn text(head: impl Into<String>) -> Self {
         Self {
             head: head.into(),
@@ -511,7 +515,7 @@ impl Column {
         }
     }
 
-    /// A column of texts that takes so much of the width, compared with the others.
+    /// Returns a column of texts with a relative width.
     pub fn wide(width: u8, head: impl Into<String>) -> Self {
         Self {
             width,
@@ -519,7 +523,7 @@ impl Column {
         }
     }
 
-    /// A column of numbers in a unit, which may be empty.
+    /// Returns a column of numbers in a unit, which may be empty.
     pub fn number(head: impl Into<String>, unit: impl Into<String>) -> Self {
         Self {
             head: head.into(),
@@ -529,7 +533,7 @@ impl Column {
         }
     }
 
-    /// A column of spans of time in words, whose exact values are in a unit.
+    /// Returns a column of values displayed with their units, whose exact values are in `unit`.
     pub fn measured(head: impl Into<String>, unit: &'static str) -> Self {
         Self {
             exact: unit,
@@ -539,7 +543,7 @@ impl Column {
 }
 
 impl Cell {
-    /// A text.
+    /// Returns a cell with a text.
     pub fn text(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -547,7 +551,7 @@ impl Cell {
         }
     }
 
-    /// A number as it is shown, and exactly.
+    /// Returns a cell with a number, as displayed and exact.
     pub fn number(text: impl Into<String>, value: Option<f64>) -> Self {
         Self {
             text: text.into(),
@@ -556,7 +560,7 @@ impl Cell {
         }
     }
 
-    /// A moment as it is shown, and exactly.
+    /// Returns a cell with a time, as displayed and exact.
     pub fn moment(text: impl Into<String>, moment: UtcMicros) -> Self {
         Self {
             moment: Some(moment),
@@ -564,14 +568,14 @@ impl Cell {
         }
     }
 
-    /// With smaller text behind it.
+    /// Adds smaller text after the main text.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = detail.into();
         self
     }
 
-    /// With a judgement.
+    /// Adds an assessment.
     #[must_use]
     pub fn status(mut self, status: Status) -> Self {
         self.status = status;
@@ -579,7 +583,7 @@ impl Cell {
     }
 }
 
-/// Some blocks with those within columns and groups, in reading order.
+/// Returns blocks and the blocks nested in columns and groups, in reading order.
 pub fn walk(blocks: &[Block]) -> Vec<&Block> {
     fn visit<'a>(blocks: &'a [Block], all: &mut Vec<&'a Block>) {
         for block in blocks {
@@ -597,7 +601,7 @@ pub fn walk(blocks: &[Block]) -> Vec<&Block> {
 }
 
 impl Document {
-    /// The same document with other content; its present content is not copied.
+    /// Returns the document with other content, without copying its present content.
     #[must_use]
     pub fn with_blocks(&self, blocks: Vec<Block>) -> Self {
         Self {
@@ -624,23 +628,23 @@ impl Document {
         }
     }
 
-    /// The blocks before the first page break.
+    /// Returns the blocks before the first page break.
     pub fn first_page(&self) -> &[Block] {
         let end = self.blocks.iter().position(|block| matches!(block, Block::PageBreak));
         &self.blocks[..end.unwrap_or(self.blocks.len())]
     }
 
-    /// All blocks, those within columns and groups too, in reading order.
+    /// Returns all blocks, including nested ones, in reading order.
     pub fn walk(&self) -> Vec<&Block> {
         walk(&self.blocks)
     }
 
-    /// The charts, in reading order.
+    /// Returns the charts in reading order.
     pub fn charts(&self) -> impl Iterator<Item = &ChartBlock> {
         self.walk().into_iter().flat_map(Block::charts)
     }
 
-    /// The tables, in reading order.
+    /// Returns the tables in reading order.
     pub fn tables(&self) -> impl Iterator<Item = &Table> {
         self.walk().into_iter().filter_map(|block| match block {
             Block::Table(table) => Some(table),

@@ -1,4 +1,5 @@
-//! What a report is made of: the samples of the selected monitors over a period, and the figures that most sections need.
+//! Facts of a report: the samples of the selected monitors over a period, and the figures that most
+//! sections need.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,43 +20,45 @@ use super::{
     provenance::{Columns, Origin, Part},
 };
 
-/// What a report is made from, besides its definition.
+/// Inputs of a report, besides its definition.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
-    /// The samples.
+    /// Lake with the samples.
     pub lake: &'a Lake,
-    /// The configuration, where there is one.
+    /// Configuration, if there is one.
     pub config: Option<&'a Config>,
-    /// The present.
+    /// Current time.
     pub now: UtcMicros,
-    /// The moment at which the report says it was made; by default the end of the data, so that it can be reproduced.
+    /// Time stated in the report (default: the end of the data, so that the report is
+    /// reproducible).
     pub made_at: Option<UtcMicros>,
 }
 
-/// The facts of one period.
+/// Facts of one period.
 #[derive(Debug)]
 pub struct Facts {
-    /// The period that was asked for.
+    /// Requested period.
     pub period: Period,
-    /// The part of it that has passed: a period that is not over ends with the data.
+    /// Elapsed part of the period; an unfinished period ends with the data.
     pub passed: Period,
-    /// The period before, of the same kind.
+    /// Previous period of the same kind.
     pub before: Period,
-    /// The monitors, by site and id.
+    /// Monitors, sorted by id, site and kind.
     pub monitors: Vec<Monitor>,
-    /// What the configuration calls its monitors, by id: also those of which there is no sample.
+    /// Configured names of monitors by id, including monitors without samples.
     pub names: HashMap<String, String>,
-    /// The service levels of the configuration over those of their periods that touch this one, for these monitors.
+    /// Configured service levels of these monitors, for each of their periods that overlaps this
+    /// one.
     pub levels: Vec<LevelReport>,
-    /// Alarms, dead channels and maintenance of these monitors.
+    /// Alarms, dead channels and maintenance windows of these monitors.
     pub log: AlarmLog,
-    /// When the last sample began.
+    /// Start of the last sample.
     pub last_sample: Option<UtcMicros>,
-    /// Corrupt files that were left out.
+    /// Corrupt files that were skipped.
     pub skipped: Vec<String>,
-    /// What was found twice and counts once, or is named like a copy and was passed over.
+    /// Duplicates that count once, and skipped files that are named like copies.
     pub doubles: Vec<String>,
-    /// What this machine's probe has kept of conversations, where a configuration says where.
+    /// Transcripts stored by this machine's probe, if the configuration names their folder.
     pub transcripts: Option<Store>,
     patterns: Vec<Found>,
     buckets: Buckets,
@@ -64,67 +67,67 @@ pub struct Facts {
 /// One monitor as seen from one site.
 #[derive(Debug)]
 pub struct Monitor {
-    /// The site.
+    /// Site of the monitor.
     pub site: String,
-    /// The id in the lake.
+    /// Id of the monitor in the lake.
     pub id: String,
-    /// The kind of its tests; `None` is `mail-qos`.
+    /// Kind of its tests; `None` for `mail-qos`.
     pub kind: Option<String>,
-    /// What people call it, with its site where several see it.
+    /// Display name, with the site if several sites test it.
     pub name: String,
-    /// The object that it watches, where the configuration knows.
+    /// Object of the monitor, if configured.
     pub object: Option<String>,
-    /// Its labels.
+    /// Tags of the monitor.
     pub tags: BTreeSet<String>,
-    /// What sections asked the samples.
+    /// Figures that sections need.
     pub digest: Digest,
-    /// The counted tests of the period.
+    /// Counted tests of the period.
     pub counts: Counts,
-    /// Median, p90, p95, p99 of the round trip, in microseconds.
+    /// Median, p90, p95 and p99 of the round trip, in microseconds.
     pub round_trip: Option<[f64; 4]>,
-    /// Of how many mails the round trip is known.
+    /// Number of mails with a known round trip.
     pub round_trips: usize,
-    /// Up, down and unknown.
+    /// Timeline of up, down and unknown time.
     pub timeline: Timeline,
-    /// The period before; `None` where less than half of it is known.
+    /// Figures of the previous period; `None` if less than half of it is known.
     pub before: Option<Before>,
-    /// The longest round trip that counts as good, as the last sample or the configuration says.
+    /// Maximum round trip, from the last sample or the configuration.
     pub max_round_trip: Option<Micros>,
-    /// The same, where it held for all counted tests of the period.
+    /// Maximum round trip, if it was the same for all counted tests of the period.
     pub limit: Option<Micros>,
-    /// How many samples the period has, and their hash.
+    /// Number of samples in the period, and their hash.
     pub origin: Origin,
-    /// A certificate was accepted unverified in a test of the period.
+    /// Whether a test of the period accepted an unverified certificate.
     pub unverified: bool,
 }
 
 /// Site, id and kind of a monitor.
 type MonitorKey = (String, String, Option<String>);
 
-/// A monitor's figures in the period before.
+/// Figures of a monitor in the previous period.
 #[derive(Debug)]
 pub struct Before {
-    /// The counted tests.
+    /// Counted tests.
     pub counts: Counts,
-    /// Median, p90, p95, p99 of the round trip, in microseconds.
+    /// Median, p90, p95 and p99 of the round trip, in microseconds.
     pub round_trip: Option<[f64; 4]>,
     /// Downtime.
     pub downtime: Micros,
-    /// How many samples that period has, and their hash.
+    /// Number of samples in that period, and their hash.
     pub origin: Origin,
 }
 
-/// Which monitors.
+/// Selection of monitors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Ids and globs, `tag:NAME`, `object:NAME`; all if empty.
+    /// Ids, globs, `tag:NAME` and `object:NAME`; all monitors if empty.
     pub monitors: Vec<String>,
     /// Sites; all if empty.
     pub sites: Vec<String>,
 }
 
 impl Selection {
-    /// Whether a monitor of the lake belongs to it.
+    /// Returns whether a monitor of the lake is selected.
     pub fn includes(&self, config: Option<&Config>, site: &str, id: &str) -> bool {
         let site_fits = self.sites.is_empty() || self.sites.iter().any(|wanted| mailqos_config::glob(wanted, site));
         site_fits
@@ -143,17 +146,17 @@ impl Selection {
 }
 
 impl Monitor {
-    /// Whether its tests are about mails that arrive.
+    /// Returns whether its tests send mails.
     pub fn has_mails(&self) -> bool {
         has_mails(self.kind.as_deref())
     }
 
-    /// Site, id and kind: what tells it from the others.
+    /// Returns site, id and kind, which identify the monitor.
     fn key(&self) -> MonitorKey {
         (self.site.clone(), self.id.clone(), self.kind.clone())
     }
 
-    /// Whether its samples were made up for a demonstration: the site's name says so.
+    /// Returns whether its samples are demonstration data, as indicated by the name of the site.
     pub fn is_simulated(&self) -> bool {
         self.site == "simulated" || self.site.ends_with("-simulated")
     }
@@ -165,16 +168,17 @@ fn values(series: &Series, metric: Metric) -> Values {
     values
 }
 
-/// Which monitors are read, and what of them.
+/// Monitors to read, and the figures to compute.
 struct Reading<'a> {
     source: Source<'a>,
-    /// Site and id of each.
+    /// Site and id of each selected monitor.
     chosen: BTreeSet<(String, String)>,
     needs: &'a Needs,
     period: &'a Period,
 }
 
-/// How many bytes of decoded samples are held at a time, about: of fewer, files would be read more often.
+/// Approximate limit of decoded samples in memory, in bytes; a lower limit would read files more
+/// often.
 const SAMPLES: usize = 160 << 20;
 
 impl Reading<'_> {
@@ -196,7 +200,8 @@ impl Reading<'_> {
             .contains(&(series.site.to_string(), series.monitor.to_string()))
     }
 
-    /// The part of the period that has passed. One that is not over ends a test interval after the last sample.
+    /// Returns the elapsed part of the period. An unfinished period ends one test interval after
+    /// the last sample.
     fn passed(&self) -> Result<Period, LakeError> {
         let (period, now) = (self.period, self.source.now);
         if period.to <= now || self.chosen.is_empty() {
@@ -216,7 +221,7 @@ impl Reading<'_> {
         Ok(passed(period, &ends, now))
     }
 
-    /// The figures of the period before.
+    /// Returns the figures of the previous period.
     fn before(&self) -> Result<HashMap<MonitorKey, Before>, LakeError> {
         let before = self.period.previous();
         let query = self.query(&before).metrics(&[Metric::RoundTrip]);
@@ -229,7 +234,8 @@ impl Reading<'_> {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// The monitors, in the order of the lake: the samples of each are let go as soon as they have been asked.
+    /// Returns the monitors in the order of the lake; the samples of each are dropped once its
+    /// figures are computed.
     fn monitors(&self, passed: &Period, buckets: &Buckets) -> Result<Vec<Monitor>, LakeError> {
         let metrics: Vec<Metric> = self.needs.metrics().into_iter().collect();
         let query = self.query(self.period).metrics(&metrics).columns(&self.needs.columns());
@@ -247,7 +253,7 @@ impl Reading<'_> {
 }
 
 impl Facts {
-    /// Reads the samples of the selected monitors and asks them what sections need.
+    /// Reads the samples of the selected monitors and computes the figures that sections need.
     ///
     /// # Errors
     /// The lake can't be read.
@@ -291,7 +297,8 @@ impl Facts {
         };
         let chosen = &reading.chosen;
         let log = AlarmLog::load(lake, &passed, &|site, id| {
-            // The alarm of a probe's own recording stands for no monitor; whoever reads of its monitors must know.
+            // An alarm about a probe's own recording belongs to no monitor, but concerns the
+            // readers of its monitors.
             let is_own = id.starts_with("mailqos.") && chosen.iter().any(|(of, _)| of == site);
             is_own || chosen.contains(&(site.to_owned(), id.to_owned()))
         })?;
@@ -319,17 +326,17 @@ impl Facts {
         })
     }
 
-    /// What stands out from chance in the samples of all monitors, where a section asked.
+    /// Returns the significant patterns of all monitors, if a section needs them.
     pub fn patterns(&self) -> &[Found] {
         &self.patterns
     }
 
-    /// The buckets of a period, which monitors share.
+    /// Returns the buckets of a period, which monitors share.
     pub fn buckets(&self, period: &Period, unit: Unit) -> std::sync::Arc<[Bucket]> {
         self.buckets.of(period, unit)
     }
 
-    /// What was read for some of the monitors.
+    /// Returns the provenance of the given monitors.
     pub fn parts(&self, monitors: &[&Monitor]) -> Vec<Part> {
         let part = |period: &Period, columns, monitors: Vec<Origin>| Part {
             from: period.from,
@@ -347,7 +354,7 @@ impl Facts {
         parts
     }
 
-    /// Whether the period is not over yet.
+    /// Returns whether the period is not over yet.
     pub fn is_provisional(&self) -> bool {
         self.passed.to < self.period.to
     }
@@ -380,15 +387,16 @@ fn levels(lake: &Lake, config: &Config, selection: &Selection, passed: &Period) 
     Ok(reports)
 }
 
-/// Where the samples of a monitor end.
+/// End of the samples of a monitor.
 struct End {
-    /// When the last sample of the period began.
+    /// Start of the last sample of the period.
     last: Option<UtcMicros>,
-    /// The last known test interval.
+    /// Last known test interval.
     interval: Option<Micros>,
 }
 
-/// A period that is not over ends one test interval after the last sample.
+/// Returns the elapsed part of an unfinished period, which ends one test interval after the last
+/// sample.
 fn passed(period: &Period, ends: &[End], now: UtcMicros) -> Period {
     let interval = ends.iter().filter_map(|end| end.interval).max();
     let interval = interval.unwrap_or(Micros::from_secs(300));
@@ -397,13 +405,13 @@ fn passed(period: &Period, ends: &[End], now: UtcMicros) -> Period {
     period.until(end).unwrap_or_else(|| period.clone())
 }
 
-/// What the configuration says of a monitor.
+/// Returns the configuration of a monitor.
 fn configured<'a>(config: Option<&'a Config>, series: &Series) -> Option<&'a config::Monitor> {
     let mut monitors = config?.monitors.values();
     monitors.find(|monitor| monitor.id.as_str() == &*series.monitor)
 }
 
-/// A monitor, asked all that is needed; without the period before.
+/// Returns a monitor with all needed figures, except those of the previous period.
 fn monitor(config: Option<&Config>, series: &mut Series, asked: Asked<'_>) -> Monitor {
     series.leave_out_empty();
     let series = &*series;
@@ -449,7 +457,8 @@ fn monitor(config: Option<&Config>, series: &mut Series, asked: Asked<'_>) -> Mo
     }
 }
 
-/// A monitor's figures in the period before. One of which less than half is known is no measure for another.
+/// Returns the figures of a monitor in the previous period; `None` if less than half of it is
+/// known, which would be no basis for a comparison.
 fn figures_before(config: Option<&Config>, series: &Series, period: &Period) -> Option<Before> {
     let counts = Counts::of(series, series.inside.clone());
     let interval = configured(config, series).map(|monitor| monitor.test_interval);

@@ -1,4 +1,4 @@
-//! What the facts say, in sentences: the headline and what mattered.
+//! Findings in sentences: the headline and the most important facts.
 
 use std::collections::BTreeMap;
 
@@ -11,42 +11,43 @@ use super::{
     locale::{DASH, Locale, is_nothing},
 };
 
-/// Of fewer mails no percentile is told.
+/// Minimum number of mails for percentiles.
 const ENOUGH: usize = 20;
 
-/// Figures over several monitors together.
+/// Combined figures of several monitors.
 #[derive(Debug)]
 pub struct Together {
-    /// The counted tests.
+    /// Counted tests.
     pub counts: Counts,
-    /// The counted tests against those of the period before; `None` unless both are known of all monitors that were tested.
+    /// Counted tests of this and the previous period; `None` unless both are known for all tested
+    /// monitors.
     pub compared: Option<Compared>,
-    /// Outages in the period.
+    /// Number of outages in the period.
     pub outages: usize,
-    /// Their downtime in the period, of all monitors.
+    /// Total downtime of all monitors in the period.
     pub downtime: Micros,
-    /// The same, in the period before; `None` unless it is known of all of them.
+    /// Total downtime in the previous period; `None` unless it is known for all monitors.
     pub downtime_before: Option<Micros>,
-    /// Known time / period, of all monitors together; `None` without a monitor.
+    /// Known time divided by the period, over all monitors; `None` without monitors.
     pub coverage: Option<f64>,
 }
 
-/// Counted tests of two periods, of the same monitors: one that is new tells nothing of a change.
+/// Counted tests of the same monitors in two periods; new monitors would distort the change.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Compared {
-    /// Of the period.
+    /// Counted tests of the period.
     pub now: Counts,
-    /// Of the period before.
+    /// Counted tests of the previous period.
     pub before: Counts,
 }
 
 impl Compared {
-    /// The change of availability; `None` without a counted test.
+    /// Returns the change in availability; `None` without counted tests.
     pub fn change(&self) -> Option<f64> {
         Some(self.now.availability()? - self.before.availability()?)
     }
 
-    /// Whether the change is more than what chance explains.
+    /// Returns whether the change is statistically significant.
     pub fn is_certain(&self) -> bool {
         self.now
             .availability_interval()
@@ -56,7 +57,7 @@ impl Compared {
 }
 
 impl Together {
-    /// Of these monitors.
+    /// Computes the combined figures of these monitors.
     pub fn of(monitors: &[&Monitor]) -> Self {
         let mut counts = Counts::default();
         let mut compared: Option<Compared> = None;
@@ -76,7 +77,8 @@ impl Together {
         Self {
             outages: monitors.iter().map(|monitor| monitor.timeline.outages.len()).sum(),
             coverage: (whole > 0).then(|| known as f64 / whole as f64),
-            // The change of some, beside the figure of all, would be read as that of all.
+            // The change of some monitors beside the figure of all would be misread as the change
+            // of all.
             compared: compared.filter(|compared| compared.now.tests() == counts.tests()),
             counts,
             downtime,
@@ -91,7 +93,7 @@ fn downtime_before(monitors: &[&Monitor]) -> Option<Micros> {
     times.into_iter().reduce(|sum, time| sum + time)
 }
 
-/// p50, p90, p95, p99 of the round trip over these monitors, in microseconds.
+/// Returns p50, p90, p95 and p99 of the round trip over these monitors, in microseconds.
 pub fn round_trip(monitors: &[&Monitor]) -> Option<[f64; 4]> {
     if let [only] = monitors {
         return only.round_trip;
@@ -100,7 +102,7 @@ pub fn round_trip(monitors: &[&Monitor]) -> Option<[f64; 4]> {
     Packed::percentiles(trips, &percentiles::CONTRACT).try_into().ok()
 }
 
-/// The finding in one sentence, with its figure; of monitors of several kinds, one sentence each.
+/// Returns the main finding in one sentence, or one sentence per kind of monitor.
 pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
     let mut kinds: BTreeMap<Option<&str>, Vec<&Monitor>> = BTreeMap::new();
     for monitor in monitors {
@@ -113,7 +115,7 @@ pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
     of_kind.collect::<Vec<_>>().join(". ")
 }
 
-/// What the tests of one kind came to.
+/// Returns the main finding on the tests of one kind.
 fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
     let together = Together::of(monitors);
     let counts = &together.counts;
@@ -155,11 +157,11 @@ fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
                 )
             }
         }
-        _ if counts.failed() == 0 => locale.fill("Mail was delivered in time in all {0} tests", &[&tests]),
-        _ if counts.ok == 0 => locale.fill("Mail was delivered in time in none of {0} tests", &[&tests]),
-        _ => locale.fill("Mail was delivered in time in {0} of {1} tests", &[&share, &tests]),
+        _ if counts.failed() == 0 => locale.fill("Mail was delivered on time in all {0} tests", &[&tests]),
+        _ if counts.ok == 0 => locale.fill("Mail was delivered on time in none of {0} tests", &[&tests]),
+        _ => locale.fill("Mail was delivered on time in {0} of {1} tests", &[&share, &tests]),
     };
-    // Of a mailbox that could not be read nobody knows what arrived in it.
+    // If a mailbox could not be read, it is unknown whether mails arrived.
     if has_mails && counts.ok == 0 && counts.late == 0 && counts.pickup_failed == 0 && counts.provisional == 0 {
         return main + locale.t("; no arrival was observed");
     }
@@ -172,19 +174,19 @@ fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
     };
     let rest = if together.outages == 1 {
         locale.fill(
-            "; the only outage was at {0} and lasted {1}",
+            "; the only outage lasted {1} ({0})",
             &[&monitor.name, &span_of(outage, locale)],
         )
     } else {
         locale.fill(
-            "; the longest outage lasted {0}, at {1}",
+            "; the longest outage lasted {0} ({1})",
             &[&span_of(outage, locale), &monitor.name],
         )
     };
     main + &rest
 }
 
-/// The longest round trip that counts as good, where it is the same for all counted tests of all monitors.
+/// Returns the maximum round trip if it was the same for all counted tests of all monitors.
 fn common_limit(monitors: &[&Monitor]) -> Option<Micros> {
     let tested = monitors.iter().filter(|monitor| monitor.counts.tests() > 0);
     let mut limits = tested.map(|monitor| monitor.limit);
@@ -192,7 +194,7 @@ fn common_limit(monitors: &[&Monitor]) -> Option<Micros> {
     limits.all(|limit| limit == Some(first)).then_some(first)
 }
 
-/// The outage with the greatest downtime, if it lasted for more than one failed test.
+/// Returns the outage with the longest downtime among those of more than one failed test.
 fn worst_outage<'a>(monitors: &[&'a Monitor]) -> Option<(&'a Monitor, &'a Outage)> {
     monitors
         .iter()
@@ -201,7 +203,7 @@ fn worst_outage<'a>(monitors: &[&'a Monitor]) -> Option<(&'a Monitor, &'a Outage
         .max_by_key(|(_, outage)| outage.downtime)
 }
 
-/// How long an outage lasted in the period; one whose end is not known says so.
+/// Returns the duration of an outage within the period; `at least …` if its end is unknown.
 pub fn span_of(outage: &Outage, locale: &Locale) -> String {
     if outage.to.is_some() {
         locale.about(outage.downtime)
@@ -210,19 +212,19 @@ pub fn span_of(outage: &Outage, locale: &Locale) -> String {
     }
 }
 
-/// A sentence with its figures, and what a small chart beside it shows.
+/// A finding in a sentence, with the subject of its sparkline.
 #[derive(Debug)]
 pub struct Sentence<'a> {
-    /// The sentence.
+    /// Text of the sentence.
     pub text: String,
-    /// What it is about; `None` where a chart would say no more.
+    /// Subject of the sparkline; `None` if a chart would add nothing.
     pub about: Option<About<'a>>,
 }
 
-/// What a sentence is about.
+/// Subject of a sparkline.
 #[derive(Debug)]
 pub enum About<'a> {
-    /// The availability of monitors together, and a moment that matters.
+    /// Combined availability of monitors, and an optional time to mark.
     Availability(Vec<&'a Monitor>, Option<UtcMicros>),
     /// A percentile of a monitor's round trip.
     RoundTrip(&'a Monitor, f64),
@@ -241,7 +243,7 @@ impl<'a> Sentence<'a> {
     }
 }
 
-/// What mattered; the most important first.
+/// Returns the findings, most important first.
 pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<'a>> {
     let mut said = Vec::new();
     let together = Together::of(monitors);
@@ -251,7 +253,7 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
     if let Some((monitor, outage)) = worst_outage(monitors) {
         let cause = cause(monitor, outage, locale);
         let text = locale.fill(
-            "The longest outage hit {0} on {1} and lasted {2}, {3} in a row: {4}.",
+            "The longest outage hit {0} on {1} and lasted {2} ({3} in a row): {4}.",
             &[
                 &monitor.name,
                 &locale.moment(outage.from),
@@ -267,11 +269,11 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
     match (count(|counts| counts.failed() > 0), count(|counts| counts.tests() > 0)) {
         (0, _) => said.push(Sentence::plain(locale.count(
             together.counts.tests(),
-            "The one test succeeded.",
+            "The only test succeeded.",
             "All {0} tests succeeded.",
         ))),
         (some, all) if all > 1 && some < all => said.push(Sentence::plain(locale.fill(
-            "{0} of {1} monitors had no failures.",
+            "{0} of {1} monitors had no failed tests.",
             &[&locale.integer((all - some) as u64), &locale.integer(all as u64)],
         ))),
         _ => {}
@@ -294,7 +296,7 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
         && let Some((monitor, p95)) = known.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))
     {
         let text = locale.fill(
-            "{0} was the slowest: 95 % of its delivered mails took no longer than {1}.",
+            "{0} was the slowest: 95 % of its delivered mails arrived within {1}.",
             &[&monitor.name, &locale.duration(p95)],
         );
         said.push(Sentence::about(text, About::RoundTrip(monitor, 0.95)));
@@ -302,15 +304,14 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
     said
 }
 
-/// What became of availability. A change within what chance explains is none, nor is one that is nothing as it is written.
+/// Returns a sentence on the change in availability. Changes that are insignificant or round to
+/// zero are reported as no change.
 fn compared_words(compared: &Compared, change: f64, locale: &Locale) -> String {
     let before = locale.share_said(compared.before.ok, compared.before.tests());
     let points = locale.points(change.abs());
     let text = match (compared.is_certain(), is_nothing(&points)) {
-        (false, _) => {
-            "Availability was that of the period before ({0}): the difference is within what chance explains."
-        }
-        (true, true) => "Availability was that of the period before ({0}).",
+        (false, _) => "Availability did not change significantly from the previous period ({0}).",
+        (true, true) => "Availability was unchanged from the previous period ({0}).",
         (true, false) => {
             let text = if change > 0.0 {
                 "Availability rose by {0} from {1} in the previous period."
@@ -323,12 +324,13 @@ fn compared_words(compared: &Compared, change: f64, locale: &Locale) -> String {
     locale.fill(text, &[&before])
 }
 
-/// The percentiles of a monitor's round trip, where enough mails came for them to say something.
+/// Returns the percentiles of a monitor's round trip if enough mails arrived.
 fn enough(monitor: &Monitor) -> Option<[f64; 4]> {
     monitor.round_trip.filter(|_| monitor.round_trips >= ENOUGH)
 }
 
-/// The median round trip of the period before and that of this one, where enough mails came in both to compare them.
+/// Returns the median round trips of the previous and of this period if enough mails arrived in
+/// both.
 pub fn medians(monitor: &Monitor) -> Option<(f64, f64)> {
     let before = monitor.before.as_ref()?;
     let came = before.counts.ok + before.counts.late;
@@ -336,7 +338,8 @@ pub fn medians(monitor: &Monitor) -> Option<(f64, f64)> {
     Some((then[0], enough(monitor)?[0]))
 }
 
-/// The monitor whose median changed most, if by at least a quarter; and the median before and now.
+/// Returns the monitor whose median changed most, if by at least 25 %, with its previous and
+/// current median.
 fn most_changed<'a>(monitors: &[&'a Monitor]) -> Option<(&'a Monitor, (f64, f64))> {
     let factor = |(then, now): (f64, f64)| (now / then).ln().abs();
     monitors
@@ -355,13 +358,13 @@ fn changed(monitor: &Monitor, (then, now): (f64, f64), locale: &Locale) -> Strin
     locale.fill(text, &[&monitor.name, &locale.duration(then), &locale.duration(now)])
 }
 
-/// What the first failed test of an outage said.
+/// Returns the cause of an outage: the failure of its first test.
 pub fn cause(monitor: &Monitor, outage: &Outage, locale: &Locale) -> String {
     let Some(cause) = monitor.digest.cause(outage.row) else {
         return DASH.to_owned();
     };
     match (cause.stage, cause.error.as_deref(), cause.round_trip) {
-        (None, None, Some(took)) => locale.fill("late: it took {0}", &[&locale.duration(took.0 as f64)]),
+        (None, None, Some(took)) => locale.fill("late: took {0}", &[&locale.duration(took.0 as f64)]),
         (Some(stage), Some(error), _) => format!("{} ({stage})", error.trim_end_matches('.')),
         (None, Some(error), _) => error.trim_end_matches('.').to_owned(),
         (Some(stage), None, _) => stage.to_string(),
@@ -369,11 +372,11 @@ pub fn cause(monitor: &Monitor, outage: &Outage, locale: &Locale) -> String {
     }
 }
 
-/// An outcome for readers.
+/// Returns an outcome in words.
 pub fn outcome_word(outcome: mailqos_model::Outcome, locale: &Locale) -> &'static str {
     use mailqos_model::Outcome;
     locale.t(match outcome {
-        Outcome::Ok => "in time",
+        Outcome::Ok => "on time",
         Outcome::Late => "late",
         Outcome::Lost => "lost",
         Outcome::SmtpFailed => "sending failed",
@@ -395,7 +398,7 @@ mod tests {
             lost,
             ..Counts::default()
         };
-        // So many tests that even the smallest change is more than chance explains.
+        // With this many tests, even the smallest change is significant.
         let compared = |before: u64, now: u64| Compared {
             now: counts(10_000_000_000, now),
             before: counts(10_000_000_000, before),
@@ -409,7 +412,7 @@ mod tests {
         };
         assert_eq!(
             said(1_000_000, 1_040_000),
-            "Availability was that of the period before (99.990 %)."
+            "Availability was unchanged from the previous period (99.990 %)."
         );
         assert_eq!(
             said(1_000_000, 1_300_000),

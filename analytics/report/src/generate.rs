@@ -1,4 +1,5 @@
-//! From a definition to documents to files, each written under a temporary name and then renamed.
+//! Generates documents from definitions, and files from documents; each file is written under a
+//! temporary name and then renamed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,45 +31,47 @@ use super::{
     stems::{stem_of, unlike},
 };
 
-/// Why a report can't be made.
+/// Reasons why a report can't be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The samples can't be read.
     #[error(transparent)]
     Lake(#[from] LakeError),
-    /// A section's period is none.
+    /// The period of a section is invalid.
     #[error("a section's period: {0}")]
     Period(#[from] PeriodError),
-    /// A medium's templates are wrong.
+    /// A document can't be rendered.
     #[error(transparent)]
     Media(#[from] MediaError),
     /// A file can't be written.
     #[error("{path}: {source}", path = path.display())]
     Write {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// Cause of the error.
         source: std::io::Error,
     },
 }
 
-/// A report in all but its media.
+/// A report before it is rendered.
 #[derive(Debug)]
 pub struct Report {
-    /// The stem of its files' names.
+    /// Stem of its file names.
     pub stem: String,
-    /// What it says.
+    /// Content of the report.
     pub document: Document,
-    /// The report's period is not over, or some samples are not settled: it may yet say something else. That the period of a
-    /// section of its own is not over is no reason: no wait settles that.
+    /// Whether the report may still change because its period is not over or some samples are not
+    /// settled. An unfinished period of a single section does not count, because no waiting would
+    /// settle it.
     pub provisional: bool,
-    /// With more chapters, it is an archive rather than one page of HTML.
+    /// Maximum number of chapters on one HTML page; a longer report becomes an archive.
     pub chapters_on_a_page: usize,
-    /// With more chapters about single monitors, its PDF leaves those out.
+    /// Maximum number of chapters on individual monitors in a PDF; a longer report omits them.
     pub chapters_in_a_pdf: usize,
 }
 
-/// The documents of a definition for a period: one, or one for each monitor, object, tag or site.
+/// Generates the documents of a definition for a period: one, or one for each monitor, object, tag
+/// or site.
 ///
 /// # Errors
 /// The lake can't be read.
@@ -125,10 +128,11 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
     Ok(reports)
 }
 
-/// The facts of sections that have monitors or a period of their own.
+/// Facts of sections with their own monitors or period.
 pub(super) type Others = BTreeMap<String, Facts>;
 
-/// What the sections need that show these facts: those of a key, or without one the report's own.
+/// Returns the needs of the sections that show the same facts: those with this key or, without a
+/// key, those of the report itself.
 fn needs(definition: &Definition, of: Option<&str>) -> Needs {
     let mut needs = Needs::default();
     for placed in &definition.template.sections {
@@ -145,7 +149,7 @@ fn key(placed: &Placed, definition: &Definition) -> String {
     format!("{:?} {selection:?}", placed.period)
 }
 
-/// The names of the groups and the monitors of each, by their place in the facts.
+/// Returns the names of the groups with the indices of their monitors in the facts.
 fn groups(each: Each, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>)> {
     if each == Each::All {
         return vec![(None, (0..facts.monitors.len()).collect())];
@@ -174,7 +178,7 @@ fn groups(each: Each, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>)> {
         .collect()
 }
 
-/// Why there is no report at all.
+/// Returns the reason why there is no report.
 fn none(each: Each, no_samples: bool, period: &Period) -> String {
     if no_samples {
         return format!("no report was made: no monitor has samples in the period {period}");
@@ -188,8 +192,8 @@ fn none(each: Each, no_samples: bool, period: &Period) -> String {
     format!("no report was made: none of the monitors with samples in the period {period} has {article} {word}")
 }
 
-/// The monitors of a section with facts of its own: those of the report's group, unless it names monitors itself. A report for
-/// one customer tells nothing of another's.
+/// Returns the monitors of a section with its own facts: those of the report's group, unless the
+/// section selects monitors itself. A report for one customer reveals nothing about another.
 fn of_group<'a>(facts: &'a Facts, placed: &Placed, each: Each, group: Option<&str>) -> Vec<&'a Monitor> {
     let belongs = |monitor: &&Monitor| match group {
         Some(group) if placed.selection.is_none() => each.names(monitor).iter().any(|name| name == group),
@@ -198,7 +202,7 @@ fn of_group<'a>(facts: &'a Facts, placed: &Placed, each: Each, group: Option<&st
     facts.monitors.iter().filter(belongs).collect()
 }
 
-/// The document of some of the monitors of the facts.
+/// Returns the document of some of the monitors.
 pub(super) fn document(
     definition: &Definition,
     source: Source<'_>,
@@ -237,10 +241,10 @@ pub(super) fn document(
         Some(group) => format!("{}: {group}", l.text(&definition.template.title)),
         None => l.text(&definition.template.title),
     };
-    // Sections of another period may have later data.
+    // Sections with another period may have later data.
     let last_sample = seen.iter().filter_map(|(facts, _)| facts.last_sample).max();
     let data_until = source.made_at.or(last_sample);
-    // Where there is no sample at all, the files have a date all the same.
+    // Files have a date even without samples.
     let made_at = data_until.unwrap_or(facts.period.to);
     let provenance = Provenance::new(parts.into_values().flatten().collect());
     let objects: BTreeSet<&str> = monitors
@@ -302,7 +306,7 @@ pub(super) fn document(
     }
 }
 
-/// What stands at the heads of chapters about one monitor.
+/// Returns the headers of chapters about one monitor.
 fn heads(ids: &Ids, seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> BTreeMap<String, Head> {
     let head = |site: &str, id: &str| {
         let is_it = |monitor: &&Monitor| monitor.site == site && monitor.id == id;
@@ -316,13 +320,14 @@ fn heads(ids: &Ids, seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> BTreeMap<St
         }
     };
     let chapters = ids.chapters();
-    // Of a single monitor it would be the same.
+    // A single chapter would repeat the header of the report.
     let several = chapters.len() > 1;
     let about = chapters.into_iter().filter(|_| several);
     about.map(|(chapter, (site, id))| (chapter, head(&site, &id))).collect()
 }
 
-/// Lets no heading be more than one level below the one before, so that the outline has no holes (PDF/UA-1, WCAG 1.3.1).
+/// Limits each heading to one level below the previous one, so that the outline has no gaps
+/// (PDF/UA-1, WCAG 1.3.1).
 fn level(blocks: &mut [Block]) {
     let mut last = 0;
     for block in blocks {
@@ -333,8 +338,8 @@ fn level(blocks: &mut [Block]) {
     }
 }
 
-/// What a reader must know before anything else: of the report's facts and monitors, which come first, and of those of sections
-/// that have their own.
+/// Returns the notes to read first: those on the report's own facts, then those on the facts of
+/// sections.
 fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
     let mut notes = Vec::new();
     let monitors = || seen.iter().flat_map(|(_, monitors)| monitors).copied();
@@ -362,13 +367,13 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
         let (title, text) = if index == 0 {
             (
                 l.t("The period has not ended."),
-                l.fill("Figures cover the time until {0}.", &[&until]),
+                l.fill("Figures cover the time up to {0}.", &[&until]),
             )
         } else {
             (
                 l.t("The period of a section has not ended."),
                 l.fill(
-                    "Figures for {0} cover the time until {1}.",
+                    "Figures for {0} cover the time up to {1}.",
                     &[&l.period(&facts.period), &until],
                 ),
             )
@@ -379,7 +384,7 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
             text,
         });
     }
-    // Periods may overlap: each mail once.
+    // Periods may overlap, so each mail is counted once.
     let unsettled: BTreeSet<(&str, &str, i64)> = monitors()
         .filter(|monitor| monitor.counts.provisional > 0)
         .flat_map(|monitor| {
@@ -430,7 +435,7 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
     notes
 }
 
-/// What was found twice in the lake and counts once.
+/// Returns notes on duplicates in the lake, which count once.
 fn doubles(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
     let doubles: BTreeSet<&String> = seen.iter().flat_map(|(facts, _)| &facts.doubles).collect();
     let note = |text: &String| Note {
@@ -441,10 +446,10 @@ fn doubles(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
     doubles.into_iter().map(note).collect()
 }
 
-/// Writes a report's files and gives their paths.
+/// Writes the files of a report and returns their paths.
 ///
 /// # Errors
-/// A template is wrong, or a file can't be written.
+/// A template is invalid, or a file can't be written.
 pub fn write(
     report: &Report,
     formats: &BTreeSet<Format>,
@@ -482,17 +487,19 @@ pub fn write(
         Ok((*format, path))
     };
     if chapters > MAX_CHAPTERS_AT_ONCE {
-        // Several files of a long report at once would take more memory; the PDF uses all cores alone.
+        // The files of a long report are written one after the other to save memory; the PDF alone
+        // uses all cores.
         return formats.iter().map(made).collect();
     }
-    // Each kind of file by itself, on all cores: one is written while another is still being set.
+    // The files are generated in parallel.
     parallel::map(&formats, made).into_iter().collect()
 }
 
-/// Reports with more chapters are written one file after the other.
+/// Number of chapters above which files are written one after the other.
 const MAX_CHAPTERS_AT_ONCE: usize = 50;
 
-/// The document of a PDF without its chapters about single monitors, where there are too many of them. It says so.
+/// Returns the document of a PDF without the chapters on individual monitors, and with a note about
+/// them, if there are too many.
 fn shortened(report: &Report) -> Option<Document> {
     let (document, most) = (&report.document, report.chapters_in_a_pdf);
     let chapters = media::html::chapters(document);
@@ -506,7 +513,7 @@ fn shortened(report: &Report) -> Option<Document> {
     let mut blocks = Vec::new();
     let mut end = 0;
     for chapter in &single {
-        // It begins with its page break and its heading.
+        // A chapter starts with its page break and its heading.
         let begin = chapter.blocks.start.saturating_sub(2);
         blocks.extend_from_slice(document.blocks.get(end..begin).unwrap_or_default());
         end = chapter.blocks.end;
@@ -526,7 +533,7 @@ fn shortened(report: &Report) -> Option<Document> {
     Some(shortened)
 }
 
-/// Writes a file so that nobody ever sees half of it.
+/// Writes a file atomically.
 fn publish(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Reports: definitions and templates (what to show), sections (figures to blocks) and media (blocks
 //! to files).
 //!
-//! This crate knows no schedule and no delivery.
+//! This crate depends neither on schedules nor on delivery.
 
 mod calendar_keys;
 pub mod definition;

@@ -1,4 +1,4 @@
-//! How a report speaks: its language, its numbers, durations, shares and dates.
+//! Language of a report, and its formats of numbers, durations, shares and dates.
 
 use jiff::{
     civil::{Date, Time},
@@ -17,10 +17,10 @@ pub use super::languages::Language;
 pub use mailqos_charts::voice::DASH;
 pub(crate) use mailqos_charts::voice::is_nothing;
 
-/// Keeps a number and its unit on one line.
+/// No-break space between a number and its unit.
 const JOIN: char = '\u{a0}';
 
-/// A language, and a zone for its dates.
+/// A language with formats and a time zone.
 #[derive(Debug, Clone)]
 pub struct Locale {
     language: &'static Language,
@@ -29,34 +29,34 @@ pub struct Locale {
     promises: Vec<f64>,
 }
 
-/// How dates and numbers are written, where that is not the language's way.
+/// Custom formats of dates and numbers, which override those of the language.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Formats {
-    /// Dates.
+    /// Format of dates.
     pub dates: Dates,
-    /// 2:05 pm rather than 14:05.
+    /// Whether times are written as 2:05 pm instead of 14:05.
     pub twelve_hours: bool,
-    /// The decimal sign.
+    /// Decimal sign.
     pub decimal: Option<char>,
-    /// Between the digits of thousands; may be empty.
+    /// Separator of thousands; may be empty.
     pub thousands: Option<String>,
 }
 
-/// How dates are written.
+/// Format of dates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Dates {
-    /// As the language does: `3 October 2026`.
+    /// That of the language: `3 October 2026`.
     #[default]
     Language,
-    /// In a form of `strftime`: `%d.%m.%Y`.
+    /// A `strftime` format, such as `%d.%m.%Y`.
     Form(String),
 }
 
 impl Dates {
-    /// `language`, `iso`, or a form.
+    /// Parses `language`, `iso` or a `strftime` format.
     ///
     /// # Errors
-    /// What is wrong with the form.
+    /// The reason why the format is invalid.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.trim().to_ascii_lowercase().as_str() {
             "language" => Ok(Self::Language),
@@ -76,15 +76,15 @@ impl Dates {
     fn of(&self, day: Date) -> Option<String> {
         match self {
             Self::Language => None,
-            // It was tried when it was read.
+            // The format was tested when it was parsed.
             Self::Form(form) => Some(jiff::fmt::strtime::format(form, day).unwrap_or_else(|_| day.to_string())),
         }
     }
 }
 
 impl Locale {
-    /// The locale of a language tag (`en`, `en-GB`, `en_GB.UTF-8`) and a zone; `None` for a language that nobody has
-    /// translated to.
+    /// Returns the locale for a language tag (`en`, `en-GB`, `en_GB.UTF-8`) and a time zone; `None`
+    /// if the language is not available.
     pub fn new(tag: &str, zone: TimeZone) -> Option<Self> {
         let wanted = tag.trim().split(['-', '_', '.', '@']).next().unwrap_or(tag);
         let language = LANGUAGES
@@ -98,26 +98,27 @@ impl Locale {
         })
     }
 
-    /// With shares that were promised: no other share is shown so that it looks like one of them.
+    /// Sets the shares of objectives: no other share is rounded to the same text as one of them.
     #[must_use]
     pub fn beside(mut self, promises: Vec<f64>) -> Self {
         self.promises = promises;
         self
     }
 
-    /// With dates and numbers written in another way.
+    /// Sets custom formats of dates and numbers.
     #[must_use]
     pub fn with(mut self, formats: Formats) -> Self {
         self.formats = formats;
         self
     }
 
-    /// The decimal sign.
+    /// Decimal sign.
     pub fn decimal(&self) -> char {
         self.formats.decimal.unwrap_or(self.language.decimal)
     }
 
-    /// Between the digits of thousands, if anything: never the decimal sign, with which 1,234 could be two numbers.
+    /// Returns the separator of thousands, if any; never the decimal sign, which would make 1,234
+    /// ambiguous.
     fn thousands(&self) -> Option<char> {
         let sign = match &self.formats.thousands {
             Some(own) => own.chars().next(),
@@ -126,22 +127,22 @@ impl Locale {
         sign.filter(|sign| *sign != self.decimal())
     }
 
-    /// The tags of the languages there are.
+    /// Returns the tags of the available languages.
     pub fn tags() -> impl Iterator<Item = &'static str> {
         LANGUAGES.iter().map(|language| language.tag.as_str())
     }
 
-    /// The language's tag.
+    /// Returns the tag of the language.
     pub fn tag(&self) -> &'static str {
         &self.language.tag
     }
 
-    /// The zone of all dates.
+    /// Returns the time zone.
     pub fn zone(&self) -> &TimeZone {
         &self.zone
     }
 
-    /// The zone's IANA name.
+    /// Returns the IANA name of the time zone.
     pub fn zone_name(&self) -> String {
         match self.zone.iana_name() {
             None | Some("Etc/UTC") => "UTC".to_owned(),
@@ -149,7 +150,8 @@ impl Locale {
         }
     }
 
-    /// A text in the report's language; the English one where there is no translation.
+    /// Translates a text to the report's language; returns the English text if there is no
+    /// translation.
     pub fn t(&self, english: &'static str) -> &'static str {
         match self.translation(english) {
             Some(text) => text,
@@ -166,12 +168,13 @@ impl Locale {
         self.language.texts.get(english).map(String::as_str)
     }
 
-    /// A text of a definition: translated if it is one of ours, such as the title of a ready template.
+    /// Translates a text of a definition if it is a built-in one, such as the title of a built-in
+    /// template.
     pub fn text(&self, text: &str) -> String {
         self.translation(text).unwrap_or(text).to_owned()
     }
 
-    /// A name as it stands within a sentence: `round trip`, `SMTP connection`.
+    /// Returns a name as written within a sentence: `round trip`, `SMTP connection`.
     pub fn inline(&self, name: &str) -> String {
         let mut letters = name.chars();
         match (letters.next(), letters.next()) {
@@ -182,33 +185,34 @@ impl Locale {
         }
     }
 
-    /// A text with its placeholders `{0}`, `{1}` … filled.
+    /// Translates a text and fills its placeholders `{0}`, `{1}` ….
     pub fn fill(&self, english: &'static str, values: &[&str]) -> String {
         (self as &dyn Voice).fill(english, values)
     }
 
-    /// One or several: picks the form and fills `{0}` with the count.
+    /// Selects the singular or plural form of a text and fills `{0}` with the count.
     pub fn count(&self, count: u64, one: &'static str, several: &'static str) -> String {
         let form = if count == 1 { one } else { several };
         self.fill(form, &[&self.integer(count)])
     }
 
-    /// A whole number, in groups of three.
+    /// Formats a whole number, with its digits in groups of three.
     pub fn integer(&self, number: u64) -> String {
         (self as &dyn Voice).count(number)
     }
 
-    /// A number with so many decimals; a dash for what is no number.
+    /// Formats a number with the given decimals; a dash if it is not finite.
     pub fn number(&self, number: f64, decimals: usize) -> String {
         (self as &dyn Voice).number(number, decimals)
     }
 
-    /// A duration of microseconds with its unit, in three significant digits: `1.34 s`, `240 ms`, `42 min`.
+    /// Formats a duration in microseconds with three significant digits and its unit: `1.34 s`,
+    /// `240 ms`, `42 min`.
     pub fn duration(&self, micros: f64) -> String {
         (self as &dyn Voice).duration(micros)
     }
 
-    /// A span of time as people say it: `42 min`, `3 h 10 min`, `2 d 4 h`.
+    /// Formats a time span in common units: `42 min`, `3 h 10 min`, `2 d 4 h`.
     pub fn span(&self, span: Micros) -> String {
         let seconds = span.0.unsigned_abs() / 1_000_000;
         let two = |a: u64, a_unit: &str, b: u64, b_unit: &str| {
@@ -228,18 +232,20 @@ impl Locale {
         }
     }
 
-    /// A share beside what was promised: with as many decimals as it takes to see whether it was reached, at least so many.
+    /// Formats a share next to its objective, with at least `least` decimals and as many as needed
+    /// to show whether the objective was met.
     pub fn share_beside(&self, share: f64, goal: f64, least: usize) -> String {
         let decimals = decimals_apart(share * 100.0, goal * 100.0, least);
         self.percent(share, decimals)
     }
 
-    /// A duration beside its limit: with as many decimals as it takes to see on which side it is.
+    /// Formats a duration in microseconds next to its limit, with as many decimals as needed to
+    /// show on which side of the limit it is.
     pub fn duration_beside(&self, micros: f64, limit: f64) -> String {
         let (unit, divisor) = unit_of(limit);
         let short = self.duration(micros);
         let decimals = decimals_apart(micros / divisor, limit / divisor, 0);
-        // Three digits are what other durations have.
+        // Other durations have three significant digits.
         let usual = match (micros / divisor).abs() {
             _ if divisor == 1.0 => 0,
             value if value >= 99.95 => 0,
@@ -252,9 +258,10 @@ impl Locale {
         format!("{}{JOIN}{unit}", self.number(micros / divisor, decimals))
     }
 
-    /// Two spans of time, one measured and one allowed: as people say them, or as exactly as it takes to see which is longer.
+    /// Formats a measured and an allowed time span in common units or, if needed to show which is
+    /// longer, more exactly.
     pub fn spans_beside(&self, spent: f64, whole: f64) -> (String, String) {
-        // From ten minutes on, seconds say nothing.
+        // From ten minutes on, seconds are irrelevant.
         let plain = |micros: f64| {
             let unit = if micros > 600e6 { 60e6 } else { 1e6 };
             self.span(Micros(((micros / unit).round() * unit) as i64))
@@ -269,7 +276,8 @@ impl Locale {
         (exact(spent), exact(whole))
     }
 
-    /// A span that is known to the test interval only: from two minutes on without seconds.
+    /// Formats a time span that is only as exact as the test interval; without seconds from two
+    /// minutes on.
     pub fn about(&self, span: Micros) -> String {
         const MINUTE: i64 = 60_000_000;
         if span.0.unsigned_abs() < 2 * MINUTE.unsigned_abs() {
@@ -278,8 +286,9 @@ impl Locale {
         self.span(Micros(span.0.saturating_add(MINUTE / 2).div_euclid(MINUTE) * MINUTE))
     }
 
-    /// The unit in which a column of durations is readable, chosen by its median, and the microseconds of one. Up to ten minutes
-    /// it is no greater than seconds: in minutes, what is short in the column would be all zeros.
+    /// Returns the unit for a column of durations, chosen by their median, and the microseconds in
+    /// one unit. Medians up to ten minutes are shown in seconds or less, because in minutes the
+    /// short durations of the column would all be zero.
     pub fn unit_for(values: impl Iterator<Item = f64>) -> (&'static str, f64) {
         let mut values: Vec<f64> = values.filter(|value| *value > 0.0).collect();
         values.sort_by(f64::total_cmp);
@@ -290,12 +299,14 @@ impl Locale {
         }
     }
 
-    /// A duration in a given unit without naming it, with decimals that suit the unit, all alike in a column.
+    /// Formats a duration without its unit; the unit determines the decimals, so they are equal
+    /// within a column.
     pub fn bare(&self, micros: f64, per: f64) -> String {
         self.number(micros / per, if per < 1e6 { usize::from(per > 1.0) } else { 2 })
     }
 
-    /// A share of counted tests in per cent, with as many decimals as their number supports, and never 100 % or 0 % by rounding.
+    /// Formats a share of counted tests as a percentage, with as many decimals as the number of
+    /// tests supports, and never rounded to 100 % or 0 %.
     pub fn share(&self, part: u64, whole: u64) -> String {
         if whole == 0 {
             return DASH.to_owned();
@@ -303,7 +314,8 @@ impl Locale {
         self.percent(part as f64 / whole as f64, decimals_for(whole))
     }
 
-    /// A share of counted tests as it stands in a sentence or large: two decimals are enough unless the nines go on.
+    /// Formats a share of counted tests for sentences and key figures: with two decimals, unless
+    /// more are needed to show the nines.
     pub fn share_said(&self, part: u64, whole: u64) -> String {
         if part == 0 && whole > 0 {
             return format!("0{}", self.language.percent);
@@ -316,7 +328,7 @@ impl Locale {
         self.percent(part as f64 / whole as f64, 2)
     }
 
-    /// The number of a share in per cent, without the sign.
+    /// Formats a share of counted tests as a percentage, without the percent sign.
     pub fn share_bare(&self, part: u64, whole: u64, decimals: usize) -> String {
         if whole == 0 {
             return DASH.to_owned();
@@ -324,35 +336,35 @@ impl Locale {
         self.percent_bare(part as f64 / whole as f64, decimals)
     }
 
-    /// A share that is not counted, such as a coverage, in per cent.
+    /// Formats any other share, such as a coverage, as a percentage.
     pub fn percent(&self, share: f64, decimals: usize) -> String {
         let voice = self as &dyn Voice;
         let decimals = voice.decimals_apart(share, decimals);
         voice.percent(truncated(share, decimals), decimals)
     }
 
-    /// The number of such a share, without the sign.
+    /// Formats any other share as a percentage, without the percent sign.
     pub fn percent_bare(&self, share: f64, decimals: usize) -> String {
         let decimals = (self as &dyn Voice).decimals_apart(share, decimals);
         self.number(truncated(share, decimals), decimals)
     }
 
-    /// By how much something changed, as a share of what it was: `+12 %`.
+    /// Formats a relative change: `+12 %`.
     pub fn change(&self, share: f64) -> String {
         format!("{}{}", self.signed(share * 100.0, 0), self.language.percent)
     }
 
-    /// A difference of shares, in percentage points; as charts write it.
+    /// Formats a difference of shares in percentage points, as charts do.
     pub fn points(&self, difference: f64) -> String {
         (self as &dyn Voice).points(difference)
     }
 
-    /// A number with its sign, but for what is rounded to nothing.
+    /// Formats a number with its sign; without a sign if it rounds to zero.
     fn signed(&self, number: f64, decimals: usize) -> String {
         (self as &dyn Voice).signed(number, decimals)
     }
 
-    /// A date: `3 October 2026`.
+    /// Formats a date: `3 October 2026`.
     pub fn date(&self, moment: UtcMicros) -> String {
         let local = self.local(moment);
         if let Some(text) = self.formats.dates.of(local.date()) {
@@ -366,7 +378,7 @@ impl Locale {
         )
     }
 
-    /// A date and time without seconds: `3 Oct 2026, 14:05`.
+    /// Formats a date and time without seconds: `3 Oct 2026, 14:05`.
     pub fn moment(&self, moment: UtcMicros) -> String {
         let local = self.local(moment);
         let time = self.time(local.time(), false);
@@ -381,7 +393,7 @@ impl Locale {
         )
     }
 
-    /// A date and time with seconds, without the year: `3 Oct, 14:05:09`.
+    /// Formats a date and time with seconds, without the year: `3 Oct, 14:05:09`.
     pub fn moment_in_period(&self, moment: UtcMicros) -> String {
         let local = self.local(moment);
         let time = self.time(local.time(), true);
@@ -395,7 +407,7 @@ impl Locale {
         )
     }
 
-    /// A day in a table: `Sat 3 Oct`.
+    /// Formats a day with its weekday: `Sat 3 Oct`.
     pub fn day(&self, moment: UtcMicros) -> String {
         let local = self.local(moment);
         let weekday = &self.language.weekdays[local.weekday().to_monday_zero_offset() as usize];
@@ -409,7 +421,13 @@ impl Locale {
         )
     }
 
-    /// A period as people say it: `October 2026`, `3–9 October 2026`, `2026`.
+    /// Returns a recurring weekday within a sentence, 1 for Monday: `Mondays`, in German `montags`.
+    pub fn recurring_weekday(&self, day: i8) -> &'static str {
+        let index = usize::try_from(day - 1).unwrap_or(0).min(6);
+        &self.language.recurring_weekdays[index]
+    }
+
+    /// Formats a period in its shortest common form: `October 2026`, `3–9 October 2026`, `2026`.
     pub fn period(&self, period: &Period) -> String {
         let (from, to) = (self.local(period.from), self.local(UtcMicros(period.to.0 - 1)));
         let midnight = |moment: UtcMicros| {
@@ -540,7 +558,8 @@ impl Voice for Locale {
     }
 }
 
-/// How many decimals of a percentage so many tests support: one test in 10,000 is 0.01 %.
+/// Returns the number of decimals of a percentage that a number of tests supports: one test in
+/// 10,000 is 0.01 %.
 pub fn decimals_for(tests: u64) -> usize {
     match tests {
         0..=199 => 0,
@@ -550,13 +569,13 @@ pub fn decimals_for(tests: u64) -> usize {
     }
 }
 
-/// Per cent, never rounded to all or nothing: 99.996 % is no 100.00 %, nor is 100.004 %; and what is more than nothing does not become
-/// nothing.
+/// Converts a share to a percentage that is never rounded to 100 % or 0 %: 99.996 % does not become
+/// 100.00 %, nor does 100.004 %, and more than zero does not become zero.
 fn truncated(share: f64, decimals: usize) -> f64 {
     let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));
     let percent = share * 100.0;
     let rounded = (percent * scale).round() / scale;
-    // What a division is off by is no difference.
+    // A rounding error of a division is not a difference.
     if (percent - 100.0).abs() < 1e-9 {
         100.0
     } else if percent < 100.0 && rounded >= 100.0 {
@@ -582,7 +601,7 @@ mod tests {
 
     #[test]
     fn a_sentence_begins_with_a_capital_in_every_language() {
-        for (tag, expected) in [("en", "No login was measured"), ("sv", "Inloggning: inget mätt")] {
+        for (tag, expected) in [("en", "No login was measured"), ("sv", "Inloggning: inga mätvärden")] {
             let locale = Locale::new(tag, TimeZone::UTC).expect("a language");
             let metric = if tag == "sv" { "inloggning" } else { "login" };
             assert_eq!(locale.fill("No {0} was measured", &[metric]), expected);

@@ -19,32 +19,32 @@ use super::{
 const HOUR: Micros = Micros::from_secs(3_600);
 const DAY: Micros = Micros::from_secs(86_400);
 
-/// Why a name can't be made.
+/// An invalid name template.
 #[derive(Debug, thiserror::Error)]
 #[error("{key} {template:?}: {reason}")]
 pub struct NameError {
-    /// Whose template it is: `deliver.name`, `deliver.path` or that of a target.
+    /// Key of the template: `deliver.name`, `deliver.path` or that of a target.
     pub key: String,
-    /// The template.
+    /// Text of the template.
     pub template: String,
-    /// What is wrong with it.
+    /// Reason why the template is invalid.
     pub reason: String,
 }
 
-/// What names of folders and files are made of.
+/// Variables for names of folders and files.
 pub struct Names(tera::Context);
 
 impl Names {
-    /// Those of a report, for a period, by the run that was due then.
+    /// Returns the variables of a report on a period, by the time at which its run was due.
     pub fn of_report(definition: &Definition, stem: &str, period: &Period, run: UtcMicros) -> Self {
         Self::new(&definition.slug, &definition.template.title, stem, period, run)
     }
 
-    /// Those of files that somebody names: their period is the day on which that is done.
+    /// Returns the variables of files that a user names; their period is the current day.
     pub fn of_day(config: &Config, stem: &str, now: UtcMicros) -> Self {
         let calendar = Calendar::new(config.timezone.clone());
         let today = Period::named("today", now, calendar.clone());
-        // A day that can't be had, at the end of all calendars, is the moment itself.
+        // At the end of the calendar's range, the period is the current hour.
         let period = today.or_else(|_| Period::new(now, now + HOUR, calendar));
         match period {
             Ok(period) => Self::new(stem, stem, stem, &period, now),
@@ -55,7 +55,7 @@ impl Names {
     fn new(slug: &str, title: &str, stem: &str, period: &Period, run: UtcMicros) -> Self {
         let zone = period.timezone();
         let (from, last) = (date(period.from, zone), date(UtcMicros(period.to.0 - 1), zone));
-        // The week around a new year is one of another year than its first day.
+        // A week around New Year may belong to another year than its first day.
         let week = from.iso_week_date();
         let local = zone.to_datetime(period.from.timestamp());
         let mut context = tera::Context::new();
@@ -77,7 +77,7 @@ impl Names {
                 "stem": period_stem(period),
             }),
         );
-        // What comes from people's names is one part of a path, never several.
+        // A text from a user is a single component of a path.
         let part = |text: &str| text.replace(['/', '\\'], "-");
         context.insert(
             "report",
@@ -92,10 +92,10 @@ impl Names {
         Self(context)
     }
 
-    /// The name that a template makes.
+    /// Returns the name that results from a template.
     ///
     /// # Errors
-    /// The template is wrong, or knows a variable that there is not.
+    /// The template is invalid or uses an unknown variable.
     pub fn expand(&self, key: &str, template: &str) -> Result<String, NameError> {
         if !template.contains('{') {
             return Ok(template.to_owned());
@@ -107,11 +107,12 @@ impl Names {
         })
     }
 
-    /// The folder of a delivery below a target's own, and that below the own one of the target that its mails link to:
-    /// what the targets themselves say, then `path`.
+    /// Returns the folders of a delivery, relative to the base folder of its target and to that of
+    /// the target that its mails link to: the path from the target's configuration, followed by
+    /// `path`.
     ///
     /// # Errors
-    /// A template is wrong.
+    /// A template is invalid.
     pub fn folders(&self, config: &Config, target: &Name, path: &str) -> Result<(String, String), NameError> {
         let path = self.expand("deliver.path", path)?;
         let below = |name: &Name| match config.targets.get(name) {
@@ -139,7 +140,7 @@ fn date(moment: UtcMicros, zone: &TimeZone) -> Date {
     zone.to_datetime(moment.timestamp()).date()
 }
 
-/// Whether the clock shows this time for the second time, because it was set back.
+/// Returns whether this local time occurs for the second time, because the clock was set back.
 fn is_repeated(moment: UtcMicros, zone: &TimeZone) -> bool {
     let timestamp = moment.timestamp();
     let ambiguous = zone.to_ambiguous_timestamp(zone.to_datetime(timestamp));
@@ -149,21 +150,23 @@ fn is_repeated(moment: UtcMicros, zone: &TimeZone) -> bool {
     }
 }
 
-/// `02`; an hour that comes twice is `02` and then `02b`, so that no name comes twice.
+/// Returns the local hour, such as `02`; an hour that repeats is `02`, then `02b`, so that no name
+/// repeats.
 fn hour(moment: UtcMicros, zone: &TimeZone) -> String {
     let hour = zone.to_datetime(moment.timestamp()).hour();
     format!("{hour:02}{}", if is_repeated(moment, zone) { "b" } else { "" })
 }
 
-/// `0230`, or `0230b` for the second time.
+/// Returns the local time, such as `0230`, or `0230b` when it repeats.
 fn time(moment: UtcMicros, zone: &TimeZone) -> String {
     let local = zone.to_datetime(moment.timestamp());
     let again = if is_repeated(moment, zone) { "b" } else { "" };
     format!("{:02}{:02}{again}", local.hour(), local.minute())
 }
 
-/// A period in a file's name: `2026-10`, `2026`, `2026-10-03`, `2026-10-03_2026-10-09`; where it does not begin and end
-/// with days, `2026-10-03T14` for an hour, `2026-10-03T1400-1730`, `2026-10-03T2200_2026-10-04T0200`.
+/// Returns a period for file names: `2026-10`, `2026`, `2026-10-03`, `2026-10-03_2026-10-09`. A
+/// period that does not consist of whole days is `2026-10-03T14` for an hour,
+/// `2026-10-03T1400-1730` or `2026-10-03T2200_2026-10-04T0200`.
 pub fn period_stem(period: &Period) -> String {
     let zone = period.timezone();
     let begins_day = |moment: UtcMicros| period.calendar.midnight(date(moment, zone)) == moment;
@@ -194,17 +197,17 @@ pub fn period_stem(period: &Period) -> String {
     }
 }
 
-/// A file at a target, by which two runs are compared.
+/// A file at a target: target, folder and name.
 pub(crate) type Place = (String, String, String);
 
-/// Where the files of a definition's future runs go, each with the period of the run; of the runs, those that differ in
-/// every part of their dates.
+/// Files of future runs of definitions, with the period of each run. Only runs that differ in every
+/// part of their dates are considered.
 pub(crate) struct Writes {
-    /// By target, folder and name.
+    /// Runs by target, folder and name of their files.
     places: BTreeMap<Place, Written>,
 }
 
-/// What is written at a place.
+/// The run that writes a file.
 #[derive(Clone, PartialEq, Eq)]
 struct Written {
     slug: String,
@@ -213,7 +216,7 @@ struct Written {
 }
 
 impl Written {
-    /// That a later run would write the same file.
+    /// Returns the clash with a later run that would write the same file.
     fn clash(&self, delivery: usize, (target, folder, name): Place, later: &Self) -> Clash {
         Clash {
             delivery,
@@ -232,26 +235,28 @@ impl Written {
 /// Two runs that would write the same file.
 #[derive(Debug)]
 pub(crate) struct Clash {
-    /// Which of the deliveries it is, by its place in the definition.
+    /// Index of the delivery in the definition.
     pub(crate) delivery: usize,
-    /// The target.
+    /// Name of the target.
     pub(crate) target: String,
-    /// The file, with its folder.
+    /// File, with its folder.
     pub(crate) file: String,
-    /// The two runs.
+    /// Times of the two runs.
     pub(crate) runs: (UtcMicros, UtcMicros),
-    /// The other definition, where it is one.
+    /// Slug of the other definition, if the runs belong to different ones.
     pub(crate) other: Option<String>,
 }
 
-/// From here on runs are looked at: a moment that is always the same, so that a definition is right or wrong for good.
+/// Start of the considered runs. It is constant, so that the validity of a definition never
+/// changes.
 const BASE: UtcMicros = UtcMicros(1_798_761_600_000_000);
 
-/// So many names of reports for each monitor are compared with those of other definitions.
+/// Maximum number of names of reports per monitor that are compared with those of other
+/// definitions.
 const MAX_NAMES: usize = 4_000;
 
-/// The moments of runs that differ in every part of their dates: consecutive ones, those on consecutive days, in
-/// consecutive months over two years, and around changes of the clocks.
+/// Returns the times of runs that differ in every part of their dates: consecutive runs, runs on
+/// consecutive days and in consecutive months over two years, and runs around clock changes.
 fn sample_runs(definition: &Definition, zone: &TimeZone) -> Vec<UtcMicros> {
     let Some(schedule) = &definition.schedule else {
         return Vec::new();
@@ -285,17 +290,17 @@ fn sample_runs(definition: &Definition, zone: &TimeZone) -> Vec<UtcMicros> {
 }
 
 impl Writes {
-    /// Nothing yet.
+    /// Creates an empty collection.
     pub(crate) fn new() -> Self {
         Self {
             places: BTreeMap::new(),
         }
     }
 
-    /// Adds the files of a definition's runs; gives the first clash of each of its deliveries.
+    /// Adds the files of a definition's runs and returns the first clash of each of its deliveries.
     ///
     /// # Errors
-    /// A template of a name is wrong.
+    /// A name template is invalid.
     pub(crate) fn add(&mut self, definition: &Definition, config: &Config) -> Result<Vec<Clash>, NameError> {
         let calendar = definition.calendar(Some(config));
         let name = definition.period.as_deref().unwrap_or("last-month");
@@ -336,7 +341,8 @@ impl Writes {
     }
 }
 
-/// Where a delivery's files lie after a run. Mails are no place, but the target that they link to is one.
+/// Returns the files that a delivery writes in a run. Mails write no files, except at the target
+/// that they link to.
 fn places(
     definition: &Definition,
     delivery: &Delivery,
@@ -354,7 +360,7 @@ fn places(
     };
     let name = match delivery.name.as_str() {
         "" => stem.to_owned(),
-        // Reports for each monitor have names that differ by their stems.
+        // The names of reports per monitor differ in their stems.
         template if definition.each != Each::All && !template.contains("report.stem") => format!("{template}-{stem}"),
         template => names.expand("deliver.name", template)?,
     };
@@ -393,19 +399,19 @@ mod tests {
                 "2026-10-04T00:00:00Z",
                 "2026-10-03T2200_2026-10-04T0200",
             ),
-            // From 22 to 24 o'clock: the end is of the next day.
+            // From 22:00 to 24:00: the end belongs to the next day.
             (
                 "2026-10-03T20:00:00Z",
                 "2026-10-03T22:00:00Z",
                 "2026-10-03T2200_2026-10-04T0000",
             ),
-            // The hour that comes twice.
+            // The hour that repeats.
             ("2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z", "2026-10-25T02"),
             ("2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z", "2026-10-25T02b"),
         ] {
             assert_eq!(period_stem(&period(from, to, berlin)), stem);
         }
-        // A day without midnight begins at one o'clock.
+        // A day without midnight starts at 01:00.
         let cairo = period("2026-04-23T22:00:00Z", "2026-04-24T21:00:00Z", "Africa/Cairo");
         assert_eq!(period_stem(&cairo), "2026-04-24");
     }

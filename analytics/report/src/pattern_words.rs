@@ -1,4 +1,4 @@
-//! Findings about changes and habits, each as one plain sentence with its figures and its strength.
+//! Sentences about changes and recurring patterns, with their figures and significance.
 
 use mailqos_charts::Voice;
 use mailqos_figures::patterns::{Found, Pattern};
@@ -7,7 +7,7 @@ use mailqos_model::UtcMicros;
 
 use super::{findings::outcome_word, locale::Locale, sections::metric_name};
 
-/// The sentence, without the monitor's name and the strength.
+/// Returns the sentence, without the name of the monitor and the significance.
 pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
     let name = |metric: Metric| metric_name(metric, l);
     let more = |a: f64, b: f64| (l as &dyn Voice).percent((a / b - 1.0).abs() * 100.0, 0);
@@ -21,9 +21,9 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             days,
         } => {
             let text = if *per_day > 0.0 {
-                "{0} rose steadily, by {1} a day ({2} to {3}): from {4} to {5} over {6} days, {7} more."
+                "{0} rose steadily by {1} per day ({2} to {3}): from {4} to {5} over {6} days, an increase of {7}."
             } else {
-                "{0} fell steadily, by {1} a day ({2} to {3}): from {4} to {5} over {6} days, {7} less."
+                "{0} fell steadily by {1} per day ({2} to {3}): from {4} to {5} over {6} days, a decrease of {7}."
             };
             let (low, high) = if *per_day > 0.0 {
                 *interval
@@ -51,9 +51,9 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             after,
         } => {
             let text = if after > before {
-                "{0} rose on {1} from {2} to {3}, by {4}, and stayed there."
+                "{0} rose by {4} on {1}, from {2} to {3}, and stayed there."
             } else {
-                "{0} fell on {1} from {2} to {3}, by {4}, and stayed there."
+                "{0} fell by {4} on {1}, from {2} to {3}, and stayed there."
             };
             l.fill(
                 text,
@@ -73,15 +73,15 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             others,
         } => {
             let text = if value > others {
-                "{0} is longest on {1}: {2}, compared with {3} on other days, {4} more."
+                "{0} is longest on {1}: {2}, {4} more than on other days ({3})."
             } else {
-                "{0} is shortest on {1}: {2}, compared with {3} on other days, {4} less."
+                "{0} is shortest on {1}: {2}, {4} less than on other days ({3})."
             };
             l.fill(
                 text,
                 &[
                     name(*metric),
-                    &weekday(*day, l),
+                    l.recurring_weekday(*day),
                     &l.duration(*value),
                     &l.duration(*others),
                     &more(*value, *others),
@@ -95,7 +95,7 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             fastest,
             fast,
         } => l.fill(
-            "{0} depends on the hour: longest from {1} with {2}, shortest from {3} with {4}.",
+            "{0} varies with the time of day: longest from {1} ({2}), shortest from {3} ({4}).",
             &[
                 name(*metric),
                 &hour(*slowest, l),
@@ -125,9 +125,9 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
                 "When {1} rises, {0} falls (rank correlation {2} over {3} hours): {4}."
             };
             let suspect = l.t(match with {
-                _ if *rho <= 0.0 => "they trade off",
-                Metric::PickupLogin | Metric::PickupReceive => "suspect the mailbox's storage or directory",
-                Metric::PickupConnect => "suspect the mailbox's server or the network to it",
+                _ if *rho <= 0.0 => "one improves at the expense of the other",
+                Metric::PickupLogin | Metric::PickupReceive => "suspect the mailbox's storage or directory service",
+                Metric::PickupConnect => "suspect the mailbox server or the network to it",
                 Metric::SmtpConnect => "suspect the SMTP server or the network to it",
                 _ => "suspect the server that accepts the mail",
             });
@@ -148,7 +148,7 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             delay,
             way,
         } => l.fill(
-            "Mail spends most of its way at {0}: the longest stop of {1} of the mails that say so ({2}), {3} of {4} at the median.",
+            "Mail waits longest at {0}: it was the slowest hop for {1} of {2} mails with hop times, with a median of {3} out of {4} in transit.",
             &[
                 by,
                 &l.share(longest.part, longest.whole),
@@ -158,7 +158,7 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             ],
         ),
         Pattern::FailureHour { hour: at, events, of, tests } => l.fill(
-            "{0} of {1} failures began between {2} and {3}, the time of {4} of the tests.",
+            "{0} of {1} failures began between {2} and {3}, when {4} of the tests took place.",
             &[
                 &l.integer(*events),
                 &l.integer(*of),
@@ -168,11 +168,11 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
             ],
         ),
         Pattern::FailureWeekday { day, events, of, tests } => l.fill(
-            "{0} of {1} failures began on {2}, the day of {3} of the tests.",
+            "{0} of {1} failures began on {2}, when {3} of the tests took place.",
             &[
                 &l.integer(*events),
                 &l.integer(*of),
-                &weekday(*day, l),
+                l.recurring_weekday(*day),
                 &l.percent(*tests, 0),
             ],
         ),
@@ -225,7 +225,7 @@ pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
     }
 }
 
-/// How sure a finding is: `p < 0.001`.
+/// Returns the significance of a finding: `p < 0.001`.
 pub fn strength(p: f64, l: &Locale) -> String {
     if p < 0.001 {
         format!("p\u{a0}<\u{a0}{}", l.number(0.001, 3))
@@ -234,13 +234,13 @@ pub fn strength(p: f64, l: &Locale) -> String {
     }
 }
 
-/// By which test a finding was made.
+/// Returns the name of the statistical test behind a finding.
 pub fn test(pattern: &Pattern, l: &Locale) -> &'static str {
     l.t(match pattern {
         Pattern::Trend { .. } => "Mann–Kendall",
         Pattern::Shift { .. } => "Pettitt",
         Pattern::Hours { .. } => "Kruskal–Wallis",
-        Pattern::Day { .. } => "robust distance",
+        Pattern::Day { .. } => "robust outlier test",
         Pattern::Correlation { .. } => "Spearman",
         Pattern::Hop { .. } => "sign test",
         Pattern::FailureHour { .. } | Pattern::FailureWeekday { .. } | Pattern::FailureKind { .. } => "binomial test",
@@ -254,12 +254,8 @@ fn hour(hour: u8, l: &Locale) -> String {
     (l as &dyn Voice).clock(time, false)
 }
 
-fn weekday(day: i8, l: &Locale) -> String {
-    (l as &dyn Voice).weekday(day)
-}
-
-/// The findings of some monitors in the order in which they are told: for each monitor what changed, then its habits, then
-/// its failures; of each kind the greatest first.
+/// Sorts findings for display: for each monitor first changes, then recurring patterns, then
+/// failures; within a kind, the largest effect first.
 pub fn told<'a>(found: impl Iterator<Item = &'a Found>) -> Vec<&'a Found> {
     let rank = |pattern: &Pattern| match pattern {
         Pattern::Shift { .. } => 0,

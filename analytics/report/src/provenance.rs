@@ -1,6 +1,7 @@
-//! What a report was made from: of each period the monitors, with the number and the hash of their samples. It travels in
-//! the report, so that anyone with the lake can say whether the data is still the same, and if not, where it differs. Of each
-//! sample what [`Columns`] says is hashed; sections may show more of it, such as its hops.
+//! Provenance of a report: for each period, its monitors with the number and the hash of their
+//! samples. It is embedded in the report, so that anyone with the lake can verify whether the data
+//! is unchanged and, if not, where it differs. The hash covers the columns in [`Columns`]; sections
+//! may show more, such as hops.
 
 use std::io::Read as _;
 
@@ -11,92 +12,92 @@ use mailqos_model::{Outcome, UtcMicros};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The version of this form; also how it is found in a file.
+/// Version of the format.
 const FORM: u32 = 1;
-/// How it begins in a file.
+/// Start of the provenance in a file, by which it is found.
 const BEGIN: &str = r#"{"mailqos_provenance":"#;
-/// Bytes that are hashed at once, about.
+/// Approximate number of bytes hashed at once.
 const CHUNK: usize = 64 << 10;
-/// No provenance is larger.
+/// Maximum size of a provenance, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// What a report was made from.
+/// Provenance of a report.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// The version of this form.
+    /// Version of the format.
     mailqos_provenance: u32,
     /// SHA-256 over all parts, in hexadecimal.
     pub sha256: String,
-    /// The periods that were read.
+    /// Periods that were read.
     pub parts: Vec<Part>,
 }
 
-/// The samples of a period.
+/// Samples of a period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Its beginning, in microseconds since 1970.
+    /// Start of the period, in microseconds since 1970 UTC.
     pub from: UtcMicros,
-    /// Its end, not part of it.
+    /// End of the period, exclusive.
     pub to: UtcMicros,
-    /// Which columns were read.
+    /// Columns that were read.
     pub columns: Columns,
-    /// The monitors.
+    /// Monitors of the period.
     pub monitors: Vec<Origin>,
 }
 
-/// Which columns of the samples a hash is over, besides start and outcome.
+/// Columns of the samples that a hash covers, besides start and outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Columns {
-    /// The six metrics of the contract, stage and error.
+    /// The six main metrics, stage and error.
     All,
-    /// The round trip: all that a period before is read for.
+    /// The round trip, the only metric read for a previous period.
     RoundTrip,
 }
 
-/// One monitor's samples.
+/// Samples of a monitor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// The site.
+    /// Site of the monitor.
     pub site: String,
-    /// The monitor's id.
+    /// Id of the monitor.
     pub monitor: String,
-    /// How many samples.
+    /// Number of samples.
     pub samples: u64,
     /// SHA-256 of the samples, in hexadecimal.
     pub sha256: String,
 }
 
-/// Something that is not as it was.
+/// A difference between a report and the lake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// The site.
+    /// Site of the monitor.
     pub site: String,
-    /// The monitor's id.
+    /// Id of the monitor.
     pub monitor: String,
-    /// The beginning of the period.
+    /// Start of the period.
     pub from: UtcMicros,
-    /// Its end.
+    /// End of the period.
     pub to: UtcMicros,
-    /// How many samples there were.
+    /// Number of samples in the report.
     pub then: u64,
-    /// How many there are.
+    /// Number of samples in the lake.
     pub now: u64,
 }
 
-/// Why a file can't be verified.
+/// Reasons why a file can't be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvenanceError {
-    /// Nothing in the file says what it was made from.
+    /// The file contains no provenance.
     #[error("the file does not say what data it was made from")]
     Missing,
-    /// It was made by a later version.
+    /// The file was created by a later version.
     #[error("the file was made by a later version of mailqos")]
     Later,
-    /// What it says contradicts itself.
+    /// The provenance is inconsistent.
     #[error("what the file says of its data has been changed: its parts do not give its hash")]
     Inconsistent,
-    /// A period is none.
+    /// A period is invalid.
     #[error(transparent)]
     Period(#[from] PeriodError),
     /// The samples can't be read.
@@ -114,12 +115,12 @@ impl Columns {
 }
 
 impl Origin {
-    /// Of a monitor's samples in the period that was read.
+    /// Computes the origin of a monitor's samples.
     pub fn of(series: &Series, columns: Columns) -> Self {
         let mut hash = Sha256::new();
         let metrics = columns.metrics().iter().map(|metric| series.metric(*metric));
         let metrics: Vec<_> = metrics.collect();
-        // A hash of many bytes at once is faster than many of few.
+        // Hashing many bytes at once is faster.
         let mut bytes = Vec::with_capacity(2 * CHUNK);
         for row in series.inside.clone() {
             bytes.extend_from_slice(&series.started_at[row].to_le_bytes());
@@ -154,7 +155,7 @@ impl Origin {
 }
 
 impl Provenance {
-    /// Of these parts.
+    /// Creates the provenance of these parts.
     pub fn new(parts: Vec<Part>) -> Self {
         Self {
             mailqos_provenance: FORM,
@@ -163,7 +164,7 @@ impl Provenance {
         }
     }
 
-    /// As it stands in a file: JSON that can be put into HTML.
+    /// Returns the provenance as JSON that is safe to embed in HTML.
     pub fn json(&self) -> String {
         serde_json::to_string(self)
             .unwrap_or_default()
@@ -171,10 +172,10 @@ impl Provenance {
             .replace('>', "\\u003e")
     }
 
-    /// Finds it in a report: HTML, PDF, JSON or an archive of pages.
+    /// Finds the provenance in a report: HTML, PDF, JSON or an archive of pages.
     ///
     /// # Errors
-    /// There is none, or it contradicts itself.
+    /// There is no provenance, or it is inconsistent.
     pub fn find(file: &[u8]) -> Result<Self, ProvenanceError> {
         let found = if file.starts_with(b"%PDF-") {
             streams(file).find_map(|stream| read(&stream))
@@ -193,13 +194,14 @@ impl Provenance {
         Ok(found)
     }
 
-    /// How many samples it is over, those of a period that was compared with included.
+    /// Returns the number of samples, including those of a previous period.
     pub fn samples(&self) -> u64 {
         let origins = self.parts.iter().flat_map(|part| &part.monitors);
         origins.map(|origin| origin.samples).sum()
     }
 
-    /// What differs in a lake; nothing where it holds the same samples, as far as they are hashed: see [`Columns`].
+    /// Returns the differences to a lake; empty if the hashed columns of all samples are equal (see
+    /// [`Columns`]).
     ///
     /// # Errors
     /// The lake can't be read.
@@ -263,7 +265,7 @@ fn read(bytes: &[u8]) -> Option<Provenance> {
         .ok()
 }
 
-/// The first page of an archive, which leads to the others.
+/// Returns the index page of an archive.
 fn first_page(archive: &[u8]) -> Option<Vec<u8>> {
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(archive)).ok()?;
     let mut page = Vec::new();
@@ -271,7 +273,7 @@ fn first_page(archive: &[u8]) -> Option<Vec<u8>> {
     Some(page)
 }
 
-/// The streams of a PDF, inflated; those that are not deflated are left out.
+/// Returns the decompressed streams of a PDF; other streams are skipped.
 fn streams(file: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -284,7 +286,8 @@ fn streams(file: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
             _ => return Some(None),
         };
         let mut inflated = Vec::new();
-        // What is no deflated stream fails at its first bytes; what is cut off keeps what came before.
+        // Other streams fail at their first bytes; truncated streams keep what precedes the
+        // truncation.
         let reader = flate2::read::ZlibDecoder::new(&file[at + skip..]);
         let whole = reader.take(MAX_BYTES).read_to_end(&mut inflated);
         Some(whole.is_ok().then_some(inflated))

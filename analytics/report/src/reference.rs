@@ -1,5 +1,6 @@
-//! The reference of report definitions, templates and themes: every table and key, as data. The page (`docs/report-definitions.md`)
-//! and the JSON Schemas for editors are made from it; its tests hold it against the readers.
+//! Reference of report definitions, templates and themes: all tables and keys as data. The page
+//! `docs/report-definitions.md` and the JSON Schemas for editors are generated from it; its tests
+//! compare it with the readers.
 
 use std::path::PathBuf;
 
@@ -26,7 +27,7 @@ const COUNT: Takes = Takes::of::<u32>();
 const NAME: Takes = Takes::of::<Name>();
 const PATH: Takes = Takes::of::<PathBuf>();
 const COLOUR: Takes = Takes::of::<Hex>();
-/// A colour, or one by day and one by night.
+/// A colour, or one for light and one for dark pages.
 const PAIR: Takes = Takes::Type {
     expected: || format!("{}, or `{{ light = …, dark = … }}`", Hex::expected()),
     schema: || {
@@ -49,7 +50,7 @@ const METRICS: &[&str] = &{
     words
 };
 
-/// The sections, by the ids of their tables.
+/// Sections by the ids of their tables.
 const SECTIONS: &[&str] = &[
     "section.heading",
     "section.text",
@@ -81,7 +82,7 @@ const SECTIONS: &[&str] = &[
     "section.per-monitor",
 ];
 
-/// What all sections take.
+/// Keys common to all sections.
 const PLACED: &[Key] = &[
     Key::new(
         "monitors",
@@ -110,7 +111,7 @@ const LAYOUT: &[Key] = &[
     Key::new("section", Takes::Tables(SECTIONS), "What it displays, in order."),
 ];
 
-/// A section's table: its kind and what it shows, and the keys that only it has.
+/// Table of a section: its kind, its purpose and its own keys.
 const fn section(id: &'static str, head: &'static str, about: &'static str, keys: &'static [&'static [Key]]) -> Shape {
     Shape { id, head, about, keys }
 }
@@ -121,7 +122,7 @@ macro_rules! kind {
     };
 }
 
-/// The tables that are files of their own.
+/// Tables that are separate files.
 pub const FILES: [&str; 3] = ["definition", "template", "theme"];
 
 /// Report definitions (the table `definition`), templates (`template`) and themes (`theme`).

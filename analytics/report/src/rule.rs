@@ -1,4 +1,4 @@
-//! Calendar rules: when a report is due next, in its own zone.
+//! Calendar rules: the next due time of a report, in its time zone.
 
 use jiff::{
     Span,
@@ -9,11 +9,11 @@ use mailqos_model::UtcMicros;
 
 use crate::schedule_keys::{MonthDay, Rule};
 
-/// No calendar rule skips more than this many of its steps: a 29th of February comes after 8 years at the latest.
+/// Maximum number of steps that a rule can skip: 29 February recurs after at most eight years.
 const STEPS: i32 = 4_000;
 
 impl Rule {
-    /// The rule in words that stay the same from version to version: by them it is known again.
+    /// Returns a stable description of the rule, by which later versions recognise it.
     pub fn text(&self) -> String {
         match self {
             Self::Daily(at) => format!("day at {at}"),
@@ -25,21 +25,21 @@ impl Rule {
         }
     }
 
-    /// The first moment after `after` at which the rule is due; `None` where there is none.
+    /// Returns the first time after `after` at which the rule is due; `None` if there is none.
     ///
-    /// A local time that a daylight-saving change leaves out is due at the next one that exists; one that comes twice is
+    /// A local time that a clock change skips is due at the next existing one; one that repeats is
     /// due the first time.
     pub fn next(&self, after: UtcMicros, zone: &TimeZone) -> Option<UtcMicros> {
         if let Self::Cron(cron) = self {
             return cron.next(after, zone);
         }
-        // A local time that is left out comes late, when those after it have passed: no gap is longer than a day.
+        // A skipped local time is due late, possibly after later ones; no gap is longer than a day.
         let now = zone.to_datetime(after.timestamp());
         let mut local = now.checked_sub(Span::new().days(1)).unwrap_or(now);
         for _ in 0..STEPS {
             local = self.next_local(local)?;
             let moment: UtcMicros = local.to_zoned_datetime(zone.clone()).ok()?.timestamp().into();
-            // The same local time may come again when clocks are set back.
+            // A local time may repeat when clocks are set back.
             if moment > after {
                 return Some(moment);
             }
@@ -62,7 +62,7 @@ impl Rule {
             Self::Monthly(day, at) => first(after, *at, months(date, 1).filter_map(|month| day_of(month, *day))),
             Self::Quarterly(day, at) => first(after, *at, months(date, 3).filter_map(|month| day_of(month, *day))),
             Self::Yearly(day, at) => first(after, *at, months(date, 12).filter_map(|month| day_of(month, *day))),
-            // It follows the local time by itself.
+            // Cron expressions already follow local time.
             Self::Cron(_) => None,
         }
     }
@@ -79,14 +79,15 @@ impl MonthDay {
     }
 }
 
-/// The first of some days whose time comes after a moment.
+/// Returns the first of the given days whose time of day is after a given time.
 fn first(after: DateTime, at: Time, days: impl Iterator<Item = Date>) -> Option<DateTime> {
     days.take(STEPS as usize)
         .map(|date| date.to_datetime(at))
         .find(|moment| *moment > after)
 }
 
-/// The firsts of months, from the one of a date on, every so many months counted from January.
+/// Returns first days of months from that of a date on, at intervals of `step` months, counted from
+/// January.
 fn months(date: Date, step: i8) -> impl Iterator<Item = Date> {
     std::iter::successors(Some(date.first_of_month()), |first| {
         first.checked_add(Span::new().months(1)).ok()
@@ -148,7 +149,7 @@ mod tests {
         .iter()
         .map(Rule::text)
         .collect();
-        // Others would make all that is known of rules look changed.
+        // Changing these texts would make all recorded rules look different.
         assert_eq!(
             texts,
             [
@@ -185,12 +186,12 @@ mod tests {
     #[test]
     fn a_time_that_is_left_out_runs_at_the_next_and_one_that_comes_twice_runs_once() {
         let rule = Rule::Daily(Time::constant(2, 30, 0, 0));
-        // 2026-03-29 has no 02:30 in Berlin: 03:30 summer time it is.
+        // 2026-03-29 has no 02:30 in Berlin, so 03:30 summer time is due.
         assert_eq!(
             next(&rule, "2026-03-28T12:00:00Z", "Europe/Berlin"),
             "2026-03-29T01:30:00Z"
         );
-        // The clock shows 03:20 then, and the 02:30 of the day is still to come.
+        // The clock shows 03:20 then, and 02:30 of that day is still due.
         assert_eq!(
             next(&rule, "2026-03-29T01:20:00Z", "Europe/Berlin"),
             "2026-03-29T01:30:00Z"
@@ -199,7 +200,7 @@ mod tests {
             next(&rule, "2026-03-29T01:30:00Z", "Europe/Berlin"),
             "2026-03-30T00:30:00Z"
         );
-        // 2026-10-25 has it twice: the first counts.
+        // 02:30 repeats on 2026-10-25; the first counts.
         assert_eq!(
             next(&rule, "2026-10-24T12:00:00Z", "Europe/Berlin"),
             "2026-10-25T00:30:00Z"

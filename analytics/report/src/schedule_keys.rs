@@ -1,4 +1,4 @@
-//! The table `schedule` of a definition: when a report is generated.
+//! Table `schedule` of a definition: when a report is generated.
 
 use jiff::civil::{Time, Weekday};
 use mailqos_config::{
@@ -10,18 +10,18 @@ use mailqos_config::{
 };
 use mailqos_model::Micros;
 
-/// When a report is generated on schedule.
+/// Schedule of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    /// The rule.
+    /// Calendar rule.
     pub rule: Rule,
-    /// What happens to runs that fell due while nobody could make them.
+    /// Handling of runs that were missed while no schedule was running.
     pub catch_up: CatchUp,
-    /// How long after its time a report waits for the lake to cover its period.
+    /// Maximum wait, after the due time, until the lake covers the period.
     pub grace: Micros,
 }
 
-/// A calendar rule, in the report's zone.
+/// A calendar rule, in the time zone of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
     /// Every day.
@@ -41,25 +41,25 @@ pub enum Rule {
 /// A day of a month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MonthDay {
-    /// The nth; the last where the month is shorter.
+    /// The nth day; the last day in shorter months.
     Day(i8),
-    /// The last.
+    /// The last day.
     Last,
-    /// The first such weekday.
+    /// The first weekday of this kind.
     First(Weekday),
-    /// The last such weekday.
+    /// The last weekday of this kind.
     LastOf(Weekday),
 }
 
-/// What happens to runs that fell due while nobody could make them.
+/// Handling of runs that were missed while no schedule was running.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CatchUp {
-    /// All are made, each with the period that it would have had.
+    /// All are made up for, each with its original period.
     All,
-    /// The latest is made.
+    /// Only the latest is made up for.
     #[default]
     Latest,
-    /// None.
+    /// None are made up for.
     None,
 }
 
@@ -144,7 +144,7 @@ pub(super) fn read(mut table: Table, problems: &mut Problems) -> Option<Schedule
         }
         day
     };
-    // What would be ignored is refused.
+    // Keys that would be ignored are rejected.
     let (with, unused, remedy): (&str, &[&Key], &str) = match (&cron, every) {
         (Some(_), None) => (
             "cron",
@@ -204,7 +204,7 @@ pub(super) fn read(mut table: Table, problems: &mut Problems) -> Option<Schedule
     })
 }
 
-/// A day as it is read, from what people write: `1st`, `1.`, `Last day`, `first Monday`, `Mondays`.
+/// Normalises the usual spellings of a day: `1st`, `1.`, `Last day`, `first Monday`, `Mondays`.
 fn day_word(text: &str) -> String {
     let word = text.trim().to_lowercase().replace([' ', '_'], "-");
     let number = word.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -220,7 +220,7 @@ fn day_word(text: &str) -> String {
     }
 }
 
-/// A weekday by its English name.
+/// Returns a weekday by its English name.
 pub fn weekday(text: &str) -> Option<Weekday> {
     Some(match text.to_lowercase().as_str() {
         "monday" | "mon" => Weekday::Monday,

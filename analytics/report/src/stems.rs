@@ -1,4 +1,4 @@
-//! Stems of file names, which every file system takes.
+//! Stems of file names that are valid on every file system.
 
 use std::collections::BTreeSet;
 
@@ -6,13 +6,15 @@ use mailqos_config::Config;
 
 use super::definition::{Definition, Each};
 
-/// The stem of a report's file names before its period: the definition's slug, and the group where there are several.
+/// Returns the stem of a report's file names, without the period: the slug of the definition, and
+/// the group if there are several.
 pub(super) fn stem_of(slug: &str, group: Option<&str>) -> String {
     let parts = [Some(safe(slug)), group.map(safe)];
     parts.into_iter().flatten().collect::<Vec<_>>().join("-")
 }
 
-/// The stems that a definition's reports will have, before their period, as far as the configuration knows the monitors.
+/// Returns the stems of a definition's reports, without the period, as far as the configuration
+/// determines the monitors.
 pub(super) fn stems(definition: &Definition, config: &Config) -> Vec<String> {
     if definition.each == Each::All {
         return vec![stem_of(&definition.slug, None)];
@@ -32,7 +34,7 @@ pub(super) fn stems(definition: &Definition, config: &Config) -> Vec<String> {
         }
     }
     if groups.is_empty() {
-        // Nothing is known of its monitors, but something of its names.
+        // The monitors are unknown, but the form of the names is known.
         return vec![stem_of(&definition.slug, Some(definition.each.word()))];
     }
     let mut taken = BTreeSet::new();
@@ -42,7 +44,7 @@ pub(super) fn stems(definition: &Definition, config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// A name that is none of those taken, also where a file system takes capitals and small letters for the same.
+/// Returns a name that is not taken yet, even on case-insensitive file systems.
 pub(super) fn unlike(name: String, taken: &mut BTreeSet<String>) -> String {
     let names = std::iter::once(name.clone()).chain((2_u32..).map(|number| format!("{name}-{number}")));
     names
@@ -51,10 +53,12 @@ pub(super) fn unlike(name: String, taken: &mut BTreeSet<String>) -> String {
         .unwrap_or(name)
 }
 
-/// Bytes of a name that becomes part of a file's at most: two of them and a period fit into the 255 that file systems take.
+/// Maximum length of a name within a file name, in bytes: two of them and a period fit into the 255
+/// bytes that file systems allow.
 pub(super) const MAX_NAME: usize = 80;
 
-/// A name that every file system takes: letters and digits of any script, `-`, `_` and `.`.
+/// Returns a name that is valid on every file system: letters and digits of any script, `-`, `_`
+/// and `.`.
 pub(super) fn safe(name: &str) -> String {
     let mut text = String::new();
     for c in name[..name.floor_char_boundary(MAX_NAME)].chars() {

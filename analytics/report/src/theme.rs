@@ -1,7 +1,9 @@
-//! House style: one theme file says the colours, logo, fonts, header, footer, paper, language, and how dates and numbers
-//! are written; `templates/themes/house.toml` holds for every report that names no other.
+//! House style: a theme file defines colours, logo, fonts, header, footer, paper, language, and the
+//! formats of dates and numbers. `templates/themes/house.toml` applies to every report that names
+//! no other theme.
 //!
-//! What is missing, such as a logo or a font, is warned of, and the page goes without.
+//! Missing files, such as a logo or a font, cause a warning, and the page is generated without
+//! them.
 
 use std::{
     collections::BTreeMap,
@@ -23,16 +25,16 @@ use super::{
     sections::picture,
 };
 
-/// The theme of every report that names no other.
+/// Name of the default theme.
 pub const HOUSE: &str = "house";
-/// The theme that is given to begin with.
+/// Example theme for new themes.
 pub const EXAMPLE: &str = include_str!("../../../templates/themes/example.toml");
-/// No font file is larger.
+/// Maximum size of a font file, in bytes.
 const MAX_FONT: u64 = 8 << 20;
-/// The least contrast of text (WCAG 2.2, 1.4.3).
+/// Minimum contrast of text (WCAG 2.2, 1.4.3).
 const CONTRAST: f64 = 4.5;
 
-/// The colours of the page: name, on white, on dark.
+/// Colours of the page: name, on white, on dark.
 const COLOURS: [(&str, &str, &str); 9] = [
     ("accent", "#1c5d99", "#6fb3e8"),
     ("ink", "#1a1d21", "#eceff2"),
@@ -44,10 +46,10 @@ const COLOURS: [(&str, &str, &str); 9] = [
     ("late", "#8a5a00", "#f0bd54"),
     ("failed", "#b3401f", "#ff9473"),
 ];
-/// Those in which text is set, or which mark something.
+/// Colours of text and of marks.
 const INKS: [&str; 6] = ["accent", "ink", "grey", "good", "late", "failed"];
 
-/// House style as a file or a definition says it.
+/// House style as read from a file or a definition.
 #[derive(Debug, Clone, Default)]
 pub struct ThemeOptions {
     company: String,
@@ -58,9 +60,9 @@ pub struct ThemeOptions {
     letter: bool,
     colours: BTreeMap<&'static str, (String, Option<String>)>,
     fonts: Vec<PathBuf>,
-    /// The language tag, for reports that name none.
+    /// Language tag, for reports that set none.
     pub language: Option<String>,
-    /// How dates and numbers are written.
+    /// Formats of dates and numbers.
     pub formats: Formats,
 }
 
@@ -73,7 +75,7 @@ impl FromToml for Hex {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         let text = String::from_toml(node)?;
-        // `#abc` and `0a5fa8` are what style sheets and people write.
+        // `#abc` and `0a5fa8` are common spellings.
         let digits = text.trim().trim_start_matches('#').to_ascii_lowercase();
         let long = match digits.len() {
             3 => digits.chars().flat_map(|digit| [digit, digit]).collect(),
@@ -88,8 +90,9 @@ impl FromToml for Hex {
     }
 }
 
-/// Reads the theme of a definition or a template: `theme` is the name of a theme file, or a table of the same keys, whose
-/// `file` may name one to lie below. What they don't say, the house's theme says.
+/// Reads the theme of a definition or a template: `theme` is the name of a theme file, or a table
+/// with the same keys, whose `file` may name a theme file to extend. The default theme provides the
+/// remaining keys.
 pub fn read(config: Option<&Config>, table: &mut Table, problems: &mut Problems) -> ThemeOptions {
     let Some(node) = table.node("theme") else {
         return house(config, problems);
@@ -120,7 +123,7 @@ pub fn read(config: Option<&Config>, table: &mut Table, problems: &mut Problems)
     )
 }
 
-/// The house's theme, where there is one.
+/// Reads the default theme, if there is one.
 pub fn house(config: Option<&Config>, problems: &mut Problems) -> ThemeOptions {
     if exists(config, HOUSE) {
         named(config, HOUSE, problems)
@@ -129,19 +132,19 @@ pub fn house(config: Option<&Config>, problems: &mut Problems) -> ThemeOptions {
     }
 }
 
-/// A theme by name.
+/// Reads a theme by name.
 pub fn named(config: Option<&Config>, name: &str, problems: &mut Problems) -> ThemeOptions {
     file_table(config, name, None, problems).map_or_else(ThemeOptions::default, |table| options(table, problems))
 }
 
-/// The folder of the theme files.
+/// Returns the folder of the theme files.
 pub fn folder(config: Option<&Config>) -> PathBuf {
     config
         .map_or_else(|| PathBuf::from("templates"), |config| config.templates.clone())
         .join("themes")
 }
 
-/// The names of the themes.
+/// Returns the names of the themes.
 pub fn names(config: Option<&Config>) -> Vec<String> {
     let entries = std::fs::read_dir(folder(config)).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
@@ -205,7 +208,7 @@ fn options(mut table: Table, problems: &mut Problems) -> ThemeOptions {
         .word("paper", &[("a4", false), ("letter", true)], problems)
         .unwrap_or_default();
     let mut colours = BTreeMap::new();
-    // The accent stood alone before there were other colours of one's own.
+    // `accent` at the top level predates the table of colours.
     if let Some(Hex(accent)) = table.get("accent", problems) {
         colours.insert("accent", (accent, None));
     }
@@ -288,7 +291,7 @@ fn read_formats(mut table: Table, problems: &mut Problems) -> Formats {
 }
 
 impl ThemeOptions {
-    /// Reads what it names; what is missing is warned of.
+    /// Reads the files of the theme, with a warning for each missing one.
     pub fn resolve(&self) -> Theme {
         let logo = |file: &Option<PathBuf>| {
             file.as_ref().and_then(|file| {
@@ -347,7 +350,7 @@ impl ThemeOptions {
         let is_ink = INKS.contains(&name);
         let dark = match dark {
             Some(dark) => dark.clone(),
-            // A colour that can be read on white can't be read by night: it is made lighter until it can.
+            // A colour that is readable on white is lightened until it is readable on dark pages.
             None if is_ink => lighter(light, &ground(true)),
             None => usual(name).1.to_owned(),
         };
@@ -365,7 +368,7 @@ impl ThemeOptions {
         }
     }
 
-    /// The inks of the charts: those of the page that are the house's own, and those that follow from them.
+    /// Returns the colours of the charts: custom colours of the page, and those derived from them.
     fn palette(&self) -> Palette {
         let mut own: BTreeMap<String, (String, String)> = BTreeMap::new();
         for name in self.colours.keys() {
@@ -398,7 +401,7 @@ fn usual(name: &str) -> (&'static str, &'static str) {
         .map_or(("#000000", "#ffffff"), |(_, light, dark)| (light, dark))
 }
 
-/// A font from a file; the error says which and why.
+/// Reads a font from a file; the error names the file and the reason.
 fn face(file: &Path) -> Result<Face, String> {
     let told = |error: std::io::Error| format!("{}: {error}", file.display());
     let bytes = mailqos_base::files::read(file, MAX_FONT).map_err(told)?;
@@ -430,7 +433,7 @@ fn rgb(hex: &str) -> Option<[u8; 3]> {
     Some([part(0)?, part(2)?, part(4)?])
 }
 
-/// A colour over another, of which that share is the first.
+/// Mixes two colours; `share` is the share of the first.
 fn mix(one: &str, other: &str, share: f64) -> String {
     let (one, other) = (rgb(one).unwrap_or_default(), rgb(other).unwrap_or_default());
     let part = |at: usize| {
@@ -447,7 +450,7 @@ fn lighter(colour: &str, ground: &str) -> String {
         .unwrap_or_else(|| "#ffffff".to_owned())
 }
 
-/// Contrast as WCAG 2.2 defines it.
+/// Returns the contrast ratio as defined by WCAG 2.2.
 fn contrast(one: &str, other: &str) -> f64 {
     let luminance = |hex: &str| {
         let parts = rgb(hex).unwrap_or_default().map(|part| {

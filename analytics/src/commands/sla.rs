@@ -154,7 +154,7 @@ fn levels<'a>(name: Option<&str>, config: &'a Config) -> Result<Levels<'a>, Fail
 /// A promise in words.
 fn promise(target: &LevelTarget) -> String {
     match target {
-        LevelTarget::Availability(share) => format!("{share} % of tests in time"),
+        LevelTarget::Availability(share) => format!("{share} % of tests on time"),
         LevelTarget::Uptime(share) => format!("{share} % of time up"),
         LevelTarget::DeliveredWithin { limit, share } => format!("{share} % within {limit}"),
         LevelTarget::Percentile { metric, q, limit } => format!("{} p{q} at most {limit}", metric.replace('_', " ")),
@@ -339,7 +339,7 @@ fn print_table(reports: &[LevelReport]) -> Result<(), Failure> {
 fn shown(entry: &Entry, judgement: &Judgement, is_over: bool) -> Vec<Cell> {
     let monitor = match &entry.monitor {
         Some((site, monitor)) => format!("{monitor} ({site})"),
-        None => format!("{} monitors together", entry.monitors),
+        None => format!("{} monitors combined", entry.monitors),
     };
     let monitor = match &entry.kind {
         Some(kind) => format!("{monitor}, {kind}"),
@@ -389,7 +389,7 @@ fn shown(entry: &Entry, judgement: &Judgement, is_over: bool) -> Vec<Cell> {
     let maybe = if judgement.is_certain || !matches!(judgement.verdict, Verdict::Met | Verdict::Missed) {
         ""
     } else {
-        " (within chance)"
+        " (not significant)"
     };
     vec![
         Cell::Text(monitor),
@@ -410,9 +410,9 @@ fn word(verdict: Verdict, is_over: bool) -> &'static str {
         Verdict::Met => "met",
         Verdict::Open => "open",
         Verdict::Missed if is_over => "missed",
-        Verdict::Missed => "missed already",
-        Verdict::NotDecidable(Why::FewTests) => "not decidable: too few tests",
-        Verdict::NotDecidable(Why::Coverage) => "not decidable: too little is known",
-        Verdict::NotDecidable(Why::NoTests) => "not decidable: no test",
+        Verdict::Missed => "already missed",
+        Verdict::NotDecidable(Why::FewTests) => "undetermined: too few tests",
+        Verdict::NotDecidable(Why::Coverage) => "undetermined: too little data",
+        Verdict::NotDecidable(Why::NoTests) => "undetermined: no tests",
     }
 }

@@ -1,12 +1,13 @@
-//! Which elements of a drawing become one path or group: those that look alike, also where others stand between them, as
-//! long as nothing is painted over or under anything else than before.
+//! Grouping of elements into one path or group: elements of the same style, even with others
+//! between them, as long as the painting order of overlapping elements stays the same.
 
 use super::{At, BOLD, Element, FINE, Look, Shape, text_width};
 
-/// Comparisons of places in a drawing at most; then only what follows each other is joined.
+/// Maximum comparisons of positions in a drawing; beyond that, only consecutive elements are
+/// merged.
 const COMPARISONS: usize = 1_000_000;
 
-/// Left, top, right and bottom of what an element paints, in tenths of a pixel.
+/// Left, top, right and bottom of the area that an element paints, in tenths of a pixel.
 #[derive(Debug, Clone, Copy)]
 struct Place(i64, i64, i64, i64);
 
@@ -22,7 +23,7 @@ impl Place {
             Shape::Text(text, x, y) => return Self::of_text(&element.look, text, (*x, *y)),
         };
         let wide = match element.look {
-            // A corner of a line is no farther from it than twice its width, round ones are nearer.
+            // A mitred corner reaches at most twice the line width, a round one less.
             Look::Line(_, width, ..) => (width * FINE * 2.0).ceil() as i64,
             Look::Disc(_, radius) => (radius * FINE).ceil() as i64,
             Look::Area(_) | Look::Text(..) => 0,
@@ -35,7 +36,7 @@ impl Place {
         )
     }
 
-    /// By the widths of the font that pages embed.
+    /// From the widths of the font that pages embed.
     fn of_text(look: &Look, text: &str, (x, y): (i64, i64)) -> Self {
         let Look::Text(_, size, at, _) = look else {
             return Self(i64::MIN, i64::MIN, i64::MAX, i64::MAX);
@@ -55,14 +56,14 @@ impl Place {
     }
 }
 
-/// Elements that look alike, and where each of them paints.
+/// Elements of the same style, with the area that each paints.
 struct Run<'a> {
     elements: Vec<&'a Element>,
     places: Vec<Place>,
 }
 
-/// Whether an element may share a path or group: a path has one title, so that what has its own stands alone; texts and discs
-/// keep theirs within a group.
+/// Returns whether an element may share a path or group. A path has only one title, so elements
+/// with their own title stay separate; texts and discs keep their titles within a group.
 fn is_sharing(element: &Element) -> bool {
     match element.look {
         Look::Area(_) | Look::Line(..) => element.title.is_empty(),
@@ -70,8 +71,8 @@ fn is_sharing(element: &Element) -> bool {
     }
 }
 
-/// The elements in the order in which they are written: each with those that look like it, unless it would be painted before
-/// something that it covers.
+/// Returns the elements in writing order: each is merged with others of its style unless it would
+/// then be painted below something that it covers.
 pub(super) fn alike(elements: &[Element]) -> Vec<Vec<&Element>> {
     let mut runs: Vec<Run<'_>> = Vec::new();
     let mut left = COMPARISONS;
@@ -94,7 +95,7 @@ pub(super) fn alike(elements: &[Element]) -> Vec<Vec<&Element>> {
     runs.into_iter().map(|run| run.elements).collect()
 }
 
-/// The run that an element joins.
+/// Returns the run that an element joins.
 fn joined(runs: &[Run<'_>], element: &Element, place: &Place, left: &mut usize) -> Option<usize> {
     let is_like = |run: &Run<'_>| {
         let first = run.elements.first();
@@ -108,7 +109,7 @@ fn joined(runs: &[Run<'_>], element: &Element, place: &Place, left: &mut usize) 
         *left = left.checked_sub(run.places.len())?;
         let overlaps = run.places.iter().any(|other| other.overlaps(place));
         if is_like(run) {
-            // Outlines that cross within one path could leave a hole.
+            // Crossing outlines within one path could leave a hole.
             let is_safe = !overlaps || !matches!(element.look, Look::Area(_));
             return is_safe.then_some(index);
         }
@@ -151,7 +152,7 @@ mod tests {
             canvas.rect(0.0, 0.0, 10.0, 10.0, Ink::Calm);
             canvas.rect(5.0, 5.0, 10.0, 10.0, Ink::Failed);
             canvas.rect(8.0, 8.0, 10.0, 10.0, Ink::Calm);
-            // Far from all of them.
+            // Far from all other elements.
             canvas.rect(80.0, 8.0, 10.0, 10.0, Ink::Calm);
             canvas.rect(90.0, 90.0, 10.0, 10.0, Ink::Failed);
         });

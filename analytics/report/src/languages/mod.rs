@@ -1,6 +1,6 @@
-//! The languages that reports can be written in: one TOML file each.
+//! Languages of reports: one TOML file each.
 //!
-//! The English texts are in the code and are the keys of the translations.
+//! English texts are in the code and serve as the keys of the translations.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -8,7 +8,7 @@ use toml_edit::{DocumentMut, Item};
 
 /// All languages, English first.
 pub(super) static LANGUAGES: LazyLock<[Language; 3]> = LazyLock::new(|| {
-    // The files are part of the program, and a test reads each of them.
+    // The files are built in, and a test reads each of them.
     let read = |text| Language::read(text).expect("a built-in language file is valid");
     [
         read(include_str!("en.toml")),
@@ -17,23 +17,25 @@ pub(super) static LANGUAGES: LazyLock<[Language; 3]> = LazyLock::new(|| {
     ]
 });
 
-/// A language that reports can be written in.
+/// A language of reports.
 #[derive(Debug)]
 pub struct Language {
     /// Tag of the language, such as `en`.
     pub tag: String,
     pub(super) decimal: char,
     pub(super) thousands: char,
-    /// Follows a number in percent: a space and the sign.
+    /// Suffix of percentages: a space and the percent sign.
     pub(super) percent: String,
-    /// Follows the number of the day in a date: `.` in German.
+    /// Suffix of the day in a date: `.` in German.
     pub(super) after_day: String,
-    /// Nouns keep their capital within a sentence.
+    /// Whether nouns keep their capital letter within a sentence.
     pub(super) capital_nouns: bool,
     pub(super) months: [String; 12],
-    /// Monday first.
+    /// Short names of weekdays, Monday first.
     pub(super) weekdays: [String; 7],
-    /// Translations by the English text; empty for English.
+    /// Recurring weekdays within a sentence, Monday first: `Mondays`, in German `montags`.
+    pub(super) recurring_weekdays: [String; 7],
+    /// Translations by English text; empty for English.
     pub(super) texts: HashMap<String, String>,
 }
 
@@ -69,6 +71,8 @@ impl Language {
             capital_nouns: flag("capital_nouns")?,
             months: names(item("months")?).ok_or("`months` is not a list of 12 texts")?,
             weekdays: names(item("weekdays")?).ok_or("`weekdays` is not a list of 7 texts")?,
+            recurring_weekdays: names(item("recurring_weekdays")?)
+                .ok_or("`recurring_weekdays` is not a list of 7 texts")?,
             texts: texts.collect::<Result<_, _>>()?,
         })
     }
@@ -86,7 +90,7 @@ mod tests {
 
     use super::LANGUAGES;
 
-    /// The texts in the calls of `t`, `fill` and `count` of a source.
+    /// Collects the texts in the calls of `t`, `fill` and `count` in a source.
     fn keys(source: &str, keys: &mut BTreeSet<String>) {
         let source = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
         for name in ["t(", "fill(", "count("] {
@@ -101,7 +105,7 @@ mod tests {
                     match c {
                         '(' => depth += 1,
                         ')' => depth -= 1,
-                        // A character, such as '"'.
+                        // A character literal, such as '"'.
                         '\'' if letters.clone().nth(1) == Some('\'') => {
                             letters.nth(1);
                         }
@@ -135,7 +139,7 @@ mod tests {
         }
     }
 
-    /// Names of figures and formats that are the same everywhere.
+    /// Returns whether a key needs a translation, unlike the names of percentiles.
     fn is_a_word(key: &str) -> bool {
         let is_percentile = key.strip_prefix('p').is_some_and(|number| number.parse::<u8>().is_ok());
         key.chars().any(char::is_alphabetic) && !is_percentile && !key.starts_with("{sign}")

@@ -60,11 +60,11 @@ fn dead_channels(view: &View<'_>) -> Vec<Block> {
         let from = l.moment_in_period(dead.from);
         let text = match dead.to {
             Some(to) => l.fill(
-                "{0} accepted no message from {1} to {2}: {3}",
+                "{0} accepted no notifications from {1} to {2}: {3}",
                 &[&dead.channel, &from, &l.moment_in_period(to), &dead.error],
             ),
             None => l.fill(
-                "{0} has accepted no message since {1}: {2}",
+                "{0} has accepted no notifications since {1}: {2}",
                 &[&dead.channel, &from, &dead.error],
             ),
         };
@@ -105,7 +105,7 @@ impl Alarms {
         let unseen = if view.facts.log.is_cut {
             let days = u64::try_from(LOOK_BACK_DAYS).unwrap_or_default();
             l.fill(
-                "Alarms raised more than {0} days before the period that did not clear within it are not listed.",
+                "Alarms raised more than {0} days before the period are listed only if they cleared during it.",
                 &[&l.integer(days)],
             )
         } else {
@@ -132,11 +132,15 @@ impl Alarms {
                             Some(took.as_secs_f64()),
                         )
                     }
-                    (Some(_), None) => Cell::text(l.t("nobody"))
+                    (Some(_), None) => Cell::text(l.t("no one"))
                         .status(Status::Warn)
                         .detail(match alarm.refused {
                             0 => String::new(),
-                            refused => l.count(refused, "one message not accepted", "{0} messages not accepted"),
+                            refused => l.count(
+                                refused,
+                                "one notification not accepted",
+                                "{0} notifications not accepted",
+                            ),
                         }),
                     (None, _) => Cell::text(DASH),
                 };
@@ -147,7 +151,7 @@ impl Alarms {
                 let mut about = Cell::text(if alarm.raised_at.is_some() {
                     alarm.text.as_str()
                 } else {
-                    l.t("raised before the log begins")
+                    l.t("raised before the log starts")
                 });
                 if alarm.simulated {
                     about = about.detail(l.t("triggered to test the action list"));
@@ -169,15 +173,15 @@ impl Alarms {
             id: view.ids.unique("alarms"),
             title: l.count(all as u64, "One alarm", "{0} alarms"),
             subtitle: l
-                .t("Told: when a channel first confirmed to have taken a message about it")
+                .t("Notified: time until a channel first accepted a notification")
                 .to_owned(),
             columns: vec![
-                Column::wide(6, l.t("Rose")),
+                Column::wide(6, l.t("Raised")),
                 Column::wide(6, l.t("Cleared")),
                 Column::wide(6, l.t("Monitor")),
-                Column::wide(4, l.t("Told")),
-                Column::wide(5, l.t("Looked after by")),
-                Column::wide(8, l.t("What")),
+                Column::wide(4, l.t("Notified")),
+                Column::wide(5, l.t("Acknowledged by")),
+                Column::wide(8, l.t("Problem")),
             ],
             rows,
             note: if all > self.limit {
@@ -232,17 +236,19 @@ impl Alarms {
         vec![Block::Table(Table {
             id: view.ids.unique("maintenance"),
             title: l.count(all.len() as u64, "One maintenance window", "{0} maintenance windows"),
-            subtitle: l.t("Its tests do not count in availability").to_owned(),
+            subtitle: l
+                .t("Tests during maintenance do not count towards availability")
+                .to_owned(),
             columns: vec![
-                Column::wide(2, l.t("From")),
-                Column::wide(2, l.t("To")),
+                Column::wide(2, l.t("Start")),
+                Column::wide(2, l.t("End")),
                 Column::wide(3, l.t("Monitors")),
-                Column::wide(4, l.t("What for")),
+                Column::wide(4, l.t("Reason")),
             ],
             rows,
             note: if all.len() > self.limit {
                 l.fill(
-                    "The last {0} of {1} are listed.",
+                    "The latest {0} of {1} are listed.",
                     &[&l.integer(self.limit as u64), &l.integer(all.len() as u64)],
                 )
             } else {

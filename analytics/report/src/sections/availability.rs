@@ -55,7 +55,7 @@ impl Section for Availability {
                 counts.add(&monitor.counts);
                 downtime = downtime + monitor.timeline.downtime;
             }
-            let mut all = row(l.t("All together"), &counts, (has_mails, decimals), l);
+            let mut all = row(l.t("All monitors"), &counts, (has_mails, decimals), l);
             all.cells.push(span_cell(counts.tests() > 0, downtime, l));
             all.cells.push(Cell::default());
             all.strong = true;
@@ -63,12 +63,12 @@ impl Section for Availability {
         }
         vec![Block::Table(Table {
             id: view.ids.unique("availability"),
-            title: l.t("Availability by tests").to_owned(),
+            title: l.t("Availability by monitor").to_owned(),
             subtitle: l
                 .t(if has_mails {
-                    "Share of counted tests whose mail landed within max round trip; in brackets the 95 % confidence interval"
+                    "Share of counted tests whose mail arrived within the maximum round trip; 95 % confidence interval in brackets"
                 } else {
-                    "Share of counted tests that opened and listed the mailbox; in brackets the 95 % confidence interval"
+                    "Share of counted tests that opened and listed the mailbox; 95 % confidence interval in brackets"
                 })
                 .to_owned(),
             columns: vec![

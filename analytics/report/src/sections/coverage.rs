@@ -82,9 +82,9 @@ impl Section for Coverage {
             .collect();
         blocks.push(Block::Table(Table {
             id: view.ids.unique("coverage"),
-            title: l.t("What is known of the period").to_owned(),
+            title: l.t("Coverage of the period").to_owned(),
             subtitle: l
-                .t("Time without tests for more than three test intervals is unknown: neither up nor down")
+                .t("Gaps of more than three test intervals count as unknown, neither up nor down")
                 .to_owned(),
             columns: vec![
                 Column::wide(5, l.t("Monitor")),
@@ -93,10 +93,10 @@ impl Section for Coverage {
                 Column::measured(l.t("Maintenance"), "s"),
                 Column::measured(l.t("Unknown"), "s"),
                 Column::number(l.t("Coverage"), "%"),
-                Column::number(l.t("Up by time"), "%"),
+                Column::number(l.t("Uptime"), "%"),
                 Column::number(l.t("Not tested"), ""),
                 Column::number(l.t("Excluded"), ""),
-                Column::number(l.t("Unsettled"), ""),
+                Column::number(l.t("Provisional"), ""),
             ],
             rows,
             note: match l.zone_name().as_str() {

@@ -41,10 +41,7 @@ impl Section for Groups {
             }
         }
         let (head, nothing) = match self.by {
-            Each::Object => (
-                l.t("Object"),
-                l.t("No monitor belongs to an object of the configuration."),
-            ),
+            Each::Object => (l.t("Object"), l.t("No monitor belongs to a configured object.")),
             Each::Tag => (l.t("Tag"), l.t("No monitor has a tag.")),
             _ => (l.t("Site"), l.t("No site has samples in the period.")),
         };
@@ -139,7 +136,7 @@ impl Section for Groups {
             id: view.ids.unique("groups"),
             title,
             subtitle: l
-                .t("All monitors of each together, the worst first; in brackets the 95 % confidence interval")
+                .t("All monitors of each group combined, worst first; 95 % confidence interval in brackets")
                 .to_owned(),
             columns: vec![
                 Column::wide(3, head),

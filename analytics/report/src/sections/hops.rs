@@ -55,7 +55,7 @@ impl Section for Hops {
         }
         if mails == 0 {
             return vec![Block::paragraph(
-                l.t("No Received headers, so the delivery path is unknown."),
+                l.t("There are no Received headers, so the delivery path is unknown."),
             )];
         }
         let mut all: Vec<(&str, Together<'_>)> = stations.into_iter().collect();
@@ -92,21 +92,21 @@ impl Section for Hops {
             .collect();
         vec![Block::Table(Table {
             id: view.ids.unique("path"),
-            title: l.count(count as u64, "Mail passed one server", "Mail passed {0} servers"),
+            title: l.count(count as u64, "Mail passed through one server", "Mail passed through {0} servers"),
             subtitle: l
-                .t("From the Received fields, in the order of the way; the time since the server before, by the clocks of both")
+                .t("From the Received header fields, in delivery order; time since the previous server by both servers' clocks")
                 .to_owned(),
             columns: vec![
                 Column::wide(4, l.t("Server")),
                 Column::number(l.t("Mails"), ""),
                 Column::measured(l.t("Median"), "s"),
                 Column::measured("p95", "s"),
-                Column::number(l.t("Clock in doubt"), ""),
+                Column::number(l.t("Suspect clock"), ""),
             ],
             rows,
             note: if count > self.limit {
                 l.fill(
-                    "The {0} of {1} servers that most mails passed are listed.",
+                    "The {0} busiest of {1} servers are listed.",
                     &[&l.integer(self.limit as u64), &l.integer(count as u64)],
                 )
             } else {

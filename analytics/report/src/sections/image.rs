@@ -46,7 +46,7 @@ impl Section for Image {
                 tracing::warn!("a picture is missing: {error}");
                 vec![Block::Note(Note {
                     status: Status::Warn,
-                    title: view.locale.t("Picture missing").to_owned(),
+                    title: view.locale.t("Image missing").to_owned(),
                     text: error,
                 })]
             }

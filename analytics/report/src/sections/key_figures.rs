@@ -53,7 +53,7 @@ fn availability(together: &Together, l: &Locale) -> KeyFigure {
         && let Some(difference) = compared.change()
     {
         let points = l.points(difference);
-        change = l.fill("{0} against the period before", &[&points]);
+        change = l.fill("{0} vs. previous period", &[&points]);
         // A change that chance explains is not judged, nor one that is nothing as it is written.
         if compared.is_certain() && !is_nothing(&points) {
             trend = better(difference);
@@ -63,7 +63,7 @@ fn availability(together: &Together, l: &Locale) -> KeyFigure {
         label: l.t("Availability").to_owned(),
         value: l.share_said(counts.ok, counts.tests()),
         detail: if counts.tests() == 0 {
-            l.t("no counted test").to_owned()
+            l.t("no counted tests").to_owned()
         } else {
             l.fill("{0} of {1} tests", &[&l.integer(counts.ok), &l.integer(counts.tests())])
         },
@@ -84,7 +84,7 @@ fn round_trip(monitors: &[&Monitor], l: &Locale) -> KeyFigure {
         && then > 0.0
     {
         let share = now / then - 1.0;
-        change = l.fill("{0} against the period before", &[&l.change(share)]);
+        change = l.fill("{0} vs. previous period", &[&l.change(share)]);
         // Below a tenth a change of the median is everyday life.
         if share.abs() >= 0.1 {
             trend = better(-share);
@@ -119,7 +119,7 @@ fn downtime(together: &Together, l: &Locale) -> KeyFigure {
             String::new()
         },
         change: together.downtime_before.map_or_else(String::new, |before| {
-            l.fill("{0} in the period before", &[&l.about(before)])
+            l.fill("{0} in the previous period", &[&l.about(before)])
         }),
         exact: known.then_some(together.downtime.0 as f64 / 1e6),
         unit: "s",
@@ -133,7 +133,7 @@ fn coverage(together: &Together, l: &Locale) -> KeyFigure {
         value: together
             .coverage
             .map_or_else(|| DASH.to_owned(), |coverage| l.percent(coverage, 1)),
-        detail: l.t("of the period is known").to_owned(),
+        detail: l.t("of the period covered").to_owned(),
         status: match together.coverage {
             None => Status::Unknown,
             Some(coverage) if coverage < 0.9 => Status::Warn,

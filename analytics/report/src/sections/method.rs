@@ -21,35 +21,35 @@ pub(super) fn read(_table: &mut Table, _problems: &mut Problems) -> Option<Box<d
 const DEFINITIONS: [(&str, &str); 8] = [
     (
         "Test",
-        "the probe hands a mail to the SMTP server, with the moment of sending signed into it, and looks for it in the mailbox until max round trip has passed",
+        "the probe submits a mail with a signed sending time to the SMTP server and looks for it in the mailbox until the maximum round trip has passed",
     ),
     (
         "Round trip",
-        "from the moment just before the content is handed to the SMTP server to the mail's landing in the mailbox; each comes with the bounds that the landing must lie in",
+        "from the moment just before the content is handed to the SMTP server to the mail's arrival in the mailbox; every value comes with bounds on the arrival time",
     ),
     (
         "Counted tests",
-        "all but those that the probe itself could not make and those in maintenance",
+        "all tests except those that the probe could not perform and those in maintenance windows",
     ),
     (
         "Availability",
-        "counted tests whose mail landed within max round trip, divided by counted tests; late and lost mails are in the denominator",
+        "counted tests whose mail arrived within the maximum round trip, divided by all counted tests; late and lost mails remain in the denominator",
     ),
     (
         "Delivered",
-        "counted tests whose mail landed at all, divided by counted tests",
+        "counted tests whose mail arrived, on time or late, divided by all counted tests",
     ),
     (
         "Outage",
-        "from the first failed test to the next good one; downtime is the part of it that lies in the period",
+        "from the first failed test to the next successful one; downtime is the part within the period",
     ),
     (
         "Unknown",
-        "time without tests for more than three test intervals; it counts neither as up nor as down, and coverage is the rest",
+        "gaps of more than three test intervals without a test; they count as neither up nor down, and coverage is the rest of the period",
     ),
     (
         "Percentile",
-        "exact, by linear interpolation between closest ranks, over all values of counted tests; no sketch, no average of averages",
+        "exact, by linear interpolation between closest ranks, over all values of counted tests; neither approximated nor averaged from averages",
     ),
 ];
 
@@ -58,7 +58,7 @@ const OF_MAILS: [&str; 4] = ["Test", "Round trip", "Availability", "Delivered"];
 
 /// What a test of a mailbox is.
 const OF_MAILBOXES: (&str, &str) = (
-    "Test of a mailbox",
+    "Mailbox test",
     "the probe logs in and opens each folder; availability is the share of counted tests in which this succeeds",
 );
 
@@ -84,7 +84,7 @@ impl Section for Method {
             Span::strong(l.t("Confidence")),
             Span::plain(format!(
                 ": {}.",
-                l.t("95 % intervals: Wilson's for shares, order statistics for percentiles; they show how uncertain figures from few tests are")
+                l.t("95 % intervals: Wilson score for shares, order statistics for percentiles; they show how uncertain figures from few tests are")
             )),
         ]);
         let mut blocks = vec![Block::List { ordered: false, items }];
@@ -92,7 +92,7 @@ impl Section for Method {
         let errors = errors.map(|monitor| monitor.digest.values(Metric::RoundTripError));
         if let [median, p99] = Packed::percentiles(errors, &[0.5, 0.99])[..] {
             blocks.push(Block::paragraph(l.fill(
-                "The landing of a mail was known to ± {0} in half of the tests, and to ± {1} in 99 % of them.",
+                "The arrival time was known to within ± {0} in half of the tests, and to within ± {1} in 99 %.",
                 &[&l.duration(median), &l.duration(p99)],
             )));
         }

@@ -36,9 +36,9 @@ impl Section for Outages {
         if outages.is_empty() {
             let tests: u64 = view.monitors.iter().map(|monitor| monitor.counts.tests()).sum();
             let text = if tests == 0 {
-                l.t("No counted tests, so outages are unknown.")
+                l.t("There were no counted tests, so outages are unknown.")
             } else {
-                l.t("No outages in the known time.")
+                l.t("No outages were observed.")
             };
             return vec![Block::paragraph(text)];
         }
@@ -81,8 +81,8 @@ impl Section for Outages {
             String::new()
         };
         let mut columns = vec![
-            Column::wide(5, l.t("Began")),
-            Column::wide(5, l.t("Ended")),
+            Column::wide(5, l.t("Start")),
+            Column::wide(5, l.t("End")),
             Column::measured(l.t("Downtime"), "s"),
             Column::number(l.t("Failed tests"), ""),
         ];
@@ -94,7 +94,7 @@ impl Section for Outages {
             id: view.ids.unique("outages"),
             title: l.count(all as u64, "One outage", "{0} outages"),
             subtitle: l
-                .t("From the first failed test to the next good one; the cause is what the first failed test met")
+                .t("From the first failed test to the next successful one; the cause is the error of the first failed test")
                 .to_owned(),
             columns,
             rows,

@@ -43,7 +43,7 @@ impl Section for Patterns {
         let questions = view.facts.patterns().first().map_or(0, |found| found.questions);
         if found.is_empty() {
             return vec![Block::paragraph(l.fill(
-                "No significant patterns (significance level {0}).",
+                "There are no significant patterns (significance level {0}).",
                 &[&l.percent(LEVEL, 0)],
             ))];
         }
@@ -65,8 +65,8 @@ impl Section for Patterns {
         let told = pattern_words::told(placed.into_iter().map(|(_, found)| found));
         let items = told.into_iter().map(|found| item(found, several, view)).collect();
         let mut note = l.fill(
-            "{0} questions were asked of the samples; p is the chance that anything as clear as this comes up by chance in all of them (Holm). Nothing above {1} is told, nor a difference of less than a twentieth.",
-            &[&l.integer(questions as u64), &l.percent(LEVEL, 0)],
+            "{0} hypotheses were tested; p-values are Holm-corrected. Findings with p above {1} or a difference below 5 % are omitted.",
+            &[&l.integer(questions as u64), &l.number(LEVEL, 2)],
         );
         if all > self.limit {
             note.push(' ');

@@ -35,9 +35,9 @@ pub(crate) fn metric_name(metric: Metric, l: &Locale) -> &'static str {
         Metric::SmtpConnect => "SMTP connection",
         Metric::SmtpSend => "SMTP send time",
         Metric::PickupConnect => "Pick-up connection",
-        Metric::PickupLogin => "Login",
-        Metric::PickupReceive => "Receive",
-        Metric::RoundTripError => "Uncertainty of the round trip",
+        Metric::PickupLogin => "Pick-up login",
+        Metric::PickupReceive => "Pick-up download",
+        Metric::RoundTripError => "Round-trip uncertainty",
         Metric::SmtpTcp => "SMTP: TCP connection",
         Metric::SmtpTls => "SMTP: TLS handshake",
         Metric::SmtpGreeting => "SMTP: greeting",
@@ -142,10 +142,10 @@ impl Section for Percentiles {
             id: view.ids.unique(&format!("percentiles-{}", self.metric)),
             title: l.fill("{0}: distribution", &[metric_name(self.metric, l)]),
             subtitle: if round_trip {
-                l.t("Over delivered mails; in brackets the 95 % confidence interval; in the last column a lost mail counts as slower than any other")
+                l.t("Delivered mails only; 95 % confidence interval in brackets; the last column counts lost mails as slower than all others")
                     .to_owned()
             } else {
-                l.t("Over the tests that reached each phase; 95 % confidence interval in brackets")
+                l.t("Tests that reached the phase; 95 % confidence interval in brackets")
                     .to_owned()
             },
             columns,

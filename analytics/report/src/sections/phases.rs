@@ -23,7 +23,7 @@ const PHASES: [(&str, &[Metric]); 7] = [
         "pick-up connection and login",
         &[Metric::PickupConnect, Metric::PickupLogin],
     ),
-    ("receive", &[Metric::PickupReceive]),
+    ("download", &[Metric::PickupReceive]),
 ];
 
 #[derive(Debug)]

@@ -49,7 +49,7 @@ impl Section for MetricChart {
                 let several = view.monitors.len() > 1;
                 let name = view.locale.inline(metric_name(self.metric, view.locale));
                 let figures = Figures::of(monitor, self.metric);
-                let mut title = figures.title(&name, view.locale);
+                let mut title = figures.title(self.metric, view.locale);
                 if several {
                     title = format!("{}: {title}", monitor.name);
                 }
@@ -118,21 +118,25 @@ impl Figures {
         }
     }
 
-    fn title(&self, name: &str, l: &Locale) -> String {
+    fn title(&self, metric: Metric, l: &Locale) -> String {
+        let name = metric_name(metric, l);
         let Some([median, p95]) = self.percentiles else {
-            return l.fill("No {0} was measured", &[name]);
+            return l.fill("No {0} was measured", &[&l.inline(name)]);
         };
         if self.count == 1 {
-            return l.fill("The only test had a {0} of {1}", &[name, &l.duration(median)]);
+            return l.fill(
+                "The only test had a {0} of {1}",
+                &[&l.inline(name), &l.duration(median)],
+            );
         }
         if self.count < ENOUGH {
             return l.fill(
-                "Half of {0} tests had a {1} of at most {2}",
+                "{1}: half of {0} tests within {2}",
                 &[&l.integer(self.count as u64), name, &l.duration(median)],
             );
         }
         l.fill(
-            "Half had a {0} of at most {1}, 95 % of at most {2}",
+            "{0}: half within {1}, 95 % within {2}",
             &[name, &l.duration(median), &l.duration(p95)],
         )
     }

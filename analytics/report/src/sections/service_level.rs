@@ -73,7 +73,7 @@ impl Section for ServiceLevels {
         if blocks.is_empty() && !self.quiet {
             blocks.push(Block::Note(Note {
                 status: Status::Unknown,
-                title: l.t("No service level.").to_owned(),
+                title: l.t("No service level defined.").to_owned(),
                 text: l
                     .t("These monitors have no objectives: no [service_level.NAME] in the configuration selects them.")
                     .to_owned(),
@@ -118,7 +118,7 @@ fn panel(report: &LevelReport, rows: &mut Vec<(&Entry, &Judgement)>, view: &View
 fn name_of(entry: &Entry, view: &View<'_>) -> String {
     let l = view.locale;
     match &entry.monitor {
-        None => l.count(entry.monitors as u64, "1 monitor", "{0} monitors together"),
+        None => l.count(entry.monitors as u64, "1 monitor", "{0} monitors combined"),
         Some((site, id)) => view
             .facts
             .monitors
@@ -138,8 +138,8 @@ fn promise(target: &LevelTarget, l: &Locale) -> String {
         format!("{text}{}", voice.percent_sign())
     };
     match target {
-        LevelTarget::Availability(goal) => l.fill("{0} of tests in time", &[&share(goal)]),
-        LevelTarget::Uptime(goal) => l.fill("{0} of the time up", &[&share(goal)]),
+        LevelTarget::Availability(goal) => l.fill("{0} of tests on time", &[&share(goal)]),
+        LevelTarget::Uptime(goal) => l.fill("{0} uptime", &[&share(goal)]),
         LevelTarget::DeliveredWithin { limit, share: goal } => {
             l.fill("{0} within {1}", &[&share(goal), &l.span(*limit)])
         }
@@ -183,7 +183,7 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
             l.t("Already missed.")
         };
         let main = l.fill(
-            "The objective at {1} was {0}; measured: {2}.",
+            "{1}: objective {0}, measured {2}.",
             &[
                 &promise(&judgement.target, l),
                 &name_of(entry, view),
@@ -202,21 +202,21 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
     } else if undecided == all {
         (
             Status::Unknown,
-            l.t("Undecidable."),
-            l.t("Too little is known to say whether the objectives were met.")
+            l.t("Undetermined."),
+            l.t("There is too little data to judge whether the objectives were met.")
                 .to_owned(),
         )
     } else if report.is_over {
         let text = l.count(
             all - undecided,
             "The objective was met.",
-            "All {0} objectives were met.",
+            "All objectives ({0}) were met.",
         );
         if undecided == 0 {
             (Status::Good, l.t("Met."), text)
         } else {
             let rest = l.fill(
-                "Met: {0} of {1} objectives; too little is known about the others.",
+                "Met: {0} of {1} objectives; there is too little data on the others.",
                 &[&l.integer(all - undecided), &l.integer(all)],
             );
             (Status::Unknown, l.t("Met, as far as known."), rest)
@@ -224,26 +224,26 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
     } else if let Some((entry, judgement)) = threatened {
         let forecast = judgement.forecast.map_or(0.0, |forecast| forecast.spent);
         let text = l.fill(
-            "If it goes on so, {0} will be missed at {1}: {2} of its error budget will be spent.",
+            "{1}: on the current trend, the objective ({0}) will be missed and {2} of the error budget spent.",
             &[
                 &promise(&judgement.target, l),
                 &name_of(entry, view),
                 &l.share_beside(forecast, 1.0, 0),
             ],
         );
-        (Status::Warn, l.t("In danger."), text)
+        (Status::Warn, l.t("At risk."), text)
     } else {
-        let title = l.t("On course.");
+        let title = l.t("On track.");
         if undecided == 0 {
             let text = l.count(
                 all,
-                "The objective can be met.",
-                "On the current trend, all {0} objectives will be met.",
+                "On the current trend, the objective will be met.",
+                "On the current trend, all objectives ({0}) will be met.",
             );
             (Status::Good, title, text)
         } else {
             let text = l.fill(
-                "On course: {0} of {1} objectives; too little is known about the others.",
+                "On track: {0} of {1} objectives; there is too little data on the others.",
                 &[&l.integer(all - undecided), &l.integer(all)],
             );
             (Status::Unknown, title, text)
@@ -291,7 +291,7 @@ fn amount(judgement: &Judgement, l: &Locale) -> String {
     }
     if let Some(tests) = judgement.tests {
         // Of a budget of 8.9 tests eight may fail.
-        let bad = l.count(tests.spent.round() as u64, "1 bad test", "{0} bad tests");
+        let bad = l.count(tests.spent.round() as u64, "1 failed test", "{0} failed tests");
         let allowed = l.integer((tests.whole + 1e-6) as u64);
         return l.fill("{0}, {1} allowed", &[&bad, &allowed]);
     }
@@ -300,7 +300,7 @@ fn amount(judgement: &Judgement, l: &Locale) -> String {
         let down = if time.spent < 0.5e6 && time.spent <= time.whole {
             l.t("no downtime").to_owned()
         } else {
-            l.fill("{0} down", &[&spent])
+            l.fill("{0} downtime", &[&spent])
         };
         l.fill("{0}, {1} allowed", &[&down, &whole])
     })
@@ -343,7 +343,11 @@ fn chart(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
 }
 
 fn verdict_cell(judgement: &Judgement, is_over: bool, l: &Locale) -> Cell {
-    let chance = if judgement.is_certain { "" } else { l.t("within chance") };
+    let chance = if judgement.is_certain {
+        ""
+    } else {
+        l.t("not significant")
+    };
     match judgement.verdict {
         Verdict::Met => Cell::text(l.t("met")).status(Status::Good).detail(chance),
         Verdict::Missed if is_over => Cell::text(l.t("missed")).status(Status::Bad).detail(chance),
@@ -355,11 +359,11 @@ fn verdict_cell(judgement: &Judgement, is_over: bool, l: &Locale) -> Cell {
                 _ => cell,
             }
         }
-        Verdict::NotDecidable(why) => Cell::text(l.t("not decidable"))
+        Verdict::NotDecidable(why) => Cell::text(l.t("undetermined"))
             .detail(l.t(match why {
                 Why::FewTests => "too few tests",
                 Why::Coverage => "too little data",
-                Why::NoTests => "no test",
+                Why::NoTests => "no tests",
             }))
             .status(Status::Unknown),
     }
@@ -423,17 +427,17 @@ fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
         columns.push(Column::wide(3, l.t("Monitor")));
     }
     columns.extend([
-        Column::wide(3, l.t("Promise")),
+        Column::wide(3, l.t("Objective")),
         Column::wide(3, l.t("Measured")),
-        Column::wide(2, l.t("Verdict")),
-        Column::wide(3, l.t("Bad and allowed")),
+        Column::wide(2, l.t("Result")),
+        Column::wide(3, l.t("Error budget")),
         Column::number(l.t("Spent"), "%"),
         Column::number(l.t("Burn rate"), ""),
     ]);
     if !report.is_over {
         columns.push(Column {
             width: 2,
-            ..Column::number(l.t("Ends at"), "%")
+            ..Column::number(l.t("Forecast"), "%")
         });
     }
     columns.extend([
@@ -453,26 +457,26 @@ fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
         ));
     }
     remarks.push(
-        l.t("A burn rate of 1 spends the error budget exactly at the period's end. Maintenance and unknown time, both within service hours, do not count.")
+        l.t("At a burn rate of 1, the error budget lasts exactly until the end of the period. Maintenance and unknown time within service hours do not count.")
             .to_owned(),
     );
     if !report.is_over {
         remarks.push(
-            l.t("In brackets, nine of ten draws of the days to come from the days that were.")
+            l.t("In brackets: 90 % range of the forecast, resampled from past days.")
                 .to_owned(),
         );
     }
     if rows.len() > MOST_ROWS {
         remarks.push(l.fill(
-            "The {0} of {1} with the most spent are listed.",
+            "The {0} of {1} error budgets with the highest use are listed.",
             &[&l.integer(MOST_ROWS as u64), &l.integer(rows.len() as u64)],
         ));
     }
     Block::Table(Table {
         id: view.ids.unique(&format!("promises-{}", report.id)),
-        title: l.fill("{0}: each promise and its error budget", &[&report.name]),
+        title: l.fill("{0}: objectives and error budgets", &[&report.name]),
         subtitle: l
-            .t("The error budget is what may fail; beside what was measured its 95 % confidence interval")
+            .t("The error budget is the permitted share of failures; measured values come with their 95 % confidence intervals")
             .to_owned(),
         columns,
         rows: cells.collect(),

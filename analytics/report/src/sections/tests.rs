@@ -403,7 +403,7 @@ fn a_limit_that_changed_is_not_told_as_that_of_all() {
     let monitors: Vec<_> = made.facts.monitors.iter().collect();
     let locale = Locale::new("en", TimeZone::UTC).expect("English");
     let headline = findings::headline(&monitors, &locale);
-    assert!(headline.starts_with("Mail was delivered in time in "), "{headline}");
+    assert!(headline.starts_with("Mail was delivered on time in "), "{headline}");
     let is_drawn = |made: &Made| {
         let document = made.document(folder.path(), "metric-chart");
         let mut charts = document.blocks.iter().flat_map(Block::charts);
@@ -434,7 +434,7 @@ fn a_level_of_which_some_is_not_known_is_not_called_good() {
     made.facts.levels[0].entries[0].targets[0].verdict = Verdict::NotDecidable(Why::NoTests);
     let (status, text) = note(&made).expect("a note");
     assert_eq!(status, Status::Unknown);
-    let expected = "On course: 3 of 4 objectives; too little is known about the others.";
+    let expected = "On track: 3 of 4 objectives; there is too little data on the others.";
     assert!(text.starts_with(expected), "{text}");
 }
 
@@ -468,7 +468,7 @@ fn the_one_of_several_monitors_that_is_known_is_not_called_the_only_one() {
     let faster = "figure = \"slower\"\nend = \"best\"";
     let text = media::text::render(&made.document_with(folder.path(), "top", faster));
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("not the only monitor with a known figure"), "{text}");
+    assert!(text.contains("the only monitor with a known figure did not"), "{text}");
     assert!(text.contains("The figure is unknown for one monitor."), "{text}");
 }
 

@@ -94,16 +94,16 @@ impl Figure {
             Self::Median => Column::measured(l.t("Median round trip"), "s"),
             Self::P95 => Column::measured(l.t("95 % within"), "s"),
             Self::P99 => Column::measured(l.t("99 % within"), "s"),
-            Self::Slower => Column::measured(l.t("Change of the median"), "%"),
+            Self::Slower => Column::measured(l.t("Change in median"), "%"),
         }
     }
 
     fn title(self, best: bool, l: &Locale) -> &'static str {
         l.t(match (self, best) {
-            (Self::Availability, false) => "Least available",
-            (Self::Availability, true) => "Most available",
-            (Self::Downtime, false) => "Down longest",
-            (Self::Downtime, true) => "Down shortest",
+            (Self::Availability, false) => "Lowest availability",
+            (Self::Availability, true) => "Highest availability",
+            (Self::Downtime, false) => "Longest downtime",
+            (Self::Downtime, true) => "Shortest downtime",
             (Self::Outages, false) => "Most outages",
             (Self::Outages, true) => "Fewest outages",
             (Self::Median | Self::P95 | Self::P99, false) => "Slowest",
@@ -166,8 +166,8 @@ impl Section for Top {
         }
         if ranked.is_empty() {
             let text = match (known, all) {
-                (1, 1) => l.t("not the only monitor.").to_owned(),
-                (1, _) => l.t("not the only monitor with a known figure.").to_owned(),
+                (1, 1) => l.t("the only monitor did not.").to_owned(),
+                (1, _) => l.t("the only monitor with a known figure did not.").to_owned(),
                 _ => l.fill("none of {0} monitors.", &[&l.integer(known as u64)]),
             };
             return vec![self.instead(format!("{text} {unranked}").trim_end(), l)];

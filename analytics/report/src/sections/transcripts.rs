@@ -57,7 +57,7 @@ impl Section for Transcripts {
         kept.sort_by_key(|(monitor, outage, _)| (outage.from, monitor.id.clone()));
         let mut blocks = Vec::new();
         if !kept.is_empty() {
-            let text = view.locale.t("What was said");
+            let text = view.locale.t("Transcripts");
             blocks.push(Block::Heading {
                 level: 1,
                 text: text.to_owned(),
@@ -92,7 +92,7 @@ fn shown(view: &View<'_>, monitor: &Monitor, outage: &Outage, kept: &transcripts
             .map(|conversation| conversation_of(conversation, l))
             .collect(),
         note: l.fill(
-            "Full transcript with microseconds: mailqos-probe transcript {0} {1}",
+            "Full transcript with microsecond timestamps: mailqos-probe transcript {0} {1}",
             &[&monitor.id, &outage.from.to_string()],
         ),
     }
@@ -126,7 +126,7 @@ fn conversation_of(conversation: &transcripts::Conversation, l: &Locale) -> Conv
     }
     Conversation {
         title: l.fill(
-            "{0}, started {1}; time in seconds from then",
+            "{0}, started {1}; times in seconds from the start",
             &[&conversation.protocol, &l.moment(conversation.began_at)],
         ),
         lines: shown,

@@ -36,7 +36,7 @@ impl Section for Trends {
         let mut found: Vec<&Found> = of_view(view).filter(|found| found.pattern.is_change()).collect();
         if found.is_empty() {
             return vec![Block::paragraph(l.fill(
-                "No lasting change of any metric stands out from chance (at a level of {0}).",
+                "No metric shows a significant lasting change (significance level {0}).",
                 &[&l.percent(LEVEL, 0)],
             ))];
         }
@@ -55,15 +55,15 @@ impl Section for Trends {
         }
         columns.extend([
             Column::wide(3, l.t("Metric")),
-            Column::wide(4, l.t("What happened")),
-            Column::measured(l.t("From"), "s"),
-            Column::measured(l.t("To"), "s"),
+            Column::wide(4, l.t("Finding")),
+            Column::measured(l.t("Before"), "s"),
+            Column::measured(l.t("After"), "s"),
             Column::measured(l.t("Change"), "%"),
-            Column::wide(3, l.t("Strength")),
+            Column::wide(3, l.t("Significance")),
         ]);
         let cut = if all > self.limit {
             l.fill(
-                "The {0} greatest of {1} changes are listed. ",
+                "The {0} largest of {1} changes are listed. ",
                 &[&l.integer(self.limit as u64), &l.integer(all as u64)],
             )
         } else {
@@ -73,7 +73,7 @@ impl Section for Trends {
             id: view.ids.unique("trends"),
             title: l.count(all as u64, "One lasting change", "{0} lasting changes"),
             subtitle: l
-                .t("From daily medians, adjusted for weekly patterns; slopes with their 95 % confidence intervals")
+                .t("From daily medians, adjusted for weekly patterns; slopes with 95 % confidence intervals")
                 .to_owned(),
             columns,
             rows,
@@ -118,9 +118,9 @@ fn row(found: &Found, several: bool, view: &View<'_>) -> Option<Row> {
             *metric,
             l.fill(
                 if *per_day > 0.0 {
-                    "rose by {0} a day"
+                    "rose by {0} per day"
                 } else {
-                    "fell by {0} a day"
+                    "fell by {0} per day"
                 },
                 &[&l.duration(per_day.abs())],
             ),
@@ -137,9 +137,9 @@ fn row(found: &Found, several: bool, view: &View<'_>) -> Option<Row> {
             *metric,
             l.fill(
                 if after > before {
-                    "rose on {0}, and stayed"
+                    "rose on {0} and stayed higher"
                 } else {
-                    "fell on {0}, and stayed"
+                    "fell on {0} and stayed lower"
                 },
                 &[&l.day(*at)],
             ),
@@ -181,7 +181,7 @@ pub(super) fn item(found: &Found, several: bool, view: &View<'_>) -> Vec<Span> {
     spans.push(Span {
         emphasis: true,
         ..Span::plain(format!(
-            " {}, {}.",
+            " ({}, {})",
             pattern_words::test(&found.pattern, l),
             pattern_words::strength(found.p, l)
         ))
