@@ -12,7 +12,7 @@ use mailqos_config::DataLocation;
 use mailqos_lake::LockError;
 use mailqos_lake_tables as lake;
 use mailqos_lake_tables::{
-    UpkeepError,
+    LakeAdminError, LakeError,
     export::{self, Choice},
     import::{self, Mapping, Mark, Plan, Preset},
     repair::{self, Remedy, Repair, Verdict},
@@ -195,14 +195,14 @@ fn moment(text: &str) -> Result<UtcMicros, String> {
         .map_err(|_| "write a day such as 2026-03-01, or a time such as 2026-03-01T12:00:00Z".into())
 }
 
-impl From<UpkeepError> for Failure {
-    fn from(error: UpkeepError) -> Self {
+impl From<LakeAdminError> for Failure {
+    fn from(error: LakeAdminError) -> Self {
         match &error {
-            UpkeepError::Lock(LockError::Held { .. }) => Self::work_help(
+            LakeAdminError::Lock(LockError::Held { .. }) => Self::work_help(
                 &error,
                 "stop that probe first; or import under the name of another site",
             ),
-            UpkeepError::Import(_) => Self::Work(miette::miette!("{error}")),
+            LakeAdminError::Import(_) => Self::Work(miette::miette!("{error}")),
             _ => Self::work(&error),
         }
     }
@@ -466,7 +466,7 @@ fn export(data: &Path, sites: Vec<SiteName>, args: ExportArgs) -> Result<ExitCod
             count
         }
         (_, None) => match export::csv(data, &choice, std::io::stdout().lock()) {
-            Err(UpkeepError::Io { source, .. }) => return Err(source.into()),
+            Err(LakeAdminError::Lake(LakeError::Io { source, .. })) => return Err(source.into()),
             count => count?,
         },
     };

@@ -297,7 +297,7 @@ impl Source {
 /// A lake that can't be read, with the remedy.
 pub fn lake_failure(error: LakeError) -> Failure {
     match &error {
-        LakeError::Undecodable { .. } => {
+        LakeError::Unsupported { .. } => {
             Failure::work_help(&error, "or skip it with --skip-corrupt; every answer then lists it")
         }
         LakeError::Corrupt { .. } => Failure::work_help(

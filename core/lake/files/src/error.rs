@@ -9,11 +9,14 @@ pub(super) const VERSION_KEY: &str = "mailqos.columns";
 /// Metadata key of the journal position.
 pub(super) const POSITION_KEY: &str = "mailqos.journal";
 
-/// Why a day file can't be read or written.
+/// Why a lake, or one of its day files, can't be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LakeError {
+    /// There is no such folder.
+    #[error("there is no sample lake in {path}: no such folder", path = .0.display())]
+    NotFound(PathBuf),
     /// The file system refused.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("can't access {path}: {source}", path = path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -34,6 +37,14 @@ pub enum LakeError {
         /// The file.
         path: PathBuf,
         /// What it can't do, and what to do about it.
+        reason: String,
+    },
+    /// It does not hold what a day file of samples or events holds, or can't be decoded.
+    #[error("{path} is corrupt: {reason}", path = path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
         reason: String,
     },
     /// A column is not what it should be.
@@ -61,7 +72,12 @@ impl LakeError {
     /// read or written is another matter, and so is a sound file that this program can't decode or that holds something else.
     pub fn is_damage_of(&self, file: &Path) -> bool {
         match self {
-            Self::Io { .. } | Self::Unsupported { .. } | Self::Column { .. } | Self::Order { .. } => false,
+            Self::NotFound(_)
+            | Self::Io { .. }
+            | Self::Unsupported { .. }
+            | Self::Corrupt { .. }
+            | Self::Column { .. }
+            | Self::Order { .. } => false,
             Self::Parquet { path, source } => {
                 let disk = match source {
                     ParquetError::External(inner) => inner
@@ -75,7 +91,8 @@ impl LakeError {
     }
 }
 
-pub(super) fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> LakeError + '_ {
+/// Makes an error of what the file system says about a file or folder.
+pub fn io_error(path: &Path) -> impl Fn(std::io::Error) -> LakeError + '_ {
     |source| LakeError::Io {
         path: path.to_owned(),
         source,

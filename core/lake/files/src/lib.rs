@@ -24,7 +24,7 @@ use jiff::civil::Date;
 pub use checksum::{Intact, intact};
 pub use columns::{Cell, Column, Hold, Record};
 pub use day_file::{DayWriter, Merged, SealedUpTo};
-pub use error::LakeError;
+pub use error::{LakeError, io_error};
 pub use lock::{LockError, SiteLock, this_process};
 pub use reader::{DayReader, Salvaged, merge_into_day, open_sorted, read_day, read_sorted, rewrite_day, salvage};
 pub use remote::{Conditions, Habits, Mirrored, Object, Remote, RemoteError, Version};

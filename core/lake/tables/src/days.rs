@@ -3,20 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
-use mailqos_lake::{DayReader, LakeError, LockError, Merged, Record, open_sorted, read_sorted};
+use mailqos_lake::{DayReader, LakeError, LockError, Merged, Record, io_error, open_sorted, read_sorted};
 use mailqos_model::{Sample, SiteName};
+
+use super::folders::{entries, is_day_file};
 
 /// Why the lake can't be looked after.
 #[derive(Debug, thiserror::Error)]
-pub enum UpkeepError {
-    /// The file system refused.
-    #[error("{path}: {source}", path = path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+pub enum LakeAdminError {
     /// A day file can't be read or written.
     #[error(transparent)]
     Lake(#[from] LakeError),
@@ -26,15 +20,6 @@ pub enum UpkeepError {
     /// What is to be imported is not right.
     #[error("{0}")]
     Import(String),
-}
-
-impl UpkeepError {
-    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        |source| Self::Io {
-            path: path.to_owned(),
-            source,
-        }
-    }
 }
 
 /// A day of a site.
@@ -57,7 +42,7 @@ impl Day {
     ///
     /// # Errors
     /// A file can't be read.
-    pub fn rows<R: Record>(&self) -> Result<Box<dyn Iterator<Item = Result<R, LakeError>>>, UpkeepError> {
+    pub fn rows<R: Record>(&self) -> Result<Box<dyn Iterator<Item = Result<R, LakeError>>>, LakeAdminError> {
         let mut rows = open_sorted::<R>(&self.path)?;
         for other in &self.others {
             let own: Vec<R> = rows.collect::<Result<_, _>>()?;
@@ -81,7 +66,7 @@ pub struct Tree {
 ///
 /// # Errors
 /// A folder can't be read. One that is not there is empty.
-pub fn list<R: Record>(data: &Path, sites: &[SiteName]) -> Result<Tree, UpkeepError> {
+pub fn list<R: Record>(data: &Path, sites: &[SiteName]) -> Result<Tree, LakeAdminError> {
     let mut tree = Tree::default();
     for site_folder in entries(&data.join(R::FOLDER))? {
         let Some(site) = partition::<SiteName>(&site_folder, "site=") else {
@@ -103,14 +88,13 @@ pub fn list<R: Record>(data: &Path, sites: &[SiteName]) -> Result<Tree, UpkeepEr
                     Ok(metadata) => metadata.len(),
                     // Retention may take it away meanwhile.
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(UpkeepError::io(&path)(error)),
+                    Err(error) => return Err(io_error(&path)(error).into()),
                 };
                 if path == own {
                     (is_there, bytes) = (true, bytes + size);
                     continue;
                 }
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                if name.ends_with(".parquet") && !name.starts_with(['.', '_']) && path.is_file() {
+                if is_day_file(&path) && path.is_file() {
                     others.push(path.clone());
                     bytes += size;
                 }
@@ -138,19 +122,6 @@ fn partition<T: std::str::FromStr>(folder: &Path, prefix: &str) -> Option<T> {
     folder.file_name()?.to_str()?.strip_prefix(prefix)?.parse().ok()
 }
 
-pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, UpkeepError> {
-    let found = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        found => found.map_err(UpkeepError::io(folder))?,
-    };
-    let mut paths = found
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(UpkeepError::io(folder))?;
-    paths.sort();
-    Ok(paths)
-}
-
 /// What one site has.
 #[derive(Debug, Clone)]
 pub struct SiteInfo {
@@ -176,7 +147,7 @@ pub struct SiteInfo {
 ///
 /// # Errors
 /// A folder can't be read.
-pub fn info(data: &Path, sites: &[SiteName]) -> Result<Vec<SiteInfo>, UpkeepError> {
+pub fn info(data: &Path, sites: &[SiteName]) -> Result<Vec<SiteInfo>, LakeAdminError> {
     let mut infos: Vec<SiteInfo> = Vec::new();
     for day in list::<Sample>(data, sites)?.days {
         let known = infos.last().is_some_and(|info| info.site == day.site);
@@ -205,7 +176,7 @@ pub fn info(data: &Path, sites: &[SiteName]) -> Result<Vec<SiteInfo>, UpkeepErro
         let count = if day.others.is_empty() {
             DayReader::<Sample>::open(&day.path)
                 .map(|reader| reader.map_or(0, |reader| reader.row_count()))
-                .map_err(UpkeepError::from)
+                .map_err(LakeAdminError::from)
         } else {
             day.rows::<Sample>().map(|rows| rows.count() as u64)
         };

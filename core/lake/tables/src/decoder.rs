@@ -19,7 +19,7 @@ use parquet::{
     schema::types::ColumnDescriptor,
 };
 
-use super::series::Durations;
+use super::durations::Durations;
 
 /// Room is made at once for so many rows at most: a damaged footer may claim any number.
 const ROOM: usize = 1 << 20;
@@ -27,7 +27,7 @@ const ROOM: usize = 1 << 20;
 const NOTHING: u32 = u32::MAX;
 
 /// Some row groups of a file.
-pub(super) struct Columns<'a> {
+pub(crate) struct Columns<'a> {
     file: Arc<File>,
     metadata: &'a ParquetMetaData,
     properties: ReaderPropertiesPtr,
@@ -37,7 +37,7 @@ pub(super) struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// Those row groups of a file that are marked as needed, one mark for each.
-    pub(super) fn new(file: File, metadata: &'a ParquetMetaData, needed: &[bool]) -> Self {
+    pub(crate) fn new(file: File, metadata: &'a ParquetMetaData, needed: &[bool]) -> Self {
         let groups: Vec<usize> = (0..needed.len()).filter(|group| needed[*group]).collect();
         let rows = |group: &usize| usize::try_from(metadata.row_group(*group).num_rows()).unwrap_or(0);
         Self {
@@ -50,18 +50,18 @@ impl<'a> Columns<'a> {
     }
 
     /// How many rows they have.
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Whether the file has the column.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         let root = self.metadata.file_metadata().schema();
         root.get_fields().iter().any(|field| field.name() == name)
     }
 
     /// A column of durations in microseconds.
-    pub(super) fn durations(&self, name: &str) -> Option<Durations> {
+    pub(crate) fn durations(&self, name: &str) -> Option<Durations> {
         let mut values: Vec<u32> = Vec::with_capacity(self.rows.min(ROOM));
         let is_number = |column: &ColumnDescriptor| {
             column.physical_type() == Type::INT64
@@ -87,7 +87,7 @@ impl<'a> Columns<'a> {
     }
 
     /// A column of moments in microseconds, none of them null.
-    pub(super) fn moments(&self, name: &str) -> Option<Vec<i64>> {
+    pub(crate) fn moments(&self, name: &str) -> Option<Vec<i64>> {
         let mut values: Vec<i64> = Vec::with_capacity(self.rows.min(ROOM));
         let is_moment = |column: &ColumnDescriptor| {
             column.physical_type() == Type::INT64
@@ -105,7 +105,7 @@ impl<'a> Columns<'a> {
     }
 
     /// A column of words.
-    pub(super) fn words(&self, name: &str) -> Option<Words> {
+    pub(crate) fn words(&self, name: &str) -> Option<Words> {
         let is_text = |column: &ColumnDescriptor| {
             column.physical_type() == Type::BYTE_ARRAY
                 && (matches!(column.logical_type_ref(), Some(LogicalType::String))
@@ -120,7 +120,7 @@ impl<'a> Columns<'a> {
     }
 
     /// A column of whole numbers in four bytes.
-    pub(super) fn codes(&self, name: &str) -> Option<Coded<i32>> {
+    pub(crate) fn codes(&self, name: &str) -> Option<Coded<i32>> {
         let is_code = |column: &ColumnDescriptor| {
             column.physical_type() == Type::INT32
                 && column.logical_type_ref().is_none()
@@ -496,11 +496,11 @@ impl<'a> Deltas<'a> {
 }
 
 /// The words of a column.
-pub(super) type Words = Coded<String>;
+pub(crate) type Words = Coded<String>;
 
 /// A column of few different values, in long runs.
 #[derive(Debug, Default)]
-pub(super) struct Coded<T> {
+pub(crate) struct Coded<T> {
     known: Vec<T>,
     /// Where the values of the current row group begin.
     begin: u32,
@@ -510,23 +510,23 @@ pub(super) struct Coded<T> {
 
 impl<T> Coded<T> {
     /// How many rows there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.runs.last().map_or(0, |(_, end)| *end)
     }
 
     /// Whether no row has a value.
-    pub(super) fn all_null(&self) -> bool {
+    pub(crate) fn all_null(&self) -> bool {
         self.runs.iter().all(|(value, _)| *value == NOTHING)
     }
 
     /// Every stretch of rows with the same value, in order, with the row behind its end.
-    pub(super) fn runs(&self) -> impl Iterator<Item = (Option<&T>, usize)> {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (Option<&T>, usize)> {
         let value = |value: u32| self.known.get(value as usize);
         self.runs.iter().map(move |(index, end)| (value(*index), *end))
     }
 
     /// What is made of each row's value.
-    pub(super) fn each<V: Clone>(&self, of: impl Fn(Option<&T>) -> V) -> Vec<V> {
+    pub(crate) fn each<V: Clone>(&self, of: impl Fn(Option<&T>) -> V) -> Vec<V> {
         let mut all = Vec::with_capacity(self.len());
         for (value, end) in self.runs() {
             all.resize(end, of(value));

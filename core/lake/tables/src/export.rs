@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, io::Write, path::Path};
 
-use mailqos_lake::{Cell, Column, DayWriter, Hold, Record as _};
+use mailqos_lake::{Cell, Column, DayWriter, Hold, Record as _, io_error};
 use mailqos_model::{Hop, Sample, SiteName, UtcMicros};
 
-use super::{Day, UpkeepError, list};
+use super::{Day, LakeAdminError, list};
 
 /// Which samples are exported.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub struct Choice {
 }
 
 impl Choice {
-    fn days(&self, data: &Path) -> Result<Vec<Day>, UpkeepError> {
+    fn days(&self, data: &Path) -> Result<Vec<Day>, LakeAdminError> {
         let mut days = list::<Sample>(data, &self.sites)?.days;
         let (first, last) = (self.from.utc_date(), self.to.utc_date());
         days.retain(|day| (first..=last).contains(&day.date));
@@ -38,9 +38,9 @@ impl Choice {
 ///
 /// # Errors
 /// A day file can't be read, or nobody takes the text.
-pub fn csv(data: &Path, choice: &Choice, out: impl Write) -> Result<u64, UpkeepError> {
+pub fn csv(data: &Path, choice: &Choice, out: impl Write) -> Result<u64, LakeAdminError> {
     let name = Path::new("the CSV file");
-    let error = |error: csv::Error| UpkeepError::io(name)(error.into());
+    let error = |error: csv::Error| io_error(name)(error.into());
     let mut writer = csv::Writer::from_writer(out);
     let columns = Sample::columns();
     let head = std::iter::once("site").chain(columns.iter().map(|column| column.name));
@@ -57,7 +57,7 @@ pub fn csv(data: &Path, choice: &Choice, out: impl Write) -> Result<u64, UpkeepE
             }
         }
     }
-    writer.flush().map_err(UpkeepError::io(name))?;
+    writer.flush().map_err(io_error(name))?;
     Ok(count)
 }
 
@@ -90,7 +90,7 @@ fn hop(hop: &Hop) -> serde_json::Value {
 ///
 /// # Errors
 /// A day file can't be read or written.
-pub fn lake(data: &Path, choice: &Choice, folder: &Path) -> Result<u64, UpkeepError> {
+pub fn lake(data: &Path, choice: &Choice, folder: &Path) -> Result<u64, LakeAdminError> {
     let mut count = 0;
     for day in choice.days(data)? {
         let mut writer: Option<DayWriter<Sample>> = None;

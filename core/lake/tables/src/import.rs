@@ -7,13 +7,13 @@ use std::{
 };
 
 use jiff::{civil::DateTime, tz::TimeZone};
-use mailqos_lake::{Cell, Column, DayReader, Hold, Record as _, SiteLock, day_path};
+use mailqos_lake::{Cell, Column, DayReader, Hold, Record as _, SiteLock, day_path, io_error};
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, SiteName, UtcMicros};
 use polars::prelude::{AnyValue, ParquetReader, SerReader as _, TimeUnit};
 
 pub use super::foreign::{Mark, Preset};
 use super::{
-    UpkeepError,
+    LakeAdminError,
     foreign::{self, Local, Table, Wish, is_missing},
     repair::write_into,
 };
@@ -135,7 +135,7 @@ struct Read {
 ///
 /// # Errors
 /// The file or the lake can't be read or written, or what is in the file is not right.
-pub fn import(data: &Path, file: &Path, plan: &Plan, apply: bool) -> Result<Imported, UpkeepError> {
+pub fn import(data: &Path, file: &Path, plan: &Plan, apply: bool) -> Result<Imported, LakeAdminError> {
     let Read { samples, notes } = if let Some(preset) = plan.preset {
         export(file, preset, plan)?
     } else if file.extension().is_some_and(|extension| extension == "parquet") {
@@ -192,7 +192,7 @@ pub fn import(data: &Path, file: &Path, plan: &Plan, apply: bool) -> Result<Impo
             .take(NAMED)
             .map(|(monitor, at)| format!("{monitor} at {at}"))
             .collect();
-        return Err(UpkeepError::Import(format!(
+        return Err(LakeAdminError::Import(format!(
             "{} of {} samples are there already, or twice in the file: {}{}; nothing was imported, --skip-duplicates leaves them out",
             duplicates.len(),
             imported.rows,
@@ -212,7 +212,7 @@ pub fn import(data: &Path, file: &Path, plan: &Plan, apply: bool) -> Result<Impo
 type Place = (&'static Column<Sample>, usize, i64);
 
 /// The columns of ours that the file has, with the place and the unit of theirs.
-fn columns(file: &Path, plan: &Plan, theirs: &[String]) -> Result<Vec<Place>, UpkeepError> {
+fn columns(file: &Path, plan: &Plan, theirs: &[String]) -> Result<Vec<Place>, LakeAdminError> {
     let mut columns = Vec::new();
     for column in Sample::columns() {
         let mapping = plan.mappings.iter().find(|mapping| mapping.ours == column.name);
@@ -236,7 +236,7 @@ fn columns(file: &Path, plan: &Plan, theirs: &[String]) -> Result<Vec<Place>, Up
                     _ if theirs.len() < 2 => "; if the fields are parted otherwise, say --delimiter",
                     _ => "",
                 };
-                return Err(UpkeepError::Import(format!(
+                return Err(LakeAdminError::Import(format!(
                     "{}: no column {name:?} for {}; there are {}{remedy}",
                     file.display(),
                     column.name,
@@ -341,7 +341,7 @@ impl Collector<'_> {
         }
     }
 
-    fn end(mut self, file: &Path) -> Result<Read, UpkeepError> {
+    fn end(mut self, file: &Path) -> Result<Read, LakeAdminError> {
         self.place();
         if self.count == 0 {
             let mut notes = Vec::new();
@@ -357,7 +357,7 @@ impl Collector<'_> {
                 notes,
             });
         }
-        Err(UpkeepError::Import(format!(
+        Err(LakeAdminError::Import(format!(
             "{}: {} rows can't be understood; nothing was imported\n  {}",
             file.display(),
             self.count,
@@ -403,7 +403,7 @@ fn in_time(at: UtcMicros, now: UtcMicros) -> Result<UtcMicros, String> {
 }
 
 /// The samples of a table of text.
-fn table(file: &Path, plan: &Plan, table: Table) -> Result<Read, UpkeepError> {
+fn table(file: &Path, plan: &Plan, table: Table) -> Result<Read, LakeAdminError> {
     let columns = columns(file, plan, &table.head)?;
     let mut marks = vec![Mark::Point; table.head.len()];
     // Files whose fields are separated by commas have decimal points; in others both are common.
@@ -422,7 +422,7 @@ fn table(file: &Path, plan: &Plan, table: Table) -> Result<Read, UpkeepError> {
         marks[*index] = match plan.decimal_mark {
             Some(mark) => mark,
             None => Mark::of(values, usual)
-                .map_err(|reason| UpkeepError::Import(format!("{}: {}: {reason}", file.display(), column.name)))?,
+                .map_err(|reason| LakeAdminError::Import(format!("{}: {}: {reason}", file.display(), column.name)))?,
         };
     }
     let mut collector = collector(plan);
@@ -441,8 +441,8 @@ fn table(file: &Path, plan: &Plan, table: Table) -> Result<Read, UpkeepError> {
 }
 
 /// The samples of another tool's export.
-fn export(file: &Path, preset: Preset, plan: &Plan) -> Result<Read, UpkeepError> {
-    let refuse = |reason: &str| UpkeepError::Import(format!("{}: {reason}", file.display()));
+fn export(file: &Path, preset: Preset, plan: &Plan) -> Result<Read, LakeAdminError> {
+    let refuse = |reason: &str| LakeAdminError::Import(format!("{}: {reason}", file.display()));
     if plan.outcome.is_some() || plan.missing_outcome.is_some() || !plan.outcomes.is_empty() {
         return Err(refuse(
             "--from knows outcomes from the export; remove --as-outcome, --missing-outcome and --outcome",
@@ -472,8 +472,8 @@ fn export(file: &Path, preset: Preset, plan: &Plan) -> Result<Read, UpkeepError>
 }
 
 /// Whether mailqos wrote a Parquet file.
-fn is_ours(file: &Path) -> Result<bool, UpkeepError> {
-    let open = File::open(file).map_err(UpkeepError::io(file))?;
+fn is_ours(file: &Path) -> Result<bool, LakeAdminError> {
+    let open = File::open(file).map_err(io_error(file))?;
     let mut reader = ParquetReader::new(open);
     let metadata = reader.get_metadata().map_err(unreadable(file))?;
     let writer = metadata.created_by.as_deref();
@@ -481,9 +481,9 @@ fn is_ours(file: &Path) -> Result<bool, UpkeepError> {
 }
 
 /// The samples of a file of our own form, all columns as they are, but for what is said of all rows.
-fn ours(file: &Path, plan: &Plan) -> Result<Read, UpkeepError> {
+fn ours(file: &Path, plan: &Plan) -> Result<Read, LakeAdminError> {
     let reader = DayReader::<Sample>::open(file)?
-        .ok_or_else(|| UpkeepError::Import(format!("{}: there is no such file", file.display())))?;
+        .ok_or_else(|| LakeAdminError::Import(format!("{}: there is no such file", file.display())))?;
     let mut samples = reader.collect::<Result<Vec<_>, _>>()?;
     for sample in &mut samples {
         if let Some(monitor) = &plan.monitor {
@@ -499,13 +499,13 @@ fn ours(file: &Path, plan: &Plan) -> Result<Read, UpkeepError> {
     })
 }
 
-fn unreadable(file: &Path) -> impl Fn(polars::error::PolarsError) -> UpkeepError {
-    move |error| UpkeepError::Import(format!("{}: {error}", file.display()))
+fn unreadable(file: &Path) -> impl Fn(polars::error::PolarsError) -> LakeAdminError {
+    move |error| LakeAdminError::Import(format!("{}: {error}", file.display()))
 }
 
-fn parquet(file: &Path, plan: &Plan) -> Result<Read, UpkeepError> {
+fn parquet(file: &Path, plan: &Plan) -> Result<Read, LakeAdminError> {
     let error = unreadable(file);
-    let open = File::open(file).map_err(UpkeepError::io(file))?;
+    let open = File::open(file).map_err(io_error(file))?;
     let mut reader = ParquetReader::new(open);
     // Some writers note their own in-memory types (dictionaries, large strings). What is stored is what counts.
     let mut metadata = (**reader.get_metadata().map_err(&error)?).clone();

@@ -7,13 +7,16 @@ use std::{
 
 use jiff::civil::Date;
 use mailqos_lake::{
-    DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, aside_folder, day_path, intact, keep_aside,
+    DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, aside_folder, day_path, intact, io_error, keep_aside,
     merge_into_day, read_sorted, rewrite_day, salvage,
 };
 use mailqos_model::{SiteName, UtcMicros};
 use polars::prelude::{ParquetReader, SerReader as _};
 
-use super::days::{Day, UpkeepError, entries, list};
+use super::{
+    days::{Day, LakeAdminError, list},
+    folders::entries,
+};
 
 /// What is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub struct Verdict {
 ///
 /// # Errors
 /// A folder can't be read; what is wrong with a file is no error but a finding.
-pub fn verify<R: Record>(data: &Path, sites: &[SiteName], verdict: &mut Verdict) -> Result<(), UpkeepError> {
+pub fn verify<R: Record>(data: &Path, sites: &[SiteName], verdict: &mut Verdict) -> Result<(), LakeAdminError> {
     let tree = list::<R>(data, sites)?;
     for path in tree.strays {
         let problem = stray::<R>(&path);
@@ -200,6 +203,8 @@ fn polars_rows(path: &Path) -> Result<usize, String> {
 fn cause(error: &LakeError) -> String {
     match error {
         LakeError::Io { source, .. } => source.to_string(),
+        LakeError::NotFound(_) => error.to_string(),
+        LakeError::Corrupt { reason, .. } => reason.clone(),
         LakeError::Parquet { source, .. } => source.to_string(),
         LakeError::Column { column, reason, .. } => format!("column {column}: {reason}"),
         LakeError::Order { row, .. } => format!("row {row} is not in its order"),
@@ -240,7 +245,7 @@ pub enum Remedy {
 ///
 /// # Errors
 /// A site's lock is held by a running probe, or the file system refuses.
-pub fn repair<R: Record>(data: &Path, sites: &[SiteName], apply: bool) -> Result<Vec<Repair>, UpkeepError> {
+pub fn repair<R: Record>(data: &Path, sites: &[SiteName], apply: bool) -> Result<Vec<Repair>, LakeAdminError> {
     let mut repairs = Vec::new();
     let mut locks: BTreeMap<SiteName, SiteLock> = BTreeMap::new();
     for day in list::<R>(data, sites)?.days {
@@ -274,10 +279,10 @@ pub fn repair<R: Record>(data: &Path, sites: &[SiteName], apply: bool) -> Result
 
 /// Writes what can be read of a file into the days that it belongs to; with `apply`, after a copy of it was put aside. The file
 /// itself goes last, when all of its rows are elsewhere.
-fn rebuild<R: Record>(data: &Path, day: &Day, apply: bool) -> Result<Remedy, UpkeepError> {
+fn rebuild<R: Record>(data: &Path, day: &Day, apply: bool) -> Result<Remedy, LakeAdminError> {
     let (rows, lost) = match salvage::<R>(&day.path) {
         Ok((rows, lost)) => (rows, Some(lost)),
-        Err(LakeError::Io { path, source }) => return Err(UpkeepError::Io { path, source }),
+        Err(LakeError::Io { path, source }) => return Err(LakeError::Io { path, source }.into()),
         Err(_) => (Vec::new(), None),
     };
     let mut remedy = Remedy::Rebuilt {
@@ -310,7 +315,7 @@ fn rebuild<R: Record>(data: &Path, day: &Day, apply: bool) -> Result<Remedy, Upk
 ///
 /// # Errors
 /// A day file can't be read or written.
-pub(super) fn write_into<R: Record>(data: &Path, site: &SiteName, rows: Vec<R>) -> Result<u64, UpkeepError> {
+pub(super) fn write_into<R: Record>(data: &Path, site: &SiteName, rows: Vec<R>) -> Result<u64, LakeAdminError> {
     let mut days: BTreeMap<Date, BTreeMap<(String, i64), R>> = BTreeMap::new();
     for row in rows {
         let (monitor, at) = row.key();
@@ -334,8 +339,8 @@ pub(super) fn write_into<R: Record>(data: &Path, site: &SiteName, rows: Vec<R>) 
 ///
 /// # Errors
 /// The folder can't be read.
-pub fn aside(data: &Path) -> Result<Vec<PathBuf>, UpkeepError> {
-    entries(&aside_folder(data))
+pub fn aside(data: &Path) -> Result<Vec<PathBuf>, LakeAdminError> {
+    Ok(entries(&aside_folder(data))?)
 }
 
 /// The days that began more than `keep_days` before today; never the last two, into which samples may still be settled.
@@ -347,7 +352,7 @@ pub fn outdated<R: Record>(
     sites: &[SiteName],
     today: Date,
     keep_days: u16,
-) -> Result<Vec<Day>, UpkeepError> {
+) -> Result<Vec<Day>, LakeAdminError> {
     let first = today
         .checked_sub(jiff::Span::new().days(i64::from(keep_days.max(2))))
         .unwrap_or(Date::MIN);
@@ -360,10 +365,10 @@ pub fn outdated<R: Record>(
 ///
 /// # Errors
 /// The file system refuses.
-pub fn delete_all(day: &Day) -> Result<(), UpkeepError> {
+pub fn delete_all(day: &Day) -> Result<(), LakeAdminError> {
     for path in &day.others {
         match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(UpkeepError::io(path)(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(path)(error).into()),
             _ => {}
         }
     }
@@ -374,9 +379,9 @@ pub fn delete_all(day: &Day) -> Result<(), UpkeepError> {
 ///
 /// # Errors
 /// The file system refuses.
-pub fn delete(day: &Day) -> Result<(), UpkeepError> {
+pub fn delete(day: &Day) -> Result<(), LakeAdminError> {
     match std::fs::remove_file(&day.path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(UpkeepError::io(&day.path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(&day.path)(error).into()),
         _ => {}
     }
     if let Some(folder) = day.path.parent() {

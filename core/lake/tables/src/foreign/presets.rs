@@ -13,7 +13,7 @@ mod uptime_kuma;
 use std::path::Path;
 
 use super::{Row, Table, table};
-use crate::UpkeepError;
+use crate::LakeAdminError;
 
 /// A tool whose exports are understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -63,8 +63,8 @@ impl Preset {
     ///
     /// # Errors
     /// The file can't be read, or is not an export of this tool.
-    pub fn read(self, file: &Path, wish: Wish<'_>) -> Result<Table, UpkeepError> {
-        let wrong = |reason: String| UpkeepError::Import(format!("{}: {reason}", file.display()));
+    pub fn read(self, file: &Path, wish: Wish<'_>) -> Result<Table, LakeAdminError> {
+        let wrong = |reason: String| LakeAdminError::Import(format!("{}: {reason}", file.display()));
         let (measurements, notes) = match self {
             Self::Prtg if table::begins_with(file, b"<")? => {
                 prtg::read(&markup::historic_data(&table::text(file)?).map_err(wrong)?, wish).map_err(wrong)?

@@ -2,7 +2,9 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use crate::UpkeepError;
+use mailqos_lake::io_error;
+
+use crate::LakeAdminError;
 
 /// No export that people make is larger; a mistake (a disk image) must not fill the memory.
 const MAX_FILE: u64 = 2 << 30;
@@ -30,20 +32,20 @@ pub struct Table {
 }
 
 /// Reads a whole text file.
-pub(super) fn text(file: &Path) -> Result<String, UpkeepError> {
-    let open = File::open(file).map_err(UpkeepError::io(file))?;
+pub(super) fn text(file: &Path) -> Result<String, LakeAdminError> {
+    let open = File::open(file).map_err(io_error(file))?;
     let mut bytes = Vec::new();
     open.take(MAX_FILE + 1)
         .read_to_end(&mut bytes)
-        .map_err(UpkeepError::io(file))?;
+        .map_err(io_error(file))?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(UpkeepError::Import(format!(
+        return Err(LakeAdminError::Import(format!(
             "{}: larger than 2 GiB; import it in several parts",
             file.display()
         )));
     }
     decoded(bytes).ok_or_else(|| {
-        UpkeepError::Import(format!(
+        LakeAdminError::Import(format!(
             "{}: not text in UTF-8 or UTF-16; save it as CSV in UTF-8",
             file.display()
         ))
@@ -51,10 +53,10 @@ pub(super) fn text(file: &Path) -> Result<String, UpkeepError> {
 }
 
 /// Whether a file begins with these bytes, behind blanks and a byte order mark.
-pub(super) fn begins_with(file: &Path, bytes: &[u8]) -> Result<bool, UpkeepError> {
+pub(super) fn begins_with(file: &Path, bytes: &[u8]) -> Result<bool, LakeAdminError> {
     let mut begin = Vec::new();
-    let open = File::open(file).map_err(UpkeepError::io(file))?;
-    open.take(64).read_to_end(&mut begin).map_err(UpkeepError::io(file))?;
+    let open = File::open(file).map_err(io_error(file))?;
+    open.take(64).read_to_end(&mut begin).map_err(io_error(file))?;
     let begin = begin.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&begin);
     Ok(begin.trim_ascii_start().starts_with(bytes))
 }
@@ -76,7 +78,7 @@ fn decoded(bytes: Vec<u8>) -> Option<String> {
 ///
 /// # Errors
 /// The file can't be read, or is not CSV.
-pub(crate) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Table, UpkeepError> {
+pub(crate) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Table, LakeAdminError> {
     let text = text(file)?;
     let (text, named, skipped) = match text.split_once('\n') {
         Some((first, rest)) => match separator(first.trim_end()) {
@@ -88,7 +90,7 @@ pub(crate) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Table, Upke
     let delimiter = delimiter
         .or(named)
         .unwrap_or_else(|| likely(text.lines().next().unwrap_or_default()));
-    let error = |error: csv::Error| UpkeepError::Import(format!("{}: {error}", file.display()));
+    let error = |error: csv::Error| LakeAdminError::Import(format!("{}: {error}", file.display()));
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(delimiter)
         .flexible(true)
@@ -109,7 +111,7 @@ pub(crate) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Table, Upke
         let line = lines.at(begin.unwrap_or_default()) + skipped;
         // More fields than the head has names for are a delimiter within a value, not quoted; empty ones are harmless.
         if record.iter().skip(head.len()).any(|field| !field.trim().is_empty()) {
-            return Err(UpkeepError::Import(format!(
+            return Err(LakeAdminError::Import(format!(
                 "{}: row {line} has {} fields, the head {}; is a delimiter part of a value?",
                 file.display(),
                 record.len(),

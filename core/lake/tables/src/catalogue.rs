@@ -1,0 +1,69 @@
+//! The files of a lake, and what was noticed about them.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use mailqos_lake::LakeError;
+
+use super::{footer::LakeFile, parallel};
+
+/// How many rows of which file, and of which monitor, are in another file as well: the most that any question met.
+type Doubles = BTreeMap<PathBuf, BTreeMap<Arc<str>, usize>>;
+
+/// The files of samples of a lake, by site and date.
+#[derive(Debug, Default)]
+pub(crate) struct Catalogue {
+    pub(crate) files: Vec<LakeFile>,
+    /// Corrupt files are skipped rather than an error.
+    pub(crate) skip_corrupt: bool,
+    pub(crate) skipped: Mutex<BTreeMap<PathBuf, String>>,
+    pub(crate) doubles: Mutex<Doubles>,
+}
+
+impl Catalogue {
+    /// What `read` makes of each file, on all cores, by the file's index; `None` for a corrupt one that is left out.
+    pub(crate) fn in_parallel<T: Send>(
+        &self,
+        files: &[&LakeFile],
+        read: impl Fn(&LakeFile) -> Result<T, LakeError> + Sync,
+    ) -> Result<Vec<(usize, Option<T>)>, LakeError> {
+        let failed = AtomicBool::new(false);
+        let results = parallel::map(files, |file| {
+            // What was not begun when one failed is not missed.
+            if failed.load(Ordering::Relaxed) {
+                return None;
+            }
+            let result = read(file);
+            if result.is_err() && !self.skip_corrupt {
+                failed.store(true, Ordering::Relaxed);
+            }
+            Some(result)
+        });
+        let begun = results.into_iter().enumerate();
+        begun
+            .filter_map(|(index, result)| Some((index, result?)))
+            .map(|(index, result)| match result {
+                Ok(result) => Ok((index, Some(result))),
+                Err(LakeError::Corrupt { path, reason } | LakeError::Unsupported { path, reason })
+                    if self.skip_corrupt =>
+                {
+                    self.note_skipped(path, reason);
+                    Ok((index, None))
+                }
+                Err(error) => Err(error),
+            })
+            .collect()
+    }
+
+    pub(crate) fn note_skipped(&self, path: PathBuf, reason: String) {
+        if let Ok(mut skipped) = self.skipped.lock() {
+            skipped.insert(path, reason);
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Columns of one day file: those that the probe wrote by our own decoder, and the others by polars.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use mailqos_lake::LakeError;
+use polars::prelude::{
+    BooleanChunked, ChunkApply as _, Column as Frame, DataFrame, DataType, Int64Chunked, ParallelStrategy,
+    ParquetReader, PolarsError, PolarsResult, SerReader as _, StringChunked, TimeUnit,
+};
+
+use super::{
+    decoder::{Coded, Columns, Words},
+    durations::Durations,
+    footer::{Footer, LakeFile, Wanted, all_null, corrupt, encrypted, groups_of, guarded, identity, is_of, open},
+};
+
+/// Columns of some row groups of a file: those that the probe wrote by our own decoder, and the others by polars.
+pub(crate) struct Decoded {
+    durations: BTreeMap<String, Durations>,
+    moments: BTreeMap<String, Vec<i64>>,
+    words: BTreeMap<String, Words>,
+    codes: BTreeMap<String, Coded<i32>>,
+    pub(crate) frame: DataFrame,
+}
+
+/// What a column is decoded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Durations,
+    Moments,
+    Words,
+    Codes,
+    /// As polars has it.
+    Any,
+}
+
+/// Decodes some columns, as far as the file has them, of the row groups that a question needs; `None` where there is none.
+/// `known` is the footer, if it has been read.
+pub(crate) fn decode(
+    file: &LakeFile,
+    known: Option<&Footer>,
+    columns: &[(&str, Form)],
+    wanted: &Wanted,
+) -> Result<Option<Decoded>, LakeError> {
+    let source = open(file)?;
+    let read;
+    let footer = match known {
+        Some(known) if known.of.is_some() && known.of == identity(&source) => known,
+        _ => {
+            read = Footer::read(file, &source)?;
+            &read
+        }
+    };
+    let metadata = &footer.metadata;
+    let groups = groups_of(metadata);
+    let needed: Vec<bool> = groups.iter().map(|group| wanted.may_be_in(group)).collect();
+    let kept = || {
+        groups
+            .iter()
+            .zip(&needed)
+            .filter_map(|(group, needed)| needed.then_some(group))
+    };
+    if !groups.is_empty() && kept().map(|group| group.rows).sum::<usize>() == 0 {
+        return Ok(None);
+    }
+    let locked = |name: &str| {
+        let chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
+        chunks
+            .filter(|chunk| is_of(chunk, name))
+            .any(|chunk| chunk.crypto_metadata().is_some())
+    };
+    if let Some((name, _)) = columns.iter().find(|(name, _)| locked(name)) {
+        return Err(encrypted(file, &format!("column {name}")));
+    }
+    let own = Columns::new(source, metadata, &needed);
+    let mut decoded = Decoded {
+        durations: BTreeMap::new(),
+        moments: BTreeMap::new(),
+        words: BTreeMap::new(),
+        codes: BTreeMap::new(),
+        frame: DataFrame::empty(),
+    };
+    let nothing_but_nulls = |name: &str| {
+        let mut kept = metadata.row_groups().iter().zip(&needed).filter(|(_, needed)| **needed);
+        kept.all(|(group, _)| {
+            let mut leaves = group.columns().iter().filter(|chunk| is_of(chunk, name));
+            leaves.all(all_null)
+        })
+    };
+    // A damaged footer may claim any number of rows, and a null or a repeated word takes no room in a file; a moment does. Where
+    // the moments can't be decoded here, nothing is.
+    let mut trusted = true;
+    if columns.contains(&("started_at", Form::Moments)) {
+        match catch_unwind(AssertUnwindSafe(|| own.moments("started_at"))) {
+            Ok(Some(values)) => drop(decoded.moments.insert("started_at".to_owned(), values)),
+            _ => trusted = false,
+        }
+    }
+    let mut rest = Vec::new();
+    for (name, form) in columns {
+        let says_nothing = match *name {
+            "started_at" if trusted => true,
+            "monitor" | "started_at" | "outcome" => false,
+            "settled" => kept().all(|group| group.all_settled),
+            "tls_unverified" => kept().all(|group| group.all_verified),
+            name => nothing_but_nulls(name),
+        };
+        if says_nothing || !own.has(name) {
+            continue;
+        }
+        // What it can't decode, damaged bytes among them, polars decodes or names.
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let name = (*name).to_owned();
+            match form {
+                _ if !trusted => return None,
+                Form::Durations => {
+                    let values = own.durations(&name)?;
+                    decoded.durations.insert(name, values);
+                }
+                Form::Words => {
+                    let values = own.words(&name)?;
+                    decoded.words.insert(name, values);
+                }
+                Form::Codes => {
+                    let values = own.codes(&name)?;
+                    decoded.codes.insert(name, values);
+                }
+                Form::Moments | Form::Any => return None,
+            }
+            Some(())
+        }));
+        if !matches!(done, Ok(Some(()))) {
+            rest.push((*name).to_owned());
+        }
+    }
+    if !rest.is_empty() {
+        let source = open(file)?;
+        decoded.frame = guarded(file, "it", || by_polars(source, rest, &needed))?;
+        if decoded.frame.height() != own.rows() {
+            return Err(corrupt(file, "its columns are not equally long"));
+        }
+    }
+    Ok(Some(decoded))
+}
+
+fn by_polars(source: File, columns: Vec<String>, needed: &[bool]) -> PolarsResult<DataFrame> {
+    let mut reader = ParquetReader::new(source);
+    // Some writers note their own in-memory types (dictionaries, large strings). What is stored is what counts.
+    let mut metadata = (**reader.get_metadata()?).clone();
+    metadata.key_value_metadata = None;
+    let mut each = needed.iter();
+    metadata.row_groups.retain(|_| each.next().copied().unwrap_or(true));
+    metadata.num_rows = metadata.row_groups.iter().map(|group| group.num_rows()).sum();
+    reader.set_metadata(Arc::new(metadata));
+    reader
+        .with_columns(Some(columns))
+        .read_parallel(ParallelStrategy::None)
+        .set_rechunk(false)
+        .finish()
+}
+
+/// A column as text, if the file has it.
+fn text(frame: &DataFrame, name: &str) -> PolarsResult<Option<StringChunked>> {
+    let Ok(column) = frame.column(name) else {
+        return Ok(None);
+    };
+    Ok(Some(column.cast(&DataType::String)?.str()?.clone()))
+}
+
+/// A column as whole numbers, if the file has it.
+fn integers(frame: &DataFrame, name: &str) -> PolarsResult<Option<Int64Chunked>> {
+    let Ok(column) = frame.column(name) else {
+        return Ok(None);
+    };
+    let numbers = match column.dtype() {
+        // pandas has no null among whole numbers: it makes them floats, and the nulls NaN.
+        kind if kind.is_float() => column.cast(&DataType::Int64)?,
+        kind if kind.is_integer() || *kind == DataType::Null => column.strict_cast(&DataType::Int64)?,
+        kind => {
+            let reason = format!("column {name:?} is of type {kind}, not of whole numbers");
+            return Err(PolarsError::SchemaMismatch(reason.into()));
+        }
+    };
+    Ok(Some(numbers.i64()?.clone()))
+}
+
+fn durations(frame: &DataFrame, name: &str) -> PolarsResult<Option<Durations>> {
+    Ok(integers(frame, name)?.map(|column| {
+        let mut durations = Durations::default();
+        durations.reserve(column.len());
+        for chunk in column.downcast_iter() {
+            match chunk.validity() {
+                Some(valid) if valid.unset_bits() > 0 => {
+                    durations.append_nullable(chunk.values(), || {
+                        let words = valid.chunks::<u64>();
+                        let rest = words.remainder();
+                        words.chain([rest])
+                    });
+                }
+                _ => durations.append(chunk.values()),
+            }
+        }
+        durations
+    }))
+}
+
+pub(crate) fn booleans(frame: &DataFrame, name: &str) -> PolarsResult<Option<BooleanChunked>> {
+    let Ok(column) = frame.column(name) else {
+        return Ok(None);
+    };
+    Ok(Some(column.cast(&DataType::Boolean)?.bool()?.clone()))
+}
+
+/// A column of moments in microseconds.
+fn moments(column: &Frame) -> PolarsResult<Int64Chunked> {
+    if let kind @ (DataType::Date | DataType::Time | DataType::Duration(_)) = column.dtype() {
+        let reason = format!("column {:?} is of type {kind}, not of moments", column.name());
+        return Err(PolarsError::SchemaMismatch(reason.into()));
+    }
+    let physical = column.to_physical_repr().cast(&DataType::Int64)?;
+    let values = physical.i64()?;
+    Ok(match column.dtype() {
+        DataType::Datetime(TimeUnit::Nanoseconds, _) => values.apply_values(|at| at.div_euclid(1000)),
+        DataType::Datetime(TimeUnit::Milliseconds, _) => values.apply_values(|at| at.saturating_mul(1000)),
+        _ => values.clone(),
+    })
+}
+
+/// A column of words, as it was decoded.
+pub(crate) enum Text {
+    Words(Words),
+    Strings(StringChunked),
+}
+
+impl Text {
+    /// Calls `each` with every stretch of equal words, in order; `false` at a null.
+    pub(crate) fn stretches(&self, mut each: impl FnMut(&str, Range<usize>)) -> bool {
+        match self {
+            Self::Words(words) => {
+                let mut begin = 0;
+                for (word, end) in words.runs() {
+                    let Some(word) = word else { return false };
+                    each(word, begin..end);
+                    begin = end;
+                }
+            }
+            Self::Strings(column) => {
+                if column.null_count() > 0 {
+                    return false;
+                }
+                let mut row = 0;
+                for chunk in column.downcast_iter() {
+                    // Equal views are equal words; unequal ones may be equal words in different places.
+                    let views = chunk.views();
+                    let mut begin = 0;
+                    for end in 1..=views.len() {
+                        if end < views.len() && views[end].as_u128() == views[begin].as_u128() {
+                            continue;
+                        }
+                        each(chunk.value(begin), row + begin..row + end);
+                        begin = end;
+                    }
+                    row += views.len();
+                }
+            }
+        }
+        true
+    }
+
+    /// What is made of each row's word.
+    pub(crate) fn each<T: Clone>(&self, of: impl Fn(Option<&str>) -> T) -> Vec<T> {
+        match self {
+            Self::Words(words) => words.each(|word| of(word.map(String::as_str))),
+            Self::Strings(column) => column.iter().map(of).collect(),
+        }
+    }
+
+    pub(crate) fn all_null(&self) -> bool {
+        match self {
+            Self::Words(words) => words.all_null(),
+            Self::Strings(column) => column.null_count() == column.len(),
+        }
+    }
+}
+
+impl Decoded {
+    /// A column of words, if the file has it.
+    pub(crate) fn text(&mut self, name: &str) -> PolarsResult<Option<Text>> {
+        match self.words.remove(name) {
+            Some(words) => Ok(Some(Text::Words(words))),
+            None => Ok(text(&self.frame, name)?.map(Text::Strings)),
+        }
+    }
+
+    /// A column of durations, if the file has it.
+    pub(crate) fn durations(&mut self, name: &str) -> PolarsResult<Option<Durations>> {
+        match self.durations.remove(name) {
+            Some(durations) => Ok(Some(durations)),
+            None => durations(&self.frame, name),
+        }
+    }
+
+    /// A column of whole numbers in four bytes, if the file has it; greater ones are left out.
+    pub(crate) fn codes(&mut self, name: &str) -> PolarsResult<Option<Vec<Option<i32>>>> {
+        match self.codes.remove(name) {
+            Some(codes) => Ok(Some(codes.each(|code| code.copied()))),
+            None => Ok(integers(&self.frame, name)?.map(|column| {
+                let code = |code: Option<i64>| code.and_then(|code| i32::try_from(code).ok());
+                column.iter().map(code).collect()
+            })),
+        }
+    }
+
+    /// A column of moments without nulls, if the file has it; `Err(None)` where there is a null.
+    pub(crate) fn moments(&mut self, name: &str) -> Result<Option<Vec<i64>>, Option<PolarsError>> {
+        if let Some(moments) = self.moments.remove(name) {
+            return Ok(Some(moments));
+        }
+        let Ok(column) = self.frame.column(name) else {
+            return Ok(None);
+        };
+        let column = moments(column)?;
+        if column.null_count() > 0 {
+            return Err(None);
+        }
+        let mut values: Vec<i64> = Vec::with_capacity(column.len());
+        for chunk in column.downcast_iter() {
+            values.extend_from_slice(chunk.values());
+        }
+        Ok(Some(values))
+    }
+}

@@ -1,0 +1,343 @@
+//! Columns of durations, and the values of a metric, in four bytes each where that is enough.
+
+use std::ops::Range;
+
+use mailqos_model::Micros;
+
+/// What stands for null among the values; no duration is that long, and none is that negative.
+const NULL_NARROW: u32 = u32::MAX;
+const NULL_WIDE: i64 = i64::MIN;
+
+/// Durations in microseconds, some of them null: in four bytes each as long as none is negative or longer than 71 minutes,
+/// for a year of them has to fit into memory.
+#[derive(Debug, Clone)]
+pub struct Durations(Store);
+
+#[derive(Debug, Clone)]
+enum Store {
+    Narrow(Vec<u32>),
+    Wide(Vec<i64>),
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self(Store::Narrow(Vec::new()))
+    }
+}
+
+impl PartialEq for Durations {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Durations {}
+
+impl Durations {
+    /// What stands for null in four bytes.
+    pub(crate) const NULL: u32 = NULL_NARROW;
+
+    /// Values in four bytes each, [`Durations::NULL`] for null.
+    pub(crate) fn narrow(values: Vec<u32>) -> Self {
+        Self(Store::Narrow(values))
+    }
+
+    /// The value of a row.
+    #[inline]
+    pub fn get(&self, row: usize) -> Option<Micros> {
+        match &self.0 {
+            Store::Narrow(values) => values.get(row).copied().and_then(narrow),
+            Store::Wide(values) => values.get(row).copied().and_then(wide),
+        }
+    }
+
+    /// All values, in order.
+    #[inline]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<Micros>> + '_ {
+        (0..self.len()).map(|row| self.get(row))
+    }
+
+    /// How many rows there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Store::Narrow(values) => values.len(),
+            Store::Wide(values) => values.len(),
+        }
+    }
+
+    /// Whether the column was not asked for, or there is no row.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes all away, but keeps the room.
+    pub(crate) fn clear(&mut self) {
+        match &mut self.0 {
+            Store::Narrow(values) => values.clear(),
+            Store::Wide(_) => *self = Self::default(),
+        }
+    }
+
+    pub(crate) fn reserve(&mut self, rows: usize) {
+        match &mut self.0 {
+            Store::Narrow(values) => values.reserve_exact(rows),
+            Store::Wide(values) => values.reserve_exact(rows),
+        }
+    }
+
+    /// Adds a value.
+    #[inline]
+    pub fn push(&mut self, value: Option<Micros>) {
+        let value = value.map_or(NULL_WIDE, |value| value.0);
+        match &mut self.0 {
+            Store::Narrow(values) if value == NULL_WIDE => values.push(NULL_NARROW),
+            Store::Narrow(values) if fits(value) => values.push(value as u32),
+            _ => self.widened().push(value),
+        }
+    }
+
+    pub(crate) fn push_nulls(&mut self, count: usize) {
+        match &mut self.0 {
+            Store::Narrow(values) => values.resize(values.len() + count, NULL_NARROW),
+            Store::Wide(values) => values.resize(values.len() + count, NULL_WIDE),
+        }
+    }
+
+    /// Adds values that are not null.
+    pub(crate) fn append(&mut self, more: &[i64]) {
+        match &mut self.0 {
+            // Without an early end, so that the check runs in wide registers.
+            Store::Narrow(values) if more.iter().fold(true, |all, value| all & fits(*value)) => {
+                values.extend(more.iter().map(|value| *value as u32));
+            }
+            _ => self.widened().extend(more),
+        }
+    }
+
+    /// Adds values of which only those are not null whose bit is set: the lowest bit of the first word
+    /// is the first value's.
+    pub(crate) fn append_nullable<W: Iterator<Item = u64>>(&mut self, more: &[i64], words: impl Fn() -> W) {
+        let blocks = || more.chunks(64).zip(words());
+        if let Store::Narrow(values) = &mut self.0 {
+            let before = values.len();
+            values.reserve(more.len());
+            // Without a branch that could be guessed wrongly: what is not valid becomes the mark of null.
+            let mut all_fit = true;
+            for (block, word) in blocks() {
+                values.extend(block.iter().enumerate().map(|(index, value)| {
+                    let null = (word >> index) & 1 == 0;
+                    all_fit &= null | fits(*value);
+                    *value as u32 | 0_u32.wrapping_sub(null.into())
+                }));
+            }
+            if all_fit {
+                return;
+            }
+            values.truncate(before);
+        }
+        let values = self.widened();
+        for (block, word) in blocks() {
+            let valid = |index: usize| (word >> index) & 1 == 1;
+            let each = block.iter().enumerate();
+            values.extend(each.map(|(index, value)| if valid(index) { *value } else { NULL_WIDE }));
+        }
+    }
+
+    /// Adds some rows of another column.
+    pub(crate) fn append_rows(&mut self, from: &Self, rows: Range<usize>) {
+        match (&mut self.0, &from.0) {
+            (Store::Narrow(values), Store::Narrow(more)) => values.extend_from_slice(&more[rows]),
+            (_, Store::Narrow(more)) => self.widened().extend(more[rows].iter().map(|value| widen(*value))),
+            (_, Store::Wide(more)) => self.widened().extend_from_slice(&more[rows]),
+        }
+    }
+
+    /// Whether a value may be longer than 71 minutes.
+    pub(crate) fn may_be_long(&self) -> bool {
+        matches!(self.0, Store::Wide(_))
+    }
+
+    fn widened(&mut self) -> &mut Vec<i64> {
+        if let Store::Narrow(values) = &self.0 {
+            self.0 = Store::Wide(values.iter().map(|value| widen(*value)).collect());
+        }
+        match &mut self.0 {
+            Store::Wide(values) => values,
+            Store::Narrow(_) => unreachable!("it has just been widened"),
+        }
+    }
+
+    pub(crate) fn select(&mut self, rows: &[u32]) {
+        match &mut self.0 {
+            Store::Narrow(values) => *values = rows.iter().map(|row| values[*row as usize]).collect(),
+            Store::Wide(values) => *values = rows.iter().map(|row| values[*row as usize]).collect(),
+        }
+    }
+
+    /// Adds the non-null values of those rows for which `counts` is true.
+    pub(crate) fn collect_into(&self, rows: Range<usize>, counts: &[bool], values: &mut Values) {
+        fn keep<F: Copy, T: Copy + Default>(
+            from: &[F],
+            counts: &[bool],
+            null: impl Fn(F) -> bool,
+            into: impl Fn(F) -> T,
+            to: &mut Vec<T>,
+        ) {
+            // Writes each value and moves on only behind those that are kept: no branch that could be guessed wrongly.
+            let begin = to.len();
+            to.resize(begin + from.len(), T::default());
+            let mut end = begin;
+            for (value, counts) in from.iter().zip(counts) {
+                to[end] = into(*value);
+                end += usize::from(*counts & !null(*value));
+            }
+            to.truncate(end);
+        }
+        let counts = &counts[rows.clone()];
+        match (&self.0, &mut *values) {
+            (Store::Narrow(from), Values::Narrow(to)) => {
+                keep(&from[rows], counts, |value| value == NULL_NARROW, |value| value, to);
+            }
+            (Store::Narrow(from), Values::Wide(to)) => {
+                keep(&from[rows], counts, |value| value == NULL_NARROW, i64::from, to);
+            }
+            (Store::Wide(from), _) => {
+                let to = values.widened();
+                keep(&from[rows], counts, |value| value == NULL_WIDE, |value| value, to);
+            }
+        }
+    }
+}
+
+#[inline]
+fn fits(value: i64) -> bool {
+    (value as u64) < NULL_NARROW as u64
+}
+
+#[inline]
+fn narrow(value: u32) -> Option<Micros> {
+    (value != NULL_NARROW).then(|| Micros(value.into()))
+}
+
+#[inline]
+fn wide(value: i64) -> Option<Micros> {
+    (value != NULL_WIDE).then_some(Micros(value))
+}
+
+#[inline]
+fn widen(value: u32) -> i64 {
+    if value == NULL_NARROW { NULL_WIDE } else { value.into() }
+}
+
+impl FromIterator<Option<Micros>> for Durations {
+    fn from_iter<I: IntoIterator<Item = Option<Micros>>>(values: I) -> Self {
+        let mut durations = Self::default();
+        for value in values {
+            durations.push(value);
+        }
+        durations
+    }
+}
+
+/// Values of a metric in microseconds, none of them null, in any order; in four bytes each where all of them fit.
+#[derive(Debug, Clone)]
+pub enum Values {
+    /// None is negative or longer than 71 minutes.
+    Narrow(Vec<u32>),
+    /// Any.
+    Wide(Vec<i64>),
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self::Narrow(Vec::new())
+    }
+}
+
+impl Values {
+    /// How many there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Narrow(values) => values.len(),
+            Self::Wide(values) => values.len(),
+        }
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes all of them away, but keeps the room.
+    pub fn clear(&mut self) {
+        match self {
+            Self::Narrow(values) => values.clear(),
+            Self::Wide(_) => *self = Self::default(),
+        }
+    }
+
+    /// How many are not greater than a limit.
+    pub fn up_to(&self, limit: Micros) -> u64 {
+        match self {
+            Self::Narrow(values) => match u32::try_from(limit.0) {
+                Ok(limit) => values.iter().map(|value| u64::from(*value <= limit)).sum(),
+                Err(_) => values.len() as u64,
+            },
+            Self::Wide(values) => values.iter().map(|value| u64::from(*value <= limit.0)).sum(),
+        }
+    }
+
+    /// Adds a value.
+    #[inline]
+    pub fn push(&mut self, value: Micros) {
+        match self {
+            Self::Narrow(values) if fits(value.0) => values.push(value.0 as u32),
+            _ => self.widened().push(value.0),
+        }
+    }
+
+    /// The median in microseconds, by reordering; `None` of nothing.
+    pub fn median(&mut self) -> Option<f64> {
+        fn middle<T: Copy + Ord + Into<i64>>(values: &mut [T]) -> Option<f64> {
+            let half = values.len() / 2;
+            if values.is_empty() {
+                return None;
+            }
+            let (below, upper, _) = values.select_nth_unstable(half);
+            let upper: i64 = (*upper).into();
+            let lower = if below.len() * 2 == values.len() {
+                values[..half].iter().max().copied().map_or(upper, Into::into)
+            } else {
+                upper
+            };
+            Some(f64::midpoint(lower as f64, upper as f64))
+        }
+        match self {
+            Self::Narrow(values) => middle(values),
+            Self::Wide(values) => middle(values),
+        }
+    }
+
+    /// Adds another's.
+    pub fn append(&mut self, more: &mut Self) {
+        match (&mut *self, more) {
+            (Self::Narrow(values), Self::Narrow(more)) => values.append(more),
+            (_, Self::Narrow(more)) => self.widened().extend(more.drain(..).map(i64::from)),
+            (_, Self::Wide(more)) => self.widened().append(more),
+        }
+    }
+
+    fn widened(&mut self) -> &mut Vec<i64> {
+        if let Self::Narrow(values) = self {
+            *self = Self::Wide(values.iter().map(|value| i64::from(*value)).collect());
+        }
+        match self {
+            Self::Wide(values) => values,
+            Self::Narrow(_) => unreachable!("it has just been widened"),
+        }
+    }
+}
