@@ -1,11 +1,9 @@
 //! Delivery: brings files to a target, completely or not at all. `targets` has a module for each kind
-//! of target, `shelf` what all targets that store files share, `outbox` what is still to be delivered
-//! and `ledger` what has been.
+//! of target, `shelf` what all targets that store files share, and `outbox` what is still to be
+//! delivered, with the ledger of what has been.
 //!
 //! This crate knows files and mails, but no report.
 
-mod dead;
-pub mod ledger;
 mod names;
 pub mod notice;
 pub mod outbox;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use mailqos_base::hex;
 use mailqos_config::{Existing, FilesTarget, TemporaryName, Verify};
 use ring::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::{Again, DeliveryError, Receipt, ledger::Reason};
+use super::{Again, DeliveryError, Receipt};
 
 /// How much is read or written between two looks at the clock.
 pub(super) const CHUNK: usize = 64 << 10;
@@ -109,6 +110,33 @@ pub(super) struct Old {
     pub(super) name: String,
     pub(super) size: u64,
     pub(super) sha256: String,
+}
+
+/// Why a delivered file is no longer retained.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The target's rule removed it.
+    #[default]
+    Removed,
+    /// It was removed before, by others.
+    Gone,
+    /// It was changed by others; it stays.
+    Changed,
+    /// The target shows nothing of it; whatever has its name stays.
+    Unseen,
+}
+
+impl Reason {
+    /// Returns its word in tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Gone => "gone",
+            Self::Changed => "changed",
+            Self::Unseen => "unseen",
+        }
+    }
 }
 
 /// What became of files that were put before, and why it ended, if it ended early.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use mailqos_config::{Config, did_you_mean};
 use mailqos_delivery::{
     Item, Letter,
-    outbox::{Outbox, Request, Submitted, Work},
+    outbox::{self, Outbox, Request, Submitted, Work},
 };
 use mailqos_model::{Name, UtcMicros};
 use mailqos_report::naming::Names;
@@ -122,9 +122,13 @@ pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) 
             Submitted::Delivered(_) => eprintln!("{}: delivered before", request.target),
         }
     }
-    let work = outbox.work_off(config, UtcMicros::now()).await.map_err(Failure::work)?;
+    let work = outbox::work_off(&outbox, config, UtcMicros::now())
+        .await
+        .map_err(Failure::work)?;
     tell(&work);
-    outbox.tell(config, UtcMicros::now()).await.map_err(Failure::work)?;
+    outbox::notify(&outbox, config, UtcMicros::now())
+        .await
+        .map_err(Failure::work)?;
     let mine = |target: &str| requests.iter().any(|request| request.target.as_str() == target);
     let failed = work.failed.iter().chain(&work.dead).any(|order| mine(&order.target));
     let refused = work

@@ -4,10 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use jiff::civil::Date;
-use mailqos_delivery::{
-    ledger::Line,
-    outbox::{Named, Order, Outbox},
-};
+use mailqos_delivery::outbox::{self, Line, Named, Order, Outbox};
 use mailqos_model::UtcMicros;
 
 use super::{Failure, Global, deliver::tell, print};
@@ -126,9 +123,11 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                     }
                 }
             }
-            let work = outbox.work_off(&config, now).await.map_err(Failure::work)?;
+            let work = outbox::work_off(&outbox, &config, now).await.map_err(Failure::work)?;
             tell(&work);
-            outbox.tell(&config, UtcMicros::now()).await.map_err(Failure::work)?;
+            outbox::notify(&outbox, &config, UtcMicros::now())
+                .await
+                .map_err(Failure::work)?;
             if busy || !work.is_well() {
                 return Ok(ExitCode::FAILURE);
             }

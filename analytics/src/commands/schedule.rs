@@ -12,9 +12,8 @@ use clap::Subcommand;
 use mailqos_base::clock::{Clock, Steps};
 use mailqos_config::Config;
 use mailqos_delivery::{
-    ledger::Reason,
     notice,
-    outbox::{Outbox, Work},
+    outbox::{self, Outbox, Reason, Work},
 };
 use mailqos_model::{Micros, UtcMicros};
 use mailqos_report::definition::Definition;
@@ -121,12 +120,12 @@ async fn make(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
 async fn deliver(config: &Config, now: UtcMicros) -> Result<bool, Failure> {
     let began = Instant::now();
     let outbox = Outbox::open(config).map_err(Failure::work)?;
-    let work = outbox.work_off(config, now).await.map_err(Failure::work)?;
+    let work = outbox::work_off(&outbox, config, now).await.map_err(Failure::work)?;
     say(&work);
     // To deliver may have taken long: when people are told again counts from the end.
     let after = now + Micros::from(began.elapsed());
-    outbox.tell(config, after).await.map_err(Failure::work)?;
-    for removal in outbox.sweep(config, now).await.map_err(Failure::work)? {
+    outbox::notify(&outbox, config, after).await.map_err(Failure::work)?;
+    for removal in outbox::sweep(&outbox, config, now).await.map_err(Failure::work)? {
         let what = match removal.reason {
             Reason::Removed => "is no longer kept: it was removed",
             Reason::Gone => "is no longer kept: it was gone",

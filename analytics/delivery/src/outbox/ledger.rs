@@ -1,4 +1,5 @@
-//! The ledger: who got what, when, and what the server said to it. It only grows; what is in it is never delivered again.
+//! The ledger: who received what and when, with the server's replies. It only grows; what is in it
+//! is never delivered again.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -11,23 +12,24 @@ use mailqos_model::UtcMicros;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Served,
-    outbox::{OutboxError, StoredFile, failed, owner_only},
+    files::{OutboxError, failed, owner_only},
+    order::StoredFile,
 };
+use crate::{Served, shelf::Reason};
 
 /// A delivery that has arrived.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Entry {
     /// The order's id.
     pub id: String,
-    /// When it had arrived, RFC 3339.
+    /// When it arrived, RFC 3339.
     pub delivered_at: String,
     /// The target's name.
     pub target: String,
-    /// The report's slug; empty for files that somebody named.
+    /// The report's slug; empty for files given on the command line.
     #[serde(default)]
     pub report: String,
-    /// When the report was due; empty for files that somebody named.
+    /// When the report was due; empty for files given on the command line.
     #[serde(default)]
     pub run: String,
     /// Folder below the target's own.
@@ -35,23 +37,23 @@ pub struct Entry {
     pub folder: String,
     /// The files.
     pub files: Vec<StoredFile>,
-    /// Where they are, or who got them.
+    /// Where they are, or the recipients of a mail.
     pub places: Vec<String>,
     /// The server's reply.
     pub reply: String,
-    /// Recipients whom the server refused, with its words.
+    /// Recipients that the server refused, with its replies.
     pub refused: Vec<(String, String)>,
-    /// Recipients whose mail was accepted: by which server, when, and its words.
+    /// Recipients whose mail was accepted: by which server, when, and its reply.
     #[serde(default)]
     pub accepted: Vec<Served>,
-    /// How often it was tried.
+    /// Number of attempts.
     pub attempts: u32,
 }
 
-/// A file that was delivered and is looked after no longer.
+/// A file that was delivered and is no longer retained.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Removal {
-    /// When, RFC 3339.
+    /// When it was removed or found to be gone, RFC 3339.
     pub removed_at: String,
     /// The target's name.
     pub target: String,
@@ -59,13 +61,13 @@ pub struct Removal {
     pub folder: String,
     /// Its name there.
     pub name: String,
-    /// Why.
+    /// Why it is no longer retained.
     #[serde(default)]
     pub reason: Reason,
 }
 
 impl Removal {
-    /// Its path below the target's own folder.
+    /// Returns its path below the target's own folder.
     pub fn path(&self) -> String {
         if self.folder.is_empty() {
             self.name.clone()
@@ -75,40 +77,13 @@ impl Removal {
     }
 }
 
-/// Why a file is looked after no longer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// It was removed by the target's rule.
-    #[default]
-    Removed,
-    /// Somebody had removed it before.
-    Gone,
-    /// Somebody has changed it; it stays.
-    Changed,
-    /// The target shows nothing of it; whatever has its name stays.
-    Unseen,
-}
-
-impl Reason {
-    /// Its word in tables.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Removed => "removed",
-            Self::Gone => "gone",
-            Self::Changed => "changed",
-            Self::Unseen => "unseen",
-        }
-    }
-}
-
 /// A line of the ledger.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
-    /// Something has arrived.
+    /// A delivery has arrived.
     Delivered(Box<Entry>),
-    /// Something old was removed, or was removed or changed by somebody else.
+    /// An old file was removed, or was removed or changed by others.
     Removed(Removal),
 }
 
@@ -134,7 +109,7 @@ impl Ledger {
         }
     }
 
-    /// All lines, oldest first.
+    /// Returns all lines, oldest first.
     pub(super) fn lines(&self) -> Result<Vec<Line>, OutboxError> {
         let file = match fs::File::open(&self.path) {
             Ok(file) => file,
@@ -144,7 +119,8 @@ impl Ledger {
         let mut lines = Vec::new();
         for line in io::BufReader::new(file).split(b'\n') {
             let line = line.map_err(failed(&self.path))?;
-            // A line torn by a crash, maybe in mid-character, was never acknowledged: its order still waits.
+            // A line torn by a crash, possibly within a character, was never acknowledged: its order
+            // still waits.
             if let Ok(line) = serde_json::from_slice(&line) {
                 lines.push(line);
             }
@@ -170,7 +146,7 @@ impl Ledger {
         owner_only(&mut options);
         let write = || -> io::Result<()> {
             let mut file = options.open(&self.path)?;
-            // After a torn line a new one begins.
+            // A leading line break, in case the last line was torn.
             file.write_all(format!("\n{text}\n").as_bytes())?;
             file.sync_all()
         };
@@ -178,14 +154,15 @@ impl Ledger {
     }
 }
 
-/// The files of a target that its rule no longer keeps: delivered before a moment, or not among the last runs of their report.
+/// Returns the files of a target that its rule no longer keeps: delivered before a moment, or not
+/// among the last runs of their report.
 pub(super) fn removable(
     lines: &[Line],
     target: &str,
     before: Option<UtcMicros>,
     keep_last: Option<u32>,
 ) -> Vec<Removable> {
-    /// The file that is there under a name: the one that was delivered last.
+    /// The file at the target under a name: the one that was delivered last.
     struct There<'a> {
         entry: &'a Entry,
         file: &'a StoredFile,

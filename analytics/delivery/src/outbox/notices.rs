@@ -1,0 +1,378 @@
+//! Notifies people of deliveries that were given up, that only a person can help, or that were
+//! refused for some recipients, by an action list, until one of its channels has accepted the notice.
+
+use std::{collections::BTreeMap, fs, time::Instant};
+
+use mailqos_base::hex;
+use mailqos_config::Config;
+use mailqos_model::{Micros, UtcMicros};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    files::{OutboxError, failed, private_file, sync},
+    order::{Order, is_due},
+    store::Outbox,
+};
+use crate::notice;
+
+/// Pause before the next attempt to notify people after a failed one.
+const PAUSE: Micros = Micros::from_secs(300);
+
+/// What is wrong with a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DeliveryProblem {
+    /// It was given up.
+    GivenUp,
+    /// Only a person can fix its cause.
+    Stuck,
+    /// It arrived, but a server refused it for some recipients.
+    Refused,
+}
+
+impl DeliveryProblem {
+    /// Returns the key of the notice. A repeated notice gets a new key, because mail clients hide
+    /// messages with a known Message-ID.
+    pub(super) fn notice(self, order: &Order) -> String {
+        let id = &order.id;
+        match self {
+            // The same files may be ordered again, and given up after as many attempts.
+            Self::GivenUp => format!("{id}-{}-{}", order.ordered_at, order.attempts),
+            Self::Stuck => format!("{id}-stuck-{}", order.stuck_at),
+            Self::Refused => format!("{id}-refused"),
+        }
+    }
+}
+
+/// States of notices by key. They are stored apart from the orders, so that delivery never waits for
+/// notification.
+type Notices = BTreeMap<String, NoticeState>;
+
+/// State of a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct NoticeState {
+    /// Whether a channel has accepted it.
+    #[serde(rename = "told")]
+    accepted: bool,
+    /// When it is sent again if no channel has, in microseconds since 1970 UTC.
+    #[serde(rename = "again")]
+    retry_at: i64,
+}
+
+/// Notifies people of deliveries that were given up, are stuck or were refused for some recipients,
+/// and of which no one was notified yet. A failed notice is sent again later.
+///
+/// # Errors
+/// The outbox can't be read or written.
+pub async fn notify(outbox: &Outbox, config: &Config, now: UtcMicros) -> Result<(), OutboxError> {
+    let Some(list) = &config.delivery.action_list else {
+        return Ok(());
+    };
+    let Some(_lock) = outbox.lock("dead-letters")? else {
+        return Ok(());
+    };
+    let notifier = Notifier { outbox };
+    let (open, mut notices) = notifier.open_problems(now)?;
+    if open.is_empty() {
+        return Ok(());
+    }
+    // Before anything is sent: if it can't be stored that people were notified, they would be
+    // notified again and again.
+    notifier.remember(&mut notices, &open, false, now + PAUSE)?;
+    let began = Instant::now();
+    // Several problems are one message.
+    let texts: Vec<String> = open.iter().map(|(order, problem)| text(order, *problem)).collect();
+    let keys = open.iter().map(|(order, problem)| problem.notice(order));
+    let mut id: String = keys.collect();
+    if open.len() > 1 {
+        // It becomes part of a Message-ID, which must fit into a line.
+        id = hex(&Sha256::digest(&id)[..12]);
+    }
+    let sent = notice::tell(config, list.as_str(), &id, &subject(&open), &texts.join("\n\n")).await;
+    if let Err(reason) = &sent {
+        let ids: Vec<&str> = open.iter().map(|(order, _)| order.id.as_str()).collect();
+        tracing::error!(
+            "of {} nobody could be told by the action list {list}: {reason}",
+            ids.join(", ")
+        );
+    }
+    let retry_at = now + Micros::from(began.elapsed()) + PAUSE;
+    notifier.remember(&mut notices, &open, sent.is_ok(), retry_at)?;
+    notifier.discard_accepted(&notices)
+}
+
+/// Keeps track of notices in an outbox.
+struct Notifier<'a> {
+    outbox: &'a Outbox,
+}
+
+impl Notifier<'_> {
+    fn file(&self) -> std::path::PathBuf {
+        self.outbox.folder.join("told.json")
+    }
+
+    /// Returns the problems of which people are to be notified now, and the states of the notices of
+    /// all problems.
+    fn open_problems(&self, now: UtcMicros) -> Result<(Vec<(Order, DeliveryProblem)>, Notices), OutboxError> {
+        // An unreadable file is replaced.
+        let known: Notices = fs::read(self.file())
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        self.discard_accepted(&known)?;
+        let with = |problem| move |order| (order, problem);
+        let dead = self.outbox.given_up()?.into_iter();
+        let stuck = self.outbox.waiting()?.into_iter().filter(|order| order.stuck);
+        let refused = self.outbox.not_to_all()?.into_iter();
+        let mut open: Vec<_> = dead
+            .map(with(DeliveryProblem::GivenUp))
+            .chain(stuck.map(with(DeliveryProblem::Stuck)))
+            .chain(refused.map(with(DeliveryProblem::Refused)))
+            .collect();
+        let mut notices = Notices::new();
+        open.retain(|(order, problem)| {
+            let notice = problem.notice(order);
+            let Some(state) = known.get(&notice) else { return true };
+            notices.insert(notice, *state);
+            !state.accepted && is_due(state.retry_at, now, PAUSE)
+        });
+        Ok((open, notices))
+    }
+
+    /// Stores the states of notices; the caller holds the lock.
+    fn remember(
+        &self,
+        notices: &mut Notices,
+        open: &[(Order, DeliveryProblem)],
+        accepted: bool,
+        retry_at: UtcMicros,
+    ) -> Result<(), OutboxError> {
+        let state = NoticeState {
+            accepted,
+            retry_at: retry_at.0,
+        };
+        notices.extend(open.iter().map(|(order, problem)| (problem.notice(order), state)));
+        let path = self.file();
+        let new = path.with_extension("new");
+        let written = || {
+            private_file(&new, &serde_json::to_vec(notices)?)?;
+            fs::rename(&new, &path)?;
+            path.parent().map_or(Ok(()), sync)
+        };
+        written().map_err(failed(&path))
+    }
+
+    /// Removes orders that were refused for some recipients once a notice of them was accepted.
+    fn discard_accepted(&self, notices: &Notices) -> Result<(), OutboxError> {
+        for order in self.outbox.not_to_all()? {
+            let state = notices.get(&DeliveryProblem::Refused.notice(&order));
+            if state.is_some_and(|state| state.accepted) {
+                self.outbox.discard(&self.outbox.refused().join(&order.id))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn subject(open: &[(Order, DeliveryProblem)]) -> String {
+    match open {
+        [(only, DeliveryProblem::GivenUp)] => format!("not delivered to {}: {}", only.target, files(only)),
+        [(only, DeliveryProblem::Stuck)] => format!("can't be delivered to {} yet: {}", only.target, files(only)),
+        [(only, DeliveryProblem::Refused)] => format!("not delivered to all of {}: {}", only.target, files(only)),
+        several => {
+            let is_refused = |(_, problem): &&(Order, DeliveryProblem)| *problem == DeliveryProblem::Refused;
+            let (arrived, all) = (several.iter().filter(is_refused).count(), several.len());
+            match all - arrived {
+                0 => format!("{all} deliveries did not reach all"),
+                fail if fail == all => format!("{all} deliveries fail"),
+                _ => format!("{all} deliveries fail or did not reach all"),
+            }
+        }
+    }
+}
+
+fn files(order: &Order) -> String {
+    let names = order.files.iter().map(|file| file.name.as_str());
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn text(order: &Order, problem: DeliveryProblem) -> String {
+    let mut text = format!(
+        "{} {} to {} after {}.\nOrdered: {}\n",
+        files(order),
+        match problem {
+            DeliveryProblem::GivenUp => "was not delivered",
+            DeliveryProblem::Stuck => "is not delivered yet",
+            DeliveryProblem::Refused => "was delivered, but not to all,",
+        },
+        order.target,
+        order.tries(),
+        UtcMicros(order.ordered_at),
+    );
+    if problem != DeliveryProblem::Refused {
+        let reason = order.last_error.as_deref().unwrap_or("no reason given");
+        text.push_str(&format!("Why: {reason}\n"));
+    }
+    for served in order.done.values() {
+        let word = if served.refused { "Refused" } else { "Served" };
+        text.push_str(&format!("{word}: {} ({})\n", served.recipient, served.reply));
+    }
+    let id = &order.id;
+    match problem {
+        DeliveryProblem::Refused => text.push_str(
+            "Who was refused does not get it. Correct the addresses of the target, or have them accepted there, for the next time.",
+        ),
+        DeliveryProblem::GivenUp | DeliveryProblem::Stuck => {
+            if problem == DeliveryProblem::Stuck {
+                text.push_str(&format!(
+                    "It is tried again, next {}; once the cause is mended, that succeeds.\n",
+                    UtcMicros(order.next_attempt_at)
+                ));
+            }
+            text.push_str(&format!(
+                "The files are kept. Mend the cause, then: mailqos-analytics outbox retry {id}\nOr forget it: mailqos-analytics outbox drop {id}"
+            ));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::{
+        super::{
+            store::{Named, Submitted},
+            tests::request,
+            worker::work_off,
+        },
+        *,
+    };
+    use crate::Served;
+
+    /// An outbox with a delivery that was given up, as another file of its name is there.
+    async fn given_up(folder: &Path, now: UtcMicros) -> (Config, Outbox, String) {
+        let file = folder.join("mailqos.toml");
+        let text = "site = \"here\"\n[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\nexisting = \"refuse\"\n";
+        fs::write(&file, text).expect("written");
+        let mut config = mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+        // No program knows it: telling fails.
+        config.delivery.action_list = Some("nobody".parse().expect("a name"));
+        fs::create_dir_all(folder.join("shelf")).expect("made");
+        fs::write(folder.join("shelf/r.pdf"), "another").expect("written");
+        let outbox = Outbox::open(&config).expect("outbox");
+        let id = order(&config, &outbox, folder, now).await;
+        (config, outbox, id)
+    }
+
+    /// Orders the delivery and has it given up.
+    async fn order(config: &Config, outbox: &Outbox, folder: &Path, now: UtcMicros) -> String {
+        let Ok(Submitted::Waits(id)) = outbox.submit(&request(folder, "a"), now) else {
+            panic!("it waits");
+        };
+        assert_eq!(work_off(outbox, config, now).await.expect("tried").dead.len(), 1);
+        id
+    }
+
+    /// As if people were told, or could not be.
+    fn told(outbox: &Outbox, told: bool, now: UtcMicros) {
+        let (open, mut notices) = Notifier { outbox }.open_problems(now).expect("read");
+        Notifier { outbox }
+            .remember(&mut notices, &open, told, now + PAUSE)
+            .expect("written");
+    }
+
+    fn file(outbox: &Outbox) -> PathBuf {
+        Notifier { outbox }.file()
+    }
+
+    fn count(outbox: &Outbox, now: UtcMicros) -> usize {
+        Notifier { outbox }.open_problems(now).expect("read").0.len()
+    }
+
+    #[tokio::test]
+    async fn people_are_told_once_also_while_somebody_delivers_to_the_target() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut now = UtcMicros(1_000_000);
+        let (config, outbox, id) = given_up(folder.path(), now).await;
+        let lock = outbox.lock("target-shelf").expect("asked").expect("free");
+        for (is_told, open) in [(false, 1), (true, 1), (true, 0)] {
+            assert_eq!(count(&outbox, now), open);
+            told(&outbox, is_told, now);
+            assert_eq!(count(&outbox, now), 0);
+            now = now + PAUSE;
+        }
+        drop(lock);
+        // What is given up again is told anew, whether it was tried or ordered again.
+        assert_eq!(outbox.retry(&id, now).expect("retried"), Named::Done);
+        assert_eq!(work_off(&outbox, &config, now).await.expect("tried").dead.len(), 1);
+        assert_eq!(count(&outbox, now), 1);
+        told(&outbox, true, now);
+        for _ in 0..2 {
+            now = now + PAUSE;
+            assert_eq!(order(&config, &outbox, folder.path(), now).await, id);
+            assert_eq!(count(&outbox, now), 1);
+            told(&outbox, true, now);
+        }
+        // Of what is gone nothing is kept.
+        assert_eq!(
+            Notifier { outbox: &outbox }.open_problems(now).expect("read").1.len(),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn who_can_t_be_told_is_told_again_after_the_pause_and_nobody_waits() {
+        let folder = tempfile::tempdir().expect("folder");
+        let now = UtcMicros(1_000_000);
+        let (config, outbox, _) = given_up(folder.path(), now).await;
+        let read = || -> Notices { serde_json::from_slice(&fs::read(file(&outbox)).expect("there")).expect("notices") };
+        // What can't be written down is not told.
+        let new = file(&outbox).with_extension("new");
+        fs::create_dir(&new).expect("made");
+        assert!(notify(&outbox, &config, now).await.is_err());
+        fs::remove_dir(&new).expect("removed");
+        // One that is damaged counts as none; the target is busy.
+        fs::write(file(&outbox), "{").expect("written");
+        let lock = outbox.lock("target-shelf").expect("asked").expect("free");
+        notify(&outbox, &config, now).await.expect("written down");
+        let notices = read();
+        let told = notices.values().next().expect("one");
+        // From when the telling has ended.
+        assert!(!told.accepted && told.retry_at > (now + PAUSE).0, "{told:?}");
+        notify(&outbox, &config, now).await.expect("nothing to tell");
+        assert_eq!(read(), notices);
+        drop(lock);
+        work_off(&outbox, &config, now)
+            .await
+            .expect("the file is in nobody's way");
+        assert!(file(&outbox).exists());
+        let later = UtcMicros(told.retry_at);
+        assert_eq!(count(&outbox, later), 1);
+    }
+
+    #[tokio::test]
+    async fn what_did_not_reach_all_is_forgotten_once_people_were_told() {
+        let folder = tempfile::tempdir().expect("folder");
+        let now = UtcMicros(1_000_000);
+        let (_, outbox, id) = given_up(folder.path(), now).await;
+        let served = Served {
+            recipient: "a@example.com".into(),
+            at: String::new(),
+            reply: "550 5.1.1 nobody".into(),
+            refused: true,
+        };
+        let mut order = outbox.given_up().expect("read").remove(0);
+        order.done.insert("a@example.com whole".into(), served);
+        let place = outbox.refused().join(&id);
+        fs::create_dir(&place).expect("made");
+        fs::write(place.join("order.json"), serde_json::to_vec(&order).expect("JSON")).expect("written");
+        for (is_told, left) in [(false, 1), (true, 0)] {
+            told(&outbox, is_told, UtcMicros(now.0 + 2 * PAUSE.0 * i64::from(is_told)));
+            // As the next who tells does, too: a crash may come before.
+            Notifier { outbox: &outbox }.open_problems(now).expect("read");
+            assert_eq!(outbox.not_to_all().expect("read").len(), left);
+        }
+    }
+}

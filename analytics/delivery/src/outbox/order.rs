@@ -1,0 +1,150 @@
+//! Orders: deliveries as they are on disk, a folder each, with `order.json` beside the files.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use mailqos_config::{Config, Target};
+use mailqos_model::{Micros, Name, UtcMicros};
+use serde::{Deserialize, Serialize};
+
+use super::files::{OutboxError, failed, private_file, sync};
+use crate::{Notes, Served};
+
+/// Space on disk, in bytes, that an attempt reserves, and more for each recipient: the server's
+/// replies must fit even if the disk has become full meanwhile.
+const RESERVE: (usize, usize) = (16 << 10, 1 << 10);
+
+/// A delivery that was ordered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Order {
+    /// Identifies the order; the same files for the same target and occasion have the same id.
+    pub id: String,
+    /// The target's name in the configuration.
+    pub target: String,
+    /// Folder below the target's own.
+    pub folder: String,
+    /// Folder at the target that a mail links to.
+    #[serde(default)]
+    pub linked_folder: String,
+    /// Subject of the mail.
+    pub subject: String,
+    /// Text of the mail.
+    pub text: String,
+    /// HTML form of the mail.
+    pub html: Option<String>,
+    /// What the mail says of files that are not in it.
+    #[serde(default)]
+    pub notes: Notes,
+    /// Pictures of the HTML form, which are beside the order: their content ids and media types.
+    #[serde(default)]
+    pub pictures: Vec<(String, String)>,
+    /// The files, which are beside the order.
+    pub files: Vec<StoredFile>,
+    /// When it was ordered, in microseconds since 1970 UTC.
+    pub ordered_at: i64,
+    /// Number of attempts so far.
+    pub attempts: u32,
+    /// When the next attempt is due, in microseconds since 1970 UTC.
+    pub next_attempt_at: i64,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+    /// The report's slug; empty for files given on the command line.
+    #[serde(default)]
+    pub report: String,
+    /// When the report was due; empty for files given on the command line.
+    #[serde(default)]
+    pub run: String,
+    /// Which parts of it are done, so that no later attempt does them again.
+    #[serde(default)]
+    pub done: BTreeMap<String, Served>,
+    /// Whether only a person can fix why the last attempt failed, such as a wrong password.
+    #[serde(default)]
+    pub stuck: bool,
+    /// When it became so, in microseconds since 1970 UTC.
+    #[serde(default)]
+    pub stuck_at: i64,
+}
+
+impl Order {
+    /// Returns the number of attempts in words, such as `2 attempts`.
+    pub fn tries(&self) -> String {
+        match self.attempts {
+            1 => "1 attempt".to_owned(),
+            several => format!("{several} attempts"),
+        }
+    }
+
+    /// The options of its target; `None` if the configuration has no such target.
+    pub(super) fn target_options<'a>(&self, config: &'a Config) -> Option<&'a Target> {
+        config.targets.get(&self.target.parse::<Name>().ok()?)
+    }
+
+    /// Number of recipients of a mail; 0 for other targets.
+    pub(super) fn recipients(&self, config: &Config) -> usize {
+        match self.target_options(config) {
+            Some(Target::Email(target)) => target.recipients().len(),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn load(folder: &Path) -> Result<Self, OutboxError> {
+        let path = folder.join("order.json");
+        let text = fs::read(&path).map_err(failed(&path))?;
+        serde_json::from_slice(&text).map_err(|error| OutboxError::Order {
+            path,
+            reason: error.to_string(),
+        })
+    }
+
+    /// Loads all orders of a folder, oldest first.
+    pub(super) fn load_all(folder: &Path) -> Result<Vec<Self>, OutboxError> {
+        let mut orders = Vec::new();
+        for entry in fs::read_dir(folder).map_err(failed(folder))? {
+            let path = entry.map_err(failed(folder))?.path();
+            match Self::load(&path) {
+                Ok(order) => orders.push(order),
+                // It was delivered meanwhile.
+                Err(_) if !path.exists() => {}
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+        orders.sort_by(|a: &Self, b| (a.ordered_at, &a.run, &a.id).cmp(&(b.ordered_at, &b.run, &b.id)));
+        Ok(orders)
+    }
+
+    /// Replaces the order in its folder.
+    pub(super) fn save(&self, folder: &Path) -> Result<(), OutboxError> {
+        let path = folder.join("order.json");
+        let text = serde_json::to_vec_pretty(self).map_err(|error| OutboxError::Order {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        let new = folder.join("order.new");
+        private_file(&new, &text).map_err(failed(&new))?;
+        fs::rename(&new, &path).map_err(failed(&path))?;
+        sync(folder).map_err(failed(folder))
+    }
+}
+
+/// Reserves the space on disk that the next [`Order::save`] needs.
+pub(super) fn reserve(folder: &Path, recipients: usize) -> io::Result<()> {
+    let text = fs::metadata(folder.join("order.json"))?.len() as usize;
+    let space = vec![b' '; text + RESERVE.0 + recipients * RESERVE.1];
+    private_file(&folder.join("order.new"), &space)
+}
+
+/// A file of an order.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Its name at the target.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// Returns whether a moment has come, or is so far away that the clock that set it must have been
+/// wrong.
+pub fn is_due(at: i64, now: UtcMicros, pause: Micros) -> bool {
+    at <= now.0 || at > now.0.saturating_add(pause.0.saturating_mul(2))
+}
