@@ -317,3 +317,36 @@ fn a_clock_that_was_ahead_stops_no_report() {
     pass_at(&setting, midnight(1));
     assert_eq!(setting.ledger().len(), made + 1);
 }
+
+/// Notices need no probe beside analytics, and a template without bounds keeps none from being sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn analytics_notifies_alone_and_with_the_built_in_form_if_a_template_grows_without_bounds() {
+    let mut setting = setting();
+    let hooks = Hooks::start(Manner::Status(200)).await.unwrap();
+    let grows = "{% set a = subject %}{% for i in range(end=90000) %}{% for j in range(end=90000) %}\
+                 {% set_global a = a ~ a ~ a %}{% endfor %}{% endfor %}{{ a }}";
+    std::fs::write(setting.path("grows.json"), grows).unwrap();
+    setting.add(
+        "[delivery]\naction_list = \"bosses\"\n[action_list.bosses]\n\
+         actions = [{ webhook = { kind = \"slack\", url = { env = \"HOOK\" }, template = \"grows.json\" }, timeout = \"60s\" }]",
+    );
+    setting.write();
+    std::fs::write(setting.path("reports/a-broken.toml"), "perid = \"last-week\"\n").unwrap();
+    // A folder in which there is no other program.
+    let alone = setting.path("alone");
+    std::fs::create_dir(&alone).unwrap();
+    std::fs::copy(mailqos_tests::binaries::binary("mailqos-analytics"), alone.join("mailqos-analytics")).unwrap();
+    let output = std::process::Command::new(alone.join("mailqos-analytics"))
+        .arg("--config")
+        .arg(setting.path("mailqos.toml"))
+        .args(["schedule", "run-due"])
+        .env("PATH", &alone)
+        .env("HOOK", hooks.url("/told"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(hooks.accepted().len(), 1, "{said}");
+    let content = hooks.accepted()[0].json().to_string();
+    assert!(content.contains("a-broken.toml is wrong"), "{content}");
+    assert!(said.contains("its own template could not be used"), "{said}");
+}

@@ -5,7 +5,6 @@
 //! This crate knows files and mails, but no report.
 
 mod names;
-pub mod notice;
 pub mod outbox;
 mod shelf;
 mod targets;

@@ -28,6 +28,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, builder::styling};
 use mailqos_config::{Config, Problems};
 use mailqos_lake::RemoteError;
 use mailqos_lake_tables::place::PlaceError;
+use mailqos_notify::template_process;
 use mailqos_report::media::guard;
 use tokio::{runtime::Handle, task::block_in_place};
 use tracing_subscriber::{
@@ -269,12 +270,15 @@ pub fn print(data: impl AsRef<[u8]>) -> Result<(), Failure> {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|argument| argument == guard::ARGUMENT)
-    {
+    // This program runs itself with a hidden argument for users' templates.
+    let argument = std::env::args_os().nth(1);
+    if argument.as_ref().is_some_and(|argument| argument == guard::ARGUMENT) {
         return guard::main();
     }
+    if argument.is_some_and(|argument| argument == template_process::ARGUMENT) {
+        return template_process::main();
+    }
+    template_process::enable();
     guard::enable();
     // clap itself ends with 0 after --help and with 2 on wrong usage.
     let cli = Cli::parse();

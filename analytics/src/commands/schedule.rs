@@ -11,10 +11,7 @@ use std::{
 use clap::Subcommand;
 use mailqos_base::clock::{Clock, Steps};
 use mailqos_config::Config;
-use mailqos_delivery::{
-    notice,
-    outbox::{self, Outbox, Reason, Work},
-};
+use mailqos_delivery::outbox::{self, Outbox, Reason, Work};
 use mailqos_model::{Micros, UtcMicros};
 use mailqos_report::definition::Definition;
 use tokio::sync::RwLock;
@@ -284,18 +281,12 @@ async fn reload(file: PathBuf, config: Arc<std::sync::RwLock<Arc<Config>>>) {
     }
 }
 
-/// What is unwise in the configuration, and whether nobody would hear of what fails.
+/// Logs the configuration's warnings, and whether no one would be notified of failures.
 fn warn(config: &Config) {
     for warning in config.warnings.iter() {
         tracing::warn!(remedy = warning.help.as_deref(), "{warning}");
     }
-    if let Some(list) = &config.delivery.action_list {
-        if !notice::is_possible() {
-            tracing::warn!(
-                "mailqos-probe, which carries out the action list {list}, is neither next to this program nor in PATH, so no one is notified of failures; install it"
-            );
-        }
-    } else if !config.targets.is_empty() {
+    if config.delivery.action_list.is_none() && !config.targets.is_empty() {
         tracing::warn!("no one is notified of failures; set action_list in [delivery]");
     }
 }

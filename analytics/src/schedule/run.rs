@@ -10,10 +10,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use mailqos_config::{Config, Problems};
-use mailqos_delivery::{
-    notice,
-    outbox::{Outbox, OutboxError, Submitted, is_due},
-};
+use mailqos_delivery::outbox::{Outbox, OutboxError, Submitted, is_due};
 use mailqos_figures::{Period, PeriodError};
 use mailqos_lake_tables::place::{self, PlaceError};
 use mailqos_lake_tables::{Lake, LakeError};
@@ -367,7 +364,7 @@ pub(crate) async fn say(config: &Config, id: &str, subject: &str, text: &str) ->
     let Some(list) = &config.delivery.action_list else {
         return true;
     };
-    match notice::tell(config, list.as_str(), id, subject, text).await {
+    match mailqos_notify::notify(config, list.as_str(), id, subject, text).await {
         Ok(()) => true,
         Err(reason) => {
             tracing::error!("nobody could be told by the action list {list} that {subject}: {reason}");

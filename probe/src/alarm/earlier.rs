@@ -10,7 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{
-    Acknowledgement, Channel, Kept, Pending, Simulation, State, Why,
+    Acknowledgement, ChannelHealth, Kept, Pending, Simulation, State, Why,
     episode::{Contact, Episode, Heard, Taken},
     plan::{Plan, Planned},
 };
@@ -71,7 +71,7 @@ pub(super) fn read(bytes: &[u8], config: &Config, plan: &Plan) -> Option<Kept> {
     let mut part = |key: &str| whole.remove(key).unwrap_or_default();
     let mut kept = Kept {
         states: by_name(part("states")),
-        channels: by_name::<String, Channel>(part("channels")),
+        channels: by_name::<String, ChannelHealth>(part("channels")),
         ..Kept::default()
     };
     for state in kept.states.values_mut() {

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use mailqos_base::clock::{Now, Steady};
 use mailqos_config::{ActionList, Hours, On, Step};
 use mailqos_model::{Micros, Name, Sample, UtcMicros};
+use mailqos_notify::ChannelId;
 use serde::{Deserialize, Serialize};
 
-use super::{Why, channel::ChannelId};
+use super::Why;
 
 /// Somebody looks after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,12 +2,13 @@
 
 use jiff::tz::TimeZone;
 use mailqos_base::clock::Steady;
-use mailqos_config::{Config, Problem, Severity};
+use mailqos_config::Config;
 use mailqos_mail::transcripts::Store;
 use mailqos_model::{Micros, Outcome, RoundTrip, Sample, Stage, UtcMicros};
+use mailqos_notify::{ChannelId, LogLine, Notification};
 use serde_json::{Value, json};
 
-use super::{Ended, Pending, State, Why, channel::ChannelId, own_names as own};
+use super::{Ended, Pending, State, Why, own_names as own};
 
 /// Ten thousand alarms in a minute are one message that can still be read: so many are told in full.
 const MOST_TOLD: usize = 50;
@@ -17,30 +18,6 @@ const MOST_TRANSCRIPTS: usize = 3;
 const MOST_THREADS: usize = 20;
 /// So many monitors are named to a program.
 const MOST_NAMED: usize = 500;
-
-/// One message about one or more alarms, in all the forms that the ways of telling need.
-#[derive(Debug, Clone)]
-pub(crate) struct Telling {
-    /// Part of the Message-ID.
-    pub(crate) id: String,
-    /// The alarms that it is about, as parts of Message-IDs: that of the mail by which each was told first.
-    pub(crate) threads: Vec<String>,
-    /// It is the first about the first of them.
-    pub(crate) opens_thread: bool,
-    /// One line.
-    pub(crate) subject: String,
-    /// Everything, in words.
-    pub(crate) body: String,
-    /// What services that count alarms one by one know this one by.
-    pub(crate) incident: String,
-    /// Everything, for templates and programs.
-    pub(crate) context: Value,
-    /// A line for each alarm, for logs.
-    pub(crate) lines: Vec<Line>,
-    /// What was said in the tests that failed, for people: names of files and their contents.
-    pub(crate) transcripts: Vec<(String, String)>,
-    kind: &'static str,
-}
 
 /// The thread that a mail about this alarm alone opens: its own in each channel, since not everybody gets the same mails.
 pub(super) fn thread_of(change: &Pending) -> String {
@@ -82,21 +59,6 @@ fn transcripts(config: &Config, changes: &[Pending]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// One alarm in one line.
-#[derive(Debug, Clone)]
-pub(crate) struct Line {
-    /// When it came about.
-    pub(crate) at: UtcMicros,
-    /// RFC 5424, section 6.2.1: 2 critical, 3 error, 4 warning, 5 notice.
-    pub(crate) severity: u8,
-    /// What it is: alarm, escalation, reminder, recovery, test.
-    pub(crate) kind: &'static str,
-    /// Whose.
-    pub(crate) monitor: String,
-    /// In words.
-    pub(crate) text: String,
-}
-
 impl Why {
     /// The word in templates and logs.
     pub(crate) fn as_str(self) -> &'static str {
@@ -129,185 +91,88 @@ impl Why {
     }
 }
 
-impl Telling {
-    /// Writes the message about these alarms.
-    pub(crate) fn write(config: &Config, changes: &[Pending]) -> Self {
-        let (subject, body) = (subject(config, changes), body(config, changes));
-        let first = changes.first();
-        let kind = match first {
-            Some(first) if changes.iter().all(|change| change.why == first.why) => match first.why {
-                Why::Cleared => "recovery",
-                Why::Test => "test",
-                _ => "alarm",
-            },
+/// Writes the notification about these changes of alarms.
+pub(super) fn write(config: &Config, changes: &[Pending]) -> Notification {
+    let (subject, body) = (subject(config, changes), body(config, changes));
+    let first = changes.first();
+    let kind = match first {
+        Some(first) if changes.iter().all(|change| change.why == first.why) => match first.why {
+            Why::Cleared => "recovery",
+            Why::Test => "test",
             _ => "alarm",
-        };
-        let incident = first.map_or_else(String::new, |first| first.incident.clone());
-        let source = first
-            .and_then(|first| config.monitors.get(&first.monitor))
-            .and_then(|monitor| config.objects.get(&monitor.object))
-            .map_or_else(|| config.site.to_string(), |object| object.address.clone());
-        let alarms: Vec<Value> = changes
-            .iter()
-            .take(MOST_TOLD)
-            .map(|change| describe(config, change))
-            .collect();
-        let monitors: Vec<&str> = changes
-            .iter()
-            .take(MOST_NAMED)
-            .map(|change| change.monitor.as_str())
-            .collect();
-        let component = match changes {
-            [only] => only.monitor.to_string(),
-            several => format!("{} monitors", several.len()),
-        };
-        let count = |why: Why| changes.iter().filter(|change| change.why == why).count();
-        let context = json!({
-            "kind": kind,
-            "site": config.site.as_str(),
-            "subject": subject,
-            "body": body,
-            "incident": incident,
-            "source": source,
-            "component": component,
-            "count": changes.len(),
-            "raised": count(Why::Raised),
-            "recovered": count(Why::Cleared),
-            "monitors": monitors,
-            "alarms": alarms,
-        });
-        Self {
-            id: first.map_or_else(String::new, |first| first.id.clone()),
-            threads: threads(changes),
-            opens_thread: first.is_some_and(|first| first.why == Why::Raised && first.thread.is_none()),
-            subject,
-            body,
-            incident,
-            context,
-            lines: changes.iter().map(|change| line(config, change)).collect(),
-            transcripts: transcripts(config, changes),
-            kind,
-        }
+        },
+        _ => "alarm",
+    };
+    let incident = first.map_or_else(String::new, |first| first.incident.clone());
+    let source = first
+        .and_then(|first| config.monitors.get(&first.monitor))
+        .and_then(|monitor| config.objects.get(&monitor.object))
+        .map_or_else(|| config.site.to_string(), |object| object.address.clone());
+    let alarms: Vec<Value> = changes
+        .iter()
+        .take(MOST_TOLD)
+        .map(|change| describe(config, change))
+        .collect();
+    let monitors: Vec<&str> = changes
+        .iter()
+        .take(MOST_NAMED)
+        .map(|change| change.monitor.as_str())
+        .collect();
+    let component = match changes {
+        [only] => only.monitor.to_string(),
+        several => format!("{} monitors", several.len()),
+    };
+    let count = |why: Why| changes.iter().filter(|change| change.why == why).count();
+    let context = json!({
+        "kind": kind,
+        "site": config.site.as_str(),
+        "subject": subject,
+        "body": body,
+        "incident": incident,
+        "source": source,
+        "component": component,
+        "count": changes.len(),
+        "raised": count(Why::Raised),
+        "recovered": count(Why::Cleared),
+        "monitors": monitors,
+        "alarms": alarms,
+    });
+    Notification {
+        id: first.map_or_else(String::new, |first| first.id.clone()),
+        threads: threads(changes),
+        opens_thread: first.is_some_and(|first| first.why == Why::Raised && first.thread.is_none()),
+        subject,
+        body,
+        incident,
+        context,
+        lines: changes.iter().map(|change| line(config, change)).collect(),
+        transcripts: transcripts(config, changes),
+        kind,
     }
+}
 
-    /// The same, as part of another incident.
-    pub(crate) fn of_incident(mut self, incident: &str) -> Self {
-        incident.clone_into(&mut self.incident);
-        self.context["incident"] = Value::String(self.incident.clone());
-        self
-    }
+/// A message that tests an action list.
+pub(crate) fn test(config: &Config, why: Why) -> Notification {
+    write(config, &[example(config, why)])
+}
 
-    /// Whether it tells of recoveries only.
-    pub(crate) fn is_recovery(&self) -> bool {
-        self.kind == "recovery"
-    }
+/// Examples of the messages that are sent about alarms, each with a description.
+pub(crate) fn examples(config: &Config) -> Vec<(&'static str, Notification)> {
+    vec![
+        ("an alarm", test(config, Why::Raised)),
+        ("an escalation", test(config, Why::Escalated)),
+        ("a reminder", test(config, Why::Reminder)),
+        ("a recovery", test(config, Why::Cleared)),
+        ("many alarms", many(config)),
+        ("a test", test(config, Why::Test)),
+    ]
+}
 
-    /// Variables for a program's environment.
-    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
-        let text = |key: &str| self.context[key].as_str().unwrap_or_default().to_owned();
-        let monitors = self.context["monitors"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        vec![
-            ("MAILQOS_KIND", self.kind.to_owned()),
-            ("MAILQOS_SITE", text("site")),
-            ("MAILQOS_SUBJECT", self.subject.clone()),
-            ("MAILQOS_TEXT", self.body.clone()),
-            ("MAILQOS_COUNT", self.lines.len().to_string()),
-            ("MAILQOS_INCIDENT", self.incident.clone()),
-            (
-                "MAILQOS_MONITORS",
-                monitors.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
-            ),
-        ]
-    }
-
-    /// A message of which no monitor is the cause, such as of a report that could not be delivered.
-    pub(crate) fn notice(config: &Config, id: &str, subject: &str, text: &str) -> Self {
-        let subject = format!("[mailqos {}] {subject}", config.site);
-        let incident = format!("mailqos/{}/notice/{id}", config.site);
-        let context = json!({
-            "kind": "notice",
-            "site": config.site.as_str(),
-            "subject": subject,
-            "body": text,
-            "incident": incident,
-            "source": config.site.as_str(),
-            "component": "mailqos",
-            "count": 0,
-            "raised": 0,
-            "recovered": 0,
-            "monitors": [],
-            "alarms": [],
-        });
-        Self {
-            id: format!("notice.{id}"),
-            threads: Vec::new(),
-            opens_thread: false,
-            lines: vec![Line {
-                at: UtcMicros::now(),
-                severity: Why::Reminder.severity(),
-                kind: "notice",
-                monitor: String::new(),
-                text: subject.clone(),
-            }],
-            subject,
-            body: text.to_owned(),
-            incident,
-            context,
-            transcripts: Vec::new(),
-            kind: "notice",
-        }
-    }
-
-    /// A message that tries out a way of telling.
-    pub(crate) fn test(config: &Config, why: Why) -> Self {
-        Self::write(config, &[example(config, why)])
-    }
-
-    /// Messages such as will be sent, each with a word for what it tells.
-    pub(crate) fn examples(config: &Config) -> Vec<(&'static str, Self)> {
-        vec![
-            ("an alarm", Self::test(config, Why::Raised)),
-            ("an escalation", Self::test(config, Why::Escalated)),
-            ("a reminder", Self::test(config, Why::Reminder)),
-            ("a recovery", Self::test(config, Why::Cleared)),
-            ("many alarms", Self::many(config)),
-            ("a test", Self::test(config, Why::Test)),
-            (
-                "a notice about reports, which has no alarms",
-                Self::example_notice(config),
-            ),
-        ]
-    }
-
-    /// A message about more alarms than are described in full, and a recovery.
-    pub(crate) fn many(config: &Config) -> Self {
-        let mut many: Vec<Pending> = vec![example(config, Why::Raised); MOST_TOLD + 7];
-        many.push(example(config, Why::Cleared));
-        Self::write(config, &many)
-    }
-
-    /// A notice as `mailqos-analytics` has them sent.
-    pub(crate) fn example_notice(config: &Config) -> Self {
-        Self::notice(
-            config,
-            "example",
-            "a report could not be delivered",
-            "The report monthly has not been delivered to the target people.\n",
-        )
-    }
-
-    /// How much weight a template's problem with this message has: not every action list is used for notices.
-    pub(crate) fn weigh(&self, problem: Problem) -> Problem {
-        let severity = if self.kind == "notice" {
-            Severity::Warning
-        } else {
-            problem.severity
-        };
-        Problem { severity, ..problem }
-    }
+/// A message about more alarms than are described in full, and a recovery.
+pub(crate) fn many(config: &Config) -> Notification {
+    let mut many: Vec<Pending> = vec![example(config, Why::Raised); MOST_TOLD + 7];
+    many.push(example(config, Why::Cleared));
+    write(config, &many)
 }
 
 /// Something that may have happened to a monitor, one of the configuration's if it has any.
@@ -400,8 +265,8 @@ fn describe(config: &Config, change: &Pending) -> Value {
     })
 }
 
-fn line(config: &Config, change: &Pending) -> Line {
-    Line {
+fn line(config: &Config, change: &Pending) -> LogLine {
+    LogLine {
         at: change.created,
         severity: change.why.severity(),
         kind: change.why.as_str(),
@@ -655,9 +520,11 @@ fn body(config: &Config, changes: &[Pending]) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use mailqos_notify::preview;
+
     use super::*;
 
-    pub(in crate::alarm) fn config() -> Config {
+    fn config() -> Config {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         let text = r#"
@@ -708,9 +575,81 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn every_service_gets_json_whatever_is_told() {
+        let config = config();
+        let action = |kind: &str| {
+            let folder = tempfile::tempdir().expect("folder");
+            let path = folder.path().join("mailqos.toml");
+            let place = match kind {
+                "pagerduty" | "opsgenie" => "key = { env = \"X\" }",
+                _ => "url = { env = \"X\" }",
+            };
+            let text = format!(
+                "site = \"here\"\n[action_list.default]\nactions = [{{ webhook = {{ kind = \"{kind}\", {place} }} }}]\n"
+            );
+            std::fs::write(&path, text).expect("write");
+            let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+            config.action_lists["default"].steps[0].action.clone()
+        };
+        let mut shown = String::new();
+        for service in ["slack", "teams", "pagerduty", "opsgenie", "ntfy"] {
+            let action = action(service);
+            for (what, notification) in examples(&config) {
+                let text = preview(&action, &notification);
+                serde_json::from_str::<Value>(&text).unwrap_or_else(|_| panic!("{service}: {what}: {text}"));
+            }
+            let pretty = preview(&action, &write(&config, &[pending(Why::Raised)]));
+            shown.push_str(&format!("{service}\n{pretty}\n\n"));
+        }
+        insta::assert_snapshot!(shown);
+    }
+
+    #[test]
+    fn messages_about_one_alarm_belong_to_one_thread() {
+        let message = |why: Why| {
+            let mut change = pending(why);
+            // Of one alarm, as the outbox has them.
+            change.alarm = UtcMicros(1_780_000_000_000_000);
+            write(&config(), &[change])
+        };
+        let first = message(Why::Raised);
+        assert!(first.opens_thread && first.threads.len() == 1);
+        assert!(
+            first.threads[0].starts_with("m1.1780000000000000."),
+            "{:?}",
+            first.threads
+        );
+        for why in [Why::Reminder, Why::Escalated, Why::Cleared] {
+            let later = message(why);
+            assert_eq!((&later.threads, later.opens_thread), (&first.threads, false));
+            assert_ne!(later.id, first.id);
+        }
+        assert!(message(Why::Test).threads.is_empty());
+    }
+
+    #[test]
+    fn a_mail_about_alarms_that_one_mail_reported_first_refers_to_that_one() {
+        let mut changes = vec![pending(Why::Raised), pending(Why::Raised)];
+        changes[1].monitor = "m2".parse().expect("a name");
+        let first = write(&config(), &changes);
+        assert!(first.opens_thread);
+        let thread = first.threads[0].clone();
+        // As the outbox has them after the first mail.
+        for why in [Why::Reminder, Why::Cleared] {
+            let mut later = changes[1].clone();
+            (later.why, later.thread) = (why, Some(thread.clone()));
+            let later = write(&config(), &[later]);
+            assert_eq!(
+                (later.threads.as_slice(), later.opens_thread),
+                (&[thread.clone()][..], false)
+            );
+        }
+    }
+
+    #[test]
     fn an_alarm_and_its_recovery_in_words() {
         for why in [Why::Raised, Why::Cleared, Why::Escalated] {
-            let told = Telling::write(&config(), &[pending(why)]);
+            let told = write(&config(), &[pending(why)]);
             insta::assert_snapshot!(format!("alarm_{why:?}"), format!("{}\n\n{}", told.subject, told.body));
         }
     }
@@ -722,7 +661,7 @@ pub(super) mod tests {
             change.monitor = own::RECORDER.parse().expect("a name");
             change.sample.monitor = change.monitor.clone();
             change.state.reason = Some("the probe can't keep its samples: no space left on device".into());
-            let told = Telling::write(&config(), std::slice::from_ref(&change));
+            let told = write(&config(), std::slice::from_ref(&change));
             let line = &told.lines[0].text;
             insta::assert_snapshot!(
                 format!("recorder_{why:?}"),
@@ -733,12 +672,12 @@ pub(super) mod tests {
 
     #[test]
     fn many_alarms_are_one_readable_message() {
-        let telling = Telling::write(&config(), &vec![pending(Why::Raised); 10_000]);
-        assert_eq!(telling.subject, "ALARM: 10000 monitors");
-        let body = &telling.body;
+        let notification = write(&config(), &vec![pending(Why::Raised); 10_000]);
+        assert_eq!(notification.subject, "ALARM: 10000 monitors");
+        let body = &notification.body;
         assert!(body.len() < 64 * 1024 && body.contains("9950 more"), "{}", body.len());
-        assert!(telling.context.to_string().len() < 256 * 1024);
-        let environment: usize = telling
+        assert!(notification.context.to_string().len() < 256 * 1024);
+        let environment: usize = notification
             .environment()
             .iter()
             .map(|(name, value)| name.len() + value.len())

@@ -3,13 +3,11 @@
 //! A test's sample moves its monitor's [`State`]; a change is put on record, then handed to a worker that takes the steps of the action
 //! list, so that a dead mail server holds up no test. States, alarms and messages that are still to be sent survive a restart.
 
-pub(crate) mod actions;
-mod channel;
 mod earlier;
 mod episode;
 #[doc(hidden)]
 pub mod fuzzing;
-mod message;
+pub(crate) mod message;
 mod notify;
 mod outbox;
 #[cfg(test)]
@@ -31,18 +29,15 @@ use std::{
 use mailqos_base::clock::{Anchor, Clock, Now, Steady};
 use mailqos_config::{Config, Monitor, Problems};
 use mailqos_model::{Event, EventKind, Exclusion, Micros, MonitorId, Name, Outcome, Sample, UtcMicros};
+use mailqos_notify::{Channel, ChannelId, StoredChannel};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::Notify,
     task::{JoinHandle, JoinSet},
 };
 
-pub(crate) use actions::{Accepted, Refused, carry_out, preview};
-use channel::ChannelId;
-pub(crate) use channel::Way;
 pub use episode::Acknowledgement;
 use episode::Episode;
-pub(crate) use message::Telling;
 use outbox::{End, Ended};
 use plan::Plan;
 pub use replay::{Found, Replay};
@@ -133,9 +128,9 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// How a way of telling does.
+/// Health of a notification channel.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Channel {
+pub struct ChannelHealth {
     /// When it last accepted a message.
     pub accepted_at: Option<UtcMicros>,
     /// When it last did not.
@@ -156,14 +151,14 @@ struct Kept {
     episodes: BTreeMap<MonitorId, Episode>,
     outbox: Vec<Pending>,
     /// The channels that alarms were opened by.
-    origins: BTreeMap<ChannelId, channel::Kept>,
-    channels: BTreeMap<String, Channel>,
+    origins: BTreeMap<ChannelId, StoredChannel>,
+    channels: BTreeMap<String, ChannelHealth>,
     /// The channels that asked to be left alone, until when.
     patience: BTreeMap<ChannelId, Steady>,
     simulations: BTreeMap<MonitorId, Simulation>,
     /// The same channels, ready to be used.
     #[serde(skip)]
-    ways: BTreeMap<ChannelId, Arc<Way>>,
+    usable: BTreeMap<ChannelId, Arc<Channel>>,
     /// Something that must be on disk soon.
     #[serde(skip)]
     urgent: bool,
@@ -286,7 +281,7 @@ pub struct Alarms {
 
 /// What is wrong with the templates of action lists, found by filling them in.
 pub fn check(config: &Config) -> Problems {
-    actions::check(config)
+    mailqos_notify::check(config, &message::examples(config))
 }
 
 impl Alarms {
@@ -299,12 +294,12 @@ impl Alarms {
         let now = clock.now();
         for (id, origin) in &kept.origins {
             // The same channel, with what could not be written down, where the configuration still has it.
-            let way = plan
-                .way(id)
+            let channel = plan
+                .channel(id)
                 .cloned()
-                .map_or_else(|| origin.way(&config).map(Arc::new), Ok);
-            match way {
-                Ok(way) => drop(kept.ways.insert(id.clone(), way)),
+                .map_or_else(|| origin.channel(&config).map(Arc::new), Ok);
+            match channel {
+                Ok(channel) => drop(kept.usable.insert(id.clone(), channel)),
                 Err(error) => tracing::error!("a channel of open alarms can't be used any more: {error}"),
             }
         }
@@ -374,7 +369,7 @@ impl Alarms {
     }
 
     /// How the channels do.
-    pub fn channels(&self) -> BTreeMap<String, Channel> {
+    pub fn channels(&self) -> BTreeMap<String, ChannelHealth> {
         self.lock().channels.clone()
     }
 

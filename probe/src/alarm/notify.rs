@@ -9,11 +9,11 @@ use std::{
 use mailqos_base::clock::{Steady, Steps};
 use mailqos_config::Config;
 use mailqos_model::{Event, EventKind, Micros, UtcMicros};
+use mailqos_notify::{Channel, ChannelId, Refused};
 use tokio::task::{self, JoinSet};
 
 use super::{
-    Alarms, Channel, Pending, Refused, Telling, Way, carry_out,
-    channel::ChannelId,
+    Alarms, ChannelHealth, Pending, message,
     outbox::{Report, Tried, offer},
 };
 
@@ -52,8 +52,8 @@ pub(super) async fn work(alarms: Alarms) {
         recent.retain(|_, sent| !sent.is_empty());
         for (channel, messages) in ready {
             recent.entry(channel.clone()).or_default().push_back(now.steady);
-            let way = alarms.lock().ways.get(&channel).cloned();
-            let task = sending.spawn(send(config.clone(), channel.clone(), way, messages));
+            let usable = alarms.lock().usable.get(&channel).cloned();
+            let task = sending.spawn(send(config.clone(), channel.clone(), usable, messages));
             busy.insert(task.id(), channel);
         }
         let nap = next.map_or(LONGEST_NAP, |at| {
@@ -80,18 +80,18 @@ pub(super) async fn work(alarms: Alarms) {
 }
 
 /// Offers the messages of one channel to it.
-async fn send(config: Arc<Config>, channel: ChannelId, way: Option<Arc<Way>>, messages: Vec<Pending>) -> Report {
+async fn send(config: Arc<Config>, channel: ChannelId, usable: Option<Arc<Channel>>, messages: Vec<Pending>) -> Report {
     let mut channels = Vec::new();
     let name = messages.first().map(|first| first.step.clone()).unwrap_or_default();
-    let results = match &way {
-        Some(way) => {
-            let route = way.action.route();
+    let results = match &usable {
+        Some(usable) => {
+            let route = usable.action.route();
             let (heard, mut news) = tokio::sync::mpsc::unbounded_channel();
-            let results = offer(way.counts_incidents(), messages, |group| {
-                let (config, way, heard) = (config.clone(), way.clone(), heard.clone());
+            let results = offer(usable.counts_incidents(), messages, |group| {
+                let (config, usable, heard) = (config.clone(), usable.clone(), heard.clone());
                 async move {
                     let left = group.first().map(|first| first.left.clone()).unwrap_or_default();
-                    let outcome = carry_out(&way, &Telling::write(&config, &group), &left).await;
+                    let outcome = mailqos_notify::send(&usable, &message::write(&config, &group), &left).await;
                     let _ = heard.send(outcome.channels);
                     outcome.result
                 }
@@ -143,7 +143,12 @@ async fn settle(alarms: &Alarms, report: Report) {
 }
 
 /// What a channel answered; an event where it fails, and where it works again.
-fn note_channel(channel: &mut Channel, name: String, result: Result<(), String>, now: UtcMicros) -> Option<Event> {
+fn note_channel(
+    channel: &mut ChannelHealth,
+    name: String,
+    result: Result<(), String>,
+    now: UtcMicros,
+) -> Option<Event> {
     let event = |kind, text: String| {
         let mut event = Event::new(None, now, kind).text(text);
         event.actor = Some(name);
@@ -179,10 +184,11 @@ mod tests {
     use std::{fmt::Write as _, path::Path};
 
     use mailqos_model::{Outcome, Sample};
+    use mailqos_notify::Accepted;
 
     use super::*;
     use crate::{
-        alarm::{Accepted, outbox::divide, own_names::RECORDER},
+        alarm::{outbox::divide, own_names::RECORDER},
         maintenance::Maintenance,
         record::{Days, Recorder},
     };
@@ -443,7 +449,7 @@ mod tests {
 
     #[test]
     fn a_channel_that_dies_and_comes_back_is_noted_once_a_day() {
-        let mut channel = Channel::default();
+        let mut channel = ChannelHealth::default();
         let hour = |number: i64| UtcMicros(1_773_100_800_000_000) + Micros::from_secs(3600 * number);
         let mut note = |result: Result<(), &str>, number| {
             let event = note_channel(

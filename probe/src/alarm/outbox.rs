@@ -15,11 +15,11 @@ use std::{
 use mailqos_base::clock::{Now, Steady};
 use mailqos_config::{Config, On};
 use mailqos_model::{Event, Micros, MonitorId, Name, Sample, UtcMicros};
+use mailqos_notify::{Accepted, ChannelId, Refused, StoredChannel};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    About, Accepted, Kept, Pending, Refused, State, Why,
-    channel::{ChannelId, Kept as KeptWay},
+    About, Kept, Pending, State, Why,
     episode::{Contact, Episode, Heard, Next, Taken},
     message::thread_of,
     plan::{Plan, recipients_without},
@@ -287,15 +287,17 @@ impl Kept {
 
     /// Keeps what is needed to use a channel of the configuration even when the configuration no longer has it.
     pub(super) fn remember(&mut self, channel: &ChannelId, plan: &Plan) {
-        let Some(way) = plan.way(channel) else { return };
-        let kept = || KeptWay::from_way(way);
+        let Some(usable) = plan.channel(channel) else { return };
+        let kept = || StoredChannel::from_channel(usable);
         self.origins.entry(channel.clone()).or_insert_with(kept);
-        self.ways.entry(channel.clone()).or_insert_with(|| Arc::clone(way));
+        self.usable.entry(channel.clone()).or_insert_with(|| Arc::clone(usable));
     }
 
     /// Whether a channel counts alarms one by one.
     pub(super) fn counts_incidents(&self, channel: &ChannelId) -> bool {
-        self.ways.get(channel).is_some_and(|way| way.counts_incidents())
+        self.usable
+            .get(channel)
+            .is_some_and(|channel| channel.counts_incidents())
     }
 
     /// Ends an alarm for one channel.
@@ -304,8 +306,8 @@ impl Kept {
         if !contact.wants_end {
             return;
         }
-        let way = self.ways.get(channel).map(AsRef::as_ref);
-        let Some(left) = recipients_without(way, &contact.missed) else {
+        let usable = self.usable.get(channel).map(AsRef::as_ref);
+        let Some(left) = recipients_without(usable, &contact.missed) else {
             return;
         };
         let at = end.sample.started_at.max(episode.raised_at);
@@ -647,7 +649,7 @@ impl Kept {
         let contacts = self.episodes.values().flat_map(|episode| episode.contacts.keys());
         let used: HashSet<ChannelId> = outbox.chain(contacts).cloned().collect();
         self.origins.retain(|channel, _| used.contains(channel));
-        self.ways.retain(|channel, _| used.contains(channel));
+        self.usable.retain(|channel, _| used.contains(channel));
     }
 }
 

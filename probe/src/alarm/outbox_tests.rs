@@ -9,11 +9,11 @@ use std::{
 use mailqos_base::clock::{Clock, Steady};
 use mailqos_config::{AlarmRule, Config};
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
+use mailqos_notify::{Accepted, ChannelId, Refused, StoredChannel};
 use proptest::prelude::*;
 
 use super::{
-    Accepted, Episode, Kept, Pending, Refused, Why,
-    channel::{ChannelId, Kept as KeptWay},
+    Episode, Kept, Pending, Why,
     episode::Heard,
     list_of,
     outbox::{End, Report, divide, offer},
@@ -162,9 +162,9 @@ impl World {
         let (config, plan) = &CONFIGS[self.config];
         self.kept = serde_json::from_slice(&self.disk).expect("what was written");
         for (id, origin) in &self.kept.origins {
-            let way = origin.way(config).expect("there is nothing in clear");
+            let way = origin.channel(config).expect("there is nothing in clear");
             assert_eq!(way.id(), *id, "what is written down is the same channel");
-            self.kept.ways.insert(id.clone(), way.into());
+            self.kept.usable.insert(id.clone(), way.into());
         }
         self.recent.clear();
         self.kept.revive(|_| true);
@@ -225,7 +225,7 @@ impl World {
         self.write_down();
         for (channel, messages) in ready {
             self.recent.entry(channel.clone()).or_default().push_back(now.steady);
-            let way = self.kept.ways.get(&channel).expect("a way").clone();
+            let way = self.kept.usable.get(&channel).expect("a way").clone();
             let manner = self.manners.get(&channel).copied().unwrap_or(Manner::Accepts);
             let is_left_alone = self.busy.get(&channel).is_some_and(|until| now.steady < *until);
             assert!(!is_left_alone, "{channel} asked to be left alone");
@@ -456,7 +456,7 @@ proptest! {
         world.settle_down();
         world.look();
         prop_assert!(world.open.values().all(BTreeSet::is_empty), "{:?}", world.open);
-        prop_assert!(world.kept.origins.is_empty() && world.kept.ways.is_empty());
+        prop_assert!(world.kept.origins.is_empty() && world.kept.usable.is_empty());
     }
 }
 
@@ -727,11 +727,11 @@ fn what_is_written_down_holds_no_secret_in_clear() {
     let steps = plan.steps(&"default".parse().expect("a name"));
     assert_eq!(steps.len(), 5);
     for step in steps {
-        let way = plan.way(&step.channel).expect("a way");
-        let kept = serde_json::to_string(&KeptWay::from_way(way)).expect("JSON");
+        let way = plan.channel(&step.channel).expect("a way");
+        let kept = serde_json::to_string(&StoredChannel::from_channel(way)).expect("JSON");
         assert!(!kept.contains("Geheimnis"), "{kept}");
-        let read: KeptWay = serde_json::from_str(&kept).expect("JSON");
-        let error = read.way(&config).expect_err("its secret is not there").to_string();
+        let read: StoredChannel = serde_json::from_str(&kept).expect("JSON");
+        let error = read.channel(&config).expect_err("its secret is not there").to_string();
         assert!(error.contains("in clear") && !error.contains("Geheimnis"), "{error}");
     }
 }

@@ -7,8 +7,7 @@ use std::{
 
 use mailqos_config::{Action, Config, On};
 use mailqos_model::{Micros, Name};
-
-use super::channel::{ChannelId, Way};
+use mailqos_notify::{Channel, ChannelId};
 
 /// A step of an action list.
 #[derive(Debug, Clone)]
@@ -29,7 +28,7 @@ pub(super) struct Planned {
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     lists: BTreeMap<Name, Vec<Planned>>,
-    ways: HashMap<ChannelId, Arc<Way>>,
+    channels: HashMap<ChannelId, Arc<Channel>>,
     names: HashMap<ChannelId, String>,
 }
 
@@ -40,13 +39,13 @@ impl Plan {
         let mut routes: BTreeMap<String, Vec<(ChannelId, Name)>> = BTreeMap::new();
         for (list, steps) in &config.action_lists {
             for step in &steps.steps {
-                let way = Way::of(config, step);
-                let (id, route) = (way.id(), way.action.route());
+                let channel = Channel::of(config, step);
+                let (id, route) = (channel.id(), channel.action.route());
                 let known = routes.entry(route).or_default();
                 if !known.iter().any(|(other, _)| *other == id) {
                     known.push((id.clone(), list.clone()));
                 }
-                plan.ways.entry(id).or_insert_with(|| Arc::new(way));
+                plan.channels.entry(id).or_insert_with(|| Arc::new(channel));
             }
         }
         for (route, channels) in routes {
@@ -65,7 +64,7 @@ impl Plan {
         for (list, steps) in &config.action_lists {
             let mut seen: HashMap<ChannelId, usize> = HashMap::new();
             let planned = steps.steps.iter().map(|step| {
-                let channel = Way::of(config, step).id();
+                let channel = Channel::of(config, step).id();
                 let number = seen.entry(channel.clone()).or_default();
                 *number += 1;
                 Planned {
@@ -87,14 +86,14 @@ impl Plan {
     }
 
     /// A channel of the configuration.
-    pub(super) fn way(&self, channel: &ChannelId) -> Option<&Arc<Way>> {
-        self.ways.get(channel)
+    pub(super) fn channel(&self, id: &ChannelId) -> Option<&Arc<Channel>> {
+        self.channels.get(id)
     }
 
     /// All channels of the configuration.
     #[cfg(test)]
     pub(super) fn channels(&self) -> impl Iterator<Item = &ChannelId> {
-        self.ways.keys()
+        self.channels.keys()
     }
 
     /// What people know the channels by.
@@ -104,8 +103,8 @@ impl Plan {
 }
 
 /// The recipients of a mail without these; nobody in particular (everybody) where all have got it, and `None` where nobody has.
-pub(super) fn recipients_without(way: Option<&Way>, missed: &[String]) -> Option<Vec<String>> {
-    match way.map(|way| &way.action) {
+pub(super) fn recipients_without(channel: Option<&Channel>, missed: &[String]) -> Option<Vec<String>> {
+    match channel.map(|channel| &channel.action) {
         Some(Action::Email { to, .. }) if !missed.is_empty() => {
             let reached: Vec<String> = to
                 .iter()

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use mailqos_base::clock::Now;
 use mailqos_model::{Event, EventKind, Micros, Name, UtcMicros};
+use mailqos_notify::{Accepted, Refused};
 
 use super::{
-    About, Accepted, Kept, Pending, Refused, Why,
+    About, Kept, Pending, Why,
     episode::{Contact, Heard},
 };
 

@@ -1,12 +1,13 @@
-//! `mailqos-probe actions`: tries out an action list for real, or tells something by it.
+//! `mailqos-probe actions`: tests an action list, or sends a notification through it.
 
 use std::{io::Read as _, process::ExitCode, time::Instant};
 
-use mailqos_config::{ActionList, Config, On, Step, nearest};
+use mailqos_config::{ActionList, Config, nearest};
 use mailqos_model::Micros;
+use mailqos_notify::{Accepted, Channel, Notification, preview, send, send_notice};
 
 use super::{Failure, Global, print_line};
-use crate::alarm::{Accepted, Telling, Way, Why, carry_out, preview};
+use crate::alarm::{Why, message};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -61,67 +62,56 @@ enum Example {
 
 impl Example {
     /// Kind of message.
-    fn telling(self, config: &Config) -> Telling {
+    fn notification(self, config: &Config) -> Notification {
         let why = match self {
             Self::Alarm => Why::Raised,
             Self::Escalation => Why::Escalated,
             Self::Reminder => Why::Reminder,
             Self::Recovery => Why::Cleared,
-            Self::Many => return Telling::many(config),
+            Self::Many => return message::many(config),
             Self::Test => Why::Test,
-            Self::Notice => return Telling::example_notice(config),
+            Self::Notice => return Notification::example_notice(config),
         };
-        Telling::test(config, why)
+        message::test(config, why)
     }
 }
 
 /// Shows what the actions of a list would send.
 fn show(config: &Config, list: &ActionList, kind: Example) -> Result<ExitCode, Failure> {
-    let telling = kind.telling(config);
+    let notification = kind.notification(config);
     for step in &list.steps {
         print_line(&format!("── {}", step.action.route()))?;
-        print_line(preview(&step.action, &telling).trim_end())?;
+        print_line(preview(&step.action, &notification).trim_end())?;
         print_line("")?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Maximum size of standard input, in bytes.
-const MOST_READ: u64 = 1 << 20;
+const MAX_INPUT: u64 = 1 << 20;
 
-/// What is told.
+/// The notification in standard input.
 #[derive(serde::Deserialize)]
 struct Notice {
-    /// The same for what is told again.
+    /// The same for a notification that is sent again.
     id: String,
     subject: String,
     text: String,
 }
 
-/// Carries out the actions that wait for nothing; it is well when one way has accepted it.
+/// Sends a notification that is read from standard input. It succeeds if one channel accepts it.
 async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
     let mut text = String::new();
     std::io::stdin()
-        .take(MOST_READ)
+        .take(MAX_INPUT)
         .read_to_string(&mut text)
         .map_err(Failure::work)?;
     let notice: Notice = serde_json::from_str(&text)
         .map_err(|error| Failure::Usage(format!("standard input is not a valid notification: {error}")))?;
-    let telling = Telling::notice(config, &notice.id, &notice.subject, &notice.text);
-    let told = |step: &&Step| step.on != On::Recovery;
-    let mut steps: Vec<&Step> = list
-        .steps
-        .iter()
-        .filter(told)
-        .filter(|step| step.after == Micros::ZERO)
-        .collect();
-    if steps.is_empty() {
-        steps = list.steps.iter().filter(told).collect();
-    }
+    let notice = Notification::notice(config, &notice.id, &notice.subject, &notice.text);
     let mut accepted = false;
-    for step in steps {
-        let route = step.action.route();
-        match carry_out(&Way::of(config, step), &telling, &[]).await.result {
+    for (route, answer) in send_notice(config, list, &notice).await {
+        match answer {
             Ok(taken) => {
                 accepted = true;
                 tracing::info!("{route}: {}", taken.words());
@@ -162,12 +152,12 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     for step in &list.steps {
         let route = step.action.route();
         let begun = Instant::now();
-        let (way, telling) = (Way::of(&config, step), Telling::test(&config, Why::Test));
-        let mut outcome = carry_out(&way, &telling, &[]).await;
-        if way.counts_incidents() && outcome.result.is_ok() {
+        let (channel, notification) = (Channel::of(&config, step), message::test(&config, Why::Test));
+        let mut outcome = send(&channel, &notification, &[]).await;
+        if channel.counts_incidents() && outcome.result.is_ok() {
             // What the test has opened is closed again.
-            let end = Telling::test(&config, Why::Cleared).of_incident(&telling.incident);
-            outcome = carry_out(&way, &end, &[]).await;
+            let end = message::test(&config, Why::Cleared).of_incident(&notification.incident);
+            outcome = send(&channel, &end, &[]).await;
         }
         let took = Micros(Micros::from(begun.elapsed()).0 / 1000 * 1000);
         let line = match outcome.result {

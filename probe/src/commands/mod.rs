@@ -28,7 +28,7 @@ use mailqos_config as config;
 use mailqos_config::{Config, Monitor};
 use mailqos_model::UtcMicros;
 
-use crate::alarm::actions::template::apart;
+use mailqos_notify::template_process;
 
 /// Measures the round trip of e-mail, around the clock, and raises alarms.
 #[derive(Debug, Parser)]
@@ -172,10 +172,14 @@ impl Global {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == apart::ARGUMENT) && arguments.next().is_none() {
-        return apart::main();
+    if arguments
+        .next()
+        .is_some_and(|first| first == template_process::ARGUMENT)
+        && arguments.next().is_none()
+    {
+        return template_process::main();
     }
-    apart::enable();
+    template_process::enable();
     let cli = Cli::parse();
     begin_log(cli.log_format);
     let global = Global {

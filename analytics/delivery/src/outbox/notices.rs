@@ -14,7 +14,6 @@ use super::{
     order::{Order, is_due},
     store::Outbox,
 };
-use crate::notice;
 
 /// Pause before the next attempt to notify people after a failed one.
 const PAUSE: Micros = Micros::from_secs(300);
@@ -88,7 +87,7 @@ pub async fn notify(outbox: &Outbox, config: &Config, now: UtcMicros) -> Result<
         // It becomes part of a Message-ID, which must fit into a line.
         id = hex(&Sha256::digest(&id)[..12]);
     }
-    let sent = notice::tell(config, list.as_str(), &id, &subject(&open), &texts.join("\n\n")).await;
+    let sent = mailqos_notify::notify(config, list.as_str(), &id, &subject(&open), &texts.join("\n\n")).await;
     if let Err(reason) = &sent {
         let ids: Vec<&str> = open.iter().map(|(order, _)| order.id.as_str()).collect();
         tracing::error!(
@@ -257,7 +256,7 @@ mod tests {
         let text = "site = \"here\"\n[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\nexisting = \"refuse\"\n";
         fs::write(&file, text).expect("written");
         let mut config = mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
-        // No program knows it: telling fails.
+        // There is no such list: the notice fails.
         config.delivery.action_list = Some("nobody".parse().expect("a name"));
         fs::create_dir_all(folder.join("shelf")).expect("made");
         fs::write(folder.join("shelf/r.pdf"), "another").expect("written");

@@ -1,6 +1,6 @@
 //! Fills in the templates of messages, within limits: what loops or grows without end keeps no alarm from being sent.
 
-pub(crate) mod apart;
+pub mod process;
 
 use std::{
     io::{self, Write},
@@ -19,7 +19,7 @@ use tera::{Context, Tera};
 use super::escapes;
 
 /// No template makes more than this.
-pub(super) const MAX_OUTPUT: usize = 1 << 20;
+pub(crate) const MAX_OUTPUT: usize = 1 << 20;
 /// How long a template may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// While this many templates have not come to their end, no other is begun.
@@ -29,7 +29,7 @@ static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether values are escaped for HTML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Escape {
+pub(crate) enum Escape {
     /// They are.
     Html,
     /// The template does what its service needs.
@@ -40,15 +40,15 @@ pub(super) enum Escape {
 ///
 /// # Errors
 /// What is wrong with it, with its name and line.
-pub(super) fn fill(name: &str, text: &str, escape: Escape, context: &Value) -> Result<String, String> {
-    let work = apart::Work {
+pub(crate) fn fill(name: &str, text: &str, escape: Escape, context: &Value) -> Result<String, String> {
+    let work = process::Work {
         name: name.to_owned(),
         text: text.to_owned(),
         html: escape == Escape::Html,
         context: context.clone(),
     };
     // Without variables of its own and loops a template makes little more than it is given.
-    let result = match may_grow(text).then(|| apart::run(&work)).flatten() {
+    let result = match may_grow(text).then(|| process::run(&work)).flatten() {
         Some(result) => result,
         None => within_limits(move || render(&work.name, &work.text, escape, &work.context), DEADLINE),
     };

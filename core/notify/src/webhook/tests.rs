@@ -4,7 +4,7 @@ use mailqos_net::Trust;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::alarm::{Why, message::tests::pending};
+use crate::{check as check_lists, testing};
 
 fn hook(service: Service) -> Webhook {
     Webhook {
@@ -21,29 +21,6 @@ fn hook(service: Service) -> Webhook {
 }
 
 #[test]
-fn every_service_gets_json_whatever_is_told() {
-    let config = crate::alarm::message::tests::config();
-    let mut shown = String::new();
-    for service in [
-        Service::Slack,
-        Service::Teams,
-        Service::PagerDuty,
-        Service::Opsgenie,
-        Service::Ntfy,
-    ] {
-        for (what, telling) in Telling::examples(&config) {
-            render(&hook(service), &telling.context)
-                .unwrap_or_else(|error| panic!("{}: {what}: {error}", service.as_str()));
-        }
-        let telling = Telling::write(&config, &[pending(Why::Raised)]);
-        let content = render(&hook(service), &telling.context).expect("JSON");
-        let pretty = serde_json::to_string_pretty(&content).expect("JSON");
-        shown.push_str(&format!("{}\n{pretty}\n\n", service.as_str()));
-    }
-    insta::assert_snapshot!(shown);
-}
-
-#[test]
 fn content_that_has_no_room_for_the_key_is_found_beforehand() {
     for (content, fine) in [("{}", true), ("[]", false), ("7", false), ("null", false)] {
         let folder = tempfile::tempdir().expect("folder");
@@ -54,7 +31,8 @@ fn content_that_has_no_room_for_the_key_is_found_beforehand() {
         );
         std::fs::write(&path, text).expect("write");
         let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        assert_eq!(!crate::alarm::check(&config).has_errors(), fine, "{content}");
+        let problems = check_lists(&config, &[("an alarm", testing::alarm("refused"))]);
+        assert_eq!(!problems.has_errors(), fine, "{content}");
     }
 }
 
@@ -71,13 +49,6 @@ fn a_secret_that_the_server_repeats_is_not_told() {
     let error = judge(Service::Own, &answer, &[secret]).expect_err("refused");
     assert!(!error.contains("hunt"), "{error}");
     assert!(error.ends_with("(is the key or token right?)"), "{error}");
-}
-
-/// A message about an alarm, with these words of the server that was tested.
-fn told(words: &str) -> Telling {
-    let mut change = pending(Why::Raised);
-    change.sample.error = Some(words.to_owned());
-    Telling::write(&crate::alarm::message::tests::config(), &[change])
 }
 
 fn texts(value: &Value, found: &mut Vec<(String, String)>) {
@@ -99,8 +70,8 @@ fn texts(value: &Value, found: &mut Vec<(String, String)>) {
 #[test]
 fn words_of_a_tested_server_are_links_nowhere() {
     let words = "550 [Reset your password](https://evil.example/) <https://evil.example/|here> *b* ``` <!channel>";
-    let telling = told(words);
-    let content = render(&hook(Service::Teams), &telling.context).expect("JSON");
+    let notification = testing::alarm(words);
+    let content = render(&hook(Service::Teams), &notification.context).expect("JSON");
     let mut found = Vec::new();
     texts(&content, &mut found);
     let (markdown, plain): (Vec<_>, Vec<_>) = found
@@ -110,7 +81,7 @@ fn words_of_a_tested_server_are_links_nowhere() {
     // Of the elements of a card only TextRun is never read as Markdown.
     assert!(markdown.is_empty() && !plain.is_empty(), "{markdown:?}");
     assert!(plain.iter().all(|(_, text)| !text.contains("](")), "{plain:?}");
-    let content = render(&hook(Service::Slack), &telling.context)
+    let content = render(&hook(Service::Slack), &notification.context)
         .expect("JSON")
         .to_string();
     assert!(
@@ -124,13 +95,13 @@ fn words_of_a_tested_server_are_links_nowhere() {
 #[test]
 fn limits_of_services_are_kept_in_bytes() {
     for text in ["Ошибка сервера ", "😀", "<&>\"\\", "x"] {
-        let mut telling = told(&text.repeat(40_000 / text.len()));
+        let mut notification = testing::alarm(&text.repeat(40_000 / text.len()));
         for key in ["subject", "body", "incident", "source", "component"] {
-            telling.context[key] = Value::String(text.repeat(80_000 / text.len()));
+            notification.context[key] = Value::String(text.repeat(80_000 / text.len()));
         }
-        telling.context["alarms"] = Value::Array(vec![telling.context["alarms"][0].clone(); 12]);
-        telling.context["count"] = 12.into();
-        let content = |service| render(&hook(service), &telling.context).expect("JSON");
+        notification.context["alarms"] = Value::Array(vec![notification.context["alarms"][0].clone(); 12]);
+        notification.context["count"] = 12.into();
+        let content = |service| render(&hook(service), &notification.context).expect("JSON");
         let size = |value: &Value| value.as_str().map_or(0, str::len);
         let ntfy = content(Service::Ntfy);
         assert!(
@@ -234,10 +205,13 @@ async fn a_form_goes_to_a_gateway_and_a_request_for_patience_is_heard() {
         content_type: ContentType::Form,
         ..hook(Service::Own)
     };
-    let telling = told("x");
+    let notification = testing::alarm("x");
     let busy = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 77\r\nContent-Length: 0\r\n\r\n";
     let (patience, proxy) = (Duration::from_secs(60), Proxy::default());
-    let (sent, heard) = tokio::join!(send(&gateway, &proxy, &telling, patience), answer_once(&listener, busy));
+    let (sent, heard) = tokio::join!(
+        send(&gateway, &proxy, &notification, patience),
+        answer_once(&listener, busy)
+    );
     assert_eq!(sent.expect_err("busy").retry_after, Some(Micros::from_secs(77)));
     let (head, body) = heard.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("POST /send?user=1 "), "{head}");
@@ -250,7 +224,10 @@ async fn a_form_goes_to_a_gateway_and_a_request_for_patience_is_heard() {
     assert_eq!(fields, ["n=1", "text=stockholm", "to=%2B46%2070%261"]);
     gateway.method = "GET".into();
     let fine = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-    let (sent, heard) = tokio::join!(send(&gateway, &proxy, &telling, patience), answer_once(&listener, fine));
+    let (sent, heard) = tokio::join!(
+        send(&gateway, &proxy, &notification, patience),
+        answer_once(&listener, fine)
+    );
     sent.expect("accepted");
     assert!(
         heard.starts_with("GET /send?user=1&") && heard.contains("to=%2B46%2070%261"),
@@ -285,8 +262,7 @@ async fn what_is_too_large_for_a_service_is_sent_in_short() {
             }),
             ..hook(Service::Own)
         };
-        let changes = vec![pending(Why::Raised); 30];
-        let telling = Telling::write(&crate::alarm::message::tests::config(), &changes);
+        let notification = testing::alarms(30, "refused");
         let refusal = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{said}", said.len());
         let server = async {
             let first = answer_once(&listener, &refusal).await;
@@ -297,7 +273,7 @@ async fn what_is_too_large_for_a_service_is_sent_in_short() {
             (first, answer_once(&listener, fine).await)
         };
         let proxy = Proxy::default();
-        let (sent, (first, second)) = tokio::join!(send(&own, &proxy, &telling, Duration::from_secs(60)), server);
+        let (sent, (first, second)) = tokio::join!(send(&own, &proxy, &notification, Duration::from_secs(60)), server);
         let content = |request: &str| -> Value {
             let (_, body) = request.split_once("\r\n\r\n").expect("a head");
             serde_json::from_str(body).expect("JSON")
@@ -314,7 +290,7 @@ async fn what_is_too_large_for_a_service_is_sent_in_short() {
         );
         let short = content(&second);
         assert_eq!((&short["all"], &short["count"]), (&1.into(), &30.into()));
-        assert_eq!(short["text"], telling.subject.as_str());
+        assert_eq!(short["text"], notification.subject.as_str());
     }
 }
 
@@ -348,7 +324,7 @@ async fn a_server_that_is_not_there_is_named() {
         url: SecretSource::Literal(Secret::new(format!("http://{at}/services/T0/hunter2hunter2"))),
         ..hook(Service::Slack)
     };
-    let sent = send(&hook, &Proxy::default(), &told("x"), Duration::from_secs(20)).await;
+    let sent = send(&hook, &Proxy::default(), &testing::alarm("x"), Duration::from_secs(20)).await;
     let error = sent.expect_err("nobody listens").text;
     assert!(error.contains(&at.to_string()) && !error.contains("hunter2"), "{error}");
 }
@@ -403,9 +379,9 @@ async fn a_literal_behind_a_name_that_sounds_like_a_secret_is_not_told() {
         ],
         ..hook(Service::Slack)
     };
-    let telling = Telling::write(&crate::alarm::message::tests::config(), &[pending(Why::Raised)]);
+    let notification = testing::alarm("refused");
     let proxy = Proxy::default();
-    let (sent, _stream) = tokio::join!(send(&hook, &proxy, &telling, Duration::from_secs(60)), server);
+    let (sent, _stream) = tokio::join!(send(&hook, &proxy, &notification, Duration::from_secs(60)), server);
     let error = sent.expect_err("refused");
     assert!(
         error.text.contains("x-from: lyon") && !error.text.contains("hunter2"),
@@ -415,9 +391,7 @@ async fn a_literal_behind_a_name_that_sounds_like_a_secret_is_not_told() {
 
 #[test]
 fn what_belongs_into_the_request_is_put_there() {
-    let config = crate::alarm::message::tests::config();
-    let examples = Telling::examples(&config);
-    let (_, recovery) = examples.iter().find(|(what, _)| *what == "a recovery").expect("one");
+    let recovery = &testing::recovery();
     let url = Secret::new("https://api.example.net/v2/alerts");
     let key = Secret::new("k");
     let mut headers = Vec::new();

@@ -10,10 +10,10 @@ use mailqos_mail::{Disposition, Head, MailError, Mailer, NamedType, Outcome};
 use mailqos_model::{Name, UtcMicros};
 
 use super::letter::Letter;
-use crate::alarm::channel::Way;
+use crate::Channel;
 
 /// Why nobody got a mail.
-pub(super) enum Failed {
+pub(crate) enum Failed {
     /// The server refused the recipients, each by itself: why, and whom.
     Recipients(String, Refusals),
     /// Anything else; the mail may have been taken all the same where the last is true.
@@ -22,9 +22,9 @@ pub(super) enum Failed {
 
 /// Whom a server refused.
 #[derive(Default)]
-pub(super) struct Refusals {
-    pub(super) for_now: Vec<String>,
-    pub(super) for_good: Vec<String>,
+pub(crate) struct Refusals {
+    pub(crate) for_now: Vec<String>,
+    pub(crate) for_good: Vec<String>,
 }
 
 impl From<String> for Failed {
@@ -35,14 +35,14 @@ impl From<String> for Failed {
 
 /// Sends the message through one mail server, to those of its recipients in `only` unless nobody is; returns the reply that accepted
 /// it, and who was refused.
-pub(super) async fn send(
-    way: &Way,
+pub(crate) async fn send(
+    channel: &Channel,
     server: &Name,
     to: &[Person],
     only: &[String],
     letter: &Letter<'_>,
 ) -> Result<(String, Refusals), Failed> {
-    let Some((options, account)) = way.server(server) else {
+    let Some((options, account)) = channel.server(server) else {
         return Err(format!("there is no mail server {server} any more").into());
     };
     let mailer = Mailer::new(options, account);
@@ -54,10 +54,10 @@ pub(super) async fn send(
         .collect::<Result<_, String>>()?;
     let sender = options.from.mailbox().map_err(|error| error.to_string())?;
     let envelope = Envelope::new(Some(sender), recipients).map_err(|error| error.to_string())?;
-    let site = way.site.as_str();
+    let site = channel.site.as_str();
     let mail = compose(&options.from, to, letter, Enclosed::Transcripts, (server, site));
     let mut outcome = mailer.send(&envelope, mail, &mut |_, _| Ok(())).await;
-    if matches!(outcome.error, Some(MailError::TooLarge { .. })) && !letter.telling.transcripts.is_empty() {
+    if matches!(outcome.error, Some(MailError::TooLarge { .. })) && !letter.notification.transcripts.is_empty() {
         // The alarm is worth more than what goes with it.
         let mail = compose(&options.from, to, letter, Enclosed::Nothing, (server, site));
         outcome = mailer.send(&envelope, mail, &mut |_, _| Ok(())).await;
@@ -111,18 +111,18 @@ fn compose(
     enclosed: Enclosed,
     (server, site): (&Name, &str),
 ) -> Vec<u8> {
-    let telling = letter.telling;
+    let notification = letter.notification;
     // All mails about an alarm refer to the first one, whose Message-ID follows from the alarm; through which server it went
     // makes no difference.
-    let mut references: Vec<String> = telling
+    let mut references: Vec<String> = notification
         .threads
         .iter()
         .map(|thread| format!("{thread}@{site}.mailqos"))
         .collect();
-    let message_id = if telling.opens_thread && !references.is_empty() {
+    let message_id = if notification.opens_thread && !references.is_empty() {
         references.remove(0)
     } else {
-        format!("{}.{server}@{site}.mailqos", telling.id)
+        format!("{}.{server}@{site}.mailqos", notification.id)
     };
     let head = Head::new()
         .people("From", [from])
@@ -134,7 +134,7 @@ fn compose(
         .auto_generated();
     let text = SinglePart::plain(letter.text.clone());
     let page = letter.html.clone().map(SinglePart::html);
-    if enclosed == Enclosed::Nothing || telling.transcripts.is_empty() {
+    if enclosed == Enclosed::Nothing || notification.transcripts.is_empty() {
         let body = match page {
             Some(page) => MultiPart::alternative().singlepart(text).singlepart(page).formatted(),
             None => text.formatted(),
@@ -145,7 +145,7 @@ fn compose(
         Some(page) => MultiPart::mixed().multipart(MultiPart::alternative().singlepart(text).singlepart(page)),
         None => MultiPart::mixed().singlepart(text),
     };
-    for (name, text) in &telling.transcripts {
+    for (name, text) in &notification.transcripts {
         let part = SinglePart::builder()
             .header(NamedType::new("text/plain; charset=utf-8", name))
             .header(Disposition::new("attachment", name))
@@ -158,30 +158,17 @@ fn compose(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alarm::{
-        Why,
-        message::{
-            Telling,
-            tests::{config, pending},
-        },
-    };
+    use crate::{Notification, testing};
     use mailqos_config::Wording;
 
-    /// The fields of a mail about these changes, in one line each.
-    fn fields(changes: &[Why]) -> Vec<String> {
-        let changes: Vec<_> = changes.iter().map(|why| pending(*why)).collect();
-        let mut changes = changes;
-        // Of one alarm, as the outbox has them.
-        for change in &mut changes {
-            change.alarm = UtcMicros(1_780_000_000_000_000);
-        }
-        let telling = Telling::write(&config(), &changes);
+    /// The fields of a mail, in one line each.
+    fn fields(notification: &Notification) -> Vec<String> {
         let from = Person {
             name: None,
             address: "q@example.net".to_owned(),
         };
         let server = "alerts".parse().expect("a name");
-        let letter = Letter::write(&Wording::default(), &telling);
+        let letter = Letter::write(&Wording::default(), notification);
         let to = std::slice::from_ref(&from);
         let mail = compose(&from, to, &letter, Enclosed::Nothing, (&server, "stockholm"));
         let mail = String::from_utf8_lossy(&mail).replace("\r\n ", " ");
@@ -196,41 +183,19 @@ mod tests {
                 .iter()
                 .find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
         };
-        let alarm = fields(&[Why::Raised]);
-        let id = field(&alarm, "Message-ID").expect("an id");
-        assert!(
-            id.starts_with("<m1.1780000000000000.") && id.ends_with("@stockholm.mailqos>"),
-            "{id}"
-        );
-        assert_eq!(field(&alarm, "References"), None);
-        let mut ids = vec![id.clone()];
-        for why in [Why::Reminder, Why::Escalated, Why::Cleared] {
-            let later = fields(&[why]);
-            assert_eq!(field(&later, "References").as_ref(), Some(&id));
-            assert_eq!(field(&later, "In-Reply-To").as_ref(), Some(&id));
-            ids.push(field(&later, "Message-ID").expect("an id"));
-        }
-        ids.dedup();
-        assert!(ids.len() > 1, "{ids:?}");
-        assert_eq!(field(&fields(&[Why::Test]), "References"), None);
-    }
-
-    #[test]
-    fn a_mail_about_alarms_that_one_mail_reported_first_refers_to_that_one() {
-        let mut changes = vec![pending(Why::Raised), pending(Why::Raised)];
-        changes[1].monitor = "m2".parse().expect("a name");
-        let first = Telling::write(&config(), &changes);
-        assert!(first.opens_thread);
-        let thread = first.threads[0].clone();
-        // As the outbox has them after the first mail.
-        for why in [Why::Reminder, Why::Cleared] {
-            let mut later = changes[1].clone();
-            (later.why, later.thread) = (why, Some(thread.clone()));
-            let telling = Telling::write(&config(), &[later]);
-            assert_eq!(
-                (telling.threads.as_slice(), telling.opens_thread),
-                (&[thread.clone()][..], false)
-            );
-        }
+        let alarm = testing::alarm("refused");
+        let first = fields(&alarm);
+        let id = field(&first, "Message-ID").expect("an id");
+        assert_eq!(id, "<m1.1780000000000000.c1@stockholm.mailqos>");
+        assert_eq!(field(&first, "References"), None);
+        let later = Notification {
+            opens_thread: false,
+            ..alarm
+        };
+        let later = fields(&later);
+        assert_eq!(field(&later, "References").as_ref(), Some(&id));
+        assert_eq!(field(&later, "In-Reply-To").as_ref(), Some(&id));
+        assert_ne!(field(&later, "Message-ID"), Some(id));
+        assert_eq!(field(&fields(&testing::test()), "References"), None);
     }
 }

@@ -1,8 +1,9 @@
-//! A channel: one way of reaching people, known by its full configuration. What an alarm was opened by is kept with the alarm, so that
-//! it is closed there even after the configuration has changed or the probe was restarted.
+//! Channels: routes of notifications, identified by their full configuration. The channel through
+//! which an alarm was reported is stored with the alarm, so that its end is reported there even after
+//! the configuration has changed or the probe was restarted.
 //!
-//! What is kept says where a secret comes from, never the secret itself: one that stands in the configuration in clear is left out,
-//! and is found again only while the configuration still has the same channel.
+//! A stored channel says where a secret comes from, never the secret itself. One in clear text in the
+//! configuration is omitted, and is found again only while the configuration has the same channel.
 
 use std::path::PathBuf;
 
@@ -17,10 +18,10 @@ use mailqos_net::Trust;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// What tells a channel from all others: a digest of its full configuration.
+/// Identifies a channel: a digest of its full configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct ChannelId(String);
+pub struct ChannelId(String);
 
 impl std::fmt::Display for ChannelId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -28,24 +29,24 @@ impl std::fmt::Display for ChannelId {
     }
 }
 
-/// A channel, with all that is needed to use it.
+/// A channel, with everything that is needed to use it.
 #[derive(Debug, Clone)]
-pub(crate) struct Way {
-    /// The site, for messages.
-    pub(crate) site: SiteName,
-    /// What is done.
-    pub(crate) action: Action,
-    /// The mail servers that it uses, each with its account.
-    pub(crate) servers: Vec<(Name, MailServer, Option<Account>)>,
-    /// How long one try may take.
-    pub(crate) timeout: Micros,
-    /// The configuration's proxy, which is not part of what tells channels apart.
-    pub(crate) proxy: Proxy,
+pub struct Channel {
+    /// The site, for Message-IDs.
+    pub site: SiteName,
+    /// The action.
+    pub action: Action,
+    /// The mail servers that it uses, each with its account, if any.
+    pub servers: Vec<(Name, MailServer, Option<Account>)>,
+    /// How long one attempt may take.
+    pub timeout: Micros,
+    /// The configuration's proxy, which is not part of the channel's identity.
+    pub proxy: Proxy,
 }
 
-impl Way {
-    /// The way of a step, as the configuration has it.
-    pub(crate) fn of(config: &Config, step: &Step) -> Self {
+impl Channel {
+    /// Returns the channel of a step of the configuration.
+    pub fn of(config: &Config, step: &Step) -> Self {
         let names: Vec<&Name> = match &step.action {
             Action::Email {
                 mail_server, fallback, ..
@@ -66,55 +67,56 @@ impl Way {
         }
     }
 
-    /// What tells it from all others.
-    pub(crate) fn id(&self) -> ChannelId {
-        let whole = Kept::of(self, Literals::Kept);
+    /// Returns its id.
+    pub fn id(&self) -> ChannelId {
+        let whole = StoredChannel::of(self, Literals::Included);
         let text = serde_json::to_vec(&whole).unwrap_or_default();
         let digest = Sha256::digest(&text);
         ChannelId(digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Whether it is a service that counts alarms one by one, and has them closed one by one.
-    pub(crate) fn counts_incidents(&self) -> bool {
+    /// Returns whether it is a service that counts alarms individually and has them closed
+    /// individually.
+    pub fn counts_incidents(&self) -> bool {
         matches!(&self.action, Action::Webhook(hook) if hook.service.counts_incidents())
     }
 
-    /// A mail server by its name.
-    pub(crate) fn server(&self, name: &Name) -> Option<(&MailServer, Option<&Account>)> {
+    /// Returns a mail server by its name.
+    pub fn server(&self, name: &Name) -> Option<(&MailServer, Option<&Account>)> {
         let found = self.servers.iter().find(|(known, ..)| known == name)?;
         Some((&found.1, found.2.as_ref()))
     }
 }
 
-/// What becomes of secrets that stand in the configuration in clear.
+/// Treatment of secrets that are in the configuration in clear text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Literals {
     /// They are part of the digest.
-    Kept,
-    /// They are written nowhere.
+    Included,
+    /// They are stored nowhere.
     LeftOut,
 }
 
-/// A channel as it is written down.
+/// A channel as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Kept {
+pub struct StoredChannel {
     site: SiteName,
     #[serde(flatten)]
-    action: KeptAction,
+    action: StoredAction,
     #[serde(default)]
     timeout: Option<Micros>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-enum KeptAction {
+enum StoredAction {
     Email {
-        to: Vec<KeptPerson>,
+        to: Vec<StoredPerson>,
         mail_server: Name,
         fallback: Option<Name>,
-        servers: Vec<KeptServer>,
-        #[serde(default, skip_serializing_if = "KeptWording::is_built_in")]
-        wording: KeptWording,
+        servers: Vec<StoredServer>,
+        #[serde(default, skip_serializing_if = "StoredWording::is_built_in")]
+        wording: StoredWording,
     },
     Webhook {
         service: String,
@@ -122,8 +124,8 @@ enum KeptAction {
         method: String,
         key: Option<Source>,
         headers: Vec<(String, Source)>,
-        trust: KeptTrust,
-        template: Option<KeptTemplate>,
+        trust: StoredTrust,
+        template: Option<StoredTemplate>,
         #[serde(default, skip_serializing_if = "is_json")]
         content_type: ContentType,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,7 +145,7 @@ enum KeptAction {
         facility: u8,
     },
     SyslogStream {
-        endpoint: KeptEndpoint,
+        endpoint: StoredEndpoint,
         facility: u8,
         #[serde(default, skip_serializing_if = "is_counted")]
         framing: Framing,
@@ -151,13 +153,13 @@ enum KeptAction {
 }
 
 /// The name of a template, and its text.
-type KeptTemplate = (String, String);
+type StoredTemplate = (String, String);
 
-fn kept_template(template: &Template) -> KeptTemplate {
+fn stored_template(template: &Template) -> StoredTemplate {
     (template.name.clone(), template.text.clone())
 }
 
-fn template_of(kept: &KeptTemplate) -> Template {
+fn template_of(kept: &StoredTemplate) -> Template {
     Template {
         text: kept.1.clone(),
         name: kept.0.clone(),
@@ -167,21 +169,21 @@ fn template_of(kept: &KeptTemplate) -> Template {
 
 /// The own wording of a mail.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct KeptWording {
+struct StoredWording {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    subject: Option<KeptTemplate>,
+    subject: Option<StoredTemplate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    text: Option<KeptTemplate>,
+    text: Option<StoredTemplate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    html: Option<KeptTemplate>,
+    html: Option<StoredTemplate>,
 }
 
-impl KeptWording {
+impl StoredWording {
     fn of(wording: &Wording) -> Self {
         Self {
-            subject: wording.subject.as_ref().map(kept_template),
-            text: wording.text.as_ref().map(kept_template),
-            html: wording.html.as_ref().map(kept_template),
+            subject: wording.subject.as_ref().map(stored_template),
+            text: wording.text.as_ref().map(stored_template),
+            html: wording.html.as_ref().map(stored_template),
         }
     }
 
@@ -221,12 +223,12 @@ fn is_json(kind: &ContentType) -> bool {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct KeptPerson {
+struct StoredPerson {
     name: Option<String>,
     address: String,
 }
 
-impl KeptPerson {
+impl StoredPerson {
     fn of(person: &Person) -> Self {
         Self {
             name: person.name.clone(),
@@ -243,19 +245,19 @@ impl KeptPerson {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct KeptServer {
+struct StoredServer {
     name: Name,
-    endpoint: KeptEndpoint,
-    from: KeptPerson,
+    endpoint: StoredEndpoint,
+    from: StoredPerson,
     return_path: Option<String>,
     dkim: Option<(String, String, Source)>,
     #[serde(default)]
     timeout: Option<Micros>,
-    account: Option<KeptAccount>,
+    account: Option<StoredAccount>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct KeptAccount {
+struct StoredAccount {
     user: String,
     domain: Option<String>,
     /// None: it logs in with tokens, which only the configuration can describe.
@@ -266,39 +268,39 @@ struct KeptAccount {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct KeptEndpoint {
+struct StoredEndpoint {
     server: String,
     port: u16,
     tls: String,
-    trust: KeptTrust,
+    trust: StoredTrust,
     account: Option<AccountName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     helo: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct KeptTrust {
+struct StoredTrust {
     ca_file: Option<PathBuf>,
     fingerprint: Option<[u8; 32]>,
     insecure: bool,
 }
 
-/// Why a channel that was written down can't be used.
+/// Why a stored channel can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Lost(String);
+pub struct LostChannel(String);
 
-impl Kept {
-    /// What is written down of a way: all but secrets in clear.
-    pub(crate) fn from_way(way: &Way) -> Self {
+impl StoredChannel {
+    /// Returns a channel as it is stored: everything but secrets in clear text.
+    pub fn from_channel(channel: &Channel) -> Self {
         Self {
-            timeout: Some(way.timeout),
-            ..Self::of(way, Literals::LeftOut)
+            timeout: Some(channel.timeout),
+            ..Self::of(channel, Literals::LeftOut)
         }
     }
 
-    fn of(way: &Way, literals: Literals) -> Self {
-        let secret = |source: &SecretSource| Source::of(source, literals == Literals::Kept);
+    fn of(channel: &Channel, literals: Literals) -> Self {
+        let secret = |source: &SecretSource| Source::of(source, literals == Literals::Included);
         let plain = |source: &SecretSource| Source::of(source, true);
         let named = |(name, source): &(String, SecretSource)| {
             let source = if sounds_secret(name) {
@@ -308,56 +310,56 @@ impl Kept {
             };
             (name.clone(), source)
         };
-        let action = match &way.action {
+        let action = match &channel.action {
             Action::Email {
                 to,
                 mail_server,
                 fallback,
                 wording,
-            } => KeptAction::Email {
-                to: to.iter().map(KeptPerson::of).collect(),
+            } => StoredAction::Email {
+                to: to.iter().map(StoredPerson::of).collect(),
                 mail_server: mail_server.clone(),
                 fallback: fallback.clone(),
-                servers: way
+                servers: channel
                     .servers
                     .iter()
-                    .map(|(name, server, account)| KeptServer::of(name, server, account.as_ref(), literals))
+                    .map(|(name, server, account)| StoredServer::of(name, server, account.as_ref(), literals))
                     .collect(),
-                wording: KeptWording::of(wording),
+                wording: StoredWording::of(wording),
             },
             Action::Webhook(hook) => {
                 let is_secret = matches!(hook.service, Service::Slack | Service::Teams);
-                KeptAction::Webhook {
+                StoredAction::Webhook {
                     service: hook.service.as_str().to_owned(),
                     url: if is_secret { secret(&hook.url) } else { plain(&hook.url) },
                     method: hook.method.clone(),
                     key: hook.key.as_ref().map(secret),
                     headers: hook.headers.iter().map(named).collect(),
-                    trust: KeptTrust::of(&hook.trust),
-                    template: hook.template.as_ref().map(kept_template),
+                    trust: StoredTrust::of(&hook.trust),
+                    template: hook.template.as_ref().map(stored_template),
                     content_type: hook.content_type,
                     // There may be a password in it.
                     proxy: hook.proxy.as_ref().map(secret),
                 }
             }
-            Action::Command { words, environment } => KeptAction::Command {
+            Action::Command { words, environment } => StoredAction::Command {
                 words: words.clone(),
                 environment: environment.iter().map(named).collect(),
             },
             Action::Syslog { to, facility } => {
                 let facility = *facility;
                 match to {
-                    LogPlace::Local(path) => KeptAction::SyslogLocal {
+                    LogPlace::Local(path) => StoredAction::SyslogLocal {
                         path: path.clone(),
                         facility,
                     },
-                    LogPlace::Udp { server, port } => KeptAction::SyslogUdp {
+                    LogPlace::Udp { server, port } => StoredAction::SyslogUdp {
                         server: server.clone(),
                         port: *port,
                         facility,
                     },
-                    LogPlace::Stream(endpoint, framing) => KeptAction::SyslogStream {
-                        endpoint: KeptEndpoint::of(endpoint),
+                    LogPlace::Stream(endpoint, framing) => StoredAction::SyslogStream {
+                        endpoint: StoredEndpoint::of(endpoint),
                         facility,
                         framing: *framing,
                     },
@@ -365,20 +367,21 @@ impl Kept {
             }
         };
         Self {
-            site: way.site.clone(),
+            site: channel.site.clone(),
             action,
             timeout: None,
         }
     }
 
-    /// The way that was written down.
+    /// Returns the stored channel, ready to be used.
     ///
     /// # Errors
-    /// It needs a secret that stood in the configuration in clear, or what this version of the probe does not know.
-    pub(crate) fn way(&self, config: &Config) -> Result<Way, Lost> {
+    /// It needs a secret that was in the configuration in clear text, or something that this version
+    /// doesn't know.
+    pub fn channel(&self, config: &Config) -> Result<Channel, LostChannel> {
         let mut servers = Vec::new();
         let action = match &self.action {
-            KeptAction::Email {
+            StoredAction::Email {
                 to,
                 mail_server,
                 fallback,
@@ -389,13 +392,13 @@ impl Kept {
                     servers.push(server.server(config)?);
                 }
                 Action::Email {
-                    to: to.iter().map(KeptPerson::person).collect(),
+                    to: to.iter().map(StoredPerson::person).collect(),
                     mail_server: mail_server.clone(),
                     fallback: fallback.clone(),
                     wording: Box::new(wording.wording()),
                 }
             }
-            KeptAction::Webhook {
+            StoredAction::Webhook {
                 service,
                 url,
                 method,
@@ -407,7 +410,7 @@ impl Kept {
                 proxy,
             } => Action::Webhook(Box::new(Webhook {
                 service: Service::of(service)
-                    .ok_or_else(|| Lost(format!("{service} is not known to this version of the probe")))?,
+                    .ok_or_else(|| LostChannel(format!("{service} is not known to this version of the probe")))?,
                 url: url.source()?,
                 method: method.clone(),
                 key: key.as_ref().map(Source::source).transpose()?,
@@ -417,22 +420,22 @@ impl Kept {
                 content_type: *content_type,
                 proxy: proxy.as_ref().map(Source::source).transpose()?,
             })),
-            KeptAction::Command { words, environment } => Action::Command {
+            StoredAction::Command { words, environment } => Action::Command {
                 words: words.clone(),
                 environment: named(environment)?,
             },
-            KeptAction::SyslogLocal { path, facility } => syslog(LogPlace::Local(path.clone()), *facility),
-            KeptAction::SyslogUdp { server, port, facility } => {
+            StoredAction::SyslogLocal { path, facility } => syslog(LogPlace::Local(path.clone()), *facility),
+            StoredAction::SyslogUdp { server, port, facility } => {
                 let (server, port) = (server.clone(), *port);
                 syslog(LogPlace::Udp { server, port }, *facility)
             }
-            KeptAction::SyslogStream {
+            StoredAction::SyslogStream {
                 endpoint,
                 facility,
                 framing,
             } => syslog(LogPlace::Stream(endpoint.endpoint(), *framing), *facility),
         };
-        Ok(Way {
+        Ok(Channel {
             site: self.site.clone(),
             action,
             servers,
@@ -446,7 +449,7 @@ fn syslog(to: LogPlace, facility: u8) -> Action {
     Action::Syslog { to, facility }
 }
 
-fn named(sources: &[(String, Source)]) -> Result<Vec<(String, SecretSource)>, Lost> {
+fn named(sources: &[(String, Source)]) -> Result<Vec<(String, SecretSource)>, LostChannel> {
     let read = |(name, source): &(String, Source)| Ok((name.clone(), source.source()?));
     sources.iter().map(read).collect()
 }
@@ -463,7 +466,7 @@ impl Source {
         }
     }
 
-    fn source(&self) -> Result<SecretSource, Lost> {
+    fn source(&self) -> Result<SecretSource, LostChannel> {
         Ok(match self {
             Self::Env(name) => SecretSource::Env(name.clone()),
             Self::File(path) => SecretSource::File(path.clone()),
@@ -471,7 +474,7 @@ impl Source {
             Self::Command(words) => SecretSource::Command(words.clone()),
             Self::Text(text) => SecretSource::Literal(Secret::new(text.clone())),
             Self::LeftOut => {
-                return Err(Lost(
+                return Err(LostChannel(
                     "its secret stood in the configuration in clear, is not kept anywhere else, and the configuration has changed \
                      since: close by hand what is still open there"
                         .to_owned(),
@@ -481,13 +484,13 @@ impl Source {
     }
 }
 
-impl KeptServer {
+impl StoredServer {
     fn of(name: &Name, server: &MailServer, account: Option<&Account>, literals: Literals) -> Self {
-        let secret = |source: &SecretSource| Source::of(source, literals == Literals::Kept);
+        let secret = |source: &SecretSource| Source::of(source, literals == Literals::Included);
         Self {
             name: name.clone(),
-            endpoint: KeptEndpoint::of(&server.endpoint),
-            from: KeptPerson::of(&server.from),
+            endpoint: StoredEndpoint::of(&server.endpoint),
+            from: StoredPerson::of(&server.from),
             return_path: server.return_path.clone(),
             dkim: server
                 .dkim
@@ -499,7 +502,7 @@ impl KeptServer {
                     Login::Password(source) => (Some(secret(source)), None),
                     Login::OAuth(oauth) => (None, Some(oauth.client_id.clone())),
                 };
-                KeptAccount {
+                StoredAccount {
                     user: account.user.clone(),
                     domain: account.domain.clone(),
                     password,
@@ -510,7 +513,7 @@ impl KeptServer {
         }
     }
 
-    fn server(&self, config: &Config) -> Result<(Name, MailServer, Option<Account>), Lost> {
+    fn server(&self, config: &Config) -> Result<(Name, MailServer, Option<Account>), LostChannel> {
         let dkim = match &self.dkim {
             Some((domain, selector, key)) => Some(Dkim {
                 domain: domain.clone(),
@@ -534,10 +537,9 @@ impl KeptServer {
                         .collect(),
                 },
                 // Tokens are renewed by what the configuration says, and only there.
-                None => config
-                    .account(endpoint.account.as_ref())
-                    .cloned()
-                    .ok_or_else(|| Lost(format!("the configuration has no account of {} any more", self.name)))?,
+                None => config.account(endpoint.account.as_ref()).cloned().ok_or_else(|| {
+                    LostChannel(format!("the configuration has no account of {} any more", self.name))
+                })?,
             }),
         };
         let server = MailServer {
@@ -551,7 +553,7 @@ impl KeptServer {
     }
 }
 
-impl KeptEndpoint {
+impl StoredEndpoint {
     fn of(endpoint: &Endpoint) -> Self {
         let tls = match endpoint.tls {
             TlsMode::None => "none",
@@ -562,7 +564,7 @@ impl KeptEndpoint {
             server: endpoint.server.clone(),
             port: endpoint.port,
             tls: tls.to_owned(),
-            trust: KeptTrust::of(&endpoint.trust),
+            trust: StoredTrust::of(&endpoint.trust),
             account: endpoint.account.clone(),
             helo: endpoint.helo.clone(),
         }
@@ -584,7 +586,7 @@ impl KeptEndpoint {
     }
 }
 
-impl KeptTrust {
+impl StoredTrust {
     fn of(trust: &Trust) -> Self {
         Self {
             ca_file: trust.ca_file.clone(),

@@ -1,5 +1,5 @@
-//! Users' templates are filled in by a process of their own, which is this program again, with limits of time and memory: one that
-//! grows without end takes nothing from the probe.
+//! Users' templates are filled in by a separate process, which is the same program again, with limits of
+//! time and memory: a template that grows without end takes nothing from the program itself.
 
 use std::{
     io::{self, Read, Write as _},
@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use super::{DEADLINE, Escape, MAX_OUTPUT, render};
 
-/// The hidden argument that makes the program such a process.
-pub(crate) const ARGUMENT: &str = "fill-template";
+/// Hidden argument that makes the program such a process.
+pub const ARGUMENT: &str = "fill-template";
 /// The memory that a template may take.
 const MEMORY: u64 = 256 << 20;
 /// How often the process is looked at.
@@ -26,8 +26,8 @@ const MAX_SAID: u64 = 64 << 10;
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Says that this program has the argument; called once, at its start.
-pub(crate) fn enable() {
+/// Declares that this program handles [`ARGUMENT`]. Each program calls it once at its start.
+pub fn enable() {
     if let Ok(program) = std::env::current_exe() {
         let _ = PROGRAM.set(program);
     }
@@ -35,15 +35,15 @@ pub(crate) fn enable() {
 
 /// A template, and what it is filled with.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Work {
-    pub(super) name: String,
-    pub(super) text: String,
-    pub(super) html: bool,
-    pub(super) context: Value,
+pub(crate) struct Work {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) html: bool,
+    pub(crate) context: Value,
 }
 
 /// Fills a template in; `None` where no such process can be had, as in tests or while the program is being replaced.
-pub(super) fn run(work: &Work) -> Option<Result<String, String>> {
+pub(crate) fn run(work: &Work) -> Option<Result<String, String>> {
     let child = start(PROGRAM.get()?).ok()?;
     Some(talk(child, work).unwrap_or_else(|error| Err(error.to_string())))
 }
@@ -63,7 +63,7 @@ fn talk(mut child: Child, work: &Work) -> io::Result<Result<String, String>> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (text, said, status) = thread::scope(|scope| {
         scope.spawn(move || {
-            // A process that ends early says why in another way.
+            // A process that ends early says why in another channel.
             let _ = stdin.map(|mut stdin| stdin.write_all(&order));
         });
         let said = scope.spawn(|| read(stderr, MAX_SAID));
@@ -136,8 +136,8 @@ fn limit() {
     set(Resource::Core, 0);
 }
 
-/// Is that process: fills in the template that standard input names.
-pub(crate) fn main() -> ExitCode {
+/// Runs as that process: fills in the template given on standard input.
+pub fn main() -> ExitCode {
     limit();
     let filled = || {
         let mut order = Vec::new();

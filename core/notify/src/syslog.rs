@@ -12,21 +12,21 @@ use tokio::{
 };
 
 use super::Accepted;
-use crate::alarm::message::{Line, Telling};
+use crate::{LogLine, Notification};
 
 /// What a datagram can carry for sure, less its headers (RFC 5426, section 3.2, asks for 2048 at the least to be taken).
-const MOST_LINE: usize = 1900;
+const MAX_LINE: usize = 1900;
 /// How long an answer of the network ("nobody listens there") is waited for after a datagram.
 const UNREACHABLE_WITHIN: Duration = Duration::from_millis(300);
 
 /// Sends a line for each alarm of the message.
-pub(super) async fn send(
+pub(crate) async fn send(
     to: &LogPlace,
     facility: u8,
-    telling: &Telling,
+    notification: &Notification,
     deadline: Duration,
 ) -> Result<Accepted, String> {
-    let lines = &telling.lines;
+    let lines = &notification.lines;
     let count = match lines.len() {
         1 => "1 line".to_owned(),
         count => format!("{count} lines"),
@@ -66,7 +66,7 @@ pub(super) async fn send(
     }
 }
 
-async fn local(path: &Path, facility: u8, lines: &[Line]) -> Result<(), String> {
+async fn local(path: &Path, facility: u8, lines: &[LogLine]) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     let socket = UnixDatagram::unbound().map_err(failed)?;
     match socket.connect(path) {
@@ -89,7 +89,7 @@ async fn local(path: &Path, facility: u8, lines: &[Line]) -> Result<(), String> 
 }
 
 /// Sends the lines to the first address of the server at which somebody may be listening.
-async fn udp(server: &str, port: u16, facility: u8, lines: &[Line]) -> Result<(), String> {
+async fn udp(server: &str, port: u16, facility: u8, lines: &[LogLine]) -> Result<(), String> {
     let addresses = connect::addresses(server, port)
         .await
         .map_err(|error| format!("{server}:{port}: {error}"))?;
@@ -98,7 +98,7 @@ async fn udp(server: &str, port: u16, facility: u8, lines: &[Line]) -> Result<()
         .map_err(|error| format!("{server}:{port}: {error}"))
 }
 
-async fn udp_first(addresses: &[SocketAddr], facility: u8, lines: &[Line]) -> Result<(), String> {
+async fn udp_first(addresses: &[SocketAddr], facility: u8, lines: &[LogLine]) -> Result<(), String> {
     let mut failures = Vec::new();
     for address in addresses {
         match datagrams(*address, facility, lines).await {
@@ -111,7 +111,7 @@ async fn udp_first(addresses: &[SocketAddr], facility: u8, lines: &[Line]) -> Re
 
 /// Sends the lines to one address. UDP confirms nothing, but a host at which nobody listens, or a router without a way to
 /// it, mostly says so (ICMP): the system reports it to a connected socket at its next call.
-async fn datagrams(address: SocketAddr, facility: u8, lines: &[Line]) -> std::io::Result<()> {
+async fn datagrams(address: SocketAddr, facility: u8, lines: &[LogLine]) -> std::io::Result<()> {
     let any: std::net::IpAddr = if address.is_ipv4() {
         std::net::Ipv4Addr::UNSPECIFIED.into()
     } else {
@@ -148,11 +148,11 @@ fn host_name() -> String {
 }
 
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MOST_LINE)]
+    &text[..text.floor_char_boundary(MAX_LINE)]
 }
 
 /// Whose alarm it is, and what is told of it; a notice is nobody's.
-fn words(line: &Line) -> String {
+fn words(line: &LogLine) -> String {
     let text = cut(&line.text);
     if line.monitor.is_empty() {
         text.to_owned()
@@ -162,7 +162,7 @@ fn words(line: &Line) -> String {
 }
 
 /// RFC 5424, section 6. The byte order mark says that the text is UTF-8.
-fn rfc5424(facility: u8, line: &Line, host: &str) -> String {
+fn rfc5424(facility: u8, line: &LogLine, host: &str) -> String {
     let priority = facility * 8 + line.severity;
     format!(
         "<{priority}>1 {at} {host} mailqos-probe {process} {kind} - \u{feff}{words}",
@@ -174,7 +174,7 @@ fn rfc5424(facility: u8, line: &Line, host: &str) -> String {
 }
 
 /// RFC 3164, section 4.1, without a host: the only form that every local daemon (journald among them) understands.
-fn rfc3164(facility: u8, line: &Line) -> String {
+fn rfc3164(facility: u8, line: &LogLine) -> String {
     let local = mailqos_base::zones::system()
         .unwrap_or(jiff::tz::TimeZone::UTC)
         .to_datetime(UtcMicros::now().timestamp());
@@ -192,8 +192,8 @@ fn rfc3164(facility: u8, line: &Line) -> String {
 mod tests {
     use super::*;
 
-    fn line() -> Line {
-        Line {
+    fn line() -> LogLine {
+        LogLine {
             at: UtcMicros(1_780_000_000_123_456),
             severity: 3,
             kind: "alarm",
@@ -210,12 +210,12 @@ mod tests {
             std::process::id()
         );
         assert_eq!(text, expected);
-        let long = Line {
+        let long = LogLine {
             text: "ö".repeat(5000),
             ..line()
         };
         assert!(rfc5424(23, &long, "host").len() < 2048);
-        let notice = Line {
+        let notice = LogLine {
             kind: "notice",
             monitor: String::new(),
             ..line()
@@ -238,11 +238,11 @@ mod tests {
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, "site = \"here\"\n").expect("write");
         let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        let telling = Telling::notice(&config, "1", "hello", "hello");
+        let notification = Notification::notice(&config, "1", "hello", "hello");
         let sent = send(
             &LogPlace::Stream(endpoint, Framing::default()),
             3,
-            &telling,
+            &notification,
             Duration::from_secs(10),
         )
         .await;
@@ -273,12 +273,12 @@ mod tests {
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, "site = \"here\"\n").expect("write");
         let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        let telling = Telling::notice(&config, "1", "hello", "hello");
+        let notification = Notification::notice(&config, "1", "hello", "hello");
         let to = LogPlace::Udp {
             server: closed_at.ip().to_string(),
             port: closed_at.port(),
         };
-        let sent = send(&to, 3, &telling, Duration::from_secs(10)).await;
+        let sent = send(&to, 3, &notification, Duration::from_secs(10)).await;
         sent.expect_err("what nobody took was not sent");
     }
 

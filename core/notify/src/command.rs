@@ -7,10 +7,10 @@ use mailqos_config::{glob, sounds_secret};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::alarm::message::Telling;
+use crate::Notification;
 
 /// So much of what the program says is kept, for the record.
-const MOST_OUTPUT: usize = 4 * 1024;
+const MAX_OUTPUT: usize = 4 * 1024;
 /// What the program may go on saying after its end: what is in the pipe then, not what its children say for hours.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// What a program needs of the probe's environment; the rest may hold secrets.
@@ -28,10 +28,10 @@ impl Drop for Group {
 }
 
 /// Runs the program to its end; good when it ends with 0. Dropping this kills its process group.
-pub(super) async fn run(
+pub(crate) async fn run(
     words: &[String],
     environment: &[(String, SecretSource)],
-    telling: &Telling,
+    notification: &Notification,
 ) -> Result<String, String> {
     let (program, arguments) = words.split_first().ok_or("no program is named")?;
     let mut command = tokio::process::Command::new(program);
@@ -42,7 +42,7 @@ pub(super) async fn run(
             let name = name.to_string_lossy();
             INHERITED.iter().any(|pattern| glob(pattern, &name))
         }))
-        .envs(telling.environment())
+        .envs(notification.environment())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -61,7 +61,7 @@ pub(super) async fn run(
         .map_err(|error| format!("{program} can't be started: {error}"))?;
     let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let content = telling.context.to_string();
+    let content = notification.context.to_string();
     let talk = async {
         if let Some(mut stdin) = stdin {
             // A program that doesn't read its input is fine.
@@ -108,7 +108,7 @@ async fn collect(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
         if count == 0 {
             break;
         }
-        let room = MOST_OUTPUT - kept.len();
+        let room = MAX_OUTPUT - kept.len();
         kept.extend_from_slice(&space[..count.min(room)]);
     }
 }
@@ -122,16 +122,15 @@ mod tests {
         ["sh", "-c", script].map(str::to_owned).to_vec()
     }
 
-    fn telling() -> Telling {
-        let config = crate::alarm::message::tests::config();
-        Telling::examples(&config).swap_remove(0).1
+    fn notification() -> Notification {
+        crate::testing::alarm("connection refused")
     }
 
     #[tokio::test]
     async fn a_program_is_told_by_environment_and_input() {
         let script = "test \"$MAILQOS_KIND\" = alarm && test \"$OWN\" = mine && grep -q '\"subject\"' && echo \"$MAILQOS_MONITORS\"";
         let own = [("OWN".to_owned(), SecretSource::Literal(Secret::new("mine")))];
-        let said = run(&words(script), &own, &telling()).await.expect("it ends well");
+        let said = run(&words(script), &own, &notification()).await.expect("it ends well");
         assert_eq!(said, "sh ended well: m1");
     }
 
@@ -147,14 +146,14 @@ mod tests {
                 SecretSource::Literal(Secret::new("hunter2, in clear")),
             ),
         ];
-        let error = run(&words("echo no siren: $OWN $TOKEN >&2; exit 3"), &own, &telling())
+        let error = run(&words("echo no siren: $OWN $TOKEN >&2; exit 3"), &own, &notification())
             .await
             .expect_err("exit code 3");
         assert!(
             error.contains("no siren") && error.contains('3') && !error.contains("hunter2"),
             "{error}"
         );
-        run(&["/nonexistent/siren".to_owned()], &[], &telling())
+        run(&["/nonexistent/siren".to_owned()], &[], &notification())
             .await
             .expect_err("no such program");
     }
@@ -165,7 +164,7 @@ mod tests {
         let file = folder.path().join("child");
         let script = format!("sleep 1000 & echo $! > {}; yes", file.display());
         let soon = Duration::from_secs(1);
-        tokio::time::timeout(soon, run(&words(&script), &[], &telling()))
+        tokio::time::timeout(soon, run(&words(&script), &[], &notification()))
             .await
             .expect_err("it does not end");
         let child = std::fs::read_to_string(&file).expect("the child's number");

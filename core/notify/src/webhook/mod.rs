@@ -13,10 +13,10 @@ use super::{
     Refused,
     template::{self, Escape},
 };
-use crate::alarm::message::Telling;
+use crate::Notification;
 
 /// So much of an answer is read: enough for what the server has to say.
-const MOST_ANSWER: usize = 16 * 1024;
+const MAX_ANSWER: usize = 16 * 1024;
 
 /// The form of a service.
 fn built_in(service: Service) -> Option<&'static str> {
@@ -31,15 +31,15 @@ fn built_in(service: Service) -> Option<&'static str> {
 }
 
 /// Sends the message; returns the answer that accepted it. What is too large for the service is sent once more, in short.
-pub(super) async fn send(
+pub(crate) async fn send(
     hook: &Webhook,
     proxy: &Proxy,
-    telling: &Telling,
+    notification: &Notification,
     deadline: Duration,
 ) -> Result<String, Refused> {
     let mut sender = Sender::of(hook, proxy).await?;
-    let (whole, problem) = content(hook, &telling.context)?;
-    let answer = sender.post(whole, telling, deadline).await?;
+    let (whole, problem) = content(hook, &notification.context)?;
+    let answer = sender.post(whole, notification, deadline).await?;
     let mut judged = sender.judge(&answer);
     if let Err(refused) = &judged
         && is_too_large(&answer)
@@ -49,8 +49,8 @@ pub(super) async fn send(
             hook.service.as_str()
         );
         let why = format!("in short, since the whole message was refused: {refused}");
-        let (brief, _) = content(hook, &brief(&telling.context))?;
-        let answer = sender.post(brief, telling, deadline).await?;
+        let (brief, _) = content(hook, &brief(&notification.context))?;
+        let answer = sender.post(brief, notification, deadline).await?;
         judged = sender.judge(&answer).map(|words| format!("{words} {why}"));
     }
     let words = judged?;
@@ -124,7 +124,12 @@ impl<'hook> Sender<'hook> {
     }
 
     /// Makes one request.
-    async fn post(&mut self, content: Value, telling: &Telling, deadline: Duration) -> Result<Response, Refused> {
+    async fn post(
+        &mut self,
+        content: Value,
+        notification: &Notification,
+        deadline: Duration,
+    ) -> Result<Response, Refused> {
         let hook = self.hook;
         let mut headers = self.headers.clone();
         let fields = match hook.content_type {
@@ -136,7 +141,7 @@ impl<'hook> Sender<'hook> {
             &self.url,
             self.key.as_ref(),
             content,
-            telling,
+            notification,
             &mut headers,
         )?;
         let mut body = fields.unwrap_or(json);
@@ -153,7 +158,7 @@ impl<'hook> Sender<'hook> {
             body: body.into_bytes(),
             via: self.via.clone(),
         };
-        http::send(&request, &hook.trust, deadline, MOST_ANSWER)
+        http::send(&request, &hook.trust, deadline, MAX_ANSWER)
             .await
             .map_err(|error| Refused {
                 maybe: error.may_have_arrived(),
@@ -211,8 +216,8 @@ fn brief(context: &Value) -> Value {
 }
 
 /// What would be sent, without the key.
-pub(super) fn preview(hook: &Webhook, telling: &Telling) -> String {
-    match content(hook, &telling.context) {
+pub(crate) fn preview(hook: &Webhook, notification: &Notification) -> String {
+    match content(hook, &notification.context) {
         Ok((content, _)) => match hook.content_type {
             ContentType::Json => serde_json::to_string_pretty(&content).unwrap_or_default(),
             ContentType::Form => form(&content).unwrap_or_else(|error| error),
@@ -324,7 +329,7 @@ fn address(
     url: &Secret,
     key: Option<&Secret>,
     content: Value,
-    telling: &Telling,
+    notification: &Notification,
     headers: &mut Vec<(String, Secret)>,
 ) -> Result<(Secret, String), String> {
     let mut content = content;
@@ -346,8 +351,8 @@ fn address(
         (_, None) => {}
     }
     match service {
-        Service::Opsgenie if telling.is_recovery() => {
-            let alias = percent_encoded(&telling.incident);
+        Service::Opsgenie if notification.is_recovery() => {
+            let alias = percent_encoded(&notification.incident);
             let base = url.expose().trim_end_matches('/').to_owned();
             url = Secret::new(format!("{base}/{alias}/close?identifierType=alias"));
         }
@@ -408,16 +413,16 @@ pub(crate) fn fill(name: &str, text: &str, context: &Value) -> Result<Value, Str
 }
 
 /// Notes what is wrong with the template of a webhook.
-pub(super) fn check(hook: &Webhook, examples: &[(&'static str, Telling)], problems: &mut Problems) {
+pub(crate) fn check(hook: &Webhook, examples: &[(&'static str, Notification)], problems: &mut Problems) {
     let Some(Template { node: Some(node), .. }) = &hook.template else {
         return;
     };
-    for (what, telling) in examples {
-        if let Err(error) = render(hook, &telling.context) {
+    for (what, notification) in examples {
+        if let Err(error) = render(hook, &notification.context) {
             let problem = node
                 .problem(error, format!("found with {what}"))
                 .help("a value in JSON is written {{ subject | json }}; docs/alarms.md lists what a template is given");
-            problems.push(telling.weigh(problem));
+            problems.push(notification.weigh(problem));
             return;
         }
     }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use tera::{Kwargs, State, Tera};
 
 /// Makes the filters known to a template.
-pub(super) fn register(tera: &mut Tera) {
+pub(crate) fn register(tera: &mut Tera) {
     tera.register_filter("json", |value: &tera::Value, _: Kwargs, _: &State<'_>| {
         if value.is_undefined() {
             return Err(tera::Error::message("there is no such value"));

@@ -4,40 +4,40 @@ use mailqos_base::one_line;
 use mailqos_config::{Problems, Template, Wording};
 
 use super::template::{self, Escape};
-use crate::alarm::message::Telling;
+use crate::Notification;
 
 /// The longest subject, in characters.
 const MAX_SUBJECT: usize = 250;
 
 /// A mail about alarms, before it is addressed.
-pub(super) struct Letter<'a> {
+pub(crate) struct Letter<'a> {
     /// What it is about.
-    pub(super) telling: &'a Telling,
+    pub(crate) notification: &'a Notification,
     /// One line.
-    pub(super) subject: String,
+    pub(crate) subject: String,
     /// The plain text.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// The same as HTML.
-    pub(super) html: Option<String>,
+    pub(crate) html: Option<String>,
     /// Why it has not the words that it was to have.
-    pub(super) problem: Option<String>,
+    pub(crate) problem: Option<String>,
 }
 
 impl<'a> Letter<'a> {
     /// Words a message.
-    pub(super) fn write(wording: &Wording, telling: &'a Telling) -> Self {
-        match Self::own(wording, telling) {
+    pub(crate) fn write(wording: &Wording, notification: &'a Notification) -> Self {
+        match Self::own(wording, notification) {
             Ok(letter) => letter,
             Err(error) => {
                 let problem = format!("its own wording could not be used: {}", one_line(&error, &[]));
                 tracing::error!("a mail about an alarm has the built-in words: {problem}");
                 let note = format!("\nThis mail has the built-in words: {problem}\n");
-                let mut text = telling.body.clone();
+                let mut text = notification.body.clone();
                 let at = text.rfind("\n-- \n").unwrap_or(text.len());
                 text.insert_str(at, &note);
                 Self {
-                    telling,
-                    subject: telling.subject.clone(),
+                    notification,
+                    subject: notification.subject.clone(),
                     text,
                     html: None,
                     problem: Some(problem),
@@ -46,9 +46,9 @@ impl<'a> Letter<'a> {
         }
     }
 
-    fn own(wording: &Wording, telling: &'a Telling) -> Result<Self, String> {
+    fn own(wording: &Wording, notification: &'a Notification) -> Result<Self, String> {
         let fill = |template: &Template, escape| {
-            let filled = template::fill(&template.name, &template.text, escape, &telling.context)?;
+            let filled = template::fill(&template.name, &template.text, escape, &notification.context)?;
             if filled.trim().is_empty() {
                 return Err(format!("the template {}: it makes an empty text", template.name));
             }
@@ -56,16 +56,16 @@ impl<'a> Letter<'a> {
         };
         let subject = match &wording.subject {
             Some(template) => subject(&fill(template, Escape::Nothing)?),
-            None => telling.subject.clone(),
+            None => notification.subject.clone(),
         };
         let text = match &wording.text {
             Some(template) => fill(template, Escape::Nothing)?,
-            None => telling.body.clone(),
+            None => notification.body.clone(),
         };
         let html = wording.html.as_ref();
         let html = html.map(|template| fill(template, Escape::Html)).transpose()?;
         Ok(Self {
-            telling,
+            notification,
             subject,
             text,
             html,
@@ -98,7 +98,7 @@ fn subject(text: &str) -> String {
 }
 
 /// Notes what is wrong with the templates of a mail.
-pub(super) fn check(wording: &Wording, examples: &[(&'static str, Telling)], problems: &mut Problems) {
+pub(crate) fn check(wording: &Wording, examples: &[(&'static str, Notification)], problems: &mut Problems) {
     for (key, template) in wording.templates() {
         let Some(node) = &template.node else { continue };
         let only = match key {
@@ -115,12 +115,12 @@ pub(super) fn check(wording: &Wording, examples: &[(&'static str, Telling)], pro
                 ..Wording::default()
             },
         };
-        for (what, telling) in examples {
-            if let Err(error) = Letter::own(&only, telling) {
+        for (what, notification) in examples {
+            if let Err(error) = Letter::own(&only, notification) {
                 let problem = node
                     .problem(error, format!("found with {what}"))
                     .help("docs/alarms.md lists what a template is given");
-                problems.push(telling.weigh(problem));
+                problems.push(notification.weigh(problem));
                 break;
             }
         }
@@ -130,11 +130,6 @@ pub(super) fn check(wording: &Wording, examples: &[(&'static str, Telling)], pro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alarm::{
-        Why,
-        message::tests::{config, pending},
-    };
-
     fn template(name: &str, text: &str) -> Option<Template> {
         Some(Template {
             text: text.to_owned(),
@@ -143,15 +138,13 @@ mod tests {
         })
     }
 
-    fn told() -> Telling {
-        let mut change = pending(Why::Raised);
-        change.sample.error = Some("550 <b>no</b>".to_owned());
-        Telling::write(&config(), &[change])
+    fn told() -> Notification {
+        crate::testing::alarm("550 <b>no</b>")
     }
 
     #[test]
     fn a_mail_has_its_own_words_and_no_field_of_a_templates_making() {
-        let telling = told();
+        let notification = told();
         let wording = Wording {
             subject: template(
                 "subject",
@@ -160,7 +153,7 @@ mod tests {
             text: template("text", "{{ alarms[0].error }}\n"),
             html: template("alarm.txt", "<p>{{ alarms[0].error }}"),
         };
-        let letter = Letter::write(&wording, &telling);
+        let letter = Letter::write(&wording, &notification);
         assert_eq!(letter.problem, None);
         assert_eq!(letter.subject, "[STOCKHOLM] Bcc: x@example.net Göteborg, POP3");
         assert_eq!(letter.text, "550 <b>no</b>\n");
@@ -169,12 +162,12 @@ mod tests {
             subject: template("subject", &"Ж".repeat(1000)),
             ..Wording::default()
         };
-        assert_eq!(Letter::write(&long, &telling).subject.chars().count(), MAX_SUBJECT);
+        assert_eq!(Letter::write(&long, &notification).subject.chars().count(), MAX_SUBJECT);
     }
 
     #[test]
     fn a_wrong_template_keeps_no_mail_from_being_sent() {
-        let telling = told();
+        let notification = told();
         for wrong in [
             "{{ nothing.there }}",
             "{% if",
@@ -187,12 +180,12 @@ mod tests {
                 text: template("text", "own"),
                 html: None,
             };
-            let letter = Letter::write(&wording, &telling);
-            assert_eq!(letter.subject, telling.subject);
+            let letter = Letter::write(&wording, &notification);
+            assert_eq!(letter.subject, notification.subject);
             assert!(
                 letter
                     .text
-                    .starts_with(telling.body.split("\n-- ").next().unwrap_or_default())
+                    .starts_with(notification.body.split("\n-- ").next().unwrap_or_default())
             );
             let problem = letter.problem.expect("a problem");
             assert!(

@@ -1,64 +1,55 @@
-//! The ways to tell somebody: each takes a message and says whether it was accepted, within a deadline.
+//! Sends a notification through a channel once, within a deadline.
 
-mod command;
-mod email;
-mod escapes;
-mod letter;
-mod syslog;
-pub(crate) mod template;
-pub(crate) mod webhook;
-
-use letter::Letter;
 use mailqos_config::{Action, Config, Problems};
 use mailqos_model::Micros;
 
-use super::{channel::Way, message::Telling};
+use crate::{Channel, Notification, command, email, letter, letter::Letter, syslog, webhook};
 
-/// What a way has done with a message.
+/// What a channel has done with a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Accepted {
-    /// The other end has taken it; its words.
+pub enum Accepted {
+    /// The other end has accepted it, with this reply.
     Confirmed(String),
-    /// It has taken it for some.
+    /// It was accepted for some recipients.
     Partly {
-        /// Its words.
+        /// The replies.
         words: String,
-        /// Those whom it refused for now, and who are to be told again.
+        /// Recipients that were refused for now, and that are notified again.
         left: Vec<String>,
-        /// Those whom it refused for good.
+        /// Recipients that were refused permanently.
         gone: Vec<String>,
     },
-    /// It was handed over, and nothing ever confirms it.
+    /// It was submitted, and nothing ever confirms it.
     Unconfirmed(String),
 }
 
 impl Accepted {
-    /// What was said of it.
-    pub(crate) fn words(&self) -> &str {
+    /// Returns the reply.
+    pub fn words(&self) -> &str {
         let (Self::Confirmed(words) | Self::Partly { words, .. } | Self::Unconfirmed(words)) = self;
         words
     }
 
-    /// Whether somebody has it for sure.
-    pub(crate) fn is_confirmed(&self) -> bool {
+    /// Returns whether someone is sure to have received it.
+    pub fn is_confirmed(&self) -> bool {
         !matches!(self, Self::Unconfirmed(_))
     }
 }
 
-/// Why nobody has taken a message.
+/// Why a message was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
-pub(crate) struct Refused {
-    /// What was said.
-    pub(crate) text: String,
-    /// Those for whom the mail was who are to be told again; all of them if absent.
-    pub(crate) left: Option<Vec<String>>,
-    /// It may have been taken all the same: the answer did not come.
-    pub(crate) maybe: bool,
-    /// It is of no use to try again.
-    pub(crate) lost: bool,
-    /// For how long the other end asks to be left alone.
-    pub(crate) retry_after: Option<Micros>,
+pub struct Refused {
+    /// The reason.
+    pub text: String,
+    /// Recipients of the mail that are to be notified again; all of them if absent.
+    pub left: Option<Vec<String>>,
+    /// Whether it may have been accepted all the same, because the answer is missing.
+    pub maybe: bool,
+    /// Whether trying again is useless.
+    pub lost: bool,
+    /// How long the other end asks not to be contacted.
+    pub retry_after: Option<Micros>,
 }
 
 impl From<String> for Refused {
@@ -73,100 +64,104 @@ impl From<String> for Refused {
     }
 }
 
-/// How it went.
+/// Result of sending a message.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// Whether the message was accepted; otherwise why not.
-    pub(crate) result: Result<Accepted, Refused>,
-    /// The channels that were tried, and how each did: the mail server and its fallback are two.
-    pub(crate) channels: Vec<(String, Result<(), String>)>,
+    pub result: Result<Accepted, Refused>,
+    /// The channels that were tried, and the result of each: a mail server and its fallback are two.
+    pub channels: Vec<(String, Result<(), String>)>,
 }
 
-/// Carries out an action, once; a mail goes to those in `only`, unless nobody is.
-pub(crate) async fn carry_out(way: &Way, telling: &Telling, only: &[String]) -> Outcome {
-    let deadline = way.timeout.to_std();
+/// Sends a message through a channel once. A mail goes only to the recipients in `only`, or to all if
+/// `only` is empty.
+pub async fn send(channel: &Channel, notification: &Notification, only: &[String]) -> Outcome {
+    let deadline = channel.timeout.to_std();
     let work = async {
-        match &way.action {
-            Action::Webhook(hook) => webhook::send(hook, &way.proxy, telling, deadline)
+        match &channel.action {
+            Action::Webhook(hook) => webhook::send(hook, &channel.proxy, notification, deadline)
                 .await
                 .map(Accepted::Confirmed),
             Action::Command { words, environment } => {
-                let ran = command::run(words, environment, telling).await;
+                let ran = command::run(words, environment, notification).await;
                 ran.map(Accepted::Confirmed).map_err(Refused::from)
             }
-            Action::Syslog { to, facility } => syslog::send(to, *facility, telling, deadline)
+            Action::Syslog { to, facility } => syslog::send(to, *facility, notification, deadline)
                 .await
                 .map_err(Refused::from),
-            Action::Email { .. } => Err("is sent otherwise".to_owned().into()),
+            Action::Email { .. } => Err("a mail is sent by `mail`".to_owned().into()),
         }
     };
-    if matches!(way.action, Action::Email { .. }) {
-        return mail(way, telling, only).await;
+    if matches!(channel.action, Action::Email { .. }) {
+        return mail(channel, notification, only).await;
     }
     let result = tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| {
         Err(Refused {
-            // A program may have done its work, and only not have come to its end.
-            maybe: matches!(way.action, Action::Command { .. }),
-            ..Refused::from(late(way))
+            // A program may have done its work without having ended.
+            maybe: matches!(channel.action, Action::Command { .. }),
+            ..Refused::from(late(channel))
         })
     });
     let told = result.as_ref().map(|_| ()).map_err(|refused| refused.text.clone());
     Outcome {
         result,
-        channels: vec![(way.action.route(), told)],
+        channels: vec![(channel.action.route(), told)],
     }
 }
 
-fn late(way: &Way) -> String {
-    format!("did not end within {}", way.timeout)
+fn late(channel: &Channel) -> String {
+    format!("did not end within {}", channel.timeout)
 }
 
-/// What several mail servers have done with a mail.
+/// Answers of several mail servers to one mail.
 #[derive(Default)]
 struct Mailing {
     replies: Vec<String>,
     failures: Vec<String>,
-    /// Those who are to be told still, once a server has said whom it refuses.
+    /// Recipients still to be notified, once a server has refused some.
     left: Option<Vec<String>>,
     gone: Vec<String>,
     maybe: bool,
     channels: Vec<(String, Result<(), String>)>,
 }
 
-/// Sends a mail through its server, and through the other one to those for whom the first did not take it.
-async fn mail(way: &Way, telling: &Telling, only: &[String]) -> Outcome {
+/// Sends a mail through its server, and through the fallback to the recipients for which the first
+/// did not accept it.
+async fn mail(channel: &Channel, notification: &Notification, only: &[String]) -> Outcome {
     let Action::Email {
         to,
         mail_server,
         fallback,
         wording,
-    } = &way.action
+    } = &channel.action
     else {
         return Outcome {
             result: Err("it is not a mail".to_owned().into()),
             channels: Vec::new(),
         };
     };
-    let letter = Letter::write(wording, telling);
+    let letter = Letter::write(wording, notification);
     let mut all = Mailing::default();
     for name in std::iter::once(mail_server).chain(fallback) {
-        let channel = format!("e-mail through {name}");
-        // The fallback is for those whom the first did not take it for.
+        let route = format!("e-mail through {name}");
+        // The fallback is for those whom the first server refused.
         let rest = all.left.as_deref().unwrap_or(only);
-        let sent = tokio::time::timeout(way.timeout.to_std(), email::send(way, name, to, rest, &letter))
+        let sent = tokio::time::timeout(channel.timeout.to_std(), email::send(channel, name, to, rest, &letter))
             .await
-            .unwrap_or_else(|_| Err(email::Failed::Otherwise(late(way), true)));
+            .unwrap_or_else(|_| Err(email::Failed::Otherwise(late(channel), true)));
         match sent {
             Ok((reply, refused)) => {
-                all.replies.push(format!("{channel}: {reply}"));
-                all.channels.push((channel, Ok(())));
+                all.replies.push(format!("{route}: {reply}"));
+                all.channels.push((route, Ok(())));
                 all.left = Some(refused.for_now);
                 all.gone.extend(refused.for_good);
             }
-            // A full mailbox of those who are left says nothing of the channel, which takes mail for others.
+            // A full mailbox of the remaining recipients is no failure of the channel, which accepts mail
+            // for others.
             Err(email::Failed::Recipients(error, refused)) if !rest.is_empty() => {
                 all.failures.push(format!("{name}: {error}"));
-                // The fallback is not the last word about those whom the first refused for now.
+                // A refusal by the fallback is not final for recipients that the first server refused for
+                // now.
                 if name == mail_server {
                     all.left = Some(refused.for_now);
                     all.gone.extend(refused.for_good);
@@ -181,7 +176,7 @@ async fn mail(way: &Way, telling: &Telling, only: &[String]) -> Outcome {
                     }
                 };
                 all.failures.push(format!("{name}: {error}"));
-                all.channels.push((channel, Err(error)));
+                all.channels.push((route, Err(error)));
             }
         }
         if all.left.as_ref().is_some_and(Vec::is_empty) {
@@ -198,29 +193,37 @@ async fn mail(way: &Way, telling: &Telling, only: &[String]) -> Outcome {
     }
 }
 
-/// What an action would send, as people can read it; secrets are not part of it.
-pub(crate) fn preview(action: &Action, telling: &Telling) -> String {
+/// Returns what an action would send, in readable form and without secrets.
+pub fn preview(action: &Action, notification: &Notification) -> String {
     match action {
-        Action::Email { wording, .. } => Letter::write(wording, telling).to_string(),
-        Action::Webhook(hook) => webhook::preview(hook, telling),
-        Action::Command { .. } => telling
+        Action::Email { wording, .. } => Letter::write(wording, notification).to_string(),
+        Action::Webhook(hook) => webhook::preview(hook, notification),
+        Action::Command { .. } => notification
             .environment()
             .into_iter()
             .map(|(name, value)| format!("{name}={value}\n"))
             .collect(),
-        Action::Syslog { .. } => telling.lines.iter().map(|line| format!("{}\n", line.text)).collect(),
+        Action::Syslog { .. } => notification
+            .lines
+            .iter()
+            .map(|line| format!("{}\n", line.text))
+            .collect(),
     }
 }
 
-/// What is wrong with the templates of action lists, found with messages such as will be sent.
-pub(super) fn check(config: &Config) -> Problems {
+/// Finds problems with the templates of action lists by filling them in with examples of messages
+/// about alarms, each with a description such as `a recovery`. The action list of `[delivery]` is also
+/// checked with a notice.
+pub fn check(config: &Config, alarms: &[(&'static str, Notification)]) -> Problems {
     let mut problems = Problems::default();
-    let all = Telling::examples(config);
-    // The notice is the last of them: only those who look after reports get such.
-    let alarms = &all[..all.len().saturating_sub(1)];
+    let mut all = alarms.to_vec();
+    all.push((
+        "a notice about reports, which has no alarms",
+        Notification::example_notice(config),
+    ));
     for (name, list) in &config.action_lists {
         let of_reports = config.delivery.action_list.as_ref() == Some(name);
-        let examples = if of_reports { &all } else { alarms };
+        let examples = if of_reports { all.as_slice() } else { alarms };
         for step in &list.steps {
             match &step.action {
                 Action::Webhook(hook) => webhook::check(hook, examples, &mut problems),
@@ -232,7 +235,8 @@ pub(super) fn check(config: &Config) -> Problems {
     problems
 }
 
-/// What the answers of mail servers come to; `left` are those who are to be told again, `gone` those who were refused for good.
+/// Combines the answers of mail servers; `left` are the recipients to be notified again, `gone` those
+/// that were refused permanently.
 fn mailed(
     replies: Vec<String>,
     failures: Vec<String>,
@@ -260,7 +264,7 @@ mod tests {
     use mailqos_tests::servers::{Fault, MailServer, Options, Protocol, When};
 
     use super::*;
-    use crate::alarm::Why;
+    use crate::testing;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_full_mailbox_of_one_is_no_failure_of_the_channel() {
@@ -287,8 +291,8 @@ mod tests {
         );
         std::fs::write(&path, text).expect("write");
         let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        let step = &Way::of(&config, &config.action_lists["default"].steps[0]);
-        let telling = Telling::test(&config, Why::Test);
+        let step = &Channel::of(&config, &config.action_lists["default"].steps[0]);
+        let notification = testing::test();
         // Mailboxes that the servers do not have are refused for good, but the first one that is named is only full.
         let fill = || {
             let reply = Fault::Reply("452 4.2.2 mailbox full".to_owned());
@@ -298,7 +302,7 @@ mod tests {
 
         // To all: the fallback is for the one that is full.
         fill();
-        let outcome = carry_out(step, &telling, &[]).await;
+        let outcome = send(step, &notification, &[]).await;
         let Ok(Accepted::Partly {
             words,
             left,
@@ -324,7 +328,7 @@ mod tests {
             if is_full {
                 fill();
             }
-            let outcome = carry_out(step, &telling, &rest).await;
+            let outcome = send(step, &notification, &rest).await;
             let refused = outcome.result.expect_err("refused");
             assert_eq!(refused.left, Some(expected), "{refused}");
             assert!(refused.text.contains("gone@example.net was refused: 550"), "{refused}");
@@ -338,7 +342,7 @@ mod tests {
             Fault::Reply("550 5.7.1 no relaying".to_owned()),
             When::Always,
         );
-        let outcome = carry_out(step, &telling, &[]).await;
+        let outcome = send(step, &notification, &[]).await;
         let failed: Vec<_> = outcome.channels.iter().map(|(_, result)| result.is_err()).collect();
         assert_eq!(failed, [true, false], "{outcome:?}");
     }
@@ -370,9 +374,9 @@ mod tests {
         std::fs::write(&path, text).expect("write");
         let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let step = &config.action_lists["default"].steps[0];
-        let mut telling = Telling::test(&config, Why::Test);
-        telling.subject = format!("Störung\r\nBcc: x@example.net {}", "Überlastung ".repeat(40));
-        let outcome = carry_out(&Way::of(&config, step), &telling, &[]).await;
+        let mut notification = testing::test();
+        notification.subject = format!("Störung\r\nBcc: x@example.net {}", "Überlastung ".repeat(40));
+        let outcome = send(&Channel::of(&config, step), &notification, &[]).await;
         assert!(matches!(outcome.result, Ok(Accepted::Confirmed(_))), "{outcome:?}");
         let mails = server.accepted();
         let mut all: Vec<&String> = mails.iter().flat_map(|mail| &mail.to).collect();
