@@ -335,7 +335,11 @@ async fn analytics_notifies_alone_and_with_the_built_in_form_if_a_template_grows
     // A folder in which there is no other program.
     let alone = setting.path("alone");
     std::fs::create_dir(&alone).unwrap();
-    std::fs::copy(mailqos_tests::binaries::binary("mailqos-analytics"), alone.join("mailqos-analytics")).unwrap();
+    std::fs::copy(
+        mailqos_tests::binaries::binary("mailqos-analytics"),
+        alone.join("mailqos-analytics"),
+    )
+    .unwrap();
     let output = std::process::Command::new(alone.join("mailqos-analytics"))
         .arg("--config")
         .arg(setting.path("mailqos.toml"))
