@@ -222,6 +222,9 @@ pub enum DeliveryError {
         "{0}: the server confirmed the file before it had it, and lets nobody see it: nothing shows that it has arrived; give the account the right to list or read"
     )]
     Unconfirmed(String),
+    /// The kind of target needs a cargo feature that this build lacks.
+    #[error("this build cannot deliver to {0} targets: it was built without the cargo feature {0:?}")]
+    NotBuiltIn(&'static str),
     /// A step took too long.
     #[error("{server}: {step}: no answer within {} s", .limit.as_secs())]
     Deadline {
@@ -292,9 +295,10 @@ impl DeliveryError {
             | Self::Exists(_)
             | Self::Unnamed { .. }
             | Self::Unconfirmed(_) => Again::Never,
-            Self::Server { transient: false, .. } | Self::Store { transient: false, .. } | Self::Credentials(_) => {
-                Again::WhenMended
-            }
+            Self::Server { transient: false, .. }
+            | Self::Store { transient: false, .. }
+            | Self::Credentials(_)
+            | Self::NotBuiltIn(_) => Again::WhenMended,
             Self::Io { source, .. } if !remedy(source).is_empty() => Again::WhenMended,
             Self::Server { .. }
             | Self::Store { .. }

@@ -166,6 +166,11 @@ impl Format {
     /// Default formats: those that people read.
     pub const USUAL: [Self; 2] = [Self::Html, Self::Pdf];
 
+    /// Returns whether this build can generate it: workbooks are a cargo feature.
+    pub fn is_built_in(self) -> bool {
+        self != Self::Xlsx || cfg!(feature = "xlsx")
+    }
+
     /// Returns the file extension.
     pub fn extension(self) -> &'static str {
         match self {

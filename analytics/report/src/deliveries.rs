@@ -138,6 +138,13 @@ pub(super) fn formats_of(table: &mut Table, key: impl Named + Copy, problems: &m
                         }),
                 );
             }
+            if let Some((name, _)) = known.filter(|(_, format)| !format.is_built_in()) {
+                problems.push(
+                    table
+                        .problem(key, format!("this build cannot write {name}"), "not built in")
+                        .help(format!("build it with the cargo feature {name:?}, or omit the format")),
+                );
+            }
             known.map(|(_, format)| *format)
         })
         .collect()

@@ -477,7 +477,10 @@ pub fn write(
                     Some(document) => media::pdf::render(&document, own)?,
                     None => media::pdf::render(&report.document, own)?,
                 },
+                #[cfg(feature = "xlsx")]
                 Format::Xlsx => media::data::xlsx::render(&report.document)?,
+                #[cfg(not(feature = "xlsx"))]
+                Format::Xlsx => return Err(MediaError::NotBuiltIn("xlsx")),
                 Format::Csv => media::data::csv::render(&report.document)?,
                 Format::Json => media::data::json::render(&report.document)?,
             })

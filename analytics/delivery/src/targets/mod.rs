@@ -5,6 +5,7 @@ mod folder;
 mod ftp;
 mod object_store;
 mod sftp;
+#[cfg(feature = "smb")]
 mod smb;
 
 use std::{
@@ -127,6 +128,9 @@ pub(super) async fn at_place(
             let mut shelf = sftp::Sftp::open(&login, options).await.map_err(unopened)?;
             work(&mut shelf, below, task).await
         }
+        #[cfg(not(feature = "smb"))]
+        FilesPlace::Smb { .. } => Err(unopened(DeliveryError::NotBuiltIn("smb"))),
+        #[cfg(feature = "smb")]
         FilesPlace::Smb {
             endpoint,
             share,

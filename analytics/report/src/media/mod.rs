@@ -65,6 +65,9 @@ pub enum MediaError {
     /// The result would be larger than anybody can use.
     #[error("the page became larger than {} MB; is there an endless loop in a template?", MAX_PAGE >> 20)]
     TooLarge,
+    /// The format needs a cargo feature that this build lacks.
+    #[error("this build cannot write {0}: it was built without the cargo feature {0:?}")]
+    NotBuiltIn(&'static str),
     /// A user's partial or layout used more than it may.
     #[error("{0}")]
     Stopped(String),

@@ -2,6 +2,7 @@
 
 pub mod csv;
 pub mod json;
+#[cfg(feature = "xlsx")]
 pub mod xlsx;
 
 use mailqos_charts::Figure;

@@ -1,28 +1,11 @@
-//! What stores say differently from what the client library expects, put right on the way: a layer below it that sees every
-//! request and every answer.
+//! What stores say differently from what the client library expects, and how it is put right.
 
 use std::{
     collections::BTreeSet,
-    future::Future,
-    pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, atomic::AtomicBool},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http_body_util::BodyExt as _;
-use hyper::{Method, http::HeaderValue};
-use md5::{Digest as _, Md5};
-use object_store::{
-    ClientOptions,
-    client::{
-        HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
-        ReqwestConnector,
-    },
-    path::Path as Key,
-};
+use object_store::path::Path as Key;
 
 /// The ETag that stands for none. The library takes an answer to a PUT without one for a failure, though the object is there.
 pub(super) const NO_ETAG: &str = "\"none\"";
@@ -37,72 +20,9 @@ pub(super) struct Dialect {
     said: Mutex<BTreeSet<String>>,
 }
 
-/// Makes connections that go through the layer.
-#[derive(Debug)]
-pub(super) struct Connector(pub(super) Arc<Dialect>);
-
-impl HttpConnector for Connector {
-    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(Layer {
-            inner: ReqwestConnector::default().connect(options)?,
-            dialect: Arc::clone(&self.0),
-        }))
-    }
-}
-
-#[derive(Debug)]
-struct Layer {
-    inner: HttpClient,
-    dialect: Arc<Dialect>,
-}
-
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'a>>;
-
-impl HttpService for Layer {
-    fn call<'a, 'b>(&'a self, request: HttpRequest) -> Answer<'b>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        Box::pin(self.answer(request))
-    }
-}
-
-impl Layer {
-    async fn answer(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let is_put = request.method() == Method::PUT;
-        let query = request.uri().query().unwrap_or_default();
-        let is_list =
-            request.method() == Method::GET && ["list-type=2", "comp=list"].iter().any(|of| query.contains(of));
-        if is_put
-            && self.dialect.digest.load(Ordering::Relaxed)
-            && let Some(bytes) = request.body().as_bytes()
-            && let Ok(value) = HeaderValue::from_str(&STANDARD.encode(Md5::digest(bytes)))
-        {
-            request.headers_mut().insert("content-md5", value);
-        }
-        let mut response = self.inner.execute(request).await?;
-        if is_put && response.status().is_success() && !response.headers().contains_key("etag") {
-            response.headers_mut().insert("etag", HeaderValue::from_static(NO_ETAG));
-        }
-        if !(is_list && response.status().is_success()) {
-            return Ok(response);
-        }
-        let (head, body) = response.into_parts();
-        let bytes = body.collect().await?.to_bytes();
-        let body = match std::str::from_utf8(&bytes) {
-            Ok(text) => HttpResponseBody::from(self.dialect.tame(text)),
-            Err(_) => HttpResponseBody::from(bytes),
-        };
-        let mut response = HttpResponse::from_parts(head, body);
-        response.headers_mut().remove("content-length");
-        Ok(response)
-    }
-}
-
 impl Dialect {
     /// A listing without the keys that the library can't handle: one of them would make it refuse all others.
-    fn tame(&self, text: &str) -> String {
+    pub(super) fn tame(&self, text: &str) -> String {
         let text = &plain_names(text);
         let text = without(text, ("<Contents>", "</Contents>"), ("<Key>", "</Key>"), |key| {
             self.is_tame(key)

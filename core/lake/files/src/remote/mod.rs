@@ -5,42 +5,35 @@
 //! want ETags without quotes (Ceph's gateway), some know no conditions (Backblaze B2), some ignore them, some want a checksum
 //! (object lock), some never replace an object. No habit makes an object overwrite rows of another writer.
 
+#[cfg(feature = "object-store")]
+mod client;
+#[cfg(not(feature = "object-store"))]
+#[path = "no_client.rs"]
+mod client;
+#[cfg_attr(not(feature = "object-store"), allow(dead_code, reason = "clients use it"))]
 mod dialect;
 mod habits;
 mod mirror;
 mod refusal;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
 
 use futures_util::TryStreamExt as _;
 use object_store::{
-    ClientOptions, Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, RetryConfig,
-    UpdateVersion,
-    aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum},
-    azure::MicrosoftAzureBuilder,
-    gcp::GoogleCloudStorageBuilder,
-    path::Path as Key,
+    Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion, path::Path as Key,
 };
 use sha2::{Digest as _, Sha256};
 
 pub use habits::{Conditions, Habits, Version};
 pub use mirror::Mirrored;
 
-use dialect::{Connector, Dialect};
-use mailqos_base::{Secret, hex, one_line};
+use client::Clients;
+use dialect::Dialect;
+use mailqos_base::{Secret, hex};
 use mailqos_config::ObjectStoreOptions;
-use mailqos_net::{MAX_CA_FILE, http::Via};
+use mailqos_net::http::Via;
 use refusal::Refusal;
 
-/// Deadline of a connection.
-const CONNECTING: Duration = Duration::from_secs(15);
-/// Deadline of a request, the transfer included.
-const REQUEST: Duration = Duration::from_secs(120);
-/// How long a request that fails is tried again.
-const RETRYING: Duration = Duration::from_secs(20);
 /// The largest object that is read.
 const LARGEST: u64 = 2 * 1024 * 1024 * 1024;
 /// An ETag that no object has: a condition with it must fail.
@@ -101,6 +94,15 @@ impl RemoteError {
     }
 }
 
+/// A bucket, and how it is reached.
+#[derive(Clone, Copy)]
+struct Bucket<'a> {
+    scheme: &'a str,
+    name: &'a str,
+    options: &'a ObjectStoreOptions,
+    credentials: Option<(&'a str, &'a Secret)>,
+}
+
 /// An object in the store.
 #[derive(Debug, Clone)]
 pub struct Object {
@@ -145,59 +147,14 @@ impl Remote {
         if bucket.is_empty() {
             return Err(wrong(format!("the bucket is missing: write {scheme}://bucket/prefix")));
         }
-        let mut client = ClientOptions::new()
-            .with_timeout(REQUEST)
-            .with_connect_timeout(CONNECTING)
-            .with_allow_http(options.allow_http);
-        client = match via {
-            Via::Environment => client,
-            // The library has no word for no proxy, but exempts all servers from one.
-            Via::Direct => client.with_proxy_url("http://none.invalid").with_proxy_excludes("*"),
-            Via::Proxy(proxy) => client.with_proxy_url(proxy_url(proxy)),
-            Via::ProxyExcept(proxy, exempt) => client
-                .with_proxy_url(proxy_url(proxy))
-                .with_proxy_excludes(format!("localhost,127.0.0.0/8,::1,{exempt}")),
-        };
-        if let Some(file) = &options.ca_file {
-            let pem = mailqos_base::files::read(file, MAX_CA_FILE)
-                .map_err(|error| wrong(format!("{}: {error}", file.display())))?;
-            let certificates = object_store::Certificate::from_pem_bundle(&pem)
-                .map_err(|error| wrong(format!("{}: {error}", file.display())))?;
-            for certificate in certificates {
-                client = client.with_root_certificate(certificate);
-            }
-        }
-        let retry = RetryConfig {
-            max_retries: 4,
-            retry_timeout: RETRYING,
-            ..RetryConfig::default()
-        };
-        let refused = |error: StoreError| wrong(one_line(&error.to_string(), &[]));
         let dialect = Arc::new(Dialect::default());
-        let mut summing: Option<Arc<dyn ObjectStore>> = None;
-        let way = Way {
-            bucket,
+        let bucket = Bucket {
+            scheme,
+            name: bucket,
             options,
             credentials,
-            client,
-            retry,
-            connector: Connector(Arc::clone(&dialect)),
         };
-        let store = match scheme {
-            "s3" | "s3a" => {
-                let builder = way.s3();
-                let with = builder.clone().with_checksum_algorithm(Checksum::SHA256);
-                summing = Some(Arc::new(with.build().map_err(refused)?));
-                Arc::new(builder.build().map_err(refused)?) as Arc<dyn ObjectStore>
-            }
-            "az" | "azure" | "abfs" | "abfss" => Arc::new(way.azure().build().map_err(refused)?),
-            "gs" => Arc::new(way.google().build().map_err(refused)?),
-            other => {
-                return Err(wrong(format!(
-                    "{other}:// is not an object store that mailqos knows; write s3://, az:// or gs://"
-                )));
-            }
-        };
+        let Clients { store, summing } = client::open(&bucket, via, &dialect).map_err(wrong)?;
         Ok(Self {
             store,
             summing,
@@ -566,111 +523,6 @@ impl Remote {
     }
 }
 
-/// `http://` may be omitted.
-fn proxy_url(address: &Secret) -> String {
-    let text = address.expose().trim();
-    if text.contains("://") {
-        text.to_owned()
-    } else {
-        format!("http://{text}")
-    }
-}
-
-/// How a client of a store is made.
-struct Way<'a> {
-    bucket: &'a str,
-    options: &'a ObjectStoreOptions,
-    credentials: Option<(&'a str, &'a Secret)>,
-    client: ClientOptions,
-    retry: RetryConfig,
-    connector: Connector,
-}
-
-impl Way<'_> {
-    fn s3(self) -> AmazonS3Builder {
-        let mut builder = s3_environment(self.credentials.is_some())
-            .with_bucket_name(self.bucket)
-            .with_client_options(self.client)
-            .with_http_connector(self.connector)
-            .with_retry(self.retry);
-        if let Some(region) = &self.options.region {
-            builder = builder.with_region(region);
-        }
-        if let Some(endpoint) = &self.options.endpoint {
-            builder = builder.with_endpoint(endpoint);
-        }
-        if let Some((id, secret)) = self.credentials {
-            builder = builder.with_access_key_id(id).with_secret_access_key(secret.expose());
-        }
-        builder
-    }
-
-    /// An account of the configuration is the whole of who asks: nothing of the environment is added to it.
-    fn azure(self) -> MicrosoftAzureBuilder {
-        let builder = match self.credentials {
-            Some(_) => MicrosoftAzureBuilder::new(),
-            None => MicrosoftAzureBuilder::from_env(),
-        };
-        let mut builder = builder
-            .with_container_name(self.bucket)
-            .with_client_options(self.client)
-            .with_http_connector(self.connector)
-            .with_retry(self.retry);
-        if let Some(endpoint) = &self.options.endpoint {
-            builder = builder.with_endpoint(endpoint.clone());
-        }
-        if let Some((account, key)) = self.credentials {
-            builder = builder.with_account(account).with_access_key(key.expose());
-        }
-        builder
-    }
-
-    fn google(self) -> GoogleCloudStorageBuilder {
-        let builder = match self.credentials {
-            Some(_) => GoogleCloudStorageBuilder::new(),
-            None => GoogleCloudStorageBuilder::from_env(),
-        };
-        let mut builder = builder
-            .with_bucket_name(self.bucket)
-            .with_client_options(self.client)
-            .with_http_connector(self.connector)
-            .with_retry(self.retry);
-        if let Some(endpoint) = &self.options.endpoint {
-            builder = builder.with_base_url(endpoint.trim_end_matches('/'));
-        }
-        if let Some((_, key)) = self.credentials {
-            builder = builder.with_service_account_key(key.expose());
-        }
-        builder
-    }
-}
-
-/// The builder of a client for S3, from the environment. With an account of the configuration nothing of who asks is taken from
-/// there: a session token of another key would make the store refuse this one.
-fn s3_environment(has_account: bool) -> AmazonS3Builder {
-    const PLACE: [&str; 6] = [
-        "aws_region",
-        "aws_default_region",
-        "aws_endpoint",
-        "aws_endpoint_url",
-        "aws_endpoint_url_s3",
-        "aws_virtual_hosted_style_request",
-    ];
-    if !has_account {
-        return AmazonS3Builder::from_env();
-    }
-    std::env::vars_os().fold(AmazonS3Builder::new(), |builder, (name, value)| {
-        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else {
-            return builder;
-        };
-        let name = name.to_ascii_lowercase();
-        match name.parse::<AmazonS3ConfigKey>() {
-            Ok(key) if PLACE.contains(&name.as_str()) => builder.with_config(key, value),
-            _ => builder,
-        }
-    })
-}
-
 /// Amazon: "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"; others
 /// name the one or the other.
 fn wants_checksum(refusal: &Refusal) -> bool {
@@ -709,6 +561,8 @@ fn refuses_to_replace(refusal: &Refusal) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::work_folder;
     use object_store::memory::InMemory;

@@ -1,0 +1,22 @@
+//! Stands for the clients in builds without object stores.
+
+use std::sync::Arc;
+
+use mailqos_net::http::Via;
+use object_store::ObjectStore;
+
+use super::{Bucket, dialect::Dialect};
+
+/// Clients of a store: there are none.
+pub(super) struct Clients {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) summing: Option<Arc<dyn ObjectStore>>,
+}
+
+/// Refuses, and names the cargo feature.
+pub(super) fn open(bucket: &Bucket<'_>, _: &Via, _: &Arc<Dialect>) -> Result<Clients, String> {
+    let Bucket { scheme, name, .. } = bucket;
+    Err(format!(
+        "this build cannot reach {scheme}://{name}: it was built without the cargo feature \"object-store\""
+    ))
+}
