@@ -22,7 +22,7 @@ use super::{
     deliveries::{self, FORMATS, formats_of},
     facts::Selection,
     media, schedule_keys,
-    sections::{self, strings},
+    sections::{self, SECTIONS, strings},
     theme,
 };
 
@@ -62,6 +62,17 @@ keys! {
         schedule: Key = Key::table(&["schedule"]);
         /// Where it is delivered: names of targets, or tables.
         deliver: Key = Key::new("", Takes::NamesOrTables(&["deliver"]), "");
+    }
+}
+
+keys! {
+    LAYOUT: LayoutKeys {
+        /// The name of custom layouts in the folder of templates.
+        layout: Optional<Name> = key();
+        /// The house style: see [templates](templates.md).
+        theme: Key = Key::new("", Takes::NameOrTable(&["theme"]), "").otherwise("that of the house");
+        /// What it displays, in order.
+        section: Key = Key::tables(SECTIONS);
     }
 }
 
@@ -139,13 +150,13 @@ pub fn template(config: Option<&Config>, name: &str, problems: &mut Problems) ->
     let mut table = parse(&file, text, problems)?;
     let title = table.require(&TEMPLATE.title, "is what reports made of it are called", problems);
     let description = table.read(&TEMPLATE.description, problems);
-    let sections = sections::read_all(&mut table, "section", problems);
+    let sections = sections::read_all(&mut table, &LAYOUT.section, problems);
     if sections.is_empty() {
-        problems.push(table.missing("section", "are what it displays, as [[section]]"));
+        problems.push(table.missing(&LAYOUT.section, "are what it displays, as [[section]]"));
     }
     let layout = read_layout(config, &mut table, problems);
     let theme = table
-        .node("theme")
+        .node(&LAYOUT.theme)
         .is_some()
         .then(|| theme::read(config, &mut table, problems));
     table.finish(problems);
@@ -258,11 +269,11 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
         .map_or_else(|| "report".into(), |stem| stem.to_string_lossy());
     let title = table.read(&DEFINITION.title, problems);
     let named = table.read(&DEFINITION.template, problems);
-    let own = sections::read_all(&mut table, "section", problems);
+    let own = sections::read_all(&mut table, &LAYOUT.section, problems);
     let mut template = match &named {
         Some(name) => template(config, name, problems).unwrap_or_default(),
         // Invalid sections count as present.
-        None if own.is_empty() && table.node("section").is_none() => {
+        None if own.is_empty() && table.node(&LAYOUT.section).is_none() => {
             problems.push(table.missing(
                 &DEFINITION.template,
                 "names a report template; or compose the report of [[section]]s",
@@ -295,7 +306,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
         template.layout = Some(layout);
     }
     let theme = match template.theme.take() {
-        Some(theme) if table.node("theme").is_none() => theme,
+        Some(theme) if table.node(&LAYOUT.theme).is_none() => theme,
         _ => theme::read(config, &mut table, problems),
     };
     let language = language
@@ -343,7 +354,7 @@ fn formats(table: &mut Table, problems: &mut Problems) -> BTreeSet<Format> {
 
 /// Reads the name of custom layouts, which are files in the folders of the media.
 fn read_layout(config: Option<&Config>, table: &mut Table, problems: &mut Problems) -> Option<String> {
-    let name: Name = table.get("layout", problems)?;
+    let name: Name = table.read(&LAYOUT.layout, problems)?;
     let folder = config.map_or_else(|| PathBuf::from("templates"), |config| config.templates.clone());
     let files = media::layout_files(&folder, name.as_str());
     if files.iter().any(|file| file.is_file()) {
@@ -352,7 +363,11 @@ fn read_layout(config: Option<&Config>, table: &mut Table, problems: &mut Proble
     let places: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     problems.push(
         table
-            .problem("layout", format!("there is no layout {:?}", name.as_str()), "not known")
+            .problem(
+                &LAYOUT.layout,
+                format!("there is no layout {:?}", name.as_str()),
+                "not known",
+            )
             .help(format!(
                 "it is one or more of the files {}; `templates new NAME --layout` begins one",
                 places.join(", ")

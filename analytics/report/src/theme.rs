@@ -11,7 +11,14 @@ use std::{
 };
 
 use mailqos_charts::palette::{self, Palette};
-use mailqos_config::{Config, FromToml, Node, Problem, Problems, Table, did_you_mean, parse};
+use mailqos_config::{
+    Config, FromToml, Node, Problem, Problems, Table, did_you_mean,
+    key::{Defaulted, Optional, Required, Word, key},
+    keys, parse,
+    reference::{Key, Shape, Takes},
+    word,
+};
+use serde_json::json;
 use typst::{
     foundations::Bytes,
     text::{Font, FontStyle},
@@ -20,9 +27,121 @@ use typst::{
 use super::{
     calendar_keys::LanguageTag,
     definition_file::read_file,
+    definitions::LAYOUT,
     document::{Colour, Face, Theme},
     locale::{Dates, Formats},
     sections::picture,
+};
+
+keys! {
+    THEME: ThemeKeys {
+        /// In a table: the theme that provides all other keys.
+        file: Optional<String> = key().otherwise("`house`, if there is one");
+        /// In the header; the author of the PDF.
+        company: Defaulted<String> = key().default("\"\"");
+        /// At the top of every page.
+        header: Defaulted<String> = key().default("\"\"");
+        /// At the bottom of every page.
+        footer: Defaulted<String> = key().default("\"\"");
+        /// An SVG, PNG or JPEG file.
+        logo: Optional<PathBuf> = key();
+        /// The logo for dark pages.
+        logo_dark: Optional<PathBuf> = key().otherwise("`logo`");
+        /// The paper of the PDF.
+        paper: Word<bool> = word!([("a4", false), ("letter", true)]).default("\"a4\"");
+        /// The language of reports that set none: `en`, `de` or `sv`.
+        language: Optional<LanguageTag> = key().otherwise("`en`");
+        /// The same as `accent` in `colours`.
+        accent: Optional<Hex> = key();
+        /// The colours of pages and charts.
+        colours: Key = Key::table(&["theme.colours"]);
+        /// TrueType or OpenType files of one family.
+        fonts: Defaulted<Vec<PathBuf>> = key().default("[]");
+        /// How dates and numbers are written.
+        formats: Key = Key::table(&["theme.formats"]);
+    }
+}
+
+keys! {
+    COLOUR_NAMES: ColourKeys {
+        /// Lines, links, bands, heat maps.
+        accent: Key = Key::new("", PAIR, "");
+        /// Text.
+        ink: Key = Key::new("", PAIR, "");
+        /// Secondary text.
+        grey: Key = Key::new("", PAIR, "");
+        /// Rules.
+        hair: Key = Key::new("", PAIR, "");
+        /// The page.
+        ground: Key = Key::new("", PAIR, "");
+        /// Areas.
+        tint: Key = Key::new("", PAIR, "");
+        /// What is good.
+        good: Key = Key::new("", PAIR, "");
+        /// What is late, and warnings.
+        late: Key = Key::new("", PAIR, "");
+        /// What failed.
+        failed: Key = Key::new("", PAIR, "");
+    }
+}
+
+keys! {
+    COLOUR_PAIR: PairKeys {
+        /// The colour on white.
+        light: Required<Hex> = key();
+        /// The colour on dark pages.
+        dark: Optional<Hex> = key();
+    }
+}
+
+keys! {
+    FORMATS: FormatKeys {
+        /// `language`, `iso`, or a form such as `%d.%m.%Y`.
+        date: Defaulted<String> = key().default("\"language\"");
+        /// The clock.
+        time: Word<bool> = word!([("24h", false), ("12h", true)]).default("\"24h\"");
+        /// The decimal mark.
+        decimal: Optional<String> = key().otherwise("the language's");
+        /// The thousands separator; may be empty.
+        thousands: Optional<String> = key().otherwise("the language's");
+    }
+}
+
+/// A colour, or one for light and one for dark pages.
+const PAIR: Takes = Takes::Type {
+    expected: || format!("{}, or `{{ light = …, dark = … }}`", Hex::expected()),
+    schema: || {
+        json!({ "anyOf": [Hex::schema(), {
+            "type": "object",
+            "properties": { "light": Hex::schema(), "dark": Hex::schema() },
+            "required": ["light"],
+            "additionalProperties": false,
+        }] })
+    },
+};
+
+/// The table of a theme in the reference.
+pub(super) const SHAPE: Shape = Shape {
+    id: "theme",
+    head: "[theme]",
+    about: "The house style: a file `templates/themes/NAME.toml`, or a table in a definition or template, whose keys override those of the house or of another theme.",
+    keys: &[ThemeKeys::KEYS],
+};
+
+/// The table of a theme's colours in the reference.
+pub(super) const COLOURS_SHAPE: Shape = Shape {
+    id: "theme.colours",
+    head: "[theme.colours]",
+    about: "Each is a colour such as `\"#1c5d99\"`, or one for light and one for dark pages. Text with too little contrast causes a warning.",
+    keys: &[ColourKeys::KEYS],
+};
+
+/// The table of a theme's formats in the reference.
+pub(super) const FORMATS_SHAPE: Shape = Shape {
+    id: "theme.formats",
+    head: "[theme.formats]",
+    about: "How dates and numbers are written.",
+    keys: &[FormatKeys::KEYS],
 };
 
 /// Name of the default theme.
@@ -94,7 +213,7 @@ impl FromToml for Hex {
 /// with the same keys, whose `file` may name a theme file to extend. The default theme provides the
 /// remaining keys.
 pub fn read(config: Option<&Config>, table: &mut Table, problems: &mut Problems) -> ThemeOptions {
-    let Some(node) = table.node("theme") else {
+    let Some(node) = table.node(&LAYOUT.theme) else {
         return house(config, problems);
     };
     let Some(mut own) = node.as_table() else {
@@ -106,7 +225,7 @@ pub fn read(config: Option<&Config>, table: &mut Table, problems: &mut Problems)
             None => ThemeOptions::default(),
         };
     };
-    let file = own.node("file");
+    let file = own.node(&THEME.file);
     let below = match &file {
         Some(node) => node
             .read::<String>(problems)
@@ -195,47 +314,42 @@ fn file_table(config: Option<&Config>, name: &str, node: Option<&Node>, problems
 }
 
 fn options(mut table: Table, problems: &mut Problems) -> ThemeOptions {
-    let _ = table.node("file");
-    let mut text = |table: &mut Table, key| table.get::<String>(key, problems).unwrap_or_default();
-    let (company, header, footer) = (
-        text(&mut table, "company"),
-        text(&mut table, "header"),
-        text(&mut table, "footer"),
-    );
-    let logo = table.get("logo", problems);
-    let logo_dark = table.get("logo_dark", problems);
-    let letter = table
-        .word("paper", &[("a4", false), ("letter", true)], problems)
-        .unwrap_or_default();
+    let _ = table.node(&THEME.file);
+    let company = table.read(&THEME.company, problems);
+    let header = table.read(&THEME.header, problems);
+    let footer = table.read(&THEME.footer, problems);
+    let logo = table.read(&THEME.logo, problems);
+    let logo_dark = table.read(&THEME.logo_dark, problems);
+    let letter = table.read(&THEME.paper, problems);
     let mut colours = BTreeMap::new();
     // `accent` at the top level predates the table of colours.
-    if let Some(Hex(accent)) = table.get("accent", problems) {
+    if let Some(Hex(accent)) = table.read(&THEME.accent, problems) {
         colours.insert("accent", (accent, None));
     }
-    if let Some(mut own) = table.table("colours", problems) {
-        for (name, ..) in COLOURS {
-            let Some(node) = own.node(name) else { continue };
+    if let Some(mut own) = table.table(&THEME.colours, problems) {
+        for key in ColourKeys::KEYS {
+            let Some(node) = own.node(key) else { continue };
             let pair = match node.as_table() {
                 Some(mut pair) => {
-                    let light = pair.require("light", "is the colour on white", problems);
-                    let dark: Option<Hex> = pair.get("dark", problems);
+                    let light = pair.read(&COLOUR_PAIR.light, problems);
+                    let dark = pair.read(&COLOUR_PAIR.dark, problems);
                     pair.finish(problems);
                     light.map(|Hex(light)| (light, dark.map(|dark| dark.0)))
                 }
                 None => node.read(problems).map(|Hex(light)| (light, None)),
             };
             if let Some(pair) = pair {
-                colours.insert(name, pair);
+                colours.insert(key.name, pair);
             }
         }
         own.finish(problems);
     }
-    let fonts = table.node("fonts").map_or_else(Vec::new, |node| {
+    let fonts = table.node(&THEME.fonts).map_or_else(Vec::new, |node| {
         node.as_list().iter().filter_map(|node| node.read(problems)).collect()
     });
-    let language = table.get("language", problems).map(|LanguageTag(tag)| tag);
+    let language = table.read(&THEME.language, problems).map(|LanguageTag(tag)| tag);
     let formats = table
-        .table("formats", problems)
+        .table(&THEME.formats, problems)
         .map_or_else(Formats::default, |table| read_formats(table, problems));
     table.finish(problems);
     ThemeOptions {
@@ -254,7 +368,7 @@ fn options(mut table: Table, problems: &mut Problems) -> ThemeOptions {
 
 fn read_formats(mut table: Table, problems: &mut Problems) -> Formats {
     let mut formats = Formats::default();
-    if let Some(node) = table.node("date")
+    if let Some(node) = table.node(&FORMATS.date)
         && let Some(text) = node.read::<String>(problems)
     {
         match Dates::parse(&text) {
@@ -265,10 +379,8 @@ fn read_formats(mut table: Table, problems: &mut Problems) -> Formats {
             ),
         }
     }
-    formats.twelve_hours = table
-        .word("time", &[("24h", false), ("12h", true)], problems)
-        .unwrap_or_default();
-    let mut sign = |key: &'static str, empty: bool| -> Option<String> {
+    formats.twelve_hours = table.read(&FORMATS.time, problems);
+    let mut sign = |key: &Optional<String>, empty: bool| -> Option<String> {
         let node = table.node(key)?;
         let text: String = node.read(problems)?;
         let fits = match text.chars().count() {
@@ -284,8 +396,8 @@ fn read_formats(mut table: Table, problems: &mut Problems) -> Formats {
         }
         fits.then_some(text)
     };
-    formats.decimal = sign("decimal", false).and_then(|text| text.chars().next());
-    formats.thousands = sign("thousands", true);
+    formats.decimal = sign(&FORMATS.decimal, false).and_then(|text| text.chars().next());
+    formats.thousands = sign(&FORMATS.thousands, true);
     table.finish(problems);
     formats
 }

@@ -1,10 +1,14 @@
 //! The alarm log: what rang, who was told and looked after it, which ways of telling were dead, which maintenance was planned.
 
-use mailqos_config::{Problems, Table as Toml};
+use mailqos_config::{
+    Problems, Table as Toml,
+    key::{Defaulted, key},
+    keys,
+};
 use mailqos_figures::alarm_log::{Alarm, DeadChannel, LOOK_BACK_DAYS, Window};
 use mailqos_model::UtcMicros;
 
-use super::{Scope, Section, View};
+use super::{Kind, Scope, Section, View};
 use crate::{
     document::{Block, Cell, Column, Note, Row, Status, Table},
     locale::{DASH, Locale},
@@ -18,8 +22,22 @@ struct Alarms {
     limit: usize,
 }
 
-pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let limit: u32 = table.get("limit", problems).unwrap_or(40);
+keys! {
+    ALARMS: AlarmsKeys {
+        /// The maximum number of alarms.
+        limit: Defaulted<u32> = key().default("40");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new(
+    "Alarms, who was notified, dead channels and planned maintenance.",
+    AlarmsKeys::KEYS,
+    read,
+);
+
+fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let limit = table.read(&ALARMS.limit, problems);
     Some(Box::new(Alarms {
         limit: limit.max(1) as usize,
     }))

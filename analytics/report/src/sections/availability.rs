@@ -3,7 +3,7 @@
 use mailqos_config::{Problems, Table as Toml};
 use mailqos_figures::Counts;
 
-use super::{Section, View};
+use super::{Kind, Section, View};
 use crate::{
     document::{Block, Cell, Column, Row, Status, Table},
     locale::{DASH, Locale, decimals_for},
@@ -12,7 +12,10 @@ use crate::{
 #[derive(Debug)]
 struct Availability;
 
-pub(super) fn read(_table: &mut Toml, _problems: &mut Problems) -> Option<Box<dyn Section>> {
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("Counts, availability and delivery rate per monitor.", &[], read);
+
+fn read(_: &mut Toml, _: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(Availability))
 }
 

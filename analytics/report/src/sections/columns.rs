@@ -1,8 +1,11 @@
 //! Sections side by side, each column with its own.
 
-use mailqos_config::{Problems, Table};
+use mailqos_config::{
+    Problems, Table, keys,
+    reference::{Key, Shape},
+};
 
-use super::{Section, View, read_within};
+use super::{Kind, SECTIONS, Section, View, read_within};
 use crate::{digest::Needs, document::Block};
 
 /// No page has room for more.
@@ -13,19 +16,48 @@ struct Columns {
     columns: Vec<Vec<Box<dyn Section>>>,
 }
 
-pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+keys! {
+    COLUMNS: ColumnsKeys {
+        /// The columns, two or three, as `[[section.column]]`.
+        column: Key = Key::tables(&["column"]).required();
+    }
+}
+
+keys! {
+    COLUMN: ColumnKeys {
+        /// The sections of the column, without monitors, sites and period of their own.
+        section: Key = Key::tables(SECTIONS);
+    }
+}
+
+/// The table of a column.
+pub(super) const COLUMN_SHAPE: Shape = Shape {
+    id: "column",
+    head: "[[section.column]]",
+    about: "A column.",
+    keys: &[ColumnKeys::KEYS],
+};
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new(
+    "Sections side by side, in two or three columns.",
+    ColumnsKeys::KEYS,
+    read,
+);
+
+fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let columns: Vec<Vec<Box<dyn Section>>> = table
-        .tables("column", problems)
+        .tables(&COLUMNS.column, problems)
         .into_iter()
         .map(|mut column| {
-            let sections = read_within(&mut column, "section", problems);
+            let sections = read_within(&mut column, &COLUMN.section, problems);
             column.finish(problems);
             sections
         })
         .collect();
     if !(2..=MOST).contains(&columns.len()) {
         problems.push(table.missing(
-            "column",
+            &COLUMNS.column,
             "are two or three columns, as [[section.column]], each with [[section.column.section]]",
         ));
         return None;

@@ -1,9 +1,9 @@
 //! The period compared with the one before: a dumbbell for each monitor that both know, sorted by the change.
 
 use mailqos_charts::{Measure, WIDTH, dumbbell};
-use mailqos_config::{Problems, Table};
+use mailqos_config::{Problems, Table, key::Word, keys, word};
 
-use super::{Section, View, rows_a_chart};
+use super::{Kind, Section, View, rows_a_chart};
 use crate::{
     document::{Block, ChartBlock},
     findings::{self, Compared},
@@ -14,11 +14,24 @@ struct Comparison {
     availability: bool,
 }
 
-pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let availability = table
-        .word("figure", &[("median", false), ("availability", true)], problems)
-        .unwrap_or(false);
-    Some(Box::new(Comparison { availability }))
+keys! {
+    COMPARISON: ComparisonKeys {
+        /// What is compared.
+        figure: Word<bool> = word!([("median", false), ("availability", true)]).default("\"median\"");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new(
+    "This period compared with the one before, by monitor.",
+    ComparisonKeys::KEYS,
+    read,
+);
+
+fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    Some(Box::new(Comparison {
+        availability: table.read(&COMPARISON.figure, problems),
+    }))
 }
 
 impl Section for Comparison {

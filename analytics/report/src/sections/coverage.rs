@@ -3,7 +3,7 @@
 use mailqos_base::zones;
 use mailqos_config::{Problems, Table as Toml};
 
-use super::{Section, View};
+use super::{Kind, Section, View};
 use crate::{
     document::{Block, Cell, Column, Note, Row, Status, Table},
     locale::DASH,
@@ -12,7 +12,10 @@ use crate::{
 #[derive(Debug)]
 struct Coverage;
 
-pub(super) fn read(_table: &mut Toml, _problems: &mut Problems) -> Option<Box<dyn Section>> {
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("How much of the period is known.", &[], read);
+
+fn read(_: &mut Toml, _: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(Coverage))
 }
 

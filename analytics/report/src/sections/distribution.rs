@@ -5,11 +5,7 @@ use mailqos_config::{Problems, Table};
 use mailqos_figures::delivered_within::LIMITS;
 use mailqos_lake_tables::Metric;
 
-use super::{
-    Scope, Section, View,
-    percentiles::{metric, metric_name},
-    round_trip::stretch,
-};
+use super::{Kind, METRIC, Scope, Section, View, percentiles::metric_name, round_trip::stretch};
 use crate::{
     digest::{Need, Needs},
     document::{Block, ChartBlock},
@@ -20,9 +16,12 @@ struct Distribution {
     metric: Metric,
 }
 
-pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("The distribution of a metric.", &[], read).of_metric();
+
+fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(Distribution {
-        metric: metric(table, problems),
+        metric: table.read(&METRIC.metric, problems),
     }))
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use mailqos_config::{Problems, Table as Toml};
+use mailqos_config::{Problems, Table as Toml, key::Word, keys, word};
 use mailqos_lake_tables::Metric;
 
-use super::{Section, View, availability::availability_cell};
+use super::{Kind, Section, View, availability::availability_cell};
 use crate::{
     definition::Each,
     digest::{Need, Needs},
@@ -20,15 +20,19 @@ struct Groups {
     by: Each,
 }
 
-pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let by = table.word(
-        "by",
-        &[("site", Each::Site), ("object", Each::Object), ("tag", Each::Tag)],
-        problems,
-    );
-    Some(Box::new(Groups {
-        by: by.unwrap_or(Each::Site),
-    }))
+keys! {
+    GROUPS: GroupsKeys {
+        /// What is compared.
+        by: Word<Each> = word!([("site", Each::Site), ("object", Each::Object), ("tag", Each::Tag)]).default("\"site\"");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("A comparison of sites, objects or tags.", GroupsKeys::KEYS, read);
+
+fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let by = table.read(&GROUPS.by, problems);
+    Some(Box::new(Groups { by }))
 }
 
 impl Section for Groups {

@@ -1,8 +1,12 @@
 //! A heading of one's own.
 
-use mailqos_config::{Problems, Table};
+use mailqos_config::{
+    Problems, Table,
+    key::{Defaulted, Required, key},
+    keys,
+};
 
-use super::{Scope, Section, View};
+use super::{Kind, Scope, Section, View};
 use crate::document::Block;
 
 #[derive(Debug)]
@@ -11,9 +15,21 @@ struct Heading {
     level: u8,
 }
 
-pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let level: u16 = table.get("level", problems).unwrap_or(1);
-    let text = table.require("text", "is what the heading says", problems)?;
+keys! {
+    HEADING: HeadingKeys {
+        /// The text of the heading.
+        text: Required<String> = key();
+        /// The level: 1 to 3.
+        level: Defaulted<u16> = key().default("1");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("A heading.", HeadingKeys::KEYS, read);
+
+fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let level = table.read(&HEADING.level, problems);
+    let text = table.read(&HEADING.text, problems)?;
     Some(Box::new(Heading {
         text,
         level: level.clamp(1, 3) as u8,

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use mailqos_config::{Problems, Table as Toml};
+use mailqos_config::{
+    Problems, Table as Toml,
+    key::{Defaulted, key},
+    keys,
+};
 use mailqos_figures::Packed;
 
-use super::{Scope, Section, View};
+use super::{Kind, Scope, Section, View};
 use crate::{
     digest::{Need, Needs},
     document::{Block, Cell, Column, Row, Table},
@@ -17,8 +21,22 @@ struct Hops {
     limit: usize,
 }
 
-pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let limit: u32 = table.get("limit", problems).unwrap_or(20);
+keys! {
+    HOPS: HopsKeys {
+        /// The maximum number of hops.
+        limit: Defaulted<u32> = key().default("20");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new(
+    "The path of the mails: where they spend their time.",
+    HopsKeys::KEYS,
+    read,
+);
+
+fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let limit = table.read(&HOPS.limit, problems);
     Some(Box::new(Hops {
         limit: limit.max(1) as usize,
     }))

@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 
-use mailqos_config::{Problems, Table};
+use mailqos_config::{
+    Problems, Table,
+    key::{Defaulted, Required, key},
+    keys,
+};
 
-use super::{Scope, Section, View};
+use super::{Kind, Scope, Section, View};
 use crate::document::{Block, Note, Picture, Status};
 
 /// A picture larger than this is not put into a report.
@@ -18,11 +22,27 @@ struct Image {
     width: u8,
 }
 
-pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let file = table.require("file", "is the picture: PNG, JPEG or SVG", problems);
-    let alternative = table.get("alternative", problems).unwrap_or_default();
-    let caption = table.get("caption", problems).unwrap_or_default();
-    let width: u16 = table.get("width", problems).unwrap_or(100);
+keys! {
+    IMAGE: ImageKeys {
+        /// A PNG, JPEG or SVG file.
+        file: Required<PathBuf> = key();
+        /// A description for readers who can't see the picture.
+        alternative: Defaulted<String> = key().default("\"\"");
+        /// The text below the picture.
+        caption: Defaulted<String> = key().default("\"\"");
+        /// The width in percent of the page's width.
+        width: Defaulted<u16> = key().default("100");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("A picture from a file.", ImageKeys::KEYS, read);
+
+fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let file = table.read(&IMAGE.file, problems);
+    let alternative = table.read(&IMAGE.alternative, problems);
+    let caption = table.read(&IMAGE.caption, problems);
+    let width = table.read(&IMAGE.width, problems);
     Some(Box::new(Image {
         file: file?,
         alternative,

@@ -3,7 +3,7 @@
 use mailqos_config::{Problems, Table};
 use mailqos_lake_tables::Metric;
 
-use super::{Section, View};
+use super::{Kind, Section, View};
 use crate::{
     digest::{Need, Needs},
     document::{Block, KeyFigure, Status},
@@ -15,7 +15,14 @@ use crate::{
 #[derive(Debug)]
 struct KeyFigures;
 
-pub(super) fn read(_table: &mut Table, _problems: &mut Problems) -> Option<Box<dyn Section>> {
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new(
+    "Availability, round trip, outages and coverage in large type.",
+    &[],
+    read,
+);
+
+fn read(_: &mut Table, _: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(KeyFigures))
 }
 

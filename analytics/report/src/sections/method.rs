@@ -4,7 +4,7 @@ use mailqos_config::{Problems, Table};
 use mailqos_figures::Packed;
 use mailqos_lake_tables::Metric;
 
-use super::{Scope, Section, View};
+use super::{Kind, Scope, Section, View};
 use crate::{
     digest::{Need, Needs},
     document::{Block, Span},
@@ -13,7 +13,10 @@ use crate::{
 #[derive(Debug)]
 struct Method;
 
-pub(super) fn read(_table: &mut Table, _problems: &mut Problems) -> Option<Box<dyn Section>> {
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("How it was measured and what the figures mean.", &[], read);
+
+fn read(_: &mut Table, _: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(Method))
 }
 

@@ -1,4 +1,5 @@
-//! Sections: from facts to blocks, a file each. A new one is a file here, a line in [`KINDS`], and nothing else.
+//! Sections: from facts to blocks. Each is one file with its keys, its reader and what it displays; a new one is a file here and a
+//! line in [`KINDS`].
 
 mod alarms;
 mod availability;
@@ -37,7 +38,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use mailqos_config::{FromToml, Problems, Table, key::Named};
+use mailqos_config::{
+    FromToml, Problems, Table,
+    key::{Named, Optional, OptionalWord, Word, key},
+    keys,
+    reference::{Key, Shape, Takes},
+    word,
+};
 use mailqos_lake_tables::{Metric, has_mails};
 
 pub(super) use image::picture;
@@ -191,89 +198,130 @@ impl Ids {
 /// Reads the options of a section.
 type Read = fn(&mut Table, &mut Problems) -> Option<Box<dyn Section>>;
 
-/// The kinds of sections: the word in a definition, what it shows, and its reader.
-const KINDS: &[(&str, &str, Read)] = &[
-    ("heading", "a heading of one's own", heading::read),
-    ("text", "free text in Markdown", text::read),
-    ("image", "a picture from a file", image::read),
-    ("page-break", "what follows begins on a new page", page_break::read),
-    ("summary", "what mattered, in sentences", summary::read),
-    (
-        "key-figures",
-        "availability, round trip, outages and coverage, large",
-        key_figures::read,
-    ),
-    (
-        "availability-table",
-        "counts, availability and delivery rate per monitor",
-        availability::read,
-    ),
-    (
-        "availability-strip",
-        "when each monitor failed, a cell per day or hour",
-        strip::read,
-    ),
-    ("group-table", "sites, objects or tags beside each other", groups::read),
-    ("top", "the worst or the best monitors by a figure", top::read),
-    ("hops", "the path of the mails: where they spend their time", hops::read),
-    ("columns", "sections side by side", columns::read),
-    (
-        "percentile-table",
-        "the distribution of a metric per monitor",
-        percentiles::read,
-    ),
-    (
-        "metric-chart",
-        "median, p5 to p95 and failures over time",
-        round_trip::read,
-    ),
-    (
-        "monitors-chart",
-        "many monitors over time on one scale",
-        monitors_chart::read,
-    ),
-    ("distribution", "how long mail takes, and how often", distribution::read),
-    ("weekly-pattern", "the median by hour and weekday", weekly_pattern::read),
-    (
-        "phases",
-        "where the time goes: connection, login, transit, receive",
-        phases::read,
-    ),
-    (
-        "comparison",
-        "this period and the one before, by monitor",
-        comparison::read,
-    ),
-    (
-        "service-level",
-        "promises kept or missed, error budgets and where they will end",
-        service_level::read,
-    ),
-    (
-        "trends",
-        "lasting changes of each metric, with their strength",
-        trends::read,
-    ),
-    ("patterns", "what the samples have in common, in words", patterns::read),
-    ("outages", "each outage with its cause", outages::read),
-    (
-        "transcripts",
-        "what failed tests and the servers said to each other",
-        transcripts::read,
-    ),
-    (
-        "alarms",
-        "what rang, who was told, dead channels, planned maintenance",
-        alarms::read,
-    ),
-    ("coverage", "how much of the period is known", coverage::read),
-    ("method", "how it was measured and what the figures mean", method::read),
-    ("per-monitor", "the same sections for each monitor", per_monitor::read),
-];
+/// A kind of section.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// What it displays.
+    about: &'static str,
+    keys: [&'static [Key]; 2],
+    read: Read,
+}
 
-/// The kinds of sections, and what each shows.
+impl Kind {
+    const fn new(about: &'static str, keys: &'static [Key], read: Read) -> Self {
+        Self {
+            about,
+            keys: [&[], keys],
+            read,
+        }
+    }
+
+    /// Adds the key `metric`.
+    const fn of_metric(self) -> Self {
+        Self {
+            keys: [MetricKeys::KEYS, self.keys[1]],
+            ..self
+        }
+    }
+}
+
+macro_rules! kinds {
+    ($($word:literal => $module:ident,)+) => {
+        /// The kinds of sections by their words in a definition, in the order of the reference.
+        const KINDS: &[(&str, Kind)] = &[$(($word, $module::KIND)),+];
+
+        /// The ids of the tables of sections in the reference.
+        pub(crate) const SECTIONS: &[&str] = &[$(concat!("section.", $word)),+];
+
+        const READERS: [(&str, Read); SECTIONS.len()] = [$(($word, $module::KIND.read)),+];
+
+        /// The tables of sections and columns in the reference.
+        pub(crate) const SHAPES: [Shape; SECTIONS.len() + 1] = [
+            $(Shape {
+                id: concat!("section.", $word),
+                head: concat!("[[section]] kind = \"", $word, "\""),
+                about: $module::KIND.about,
+                keys: &[
+                    &[Key::new("kind", Takes::Words(&[$word]), "The kind.").required()],
+                    $module::KIND.keys[0],
+                    $module::KIND.keys[1],
+                    PlacedKeys::KEYS,
+                ],
+            },)+
+            columns::COLUMN_SHAPE,
+        ];
+    };
+}
+
+kinds! {
+    "heading" => heading,
+    "text" => text,
+    "image" => image,
+    "page-break" => page_break,
+    "summary" => summary,
+    "key-figures" => key_figures,
+    "availability-table" => availability,
+    "availability-strip" => strip,
+    "group-table" => groups,
+    "top" => top,
+    "hops" => hops,
+    "columns" => columns,
+    "percentile-table" => percentiles,
+    "metric-chart" => round_trip,
+    "monitors-chart" => monitors_chart,
+    "distribution" => distribution,
+    "weekly-pattern" => weekly_pattern,
+    "phases" => phases,
+    "comparison" => comparison,
+    "service-level" => service_level,
+    "trends" => trends,
+    "patterns" => patterns,
+    "outages" => outages,
+    "transcripts" => transcripts,
+    "alarms" => alarms,
+    "coverage" => coverage,
+    "method" => method,
+    "per-monitor" => per_monitor,
+}
+
+const METRICS: [(&str, Metric); Metric::ALL.len()] = {
+    let mut words = [("", Metric::RoundTrip); Metric::ALL.len()];
+    let mut at = 0;
+    while at < words.len() {
+        words[at] = (Metric::ALL[at].as_str(), Metric::ALL[at]);
+        at += 1;
+    }
+    words
+};
+
+keys! {
+    METRIC: MetricKeys {
+        /// The metric.
+        metric: Word<Metric> = word!(METRICS).default("\"round_trip\"");
+    }
+}
+
+keys! {
+    SECTION: SectionKeys {
+        /// What the section displays.
+        kind: OptionalWord<Read> = word!(READERS);
+    }
+}
+
+keys! {
+    PLACED: PlacedKeys {
+        /// Its monitors: IDs, globs, `tag:NAME`, `object:NAME`.
+        monitors: Optional<Vec<String>> = key().otherwise("the report's");
+        /// Its sites.
+        sites: Optional<Vec<String>> = key().otherwise("the report's");
+        /// Its period, such as `last-year`.
+        period: Optional<PeriodName> = key().otherwise("the report's");
+    }
+}
+
+/// Returns the words of the kinds of sections, and what each displays.
 pub fn kinds() -> impl Iterator<Item = (&'static str, &'static str)> {
-    KINDS.iter().map(|(kind, shows, _)| (*kind, *shows))
+    KINDS.iter().map(|(word, kind)| (*word, kind.about))
 }
 
 /// A section as a definition places it: with its own monitors and period, if any.
@@ -288,15 +336,15 @@ pub struct Placed {
 }
 
 /// Reads the sections at a key.
-pub fn read_all(table: &mut Table, key: &'static str, problems: &mut Problems) -> Vec<Placed> {
+pub fn read_all(table: &mut Table, key: impl Named, problems: &mut Problems) -> Vec<Placed> {
     table
         .tables(key, problems)
         .into_iter()
         .filter_map(|mut section| {
             let read = reader(&mut section, problems)?;
-            let monitors: Vec<String> = strings(&mut section, "monitors", problems);
-            let sites = strings(&mut section, "sites", problems);
-            let period = section.get("period", problems).map(|PeriodName(name)| name);
+            let monitors: Vec<String> = strings(&mut section, &PLACED.monitors, problems);
+            let sites = strings(&mut section, &PLACED.sites, problems);
+            let period = section.read(&PLACED.period, problems).map(|PeriodName(name)| name);
             let placed = read(&mut section, problems).map(|read| Placed {
                 selection: (!monitors.is_empty() || !sites.is_empty()).then_some(Selection { monitors, sites }),
                 period,
@@ -309,15 +357,15 @@ pub fn read_all(table: &mut Table, key: &'static str, problems: &mut Problems) -
 }
 
 /// Reads the sections within another, which show its monitors and its period.
-fn read_within(table: &mut Table, key: &'static str, problems: &mut Problems) -> Vec<Box<dyn Section>> {
+fn read_within(table: &mut Table, key: impl Named, problems: &mut Problems) -> Vec<Box<dyn Section>> {
     table
         .tables(key, problems)
         .into_iter()
         .filter_map(|mut section| {
             let read = reader(&mut section, problems)?;
-            for key in ["monitors", "sites", "period"] {
+            for key in PlacedKeys::KEYS {
                 if section.node(key).is_some() {
-                    let message = format!("a section within another has no {key} of its own");
+                    let message = format!("a section within another has no {} of its own", key.name);
                     problems.push(
                         section
                             .problem(key, message, "here")
@@ -334,10 +382,9 @@ fn read_within(table: &mut Table, key: &'static str, problems: &mut Problems) ->
 
 /// The reader of a section's kind.
 fn reader(section: &mut Table, problems: &mut Problems) -> Option<Read> {
-    let words: Vec<(&str, Read)> = KINDS.iter().map(|(kind, _, read)| (*kind, *read)).collect();
-    let read = section.word("kind", &words, problems);
-    if section.node("kind").is_none() {
-        problems.push(section.missing("kind", "says what the section shows"));
+    let read = section.read(&SECTION.kind, problems);
+    if section.node(&SECTION.kind).is_none() {
+        problems.push(section.missing(&SECTION.kind, "says what the section shows"));
     }
     read
 }

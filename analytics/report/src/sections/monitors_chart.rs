@@ -2,14 +2,10 @@
 //! with most failures first.
 
 use mailqos_charts::{Chart, WIDTH, lines, small_multiples};
-use mailqos_config::{Problems, Table};
+use mailqos_config::{Problems, Table, key::OptionalWord, keys, word};
 use mailqos_lake_tables::{Metric, parallel};
 
-use super::{
-    Scope, Section, View,
-    percentiles::{metric, metric_name},
-    round_trip::stretch,
-};
+use super::{Kind, METRIC, Scope, Section, View, percentiles::metric_name, round_trip::stretch};
 use crate::{
     digest::{Need, Needs, line_of},
     document::{Block, ChartBlock},
@@ -33,11 +29,22 @@ struct MonitorsChart {
     shape: Option<Shape>,
 }
 
-pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let shapes = [("lines", Shape::Lines), ("panels", Shape::Panels)];
+keys! {
+    MONITORS_CHART: MonitorsChartKeys {
+        /// All monitors in one chart, or a small chart for each.
+        shape: OptionalWord<Shape> = word!([("lines", Shape::Lines), ("panels", Shape::Panels)])
+            .otherwise("lines for four monitors or fewer");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind =
+    Kind::new("Many monitors over time on one scale.", MonitorsChartKeys::KEYS, read).of_metric();
+
+fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(MonitorsChart {
-        metric: metric(table, problems),
-        shape: table.word("shape", &shapes, problems),
+        metric: table.read(&METRIC.metric, problems),
+        shape: table.read(&MONITORS_CHART.shape, problems),
     }))
 }
 

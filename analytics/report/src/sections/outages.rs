@@ -1,8 +1,12 @@
 //! The list of outages, each with its cause.
 
-use mailqos_config::{Problems, Table as Toml};
+use mailqos_config::{
+    Problems, Table as Toml,
+    key::{Defaulted, key},
+    keys,
+};
 
-use super::{Scope, Section, View};
+use super::{Kind, Scope, Section, View};
 use crate::{
     document::{Block, Cell, Column, Row, Status, Table},
     findings,
@@ -14,8 +18,18 @@ struct Outages {
     limit: usize,
 }
 
-pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let limit: u32 = table.get("limit", problems).unwrap_or(40);
+keys! {
+    OUTAGES: OutagesKeys {
+        /// The maximum number of outages.
+        limit: Defaulted<u32> = key().default("40");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("Each outage with its cause.", OutagesKeys::KEYS, read);
+
+fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let limit = table.read(&OUTAGES.limit, problems);
     Some(Box::new(Outages {
         limit: limit.max(1) as usize,
     }))

@@ -2,13 +2,16 @@
 
 use mailqos_config::{Problems, Table};
 
-use super::{Scope, Section, View};
+use super::{Kind, Scope, Section, View};
 use crate::document::Block;
 
 #[derive(Debug)]
 struct PageBreak;
 
-pub(super) fn read(_table: &mut Table, _problems: &mut Problems) -> Option<Box<dyn Section>> {
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("Starts a new page.", &[], read);
+
+fn read(_: &mut Table, _: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(PageBreak))
 }
 

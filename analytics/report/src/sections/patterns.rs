@@ -3,11 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use mailqos_config::{Problems, Table};
+use mailqos_config::{
+    Problems, Table,
+    key::{Defaulted, key},
+    keys,
+};
 use mailqos_figures::{patterns::Found, significance::LEVEL};
 
 use super::{
-    Scope, Section, View,
+    Kind, Scope, Section, View,
     trends::{item, of_view},
 };
 use crate::{
@@ -22,11 +26,23 @@ struct Patterns {
     changes: bool,
 }
 
-pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let limit: u32 = table.get("limit", problems).unwrap_or(30);
+keys! {
+    PATTERNS: PatternsKeys {
+        /// The maximum number of patterns.
+        limit: Defaulted<u32> = key().default("30");
+        /// Include the lasting changes that `trends` lists.
+        changes: Defaulted<bool> = key().default("true");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("What the samples have in common, in words.", PatternsKeys::KEYS, read);
+
+fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let limit = table.read(&PATTERNS.limit, problems);
     Some(Box::new(Patterns {
         limit: limit.max(1) as usize,
-        changes: table.get("changes", problems).unwrap_or(true),
+        changes: table.read(&PATTERNS.changes, problems),
     }))
 }
 

@@ -1,9 +1,14 @@
 //! The same sections for each monitor, so that eyes learn the page.
 
-use mailqos_config::{Problems, Table};
+use mailqos_config::{
+    Problems, Table,
+    key::{Defaulted, key},
+    keys,
+    reference::Key,
+};
 use mailqos_lake_tables::parallel;
 
-use super::{Ids, Scope, Section, View, read_within};
+use super::{Ids, Kind, SECTIONS, Scope, Section, View, read_within};
 use crate::{digest::Needs, document::Block, facts::Monitor};
 
 #[derive(Debug)]
@@ -14,12 +19,29 @@ struct PerMonitor {
     min_failed_tests: u64,
 }
 
-pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let new_page = table.get("new_page", problems).unwrap_or(true);
-    let min_failed_tests = table.get("min_failed_tests", problems).unwrap_or(0_u32);
-    let sections = read_within(table, "section", problems);
+keys! {
+    PER_MONITOR: PerMonitorKeys {
+        /// The sections for each monitor, without monitors, sites and period of their own.
+        section: Key = Key::tables(SECTIONS).required();
+        /// Start each monitor on a new page.
+        new_page: Defaulted<bool> = key().default("true");
+        /// Only monitors with an outage of at least this number of failed tests.
+        min_failed_tests: Defaulted<u32> = key().default("0");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("The same sections for each monitor.", PerMonitorKeys::KEYS, read);
+
+fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let new_page = table.read(&PER_MONITOR.new_page, problems);
+    let min_failed_tests = table.read(&PER_MONITOR.min_failed_tests, problems);
+    let sections = read_within(table, &PER_MONITOR.section, problems);
     if sections.is_empty() {
-        problems.push(table.missing("section", "are the sections for each monitor, as [[section.section]]"));
+        problems.push(table.missing(
+            &PER_MONITOR.section,
+            "are the sections for each monitor, as [[section.section]]",
+        ));
         return None;
     }
     Some(Box::new(PerMonitor {

@@ -4,7 +4,7 @@ use mailqos_config::{Problems, Table as Toml};
 use mailqos_figures::{DeliveredPercentile, Summary};
 use mailqos_lake_tables::Metric;
 
-use super::{Scope, Section, View};
+use super::{Kind, METRIC, Scope, Section, View};
 use crate::{
     digest::{Need, Needs},
     document::{Block, Cell, Column, Row, Status, Table},
@@ -16,16 +16,13 @@ struct Percentiles {
     metric: Metric,
 }
 
-pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    Some(Box::new(Percentiles {
-        metric: metric(table, problems),
-    }))
-}
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("The distribution of a metric per monitor.", &[], read).of_metric();
 
-/// Metric of a section (default: the round trip).
-pub(super) fn metric(table: &mut Toml, problems: &mut Problems) -> Metric {
-    let words = Metric::ALL.map(|metric| (metric.as_str(), metric));
-    table.word("metric", &words, problems).unwrap_or(Metric::RoundTrip)
+fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    Some(Box::new(Percentiles {
+        metric: table.read(&METRIC.metric, problems),
+    }))
 }
 
 /// A metric for readers.

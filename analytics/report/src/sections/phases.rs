@@ -4,7 +4,7 @@ use mailqos_charts::{WIDTH, phases};
 use mailqos_config::{Problems, Table};
 use mailqos_lake_tables::Metric;
 
-use super::{Section, View, round_trip::stretch, rows_a_chart};
+use super::{Kind, Section, View, round_trip::stretch, rows_a_chart};
 use crate::{
     digest::{Need, Needs},
     document::{Block, ChartBlock},
@@ -29,7 +29,10 @@ const PHASES: [(&str, &[Metric]); 7] = [
 #[derive(Debug)]
 struct Phases;
 
-pub(super) fn read(_table: &mut Table, _problems: &mut Problems) -> Option<Box<dyn Section>> {
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("Where the time goes: connection, login, transit, receive.", &[], read);
+
+fn read(_: &mut Table, _: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(Phases))
 }
 

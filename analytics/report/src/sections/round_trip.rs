@@ -10,10 +10,7 @@ use mailqos_figures::{Period, State, alarm_log::Alarm, patterns};
 use mailqos_lake_tables::Metric;
 use mailqos_model::UtcMicros;
 
-use super::{
-    Scope, Section, View,
-    percentiles::{metric, metric_name},
-};
+use super::{Kind, METRIC, Scope, Section, View, percentiles::metric_name};
 use crate::{
     digest::{Need, Needs},
     document::{Block, ChartBlock},
@@ -29,9 +26,12 @@ struct MetricChart {
     metric: Metric,
 }
 
-pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("Median, p5 to p95 and failures over time.", &[], read).of_metric();
+
+fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(MetricChart {
-        metric: metric(table, problems),
+        metric: table.read(&METRIC.metric, problems),
     }))
 }
 

@@ -4,12 +4,16 @@ use mailqos_charts::{
     Voice, WIDTH,
     budget::{self, Budget, Budgets},
 };
-use mailqos_config::{LevelTarget, Problems, Table as Toml};
+use mailqos_config::{
+    LevelTarget, Problems, Table as Toml,
+    key::{Defaulted, Optional, key},
+    keys,
+};
 use mailqos_figures::service_level::{Entry, Judgement, LevelReport, Value, Verdict, Why};
 use mailqos_lake_tables::Metric;
 use mailqos_model::Micros;
 
-use super::{Scope, Section, View, percentiles::metric_name, round_trip::stretch, strings};
+use super::{Kind, Scope, Section, View, percentiles::metric_name, round_trip::stretch, strings};
 use crate::{
     document::{Block, Cell, ChartBlock, Column, Note, Row, Status, Table},
     locale::{DASH, Locale},
@@ -27,11 +31,29 @@ struct ServiceLevels {
     brief: bool,
 }
 
-pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+keys! {
+    SERVICE_LEVEL: ServiceLevelKeys {
+        /// Only these service levels; globs may be used.
+        levels: Optional<Vec<String>> = key().otherwise("all");
+        /// Only the verdict.
+        brief: Defaulted<bool> = key().default("false");
+        /// Omit the section if there are no service levels.
+        quiet: Defaulted<bool> = key().default("false");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new(
+    "Objectives met or missed, error budgets and how long they will last.",
+    ServiceLevelKeys::KEYS,
+    read,
+);
+
+fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(ServiceLevels {
-        levels: strings(table, "levels", problems),
-        quiet: table.get("quiet", problems).unwrap_or(false),
-        brief: table.get("brief", problems).unwrap_or(false),
+        levels: strings(table, &SERVICE_LEVEL.levels, problems),
+        quiet: table.read(&SERVICE_LEVEL.quiet, problems),
+        brief: table.read(&SERVICE_LEVEL.brief, problems),
     }))
 }
 

@@ -6,11 +6,15 @@ use mailqos_charts::{
     calendar,
     strip::{self, Cell, Row, Strip as Drawing},
 };
-use mailqos_config::{Problems, Table};
+use mailqos_config::{
+    Problems, Table,
+    key::{Optional, OptionalWord, Word, key},
+    keys, word,
+};
 use mailqos_figures::{Bucket, Period, Unit};
 use mailqos_model::Micros;
 
-use super::{Section, View, round_trip::stretch, rows_a_chart};
+use super::{Kind, Section, View, round_trip::stretch, rows_a_chart};
 use crate::{
     digest::{Need, Needs, cell_of},
     document::{Block, ChartBlock},
@@ -28,18 +32,31 @@ struct Strip {
     limit: Option<u32>,
 }
 
-pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let cell = table.word("cell", &[("hour", Unit::Hour), ("day", Unit::Day)], problems);
-    let calendar = table.word("shape", &[("strip", false), ("calendar", true)], problems);
-    let calendar = calendar.unwrap_or(false);
+keys! {
+    STRIP: StripKeys {
+        /// A row of cells for each monitor, or a calendar with a column for each week.
+        shape: Word<bool> = word!([("strip", false), ("calendar", true)]).default("\"strip\"");
+        /// What a cell covers; a calendar has days.
+        cell: OptionalWord<Unit> = word!([("hour", Unit::Hour), ("day", Unit::Day)]).otherwise("by the period's length");
+        /// The maximum number of monitors, worst first.
+        limit: Optional<u32> = key().otherwise("all");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("When each monitor failed.", StripKeys::KEYS, read);
+
+fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let cell = table.read(&STRIP.cell, problems);
+    let calendar = table.read(&STRIP.shape, problems);
     if calendar && cell == Some(Unit::Hour) {
         problems.push(table.problem(
-            "cell",
+            &STRIP.cell,
             "a calendar has a cell per day",
             "leave it out, or write shape = \"strip\"",
         ));
     }
-    let limit = table.get("limit", problems);
+    let limit = table.read(&STRIP.limit, problems);
     Some(Box::new(Strip { cell, calendar, limit }))
 }
 

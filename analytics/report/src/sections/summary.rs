@@ -4,7 +4,7 @@ use mailqos_charts::{Measure, sparkline};
 use mailqos_config::{Problems, Table};
 use mailqos_figures::Unit;
 
-use super::{Section, View};
+use super::{Kind, Section, View};
 use crate::{
     digest::{Need, Needs, spark_of},
     document::{Block, ChartBlock, Finding, Span},
@@ -17,7 +17,10 @@ const FEWEST: usize = 4;
 #[derive(Debug)]
 struct Summary;
 
-pub(super) fn read(_table: &mut Table, _problems: &mut Problems) -> Option<Box<dyn Section>> {
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("The most important findings, in sentences.", &[], read);
+
+fn read(_: &mut Table, _: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(Summary))
 }
 

@@ -1,9 +1,13 @@
 //! Free text in Markdown: paragraphs, headings, lists, emphasis, code and links. HTML in it is shown as it is typed.
 
-use mailqos_config::{Problems, Table};
+use mailqos_config::{
+    Problems, Table,
+    key::{Required, key},
+    keys,
+};
 use pulldown_cmark::{Event, HeadingLevel, Parser, Tag, TagEnd};
 
-use super::{Ids, Scope, Section, View};
+use super::{Ids, Kind, Scope, Section, View};
 use crate::document::{Block, Span};
 
 #[derive(Debug)]
@@ -11,8 +15,18 @@ struct Text {
     markdown: String,
 }
 
-pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let markdown = table.require("markdown", "is the text", problems)?;
+keys! {
+    TEXT: TextKeys {
+        /// The text, in Markdown.
+        markdown: Required<String> = key();
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("Text.", TextKeys::KEYS, read);
+
+fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let markdown = table.read(&TEXT.markdown, problems)?;
     Some(Box::new(Text { markdown }))
 }
 

@@ -1,9 +1,13 @@
 //! The worst and the best monitors by a figure.
 
-use mailqos_config::{Problems, Table as Toml};
+use mailqos_config::{
+    Problems, Table as Toml,
+    key::{Defaulted, Word, key},
+    keys, word,
+};
 use mailqos_model::Micros;
 
-use super::{Section, View};
+use super::{Kind, Section, View};
 use crate::{
     document::{Block, Cell, Column, Row, Span, Table},
     facts::Monitor,
@@ -33,22 +37,37 @@ struct Top {
     limit: usize,
 }
 
-pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let figures = [
-        ("availability", Figure::Availability),
-        ("downtime", Figure::Downtime),
-        ("outages", Figure::Outages),
-        ("median", Figure::Median),
-        ("p95", Figure::P95),
-        ("p99", Figure::P99),
-        ("slower", Figure::Slower),
-    ];
-    let figure = table.word("figure", &figures, problems);
-    let best = table.word("end", &[("worst", false), ("best", true)], problems);
-    let limit: u32 = table.get("limit", problems).unwrap_or(10);
+const FIGURES: [(&str, Figure); 7] = [
+    ("availability", Figure::Availability),
+    ("downtime", Figure::Downtime),
+    ("outages", Figure::Outages),
+    ("median", Figure::Median),
+    ("p95", Figure::P95),
+    ("p99", Figure::P99),
+    ("slower", Figure::Slower),
+];
+
+keys! {
+    TOP: TopKeys {
+        /// The figure by which monitors are ranked.
+        figure: Word<Figure> = word!(FIGURES).default("\"availability\"");
+        /// Which end of the ranking.
+        end: Word<bool> = word!([("worst", false), ("best", true)]).default("\"worst\"");
+        /// The maximum number of monitors.
+        limit: Defaulted<u32> = key().default("10");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("The worst or best monitors by one figure.", TopKeys::KEYS, read);
+
+fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let figure = table.read(&TOP.figure, problems);
+    let best = table.read(&TOP.end, problems);
+    let limit = table.read(&TOP.limit, problems);
     Some(Box::new(Top {
-        figure: figure.unwrap_or(Figure::Availability),
-        best: best.unwrap_or(false),
+        figure,
+        best,
         limit: limit.clamp(1, 1_000) as usize,
     }))
 }

@@ -1,6 +1,10 @@
 //! Transcripts: what the first failed test of each outage and the servers said to each other, as far as this machine's probe has kept it.
 
-use mailqos_config::{Problems, Table as Toml};
+use mailqos_config::{
+    Problems, Table as Toml,
+    key::{Defaulted, key},
+    keys,
+};
 use mailqos_figures::Outage;
 use mailqos_mail::{
     Direction,
@@ -8,7 +12,7 @@ use mailqos_mail::{
 };
 use mailqos_model::{Micros, UtcMicros};
 
-use super::{Scope, Section, View};
+use super::{Kind, Scope, Section, View};
 use crate::{
     document::{Block, Conversation, Line, Transcript},
     facts::Monitor,
@@ -27,8 +31,22 @@ struct Transcripts {
     limit: usize,
 }
 
-pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let limit: u32 = table.get("limit", problems).unwrap_or(5);
+keys! {
+    TRANSCRIPTS: TranscriptsKeys {
+        /// The maximum number of transcripts.
+        limit: Defaulted<u32> = key().default("5");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new(
+    "The conversations of failed tests with the servers.",
+    TranscriptsKeys::KEYS,
+    read,
+);
+
+fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let limit = table.read(&TRANSCRIPTS.limit, problems);
     Some(Box::new(Transcripts {
         limit: limit.max(1) as usize,
     }))

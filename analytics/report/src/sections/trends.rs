@@ -1,12 +1,16 @@
 //! Trends: lasting changes of each metric, each a sentence with its figures and its strength.
 
-use mailqos_config::{Problems, Table as Toml};
+use mailqos_config::{
+    Problems, Table as Toml,
+    key::{Defaulted, key},
+    keys,
+};
 use mailqos_figures::{
     patterns::{Found, Pattern},
     significance::LEVEL,
 };
 
-use super::{Scope, Section, View, percentiles::metric_name};
+use super::{Kind, Scope, Section, View, percentiles::metric_name};
 use crate::{
     digest::{Need, Needs},
     document::{Block, Cell, Column, Row, Span, Table},
@@ -19,8 +23,22 @@ struct Trends {
     limit: usize,
 }
 
-pub(super) fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    let limit: u32 = table.get("limit", problems).unwrap_or(40);
+keys! {
+    TRENDS: TrendsKeys {
+        /// The maximum number of changes.
+        limit: Defaulted<u32> = key().default("40");
+    }
+}
+
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new(
+    "Lasting changes of each metric, with their strength.",
+    TrendsKeys::KEYS,
+    read,
+);
+
+fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
+    let limit = table.read(&TRENDS.limit, problems);
     Some(Box::new(Trends {
         limit: limit.max(1) as usize,
     }))

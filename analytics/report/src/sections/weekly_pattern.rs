@@ -4,11 +4,7 @@ use mailqos_charts::{Measure, WIDTH, heat_map};
 use mailqos_config::{Problems, Table};
 use mailqos_lake_tables::Metric;
 
-use super::{
-    Scope, Section, View,
-    percentiles::{metric, metric_name},
-    round_trip::stretch,
-};
+use super::{Kind, METRIC, Scope, Section, View, percentiles::metric_name, round_trip::stretch};
 use crate::{
     digest::{Need, Needs},
     document::{Block, ChartBlock},
@@ -19,9 +15,12 @@ struct WeeklyPattern {
     metric: Metric,
 }
 
-pub(super) fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
+/// The kind of section.
+pub(super) const KIND: Kind = Kind::new("The median by hour and weekday.", &[], read).of_metric();
+
+fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(WeeklyPattern {
-        metric: metric(table, problems),
+        metric: table.read(&METRIC.metric, problems),
     }))
 }
 

@@ -95,6 +95,7 @@ impl RemoteError {
 }
 
 /// A bucket, and how it is reached.
+#[cfg_attr(not(feature = "object-store"), allow(dead_code, reason = "clients read it"))]
 #[derive(Clone, Copy)]
 struct Bucket<'a> {
     scheme: &'a str,
