@@ -79,20 +79,20 @@ type Key = (String, String);
 
 /// What the probe said of its samples.
 #[derive(Default)]
-pub(crate) struct Said {
+pub struct Said {
     /// Whether the acknowledged sample was settled.
     acknowledged: BTreeMap<Key, bool>,
     refused: u64,
 }
 
 /// What the lake has of the samples that were acknowledged.
-pub(crate) struct Found {
+pub struct Found {
     /// Samples in the lake.
-    pub(crate) in_lake: usize,
+    pub in_lake: usize,
     /// Acknowledged ones that are not there, or only as provisional though they were settled.
-    pub(crate) lost: usize,
+    pub lost: usize,
     /// Samples that are there more than once.
-    pub(crate) doubled: u64,
+    pub doubled: u64,
 }
 
 /// Kills the probe as planned, lets it live once more, and counts.
@@ -173,7 +173,7 @@ fn text(log: &Path) -> String {
 
 impl Said {
     /// Takes in lines of the log, each a JSON object; whether anything was acknowledged in them.
-    pub(crate) fn hear(&mut self, lines: &str) -> bool {
+    pub fn hear(&mut self, lines: &str) -> bool {
         let mut heard = false;
         for line in lines.lines() {
             // The last line may be torn: what it would have said was not said.
@@ -185,7 +185,7 @@ impl Said {
     }
 
     /// Takes in what a line says; whether it acknowledges a sample.
-    pub(crate) fn take(&mut self, fields: &Value) -> bool {
+    pub fn take(&mut self, fields: &Value) -> bool {
         match fields["message"].as_str() {
             Some("on disk") => {
                 let monitor = fields["monitor"].as_str().unwrap_or_default().to_owned();
@@ -203,12 +203,12 @@ impl Said {
     }
 
     /// How many different samples were acknowledged.
-    pub(crate) fn acknowledged(&self) -> usize {
+    pub fn acknowledged(&self) -> usize {
         self.acknowledged.len()
     }
 
     /// Compares what was said with what is there.
-    pub(crate) fn compare(&self, rows: &[Row]) -> Found {
+    pub fn compare(&self, rows: &[Row]) -> Found {
         let mut found: BTreeMap<Key, (usize, bool)> = BTreeMap::new();
         for row in rows {
             let at = row.number("started_at").expect("a moment");

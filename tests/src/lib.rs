@@ -1,4 +1,4 @@
-//! Embedded mail servers and helpers for the end-to-end tests, the benchmarks and the demonstration.
+//! Embedded mail servers and helpers for the end-to-end tests, and for the benchmarks in `bench`.
 
 #![allow(clippy::expect_used)]
 
@@ -13,8 +13,6 @@ mod http;
 pub mod lake;
 #[cfg(unix)]
 pub mod mail_couriers;
-#[cfg(unix)]
-pub mod measure;
 pub mod notifications;
 pub mod process;
 pub mod proxy;
@@ -28,7 +26,7 @@ pub mod simulation;
 pub mod token;
 pub mod toml;
 
-/// Locks; a test that panicked elsewhere must not hide its own message behind a poisoned lock.
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+/// Locks a mutex; a test that panicked elsewhere must not hide its own message behind a poisoned lock.
+pub fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! How long the parts of a report take, told at the level `debug`: `tests/report_speed.py` adds them up.
+//! How long the parts of a report take, told at the level `debug`: `tests/bench/report_speed.py` adds them up.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

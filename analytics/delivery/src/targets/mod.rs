@@ -177,6 +177,7 @@ pub(super) fn rules(place: &FilesPlace) -> Rules {
 struct Login {
     endpoint: Endpoint,
     user: String,
+    #[cfg_attr(not(feature = "smb"), expect(dead_code, reason = "only Windows accounts have one"))]
     domain: Option<String>,
     password: Secret,
     limit: Duration,

@@ -2,8 +2,8 @@
 //! descriptors and lateness (Linux only).
 //!
 //! ```text
-//! cargo run --package mailqos-tests --bin soak                  # 30 days, some ten minutes
-//! cargo run --package mailqos-tests --bin soak -- --days 2      # what runs in CI
+//! cargo run --package mailqos-bench --bin soak                  # 30 days, some ten minutes
+//! cargo run --package mailqos-bench --bin soak -- --days 2      # what runs in CI
 //! ```
 //!
 //! What is simulated: the time between tests. Both programs run with a clock that is put forward (`tests/shims/clock.c`) from the end

@@ -2,8 +2,8 @@
 
 Usage: page_fill.py FILE...
 
-    cargo run --release --package mailqos-tests --bin pages -- --output /tmp/pages --kind many --monitors 8
-    python3 tests/page_fill.py /tmp/pages/many/reports/*-8/*.pdf
+    cargo run --release --package mailqos-bench --bin pages -- --output /tmp/pages --kind many --monitors 8
+    python3 tests/bench/page_fill.py /tmp/pages/many/reports/*-8/*.pdf
 
 Of each page it prints the share of the room between head and foot down to the last ink, in per cent. Needs `pdftoppm` of Poppler.
 """

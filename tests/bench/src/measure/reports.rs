@@ -14,7 +14,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
 use super::{Path, Plan, Toll, shapes, treatment};
-use crate::{
+use mailqos_tests::{
     process,
     proxy::{Proxy, Treatment},
     secrets::{self, secret_file},

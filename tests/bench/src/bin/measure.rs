@@ -2,8 +2,8 @@
 //! secrets found, memory and fuzz executions. Every row is counted in the run.
 //!
 //! ```text
-//! cargo run --package mailqos-tests --bin measure                     # some minutes
-//! cargo run --package mailqos-tests --bin measure -- --faults 100 --reports 60 --deliveries 50
+//! cargo run --package mailqos-bench --bin measure                     # some minutes
+//! cargo run --package mailqos-bench --bin measure -- --faults 100 --reports 60 --deliveries 50
 //! ```
 //!
 //! With `MAILQOS_REAL_SERVERS` (see `tests/real`) files go to real FTP, SFTP and SMB servers, too. `--fuzzed FILE`, or the variable
@@ -12,7 +12,8 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use mailqos_tests::{binaries, measure};
+use mailqos_bench::measure;
+use mailqos_tests::binaries;
 
 /// Lets faults strike everywhere and counts what is lost.
 #[derive(Parser)]

@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::{PATIENCE, Path, Plan, Toll, shapes, treatment};
-use crate::{
+use mailqos_tests::{
     clock::{Given, SetClock},
     crash::Said,
     hooks::{Hooks, Manner},

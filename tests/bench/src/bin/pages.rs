@@ -1,18 +1,18 @@
 //! Every ready template from every kind of lake, as HTML and PDF, to be looked at: the lakes are made up, the program is the real one.
 //!
 //! ```text
-//! cargo run --release --package mailqos-tests --bin pages -- --output /tmp/pages
+//! cargo run --release --package mailqos-bench --bin pages -- --output /tmp/pages
 //! ```
 //!
 //! The pictures of the documentation are made so, by `pdftoppm` of Poppler:
 //!
 //! ```text
-//! cargo run --release --package mailqos-tests --bin pages -- --output /tmp/pages --kind ordinary --pictures docs/pictures
+//! cargo run --release --package mailqos-bench --bin pages -- --output /tmp/pages --kind ordinary --pictures docs/pictures
 //! ```
 //!
 //! `ordinary` has nineteen months of two sites with outages, late mails, maintenance, shifts and alarms; `empty` no sample, `awful`
 //! only lost mails, `single` one sample, `one` a single monitor, `many` two hundred, or with `--monitors` fewer of them.
-//! `tests/page_fill.py` measures how full the pages are.
+//! `tests/bench/page_fill.py` measures how full the pages are.
 
 use std::{
     fmt::Write as _,

@@ -11,10 +11,10 @@
 //! calibrated ones than chance explains.
 //!
 //! ```text
-//! cargo run --package mailqos-tests --bin truth -- --minutes 15 --monitors 4
-//! cargo run --package mailqos-tests --bin truth -- --clocks cluster
+//! cargo run --package mailqos-bench --bin truth -- --minutes 15 --monitors 4
+//! cargo run --package mailqos-bench --bin truth -- --clocks cluster
 //! MAILQOS_REAL_SERVERS=/tmp/real tests/real/mail.sh start
-//! MAILQOS_REAL_SERVERS=/tmp/real cargo run --package mailqos-tests --bin truth -- --real --monitors 1
+//! MAILQOS_REAL_SERVERS=/tmp/real cargo run --package mailqos-bench --bin truth -- --real --monitors 1
 //! ```
 //!
 //! A monitor has one mail on its way at a time: without extra pick-ups and with a check interval of 60 s

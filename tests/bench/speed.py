@@ -3,9 +3,9 @@
 Usage: speed.py MAILQOS_ANALYTICS LAKE_OF WORK_FOLDER [MILLIONS ...]
 
     cargo build --release --package mailqos-analytics
-    cargo build --release --package mailqos-tests --bin lake_of
+    cargo build --release --package mailqos-bench --bin lake_of
     pip install duckdb polars
-    python3 tests/speed.py target/release/mailqos-analytics target/release/lake_of /tmp/lakes 2 21 105
+    python3 tests/bench/speed.py target/release/mailqos-analytics target/release/lake_of /tmp/lakes 2 21 105
 
 LAKE_OF writes a lake of so many million samples where there is none yet. Each engine is a process of its own with two
 threads, started anew; of three runs the fastest counts. `stats` is measured from its start to its end, the others without the

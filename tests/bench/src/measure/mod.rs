@@ -9,7 +9,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use rand::RngExt as _;
 use rand_pcg::Pcg64Mcg;
 
-use crate::{
+use mailqos_tests::{
     couriers::{self, Fault},
     proxy::Treatment,
     real::RealServer,

@@ -3,7 +3,7 @@
 //! ```text
 //! export MAILQOS_REAL_SERVERS=/tmp/mailqos-real
 //! for s in mail ftp share sftp; do tests/real/$s.sh start; done
-//! cargo run --package mailqos-tests --bin couriers -- --faults 50
+//! cargo run --package mailqos-bench --bin couriers -- --faults 50
 //! ```
 //!
 //! The disk of the far end is filled where it is a small file system of its own: `mount -t tmpfs -o size=60m tmpfs FOLDER`.

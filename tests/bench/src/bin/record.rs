@@ -1,7 +1,7 @@
 //! A benchmark of the recorder's files: bytes a sample at five metrics, and the time and memory of sealing a large day.
 //!
 //! ```text
-//! cargo run --release --package mailqos-tests --bin record -- --samples 3000000
+//! cargo run --release --package mailqos-bench --bin record -- --samples 3000000
 //! ```
 
 use std::{process::ExitCode, time::Instant};

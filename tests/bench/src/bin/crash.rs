@@ -2,9 +2,9 @@
 //! that is full now and then, and prints kills survived and samples acknowledged, lost and doubled.
 //!
 //! ```text
-//! cargo run --package mailqos-tests --bin crash -- --kills 300
-//! cargo run --package mailqos-tests --bin crash -- --kills 300 --failing 20
-//! mount -t tmpfs -o size=2m tmpfs /mnt/small && cargo run --package mailqos-tests --bin crash -- --data /mnt/small/data --fill
+//! cargo run --package mailqos-bench --bin crash -- --kills 300
+//! cargo run --package mailqos-bench --bin crash -- --kills 300 --failing 20
+//! mount -t tmpfs -o size=2m tmpfs /mnt/small && cargo run --package mailqos-bench --bin crash -- --data /mnt/small/data --fill
 //! ```
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};

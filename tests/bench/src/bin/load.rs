@@ -1,7 +1,7 @@
 //! Load benchmark: one probe, thousands of monitors at short intervals, embedded servers on loopback. Says tests a second, how late starts were,
 //! the probe's processor time and memory; beside the Nagios plugin `check_email_delivery`, where that is installed.
 //!
-//! `cargo run --release --package mailqos-tests --bin load`
+//! `cargo run --release --package mailqos-bench --bin load`
 
 #![allow(clippy::expect_used)]
 

@@ -4,8 +4,8 @@ the same HTML printed by headless Chromium.
 Usage: report_speed.py MAILQOS_ANALYTICS LAKE_OF WORK_FOLDER [--chromium PROGRAM] [--template NAME] [--monitors N] [--runs N]
 
     cargo build --release --package mailqos-analytics
-    cargo build --release --package mailqos-tests --bin lake_of
-    python3 tests/report_speed.py target/release/mailqos-analytics target/release/lake_of /tmp/lakes
+    cargo build --release --package mailqos-bench --bin lake_of
+    python3 tests/bench/report_speed.py target/release/mailqos-analytics target/release/lake_of /tmp/lakes
 
 LAKE_OF writes a year of tests every five minutes where there is no such lake yet: 10.5 million samples. Every run is a process
 of its own, the files are in the cache; of the runs the fastest counts. Drawings are a part of the sections, and are counted on

@@ -1,10 +1,10 @@
 //! Writes a large lake for benchmarks: a year of tests every five minutes, as the recorder's own day files.
 //!
 //! ```text
-//! cargo run --release --package mailqos-tests --bin lake_of -- --samples 21 --data /tmp/lake-21
+//! cargo run --release --package mailqos-bench --bin lake_of -- --samples 21 --data /tmp/lake-21
 //! ```
 //!
-//! `tests/speed.py` measures `stats` on it.
+//! `tests/bench/speed.py` measures `stats` on it.
 
 use std::{
     path::PathBuf,

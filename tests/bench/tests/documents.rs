@@ -61,7 +61,7 @@ to = "anna"
 "#;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The documents, with their texts.
@@ -335,8 +335,10 @@ fn wrong_test(arguments: &[String]) -> Option<String> {
             }
             "--test" => {
                 let test = words.next().unwrap_or_default();
-                let path = root().join(format!("tests/tests/{test}.rs"));
-                match fs::read_to_string(&path) {
+                let folders = ["tests/tests", "tests/bench/tests"].map(|folder| root().join(folder));
+                let paths = folders.map(|folder| folder.join(format!("{test}.rs")));
+                let path = paths.iter().find(|path| path.is_file()).unwrap_or(&paths[0]);
+                match fs::read_to_string(path) {
                     Ok(text) => file = Some(text),
                     Err(error) => return Some(format!("{}: {error}", path.display())),
                 }
@@ -358,7 +360,7 @@ fn wrong_test(arguments: &[String]) -> Option<String> {
 
 #[test]
 fn measures_build_the_programs_that_they_run() {
-    let folder = root().join("tests/src/bin");
+    let folder = root().join("tests/bench/src/bin");
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let text = fs::read_to_string(entry.path()).expect("a program");
         let own = text.contains("var_os(\"MAILQOS_BIN\")") || text.contains("\"target/");
@@ -428,7 +430,9 @@ fn wrong_command(command: &str, folder: &Path) -> Option<String> {
         ("cargo", Some("demo")) => measure("demo", &arguments[1..]),
         ("cargo", Some("install")) => after("--path").and_then(|path| is_there(&format!("{path}/Cargo.toml"))),
         ("cargo", Some("test")) => wrong_test(arguments),
-        ("cargo", Some("build")) => after("--bin").and_then(|program| is_there(&format!("tests/src/bin/{program}.rs"))),
+        ("cargo", Some("build")) => {
+            after("--bin").and_then(|program| is_there(&format!("tests/bench/src/bin/{program}.rs")))
+        }
         ("cargo", Some("audit" | "clippy" | "deny" | "fmt")) => None,
         ("python3", Some(script)) => is_there(script),
         (path, _) if path.contains('/') => is_there(path),
