@@ -12,7 +12,7 @@ use std::{
 use mailqos_config::Config;
 
 pub use super::facts::Source;
-use mailqos_base::timing;
+use mailqos_base::{files, timing};
 use mailqos_charts::DRAWING;
 use mailqos_figures::{Period, PeriodError};
 use mailqos_lake_tables::{LakeError, parallel};
@@ -541,17 +541,7 @@ fn publish(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     let temporary = folder.join(format!(".{name}.{}.part", std::process::id()));
-    let written = (|| {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        mailqos_base::files::sync_folder(folder)
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    files::replace(path, &temporary, files::Access::Umask, |file| file.write_all(bytes))
 }
 
 #[cfg(test)]

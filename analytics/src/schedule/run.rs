@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
+use mailqos_base::files;
 use mailqos_config::{Config, Problems};
 use mailqos_delivery::outbox::{Outbox, OutboxError, Submitted, is_due};
 use mailqos_figures::{Period, PeriodError};
@@ -484,7 +485,7 @@ fn lock(config: &Config, slug: &str) -> Result<Option<std::fs::File>, ScheduleEr
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(failed(&path, mailqos_base::files::lock_error(error))),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(&path, files::lock_error(error))),
     }
 }
 
@@ -502,19 +503,16 @@ fn change_state(config: &Config, change: impl FnOnce(&mut State)) -> Result<(), 
     let lock = || -> std::io::Result<std::fs::File> {
         std::fs::create_dir_all(folder)?;
         let file = std::fs::File::create(path.with_extension("lock"))?;
-        file.lock().map_err(mailqos_base::files::lock_error)?;
+        file.lock().map_err(files::lock_error)?;
         Ok(file)
     };
     let _lock = lock().map_err(|error| failed(&path, error))?;
     let mut state = read_state(&path)?;
     change(&mut state);
     let write = || -> std::io::Result<()> {
-        let new = path.with_extension("new");
-        let mut file = std::fs::File::create(&new)?;
-        file.write_all(&serde_json::to_vec_pretty(&state)?)?;
-        file.sync_all()?;
-        std::fs::rename(&new, &path)?;
-        mailqos_base::files::sync_folder(folder)
+        let bytes = serde_json::to_vec_pretty(&state)?;
+        let temporary = path.with_extension("new");
+        files::replace(&path, &temporary, files::Access::Umask, |file| file.write_all(&bytes))
     };
     write().map_err(|error| failed(&path, error))
 }

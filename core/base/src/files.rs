@@ -150,6 +150,25 @@ pub fn replace(
     access: Access,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
+    swap(path, temporary, access, |file| {
+        write(file)?;
+        file.sync_all()
+    })?;
+    sync_folder(path.parent().unwrap_or(Path::new("")))
+}
+
+/// Replaces a file as [`replace`] does, without waiting for the disk: for what can be had again, where
+/// every wait counts. If the machine loses power, the file may be empty.
+///
+/// # Errors
+/// The file system or `write` refuses. The earlier file is then still there, and the temporary one is
+/// removed.
+pub fn swap(
+    path: &Path,
+    temporary: &Path,
+    access: Access,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let mut options = File::options();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
@@ -160,15 +179,13 @@ pub fn replace(
     let _ = access;
     let written = options.open(temporary).and_then(|mut file| {
         write(&mut file)?;
-        file.sync_all()?;
         drop(file);
         std::fs::rename(temporary, path)
     });
-    if let Err(error) = written {
+    if written.is_err() {
         let _ = std::fs::remove_file(temporary);
-        return Err(error);
     }
-    sync_folder(path.parent().unwrap_or(Path::new("")))
+    written
 }
 
 /// Who may read a file that [`replace`] writes.

@@ -10,6 +10,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::tz::TimeZone;
+use mailqos_base::files;
 use mailqos_config::Config;
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros};
 
@@ -270,16 +271,8 @@ impl Store {
         let path = self.path(&transcript.monitor, transcript.started_at);
         let bytes = serde_json::to_vec(transcript).map_err(io::Error::other)?;
         let temporary = path.with_extension("new");
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let written = options
-            .open(&temporary)
-            .and_then(|mut file| io::Write::write_all(&mut file, &bytes))
-            .and_then(|()| fs::rename(&temporary, &path));
-        if let Err(error) = written {
-            let _ = fs::remove_file(&temporary);
+        let write = |file: &mut fs::File| io::Write::write_all(file, &bytes);
+        if let Err(error) = files::swap(&path, &temporary, files::Access::Owner, write) {
             if error.kind() == io::ErrorKind::StorageFull {
                 self.give_way()?;
             }

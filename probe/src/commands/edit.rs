@@ -164,7 +164,8 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 /// Under a temporary name first: a probe that reads it anew never sees half of it. Who may read it stays as it was, and at no moment
 /// anybody else: there may be secrets in it.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+    use mailqos_base::files::Access;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
     // A link stays one: what it leads to is written anew.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -176,25 +177,19 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let temporary = path.with_file_name(name);
     // It may be left over from an earlier life, with a mode of its own.
     let _ = std::fs::remove_file(&temporary);
-    let mut options = std::fs::File::options();
-    options.write(true).create_new(true);
-    if before.is_some() {
-        options.mode(0o600);
-    }
-    let mut file = options.open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    if let Some(before) = before {
+    let access = if before.is_some() { Access::Owner } else { Access::Umask };
+    mailqos_base::files::replace(&path, &temporary, access, |file| {
+        file.write_all(text.as_bytes())?;
+        let Some(before) = before else { return Ok(()) };
         // Root edits it, and the probe's user must be able to read it still. Others can't give files away, but to a group of theirs.
         let group = Some(before.gid());
-        let stays = fchown(&file, Some(before.uid()), group).is_ok() || fchown(&file, None, group).is_ok();
+        let stays = fchown(&*file, Some(before.uid()), group).is_ok() || fchown(&*file, None, group).is_ok();
         let mut permissions = before.permissions();
         if !stays {
             permissions.set_mode(permissions.mode() & !0o070);
         }
-        file.set_permissions(permissions)?;
-    }
-    file.sync_all()?;
-    std::fs::rename(&temporary, &path)
+        file.set_permissions(permissions)
+    })
 }
 
 /// The main file and those that it includes.

@@ -17,12 +17,13 @@ mod writer;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Write as _,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc},
     time::Duration,
 };
 
-use mailqos_base::Secret;
+use mailqos_base::{Secret, files};
 use mailqos_config::{Config, DataLocation};
 use mailqos_lake::{Habits, LakeError, LockError, Remote, RemoteError, SiteLock};
 use mailqos_model::{Event, Micros, MonitorId, Sample, SiteName, UtcMicros};
@@ -226,22 +227,10 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// # Errors
 /// The file system refuses; the earlier file is then still there.
 pub(crate) fn write_whole(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let folder = path.parent().unwrap_or(std::path::Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let temporary = path.with_extension("new");
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    let mut file = options.open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    mailqos_base::files::sync_folder(folder)
+    std::fs::create_dir_all(path.parent().unwrap_or(std::path::Path::new(".")))?;
+    files::replace(path, &path.with_extension("new"), files::Access::Owner, |file| {
+        file.write_all(bytes)
+    })
 }
 
 /// A handle to the one writer of a site; clones are the same writer.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use mailqos_base::files;
 use mailqos_model::{Micros, MonitorId, ObjectId, SiteName, UtcMicros};
 use serde::{Deserialize, Serialize};
 
@@ -252,16 +253,12 @@ impl Status {
     /// The file system refuses; the old status is then still there.
     pub fn publish(&self, data: &Path) -> io::Result<()> {
         let path = status_path(data, &self.site);
-        let folder = path.parent().unwrap_or(data);
         let work = work_folder(data);
-        std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(path.parent().unwrap_or(data))?;
         std::fs::create_dir_all(&work)?;
         let temporary = work.join(format!("status.{}.json", self.site));
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(&self.to_json()?)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, &path)?;
-        mailqos_base::files::sync_folder(folder)
+        let bytes = self.to_json()?;
+        files::replace(&path, &temporary, files::Access::Umask, |file| file.write_all(&bytes))
     }
 
     /// Reads the published status of a site; `None` if there is none, as with older probes.
@@ -274,7 +271,7 @@ impl Status {
             version: u32,
         }
         let path = status_path(data, site);
-        let bytes = match mailqos_base::files::read(&path, MAX_STATUS) {
+        let bytes = match files::read(&path, MAX_STATUS) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StatusError::Io { path, source }),

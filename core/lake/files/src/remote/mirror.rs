@@ -1,7 +1,8 @@
 //! A lake in an object store, mirrored into a folder to be read.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, io::Write as _, path::Path, time::Duration};
 
+use mailqos_base::files;
 use tokio::task::JoinSet;
 
 use super::{Remote, RemoteError, Version};
@@ -128,8 +129,7 @@ fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     fs::create_dir_all(path.parent().unwrap_or(folder))?;
     fs::create_dir_all(&work)?;
     let temporary = work.join(format!("{}.{}.fetched", name.replace('/', "."), std::process::id()));
-    fs::write(&temporary, bytes)?;
-    fs::rename(&temporary, path)
+    files::swap(&path, &temporary, files::Access::Umask, |file| file.write_all(bytes))
 }
 
 /// Removes what processes have left that were ended while they wrote; nobody writes for so long.
