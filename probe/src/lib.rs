@@ -4,7 +4,6 @@ pub mod alarm;
 pub mod boot;
 pub mod commands;
 pub mod control;
-mod lock;
 pub mod mail_test;
 mod mailbox_test;
 pub mod maintenance;

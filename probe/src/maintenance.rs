@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Monitor, Window};
 use mailqos_model::{Event, EventKind, Micros, MonitorId, UtcMicros};
 use serde::{Deserialize, Serialize};
@@ -118,7 +119,7 @@ impl Maintenance {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().ignore_poison()
     }
 
     /// Goes over to another configuration.

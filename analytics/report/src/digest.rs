@@ -6,9 +6,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_charts::round_trip::{self, Failure, Kind};
 use mailqos_figures::{
     Bucket, Counts, DeliveredPercentile, Distribution, Packed, Period, Timeline, Unit,
@@ -150,7 +151,7 @@ type Grid = (UtcMicros, UtcMicros, Unit);
 impl Buckets {
     /// Returns the buckets of a period.
     pub(super) fn of(&self, period: &Period, unit: Unit) -> Arc<[Bucket]> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock().ignore_poison();
         let buckets = known
             .entry((period.from, period.to, unit))
             .or_insert_with(|| period.buckets(unit).into());

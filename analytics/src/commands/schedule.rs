@@ -10,6 +10,7 @@ use std::{
 
 use clap::Subcommand;
 use mailqos_base::clock::{Clock, Steps};
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::Config;
 use mailqos_delivery::outbox::{self, Outbox, Reason, Work};
 use mailqos_model::{Micros, UtcMicros};
@@ -84,7 +85,7 @@ fn definitions(config: &Config) -> Result<(Vec<Definition>, Vec<schedule::Wrong>
         .map(|(_, problems)| problems.render(std::io::stderr().is_terminal()))
         .collect();
     // Said when it is new, not every ten seconds.
-    let mut last = SAID.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut last = SAID.lock().ignore_poison();
     if *last != said {
         eprint!("{said}");
         *last = said;
@@ -170,7 +171,7 @@ async fn trouble(config: &Config, failure: &Failure) {
     let text = failure.text();
     tracing::error!("{text}; reports are neither made nor delivered until it is mended");
     {
-        let mut told = TOLD.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut told = TOLD.lock().ignore_poison();
         if told.is_some_and(|at| at.elapsed() < std::time::Duration::from_secs(3_600)) {
             return;
         }
@@ -241,7 +242,7 @@ async fn ticking(
         Box::pin(async move {
             // Passes may overlap: what one is at, each report and each target, is left alone by the others.
             let now = UtcMicros::now();
-            let config = Arc::clone(&config.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+            let config = Arc::clone(&config.read().ignore_poison());
             let (reports, guard) = (Arc::clone(&config), Arc::clone(&working).read_owned().await);
             tokio::spawn(async move {
                 if let Err(failure) = make(&reports, now).await {
@@ -271,7 +272,7 @@ async fn reload(file: PathBuf, config: Arc<std::sync::RwLock<Arc<Config>>>) {
         Err(error) => tracing::error!("the configuration was not reloaded: {error}"),
         Ok(Ok(new)) => {
             warn(&new);
-            *config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(new);
+            *config.write().ignore_poison() = Arc::new(new);
             tracing::info!("configuration reloaded");
         }
         Ok(Err(problems)) => tracing::error!(

@@ -3,8 +3,9 @@
 //!
 //! The wall clock says when something happened. How long ago that was, and when something is due, only the steady clock can say.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use crate::lock::IgnorePoison as _;
 use mailqos_model::{Micros, UtcMicros};
 use serde::{Deserialize, Serialize};
 
@@ -158,7 +159,7 @@ impl Clock {
                 wall: UtcMicros::now(),
                 steady: Steady(since_boot().0) + *ahead,
             },
-            Source::Manual(now) => *now.lock().unwrap_or_else(PoisonError::into_inner),
+            Source::Manual(now) => *now.lock().ignore_poison(),
         }
     }
 
@@ -195,7 +196,7 @@ impl Clock {
 
     fn set(&self, change: impl FnOnce(Now) -> Now) {
         if let Source::Manual(now) = &*self.0 {
-            let mut now = now.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut now = now.lock().ignore_poison();
             *now = change(*now);
         }
     }

@@ -8,6 +8,7 @@ pub mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod line;
+pub mod lock;
 pub mod mask;
 #[cfg(unix)]
 mod mounted;

@@ -6,9 +6,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex},
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::{SecretError, SecretSource};
 use mailqos_config::{Account, Login};
 
@@ -49,7 +50,7 @@ enum LiveLogin {
 static LIVE: LazyLock<Mutex<HashMap<Account, Arc<Live>>>> = LazyLock::new(Mutex::default);
 
 fn live(account: &Account) -> Arc<Live> {
-    let mut accounts = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut accounts = LIVE.lock().ignore_poison();
     if let Some(live) = accounts.get(account) {
         return live.clone();
     }
@@ -69,7 +70,7 @@ fn live(account: &Account) -> Arc<Live> {
 
 /// Forgets what this process knows of an account's logins, as its end does.
 pub fn forget(account: &Account) {
-    LIVE.lock().unwrap_or_else(PoisonError::into_inner).remove(account);
+    LIVE.lock().ignore_poison().remove(account);
 }
 
 /// Fetches what an account logs in with.

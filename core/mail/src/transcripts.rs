@@ -5,12 +5,13 @@ use std::{
     fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::tz::TimeZone;
 use mailqos_base::files;
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::Config;
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros};
 
@@ -307,7 +308,7 @@ impl Store {
     /// # Errors
     /// The file system refuses.
     pub fn give_way(&self) -> io::Result<()> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.used.lock().ignore_poison();
         *used = None;
         let mut files = self.files(None)?;
         files.sort_by_key(|file| file.started_at);
@@ -319,7 +320,7 @@ impl Store {
     }
 
     fn make_room(&self, more: u64) -> io::Result<()> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.used.lock().ignore_poison();
         let now = match *used {
             Some(used) => used + more,
             None => 0,

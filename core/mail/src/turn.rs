@@ -3,10 +3,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::{Secret, one_line};
 use tokio::sync::OwnedMutexGuard;
 
@@ -30,7 +31,7 @@ pub(super) struct Turns(Mutex<HashMap<String, Place>>);
 
 impl Turns {
     fn with<T>(&self, place: &str, work: impl FnOnce(&mut Place) -> T) -> T {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.0.lock().ignore_poison();
         if places.len() >= MAX_PLACES && !places.contains_key(place) {
             places.clear();
         }

@@ -22,11 +22,12 @@ mod state;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, RwLock},
     time::Duration,
 };
 
 use mailqos_base::clock::{Anchor, Clock, Now, Steady};
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Monitor, Problems};
 use mailqos_model::{Event, EventKind, Exclusion, Micros, MonitorId, Name, Outcome, Sample, UtcMicros};
 use mailqos_notify::{Channel, ChannelId, StoredChannel};
@@ -319,7 +320,7 @@ impl Alarms {
         };
         alarms.note_all(events).await;
         let worker = tokio::spawn(notify::work(alarms.clone()));
-        *alarms.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker);
+        *alarms.worker.lock().ignore_poison() = Some(worker);
         alarms
     }
 
@@ -398,7 +399,7 @@ impl Alarms {
         let events = {
             let mut kept = self.lock();
             let events = kept.adapt(&config, &plan, self.clock.now());
-            *self.config.write().unwrap_or_else(PoisonError::into_inner) = (config, plan);
+            *self.config.write().ignore_poison() = (config, plan);
             events
         };
         self.wake.notify_one();
@@ -649,7 +650,7 @@ impl Alarms {
         while tokio::time::Instant::now() < until && untried(&self.lock()) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let worker = self.worker.lock().ignore_poison().take();
         if let Some(worker) = worker {
             worker.abort();
             let _ = worker.await;
@@ -667,7 +668,7 @@ impl Alarms {
 
     /// Writes the states down if they have changed: whole, under a temporary name first.
     fn write_down(&self) {
-        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.writing.lock().ignore_poison();
         // As text under the lock: some milliseconds for ten thousand states. Copies of them all would stay in the memory of each
         // thread that made one.
         let text = {
@@ -707,15 +708,15 @@ impl Alarms {
     }
 
     fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner).0)
+        Arc::clone(&self.config.read().ignore_poison().0)
     }
 
     fn plan(&self) -> Arc<Plan> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner).1)
+        Arc::clone(&self.config.read().ignore_poison().1)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().ignore_poison()
     }
 }
 

@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeMap,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
+    sync::{Arc, RwLock, atomic::Ordering},
 };
 
 use mailqos_base::clock::Now;
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config as config;
 use mailqos_config::Config;
 use mailqos_model::{Event, EventKind, Micros, MonitorId, UtcMicros};
@@ -111,7 +112,7 @@ async fn converse(stream: UnixStream, live: &Arc<Live>) -> std::io::Result<()> {
 impl Live {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.config.read().ignore_poison().clone()
     }
 
     fn select(&self, patterns: &[String]) -> Result<Vec<MonitorId>, String> {
@@ -335,7 +336,7 @@ impl Live {
         let new = Arc::new(new);
         let gone = old.monitors.keys().filter(|id| !new.monitors.contains_key(*id)).count();
         let added = new.monitors.keys().filter(|id| !old.monitors.contains_key(*id)).count();
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
+        *self.config.write().ignore_poison() = new.clone();
         self.tester.reload(new.clone());
         self.maintenance.reload(new.clone());
         self.alarms.reload(new.clone()).await;

@@ -11,11 +11,11 @@ use std::{
     time::Duration,
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_model::Micros;
 use tokio::{sync::Notify, task::AbortHandle};
 
 use super::evidence::Moment;
-use crate::lock::lock;
 
 /// What a refusal taught is forgotten after this: other programs may have held the connections.
 const LEARNT_FOR: Micros = Micros::from_secs(3600);
@@ -89,7 +89,7 @@ impl Connections {
     /// A place for a watch, if that leaves one for a pick-up.
     pub(super) fn watch(self: &Arc<Self>, place: &str, mailbox: MailboxId) -> Option<WatchPlace> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let mut servers = lock(&self.servers);
+        let mut servers = self.servers.lock().ignore_poison();
         let server = servers.entry(place.to_owned()).or_default();
         if server.watches.len() + 1 + server.visits.max(1) > self.budget(server) {
             return None;
@@ -119,7 +119,7 @@ impl Connections {
         loop {
             let ended = self.ended.notified();
             let wait = {
-                let mut servers = lock(&self.servers);
+                let mut servers = self.servers.lock().ignore_poison();
                 let server = servers.entry(place.to_owned()).or_default();
                 let excess = (server.open() + 1).saturating_sub(self.budget(server));
                 let full = server.learnt().is_some_and(|limit| server.visits >= limit);
@@ -137,7 +137,12 @@ impl Connections {
             };
             if tokio::time::timeout(wait, ended).await.is_err() && wait == YIELDING {
                 // The watch does not end: the server decides.
-                lock(&self.servers).entry(place.to_owned()).or_default().visits += 1;
+                self.servers
+                    .lock()
+                    .ignore_poison()
+                    .entry(place.to_owned())
+                    .or_default()
+                    .visits += 1;
                 break;
             }
         }
@@ -150,7 +155,7 @@ impl Connections {
     /// Learns from a refusal, or from a server that hung up; all watches over its mailboxes yield. Tells whether there were
     /// any.
     pub(super) fn refused(&self, place: &str, said_so: bool) -> bool {
-        let mut servers = lock(&self.servers);
+        let mut servers = self.servers.lock().ignore_poison();
         let server = servers.entry(place.to_owned()).or_default();
         // The refused connection is among those that are counted.
         let limit = server.open().saturating_sub(1).max(1);
@@ -167,7 +172,7 @@ impl Connections {
     }
 
     fn end(&self, place: &str, work: impl FnOnce(&mut Server)) {
-        let mut servers = lock(&self.servers);
+        let mut servers = self.servers.lock().ignore_poison();
         if let Some(server) = servers.get_mut(place) {
             work(server);
             if server.open() == 0 && server.learnt().is_none() {
@@ -202,7 +207,7 @@ impl WatchPlace {
     pub(super) fn task(&self) -> impl Fn(AbortHandle) + use<> {
         let (all, place, id) = (self.all.clone(), self.place.clone(), self.id);
         move |task| {
-            if let Some(server) = lock(&all.servers).get_mut(&place)
+            if let Some(server) = all.servers.lock().ignore_poison().get_mut(&place)
                 && let Some(watch) = server.watches.iter_mut().find(|watch| watch.id == id)
             {
                 watch.task = Some(task);

@@ -35,6 +35,7 @@ use std::{
 use connections::Connections;
 use learnt::Learnt;
 use mailbox::{Expected, Habit, Key, Mailbox, Progress, Registry};
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Kind, MailQos, Monitor};
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, Stage, UtcMicros};
 pub(crate) use moment::Moment;
@@ -49,7 +50,6 @@ use tokio::{
 
 use crate::{
     boot::Boot,
-    lock::lock,
     record::InFlight,
     testing::{TestBase, TestResult, Timeline},
 };
@@ -88,7 +88,7 @@ impl MailTests {
         };
         let (duplicates, mut found) = tokio::sync::mpsc::unbounded_channel();
         let registry = Registry::new(key.clone(), config.site.clone(), habits(&config));
-        *lock(&registry.learnt) = Learnt::load(&learnt::file_of(&config));
+        *registry.learnt.lock().ignore_poison() = Learnt::load(&learnt::file_of(&config));
         registry.connections.configure(config.limits.per_server);
         let tests = Arc::new(Self {
             registry: Arc::new(registry),
@@ -127,7 +127,7 @@ impl MailTests {
         {
             // A mailbox that is reached as before goes on with what it remembers. Of the others tests from now on go the new
             // way; the mails in flight hold their old one.
-            let mut mailboxes = lock(&self.mailboxes);
+            let mut mailboxes = self.mailboxes.lock().ignore_poison();
             let before = std::mem::take(&mut *mailboxes);
             for (_, options) in mail_tests(config) {
                 let account = config.account(options.pickup.account.as_ref());
@@ -334,7 +334,7 @@ impl MailTests {
     pub(crate) async fn stop_visits(&self) {
         // The visits first: they would go on to take mails, and delete them, for tests that have given up. What they have read
         // by now is handed out.
-        let visits = std::mem::take(&mut *lock(&self.visits));
+        let visits = std::mem::take(&mut *self.visits.lock().ignore_poison());
         visits.iter().for_each(JoinHandle::abort);
         for visit in visits {
             let _ = visit.await;
@@ -343,7 +343,7 @@ impl MailTests {
 
     /// Ends all waiting, once the tests have been told to end; what is in flight stays on record for the next life.
     pub(crate) async fn shutdown(&self) {
-        let settling = std::mem::take(&mut *lock(&self.settling));
+        let settling = std::mem::take(&mut *self.settling.lock().ignore_poison());
         let deadline = tokio::time::Instant::now() + SETTLING;
         for mut test in settling {
             // It ends by itself; its mail may have been found at the last moment.
@@ -360,7 +360,7 @@ impl MailTests {
         if self.base.recorder().is_none() {
             return;
         }
-        let Some(bytes) = lock(&self.registry.learnt).due(at_once) else {
+        let Some(bytes) = self.registry.learnt.lock().ignore_poison().due(at_once) else {
             return;
         };
         let file = learnt::file_of(&self.base.config());
@@ -373,7 +373,7 @@ impl MailTests {
     fn mailbox(self: &Arc<Self>, options: &MailQos) -> Arc<Mailbox> {
         let account = self.base.account(&options.pickup);
         let key = Key::of(options, account.as_ref());
-        let mut mailboxes = lock(&self.mailboxes);
+        let mut mailboxes = self.mailboxes.lock().ignore_poison();
         if let Some(mailbox) = mailboxes.get(&key) {
             return mailbox.clone();
         }
@@ -386,7 +386,7 @@ impl MailTests {
 }
 
 fn spawn(tasks: &Mutex<Vec<JoinHandle<()>>>, task: impl Future<Output = ()> + Send + 'static) {
-    let mut tasks = lock(tasks);
+    let mut tasks = tasks.lock().ignore_poison();
     tasks.retain(|task| !task.is_finished());
     tasks.push(tokio::spawn(task));
 }

@@ -6,12 +6,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Mailbox, Monitor, Pickup, PickupProtocol, TestKind as _};
 use mailqos_mail::{Credentials, HOLD, transcripts::Conversation};
 use mailqos_model::{Micros, Outcome, Sample};
 
 use crate::{
-    lock::lock,
     mail_test::{
         Moment,
         connections::Connections,
@@ -40,7 +40,7 @@ impl MailboxTests {
 
     /// Forgets what is remembered of mailboxes: some may be gone.
     pub(crate) fn reload(&self) {
-        lock(&self.memories).clear();
+        self.memories.lock().ignore_poison().clear();
     }
 
     /// Runs one test. Its sample is recorded when this returns.
@@ -93,9 +93,9 @@ impl MailboxTests {
         };
         let account = pickup.endpoint.account.as_ref().map_or("", |account| account.as_str());
         let key = format!("{} {account}", place(pickup));
-        let mut memory = lock(&self.memories).remove(&key).unwrap_or_default();
+        let mut memory = self.memories.lock().ignore_poison().remove(&key).unwrap_or_default();
         let visit = survey(pickup, credentials.as_ref(), hold, &mut memory, &self.connections).await;
-        lock(&self.memories).insert(key, memory);
+        self.memories.lock().ignore_poison().insert(key, memory);
         visit
     }
 }

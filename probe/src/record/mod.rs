@@ -19,10 +19,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write as _,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::{Secret, files};
 use mailqos_config::{Config, DataLocation};
 use mailqos_lake::{Habits, LakeError, LockError, Remote, RemoteError, SiteLock};
@@ -205,7 +206,7 @@ struct Shared {
 impl Shared {
     /// Takes over what an entry means for the mails in flight.
     fn take_in(&self, effect: Effect) {
-        let mut in_flight = locked(&self.in_flight);
+        let mut in_flight = self.in_flight.lock().ignore_poison();
         match effect {
             Effect::None => {}
             Effect::Sent(mail) => {
@@ -216,10 +217,6 @@ impl Shared {
             }
         }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes a small file of the state folder: whole and durable under a temporary name, then renamed; for its owner's eyes only.
@@ -346,7 +343,7 @@ impl Recorder {
     /// As for [`Recorder::record`].
     pub async fn record_event(&self, mut event: Event) -> Result<(), RecordError> {
         {
-            let mut events = locked(&self.shared.events);
+            let mut events = self.shared.events.lock().ignore_poison();
             while !events.insert((event.at, event.monitor.clone())) {
                 event.at = event.at + Micros(1);
             }
@@ -374,12 +371,12 @@ impl Recorder {
 
     /// The mails that were sent and whose tests are not settled.
     pub fn in_flight(&self) -> Vec<InFlight> {
-        locked(&self.shared.in_flight).values().cloned().collect()
+        self.shared.in_flight.lock().ignore_poison().values().cloned().collect()
     }
 
     /// How recording goes.
     pub fn health(&self) -> Health {
-        let counts = locked(&self.shared.counts);
+        let counts = self.shared.counts.lock().ignore_poison();
         Health {
             held: counts.held,
             dropped: counts.dropped,
@@ -504,7 +501,7 @@ fn read_journal(folder: &std::path::Path) -> Result<Vec<journal::Contents>, Reco
 fn recover(journal: Vec<journal::Contents>, shared: &Shared) -> Result<(String, u64), RecordError> {
     let mut last: Option<(String, u64)> = None;
     for contents in journal {
-        locked(&shared.counts).appended += contents.entries.len() as u64;
+        shared.counts.lock().ignore_poison().appended += contents.entries.len() as u64;
         last = Some(match last {
             Some((name, end)) if name == contents.name => (name, end.max(contents.end)),
             _ => (contents.name, contents.end),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use jiff::civil::Date;
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_lake::{
     DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, day_path, intact, keep_aside, merge_into_day,
     rewrite_day, salvage,
@@ -21,7 +22,6 @@ use tokio::sync::oneshot;
 use super::{
     RecordError, SealReport, Shared,
     journal::{self, Entry},
-    locked,
     upload::Upload,
     writer::Command,
 };
@@ -136,7 +136,7 @@ impl Sealer {
                     self.data.display()
                 );
             }
-            let _sealing = locked(&self.shared.sealing);
+            let _sealing = self.shared.sealing.lock().ignore_poison();
             self.seal_segments(rotated.current.as_deref())
         });
         if let (Some(uploads), Ok(report)) = (&self.uploads, &result)
@@ -144,7 +144,7 @@ impl Sealer {
         {
             let _ = uploads.send(Upload::Sealed);
         }
-        let mut counts = locked(&self.shared.counts);
+        let mut counts = self.shared.counts.lock().ignore_poison();
         match &result {
             Ok(report) => {
                 counts.sealed = rotated.appended;

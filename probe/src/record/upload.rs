@@ -10,6 +10,7 @@ use std::{
 };
 
 use jiff::civil::Date;
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::{Secret, SecretSource, hex};
 use mailqos_config::Login;
 use mailqos_config::{Config, DataLocation, LONGEST_HORIZON};
@@ -20,7 +21,7 @@ use mailqos_lake::{
 use mailqos_model::{Event, Micros, Sample, SiteName, UtcMicros};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{RecordError, Shared, locked, open_remote, store_secret, write_whole};
+use super::{RecordError, Shared, open_remote, store_secret, write_whole};
 
 /// How soon a failed pass is tried again.
 const RETRY: Duration = Duration::from_secs(15);
@@ -212,7 +213,7 @@ impl Uploader {
     }
 
     fn problem(&self, text: &str) {
-        let mut counts = locked(&self.shared.counts);
+        let mut counts = self.shared.counts.lock().ignore_poison();
         if counts.upload_problem.as_deref() != Some(text) {
             tracing::error!("day files can't be sent; they are kept and sent later: {text}");
         }
@@ -259,7 +260,7 @@ impl Uploader {
             .iter()
             .map(|(name, error)| (name.clone(), error.to_string()))
             .collect();
-        locked(&self.shared.counts).unsent = self.changed().len();
+        self.shared.counts.lock().ignore_poison().unsent = self.changed().len();
         self.keep_habits();
         match (lasting, self.stuck.iter().next()) {
             (Some(error), _) => self.problem(&error.to_string()),
@@ -274,7 +275,15 @@ impl Uploader {
                 ));
             }
             (None, None) => {
-                if locked(&self.shared.counts).upload_problem.take().is_some() {
+                if self
+                    .shared
+                    .counts
+                    .lock()
+                    .ignore_poison()
+                    .upload_problem
+                    .take()
+                    .is_some()
+                {
                     tracing::warn!("day files can be sent again to {}", self.remote.address());
                 }
                 self.tidy();
@@ -450,7 +459,7 @@ impl Uploader {
             let kind = if samples { Sample::FOLDER } else { Event::FOLDER };
             let path = aside_folder(&data).join(format!("{kind}.{site}.{date}.theirs.parquet"));
             write_whole(&path, &theirs).map_err(|source| RecordError::io(&path, source))?;
-            let _sealing = locked(&shared.sealing);
+            let _sealing = shared.sealing.lock().ignore_poison();
             let result = if samples {
                 merge::<Sample>(&data, &site, date, &path)
             } else {

@@ -6,13 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_model::{MonitorId, UtcMicros};
 use tokio::sync::oneshot;
 
 use super::{
     InFlight, RecordError, Shared,
     journal::{Entry, Segment},
-    locked,
 };
 
 /// How many entries are synced together at the most.
@@ -167,7 +167,7 @@ impl Writer {
                 self.held = Vec::new();
                 self.held_bytes = 0;
                 self.said_at = None;
-                let mut counts = locked(&self.shared.counts);
+                let mut counts = self.shared.counts.lock().ignore_poison();
                 counts.appended += count;
                 counts.held = 0;
                 if counts.journal_problem.take().is_some() {
@@ -205,7 +205,7 @@ impl Writer {
         }
         let now = Instant::now();
         self.retry_at = Some(now + RETRY);
-        let mut counts = locked(&self.shared.counts);
+        let mut counts = self.shared.counts.lock().ignore_poison();
         counts.held = self.held.len();
         counts.dropped += dropped;
         counts.journal_problem = Some(error.to_string());
@@ -256,7 +256,7 @@ impl Writer {
         }
         let mut segment = Segment::begin(&self.folder, &self.name, self.position)?;
         let mut mails = Vec::new();
-        for mail in locked(&self.shared.in_flight).values() {
+        for mail in self.shared.in_flight.lock().ignore_poison().values() {
             mails.push(Entry::InFlight(Box::new(mail.clone())).encode()?);
         }
         let first = self.position;
@@ -281,7 +281,7 @@ impl Writer {
         let current = self.segment.as_ref().filter(|_| sound);
         Rotated {
             current: current.map(|segment| segment.path().to_owned()),
-            appended: locked(&self.shared.counts).appended,
+            appended: self.shared.counts.lock().ignore_poison().appended,
         }
     }
 
@@ -296,9 +296,9 @@ impl Writer {
         // All is sealed and no mail is waited for: nothing in it is needed.
         if let Some(segment) = &self.segment
             && !self.dirty
-            && locked(&self.shared.in_flight).is_empty()
+            && self.shared.in_flight.lock().ignore_poison().is_empty()
         {
-            let counts = locked(&self.shared.counts);
+            let counts = self.shared.counts.lock().ignore_poison();
             if counts.appended == counts.sealed {
                 let _ = std::fs::remove_file(segment.path());
             }

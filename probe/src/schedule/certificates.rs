@@ -1,10 +1,8 @@
 //! Warns in the log of servers' certificates that are about to expire, once a day each. An alarm of it is a monitor's own choice.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Mutex};
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::Monitor;
 use mailqos_model::{Micros, Sample, Stage, UtcMicros};
 
@@ -39,7 +37,7 @@ impl Certificates {
         if left >= WARNED {
             return None;
         }
-        let mut warned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.0.lock().ignore_poison();
         // A clock that has been set back since counts as a day that has passed.
         let lately = |at: &UtcMicros| *at <= now && now - *at < AGAIN;
         if warned.get(server).is_some_and(lately) {

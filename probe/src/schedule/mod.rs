@@ -11,13 +11,14 @@ mod slot;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use mailqos_base::clock::{Clock, Now, Steady};
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Endpoint, Monitor};
 use mailqos_model::{Micros, MonitorId, RoundTrip, UtcMicros};
 use tokio::{sync::watch, task::JoinSet};
@@ -62,23 +63,20 @@ pub struct Board {
 impl Board {
     /// It is looked for tests to start.
     fn beat(&self) {
-        let mut beat = self.beat.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut beat = self.beat.lock().ignore_poison();
         *beat = Some(std::time::Instant::now());
     }
 
     /// Whether tests that are due have been started within this time. (By a clock that does not run while the machine is suspended,
     /// as the service manager's watchdog.)
     pub fn is_alive(&self, within: Duration) -> bool {
-        let beat = self.beat.lock().unwrap_or_else(PoisonError::into_inner);
+        let beat = self.beat.lock().ignore_poison();
         beat.is_some_and(|beat| beat.elapsed() < within)
     }
 
     /// A test has begun, so late: what it waited for a worker thread counts as well.
     fn begun(&self, monitor: &MonitorId, lateness: Micros) {
-        self.lateness
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .count(lateness);
+        self.lateness.lock().ignore_poison().count(lateness);
         if lateness > LATE {
             let late = self.late.fetch_add(1, Ordering::Relaxed) + 1;
             if late.is_power_of_two() {

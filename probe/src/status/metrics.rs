@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     fmt::Write as _,
     net::SocketAddr,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Bytes, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mailqos_base::clock::Now;
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Monitor, Timing};
 use mailqos_model::{Outcome, UtcMicros};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
@@ -328,12 +329,7 @@ fn tests(text: &mut String, live: &Live, monitors: &[Labelled<'_>]) {
 fn phases(text: &mut String, live: &Live) {
     let name = "mailqos_phase_seconds";
     family(text, name, "histogram", "seconds", "Parts of all tests.");
-    let phases = live
-        .observed
-        .phases
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+    let phases = live.observed.phases.lock().ignore_poison().clone();
     for (phase, timing) in phases.iter().zip(Timing::ALL) {
         histogram(text, name, &format!("phase=\"{}\"", timing.as_str()), phase);
     }
@@ -382,7 +378,7 @@ fn states(text: &mut String, live: &Live, monitors: &[Labelled<'_>], now: Now) {
 fn starts(text: &mut String, board: &Board) {
     let name = "mailqos_start_lateness_seconds";
     family(text, name, "histogram", "seconds", "How late tests were started.");
-    let lateness = board.lateness.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let lateness = board.lateness.lock().ignore_poison().clone();
     histogram(text, name, "", &lateness);
     for (name, kind, help, value) in [
         ("mailqos_tests_running", "gauge", "Tests that run now.", &board.running),

@@ -6,10 +6,11 @@ mod publish;
 use std::{
     collections::{HashMap, VecDeque},
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 use mailqos_base::clock::Now;
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Monitor, Timing};
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
 use serde::{Deserialize, Serialize};
@@ -133,17 +134,17 @@ impl Observed {
 
     /// Why nobody can read the metrics, if nobody can.
     pub fn metrics_problem(&self) -> Option<String> {
-        let problem = self.metrics_problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let problem = self.metrics_problem.lock().ignore_poison();
         problem.clone()
     }
 
     fn set_metrics_problem(&self, problem: Option<String>) {
-        *self.metrics_problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+        *self.metrics_problem.lock().ignore_poison() = problem;
     }
 
     /// Writes the last day down.
     pub fn keep(&self) {
-        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.writing.lock().ignore_poison();
         // Copied first: tests that end meanwhile must not wait until ten thousand days are written as text.
         let days: HashMap<MonitorId, VecDeque<Bucket>> = {
             let seen = self.lock();
@@ -165,7 +166,7 @@ impl Observed {
     /// Takes a sample into account.
     pub fn count(&self, sample: &Sample) {
         {
-            let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut phases = self.phases.lock().ignore_poison();
             for (histogram, timing) in phases.iter_mut().zip(Timing::ALL) {
                 if let Some(took) = timing.of(sample) {
                     histogram.count(took);
@@ -239,7 +240,7 @@ impl Observed {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<MonitorId, Seen>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().ignore_poison()
     }
 }
 

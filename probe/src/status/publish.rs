@@ -2,11 +2,12 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use mailqos_base::clock::Now;
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, DataLocation, Monitor};
 use mailqos_lake::{
     AcknowledgementStatus, AlarmStatus, ChannelStatus, LastTest, MaintenanceStatus, MonitorState, MonitorStatus,
@@ -47,7 +48,7 @@ pub async fn publish(live: Arc<Live>) {
         let at = Arc::clone(&live);
         let written = tokio::task::spawn_blocking(move || {
             // A write may still be under way when the probe stops and publishes its last status.
-            let stopped = at.observed.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+            let stopped = at.observed.stopped.lock().ignore_poison();
             if *stopped {
                 return (published, None);
             }
@@ -78,7 +79,7 @@ pub async fn publish(live: Arc<Live>) {
 /// Publishes the last status before a planned stop.
 pub async fn publish_stop(live: Arc<Live>) {
     let written = tokio::task::spawn_blocking(move || {
-        let mut stopped = live.observed.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stopped = live.observed.stopped.lock().ignore_poison();
         *stopped = true;
         status(&live, false).publish(&folder(&live.config()))
     });

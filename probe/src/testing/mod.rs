@@ -6,9 +6,10 @@ mod timeline;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, RwLock},
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Account, Config, Endpoint, Monitor, TestKind, Transcripts};
 use mailqos_mail::{
     Credentials,
@@ -18,10 +19,7 @@ use mailqos_model::{Exclusion, Micros, MonitorId, Outcome, Sample, UtcMicros};
 use network::Network;
 use tokio::sync::watch;
 
-use crate::{
-    lock::lock,
-    record::{RecordError, Recorder},
-};
+use crate::record::{RecordError, Recorder};
 
 pub use timeline::{Part, Phase, Timeline};
 
@@ -67,11 +65,11 @@ impl TestBase {
     /// Applies a new configuration to the tests that begin from now on.
     pub(crate) fn reload(&self, config: Arc<Config>) {
         self.network.reload(&config.references);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        *self.config.write().ignore_poison() = config;
     }
 
     pub(crate) fn config(&self) -> Arc<Config> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.config.read().ignore_poison().clone()
     }
 
     /// The recorder, if samples are kept.
@@ -93,7 +91,7 @@ impl TestBase {
     /// monitor, also if the clock was set back and shows the same time again.
     pub(crate) fn begin(&self, monitor: &Monitor, excluded: Option<Exclusion>) -> Sample {
         let started_at = {
-            let mut starts = lock(&self.starts);
+            let mut starts = self.starts.lock().ignore_poison();
             let taken = starts.entry(monitor.id.clone()).or_default();
             let mut now = UtcMicros::now();
             while taken.contains(&now) {

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_model::{Outcome, Sample, Stage};
 use tokio::{net::TcpStream, sync::Mutex, task::JoinSet, time::timeout};
-
-use crate::lock::lock;
 
 /// How long the reference addresses may take, all together.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -30,7 +29,7 @@ impl Network {
 
     /// Goes over to other addresses.
     pub(super) fn reload(&self, references: &[String]) {
-        *lock(&self.references) = references.to_vec();
+        *self.references.lock().ignore_poison() = references.to_vec();
     }
 
     /// Takes back a failure that is the probe's own; tells whether it is.
@@ -47,7 +46,7 @@ impl Network {
                         | Stage::PickupGreeting
                 )
             );
-        if !by_network || lock(&self.references).is_empty() || self.is_there().await {
+        if !by_network || self.references.lock().ignore_poison().is_empty() || self.is_there().await {
             return false;
         }
         let before = sample.error.take().unwrap_or_default();
@@ -67,7 +66,7 @@ impl Network {
             return there;
         }
         let mut tries = JoinSet::new();
-        let references = lock(&self.references).clone();
+        let references = self.references.lock().ignore_poison().clone();
         for address in references {
             tries.spawn(async move {
                 match TcpStream::connect(&address).await {

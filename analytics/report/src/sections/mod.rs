@@ -35,9 +35,10 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{
     FromToml, Problems, Table,
     key::{Named, Optional, OptionalWord, Word, key},
@@ -174,7 +175,7 @@ impl Ids {
             "" => "section",
             id => id,
         };
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = self.given.lock().ignore_poison();
         let numbered = (2_u32..).map(|number| format!("{id}-{number}"));
         let mut ids = std::iter::once(id.to_owned()).chain(numbered);
         let unique = ids.find(|id| given.insert(id.clone())).unwrap_or_default();
@@ -184,14 +185,14 @@ impl Ids {
     /// The id of a chapter that is about one monitor.
     pub fn chapter(&self, monitor: &Monitor) -> String {
         let id = self.unique(&format!("monitor-{}-{}", monitor.site, monitor.id));
-        let mut chapters = self.chapters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chapters = self.chapters.lock().ignore_poison();
         chapters.insert(id.clone(), (monitor.site.clone(), monitor.id.clone()));
         id
     }
 
     /// The chapters that are about one monitor: their ids, and its site and id.
     pub fn chapters(&self) -> BTreeMap<String, (String, String)> {
-        self.chapters.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.chapters.lock().ignore_poison().clone()
     }
 }
 

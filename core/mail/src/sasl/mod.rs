@@ -6,13 +6,14 @@ mod scram;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bearer::Bearer;
 pub use exchange::{Answer, Channel, Ending, authenticate};
 use mailqos_base::Secret;
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{MECHANISMS, Mechanism};
 use scram::Scram;
 
@@ -75,17 +76,17 @@ impl Credentials {
 
     /// A mechanism that failed at this server, where another one served, is not tried again.
     pub fn pass_over(&self, place: &str, mechanism: Mechanism) {
-        let mut passed_over = self.memory.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut passed_over = self.memory.passed_over.lock().ignore_poison();
         passed_over.insert((place.to_owned(), mechanism));
     }
 
     fn forget_failures(&self, place: &str) {
-        let mut passed_over = self.memory.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut passed_over = self.memory.passed_over.lock().ignore_poison();
         passed_over.retain(|(known, _)| known != place);
     }
 
     fn is_passed_over(&self, place: &str, mechanism: Mechanism) -> bool {
-        let passed_over = self.memory.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed_over = self.memory.passed_over.lock().ignore_poison();
         passed_over.contains(&(place.to_owned(), mechanism))
     }
 

@@ -1,10 +1,11 @@
 //! SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding: the password does not travel, and the server has to prove
 //! that it knows it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::{Secret, one_line};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroize;
@@ -48,7 +49,7 @@ impl std::fmt::Debug for Kept {
 
 impl Kept {
     fn keys(&self, password: &Secret, salt: &[u8], rounds: u32) -> Arc<Keys> {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.0.lock().ignore_poison();
         if let Some((known, of, times, keys)) = &*lock()
             && known == password
             && of == salt

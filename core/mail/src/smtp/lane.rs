@@ -5,7 +5,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -17,6 +17,7 @@ use super::{
     super::{Wire, WireError},
     Reply,
 };
+use mailqos_base::lock::IgnorePoison as _;
 
 /// The longest reply line that is taken; RFC 5321 allows 512 bytes.
 const MAX_LINE: usize = 4096;
@@ -61,7 +62,7 @@ impl fmt::Debug for Lane {
 
 impl Lane {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().ignore_poison()
     }
 
     pub(super) fn start(&self, mut wire: Wire, step: Duration, greets: bool) {

@@ -10,6 +10,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Account, MailQos, PickupProtocol};
 use mailqos_mail::Credentials;
 use mailqos_model::{Micros, MonitorId, Sample, Stage, UtcMicros};
@@ -24,7 +25,6 @@ use super::{
     pickup::{self, Errand, MailboxEndpoint, Memory, PickupError, Visit, VisitStage},
     token::Token,
 };
-use crate::lock::lock;
 
 pub(super) use progress::{LastVisit, Progress};
 pub(super) use registry::{Habit, Registry};
@@ -197,7 +197,7 @@ impl Mailbox {
 
     /// Visits log in by this account from now on: the same user's, whose password may be another.
     pub(in crate::mail_test) fn log_in_by(&self, account: Option<&Account>) {
-        *lock(&self.account) = account.cloned();
+        *self.account.lock().ignore_poison() = account.cloned();
     }
 
     fn changed(&self) {
@@ -211,7 +211,7 @@ impl Mailbox {
     }
 
     async fn credentials(&self) -> Result<Option<Credentials>, PickupError> {
-        let account = lock(&self.account).clone();
+        let account = self.account.lock().ignore_poison().clone();
         let Some(account) = account else { return Ok(None) };
         match mailqos_mail::credentials(&account).await {
             Ok(credentials) => Ok(Some(credentials)),

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{LONGEST_HORIZON, MailQos};
 use mailqos_model::{Micros, MonitorId, Sample, SiteName, UtcMicros};
 use tokio::sync::watch;
@@ -25,7 +26,6 @@ use super::{
     plan::Plan,
     progress::{LastVisit, Progress},
 };
-use crate::lock::lock;
 
 /// A mail of ours that nobody waits for here is cleared when it is so much older than its horizon: until then the process that
 /// sent it may wait for it (`mailqos-probe run`, whose late mails `mailqos-probe test` comes upon).
@@ -118,18 +118,18 @@ impl Registry {
 
     /// Goes over to other monitors.
     pub(in crate::mail_test) fn reload(&self, habits: HashMap<MonitorId, Habit>) {
-        *lock(&self.habits) = habits;
+        *self.habits.lock().ignore_poison() = habits;
     }
 
     /// Expects a mail; nobody looks for it before it has a plan.
     pub(super) fn wait_for(&self, nonce: [u8; 8], waiting: Waiting, size: u64) {
         self.largest.fetch_max(size, Ordering::Relaxed);
-        lock(&self.waiting).insert(nonce, waiting);
+        self.waiting.lock().ignore_poison().insert(nonce, waiting);
     }
 
     /// Changes the plans of the mails that are waited for in a mailbox.
     pub(super) fn each_plan(&self, mailbox: MailboxId, mut change: impl FnMut(&mut Plan)) {
-        for waiting in lock(&self.waiting).values_mut() {
+        for waiting in self.waiting.lock().ignore_poison().values_mut() {
             if let Some(plan) = waiting.plan.as_mut().filter(|_| waiting.mailbox == mailbox) {
                 change(plan);
             }
@@ -138,7 +138,7 @@ impl Registry {
 
     /// Looks for a mail by a plan, from now on.
     pub(super) fn plan(&self, nonce: [u8; 8], plan: Plan, sent_at: UtcMicros) {
-        if let Some(waiting) = lock(&self.waiting).get_mut(&nonce) {
+        if let Some(waiting) = self.waiting.lock().ignore_poison().get_mut(&nonce) {
             waiting.plan = Some(plan);
             waiting.token.sent_at = sent_at;
         }
@@ -146,12 +146,12 @@ impl Registry {
 
     /// Ends the waiting for a mail.
     pub(super) fn forget(&self, nonce: [u8; 8]) {
-        lock(&self.waiting).remove(&nonce);
+        self.waiting.lock().ignore_poison().remove(&nonce);
     }
 
     /// When the watch over a mailbox is to look next; `None` if it is not to be watched.
     pub(super) fn next_poll(&self, mailbox: MailboxId) -> Option<Option<Moment>> {
-        let waiting = lock(&self.waiting);
+        let waiting = self.waiting.lock().ignore_poison();
         let mine = waiting
             .values()
             .filter(|waiting| waiting.watched && waiting.mailbox == mailbox);
@@ -167,7 +167,13 @@ impl Registry {
         plan: &Plan,
         options: &MailQos,
     ) -> Vec<Micros> {
-        let visited = lock(&self.visited).get(&mailbox).copied().unwrap_or_default();
+        let visited = self
+            .visited
+            .lock()
+            .ignore_poison()
+            .get(&mailbox)
+            .copied()
+            .unwrap_or_default();
         if options.check_interval > RARE || visited.is_spared() {
             return Vec::new();
         }
@@ -183,14 +189,14 @@ impl Registry {
             check_interval: options.check_interval,
             max_round_trip: options.max_round_trip,
         };
-        let learnt = lock(&self.learnt);
+        let learnt = self.learnt.lock().ignore_poison();
         learnt.expectations.looks(monitor, limits, u64::from_le_bytes(nonce))
     }
 
     /// Notes what a visit was like: a server that refuses one is spared extra ones for a while.
     fn note_visited(&self, mailbox: MailboxId, visit: &Visit) {
         let now = Moment::now();
-        let mut all = lock(&self.visited);
+        let mut all = self.visited.lock().ignore_poison();
         if all.len() >= MOST_VISITED {
             all.clear();
         }
@@ -205,14 +211,14 @@ impl Registry {
 
     /// When a precise monitor's mail is to be looked for: shortly before the fastest of its predecessors landed.
     pub(super) fn precise_from(&self, monitor: &MonitorId) -> Micros {
-        let history = lock(&self.history);
+        let history = self.history.lock().ignore_poison();
         let fastest = history.get(monitor).and_then(|known| known.iter().min());
         Micros(fastest.map_or(0, |fastest| fastest.0 / 5 * 4))
     }
 
     /// A precise monitor's mail took at least so long.
     pub(in crate::mail_test) fn landed_after(&self, monitor: &MonitorId, least: Micros) {
-        let mut history = lock(&self.history);
+        let mut history = self.history.lock().ignore_poison();
         let known = history.entry(monitor.clone()).or_default();
         if known.len() >= HISTORY {
             known.pop_front();
@@ -222,7 +228,9 @@ impl Registry {
 
     /// Whether a mailbox is to be watched.
     pub(super) fn is_watched(&self, mailbox: MailboxId) -> bool {
-        lock(&self.waiting)
+        self.waiting
+            .lock()
+            .ignore_poison()
             .values()
             .any(|waiting| waiting.watched && waiting.mailbox == mailbox)
     }
@@ -230,7 +238,9 @@ impl Registry {
     /// How long credentials are held back that the server of this mailbox has rejected: no test has more than one failed
     /// login, and monitors that share the mailbox have one together.
     pub(super) fn hold(&self, mailbox: MailboxId) -> Micros {
-        lock(&self.waiting)
+        self.waiting
+            .lock()
+            .ignore_poison()
             .values()
             .filter(|waiting| waiting.mailbox == mailbox)
             .map(|waiting| waiting.hold)
@@ -240,7 +250,9 @@ impl Registry {
 
     /// Whether all mails that are waited for in this mailbox were sent before this moment.
     pub(super) fn began_before(&self, mailbox: MailboxId, moment: Moment) -> bool {
-        lock(&self.waiting)
+        self.waiting
+            .lock()
+            .ignore_poison()
             .values()
             .filter(|waiting| waiting.mailbox == mailbox)
             .filter_map(|waiting| waiting.plan.as_ref())
@@ -249,7 +261,7 @@ impl Registry {
 
     /// Remembers a settled test, to recognise duplicates of its mail.
     pub(in crate::mail_test) fn settled(&self, nonce: [u8; 8], sample: Sample) {
-        let mut settled = lock(&self.settled);
+        let mut settled = self.settled.lock().ignore_poison();
         if settled.len() >= REMEMBERED {
             settled.pop_front();
         }
@@ -257,7 +269,9 @@ impl Registry {
     }
 
     pub(super) fn next_due(&self, mailbox: MailboxId) -> Option<Moment> {
-        lock(&self.waiting)
+        self.waiting
+            .lock()
+            .ignore_poison()
             .values()
             .filter(|waiting| waiting.mailbox == mailbox)
             .filter_map(|waiting| waiting.plan.as_ref().map(|plan| plan.next))
@@ -276,7 +290,7 @@ impl Registry {
             transcript: visit.transcript,
         };
         let mut changed = Vec::new();
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock().ignore_poison();
         let mut finds: HashMap<[u8; 8], Vec<Found>> = HashMap::new();
         for found in visit.found {
             tracing::debug!(monitor = %found.token.monitor, folder = ?found.folder, landed = ?found.landed, "found");
@@ -289,7 +303,7 @@ impl Registry {
             if !found.finding.is_mail() {
                 continue;
             }
-            let mut settled = lock(&self.settled);
+            let mut settled = self.settled.lock().ignore_poison();
             if let Some((_, sample)) = settled.iter_mut().find(|(known, _)| *known == nonce) {
                 match &mut sample.duplicates {
                     Some(count) => {
@@ -327,27 +341,47 @@ impl Known for Registry {
     }
 
     fn awaited(&self, nonce: [u8; 8]) -> Option<Token> {
-        lock(&self.waiting).get(&nonce).map(|waiting| waiting.token.clone())
+        self.waiting
+            .lock()
+            .ignore_poison()
+            .get(&nonce)
+            .map(|waiting| waiting.token.clone())
     }
 
     fn sender(&self, token: &Token) -> Option<String> {
         if token.site != self.site {
             return None;
         }
-        lock(&self.habits).get(&token.monitor).map(|habit| habit.from.clone())
+        self.habits
+            .lock()
+            .ignore_poison()
+            .get(&token.monitor)
+            .map(|habit| habit.from.clone())
     }
 }
 
 impl MailClassifier for Registry {
     fn action(&self, token: &Token) -> Action {
-        if lock(&self.waiting).contains_key(&token.nonce) {
+        if self.waiting.lock().ignore_poison().contains_key(&token.nonce) {
             return Action::Collect;
         }
-        if lock(&self.settled).iter().any(|(nonce, _)| *nonce == token.nonce) {
+        if self
+            .settled
+            .lock()
+            .ignore_poison()
+            .iter()
+            .any(|(nonce, _)| *nonce == token.nonce)
+        {
             return Action::Delete;
         }
         let age = UtcMicros::now() - token.sent_at;
-        let patience = match lock(&self.habits).get(&token.monitor).map(|habit| habit.horizon) {
+        let patience = match self
+            .habits
+            .lock()
+            .ignore_poison()
+            .get(&token.monitor)
+            .map(|habit| habit.horizon)
+        {
             Some(horizon) if token.site == self.site => horizon + CLEAR_AFTER,
             _ => CLEAR_FOREIGN_SITE_AFTER,
         };
@@ -434,7 +468,7 @@ mod tests {
             hold: Micros::ZERO,
             progress,
         };
-        lock(&registry.waiting).insert([1; 8], waiting);
+        registry.waiting.lock().ignore_poison().insert([1; 8], waiting);
         assert_eq!(
             (registry.next_due(before), registry.next_due(since)),
             (None, Some(plan.next))
@@ -454,7 +488,10 @@ mod tests {
         let registry = registry();
         let (mine, other) = (MailboxId::new(), MailboxId::new());
         let is_spared = |mailbox: MailboxId| {
-            lock(&registry.visited)
+            registry
+                .visited
+                .lock()
+                .ignore_poison()
                 .get(&mailbox)
                 .is_some_and(|visited| visited.is_spared())
         };
@@ -574,7 +611,7 @@ mod tests {
             hold: Micros::ZERO,
             progress,
         };
-        lock(&registry.waiting).insert([1; 8], waiting);
+        registry.waiting.lock().ignore_poison().insert([1; 8], waiting);
         registry.hand_out(mine, visit(Vec::new()));
         assert_eq!(watch.borrow().pickups, 0);
         registry.hand_out(same_by_another_name, visit(vec![found([1; 8]), found([1; 8])]));

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_mail::LoginRefusal;
 use tokio::task::JoinHandle;
 
@@ -20,7 +21,6 @@ use super::{
     LINGER, Mailbox,
     registry::Registry,
 };
-use crate::lock::lock;
 
 /// Marks a mailbox as watched, as long as this lives.
 struct Mark<'a>(&'a AtomicBool);
@@ -93,8 +93,8 @@ impl WatchControl for Director {
         let next = self.registry.next_poll(self.mailbox.id);
         let now = Moment::now();
         if next.is_some() {
-            *lock(&self.last_awaited) = now;
-        } else if now - *lock(&self.last_awaited) > LINGER {
+            *self.last_awaited.lock().ignore_poison() = now;
+        } else if now - *self.last_awaited.lock().ignore_poison() > LINGER {
             return NextPoll::Stop;
         }
         next.flatten().map_or(NextPoll::Wait, NextPoll::Poll)

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::one_line;
 use mailqos_config::{Endpoint, Pickup, PickupProtocol};
 use mailqos_mail::{Credentials, LoginRefusal, Transcript, Turn, Wire, WireError};
@@ -21,7 +22,6 @@ use super::{
     evidence::Moment,
     token::Token,
 };
-use crate::lock::lock;
 
 /// How long a mailbox in use by someone else is left alone before the next try.
 const IN_USE_PAUSE: Duration = Duration::from_secs(1);
@@ -40,11 +40,11 @@ pub(crate) struct VisitStage(Arc<Mutex<Option<Stage>>>);
 
 impl VisitStage {
     pub(super) fn note(&self, stage: Option<Stage>) {
-        *lock(&self.0) = stage;
+        *self.0.lock().ignore_poison() = stage;
     }
 
     pub(super) fn stage(&self) -> Option<Stage> {
-        *lock(&self.0)
+        *self.0.lock().ignore_poison()
     }
 }
 

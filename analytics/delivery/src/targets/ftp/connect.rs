@@ -4,10 +4,11 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::Path,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{FtpData, FtpEncoding, TlsMode};
 use mailqos_net::client_config;
 use rustls::client::Resumption;
@@ -189,7 +190,7 @@ fn with_data_ports(
                     format!("no connection within {} s", limit.as_secs().max(1)),
                 ),
             };
-            *unreached.lock().unwrap_or_else(PoisonError::into_inner) = Some((address, failed.to_string()));
+            *unreached.lock().ignore_poison() = Some((address, failed.to_string()));
             Err(FtpError::ConnectionError(failed))
         })
     })

@@ -8,8 +8,9 @@ mod reply;
 mod tests;
 mod wire;
 
-use std::{path::Path, sync::PoisonError, time::Duration};
+use std::{path::Path, sync::time::Duration};
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::TlsMode;
 use suppaftp::{FtpError, Mode, Status, tokio::TransferStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -246,7 +247,7 @@ impl<'a> Ftp<'a> {
             self.renew().await?;
         }
         self.transfers += 1;
-        *self.session.unreached.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.session.unreached.lock().ignore_poison() = None;
         self.login
             .step("REST", transient, self.session.client.resume_transfer(restart))
             .await?;
@@ -272,12 +273,7 @@ impl<'a> Ftp<'a> {
             }
             Err(error) => error,
         };
-        let unreached = self
-            .session
-            .unreached
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let unreached = self.session.unreached.lock().ignore_poison().take();
         let asking = self.session.shown.verb();
         let is_refused = matches!(asking.as_str(), "EPSV" | "PASV") && code.is_some();
         if self.session.may_change && (unreached.is_some() || is_refused || code == Some(425)) {

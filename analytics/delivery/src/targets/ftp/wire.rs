@@ -8,7 +8,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -29,6 +29,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::reply::{self, Parsed, Reply};
+use mailqos_base::lock::IgnorePoison as _;
 
 /// How long a reply whose end is in doubt is waited for.
 const DOUBT: Duration = Duration::from_secs(1);
@@ -47,12 +48,12 @@ pub(super) struct Shown {
 impl Shown {
     /// The command that was sent last.
     pub(super) fn verb(&self) -> String {
-        locked(&self.verb).clone()
+        self.verb.lock().ignore_poison().clone()
     }
 
     /// The text of the last reply, its lines joined by [`reply::BETWEEN`].
     pub(super) fn text(&self) -> String {
-        locked(&self.text).clone()
+        self.text.lock().ignore_poison().clone()
     }
 
     /// Whether the server said nothing to the last transfer's command, and it was begun all the same.
@@ -64,10 +65,6 @@ impl Shown {
     pub(super) fn confirmed_early(&self) -> bool {
         self.early.load(Ordering::Relaxed)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How the connections of one conversation are made.
@@ -134,7 +131,7 @@ impl Connector {
         // The second is what servers knew before RFC 4217.
         let mut last = greeting.clone();
         for word in ["TLS", "SSL"] {
-            "AUTH".clone_into(&mut locked(&self.shown.verb));
+            "AUTH".clone_into(&mut self.shown.verb.lock().ignore_poison());
             let line = format!("AUTH {word}\r\n");
             stream
                 .write_all(line.as_bytes())
@@ -271,7 +268,7 @@ impl Control {
 
     /// Gives the client a reply in one line.
     fn hand_on(&mut self, reply: &Reply) {
-        reply.text.clone_into(&mut locked(&self.shown.text));
+        reply.text.clone_into(&mut self.shown.text.lock().ignore_poison());
         self.ready.extend(format!("{} {}\r\n", reply.code, reply.text).bytes());
         self.timer = None;
     }
@@ -292,7 +289,7 @@ impl Control {
                 .unwrap_or_default();
             self.verb = String::from_utf8_lossy(verb).to_ascii_uppercase();
             self.line.clear();
-            self.verb.clone_into(&mut locked(&self.shown.verb));
+            self.verb.clone_into(&mut self.shown.verb.lock().ignore_poison());
             match self.verb.as_str() {
                 "STOR" | "RETR" | "APPE" => {
                     self.stage = Stage::Asked;

@@ -16,7 +16,7 @@ mod habits;
 mod mirror;
 mod refusal;
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use futures_util::TryStreamExt as _;
 use object_store::{
@@ -29,6 +29,7 @@ pub use mirror::Mirrored;
 
 use client::Clients;
 use dialect::Dialect;
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::{Secret, hex};
 use mailqos_config::ObjectStoreOptions;
 use mailqos_net::http::Via;
@@ -196,13 +197,13 @@ impl Remote {
 
     /// What is known of how the store behaves.
     pub fn habits(&self) -> Habits {
-        *self.habits.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.habits.lock().ignore_poison()
     }
 
     /// Takes over what an earlier life has learnt of the store.
     pub fn expect(&self, habits: Habits) {
         self.dialect.digest.store(habits.checksum, Ordering::Relaxed);
-        *self.habits.lock().unwrap_or_else(PoisonError::into_inner) = habits;
+        *self.habits.lock().ignore_poison() = habits;
     }
 
     fn learn(&self, change: impl FnOnce(&mut Habits)) {

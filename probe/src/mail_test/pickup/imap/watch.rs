@@ -4,10 +4,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_mail::{Credentials, Wire};
 use mailqos_model::{Micros, Stage};
 
@@ -64,7 +65,7 @@ pub(super) struct Testimony {
 
 impl Witness {
     fn with<T>(&self, work: impl FnOnce(&mut Notes) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.0.lock().ignore_poison())
     }
 
     /// What was before means nothing: the watch begins, or the folder is another one.
