@@ -135,177 +135,148 @@ pub struct Hop {
     pub clock_suspect: bool,
 }
 
-/// One test's row in the lake. `None` is null: not known, never zero.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Sample {
-    /// The monitor whose test it was.
-    pub monitor: MonitorId,
-    /// When the test began; unique for a monitor within a site.
-    pub started_at: UtcMicros,
-    /// What became of the test.
-    pub outcome: Outcome,
-    /// Where it failed.
-    pub stage: Option<Stage>,
-    /// One line, without secrets.
-    pub error: Option<String>,
-    /// Opening the SMTP connection: TCP and, with implicit TLS, the handshake.
-    pub smtp_connect: Option<Micros>,
-    /// From the start of the connection to the reply that accepts the message.
-    pub smtp_send: Option<Micros>,
-    /// Opening the POP3 or IMAP connection: TCP and, with implicit TLS, the handshake.
-    pub pickup_connect: Option<Micros>,
-    /// From the first credential command to its final reply.
-    pub pickup_login: Option<Micros>,
-    /// From the retrieval command to the last byte of the mail.
-    pub pickup_receive: Option<Micros>,
-    /// Best estimate of the round trip.
-    pub round_trip: Option<Micros>,
-    /// Half the width of the interval in which the landing must lie.
-    pub round_trip_error: Option<Micros>,
-
-    // What follows goes beyond the contract; the columns have the same names, durations with `_us` behind.
-    /// Half the width of the interval in which the landing lies with 99 %, calibrated by the mails before.
-    pub round_trip_likely_error: Option<Micros>,
-    /// `false` while the mail may still be found late; null and `true` mean settled.
-    pub settled: Option<bool>,
-    /// Why the sample does not count in availability.
-    pub excluded: Option<Exclusion>,
-    /// The monitor's test interval when it was tested; what "three test intervals" refers to.
-    pub test_interval: Option<Micros>,
-    /// The monitor's max round trip when it was tested.
-    pub max_round_trip: Option<Micros>,
-    /// Opening the TCP connection to the SMTP server.
-    pub smtp_tcp: Option<Micros>,
-    /// The TLS handshake with the SMTP server.
-    pub smtp_tls: Option<Micros>,
-    /// Waiting for the SMTP greeting.
-    pub smtp_greeting: Option<Micros>,
-    /// EHLO (both, with STARTTLS).
-    pub smtp_ehlo: Option<Micros>,
-    /// SMTP authentication.
-    pub smtp_auth: Option<Micros>,
-    /// MAIL and RCPT.
-    pub smtp_envelope: Option<Micros>,
-    /// DATA, the content, and the reply that accepts it.
-    pub smtp_data: Option<Micros>,
-    /// Opening the TCP connection to the mailbox's server.
-    pub pickup_tcp: Option<Micros>,
-    /// The TLS handshake with the mailbox's server.
-    pub pickup_tls: Option<Micros>,
-    /// Waiting for the greeting of the mailbox's server.
-    pub pickup_greeting: Option<Micros>,
-    /// Listing or searching the mailbox.
-    pub pickup_list: Option<Micros>,
-    /// How many pick-ups were made until the mail was found.
-    pub pickups: Option<i32>,
-    /// How many times the mail was offered to the SMTP server.
-    pub smtp_attempts: Option<i32>,
-    /// The SMTP server's last reply code.
-    pub smtp_reply_code: Option<i32>,
-    /// The SMTP server's last enhanced status code (RFC 3463).
-    pub smtp_enhanced_status: Option<String>,
-    /// TLS version towards the SMTP server, such as `TLSv1.3`.
-    pub smtp_tls_version: Option<String>,
-    /// Cipher suite towards the SMTP server.
-    pub smtp_tls_cipher: Option<String>,
-    /// Expiry of the SMTP server's certificate.
-    pub smtp_certificate_expires_at: Option<UtcMicros>,
-    /// TLS version towards the mailbox's server.
-    pub pickup_tls_version: Option<String>,
-    /// Cipher suite towards the mailbox's server.
-    pub pickup_tls_cipher: Option<String>,
-    /// Expiry of the mailbox server's certificate.
-    pub pickup_certificate_expires_at: Option<UtcMicros>,
-    /// Certificates were not verified, by the monitor's explicit setting.
-    pub tls_unverified: Option<bool>,
-    /// The folder in which the mail was found.
-    pub folder: Option<String>,
-    /// Configured folders that could not be opened at the last pick-up, separated by commas: they were not searched.
-    pub folders_missing: Option<String>,
-    /// How many further copies of the mail were found.
-    pub duplicates: Option<i32>,
-    /// The mail's way, oldest station first.
-    pub hops: Option<Vec<Hop>>,
-    /// From the start of the first attempt to hand the mail over to the reply that accepted it, pauses included; with one
-    /// attempt the same as [`Sample::smtp_send`].
-    pub smtp_elapsed: Option<Micros>,
-    /// The connection ended before the server said whether it took the mail.
-    pub send_uncertain: Option<bool>,
-    /// The size of the mail as it was sent.
-    pub message_bytes: Option<i32>,
-    /// The receiving system's verdict by SPF (RFC 7208), as it stands in `Authentication-Results` (RFC 8601).
-    pub spf: Option<String>,
-    /// Its verdict by DKIM (RFC 6376).
-    pub dkim: Option<String>,
-    /// Its verdict by DMARC (RFC 7489).
-    pub dmarc: Option<String>,
-    /// What its spam filter decided: `spam` or `ham`.
-    pub spam_verdict: Option<String>,
-    /// Its spam filter's score, on that filter's own scale.
-    pub spam_score: Option<f64>,
-    /// The kind of test, such as `mailbox`; null is `mail-qos`.
-    pub kind: Option<String>,
+/// Calls a macro with every column of a sample beyond its key and outcome, in the order of day files: field, type, and the
+/// column's name in the lake. This is the one place where a column is declared; [`Sample`] and the lake's table of columns
+/// are made of it. Durations are in microseconds. The first nine, with the key and the outcome, are
+/// those that every reader may rely on.
+#[macro_export]
+macro_rules! sample_columns {
+    ($callback:ident) => {
+        $callback! {
+            /// Where it failed.
+            stage: Option<Stage> = "stage",
+            /// One line, without secrets.
+            error: Option<String> = "error",
+            /// Opening the SMTP connection: TCP and, with implicit TLS, the handshake.
+            smtp_connect: Option<Micros> = "smtp_connect_us",
+            /// From the start of the connection to the reply that accepts the message.
+            smtp_send: Option<Micros> = "smtp_send_us",
+            /// Opening the POP3 or IMAP connection: TCP and, with implicit TLS, the handshake.
+            pickup_connect: Option<Micros> = "pickup_connect_us",
+            /// From the first credential command to its final reply.
+            pickup_login: Option<Micros> = "pickup_login_us",
+            /// From the retrieval command to the last byte of the mail.
+            pickup_receive: Option<Micros> = "pickup_receive_us",
+            /// Best estimate of the round trip.
+            round_trip: Option<Micros> = "round_trip_us",
+            /// Half the width of the interval in which the landing must lie.
+            round_trip_error: Option<Micros> = "round_trip_error_us",
+            /// Half the width of the interval in which the landing lies with 99 %, calibrated by the mails before.
+            round_trip_likely_error: Option<Micros> = "round_trip_likely_error_us",
+            /// `false` while the mail may still be found late; null and `true` mean settled.
+            settled: Option<bool> = "settled",
+            /// Why the sample does not count in availability.
+            excluded: Option<Exclusion> = "excluded",
+            /// The monitor's test interval when it was tested; what "three test intervals" refers to.
+            test_interval: Option<Micros> = "test_interval_us",
+            /// The monitor's max round trip when it was tested.
+            max_round_trip: Option<Micros> = "max_round_trip_us",
+            /// Opening the TCP connection to the SMTP server.
+            smtp_tcp: Option<Micros> = "smtp_tcp_us",
+            /// The TLS handshake with the SMTP server.
+            smtp_tls: Option<Micros> = "smtp_tls_us",
+            /// Waiting for the SMTP greeting.
+            smtp_greeting: Option<Micros> = "smtp_greeting_us",
+            /// EHLO (both, with STARTTLS).
+            smtp_ehlo: Option<Micros> = "smtp_ehlo_us",
+            /// SMTP authentication.
+            smtp_auth: Option<Micros> = "smtp_auth_us",
+            /// MAIL and RCPT.
+            smtp_envelope: Option<Micros> = "smtp_envelope_us",
+            /// DATA, the content, and the reply that accepts it.
+            smtp_data: Option<Micros> = "smtp_data_us",
+            /// Opening the TCP connection to the mailbox's server.
+            pickup_tcp: Option<Micros> = "pickup_tcp_us",
+            /// The TLS handshake with the mailbox's server.
+            pickup_tls: Option<Micros> = "pickup_tls_us",
+            /// Waiting for the greeting of the mailbox's server.
+            pickup_greeting: Option<Micros> = "pickup_greeting_us",
+            /// Listing or searching the mailbox.
+            pickup_list: Option<Micros> = "pickup_list_us",
+            /// How many pick-ups were made until the mail was found.
+            pickups: Option<i32> = "pickups",
+            /// How many times the mail was offered to the SMTP server.
+            smtp_attempts: Option<i32> = "smtp_attempts",
+            /// The SMTP server's last reply code.
+            smtp_reply_code: Option<i32> = "smtp_reply_code",
+            /// The SMTP server's last enhanced status code (RFC 3463).
+            smtp_enhanced_status: Option<String> = "smtp_enhanced_status",
+            /// TLS version towards the SMTP server, such as `TLSv1.3`.
+            smtp_tls_version: Option<String> = "smtp_tls_version",
+            /// Cipher suite towards the SMTP server.
+            smtp_tls_cipher: Option<String> = "smtp_tls_cipher",
+            /// Expiry of the SMTP server's certificate.
+            smtp_certificate_expires_at: Option<UtcMicros> = "smtp_certificate_expires_at",
+            /// TLS version towards the mailbox's server.
+            pickup_tls_version: Option<String> = "pickup_tls_version",
+            /// Cipher suite towards the mailbox's server.
+            pickup_tls_cipher: Option<String> = "pickup_tls_cipher",
+            /// Expiry of the mailbox server's certificate.
+            pickup_certificate_expires_at: Option<UtcMicros> = "pickup_certificate_expires_at",
+            /// Certificates were not verified, by the monitor's explicit setting.
+            tls_unverified: Option<bool> = "tls_unverified",
+            /// The folder in which the mail was found.
+            folder: Option<String> = "folder",
+            /// Configured folders that could not be opened at the last pick-up, separated by commas: they were not searched.
+            folders_missing: Option<String> = "folders_missing",
+            /// How many further copies of the mail were found.
+            duplicates: Option<i32> = "duplicates",
+            /// The mail's way, oldest station first.
+            hops: Option<Vec<Hop>> = "hops",
+            /// From the start of the first attempt to hand the mail over to the reply that accepted it, pauses included; with one
+            /// attempt the same as [`Sample::smtp_send`].
+            smtp_elapsed: Option<Micros> = "smtp_elapsed_us",
+            /// The connection ended before the server said whether it took the mail.
+            send_uncertain: Option<bool> = "send_uncertain",
+            /// The size of the mail as it was sent.
+            message_bytes: Option<i32> = "message_bytes",
+            /// The receiving system's verdict by SPF (RFC 7208), as it stands in `Authentication-Results` (RFC 8601).
+            spf: Option<String> = "spf",
+            /// Its verdict by DKIM (RFC 6376).
+            dkim: Option<String> = "dkim",
+            /// Its verdict by DMARC (RFC 7489).
+            dmarc: Option<String> = "dmarc",
+            /// What its spam filter decided: `spam` or `ham`.
+            spam_verdict: Option<String> = "spam_verdict",
+            /// Its spam filter's score, on that filter's own scale.
+            spam_score: Option<f64> = "spam_score",
+            /// The kind of test, such as `mailbox`; null is `mail-qos`.
+            kind: Option<String> = "kind",
+        }
+    };
 }
 
-impl Sample {
-    /// A sample with nothing measured yet.
-    pub fn new(monitor: MonitorId, started_at: UtcMicros, outcome: Outcome) -> Self {
-        Self {
-            monitor,
-            started_at,
-            outcome,
-            stage: None,
-            error: None,
-            smtp_connect: None,
-            smtp_send: None,
-            pickup_connect: None,
-            pickup_login: None,
-            pickup_receive: None,
-            round_trip: None,
-            round_trip_error: None,
-            round_trip_likely_error: None,
-            settled: None,
-            excluded: None,
-            test_interval: None,
-            max_round_trip: None,
-            smtp_tcp: None,
-            smtp_tls: None,
-            smtp_greeting: None,
-            smtp_ehlo: None,
-            smtp_auth: None,
-            smtp_envelope: None,
-            smtp_data: None,
-            pickup_tcp: None,
-            pickup_tls: None,
-            pickup_greeting: None,
-            pickup_list: None,
-            pickups: None,
-            smtp_attempts: None,
-            smtp_reply_code: None,
-            smtp_enhanced_status: None,
-            smtp_tls_version: None,
-            smtp_tls_cipher: None,
-            smtp_certificate_expires_at: None,
-            pickup_tls_version: None,
-            pickup_tls_cipher: None,
-            pickup_certificate_expires_at: None,
-            tls_unverified: None,
-            folder: None,
-            folders_missing: None,
-            duplicates: None,
-            hops: None,
-            smtp_elapsed: None,
-            send_uncertain: None,
-            message_bytes: None,
-            spf: None,
-            dkim: None,
-            dmarc: None,
-            spam_verdict: None,
-            spam_score: None,
-            kind: None,
+macro_rules! define_sample {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $column:literal,)+) => {
+        /// One test's row in the lake. `None` is null: not known, never zero.
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        pub struct Sample {
+            /// The monitor whose test it was.
+            pub monitor: MonitorId,
+            /// When the test began; unique for a monitor within a site.
+            pub started_at: UtcMicros,
+            /// What became of the test.
+            pub outcome: Outcome,
+            $($(#[$doc])* pub $field: $type,)+
         }
-    }
 
+        impl Sample {
+            /// A sample with nothing measured yet.
+            pub fn new(monitor: MonitorId, started_at: UtcMicros, outcome: Outcome) -> Self {
+                Self {
+                    monitor,
+                    started_at,
+                    outcome,
+                    $($field: None,)+
+                }
+            }
+        }
+    };
+}
+
+sample_columns!(define_sample);
+
+impl Sample {
     /// Whether the mail may still be found late.
     pub fn is_provisional(&self) -> bool {
         self.settled == Some(false)

@@ -1,6 +1,6 @@
 //! What the columns of the lake are called, which type they have, and where their values stand in memory.
 
-use mailqos_model::{Event, EventKind, Exclusion, Hop, Micros, Outcome, Sample, Stage, UtcMicros};
+use mailqos_model::{Event, EventKind, Exclusion, Hop, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros};
 
 /// A value on its way to or from a column.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,268 +66,133 @@ pub trait Record: Clone + Send + 'static {
     fn replaces(&self, other: &Self) -> bool;
 }
 
-impl Cell {
-    fn int(value: Option<i64>) -> Self {
-        value.map_or(Self::Null, Self::Int)
-    }
+/// A field of a record that a column holds.
+trait Field: Sized {
+    const HOLDS: Hold;
+    const REQUIRED: bool = false;
+    fn cell(&self) -> Cell;
+    fn of(cell: Cell) -> Result<Self, String>;
+}
 
-    fn text(value: Option<&str>) -> Self {
-        value.map_or(Self::Null, |text| Self::Text(text.to_owned()))
-    }
+/// What a column holds when it is not null.
+trait Value: Sized {
+    const HOLDS: Hold;
+    fn cell(&self) -> Cell;
+    fn of(cell: Cell) -> Result<Self, String>;
+}
 
-    fn into_int(self) -> Result<Option<i64>, String> {
-        match self {
-            Self::Null => Ok(None),
-            Self::Int(value) => Ok(Some(value)),
-            other => Err(format!("{other:?} is no number")),
-        }
+impl<T: Value> Field for Option<T> {
+    const HOLDS: Hold = T::HOLDS;
+    fn cell(&self) -> Cell {
+        self.as_ref().map_or(Cell::Null, T::cell)
     }
-
-    fn into_text(self) -> Result<Option<String>, String> {
-        match self {
-            Self::Null => Ok(None),
-            Self::Text(value) => Ok(Some(value)),
-            other => Err(format!("{other:?} is no text")),
-        }
-    }
-
-    fn into_bool(self) -> Result<Option<bool>, String> {
-        match self {
-            Self::Null => Ok(None),
-            Self::Bool(value) => Ok(Some(value)),
-            other => Err(format!("{other:?} is not true or false")),
-        }
-    }
-
-    fn into_word<T: std::str::FromStr>(self) -> Result<Option<T>, String>
-    where
-        T::Err: std::fmt::Display,
-    {
-        self.into_text()?
-            .map(|text| text.parse().map_err(|error| format!("{error}")))
-            .transpose()
+    fn of(cell: Cell) -> Result<Self, String> {
+        (cell != Cell::Null).then(|| T::of(cell)).transpose()
     }
 }
 
-fn present<T>(value: Option<T>) -> Result<T, String> {
-    value.ok_or_else(|| "it is null".to_owned())
+/// Fields that are never null.
+macro_rules! required {
+    ($($type:ty),+) => {$(
+        impl Field for $type {
+            const HOLDS: Hold = <Self as Value>::HOLDS;
+            const REQUIRED: bool = true;
+            fn cell(&self) -> Cell {
+                Value::cell(self)
+            }
+            fn of(cell: Cell) -> Result<Self, String> {
+                if cell == Cell::Null {
+                    return Err("it is null".to_owned());
+                }
+                Value::of(cell)
+            }
+        }
+    )+};
+}
+
+required!(MonitorId, UtcMicros, Outcome, EventKind);
+
+/// Values of which a cell is made, and that are made of a cell of this kind only.
+macro_rules! values {
+    ($($type:ty: $holds:ident = |$value:ident| $cell:expr, $kind:ident($content:ident) => $made:expr, $what:literal;)+) => {$(
+        impl Value for $type {
+            const HOLDS: Hold = Hold::$holds;
+            fn cell(&self) -> Cell {
+                let $value = self;
+                $cell
+            }
+            fn of(cell: Cell) -> Result<Self, String> {
+                match cell {
+                    Cell::$kind($content) => $made,
+                    other => Err(format!(concat!("{:?} is not ", $what), other)),
+                }
+            }
+        }
+    )+};
+}
+
+/// Words come from outside: an unknown one is an error, which names it.
+fn word<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+values! {
+    Micros: Long = |value| Cell::Int(value.0), Int(value) => Ok(Self(value)), "a number";
+    UtcMicros: Timestamp = |value| Cell::Int(value.0), Int(value) => Ok(Self(value)), "a number";
+    i32: Int = |value| Cell::Int((*value).into()), Int(value) => Self::try_from(value).map_err(|_| format!("{value} is too large")), "a number";
+    String: Word = |value| Cell::Text(value.clone()), Text(value) => Ok(value), "a text";
+    bool: Bool = |value| Cell::Bool(*value), Bool(value) => Ok(value), "true or false";
+    f64: Real = |value| Cell::Real(*value), Real(value) => Ok(value), "a score";
+    Vec<Hop>: Hops = |value| Cell::Hops(value.clone()), Hops(value) => Ok(value), "a list of hops";
+    MonitorId: Word = |value| Cell::Text(value.as_str().to_owned()), Text(value) => word(&value), "a text";
+    Outcome: Word = |value| Cell::Text(value.as_str().to_owned()), Text(value) => word(&value), "a text";
+    Stage: Word = |value| Cell::Text(value.as_str().to_owned()), Text(value) => word(&value), "a text";
+    Exclusion: Word = |value| Cell::Text(value.as_str().to_owned()), Text(value) => word(&value), "a text";
+    EventKind: Word = |value| Cell::Text(value.as_str().to_owned()), Text(value) => word(&value), "a text";
+}
+
+/// Which field a column holds.
+const fn field<R, T: Field>(
+    name: &'static str,
+    get: fn(&R) -> Cell,
+    set: fn(&mut R, Cell) -> Result<(), String>,
+    _of: fn(&R) -> &T,
+) -> Column<R> {
+    Column {
+        name,
+        holds: T::HOLDS,
+        required: T::REQUIRED,
+        get,
+        set,
+    }
 }
 
 macro_rules! column {
-    ($name:literal, $holds:ident, $required:literal, $get:expr, $set:expr) => {
-        Column {
-            name: $name,
-            holds: Hold::$holds,
-            required: $required,
-            get: $get,
-            set: $set,
-        }
-    };
-}
-
-macro_rules! micros {
     ($name:literal, $field:ident) => {
-        column!(
+        field(
             $name,
-            Long,
-            false,
-            |r: &Sample| Cell::int(r.$field.map(|value| value.0)),
-            |r: &mut Sample, cell| {
-                r.$field = cell.into_int()?.map(Micros);
+            |record| Field::cell(&record.$field),
+            |record, cell| {
+                record.$field = Field::of(cell)?;
                 Ok(())
-            }
+            },
+            |record| &record.$field,
         )
     };
 }
 
-macro_rules! moment {
-    ($name:literal, $field:ident) => {
-        column!(
-            $name,
-            Timestamp,
-            false,
-            |r: &Sample| Cell::int(r.$field.map(|value| value.0)),
-            |r: &mut Sample, cell| {
-                r.$field = cell.into_int()?.map(UtcMicros);
-                Ok(())
-            }
-        )
+macro_rules! sample_table {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $column:literal,)+) => {
+        static SAMPLE: &[Column<Sample>] = &[
+            column!("monitor", monitor),
+            column!("started_at", started_at),
+            column!("outcome", outcome),
+            $(column!($column, $field),)+
+        ];
     };
 }
 
-macro_rules! text {
-    ($name:literal, $field:ident) => {
-        column!(
-            $name,
-            Word,
-            false,
-            |r: &Sample| Cell::text(r.$field.as_deref()),
-            |r: &mut Sample, cell| {
-                r.$field = cell.into_text()?;
-                Ok(())
-            }
-        )
-    };
-}
-
-macro_rules! count {
-    ($name:literal, $field:ident) => {
-        column!(
-            $name,
-            Int,
-            false,
-            |r: &Sample| Cell::int(r.$field.map(i64::from)),
-            |r: &mut Sample, cell| {
-                r.$field = cell
-                    .into_int()?
-                    .map(|value| i32::try_from(value).map_err(|_| format!("{value} is too large")))
-                    .transpose()?;
-                Ok(())
-            }
-        )
-    };
-}
-
-macro_rules! flag {
-    ($name:literal, $field:ident) => {
-        column!(
-            $name,
-            Bool,
-            false,
-            |r: &Sample| r.$field.map_or(Cell::Null, Cell::Bool),
-            |r: &mut Sample, cell| {
-                r.$field = cell.into_bool()?;
-                Ok(())
-            }
-        )
-    };
-}
-
-static SAMPLE: &[Column<Sample>] = &[
-    column!(
-        "monitor",
-        Word,
-        true,
-        |r| Cell::text(Some(r.monitor.as_str())),
-        |r, cell| {
-            r.monitor = present(cell.into_word()?)?;
-            Ok(())
-        }
-    ),
-    column!(
-        "started_at",
-        Timestamp,
-        true,
-        |r| Cell::Int(r.started_at.0),
-        |r, cell| {
-            r.started_at = UtcMicros(present(cell.into_int()?)?);
-            Ok(())
-        }
-    ),
-    column!(
-        "outcome",
-        Word,
-        true,
-        |r| Cell::text(Some(r.outcome.as_str())),
-        |r, cell| {
-            r.outcome = present(cell.into_word()?)?;
-            Ok(())
-        }
-    ),
-    column!(
-        "stage",
-        Word,
-        false,
-        |r| Cell::text(r.stage.map(Stage::as_str)),
-        |r, cell| {
-            r.stage = cell.into_word()?;
-            Ok(())
-        }
-    ),
-    text!("error", error),
-    micros!("smtp_connect_us", smtp_connect),
-    micros!("smtp_send_us", smtp_send),
-    micros!("pickup_connect_us", pickup_connect),
-    micros!("pickup_login_us", pickup_login),
-    micros!("pickup_receive_us", pickup_receive),
-    micros!("round_trip_us", round_trip),
-    micros!("round_trip_error_us", round_trip_error),
-    micros!("round_trip_likely_error_us", round_trip_likely_error),
-    flag!("settled", settled),
-    column!(
-        "excluded",
-        Word,
-        false,
-        |r| Cell::text(r.excluded.map(Exclusion::as_str)),
-        |r, cell| {
-            r.excluded = cell.into_word()?;
-            Ok(())
-        }
-    ),
-    micros!("test_interval_us", test_interval),
-    micros!("max_round_trip_us", max_round_trip),
-    micros!("smtp_tcp_us", smtp_tcp),
-    micros!("smtp_tls_us", smtp_tls),
-    micros!("smtp_greeting_us", smtp_greeting),
-    micros!("smtp_ehlo_us", smtp_ehlo),
-    micros!("smtp_auth_us", smtp_auth),
-    micros!("smtp_envelope_us", smtp_envelope),
-    micros!("smtp_data_us", smtp_data),
-    micros!("pickup_tcp_us", pickup_tcp),
-    micros!("pickup_tls_us", pickup_tls),
-    micros!("pickup_greeting_us", pickup_greeting),
-    micros!("pickup_list_us", pickup_list),
-    count!("pickups", pickups),
-    count!("smtp_attempts", smtp_attempts),
-    count!("smtp_reply_code", smtp_reply_code),
-    text!("smtp_enhanced_status", smtp_enhanced_status),
-    text!("smtp_tls_version", smtp_tls_version),
-    text!("smtp_tls_cipher", smtp_tls_cipher),
-    moment!("smtp_certificate_expires_at", smtp_certificate_expires_at),
-    text!("pickup_tls_version", pickup_tls_version),
-    text!("pickup_tls_cipher", pickup_tls_cipher),
-    moment!("pickup_certificate_expires_at", pickup_certificate_expires_at),
-    flag!("tls_unverified", tls_unverified),
-    text!("folder", folder),
-    text!("folders_missing", folders_missing),
-    count!("duplicates", duplicates),
-    column!(
-        "hops",
-        Hops,
-        false,
-        |r| r.hops.clone().map_or(Cell::Null, Cell::Hops),
-        |r, cell| {
-            r.hops = match cell {
-                Cell::Null => None,
-                Cell::Hops(hops) => Some(hops),
-                other => return Err(format!("{other:?} is no list of hops")),
-            };
-            Ok(())
-        }
-    ),
-    micros!("smtp_elapsed_us", smtp_elapsed),
-    flag!("send_uncertain", send_uncertain),
-    count!("message_bytes", message_bytes),
-    text!("spf", spf),
-    text!("dkim", dkim),
-    text!("dmarc", dmarc),
-    text!("spam_verdict", spam_verdict),
-    column!(
-        "spam_score",
-        Real,
-        false,
-        |r| r.spam_score.map_or(Cell::Null, Cell::Real),
-        |r, cell| {
-            r.spam_score = match cell {
-                Cell::Null => None,
-                Cell::Real(score) => Some(score),
-                other => return Err(format!("{other:?} is no score")),
-            };
-            Ok(())
-        }
-    ),
-    text!("kind", kind),
-];
+mailqos_model::sample_columns!(sample_table);
 
 impl Record for Sample {
     const FOLDER: &'static str = "samples";
@@ -354,49 +219,32 @@ impl Record for Sample {
 
 static EVENT: &[Column<Event>] = &[
     // Null would be no key: an event of the whole site has an empty text here.
-    column!(
-        "monitor",
-        Word,
-        true,
-        |r| Cell::text(Some(r.monitor.as_ref().map_or("", |monitor| monitor.as_str()))),
-        |r, cell| {
-            r.monitor = match cell.into_text()? {
-                Some(text) if !text.is_empty() => Some(text.parse().map_err(|error| format!("{error}"))?),
-                _ => None,
+    Column {
+        name: "monitor",
+        holds: Hold::Word,
+        required: true,
+        get: |event| {
+            Cell::Text(
+                event
+                    .monitor
+                    .as_ref()
+                    .map_or_else(String::new, |monitor| monitor.as_str().to_owned()),
+            )
+        },
+        set: |event, cell| {
+            event.monitor = match cell {
+                Cell::Text(text) if text.is_empty() => None,
+                cell => Field::of(cell)?,
             };
             Ok(())
-        }
-    ),
-    column!("at", Timestamp, true, |r| Cell::Int(r.at.0), |r, cell| {
-        r.at = UtcMicros(present(cell.into_int()?)?);
-        Ok(())
-    }),
-    column!("kind", Word, true, |r| Cell::text(Some(r.kind.as_str())), |r, cell| {
-        r.kind = present(cell.into_word()?)?;
-        Ok(())
-    }),
-    column!("text", Word, false, |r| Cell::text(r.text.as_deref()), |r, cell| {
-        r.text = cell.into_text()?;
-        Ok(())
-    }),
-    column!("actor", Word, false, |r| Cell::text(r.actor.as_deref()), |r, cell| {
-        r.actor = cell.into_text()?;
-        Ok(())
-    }),
-    column!(
-        "until",
-        Timestamp,
-        false,
-        |r| Cell::int(r.until.map(|at| at.0)),
-        |r, cell| {
-            r.until = cell.into_int()?.map(UtcMicros);
-            Ok(())
-        }
-    ),
-    column!("detail", Word, false, |r| Cell::text(r.detail.as_deref()), |r, cell| {
-        r.detail = cell.into_text()?;
-        Ok(())
-    }),
+        },
+    },
+    column!("at", at),
+    column!("kind", kind),
+    column!("text", text),
+    column!("actor", actor),
+    column!("until", until),
+    column!("detail", detail),
 ];
 
 impl Record for Event {
