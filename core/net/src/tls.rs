@@ -8,8 +8,7 @@ use std::{
 use mailqos_base::hex;
 use mailqos_model::UtcMicros;
 use rustls::{
-    ClientConfig, ConfigBuilder, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
-    WantsVerifier,
+    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -21,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     certificate::Certificate,
-    tls_failure::{Explaining, unless_short_key},
+    tls_failure::{rejected, unless_short_key},
 };
 use crate::Trust;
 
@@ -89,43 +88,23 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| TrustError::Tls(error.to_string()))?;
-    let config = if let Some(fingerprint) = trust.fingerprint {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned {
-                fingerprint: Some(fingerprint),
-                provider,
-            }))
-            .with_no_client_auth()
+    let accepts = if let Some(fingerprint) = trust.fingerprint {
+        Accepts::Pinned(fingerprint)
     } else if trust.insecure {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned {
-                fingerprint: None,
-                provider,
-            }))
-            .with_no_client_auth()
-    } else if let Some(path) = &trust.ca_file {
-        explaining(builder, read_roots(path)?, provider)?
+        Accepts::Any
     } else {
-        explaining(builder, platform_roots()?, provider)?
+        let roots = match &trust.ca_file {
+            Some(path) => read_roots(path)?,
+            None => platform_roots()?,
+        };
+        let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        Accepts::Chains(chains.build().map_err(|error| TrustError::Tls(error.to_string()))?)
     };
-    Ok(Arc::new(config))
-}
-
-/// Trusts the certificates that these authorities vouch for.
-fn explaining(
-    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
-    roots: RootCertStore,
-    provider: Arc<CryptoProvider>,
-) -> Result<ClientConfig, TrustError> {
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map_err(|error| TrustError::Tls(error.to_string()))?;
-    Ok(builder
+    let config = builder
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Explaining(verifier)))
-        .with_no_client_auth())
+        .with_custom_certificate_verifier(Arc::new(Verifier { accepts, provider }))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 fn read_roots(path: &std::path::Path) -> Result<RootCertStore, TrustError> {
@@ -166,35 +145,57 @@ fn platform_roots() -> Result<RootCertStore, TrustError> {
         .clone()
 }
 
-/// Accepts the one certificate with this fingerprint, or any.
+/// Which certificates are accepted.
 #[derive(Debug)]
-struct Pinned {
-    fingerprint: Option<[u8; 32]>,
+enum Accepts {
+    /// Those that trusted authorities vouch for.
+    Chains(Arc<WebPkiServerVerifier>),
+    /// The one with this fingerprint.
+    Pinned([u8; 32]),
+    /// All.
+    Any,
+}
+
+/// Verifies certificates and signatures as rustls does, and explains what it rejects.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    accepts: Accepts,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Pinned {
+#[cfg(test)]
+impl Verifier {
+    /// Accepts what another verifier accepts, and explains the rest.
+    pub(crate) fn of_chains(chains: Arc<WebPkiServerVerifier>, provider: Arc<CryptoProvider>) -> Self {
+        let accepts = Accepts::Chains(chains);
+        Self { accepts, provider }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        match self.fingerprint {
-            Some(wanted) => {
+        match &self.accepts {
+            Accepts::Chains(chains) => chains
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+                .map_err(|error| rejected(error, end_entity, intermediates, server_name)),
+            Accepts::Pinned(wanted) => {
                 let found: [u8; 32] = Sha256::digest(end_entity).into();
-                if found == wanted {
-                    Ok(ServerCertVerified::assertion())
-                } else {
-                    Err(TlsError::General(format!(
-                        "the certificate's fingerprint is {}, not the pinned one",
-                        hex(&found)
-                    )))
+                if found == *wanted {
+                    return Ok(ServerCertVerified::assertion());
                 }
+                Err(TlsError::General(format!(
+                    "the certificate's fingerprint is {}, not the pinned one",
+                    hex(&found)
+                )))
             }
-            None => Ok(ServerCertVerified::assertion()),
+            Accepts::Any => Ok(ServerCertVerified::assertion()),
         }
     }
 
@@ -273,8 +274,8 @@ mod tests {
 
     #[test]
     fn a_certificate_that_is_not_accepted_is_told_from_other_trouble() {
-        let pinned = Pinned {
-            fingerprint: Some([0; 32]),
+        let pinned = Verifier {
+            accepts: Accepts::Pinned([0; 32]),
             provider: Arc::new(ring::default_provider()),
         };
         let name = ServerName::try_from("mail.example.com").expect("a name");

@@ -1,18 +1,13 @@
 //! Explains TLS failures: what is wrong with the server's certificate or protocol, and what to do.
 //!
-//! rustls reports a rejected certificate without the certificate, so [`Explaining`] looks at it at
-//! the moment it is rejected.
+//! rustls reports a rejected certificate without the certificate, so [`rejected`] looks at it at the
+//! moment it is rejected.
 
 use std::sync::Arc;
 
 use rustls::{
-    AlertDescription, CertificateError, DigitallySignedStruct, Error as TlsError, InvalidMessage, OtherError,
-    PeerIncompatible, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    AlertDescription, CertificateError, Error as TlsError, InvalidMessage, OtherError, PeerIncompatible,
+    pki_types::{CertificateDer, ServerName},
 };
 
 use super::certificate::Certificate;
@@ -27,57 +22,24 @@ const SHORTEST_RSA: usize = 2048;
 #[error("{0}")]
 struct Rejected(String);
 
-/// Verifies as rustls does, and explains what it rejects.
-#[derive(Debug)]
-pub(super) struct Explaining(pub(super) Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for Explaining {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        self.0
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .map_err(|error| match error {
-                TlsError::InvalidCertificate(reason) => {
-                    let text = rejection(&reason, end_entity, intermediates, &server_name.to_str());
-                    TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Rejected(text)))))
-                }
-                other => other,
-            })
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let result = self.0.verify_tls12_signature(message, certificate, signature);
-        result.map_err(|error| unless_short_key(error, certificate))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let result = self.0.verify_tls13_signature(message, certificate, signature);
-        result.map_err(|error| unless_short_key(error, certificate))
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+/// Explains why rustls rejects a certificate; other errors stay as they are.
+pub(super) fn rejected(
+    error: TlsError,
+    certificate: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    server_name: &ServerName<'_>,
+) -> TlsError {
+    match error {
+        TlsError::InvalidCertificate(reason) => {
+            let text = rejection(&reason, certificate, intermediates, &server_name.to_str());
+            TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Rejected(text)))))
+        }
+        other => other,
     }
 }
 
 /// The error, or the reason for it if the certificate's key is too short to verify anything with.
-pub fn unless_short_key(error: TlsError, certificate: &CertificateDer<'_>) -> TlsError {
+pub(super) fn unless_short_key(error: TlsError, certificate: &CertificateDer<'_>) -> TlsError {
     match short_key(certificate) {
         Some(text) => TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Rejected(text))))),
         None => error,
@@ -300,7 +262,13 @@ mod tests {
     use super::*;
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
-    use rustls::RootCertStore;
+    use rustls::{
+        RootCertStore,
+        client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+        pki_types::UnixTime,
+    };
+
+    use crate::tls::Verifier;
 
     fn explained(error: TlsError) -> String {
         explain(&std::io::Error::other(error), "mail.example.com")
@@ -378,8 +346,8 @@ mod tests {
         let mut roots = RootCertStore::empty();
         roots.add(root.der.clone()).expect("a root");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-        let verifier = Explaining(verifier.build().expect("a verifier"));
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let verifier = Verifier::of_chains(verifier.build().expect("a verifier"), provider);
         let sent: Vec<CertificateDer<'_>> = sent.iter().map(|issued| issued.der.clone()).collect();
         let name = ServerName::try_from("mail.example.com").expect("a name");
         let now = UnixTime::now();
