@@ -36,6 +36,14 @@ fn is_called(name: &str, word: &str) -> bool {
     name == word || word.len() == 3 && name.starts_with(word)
 }
 
+/// Returns a weekday by its English name or the first three letters of it, in any case.
+pub fn weekday(text: &str) -> Option<Weekday> {
+    let word = text.to_lowercase();
+    DAYS.iter()
+        .find(|(name, _)| is_called(name, &word))
+        .map(|(_, day)| *day)
+}
+
 /// Reads the name of a period, such as `last-month`.
 pub(super) struct PeriodName(pub(super) String);
 
@@ -110,10 +118,8 @@ impl FromToml for FirstDay {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         let text = String::from_toml(node)?;
-        let word = text.trim().to_ascii_lowercase();
-        DAYS.iter()
-            .find(|(name, _)| is_called(name, &word))
-            .map(|(_, day)| Self(*day))
+        weekday(text.trim())
+            .map(Self)
             .ok_or_else(|| format!("{text:?} is not {}", Self::expected()))
     }
 }

@@ -10,6 +10,8 @@ use mailqos_config::{
 };
 use mailqos_model::Micros;
 
+use super::calendar_keys::weekday;
+
 /// Schedule of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
@@ -218,18 +220,4 @@ fn day_word(text: &str) -> String {
             .strip_suffix("days")
             .map_or_else(|| other.to_owned(), |day| format!("{day}day")),
     }
-}
-
-/// Returns a weekday by its English name.
-pub fn weekday(text: &str) -> Option<Weekday> {
-    Some(match text.to_lowercase().as_str() {
-        "monday" | "mon" => Weekday::Monday,
-        "tuesday" | "tue" => Weekday::Tuesday,
-        "wednesday" | "wed" => Weekday::Wednesday,
-        "thursday" | "thu" => Weekday::Thursday,
-        "friday" | "fri" => Weekday::Friday,
-        "saturday" | "sat" => Weekday::Saturday,
-        "sunday" | "sun" => Weekday::Sunday,
-        _ => return None,
-    })
 }

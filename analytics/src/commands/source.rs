@@ -66,16 +66,7 @@ pub struct SourceArgs {
 
 /// `monday` or `mon`.
 pub(super) fn weekday(text: &str) -> Result<Weekday, String> {
-    Ok(match text.to_ascii_lowercase().as_str() {
-        "monday" | "mon" => Weekday::Monday,
-        "tuesday" | "tue" => Weekday::Tuesday,
-        "wednesday" | "wed" => Weekday::Wednesday,
-        "thursday" | "thu" => Weekday::Thursday,
-        "friday" | "fri" => Weekday::Friday,
-        "saturday" | "sat" => Weekday::Saturday,
-        "sunday" | "sun" => Weekday::Sunday,
-        _ => return Err("write monday, tuesday, … or sunday".into()),
-    })
+    mailqos_report::weekday(text).ok_or_else(|| "write monday, tuesday, … or sunday".into())
 }
 
 /// An opened lake, what is asked of it, and the configuration where there is one.
