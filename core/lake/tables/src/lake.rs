@@ -9,10 +9,7 @@ use std::{
     collections::BTreeSet,
     ops::Range,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
 use jiff::civil::Date;
@@ -24,7 +21,7 @@ use super::{
     catalogue::Catalogue,
     folders::{entries, is_copy, is_day_file, partitions},
     footer::{self, Group, LakeFile, Wanted},
-    part,
+    parallel, part,
     query::SeriesQuery,
     series::Series,
 };
@@ -280,33 +277,13 @@ impl Lake {
     ) -> Result<(), E> {
         let mut batches = self.series(query);
         while let Some(batch) = batches.next_batch()? {
-            let next = AtomicUsize::new(0);
-            let results: Mutex<Vec<(usize, T)>> = Mutex::default();
-            std::thread::scope(|scope| {
-                for _ in 0..threads().min(batch.monitors.len()) {
-                    scope.spawn(|| {
-                        // One after the other in the same memory.
-                        let mut series = Series::default();
-                        loop {
-                            let index = next.fetch_add(1, Ordering::Relaxed);
-                            if index >= batch.monitors.len() {
-                                return;
-                            }
-                            batch.read(index, query, &mut series);
-                            if series.is_empty() {
-                                continue;
-                            }
-                            let result = figure(&mut series);
-                            if let Ok(mut results) = results.lock() {
-                                results.push((index, result));
-                            }
-                        }
-                    });
-                }
+            let monitors: Vec<usize> = (0..batch.monitors.len()).collect();
+            // One after the other in the same memory.
+            let results = parallel::map_with(&monitors, Series::default, |series, monitor| {
+                batch.read(*monitor, query, series);
+                (!series.is_empty()).then(|| figure(series))
             });
-            let mut results = results.into_inner().unwrap_or_default();
-            results.sort_by_key(|(index, _)| *index);
-            for (_, result) in results {
+            for result in results.into_iter().flatten() {
                 take(result)?;
             }
         }
@@ -340,8 +317,4 @@ impl Lake {
         let groups = found.into_iter().filter_map(|(_, groups)| groups).flatten();
         Ok(groups.filter(|group| wanted.may_be_in(group)).collect())
     }
-}
-
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }

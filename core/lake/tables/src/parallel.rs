@@ -1,4 +1,8 @@
 //! The same work on many things, on all cores, with the results in the order of the things.
+//!
+//! Not by rayon, although polars and the typesetter bring it: things are begun in their order, so that of several corrupt
+//! files the first one is named; and a thread that waits for work within its own work takes up nothing else meanwhile, which
+//! would hold two chapters, or two media, in memory and on one stack.
 
 use std::{
     sync::{
@@ -10,19 +14,30 @@ use std::{
 
 /// What `work` makes of each item.
 pub fn map<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
+    map_with(items, || (), |(), item| work(item))
+}
+
+/// As [`map`], with a place to work in for each thread.
+pub fn map_with<I: Sync, S, T: Send>(
+    items: &[I],
+    place: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, &I) -> T + Sync,
+) -> Vec<T> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(items.len());
     if threads < 2 {
-        return items.iter().map(work).collect();
+        let mut place = place();
+        return items.iter().map(|item| work(&mut place, item)).collect();
     }
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, T)>> = Mutex::new(Vec::with_capacity(items.len()));
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
+                let mut place = place();
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(index) else { return };
-                    let result = work(item);
+                    let result = work(&mut place, item);
                     // A panic elsewhere ends the scope anyway.
                     if let Ok(mut done) = done.lock() {
                         done.push((index, result));
