@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use mailqos_base::hex;
 use mailqos_config::{Existing, FilesTarget, TemporaryName, Verify};
+use mailqos_model::words;
 use ring::digest::{Context, SHA256};
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::{Again, DeliveryError, Receipt};
@@ -112,32 +112,21 @@ pub(super) struct Old {
     pub(super) sha256: String,
 }
 
-/// Why a delivered file is no longer retained.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// The target's rule removed it.
-    #[default]
-    Removed,
-    /// It was removed before, by others.
-    Gone,
-    /// It was changed by others; it stays.
-    Changed,
-    /// The target shows nothing of it; whatever has its name stays.
-    Unseen,
-}
-
-impl Reason {
-    /// Returns its word in tables.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Removed => "removed",
-            Self::Gone => "gone",
-            Self::Changed => "changed",
-            Self::Unseen => "unseen",
-        }
+words!(
+    /// Why a delivered file is no longer retained.
+    #[derive(Default)]
+    Reason, "reason" {
+        /// The target's rule removed it.
+        #[default]
+        Removed = "removed",
+        /// It was removed before, by others.
+        Gone = "gone",
+        /// It was changed by others; it stays.
+        Changed = "changed",
+        /// The target shows nothing of it; whatever has its name stays.
+        Unseen = "unseen",
     }
-}
+);
 
 /// What became of files that were put before, and why it ended, if it ended early.
 pub(super) type Swept = (Vec<(String, Reason)>, Result<(), DeliveryError>);

@@ -238,7 +238,7 @@ fn csv(lines: &[Line]) -> Result<String, Failure> {
                 let name = removal.path();
                 let record = [
                     &removal.removed_at,
-                    removal.reason.word(),
+                    removal.reason.as_str(),
                     &removal.target,
                     "",
                     "",

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mailqos_model::{Micros, MonitorId, Sample};
+use mailqos_model::{Micros, MonitorId, Sample, words};
 
 use super::{
     Monitor, Node, Problem, Problems, Severity, Table, TestKind,
@@ -37,22 +37,23 @@ pub struct AlarmRule {
     pub depends_on: BTreeSet<MonitorId>,
 }
 
-/// A timing of a test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Timing {
-    /// The round trip.
-    RoundTrip,
-    /// Opening the SMTP connection.
-    SmtpConnect,
-    /// SMTP send time.
-    SmtpSend,
-    /// Opening the connection to the mailbox.
-    PickupConnect,
-    /// Login.
-    PickupLogin,
-    /// Receive.
-    PickupReceive,
-}
+words!(
+    /// A timing of a test.
+    Timing, "timing" {
+        /// The round trip.
+        RoundTrip = "round_trip",
+        /// Opening the SMTP connection.
+        SmtpConnect = "smtp_connect",
+        /// SMTP send time.
+        SmtpSend = "smtp_send",
+        /// Opening the connection to the mailbox.
+        PickupConnect = "pickup_connect",
+        /// Login.
+        PickupLogin = "pickup_login",
+        /// Receive.
+        PickupReceive = "pickup_receive",
+    }
+);
 
 /// The most that a timing may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,28 +80,6 @@ pub struct PercentileRule {
 }
 
 impl Timing {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::RoundTrip,
-        Self::SmtpConnect,
-        Self::SmtpSend,
-        Self::PickupConnect,
-        Self::PickupLogin,
-        Self::PickupReceive,
-    ];
-
-    /// The word in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RoundTrip => "round_trip",
-            Self::SmtpConnect => "smtp_connect",
-            Self::SmtpSend => "smtp_send",
-            Self::PickupConnect => "pickup_connect",
-            Self::PickupLogin => "pickup_login",
-            Self::PickupReceive => "pickup_receive",
-        }
-    }
-
     /// What people call it.
     pub fn words(self) -> &'static str {
         match self {
@@ -230,20 +209,10 @@ pub(super) const THRESHOLDS: [Key; 6] = [
     threshold(Timing::PickupReceive, "The longest time to receive."),
 ];
 
-const TIMINGS: [(&str, Timing); 6] = {
-    let mut words = [("", Timing::RoundTrip); 6];
-    let mut at = 0;
-    while at < words.len() {
-        words[at] = (Timing::ALL[at].as_str(), Timing::ALL[at]);
-        at += 1;
-    }
-    words
-};
-
 keys! {
     PERCENTILE: PercentileKeys {
         /// The timing.
-        of: Word<Timing> = word!(TIMINGS).default("\"round_trip\"");
+        of: Word<Timing> = word!(Timing::WORDS).default("\"round_trip\"");
         /// The percentile, from 0 to 100.
         percentile: Defaulted<f64> = key().default("95");
         /// The window.
@@ -281,7 +250,7 @@ pub(super) fn read(table: &mut Table, folders: &[String], problems: &mut Problem
     }
     rule.clear_after = inner.read(&ALARM.clear_after, problems);
     rule.flapping = inner.read(&ALARM.flapping, problems);
-    for (timing, key) in Timing::ALL.into_iter().zip(&THRESHOLDS) {
+    for (timing, key) in Timing::ALL.iter().copied().zip(&THRESHOLDS) {
         if let Some(most) = inner.read_as(key, problems) {
             rule.thresholds.push(Threshold { timing, most });
         }

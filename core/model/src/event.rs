@@ -1,6 +1,6 @@
 //! The event: what happened beside the samples, such as an alarm that rose or a maintenance that began.
 
-use super::{MonitorId, UtcMicros, sample::words};
+use super::{MonitorId, UtcMicros, words};
 
 words!(
     /// What happened.

@@ -8,9 +8,13 @@ mod id;
 mod round_trip;
 mod sample;
 mod time;
+mod words;
 
 pub use event::{Event, EventKind};
 pub use id::{AccountName, InvalidName, MonitorId, Name, ObjectId, SiteName};
 pub use round_trip::RoundTrip;
-pub use sample::{Exclusion, Hop, Outcome, Sample, Stage, UnknownWord};
+pub use sample::{Exclusion, Hop, Outcome, Sample, Stage};
+#[doc(hidden)]
+pub use serde;
 pub use time::{Micros, ParseDurationError, UtcMicros};
+pub use words::UnknownWord;

@@ -1,64 +1,6 @@
 //! The sample: the row that a test leaves in the lake. Names and meanings are those of the contracts.
 
-use super::{Micros, MonitorId, UtcMicros};
-
-/// A word that is none of those allowed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a known {1}")]
-pub struct UnknownWord(pub String, pub &'static str);
-
-macro_rules! words {
-    ($(#[$doc:meta])* $type:ident, $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $type {
-            $($(#[$variant_doc])* $variant),+
-        }
-
-        impl $type {
-            /// All of them, in the order of the contracts.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The word, as it stands in the lake.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word),+
-                }
-            }
-        }
-
-        impl std::str::FromStr for $type {
-            type Err = $crate::UnknownWord;
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                match text {
-                    $($word => Ok(Self::$variant),)+
-                    _ => Err($crate::UnknownWord(text.to_owned(), $what)),
-                }
-            }
-        }
-
-        impl std::fmt::Display for $type {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-
-        impl serde::Serialize for $type {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.as_str())
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    };
-}
-
-pub(super) use words;
+use super::{Micros, MonitorId, UtcMicros, words};
 
 words!(
     /// What became of a test.

@@ -409,8 +409,9 @@ impl StoredChannel {
                 content_type,
                 proxy,
             } => Action::Webhook(Box::new(Webhook {
-                service: Service::of(service)
-                    .ok_or_else(|| LostChannel(format!("{service} is not known to this version of the probe")))?,
+                service: service
+                    .parse()
+                    .map_err(|_| LostChannel(format!("{service} is not known to this version of the probe")))?,
                 url: url.source()?,
                 method: method.clone(),
                 key: key.as_ref().map(Source::source).transpose()?,

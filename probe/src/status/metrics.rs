@@ -330,7 +330,7 @@ fn phases(text: &mut String, live: &Live) {
     let name = "mailqos_phase_seconds";
     family(text, name, "histogram", "seconds", "Parts of all tests.");
     let phases = live.observed.phases.lock().ignore_poison().clone();
-    for (phase, timing) in phases.iter().zip(Timing::ALL) {
+    for (phase, timing) in phases.iter().zip(Timing::ALL.iter().copied()) {
         histogram(text, name, &format!("phase=\"{}\"", timing.as_str()), phase);
     }
 }

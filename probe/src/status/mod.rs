@@ -167,7 +167,7 @@ impl Observed {
     pub fn count(&self, sample: &Sample) {
         {
             let mut phases = self.phases.lock().ignore_poison();
-            for (histogram, timing) in phases.iter_mut().zip(Timing::ALL) {
+            for (histogram, timing) in phases.iter_mut().zip(Timing::ALL.iter().copied()) {
                 if let Some(took) = timing.of(sample) {
                     histogram.count(took);
                 }

@@ -285,20 +285,10 @@ kinds! {
     "per-monitor" => per_monitor,
 }
 
-const METRICS: [(&str, Metric); Metric::ALL.len()] = {
-    let mut words = [("", Metric::RoundTrip); Metric::ALL.len()];
-    let mut at = 0;
-    while at < words.len() {
-        words[at] = (Metric::ALL[at].as_str(), Metric::ALL[at]);
-        at += 1;
-    }
-    words
-};
-
 keys! {
     METRIC: MetricKeys {
         /// The metric.
-        metric: Word<Metric> = word!(METRICS).default("\"round_trip\"");
+        metric: Word<Metric> = word!(Metric::WORDS).default("\"round_trip\"");
     }
 }
 

@@ -172,7 +172,7 @@ fn lake_of(folder: &Path, samples: Vec<Sample>) -> Config {
 /// What any section of these tests may ask.
 fn everything() -> Needs {
     let trips = Metric::RoundTrip;
-    let metrics = Metric::ALL.into_iter().map(Need::Figures);
+    let metrics = Metric::ALL.iter().copied().map(Need::Figures);
     let others = [
         Need::Values(trips),
         Need::Values(Metric::RoundTripError),

@@ -1,6 +1,7 @@
 //! Webhooks: an HTTP request as the action of an alarm.
 
 use mailqos_base::{Secret, SecretSource};
+use mailqos_model::words;
 use mailqos_net::{Trust, http::Place};
 use serde::{Deserialize, Serialize};
 
@@ -49,49 +50,25 @@ pub enum ContentType {
     Form,
 }
 
-/// Whose form a webhook's request has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    /// The user's own template.
-    Own,
-    /// Slack: an incoming webhook.
-    Slack,
-    /// Microsoft Teams: a workflow's webhook.
-    Teams,
-    /// PagerDuty: Events API v2.
-    PagerDuty,
-    /// Opsgenie: Alert API.
-    Opsgenie,
-    /// ntfy: a topic.
-    Ntfy,
-}
+words!(
+    /// Whose form a webhook's request has.
+    Service, "service" {
+        /// The user's own template.
+        Own = "webhook",
+        /// Slack: an incoming webhook.
+        Slack = "slack",
+        /// Microsoft Teams: a workflow's webhook.
+        Teams = "teams",
+        /// PagerDuty: Events API v2.
+        PagerDuty = "pagerduty",
+        /// Opsgenie: Alert API.
+        Opsgenie = "opsgenie",
+        /// ntfy: a topic.
+        Ntfy = "ntfy",
+    }
+);
 
 impl Service {
-    /// The word in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Own => "webhook",
-            Self::Slack => "slack",
-            Self::Teams => "teams",
-            Self::PagerDuty => "pagerduty",
-            Self::Opsgenie => "opsgenie",
-            Self::Ntfy => "ntfy",
-        }
-    }
-
-    /// The service of a word in the configuration.
-    pub fn of(word: &str) -> Option<Self> {
-        let all = [
-            Self::Own,
-            Self::Slack,
-            Self::Teams,
-            Self::PagerDuty,
-            Self::Opsgenie,
-            Self::Ntfy,
-        ];
-        all.into_iter().find(|service| service.as_str() == word)
-    }
-
     /// Where the service is, if it is in one place for everybody.
     fn usual_url(self) -> Option<&'static str> {
         match self {

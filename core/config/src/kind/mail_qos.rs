@@ -165,7 +165,7 @@ impl TestKind for MailQos {
     }
 
     fn timings(&self) -> &'static [Timing] {
-        &Timing::ALL
+        Timing::ALL
     }
 
     fn transcripts(&self) -> Transcripts {

@@ -8,7 +8,7 @@ mod reply;
 mod tests;
 mod wire;
 
-use std::{path::Path, sync::time::Duration};
+use std::{path::Path, time::Duration};
 
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::TlsMode;
