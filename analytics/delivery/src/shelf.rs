@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use mailqos_base::hex;
 use mailqos_config::{Existing, FilesTarget, TemporaryName, Verify};
 use mailqos_model::words;
-use ring::digest::{Context, SHA256};
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::{Again, DeliveryError, Receipt};
@@ -361,23 +361,15 @@ pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result
 }
 
 /// SHA-256 in the making.
+#[derive(Default)]
 pub(super) struct Hashing {
-    context: Context,
+    hasher: Sha256,
     size: u64,
-}
-
-impl Default for Hashing {
-    fn default() -> Self {
-        Self {
-            context: Context::new(&SHA256),
-            size: 0,
-        }
-    }
 }
 
 impl Hashing {
     pub(super) fn update(&mut self, bytes: &[u8]) {
-        self.context.update(bytes);
+        self.hasher.update(bytes);
         self.size += bytes.len() as u64;
     }
 
@@ -387,9 +379,7 @@ impl Hashing {
     }
 
     pub(super) fn finish(self) -> (u64, Hash) {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(self.context.finish().as_ref());
-        (self.size, hash)
+        (self.size, self.hasher.finalize().into())
     }
 }
 

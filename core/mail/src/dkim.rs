@@ -5,11 +5,11 @@ use mailqos_base::{Secret, SecretError};
 use mailqos_config::Dkim;
 use mailqos_model::UtcMicros;
 use ring::{
-    digest::{SHA256, digest},
     rand::SystemRandom,
     signature::{Ed25519KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
+use sha2::{Digest as _, Sha256};
 
 /// The fields that are signed where they are there.
 const SIGNED: [&str; 11] = [
@@ -79,7 +79,7 @@ impl Key {
                 Ok(signature)
             }
             // RFC 8463, section 3: what is signed is the hash.
-            Self::Ed25519(key) => Ok(key.sign(digest(&SHA256, text).as_ref()).as_ref().to_vec()),
+            Self::Ed25519(key) => Ok(key.sign(&Sha256::digest(text)).as_ref().to_vec()),
         }
     }
 }
@@ -114,7 +114,7 @@ fn field(content: &[u8], options: &Dkim, key: &Key, now: UtcMicros) -> Result<St
             names.push(name);
         }
     }
-    let hash = STANDARD.encode(digest(&SHA256, &relaxed_body(body)));
+    let hash = STANDARD.encode(Sha256::digest(relaxed_body(body)));
     let start = format!(
         " v=1; a={}; c=relaxed/relaxed; d={}; s={};\r\n\tt={}; h={};\r\n\tbh={hash};\r\n\tb=",
         key.algorithm(),
@@ -232,18 +232,10 @@ mod tests {
             format!("from:a@example.com\r\nto:{to}\r\nsubject:x\r\ndkim-signature:{dkim}")
         };
         let good = text("b@example.org, c@example.org");
-        assert!(
-            public
-                .verify(digest(&SHA256, good.as_bytes()).as_ref(), &signature)
-                .is_ok()
-        );
+        assert!(public.verify(&Sha256::digest(good.as_bytes()), &signature).is_ok());
         let other = text("mallory@example.org");
-        assert!(
-            public
-                .verify(digest(&SHA256, other.as_bytes()).as_ref(), &signature)
-                .is_err()
-        );
-        let hash = STANDARD.encode(digest(&SHA256, b"Hello there\r\n"));
+        assert!(public.verify(&Sha256::digest(other.as_bytes()), &signature).is_err());
+        let hash = STANDARD.encode(Sha256::digest(b"Hello there\r\n"));
         assert!(field.contains(&format!("bh={hash}")), "{field}");
         assert!(field.contains("h=from:"), "{field}");
         assert!(field.lines().all(|line| line.len() < 100), "{field}");

@@ -9,6 +9,7 @@ use mailqos_base::hex;
 use mailqos_config::{Config, EmailTarget, MailServer, Person};
 use mailqos_mail::{Disposition, Head, NamedType};
 use mailqos_model::UtcMicros;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     form::Form,
@@ -163,12 +164,12 @@ impl<'a> Content<'a> {
 
     /// Whoever gets the same report twice, after a reply that was lost, sees it once: mail clients know it by this.
     fn message_id(&self, form: Form) -> String {
-        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+        let mut hash = Sha256::new();
         hash.update(self.parcel.letter.id.as_bytes());
         if form != Form::Whole {
             hash.update(form.word().as_bytes());
         }
-        let id = hex(&hash.finish().as_ref()[..16]);
+        let id = hex(&hash.finalize()[..16]);
         format!("{id}.mailqos@{}", self.domain)
     }
 

@@ -6,6 +6,7 @@ use mailqos_base::Secret;
 use mailqos_config::{Endpoint, Existing, FilesPlace, FilesTarget, TemporaryName, TlsMode, Verify};
 use mailqos_model::Micros;
 use mailqos_net::Trust;
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::{
@@ -420,10 +421,7 @@ async fn an_old_file_is_replaced_where_none_is_renamed_over() {
 
 #[tokio::test]
 async fn what_was_begun_goes_on_or_begins_again() {
-    let part = TemporaryName::default().of(
-        "r.pdf",
-        &mailqos_base::hex(ring::digest::digest(&ring::digest::SHA256, CONTENT).as_ref()),
-    );
+    let part = TemporaryName::default().of("r.pdf", &mailqos_base::hex(&Sha256::digest(CONTENT)));
     for appends in [true, false] {
         let mut server = Server {
             folders: vec!["in/2026".into()],
