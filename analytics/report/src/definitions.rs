@@ -69,8 +69,6 @@ keys! {
     LAYOUT: LayoutKeys {
         /// The name of custom layouts in the folder of templates.
         layout: Optional<Name> = key();
-        /// The house style: see [templates](templates.md).
-        theme: Key = Key::new("", Takes::NameOrTable(&["theme"]), "").otherwise("that of the house");
         /// What it displays, in order.
         section: Key = Key::tables(SECTIONS);
     }
@@ -156,7 +154,7 @@ pub fn template(config: Option<&Config>, name: &str, problems: &mut Problems) ->
     }
     let layout = read_layout(config, &mut table, problems);
     let theme = table
-        .node(&LAYOUT.theme)
+        .node(&theme::STYLE.theme)
         .is_some()
         .then(|| theme::read(config, &mut table, problems));
     table.finish(problems);
@@ -306,7 +304,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
         template.layout = Some(layout);
     }
     let theme = match template.theme.take() {
-        Some(theme) if table.node(&LAYOUT.theme).is_none() => theme,
+        Some(theme) if table.node(&theme::STYLE.theme).is_none() => theme,
         _ => theme::read(config, &mut table, problems),
     };
     let language = language

@@ -27,11 +27,17 @@ use typst::{
 use super::{
     calendar_keys::LanguageTag,
     definition_file::read_file,
-    definitions::LAYOUT,
     document::{Colour, Face, Theme},
     locale::{Dates, Formats},
     sections::picture,
 };
+
+keys! {
+    STYLE: StyleKeys {
+        /// The house style: see [templates](templates.md).
+        theme: Key = Key::new("", Takes::NameOrTable(&["theme"]), "").otherwise("that of the house");
+    }
+}
 
 keys! {
     THEME: ThemeKeys {
@@ -213,7 +219,7 @@ impl FromToml for Hex {
 /// with the same keys, whose `file` may name a theme file to extend. The default theme provides the
 /// remaining keys.
 pub fn read(config: Option<&Config>, table: &mut Table, problems: &mut Problems) -> ThemeOptions {
-    let Some(node) = table.node(&LAYOUT.theme) else {
+    let Some(node) = table.node(&STYLE.theme) else {
         return house(config, problems);
     };
     let Some(mut own) = node.as_table() else {

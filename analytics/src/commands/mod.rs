@@ -29,7 +29,7 @@ use mailqos_config::{Config, Problems};
 use mailqos_lake::RemoteError;
 use mailqos_lake_tables::place::PlaceError;
 use mailqos_notify::template_process;
-use mailqos_report::media::guard;
+use mailqos_report::media::{self, guard};
 use tokio::{runtime::Handle, task::block_in_place};
 use tracing_subscriber::{
     fmt::{
@@ -273,7 +273,7 @@ pub fn main() -> ExitCode {
     // This program runs itself with a hidden argument for users' templates.
     let argument = std::env::args_os().nth(1);
     if argument.as_ref().is_some_and(|argument| argument == guard::ARGUMENT) {
-        return guard::main();
+        return media::make_page();
     }
     if argument.is_some_and(|argument| argument == template_process::ARGUMENT) {
         return template_process::main();

@@ -20,6 +20,7 @@ pub(super) static MEDIUM: Medium = Medium {
     built_in: partials!("email", "html"),
     fonts: |_| serde_json::Value::Null,
     compose: one_by_one,
+    finish: |page| Ok(page.markup.into_bytes()),
 };
 
 static SHOWING: Showing = Showing {

@@ -1,7 +1,7 @@
 //! What is a user's own in a page, partials and layouts, runs in a process of its own: one that loops without end, grows
 //! without end or calls itself without end is stopped there, with an error, and nothing else is.
 //!
-//! The process is this program again. It takes the [`Work`] from its standard input, limits itself, and gives the page,
+//! The process is this program again. It reads from its standard input what the page is made of, limits itself, and gives the page,
 //! or what is wrong, on its standard output. In a program that has no such command, such as a test, pages are made on the spot.
 
 use std::{
@@ -13,7 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{MEDIA, MediaError, work::Work};
+use serde::Serialize;
+
+use super::MediaError;
 
 /// The hidden argument that makes the program such a process.
 pub const ARGUMENT: &str = "make-page";
@@ -41,8 +43,8 @@ pub(super) fn can_guard() -> bool {
     PROGRAM.get().is_some()
 }
 
-/// Has a page made by a process with limits.
-pub(super) fn run(work: &Work) -> Result<Vec<u8>, MediaError> {
+/// Has a page made by a process with limits; `from` names the partials and the layout in errors.
+pub(super) fn run(work: &impl Serialize, from: &str) -> Result<Vec<u8>, MediaError> {
     let failed = |error: std::io::Error| MediaError::Stopped(format!("the page can't be made apart: {error}"));
     let program = PROGRAM
         .get()
@@ -76,7 +78,7 @@ pub(super) fn run(work: &Work) -> Result<Vec<u8>, MediaError> {
             eprint!("{said}");
             Err(MediaError::Stopped(String::from_utf8_lossy(&page).into_owned()))
         }
-        Ok(status) => Err(MediaError::Stopped(why(work, status, &said))),
+        Ok(status) => Err(MediaError::Stopped(why(from, status, &said))),
         Err(error) => Err(failed(error)),
     }
 }
@@ -106,7 +108,7 @@ fn wait(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
 }
 
 /// Why a process ended that did not say so itself.
-fn why(work: &Work, status: Option<ExitStatus>, said: &str) -> String {
+fn why(from: &str, status: Option<ExitStatus>, said: &str) -> String {
     let what = if said.contains("overflowed its stack") {
         "it calls itself without end".to_owned()
     } else if said.contains("memory allocation") || said.contains("capacity overflow") {
@@ -115,22 +117,9 @@ fn why(work: &Work, status: Option<ExitStatus>, said: &str) -> String {
         format!("it takes more than {} seconds", PROCESSOR.as_secs())
     } else {
         let last = said.lines().last().unwrap_or("it ended without a word");
-        return format!("the partials or the layout of {} fail: {last}", where_from(work));
+        return format!("the partials or the layout of {from} fail: {last}");
     };
-    format!(
-        "a partial or layout of {} was stopped: {what}; is there an endless loop in it?",
-        where_from(work)
-    )
-}
-
-fn where_from(work: &Work) -> String {
-    let folder = work.own.as_ref().map(|own| own.join(&work.medium));
-    let layout = work.layout.as_ref().map(|layout| format!(" (layout {layout:?})"));
-    format!(
-        "{}{}",
-        folder.map_or_else(|| work.medium.clone(), |folder| folder.display().to_string()),
-        layout.unwrap_or_default()
-    )
+    format!("a partial or layout of {from} was stopped: {what}; is there an endless loop in it?")
 }
 
 #[cfg(unix)]
@@ -166,20 +155,12 @@ fn limit() {
 #[cfg(not(unix))]
 fn limit() {}
 
-/// Is that process: makes the page that standard input asks for.
-pub fn main() -> ExitCode {
+/// Is that process: has `make` make the page that standard input asks for.
+pub(super) fn serve(make: fn(&[u8]) -> Result<Vec<u8>, String>) -> ExitCode {
     limit();
-    let made = (|| {
-        let mut order = Vec::new();
-        std::io::stdin()
-            .read_to_end(&mut order)
-            .map_err(|error| error.to_string())?;
-        let work: Work = serde_json::from_slice(&order).map_err(|error| error.to_string())?;
-        drop(order);
-        let medium = MEDIA.iter().find(|medium| medium.name == work.medium);
-        let medium = medium.ok_or_else(|| format!("there is no medium {:?}", work.medium))?;
-        work.set(medium).map_err(|error| error.to_string())
-    })();
+    let mut order = Vec::new();
+    let read = std::io::stdin().read_to_end(&mut order);
+    let made = read.map_err(|error| error.to_string()).and_then(|_| make(&order));
     let (bytes, code) = match made {
         Ok(page) => (page, ExitCode::SUCCESS),
         Err(text) => (text.into_bytes(), ExitCode::FAILURE),

@@ -20,6 +20,7 @@ pub(super) static MEDIUM: Medium = Medium {
     built_in: partials!("html", "html", "style", "script"),
     fonts,
     compose: one_by_one,
+    finish: |page| Ok(page.markup.into_bytes()),
 };
 
 pub(super) static SHOWING: Showing = Showing {

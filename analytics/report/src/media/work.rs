@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{MediaError, Medium, Partials, guard, own_partials, pdf};
+use super::{DRAWN, MEDIA, MediaError, Medium, Partials, guard, own_partials};
 use crate::document::{Block, ChartBlock, Document, Picture, walk};
 
 /// Makes of a chart's drawing (SVG) what its `picture` is.
@@ -100,9 +100,9 @@ pub(super) fn page(
     own: Option<&Path>,
 ) -> Result<Vec<u8>, MediaError> {
     if is_guarded(medium, own)? {
-        return guard::run(&Work::of(medium, showing, leaf, own)?);
+        return Work::of(medium, showing, leaf, own)?.guarded();
     }
-    finish(medium, markup(medium, showing, leaf, own)?)
+    (medium.finish)(markup(medium, showing, leaf, own)?)
 }
 
 /// The markup of a page with the files that it names.
@@ -151,18 +151,20 @@ fn is_guarded(medium: &Medium, own: Option<&Path>) -> Result<bool, MediaError> {
     Ok(guard::can_guard() && !own_partials(medium, own)?.is_empty())
 }
 
-/// What a medium makes of the markup of a page.
-fn finish(medium: &Medium, page: Markup) -> Result<Vec<u8>, MediaError> {
-    let Markup {
-        markup,
-        files,
-        document,
-    } = page;
-    if medium.name != pdf::MEDIUM.name {
-        return Ok(markup.into_bytes());
+impl Markup {
+    /// Returns the program that made the report, and when, in microseconds since 1970.
+    pub(super) fn origin(&self) -> (String, i64) {
+        let made_at = self.document.get("made_at").and_then(Value::as_i64);
+        (text(&self.document, "producer").to_owned(), made_at.unwrap_or_default())
     }
-    let made_at = document.get("made_at").and_then(Value::as_i64).unwrap_or_default();
-    pdf::compile(markup, files, text(&document, "producer"), made_at)
+}
+
+/// Makes the page of a [`Work`] in JSON.
+pub(super) fn make(order: &[u8]) -> Result<Vec<u8>, String> {
+    let work: Work = serde_json::from_slice(order).map_err(|error| error.to_string())?;
+    let medium = MEDIA.iter().find(|medium| medium.name == work.medium);
+    let medium = medium.ok_or_else(|| format!("there is no medium {:?}", work.medium))?;
+    work.set(medium).map_err(|error| error.to_string())
 }
 
 fn text<'a>(document: &'a Value, key: &str) -> &'a str {
@@ -265,10 +267,18 @@ impl Work {
     /// A user's partial or layout is wrong, or used more than it may.
     pub(super) fn done(self, medium: &'static Medium) -> Result<Vec<u8>, MediaError> {
         if is_guarded(medium, self.own.as_deref())? {
-            guard::run(&self)
+            self.guarded()
         } else {
             self.set(medium)
         }
+    }
+
+    /// The page, made by a process with limits.
+    fn guarded(&self) -> Result<Vec<u8>, MediaError> {
+        let folder = self.own.as_ref().map(|own| own.join(&self.medium));
+        let folder = folder.map_or_else(|| self.medium.clone(), |folder| folder.display().to_string());
+        let layout = self.layout.as_ref().map(|layout| format!(" (layout {layout:?})"));
+        guard::run(self, &format!("{folder}{}", layout.unwrap_or_default()))
     }
 
     /// The page, made here.
@@ -283,14 +293,11 @@ impl Work {
         let provenance = text(&self.document, "provenance_json").as_bytes().to_vec();
         files.insert("provenance.json".to_owned(), provenance);
         let document = self.document;
-        finish(
-            medium,
-            Markup {
-                markup,
-                files,
-                document,
-            },
-        )
+        (medium.finish)(Markup {
+            markup,
+            files,
+            document,
+        })
     }
 }
 
@@ -405,7 +412,7 @@ impl Adorned<'_> {
         }
         if self.showing.files {
             let name = format!("{}.svg", self.shown);
-            let set = svg.replacen("Inter,", &format!("'{}', Inter,", pdf::DRAWN), 1);
+            let set = svg.replacen("Inter,", &format!("'{}', Inter,", DRAWN), 1);
             self.files.insert(name.clone(), set.into_bytes());
             fields.insert("file".into(), name.into());
         }

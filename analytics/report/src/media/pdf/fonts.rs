@@ -8,6 +8,8 @@ use typst::{
     utils::LazyHash,
 };
 
+use crate::media::DRAWN;
+
 macro_rules! fonts {
     ($($file:literal),+ $(,)?) => {
         [$(include_bytes!(concat!("../../../assets/fonts/", $file)) as &[u8]),+]
@@ -30,9 +32,6 @@ pub(in crate::media) static FILES: [&[u8]; 12] = fonts![
     "Symbola.ttf",
 ];
 
-/// The family that charts are set in: Inter without what kerns and joins letters. Each label of a drawing is shaped by itself, with
-/// all of a font's rules read anew, which took a third of the time of setting a report with a hundred heat maps.
-pub(in crate::media) const DRAWN: &str = "Inter Drawn";
 /// The tables with these rules (OpenType 1.9, GDEF, GPOS, GSUB).
 const RULES: [&[u8; 4]; 3] = [b"GDEF", b"GPOS", b"GSUB"];
 

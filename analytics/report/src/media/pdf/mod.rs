@@ -18,7 +18,6 @@ use super::{
     work::{self, Leaf, Showing},
 };
 use crate::document::Document;
-pub(super) use fonts::DRAWN;
 use fonts::FONTS;
 use mailqos_base::timing;
 use world::Sheet;
@@ -31,6 +30,10 @@ pub(super) static MEDIUM: Medium = Medium {
     built_in: partials!("pdf", "typ", "compose"),
     fonts: |_| Value::Null,
     compose,
+    finish: |page| {
+        let (producer, made_at) = page.origin();
+        compile(page.markup, page.files, &producer, made_at)
+    },
 };
 
 /// Tables with more rows fill many pages: they are not composed but go on from page to page. Measured first, their cells would
