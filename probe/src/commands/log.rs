@@ -7,7 +7,7 @@ use mailqos_model::{Event, EventKind, Micros, UtcMicros};
 
 use super::{Failure, Format, Global, select, terminal};
 use crate::{
-    control::{Request, ask},
+    control::{Request, ask, response::Sealed},
     record::Days,
 };
 
@@ -30,7 +30,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let config = global.config()?;
     let chosen = select(&config, &args.monitors)?;
     // What happened a moment ago is in the journal of the running probe, if one runs.
-    let _ = ask(&config, &Request::Seal).await;
+    let _: Result<Sealed, _> = ask(&config, &Request::Seal).await;
     let from = UtcMicros::now() - args.since;
     let events = events(&config, from).await?;
     let mut out = std::io::stdout().lock();

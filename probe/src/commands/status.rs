@@ -12,8 +12,11 @@ use super::{
     terminal::{self, column, cut, width},
 };
 use crate::{
-    control::{ControlError, Request, ask_within},
-    status::StateWord,
+    control::{
+        ControlError, Request, ask_within,
+        response::{ChannelReport, MonitorReport, ProbeReport, StatusResponse},
+    },
+    status::{HalfHour, StateWord},
 };
 
 /// How long a plugin waits for the probe: checkers allow about ten seconds for all of it.
@@ -82,18 +85,25 @@ async fn show_states(args: &Args, config: &Config, live: bool) -> Result<(), Fai
             most: size.filter(|_| live).map(|(_, lines)| lines),
         };
         let patience = args.timeout.unwrap_or(TIMEOUT).to_std();
-        let text = match (ask_within(config, &request, patience).await, args.format) {
-            (Ok(answer), Format::Table) => {
-                let table = table(&answer, &config.timezone, size.map(|(columns, _)| columns), colour);
+        let text = if args.format == Format::Table {
+            let columns = size.map(|(columns, _)| columns);
+            ask_within(config, &request, patience).await.map(|status| {
+                let table = table(&status, &config.timezone, columns, colour);
                 match size {
                     Some((_, lines)) if live => table.fitting(lines),
                     _ => table.whole(),
                 }
-            }
-            (Ok(answer), _) => format!("{answer}\n"),
+            })
+        } else {
+            // As the probe has sent it: a newer one may know more.
+            let status: Result<Value, _> = ask_within(config, &request, patience).await;
+            status.map(|status| format!("{status}\n"))
+        };
+        let text = match text {
+            Ok(text) => text,
             // It is being restarted, perhaps.
-            (Err(error @ ControlError::NotRunning { .. }), _) if live => error.to_string(),
-            (Err(error), _) => return Err(error.into()),
+            Err(error @ ControlError::NotRunning { .. }) if live => error.to_string(),
+            Err(error) => return Err(error.into()),
         };
         show(&text, live);
         if !args.watch {
@@ -183,20 +193,20 @@ impl Table {
     }
 }
 
-/// The last day in so many bars: their height is the round trip, against the tallest; failures stand out, and so does nothing.
-fn sparkline(day: &Value, bars: usize, colour: bool) -> String {
+/// The last day in at most `bars` bars. Their height is the round trip, relative to the longest;
+/// failures are marked, and so are times without tests.
+fn sparkline(day: &[Option<HalfHour>], bars: usize, colour: bool) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let halves: Vec<&Value> = day.as_array().into_iter().flatten().collect();
-    let number = |half: &Value, key: &str| half[key].as_f64().unwrap_or(0.0);
-    if halves.is_empty() {
+    if day.is_empty() {
         return " ".repeat(bars);
     }
-    let parts: Vec<(f64, f64, Option<f64>)> = halves
-        .chunks(halves.len().div_ceil(bars))
+    let parts: Vec<(f64, f64, Option<f64>)> = day
+        .chunks(day.len().div_ceil(bars))
         .map(|part| {
-            let tests = part.iter().map(|half| number(half, "tests")).sum();
-            let failed = part.iter().map(|half| number(half, "failed")).sum();
-            let took = part.iter().filter_map(|half| half["round_trip_ms"].as_f64());
+            let halves = || part.iter().flatten();
+            let tests = halves().map(|half| f64::from(half.tests)).sum();
+            let failed = halves().map(|half| f64::from(half.failed)).sum();
+            let took = halves().filter_map(|half| half.round_trip_ms.map(f64::from));
             (tests, failed, took.reduce(f64::max))
         })
         .collect();
@@ -219,10 +229,6 @@ fn sparkline(day: &Value, bars: usize, colour: bool) -> String {
     line
 }
 
-fn timestamp(value: &Value) -> Option<Timestamp> {
-    value.as_str()?.parse().ok()
-}
-
 /// Now, and in which zone that is.
 struct Clock<'a> {
     now: Option<Timestamp>,
@@ -236,8 +242,8 @@ impl Clock<'_> {
     }
 
     /// The time of a moment of today, the day of another, in eight columns.
-    fn short(&self, value: &Value) -> String {
-        let Some(timestamp) = timestamp(value) else {
+    fn short(&self, moment: Option<Timestamp>) -> String {
+        let Some(timestamp) = moment else {
             return "–".to_owned();
         };
         let form = if self.is_today(timestamp) { "%H:%M:%S" } else { "%b %e" };
@@ -245,8 +251,8 @@ impl Clock<'_> {
     }
 
     /// The time of a moment, with its day if that is not today.
-    fn long(&self, value: &Value) -> String {
-        let Some(timestamp) = timestamp(value) else {
+    fn long(&self, moment: Option<Timestamp>) -> String {
+        let Some(timestamp) = moment else {
             return "–".to_owned();
         };
         let form = if self.is_today(timestamp) {
@@ -333,24 +339,21 @@ impl Columns {
     }
 }
 
-fn text(value: &Value) -> String {
-    terminal::plain(value.as_str().unwrap_or_default())
-}
-
-fn rows(answer: &Value) -> impl Iterator<Item = &Value> + Clone {
-    answer["monitors"].as_array().into_iter().flatten()
+/// A text without control characters; empty if there is none.
+fn text<'a>(text: impl Into<Option<&'a String>>) -> String {
+    terminal::plain(text.into().map_or("", String::as_str))
 }
 
 /// The round trip of a monitor's last test, with its interval where there is room for it.
-fn round_trip(monitor: &Value, is_brief: bool) -> String {
-    let micros = |key: &str| monitor["last"][key].as_f64().map(|ms| Micros((ms * 1e3) as i64));
-    let Some(estimate) = micros("round_trip_ms") else {
+fn round_trip(monitor: &MonitorReport, is_brief: bool) -> String {
+    let micros = |ms: f64| Micros((ms * 1e3) as i64);
+    let Some((last, estimate)) = monitor.last.as_ref().and_then(|last| Some((last, last.round_trip_ms?))) else {
         return "–".to_owned();
     };
     let round_trip = RoundTrip {
-        estimate,
-        error: micros("round_trip_error_ms"),
-        likely_error: micros("round_trip_likely_error_ms"),
+        estimate: micros(estimate),
+        error: last.round_trip_error_ms.map(micros),
+        likely_error: last.round_trip_likely_error_ms.map(micros),
     };
     if is_brief {
         round_trip.brief()
@@ -359,29 +362,22 @@ fn round_trip(monitor: &Value, is_brief: bool) -> String {
     }
 }
 
-/// The table, for a screen of so many columns, or as wide as it becomes.
-fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -> Table {
-    let clock = Clock {
-        now: timestamp(&answer["at"]),
-        zone,
+/// The table, for a screen of this many columns, or as wide as it becomes.
+fn table(status: &StatusResponse, zone: &TimeZone, screen: Option<usize>, colour: bool) -> Table {
+    let clock = Clock { now: status.at, zone };
+    let monitors = &status.monitors;
+    let widest = |value: fn(&MonitorReport) -> &String| {
+        let widths = monitors.iter().map(|monitor| width(&text(value(monitor))));
+        widths.max().unwrap_or(0)
     };
-    let is_named = |monitor: &&Value| monitor["name"].is_string() && monitor["name"] != monitor["id"];
-    let widest = |key: &str| {
-        rows(answer)
-            .map(|monitor| width(&text(&monitor[key])))
-            .max()
-            .unwrap_or(0)
-    };
-    let names = if rows(answer).any(|monitor| is_named(&monitor)) {
-        widest("name").max("name".len())
+    let is_named = |monitor: &MonitorReport| !monitor.name.is_empty() && monitor.name != monitor.id;
+    let names = if monitors.iter().any(is_named) {
+        widest(|monitor| &monitor.name).max("name".len())
     } else {
         0
     };
-    let columns = Columns::fitting(widest("id"), names, screen);
-    let paint = |code: &str, text: String| match colour {
-        true if !code.is_empty() => format!("\x1b[{code}m{text}\x1b[0m"),
-        _ => text,
-    };
+    let columns = Columns::fitting(widest(|monitor| &monitor.id), names, screen);
+    let paint = |code, text| paint(code, text, colour);
     let day = if columns.bars == 24 {
         "last day, by hours"
     } else {
@@ -402,115 +398,142 @@ fn table(answer: &Value, zone: &TimeZone, screen: Option<usize>, colour: bool) -
         unsent: 0,
         foot: vec![String::new()],
     };
-    for monitor in rows(answer) {
-        let state = text(&monitor["state"]);
-        let code = match state.as_str() {
-            "ok" => "32",
-            "failed" => "33",
-            "alarm" => "31;1",
-            "maintenance" => "36",
-            _ => "2",
-        };
-        let row = columns.row(
-            &paint(code, column(&state, Columns::STATE)),
-            &text(&monitor["id"]),
-            &text(&monitor["name"]),
-            &round_trip(monitor, columns.took < Columns::ROUND_TRIP),
-            &clock.short(&monitor["last"]["started_at"]),
-            &sparkline(&monitor["day"], columns.bars, colour),
-            &clock.short(&monitor["next"]),
-        );
-        let remark = remark(monitor, &clock);
-        let room = screen.map(|screen| screen.saturating_sub(columns.width() + 1));
-        let mut lines = vec![row.trim_end().to_owned()];
-        match room {
-            _ if remark.is_empty() => {}
-            Some(room) if width(&remark) > room => {
-                // There is more room below.
-                let indent = Columns::STATE + 1;
-                let room = screen.unwrap_or(0).saturating_sub(indent).max(20);
-                for line in terminal::lines(&remark, room, 2) {
-                    lines.push(format!("{}{line}", " ".repeat(indent)));
-                }
-            }
-            _ => lines = vec![format!("{row} {remark}")],
-        }
-        let urgency = StateWord::ALL.iter().position(|known| known.as_str() == state);
+    for monitor in monitors {
+        let lines = row(monitor, columns, &clock, (screen, colour));
+        let urgency = StateWord::ALL.iter().position(|known| known.as_str() == monitor.state);
         table.rows.push((urgency.unwrap_or(StateWord::ALL.len()), lines));
     }
-    let selected = answer["selected"]
-        .as_u64()
-        .and_then(|count| usize::try_from(count).ok());
-    table.unsent = selected.map_or(0, |selected| selected.saturating_sub(table.rows.len()));
-    let probe = &answer["probe"];
+    let selected = status.selected.unwrap_or(0);
+    table.unsent = selected.saturating_sub(table.rows.len());
+    let probe = &status.probe;
     table.foot.push(format!(
         "{}: {}; {} running, {} waiting, {} started late, {} left out",
-        text(&probe["site"]),
-        counts(answer),
-        plural(&probe["running"], "test"),
-        probe["waiting"],
-        probe["late"],
-        probe["left_out"],
+        text(&probe.site),
+        counts(status),
+        plural(probe.running, "test"),
+        probe.waiting,
+        probe.late,
+        probe.left_out,
     ));
-    if let Some(problem) = probe["recorder_problem"].as_str() {
-        table
-            .foot
-            .push(paint("31;1", format!("RECORDING: {}", terminal::plain(problem))));
-    }
-    if let Some(problem) = probe["metrics_problem"].as_str() {
-        let line = format!("METRICS: {}", terminal::plain(problem));
-        table.foot.push(paint("31;1", line));
-    }
-    if let Some((count, first)) = untested(probe) {
-        let line = format!("NOT TESTED: {count}: {}", terminal::plain(&first));
-        table.foot.push(paint("31;1", line));
-    }
-    for channel in answer["channels"].as_array().into_iter().flatten() {
-        if channel["failures"].as_u64().unwrap_or(0) > 0 {
-            let accepted = match &channel["accepted_at"] {
-                Value::Null => "has never accepted anything".to_owned(),
-                at => format!("last accepted {}", clock.long(at)),
-            };
-            table.foot.push(paint(
-                "31;1",
-                format!(
-                    "DEAD CHANNEL: {}: {} in a row, {accepted}: {}",
-                    text(&channel["channel"]),
-                    plural(&channel["failures"], "failure"),
-                    text(&channel["error"]),
-                ),
-            ));
-        } else if was_dead_lately(channel, &answer["at"]) {
+    let problems = problems(probe).into_iter();
+    table.foot.extend(problems.map(|problem| paint("31;1", problem)));
+    for channel in &status.channels {
+        if channel.failures > 0 {
+            table.foot.push(paint("31;1", dead(channel, &clock)));
+        } else if was_dead_lately(channel, status.at) {
             table.foot.push(format!(
                 "was dead, accepts again: {}: failed last {}: {}",
-                text(&channel["channel"]),
-                clock.long(&channel["failed_at"]),
-                text(&channel["error"]),
+                text(&channel.channel),
+                clock.long(channel.failed_at),
+                text(&channel.error),
             ));
         }
     }
     table
 }
 
-/// How many monitors the probe could not test for a while, and why it could not test the first of them.
-fn untested(probe: &Value) -> Option<(String, String)> {
-    let untested = probe["untested"].as_object()?;
-    let (monitor, why) = untested.iter().next()?;
-    let why = why.as_str().unwrap_or_default();
-    Some((plural(&untested.len().into(), "monitor"), format!("{monitor} ({why})")))
+/// A text in a colour of the terminal, if there are colours.
+fn paint(code: &str, text: String, colour: bool) -> String {
+    if colour {
+        format!("\x1b[{code}m{text}\x1b[0m")
+    } else {
+        text
+    }
 }
 
-fn plural(count: &Value, what: &str) -> String {
-    format!("{count} {what}{}", if *count == 1 { "" } else { "s" })
+/// The lines of a monitor: its cells, and a remark behind them or below.
+fn row(
+    monitor: &MonitorReport,
+    columns: Columns,
+    clock: &Clock<'_>,
+    (screen, colour): (Option<usize>, bool),
+) -> Vec<String> {
+    let state = text(&monitor.state);
+    let code = match state.as_str() {
+        "ok" => "32",
+        "failed" => "33",
+        "alarm" => "31;1",
+        "maintenance" => "36",
+        _ => "2",
+    };
+    let row = columns.row(
+        &paint(code, column(&state, Columns::STATE), colour),
+        &text(&monitor.id),
+        &text(&monitor.name),
+        &round_trip(monitor, columns.took < Columns::ROUND_TRIP),
+        &clock.short(monitor.last.as_ref().and_then(|last| last.started_at)),
+        &sparkline(&monitor.day, columns.bars, colour),
+        &clock.short(monitor.next),
+    );
+    let remark = remark(monitor, clock);
+    let room = screen.map(|screen| screen.saturating_sub(columns.width() + 1));
+    let mut lines = vec![row.trim_end().to_owned()];
+    match room {
+        _ if remark.is_empty() => {}
+        Some(room) if width(&remark) > room => {
+            // There is more room below.
+            let indent = Columns::STATE + 1;
+            let room = screen.unwrap_or(0).saturating_sub(indent).max(20);
+            for line in terminal::lines(&remark, room, 2) {
+                lines.push(format!("{}{line}", " ".repeat(indent)));
+            }
+        }
+        _ => lines = vec![format!("{row} {remark}")],
+    }
+    lines
+}
+
+/// Problems of the probe itself, a line each.
+fn problems(probe: &ProbeReport) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Some(problem) = &probe.recorder_problem {
+        problems.push(format!("RECORDING: {}", terminal::plain(problem)));
+    }
+    if let Some(problem) = &probe.metrics_problem {
+        problems.push(format!("METRICS: {}", terminal::plain(problem)));
+    }
+    if let Some((count, first)) = untested(probe) {
+        problems.push(format!("NOT TESTED: {count}: {}", terminal::plain(&first)));
+    }
+    problems
+}
+
+/// A line about a channel that accepts nothing.
+fn dead(channel: &ChannelReport, clock: &Clock<'_>) -> String {
+    let accepted = match channel.accepted_at {
+        None => "has never accepted anything".to_owned(),
+        at => format!("last accepted {}", clock.long(at)),
+    };
+    format!(
+        "DEAD CHANNEL: {}: {} in a row, {accepted}: {}",
+        text(&channel.channel),
+        plural(channel.failures.into(), "failure"),
+        text(&channel.error),
+    )
+}
+
+/// How many monitors the probe could not test for a while, and why it could not test the first of them.
+fn untested(probe: &ProbeReport) -> Option<(String, String)> {
+    let (monitor, why) = probe.untested.iter().next()?;
+    let count = plural(probe.untested.len() as u64, "monitor");
+    Some((count, format!("{monitor} ({why})")))
+}
+
+fn plural(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Number of monitors in a state.
+fn total(status: &StatusResponse, word: StateWord) -> u64 {
+    status.totals.get(word.as_str()).copied().unwrap_or(0)
 }
 
 /// How many monitors are in which state.
-fn counts(answer: &Value) -> String {
-    let count = |word: &StateWord| answer["totals"][word.as_str()].as_u64().unwrap_or(0);
+fn counts(status: &StatusResponse) -> String {
     let counts: Vec<String> = StateWord::ALL
         .iter()
-        .filter(|word| count(word) > 0)
-        .map(|word| format!("{} {}", count(word), word.as_str()))
+        .filter(|word| total(status, **word) > 0)
+        .map(|word| format!("{} {}", total(status, *word), word.as_str()))
         .collect();
     if counts.is_empty() {
         "no monitors".to_owned()
@@ -520,47 +543,46 @@ fn counts(answer: &Value) -> String {
 }
 
 /// Whether a channel that works now did not within the last day.
-fn was_dead_lately(channel: &Value, now: &Value) -> bool {
-    match (timestamp(&channel["failed_at"]), timestamp(now)) {
+fn was_dead_lately(channel: &ChannelReport, now: Option<Timestamp>) -> bool {
+    match (channel.failed_at, now) {
         (Some(failed), Some(now)) => now.duration_since(failed) < jiff::SignedDuration::from_hours(24),
         _ => false,
     }
 }
 
-/// What there is to say about a monitor's state.
-fn remark(monitor: &Value, clock: &Clock<'_>) -> String {
+/// Remarks on a monitor's state.
+fn remark(monitor: &MonitorReport, clock: &Clock<'_>) -> String {
     let mut parts = Vec::new();
-    let alarm = &monitor["alarm"];
-    if alarm.is_object() {
-        parts.push(format!("since {}", clock.long(&alarm["since"])));
-        if let Some(by) = alarm["acknowledged"]["by"].as_str() {
-            parts.push(match alarm["acknowledged"]["note"].as_str() {
+    if let Some(alarm) = &monitor.alarm {
+        parts.push(format!("since {}", clock.long(alarm.since)));
+        if let Some(acknowledged) = &alarm.acknowledged {
+            let by = &acknowledged.by;
+            parts.push(match &acknowledged.note {
                 Some(note) => format!("{by} looks after it: {note}"),
                 None => format!("{by} looks after it"),
             });
-        } else if alarm["notified_at"].is_null() {
+        } else if alarm.notified_at.is_none() {
             parts.push("nobody told yet".to_owned());
         }
     }
-    if let Some(holder) = monitor["held_by"].as_str() {
+    if let Some(holder) = &monitor.held_by {
         parts.push(format!("follows from {holder}"));
     }
-    if !monitor["simulated_until"].is_null() {
-        parts.push(format!("simulated until {}", clock.long(&monitor["simulated_until"])));
+    if monitor.simulated_until.is_some() {
+        parts.push(format!("simulated until {}", clock.long(monitor.simulated_until)));
     }
-    let maintenance = &monitor["maintenance"];
-    if maintenance.is_object() {
+    if let Some(maintenance) = &monitor.maintenance {
         parts.push(format!(
             "{} until {}",
-            text(&maintenance["name"]),
-            clock.long(&maintenance["until"])
+            text(&maintenance.name),
+            clock.long(maintenance.until)
         ));
     }
-    if monitor["flapping"] == true {
+    if monitor.flapping {
         parts.push("flapping".to_owned());
     }
-    if monitor["failures"].as_u64().unwrap_or(0) > 0 && monitor["state"] != "ok" {
-        parts.push(format!("{} failed: {}", monitor["failures"], text(&monitor["reason"])));
+    if monitor.failures > 0 && monitor.state != StateWord::Ok.as_str() {
+        parts.push(format!("{} failed: {}", monitor.failures, text(&monitor.reason)));
     }
     terminal::plain(&parts.join("; "))
 }
@@ -579,7 +601,7 @@ async fn plugin(args: &Args, global: &Global) -> ExitCode {
         };
         let patience = args.timeout.unwrap_or(PLUGIN_TIMEOUT).to_std();
         match ask_within(&config, &request, patience).await {
-            Ok(answer) => Ok(verdict(&answer)),
+            Ok(status) => Ok(verdict(&status)),
             // Whoever watches the watcher wants to know just this: nothing is tested.
             Err(error @ (ControlError::NotRunning { .. } | ControlError::Silent(_))) => Err((2, error.to_string())),
             Err(error) => Err((3, error.to_string())),
@@ -596,21 +618,16 @@ async fn plugin(args: &Args, global: &Global) -> ExitCode {
 }
 
 /// The exit code of a plugin, and its line.
-fn verdict(answer: &Value) -> (u8, String) {
-    let count = |word: StateWord| answer["totals"][word.as_str()].as_u64().unwrap_or(0);
+fn verdict(status: &StatusResponse) -> (u8, String) {
+    let count = |word: StateWord| total(status, word);
     let mut troubles: Vec<String> = Vec::new();
-    if let Some(problem) = answer["probe"]["recorder_problem"].as_str() {
+    if let Some(problem) = &status.probe.recorder_problem {
         troubles.push(format!("samples can't be kept: {problem}"));
     }
-    if let Some(problem) = answer["probe"]["metrics_problem"].as_str() {
-        troubles.push(text(&Value::from(problem)));
-    }
-    for channel in answer["channels"].as_array().into_iter().flatten() {
-        if channel["failures"].as_u64().unwrap_or(0) > 0 {
-            troubles.push(format!("{} is dead", text(&channel["channel"])));
-        }
-    }
-    let blind = untested(&answer["probe"]);
+    troubles.extend(status.probe.metrics_problem.iter().map(text));
+    let dead = status.channels.iter().filter(|channel| channel.failures > 0);
+    troubles.extend(dead.map(|channel| format!("{} is dead", text(&channel.channel))));
+    let blind = untested(&status.probe);
     let code = if count(StateWord::Alarm) > 0 {
         2
     } else if blind.is_some() && count(StateWord::Failed) == 0 {
@@ -626,11 +643,14 @@ fn verdict(answer: &Value) -> (u8, String) {
     let bad = [StateWord::Alarm, StateWord::Failed];
     let named: Vec<String> = bad
         .iter()
-        .flat_map(|word| rows(answer).filter(|monitor| monitor["state"] == word.as_str()))
+        .flat_map(|word| {
+            let monitors = status.monitors.iter();
+            monitors.filter(|monitor| monitor.state == word.as_str())
+        })
         .take(MOST_NAMED)
-        .map(|monitor| format!("{} ({})", text(&monitor["id"]), text(&monitor["reason"])))
+        .map(|monitor| format!("{} ({})", text(&monitor.id), text(&monitor.reason)))
         .collect();
-    let mut line = counts(answer);
+    let mut line = counts(status);
     if !named.is_empty() {
         line = format!("{line}: {}", named.join(", "));
     }
@@ -652,10 +672,10 @@ fn verdict(answer: &Value) -> (u8, String) {
         .iter()
         .map(|word| format!("{}={}", word.as_str(), count(*word)))
         .collect();
-    if answer["selected"].as_u64() == Some(rows(answer).count() as u64) {
-        measured.extend(rows(answer).filter_map(|monitor| {
-            let took = monitor["last"]["round_trip_ms"].as_f64()?;
-            Some(format!("'{} round trip'={took:.0}ms", text(&monitor["id"])))
+    if status.selected == Some(status.monitors.len()) {
+        measured.extend(status.monitors.iter().filter_map(|monitor| {
+            let took = monitor.last.as_ref()?.round_trip_ms?;
+            Some(format!("'{} round trip'={took:.0}ms", text(&monitor.id)))
         }));
     }
     let line = terminal::plain(&line).replace('|', "/");
@@ -667,13 +687,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn answer() -> Value {
+    fn status() -> StatusResponse {
         let mut day = vec![Value::Null; 48];
         day[40] = json!({ "tests": 6, "failed": 0, "round_trip_ms": 200.0 });
         day[44] = json!({ "tests": 6, "failed": 2, "round_trip_ms": 800.0 });
         day[46] = json!({ "tests": 6, "failed": 6, "round_trip_ms": null });
         let last = |at: &str, took: Value| json!({ "started_at": at, "round_trip_ms": took, "round_trip_error_ms": 900.0, "round_trip_likely_error_ms": 21.0 });
-        json!({
+        let status = json!({
             "probe": { "site": "lyon", "running": 1, "waiting": 0, "late": 2, "left_out": 0, "recorder_problem": null },
             "totals": { "ok": 1, "alarm": 2, "maintenance": 1 },
             "selected": 4,
@@ -692,13 +712,14 @@ mod tests {
                 { "channel": "command siren", "failures": 0, "accepted_at": "2026-11-24T09:50:00Z", "failed_at": "2026-11-24T09:40:00Z", "error": "exit code 7" },
                 { "channel": "old", "failures": 0, "accepted_at": "2026-11-22T09:50:00Z", "failed_at": "2026-11-22T09:40:00Z", "error": "exit code 7" },
             ],
-        })
+        });
+        serde_json::from_value(status).expect("a status")
     }
 
     #[test]
     fn the_table_fits_the_screen_and_shows_states_the_last_day_and_dead_channels() {
         for (name, screen) in [("piped", None), ("wide", Some(180)), ("narrow", Some(80))] {
-            let shown = table(&answer(), &TimeZone::UTC, screen, false).whole();
+            let shown = table(&status(), &TimeZone::UTC, screen, false).whole();
             // Dead channels are told in full, and wrap.
             let monitors = shown.lines().take_while(|line| !line.is_empty());
             let widest = monitors.map(width).max();
@@ -709,21 +730,21 @@ mod tests {
 
     #[test]
     fn a_plugin_says_in_a_line_how_bad_it_is() {
-        let (code, line) = verdict(&answer());
+        let (code, line) = verdict(&status());
         assert_eq!(code, 2);
         insta::assert_snapshot!("plugin", line);
-        let mut good = answer();
+        let mut good = status();
         for (count, state, code) in [
             (3, "failed", 1),
             (3, "unknown", 3),
             (0, "failed", 0),
             (2, "maintenance", 0),
         ] {
-            good["totals"] = json!({ "ok": 3, state: count });
-            good["channels"] = json!([]);
+            good.totals = [("ok".to_owned(), 3), (state.to_owned(), count)].into();
+            good.channels.clear();
             assert_eq!(verdict(&good).0, code, "{count} {state}");
         }
-        good["channels"] = answer()["channels"].clone();
+        good.channels = status().channels;
         assert_eq!(verdict(&good).0, 1, "a dead channel is a warning");
     }
 

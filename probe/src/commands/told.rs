@@ -2,12 +2,17 @@
 
 use std::process::ExitCode;
 
+use jiff::Timestamp;
 use mailqos_config::Config;
-use mailqos_model::{Micros, UtcMicros};
-use serde_json::Value;
+use mailqos_model::{Micros, MonitorId, UtcMicros};
 
 use super::{Failure, Global, moment, print_line, terminal};
-use crate::control::{ControlError, Request, ask};
+use crate::control::{
+    ControlError, Request, ask,
+    response::{
+        Acknowledged, MaintenanceAdded, MaintenanceEnded, MaintenanceWindow, Reloaded, Simulated, SimulationEnded,
+    },
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AckArgs {
@@ -91,13 +96,9 @@ impl From<ControlError> for Failure {
     }
 }
 
-fn names(value: &Value) -> Vec<&str> {
-    value
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect()
+fn names(monitors: &[MonitorId]) -> String {
+    let names: Vec<&str> = monitors.iter().map(MonitorId::as_str).collect();
+    names.join(", ")
 }
 
 pub(super) async fn ack(args: AckArgs, global: &Global) -> Result<ExitCode, Failure> {
@@ -107,12 +108,11 @@ pub(super) async fn ack(args: AckArgs, global: &Global) -> Result<ExitCode, Fail
         by: args.by,
         note: args.note,
     };
-    let answer = ask(&config, &request).await?;
-    let found = names(&answer["acknowledged"]);
-    if found.is_empty() {
+    let Acknowledged { acknowledged } = ask(&config, &request).await?;
+    if acknowledged.is_empty() {
         return Err(Failure::Work("none of these monitors has an open alarm".to_owned()));
     }
-    print_line(&format!("acknowledged: {}", found.join(", ")))?;
+    print_line(&format!("acknowledged: {}", names(&acknowledged)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -138,38 +138,37 @@ pub(super) async fn maintenance(args: MaintenanceArgs, global: &Global) -> Resul
                 by,
                 pause,
             };
-            let answer = ask(&config, &request).await?;
+            let added: MaintenanceAdded = ask(&config, &request).await?;
             print_line(&format!(
                 "maintenance {} of {}, {} until {}",
-                answer["name"].as_str().unwrap_or_default(),
-                match answer["monitors"].as_u64() {
-                    Some(1) => "1 monitor".to_owned(),
-                    _ => format!("{} monitors", answer["monitors"]),
+                added.name,
+                match added.monitors {
+                    1 => "1 monitor".to_owned(),
+                    several => format!("{several} monitors"),
                 },
-                local(&config, &answer["from"]),
-                local(&config, &answer["until"]),
+                local(&config, added.from),
+                local(&config, added.until),
             ))?;
         }
         MaintenanceCommand::End { name } => {
-            ask(&config, &Request::MaintenanceEnd { name: name.clone() }).await?;
+            let _: MaintenanceEnded = ask(&config, &Request::MaintenanceEnd { name: name.clone() }).await?;
             print_line(&format!("maintenance {name} has ended"))?;
         }
         MaintenanceCommand::List => {
-            let answer = ask(&config, &Request::MaintenanceList).await?;
-            for row in answer.as_array().into_iter().flatten() {
-                let monitors = names(&row["monitors"]);
+            let windows: Vec<MaintenanceWindow> = ask(&config, &Request::MaintenanceList).await?;
+            for window in windows {
                 print_line(&terminal::plain(&format!(
                     "{:<24} {:<6} {} – {}  {}  {}",
-                    row["name"].as_str().unwrap_or_default(),
-                    if row["open"] == true { "open" } else { "comes" },
-                    local(&config, &row["from"]),
-                    local(&config, &row["until"]),
-                    if monitors.is_empty() {
+                    window.name,
+                    if window.open { "open" } else { "comes" },
+                    local(&config, window.from),
+                    local(&config, window.until),
+                    if window.monitors.is_empty() {
                         "all monitors".to_owned()
                     } else {
-                        monitors.join(", ")
+                        window.monitors.join(", ")
                     },
-                    row["reason"].as_str().unwrap_or_default(),
+                    window.reason.unwrap_or_default(),
                 )))?;
             }
         }
@@ -180,25 +179,17 @@ pub(super) async fn maintenance(args: MaintenanceArgs, global: &Global) -> Resul
 pub(super) async fn reload(global: &Global) -> Result<ExitCode, Failure> {
     // What is wrong is shown here, with pictures; the probe looks once more.
     let config = global.config_with_warnings()?;
-    let answer = ask(&config, &Request::Reload).await?;
-    print_line(&format!(
-        "reloaded: {}",
-        answer["reloaded"].as_str().unwrap_or_default()
-    ))?;
+    let Reloaded { reloaded } = ask(&config, &Request::Reload).await?;
+    print_line(&format!("reloaded: {reloaded}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn simulate(args: SimulateArgs, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.config()?;
     if args.end {
-        let answer = ask(
-            &config,
-            &Request::SimulateEnd {
-                monitors: args.monitors,
-            },
-        )
-        .await?;
-        print_line(&format!("simulation ended: {}", names(&answer["ended"]).join(", ")))?;
+        let monitors = args.monitors;
+        let SimulationEnded { ended } = ask(&config, &Request::SimulateEnd { monitors }).await?;
+        print_line(&format!("simulation ended: {}", names(&ended)))?;
         return Ok(ExitCode::SUCCESS);
     }
     let request = Request::Simulate {
@@ -206,18 +197,18 @@ pub(super) async fn simulate(args: SimulateArgs, global: &Global) -> Result<Exit
         lasts: args.lasts.0,
         by: args.by,
     };
-    let answer = ask(&config, &request).await?;
+    let Simulated { simulated, until } = ask(&config, &request).await?;
     print_line(&format!(
         "count as failed until {}: {}",
-        local(&config, &answer["until"]),
-        names(&answer["simulated"]).join(", ")
+        local(&config, until),
+        names(&simulated)
     ))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A moment of an answer, in the configuration's zone.
-fn local(config: &Config, value: &Value) -> String {
-    match value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) {
+/// A moment of a response, in the configuration's time zone.
+fn local(config: &Config, moment: Option<Timestamp>) -> String {
+    match moment {
         Some(timestamp) => config
             .timezone
             .to_datetime(timestamp)

@@ -1,5 +1,7 @@
-//! How commands talk to the running probe: one line of JSON over a socket that only its owner can open, one document back.
+//! How commands talk to the running probe: one line of JSON over a socket that only its owner can open,
+//! and one JSON document back.
 
+pub mod response;
 mod server;
 
 use std::{
@@ -11,8 +13,9 @@ use std::{
 
 use mailqos_config::Config;
 use mailqos_model::{Micros, UtcMicros};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use response::ErrorResponse;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::error::Category;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
@@ -22,10 +25,10 @@ pub use server::{Live, serve};
 
 use crate::status::StateWord;
 
-/// A request larger than this is refused.
-const MOST_REQUEST: u64 = 1024 * 1024;
-/// An answer larger than this is not read: status of ten thousand monitors is a tenth of it.
-const MOST_ANSWER: u64 = 256 * 1024 * 1024;
+/// Maximum size of a request, in bytes.
+const MAX_REQUEST: u64 = 1024 * 1024;
+/// Maximum size of a response, in bytes: ten times that of the status of ten thousand monitors.
+const MAX_RESPONSE: u64 = 256 * 1024 * 1024;
 /// How long a conversation may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -126,6 +129,11 @@ pub enum ControlError {
     /// The conversation broke.
     #[error("the probe did not answer: {0}")]
     Broken(String),
+    /// The response has another form than this program expects.
+    #[error(
+        "the probe's response is not understood ({0}); the running probe may have another version than this program: restart it"
+    )]
+    Misunderstood(String),
     /// The probe refused.
     #[error("{0}")]
     Refused(String),
@@ -151,19 +159,23 @@ fn socket(folder: &Path) -> std::io::Result<(Option<File>, PathBuf)> {
     Ok((Some(open), path))
 }
 
-/// Asks the running probe.
+/// Sends a request to the running probe, and returns its response.
 ///
 /// # Errors
-/// None runs, or it refuses.
-pub async fn ask(config: &Config, request: &Request) -> Result<Value, ControlError> {
+/// No probe runs, or it refuses.
+pub async fn ask<T: DeserializeOwned>(config: &Config, request: &Request) -> Result<T, ControlError> {
     ask_within(config, request, PATIENCE).await
 }
 
-/// Asks the running probe, and waits this long for its answer.
+/// Sends a request to the running probe, and waits this long for its response.
 ///
 /// # Errors
-/// None runs, or it refuses, or it keeps silent.
-pub async fn ask_within(config: &Config, request: &Request, patience: Duration) -> Result<Value, ControlError> {
+/// No probe runs, or it refuses, or does not respond in time.
+pub async fn ask_within<T: DeserializeOwned>(
+    config: &Config,
+    request: &Request,
+    patience: Duration,
+) -> Result<T, ControlError> {
     let folder = folder(config);
     let broken = |error: &dyn std::fmt::Display| ControlError::Broken(error.to_string());
     let conversation = async {
@@ -181,24 +193,51 @@ pub async fn ask_within(config: &Config, request: &Request, patience: Duration) 
         stream.write_all(&line).await.map_err(|error| broken(&error))?;
         let mut answer = Vec::new();
         stream
-            .take(MOST_ANSWER)
+            .take(MAX_RESPONSE)
             .read_to_end(&mut answer)
             .await
             .map_err(|error| broken(&error))?;
-        serde_json::from_slice::<Value>(&answer).map_err(|error| broken(&error))
+        Ok(answer)
     };
-    let mut answer = tokio::time::timeout(patience, conversation)
+    let answer = tokio::time::timeout(patience, conversation)
         .await
         .unwrap_or_else(|_| Err(ControlError::Silent(Micros::from(patience))))?;
-    match answer.get_mut("error").map(Value::take) {
-        Some(Value::String(error)) => Err(ControlError::Refused(error)),
-        _ => Ok(answer),
+    read(&answer)
+}
+
+/// Reads a response.
+fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, ControlError> {
+    if let Ok(ErrorResponse { error }) = serde_json::from_slice(answer) {
+        return Err(ControlError::Refused(error));
     }
+    serde_json::from_slice(answer).map_err(|error| match error.classify() {
+        // As when the probe was stopped meanwhile.
+        Category::Eof | Category::Io => ControlError::Broken(error.to_string()),
+        Category::Syntax | Category::Data => ControlError::Misunderstood(error.to_string()),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use response::{Acknowledged, MaintenanceWindow, StatusResponse};
+    use serde_json::Value;
+
     use super::*;
+
+    #[test]
+    fn responses_of_older_and_newer_probes_are_read_or_reported() {
+        let older: StatusResponse = read(br#"{"monitors":[{"id":"m","state":"ok"}]}"#).expect("an older one");
+        assert_eq!((older.monitors[0].id.as_str(), older.selected), ("m", None));
+        let newer = br#"{"at":"2026-11-24T10:02:00Z","moon":{},"monitors":[{"id":"m","state":"asleep","last":null}]}"#;
+        let newer: StatusResponse = read(newer).expect("a newer one");
+        assert_eq!(newer.monitors[0].state, "asleep");
+        let refused = read::<Acknowledged>(br#"{"error":"no such monitor"}"#).expect_err("refused");
+        assert_eq!(refused.to_string(), "no such monitor");
+        let other = read::<Vec<MaintenanceWindow>>(br#"{"windows":[]}"#).expect_err("another form");
+        assert!(other.to_string().contains("may have another version"), "{other}");
+        let broken = read::<Acknowledged>(br#"{"acknow"#).expect_err("broken off");
+        assert!(matches!(broken, ControlError::Broken(_)), "{broken}");
+    }
 
     #[tokio::test]
     async fn a_state_folder_with_a_long_path_has_its_socket_and_a_silent_probe_is_reported() {
@@ -209,13 +248,13 @@ mod tests {
         std::fs::write(&path, text).expect("write");
         let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let request = Request::MaintenanceList;
-        let error = ask(&config, &request).await.expect_err("nobody listens");
+        let error = ask::<Value>(&config, &request).await.expect_err("nobody listens");
         assert!(matches!(error, ControlError::NotRunning { .. }), "{error}");
 
         let listener = server::listen(&config).expect("a socket");
         let place = super::folder(&config).join("socket");
         assert!(place.as_os_str().len() > MAX_SOCKET_PATH && place.exists());
-        let (answer, ()) = tokio::join!(ask(&config, &request), async {
+        let (answer, ()) = tokio::join!(ask::<Value>(&config, &request), async {
             let (mut stream, _) = listener.accept().await.expect("a command");
             assert!(stream.read(&mut [0; 4096]).await.expect("a command") > 0);
             stream.write_all(b"[1]").await.expect("an answer");
@@ -223,7 +262,7 @@ mod tests {
         assert_eq!(answer.expect("an answer"), serde_json::json!([1]));
 
         // Now nobody accepts, as when the probe hangs.
-        let error = ask_within(&config, &request, Duration::from_millis(50))
+        let error = ask_within::<Value>(&config, &request, Duration::from_millis(50))
             .await
             .expect_err("silence");
         assert!(matches!(error, ControlError::Silent(_)), "{error}");

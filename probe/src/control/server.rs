@@ -3,25 +3,36 @@
 use std::{
     collections::BTreeMap,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    sync::{Arc, RwLock, atomic::Ordering},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use jiff::Timestamp;
 use mailqos_base::clock::Now;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config as config;
-use mailqos_config::Config;
+use mailqos_config::{Config, Monitor};
 use mailqos_model::{Event, EventKind, Micros, MonitorId, UtcMicros};
-use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
     sync::watch,
 };
 
-use super::{MOST_REQUEST, PATIENCE, Request, folder, socket};
+use super::{
+    MAX_REQUEST, PATIENCE, Request, folder,
+    response::{
+        Acknowledged, AcknowledgementReport, AlarmReport, ChannelReport, ErrorResponse, LastReport, MaintenanceAdded,
+        MaintenanceEnded, MaintenanceReport, MaintenanceWindow, MonitorReport, ProbeReport, Reloaded, Response, Sealed,
+        Simulated, SimulationEnded, StatusResponse,
+    },
+    socket,
+};
 use crate::{
-    alarm::Alarms,
-    maintenance::{Maintenance, Occasion},
+    alarm::{Alarms, OpenAlarm, State},
+    maintenance::{Maintenance, Occasion, Open},
     record::Recorder,
     schedule::{self, Board},
     status::{Observed, StateWord},
@@ -95,17 +106,15 @@ pub(super) fn listen(config: &Config) -> std::io::Result<UnixListener> {
 async fn converse(stream: UnixStream, live: &Arc<Live>) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(read.take(MOST_REQUEST)).read_line(&mut line).await?;
-    let answer = match serde_json::from_str::<Request>(&line) {
-        Ok(request) => live
-            .answer(request)
-            .await
-            .unwrap_or_else(|error| json!({ "error": error })),
-        Err(error) => {
-            json!({ "error": format!("this probe does not understand the command, is it of another version? {error}") })
-        }
+    BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
+    let response = match serde_json::from_str::<Request>(&line) {
+        Ok(request) => live.answer(request).await,
+        Err(error) => Err(format!(
+            "this probe does not understand the command, is it of another version? {error}"
+        )),
     };
-    write.write_all(answer.to_string().as_bytes()).await?;
+    let response = response.unwrap_or_else(|error| Response::Error(ErrorResponse { error }));
+    write.write_all(&serde_json::to_vec(&response)?).await?;
     write.shutdown().await
 }
 
@@ -123,20 +132,26 @@ impl Live {
         Ok(monitors.into_iter().map(|monitor| monitor.id.clone()).collect())
     }
 
-    async fn answer(&self, request: Request) -> Result<Value, String> {
+    async fn answer(&self, request: Request) -> Result<Response, String> {
         let both = self.alarms.clock().now();
         let now = both.wall;
-        match request {
-            Request::Status { monitors, states, most } => self.status(&monitors, &states, most, both),
+        Ok(match request {
+            Request::Status { monitors, states, most } => {
+                Response::Status(Box::new(self.status(&monitors, &states, most, both)?))
+            }
             Request::Seal => {
                 let report = self.recorder.seal().await.map_err(|error| error.to_string())?;
-                Ok(json!({ "sealed": report.merged }))
+                let sealed = report.merged as u64;
+                Response::Sealed(Sealed { sealed })
             }
-            Request::Reload => Ok(json!({ "reloaded": self.reload().await? })),
+            Request::Reload => {
+                let reloaded = self.reload().await?;
+                Response::Reloaded(Reloaded { reloaded })
+            }
             Request::Ack { monitors, by, note } => {
                 let chosen = self.select(&monitors)?;
-                let found = self.alarms.acknowledge(&chosen, &by, note.as_deref()).await;
-                Ok(json!({ "acknowledged": found }))
+                let acknowledged = self.alarms.acknowledge(&chosen, &by, note.as_deref()).await;
+                Response::Acknowledged(Acknowledged { acknowledged })
             }
             Request::MaintenanceAdd {
                 name,
@@ -158,41 +173,47 @@ impl Live {
                     by: Some(by),
                     pause,
                 })?;
-                Ok(
-                    json!({ "name": name, "from": from.to_string(), "until": to.to_string(), "monitors": self.select(&monitors)?.len() }),
-                )
+                Response::MaintenanceAdded(MaintenanceAdded {
+                    name,
+                    from: Some(from.timestamp()),
+                    until: Some(to.timestamp()),
+                    monitors: self.select(&monitors)?.len(),
+                })
             }
             Request::MaintenanceEnd { name } => {
                 self.maintenance.end(&name)?;
-                Ok(json!({ "ended": name }))
+                Response::MaintenanceEnded(MaintenanceEnded { ended: name })
             }
             Request::MaintenanceList => {
-                let rows = self.maintenance.list(now).into_iter().map(|window| {
-                    json!({
-                        "name": window.name,
-                        "from": window.from.to_string(),
-                        "until": window.to.to_string(),
-                        "open": window.from <= now,
-                        "monitors": window.monitors,
-                        "reason": window.reason,
-                        "by": window.by,
-                    })
+                let windows = self.maintenance.list(now).into_iter();
+                let windows = windows.map(|window| MaintenanceWindow {
+                    name: window.name,
+                    from: Some(window.from.timestamp()),
+                    until: Some(window.to.timestamp()),
+                    open: window.from <= now,
+                    monitors: window.monitors,
+                    reason: window.reason,
+                    by: window.by,
                 });
-                Ok(Value::Array(rows.collect()))
+                Response::MaintenanceWindows(windows.collect())
             }
             Request::Simulate { monitors, lasts, by } => {
                 if monitors.is_empty() {
                     return Err("name the monitors that are to count as failed".to_owned());
                 }
-                let chosen = self.select(&monitors)?;
-                self.alarms.simulate(&chosen, Micros(lasts), &by).await;
-                Ok(json!({ "simulated": chosen, "until": (now + Micros(lasts)).to_string() }))
+                let simulated = self.select(&monitors)?;
+                self.alarms.simulate(&simulated, Micros(lasts), &by).await;
+                Response::Simulated(Simulated {
+                    simulated,
+                    until: Some((now + Micros(lasts)).timestamp()),
+                })
             }
             Request::SimulateEnd { monitors } => {
                 let chosen = self.select(&monitors)?;
-                Ok(json!({ "ended": self.alarms.end_simulation(&chosen).await }))
+                let ended = self.alarms.end_simulation(&chosen).await;
+                Response::SimulationEnded(SimulationEnded { ended })
             }
-        }
+        })
     }
 
     fn status(
@@ -201,7 +222,7 @@ impl Live {
         wanted: &[StateWord],
         most: Option<usize>,
         both: Now,
-    ) -> Result<Value, String> {
+    ) -> Result<StatusResponse, String> {
         let now = both.wall;
         let config = self.config();
         let chosen = config
@@ -212,14 +233,13 @@ impl Live {
             self.alarms.open_alarms(),
             self.alarms.simulations(),
         );
-        let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
-        let time = |at: Option<UtcMicros>| at.map(|at| at.to_string());
+        let mut totals: BTreeMap<String, u64> = BTreeMap::new();
         let mut shown = Vec::new();
         for monitor in chosen {
             let state = states.get(&monitor.id);
             let maintenance = self.maintenance.open_for(&monitor.id, now);
             let word = StateWord::of(monitor, state, maintenance.is_some(), both);
-            *totals.entry(word.as_str()).or_default() += 1;
+            *totals.entry(word.as_str().to_owned()).or_default() += 1;
             if wanted.is_empty() || wanted.contains(&word) {
                 shown.push((word, monitor, state, maintenance));
             }
@@ -231,76 +251,54 @@ impl Live {
             shown.sort_by_key(|(word, ..)| *word);
             shown.truncate(most);
         }
-        let mut rows = Vec::with_capacity(shown.len());
-        for (word, monitor, state, maintenance) in shown {
-            let last = state.and_then(|state| state.last.as_ref());
-            let alarm = alarms.get(&monitor.id).map(|alarm| {
-                let acknowledged = alarm.acknowledged.as_ref().map(|ack| {
-                    json!({ "by": ack.by, "at": ack.at.to_string(), "note": ack.note })
-                });
-                json!({ "since": alarm.since.to_string(), "notified_at": time(alarm.notified_at), "acknowledged": acknowledged })
-            });
-            let maintenance = maintenance.map(|open| {
-                json!({ "name": open.name, "until": open.until.to_string(), "reason": open.reason, "tests": if open.pause { "pause" } else { "run" } })
-            });
-            rows.push(json!({
-                "id": monitor.id.as_str(),
-                "name": monitor.name,
-                "object": monitor.object.as_str(),
-                "tags": monitor.tags,
-                "state": word.as_str(),
-                "last": last.map(|last| json!({
-                    "started_at": last.started_at.to_string(),
-                    "outcome": last.outcome.as_str(),
-                    "round_trip_ms": last.round_trip.map(Micros::as_millis_f64),
-                    "round_trip_error_ms": last.round_trip_error.map(Micros::as_millis_f64),
-                    "round_trip_likely_error_ms": last.round_trip_likely_error.map(Micros::as_millis_f64),
-                })),
-                "last_good": time(state.and_then(|state| state.last_ok)),
-                "failures": state.map_or(0, |state| state.failures),
-                "failing_since": time(state.and_then(|state| state.failing_since)),
-                "reason": state.and_then(|state| state.reason.clone()),
-                "flapping": state.is_some_and(|state| state.flapping),
-                "untested": state.map_or(0, |state| state.untested),
-                "held_by": state.and_then(|state| state.held_by.as_ref()).map(MonitorId::as_str),
-                "alarm": alarm,
-                "maintenance": maintenance,
-                "simulated_until": time(simulations.get(&monitor.id).map(|simulation| simulation.until)),
-                "next": monitor.enabled.then(|| schedule::next(&config, monitor, now).to_string()),
-                "day": self.observed.day(&monitor.id, now),
-            }));
-        }
-        let channels: Vec<Value> = self
-            .alarms
-            .channels()
+        let monitors = shown
             .into_iter()
-            .map(|(name, channel)| {
-                json!({ "channel": name, "failures": channel.failures, "accepted_at": time(channel.accepted_at), "failed_at": time(channel.failed_at), "error": channel.error })
-            })
-            .collect();
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+            .map(|(word, monitor, state, maintenance)| MonitorReport {
+                state: word.as_str().to_owned(),
+                alarm: alarms.get(&monitor.id).map(alarm_report),
+                maintenance: maintenance.map(maintenance_report),
+                simulated_until: time(simulations.get(&monitor.id).map(|simulation| simulation.until)),
+                next: monitor
+                    .enabled
+                    .then(|| schedule::next(&config, monitor, now).timestamp()),
+                day: self.observed.day(&monitor.id, now),
+                ..monitor_report(monitor, state)
+            });
+        let monitors = monitors.collect();
+        let channels = self.alarms.channels().into_iter().map(|(name, channel)| ChannelReport {
+            channel: name,
+            failures: channel.failures,
+            accepted_at: time(channel.accepted_at),
+            failed_at: time(channel.failed_at),
+            error: channel.error,
+        });
+        Ok(StatusResponse {
+            at: Some(now.timestamp()),
+            probe: self.probe_report(&config),
+            totals,
+            selected: Some(selected),
+            monitors,
+            channels: channels.collect(),
+        })
+    }
+
+    fn probe_report(&self, config: &Config) -> ProbeReport {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let health = self.recorder.health();
-        Ok(json!({
-            "at": now.to_string(),
-            "probe": {
-                "site": config.site.as_str(),
-                "version": env!("CARGO_PKG_VERSION"),
-                "configuration": config.file.display().to_string(),
-                "started": count(&self.board.started),
-                "running": count(&self.board.running),
-                "waiting": count(&self.board.waiting),
-                "late": count(&self.board.late),
-                "left_out": count(&self.board.left_out),
-                "untested": self.alarms.untested(),
-                "recorder_held": health.held,
-                "recorder_problem": health.problem,
-                "metrics_problem": self.observed.metrics_problem(),
-            },
-            "totals": totals,
-            "selected": selected,
-            "monitors": rows,
-            "channels": channels,
-        }))
+        ProbeReport {
+            site: config.site.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            configuration: config.file.display().to_string(),
+            started: count(&self.board.started),
+            running: count(&self.board.running),
+            waiting: count(&self.board.waiting),
+            late: count(&self.board.late),
+            left_out: count(&self.board.left_out),
+            untested: self.alarms.untested(),
+            recorder_held: health.held,
+            recorder_problem: health.problem,
+            metrics_problem: self.observed.metrics_problem(),
+        }
     }
 
     /// Reads the configuration anew; refused whole if anything is wrong with it.
@@ -350,5 +348,56 @@ impl Live {
             tracing::error!("an event can't be recorded: {error}");
         }
         Ok(text)
+    }
+}
+
+fn time(at: Option<UtcMicros>) -> Option<Timestamp> {
+    at.map(UtcMicros::timestamp)
+}
+
+/// What the configuration and the alarm state say of a monitor; the rest is left empty.
+fn monitor_report(monitor: &Monitor, state: Option<&State>) -> MonitorReport {
+    let last = state.and_then(|state| state.last.as_ref());
+    MonitorReport {
+        id: monitor.id.to_string(),
+        name: monitor.name.clone(),
+        object: monitor.object.to_string(),
+        tags: monitor.tags.iter().cloned().collect(),
+        last: last.map(|last| LastReport {
+            started_at: Some(last.started_at.timestamp()),
+            outcome: last.outcome.as_str().to_owned(),
+            round_trip_ms: last.round_trip.map(Micros::as_millis_f64),
+            round_trip_error_ms: last.round_trip_error.map(Micros::as_millis_f64),
+            round_trip_likely_error_ms: last.round_trip_likely_error.map(Micros::as_millis_f64),
+        }),
+        last_good: time(state.and_then(|state| state.last_ok)),
+        failures: state.map_or(0, |state| state.failures),
+        failing_since: time(state.and_then(|state| state.failing_since)),
+        reason: state.and_then(|state| state.reason.clone()),
+        flapping: state.is_some_and(|state| state.flapping),
+        untested: state.map_or(0, |state| state.untested),
+        held_by: state.and_then(|state| state.held_by.clone()),
+        ..MonitorReport::default()
+    }
+}
+
+fn alarm_report(alarm: &OpenAlarm) -> AlarmReport {
+    AlarmReport {
+        since: Some(alarm.since.timestamp()),
+        notified_at: time(alarm.notified_at),
+        acknowledged: alarm.acknowledged.as_ref().map(|ack| AcknowledgementReport {
+            by: ack.by.clone(),
+            at: Some(ack.at.timestamp()),
+            note: ack.note.clone(),
+        }),
+    }
+}
+
+fn maintenance_report(open: Open) -> MaintenanceReport {
+    MaintenanceReport {
+        name: open.name,
+        until: Some(open.until.timestamp()),
+        reason: open.reason,
+        tests: if open.pause { "pause" } else { "run" }.to_owned(),
     }
 }

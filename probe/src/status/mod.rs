@@ -99,8 +99,9 @@ pub struct Observed {
     stopped: Mutex<bool>,
 }
 
-/// Half an hour, for those who draw it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+/// Half an hour of a monitor, as `status` draws it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HalfHour {
     /// Tests in it.
     pub tests: u16,
