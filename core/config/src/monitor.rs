@@ -428,7 +428,9 @@ pub(super) fn monitor(
     );
     let kind = (options.kind)(&options, &mut table, problems);
     if let (Some(list), Some(smtp)) = (&options.action_list, kind.as_ref().and_then(|kind| kind.smtp())) {
-        warn_of_own_server(&id, list, smtp, &table, config, problems);
+        if let Some(warning) = own_server_warning(&id, list, smtp, &table, config) {
+            problems.push(warning);
+        }
     }
     let longest = kind
         .as_ref()
@@ -474,18 +476,9 @@ pub(super) fn monitor(
     Some((monitor, options.depends_on))
 }
 
-/// An alarm that travels through the server whose failure it reports does not arrive.
-fn warn_of_own_server(
-    id: &MonitorId,
-    list: &Name,
-    smtp: &Endpoint,
-    table: &Table,
-    config: &Config,
-    problems: &mut Problems,
-) {
-    let Some(list_of) = config.action_lists.get(list) else {
-        return;
-    };
+/// Returns a warning if alarms travel through the server whose failure they report.
+fn own_server_warning(id: &MonitorId, list: &Name, smtp: &Endpoint, table: &Table, config: &Config) -> Option<Problem> {
+    let list_of = config.action_lists.get(list)?;
     let own = |name: &Name| {
         config
             .mail_servers
@@ -498,19 +491,20 @@ fn warn_of_own_server(
         } => own(mail_server) && fallback.as_ref().is_none_or(own),
         _ => false,
     });
-    if caught {
-        problems.push(Problem {
-            severity: Severity::Warning,
-            ..table
-                .problem(
-                    "action_list",
-                    format!(
-                        "alarms of {id} travel through {}, the server that it tests",
-                        smtp.server
-                    ),
-                    format!("uses the action list {list}"),
-                )
-                .help("name a mail server elsewhere in the action list, as mail_server or as fallback")
-        });
-    }
+    let problem = || {
+        table
+            .problem(
+                "action_list",
+                format!(
+                    "alarms of {id} travel through {}, the server that it tests",
+                    smtp.server
+                ),
+                format!("uses the action list {list}"),
+            )
+            .help("name a mail server elsewhere in the action list, as mail_server or as fallback")
+    };
+    caught.then(|| Problem {
+        severity: Severity::Warning,
+        ..problem()
+    })
 }

@@ -55,7 +55,7 @@ impl Draft {
         if let Some(size) = shape.size {
             draft.filler = Some(String::new());
             // The head with the longest token is a matter of some bytes.
-            let bare = draft.assemble("", UtcMicros::now(), "", 0, "").len() + 4 * TOKEN;
+            let bare = draft.assemble("", UtcMicros::now(), "", 0).len() + 4 * TOKEN;
             let characters = usize::try_from(size).unwrap_or(usize::MAX).saturating_sub(bare);
             let lines = characters / (LINE + 2);
             let mut bytes = vec![0; lines * LINE / 4 * 3];
@@ -80,17 +80,11 @@ impl Draft {
              behind; you may delete it. There is no need to answer.\r\n",
             token.site, token.monitor
         );
-        self.assemble(
-            &key.write(token),
-            token.sent_at,
-            &about,
-            nonce,
-            self.filler.as_deref().unwrap_or_default(),
-        )
-        .into_bytes()
+        self.assemble(&key.write(token), token.sent_at, &about, nonce)
+            .into_bytes()
     }
 
-    fn assemble(&self, token: &str, sent_at: UtcMicros, about: &str, nonce: u64, filler: &str) -> String {
+    fn assemble(&self, token: &str, sent_at: UtcMicros, about: &str, nonce: u64) -> String {
         let Self {
             from,
             to,
@@ -113,9 +107,9 @@ impl Draft {
         };
         let text =
             format!("Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{words}");
-        let content = match self.filler {
+        let content = match &self.filler {
             None => text,
-            Some(_) => format!(
+            Some(filler) => format!(
                 "Content-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\r\n\r\n\
                  --{BOUNDARY}\r\n{text}\r\n\
                  --{BOUNDARY}\r\n\

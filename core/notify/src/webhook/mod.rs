@@ -126,7 +126,7 @@ impl<'hook> Sender<'hook> {
     /// Makes one request.
     async fn post(
         &mut self,
-        content: Value,
+        mut content: Value,
         notification: &Notification,
         deadline: Duration,
     ) -> Result<Response, Refused> {
@@ -136,15 +136,11 @@ impl<'hook> Sender<'hook> {
             ContentType::Json => None,
             ContentType::Form => Some(form(&content)?),
         };
-        let (mut url, json) = address(
-            hook.service,
-            &self.url,
-            self.key.as_ref(),
-            content,
-            notification,
-            &mut headers,
-        )?;
-        let mut body = fields.unwrap_or(json);
+        if let Some(key) = &self.key {
+            authorize(hook.service, key, &mut content, &mut headers);
+        }
+        let mut url = address(hook.service, &self.url, &mut content, notification)?;
+        let mut body = fields.unwrap_or_else(|| content.to_string());
         if hook.content_type == ContentType::Form && hook.method == "GET" {
             let separator = if url.expose().contains('?') { '&' } else { '?' };
             url = Secret::new(format!("{}{separator}{body}", url.expose()));
@@ -323,52 +319,43 @@ fn judge(service: Service, answer: &Response, secrets: &[Secret]) -> Result<Stri
     Err(format!("{}{hint}", answer.summary(secrets)))
 }
 
-/// Puts the service's key and place into the request.
+/// Puts the service's key into the request.
+fn authorize(service: Service, key: &Secret, content: &mut Value, headers: &mut Vec<(String, Secret)>) {
+    let scheme = match service {
+        Service::PagerDuty => {
+            content["routing_key"] = Value::String(key.expose().to_owned());
+            return;
+        }
+        Service::Opsgenie => "GenieKey",
+        _ => "Bearer",
+    };
+    let value = Secret::new(format!("{scheme} {}", key.expose()));
+    headers.push(("authorization".to_owned(), value));
+}
+
+/// Returns the address of the request, and puts the topic of ntfy into its content.
 fn address(
     service: Service,
-    url: &Secret,
-    key: Option<&Secret>,
-    content: Value,
+    whole: &Secret,
+    content: &mut Value,
     notification: &Notification,
-    headers: &mut Vec<(String, Secret)>,
-) -> Result<(Secret, String), String> {
-    let mut content = content;
-    let mut url = url.clone();
-    match (service, key) {
-        (Service::PagerDuty, Some(key)) => content["routing_key"] = Value::String(key.expose().to_owned()),
-        (Service::Opsgenie, Some(key)) => {
-            headers.push((
-                "authorization".to_owned(),
-                Secret::new(format!("GenieKey {}", key.expose())),
-            ));
-        }
-        (_, Some(key)) => {
-            headers.push((
-                "authorization".to_owned(),
-                Secret::new(format!("Bearer {}", key.expose())),
-            ));
-        }
-        (_, None) => {}
-    }
-    match service {
+) -> Result<Secret, String> {
+    let url = whole.expose().trim_end_matches('/');
+    Ok(match service {
         Service::Opsgenie if notification.is_recovery() => {
             let alias = percent_encoded(&notification.incident);
-            let base = url.expose().trim_end_matches('/').to_owned();
-            url = Secret::new(format!("{base}/{alias}/close?identifierType=alias"));
+            Secret::new(format!("{url}/{alias}/close?identifierType=alias"))
         }
         Service::Ntfy => {
             let (base, topic) = url
-                .expose()
-                .trim_end_matches('/')
                 .rsplit_once('/')
                 .filter(|(base, topic)| !base.ends_with('/') && !topic.is_empty())
                 .ok_or("the address names no topic: write https://HOST/TOPIC")?;
             content["topic"] = Value::String(topic.to_owned());
-            url = Secret::new(format!("{base}/"));
+            Secret::new(format!("{base}/"))
         }
-        _ => {}
-    }
-    Ok((url, content.to_string()))
+        _ => return Ok(whole.clone()),
+    })
 }
 
 fn percent_encoded(text: &str) -> String {

@@ -395,7 +395,8 @@ fn what_belongs_into_the_request_is_put_there() {
     let url = Secret::new("https://api.example.net/v2/alerts");
     let key = Secret::new("k");
     let mut headers = Vec::new();
-    let (place, _) = address(Service::Opsgenie, &url, Some(&key), Value::Null, recovery, &mut headers).expect("fine");
+    authorize(Service::Opsgenie, &key, &mut Value::Null, &mut headers);
+    let place = address(Service::Opsgenie, &url, &mut Value::Null, recovery).expect("fine");
     assert!(
         place.expose().ends_with("/close?identifierType=alias"),
         "{}",
@@ -404,25 +405,12 @@ fn what_belongs_into_the_request_is_put_there() {
     assert!(place.expose().contains("%2F"), "{}", place.expose());
     assert_eq!(headers[0].1.expose(), "GenieKey k");
     let topic = Secret::new("https://ntfy.example.net/mail-alarms");
-    let (place, body) = address(
-        Service::Ntfy,
-        &topic,
-        None,
-        serde_json::json!({}),
-        recovery,
-        &mut Vec::new(),
-    )
-    .expect("fine");
+    let mut content = serde_json::json!({});
+    let place = address(Service::Ntfy, &topic, &mut content, recovery).expect("fine");
     assert_eq!(place.expose(), "https://ntfy.example.net/");
-    assert_eq!(body, r#"{"topic":"mail-alarms"}"#);
-    let (_, body) = address(
-        Service::PagerDuty,
-        &url,
-        Some(&key),
-        serde_json::json!({}),
-        recovery,
-        &mut Vec::new(),
-    )
-    .expect("fine");
-    assert_eq!(body, r#"{"routing_key":"k"}"#);
+    assert_eq!(content, serde_json::json!({ "topic": "mail-alarms" }));
+    let mut content = serde_json::json!({});
+    authorize(Service::PagerDuty, &key, &mut content, &mut headers);
+    assert_eq!(content, serde_json::json!({ "routing_key": "k" }));
+    assert_eq!(headers.len(), 1);
 }

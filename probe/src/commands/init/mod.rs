@@ -207,11 +207,197 @@ struct Plan {
     monitor: String,
 }
 
-pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
+/// The servers of a monitor.
+struct Servers {
+    /// `None` if nothing is sent.
+    smtp: Option<Server>,
+    protocol: String,
+    pickup: Server,
+}
+
+impl Servers {
+    /// Prompts for the servers. What a provider's preset says is not asked; flags take precedence.
+    fn ask(asking: Asking, args: &mut Args, preset: Option<&'static Preset>, address: &str) -> Result<Self, Failure> {
+        let ca_file = args.ca_file.take().map(absolute);
+        let (smtp_port, smtp_tls) = preset.map(|preset| preset.smtp.1).unzip();
+        let smtp = Said {
+            server: args.smtp_server.take(),
+            port: args.smtp_port.or(smtp_port),
+            tls: args.smtp_tls.take().or(smtp_tls.map(str::to_owned)),
+        };
+        let smtp = match args.sends() {
+            true => Some(Server::ask(asking, Role::Smtp, address, smtp, ca_file.clone())?),
+            false => None,
+        };
+        let protocol = args.protocol.take();
+        let protocol = asking.choice(protocol, "The mailbox is read over", &["imap", "pop3"], "imap")?;
+        let role = if protocol == "imap" { Role::Imap } else { Role::Pop3 };
+        let of_preset = preset.map(|preset| preset.pickup(role));
+        let pickup = Said {
+            server: args
+                .pickup_server
+                .take()
+                .or(of_preset.map(|(server, _)| server.to_owned()))
+                .filter(|server| *server != address),
+            port: args.pickup_port.or(of_preset.map(|(_, (port, _))| port)),
+            tls: args.pickup_tls.take().or(of_preset.map(|(_, (_, tls))| tls.to_owned())),
+        };
+        Ok(Self {
+            smtp,
+            pickup: Server::ask(asking, role, address, pickup, ca_file)?,
+            protocol,
+        })
+    }
+
+    /// Connects to the servers.
+    async fn try_them(&mut self, pin: bool, asking: Asking) -> Result<(), Failure> {
+        if let Some(smtp) = &mut self.smtp {
+            smtp.try_it(pin, None, asking).await?;
+        }
+        let authority = self.smtp.as_ref().and_then(Server::authority);
+        self.pickup.try_it(pin, authority, asking).await
+    }
+}
+
+/// The answers that a monitor is written from.
+struct Answers {
+    /// `None` if the configuration has a site.
+    site: Option<String>,
+    preset: Option<&'static Preset>,
+    address: String,
+    plan: Plan,
+    mailbox: String,
+    /// `None` if the account exists.
+    user: Option<String>,
+    servers: Servers,
+}
+
+impl Answers {
+    /// Prompts for everything but the login and the durations.
+    fn ask(asking: Asking, args: &mut Args, there: Option<&Config>) -> Result<Self, Failure> {
+        let site = match there {
+            Some(_) => None,
+            None => {
+                let site = args.site.take();
+                let site = asking.text(site, "Name of this place", "--site", Some("here"), is_site)?;
+                Some(folded(&site))
+            }
+        };
+        let preset = chosen_preset(asking, args.preset.as_deref())?;
+        if let Some(preset) = preset {
+            let _ = writeln!(std::io::stderr(), "{preset}: {}", preset.hint);
+        }
+        let address = args.address.take();
+        let address = match preset {
+            Some(preset) => address.unwrap_or_else(|| preset.smtp.0.to_owned()),
+            None => asking.text(
+                address,
+                "Mail server (host name or IP address)",
+                "--address",
+                None,
+                is_host,
+            )?,
+        };
+        let usual = id_of(preset.map_or(&address, |preset| preset.word));
+        let plan = plan(asking, there, &address, &usual, args)?;
+        let mailbox = asking.text(
+            args.mailbox.take(),
+            "Mail address of the test mailbox",
+            "--mailbox",
+            mailbox_of(there, &plan).as_deref(),
+            is_mail_address,
+        )?;
+        let user = if plan.is_new_account {
+            let user = args.user.take();
+            Some(asking.text(user, "User name of the mailbox", "--user", Some(&mailbox), is_word)?)
+        } else {
+            None
+        };
+        let servers = Servers::ask(asking, args, preset, &address)?;
+        Ok(Self {
+            site,
+            preset,
+            address,
+            plan,
+            mailbox,
+            user,
+            servers,
+        })
+    }
+
+    /// Adds the site, the account and the object, as far as they are new.
+    fn write_surroundings(
+        &self,
+        edit: &mut Edit,
+        login: Option<(&'static str, toml_edit::Value)>,
+    ) -> Result<(), Failure> {
+        if let Some(site) = &self.site {
+            edit.top(
+                "site",
+                site.clone(),
+                "The place that this probe measures from: part of the lake's folders.",
+            );
+        }
+        if let (Some(user), Some((key, login))) = (&self.user, login) {
+            let mut table = Table::new();
+            table.insert("user", user.as_str().into());
+            table.insert(key, toml_edit::Item::Value(login));
+            edit.add(
+                "account",
+                &self.plan.account,
+                "Who logs in. The secrets themselves stand elsewhere.",
+                table,
+            )?;
+        }
+        if self.plan.is_new_object {
+            let mut table = Table::new();
+            table.insert("address", self.address.as_str().into());
+            edit.add("object", &self.plan.object, "The server under watch.", table)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the monitor.
+    fn write_monitor(
+        &self,
+        edit: &mut Edit,
+        kind: &str,
+        durations: Vec<(&'static str, String)>,
+    ) -> Result<(), Failure> {
+        let (plan, servers) = (&self.plan, &self.servers);
+        let mut table = Table::new();
+        table.insert("object", plan.object.as_str().into());
+        match &servers.smtp {
+            Some(smtp) => {
+                table.insert("from", self.mailbox.as_str().into());
+                table.insert("to", self.mailbox.as_str().into());
+                table.insert("smtp", toml_edit::Item::Value(smtp.value(None, &plan.account)));
+            }
+            None => {
+                table.insert("kind", kind.into());
+            }
+        }
+        let pickup = servers.pickup.value(Some(&servers.protocol), &plan.account);
+        table.insert("pickup", toml_edit::Item::Value(pickup));
+        for (key, value) in durations {
+            table.insert(key, value.into());
+        }
+        let comment = if servers.smtp.is_some() { OF_MAIL } else { OF_MAILBOX };
+        edit.add("monitor", &plan.monitor, comment, table)
+    }
+}
+
+impl Args {
+    /// Whether the kind of test sends mails.
+    fn sends(&self) -> bool {
+        self.kind == "mail-qos"
+    }
+}
+
+pub(super) async fn run(mut args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let asking = Asking {
         ask: !args.yes && std::io::stdin().is_terminal(),
     };
-    let ca_file = args.ca_file.map(absolute);
     let mut edit = Edit::main(global.path())?;
     let fresh = !edit.document.contains_key("site");
     // What is there must be right before something is added to it.
@@ -224,85 +410,22 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         )
     };
     let there = there.as_ref();
-    let site = if fresh {
-        let site = asking.text(args.site, "Name of this place", "--site", Some("here"), is_site)?;
-        Some(folded(&site))
-    } else {
-        None
-    };
-    let preset = chosen_preset(asking, args.preset.as_deref())?;
-    if let Some(preset) = preset {
-        let _ = writeln!(std::io::stderr(), "{preset}: {}", preset.hint);
-    }
-    let address = match preset {
-        Some(preset) => args.address.unwrap_or_else(|| preset.smtp.0.to_owned()),
-        None => asking.text(
-            args.address,
-            "Mail server (host name or IP address)",
-            "--address",
-            None,
-            is_host,
-        )?,
-    };
-    let usual = id_of(preset.map_or(&address, |preset| preset.word));
-    let plan = plan(asking, there, &address, &usual, args.object, args.monitor, args.account)?;
-    let mailbox = asking.text(
-        args.mailbox,
-        "Mail address of the test mailbox",
-        "--mailbox",
-        mailbox_of(there, &plan).as_deref(),
-        is_mail_address,
-    )?;
-    let user = if plan.is_new_account {
-        Some(asking.text(args.user, "User name of the mailbox", "--user", Some(&mailbox), is_word)?)
-    } else {
-        None
-    };
-
-    // What a provider's preset says is not asked; flags say otherwise.
-    let (smtp_port, smtp_tls) = preset.map(|preset| preset.smtp.1).unzip();
-    let smtp = Said {
-        server: args.smtp_server,
-        port: args.smtp_port.or(smtp_port),
-        tls: args.smtp_tls.or(smtp_tls.map(str::to_owned)),
-    };
-    let sends = args.kind == "mail-qos";
-    let mut smtp = match sends {
-        true => Some(Server::ask(asking, Role::Smtp, &address, smtp, ca_file.clone())?),
-        false => None,
-    };
-    let protocol = asking.choice(args.protocol, "The mailbox is read over", &["imap", "pop3"], "imap")?;
-    let role = if protocol == "imap" { Role::Imap } else { Role::Pop3 };
-    let of_preset = preset.map(|preset| preset.pickup(role));
-    let pickup = Said {
-        server: args
-            .pickup_server
-            .or(of_preset.map(|(server, _)| server.to_owned()))
-            .filter(|server| *server != address),
-        port: args.pickup_port.or(of_preset.map(|(_, (port, _))| port)),
-        tls: args.pickup_tls.or(of_preset.map(|(_, (_, tls))| tls.to_owned())),
-    };
-    let mut pickup = Server::ask(asking, role, &address, pickup, ca_file)?;
+    let mut answers = Answers::ask(asking, &mut args, there)?;
     if !args.offline {
-        if let Some(smtp) = &mut smtp {
-            smtp.try_it(args.pin, None, asking).await?;
-        }
-        let authority = smtp.as_ref().and_then(Server::authority);
-        pickup.try_it(args.pin, authority, asking).await?;
+        answers.servers.try_them(args.pin, asking).await?;
     }
-
-    let mut secrets = Secrets::new(asking, global.path(), &plan.account);
-    let login = if plan.is_new_account {
-        Some(args.login.ask(asking, preset, &mut secrets)?)
+    let mut secrets = Secrets::new(asking, global.path(), &answers.plan.account);
+    let mut durations = Vec::new();
+    let sends = args.sends();
+    let login = if answers.plan.is_new_account {
+        Some(args.login.ask(asking, answers.preset, &mut secrets)?)
     } else {
         None
     };
     let with_password = matches!(login, Some(("password", _)));
-    let durations = if sends {
-        mail_durations(asking, (args.max_round_trip, args.check_interval))?
-    } else {
-        Vec::new()
-    };
+    if sends {
+        durations = mail_durations(asking, (args.max_round_trip, args.check_interval))?;
+    }
     let test_interval = asking.text(
         args.test_interval.map(|said| said.to_string()),
         "Test interval",
@@ -310,57 +433,10 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         Some("5m"),
         is_duration,
     )?;
+    durations.push(("test_interval", test_interval));
 
-    if let Some(site) = site {
-        edit.top(
-            "site",
-            site,
-            "The place that this probe measures from: part of the lake's folders.",
-        );
-    }
-    if let (Some(user), Some((key, login))) = (user, login) {
-        let mut table = Table::new();
-        table.insert("user", user.into());
-        table.insert(key, toml_edit::Item::Value(login));
-        edit.add(
-            "account",
-            &plan.account,
-            "Who logs in. The secrets themselves stand elsewhere.",
-            table,
-        )?;
-    }
-    if plan.is_new_object {
-        let mut table = Table::new();
-        table.insert("address", address.as_str().into());
-        edit.add("object", &plan.object, "The server under watch.", table)?;
-    }
-    let mut table = Table::new();
-    table.insert("object", plan.object.as_str().into());
-    match smtp {
-        Some(smtp) => {
-            table.insert("from", mailbox.as_str().into());
-            table.insert("to", mailbox.as_str().into());
-            table.insert("smtp", toml_edit::Item::Value(smtp.value(None, &plan.account)));
-        }
-        None => {
-            table.insert("kind", args.kind.into());
-        }
-    }
-    table.insert(
-        "pickup",
-        toml_edit::Item::Value(pickup.value(Some(&protocol), &plan.account)),
-    );
-    for (key, value) in durations {
-        table.insert(key, value.into());
-    }
-    table.insert("test_interval", test_interval.into());
-    edit.add(
-        "monitor",
-        &plan.monitor,
-        if sends { OF_MAIL } else { OF_MAILBOX },
-        table,
-    )?;
-    let is_told = there.is_some_and(|there| !there.action_lists.is_empty());
+    answers.write_surroundings(&mut edit, login)?;
+    answers.write_monitor(&mut edit, &args.kind, durations)?;
     if fresh {
         if let Some(schema) = schema(global.path()) {
             edit.begin_with(&format!("#:schema {schema}"));
@@ -374,8 +450,17 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let code = if args.offline {
         ExitCode::SUCCESS
     } else {
-        first_test(&plan.monitor, &path, asking, &mut secrets, with_password, global).await?
+        let retry_password = with_password && secrets.has_typed();
+        first_test(
+            &answers.plan.monitor,
+            &path,
+            global,
+            retry_password.then_some(&mut secrets),
+            asking,
+        )
+        .await?
     };
+    let is_told = there.is_some_and(|there| !there.action_lists.is_empty());
     let _ = writeln!(
         notes,
         "next: mailqos-probe run{}",
@@ -401,15 +486,8 @@ fn schema(configuration: &Path) -> Option<String> {
 }
 
 /// Which object, account and monitor: of what is there, or new.
-fn plan(
-    asking: Asking,
-    there: Option<&Config>,
-    address: &str,
-    usual: &str,
-    object: Option<String>,
-    monitor: Option<String>,
-    account: Option<String>,
-) -> Result<Plan, Failure> {
+fn plan(asking: Asking, there: Option<&Config>, address: &str, usual: &str, args: &mut Args) -> Result<Plan, Failure> {
+    let (object, monitor, account) = (args.object.take(), args.monitor.take(), args.account.take());
     // The same server under another name would be another object in every report.
     let same = there.and_then(|there| there.objects.iter().find(|(_, object)| object.address == address));
     let others = there.map_or_else(Vec::new, |there| {
@@ -480,14 +558,14 @@ fn mailbox_of(there: Option<&Config>, plan: &Plan) -> Option<String> {
     of_monitor.or(user.filter(|user| is_mail_address(user).is_ok()))
 }
 
-/// Runs a test; what fails can be tried again, with another password as well.
+/// Runs a test. A failed one can be repeated, also with another password if it was typed: then
+/// `secrets` holds it.
 async fn first_test(
     monitor: &str,
     path: &std::path::Path,
-    asking: Asking,
-    secrets: &mut Secrets,
-    with_password: bool,
     global: &Global,
+    mut secrets: Option<&mut Secrets>,
+    asking: Asking,
 ) -> Result<ExitCode, Failure> {
     const AGAIN: &str = "run the test again";
     const PASSWORD_AGAIN: &str = "type the password anew";
@@ -498,7 +576,7 @@ async fn first_test(
             return Ok(code);
         }
         let mut choices = vec![AGAIN, LEAVE];
-        if with_password && secrets.has_typed() {
+        if secrets.is_some() {
             choices.insert(1, PASSWORD_AGAIN);
         }
         let _ = writeln!(
@@ -506,9 +584,9 @@ async fn first_test(
             "the monitor stands in {}; it can be changed there, too",
             path.display()
         );
-        match Select::new("What now?", choices).prompt_skippable()? {
-            Some(AGAIN) => {}
-            Some(PASSWORD_AGAIN) => secrets.again(PASSWORD)?,
+        match (Select::new("What now?", choices).prompt_skippable()?, &mut secrets) {
+            (Some(AGAIN), _) => {}
+            (Some(PASSWORD_AGAIN), Some(secrets)) => secrets.again(PASSWORD)?,
             _ => return Ok(code),
         }
     }
