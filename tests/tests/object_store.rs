@@ -6,13 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use mailqos_lake::DayWriter;
+use mailqos_lake::{DayWriter, Status};
 use mailqos_model::{Micros, Outcome, Sample, UtcMicros};
 use mailqos_tests::{
     lake::{self, Row},
     secrets::secret_file,
     servers::{KEY_ID, MailServer, ObjectStore, Options, PROBE, StoreHabits},
-    setting::{Setting, until, words_of},
+    setting::{Setting, complaint_of, until, words_of},
 };
 
 const SECRET: &str = "Object-Store-Hemlighet-5Rt";
@@ -468,4 +468,54 @@ async fn a_key_that_no_lake_has_stops_nobody() {
         store.put(&format!("bucket/some/lake/{key}"), b"x");
     }
     assert_eq!(counted(&setting), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_is_in_the_store_and_analytics_of_another_machine_reads_it() {
+    let store = ObjectStore::start().await.expect("a store");
+    let server = MailServer::start(Options::default()).await.expect("an embedded server");
+    let first = setting(&store, &server);
+    let site = "cloud".parse().expect("a name");
+    let name = "bucket/some/lake/status/site=cloud/status.json";
+    let status = || {
+        let folder = tempfile::tempdir().expect("a folder");
+        store.copy_to("bucket/some/lake/", folder.path());
+        Status::read(folder.path(), &site).expect("a valid status")
+    };
+    let probe = first.start_probe();
+    until("the status is in the store", || status().is_some()).await;
+    let running = status().expect("a status");
+    assert!(running.probe.running && running.monitors.len() == 1, "{running:?}");
+    assert!(running.interval_s >= 60, "each upload costs");
+    assert!(probe.stop().success());
+    assert!(!status().expect("a status").probe.running);
+
+    // Another machine: nothing but the configuration is the same.
+    let mut other = setting(&store, &server);
+    let second = MailServer::start(Options::default()).await.expect("an embedded server");
+    other.add_mail_server("first", PROBE, &server);
+    other.add_mail_server("second", PROBE, &second);
+    other.add(&format!(
+        "[target.people]\nkind = \"email\"\nmail_server = \"first\"\nfallback = \"second\"\nto = [\"{PROBE}\"]"
+    ));
+    std::fs::write(other.path("r.txt"), "report").expect("a file");
+    let deliver = || {
+        let output = other.run("mailqos-analytics", &["deliver", "r.txt", "--to", "people"]);
+        assert!(output.status.success(), "{}", words_of(&output));
+        complaint_of(&output)
+    };
+    let mut alarm: serde_json::Value = serde_json::from_slice(&store.get(name).expect("there")).expect("JSON");
+    alarm["monitors"][0]["alarm"] = serde_json::json!({ "since": alarm["written_at"] });
+    store.put(name, alarm.to_string().as_bytes());
+    let said = deliver();
+    assert!(
+        said.contains("not through first: the monitor mail is in alarm"),
+        "{said}"
+    );
+    // A stale status is named, and says nothing of the present.
+    alarm["written_at"] = "2026-01-01T00:00:00Z".into();
+    store.put(name, alarm.to_string().as_bytes());
+    let said = deliver();
+    assert!(said.contains("the probe's status is stale"), "{said}");
+    assert!(!said.contains("not through first"), "{said}");
 }

@@ -73,6 +73,29 @@ async fn the_status_shows_results_alarms_acknowledgements_and_the_stop() {
     assert!(!published(&setting).unwrap().probe.running);
     let folder = setting.data().join("status");
     assert_eq!(find_bytes(&folder, PASSWORD.as_bytes()), None, "a secret was published");
+    let info = || -> serde_json::Value {
+        let text = setting.succeed("mailqos-analytics", &["lake", "info", "--format", "json"]);
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()[0]["probe"].take()
+    };
+    assert!(info().as_str().unwrap().starts_with("stopped 20"), "{}", info());
+    // A newer probe that was killed; then one that publishes nothing.
+    let path = status_path(&setting.data(), &site());
+    let mut status: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    status["probe"]["running"] = true.into();
+    status["probe"]["newer"] = 1.into();
+    for (written_at, shown) in [
+        (jiff::Timestamp::now().to_string(), "running"),
+        (
+            "2026-01-01T00:00:00Z".to_owned(),
+            "stale, last status 2026-01-01T00:00:00Z",
+        ),
+    ] {
+        status["written_at"] = written_at.into();
+        std::fs::write(&path, status.to_string()).unwrap();
+        assert_eq!(info(), shown);
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert!(info().is_null(), "{}", info());
 }
 
 #[tokio::test(flavor = "multi_thread")]

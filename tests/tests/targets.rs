@@ -13,7 +13,7 @@ use mailqos_tests::{
     servers::{
         Authority, Fault, FtpServer, KEY_ID, Landing, MailServer, ObjectStore, Options, PASSWORD, Protocol, When,
     },
-    setting::{Setting, until},
+    setting::{Setting, complaint_of, until},
 };
 
 const SECRET: &str = "Object-Store-Hemlighet-5Rt";
@@ -168,7 +168,9 @@ async fn another_server_stands_in_and_a_path_in_alarm_is_avoided() {
     };
     let now = jiff::Timestamp::now();
     publish(now - jiff::SignedDuration::from_hours(4));
-    deliver();
+    let stale = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "people"]);
+    let said = complaint_of(&stale);
+    assert!(said.contains("the probe's status is stale"), "{said}");
     until("a mail by the configured order", || first.landings().len() == 2).await;
     publish(now);
     deliver();

@@ -11,8 +11,8 @@ use mailqos_figures::{
     percentiles::{CONTRACT, percentiles_of},
     service_level::{self, LevelReport},
 };
+use mailqos_lake::transcripts::Store;
 use mailqos_lake_tables::{Lake, LakeError, Metric, Series, SeriesQuery, Values, has_mails};
-use mailqos_mail::transcripts::Store;
 use mailqos_model::{Micros, UtcMicros};
 
 use super::{

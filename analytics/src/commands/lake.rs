@@ -9,7 +9,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 use mailqos_config::DataLocation;
-use mailqos_lake::LockError;
+use mailqos_lake::{LockError, Status};
 use mailqos_lake_tables as lake;
 use mailqos_lake_tables::{
     LakeAdminError, LakeError,
@@ -264,6 +264,7 @@ fn info(data: &Path, sites: &[SiteName], format: Format) -> Result<ExitCode, Fai
         "bytes_a_sample",
         "unreadable",
         "gaps",
+        "probe",
     ]);
     for info in lake::info(data, sites)? {
         let gaps: Vec<String> = info
@@ -288,10 +289,30 @@ fn info(data: &Path, sites: &[SiteName], format: Format) -> Result<ExitCode, Fai
             Cell::number(each, 1),
             Cell::Count(info.unreadable),
             Cell::text((!gaps.is_empty()).then(|| gaps.join(", "))),
+            Cell::text(probe(data, &info.site)),
         ]);
     }
     table.print(format)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a site's probe is doing according to its published status; `None` if there is no status.
+fn probe(data: &Path, site: &SiteName) -> Option<String> {
+    let status = match Status::read(data, site) {
+        Ok(status) => status?,
+        Err(error) => {
+            tracing::warn!("{error}");
+            return None;
+        }
+    };
+    let at = status.written_at;
+    Some(if !status.probe.running {
+        format!("stopped {at}")
+    } else if status.is_stale(UtcMicros::now()) {
+        format!("stale, last status {at}")
+    } else {
+        "running".to_owned()
+    })
 }
 
 fn verify(data: &Path, sites: &[SiteName]) -> Result<ExitCode, Failure> {

@@ -15,7 +15,6 @@ pub mod sasl;
 mod smtp;
 mod token_response;
 mod transcript;
-pub mod transcripts;
 mod turn;
 mod wire;
 
@@ -28,6 +27,6 @@ pub use refusals::explained;
 pub use remedy::remedy;
 pub use sasl::Credentials;
 pub use smtp::{Reply, Smtp, SmtpError, SmtpPhases};
-pub use transcript::{Chunk, Direction, Transcript};
+pub use transcript::{Chunk, Transcript};
 pub use turn::{HeldBack, Turn};
 pub use wire::{Wire, WireError};

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use mailqos_base::{Secret, mask, one_line};
-use mailqos_model::{Micros, UtcMicros};
+use mailqos_model::{Direction, Micros, UtcMicros};
 
 /// Bytes kept of one conversation; of the rest only the size is known.
 const MOST_BYTES: usize = 64 * 1024;
@@ -12,18 +12,6 @@ const MOST_RECORDS: usize = 4096;
 
 /// A shorter word of a secret line is not taken out of other texts: it would spoil them.
 const SHORTEST_FORM: usize = 8;
-
-/// Who said it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// This end.
-    Sent,
-    /// The server.
-    Received,
-    /// Neither: something that happened.
-    Note,
-}
 
 /// A chunk, as it went over the connection (decrypted).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::{
 
 use mailqos_base::Secret;
 use mailqos_config::{Endpoint, TlsMode};
-use mailqos_model::Micros;
+use mailqos_model::{Direction, Micros};
 use mailqos_net::{
     TlsSession, Trust, TrustError, client_config,
     connect::{ConnectError, connect_any},
@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::transcript::{self, Direction, Transcript};
+use super::transcript::{self, Transcript};
 
 /// Read at once.
 const CHUNK: usize = 16 * 1024;
@@ -196,7 +196,7 @@ impl Wire {
         // Small writes must leave at once: the product measures milliseconds (Nagle and delayed ACK cost 40 of them).
         let _ = tcp.set_nodelay(true);
         let peer = tcp.peer_addr().map_err(|error| WireError::Broken(error.to_string()))?;
-        let mut wire = Self::over(Stream::Plain(tcp), &endpoint.server, peer, transcript, started, step);
+        let mut wire = Self::over(Stream::Plain(tcp), (&endpoint.server, peer), transcript, started, step);
         wire.transcript.note(&format!("connected to {peer}"));
         if endpoint.tls == TlsMode::Implicit {
             wire.upgrade(&endpoint.trust).await?;
@@ -206,8 +206,7 @@ impl Wire {
 
     fn over(
         stream: Stream,
-        server: &str,
-        peer: SocketAddr,
+        (server, peer): (&str, SocketAddr),
         transcript: Transcript,
         started: Instant,
         step: Duration,
@@ -242,8 +241,7 @@ impl Wire {
         let stream = Stream::Script(io::Cursor::new(said), tokio::io::sink());
         Self::over(
             stream,
-            "script",
-            nowhere,
+            ("script", nowhere),
             Transcript::begin("script", 0),
             Instant::now(),
             step,

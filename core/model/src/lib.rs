@@ -3,6 +3,7 @@
 //!
 //! This crate knows no file, no network and no configuration.
 
+mod direction;
 mod event;
 mod id;
 mod round_trip;
@@ -10,6 +11,7 @@ mod sample;
 mod time;
 mod words;
 
+pub use direction::Direction;
 pub use event::{Event, EventKind};
 pub use id::{AccountName, InvalidName, MonitorId, Name, ObjectId, SiteName};
 pub use round_trip::RoundTrip;

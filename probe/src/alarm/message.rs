@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use mailqos_base::clock::Steady;
 use mailqos_config::Config;
-use mailqos_mail::transcripts::Store;
+use mailqos_lake::transcripts::Store;
 use mailqos_model::{Micros, Outcome, RoundTrip, Sample, Stage, UtcMicros};
 use mailqos_notify::{ChannelId, LogLine, Notification};
 use serde_json::{Value, json};

@@ -40,6 +40,7 @@ use tokio::{
 pub use episode::Acknowledgement;
 use episode::Episode;
 use outbox::{End, Ended};
+pub(crate) use own_names::is_own;
 use plan::Plan;
 pub use replay::{Found, Replay};
 pub use state::{Change, State, Status};
@@ -386,6 +387,15 @@ impl Alarms {
             (id.clone(), alarm)
         });
         open.collect()
+    }
+
+    /// The number of notifications about each monitor that no channel has accepted yet.
+    pub fn unsent(&self) -> BTreeMap<MonitorId, u32> {
+        let mut unsent = BTreeMap::new();
+        for pending in &self.lock().outbox {
+            *unsent.entry(pending.monitor.clone()).or_default() += 1;
+        }
+        unsent
     }
 
     /// The monitors that count as failed by order.

@@ -8,7 +8,7 @@ pub(super) const RECORDER: &str = "mailqos.recorder";
 pub(super) const BLIND: &str = "mailqos.probe";
 
 /// Whether this is the name of an alarm about the probe itself.
-pub(super) fn is_own(monitor: &MonitorId) -> bool {
+pub(crate) fn is_own(monitor: &MonitorId) -> bool {
     [RECORDER, BLIND].contains(&monitor.as_str())
 }
 

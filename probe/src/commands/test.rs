@@ -3,7 +3,8 @@
 use std::{fmt::Write as _, io::Write as _, process::ExitCode, sync::Arc};
 
 use mailqos_config::{Config, Kind, Monitor, nearest};
-use mailqos_mail::{remedy, transcripts::Transcript};
+use mailqos_lake::transcripts::Transcript;
+use mailqos_mail::remedy;
 use mailqos_model::{Micros, Outcome, RoundTrip, Sample, Stage};
 
 use super::{Failure, Global, run::stop_signal, terminal, write_out};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use mailqos_mail::transcripts::{Store, Transcript};
+use mailqos_lake::transcripts::{Store, Transcript};
 use mailqos_model::MonitorId;
 
 use super::{Failure, Global, moment, print_line, test::what_to_do, write_out};

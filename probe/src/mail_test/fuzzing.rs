@@ -5,8 +5,8 @@ use std::{cell::RefCell, time::Duration};
 
 use mailqos_base::Secret;
 use mailqos_config::{Endpoint, PickupProtocol, TlsMode};
-use mailqos_mail::{Credentials, Direction};
-use mailqos_model::{Hop, UtcMicros};
+use mailqos_mail::Credentials;
+use mailqos_model::{Direction, Hop, UtcMicros};
 use mailqos_net::Trust;
 use tokio::runtime::Runtime;
 

@@ -7,8 +7,9 @@ use std::{
 
 use lettre::Address;
 use mailqos_config::{MailQos, Monitor, Person};
+use mailqos_lake::transcripts::Conversation;
 use mailqos_mail as mail;
-use mailqos_mail::{Credentials, LoginRefusal, Reply, Smtp, SmtpError, transcripts::Conversation};
+use mailqos_mail::{Credentials, LoginRefusal, Reply, Smtp, SmtpError};
 use mailqos_model::{Micros, Sample, Stage, UtcMicros};
 use tokio::time::sleep_until;
 
@@ -69,7 +70,9 @@ impl Attempts {
     }
 
     pub(super) fn conversations(&self) -> impl Iterator<Item = Conversation> + '_ {
-        self.said.iter().map(|transcript| Conversation::of("SMTP", transcript))
+        self.said
+            .iter()
+            .map(|transcript| testing::conversation("SMTP", transcript))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Mailbox, Monitor, Pickup, PickupProtocol, TestKind as _};
-use mailqos_mail::{Credentials, HOLD, transcripts::Conversation};
+use mailqos_mail::{Credentials, HOLD};
 use mailqos_model::{Micros, Outcome, Sample};
 
 use crate::{
@@ -74,7 +74,7 @@ impl MailboxTests {
         let protocol = options.pickup.protocol.to_string();
         let transcript = visit.transcript.as_ref();
         let conversations: Vec<_> = transcript
-            .map(|transcript| Conversation::of(&protocol, transcript))
+            .map(|transcript| testing::conversation(&protocol, transcript))
             .into_iter()
             .collect();
         self.base.keep_transcript(&sample, options, &conversations).await;

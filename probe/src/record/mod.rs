@@ -241,10 +241,11 @@ pub struct Recorder {
 
 /// The folder in which days are written, and the object store to which they go from there.
 async fn place(config: &Config) -> Result<(PathBuf, Option<(Remote, Option<Secret>)>), RecordError> {
-    Ok(match &config.data {
-        DataLocation::Folder(folder) => (folder.clone(), None),
-        DataLocation::ObjectStore(address) => (config.state.join("lake"), Some(open_remote(config, address).await?)),
-    })
+    let remote = match &config.data {
+        DataLocation::Folder(_) => None,
+        DataLocation::ObjectStore(address) => Some(open_remote(config, address).await?),
+    };
+    Ok((mailqos_lake::local_folder(config), remote))
 }
 
 /// How long the end of a probe waits for the object store.
@@ -441,6 +442,18 @@ impl Recorder {
         }
         sealed
     }
+}
+
+/// Opens the lake's object store for objects beside day files, with what the uploader has learnt of it.
+///
+/// # Errors
+/// The secret or the options of the store are unusable.
+pub(crate) async fn open_store(config: &Config, address: &str) -> Result<Remote, RecordError> {
+    let (remote, _) = open_remote(config, address).await?;
+    if let Some(habits) = upload::known_habits(config) {
+        remote.expect(habits);
+    }
+    Ok(remote)
 }
 
 /// The secret of who asks the object store, if the configuration names an account.

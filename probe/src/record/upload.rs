@@ -76,6 +76,11 @@ pub(super) enum Upload {
     Close(oneshot::Sender<()>),
 }
 
+/// What an uploader has learnt of the store, now or in an earlier life.
+pub(super) fn known_habits(config: &Config) -> Option<Habits> {
+    kept(&config.state.join(format!("site={}", config.site)).join(HABITS))
+}
+
 pub(super) struct Uploader {
     remote: Remote,
     /// How the store is reached, and with which secret it was opened.

@@ -1,7 +1,7 @@
-//! Publishes the probe's status for other programs, at most every few seconds.
+//! Publishes the probe's status for other programs: in a folder at most every few seconds, in an object
+//! store at most every minute.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -11,15 +11,16 @@ use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, DataLocation, Monitor};
 use mailqos_lake::{
     AcknowledgementStatus, AlarmStatus, ChannelStatus, LastTest, MaintenanceStatus, MonitorState, MonitorStatus,
-    ProbeStatus, STATUS_VERSION, Status,
+    ProbeStatus, Remote, STATUS_VERSION, Status, local_folder,
 };
 use mailqos_model::{Micros, UtcMicros};
 
 use super::StateWord;
 use crate::{
-    alarm::{OpenAlarm, State},
+    alarm::{OpenAlarm, State, is_own},
     control::Live,
     maintenance::Open,
+    record::open_store,
     schedule,
 };
 
@@ -29,61 +30,167 @@ const MIN_PAUSE: Duration = Duration::from_secs(3);
 const INTERVAL_S: u32 = 15;
 /// The pause is at least this many times the duration of the last write.
 const PAUSE_PER_WRITE: u32 = 50;
-
-/// The folder in which the status is published: that of the day files on this machine.
-fn folder(config: &Config) -> PathBuf {
-    match &config.data {
-        DataLocation::Folder(folder) => folder.clone(),
-        DataLocation::ObjectStore(_) => config.state.join("lake"),
-    }
-}
+/// Average rate of writes, in bytes per second: the status of 10,000 monitors has up to 3.9 MB.
+const MAX_RATE: u32 = 256 << 10;
+/// Shortest time between two uploads to an object store, which charges for each.
+const MIN_UPLOAD_PAUSE: Duration = Duration::from_secs(60);
+/// Longest time between two uploads, in seconds.
+const UPLOAD_INTERVAL_S: u32 = 300;
+/// Deadline of an upload.
+const UPLOAD_DEADLINE: Duration = Duration::from_secs(30);
+/// Deadline of the last upload before a planned stop.
+const LAST_UPLOAD_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Publishes the status of a running probe until it is aborted.
 pub async fn publish(live: Arc<Live>) {
-    let interval = Duration::from_secs(INTERVAL_S.into());
-    let mut published: Option<(Status, Instant)> = None;
-    let mut problem: Option<String> = None;
+    tokio::join!(write(Arc::clone(&live)), upload(live));
+}
+
+/// A status that was published, when, and its size in bytes.
+struct Published {
+    status: Status,
+    at: Instant,
+    size: usize,
+}
+
+impl Published {
+    /// Whether a newer status is to replace it: it has changed, or would be older than its interval
+    /// at the next chance, which is `pause` away.
+    fn is_due(&self, new: &Status, pause: Duration) -> bool {
+        let interval = Duration::from_secs(self.status.interval_s.into());
+        self.at.elapsed() + pause >= interval || !is_same(&self.status, new)
+    }
+}
+
+/// Publishes the status in the folder of this machine.
+async fn write(live: Arc<Live>) {
+    let mut published: Option<Published> = None;
+    let mut problem = Problem::default();
     loop {
         let began = Instant::now();
         let at = Arc::clone(&live);
-        let written = tokio::task::spawn_blocking(move || {
-            // A write may still be under way when the probe stops and publishes its last status.
-            let stopped = at.observed.stopped.lock().ignore_poison();
-            if *stopped {
-                return (published, None);
-            }
-            let status = status(&at, true);
-            let is_due = published.as_ref().is_none_or(|(old, written)| {
-                // The next wake-up may be `MIN_PAUSE` away.
-                written.elapsed() + MIN_PAUSE >= interval || !is_same(old, &status)
-            });
-            if !is_due {
-                return (published, None);
-            }
-            match status.publish(&folder(&at.config())) {
-                Ok(()) => (Some((status, began)), None),
-                Err(error) => (published, Some(error.to_string())),
-            }
-        });
+        let written = tokio::task::spawn_blocking(move || write_once(&at, published));
         let failure;
         (published, failure) = written.await.unwrap_or_else(|error| (None, Some(error.to_string())));
-        if let Some(error) = failure.as_ref().filter(|error| Some(*error) != problem.as_ref()) {
+        problem.note(failure);
+        let size = published.as_ref().map_or(0, |published| published.size);
+        let pause = (began.elapsed() * PAUSE_PER_WRITE).max(Duration::from_secs(size as u64) / MAX_RATE);
+        tokio::time::sleep(pause.clamp(MIN_PAUSE, Duration::from_secs(INTERVAL_S.into()))).await;
+    }
+}
+
+/// Writes the status if it is due. Returns the published status, and why it can't be written.
+fn write_once(live: &Live, published: Option<Published>) -> (Option<Published>, Option<String>) {
+    // A write may still be in progress when the probe stops and publishes its last status.
+    let stopped = live.observed.stopped.lock().ignore_poison();
+    let at = Instant::now();
+    let status = status(live, true);
+    if *stopped || published.as_ref().is_some_and(|old| !old.is_due(&status, MIN_PAUSE)) {
+        return (published, None);
+    }
+    match status.publish(&local_folder(&live.config())) {
+        Ok(size) => (Some(Published { status, at, size }), None),
+        Err(error) => (published, Some(error.to_string())),
+    }
+}
+
+/// Publishes the status in the object store if the lake is in one.
+async fn upload(live: Arc<Live>) {
+    // A reload can't change where the lake is.
+    if !matches!(live.config().data, DataLocation::ObjectStore(_)) {
+        return;
+    }
+    let mut store = Store::default();
+    let mut published: Option<Published> = None;
+    let mut problem = Problem::default();
+    loop {
+        let at = Arc::clone(&live);
+        let status = tokio::task::spawn_blocking(move || uploaded_status(&at, true)).await;
+        if let Ok(status) = status
+            && published
+                .as_ref()
+                .is_none_or(|old| old.is_due(&status, MIN_UPLOAD_PAUSE))
+        {
+            let at = Instant::now();
+            let uploaded = store.upload(&live.config(), &status, UPLOAD_DEADLINE).await;
+            if uploaded.is_ok() {
+                published = Some(Published { status, at, size: 0 });
+            }
+            problem.note(uploaded.err());
+        }
+        tokio::time::sleep(MIN_UPLOAD_PAUSE).await;
+    }
+}
+
+/// The object store of the lake, opened once for each configuration.
+#[derive(Default)]
+struct Store(Option<(Arc<Config>, Remote)>);
+
+impl Store {
+    /// Uploads a status. A lake in a folder and a store that never replaces objects have none.
+    async fn upload(&mut self, config: &Arc<Config>, status: &Status, deadline: Duration) -> Result<(), String> {
+        let DataLocation::ObjectStore(address) = &config.data else {
+            return Ok(());
+        };
+        let work = async {
+            let remote = match self.0.take() {
+                Some((known, remote)) if Arc::ptr_eq(&known, config) => remote,
+                _ => open_store(config, address).await.map_err(|error| error.to_string())?,
+            };
+            if !remote.habits().write_once {
+                // After a failure it is opened again, since its key may have changed.
+                status.upload(&remote).await.map_err(|error| error.to_string())?;
+            }
+            self.0 = Some((Arc::clone(config), remote));
+            Ok(())
+        };
+        let late = |_| {
+            Err(format!(
+                "the object store did not answer within {} s",
+                deadline.as_secs()
+            ))
+        };
+        tokio::time::timeout(deadline, work).await.unwrap_or_else(late)
+    }
+}
+
+fn uploaded_status(live: &Live, running: bool) -> Status {
+    Status {
+        interval_s: UPLOAD_INTERVAL_S,
+        ..status(live, running)
+    }
+}
+
+/// Why the status can't be published; logged once.
+#[derive(Default)]
+struct Problem(Option<String>);
+
+impl Problem {
+    fn note(&mut self, problem: Option<String>) {
+        if let Some(error) = problem.as_ref().filter(|error| Some(*error) != self.0.as_ref()) {
             tracing::warn!(%error, "can't publish the status; other programs show it as stale");
         }
-        problem = failure;
-        let pause = (began.elapsed() * PAUSE_PER_WRITE).clamp(MIN_PAUSE, interval);
-        tokio::time::sleep(pause).await;
+        self.0 = problem;
     }
 }
 
 /// Publishes the last status before a planned stop.
 pub async fn publish_stop(live: Arc<Live>) {
+    let at = Arc::clone(&live);
     let written = tokio::task::spawn_blocking(move || {
-        let mut stopped = live.observed.stopped.lock().ignore_poison();
+        let mut stopped = at.observed.stopped.lock().ignore_poison();
         *stopped = true;
-        status(&live, false).publish(&folder(&live.config()))
+        status(&at, false).publish(&local_folder(&at.config()))
     });
-    if let Err(error) = written.await.map_err(std::io::Error::other).and_then(|written| written) {
+    let written = written.await.map_err(std::io::Error::other).and_then(|written| written);
+    let last = uploaded_status(&live, false);
+    let uploaded = Store::default()
+        .upload(&live.config(), &last, LAST_UPLOAD_DEADLINE)
+        .await;
+    for error in [written.err().map(|error| error.to_string()), uploaded.err()]
+        .into_iter()
+        .flatten()
+    {
         tracing::warn!(%error, "can't publish the status at the stop");
     }
 }
@@ -97,11 +204,14 @@ fn is_same(old: &Status, new: &Status) -> bool {
 fn status(live: &Live, running: bool) -> Status {
     let now = live.alarms.clock().now();
     let config = live.config();
-    let (states, alarms) = (live.alarms.states(), live.alarms.open_alarms());
+    let (states, alarms, unsent) = (live.alarms.states(), live.alarms.open_alarms(), live.alarms.unsent());
     let monitors = config.monitors.values().map(|monitor| {
         let maintenance = live.maintenance.open_for(&monitor.id, now.wall);
         let found = (states.get(&monitor.id), alarms.get(&monitor.id), maintenance);
-        monitor_status(&config, monitor, found, now)
+        MonitorStatus {
+            unsent: unsent.get(&monitor.id).copied().unwrap_or_default(),
+            ..monitor_status(&config, monitor, found, now)
+        }
     });
     let channels = live.alarms.channels().into_iter().map(|(name, channel)| {
         let channel = ChannelStatus {
@@ -126,6 +236,12 @@ fn status(live: &Live, running: bool) -> Status {
             skipped: count(&live.board.left_out),
             recorder_problem: live.recorder.health().problem,
             metrics_problem: live.observed.metrics_problem(),
+            alarms: alarms
+                .iter()
+                .filter(|(id, _)| is_own(id))
+                .map(|(id, alarm)| (id.clone(), alarm_status(alarm)))
+                .collect(),
+            unsent: unsent.iter().filter(|(id, _)| is_own(id)).map(|(_, count)| count).sum(),
         },
         monitors: monitors.collect(),
         channels: channels.collect(),
@@ -161,19 +277,24 @@ fn monitor_status(
         next: monitor
             .enabled
             .then(|| schedule::next(config, monitor, now.wall).timestamp()),
-        alarm: alarm.map(|alarm| AlarmStatus {
-            since: alarm.since.timestamp(),
-            notified_at: time(alarm.notified_at),
-            acknowledged: alarm.acknowledged.as_ref().map(|ack| AcknowledgementStatus {
-                by: ack.by.clone(),
-                at: ack.at.timestamp(),
-                note: ack.note.clone(),
-            }),
-        }),
+        alarm: alarm.map(alarm_status),
         maintenance: maintenance.map(|open| MaintenanceStatus {
             name: open.name,
             until: open.until.timestamp(),
             reason: open.reason,
+        }),
+        unsent: 0,
+    }
+}
+
+fn alarm_status(alarm: &OpenAlarm) -> AlarmStatus {
+    AlarmStatus {
+        since: alarm.since.timestamp(),
+        notified_at: alarm.notified_at.map(UtcMicros::timestamp),
+        acknowledged: alarm.acknowledged.as_ref().map(|ack| AcknowledgementStatus {
+            by: ack.by.clone(),
+            at: ack.at.timestamp(),
+            note: ack.note.clone(),
         }),
     }
 }

@@ -11,10 +11,8 @@ use std::{
 
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Account, Config, Endpoint, Monitor, TestKind, Transcripts};
-use mailqos_mail::{
-    Credentials,
-    transcripts::{Conversation, Store, Transcript},
-};
+use mailqos_lake::transcripts::{Conversation, Store, Transcript};
+use mailqos_mail::Credentials;
 use mailqos_model::{Exclusion, Micros, MonitorId, Outcome, Sample, UtcMicros};
 use network::Network;
 use tokio::sync::watch;
@@ -37,6 +35,15 @@ pub struct TestResult {
     pub conversations: Vec<Conversation>,
     /// What deserves attention although it decided nothing, a sentence each.
     pub notes: Vec<String>,
+}
+
+/// Returns what was recorded on a connection in the form of the lake.
+pub(crate) fn conversation(protocol: &str, recorded: &mailqos_mail::Transcript) -> Conversation {
+    let mut conversation = Conversation::new(protocol, recorded.began_at());
+    for chunk in recorded.chunks() {
+        conversation.add(chunk.at, chunk.direction, chunk.bytes, chunk.omitted);
+    }
+    conversation
 }
 
 /// What tests of every kind use; one for all monitors.

@@ -13,8 +13,8 @@ use mailqos_config as config;
 use mailqos_config::{Cron, Problems};
 use mailqos_lake as lake;
 use mailqos_lake::{DayReader, Record};
-use mailqos_mail::{Credentials, Direction, Smtp, Wire, oauth::OAuth};
-use mailqos_model::{Event, Sample, Stage, UtcMicros};
+use mailqos_mail::{Credentials, Smtp, Wire, oauth::OAuth};
+use mailqos_model::{Direction, Event, Sample, Stage, UtcMicros};
 use mailqos_net::{Trust, http};
 use tokio::runtime::Runtime;
 

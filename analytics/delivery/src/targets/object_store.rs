@@ -4,7 +4,8 @@ use std::path::Path;
 
 use mailqos_base::Secret;
 use mailqos_config::{Config, ObjectStoreOptions};
-use mailqos_lake::{Remote, RemoteError};
+use mailqos_lake::{Remote, RemoteError, Status, StatusError};
+use mailqos_model::SiteName;
 
 use super::{
     DeliveryError,
@@ -35,6 +36,11 @@ impl Store {
             remote: Remote::open(url, options, credentials, &via).map_err(failed)?,
             below: String::new(),
         })
+    }
+
+    /// Reads the published status of a site's probe, if the store holds a lake.
+    pub(super) async fn status(&self, site: &SiteName) -> Result<Option<Status>, StatusError> {
+        Status::download(&self.remote, site).await
     }
 
     fn key(&self, name: &str) -> String {

@@ -6,11 +6,8 @@ use mailqos_config::{
     keys,
 };
 use mailqos_figures::Outage;
-use mailqos_mail::{
-    Direction,
-    transcripts::{self, Store},
-};
-use mailqos_model::{Micros, UtcMicros};
+use mailqos_lake::transcripts::{self, Store};
+use mailqos_model::{Direction, Micros, UtcMicros};
 
 use super::{Kind, Scope, Section, View};
 use crate::{

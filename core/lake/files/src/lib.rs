@@ -16,6 +16,7 @@ mod lock;
 mod reader;
 mod remote;
 mod status;
+pub mod transcripts;
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,17 @@ pub use status::{
     ProbeStatus, STATUS_VERSION, Status, StatusError, status_path,
 };
 
+use mailqos_config::{Config, DataLocation};
 use mailqos_model::{SiteName, UtcMicros};
+
+/// The folder in which this machine's probe writes day files and its status: the lake itself, or a
+/// folder below the state from which they are uploaded if the lake is in an object store.
+pub fn local_folder(config: &Config) -> PathBuf {
+    match &config.data {
+        DataLocation::Folder(folder) => folder.clone(),
+        DataLocation::ObjectStore(_) => config.state.join("lake"),
+    }
+}
 
 /// The folder of one site's days, of samples or of events.
 pub fn site_folder<R: Record>(data: &Path, site: &SiteName) -> PathBuf {

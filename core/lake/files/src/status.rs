@@ -2,7 +2,8 @@
 //! probe's private files.
 //!
 //! `<data>/status/site=<site>/status.json` is replaced atomically. Readers ignore unknown keys, use
-//! defaults for missing ones, and treat a status older than three times its interval as stale.
+//! defaults for missing ones, and treat a status older than three times its interval as stale. If the
+//! lake is in an object store, the object of the same name is replaced less often.
 
 use std::{
     collections::BTreeMap,
@@ -11,11 +12,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use mailqos_base::files;
+use mailqos_base::files::{self, Access};
 use mailqos_model::{Micros, MonitorId, ObjectId, SiteName, UtcMicros};
 use serde::{Deserialize, Serialize};
 
-use crate::work_folder;
+use crate::{Remote, RemoteError, work_folder};
 
 /// Version of the format; it changes only if older readers would misread a newer file.
 pub const STATUS_VERSION: u32 = 1;
@@ -64,6 +65,10 @@ pub struct ProbeStatus {
     pub recorder_problem: Option<String>,
     /// Why metrics can't be served.
     pub metrics_problem: Option<String>,
+    /// Open alarms about the probe itself: `mailqos.recorder`, `mailqos.probe`.
+    pub alarms: BTreeMap<MonitorId, AlarmStatus>,
+    /// Notifications about the probe itself that no channel has accepted yet.
+    pub unsent: u32,
 }
 
 /// State of a monitor.
@@ -123,6 +128,9 @@ pub struct MonitorStatus {
     /// The open maintenance window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<MaintenanceStatus>,
+    /// Notifications that no channel has accepted yet.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unsent: u32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -215,6 +223,9 @@ pub enum StatusError {
         /// Why.
         source: serde_json::Error,
     },
+    /// The object store refuses, or can't be reached.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// A newer program wrote it in another format.
     #[error(
         "{path} has version {version}, this program reads version {STATUS_VERSION}; update this program",
@@ -247,18 +258,33 @@ impl Status {
         Ok(bytes)
     }
 
-    /// Replaces the published status of its site. Readers see the old one or the new one.
+    /// Replaces the published status of its site, and returns the size of the file in bytes. Readers
+    /// see the old status or the new one.
     ///
     /// # Errors
     /// The file system refuses; the old status is then still there.
-    pub fn publish(&self, data: &Path) -> io::Result<()> {
+    pub fn publish(&self, data: &Path) -> io::Result<usize> {
         let path = status_path(data, &self.site);
         let work = work_folder(data);
         std::fs::create_dir_all(path.parent().unwrap_or(data))?;
         std::fs::create_dir_all(&work)?;
         let temporary = work.join(format!("status.{}.json", self.site));
         let bytes = self.to_json()?;
-        files::replace(&path, &temporary, files::Access::Umask, |file| file.write_all(&bytes))
+        files::replace(&path, &temporary, Access::Umask, |file| file.write_all(&bytes))?;
+        Ok(bytes.len())
+    }
+
+    /// Replaces the published status of its site in an object store.
+    ///
+    /// # Errors
+    /// The store refuses or can't be reached.
+    pub async fn upload(&self, remote: &Remote) -> Result<(), StatusError> {
+        let name = object_name(&self.site);
+        let bytes = self.to_json().map_err(|source| StatusError::Io {
+            path: PathBuf::from(&name),
+            source,
+        })?;
+        Ok(remote.replace(&name, bytes).await?)
     }
 
     /// Reads the published status of a site; `None` if there is none, as with older probes.
@@ -266,26 +292,46 @@ impl Status {
     /// # Errors
     /// The file can't be read, is too large, is not a status, or has a newer format.
     pub fn read(data: &Path, site: &SiteName) -> Result<Option<Self>, StatusError> {
+        let path = status_path(data, site);
+        match files::read(&path, MAX_STATUS) {
+            Ok(bytes) => Self::parse(&path, &bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StatusError::Io { path, source }),
+        }
+    }
+
+    /// Reads the published status of a site from an object store; `None` if there is none.
+    ///
+    /// # Errors
+    /// The store refuses or can't be reached; the object is not a status, or has a newer format.
+    pub async fn download(remote: &Remote, site: &SiteName) -> Result<Option<Self>, StatusError> {
+        let name = object_name(site);
+        match remote.get(&name).await? {
+            Some((_, bytes)) => Self::parse(&Path::new(remote.address()).join(name), &bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, StatusError> {
         #[derive(Deserialize)]
         struct Header {
             version: u32,
         }
-        let path = status_path(data, site);
-        let bytes = match files::read(&path, MAX_STATUS) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StatusError::Io { path, source }),
-        };
         let content = |source| StatusError::Content {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         };
-        let Header { version } = serde_json::from_slice(&bytes).map_err(content)?;
+        let Header { version } = serde_json::from_slice(bytes).map_err(content)?;
         if version > STATUS_VERSION {
+            let path = path.to_owned();
             return Err(StatusError::Version { path, version });
         }
-        serde_json::from_slice(&bytes).map(Some).map_err(content)
+        serde_json::from_slice(bytes).map_err(content)
     }
+}
+
+fn object_name(site: &SiteName) -> String {
+    format!("status/site={site}/status.json")
 }
 
 /// The published status of a site.

@@ -3,7 +3,8 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use mailqos_config::PickupProtocol;
-use mailqos_mail::{Transcript, transcripts::Conversation};
+use mailqos_lake::transcripts::Conversation;
+use mailqos_mail::Transcript;
 use mailqos_net::TlsSession;
 
 use super::super::{
@@ -11,6 +12,7 @@ use super::super::{
     evidence::Moment,
     pickup::{Finding, Found, MissingFolder, PickupError, PickupPhases},
 };
+use crate::testing;
 
 /// Visits whose conversations are kept for a mail that is waited for.
 const MOST_TRANSCRIPTS: usize = 4;
@@ -102,7 +104,7 @@ impl Progress {
     ) -> impl Iterator<Item = Conversation> + '_ {
         self.visits
             .iter()
-            .map(move |transcript| Conversation::of(&protocol.to_string(), transcript))
+            .map(move |transcript| testing::conversation(&protocol.to_string(), transcript))
     }
 
     /// What deserves attention although it may decide nothing: folders that were not searched.

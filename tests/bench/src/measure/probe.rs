@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mailqos_lake::read_day;
+use mailqos_lake::{Status, read_day};
 use mailqos_model::{Event, EventKind, Micros};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
@@ -283,8 +283,9 @@ pub(super) async fn run(plan: &Plan) -> Toll {
         assert!(probe.stop().success(), "the probe does not end well");
     }
     drop(open);
-    let state = found(&setting.path(""), "alarms.json").unwrap_or_default();
-    count_alarms(&mut toll, &here, &state, &hooks);
+    let site = "measure".parse().expect("a name");
+    let status = Status::read(&setting.path("state/lake"), &site).ok().flatten();
+    count_alarms(&mut toll, &here, status.as_ref(), &hooks);
     let heard = lock(&heard);
     let found = heard.said.compare(&rows);
     toll.samples = heard.said.acknowledged() as u64;
@@ -310,17 +311,8 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     toll
 }
 
-/// A file of this name in a folder, at any depth.
-fn found(folder: &std::path::Path, name: &str) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).find_map(|path| match path.is_dir() {
-        true => found(&path, name),
-        false => path.ends_with(name).then_some(path),
-    })
-}
-
 /// Counts what became of alarms: each is told in order, and closed where it was opened.
-fn count_alarms(toll: &mut Toll, lake: &std::path::Path, state: &std::path::Path, hooks: &Hooks) {
+fn count_alarms(toll: &mut Toll, lake: &std::path::Path, status: Option<&Status>, hooks: &Hooks) {
     let days = std::fs::read_dir(lake.join("events/site=measure"))
         .into_iter()
         .flatten()
@@ -352,17 +344,16 @@ fn count_alarms(toll: &mut Toll, lake: &std::path::Path, state: &std::path::Path
             }
         }
     }
-    // What has not cleared may be open; what could not be told before the last life ended is in its outbox.
-    let kept: Value = serde_json::from_slice(&std::fs::read(state).unwrap_or_default()).unwrap_or_default();
-    let waits = |monitor: &str| {
-        let outbox = kept["outbox"].as_array().into_iter().flatten();
-        outbox
-            .filter(|message| message["why"] == "cleared")
-            .any(|message| message["monitor"] == monitor)
+    // An alarm that has not cleared may be open; a notification may wait for a channel to accept it.
+    let may_be_open = |monitor: &str| {
+        let mut monitors = status.iter().flat_map(|status| &status.monitors);
+        monitors.any(|one| one.id.as_str() == monitor && (one.alarm.is_some() || one.unsent > 0))
+            || status.is_some_and(|status| {
+                let (alarms, is_own) = (&status.probe.alarms, monitor.starts_with("mailqos."));
+                is_own && (status.probe.unsent > 0 || alarms.keys().any(|id| id.as_str() == monitor))
+            })
     };
-    let left = open
-        .iter()
-        .filter(|(monitor, open)| **open && kept["episodes"].get(monitor.as_str()).is_none() && !waits(monitor));
+    let left = open.iter().filter(|(monitor, open)| **open && !may_be_open(monitor));
     toll.alarms_left_open = left.count() as u64;
 }
 

@@ -28,7 +28,7 @@ pub(crate) async fn deliver(
     parcel: &Parcel,
     progress: &mut Progress<'_>,
 ) -> Result<Receipt, DeliveryError> {
-    let (servers, why) = servers(config, target)?;
+    let (servers, why) = servers(config, target).await?;
     let mut content = Content::read(config, target, parcel).await?;
     let all = target.recipients();
     let mut linked = None;

@@ -1,18 +1,18 @@
 //! Through which mail servers a mail goes, and in which order.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use mailqos_config::{Config, DataLocation, EmailTarget, MailServer};
-use mailqos_lake::Status;
+use mailqos_lake::{Status, local_folder};
 use mailqos_model::{MonitorId, Name, UtcMicros};
 
-use crate::DeliveryError;
+use crate::{DeliveryError, targets::object_store::Store};
 
 /// Mail servers by their names.
 pub(super) type Servers<'a> = Vec<(Name, &'a MailServer)>;
 
 /// The servers in the order in which they are tried: those last through which a monitor is in alarm.
-pub(super) fn servers<'a>(
+pub(super) async fn servers<'a>(
     config: &'a Config,
     target: &EmailTarget,
 ) -> Result<(Servers<'a>, Option<String>), DeliveryError> {
@@ -27,7 +27,7 @@ pub(super) fn servers<'a>(
     if servers.len() < 2 {
         return Ok((servers, None));
     }
-    let failing = failing(config);
+    let failing = failing(config).await;
     let ill = |server: &MailServer| {
         config.monitors.values().find(|monitor| {
             failing.contains(&monitor.id)
@@ -46,26 +46,52 @@ pub(super) fn servers<'a>(
     Ok((servers, why.filter(|_| changed)))
 }
 
-/// The monitors in alarm according to the probe's published status; none if there is no probe, or its
-/// status is stale.
-fn failing(config: &Config) -> HashSet<MonitorId> {
-    let data = match &config.data {
-        DataLocation::Folder(folder) => folder.clone(),
-        DataLocation::ObjectStore(_) => config.state.join("lake"),
-    };
-    let status = match Status::read(&data, &config.site) {
+/// Deadline for reading the status from an object store.
+const STATUS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Returns the monitors in alarm according to the probe's published status; none if there is no status,
+/// or it is stale.
+async fn failing(config: &Config) -> HashSet<MonitorId> {
+    let status = match status(config).await {
+        Ok(Some(status)) if status.is_stale(UtcMicros::now()) => {
+            tracing::warn!(
+                site = %status.site, written_at = %status.written_at,
+                "the probe's status is stale; mail servers are tried in the configured order"
+            );
+            None
+        }
         Ok(status) => status,
         Err(error) => {
             tracing::warn!(%error, "mail servers are tried in the configured order");
             None
         }
     };
-    status
-        .filter(|status| !status.is_stale(UtcMicros::now()))
-        .map(|status| status.monitors)
-        .unwrap_or_default()
-        .into_iter()
+    let monitors = status.map(|status| status.monitors).unwrap_or_default().into_iter();
+    monitors
         .filter(|monitor| monitor.alarm.is_some())
         .map(|monitor| monitor.id)
         .collect()
+}
+
+/// Reads the probe's status: that of this machine if it is current, otherwise that in the lake's object
+/// store.
+async fn status(config: &Config) -> Result<Option<Status>, String> {
+    let local = Status::read(&local_folder(config), &config.site).map_err(|error| error.to_string());
+    let DataLocation::ObjectStore(address) = &config.data else {
+        return local;
+    };
+    if let Ok(Some(status)) = &local
+        && !status.is_stale(UtcMicros::now())
+    {
+        return local;
+    }
+    let download = async {
+        let store = Store::open(config, address, &config.object_store).await;
+        let store = store.map_err(|error| error.to_string())?;
+        store.status(&config.site).await.map_err(|error| error.to_string())
+    };
+    let late = |_| Err(format!("{address}: no answer within {} s", STATUS_DEADLINE.as_secs()));
+    tokio::time::timeout(STATUS_DEADLINE, download)
+        .await
+        .unwrap_or_else(late)
 }

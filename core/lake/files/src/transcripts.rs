@@ -1,5 +1,9 @@
-//! Transcripts of tests: what both servers were told and said, byte for byte with times, secrets and other people's mails left
-//! out. Kept in the state folder, the oldest go first; what one needs in a dispute with a provider.
+//! Transcripts of tests: what both ends sent, byte for byte with times, without secrets and other
+//! people's mail; the evidence in a dispute with a provider.
+//!
+//! `<state>/transcripts/<monitor>@<started_at>.json`, with `started_at` in microseconds since 1970 UTC:
+//! one file per test, written by the probe and replaced atomically. The oldest are removed once all
+//! together exceed 256 MiB, or after 400 days. Readers ignore unknown keys.
 
 use std::{
     fmt::Write as _,
@@ -10,69 +14,69 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::tz::TimeZone;
+use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::files;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::Config;
-use mailqos_model::{Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros};
+use mailqos_model::{Direction, Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros};
+use serde::{Deserialize, Serialize};
 
-use crate::{Direction, Transcript as Recorded};
-
-/// The format of the files.
+/// Version of the format.
 const VERSION: u32 = 1;
-/// Bytes that all transcripts together may take.
-const MOST_BYTES: u64 = 256 * 1024 * 1024;
-/// A file larger than this was not written by us.
-const MOST_OF_FILE: u64 = 16 * 1024 * 1024;
-/// Transcripts older than this go: 400 days, so that last year's dispute can still be looked at.
-const OLDEST: i64 = 400 * 86_400 * 1_000_000;
-/// Conversations of one test that are kept.
-const MOST_CONVERSATIONS: usize = 12;
+/// Size of all transcripts together, in bytes.
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// A larger file, in bytes, was not written by the probe.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+/// Older transcripts are removed: 400 days, so that last year's dispute can still be settled.
+const MAX_AGE_US: i64 = 400 * 86_400 * 1_000_000;
+/// Conversations of one test.
+const MAX_CONVERSATIONS: usize = 12;
 
 /// The conversations of one test.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transcript {
     version: u32,
-    /// Where it was tested from.
+    /// Site of the probe.
     pub site: SiteName,
-    /// Whose test it was.
+    /// Id of the monitor.
     pub monitor: MonitorId,
-    /// The test's key in the lake.
+    /// When the test began; with the monitor, its key in the lake.
     pub started_at: UtcMicros,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// Where it failed.
+    /// The stage that failed.
     pub stage: Option<Stage>,
-    /// Why.
+    /// Why it failed.
     pub error: Option<String>,
-    /// In the order of their beginnings.
+    /// Ordered by their beginnings.
     pub conversations: Vec<Conversation>,
 }
 
 /// One connection.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conversation {
     /// `SMTP`, `POP3` or `IMAP`.
     pub protocol: String,
     /// When it began.
     pub began_at: UtcMicros,
-    /// What was said.
-    pub said: Vec<Said>,
+    /// The bytes, in order.
+    pub said: Vec<Utterance>,
 }
 
-/// Some bytes that went over a connection.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Said {
-    /// Since the conversation began.
+/// Bytes that were sent or received at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Utterance {
+    /// Microseconds since the conversation began.
     pub at_us: i64,
-    /// Who said it.
+    /// Who sent them.
     pub direction: Direction,
     /// The bytes, if they are text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub text: Option<String>,
-    /// The bytes in Base64, if they are none.
+    /// Otherwise, the bytes in Base64.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub base64: Option<String>,
-    /// So many bytes more were not kept.
+    /// Number of further bytes that were not kept.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub omitted: usize,
 }
@@ -83,29 +87,31 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl Conversation {
-    /// What was recorded on a connection.
-    pub fn of(protocol: &str, recorded: &Recorded) -> Self {
-        let said = recorded.chunks().map(|chunk| {
-            let (text, base64) = match String::from_utf8(chunk.bytes) {
-                Ok(text) => (Some(text), None),
-                Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
-            };
-            Said {
-                at_us: chunk.at.0,
-                direction: chunk.direction,
-                text,
-                base64,
-                omitted: chunk.omitted,
-            }
-        });
+    /// An empty conversation.
+    pub fn new(protocol: &str, began_at: UtcMicros) -> Self {
         Self {
             protocol: protocol.to_owned(),
-            began_at: recorded.began_at(),
-            said: said.collect(),
+            began_at,
+            said: Vec::new(),
         }
     }
 
-    /// Line by line, for people: what can't be shown as `\xNN`.
+    /// Adds bytes that were sent or received `at` after the beginning; `omitted` more were not kept.
+    pub fn add(&mut self, at: Micros, direction: Direction, bytes: Vec<u8>, omitted: usize) {
+        let (text, base64) = match String::from_utf8(bytes) {
+            Ok(text) => (Some(text), None),
+            Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
+        };
+        self.said.push(Utterance {
+            at_us: at.0,
+            direction,
+            text,
+            base64,
+            omitted,
+        });
+    }
+
+    /// Returns readable lines; bytes that can't be shown are written as `\xNN`.
     pub fn lines(&self) -> Vec<Line> {
         let mut lines = Vec::new();
         for said in &self.said {
@@ -118,21 +124,21 @@ impl Conversation {
 /// A line of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Since the conversation began.
+    /// Time since the conversation began.
     pub at: Micros,
-    /// Who said it.
+    /// Who sent them.
     pub direction: Direction,
-    /// What, without its line end.
+    /// The text, without its line end.
     pub text: String,
 }
 
 impl Transcript {
-    /// The transcript of a test.
+    /// Returns the transcript of a test.
     pub fn new(site: &SiteName, sample: &Sample, mut conversations: Vec<Conversation>) -> Self {
         conversations.sort_by_key(|conversation| conversation.began_at);
-        // The beginning and the end tell the most.
-        if conversations.len() > MOST_CONVERSATIONS {
-            let half = MOST_CONVERSATIONS / 2;
+        // The first and the last ones are the most useful.
+        if conversations.len() > MAX_CONVERSATIONS {
+            let half = MAX_CONVERSATIONS / 2;
             let behind = conversations.len() - half;
             conversations.drain(half..behind);
         }
@@ -148,7 +154,8 @@ impl Transcript {
         }
     }
 
-    /// For people: times in `timezone`, each line with its time and direction, what can't be shown as `\xNN`.
+    /// Returns a readable form: times in `timezone`, each line with its time and direction; bytes that
+    /// can't be shown are written as `\xNN`.
     pub fn render(&self, timezone: &TimeZone) -> String {
         let mut text = format!(
             "{} at {}: {}",
@@ -183,7 +190,7 @@ impl Transcript {
     }
 }
 
-impl Said {
+impl Utterance {
     fn bytes(&self) -> Vec<u8> {
         match (&self.text, &self.base64) {
             (Some(text), _) => text.as_bytes().to_vec(),
@@ -240,21 +247,21 @@ fn local(moment: UtcMicros, timezone: &TimeZone) -> String {
         .to_string()
 }
 
-/// Where transcripts are kept.
+/// The transcripts in a state folder.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
     most: u64,
-    /// Bytes in use, once they were counted.
+    /// Bytes in use, once counted.
     used: Mutex<Option<u64>>,
 }
 
 impl Store {
-    /// The store of a configuration's state folder.
+    /// Returns the transcripts in a configuration's state folder.
     pub fn new(config: &Config) -> Self {
         Self {
             folder: config.state.join("transcripts"),
-            most: MOST_BYTES,
+            most: MAX_BYTES,
             used: Mutex::default(),
         }
     }
@@ -263,7 +270,8 @@ impl Store {
         self.folder.join(format!("{monitor}@{}.json", started_at.0))
     }
 
-    /// Keeps a transcript; one of the same test is replaced. The oldest make room.
+    /// Stores a transcript, and replaces one of the same test. The oldest are removed if there are too
+    /// many.
     ///
     /// # Errors
     /// The file system refuses.
@@ -282,7 +290,7 @@ impl Store {
         self.make_room(bytes.len() as u64)
     }
 
-    /// Adds what was said later in a test to its transcript, and what became of it.
+    /// Adds later conversations of a test to its transcript, and its final outcome.
     ///
     /// # Errors
     /// The file system refuses.
@@ -303,7 +311,7 @@ impl Store {
         self.save(&Transcript::new(site, sample, conversations))
     }
 
-    /// Removes the older half: on a full disk samples come before transcripts.
+    /// Removes the older half: on a full disk, samples come before transcripts.
     ///
     /// # Errors
     /// The file system refuses.
@@ -332,8 +340,8 @@ impl Store {
         let mut files = self.files(None)?;
         let mut total: u64 = files.iter().map(|file| file.size).sum();
         files.sort_by_key(|file| file.started_at);
-        let oldest = UtcMicros(UtcMicros::now().0 - OLDEST);
-        // Some more than must be, so that not every transcript costs a listing.
+        let oldest = UtcMicros(UtcMicros::now().0 - MAX_AGE_US);
+        // Somewhat more than necessary, so that not every transcript needs a listing.
         let most = if total > self.most {
             self.most / 10 * 9
         } else {
@@ -350,7 +358,7 @@ impl Store {
         Ok(())
     }
 
-    fn files(&self, monitor: Option<&MonitorId>) -> io::Result<Vec<Kept>> {
+    fn files(&self, monitor: Option<&MonitorId>) -> io::Result<Vec<StoredFile>> {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -371,7 +379,7 @@ impl Store {
                 continue;
             }
             if let (Ok(at), Ok(metadata)) = (at.parse(), entry.metadata()) {
-                files.push(Kept {
+                files.push(StoredFile {
                     path: entry.path(),
                     started_at: UtcMicros(at),
                     size: metadata.len(),
@@ -381,7 +389,7 @@ impl Store {
         Ok(files)
     }
 
-    /// The tests of a monitor that have a transcript, oldest first.
+    /// Returns the starts of a monitor's tests that have a transcript, oldest first.
     ///
     /// # Errors
     /// The folder can't be read.
@@ -391,7 +399,7 @@ impl Store {
         Ok(moments)
     }
 
-    /// The transcript of a test.
+    /// Returns the transcript of a test.
     ///
     /// # Errors
     /// There is none, or it can't be read.
@@ -400,14 +408,14 @@ impl Store {
     }
 }
 
-struct Kept {
+struct StoredFile {
     path: PathBuf,
     started_at: UtcMicros,
     size: u64,
 }
 
 fn read(path: &Path) -> io::Result<Transcript> {
-    if fs::metadata(path)?.len() > MOST_OF_FILE {
+    if fs::metadata(path)?.len() > MAX_FILE {
         return Err(io::Error::other("the file is too large to be a transcript"));
     }
     serde_json::from_slice(&fs::read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
@@ -424,7 +432,7 @@ mod tests {
         let conversation = Conversation {
             protocol: "SMTP".into(),
             began_at: started_at,
-            said: vec![Said {
+            said: vec![Utterance {
                 at_us: 1_500,
                 direction: Direction::Received,
                 text: Some("x".repeat(bytes)),
@@ -506,7 +514,7 @@ mod tests {
         kept.conversations[0].began_at = kept.started_at;
         kept.stage = Some(Stage::SmtpRcpt);
         kept.error = Some("550 no".into());
-        let said = |direction, bytes: &[u8], omitted| Said {
+        let said = |direction, bytes: &[u8], omitted| Utterance {
             at_us: 1_234_567,
             direction,
             text: None,

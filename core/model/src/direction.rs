@@ -1,0 +1,15 @@
+//! The direction of bytes on a connection.
+
+use serde::{Deserialize, Serialize};
+
+/// Who sent something on a connection, as seen from this end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// This end.
+    Sent,
+    /// The server.
+    Received,
+    /// Neither: an event such as a connection attempt.
+    Note,
+}
