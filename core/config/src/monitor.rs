@@ -427,10 +427,10 @@ pub(super) fn monitor(
         problems,
     );
     let kind = (options.kind)(&options, &mut table, problems);
-    if let (Some(list), Some(smtp)) = (&options.action_list, kind.as_ref().and_then(|kind| kind.smtp())) {
-        if let Some(warning) = own_server_warning(&id, list, smtp, &table, config) {
-            problems.push(warning);
-        }
+    if let (Some(list), Some(smtp)) = (&options.action_list, kind.as_ref().and_then(|kind| kind.smtp()))
+        && let Some(warning) = own_server_warning(&id, list, smtp, &table, config)
+    {
+        problems.push(warning);
     }
     let longest = kind
         .as_ref()
