@@ -203,7 +203,7 @@ async fn who_cannot_take_a_large_file_gets_a_mail_that_says_so_or_a_link() {
     let mails = server.landings();
     let text = String::from_utf8_lossy(&mails[0].content);
     assert!(
-        text.contains("not in it") && text.contains("large.pdf (2.0 MB)"),
+        text.contains("are not attached") && text.contains("large.pdf (2.0 MB)"),
         "{text}"
     );
     assert!(text.contains("To: \"Berg, Anna\" <anna@example.com>"), "{text}");

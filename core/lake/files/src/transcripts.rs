@@ -14,7 +14,6 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::tz::TimeZone;
-use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::files;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::Config;
