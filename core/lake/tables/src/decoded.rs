@@ -8,7 +8,8 @@ use std::{
     sync::Arc,
 };
 
-use mailqos_lake::LakeError;
+use mailqos_lake::{Hold, LakeError, Record as _};
+use mailqos_model::Sample;
 use polars::prelude::{
     BooleanChunked, ChunkApply as _, Column as Frame, DataFrame, DataType, Int64Chunked, ParallelStrategy,
     ParquetReader, PolarsError, PolarsResult, SerReader as _, StringChunked, TimeUnit,
@@ -31,7 +32,7 @@ pub(crate) struct Decoded {
 
 /// What a column is decoded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+enum Form {
     Durations,
     Moments,
     Words,
@@ -40,12 +41,26 @@ pub(crate) enum Form {
     Any,
 }
 
+impl Form {
+    /// The form of a column, by its type in the table of columns.
+    fn of(name: &str) -> Self {
+        let column = Sample::columns().iter().find(|column| column.name == name);
+        match column.map(|column| column.holds) {
+            Some(Hold::Word) => Self::Words,
+            Some(Hold::Timestamp) => Self::Moments,
+            Some(Hold::Long) => Self::Durations,
+            Some(Hold::Int) => Self::Codes,
+            Some(Hold::Bool | Hold::Real | Hold::Hops) | None => Self::Any,
+        }
+    }
+}
+
 /// Decodes some columns, as far as the file has them, of the row groups that a question needs; `None` where there is none.
 /// `known` is the footer, if it has been read.
 pub(crate) fn decode(
     file: &LakeFile,
     known: Option<&Footer>,
-    columns: &[(&str, Form)],
+    columns: &[&str],
     wanted: &Wanted,
 ) -> Result<Option<Decoded>, LakeError> {
     let source = open(file)?;
@@ -75,7 +90,7 @@ pub(crate) fn decode(
             .filter(|chunk| is_of(chunk, name))
             .any(|chunk| chunk.crypto_metadata().is_some())
     };
-    if let Some((name, _)) = columns.iter().find(|(name, _)| locked(name)) {
+    if let Some(name) = columns.iter().find(|name| locked(name)) {
         return Err(encrypted(file, &format!("column {name}")));
     }
     let own = Columns::new(source, metadata, &needed);
@@ -96,14 +111,14 @@ pub(crate) fn decode(
     // A damaged footer may claim any number of rows, and a null or a repeated word takes no room in a file; a moment does. Where
     // the moments can't be decoded here, nothing is.
     let mut trusted = true;
-    if columns.contains(&("started_at", Form::Moments)) {
+    if columns.contains(&"started_at") {
         match catch_unwind(AssertUnwindSafe(|| own.moments("started_at"))) {
             Ok(Some(values)) => drop(decoded.moments.insert("started_at".to_owned(), values)),
             _ => trusted = false,
         }
     }
     let mut rest = Vec::new();
-    for (name, form) in columns {
+    for name in columns {
         let says_nothing = match *name {
             "started_at" if trusted => true,
             "monitor" | "started_at" | "outcome" => false,
@@ -117,7 +132,7 @@ pub(crate) fn decode(
         // What it can't decode, damaged bytes among them, polars decodes or names.
         let done = catch_unwind(AssertUnwindSafe(|| {
             let name = (*name).to_owned();
-            match form {
+            match Form::of(&name) {
                 _ if !trusted => return None,
                 Form::Durations => {
                     let values = own.durations(&name)?;

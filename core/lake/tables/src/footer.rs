@@ -181,14 +181,13 @@ impl Footer {
         let sparse = |name: &str, bytes: usize| if share(name) > SPARSE { bytes } else { 0 };
         let metrics: usize = query.metrics.iter().map(|metric| full(&metric.column(), 4)).sum();
         let columns = query.columns.iter().map(|column| match column {
-            Column::Stage => sparse("stage", 1),
-            Column::Error => sparse("error", 16),
-            Column::SmtpReplyCode => sparse("smtp_reply_code", 8),
-            Column::TestInterval => full("test_interval_us", 4),
-            Column::MaxRoundTrip => full("max_round_trip_us", 4),
-            Column::Unverified => full("tls_unverified", 1),
+            Column::Stage => sparse(column.as_str(), 1),
+            Column::Error => sparse(column.as_str(), 16),
+            Column::SmtpReplyCode => sparse(column.as_str(), 8),
+            Column::TestInterval | Column::MaxRoundTrip => full(column.as_str(), 4),
+            Column::Unverified => full(column.as_str(), 1),
             // The stations of a mail, about: a third of them is the first leaf's share of rows.
-            Column::Hops => full("hops", 150),
+            Column::Hops => full(column.as_str(), 150),
         });
         // started_at and outcome; exclusion and provisional state, where there is any.
         9 + full("excluded", 1) + full("settled", 1) + metrics + columns.sum::<usize>()

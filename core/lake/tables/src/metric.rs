@@ -61,21 +61,22 @@ impl Metric {
     }
 }
 
-/// Columns beyond the outcome that a question may need. Exclusion and provisional state are always read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Column {
-    /// Where a test failed.
-    Stage,
-    /// One line about the failure.
-    Error,
-    /// The SMTP server's last reply code.
-    SmtpReplyCode,
-    /// The monitor's test interval.
-    TestInterval,
-    /// The monitor's max round trip.
-    MaxRoundTrip,
-    /// The stations of the mail.
-    Hops,
-    /// Whether a certificate was accepted unverified.
-    Unverified,
-}
+words!(
+    /// Columns beyond the outcome that a question may need. Exclusion and provisional state are always read.
+    Column, "column" {
+        /// Where a test failed.
+        Stage = "stage",
+        /// One line about the failure.
+        Error = "error",
+        /// The SMTP server's last reply code.
+        SmtpReplyCode = "smtp_reply_code",
+        /// The monitor's test interval.
+        TestInterval = "test_interval_us",
+        /// The monitor's max round trip.
+        MaxRoundTrip = "max_round_trip_us",
+        /// The stations of the mail.
+        Hops = "hops",
+        /// Whether a certificate was accepted unverified.
+        Unverified = "tls_unverified",
+    }
+);

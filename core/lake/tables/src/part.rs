@@ -7,7 +7,7 @@ use mailqos_model::{Exclusion, Micros, Outcome, Stage};
 use polars::prelude::{DataFrame, DataType, PolarsError};
 
 use super::{
-    decoded::{Decoded, Form, Text, booleans, decode},
+    decoded::{Decoded, Text, booleans, decode},
     durations::Durations,
     footer::{Footer, LakeFile, SPARSE, Wanted, corrupt},
     metric::{Column, Metric},
@@ -95,7 +95,7 @@ fn by_kind(monitors: Vec<(SeriesKey, Rows)>, kinds: &[Option<Arc<str>>]) -> Vec<
 /// It can't be read, or is no samples' file.
 pub(crate) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
     let wanted = Wanted::default();
-    let Some(mut decoded) = decode(file, None, &[("monitor", Form::Words)], &wanted)? else {
+    let Some(mut decoded) = decode(file, None, &["monitor"], &wanted)? else {
         return Ok(Vec::new());
     };
     let column = decoded
@@ -206,27 +206,10 @@ impl Part {
         query: &SeriesQuery,
         wanted: &Wanted,
     ) -> Result<Self, LakeError> {
-        let mut columns = vec![
-            ("monitor", Form::Words),
-            ("started_at", Form::Moments),
-            ("outcome", Form::Words),
-            ("excluded", Form::Words),
-            ("settled", Form::Any),
-            ("kind", Form::Words),
-        ];
-        for column in &query.columns {
-            columns.push(match column {
-                Column::Stage => ("stage", Form::Words),
-                Column::Error => ("error", Form::Words),
-                Column::SmtpReplyCode => ("smtp_reply_code", Form::Codes),
-                Column::TestInterval => ("test_interval_us", Form::Durations),
-                Column::MaxRoundTrip => ("max_round_trip_us", Form::Durations),
-                Column::Unverified => ("tls_unverified", Form::Any),
-                Column::Hops => ("hops", Form::Any),
-            });
-        }
+        let mut columns = vec!["monitor", "started_at", "outcome", "excluded", "settled", "kind"];
+        columns.extend(query.columns.iter().map(|column| column.as_str()));
         let metrics: Vec<(Metric, String)> = query.metrics.iter().map(|m| (*m, m.column())).collect();
-        columns.extend(metrics.iter().map(|(_, column)| (column.as_str(), Form::Durations)));
+        columns.extend(metrics.iter().map(|(_, column)| column.as_str()));
         let mut part = match decode(file, known, &columns, wanted)? {
             Some(decoded) => Self::of(file, decoded, &metrics, wanted)?,
             None => Self::default(),
