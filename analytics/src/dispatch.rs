@@ -1,4 +1,5 @@
-//! From a report's files to deliveries: which files go to which target, in which folder, with which letter.
+//! Turns a report's files into deliveries: which files go to which target and folder, with which
+//! mail text.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use mailqos_report::{
     naming::{NameError, Names},
 };
 
-/// Why a report's deliveries can't be ordered.
+/// Reasons why a report's deliveries can't be queued.
 #[derive(Debug, thiserror::Error)]
 pub enum DispatchError {
     /// The template of a name is wrong.
@@ -79,7 +80,8 @@ pub fn requests(
         .collect()
 }
 
-/// A mail has the page as its body: unless the definition says so, only the PDF is attached.
+/// Whether a format is delivered. A mail has the page as its body, so by default only the PDF is
+/// attached.
 fn wanted(delivery: &Delivery, format: Format, by_mail: bool) -> bool {
     // A report of very many chapters is an archive where a page was wanted.
     let is_page = matches!(format, Format::Html | Format::Zip);
@@ -110,7 +112,7 @@ fn letter(document: &Document, config: &Config) -> Result<Letter, MediaError> {
     })
 }
 
-/// What a mail says of files that are too large for it, in the report's language.
+/// Returns the texts about files that are too large for a mail, in the report's language.
 fn notes(language: &str) -> Notes {
     let Some(l) = Locale::new(language, TimeZone::UTC) else {
         return Notes::default();

@@ -116,7 +116,7 @@ static REPORT: LazyLock<Document> = LazyLock::new(|| {
     document
 });
 
-/// A user's Tera partial: the page is made, or it is said what is wrong with it.
+/// Renders a page with a user's Tera partial, or reports what is wrong with it.
 pub fn report_template(text: &[u8]) {
     in_file("html/paragraph.html", text, |file| {
         let own = file.ancestors().nth(2).expect("a folder");

@@ -1,4 +1,4 @@
-//! From samples and events to reports, and to the people who read them.
+//! Analytics: turns samples and events into reports and delivers them.
 
 pub mod commands;
 pub mod dispatch;

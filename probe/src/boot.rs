@@ -1,19 +1,19 @@
-//! Time since the machine was booted: a clock that nobody sets, that counts while the machine is suspended,
-//! and that goes on when the probe is restarted.
+//! Time since the machine was booted: a monotonic clock that continues while the machine is
+//! suspended and when the probe is restarted.
 
 use mailqos_model::{Micros, UtcMicros};
 
-/// The clock of one boot beside the wall clock, at a moment.
+/// The clock of a boot, related to the wall clock at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Boot {
-    /// Tells boots apart.
+    /// Identifier of the boot.
     id: String,
-    /// What the wall clock showed when the machine was booted, as it was set at that moment.
+    /// Wall-clock time of the boot, as the clock was set at that moment.
     began: UtcMicros,
 }
 
 impl Boot {
-    /// As it is now; nothing where the system does not tell.
+    /// Returns the current state; `None` if the system does not provide it.
     pub fn now() -> Option<Self> {
         let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         Some(Self {
@@ -22,8 +22,8 @@ impl Boot {
         })
     }
 
-    /// How long ago it was when the wall clock of this record showed `moment`, however the wall clock was
-    /// set since; nothing if the machine was booted since.
+    /// Returns how long ago the wall clock of this record showed `moment`, however it was set
+    /// since; `None` if the machine was booted since.
     pub fn ago(&self, moment: UtcMicros) -> Option<Micros> {
         let now = Self::now().filter(|now| now.id == self.id)?;
         Some((UtcMicros::now() - now.began) - (moment - self.began))

@@ -1,4 +1,4 @@
-//! From the configuration to samples and events: schedules tests, runs them, records their samples, raises alarms.
+//! The probe: schedules tests, runs them, records their samples, and raises alarms.
 
 pub mod alarm;
 pub mod boot;

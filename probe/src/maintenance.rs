@@ -19,17 +19,17 @@ const MOST_EVENTS: usize = 1_000;
 /// A window with its beginning and its end, such as is added while the probe runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Occasion {
-    /// Its name.
+    /// Name of the window.
     pub name: String,
-    /// Which monitors, as selections; all if empty.
+    /// Affected monitors, as selections; all if empty.
     pub monitors: Vec<String>,
     /// The first moment.
     pub from: UtcMicros,
     /// The first moment after it.
     pub to: UtcMicros,
-    /// What for.
+    /// Reason for the maintenance.
     pub reason: Option<String>,
-    /// Who added it.
+    /// The person who added it.
     pub by: Option<String>,
     /// Whether tests are skipped.
     pub pause: bool,
@@ -38,11 +38,11 @@ pub struct Occasion {
 /// A window that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
-    /// Its name.
+    /// Name of the window.
     pub name: String,
-    /// What for.
+    /// Reason for the maintenance.
     pub reason: Option<String>,
-    /// Its end.
+    /// End of the window.
     pub until: UtcMicros,
     /// Whether tests are skipped.
     pub pause: bool,
@@ -57,7 +57,7 @@ struct Planned {
     window: Window,
     /// The occurrence that was looked up last.
     occurrence: Option<(UtcMicros, UtcMicros)>,
-    /// For which moment it was looked up; an earlier one may have another.
+    /// The time for which it was looked up; an earlier time may have another occurrence.
     looked_up: UtcMicros,
 }
 
@@ -73,7 +73,7 @@ impl Planned {
     }
 }
 
-/// What survives a restart.
+/// State that survives a restart.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Kept {
@@ -84,13 +84,13 @@ struct Kept {
 
 struct Inner {
     planned: Vec<Planned>,
-    /// Which windows concern a monitor.
+    /// Windows that affect each monitor.
     of_monitor: HashMap<MonitorId, Vec<usize>>,
     config: Arc<Config>,
     kept: Kept,
 }
 
-/// All maintenance windows; clones are the same windows.
+/// Shared handle to all maintenance windows; cloning is cheap.
 #[derive(Clone)]
 pub struct Maintenance {
     inner: Arc<Mutex<Inner>>,
@@ -98,7 +98,7 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// Reads what an earlier life was told.
+    /// Reads the windows that were added while an earlier process ran.
     pub fn open(config: Arc<Config>) -> Self {
         let file = config
             .state
@@ -122,7 +122,7 @@ impl Maintenance {
         self.inner.lock().ignore_poison()
     }
 
-    /// Goes over to another configuration.
+    /// Applies a new configuration.
     pub fn reload(&self, config: Arc<Config>) {
         let mut inner = self.lock();
         inner.config = config;
@@ -162,18 +162,19 @@ impl Maintenance {
     /// It is impossible, selects nothing, or can't be kept.
     pub fn add(&self, window: Occasion) -> Result<(), String> {
         if window.to <= window.from || window.to <= UtcMicros::now() {
-            return Err("the window has ended before it begins".to_owned());
+            return Err("the window ends before it starts".to_owned());
         }
         let mut inner = self.lock();
         inner
             .config
             .select(&window.monitors)
-            .map_err(|pattern| format!("{pattern:?} names no monitor"))?;
+            .map_err(|pattern| format!("{pattern:?} matches no monitor"))?;
         if inner.planned.iter().any(|planned| planned.name == window.name) {
-            return Err(format!("there is a maintenance {} already", window.name));
+            return Err(format!("a maintenance window named {} already exists", window.name));
         }
         inner.kept.added.push(window);
-        // What can't be kept is not begun: whoever is told so takes it that alarms are raised.
+        // A window that can't be stored does not start: the error makes clear that alarms are still
+        // raised.
         let kept = self.keep(&inner.kept);
         if kept.is_err() {
             inner.kept.added.pop();
@@ -191,8 +192,8 @@ impl Maintenance {
         let mut inner = self.lock();
         let Some(window) = inner.kept.added.iter_mut().find(|window| window.name == name) else {
             return Err(match inner.planned.iter().any(|planned| planned.name == name) {
-                true => format!("{name} stands in the configuration; change it there and reload"),
-                false => format!("there is no maintenance {name}"),
+                true => format!("{name} is defined in the configuration; change it there and reload"),
+                false => format!("there is no maintenance window {name}"),
             });
         };
         window.to = now;
@@ -200,8 +201,8 @@ impl Maintenance {
         self.keep(&inner.kept)
     }
 
-    /// The wall clock has been set: windows that somebody began by hand and that were open then last as long as they were to last.
-    /// Those of the configuration go by the time of day, whatever it is.
+    /// Adjusts to a step of the wall clock: open windows that were added by command keep their
+    /// duration. Those of the configuration follow the time of day.
     pub fn stepped(&self, now: UtcMicros, step: Micros) {
         let before = now - step;
         let mut inner = self.lock();
@@ -215,12 +216,13 @@ impl Maintenance {
         if changed {
             inner.plan();
             if let Err(error) = self.keep(&inner.kept) {
-                tracing::error!("the maintenance windows can't be kept: {error}");
+                tracing::error!(%error, "can't write the maintenance windows");
             }
         }
     }
 
-    /// All windows that are open or still come, each with its present or next occurrence.
+    /// Returns all windows that are open or still to come, each with its current or next
+    /// occurrence.
     pub fn list(&self, now: UtcMicros) -> Vec<Occasion> {
         let mut windows = Vec::new();
         for planned in &mut self.lock().planned {
@@ -248,16 +250,16 @@ impl Maintenance {
             .map_err(|error| format!("{}: {error}", self.file.display()))
     }
 
-    /// Puts on record what has begun and ended since the last time.
+    /// Records which windows have started and ended since the last call.
     pub async fn turn(&self, recorder: &Recorder) {
         for event in self.turns(UtcMicros::now()) {
             if let Err(error) = recorder.record_event(event).await {
-                tracing::error!("an event can't be recorded: {error}");
+                tracing::error!(%error, "can't record an event");
             }
         }
     }
 
-    /// What has begun and ended since this was asked last.
+    /// Returns events about windows that have started and ended since the last call.
     fn turns(&self, now: UtcMicros) -> Vec<Event> {
         let mut events = Vec::new();
         let mut inner = self.lock();
@@ -269,7 +271,7 @@ impl Maintenance {
                 open.insert(planned.name.clone(), end);
                 if inner.kept.begun.insert(planned.name.clone(), end).is_none() {
                     changed = true;
-                    tracing::info!(maintenance = %planned.name, until = %end, "begins");
+                    tracing::info!(maintenance = %planned.name, until = %end, "maintenance started");
                     events.extend(about(
                         planned,
                         &inner.config,
@@ -290,7 +292,7 @@ impl Maintenance {
         for name in ended {
             changed = true;
             inner.kept.begun.remove(&name);
-            tracing::info!(maintenance = %name, "ends");
+            tracing::info!(maintenance = %name, "maintenance ended");
             match inner.planned.iter().find(|planned| planned.name == name) {
                 Some(planned) => events.extend(about(planned, &inner.config, EventKind::MaintenanceEnded, now, None)),
                 None => events.push(Event::new(None, now, EventKind::MaintenanceEnded).text(name.clone())),
@@ -303,7 +305,7 @@ impl Maintenance {
             inner.plan();
         }
         if changed && let Err(error) = self.keep(&inner.kept) {
-            tracing::error!("the maintenance windows can't be kept: {error}");
+            tracing::error!(%error, "can't write the maintenance windows");
         }
         events
     }
@@ -379,12 +381,12 @@ impl Inner {
 fn read(file: &Path) -> Kept {
     match std::fs::read(file) {
         Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            tracing::error!("{} can't be understood: {error}", file.display());
+            tracing::error!(file = %file.display(), %error, "the file of maintenance windows is damaged");
             Kept::default()
         }),
         Err(error) => {
             if error.kind() != std::io::ErrorKind::NotFound {
-                tracing::error!("{} can't be read: {error}", file.display());
+                tracing::error!(file = %file.display(), %error, "can't read the maintenance windows");
             }
             Kept::default()
         }

@@ -25,7 +25,7 @@ impl Tester {
     /// Prepares tests: reads the signing key, or makes one. Without a recorder nothing is kept.
     ///
     /// # Errors
-    /// There is no signing key to be had.
+    /// The signing key is not available.
     pub async fn new(config: Arc<Config>, recorder: impl Into<Option<Recorder>>) -> Result<Arc<Self>, TesterError> {
         let base = Arc::new(TestBase::new(config, recorder.into()));
         let mail = MailTests::new(base.clone()).await?;
@@ -54,12 +54,12 @@ impl Tester {
         self.base.reload(config);
     }
 
-    /// Goes on waiting for the mails that an earlier process of the probe sent.
+    /// Continues to wait for mails that an earlier process of the probe sent.
     pub async fn resume(&self) {
         self.mail.resume().await;
     }
 
-    /// Tells the running tests to end: each records what it knows, and returns.
+    /// Stops the running tests: each records what it knows, and returns.
     pub async fn stop(&self) {
         self.mail.stop_visits().await;
         self.base.stop();

@@ -164,7 +164,7 @@ async fn a_mail_that_is_never_given_is_not_lost_and_asked_for_once_a_pickup() {
         "{sample:?}"
     );
     let error = sample.error.clone().unwrap();
-    assert!(error.contains("does not give its content"), "{error}");
+    assert!(error.contains("does not return its content"), "{error}");
     let fetches = probe.count(Protocol::Imap, |line| line.contains("BODY.PEEK"));
     let pickups = usize::try_from(sample.pickups.unwrap()).unwrap();
     assert!(fetches <= pickups, "{fetches} in {pickups} pick-ups");
@@ -603,7 +603,7 @@ async fn lines_that_are_no_responses_are_passed_over() {
     .await;
     let results = probe.run("idle = false", 1).await;
     let error = results[0].sample.error.clone().unwrap_or_default();
-    assert!(error.contains("\"garbage\", which is no IMAP response"), "{error}");
+    assert!(error.contains("\"garbage\", which is not an IMAP response"), "{error}");
 }
 
 /// What a reply says in place of a part that it has.

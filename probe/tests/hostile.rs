@@ -240,7 +240,7 @@ async fn a_hostile_pop3_server_that_gives_mails_gets_an_outcome() {
             At::Read,
             Break("OK, but not in POP3\r\n"),
             PickupReceive,
-            "no POP3 reply",
+            "not a POP3 reply",
         ),
     ];
     assert_fails(false, &cases).await;

@@ -300,5 +300,5 @@ async fn a_token_server_that_refuses_is_explained() {
     tokens.refuse(Some("<html>no JSON</html>"));
     let samples = probe.run("pop3", 1).await;
     let error = samples[0].error.clone().unwrap();
-    assert!(error.contains("is token_url right?"), "{error}");
+    assert!(error.contains("check token_url"), "{error}");
 }

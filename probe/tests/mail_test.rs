@@ -215,13 +215,13 @@ async fn smtp_failures_are_named_by_their_stage() {
             "TLS",
             Certificate(Shown::SelfSigned),
             Stage::SmtpTls,
-            "vouches for itself (self-signed, with the rights of an authority); pin it with fingerprint",
+            "is a self-signed CA certificate; pin it with fingerprint",
         ),
         (
             "TLS",
             Certificate(Shown::Untrusted),
             Stage::SmtpTls,
-            "or ca_file must name your authority",
+            "or name your CA with ca_file",
         ),
         (
             "TLS",
@@ -419,7 +419,7 @@ async fn a_token_in_the_content_alone_makes_no_mail_of_ours() {
             (Outcome::Lost, None),
             "{mishaps:?}: {sample:?}"
         );
-        assert_eq!(probe.ours(), 1, "it is left alone: {mishaps:?}");
+        assert_eq!(probe.ours(), 1, "stays in the mailbox: {mishaps:?}");
     }
 }
 
@@ -513,7 +513,7 @@ async fn a_mail_that_nobody_could_look_for_since_the_start_is_not_lost() {
         // Each step is in time, but no visit has ended when the horizon does.
         (
             vec![("GREETING", slow.clone()), ("CAPA", slow)],
-            "no pick-up ended since the probe was started",
+            "no pick-up finished since the probe was started",
         ),
     ] {
         let probe = Probe::new(Options::default()).await;
@@ -968,7 +968,7 @@ async fn imap_failures_are_named_by_their_stage() {
         ("LOGIN", Close, Stage::PickupLogin, "closed"),
         ("SELECT", Stall, Stage::PickupList, "no answer within 1s"),
         ("FETCH", Close, Stage::PickupReceive, "closed"),
-        ("FETCH", Garbage, Stage::PickupReceive, "no IMAP response"),
+        ("FETCH", Garbage, Stage::PickupReceive, "not an IMAP response"),
     ] {
         let probe = Probe::over_imap(Options::default()).await;
         probe.server.inject(Protocol::Imap, phase, fault.clone(), When::Always);
@@ -1196,7 +1196,7 @@ async fn when_the_server_is_silent_after_the_content_the_mailbox_decides() {
                 (Outcome::SmtpFailed, Some(Stage::SmtpData), Some(false)),
                 "{fault:?}: {sample:?}"
             );
-            assert!(sample.error.unwrap().contains("is not known"));
+            assert!(sample.error.unwrap().contains("is unknown"));
         }
     }
 }
@@ -1232,7 +1232,7 @@ async fn a_test_does_not_wait_for_a_visit_without_end() {
     );
     let error = sample.error.unwrap();
     assert!(
-        error.contains("no pick-up ended within 1s500ms: the mails are not read yet"),
+        error.contains("no pick-up finished within 1s500ms: waiting for the mails"),
         "{error}"
     );
 }
@@ -1277,7 +1277,7 @@ async fn where_the_mailbox_hangs(lands: bool, horizon: &str, outcome: Outcome) {
     );
     let error = sample.error.unwrap();
     assert!(
-        error.contains("the last pick-up did not end within 1s800ms: the mails are not read yet"),
+        error.contains("the last pick-up did not finish within 1s800ms: waiting for the mails"),
         "{error}"
     );
     probe.server.heal();

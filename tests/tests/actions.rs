@@ -63,7 +63,7 @@ actions = [
     assert!(lines[2].starts_with("✓") && lines[2].contains("HTTP 200"), "{said}");
     assert!(lines[3].contains("test 2"), "{said}");
     assert!(
-        lines[4].starts_with("~") && lines[4].contains("confirms nothing"),
+        lines[4].starts_with("~") && lines[4].contains("not confirmed"),
         "{said}"
     );
     until("the fallback's mail", || !second.landings().is_empty()).await;
@@ -367,7 +367,7 @@ async fn a_template_that_cannot_be_filled_in_is_found_by_check() {
     for (template, part) in [
         ("{ \"text\": {{ subjekt | json }} }", "subjekt"),
         ("{ \"text\": {% if }", "body"),
-        ("{ \"text\": {{ subject }} }", "makes no JSON"),
+        ("{ \"text\": {{ subject }} }", "does not produce valid JSON"),
         ("{ \"text\": {{ subject | jsn }} }", "jsn"),
     ] {
         let mut setting = Setting::new("lyon");
@@ -446,7 +446,7 @@ html = { file = "alarm.html" }"#,
     let output = child.wait_with_output().unwrap();
     let said = words_of(&output);
     assert!(
-        output.status.success() && said.contains("its own wording could not be used"),
+        output.status.success() && said.contains("the configured template failed"),
         "{said}"
     );
     until("the notice", || server.landings().len() == 2).await;
@@ -454,7 +454,7 @@ html = { file = "alarm.html" }"#,
     assert_eq!(mail.field("Subject").as_deref(), Some("[mailqos lyon] no report"));
     let content = String::from_utf8_lossy(&mail.content).into_owned();
     assert!(
-        content.contains("The report monthly is not there.") && content.contains("This mail has the built-in words"),
+        content.contains("The report monthly is not there.") && content.contains("This mail uses the built-in text"),
         "{content}"
     );
 }
@@ -468,7 +468,7 @@ fn a_wrong_template_of_a_mail_is_found_by_check_with_its_file_and_line() {
         ("html = { fil = \"absent.html\" }", ["the key \"file\"", "mailqos.toml"]),
         (
             "text = \"{% include \\\"text\\\" %}\"",
-            ["include would lead", "mailqos.toml"],
+            ["include is not allowed", "mailqos.toml"],
         ),
         (
             "text = \"{% set x = 'aaaaaaaa' %}{% for i in range(end=60) %}{% set_global x = x ~ x %}{% endfor %}\"",
@@ -476,7 +476,7 @@ fn a_wrong_template_of_a_mail_is_found_by_check_with_its_file_and_line() {
         ),
         (
             "text = \"{% for a in range(end=99999) %}{% for b in range(end=99999) %}{% endfor %}{% endfor %}\"",
-            ["did not come to its end", "mailqos.toml"],
+            ["did not finish", "mailqos.toml"],
         ),
     ] {
         let mut setting = Setting::new("lyon");
@@ -515,8 +515,8 @@ async fn a_redirect_is_no_delivery_and_an_empty_success_is_one() {
         let output = setting.run("mailqos-probe", &["actions", "test"]);
         let said = words_of(&output);
         assert_eq!(output.status.success(), fine, "{status}: {said}");
-        assert_eq!(said.contains("write the final address"), !fine, "{status}: {said}");
-        assert_eq!(hooks.taken().len(), 1, "{status}: it is not followed");
+        assert_eq!(said.contains("use the final address"), !fine, "{status}: {said}");
+        assert_eq!(hooks.taken().len(), 1, "{status}: redirects are not followed");
     }
 }
 

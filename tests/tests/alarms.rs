@@ -51,7 +51,7 @@ async fn an_alarm_is_acknowledged_by_name_and_note() {
     let output = setting.run("mailqos-probe", &["ack", "mail1"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        String::from_utf8_lossy(&output.stderr).contains("no probe runs"),
+        String::from_utf8_lossy(&output.stderr).contains("no probe is running"),
         "{output:?}"
     );
     server.refuse(Protocol::Smtp);
@@ -110,7 +110,7 @@ async fn a_rejected_password_of_the_alarm_mailer_is_not_tried_again_until_it_is_
     until("a further try", || log().contains("not tried again yet")).await;
     assert_eq!(logins(), 1, "{:?}", alerts.commands(Protocol::Smtp));
     assert!(
-        log().contains("next try in 29 min, or as soon as the password has changed"),
+        log().contains("next attempt in 29 min, or as soon as the password changes"),
         "{}",
         log()
     );
@@ -185,7 +185,7 @@ async fn a_simulated_failure_tries_the_action_list_and_counts_nowhere() {
     until("a test", || !setting.settled("mail1").is_empty()).await;
     setting.succeed("mailqos-probe", &["simulate", "mail1", "--by", "anna"]);
     until("the alarm", || !told(&hooks, "alarm").is_empty()).await;
-    assert_eq!(told(&hooks, "alarm")[0]["what"], "simulated failure, ordered by anna");
+    assert_eq!(told(&hooks, "alarm")[0]["what"], "simulated failure, requested by anna");
     until("a test in between", || {
         setting
             .settled("mail1")
@@ -315,7 +315,7 @@ async fn a_monitor_that_changes_to_and_fro_is_one_alarm() {
     }
     until("the alarm", || !told(&hooks, "alarm").is_empty()).await;
     let what = told(&hooks, "alarm")[0]["what"].as_str().unwrap().to_owned();
-    assert!(what.starts_with("good and failed tests alternate"), "{what}");
+    assert!(what.starts_with("flapping between success and failure"), "{what}");
     until("the recovery", || !told(&hooks, "recovery").is_empty()).await;
     assert_eq!(told(&hooks, "alarm").len(), 1);
     assert!(probe.stop().success());

@@ -94,7 +94,7 @@ fn everything_wrong_is_said_at_once_with_place_and_remedy() {
             "adress",
             "did you mean \"address\"",
             "imap://mail",
-            "in clear",
+            "in plaintext",
             "70000",
             "probe at example",
             "check interval",

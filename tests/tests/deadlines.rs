@@ -93,7 +93,7 @@ async fn what_is_told_to_stop_stops_although_a_file_hangs() {
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     for (program, subcommand, begun) in [
         ("mailqos-probe", "run", " INFO testing"),
-        ("mailqos-analytics", "schedule", "schedules run"),
+        ("mailqos-analytics", "schedule", "schedules started"),
     ] {
         // Files of the lake are named after the site.
         let mut setting = Setting::new("lyon");

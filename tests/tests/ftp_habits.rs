@@ -326,7 +326,7 @@ async fn what_a_target_needs_is_found_out() {
                 longest: 80,
                 ..FtpHabits::default()
             },
-            "short names in ASCII are accepted",
+            "short ASCII names are accepted",
         ),
     ] {
         let server = FtpServer::with(habits).await.unwrap();
@@ -344,18 +344,18 @@ async fn a_trial_says_line_by_line_what_a_target_supports() {
     let (works, text) = try_out(&setting(&server, ""));
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     assert!(
-        works && lines[0].ends_with("(size and SHA-256 checked, and removed again)"),
+        works && lines[0].ends_with("(size and SHA-256 checked, and removed)"),
         "{text}"
     );
     for what in [
-        "folders below",
-        "long names beyond ASCII",
+        "subfolders",
+        "long non-ASCII names",
         "temporary name",
         "rename",
         "size",
-        "reading back",
-        "replacing a file",
-        "removing a file",
+        "read back",
+        "replace a file",
+        "remove a file",
     ] {
         let line = lines.iter().find(|line| line.starts_with(what)).expect(what);
         assert!(line[what.len()..].trim_start().starts_with("yes"), "{line}");
@@ -421,7 +421,7 @@ async fn a_confirmation_before_the_data_counts_for_nothing_in_a_drop_box() {
     let output = deliver(&site, "r.pdf", b"x", "");
     assert!(!output.status.success());
     assert!(
-        said(&output).contains("nothing shows that it has arrived"),
+        said(&output).contains("its arrival can't be verified"),
         "{}",
         said(&output)
     );

@@ -385,7 +385,7 @@ async fn the_alarms_of_an_earlier_version_are_closed_where_they_were_opened() {
     let state = serde_json::json!({
         "status": "alarm", "failures": 3, "good": 0, "failing_since": risen.0, "last_ok": null,
         "last": { "started_at": risen.0, "outcome": "lost", "round_trip": null },
-        "reason": "the mail has not arrived", "flapping": false, "held_by": null,
+        "reason": "the mail did not arrive", "flapping": false, "held_by": null,
     });
     let incident = |monitor: &str| format!("mailqos/lyon/{monitor}/{}", risen.0);
     let taken = serde_json::json!({ "times": 1, "last": risen.0, "incident": incident("mail1") });
@@ -424,5 +424,5 @@ async fn the_alarms_of_an_earlier_version_are_closed_where_they_were_opened() {
         incidents(&hooks),
         [("old".to_owned(), "resolve".to_owned(), incident("mail1"))]
     );
-    assert!(!folder.join("alarms.damaged").exists() && log.contains("of an earlier version are taken over"));
+    assert!(!folder.join("alarms.damaged").exists() && log.contains("imported the alarm states of an earlier version"));
 }

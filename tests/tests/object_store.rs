@@ -85,7 +85,7 @@ async fn a_lake_in_an_object_store_loses_nothing() {
     store.set_away(false);
     until("they were told that it is good again", || people.landings().len() > 1).await;
     until("what was held came", || rows(&store).len() >= known + 4).await;
-    assert!(probe.log().contains("day files can't be sent"), "{}", probe.log());
+    assert!(probe.log().contains("can't upload day files"), "{}", probe.log());
     assert!(probe.stop().success());
     let kept = starts(&rows(&store));
     assert_eq!(kept.len(), rows(&store).len(), "none is there twice");
@@ -177,14 +177,14 @@ async fn lives_with(name: &str, habits: StoreHabits, told: &str) {
 async fn stores_with_other_habits_get_every_sample_once() {
     let none = StoreHabits::default();
     tokio::join!(
-        lives_with("unquoted", StoreHabits { unquoted: true, ..none }, "without quotes"),
+        lives_with("unquoted", StoreHabits { unquoted: true, ..none }, "unquoted ETags"),
         lives_with(
             "no conditions",
             StoreHabits {
                 refuses_conditions: true,
                 ..none
             },
-            "knows no conditional writes"
+            "does not support conditional writes"
         ),
         lives_with(
             "object lock",
@@ -193,7 +193,7 @@ async fn stores_with_other_habits_get_every_sample_once() {
                 versioned: true,
                 ..none
             },
-            "wants a checksum"
+            "requires a checksum"
         ),
         lives_with(
             "versions",
@@ -201,25 +201,33 @@ async fn stores_with_other_habits_get_every_sample_once() {
                 versioned: true,
                 ..none
             },
-            "keeps conditions"
+            "supports conditional writes"
         ),
-        lives_with("no ETag", StoreHabits { no_etag: true, ..none }, "keeps conditions"),
+        lives_with(
+            "no ETag",
+            StoreHabits { no_etag: true, ..none },
+            "supports conditional writes"
+        ),
         lives_with(
             "ignoring",
             StoreHabits {
                 ignores_conditions: true,
                 ..none
             },
-            "ignores conditions"
+            "ignores the conditions"
         ),
-        lives_with("weak ETags", StoreHabits { weak: true, ..none }, "keeps conditions"),
+        lives_with(
+            "weak ETags",
+            StoreHabits { weak: true, ..none },
+            "supports conditional writes"
+        ),
         lives_with(
             "slow down",
             StoreHabits {
                 slow_down: true,
                 ..none
             },
-            "keeps conditions"
+            "supports conditional writes"
         ),
         lives_with(
             "encoded keys",
@@ -227,7 +235,7 @@ async fn stores_with_other_habits_get_every_sample_once() {
                 encoded_keys: true,
                 ..none
             },
-            "keeps conditions"
+            "supports conditional writes"
         ),
     );
 }
@@ -309,7 +317,7 @@ async fn one_refused_object_holds_up_no_other_and_is_named() {
     until("samples are in the store", || rows(&store).len() >= 2).await;
     until("it is said which file is stuck, and why", || {
         let log = probe.log();
-        log.contains("day files can't be sent") && log.contains("/events/") && log.contains("AccessDenied")
+        log.contains("can't upload day files") && log.contains("/events/") && log.contains("AccessDenied")
     })
     .await;
     let status = setting.run("mailqos-probe", &["status", "--format", "json"]);
@@ -366,7 +374,7 @@ async fn a_new_secret_of_the_same_key_is_used_with_a_reload_and_after_a_refusal_
         }
         until("the new secret is used", || rows(&store).len() > before).await;
         assert!(
-            probe.log().contains("is asked with another key from now on"),
+            probe.log().contains("using the new key for the object store"),
             "{}",
             probe.log()
         );
@@ -419,10 +427,7 @@ async fn a_lake_at_google_is_at_its_endpoint() {
     setting.replace("s3://bucket/some/lake", "gs://bucket/some/lake");
     setting.write();
     let said = setting.succeed("mailqos-probe", &["check", "--connect"]);
-    assert!(
-        said.contains("gs://bucket/some/lake: it can be written and read"),
-        "{said}"
-    );
+    assert!(said.contains("gs://bucket/some/lake: readable and writable"), "{said}");
     let probe = setting.start_probe();
     until("samples are in the store", || !rows(&store).is_empty()).await;
     let before = rows(&store).len();
@@ -438,9 +443,9 @@ async fn what_can_be_done_about_a_refusal_is_said() {
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     let setting = setting(&store, &server);
     for (code, remedy) in [
-        ("RequestTimeTooSkewed", "set the clock of this machine"),
-        ("SignatureDoesNotMatch", "is the secret of the account right?"),
-        ("AuthorizationHeaderMalformed", "name the region of the bucket"),
+        ("RequestTimeTooSkewed", "set this machine's clock"),
+        ("SignatureDoesNotMatch", "check the secret of the account"),
+        ("AuthorizationHeaderMalformed", "set region to the bucket's region"),
     ] {
         store.set_refusal(Some(code));
         let output = setting.run("mailqos-probe", &["check", "--connect"]);

@@ -9,7 +9,7 @@ use std::path::Path;
 use mailqos_tests::{real::RealServer, secrets::secret_file, setting::Setting};
 
 const NAME: &str = "Bericht März – 東京.pdf";
-const ACCEPTED: &str = "accepted, cannot be read back";
+const ACCEPTED: &str = "accepted; can't be read back";
 const CHECKED: &str = "size and SHA-256 checked";
 
 /// A setting with one target.
@@ -183,14 +183,14 @@ fn shares_with_rules_are_served() {
     clear(&drop);
     let said = deliver(&smb(&server, "DROP_SHARE", "temporary = \"none\""), b"dropped", "").unwrap();
     assert!(
-        said == ACCEPTED || said.starts_with("size checked; the target lets nobody read"),
+        said == ACCEPTED || said.starts_with("size checked; the target does not allow reading"),
         "{said}"
     );
     assert_eq!(std::fs::read(drop.join(NAME)).unwrap(), b"dropped");
     clear(&drop);
 
     let text = deliver(&smb(&server, "READONLY_SHARE", ""), b"x", "").unwrap_err();
-    assert!(text.contains("may not write there"), "{text}");
+    assert!(text.contains("lacks write permission there"), "{text}");
 }
 
 /// Samba refers by version 3, which the SMB client can't read; Windows, which can't be reached here, by version 4.
@@ -204,7 +204,7 @@ fn a_link_of_a_dfs_root_that_cannot_be_followed_is_told() {
         let text = deliver(&setting, b"x", "").unwrap_err();
         let link = format!("DFS link \\\\127.0.0.1\\dfs\\{}", path.replace('/', "\\"));
         assert!(
-            text.contains(&link) && text.contains("write server, share and path of the place"),
+            text.contains(&link) && text.contains("set server, share and path of the target"),
             "{text}"
         );
         assert!(!text.contains("panicked"), "{text}");

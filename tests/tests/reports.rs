@@ -237,7 +237,7 @@ fn a_report_for_each_object_tells_nothing_of_the_others() {
         said.contains("no tag: Customer <North>, customer (north), West"),
         "{said}"
     );
-    assert!(said.contains("no report was made"), "{said}");
+    assert!(said.contains("no report was generated"), "{said}");
     assert_eq!(by("customer", "wrong").status.code(), Some(2));
 }
 
@@ -248,10 +248,10 @@ fn monitors_and_sites_that_are_asked_for_must_exist() {
         (
             "--site",
             "her",
-            "the lake has no site \"her\"",
+            "the lake contains no site \"her\"",
             "did you mean \"here\"?",
         ),
-        ("--monitors", "skript", "selects no monitor", "did you mean \"script\"?"),
+        ("--monitor", "skript", "matches no monitor", "did you mean \"script\"?"),
     ] {
         let output = report(&setting, &["--template", "executive-summary", option, value], "out");
         assert_eq!(output.status.code(), Some(2));

@@ -83,7 +83,7 @@ async fn a_first_monitor_is_set_up_by_one_command() {
     let config = folder.config();
     assert!(config.starts_with("#:schema ./mailqos.schema.json\n"), "{config}");
     assert!(
-        config.contains("# The server under watch.") && config.contains("fingerprint = \""),
+        config.contains("# The monitored server.") && config.contains("fingerprint = \""),
         "{config}"
     );
     assert!(!config.contains("word\\ß"), "the password stands in the configuration");
@@ -137,12 +137,12 @@ async fn a_mailbox_is_set_up_without_an_smtp_server() {
     add("max_round_trip = \"1m\"").unwrap();
     let refused = String::from_utf8(folder.run(&["check"]).stderr).unwrap();
     assert!(
-        refused.contains("\"max_round_trip\" has no meaning for kind \"mailbox\""),
+        refused.contains("\"max_round_trip\" does not apply to kind \"mailbox\""),
         "{refused}"
     );
     add("alarm = { round_trip = \"10s\", pickup_login = \"2s\" }").unwrap();
     let refused = String::from_utf8(folder.run(&["check"]).stderr).unwrap();
-    assert!(refused.contains("\"round_trip\" has no meaning"), "{refused}");
+    assert!(refused.contains("\"round_trip\" does not apply"), "{refused}");
     let defaults = "[defaults]\nmax_round_trip = \"1m\"\nfrom = \"a@example.com\"\nalarm = { round_trip = \"10s\" }\n";
     std::fs::write(&path, format!("{config}\n{defaults}")).unwrap();
     folder.well(&["check"]);

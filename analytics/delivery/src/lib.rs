@@ -124,7 +124,7 @@ pub struct Progress<'a> {
     /// What is done, and what the server said to it.
     pub done: BTreeMap<String, Served>,
     /// Puts it on disk.
-    #[expect(clippy::type_complexity, reason = "it is said once")]
+    #[expect(clippy::type_complexity, reason = "used only here")]
     pub save: Box<dyn FnMut(&BTreeMap<String, Served>) -> std::io::Result<()> + Send + 'a>,
 }
 
@@ -155,7 +155,7 @@ pub struct Served {
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
     /// The configuration has no such target.
-    #[error("there is no target {0:?}")]
+    #[error("unknown target {0:?}")]
     NoTarget(String),
     /// A file can't be read, or a folder can't be written.
     #[error("{what}: {source}{remedy}", remedy = remedy(.source))]
@@ -197,7 +197,7 @@ pub enum DeliveryError {
         transient: bool,
     },
     /// Another file of the name is there, and is to stay.
-    #[error("{0}: there is another file of this name, and existing = \"refuse\"")]
+    #[error("{0}: a different file with this name exists, and existing = \"refuse\"")]
     Exists(String),
     /// What has arrived is not what was sent.
     #[error("{place}: {reason}")]
@@ -209,7 +209,8 @@ pub enum DeliveryError {
     },
     /// The server let a file be written, shows nothing of it, and gives it no final name.
     #[error(
-        "{place}: it was accepted under its temporary name and can't get its final one ({reason}); set temporary = \"none\", or another pattern if somebody takes such files away"
+        "{place}: accepted under its temporary name but can't be renamed ({reason}); set temporary = \"none\", \
+         or another pattern if another program removes such files"
     )]
     Unnamed {
         /// Where it was written.
@@ -219,7 +220,8 @@ pub enum DeliveryError {
     },
     /// The server confirmed a file before it had it, and shows nothing of it.
     #[error(
-        "{0}: the server confirmed the file before it had it, and lets nobody see it: nothing shows that it has arrived; give the account the right to list or read"
+        "{0}: the server confirmed the file before receiving all of it and does not show it, so its arrival \
+         can't be verified; give the account permission to list or read"
     )]
     Unconfirmed(String),
     /// The kind of target needs a cargo feature that this build lacks.
@@ -236,13 +238,13 @@ pub enum DeliveryError {
         limit: Duration,
     },
     /// Recipients whom no server has answered for.
-    #[error("not delivered yet to {}", .0.join(", "))]
+    #[error("not yet delivered to {}", .0.join(", "))]
     Due(Vec<String>),
     /// A mail can't be written.
-    #[error("the mail can't be written: {0}")]
+    #[error("can't compose the mail: {0}")]
     Letter(String),
     /// A name would lead out of the target's folder.
-    #[error("{0:?} would lead out of the target's folder")]
+    #[error("{0:?} is outside the target's folder")]
     Outside(String),
     /// The target could not be opened: nothing was begun there.
     #[error("{0}")]
@@ -347,8 +349,8 @@ impl DeliveryError {
 
 fn remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "; make room there",
-        std::io::ErrorKind::PermissionDenied => "; give this user the right to write there",
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "; free up space there",
+        std::io::ErrorKind::PermissionDenied => "; give this user write permission there",
         std::io::ErrorKind::ReadOnlyFilesystem => "; it is mounted read-only",
         _ => "",
     }
@@ -449,8 +451,8 @@ pub async fn try_out(config: &Config, name: &Name) -> Result<Trial, DeliveryErro
 async fn try_mail(config: &Config, name: &Name) -> Result<Trial, DeliveryError> {
     let parcel = Parcel {
         letter: Letter {
-            subject: "mailqos tries this target".to_owned(),
-            text: "If you can read this, reports reach you.\n".to_owned(),
+            subject: "mailqos tests this target".to_owned(),
+            text: "If you can read this, reports will reach you.\n".to_owned(),
             id: mailqos_model::UtcMicros::now().to_string(),
             ..Letter::default()
         },
@@ -538,7 +540,7 @@ mod tests {
             "STATUS_DISK_FULL",
             "426 no space left on device",
             "the user's quota is used up",
-            "Failure; is there room?",
+            "Failure; the disk may be full",
         ] {
             assert!(full(reason), "{reason}");
         }

@@ -89,10 +89,10 @@ impl Proof {
     pub(super) fn words(self, verify: Verify) -> &'static str {
         match (self, verify) {
             (Self::Read, _) => "size and SHA-256 checked",
-            (Self::Taken, _) => "size and SHA-256 checked; taken away since",
-            (Self::Size, Verify::Hash) => "size checked; the target lets nobody read",
+            (Self::Taken, _) => "size and SHA-256 checked; collected since",
+            (Self::Size, Verify::Hash) => "size checked; the target does not allow reading",
             (Self::Size, Verify::Size) => "size checked",
-            (Self::Accepted, _) => "accepted, cannot be read back",
+            (Self::Accepted, _) => "accepted; can't be read back",
         }
     }
 }
@@ -220,9 +220,10 @@ async fn write_part(
 }
 
 /// What may be wrong where a temporary name is refused.
-const WRITING: &str = "if it is the temporary name that the server refuses, set temporary to another pattern or to \"none\"; targets test finds out";
+const WRITING: &str = "if the server rejects the temporary name, set temporary to another pattern or to \
+    \"none\"; `targets test` finds one that works";
 /// Likewise where a file can't get its final name.
-const NAMING: &str = "if files may not be renamed there, set temporary = \"none\"; targets test finds out";
+const NAMING: &str = "if renaming is not allowed there, set temporary = \"none\"; `targets test` finds out";
 
 fn with_hint(error: DeliveryError, hint: &str) -> DeliveryError {
     let may_pass = error.again() == Again::Soon;
@@ -257,7 +258,7 @@ async fn check(
 ) -> Result<Proof, DeliveryError> {
     let confirmed = shelf.is_confirmed();
     let extent = shelf.extent(name).await?;
-    let differs = "what arrived reads differently".to_owned();
+    let differs = "the file read back differs".to_owned();
     let checked = match (extent, target.verify) {
         (Extent::Bytes(bytes), _) if bytes != size => Err(format!("{bytes} of {size} bytes arrived")),
         (Extent::Bytes(_), Verify::Size) => Ok(Proof::Size),
@@ -332,7 +333,7 @@ pub(super) async fn abandon(shelf: &mut impl Shelf, below: &[String], parts: &[S
 
 /// Somebody else has given a part its name meanwhile, or removed it: what has that name now is no old file, and stays.
 pub(super) fn vanished(place: String) -> DeliveryError {
-    let reason = "it is not there any more, to be given its name".to_owned();
+    let reason = "it disappeared before it could be renamed".to_owned();
     DeliveryError::Differs { place, reason }
 }
 

@@ -91,8 +91,8 @@ impl Samples {
     }
 }
 
-const FIRST: &str = "mailqos tried this target. This file may be deleted.\n";
-const SECOND: &str = "mailqos tried this target, and replaced a file. This file may be deleted.\n";
+const FIRST: &str = "mailqos tested this target. You can delete this file.\n";
+const SECOND: &str = "mailqos tested this target and replaced a file. You can delete this file.\n";
 
 /// Does with a shelf what a delivery does, and says what it supports.
 pub(super) async fn of_shelf<S: Shelf>(shelf: &mut S, target: &FilesTarget) -> Result<Trial, DeliveryError> {
@@ -118,7 +118,7 @@ pub(super) async fn of_shelf<S: Shelf>(shelf: &mut S, target: &FilesTarget) -> R
             let left = if leave(shelf, &below, target, &samples).await {
                 String::new()
             } else {
-                format!(" (files named mailqos-test-{} stay there)", samples.stamp)
+                format!(" (files named mailqos-test-{} remain there)", samples.stamp)
             };
             let remedy = remedy.map_or(String::new(), |remedy| format!(": {remedy}"));
             return Ok(Trial {
@@ -129,7 +129,7 @@ pub(super) async fn of_shelf<S: Shelf>(shelf: &mut S, target: &FilesTarget) -> R
         }
     };
     findings.add(
-        "long names beyond ASCII",
+        "long non-ASCII names",
         shelf.remark().is_none(),
         shelf.remark().unwrap_or_default(),
     );
@@ -142,22 +142,26 @@ pub(super) async fn of_shelf<S: Shelf>(shelf: &mut S, target: &FilesTarget) -> R
             );
             findings.add("rename", true, "");
         }
-        None => findings.add("temporary name", false, "files are written under their final name"),
+        None => findings.add(
+            "temporary name",
+            false,
+            "files are written directly under their final name",
+        ),
     }
     let mut proof = look(shelf, &first, proof, &mut findings).await?;
     if target.existing == Existing::Replace {
         match shelf::put_one(shelf, &second, target).await {
             Ok(second) => {
                 proof = proof.max(second);
-                findings.add("replacing a file", true, "");
+                findings.add("replace a file", true, "");
             }
             Err(error) if error.again() == Again::Soon => return Err(error),
-            Err(error) => findings.add("replacing a file", false, error.to_string()),
+            Err(error) => findings.add("replace a file", false, error.to_string()),
         }
     }
     let place = shelf.place(&first.name);
     let removed = remove(shelf, &first.name, &below, target, &mut findings).await;
-    let ending = if removed { "and removed again" } else { "and left there" };
+    let ending = if removed { "and removed" } else { "and not removed" };
     Ok(Trial {
         works: true,
         summary: format!("{place} ({}, {ending})", proof.words(target.verify)),
@@ -174,12 +178,12 @@ async fn folders(
     let below = [format!("mailqos-test-{}", samples.stamp), "Prüfung 1".to_owned()];
     match shelf.enter(&below, true).await {
         Ok(_) => {
-            findings.add("folders below", true, "");
+            findings.add("subfolders", true, "");
             Ok(below.to_vec())
         }
         Err(refused) if refused.again() != Again::Soon => {
             shelf.enter(&[], true).await?;
-            findings.add("folders below", false, refused.to_string());
+            findings.add("subfolders", false, refused.to_string());
             Ok(Vec::new())
         }
         Err(error) => Err(error),
@@ -203,16 +207,16 @@ async fn look(
         Extent::Absent => findings.add(
             "size",
             false,
-            "the file is not shown: a drop box, or somebody has taken it",
+            "the file is not visible: a drop box, or another program has collected it",
         ),
-        Extent::Unknown => findings.add("size", false, "the target does not say"),
+        Extent::Unknown => findings.add("size", false, "the target does not report it"),
     }
     let words = if read.is_some() {
         ""
     } else {
-        "deliveries count as made when the server confirms them"
+        "deliveries count as complete when the server confirms them"
     };
-    findings.add("reading back", read.is_some(), words);
+    findings.add("read back", read.is_some(), words);
     Ok(proof)
 }
 
@@ -227,10 +231,10 @@ async fn remove(
     let is_kept = target.keep.is_some() || target.keep_last.is_some();
     let words = match &removed {
         Ok(()) => String::new(),
-        Err(error) if is_kept => format!("{error}; keep and keep_last can't work"),
+        Err(error) if is_kept => format!("{error}; keep and keep_last don't work"),
         Err(error) => error.to_string(),
     };
-    findings.add("removing a file", removed.is_ok(), words);
+    findings.add("remove a file", removed.is_ok(), words);
     if removed.is_err() {
         return false;
     }
@@ -273,16 +277,16 @@ async fn diagnose(
                 continue;
             }
             let fits = file.name == long.name;
-            findings.add("long names beyond ASCII", fits, "");
+            findings.add("long non-ASCII names", fits, "");
             let word = PATTERNS
                 .iter()
                 .find(|text| parsed(**text) == pattern)
                 .and_then(|text| *text)
                 .unwrap_or("none");
             if is_own {
-                return Some("short names in ASCII are accepted; give the reports such names (`name`)".to_owned());
+                return Some("short ASCII names are accepted; set `name` for the reports accordingly".to_owned());
             }
-            findings.add("temporary name", false, "the configured one");
+            findings.add("temporary name", false, "the configured pattern is rejected");
             return Some(format!("temporary = \"{word}\" works"));
         }
     }

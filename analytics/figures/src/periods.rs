@@ -166,12 +166,12 @@ pub enum PeriodError {
     },
     /// Not one of the names.
     #[error(
-        "{0:?} is no period; write last-month, current-week, last-7d, today, yesterday, month-to-date, 2026-03, 2026-W09, \
-         2026-Q1 or 2026"
+        "{0:?} is not a period; use last-month, current-week, last-7d, today, yesterday, month-to-date, \
+         2026-03, 2026-W09, 2026-Q1 or 2026"
     )]
     Name(String),
     /// No date and no moment.
-    #[error("{0:?} is no date; write one such as 2026-03-31, or a moment such as 2026-03-31T08:00:00Z")]
+    #[error("{0:?} is not a date; use a date such as 2026-03-31, or a time such as 2026-03-31T08:00:00Z")]
     Date(String),
 }
 

@@ -103,8 +103,8 @@ impl FromToml for LanguageTag {
         let text = String::from_toml(node)?;
         match (Locale::new(&text, TimeZone::UTC), language_like(&text)) {
             (Some(_), _) => Ok(Self(text)),
-            (None, Some(tag)) => Err(format!("there are no texts in {text:?}; did you mean {tag:?}?")),
-            (None, None) => Err(format!("there are no texts in {text:?}")),
+            (None, Some(tag)) => Err(format!("the language {text:?} is not available; did you mean {tag:?}?")),
+            (None, None) => Err(format!("the language {text:?} is not available")),
         }
     }
 }
@@ -114,7 +114,7 @@ pub(super) struct FirstDay(pub(super) Weekday);
 
 impl FromToml for FirstDay {
     fn expected() -> String {
-        "a day of the week such as \"monday\" or \"sun\"".into()
+        "a weekday such as \"monday\" or \"sun\"".into()
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         let text = String::from_toml(node)?;

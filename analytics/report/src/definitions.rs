@@ -131,9 +131,9 @@ pub fn template_text(config: Option<&Config>, name: &str) -> Result<(PathBuf, St
     let names = template_names(config);
     let known = || names.iter().map(String::as_str);
     let help = did_you_mean(name, known(), || {
-        format!("there are {}", known().collect::<Vec<_>>().join(", "))
+        format!("available: {}", known().collect::<Vec<_>>().join(", "))
     });
-    Err(Problem::error(format!("there is no report template {name:?}")).help(help))
+    Err(Problem::error(format!("unknown report template {name:?}")).help(help))
 }
 
 /// Reads a template by name.
@@ -146,11 +146,11 @@ pub fn template(config: Option<&Config>, name: &str, problems: &mut Problems) ->
         }
     };
     let mut table = parse(&file, text, problems)?;
-    let title = table.require(&TEMPLATE.title, "is what reports made of it are called", problems);
+    let title = table.require(&TEMPLATE.title, "the title of reports based on this template", problems);
     let description = table.read(&TEMPLATE.description, problems);
     let sections = sections::read_all(&mut table, &LAYOUT.section, problems);
     if sections.is_empty() {
-        problems.push(table.missing(&LAYOUT.section, "are what it displays, as [[section]]"));
+        problems.push(table.missing(&LAYOUT.section, "the sections to display, as [[section]]"));
     }
     let layout = read_layout(config, &mut table, problems);
     let theme = table
@@ -274,7 +274,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
         None if own.is_empty() && table.node(&LAYOUT.section).is_none() => {
             problems.push(table.missing(
                 &DEFINITION.template,
-                "names a report template; or compose the report of [[section]]s",
+                "the name of a report template; or add sections with [[section]]",
             ));
             Template::default()
         }
@@ -283,7 +283,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
     template.sections.extend(own);
     match title {
         Some(title) => template.title = title,
-        None if named.is_none() => problems.push(table.missing(&DEFINITION.title, "is what the report is called")),
+        None if named.is_none() => problems.push(table.missing(&DEFINITION.title, "the title of the report")),
         None => {}
     }
     let selection = Selection {
@@ -316,7 +316,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
     if schedule.is_some() && period.is_none() && table.node(&DEFINITION.period).is_none() {
         problems.push(table.missing(
             &DEFINITION.period,
-            "says what a scheduled report covers, such as \"last-month\"",
+            "the period that a scheduled report covers, such as \"last-month\"",
         ));
     }
     let (deliveries, places) = deliveries::read(&mut table, &DEFINITION.deliver, config, each, problems);
@@ -361,13 +361,10 @@ fn read_layout(config: Option<&Config>, table: &mut Table, problems: &mut Proble
     let places: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     problems.push(
         table
-            .problem(
-                &LAYOUT.layout,
-                format!("there is no layout {:?}", name.as_str()),
-                "not known",
-            )
+            .problem(&LAYOUT.layout, format!("unknown layout {:?}", name.as_str()), "unknown")
             .help(format!(
-                "it is one or more of the files {}; `templates new NAME --layout` begins one",
+                "a layout consists of one or more of the files {}; create one with `templates new NAME \
+                 --layout`",
                 places.join(", ")
             )),
     );
@@ -413,18 +410,18 @@ mod tests {
             ("cron = \"0 7 * * *\"", &[]),
             (
                 "every = \"day\"\non = \"monday\"",
-                &["7:6: on means nothing with every = \"day\""],
+                &["7:6: on has no effect with every = \"day\""],
             ),
             (
                 "cron = \"0 7 * * *\"\non = \"1\"\nat = \"08:00\"",
-                &["7:6: on means nothing with cron", "8:6: at means nothing with cron"],
+                &["7:6: on has no effect with cron", "8:6: at has no effect with cron"],
             ),
         ] {
             let text =
                 format!("title = \"x\"\nperiod = \"yesterday\"\n[[section]]\nkind = \"phases\"\n[schedule]\n{lines}\n");
             std::fs::write(&file, text).expect("written");
             let said = load(None, &file).map_or_else(|problems| problems.to_string(), |_| String::new());
-            let found = said.matches("means nothing").count();
+            let found = said.matches("has no effect").count();
             assert_eq!((found, said.is_empty()), (refused.len(), refused.is_empty()), "{said}");
             assert!(refused.iter().all(|words| said.contains(words)), "{said}");
         }
@@ -438,7 +435,7 @@ mod tests {
         std::fs::write(&file, text).expect("written");
         let problems = load(None, &file).expect_err("it would be ignored").to_string();
         assert!(
-            problems.contains("a section within another has no period of its own"),
+            problems.contains("a section within another can't have its own period"),
             "{problems}"
         );
         std::fs::write(&file, text.replace("period = \"last-year\"", "limit = 3")).expect("written");

@@ -70,8 +70,11 @@ fn shorthand(node: &Node, config: Option<&Config>, problems: &mut Problems) -> O
 }
 
 fn delivery(mut delivery: Table, config: Option<&Config>, each: Each, problems: &mut Problems) -> Option<Delivery> {
-    let target: Option<Name> =
-        delivery.require(&DELIVER.target, "names a [target.NAME] of the configuration", problems);
+    let target: Option<Name> = delivery.require(
+        &DELIVER.target,
+        "the name of a [target.NAME] in the configuration",
+        problems,
+    );
     if let (Some(target), Some(node)) = (&target, delivery.node(&DELIVER.target)) {
         known(&node, target, config, problems);
     }
@@ -79,26 +82,26 @@ fn delivery(mut delivery: Table, config: Option<&Config>, each: Each, problems: 
     let name = delivery.read(&DELIVER.name, problems).unwrap_or_default();
     let overwrite = delivery.read(&DELIVER.overwrite, problems);
     if path.split(['/', '\\']).any(|part| part.trim() == "..") {
-        problems.push(delivery.problem(
-            &DELIVER.path,
-            "the folder would lie outside of the target's own",
-            "here",
-        ));
+        problems.push(delivery.problem(&DELIVER.path, "the folder would be outside the target's folder", "here"));
     }
     for (key, text) in [(DELIVER.path.name, &path), (DELIVER.name.name, &name)] {
         if let Some(sign) = foreign_variable(text) {
             problems.push(
                 delivery
-                    .problem(key, format!("{sign} would stand in the name as it is"), "no variable")
-                    .help("write variables as in {{ period.year }}-{{ period.month }}: see docs/delivery.md"),
+                    .problem(
+                        key,
+                        format!("{sign} is not a variable here and would appear literally in the name"),
+                        "not a variable",
+                    )
+                    .help("use variables such as {{ period.year }}-{{ period.month }}; see docs/delivery.md"),
             );
         }
     }
     if !name.is_empty() && each != Each::All && !(name.contains("report.stem") || path.contains("report.stem")) {
         problems.push(
             delivery
-                .problem(&DELIVER.name, "several reports would have one name", "here")
-                .help("write {{ report.stem }} into it, which differs from report to report"),
+                .problem(&DELIVER.name, "several reports would have the same name", "here")
+                .help("add {{ report.stem }}, which differs between reports"),
         );
     }
     let formats = formats_of(&mut delivery, &DELIVER.formats, problems);
@@ -131,10 +134,10 @@ pub(super) fn formats_of(table: &mut Table, key: impl Named + Copy, problems: &m
                 let all: Vec<&str> = Format::ALL.iter().map(|(name, _)| *name).collect();
                 problems.push(
                     table
-                        .problem(key, format!("{word:?} is no format"), "not known")
+                        .problem(key, format!("{word:?} is not a report format"), "unknown")
                         .help(match meant {
                             Some(meant) => format!("did you mean {meant:?}?"),
-                            None => format!("write some of: {}", all.join(", ")),
+                            None => format!("use one or more of: {}", all.join(", ")),
                         }),
                 );
             }
@@ -156,10 +159,10 @@ fn known(node: &Node, target: &Name, config: Option<&Config>, problems: &mut Pro
     };
     let known = config.targets.keys().map(Name::as_str);
     let help = did_you_mean(target.as_str(), known.clone(), || {
-        format!("there are: {}", known.collect::<Vec<_>>().join(", "))
+        format!("available: {}", known.collect::<Vec<_>>().join(", "))
     });
     problems.push(
-        node.problem(format!("there is no target {:?}", target.as_str()), "not known")
+        node.problem(format!("unknown target {:?}", target.as_str()), "unknown")
             .help(help),
     );
 }
@@ -205,7 +208,8 @@ impl std::fmt::Display for Clash {
         match other {
             Some(other) => write!(
                 f,
-                "the run of {} would overwrite {file:?} in the target {target}, which the definition {other} writes too",
+                "the run of {} would overwrite {file:?} in the target {target}, which the definition {other} \
+                 also writes",
                 runs.1
             ),
             None => write!(
@@ -221,10 +225,10 @@ impl Clash {
     /// Returns the remedy.
     pub(super) fn help(&self) -> &'static str {
         match self.other {
-            Some(_) => "write {{ report.slug }} into the name or the path, or overwrite = true if that is meant",
+            Some(_) => "add {{ report.slug }} to the name or the path, or set overwrite = true to allow this",
             None => {
-                "write {{ period.stem }} into the name or the path, which differs from period to period, or overwrite = \
-                 true if the newest report is to replace the one before"
+                "add {{ period.stem }}, which differs between periods, to the name or the path, or set \
+                 overwrite = true to let each report replace the previous one"
             }
         }
     }
@@ -407,7 +411,7 @@ mod tests {
         assert_eq!(fine("delivers = \"people\""), "");
         let said = fine("deliver = [\"people\", \"archiv\"]");
         assert!(
-            said.contains("there is no target \"archiv\"") && said.contains("did you mean \"archive\"?"),
+            said.contains("unknown target \"archiv\"") && said.contains("did you mean \"archive\"?"),
             "{said}"
         );
         assert!(fine("deliver = 1").contains("expected a name"));
@@ -416,7 +420,9 @@ mod tests {
         for sign in ["%Y", "{year}"] {
             let said = fine(&format!("deliver = {{ target = \"archive\", path = \"{sign}\" }}"));
             assert!(
-                said.contains(&format!("{sign} would stand in the name as it is")),
+                said.contains(&format!(
+                    "{sign} is not a variable here and would appear literally in the name"
+                )),
                 "{said}"
             );
         }
@@ -439,16 +445,16 @@ mod tests {
             ("every = \"week\"\non = \"Mondays\"\nat = \"7 am\"", ""),
             ("every = \"day\"\nat = \"7.30 Uhr\"", ""),
             ("every = \"day\"\nat = \"12:15 p.m.\"", ""),
-            ("every = \"day\"\nat = \"13:15 pm\"", "is no time of day"),
+            ("every = \"day\"\nat = \"13:15 pm\"", "is not a time of day"),
             (
                 "every = \"day\"\nat = [\"07:00\", \"19:00\"]",
                 "cron = \"0 7,19 * * *\"",
             ),
             ("every = \"month\"\non = [1, 15]", "cron = \"0 7 1,15 * *\""),
-            ("every = \"day\"\ncatch_up = true", "write one of: all, latest, none"),
+            ("every = \"day\"\ncatch_up = true", "use one of: all, latest, none"),
             ("every = \"day\"\ngrace = 30", "\"30m\" for minutes"),
             ("every = \"day\"\nat = 7\ngrace = \"30 minutes\"", ""),
-            ("every = \"month\"\non = 32", "is no day of a month"),
+            ("every = \"month\"\non = 32", "is not a day of the month"),
         ] {
             let said = wrong(
                 "period = \"last-month\"\nformat = \"PDF, .html\"\nmonitor = \"*\"",
@@ -485,7 +491,7 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].0, 1);
         let said = found[0].1.to_string();
-        assert!(said.contains("which the definition a writes too"), "{said}");
+        assert!(said.contains("which the definition a also writes"), "{said}");
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub struct Report {
 pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -> Result<Vec<Report>, ReportError> {
     let locale = Locale::new(&definition.language, period.timezone().clone())
         .or_else(|| Locale::new("en", period.timezone().clone()))
-        .ok_or_else(|| MediaError::Template("there are no texts at all".into()))?
+        .ok_or_else(|| MediaError::Template("the language has no texts".into()))?
         .with(definition.theme.formats.clone())
         .beside(source.config.map(Config::promised_shares).unwrap_or_default());
     let facts = timing::told("reading", || {
@@ -166,11 +166,7 @@ fn groups(each: Each, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>)> {
         }
     }
     if !alone.is_empty() {
-        tracing::warn!(
-            "in no report, since the configuration gives them no {}: {}",
-            each.word(),
-            alone.join(", ")
-        );
+        tracing::warn!(property = each.word(), monitors = %alone.join(", "), "monitors without this property are in no report");
     }
     groups
         .into_iter()
@@ -181,7 +177,7 @@ fn groups(each: Each, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>)> {
 /// Returns the reason why there is no report.
 fn none(each: Each, no_samples: bool, period: &Period) -> String {
     if no_samples {
-        return format!("no report was made: no monitor has samples in the period {period}");
+        return format!("no report was generated: no monitor has samples in the period {period}");
     }
     let word = each.word();
     let article = if word.starts_with(['a', 'e', 'i', 'o', 'u']) {
@@ -189,7 +185,10 @@ fn none(each: Each, no_samples: bool, period: &Period) -> String {
     } else {
         "a"
     };
-    format!("no report was made: none of the monitors with samples in the period {period} has {article} {word}")
+    format!(
+        "no report was generated: none of the monitors with samples in the period {period} has {article} \
+        {word}"
+    )
 }
 
 /// Returns the monitors of a section with its own facts: those of the report's group, unless the
@@ -524,9 +523,9 @@ fn shortened(report: &Report) -> Option<Document> {
     blocks.extend_from_slice(document.blocks.get(end..).unwrap_or_default());
     let mut shortened = document.with_blocks(blocks);
     tracing::warn!(
-        "the PDF leaves out the chapters of {} single monitors: they are in the archive (format zip); \
-         chapters_in_a_pdf keeps more than {most}",
-        single.len()
+        monitors = single.len(),
+        chapters_in_a_pdf = most,
+        "the PDF omits the chapters of single monitors; they are in the archive (format zip)"
     );
     shortened.notes.push(Note {
         status: Status::Neutral,

@@ -98,7 +98,9 @@ pub(super) fn read(mut table: Table, problems: &mut Problems) -> Option<Schedule
         if let Some(node) = table.node(key).filter(|node| node.as_list().len() > 1) {
             problems.push(
                 node.problem(format!("{} takes one value", key.name), "several")
-                    .help(format!("write one, or instead of every, on and at: cron = \"{cron}\"")),
+                    .help(format!(
+                        "use a single value, or replace every, on and at with cron = \"{cron}\""
+                    )),
             );
             return None;
         }
@@ -115,8 +117,8 @@ pub(super) fn read(mut table: Table, problems: &mut Problems) -> Option<Schedule
         None => {
             problems.push(
                 table
-                    .problem(&SCHEDULE.at, format!("{at:?} is no time of day"), "here")
-                    .help("write one such as \"07:00\""),
+                    .problem(&SCHEDULE.at, format!("{at:?} is not a time of day"), "here")
+                    .help("use a time such as \"07:00\""),
             );
             return None;
         }
@@ -140,8 +142,8 @@ pub(super) fn read(mut table: Table, problems: &mut Problems) -> Option<Schedule
         if day.is_none() {
             problems.push(
                 table
-                    .problem(&SCHEDULE.on, format!("{text:?} is no day of a month"), "here")
-                    .help("write \"1\" to \"31\", \"last\", \"first-monday\" or \"last-friday\""),
+                    .problem(&SCHEDULE.on, format!("{text:?} is not a day of the month"), "here")
+                    .help("use \"1\" to \"31\", \"last\", \"first-monday\" or \"last-friday\""),
             );
         }
         day
@@ -151,25 +153,25 @@ pub(super) fn read(mut table: Table, problems: &mut Problems) -> Option<Schedule
         (Some(_), None) => (
             "cron",
             &[&SCHEDULE.on, &SCHEDULE.at],
-            "leave it out: the expression says when",
+            "remove it; the cron expression already sets the time",
         ),
         (None, Some(0)) => (
             "every = \"day\"",
             &[&SCHEDULE.on],
-            "leave it out; or write every = \"week\", \"month\", \"quarter\" or \"year\"",
+            "remove it, or set every = \"week\", \"month\", \"quarter\" or \"year\"",
         ),
         _ => ("", &[], ""),
     };
     for key in unused {
         if table.node(*key).is_some() {
-            let message = format!("{} means nothing with {with}", key.name);
+            let message = format!("{} has no effect with {with}", key.name);
             problems.push(table.problem(*key, message, "here").help(remedy));
         }
     }
     let rule = match (cron, every) {
         (Some(cron), None) => Some(Rule::Cron(Box::new(cron))),
         (Some(_), Some(_)) => {
-            problems.push(table.problem(&SCHEDULE.cron, "both cron and every say when", "keep one of them"));
+            problems.push(table.problem(&SCHEDULE.cron, "cron and every can't be combined", "keep one of them"));
             None
         }
         (None, Some(0)) => Some(Rule::Daily(at)),
@@ -179,8 +181,8 @@ pub(super) fn read(mut table: Table, problems: &mut Problems) -> Option<Schedule
             if day.is_none() {
                 problems.push(
                     table
-                        .problem(&SCHEDULE.on, format!("{text:?} is no day of a week"), "here")
-                        .help("write monday, tuesday, … or sunday"),
+                        .problem(&SCHEDULE.on, format!("{text:?} is not a weekday"), "here")
+                        .help("use monday, tuesday, … or sunday"),
                 );
             }
             day.map(|day| Rule::Weekly(day, at))
@@ -192,7 +194,7 @@ pub(super) fn read(mut table: Table, problems: &mut Problems) -> Option<Schedule
             if table.node(&SCHEDULE.every).is_none() && table.node(&SCHEDULE.cron).is_none() {
                 problems.push(table.missing(
                     &SCHEDULE.every,
-                    "is day, week, month, quarter or year; or write cron = \"0 7 1 * *\"",
+                    "day, week, month, quarter or year; or use cron = \"0 7 1 * *\"",
                 ));
             }
             None

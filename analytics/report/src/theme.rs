@@ -295,16 +295,16 @@ fn file_table(config: Option<&Config>, name: &str, node: Option<&Node>, problems
             if names.is_empty() {
                 let folder = folder(config);
                 format!(
-                    "write one with `templates theme {HOUSE}`; themes are files in {}",
+                    "create one with `templates theme {HOUSE}`; themes are files in {}",
                     folder.display()
                 )
             } else {
-                format!("there are {}", names.join(", "))
+                format!("available: {}", names.join(", "))
             }
         });
-        let message = format!("there is no theme {name:?}");
+        let message = format!("unknown theme {name:?}");
         let problem = match node {
-            Some(node) => node.problem(message, "not known"),
+            Some(node) => node.problem(message, "unknown"),
             None => Problem::error(message),
         };
         problems.push(problem.help(help));
@@ -380,8 +380,8 @@ fn read_formats(mut table: Table, problems: &mut Problems) -> Formats {
         match Dates::parse(&text) {
             Ok(dates) => formats.dates = dates,
             Err(reason) => problems.push(
-                node.problem(format!("{text:?} is no form of a date: {reason}"), "here")
-                    .help("write \"language\", \"iso\", or a form such as \"%d.%m.%Y\""),
+                node.problem(format!("{text:?} is not a valid date format: {reason}"), "here")
+                    .help("use \"language\", \"iso\", or a format such as \"%d.%m.%Y\""),
             ),
         }
     }
@@ -396,8 +396,8 @@ fn read_formats(mut table: Table, problems: &mut Problems) -> Formats {
         };
         if !fits {
             problems.push(
-                node.problem(format!("{text:?} is no sign of a number"), "here")
-                    .help("write one sign, such as \",\" or \".\""),
+                node.problem(format!("{text:?} is not a valid separator"), "here")
+                    .help("use a single character, such as \",\" or \".\""),
             );
         }
         fits.then_some(text)
@@ -414,7 +414,7 @@ impl ThemeOptions {
         let logo = |file: &Option<PathBuf>| {
             file.as_ref().and_then(|file| {
                 picture(file, &self.company, 20)
-                    .inspect_err(|error| tracing::warn!("the logo is left out: {error}"))
+                    .inspect_err(|error| tracing::warn!(%error, "logo skipped"))
                     .ok()
             })
         };
@@ -424,7 +424,7 @@ impl ThemeOptions {
             .filter_map(|file| {
                 face(file)
                     .inspect_err(|error| {
-                        tracing::warn!("a font is left out, the report is set in the next one: {error}");
+                        tracing::warn!(%error, "font skipped; the next one is used");
                     })
                     .ok()
             })
@@ -476,7 +476,8 @@ impl ThemeOptions {
             let contrast = contrast(shown, &ground);
             if is_ink && contrast < CONTRAST {
                 tracing::warn!(
-                    "the theme's {name} {shown} has a contrast of {contrast:.1} : 1 on {when}; text can be read from {CONTRAST} : 1"
+                    "the theme's {name} {shown} has a contrast of {contrast:.1} : 1 on {when}; readable text \
+                     needs at least {CONTRAST} : 1"
                 );
             }
         }
@@ -525,7 +526,7 @@ fn face(file: &Path) -> Result<Face, String> {
     let bytes = mailqos_base::files::read(file, MAX_FONT).map_err(told)?;
     let font = Font::new(Bytes::new(bytes.clone()), 0).ok_or_else(|| {
         format!(
-            "{}: no font; take a TrueType or OpenType file (.ttf, .otf)",
+            "{}: not a font; use a TrueType or OpenType file (.ttf, .otf)",
             file.display()
         )
     })?;

@@ -45,7 +45,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         let Some(name) = name.filter(|_| path.is_file()) else {
             return Err(Failure::usage(
                 format!("{}: no such file", path.display()),
-                "name files that exist",
+                "check the names of the files",
             ));
         };
         items.push(Item {
@@ -101,19 +101,19 @@ pub(super) fn target_of(config: &Config, name: &str) -> Result<Name, Failure> {
         .ok_or_else(|| {
             let known = config.targets.keys().map(Name::as_str);
             Failure::usage(
-                format!("there is no target {name:?}"),
+                format!("unknown target {name:?}"),
                 did_you_mean(name, known.clone(), || {
                     if config.targets.is_empty() {
                         "add a [target.NAME] table to the configuration".to_owned()
                     } else {
-                        format!("there are {}", known.collect::<Vec<_>>().join(", "))
+                        format!("known targets: {}", known.collect::<Vec<_>>().join(", "))
                     }
                 }),
             )
         })
 }
 
-/// Orders deliveries and makes the first attempt at once.
+/// Queues deliveries and makes the first attempt immediately.
 pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) -> Result<ExitCode, Failure> {
     let outbox = Outbox::open(config).map_err(Failure::work)?;
     for request in requests {
@@ -142,7 +142,7 @@ pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) 
     })
 }
 
-/// Says on standard error what working off the outbox did.
+/// Prints the results of working off the outbox to standard error.
 pub(super) fn tell(work: &Work) {
     for target in &work.busy {
         eprintln!("{target}: a running schedule is delivering to this target; see `mailqos-analytics outbox list`");
@@ -150,7 +150,7 @@ pub(super) fn tell(work: &Work) {
     for entry in &work.delivered {
         eprintln!("{}: {} ({})", entry.target, entry.places.join(", "), entry.reply);
         for (recipient, reply) in &entry.refused {
-            eprintln!("{}: {recipient} was refused: {reply}", entry.target);
+            eprintln!("{}: {recipient} was rejected: {reply}", entry.target);
         }
     }
     for order in &work.failed {
@@ -159,7 +159,8 @@ pub(super) fn tell(work: &Work) {
         let id = &order.id;
         if order.stuck {
             eprintln!(
-                "{}: {reason}; kept in the outbox: fix the cause, then run `mailqos-analytics outbox retry {id}`; next retry {next}",
+                "{}: {reason}; kept in the outbox; fix the cause, then run `mailqos-analytics outbox retry \
+                 {id}`; next retry {next}",
                 order.target
             );
         } else {
@@ -169,11 +170,11 @@ pub(super) fn tell(work: &Work) {
     for order in &work.dead {
         let reason = order.last_error.as_deref().unwrap_or("no reason given");
         eprintln!(
-            "{}: {reason}; abandoned: fix the cause, then run `mailqos-analytics outbox retry {}`",
+            "{}: {reason}; given up; fix the cause, then run `mailqos-analytics outbox retry {}`",
             order.target, order.id
         );
     }
     for error in &work.trouble {
-        eprintln!("{error}; nothing is sent that could not be written down");
+        eprintln!("{error}; deliveries that can't be recorded are not sent");
     }
 }

@@ -147,7 +147,7 @@ enum ExportFormat {
 }
 
 fn outcome(text: &str) -> Result<(String, String), String> {
-    let (word, outcome) = text.split_once('=').ok_or("write WORD=OUTCOME, such as success=ok")?;
+    let (word, outcome) = text.split_once('=').ok_or("use WORD=OUTCOME, such as success=ok")?;
     outcome
         .parse::<mailqos_model::Outcome>()
         .map_err(|error| error.to_string())?;
@@ -158,7 +158,7 @@ fn delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
         _ if text == "tab" => Ok(b'\t'),
         [sign] if !sign.is_ascii_alphanumeric() && *sign != b'"' => Ok(*sign),
-        _ => Err("write one character such as ; or |, or tab".into()),
+        _ => Err("use a single character such as ; or |, or tab".into()),
     }
 }
 
@@ -166,7 +166,7 @@ fn timezone(text: &str) -> Result<TimeZone, String> {
     mailqos_base::zones::get(text)
         .ok()
         .or_else(|| offset(text).map(TimeZone::fixed))
-        .ok_or_else(|| "write an IANA name such as Europe/Berlin, an offset such as +01:00, or UTC".into())
+        .ok_or_else(|| "use an IANA name such as Europe/Berlin, an offset such as +01:00, or UTC".into())
 }
 
 /// An offset from UTC, such as `+01:00` or `-0330`.
@@ -192,16 +192,15 @@ fn moment(text: &str) -> Result<UtcMicros, String> {
     text.parse::<jiff::civil::Date>()
         .and_then(|date| TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)))
         .map(UtcMicros::from)
-        .map_err(|_| "write a day such as 2026-03-01, or a time such as 2026-03-01T12:00:00Z".into())
+        .map_err(|_| "use a date such as 2026-03-01, or a time such as 2026-03-01T12:00:00Z".into())
 }
 
 impl From<LakeAdminError> for Failure {
     fn from(error: LakeAdminError) -> Self {
         match &error {
-            LakeAdminError::Lock(LockError::Held { .. }) => Self::work_help(
-                &error,
-                "stop that probe first; or import under the name of another site",
-            ),
+            LakeAdminError::Lock(LockError::Held { .. }) => {
+                Self::work_help(&error, "stop that probe first, or import under another site name")
+            }
             LakeAdminError::Import(_) => Self::Work(miette::miette!("{error}")),
             _ => Self::work(&error),
         }
@@ -231,15 +230,15 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     };
     if remote && changes {
         return Err(Failure::usage(
-            "the lake is in an object store, where only its probe writes",
-            "set retention in the probe's configuration; or export into a folder, and work there",
+            "the lake is in an object store, to which only its probe can write",
+            "set retention in the probe's configuration, or export the lake to a folder and work there",
         ));
     }
     // An import may begin a lake; everything else needs one.
     if !matches!(args.command, Command::Import(_)) && !data.join("samples").is_dir() {
         return Err(Failure::usage(
-            format!("there is no lake in {}", data.display()),
-            "name the data folder with --data DIR: the one that holds samples/site=…/date=…",
+            format!("no lake found in {}", data.display()),
+            "set --data to the folder that contains samples/site=…/date=…",
         ));
     }
     let sites = args.site;
@@ -351,7 +350,7 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
         let (kept, lost, aside) = match remedy {
             Remedy::Left => {
                 left += 1;
-                text += "  can't be read, but not known to be damaged; unchanged\n";
+                text += "  unreadable, but not known to be damaged; unchanged\n";
                 continue;
             }
             Remedy::Rebuilt { kept, lost, aside } => (*kept, *lost, aside),
@@ -360,12 +359,12 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
         // Whole rows of a file that is not as it was written: one of them differs, and nothing says which.
         let doubtful = lost == Some(0) && kept > 0 && problem.contains("checksum");
         let lost = match lost {
-            None => "an unknown number are lost".to_owned(),
+            None => "an unknown number is lost".to_owned(),
             Some(1) => "1 is lost".to_owned(),
             Some(lost) => format!("{lost} are lost"),
         };
         text += &format!(
-            "  {} can be read, {lost}{}",
+            "  {} readable, {lost}{}",
             counted(kept, "row"),
             if doubtful {
                 " (some values may be altered undetectably; prefer a backup of the file)"
@@ -374,13 +373,13 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
             }
         );
         text += &match aside {
-            Some(aside) => format!("; rebuilt, the file as it was is kept as {}\n", aside.display()),
+            Some(aside) => format!("; rebuilt; the original file is kept as {}\n", aside.display()),
             None => "; would be rebuilt\n".to_owned(),
         };
     }
     text += &format!("{} to rebuild", counted(rebuilt, "file"));
     if left > 0 {
-        text += &format!(", {left} left as they are");
+        text += &format!(", {left} unchanged");
     }
     text += "\n";
     print(text)?;
@@ -443,7 +442,7 @@ fn import(data: &Path, args: ImportArgs) -> Result<ExitCode, Failure> {
     }
     let verb = if args.apply { "imported" } else { "would be imported" };
     print(format!(
-        "{}{span}\n{} on {} {verb} into site {}, {} left out as duplicates\n",
+        "{}{span}\n{} on {} {verb} into site {}, {} skipped as duplicates\n",
         counted(imported.rows, "row"),
         counted(imported.new, "sample"),
         counted(imported.days, "day"),

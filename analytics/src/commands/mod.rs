@@ -150,12 +150,12 @@ fn block_on(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<Exi
         .build()
         .map_err(|error| Failure::work(format!("can't start the runtime: {error}")))?;
     let result = runtime.block_on(work);
-    // A read that hangs in a network file system must not hold up the end.
+    // A read that hangs in a network file system must not delay the exit.
     runtime.shutdown_background();
     result
 }
 
-/// Why a command ended without success. The exit code follows from it.
+/// Reasons why a command failed; they determine the exit code.
 #[derive(Debug)]
 pub enum Failure {
     /// The work failed: exit code 1.
@@ -164,7 +164,7 @@ pub enum Failure {
     Usage(miette::Report),
     /// The configuration is wrong: exit code 2.
     Configuration(Problems),
-    /// Nobody reads standard output any more, as behind `head`: no failure.
+    /// The reader of standard output has left, as with `head`: not a failure.
     BrokenPipe,
 }
 
@@ -203,7 +203,7 @@ impl Failure {
         Self::Usage(miette::miette!(help = help.to_string(), "{message}"))
     }
 
-    /// What was wrong, as text.
+    /// Returns the problem as text.
     fn text(&self) -> String {
         match self {
             Self::BrokenPipe => String::new(),
@@ -215,7 +215,7 @@ impl Failure {
         }
     }
 
-    /// Says what was wrong on standard error, and gives the exit code.
+    /// Prints the problem to standard error, and returns the exit code.
     fn report(self) -> ExitCode {
         let colour = std::io::stderr().is_terminal();
         match self {
@@ -260,7 +260,7 @@ impl From<Problems> for Failure {
 /// Writes data to standard output.
 ///
 /// # Errors
-/// Nobody reads it any more, or it can't be written.
+/// The reader has left, or the data can't be written.
 pub fn print(data: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(data.as_ref())?;
@@ -289,7 +289,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Messages of the program's own go to standard error: `RUST_LOG` decides which, else how often `-v` was said.
+/// Sets up log messages on standard error: `RUST_LOG` selects them, otherwise the number of `-v`.
 fn log(verbose: u8) {
     let usual = match verbose {
         0 => "warn,mailqos=info",

@@ -53,7 +53,7 @@ enum Action {
     },
 }
 
-/// How the ledger is written.
+/// Output format of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// One JSON object per line.
@@ -65,7 +65,7 @@ enum Format {
 /// Runs the command.
 ///
 /// # Errors
-/// The outbox can't be read or written, has no such delivery, or somebody else delivers what is to be dropped.
+/// The outbox can't be read or written, has no such delivery, or another process is delivering it.
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.load()?;
     let outbox = Outbox::open(&config).map_err(Failure::work)?;
@@ -119,7 +119,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                     Named::Unknown => return Err(unknown(id)),
                     Named::Busy => {
                         busy = true;
-                        eprintln!("{id}: not retried: a running schedule is delivering to its target");
+                        eprintln!("{id}: not retried, because a running schedule is delivering to its target");
                     }
                 }
             }

@@ -45,7 +45,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let found = patterns::find(answers);
     source.remarks(empty);
     let locale = Locale::new("en", source.period.timezone().clone())
-        .ok_or_else(|| Failure::work("there are no texts at all"))?;
+        .ok_or_else(|| Failure::work("the file contains no texts"))?;
     let told = pattern_words::told(found.iter());
     if source.format == Format::Table {
         words(&told, empty, &locale)?;
@@ -61,7 +61,7 @@ fn words(told: &[&Found], empty: bool, l: &Locale) -> Result<(), Failure> {
         return if empty {
             Ok(())
         } else {
-            print(format!("nothing stands out from chance (at a level of {LEVEL})\n"))
+            print(format!("no significant findings (significance level {LEVEL})\n"))
         };
     }
     let mut monitor = None;
@@ -84,11 +84,12 @@ fn line(found: &Found, l: &Locale) -> String {
         pattern_words::test(&found.pattern, l),
         pattern_words::strength(found.p, l)
     );
-    // A terminal breaks lines by itself.
+    // A terminal breaks lines itself.
     text.replace(['\u{a0}', '\u{202f}'], " ")
 }
 
-/// What a finding compares: the value, and what it is compared with, in milliseconds where they are times.
+/// Returns the value of a finding and the one that it is compared with, in milliseconds if they are
+/// times.
 fn compared(pattern: &Pattern) -> (Option<f64>, Option<f64>) {
     let ms = |micros: f64| Some(micros / 1e3);
     match pattern {

@@ -1,4 +1,4 @@
-//! What long work shows of itself on a terminal; nothing elsewhere.
+//! Progress of long work on a terminal; nothing elsewhere.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 /// Shorter work shows nothing.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Work of which nobody knows how long it takes.
+/// Shows a spinner for work of unknown duration.
 pub(super) fn spinner(what: &'static str) -> ProgressBar {
     let bar = ProgressBar::new_spinner()
         .with_message(what)
@@ -16,7 +16,7 @@ pub(super) fn spinner(what: &'static str) -> ProgressBar {
     bar
 }
 
-/// Work in so many steps, each named by the bar's message.
+/// Shows a bar for work in this many steps; its message names the current one.
 pub(super) fn steps(count: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{wide_bar} {pos} of {len} {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());

@@ -40,9 +40,11 @@ enum Action {
     },
 }
 
-/// How long what is being made or delivered may take when it is told to stop: less than service managers wait by default.
+/// Time that work in progress may take when the program is stopped: less than service managers wait
+/// by default.
 const FINISHING: Duration = Duration::from_secs(60);
-/// Every ten seconds: calendar rules are looked up in the definitions, so that a new or changed one counts at once.
+/// Every ten seconds: rules are read from the definitions, so that a new or changed one applies
+/// immediately.
 const TICK: &str = "*/10 * * * * *";
 
 /// Runs the command.
@@ -60,7 +62,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                     .map_err(|_| {
                         Failure::usage(
                             format!("{text:?} is not a valid time"),
-                            "write RFC 3339, such as 2026-11-01T07:00:00Z",
+                            "use RFC 3339, such as 2026-11-01T07:00:00Z",
                         )
                     })?
                     .into(),
@@ -73,7 +75,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     }
 }
 
-/// What was said last about wrong definitions.
+/// The last message about invalid definitions.
 static SAID: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
 
 /// The definitions that are right; those that are wrong are named on standard error.
@@ -93,7 +95,8 @@ fn definitions(config: &Config) -> Result<(Vec<Definition>, Vec<schedule::Wrong>
     Ok((definitions, wrong))
 }
 
-/// Makes what is due, works the outbox off, and keeps the targets tidy; tells whether all went well.
+/// Generates due reports, works off the outbox and removes old files from targets; returns whether
+/// everything succeeded.
 async fn pass(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
     let made = make(config, now).await?;
     let delivered = deliver(config, now).await?;
@@ -102,7 +105,7 @@ async fn pass(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
 
 async fn make(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
     let (definitions, wrong) = definitions(config)?;
-    // What is right does not wait until somebody has heard of what is wrong.
+    // Valid definitions don't wait until notices about invalid ones are sent.
     let (told, made) = tokio::join!(
         schedule::tell_wrong(config, &wrong, now),
         schedule::run_due(config, definitions, now)
@@ -110,7 +113,7 @@ async fn make(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
     let failures = made.map_err(Failure::work)?;
     told.map_err(Failure::work)?;
     for (slug, error) in &failures {
-        tracing::error!(report = %slug, "due, and not made: {error}; it is tried again");
+        tracing::error!(report = %slug, %error, "report not generated; retrying");
     }
     Ok(wrong.is_empty() && failures.is_empty())
 }
@@ -120,17 +123,17 @@ async fn deliver(config: &Config, now: UtcMicros) -> Result<bool, Failure> {
     let outbox = Outbox::open(config).map_err(Failure::work)?;
     let work = outbox::work_off(&outbox, config, now).await.map_err(Failure::work)?;
     say(&work);
-    // To deliver may have taken long: when people are told again counts from the end.
+    // Deliveries may have taken long: the time until the next notice counts from their end.
     let after = now + Micros::from(began.elapsed());
     outbox::notify(&outbox, config, after).await.map_err(Failure::work)?;
     for removal in outbox::sweep(&outbox, config, now).await.map_err(Failure::work)? {
         let what = match removal.reason {
-            Reason::Removed => "is no longer kept: it was removed",
-            Reason::Gone => "is no longer kept: it was gone",
-            Reason::Changed => "is no longer looked after: somebody has changed it, and it stays",
-            Reason::Unseen => "is no longer looked after: the target shows nothing of it",
+            Reason::Removed => "old file removed",
+            Reason::Gone => "old file was already gone",
+            Reason::Changed => "old file was changed by another program and stays",
+            Reason::Unseen => "old file is not visible in the target",
         };
-        tracing::info!(target = %removal.target, "{} {what}", removal.path());
+        tracing::info!(target_name = %removal.target, path = %removal.path(), "{what}");
     }
     Ok(work.is_well())
 }
@@ -138,38 +141,41 @@ async fn deliver(config: &Config, now: UtcMicros) -> Result<bool, Failure> {
 /// Logs what working off the outbox did, a line each.
 fn say(work: &Work) {
     for entry in &work.delivered {
-        tracing::info!(target_name = %entry.target, id = %entry.id, "delivered: {} ({})", entry.places.join(", "), entry.reply);
+        tracing::info!(target_name = %entry.target, id = %entry.id, places = %entry.places.join(", "), reply = %entry.reply, "delivered");
         for (recipient, reply) in &entry.refused {
-            tracing::warn!(target_name = %entry.target, id = %entry.id, "{recipient} was refused: {reply}");
+            tracing::warn!(target_name = %entry.target, id = %entry.id, %recipient, %reply, "recipient rejected");
         }
     }
     for order in &work.failed {
         let reason = order.last_error.as_deref().unwrap_or("no reason given");
-        let (next, mend) = (
-            UtcMicros(order.next_attempt_at),
-            if order.stuck { "mend the cause; it is " } else { "" },
+        let next = UtcMicros(order.next_attempt_at);
+        let event = if order.stuck {
+            "not delivered; fix the cause"
+        } else {
+            "not delivered; retrying"
+        };
+        tracing::warn!(
+            target_name = %order.target, id = %order.id, attempts = order.attempts, %reason, next_attempt = %next,
+            "{event}"
         );
-        tracing::warn!(target_name = %order.target, id = %order.id, attempts = order.attempts, "not delivered: {reason}; {mend}tried again {next}");
     }
     for order in &work.dead {
         let reason = order.last_error.as_deref().unwrap_or("no reason given");
-        tracing::error!(
-            target_name = %order.target, id = %order.id, attempts = order.attempts,
-            "given up: {reason}; mend the cause, then `mailqos-analytics outbox retry {}`", order.id
-        );
+        tracing::error!(target_name = %order.target, id = %order.id, attempts = order.attempts, %reason, remedy = "fix the cause, then run mailqos-analytics outbox retry ID", "delivery given up");
     }
     for error in &work.trouble {
-        tracing::error!("{error}; nothing is sent that could not be written down");
+        tracing::error!(%error, "delivery not recorded and therefore not sent");
     }
 }
 
-/// When people were told last that nothing can be made or delivered.
+/// Time of the last notice that nothing can be generated or delivered.
 static TOLD: std::sync::Mutex<Option<std::time::Instant>> = std::sync::Mutex::new(None);
 
-/// A whole pass has failed, as where the state folder can't be written: it is logged, and people are told, once an hour.
+/// Handles a pass that failed as a whole, for example because the state folder is not writable: it
+/// is logged, and a notice is sent once an hour.
 async fn trouble(config: &Config, failure: &Failure) {
     let text = failure.text();
-    tracing::error!("{text}; reports are neither made nor delivered until it is mended");
+    tracing::error!(error = %text, "reports are neither generated nor delivered until this is fixed");
     {
         let mut told = TOLD.lock().ignore_poison();
         if told.is_some_and(|at| at.elapsed() < std::time::Duration::from_secs(3_600)) {
@@ -177,8 +183,8 @@ async fn trouble(config: &Config, failure: &Failure) {
         }
         *told = Some(std::time::Instant::now());
     }
-    let words = format!("Reports are neither made nor delivered until it is mended.\nWhy: {text}");
-    schedule::say(config, &text, "the report schedules fail", &words).await;
+    let words = format!("Reports are neither generated nor delivered until this is fixed.\nCause: {text}");
+    schedule::say(config, &text, "report schedules are failing", &words).await;
 }
 
 async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
@@ -195,9 +201,9 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
     warn(&config);
     let (all, _) = definitions(&config)?;
     let scheduled = all.iter().filter(|definition| definition.schedule.is_some()).count();
-    tracing::info!(reports = scheduled, folder = %config.reports.display(), "schedules run");
+    tracing::info!(reports = scheduled, folder = %config.reports.display(), "schedules started");
     let config = Arc::new(std::sync::RwLock::new(Arc::new(config)));
-    // Whoever works holds it with others; the end waits until nobody does.
+    // Each task in progress holds a shared lock; the end waits until all are released.
     let working = Arc::new(RwLock::new(()));
     let mut scheduler = ticking(&config, &working).await?;
     let clock = Clock::resume(None);
@@ -207,7 +213,7 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = tokio::signal::ctrl_c() => break,
-            // Beside this: a file that can't be read must not keep anybody from stopping.
+            // In parallel: a file that can't be read must not prevent the program from stopping.
             _ = hang_up.recv() => drop(tokio::spawn(reload(global.config_file(), Arc::clone(&config)))),
             _ = look.tick() => if let Some(by) = steps.since_last(clock.now()) {
                 // It waits for a moment of the clock as it was.
@@ -230,7 +236,7 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes and delivers what is due, every ten seconds.
+/// Generates and delivers what is due, every ten seconds.
 async fn ticking(
     config: &Arc<std::sync::RwLock<Arc<Config>>>,
     working: &Arc<RwLock<()>>,
@@ -265,11 +271,11 @@ async fn ticking(
     Ok(scheduler)
 }
 
-/// Reads the configuration anew; one that is wrong is refused whole.
+/// Reloads the configuration; an invalid one is rejected as a whole.
 async fn reload(file: PathBuf, config: Arc<std::sync::RwLock<Arc<Config>>>) {
     let loaded = tokio::task::spawn_blocking(move || mailqos_config::load(&file)).await;
     match loaded {
-        Err(error) => tracing::error!("the configuration was not reloaded: {error}"),
+        Err(error) => tracing::error!(%error, "configuration not reloaded"),
         Ok(Ok(new)) => {
             warn(&new);
             *config.write().ignore_poison() = Arc::new(new);
@@ -312,10 +318,13 @@ fn list(config: &Config) -> Result<ExitCode, Failure> {
     if text.is_empty() {
         let folder = config.reports.display();
         text = match (definitions.len(), wrong.len()) {
-            (0, 0) => format!("there is no definition in {folder}\n"),
-            (_, 0) => format!("no definition in {folder} has a [schedule]\n"),
-            (_, 1) => format!("1 definition in {folder} can't be read, and no other has a [schedule]\n"),
-            (_, count) => format!("{count} definitions in {folder} can't be read, and no other has a [schedule]\n"),
+            (0, 0) => format!("{folder} contains no definitions\n"),
+            (_, 0) => format!("no definition in {folder} contains [schedule]\n"),
+            (_, 1) => format!("1 definition in {folder} can't be read, and no other contains [schedule]\n"),
+            (_, count) => format!(
+                "{count} definitions in {folder} can't be read, and no other contains \
+                [schedule]\n"
+            ),
         };
     }
     print(text)?;

@@ -115,7 +115,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             );
         }
     }
-    // Nothing spent out of nothing tested is no figure; say where the tests may be.
+    // Without tests, the share spent is undefined; name the missing tests.
     source.remarks(rows(&reports).all(|(_, entry, _)| entry.tests == 0));
     if source.format == Format::Table {
         print_table(&reports)?;
@@ -136,7 +136,7 @@ fn levels<'a>(name: Option<&str>, config: &'a Config) -> Result<Levels<'a>, Fail
         .collect();
     if all.is_empty() {
         return Err(Failure::usage(
-            format!("{} has no service level", config.file.display()),
+            format!("{} defines no service level", config.file.display()),
             "add one: [service_level.mail] with availability = \"99.9%\" and period = \"month\"",
         ));
     }
@@ -144,7 +144,7 @@ fn levels<'a>(name: Option<&str>, config: &'a Config) -> Result<Levels<'a>, Fail
     let found: Levels<'a> = all.iter().filter(|(id, _)| *id == name).copied().collect();
     if found.is_empty() {
         return Err(Failure::usage(
-            format!("there is no service level {name:?}"),
+            format!("unknown service level {name:?}"),
             suggestion("service level", name, all.iter().map(|(id, _)| *id)),
         ));
     }
@@ -194,7 +194,7 @@ fn rows<'a>(reports: &'a [LevelReport]) -> impl Iterator<Item = (&'a LevelReport
     })
 }
 
-/// All figures, one column each.
+/// Returns all figures, one per column.
 fn flat(reports: &[LevelReport]) -> Table {
     let mut columns = vec![
         "service_level",
@@ -298,7 +298,7 @@ fn flat(reports: &[LevelReport]) -> Table {
     table
 }
 
-/// What fits a terminal: a head for each level and period, and what to know of each target.
+/// Prints a table for terminals: a heading for each level and period, and a row per objective.
 fn print_table(reports: &[LevelReport]) -> Result<(), Failure> {
     for (index, report) in reports.iter().enumerate() {
         let mut head = format!(
@@ -313,7 +313,7 @@ fn print_table(reports: &[LevelReport]) -> Result<(), Failure> {
         let gap = if index > 0 { "\n" } else { "" };
         print(format!("{gap}{head}\n"))?;
         if report.entries.is_empty() {
-            print("no monitor belongs to it\n")?;
+            print("no monitor matches\n")?;
             continue;
         }
         let mut table = Table::new([

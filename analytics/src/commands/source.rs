@@ -1,4 +1,4 @@
-//! What the commands of figures share: where the lake is, which monitors, which period, and how the answer is written.
+//! Shared parts of the commands for figures: lake, monitors, period and output.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -13,7 +13,7 @@ use super::{
     table::{Cell, Format, Table},
 };
 
-/// Which samples a command looks at.
+/// Options that select samples.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SourceArgs {
     /// Only this monitor: id, glob (`mail-*`), or with a configuration `tag:NAME` or `object:NAME`
@@ -66,7 +66,7 @@ pub struct SourceArgs {
 
 /// `monday` or `mon`.
 pub(super) fn weekday(text: &str) -> Result<Weekday, String> {
-    mailqos_report::weekday(text).ok_or_else(|| "write monday, tuesday, … or sunday".into())
+    mailqos_report::weekday(text).ok_or_else(|| "use monday, tuesday, … or sunday".into())
 }
 
 /// An opened lake, what is asked of it, and the configuration where there is one.
@@ -76,9 +76,9 @@ pub struct Source {
     pub lake: Lake,
     /// The period.
     pub period: Period,
-    /// Only these monitors; all if empty.
+    /// Selected monitors; all if empty.
     pub monitors: BTreeSet<String>,
-    /// Only these sites; all if empty.
+    /// Selected sites; all if empty.
     pub sites: BTreeSet<String>,
     /// The configuration, unless `--data` made it needless.
     pub config: Option<Config>,
@@ -99,7 +99,8 @@ impl SourceArgs {
     /// # Errors
     /// Wrong usage, wrong configuration, or a lake that can't be read.
     pub fn open(&self, global: &Global) -> Result<Source, Failure> {
-        // With --data, a configuration is read only where it was named: the lake may be somebody else's.
+        // With --data, a configuration is read only if it was named: the lake may belong to another
+        // installation.
         let config = if self.data.is_none() || global.config.is_some() {
             Some(global.load()?)
         } else {
@@ -108,8 +109,8 @@ impl SourceArgs {
         let timezone = match (&self.timezone, &config) {
             (Some(name), _) => mailqos_base::zones::get(name).map_err(|_| {
                 Failure::usage(
-                    format!("{name:?} is no time zone"),
-                    "write an IANA name such as Europe/Berlin, Australia/Lord_Howe or UTC",
+                    format!("{name:?} is not a time zone"),
+                    "use an IANA name such as Europe/Berlin, Australia/Lord_Howe or UTC",
                 )
             })?,
             (None, Some(config)) => config.timezone.clone(),
@@ -126,24 +127,26 @@ impl SourceArgs {
             _ => {
                 return Err(Failure::usage(
                     "the period is missing",
-                    "write --from DATE --to DATE, or --period last-month",
+                    "use --from DATE --to DATE, or --period last-month",
                 ));
             }
         };
         let period = period.map_err(|error| {
             let help = match &error {
-                PeriodError::Empty { .. } => "--to is the first day after the period",
-                _ => "days are read in the time zone of --timezone",
+                PeriodError::Empty { .. } => {
+                    "--to must be later than --from; it is the first day after the \
+                    period"
+                }
+                _ => "use dates in the time zone of --timezone",
             };
             Failure::usage(&error, help)
         })?;
         let folder = super::place(self.data.as_deref(), config.as_ref())?;
         let lake = Lake::open(&folder)
             .map_err(|error| match &error {
-                LakeError::NotFound(_) => Failure::usage(
-                    &error,
-                    "name the data folder with --data DIR: the one that holds samples/site=…/date=…",
-                ),
+                LakeError::NotFound(_) => {
+                    Failure::usage(&error, "set --data to the folder that contains samples/site=…/date=…")
+                }
                 _ => Failure::work(&error),
             })?
             .skip_corrupt(self.skip_corrupt);
@@ -167,7 +170,7 @@ impl Source {
         for site in &self.sites {
             if !known.iter().any(|known| **known == **site) {
                 return Err(Failure::usage(
-                    format!("the lake has no site {site:?}"),
+                    format!("the lake contains no site {site:?}"),
                     suggestion("site", site, known.iter().map(|site| &**site)),
                 ));
             }
@@ -213,7 +216,7 @@ impl Source {
                         .flat_map(|c| c.monitors.keys().map(ToString::to_string)),
                 );
                 return Err(Failure::usage(
-                    format!("there is no monitor {pattern:?}, neither in the lake nor in the configuration"),
+                    format!("{pattern:?} matches no monitor in the lake or the configuration"),
                     suggestion("monitor", pattern, known.iter().map(String::as_str)),
                 ));
             }
@@ -223,7 +226,8 @@ impl Source {
         Ok(())
     }
 
-    /// What is asked of the lake: the samples of these monitors in a period, with what outages are made of.
+    /// Returns a query for the samples of the selected monitors in a period, with what outages
+    /// need.
     pub fn query(&self, period: &Period) -> SeriesQuery {
         SeriesQuery {
             sites: self.sites.clone(),
@@ -232,7 +236,7 @@ impl Source {
         }
     }
 
-    /// Prints a table, and in it which corrupt files were left out.
+    /// Prints a table with the number of skipped corrupt files.
     ///
     /// # Errors
     /// It can't be written.
@@ -247,13 +251,13 @@ impl Source {
         table.print(self.format)
     }
 
-    /// Prints below an answer for the eye which corrupt files were left out of it.
+    /// Lists skipped corrupt files below a table for people.
     ///
     /// # Errors
     /// It can't be written.
     pub fn print_left_out(&self) -> Result<(), Failure> {
         for (path, reason) in self.lake.skipped() {
-            print(format!("\nLeft out: {} ({reason}).\n", path.display()))?;
+            print(format!("\nSkipped: {} ({reason}).\n", path.display()))?;
         }
         for text in self.lake.doubles() {
             print(format!("\nCounted once: {text}.\n"))?;
@@ -261,10 +265,10 @@ impl Source {
         Ok(())
     }
 
-    /// Says on standard error what a reader of the answer must know: nothing found, files left out.
+    /// Prints remarks to standard error: no samples found, files skipped.
     pub fn remarks(&self, empty: bool) {
         for (path, reason) in self.lake.skipped() {
-            tracing::warn!("skipped the corrupt file {}: {reason}", path.display());
+            tracing::warn!(path = %path.display(), %reason, "corrupt file skipped");
         }
         for text in self.lake.doubles() {
             tracing::warn!("{text}");
@@ -273,14 +277,11 @@ impl Source {
             return;
         }
         if self.lake.is_empty() {
-            tracing::warn!("the lake in {} is empty", self.lake.folder().display());
+            tracing::warn!(folder = %self.lake.folder().display(), "the lake is empty");
         } else if self.period.from > UtcMicros::now() {
-            tracing::warn!("the period {} lies in the future", self.period);
+            tracing::warn!(period = %self.period, "the period is in the future");
         } else if let Some((first, last)) = self.lake.dates() {
-            tracing::warn!(
-                "no sample in the period {}; the lake has {first} to {last}",
-                self.period
-            );
+            tracing::warn!(period = %self.period, %first, %last, "no samples in the period");
         }
     }
 }
@@ -289,11 +290,11 @@ impl Source {
 pub fn lake_failure(error: LakeError) -> Failure {
     match &error {
         LakeError::Unsupported { .. } => {
-            Failure::work_help(&error, "or skip it with --skip-corrupt; every answer then lists it")
+            Failure::work_help(&error, "or skip it with --skip-corrupt; all output then lists it")
         }
         LakeError::Corrupt { .. } => Failure::work_help(
             &error,
-            "restore it from a backup, or skip it with --skip-corrupt; every answer then lists it",
+            "restore it from a backup, or skip it with --skip-corrupt; all output then lists it",
         ),
         _ => Failure::work(&error),
     }
@@ -309,7 +310,7 @@ impl From<LakeError> for Failure {
 pub(super) fn suggestion<'a>(what: &str, wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     if known.is_empty() {
-        return format!("there is no {what} at all");
+        return format!("no {what} exists");
     }
     mailqos_config::did_you_mean(wanted, known.iter().copied(), || {
         let shown = known.iter().take(10).copied().collect::<Vec<_>>().join(", ");
@@ -318,6 +319,6 @@ pub(super) fn suggestion<'a>(what: &str, wanted: &str, known: impl Iterator<Item
         } else {
             String::new()
         };
-        format!("there are {shown}{more}")
+        format!("available: {shown}{more}")
     })
 }

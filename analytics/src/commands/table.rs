@@ -24,18 +24,18 @@ pub enum Format {
 /// A value of a cell.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
-    /// Not known, or none: null, an empty field, a dash.
+    /// Unknown or missing: null, an empty field, a dash.
     None,
-    /// Words.
+    /// A text.
     Text(String),
     /// A count.
     Count(u64),
     /// A number, and how many decimals a table shows.
     Number(f64, usize),
-    /// A share in [0, 1], shown as per cent in a table, with as many decimals as its number of tests supports, and at least
-    /// so many.
+    /// A share in [0, 1], displayed as a percentage with as many decimals as its number of tests
+    /// supports, and at least the given number.
     Share(f64, u64, usize),
-    /// Yes or no.
+    /// A boolean.
     Flag(bool),
 }
 
@@ -52,7 +52,7 @@ impl Cell {
             .map_or(Self::None, |value| Self::Number(value, decimals))
     }
 
-    /// A share of so many, or nothing.
+    /// Creates a share of a number of tests, or a missing value.
     pub fn share(value: Option<f64>, of: u64) -> Self {
         value.map_or(Self::None, |value| Self::Share(value, of, 0))
     }
@@ -111,13 +111,14 @@ impl Cell {
     }
 }
 
-/// How many decimals so many tests support.
+/// Returns the number of decimals that a number of tests supports.
 fn usual_decimals(of: u64) -> usize {
     (of.max(1).ilog10() as usize).saturating_sub(2).clamp(1, 4)
 }
 
-/// A share as per cent with as many decimals as so many tests support: 100 tests tell 1 % apart, 10,000 tell 0.01 %.
-/// Short of all is never shown as 100 %, more than none never as 0 %.
+/// Formats a share as a percentage with as many decimals as the number of tests supports: 100 tests
+/// resolve 1 %, 10,000 resolve 0.01 %. Less than all is never displayed as 100 %, and more than
+/// none never as 0 %.
 pub fn per_cent(value: f64, of: u64) -> String {
     let mut decimals = usual_decimals(of);
     loop {
@@ -127,7 +128,7 @@ pub fn per_cent(value: f64, of: u64) -> String {
         if !round {
             return text;
         }
-        // More nines than this nobody reads, and no number of tests supports them.
+        // No number of tests supports more nines than this.
         if decimals >= 5 {
             return if value < 0.5 { "under 0.001 %" } else { "over 99.999 %" }.to_owned();
         }
@@ -135,7 +136,8 @@ pub fn per_cent(value: f64, of: u64) -> String {
     }
 }
 
-/// The same beside what was promised: with as many decimals as it takes to see whether it was reached.
+/// Formats a share next to its objective: with as many decimals as are needed to see whether it was
+/// met.
 pub fn per_cent_beside(value: f64, goal: f64, of: u64) -> String {
     let usual = usual_decimals(of);
     let decimals = decimals_apart(value * 100.0, goal * 100.0, usual);
@@ -188,7 +190,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// No rows yet.
+    /// Creates a table without rows.
     pub fn new<S: Into<String>>(columns: impl IntoIterator<Item = S>) -> Self {
         Self {
             columns: columns.into_iter().map(Into::into).collect(),
@@ -218,7 +220,7 @@ impl Table {
         print(self.bytes(format)?)
     }
 
-    /// What [`Table::print`] writes.
+    /// Returns the output of [`Table::print`].
     ///
     /// # Errors
     /// It has no such form.

@@ -77,7 +77,7 @@ async fn test(config: &Config, names: &[Name]) -> Result<ExitCode, Failure> {
     Ok(code)
 }
 
-/// What a target supports, a line each.
+/// Formats the features of a target, one per line.
 fn lines(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
@@ -96,7 +96,7 @@ fn describe(target: &Target) -> String {
             let servers: Vec<&str> = email.mail_servers.iter().map(Name::as_str).collect();
             let recipients: Vec<String> = email.recipients().into_iter().map(ToString::to_string).collect();
             let recipients = recipients.join(", ");
-            format!("mail to {recipients} through {}", servers.join(", else "))
+            format!("e-mail to {recipients} through {}", servers.join(", else "))
         }
         Target::Files(files) => match &files.place {
             FilesPlace::Folder { path } => format!("folder {}", path.display()),

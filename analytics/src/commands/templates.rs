@@ -84,7 +84,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             for name in definitions::template_names(config) {
                 let mut problems = Problems::default();
                 let about = definitions::template(config, &name, &mut problems).map_or_else(
-                    || "wrong: see `templates check`".to_owned(),
+                    || "invalid: see `templates check`".to_owned(),
                     |template| template.description,
                 );
                 text.push_str(&format!("{name}  {about}\n"));
@@ -117,7 +117,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             if !layout {
                 begin(&file, &text)?;
             } else {
-                // Keys of the template itself stand before its first section.
+                // Keys of the template itself precede its first section.
                 begin(&file, &format!("layout = \"{name}\"\n{text}"))?;
                 for (path, text) in media::new_layout(name.as_str()) {
                     begin(&folder.join(path), text)?;
@@ -140,7 +140,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what is wrong with templates and definitions: the named ones, or all of the configuration's.
+/// Prints the problems of templates and definitions: the named ones, or all of the configuration's.
 fn check(names: Vec<String>, config: Option<&Config>) -> Result<(), Failure> {
     let mut problems = Problems::default();
     let mut checked = 0;
@@ -204,12 +204,12 @@ fn file_name(name: &str) -> Result<Name, Failure> {
     name.parse().map_err(|error| {
         Failure::usage(
             format!("{name:?}: {error}"),
-            "a template's name is that of its file, such as head-office",
+            "use the template's file name without extension, such as head-office",
         )
     })
 }
 
-/// Begins a file and prints its path; what is there is never written over.
+/// Creates a file and prints its path; existing files are never overwritten.
 fn begin(file: &Path, text: &str) -> Result<(), Failure> {
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)?;

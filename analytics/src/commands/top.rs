@@ -24,8 +24,8 @@ pub struct Args {
     figure: Figure,
 
     /// Number of monitors to show at each end.
-    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
-    count: u32,
+    #[arg(long, alias = "count", value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
 
     /// Show only the worst or only the best.
     #[arg(long, value_enum, value_name = "END")]
@@ -95,7 +95,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         columns.insert(0, "kind");
     }
     let mut table = Table::new(columns);
-    let count = args.count as usize;
+    let count = args.limit as usize;
     let promises = source.promises();
     let ends = [End::Worst, End::Best].into_iter();
     let ends = ends.filter(|end| args.only.is_none_or(|only| only == *end));

@@ -1,4 +1,5 @@
-//! One pass over the schedules: makes what is due, orders its delivery, and remembers what is done.
+//! One pass over the schedules: generates due reports, queues their deliveries, and records what is
+//! done.
 
 use std::{
     collections::BTreeMap,
@@ -27,10 +28,10 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::dispatch::{self, DispatchError};
 
-/// Runs that are looked up after a long rest at the most.
+/// Maximum number of missed runs to consider.
 const MOST: usize = 400;
 
-/// Why a scheduled report was not made.
+/// Reasons why a scheduled report was not generated.
 #[derive(Debug, thiserror::Error)]
 pub enum ScheduleError {
     /// The lake can't be reached.
@@ -45,51 +46,51 @@ pub enum ScheduleError {
     /// The report can't be made.
     #[error(transparent)]
     Report(#[from] ReportError),
-    /// Its delivery can't be ordered.
+    /// Its delivery can't be queued.
     #[error(transparent)]
     Dispatch(#[from] DispatchError),
     /// The outbox can't be written.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
-    /// What is done can't be remembered.
+    /// The state can't be written.
     #[error("{path}: {reason}", path = path.display())]
     State {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The program has a fault.
-    #[error("a fault of mailqos, please report it: {0}")]
+    #[error("internal error in mailqos; report it as a bug: {0}")]
     Panicked(String),
 }
 
-/// A definition's runs that fell due since somebody looked last.
+/// Runs of a definition that have become due since the last pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Due {
-    /// Those that are made, oldest first.
+    /// Runs to generate, oldest first.
     pub made: Vec<UtcMicros>,
-    /// Those that the definition's policy leaves out, oldest first.
+    /// Runs that are skipped by the definition's policy, oldest first.
     pub left_out: Vec<UtcMicros>,
 }
 
-/// What is known of all definitions; moments in microseconds since 1970 UTC.
+/// State of all definitions; times in microseconds since 1970 UTC.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct State {
-    /// By their slugs.
+    /// Definitions by slug.
     reports: BTreeMap<String, Known>,
     /// Files of definitions that can't be read.
     wrong: BTreeMap<String, Unreadable>,
 }
 
-/// What is known of a definition.
+/// State of a definition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Known {
-    /// Up to when its runs are known: those that fell due until then are made, owed or left out.
+    /// Time up to which its runs are known: generated, owed or skipped.
     seen: i64,
-    /// By which rule; empty where an earlier version has written it.
+    /// The rule of its schedule; empty if an earlier version wrote the state.
     rule: String,
     /// Runs that are owed, oldest first: they are made, whatever falls due after them.
     owed: Vec<Owed>,
@@ -99,37 +100,40 @@ struct Known {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Owed {
-    /// When it was due.
+    /// Due time.
     at: i64,
-    /// When it is looked at again.
+    /// Time of the next attempt.
     look: i64,
-    /// People were told that it can't be made.
+    /// Whether a notice about the failure was accepted.
     told: bool,
 }
 
 /// A definition that can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Unreadable {
-    /// What is wrong with it.
+    /// The problems.
     text: String,
-    /// When people are told of it, until somebody was.
+    /// Time of the next notice, until one is accepted.
     tell: Option<i64>,
 }
 
-/// So many reports are made at once, over all passes: more would only take each other's processors and memory.
+/// Maximum number of reports that are generated at the same time, over all passes: more would only
+/// compete for processors and memory.
 static MAKING: Semaphore = Semaphore::const_new(4);
 
-/// The lock of whoever tells people of wrong definitions: a name that nobody gives a definition.
+/// Name of the lock for notices about invalid definitions; not a valid name of a definition.
 const TELLING: &str = "..telling";
 
-/// What waits or has failed is looked at again after as long as it has been due, but not sooner nor later than this.
+/// Pauses before a waiting or failed run is tried again: as long as it has been due, within these
+/// bounds.
 const PAUSES: (Micros, Micros) = (Micros::from_secs(60), Micros::from_secs(3_600));
 
-/// What fell due so short a time ago was not missed: passes by a timer may be as far apart.
+/// Runs that became due less than this ago were not missed: passes of a timer may be this far
+/// apart.
 const ON_TIME: Micros = Micros::from_secs(3_600);
 
-/// A clock that was further ahead than this when somebody looked last was wrong then: what it made too early falls due again. What
-/// is the same is not delivered again.
+/// If the clock was further ahead than this at the last pass, it was wrong: runs that were
+/// generated too early become due again. Unchanged files are not delivered again.
 const AHEAD: Micros = Micros::from_secs(3_600);
 
 /// The runs that fell due in `(seen, now]`, and which of them the policy makes.
@@ -154,8 +158,8 @@ pub fn due(definition: &Definition, schedule: &Schedule, config: &Config, seen: 
     due
 }
 
-/// Makes and orders all that is due now; gives the failures, by definition. Neither a failure nor a long one holds up another; one
-/// that somebody else makes at the moment is left to them.
+/// Generates and queues everything that is due now; returns the failures by definition. A failed or
+/// slow run delays no other; one that another process is generating is left to it.
 ///
 /// # Errors
 /// What is done can't be read or remembered.
@@ -179,7 +183,7 @@ pub async fn run_due(
         match joined {
             Ok((_, Ok(()))) => {}
             Ok((slug, Err(error))) => failures.push((slug, error)),
-            // It was told to stop, with all of the program.
+            // The task was cancelled together with the program.
             Err(error) => failures.push(("a report".to_owned(), failed(&config.state, error))),
         }
     }
@@ -201,15 +205,12 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
     let mut known = known(slug, before.clone(), rule, now);
     let due = due(definition, schedule, config, UtcMicros(known.seen), now);
     if let Some(first) = due.left_out.first() {
-        tracing::warn!(
-            report = %slug,
-            "{} runs are left out as catch_up says, the first due {first}: they fell due while nobody ran schedules",
-            due.left_out.len(),
-        );
+        tracing::warn!(report = %slug, runs = due.left_out.len(), %first, "missed runs skipped (catch_up)");
     }
     let outbox = Outbox::open(config)?;
     for at in &due.made {
-        // A run that falls due anew, as after a clock that was wrong, is made anew.
+        // A run that becomes due again, for example after a clock that was wrong, is generated
+        // again.
         outbox.close_run(&run(slug, *at))?;
         known.owed.push(Owed {
             at: at.0,
@@ -243,11 +244,11 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
                 ordered = true;
             }
             Ok(false) => {
-                tracing::info!(report = %slug, due = %at, "waits for samples that are not settled yet");
+                tracing::info!(report = %slug, due = %at, "waiting for unsettled samples");
                 owed.look = later.min(until).0;
             }
             Err(error) => {
-                // It stays owed, and holds up no run after it.
+                // It stays owed, and delays no later run.
                 owed.told = owed.told || tell(config, slug, at, &error).await;
                 owed.look = later.0;
                 result = Err(error);
@@ -264,24 +265,20 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
     result
 }
 
-/// From when on a definition's runs are looked up, and those that it owes.
+/// Returns the time from which a definition's runs are due, and those that it owes.
 fn known(slug: &str, before: Option<Known>, rule: String, now: UtcMicros) -> Known {
     match before {
         Some(known) if known.seen > (now + AHEAD).0 => {
-            tracing::error!(
-                report = %slug,
-                "the clock has been at {} and is at {now}: what falls due from now on is made",
-                UtcMicros(known.seen)
-            );
+            tracing::error!(report = %slug, before = %UtcMicros(known.seen), %now, "the clock was ahead; only runs due from now on are generated");
             Known {
                 seen: now.0,
                 rule,
                 ..known
             }
         }
-        // By another rule much may have been due since the last run; nobody waits for that.
+        // With another rule, many runs may have been due since the last one; they are not wanted.
         Some(known) if known.rule != rule && !known.rule.is_empty() => {
-            tracing::info!(report = %slug, "its rule has changed: what falls due from now on is made");
+            tracing::info!(report = %slug, "the schedule has changed; only runs due from now on are generated");
             Known {
                 seen: known.seen.max(now.0),
                 rule,
@@ -298,7 +295,8 @@ fn known(slug: &str, before: Option<Known>, rule: String, now: UtcMicros) -> Kno
     }
 }
 
-/// A panic becomes a failure like any other: people are told of it by the report's name, and it is tried again as seldom.
+/// Converts a panic to a failure: it is reported with the report's name, and retried as seldom as
+/// others.
 async fn caught<T>(work: impl Future<Output = Result<T, ScheduleError>>) -> Result<T, ScheduleError> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(result) => result,
@@ -312,13 +310,13 @@ async fn caught<T>(work: impl Future<Output = Result<T, ScheduleError>>) -> Resu
     }
 }
 
-/// What a run is called in the outbox.
+/// Returns the name of a run in the outbox.
 fn run(slug: &str, due: UtcMicros) -> String {
     format!("{slug} {due}")
 }
 
-/// Tells people of definitions that can't be read, whenever one is wrong in a way that is new: nothing of them is made. Where somebody
-/// else tells of them just now, it is left to them.
+/// Sends notices about definitions that can't be read, whenever their problems change: no reports
+/// are generated from them. If another process is sending them, it is left to it.
 ///
 /// # Errors
 /// It can't be remembered.
@@ -336,9 +334,10 @@ pub(crate) async fn tell_wrong(config: &Config, wrong: &[Wrong], now: UtcMicros)
         };
         let mut told = Unreadable { text, tell };
         if tell.is_some_and(|tell| is_due(tell, now, PAUSES.0)) {
-            let subject = format!("the report definition {file} is wrong");
+            let subject = format!("the report definition {file} is invalid");
             let words = format!(
-                "Nothing of it is made until it is mended; then what fell due is made as its catch_up says.\n\n{}",
+                "No reports are generated from it until it is fixed; missed runs are then generated according \
+                 to catch_up.\n\n{}",
                 told.text
             );
             let done = say(config, &format!("{file}\n{}", told.text), &subject, &words).await;
@@ -352,15 +351,15 @@ pub(crate) async fn tell_wrong(config: &Config, wrong: &[Wrong], now: UtcMicros)
     change_state(config, |state| state.wrong = all)
 }
 
-/// Tells people that a report was not made; whether somebody's way has accepted it.
+/// Sends a notice about a report that was not generated; returns whether a channel accepted it.
 async fn tell(config: &Config, slug: &str, due: UtcMicros, error: &ScheduleError) -> bool {
-    let text =
-        format!("The report {slug}, due {due}, could not be made. It is tried again until it can.\nWhy: {error}");
-    let subject = format!("the report {slug} could not be made");
+    let text = format!("The report {slug}, due {due}, could not be generated. mailqos keeps retrying.\nCause: {error}");
+    let subject = format!("the report {slug} could not be generated");
     say(config, &format!("{slug}.{}", due.0), &subject, &text).await
 }
 
-/// Tells people by the action list of `[delivery]`; whether one of its ways has accepted it. Without a list there is nobody to tell.
+/// Sends a notice over the action list of `[delivery]`; returns whether one of its channels
+/// accepted it, or true without a list.
 pub(crate) async fn say(config: &Config, id: &str, subject: &str, text: &str) -> bool {
     let Some(list) = &config.delivery.action_list else {
         return true;
@@ -368,13 +367,14 @@ pub(crate) async fn say(config: &Config, id: &str, subject: &str, text: &str) ->
     match mailqos_notify::notify(config, list.as_str(), id, subject, text).await {
         Ok(()) => true,
         Err(reason) => {
-            tracing::error!("nobody could be told by the action list {list} that {subject}: {reason}");
+            tracing::error!(action_list = %list, %reason, notice = subject, "notice not accepted");
             false
         }
     }
 }
 
-/// Makes a run of a report and orders its deliveries; `false` if it is patient and some samples are not settled yet.
+/// Generates a run of a report and queues its deliveries; `false` if it is patient and some samples
+/// are not settled yet.
 async fn make(
     config: &Config,
     outbox: &Outbox,
@@ -407,7 +407,7 @@ async fn make(
             }
             let files = generate::write(&report, &definition.formats, &output, Some(&config.templates))?;
             requests.extend(dispatch::requests(config, definition, &report, &files, &period, due)?);
-            tracing::info!(report = %report.stem, %due, "made in {}", output.display());
+            tracing::info!(report = %report.stem, %due, folder = %output.display(), "report generated");
         }
         Ok(Some(requests))
     })?;
@@ -417,8 +417,8 @@ async fn make(
     let submitted = outbox.submit_run(&run(&definition.slug, due), &requests, now)?;
     for (request, submitted) in requests.iter().zip(submitted) {
         match submitted {
-            Submitted::Waits(id) => tracing::info!(target = %request.target, %id, "delivery ordered"),
-            Submitted::Delivered(id) => tracing::info!(target = %request.target, %id, "delivered before"),
+            Submitted::Waits(id) => tracing::info!(target_name = %request.target, %id, "delivery queued"),
+            Submitted::Delivered(id) => tracing::info!(target_name = %request.target, %id, "already delivered"),
         }
     }
     Ok(true)
@@ -427,7 +427,8 @@ async fn make(
 /// A definition's file, and what is wrong with it.
 pub(crate) type Wrong = (PathBuf, Problems);
 
-/// Reads the definitions of the configuration's folder; those that are wrong are named, and hold up no other.
+/// Reads the definitions of the configuration's folder; invalid ones are returned with their
+/// problems and affect no other.
 ///
 /// # Errors
 /// The folder can't be listed.
@@ -442,7 +443,8 @@ pub fn definitions(config: &Config) -> std::io::Result<(Vec<Definition>, Vec<Wro
             Err(problems) => wrong.push((file, problems)),
         }
     }
-    // The first of two that would write the same file is made; the other one waits until that is mended.
+    // Of two definitions that would write the same file, the first is generated; the other one
+    // waits until this is fixed.
     for (number, problems) in among(&good, config).into_iter().rev() {
         good.remove(number);
         wrong.push((files.remove(number), problems));
@@ -469,7 +471,7 @@ fn state_file(config: &Config) -> PathBuf {
     config.state.join("schedule.json")
 }
 
-/// Keeps everybody else from making a report until it is dropped; `None` where somebody makes it just now.
+/// Locks a report against other processes until dropped; `None` if another one is generating it.
 fn lock(config: &Config, slug: &str) -> Result<Option<std::fs::File>, ScheduleError> {
     let folder = config.state.join("schedule-locks");
     let path = folder.join(slug);

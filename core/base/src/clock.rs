@@ -39,27 +39,30 @@ impl std::ops::Sub<Micros> for Steady {
     }
 }
 
-/// One moment by both clocks.
+/// A moment, read from both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// By the wall clock.
+    /// The time of the wall clock.
     pub wall: UtcMicros,
-    /// By the steady clock.
+    /// The time of the steady clock.
     pub steady: Steady,
 }
 
 impl Now {
-    /// When the wall clock would show this, if nobody set it meanwhile.
+    /// Returns the steady time at which the wall clock will show `wall`, assuming that it is not
+    /// set in between.
     pub fn steady_at(self, wall: UtcMicros) -> Steady {
         self.steady + (wall - self.wall)
     }
 
-    /// What the wall clock will show then, if nobody sets it meanwhile.
+    /// Returns the wall-clock time at the given steady time, assuming that the wall clock is not
+    /// set in between.
     pub fn wall_at(self, steady: Steady) -> UtcMicros {
         self.wall + (steady - self.steady)
     }
 
-    /// How far the wall clock is ahead of the steady one; it changes only when the wall clock is set.
+    /// Returns the difference between wall clock and steady clock, which changes only when the wall
+    /// clock is set.
     fn ahead(self) -> Micros {
         Micros(self.wall.0.saturating_sub(self.steady.0))
     }
@@ -72,12 +75,13 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Looks at the clocks for the first time.
+    /// Creates a detector that starts from this reading of the clocks.
     pub fn new(now: Now) -> Self {
         Self { ahead: now.ahead() }
     }
 
-    /// By how much the wall clock has been set since the last look, forward or (negative) back; `None` if it has not been.
+    /// Returns by how much the wall clock has been set since the last call, forward or (negative)
+    /// back; `None` if it has not been set.
     pub fn since_last(&mut self, now: Now) -> Option<Micros> {
         let step = Micros(now.ahead().0.saturating_sub(self.ahead.0));
         // A clock that is slewed drifts from look to look; only what happens between two of them is a step.
@@ -89,9 +93,9 @@ impl Steps {
 /// A reading of the clocks that later processes can go on from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anchor {
-    /// Which start of the machine, where the system says that.
+    /// Identifier of the machine's boot, if the system provides one.
     boot: Option<String>,
-    /// How long the machine had been running.
+    /// The machine's uptime.
     since_boot: Micros,
     /// The wall clock.
     wall: UtcMicros,
@@ -105,8 +109,8 @@ impl Anchor {
         Clock::resume(None).anchor()
     }
 
-    /// How much time has passed since. After a restart of the machine only the wall clock can say that; if it is behind then, no time
-    /// has passed, as far as anybody knows.
+    /// Returns the time that has passed since. After a reboot only the wall clock can tell; if it
+    /// is behind, zero is returned.
     pub fn elapsed(&self) -> Micros {
         self.passed(boot_id().as_deref(), since_boot(), UtcMicros::now())
     }
@@ -146,13 +150,13 @@ impl Clock {
         Self(Arc::new(Source::System(Micros(steady.0.saturating_sub(running.0)))))
     }
 
-    /// Clocks that stand still until they are told to go on: for tests.
+    /// Creates clocks that stand still until they are advanced; for tests.
     pub fn manual(wall: UtcMicros) -> Self {
         let steady = Steady(wall.0);
         Self(Arc::new(Source::Manual(Mutex::new(Now { wall, steady }))))
     }
 
-    /// The present.
+    /// Reads both clocks.
     pub fn now(&self) -> Now {
         match &*self.0 {
             Source::System(ahead) => Now {
@@ -202,7 +206,7 @@ impl Clock {
     }
 }
 
-/// How long the machine has been running, with the time for which it was suspended.
+/// Returns the machine's uptime, including the time for which it was suspended.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn since_boot() -> Micros {
     use nix::time::{ClockId, clock_gettime};
@@ -219,7 +223,8 @@ pub fn since_boot() -> Micros {
     )
 }
 
-/// How long this process has been running: other systems offer no clock that goes on while the machine is suspended.
+/// Returns the uptime of this process: other systems have no clock that continues while the machine
+/// is suspended.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn since_boot() -> Micros {
     since_start()
@@ -230,7 +235,7 @@ fn since_start() -> Micros {
     START.get_or_init(std::time::Instant::now).elapsed().into()
 }
 
-/// Which start of the machine this is.
+/// Returns the identifier of the machine's current boot.
 fn boot_id() -> Option<String> {
     static ID: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     let read = || {

@@ -1,6 +1,5 @@
-//! Reading files that others write, replacing files as a whole, and making folders durable, on any
-//! file system: each read has a deadline and a size limit, and mailqos does without anything that a
-//! file system can't do.
+//! Reads files that others write, replaces files atomically and syncs folders, on any file system.
+//! Every read has a deadline and a size limit, and missing features of a file system are tolerated.
 
 use std::{
     fs::File,
@@ -10,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a named pipe may take to deliver: password managers offer secrets in such, and shells offer whole files.
+/// Deadline for reading a named pipe, which password managers and shells use to pass secrets and
+/// files.
 const PIPE_DEADLINE: Duration = Duration::from_secs(5);
-/// How long to wait before a pipe is looked at again.
+/// Pause between two attempts to read from a pipe.
 const PIPE_WAIT: Duration = Duration::from_millis(20);
 
 /// Reads a file that is no longer than `limit` bytes. A named pipe has five seconds; what is neither a file nor a pipe is refused
@@ -25,7 +25,8 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_open(&mut open(path)?, limit)
 }
 
-/// Opens a file for reading without waiting: a pipe into which nobody writes would otherwise never open.
+/// Opens a file for reading without blocking: opening a pipe without a writer would otherwise never
+/// return.
 ///
 /// # Errors
 /// The system refuses.
@@ -62,7 +63,7 @@ pub(crate) fn read_open(file: &mut File, limit: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > limit {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
-            format!("it is longer than {limit} bytes"),
+            format!("it is larger than {limit} bytes"),
         ));
     }
     Ok(bytes)
@@ -84,7 +85,7 @@ fn read_pipe(file: &mut File, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()>
     while bytes.len() as u64 <= limit {
         match file.read(&mut piece) {
             Ok(0) if !bytes.is_empty() => break,
-            // Nobody has opened the other end yet.
+            // No process has opened the other end yet.
             Ok(0) => {}
             Ok(count) => {
                 bytes.extend_from_slice(&piece[..count]);
@@ -96,7 +97,7 @@ fn read_pipe(file: &mut File, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()>
         if began.elapsed() >= PIPE_DEADLINE {
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("it is a named pipe, and nothing complete came out of it within {PIPE_DEADLINE:?}"),
+                format!("it is a named pipe that was not written and closed within {PIPE_DEADLINE:?}"),
             ));
         }
         std::thread::sleep(PIPE_WAIT);
@@ -107,9 +108,9 @@ fn read_pipe(file: &mut File, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()>
 /// Reads a text file as editors on all systems save it: UTF-8 with or without a byte order mark, or UTF-16 with one.
 ///
 /// # Errors
-/// Those of [`read`]; [`io::ErrorKind::InvalidData`] where it is no text.
+/// Those of [`read`]; [`io::ErrorKind::InvalidData`] if the file is not text.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
-    text(read(path, limit)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+    text(read(path, limit)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
 /// Bytes as the text that they are, without a byte order mark; the bytes themselves if they are none.
@@ -157,7 +158,7 @@ pub fn replace(
     sync_folder(path.parent().unwrap_or(Path::new("")))
 }
 
-/// Replaces a file as [`replace`] does, without waiting for the disk: for what can be had again, where
+/// Replaces a file like [`replace`], without waiting for the disk: for data that can be regenerated, if
 /// every wait counts. If the machine loses power, the file may be empty.
 ///
 /// # Errors
@@ -188,17 +189,18 @@ pub fn swap(
     written
 }
 
-/// Who may read a file that [`replace`] writes.
+/// Read permissions of a file that [`replace`] writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Only the user who runs the program: files with secrets or state.
+    /// Only the user who runs the program: for files with secrets or state.
     Owner,
     /// Everyone whom the process's umask allows.
     Umask,
 }
 
-/// Makes the names in a folder durable. A file system that can't (old CIFS, some in user space) says so once in the log, and is
-/// done without: its own server decides when names are on disk.
+/// Syncs a folder, so that the names in it are durable. A file system that can't do this (old CIFS,
+/// some FUSE file systems) is reported once in the log and tolerated; its server then decides when
+/// names reach the disk.
 ///
 /// # Errors
 /// The disk refuses.
@@ -216,11 +218,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     match synced {
         Err(error) if cannot_sync(&error) => {
             if !SAID.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    "{}: this file system can't make names of files durable ({error}); mailqos does without it there, and a loss \
-                     of power of the file server may cost the newest files",
-                    folder.display()
-                );
+                tracing::warn!(folder = %folder.display(), %error, "this file system can't sync folders; a power failure may lose the newest files");
             }
             Ok(())
         }
@@ -277,7 +275,7 @@ pub fn lock_error(error: io::Error) -> io::Error {
     if gives_no_locks(&error) {
         io::Error::new(
             io::ErrorKind::Unsupported,
-            format!("this file system gives no locks ({error}); put the folder of the state on a local disk"),
+            format!("this file system does not support locks ({error}); move the state folder to a local disk"),
         )
     } else {
         error

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// A file with these bytes for as long as `with` runs, in a folder of its own.
+/// Provides a file with these bytes in a separate folder while `with` runs.
 pub fn in_file<T>(name: &str, bytes: &[u8], with: impl FnOnce(&Path) -> T) -> T {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     struct Folder(PathBuf);

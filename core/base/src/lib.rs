@@ -1,5 +1,5 @@
-//! What every mailqos crate stands on: files read with limits and deadlines, secrets that can't be
-//! printed, clocks that nobody sets, time zones, and text fit for one line of a log.
+//! Foundations of every mailqos crate: files read with limits and deadlines, secrets that can't be
+//! printed, monotonic clocks, time zones, and single-line text for logs.
 //!
 //! This crate knows no configuration, no server and no lake.
 

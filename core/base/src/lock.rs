@@ -2,10 +2,10 @@
 
 use std::sync::{LockResult, PoisonError};
 
-/// Takes a lock although its holder panicked.
+/// Takes a lock, even if a previous holder panicked.
 ///
-/// What mailqos guards by locks is whole between any two statements of a holder, so that a panic of one task is no reason
-/// for the others to stop:
+/// Data that mailqos guards by locks is consistent between any two statements of a holder, so the
+/// other tasks can continue after a panic of one:
 ///
 /// ```
 /// use mailqos_base::lock::IgnorePoison as _;

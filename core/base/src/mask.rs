@@ -12,7 +12,7 @@ use base64::{Engine as _, engine::general_purpose};
 
 use super::Secret;
 
-/// What stands in place of a secret.
+/// The replacement for a secret.
 pub const MARK: &str = "(secret)";
 /// A part of a secret is masked from this length on: shorter parts are ordinary words.
 const SHORTEST_PART: usize = 10;

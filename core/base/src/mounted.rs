@@ -1,13 +1,15 @@
-//! Who may read the file of a secret.
+//! Checks who can read the file of a secret.
 //!
-//! A file is accepted if one of these holds:
-//! 1. Nobody but its owner can read or write it.
-//! 2. It belongs to root, this process runs as somebody else and in the file's group, the group can only read, and all others can
-//!    do nothing: what root has given to this program.
-//! 3. An orchestrator mounted it: it belongs to root, to this user, or to nobody that this namespace of users knows, only its owner can write it, and it lies where only
-//!    orchestrators put files: below `/run/secrets` (Docker, Podman, Kubernetes' service accounts), in a volume of Kubernetes
-//!    (whose files are reached by a link to a folder such as `..2026_11_30_16_20_05.1`), or on a read-only mount of its own that
-//!    is in memory or holds nothing but this file. Such a file is within the container alone, whatever its mode is there.
+//! A file is accepted if one of these applies:
+//! 1. Only its owner can read or write it.
+//! 2. It belongs to root, this process runs as another user and in the file's group, the group can
+//!    only read, and all others have no access: root has given it to this program.
+//! 3. An orchestrator mounted it: it belongs to root, to this user, or to a user that does not exist
+//!    in this user namespace, only its owner can write it, and it is where only orchestrators put
+//!    files: below `/run/secrets` (Docker, Podman, Kubernetes' service accounts), in a Kubernetes
+//!    volume (whose files are reached over a link to a folder such as
+//!    `..2026_11_30_16_20_05.1`), or on a separate read-only mount that is in memory or contains
+//!    only this file. Such a file is inside the container, whatever its mode is there.
 
 use std::{
     fs::Metadata,
@@ -17,18 +19,19 @@ use std::{
 
 use super::SecretError;
 
-/// Who owns what belongs to users that a namespace does not have (`/proc/sys/fs/overflowuid`, user_namespaces(7)).
+/// Owner id of files whose user does not exist in the current user namespace
+/// (`/proc/sys/fs/overflowuid`, user_namespaces(7)).
 const UNMAPPED: u32 = 65_534;
 
-/// Says who was refused, and what to do about it.
+/// Adds to a permission error which user was denied access, and the remedy.
 pub(super) fn explain_denial(error: std::io::Error) -> std::io::Error {
     if error.kind() != std::io::ErrorKind::PermissionDenied {
         return error;
     }
     let me = rustix::process::geteuid().as_raw();
     let text = format!(
-        "this user (id {me}) may not read it; make it the owner, or give the file to a group of this user with mode 440 (in \
-         Kubernetes: fsGroup in the pod's securityContext)"
+        "this user (id {me}) has no permission to read it; make this user the owner, or give the file mode 440 \
+         and one of this user's groups (in Kubernetes: fsGroup in the pod's securityContext)"
     );
     std::io::Error::new(std::io::ErrorKind::PermissionDenied, text)
 }
@@ -43,7 +46,7 @@ pub(super) fn check(path: &Path, about: &Metadata) -> Result<(), SecretError> {
     let owner = about.uid();
     let only_owner_writes = mode & 0o022 == 0;
     let from_root = owner == 0 && me != 0 && mode & 0o007 == 0 && in_group(about.gid());
-    // In a namespace of users that has no root, root's files belong to nobody.
+    // In a user namespace without root, root's files belong to the overflow user.
     let by_orchestrator = owner == 0 || owner == me || owner == UNMAPPED;
     let mounted = by_orchestrator && path.canonicalize().is_ok_and(|real| is_mounted(&real));
     if only_owner_writes && (from_root || mounted) {
@@ -54,8 +57,8 @@ pub(super) fn check(path: &Path, about: &Metadata) -> Result<(), SecretError> {
         format!("run: chmod 600 {shown}")
     } else {
         format!(
-            "give this user (id {me}) a copy of its own that nobody else can read, or let root own it, with mode 440 and a group \
-             of this user; in a container, mount it below /run/secrets"
+            "give this user (id {me}) a private copy with mode 600, or make root the owner, with mode 440 and \
+             one of this user's groups; in a container, mount it below /run/secrets"
         )
     };
     Err(SecretError::Exposed {

@@ -16,9 +16,9 @@ use crate::files;
 
 /// The longest secret that is read: an OAuth token is at most a few KiB.
 const MAX_SECRET: u64 = 64 * 1024;
-/// How long a secret's file may take: that of a file server that is gone takes for ever.
+/// Deadline for reading a secret's file: an unreachable file server would otherwise block forever.
 const FILE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a secret's command may take.
+/// Deadline for a secret's command.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A secret in memory: never printed, wiped when dropped.
@@ -26,7 +26,7 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a text as a secret.
+    /// Wraps a text as a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -43,23 +43,23 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where a secret comes from. It is fetched when it is used, so that a changed password needs no restart.
+/// The source of a secret. It is read at each use, so a changed password needs no restart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SecretSource {
     /// An environment variable.
     Env(String),
-    /// A file that nobody but its owner can read, or one that an orchestrator mounted; a byte order mark before the secret and a
-    /// line end behind it are dropped.
+    /// A file that only its owner can read, or one that an orchestrator mounted. A byte order mark
+    /// before the secret and a line end after it are removed.
     File(PathBuf),
     /// A credential of the service manager: a file of this name in the folder that it gives (systemd's `LoadCredential`).
     Credential(String),
     /// The standard output of a command: program and arguments.
     Command(Vec<String>),
-    /// In clear in the configuration; only with `allow_plaintext_secrets = true`.
+    /// Plaintext in the configuration; only with `allow_plaintext_secrets = true`.
     Literal(Secret),
 }
 
-/// Why a secret could not be had. Never contains any of it.
+/// Reasons why a secret is not available. They never contain any part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The environment variable is not set.
@@ -68,21 +68,21 @@ pub enum SecretError {
     /// The file could not be read.
     #[error("the secret file {path}: {source}", path = path.display())]
     File {
-        /// The file.
+        /// Path of the secret's file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The file can be read by others.
     #[error("the secret file {path} can be read or written by others (mode {mode:o}{owner}); {remedy}", path = path.display())]
     Exposed {
-        /// The file.
+        /// Path of the secret's file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The file's permission bits.
         mode: u32,
-        /// Whose it is, if not this user's.
+        /// The file's owner, if it is not this user.
         owner: String,
-        /// What is to be done about it, by whoever can.
+        /// How to fix it.
         remedy: String,
     },
     /// The command could not be started, failed or took too long.
@@ -93,8 +93,8 @@ pub enum SecretError {
         /// What happened.
         reason: String,
     },
-    /// There was nothing, or it was no text, or far too long.
-    #[error("the secret from {0} is empty, no UTF-8 text, or longer than 64 KiB")]
+    /// The source was empty, not text, or too large.
+    #[error("the secret from {0} is empty, not UTF-8 text, or larger than 64 KiB")]
     Unusable(String),
 }
 
@@ -143,8 +143,8 @@ impl SecretSource {
     }
 }
 
-/// Where the service manager put a credential. It keeps others out of the folder; the files may have a mode that lets the group
-/// read.
+/// Returns the path of a service manager's credential. The manager restricts access to the folder,
+/// so the files may be group-readable.
 fn credential(name: &str) -> Result<PathBuf, SecretError> {
     let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
         .ok_or_else(|| SecretError::NoVariable("CREDENTIALS_DIRECTORY (of systemd, with LoadCredential)".to_owned()))?;
@@ -196,7 +196,7 @@ async fn run(words: &[String]) -> Result<Vec<u8>, String> {
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| format!("could not be started: {error}"))?;
+        .map_err(|error| format!("can't be started: {error}"))?;
     let stdout = child.stdout.take().ok_or("has no output")?;
     let work = async {
         let mut bytes = Vec::new();
@@ -204,13 +204,13 @@ async fn run(words: &[String]) -> Result<Vec<u8>, String> {
             .take(MAX_SECRET + 2)
             .read_to_end(&mut bytes)
             .await
-            .map_err(|error| format!("could not be read: {error}"))?;
+            .map_err(|error| format!("produced output that can't be read: {error}"))?;
         let status = child.wait().await.map_err(|error| format!("failed: {error}"))?;
         if status.success() {
             Ok(bytes)
         } else {
             bytes.zeroize();
-            Err(format!("ended with {status}"))
+            Err(format!("exited with {status}"))
         }
     };
     tokio::time::timeout(COMMAND_DEADLINE, work)
@@ -254,7 +254,8 @@ mod tests {
     #[tokio::test]
     async fn what_an_orchestrator_mounts_is_taken_unless_others_can_write_it() {
         use std::os::unix::fs::{PermissionsExt as _, symlink};
-        // As kubelet writes a volume: `..data` leads to a folder of its own, and each name leads through it.
+        // As kubelet writes a volume: `..data` links to a separate folder, and each name links
+        // through it.
         let folder = tempfile::tempdir().expect("folder");
         let version = folder.path().join("..2026_11_30_16_20_05.1234567");
         std::fs::create_dir(&version).expect("a folder");

@@ -1,4 +1,5 @@
-//! How long the parts of a report take, told at the level `debug`: `tests/bench/report_speed.py` adds them up.
+//! Durations of the parts of a report, logged at the level `debug`;
+//! `tests/bench/report_speed.py` adds them up.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -13,7 +14,7 @@ pub fn told<T>(part: &str, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Tells how long a part took.
+/// Logs the duration of a part.
 pub fn tell(part: &str, took: Duration) {
     tracing::debug!(part, seconds = took.as_secs_f64(), "took");
 }
@@ -23,7 +24,7 @@ pub fn tell(part: &str, took: Duration) {
 pub struct Sum(AtomicU64);
 
 impl Sum {
-    /// Nothing yet.
+    /// Creates an empty stopwatch.
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
@@ -37,7 +38,7 @@ impl Sum {
         result
     }
 
-    /// How long the pieces took since this was last asked.
+    /// Returns the total duration of the pieces since the last call.
     pub fn take(&self) -> Duration {
         Duration::from_nanos(self.0.swap(0, Ordering::Relaxed))
     }

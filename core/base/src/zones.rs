@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::OnceLock};
 
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
-/// What tells a set of rules: `2026b`. Each year's sets have letters in their order.
+/// A version of the time zone rules, such as `2026b`. Letters count the releases of a year.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Version(String);
 
@@ -20,13 +20,13 @@ impl Version {
     }
 }
 
-/// Which set of rules is used.
+/// The time zone rules in use.
 #[derive(Debug)]
 struct Rules {
     database: TimeZoneDatabase,
-    /// `2026f`.
+    /// Version, such as `2026f`.
     number: String,
-    /// For people: `2026f, built in; those of the system are 2025b`.
+    /// Version for people, such as `2026f, built in; those of the system are 2025b`.
     told: String,
 }
 
@@ -60,7 +60,8 @@ fn choose(own: Option<Version>, system: Option<Version>) -> Rules {
     }
 }
 
-/// The version of the system's rules, where it says so: in the first line of `tzdata.zi`, or in a file of its own.
+/// Returns the version of the system's rules, from the first line of `tzdata.zi` or from a separate
+/// file.
 fn system_version() -> Option<Version> {
     let own = std::env::var_os("TZDIR").map(PathBuf::from);
     let usual = ["/usr/share/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo"].map(PathBuf::from);
@@ -109,12 +110,13 @@ pub fn system() -> Result<TimeZone, String> {
     })
 }
 
-/// Which rules are used: `2026f`.
+/// Returns the version of the rules in use, such as `2026f`.
 pub fn number() -> &'static str {
     &rules().number
 }
 
-/// Which rules are used, for people: `2026f, built in; those of the system are 2025b`.
+/// Returns the version of the rules in use for people, such as `2026f, built in; those of the
+/// system are 2025b`.
 pub fn version() -> &'static str {
     &rules().told
 }

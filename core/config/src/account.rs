@@ -15,19 +15,19 @@ use super::{
     value::secret,
 };
 
-/// So many days before its end a client secret is warned of.
+/// Days before the expiry of a client secret at which warnings begin.
 const WARNED_DAYS: i32 = 30;
 
-/// How an account logs in.
+/// Credentials with which an account authenticates.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Login {
-    /// With a password, which is fetched when it is used.
+    /// A password, read at each use.
     Password(SecretSource),
-    /// With OAuth 2.0 access tokens.
+    /// OAuth 2.0 access tokens.
     OAuth(Box<OAuthOptions>),
 }
 
-/// How an account gets its access tokens (RFC 6749).
+/// Options for obtaining access tokens (RFC 6749).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OAuthOptions {
     /// The address of the token server.
@@ -43,7 +43,7 @@ pub struct OAuthOptions {
     pub refresh_token: Option<SecretSource>,
     /// The day on which the client secret expires, if the configuration names it.
     pub secret_expires: Option<Date>,
-    /// Which certificates are trusted.
+    /// Trusted certificates of the token server.
     pub trust: Trust,
     /// The file for a refresh token that the server issues in place of the first.
     pub kept: PathBuf,
@@ -102,9 +102,9 @@ keys! {
         /// folder.
         refresh_token: Key = Key::secret();
         /// The address of the token server.
-        token_url: Optional<String> = key().otherwise("the preset's");
+        token_url: Optional<String> = key().otherwise("set by the preset");
         /// The scope to request for the tokens.
-        scope: Optional<String> = key().otherwise("the preset's");
+        scope: Optional<String> = key().otherwise("set by the preset");
         /// The day on which the client secret expires; warnings start 30 days earlier.
         secret_expires: Optional<Date> = key();
     }
@@ -141,8 +141,12 @@ pub(super) fn read(
         (Some(_), Some(_)) => {
             problems.push(
                 table
-                    .problem(&ACCOUNT.oauth, "an account has a password or oauth, not both", "here")
-                    .help("leave out password"),
+                    .problem(
+                        &ACCOUNT.oauth,
+                        "an account can have a password or oauth, not both",
+                        "here",
+                    )
+                    .help("remove password"),
             );
             None
         }
@@ -158,15 +162,15 @@ pub(super) fn read(
         let has_token = matches!(login, Login::OAuth(_));
         if !mechanisms.is_empty() && !mechanisms.iter().any(|mechanism| mechanism.takes_token() == has_token) {
             let help = if has_token {
-                "tokens go with OAUTHBEARER and XOAUTH2"
+                "with a token, use OAUTHBEARER or XOAUTH2"
             } else {
-                "passwords go with SCRAM-SHA-256, PLAIN and LOGIN"
+                "with a password, use SCRAM-SHA-256, PLAIN or LOGIN"
             };
             problems.push(
                 table
                     .problem(
                         &ACCOUNT.mechanisms,
-                        "none of these mechanisms goes with this account",
+                        "none of these mechanisms works with this account",
                         "here",
                     )
                     .help(help),
@@ -196,8 +200,14 @@ fn mechanisms(table: &mut Table, problems: &mut Problems) -> Vec<Mechanism> {
         match text.parse() {
             Ok(mechanism) => mechanisms.push(mechanism),
             Err(()) => problems.push(
-                node.problem(format!("{text:?} is no SASL mechanism that mailqos knows"), "not known")
-                    .help(format!("write some of: {}", MECHANISMS.map(Mechanism::name).join(", "))),
+                node.problem(
+                    format!("{text:?} is not a SASL mechanism that mailqos supports"),
+                    "not known",
+                )
+                .help(format!(
+                    "use one or more of: {}",
+                    MECHANISMS.map(Mechanism::name).join(", ")
+                )),
             ),
         }
     }
@@ -226,7 +236,7 @@ fn oauth_of(
     if provider == Some(Provider::GoogleWorkspace) && refresh_token.is_none() {
         problems.push(table.missing(
             &OAUTH.refresh_token,
-            "Google opens mailboxes to a refresh token, not to client credentials",
+            "Google gives access to mailboxes only with a refresh token, not with client credentials",
         ));
     }
     let token_url = token_url(&mut table, provider, problems);
@@ -248,7 +258,7 @@ fn oauth_of(
             severity: Severity::Warning,
             ..table
                 .problem(&OAUTH.secret_expires, format!("the client secret {text}"), "this day")
-                .help("make a new one at the provider, put it in place of the old one, and write its day here")
+                .help("create a new one at the provider, replace the old one with it, and update this date")
         });
     }
     let trust = trust(&mut table, problems);
@@ -286,18 +296,18 @@ fn token_url(table: &mut Table, provider: Option<Provider>, problems: &mut Probl
         if tenant.is_empty() || !tenant.chars().all(fine) {
             problems.push(
                 table
-                    .problem(&OAUTH.tenant, format!("{tenant:?} is no tenant"), "here")
-                    .help("write its id or its domain, such as \"contoso.onmicrosoft.com\""),
+                    .problem(&OAUTH.tenant, format!("{tenant:?} is not a valid tenant"), "here")
+                    .help("use the tenant's id or domain, such as \"contoso.onmicrosoft.com\""),
             );
             return None;
         }
     }
     if let Some(url) = table.read(&OAUTH.token_url, problems) {
-        let help = "write the address of the provider's token server, such as \"https://login.example.com/token\"";
+        let help = "use the address of the provider's token server, such as \"https://login.example.com/token\"";
         let problem = match Place::parse(&url) {
             Err(error) => error.to_string(),
             Ok(place) if !place.tls && !is_loopback(&place.host) => {
-                "secrets would travel in clear to this address".to_owned()
+                "secrets would be sent to this address in plaintext".to_owned()
             }
             Ok(_) => return Some(url),
         };
@@ -330,7 +340,8 @@ fn today() -> Date {
     jiff::Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date()
 }
 
-/// What is to be said of a secret that expires on this day; nothing while that is far.
+/// Returns the text of a warning about a secret that expires on this day; `None` if the day is far
+/// off.
 fn expiry(expires: Date, today: Date) -> Option<String> {
     let days = expires.since(today).ok()?.get_days();
     match days {
@@ -427,11 +438,11 @@ mod tests {
             ),
             (
                 "oauth = { token_url = \"http://login.example.com/t\", client_id = \"c\", client_secret = { env = \"S\" } }",
-                "in clear",
+                "in plaintext",
             ),
             (
                 "oauth = { token_url = \"https://a/t\", client_id = \"c\", client_secret = \"hunter2\" }",
-                "stands in clear",
+                "is set in plaintext",
             ),
             (
                 "password = { env = \"P\" }\nmechanisms = [\"XOAUTH2\"]",
@@ -439,7 +450,7 @@ mod tests {
             ),
             (
                 "password = { env = \"P\" }\nmechanisms = [\"GSSAPI\"]",
-                "no SASL mechanism",
+                "not a SASL mechanism",
             ),
             (
                 "oauth = { token_url = \"https://a/t\", client_id = \"c\", client_secret = { env = \"S\" }, secret_expires = \"2020-01-31\" }",

@@ -1,4 +1,5 @@
-//! Action lists: who is told of an alarm, by which way, when, and how often; read and checked, lists within lists resolved.
+//! Action lists: who is notified of an alarm, over which channel, when, and how often. They are
+//! read and checked, and nested lists are expanded.
 
 mod syslog;
 mod webhook;
@@ -33,38 +34,40 @@ pub use self::{
 /// A list that comes to more actions than this, with those of the lists in it, is refused.
 const MOST_STEPS: usize = 200;
 
-/// What is done when an alarm rises, lasts and clears.
+/// Actions to carry out when an alarm is raised, lasts and clears.
 #[derive(Debug, Clone)]
 pub struct ActionList {
-    /// In the order of the configuration; those of lists within the list are among them.
+    /// In the order of the configuration, including those of nested lists.
     pub steps: Vec<Step>,
 }
 
-/// One action, and when it is carried out.
+/// An action and its conditions.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// Not before so many tests in a row have failed; 0: as the alarm rises.
+    /// Minimum number of consecutive failed tests; 0: as soon as the alarm is raised.
     pub at_failure: u32,
-    /// Not before the alarm has lasted so long.
+    /// Minimum duration of the alarm.
     pub after: Micros,
-    /// Again after this time, while the alarm lasts and nobody has acknowledged it.
+    /// Repeats the action after this time, as long as the alarm lasts and no one has acknowledged
+    /// it.
     pub repeat: Option<Micros>,
-    /// What it tells.
+    /// What it reports.
     pub on: On,
-    /// Only within all of these.
+    /// Carried out only if all of these apply.
     pub hours: Vec<Hours>,
-    /// How long one try may take.
+    /// Timeout of an attempt.
     pub timeout: Micros,
-    /// How long a message is tried. An alarm that is still open is tried on after that.
+    /// How long a notification is retried. Notifications of alarms that are still open are retried
+    /// after that too.
     pub retry_for: Micros,
     /// The action.
     pub action: Action,
 }
 
-/// What a step tells.
+/// What a step reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
-    /// The alarm, and the recovery if the alarm was told.
+    /// The alarm, and the recovery if the alarm was reported.
     Both,
     /// The alarm only.
     Alarm,
@@ -72,32 +75,32 @@ pub enum On {
     Recovery,
 }
 
-/// A way to tell somebody.
+/// A notification channel with its recipients.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// A mail to operators or addresses.
     Email {
         /// Recipients, those of operators resolved.
         to: Vec<Person>,
-        /// Through which mail server.
+        /// The mail server to use.
         mail_server: Name,
-        /// Through which, if that one can't.
+        /// The mail server to use if that one fails.
         fallback: Option<Name>,
-        /// What it says.
+        /// The templates of the mail.
         wording: Box<Wording>,
     },
     /// An HTTP request.
     Webhook(Box<Webhook>),
-    /// A program.
+    /// A command.
     Command {
         /// Program and arguments.
         words: Vec<String>,
-        /// Variables of its environment, beside those that tell of the alarm.
+        /// Environment variables in addition to those that describe the alarm.
         environment: Vec<(String, SecretSource)>,
     },
     /// A line in a system log.
     Syslog {
-        /// Where the log is.
+        /// The address of the log.
         to: LogPlace,
         /// The facility's number (RFC 5424, section 6.2.1).
         facility: u8,
@@ -138,7 +141,7 @@ impl Action {
     }
 }
 
-/// What stands in an action list: an action, or another list.
+/// An entry of an action list: an action, or another list.
 enum Entry {
     Step(Step),
     List(Step, Name, Box<Problem>),
@@ -157,8 +160,8 @@ pub(super) fn read(
         if name.as_ref() == "none" {
             problems.push(
                 table
-                    .problem("", "\"none\" is no name for an action list", "this name")
-                    .help("action_list = \"none\" means that nobody is told; choose another name"),
+                    .problem("", "\"none\" is not a valid name for an action list", "this name")
+                    .help("action_list = \"none\" means that no one is notified; choose another name"),
             );
             continue;
         }
@@ -207,12 +210,13 @@ fn flatten(
                 if way.contains(inner) {
                     let mut circle: Vec<&str> = way.iter().map(AsRef::as_ref).collect();
                     circle.push(inner.as_ref());
-                    // Each circle is told once, at the list that closes it as the names go.
+                    // Each cycle is reported once, at the list that closes it in the order of
+                    // names.
                     if way.first() == Some(inner) && way.iter().min() == Some(inner) {
                         let mut problem = (**problem).clone();
                         problem.message =
-                            format!("action lists refer to each other in a circle: {}", circle.join(" → "));
-                        problems.push(problem.help("take one of them out"));
+                            format!("action lists refer to each other in a cycle: {}", circle.join(" → "));
+                        problems.push(problem.help("remove one of these references"));
                     }
                     continue;
                 }
@@ -225,8 +229,8 @@ fn flatten(
                 way.pop();
                 if *room == 0 {
                     let mut problem = (**problem).clone();
-                    problem.message = format!("the action list comes to more than {MOST_STEPS} actions");
-                    problems.push(problem.help("lists within lists multiply; take some out"));
+                    problem.message = format!("the action list expands to more than {MOST_STEPS} actions");
+                    problems.push(problem.help("nested lists multiply; remove some of them"));
                     return;
                 }
             }
@@ -388,8 +392,8 @@ fn read_entry(
     if Hours::first_in_all(&step.hours, UtcMicros(0)).is_none() {
         problems.push(
             table
-                .problem(&HOURS.hours, "these hours never come", "never")
-                .help("look at hours and weekdays"),
+                .problem(&HOURS.hours, "these hours never occur", "never")
+                .help("check hours and weekdays"),
         );
     }
     if on == On::Recovery && (step.at_failure > 0 || step.after > Micros::ZERO || step.repeat.is_some()) {
@@ -397,10 +401,10 @@ fn read_entry(
             table
                 .problem(
                     &ACTION.on,
-                    "a recovery comes once: at_failure, after and repeat mean nothing",
+                    "at_failure, after and repeat have no effect on recoveries",
                     "recovery only",
                 )
-                .help("leave them out, or write on = \"both\""),
+                .help("remove them, or set on = \"both\""),
         );
     }
     match chosen.as_slice() {
@@ -413,7 +417,7 @@ fn read_entry(
                 problems.push(
                     table
                         .problem(&EMAIL.fallback, "the fallback is the mail server itself", "the same")
-                        .help("name another mail server, or leave it out"),
+                        .help("name another mail server, or remove fallback"),
                 );
             }
             step.action = Action::Email {
@@ -431,15 +435,15 @@ fn read_entry(
             if words.first().is_none_or(String::is_empty) {
                 problems.push(
                     table
-                        .problem(&COMMAND.command, "no program is named", "empty")
-                        .help("write [\"PROGRAM\", \"ARGUMENT\"]"),
+                        .problem(&COMMAND.command, "the command is empty", "empty")
+                        .help("use [\"PROGRAM\", \"ARGUMENT\"]"),
                 );
             }
             for (name, _) in &environment {
                 if name.is_empty() || name.contains(['=', '\0']) {
                     problems.push(table.problem(
                         &COMMAND.environment,
-                        format!("{name:?} is no name of a variable"),
+                        format!("{name:?} is not a valid variable name"),
                         "here",
                     ));
                 }
@@ -455,12 +459,15 @@ fn read_entry(
                 problems.push(no_such(&node, "action_list", name.as_ref(), known));
                 return None;
             }
-            let problem = node.problem("", "leads back");
+            let problem = node.problem("", "closes the cycle");
             return Some(Entry::List(step, name, Box::new(problem)));
         }
         [] => {
             let _ = OF_ONE_KIND.concat().iter().map(|key| table.node(key)).count();
-            problems.push(table.missing(&EMAIL.email, "whom a mail goes to; or webhook, command, syslog or list"));
+            problems.push(table.missing(
+                &EMAIL.email,
+                "the recipients of a mail; or use webhook, command, syslog or list",
+            ));
             return None;
         }
         several => {
@@ -469,10 +476,13 @@ fn read_entry(
                 table
                     .problem(
                         several[1],
-                        format!("an action does one thing, not {}", several.join(" and ")),
+                        format!(
+                            "an action does only one thing, but this one has {}",
+                            several.join(" and ")
+                        ),
                         "one too many",
                     )
-                    .help("write an action of its own for each"),
+                    .help("write a separate action for each"),
             );
             return None;
         }
@@ -599,7 +609,7 @@ actions = [{ email = "boss@example.net", mail_server = "other", after = "10m", o
             load_text(&hook(fine)).unwrap_or_else(|problems| panic!("{problems}"));
         }
         for (wrong, said) in [
-            ("body = '{}', proxy = \"http://me:hunter2@p.example\"", "in clear"),
+            ("body = '{}', proxy = \"http://me:hunter2@p.example\"", "in plaintext"),
             ("body = '{}', proxy = \"socks5://p.example\"", "SOCKS is not supported"),
             ("kind = \"ntfy\", content_type = \"form\"", "ntfy accepts only JSON"),
         ] {
@@ -653,7 +663,7 @@ to = []
 attachments = "5MB"
 "#,
         );
-        assert_eq!(said.matches("nobody gets this mail").count(), 2, "{said}");
+        assert_eq!(said.matches("this mail has no recipients").count(), 2, "{said}");
         assert_eq!(said.matches("unknown key").count(), 1, "{said}");
         assert_eq!(said.matches("\"mail_server\" is missing").count(), 2, "{said}");
     }
@@ -672,7 +682,7 @@ actions = [{ list = "a" }]
 actions = [{ list = "self" }]
 "#,
         );
-        assert_eq!(said.matches("in a circle").count(), 2, "{said}");
+        assert_eq!(said.matches("in a cycle").count(), 2, "{said}");
         assert!(said.contains("a → b → c → a") && said.contains("self → self"), "{said}");
     }
 

@@ -1,4 +1,5 @@
-//! When a monitor's alarm rises and clears: counts, times, thresholds, and what it depends on.
+//! Conditions under which a monitor's alarm is raised and clears: counts, times, thresholds and
+//! dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,26 +11,26 @@ use super::{
     reference::{Key, Takes},
 };
 
-/// When a monitor's alarm rises and clears.
+/// Conditions under which a monitor's alarm is raised and clears.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlarmRule {
-    /// After so many failures in a row.
+    /// Number of consecutive failures that raises it.
     pub after: u32,
-    /// After failing for so long.
+    /// Duration of failure that raises it.
     pub after_time: Option<Micros>,
-    /// One of the two is enough.
+    /// Whether one of the two is enough.
     pub either: bool,
-    /// It clears after so many good tests in a row.
+    /// Number of consecutive successful tests that clears it.
     pub clear_after: u32,
-    /// Whether a monitor that changes to and fro is in alarm until it has settled.
+    /// Whether a flapping monitor is in alarm until it has settled.
     pub flapping: bool,
-    /// What a single test's timings may be.
+    /// Upper limits of timings in a single test.
     pub thresholds: Vec<Threshold>,
-    /// What percentiles over a window may be.
+    /// Upper limits of percentiles over a window.
     pub percentiles: Vec<PercentileRule>,
     /// A threshold that was exceeded counts as met again only below this part of it.
     pub clear_below: f64,
-    /// How long certificates must still be valid.
+    /// Minimum remaining validity of certificates.
     pub certificate: Option<Micros>,
     /// The folders in which a mail must not be found.
     pub spam_folders: Vec<String>,
@@ -58,24 +59,24 @@ words!(
 /// The most that a timing may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threshold {
-    /// Which timing.
+    /// The timing.
     pub timing: Timing,
-    /// The most.
+    /// Upper limit.
     pub most: Micros,
 }
 
 /// The most that a percentile over a window may be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PercentileRule {
-    /// Of which timing.
+    /// The timing.
     pub timing: Timing,
-    /// Which percentile, 0 to 100.
+    /// The percentile, 0 to 100.
     pub percentile: f64,
-    /// Over how long.
+    /// Length of the window.
     pub over: Micros,
-    /// The most.
+    /// Upper limit.
     pub most: Micros,
-    /// With fewer values than this nothing is said.
+    /// Minimum number of values in the window.
     pub at_least: u32,
 }
 
@@ -92,7 +93,7 @@ impl Timing {
         }
     }
 
-    /// Its value in a sample.
+    /// Returns the value in a sample.
     pub fn of(self, sample: &Sample) -> Option<Micros> {
         match self {
             Self::RoundTrip => sample.round_trip,
@@ -136,8 +137,8 @@ impl AlarmRule {
             if let Some(own) = own.as_ref().filter(|own| own.is_own(key)) {
                 let name = kind.name();
                 problems.push(
-                    own.problem(key, format!("{key:?} has no meaning for kind {name:?}"), "here")
-                        .help(format!("a {name} test does not measure it; remove it")),
+                    own.problem(key, format!("{key:?} does not apply to kind {name:?}"), "here")
+                        .help(format!("remove it; {name} tests don't measure this")),
                 );
             }
         };
@@ -198,15 +199,15 @@ const fn threshold(timing: Timing, about: &'static str) -> Key {
 
 /// The thresholds of single tests, in the order of [`Timing::ALL`].
 pub(super) const THRESHOLDS: [Key; 6] = [
-    threshold(Timing::RoundTrip, "The longest round trip."),
-    threshold(Timing::SmtpConnect, "The longest time to open the SMTP connection."),
-    threshold(Timing::SmtpSend, "The longest time to send."),
+    threshold(Timing::RoundTrip, "The maximum round trip."),
+    threshold(Timing::SmtpConnect, "The maximum time to open the SMTP connection."),
+    threshold(Timing::SmtpSend, "The maximum SMTP send time."),
     threshold(
         Timing::PickupConnect,
-        "The longest time to open the connection to the mailbox.",
+        "The maximum time to open the connection to the mailbox.",
     ),
-    threshold(Timing::PickupLogin, "The longest login."),
-    threshold(Timing::PickupReceive, "The longest time to receive."),
+    threshold(Timing::PickupLogin, "The maximum login time."),
+    threshold(Timing::PickupReceive, "The maximum receive time."),
 ];
 
 keys! {
@@ -245,7 +246,7 @@ pub(super) fn read(table: &mut Table, folders: &[String], problems: &mut Problem
     if rule.either && rule.after_time.is_none() {
         problems.push(inner.missing(
             &ALARM.after_time,
-            "either of alarm_after and after_time, says either = true",
+            "either one of alarm_after and after_time, with either = true",
         ));
     }
     rule.clear_after = inner.read(&ALARM.clear_after, problems);
@@ -268,7 +269,7 @@ pub(super) fn read(table: &mut Table, folders: &[String], problems: &mut Problem
                     format!("clear_below = {} is out of bounds", rule.clear_below),
                     "here",
                 )
-                .help("write a part from 0.1 to 1.0: 0.9 clears below nine tenths of the threshold"),
+                .help("use a factor from 0.1 to 1.0; 0.9 clears below 90 % of the threshold"),
         );
     }
     rule.certificate = inner.read(&ALARM.certificate, problems);
@@ -295,13 +296,13 @@ fn percentile(table: &mut Table, problems: &mut Problems) -> Option<PercentileRu
     if !(0.0..=100.0).contains(&percentile) {
         problems.push(
             table
-                .problem(&PERCENTILE.percentile, "a percentile lies between 0 and 100", "here")
-                .help("write 95"),
+                .problem(&PERCENTILE.percentile, "a percentile must be between 0 and 100", "here")
+                .help("for example 95"),
         );
     }
     let most: Option<Micros> = table.require(
         &PERCENTILE.most,
-        "the most that the percentile may be, such as \"20s\"",
+        "the upper limit of the percentile, such as \"20s\"",
         problems,
     );
     let over = table.read(&PERCENTILE.over, problems);
@@ -314,8 +315,8 @@ fn percentile(table: &mut Table, problems: &mut Problems) -> Option<PercentileRu
     })
 }
 
-/// Puts monitors in the place of patterns, and refuses those that depend on each other in a circle; `complete` says whether all
-/// monitors are known.
+/// Replaces patterns with the matching monitors and rejects dependency cycles; `complete` states
+/// whether all monitors are known.
 pub(super) fn resolve(
     monitors: &mut BTreeMap<MonitorId, Monitor>,
     depends_on: Vec<(MonitorId, Vec<(String, Node)>)>,
@@ -335,8 +336,8 @@ pub(super) fn resolve(
                     .collect();
                 if found.is_empty() && complete {
                     problems.push(
-                        node.problem(format!("{pattern:?} names no monitor"), "nothing to depend on")
-                            .help("write a monitor's id, object:NAME, tag:NAME or a pattern such as \"gate-*\""),
+                        node.problem(format!("{pattern:?} matches no monitor"), "matches nothing")
+                            .help("use a monitor's id, object:NAME, tag:NAME or a pattern such as \"gate-*\""),
                     );
                 }
                 found
@@ -352,12 +353,12 @@ pub(super) fn resolve(
     }
     if let Some(circle) = circle(monitors) {
         let words: Vec<&str> = circle.iter().map(MonitorId::as_str).collect();
-        let message = format!("monitors depend on each other in a circle: {}", words.join(" → "));
+        let message = format!("monitors depend on each other in a cycle: {}", words.join(" → "));
         let problem = match circle.first().and_then(|id| places.get(id)) {
             Some(node) => node.problem(message, "leads back"),
             None => Problem::error(message),
         };
-        problems.push(problem.help("what fails first must not wait for what follows from it: take one out"));
+        problems.push(problem.help("remove one of these dependencies"));
     }
 }
 
@@ -443,7 +444,7 @@ mod tests {
         )
         .expect_err("wrong");
         assert!(
-            said.contains("there is no object") && !said.contains("names no monitor"),
+            said.contains("unknown object") && !said.contains("matches no monitor"),
             "{said}"
         );
     }
@@ -453,7 +454,7 @@ mod tests {
         let said = load_text(
             "[monitor.a]\nobject = \"o\"\ndepends_on = [\"b\"]\n[monitor.b]\nobject = \"o\"\ndepends_on = [\"c\"]\n[monitor.c]\nobject = \"o\"\ndepends_on = [\"b\"]\n",
         )
-        .expect_err("a circle");
-        assert!(said.contains("in a circle: b → c → b"), "{said}");
+        .expect_err("a cycle");
+        assert!(said.contains("in a cycle: b → c → b"), "{said}");
     }
 }

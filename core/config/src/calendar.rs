@@ -12,9 +12,10 @@ use mailqos_model::UtcMicros;
 
 use super::{FromToml, Node};
 
-/// Fixed times that are passed over because they come a second time: an expression with seconds names 3,600 an hour.
+/// Maximum number of repeated fixed times to skip: an expression with seconds has 3,600 per hour.
 const MAX_STEPS: usize = 4_000;
-/// Clock changes that are passed over: 29 February may be 8 years away, a weekday on it 40.
+/// Maximum number of clock changes to skip: 29 February may be 8 years away, and 40 on a given
+/// weekday.
 const MAX_CHANGES: usize = 200;
 
 /// A cron expression: five fields, or six with seconds in front.
@@ -22,7 +23,7 @@ const MAX_CHANGES: usize = 200;
 pub struct Cron {
     text: String,
     pattern: croner::Cron,
-    /// Its hour or minute is a wildcard.
+    /// Whether its hour or minute is a wildcard.
     follows_the_clock: bool,
 }
 
@@ -31,7 +32,7 @@ pub struct Cron {
 pub struct Calendar {
     /// The expression.
     pub cron: Box<Cron>,
-    /// The zone.
+    /// The time zone.
     pub zone: TimeZone,
 }
 
@@ -64,7 +65,7 @@ impl FromStr for Cron {
         match cron.next_local(civil::date(2000, 1, 1).at(0, 0, 0, 0)) {
             Some(_) => Ok(cron),
             None => Err(format!(
-                "{text:?} never comes: no month that it names has such a day; look at day and month"
+                "{text:?} never occurs: none of its months has such a day; check day and month"
             )),
         }
     }
@@ -211,7 +212,7 @@ fn is_star(field: &str) -> bool {
 fn check(times: &[&str], days: &str, months: &str, weekdays: &str) -> Result<(), String> {
     for field in times.iter().chain([&days, &months, &weekdays]) {
         if field.split(',').any(str::is_empty) {
-            return Err(format!("there is nothing before or after a comma of {field:?}"));
+            return Err(format!("a value is missing before or after a comma in {field:?}"));
         }
     }
     let words = |field: &str| -> Vec<String> {
@@ -220,22 +221,24 @@ fn check(times: &[&str], days: &str, months: &str, weekdays: &str) -> Result<(),
     };
     for field in times {
         if let Some(word) = words(field).first() {
-            return Err(format!("{word} can't stand among seconds, minutes and hours"));
+            return Err(format!(
+                "{word} is not allowed in the fields for seconds, minutes and hours"
+            ));
         }
     }
     for word in words(months) {
         if !MONTHS.contains(&word.as_str()) {
-            return Err(format!("{word} is no month; write JAN to DEC, or 1 to 12"));
+            return Err(format!("{word} is not a month; use JAN to DEC, or 1 to 12"));
         }
     }
     for part in weekdays.split(',') {
         let name = part.strip_suffix('L').unwrap_or(part);
         if name.is_empty() || name != part && name.contains(['-', '/', '*']) {
-            return Err("L stands behind one day of the week, such as 5L for the last Friday".to_owned());
+            return Err("L must follow a single day of the week, such as 5L for the last Friday".to_owned());
         }
         for word in words(name) {
             if !DAYS.contains(&word.as_str()) {
-                return Err(format!("{word} is no day of the week; write SUN to SAT, or 0 to 7"));
+                return Err(format!("{word} is not a day of the week; use SUN to SAT, or 0 to 7"));
             }
         }
     }
@@ -243,7 +246,8 @@ fn check(times: &[&str], days: &str, months: &str, weekdays: &str) -> Result<(),
         let number = part.strip_suffix('W').unwrap_or(part);
         if part != "L" && number.contains(char::is_alphabetic) {
             return Err(format!(
-                "{part} is no day of the month; write 1 to 31, L for the last day, or such as 15W for the weekday next to the 15th"
+                "{part} is not a day of the month; use 1 to 31, L for the last day, or 15W for the weekday \
+                 nearest the 15th"
             ));
         }
     }
@@ -426,17 +430,17 @@ mod tests {
     #[test]
     fn what_would_be_read_as_something_else_is_refused() {
         for (wrong, reason) in [
-            // Monday is no January, and two months in one word are no third.
-            ("0 7 1 MON *", "MON is no month"),
-            ("0 7 1 JANFEB *", "JANFEB is no month"),
-            ("0 7 * * JAN", "JAN is no day of the week"),
-            ("0 7 * * MONDAY", "MONDAY is no day of the week"),
-            ("0 MON * * *", "MON can't stand"),
+            // MON is not a month, and two months in one word are not a third.
+            ("0 7 1 MON *", "MON is not a month"),
+            ("0 7 1 JANFEB *", "JANFEB is not a month"),
+            ("0 7 * * JAN", "JAN is not a day of the week"),
+            ("0 7 * * MONDAY", "MONDAY is not a day of the week"),
+            ("0 MON * * *", "MON is not allowed"),
             ("0 7 * * L", "such as 5L"),
             ("0 7 * * 1,L", "such as 5L"),
             ("0 7 * * 1-5L", "such as 5L"),
-            ("0 7 15W5 * *", "15W5 is no day of the month"),
-            ("0 7 LW * *", "LW is no day of the month"),
+            ("0 7 15W5 * *", "15W5 is not a day of the month"),
+            ("0 7 LW * *", "LW is not a day of the month"),
             ("0 7 1,,5 * *", "before or after a comma"),
             ("0 7 * * 1,", "before or after a comma"),
             // cronie #15: a range does not go over midnight.
@@ -470,7 +474,7 @@ mod tests {
     fn an_expression_that_never_comes_is_refused() {
         for never in ["0 7 31 2 *", "0 7 30 2 *", "0 0 31 4,6,9,11 *", "0 0 0 31 2 *"] {
             let error = never.parse::<Cron>().expect_err(never);
-            assert!(error.contains("never comes"), "{error}");
+            assert!(error.contains("never occurs"), "{error}");
         }
         for rare in ["0 7 29 2 *", "0 7 31 2 1", "0 7 31 * *"] {
             cron(rare);

@@ -1,5 +1,5 @@
-//! What a TOML value can be read as. Readers are generous where there is no doubt about what is meant: a number in quotes,
-//! a number for a text, one element for a list, and truth values in words.
+//! Conversion of TOML values. Readers are lenient if the meaning is clear: a number in quotes, a
+//! number for a string, a single element for an array, and truth values as words.
 
 use std::path::PathBuf;
 
@@ -8,12 +8,13 @@ use serde_json::{Value as Json, json};
 
 use super::table::{Data, Node};
 
-/// What a TOML value can be read as.
+/// A type that can be read from a TOML value.
 pub trait FromToml: Sized {
     /// Whether it is a list, whose key may be written in the singular or the plural.
     const IS_LIST: bool = false;
 
-    /// What is expected, for messages and the reference: `"a whole number from 1 to 65535"`.
+    /// Describes the expected value for messages and the reference: `"a whole number from 1 to
+    /// 65535"`.
     fn expected() -> String;
 
     /// The same as a JSON Schema. It may allow what the reader then refuses, but never the other way round: an editor
@@ -41,7 +42,7 @@ fn is_outside<T: std::str::FromStr + PartialOrd>(value: &T, least: &str, most: &
 
 impl FromToml for String {
     fn expected() -> String {
-        "a text in quotes".into()
+        "a quoted string".into()
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         match &node.data {
@@ -162,7 +163,7 @@ parsed!(
     AccountName => "an account's name", NAME;
     SiteName => "a site's name", NAME;
     Name => "a name", NAME;
-    crate::Person => "a mail address, such as \"anna@example.com\" or \"Anna Berg <anna@example.com>\"", ".*@.*";
+    crate::Person => "an e-mail address, such as \"anna@example.com\" or \"Anna Berg <anna@example.com>\"", ".*@.*";
 );
 
 impl FromToml for Micros {
@@ -208,7 +209,7 @@ impl FromToml for DateText {
         "a date or time".into()
     }
     fn schema() -> Json {
-        // TOML's own dates are none of the types of JSON; editors have one of their own for them.
+        // TOML dates have no JSON type; editors have a separate type for them.
         json!({ "anyOf": [
             { "type": "string" },
             { "not": { "type": ["string", "number", "boolean", "array", "object"] } },
@@ -268,29 +269,29 @@ impl FromToml for PathBuf {
     }
 }
 
-/// Why a text that stands where a path should is none; `None` if it may be one.
+/// Returns why a text is not a valid path; `None` if it may be one.
 pub(super) fn not_a_path(text: &str) -> Option<String> {
     if text == "~" || text.starts_with("~/") {
         return Some(format!(
-            "{text:?} begins with ~, which only a shell replaces: write the whole path"
+            "{text:?} begins with ~, which only shells expand; write the full path"
         ));
     }
     let (scheme, rest) = text.split_once("://")?;
     Some(match scheme {
         "file" => format!(
-            "{text:?} is an address, not a path: write {:?}",
+            "{text:?} is a URL, not a path; write {:?}",
             format!("/{}", rest.trim_start_matches('/'))
         ),
-        _ => format!("{text:?} is an address, not a path"),
+        _ => format!("{text:?} is a URL, not a path"),
     })
 }
 
-/// One value or an array of them.
+/// A single value or an array.
 impl<T: FromToml> FromToml for Vec<T> {
     const IS_LIST: bool = true;
 
     fn expected() -> String {
-        format!("{}, or an array of such", T::expected())
+        format!("{}, or an array of these", T::expected())
     }
     fn schema() -> Json {
         json!({ "anyOf": [T::schema(), { "type": "array", "items": T::schema() }] })
@@ -367,8 +368,8 @@ mod tests {
             ("span = \"1,5s\"", "did you mean \"1.5s\"?"),
             ("span = \"1 year\"", "write a number with a unit"),
             ("span = true", "expected a duration in quotes"),
-            ("mode = true", "write one of: none, file"),
-            ("mode = \"x\"", "write one of: none, file"),
+            ("mode = true", "use one of: none, file"),
+            ("mode = \"x\"", "use one of: none, file"),
             ("mode = \"fil\"", "did you mean \"file\"?"),
         ] {
             assert!(said(line).contains(answer), "{line}: {}", said(line));

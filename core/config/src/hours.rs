@@ -10,17 +10,17 @@ use mailqos_model::UtcMicros;
 use super::key::{Optional, key};
 use super::{FromToml, Node, Problems, Table};
 
-/// Further ahead than this nothing recurs: every week has all its days.
+/// Days to look ahead: in every week, all weekdays occur.
 const DAYS_AHEAD: i64 = 8;
 
 /// A weekly recurring time. A span over midnight belongs to the day on which it begins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hours {
-    /// From and to; the whole day where both are the same.
+    /// Start and end; the whole day if both are the same.
     pub spans: Vec<Span>,
-    /// On which days; all if empty.
+    /// Weekdays; all if empty.
     pub weekdays: Vec<Weekday>,
-    /// In which zone.
+    /// The time zone.
     pub zone: TimeZone,
 }
 
@@ -50,7 +50,7 @@ keys! {
 }
 
 impl Hours {
-    /// Reads `hours`, `weekdays` and `timezone`; `None` where neither hours nor weekdays are said.
+    /// Reads `hours`, `weekdays` and `timezone`; `None` if neither hours nor weekdays are set.
     pub fn read(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Option<Self> {
         let spans = table.read(&HOURS.hours, problems);
         let weekdays = table.read(&HOURS.weekdays, problems);
@@ -77,7 +77,7 @@ impl Hours {
             .min()
     }
 
-    /// Whole days, all of them.
+    /// All days around the clock.
     pub(super) fn whole_days(zone: TimeZone) -> Self {
         Self {
             spans: vec![WHOLE_DAY],
@@ -86,7 +86,7 @@ impl Hours {
         }
     }
 
-    /// What begins on a date: beginnings and ends.
+    /// Returns the spans that begin on a date: starts and ends.
     pub fn on(&self, date: Date) -> impl Iterator<Item = (UtcMicros, UtcMicros)> + '_ {
         let on = self.weekdays.is_empty() || self.weekdays.contains(&date.weekday());
         self.spans
@@ -95,8 +95,8 @@ impl Hours {
             .flat_map(move |span| self.occurrences(date, *span))
     }
 
-    /// When the clock on the wall shows a time of a span that begins on this date: an hour that a change of the clocks repeats is
-    /// in it twice, of one that is skipped there is nothing.
+    /// Returns when the wall clock shows a time of a span that begins on this date. An hour that a
+    /// clock change repeats occurs twice; a skipped one doesn't occur.
     fn occurrences(&self, date: Date, span: Span) -> Vec<(UtcMicros, UtcMicros)> {
         let last = if span.to > span.from { Ok(date) } else { date.tomorrow() };
         let Ok(last) = last else { return Vec::new() };
@@ -191,7 +191,7 @@ pub fn time_of_day(text: &str) -> Option<Time> {
 
 impl FromToml for Span {
     fn expected() -> String {
-        "a time of day such as \"08:00-18:00\"; \"22:00-06:00\" goes over midnight".into()
+        "a time span such as \"08:00-18:00\", or \"22:00-06:00\" across midnight".into()
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         let text = String::from_toml(node)?;
@@ -226,7 +226,7 @@ pub(super) fn weekly(text: &str, zone: &TimeZone) -> Result<Hours, String> {
         .map_err(|()| format!("{span:?} in {text:?} is not {}", Span::expected()))?;
     if span.from == span.to && span != WHOLE_DAY {
         return Err(format!(
-            "{text:?} begins when it ends: no time at all, or the whole day (00:00-24:00)?"
+            "{text:?} begins and ends at the same time; for the whole day, use 00:00-24:00"
         ));
     }
     let mut weekdays = Vec::new();
@@ -245,7 +245,7 @@ pub(super) struct Days(Vec<Weekday>);
 
 impl FromToml for Days {
     fn expected() -> String {
-        "a day or days such as \"mon\", \"mon-fri\" or \"sat\"".into()
+        "a weekday or a range such as \"mon\", \"mon-fri\" or \"sat\"".into()
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         let text = String::from_toml(node)?;
@@ -267,7 +267,7 @@ fn run_of_days(text: &str) -> Option<Vec<Weekday>> {
     Some(days)
 }
 
-/// By its English name, or the first three letters of it.
+/// Parses an English weekday name or its first three letters.
 fn weekday(text: &str) -> Option<Weekday> {
     const NAMES: [(&str, Weekday); 7] = [
         ("monday", Weekday::Monday),

@@ -78,7 +78,7 @@ impl<T, P> TypedKey<T, P> {
         self.with(self.key.default(value))
     }
 
-    /// What applies if the key is absent, in words.
+    /// Describes the default in words, if it is not a constant.
     #[must_use]
     pub const fn otherwise(self, words: &'static str) -> Self {
         self.with(self.key.otherwise(words))
@@ -148,7 +148,7 @@ impl<T, P> WordKey<T, P> {
         self.with(self.key.default(word))
     }
 
-    /// What applies if the key is absent, in words.
+    /// Describes the default in words, if it is not a constant.
     #[must_use]
     pub const fn otherwise(self, words: &'static str) -> Self {
         self.with(self.key.otherwise(words))
@@ -216,7 +216,7 @@ impl Named for &'static str {
 
 /// A declared key that [`Table::read`] reads.
 pub trait Readable {
-    /// What it reads as.
+    /// The type of the value.
     type Value;
     /// Reads the key; problems are noted.
     fn read(&self, table: &mut Table, problems: &mut Problems) -> Self::Value;
@@ -262,7 +262,7 @@ impl<T: Copy> Readable for Word<T> {
             let word = self.words.iter().find(|(word, _)| *word == default);
             word.map(|(_, value)| *value)
         });
-        value.unwrap_or_else(|| panic!("{}: {default} is not one of its words", self.name))
+        value.unwrap_or_else(|| panic!("{}: the default {default} is not one of the allowed words", self.name))
     }
 }
 

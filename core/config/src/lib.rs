@@ -1,5 +1,5 @@
 //! The configuration: one TOML file with includes, checked as a whole. Both programs start from a
-//! [`Config`], or from all problems of the file at once, each with its location and remedy.
+//! [`Config`], or from all problems of the file together, each with its location and remedy.
 //!
 //! A [`Config`] is plain data. This crate knows no login, no connection and no user of a key.
 
@@ -76,68 +76,68 @@ pub struct Config {
     pub file: PathBuf,
     /// The place that this probe measures from.
     pub site: SiteName,
-    /// Where the sample lake is.
+    /// Location of the lake.
     pub data: DataLocation,
-    /// How it is reached, if it is in an object store.
+    /// Access to the object store, if the lake is in one.
     pub object_store: ObjectStoreOptions,
     /// The HTTP proxy that requests go through.
     pub proxy: Proxy,
-    /// Days older than this are removed from the lake; none, if nothing is said.
+    /// Days older than this are removed from the lake; `None` keeps all.
     pub retention: Option<Micros>,
     /// Local folder of journals, locks, keys and queues (default: `<data>/state`).
     pub state: PathBuf,
     /// The zone of calendar schedules and of reports that name none.
     pub timezone: TimeZone,
-    /// How often recorded samples are sealed into the day's Parquet file.
+    /// Interval at which recorded samples are sealed into the day's Parquet file.
     pub seal_interval: Micros,
     /// Key that signs the test mails (default: a file in `state`, created at the first start).
     pub signing_key: Option<SecretSource>,
-    /// Credentials.
+    /// Accounts by name.
     pub accounts: BTreeMap<AccountName, Account>,
     /// Hosts and services under watch.
     pub objects: BTreeMap<ObjectId, Object>,
     /// Configured tests.
     pub monitors: BTreeMap<MonitorId, Monitor>,
-    /// People and groups who are told.
+    /// People and groups to notify.
     pub operators: BTreeMap<Name, Operator>,
     /// SMTP servers for mailqos's own mails: alarms and reports.
     pub mail_servers: BTreeMap<Name, MailServer>,
-    /// What is done when a monitor's alarm rises and clears.
+    /// Actions for alarms that are raised and clear.
     pub action_lists: BTreeMap<Name, ActionList>,
     /// Planned windows without alarms.
     pub maintenance: Vec<Maintenance>,
-    /// How many tests may run at once.
+    /// Maximum numbers of simultaneous tests.
     pub limits: Limits,
-    /// Where the OpenMetrics endpoint listens, if it does.
+    /// Address of the OpenMetrics endpoint, if it is enabled.
     pub metrics: Option<std::net::SocketAddr>,
     /// Addresses (`HOST:PORT`) that tell whether the probe itself has a network.
     pub references: Vec<String>,
     /// Places that reports can be delivered to.
     pub targets: BTreeMap<Name, Target>,
-    /// What holds for all deliveries.
+    /// Settings of all deliveries.
     pub delivery: DeliveryOptions,
-    /// What was promised of the monitors.
+    /// Promised service levels.
     pub service_levels: BTreeMap<Name, ServiceLevel>,
     /// Folder of the user's own report templates, searched before the built-in ones.
     pub templates: PathBuf,
     /// Folder of the report definitions.
     pub reports: PathBuf,
-    /// What deserves attention but is no error.
+    /// Problems that deserve attention but are not errors.
     pub warnings: Problems,
 }
 
-/// How many tests may run at once.
+/// Maximum numbers of simultaneous tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// In all.
+    /// In total.
     pub tests: u32,
-    /// With the same SMTP server, or the same mailbox server.
+    /// On the same SMTP or mailbox server.
     pub per_server: Option<u32>,
-    /// With the same mailbox.
+    /// On the same mailbox.
     pub per_mailbox: Option<u32>,
 }
 
-/// Where the sample lake is.
+/// Location of the lake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataLocation {
     /// A folder of this machine.
@@ -150,28 +150,29 @@ impl DataLocation {
     /// The schemes of object stores.
     const SCHEMES: [&str; 7] = ["s3", "s3a", "az", "azure", "abfs", "abfss", "gs"];
 
-    /// Where a text says that the lake is; a relative folder is one in `folder`.
+    /// Parses the location of a lake; a relative path is relative to `folder`.
     ///
     /// # Errors
-    /// It is no place that can be meant: why, and what to write.
+    /// The text is not a valid location: the reason, and the remedy.
     pub fn parse(text: &str, folder: &std::path::Path) -> Result<Self, (String, String)> {
         let store = "write a folder, or the address of an object store: s3://bucket/prefix, az://container/prefix or \
                      gs://bucket/prefix";
         if text.trim().is_empty() {
-            return Err(("the place of the lake is empty".to_owned(), store.to_owned()));
+            return Err(("the location of the lake is empty".to_owned(), store.to_owned()));
         }
         if let Some((scheme, rest)) = text.split_once("://") {
             let bucket = rest.split('/').next().unwrap_or_default();
             if Self::SCHEMES.contains(&scheme) {
                 if bucket.trim().is_empty() {
-                    let reason = format!("{text:?} names no bucket");
-                    return Err((reason, format!("write {scheme}://bucket/prefix")));
+                    let reason = format!("{text:?} contains no bucket");
+                    return Err((reason, format!("use {scheme}://bucket/prefix")));
                 }
                 return Ok(Self::ObjectStore(text.to_owned()));
             }
             let help = match scheme.to_ascii_lowercase().as_str() {
                 "http" | "https" => format!(
-                    "if this is an object store, write data = \"s3://bucket/prefix\", and endpoint = {:?} in [object_store]",
+                    "for an object store, write data = \"s3://bucket/prefix\", and endpoint = {:?} in \
+                     [object_store]",
                     format!("{scheme}://{bucket}")
                 ),
                 "file" => format!(
@@ -179,11 +180,11 @@ impl DataLocation {
                     format!("/{}", rest.trim_start_matches('/'))
                 ),
                 "gcs" => format!("write {:?}", format!("gs://{rest}")),
-                "smb" | "cifs" | "nfs" | "sftp" | "ftp" => "mount it, and write the folder".to_owned(),
+                "smb" | "cifs" | "nfs" | "sftp" | "ftp" => "mount it, and write the path of the folder".to_owned(),
                 lower if Self::SCHEMES.contains(&lower) => format!("write {:?}", format!("{lower}://{rest}")),
                 _ => store.to_owned(),
             };
-            return Err((format!("{text:?} is not a place where a lake can be"), help));
+            return Err((format!("{text:?} is not a valid location of a lake"), help));
         }
         if let Some((scheme, rest)) = text.split_once(':')
             && Self::SCHEMES.contains(&scheme)
@@ -197,7 +198,7 @@ impl DataLocation {
         match from_toml::not_a_path(text) {
             Some(reason) => Err((
                 reason,
-                "only shells know ~; environment variables are not replaced either".to_owned(),
+                "write the full path; neither ~ nor environment variables are expanded".to_owned(),
             )),
             None => Ok(Self::Folder(folder.join(text))),
         }
@@ -211,7 +212,7 @@ pub struct Account {
     pub user: String,
     /// Windows domain, for network shares.
     pub domain: Option<String>,
-    /// With what it logs in.
+    /// Password or tokens.
     pub login: Login,
     /// The SASL mechanisms that may be used; all where empty.
     pub mechanisms: Vec<Mechanism>,
@@ -228,16 +229,16 @@ pub struct Object {
     pub tags: BTreeSet<String>,
 }
 
-/// One configured test on an object.
+/// A configured test on an object.
 #[derive(Debug, Clone)]
 pub struct Monitor {
-    /// Its id in the lake.
+    /// Id in the lake.
     pub id: MonitorId,
     /// Display name (default: the id).
     pub name: String,
     /// The object that it watches.
     pub object: ObjectId,
-    /// Its own labels and those of its object.
+    /// Labels of the monitor and its object.
     pub tags: BTreeSet<String>,
     /// Whether it is tested at all.
     pub enabled: bool,
@@ -251,9 +252,9 @@ pub struct Monitor {
     pub overlap: bool,
     /// The action list that it uses, if any.
     pub action_list: Option<Name>,
-    /// When its alarm rises and clears.
+    /// Conditions of its alarm.
     pub alarm: AlarmRule,
-    /// What is tested.
+    /// The kind of its tests, with options.
     pub kind: Kind,
 }
 
@@ -264,21 +265,21 @@ pub struct Endpoint {
     pub server: String,
     /// TCP port.
     pub port: u16,
-    /// Encryption.
+    /// Encryption of the connection.
     pub tls: TlsMode,
-    /// Whose certificates are trusted.
+    /// Trusted certificates.
     pub trust: Trust,
-    /// Who logs in; nobody if absent.
+    /// The account that logs in; `None`: no login.
     pub account: Option<AccountName>,
     /// The name given in EHLO (SMTP); by default the address literal of this end of the connection.
     pub helo: Option<String>,
 }
 
 impl Endpoint {
-    /// Where it is and how it is talked to: `mail.example.com:587 STARTTLS`.
+    /// Returns the address with port and encryption: `mail.example.com:587 STARTTLS`.
     pub fn place(&self) -> String {
         let tls = match self.tls {
-            TlsMode::None => "in clear",
+            TlsMode::None => "in plaintext",
             TlsMode::StartTls => "STARTTLS",
             TlsMode::Implicit => "TLS",
         };
@@ -289,15 +290,15 @@ impl Endpoint {
 /// Encryption of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {
-    /// In clear.
+    /// Plaintext.
     None,
-    /// In clear first, then upgraded (RFC 3207, RFC 2595); refused if the server does not offer it.
+    /// Plaintext, then upgraded (RFC 3207, RFC 2595); fails if the server does not offer it.
     StartTls,
-    /// From the first byte (RFC 8314).
+    /// TLS from the first byte (RFC 8314).
     Implicit,
 }
 
-/// Somebody, or a group, who is told.
+/// A person or a group to notify.
 #[derive(Debug, Clone)]
 pub struct Operator {
     /// Display name (default: the name).
@@ -311,13 +312,13 @@ pub struct Operator {
 /// An SMTP server for mailqos's own mails.
 #[derive(Debug, Clone)]
 pub struct MailServer {
-    /// The server.
+    /// Address and login of the server.
     pub endpoint: Endpoint,
     /// Sender of the mails.
     pub from: Person,
-    /// Where bounces go, if not to the sender.
+    /// Address for bounces, if it is not the sender.
     pub return_path: Option<String>,
-    /// How the mails are signed.
+    /// DKIM key that signs the mails.
     pub dkim: Option<Dkim>,
     /// Deadline of each step of the conversation.
     pub timeout: Micros,
@@ -349,7 +350,7 @@ impl Config {
         self.accounts.get(name?)
     }
 
-    /// All secrets that the configuration names, each with what it is for.
+    /// Returns all secrets of the configuration, each with its purpose.
     pub fn secrets(&self) -> Vec<(String, &SecretSource)> {
         let mut found = Vec::new();
         if let Some(key) = &self.signing_key {
@@ -386,7 +387,7 @@ impl Config {
                     }
                     Action::Command { environment, .. } => {
                         let sources = environment.iter().map(|(_, value)| value);
-                        found.extend(sources.map(|source| (format!("a program of action list {name}"), source)));
+                        found.extend(sources.map(|source| (format!("a command of action list {name}"), source)));
                     }
                     Action::Email { .. } | Action::Syslog { .. } => {}
                 }

@@ -38,7 +38,7 @@ keys! {
 keys! {
     SENDER: SenderKeys {
         /// The mail server to send through.
-        mail_server: Optional<Name> = key().otherwise("the only one configured");
+        mail_server: Optional<Name> = key().otherwise("the only configured one");
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) fn mail_server(
     })
 }
 
-/// How mails are signed (RFC 6376).
+/// Reads the DKIM key that signs mails (RFC 6376).
 fn dkim(mut table: Table, plaintext: bool, from: Option<&str>, problems: &mut Problems) -> Option<Dkim> {
     let own = from.and_then(|from| from.rsplit_once('@')).map(|(_, domain)| domain);
     let domain = table.read(&DKIM.domain, problems).or_else(|| own.map(str::to_owned));
@@ -87,10 +87,10 @@ fn dkim(mut table: Table, plaintext: bool, from: Option<&str>, problems: &mut Pr
             ..table
                 .problem(
                     &DKIM.domain,
-                    format!("{domain} does not sign for senders at {own} (DMARC)"),
+                    format!("a signature of {domain} does not cover senders at {own} (DMARC)"),
                     "another domain",
                 )
-                .help(format!("write {own}, or leave it out"))
+                .help(format!("write {own}, or remove domain"))
         });
     }
     let selector = table.read(&DKIM.selector, problems);
@@ -106,7 +106,7 @@ fn dkim(mut table: Table, plaintext: bool, from: Option<&str>, problems: &mut Pr
         if let Some(text) = text
             && !fits(text)
         {
-            problems.push(table.problem(key, format!("{text:?} is no name in the DNS"), "here"));
+            problems.push(table.problem(key, format!("{text:?} is not a valid DNS name"), "here"));
         }
     }
     let key = match table.node(&DKIM.key) {
@@ -147,7 +147,7 @@ pub(super) fn mail_server_of(table: &mut Table, config: &Config, problems: &mut 
             None
         }
         _ => {
-            problems.push(table.missing(&SENDER.mail_server, "there are several; which one?"));
+            problems.push(table.missing(&SENDER.mail_server, "several are configured; choose one"));
             None
         }
     }

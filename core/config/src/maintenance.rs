@@ -15,19 +15,19 @@ const LONGEST: Micros = Micros::from_secs(366 * 86_400);
 /// A planned window, or one that comes again and again.
 #[derive(Debug, Clone)]
 pub struct Maintenance {
-    /// Its name.
+    /// Name of the window.
     pub name: Name,
-    /// What for.
+    /// Reason for the maintenance.
     pub reason: Option<String>,
-    /// Which monitors, as selections; all if empty.
+    /// Affected monitors, as selections; all if empty.
     pub monitors: Vec<String>,
     /// Whether tests are skipped.
     pub pause: bool,
-    /// When.
+    /// When it occurs.
     pub when: Window,
 }
 
-/// When a maintenance is.
+/// When a maintenance window occurs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Window {
     /// Once.
@@ -39,13 +39,13 @@ pub enum Window {
     },
     /// Every week.
     Weekly(Hours),
-    /// At the moments of a cron expression.
+    /// At the times of a cron expression.
     Calendar {
-        /// When it begins.
+        /// Start times.
         cron: Box<Cron>,
-        /// In which zone.
+        /// The time zone.
         zone: TimeZone,
-        /// How long it lasts.
+        /// Duration of each window.
         lasts: Micros,
     },
 }
@@ -89,7 +89,7 @@ impl FromToml for Moment {
 }
 
 impl Moment {
-    /// At the end of the year 9999, the last moment that there is.
+    /// The end of the year 9999 if the time is out of range.
     fn in_zone(&self, zone: &TimeZone) -> UtcMicros {
         match self {
             Self::Local(local) => zone.to_timestamp(*local).unwrap_or(jiff::Timestamp::MAX).into(),
@@ -137,8 +137,8 @@ pub(super) fn read(
         };
         if complete && !config.monitors.values().any(|monitor| monitor.is_selected(&pattern)) {
             problems.push(
-                node.problem(format!("{pattern:?} names no monitor"), "nothing to maintain")
-                    .help("write a monitor's id, object:NAME, tag:NAME or a pattern such as \"mail-*\""),
+                node.problem(format!("{pattern:?} matches no monitor"), "matches nothing")
+                    .help("use a monitor's id, object:NAME, tag:NAME or a pattern such as \"mail-*\""),
             );
         }
         monitors.push(pattern);
@@ -151,7 +151,7 @@ pub(super) fn read(
     let to = table.read(&MAINTENANCE.to, problems);
     let cron = table.read(&MAINTENANCE.cron, problems);
     let lasts = table.read(&MAINTENANCE.lasts, problems);
-    // What was said wrong is not what was not said.
+    // An invalid value is not a missing one.
     let when = if problems.count(Severity::Error) == before {
         window(&table, weekly, from, to, cron, lasts, own_zone, problems)
     } else {
@@ -167,7 +167,7 @@ pub(super) fn read(
     })
 }
 
-#[expect(clippy::too_many_arguments, reason = "they are the keys of one table")]
+#[expect(clippy::too_many_arguments, reason = "the keys belong to one table")]
 fn window(
     table: &Table,
     weekly: Option<Hours>,
@@ -178,13 +178,13 @@ fn window(
     zone: TimeZone,
     problems: &mut Problems,
 ) -> Option<Window> {
-    const HELP: &str = "write one of: from with to or lasts; hours and weekdays; cron with lasts";
+    const HELP: &str = "use from with to or lasts (once), hours and weekdays (weekly), or cron with lasts";
     match (weekly, from, cron) {
         (Some(hours), None, None) => {
             if to.is_some() || lasts.is_some() {
                 problems.push(
                     table
-                        .problem(&HOURS.hours, "hours say themselves how long they are", "here")
+                        .problem(&HOURS.hours, "hours already set the duration", "here")
                         .help(HELP),
                 );
             }
@@ -198,7 +198,7 @@ fn window(
                 _ => {
                     problems.push(
                         table
-                            .problem(&MAINTENANCE.from, "when does it end?", "begins here")
+                            .problem(&MAINTENANCE.from, "add to or lasts", "begins here")
                             .help(HELP),
                     );
                     return None;
@@ -207,8 +207,8 @@ fn window(
             if to <= from {
                 problems.push(
                     table
-                        .problem(&MAINTENANCE.to, "the window ends before it begins", "not after from")
-                        .help("write a later moment"),
+                        .problem(&MAINTENANCE.to, "the window ends before it starts", "not after from")
+                        .help("use a later time"),
                 );
                 return None;
             }
@@ -232,8 +232,8 @@ fn window(
                 (None, _) => {
                     problems.push(
                         table
-                            .problem(&MAINTENANCE.cron, "this moment never comes", "never")
-                            .help("look at day and month"),
+                            .problem(&MAINTENANCE.cron, "this time never occurs", "never")
+                            .help("check day and month"),
                     );
                 }
                 (Some(first), Some(second)) if second - first <= lasts => {
@@ -241,10 +241,10 @@ fn window(
                         table
                             .problem(
                                 &MAINTENANCE.lasts,
-                                "the next window begins before this one has ended",
+                                "the next window starts before this one has ended",
                                 "too long",
                             )
-                            .help("shorten it, or let it come less often"),
+                            .help("shorten the window, or make it less frequent"),
                     );
                 }
                 _ => {}
@@ -258,7 +258,11 @@ fn window(
         _ => {
             problems.push(
                 table
-                    .problem("", "a maintenance is once, weekly or by a calendar", "when is it?")
+                    .problem(
+                        "",
+                        "a maintenance window must occur once, every week or by a cron expression",
+                        "no time given",
+                    )
                     .help(HELP),
             );
             None

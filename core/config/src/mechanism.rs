@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 pub enum Mechanism {
     /// RFC 7677: the password does not travel, and the server proves that it knows it.
     ScramSha256,
-    /// RFC 4616.
+    /// PLAIN (RFC 4616).
     Plain,
     /// draft-murchison-sasl-login: obsolete, but some servers offer nothing else.
     Login,
@@ -17,7 +17,7 @@ pub enum Mechanism {
     XOAuth2,
 }
 
-/// All mechanisms, the best first.
+/// All mechanisms, in order of preference.
 pub const MECHANISMS: [Mechanism; 5] = [
     Mechanism::ScramSha256,
     Mechanism::Plain,
@@ -27,7 +27,7 @@ pub const MECHANISMS: [Mechanism; 5] = [
 ];
 
 impl Mechanism {
-    /// As servers and configurations write it.
+    /// Returns the name as used by servers and in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ScramSha256 => "SCRAM-SHA-256",

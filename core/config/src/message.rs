@@ -1,4 +1,4 @@
-//! What a test mail looks like: the table `message` of a monitor.
+//! Contents of a test mail: the table `message` of a monitor.
 
 use super::{
     FromToml, Node, Problems, Table,
@@ -50,14 +50,14 @@ const RESERVED: [&str; 19] = [
     "delivered-to",
 ];
 
-/// What a test mail looks like.
+/// Contents of a test mail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MessageShape {
     /// Bytes of the whole mail, filled up with an attachment; as small as it is if absent.
     pub size: Option<u64>,
     /// The beginning of the subject; the token follows.
     pub subject: Option<String>,
-    /// Further header fields, names and values.
+    /// Additional header fields: names and values.
     pub headers: Vec<(String, String)>,
     /// Words above those that explain the mail.
     pub body: Option<String>,
@@ -80,7 +80,7 @@ impl FromToml for Bytes {
         if let Ok(bytes) = i64::from_toml(node) {
             if (1..1_000).contains(&bytes) {
                 return Err(format!(
-                    "{bytes} bytes are no size of a mail; did you mean \"{bytes}MB\"?"
+                    "{bytes} bytes are too few for a mail; did you mean \"{bytes}MB\"?"
                 ));
             }
             return u64::try_from(bytes)
@@ -132,7 +132,7 @@ fn size(table: &mut Table, problems: &mut Problems) -> Option<u64> {
                     format!("a test mail can't have {size} bytes"),
                     "out of range",
                 )
-                .help("write a size from 4kB to 100MB, or leave it out for the smallest mail"),
+                .help("use a size from 4kB to 100MB, or remove size to send the smallest possible mail"),
         );
         return None;
     }
@@ -150,13 +150,13 @@ fn text(
     let control = |c: char| c.is_control() && !(several_lines && matches!(c, '\n' | '\r' | '\t'));
     if text.len() > longest || text.chars().any(control) {
         let help = if several_lines {
-            format!("write at most {longest} bytes of text")
+            format!("use at most {longest} bytes of text")
         } else {
-            format!("write one line of at most {longest} bytes")
+            format!("use a single line of at most {longest} bytes")
         };
         problems.push(
             table
-                .problem(key, format!("this can't be the {} of a mail", key.name), "here")
+                .problem(key, format!("this is not a valid {} of a mail", key.name), "here")
                 .help(help),
         );
         return None;
@@ -180,18 +180,18 @@ fn headers(table: &mut Table, problems: &mut Problems) -> Vec<(String, String)> 
             && name.bytes().all(|byte| (b'!'..=b'~').contains(&byte) && byte != b':');
         let problem = if !is_name {
             Some((
-                "this is no name of a header field",
-                "write letters, digits and hyphens, such as X-Department",
+                "this is not a valid name of a header field",
+                "use letters, digits and hyphens, such as X-Department",
             ))
         } else if RESERVED.contains(&lower.as_str()) || lower.starts_with("content-") {
             Some((
-                "this header field is written by mailqos itself",
+                "mailqos sets this header field itself",
                 "choose another name, such as one that begins with X-",
             ))
         } else if value.len() > LONGEST || value.chars().any(char::is_control) {
             Some((
-                "this can't be the value of a header field",
-                "write one line of at most 500 bytes",
+                "this is not a valid value of a header field",
+                "use a single line of at most 500 bytes",
             ))
         } else {
             None
@@ -243,14 +243,14 @@ mod tests {
             ("size = 200000000", "can't have 200000000 bytes"),
             ("size = 5000000000", "can't have 5000000000 bytes"),
             ("size = 5", "did you mean \"5MB\"?"),
-            ("subject = \"a\\nBcc: b@c\"", "can't be the subject"),
+            ("subject = \"a\\nBcc: b@c\"", "is not a valid subject"),
             (
                 "headers = { Bcc = \"b@c\" }",
-                "Bcc: this header field is written by mailqos itself",
+                "Bcc: mailqos sets this header field itself",
             ),
-            ("headers = { Content-Type = \"x\" }", "Content-Type: this header field"),
-            ("headers = { \"X y\" = \"x\" }", "is no name of a header field"),
-            ("headers = { X-Y = \"a\\r\\nBcc: b@c\" }", "can't be the value"),
+            ("headers = { Content-Type = \"x\" }", "Content-Type: mailqos sets this"),
+            ("headers = { \"X y\" = \"x\" }", "is not a valid name"),
+            ("headers = { X-Y = \"a\\r\\nBcc: b@c\" }", "is not a valid value"),
             ("colour = \"red\"", "unknown key \"colour\""),
         ] {
             let (_, problems) = shape(&format!("[message]\n{text}"));

@@ -39,8 +39,9 @@ keys! {
 
 keys! {
     MONITOR: MonitorKeys {
-        /// What is tested. `mail-qos`: a mail is sent and picked up. `mailbox`: the mailbox is opened and listed; nothing
-        /// is sent, and only the keys `pickup`, `folders`, `timeout` and those of every monitor apply.
+        /// The kind of test. `mail-qos` sends a mail and picks it up. `mailbox` opens and lists the
+        /// mailbox and sends nothing; only the keys `pickup`, `folders`, `timeout` and those of
+        /// every monitor apply.
         kind: Word<kind::Read> = word!(kind::KINDS).default("\"mail-qos\"");
         /// Whether it is tested.
         enabled: Defaulted<bool> = key().default("true");
@@ -72,7 +73,7 @@ keys! {
         timeout: Defaulted<Micros> = key().default("\"30s\"").within("100ms", "10m");
         /// Time between the starts of two tests.
         test_interval: Defaulted<Micros> = key().default("\"5m\"").within("1s", "31d");
-        /// When tests start, instead of an interval.
+        /// Start times of tests as a cron expression, instead of an interval.
         schedule: Optional<Cron> = key();
         /// The time zone of `schedule`.
         timezone: Optional<TimeZone> = key().otherwise("the file's");
@@ -88,7 +89,7 @@ keys! {
         transcripts: Word<Transcripts> = word!(TRANSCRIPTS).default("\"failed\"");
         /// Labels to select by, in addition to those of the object.
         tags: Defaulted<Vec<String>> = key().default("[]");
-        /// The action list for its alarms; `"none"`: nobody is notified.
+        /// The action list for alarms of this monitor; `"none"` notifies no one.
         action_list: Optional<Name> = key().otherwise("the list `default`, if there is one");
     }
 }
@@ -120,21 +121,22 @@ pub const LONGEST_HORIZON: Micros = Micros::from_secs(30 * 86_400);
 
 const PROTOCOLS: [(&str, PickupProtocol); 2] = [("pop3", PickupProtocol::Pop3), ("imap", PickupProtocol::Imap)];
 
-/// Which tests leave a transcript.
+/// Words for the tests that leave a transcript.
 const TRANSCRIPTS: [(&str, Transcripts); 3] = [
     ("failed", Transcripts::Failed),
     ("all", Transcripts::All),
     ("none", Transcripts::None),
 ];
 
-/// Notes what is wrong with the defaults, even where no monitor uses them: they are read as a monitor of nothing else.
+/// Checks the defaults, even if no monitor uses them: they are read like a monitor without other
+/// settings.
 pub(super) fn check_defaults(mut defaults: Table, config: &Config, complete: bool, problems: &mut Problems) {
     options(&mut defaults, None, config, complete, problems);
     for key in OwnMonitorKeys::KEYS {
         if defaults.node(key).is_some() {
             problems.push(defaults.problem(
                 key,
-                format!("{:?} belongs to a single monitor", key.name),
+                format!("{:?} can be set only for a single monitor", key.name),
                 "not a default",
             ));
         }
@@ -142,7 +144,7 @@ pub(super) fn check_defaults(mut defaults: Table, config: &Config, complete: boo
     defaults.finish(problems);
 }
 
-/// What defaults and monitors have in common, read; `address` is the object's.
+/// Options shared by defaults and monitors; `address` is the object's.
 pub(crate) struct Options {
     pub(crate) kind: kind::Read,
     pub(crate) enabled: bool,
@@ -227,9 +229,9 @@ fn options(
     }
 }
 
-/// The action list that is named; `default`, if nothing is said.
+/// Returns the action list that is set, or `default`.
 fn action_list(table: &mut Table, config: &Config, complete: bool, problems: &mut Problems) -> Option<Name> {
-    // Where not all lists are known, a missing one is no news.
+    // If not all lists were read, a missing one is not reported.
     let mut ignored = Problems::default();
     let nobody = table
         .node(&MONITOR.action_list)
@@ -273,10 +275,15 @@ fn waits(table: &mut Table, problems: &mut Problems) -> (Micros, Micros, Micros)
             table
                 .problem(
                     &MONITOR.check_interval,
-                    format!("the check interval ({check_interval}) is not shorter than max round trip ({max_round_trip})"),
+                    format!(
+                        "the check interval ({check_interval}) is not shorter than max round trip ({max_round_trip})"
+                    ),
                     "too long",
                 )
-                .help("a mail must be looked for at least once before it is too late; shorten check_interval or raise max_round_trip"),
+                .help(
+                    "each mail needs at least one pick-up before it counts as late; shorten check_interval \
+                    or raise max_round_trip",
+                ),
         );
     }
     let horizon = table.read(&MONITOR.horizon, problems);
@@ -294,7 +301,7 @@ fn waits(table: &mut Table, problems: &mut Problems) -> (Micros, Micros, Micros)
     (max_round_trip, check_interval, horizon)
 }
 
-/// How many pick-ups may be made for each mail where it is expected, beside those of the check interval.
+/// Reads the maximum number of additional pick-ups per mail around its expected arrival.
 fn extra_pickups(table: &mut Table, problems: &mut Problems) -> u8 {
     const MOST: u32 = 20;
     let count = table.read(&MONITOR.extra_pickups, problems);
@@ -303,16 +310,16 @@ fn extra_pickups(table: &mut Table, problems: &mut Problems) -> u8 {
             table
                 .problem(
                     &MONITOR.extra_pickups,
-                    format!("{count} extra pick-ups for each mail are too many"),
+                    format!("{count} extra pick-ups per mail are too many"),
                     format!("at most {MOST}"),
                 )
-                .help("to look for mails as often as it takes, set precise = true instead"),
+                .help("for the most accurate round trip, set precise = true instead"),
         );
     }
     u8::try_from(count).unwrap_or(u8::MAX)
 }
 
-/// When tests start: test interval, retest interval, calendar.
+/// Reads when tests start: test interval, retest interval, calendar.
 fn starts(table: &mut Table, config: &Config, problems: &mut Problems) -> (Micros, Option<Micros>, Option<Calendar>) {
     let test_interval = table.read(&MONITOR.test_interval, problems);
     let retest_interval = table.read(&MONITOR.retest_interval, problems);
@@ -329,14 +336,14 @@ fn starts(table: &mut Table, config: &Config, problems: &mut Problems) -> (Micro
     {
         problems.push(
             table
-                .problem(&MONITOR.schedule, "this moment never comes", "never")
-                .help("look at day and month"),
+                .problem(&MONITOR.schedule, "this time never occurs", "never")
+                .help("check day and month"),
         );
     }
     (test_interval, retest_interval, calendar)
 }
 
-/// The folders to search; the inbox, if nothing is said.
+/// Reads the folders to search; by default the inbox.
 fn folders(table: &mut Table, problems: &mut Problems) -> Vec<String> {
     let folders = table.read(&MONITOR.folders, problems);
     let bad = folders
@@ -345,8 +352,8 @@ fn folders(table: &mut Table, problems: &mut Problems) -> Vec<String> {
     if bad || folders.is_empty() {
         problems.push(
             table
-                .problem(&MONITOR.folders, "a folder without a name, or no folder at all", "here")
-                .help("write the folders to search, such as [\"INBOX\", \"Junk\"]"),
+                .problem(&MONITOR.folders, "the list is empty, or a folder has no name", "here")
+                .help("name the folders to search, such as [\"INBOX\", \"Junk\"]"),
         );
         return table.default_of(&MONITOR.folders);
     }
@@ -366,7 +373,7 @@ impl Options {
                 table
                     .problem(
                         &MONITOR.pickup,
-                        "nobody logs in to the mailbox: \"account\" is missing",
+                        "no account to log in to the mailbox: \"account\" is missing",
                         "here",
                     )
                     .help("add account = \"NAME\", and [account.NAME] with user and password"),
@@ -445,12 +452,13 @@ pub(super) fn monitor(
                 .problem(
                     &MONITOR.max_round_trip,
                     format!(
-                        "max round trip ({longest}) is longer than the test interval ({}) of {id}: while a mail is late, tests are left out",
+                        "max round trip ({longest}) is longer than the test interval ({}) of {id}: tests are \
+                         skipped while a mail is late",
                         options.test_interval
                     ),
                     "longer than the test interval",
                 )
-                .help("raise test_interval or shorten max_round_trip, or set overlap = true: tests then begin while others still run")
+                .help("raise test_interval, shorten max_round_trip, or set overlap = true to let tests overlap")
         });
     }
     if let Some(kind) = &kind {
@@ -496,12 +504,12 @@ fn own_server_warning(id: &MonitorId, list: &Name, smtp: &Endpoint, table: &Tabl
             .problem(
                 "action_list",
                 format!(
-                    "alarms of {id} travel through {}, the server that it tests",
+                    "alarms of {id} are sent through {}, the server that it tests",
                     smtp.server
                 ),
                 format!("uses the action list {list}"),
             )
-            .help("name a mail server elsewhere in the action list, as mail_server or as fallback")
+            .help("add an independent mail server to the action list, as mail_server or as fallback")
     };
     caught.then(|| Problem {
         severity: Severity::Warning,

@@ -1,4 +1,4 @@
-//! How an object store is reached: the table `object_store`.
+//! Access to an object store: the table `object_store`.
 
 use std::path::PathBuf;
 
@@ -26,17 +26,17 @@ keys! {
     }
 }
 
-/// How an object store is reached; what is left open comes from the environment.
+/// Access to an object store; missing settings come from the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObjectStoreOptions {
     /// Address of a store that is not the cloud's own, such as `https://minio.example.com:9000`.
     pub endpoint: Option<String>,
     /// Region of the bucket.
     pub region: Option<String>,
-    /// Who asks: access key id and secret (S3), storage account and key (Azure), the service account's JSON as the password
-    /// (Google).
+    /// Credentials: access key id and secret (S3), storage account and key (Azure), the service
+    /// account's JSON as the password (Google).
     pub account: Option<AccountName>,
-    /// PEM certificates that are trusted beside the platform's.
+    /// PEM certificates that are trusted in addition to the platform's.
     pub ca_file: Option<PathBuf>,
     /// The endpoint may be one without TLS.
     pub allow_http: bool,
@@ -50,7 +50,7 @@ pub(super) fn read(root: &mut Table, key: impl Named, config: &Config, problems:
     options
 }
 
-/// Reads the options where they stand in another table.
+/// Reads the options from another table.
 pub(super) fn options(table: &mut Table, config: &Config, problems: &mut Problems) -> ObjectStoreOptions {
     let options = ObjectStoreOptions {
         endpoint: table.read(&OBJECT_STORE.endpoint, problems),
@@ -65,14 +65,14 @@ pub(super) fn options(table: &mut Table, config: &Config, problems: &mut Problem
     {
         problems.push(
             table
-                .problem(&OBJECT_STORE.endpoint, "what is sent would travel in clear", "http://")
-                .help("write https://, or set allow_http = true where that is meant"),
+                .problem(&OBJECT_STORE.endpoint, "data would be sent in plaintext", "http://")
+                .help("use https://, or set allow_http = true to allow this"),
         );
     }
     options
 }
 
-/// Whether a table has options of its own.
+/// Whether a table sets any of the options itself.
 pub(super) fn is_any_set(table: &mut Table) -> bool {
     ObjectStoreKeys::KEYS.iter().any(|key| table.node(key).is_some())
 }

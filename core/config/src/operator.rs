@@ -53,7 +53,7 @@ pub(super) fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> 
         if !is_group && table.list(&OPERATOR.email).is_none() {
             problems.push(table.missing(
                 &OPERATOR.email,
-                "the mail address, or several; a group has members instead",
+                "one or more e-mail addresses; for a group, use members instead",
             ));
         }
         let email = match table.list(&OPERATOR.email) {
@@ -86,8 +86,8 @@ pub(super) fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> 
         while let Some((member, node)) = open.pop() {
             if member == name {
                 problems.push(
-                    node.problem(format!("the group {name} would be a member of itself"), "leads back")
-                        .help("take it out"),
+                    node.problem(format!("the group {name} is a member of itself"), "leads back")
+                        .help("remove this member"),
                 );
             }
             if seen.insert(member.clone()) {
@@ -103,7 +103,7 @@ pub(super) fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> 
     read
 }
 
-/// What stands at a key as a text with one or several parts, or a list of such, each with its place.
+/// Reads a string with one or several parts, or a list of such strings, each with its location.
 fn parts(node: &Node, problems: &mut Problems) -> Vec<(String, Node)> {
     let mut parts = Vec::new();
     for item in node.as_list() {
@@ -121,7 +121,7 @@ fn person(text: &str, node: &Node, problems: &mut Problems) -> Option<Person> {
             let error: crate::PersonError = error;
             problems.push(
                 node.problem(error.to_string(), "this address")
-                    .help("write it as \"anna@example.com\" or \"Anna Berg <anna@example.com>\""),
+                    .help("use \"anna@example.com\" or \"Anna Berg <anna@example.com>\""),
             );
             None
         }
@@ -156,10 +156,10 @@ pub(super) fn recipients(
         } else if !problems.broken("operator").any(|broken| broken == text) {
             let names = config.operators.keys().map(AsRef::as_ref);
             let help = did_you_mean(&text, names.chain(problems.broken("operator")), || {
-                format!("write a mail address, or add [operator.{text}]")
+                format!("use an e-mail address, or add [operator.{text}]")
             });
             problems.push(
-                node.problem(format!("there is no operator {text:?}"), "not known")
+                node.problem(format!("unknown operator {text:?}"), "not known")
                     .help(help),
             );
         }
@@ -169,7 +169,7 @@ pub(super) fn recipients(
     all
 }
 
-/// The same, where there must be somebody; operators may be groups without an address.
+/// Reads recipients and requires at least one; operators may be groups without an address.
 pub(super) fn some_recipients(
     table: &mut Table,
     key: impl Named + Copy,
@@ -186,8 +186,8 @@ pub(super) fn some_recipients(
     if addresses.is_empty() && table.node(key).as_ref().is_some_and(all_known) {
         problems.push(
             table
-                .problem(key, "nobody gets this mail", "empty")
-                .help("name operators or mail addresses"),
+                .problem(key, "this mail has no recipients", "empty")
+                .help("add operators or e-mail addresses"),
         );
     }
     addresses

@@ -11,29 +11,29 @@ const LONGEST_NAME: usize = 200;
 /// A mail address, with a display name where there is one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Person {
-    /// What mail clients show in place of the address. Free of control characters.
+    /// The name that mail clients show instead of the address. Contains no control characters.
     pub name: Option<String>,
     /// The address alone, such as `anna@example.com`; a domain such as `köln.example` in the form that every mail server takes,
     /// `xn--kln-sna.example` (RFC 5890).
     pub address: String,
 }
 
-/// Why a text is not a sender or recipient.
+/// Reasons why a text is not a valid sender or recipient.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PersonError {
     /// The address is wrong.
-    #[error("{text:?} is not a mail address: {reason}")]
+    #[error("{text:?} is not a valid e-mail address: {reason}")]
     Address {
         /// The address as written.
         text: String,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// The display name can't stand in a mail.
-    #[error("{0:?} is not a display name: {1}")]
+    /// The display name is not allowed in a mail.
+    #[error("{0:?} is not a valid display name: {1}")]
     Name(String, &'static str),
     /// Several addresses where one is expected.
-    #[error("{0:?} has several mail addresses; write one")]
+    #[error("{0:?} contains several e-mail addresses; write one")]
     Several(String),
 }
 
@@ -57,7 +57,7 @@ impl Person {
         address(&self.address)
     }
 
-    /// What stands behind the `@`.
+    /// Returns the part after the `@`.
     pub fn domain(&self) -> &str {
         self.address.rsplit_once('@').map_or("", |(_, domain)| domain)
     }
@@ -74,7 +74,7 @@ fn address(text: &str) -> Result<Address, PersonError> {
     }
     // Servers without SMTPUTF8 (RFC 6531) refuse the domain as people write it, and few have it.
     let domain =
-        idna::domain_to_ascii(address.domain()).map_err(|_| wrong("its domain is no name of a host".to_owned()))?;
+        idna::domain_to_ascii(address.domain()).map_err(|_| wrong("its domain is not a valid host name".to_owned()))?;
     Address::new(address.user(), domain).map_err(|error| wrong(error.to_string()))
 }
 
@@ -84,7 +84,7 @@ impl FromStr for Person {
     fn from_str(text: &str) -> Result<Self, PersonError> {
         let text = text.trim();
         if text.chars().any(is_forbidden) {
-            return Err(PersonError::Name(text.to_owned(), "it has control characters"));
+            return Err(PersonError::Name(text.to_owned(), "it contains control characters"));
         }
         let (name, address_text) = if let Some(before) = text.strip_suffix('>') {
             let Some(open) = before.rfind('<') else {
@@ -134,11 +134,11 @@ fn phrase(text: &str) -> Result<Option<String>, PersonError> {
         // `"Anna" Berg <…>`: several words of a phrase, some of them in quotes.
         match rest {
             "" => name,
-            rest if rest.contains('"') => return Err(wrong("it has a quote in the middle")),
+            rest if rest.contains('"') => return Err(wrong("it contains a quotation mark in the middle")),
             rest => format!("{name} {rest}"),
         }
     } else if text.contains(['<', '>']) {
-        return Err(wrong("it has several addresses"));
+        return Err(wrong("it contains several addresses"));
     } else {
         text.replace('"', "")
     };
@@ -155,7 +155,8 @@ pub fn is_forbidden(character: char) -> bool {
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// As people write it; quoted where a comma or another special character is in the name.
+/// Formats the name and the address as people write them; quoted if the name contains a comma or
+/// another special character.
 impl fmt::Display for Person {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
@@ -275,7 +276,8 @@ mod tests {
                 "anna@example.com",
             ),
             ("\"Mail\" Team <x@example.com>", Some("Mail Team"), "x@example.com"),
-            // curl #4892: a domain has an ASCII form, which every server takes; what stands before the @ has none.
+            // curl #4892: a domain has an ASCII form, which every server accepts; the part before
+            // the @ has none.
             ("Jörg <j@Köln.example>", Some("Jörg"), "j@xn--kln-sna.example"),
             ("x@例え.jp", None, "x@xn--r8jz45g.jp"),
             ("jörg@köln.example", None, "jörg@xn--kln-sna.example"),

@@ -1,4 +1,4 @@
-//! What is wrong with a file, all of it at once: message, place (file, line, a picture of the line) and remedy.
+//! Problems of a file, collected: message, location (file, line, an excerpt) and remedy.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,15 +10,15 @@ use std::{
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
 
-/// So many problems of one line are shown one by one.
+/// Maximum number of problems of the same line that are shown one by one.
 const FEW: usize = 3;
 
 /// A file and its text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Where it was read.
+    /// Path of the file.
     pub path: PathBuf,
-    /// What it says.
+    /// Content of the file.
     pub text: String,
 }
 
@@ -32,25 +32,25 @@ impl Source {
     }
 }
 
-/// How bad a problem is.
+/// Severity of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It works, but probably not as meant.
+    /// It works, but probably not as intended.
     Warning,
     /// It can't work.
     Error,
 }
 
-/// One thing that is wrong.
+/// A problem of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// How bad it is.
+    /// Severity of the problem.
     pub severity: Severity,
-    /// What is wrong.
+    /// Description of the problem.
     pub message: String,
-    /// Where: the file, the bytes in it, and what the picture says there.
+    /// Location: the file, the range of bytes in it, and the label of the excerpt.
     pub place: Option<(Arc<Source>, Range<usize>, String)>,
-    /// What to do.
+    /// Remedy.
     pub help: Option<String>,
 }
 
@@ -73,7 +73,7 @@ impl Problem {
         }
     }
 
-    /// Adds the place; `label` stands below the marked text.
+    /// Adds the location; `label` is displayed below the marked text.
     #[must_use]
     pub fn at(mut self, source: &Arc<Source>, span: Range<usize>, label: impl Into<String>) -> Self {
         self.place = Some((Arc::clone(source), span, label.into()));
@@ -149,11 +149,12 @@ impl SourceCode for Problem {
     }
 }
 
-/// All that is wrong, each thing once.
+/// All problems of a file, without duplicates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems {
     found: Vec<Problem>,
-    /// What stands in the configuration but is wrong: kind and name. That it is missing is no news.
+    /// Entries that exist but failed to parse (kind and name), so that references to them are not
+    /// also reported as missing.
     broken: BTreeSet<(&'static str, String)>,
 }
 
@@ -165,13 +166,14 @@ impl Problems {
         }
     }
 
-    /// Notes those of another, too.
+    /// Adds the problems of another collection.
     pub fn append(&mut self, others: Self) {
         others.found.into_iter().for_each(|problem| self.push(problem));
         self.broken.extend(others.broken);
     }
 
-    /// Remembers that something is there, though wrong, so that nobody who refers to it is told that it is missing.
+    /// Notes that an entry exists but is invalid, so that references to it are not reported as
+    /// missing.
     pub(super) fn note_broken(&mut self, kind: &'static str, name: &str) {
         self.broken.insert((kind, name.to_owned()));
     }
@@ -183,7 +185,7 @@ impl Problems {
             .filter_map(move |(other, name)| (*other == kind).then_some(name.as_str()))
     }
 
-    /// Puts the problems in the order in which their places stand: by file, then by line.
+    /// Sorts the problems by file, then by line.
     pub fn sort(&mut self) {
         self.found.sort_by(|a, b| {
             let key = |problem: &Problem| {
@@ -196,7 +198,7 @@ impl Problems {
         });
     }
 
-    /// All problems, in the order in which they were found.
+    /// Iterates over all problems in the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.found.iter()
     }
@@ -206,12 +208,12 @@ impl Problems {
         self.found.is_empty()
     }
 
-    /// How many of this severity there are.
+    /// Returns the number of problems of this severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.found.iter().filter(|problem| problem.severity == severity).count()
     }
 
-    /// Only what can't work: what is unwise would hide it.
+    /// Keeps only errors, which warnings would hide.
     #[must_use]
     pub fn errors(mut self) -> Self {
         self.found.retain(|problem| problem.severity == Severity::Error);
@@ -223,8 +225,9 @@ impl Problems {
         self.count(Severity::Error) > 0
     }
 
-    /// All problems as a terminal shows them, each with a picture of its line; coloured if asked. Of what ten thousand monitors take
-    /// from one line of the defaults, the first is shown and the others are counted.
+    /// Renders all problems for a terminal, each with an excerpt of its line, optionally coloured.
+    /// If ten thousand monitors inherit a problem from one line of the defaults, the first is shown
+    /// and the others are counted.
     pub fn render(&self, colour: bool) -> String {
         let theme = if colour {
             GraphicalTheme::unicode()
@@ -262,7 +265,7 @@ impl Problems {
     }
 }
 
-/// One problem a line, `file:line:column: message`, each with its remedy.
+/// One problem per line, `file:line:column: message`, each with its remedy.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.found {

@@ -17,14 +17,14 @@ const NONE: &str = "none";
 /// The proxy of the whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Proxy {
-    /// Its address, or `none`; that of the environment if absent.
+    /// Address of the proxy, or `none`; by default from the environment.
     pub address: Option<SecretSource>,
     /// Servers that are reached without it, as in `NO_PROXY`; that variable if absent.
     pub exempt: Option<String>,
 }
 
 impl Proxy {
-    /// How requests reach their servers.
+    /// Returns how requests reach their servers.
     ///
     /// # Errors
     /// The address is a secret that is not available.
@@ -78,12 +78,11 @@ pub(super) fn read(root: &mut Table, plaintext: bool, problems: &mut Problems) -
     let exempt = root.read(&PROXY.no_proxy, problems);
     if exempt.is_some() && root.node(&PROXY.proxy).is_none() {
         problems.push(
-            root.problem(
-                &PROXY.no_proxy,
-                "there is no proxy from which these are exempt",
-                "without proxy",
-            )
-            .help("add proxy = \"http://HOST:PORT\"; beside HTTPS_PROXY in the environment, set NO_PROXY there"),
+            root.problem(&PROXY.no_proxy, "exemptions without a proxy", "without proxy")
+                .help(
+                    "add proxy = \"http://HOST:PORT\"; if the proxy comes from HTTPS_PROXY in the environment, \
+                set NO_PROXY there",
+                ),
         );
     }
     Proxy {
@@ -110,7 +109,7 @@ pub(super) fn address(
     if let Err(error) = check_proxy(text.expose()) {
         problems.push(
             node.problem(error.to_string(), "this address")
-                .help("write http://HOST:PORT, or \"none\""),
+                .help("use http://HOST:PORT, or \"none\""),
         );
     } else if text.expose().contains('@') && !plaintext {
         // Reports it, with what to write instead.

@@ -50,7 +50,7 @@ pub(super) const NAMED: [Key; 9] = [
         ],
         "Where reports are delivered.",
     ),
-    named("service_level", &["service_level"], "What was promised."),
+    named("service_level", &["service_level"], "Promised service levels."),
 ];
 
 keys! {
@@ -131,11 +131,11 @@ fn read_text(path: &Path, problems: &mut Problems) -> Option<String> {
         Err(error) => error,
     };
     let help = match error.kind() {
-        ErrorKind::NotFound => "name the file with --config FILE; the README shows a first one in ten lines".to_owned(),
+        ErrorKind::NotFound => "name the file with --config FILE, or create one with `mailqos-probe init`".to_owned(),
         ErrorKind::InvalidData => "save it as UTF-8".to_owned(),
-        ErrorKind::FileTooLarge => "split it, and name the folder of the parts in include = [\"…\"]".to_owned(),
+        ErrorKind::FileTooLarge => "split it, and name the folder with the parts in include = [\"…\"]".to_owned(),
         ErrorKind::InvalidInput | ErrorKind::TimedOut => "name a text file".to_owned(),
-        _ => format!("see who may read it: ls -l {}", path.display()),
+        _ => format!("check its permissions: ls -l {}", path.display()),
     };
     problems.push(Problem::error(format!("can't read {}: {error}", path.display())).help(help));
     None
@@ -224,7 +224,7 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
     Some(config)
 }
 
-/// The configuration as the top of the file says it, without the things that have tables of their own.
+/// Reads the settings at the top of the file, without the tables.
 fn top_of_file(
     path: &Path,
     folder: &Path,
@@ -234,7 +234,7 @@ fn top_of_file(
 ) -> Option<Config> {
     let site = root.require(
         &ROOT.site,
-        "the name of the place that this probe measures from, such as \"stockholm\"",
+        "the name of the location that this probe measures from, such as \"stockholm\"",
         problems,
     );
     let data = match DataLocation::parse(&root.read(&ROOT.data, problems), folder) {
@@ -251,8 +251,7 @@ fn top_of_file(
     let timezone = match root.read(&ROOT.timezone, problems) {
         Some(zone) => zone,
         None => zones::system().unwrap_or_else(|reason| {
-            let help =
-                "write timezone = \"Europe/Berlin\", or another IANA name, at the top of the file; or correct TZ";
+            let help = "set timezone = \"Europe/Berlin\", or another IANA name, at the top of the file; or correct TZ";
             problems.push(Problem::error(reason).help(help));
             TimeZone::UTC
         }),
@@ -268,10 +267,10 @@ fn top_of_file(
             problems.push(
                 root.problem(
                     &ROOT.retention,
-                    format!("samples can't be kept for {retention} only"),
+                    format!("a retention of {retention} is too short"),
                     "too short",
                 )
-                .help("write a day or more, such as \"800d\", or leave it out to keep everything"),
+                .help("use a day or more, such as \"800d\", or remove retention to keep everything"),
             );
             None
         }
@@ -319,7 +318,7 @@ keys! {
     }
 }
 
-/// How many tests may run at once.
+/// Reads the maximum numbers of simultaneous tests.
 fn limits(root: &mut Table, problems: &mut Problems) -> Limits {
     let mut table = root.table_or_empty(&ROOT_MORE.limits, problems);
     let limits = Limits {
@@ -331,14 +330,14 @@ fn limits(root: &mut Table, problems: &mut Problems) -> Limits {
     limits
 }
 
-/// Where the OpenMetrics endpoint listens.
+/// Reads the address of the OpenMetrics endpoint.
 fn metrics(root: &mut Table, problems: &mut Problems) -> Option<std::net::SocketAddr> {
     let text = root.read(&ROOT_MORE.metrics, problems)?;
     let Ok(address) = text.parse::<std::net::SocketAddr>() else {
         problems.push(
             root.problem(
                 &ROOT_MORE.metrics,
-                format!("{text:?} is no address with a port"),
+                format!("{text:?} is not an address with a port"),
                 "here",
             )
             .help("write \"127.0.0.1:9925\""),
@@ -351,10 +350,10 @@ fn metrics(root: &mut Table, problems: &mut Problems) -> Option<std::net::Socket
             ..root
                 .problem(
                     &ROOT_MORE.metrics,
-                    "everybody who reaches this address can read names, states and times",
+                    "anyone who can reach this address can read names, states and times",
                     "not loopback",
                 )
-                .help("write \"127.0.0.1:9925\", and let a proxy with access control stand before it")
+                .help("bind to \"127.0.0.1:9925\" and put an authenticating proxy in front")
         });
     }
     Some(address)
@@ -375,8 +374,11 @@ fn references(root: &mut Table, problems: &mut Problems) -> Vec<String> {
             addresses.push(text);
         } else {
             problems.push(
-                node.problem(format!("{text:?} is no address with a port"), "here")
-                    .help("write HOST:PORT of something that answers as long as the network is there, such as a router: \"192.0.2.1:53\""),
+                node.problem(format!("{text:?} is not an address with a port"), "here")
+                    .help(
+                        "use HOST:PORT of a device that answers whenever the network works, such as a \
+                        router: \"192.0.2.1:53\"",
+                    ),
             );
         }
     }
@@ -386,7 +388,7 @@ fn references(root: &mut Table, problems: &mut Problems) -> Vec<String> {
 /// The tables of named things of all files, and whether all of them could be read.
 struct Named {
     tables: BTreeMap<&'static str, Vec<(String, Table)>>,
-    /// All but monitors.
+    /// Whether everything except monitors was read.
     complete: bool,
     monitors_complete: bool,
 }
@@ -411,8 +413,8 @@ impl Named {
                     let place = first.place();
                     problems.push(
                         inner
-                            .problem("", format!("{key} {:?} is there already", name.0), "again here")
-                            .help(format!("the first one: {place}; give this one another name")),
+                            .problem("", format!("{key} {:?} is defined twice", name.0), "second definition")
+                            .help(format!("the first definition is at {place}; rename one of them")),
                     );
                 } else {
                     found.push((name.0, inner));
@@ -468,7 +470,7 @@ fn include(node: &Node, main: &Path, parts: &mut Vec<Table>, problems: &mut Prob
     } else {
         problems.push(
             node.problem(format!("{} does not exist", path.display()), "included here")
-                .help("name a TOML file or a folder of them; the path is relative to this file"),
+                .help("name a TOML file or a folder with TOML files; the path is relative to this file"),
         );
         return;
     };
@@ -619,7 +621,7 @@ mod tests {
         );
         for text in [named, GOOD.replace("mail.example.com", "outlook.office365.com")] {
             let told = problems_of(&text);
-            assert!(told.contains("takes no passwords over POP3"), "{told}");
+            assert!(told.contains("does not accept passwords over POP3"), "{told}");
         }
     }
 
@@ -634,8 +636,8 @@ mod tests {
         let config = load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(config.monitors.len(), 2);
         std::fs::write(folder.path().join("more/b.toml"), part).expect("write");
-        let problems = load(&path).expect_err("m2 stands twice");
-        assert!(problems.to_string().contains("\"m2\" is there already"), "{problems}");
+        let problems = load(&path).expect_err("m2 is defined twice");
+        assert!(problems.to_string().contains("\"m2\" is defined twice"), "{problems}");
     }
 
     #[test]
@@ -656,10 +658,10 @@ mod tests {
             ("s3:bucket", "write \"s3://bucket\""),
             ("S3://bucket", "write \"s3://bucket\""),
             ("gcs://bucket/lake", "write \"gs://bucket/lake\""),
-            ("s3://", "write s3://bucket/prefix"),
-            ("s3:///lake", "write s3://bucket/prefix"),
+            ("s3://", "use s3://bucket/prefix"),
+            ("s3:///lake", "use s3://bucket/prefix"),
             ("smb://server/share", "mount it"),
-            ("~/lake", "only a shell replaces"),
+            ("~/lake", "only shells expand"),
             ("", "write a folder"),
             ("  ", "write a folder"),
         ] {

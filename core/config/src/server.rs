@@ -41,7 +41,7 @@ keys! {
         /// The account to log in with.
         account: Optional<AccountName> = key().otherwise("no login");
         /// The name given in EHLO; some servers accept only registered names.
-        helo: Optional<String> = key().otherwise("the probe's own address, such as `[192.0.2.1]`");
+        helo: Optional<String> = key().otherwise("the probe's address, such as `[192.0.2.1]`");
     }
 }
 
@@ -67,10 +67,10 @@ keys! {
     }
 }
 
-/// What stands in the table of a server to talk to.
+/// Properties of a server's table.
 #[derive(Clone, Copy)]
 pub(super) struct Service {
-    /// For messages.
+    /// Name for messages.
     pub(super) what: &'static str,
     /// Ports for no TLS, STARTTLS, implicit TLS.
     pub(super) ports: [u16; 3],
@@ -158,11 +158,11 @@ pub(super) fn endpoint(
             ..table
                 .problem(
                     key,
-                    format!("the password travels in clear to {server}"),
+                    format!("the password is sent to {server} in plaintext"),
                     "no encryption",
                 )
                 .help(format!(
-                    "write tls = \"{}\" or tls = \"implicit\"",
+                    "set tls = \"{}\" or tls = \"implicit\"",
                     key.word(TlsMode::StartTls)
                 ))
         });
@@ -197,14 +197,14 @@ pub(super) fn port(table: &mut Table, key: &Optional<u16>, usual: u16, problems:
     if port == 0 {
         problems.push(
             table
-                .problem(key, "0 is no port", "this port")
-                .help(format!("usual here: {usual}")),
+                .problem(key, "0 is not a valid port", "this port")
+                .help(format!("the usual ports are {usual}")),
         );
     }
     port
 }
 
-/// What is known beforehand of logins that will not do.
+/// Warns of logins that are known to fail.
 fn warn_of_login(
     table: &Table,
     service: Service,
@@ -224,22 +224,26 @@ fn warn_of_login(
             table
                 .problem(
                     service.account,
-                    format!("{} takes no OAuth tokens", service.what),
-                    "an account with oauth",
+                    format!("{} does not accept OAuth tokens", service.what),
+                    "this account has oauth",
                 )
-                .help("name an account with a password"),
+                .help("name this account has a password"),
         );
     } else if is_mail && !has_token && (server.ends_with(".office365.com") || server == "outlook.office.com") {
         let message = if service.what == SMTP.what {
-            "basic authentication (user and password) for SMTP at Microsoft 365 ends by default at the end of December 2026"
+            "Microsoft 365 disables basic authentication (user and password) for SMTP by default at the end of \
+             December 2026"
         } else {
-            "Microsoft 365 takes no passwords over POP3 and IMAP"
+            "Microsoft 365 does not accept passwords over POP3 and IMAP"
         };
         problems.push(Problem {
             severity: Severity::Warning,
-            ..table.problem(service.account, message, "an account with a password").help(format!(
-                "in [account.{name}] write oauth = {{ preset = \"microsoft-365\", tenant = …, client_id = …, client_secret = … }} in place of password"
-            ))
+            ..table
+                .problem(service.account, message, "this account has a password")
+                .help(format!(
+                    "in [account.{name}], replace password with oauth = {{ preset = \"microsoft-365\", tenant = …, \
+                 client_id = …, client_secret = … }}"
+                ))
         });
     }
 }
@@ -263,7 +267,7 @@ pub(super) fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
                     format!("can't read {}: {error}", path.display()),
                     "this file",
                 )
-                .help("name a file of PEM certificates; the path is relative to this file"),
+                .help("name a file with PEM certificates; the path is relative to this file"),
         );
     }
     let fingerprint = table.read(&TRUST.fingerprint, problems).and_then(|text| {
@@ -273,10 +277,10 @@ pub(super) fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
                 table
                     .problem(
                         &TRUST.fingerprint,
-                        "this is no SHA-256 fingerprint",
+                        "this is not a SHA-256 fingerprint",
                         "not 64 hexadecimal digits",
                     )
-                    .help("openssl x509 -in CERTIFICATE -noout -fingerprint -sha256 prints it"),
+                    .help("print it with: openssl x509 -in CERTIFICATE -noout -fingerprint -sha256"),
             );
         }
         bytes
@@ -288,10 +292,10 @@ pub(super) fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
             ..table
                 .problem(
                     &TRUST.insecure,
-                    "certificates are not verified: anybody on the way can read the password",
+                    "certificates are not verified: anyone on the network path can read the password",
                     "set here",
                 )
-                .help("name the server's own authority with ca_file, or its certificate with fingerprint")
+                .help("name the server's CA with ca_file, or pin its certificate with fingerprint")
         });
     }
     Trust {
@@ -361,9 +365,9 @@ actions = [
 "#;
         std::fs::write(&path, text).expect("write");
         let said = load(&path).expect_err("it is wrong").to_string();
-        assert_eq!(said.matches("0 is no port").count(), 4, "{said}");
+        assert_eq!(said.matches("0 is not a valid port").count(), 4, "{said}");
         for usual in ["22", "445", "514", "6514"] {
-            assert!(said.contains(&format!("usual here: {usual}")), "{said}");
+            assert!(said.contains(&format!("the usual ports are {usual}")), "{said}");
         }
     }
 }

@@ -12,38 +12,38 @@ use super::{
     table::{did_you_mean, file_text},
 };
 
-/// No file of holidays is larger.
+/// Maximum size of a file of holidays.
 const MAX_HOLIDAYS: u64 = 1 << 20;
 
-/// What was promised of some monitors.
+/// A promised service level of some monitors.
 #[derive(Debug, Clone)]
 pub struct ServiceLevel {
     /// Display name (default: the name in the configuration).
     pub name: String,
-    /// Which monitors, by id, glob, `tag:NAME` or `object:NAME`; all if empty.
+    /// Monitors by id, pattern, `tag:NAME` or `object:NAME`; all if empty.
     pub monitors: Vec<String>,
     /// Seen from which sites; all if empty.
     pub sites: Vec<String>,
-    /// Whether the monitors are judged as one; else each by itself.
+    /// Whether the monitors are judged as one, instead of separately.
     pub together: bool,
-    /// What is promised; at least one.
+    /// Objectives; at least one.
     pub targets: Vec<Target>,
-    /// Over which period.
+    /// Period of the service level.
     pub period: LevelPeriod,
-    /// In which hours.
+    /// Service hours.
     pub hours: ServiceHours,
     /// Less of the service hours known, and nothing is decided.
     pub min_coverage: Percent,
 }
 
-/// A promise.
+/// An objective.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// At least this share of counted tests succeeds.
+    /// Minimum share of successful counted tests.
     Availability(Percent),
-    /// At least this share of the time is up.
+    /// Minimum share of time without an outage.
     Uptime(Percent),
-    /// At least this share of mails lands within a time.
+    /// Minimum share of mails that arrive within a time.
     DeliveredWithin {
         /// The time.
         limit: Micros,
@@ -54,7 +54,7 @@ pub enum Target {
     Percentile {
         /// The metric's name, one of those of the contracts.
         metric: &'static str,
-        /// Which percentile: p95 is 95 %.
+        /// The percentile: p95 is 95 %.
         q: Percent,
         /// The time.
         limit: Micros,
@@ -82,7 +82,7 @@ pub enum LevelPeriod {
     Quarter,
     /// A calendar year.
     Year,
-    /// So many days back from any day.
+    /// This many days back from any day.
     Rolling(u32),
 }
 
@@ -91,15 +91,16 @@ pub enum LevelPeriod {
 pub struct Percent(u64);
 
 impl Percent {
-    /// What the number counts: billionths.
+    /// Unit of the number: billionths.
     const WHOLE: u64 = 1_000_000_000;
 
-    /// As a share in (0, 1).
+    /// Returns the share in (0, 1).
     pub fn as_f64(self) -> f64 {
         self.0 as f64 / Self::WHOLE as f64
     }
 
-    /// What is left to all, of so much: the error budget. The product comes first, so that whole numbers stay whole.
+    /// Returns the remainder of `whole`: the error budget. The product comes first, so that whole
+    /// numbers stay whole.
     pub fn rest_of(self, whole: f64) -> f64 {
         whole * (Self::WHOLE - self.0) as f64 / Self::WHOLE as f64
     }
@@ -146,14 +147,15 @@ impl FromToml for Percent {
         ] })
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
-        // `99.9` and `"99.9"` are what people write; of a number up to 1 nobody knows whether it is a share of 1 or of 100.
+        // People write `99.9` and `"99.9"`; a number up to 1 is ambiguous: a share of 1 or of 100.
         let text = String::from_toml(node).or_else(|_| f64::from_toml(node).map(|number| number.to_string()))?;
         let text = text.trim();
         let is_percent = |text: &&str| text.parse::<f64>().is_ok_and(|number| number > 1.0);
         let number = text.strip_suffix('%').map(str::trim).or(Some(text).filter(is_percent));
         match number {
             Some("100" | "100.0" | "100.00") => Err(
-                "100 % leaves nothing that may fail: one late mail would miss it; write what is really promised, such as \"99.95%\""
+                "100 % leaves no error budget: a single late mail would miss it; use a share below 100 %, such \
+                 as \"99.95%\""
                     .into(),
             ),
             Some(number) => Self::parse(number)
@@ -163,7 +165,7 @@ impl FromToml for Percent {
     }
 }
 
-/// When the promise holds: a weekly calendar in a zone, without holidays.
+/// Hours in which the promise applies: a weekly calendar in a zone, without holidays.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceHours {
     /// Times of the week; always, if empty. Those that overlap count once.
@@ -172,14 +174,14 @@ pub struct ServiceHours {
     pub written: Vec<String>,
     /// Days on which no hours begin.
     pub holidays: Holidays,
-    /// In which zone days and hours are.
+    /// Time zone of days and hours.
     pub zone: TimeZone,
 }
 
 /// Days without service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holidays {
-    /// Single days.
+    /// Single dates.
     pub dates: BTreeSet<Date>,
     /// Days of every year: month and day.
     pub yearly: BTreeSet<(i8, i8)>,
@@ -224,7 +226,7 @@ impl ServiceHours {
         }
     }
 
-    /// Whether they leave nothing out.
+    /// Whether they cover the whole week.
     pub fn are_all(&self) -> bool {
         self.weekly.is_empty() && self.holidays.is_empty()
     }
@@ -337,14 +339,14 @@ pub(super) fn read(
         for pattern in &monitors {
             if config.select(std::slice::from_ref(pattern)).is_err() {
                 let help = did_you_mean(pattern, config.monitors.keys().map(AsRef::as_ref), || {
-                    "write ids of monitors, globs (\"mail-*\"), \"tag:NAME\" or \"object:NAME\"".to_owned()
+                    "use ids of monitors, patterns (\"mail-*\"), \"tag:NAME\" or \"object:NAME\"".to_owned()
                 });
                 problems.push(
                     table
                         .problem(
                             &LEVEL.monitors,
-                            format!("{pattern:?} selects no monitor"),
-                            "selects nothing",
+                            format!("{pattern:?} matches no monitor"),
+                            "matches nothing",
                         )
                         .help(help),
                 );
@@ -358,7 +360,7 @@ pub(super) fn read(
     if targets.is_empty() && problems.count(super::Severity::Error) == before {
         problems.push(table.missing(
             &LEVEL.availability,
-            "what is promised, such as \"99.9%\"; or uptime, delivered_within or percentile",
+            "the promised share, such as \"99.9%\"; or use uptime, delivered_within or percentile",
         ));
     }
     let period = table.read(&LEVEL.period, problems);
@@ -394,8 +396,8 @@ fn targets(table: &mut Table, problems: &mut Problems) -> Vec<Target> {
         for (limit, node) in within.into_pairs() {
             let Ok(limit) = limit.parse::<Micros>() else {
                 problems.push(
-                    node.problem(format!("{limit:?} is no duration"), "of this")
-                        .help("write { \"30s\" = \"99%\" }: within which time, and which share"),
+                    node.problem(format!("{limit:?} is not a duration"), "of this")
+                        .help("use { \"30s\" = \"99%\" }: a time and the share of mails that arrive within it"),
                 );
                 continue;
             };
@@ -410,8 +412,8 @@ fn targets(table: &mut Table, problems: &mut Problems) -> Vec<Target> {
             for (which, node) in percentile.table(key, problems).into_iter().flat_map(Table::into_pairs) {
                 let Some(q) = which.strip_prefix('p').and_then(Percent::parse) else {
                     problems.push(
-                        node.problem(format!("{which:?} is no percentile"), "of this")
-                            .help(format!("write {metric} = {{ p95 = \"10s\" }}")),
+                        node.problem(format!("{which:?} is not a percentile"), "of this")
+                            .help(format!("use {metric} = {{ p95 = \"10s\" }}")),
                     );
                     continue;
                 };
@@ -442,10 +444,10 @@ fn weekly(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Vec<(H
             match hours::weekly(&text, zone) {
                 Ok(hours) => Some((hours, text)),
                 Err(message) => {
-                    problems.push(
-                        item.problem(message, "these hours")
-                            .help("write \"Mon-Fri 07:00-19:00\", \"Sat 08:00-12:00\" or \"Sun 22:00-06:00\"; leave hours out for around the clock"),
-                    );
+                    problems.push(item.problem(message, "these hours").help(
+                        "use \"Mon-Fri 07:00-19:00\", \"Sat 08:00-12:00\" or \"Sun 22:00-06:00\"; \
+                                remove hours for around the clock",
+                    ));
                     None
                 }
             }
@@ -455,7 +457,7 @@ fn weekly(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Vec<(H
 
 fn holidays(table: &mut Table, problems: &mut Problems) -> Holidays {
     let mut holidays = Holidays::default();
-    let help = "write a date such as \"2026-12-24\", or \"12-25\" for every year";
+    let help = "use a date such as \"2026-12-24\", or \"12-25\" for every year";
     for item in table
         .list(&LEVEL.holidays)
         .map(|node| node.as_list())
@@ -464,16 +466,16 @@ fn holidays(table: &mut Table, problems: &mut Problems) -> Holidays {
         if let Some(DateText(text)) = item.read(problems)
             && !holidays.add(&text)
         {
-            problems.push(item.problem(format!("{text:?} is no day"), "this day").help(help));
+            problems.push(item.problem(format!("{text:?} is not a day"), "this day").help(help));
         }
     }
     if let Some(path) = table.read(&LEVEL.holidays_file, problems) {
         let wrong = |message: String| -> Problem { table.problem(&LEVEL.holidays_file, message, "this file") };
         match file_text(&path, MAX_HOLIDAYS) {
-            Err(error) => problems.push(
-                wrong(format!("can't read {}: {error}", path.display()))
-                    .help("a text file with a day a line, such as 2026-12-24; what follows on the line is a remark"),
-            ),
+            Err(error) => problems.push(wrong(format!("can't read {}: {error}", path.display())).help(
+                "name a text file with one day per line, such as 2026-12-24; the rest of a line is a \
+                        comment",
+            )),
             Ok(text) => {
                 for (number, line) in text.lines().enumerate() {
                     let Some(day) = line.split_whitespace().next().filter(|day| !day.starts_with('#')) else {
@@ -481,7 +483,7 @@ fn holidays(table: &mut Table, problems: &mut Problems) -> Holidays {
                     };
                     if !holidays.add(day) {
                         let place = format!("{}:{}", path.display(), number + 1);
-                        problems.push(wrong(format!("{place}: {day:?} is no day")).help(help));
+                        problems.push(wrong(format!("{place}: {day:?} is not a day")).help(help));
                         break;
                     }
                 }
@@ -638,7 +640,7 @@ holidays_file = "days.txt"
     fn holidays_alone_leave_the_other_days_whole() {
         let service = service(&[], &["2026-03-29"], "Europe/Berlin");
         let week = service.within(at("2026-03-27T23:00:00Z"), at("2026-03-30T22:00:00Z"));
-        // The 28th and the 30th; the day between has 23 hours and is left out.
+        // The 28th and the 30th; the day between has 23 hours and is skipped.
         assert!((hours_of(&week) - 48.0).abs() < 1e-9, "{week:?}");
     }
 

@@ -1,5 +1,5 @@
-//! A TOML table that is read key by key: wrong types are noted with their place, keys that nobody asked for are refused
-//! with a suggestion, and reading goes on, so that all problems are found at once.
+//! A TOML table that is read key by key. Wrong types are noted with their location, unknown keys
+//! are rejected with a suggestion, and reading continues, so that all problems are found together.
 
 use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc};
 
@@ -31,7 +31,7 @@ pub(super) enum Data {
     Integer(i64),
     Float(f64),
     Boolean(bool),
-    /// As it is written: `2026-03-31`, `07:00:00`.
+    /// The text as written: `2026-03-31`, `07:00:00`.
     Datetime(String),
     Array(Vec<Node>),
     Table(Vec<Entry>),
@@ -43,7 +43,7 @@ pub(super) struct Entry {
     source: Arc<Source>,
     key_span: Range<usize>,
     node: Node,
-    /// It comes from a table below, such as `[defaults]`.
+    /// Whether it comes from a table of defaults, such as `[defaults]`.
     is_inherited: bool,
 }
 
@@ -228,12 +228,12 @@ impl Table {
             "" => (
                 format!("{} can't be {found}", key.name),
                 "here",
-                format!("write {least} or more"),
+                format!("use {least} or more"),
             ),
             _ => (
                 format!("{} = {found} is out of bounds", key.name),
                 "this duration",
-                format!("write a duration from {least} to {most}"),
+                format!("use a duration from {least} to {most}"),
             ),
         };
         problems.push(self.problem(key.name, message, label).help(help));
@@ -256,8 +256,7 @@ impl Table {
         node?.read(problems)
     }
 
-    /// The value of a key of a list as it stands. Whoever writes `monitor` for `monitors`, or the other way round, means
-    /// the same.
+    /// Returns the value of a list's key. `monitor` and `monitors` are accepted as the same key.
     pub fn list(&mut self, key: impl Named) -> Option<Node> {
         let key = key.name();
         self.lists.insert(key);
@@ -285,7 +284,7 @@ impl Table {
             .help(format!("add {key} = …: {why}"))
     }
 
-    /// One of several words; any other is noted with a suggestion.
+    /// Reads one of several words; any other is noted with a suggestion.
     pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
         let node = self.node(key)?;
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
@@ -293,7 +292,7 @@ impl Table {
             let found = node.data.kind();
             problems.push(
                 node.problem(format!("expected a word in quotes, found {found}"), found)
-                    .help(format!("write one of: {}", all.join(", "))),
+                    .help(format!("use one of: {}", all.join(", "))),
             );
             return None;
         };
@@ -303,11 +302,9 @@ impl Table {
         if let Some((_, value)) = exact.or_else(|| words.iter().find(|(word, _)| is_plural(word))) {
             return Some(*value);
         }
-        let help = did_you_mean(&text, all.iter().copied(), || {
-            format!("write one of: {}", all.join(", "))
-        });
+        let help = did_you_mean(&text, all.iter().copied(), || format!("use one of: {}", all.join(", ")));
         problems.push(
-            node.problem(format!("{text:?} is not known here"), "not known")
+            node.problem(format!("{text:?} is not a valid value"), "not known")
                 .help(help),
         );
         None
@@ -385,7 +382,7 @@ impl Table {
         found
     }
 
-    /// All entries, whatever their names are, such as header fields.
+    /// Returns all entries, whatever their names, such as header fields.
     pub fn into_pairs(self) -> Vec<(String, Node)> {
         self.entries.into_iter().map(|entry| (entry.key, entry.node)).collect()
     }
@@ -399,7 +396,7 @@ impl Table {
         }
     }
 
-    /// Where the table stands: file and line.
+    /// Returns the location of the table: file and line.
     pub(crate) fn place(&self) -> String {
         let (line, _) = self.source.line_column(self.span.start);
         format!("{}:{line}", self.source.path.display())
@@ -417,7 +414,7 @@ impl Table {
         self.entries.iter().any(|entry| entry.key == key && !entry.is_inherited)
     }
 
-    /// Notes every key that nobody asked for, with a suggestion.
+    /// Notes every unknown key, with a suggestion.
     pub fn finish(self, problems: &mut Problems) {
         for entry in &self.entries {
             if self.asked.contains(entry.key.as_str()) {
@@ -430,19 +427,19 @@ impl Table {
                 if self.entries.iter().any(|entry| entry.key == *key) {
                     problems.push(
                         Problem::error(format!("{:?} and {key:?} mean the same", entry.key))
-                            .at(&entry.source, entry.key_span.clone(), "once more")
-                            .help(format!("write all of it as {key}")),
+                            .at(&entry.source, entry.key_span.clone(), "duplicate")
+                            .help(format!("merge both under {key}")),
                     );
                 }
                 continue;
             }
             let known = || self.asked.iter().copied();
             let help = did_you_mean(&entry.key, known(), || {
-                format!("known here: {}", known().collect::<Vec<_>>().join(", "))
+                format!("valid keys: {}", known().collect::<Vec<_>>().join(", "))
             });
             problems.push(
                 Problem::error(format!("unknown key {:?}", entry.key))
-                    .at(&entry.source, entry.key_span.clone(), "not known here")
+                    .at(&entry.source, entry.key_span.clone(), "unknown")
                     .help(help),
             );
         }
@@ -491,7 +488,7 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, candidate)| candidate)
 }
 
-/// "did you mean", or what is to be said where no known word is like it.
+/// Returns "did you mean" with a similar known word, or the alternative text.
 pub fn did_you_mean<'a>(
     word: &str,
     known: impl Iterator<Item = &'a str>,
@@ -502,9 +499,9 @@ pub fn did_you_mean<'a>(
 
 /// The text as pictures may show it: what may be a secret is masked, byte for byte, so that places stay right.
 ///
-/// Masked are the values of accounts other than `user` and `domain`, and those behind any key that sounds like a secret: what stands
-/// in quotes, and a value that should and does not. It goes by lines, so that it works in a file that is no TOML, where a syntax
-/// error stands beside a password.
+/// Masks the values of accounts other than `user` and `domain`, and those of any key whose name
+/// suggests a secret: quoted text, and values that lack their quotes. It works line by line, so
+/// that it also masks invalid TOML, where a syntax error may be next to a password.
 fn hide_secrets(text: &str) -> String {
     const TELLING: [&str; 8] = ["pass", "pwd", "secret", "token", "key", "auth", "cookie", "url"];
     let mut shown = String::with_capacity(text.len());
@@ -547,7 +544,7 @@ fn holds_accounts(line: &str) -> bool {
     })
 }
 
-/// What a masked line leaves open for the next.
+/// State that a masked line passes on to the next.
 #[derive(Default)]
 struct Open {
     /// The quotes that end a text of several lines.
@@ -680,9 +677,9 @@ pub fn parse(path: &Path, text: String, problems: &mut Problems) -> Option<Table
         Err(error) => {
             let span = error.span().unwrap_or(0..0);
             problems.push(
-                Problem::error(format!("this is not TOML: {}", error.message().trim()))
+                Problem::error(format!("invalid TOML: {}", error.message().trim()))
                     .at(&source, span, "here")
-                    .help("see https://toml.io for how TOML is written"),
+                    .help("see https://toml.io for the syntax"),
             );
             None
         }

@@ -1,4 +1,4 @@
-//! Where reports go: `[target.NAME]`, and what holds for all of them: `[delivery]`.
+//! Targets of reports: `[target.NAME]`, and their common settings: `[delivery]`.
 
 mod email;
 mod temporary;
@@ -22,16 +22,16 @@ use super::{
     value::{host, reference},
 };
 
-/// What holds for all deliveries: the table `delivery`.
+/// Settings of all deliveries: the table `delivery`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryOptions {
-    /// How long a delivery is tried before it is given up.
+    /// How long a delivery is retried before it is given up.
     pub patience: Micros,
     /// The pause after the first failed attempt; each further one is twice as long.
     pub first_pause: Micros,
     /// The longest pause between two attempts.
     pub longest_pause: Micros,
-    /// By which action list people are told of a delivery that was given up.
+    /// Action list for deliveries that are given up.
     pub action_list: Option<Name>,
 }
 
@@ -58,22 +58,22 @@ pub enum Target {
 /// Files are put somewhere.
 #[derive(Debug, Clone)]
 pub struct FilesTarget {
-    /// Where.
+    /// Location of the files.
     pub place: FilesPlace,
     /// The folders of the path from the first one with a variable on, as a template: they lie below `place`. Mostly
     /// empty.
     pub below: String,
-    /// What happens where another file of the name is there.
+    /// Handling of an existing file with the same name.
     pub existing: Existing,
-    /// How it is checked that a file has arrived.
+    /// How the arrival of a file is verified.
     pub verify: Verify,
-    /// Files that were delivered longer ago than this are removed; none, if nothing is said.
+    /// Files that were delivered longer ago than this are removed; `None` keeps all.
     pub keep: Option<Micros>,
-    /// Only the so many last files of a report are kept.
+    /// Number of files to keep per report.
     pub keep_last: Option<u32>,
-    /// Where people find the target's folder with a browser.
+    /// Address at which people find the target's folder with a browser.
     pub url: Option<String>,
-    /// How long a delivery is tried, if not as long as `[delivery]` says.
+    /// How long a delivery is retried, if it differs from `[delivery]`.
     pub patience: Option<Micros>,
     /// The name that a file has until it is whole; `None`: it is written under its final name.
     pub temporary: Option<TemporaryName>,
@@ -84,18 +84,18 @@ pub struct FilesTarget {
 pub enum FilesPlace {
     /// A local or mounted folder.
     Folder {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
     },
     /// An FTP server.
     Ftp {
         /// The server and the account.
         endpoint: Endpoint,
-        /// Folder on the server; relative to the log-in folder unless it begins with `/`.
+        /// Folder on the server; relative to the login folder unless it begins with `/`.
         path: String,
-        /// Who opens the data connections, and with which command.
+        /// Direction and command of data connections.
         data: FtpData,
-        /// How names beyond ASCII are written.
+        /// Encoding of non-ASCII names.
         encoding: FtpEncoding,
         /// Deadline of each step.
         timeout: Micros,
@@ -113,11 +113,11 @@ pub enum FilesPlace {
         /// Deadline of each step.
         timeout: Micros,
     },
-    /// An object store: Amazon S3 and its kin, Azure, Google.
+    /// An object store: Amazon S3 or compatible, Azure, Google.
     ObjectStore {
         /// `s3://bucket/prefix`, `az://container/prefix` or `gs://bucket/prefix`.
         url: String,
-        /// How it is reached.
+        /// Access to the store.
         options: ObjectStoreOptions,
     },
 }
@@ -129,9 +129,9 @@ pub struct Sftp {
     pub server: String,
     /// TCP port.
     pub port: u16,
-    /// Who logs in with a password, or whose key needs this passphrase.
+    /// The account that logs in with a password, or whose password is the passphrase of the key.
     pub account: Option<AccountName>,
-    /// Who logs in with a key, where there is no account.
+    /// The user who logs in with a key, if there is no account.
     pub user: Option<String>,
     /// File of the private key.
     pub key_file: Option<PathBuf>,
@@ -139,13 +139,13 @@ pub struct Sftp {
     pub host_keys: Vec<String>,
     /// A `known_hosts` file; the user's own where neither is given.
     pub known_hosts: Option<PathBuf>,
-    /// Folder on the server; relative to the log-in folder unless it begins with `/`.
+    /// Folder on the server; relative to the login folder unless it begins with `/`.
     pub path: String,
     /// Deadline of each step.
     pub timeout: Micros,
 }
 
-/// Who opens the data connections of FTP, and with which command.
+/// Direction and command of FTP data connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FtpData {
     /// mailqos: `EPSV`, and `PASV` where that leads nowhere.
@@ -155,44 +155,44 @@ pub enum FtpData {
     Extended,
     /// mailqos, with `PASV` only.
     Plain,
-    /// The server.
+    /// Opened by the server.
     Active,
 }
 
-/// How file names beyond ASCII are written on an FTP server.
+/// Encoding of non-ASCII file names on an FTP server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FtpEncoding {
-    /// In UTF-8 where the server offers it (RFC 2640), else in ASCII.
+    /// UTF-8 if the server offers it (RFC 2640), otherwise ASCII.
     #[default]
     Auto,
-    /// In UTF-8, whatever the server offers.
+    /// UTF-8, whatever the server offers.
     Utf8,
-    /// In ASCII.
+    /// ASCII.
     Ascii,
 }
 
-/// What happens where another file of the name is there.
+/// Handling of an existing file with the same name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// It is replaced, at once and whole.
+    /// Replace it atomically.
     #[default]
     Replace,
-    /// It stays, and the delivery fails.
+    /// Keep it and fail the delivery.
     Refuse,
 }
 
-/// How it is checked that a file has arrived.
+/// How the arrival of a file is verified.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Verify {
-    /// It is read back, and its SHA-256 compared.
+    /// Read the file back and compare its SHA-256.
     #[default]
     Hash,
-    /// Its size is compared.
+    /// Compare its size.
     Size,
 }
 
 impl Target {
-    /// How long a delivery is tried, if the target says so itself.
+    /// Returns how long a delivery is retried, if the target sets it.
     pub fn patience(&self) -> Option<Micros> {
         match self {
             Self::Files(files) => files.patience,
@@ -292,7 +292,7 @@ keys! {
         /// The longest wait between two attempts.
         longest_pause: Defaulted<Micros> = key().default("\"1h\"").within("1s", "1d");
         /// The action list for deliveries that were given up, rejected recipients, and reports that can't be generated.
-        action_list: Optional<Name> = key().otherwise("only the log");
+        action_list: Optional<Name> = key().otherwise("failures are only logged");
     }
 }
 
@@ -332,7 +332,7 @@ keys! {
         /// One or several public keys of the server: `ssh-ed25519 AAAA…`.
         host_key: Optional<Vec<String>> = key();
         /// A file of known servers.
-        known_hosts: Optional<PathBuf> = key().otherwise("the user's own");
+        known_hosts: Optional<PathBuf> = key().otherwise("`known_hosts` of the user");
     }
 }
 
@@ -452,8 +452,8 @@ fn files(
     if keep_last == Some(0) {
         problems.push(
             table
-                .problem(&FILES.keep_last, "nothing would be kept", "here")
-                .help("write how many files of each report are kept, such as 12"),
+                .problem(&FILES.keep_last, "no file would be kept", "here")
+                .help("set the number of files to keep per report, such as 12"),
         );
     }
     let shown = if kind == Word::ObjectStore {
@@ -467,8 +467,11 @@ fn files(
     {
         problems.push(
             table
-                .problem(shown, format!("{text:?} is no address for a browser"), "here")
-                .help("write where people find the folder, such as \"https://files.example.com/reports\""),
+                .problem(shown, format!("{text:?} is not an http:// or https:// address"), "here")
+                .help(
+                    "use the address at which people find the folder, such as \
+                    \"https://files.example.com/reports\"",
+                ),
         );
     }
     let temporary = if kind == Word::ObjectStore {
@@ -502,17 +505,17 @@ fn split_template(text: &str, separators: &[char]) -> (String, String) {
     }
 }
 
-/// Notes what looks like a variable of another program: a folder of that very name would be made.
+/// Rejects variables of other programs, which would create a folder with that name.
 fn no_foreign_variables(table: &Table, key: &Key, text: &str, problems: &mut Problems) {
     if let Some(sign) = foreign_variable(text) {
         problems.push(
             table
                 .problem(
                     key,
-                    format!("{sign} would be a folder of that very name"),
-                    "no variable",
+                    format!("{sign} is not a variable here: a folder named {sign} would be created"),
+                    "not a variable",
                 )
-                .help("write variables as in {{ period.year }}-{{ period.month }}: see docs/delivery.md"),
+                .help("use variables such as {{ period.year }}-{{ period.month }}; see docs/delivery.md"),
         );
     }
 }
@@ -582,7 +585,10 @@ fn temporary(table: &mut Table, problems: &mut Problems) -> Option<TemporaryName
             problems.push(
                 table
                     .problem(&TEMPORARY.temporary, format!("{text:?} {reason}"), "here")
-                    .help("write a pattern such as \"{{ name }}.{{ hash }}.tmp\", or \"none\" to write directly under the final name"),
+                    .help(
+                        "use a pattern such as \"{{ name }}.{{ hash }}.tmp\", or \"none\" to write directly \
+                        under the final name",
+                    ),
             );
             Some(TemporaryName::default())
         }
@@ -640,11 +646,15 @@ fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems
             {
                 problems.push(
                     table
-                        .problem(&STORE.url, format!("{text:?} is no address of an object store"), "here")
-                        .help("write s3://bucket/prefix, az://container/prefix or gs://bucket/prefix"),
+                        .problem(
+                            &STORE.url,
+                            format!("{text:?} is not an address of an object store"),
+                            "here",
+                        )
+                        .help("use s3://bucket/prefix, az://container/prefix or gs://bucket/prefix"),
                 );
             }
-            // A target without options of its own is reached as the lake is.
+            // A target without separate options is reached like the lake.
             let own = object_store::is_any_set(table);
             let read = object_store::options(table, config, problems);
             let (url, below) = match url {
@@ -682,11 +692,11 @@ fn sftp(table: &mut Table, path: String, config: &Config, problems: &mut Problem
     if account.is_none() && user.is_none() {
         problems.push(table.missing(
             &SFTP.account,
-            "says who logs in with which password; or write user and key_file",
+            "the account with user and password; or use user and key_file",
         ));
     }
     if user.is_some() && account.is_some() {
-        problems.push(table.problem(&SFTP.user, "the account says who logs in", "leave out user"));
+        problems.push(table.problem(&SFTP.user, "the account already names the user", "remove user"));
     }
     for key in &host_keys {
         let words: Vec<&str> = key.split_whitespace().collect();
@@ -694,8 +704,8 @@ fn sftp(table: &mut Table, path: String, config: &Config, problems: &mut Problem
         if !fits || key.contains(['\n', '\r']) {
             problems.push(
                 table
-                    .problem(&SFTP.host_key, format!("{key:?} is no public key of a server"), "here")
-                    .help("write it as `ssh-keyscan SERVER` shows it, without the name: \"ssh-ed25519 AAAA…\""),
+                    .problem(&SFTP.host_key, format!("{key:?} is not a server's public key"), "here")
+                    .help("copy it from `ssh-keyscan SERVER`, without the host name: \"ssh-ed25519 AAAA…\""),
             );
         }
     }

@@ -29,7 +29,7 @@ keys! {
     }
 }
 
-/// Where a secret comes from; a literal only where that is allowed.
+/// Reads the source of a secret; a literal is accepted only if `plaintext` is set.
 pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> Option<SecretSource> {
     let help = "write { env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", \"ARGUMENT\"] }";
     let Some(mut table) = node.as_table() else {
@@ -38,7 +38,7 @@ pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> O
             return Some(SecretSource::Literal(Secret::new(text)));
         }
         problems.push(
-            node.problem("a secret stands in clear in the configuration", "in clear")
+            node.problem("a secret is set in plaintext in the configuration", "in plaintext")
                 .help(format!("{help}; or set allow_plaintext_secrets = true")),
         );
         return None;
@@ -54,7 +54,7 @@ pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> O
     {
         problems.push(
             table
-                .problem(&SECRET.command, "no program is named", "empty")
+                .problem(&SECRET.command, "the command is empty", "empty")
                 .help(help),
         );
     }
@@ -62,7 +62,7 @@ pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> O
     let mut found = [env, file, credential, command].into_iter().flatten();
     let source = found.next();
     if source.is_none() || found.next().is_some() {
-        problems.push(node.problem("a secret has exactly one source", "here").help(help));
+        problems.push(node.problem("a secret must have exactly one source", "here").help(help));
     }
     table.finish(problems);
     source
@@ -73,7 +73,7 @@ pub(super) fn tags(table: &mut Table, key: impl Named, problems: &mut Problems) 
     nodes.iter().filter_map(|node| node.read(problems)).collect()
 }
 
-/// Notes what is no host name or IP address.
+/// Notes a text that is neither a host name nor an IP address.
 pub(super) fn host(text: &str, key: impl Named, table: &Table, problems: &mut Problems) {
     let label = |label: &str| {
         !label.is_empty()
@@ -87,20 +87,20 @@ pub(super) fn host(text: &str, key: impl Named, table: &Table, problems: &mut Pr
         return;
     }
     let help = if text.contains("://") {
-        "leave out the protocol; a host name or IP address alone belongs here"
+        "remove the protocol; only a host name or IP address is allowed here"
     } else if text
         .rsplit_once(':')
         .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
     {
-        "write the port with the key port, not behind the name"
+        "set the port with the key port, not after the name"
     } else {
-        "write a host name such as \"mail.example.com\", or an IP address"
+        "use a host name such as \"mail.example.com\", or an IP address"
     };
     problems.push(
         table
             .problem(
                 key,
-                format!("{text:?} is no host name and no IP address"),
+                format!("{text:?} is neither a host name nor an IP address"),
                 "this address",
             )
             .help(help),
@@ -121,7 +121,7 @@ where
     reference_at(&table.node(key)?, what, known, problems)
 }
 
-/// The same, where the name is a value by itself, such as one of a list.
+/// Reads a reference from a separate value, such as an element of a list.
 pub(super) fn reference_at<N, V>(node: &Node, what: &str, known: &BTreeMap<N, V>, problems: &mut Problems) -> Option<N>
 where
     N: FromToml + Ord + AsRef<str>,
@@ -137,6 +137,6 @@ where
 
 /// The problem that a value names something that is not there.
 pub(super) fn no_such<'a>(node: &Node, what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
-    node.problem(format!("there is no {what} {name:?}"), "not known")
+    node.problem(format!("unknown {what} {name:?}"), "not known")
         .help(did_you_mean(name, known, || format!("add [{what}.{name}]")))
 }

@@ -13,18 +13,18 @@ const MAX_TEMPLATE: u64 = 256 * 1024;
 /// A text with places to fill in.
 #[derive(Debug, Clone)]
 pub struct Template {
-    /// What is filled in.
+    /// Text of the template.
     pub text: String,
-    /// Its file, or a word for the configuration itself.
+    /// Name of its file, or the key in the configuration.
     pub name: String,
-    /// Where the configuration names it, if it comes from there.
+    /// Its location in the configuration, if it comes from there.
     pub node: Option<Node>,
 }
 
 /// The own wording of a mail; what is absent is worded as built in.
 #[derive(Debug, Clone, Default)]
 pub struct Wording {
-    /// The subject.
+    /// Template of the subject.
     pub subject: Option<Template>,
     /// The plain text.
     pub text: Option<Template>,
@@ -33,7 +33,7 @@ pub struct Wording {
 }
 
 impl Wording {
-    /// Its templates, each with its key.
+    /// Returns the templates, each with its key.
     pub fn templates(&self) -> impl Iterator<Item = (&'static str, &Template)> {
         let all = [("subject", &self.subject), ("text", &self.text), ("html", &self.html)];
         all.into_iter()
@@ -60,7 +60,7 @@ impl Wording {
 }
 
 impl Template {
-    /// Reads a file.
+    /// Reads a template from a file.
     fn of_file(path: &Path, node: &Node) -> Result<Self, String> {
         match file_text(path, MAX_TEMPLATE) {
             Ok(text) => Ok(Self {
@@ -72,7 +72,7 @@ impl Template {
         }
     }
 
-    /// The same; one that stands in the configuration itself is called by its key.
+    /// Names a template from the configuration by its key.
     fn called(self, key: &str) -> Self {
         if self.name.is_empty() {
             Self {
@@ -85,10 +85,10 @@ impl Template {
     }
 }
 
-/// In place, or in a file.
+/// A string, or a table that names a file.
 impl FromToml for Template {
     fn expected() -> String {
-        "a text in quotes, or { file = \"PATH\" }".into()
+        "a quoted string, or { file = \"PATH\" }".into()
     }
 
     fn schema() -> Json {
@@ -116,7 +116,7 @@ impl FromToml for Template {
         table.finish(&mut others);
         match file {
             Some(file) if !others.has_errors() => Self::of_file(&PathBuf::from_toml(&file)?, node),
-            _ => Err("a template in a file has the key \"file\", and no other".into()),
+            _ => Err("a template table may only contain the key \"file\"".into()),
         }
     }
 }

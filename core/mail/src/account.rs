@@ -19,10 +19,10 @@ use super::{
     sasl::Memory,
 };
 
-/// Accounts remembered at most; beyond that, those that nobody is using are forgotten.
+/// Maximum number of remembered accounts; beyond it, unused ones are forgotten.
 const MAX_ACCOUNTS: usize = 20_000;
 
-/// Why there are no credentials. Never contains any of them.
+/// Reasons why credentials are not available. They never contain any part of them.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The password is not available.
@@ -33,7 +33,7 @@ pub enum CredentialError {
     Token(#[from] TokenError),
 }
 
-/// What this process knows of an account's logins.
+/// State of an account's logins in this process.
 #[derive(Debug)]
 struct Live {
     memory: Arc<Memory>,
@@ -99,7 +99,7 @@ impl Credentials {
     /// Others in place of a token that the server rejected: it may have been revoked. `None` where others would not help.
     ///
     /// # Errors
-    /// When there should be others, and none are to be had.
+    /// New credentials are required but not available.
     pub async fn renewed(&self) -> Option<Result<Self, CredentialError>> {
         let (oauth, fresh) = self.renewal.as_ref()?;
         let rejected = Fetched {

@@ -25,19 +25,19 @@ const SIGNED: [&str; 11] = [
     "content-transfer-encoding",
     "auto-submitted",
 ];
-/// Named once more than they are there, so that nobody adds another (RFC 6376, section 8.15).
+/// Signed once more than they occur, so that no one can add another (RFC 6376, section 8.15).
 const SEALED: [&str; 4] = ["from", "to", "subject", "date"];
-/// How long the lines of the signature are.
+/// Length of the lines of the signature.
 const LINE: usize = 70;
 
-/// Why a mail could not be signed. Never contains any of the key.
+/// Reasons why a mail could not be signed. They never contain any part of the key.
 #[derive(Debug, thiserror::Error)]
 pub enum DkimError {
-    /// The key can't be had.
+    /// The key is not available.
     #[error("the DKIM key: {0}")]
     Secret(#[from] SecretError),
-    /// It is none that can sign.
-    #[error("the DKIM key: {0}; write one with `openssl genrsa 2048` or `openssl genpkey -algorithm ed25519`")]
+    /// The key can't sign.
+    #[error("the DKIM key: {0}; create one with `openssl genrsa 2048` or `openssl genpkey -algorithm ed25519`")]
     Key(&'static str),
 }
 
@@ -48,9 +48,9 @@ enum Key {
 
 impl Key {
     fn read(pem: &Secret) -> Result<Self, DkimError> {
-        let wrong = |_| DkimError::Key("it is neither RSA with 2048 bits or more nor Ed25519");
+        let wrong = |_| DkimError::Key("it is neither an RSA key of at least 2048 bits nor an Ed25519 key");
         let der = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes())
-            .map_err(|_| DkimError::Key("it is no private key in PEM"))?;
+            .map_err(|_| DkimError::Key("it is not a private key in PEM format"))?;
         match &der {
             PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der())
                 .map(|key| Self::Rsa(Box::new(key)))
@@ -59,7 +59,7 @@ impl Key {
                 .map(Self::Ed25519)
                 .or_else(|_| RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).map(|key| Self::Rsa(Box::new(key))))
                 .map_err(wrong),
-            _ => Err(DkimError::Key("it is neither RSA nor Ed25519")),
+            _ => Err(DkimError::Key("it is neither an RSA nor an Ed25519 key")),
         }
     }
 
@@ -87,7 +87,7 @@ impl Key {
 /// The mail with its signature on top.
 ///
 /// # Errors
-/// The key can't be had, or is none.
+/// The key is not available or not valid.
 pub(super) async fn sign(content: Vec<u8>, options: &Dkim, now: UtcMicros) -> Result<Vec<u8>, DkimError> {
     let key = Key::read(&options.key.fetch().await?)?;
     let field = field(&content, options, &key, now)?;

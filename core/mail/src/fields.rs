@@ -40,7 +40,7 @@ impl Head {
         self.field(name, &unstructured(name, text))
     }
 
-    /// A field of addresses. Without any, the field is left out.
+    /// Adds a field with addresses; omitted if there are none.
     #[must_use]
     pub fn people<'a>(self, name: &str, people: impl IntoIterator<Item = &'a Person>) -> Self {
         let value = addresses(name, people);
@@ -51,7 +51,7 @@ impl Head {
         }
     }
 
-    /// `Date`.
+    /// Adds the `Date` field.
     #[must_use]
     pub fn date(self, moment: UtcMicros) -> Self {
         let date = moment.timestamp().strftime("%a, %d %b %Y %H:%M:%S +0000").to_string();
@@ -75,7 +75,8 @@ impl Head {
         }
     }
 
-    /// Says that nobody wrote it (RFC 3834, section 5): no holiday notice answers it.
+    /// Marks the mail as generated automatically (RFC 3834, section 5), so that no vacation notice
+    /// answers it.
     #[must_use]
     pub fn auto_generated(self) -> Self {
         self.field("Auto-Submitted", "auto-generated")
@@ -125,7 +126,7 @@ impl Folding {
         }
     }
 
-    /// The columns that are left on the first line, where nothing stands on it yet, or of a line of its own.
+    /// Returns the columns that are left on the first line, or those of a new line.
     fn room(&self) -> usize {
         if self.text.is_empty() {
             LINE.saturating_sub(self.column)
@@ -195,8 +196,8 @@ fn must_encode(word: &str) -> bool {
     !word.bytes().all(|byte| (b'!'..=b'~').contains(&byte)) || word.contains("=?") || word.len() > UNBREAKABLE
 }
 
-/// A text in encoded words (RFC 2047), no character cut in two; the first one fits into so many columns, if that is
-/// possible.
+/// Encodes a text in encoded words (RFC 2047) without splitting characters; the first one fits into
+/// `room` columns if possible.
 fn encoded_words(text: &str, room: usize) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = text;
@@ -383,7 +384,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What a reader makes of a field: unfolded, encoded words decoded.
+    /// Decodes a field like a mail reader: unfolded, with decoded words.
     fn decoded(value: &str) -> String {
         let unfolded = value.replace("\r\n", "");
         let mut bytes: Vec<u8> = Vec::new();

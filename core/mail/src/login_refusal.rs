@@ -1,8 +1,8 @@
-//! Why a server refused a login: only some refusals are about the credentials, and only some leave another mechanism to
-//! try. Each failed login counts towards the lockout threshold of the account (Active Directory: 5 or 10), so that
-//! nothing is tried again that the server has judged.
+//! Reasons of refused logins. Only some of them are about the credentials, and only some leave
+//! another mechanism to try. Each failed login counts towards the lockout threshold of the account
+//! (Active Directory: 5 or 10), so credentials that the server has rejected are not tried again.
 
-/// Why a login was refused.
+/// Reason of a refused login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LoginRefusal {
     /// The server rejected the credentials, or gave no other reason.
@@ -13,7 +13,7 @@ pub enum LoginRefusal {
     Blocked,
     /// Too many logins, or failed logins, in a short time.
     TooOften,
-    /// Too many connections at once.
+    /// Too many simultaneous connections.
     Connections,
     /// Another session holds the mailbox.
     InUse,
@@ -95,7 +95,7 @@ fn code(text: &str) -> Option<LoginRefusal> {
         .next()
 }
 
-/// What the words mean, in lower case; `None` where they say nothing in particular.
+/// Classifies a refusal by its text in lower case; `None` if the text is not specific.
 fn by_words(text: &str) -> Option<LoginRefusal> {
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let many = has(&[
@@ -238,7 +238,8 @@ fn by_words(text: &str) -> Option<LoginRefusal> {
     .then_some(LoginRefusal::Unavailable)
 }
 
-/// What the code of an SMTP reply means (RFC 4954, section 6); no code, or none in particular, is about the credentials.
+/// Classifies a refusal by the code of an SMTP reply (RFC 4954, section 6); no code or an
+/// unspecific one counts as wrong credentials.
 fn by_reply_code(text: &str) -> LoginRefusal {
     let mut words = text.split_whitespace();
     let code: Option<u16> = words

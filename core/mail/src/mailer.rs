@@ -9,16 +9,17 @@ use mailqos_net::tls_failure::is_of_certificate;
 
 use super::{CredentialError, Credentials, DkimError, HeldBack, LoginRefusal, Reply, Smtp, SmtpError, Turn, dkim};
 
-/// How long the server may take to accept what it has got completely (RFC 5321, section 4.5.3.2.6): whoever gives up earlier
-/// sends twice what was taken once.
+/// Deadline for the server to accept a completely sent mail (RFC 5321, section 4.5.3.2.6): giving
+/// up earlier would send an accepted mail twice.
 const ACCEPTING: Duration = Duration::from_secs(600);
 
-/// How long a whole conversation may take: a large report over a slow line takes its time, but a server that takes byte after byte
-/// must not hold up all other mails for ever.
+/// Deadline of a whole conversation: a large report over a slow line takes time, but a server that
+/// reads byte by byte must not delay all other mails forever.
 const WHOLE: Duration = Duration::from_secs(3 * 3600);
 
-/// How long credentials are held back that a server has rejected: mails are offered again and again, and each failed login brings
-/// the account closer to being locked. (Active Directory counts those of the last half hour, as it comes.)
+/// Time for which rejected credentials are not tried again: mails are retried again and again, and
+/// each failed login brings the account closer to a lockout. (Active Directory typically counts
+/// those of the last 30 minutes.)
 pub const HOLD: Duration = Duration::from_secs(30 * 60);
 
 /// A way to send mails: a mail server and the account for it.
@@ -26,29 +27,30 @@ pub const HOLD: Duration = Duration::from_secs(30 * 60);
 pub struct Mailer {
     server: MailServer,
     account: Option<Account>,
-    /// How long the server may take to accept the content.
+    /// Deadline for the server to accept the content.
     accepting: Option<Duration>,
 }
 
-/// What became of a mail. Each recipient of the envelope is in exactly one of the four lists.
+/// Result of sending a mail. Each recipient of the envelope is in exactly one of the four lists.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The recipients for whom a server took the mail, with the reply that took it.
     pub accepted: Vec<(Address, Reply)>,
-    /// Those that it refused, for good (5xx) or for now (4xx), each with the reply.
+    /// Recipients that the server rejected, permanently (5xx) or temporarily (4xx), each with the
+    /// reply.
     pub refused: Vec<(Address, Reply)>,
-    /// Those for whom the mail is too large, although it is not for others.
+    /// Recipients for whom the mail is too large, although it is not for others.
     pub too_large: Vec<(Address, Reply)>,
-    /// Those for whom nothing is known, because of the error. They are still to be served.
+    /// Recipients whose result is unknown because of the error; they must still be served.
     pub left: Vec<Address>,
-    /// Why the conversation ended early.
+    /// Reason why the conversation ended early.
     pub error: Option<MailError>,
 }
 
-/// Why a mail could not be sent.
+/// Reasons why a mail could not be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
-    /// The account's password or token could not be had.
+    /// The account's password or token is not available.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
     /// The conversation with the server failed.
@@ -61,17 +63,17 @@ pub enum MailError {
     #[error(transparent)]
     Dkim(#[from] DkimError),
     /// The server does not take a mail of this size.
-    #[error("the mail has {size} bytes, which is more than the server takes: {reason}")]
+    #[error("the mail has {size} bytes, which is more than the server accepts: {reason}")]
     TooLarge {
         /// The mail's size.
         size: u64,
-        /// What the server takes at most, where it says so.
+        /// The server's size limit, if it announces one.
         limit: Option<u64>,
         /// The server's words.
         reason: String,
     },
-    /// It can't be written down what became of the recipients, so that no further ones are served.
-    #[error("it can't be written down who has got the mail: {0}")]
+    /// The results of recipients can't be recorded, so no further ones are served.
+    #[error("can't record which recipients received the mail: {0}")]
     Unwritten(std::io::Error),
 }
 
@@ -86,7 +88,8 @@ impl MailError {
         }
     }
 
-    /// Whether a person can mend it, as a log-in that was refused; what the server says of the mail itself is its last word.
+    /// Whether a person can fix the problem, such as a refused login; the server's verdict on the
+    /// mail itself is final.
     pub fn is_mendable(&self) -> bool {
         match self {
             Self::Credentials(_) | Self::Dkim(_) | Self::Unwritten(_) | Self::HeldBack(_) => true,
@@ -120,11 +123,12 @@ impl Mailer {
         }
     }
 
-    /// Sends a mail that is written. Neither a refused recipient nor a limit on their number holds up the rest: those for
-    /// whom a transaction has no room go into a further one (RFC 5321, section 4.5.3.1.10).
+    /// Sends a composed mail. Neither a rejected recipient nor a limit on their number delays the
+    /// others: recipients that don't fit into a transaction go into a further one (RFC 5321,
+    /// section 4.5.3.1.10).
     ///
-    /// `record` is told of each transaction that a server has accepted before the next one begins; where it fails, no
-    /// further one does.
+    /// `record` is called for each accepted transaction before the next one starts; if it fails, no
+    /// further one is started.
     pub async fn send(&self, envelope: &Envelope, content: Vec<u8>, record: &mut Record<'_>) -> Outcome {
         let mut run = Run {
             outcome: Outcome {
@@ -155,7 +159,8 @@ impl Mailer {
             Some(address) => address.parse().ok(),
             None => envelope.from().cloned(),
         };
-        // Each session serves somebody, or halves the number that the next one tries: this ends.
+        // Each session serves at least one recipient, or halves the number that the next one tries,
+        // so this terminates.
         while !run.outcome.left.is_empty() {
             let (served, most) = (run.served, run.most);
             let mut smtp = self.open(content.len() as u64, run).await?;
@@ -165,10 +170,10 @@ impl Mailer {
                 Ok(()) => {}
                 // One mail per session, or a limit of the session's: another session is another beginning.
                 Err(error) if run.served > served && !is_of_the_mail(&error) => {
-                    tracing::debug!("a further session, after {error}");
+                    tracing::debug!(%error, "continuing in a new session");
                 }
                 Err(error) if run.most < most && !is_of_the_mail(&error) => {
-                    tracing::debug!("fewer recipients at once, after {error}");
+                    tracing::debug!(%error, "continuing with fewer recipients per mail");
                 }
                 Err(error) => return Err(error),
             }
@@ -202,7 +207,8 @@ impl Mailer {
         smtp.open().await.map_err(MailError::Smtp)?;
         if let (Some(credentials), Some(turn)) = (&credentials, turn) {
             let result = smtp.authenticate(credentials).await;
-            // What may pass by itself, as a limit on logins does, is left to whoever offers the mail again.
+            // Problems that may pass, such as a limit on logins, are left to the caller that offers
+            // the mail again.
             let is_lasting = |refusal| matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Blocked);
             turn.settle(&result, is_lasting);
             result.map_err(MailError::Smtp)?;
@@ -239,7 +245,7 @@ struct Run {
 }
 
 impl Run {
-    /// Serves recipients in transactions of one session until nobody is left.
+    /// Serves recipients in transactions of one session until none are left.
     async fn session(
         &mut self,
         smtp: &mut Smtp,
@@ -252,7 +258,7 @@ impl Run {
             let envelope = smtp.envelope(bounces, &batch, content.len(), !content.is_ascii()).await;
             let results = match envelope {
                 Ok(results) => results,
-                // Nobody is taken, each for a reason of its own.
+                // No recipient is accepted, each for a separate reason.
                 Err(error) if !error.refused.is_empty() => {
                     self.settle(Sorted::of(error.refused), None, record)?;
                     // The transaction is open, and nothing is to be sent in it.
@@ -276,7 +282,7 @@ impl Run {
         Ok(())
     }
 
-    /// Notes what is known of some recipients now; `reply` accepted the mail.
+    /// Records the results of some recipients; `reply` accepted the mail.
     fn settle(&mut self, sorted: Sorted, reply: Option<&Reply>, record: &mut Record<'_>) -> Result<(), MailError> {
         let accepted: Vec<(Address, Reply)> = match reply {
             Some(reply) => sorted
@@ -303,7 +309,7 @@ impl Run {
         result.map_err(MailError::Unwritten)
     }
 
-    /// What a transaction failed of; where it was the number of recipients, the next one has fewer.
+    /// Handles a failed transaction; if it had too many recipients, the next one has fewer.
     fn ended_early(&mut self, error: SmtpError, recipients: usize, size: usize) -> MailError {
         if let Some(reply) = &error.reply
             && is_size_refused(reply)
@@ -346,7 +352,7 @@ struct Sorted {
     accepted: Vec<Address>,
     refused: Vec<(Address, Reply)>,
     too_large: Vec<(Address, Reply)>,
-    /// There was no room for them in the transaction.
+    /// Recipients that did not fit into the transaction.
     postponed: Vec<Address>,
 }
 
@@ -360,8 +366,9 @@ impl Sorted {
             } else if is_too_large(&reply) {
                 sorted.too_large.push((address, reply));
             } else if !is_first && (is_crowded(&reply) || matches!(reply.code, 452 | 552) && !is_full(&reply)) {
-                // RFC 5321, section 4.5.3.1.10: 452 means too many recipients, and so may 552, which RFC 821 had.
-                // Behind a recipient that was accepted, nobody can tell; as the first of a transaction they can.
+                // RFC 5321, section 4.5.3.1.10: 452 means too many recipients, and so may 552,
+                // which RFC 821 had. After an accepted recipient, this can't be distinguished from
+                // a rejection of this one; as the first of a transaction it can.
                 sorted.postponed.push(address);
             } else if is_crowded(&reply) {
                 // Too many, although there is only one: too many within a time, perhaps. It says nothing of the recipient.
@@ -387,7 +394,7 @@ pub fn is_too_large(reply: &Reply) -> bool {
         _ => {}
     }
     let text = reply.lines.join(" ").to_ascii_lowercase();
-    // qmail and its kin write the status behind the text.
+    // qmail and similar servers write the status after the text.
     let by_status = ["#5.3.4", "#5.2.3"].iter().any(|status| text.contains(status));
     let in_words = [
         "message too large",
@@ -580,7 +587,8 @@ mod tests {
             (sorted.refused.len(), sorted.too_large.len(), sorted.postponed.len()),
             (4, 1, 0)
         );
-        // As the first of a transaction it is said of the recipient; unless it is about a number all the same.
+        // As the first of a transaction, the reply concerns the recipient, unless it is explicitly
+        // about a number.
         let sorted = sort(&["552 no", "550 5.5.3 Too many recipients"]);
         let transient: Vec<bool> = sorted.refused.iter().map(|(_, reply)| reply.is_transient()).collect();
         assert_eq!(transient, [false, true]);

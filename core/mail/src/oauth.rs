@@ -25,35 +25,36 @@ use tokio::sync::Mutex;
 
 use super::token_response;
 
-/// How long a token server may take.
+/// Deadline of a request to a token server.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// The longest answer of a token server; tokens of a few KiB are common.
 const MOST: usize = 256 * 1024;
-/// A token is replaced so long before it expires, or after nine tenths of its life if that is short.
+/// Remaining life at which a token is replaced; tokens with a short life are replaced after 90 % of
+/// it.
 const MARGIN: Duration = Duration::from_secs(300);
-/// How long a token lives whose server does not say.
+/// Life of a token whose server does not state it.
 const USUAL_LIFE: Duration = Duration::from_secs(600);
 /// A token is taken to live no longer, whatever its server says: the sum with the present moment must exist.
 const LONGEST_LIFE: Duration = Duration::from_secs(30 * 86_400);
-/// Where a token could not be renewed and still serves, the token server is left alone for this time.
+/// Pause after a failed renewal of a token that is still valid.
 const RENEWED_AGAIN: Duration = Duration::from_secs(30);
-/// Where even a new token was rejected, rejected ones are not replaced before this time.
+/// Pause before rejected tokens are replaced again, after even a new token was rejected.
 const FUTILE_FOR: Duration = Duration::from_secs(600);
 
 /// The access tokens of an account.
 #[derive(Debug)]
 pub struct OAuth {
-    /// Where they come from.
+    /// Options for obtaining tokens.
     options: OAuthOptions,
     /// The token in use.
     state: Mutex<State>,
 }
 
-/// What is known at the moment.
+/// Current state of the account's tokens.
 #[derive(Debug, Default)]
 struct State {
     token: Option<Token>,
-    /// When even a new token was rejected.
+    /// Time at which even a new token was rejected.
     futile: Option<Instant>,
 }
 
@@ -64,36 +65,36 @@ struct Token {
     expires_at: Instant,
 }
 
-/// Why there is no token. Never contains a secret.
+/// Reasons why no token is available. They never contain a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// The client's secret could not be had.
+    /// The client secret is not available.
     #[error("the client secret: {0}")]
     ClientSecret(SecretError),
-    /// The refresh token could not be had.
+    /// The refresh token is not available.
     #[error("the refresh token: {0}")]
     RefreshToken(SecretError),
-    /// The address of the proxy could not be had.
+    /// The address of the proxy is not available.
     #[error("the address of the proxy: {0}")]
     Proxy(SecretError),
     /// The address of the token server can't be used.
-    #[error("the token server's address: {0}")]
+    #[error("the address of the token server: {0}")]
     Url(String),
     /// The token server could not be reached, or did not answer.
     #[error("the token server: {0}")]
     Http(#[from] HttpError),
     /// The token server refused.
-    #[error("the token server {server} refused ({code}): {text}")]
+    #[error("the token server {server} rejected the request ({code}): {text}")]
     Refused {
         /// Host and port.
         server: String,
         /// The error's name, such as `invalid_client`.
         code: String,
-        /// What it means, or the server's own words.
+        /// The meaning of the error, or the server's text.
         text: String,
     },
     /// The answer is none of a token server.
-    #[error("the token server {server} answered what is no OAuth 2.0 answer ({what}); is token_url right?")]
+    #[error("the token server {server} did not return a valid OAuth 2.0 response ({what}); check token_url")]
     Unreadable {
         /// Host and port.
         server: String,
@@ -107,12 +108,12 @@ pub enum TokenError {
 pub struct Fetched {
     /// The access token.
     pub token: Secret,
-    /// It has never been used.
+    /// Whether it has never been used.
     pub fresh: bool,
 }
 
 impl OAuth {
-    /// No token has been fetched yet.
+    /// Creates the state of an account without any token.
     pub fn new(options: OAuthOptions) -> Self {
         Self {
             options,
@@ -123,7 +124,7 @@ impl OAuth {
     /// The token in use, or a new one where that expires soon.
     ///
     /// # Errors
-    /// When there is none and none to be had.
+    /// No valid token is available.
     pub async fn token(&self) -> Result<Fetched, TokenError> {
         let mut state = self.state.lock().await;
         let now = Instant::now();
@@ -145,9 +146,9 @@ impl OAuth {
             // The token server has a bad moment, and the token still serves.
             Err(error) => match state.token.as_mut().filter(|token| now < token.expires_at) {
                 Some(token) => {
-                    // A server that is silent must not hold up each login of the account for as long as it may take.
+                    // A silent server must not delay each login of the account by its full timeout.
                     token.replace_at = token.expires_at.min(Instant::now() + RENEWED_AGAIN);
-                    tracing::warn!(client = %self.options.client_id, "the access token could not be renewed yet: {error}");
+                    tracing::warn!(client = %self.options.client_id, %error, "access token not renewed; using the current one");
                     Ok(Fetched {
                         token: token.secret.clone(),
                         fresh: false,
@@ -158,11 +159,11 @@ impl OAuth {
         }
     }
 
-    /// Another token in place of one that a server rejected; `None` where another would not help. Of many who ask at once
-    /// about the same token one fetches.
+    /// Returns another token to replace one that a server rejected; `None` if another one would not
+    /// help. Of concurrent calls about the same token, a single one fetches.
     ///
     /// # Errors
-    /// When none is to be had.
+    /// No token is available.
     pub async fn replace(&self, rejected: &Fetched) -> Option<Result<Fetched, TokenError>> {
         let mut state = self.state.lock().await;
         if rejected.fresh {
@@ -179,7 +180,7 @@ impl OAuth {
         Some(self.token().await.map(|fetched| Fetched { fresh: true, ..fetched }))
     }
 
-    /// Boxed, so that nobody above has to name what the crate's futures are made of.
+    /// Boxed, so that callers don't have to name the crate's future types.
     fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Token, TokenError>> + Send + '_>> {
         Box::pin(self.fetch_now())
     }
@@ -212,15 +213,12 @@ impl OAuth {
         if let Some(rotated) = rotated.filter(|rotated| *rotated != first && Some(rotated) != kept.as_ref())
             && let Err(error) = write_kept(&self.options.kept, &first, &rotated)
         {
-            tracing::error!(
-                file = %self.options.kept.display(),
-                "the new refresh token could not be kept, and the old one may be of no use after a restart: {error}"
-            );
+            tracing::error!(file = %self.options.kept.display(), %error, "new refresh token not stored; the old one may be invalid after a restart");
         }
         Ok(token)
     }
 
-    /// Asks for an access token; tells the refresh token that may have come with it.
+    /// Requests an access token; returns it with the refresh token that may have come with it.
     async fn ask(
         &self,
         transport: &Transport,
@@ -279,17 +277,17 @@ impl OAuth {
             replace_at: asked + life.saturating_sub(MARGIN.min(life / 10)),
             expires_at: asked + life,
         };
-        tracing::debug!(client = %self.options.client_id, seconds = life.as_secs(), "a new access token");
+        tracing::debug!(client = %self.options.client_id, seconds = life.as_secs(), "access token obtained");
         let rotated = answer.refresh_token().map(|token| Secret::new(token.secret().clone()));
         (token, rotated)
     }
 }
 
-/// Where the crate's requests go.
+/// Transports of the crate's requests.
 enum Transport {
-    /// Over our own client, which is bounded in time and size.
+    /// Our own client, which limits time and size.
     Net(Trust, Via),
-    /// To a server that says this, whatever it hears: for the fuzz targets.
+    /// A server that always sends this reply, for the fuzz targets.
     Said(Vec<u8>),
 }
 
@@ -344,8 +342,8 @@ fn explain(error: Failure, place: &Place, secrets: &[Secret]) -> TokenError {
             let said = one_line(said, secrets);
             let text = match (meaning(&code, &said), said.as_str()) {
                 (Some(meaning), "") => meaning.to_owned(),
-                (Some(meaning), said) => format!("{meaning}; it says: {said}"),
-                (None, "") => "it gives no reason".to_owned(),
+                (Some(meaning), said) => format!("{meaning}; the server reports: {said}"),
+                (None, "") => "no reason given".to_owned(),
                 (None, said) => said.to_owned(),
             };
             TokenError::Refused { server, code, text }
@@ -362,45 +360,46 @@ fn explain(error: Failure, place: &Place, secrets: &[Secret]) -> TokenError {
     }
 }
 
-/// What the errors of token servers mean, and what to do: those of Microsoft Entra by their numbers, the others by name.
+/// Explains errors of token servers, with the remedy: those of Microsoft Entra by their numbers,
+/// the others by name.
 fn meaning(code: &str, said: &str) -> Option<&'static str> {
     const NUMBERS: [(&str, &str); 13] = [
         (
             "AADSTS7000222",
-            "the client secret has expired: make a new one in Microsoft Entra (App registrations, Certificates & secrets)",
+            "the client secret has expired: create a new one in Microsoft Entra (App registrations, \
+             Certificates & secrets)",
         ),
-        (
-            "AADSTS7000215",
-            "the client secret is wrong: its value is needed, not its id",
-        ),
+        ("AADSTS7000215", "the client secret is wrong: use its value, not its id"),
         (
             "AADSTS700016",
-            "the tenant does not know the application: is client_id right, and is it the right tenant?",
+            "the tenant does not know the application: check client_id and tenant",
         ),
         ("AADSTS90002", "there is no such tenant"),
         ("AADSTS900023", "there is no such tenant"),
         (
             "AADSTS65001",
-            "nobody has consented to the application's permissions: an administrator has to",
+            "the application's permissions lack consent: an administrator must grant it",
         ),
         ("AADSTS70011", "the scope is wrong"),
-        (
-            "AADSTS1002012",
-            "client credentials want a scope that ends in /.default",
-        ),
+        ("AADSTS1002012", "with client credentials, scope must end in /.default"),
         (
             "AADSTS700082",
-            "the refresh token has expired, since it was not used for long: sign in anew, and write the new one",
+            "the refresh token has expired because it was not used for too long: sign in again and store the \
+             new one",
         ),
         (
             "AADSTS50173",
-            "the refresh token was revoked, as by a change of the password: sign in anew, and write the new one",
+            "the refresh token was revoked, for example by a password change: sign in again and store the new \
+             one",
         ),
         (
             "AADSTS50076",
-            "the tenant wants a second factor: sign in anew, and write the new refresh token",
+            "the tenant requires a second factor: sign in again and store the new refresh token",
         ),
-        ("AADSTS53003", "a Conditional Access policy of the tenant forbids it"),
+        (
+            "AADSTS53003",
+            "a Conditional Access policy of the tenant blocks the sign-in",
+        ),
         ("AADSTS50057", "the account is disabled"),
     ];
     let number = |number: &str| {
@@ -414,17 +413,17 @@ fn meaning(code: &str, said: &str) -> Option<&'static str> {
     }
     Some(match code {
         "invalid_client" => "client_id or client_secret is wrong, or the secret has expired",
-        "invalid_grant" => "the refresh token is no longer valid: sign in anew, and write the new one",
-        "unauthorized_client" => "the client may not get tokens in this way",
-        "unsupported_grant_type" => "the server gives no tokens in this way",
-        "invalid_scope" => "the scope is wrong, or not permitted to the client",
-        "access_denied" => "an administrator has to permit it",
-        "temporarily_unavailable" | "server_error" => "the token server has a bad moment",
+        "invalid_grant" => "the refresh token is no longer valid: sign in again and store the new one",
+        "unauthorized_client" => "the client may not request tokens with this grant type",
+        "unsupported_grant_type" => "the server does not support this grant type",
+        "invalid_scope" => "the scope is wrong, or the client is not allowed to use it",
+        "access_denied" => "an administrator must grant consent",
+        "temporarily_unavailable" | "server_error" => "the token server is temporarily unavailable",
         _ => return None,
     })
 }
 
-/// Tells from which refresh token a kept one came, without keeping that.
+/// Returns a fingerprint of the refresh token from which a stored one came, without storing it.
 fn mark(first: &Secret) -> String {
     hex(&Sha256::digest(first.expose())[..8])
 }
@@ -436,7 +435,8 @@ fn read_kept(path: &Path, first: &Secret) -> Option<Secret> {
     (of == mark(first) && !token.is_empty()).then(|| Secret::new(token))
 }
 
-/// Keeps a refresh token for its owner's eyes only; a crash leaves the old one or the new one.
+/// Stores a refresh token readable only by its owner; after a crash, the file contains either the
+/// old or the new one.
 fn write_kept(path: &Path, first: &Secret, token: &Secret) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
@@ -478,14 +478,14 @@ mod tests {
             (
                 "invalid_client",
                 "AADSTS7000215: Invalid client secret provided.",
-                "its value is needed",
+                "use its value",
             ),
             ("invalid_client", "Unauthorized", "client_id or client_secret is wrong"),
             ("invalid_grant", "Token has been expired or revoked.", "no longer valid"),
             (
                 "invalid_grant",
                 "AADSTS700082: The refresh token has expired due to inactivity.",
-                "was not used for long",
+                "was not used for too long",
             ),
             ("unheard_of", "why not", "(unheard_of): why not"),
         ] {

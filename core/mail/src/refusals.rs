@@ -1,4 +1,4 @@
-//! What the refusals of the large providers mean, and what to do about them.
+//! Meanings of refusals of the large providers, with remedies.
 
 /// A refusal: texts that must all be in it (in lower case), and what it means.
 type Known = (&'static [&'static str], &'static str);
@@ -8,27 +8,31 @@ const KNOWN: [Known; 27] = [
     // Microsoft 365.
     (
         &["5.7.30"],
-        "Microsoft 365 takes no passwords over SMTP any more: give the account oauth = { preset = \"microsoft-365\", … }",
+        "Microsoft 365 no longer accepts passwords over SMTP: give the account oauth = { preset = \
+         \"microsoft-365\", … }",
     ),
     (
         &["5.7.139", "smtpclientauthentication is disabled"],
-        "Microsoft 365 has SMTP AUTH switched off for this mailbox or tenant: Set-CASMailbox -SmtpClientAuthenticationDisabled $false",
+        "SMTP AUTH is disabled for this mailbox or tenant in Microsoft 365: Set-CASMailbox \
+         -SmtpClientAuthenticationDisabled $false",
     ),
     (
         &["5.7.139", "security defaults"],
-        "the tenant's security defaults forbid passwords over SMTP: give the account oauth = { preset = \"microsoft-365\", … }",
+        "the tenant's security defaults block passwords over SMTP: give the account oauth = { preset = \
+         \"microsoft-365\", … }",
     ),
     (
         &["5.7.139", "basic authentication is disabled"],
-        "Microsoft 365 takes no password here: give the account oauth = { preset = \"microsoft-365\", … }",
+        "Microsoft 365 does not accept a password here: give the account oauth = { preset = \"microsoft-365\", \
+         … }",
     ),
     (
         &["5.7.139", "did not meet the criteria"],
-        "a Conditional Access policy of the tenant forbids this sign-in: see the sign-in log in Microsoft Entra",
+        "a Conditional Access policy of the tenant blocks this sign-in: see the sign-in log in Microsoft Entra",
     ),
     (
         &["5.7.139", "locked"],
-        "the account is locked after too many wrong logins: wait, or unlock it in Microsoft Entra",
+        "the account is locked after too many failed logins: wait, or unlock it in Microsoft Entra",
     ),
     (&["5.7.139", "expired"], "the account's password has expired"),
     (
@@ -37,81 +41,91 @@ const KNOWN: [Known; 27] = [
     ),
     (
         &["basicauthblocked"],
-        "Microsoft 365 takes no passwords over POP3 and IMAP: give the account oauth = { preset = \"microsoft-365\", … }",
+        "Microsoft 365 does not accept passwords over POP3 and IMAP: give the account oauth = { preset = \
+         \"microsoft-365\", … }",
     ),
     (
         &["authenticated but not connected"],
-        "the token is good, but its owner may not open this mailbox: is user the mailbox's address, has the application's service principal FullAccess to it, are POP3 and IMAP switched on?",
+        "the token is valid, but its owner may not open this mailbox: set user to the mailbox's address, give \
+         the application's service principal FullAccess to it, and enable POP3 and IMAP",
     ),
     (
         &["5.7.57"],
-        "Microsoft 365 wants a login before it takes mail: give smtp an account",
+        "Microsoft 365 requires a login before it accepts mail: give smtp an account",
     ),
     (
         &["5.7.60"],
-        "the account may not send as this sender: from must be its own address, or one that it has SendAs for",
+        "the account may not send as this sender: set from to its own address or to one for which it has the \
+         SendAs permission",
     ),
     (
         &["sendasdenied"],
-        "the account may not send as this sender: from must be its own address, or one that it has SendAs for",
+        "the account may not send as this sender: set from to its own address or to one for which it has the \
+         SendAs permission",
     ),
     (
         &["5.7.708"],
-        "Microsoft 365 takes no mail from this address: new tenants are held back until their reputation is known",
+        "Microsoft 365 does not accept mail from this address: new tenants are throttled until they have a \
+         reputation",
     ),
     (
         &["4.3.2", "concurrent connections limit"],
-        "more connections at once than Microsoft 365 allows a mailbox: let the monitors test less often",
+        "more simultaneous connections than Microsoft 365 allows for a mailbox: raise test_interval",
     ),
-    (&["4.7.500"], "Microsoft 365 holds this sender back for a while"),
+    (&["4.7.500"], "Microsoft 365 temporarily throttles this sender"),
     // Google.
     (
         &["5.7.9", "application-specific password"],
-        "Google takes no ordinary password here: make an app password, or give the account oauth = { preset = \"google-workspace\", … }",
+        "Google does not accept the account's password here: create an app password, or give the account oauth \
+         = { preset = \"google-workspace\", … }",
     ),
     (
         &["5.7.9", "web browser"],
-        "Google wants its owner to sign in with a browser first: give the account oauth = { preset = \"google-workspace\", … }",
+        "Google requires a sign-in with a browser first: give the account oauth = { preset = \
+         \"google-workspace\", … }",
     ),
     (
         &["5.7.14"],
-        "Google wants its owner to sign in with a browser first: give the account oauth = { preset = \"google-workspace\", … }",
+        "Google requires a sign-in with a browser first: give the account oauth = { preset = \
+         \"google-workspace\", … }",
     ),
     (
         &["application-specific password required"],
-        "Google takes no ordinary password here: make an app password, or give the account oauth = { preset = \"google-workspace\", … }",
+        "Google does not accept the account's password here: create an app password, or give the account oauth \
+         = { preset = \"google-workspace\", … }",
     ),
     (
         &["log in via your web browser"],
-        "Google wants its owner to sign in with a browser first: give the account oauth = { preset = \"google-workspace\", … }",
+        "Google requires a sign-in with a browser first: give the account oauth = { preset = \
+         \"google-workspace\", … }",
     ),
     (
         &["5.7.8", "username and password not accepted"],
-        "Google takes app passwords and OAuth only, and app passwords only with two-step verification",
+        "Google accepts only OAuth and app passwords, and app passwords only with two-step verification",
     ),
     (
         &["username and password not accepted"],
-        "Google takes app passwords and OAuth only; is POP or IMAP switched on for the mailbox?",
+        "Google accepts only OAuth and app passwords; also check that POP or IMAP is enabled for the mailbox",
     ),
     (
         &["not enabled for", "imap"],
-        "IMAP is switched off for this mailbox, or for the whole domain",
+        "IMAP is disabled for this mailbox or for the whole domain",
     ),
     (
         &["not enabled for", "pop"],
-        "POP is switched off for this mailbox, or for the whole domain",
+        "POP is disabled for this mailbox or for the whole domain",
     ),
     (
         &["too many login attempts"],
-        "too many logins in a short time: let the monitors test less often, or let them share a mailbox",
+        "too many logins in a short time: raise test_interval, or let monitors share a mailbox",
     ),
     (
         &["5.4.5", "sending limit"],
-        "Google's daily limit of mails is reached: let the monitors test less often",
+        "Google's daily sending limit is reached: raise test_interval",
     ),
 ];
 
-/// What a refusal means, where it is a known one.
+/// Returns the meaning of a known refusal.
 pub(super) fn explain(refusal: &str) -> Option<&'static str> {
     let refusal = refusal.to_lowercase();
     let is_meant = |known: &&Known| known.0.iter().all(|text| contains(&refusal, text));
@@ -146,7 +160,7 @@ mod tests {
         for (refusal, expected) in [
             (
                 "550 5.7.30 Basic authentication is not supported for Client Submission.",
-                Some("no passwords over SMTP any more"),
+                Some("no longer accepts passwords over SMTP"),
             ),
             (
                 "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant. Visit https://aka.ms/smtp_auth_disabled for more information. [DB6P.EURPRD10.PROD.OUTLOOK.COM]",
@@ -154,7 +168,7 @@ mod tests {
             ),
             (
                 "535 5.7.139 Authentication unsuccessful, basic authentication is disabled. [AS9.PROD.OUTLOOK.COM]",
-                Some("takes no password here"),
+                Some("does not accept a password here"),
             ),
             (
                 "535 5.7.139 Authentication unsuccessful, user is locked by your organization's security defaults policy.",
@@ -171,11 +185,11 @@ mod tests {
             ),
             (
                 "534 5.7.9 Please log in with your web browser and then try again.",
-                Some("sign in with a browser"),
+                Some("sign-in with a browser"),
             ),
             (
                 "535 5.7.8 Username and Password not accepted. For more information, go to https://support.google.com/mail/?p=BadCredentials",
-                Some("app passwords and OAuth only"),
+                Some("only OAuth and app passwords"),
             ),
             (
                 "login refused: [ALERT] Application-specific password required: https://support.google.com/accounts/answer/185833 (Failure)",

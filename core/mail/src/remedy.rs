@@ -1,4 +1,4 @@
-//! What a person can do about a test that failed: by its stage, its error, and how the connection was asked for.
+//! Remedies for failed tests, by stage, error and connection settings.
 
 use mailqos_config::{Endpoint, TlsMode};
 use mailqos_model::Stage;
@@ -39,41 +39,57 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
             if has("could not be resolved") && (has("name server did not answer") || has("temporary failure")) =>
         {
             format!(
-                "this machine's name server gives no answer, so nothing is known about {server} itself: see \
+                "this machine's name server does not answer, so the failure says nothing about {server}: check \
                  /etc/resolv.conf, and try: getent hosts {server}"
             )
         }
         SmtpConnect | PickupConnect if has("could not be resolved") => {
-            format!("is the name {server} spelt right? If so, can this machine look up names: getent hosts {server}")
+            format!(
+                "check the spelling of {server}, and whether this machine can resolve names: getent hosts \
+                {server}"
+            )
         }
         SmtpConnect | PickupConnect if has("refused") => {
-            format!("nothing takes connections on port {port}: is the port right (usual are {usual}), is the service running?")
+            format!(
+                "nothing accepts connections on port {port}: check that the service is running and that \
+                the port is right (usual: {usual})"
+            )
         }
         SmtpConnect | PickupConnect if silent || has("unreachable") => {
-            format!("a firewall on the way may drop connections to port {port}; is the port right (usual are {usual})?")
+            format!(
+                "a firewall on the path may drop connections to port {port}; check the port (usual: \
+                {usual})"
+            )
         }
         SmtpTls | PickupTls if has("does not speak tls") && *tls == TlsMode::Implicit => {
-            format!("port {port} begins in clear: set tls = \"starttls\", or take another port (usual are {usual})")
+            format!(
+                "port {port} expects plaintext first: set tls = \"starttls\", or use another port (usual: \
+                {usual})"
+            )
         }
         SmtpTls | PickupTls if has("only in the common name") => {
             "until the certificate is reissued, pin it with fingerprint".to_owned()
         }
         SmtpTls | PickupTls if has("is not for the name") => {
-            "name the server as its certificate does (server = …), or pin the certificate with fingerprint".to_owned()
+            "set server to a name in the certificate, or pin the certificate with fingerprint".to_owned()
         }
         SmtpTls | PickupTls if has("intermediate certificate") => {
             format!(
-                "to see what the server sends: openssl s_client -connect {server}:{port} -showcerts{}",
-                if *tls == TlsMode::StartTls { format!(" -starttls {}", starttls(stage, *port)) } else { String::new() }
+                "to see what the server sends, run: openssl s_client -connect {server}:{port} -showcerts{}",
+                if *tls == TlsMode::StartTls {
+                    format!(" -starttls {}", starttls(stage, *port))
+                } else {
+                    String::new()
+                }
             )
         }
-        SmtpTls | PickupTls if has("has expired") => "whoever runs the server has to renew it".to_owned(),
+        SmtpTls | PickupTls if has("has expired") => "renew the certificate on the server".to_owned(),
         SmtpTls | PickupTls if has("not the pinned one") => {
-            "if the certificate was renewed on purpose, write the new fingerprint into the configuration; if not, \
-             somebody may sit between this machine and the server"
+            "if the certificate was renewed on purpose, update fingerprint in the configuration; if not, \
+             someone may be intercepting the connection"
                 .to_owned()
         }
-        SmtpGreeting | PickupGreeting if has("which is no ") => {
+        SmtpGreeting | PickupGreeting if has("which is not a") => {
             let what = match () {
                 () if has("sent \"+ok") => "a POP3 server",
                 () if has("sent \"* ok") || has("sent \"* preauth") => "an IMAP server",
@@ -82,41 +98,47 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
                 () if has("sent \"http") => "a web server",
                 () => "something else",
             };
-            format!("{what} answers on port {port}: usual are {usual}")
+            format!("{what} answers on port {port}; the usual ports are {usual}")
         }
         SmtpGreeting | PickupGreeting if (silent || has("closed the connection")) && *tls != TlsMode::Implicit => {
             format!(
-                "a server that wants TLS from the first byte waits in silence: is port {port} such a one? Then set tls = \"implicit\""
+                "a server that expects TLS from the first byte waits silently: if port {port} uses implicit \
+                 TLS, set tls = \"implicit\""
             )
         }
         SmtpAuth | PickupLogin if has("offers no authentication") && *tls == TlsMode::None => {
-            "most servers let nobody log in over an unencrypted connection: set tls = \"starttls\" or \"implicit\"".to_owned()
-        }
-        SmtpAuth if has("offers no authentication") => {
-            format!("mails are handed in on another port, mostly: usual are {usual}")
-        }
-        SmtpAuth | PickupLogin if silent || has("did not end within") || has("not answered yet") => {
-            "many servers let an address wait after wrong logins: has another monitor, or another program here, a wrong password? \
-             A longer timeout shows it"
+            "most servers don't allow logins over an unencrypted connection: set tls = \"starttls\" or \
+             \"implicit\""
                 .to_owned()
         }
-        SmtpAuth | PickupLogin if is_refusal => {
-            login_remedy(LoginRefusal::read(error), account.as_ref().map_or("", |name| name.as_str()))?
+        SmtpAuth if has("offers no authentication") => {
+            format!("mail is usually submitted on another port: {usual}")
         }
+        SmtpAuth | PickupLogin if silent || has("did not end within") || has("not answered yet") => {
+            "many servers delay an address after failed logins: check the passwords of other monitors and \
+             programs on this machine, or raise the timeout to see the reply"
+                .to_owned()
+        }
+        SmtpAuth | PickupLogin if is_refusal => login_remedy(
+            LoginRefusal::read(error),
+            account.as_ref().map_or("", |name| name.as_str()),
+        )?,
         PickupGreeting if LoginRefusal::read(error) == LoginRefusal::Connections => {
             login_remedy(LoginRefusal::Connections, "")?
         }
         SmtpRcpt if has("relay") || has("denied") || has("authentication required") || error.starts_with("530") => {
-            "the server takes no mail for this address from this machine: give smtp an account, or have it permitted".to_owned()
+            "the server does not accept mail for this address from this machine: give smtp an account, or \
+             allow this machine on the server"
+                .to_owned()
         }
         SmtpRcpt if has("5.1.1") || has("unknown") || has("no such") => {
-            "does the mailbox of the monitor's to exist on this server?".to_owned()
+            "check that the mailbox in the monitor's to exists on this server".to_owned()
         }
         _ => return None,
     })
 }
 
-/// What `openssl s_client -starttls` calls the protocol of a port.
+/// Returns the protocol name that `openssl s_client -starttls` uses for a port.
 fn starttls(stage: Stage, port: u16) -> &'static str {
     match (stage, port) {
         (Stage::SmtpTls, _) => "smtp",
@@ -125,7 +147,8 @@ fn starttls(stage: Stage, port: u16) -> &'static str {
     }
 }
 
-/// What helps against a refused login. Only the refusal of credentials is a reason to doubt the password.
+/// Returns the remedy for a refused login. Only refused credentials are a reason to doubt the
+/// password.
 fn login_remedy(refusal: LoginRefusal, account: &str) -> Option<String> {
     let account = if account.is_empty() {
         String::new()
@@ -134,29 +157,36 @@ fn login_remedy(refusal: LoginRefusal, account: &str) -> Option<String> {
     };
     Some(match refusal {
         LoginRefusal::Credentials => format!(
-            "are user and password of the account{account} right? Some servers want the whole mail address as user, or a \
-             password made for programs"
+            "check user and password of the account{account}; some servers expect the full e-mail address as \
+             user, or an app password"
         ),
         LoginRefusal::Mechanism => {
-            format!("set mechanisms = [\"PLAIN\"] (or another one that the server masters) in the account{account}")
+            format!(
+                "set mechanisms = [\"PLAIN\"] (or another one that the server supports) in the \
+                account{account}"
+            )
         }
         LoginRefusal::Blocked => format!(
-            "the account{account} may be locked, disabled or restricted by a policy, whatever its password is: have its \
-             state looked up at the server"
+            "the account{account} may be locked, disabled or restricted by a policy, whatever its password is: \
+             check its state on the server"
         ),
         LoginRefusal::TooOften => {
-            "the server limits logins: let the monitors test less often, and see whether another program fails to log in \
+            "the server limits logins: raise test_interval, and check whether another program fails to log in \
              with this account or from this address"
                 .to_owned()
         }
         LoginRefusal::Connections => {
-            "other programs have connections to this server open, with this account or from this address: close some, \
+            "too many connections to this server are open with this account or from this address: close some, \
              raise the server's limit, or spread the tests with limits = { per_server = … }"
                 .to_owned()
         }
-        LoginRefusal::InUse => "another program holds the mailbox: give the tests a mailbox for themselves".to_owned(),
+        LoginRefusal::InUse => {
+            "another program has locked the mailbox: use a separate mailbox for the tests".to_owned()
+        }
         LoginRefusal::Unavailable => {
-            "the server could not check the login (its directory or database, for example): see its log".to_owned()
+            "the server could not check the login, for example because its directory or database is down: see \
+             its log"
+                .to_owned()
         }
     })
 }
@@ -190,21 +220,21 @@ mod tests {
                 "the name mail.example.com could not be resolved: x",
                 587,
                 TlsMode::StartTls,
-                "spelt right",
+                "check the spelling",
             ),
             (
                 SmtpConnect,
                 "the name mail.example.com could not be resolved: the name server did not answer within 4s",
                 587,
                 TlsMode::StartTls,
-                "name server gives no answer",
+                "name server does not answer",
             ),
             (
                 PickupConnect,
                 "the name x could not be resolved: failed to lookup address information: Temporary failure in name resolution",
                 995,
                 TlsMode::Implicit,
-                "name server gives no answer",
+                "name server does not answer",
             ),
             (
                 PickupConnect,
@@ -232,14 +262,14 @@ mod tests {
                 "TLS: the certificate is not for the name mail.example.com",
                 995,
                 TlsMode::Implicit,
-                "as its certificate does",
+                "a name in the certificate",
             ),
             (
                 PickupTls,
                 "TLS: the certificate's fingerprint is 00, not the pinned one",
                 995,
                 TlsMode::Implicit,
-                "new fingerprint",
+                "update fingerprint",
             ),
             (
                 SmtpGreeting,
@@ -250,14 +280,14 @@ mod tests {
             ),
             (
                 PickupGreeting,
-                "the server sent \"220 x\", which is no POP3 reply",
+                "the server sent \"220 x\", which is not a POP3 reply",
                 25,
                 TlsMode::None,
                 "an SMTP server answers on port 25",
             ),
             (
                 PickupGreeting,
-                "the server sent \"+OK ready\", which is no IMAP response",
+                "the server sent \"+OK ready\", which is not an IMAP response",
                 995,
                 TlsMode::Implicit,
                 "a POP3 server answers on port 995",
@@ -316,14 +346,14 @@ mod tests {
                 "connection refused: Maximum number of connections from this address reached",
                 993,
                 TlsMode::Implicit,
-                "other programs have connections",
+                "too many connections",
             ),
             (
                 PickupLogin,
                 "no answer within 4s",
                 993,
                 TlsMode::Implicit,
-                "after wrong logins",
+                "after failed logins",
             ),
         ] {
             let told = told(stage, error, port, tls);

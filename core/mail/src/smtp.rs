@@ -1,5 +1,6 @@
-//! One SMTP conversation on lettre, step by step, each step timed. Below lettre lies a [`Lane`] of ours: it times and
-//! limits the replies, mends those that lettre would stumble over, and lets TLS begin in place.
+//! SMTP conversations on top of lettre, step by step, each step timed. Below lettre is our
+//! [`Lane`]: it times and limits the replies, repairs those that lettre would reject, and upgrades
+//! the connection to TLS in place.
 //!
 //! Phases: connect (TCP, TLS) · greeting · EHLO · AUTH · envelope (MAIL, RCPT) · data.
 
@@ -28,7 +29,7 @@ use mailqos_net::TlsSession;
 
 use super::{HeldBack, Transcript, Wire, WireError, refusals};
 
-/// How long a polite end may take.
+/// Deadline of a polite end.
 const QUITTING: Duration = Duration::from_secs(5);
 
 /// A server's reply.
@@ -38,7 +39,7 @@ pub struct Reply {
     pub code: u16,
     /// The texts behind them, a line each.
     pub lines: Vec<String>,
-    /// When its last byte was received.
+    /// Time at which its last byte was received.
     pub at: Instant,
 }
 
@@ -55,7 +56,7 @@ impl Reply {
         fits.then_some(word)
     }
 
-    /// 2xx.
+    /// Whether the code is 2xx.
     pub fn is_success(&self) -> bool {
         self.code / 100 == 2
     }
@@ -76,23 +77,23 @@ impl fmt::Display for Reply {
     }
 }
 
-/// Why a conversation failed.
+/// The failure of a conversation.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{text}")]
 pub struct SmtpError {
-    /// In which phase.
+    /// The stage that failed.
     pub stage: Stage,
-    /// One line without secrets.
+    /// The failure in a single line without secrets.
     pub text: String,
     /// The server's refusal, if it was one.
     pub reply: Option<Reply>,
-    /// The recipients, where it was them that the server refused, all of them and each by itself.
+    /// Rejected recipients, if that is the failure, each with the reply.
     pub refused: Vec<(Address, Reply)>,
-    /// How many recipients the server had accepted before it broke off.
+    /// Number of recipients that the server had accepted before the failure.
     pub taken: usize,
     /// The content was sent completely, and no reply came: the mail may have been taken.
     pub uncertain: bool,
-    /// It was this machine, not the server, that could not.
+    /// Whether this machine, not the server, caused the failure.
     pub own_network: bool,
 }
 
@@ -116,7 +117,7 @@ impl SmtpError {
     }
 }
 
-/// How long each phase took; `None` until it ended.
+/// Durations of the phases; `None` until they end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SmtpPhases {
     /// Name look-up and TCP.
@@ -135,11 +136,11 @@ pub struct SmtpPhases {
     pub envelope: Option<Micros>,
     /// DATA, the content, and the reply that accepts it.
     pub data: Option<Micros>,
-    /// From the start of the connection to the reply that accepts the message.
+    /// SMTP send time: from the start of the connection to the reply that accepts the message.
     pub send: Option<Micros>,
 }
 
-/// One conversation with an SMTP server.
+/// A conversation with an SMTP server.
 pub struct Smtp {
     endpoint: Endpoint,
     step: Duration,
@@ -148,15 +149,16 @@ pub struct Smtp {
     lane: Lane,
     connection: Option<AsyncSmtpConnection>,
     client: ClientId,
-    /// How long each phase took.
+    /// Durations of the phases.
     pub phases: SmtpPhases,
-    /// What the server offers: the lines of its reply to EHLO.
+    /// The server's capabilities: the lines of its reply to EHLO.
     offers: Vec<String>,
     /// Kept when the connection could not be opened.
     transcript: Option<Transcript>,
-    /// How many replies there were before this step.
+    /// Number of replies before this step.
     told: usize,
-    /// Where the server lets say so: it reports failures and delays, and returns the head of a mail, not all of it.
+    /// Whether the server supports DSN: it reports failures and delays, and returns only the header
+    /// of a mail.
     failures_only: bool,
 }
 
@@ -186,18 +188,18 @@ impl Smtp {
         }
     }
 
-    /// Asks for reports on failures and delays that bring back the head of the mail only (RFC 3461), where the server does that:
-    /// a bounce with a large report in it would bounce itself.
+    /// Requests reports on failures and delays that return only the header of the mail (RFC 3461),
+    /// if the server supports this: a bounce that contains a large report would itself bounce.
     pub fn report_failures_only(&mut self) {
         self.failures_only = true;
     }
 
-    /// The server may take so long to accept what it has got completely.
+    /// Sets the deadline for the server to accept a completely sent mail.
     pub fn wait_for_acceptance(&mut self, limit: Duration) {
         self.lane.lock().accepting = Some(limit);
     }
 
-    /// The largest mail that the server takes (RFC 1870), where it says so.
+    /// Returns the server's size limit (RFC 1870), if it announces one.
     pub fn size_limit(&self) -> Option<u64> {
         let limit = self.offered("SIZE")?.first()?.parse().ok()?;
         (limit > 0).then_some(limit)
@@ -208,7 +210,7 @@ impl Smtp {
         self.whole = Some(whole);
     }
 
-    /// Connects, takes the greeting, says EHLO, and goes over to TLS where that is asked.
+    /// Connects, reads the greeting, sends EHLO and upgrades to TLS if configured.
     ///
     /// # Errors
     /// [`SmtpError`] says in which phase.
@@ -256,7 +258,7 @@ impl Smtp {
         Ok(())
     }
 
-    /// Takes the greeting (a real one, if `connected` is given) and says EHLO.
+    /// Reads the greeting (from the network if `connected` is given) and sends EHLO.
     async fn hello(&mut self, connected: Option<Instant>) -> Result<(), SmtpError> {
         self.told = self.lane.replies();
         let result = AsyncSmtpConnection::connect_with_transport(Box::new(self.lane.clone()), &self.client).await;
@@ -282,7 +284,9 @@ impl Smtp {
         if !self.offers("STARTTLS") {
             return Err(self.refuse(
                 Stage::SmtpTls,
-                "the server does not offer STARTTLS; set tls = \"implicit\" (usually port 465), or tls = \"none\" if mail may travel in clear".to_owned(),
+                "the server does not offer STARTTLS; set tls = \"implicit\" (usually port 465), or tls = \
+                 \"none\" to send mail in plaintext"
+                    .to_owned(),
             ));
         }
         self.command(Stage::SmtpTls, Starttls).await?;
@@ -308,8 +312,9 @@ impl Smtp {
         self.offered(keyword).is_some()
     }
 
-    /// The parameters of a keyword of the reply to EHLO, from all lines that have it: some servers list each mechanism in
-    /// a line of its own, or repeat them as `AUTH=LOGIN`, the form that old clients understand.
+    /// Returns the parameters of a keyword in the reply to EHLO, from all lines that have it: some
+    /// servers list each mechanism on a separate line, or repeat them as `AUTH=LOGIN`, the form
+    /// that old clients understand.
     fn offered(&self, keyword: &str) -> Option<Vec<String>> {
         let mut offered: Option<Vec<String>> = None;
         for line in &self.offers {
@@ -347,10 +352,11 @@ impl Smtp {
         if eight_bit && self.offers("8BITMIME") {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
-        // One recipient whom the server can't take holds up no other.
+        // A recipient that the server can't accept delays no other.
         let utf8 = self.offers("SMTPUTF8");
         let foreign = |address: &Address| !address.to_string().is_ascii();
-        let beyond = "5.6.7 the address has characters beyond ASCII, which this server does not take (no SMTPUTF8)";
+        let beyond = "5.6.7 the address contains non-ASCII characters, which this server does not accept (no \
+            SMTPUTF8)";
         if from.is_some_and(foreign) && !utf8 {
             return Err(self.refuse(stage, beyond.to_owned()));
         }
@@ -416,7 +422,7 @@ impl Smtp {
         }
     }
 
-    /// Ends the open transaction, so that another can begin.
+    /// Resets the open transaction, so that another can start.
     ///
     /// # Errors
     /// The server refuses, or the connection is lost.
@@ -440,13 +446,14 @@ impl Smtp {
         let began = Instant::now();
         let reply = self.command(stage, Data).await?;
         if reply.code != 354 {
-            return Err(self.refuse(stage, format!("the server answered DATA with {reply} instead of 354")));
+            return Err(self.refuse(stage, format!("the server replied to DATA with {reply} instead of 354")));
         }
         let Some(mut connection) = self.connection.take() else {
             return Err(self.refuse(stage, "there is no connection".to_owned()));
         };
         let content = content();
-        // lettre puts a line end before the final dot; the content's own is left out for it.
+        // lettre adds a line end before the final dot; the content's last line end is dropped for
+        // it.
         let content = content.strip_suffix(b"\r\n").unwrap_or(&content);
         self.lane.hold();
         self.told = self.lane.replies();
@@ -464,7 +471,7 @@ impl Smtp {
                 self.phases.send = Some(Micros::from(reply.at.saturating_duration_since(started)));
                 Ok(reply)
             }
-            Some(reply) => Err(self.refuse(stage, format!("the server answered the content with {reply}"))),
+            Some(reply) => Err(self.refuse(stage, format!("the server replied to the content with {reply}"))),
             None => Err(self.refuse(stage, WireError::Closed.to_string())),
         }
     }
@@ -485,7 +492,7 @@ impl Smtp {
         }
     }
 
-    /// Says goodbye without keeping anybody waiting.
+    /// Sends QUIT without waiting for the reply.
     pub fn quit(mut self) {
         if let Some(mut connection) = self.connection.take() {
             tokio::spawn(async move {
@@ -503,12 +510,12 @@ impl Smtp {
         self.last_reply().map_or_else(Instant::now, |reply| reply.at)
     }
 
-    /// What the TLS handshake showed.
+    /// Returns the properties of the TLS session.
     pub fn tls(&self) -> Option<TlsSession> {
         self.lane.lock().wire.as_ref().and_then(|wire| wire.tls().cloned())
     }
 
-    /// What was said.
+    /// Returns the transcript.
     pub fn transcript(&self) -> Option<Transcript> {
         self.lane
             .lock()
@@ -521,8 +528,9 @@ impl Smtp {
     /// The error behind a failure that lettre reports.
     fn failed(&self, stage: Stage, error: &lettre::transport::smtp::Error) -> SmtpError {
         let lane = self.lane.lock();
-        // What the server said in this step before the connection ended says more than the end. (lettre says QUIT by
-        // itself after some refusals, so the refusal need not be the last reply.)
+        // The server's last reply in this step explains more than the end of the connection.
+        // (lettre sends QUIT automatically after some refusals, so the refusal need not be the last
+        // reply.)
         let refusal = lane.replies[self.told..].iter().rev().find(|reply| reply.code >= 400);
         match (refusal, &lane.failure) {
             (Some(reply), _) => self.refused(&lane, stage, reply.clone()),

@@ -1,4 +1,4 @@
-//! What was said on a connection: each chunk with its time, bounded, secrets taken out.
+//! Transcript of a connection: chunks with their times, limited in size, without secrets.
 
 use std::time::Instant;
 
@@ -18,11 +18,11 @@ const SHORTEST_FORM: usize = 8;
 pub struct Chunk {
     /// Time since the connection was begun.
     pub at: Micros,
-    /// Who said it.
+    /// Direction of the chunk.
     pub direction: Direction,
-    /// What was said.
+    /// The bytes.
     pub bytes: Vec<u8>,
-    /// How many bytes more there were, which were not kept.
+    /// Number of further bytes that were not stored.
     pub omitted: usize,
 }
 
@@ -43,7 +43,7 @@ impl std::fmt::Debug for Transcript {
 }
 
 impl Transcript {
-    /// Begins a conversation with a server.
+    /// Starts the transcript of a conversation with a server.
     pub fn begin(server: &str, port: u16) -> Self {
         let mut transcript = Self {
             began_at: UtcMicros::now(),
@@ -106,7 +106,7 @@ impl Transcript {
         self.chunks.len()
     }
 
-    /// Leaves out what was received since a mark: somebody else's mail.
+    /// Removes what was received since a mark: other people's mail.
     pub fn withhold(&mut self, since: usize) {
         for chunk in self.chunks.iter_mut().skip(since) {
             if chunk.direction == Direction::Received {
@@ -122,7 +122,7 @@ impl Transcript {
         self.record(Instant::now(), Direction::Note, text.as_bytes());
     }
 
-    /// When it began.
+    /// Returns the start of the conversation.
     pub fn began_at(&self) -> UtcMicros {
         self.began_at
     }
@@ -133,7 +133,7 @@ impl Transcript {
         for direction in [Direction::Sent, Direction::Received, Direction::Note] {
             let mut run: Vec<&mut Chunk> = Vec::new();
             for chunk in chunks.iter_mut().filter(|chunk| chunk.direction == direction) {
-                // What stands before and after a gap was not said in one breath.
+                // Chunks before and after a gap are not contiguous.
                 let ends = direction == Direction::Note || chunk.omitted > 0;
                 run.push(chunk);
                 if ends {
@@ -152,7 +152,7 @@ impl Transcript {
     }
 }
 
-/// What may be shown of a line that holds a secret: the command and the way to log in.
+/// Returns the part of a line with a secret that may be shown: the command and the mechanism.
 pub(super) fn without_secret(line: &[u8]) -> Vec<u8> {
     const SHOWN: [&str; 12] = [
         "AUTH",
@@ -187,7 +187,7 @@ pub(super) fn without_secret(line: &[u8]) -> Vec<u8> {
     format!("{}\r\n", shown.trim_end()).into_bytes()
 }
 
-/// Puts a mark where a secret begins and drops the rest of it, across the chunks of a run.
+/// Replaces a secret with a mark and drops the rest of it, across the chunks of a run.
 fn mask(run: &mut [&mut Chunk], secrets: &[Secret]) {
     let text: Vec<u8> = run.iter().flat_map(|chunk| &chunk.bytes).copied().collect();
     let places = mask::places(&text, secrets);

@@ -1,5 +1,6 @@
-//! Whose turn it is to log in with an account. While nobody knows whether a server takes the credentials, they are tried
-//! once at a time; once it has rejected them, they are not tried again for a while, whichever monitor asks.
+//! Coordination of logins with an account. As long as it is unknown whether a server accepts the
+//! credentials, a single login tries them; after a rejection, no monitor tries them again for a
+//! while.
 
 use std::{
     collections::HashMap,
@@ -16,16 +17,16 @@ use super::{Credentials, LoginRefusal, SmtpError};
 /// Places whose rejections are remembered for an account.
 const MAX_PLACES: usize = 256;
 
-/// What is known of an account's logins at one server and port.
+/// State of an account's logins at one server and port.
 #[derive(Debug, Default)]
 struct Place {
-    /// Held by whoever tries credentials of which nothing is known.
+    /// Held while unknown credentials are tried.
     trying: Arc<tokio::sync::Mutex<()>>,
     accepted: Option<Secret>,
     rejected: Option<(Secret, Instant, String)>,
 }
 
-/// What is known of an account's logins.
+/// State of an account's logins.
 #[derive(Debug, Default)]
 pub(super) struct Turns(Mutex<HashMap<String, Place>>);
 
@@ -42,12 +43,13 @@ impl Turns {
 /// A login that the server refused a while ago, and that is not tried again yet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", one_line(&format!(
-    "{text} (seen {} ago; not tried again yet, so as not to lock the account: next try in {}, or as soon as the password has changed)",
+    "{text} (seen {} ago; not tried again yet, to avoid locking the account: next attempt in {}, or as soon as \
+     the password changes)",
     rounded(*age),
     rounded(*left),
 ), &[]))]
 pub struct HeldBack {
-    /// The refusal.
+    /// The server's refusal.
     pub text: String,
     /// The time since then.
     pub age: Duration,
@@ -86,7 +88,7 @@ impl Credentials {
         let mut guard = None;
         if !is_known && !self.is_token {
             let trying = turns.with(place, |known| known.trying.clone());
-            // Whoever goes first may wait for a silent server; the others don't wait for ever.
+            // The first caller may wait for a silent server; the others don't wait forever.
             guard = tokio::time::timeout(patience, trying.lock_owned()).await.ok();
         }
         let rejected = turns.with(place, |known| {
@@ -114,7 +116,7 @@ impl Credentials {
 }
 
 impl Turn {
-    /// Notes that the server took the credentials.
+    /// Notes that the server accepted the credentials.
     pub fn accepted(self) {
         let secret = self.credentials.secret.clone();
         self.credentials.memory.turns.with(&self.place, |known| {
@@ -123,7 +125,8 @@ impl Turn {
         });
     }
 
-    /// Notes what the server made of a login over SMTP: accepted, or refused for one of the `lasting` reasons.
+    /// Notes the result of a login over SMTP: accepted, or refused for one of the `lasting`
+    /// reasons.
     pub fn settle(self, result: &Result<(), SmtpError>, lasting: impl Fn(LoginRefusal) -> bool) {
         match result {
             Ok(()) => self.accepted(),
@@ -134,7 +137,8 @@ impl Turn {
         }
     }
 
-    /// Notes that the server refused the login, in a way that another try would not change soon.
+    /// Notes that the server refused the login for a reason that another attempt would not change
+    /// soon.
     pub fn refused(self, text: &str) {
         let secret = self.credentials.secret.clone();
         self.credentials.memory.turns.with(&self.place, |known| {

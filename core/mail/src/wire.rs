@@ -27,34 +27,34 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::transcript::{self, Transcript};
 
-/// Read at once.
+/// Size of a single read.
 const CHUNK: usize = 16 * 1024;
 /// Deadline of a connection's polite end.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// What can go wrong below a protocol.
+/// Failures below a protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// The name has no address.
     #[error("the name {server} could not be resolved: {reason}")]
     Resolve {
-        /// The name.
+        /// Name of the server.
         server: String,
-        /// What the resolver said.
+        /// The resolver's error.
         reason: String,
-        /// This machine has no way to any network.
+        /// Whether this machine has no network connection.
         own_network: bool,
     },
-    /// No address took the connection.
+    /// No address accepted the connection.
     #[error("no connection to {server} port {port}: {reason}")]
     Connect {
-        /// The server.
+        /// Name of the server.
         server: String,
-        /// Its port.
+        /// Port of the server.
         port: u16,
-        /// What the system said.
+        /// The system's error.
         reason: String,
-        /// It was this machine that could not.
+        /// Whether this machine caused the failure.
         own_network: bool,
     },
     /// The certificates to trust could not be read.
@@ -63,8 +63,9 @@ pub enum WireError {
     /// The handshake failed.
     #[error("TLS: {0}")]
     Tls(String),
-    /// Bytes came between the agreement to upgrade and the handshake: somebody slipped them in.
-    #[error("the server sent data in clear after it had agreed to TLS; somebody may be tampering with the connection")]
+    /// Data arrived between the agreement to upgrade and the handshake, so it may have been
+    /// injected.
+    #[error("the server sent plaintext after accepting STARTTLS; someone may be tampering with the connection")]
     EarlyData,
     /// Nothing, or not all, within the deadline.
     #[error("no answer within {0}")]
@@ -169,7 +170,7 @@ pub struct Wire {
     received_at: Instant,
     sent_at: Instant,
     step: Duration,
-    /// When the conversation as a whole must have ended, and how long it might take.
+    /// End of the conversation as a whole, and its maximum duration.
     curfew: Option<(Instant, Duration)>,
     deadline: Pin<Box<Sleep>>,
     received_in_step: usize,
@@ -193,7 +194,8 @@ impl Wire {
         let tcp = connect_any(&endpoint.server, endpoint.port, step)
             .await
             .map_err(|error| WireError::of(error, &endpoint.server, endpoint.port))?;
-        // Small writes must leave at once: the product measures milliseconds (Nagle and delayed ACK cost 40 of them).
+        // Small writes must be sent immediately: the product measures milliseconds (Nagle and
+        // delayed ACK cost 40 of them).
         let _ = tcp.set_nodelay(true);
         let peer = tcp.peer_addr().map_err(|error| WireError::Broken(error.to_string()))?;
         let mut wire = Self::over(Stream::Plain(tcp), (&endpoint.server, peer), transcript, started, step);
@@ -248,13 +250,13 @@ impl Wire {
         )
     }
 
-    /// The conversation as a whole must end within this, however many steps it has: a server that keeps each of them just
-    /// below its limit must not hold anybody up for ever.
+    /// Limits the duration of the conversation as a whole, however many steps it has: a server that
+    /// stays just below the limit of each step must not block the caller forever.
     pub fn limit(&mut self, whole: Duration) {
         self.curfew = Some((Instant::now() + whole, whole));
     }
 
-    /// Begins a step of the conversation: it has `step` of time and may receive `most` bytes.
+    /// Starts a step of the conversation, which may take `step` of time and receive `most` bytes.
     pub fn begin(&mut self, step: Duration, most: usize) {
         let step = match self.curfew {
             Some((curfew, _)) => step.min(curfew.saturating_duration_since(Instant::now())),
@@ -274,7 +276,7 @@ impl Wire {
         }
     }
 
-    /// Goes over to TLS in place.
+    /// Upgrades the connection to TLS in place.
     ///
     /// # Errors
     /// Also when something was received that should not be there.
@@ -289,7 +291,7 @@ impl Wire {
             Stream::Plain(stream) => stream,
             other => {
                 self.stream = other;
-                return Err(WireError::Tls("the connection is encrypted already".to_owned()));
+                return Err(WireError::Tls("the connection is already encrypted".to_owned()));
             }
         };
         let begun = Instant::now();
@@ -313,7 +315,7 @@ impl Wire {
         Ok(())
     }
 
-    /// What is sent from now on is a secret (or no longer): transcripts get a mark instead.
+    /// Marks what is sent from now on as a secret (or no longer): transcripts get a mark instead.
     pub fn secret(&mut self, secret: bool) {
         self.secret = secret;
     }
@@ -365,7 +367,7 @@ impl Wire {
         }
     }
 
-    /// Reads so many bytes.
+    /// Reads this many bytes.
     ///
     /// # Errors
     /// When the deadline passes, the connection ends, or the reply is too long.
@@ -511,7 +513,7 @@ impl Wire {
         }
     }
 
-    /// When the opening of the connection began.
+    /// Returns when the connection started to open.
     pub fn started(&self) -> Instant {
         self.started
     }
@@ -526,17 +528,17 @@ impl Wire {
         self.tls_took
     }
 
-    /// What the handshake showed.
+    /// Returns the properties of the TLS session.
     pub fn tls(&self) -> Option<&TlsSession> {
         self.tls.as_ref()
     }
 
-    /// When the last bytes were received.
+    /// Returns when the last bytes were received.
     pub fn received_at(&self) -> Instant {
         self.received_at
     }
 
-    /// When the last bytes were sent.
+    /// Returns when the last bytes were sent.
     pub fn sent_at(&self) -> Instant {
         self.sent_at
     }
@@ -546,12 +548,12 @@ impl Wire {
         self.transcript.mark()
     }
 
-    /// Leaves out of the transcript what was received since a mark: somebody else's mail.
+    /// Removes what was received since a mark from the transcript: other people's mail.
     pub fn withhold(&mut self, since: usize) {
         self.transcript.withhold(since);
     }
 
-    /// What was said so far.
+    /// Returns the transcript so far.
     pub fn transcript(&self) -> &Transcript {
         &self.transcript
     }

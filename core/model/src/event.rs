@@ -1,41 +1,43 @@
-//! The event: what happened beside the samples, such as an alarm that rose or a maintenance that began.
+//! Events: everything that happens in addition to samples, such as a raised alarm or the start of a
+//! maintenance window.
 
 use super::{MonitorId, UtcMicros, words};
 
 words!(
-    /// What happened.
+    /// The kind of an event.
     EventKind, "event" {
         /// The probe began to test.
         ProbeStarted = "probe_started",
-        /// The probe was told to stop, and did.
+        /// The probe was stopped by a signal.
         ProbeStopped = "probe_stopped",
         /// A monitor's alarm rose.
         AlarmRaised = "alarm_raised",
-        /// A monitor's alarm lasts, and more people are told.
+        /// A monitor's alarm lasted, and further recipients were notified.
         AlarmEscalated = "alarm_escalated",
         /// A monitor's alarm cleared.
         AlarmCleared = "alarm_cleared",
         /// A monitor's alarm waits, since another's failure explains it.
         AlarmHeld = "alarm_held",
-        /// Somebody said that he looks after it.
+        /// Someone acknowledged an alarm.
         Acknowledged = "acknowledged",
         /// A channel accepted a message about an alarm.
         NotificationSent = "notification_sent",
-        /// No channel accepted a message about an alarm.
+        /// No channel accepted a notification of an alarm.
         NotificationFailed = "notification_failed",
-        /// A way of telling did not accept a message: at the first of a row of failures, and once on each further day.
+        /// A channel did not accept a notification: recorded at the first of consecutive failures,
+        /// and once on each further day.
         ChannelFailed = "channel_failed",
-        /// A way of telling accepts messages again.
+        /// A channel accepts notifications again.
         ChannelRecovered = "channel_recovered",
         /// A maintenance window began.
         MaintenanceStarted = "maintenance_started",
         /// A maintenance window ended.
         MaintenanceEnded = "maintenance_ended",
-        /// A monitor was told to count as failed, to try out its action list.
+        /// A simulated failure of a monitor started, to test its action list.
         SimulationStarted = "simulation_started",
-        /// It counts as it is again.
+        /// The simulation ended.
         SimulationEnded = "simulation_ended",
-        /// The configuration was read anew.
+        /// The configuration was reloaded.
         Reloaded = "reloaded",
         /// Samples could not be written, and are held in memory.
         RecordingFailed = "recording_failed",
@@ -44,18 +46,18 @@ words!(
     }
 );
 
-/// One event; (`monitor`, `at`) is unique within a site.
+/// An event; (`monitor`, `at`) is unique within a site.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Event {
     /// The monitor that it is about; the whole site if absent.
     pub monitor: Option<MonitorId>,
-    /// When it happened.
+    /// Time of the event.
     pub at: UtcMicros,
-    /// What happened.
+    /// Kind of the event.
     pub kind: EventKind,
-    /// One line for people, without secrets.
+    /// A single line for people, without secrets.
     pub text: Option<String>,
-    /// Who: the person who acknowledged, the channel that accepted.
+    /// The person who acknowledged, or the channel that accepted.
     pub actor: Option<String>,
     /// Until when, where it is known: the end of a maintenance window.
     pub until: Option<UtcMicros>,

@@ -6,20 +6,20 @@ use std::{fmt, str::FromStr, sync::Arc};
 /// The most characters that a name may have.
 const MAX_NAME: usize = 64;
 
-/// Why a text is no name.
+/// Reasons why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
-    /// There is no character at all.
+    /// The name is empty.
     #[error("the name is empty")]
     Empty,
-    /// There are more than 64 characters.
+    /// The name has more than 64 characters.
     #[error("the name has {0} characters; at most {MAX_NAME} are allowed")]
     TooLong(usize),
     /// A character other than `a`–`z`, `0`–`9`, `-`, `_`, `.`.
-    #[error("{0:?} is not allowed; names are made of lower-case letters a–z, digits, '-', '_' and '.'")]
+    #[error("{0:?} is not allowed; names may contain lower-case letters a–z, digits, '-', '_' and '.'")]
     Character(char),
-    /// Only dots: it would be a way out of a folder.
-    #[error("a name can't be made of dots alone")]
+    /// The name consists of dots only, so it could lead out of a folder.
+    #[error("a name can't consist of dots only")]
     Dots,
 }
 

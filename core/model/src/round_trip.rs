@@ -19,7 +19,7 @@ pub struct RoundTrip {
 }
 
 impl RoundTrip {
-    /// That of a sample, if it has one.
+    /// Returns the round trip of a sample, if it has one.
     pub fn of(sample: &Sample) -> Option<Self> {
         Some(Self {
             estimate: sample.round_trip?,
@@ -28,7 +28,7 @@ impl RoundTrip {
         })
     }
 
-    /// What is known with 99 %, or for certain if nothing else is.
+    /// Returns the half-width of the 99 % interval, or of the guaranteed one if there is no other.
     fn shown(self) -> Option<Micros> {
         match (self.likely_error, self.error) {
             (Some(likely), Some(error)) => Some(likely.min(error)),
@@ -67,7 +67,7 @@ impl fmt::Display for RoundTrip {
             write!(f, " ({})", self.interval(half))?;
         }
         if let Some(bounds) = self.bounds().filter(|_| f.alternate() && self.shown() != self.error) {
-            write!(f, ", certainly {bounds}")?;
+            write!(f, ", guaranteed {bounds}")?;
         }
         Ok(())
     }
@@ -107,14 +107,14 @@ mod tests {
                 Some(195),
                 Some(3_240),
                 "3.7 s (3.5–4.0 s)",
-                "3.7 s (3.5–4.0 s), certainly 0.4–7.0 s",
+                "3.7 s (3.5–4.0 s), guaranteed 0.4–7.0 s",
             ),
             (
                 3_700,
                 Some(200),
                 Some(3_240),
                 "3.7 s (3.5–3.9 s)",
-                "3.7 s (3.5–3.9 s), certainly 0.4–7.0 s",
+                "3.7 s (3.5–3.9 s), guaranteed 0.4–7.0 s",
             ),
             (342, Some(18), Some(18), "0.34 s (0.32–0.36 s)", "0.34 s (0.32–0.36 s)"),
             (
@@ -122,7 +122,7 @@ mod tests {
                 Some(2),
                 Some(30),
                 "0.342 s (0.340–0.344 s)",
-                "0.342 s (0.340–0.344 s), certainly 0.31–0.38 s",
+                "0.342 s (0.340–0.344 s), guaranteed 0.31–0.38 s",
             ),
             // As the samples of earlier versions: only what is certain.
             (7_500, None, Some(7_500), "7.5 s (0.0–15.0 s)", "7.5 s (0.0–15.0 s)"),
@@ -131,7 +131,7 @@ mod tests {
                 Some(40_000),
                 Some(60_000),
                 "80 s (40–120 s)",
-                "80 s (40–120 s), certainly 20–140 s",
+                "80 s (40–120 s), guaranteed 20–140 s",
             ),
             (1_340, None, None, "1.340 s", "1.340 s"),
             // Never below nothing.
@@ -140,7 +140,7 @@ mod tests {
                 Some(300),
                 Some(400),
                 "0.1 s (0.0–0.4 s)",
-                "0.1 s (0.0–0.4 s), certainly 0.0–0.5 s",
+                "0.1 s (0.0–0.4 s), guaranteed 0.0–0.5 s",
             ),
         ] {
             let round_trip = text(estimate, likely, error);

@@ -3,7 +3,7 @@
 use super::{Micros, MonitorId, UtcMicros, words};
 
 words!(
-    /// What became of a test.
+    /// Outcome of a test.
     Outcome, "outcome" {
         /// The mail landed within max round trip.
         Ok = "ok",
@@ -21,7 +21,7 @@ words!(
 );
 
 words!(
-    /// Where a test failed.
+    /// The stage at which a test failed.
     Stage, "stage" {
         /// Opening the TCP connection to the SMTP server, the name look-up included.
         SmtpConnect = "smtp_connect",
@@ -47,13 +47,13 @@ words!(
         PickupList = "pickup_list",
         /// Retrieving the mail.
         PickupReceive = "pickup_receive",
-        /// For `lost`: a delivery status notification said so.
+        /// For `lost`: reported by a delivery status notification.
         Bounced = "bounced",
     }
 );
 
 words!(
-    /// Why a sample does not count in availability although a test ran.
+    /// Reason why a sample does not count in availability although a test ran.
     Exclusion, "exclusion" {
         /// The test began in a maintenance window.
         Maintenance = "maintenance",
@@ -62,7 +62,7 @@ words!(
     }
 );
 
-/// One `Received` field of the mail: a station on its way.
+/// A `Received` field of the mail: one hop of its path.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Hop {
     /// The server that wrote the field.
@@ -172,11 +172,11 @@ macro_rules! sample_columns {
             send_uncertain: Option<bool> = "send_uncertain",
             /// The size of the mail as it was sent.
             message_bytes: Option<i32> = "message_bytes",
-            /// The receiving system's verdict by SPF (RFC 7208), as it stands in `Authentication-Results` (RFC 8601).
+            /// SPF verdict of the receiving system (RFC 7208), from `Authentication-Results` (RFC 8601).
             spf: Option<String> = "spf",
-            /// Its verdict by DKIM (RFC 6376).
+            /// DKIM verdict of the receiving system (RFC 6376).
             dkim: Option<String> = "dkim",
-            /// Its verdict by DMARC (RFC 7489).
+            /// DMARC verdict of the receiving system (RFC 7489).
             dmarc: Option<String> = "dmarc",
             /// What its spam filter decided: `spam` or `ham`.
             spam_verdict: Option<String> = "spam_verdict",

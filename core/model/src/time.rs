@@ -68,25 +68,25 @@ impl ops::Sub for UtcMicros {
 }
 
 impl Micros {
-    /// No time at all.
+    /// A duration of zero.
     pub const ZERO: Self = Self(0);
 
-    /// So many seconds.
+    /// Creates a duration of this many seconds.
     pub const fn from_secs(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
     }
 
-    /// So many milliseconds.
+    /// Creates a duration of this many milliseconds.
     pub const fn from_millis(milliseconds: i64) -> Self {
         Self(milliseconds.saturating_mul(1_000))
     }
 
-    /// In milliseconds, with their fraction.
+    /// Returns the duration in milliseconds, with fraction.
     pub fn as_millis_f64(self) -> f64 {
         self.0 as f64 / 1_000.0
     }
 
-    /// In seconds, with their fraction.
+    /// Returns the duration in seconds, with fraction.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1_000_000.0
     }
@@ -128,7 +128,7 @@ const UNITS: [(&str, i64); 7] = [
     ("us", 1),
 ];
 
-/// Why a text is no duration.
+/// The error for a text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a duration; write a number with a unit, such as \"500ms\", \"30s\", \"5m\", \"1h30m\" or \"2d\"")]
 pub struct ParseDurationError(String);
@@ -172,7 +172,7 @@ impl FromStr for Micros {
     }
 }
 
-/// As it would be written in the configuration: `1h30m`, `2s500ms`.
+/// Formats the duration as in the configuration: `1h30m`, `2s500ms`.
 impl fmt::Display for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 == 0 {

@@ -16,7 +16,7 @@ const RSA: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 /// The fields of a certificate that explanations need; names are DER.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Certificate<'a> {
-    /// 1 to 3.
+    /// X.509 version, 1 to 3.
     pub(super) version: u8,
     pub(super) issuer: &'a [u8],
     pub(super) subject: &'a [u8],
@@ -78,7 +78,7 @@ impl<'a> Certificate<'a> {
         Some((modulus.len() - zeros) * 8 - first.leading_zeros() as usize)
     }
 
-    /// When it expires.
+    /// Returns the end of the certificate's validity.
     pub(super) fn not_after(&self) -> Option<UtcMicros> {
         let (_, _, rest) = der(self.validity)?;
         let (tag, text, _) = der(rest)?;
@@ -104,8 +104,9 @@ fn name(name: &[u8]) -> Option<String> {
     attribute_of(name, &COMMON_NAME).or_else(|| attribute_of(name, &ORGANIZATION))
 }
 
-/// The value of an attribute of a distinguished name (RFC 5280, section 4.1.2.4: sets of pairs), in
-/// one line without control characters, since it is shown before anybody trusts it.
+/// Returns the value of an attribute of a distinguished name (RFC 5280, section 4.1.2.4: sets of
+/// pairs), in a single line without control characters, because it is displayed before it is
+/// trusted.
 fn attribute_of(name: &[u8], attribute: &[u8]) -> Option<String> {
     let mut rest = name;
     while let Some((_, set, after)) = der(rest) {

@@ -1,5 +1,5 @@
-//! Connections over TCP to a server with any number of addresses, as RFC 8305 ("Happy Eyeballs") describes them: an
-//! address that keeps silent delays nothing, because the next one is tried beside it.
+//! TCP connections to a server with any number of addresses, following RFC 8305 ("Happy Eyeballs"):
+//! a silent address delays nothing, because the next one is tried in parallel.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -10,26 +10,26 @@ use tokio::{
     time::{sleep, timeout_at},
 };
 
-/// How long an address may keep silent before the next is tried beside it (RFC 8305, section 5).
+/// Time after which the next address is tried in parallel to a silent one (RFC 8305, section 5).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-/// No more addresses of a server than this are tried.
+/// Maximum number of a server's addresses to try.
 const MAX_ADDRESSES: usize = 8;
 
-/// Why there is no connection.
+/// Reasons why a connection failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// The name has no address.
     #[error("the name could not be resolved: {reason}")]
     Resolve {
-        /// What the resolver said.
+        /// The resolver's error.
         reason: String,
-        /// This machine is connected to no network.
+        /// This machine has no network connection.
         own_network: bool,
     },
-    /// No address accepted the connection.
+    /// No address accepted a connection.
     #[error("{reason}")]
     Connect {
-        /// What the system said.
+        /// The system's error.
         reason: String,
         /// The fault is this machine's own.
         own_network: bool,
@@ -80,7 +80,7 @@ pub async fn connect_any(server: &str, port: u16, limit: Duration) -> Result<Tcp
         })
 }
 
-/// Connects to the first address that answers; when one keeps silent, the next is tried beside it.
+/// Connects to the first address that answers; if one stays silent, the next is tried in parallel.
 async fn connect_first(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectError> {
     let mut waiting = addresses.into_iter();
     let mut attempts = JoinSet::new();

@@ -27,7 +27,7 @@ const MOST_HEAD: usize = 64 * 1024;
 /// A server that asks for more patience than this (Retry-After) is asked again after this time.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// What is asked of a server. It has no `Debug`: there are secrets in the content, too.
+/// A request to a server. It has no `Debug`, because the content may contain secrets.
 #[derive(Clone)]
 pub struct Request {
     /// `GET`, `POST` …
@@ -36,7 +36,7 @@ pub struct Request {
     pub url: Secret,
     /// Header fields; their values may be secrets.
     pub headers: Vec<(String, Secret)>,
-    /// The content.
+    /// The content of the request.
     pub body: Vec<u8>,
     /// The way to the server.
     pub via: Via,
@@ -45,15 +45,15 @@ pub struct Request {
 /// The way to a server.
 #[derive(Clone, Default)]
 pub enum Via {
-    /// Through the proxy that the environment names (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`), except where `NO_PROXY`
+    /// The proxy from the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`), unless `NO_PROXY`
     /// exempts the server.
     #[default]
     Environment,
-    /// Through no proxy.
+    /// No proxy.
     Direct,
-    /// Through this proxy: `http://[USER:PASSWORD@]HOST[:PORT]`.
+    /// This proxy: `http://[USER:PASSWORD@]HOST[:PORT]`.
     Proxy(Secret),
-    /// Through this proxy, except to the servers in a list like `NO_PROXY`.
+    /// This proxy, except for servers in a list like `NO_PROXY`.
     ProxyExcept(Secret, String),
 }
 
@@ -85,7 +85,7 @@ pub fn check_proxy(address: &str) -> Result<(), HttpError> {
     Proxy::parse(address).map(|_| ())
 }
 
-/// What a server answered.
+/// A server's response.
 #[derive(Debug, Clone)]
 pub struct Response {
     /// The status code.
@@ -94,7 +94,7 @@ pub struct Response {
     pub body: Vec<u8>,
     /// The content went on beyond the limit.
     pub truncated: bool,
-    /// How long the server asks to be left alone (RFC 9110, section 10.2.3), at most an hour.
+    /// How long the server asks clients to wait (RFC 9110, section 10.2.3), at most an hour.
     pub retry_after: Option<Duration>,
 }
 
@@ -112,7 +112,8 @@ impl Response {
     }
 }
 
-/// Asks a server, and takes at most `most` bytes of the content of its answer, all within `deadline`.
+/// Sends a request and returns the response with at most `most` bytes of content, all within
+/// `deadline`.
 ///
 /// # Errors
 /// When there is no answer. An answer of failure (4xx, 5xx) is an answer.
@@ -142,7 +143,7 @@ pub async fn send(request: &Request, trust: &Trust, deadline: Duration, most: us
             server: proxy
                 .as_ref()
                 .map_or_else(|| place.server(), |proxy| proxy.place.server()),
-            reason: format!("there is none within {}", Micros::from(deadline)),
+            reason: format!("not connected within {}", Micros::from(deadline)),
         }),
     }
 }
@@ -196,7 +197,7 @@ async fn encrypt(stream: Box<dyn Connection>, place: &Place, trust: &Trust) -> R
     Ok(Box::new(stream))
 }
 
-/// How long the server asks to be left alone: seconds, or a date.
+/// Parses how long the server asks clients to wait: seconds, or a date.
 fn retry_after(value: &HeaderValue, now: UtcMicros) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     let asked = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -225,19 +226,20 @@ fn seconds(value: &HeaderValue) -> Option<Duration> {
     patience_of(value.to_str().ok()?.trim().parse().ok()?)
 }
 
-/// So many seconds of patience, at most an hour.
+/// Converts seconds to a wait of at most an hour.
 pub fn patience_of(seconds: f64) -> Option<Duration> {
     (seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(MAX_RETRY_AFTER.as_secs_f64())))
 }
 
-/// How long a server asks to be left alone, in whichever header field it says so.
+/// Returns how long the server asks clients to wait, from any of the header fields in use.
 fn patience(answer: &hyper::Response<hyper::body::Incoming>) -> Option<Duration> {
     let field = |name: &str| answer.headers().get(name);
     let is_refusal = matches!(answer.status().as_u16(), 429 | 503);
     let own =
         field(RETRY_AFTER.as_str()).and_then(|value| retry_after(value, UtcMicros::now()).or_else(|| seconds(value)));
     own.or_else(|| {
-        // Beside other answers these tell of the next window, which need not be waited for.
+        // In other responses these fields describe the next window, for which there is no need to
+        // wait.
         let names = ["x-ratelimit-reset-after", "ratelimit-reset"];
         names
             .iter()
@@ -263,7 +265,8 @@ where
     };
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(MOST_HEAD)
-        // An answer with an odd field is an answer all the same: whoever took it for none would ask again, and tell people twice.
+        // A response with an invalid field is still a response: treating it as a failure would
+        // repeat the request and notify people twice.
         .ignore_invalid_headers_in_responses(true)
         .allow_spaces_after_header_name_in_responses(true)
         .allow_obsolete_multiline_headers_in_responses(true)
@@ -301,8 +304,9 @@ where
         }
         Ok(response)
     };
-    // Whichever ends first ends the connection: an answer without end is left in the middle. A connection that breaks behind a
-    // complete answer takes nothing from it: whoever asked would ask again, and tell people twice.
+    // Whichever ends first ends the connection: an endless response is cut off. A connection that
+    // breaks after a complete response does not invalidate it: repeating the request would notify
+    // people twice.
     let mut connection = Box::pin(connection);
     tokio::pin!(asking);
     tokio::select! {
@@ -329,7 +333,7 @@ pub async fn replay(said: Vec<u8>, request: &Request, most: usize) -> Result<Res
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut heard = [0; 4096];
         if theirs.read(&mut heard).await.is_ok() {
-            // Where nobody listens any more, enough was said.
+            // If the receiver is gone, enough was read.
             let _ = theirs.write_all(&said).await;
         }
     };
@@ -354,7 +358,7 @@ fn compose(
     } else {
         format!("{host}:{}", place.port)
     };
-    // A proxy is told the whole address (RFC 9112, section 3.2.2).
+    // A proxy gets the full address (RFC 9112, section 3.2.2).
     let target = match forwarding {
         Some(_) => format!("http://{host}{}", place.path),
         None => place.path.clone(),
@@ -452,7 +456,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_without_end_is_cut() {
-        // Ten gigabytes, if anybody reads them.
+        // Ten gigabytes, if they are read.
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\n";
         let (url, task) = server(head, vec![b'x'; 1 << 20], 10 * 1024).await;
         let answer = send(&request(&url), &Trust::default(), SOON, 1000)
@@ -488,7 +492,8 @@ mod tests {
         ));
     }
 
-    /// A server that says all at once when it has heard something, and then resets the connection.
+    /// A server that sends everything after the first bytes it receives, and then resets the
+    /// connection.
     struct Reset {
         said: std::io::Cursor<&'static [u8]>,
         heard: bool,
@@ -590,10 +595,10 @@ mod tests {
         for (head, said) in [
             (
                 "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
-                "are user and password of the proxy right?",
+                "check the proxy's user and password",
             ),
             ("HTTP/1.0 502 Bad Gateway bWU6aHVudGVyMg==\r\n\r\n", "HTTP 502"),
-            ("SSH-2.0-x\r\n\r\n", "does not answer as an HTTP proxy"),
+            ("SSH-2.0-x\r\n\r\n", "did not send a valid HTTP proxy reply"),
             ("", "closed the connection"),
         ] {
             let (url, task) = server(head, Vec::new(), 0).await;

@@ -3,48 +3,48 @@
 use hyper::Uri;
 use mailqos_model::Micros;
 
-/// Why there was no answer.
+/// Reasons why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The address can't be used.
-    #[error("the address is no http:// or https:// URL: {0}")]
+    #[error("the address is not a valid http:// or https:// URL: {0}")]
     Url(String),
     /// The address of a proxy can't be used.
-    #[error("the address of the proxy can't be used: {0}")]
+    #[error("the address of the proxy is not valid: {0}")]
     ProxyAddress(String),
     /// A proxy did not lead to the server.
-    #[error("the proxy {proxy} does not connect: {reason}")]
+    #[error("the proxy {proxy} can't connect to the server: {reason}")]
     Proxy {
         /// Host and port of the proxy.
         proxy: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// A header field can't be sent.
-    #[error("the header field {0:?} can't be sent: it contains what no header field may")]
+    #[error("the header field {0:?} can't be sent: it contains characters that are not allowed")]
     Header(String),
     /// The server could not be reached.
     #[error("no connection to {server}: {reason}")]
     Connect {
         /// Host and port.
         server: String,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// TLS failed.
+    /// The TLS handshake failed.
     #[error("TLS with {server}: {reason}")]
     Tls {
         /// Host and port.
         server: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The conversation broke.
-    #[error("{server} did not answer as HTTP asks: {reason}")]
+    #[error("{server} did not return a valid HTTP response: {reason}")]
     Broken {
         /// Host and port.
         server: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// Nothing, or not all, in time.
@@ -52,7 +52,7 @@ pub enum HttpError {
     TimedOut {
         /// Host and port.
         server: String,
-        /// The deadline.
+        /// The deadline that has passed.
         after: Micros,
     },
 }
@@ -64,14 +64,14 @@ impl HttpError {
     }
 }
 
-/// Where a URL leads.
+/// The destination of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// Whether the connection is encrypted.
     pub tls: bool,
     /// Host name or IP address, without brackets.
     pub host: String,
-    /// TCP port.
+    /// TCP port of the server.
     pub port: u16,
     /// Path and query.
     pub(crate) path: String,
@@ -97,7 +97,7 @@ impl Place {
         }
     }
 
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
     /// What is wrong with it, without showing it: it may be a secret.
@@ -106,20 +106,20 @@ impl Place {
         let tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            Some(other) => return Err(HttpError::Url(format!("the protocol {other} is not known here"))),
+            Some(other) => return Err(HttpError::Url(format!("the protocol {other} is not supported"))),
             None => return Err(HttpError::Url("it does not begin with https://".to_owned())),
         };
         let authority = uri
             .authority()
-            .ok_or_else(|| HttpError::Url("it names no host".to_owned()))?;
+            .ok_or_else(|| HttpError::Url("it contains no host name".to_owned()))?;
         if authority.as_str().contains('@') {
             return Err(HttpError::Url(
-                "user and password belong into a header field, not into the address".to_owned(),
+                "it contains user and password, which must be set in a header field instead".to_owned(),
             ));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
-            return Err(HttpError::Url("it names no host".to_owned()));
+            return Err(HttpError::Url("it contains no host name".to_owned()));
         }
         Ok(Self {
             tls,

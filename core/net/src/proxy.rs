@@ -17,13 +17,14 @@ const MAX_ANSWER: usize = 16 * 1024;
 /// A proxy, and how to log in there. It has no `Debug`: there is a password in it.
 #[derive(Clone)]
 pub(crate) struct Proxy {
-    /// Where it is.
+    /// Host and port of the proxy.
     pub(crate) place: Place,
     /// The value of `Proxy-Authorization`.
     pub(crate) authorization: Option<Secret>,
 }
 
-/// Why the address of a proxy can't be used; it is not shown, since there may be a password in it.
+/// The error for an invalid proxy address; the address is not shown, because it may contain a
+/// password.
 fn unusable(reason: &str) -> HttpError {
     HttpError::ProxyAddress(reason.to_owned())
 }
@@ -49,14 +50,14 @@ impl Proxy {
         };
         let uri: Uri = format!("{scheme}://{host}/")
             .parse()
-            .map_err(|_| unusable("it names no valid host and port"))?;
+            .map_err(|_| unusable("it contains no valid host and port"))?;
         let name = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         // The parser of URIs takes an unreadable port for none.
         let port_is_wrong = host.rsplit_once(':').is_some_and(|(before, port)| {
             (!before.contains(':') || before.ends_with(']')) && port.parse::<u16>().is_err()
         });
         if name.is_empty() || port_is_wrong {
-            return Err(unusable("it names no valid host and port"));
+            return Err(unusable("it contains no valid host and port"));
         }
         let authorization = user.map(|user| {
             let (user, password) = user.split_once(':').unwrap_or((user, ""));
@@ -111,12 +112,12 @@ impl Proxy {
         }
     }
 
-    /// What a status says of the proxy itself.
+    /// Returns the error for a status with which the proxy itself answered.
     pub(crate) fn refusal(&self, status: u16, text: &str) -> HttpError {
         let hint = match (status, &self.authorization) {
-            (407, None) => "; it wants a user and a password: http://USER:PASSWORD@HOST:PORT",
-            (407, Some(_)) => "; are user and password of the proxy right?",
-            (403, _) => "; it does not permit connections to this server",
+            (407, None) => "; the proxy requires a user and a password: http://USER:PASSWORD@HOST:PORT",
+            (407, Some(_)) => "; check the proxy's user and password",
+            (403, _) => "; the proxy does not allow connections to this server",
             _ => "",
         };
         let secrets: Vec<Secret> = self.authorization.iter().cloned().collect();
@@ -125,7 +126,7 @@ impl Proxy {
         self.failed(format!("HTTP {status}{separator}{text}{hint}"))
     }
 
-    /// Asks for a tunnel to a server on a connection to the proxy.
+    /// Requests a tunnel to a server over a connection to the proxy.
     pub(crate) async fn tunnel<S>(&self, stream: &mut S, to: &Place) -> Result<(), HttpError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -146,7 +147,7 @@ impl Proxy {
         // Byte by byte: what follows the head belongs to the server, and the head is short.
         while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
             if head.len() >= MAX_ANSWER {
-                return Err(self.failed(format!("its answer has more than {MAX_ANSWER} bytes")));
+                return Err(self.failed(format!("its reply is longer than {MAX_ANSWER} bytes")));
             }
             let byte = stream.read_u8().await.map_err(|error| match error.kind() {
                 std::io::ErrorKind::UnexpectedEof => self.failed("it closed the connection".to_owned()),
@@ -161,7 +162,7 @@ impl Proxy {
         match status.parse::<u16>() {
             Ok(200..=299) if version.starts_with("HTTP/") => Ok(()),
             Ok(status) if version.starts_with("HTTP/") => Err(self.refusal(status, text)),
-            _ => Err(self.failed("it does not answer as an HTTP proxy does".to_owned())),
+            _ => Err(self.failed("it did not send a valid HTTP proxy reply".to_owned())),
         }
     }
 }
@@ -222,7 +223,7 @@ fn is_within(address: IpAddr, network: &str, bits: &str) -> bool {
     bits <= width && (one ^ other).checked_shr(width - bits).unwrap_or(0) == 0
 }
 
-/// A text without its percent escapes; what is no escape stays as it is.
+/// Decodes percent escapes; invalid escapes stay unchanged.
 fn decoded(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());

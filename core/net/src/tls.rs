@@ -1,4 +1,4 @@
-//! Whose certificates are believed: rustls configurations from [`Trust`], and what a handshake showed.
+//! rustls configurations from [`Trust`], and the properties of a handshake.
 
 use std::{
     path::PathBuf,
@@ -24,14 +24,14 @@ use super::{
 };
 use crate::Trust;
 
-/// What a TLS handshake showed.
+/// The properties of a TLS session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSession {
     /// Such as `TLSv1.3`.
     pub version: String,
     /// Such as `TLS13_AES_256_GCM_SHA384`.
     pub cipher: String,
-    /// When the server's certificate expires.
+    /// End of validity of the server's certificate.
     pub expires_at: Option<UtcMicros>,
     /// SHA-256 of the server's certificate.
     pub fingerprint: Option<[u8; 32]>,
@@ -51,27 +51,28 @@ impl TlsSession {
         })
     }
 
-    /// Who has issued the certificate: the common name, or else the organisation. In one line without control characters, since
-    /// it is shown before anybody trusts it.
+    /// Returns the issuer of the certificate: its common name, or else its organisation, in a
+    /// single line without control characters, because it is displayed before it is trusted.
     pub fn issuer(&self) -> Option<String> {
         Certificate::parse(self.certificate.as_deref()?)?.issuer_name()
     }
 }
 
-/// Why no certificate can be trusted at all.
+/// Reasons why no certificate can be trusted at all.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TrustError {
     /// The CA file could not be read.
     #[error("the CA file {path}: {reason}", path = path.display())]
     CaFile {
-        /// The file.
+        /// Path of the CA file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The machine has no store of certificates.
     #[error(
-        "this machine's store of certificates is empty or unreadable ({0}); install ca-certificates, or name a ca_file"
+        "this machine's certificate store is empty or unreadable ({0}); install the package ca-certificates, \
+         or set ca_file"
     )]
     NoPlatformStore(String),
     /// The TLS library refused.
@@ -79,7 +80,7 @@ pub enum TrustError {
     Tls(String),
 }
 
-/// Makes the TLS configuration for a connection.
+/// Creates the TLS configuration of a connection.
 ///
 /// # Errors
 /// When the certificates to trust can't be read.
@@ -120,7 +121,7 @@ fn read_roots(path: &std::path::Path) -> Result<RootCertStore, TrustError> {
             .map_err(|e| error(e.to_string()))?;
     }
     if roots.is_empty() {
-        return Err(error("has no certificate in PEM form".to_owned()));
+        return Err(error("contains no certificate in PEM format".to_owned()));
     }
     Ok(roots)
 }
@@ -234,7 +235,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// What the handshake showed.
+/// Returns the properties of a session after the handshake.
 pub fn describe(connection: &rustls::ClientConnection) -> TlsSession {
     let certificate = connection.peer_certificates().and_then(<[_]>::first);
     TlsSession {

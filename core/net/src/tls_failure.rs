@@ -50,13 +50,13 @@ fn short_key(certificate: &[u8]) -> Option<String> {
     let bits = Certificate::parse(certificate)?.rsa_bits()?;
     (bits < SHORTEST_RSA).then(|| {
         format!(
-            "the certificate has an RSA key of {bits} bits, too short to be safe ({SHORTEST_RSA} are the minimum); \
-             have it reissued with a longer key"
+            "the certificate has an RSA key of {bits} bits, which is too short to be secure (minimum: \
+             {SHORTEST_RSA}); reissue it with a longer key"
         )
     })
 }
 
-/// Why a certificate was rejected.
+/// Explains why a certificate was rejected.
 fn rejection(
     reason: &CertificateError,
     end_entity: &CertificateDer<'_>,
@@ -67,8 +67,8 @@ fn rejection(
     let certificate = Certificate::parse(end_entity);
     if let Some(version @ 1..=2) = certificate.map(|certificate| certificate.version) {
         return format!(
-            "the certificate of {server} is an X.509 version {version} certificate, which no current program accepts; have it \
-             reissued as version 3"
+            "the certificate of {server} is an X.509 version {version} certificate, which current programs \
+             reject; reissue it as version 3"
         );
     }
     if let Some(text) = short_key(end_entity) {
@@ -82,28 +82,27 @@ fn rejection(
             }
             // An intermediate certificate, then.
             _ => format!(
-                "the certificate of {server} is valid, but a certificate of its authority in the chain has expired; \
-                 whoever runs the server has to install the current chain"
+                "the certificate of {server} is valid, but a CA certificate in its chain has expired; install \
+                 the current chain on the server"
             ),
         },
         C::NotValidYet | C::NotValidYetContext { .. } => {
-            format!("the certificate of {server} is not valid yet; is this machine's clock right?")
+            format!("the certificate of {server} is not valid yet; check this machine's clock")
         }
         C::NotValidForName => wrong_name(&[], certificate, server),
         C::NotValidForNameContext { presented, .. } => wrong_name(presented, certificate, server),
-        C::Other(other) if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) => format!(
-            "the certificate of {server} vouches for itself (self-signed, with the rights of an authority); pin it \
-             with fingerprint"
-        ),
+        C::Other(other) if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) => {
+            format!("the certificate of {server} is a self-signed CA certificate; pin it with fingerprint")
+        }
         C::BadSignature
         | C::UnsupportedSignatureAlgorithmContext { .. }
         | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
-            "the certificate of {server} is signed in a way that cannot be verified: usually an outdated algorithm \
-             (SHA-1, MD5) or too short a key of its authority; have it reissued"
+            "the certificate of {server} has a signature that can't be verified, usually because of an \
+             outdated algorithm (SHA-1, MD5) or a CA key that is too short; reissue it"
         ),
         C::InvalidPurpose | C::InvalidPurposeContext { .. } => format!(
-            "the certificate of {server} is not meant for servers (its extended key usage lacks serverAuth); have it \
-             reissued"
+            "the certificate of {server} is not valid for servers (its extended key usage lacks serverAuth); \
+             reissue it"
         ),
         C::BadEncoding => format!("the certificate of {server} is damaged"),
         other => format!("the certificate of {server} is not valid: {other}"),
@@ -127,13 +126,14 @@ fn wrong_name(presented: &[String], certificate: Option<Certificate<'_>>, server
     if presented.is_empty() {
         return match certificate.and_then(|certificate| certificate.common_name()) {
             Some(name) if name.eq_ignore_ascii_case(server) => format!(
-                "the certificate is not for the name {server}: it has that only in the Common Name, where programs no longer \
-                 look (RFC 9525); have it reissued with a subjectAltName"
+                "the certificate is not for the name {server}: it contains the name only in the Common Name, \
+                 which programs no longer check (RFC 9525); reissue it with a subjectAltName"
             ),
             Some(name) => format!(
-                "the certificate is not for the name {server}: it has no subjectAltName, and the Common Name {name:?}"
+                "the certificate is not for the name {server}: it has no subjectAltName, and its Common Name \
+                 is {name:?}"
             ),
-            None => format!("the certificate is not for the name {server}: it has no names at all"),
+            None => format!("the certificate is not for the name {server}: it contains no names"),
         };
     }
     let names: Vec<String> = presented.iter().take(MAX_NAMES).map(shown).collect();
@@ -147,15 +147,15 @@ fn wrong_name(presented: &[String], certificate: Option<Certificate<'_>>, server
     )
 }
 
-/// Tells a missing intermediate certificate from an authority that nobody here trusts.
+/// Distinguishes a missing intermediate certificate from an untrusted CA.
 fn unknown_issuer(certificate: Option<Certificate<'_>>, intermediates: &[CertificateDer<'_>], server: &str) -> String {
     let Some(certificate) = certificate else {
-        return format!("the certificate of {server} comes from an authority that is not trusted");
+        return format!("the certificate of {server} was issued by an untrusted CA");
     };
     if certificate.issuer == certificate.subject {
         return format!(
-            "the certificate of {server} is self-signed, so no trusted authority vouches for it; pin it with \
-             fingerprint, or name it with ca_file"
+            "the certificate of {server} is self-signed and not trusted; pin it with fingerprint, or name it \
+             with ca_file"
         );
     }
     let sent: Vec<Certificate<'_>> = intermediates.iter().filter_map(|der| Certificate::parse(der)).collect();
@@ -163,12 +163,12 @@ fn unknown_issuer(certificate: Option<Certificate<'_>>, intermediates: &[Certifi
     let authority = |certificate: &Certificate<'_>| {
         certificate
             .issuer_name()
-            .map_or_else(|| "an unnamed authority".to_owned(), |name| format!("{name:?}"))
+            .map_or_else(|| "an unnamed CA".to_owned(), |name| format!("{name:?}"))
     };
     let Some(mut last) = issuer_of(&certificate) else {
         return format!(
-            "the certificate of {server} is from {}, which is neither trusted here nor sent along: the server lacks the \
-             intermediate certificate, or ca_file must name your authority",
+            "the certificate of {server} was issued by {}, which is neither trusted nor sent by the server: \
+             install the intermediate certificate on the server, or name your CA with ca_file",
             authority(&certificate)
         );
     };
@@ -180,13 +180,13 @@ fn unknown_issuer(certificate: Option<Certificate<'_>>, intermediates: &[Certifi
         }
     }
     format!(
-        "the certificate of {server} comes from an authority that is not trusted ({}); name the authority with \
-         ca_file, or pin the certificate with fingerprint",
+        "the certificate of {server} was issued by an untrusted CA ({}); name the CA with ca_file, or pin the \
+         certificate with fingerprint",
         authority(&last)
     )
 }
 
-/// What a failed handshake means to a person, with the remedy if there is one.
+/// Explains a failed handshake, with the remedy if there is one.
 pub fn explain(error: &std::io::Error, server: &str) -> String {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
         return match error.kind() {
@@ -208,7 +208,7 @@ pub fn explain(error: &std::io::Error, server: &str) -> String {
         )
         | TlsError::InvalidMessage(InvalidMessage::UnknownProtocolVersion) => old_protocol(),
         TlsError::PeerIncompatible(PeerIncompatible::ExtendedMasterSecretExtensionRequired) => {
-            "the server speaks TLS 1.2 without the extended master secret (RFC 7627); it needs an update".to_owned()
+            "the server speaks TLS 1.2 without the extended master secret (RFC 7627); update it".to_owned()
         }
         TlsError::PeerIncompatible(reason) => format!("{} ({reason:?})", no_cipher()),
         TlsError::InvalidMessage(InvalidMessage::UnsupportedKeyExchangeAlgorithm(_)) => no_cipher(),
@@ -216,23 +216,23 @@ pub fn explain(error: &std::io::Error, server: &str) -> String {
             "the server does not speak TLS on this port".to_owned()
         }
         TlsError::InvalidMessage(_) => {
-            format!("the server does not speak TLS on this port, or breaks its rules: {tls}")
+            format!("the server does not speak TLS on this port, or violates the protocol: {tls}")
         }
-        TlsError::PeerMisbehaved(_) => format!("the server breaks the rules of TLS; does it need an update? ({tls})"),
+        TlsError::PeerMisbehaved(_) => format!("the server violates the TLS protocol and may need an update ({tls})"),
         TlsError::General(text) => text.clone(),
         other => other.to_string(),
     }
 }
 
 fn old_protocol() -> String {
-    "the server speaks only TLS 1.1 or older, which are no longer safe (RFC 8996); it needs an update, or TLS 1.2 \
-     switched on"
-        .to_owned()
+    "the server supports only TLS 1.1 or older, which is no longer secure (RFC 8996); update it, or enable TLS \
+     1.2"
+    .to_owned()
 }
 
 fn no_cipher() -> String {
-    "no cipher in common: the server offers outdated ones only (RC4, 3DES, CBC, or without ECDHE); switch on ECDHE with \
-     AES-GCM or ChaCha20 there"
+    "no cipher in common: the server offers only outdated ones (RC4, 3DES, CBC, or without ECDHE); enable \
+     ECDHE with AES-GCM or ChaCha20 on the server"
         .to_owned()
 }
 
@@ -242,17 +242,18 @@ fn refused(alert: AlertDescription, server: &str) -> String {
     match alert {
         A::ProtocolVersion => old_protocol(),
         A::HandshakeFailure | A::InsufficientSecurity => no_cipher(),
-        A::UnrecognisedName => format!("the server does not know the name {server}; is server = … right?"),
+        A::UnrecognisedName => format!("the server does not serve the name {server}; check server = …"),
         A::CertificateRequired | A::NoCertificate => {
-            "the server asks for a client certificate, which mailqos does not support; take another port".to_owned()
+            "the server requires a client certificate, which mailqos does not support; use another port".to_owned()
         }
-        A::AccessDenied => "the server refuses this client (TLS alert access_denied)".to_owned(),
+        A::AccessDenied => "the server denied access to this client (TLS alert access_denied)".to_owned(),
         A::InternalError => "the server reports an internal error (TLS alert internal_error)".to_owned(),
         other => format!("the server ended the handshake (TLS alert {other:?})"),
     }
 }
 
-/// Whether an explanation is about a certificate that is not accepted: somebody has to act; later attempts won't help.
+/// Whether an explanation is about an untrusted certificate: a person must act, and retries don't
+/// help.
 pub fn is_of_certificate(explained: &str) -> bool {
     explained.contains("the certificate")
 }
@@ -299,7 +300,7 @@ mod tests {
             ),
             (
                 TlsError::AlertReceived(AlertDescription::UnrecognisedName),
-                "does not know the name mail.example.com",
+                "does not serve the name mail.example.com",
             ),
         ] {
             let text = explained(error);
@@ -341,7 +342,7 @@ mod tests {
         parameters.subject_alt_names.clear();
     }
 
-    /// What is said of a certificate by someone who trusts `root`.
+    /// Returns the explanation of a certificate's rejection for someone who trusts `root`.
     fn said_of(root: &Issued, certificate: &CertificateDer<'_>, sent: &[&Issued]) -> String {
         let mut roots = RootCertStore::empty();
         roots.add(root.der.clone()).expect("a root");
@@ -382,11 +383,11 @@ mod tests {
         let self_made_authority = issued("mail", None, |it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
         for (certificate, sent, expected) in [
             (&good, vec![&intermediate], "fine"),
-            (&good, vec![], "lacks the intermediate certificate"),
+            (&good, vec![], "install the intermediate certificate"),
             (
                 &good,
                 vec![&other],
-                "is from \"R11\", which is neither trusted here nor sent along",
+                "was issued by \"R11\", which is neither trusted nor sent by the server",
             ),
             (&only_common_name, vec![], "only in the Common Name"),
             (
@@ -395,17 +396,13 @@ mod tests {
                 "but for a.example.org, b.example.org, c.example.org and 1 more",
             ),
             (&expired, vec![], "has expired (on 2020-01-02)"),
-            (
-                &below_old,
-                vec![&old_link],
-                "a certificate of its authority in the chain has expired",
-            ),
-            (&for_clients, vec![], "not meant for servers"),
+            (&below_old, vec![&old_link], "a CA certificate in its chain has expired"),
+            (&for_clients, vec![], "not valid for servers"),
             (&self_signed, vec![], "is self-signed"),
             (
                 &issued("mail", Some(&other), |_| {}),
                 vec![&other],
-                "not trusted (\"Elsewhere\")",
+                "an untrusted CA (\"Elsewhere\")",
             ),
         ] {
             let text = said_of(&root, &certificate.der, &sent);
@@ -415,7 +412,7 @@ mod tests {
             assert!(is_of_certificate(&text) || expected == "fine", "{text}");
         }
         let text = said_of(&self_made_authority, &self_made_authority.der, &[]);
-        assert!(text.contains("vouches for itself"), "{text}");
+        assert!(text.contains("is a self-signed CA certificate"), "{text}");
         for (certificate, expected) in [(VERSION_1, "X.509 version 1"), (SHORT_RSA, "RSA key of 1024 bits")] {
             let der = CertificateDer::from(STANDARD.decode(certificate).expect("Base64"));
             let text = said_of(&root, &der, &[]);

@@ -2,7 +2,7 @@
 //! which an alarm was reported is stored with the alarm, so that its end is reported there even after
 //! the configuration has changed or the probe was restarted.
 //!
-//! A stored channel says where a secret comes from, never the secret itself. One in clear text in the
+//! A stored channel says where a secret comes from, never the secret itself. One in plaintext in the
 //! configuration is omitted, and is found again only while the configuration has the same channel.
 
 use std::path::PathBuf;
@@ -88,7 +88,7 @@ impl Channel {
     }
 }
 
-/// Treatment of secrets that are in the configuration in clear text.
+/// Treatment of secrets that are in the configuration in plaintext.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Literals {
     /// They are part of the digest.
@@ -210,7 +210,7 @@ enum Source {
     Command(Vec<String>),
     /// It is no secret.
     Text(String),
-    /// It stood in the configuration in clear.
+    /// It was in the configuration in plaintext.
     LeftOut,
 }
 
@@ -291,7 +291,7 @@ struct StoredTrust {
 pub struct LostChannel(String);
 
 impl StoredChannel {
-    /// Returns a channel as it is stored: everything but secrets in clear text.
+    /// Returns a channel as it is stored: everything but secrets in plaintext.
     pub fn from_channel(channel: &Channel) -> Self {
         Self {
             timeout: Some(channel.timeout),
@@ -376,7 +376,7 @@ impl StoredChannel {
     /// Returns the stored channel, ready to be used.
     ///
     /// # Errors
-    /// It needs a secret that was in the configuration in clear text, or something that this version
+    /// It needs a secret that was in the configuration in plaintext, or something that this version
     /// doesn't know.
     pub fn channel(&self, config: &Config) -> Result<Channel, LostChannel> {
         let mut servers = Vec::new();
@@ -476,8 +476,8 @@ impl Source {
             Self::Text(text) => SecretSource::Literal(Secret::new(text.clone())),
             Self::LeftOut => {
                 return Err(LostChannel(
-                    "its secret stood in the configuration in clear, is not kept anywhere else, and the configuration has changed \
-                     since: close by hand what is still open there"
+                    "its secret was in the configuration in plaintext, is not stored anywhere else, and the \
+                     configuration has changed since; close open alarms there manually"
                         .to_owned(),
                 ));
             }
@@ -539,7 +539,10 @@ impl StoredServer {
                 },
                 // Tokens are renewed by what the configuration says, and only there.
                 None => config.account(endpoint.account.as_ref()).cloned().ok_or_else(|| {
-                    LostChannel(format!("the configuration has no account of {} any more", self.name))
+                    LostChannel(format!(
+                        "the configuration no longer contains the account of {}",
+                        self.name
+                    ))
                 })?,
             }),
         };

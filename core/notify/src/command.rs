@@ -33,7 +33,7 @@ pub(crate) async fn run(
     environment: &[(String, SecretSource)],
     notification: &Notification,
 ) -> Result<String, String> {
-    let (program, arguments) = words.split_first().ok_or("no program is named")?;
+    let (program, arguments) = words.split_first().ok_or("the command is empty")?;
     let mut command = tokio::process::Command::new(program);
     command
         .args(arguments)
@@ -94,9 +94,9 @@ pub(crate) async fn run(
     let words = one_line(&String::from_utf8_lossy(&words), &secrets);
     let words = if words.is_empty() { words } else { format!(": {words}") };
     if status.success() {
-        Ok(format!("{program} ended well{words}"))
+        Ok(format!("{program} succeeded{words}"))
     } else {
-        Err(format!("{program} ended with {status}{words}"))
+        Err(format!("{program} exited with {status}{words}"))
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
         let script = "test \"$MAILQOS_KIND\" = alarm && test \"$OWN\" = mine && grep -q '\"subject\"' && echo \"$MAILQOS_MONITORS\"";
         let own = [("OWN".to_owned(), SecretSource::Literal(Secret::new("mine")))];
         let said = run(&words(script), &own, &notification()).await.expect("it ends well");
-        assert_eq!(said, "sh ended well: m1");
+        assert_eq!(said, "sh succeeded: m1");
     }
 
     #[tokio::test]

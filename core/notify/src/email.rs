@@ -43,7 +43,7 @@ pub(crate) async fn send(
     letter: &Letter<'_>,
 ) -> Result<(String, Refusals), Failed> {
     let Some((options, account)) = channel.server(server) else {
-        return Err(format!("there is no mail server {server} any more").into());
+        return Err(format!("the configuration no longer contains the mail server {server}").into());
     };
     let mailer = Mailer::new(options, account);
     // The same mail for those who are told again: it names the others, too.
@@ -85,8 +85,8 @@ pub(crate) async fn send(
 fn refusals(outcome: &Outcome, server: &Name) -> (Vec<String>, Refusals) {
     let (mut words, mut all) = (Vec::new(), Refusals::default());
     for (address, refusal) in outcome.refused.iter().chain(&outcome.too_large) {
-        tracing::warn!("{address} is refused by {server}: {refusal}");
-        words.push(format!("{address} was refused: {refusal}"));
+        tracing::warn!(%server, recipient = %address, reply = %refusal, "recipient rejected");
+        words.push(format!("{address} was rejected: {refusal}"));
         let list = if refusal.is_transient() {
             &mut all.for_now
         } else {

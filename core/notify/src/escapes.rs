@@ -11,7 +11,7 @@ use tera::{Kwargs, State, Tera};
 pub(crate) fn register(tera: &mut Tera) {
     tera.register_filter("json", |value: &tera::Value, _: Kwargs, _: &State<'_>| {
         if value.is_undefined() {
-            return Err(tera::Error::message("there is no such value"));
+            return Err(tera::Error::message("missing or unknown value"));
         }
         serde_json::to_string(value).map_err(|error| tera::Error::message(error.to_string()))
     });
@@ -45,7 +45,7 @@ pub(crate) fn register(tera: &mut Tera) {
             (Some(length), None) => Ok(in_characters(text, length)),
             (None, Some(bytes)) => Ok(in_bytes(text, bytes)),
             _ => Err(tera::Error::message(
-                "shorten needs either length=CHARACTERS or bytes=BYTES",
+                "shorten requires either length=CHARACTERS or bytes=BYTES",
             )),
         }
     });

@@ -29,9 +29,9 @@ impl<'a> Letter<'a> {
         match Self::own(wording, notification) {
             Ok(letter) => letter,
             Err(error) => {
-                let problem = format!("its own wording could not be used: {}", one_line(&error, &[]));
-                tracing::error!("a mail about an alarm has the built-in words: {problem}");
-                let note = format!("\nThis mail has the built-in words: {problem}\n");
+                let problem = format!("the configured template failed: {}", one_line(&error, &[]));
+                tracing::error!(%problem, "alarm mail sent with the built-in text");
+                let note = format!("\nThis mail uses the built-in text: {problem}\n");
                 let mut text = notification.body.clone();
                 let at = text.rfind("\n-- \n").unwrap_or(text.len());
                 text.insert_str(at, &note);
@@ -50,7 +50,7 @@ impl<'a> Letter<'a> {
         let fill = |template: &Template, escape| {
             let filled = template::fill(&template.name, &template.text, escape, &notification.context)?;
             if filled.trim().is_empty() {
-                return Err(format!("the template {}: it makes an empty text", template.name));
+                return Err(format!("the template {} produces empty text", template.name));
             }
             Ok(filled)
         };
@@ -118,8 +118,8 @@ pub(crate) fn check(wording: &Wording, examples: &[(&'static str, Notification)]
         for (what, notification) in examples {
             if let Err(error) = Letter::own(&only, notification) {
                 let problem = node
-                    .problem(error, format!("found with {what}"))
-                    .help("docs/alarms.md lists what a template is given");
+                    .problem(error, format!("fails for {what}"))
+                    .help("docs/alarms.md lists the variables");
                 problems.push(notification.weigh(problem));
                 break;
             }

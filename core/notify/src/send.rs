@@ -218,7 +218,7 @@ pub fn check(config: &Config, alarms: &[(&'static str, Notification)]) -> Proble
     let mut problems = Problems::default();
     let mut all = alarms.to_vec();
     all.push((
-        "a notice about reports, which has no alarms",
+        "a notice about reports, without alarms",
         Notification::example_notice(config),
     ));
     for (name, list) in &config.action_lists {
@@ -317,7 +317,7 @@ mod tests {
             "{words}"
         );
         assert!(
-            words.contains("gone@example.net was refused: 550") && words.contains("second: full@"),
+            words.contains("gone@example.net was rejected: 550") && words.contains("second: full@"),
             "{words}"
         );
         assert_eq!(outcome.channels, [("e-mail through first".to_owned(), Ok(()))]);
@@ -331,7 +331,7 @@ mod tests {
             let outcome = send(step, &notification, &rest).await;
             let refused = outcome.result.expect_err("refused");
             assert_eq!(refused.left, Some(expected), "{refused}");
-            assert!(refused.text.contains("gone@example.net was refused: 550"), "{refused}");
+            assert!(refused.text.contains("gone@example.net was rejected: 550"), "{refused}");
             assert!(outcome.channels.is_empty(), "{:?}", outcome.channels);
         }
 

@@ -39,7 +39,7 @@ pub(crate) async fn send(
         LogPlace::Udp { server, port } => {
             udp(server, *port, facility, lines).await?;
             Ok(Accepted::Unconfirmed(format!(
-                "{count} sent to {server}:{port}; UDP confirms nothing"
+                "{count} sent to {server}:{port} (not confirmed: UDP)"
             )))
         }
         LogPlace::Stream(endpoint, framing) => {
@@ -59,7 +59,7 @@ pub(crate) async fn send(
             wire.close().await;
             // RFC 6587, section 3.1, and RFC 5425: no answer ever comes back.
             Ok(Accepted::Unconfirmed(format!(
-                "{count} sent to {}:{}; syslog confirms nothing",
+                "{count} sent to {}:{} (not confirmed: syslog)",
                 endpoint.server, endpoint.port
             )))
         }

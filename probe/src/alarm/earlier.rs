@@ -15,7 +15,7 @@ use super::{
     plan::{Plan, Planned},
 };
 
-/// An alarm.
+/// An alarm of an earlier version.
 #[derive(Deserialize)]
 struct OldEpisode {
     raised_at: UtcMicros,
@@ -34,7 +34,7 @@ struct OldTaken {
     incident: String,
 }
 
-/// A message.
+/// A message of an earlier version.
 #[derive(Deserialize)]
 struct OldPending {
     id: String,
@@ -59,8 +59,8 @@ struct OldSimulation {
     by: String,
 }
 
-/// Reads the file, if an earlier version has written it: only later ones note the clocks. What of it can't be understood is
-/// reported and left out; the rest counts.
+/// Reads the file if an earlier version wrote it; later versions also note the clocks. Unreadable
+/// parts are logged and skipped.
 pub(super) fn read(bytes: &[u8], config: &Config, plan: &Plan) -> Option<Kept> {
     let Ok(Value::Object(mut whole)) = serde_json::from_slice(bytes) else {
         return None;
@@ -116,7 +116,7 @@ pub(super) fn read(bytes: &[u8], config: &Config, plan: &Plan) -> Option<Kept> {
                 kept.outbox.push(pending);
             }
             None => {
-                tracing::error!(%monitor, "a message of an earlier version can't be sent: no action list has: {step}")
+                tracing::error!(%monitor, %step, "message from an earlier version not sent: no action list contains its step")
             }
         }
     }
@@ -125,12 +125,12 @@ pub(super) fn read(bytes: &[u8], config: &Config, plan: &Plan) -> Option<Kept> {
     tracing::info!(
         alarms = kept.episodes.len(),
         messages = kept.outbox.len(),
-        "the alarm states of an earlier version are taken over"
+        "imported the alarm states of an earlier version"
     );
     Some(kept)
 }
 
-/// The clock that nobody sets began with the wall clock's time.
+/// Converts a wall-clock time to the steady clock, assuming that both started together.
 fn steady(at: UtcMicros) -> Steady {
     Steady(at.0)
 }
@@ -152,9 +152,9 @@ where
 
 fn understood<T: DeserializeOwned>(what: &str, value: Value) -> Option<T> {
     serde_json::from_value(value)
-        .map_err(|error| {
-            tracing::error!("in the alarm states of an earlier version, {what} can't be understood: {error}")
-        })
+        .map_err(
+            |error| tracing::error!(part = what, %error, "unreadable part in the alarm states of an earlier version"),
+        )
         .ok()
 }
 
@@ -176,9 +176,7 @@ impl<'all> Steps<'all> {
         let (mut taken, mut contacts) = (HashMap::new(), BTreeMap::new());
         for (name, step) in old.taken {
             let Some(planned) = self.find(old.list.as_ref(), &name) else {
-                tracing::error!(
-                    "an alarm was reported by {name}, which the configuration no longer has: close it by hand"
-                );
+                tracing::error!(channel = %name, "an open alarm was reported over a channel that is no longer configured; close it there manually");
                 continue;
             };
             let contact = Contact {
@@ -251,7 +249,8 @@ impl<'all> Steps<'all> {
     }
 }
 
-/// What the steps of a list were called: the route, and a number where several had the same.
+/// Returns the names that steps of a list had in earlier versions: the route, and a number if
+/// several had the same.
 fn old_names(list: &ActionList) -> Vec<String> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     list.steps
@@ -274,7 +273,8 @@ fn risen(incident: &str) -> Option<UtcMicros> {
 }
 
 impl Kept {
-    /// One channel could have several messages about one alarm, by several steps: one of each kind is enough.
+    /// Removes duplicates: several steps could send messages about one alarm over the same channel;
+    /// one of each kind is enough.
     fn drop_doubles(&mut self) {
         let mut seen = BTreeSet::new();
         self.outbox
@@ -321,7 +321,7 @@ actions = [
         let state = serde_json::json!({
             "status": "alarm", "failures": 3, "good": 0, "failing_since": 1_780_000_000_000_000_i64, "last_ok": null,
             "last": { "started_at": 1_780_000_600_000_000_i64, "outcome": "lost", "round_trip": null },
-            "reason": "the mail has not arrived", "flapping": false, "held_by": null,
+            "reason": "the mail did not arrive", "flapping": false, "held_by": null,
         });
         let message = |id: &str, monitor: &str, why: &str, step: &str, tries: u32| {
             serde_json::json!({

@@ -10,61 +10,61 @@ use serde::{Deserialize, Serialize};
 
 use super::Why;
 
-/// Somebody looks after it.
+/// The acknowledgement of an alarm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledgement {
-    /// Who.
+    /// The person who acknowledged.
     pub by: String,
-    /// When.
+    /// Time of the acknowledgement.
     pub at: UtcMicros,
-    /// What they said.
+    /// The note.
     pub note: Option<String>,
 }
 
 /// An alarm that has risen and not cleared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Episode {
-    /// When it rose; no other alarm of the monitor has the same moment.
+    /// Time at which the alarm was raised; unique for the monitor.
     pub(super) raised_at: UtcMicros,
-    /// The same by the clock that nobody sets.
+    /// The same on the steady clock.
     #[serde(default)]
     pub(super) since: Steady,
-    /// Which action list tells of it.
+    /// The action list that reports it.
     pub(super) list: Option<Name>,
     /// The last failure.
     pub(super) sample: Box<Sample>,
     /// The steps that have been taken, by their keys.
     pub(super) taken: HashMap<String, Taken>,
-    /// What each channel knows of it.
+    /// State of each channel.
     #[serde(default)]
     pub(super) contacts: BTreeMap<ChannelId, Contact>,
-    /// How often a channel was told that it need not care any more.
+    /// Number of times that a channel was told that another one takes over.
     #[serde(default)]
     pub(super) handed_over: u32,
-    /// When a channel first accepted a message about it.
+    /// Time at which a channel first accepted a notification.
     pub(super) notified_at: Option<UtcMicros>,
-    /// Who looks after it.
+    /// The acknowledgement, if there is one.
     pub(super) acknowledged: Option<Acknowledgement>,
-    /// When a step is due next; `None`: to be found out.
+    /// Time of the next step; `None` if it must be computed.
     #[serde(skip)]
     pub(super) next: Option<Next>,
 }
 
-/// When a step is due next.
+/// Time of the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// At this moment.
+    /// At this time.
     At(Steady),
-    /// Not before something else happens.
+    /// Not before another event.
     Never,
 }
 
 /// A step that has been taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Taken {
-    /// How often.
+    /// Number of times.
     pub(super) times: u32,
-    /// When last.
+    /// Time of the last one.
     pub(super) last: Steady,
 }
 
@@ -76,25 +76,25 @@ pub(super) enum Heard {
     No,
     /// A try ended without an answer.
     Maybe,
-    /// It has accepted a message.
+    /// It has accepted a notification.
     Yes,
 }
 
-/// What a channel knows of an alarm.
+/// State of a channel with respect to an alarm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Contact {
-    /// What services that count alarms one by one know it by.
+    /// Key of the alarm in services that count incidents.
     pub(super) incident: String,
     /// Whether it has heard of it.
     pub(super) heard: Heard,
     /// The recipients of a mail who have not got it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) missed: Vec<String>,
-    /// What people know the channel by.
+    /// Name of the channel for people.
     pub(super) step: String,
-    /// How long a message is tried.
+    /// How long a notification is retried.
     pub(super) retry_for: Micros,
-    /// It is to hear of the end as well.
+    /// Whether it also reports the end.
     pub(super) wants_end: bool,
     /// The thread of mails that it is part of, where it was first reported together with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,14 +146,14 @@ impl Episode {
         due
     }
 
-    /// When a step is to be taken; `None` if not before something else happens.
+    /// Returns the time at which a step is due; `None` if it waits for another event.
     fn moment(&self, step: &Step, taken: Option<&Taken>, failures: u32, now: Now) -> Option<Steady> {
         let begin = match taken {
             Some(taken) => taken.last + step.repeat?,
             None => self.since + step.after,
         };
         let waits = step.on == On::Recovery || failures < step.at_failure;
-        // Who looks after it needs no reminder, and nobody else needs to be woken.
+        // An acknowledged alarm needs no reminder, and no one else needs to be woken.
         let silenced = self.acknowledged.is_some() && (taken.is_some() || is_escalation(step));
         if waits || silenced {
             return None;
@@ -166,7 +166,8 @@ impl Episode {
         Hours::first_in_all(&step.hours, now.wall_at(begin)).map(|at| now.steady_at(at))
     }
 
-    /// What the names of incidents end with: a channel that has closed one and is told of the alarm once more opens another.
+    /// Returns the suffix of incident names: a channel that has closed one and is notified of the
+    /// alarm again opens another.
     pub(super) fn suffix(&self) -> String {
         match self.handed_over {
             0 => String::new(),
@@ -194,7 +195,8 @@ mod tests {
         mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
-    /// Lets an alarm rise at 0 with three failures, one more each minute; returns what was told at which minute.
+    /// Raises an alarm at 0 with three failures, and one more each minute; returns the
+    /// notifications by minute.
     fn told(actions: &str, minutes: i64, acknowledged_at: Option<i64>) -> Vec<(i64, String)> {
         told_though_set(actions, minutes, acknowledged_at, None)
     }
@@ -274,7 +276,8 @@ mod tests {
             let step = Micros::from_secs(3600 * hours);
             assert_eq!(lines(&told_though_set(actions, 20, None, Some((6, step)))), usual);
         }
-        // Hours go by the clock on the wall, whoever sets it: at 00:05 it is set to 01:05, and at 00:30 back to 00:00.
+        // Hours follow the wall clock, whoever sets it: at 00:05 it is set to 01:05, and at 00:30
+        // back to 00:00.
         let actions = r#"{ command = ["a"], hours = "01:00-02:00" }"#;
         let hour = Micros::from_secs(3600);
         assert_eq!(

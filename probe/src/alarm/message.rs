@@ -244,7 +244,7 @@ fn describe(config: &Config, change: &Pending) -> Value {
             (_, Some(ended)) => ended.words(),
             (Why::Cleared, None) => match own::words(&change.monitor) {
                 Some((_, over)) => over.to_owned(),
-                None => "mail is good again".to_owned(),
+                None => "mail works again".to_owned(),
             },
             (Why::Test, None) => "a test of the action list".to_owned(),
             _ => why_failed(sample, state),
@@ -288,11 +288,11 @@ pub(super) fn summary(name: &str, why: Why, sample: &Sample, state: &State) -> S
     }
     match why {
         Why::Cleared => format!(
-            "{name}: good again after {} failed test{}",
+            "{name}: works again after {} failed test{}",
             state.failures,
             if state.failures == 1 { "" } else { "s" }
         ),
-        Why::Test => format!("{name}: a test of the action list; nothing has failed"),
+        Why::Test => format!("{name}: test of the action list; nothing has failed"),
         Why::Raised | Why::Escalated | Why::Reminder => {
             let tests = if state.failures == 1 {
                 "the last test".to_owned()
@@ -301,7 +301,7 @@ pub(super) fn summary(name: &str, why: Why, sample: &Sample, state: &State) -> S
             };
             // A mail that came, but was slower than allowed, has not failed.
             let what = if is_out_of_bounds(sample) {
-                "out of bounds"
+                "outside limits"
             } else {
                 "failed"
             };
@@ -324,7 +324,7 @@ fn why_failed(sample: &Sample, state: &State) -> String {
 pub(super) fn reason(sample: &Sample) -> String {
     let outcome = match sample.outcome.as_str() {
         "late" => "the mail was late",
-        "lost" => "the mail has not arrived",
+        "lost" => "the mail did not arrive",
         "smtp_failed" => "the mail could not be sent",
         "pickup_failed" => "the mailbox could not be read",
         other => other,
@@ -338,22 +338,32 @@ pub(super) fn reason(sample: &Sample) -> String {
 /// What to look at, by the stage that failed.
 fn remedy(stage: Option<Stage>) -> Option<&'static str> {
     Some(match stage? {
-        Stage::SmtpConnect => "Is the SMTP server running, and reachable from the probe (firewall, name, port)?",
-        Stage::SmtpTls => "Look at the SMTP server's certificate and TLS settings.",
-        Stage::SmtpGreeting => "The SMTP server takes the connection and then says nothing useful: is it overloaded?",
-        Stage::SmtpAuth => "Is the account locked, or its password changed?",
-        Stage::SmtpRcpt => "The SMTP server refuses sender or recipient: look at its relay and mailbox rules.",
-        Stage::SmtpData => "The SMTP server takes the envelope and not the mail: look at its queue, disk and filters.",
-        Stage::PickupConnect => "Is the mailbox server running, and reachable from the probe (firewall, name, port)?",
-        Stage::PickupTls => "Look at the mailbox server's certificate and TLS settings.",
+        Stage::SmtpConnect => {
+            "Check that the SMTP server is running and reachable from the probe (name, port, \
+            firewall)."
+        }
+        Stage::SmtpTls => "Check the SMTP server's certificate and TLS settings.",
+        Stage::SmtpGreeting => {
+            "The SMTP server accepts connections but sends no valid greeting. Check its \
+            load and its log."
+        }
+        Stage::SmtpAuth => "Check whether the account is locked or its password has changed.",
+        Stage::SmtpRcpt => "The SMTP server rejects the sender or recipient. Check its relay and mailbox rules.",
+        Stage::SmtpData => {
+            "The SMTP server accepts the envelope but not the content. Check its queue, disk \
+            space and filters."
+        }
+        Stage::PickupConnect => {
+            "Check that the mailbox server is running and reachable from the probe (name, \
+            port, firewall)."
+        }
+        Stage::PickupTls => "Check the mailbox server's certificate and TLS settings.",
         Stage::PickupGreeting => {
-            "The mailbox server takes the connection and then says nothing useful: is it overloaded?"
+            "The mailbox server accepts connections but sends no valid greeting. Check its load and its log."
         }
-        Stage::PickupLogin => "Is the mailbox's account locked, or its password changed?",
-        Stage::PickupList | Stage::PickupReceive => {
-            "The mailbox server does not hand out the mails: look at its storage."
-        }
-        Stage::Bounced => "The mail came back: the bounce in the sender's mailbox says why.",
+        Stage::PickupLogin => "Check whether the mailbox's account is locked or its password has changed.",
+        Stage::PickupList | Stage::PickupReceive => "The mailbox server does not return the mails. Check its storage.",
+        Stage::Bounced => "The mail bounced. Read the bounce message in the sender's mailbox.",
     })
 }
 
@@ -402,12 +412,12 @@ fn subject(config: &Config, changes: &[Pending]) -> String {
                 Why::Raised | Why::Escalated | Why::Reminder if own.is_some() => {
                     own.map_or("", |(what, _)| what).to_owned()
                 }
-                Why::Cleared => "mail is good again".to_owned(),
-                Why::Test => "a test of the action list; nothing has failed".to_owned(),
+                Why::Cleared => "mail works again".to_owned(),
+                Why::Test => "test of the action list; nothing has failed".to_owned(),
                 Why::Raised | Why::Escalated | Why::Reminder => {
                     let (failures, s) = (only.state.failures, if only.state.failures == 1 { "" } else { "s" });
                     if is_out_of_bounds(&only.sample) {
-                        format!("{failures} test{s} in a row out of bounds")
+                        format!("{failures} test{s} in a row outside limits")
                     } else {
                         format!("{failures} failed test{s} in a row")
                     }
@@ -465,20 +475,20 @@ fn body(config: &Config, changes: &[Pending]) -> String {
                     line("Failing since", &moment(since, zone));
                 }
                 if let Some(remedy) = own::remedy(&pending.monitor) {
-                    line("Look at", remedy);
+                    line("What to do", remedy);
                     continue;
                 }
                 let what = if is_out_of_bounds(sample) {
-                    "Out of bounds"
+                    "Outside limits"
                 } else {
                     "Failed tests"
                 };
                 line(what, &format!("{} in a row", state.failures));
                 line(
-                    "Last good",
+                    "Last success",
                     &state.last_ok.map_or_else(|| "not known".into(), |at| moment(at, zone)),
                 );
-                line("Look at", remedy(sample.stage).unwrap_or_default());
+                line("What to do", remedy(sample.stage).unwrap_or_default());
             }
             Why::Cleared if pending.ended.is_some() => {
                 line("What", &pending.ended.as_ref().map(Ended::words).unwrap_or_default());
@@ -488,13 +498,13 @@ fn body(config: &Config, changes: &[Pending]) -> String {
                 continue;
             }
             Why::Cleared if own::is_own(&pending.monitor) => {
-                line("Good since", &moment(sample.started_at, zone));
+                line("Recovered at", &moment(sample.started_at, zone));
                 if let Some(since) = state.failing_since {
-                    line("Trouble from", &moment(since, zone));
+                    line("Failing from", &moment(since, zone));
                 }
             }
             Why::Cleared => {
-                line("Good since", &moment(sample.started_at, zone));
+                line("Recovered at", &moment(sample.started_at, zone));
                 if let Some(since) = state.failing_since {
                     line("Failing from", &moment(since, zone));
                     line("Duration", &rough(state.failing_for(sample)));
@@ -510,7 +520,7 @@ fn body(config: &Config, changes: &[Pending]) -> String {
     }
     if changes.len() > MOST_TOLD {
         body.push_str(&format!(
-            "\n… and {} more; `mailqos-probe status` shows them all.\n",
+            "\n… and {} more; `mailqos-probe status` lists all of them.\n",
             changes.len() - MOST_TOLD
         ));
     }
@@ -660,7 +670,7 @@ pub(super) mod tests {
             let mut change = pending(why);
             change.monitor = own::RECORDER.parse().expect("a name");
             change.sample.monitor = change.monitor.clone();
-            change.state.reason = Some("the probe can't keep its samples: no space left on device".into());
+            change.state.reason = Some("the probe can't store samples: no space left on device".into());
             let told = write(&config(), std::slice::from_ref(&change));
             let line = &told.lines[0].text;
             insta::assert_snapshot!(

@@ -1,7 +1,8 @@
 //! Alarms: when one rises and clears, and what is done then.
 //!
-//! A test's sample moves its monitor's [`State`]; a change is put on record, then handed to a worker that takes the steps of the action
-//! list, so that a dead mail server holds up no test. States, alarms and messages that are still to be sent survive a restart.
+//! The sample of a test updates its monitor's [`State`]. A change is recorded and then passed to a
+//! worker that carries out the steps of the action list, so that an unreachable mail server delays
+//! no test. States, alarms and pending notifications survive a restart.
 
 mod earlier;
 mod episode;
@@ -47,26 +48,26 @@ pub use state::{Change, State, Status};
 
 use crate::{maintenance::Maintenance, record::Recorder};
 
-/// How long messages may still take when the probe is told to stop.
+/// Time that notifications may still take when the probe is stopped.
 const LAST_MESSAGES: Duration = Duration::from_secs(10);
 
-/// Why something is told.
+/// Kind of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Why {
     /// The alarm rose.
     Raised,
-    /// It lasts, and more people are told.
+    /// The alarm lasts, and further recipients are notified.
     Escalated,
-    /// It lasts.
+    /// The alarm lasts.
     Reminder,
-    /// It cleared.
+    /// The alarm has cleared.
     Cleared,
     /// An action list is tried out.
     Test,
 }
 
-/// What a message is about: an alarm, and the channel that tells of it.
+/// Subject of a notification: an alarm, and the channel that reports it.
 type About = (MonitorId, UtcMicros, ChannelId);
 
 /// A message that is to be sent.
@@ -74,50 +75,51 @@ type About = (MonitorId, UtcMicros, ChannelId);
 pub(crate) struct Pending {
     /// Unique; part of the Message-ID, so that a mail sent twice is one mail.
     id: String,
-    /// Whose alarm.
+    /// Monitor of the alarm.
     monitor: MonitorId,
-    /// What is told of it.
+    /// Kind of the notification.
     why: Why,
-    /// What led to it.
+    /// The sample that led to it.
     sample: Box<Sample>,
     /// The monitor's state then.
     state: State,
-    /// Which alarm of the monitor: when it rose.
+    /// The alarm, identified by the time at which it was raised.
     alarm: UtcMicros,
-    /// Which action list.
+    /// The action list.
     list: Option<Name>,
-    /// By which channel.
+    /// The channel.
     channel: ChannelId,
-    /// What people know the channel by.
+    /// Name of the channel for people.
     step: String,
-    /// What services that count alarms one by one know it by.
+    /// Key of the alarm in services that count incidents.
     incident: String,
-    /// When it came about.
+    /// Time at which the notification was created.
     created: UtcMicros,
-    /// The same by the clock that nobody sets.
+    /// The same on the steady clock.
     queued: Steady,
-    /// How long it is tried.
+    /// How long it is retried.
     retry_for: Micros,
-    /// How often it was tried.
+    /// Number of attempts.
     tries: u32,
-    /// When it is tried next.
+    /// Time of the next attempt.
     next_try: Steady,
     /// The recipients of a mail who have not got it, where others have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left: Vec<String>,
-    /// It is being sent.
+    /// Whether it is being sent.
     #[serde(default, skip_serializing_if = "is_false")]
     attempting: bool,
     /// A try ended without an answer: it may have been received.
     #[serde(default, skip_serializing_if = "is_false")]
     maybe: bool,
-    /// The end of an alarm that is being sent at the moment: it is told only if that is accepted.
+    /// Whether a notification of the alarm is being sent at the moment, so that its end is reported
+    /// only if that is accepted.
     #[serde(default, skip_serializing_if = "is_false")]
     doubtful: bool,
-    /// It was tried for as long as it was to be tried.
+    /// Whether the time for retries has passed.
     #[serde(default, skip_serializing_if = "is_false")]
     overdue: bool,
-    /// Why the alarm ends, where no test was good.
+    /// Reason why the alarm ends without a successful test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<Ended>,
     /// The thread of mails to which it belongs, where the alarm was first reported together with others.
@@ -133,17 +135,17 @@ fn is_false(value: &bool) -> bool {
 /// Health of a notification channel.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelHealth {
-    /// When it last accepted a message.
+    /// Time at which it last accepted a notification.
     pub accepted_at: Option<UtcMicros>,
-    /// When it last did not.
+    /// Time of its last failure.
     pub failed_at: Option<UtcMicros>,
     /// Failures since it last accepted one.
     pub failures: u32,
-    /// What the last failure said.
+    /// Error of the last failure.
     pub error: Option<String>,
 }
 
-/// What survives a restart.
+/// State that survives a restart.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Kept {
@@ -161,7 +163,7 @@ struct Kept {
     /// The same channels, ready to be used.
     #[serde(skip)]
     usable: BTreeMap<ChannelId, Arc<Channel>>,
-    /// Something that must be on disk soon.
+    /// Whether the state must be written soon.
     #[serde(skip)]
     urgent: bool,
     #[serde(skip)]
@@ -169,8 +171,9 @@ struct Kept {
 }
 
 impl Kept {
-    /// Goes over to another configuration. An alarm of a monitor that is no longer tested ends where it was opened; one whose action
-    /// list has changed is handed over. Returns what happened.
+    /// Applies a new configuration. An alarm of a monitor that is no longer tested ends over the
+    /// channels that opened it; one whose action list has changed is handed over. Returns the
+    /// resulting events.
     fn adapt(&mut self, config: &Config, plan: &Plan, now: Now) -> Vec<Event> {
         let mut events = Vec::new();
         for (monitor, mut episode) in std::mem::take(&mut self.episodes) {
@@ -213,7 +216,7 @@ impl Kept {
         events
     }
 
-    /// How channels do is shown only of those that are used.
+    /// Forgets the health of channels that are no longer used.
     fn forget_names(&mut self, config: &Config, plan: &Plan) {
         let is_used = |name: &str| {
             let server = name.strip_prefix("e-mail through ");
@@ -232,7 +235,7 @@ impl Kept {
     }
 }
 
-/// The action list that tells of a monitor; of the probe's own troubles the default one does.
+/// Returns the action list of a monitor; that of the probe's own alarms is `default`.
 fn list_of(config: &Config, monitor: &MonitorId) -> Option<Name> {
     if own_names::is_own(monitor) {
         let default = config.action_lists.get_key_value("default");
@@ -244,23 +247,23 @@ fn list_of(config: &Config, monitor: &MonitorId) -> Option<Name> {
 /// An alarm that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenAlarm {
-    /// Since when.
+    /// Time at which the alarm was raised.
     pub since: UtcMicros,
-    /// When a channel first accepted a message about it.
+    /// Time at which a channel first accepted a notification.
     pub notified_at: Option<UtcMicros>,
-    /// Who looks after it.
+    /// The acknowledgement, if there is one.
     pub acknowledged: Option<Acknowledgement>,
 }
 
-/// A monitor counts as failed, because somebody wants to see what happens then.
+/// A simulated failure of a monitor, which an operator requested.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Simulation {
-    /// Until when.
+    /// End of the simulation.
     pub until: UtcMicros,
-    /// The same by the clock that nobody sets.
+    /// The same on the steady clock.
     #[serde(default)]
     pub ends: Steady,
-    /// Who wants it.
+    /// The person who requested it.
     pub by: String,
 }
 
@@ -269,19 +272,20 @@ pub struct Simulation {
 pub struct Alarms {
     config: Arc<RwLock<(Arc<Config>, Arc<Plan>)>>,
     clock: Clock,
-    /// When this life began.
+    /// Start of this process.
     opened: Steady,
     recorder: Recorder,
     maintenance: Maintenance,
     kept: Arc<Mutex<Kept>>,
     file: Arc<PathBuf>,
-    /// Held while the file is written: what the worker was writing when it was aborted is written on beside the last of the probe.
+    /// Held while the file is written: an aborted worker may still be writing when the probe writes
+    /// for the last time.
     writing: Arc<Mutex<()>>,
     wake: Arc<Notify>,
     worker: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
-/// What is wrong with the templates of action lists, found by filling them in.
+/// Returns the problems of the templates of action lists, found by rendering them.
 pub fn check(config: &Config) -> Problems {
     mailqos_notify::check(config, &message::examples(config))
 }
@@ -302,7 +306,7 @@ impl Alarms {
                 .map_or_else(|| origin.channel(&config).map(Arc::new), Ok);
             match channel {
                 Ok(channel) => drop(kept.usable.insert(id.clone(), channel)),
-                Err(error) => tracing::error!("a channel of open alarms can't be used any more: {error}"),
+                Err(error) => tracing::error!(%error, "a channel of open alarms can no longer be used"),
             }
         }
         kept.revive(|_| true);
@@ -330,7 +334,7 @@ impl Alarms {
         &self.clock
     }
 
-    /// When the last test of a monitor began.
+    /// Returns the start of a monitor's last test.
     pub fn last_start(&self, monitor: &MonitorId) -> Option<UtcMicros> {
         let kept = self.lock();
         let last = kept.states.get(monitor)?.last.as_ref()?;
@@ -356,7 +360,7 @@ impl Alarms {
         state.is_some_and(|state| state.status == Status::Alarm && state.good == 0)
     }
 
-    /// Whether tests of the monitor are left out now.
+    /// Whether tests of the monitor are paused at the moment.
     pub fn is_paused(&self, monitor: &MonitorId, at: UtcMicros) -> bool {
         self.maintenance.open_for(monitor, at).is_some_and(|open| open.pause)
     }
@@ -370,12 +374,13 @@ impl Alarms {
             .collect()
     }
 
-    /// How the channels do.
+    /// Returns the health of the channels.
     pub fn channels(&self) -> BTreeMap<String, ChannelHealth> {
         self.lock().channels.clone()
     }
 
-    /// The open alarms: since when, when somebody was first told, who looks after it.
+    /// Returns the open alarms: when they were raised, when a channel first accepted a
+    /// notification, and who acknowledged them.
     pub fn open_alarms(&self) -> BTreeMap<MonitorId, OpenAlarm> {
         let kept = self.lock();
         let open = kept.episodes.iter().map(|(id, episode)| {
@@ -403,7 +408,8 @@ impl Alarms {
         self.lock().simulations.clone()
     }
 
-    /// Goes over to another configuration: alarms of monitors that are no longer tested end, the others keep their states.
+    /// Applies a new configuration: alarms of monitors that are no longer tested end, the others
+    /// keep their states.
     pub async fn reload(&self, config: Arc<Config>) {
         let plan = Arc::new(Plan::new(&config));
         let events = {
@@ -416,7 +422,7 @@ impl Alarms {
         self.note_all(events).await;
     }
 
-    /// Why a sample of a test that begins now would not count.
+    /// Returns why a sample of a test that starts now would not count.
     pub fn excluded(&self, monitor: &MonitorId, now: Now) -> Option<Exclusion> {
         if self.maintenance.open_for(monitor, now.wall).is_some() {
             return Some(Exclusion::Maintenance);
@@ -429,7 +435,7 @@ impl Alarms {
         simulated.then_some(Exclusion::SimulatedFailure)
     }
 
-    /// Takes the sample of a test into account that began then.
+    /// Processes the sample of a test that started at the given time.
     pub async fn tested(&self, monitor: &Monitor, sample: &Sample, began: Steady) {
         if let Some(event) = self.take(monitor, sample, began) {
             self.note(event).await;
@@ -441,7 +447,8 @@ impl Alarms {
         let now = self.clock.now();
         let mut guard = self.lock();
         let kept = &mut *guard;
-        // A test that began before its monitor was removed or disabled raises nothing that nobody would ever end.
+        // A test that started before its monitor was removed or disabled must not raise an alarm
+        // that would never end.
         if !self
             .config()
             .monitors
@@ -458,7 +465,7 @@ impl Alarms {
         }
         let ordered = simulation
             .filter(|_| sample.excluded == Some(Exclusion::SimulatedFailure))
-            .map(|simulation| format!("simulated failure, ordered by {}", simulation.by));
+            .map(|simulation| format!("simulated failure, requested by {}", simulation.by));
         let mut state = kept.states.remove(&monitor.id).unwrap_or_default();
         let held_before = state.held_by.clone();
         let change = state.step((sample, began), &monitor.alarm, ordered.as_deref(), |state| {
@@ -485,9 +492,9 @@ impl Alarms {
                     self.wake.notify_one();
                 }
                 let holder = state.held_by.as_ref().filter(|_| state.held_by != held_before)?;
-                tracing::info!(monitor = %monitor.id, %holder, "the alarm waits: the other explains it");
+                tracing::info!(monitor = %monitor.id, explained_by = %holder, "alarm suppressed");
                 let held = Event::new(Some(monitor.id.clone()), at, EventKind::AlarmHeld);
-                return Some(held.text(format!("follows from {holder}")));
+                return Some(held.text(format!("explained by {holder}")));
             }
         }
         kept.urgent = true;
@@ -498,7 +505,7 @@ impl Alarms {
         };
         tracing::warn!(monitor = %monitor.id, failures = state.failures, "{}", kind.as_str());
         if monitor.action_list.is_none() && why == Why::Raised {
-            tracing::warn!(monitor = %monitor.id, "no action list: nobody is notified");
+            tracing::warn!(monitor = %monitor.id, "no action list: no one is notified");
         }
         let event = Event::new(Some(monitor.id.clone()), at, kind);
         Some(event.text(message::summary(&monitor.name, why, sample, &state)))
@@ -523,7 +530,7 @@ impl Alarms {
             if theirs.is_some_and(|theirs| matches!(theirs.status, Status::Failed | Status::Alarm)) {
                 return true;
             }
-            // It changes to and fro, and is good at the moment.
+            // It is flapping, and succeeds at the moment.
             let Some(since) = state.failing_from else {
                 return false;
             };
@@ -534,7 +541,7 @@ impl Alarms {
         monitor.alarm.depends_on.iter().find(explains).cloned()
     }
 
-    /// Somebody looks after the alarms of these monitors; returns those that were in alarm.
+    /// Acknowledges the alarms of these monitors; returns those that were in alarm.
     pub async fn acknowledge(&self, monitors: &[MonitorId], by: &str, note: Option<&str>) -> Vec<MonitorId> {
         let now = UtcMicros::now();
         let mut found = Vec::new();
@@ -566,7 +573,7 @@ impl Alarms {
         found
     }
 
-    /// Lets monitors count as failed for a time, at once as often as raises their alarms.
+    /// Marks monitors as failed for a time, often enough to raise their alarms immediately.
     pub async fn simulate(&self, monitors: &[MonitorId], lasts: Micros, by: &str) {
         let now = self.clock.now();
         let until = now.wall + lasts;
@@ -614,7 +621,7 @@ impl Alarms {
         ended
     }
 
-    /// Ends the simulations whose time is over.
+    /// Ends expired simulations.
     async fn end_old_simulations(&self) {
         let now = self.clock.now();
         let over: Vec<MonitorId> = {
@@ -630,7 +637,8 @@ impl Alarms {
         }
     }
 
-    /// Ends an alarm; those who were told of it are told of its end. Returns when it ended: never before it rose.
+    /// Ends an alarm and notifies those who were notified of it. Returns the end: never before the
+    /// alarm was raised.
     fn cleared(&self, kept: &mut Kept, monitor: &MonitorId, sample: &Sample, state: &State, now: Now) -> UtcMicros {
         let Some(episode) = kept.episodes.remove(monitor) else {
             return now.wall;
@@ -668,11 +676,11 @@ impl Alarms {
         self.keep().await;
     }
 
-    /// Writes the states down if they have changed, on a thread of its own.
+    /// Writes changed states to disk, on a separate thread.
     async fn keep(&self) {
         let alarms = self.clone();
         if let Err(error) = tokio::task::spawn_blocking(move || alarms.write_down()).await {
-            tracing::error!("writing the alarm states ended unexpectedly: {error}");
+            tracing::error!(%error, "writing the alarm states aborted");
         }
     }
 
@@ -697,7 +705,7 @@ impl Alarms {
         if let Err(error) = written {
             let mut kept = self.lock();
             (kept.changed, kept.urgent) = (true, true);
-            tracing::error!("the alarm states can't be kept: {}: {error}", self.file.display());
+            tracing::error!(file = %self.file.display(), %error, "can't write the alarm states");
         }
     }
 
@@ -713,7 +721,7 @@ impl Alarms {
 
     async fn note(&self, event: Event) {
         if let Err(error) = self.recorder.record_event(event).await {
-            tracing::error!("an event can't be recorded: {error}");
+            tracing::error!(%error, "can't record an event");
         }
     }
 
@@ -730,13 +738,14 @@ impl Alarms {
     }
 }
 
-/// What an earlier life has left. A file that can't be understood is set aside, for whoever wants to know which alarms were open.
+/// Reads the state of an earlier process. A damaged file is moved aside, so that an operator can
+/// find out which alarms were open.
 fn read(file: &std::path::Path, earlier: impl FnOnce(&[u8]) -> Option<Kept>) -> Kept {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) => {
             if error.kind() != std::io::ErrorKind::NotFound {
-                tracing::error!("{} can't be read, all states are unknown: {error}", file.display());
+                tracing::error!(file = %file.display(), %error, "can't read the alarm states; all states are unknown");
             }
             return Kept::default();
         }
@@ -747,11 +756,7 @@ fn read(file: &std::path::Path, earlier: impl FnOnce(&[u8]) -> Option<Kept>) -> 
     serde_json::from_slice(&bytes).unwrap_or_else(|error| {
         let aside = file.with_extension("damaged");
         let set_aside = std::fs::rename(file, &aside).is_ok();
-        tracing::error!(
-            aside = %aside.display(), set_aside,
-            "{} can't be understood, all states are unknown, and alarms that were open must be closed by hand: {error}",
-            file.display()
-        );
+        tracing::error!(file = %file.display(), aside = %aside.display(), set_aside, %error, "the alarm states are damaged; all states are unknown; close open alarms manually");
         Kept::default()
     })
 }

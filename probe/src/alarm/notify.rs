@@ -17,12 +17,12 @@ use super::{
     outbox::{Report, Tried, offer},
 };
 
-/// The states are written down at least this often; what matters more, at once.
+/// Maximum interval between writes of the states; important changes are written immediately.
 const KEEP: Micros = Micros::from_secs(60);
 /// The longest that the worker sleeps.
 const LONGEST_NAP: Duration = Duration::from_secs(5);
 
-/// Takes steps and sends messages until it is aborted.
+/// Carries out steps and sends notifications until it is aborted.
 pub(super) async fn work(alarms: Alarms) {
     let mut sending: JoinSet<Report> = JoinSet::new();
     let mut busy: HashMap<task::Id, ChannelId> = HashMap::new();
@@ -68,7 +68,7 @@ pub(super) async fn work(alarms: Alarms) {
                 }
                 Err(error) => {
                     // What it was sending is still in the outbox.
-                    tracing::error!("a message ended unexpectedly: {error}");
+                    tracing::error!(%error, "sending a message aborted");
                     if let Some(channel) = busy.remove(&error.id()) {
                         alarms.lock().revive(|dead| *dead == channel);
                     }
@@ -107,7 +107,7 @@ async fn send(config: Arc<Config>, channel: ChannelId, usable: Option<Arc<Channe
         None => {
             let refused = Refused {
                 lost: true,
-                ..Refused::from("the channel that opened it can't be used any more: close it by hand".to_owned())
+                ..Refused::from("the channel that opened it can no longer be used; close it manually".to_owned())
             };
             vec![(messages, Tried::Answered(Err(refused)))]
         }
@@ -119,7 +119,7 @@ async fn send(config: Arc<Config>, channel: ChannelId, usable: Option<Arc<Channe
     }
 }
 
-/// Takes what was accepted out of the outbox, and puts the rest off.
+/// Removes accepted notifications from the outbox, and postpones the others.
 async fn settle(alarms: &Alarms, report: Report) {
     let now = alarms.clock.now();
     let events = {
@@ -131,7 +131,7 @@ async fn settle(alarms: &Alarms, report: Report) {
         }
         for (messages, tried) in &report.results {
             if let (Tried::Answered(Err(error)), Some(first)) = (tried, messages.first()) {
-                tracing::error!(changes = messages.len(), "{}: not accepted: {error}", first.step);
+                tracing::error!(step = %first.step, changes = messages.len(), %error, "notification not accepted");
             }
         }
         let counts_incidents = kept.counts_incidents(&report.channel);
@@ -142,7 +142,7 @@ async fn settle(alarms: &Alarms, report: Report) {
     alarms.note_all(events).await;
 }
 
-/// What a channel answered; an event where it fails, and where it works again.
+/// Updates a channel's health; returns an event if it fails, or works again.
 fn note_channel(
     channel: &mut ChannelHealth,
     name: String,
@@ -162,7 +162,7 @@ fn note_channel(
                 event(
                     EventKind::ChannelRecovered,
                     format!(
-                        "accepts again, after {failures} failure{}",
+                        "accepts messages again after {failures} failure{}",
                         if failures == 1 { "" } else { "s" }
                     ),
                 )
@@ -193,7 +193,7 @@ mod tests {
         record::{Days, Recorder},
     };
 
-    /// A configuration of so many monitors, whose alarms a program counts in the file `told`.
+    /// A configuration with this many monitors, whose alarms a command counts in the file `told`.
     fn config(folder: &Path, monitors: usize, action: &str) -> Arc<Config> {
         let mut text = format!(
             "site = \"here\"\nseal_interval = \"1h\"\n[defaults]\nalarm_after = 1\nfrom = \"a@b.example\"\nto = \"a@b.example\"\n\
@@ -229,7 +229,8 @@ mod tests {
         while tests.join_next().await.is_some() {}
     }
 
-    /// Where `m0` is in alarm, and nothing is sent but by the test: the worker has ended, and no step was due.
+    /// `m0` is in alarm, and only the test sends notifications: the worker has ended, and no step
+    /// was due.
     struct Scene {
         config: Arc<Config>,
         recorder: Recorder,
@@ -271,7 +272,7 @@ mod tests {
             settle(&self.alarms, report).await;
         }
 
-        /// What is on record of the notifications.
+        /// Returns the recorded events about notifications.
         async fn end(self) -> Vec<Event> {
             self.recorder.close().await.expect("close");
             let days = Days::open(&self.config).await.expect("days");
@@ -416,7 +417,8 @@ mod tests {
             let recipients: Vec<_> = divide(false, two).iter().map(|group| group[0].left.len()).collect();
             assert_eq!(recipients, [2, 0]);
         }
-        // Whom even that try refuses for good is given up at once; nobody else is.
+        // Recipients that this attempt rejects permanently are given up immediately; the others are
+        // not.
         for rest in [&left[..], &left[..1], &[]] {
             let refused = Refused {
                 left: Some(rest.to_vec()),
@@ -439,7 +441,7 @@ mod tests {
             ("c@d.example", "refused"),
             ("a@b.example", "refused"),
         ]
-        .map(|(who, words)| format!("given up for {who}: {words}"));
+        .map(|(who, words)| format!("gave up on {who}: {words}"));
         assert_eq!(failed, given_up.each_ref().map(|text| Some(text.as_str())));
         let created = format!("\"created\":{}", message.created.0);
         for event in events {
@@ -472,7 +474,10 @@ mod tests {
         );
         assert_eq!(
             note(Ok(()), 26),
-            Some((EventKind::ChannelRecovered, "accepts again, after 3 failures".into()))
+            Some((
+                EventKind::ChannelRecovered,
+                "accepts messages again after 3 failures".into()
+            ))
         );
         assert_eq!(note(Ok(()), 27), None);
         assert_eq!(

@@ -1,4 +1,5 @@
-//! What is still to be told, by which channel, and in which order. Pure: it knows no network and no clock but the one it is given.
+//! Pending notifications of each channel, and their order. Pure: it uses no network and only the
+//! clock that it is given.
 //!
 //! - Messages about one monitor go through one channel in the order in which they came about.
 //! - A recovery cancels what its channel has not been told yet; who was never told of an alarm is not told of its end.
@@ -26,20 +27,20 @@ use super::{
     settling::Settling,
 };
 
-/// Changes are told together until none has come for this time …
+/// Changes are gathered until none has come for this time …
 const QUIET: Micros = Micros::from_millis(1000);
 /// … but the first of them waits no longer than this.
 const LONGEST_GATHERING: Micros = Micros::from_secs(60);
-/// So many messages a minute go through one channel without more gathering.
+/// Messages per minute and channel before batching sets in.
 const MOST_A_MINUTE: usize = 6;
-/// More alarms than this at once are one incident of a service that counts them one by one.
+/// Maximum number of alarms that are reported as separate incidents at the same time.
 const MOST_INCIDENTS: usize = 10;
-/// What the name of such an incident ends with.
+/// Suffix of the name of an incident that covers many alarms.
 const AND_OTHERS: &str = "/and-others";
-/// A channel that has refused so many messages in a row is not offered the others just now.
+/// Number of consecutive rejections after which a channel's remaining messages wait.
 const MOST_REFUSALS: usize = 3;
 
-/// Why an alarm ends, or ends for a channel, although no test was good.
+/// Reason why an alarm ends, or ends for a channel, without a successful test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Ended {
@@ -52,15 +53,15 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
-    /// Why, in words.
+    /// Describes the reason.
     pub(crate) fn words(&self) -> String {
         match self {
             Self::Removed => "the monitor has been removed from the configuration and is no longer tested".to_owned(),
             Self::Disabled => "the monitor has been disabled and is no longer tested".to_owned(),
             Self::Moved(Some(list)) => {
-                format!("the alarm lasts, but is no longer reported here: the action list {list} takes care of it")
+                format!("the alarm continues, but is now reported by the action list {list}")
             }
-            Self::Moved(None) => "the alarm lasts, but is no longer reported to anybody".to_owned(),
+            Self::Moved(None) => "the alarm continues, but is no longer reported".to_owned(),
         }
     }
 }
@@ -68,29 +69,30 @@ impl Ended {
 /// The end of an alarm.
 pub(super) struct End<'all> {
     pub(super) monitor: &'all MonitorId,
-    /// What led to it.
+    /// The sample that led to it.
     pub(super) sample: &'all Sample,
     /// The monitor's state then.
     pub(super) state: &'all State,
-    /// Why, where no test was good.
+    /// The reason, if no test was successful.
     pub(super) ended: Option<Ended>,
 }
 
-/// What became of the messages of one channel.
+/// Results of the messages of one channel.
 pub(super) struct Report {
     pub(super) channel: ChannelId,
-    /// What was offered to it, and what it said.
+    /// Messages that were offered to the channel, with its responses.
     pub(super) results: Vec<(Vec<Pending>, Tried)>,
-    /// How its servers did.
+    /// Results of its servers.
     pub(super) channels: Vec<(String, Result<(), String>)>,
 }
 
-/// What became of a message.
+/// Result of a message.
 #[derive(Debug)]
 pub(super) enum Tried {
     /// The channel has answered, or failed to.
     Answered(Result<Accepted, Refused>),
-    /// It was not offered: an earlier one about the same monitor must go first, or the channel refuses everything.
+    /// The message was not offered: an earlier one about the same monitor must go first, or the
+    /// channel rejects everything.
     HeldBack,
 }
 
@@ -112,7 +114,8 @@ impl Pending {
 }
 
 impl Kept {
-    /// Takes up what was being sent when the probe, or the task that sent it, came to its end: it may have been received.
+    /// Restores messages that were being sent when the probe or the sending task ended: they may
+    /// have been received.
     pub(super) fn revive(&mut self, is_dead: impl Fn(&ChannelId) -> bool) {
         let unanswered = |pending: &Pending| pending.attempting && is_dead(&pending.channel);
         let messages: Vec<Pending> = self
@@ -136,7 +139,7 @@ impl Kept {
         (self.changed, self.urgent) = (true, true);
     }
 
-    /// What is due of the action lists goes into the outbox; returns when the next step is.
+    /// Queues the due steps of the action lists; returns when the next step is due.
     pub(super) fn take_steps(
         &mut self,
         config: &Config,
@@ -172,7 +175,7 @@ impl Kept {
         next
     }
 
-    /// The alarms that channels are still to be told of.
+    /// Returns the alarms with pending notifications.
     fn waiting(&self) -> HashSet<About> {
         let alarms = self.outbox.iter().filter(|pending| pending.why != Why::Cleared);
         alarms.map(Pending::about).collect()
@@ -208,7 +211,7 @@ impl Kept {
             let Some(step) = steps.iter().find(|step| step.key == *key) else {
                 continue;
             };
-            // What has not got through yet is told, not repeated.
+            // Pending notifications are sent, not repeated.
             if !waiting.insert((monitor.clone(), episode.raised_at, step.channel.clone())) {
                 continue;
             }
@@ -255,14 +258,15 @@ impl Kept {
         !due.is_empty()
     }
 
-    /// Ends an alarm: each channel that was told of it, or may have been, is told of its end; what it has not been told is cancelled
-    /// before anything else is sent.
+    /// Ends an alarm: each channel that was notified of it, or may have been, is notified of its
+    /// end; its pending notifications are cancelled first.
     pub(super) fn end(&mut self, episode: Episode, end: &End<'_>, plan: &Plan, now: Now) {
         let mut episode = episode;
         for (channel, contact) in std::mem::take(&mut episode.contacts) {
             self.close(&episode, end, (&channel, contact), now);
         }
-        // Steps that are for recoveries only have not been told of the alarm, and are told of its end all the same.
+        // Steps that are for recoveries only were not notified of the alarm, but are notified of
+        // its end.
         let Some(list) = &episode.list else { return };
         for step in plan.steps(list).iter().filter(|step| step.on == On::Recovery) {
             let is_end = |pending: &Pending| {
@@ -285,7 +289,8 @@ impl Kept {
         }
     }
 
-    /// Keeps what is needed to use a channel of the configuration even when the configuration no longer has it.
+    /// Stores the settings of a channel, so that it can be used even when it is no longer
+    /// configured.
     pub(super) fn remember(&mut self, channel: &ChannelId, plan: &Plan) {
         let Some(usable) = plan.channel(channel) else { return };
         let kept = || StoredChannel::from_channel(usable);
@@ -331,7 +336,8 @@ impl Kept {
             left,
             attempting: false,
             maybe: false,
-            // Where it is not being told of the alarm at this moment either, nothing is said: see `drop_what_is_over`.
+            // If no notification of the alarm is being sent at the moment either, nothing is sent:
+            // see `drop_what_is_over`.
             doubtful: contact.heard == Heard::No,
             overdue: false,
             ended: end.ended.clone(),
@@ -339,7 +345,7 @@ impl Kept {
         });
     }
 
-    /// An alarm goes on by another action list: channels that the list has not are told so.
+    /// Moves an alarm to another action list and notifies channels that the new list does not have.
     pub(super) fn hand_over(
         &mut self,
         monitor: &MonitorId,
@@ -452,7 +458,8 @@ impl Kept {
         messages
     }
 
-    /// Many alarms at once are one incident. Which alarms are part of it is decided before it is opened, and stays so.
+    /// Combines many simultaneous alarms into one incident. Its alarms are decided before it is
+    /// opened, and don't change.
     fn gather_incidents(&mut self, channel: &ChannelId, now: Steady) {
         let episodes = &self.episodes;
         let contact = |pending: &Pending| {
@@ -510,7 +517,8 @@ impl Kept {
         });
     }
 
-    /// Notes that a channel has heard of an alarm, or may have; tells whether the alarm is still open there.
+    /// Notes that a channel was notified of an alarm, or may have been; returns whether the alarm
+    /// is still open there.
     pub(super) fn heard(&mut self, message: &Pending, heard: Heard) -> bool {
         let episode = self.episodes.get_mut(&message.monitor);
         let contact = episode
@@ -542,7 +550,8 @@ impl Kept {
         })
     }
 
-    /// What tells of alarms that have ended is dropped, and so are their ends where nobody has heard of the alarm.
+    /// Drops notifications of ended alarms, and those of their ends if no one was notified of the
+    /// alarm.
     pub(super) fn drop_what_is_over(&mut self) {
         let outbox = std::mem::take(&mut self.outbox);
         let sending = outbox
@@ -588,7 +597,8 @@ impl Kept {
         }
     }
 
-    /// Takes what was accepted out of the outbox, and puts the rest off; what happened comes back as events.
+    /// Removes accepted notifications from the outbox, and postpones the others; returns the
+    /// resulting events.
     pub(super) fn settle(&mut self, report: Report, counts_incidents: bool, now: Now) -> Vec<Event> {
         (self.changed, self.urgent) = (true, true);
         let mut answers: HashMap<&str, (&Pending, &Tried)> = HashMap::new();
@@ -653,8 +663,9 @@ impl Kept {
     }
 }
 
-/// Offers messages to a channel in their order, by `attempt`. One that was not accepted holds up those that follow about the same
-/// monitor; a channel that refuses one after the other is left alone.
+/// Offers messages to a channel in their order, using `attempt`. A message that was not accepted
+/// delays later ones about the same monitor; a channel that rejects one after the other is left
+/// alone.
 pub(super) async fn offer<F>(
     counts_incidents: bool,
     messages: Vec<Pending>,
@@ -686,7 +697,8 @@ where
     results
 }
 
-/// What goes into one message, in the order of the first change in each. Services that count incidents are told of each by itself.
+/// Divides messages into batches, in the order of the first change in each. Services that count
+/// incidents get one per alarm.
 pub(super) fn divide(counts_incidents: bool, messages: Vec<Pending>) -> Vec<Vec<Pending>> {
     let mut groups: Vec<Vec<Pending>> = Vec::new();
     for message in messages {

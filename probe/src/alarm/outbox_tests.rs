@@ -56,7 +56,7 @@ fn list(name: &str, actions: &[String]) -> String {
     format!("[action_list.{name}]\nactions = [{}]\n", actions.join(", "))
 }
 
-/// The configurations that the probe goes over to.
+/// The configurations that the probe switches between.
 static CONFIGS: LazyLock<Vec<(Config, Plan)>> = LazyLock::new(|| {
     let both = list("default", &[pagerduty("A"), hook("a")]);
     let other = list("other", &[pagerduty("C"), hook("a")]);
@@ -97,7 +97,7 @@ const PATIENCE: Micros = Micros::from_secs(300);
 #[derive(Debug, Clone)]
 enum Step {
     Test(usize, bool),
-    /// Many fail at once, or are good again.
+    /// Many monitors fail at the same time, or recover.
     All(bool),
     Pass(i64),
     Set(i64),
@@ -277,7 +277,7 @@ impl World {
         let got = self.got.entry(channel.clone()).or_default();
         for message in group {
             if message.why == Why::Cleared {
-                // Who was never told of an alarm is not told of its end.
+                // Recipients that were never notified of an alarm are not notified of its end.
                 let told = got.iter().any(|(why, monitor, alarm)| {
                     *why != Why::Cleared && *monitor == message.monitor && *alarm == message.alarm
                 });
@@ -350,7 +350,7 @@ impl World {
     fn settle_down(&mut self) {
         self.manners.clear();
         for _ in 0..12 {
-            // What comes about in the first round is told in the second one.
+            // What happens in the first round is reported in the second one.
             for seconds in [601, 2] {
                 self.clock.advance(Micros::from_secs(seconds));
                 self.work(true);
@@ -391,7 +391,7 @@ impl World {
                     .rev()
                     .find(|(_, other, _)| other == monitor)
                     .expect("a message");
-                // Of an incident of several alarms only the last end is told.
+                // Of an incident with several alarms, only the last end is reported.
                 let counts = self.open.contains_key(channel);
                 assert!(
                     counts || is_open || last.0 == Why::Cleared,
@@ -469,7 +469,7 @@ fn all_refuse(world: &mut World, manner: Manner) {
 
 #[test]
 fn a_recovery_cancels_what_nobody_has_heard() {
-    // 503 while the alarm is raised and cleared: nobody hears of either.
+    // 503 while the alarm is raised and cleared: no one is notified of either.
     let mut world = World::new();
     all_refuse(&mut world, Manner::Refuses);
     for step in [Step::Test(0, false), Step::Pass(5), Step::Test(0, true), Step::Pass(5)] {
@@ -732,7 +732,10 @@ fn what_is_written_down_holds_no_secret_in_clear() {
         assert!(!kept.contains("Geheimnis"), "{kept}");
         let read: StoredChannel = serde_json::from_str(&kept).expect("JSON");
         let error = read.channel(&config).expect_err("its secret is not there").to_string();
-        assert!(error.contains("in clear") && !error.contains("Geheimnis"), "{error}");
+        assert!(
+            error.contains("in plaintext") && !error.contains("Geheimnis"),
+            "{error}"
+        );
     }
 }
 

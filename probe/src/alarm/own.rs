@@ -11,22 +11,23 @@ use super::{
     own_names::{BLIND, RECORDER},
 };
 
-/// So many tests in a row that could not be made are no accident.
+/// Number of consecutive tests that could not be performed before it counts as a problem.
 const UNTESTED: u32 = 3;
 /// A monitor that could not be tested for less than this is not worth an alarm.
 const BLIND_FOR: Micros = Micros::from_secs(20);
-/// So many monitors that can't be tested are named.
+/// Maximum number of untestable monitors that are named.
 const MOST_NAMED: usize = 5;
 
 impl Alarms {
-    /// How the probe's own recording goes: an alarm rises when samples can't be kept, by the default action list, and clears when they
-    /// can.
+    /// Reports the state of the probe's recording: an alarm is raised over the default action list
+    /// if samples can't be stored, and clears when they can.
     pub async fn recording(&self, problem: Option<&str>) {
-        let problem = problem.map(|problem| format!("the probe can't keep its samples: {problem}"));
+        let problem = problem.map(|problem| format!("the probe can't store samples: {problem}"));
         self.own_trouble(RECORDER, problem).await;
     }
 
-    /// Looks for monitors that can't be tested: an alarm rises when there are some for a while, and clears when all are tested again.
+    /// Looks for monitors that can't be tested: an alarm is raised if there are some for a while,
+    /// and clears when all are tested again.
     pub async fn look_for_blindness(&self) {
         let blind = self.untested();
         let named: Vec<String> = blind
@@ -46,7 +47,7 @@ impl Alarms {
             .count();
         let problem = (!blind.is_empty()).then(|| {
             format!(
-                "{} of {all} monitors can't be tested, and nobody knows whether their mail is good: {}{more}",
+                "{} of {all} monitors can't be tested, so the state of their mail is unknown: {}{more}",
                 blind.len(),
                 named.join(", ")
             )
@@ -101,13 +102,13 @@ impl Alarms {
             let state = kept.states.get(&id).map(State::brief).unwrap_or_default();
             Event::new(Some(id), at, kind).text(message::summary(name, why, &sample, &state))
         };
-        tracing::warn!("{}: {}", event.kind.as_str(), event.text.as_deref().unwrap_or_default());
+        tracing::warn!(text = event.text.as_deref(), "{}", event.kind.as_str());
         self.wake.notify_one();
         self.note(event).await;
     }
 }
 
-/// Why nothing has been found out about a monitor for a while, if that is so.
+/// Returns why nothing has been found out about a monitor for a while, if that is the case.
 fn untested(monitor: &Monitor, state: &State, opened: Steady, now: Now) -> Option<String> {
     let since = state.judged.map_or(opened, |judged| judged.max(opened));
     let interval = monitor.test_interval.max(monitor.retest_interval.unwrap_or_default()).0;
@@ -115,12 +116,12 @@ fn untested(monitor: &Monitor, state: &State, opened: Steady, now: Now) -> Optio
     if state.untested >= UNTESTED && silent >= BLIND_FOR {
         return Some(state.hindrance.clone().unwrap_or_else(|| "not tested".to_owned()));
     }
-    // A calendar has gaps of its own.
+    // A calendar has gaps by design.
     if monitor.calendar.is_some() {
         return None;
     }
     // A test says something at its end, which comes some time after the end of the one before.
     let longest = monitor.kind.longest_test().0.saturating_mul(3);
     let patience = interval.saturating_mul(4).saturating_add(longest).max(BLIND_FOR.0 * 3);
-    (silent > Micros(patience)).then(|| format!("no test has ended for {}", message::rough(silent)))
+    (silent > Micros(patience)).then(|| format!("no test has finished for {}", message::rough(silent)))
 }

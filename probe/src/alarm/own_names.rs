@@ -2,9 +2,9 @@
 
 use mailqos_model::MonitorId;
 
-/// What the alarm of the probe's own recording goes by.
+/// Monitor id of the alarm about the probe's recording.
 pub(super) const RECORDER: &str = "mailqos.recorder";
-/// What the alarm of a probe that can't test goes by.
+/// Monitor id of the alarm about a probe that can't test.
 pub(super) const BLIND: &str = "mailqos.probe";
 
 /// Whether this is the name of an alarm about the probe itself.
@@ -12,25 +12,25 @@ pub(crate) fn is_own(monitor: &MonitorId) -> bool {
     [RECORDER, BLIND].contains(&monitor.as_str())
 }
 
-/// What such an alarm is about, and what it is when it is over.
+/// Returns the texts of such an alarm and of its end.
 pub(super) fn words(monitor: &MonitorId) -> Option<(&'static str, &'static str)> {
     match monitor.as_str() {
-        RECORDER => Some(("samples can't be kept", "samples are kept again")),
-        BLIND => Some(("the probe can't test", "the probe tests again")),
+        RECORDER => Some(("samples can't be stored", "samples are stored again")),
+        BLIND => Some(("the probe can't run tests", "the probe runs tests again")),
         _ => None,
     }
 }
 
-/// What to look at when it rises.
+/// Returns the remedy of such an alarm.
 pub(super) fn remedy(monitor: &MonitorId) -> Option<&'static str> {
     match monitor.as_str() {
         RECORDER => Some(
-            "The folders `data` and `state` of the configuration: free space, permissions, the disk's health. Tests go on, and their \
-             samples are held in memory until they can be written.",
+            "Check the folders `data` and `state` of the configuration: free space, permissions, disk health. \
+             Tests continue; samples are held in memory until they can be written.",
         ),
         BLIND => Some(
-            "The network of the probe (cable, address, route, DNS, firewall), and the secrets that it needs: `mailqos-probe test MONITOR` \
-             shows what hinders a test. Until it is mended, nobody would notice an outage.",
+            "Check the probe's network (cable, address, route, DNS, firewall) and its secrets: `mailqos-probe \
+             test MONITOR` shows the cause. Until this is fixed, outages go unnoticed.",
         ),
         _ => None,
     }

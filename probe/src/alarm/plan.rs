@@ -16,15 +16,15 @@ pub(super) struct Planned {
     pub(super) key: String,
     /// The channel.
     pub(super) channel: ChannelId,
-    /// What people know the channel by.
+    /// Name of the channel for people.
     pub(super) name: String,
-    /// What it tells.
+    /// What the step reports.
     pub(super) on: On,
-    /// How long it is tried.
+    /// How long a notification is retried.
     pub(super) retry_for: Micros,
 }
 
-/// All action lists.
+/// The steps of all action lists.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     lists: BTreeMap<Name, Vec<Planned>>,
@@ -35,7 +35,8 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(config: &Config) -> Self {
         let mut plan = Self::default();
-        // Channels that lead to the same place in a few words are told apart by the list, and if need be by a number.
+        // Channels with the same short description are distinguished by the list, and by a number
+        // if necessary.
         let mut routes: BTreeMap<String, Vec<(ChannelId, Name)>> = BTreeMap::new();
         for (list, steps) in &config.action_lists {
             for step in &steps.steps {
@@ -90,19 +91,19 @@ impl Plan {
         self.channels.get(id)
     }
 
-    /// All channels of the configuration.
+    /// Returns all channels of the configuration.
     #[cfg(test)]
     pub(super) fn channels(&self) -> impl Iterator<Item = &ChannelId> {
         self.channels.keys()
     }
 
-    /// What people know the channels by.
+    /// Returns the channels' names for people.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.values().map(String::as_str)
     }
 }
 
-/// The recipients of a mail without these; nobody in particular (everybody) where all have got it, and `None` where nobody has.
+/// Returns the recipients of a mail without `gone`: empty if all are left, `None` if none are.
 pub(super) fn recipients_without(channel: Option<&Channel>, missed: &[String]) -> Option<Vec<String>> {
     match channel.map(|channel| &channel.action) {
         Some(Action::Email { to, .. }) if !missed.is_empty() => {

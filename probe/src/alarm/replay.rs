@@ -1,4 +1,4 @@
-//! What if: runs alarm rules over samples that exist, and says what they would have raised.
+//! Replays alarm rules against recorded samples and reports what they would have raised.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
 
 use super::{Change, State};
 
-/// What a rule would have raised.
+/// Alarms that a rule would have raised.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
     /// Tests that were played.
     pub tests: usize,
-    /// Alarms.
+    /// Number of alarms.
     pub alarms: usize,
-    /// From the first failed test to the alarm, for each alarm.
+    /// Time from the first failed test to the alarm, for each alarm.
     pub delays: Vec<Micros>,
-    /// Alarms of what was over by itself before it was worth telling.
+    /// Number of alarms about short outages.
     pub for_nothing: usize,
     /// Outages that were worth telling, and raised no alarm.
     pub missed: usize,
@@ -25,15 +25,15 @@ pub struct Found {
     pub outages: usize,
 }
 
-/// One monitor, as it is played.
+/// State of a monitor during the replay.
 #[derive(Debug)]
 struct Player {
     rule: AlarmRule,
-    /// Samples that follow the last within less than this are left out.
+    /// Samples that follow the previous one within less than this are skipped.
     interval: Option<Micros>,
     state: State,
     last: Option<UtcMicros>,
-    /// When the alarm that is open rose, and since when the monitor failed then.
+    /// When the open alarm was raised, and since when the monitor had failed.
     open: Option<(UtcMicros, UtcMicros)>,
     /// The run of failed tests, and whether an alarm has been open in it.
     failing: Option<(UtcMicros, bool)>,
@@ -48,7 +48,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Begins; an outage shorter than `worth` is not worth telling.
+    /// Creates a replay in which outages shorter than `worth` count as noise.
     pub fn new(worth: Micros) -> Self {
         Self {
             worth,
@@ -57,7 +57,7 @@ impl Replay {
         }
     }
 
-    /// Adds a monitor with its rule; with an interval only so many of its samples are played.
+    /// Adds a monitor with its rule; with an interval, samples are thinned out accordingly.
     pub fn add(&mut self, monitor: &MonitorId, rule: AlarmRule, interval: Option<Micros>) {
         let player = Player {
             rule,
@@ -83,7 +83,7 @@ impl Replay {
             return;
         }
         let now = sample.started_at;
-        // What the outages were is told by all samples, whatever the interval.
+        // Outages are determined from all samples, whatever the interval.
         if sample.outcome == Outcome::Ok {
             end_outage(player, found, now, self.worth);
         } else if player.failing.is_none() {
@@ -120,7 +120,7 @@ impl Replay {
         }
     }
 
-    /// Ends, with what was found of each monitor.
+    /// Ends the replay and returns the results of each monitor.
     pub fn end(mut self, until: UtcMicros) -> BTreeMap<MonitorId, Found> {
         for (monitor, player) in &mut self.players {
             if let Some(found) = self.found.get_mut(monitor) {

@@ -1,4 +1,4 @@
-//! What becomes of one message when its channel has answered: it is told, or it is tried again, or it is given up.
+//! Processing of a channel's response to a message: it is done, it is retried, or it is given up.
 
 use std::collections::HashMap;
 
@@ -15,10 +15,10 @@ use super::{
 const LONGEST_PAUSE: Micros = Micros::from_secs(600);
 /// An incident that was opened is closed; no longer than this is it tried, however.
 const CLOSED_WITHIN: Micros = Micros::from_secs(30 * 86_400);
-/// Whoever has heard of an alarm hears of its end, if that is not much older than this.
+/// Ends of alarms that are older than this are no longer reported.
 const ENDED_WITHIN: Micros = Micros::from_secs(86_400);
 
-/// One message whose try is being settled.
+/// A message whose attempt is being processed.
 pub(super) struct Settling<'all> {
     pub(super) pending: Pending,
     pub(super) counts_incidents: bool,
@@ -41,7 +41,8 @@ impl Settling<'_> {
         }
     }
 
-    /// It was not offered. It waits as long as one that was refused for the first time.
+    /// Handles a message that was not offered. It waits as long as one that was rejected for the
+    /// first time.
     pub(super) fn hold_back(&mut self) -> bool {
         self.pending.next_try = self.now.steady + pause(self.pending.tries.max(1));
         true
@@ -62,11 +63,11 @@ impl Settling<'_> {
         }
         let step = pending.step.clone();
         if pending.why == Why::Escalated && pending.left.is_empty() {
-            self.event(EventKind::AlarmEscalated, format!("told also: {step}"));
+            self.event(EventKind::AlarmEscalated, format!("also notified: {step}"));
         }
         let pending = &self.pending;
         let list = pending.list.as_ref().map_or("none", Name::as_ref);
-        let text = format!("{} told by action list {list}: {words}", pending.why.as_str());
+        let text = format!("{} sent by action list {list}: {words}", pending.why.as_str());
         let detail = serde_json::json!({
             "list": list,
             "why": pending.why.as_str(),
@@ -82,7 +83,7 @@ impl Settling<'_> {
             return false;
         };
         if !gone.is_empty() {
-            let text = format!("given up for {}: {words}", gone.join(", "));
+            let text = format!("gave up on {}: {words}", gone.join(", "));
             self.event(EventKind::NotificationFailed, text);
         }
         self.miss(kept, left.iter().chain(gone));
@@ -92,7 +93,7 @@ impl Settling<'_> {
         self.pending.left.clone_from(left);
         let stays = self.put_off(kept);
         if !stays {
-            let text = format!("given up for {}: {words}", left.join(", "));
+            let text = format!("gave up on {}: {words}", left.join(", "));
             self.event(EventKind::NotificationFailed, text);
         }
         stays
@@ -112,7 +113,7 @@ impl Settling<'_> {
             if !lost.is_empty() {
                 self.event(
                     EventKind::NotificationFailed,
-                    format!("given up for {}: {refused}", lost.join(", ")),
+                    format!("gave up on {}: {refused}", lost.join(", ")),
                 );
             }
             if left.is_empty() {
@@ -125,8 +126,8 @@ impl Settling<'_> {
         let stays = !refused.lost && self.put_off(kept);
         let overdue = self.pending.overdue && !was_overdue;
         let prefix = match (stays, overdue) {
-            (false, _) => "given up: ",
-            (true, true) => "not accepted in time, and tried on as long as it matters: ",
+            (false, _) => "gave up: ",
+            (true, true) => "not accepted in time, retrying while the alarm lasts: ",
             _ => "",
         };
         if first || !stays || overdue {
@@ -135,14 +136,14 @@ impl Settling<'_> {
         stays
     }
 
-    /// What the channel knows of the alarm that the message is about.
+    /// Returns the channel's state with respect to the message's alarm.
     fn contact<'kept>(&self, kept: &'kept mut Kept) -> Option<&'kept mut Contact> {
         let episode = kept.episodes.get_mut(&self.pending.monitor)?;
         let is_its = episode.raised_at == self.pending.alarm && self.pending.why != Why::Cleared;
         episode.contacts.get_mut(&self.pending.channel).filter(|_| is_its)
     }
 
-    /// All to whom the message went have got it, as far as is known by now.
+    /// Notes that all recipients of the message received it, as far as is known.
     fn reach(&self, kept: &mut Kept) {
         let left = &self.pending.left;
         if let Some(contact) = self.contact(kept) {
@@ -150,15 +151,16 @@ impl Settling<'_> {
         }
     }
 
-    /// These recipients have not got the alarm: they need not be told of its end.
+    /// Notes recipients that did not receive the alarm, so they need not be notified of its end.
     fn miss<'who>(&self, kept: &mut Kept, who: impl Iterator<Item = &'who String>) {
         if let Some(contact) = self.contact(kept) {
             contact.missed.extend(who.cloned());
         }
     }
 
-    /// Puts the message off; tells whether it is tried again. An alarm is, as long as it is open; its end is until it was tried for
-    /// long enough, and where it closes an incident, even longer.
+    /// Postpones the message; returns whether it is retried. Notifications of an alarm are retried
+    /// as long as it is open; that of its end until the time for retries has passed, and longer if
+    /// it closes an incident.
     fn put_off(&mut self, kept: &Kept) -> bool {
         let pending = &mut self.pending;
         pending.tries = pending.tries.saturating_add(1);
@@ -178,8 +180,8 @@ fn pause(tries: u32) -> Micros {
     Micros::from_secs(5i64 << tries.min(8).saturating_sub(1)).min(LONGEST_PAUSE)
 }
 
-/// An event about a message. It is never earlier than the alarm that it is about, even if the clock has been set back since: whoever
-/// reads the log in its order would take it for one about an earlier alarm.
+/// Creates an event about a message. It is never earlier than the alarm that it is about, even if
+/// the clock has been set back: readers of the log would otherwise relate it to an earlier alarm.
 fn event_of(pending: &Pending, at: UtcMicros, kind: EventKind, text: String) -> Event {
     let at = at.max(pending.alarm + Micros(1));
     let mut event = Event::new(Some(pending.monitor.clone()), at, kind).text(text);

@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::message;
 
-/// Flapping is looked for among so many changes from one test to the next.
+/// Number of transitions between tests in which flapping is detected.
 const CHANGES: u32 = 20;
-/// So many of them are changes to and fro: it begins.
+/// Minimum number of changes at which flapping starts.
 const FLAPPING_FROM: u32 = 10;
-/// So few: it ends.
+/// Maximum number of changes at which it ends.
 const FLAPPING_TO: u32 = 4;
-/// Values kept of a window at the most.
+/// Maximum number of values in a window.
 const MOST_VALUES: usize = 20_000;
 
-/// What a monitor is at.
+/// Alarm status of a monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -33,7 +33,7 @@ pub enum Status {
     Alarm,
 }
 
-/// What a sample changed.
+/// A change that a sample caused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
@@ -46,12 +46,12 @@ pub enum Change {
 /// A test, in short.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Last {
-    /// When it began.
+    /// Start of the test.
     pub started_at: UtcMicros,
-    /// The same by the clock that nobody sets: its age is reckoned by this.
+    /// The same on the steady clock, which determines its age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Steady>,
-    /// What became of it.
+    /// Outcome of the test.
     pub outcome: Outcome,
     /// The round trip.
     pub round_trip: Option<Micros>,
@@ -67,43 +67,43 @@ pub struct Last {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct State {
-    /// What it is at.
+    /// The status.
     pub status: Status,
-    /// How many tests failed in a row; of the alarm that cleared, when it just did.
+    /// Number of consecutive failed tests; those of the alarm that has just cleared.
     pub failures: u32,
-    /// How many good tests have followed in an alarm.
+    /// Number of consecutive successful tests during an alarm.
     pub good: u32,
-    /// When the first of the failures began.
+    /// Start of the first failed test.
     pub failing_since: Option<UtcMicros>,
-    /// The same by the clock that nobody sets.
+    /// The same on the steady clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) failing_from: Option<Steady>,
-    /// How many tests in a row the probe could not make.
+    /// Number of consecutive tests that the probe could not perform.
     #[serde(skip_serializing_if = "is_zero")]
     pub untested: u32,
-    /// When the last test began that said something about the mail.
+    /// Start of the last test that had a result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) judged: Option<Steady>,
-    /// Why the last test could not be made.
+    /// Reason why the last test could not be performed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hindrance: Option<String>,
-    /// When the last good test began.
+    /// Start of the last successful test.
     pub last_ok: Option<UtcMicros>,
     /// The last test, whatever became of it.
     pub last: Option<Last>,
-    /// Why the last failure is one.
+    /// Reason of the last failure.
     pub reason: Option<String>,
-    /// Whether it changes to and fro.
+    /// Whether the monitor is flapping.
     pub flapping: bool,
     /// The failing monitor that explains this one's failures; the alarm waits.
     pub held_by: Option<MonitorId>,
     /// The last verdicts, a bit each, the newest lowest: 1 is bad.
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) verdicts: u32,
-    /// How many of the bits are verdicts.
+    /// Number of bits that contain verdicts.
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) known: u32,
-    /// Which thresholds are exceeded.
+    /// Thresholds that are exceeded.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) exceeded: BTreeSet<String>,
     /// The values that percentiles are taken of.
@@ -117,8 +117,9 @@ fn is_zero(number: &u32) -> bool {
 }
 
 impl State {
-    /// Takes the sample of a test into account that began at `began`; alarms and recoveries alternate. `ordered` is a failure that was
-    /// asked for. `held_by` is asked when the alarm is about to rise: a monitor whose failure explains this one's.
+    /// Processes the sample of a test that started at `began`; alarms and recoveries alternate.
+    /// `ordered` is a simulated failure. `held_by` is called when the alarm is about to be raised
+    /// and returns a monitor whose failure explains this one's.
     pub fn step(
         &mut self,
         (sample, began): (&Sample, Steady),
@@ -146,7 +147,8 @@ impl State {
             None if sample.outcome == Outcome::NotTested || sample.excluded.is_some() => return None,
             None => self.judge(sample, began, rule),
         };
-        // In alarm it is no news; out of it, it has begun just now, or the alarm waits for another monitor.
+        // During an alarm this is not a change; otherwise it has just begun, or the alarm waits for
+        // another monitor.
         let flaps = self.flap(bad.is_some(), rule);
         if let Some(reason) = bad {
             self.fail(sample.started_at, began, reason);
@@ -183,7 +185,7 @@ impl State {
         }
         if flaps && !due {
             self.reason = Some(format!(
-                "good and failed tests alternate: {} changes in {CHANGES} tests",
+                "flapping between success and failure: {} changes in {CHANGES} tests",
                 self.changes()
             ));
             self.failing_since.get_or_insert(sample.started_at);
@@ -195,7 +197,7 @@ impl State {
         Some(Change::Raised)
     }
 
-    /// What messages need of it: without the values of windows.
+    /// Returns what messages need of the state: without the values of windows.
     pub(super) fn brief(&self) -> Self {
         Self {
             windows: BTreeMap::new(),
@@ -221,13 +223,14 @@ impl State {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// Goes into alarm without a test.
+    /// Starts an alarm without a test.
     pub(super) fn begin_alarm(&mut self, now: Now, reason: String) {
         self.fail(now.wall, now.steady, reason);
         self.status = Status::Alarm;
     }
 
-    /// Nobody tests it any more: what it was at means nothing when it is tested again.
+    /// Resets the state of a monitor that is no longer tested, so that it starts afresh when it is
+    /// tested again.
     pub(super) fn retire(&mut self) {
         *self = Self {
             last_ok: self.last_ok,
@@ -236,7 +239,7 @@ impl State {
         };
     }
 
-    /// How long it had failed when the test of this sample began.
+    /// Returns how long it had failed when the test of this sample started.
     pub(super) fn failing_for(&self, sample: &Sample) -> Micros {
         let began = self.last.as_ref().filter(|last| last.started_at == sample.started_at);
         let steady = began.and_then(|last| last.began).zip(self.failing_from);
@@ -249,8 +252,9 @@ impl State {
         lasted.max(Micros::ZERO)
     }
 
-    /// Whether the last test is too old to say anything: older than three test intervals, by the clock that nobody sets. A test from
-    /// the future, as an earlier version of the probe may have noted it, is old.
+    /// Whether the last test is too old to be meaningful: older than three test intervals on the
+    /// steady clock. A test from the future, as an earlier version of the probe may have noted it,
+    /// is old.
     pub fn is_old(&self, test_interval: Micros, now: Now) -> bool {
         let Some(last) = &self.last else { return true };
         let age = match last.began {
@@ -288,7 +292,8 @@ impl State {
         self.flapping
     }
 
-    /// What is wrong with a test, if anything: its outcome, a threshold, a certificate, the folder.
+    /// Returns what is wrong with a test, if anything: its outcome, a threshold, a certificate, the
+    /// folder.
     fn judge(&mut self, sample: &Sample, began: Steady, rule: &AlarmRule) -> Option<String> {
         if sample.outcome != Outcome::Ok {
             return Some(message::reason(sample));
@@ -370,9 +375,9 @@ impl State {
             let until = if value > most {
                 String::new()
             } else {
-                format!(" (this clears at {limit})")
+                format!(" (clears at {limit})")
             };
-            return Some(format!("{words} took {shown}, allowed are {most}{until}"));
+            return Some(format!("{words} took {shown}, more than {most}{until}"));
         }
         self.exceeded.remove(&key);
         None

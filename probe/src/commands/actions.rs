@@ -114,9 +114,9 @@ async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
         match answer {
             Ok(taken) => {
                 accepted = true;
-                tracing::info!("{route}: {}", taken.words());
+                tracing::info!(channel = %route, reply = %taken.words(), "notification accepted");
             }
-            Err(error) => tracing::error!("{route}: {error}"),
+            Err(error) => tracing::error!(channel = %route, %error, "notification not accepted"),
         }
     }
     if accepted {

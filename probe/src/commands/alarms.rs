@@ -35,8 +35,8 @@ struct ReplayArgs {
     /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" (default: all).
     monitors: Vec<String>,
     /// Configuration file with the changed rules.
-    #[arg(long)]
-    with: Option<PathBuf>,
+    #[arg(long, alias = "with", value_name = "FILE")]
+    rules: Option<PathBuf>,
     /// Raise an alarm after N failed tests in a row.
     #[arg(long)]
     alarm_after: Option<u32>,
@@ -64,9 +64,9 @@ struct ReplayArgs {
     /// Simulate a test interval at least as long as the recorded one.
     #[arg(long)]
     test_interval: Option<Micros>,
-    /// Count alarms that clear within this time as noise.
-    #[arg(long, default_value = "10m")]
-    worth: Micros,
+    /// Count alarms about outages shorter than this as noise.
+    #[arg(long, alias = "worth", default_value = "10m")]
+    min_outage: Micros,
     /// Output format (JSON: one entry per monitor).
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -74,7 +74,7 @@ struct ReplayArgs {
 
 impl ReplayArgs {
     fn changes_something(&self) -> bool {
-        self.with.is_some()
+        self.rules.is_some()
             || self.alarm_after.is_some()
             || self.after_time.is_some()
             || self.clear_after.is_some()
@@ -116,7 +116,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         ));
     }
     let config = global.config()?;
-    let other = match &args.with {
+    let other = match &args.rules {
         Some(path) => Some(mailqos_config::load(path).map_err(|problems| Failure::Usage(problems.to_string()))?),
         None => None,
     };
@@ -131,9 +131,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
             "the period ends before it starts; set --to to the first day after the period".to_owned(),
         ));
     }
-    let mut plays = vec![("configured", Replay::new(args.worth))];
+    let mut plays = vec![("configured", Replay::new(args.min_outage))];
     if args.changes_something() {
-        plays.push(("changed", Replay::new(args.worth)));
+        plays.push(("changed", Replay::new(args.min_outage)));
     }
     for monitor in &chosen {
         for (name, replay) in &mut plays {
@@ -173,7 +173,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     } else {
         text.push_str(&format!(
             "{:<12} {:>8} {:>8} {:>12} {:>14} {:>8} {:>8}\n",
-            "rules", "tests", "alarms", "for nothing", "raised after", "outages", "missed"
+            "rules", "tests", "alarms", "short-lived", "raised after", "outages", "missed"
         ));
         for (name, monitors) in &found {
             let mut all = Found::default();
@@ -188,9 +188,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
             ));
         }
         text.push_str(&format!(
-            "\nraised after: median from the first failed test to the alarm; for nothing: over by itself within {worth};\n\
-             outages: those that lasted {worth} or longer; missed: those of them that raised no alarm\n",
-            worth = args.worth
+            "\nraised after: median time from the first failed test to the alarm; short-lived: alarms that cleared within {worth};\n\
+             outages: outages of at least {worth}; missed: those that raised no alarm\n",
+            worth = args.min_outage
         ));
     }
     write_out(text.as_bytes())?;

@@ -1,4 +1,4 @@
-//! `mailqos-probe check`: all that is wrong with the configuration, and which of its secrets can't be had.
+//! `mailqos-probe check`: lists all problems of the configuration, and its unavailable secrets.
 
 use std::{collections::BTreeSet, process::ExitCode};
 
@@ -16,7 +16,8 @@ pub(super) struct Args {
     connect: bool,
 }
 
-/// The secrets that can't be had from here. Programs that give one are not run: what they do beside that is not known.
+/// Returns the secrets that are not available to this user. Commands that provide one are not run,
+/// because their side effects are unknown.
 async fn missing_secrets(config: &Config) -> Vec<String> {
     let mut told = Vec::new();
     for (what, source) in config.secrets() {
@@ -25,7 +26,10 @@ async fn missing_secrets(config: &Config) -> Vec<String> {
         }
         let line = match source.fetch().await {
             Ok(secret) if secret.expose().trim() != secret.expose() => {
-                format!("{what} starts or ends with white space, which is part of the secret; remove it if unintended")
+                format!(
+                    "{what} starts or ends with white space, which counts as part of the secret; remove it \
+                    if unintended"
+                )
             }
             Ok(_) => continue,
             Err(error) => {
@@ -43,7 +47,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let config = global.config_with_warnings()?;
     let missing = missing_secrets(&config).await;
     for line in &missing {
-        tracing::warn!("{}: {line}", config.file.display());
+        tracing::warn!(file = %config.file.display(), "{line}");
     }
     let warnings = config.warnings.count(Severity::Warning) + missing.len();
     let plural = |count: usize| if count == 1 { "" } else { "s" };
@@ -90,7 +94,7 @@ async fn mailboxes(config: &Config) -> Result<bool, Failure> {
         }
         let lines = match mailbox_test::missing_folders(config, &pickup).await {
             Ok(lines) => lines,
-            Err(reason) => vec![format!("the mailbox can't be tried: {reason}")],
+            Err(reason) => vec![format!("can't open the mailbox: {reason}")],
         };
         for line in lines {
             all_there = false;
@@ -103,7 +107,7 @@ async fn mailboxes(config: &Config) -> Result<bool, Failure> {
     Ok(all_there)
 }
 
-/// What the store of the lake can do.
+/// Tests the features of the lake's object store.
 async fn connect(config: &Config) -> Result<(), Failure> {
     match Recorder::try_store(config).await {
         Ok(None) => print_line("the lake is in a local folder; no object store to test"),
@@ -111,14 +115,14 @@ async fn connect(config: &Config) -> Result<(), Failure> {
             let DataLocation::ObjectStore(address) = &config.data else {
                 return Ok(());
             };
-            print_line(&format!("{address}: it can be written and read"))?;
+            print_line(&format!("{address}: readable and writable"))?;
             habits
                 .told()
                 .into_iter()
                 .try_for_each(|line| print_line(&format!("  {line}")))
         }
         Err(error) => Err(Failure::work(format!(
-            "the object store of the lake can't be used: {error}"
+            "can't use the object store of the lake: {error}"
         ))),
     }
 }

@@ -10,13 +10,13 @@ use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
 
 use super::Failure;
 
-/// One configuration file.
+/// A configuration file that is edited.
 #[derive(Debug)]
 pub(super) struct Edit {
     main: PathBuf,
     path: PathBuf,
     before: Option<String>,
-    /// Its content.
+    /// Content of the file.
     pub(super) document: DocumentMut,
 }
 
@@ -40,7 +40,7 @@ impl Edit {
             .as_deref()
             .unwrap_or_default()
             .parse::<DocumentMut>()
-            .map_err(|error| Failure::Usage(format!("{} is not TOML: {error}", path.display())))?;
+            .map_err(|error| Failure::Usage(format!("{} is not valid TOML: {error}", path.display())))?;
         Ok(Self {
             main: main.to_owned(),
             path,
@@ -57,10 +57,10 @@ impl Edit {
     /// Opens the file, the main one or one that it includes, in which `[kind.name]` stands.
     pub(super) fn find(main: &Path, kind: &str, name: &str) -> Result<Self, Failure> {
         let found = Self::all(main)?.into_iter().find(|edit| edit.has(kind, name));
-        found.ok_or_else(|| Failure::Usage(format!("there is no {kind} {name:?}")))
+        found.ok_or_else(|| Failure::Usage(format!("unknown {kind} {name:?}")))
     }
 
-    /// Whether `[kind.name]` stands in this file.
+    /// Whether this file contains `[kind.name]`.
     pub(super) fn has(&self, kind: &str, name: &str) -> bool {
         self.document.get(kind).and_then(|table| table.get(name)).is_some()
     }
@@ -73,10 +73,13 @@ impl Edit {
             Item::Table(table)
         });
         let Some(kinds) = kinds.as_table_like_mut() else {
-            return Err(Failure::Usage(format!("{kind} is no table in {}", self.path.display())));
+            return Err(Failure::Usage(format!(
+                "{kind} is not a table in {}",
+                self.path.display()
+            )));
         };
         if kinds.contains_key(name) {
-            return Err(Failure::Usage(format!("there is a {kind} {name:?} already")));
+            return Err(Failure::Usage(format!("the {kind} {name:?} already exists")));
         }
         let mut table = table;
         let lines: String = comment.lines().map(|line| format!("# {line}\n")).collect();
@@ -106,7 +109,7 @@ impl Edit {
         }
     }
 
-    /// What follows the last table: comments.
+    /// Adds a comment after the last table.
     pub(super) fn end_with(&mut self, comment: &str) {
         self.document.set_trailing(comment);
     }
@@ -137,7 +140,7 @@ impl Edit {
             && let Err(problems) = config::load(&edit.main)
         {
             failed = Some(Failure::Usage(format!(
-                "not written, since it would be wrong:\n{}",
+                "nothing was written, because the configuration would be invalid:\n{}",
                 problems.errors()
             )));
         }
@@ -161,12 +164,12 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     replace(path, text).map_err(|error| Failure::Work(format!("{}: {error}", path.display())))
 }
 
-/// Under a temporary name first: a probe that reads it anew never sees half of it. Who may read it stays as it was, and at no moment
-/// anybody else: there may be secrets in it.
+/// Writes under a temporary name first, so that a reloading probe never sees a partial file. The
+/// permissions of the file are kept at every moment, because it may contain secrets.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     use mailqos_base::files::Access;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
-    // A link stays one: what it leads to is written anew.
+    // A link is kept: its destination is rewritten.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)?;
@@ -175,7 +178,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = path.with_file_name(name);
-    // It may be left over from an earlier life, with a mode of its own.
+    // It may be left over from an earlier process, with a different mode.
     let _ = std::fs::remove_file(&temporary);
     let access = if before.is_some() { Access::Owner } else { Access::Umask };
     mailqos_base::files::replace(&path, &temporary, access, |file| {

@@ -47,7 +47,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
             Format::Json => json(&event),
             Format::Table => line(&event, &config),
         };
-        // A reader who has left is no failure.
+        // A reader that has left is not a failure.
         if writeln!(out, "{line}").is_err() {
             break;
         }

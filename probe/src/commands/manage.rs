@@ -12,9 +12,9 @@ use super::{
     print_line, select, terminal, write_out,
 };
 
-/// Says how a running probe gets to know of a change that was written.
+/// Prints how to apply a change to a running probe.
 fn hint_at_reload() {
-    tracing::info!("a running probe takes this with: mailqos-probe reload");
+    tracing::info!("apply it to a running probe with: mailqos-probe reload");
 }
 
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,7 @@ pub(super) struct AddArgs {
 }
 
 #[derive(Debug, clap::Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, for a moment")]
+#[expect(clippy::large_enum_variant, reason = "just created")]
 enum Add {
     /// Monitored host or service.
     Object {
@@ -187,7 +187,7 @@ fn set(table: &mut Table, key: &str, value: Option<impl Into<Value>>) {
     }
 }
 
-/// A table in one line of what was said; nothing if nothing was.
+/// Returns an inline table of the options that were given; `None` if there are none.
 fn said<const N: usize>(pairs: [(&'static str, Option<Value>); N]) -> Option<Value> {
     let pairs: Vec<_> = pairs
         .into_iter()

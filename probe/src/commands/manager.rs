@@ -1,4 +1,5 @@
-//! What the service manager is told (systemd's notification socket): ready, reloading, stopping, and that the probe is alive.
+//! Notifications to the service manager (systemd's notification socket): ready, reloading,
+//! stopping, and the watchdog.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +10,7 @@ use crate::schedule::Board;
 
 fn tell(states: &[NotifyState<'_>]) {
     let name = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
-    // Without a manager there is nobody to tell.
+    // Without a service manager there is nothing to notify.
     let told = match name.as_encoded_bytes().strip_prefix(b"@") {
         // An abstract socket (unix(7)), such as those of containers and older managers; the library knows only paths.
         Some(name) => {
@@ -19,7 +20,7 @@ fn tell(states: &[NotifyState<'_>]) {
         None => sd_notify::notify(false, states),
     };
     if let Err(error) = told {
-        tracing::warn!("the service manager can't be told: {error}");
+        tracing::warn!(%error, "can't notify the service manager");
     }
 }
 
@@ -38,7 +39,7 @@ pub(super) fn ready(helpers: &mut JoinSet<()>, board: Arc<Board>) {
                 if alive {
                     tell(&[NotifyState::Watchdog]);
                 } else if well {
-                    tracing::error!("no test has been started for too long: the service manager is no longer told that the probe is alive");
+                    tracing::error!("no test has started for too long; watchdog notifications stop");
                 }
                 well = alive;
                 tokio::time::sleep(limit / 4).await;
@@ -71,12 +72,12 @@ pub(super) fn reloading() {
     tell(&[NotifyState::Reloading, NotifyState::Custom(&text)]);
 }
 
-/// It has been read, or refused.
+/// Reports that the configuration was reloaded or rejected.
 pub(super) fn reloaded() {
     tell(&[NotifyState::Ready]);
 }
 
-/// No more tests.
+/// Reports that no more tests are started.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }

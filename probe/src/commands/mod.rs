@@ -52,7 +52,7 @@ enum LogFormat {
     Json,
 }
 
-/// How a command writes what it found.
+/// Output format of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// Text for reading.
@@ -109,7 +109,7 @@ enum Command {
     Man(mailqos_manual::ManArgs),
 }
 
-/// How a command ended, other than well.
+/// A failed command.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The work failed: exit code 1.
@@ -125,7 +125,7 @@ impl Failure {
     }
 }
 
-/// What every command can use.
+/// Options that every command can use.
 pub(crate) struct Global {
     config: PathBuf,
     log_format: LogFormat,
@@ -143,7 +143,8 @@ impl Global {
         config::load(&self.config).map_err(|problems| Failure::Usage(problems.render(colour)))
     }
 
-    /// Likewise, and fills in the templates of action lists; what is unwise goes to standard error, as a picture or into the log.
+    /// Loads the configuration and renders the templates of action lists; warnings go to standard
+    /// error with excerpts, or to the log.
     pub(crate) fn config_with_warnings(&self) -> Result<Config, Failure> {
         let mut config = self.config()?;
         let problems = crate::alarm::check(&config);
@@ -189,7 +190,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let failure = Failure::work(format!("the runtime can't be started: {error}"));
+            let failure = Failure::work(format!("can't start the runtime: {error}"));
             return end(failure, global.log_format);
         }
     };
@@ -219,7 +220,7 @@ pub fn main() -> ExitCode {
             Command::Man(args) => print(mailqos_manual::man(&args, Cli::command())),
         }
     });
-    // A name look-up that hangs in the system's resolver must not hold up the end.
+    // A name lookup that hangs in the system's resolver must not delay the exit.
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
@@ -245,7 +246,7 @@ fn print_line(line: &str) -> Result<(), Failure> {
     write_out(format!("{line}\n").as_bytes())
 }
 
-/// Writes to standard output; a reader who has left is no failure.
+/// Writes to standard output; a reader that has left is not a failure.
 fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     match std::io::stdout().write_all(bytes) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::work(error)),
@@ -257,10 +258,10 @@ fn write_out(bytes: &[u8]) -> Result<(), Failure> {
 fn select<'config>(config: &'config Config, patterns: &[String]) -> Result<Vec<&'config Monitor>, Failure> {
     config
         .select(patterns)
-        .map_err(|pattern| Failure::Usage(format!("{pattern:?} names no monitor")))
+        .map_err(|pattern| Failure::Usage(format!("{pattern:?} matches no monitor")))
 }
 
-/// A moment as people write it: in this zone, or with an offset of its own.
+/// Parses a date and time: in this zone, or with an explicit offset.
 fn moment(text: &str, zone: &TimeZone) -> Result<UtcMicros, Failure> {
     if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
         return Ok(timestamp.into());
@@ -290,7 +291,7 @@ fn end(failure: Failure, format: LogFormat) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Why the program ends, in the form of the log's other lines; unlike them it is never filtered out.
+/// Formats the reason why the program ends like a log line; unlike those, it is never filtered out.
 fn json_line(message: &str, now: UtcMicros) -> String {
     serde_json::json!({ "timestamp": now.to_string(), "level": "ERROR", "fields": { "message": message } }).to_string()
 }
@@ -309,7 +310,7 @@ fn begin_log(format: LogFormat) {
         LogFormat::Json => builder.json().try_init(),
     };
     if let Err(error) = begun {
-        let _ = writeln!(std::io::stderr(), "no log: {error}");
+        let _ = writeln!(std::io::stderr(), "can't set up logging: {error}");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Which proxy leads where, for `check`. Hosts and ports only: the rest of an address may be a secret.
+//! Proxies in use, for `check`. Only hosts and ports are shown: the rest of an address may be a
+//! secret.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +8,10 @@ use mailqos_config as config;
 use mailqos_config::{Action, Config, DataLocation};
 use mailqos_net::http::{HttpError, Place, Via};
 
-/// Why it is not known which proxy is used.
+/// Reasons why the proxy in use is unknown.
 #[derive(Debug, thiserror::Error)]
 enum Unknown {
-    #[error("its address comes from a program, which check does not run")]
+    #[error("its address comes from a command, which check does not run")]
     Program,
     #[error("{0}")]
     Secret(#[from] SecretError),
@@ -28,7 +29,7 @@ pub(super) async fn describe(config: &Config) -> Vec<String> {
                 format!("{what}: through the proxy {proxy}")
             }
             Ok(None) => format!("{what}: without a proxy"),
-            Err(reason) => format!("{what}: which proxy is used is not known: {reason}"),
+            Err(reason) => format!("{what}: unknown proxy: {reason}"),
         };
         lines.insert(line);
     }
@@ -39,7 +40,7 @@ pub(super) async fn describe(config: &Config) -> Vec<String> {
     }
 }
 
-/// What requests are made, where they go, and their own proxy.
+/// Returns the requests that are made, their destinations, and their own proxies.
 fn requests(config: &Config) -> Vec<(String, SecretSource, Option<&SecretSource>)> {
     let literal = |url: &str| SecretSource::Literal(mailqos_base::Secret::new(url));
     let mut found = Vec::new();

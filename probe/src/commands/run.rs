@@ -1,4 +1,5 @@
-//! `mailqos-probe run`: tests until it is told to stop, then records what is in flight, seals and ends.
+//! `mailqos-probe run`: runs tests until it is stopped, then records what is in flight, seals and
+//! exits.
 
 use std::{
     process::ExitCode,
@@ -22,15 +23,15 @@ use crate::{
     tester::Tester,
 };
 
-/// How often it is looked whether a maintenance begins or ends, and whether the wall clock has been set.
+/// Interval of checks for the start or end of maintenance windows and for steps of the wall clock.
 const TURNS: Duration = Duration::from_secs(1);
-/// When the last day is written down, as tokio-cron-scheduler writes it (UTC).
+/// Schedule at which the last day is written, in the format of tokio-cron-scheduler (UTC).
 const DAY_KEPT: &str = "30 */5 * * * *";
-/// When days are removed that are older than is to be kept.
+/// Schedule at which days older than the retention are removed.
 const OLD_DAYS: &str = "0 17 3 * * *";
-/// How often it is looked how recording goes.
+/// Interval of checks of the recorder.
 const LOOKED_AT: Duration = Duration::from_secs(2);
-/// A trouble with the disk or the object store that lasts so long raises an alarm.
+/// Duration after which a problem with the disk or the object store raises an alarm.
 const LASTING: Duration = Duration::from_secs(20);
 
 #[derive(Debug, clap::Args)]
@@ -73,11 +74,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     helpers.spawn(watch_tests(alarms.clone()));
     tester.resume().await;
     helpers.spawn(crate::status::publish(Arc::clone(&live)));
-    tracing::info!(
-        site = %config.site,
-        monitors = config.monitors.values().filter(|monitor| monitor.enabled).count(),
-        "testing"
-    );
+    tracing::info!(site = %config.site, monitors = config.monitors.values().filter(|monitor| monitor.enabled).count(), "testing");
     manager::ready(&mut helpers, Arc::clone(&board));
     let parts = schedule::Parts {
         tester: Arc::clone(&tester),
@@ -89,7 +86,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     schedule::run(parts, changes, stop).await;
     manager::stopping();
     if let Err(error) = housekeeping.await {
-        tracing::warn!("the housekeeping schedule ended unexpectedly: {error}");
+        tracing::warn!(%error, "the housekeeping schedule aborted");
     }
     tracing::info!("stopping; mails in flight stay recorded");
     tester.shutdown().await;
@@ -103,7 +100,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-/// What happens by the calendar, beside tests: the last day is written down, old days go. All of it in UTC.
+/// Schedules housekeeping in UTC: writing the last day and removing old days.
 async fn calendar(live: &Arc<Live>) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
     let at = Arc::clone(live);
@@ -122,8 +119,8 @@ async fn calendar(live: &Arc<Live>) -> Result<JobScheduler, JobSchedulerError> {
     Ok(scheduler)
 }
 
-/// Looks once a second whether a maintenance begins or ends. When the wall clock has been set, the calendar is made again by the new
-/// time: its jobs wait for moments of the old one.
+/// Checks every second whether a maintenance window starts or ends. When the wall clock has been
+/// set, housekeeping is rescheduled, because its jobs wait for times of the old clock.
 async fn follow_clock(live: Arc<Live>, mut scheduler: JobScheduler, mut stop: watch::Receiver<bool>) {
     let clock = live.alarms.clock().clone();
     let mut steps = Steps::new(clock.now());
@@ -136,10 +133,10 @@ async fn follow_clock(live: Arc<Live>, mut scheduler: JobScheduler, mut stop: wa
                 Ok(new) => {
                     let mut old = std::mem::replace(&mut scheduler, new);
                     if let Err(error) = old.shutdown().await {
-                        tracing::warn!("can't stop the housekeeping schedule of the old time: {error}");
+                        tracing::warn!(%error, "can't stop the housekeeping schedule of the old time");
                     }
                 }
-                Err(error) => tracing::warn!("can't start housekeeping for the new time: {error}"),
+                Err(error) => tracing::warn!(%error, "can't start housekeeping for the new time"),
             }
         }
         live.maintenance.turn(&live.recorder).await;
@@ -149,11 +146,11 @@ async fn follow_clock(live: Arc<Live>, mut scheduler: JobScheduler, mut stop: wa
         }
     }
     if let Err(error) = scheduler.shutdown().await {
-        tracing::warn!("can't stop the housekeeping schedule: {error}");
+        tracing::warn!(%error, "can't stop the housekeeping schedule");
     }
 }
 
-/// Removes old days at the start, and when the configuration has been read anew.
+/// Removes old days at the start and after each reload.
 async fn keep_as_long_as_wanted(live: Arc<Live>) {
     let mut changes = live.configs.subscribe();
     loop {
@@ -168,27 +165,27 @@ async fn keep_as_long_as_wanted(live: Arc<Live>) {
 async fn remove_old_days(live: Arc<Live>) {
     let config = live.config();
     if let Err(error) = Recorder::remove_old_days(&config).await {
-        tracing::warn!("can't remove old days: {error}");
+        tracing::warn!(%error, "can't remove old days");
     }
 }
 
-/// Reads the configuration anew at each SIGHUP.
+/// Reloads the configuration at each SIGHUP.
 async fn hang_up(live: Arc<Live>) {
     use tokio::signal::unix::{SignalKind, signal};
     let mut signals = match signal(SignalKind::hangup()) {
         Ok(signals) => signals,
-        Err(error) => return tracing::error!("can't install the SIGHUP handler: {error}"),
+        Err(error) => return tracing::error!(%error, "can't install the SIGHUP handler"),
     };
     while signals.recv().await.is_some() {
         manager::reloading();
         if let Err(error) = live.reload().await {
-            tracing::error!("the configuration was not reloaded: {error}");
+            tracing::error!(%error, "configuration not reloaded");
         }
         manager::reloaded();
     }
 }
 
-/// Raises an alarm when samples can't be kept for a while: nobody reads a log at night.
+/// Raises an alarm if samples can't be stored for a while: no one reads logs at night.
 async fn watch_recorder(recorder: Recorder, alarms: Alarms) {
     let mut since = None;
     loop {
@@ -220,16 +217,17 @@ async fn note(recorder: &Recorder, kind: EventKind) {
     let version = concat!("mailqos ", env!("CARGO_PKG_VERSION"));
     let event = Event::new(None, UtcMicros::now(), kind).text(version);
     if let Err(error) = recorder.record_event(event).await {
-        tracing::error!("an event can't be recorded: {error}");
+        tracing::error!(%error, "can't record an event");
     }
 }
 
-/// Becomes `true` at the first SIGTERM or SIGINT from now on; the second ends the process at once.
+/// Becomes `true` at the first SIGTERM or SIGINT from now on; the second one ends the process
+/// immediately.
 pub(super) fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
     use tokio::signal::unix::{SignalKind, signal};
     static TOLD: OnceLock<watch::Sender<bool>> = OnceLock::new();
     if let Some(told) = TOLD.get() {
-        // What is begun now nobody has told to stop, whatever went before.
+        // A run that starts now has not been told to stop, whatever happened before.
         told.send_replace(false);
         return Ok(told.subscribe());
     }

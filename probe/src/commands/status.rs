@@ -19,13 +19,13 @@ use crate::{
     status::{HalfHour, StateWord},
 };
 
-/// How long a plugin waits for the probe: checkers allow about ten seconds for all of it.
+/// Timeout of a plugin's request: monitoring systems allow about ten seconds in total.
 const PLUGIN_TIMEOUT: Micros = Micros::from_secs(8);
-/// How long everybody else waits.
+/// Timeout of all other requests.
 const TIMEOUT: Micros = Micros::from_secs(60);
-/// How often `--watch` asks.
+/// Refresh interval of `--watch`.
 const AGAIN: Duration = Duration::from_secs(2);
-/// A plugin tells the round trips of so many monitors; of more it would tell nobody anything.
+/// Maximum number of monitors whose round trips a plugin prints.
 const MOST_MEASURED: usize = 20;
 /// … and names so many that are bad.
 const MOST_NAMED: usize = 5;
@@ -115,7 +115,7 @@ async fn show_states(args: &Args, config: &Config, live: bool) -> Result<(), Fai
 
 fn show(text: &str, live: bool) {
     let mut out = std::io::stdout();
-    // A reader who has left is no failure.
+    // A reader that has left is not a failure.
     let _ = if live {
         // Home, the new text over the old one, and nothing below it: no flicker.
         let text = text.trim_end().replace('\n', "\x1b[K\n");
@@ -126,7 +126,7 @@ fn show(text: &str, live: bool) {
     let _ = out.flush();
 }
 
-/// A screen of its own, as long as this lives; lines that are too long are cut, not wrapped.
+/// The alternate screen of the terminal, until dropped; long lines are cut, not wrapped.
 struct Screen;
 
 impl Screen {
@@ -150,12 +150,12 @@ impl Drop for Screen {
     }
 }
 
-/// What is shown.
+/// Table of monitors.
 struct Table {
     head: String,
-    /// Each with how soon somebody should look at it, and its lines.
+    /// Rows, each with its urgency and its lines.
     rows: Vec<(usize, Vec<String>)>,
-    /// How many rows the probe has not sent.
+    /// Number of rows that the probe has not sent.
     unsent: usize,
     foot: Vec<String>,
 }
@@ -173,7 +173,7 @@ impl Table {
         lines.join("\n") + "\n"
     }
 
-    /// What fits into so many lines: where not all monitors do, those first that somebody should look at.
+    /// Returns the table cut to a height; if not all monitors fit, the most urgent ones come first.
     fn fitting(mut self, height: usize) -> String {
         let room = height.saturating_sub(1 + self.foot.len());
         let lines: usize = self.rows.iter().map(|(_, lines)| lines.len()).sum();
@@ -264,7 +264,7 @@ impl Clock<'_> {
     }
 }
 
-/// How wide the columns are; what there is no room for is 0.
+/// Widths of the columns; 0 for omitted ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Columns {
     id: usize,
@@ -313,14 +313,14 @@ impl Columns {
         columns
     }
 
-    /// Of all but the remarks.
+    /// Returns the width of all columns except the remarks.
     fn width(self) -> usize {
         let optional = |is: bool| if is { Self::MOMENT + 1 } else { 0 };
         let name = if self.name > 0 { self.name + 1 } else { 0 };
         Self::STATE + 1 + self.id + 1 + name + self.took + 1 + self.bars + optional(self.at) + optional(self.next)
     }
 
-    /// A row of texts; those that there is no room for are left out.
+    /// Formats a row; columns without space are omitted.
     #[expect(clippy::too_many_arguments, reason = "they are the cells of one row")]
     fn row(self, state: &str, id: &str, name: &str, took: &str, at: &str, bars: &str, next: &str) -> String {
         let mut row = format!("{state} {}", column(id, self.id));
@@ -379,7 +379,7 @@ fn table(status: &StatusResponse, zone: &TimeZone, screen: Option<usize>, colour
     let columns = Columns::fitting(widest(|monitor| &monitor.id), names, screen);
     let paint = |code, text| paint(code, text, colour);
     let day = if columns.bars == 24 {
-        "last day, by hours"
+        "last day by hour"
     } else {
         "last day"
     };
@@ -407,7 +407,7 @@ fn table(status: &StatusResponse, zone: &TimeZone, screen: Option<usize>, colour
     table.unsent = selected.saturating_sub(table.rows.len());
     let probe = &status.probe;
     table.foot.push(format!(
-        "{}: {}; {} running, {} waiting, {} started late, {} left out",
+        "{}: {}; {} running, {} waiting, {} started late, {} skipped",
         text(&probe.site),
         counts(status),
         plural(probe.running, "test"),
@@ -422,7 +422,7 @@ fn table(status: &StatusResponse, zone: &TimeZone, screen: Option<usize>, colour
             table.foot.push(paint("31;1", dead(channel, &clock)));
         } else if was_dead_lately(channel, status.at) {
             table.foot.push(format!(
-                "was dead, accepts again: {}: failed last {}: {}",
+                "recovered channel: {}: last failed {}: {}",
                 text(&channel.channel),
                 clock.long(channel.failed_at),
                 text(&channel.error),
@@ -501,11 +501,11 @@ fn problems(probe: &ProbeReport) -> Vec<String> {
 /// A line about a channel that accepts nothing.
 fn dead(channel: &ChannelReport, clock: &Clock<'_>) -> String {
     let accepted = match channel.accepted_at {
-        None => "has never accepted anything".to_owned(),
+        None => "has never accepted a message".to_owned(),
         at => format!("last accepted {}", clock.long(at)),
     };
     format!(
-        "DEAD CHANNEL: {}: {} in a row, {accepted}: {}",
+        "FAILING CHANNEL: {}: {} in a row, {accepted}: {}",
         text(&channel.channel),
         plural(channel.failures.into(), "failure"),
         text(&channel.error),
@@ -558,15 +558,15 @@ fn remark(monitor: &MonitorReport, clock: &Clock<'_>) -> String {
         if let Some(acknowledged) = &alarm.acknowledged {
             let by = &acknowledged.by;
             parts.push(match &acknowledged.note {
-                Some(note) => format!("{by} looks after it: {note}"),
-                None => format!("{by} looks after it"),
+                Some(note) => format!("acknowledged by {by}: {note}"),
+                None => format!("acknowledged by {by}"),
             });
         } else if alarm.notified_at.is_none() {
-            parts.push("nobody told yet".to_owned());
+            parts.push("no one notified yet".to_owned());
         }
     }
     if let Some(holder) = &monitor.held_by {
-        parts.push(format!("follows from {holder}"));
+        parts.push(format!("explained by {holder}"));
     }
     if monitor.simulated_until.is_some() {
         parts.push(format!("simulated until {}", clock.long(monitor.simulated_until)));
@@ -602,7 +602,7 @@ async fn plugin(args: &Args, global: &Global) -> ExitCode {
         let patience = args.timeout.unwrap_or(PLUGIN_TIMEOUT).to_std();
         match ask_within(&config, &request, patience).await {
             Ok(status) => Ok(verdict(&status)),
-            // Whoever watches the watcher wants to know just this: nothing is tested.
+            // This is exactly what the monitoring system must know: nothing is tested.
             Err(error @ (ControlError::NotRunning { .. } | ControlError::Silent(_))) => Err((2, error.to_string())),
             Err(error) => Err((3, error.to_string())),
         }
@@ -622,11 +622,11 @@ fn verdict(status: &StatusResponse) -> (u8, String) {
     let count = |word: StateWord| total(status, word);
     let mut troubles: Vec<String> = Vec::new();
     if let Some(problem) = &status.probe.recorder_problem {
-        troubles.push(format!("samples can't be kept: {problem}"));
+        troubles.push(format!("samples can't be stored: {problem}"));
     }
     troubles.extend(status.probe.metrics_problem.iter().map(text));
     let dead = status.channels.iter().filter(|channel| channel.failures > 0);
-    troubles.extend(dead.map(|channel| format!("{} is dead", text(&channel.channel))));
+    troubles.extend(dead.map(|channel| format!("{} is failing", text(&channel.channel))));
     let blind = untested(&status.probe);
     let code = if count(StateWord::Alarm) > 0 {
         2
@@ -720,7 +720,7 @@ mod tests {
     fn the_table_fits_the_screen_and_shows_states_the_last_day_and_dead_channels() {
         for (name, screen) in [("piped", None), ("wide", Some(180)), ("narrow", Some(80))] {
             let shown = table(&status(), &TimeZone::UTC, screen, false).whole();
-            // Dead channels are told in full, and wrap.
+            // Failing channels are described in full, and wrap.
             let monitors = shown.lines().take_while(|line| !line.is_empty());
             let widest = monitors.map(width).max();
             assert!(screen.is_none_or(|screen| widest <= Some(screen)), "{shown}");

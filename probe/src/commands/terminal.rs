@@ -4,12 +4,12 @@ use std::io::IsTerminal as _;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// How many columns a text takes: a Chinese character takes two.
+/// Returns the number of columns of a text: a Chinese character takes two.
 pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// The text, cut to so many columns at the most; an ellipsis says so.
+/// Cuts a text to a number of columns; an ellipsis marks the cut.
 pub(super) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -30,12 +30,13 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
     kept
 }
 
-/// The text without control characters, which could steer the terminal: it may be a server's, or somebody else's.
+/// Removes control characters, which could steer the terminal: the text may come from a server or a
+/// third party.
 pub(super) fn plain(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 
-/// The text in exactly so many columns: cut, or filled up.
+/// Fits the text into exactly this many columns: cut or padded.
 pub(super) fn column(text: &str, columns: usize) -> String {
     let mut text = cut(text, columns);
     let missing = columns.saturating_sub(width(&text));
@@ -43,7 +44,8 @@ pub(super) fn column(text: &str, columns: usize) -> String {
     text
 }
 
-/// Words in lines of so many columns; of more lines than `most` the last one kept is cut.
+/// Wraps words to lines of this many columns; if there are more than `most` lines, the last one is
+/// cut.
 pub(super) fn lines(text: &str, columns: usize, most: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {

@@ -173,7 +173,7 @@ fn draw(result: &TestResult, kind: &Kind, width: usize, colour: bool) -> String 
     let is_calibrated = |known: &RoundTrip| known.likely_error.is_some_and(|likely| Some(likely) < known.error);
     let round_trip = RoundTrip::of(sample).filter(is_calibrated);
     if let Some(bounds) = round_trip.and_then(RoundTrip::bounds) {
-        let _ = writeln!(text, "  certainly {bounds}; the interval above covers 99 %");
+        let _ = writeln!(text, "  guaranteed {bounds}; the interval above covers 99 %");
     }
     text
 }
@@ -193,7 +193,7 @@ fn verdict(sample: &Sample, kind: &Kind) -> String {
         }
     }
     if let (Some(round_trip), Some(longest)) = (RoundTrip::of(sample), kind.max_round_trip()) {
-        let _ = write!(text, ": round trip {round_trip}, at most {longest} is good");
+        let _ = write!(text, ": round trip {round_trip}, max {longest}");
     }
     if let Some(error) = &sample.error {
         let _ = write!(text, ": {error}");

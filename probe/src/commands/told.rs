@@ -199,7 +199,7 @@ pub(super) async fn simulate(args: SimulateArgs, global: &Global) -> Result<Exit
     };
     let Simulated { simulated, until } = ask(&config, &request).await?;
     print_line(&format!(
-        "count as failed until {}: {}",
+        "simulating failure until {}: {}",
         local(&config, until),
         names(&simulated)
     ))?;

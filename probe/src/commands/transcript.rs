@@ -1,4 +1,4 @@
-//! `mailqos-probe transcript`: what was said in a test.
+//! `mailqos-probe transcript`: prints the transcript of a test.
 
 use std::process::ExitCode;
 
@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         for started_at in kept {
             let line = match store.get(&args.monitor, started_at) {
                 Ok(transcript) => summary(&transcript),
-                Err(error) => format!("can't be read: {error}"),
+                Err(error) => format!("can't read the transcript: {error}"),
             };
             print_line(&format!("{started_at}  {line}"))?;
         }

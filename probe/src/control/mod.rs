@@ -104,7 +104,8 @@ pub enum Request {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Nobody listens.
-    #[error("no probe runs for site {site} with its state in {folder} ({reason}); start it: mailqos-probe run", folder = folder.display())]
+    #[error("no probe is running for site {site} with its state in {folder} ({reason}); start it: \
+        mailqos-probe run", folder = folder.display())]
     NotRunning {
         /// The site.
         site: String,
@@ -114,7 +115,8 @@ pub enum ControlError {
         reason: String,
     },
     /// This user may not ask.
-    #[error("this user may not ask the probe of site {site} ({folder}: {reason}); ask as the user that runs it, or as root", folder = folder.display())]
+    #[error("this user has no access to the probe of site {site} ({folder}: {reason}); run the command as the \
+        user that runs the probe, or as root", folder = folder.display())]
     NotAllowed {
         /// The site.
         site: String,
@@ -124,7 +126,7 @@ pub enum ControlError {
         reason: String,
     },
     /// No answer in time.
-    #[error("the probe did not answer within {0}: it hangs, or is overloaded")]
+    #[error("the probe did not answer within {0}; it hangs or is overloaded")]
     Silent(Micros),
     /// The conversation broke.
     #[error("the probe did not answer: {0}")]

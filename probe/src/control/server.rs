@@ -64,7 +64,7 @@ pub async fn serve(live: Arc<Live>) {
     let listener = match listen(&live.config()) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::error!("status, ack and the like will not reach this probe: {error}");
+            tracing::error!(%error, "control socket unavailable: status, ack and other commands can't reach this probe");
             return;
         }
     };
@@ -77,7 +77,7 @@ pub async fn serve(live: Arc<Live>) {
                 });
             }
             Err(error) => {
-                tracing::warn!("a command can't be taken: {error}");
+                tracing::warn!(%error, "can't accept a command");
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         }
@@ -110,7 +110,8 @@ async fn converse(stream: UnixStream, live: &Arc<Live>) -> std::io::Result<()> {
     let response = match serde_json::from_str::<Request>(&line) {
         Ok(request) => live.answer(request).await,
         Err(error) => Err(format!(
-            "this probe does not understand the command, is it of another version? {error}"
+            "the running probe does not understand this command; check that both have \
+                the same version: {error}"
         )),
     };
     let response = response.unwrap_or_else(|error| Response::Error(ErrorResponse { error }));
@@ -128,7 +129,7 @@ impl Live {
         let config = self.config();
         let monitors = config
             .select(patterns)
-            .map_err(|pattern| format!("{pattern:?} names no monitor"))?;
+            .map_err(|pattern| format!("{pattern:?} matches no monitor"))?;
         Ok(monitors.into_iter().map(|monitor| monitor.id.clone()).collect())
     }
 
@@ -199,7 +200,7 @@ impl Live {
             }
             Request::Simulate { monitors, lasts, by } => {
                 if monitors.is_empty() {
-                    return Err("name the monitors that are to count as failed".to_owned());
+                    return Err("name the monitors to mark as failed".to_owned());
                 }
                 let simulated = self.select(&monitors)?;
                 self.alarms.simulate(&simulated, Micros(lasts), &by).await;
@@ -227,7 +228,7 @@ impl Live {
         let config = self.config();
         let chosen = config
             .select(patterns)
-            .map_err(|pattern| format!("{pattern:?} names no monitor"))?;
+            .map_err(|pattern| format!("{pattern:?} matches no monitor"))?;
         let (states, alarms, simulations) = (
             self.alarms.states(),
             self.alarms.open_alarms(),
@@ -317,7 +318,7 @@ impl Live {
             Ok(config)
         });
         let new = loaded.await.map_err(|error| error.to_string())?;
-        let new = new.map_err(|problems| format!("refused, nothing has changed:\n{problems}"))?;
+        let new = new.map_err(|problems| format!("not reloaded; the old configuration stays in use:\n{problems}"))?;
         for (what, same) in [
             ("site", old.site == new.site),
             ("data", old.data == new.data),
@@ -327,7 +328,7 @@ impl Live {
         ] {
             if !same {
                 return Err(format!(
-                    "refused, nothing has changed: {what} can't change while the probe runs; restart it"
+                    "not reloaded; {what} can't change while the probe runs; restart the probe"
                 ));
             }
         }
@@ -341,11 +342,11 @@ impl Live {
         self.recorder.reload(new.clone());
         self.observed.forget(&new);
         self.configs.send_replace(new.clone());
-        let text = format!("{} monitors: {added} new, {gone} gone", new.monitors.len());
-        tracing::info!("reloaded: {text}");
+        let text = format!("{} monitors: {added} added, {gone} removed", new.monitors.len());
+        tracing::info!(changes = %text, "configuration reloaded");
         let event = Event::new(None, UtcMicros::now(), EventKind::Reloaded).text(text.clone());
         if let Err(error) = self.recorder.record_event(event).await {
-            tracing::error!("an event can't be recorded: {error}");
+            tracing::error!(%error, "can't record an event");
         }
         Ok(text)
     }

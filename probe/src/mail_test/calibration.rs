@@ -2,12 +2,13 @@
 //! Learning in a Random World", 2005; J. Lei et al., "Distribution-Free Predictive Inference for
 //! Regression", JASA 2018) on landings that are themselves known only within bounds.
 //!
-//! What was learnt of the servers predicts an interval for each landing. A mail whose own pick-ups bracket
-//! the landing closely shows how far that prediction could have been off at worst: by as much as its
-//! bracket reaches beyond the prediction. If landings come as they came before, then widening the next
-//! prediction by the ⌈(n + 1) · 99 %⌉-th smallest of the last n such scores covers it with a probability
-//! of at least 99 %, whatever the distribution of the errors. Taking the worst case in each bracket only
-//! adds to that. With fewer than 99 scores there is no such quantile, and nothing is claimed.
+//! What is known of the servers predicts an interval for each arrival. A mail whose own pick-ups
+//! bracket its arrival closely shows how far that prediction could have been off in the worst case:
+//! by as much as its bracket reaches beyond the prediction. If arrivals continue as before, then
+//! widening the next prediction by the ⌈(n + 1) · 99 %⌉-th smallest of the last n such scores
+//! covers it with a probability of at least 99 %, whatever the distribution of the errors. Taking
+//! the worst case in each bracket only adds to that. With fewer than 99 scores there is no such
+//! quantile, and no interval is stated.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -19,7 +20,7 @@ use super::moment::Bounds;
 const COVERAGE: usize = 99;
 /// Scores by which a prediction is judged, the last ones.
 const WINDOW: usize = 400;
-/// Only brackets at most this wide tell how good a prediction was.
+/// Maximum width of a bracket that is used to score a prediction.
 const CLOSE: Micros = Micros::from_millis(1_500);
 /// Kinds of predictions that are remembered; those that were judged last stay.
 const MOST_GROUPS: usize = 256;
@@ -27,13 +28,13 @@ const MOST_GROUPS: usize = 256;
 /// The scores of one kind of prediction: by one way through the servers, from the same witnesses.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Group {
-    /// Which judgement of all was its last.
+    /// Number of the last judgement.
     last: u64,
-    /// In µs, oldest first.
+    /// Scores in µs, oldest first.
     scores: VecDeque<i64>,
 }
 
-/// How good predictions were, kind by kind.
+/// Accuracy of predictions by group.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Calibration {
     groups: HashMap<String, Group>,
@@ -41,8 +42,8 @@ pub(super) struct Calibration {
 }
 
 impl Calibration {
-    /// By how much a prediction of this kind must be widened to cover the landing with 99 %; nothing with
-    /// too few scores.
+    /// Returns by how much a prediction of this group must be widened to cover the arrival with 99
+    /// %; `None` with too few scores.
     pub(super) fn margin(&self, group: &str) -> Option<Micros> {
         let scores = &self.groups.get(group)?.scores;
         let rank = ((scores.len() + 1) * COVERAGE).div_ceil(100);
@@ -72,7 +73,7 @@ impl Calibration {
         group.scores.push_back(short.0.max(0));
     }
 
-    /// As it was kept by an earlier process: never more than this one would keep.
+    /// Limits data of an earlier process to what this one would keep.
     pub(super) fn limited(mut self) -> Self {
         if self.groups.len() > MOST_GROUPS {
             return Self::default();

@@ -1,14 +1,15 @@
-//! Clocks of others, learnt from what they stamp: interval-based clock synchronisation (K. Marzullo and
-//! S. Owicki, "Maintaining the Time in a Distributed System", 1983; RFC 5905, section 11.2.1).
+//! Clocks of servers, learned from their timestamps: interval-based clock synchronisation (K.
+//! Marzullo and S. Owicki, "Maintaining the Time in a Distributed System", 1983; RFC 5905, section
+//! 11.2.1).
 //!
 //! Each stamp whose moment is known within bounds says that the clock's offset lies in an interval. All
 //! intervals that agree, over a sliding window, leave a region of (offset, rate); its extent at a moment
 //! bounds the offset there. Stamps that are truncated to whole seconds thus bound the offset far more
 //! closely than a second, since they fall on all parts of it.
 //!
-//! One name may stand for several clocks (a cluster), and one clock may be set. Where the readings
-//! contradict one another too often, only the spread of those that are known closely is claimed.
-//! Nothing that is learnt here is ever part of a guarantee.
+//! One name may stand for several clocks (a cluster), and a clock may be set. If readings
+//! contradict one another too often, only the spread of those that are known closely is stated.
+//! Nothing that is learned here is ever part of a guarantee.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -20,35 +21,37 @@ use super::moment::{Bounds, Moment};
 const WINDOW: usize = 128;
 /// Older readings say nothing any more.
 const OLDEST: Micros = Micros::from_secs(12 * 3600);
-/// With fewer readings that agree nothing is claimed.
+/// Minimum number of agreeing readings for a statement.
 const FEWEST: usize = 5;
-/// So many readings that contradict all others, but none since the first of them: the clock was set.
+/// Number of readings that contradict all others, with none agreeing since the first of them, after
+/// which the clock counts as set.
 const STEP: usize = 3;
-/// While one of the last so many readings contradicts the others, the clock is not relied on.
+/// The clock is not relied on as long as one of this many last readings contradicts the others.
 const DOUBTED: usize = 2;
 /// The fastest that a clock runs away, in µs a second: what RFC 5905 allows (MAXFREQ).
 const FASTEST: f64 = 500.0;
-/// How fast a clock's rate may stray from a constant one, in µs for each second of a reading's age: temperature, for the most.
+/// Maximum drift of a clock's rate, in µs per second of a reading's age: mostly due to temperature.
 const WANDER: f64 = 2.0;
-/// Of the last [`RECENT`] readings so many may contradict the others; with more the clock is not to be relied on.
+/// Maximum number of contradicting readings among the last [`RECENT`] ones; with more, the clock is
+/// not relied on.
 const MOST_LIES: usize = 4;
 const RECENT: usize = 32;
 /// Clocks that are remembered; those that were read last stay.
 const MOST_CLOCKS: usize = 512;
 /// A reading this close tells where a clock that contradicts itself may be.
 const CLOSE: i64 = 2_500_000;
-/// With fewer close readings nothing is claimed of a clock that contradicts itself.
+/// Minimum number of close readings for a statement about a clock that contradicts itself.
 const FEWEST_CLOSE: usize = 12;
 /// Clocks, and readings of each, that are kept across restarts.
 const MOST_KEPT: usize = 128;
 const READINGS_KEPT: usize = 64;
-/// By how much a reading widens when it is kept across a restart: at once, and per second of the pause.
-/// The machine's own clock counts the pause, and a clock under NTP runs away by up to 15 ppm (RFC 5905,
-/// PHI).
+/// By how much a reading widens when it is kept across a restart: immediately, and per second of
+/// the pause. The machine's own clock measures the pause, and a clock under NTP drifts by up to 15
+/// ppm (RFC 5905, PHI).
 const RESTART_SLACK: i64 = 10_000;
 const RESTART_PPM: f64 = 20.0;
 
-/// What a clock showed: somewhere from `at` to `at + resolution`, in µs of its own count.
+/// A reading of a clock: between `at` and `at + resolution`, in µs of its own count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) at: i64,
@@ -83,7 +86,7 @@ impl Reading {
 /// A point of the region: rate in µs a second, offset in µs from a base.
 type Point = (f64, f64);
 
-/// What remains possible by a set of readings, around a moment.
+/// The region that a set of readings leaves possible, around a moment.
 struct Region {
     corners: Vec<Point>,
     base: i64,
@@ -146,17 +149,17 @@ impl Region {
     }
 }
 
-/// One clock, as far as it is known.
+/// Knowledge about a clock.
 #[derive(Debug, Default)]
 struct Clock {
     /// The last readings, oldest first, and which agree with one another.
     readings: VecDeque<(Reading, bool)>,
-    /// Of the last readings: which agreed. A clock that is set is learnt anew, but this stays.
+    /// Which of the last readings agreed. It is kept when a clock that was set is learned again.
     recent: VecDeque<bool>,
 }
 
 impl Clock {
-    /// What remains possible by these readings.
+    /// Returns the region that these readings leave possible.
     fn region<'a>(around: Moment, readings: impl Iterator<Item = &'a Reading>) -> Option<Region> {
         let mut region: Option<Region> = None;
         for reading in readings {
@@ -167,7 +170,7 @@ impl Clock {
         region
     }
 
-    /// Those that agree, the newest first.
+    /// Returns the agreeing readings, newest first.
     fn agreed(&self) -> impl Iterator<Item = &Reading> {
         self.readings
             .iter()
@@ -217,7 +220,8 @@ impl Clock {
         }
     }
 
-    /// Between what the offset lies at a moment if it is one clock that runs on, if that can be said.
+    /// Returns the bounds of the offset at a moment, assuming a single steady clock, if they are
+    /// known.
     fn steady(&self, at: Moment) -> Option<(i64, i64)> {
         let lies = self.recent.iter().filter(|agreed| !**agreed).count();
         let in_doubt = self.readings.iter().rev().take(DOUBTED).any(|(_, agreed)| !agreed);
@@ -242,7 +246,7 @@ impl Clock {
     }
 }
 
-/// All clocks that were read, by name.
+/// All known clocks, by name.
 #[derive(Debug, Default)]
 pub(super) struct Clocks {
     clocks: HashMap<String, (u64, Clock)>,
@@ -265,9 +269,9 @@ impl Clocks {
         clock.note(Reading::new(stamp, bounds));
     }
 
-    /// When, by our clock, a clock showed this, if that can be said; `around` is any moment near it. The
-    /// first of these names tells that is known to be one steady clock, or else the first that is known
-    /// at all.
+    /// Returns when, on our clock, a clock showed this stamp, if it is known; `around` is any
+    /// moment near it. The first of the names that is known to be a steady clock is used, otherwise
+    /// the first that is known at all.
     pub(super) fn when(&self, names: &[String], stamp: Stamp, around: Moment) -> Option<(Bounds, Habit)> {
         let known = || names.iter().filter_map(|name| self.clocks.get(name));
         let steady = known().find_map(|(_, clock)| Some((clock.steady(around)?, Habit::Steady)));
@@ -280,7 +284,7 @@ impl Clocks {
         Some((bounds, habit))
     }
 
-    /// What is worth keeping across a restart, the clocks read last first.
+    /// Returns the data to keep across a restart, recently read clocks first.
     pub(super) fn kept(&self, anchor: Anchor) -> Vec<KeptClock> {
         let mut clocks: Vec<_> = self.clocks.iter().collect();
         clocks.sort_by_key(|(_, (read, _))| std::cmp::Reverse(*read));
@@ -301,7 +305,7 @@ impl Clocks {
         kept.collect()
     }
 
-    /// Goes on with what an earlier process learnt, which ended `pause` ago.
+    /// Restores the data of an earlier process, which ended `pause` ago.
     pub(super) fn of_kept(kept: Vec<KeptClock>, anchor: Anchor, pause: Micros) -> Self {
         let slack = RESTART_SLACK.saturating_add((pause.0.max(0) as f64 / 1e6 * RESTART_PPM) as i64);
         let mut clocks = Self::default();
@@ -331,10 +335,10 @@ impl Clocks {
     }
 }
 
-/// What a clock is like.
+/// Behaviour of a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Habit {
-    /// One clock that runs on.
+    /// A single steady clock.
     Steady,
     /// Several clocks, or one that is set now and then.
     Varied,
@@ -400,7 +404,7 @@ mod tests {
         }
     }
 
-    /// What a steady clock tells.
+    /// Returns when a steady clock showed a stamp.
     fn when(clocks: &Clocks, stamp: Stamp, around: i64) -> Option<Bounds> {
         let told = clocks.when(&["it".to_owned()], stamp, Moment::of_micros(around));
         told.and_then(|(bounds, habit)| (habit == Habit::Steady).then_some(bounds))

@@ -1,6 +1,6 @@
-//! The connections to mailbox servers. Servers limit them by address or by user (Courier: 4 from one address, Dovecot: 10
-//! of one user and address), so that watches (IDLE) count towards the limits and yield to pick-ups; where a server's limit
-//! lies is learnt from its refusals.
+//! Connections to mailbox servers. Servers limit them by address or by user (Courier: 4 per
+//! address, Dovecot: 10 per user and address), so watches (IDLE) count towards the limits and yield
+//! to pick-ups. A server's limit is learned from its refusals.
 
 use std::{
     collections::HashMap,
@@ -17,14 +17,14 @@ use tokio::{sync::Notify, task::AbortHandle};
 
 use super::evidence::Moment;
 
-/// What a refusal taught is forgotten after this: other programs may have held the connections.
+/// Time after which a learned limit is forgotten: other programs may have held the connections.
 const LEARNT_FOR: Micros = Micros::from_secs(3600);
 /// The same for a server that hung up without a word, which may have had another reason.
 const SUSPECTED_FOR: Micros = Micros::from_secs(600);
-/// How long a watch may take to end.
+/// Time that a watch may take to end.
 const YIELDING: Duration = Duration::from_secs(1);
 
-/// Tells mailboxes apart, also two that are the same but reached in different ways: before the configuration changed, and since.
+/// Identifies a mailbox; the same mailbox has another id after its settings have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct MailboxId(u64);
 
@@ -47,7 +47,8 @@ struct Watch {
 struct Server {
     visits: usize,
     watches: Vec<Watch>,
-    /// How many connections it takes, as far as is known, and until when that is believed.
+    /// Number of connections that the server accepts, as far as is known, and how long that is
+    /// believed.
     limit: Option<(usize, Moment)>,
 }
 
@@ -107,8 +108,8 @@ impl Connections {
         })
     }
 
-    /// A place for a pick-up: watches yield, those first that nobody needs now; other pick-ups are waited for, for at most
-    /// `patience`.
+    /// Takes a slot for a pick-up: watches yield, unneeded ones first; other pick-ups are waited
+    /// for, for at most `patience`.
     pub(crate) async fn visit(
         self: &Arc<Self>,
         place: &str,
@@ -164,7 +165,7 @@ impl Connections {
             let believed = if said_so { LEARNT_FOR } else { SUSPECTED_FOR };
             let limit = server.learnt().map_or(limit, |known| known.min(limit));
             server.limit = Some((limit, Moment::now() + believed));
-            tracing::debug!(server = place, limit, "the server takes no more connections");
+            tracing::debug!(server = place, limit, "the server accepts no more connections");
         }
         let count = server.watches.len();
         yield_watches(server, count, &|_| true);
@@ -184,7 +185,7 @@ impl Connections {
     }
 }
 
-/// Ends watches; tells whether any was running.
+/// Ends watches; returns whether any was running.
 fn yield_watches(server: &mut Server, count: usize, is_awaited: &impl Fn(MailboxId) -> bool) -> bool {
     server.watches.sort_by_key(|watch| is_awaited(watch.mailbox));
     let yielding = server.watches.iter().take(count);
@@ -203,7 +204,7 @@ pub(super) struct WatchPlace {
 }
 
 impl WatchPlace {
-    /// What ends the watch's task.
+    /// Returns a function that registers the abort handle of the watch's task.
     pub(super) fn task(&self) -> impl Fn(AbortHandle) + use<> {
         let (all, place, id) = (self.all.clone(), self.place.clone(), self.id);
         move |task| {
@@ -266,7 +267,7 @@ mod tests {
             !first_watch.as_ref().expect("a watch or a task").is_finished()
                 && !second_watch.as_ref().expect("a watch or a task").is_finished()
         );
-        // One more: the watch yields that nobody needs.
+        // One more: the unneeded watch yields.
         let other = connections.visit("a:993", PATIENCE, |mailbox| mailbox == first).await;
         assert!(
             second_watch

@@ -1,13 +1,14 @@
-//! Where the landing of a mail must lie: each piece of evidence bounds it from one side or both.
+//! Bounds on the arrival of a mail: each piece of evidence bounds it from one side or both.
 //!
-//! Two kinds of evidence are kept apart. What this test itself saw is *certain*: the mail landed after it
-//! was sent, it was not there when a pick-up asked for the list before, it was there when a list showed it
-//! or when the server announced it. Everything that servers say about time is not: the name in a field
-//! may be that of several machines, a clock may have been set a moment ago by less than the pick-ups of
-//! this mail can show, a field may be missing or out of order, an announcement may come later than ever
-//! before. No agreement between them proves anything about this mail. So what was learnt of stamps and
-//! announcements only *predicts* the landing; how far that is to be trusted is measured (`calibration`),
-//! and makes the calibrated interval, which is the estimate, but never the guarantee.
+//! Two kinds of evidence are kept apart. What this test itself observed is *certain*: the mail
+//! arrived after it was sent, it was not there when an earlier pick-up requested the list, it was
+//! there when a list showed it or when the server announced it. What servers state about time is
+//! not: the name in a field may be shared by several machines, a clock may have been set a moment
+//! ago by less than the pick-ups of this mail can show, a field may be missing or out of order, an
+//! announcement may come later than ever before. No agreement between them proves anything about
+//! this mail. So what is learned from stamps and announcements only *predicts* the arrival; how far
+//! that can be trusted is measured (`calibration`), and makes the calibrated interval, which is the
+//! estimate, but never the guarantee.
 
 use mailqos_model::{Hop, Micros, UtcMicros};
 
@@ -17,25 +18,26 @@ use super::{
     learnt::Learnt,
 };
 
-/// A server that files a mail has stamped it so long before it could be seen, mostly (Dovecot's LMTP: 2 ms,
-/// on a machine with ten times the work it can do: 59 ms).
+/// Usual maximum time from a server's stamp to the moment at which the mail becomes visible
+/// (Dovecot's LMTP: 2 ms; 59 ms on a machine with ten times the work it can do).
 const FILING: Micros = Micros::from_millis(75);
 /// Announcements come later by a server's habit; by so much more now and then (some ms on a calm machine,
 /// 350 ms on one with several times the work it can do).
 const NOTIFYING: Micros = Micros::from_millis(400);
-/// The middle of a bracket wider than this is no good estimate.
+/// Maximum width of a bracket whose middle is a good estimate.
 const COARSE: Micros = Micros::from_millis(1_500);
 /// Stamps of mails are truncated to seconds.
 const SECOND: Micros = Micros::from_secs(1);
 
-/// When a mail landed, as far as that can be told.
+/// The arrival of a mail, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Landing {
-    /// It lies here, whatever servers say.
+    /// Guaranteed bounds, whatever servers state.
     pub(super) certain: Bounds,
-    /// It lies here with 99 %: calibrated, or the same as what is certain. Within what is certain.
+    /// 99 % bounds: calibrated, or the same as the guaranteed ones. Always within the guaranteed
+    /// bounds.
     pub(super) likely: Bounds,
-    /// It lies here if the servers go on as they went before: good enough to plan by.
+    /// Bounds if the servers behave as before: good enough for planning.
     pub(super) expected: Bounds,
 }
 
@@ -71,33 +73,33 @@ impl Landing {
     }
 }
 
-/// All that tells when a mail landed.
+/// All evidence of a mail's arrival.
 #[derive(Debug)]
 pub(super) struct Evidence<'a> {
-    /// When it was sent.
+    /// Time of sending.
     pub(super) sent: Moment,
     /// Between which moments the SMTP server took it, where that is known.
     pub(super) accepted: Option<Bounds>,
-    /// It was not there yet at this moment.
+    /// A moment at which it was not there yet.
     pub(super) not_shown: Option<Moment>,
-    /// It was there at this moment.
+    /// A moment at which it was there.
     pub(super) shown: Moment,
     /// The stations on its way, oldest first.
     pub(super) hops: &'a [Hop],
     /// The last station wrote its stamp when it filed the mail, not when it took it into a queue.
     pub(super) filed: bool,
-    /// When it landed, by the mailbox server's clock (INTERNALDATE).
+    /// Arrival by the mailbox server's clock (INTERNALDATE).
     pub(super) internal_date: Option<UtcMicros>,
-    /// When the mailbox's server announced new mail, which this was (IDLE).
+    /// Moment at which the mailbox's server announced new mail, which was this one (IDLE).
     pub(super) notified: Option<Moment>,
     /// Time that this machine's monotonic clock did not count since the mail was sent, as far as the wall
     /// clock shows: it does not run while a machine is suspended.
     pub(super) uncounted: Micros,
-    /// Through which servers it went: what tells clocks of one name apart.
+    /// The servers that the mail passed: distinguishes clocks with the same name.
     pub(super) route: &'a str,
 }
 
-/// What was learnt says that the landing lies here.
+/// Bounds of the arrival, predicted from what was learned.
 struct Prediction {
     bounds: Bounds,
     /// Predictions of one kind are as good as one another.
@@ -105,8 +107,8 @@ struct Prediction {
 }
 
 impl Evidence<'_> {
-    /// Between which moments the mail landed. The prediction is made before anything is learnt from this
-    /// mail, as it is for the mails by which predictions are judged.
+    /// Returns the bounds of the arrival. The prediction is made before anything is learned from
+    /// this mail, as for the mails by which predictions are scored.
     pub(super) fn landing(&self, learnt: &mut Learnt) -> Landing {
         let shown = self.notified.map_or(self.shown, |notified| notified.min(self.shown));
         let mut certain = Bounds::new(self.sent, self.not_shown, shown);
@@ -136,7 +138,7 @@ impl Evidence<'_> {
         }
     }
 
-    /// Where the landing lies by what was learnt, if that says when it was at the latest.
+    /// Predicts the arrival from what was learned, if that bounds it from above.
     fn predict(&self, stamps: &[Said], learnt: &Learnt) -> Option<Prediction> {
         let mut all: Option<Bounds> = None;
         let mut worst = Habit::Steady;
@@ -196,7 +198,7 @@ impl Evidence<'_> {
         }
     }
 
-    /// What the server's announcement says, as if it were the stamp of a clock.
+    /// Returns the server's announcement as if it were the stamp of a clock.
     fn announcement(&self) -> Option<Stamp> {
         self.notified.map(|notified| Stamp {
             at: (notified - NOTIFYING).0,
@@ -254,16 +256,16 @@ impl Evidence<'_> {
     }
 }
 
-/// Where on a mail's way a stamp was written.
+/// The place on a mail's path at which a stamp was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// By the server that took the mail from us, while we handed it over.
+    /// By the server that accepted the mail from us, during submission.
     Taken,
-    /// By a station so many before the last.
+    /// By a hop this many before the last.
     Passed(usize),
-    /// By what filed the mail: it landed then, or a little later.
+    /// By the program that stored the mail: it arrived then, or a little later.
     Filed,
-    /// By the mailbox's server, likewise (INTERNALDATE).
+    /// By the mailbox server, likewise (INTERNALDATE).
     Dated,
 }
 
@@ -287,11 +289,11 @@ impl std::fmt::Display for Place {
 /// A server's stamp.
 #[derive(Debug)]
 struct Said {
-    /// Whose clock: that of a machine of this name at this place, or of any at this place.
+    /// Names of its clock: the machine of this name at this place, or any at this place.
     clocks: Vec<String>,
-    /// What it showed.
+    /// The stamp.
     stamp: Stamp,
-    /// When that was, as far as is known without it.
+    /// Bounds of the time of the stamp, as far as known without it.
     known: Bounds,
     place: Place,
 }

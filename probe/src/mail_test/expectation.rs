@@ -1,5 +1,5 @@
-//! When a mail is expected to land: extra pick-ups at these moments bracket the landing closely, whatever
-//! the check interval, and they are few.
+//! Predicts when a mail arrives: a few extra pick-ups at these times bracket the arrival closely,
+//! whatever the check interval.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,27 +7,27 @@ use mailqos_model::{Micros, MonitorId};
 
 /// Round trips that an expectation rests on.
 const HISTORY: usize = 64;
-/// With fewer the mail is looked for at doubling intervals.
+/// Minimum number of known mails; with fewer, pick-ups follow at doubling intervals.
 const FEWEST: usize = 4;
 /// Monitors whose round trips are remembered.
 const MOST_MONITORS: usize = 4096;
-/// How far apart looks are, and the time that a look takes, together: the width of a bracket.
+/// Time between pick-ups plus the duration of a pick-up: the width of a bracket.
 const BRACKET: Micros = Micros::from_millis(550);
 const SHORTEST_GAP: Micros = Micros::from_millis(200);
 const LONGEST_GAP: Micros = Micros::from_millis(500);
 /// The soonest look, and how wide a bracket counts at most where no look catches the mail, in µs.
 const SOONEST: i64 = 100_000;
 const MISSED: i64 = 3_000_000;
-/// One mail in this many is looked for around a round trip drawn from the history, so that slow mails are
-/// bracketed, too: what is learnt from brackets must hold for all.
+/// One mail in this many is looked for around a round trip drawn from the history, so that slow
+/// mails are bracketed, too: what is learned from brackets must apply to all mails.
 const DRAWN: u64 = 8;
 
-/// What limits the looks for a mail.
+/// Limits of the extra pick-ups for a mail.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// How many.
+    /// Maximum number.
     pub(super) count: usize,
-    /// How long one takes.
+    /// Duration of one pick-up.
     pub(super) cost: Micros,
     /// The mail is looked for this often anyhow.
     pub(super) check_interval: Micros,
@@ -45,7 +45,7 @@ impl Expectations {
     /// A mail's round trip lay between these.
     pub(super) fn note(&mut self, monitor: &MonitorId, least: Micros, most: Micros) {
         if !self.monitors.contains_key(monitor) && self.monitors.len() >= MOST_MONITORS {
-            // Monitors that are gone: the others are learnt again within a few mails.
+            // Removed monitors go first; the others are learned again within a few mails.
             self.monitors.clear();
         }
         let known = self.monitors.entry(monitor.clone()).or_default();
@@ -56,8 +56,8 @@ impl Expectations {
         known.push_back((least, most.0.max(least)));
     }
 
-    /// How long after it was sent a mail is to be looked for, earliest first. `chance` is any number that
-    /// differs from mail to mail.
+    /// Returns the times after sending at which a mail is to be looked for, earliest first.
+    /// `chance` is any number that differs from mail to mail.
     pub(super) fn looks(&self, monitor: &MonitorId, limits: Limits, chance: u64) -> Vec<Micros> {
         let gap = Micros((BRACKET.0 - limits.cost.0).clamp(SHORTEST_GAP.0, LONGEST_GAP.0));
         if limits.count == 0 || limits.check_interval <= gap {
@@ -83,7 +83,7 @@ impl Expectations {
         looks.into_iter().filter(in_time).map(Micros).collect()
     }
 
-    /// As it was kept by an earlier process: never more than this one would keep.
+    /// Limits data of an earlier process to what this one would keep.
     pub(super) fn limited(mut self) -> Self {
         if self.monitors.len() > MOST_MONITORS {
             return Self::default();
@@ -97,7 +97,8 @@ impl Expectations {
     }
 }
 
-/// The first look and the gap by which so many looks bracket the mails most closely on average.
+/// Returns the first pick-up and the gap with which a number of pick-ups bracket the mails most
+/// closely on average.
 fn best(known: &VecDeque<(i64, i64)>, gap: i64, count: i64) -> (i64, i64) {
     // The best first look is soon, or where something in the history begins or ends.
     let soon = (1..=20).map(|number| number * SOONEST);
@@ -118,8 +119,8 @@ fn best(known: &VecDeque<(i64, i64)>, gap: i64, count: i64) -> (i64, i64) {
     (best.1, best.2)
 }
 
-/// How wide the brackets around these round trips are on average, in µs; each may have been anything
-/// between its bounds.
+/// Returns the mean width of the brackets around these round trips, in µs; each may have been
+/// anything between its bounds.
 fn mean_width(known: &VecDeque<(i64, i64)>, first: i64, gap: i64, count: i64) -> f64 {
     let until = first + (count - 1) * gap;
     let mean_of = |&(least, most): &(i64, i64)| {
@@ -186,7 +187,7 @@ mod tests {
         assert!(looks[0] < Micros::from_secs(30) && Micros::from_secs(30) < looks[4]);
     }
 
-    /// What a machine that is starved by other programs shows: each pick-up takes a third of a second.
+    /// A machine that is starved by other programs: each pick-up takes a third of a second.
     #[test]
     fn mails_that_land_at_once_are_looked_for_at_once() {
         let looks = of(&[(0.0, 0.5); 20]).looks(

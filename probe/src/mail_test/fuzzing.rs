@@ -273,7 +273,7 @@ mod tests {
             let said = format!("{listed}+OK 1 {size}\r\n+OK 1 {size}\r\n{ours}+OK\r\nx");
             visits(PickupProtocol::Pop3, said.as_bytes()).0.len()
         };
-        // Beside it foreign mails are not all fetched.
+        // Foreign mails are not all fetched.
         assert_eq!((taken(1_100_000), taken(2_000_000)), (1, 0));
     }
 
@@ -302,7 +302,8 @@ mod tests {
         let ours = format!("+OK\r\nX-MailQoS-Token: {}\r\n\r\n.\r\n", seeded_token());
         let refused = "-ERR read-only\r\n";
         let next = String::from_utf8_lossy(NEXT_VISIT);
-        // How many times deletion was tried, where each visit after the one that takes them tries so many mails again.
+        // Number of attempts to delete mails, if each visit after the retrieving one tries this
+        // many again.
         let deletions = |mails: usize, again: &[usize]| {
             let listed: String = (1..=mails).map(|number| format!("{number} mail{number}\r\n")).collect();
             let listed = format!("{ready}{listed}.\r\n");

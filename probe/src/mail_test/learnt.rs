@@ -1,7 +1,7 @@
-//! What was learnt of servers from earlier mails, and its keeping across restarts.
+//! Knowledge about servers from earlier mails, kept across restarts.
 //!
-//! The file is a convenience: nothing that is guaranteed rests on it. A file that is damaged, of another
-//! version, or too large is set aside (`learnt.json.unread`), and everything is learnt again.
+//! The file is a convenience: no guarantee is based on it. A file that is damaged, of another
+//! version, or too large is moved aside (`learnt.json.unread`), and everything is learned again.
 
 use std::path::{Path, PathBuf};
 
@@ -21,21 +21,21 @@ const VERSION: u32 = 1;
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
 /// The file is written at most this often.
 const KEEP_EVERY: Micros = Micros::from_secs(60);
-/// How old quantiles and expectations may be.
+/// Maximum age of quantiles and expectations.
 const OLDEST: Micros = Micros::from_secs(30 * 24 * 3600);
 
-/// Everything that was learnt from earlier mails.
+/// Everything that was learned from earlier mails.
 #[derive(Debug, Default)]
 pub(super) struct Learnt {
     pub(super) clocks: Clocks,
     pub(super) calibration: Calibration,
     pub(super) expectations: Expectations,
-    /// Something was learnt since it was last kept, at this moment if it ever was.
+    /// Whether something was learned since the last write, and the time of that write.
     changed: bool,
     kept: Option<Moment>,
 }
 
-/// The file.
+/// Content of the file.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Kept {
     version: u32,
@@ -45,26 +45,26 @@ struct Kept {
     expectations: Expectations,
 }
 
-/// What all versions of the file have.
+/// Fields that all versions of the file have.
 #[derive(serde::Deserialize)]
 struct OfVersion {
     version: u32,
 }
 
-/// Where a file goes that is not read.
+/// Returns the name of an unreadable file that is moved aside.
 fn aside(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".unread");
     PathBuf::from(name)
 }
 
-/// Where a site's probe keeps it.
+/// Returns the path of the file.
 pub(super) fn file_of(config: &Config) -> PathBuf {
     config.state.join(format!("site={}", config.site)).join("learnt.json")
 }
 
 impl Learnt {
-    /// What an earlier process kept, if it can be read; what can't be is set aside.
+    /// Reads the data of an earlier process; an unreadable file is moved aside.
     pub(super) fn load(file: &Path) -> Self {
         let unread = match Self::read(file) {
             Ok(learnt) => return learnt,
@@ -72,14 +72,12 @@ impl Learnt {
         };
         let aside = aside(file);
         match std::fs::rename(file, &aside) {
-            Ok(()) => tracing::warn!(
-                file = %aside.display(),
-                "what was learnt about the servers' clocks is set aside and will be learnt again: {unread}"
-            ),
-            Err(error) => tracing::warn!(
-                file = %file.display(),
-                "what was learnt about the servers' clocks will be learnt again: {unread}; it can't be set aside: {error}"
-            ),
+            Ok(()) => {
+                tracing::warn!(file = %aside.display(), reason = %unread, "the calibration of the servers' clocks was moved aside and starts over")
+            }
+            Err(error) => {
+                tracing::warn!(file = %file.display(), reason = %unread, %error, "the calibration of the servers' clocks starts over; its file can't be moved aside")
+            }
         }
         Self::default()
     }
@@ -98,7 +96,7 @@ impl Learnt {
         let of_version: OfVersion = serde_json::from_slice(&bytes).map_err(|error| format!("damaged ({error})"))?;
         if of_version.version != VERSION {
             return Err(format!(
-                "of version {}, which this program does not know",
+                "of version {}, which this program does not support",
                 of_version.version
             ));
         }
@@ -126,7 +124,7 @@ impl Learnt {
         }
     }
 
-    /// Something was learnt.
+    /// Notes that something was learned.
     pub(super) fn change(&mut self) {
         self.changed = true;
     }
@@ -208,7 +206,7 @@ mod tests {
             assert_ne!(text, whole);
             std::fs::write(&file, text).expect("written");
             assert!(is_empty(&Learnt::load(&file)), "{what}");
-            // What is merely too old is no harm where it is: it is written over.
+            // Data that is merely too old does no harm: it is overwritten.
             assert_eq!(file.exists(), what == "too old", "{what}");
         }
         std::fs::create_dir(&file).expect("a folder");

@@ -7,10 +7,10 @@ use mailqos_model::UtcMicros;
 
 use super::token::{SigningKey, Token};
 
-/// How long a token is, about.
+/// Approximate length of a token.
 const TOKEN: usize = 150;
 
-/// Where the filler stands apart from the words.
+/// Boundary between the text and the filler.
 const BOUNDARY: &str = "=_mailqos";
 /// Characters of a line of Base64.
 const LINE: usize = 76;
@@ -20,7 +20,7 @@ pub(super) struct Draft {
     /// The fields' values, folded.
     from: String,
     to: String,
-    /// The sender's.
+    /// Domain of the sender.
     domain: String,
     subject: String,
     headers: String,
@@ -74,10 +74,10 @@ impl Draft {
     pub(super) fn write(&self, key: &SigningKey, token: &Token) -> Vec<u8> {
         let nonce = u64::from_be_bytes(token.nonce);
         let about = format!(
-            "This is a test mail. mailqos measures with it how long mail takes from\r\n\
+            "This is a test mail. mailqos uses it to measure how long mail takes from\r\n\
              the site {} to this mailbox, for the monitor {}.\r\n\
-             It is normally removed within seconds. If you can read it, it was left\r\n\
-             behind; you may delete it. There is no need to answer.\r\n",
+             It is normally removed within seconds. If it is still here, you can\r\n\
+             delete it. No reply is needed.\r\n",
             token.site, token.monitor
         );
         self.assemble(&key.write(token), token.sent_at, &about, nonce)

@@ -54,13 +54,13 @@ use crate::{
     testing::{TestBase, TestResult, Timeline},
 };
 
-/// How long the records of mails that are found at the very end may take.
+/// Time that recording mails may take that are found at the very end.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// The test could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum TesterError {
-    /// There is no key to sign with.
+    /// No signing key is available.
     #[error(transparent)]
     Key(#[from] KeyError),
 }
@@ -72,9 +72,9 @@ pub struct MailTests {
     registry: Arc<Registry>,
     mailboxes: Mutex<HashMap<Key, Arc<Mailbox>>>,
     duplicates: tokio::sync::mpsc::UnboundedSender<Sample>,
-    /// What visits the mailboxes.
+    /// Tasks that visit the mailboxes.
     visits: Mutex<Vec<JoinHandle<()>>>,
-    /// Who waits for mails beyond max round trip, and who keeps the duplicates that visits come upon.
+    /// Tasks that wait for mails beyond max round trip, and those that record duplicates.
     settling: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -215,7 +215,8 @@ impl MailTests {
             self.registry.settled(sent.nonce, sample.clone());
         } else {
             self.note_in_flight(&sample, sent.nonce, sent.at, options).await;
-            // Also of a test that is told to stop: its mail may have been taken since it was judged.
+            // Also for a test that is stopped: the server may have accepted its mail since it was
+            // judged.
             let tester = self.clone();
             let (sample, options) = (sample.clone(), options.clone());
             spawn(&self.settling, async move {
@@ -230,7 +231,7 @@ impl MailTests {
         }
     }
 
-    /// Puts on record that a mail is on its way, with what is known of its test.
+    /// Records that a mail is in flight, with what is known of its test.
     async fn note_in_flight(&self, sample: &Sample, nonce: [u8; 8], sent_at: UtcMicros, options: &MailQos) {
         let Some(recorder) = self.base.recorder() else { return };
         let mut sample = sample.clone();
@@ -243,7 +244,7 @@ impl MailTests {
             sample,
         };
         if let Err(error) = recorder.note_in_flight(mail).await {
-            tracing::warn!("a restart would forget a mail that is on its way: {error}");
+            tracing::warn!(%error, "can't record a mail in flight; a restart would lose track of it");
         }
     }
 
@@ -266,7 +267,7 @@ impl MailTests {
             options,
         };
         if progress.is_complete() {
-            // It landed: what is told about the time before was true then.
+            // It arrived: statements about the time before were true then.
             sample.stage = None;
             sample.error = None;
             self.note_found(&mut sample, transit);
@@ -283,7 +284,7 @@ impl MailTests {
         self.registry.settled(sent.nonce, sample);
     }
 
-    /// Goes on waiting for the mails that an earlier life of the probe sent.
+    /// Continues to wait for the mails that an earlier process of the probe sent.
     pub(crate) async fn resume(self: &Arc<Self>) {
         let Some(recorder) = self.base.recorder() else { return };
         for mail in recorder.in_flight() {
@@ -291,11 +292,12 @@ impl MailTests {
             let config = self.base.config();
             let monitor = config.monitors.get(&sample.monitor);
             let Some((monitor, options)) = monitor.and_then(|monitor| Some((monitor, options_of(monitor)?))) else {
-                // Nobody knows any more where to look for it.
+                // The mailbox is no longer known.
                 sample.outcome = Outcome::NotTested;
                 sample.stage = None;
-                sample.error =
-                    Some("the probe was stopped while the mail was on its way, and the monitor is gone".to_owned());
+                sample.error = Some(
+                    "the probe was stopped while the mail was in flight, and the monitor has been removed".to_owned(),
+                );
                 sample.settled = Some(true);
                 self.base.record(&sample).await;
                 continue;
@@ -330,7 +332,7 @@ impl MailTests {
         }
     }
 
-    /// Ends the visits to mailboxes, before the tests are told to end.
+    /// Ends the visits to mailboxes, before the tests are stopped.
     pub(crate) async fn stop_visits(&self) {
         // The visits first: they would go on to take mails, and delete them, for tests that have given up. What they have read
         // by now is handed out.
@@ -341,12 +343,13 @@ impl MailTests {
         }
     }
 
-    /// Ends all waiting, once the tests have been told to end; what is in flight stays on record for the next life.
+    /// Ends all waiting, once the tests have been stopped; mails in flight stay recorded for the
+    /// next process.
     pub(crate) async fn shutdown(&self) {
         let settling = std::mem::take(&mut *self.settling.lock().ignore_poison());
         let deadline = tokio::time::Instant::now() + SETTLING;
         for mut test in settling {
-            // It ends by itself; its mail may have been found at the last moment.
+            // It ends automatically; its mail may have been found at the last moment.
             if timeout_at(deadline, &mut test).await.is_err() {
                 test.abort();
                 let _ = test.await;
@@ -355,7 +358,7 @@ impl MailTests {
         self.keep_learnt(true).await;
     }
 
-    /// Writes down what was learnt from mails, now and then or at once.
+    /// Writes what was learned from mails, periodically or immediately.
     async fn keep_learnt(&self, at_once: bool) {
         if self.base.recorder().is_none() {
             return;
@@ -366,7 +369,7 @@ impl MailTests {
         let file = learnt::file_of(&self.base.config());
         let written = tokio::task::spawn_blocking(move || crate::record::write_whole(&file, &bytes)).await;
         if let Ok(Err(error)) = written {
-            tracing::warn!("what was learnt about the servers' clocks was not kept: {error}");
+            tracing::warn!(%error, "can't write the calibration of the servers' clocks");
         }
     }
 
@@ -391,7 +394,8 @@ fn spawn(tasks: &Mutex<Vec<JoinHandle<()>>>, task: impl Future<Output = ()> + Se
     tasks.push(tokio::spawn(task));
 }
 
-/// What a test comes to that an earlier life of the probe could not end, should its mail not be found.
+/// Fills in the result of a test that an earlier process of the probe could not finish, in case its
+/// mail is not found.
 fn unless_found(sample: &mut Sample) {
     if sample.outcome != Outcome::NotTested {
         // It was judged at max round trip.
@@ -399,18 +403,19 @@ fn unless_found(sample: &mut Sample) {
     }
     let error;
     (sample.outcome, sample.stage, error) = if sample.send_uncertain == Some(true) {
-        // If it does not land, it was never taken, as far as anybody knows.
-        let error = "the probe was stopped while the mail was on its way";
+        // If it does not arrive, it was never accepted, as far as is known.
+        let error = "the probe was stopped while the mail was in flight";
         (Outcome::SmtpFailed, Some(Stage::SmtpData), error)
     } else if sample.smtp_send.is_some() {
         (
             Outcome::Lost,
             None,
-            "the probe was stopped while the mail was on its way",
+            "the probe was stopped while the mail was in flight",
         )
     } else {
         // The server may never have been given it: that it is missing is not the server's doing.
-        let error = "the probe was stopped before the server's acceptance of the mail was on record, and the mail was not found";
+        let error = "the probe was stopped before it recorded the server's acceptance of the mail, and the \
+            mail was not found";
         (Outcome::NotTested, None, error)
     };
     sample.error = Some(error.to_owned());

@@ -14,8 +14,8 @@ use mailqos_model::{Micros, UtcMicros};
 /// A machine that was suspended was so for longer than this.
 const ASLEEP: Micros = Micros::from_millis(200);
 
-/// A moment on a clock that nobody sets and that goes on while the machine is suspended, reckoned from the beginning of this process;
-/// earlier processes' moments are negative.
+/// A moment on a monotonic clock that continues while the machine is suspended, relative to the
+/// start of this process; moments of earlier processes are negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(pub(super) i64);
 
@@ -41,12 +41,12 @@ impl Moment {
         Self(since.0 - before.0 + SLEPT.load(Ordering::Relaxed))
     }
 
-    /// How far a clock that shows `stamp` now is ahead of ours.
+    /// Returns by how much a clock that shows `stamp` now is ahead of ours.
     pub(crate) fn offset_of(self, stamp: i64) -> i64 {
         stamp.saturating_sub(self.0)
     }
 
-    /// When a clock that is ahead of ours by `offset` shows `stamp`.
+    /// Returns when a clock that is ahead of ours by `offset` shows `stamp`.
     pub(crate) fn at_offset(stamp: i64, offset: i64) -> Self {
         Self(stamp.saturating_sub(offset))
     }
@@ -55,7 +55,7 @@ impl Moment {
         Self(micros)
     }
 
-    /// When it was, by the wall clock.
+    /// Returns the moment on the wall clock.
     pub(crate) fn on_wall(self) -> UtcMicros {
         UtcMicros::now() + (self - Self::now())
     }
@@ -65,7 +65,7 @@ impl Moment {
         Self::now() - (UtcMicros::now() - moment).max(Micros::ZERO)
     }
 
-    /// For timers.
+    /// Returns the moment for timers.
     pub(crate) fn instant(self) -> tokio::time::Instant {
         tokio::time::Instant::now() + (self - Self::now()).to_std()
     }
@@ -95,14 +95,15 @@ impl std::ops::Sub<Micros> for Moment {
 /// The landing lies between these moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
-    /// Not before.
+    /// Lower bound.
     pub(super) after: Moment,
-    /// Not later.
+    /// Upper bound.
     pub(super) before: Moment,
 }
 
 impl Bounds {
-    /// What the sending and a pick-up tell: it lands after it was sent, and was there when it was listed.
+    /// Creates the bounds from sending and pick-ups: the mail arrived after it was sent, and was
+    /// there when it was listed.
     pub(super) fn new(sent: Moment, not_shown: Option<Moment>, shown: Moment) -> Self {
         let after = not_shown.map_or(sent, |moment| moment.max(sent));
         Self {
@@ -111,7 +112,7 @@ impl Bounds {
         }
     }
 
-    /// What lies within both, if there is anything.
+    /// Returns the intersection, if it is not empty.
     pub(super) fn and(self, other: Self) -> Option<Self> {
         let both = Self {
             after: self.after.max(other.after),

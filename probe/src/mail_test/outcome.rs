@@ -1,4 +1,4 @@
-//! What a test comes to: its outcome, and what its sample says of the mail and of the pick-ups.
+//! Results of tests: the outcome, and what the sample records about the mail and the pick-ups.
 
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::one_line;
@@ -25,7 +25,7 @@ pub(super) struct Transit<'a> {
 }
 
 impl MailTests {
-    /// What is known at max round trip; tells whether it is settled.
+    /// Judges a test at max round trip; returns whether it is settled.
     pub(super) fn judge(&self, sample: &mut Sample, transit: Transit<'_>, stopped: bool) -> bool {
         let Transit {
             sent,
@@ -46,7 +46,7 @@ impl MailTests {
         if stopped {
             sample.outcome = Outcome::NotTested;
             sample.stage = None;
-            sample.error = Some("the probe was stopped while the mail was on its way".to_owned());
+            sample.error = Some("the probe was stopped while the mail was in flight".to_owned());
             sample.settled = Some(false);
             return false;
         }
@@ -69,9 +69,9 @@ impl MailTests {
                 // Those before it looked too early, if there were any: whether the mail has landed, it will tell.
                 sample.settled = Some(false);
                 let what = if progress.last.is_some() {
-                    "the last pick-up did not end within"
+                    "the last pick-up did not finish within"
                 } else {
-                    "no pick-up ended within"
+                    "no pick-up finished within"
                 };
                 sample.error = Some(format!(
                     "{what} {}: {}",
@@ -88,7 +88,7 @@ impl MailTests {
         }
     }
 
-    /// What a test comes to whose mail was not found before the horizon ended.
+    /// Judges a test whose mail was not found before the horizon ended.
     pub(super) async fn give_up(&self, sample: &mut Sample, transit: Transit<'_>) {
         let Transit {
             sent,
@@ -111,7 +111,8 @@ impl MailTests {
         if sample.outcome != Outcome::Lost || progress.looked_at.is_some() {
             return;
         }
-        // Since the probe was started again, nobody has seen the mailbox: that the mail is lost can't be told.
+        // The mailbox has not been seen since the probe was restarted, so it is unknown whether the
+        // mail is lost.
         if let Some(visit) = &progress.last {
             note_visit(sample, visit);
             sample.pickups = Some(progress.pickups);
@@ -122,7 +123,7 @@ impl MailTests {
                 let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
                 sample.outcome = Outcome::PickupFailed;
                 sample.stage = Some(stage);
-                let error = format!("no pick-up ended since the probe was started: {}", waits_for(stage));
+                let error = format!("no pick-up finished since the probe was started: {}", waits_for(stage));
                 sample.error = Some(error);
             }
         }
@@ -198,8 +199,9 @@ impl MailTests {
     }
 }
 
-/// Time since the mail was sent that the wall clock counted and the monotonic one did not. The latter
-/// stands still while a machine is suspended; the former may have been set, and nobody can tell which.
+/// Returns the time since sending that the wall clock counted and the monotonic one did not. The
+/// latter stands still while a machine is suspended; the former may have been set, and the two
+/// cases can't be distinguished.
 fn uncounted(sent_at: UtcMicros, sent: Moment) -> Micros {
     let monotonic = Moment::now() - sent;
     let ahead = (UtcMicros::now() - sent_at) - monotonic;
@@ -208,23 +210,24 @@ fn uncounted(sent_at: UtcMicros, sent: Moment) -> Micros {
     if ahead > slewed { ahead } else { Micros::ZERO }
 }
 
-/// Fills in that the mail was not there so long after it was sent, and what a notification says that does not settle its fate.
+/// Records that the mail was not there this long after sending, and a notification that does not
+/// settle its fate.
 fn note_lost(sample: &mut Sample, progress: &Progress, after: Micros) {
     sample.outcome = Outcome::Lost;
     sample.stage = None;
-    let mut text = format!("not in the mailbox {after} after it was sent");
+    let mut text = format!("not in the mailbox {after} after sending");
     if let Some(report) = &progress.notified {
         let what = match report.kind {
-            Kind::Failed | Kind::Unclear => "a notification about it arrived",
-            Kind::Delayed => "a notification says that its delivery is delayed",
-            Kind::Delivered => "a notification says that it was delivered or handed on",
-            Kind::Complaint => "a complaint about it arrived",
-            Kind::Disposition => "a notification says what a recipient did with it",
-            Kind::AutoReply => "an automatic answer to it arrived",
+            Kind::Failed | Kind::Unclear => "a notification about the mail arrived",
+            Kind::Delayed => "a notification reports a delay",
+            Kind::Delivered => "a notification reports that the mail was delivered or relayed",
+            Kind::Complaint => "a complaint about the mail arrived",
+            Kind::Disposition => "a disposition notification arrived",
+            Kind::AutoReply => "an automatic reply arrived",
         };
         text = format!("{text}; {}", said(report, what));
     }
-    // It may lie where nobody could look.
+    // It may be in a folder that could not be searched.
     for note in progress.notes() {
         text = format!("{text}; {note}");
     }
@@ -240,19 +243,19 @@ fn said(report: &Report, what: &str) -> String {
     text
 }
 
-/// What a visit waits for that does not end.
+/// Returns what an unfinished visit waits for.
 fn waits_for(stage: Stage) -> &'static str {
     match stage {
-        Stage::PickupTls => "encryption is not agreed on yet",
-        Stage::PickupGreeting => "the server has not greeted yet",
-        Stage::PickupLogin => "the login is not answered yet",
-        Stage::PickupList => "the mailbox is not listed yet",
-        Stage::PickupReceive => "the mails are not read yet",
-        _ => "there is no connection yet",
+        Stage::PickupTls => "waiting for the TLS handshake",
+        Stage::PickupGreeting => "waiting for the greeting",
+        Stage::PickupLogin => "waiting for the reply to the login",
+        Stage::PickupList => "waiting for the list of mails",
+        Stage::PickupReceive => "waiting for the mails",
+        _ => "waiting for the connection",
     }
 }
 
-/// Through which servers the mails of a test go.
+/// Names the servers that the mails of a test pass.
 fn route(options: &MailQos) -> String {
     let (smtp, pickup) = (&options.smtp, &options.pickup);
     format!("{}:{} to {}:{}", smtp.server, smtp.port, pickup.server, pickup.port)
@@ -262,7 +265,7 @@ fn route(options: &MailQos) -> String {
 fn note_bounce(sample: &mut Sample, progress: &Progress, report: &Report) {
     sample.outcome = Outcome::Lost;
     sample.stage = Some(Stage::Bounced);
-    sample.error = Some(one_line(&said(report, "the mail came back"), &[]));
+    sample.error = Some(one_line(&said(report, "the mail bounced"), &[]));
     if let Some(visit) = progress.found_by.as_ref() {
         note_visit(sample, visit);
     }

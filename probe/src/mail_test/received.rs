@@ -57,9 +57,9 @@ pub(super) fn is_filed(mail: &[u8]) -> bool {
     })
 }
 
-/// Whether the oldest field was written by the server that took the mail from us: it has the identifier that stands in the
-/// reply to the content, or the name under which we said EHLO. Where a server hides that field (for privacy), the oldest one
-/// is that of a station behind it.
+/// Whether the oldest field was written by the server that accepted the mail from us: it has the
+/// identifier in the reply to the content, or the name in our EHLO. If a server hides that field
+/// (for privacy), the oldest one is that of a later hop.
 pub(super) fn is_of_submission(mail: &[u8], reply: &str, client: &str) -> bool {
     let all = fields(mail, "Received");
     let Some(oldest) = all.last().filter(|_| all.len() <= MOST_HOPS) else {
@@ -76,7 +76,8 @@ pub(super) fn is_of_submission(mail: &[u8], reply: &str, client: &str) -> bool {
         if key.eq_ignore_ascii_case("from") {
             return value.eq_ignore_ascii_case(client);
         }
-        // Shorter ones might stand in a reply by chance; Gmail writes more behind its own (`x-y.1.2026…`).
+        // Shorter ones might occur in a reply by chance; Gmail appends more to its own
+        // (`x-y.1.2026…`).
         let of_reply = |word: &&str| {
             let rest = value.strip_prefix(*word).filter(|_| word.len() >= SHORTEST_ID);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))

@@ -7,11 +7,11 @@ const MAX_PAIRS: usize = 64;
 /// One part of a field, between two semicolons.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Statement {
-    /// Words that are no pair, in their order.
+    /// Words that are not a pair, in order.
     pub(super) words: Vec<String>,
     /// Names in lower case and values.
     pub(super) pairs: Vec<(String, String)>,
-    /// Whether a word stands before the first pair.
+    /// Whether a word precedes the first pair.
     begins_with_word: bool,
 }
 
@@ -28,7 +28,7 @@ impl Statement {
     }
 }
 
-/// Reads a field's statements; comments are left out.
+/// Parses a field's statements, without comments.
 pub(super) fn statements(value: &str) -> Vec<Statement> {
     let mut statements = vec![Statement::default()];
     let mut rest = value;
@@ -114,8 +114,8 @@ fn comment(text: &str) -> Option<usize> {
     None
 }
 
-/// A quoted string without its quotation marks, or what stands before the next blank, semicolon or comment; of a name also before
-/// an equals sign.
+/// Returns a quoted string without its quotation marks, or the text before the next space,
+/// semicolon or comment; for a name also before an equals sign.
 fn text(rest: &str, is_value: bool) -> (String, &str) {
     if rest.starts_with('"')
         && let Some(quoted) = quoted(rest)

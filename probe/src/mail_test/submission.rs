@@ -42,9 +42,9 @@ struct Offer<'a> {
 pub(super) struct Attempts {
     /// How long credentials are not tried again that a server has rejected.
     hold: Micros,
-    /// When the last one began: it is the one that the sample tells of.
+    /// Start of the last attempt, which is the one in the sample.
     pub(super) began: Option<Moment>,
-    /// What was said in the first ones.
+    /// Transcripts of the earlier attempts.
     said: Vec<mail::Transcript>,
 }
 
@@ -112,7 +112,7 @@ impl MailTests {
         let address = |person: &Person| person.mailbox().map_err(|error| own(error.to_string()));
         let (from, to) = (address(&options.from)?, address(&options.to)?);
         let mut nonce = [0; 8];
-        getrandom::fill(&mut nonce).map_err(|error| own(format!("no random numbers: {error}")))?;
+        getrandom::fill(&mut nonce).map_err(|error| own(format!("the system provides no random numbers: {error}")))?;
         let mut token = Token {
             site: self.base.config().site.clone(),
             monitor: sample.monitor.clone(),
@@ -122,7 +122,8 @@ impl MailTests {
         let expected = self
             .mailbox(options)
             .expect(&self.registry, token.clone(), options, attempts.hold);
-        let draft = message::Draft::new(options).map_err(|error| own(format!("no random numbers: {error}")))?;
+        let draft = message::Draft::new(options)
+            .map_err(|error| own(format!("the system provides no random numbers: {error}")))?;
         sample.message_bytes = i32::try_from(draft.write(&self.key, &token).len()).ok();
         let began = Moment::now();
         let patience = began + options.max_round_trip;
@@ -164,7 +165,7 @@ impl MailTests {
                 };
                 return Err((text, stage));
             }
-            tracing::debug!(monitor = %sample.monitor, attempt, "refused for now, tried again in {pause}: {}", error.text);
+            tracing::debug!(monitor = %sample.monitor, attempt, %pause, error = %error.text, "temporarily rejected; retrying");
             sleep_until(again.instant()).await;
             pause = Micros((pause.0 * 2).min(LONGEST_PAUSE.0));
         }
@@ -186,7 +187,7 @@ impl MailTests {
             ..
         } = offer;
         let mut smtp = Smtp::new(&options.smtp, options.timeout.to_std());
-        // In whole seconds: it is told to people.
+        // In whole seconds, because it is shown to people.
         let left = (offer.until - Moment::now()).to_std();
         smtp.limit(Duration::from_secs(left.as_secs() + 1));
         let began = Moment::now();
@@ -233,7 +234,10 @@ impl MailTests {
             // The mail may have been taken: the evidence decides.
             Err(error) if error.uncertain && stamp.is_some() => {
                 sample.stage = Some(error.stage);
-                sample.error = Some(format!("{}; whether the server took the mail is not known", error.text));
+                sample.error = Some(format!(
+                    "{}; it is unknown whether the server accepted the mail",
+                    error.text
+                ));
                 sample.send_uncertain = Some(true);
                 Ok(sent)
             }

@@ -12,9 +12,10 @@
 //! | nonce | 8 random bytes in 16 hexadecimal digits |
 //! | signature | HMAC-SHA-256 over everything before its colon, in Base64 for URLs (RFC 4648, section 5), 43 characters, no padding |
 //!
-//! It stands in the header field `X-MailQoS-Token`, in the subject and in the body, because gateways drop or rewrite each
-//! of them. It is found wherever it survived: folded, quoted, in quoted-printable, in Base64, escaped for HTML, behind a tag.
-//! Only a valid signature counts; whether a message that has one is the mail, or about it, is told by `classify`.
+//! It is in the header field `X-MailQoS-Token`, in the subject and in the body, because gateways
+//! drop or rewrite each of them. It is found wherever it survived: folded, quoted, in
+//! quoted-printable, in Base64, escaped for HTML, after a tag. Only a valid signature counts;
+//! `classify` decides whether a message that has one is the mail or about it.
 
 use std::{
     io::{self, Write as _},
@@ -66,15 +67,16 @@ pub enum KeyError {
         /// Why.
         source: io::Error,
     },
-    /// The configured key could not be had.
+    /// The configured key is not available.
     #[error("the signing key: {0}")]
     Secret(#[from] SecretError),
     /// Too short to protect anything.
-    #[error("the signing key has {0} bytes; at least 16 are needed (make one: openssl rand -base64 32)")]
+    #[error("the signing key has {0} bytes; at least 16 are required (create one: openssl rand -base64 32)")]
     Short(usize),
     /// The key file holds too little.
     #[error(
-        "the signing key {path} has {bytes} bytes; at least 16 are needed: put the key back from a copy, or remove the file, and a new key is made (mails that are on their way are then not known as ours)",
+        "the signing key {path} has {bytes} bytes; at least 16 are required: restore the key from a backup, or \
+         remove the file to create a new key (mails in flight are then no longer recognised)",
         path = path.display()
     )]
     ShortFile {
@@ -211,7 +213,8 @@ fn make_key(state: &Path, path: &Path) -> io::Result<()> {
     file.write_all(URL_SAFE_NO_PAD.encode(key).as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
-    // A link fails where a key exists: of two probes that start at once, one makes the key and both use it.
+    // A link fails if a key exists: of two probes that start simultaneously, one creates the key
+    // and both use it.
     let linked = match std::fs::hard_link(&temporary, path) {
         // Network file systems and those in user space often have no links.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {

@@ -29,7 +29,7 @@ pub(super) fn read(mail: &[u8]) -> Verdicts {
     let mut spf_of_none = None;
     for field in fields(mail, "Authentication-Results") {
         let mut statements = statements(&field).into_iter().peekable();
-        // Microsoft leaves its own name out; Yahoo has put the sender's domain behind it.
+        // Microsoft omits its own name; Yahoo appends the sender's domain.
         let id = statements.next_if(|statement| statement.leading_word().is_some());
         let id = id.and_then(|id| id.leading_word().map(str::to_ascii_lowercase));
         if *server.get_or_insert(id.clone()) != id {
@@ -65,7 +65,7 @@ enum Identity {
     Helo,
 }
 
-/// Whose result a statement about SPF is, where it says so (RFC 8601, section 2.7.2).
+/// Identity to which an SPF result applies, if stated (RFC 8601, section 2.7.2).
 fn identity(statement: &Statement) -> Option<Identity> {
     let has = |names: &[&str]| names.iter().any(|name| statement.get(name).is_some());
     if has(&["smtp.mailfrom", "smtp.mfrom", "smtp.mail", "smtp.from", "envelope-from"]) {
@@ -115,7 +115,7 @@ fn word(text: &str) -> Option<String> {
     fits.then_some(word)
 }
 
-/// SpamAssassin and its kin, rspamd, Exchange.
+/// SpamAssassin and similar filters, rspamd, Exchange.
 fn spam(verdicts: &mut Verdicts, first: impl Fn(&'static str) -> Option<String>) {
     let decided = |is_spam: bool| if is_spam { "spam" } else { "ham" };
     let yes = |text: &str| {
@@ -264,7 +264,8 @@ mod tests {
                 "Authentication-Results: mx.example.com; spf=fail smtp.mailfrom=<a@example.com> smtp.helo=<mx.example.net>",
                 (Some("fail"), None, None),
             ),
-            // https://github.com/trusteddomainproject/OpenDMARC/issues/158: only identity=mailfrom tells of MAIL FROM.
+            // https://github.com/trusteddomainproject/OpenDMARC/issues/158: only identity=mailfrom
+            // is about MAIL FROM.
             (
                 "Received-SPF: pass identity=helo; envelope-from=<a@example.com>\r\nReceived-SPF: softfail identity=mailfrom; helo=mx.example.net",
                 (Some("softfail"), None, None),

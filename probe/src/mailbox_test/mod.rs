@@ -25,7 +25,7 @@ pub(crate) struct MailboxTests {
     base: Arc<TestBase>,
     /// The connections to servers of mailboxes, those of mail tests among them.
     connections: Arc<Connections>,
-    /// What is remembered of each mailbox between tests.
+    /// Knowledge about each mailbox that is kept between tests.
     memories: Mutex<HashMap<String, Memory>>,
 }
 
@@ -106,7 +106,8 @@ fn place(pickup: &Pickup) -> String {
     format!("{}:{}", endpoint.server.to_ascii_lowercase(), endpoint.port)
 }
 
-/// Visits a mailbox; one that someone else holds is tried again within a step's deadline.
+/// Opens and lists a mailbox; one that another program has locked is tried again within a step's
+/// deadline.
 async fn survey(
     pickup: &Pickup,
     credentials: Option<&Credentials>,

@@ -17,7 +17,7 @@ pub struct Days {
 }
 
 impl Days {
-    /// Those of the configured site.
+    /// Opens the days of the configured site.
     ///
     /// # Errors
     /// The object store, where the lake is in one, can't be opened.

@@ -25,10 +25,10 @@ const FRAME: usize = 4 + 4;
 const MAX_ENTRY: usize = 1024 * 1024;
 /// A segment that is larger is followed by another.
 const FULL_SEGMENT: u64 = 32 * 1024 * 1024;
-/// How far ahead a position behind damage may be: bounds the search for the next whole entry.
+/// Maximum distance of a position after damage: limits the search for the next intact entry.
 const MAX_GAP: u64 = 10_000_000;
 
-/// What is recorded.
+/// A recorded entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Entry {
     /// A test's sample.
@@ -40,7 +40,7 @@ pub(super) enum Entry {
 }
 
 impl Entry {
-    /// The entry as it stands in the journal, without its position.
+    /// Encodes the entry as in the journal, without its position.
     ///
     /// # Errors
     /// It is too large.
@@ -53,7 +53,7 @@ impl Entry {
     }
 }
 
-/// What a segment holds.
+/// Contents of a segment.
 #[derive(Debug)]
 pub(super) struct Contents {
     /// The journal's name.
@@ -91,7 +91,7 @@ pub(super) fn segments(folder: &Path) -> Result<Vec<PathBuf>, RecordError> {
 /// Reads a segment; `None` if it has no whole header: a crash came before anything in it was acknowledged.
 ///
 /// # Errors
-/// The file can't be read. Damage is no error.
+/// The file can't be read. Damage is not an error.
 pub(super) fn read(path: &Path) -> Result<Option<Contents>, RecordError> {
     let mut bytes = Vec::new();
     File::open(path)
@@ -169,7 +169,7 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Begins a segment; it is durable, with its name, when this returns.
+    /// Creates a segment; it and its name are durable when this returns.
     ///
     /// # Errors
     /// The file system refuses.
@@ -217,7 +217,8 @@ impl Segment {
     /// Appends entries from `position` on and syncs them: when this returns they survive everything.
     ///
     /// # Errors
-    /// The file system refuses; then this segment is not to be written to again, since nobody knows what a failed sync left.
+    /// The file system refuses; this segment must not be written again then, because the effect of
+    /// a failed sync is unknown.
     pub(super) fn append<'a>(
         &mut self,
         position: u64,

@@ -1,8 +1,10 @@
-//! Keeps what was measured: a journal that is sealed into the day files of the sample lake.
+//! Records samples and events: a journal that is sealed into the day files of the lake.
 //!
-//! A sample is acknowledged when it is on disk in the journal. Every seal interval, at the end and on demand the journal's samples are
-//! merged into the day files (written anew, synced, renamed); only then are the journal's segments deleted. A crash in between makes the
-//! next start merge the same samples again, which changes nothing: (`monitor`, `started_at`) is unique, and settled beats provisional.
+//! A sample is acknowledged when it is on disk in the journal. Every seal interval, at the end and
+//! on demand, the journal's samples are merged into the day files (rewritten, synced, renamed);
+//! only then are the journal's segments deleted. After a crash in between, the next start merges
+//! the same samples again, which changes nothing: (`monitor`, `started_at`) is unique, and settled
+//! samples replace provisional ones.
 //!
 //! Two threads: the writer appends to the journal, the sealer merges its closed segments; tests never wait for a seal.
 
@@ -37,16 +39,16 @@ use sealer::{Seal, Sealer};
 use upload::{Upload, Uploader};
 use writer::{Command, Effect, Writer};
 
-/// How many events are remembered, so that no two of the same monitor get the same moment.
+/// Number of remembered events, so that no two events of a monitor get the same time.
 const REMEMBERED_EVENTS: usize = 10_000;
 
-/// Why something can't be recorded.
+/// Reasons why something can't be recorded.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RecordError {
     /// Another probe writes for this site.
-    #[error("{lock}; stop it, or give this probe a site name of its own")]
+    #[error("{lock}; stop it, or give this probe a different site name")]
     Locked {
-        /// Who holds the lock.
+        /// The holder of the lock.
         holder: String,
         /// The lock's own words.
         lock: LockError,
@@ -59,31 +61,32 @@ pub enum RecordError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         #[source]
         source: Arc<std::io::Error>,
     },
     /// A day file can't be read or written.
     #[error("{0}")]
     Lake(Arc<LakeError>),
-    /// Something can't be written as JSON.
-    #[error("can't be written down: {0}")]
+    /// An entry can't be encoded as JSON.
+    #[error("can't record the sample: {0}")]
     Encode(String),
     /// The operating system gave no random numbers.
-    #[error("no random numbers: {0}")]
+    #[error("the system provides no random numbers: {0}")]
     Random(String),
     /// Memory for samples that can't be written is used up.
-    #[error("{0} samples wait for the disk, no more can be held; this one is lost")]
+    #[error("{0} samples are waiting for the disk and no more fit in memory; this sample is lost")]
     Full(usize),
     /// The writer has ended.
     #[error("the recorder is closed")]
     Closed,
     /// Another probe writes for this site into the object store.
     #[error(
-        "{address}: another probe writes for the site {site}: {holder}; stop it, or give this probe a site name of its own (a claim that is not renewed ends after 20 minutes)"
+        "{address}: another probe writes for the site {site}: {holder}; stop it, or give this probe a \
+         different site name (a claim that is not renewed expires after 20 minutes)"
     )]
     Claimed {
-        /// The lake.
+        /// Address of the lake.
         address: String,
         /// The site.
         site: SiteName,
@@ -93,7 +96,7 @@ pub enum RecordError {
     /// The object store refuses, or can't be reached.
     #[error(transparent)]
     Remote(#[from] RemoteError),
-    /// The secret for the object store can't be had.
+    /// The secret of the object store is not available.
     #[error("the account of the object store: {0}")]
     Secret(String),
 }
@@ -106,7 +109,8 @@ impl RecordError {
         }
     }
 
-    /// Whether it may pass, or be mended, while the probe goes on: not a permission or a path that was never right.
+    /// Whether the problem may pass or be fixed while the probe runs: not a missing permission or a
+    /// path that was never valid.
     fn is_trouble_of_disk(&self) -> bool {
         use std::io::ErrorKind::{AlreadyExists, NotADirectory, NotFound, PermissionDenied};
         let lasting = [PermissionDenied, NotFound, NotADirectory, AlreadyExists];
@@ -138,29 +142,29 @@ impl From<LakeError> for RecordError {
 pub struct InFlight {
     /// The random number in the mail's token.
     pub nonce: [u8; 8],
-    /// When the content was handed over.
+    /// Time at which the content was submitted.
     pub sent_at: UtcMicros,
     /// Until when the mail is waited for.
     pub horizon_at: UtcMicros,
-    /// The clock that nobody sets, as it was then.
+    /// The steady clock at that time.
     #[serde(default)]
     pub boot: Option<Boot>,
-    /// What is known of the test so far; `smtp_send` is there once the server has accepted the mail.
+    /// The sample so far; `smtp_send` is set once the server has accepted the mail.
     pub sample: Sample,
 }
 
-/// What a seal did.
+/// Result of a seal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SealReport {
-    /// Day files written anew.
+    /// Number of rewritten day files.
     pub files: usize,
-    /// Rows in them.
+    /// Number of rows in them.
     pub rows: u64,
     /// Samples and events that were merged into them.
     pub merged: usize,
 }
 
-/// How recording goes.
+/// State of the recorder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
     /// Entries that are in memory only, since the disk refuses them.
@@ -171,20 +175,20 @@ pub struct Health {
     pub unsealed: u64,
     /// Day files that are not yet in the object store.
     pub unsent: usize,
-    /// What is wrong now.
+    /// The current problem.
     pub problem: Option<String>,
-    /// When day files were last written.
+    /// Time at which day files were last written.
     pub sealed_at: Option<UtcMicros>,
 }
 
-/// What the two threads count.
+/// Counters of both threads.
 #[derive(Debug, Default)]
 struct Counts {
     held: usize,
     dropped: u64,
     /// Entries in the journal, since the start, those found in it included.
     appended: u64,
-    /// How many of them are in day files.
+    /// Number of entries that are in day files.
     sealed: u64,
     journal_problem: Option<String>,
     seal_problem: Option<String>,
@@ -193,18 +197,18 @@ struct Counts {
     sealed_at: Option<UtcMicros>,
 }
 
-/// What the threads and the handles share.
+/// State shared by the threads and the handles.
 #[derive(Debug, Default)]
 struct Shared {
     counts: Mutex<Counts>,
-    /// Held by whoever replaces day files.
+    /// Held while day files are replaced.
     sealing: Mutex<()>,
     in_flight: Mutex<BTreeMap<(MonitorId, UtcMicros), InFlight>>,
     events: Mutex<BTreeSet<(UtcMicros, Option<MonitorId>)>>,
 }
 
 impl Shared {
-    /// Takes over what an entry means for the mails in flight.
+    /// Applies the effect of an entry on the mails in flight.
     fn take_in(&self, effect: Effect) {
         let mut in_flight = self.in_flight.lock().ignore_poison();
         match effect {
@@ -248,11 +252,12 @@ async fn place(config: &Config) -> Result<(PathBuf, Option<(Remote, Option<Secre
     Ok((mailqos_lake::local_folder(config), remote))
 }
 
-/// How long the end of a probe waits for the object store.
+/// Time that the end of a probe waits for uploads to the object store.
 const UPLOADING: Duration = Duration::from_secs(30);
 
 impl Recorder {
-    /// Takes the site's lock and reads the journal of an earlier life, which is sealed at once.
+    /// Takes the site's lock and reads the journal of an earlier process, which is sealed
+    /// immediately.
     ///
     /// # Errors
     /// [`RecordError::Locked`] names the other probe; the file system may refuse.
@@ -290,7 +295,7 @@ impl Recorder {
         tokio::task::spawn_blocking(move || {
             let lock = patiently(|| Ok(SiteLock::take(&data, &site)?))?;
             if let Err(error) = lock.sweep() {
-                tracing::warn!("what an earlier life left half written is not removed: {error}");
+                tracing::warn!(%error, "can't remove incomplete files of an earlier run");
             }
             let shared = Arc::new(Shared::default());
             let folder = state.join(format!("site={site}")).join("journal");
@@ -309,7 +314,7 @@ impl Recorder {
                 uploads: uploads.clone(),
                 lock,
             };
-            // Threads of their own: syncing and sealing block, and must not hold up the conversations.
+            // Separate threads: syncing and sealing block, and must not delay the conversations.
             let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
             thread("recorder")
                 .spawn(move || appending.run(&writes))
@@ -355,8 +360,8 @@ impl Recorder {
         self.write(Entry::Event(event)).await
     }
 
-    /// Puts on record that a mail is about to be sent, and, in place of that, that it was. It is forgotten when the settled sample of
-    /// the same test is recorded.
+    /// Records that a mail is about to be sent, and later, in its place, that it was sent. The
+    /// entry is removed when the settled sample of the same test is recorded.
     ///
     /// # Errors
     /// As for [`Recorder::record`].
@@ -375,7 +380,7 @@ impl Recorder {
         self.shared.in_flight.lock().ignore_poison().values().cloned().collect()
     }
 
-    /// How recording goes.
+    /// Returns the state of the recorder.
     pub fn health(&self) -> Health {
         let counts = self.shared.counts.lock().ignore_poison();
         Health {
@@ -400,7 +405,7 @@ impl Recorder {
         ask(&self.sealer, Seal::Now).await
     }
 
-    /// Takes over how the object store is reached, and its key, from a configuration that was read again.
+    /// Applies the settings and the key of the object store from a reloaded configuration.
     pub fn reload(&self, config: Arc<Config>) {
         if let Some(uploads) = &self.uploads {
             let _ = uploads.send(Upload::Reloaded(config));
@@ -436,7 +441,7 @@ impl Recorder {
             if !sent || unsent > 0 {
                 tracing::warn!(
                     unsent,
-                    "the object store does not have everything yet; the next start sends the rest"
+                    "not everything is uploaded to the object store yet; the next start uploads the rest"
                 );
             }
         }
@@ -488,8 +493,9 @@ async fn ask<C, T>(
     answer.await.map_err(|_| RecordError::Closed)?
 }
 
-/// Tries again for a while if the disk is in trouble: one bad read at the start must not end the testing. What a person has to put
-/// right (a permission, another probe) is told at once.
+/// Retries for a while if the disk has a problem: a single failed read at the start must not end
+/// the probe. Problems that a person must fix (a permission, another probe) are returned
+/// immediately.
 fn patiently<T>(mut attempt: impl FnMut() -> Result<T, RecordError>) -> Result<T, RecordError> {
     let mut waits = [100, 300, 1000, 3000, 10_000].map(Duration::from_millis).into_iter();
     loop {
@@ -498,7 +504,7 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, RecordError>) -> Result<T
             result => return result,
         };
         let Some(wait) = waits.next() else { return Err(error) };
-        tracing::error!("the disk is in trouble, the start waits for it: {error}");
+        tracing::error!(%error, "the disk does not accept writes; the start waits for it");
         std::thread::sleep(wait);
     }
 }
@@ -510,7 +516,8 @@ fn read_journal(folder: &std::path::Path) -> Result<Vec<journal::Contents>, Reco
     contents.collect()
 }
 
-/// Takes over what an earlier life left: the mails in flight, the journal's name, and the position to go on at.
+/// Restores the state of an earlier process: the mails in flight, the journal's name, and the
+/// position at which to continue.
 fn recover(journal: Vec<journal::Contents>, shared: &Shared) -> Result<(String, u64), RecordError> {
     let mut last: Option<(String, u64)> = None;
     for contents in journal {

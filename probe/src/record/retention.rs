@@ -26,8 +26,8 @@ pub(super) async fn remove_old(
     if removed > 0 {
         tracing::info!(
             removed,
-            "days before {} were removed, as retention says",
-            &before["date=".len()..]
+            before = &before["date=".len()..],
+            "removed days older than retention"
         );
     }
     removed
@@ -52,10 +52,9 @@ fn remove<R: Record>(data: &Path, site: &SiteName, before: &str) -> usize {
             match fs::remove_file(&file) {
                 Ok(()) => removed += 1,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => tracing::warn!(
-                    "{} is older than retention and can't be removed: {error}",
-                    file.display()
-                ),
+                Err(error) => {
+                    tracing::warn!(file = %file.display(), %error, "can't remove a file older than retention")
+                }
             }
             let _ = fs::remove_dir(entry.path());
         }
@@ -69,7 +68,7 @@ async fn remove_remote(remote: &Remote, site: &SiteName, before: &str) -> usize 
         let objects = match remote.list(&format!("{kind}/site={site}")).await {
             Ok(objects) => objects,
             Err(error) => {
-                tracing::warn!("old days could not be looked for: {error}");
+                tracing::warn!(%error, "can't look for old days");
                 continue;
             }
         };
@@ -81,7 +80,7 @@ async fn remove_remote(remote: &Remote, site: &SiteName, before: &str) -> usize 
             {
                 match remote.delete(&object.name).await {
                     Ok(()) => removed += 1,
-                    Err(error) => tracing::warn!("a day is older than retention and can't be removed: {error}"),
+                    Err(error) => tracing::warn!(%error, "can't remove a day older than retention"),
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! The thread that seals: merges closed segments of the journal into day files, a bounded number of rows at a time.
 //!
-//! A day file says up to which position of the journal it contains everything. What is below that is passed over, so that a crash
-//! between any two steps changes nothing: the next seal goes on where the day files are.
+//! A day file states the position up to which it contains all entries of the journal. Entries below
+//! it are skipped, so a crash between any two steps changes nothing: the next seal continues where
+//! the day files end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,18 +27,18 @@ use super::{
     writer::Command,
 };
 
-/// How many samples and events are in memory at the most while sealing, whatever waits in the journal.
+/// Maximum number of samples and events in memory while sealing, however long the journal is.
 const BATCH: usize = 50_000;
-/// How long after a start the first samples are sealed, if the seal interval is longer; each next time takes twice as long.
+/// Time from the start to the first seal, if the seal interval is longer; it doubles each time.
 const FIRST: Duration = Duration::from_secs(10);
 
 /// A seal that is done within this costs nothing worth saving.
 const LIGHT: Duration = Duration::from_millis(500);
 
-/// How soon a failed seal is tried again, if the seal interval is longer.
+/// Pause before a failed seal is retried, if the seal interval is longer.
 const RETRY: Duration = Duration::from_secs(15);
 
-/// What the sealer is asked for.
+/// Requests to the sealer.
 #[derive(Debug)]
 pub(super) enum Seal {
     Now(oneshot::Sender<Result<SealReport, RecordError>>),
@@ -51,7 +52,7 @@ pub(super) struct Sealer {
     pub(super) interval: Duration,
     pub(super) shared: Arc<Shared>,
     pub(super) writer: mpsc::Sender<Command>,
-    /// Who sends day files on, if anybody does.
+    /// Receiver of sealed day files for upload, if any.
     pub(super) uploads: Option<tokio::sync::mpsc::UnboundedSender<Upload>>,
     pub(super) lock: SiteLock,
 }
@@ -69,7 +70,7 @@ struct Batch {
     segments: Vec<(PathBuf, usize)>,
 }
 
-/// What one run over the journal did and where it failed.
+/// Result of one run over the journal.
 #[derive(Default)]
 struct Run {
     report: SealReport,
@@ -80,7 +81,8 @@ struct Run {
 
 impl Sealer {
     pub(super) fn run(mut self, inbox: &mpsc::Receiver<Seal>) {
-        // What an earlier life left is sealed at once, and what is measured first soon: somebody waits for the first report.
+        // Entries of an earlier process are sealed immediately, and the first samples soon: a new
+        // user is waiting for the first report.
         let mut seal_at = Instant::now();
         let mut soon = FIRST;
         loop {
@@ -95,7 +97,7 @@ impl Sealer {
             let result = self.seal();
             let wait = if result.is_err() { RETRY } else { soon };
             seal_at = Instant::now() + wait.min(self.interval);
-            // A large day is not written anew more often than it must be.
+            // A large day is not rewritten more often than necessary.
             soon = if began.elapsed() < LIGHT {
                 soon.saturating_mul(2)
             } else {
@@ -131,10 +133,7 @@ impl Sealer {
         let rotated = rotated.recv().map_err(|_| RecordError::Closed)?;
         let result = self.lock.keep().map_err(RecordError::from).and_then(|gone| {
             if gone {
-                tracing::error!(
-                    "somebody has deleted the lock in {}, and perhaps days of the lake: both are made anew; `mailqos-analytics lake info` shows gaps",
-                    self.data.display()
-                );
+                tracing::error!(folder = %self.data.display(), "the lock was deleted, and perhaps days of the lake too; the lock is recreated; `mailqos-analytics lake info` shows gaps");
             }
             let _sealing = self.shared.sealing.lock().ignore_poison();
             self.seal_segments(rotated.current.as_deref())
@@ -157,7 +156,7 @@ impl Sealer {
             Err(error) => {
                 let problem = error.to_string();
                 if counts.seal_problem.as_ref() != Some(&problem) {
-                    tracing::error!("day files can't be written; the journal keeps the samples: {problem}");
+                    tracing::error!(error = %problem, "can't write day files; the samples stay in the journal");
                 }
                 counts.seal_problem = Some(problem);
             }
@@ -215,11 +214,7 @@ impl Sealer {
         for (segment, damaged) in batch.segments {
             let gone = if damaged > 0 {
                 let aside = segment.with_extension("damaged");
-                tracing::error!(
-                    damaged,
-                    "a journal segment could not be read in full, and is kept as {}",
-                    aside.display()
-                );
+                tracing::error!(damaged, aside = %aside.display(), "a journal segment could not be read completely and was kept aside");
                 std::fs::rename(&segment, aside)
             } else {
                 std::fs::remove_file(&segment)
@@ -227,10 +222,7 @@ impl Sealer {
             if let Err(error) = gone
                 && error.kind() != std::io::ErrorKind::NotFound
             {
-                tracing::warn!(
-                    "a sealed journal segment can't be deleted: {}: {error}",
-                    segment.display()
-                );
+                tracing::warn!(file = %segment.display(), %error, "can't delete a sealed journal segment");
             }
         }
     }
@@ -275,18 +267,11 @@ impl Sealer {
         }
         if let Some((earlier, writer)) = earlier.as_ref().and_then(|day| Some((day, day.other_writer()?))) {
             // Once: from then on the file is one of ours again.
-            tracing::warn!(
-                "{} was written by another program ({writer}); its rows are taken over, and it is written as a day file again",
-                path.display()
-            );
+            tracing::warn!(file = %path.display(), %writer, "day file of another program rewritten with its rows");
             let columns = earlier.other_columns();
             if !columns.is_empty() {
                 let aside = keep_aside::<R>(&self.data, &self.site, date)?;
-                tracing::warn!(
-                    "columns that mailqos doesn't know ({}) are not taken over; the file that has them is kept as {}",
-                    columns.join(", "),
-                    aside.display()
-                );
+                tracing::warn!(columns = %columns.join(", "), aside = %aside.display(), "unknown columns dropped; the original file was kept aside");
             }
         }
         let merged = later.len();
@@ -311,12 +296,7 @@ impl Sealer {
             Err(LakeError::Io { path, source }) => return Err(LakeError::Io { path, source }),
             Err(_) => (Vec::new(), "all".to_owned()),
         };
-        tracing::error!(
-            rows = all.len(),
-            lost,
-            "a day file is damaged: {source}; it is kept as {}, and the day goes on with the rows that could be read",
-            aside.display()
-        );
+        tracing::error!(rows = all.len(), lost, aside = %aside.display(), error = %source, "day file damaged; it was kept aside, and the day continues with the readable rows");
         // Whatever position the damaged file names: what it contained up to there may be what can't be read.
         let later = later(rows, 0);
         let merged = later.len();

@@ -23,28 +23,32 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{RecordError, Shared, open_remote, store_secret, write_whole};
 
-/// How soon a failed pass is tried again.
+/// Pause before a failed pass is retried.
 const RETRY: Duration = Duration::from_secs(15);
-/// How long a start waits for the store.
+/// Maximum time that a start waits for the store.
 const CLAIMING: Duration = Duration::from_secs(10);
-/// How often the claim on the site is renewed.
+/// Interval at which the claim on the site is renewed.
 const RENEWING: Micros = Micros::from_secs(5 * 60);
 /// A claim that was not renewed for so long is that of a probe that is gone.
 const STALE: Micros = Micros::from_secs(20 * 60);
-/// Days are kept here too for so long after they were sent: a mail may settle late, up to the longest horizon.
+/// Days that are kept locally after their upload: a mail may settle late, up to the longest
+/// horizon.
 const KEPT_DAYS: i64 = 40;
-/// Which files were sent.
+/// Name of the file that lists uploaded files.
 const SENT: &str = "uploads.json";
-/// What of an earlier life of ours is written over without a question.
+/// Name of the file that identifies this probe's own claim, which it may overwrite.
 const OWNER: &str = "owner.id";
 
-/// How long after its end a day is sent to a store that never replaces an object: all of its tests are recorded by then.
+/// Time after its end at which a day is uploaded to a store that never replaces an object: all of
+/// its tests are recorded by then.
 const COMPLETE: Micros = Micros::from_secs(3 * 3600);
-/// How long a claim stands in a store that ignores conditions before it is read back: whoever wrote it last has the site.
+/// Time before a claim is read back in a store that ignores conditions: the last writer has the
+/// site.
 const SETTLING: Duration = Duration::from_secs(3);
-/// So many objects in a row that the store does not answer for end a pass: it is the store then, not the objects.
+/// Number of consecutive objects without a response that ends a pass: the store is unavailable
+/// then, not the objects.
 const UNANSWERED: usize = 3;
-/// What is known of the store.
+/// Name of the file with the known behaviour of the store.
 const HABITS: &str = "store.json";
 
 /// A file as it was sent.
@@ -55,17 +59,17 @@ struct Sent {
     version: Version,
 }
 
-/// Who writes for a site.
+/// Claim of a writer on a site.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Claim {
     /// Random, kept in the state folder.
     owner: String,
-    /// For people.
+    /// Name for people.
     name: String,
     renewed_at: UtcMicros,
 }
 
-/// What the uploader is asked for.
+/// Requests to the uploader.
 #[derive(Debug)]
 pub(super) enum Upload {
     /// Day files were written.
@@ -83,14 +87,14 @@ pub(super) fn known_habits(config: &Config) -> Option<Habits> {
 
 pub(super) struct Uploader {
     remote: Remote,
-    /// How the store is reached, and with which secret it was opened.
+    /// The configuration, which sets access and secret of the store.
     config: Arc<Config>,
     opened_with: Option<Secret>,
     data: PathBuf,
     site: SiteName,
     folder: PathBuf,
     sent: BTreeMap<String, Sent>,
-    /// What could not be sent in the last pass, and why.
+    /// Files that could not be uploaded in the last pass, with the reasons.
     stuck: BTreeMap<String, String>,
     owner: String,
     claim: Option<(Version, UtcMicros)>,
@@ -132,7 +136,7 @@ impl Uploader {
         };
         // A store that answers slowly or not at all must not keep the tests waiting; the first pass claims the site then.
         let Ok(renewed) = tokio::time::timeout(CLAIMING, uploader.renew()).await else {
-            tracing::warn!("the object store does not answer; the site is claimed when it does");
+            tracing::warn!("the object store does not answer; the site is claimed once it does");
             return Ok(uploader);
         };
         match renewed {
@@ -146,7 +150,7 @@ impl Uploader {
     }
 
     pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Upload>) {
-        // What an earlier life left is sent at once.
+        // Files of an earlier process are uploaded immediately.
         let mut wait = Duration::ZERO;
         loop {
             let order = tokio::select! {
@@ -181,8 +185,9 @@ impl Uploader {
         }
     }
 
-    /// Opens the store again if the secret or, after a reload, the way to it has changed; says whether it did. A program that
-    /// gives the secret is asked only if that is forced: it may be slow, or ask somebody.
+    /// Opens the store again if its secret or, after a reload, its settings have changed; returns
+    /// whether it did. A command that provides the secret is run only if forced: it may be slow or
+    /// interactive.
     async fn refresh(&mut self, force: bool) -> bool {
         let DataLocation::ObjectStore(address) = &self.config.data else {
             return false;
@@ -206,12 +211,12 @@ impl Uploader {
                 remote.expect(self.remote.habits());
                 (self.remote, self.opened_with) = (remote, secret);
                 if is_new {
-                    tracing::info!("the object store is asked with another key from now on");
+                    tracing::info!("using the new key for the object store");
                 }
                 is_new
             }
             Err(error) => {
-                tracing::warn!("the object store is still asked with the key of before: {error}");
+                tracing::warn!(%error, "still using the old key for the object store");
                 false
             }
         }
@@ -220,13 +225,13 @@ impl Uploader {
     fn problem(&self, text: &str) {
         let mut counts = self.shared.counts.lock().ignore_poison();
         if counts.upload_problem.as_deref() != Some(text) {
-            tracing::error!("day files can't be sent; they are kept and sent later: {text}");
+            tracing::error!(error = %text, "can't upload day files; they are kept and uploaded later");
         }
         counts.upload_problem = Some(text.to_owned());
     }
 
-    /// Sends what has changed since it was sent, each file by itself: one that is refused does not hold up the others. The error
-    /// says whether the store did not accept who asks.
+    /// Uploads changed files independently: a rejected one does not delay the others. The error
+    /// states whether the store rejected the credentials.
     async fn pass(&mut self) -> Result<(), bool> {
         let files = self.changed();
         let total = files.len();
@@ -275,7 +280,7 @@ impl Uploader {
                     count => format!(" (and {} more)", count - 1),
                 };
                 self.problem(&format!(
-                    "{} of {total} day files can't be sent: {reason}{others}; the others were sent",
+                    "can't upload {} of {total} day files: {reason}{others}; the others were uploaded",
                     self.stuck.len()
                 ));
             }
@@ -289,7 +294,7 @@ impl Uploader {
                     .take()
                     .is_some()
                 {
-                    tracing::warn!("day files can be sent again to {}", self.remote.address());
+                    tracing::warn!(store = %self.remote.address(), "day files can be uploaded again");
                 }
                 self.tidy();
                 return Ok(());
@@ -298,14 +303,15 @@ impl Uploader {
         Err(denied)
     }
 
-    /// Keeps what was learnt of the store: a restart need not learn it again at the cost of refused requests.
+    /// Stores the known behaviour of the store, so that a restart need not find it out again at the
+    /// cost of rejected requests.
     fn keep_habits(&self) {
         let path = self.folder.join(HABITS);
         let habits = self.remote.habits();
         if kept::<Habits>(&path).unwrap_or_default() != habits {
             let written = serde_json::to_vec(&habits).map(|bytes| write_whole(&path, &bytes));
             if let Ok(Err(error)) = written {
-                tracing::warn!("{}: {error}", path.display());
+                tracing::warn!(file = %path.display(), %error, "can't write the upload state");
             }
         }
     }
@@ -358,7 +364,7 @@ impl Uploader {
             self.tried = true;
             let habits = self.remote.habits();
             if !habits.guards() && !habits.write_once {
-                tracing::warn!("{}: {}", self.remote.address(), habits.told().join("; "));
+                tracing::warn!(store = %self.remote.address(), habits = %habits.told().join("; "), "object store tested");
                 tokio::time::sleep(SETTLING).await;
             }
             // What was tried may have made it another version.
@@ -416,7 +422,8 @@ impl Uploader {
     async fn send(&mut self, name: &str) -> Result<(), RecordError> {
         let path = self.data.join(name);
         let mut known = self.sent.get(name).map(|sent| sent.version.clone());
-        // Once with what was known, once more with what somebody else had put there, added to ours.
+        // Once with the known version, and once more with the rows that another writer had put
+        // there.
         for attempt in 0..3 {
             let Some((size, modified_ns)) = stamp(&path) else {
                 return Ok(());
@@ -459,7 +466,7 @@ impl Uploader {
             let date: Date = name
                 .split('/')
                 .find_map(|part| part.strip_prefix("date=")?.parse().ok())
-                .ok_or_else(|| RecordError::Encode(format!("{name} is the name of no day file")))?;
+                .ok_or_else(|| RecordError::Encode(format!("{name} is not the name of a day file")))?;
             let samples = name.starts_with(Sample::FOLDER);
             let kind = if samples { Sample::FOLDER } else { Event::FOLDER };
             let path = aside_folder(&data).join(format!("{kind}.{site}.{date}.theirs.parquet"));
@@ -472,17 +479,12 @@ impl Uploader {
             };
             match result {
                 Ok(()) => {
-                    tracing::warn!(
-                        "{name} in the store had rows of another writer, or of a lost state folder; they were added to ours"
-                    );
+                    tracing::warn!(object = name, "rows of another writer or of a lost state folder merged");
                     let _ = fs::remove_file(&path);
                     Ok(())
                 }
                 Err(error) if error.is_damage_of(&path) => {
-                    tracing::error!(
-                        "{name} in the store is damaged, and is kept as {}: {error}",
-                        path.display()
-                    );
+                    tracing::error!(object = name, aside = %path.display(), %error, "object in the store damaged; it was kept aside");
                     Ok(())
                 }
                 Err(error) => Err(error.into()),
@@ -516,7 +518,7 @@ impl Uploader {
     }
 }
 
-/// What a small file of the state says; nothing if it can't be read.
+/// Reads a small file of the state; `None` if it can't be read.
 fn kept<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
@@ -558,7 +560,7 @@ fn stamp(path: &Path) -> Option<(u64, u128)> {
     Some((metadata.len(), modified.as_nanos()))
 }
 
-/// Adds the rows of another file to a day's, whoever wrote either.
+/// Adds the rows of another file to a day's, regardless of their writers.
 fn merge<R: Record>(data: &Path, site: &SiteName, date: Date, theirs: &Path) -> Result<(), LakeError> {
     let path = day_path::<R>(data, site, date);
     let sealed = DayReader::<R>::open(&path)?.as_ref().and_then(DayReader::sealed);

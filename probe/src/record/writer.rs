@@ -1,4 +1,4 @@
-//! The thread that appends to the journal, in groups: whoever waits is served by one sync.
+//! The thread that appends to the journal in groups: all waiting callers are served by one sync.
 
 use std::{
     path::PathBuf,
@@ -15,16 +15,16 @@ use super::{
     journal::{Entry, Segment},
 };
 
-/// How many entries are synced together at the most.
+/// Maximum number of entries per sync.
 const GROUP: usize = 4096;
-/// How much is held in memory while the disk refuses it.
+/// Maximum size of entries that are held in memory while the disk does not accept them.
 const MAX_HELD: usize = 64 * 1024 * 1024;
-/// How long to wait before the disk is tried again.
+/// Pause before the disk is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-/// How often a lasting failure is said again.
+/// Interval at which a lasting failure is logged again.
 const REMIND: Duration = Duration::from_secs(60);
 
-/// What an entry means for the mails in flight.
+/// Effect of an entry on the mails in flight.
 #[derive(Debug)]
 pub(super) enum Effect {
     None,
@@ -42,7 +42,7 @@ impl Effect {
     }
 }
 
-/// What the writer is asked for.
+/// Requests to the writer.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Appends an entry.
@@ -51,18 +51,18 @@ pub(super) enum Command {
         effect: Effect,
         done: oneshot::Sender<Result<(), RecordError>>,
     },
-    /// Begins another segment, so that what was written until now can be sealed.
+    /// Starts a new segment, so that everything written so far can be sealed.
     Rotate(mpsc::Sender<Rotated>),
-    /// Ends the writer, and says when it has ended.
+    /// Ends the writer and reports when it has ended.
     Close(mpsc::Sender<()>),
 }
 
-/// What may be sealed now.
+/// Data that can be sealed.
 #[derive(Debug)]
 pub(super) struct Rotated {
     /// The segment that is written to, and is to be left alone. Without one nothing may be deleted: the mails in flight would be.
     pub(super) current: Option<PathBuf>,
-    /// How many samples and events had been appended by then.
+    /// Number of samples and events appended so far.
     pub(super) appended: u64,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Writer {
     segment: Option<Segment>,
     /// Whether the segment has anything to seal.
     dirty: bool,
-    /// What the disk refused, oldest first, and how many bytes that is.
+    /// Entries that the disk did not accept, oldest first, and their size in bytes.
     held: Vec<Vec<u8>>,
     held_bytes: usize,
     retry_at: Option<Instant>,
@@ -84,11 +84,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins a segment of the journal, with the mails in flight. A disk that is full or in trouble does not keep a probe from
-    /// starting: it holds samples in memory meanwhile.
+    /// Starts a segment of the journal with the mails in flight. A full or failing disk does not
+    /// keep a probe from starting: samples are then held in memory.
     ///
     /// # Errors
-    /// The file system refuses for good: there is no permission, or no such place.
+    /// The file system refuses permanently: missing permission, or missing folder.
     pub(super) fn open(folder: PathBuf, name: String, position: u64, shared: Arc<Shared>) -> Result<Self, RecordError> {
         let mut writer = Self {
             folder,
@@ -173,7 +173,7 @@ impl Writer {
                 if counts.journal_problem.take().is_some() {
                     tracing::warn!(
                         held,
-                        "the journal can be written again; what was held in memory is on disk"
+                        "the journal can be written again; the samples held in memory are on disk"
                     );
                 }
                 drop(counts);
@@ -185,7 +185,7 @@ impl Writer {
         }
     }
 
-    /// Keeps in memory what the disk refuses, as much as may be.
+    /// Holds entries in memory that the disk does not accept, up to the limit.
     fn hold(
         &mut self,
         error: &RecordError,
@@ -211,11 +211,7 @@ impl Writer {
         counts.journal_problem = Some(error.to_string());
         if dropped > 0 || self.said_at.is_none_or(|at| now.duration_since(at) >= REMIND) {
             self.said_at = Some(now);
-            tracing::error!(
-                held = counts.held,
-                lost = counts.dropped,
-                "samples can't be written to the journal and are held in memory: {error}"
-            );
+            tracing::error!(held = counts.held, lost = counts.dropped, %error, "can't write samples to the journal; holding them in memory");
         }
     }
 
@@ -234,7 +230,8 @@ impl Writer {
         // Positions are never used twice, not even those of a failed try: what it left in its segment may be read and sealed.
         self.position += count;
         if let Err(error) = segment.append(first, all) {
-            // Nobody knows what is in it: the next try begins another. Its name keeps it for the next seal.
+            // Its content is unknown: the next attempt creates another segment. Its name keeps it
+            // for the next seal.
             self.segment = None;
             return Err(error);
         }
@@ -242,13 +239,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes sure that there is a segment, with the mails in flight, which outlive the segments before it.
+    /// Ensures that there is a segment with the mails in flight, which outlive earlier segments.
     fn begin_segment(&mut self) -> Result<(), RecordError> {
         if let Some(segment) = &mut self.segment {
             if !segment.is_there() {
                 tracing::error!(
                     segment = %segment.path().display(),
-                    "the journal was deleted underneath; it is written again"
+                    "the journal was deleted while in use; recreating it"
                 );
                 segment.rescue(&self.folder)?;
             }
@@ -290,7 +287,7 @@ impl Writer {
         if !self.held.is_empty() {
             tracing::error!(
                 lost = self.held.len(),
-                "the disk refused these samples until the end: they are lost"
+                "the disk did not accept these samples before the stop; they are lost"
             );
         }
         // All is sealed and no mail is waited for: nothing in it is needed.

@@ -6,17 +6,17 @@ use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::Monitor;
 use mailqos_model::{Micros, Sample, Stage, UtcMicros};
 
-/// So long before its end a certificate is warned of.
+/// Remaining validity at which warnings start.
 const WARNED: Micros = Micros::from_secs(14 * 86_400);
-/// How often at most.
+/// Minimum interval between warnings.
 const AGAIN: Micros = Micros::from_secs(86_400);
 
-/// Which certificates were warned of, and when last.
+/// Servers whose certificates were warned of, with the time of the last warning.
 #[derive(Debug, Default)]
 pub struct Certificates(Mutex<HashMap<String, UtcMicros>>);
 
 impl Certificates {
-    /// Looks at the certificates that a test met.
+    /// Checks the certificates that a test has seen.
     pub(super) fn look(&self, monitor: &Monitor, sample: &Sample) {
         for (stage, expires_at) in [
             (Stage::SmtpTls, sample.smtp_certificate_expires_at),
@@ -31,7 +31,8 @@ impl Certificates {
         }
     }
 
-    /// What is to be said of a server's certificate; nothing where it lasts, or where it was said today.
+    /// Returns a warning about a server's certificate; `None` if it is valid for long enough, or if
+    /// there was one today.
     fn warning(&self, server: &str, expires_at: UtcMicros, now: UtcMicros) -> Option<String> {
         let left = expires_at - now;
         if left >= WARNED {
@@ -52,9 +53,7 @@ impl Certificates {
             1 => "in 1 day".to_owned(),
             days => format!("in {days} days"),
         };
-        Some(format!(
-            "the server's certificate expires {when}: renew it, or its clients will turn away"
-        ))
+        Some(format!("the server's certificate expires {when}; renew it"))
     }
 }
 
@@ -74,7 +73,7 @@ mod tests {
         assert_eq!(warning(20 * day, 8 * day - 1), None);
         for (now, when) in [
             (18 * day, "in 2 days"),
-            (19 * day, "in 1 day:"),
+            (19 * day, "in 1 day;"),
             (20 * day, "within a day"),
         ] {
             let said = warning(20 * day, now).expect("a warning");

@@ -1,8 +1,10 @@
-//! When a test starts: each monitor on a slot of its own or at the moments of its calendar, the same after every restart, never two tests
-//! of one monitor at once, never more at once than the limits allow.
+//! Starts of tests: each monitor has a fixed slot in its interval, or the times of its calendar,
+//! the same after every restart. Tests of one monitor don't overlap by default, and limits cap the
+//! number of simultaneous tests.
 //!
-//! A timer queue of its own carries all of them: tokio-cron-scheduler drops jobs when ten thousand are due in one tick, looks twice a second,
-//! and takes a zone's offset once, when a job is made, so that a change of daylight-saving time would go unnoticed.
+//! A custom timer queue holds all of them: tokio-cron-scheduler drops jobs when ten thousand are
+//! due in one tick, checks twice per second, and reads a zone's UTC offset once, when a job is
+//! created, so that it would miss daylight-saving changes.
 
 mod certificates;
 mod queue;
@@ -36,32 +38,33 @@ use queue::Queue;
 const LONGEST_NAP: Duration = Duration::from_millis(500);
 /// A start later than this is counted as late.
 const LATE: Micros = Micros::from_millis(1000);
-/// Those that wait for a place are looked through no more often than this.
+/// Minimum interval between scans of the tests that wait for a free slot.
 const LOOK_THROUGH: Duration = Duration::from_millis(10);
-/// How long tests that run may take to end when the probe is stopped: a look at the network, a disk that is slow.
+/// Time that running tests have to finish when the probe is stopped: checking the network, or a
+/// slow disk.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// What the scheduler counts.
+/// Counters of the scheduler.
 #[derive(Debug, Default)]
 pub struct Board {
     /// Tests that were started.
     pub started: AtomicU64,
-    /// Those that were started late.
+    /// Tests that were started late.
     pub late: AtomicU64,
-    /// Those that were left out, since the one before was still running or waiting.
+    /// Tests that were skipped because the previous one was still running or waiting.
     pub left_out: AtomicU64,
     /// Tests that run now.
     pub running: AtomicU64,
     /// Tests that wait for a place now.
     pub waiting: AtomicU64,
-    /// How late tests were started.
+    /// Delays of the starts of tests.
     pub lateness: Mutex<Histogram>,
-    /// When it was last looked for tests to start.
+    /// Time of the last check for tests to start.
     beat: Mutex<Option<std::time::Instant>>,
 }
 
 impl Board {
-    /// It is looked for tests to start.
+    /// Notes a check for tests to start.
     fn beat(&self) {
         let mut beat = self.beat.lock().ignore_poison();
         *beat = Some(std::time::Instant::now());
@@ -80,23 +83,23 @@ impl Board {
         if lateness > LATE {
             let late = self.late.fetch_add(1, Ordering::Relaxed) + 1;
             if late.is_power_of_two() {
-                tracing::warn!(late, %monitor, by = %lateness, "a test starts late: the probe is overloaded, a limit is reached, or it was suspended");
+                tracing::warn!(late, %monitor, by = %lateness, "test started late: the probe is overloaded, has reached a limit, or was suspended");
             }
         }
     }
 }
 
-/// What runs tests for the scheduler.
+/// Components that run tests for the scheduler.
 pub struct Parts {
-    /// Runs them.
+    /// Runs the tests.
     pub tester: Arc<Tester>,
-    /// Is told of their samples.
+    /// Receives the samples.
     pub alarms: Alarms,
     /// Counts.
     pub board: Arc<Board>,
     /// Counts each sample, for those who watch.
     pub observed: Arc<Observed>,
-    /// Looks at their certificates.
+    /// Checks the certificates.
     pub certificates: Arc<Certificates>,
 }
 
@@ -111,7 +114,7 @@ pub fn next(config: &Config, monitor: &Monitor, now: UtcMicros) -> UtcMicros {
     }
 }
 
-/// What a test holds a place at, and what limits how many do.
+/// Resources that limit simultaneous tests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Place {
     /// An SMTP server, or a server of mailboxes.
@@ -120,7 +123,7 @@ enum Place {
     Mailbox(String),
 }
 
-/// How many tests hold a place, of all and by server and mailbox.
+/// Number of running tests, in total and per server and mailbox.
 struct Places {
     limits: mailqos_config::Limits,
     of: HashMap<MonitorId, Vec<Place>>,
@@ -154,7 +157,7 @@ impl Places {
         }
     }
 
-    /// Takes a place, if there is one.
+    /// Takes the slots of a test, if they are free.
     fn take(&mut self, monitor: &MonitorId) -> bool {
         let is_free = self.running < self.limits.tests && self.of.contains_key(monitor) && !self.is_full(monitor);
         if is_free {
@@ -193,7 +196,7 @@ impl Places {
     }
 }
 
-/// What goes on between the starts of tests.
+/// State of the scheduler between starts of tests.
 struct Scheduler {
     parts: Parts,
     clock: Clock,
@@ -226,7 +229,7 @@ pub async fn run(parts: Parts, mut configs: watch::Receiver<Arc<Config>>, mut st
         scheduler.start_what_is_due();
         let nap = scheduler.nap();
         tokio::select! {
-            // Of who is gone nothing more is heard, which would be heard at once and forever.
+            // Branches of dropped senders are disabled: they would return immediately, forever.
             Ok(()) = stop.changed() => {}
             Ok(()) = configs.changed() => {
                 let config = configs.borrow_and_update().clone();
@@ -240,7 +243,7 @@ pub async fn run(parts: Parts, mut configs: watch::Receiver<Arc<Config>>, mut st
     let mut running = scheduler.running;
     let ended = tokio::time::timeout(ENDING, async { while running.join_next().await.is_some() {} }).await;
     if ended.is_err() {
-        tracing::warn!(tests = running.len(), "tests that run do not end, and are broken off");
+        tracing::warn!(tests = running.len(), "running tests did not finish; aborted");
     }
 }
 
@@ -266,7 +269,7 @@ impl Scheduler {
             let may_overlap = monitor.overlap && !self.waiting.iter().any(|(_, waits)| *waits == id);
             if self.busy.contains_key(&id) && !may_overlap {
                 self.parts.board.left_out.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(monitor = %id, "the test before is still running or waiting; this one is left out");
+                tracing::debug!(monitor = %id, "test skipped: the previous one is still running or waiting");
                 continue;
             }
             self.busy.insert(id.clone(), start.at);
@@ -304,7 +307,7 @@ impl Scheduler {
         }
     }
 
-    /// How long there is nothing to do but what is waited for.
+    /// Returns the time until the next event.
     fn nap(&self) -> Duration {
         let now = self.clock.now();
         let next = self.queue.next();
@@ -338,7 +341,7 @@ impl Scheduler {
             }
             Err(error) => {
                 // A test that fell over must not keep its monitor from being tested: all who are not running may start again.
-                tracing::error!("a test ended unexpectedly: {error}");
+                tracing::error!(%error, "a test aborted");
                 self.busy.clear();
                 self.waiting.clear();
                 self.places = Places::new(&self.config);
@@ -358,7 +361,8 @@ impl Scheduler {
             let taken = self.queue.taken(&monitor.id);
             let taken = taken.or_else(|| alarms.last_start(&monitor.id).filter(|_| monitor.calendar.is_some()));
             let mut start = queue::first(&config, monitor, taken, now);
-            // Whoever sets up a monitor wants to see it at once, not at its slot in an hour; ten thousand are spread over a minute.
+            // A newly added monitor is tested immediately, not at its slot in an hour; ten thousand
+            // are spread over a minute.
             if !alarms.knows(&monitor.id) && monitor.calendar.is_none() {
                 fresh += 1;
                 let soon = now.wall + Micros::from_millis(6 * (fresh - 1));

@@ -25,20 +25,20 @@ const LOOKED_AGAIN: Micros = Micros::from_secs(365 * 86_400);
 const SLEPT: Micros = Micros::from_secs(5);
 /// The calendars follow a wall clock that has been slewed by more than this.
 const SLEWED: Micros = Micros::from_millis(20);
-/// What was slept through is spread over this time: a network takes a moment to come back, and nobody needs ten thousand tests at
-/// once.
+/// Time over which missed starts are spread after a suspension: networks take a moment to come
+/// back, and ten thousand simultaneous tests would help no one.
 const SPREAD: Micros = Micros::from_secs(30);
 
 /// A start that is planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Start {
-    /// When.
+    /// Time of the start.
     pub(super) at: Steady,
     /// The moment of the calendar, or of the slot, that it stands for.
     pub(super) moment: UtcMicros,
-    /// How far the wall clock was ahead of the steady one when it was planned.
+    /// Offset of the wall clock from the steady clock when the start was planned.
     ahead: Micros,
-    /// It has been put off once, since the machine slept.
+    /// Whether it has been postponed once because the machine was suspended.
     spread: bool,
 }
 
@@ -117,7 +117,7 @@ pub(super) struct Queue {
     planned: HashMap<MonitorId, Start>,
     /// The moment of its calendar that a monitor has taken last.
     taken: HashMap<MonitorId, UtcMicros>,
-    /// How far the wall clock was ahead of the steady one when the calendars last followed it.
+    /// Offset of the wall clock from the steady clock when the calendars were last updated.
     followed: Micros,
 }
 
@@ -179,8 +179,8 @@ impl Queue {
         None
     }
 
-    /// Puts a start off that was slept through, so that not all start at once, and one whose moment has not come by a wall clock that
-    /// was slewed; tells whether it did.
+    /// Postpones a start that was missed during a suspension, so that not all start at the same
+    /// time, and one that is not due yet by a wall clock that was slewed; returns whether it did.
     pub(super) fn put_off(&mut self, config: &Config, monitor: &Monitor, due: Start, now: Now) -> bool {
         if monitor.calendar.is_some() {
             let is_early = due.moment > now.wall;
@@ -248,7 +248,7 @@ mod tests {
     /// 2026-11-26T00:00:00Z, a Thursday.
     const MIDNIGHT: i64 = 1_795_651_200_000_000;
 
-    /// One monitor, tested as the text says.
+    /// A configuration with one monitor and the given timing.
     fn config(timing: &str) -> Config {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_daily_test_is_made_up_for_once_and_never_doubled() {
-        // Forward over it: once, at once. (cron(8): "run as soon as possible")
+        // Forward over it: once, immediately. (cron(8): "run as soon as possible")
         let mut scene = Scene::begin("schedule = \"30 2 * * *\"", MIDNIGHT + 2 * HOUR);
         scene.run(MINUTE);
         scene.step(2 * HOUR);

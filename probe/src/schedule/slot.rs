@@ -4,8 +4,8 @@ use mailqos_config::Monitor;
 use mailqos_model::{Micros, SiteName, UtcMicros};
 use sha2::{Digest as _, Sha256};
 
-/// Starts wander so far behind their slots. Servers stamp whole seconds: mails that were always sent at the same part of a
-/// second would tell of a server's clock no more than that second.
+/// Maximum delay of starts after their slots. Servers stamp whole seconds: mails that were always
+/// sent at the same fraction of a second would reveal a server's clock only to that second.
 const WANDER: i64 = 1_000_000;
 
 /// The first start of a monitor after `now`.
@@ -18,15 +18,15 @@ pub(super) fn next(site: &SiteName, monitor: &Monitor, now: UtcMicros) -> UtcMic
     if this > now { this } else { start(number + 1) }
 }
 
-/// How far behind its slot a start is: never the same twice, and all parts of a second equally often (multiples of the golden
-/// ratio; H. Weyl, 1916).
+/// Returns the delay of a start after its slot: never the same twice, with all fractions of a
+/// second equally frequent (multiples of the golden ratio; H. Weyl, 1916).
 fn wander(number: i64, interval: i64) -> i64 {
     let part = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let most = WANDER.min(interval / 2);
     i64::try_from((u128::from(part) * u128::from(most.unsigned_abs())) >> 64).unwrap_or(0)
 }
 
-/// Where in the interval a monitor starts.
+/// Returns a monitor's position within the interval.
 pub(super) fn offset(site: &str, monitor: &str, interval: Micros) -> Micros {
     let digest = Sha256::digest(format!("{site}\n{monitor}"));
     let mut first = [0; 8];

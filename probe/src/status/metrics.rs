@@ -1,4 +1,5 @@
-//! The OpenMetrics endpoint: text for Prometheus and its kin, over HTTP, to those who may reach its address.
+//! The OpenMetrics endpoint: metrics for Prometheus and compatible tools over HTTP, for anyone who
+//! can reach its address.
 
 use std::{
     convert::Infallible,
@@ -20,9 +21,9 @@ use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 use super::{Histogram, Observed, StateWord};
 use crate::{control::Live, schedule::Board};
 
-/// How long a client may take for its request.
+/// Deadline for a client's request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// So many clients at once.
+/// Maximum number of simultaneous clients.
 const MOST_CLIENTS: usize = 32;
 /// The pauses between tries to listen: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -32,8 +33,8 @@ const CLASSIC_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The media type of OpenMetrics.
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Answers at the address that the configuration names, after a reload at another one, until it is aborted. The old address
-/// is given up when the new one can be had.
+/// Serves metrics at the configured address, after a reload at the new one, until it is aborted.
+/// The old address is released once the new one is available.
 pub async fn serve(live: Arc<Live>) {
     let mut changes = live.configs.subscribe();
     let mut listening = JoinSet::new();
@@ -49,7 +50,7 @@ pub async fn serve(live: Arc<Live>) {
                     listener = bind(&live.observed, address, FIRST_PAUSE) => listener,
                     _ = changes.changed() => continue,
                 };
-                tracing::info!(%address, "metrics");
+                tracing::info!(%address, "serving metrics");
                 listening.shutdown().await;
                 listening.spawn(accept(Arc::clone(&live), listener));
                 at = wanted;
@@ -76,7 +77,7 @@ async fn hinders(at: Option<SocketAddr>, address: SocketAddr) -> bool {
     tried.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
-/// Answers whoever connects.
+/// Serves clients.
 async fn accept(live: Arc<Live>, listener: TcpListener) {
     let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
     while let Ok(client) = clients.clone().acquire_owned().await {
@@ -102,8 +103,8 @@ async fn accept(live: Arc<Live>, listener: TcpListener) {
     }
 }
 
-/// Listens at the address as soon as it can be had; until then the status says why not. The address may be one that the
-/// machine gets later, or another program's that ends.
+/// Listens at the address as soon as it is available; until then the status shows the reason. The
+/// machine may get the address later, or another program may release it.
 async fn bind(observed: &Observed, address: SocketAddr, first_pause: Duration) -> TcpListener {
     let mut pause = first_pause;
     loop {
@@ -113,10 +114,10 @@ async fn bind(observed: &Observed, address: SocketAddr, first_pause: Duration) -
                 return listener;
             }
             Err(error) => {
-                let problem = format!("no metrics at {address}: {error}");
+                let problem = format!("can't serve metrics at {address}: {error}");
                 // Once: the status has it.
                 if observed.metrics_problem().as_ref() != Some(&problem) {
-                    tracing::error!("{problem}; trying again");
+                    tracing::error!(error = problem, "metrics unavailable; retrying");
                 }
                 observed.set_metrics_problem(Some(problem));
             }
@@ -126,7 +127,7 @@ async fn bind(observed: &Observed, address: SocketAddr, first_pause: Duration) -
     }
 }
 
-/// How a client wants to have the metrics.
+/// Format that a client accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     OpenMetrics,
@@ -134,8 +135,8 @@ enum Form {
 }
 
 impl Form {
-    /// What a client accepts (RFC 9110, section 12.5.1): OpenMetrics only if it is named, since tools that do not name it
-    /// (promtool, scripts with curl) read the classic format.
+    /// Parses what a client accepts (RFC 9110, section 12.5.1): OpenMetrics only if it is named,
+    /// because tools that don't name it (promtool, scripts with curl) read the classic format.
     fn accepted(accept: &str) -> Self {
         let (mut open, mut classic) = (0.0_f32, 0.0_f32);
         for range in accept.split(',') {
@@ -210,8 +211,16 @@ async fn answer(live: Arc<Live>, request: &Request<Incoming>) -> Response<Full<B
             Ok((kind, text)) => (StatusCode::OK, kind, text),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
         },
-        (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, "text/plain", "see /metrics\n".to_owned()),
-        _ => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".to_owned()),
+        (&Method::GET | &Method::HEAD, _) => (
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "the metrics are at /metrics\n".to_owned(),
+        ),
+        _ => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "text/plain",
+            "only GET is allowed\n".to_owned(),
+        ),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
@@ -258,7 +267,7 @@ fn seconds(at: UtcMicros) -> f64 {
     at.0 as f64 / 1e6
 }
 
-/// A monitor, and the labels by which it is told from others.
+/// A monitor and its identifying labels.
 type Labelled<'config> = (String, &'config Monitor);
 
 /// Everything, as OpenMetrics asks: families one after the other, `# EOF` at the end.
@@ -274,7 +283,7 @@ pub fn write(live: &Live) -> String {
             (labels, monitor)
         })
         .collect();
-    family(&mut text, "mailqos_probe", "info", "", "The probe and its site.");
+    family(&mut text, "mailqos_probe", "info", "", "Version and site of the probe.");
     let _ = writeln!(
         text,
         "mailqos_probe_info{{site=\"{}\",version=\"{}\"}} 1",
@@ -307,14 +316,20 @@ fn tests(text: &mut String, live: &Live, monitors: &[Labelled<'_>]) {
         }
     }
     let name = "mailqos_round_trip_seconds";
-    family(text, name, "histogram", "seconds", "Round trips of mails.");
+    family(text, name, "histogram", "seconds", "Round trip of mails that arrived.");
     for (labels, monitor) in monitors {
         if let Some(seen) = seen.get(&monitor.id) {
             histogram(text, name, labels, &seen.round_trip);
         }
     }
     let name = "mailqos_certificate_expiry_timestamp_seconds";
-    family(text, name, "gauge", "seconds", "When the servers' certificates expire.");
+    family(
+        text,
+        name,
+        "gauge",
+        "seconds",
+        "Time at which the servers' certificates expire.",
+    );
     for (labels, monitor) in monitors {
         let expires = seen.get(&monitor.id).map(|seen| seen.expires).unwrap_or_default();
         for (server, at) in ["smtp", "pickup"].iter().zip(expires) {
@@ -325,7 +340,7 @@ fn tests(text: &mut String, live: &Live, monitors: &[Labelled<'_>]) {
     }
 }
 
-/// How long the parts of tests took.
+/// Writes the durations of the steps of tests.
 fn phases(text: &mut String, live: &Live) {
     let name = "mailqos_phase_seconds";
     family(text, name, "histogram", "seconds", "Parts of all tests.");
@@ -335,10 +350,10 @@ fn phases(text: &mut String, live: &Live) {
     }
 }
 
-/// What the monitors are at.
+/// Writes the states of the monitors.
 fn states(text: &mut String, live: &Live, monitors: &[Labelled<'_>], now: Now) {
     let states = live.alarms.states();
-    family(text, "mailqos_monitor_state", "stateset", "", "What monitors are at.");
+    family(text, "mailqos_monitor_state", "stateset", "", "State of the monitors.");
     for (labels, monitor) in monitors {
         let maintained = live.maintenance.open_for(&monitor.id, now.wall).is_some();
         let word = StateWord::of(monitor, states.get(&monitor.id), maintained, now);
@@ -352,7 +367,7 @@ fn states(text: &mut String, live: &Live, monitors: &[Labelled<'_>], now: Now) {
         }
     }
     let name = "mailqos_last_test_timestamp_seconds";
-    family(text, name, "gauge", "seconds", "When the last test began.");
+    family(text, name, "gauge", "seconds", "Time at which the last test started.");
     for (labels, monitor) in monitors {
         if let Some(last) = states.get(&monitor.id).and_then(|state| state.last.as_ref()) {
             let _ = writeln!(text, "{name}{{{labels}}} {}", seconds(last.started_at));
@@ -364,7 +379,7 @@ fn states(text: &mut String, live: &Live, monitors: &[Labelled<'_>], now: Now) {
         name,
         "gauge",
         "seconds",
-        "The round trip of the last test, if its mail landed.",
+        "Round trip of the last test, if its mail arrived.",
     );
     for (labels, monitor) in monitors {
         let last = states.get(&monitor.id).and_then(|state| state.last.as_ref());
@@ -374,18 +389,18 @@ fn states(text: &mut String, live: &Live, monitors: &[Labelled<'_>], now: Now) {
     }
 }
 
-/// How tests are started.
+/// Writes the statistics of starts.
 fn starts(text: &mut String, board: &Board) {
     let name = "mailqos_start_lateness_seconds";
     family(text, name, "histogram", "seconds", "How late tests were started.");
     let lateness = board.lateness.lock().ignore_poison().clone();
     histogram(text, name, "", &lateness);
     for (name, kind, help, value) in [
-        ("mailqos_tests_running", "gauge", "Tests that run now.", &board.running),
+        ("mailqos_tests_running", "gauge", "Running tests.", &board.running),
         (
             "mailqos_tests_waiting",
             "gauge",
-            "Tests that wait for a place now.",
+            "Tests that wait for a free slot.",
             &board.waiting,
         ),
         (
@@ -397,7 +412,7 @@ fn starts(text: &mut String, board: &Board) {
         (
             "mailqos_left_out_tests",
             "counter",
-            "Tests that were left out, since the one before was still running.",
+            "Tests that were skipped because the previous one was still running.",
             &board.left_out,
         ),
     ] {
@@ -416,19 +431,13 @@ fn troubles(text: &mut String, live: &Live) {
         name,
         "gauge",
         "",
-        "Failures of a channel since it last accepted a message.",
+        "Failures of the channel since it last accepted a message.",
     );
     for (channel, state) in &channels {
         let _ = writeln!(text, "{name}{{channel=\"{}\"}} {}", escaped(channel), state.failures);
     }
     let name = "mailqos_untested_monitors";
-    family(
-        text,
-        name,
-        "gauge",
-        "",
-        "Monitors that the probe could not test for a while.",
-    );
+    family(text, name, "gauge", "", "Monitors that the probe can't test.");
     let _ = writeln!(text, "{name} {}", live.alarms.untested().len());
     let health = live.recorder.health();
     family(
@@ -436,7 +445,7 @@ fn troubles(text: &mut String, live: &Live) {
         "mailqos_recorder_held_entries",
         "gauge",
         "",
-        "Entries that the disk refuses, held in memory.",
+        "Entries held in memory because the disk does not accept them.",
     );
     let _ = writeln!(text, "mailqos_recorder_held_entries {}", health.held);
 }
@@ -523,7 +532,10 @@ mod tests {
             problem
         };
         let (listener, problem) = tokio::join!(bind(&observed, address, Duration::from_millis(10)), freed);
-        assert!(problem.starts_with(&format!("no metrics at {address}: ")), "{problem}");
+        assert!(
+            problem.starts_with(&format!("can't serve metrics at {address}: ")),
+            "{problem}"
+        );
         assert_eq!(listener.local_addr().expect("an address"), address);
         assert_eq!(observed.metrics_problem(), None);
     }

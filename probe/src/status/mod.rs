@@ -1,4 +1,5 @@
-//! What can be seen of a running probe: the states of its monitors with their last day, its counts, and both as metrics.
+//! Observable state of a running probe: the states of its monitors with their last day, counters,
+//! and both as metrics.
 
 mod metrics;
 mod publish;
@@ -20,14 +21,14 @@ pub use publish::{publish, publish_stop};
 
 /// Width of a bucket of the last day.
 pub const BUCKET: Micros = Micros::from_secs(1800);
-/// How many buckets there are: a day.
+/// Number of buckets: a day.
 pub const BUCKETS: usize = 48;
 /// The bounds of histograms, in seconds: from a connection's milliseconds to the minutes of a slow mail.
 pub const BOUNDS: [f64; 16] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0,
 ];
 
-/// How many durations lie below each bound, and their sum.
+/// Number of durations below each bound, and their sum.
 #[derive(Debug, Clone, Default)]
 pub struct Histogram {
     counts: [u64; BOUNDS.len()],
@@ -46,7 +47,7 @@ impl Histogram {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of durations.
     pub fn total(&self) -> u64 {
         self.counts.iter().sum::<u64>() + self.above
     }
@@ -56,7 +57,7 @@ impl Histogram {
         self.sum
     }
 
-    /// For each bound how many are not above it.
+    /// Returns for each bound the number of durations that don't exceed it.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         BOUNDS.iter().zip(&self.counts).scan(0, |total, (bound, count)| {
             *total += count;
@@ -68,7 +69,7 @@ impl Histogram {
 /// Half an hour of a monitor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Bucket {
-    /// Which half-hour since 1970.
+    /// Number of the half-hour since 1970.
     number: i64,
     tests: u16,
     failed: u16,
@@ -76,7 +77,7 @@ struct Bucket {
     milliseconds: f32,
 }
 
-/// What was seen of a monitor.
+/// Observations of a monitor.
 #[derive(Debug, Default)]
 struct Seen {
     day: VecDeque<Bucket>,
@@ -85,12 +86,12 @@ struct Seen {
     expires: [Option<UtcMicros>; 2],
 }
 
-/// What was seen of all monitors.
+/// Observations of all monitors.
 #[derive(Debug)]
 pub struct Observed {
     seen: Mutex<HashMap<MonitorId, Seen>>,
     phases: Mutex<[Histogram; Timing::ALL.len()]>,
-    /// Why nobody can read the metrics.
+    /// Reason why metrics can't be served.
     metrics_problem: Mutex<Option<String>>,
     file: PathBuf,
     /// Held while the file is written: the regular writing may still be under way when the probe ends and writes its last.
@@ -103,9 +104,9 @@ pub struct Observed {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HalfHour {
-    /// Tests in it.
+    /// Number of tests.
     pub tests: u16,
-    /// Those that failed.
+    /// Number of failed tests.
     pub failed: u16,
     /// Mean round trip.
     pub round_trip_ms: Option<f32>,
@@ -133,7 +134,7 @@ impl Observed {
         }
     }
 
-    /// Why nobody can read the metrics, if nobody can.
+    /// Returns why metrics can't be served, if that is the case.
     pub fn metrics_problem(&self) -> Option<String> {
         let problem = self.metrics_problem.lock().ignore_poison();
         problem.clone()
@@ -157,14 +158,11 @@ impl Observed {
             .map_err(std::io::Error::other)
             .and_then(|bytes| crate::record::write_whole(&self.file, &bytes));
         if let Err(error) = written {
-            tracing::warn!(
-                "the last day can't be kept for status: {}: {error}",
-                self.file.display()
-            );
+            tracing::warn!(file = %self.file.display(), %error, "can't write the last day for status");
         }
     }
 
-    /// Takes a sample into account.
+    /// Counts a sample.
     pub fn count(&self, sample: &Sample) {
         {
             let mut phases = self.phases.lock().ignore_poison();
@@ -245,7 +243,7 @@ impl Observed {
     }
 }
 
-/// What a monitor is at, maintenance and missing tests taken into account; in the order in which somebody should look at them.
+/// State of a monitor, including maintenance and missing tests, ordered by urgency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum StateWord {
@@ -253,7 +251,7 @@ pub enum StateWord {
     Alarm,
     /// The last tests failed, too few for an alarm.
     Failed,
-    /// Not tested, not for a while, or the last test could not be made.
+    /// Not tested, not for a while, or the last test could not be performed.
     Unknown,
     /// A planned window is open.
     Maintenance,
@@ -264,7 +262,7 @@ pub enum StateWord {
 }
 
 impl StateWord {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 6] = [
         Self::Alarm,
         Self::Failed,
@@ -274,7 +272,7 @@ impl StateWord {
         Self::Disabled,
     ];
 
-    /// The word.
+    /// Returns the word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Alarm => "alarm",
@@ -286,7 +284,7 @@ impl StateWord {
         }
     }
 
-    /// What a monitor is at.
+    /// Returns the state of a monitor.
     pub fn of(monitor: &Monitor, state: Option<&crate::alarm::State>, in_maintenance: bool, now: Now) -> Self {
         use crate::alarm::Status;
         if !monitor.enabled {
@@ -296,11 +294,12 @@ impl StateWord {
             return Self::Maintenance;
         }
         let Some(state) = state else { return Self::Unknown };
-        // A calendar has gaps of its own; its monitors are what they were at last.
+        // A calendar has gaps by design; its monitors keep their last state.
         let old = state.last.is_none() || (monitor.calendar.is_none() && state.is_old(monitor.test_interval, now));
         match state.status {
             Status::Alarm => Self::Alarm,
-            // The probe could not test: whatever was found out before, nobody knows what is so now.
+            // The probe could not test: whatever was found out before, the current state is
+            // unknown.
             _ if old || state.untested > 0 => Self::Unknown,
             Status::Unknown => Self::Unknown,
             Status::Ok => Self::Ok,
@@ -413,7 +412,7 @@ mod tests {
         assert_eq!(again(Outcome::NotTested, &mut state), StateWord::Unknown);
         assert_eq!(again(Outcome::NotTested, &mut state), StateWord::Unknown);
         assert_eq!(again(Outcome::Ok, &mut state), StateWord::Ok);
-        // An alarm that is open stays one: nobody has seen that it is over.
+        // An open alarm stays open: no test has shown that it is over.
         for _ in 0..monitor.alarm.after {
             again(Outcome::Lost, &mut state);
         }

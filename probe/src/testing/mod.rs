@@ -1,5 +1,5 @@
-//! What tests of every kind use: the configuration, the recorder, transcripts, the probe's own
-//! network. It doesn't know any kind of test.
+//! Shared parts of all kinds of tests: the configuration, the recorder, transcripts, the probe's
+//! own network. It doesn't know any kind of test.
 
 mod network;
 mod timeline;
@@ -24,16 +24,16 @@ pub use timeline::{Part, Phase, Timeline};
 /// Starts of a monitor that are remembered, so that no two are the same.
 const MAX_STARTS: usize = 64;
 
-/// What a test yields.
+/// Result of a test.
 #[derive(Debug, Clone)]
 pub struct TestResult {
     /// The row in the lake; provisional while the mail may still be found late.
     pub sample: Sample,
-    /// When each phase began and how long it took.
+    /// Start and duration of each phase.
     pub timeline: Timeline,
     /// The conversations with the servers.
     pub conversations: Vec<Conversation>,
-    /// What deserves attention although it decided nothing, a sentence each.
+    /// Remarks that did not affect the outcome, a sentence each.
     pub notes: Vec<String>,
 }
 
@@ -89,7 +89,7 @@ impl TestBase {
         self.stopping.subscribe()
     }
 
-    /// Tells the running tests to end: each records what it knows, and returns.
+    /// Stops the running tests: each records what it knows, and returns.
     pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
     }
@@ -116,7 +116,7 @@ impl TestBase {
         sample
     }
 
-    /// Takes back a failure that is the probe's own; returns whether it is.
+    /// Turns a failure caused by the probe's own network into `not_tested`; returns whether it did.
     pub(crate) async fn excuse_if_offline(&self, sample: &mut Sample) -> bool {
         self.network.excuse_if_offline(sample).await
     }
@@ -126,10 +126,10 @@ impl TestBase {
         match recorder.record(sample.clone()).await {
             Ok(()) => {}
             Err(error @ (RecordError::Full(_) | RecordError::Closed | RecordError::Encode(_))) => {
-                tracing::error!(monitor = %sample.monitor, "a sample is lost: {error}");
+                tracing::error!(monitor = %sample.monitor, %error, "sample lost");
             }
             Err(error) => {
-                tracing::error!(monitor = %sample.monitor, "a sample waits in memory until the disk takes it: {error}");
+                tracing::error!(monitor = %sample.monitor, %error, "sample held in memory until the disk accepts it");
             }
         }
     }
@@ -144,7 +144,7 @@ impl TestBase {
         is_wanted && self.recorder.is_some()
     }
 
-    /// Keeps the transcript of a failed test, or of any if the monitor asks for it.
+    /// Stores the transcript of a failed test, or of any test if the monitor is configured so.
     pub(crate) async fn keep_transcript(&self, sample: &Sample, kind: &dyn TestKind, conversations: &[Conversation]) {
         if !self.is_kept(sample, kind) {
             return;
@@ -153,7 +153,7 @@ impl TestBase {
         let store = self.transcripts.clone();
         let saved = tokio::task::spawn_blocking(move || store.save(&transcript)).await;
         if let Ok(Err(error)) = saved {
-            tracing::warn!(monitor = %sample.monitor, "the transcript of a test was not kept: {error}");
+            tracing::warn!(monitor = %sample.monitor, %error, "can't write a transcript");
         }
     }
 
@@ -165,7 +165,7 @@ impl TestBase {
         let (store, site, sample) = (self.transcripts.clone(), self.config().site.clone(), sample.clone());
         let amended = tokio::task::spawn_blocking(move || store.amend(&site, &sample, more)).await;
         if let Ok(Err(error)) = amended {
-            tracing::warn!("the transcript of a test was not kept: {error}");
+            tracing::warn!(%error, "can't write a transcript");
         }
     }
 
@@ -186,9 +186,9 @@ impl TestBase {
     }
 }
 
-/// How long a monitor holds rejected credentials back: until its next test, so that each test
-/// costs the account one failed login at most, and those of other monitors none. `least` is how
-/// long a test goes on.
+/// Returns how long a monitor does not try rejected credentials again: until its next test, so that
+/// each test costs the account at most one failed login, and those of other monitors none. `least`
+/// is the minimum duration of a test.
 pub(crate) fn hold(monitor: &Monitor, least: Micros) -> Micros {
     let interval = monitor
         .retest_interval

@@ -1,4 +1,5 @@
-//! Whether the probe itself has a network: a failure while none of the reference addresses answers is no failure of the mail.
+//! Detects whether the probe itself has a network connection: a failure while no reference address
+//! answers is not a failure of the mail.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use tokio::{net::TcpStream, sync::Mutex, task::JoinSet, time::timeout};
 
 /// How long the reference addresses may take, all together.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// An answer holds for this time: ten thousand tests that fail at once ask once.
+/// Time for which a result is reused: ten thousand simultaneous failures cause one check.
 const HOLDS: Duration = Duration::from_secs(2);
 
 /// The reference addresses, and what they said last.
@@ -19,7 +20,8 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Of these addresses, `HOST:PORT` each; without any the network is never doubted.
+    /// Creates a check with reference addresses, `HOST:PORT` each; without any, the network always
+    /// counts as working.
     pub(super) fn new(references: &[String]) -> Self {
         Self {
             references: std::sync::Mutex::new(references.to_vec()),
@@ -27,12 +29,12 @@ impl Network {
         }
     }
 
-    /// Goes over to other addresses.
+    /// Changes the reference addresses.
     pub(super) fn reload(&self, references: &[String]) {
         *self.references.lock().ignore_poison() = references.to_vec();
     }
 
-    /// Takes back a failure that is the probe's own; tells whether it is.
+    /// Turns a failure caused by the probe's own network into `not_tested`; returns whether it did.
     pub(super) async fn excuse_if_offline(&self, sample: &mut Sample) -> bool {
         let by_network = matches!(sample.outcome, Outcome::SmtpFailed | Outcome::PickupFailed)
             && matches!(
@@ -51,7 +53,7 @@ impl Network {
         }
         let before = sample.error.take().unwrap_or_default();
         sample.error = Some(format!(
-            "the probe's own network: none of the reference addresses answers ({before})"
+            "the probe's own network fails: no reference address answers ({before})"
         ));
         sample.outcome = Outcome::NotTested;
         sample.stage = None;

@@ -1,21 +1,21 @@
-//! What happened in a test, phase by phase, for a person to look at.
+//! Timeline of a test, phase by phase, for display.
 
 use mailqos_model::{Micros, Sample};
 
 /// A phase of a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Phase {
-    /// Which server it was with, or none for the transit.
+    /// The server, or none for the transit.
     pub part: Part,
-    /// What was done.
+    /// Name of the phase.
     pub name: &'static str,
-    /// When it began, counted from the start of the test.
+    /// Start, relative to the start of the test.
     pub begin: Micros,
-    /// How long it took.
+    /// Duration.
     pub took: Micros,
 }
 
-/// Who is busy in a phase.
+/// The active side of a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The SMTP server, with us.
@@ -34,8 +34,9 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Lays a sample's phases one after the other. `smtp` and `pickup` are the beginnings of the connections that the sample
-    /// tells of, `sent` the moment from which the round trip counts; each counted from the start of the test.
+    /// Arranges a sample's phases in sequence. `smtp` and `pickup` are the starts of the
+    /// connections in the sample, `sent` the time from which the round trip counts; all relative to
+    /// the start of the test.
     pub(crate) fn of(sample: &Sample, smtp: Option<Micros>, sent: Option<Micros>, pickup: Option<Micros>) -> Self {
         let mut timeline = Self::default();
         if let Some(begin) = smtp {

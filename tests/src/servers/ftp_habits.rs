@@ -209,7 +209,7 @@ pub struct NamedHabits {
 }
 
 const CHECKED: &str = "size and SHA-256 checked";
-const ACCEPTED: &str = "accepted, cannot be read back";
+const ACCEPTED: &str = "accepted; can't be read back";
 
 /// Servers as they are met, and what a target needs there.
 pub fn ftp_habits() -> Vec<NamedHabits> {
@@ -364,7 +364,7 @@ fn rights() -> Vec<NamedHabits> {
                 ..standard()
             },
             "",
-            "size and SHA-256 checked; taken away since",
+            "size and SHA-256 checked; collected since",
         ),
         named(
             "taken-away-direct",

@@ -18,7 +18,7 @@ pub enum OutboxError {
         source: io::Error,
     },
     /// An order can't be read.
-    #[error("the outbox: {path} is no order: {reason}", path = path.display())]
+    #[error("the outbox: {path} is not a valid delivery record: {reason}", path = path.display())]
     Order {
         /// The order's file.
         path: PathBuf,

@@ -90,10 +90,7 @@ pub async fn notify(outbox: &Outbox, config: &Config, now: UtcMicros) -> Result<
     let sent = mailqos_notify::notify(config, list.as_str(), &id, &subject(&open), &texts.join("\n\n")).await;
     if let Err(reason) = &sent {
         let ids: Vec<&str> = open.iter().map(|(order, _)| order.id.as_str()).collect();
-        tracing::error!(
-            "of {} nobody could be told by the action list {list}: {reason}",
-            ids.join(", ")
-        );
+        tracing::error!(action_list = %list, ids = %ids.join(", "), %reason, "notice not accepted");
     }
     let retry_at = now + Micros::from(began.elapsed()) + PAUSE;
     notifier.remember(&mut notices, &open, sent.is_ok(), retry_at)?;
@@ -176,15 +173,17 @@ impl Notifier<'_> {
 fn subject(open: &[(Order, DeliveryProblem)]) -> String {
     match open {
         [(only, DeliveryProblem::GivenUp)] => format!("not delivered to {}: {}", only.target, files(only)),
-        [(only, DeliveryProblem::Stuck)] => format!("can't be delivered to {} yet: {}", only.target, files(only)),
-        [(only, DeliveryProblem::Refused)] => format!("not delivered to all of {}: {}", only.target, files(only)),
+        [(only, DeliveryProblem::Stuck)] => format!("delivery to {} is delayed: {}", only.target, files(only)),
+        [(only, DeliveryProblem::Refused)] => {
+            format!("not delivered to all recipients of {}: {}", only.target, files(only))
+        }
         several => {
             let is_refused = |(_, problem): &&(Order, DeliveryProblem)| *problem == DeliveryProblem::Refused;
             let (arrived, all) = (several.iter().filter(is_refused).count(), several.len());
             match all - arrived {
-                0 => format!("{all} deliveries did not reach all"),
-                fail if fail == all => format!("{all} deliveries fail"),
-                _ => format!("{all} deliveries fail or did not reach all"),
+                0 => format!("{all} deliveries did not reach all recipients"),
+                fail if fail == all => format!("{all} deliveries failed"),
+                _ => format!("{all} deliveries failed or did not reach all recipients"),
             }
         }
     }
@@ -197,12 +196,12 @@ fn files(order: &Order) -> String {
 
 fn text(order: &Order, problem: DeliveryProblem) -> String {
     let mut text = format!(
-        "{} {} to {} after {}.\nOrdered: {}\n",
+        "{} {} to {} after {}.\nQueued: {}\n",
         files(order),
         match problem {
             DeliveryProblem::GivenUp => "was not delivered",
-            DeliveryProblem::Stuck => "is not delivered yet",
-            DeliveryProblem::Refused => "was delivered, but not to all,",
+            DeliveryProblem::Stuck => "has not been delivered yet",
+            DeliveryProblem::Refused => "was delivered, but not to all recipients,",
         },
         order.target,
         order.tries(),
@@ -210,7 +209,7 @@ fn text(order: &Order, problem: DeliveryProblem) -> String {
     );
     if problem != DeliveryProblem::Refused {
         let reason = order.last_error.as_deref().unwrap_or("no reason given");
-        text.push_str(&format!("Why: {reason}\n"));
+        text.push_str(&format!("Cause: {reason}\n"));
     }
     for served in order.done.values() {
         let word = if served.refused { "Refused" } else { "Served" };
@@ -219,17 +218,19 @@ fn text(order: &Order, problem: DeliveryProblem) -> String {
     let id = &order.id;
     match problem {
         DeliveryProblem::Refused => text.push_str(
-            "Who was refused does not get it. Correct the addresses of the target, or have them accepted there, for the next time.",
+            "Rejected recipients don't receive this report. For the next one, correct the addresses of the \
+             target, or have the server accept them.",
         ),
         DeliveryProblem::GivenUp | DeliveryProblem::Stuck => {
             if problem == DeliveryProblem::Stuck {
                 text.push_str(&format!(
-                    "It is tried again, next {}; once the cause is mended, that succeeds.\n",
+                    "Next attempt: {}. It succeeds once the cause is fixed.\n",
                     UtcMicros(order.next_attempt_at)
                 ));
             }
             text.push_str(&format!(
-                "The files are kept. Mend the cause, then: mailqos-analytics outbox retry {id}\nOr forget it: mailqos-analytics outbox drop {id}"
+                "The files are kept. Fix the cause, then run: mailqos-analytics outbox retry {id}\nTo discard \
+                 the delivery, run: mailqos-analytics outbox drop {id}"
             ));
         }
     }

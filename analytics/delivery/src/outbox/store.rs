@@ -472,7 +472,7 @@ impl Outbox {
         for entry in fs::read_dir(self.runs()).map_err(failed(&self.folder))?.flatten() {
             let path = entry.path();
             if entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
-                tracing::error!("{} is none of the outbox's files; remove it", path.display());
+                tracing::error!(path = %path.display(), "unknown file in the outbox; remove it");
                 continue;
             }
             self.place_run(&path)?;

@@ -84,7 +84,7 @@ impl Sweeper<'_> {
                 removals.push(removal);
             }
             if let Err(error) = end {
-                tracing::warn!(target = %name, "old files stay for now: {error}");
+                tracing::warn!(target_name = %name, %error, "old files not removed");
                 // A refusal in one folder may not apply to another. After a refused login, the target
                 // is left alone.
                 let is_inside = !matches!(error, DeliveryError::Unopened(_) | DeliveryError::Credentials(_));

@@ -261,10 +261,7 @@ impl<'a> Worker<'a> {
         let files: Vec<_> = files.map(|file| (file.name.as_str(), file.sha256.as_str())).collect();
         let folder = if is_own { &order.folder } else { &order.linked_folder };
         if let Err(error) = abandon(self.config, &target, folder, &files).await {
-            tracing::warn!(
-                target_name = %target, id = %order.id,
-                "what is there of files that were given up may stay (.NAME….part): {error}"
-            );
+            tracing::warn!(target_name = %target, id = %order.id, %error, "incomplete files (.NAME….part) remain in the target");
         }
     }
 }

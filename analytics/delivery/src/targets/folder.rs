@@ -37,7 +37,7 @@ impl Folder {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         if absent {
-            let words = "it is empty or not there; is it mounted?";
+            let words = "it is empty or missing; check that it is mounted";
             return Err(DeliveryError::io(&self.root)(io::Error::new(
                 io::ErrorKind::NotFound,
                 words,
@@ -67,7 +67,7 @@ impl Shelf for Folder {
         match fs::metadata(&path).await {
             Ok(found) if found.is_file() => Ok(Extent::Bytes(found.len())),
             Ok(_) => Err(DeliveryError::io(&path)(io::Error::other(
-                "it is in the way, and no file",
+                "something that is not a file has this name",
             ))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Extent::Absent),
             Err(error) => Err(DeliveryError::io(&path)(error)),

@@ -210,7 +210,7 @@ impl Login {
         DeliveryError::Server {
             server: self.server(),
             step,
-            reason: "the target's folder is not there".to_owned(),
+            reason: "the target's folder does not exist".to_owned(),
             transient: true,
         }
     }

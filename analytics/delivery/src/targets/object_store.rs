@@ -51,9 +51,9 @@ impl Store {
 fn failed(error: RemoteError) -> DeliveryError {
     let text = error.to_string();
     let reason = if text.contains("NoSuchBucket") {
-        format!("{text}; make the bucket")
+        format!("{text}; create the bucket")
     } else if text.contains("AccessDenied") || text.contains("403") {
-        format!("{text}; give the account the right to write there")
+        format!("{text}; give the account write permission there")
     } else {
         text
     };

@@ -70,7 +70,7 @@ impl<'a> Sftp<'a> {
         };
         let secrets = tempfile::tempdir().map_err(|error| failed("ssh", error.to_string(), true))?;
         let mut command = command(login, options, secrets.path())
-            .map_err(|error| failed("ssh", format!("its files can't be written: {error}"), true))?;
+            .map_err(|error| failed("ssh", format!("can't write its files: {error}"), true))?;
         let mut ssh = command.spawn().map_err(|error| {
             let remedy = if error.kind() == std::io::ErrorKind::NotFound {
                 "; install the OpenSSH client"
@@ -175,7 +175,7 @@ impl<'a> Sftp<'a> {
         DeliveryError::Server {
             server: self.login.server(),
             step,
-            reason: "a file of that name is in the way".to_owned(),
+            reason: "a file with that name already exists".to_owned(),
             transient: true,
         }
     }
@@ -332,22 +332,19 @@ fn private(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
 fn explained(said: &str, limit: Duration) -> (String, bool) {
     let small = said.to_ascii_lowercase();
     if small.contains("host identification has changed") {
-        let why = "the server's key is not the one that is known: somebody else may be answering in its place";
+        let why = "the server's key differs from the known one; another machine may be answering in its place";
         (
             format!("{why}; if it was changed on purpose, correct host_key or known_hosts"),
             false,
         )
     } else if small.contains("host key verification failed") {
-        let why = "the server's key is not known";
+        let why = "the server's key is unknown";
         (
-            format!("{why}; write it into host_key (ssh-keyscan shows it), and compare it there"),
+            format!("{why}; set host_key (ssh-keyscan shows the key) and verify it on the server"),
             false,
         )
     } else if small.contains("permission denied") {
-        (
-            "the user, the password or the key is wrong (Permission denied)".to_owned(),
-            false,
-        )
+        ("wrong user, password or key (Permission denied)".to_owned(), false)
     } else if said.is_empty() {
         (format!("no answer within {} s", limit.as_secs()), true)
     } else {
@@ -549,21 +546,24 @@ fn failed(login: &Login, what: &str, error: &Error) -> DeliveryError {
     let denied = is_refused(error);
     let reason = match error {
         Error::Status(status) if status.status_code == StatusCode::OpUnsupported => {
-            format!("the server does not do that ({})", login.line(&error.to_string()))
+            format!(
+                "the server does not support this operation ({})",
+                login.line(&error.to_string())
+            )
         }
         Error::Status(status) if denied => match status.error_message.as_str() {
-            "" | "Permission denied" => "the user may not do that there (Permission denied)".to_owned(),
+            "" | "Permission denied" => "the user lacks permission there (Permission denied)".to_owned(),
             words => format!(
-                "the user may not do that there (Permission denied: {})",
+                "the user lacks permission there (Permission denied: {})",
                 login.line(words)
             ),
         },
         Error::Status(status) if status.status_code == StatusCode::NoSuchFile => {
-            format!("it is not there ({})", login.line(&status.error_message))
+            format!("it does not exist ({})", login.line(&status.error_message))
         }
         // OpenSSH says no more than this of a full disk.
         Error::Status(status) if status.status_code == StatusCode::Failure => {
-            format!("{}; is there room?", login.line(&status.error_message))
+            format!("{}; the disk may be full", login.line(&status.error_message))
         }
         error => login.line(&error.to_string()),
     };
@@ -590,7 +590,7 @@ mod tests {
             "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @ Host key verification failed.",
             limit,
         );
-        assert!(text.contains("somebody else") && !again, "{text}");
+        assert!(text.contains("another machine") && !again, "{text}");
         let (text, again) = explained("ssh: connect to host files port 22: Connection refused", limit);
         assert!(text.contains("refused") && again, "{text}");
     }

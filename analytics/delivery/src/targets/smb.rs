@@ -129,7 +129,7 @@ impl<'a> Smb<'a> {
                 step(self.login, &what, Task::Open, directory.close()).await?;
                 Ok(Folder::There)
             }
-            Ok(_) => Err(self.in_the_way(what, "a file of that name is in the way")),
+            Ok(_) => Err(self.in_the_way(what, "a file with that name already exists")),
             Err(error) => match code(&error) {
                 Some(Status::U32_OBJECT_NAME_NOT_FOUND | Status::U32_OBJECT_PATH_NOT_FOUND) => Ok(Folder::Absent),
                 Some(Status::U32_PATH_NOT_COVERED) => Ok(Folder::Elsewhere),
@@ -150,7 +150,7 @@ impl<'a> Smb<'a> {
             let what = format!("folder {folder}");
             match self.create(&folder, &directory(CreateDisposition::OpenIf)).await? {
                 Ok(Resource::Directory(directory)) => step(self.login, &what, Task::Open, directory.close()).await?,
-                Ok(_) => return Err(self.in_the_way(what, "a file of that name is in the way")),
+                Ok(_) => return Err(self.in_the_way(what, "a file with that name already exists")),
                 Err(error) => return Err(failed(self.login, &what, Task::Create, &error)),
             }
         }
@@ -184,7 +184,7 @@ impl<'a> Smb<'a> {
             .count()
             .saturating_sub(2);
         let behind: Vec<String> = self.path(parts).split('\\').skip(consumed).map(str::to_owned).collect();
-        let mut last = self.in_the_way(what.clone(), "it leads nowhere");
+        let mut last = self.in_the_way(what.clone(), "its destination is missing");
         for address in &referral.targets {
             let address: Vec<&str> = address.split('\\').filter(|part| !part.is_empty()).collect();
             let [server, share, inner @ ..] = address.as_slice() else {
@@ -209,7 +209,7 @@ impl<'a> Smb<'a> {
             };
             match step(self.login, &what, Task::Open, connected).await {
                 Ok(root) => {
-                    tracing::debug!("{what} leads to {real}");
+                    tracing::debug!(%real, "DFS link {what}");
                     let inner = inner.iter().map(|part| (*part).to_owned()).collect();
                     let length = parts.len().saturating_sub(behind.len());
                     self.link = Some((length, inner));
@@ -219,7 +219,8 @@ impl<'a> Smb<'a> {
                 Err(error) => {
                     last = error.reworded(|reason| {
                         Some(format!(
-                            "it leads to {real}, which can't be opened ({reason}); name that server and share if they have other names from here"
+                            "it leads to {real}, which can't be opened ({reason}); set server and share \
+                             directly if they have other names on this network"
                         ))
                     });
                 }
@@ -245,7 +246,7 @@ impl<'a> Smb<'a> {
             Ok(Resource::File(file)) => Ok(Ok(file)),
             Ok(_) => {
                 let what = format!("file {}", self.at(name));
-                Err(self.in_the_way(what, "a folder of that name is in the way"))
+                Err(self.in_the_way(what, "a folder with that name already exists"))
             }
             Err(error) => Ok(Err(error)),
         }
@@ -300,7 +301,7 @@ impl<'a> Smb<'a> {
                     .await
                     .map_err(worded)?;
                 if wrote == 0 {
-                    return Err(self.in_the_way(what.to_owned(), "the server takes no more"));
+                    return Err(self.in_the_way(what.to_owned(), "the server accepts no more data"));
                 }
                 done += wrote;
                 place += wrote as u64;
@@ -335,7 +336,7 @@ fn unreadable(mut error: DeliveryError) -> DeliveryError {
     {
         *transient = false;
         *reason = format!(
-            "{}; write server, share and path of the place to which the link leads into the target, instead of the link's",
+            "{}; set server, share and path of the target to the destination of the link",
             dfs::UNREADABLE
         );
     }
@@ -360,7 +361,7 @@ impl Shelf for Smb<'_> {
             links += 1;
             if links > LINKS {
                 let what = format!("folder {}", self.path(&parts));
-                return Err(self.in_the_way(what, "too many DFS links lead on from one to the next"));
+                return Err(self.in_the_way(what, "too many nested DFS links"));
             }
             self.follow(&parts).await?;
             there = self.is_there(&self.path(&parts)).await?;
@@ -484,7 +485,7 @@ impl Shelf for Smb<'_> {
         options.desired_access = look().with_delete(true);
         let directory = match self.create(&folder, &options).await? {
             Ok(Resource::Directory(directory)) => directory,
-            Ok(_) => return Err(self.in_the_way(what, "a file of that name is in the way")),
+            Ok(_) => return Err(self.in_the_way(what, "a file with that name already exists")),
             Err(error) => return Err(failed(self.login, &what, Task::Remove, &error)),
         };
         let removed = directory.set_info(FileDispositionInformation::default());
@@ -544,7 +545,7 @@ fn is_hidden(error: &Error) -> bool {
 /// What the statuses mean for a delivery, and whether a person must mend it (MS-ERREF, 2.3.1).
 fn meaning(status: u32, task: Task) -> Option<(&'static str, bool)> {
     Some(match (status, task) {
-        (Status::U32_LOGON_FAILURE, _) => ("the user or the password is wrong (LOGON_FAILURE)", true),
+        (Status::U32_LOGON_FAILURE, _) => ("wrong user or password (LOGON_FAILURE)", true),
         (0xC000_006E, _) => (
             "the account is restricted, such as one without a password (ACCOUNT_RESTRICTION)",
             true,
@@ -556,34 +557,40 @@ fn meaning(status: u32, task: Task) -> Option<(&'static str, bool)> {
             true,
         ),
         (Status::U32_USER_ACCOUNT_LOCKED_OUT, _) => ("the account is locked; unlock it (ACCOUNT_LOCKED_OUT)", true),
-        (Status::U32_BAD_NETWORK_NAME, _) => ("there is no such share (BAD_NETWORK_NAME)", true),
-        (Status::U32_ACCESS_DENIED | 0xC000_00CA, Task::Open) => ("the user may not enter (ACCESS_DENIED)", true),
-        (Status::U32_ACCESS_DENIED, Task::Create | Task::Write) => {
-            ("the user may not write there (ACCESS_DENIED)", true)
+        (Status::U32_BAD_NETWORK_NAME, _) => ("the share does not exist (BAD_NETWORK_NAME)", true),
+        (Status::U32_ACCESS_DENIED | 0xC000_00CA, Task::Open) => {
+            ("the user may not enter the share (ACCESS_DENIED)", true)
         }
-        (Status::U32_ACCESS_DENIED, Task::Read) => ("the user may not read there (ACCESS_DENIED)", true),
+        (Status::U32_ACCESS_DENIED, Task::Create | Task::Write) => {
+            ("the user lacks write permission there (ACCESS_DENIED)", true)
+        }
+        (Status::U32_ACCESS_DENIED, Task::Read) => ("the user lacks read permission there (ACCESS_DENIED)", true),
         (Status::U32_ACCESS_DENIED, Task::Rename) => (
             "the user may not rename or replace files there, or the old one is write-protected or open (ACCESS_DENIED)",
             true,
         ),
         (Status::U32_ACCESS_DENIED, Task::Remove) => ("the user may not remove files there (ACCESS_DENIED)", true),
         (0xC000_0121, _) => ("the file is write-protected (CANNOT_DELETE)", true),
-        (Status::U32_SHARING_VIOLATION, Task::Read) => (
-            "somebody has the file open and lets nobody read it (SHARING_VIOLATION)",
-            false,
-        ),
-        (Status::U32_SHARING_VIOLATION, _) => ("somebody has the file open (SHARING_VIOLATION)", false),
+        (Status::U32_SHARING_VIOLATION, Task::Read) => {
+            ("another user has the file open exclusively (SHARING_VIOLATION)", false)
+        }
+        (Status::U32_SHARING_VIOLATION, _) => ("another user has the file open (SHARING_VIOLATION)", false),
         (0xC000_0056, _) => ("the file is being removed (DELETE_PENDING)", false),
         (Status::U32_OBJECT_NAME_NOT_FOUND, Task::Create) => (
-            "the server lets no file of that name be there, as Samba's `veto files` do (OBJECT_NAME_NOT_FOUND)",
+            "the server does not allow files with that name, like Samba's `veto files` (OBJECT_NAME_NOT_FOUND)",
             true,
         ),
-        (Status::U32_OBJECT_NAME_INVALID, _) => ("the server takes no such name (OBJECT_NAME_INVALID)", true),
-        (Status::U32_OBJECT_NAME_COLLISION, _) => ("a file of that name is in the way (OBJECT_NAME_COLLISION)", true),
-        (0xC000_007F, _) => ("the share is full; make room there (DISK_FULL)", false),
-        (0xC000_0044 | 0xC000_0802, _) => ("the user's quota is used up; make room there (QUOTA_EXCEEDED)", false),
-        (0xC000_00A2, _) => ("the share can only be read (MEDIA_WRITE_PROTECTED)", true),
-        (0xC000_0906 | 0xC000_0907, _) => ("the server's virus scanner refuses the file (VIRUS_INFECTED)", true),
+        (Status::U32_OBJECT_NAME_INVALID, _) => ("the server does not accept this name (OBJECT_NAME_INVALID)", true),
+        (Status::U32_OBJECT_NAME_COLLISION, _) => {
+            ("a file with that name already exists (OBJECT_NAME_COLLISION)", true)
+        }
+        (0xC000_007F, _) => ("the share is full; free up space there (DISK_FULL)", false),
+        (0xC000_0044 | 0xC000_0802, _) => (
+            "the user's quota is used up; free up space there (QUOTA_EXCEEDED)",
+            false,
+        ),
+        (0xC000_00A2, _) => ("the share is read-only (MEDIA_WRITE_PROTECTED)", true),
+        (0xC000_0906 | 0xC000_0907, _) => ("the server's virus scanner rejects the file (VIRUS_INFECTED)", true),
         _ => return None,
     })
 }
@@ -614,13 +621,13 @@ fn worded(error: DeliveryError) -> DeliveryError {
         let small = reason.to_ascii_lowercase().replace([' ', '_'], "");
         let says = |words: &[&str]| words.iter().any(|word| small.contains(word));
         if says(&["diskfull", "0xc000007f"]) {
-            Some(format!("the share is full; make room there ({reason})"))
+            Some(format!("the share is full; free up space there ({reason})"))
         } else if says(&["quotaexceeded", "0xc0000044", "0xc0000802", "noeasonfile"]) {
-            Some(format!("the user's quota is used up; make room there ({reason})"))
+            Some(format!("the user's quota is used up; free up space there ({reason})"))
         } else if says(&["mediawriteprotected", "0xc00000a2"]) {
-            Some(format!("the share can only be read ({reason})"))
+            Some(format!("the share is read-only ({reason})"))
         } else if says(&["accessdenied", "nowritepermission"]) {
-            Some(format!("the user may not write there ({reason})"))
+            Some(format!("the user lacks write permission there ({reason})"))
         } else {
             None
         }
@@ -663,6 +670,6 @@ mod tests {
         };
         assert!(told("Unexpected message status: Unknown (0xc000007f).").contains("is full"));
         assert!(told("Unexpected message status: No EAs on File.").contains("quota"));
-        assert!(told("No write permission").contains("may not write"));
+        assert!(told("No write permission").contains("lacks write permission"));
     }
 }

@@ -81,7 +81,7 @@ fn source(picture: &Picture) -> String {
     if picture.media_type == "image/svg+xml" {
         return raster::png(&picture.bytes)
             .map(|bytes| data_uri("image/png", &bytes))
-            .inspect_err(|error| tracing::warn!("a picture is missing in the mail: {error}"))
+            .inspect_err(|error| tracing::warn!(%error, "picture missing in the mail"))
             .unwrap_or_default();
     }
     data_uri(picture.media_type, &picture.bytes)

@@ -63,7 +63,7 @@ impl Section for Image {
                 caption: self.caption.clone(),
             }],
             Err(error) => {
-                tracing::warn!("a picture is missing: {error}");
+                tracing::warn!(%error, "picture missing in the report");
                 vec![Block::Note(Note {
                     status: Status::Warn,
                     title: view.locale.t("Image missing").to_owned(),

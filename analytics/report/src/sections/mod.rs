@@ -356,7 +356,7 @@ fn read_within(table: &mut Table, key: impl Named, problems: &mut Problems) -> V
             let read = reader(&mut section, problems)?;
             for key in PlacedKeys::KEYS {
                 if section.node(key).is_some() {
-                    let message = format!("a section within another has no {} of its own", key.name);
+                    let message = format!("a section within another can't have its own {}", key.name);
                     problems.push(
                         section
                             .problem(key, message, "here")

@@ -332,7 +332,7 @@ fn a_change_is_told_only_where_the_period_before_is_known_of_all() {
     assert_eq!(compared.now, monitors[0].counts);
     let together = Together::of(&monitors);
     assert!(together.compared.is_none(), "Oslo is new");
-    assert_eq!(together.downtime_before, None, "Oslo's is not known");
+    assert_eq!(together.downtime_before, None, "Oslo's is unknown");
     // One of two figures of the period before is no figure of both.
     let document = made.document(folder.path(), "key-figures");
     let Block::KeyFigures { figures } = &document.blocks[0] else {

@@ -46,7 +46,12 @@ pub struct Args {
     template: Option<String>,
 
     /// Only these monitors: id, glob (`mail-*`), `tag:NAME` or `object:NAME` (repeatable).
-    #[arg(long, value_name = "SELECTION", value_delimiter = ',')]
+    #[arg(
+        long = "monitor",
+        alias = "monitors",
+        value_name = "SELECTION",
+        value_delimiter = ','
+    )]
     monitors: Vec<String>,
 
     /// Only this site (repeatable).
@@ -112,7 +117,7 @@ fn each(text: &str) -> Result<Each, String> {
     let found = Each::WORDS.iter().find(|(word, _)| *word == text);
     found.map(|(_, each)| *each).ok_or_else(|| {
         let words: Vec<&str> = Each::WORDS.iter().map(|(word, _)| *word).collect();
-        format!("write one of: {}", words.join(", "))
+        format!("use one of: {}", words.join(", "))
     })
 }
 
@@ -121,7 +126,7 @@ fn language(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let tags: Vec<&str> = Locale::tags().collect();
-    Err(format!("there are texts in: {}", tags.join(", ")))
+    Err(format!("available languages: {}", tags.join(", ")))
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -141,7 +146,7 @@ struct Verify {
     data: Option<PathBuf>,
 }
 
-/// No report is larger.
+/// Maximum size of a report.
 const MAX_REPORT: u64 = 1 << 30;
 
 fn format(text: &str) -> Result<Format, String> {
@@ -151,7 +156,7 @@ fn format(text: &str) -> Result<Format, String> {
         .map(|(_, format)| *format)
         .ok_or_else(|| {
             let all: Vec<&str> = Format::ALL.iter().map(|(name, _)| *name).collect();
-            format!("write one of: {}", all.join(", "))
+            format!("use one of: {}", all.join(", "))
         })
 }
 
@@ -169,7 +174,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = configuration(&args, global)?;
     let config = config.as_ref();
     let now = UtcMicros::now();
-    let reading = progress::spinner("reading samples, drawing charts");
+    let reading = progress::spinner("reading samples and drawing charts");
     let (definition, period, reports) = documents(&args, config, now)?;
     reading.finish_and_clear();
     let folder = args
@@ -204,8 +209,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     match config {
         Some(config) if args.deliver => send(config, &requests, now).await,
         None if args.deliver => Err(Failure::usage(
-            "no configuration, so no targets",
-            "name the configuration with --config FILE",
+            "no configuration file, so no targets",
+            "set --config FILE",
         )),
         _ => Ok(ExitCode::SUCCESS),
     }
@@ -253,7 +258,7 @@ fn definition(args: &Args, config: Option<&Config>) -> Result<Definition, Failur
         (None, Some(name)) => definitions::load(config, &definitions::find(config, name)),
         (None, None) => {
             return Err(Failure::usage(
-                "which report?",
+                "no report given",
                 "name a definition, or a template with --template",
             ));
         }
@@ -277,8 +282,8 @@ fn definition(args: &Args, config: Option<&Config>) -> Result<Definition, Failur
     if let Some(name) = &args.timezone {
         definition.timezone = Some(mailqos_base::zones::get(name).map_err(|_| {
             Failure::usage(
-                format!("{name:?} is no time zone"),
-                "write an IANA name such as Europe/Berlin, Australia/Lord_Howe or UTC",
+                format!("{name:?} is not a time zone"),
+                "use an IANA name such as Europe/Berlin, Australia/Lord_Howe or UTC",
             )
         })?);
     }
@@ -294,8 +299,8 @@ fn period(args: &Args, definition: &Definition, config: Option<&Config>, now: Ut
     };
     period.map_err(|error| {
         let help = match &error {
-            PeriodError::Empty { .. } => "--to is the first day after the period",
-            _ => "days are read in the report's time zone",
+            PeriodError::Empty { .. } => "--to must be later than --from; it is the first day after the period",
+            _ => "use dates in the report's time zone",
         };
         Failure::usage(&error, help)
     })
@@ -306,7 +311,7 @@ fn lake(data: Option<&Path>, config: Option<&Config>) -> Result<Lake, Failure> {
     Lake::open(&folder).map_err(|error| match &error {
         LakeError::NotFound(_) => Failure::usage(
             &error,
-            "the lake is created with the first sealed sample; or name a lake with --data DIR",
+            "the probe creates the lake when it seals the first samples; set --data DIR to use another lake",
         ),
         _ => Failure::work(&error),
     })
@@ -317,20 +322,20 @@ fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
     let unread = |error: std::io::Error| {
         Failure::usage(
             format!("{}: {error}", args.file.display()),
-            "name the file of a report: HTML, PDF or JSON",
+            "name a report file: HTML, PDF or JSON",
         )
     };
     if std::fs::metadata(&args.file).map_err(unread)?.len() > MAX_REPORT {
         return Err(Failure::usage(
             format!("{}: larger than {} MB", args.file.display(), MAX_REPORT >> 20),
-            "no report is that large",
+            "reports are smaller than that; check the file name",
         ));
     }
     let provenance = Provenance::find(&std::fs::read(&args.file).map_err(unread)?).map_err(|error| {
         let help = match &error {
             ProvenanceError::Missing => "HTML, PDF and JSON reports contain it, unless a custom layout omits it",
             ProvenanceError::Later => "verify it with that version",
-            _ => "make the report again",
+            _ => "generate the report again",
         };
         Failure::work_help(format!("{}: {error}", args.file.display()), help)
     })?;
@@ -345,17 +350,17 @@ fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
     })?;
     if differences.is_empty() {
         print(format!(
-            "The lake holds the {} samples that the report was made from (SHA-256 {}).\n",
+            "The lake contains the {} samples from which the report was generated (SHA-256 {}).\n",
             provenance.samples(),
             provenance.sha256
         ))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut text = String::from("The lake differs from what the report was made from:\n");
+    let mut text = String::from("The lake differs from the samples from which the report was generated:\n");
     for one in &differences {
         let what = match (one.then, one.now) {
             (then, 0) => format!("{then} samples then, none now"),
-            (then, now) if then == now => format!("{then} samples then and now, with other values"),
+            (then, now) if then == now => format!("{then} samples then and now, with different values"),
             (then, now) => format!("{then} samples then, {now} now"),
         };
         text.push_str(&format!(
@@ -367,7 +372,7 @@ fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::FAILURE)
 }
 
-/// What was asked for on the command line must exist.
+/// Checks that monitors and sites from the command line exist.
 fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<(), Failure> {
     let sites = lake.sites();
     for pattern in &selection.sites {
@@ -377,7 +382,7 @@ fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<
             .chain(config.map(|config| config.site.as_str()));
         if !known.any(|site| glob(pattern, site)) {
             return Err(Failure::usage(
-                format!("the lake has no site {pattern:?}"),
+                format!("the lake contains no site {pattern:?}"),
                 suggestion("site", pattern, sites.iter().map(|site| &**site)),
             ));
         }
@@ -391,7 +396,7 @@ fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<
         let in_configuration = config.is_some_and(|config| config.select(std::slice::from_ref(pattern)).is_ok());
         if !in_configuration && !monitors.iter().any(|(site, id)| one.includes(config, site, id)) {
             return Err(Failure::usage(
-                format!("{pattern:?} selects no monitor of the lake or the configuration"),
+                format!("{pattern:?} matches no monitor in the lake or the configuration"),
                 did_you_mean(pattern, monitors.iter().map(|(_, id)| &**id), || {
                     "`stats` lists the monitors that have samples".to_owned()
                 }),

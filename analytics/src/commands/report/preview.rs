@@ -1,4 +1,5 @@
-//! `report --preview`: shows the report in a browser on this machine and makes it anew whenever one of its files changes.
+//! `report --preview`: shows the report in a browser on this machine and generates it again
+//! whenever one of its files changes.
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +31,7 @@ use tokio::{
 
 use crate::commands::{Failure, Global, print, report};
 
-/// How often the files are looked at.
+/// Interval of checks for changed files.
 const LOOK: Duration = Duration::from_millis(500);
 /// A browser says what it wants within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,7 +58,7 @@ const RELOAD: &str = r#"<script>
 </script>
 "#;
 
-/// What is shown.
+/// The displayed pages.
 #[derive(Debug, Default)]
 struct Shown {
     /// Grows with each making.
@@ -69,20 +70,20 @@ struct Shown {
 /// Serves the report until told to stop.
 ///
 /// # Errors
-/// The port can't be had.
+/// The port is not available.
 pub(super) async fn run(args: &report::Args, global: &Global, port: u16) -> Result<ExitCode, Failure> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))
         .await
         .map_err(|error| {
             Failure::work_help(
                 format!("127.0.0.1:{port}: {error}"),
-                "name another port with --port, or 0 for any that is free",
+                "choose another port with --port, or 0 for any free port",
             )
         })?;
     let address = listener.local_addr()?;
     let shown = Arc::new(RwLock::new(Shown::default()));
     print(format!("http://{address}/\n"))?;
-    eprintln!("watching the report's files; end with Ctrl-C");
+    eprintln!("watching the report's files; press Ctrl-C to stop");
     let serving = tokio::spawn(serve(listener, Arc::clone(&shown)));
     let mut seen = None;
     loop {
@@ -115,7 +116,7 @@ fn watched(args: &report::Args, global: &Global) -> BTreeMap<PathBuf, Option<Sys
     add(&global.config_file());
     if let Some(file) = report::file(args, config.as_ref()) {
         add(&file);
-        // Pictures and a logo stand beside the definition.
+        // Pictures and a logo are next to the definition.
         if let Some(folder) = file.parent() {
             visit(folder, 1, &mut add);
         }
@@ -158,13 +159,14 @@ fn matters(path: &Path) -> bool {
 fn pages(args: &report::Args, global: &Global) -> (Vec<(String, String)>, String) {
     match make(args, global) {
         Ok(pages) if pages.is_empty() => {
-            let text = "no report was made: no monitor has samples in the period and what reports are divided by";
+            let text = "no report was generated: no monitor has both samples in the period and the property \
+                that divides reports";
             (vec![("Nothing".to_owned(), plain(text))], text.to_owned())
         }
         Ok(pages) => {
             let said = match pages.len() {
                 1 => "made".to_owned(),
-                several => format!("made {several} reports"),
+                several => format!("generated {several} reports"),
             };
             (pages, said)
         }
@@ -225,7 +227,7 @@ async fn serve(listener: TcpListener, shown: Arc<RwLock<Shown>>) {
                 });
             }
             Err(error) => {
-                tracing::debug!("the preview: {error}");
+                tracing::debug!(%error, "preview connection failed");
                 tokio::time::sleep(LOOK).await;
             }
         }
@@ -244,7 +246,7 @@ async fn converse(stream: TcpStream, shown: Arc<RwLock<Shown>>) {
         .serve_connection(TokioIo::new(stream), answer);
     // A page that a browser does not take must not hold the place for ever.
     if let Ok(Err(error)) = tokio::time::timeout(6 * PATIENCE, served).await {
-        tracing::debug!("the preview: {error}");
+        tracing::debug!("preview: {error}");
     }
 }
 
@@ -257,7 +259,7 @@ fn answer(request: &Request<Incoming>, shown: &Shown) -> Response<Full<Bytes>> {
         (
             StatusCode::FORBIDDEN,
             "text/plain; charset=utf-8",
-            "ask for 127.0.0.1\n".to_owned(),
+            "use the address 127.0.0.1\n".to_owned(),
         )
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
@@ -278,7 +280,7 @@ fn page(path: &str, shown: &Shown) -> (StatusCode, &'static str, String) {
     match path {
         "/version" => (StatusCode::OK, "text/plain; charset=utf-8", shown.version.to_string()),
         "/" => match &shown.pages[..] {
-            [] => (StatusCode::OK, HTML, plain("being made …")),
+            [] => (StatusCode::OK, HTML, plain("generating …")),
             [(_, page)] => (StatusCode::OK, HTML, page.clone()),
             several => {
                 let links = several
@@ -302,7 +304,7 @@ fn page(path: &str, shown: &Shown) -> (StatusCode, &'static str, String) {
             None => (
                 StatusCode::NOT_FOUND,
                 "text/plain; charset=utf-8",
-                "there is nothing here\n".to_owned(),
+                "not found\n".to_owned(),
             ),
         },
     }

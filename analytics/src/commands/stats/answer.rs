@@ -72,7 +72,7 @@ fn kind(row: &Row) -> Option<&str> {
     Some(row.whose.kind.as_deref().unwrap_or("mail-qos"))
 }
 
-/// What has become of some rows: bytes, or the cells of a table.
+/// Rendered rows: bytes, or the cells of a table.
 pub(super) struct Rendered {
     bytes: Vec<u8>,
     cells: Vec<Vec<Cell>>,
@@ -158,7 +158,7 @@ impl<'a> Answer<'a> {
                 writeln!(self.out, "\nBefore: {before}.")?;
             }
             for (path, reason) in self.renderer.source.lake.skipped() {
-                writeln!(self.out, "\nLeft out: {} ({reason}).", path.display())?;
+                writeln!(self.out, "\nSkipped: {} ({reason}).", path.display())?;
             }
             for text in self.renderer.source.lake.doubles() {
                 writeln!(self.out, "\nCounted once: {text}.")?;
@@ -205,7 +205,7 @@ impl Renderer<'_> {
         rendered
     }
 
-    /// The corrupt files that are left out of the answer.
+    /// Returns the corrupt files that were skipped.
     fn skipped(&self) -> Vec<String> {
         let skipped = self.source.lake.skipped();
         skipped
@@ -398,7 +398,8 @@ impl Renderer<'_> {
         columns
     }
 
-    /// What fits a terminal: counts, availability with its interval and coverage, outages, and the round trip.
+    /// Returns a row for terminals: counts, availability with its interval and coverage, outages,
+    /// and the round trip.
     fn shown(&self, row: &Row, before: Option<&Row>, line: Option<&String>) -> Vec<Cell> {
         let (counts, time, tests) = (&row.counts, &row.time, row.counts.tests());
         let mut cells = match self.shape.group {

@@ -23,10 +23,10 @@ use crate::commands::{
     table::{Cell, Format, Table, json, long, per_cent},
 };
 
-/// How many samples are shown unless all are asked for.
+/// Number of samples that are shown without `--all`.
 const SHOWN: usize = 20;
 
-/// What is said about a figure of one monitor.
+/// Explanation of a monitor's figure.
 #[derive(Debug, Serialize)]
 struct Explanation {
     site: String,
@@ -36,10 +36,10 @@ struct Explanation {
     definition: &'static str,
     /// Null where there is nothing to make it of; `"not delivered"`.
     value: serde_json::Value,
-    /// With 95 % confidence; null where the figure has none, or there are too few tests for one.
+    /// 95 % confidence interval; null if the figure has none, or if there are too few tests.
     interval: Option<(f64, f64)>,
     unit: &'static str,
-    /// How the value follows from what is counted.
+    /// Calculation of the value.
     calculation: String,
     samples_in_period: u64,
     counted_tests: u64,
@@ -48,7 +48,7 @@ struct Explanation {
     /// Counted as failed although their mail may still be found.
     unsettled: u64,
     skipped_files: Vec<String>,
-    /// How many samples the figure rests on, whether shown or not.
+    /// Number of samples on which the figure is based, shown or not.
     samples_behind_it: u64,
     samples: Vec<SampleShown>,
 }
@@ -63,9 +63,9 @@ struct LeftOut {
 struct SampleShown {
     started_at: String,
     outcome: String,
-    /// In milliseconds.
+    /// Value in milliseconds.
     value: Option<f64>,
-    /// What it is to the figure.
+    /// Role of the sample in the figure.
     role: String,
     stage: Option<String>,
     error: Option<String>,
@@ -205,7 +205,7 @@ fn decisive(figure: &Figure, series: &Series, behind: &mut Vec<(usize, String)>)
     behind.truncate(SHOWN);
 }
 
-/// The samples of the period that the figure leaves out, by reason.
+/// Counts the samples of the period that the figure skips, by reason.
 fn left_out(figure: &Figure, series: &Series, row: &Row, values: u64) -> Vec<LeftOut> {
     let counts = &row.counts;
     let excluded = |reason: Exclusion| {
@@ -216,7 +216,7 @@ fn left_out(figure: &Figure, series: &Series, row: &Row, values: u64) -> Vec<Lef
     let mut left_out = vec![
         LeftOut {
             samples: counts.not_tested,
-            why: "not_tested: the probe itself could not test",
+            why: "not_tested: the probe could not perform the test",
         },
         LeftOut {
             samples: maintenance,
@@ -224,20 +224,20 @@ fn left_out(figure: &Figure, series: &Series, row: &Row, values: u64) -> Vec<Lef
         },
         LeftOut {
             samples: counts.excluded - maintenance,
-            why: "excluded for another reason, such as an ordered failure",
+            why: "excluded for another reason, such as a simulated failure",
         },
     ];
     if matches!(figure, Figure::Of(..)) {
         left_out.push(LeftOut {
             samples: counts.tests() - values,
-            why: "counted tests without a value of this metric: they failed before it",
+            why: "counted tests without a value of this metric, because they failed earlier",
         });
     }
     left_out.retain(|left| left.samples > 0);
     left_out
 }
 
-/// Keeps the places around one.
+/// Keeps the samples around one position.
 fn around(rows: &mut Vec<(usize, String)>, middle: usize) {
     let from = middle.saturating_sub(SHOWN / 2).min(rows.len().saturating_sub(SHOWN));
     rows.drain(..from);
@@ -275,12 +275,12 @@ fn moments(figure: &Figure, series: &Series, question: &Question) -> Vec<(usize,
                     outage.row,
                     match outage.duration() {
                         Some(duration) => format!(
-                            "begins an outage of {}, of which {} are known and in the period",
+                            "starts an outage of {}, of which {} are known and in the period",
                             long(duration),
                             long(outage.downtime)
                         ),
                         None => format!(
-                            "begins an outage whose end is not seen; {} of it are known and in the period",
+                            "starts an outage whose end is unknown; {} of it are known and in the period",
                             long(outage.downtime)
                         ),
                     },
@@ -298,7 +298,7 @@ fn moments(figure: &Figure, series: &Series, question: &Question) -> Vec<(usize,
     found
 }
 
-/// What a sample is to a figure of tests.
+/// Returns the role of a sample in a figure of tests.
 fn role(figure: &Figure, series: &Series, row: usize, value: Option<Micros>) -> String {
     let outcome = series.outcome[row];
     let role = if let Figure::Tests(which) = figure
@@ -306,14 +306,14 @@ fn role(figure: &Figure, series: &Series, row: usize, value: Option<Micros>) -> 
     {
         "counted"
     } else if outcome == Outcome::NotTested {
-        "left out: not tested"
+        "skipped: not tested"
     } else {
         match (series.exclusion(row), figure) {
-            (Some(Exclusion::Maintenance), _) => "left out: maintenance",
-            (Some(_), _) => "left out: excluded",
+            (Some(Exclusion::Maintenance), _) => "skipped: maintenance",
+            (Some(_), _) => "skipped: excluded",
             (None, Figure::Tests(_)) => "another outcome",
             (None, Figure::Of(..)) if value.is_some() => "a value",
-            (None, Figure::Of(..)) => "left out: no value",
+            (None, Figure::Of(..)) => "skipped: no value",
             (None, Figure::Delivered(_)) if value.is_some() => "a value",
             (None, Figure::Delivered(_)) => "not delivered",
             (None, _) => {
@@ -322,7 +322,7 @@ fn role(figure: &Figure, series: &Series, row: usize, value: Option<Micros>) -> 
                     Figure::Within(Some(limit)) => value.is_some_and(|trip| trip <= LIMITS[*limit]),
                     _ => outcome == Outcome::Ok,
                 };
-                if good { "counted, good" } else { "counted, not good" }
+                if good { "counted, ok" } else { "counted, not ok" }
             }
         }
     };
@@ -354,7 +354,7 @@ fn text(of: &Explanation) -> String {
     );
     let _ = writeln!(text, "Definition: {}.", of.definition);
     if !of.calculation.is_empty() {
-        let _ = writeln!(text, "Here: {}.", of.calculation);
+        let _ = writeln!(text, "Calculation: {}.", of.calculation);
     }
     let _ = writeln!(
         text,
@@ -362,23 +362,23 @@ fn text(of: &Explanation) -> String {
         of.samples_in_period, of.counted_tests
     );
     for left in &of.left_out {
-        let _ = writeln!(text, "Left out: {} ({}).", left.samples, left.why);
+        let _ = writeln!(text, "Skipped: {} ({}).", left.samples, left.why);
     }
     if of.unsettled > 0 {
         let _ = writeln!(
             text,
-            "Unsettled: {} counted as failed may still be found late.",
+            "Unsettled: {} tests counted as failed may still turn out to be late.",
             of.unsettled
         );
     }
     for path in &of.skipped_files {
-        let _ = writeln!(text, "Left out: the corrupt file {path}.");
+        let _ = writeln!(text, "Skipped: the corrupt file {path}.");
     }
     let shown = of.samples.len() as u64;
     if shown < of.samples_behind_it {
         let _ = writeln!(
             text,
-            "It rests on {} samples; shown are the {shown} that decide it, --all shows all.",
+            "Based on {} samples; the {shown} decisive ones are shown (--all shows all).",
             of.samples_behind_it
         );
     }

@@ -26,9 +26,9 @@ pub(in crate::commands) enum Figure {
     LongestOutage,
     Mttr,
     Mtbf,
-    /// How many tests there were, or had an outcome.
+    /// Number of tests, or of those with an outcome.
     Tests(Which),
-    /// One of [`LIMITS`], or max round trip.
+    /// Share within one of [`LIMITS`], or within max round trip.
     Within(Option<usize>),
     Delivered(Asked),
     Of(Metric, Statistic),
@@ -44,7 +44,7 @@ pub(in crate::commands) enum Which {
 }
 
 impl Which {
-    /// By the name of its column.
+    /// Parses the name of a metric's column.
     fn named(name: &str) -> Option<Self> {
         Some(match name {
             "tests" => Self::Counted,
@@ -109,9 +109,9 @@ impl Figure {
 /// A figure's value, as far as there is one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::commands) enum Found {
-    /// There is nothing to make it of.
+    /// There are no values.
     None,
-    /// So many per cent of the mails were not delivered in the first place.
+    /// The percentile lies among undelivered mails.
     NotDelivered,
     /// Shares in [0, 1], seconds, milliseconds, or a count.
     Is(f64),
@@ -150,7 +150,7 @@ impl Figure {
         )
     }
 
-    /// In what it is measured.
+    /// Returns the unit.
     pub(in crate::commands) fn unit(&self) -> &'static str {
         match self {
             Self::Downtime | Self::Unknown | Self::Maintenance | Self::LongestOutage | Self::Mttr | Self::Mtbf => "s",
@@ -174,13 +174,13 @@ impl Figure {
         row.metrics.get(index)?.as_ref()
     }
 
-    /// Where its percentile stands among those of the question.
+    /// Returns the position of its percentile among those of the query.
     fn place(&self, question: &Question) -> Option<usize> {
         let q = self.percentile()?.q();
         question.qs.iter().position(|known| known.to_bits() == q.to_bits())
     }
 
-    /// Its value in a row that answers the question.
+    /// Returns its value in a row.
     pub(in crate::commands) fn value(&self, row: &Row, question: &Question) -> Found {
         let (counts, time) = (&row.counts, &row.time);
         let ms = |micros: f64| micros / 1000.0;
@@ -218,7 +218,7 @@ impl Figure {
         value.map_or(Found::None, Found::Is)
     }
 
-    /// Its 95 % confidence interval, where it has one.
+    /// Returns its 95 % confidence interval, if it has one.
     pub(in crate::commands) fn interval(&self, row: &Row, question: &Question) -> Option<(f64, f64)> {
         let (counts, of) = (&row.counts, |part: u64| Share::new(part, row.counts.tests()));
         let share = match self {
@@ -240,7 +240,7 @@ impl std::str::FromStr for Figure {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("there is no figure {text:?}");
+        let wrong = || format!("unknown figure {text:?}");
         Ok(match text {
             "availability" => Self::Availability,
             "delivery_rate" => Self::DeliveryRate,
@@ -309,13 +309,14 @@ impl std::fmt::Display for Figure {
 }
 
 impl Figure {
-    /// Its definition, and how its value follows from what is counted here; `values` are the metric's non-null ones.
+    /// Returns its definition and the calculation of its value; `values` are the metric's non-null
+    /// ones.
     pub(in crate::commands) fn definition(&self, row: &Row, values: u64) -> (&'static str, String) {
         let (counts, time, tests) = (&row.counts, &row.time, row.counts.tests());
         let of_tests = |part: u64, what: &str| format!("{part} {what} of {tests} counted tests");
         match self {
             Self::Availability => (
-                "ok / counted tests; counted are all outcomes but not_tested, outside maintenance",
+                "ok / counted tests; counted are all outcomes except not_tested, outside maintenance",
                 of_tests(counts.ok, "ok"),
             ),
             Self::DeliveryRate => (
@@ -327,72 +328,77 @@ impl Figure {
                 format!("{} unknown of {}", long(time.unknown), long(time.length)),
             ),
             Self::AvailabilityByTime => (
-                "time up / (time up + downtime); unknown time and maintenance are neither",
+                "uptime / (uptime + downtime); unknown time and maintenance are excluded",
                 format!("{} up, {} down", long(time.up), long(time.downtime)),
             ),
             Self::Downtime => (
-                "the known parts of outages that lie in the period; an outage reaches from the first failed test to the next ok one",
+                "the known parts of outages within the period; an outage lasts from the first failed test to \
+                 the next ok test",
                 format!("{} outages", time.outages),
             ),
             Self::Outages => (
-                "how many outages touch the period; an outage reaches from the first failed test to the next ok one",
+                "number of outages that overlap the period; an outage lasts from the first failed test to the \
+                 next ok test",
                 of_tests(counts.failed(), "failed"),
             ),
             Self::Unknown => (
-                "time without tests for more than three test intervals, from the test before it to the test after it",
+                "gaps of more than three test intervals, from the test before to the test after",
                 format!("{} of {}", long(time.unknown), long(time.length)),
             ),
             Self::Maintenance => (
-                "known time from tests on that do not count, to the next test",
+                "known time from each test that does not count to the next test",
                 format!("{} of {}", long(time.excluded), long(time.length)),
             ),
             Self::LongestOutage => (
-                "the greatest known part of one outage that lies in the period",
-                format!("the greatest of {} outages", time.outages),
+                "the longest known part of a single outage within the period",
+                format!("the longest of {} outages", time.outages),
             ),
             Self::Tests(which) => (
                 match which {
                     Which::Counted => "tests with an outcome other than not_tested, outside maintenance",
-                    Which::Of(Outcome::NotTested) => "tests that the probe itself could not make; they do not count",
+                    Which::Of(Outcome::NotTested) => "tests that the probe could not perform; they do not count",
                     Which::Of(_) => "counted tests with this outcome",
-                    Which::Excluded => "tests in maintenance, or whose failure was ordered; they do not count",
+                    Which::Excluded => "tests in maintenance or with simulated failure; they do not count",
                     Which::Provisional => {
-                        "counted tests whose mail may still be found late; they count as failed until then"
+                        "counted tests whose mail may still arrive late; they count as failed until then"
                     }
                 },
                 String::new(),
             ),
             Self::Mttr => (
-                "mean duration of the outages that ended, from the first failed test to the next ok one",
+                "mean duration of ended outages, from the first failed test to the next ok test",
                 format!("{} outages", time.outages),
             ),
             Self::Mtbf => (
-                "time up / number of outages",
+                "uptime / number of outages",
                 format!("{} up, {} outages", long(time.up), time.outages),
             ),
             Self::Within(limit) => (
-                "counted tests whose mail landed within the limit / counted tests; lost mails stay in the denominator",
-                of_tests(limit.map_or(counts.ok, |index| row.within[index]), "landed in time"),
+                "counted tests whose mail arrived within the limit / counted tests; lost mails stay in the \
+                 denominator",
+                of_tests(limit.map_or(counts.ok, |index| row.within[index]), "arrived in time"),
             ),
             Self::Delivered(asked) => (
-                "percentile of the round trip over all counted tests, undelivered mail being slower than any delivered",
+                "percentile of the round trip over all counted tests, counting undelivered mail as slower than \
+                 any delivered mail",
                 ranks(tests as usize, asked),
             ),
             Self::Of(_, Statistic::Count) => ("non-null values of counted tests", String::new()),
             Self::Of(_, Statistic::Min) => (
-                "least of the non-null values of counted tests",
-                format!("least of {values}"),
+                "minimum of the non-null values of counted tests",
+                format!("minimum of {values}"),
             ),
             Self::Of(_, Statistic::Max) => (
-                "greatest of the non-null values of counted tests",
-                format!("greatest of {values}"),
+                "maximum of the non-null values of counted tests",
+                format!("maximum of {values}"),
             ),
             Self::Of(_, Statistic::Mean) => (
                 "arithmetic mean of the non-null values of counted tests",
                 format!("sum of {values} values / {values}"),
             ),
             Self::Of(_, Statistic::Percentile(asked)) => (
-                "exact percentile of the non-null values of counted tests, linear interpolation between closest ranks, (n − 1)·q",
+                "exact percentile of the non-null values of counted tests, with linear interpolation between \
+                 closest ranks, (n − 1)·q",
                 ranks(values as usize, asked),
             ),
         }
@@ -401,7 +407,7 @@ impl Figure {
 
 fn ranks(n: usize, asked: &Asked) -> String {
     if n == 0 {
-        return "of no value".to_owned();
+        return "no values".to_owned();
     }
     let q = asked.q();
     let (low, fraction) = needed_ranks(n, q);

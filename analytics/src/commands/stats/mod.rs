@@ -35,9 +35,9 @@ use super::{
 
 /// About how many bytes of values are held at a time where several monitors' are put together.
 const BUDGET: usize = 1536 * 1024 * 1024;
-/// How much of an answer is held back, so that one which fails midway leaves none rather than a part of one.
+/// Amount of output that is buffered, so that a failure midway leaves no partial output.
 const HELD: usize = 64 * 1024 * 1024;
-/// How many parts of the period a line in the table shows.
+/// Number of parts of the period in a sparkline.
 const SPARK: i64 = 24;
 
 /// Show figures per monitor and time bucket: outcomes, availability by tests and by time, outages,
@@ -119,7 +119,7 @@ enum Group {
 }
 
 impl Group {
-    /// What a group is called in the answer, where it is neither site nor monitor.
+    /// Returns the name of a group column, if it is neither site nor monitor.
     fn name(self) -> Option<&'static str> {
         match self {
             Self::Object => Some("object"),
@@ -183,15 +183,15 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     }
     if args.compare.is_some() && args.by != By::Total {
         return Err(Failure::usage(
-            "--compare is of whole periods",
-            "leave out --by, or ask for each period on its own",
+            "--compare works only with whole periods",
+            "remove --by, or query each period separately",
         ));
     }
     let source = args.source.open(global)?;
     if args.group.name().is_some() && source.config.is_none() {
         return Err(Failure::usage(
-            "objects and tags are in the configuration, and none was read",
-            "name it with --config FILE; --data may stay",
+            "objects and tags require a configuration file",
+            "set --config FILE; --data can be combined with it",
         ));
     }
     let mut shape = Shape {
@@ -261,7 +261,8 @@ fn rows(source: &Source, shape: &Shape, period: &Period, by: Option<Unit>) -> Re
             .map_err(lake_failure)?;
         return Ok(rows.into_iter().flatten().collect());
     }
-    // Exact percentiles over several monitors need all their values at once: as many metrics at a time as fit.
+    // Exact percentiles over several monitors need all their values in memory: as many metrics as
+    // fit are read together.
     let samples = source.lake.count(&query(source, &whole)).map_err(lake_failure)?;
     let at_a_time = (BUDGET / (4 * samples).max(1)).clamp(1, whole.metrics.len());
     let mut all: Vec<Row> = Vec::new();

@@ -1,4 +1,4 @@
-//! Which figures an answer has: metrics, percentiles, groups.
+//! Figures of an output: metrics, percentiles, groups.
 
 use mailqos_figures::{
     percentiles::CONTRACT,
@@ -20,12 +20,12 @@ pub(in crate::commands) struct Asked {
 
 /// `99.9` as 0.999.
 pub(in crate::commands) fn percentile(text: &str) -> Result<Asked, String> {
-    let wrong = || format!("{text:?} is no percentile; write a number from 0 to 100, such as 99.9");
+    let wrong = || format!("{text:?} is not a percentile; use a number from 0 to 100, such as 99.9");
     let name = text.strip_prefix('p').unwrap_or(text);
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err(wrong());
     }
-    // Read as a hundredth at once: 99.9 / 100 is not the number nearest to 0.999.
+    // Parsed directly as a hundredth: 99.9 / 100 is not the number nearest to 0.999.
     let q: f64 = format!("{name}e-2").parse().map_err(|_| wrong())?;
     if !(0.0..=1.0).contains(&q) {
         return Err(wrong());
@@ -37,7 +37,7 @@ pub(in crate::commands) fn percentile(text: &str) -> Result<Asked, String> {
 }
 
 impl Asked {
-    /// In [0, 1].
+    /// Returns the quantile in [0, 1].
     pub(in crate::commands) fn q(&self) -> f64 {
         self.q
     }
@@ -56,7 +56,7 @@ pub(super) fn limit_name(limit: Micros) -> String {
     }
 }
 
-/// Which figures an answer has, and in which order.
+/// Figures of an output, in order.
 pub(in crate::commands) struct Shape {
     pub(super) metrics: Vec<Metric>,
     pub(super) percentiles: Vec<Asked>,

@@ -12,7 +12,7 @@ use crate::{
     value::host,
 };
 
-/// Where a system log is.
+/// The address of a system log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogPlace {
     /// The socket of this machine's own.
@@ -28,11 +28,11 @@ pub enum LogPlace {
     Stream(Endpoint, Framing),
 }
 
-/// What tells lines on one connection apart.
+/// Separation of lines on a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Framing {
-    /// Their length stands before them (RFC 6587, section 3.4.1, and RFC 5425).
+    /// The length precedes each line (RFC 6587, section 3.4.1, and RFC 5425).
     #[default]
     OctetCounting,
     /// They end with a line feed (RFC 6587, section 3.4.2).
@@ -72,7 +72,7 @@ const FACILITIES: [(&str, u8); 20] = [
     ("local7", 23),
 ];
 
-/// How lines get to a system log.
+/// Transports to a system log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Transport {
     Local,
@@ -92,8 +92,9 @@ keys! {
         /// Host name or IP address of the log server.
         server: Optional<String> = key();
         /// Its port.
-        port: Optional<u16> = key().otherwise("514, with `tls` 6514");
-        /// Over TCP and TLS: what separates lines, their length before them or a line feed after them.
+        port: Optional<u16> = key().otherwise("6514 with `tls`, otherwise 514");
+        /// Over TCP and TLS: how lines are separated, by a preceding length or by a trailing line
+        /// feed.
         framing: Word<Framing> = word!(FRAMINGS).default("\"octet-counting\"");
     }
 }

@@ -19,31 +19,31 @@ use crate::{
 /// An HTTP request.
 #[derive(Debug, Clone)]
 pub struct Webhook {
-    /// Whose form the request has.
+    /// The service, which determines the format of the request.
     pub service: Service,
-    /// Where it goes.
+    /// The address of the request.
     pub url: SecretSource,
     /// HTTP method (default: that of the service).
     pub method: String,
     /// The key or token of the service.
     pub key: Option<SecretSource>,
-    /// Further header fields.
+    /// Additional header fields.
     pub headers: Vec<(String, SecretSource)>,
-    /// Whose certificates are trusted.
+    /// Trusted certificates.
     pub trust: Trust,
     /// The user's own content.
     pub template: Option<Template>,
-    /// How the content is written.
+    /// Format of the content.
     pub content_type: ContentType,
     /// The proxy's address, or `none`; that of the configuration if absent.
     pub proxy: Option<SecretSource>,
 }
 
-/// How the content of a webhook is written.
+/// Format of a webhook's content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContentType {
-    /// As the template makes it.
+    /// The JSON that the template produces.
     #[default]
     Json,
     /// The object that the template makes, as fields of a form.
@@ -69,7 +69,7 @@ words!(
 );
 
 impl Service {
-    /// Where the service is, if it is in one place for everybody.
+    /// Returns the service's address, if it has a single one.
     fn usual_url(self) -> Option<&'static str> {
         match self {
             Self::PagerDuty => Some("https://events.pagerduty.com/v2/enqueue"),
@@ -78,7 +78,7 @@ impl Service {
         }
     }
 
-    /// Whether whoever knows the address may write: then the address is a secret.
+    /// Whether anyone who knows the address can post, so that the address is a secret.
     fn url_is_secret(self) -> bool {
         matches!(self, Self::Slack | Self::Teams)
     }
@@ -103,7 +103,7 @@ keys! {
         /// The service that receives the request.
         kind: OptionalWord<Service> = word!(SERVICES).otherwise("defined by `template` or `body`");
         /// The address; a secret for Slack and Teams.
-        url: Key = Key::text_or_secret().otherwise("PagerDuty's and Opsgenie's own");
+        url: Key = Key::text_or_secret().otherwise("the address of PagerDuty or Opsgenie");
         /// The service's key or token.
         key: Key = Key::secret();
         /// Additional header fields.
@@ -130,7 +130,7 @@ pub(super) fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problem
         (Some(node), _) => secret(&node, plaintext || !service.url_is_secret(), problems),
         (None, Some(usual)) => Some(SecretSource::Literal(Secret::new(usual))),
         (None, None) => {
-            problems.push(inner.missing(&WEBHOOK.url, "the address, as a text or { env = \"NAME\" }"));
+            problems.push(inner.missing(&WEBHOOK.url, "the address, as a string or { env = \"NAME\" }"));
             None
         }
     };
@@ -140,14 +140,14 @@ pub(super) fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problem
         problems.push(
             inner
                 .problem(&WEBHOOK.url, error.to_string(), "this address")
-                .help("write https://HOST/PATH"),
+                .help("use https://HOST/PATH"),
         );
     }
     let key = inner
         .node(&WEBHOOK.key)
         .and_then(|node| secret(&node, plaintext, problems));
     if key.is_none() && service.counts_incidents() && inner.node(&WEBHOOK.key).is_none() {
-        problems.push(inner.missing(&WEBHOOK.key, "the integration's key: { env = \"NAME\" }"));
+        problems.push(inner.missing(&WEBHOOK.key, "the integration key: { env = \"NAME\" }"));
     }
     let headers = pairs(&mut inner, &WEBHOOK.headers, plaintext, problems);
     let template = webhook_template(&mut inner, problems);
@@ -158,7 +158,8 @@ pub(super) fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problem
     {
         problems.push(inner.missing(
             &CONTENT.template,
-            "the file with the JSON to send; or body = \"…\"; or kind = slack, teams, pagerduty, opsgenie or ntfy",
+            "the file with the JSON to send; or use body = \"…\", or kind = slack, teams, pagerduty, opsgenie \
+             or ntfy",
         ));
     }
     let method = inner.read(&REQUEST.method, problems);
@@ -167,10 +168,10 @@ pub(super) fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problem
             inner
                 .problem(
                     &REQUEST.method,
-                    format!("{method:?} is no method for a webhook"),
+                    format!("{method:?} is not a supported HTTP method"),
                     "here",
                 )
-                .help("write POST or PUT"),
+                .help("use POST, PUT, PATCH or GET"),
         );
     }
     let content_type = content_type(&mut inner, service, problems);
@@ -200,7 +201,7 @@ fn content_type(table: &mut Table, service: Service, problems: &mut Problems) ->
                     format!("{} accepts only JSON", service.as_str()),
                     "here",
                 )
-                .help("remove content_type, or remove kind and write a body of your own"),
+                .help("remove content_type, or replace kind with body"),
         );
     }
     chosen

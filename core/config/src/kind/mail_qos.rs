@@ -18,7 +18,7 @@ pub struct MailQos {
     /// The most pick-ups for each mail beyond those of the check interval, made where it is
     /// expected to arrive; twice as many looks where a watch over IMAP makes them.
     pub extra_pickups: u8,
-    /// How long a mail is waited for before it is `lost`.
+    /// Time after which a mail counts as `lost`.
     pub horizon: Micros,
     /// Deadline of each step of a conversation.
     pub timeout: Micros,
@@ -30,16 +30,16 @@ pub struct MailQos {
     pub smtp: Endpoint,
     /// The server whose mailbox is read.
     pub pickup: Endpoint,
-    /// How the mailbox is read.
+    /// Protocol of the mailbox.
     pub protocol: PickupProtocol,
     /// The folders that are searched over IMAP, in this order; POP3 knows the inbox only.
     pub folders: Vec<String>,
-    /// Over IMAP, the server's announcements of new mail (IDLE) are a further witness of the
+    /// Whether the server's announcements of new mail (IMAP IDLE) are used as evidence of the
     /// arrival.
     pub idle: bool,
-    /// Which tests leave a transcript.
+    /// Tests that leave a transcript.
     pub transcripts: Transcripts,
-    /// What the test mail looks like.
+    /// Contents of the test mail.
     pub message: MessageShape,
     /// The mail is looked for at short gaps around its expected arrival, whatever the check
     /// interval.
@@ -57,7 +57,7 @@ pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems
         (
             MONITOR.smtp.name,
             table.node(&MONITOR.smtp).is_none(),
-            "the server that takes the mail: { port = 587, tls = \"starttls\", account = \"NAME\" }",
+            "the server that accepts the mail: { port = 587, tls = \"starttls\", account = \"NAME\" }",
         ),
     ] {
         if is_missing && table.node(key).is_none() {
@@ -91,7 +91,7 @@ impl TestKind for MailQos {
 
     fn plan(&self) -> String {
         format!(
-            "sending through {}, then looking for the mail every {} in {} ({}), for {} at most",
+            "sends through {}, then looks for the mail every {} in {} ({}), for at most {}",
             self.smtp.place(),
             self.check_interval,
             self.pickup.place(),

@@ -28,7 +28,7 @@ const FOREIGN_KEYS: [&str; 10] = [
 pub struct Mailbox {
     /// The mailbox.
     pub pickup: Pickup,
-    /// Which tests leave a transcript.
+    /// Tests that leave a transcript.
     pub transcripts: Transcripts,
 }
 
@@ -37,8 +37,8 @@ pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems
     for key in FOREIGN_KEYS.into_iter().filter(|key| table.is_own(key)) {
         problems.push(
             table
-                .problem(key, format!("{key:?} has no meaning for kind \"mailbox\""), "here")
-                .help("remove it: a mailbox test logs in and lists, and sends no mail; kind = \"mail-qos\" does"),
+                .problem(key, format!("{key:?} does not apply to kind \"mailbox\""), "here")
+                .help("remove it; mailbox tests only log in and list (kind = \"mail-qos\" sends mails)"),
         );
     }
     Some(Kind::Mailbox(Mailbox {
@@ -54,7 +54,7 @@ impl TestKind for Mailbox {
 
     fn plan(&self) -> String {
         format!(
-            "logging in to {} ({}) and listing the mailbox; nothing is sent",
+            "logs in to {} ({}) and lists the mailbox; sends nothing",
             self.pickup.endpoint.place(),
             self.pickup.protocol
         )

@@ -1,5 +1,5 @@
-//! What a monitor tests. A kind of test is one file of this folder, with its options, and one line in
-//! [`Kind`]; the test itself is a folder of the probe. Everything else asks [`TestKind`].
+//! Kinds of tests. Each kind is a file of this folder with its options, and a line in [`Kind`]; the
+//! test itself is a folder of the probe. All other code uses [`TestKind`].
 
 mod mail_qos;
 mod mailbox;
@@ -13,9 +13,9 @@ use mailqos_model::{Micros, Stage};
 use super::{Endpoint, Problems, Table, Timing};
 use crate::monitor::Options;
 
-/// What a monitor tests.
+/// The kind of a monitor's tests.
 #[derive(Debug, Clone)]
-#[allow(clippy::large_enum_variant, reason = "most monitors are of the largest kind")]
+#[allow(clippy::large_enum_variant, reason = "most monitors are of the largest variant")]
 pub enum Kind {
     /// A mail is sent and picked up: kind `mail-qos`.
     MailQos(MailQos),
@@ -40,7 +40,7 @@ pub(crate) type Read = fn(&Options, &mut Table, &mut Problems) -> Option<Kind>;
 /// The kinds by their names in the configuration; the first one is the default.
 pub(crate) const KINDS: [(&str, Read); 2] = [("mail-qos", mail_qos::read), ("mailbox", mailbox::read)];
 
-/// What scheduling, recording, alarms and commands need to know of a kind of test.
+/// Properties of a kind that scheduling, recording, alarms and commands need.
 pub trait TestKind: Send + Sync {
     /// Name in the configuration and in the column `kind`, such as `mail-qos`.
     fn name(&self) -> &'static str;
@@ -77,22 +77,22 @@ pub trait TestKind: Send + Sync {
         None
     }
 
-    /// How long a test takes at most until its outcome is known.
+    /// Returns the maximum time until the outcome of a test is known.
     fn longest_test(&self) -> Micros;
 
-    /// What a test times: what thresholds of an alarm can refer to.
+    /// Returns the timings that a test measures; thresholds of alarms can refer to them.
     fn timings(&self) -> &'static [Timing];
 
-    /// Which tests leave a transcript.
+    /// Returns which tests leave a transcript.
     fn transcripts(&self) -> Transcripts;
 }
 
-/// How a mailbox is reached.
+/// Access to a mailbox.
 #[derive(Debug, Clone)]
 pub struct Pickup {
-    /// The server.
+    /// The mailbox server.
     pub endpoint: Endpoint,
-    /// How the mailbox is read.
+    /// Protocol of the mailbox.
     pub protocol: PickupProtocol,
     /// The folders over IMAP; POP3 knows the inbox only.
     pub folders: Vec<String>,
@@ -100,21 +100,21 @@ pub struct Pickup {
     pub timeout: Micros,
 }
 
-/// Which tests leave a transcript.
+/// Tests that leave a transcript.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transcripts {
-    /// Those that failed.
+    /// Failed tests.
     Failed,
-    /// Each.
+    /// All tests.
     All,
-    /// None.
+    /// No tests.
     None,
 }
 
-/// How a mailbox is read.
+/// Protocol of a mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PickupProtocol {
-    /// RFC 1939.
+    /// POP3 (RFC 1939).
     Pop3,
     /// RFC 9051, RFC 3501.
     Imap,

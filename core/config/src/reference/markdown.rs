@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Key, Reference, Takes};
 
-/// So many tables are linked one by one.
+/// Maximum number of tables that are linked one by one.
 const MOST_LINKS: usize = 12;
 
 /// The tables of a reference, each with its keys.
@@ -55,7 +55,7 @@ fn takes(key: &Key, reference: &Reference) -> String {
         Takes::Table(ids) | Takes::NamesOrTables(ids) | Takes::Tables(ids) | Takes::Named(ids) => links(ids, reference),
         Takes::NameOrTable(ids) => format!("a name, or {}", links(ids, reference)),
         Takes::Secret => "a [secret](#secrets)".to_owned(),
-        Takes::TextOrSecret => "a text in quotes, or a [secret](#secrets)".to_owned(),
+        Takes::TextOrSecret => "a quoted string, or a [secret](#secrets)".to_owned(),
         ref other => other.words(),
     }
 }
@@ -69,12 +69,12 @@ fn links(ids: &[&str], reference: &Reference) -> String {
         .map(|shape| format!("[`{}`](#{})", shape.head, anchor(shape.head)))
         .collect();
     match links.as_slice() {
-        [first, ..] if links.len() > MOST_LINKS => format!("tables of {} kinds, from {first} on", links.len()),
+        [first, ..] if links.len() > MOST_LINKS => format!("tables of {} kinds, see {first}", links.len()),
         _ => links.join(", "),
     }
 }
 
-/// The anchor that a heading gets: small letters, blanks as hyphens, other signs left out.
+/// Returns the anchor of a heading: lower case, hyphens for spaces, other characters removed.
 fn anchor(head: &str) -> String {
     head.to_lowercase()
         .chars()

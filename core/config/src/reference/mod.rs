@@ -13,10 +13,10 @@ pub use tables::CONFIGURATION;
 
 use super::FromToml;
 
-/// What a file of some kind may contain.
+/// The contents that a kind of file may have.
 #[derive(Debug, Clone, Copy)]
 pub struct Reference {
-    /// What files of this kind are called.
+    /// Title of the kind of file.
     pub title: &'static str,
     /// The tables, files themselves first.
     pub tables: &'static [Shape],
@@ -25,56 +25,56 @@ pub struct Reference {
 /// The keys of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
-    /// What other tables call it.
+    /// Name by which other tables refer to it.
     pub id: &'static str,
-    /// How it is written: `[monitor.NAME.smtp]`.
+    /// How the table is written: `[monitor.NAME.smtp]`.
     pub head: &'static str,
-    /// What it is for.
+    /// Purpose of the table.
     pub about: &'static str,
-    /// Its keys; in several lists, so that tables can share some.
+    /// Keys of the table; in several lists, so that tables can share some.
     pub keys: &'static [&'static [Key]],
 }
 
 /// A key of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// Its name.
+    /// Name of the key.
     pub name: &'static str,
-    /// What stands there.
+    /// Values that the key accepts.
     pub takes: Takes,
     /// Whether it must be there.
     pub required: bool,
-    /// What holds where it is not there, as TOML that is JSON as well.
+    /// The default, as TOML that is also valid JSON.
     pub default: Option<&'static str>,
-    /// The same in words, where it is no constant.
+    /// The default in words, if it is not a constant.
     pub otherwise: Option<&'static str>,
     /// The smallest and the largest valid value, as written in the file.
     pub bounds: Option<(&'static str, &'static str)>,
-    /// What it means.
+    /// Description of the key.
     pub about: &'static str,
 }
 
-/// What a key takes.
+/// Values that a key accepts.
 #[derive(Debug, Clone, Copy)]
 pub enum Takes {
-    /// What a type reads.
+    /// A type that implements [`FromToml`].
     Type {
-        /// In words.
+        /// Description in words.
         expected: fn() -> String,
-        /// As a JSON Schema.
+        /// JSON Schema.
         schema: fn() -> Json,
     },
     /// One of these words.
     Words(&'static [&'static str]),
     /// A list of these words, or one of them.
     SomeOf(&'static [&'static str]),
-    /// Where a secret comes from.
+    /// A source of a secret.
     Secret,
     /// A text, or where a secret comes from.
     TextOrSecret,
     /// A table: one of these.
     Table(&'static [&'static str]),
-    /// The name of a file of its own, or a table: one of these.
+    /// The name of a separate file, or a table of one of these kinds.
     NameOrTable(&'static [&'static str]),
     /// Names, or tables, each one of these; or one of them.
     NamesOrTables(&'static [&'static str]),
@@ -87,7 +87,7 @@ pub enum Takes {
 }
 
 impl Takes {
-    /// What a type reads.
+    /// Returns what a type accepts.
     pub const fn of<T: FromToml>() -> Self {
         Self::Type {
             expected: T::expected,
@@ -113,7 +113,7 @@ impl Takes {
         }
     }
 
-    /// In words.
+    /// Describes the accepted values in words.
     pub fn words(&self) -> String {
         let list = |words: &[&str]| {
             let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
@@ -122,9 +122,9 @@ impl Takes {
         match self {
             Self::Type { expected, .. } => expected(),
             Self::Words(words) => list(words),
-            Self::SomeOf(words) => format!("some of {}", list(words)),
+            Self::SomeOf(words) => format!("one or more of {}", list(words)),
             Self::Secret => "a secret".to_owned(),
-            Self::TextOrSecret => "a text in quotes, or a secret".to_owned(),
+            Self::TextOrSecret => "a quoted string, or a secret".to_owned(),
             Self::Table(_) => "a table".to_owned(),
             Self::NameOrTable(_) => "a name, or a table".to_owned(),
             Self::NamesOrTables(_) => "names, or an array of tables".to_owned(),
@@ -164,7 +164,7 @@ impl Key {
         Self::new("", Takes::Named(ids), "")
     }
 
-    /// Where a secret comes from.
+    /// Declares a source of a secret.
     pub const fn secret() -> Self {
         Self::new("", Takes::Secret, "")
     }
@@ -190,7 +190,8 @@ impl Key {
         self
     }
 
-    /// What the key is for, as the end of a sentence: the first sentence of the description.
+    /// Returns the purpose of the key as the end of a sentence: the first sentence of the
+    /// description.
     pub fn why(&self) -> String {
         let about = self.about.trim();
         let end = about.find(". ").unwrap_or(about.len());
@@ -210,13 +211,13 @@ impl Key {
         }
     }
 
-    /// It must be there.
+    /// Makes the key required.
     #[must_use]
     pub const fn required(self) -> Self {
         Self { required: true, ..self }
     }
 
-    /// What holds where it is not there, as TOML that is JSON as well.
+    /// Sets the default, as TOML that is also valid JSON.
     #[must_use]
     pub const fn default(self, value: &'static str) -> Self {
         Self {
@@ -225,7 +226,7 @@ impl Key {
         }
     }
 
-    /// What holds where it is not there, in words.
+    /// Sets the default in words.
     #[must_use]
     pub const fn otherwise(self, words: &'static str) -> Self {
         Self {
@@ -236,7 +237,7 @@ impl Key {
 }
 
 impl Shape {
-    /// All keys.
+    /// Iterates over all keys.
     pub fn keys(&self) -> impl Iterator<Item = &'static Key> + Clone {
         self.keys.iter().flat_map(|keys| keys.iter())
     }

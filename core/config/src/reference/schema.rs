@@ -24,7 +24,7 @@ pub fn schema(reference: &Reference, file: &str) -> Json {
 fn table(shape: &Shape) -> Json {
     let mut schema = properties(shape.keys());
     schema["description"] = json!(shape.about);
-    // A list may stand there in the other number.
+    // The key of a list may be singular or plural.
     let is_required = |key: &&Key| key.required && !key.takes.is_list();
     let required: Vec<&str> = shape.keys().filter(is_required).map(|key| key.name).collect();
     if !required.is_empty() {
@@ -46,7 +46,7 @@ fn properties(keys: impl Iterator<Item = &'static Key> + Clone) -> Json {
 
 fn property(key: &Key) -> Json {
     let mut schema = takes(&key.takes);
-    // Beside a reference, draft 7 ignores all else.
+    // Next to a reference, draft 7 ignores everything else.
     if schema.get("$ref").is_some() {
         schema = json!({ "allOf": [schema] });
     }
@@ -68,7 +68,7 @@ fn takes(value: &Takes) -> Json {
             let word = one_word(words);
             json!({ "anyOf": [word, { "type": "array", "items": word }] })
         }
-        // In clear, where `allow_plaintext_secrets` permits it.
+        // Plaintext, if `allow_plaintext_secrets` permits it.
         Takes::Secret | Takes::TextOrSecret => {
             json!({ "anyOf": [{ "$ref": "#/definitions/secret" }, { "type": ["string", "integer"] }] })
         }
@@ -86,7 +86,7 @@ fn takes(value: &Takes) -> Json {
     }
 }
 
-/// One of some words; the reader takes capitals, and `_` for `-`, for the same.
+/// The schema of a choice of words; the reader ignores case and accepts `_` for `-`.
 fn one_word(words: &[&str]) -> Json {
     let word = |word: &&str| -> String {
         let letter = |c: char| match c {
@@ -115,7 +115,7 @@ fn one_of(ids: &[&str]) -> Json {
 /// The sources of a secret, exactly one.
 fn secret() -> Json {
     let mut schema = properties(SecretKeys::KEYS.iter());
-    schema["description"] = json!("Where a secret comes from.");
+    schema["description"] = json!("The source of a secret.");
     schema["minProperties"] = json!(1);
     schema["maxProperties"] = json!(1);
     schema

@@ -149,7 +149,7 @@ pub const CONFIGURATION: Reference = Reference {
         Shape {
             id: "mail_server.dkim",
             head: "[mail_server.NAME.dkim]",
-            about: "A key that signs mails (RFC 6376).",
+            about: "A DKIM key that signs mails (RFC 6376).",
             keys: &[DkimKeys::KEYS],
         },
         Shape {
@@ -309,7 +309,9 @@ pub const CONFIGURATION: Reference = Reference {
         Shape {
             id: "service_level",
             head: "[service_level.NAME]",
-            about: "What was promised for which monitors, over which period and in which hours. At least one of `availability`, `uptime`, `delivered_within` and `percentile` is required.",
+            about: "A service level: what is promised for which monitors, over which period and in which \
+                hours. At least one of `availability`, `uptime`, `delivered_within` and `percentile` is \
+                required.",
             keys: &[LevelKeys::KEYS],
         },
         Shape {

@@ -16,27 +16,28 @@ use crate::{
 /// Mails are sent.
 #[derive(Debug, Clone)]
 pub struct EmailTarget {
-    /// Through which mail servers: the first, and those that stand in for it, in this order.
+    /// Mail servers in order of preference; the others are fallbacks.
     pub mail_servers: Vec<Name>,
     /// Recipients, those of operators resolved.
     pub to: Vec<Person>,
-    /// Further recipients, shown.
+    /// Additional visible recipients.
     pub cc: Vec<Person>,
-    /// Further recipients, not shown.
+    /// Additional hidden recipients.
     pub bcc: Vec<Person>,
-    /// Where answers go; to the sender, if empty.
+    /// Addresses for replies; the sender if empty.
     pub reply_to: Vec<Person>,
-    /// The most bytes that the files of one mail may have, for recipients without a limit of their own.
+    /// Maximum total size in bytes of the files of a mail, for recipients without an individual
+    /// limit.
     pub attachments: Option<u64>,
     /// The limits of the recipients that have one, by their addresses.
     pub limits: BTreeMap<String, u64>,
-    /// What recipients get for whom the files are too large.
+    /// What recipients get if the files are too large.
     pub too_large: TooLarge,
-    /// How long a delivery is tried, if not as long as `[delivery]` says.
+    /// How long a delivery is retried, if it differs from `[delivery]`.
     pub patience: Option<Micros>,
 }
 
-/// What recipients get for whom the files are too large.
+/// What recipients get if the files are too large.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TooLarge {
     /// The files are put to another target, and the mail says where they are.
@@ -46,7 +47,7 @@ pub enum TooLarge {
 }
 
 impl EmailTarget {
-    /// All who get the mail, each once.
+    /// Returns all recipients, without duplicates.
     pub fn recipients(&self) -> Vec<&Person> {
         self.to.iter().chain(&self.cc).chain(&self.bcc).collect()
     }
@@ -60,7 +61,7 @@ keys! {
         to: Required<Vec<String>> = key();
         /// Additional recipients that everyone sees.
         cc: Defaulted<Vec<String>> = key().default("[]");
-        /// Additional recipients that nobody sees.
+        /// Additional hidden recipients.
         bcc: Defaulted<Vec<String>> = key().default("[]");
         /// Where replies go: operators, groups or mail addresses.
         reply_to: Optional<Vec<String>> = key().otherwise("the sender");
@@ -71,7 +72,7 @@ keys! {
     MAIL: MailKeys {
         /// Mail servers to try after `mail_server`, in this order.
         fallback: Defaulted<Vec<Name>> = key().default("[]");
-        /// The maximum total size of files in one mail, for recipients without a limit of their own.
+        /// The maximum total size of files in one mail, for recipients without an individual limit.
         attachments: Optional<Bytes> = key().otherwise("the server's limit");
         /// A target that receives the files if they are too large for a recipient; the mail then links to them.
         link_to: Optional<Name> = key();
@@ -88,12 +89,12 @@ pub(super) fn email(
     problems: &mut Problems,
 ) -> Option<EmailTarget> {
     if table.node(&RECIPIENTS.to).is_none() {
-        problems.push(table.missing(&RECIPIENTS.to, "operators or mail addresses"));
+        problems.push(table.missing(&RECIPIENTS.to, "operators or e-mail addresses"));
     }
     let to = some_recipients(table, &RECIPIENTS.to, config, problems);
     let mut cc = recipients(table, &RECIPIENTS.cc, config, problems);
     let mut bcc = recipients(table, &RECIPIENTS.bcc, config, problems);
-    // Nobody gets a mail twice.
+    // No recipient gets a mail twice.
     let mut seen: BTreeSet<String> = to.iter().map(|person| person.address.clone()).collect();
     cc.retain(|person| seen.insert(person.address.clone()));
     bcc.retain(|person| seen.insert(person.address.clone()));
@@ -136,7 +137,8 @@ pub(super) fn email(
     })
 }
 
-/// What is done with files that are too large. Earlier versions split them over several mails (`"split"`).
+/// Reads how files that are too large are handled. Earlier versions split them over several mails
+/// (`"split"`).
 fn too_large(link_to: Option<Name>, table: &mut Table, problems: &mut Problems) -> TooLarge {
     let word = table.read(&MAIL.too_large, problems);
     if word == Some(true) {
@@ -145,10 +147,10 @@ fn too_large(link_to: Option<Name>, table: &mut Table, problems: &mut Problems) 
             ..table
                 .problem(
                     &MAIL.too_large,
-                    "files are no longer split over several mails: mail clients do not put them together again",
-                    "as \"leave\"",
+                    "files are no longer split over several mails, because mail clients don't reassemble them",
+                    "treated as \"leave\"",
                 )
-                .help("name a target for them with link_to, or write too_large = \"leave\"")
+                .help("name a target for them with link_to, or set too_large = \"leave\"")
         });
     }
     match link_to {
@@ -156,8 +158,8 @@ fn too_large(link_to: Option<Name>, table: &mut Table, problems: &mut Problems) 
             if word == Some(false) {
                 problems.push(table.problem(
                     &MAIL.too_large,
-                    "link_to says what is done with files that are too large",
-                    "leave out one of them",
+                    "link_to already sets how files that are too large are handled",
+                    "remove one of them",
                 ));
             }
             TooLarge::Link(target)
@@ -171,8 +173,8 @@ fn link_to(table: &mut Table, all: &BTreeMap<Name, Option<String>>, problems: &m
     let name: Name = node.read(problems)?;
     let problem = match all.get(&name) {
         Some(Some(kind)) if kind == "email" => node
-            .problem(format!("{name} sends mails"), "no place for files")
-            .help("name a target that keeps files, such as a share or an object store"),
+            .problem(format!("{name} is an e-mail target"), "can't store files")
+            .help("name a target that stores files, such as a share or an object store"),
         Some(_) => return Some(name),
         None => no_such(&node, "target", name.as_str(), all.keys().map(Name::as_str)),
     };

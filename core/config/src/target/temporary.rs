@@ -2,9 +2,10 @@
 
 use std::str::FromStr;
 
-/// How many characters of the content's SHA-256 stand for `{{ hash }}`.
+/// Number of characters of the content's SHA-256 in `{{ hash }}`.
 const HASH: usize = 8;
-/// How much longer than the final name a temporary one may be: names are cut so that this still fits.
+/// Maximum number of characters by which a temporary name may exceed the final one: names are
+/// shortened so that this fits.
 const LONGER: usize = 24;
 
 /// A pattern for temporary names.
@@ -48,7 +49,8 @@ impl TemporaryName {
         format!("{}{name}{}", written(&self.before), written(&self.after))
     }
 
-    /// Whether each content has a name of its own, so that what is there can only be a part of the same file.
+    /// Whether each content has a unique name, so that an existing file can only be a part of the
+    /// same content.
     pub fn is_unique(&self) -> bool {
         self.before.contains(&Piece::Hash) || self.after.contains(&Piece::Hash)
     }
@@ -97,14 +99,14 @@ impl TemporaryName {
             return Err("is the final name".to_owned());
         }
         if example.encode_utf16().count().max(example.len()) > LONGER + 1 {
-            return Err(format!("makes names more than {LONGER} characters longer"));
+            return Err(format!("makes names longer by more than {LONGER} characters"));
         }
         let forbidden = |c: char| c.is_control() || matches!(c, '/' | '\\' | '<' | '>' | ':' | '"' | '|' | '?' | '*');
         if example.contains(forbidden) || example.contains(['{', '}']) {
-            return Err("has a character that not every target takes in a name".to_owned());
+            return Err("has a character that some targets reject in file names".to_owned());
         }
         if example.starts_with([' ', '-', '~']) || example.ends_with([' ', '.']) {
-            return Err("begins or ends with a character that servers drop or misread".to_owned());
+            return Err("begins or ends with a character that servers drop or misinterpret".to_owned());
         }
         Ok(())
     }

@@ -15,11 +15,11 @@ use super::error::{LakeError, VERSION_KEY, io_error};
 
 /// Metadata key of the checksum: SHA-256 over the whole file, with [`UNSEALED`] where the checksum stands.
 pub(super) const CHECKSUM_KEY: &str = "mailqos.sha256";
-/// What stands in the checksum's place while it is computed.
+/// Placeholder of the checksum while it is computed.
 pub(super) const UNSEALED: [u8; 64] = [b'0'; 64];
 /// The first version of the columns whose files have a checksum.
 const CHECKSUM_SINCE: u32 = 2;
-/// What a file says of its writer begins so if this program wrote it.
+/// Prefix of the writer's name in files that this program wrote.
 const OURS: &str = "mailqos ";
 
 /// Computes the checksum of a file that is complete but for it, writes it into its place, and makes the file durable.
@@ -33,7 +33,7 @@ pub(super) fn write_checksum(path: &Path) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Where the checksum stands: in the footer, behind its key.
+/// Returns the position of the checksum: in the footer, after its key.
 fn checksum_place(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
     let tail = bytes.len().checked_sub(8)?;
     let length = u32::from_le_bytes(bytes[tail..tail + 4].try_into().ok()?);
@@ -59,14 +59,14 @@ fn checksum(bytes: &[u8], place: &std::ops::Range<usize>) -> String {
     hex(&hasher.finalize())
 }
 
-/// What a file's checksum says about it.
+/// Result of checking a file's checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intact {
     /// Every byte is as this program wrote it.
     Yes,
-    /// This program wrote it, and some byte has changed since.
+    /// This program wrote the file, and a byte has changed since.
     No,
-    /// It was written before there were checksums.
+    /// The file was written before checksums were introduced.
     Unknown,
     /// Another program wrote it. If it carries a checksum, that was copied from the file that it was made of.
     Foreign,

@@ -1,25 +1,25 @@
-//! What the columns of the lake are called, which type they have, and where their values stand in memory.
+//! Columns of the lake: their names, their types, and the fields of records that hold their values.
 
 use mailqos_model::{Event, EventKind, Exclusion, Hop, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros};
 
 /// A value on its way to or from a column.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
-    /// Not known.
+    /// Unknown.
     Null,
     /// Microseconds, counts.
     Int(i64),
     /// Words and texts.
     Text(String),
-    /// Yes or no.
+    /// A boolean.
     Bool(bool),
-    /// Scores.
+    /// A score.
     Real(f64),
     /// The mail's way.
     Hops(Vec<Hop>),
 }
 
-/// What a column holds.
+/// Type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     /// `string`; few different values.
@@ -38,25 +38,25 @@ pub enum Hold {
     Hops,
 }
 
-/// One column of a record.
+/// A column of a record.
 pub struct Column<R> {
-    /// Its name in the file.
+    /// Name in the file.
     pub name: &'static str,
-    /// Its type.
+    /// Type of the column.
     pub holds: Hold,
     /// Whether it is never null.
     pub required: bool,
-    /// Takes the value out of a record.
+    /// Gets the value from a record.
     pub get: fn(&R) -> Cell,
-    /// Puts a value into a record; one of a wrong kind is an error with its reason.
+    /// Sets the value of a record; a value of the wrong type is an error.
     pub set: fn(&mut R, Cell) -> Result<(), String>,
 }
 
-/// Something that is kept in day files.
+/// A record that is stored in day files.
 pub trait Record: Clone + Send + 'static {
     /// The folder in the lake, and the name of its files.
     const FOLDER: &'static str;
-    /// All columns, in the order of the file.
+    /// Returns all columns, in the order of the file.
     fn columns() -> &'static [Column<Self>];
     /// A record to be filled in.
     fn blank() -> Self;

@@ -44,8 +44,8 @@ const VERSION: &str = "2";
 /// Definition levels of a hop's field: a null list, an empty one, a null field, a value.
 const HOP_LEVELS: [i16; 4] = [0, 1, 2, 3];
 
-/// Up to where a journal's records are contained in a day file: the journal's name (it begins anew when the state folder was
-/// lost) and the position behind the last record.
+/// Position up to which a journal's records are contained in a day file: the journal's name (a new
+/// one if the state folder was lost) and the position after the last record.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SealedUpTo {
     /// The journal's random name.
@@ -65,7 +65,8 @@ pub struct DayWriter<R: Record> {
 }
 
 impl<R: Record> DayWriter<R> {
-    /// Begins the file of a site's day in the lake at `data`. Whoever writes holds the site's [`SiteLock`](super::SiteLock).
+    /// Creates the file of a site's day in the lake at `data`. The caller must hold the site's
+    /// [`SiteLock`](super::SiteLock).
     ///
     /// # Errors
     /// The file system refuses.
@@ -131,7 +132,7 @@ impl<R: Record> DayWriter<R> {
         Ok(())
     }
 
-    /// Makes the file durable and visible, in this order; gives the number of its rows.
+    /// Makes the file durable and then visible; returns the number of its rows.
     ///
     /// # Errors
     /// The file system refuses; the earlier file, if any, is then still there.
@@ -169,7 +170,7 @@ impl<R: Record> DayWriter<R> {
 }
 
 impl<R: Record> Drop for DayWriter<R> {
-    /// What was not published leaves nothing behind.
+    /// Removes the temporary file of an unpublished day.
     fn drop(&mut self) {
         if self.writer.take().is_some() {
             let _ = std::fs::remove_file(&self.temporary);
@@ -316,7 +317,7 @@ fn write_column(
     column.close()
 }
 
-/// One field of all hops as Parquet's values, definition and repetition levels.
+/// Encodes one field of all hops as Parquet values, definition levels and repetition levels.
 fn hop_levels(cells: &[Cell], field: usize) -> (Vec<Cell>, Vec<i16>, Vec<i16>) {
     let [null, empty, absent, present] = HOP_LEVELS;
     let (mut values, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! What goes wrong with day files, and what their metadata is called.
+//! Errors of day files, and the keys of their metadata.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ pub(super) const VERSION_KEY: &str = "mailqos.columns";
 /// Metadata key of the journal position.
 pub(super) const POSITION_KEY: &str = "mailqos.journal";
 
-/// Why a lake, or one of its day files, can't be read or written.
+/// Reasons why a lake, or one of its day files, can't be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LakeError {
-    /// There is no such folder.
+    /// The folder does not exist.
     #[error("there is no sample lake in {path}: no such folder", path = .0.display())]
     NotFound(PathBuf),
     /// The file system refused.
@@ -20,47 +20,47 @@ pub enum LakeError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// It is no Parquet file, or damaged.
+    /// The file is not a Parquet file, or damaged.
     #[error("{path}: {source}", path = path.display())]
     Parquet {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: ParquetError,
     },
-    /// It is a Parquet file that this program can't decode, and not damaged for all that is known.
+    /// The file is a Parquet file that this program can't decode; it is not known to be damaged.
     #[error("{path} can't be read by this program: {reason}", path = path.display())]
     Unsupported {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it can't do, and what to do about it.
+        /// The unsupported feature, and the remedy.
         reason: String,
     },
-    /// It does not hold what a day file of samples or events holds, or can't be decoded.
+    /// The file is not a day file of samples or events, or can't be decoded.
     #[error("{path} is corrupt: {reason}", path = path.display())]
     Corrupt {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong.
         reason: String,
     },
     /// A column is not what it should be.
     #[error("{path}: column {column}: {reason}", path = path.display())]
     Column {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The column.
+        /// Name of the column.
         column: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Its rows are not in the order of their keys, or a key is there twice.
-    #[error("{path}: row {row} is not behind the one before it", path = path.display())]
+    /// Rows are out of order, or a key is a duplicate.
+    #[error("{path}: row {row} is out of order or a duplicate", path = path.display())]
     Order {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The row, from 0.
         row: u64,

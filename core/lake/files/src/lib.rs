@@ -58,8 +58,8 @@ pub fn day_path<R: Record>(data: &Path, site: &SiteName, date: Date) -> PathBuf 
         .join(format!("{}.parquet", R::FOLDER))
 }
 
-/// Copies a day file to the folder of those that are kept aside, durably, under a name of its own, and returns the copy's place.
-/// The file itself stays where it is.
+/// Copies a day file durably to the folder of set-aside files, under a unique name, and returns the
+/// path of the copy. The file itself stays in place.
 ///
 /// # Errors
 /// The file system refuses, or the copy is not like the file.
@@ -87,7 +87,7 @@ pub fn keep_aside<R: Record>(data: &Path, site: &SiteName, date: Date) -> Result
     Ok(aside)
 }
 
-/// Where copies of damaged day files are kept.
+/// Returns the folder of copies of damaged day files.
 pub fn aside_folder(data: &Path) -> PathBuf {
     work_folder(data).join("aside")
 }

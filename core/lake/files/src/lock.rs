@@ -1,4 +1,4 @@
-//! One writer a site: a lock that the operating system takes back when its holder dies.
+//! The lock that allows one writer per site; the operating system releases it when its holder dies.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -11,30 +11,31 @@ use mailqos_model::{SiteName, UtcMicros};
 
 use super::work_folder;
 
-/// Why a site's lock can't be had.
+/// Reasons why a site's lock is not available.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else writes this site's days.
-    #[error("the samples of site {site} in {data} are written by {holder}", data = data.display())]
+    /// Another process writes this site's days.
+    #[error("the samples of site {site} in {data} are being written by {holder}", data = data.display())]
     Held {
-        /// The lake.
+        /// Folder of the lake.
         data: PathBuf,
         /// The site.
         site: SiteName,
-        /// Who holds the lock: process, host, since when.
+        /// The holder of the lock: process, host, since when.
         holder: String,
     },
     /// The file system has no locks, or none that it can give.
     #[error(
-        "{path}: this file system gives no locks ({source}), and without one a second probe could not be kept from writing the same \
-         days; put data on a local disk or an object store, or let the file server keep locks (NFS: the lock service, or \
-         version 4; CIFS: mount without nobrl; local to one machine: the mount option local_lock=flock)",
+        "{path}: this file system does not support locks ({source}), which prevent a second probe from writing \
+         the same days; move data to a local disk or an object store, or enable locks on the file server (NFS: \
+         the lock service, or version 4; CIFS: mount without nobrl; local to one machine: the mount option \
+         local_lock=flock)",
         path = path.display()
     )]
     Unsupported {
         /// The lock's file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::sync::Arc<std::io::Error>,
     },
     /// The file system refused.
@@ -42,7 +43,7 @@ pub enum LockError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::sync::Arc<std::io::Error>,
     },
 }
@@ -56,7 +57,7 @@ pub struct SiteLock {
 }
 
 impl SiteLock {
-    /// Takes the lock of a site in the lake at `data`. One that a crashed process held is free.
+    /// Takes the lock of a site in the lake at `data`. The lock of a crashed process is free.
     ///
     /// # Errors
     /// [`LockError::Held`] names the holder.
@@ -97,7 +98,8 @@ impl SiteLock {
             }
             Err(TryLockError::Error(source)) => return Err(error(source)),
         }
-        // What stands in the file is for people; the stale text of a crashed process is overwritten here.
+        // The content of the file is for people; the stale text of a crashed process is overwritten
+        // here.
         let text = format!("{}, since {}\n", this_process(), UtcMicros::now());
         // A full disk must not keep a probe from starting: without a text the holder has no name, but is the holder.
         let _ = file
@@ -111,10 +113,11 @@ impl SiteLock {
         })
     }
 
-    /// Takes the lock again if its file was deleted underneath: who comes later would find none, and write too. Says whether it was.
+    /// Takes the lock again if its file was deleted: a later process would find none, and write
+    /// too. Returns whether it was.
     ///
     /// # Errors
-    /// [`LockError::Held`]: somebody has come already.
+    /// [`LockError::Held`]: another process has already taken it.
     pub fn keep(&mut self) -> Result<bool, LockError> {
         let gone = !self.is_there();
         if gone {
@@ -123,7 +126,7 @@ impl SiteLock {
         Ok(gone)
     }
 
-    /// Removes what writers of this site that were killed have left half written; nobody else writes now.
+    /// Removes incomplete files of killed writers of this site; no other process writes now.
     ///
     /// # Errors
     /// The file system refuses.
@@ -160,7 +163,7 @@ impl SiteLock {
     }
 }
 
-/// This process, for people: `process 12 on probe1`.
+/// Names this process for people: `process 12 on probe1`.
 pub fn this_process() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "this host".into());
     format!("process {} on {}", std::process::id(), host.trim())

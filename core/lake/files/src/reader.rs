@@ -35,8 +35,9 @@ use super::{
 
 /// The last bytes of a file whose footer is encrypted, in place of `PAR1`.
 const ENCRYPTED: [u8; 4] = *b"PARE";
-/// What is to be done with a file that is encrypted.
-const DECRYPT: &str = "write it again without encryption, with the program that has its key; it is left as it is";
+/// Remedy for an encrypted file.
+const DECRYPT: &str = "rewrite it without encryption, with the program that has its key; mailqos does not \
+    change it";
 
 /// Reads a day file, one row group at a time.
 pub struct DayReader<R: Record> {
@@ -50,7 +51,7 @@ impl<R: Record> DayReader<R> {
     /// Opens the file; `None` if there is none.
     ///
     /// # Errors
-    /// It can't be read, is no Parquet file, or one that can't be decoded here.
+    /// The file can't be read, is not a Parquet file, or can't be decoded by this program.
     pub fn open(path: &Path) -> Result<Option<Self>, LakeError> {
         let mut file = match File::open(path) {
             Ok(file) => file,
@@ -72,7 +73,7 @@ impl<R: Record> DayReader<R> {
         }))
     }
 
-    /// How many rows the file has.
+    /// Returns the number of rows.
     pub fn row_count(&self) -> u64 {
         u64::try_from(self.reader.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
@@ -137,7 +138,7 @@ impl<R: Record> Iterator for DayReader<R> {
     }
 }
 
-/// All rows of a day file as they stand in it; none if there is no file.
+/// Reads all rows of a day file in their order; none if the file does not exist.
 ///
 /// # Errors
 /// It can't be read.
@@ -148,7 +149,8 @@ pub fn read_day<R: Record>(path: &Path) -> Result<Vec<R>, LakeError> {
     }
 }
 
-/// All rows of a day file in the order of their keys, each key once, however its writer left them; none if there is no file.
+/// Reads all rows of a day file in the order of their keys and without duplicates, however its
+/// writer left them; none if the file does not exist.
 ///
 /// # Errors
 /// It can't be read.
@@ -176,8 +178,9 @@ fn sorted<R: Record>(mut rows: Vec<R>) -> Vec<R> {
     kept
 }
 
-/// The rows of a day file in the order of their keys, each key once, whoever wrote it: in groups where this program did, else all
-/// at once. None if there is no file.
+/// Iterates over the rows of a day file in the order of their keys and without duplicates, whoever
+/// wrote it: group by group if this program wrote it, otherwise all at the same time. None if the
+/// file does not exist.
 ///
 /// # Errors
 /// It can't be read.
@@ -207,8 +210,8 @@ pub fn rewrite_day<R: Record>(
     writer.publish(sealed)
 }
 
-/// Merges rows, sorted and each key once, into a site's day file, whoever wrote it and in whatever order, and replaces it by the
-/// result. Returns how many rows it has then.
+/// Merges sorted rows without duplicates into a site's day file, whoever wrote it and in whatever
+/// order, and replaces it with the result. Returns the resulting number of rows.
 ///
 /// # Errors
 /// The day file can't be read or written; it is then as it was.
@@ -243,7 +246,7 @@ pub fn merge_into_day<R: Record>(
 /// Rows that could be read, and how many could not.
 pub type Salvaged<R> = (Vec<R>, u64);
 
-/// What can be read of a day file, in no order, and how many rows can't.
+/// Reads the readable rows of a day file, in no order, and counts the others.
 ///
 /// # Errors
 /// Nothing can be read at all: its end, where a Parquet file says what is in it, is missing or damaged.
@@ -276,7 +279,7 @@ fn damaged(path: &Path, reason: &str) -> LakeError {
 /// The decoder may panic on bytes that no writer writes.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, LakeError>) -> Result<T, LakeError> {
     let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
-    match read.unwrap_or_else(|_| Err(damaged(path, "it is damaged, and can't be decoded"))) {
+    match read.unwrap_or_else(|_| Err(damaged(path, "it is damaged and can't be decoded"))) {
         Err(LakeError::Parquet {
             path,
             source: ParquetError::NYI(reason),
@@ -299,7 +302,7 @@ fn decode_group<R: Record>(path: &Path, group: &dyn RowGroupReader, root: &Type)
     if count == 0 {
         return Ok(rows);
     }
-    // A column that this file does not have stays null; one that only this file has is passed over.
+    // A column that this file lacks stays null; one that only this file has is ignored.
     let mut leaves: HashMap<String, usize> = HashMap::new();
     for (index, column) in group.metadata().columns().iter().enumerate() {
         leaves.insert(column.column_path().string(), index);
@@ -315,7 +318,7 @@ fn decode_group<R: Record>(path: &Path, group: &dyn RowGroupReader, root: &Type)
         } else {
             match leaves.get(column.name) {
                 Some(&leaf) => Some(read_column(path, group, leaf, (column.holds, count))?.0),
-                None if column.required => return Err(error("it is missing".into())),
+                None if column.required => return Err(error("the column is missing".into())),
                 None => None,
             }
         };
@@ -340,17 +343,17 @@ fn set_all<R>(column: &Column<R>, rows: &mut [R], cells: Vec<Cell>) -> Result<()
 
 type Levels = (Vec<i16>, Vec<i16>);
 
-/// How the values of a leaf are to be understood.
+/// Interpretation of the values of a leaf.
 struct Form {
     holds: Hold,
-    /// How many of the file's units are a microsecond, or the other way round.
+    /// Ratio of the file's unit to a microsecond.
     unit: TimeUnit,
-    /// Whole numbers have no sign.
+    /// Whether whole numbers are unsigned.
     unsigned: bool,
 }
 
 impl Form {
-    /// How the values of a leaf become those of a column; why they can't, if so.
+    /// Returns how values of a leaf are converted to those of a column, or why they can't be.
     fn of(holds: Hold, leaf: &ColumnDescriptor) -> Result<Self, String> {
         let mut form = Self {
             holds,
@@ -362,10 +365,10 @@ impl Form {
             (None, ConvertedType::TIMESTAMP_MILLIS) => form.unit = TimeUnit::MILLIS,
             (Some(LogicalType::Integer(kind)), _) => form.unsigned = !kind.is_signed,
             (Some(LogicalType::Date | LogicalType::Time(_) | LogicalType::Decimal(_)), _) => {
-                return Err("it holds dates, times of day or decimals".to_owned());
+                return Err("it contains dates, times of day or decimals".to_owned());
             }
             (None, ConvertedType::DATE | ConvertedType::DECIMAL) => {
-                return Err("it holds dates or decimals".to_owned());
+                return Err("it contains dates or decimals".to_owned());
             }
             _ => {}
         }
@@ -388,9 +391,9 @@ impl Form {
             Hold::Timestamp => "moments",
             Hold::Long | Hold::Int => "whole numbers",
             Hold::Real => "numbers",
-            Hold::Bool => "true and false",
+            Hold::Bool => "booleans",
         };
-        Err(format!("it holds {:?}, not {expected}", leaf.physical_type()))
+        Err(format!("it contains {:?}, not {expected}", leaf.physical_type()))
     }
 
     fn int(&self, value: i64) -> Cell {
@@ -429,7 +432,7 @@ fn read_column(
         return Err(unsupported(path, format!("column {name} is encrypted; {DECRYPT}")));
     }
     if chunk.compression() == Compression::LZO {
-        let reason = format!("column {name} is compressed with LZO; write it again with another codec, such as zstd");
+        let reason = format!("column {name} is compressed with LZO; rewrite it with another codec, such as zstd");
         return Err(unsupported(path, reason));
     }
     let form = Form::of(holds, chunk.column_descr()).map_err(|reason| LakeError::Column {

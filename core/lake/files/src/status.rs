@@ -32,7 +32,7 @@ pub struct Status {
     pub version: u32,
     /// Site of the probe.
     pub site: SiteName,
-    /// When the file was written.
+    /// Time at which the file was written.
     pub written_at: Timestamp,
     /// Longest time between two writes while the probe runs, in seconds.
     pub interval_s: u32,
@@ -61,9 +61,9 @@ pub struct ProbeStatus {
     pub late: u64,
     /// Tests skipped because the previous one was still running.
     pub skipped: u64,
-    /// Why samples can't be recorded.
+    /// Reason why samples can't be recorded.
     pub recorder_problem: Option<String>,
-    /// Why metrics can't be served.
+    /// Reason why metrics can't be served.
     pub metrics_problem: Option<String>,
     /// Open alarms about the probe itself: `mailqos.recorder`, `mailqos.probe`.
     pub alarms: BTreeMap<MonitorId, AlarmStatus>,
@@ -91,7 +91,7 @@ pub enum MonitorState {
     Unknown,
 }
 
-/// One monitor.
+/// Status of a monitor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MonitorStatus {
     /// Id, such as `mail-1`.
@@ -101,7 +101,7 @@ pub struct MonitorStatus {
     pub name: String,
     /// The monitored object.
     pub object: ObjectId,
-    /// What it is at.
+    /// State of the monitor.
     #[serde(default)]
     pub state: MonitorState,
     /// Start of the first of the current failures.
@@ -110,7 +110,7 @@ pub struct MonitorStatus {
     /// Failed tests in a row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
-    /// Why the last failed test failed, while failures last.
+    /// Reason of the last failure, while failures last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The last test.
@@ -141,9 +141,9 @@ fn is_zero(number: &u32) -> bool {
 /// The last test of a monitor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LastTest {
-    /// When it began.
+    /// Start of the test.
     pub started_at: Timestamp,
-    /// Its outcome, in the words of the lake; a newer version may add some.
+    /// Outcome in the words of the lake; a newer version may add some.
     pub outcome: String,
     /// Estimated round trip, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,12 +156,12 @@ pub struct LastTest {
 /// An open alarm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AlarmStatus {
-    /// When it was raised.
+    /// Time at which it was raised.
     pub since: Timestamp,
-    /// When a channel first accepted a notification.
+    /// Time at which a channel first accepted a notification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notified_at: Option<Timestamp>,
-    /// The operator who takes care of it.
+    /// The operator who acknowledged it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<AcknowledgementStatus>,
 }
@@ -169,11 +169,11 @@ pub struct AlarmStatus {
 /// The acknowledgement of an alarm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AcknowledgementStatus {
-    /// Who acknowledged the alarm.
+    /// Name of the operator.
     pub by: String,
-    /// When they did.
+    /// Time of the acknowledgement.
     pub at: Timestamp,
-    /// Their note.
+    /// Note of the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -181,11 +181,11 @@ pub struct AcknowledgementStatus {
 /// An open maintenance window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MaintenanceStatus {
-    /// Its name.
+    /// Name of the window.
     pub name: String,
-    /// Its end.
+    /// End of the window.
     pub until: Timestamp,
-    /// Its reason.
+    /// Reason of the window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -196,31 +196,31 @@ pub struct MaintenanceStatus {
 pub struct ChannelStatus {
     /// Failures since it last accepted a notification.
     pub failures: u32,
-    /// When it last accepted one.
+    /// Time at which it last accepted a notification.
     pub accepted_at: Option<Timestamp>,
-    /// When it last failed.
+    /// Time at which it last failed.
     pub failed_at: Option<Timestamp>,
     /// The last failure.
     pub error: Option<String>,
 }
 
-/// Why a published status can't be used.
+/// Reasons why a published status can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
     /// The file can't be read.
     #[error("{path}: {source}", path = path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// The content is not a status.
     #[error("{path} is not a valid status ({source}); a running probe replaces it", path = path.display())]
     Content {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The parser's error.
         source: serde_json::Error,
     },
     /// The object store refuses, or can't be reached.
@@ -232,9 +232,9 @@ pub enum StatusError {
         path = path.display()
     )]
     Version {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its version.
+        /// Version of the file.
         version: u32,
     },
 }

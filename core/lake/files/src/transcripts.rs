@@ -56,7 +56,7 @@ pub struct Transcript {
 pub struct Conversation {
     /// `SMTP`, `POP3` or `IMAP`.
     pub protocol: String,
-    /// When it began.
+    /// Start of the connection.
     pub began_at: UtcMicros,
     /// The bytes, in order.
     pub said: Vec<Utterance>,
@@ -173,7 +173,7 @@ impl Transcript {
             let began = local(conversation.began_at, timezone);
             let _ = writeln!(
                 text,
-                "\n{}, begun {began}; seconds since then; > this end, < the server",
+                "\n{}, started {began}; time in seconds since then; > sent, < received",
                 conversation.protocol
             );
             for line in conversation.lines() {
@@ -216,7 +216,7 @@ impl Utterance {
             add(shown(line.strip_suffix(b"\r").unwrap_or(line)));
         }
         if self.omitted > 0 {
-            add(format!("({} bytes not kept)", self.omitted));
+            add(format!("({} bytes not stored)", self.omitted));
         }
     }
 }
@@ -529,8 +529,8 @@ mod tests {
             kept.render(&TimeZone::UTC),
             "mail at 2026-11-23 18:00:00.000000: smtp_failed, smtp_rcpt: 550 no\n\
              site here, test 2026-11-23T18:00:00Z (UTC)\n\n\
-             SMTP, begun 2026-11-23 18:00:00.000000; seconds since then; > this end, < the server\n  \
-             1.234567 * connecting\n  1.234567 < 220-a\n  1.234567 < 220 \\u{1b}[31m\\xff\n  1.234567 < (7 bytes not kept)\n  \
+             SMTP, started 2026-11-23 18:00:00.000000; time in seconds since then; > sent, < received\n  \
+             1.234567 * connecting\n  1.234567 < 220-a\n  1.234567 < 220 \\u{1b}[31m\\xff\n  1.234567 < (7 bytes not stored)\n  \
              1.234567 > EHLO\n"
         );
     }

@@ -235,7 +235,7 @@ pub(crate) fn booleans(frame: &DataFrame, name: &str) -> PolarsResult<Option<Boo
 /// A column of moments in microseconds.
 fn moments(column: &Frame) -> PolarsResult<Int64Chunked> {
     if let kind @ (DataType::Date | DataType::Time | DataType::Duration(_)) = column.dtype() {
-        let reason = format!("column {:?} is of type {kind}, not of moments", column.name());
+        let reason = format!("column {:?} contains {kind} values, not timestamps", column.name());
         return Err(PolarsError::SchemaMismatch(reason.into()));
     }
     let physical = column.to_physical_repr().cast(&DataType::Int64)?;

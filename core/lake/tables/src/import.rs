@@ -41,11 +41,11 @@ impl std::str::FromStr for Mapping {
     fn from_str(text: &str) -> Result<Self, String> {
         let (ours, theirs) = text
             .split_once('=')
-            .ok_or("write OURS=THEIRS, such as started_at=time, or OURS=THEIRS:UNIT with min, s, ms or us")?;
+            .ok_or("use OURS=THEIRS, such as started_at=time, or OURS=THEIRS:UNIT with min, s, ms or us")?;
         if !Sample::columns().iter().any(|column| column.name == ours) {
             let names: Vec<_> = Sample::columns().iter().map(|column| column.name).collect();
             return Err(format!(
-                "{ours:?} is no column of a sample; there are {}",
+                "{ours:?} is not a column of samples; available: {}",
                 names.join(", ")
             ));
         }
@@ -193,7 +193,8 @@ pub fn import(data: &Path, file: &Path, plan: &Plan, apply: bool) -> Result<Impo
             .map(|(monitor, at)| format!("{monitor} at {at}"))
             .collect();
         return Err(LakeAdminError::Import(format!(
-            "{} of {} samples are there already, or twice in the file: {}{}; nothing was imported, --skip-duplicates leaves them out",
+            "{} of {} samples are already in the lake or occur twice in the file: {}{}; nothing was imported; \
+             use --skip-duplicates to skip them",
             duplicates.len(),
             imported.rows,
             named.join(", "),
@@ -229,15 +230,18 @@ fn columns(file: &Path, plan: &Plan, theirs: &[String]) -> Result<Vec<Place>, La
             Some(index) => columns.push((column, index, unit)),
             None if column.required || mapping.is_some() => {
                 let remedy = match column.name {
-                    "monitor" if mapping.is_none() => "; say where it stands, or name it with --as-monitor ID",
-                    "outcome" if mapping.is_none() => "; say where it stands, or what all are with --as-outcome ok",
-                    _ if mapping.is_none() => "; say where it stands, such as --column started_at=time",
+                    "monitor" if mapping.is_none() => "; name the column, or set the monitor with --as-monitor ID",
+                    "outcome" if mapping.is_none() => {
+                        "; name the column, or set one outcome for all rows with \
+                        --as-outcome ok"
+                    }
+                    _ if mapping.is_none() => "; name the column, such as --column started_at=time",
                     _ if name.contains(':') => "; units are min, s, ms and us",
-                    _ if theirs.len() < 2 => "; if the fields are parted otherwise, say --delimiter",
+                    _ if theirs.len() < 2 => "; if fields are separated differently, set --delimiter",
                     _ => "",
                 };
                 return Err(LakeAdminError::Import(format!(
-                    "{}: no column {name:?} for {}; there are {}{remedy}",
+                    "{}: no column {name:?} for {}; available: {}{remedy}",
                     file.display(),
                     column.name,
                     theirs.join(", "),
@@ -347,8 +351,8 @@ impl Collector<'_> {
             let mut notes = Vec::new();
             if self.empty > 0 {
                 notes.push(format!(
-                    "{} rows skipped: no round trip, so nothing is known about these tests; --missing-outcome lost counts them \
-                     as failed",
+                    "{} rows skipped: no round trip, so the outcome of these tests is unknown; \
+                     --missing-outcome lost counts them as failed",
                     self.empty
                 ));
             }
@@ -358,7 +362,7 @@ impl Collector<'_> {
             });
         }
         Err(LakeAdminError::Import(format!(
-            "{}: {} rows can't be understood; nothing was imported\n  {}",
+            "{}: {} rows can't be parsed; nothing was imported\n  {}",
             file.display(),
             self.count,
             self.wrong.join("\n  ")
@@ -396,7 +400,7 @@ fn plausible(column: &Column<Sample>, cell: Cell, now: UtcMicros) -> Result<Cell
 fn in_time(at: UtcMicros, now: UtcMicros) -> Result<UtcMicros, String> {
     if at < OLDEST || at > now + Micros::from_secs(86_400) {
         return Err(format!(
-            "it would be {at}, which can't be; is the number of another unit? Say started_at=COLUMN:s, :ms or :us"
+            "it would be {at}, which is implausible; set the unit with started_at=COLUMN:s, :ms or :us"
         ));
     }
     Ok(at)
@@ -445,14 +449,14 @@ fn export(file: &Path, preset: Preset, plan: &Plan) -> Result<Read, LakeAdminErr
     let refuse = |reason: &str| LakeAdminError::Import(format!("{}: {reason}", file.display()));
     if plan.outcome.is_some() || plan.missing_outcome.is_some() || !plan.outcomes.is_empty() {
         return Err(refuse(
-            "--from knows outcomes from the export; remove --as-outcome, --missing-outcome and --outcome",
+            "--from reads outcomes from the export; remove --as-outcome, --missing-outcome and --outcome",
         ));
     }
     let mut round_trip = None;
     for mapping in &plan.mappings {
         if mapping.ours != "round_trip_us" || mapping.unit.is_some() {
             return Err(refuse(
-                "--from knows all columns and units but the one to take: --column round_trip_us=NAME",
+                "with --from, only the column of the round trip can be set: --column round_trip_us=NAME",
             ));
         }
         round_trip = Some(mapping.theirs.as_str());
@@ -618,7 +622,7 @@ fn number(text: &str, unit: i64, mark: Mark) -> Result<i64, String> {
 fn moment(text: &str, plan: &Plan) -> Result<Found, String> {
     if let Some(format) = &plan.time_format {
         let parsed = jiff::fmt::strtime::parse(format, text)
-            .map_err(|error| format!("{text:?} is not written as {format:?} says: {error}"))?;
+            .map_err(|error| format!("{text:?} does not match the format {format:?}: {error}"))?;
         if let Ok(at) = parsed.to_timestamp() {
             return Ok(Found::Cell(Cell::Int(at.as_microsecond())));
         }
@@ -632,8 +636,8 @@ fn moment(text: &str, plan: &Plan) -> Result<Found, String> {
     }
     text.parse::<DateTime>().map(Found::Local).map_err(|_| {
         format!(
-            "{text:?} is not a time; write 2026-03-01T12:00:00Z, state the format with --time-format \"%d.%m.%Y %H:%M\", or name \
-             the unit of a number: started_at=time:ms"
+            "{text:?} is not a time; use 2026-03-01T12:00:00Z, set the format with --time-format \"%d.%m.%Y \
+             %H:%M\", or set the unit of a number: started_at=time:ms"
         )
     })
 }
@@ -643,7 +647,12 @@ fn in_zone(at: DateTime, zone: &TimeZone) -> Result<Cell, String> {
     zone.to_ambiguous_timestamp(at)
         .unambiguous()
         .map(|at| Cell::Int(at.as_microsecond()))
-        .map_err(|_| format!("{at} is skipped or doubled by a clock change; state the offset of times, or use UTC"))
+        .map_err(|_| {
+            format!(
+                "{at} is skipped or ambiguous because of a clock change; set the offset of times, \
+            or use UTC"
+            )
+        })
 }
 
 #[cfg(test)]

@@ -12,13 +12,13 @@ use sha2::{Digest as _, Sha256};
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     /// Nobody said where it is.
-    #[error("there is no lake: name its folder with --data DIR")]
+    #[error("no lake found: set its folder with --data DIR")]
     Unknown,
     /// What was named is no place.
     #[error("{0}; {1}")]
     NoPlace(String, String),
     /// There is no folder to mirror an object store into.
-    #[error("there is no place to keep what is fetched from the object store: set XDG_CACHE_HOME or HOME")]
+    #[error("no cache folder for data from the object store: set XDG_CACHE_HOME or HOME")]
     NoCache,
     /// The secret for the object store can't be had.
     #[error("the account of the object store: {0}")]

@@ -80,7 +80,7 @@ fn stray<R: Record>(path: &Path) -> String {
     let is_parquet = path.extension().is_some_and(|ending| ending == "parquet") && path.is_file();
     let rows = is_parquet.then(|| Some((read_sorted::<R>(path).ok()?, read_sorted::<R>(&day).ok()?)));
     let Some(Some((theirs, ours))) = rows else {
-        return "does not belong into the tree of day files".to_owned();
+        return "does not belong in the tree of day files".to_owned();
     };
     let known: BTreeSet<(&str, i64)> = ours.iter().map(R::key).collect();
     let new = theirs.iter().filter(|row| !known.contains(&row.key())).count();
@@ -88,13 +88,14 @@ fn stray<R: Record>(path: &Path) -> String {
     match new {
         0 if theirs.is_empty() => "a second file in the folder of a day; it is empty and can be deleted".to_owned(),
         0 => format!(
-            "a second file in the folder of a day: all of its {} {kind} are in {kind}.parquet, too, and mailqos counts them once; \
-             other readers count them twice: delete it",
+            "a second file in the folder of a day: all of its {} {kind} are also in {kind}.parquet; mailqos \
+             counts them once, other readers count them twice: delete the file",
             theirs.len()
         ),
         new => format!(
-            "a second file in the folder of a day: {new} of its {} {kind} are not in {kind}.parquet, and mailqos counts each once; \
-             other readers count the rest twice: move it out of the lake, and bring it in with `lake import --skip-duplicates`",
+            "a second file in the folder of a day: {new} of its {} {kind} are not in {kind}.parquet; mailqos \
+             counts each row once, other readers count the rest twice: move the file out of the lake and \
+             import it with `lake import --skip-duplicates`",
             theirs.len()
         ),
     }
@@ -123,7 +124,7 @@ fn check<R: Record>(day: &Day) -> Condition {
         // A second opinion: no file is damaged that another reader here reads to its end.
         match polars_rows(&day.path) {
             Ok(rows) if !matches!(intact(&day.path), Ok(Intact::No)) => Condition::Unread(format!(
-                "{}; but another reader finds {rows} sound rows in it: it is left as it is",
+                "{}; but another reader finds {rows} intact rows in it, so it stays unchanged",
                 cause(&error)
             )),
             _ => Condition::Damaged(cause(&error)),
@@ -151,7 +152,7 @@ fn check<R: Record>(day: &Day) -> Condition {
         // As long as rows are in order, the last one tells.
         let is_twice = last.as_ref() == Some(&key) || (unsorted.is_some() && seen.contains(&key));
         if is_twice {
-            problem.get_or_insert_with(|| format!("row {rows}: {monitor} at {} is there twice", UtcMicros(at)));
+            problem.get_or_insert_with(|| format!("row {rows}: {monitor} at {} is a duplicate", UtcMicros(at)));
         }
         let date = UtcMicros(at).utc_date();
         if date != day.date {
@@ -164,26 +165,26 @@ fn check<R: Record>(day: &Day) -> Condition {
         rows += 1;
     }
     if rows != stated {
-        return Condition::Damaged(format!("it has {rows} rows and says {stated}"));
+        return Condition::Damaged(format!("it contains {rows} rows, but its metadata states {stated}"));
     }
     match intact(&day.path) {
         Ok(Intact::Yes | Intact::Unknown | Intact::Foreign) => {}
         Ok(Intact::No) => {
-            let text = "its checksum does not fit: some byte is not as it was written";
+            let text = "its checksum does not match: its bytes have changed since it was written";
             return Condition::Damaged(text.to_owned());
         }
         Err(error) => return Condition::Unread(cause(&error)),
     }
     if let (None, Some(row), None) = (&writer, unsorted, &problem) {
-        problem = Some(format!("row {row} is not in its order"));
+        problem = Some(format!("row {row} is out of order"));
     }
     match problem {
         Some(problem) => Condition::Untidy { rows, problem },
         None => Condition::Sound {
             rows,
             remark: writer.map(|writer| {
-                let order = unsorted.map_or("", |_| ", and not in the order of the lake, which costs readers time");
-                format!("sound; written by another program ({writer}){order}")
+                let order = unsorted.map_or("", |_| ", and not in the order of the lake, which slows down readers");
+                format!("intact; written by another program ({writer}){order}")
             }),
         },
     }
@@ -207,8 +208,8 @@ fn cause(error: &LakeError) -> String {
         LakeError::Corrupt { reason, .. } => reason.clone(),
         LakeError::Parquet { source, .. } => source.to_string(),
         LakeError::Column { column, reason, .. } => format!("column {column}: {reason}"),
-        LakeError::Order { row, .. } => format!("row {row} is not in its order"),
-        LakeError::Unsupported { reason, .. } => format!("it can't be read by this program: {reason}"),
+        LakeError::Order { row, .. } => format!("row {row} is out of order"),
+        LakeError::Unsupported { reason, .. } => format!("this program can't read it: {reason}"),
     }
 }
 

@@ -6,13 +6,13 @@ use mailqos_base::{Secret, one_line};
 
 use super::Mechanism;
 
-/// What is remembered in the course of the dialogue.
+/// State of the dialogue.
 #[derive(Default)]
 pub(super) struct Bearer {
     complaint: Option<String>,
 }
 
-/// What is said first.
+/// Returns the initial response.
 pub(super) fn initial(mechanism: Mechanism, user: &str, token: &Secret) -> Secret {
     let token = token.expose();
     Secret::new(if mechanism == Mechanism::XOAuth2 {
@@ -69,7 +69,7 @@ fn read(challenge: &[u8], token: &Secret) -> String {
         text += &format!(" (status {status})");
     }
     if let Some(scope) = member("scope").filter(|scope| !scope.is_empty()) {
-        text += &format!("; the server asks for the scope {scope}");
+        text += &format!("; the server requires the scope {scope}");
     }
     one_line(&text, &[])
 }
@@ -105,7 +105,10 @@ mod tests {
             assert_eq!(dialogue.answer(complaint).expect("an answer").expose(), answer);
             assert_eq!(
                 dialogue.complaint(),
-                Some("the token was rejected (status 401); the server asks for the scope https://mail.google.com/")
+                Some(
+                    "the token was rejected (status 401); the server requires the scope \
+                    https://mail.google.com/"
+                )
             );
             assert!(dialogue.answer(b"").is_err(), "the server has had its say");
         }
@@ -117,7 +120,7 @@ mod tests {
             (b"ya29.vF9df is none", "the token was rejected: (secret) is none"),
             (
                 b"{\"status\":\"ya29.vF9df\",\"scope\":\"for ya29.vF9df\"}",
-                "the token was rejected: (secret); the server asks for the scope for (secret)",
+                "the token was rejected: (secret); the server requires the scope for (secret)",
             ),
         ] {
             assert_eq!(read(challenge, &Secret::new("ya29.vF9df")), expected);

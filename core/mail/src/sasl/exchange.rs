@@ -1,5 +1,5 @@
-//! One authentication (RFC 4422), the same for SMTP, POP3 and IMAP: the protocol only sends lines
-//! and reads what the server answers.
+//! A SASL authentication (RFC 4422) for SMTP, POP3 and IMAP: the protocols only send lines and read
+//! the server's replies.
 
 use mailqos_base::Secret;
 use mailqos_config::Mechanism;
@@ -9,10 +9,10 @@ use super::{Credentials, Dialogue, encode, encode_initial};
 /// The most challenges of one authentication.
 const MAX_CHALLENGES: usize = 6;
 
-/// What a server answers to a line of an authentication.
+/// A server's reply to a line of an authentication.
 #[derive(Debug)]
 pub enum Answer<R> {
-    /// It asks for more: what it sent, in Base64.
+    /// A challenge, in Base64.
     Challenge(String),
     /// The login is accepted.
     Accepted,
@@ -24,14 +24,14 @@ pub enum Answer<R> {
 pub trait Channel {
     /// A refusal of the protocol, such as a reply line.
     type Refusal: Send;
-    /// Why a line could not be sent or no answer came.
+    /// Reason why a line could not be sent or no reply was received.
     type Error: Send;
 
     /// Sends a line, which must not be shown, and reads the server's answer.
     fn exchange(&mut self, line: &Secret) -> impl Future<Output = Result<Answer<Self::Refusal>, Self::Error>> + Send;
 }
 
-/// How an authentication ended.
+/// Result of an authentication.
 #[derive(Debug)]
 pub enum Ending<R, E> {
     /// The login is accepted, and the server proved what the mechanism has it prove.
@@ -47,9 +47,9 @@ pub enum Ending<R, E> {
         /// Whether the server had what it needs to tell right credentials from wrong ones.
         judged: bool,
     },
-    /// This side gave up and cancelled the authentication.
+    /// This side cancelled the authentication.
     Cancelled {
-        /// Why.
+        /// The reason.
         reason: String,
         /// The server's answer to the cancellation.
         refusal: Option<R>,
@@ -58,7 +58,7 @@ pub enum Ending<R, E> {
     },
     /// The connection failed.
     Broken {
-        /// Why.
+        /// The reason.
         error: E,
         /// The server's reason before that.
         reason: Option<String>,
@@ -96,7 +96,7 @@ pub async fn authenticate<C: Channel>(
             Err(reason) => return cancel(channel, reason, dialogue.was_judged()).await,
         }
     }
-    let reason = "the server asks for ever more in the authentication".to_owned();
+    let reason = "the server did not end the authentication after the maximum number of steps".to_owned();
     cancel(channel, reason, dialogue.was_judged()).await
 }
 

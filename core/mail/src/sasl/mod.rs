@@ -19,30 +19,30 @@ use scram::Scram;
 
 use super::{oauth::OAuth, turn::Turns};
 
-/// Who logs in.
+/// Credentials of a login.
 #[derive(Debug, Clone)]
 pub struct Credentials {
-    /// The name.
+    /// The user name.
     pub user: String,
     /// The password, or the token.
     pub secret: Secret,
-    /// It is an OAuth 2.0 access token, not a password.
+    /// Whether the secret is an OAuth 2.0 access token instead of a password.
     pub is_token: bool,
     /// The mechanisms that may be used; all where empty.
     pub only: Vec<Mechanism>,
-    /// Where another token comes from, and whether this one has never been used before.
+    /// The source of further tokens, and whether this one has never been used.
     pub(super) renewal: Option<(Arc<OAuth>, bool)>,
     pub(super) memory: Arc<Memory>,
 }
 
-/// What is remembered of an account's logins, for as long as the process lives.
+/// State of an account's logins that outlives connections.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// Mechanisms that failed at a server where another then served, so that they are not tried each time.
     passed_over: Mutex<HashSet<(String, Mechanism)>>,
     /// Deriving the keys of SCRAM takes milliseconds, which must not count as the server's.
     scram: scram::Kept,
-    /// What became of its logins.
+    /// Results of its logins.
     pub(super) turns: Turns,
 }
 
@@ -113,7 +113,7 @@ pub fn choose(place: &str, offered: &[String], credentials: &Credentials) -> Vec
     }
 }
 
-/// Why no mechanism of those that a server offers will do.
+/// Explains why none of the mechanisms that a server offers can be used.
 pub fn none_fits(offered: &[String], credentials: &Credentials) -> String {
     let has = if offered.is_empty() {
         "no mechanism".to_owned()
@@ -121,32 +121,35 @@ pub fn none_fits(offered: &[String], credentials: &Credentials) -> String {
         format!("only {}", offered.join(" "))
     };
     if credentials.is_token {
-        format!("the server offers {has}, and the account has an OAuth token, which goes with OAUTHBEARER or XOAUTH2")
+        format!("the server offers {has}, but the account's OAuth token requires OAUTHBEARER or XOAUTH2")
     } else if offered.iter().any(|name| matches!(&**name, "OAUTHBEARER" | "XOAUTH2")) {
-        format!("the server offers {has}: it takes no passwords; give the account oauth = {{ … }} in place of password")
+        format!(
+            "the server offers {has} and accepts no passwords; give the account oauth = {{ … }} instead of \
+            password"
+        )
     } else {
         format!("the server offers {has}")
     }
 }
 
-/// What a mechanism has to remember in the course of its dialogue.
+/// State of a mechanism during its dialogue.
 enum Role {
     Password,
     Scram(Box<Scram>),
     Bearer(Bearer),
 }
 
-/// What this end says in the course of an authentication.
+/// The client's side of an authentication.
 struct Dialogue {
     mechanism: Mechanism,
     credentials: Credentials,
-    /// How often this end has spoken.
+    /// Number of messages sent.
     step: usize,
     role: Role,
 }
 
 impl Dialogue {
-    /// Begins the exchange of a mechanism.
+    /// Starts the dialogue of a mechanism.
     fn begin(mechanism: Mechanism, credentials: &Credentials) -> Self {
         Self {
             mechanism,
@@ -160,7 +163,7 @@ impl Dialogue {
         }
     }
 
-    /// What is said before the server asks anything, where the mechanism has that.
+    /// Returns the initial response, if the mechanism has one.
     fn initial(&mut self) -> Option<Secret> {
         let Credentials { user, secret, .. } = &self.credentials;
         let initial = match (&self.role, self.mechanism) {
@@ -205,7 +208,7 @@ impl Dialogue {
             // The words of the challenge vary ("Username:", "User Name", translations); their order does not.
             (Role::Password, Mechanism::Login, 1) => Ok(Secret::new(self.credentials.user.clone())),
             (Role::Password, Mechanism::Login, 2) => Ok(secret.clone()),
-            _ => Err(format!("the server asks for more than {} has", self.mechanism)),
+            _ => Err(format!("the server sent more challenges than {} has", self.mechanism)),
         }
     }
 
@@ -220,7 +223,7 @@ impl Dialogue {
         }
     }
 
-    /// What the server gave as its reason before its final reply.
+    /// Returns the reason that the server gave before its final reply.
     fn complaint(&self) -> Option<&str> {
         match &self.role {
             Role::Password => None,
@@ -240,7 +243,7 @@ impl Dialogue {
     }
 }
 
-/// What is said before the server asks, as it goes over the connection: `=` for an empty text (RFC 4954, section 4).
+/// Encodes an initial response for the connection: `=` for an empty text (RFC 4954, section 4).
 fn encode_initial(text: &Secret) -> String {
     if text.expose().is_empty() {
         "=".to_owned()
@@ -254,10 +257,10 @@ fn encode(text: &Secret) -> String {
     STANDARD.encode(text.expose())
 }
 
-/// A challenge.
+/// Decodes a challenge.
 ///
 /// # Errors
-/// When it is no Base64.
+/// The challenge is not valid Base64.
 fn decode(challenge: &str) -> Result<Vec<u8>, String> {
     let challenge = challenge.trim();
     if challenge.is_empty() || challenge == "=" {
@@ -265,7 +268,7 @@ fn decode(challenge: &str) -> Result<Vec<u8>, String> {
     }
     STANDARD
         .decode(challenge)
-        .map_err(|_| "the server's challenge is no Base64".to_owned())
+        .map_err(|_| "the server's challenge is not valid Base64".to_owned())
 }
 
 #[cfg(test)]
@@ -351,7 +354,7 @@ mod tests {
                             break;
                         }
                     }
-                    // Nobody proves by chance that he knows the password.
+                    // A proof of the password can't succeed by chance.
                     prop_assert_eq!(dialogue.finish().is_err(), mechanism == Mechanism::ScramSha256);
                 }
             }

@@ -10,7 +10,8 @@ use mailqos_base::{Secret, one_line};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroize;
 
-/// Fewer rounds would make it easy for whoever plays the server to try out passwords (RFC 7677, section 4).
+/// Minimum number of iterations: fewer would make it easy for a fake server to guess passwords (RFC
+/// 7677, section 4).
 const FEWEST_ROUNDS: u32 = 4096;
 /// More rounds would keep this machine busy for the server's pleasure.
 const MOST_ROUNDS: u32 = 600_000;
@@ -21,7 +22,7 @@ const HEADER: &str = "n,,";
 
 type Key = [u8; 32];
 
-/// What is derived from a password.
+/// Keys that are derived from a password.
 struct Keys {
     client: Key,
     server: Key,
@@ -95,7 +96,7 @@ enum State {
     Refused,
 }
 
-/// This end of the dialogue.
+/// The client's side of the dialogue.
 pub(super) struct Scram {
     /// The first message without its header.
     bare: String,
@@ -108,7 +109,7 @@ pub(super) struct Scram {
 impl Scram {
     pub(super) fn begin(user: &str) -> Self {
         let mut random = [0; 18];
-        // Without random numbers there is nobody to be kept from replaying; TLS would have failed before.
+        // Without random numbers, replays can't be prevented; TLS would have failed before.
         let _ = getrandom::fill(&mut random);
         Self::with_nonce(user, STANDARD.encode(random))
     }
@@ -130,7 +131,7 @@ impl Scram {
 
     pub(super) fn answer(&mut self, challenge: &[u8], password: &Secret, kept: &Kept) -> Result<Secret, String> {
         let challenge =
-            std::str::from_utf8(challenge).map_err(|_| "the server's SCRAM message is no text".to_owned())?;
+            std::str::from_utf8(challenge).map_err(|_| "the server's SCRAM message is not UTF-8 text".to_owned())?;
         match self.state {
             State::First => self.prove(challenge, password, kept),
             State::Proved(signature) => {
@@ -143,7 +144,8 @@ impl Scram {
                     let given = given.and_then(|text| STANDARD.decode(text).ok());
                     if given.as_deref() != Some(&signature[..]) {
                         return Err(
-                            "the server could not prove that it knows the password (SCRAM signature); is this the right server?"
+                            "the server could not prove that it knows the password (SCRAM signature); check \
+                             that this is the right server"
                                 .to_owned(),
                         );
                     }
@@ -151,7 +153,9 @@ impl Scram {
                 }
                 Ok(Secret::new(""))
             }
-            State::Verified | State::Refused => Err("the server asks for more than SCRAM-SHA-256 has".to_owned()),
+            State::Verified | State::Refused => {
+                Err("the server sent more challenges than SCRAM-SHA-256 has".to_owned())
+            }
         }
     }
 
@@ -167,20 +171,20 @@ impl Scram {
         // An extension that must be understood (`m=`) stands first, and is none that is known here.
         let nonce = part("r=").ok_or_else(|| wrong("has no nonce"))?;
         let salt = part("s=").ok_or_else(|| wrong("has no salt"))?;
-        let rounds = part("i=").ok_or_else(|| wrong("has no number of rounds"))?;
+        let rounds = part("i=").ok_or_else(|| wrong("has no iteration count"))?;
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
-            return Err(wrong("answers another one than ours"));
+            return Err(wrong("answers a nonce that is not ours"));
         }
         let salt = STANDARD
             .decode(salt)
-            .map_err(|_| wrong("has a salt that is no Base64"))?;
+            .map_err(|_| wrong("has a salt that is not valid Base64"))?;
         if salt.is_empty() || salt.len() > LONGEST_SALT {
             return Err(wrong("has an unusable salt"));
         }
-        let rounds: u32 = rounds.parse().map_err(|_| wrong("has no number of rounds"))?;
+        let rounds: u32 = rounds.parse().map_err(|_| wrong("has no iteration count"))?;
         if !(FEWEST_ROUNDS..=MOST_ROUNDS).contains(&rounds) {
             return Err(format!(
-                "the server asks for {rounds} rounds of SCRAM; from {FEWEST_ROUNDS} to {MOST_ROUNDS} are safe"
+                "the server requests {rounds} SCRAM iterations; allowed are {FEWEST_ROUNDS} to {MOST_ROUNDS}"
             ));
         }
         let keys = kept.keys(password, &salt, rounds);
@@ -200,7 +204,8 @@ impl Scram {
         match self.state {
             State::Verified => Ok(()),
             _ => Err(
-                "the server let us in without proof that it knows the password (SCRAM); is this the right server?"
+                "the server accepted the login without proof that it knows the password (SCRAM); check that \
+                 this is the right server"
                     .to_owned(),
             ),
         }
@@ -286,12 +291,15 @@ mod tests {
         for (challenge, expected) in [
             ("", "no nonce"),
             ("m=x,r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0S,i=4096", "no nonce"),
-            ("r=rOprNGfwEbeRWgbNEkqO,s=W22ZaJ0S,i=4096", "another one than ours"),
-            ("r=another,s=W22ZaJ0S,i=4096", "another one than ours"),
+            ("r=rOprNGfwEbeRWgbNEkqO,s=W22ZaJ0S,i=4096", "a nonce that is not ours"),
+            ("r=another,s=W22ZaJ0S,i=4096", "a nonce that is not ours"),
             ("r=rOprNGfwEbeRWgbNEkqOx,s=,i=4096", "unusable salt"),
-            ("r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0S,i=1", "1 rounds"),
-            ("r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0S,i=4000000000", "4000000000 rounds"),
-            ("r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0S,i=-1", "no number of rounds"),
+            ("r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0S,i=1", "1 SCRAM iterations"),
+            (
+                "r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0S,i=4000000000",
+                "4000000000 SCRAM iterations",
+            ),
+            ("r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0S,i=-1", "no iteration count"),
         ] {
             let error = begun()
                 .answer(challenge.as_bytes(), &pencil(), &Kept::default())

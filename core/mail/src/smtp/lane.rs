@@ -1,5 +1,5 @@
-//! The connection below lettre: it times and limits the replies, mends those that lettre would stumble over, and lets TLS
-//! begin in place.
+//! The connection below lettre: it times and limits the replies, repairs those that lettre would
+//! reject, and upgrades the connection to TLS in place.
 
 use std::{
     fmt, io,
@@ -23,9 +23,9 @@ use mailqos_base::lock::IgnorePoison as _;
 const MAX_LINE: usize = 4096;
 /// The longest reply.
 const MAX_REPLY: usize = 64 * 1024;
-/// What lettre is given of a reply line; it refuses more than 1,000 bytes.
+/// Maximum part of a reply line that is passed to lettre, which rejects more than 1,000 bytes.
 const LETTRE_LINE: usize = 900;
-/// How content ends (RFC 5321, section 4.1.1.4), as lettre writes it.
+/// End of the content as lettre writes it (RFC 5321, section 4.1.1.4).
 const END_OF_CONTENT: &[u8] = b"\r\n.\r\n";
 
 /// The stream that lettre reads and writes.
@@ -36,7 +36,7 @@ pub(super) struct Lane(Arc<Mutex<State>>);
 pub(super) struct State {
     pub(super) wire: Option<Wire>,
     pub(super) step: Duration,
-    /// How long the server may take to accept content.
+    /// Deadline for the server to accept content.
     pub(super) accepting: Option<Duration>,
     /// Reply lines for lettre.
     pub(super) ready: Vec<u8>,
@@ -44,9 +44,9 @@ pub(super) struct State {
     /// Lines of a reply that is not complete.
     pub(super) partial: Vec<String>,
     pub(super) replies: Vec<Reply>,
-    /// When the last command was sent.
+    /// Time at which the last command was sent.
     pub(super) asked_at: Option<Instant>,
-    /// Content is held back until its final dot, so that both leave at once.
+    /// Content that is buffered until its final dot, so that both are sent together.
     pub(super) held: Option<Vec<u8>>,
     pub(super) sent_of_held: usize,
     /// The held content has its final dot.
@@ -78,7 +78,7 @@ impl Lane {
         }
     }
 
-    /// Takes the wire out, unless something is there that was not asked for.
+    /// Takes the wire out, unless it contains unsolicited data.
     pub(super) fn stop(&self) -> Option<Wire> {
         let mut state = self.lock();
         let clean = state.partial.is_empty() && state.given >= state.ready.len();
@@ -143,7 +143,7 @@ impl State {
         if !is_reply {
             let shown = wire.transcript().one_line(&text);
             return Poll::Ready(Err(self.fail(WireError::Broken(format!(
-                "the server sent {shown:?}, which is no SMTP reply"
+                "the server sent {shown:?}, which is not an SMTP reply"
             )))));
         }
         let code = bytes[..3]
@@ -218,7 +218,7 @@ impl AsyncWrite for Lane {
         let state = &mut *state;
         if let Some(held) = &mut state.held {
             held.extend_from_slice(bytes);
-            // lettre writes the final dot by itself, behind the content.
+            // lettre writes the final dot separately, after the content.
             state.complete = bytes == END_OF_CONTENT;
             if state.complete
                 && let Some(wire) = &mut state.wire
@@ -253,7 +253,8 @@ impl AsyncWrite for Lane {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The wire closes when it is dropped; waiting for a server's TLS goodbye would help nobody.
+        // The wire closes when it is dropped; waiting for a server's TLS close_notify has no
+        // benefit.
         Poll::Ready(Ok(()))
     }
 }

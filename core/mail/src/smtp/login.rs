@@ -37,7 +37,7 @@ impl Smtp {
                 result
             }
             Some(Err(reason)) => Err(SmtpError {
-                text: format!("{}; and no other token: {reason}", error.text),
+                text: format!("{}; and can't get a new token: {reason}", error.text),
                 ..error
             }),
         }
@@ -94,7 +94,7 @@ impl Smtp {
         Ok(())
     }
 
-    /// One authentication; an error says as well whether the server had seen the password.
+    /// Authenticates once; an error also states whether the server had seen the password.
     async fn authenticate_by(
         &mut self,
         mechanism: Mechanism,
@@ -149,7 +149,7 @@ fn is_of_line(error: &SmtpError) -> bool {
     error.reply.as_ref().is_some_and(|reply| reply.code == 500)
 }
 
-/// What a refused authentication means; `None` where the server did not refuse.
+/// Classifies a failed authentication; `None` if the server did not refuse.
 fn refusal(error: &SmtpError, judged: bool) -> Option<LoginRefusal> {
     error.reply.as_ref()?;
     Some(match LoginRefusal::read(&error.text) {

@@ -70,7 +70,7 @@ where
 {
     if RUNNING.fetch_add(1, Ordering::Relaxed) >= MAX_RUNNING {
         RUNNING.fetch_sub(1, Ordering::Relaxed);
-        return Err("too many other templates have not come to their end".to_owned());
+        return Err("too many other templates are still running".to_owned());
     }
     let (done, result) = mpsc::channel();
     let thread = thread::Builder::new().name("template".to_owned()).spawn(move || {
@@ -80,17 +80,19 @@ where
     });
     if let Err(error) = thread {
         RUNNING.fetch_sub(1, Ordering::Relaxed);
-        return Err(format!("no thread for it: {error}"));
+        return Err(format!("can't start a thread: {error}"));
     }
     match result.recv_timeout(deadline) {
         Ok(result) => result,
-        Err(_) => Err(format!("it did not come to its end within {}", Micros::from(deadline))),
+        Err(_) => Err(format!("it did not finish within {}", Micros::from(deadline))),
     }
 }
 
 fn render(name: &str, text: &str, escape: Escape, context: &Value) -> Result<String, String> {
     if let Some(word) = leads_elsewhere(text) {
-        return Err(format!("a message has one template, and {word} would lead to others"));
+        return Err(format!(
+            "{word} is not allowed: a message consists of a single template"
+        ));
     }
     let mut tera = Tera::new();
     // By the end of the name: of all names, or of none.
@@ -136,7 +138,7 @@ struct Limited(Vec<u8>);
 impl Write for Limited {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > MAX_OUTPUT {
-            let text = format!("it makes more than {MAX_OUTPUT} bytes");
+            let text = format!("it produces more than {MAX_OUTPUT} bytes");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
         }
         self.0.extend_from_slice(bytes);
@@ -175,9 +177,9 @@ mod tests {
         let many =
             "{% for a in range(end=90000) %}{% for b in range(end=90000) %}{{ subject }}{% endfor %}{% endfor %}";
         for (text, said) in [
-            (many, "makes more than"),
-            ("{% include \"text\" %}", "include would lead"),
-            ("{%- extends \"text\" %}", "extends would lead"),
+            (many, "produces more than"),
+            ("{% include \"text\" %}", "include is not allowed"),
+            ("{%- extends \"text\" %}", "extends is not allowed"),
             ("{{ nothing.there }}", "nothing"),
             ("{{ subject", "text"),
         ] {
@@ -198,7 +200,7 @@ mod tests {
             Ok(String::new())
         };
         let error = within_limits(waits, Duration::from_millis(50)).expect_err("too late");
-        assert!(error.contains("did not come to its end"), "{error}");
+        assert!(error.contains("did not finish"), "{error}");
         drop(stop);
     }
 }

@@ -108,10 +108,10 @@ fn why(status: Option<ExitStatus>, said: &str) -> String {
     if said.contains("memory allocation") || said.contains("capacity overflow") {
         format!("it needs more than {} MB of memory", MEMORY >> 20)
     } else if status.is_none_or(ran_out) {
-        format!("it did not come to its end within {} s", DEADLINE.as_secs())
+        format!("it did not finish within {} s", DEADLINE.as_secs())
     } else {
-        let last = said.lines().last().unwrap_or("it ended without a word");
-        format!("it could not be filled in: {last}")
+        let last = said.lines().last().unwrap_or("it ended without output");
+        format!("it could not be rendered: {last}")
     }
 }
 

@@ -44,11 +44,8 @@ pub(crate) async fn send(
     if let Err(refused) = &judged
         && is_too_large(&answer)
     {
-        tracing::warn!(
-            "{}: the message is too large and is sent in short: {refused}",
-            hook.service.as_str()
-        );
-        let why = format!("in short, since the whole message was refused: {refused}");
+        tracing::warn!(service = hook.service.as_str(), reply = %refused, "message too large; sending a short version");
+        let why = format!("(short version, because the full message was rejected: {refused})");
         let (brief, _) = content(hook, &brief(&notification.context))?;
         let answer = sender.post(brief, notification, deadline).await?;
         judged = sender.judge(&answer).map(|words| format!("{words} {why}"));
@@ -231,11 +228,8 @@ fn content(hook: &Webhook, context: &Value) -> Result<(Value, Option<String>), S
     let Some(text) = built_in(hook.service).filter(|_| hook.template.is_some()) else {
         return Err(error);
     };
-    let problem = format!("its own template could not be used: {}", one_line(&error, &[]));
-    tracing::error!(
-        "a webhook has the built-in form of {}: {problem}",
-        hook.service.as_str()
-    );
+    let problem = format!("the configured template failed: {}", one_line(&error, &[]));
+    tracing::error!(service = hook.service.as_str(), %problem, "webhook sent with the built-in template");
     Ok((fill(hook.service.as_str(), text, context)?, Some(problem)))
 }
 
@@ -258,14 +252,14 @@ fn patience(answer: &Response) -> Option<Duration> {
 fn form(content: &Value) -> Result<String, String> {
     let object = content
         .as_object()
-        .ok_or("the template makes no JSON object, and a form has named fields")?;
+        .ok_or("the template does not produce a JSON object, which a form requires")?;
     let fields = object.iter().filter_map(|(name, value)| {
         let text = match value {
             Value::Null => return None,
             Value::String(text) => text.clone(),
             Value::Bool(_) | Value::Number(_) => value.to_string(),
             Value::Array(_) | Value::Object(_) => {
-                return Some(Err(format!("the field {name:?} of a form must be a text or a number")));
+                return Some(Err(format!("the form field {name:?} must be a string or a number")));
             }
         };
         Some(Ok(format!("{}={}", percent_encoded(name), percent_encoded(&text))))
@@ -303,17 +297,14 @@ fn is_refused_in_content(service: Service, answer: &Response) -> bool {
 fn judge(service: Service, answer: &Response, secrets: &[Secret]) -> Result<String, String> {
     if answer.is_success() {
         if is_refused_in_content(service, answer) {
-            return Err(format!(
-                "{} (an error in spite of this status)",
-                answer.summary(secrets)
-            ));
+            return Err(format!("{} (an error despite this status)", answer.summary(secrets)));
         }
         return Ok(format!("HTTP {}", answer.status));
     }
     let hint = match answer.status {
-        300..=399 => " (a redirect is not followed: write the final address)",
-        401 | 403 => " (is the key or token right?)",
-        404 | 410 => " (does the webhook still exist?)",
+        300..=399 => " (redirects are not followed; use the final address)",
+        401 | 403 => " (check the key or token)",
+        404 | 410 => " (check that the webhook still exists)",
         _ => "",
     };
     Err(format!("{}{hint}", answer.summary(secrets)))
@@ -350,7 +341,7 @@ fn address(
             let (base, topic) = url
                 .rsplit_once('/')
                 .filter(|(base, topic)| !base.ends_with('/') && !topic.is_empty())
-                .ok_or("the address names no topic: write https://HOST/TOPIC")?;
+                .ok_or("the address contains no topic; use https://HOST/TOPIC")?;
             content["topic"] = Value::String(topic.to_owned());
             Secret::new(format!("{base}/"))
         }
@@ -384,7 +375,7 @@ fn render(hook: &Webhook, context: &Value) -> Result<Value, String> {
     if matches!(hook.service, Service::PagerDuty | Service::Ntfy) && !content.is_object() {
         let service = hook.service.as_str();
         return Err(format!(
-            "the template {name} makes no JSON object, and {service} takes nothing else"
+            "the template {name} does not produce a JSON object, which {service} requires"
         ));
     }
     Ok(content)
@@ -395,7 +386,10 @@ pub(crate) fn fill(name: &str, text: &str, context: &Value) -> Result<Value, Str
     let content = template::fill(name, text, Escape::Nothing, context)?;
     serde_json::from_str(&content).map_err(|error| {
         let line = content.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
-        format!("the template {name} makes no JSON: {error}: {}", one_line(line, &[]))
+        format!(
+            "the template {name} does not produce valid JSON: {error}: {}",
+            one_line(line, &[])
+        )
     })
 }
 
@@ -407,8 +401,8 @@ pub(crate) fn check(hook: &Webhook, examples: &[(&'static str, Notification)], p
     for (what, notification) in examples {
         if let Err(error) = render(hook, &notification.context) {
             let problem = node
-                .problem(error, format!("found with {what}"))
-                .help("a value in JSON is written {{ subject | json }}; docs/alarms.md lists what a template is given");
+                .problem(error, format!("fails for {what}"))
+                .help("a value in JSON is written {{ subject | json }}; docs/alarms.md lists the variables");
             problems.push(notification.weigh(problem));
             return;
         }

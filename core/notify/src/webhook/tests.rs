@@ -48,7 +48,7 @@ fn a_secret_that_the_server_repeats_is_not_told() {
     };
     let error = judge(Service::Own, &answer, &[secret]).expect_err("refused");
     assert!(!error.contains("hunt"), "{error}");
-    assert!(error.ends_with("(is the key or token right?)"), "{error}");
+    assert!(error.ends_with("(check the key or token)"), "{error}");
 }
 
 fn texts(value: &Value, found: &mut Vec<(String, String)>) {
@@ -285,7 +285,7 @@ async fn what_is_too_large_for_a_service_is_sent_in_short() {
         }
         let words = sent.expect("accepted");
         assert!(
-            words.starts_with("HTTP 200 in short, since the whole message was refused: HTTP "),
+            words.starts_with("HTTP 200 (short version, because the full message was rejected: HTTP "),
             "{words}"
         );
         let short = content(&second);

@@ -1,4 +1,5 @@
-//! Questions: what was said by a flag is not asked, what is usual is the default, what can't be is asked again.
+//! Prompts: values that are set by options are not prompted for, and invalid input is prompted for
+//! again.
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -11,19 +12,19 @@ impl From<InquireError> for Failure {
     fn from(error: InquireError) -> Self {
         match error {
             InquireError::OperationCanceled | InquireError::OperationInterrupted => {
-                Self::Work("given up: nothing was written".to_owned())
+                Self::Work("gave up: nothing was written".to_owned())
             }
             error => Self::Usage(format!(
-                "{error}; everything can be said by flags, too: mailqos-probe init --help"
+                "{error}; to run without prompts, use options: mailqos-probe init --help"
             )),
         }
     }
 }
 
-/// Asks, or takes what is usual.
+/// Prompts for values, or uses defaults.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asking {
-    /// Whether there is somebody to ask.
+    /// Whether to prompt.
     pub(super) ask: bool,
 }
 
@@ -41,7 +42,7 @@ impl Asking {
             (Some(said), _) => said,
             (None, Some(usual)) if !self.ask => usual.to_owned(),
             (None, None) if !self.ask => {
-                return Err(Failure::Usage(format!("{what} is not known: say it with {flag}")));
+                return Err(Failure::Usage(format!("{what} is missing; set it with {flag}")));
             }
             (None, usual) => {
                 let check = check.clone();
@@ -63,7 +64,7 @@ impl Asking {
         Ok(answer)
     }
 
-    /// One of several, `first` at the beginning.
+    /// Prompts for one of several choices; `first` is preselected.
     pub(super) fn choice(
         self,
         said: Option<String>,
@@ -91,8 +92,8 @@ pub(super) fn absolute(path: PathBuf) -> PathBuf {
 /// A text that is there, and in one word.
 pub(super) fn is_word(text: &str) -> Result<(), String> {
     match text {
-        "" => Err("something must stand here".to_owned()),
-        text if text.contains(char::is_whitespace) => Err("there is a blank in it".to_owned()),
+        "" => Err("a value is required".to_owned()),
+        text if text.contains(char::is_whitespace) => Err("spaces are not allowed".to_owned()),
         _ => Ok(()),
     }
 }
@@ -102,7 +103,7 @@ pub(super) fn is_host(text: &str) -> Result<(), String> {
     is_word(text)?;
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
     if !text.chars().all(allowed) && text.parse::<IpAddr>().is_err() {
-        return Err("only the host name or IP address, without protocol, port or path".to_owned());
+        return Err("enter only a host name or an IP address, without protocol, port or path".to_owned());
     }
     Ok(())
 }
@@ -110,14 +111,16 @@ pub(super) fn is_host(text: &str) -> Result<(), String> {
 /// A mail address.
 pub(super) fn is_mail_address(text: &str) -> Result<(), String> {
     let parsed = text.parse::<lettre::Address>();
-    parsed.map(|_| ()).map_err(|error| format!("no mail address ({error})"))
+    parsed
+        .map(|_| ())
+        .map_err(|error| format!("not a valid e-mail address ({error})"))
 }
 
 /// The number of a port.
 pub(super) fn is_port(text: &str) -> Result<(), String> {
     match text.parse::<u16>() {
         Ok(1..) => Ok(()),
-        _ => Err("a port is a number from 1 to 65535".to_owned()),
+        _ => Err("enter a number from 1 to 65535".to_owned()),
     }
 }
 
@@ -125,7 +128,7 @@ pub(super) fn is_port(text: &str) -> Result<(), String> {
 pub(super) fn is_duration(text: &str) -> Result<(), String> {
     match text.parse::<Micros>() {
         Ok(duration) if duration > Micros::ZERO => Ok(()),
-        Ok(_) => Err("more than nothing".to_owned()),
+        Ok(_) => Err("the duration must be longer than zero".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -136,7 +139,7 @@ pub(super) fn is_shorter_than(most: Micros) -> impl Fn(&str) -> Result<(), Strin
         is_duration(text)?;
         match text.parse::<Micros>() {
             Ok(duration) if duration < most => Ok(()),
-            _ => Err(format!("it must be shorter than the longest round trip, {most}")),
+            _ => Err(format!("it must be shorter than max round trip, {most}")),
         }
     }
 }
@@ -145,7 +148,7 @@ pub(super) fn is_shorter_than(most: Micros) -> impl Fn(&str) -> Result<(), Strin
 mod tests {
     use super::*;
 
-    /// Says what is wrong with an answer.
+    /// Returns what is wrong with an input.
     type Check = fn(&str) -> Result<(), String>;
 
     #[test]

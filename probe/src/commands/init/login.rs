@@ -1,5 +1,6 @@
-//! Who logs in: an account that is there, or a new one with a password or OAuth 2.0 tokens. What is typed is kept apart from the
-//! configuration, in a file for its owner only, and not before everything is known.
+//! The account that logs in: an existing one, or a new one with a password or OAuth 2.0 tokens.
+//! Typed secrets are stored outside the configuration, in a file readable only by its owner, and
+//! only once everything is known.
 
 use std::{
     io::Write as _,
@@ -16,49 +17,49 @@ use super::{
 };
 use crate::commands::{Failure, edit::inline};
 
-/// What is asked for.
-pub(super) const PASSWORD: &str = "Password of the mailbox";
+/// Prompt for the password.
+pub(super) const PASSWORD: &str = "Mailbox password";
 
 // How a new account logs in. (No doc comment: clap would take it for that of the command.)
 #[derive(Debug, clap::Args)]
 pub(super) struct LoginArgs {
-    /// The password is in this environment variable …
+    /// Read the password from this environment variable.
     #[arg(long, conflicts_with = "password_file")]
     password_env: Option<String>,
-    /// … or in this file.
+    /// Read the password from this file.
     #[arg(long)]
     password_file: Option<PathBuf>,
-    /// How to log in: with a password or with OAuth 2.0 tokens.
+    /// Authentication: password or OAuth 2.0 tokens.
     #[arg(long, value_parser = ["password", "oauth"])]
     login: Option<String>,
-    /// OAuth 2.0: the application's id.
+    /// OAuth 2.0: application (client) id.
     #[arg(long)]
     client_id: Option<String>,
-    /// OAuth 2.0: the application's secret is in this environment variable …
+    /// OAuth 2.0: read the client secret from this environment variable.
     #[arg(long, conflicts_with = "client_secret_file")]
     client_secret_env: Option<String>,
-    /// … or in this file.
+    /// OAuth 2.0: read the client secret from this file.
     #[arg(long)]
     client_secret_file: Option<PathBuf>,
-    /// OAuth 2.0: a refresh token is in this environment variable …
+    /// OAuth 2.0: read the refresh token from this environment variable.
     #[arg(long, conflicts_with = "refresh_token_file")]
     refresh_token_env: Option<String>,
-    /// … or in this file.
+    /// OAuth 2.0: read the refresh token from this file.
     #[arg(long)]
     refresh_token_file: Option<PathBuf>,
-    /// OAuth 2.0 of Microsoft 365: the tenant's id or domain.
+    /// OAuth 2.0 with Microsoft 365: tenant id or domain.
     #[arg(long)]
     tenant: Option<String>,
-    /// OAuth 2.0: the address of the token server; that of the provider, if not said.
+    /// OAuth 2.0: token server URL (default: set by the preset).
     #[arg(long)]
     token_url: Option<String>,
-    /// OAuth 2.0: what the token is for; what the provider needs, if not said.
+    /// OAuth 2.0: scope of the token (default: set by the preset).
     #[arg(long)]
     scope: Option<String>,
 }
 
 impl LoginArgs {
-    /// Asks for what was not said; the key of the account's table, and what stands there.
+    /// Prompts for missing values; returns the key of the account's table and its value.
     pub(super) fn ask(
         self,
         asking: Asking,
@@ -88,7 +89,7 @@ impl LoginArgs {
             (None, Some(Tokens::Only)) => true,
             (None, _) if self.client_id.is_some() => true,
             (None, Some(Tokens::OrPassword)) if asking.ask => {
-                asking.choice(None, "Log in with", &["oauth", "password"], "oauth")? == "oauth"
+                asking.choice(None, "Authentication", &["oauth", "password"], "oauth")? == "oauth"
             }
             (None, _) => false,
         })
@@ -98,7 +99,7 @@ impl LoginArgs {
 /// An environment variable or a file.
 type Source = (Option<String>, Option<PathBuf>);
 
-/// Where secrets go that are typed.
+/// Typed secrets of an account and their locations.
 pub(super) struct Secrets {
     asking: Asking,
     folder: PathBuf,
@@ -107,7 +108,7 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    /// Secrets of an account, beside the configuration file.
+    /// Creates the store of an account's secrets, next to the configuration file.
     pub(super) fn new(asking: Asking, config: &Path, account: &str) -> Self {
         Self {
             asking,
@@ -117,7 +118,7 @@ impl Secrets {
         }
     }
 
-    /// Where a secret is; one that is typed will be in a file that nobody else can read.
+    /// Returns the source of a secret; a typed one will be in a file that only its owner can read.
     fn place(&mut self, said: Source, what: &str, kind: &str, flags: &str) -> Result<Value, Failure> {
         match said {
             (Some(name), _) => return Ok(inline([("env", name.into())])),
@@ -126,7 +127,7 @@ impl Secrets {
         }
         if !self.asking.ask {
             return Err(Failure::Usage(format!(
-                "{what}: where it is, is not known: say it with {flags}"
+                "{what} is missing; set its source with {flags}"
             )));
         }
         let secret = ask(what)?;
@@ -153,24 +154,28 @@ impl Secrets {
     pub(super) fn keep(&self) -> Result<(), Failure> {
         for (path, secret) in &self.typed {
             write(path, secret, true)?;
-            let _ = writeln!(std::io::stderr(), "kept in {}, for its owner only", path.display());
+            let _ = writeln!(
+                std::io::stderr(),
+                "stored in {}, readable only by its owner",
+                path.display()
+            );
         }
         Ok(())
     }
 
-    /// Takes back what was written down.
+    /// Removes the written files.
     pub(super) fn forget(&self) {
         for (path, _) in &self.typed {
             let _ = std::fs::remove_file(path);
         }
     }
 
-    /// Whether a password was typed that can be typed anew.
+    /// Whether a password was typed, so that it can be typed again.
     pub(super) fn has_typed(&self) -> bool {
         !self.typed.is_empty()
     }
 
-    /// Asks again for what was typed.
+    /// Prompts again for a typed secret.
     pub(super) fn again(&mut self, what: &str) -> Result<(), Failure> {
         for (path, secret) in &mut self.typed {
             *secret = ask(what)?;
@@ -183,7 +188,7 @@ impl Secrets {
 fn ask(what: &str) -> Result<Secret, Failure> {
     let valid = |text: &str| {
         Ok(match text {
-            "" => Validation::Invalid("something must stand here".into()),
+            "" => Validation::Invalid("a value is required".into()),
             _ => Validation::Valid,
         })
     };
@@ -208,7 +213,7 @@ fn write(path: &Path, secret: &Secret, fresh: bool) -> Result<(), Failure> {
         .map_err(failed)
 }
 
-/// An application that fetches tokens (OAuth 2.0), as far as it is said.
+/// An application that fetches tokens (OAuth 2.0), as far as options set it.
 struct Application {
     preset: Option<&'static Preset>,
     client_id: Option<String>,
@@ -220,7 +225,7 @@ struct Application {
 }
 
 impl Application {
-    /// Its place in the configuration.
+    /// Returns the value for the configuration.
     fn value(self, secrets: &mut Secrets) -> Result<Value, Failure> {
         let asking = secrets.asking;
         let mut pairs: Vec<(&'static str, Value)> = Vec::new();
@@ -231,24 +236,24 @@ impl Application {
         match self.token_url {
             Some(url) => pairs.push(("token_url", url.into())),
             None if self.preset.is_none() => {
-                let url = asking.text(None, "Address of the token server", "--token-url", None, is_word)?;
+                let url = asking.text(None, "Token server URL", "--token-url", None, is_word)?;
                 pairs.push(("token_url", url.into()));
             }
             None => {}
         }
         if microsoft && (self.tenant.is_some() || !pairs.iter().any(|(key, _)| *key == "token_url")) {
-            let tenant = asking.text(self.tenant, "Tenant (its id or domain)", "--tenant", None, is_word)?;
+            let tenant = asking.text(self.tenant, "Tenant (id or domain)", "--tenant", None, is_word)?;
             pairs.push(("tenant", tenant.into()));
         }
-        let what = "Id of the application (client id)";
+        let what = "Application (client) id";
         let client_id = asking.text(self.client_id, what, "--client-id", None, is_word)?;
         pairs.push(("client_id", client_id.into()));
         let has_refresh = self.refresh_token.0.is_some() || self.refresh_token.1.is_some();
         let has_secret = self.client_secret.0.is_some() || self.client_secret.1.is_some();
-        // An application without a secret of its own lives by its refresh token.
+        // An application without a client secret uses its refresh token.
         if has_secret || !has_refresh {
             let flags = "--client-secret-env or --client-secret-file";
-            let secret = secrets.place(self.client_secret, "Secret of the application", "client-secret", flags)?;
+            let secret = secrets.place(self.client_secret, "Client secret", "client-secret", flags)?;
             pairs.push(("client_secret", secret));
         }
         let needs_refresh = self.preset.is_some() && !microsoft;

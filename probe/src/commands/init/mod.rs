@@ -24,18 +24,19 @@ use toml_edit::Table;
 
 use super::{Failure, Global, edit::Edit, test};
 
-/// What a new configuration ends with.
+/// End of a new configuration.
 const HINT: &str = r##"
-# Who is told when mail breaks, by a way that does not depend on it: take out the "#", and write your own.
+# Who is notified when mail fails, over a channel that does not depend on it: remove the "#" and adapt.
 # [action_list.default]
 # actions = [{ webhook = { kind = "ntfy", url = "https://ntfy.example.net/mail-alarms" } }]
 "##;
 
-/// What stands above a monitor that sends mails.
-const OF_MAIL: &str = "A test: a mail is sent through smtp and picked up from the mailbox.\n\
-     max_round_trip: the longest that is good; check_interval: the wait between pick-ups; test_interval: between two tests.";
-/// What stands above a monitor of a mailbox.
-const OF_MAILBOX: &str = "A test: logs in to the mailbox and lists it; nothing is sent, deleted or marked as read.";
+/// Comment above a monitor that sends mails.
+const OF_MAIL: &str = "Sends a mail through smtp and picks it up from the mailbox.\n\
+     max_round_trip: the longest round trip that counts as ok; check_interval: time between pick-ups;\n\
+     test_interval: time between tests.";
+/// Comment above a monitor of a mailbox.
+const OF_MAILBOX: &str = "Logs in to the mailbox and lists it; nothing is sent, deleted or marked as read.";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -112,7 +113,7 @@ pub(super) struct Args {
     offline: bool,
 }
 
-/// As people may write a name that is to be in small letters and in one word.
+/// Converts a typed name to lower case without spaces.
 fn folded(text: &str) -> String {
     text.to_lowercase().split_whitespace().collect::<Vec<_>>().join("-")
 }
@@ -123,7 +124,7 @@ fn is_site(text: &str) -> Result<(), String> {
     parsed.map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// What people may have typed, as an id.
+/// Converts typed text to an id.
 fn id_of(text: &str) -> String {
     let id: String = text
         .to_lowercase()
@@ -149,7 +150,7 @@ fn is_free(taken: Vec<String>, what: &'static str) -> impl Fn(&str) -> Result<()
     move |text: &str| {
         text.parse::<Name>().map(|_| ()).map_err(|error| error.to_string())?;
         if taken.iter().any(|known| known == text) {
-            return Err(format!("there is {what} of this name already"));
+            return Err(format!("{what} with this name already exists"));
         }
         Ok(())
     }
@@ -173,14 +174,14 @@ fn names<T: ToString>(names: impl Iterator<Item = T>) -> Vec<String> {
     names.map(|name| name.to_string()).collect()
 }
 
-/// Asks for max round trip and check interval.
+/// Prompts for max round trip and check interval.
 fn mail_durations(
     asking: Asking,
     (max_round_trip, check_interval): (Option<Micros>, Option<Micros>),
 ) -> Result<Vec<(&'static str, String)>, Failure> {
     let max_round_trip = asking.text(
         max_round_trip.map(|said| said.to_string()),
-        "Longest round trip that is good",
+        "Maximum round trip",
         "--max-round-trip",
         Some("2m"),
         is_duration,
@@ -198,7 +199,7 @@ fn mail_durations(
     ])
 }
 
-/// What is to be written about who is under watch, and who logs in.
+/// The object, account and monitor to write.
 struct Plan {
     object: String,
     is_new_object: bool,
@@ -230,7 +231,7 @@ impl Servers {
             false => None,
         };
         let protocol = args.protocol.take();
-        let protocol = asking.choice(protocol, "The mailbox is read over", &["imap", "pop3"], "imap")?;
+        let protocol = asking.choice(protocol, "Mailbox protocol", &["imap", "pop3"], "imap")?;
         let role = if protocol == "imap" { Role::Imap } else { Role::Pop3 };
         let of_preset = preset.map(|preset| preset.pickup(role));
         let pickup = Said {
@@ -279,7 +280,7 @@ impl Answers {
             Some(_) => None,
             None => {
                 let site = args.site.take();
-                let site = asking.text(site, "Name of this place", "--site", Some("here"), is_site)?;
+                let site = asking.text(site, "Site name (the location of this probe)", "--site", Some("here"), is_site)?;
                 Some(folded(&site))
             }
         };
@@ -302,7 +303,7 @@ impl Answers {
         let plan = plan(asking, there, &address, &usual, args)?;
         let mailbox = asking.text(
             args.mailbox.take(),
-            "Mail address of the test mailbox",
+            "E-mail address of the test mailbox",
             "--mailbox",
             mailbox_of(there, &plan).as_deref(),
             is_mail_address,
@@ -335,7 +336,7 @@ impl Answers {
             edit.top(
                 "site",
                 site.clone(),
-                "The place that this probe measures from: part of the lake's folders.",
+                "The location that this probe measures from; part of folder names in the lake.",
             );
         }
         if let (Some(user), Some((key, login))) = (&self.user, login) {
@@ -345,14 +346,14 @@ impl Answers {
             edit.add(
                 "account",
                 &self.plan.account,
-                "Who logs in. The secrets themselves stand elsewhere.",
+                "The account that logs in; secrets are stored outside this file.",
                 table,
             )?;
         }
         if self.plan.is_new_object {
             let mut table = Table::new();
             table.insert("address", self.address.as_str().into());
-            edit.add("object", &self.plan.object, "The server under watch.", table)?;
+            edit.add("object", &self.plan.object, "The monitored server.", table)?;
         }
         Ok(())
     }
@@ -446,7 +447,7 @@ pub(super) async fn run(mut args: Args, global: &Global) -> Result<ExitCode, Fai
     secrets.keep()?;
     let path = edit.save().inspect_err(|_| secrets.forget())?;
     let mut notes = std::io::stderr();
-    let _ = writeln!(notes, "written: {}", path.display());
+    let _ = writeln!(notes, "wrote {}", path.display());
     let code = if args.offline {
         ExitCode::SUCCESS
     } else {
@@ -467,14 +468,14 @@ pub(super) async fn run(mut args: Args, global: &Global) -> Result<ExitCode, Fai
         if is_told {
             ""
         } else {
-            "; nobody is told of alarms yet: see the end of the file, and docs/alarms.md"
+            "; no one is notified of alarms yet: see the end of the file and docs/alarms.md"
         }
     );
     Ok(code)
 }
 
-/// Where an editor finds the JSON Schema by which it completes the configuration: beside that, or where it was installed with this
-/// program.
+/// Returns the JSON Schema that editors use to complete the configuration: next to it, or as
+/// installed with this program.
 fn schema(configuration: &Path) -> Option<String> {
     const FILE: &str = "mailqos.schema.json";
     if configuration.with_file_name(FILE).is_file() {
@@ -500,7 +501,7 @@ fn plan(asking: Asking, there: Option<&Config>, address: &str, usual: &str, args
     };
     let object = asking.text(
         object,
-        "Call the server",
+        "Name of the server",
         "--object",
         Some(&usual_object),
         is_free(others, "another server"),
@@ -508,12 +509,12 @@ fn plan(asking: Asking, there: Option<&Config>, address: &str, usual: &str, args
     let is_new_object = there.is_none_or(|there| !there.objects.contains_key(object.as_str()));
     let monitors = there.map_or_else(Vec::new, |there| names(there.monitors.keys()));
     let usual_monitor = free(&object, &monitors);
-    // Of a first monitor nobody needs to think of a name.
+    // The first monitor needs no prompt for a name.
     let monitor = match monitor {
         None if monitors.is_empty() => usual_monitor,
         said => asking.text(
             said,
-            "Call the monitor",
+            "Name of the monitor",
             "--monitor",
             Some(&usual_monitor),
             is_free(monitors, "a monitor"),
@@ -523,9 +524,9 @@ fn plan(asking: Asking, there: Option<&Config>, address: &str, usual: &str, args
     let account = match account {
         Some(account) => asking.text(Some(account), "", "--account", None, is_free(Vec::new(), ""))?,
         None if asking.ask && !accounts.is_empty() => {
-            let mut choices = vec!["another account".to_owned()];
+            let mut choices = vec!["new account".to_owned()];
             choices.extend(accounts.iter().cloned());
-            let chosen = Select::new("Log in as", choices).raw_prompt()?;
+            let chosen = Select::new("Account", choices).raw_prompt()?;
             match chosen.index {
                 0 => free(&object, &accounts),
                 _ => chosen.value,
@@ -568,8 +569,8 @@ async fn first_test(
     asking: Asking,
 ) -> Result<ExitCode, Failure> {
     const AGAIN: &str = "run the test again";
-    const PASSWORD_AGAIN: &str = "type the password anew";
-    const LEAVE: &str = "leave it so";
+    const PASSWORD_AGAIN: &str = "enter the password again";
+    const LEAVE: &str = "keep the configuration as it is";
     loop {
         let code = test::run(test::Args::once(monitor.to_owned()), global).await?;
         if code == ExitCode::SUCCESS || !asking.ask {
@@ -581,10 +582,10 @@ async fn first_test(
         }
         let _ = writeln!(
             std::io::stderr(),
-            "the monitor stands in {}; it can be changed there, too",
+            "the monitor is defined in {}; you can also edit it there",
             path.display()
         );
-        match (Select::new("What now?", choices).prompt_skippable()?, &mut secrets) {
+        match (Select::new("How to continue?", choices).prompt_skippable()?, &mut secrets) {
             (Some(AGAIN), _) => {}
             (Some(PASSWORD_AGAIN), Some(secrets)) => secrets.again(PASSWORD)?,
             _ => return Ok(code),
@@ -600,7 +601,7 @@ fn chosen_preset(asking: Asking, said: Option<&str>) -> Result<Option<&'static P
     if !asking.ask {
         return Ok(None);
     }
-    let mut titles = vec!["another, or a server of one's own".to_owned()];
+    let mut titles = vec!["another provider, or your own server".to_owned()];
     titles.extend(PRESETS.iter().map(ToString::to_string));
     let index = Select::new("Mail provider", titles).raw_prompt()?.index;
     Ok(index.checked_sub(1).and_then(|index| PRESETS.get(index)))

@@ -7,25 +7,26 @@ use super::servers::Role;
 /// Port and encryption of a server.
 type Port = (u16, &'static str);
 
-/// A provider.
+/// A mail provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Preset {
-    /// Its word on the command line.
+    /// Word on the command line.
     pub(super) word: &'static str,
     title: &'static str,
-    /// Its SMTP server for those who log in.
+    /// SMTP server for submission with login.
     pub(super) smtp: (&'static str, Port),
-    /// Its IMAP server; all of these take TLS from the first byte.
+    /// IMAP server with implicit TLS.
     imap: &'static str,
-    /// Its POP3 server, likewise.
+    /// POP3 server with implicit TLS.
     pop3: &'static str,
-    /// It takes tokens, under its word as `oauth.preset`; and only tokens, or passwords as well.
+    /// Whether it accepts tokens, with its word as `oauth.preset`, and whether it also accepts
+    /// passwords.
     pub(super) oauth: Option<Tokens>,
-    /// What whoever sets it up should know.
+    /// Setup hint.
     pub(super) hint: &'static str,
 }
 
-/// Which log-in a provider wants.
+/// Logins that a provider accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tokens {
     /// Tokens only.
@@ -39,7 +40,7 @@ const SMTPS: Port = (465, "implicit");
 const IMAPS: Port = (993, "implicit");
 const POP3S: Port = (995, "implicit");
 
-/// All of them.
+/// All presets.
 pub(super) const PRESETS: [Preset; 7] = [
     Preset {
         word: "microsoft-365",
@@ -57,7 +58,8 @@ pub(super) const PRESETS: [Preset; 7] = [
         imap: "imap.gmail.com",
         pop3: "pop.gmail.com",
         oauth: Some(Tokens::OrPassword),
-        hint: "an OAuth client with a refresh token for the scope https://mail.google.com/, or an app password of an account with two-step verification",
+        hint: "create an OAuth client with a refresh token for the scope https://mail.google.com/, or an app \
+            password (requires two-step verification)",
     },
     Preset {
         word: "fastmail",
@@ -66,7 +68,7 @@ pub(super) const PRESETS: [Preset; 7] = [
         imap: "imap.fastmail.com",
         pop3: "pop.fastmail.com",
         oauth: None,
-        hint: "an app password: Settings, Privacy & Security",
+        hint: "create an app password under Settings, Privacy & Security",
     },
     Preset {
         word: "yahoo",
@@ -75,7 +77,7 @@ pub(super) const PRESETS: [Preset; 7] = [
         imap: "imap.mail.yahoo.com",
         pop3: "pop.mail.yahoo.com",
         oauth: None,
-        hint: "an app password: Account security",
+        hint: "create an app password under Account security",
     },
     Preset {
         word: "zoho",
@@ -84,7 +86,8 @@ pub(super) const PRESETS: [Preset; 7] = [
         imap: "imap.zoho.com",
         pop3: "pop.zoho.com",
         oauth: None,
-        hint: "IMAP or POP must be switched on in the settings; with two-step verification an app password; other regions have other servers (zoho.eu, zoho.in)",
+        hint: "enable IMAP or POP in the settings; with two-step verification, create an app password; other \
+            regions use other servers (zoho.eu, zoho.in)",
     },
     Preset {
         word: "gmx",
@@ -93,7 +96,7 @@ pub(super) const PRESETS: [Preset; 7] = [
         imap: "imap.gmx.net",
         pop3: "pop.gmx.net",
         oauth: None,
-        hint: "IMAP and POP3 must be switched on in the settings",
+        hint: "enable IMAP and POP3 in the settings",
     },
     Preset {
         word: "ionos",
@@ -102,11 +105,11 @@ pub(super) const PRESETS: [Preset; 7] = [
         imap: "imap.ionos.com",
         pop3: "pop.ionos.com",
         oauth: None,
-        hint: "the password of the mailbox; other countries have other servers (ionos.de, ionos.fr)",
+        hint: "use the password of the mailbox; other countries use other servers (ionos.de, ionos.fr)",
     },
 ];
 
-/// One's own server: everything is said.
+/// Word for a server without a preset.
 const OTHER: &str = "other";
 
 /// The words on the command line.
@@ -117,7 +120,7 @@ pub(in crate::commands) fn words() -> Vec<&'static str> {
 }
 
 impl Preset {
-    /// Its server of mailboxes.
+    /// Returns the mailbox server.
     pub(super) fn pickup(&self, role: Role) -> (&'static str, Port) {
         if role == Role::Imap {
             (self.imap, IMAPS)

@@ -17,10 +17,10 @@ use toml_edit::Value;
 use super::asking::{Asking, absolute, is_host, is_port, is_word};
 use crate::commands::{Failure, edit::inline};
 
-/// How long a step of trying a connection may take.
+/// Timeout of a step when a connection is tried.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a server is for.
+/// Role of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Smtp,
@@ -66,7 +66,7 @@ impl Role {
     }
 }
 
-/// A server as it will stand in the configuration.
+/// A server as it will be in the configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     role: Role,
@@ -75,14 +75,14 @@ pub(super) struct Server {
     tls: String,
 }
 
-/// What was said of a server by flags or a preset.
+/// Settings of a server from options or a preset.
 #[derive(Debug, Default)]
 pub(super) struct Said {
-    /// Its address, where that is not the object's.
+    /// Address, if it differs from the object's.
     pub(super) server: Option<String>,
-    /// Its port.
+    /// Port.
     pub(super) port: Option<u16>,
-    /// Its encryption.
+    /// Encryption.
     pub(super) tls: Option<String>,
 }
 
@@ -95,7 +95,7 @@ fn mode(word: &str) -> TlsMode {
 }
 
 impl Server {
-    /// Asks for what was not said.
+    /// Prompts for missing settings.
     pub(super) fn ask(
         asking: Asking,
         role: Role,
@@ -135,7 +135,7 @@ impl Server {
         })
     }
 
-    /// Asks anew for everything; what was answered before is the default.
+    /// Prompts for all settings again; the previous answers are the defaults.
     fn change(&mut self, asking: Asking) -> Result<(), Failure> {
         let [port_flag, _] = self.role.flags();
         let what = self.role.what();
@@ -167,7 +167,7 @@ impl Server {
         Ok(())
     }
 
-    /// Its place in the configuration.
+    /// Returns the value for the configuration.
     pub(super) fn value(&self, protocol: Option<&str>, account: &str) -> Value {
         let mut pairs: Vec<(&'static str, Value)> = Vec::new();
         if let Some(protocol) = protocol {
@@ -201,7 +201,7 @@ impl Server {
             );
             let error = match open(self.role, &self.endpoint).await {
                 Ok(session) => {
-                    let _ = writeln!(notes, "✓ {place} answers{}", describe(session.as_ref()));
+                    let _ = writeln!(notes, "✓ {place} responds{}", describe(session.as_ref()));
                     return Ok(());
                 }
                 Err(error) => error,
@@ -215,27 +215,27 @@ impl Server {
             }
             if !asking.ask {
                 return Err(Failure::Work(match fingerprint {
-                    Some(_) => "name the authority with --ca-file, or pin the certificate with --pin".to_owned(),
-                    None => format!("{place} does not answer; with --offline nothing is tried"),
+                    Some(_) => "name the CA with --ca-file, or pin the certificate with --pin".to_owned(),
+                    None => format!("{place} does not respond; use --offline to skip connections"),
                 }));
             }
-            const PIN: &str = "trust this very certificate from now on (pin it)";
-            const AUTHORITY: &str = "name the file of the authority that has issued it";
+            const PIN: &str = "trust exactly this certificate (pin it)";
+            const AUTHORITY: &str = "name the file with the CA that issued it";
             const AGAIN: &str = "try again";
             const CHANGE: &str = "change address, encryption or port";
-            const KEEP: &str = "go on with it as it is";
+            const KEEP: &str = "continue without a connection";
             let mut choices = vec![AGAIN, CHANGE, KEEP];
             if fingerprint.is_some() {
                 choices.splice(0..0, [PIN, AUTHORITY]);
             }
-            match (Select::new("What now?", choices).prompt()?, fingerprint) {
+            match (Select::new("How to continue?", choices).prompt()?, fingerprint) {
                 (PIN, Some(fingerprint)) => {
                     self.pin(fingerprint);
                     return Ok(());
                 }
                 (AUTHORITY, _) => {
                     let usual = authority.and_then(Path::to_str);
-                    let path = asking.text(None, "File of the authority (PEM)", "--ca-file", usual, is_word)?;
+                    let path = asking.text(None, "CA file (PEM)", "--ca-file", usual, is_word)?;
                     self.endpoint.trust.ca_file = Some(absolute(path.into()));
                 }
                 (CHANGE, _) => self.change(asking)?,
@@ -288,7 +288,7 @@ async fn open(role: Role, endpoint: &Endpoint) -> Result<Option<TlsSession>, Str
     Ok(session)
 }
 
-/// What a handshake showed, in lines of their own.
+/// Describes a TLS session, one property per line.
 fn describe(session: Option<&TlsSession>) -> String {
     let Some(session) = session else { return String::new() };
     let mut text = format!(", {}", session.version);

@@ -276,7 +276,8 @@ fn whatever_contradicts_the_header_makes_it_another_message() {
         ("From: probe@example.com\r\n", ""),
         // Cut short: what follows might contradict it.
         ("\r\n\r\n", "\r\n"),
-        // A field of our own that another signature is in decides nothing, nor does one that was changed.
+        // A field of ours that is contained in another signature is not decisive, nor is one that
+        // was changed.
         (&text[..text.len() - 1], "mq1:here:mail-hq:0:"),
     ] {
         let changed = bare.replacen(before, after, 1);
@@ -423,7 +424,8 @@ proptest! {
         changes in proptest::collection::vec((0.0..1.0_f64, any::<u8>(), 0..4_u8), 0..6),
     ) {
         let mut message = about(&STORIES[story]);
-        // What makes it another one's message stands in its header: a change there may take it away. Everything else may go.
+        // The evidence for a foreign message is in its header: a change there may remove it.
+        // Anything else may be removed.
         let body = header_end(&message);
         for (place, byte, how) in changes {
             let length = message.len() - body;
@@ -436,7 +438,7 @@ proptest! {
                 1 => message.insert(at, byte),
                 2 => drop(message.remove(at)),
                 _ => {
-                    // Two lines change places, or a piece is doubled.
+                    // Two lines are swapped, or a piece is duplicated.
                     let piece = message[at..message.len().min(at + 80)].to_vec();
                     message.splice(body..body, piece);
                 }

@@ -1,7 +1,8 @@
-//! The header of a message (RFC 5322, section 2.2): which fields stand in it, and where it ends.
+//! The header of a message (RFC 5322, section 2.2): its fields and its end.
 //!
-//! A header ends at the first empty line, and also at the first line that is no field: where the empty line was lost, the body
-//! begins there, and what looks like a field further down is content.
+//! A header ends at the first empty line, and also at the first line that is not a field: if the
+//! empty line was lost, the body begins there, and anything that resembles a field further down is
+//! content.
 
 /// Fields that are read; more of them are treated as a header that does not end.
 const MAX_FIELDS: usize = 2000;
@@ -19,11 +20,12 @@ pub(super) struct Field {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Header {
     fields: Vec<Field>,
-    /// Fields behind a line that is no field, up to the empty line: of no worth as evidence for a message, only against it.
+    /// Fields after a line that is not a field, up to the empty line: they count only as evidence
+    /// against a message.
     stray: Vec<Field>,
     /// Whether the end of the header was seen.
     pub(super) is_complete: bool,
-    /// Where the body begins.
+    /// Start of the body.
     pub(super) body: usize,
 }
 
@@ -177,7 +179,8 @@ fn field(line: &[u8]) -> Option<Field> {
     })
 }
 
-/// Addresses in a field such as `From`, in lower case: what stands in angle brackets, else words with an at sign.
+/// Returns the addresses in a field such as `From`, in lower case: those in angle brackets,
+/// otherwise words with an at sign.
 pub(super) fn addresses(value: &str) -> Vec<String> {
     let bare = without_quotes_and_comments(value);
     let mut found = Vec::new();

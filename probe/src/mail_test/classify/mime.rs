@@ -4,9 +4,9 @@ use base64::{Engine as _, alphabet, engine};
 
 use super::header::{self, Header};
 
-/// How deep parts may lie in one another.
+/// Maximum nesting of parts.
 const MAX_DEPTH: usize = 8;
-/// How many parts are looked at.
+/// Maximum number of parts to inspect.
 const MAX_PARTS: usize = 64;
 /// Decoded content that is kept of one part.
 const MAX_CONTENT: usize = 256 * 1024;
@@ -25,7 +25,7 @@ pub(super) struct Part {
     /// Type and subtype in lower case.
     pub(super) kind: String,
     pub(super) header: Header,
-    /// Decoded.
+    /// Decoded content.
     pub(super) content: Vec<u8>,
 }
 
@@ -100,7 +100,7 @@ fn split(value: &str) -> Vec<String> {
     pieces
 }
 
-/// What stands before the closing quotation mark.
+/// Returns the text before the closing quotation mark.
 fn unquote(rest: &str) -> String {
     let mut text = String::new();
     let mut characters = rest.chars();
@@ -158,7 +158,7 @@ fn walk(bytes: &[u8], default: &str, depth: usize, parts: &mut Vec<Part>) {
     parts.push(Part { kind, header, content });
 }
 
-/// What stands between the lines of a boundary; a part that does not end ends with the message.
+/// Returns the parts between the lines of a boundary; an unterminated part ends with the message.
 fn between<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     let mut begin = None;
@@ -213,7 +213,7 @@ fn from_base64(content: &[u8]) -> Vec<u8> {
     while at < content.len() {
         let (line, next) = header::line(content, at);
         let line = line.trim_ascii();
-        // A footer that was put behind it is no Base64; nor may a line of it spoil the rest.
+        // An appended footer is not Base64, and none of its lines may spoil the rest.
         if !line
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))

@@ -1,4 +1,4 @@
-//! Which message is the mail of a test, and what others say about it.
+//! Decides which message is the mail of a test, and what other messages report about it.
 //!
 //! One rule decides: a message is the mail, and may be deleted as such, only if its *own top-level header* carries our valid
 //! signature and nothing else in that header contradicts it ([`Classification::TestMail`]). A signature that is found anywhere
@@ -23,10 +23,10 @@ use sender::Sender;
 
 /// The field that holds the token of our mails, in lower case.
 const TOKEN_FIELD: &str = "x-mailqos-token";
-/// How the identifier of our mails begins; the nonce follows in 16 hexadecimal digits.
+/// Prefix of the Message-ID of our mails; the nonce follows as 16 hexadecimal digits.
 const ID_MARK: &str = "mq1.";
 
-/// What is known of our own mails.
+/// Knowledge about our own mails.
 pub(super) trait Known {
     /// The key of our signatures.
     fn key(&self) -> &SigningKey;
@@ -42,16 +42,17 @@ pub(super) trait Known {
     }
 }
 
-/// What a message is to us.
+/// Classification of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Classification {
     /// The mail of a test itself.
     TestMail(Token),
-    /// What a program says of such a mail.
+    /// A program's message about such a mail.
     Notification(Token, Report),
-    /// It contains a token of ours, but is neither: a person's message, mostly. Left alone.
+    /// It contains one of our tokens but is neither of these, usually a person's message. Never
+    /// touched.
     About(Token),
-    /// It has nothing to do with us. Left alone.
+    /// It is unrelated to us. Never touched.
     Foreign,
 }
 
@@ -65,7 +66,7 @@ impl Classification {
     }
 }
 
-/// What a notification says of our mail.
+/// Content of a notification about our mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) kind: Kind,
@@ -102,20 +103,20 @@ impl Report {
     }
 }
 
-/// What has become of a mail, as a notification says.
+/// The fate of a mail as reported by a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// It will not be delivered.
     Failed,
     /// Delivery goes on.
     Delayed,
-    /// It was delivered or handed on.
+    /// It was delivered or relayed.
     Delivered,
     /// A recipient, or a program on their behalf, complained about it.
     Complaint,
-    /// It was displayed, deleted or the like.
+    /// It was displayed, deleted or similar.
     Disposition,
-    /// An automatic answer, such as that of somebody who is out of office.
+    /// An automatic reply, such as an out-of-office reply.
     AutoReply,
     /// A report that does not say.
     Unclear,
@@ -155,7 +156,7 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
         .collect();
     let named = fields.iter().flatten().next().cloned();
     if named.is_some() && fields.iter().any(|field| *field != named) {
-        // Beside our own field, one that another message has.
+        // In addition to our own field, one that another message has.
         return None;
     }
     let titled = sole(
@@ -172,14 +173,14 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
     if let Some(token) = named {
         let is_identified = identified == Some(token.nonce);
         let is_ours = is_from(&token);
-        // A daemon's name is no contradiction where the monitor itself sends by it.
+        // A daemon's name is not a contradiction if the monitor itself sends with it.
         let is_daemon = sender.is_daemon && !is_ours;
         let answers = refers_to(header, token.nonce) || (sender.refers && !is_identified);
         let is_other = titled.as_ref().is_some_and(|titled| *titled != token);
         // Under another identifier, from elsewhere, it is a message that has taken over our field: programs in which a
         // mail is "edited as new" or resent keep fields that they do not know, and the subject, around a person's text.
         let is_foreign = header.has("from") && !(is_identified || is_ours);
-        // The same, written by somebody who uses the monitor's own address.
+        // The same, written by someone who uses the monitor's own address.
         let is_written = !is_identified && (sender.answers || is_of_client(header));
         let fits = !(is_foreign || is_written || is_other || is_daemon || answers);
         return (fits && (is_ours || !sender.is_responder)).then_some(token);
@@ -275,7 +276,7 @@ fn identified(known: &dyn Known, text: &[u8]) -> Option<Token> {
     None
 }
 
-/// Services that write from addresses of their own: Amazon SNS, and list managers.
+/// Whether a service writes from its own addresses: Amazon SNS, and list managers.
 fn is_service(header: &Header) -> bool {
     ["x-amz-sns-message-id", "x-amz-sns-subscription-arn", "x-mlserver"]
         .iter()
@@ -288,7 +289,8 @@ fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Repo
     if header.has("x-ms-journal-report") {
         return None;
     }
-    // Who answers or forwards a notification writes from an address of their own, and no report.
+    // People who answer or forward a notification write from their own address, and without a
+    // report.
     let is_titled = (sender.is_titled_failure || sender.is_complaint) && !sender.answers;
     let is_of_office = is_titled || (sender.is_office && !sender.answers && !sender.refers);
     let answers =

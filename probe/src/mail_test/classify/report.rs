@@ -58,7 +58,7 @@ pub(super) fn read(parts: &[Part]) -> Option<Report> {
     })
 }
 
-/// Reads the report of a notification that a gateway has put into one of its own.
+/// Reads the report of a notification that a gateway has enclosed in another one.
 pub(super) fn read_enclosed(parts: &[Part]) -> Option<Report> {
     let enclosed = parts.iter().filter(|part| part.kind == "message/rfc822");
     enclosed
@@ -70,7 +70,7 @@ pub(super) fn read_enclosed(parts: &[Part]) -> Option<Report> {
         .find_map(|part| read(&mime::parts(&part.content)))
 }
 
-/// What is said of a recipient.
+/// Statements about a recipient.
 struct Recipient {
     kind: Option<Kind>,
     status: Option<String>,
@@ -93,7 +93,8 @@ fn delivery(part: &Part) -> Option<Report> {
         (rank(recipient.kind), says_little, recipient.reason.is_none())
     })?;
     Some(Report {
-        // Without an action the class of the status decides; without that, whoever reads the words around it.
+        // Without an action, the class of the status decides; without that, the surrounding words
+        // do.
         kind: best.kind.unwrap_or(Kind::Unclear),
         status: best.status,
         reason: best.reason,
@@ -143,7 +144,7 @@ fn recipient(group: &Header) -> Option<Recipient> {
     })
 }
 
-/// What becomes of the mail, as `Action` says it.
+/// Parses the `Action` field.
 fn action(value: &str) -> Option<Kind> {
     let word: String = value
         .trim_start()

@@ -1,4 +1,5 @@
-//! Who wrote a message: a mail system, an automatic responder, or a person. Told by its header alone.
+//! Determines from the header alone who wrote a message: a mail system, an automatic responder, or
+//! a person.
 
 use super::{
     header::{Header, addresses},
@@ -66,7 +67,7 @@ const MARKS_OF_FAILURE: &[&str] = &[
     "x-mimecast-bounce-id",
     "x-bounce-id",
 ];
-/// What answers and forwarded messages begin with, in the languages of common programs.
+/// Prefixes of subjects of replies and forwarded messages, in the languages of common programs.
 const REPLIES: &[&str] = &[
     "re",
     "aw",
@@ -108,7 +109,7 @@ const REPLIES: &[&str] = &[
     "forward",
     "weitergeleitet",
 ];
-/// How subjects of notifications begin whose sender may be anybody's address.
+/// Prefixes of subjects of notifications whose sender may be any address.
 const SUBJECTS_OF_FAILURE: &[&str] = &[
     "undeliver",
     "delivery failure",
@@ -186,9 +187,9 @@ const SUBJECTS_OF_FAILURE: &[&str] = &[
     "배달되지 않음",
     "전송 실패",
 ];
-/// How subjects of complaints begin that come without a report.
+/// Prefixes of subjects of complaints without a report.
 const SUBJECTS_OF_COMPLAINT: &[&str] = &["complaint about message from"];
-/// What automatic answers begin with or contain.
+/// Prefixes or parts of subjects of automatic replies.
 const AUTOMATIC: &[&str] = &[
     "automatic reply",
     "auto reply",
@@ -232,16 +233,16 @@ const AUTOMATIC: &[&str] = &[
     "不在",
 ];
 
-/// What the header tells of the writer.
+/// Properties of the sender according to the header.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sender {
     /// The return path is null, or a mail system's.
     pub(super) has_null_path: bool,
-    /// From an address or a name by which only mail systems write.
+    /// The address or name is used only by mail systems.
     pub(super) is_daemon: bool,
-    /// From one by which their administrators write as well.
+    /// The address or name is also used by administrators.
     pub(super) is_office: bool,
-    /// What `Auto-Submitted` says (RFC 3834), with its parameters and comments, but for `no`.
+    /// Value of `Auto-Submitted` (RFC 3834) with parameters and comments, unless it is `no`.
     pub(super) auto: Option<String>,
     /// `multipart/report` or a report itself.
     pub(super) is_report: bool,
@@ -253,13 +254,13 @@ pub(super) struct Sender {
     pub(super) answers: bool,
     /// The subject, or a field of responders, says that this is an automatic answer.
     pub(super) is_responder: bool,
-    /// It refers to an earlier message.
+    /// Whether it refers to an earlier message.
     pub(super) refers: bool,
     /// The subject is that of a notification of failure.
     pub(super) is_titled_failure: bool,
     /// The subject is that of a complaint which a provider passes on.
     pub(super) is_complaint: bool,
-    /// What kind of report it is, in lower case.
+    /// Type of the report, in lower case.
     pub(super) report_type: Option<String>,
 }
 
@@ -321,7 +322,7 @@ impl Sender {
     }
 }
 
-/// Whether `Auto-Submitted` has just the value of our own mails.
+/// Whether `Auto-Submitted` has exactly the value of our own mails.
 pub(super) fn is_our_auto(value: &str) -> bool {
     value.trim().eq_ignore_ascii_case("auto-generated")
 }

@@ -13,7 +13,8 @@ pub(super) fn enhanced(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .filter_map(move |(at, _)| Some((at, &text[at..at + length(bytes, at)?])))
 }
 
-/// How long the code is that begins here, if one does: neither an address nor a version.
+/// Returns the length of a status code at this position, if there is one: neither an address nor a
+/// version.
 fn length(bytes: &[u8], at: usize) -> Option<usize> {
     let before = at.checked_sub(1).map(|at| bytes[at]);
     if before.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/' | b'_' | b'@')) {
@@ -64,7 +65,7 @@ fn is_reply(code: &str) -> bool {
     code.len() == 3 && matches!(code.as_bytes()[0], b'4' | b'5') && code.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The first SMTP reply code of a failure in a line: a word of its own.
+/// Returns the first SMTP reply code of a failure in a line: a separate word.
 pub(super) fn reply(line: &str) -> Option<&str> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '@' | '_');
     line.split(|c: char| !is_word(c))

@@ -1,4 +1,5 @@
-//! Notifications in words: what qmail, Exim, Sendmail, Exchange and many others write without, or beside, a report.
+//! Notifications in prose: written by qmail, Exim, Sendmail, Exchange and many others without a
+//! report, or in addition to one.
 
 use super::{Kind, Report, header, mime::Part, report::is_original, sender::Sender, status};
 
@@ -58,7 +59,7 @@ const DELAYS: &[&str] = &[
     "bezorging vertraagd",
     "配信が遅れ",
 ];
-/// Delivery has ended, whatever else is said of delays.
+/// Phrases for the end of delivery attempts, which override phrases about delays.
 const ENDS: &[&str] = &[
     "this is a permanent error",
     "permanent fatal error",
@@ -82,7 +83,7 @@ const ENDS: &[&str] = &[
     "undelivered mail",
     "(failure)",
 ];
-/// It was delivered, or handed on.
+/// Phrases for delivery or relaying.
 const SUCCESSES: &[&str] = &[
     "(success)",
     "(relay)",
@@ -96,7 +97,7 @@ const SUCCESSES: &[&str] = &[
     "delivery receipt",
     "delivery notification: delivery has been successful",
 ];
-/// It was not delivered.
+/// Phrases for failure.
 const FAILURES: &[&str] = &[
     "undeliver",
     "not deliver",
@@ -263,7 +264,7 @@ const ORIGINALS: &[&str] = &[
 ];
 /// Commands of the envelope, as transcripts show them.
 const COMMANDS: &[&str] = &["rcpt to:", "mail from:"];
-/// What announces a reply in them.
+/// Words that introduce a server's reply.
 const REPLIES: &[&str] = &["received", "out:", "response:"];
 /// Fields by which a returned mail begins where nothing announces it.
 const FIRST_FIELDS: &[&str] = &[
@@ -395,7 +396,7 @@ fn contains(text: &str, known: &[&str]) -> bool {
     known.iter().any(|words| text.contains(words))
 }
 
-/// What a notification in words says; `None` where it is none.
+/// Reads a notification in prose; `None` if it is not one.
 pub(super) fn read(words: &str, subject: &str, sender: &Sender) -> Option<Report> {
     if let Some(report) = published(words) {
         return Some(report);
@@ -429,7 +430,7 @@ pub(super) fn read(words: &str, subject: &str, sender: &Sender) -> Option<Report
         let is_bare = sender.auto.is_none() && !sender.is_responder;
         if !(is_bare && has_code) {
             return Some(Report {
-                // A person's words are nobody's business.
+                // A person's words are never interpreted.
                 reason: None,
                 is_certain: false,
                 ..report(Kind::AutoReply)
@@ -439,7 +440,7 @@ pub(super) fn read(words: &str, subject: &str, sender: &Sender) -> Option<Report
     (has_failed || is_of_mail_system || sender.is_report).then(|| report(Kind::Failed))
 }
 
-/// What Amazon SES publishes about a mail, and a subscription to it sends on (JSON).
+/// Reads a notification that Amazon SES publishes and an SNS subscription relays (JSON).
 fn published(words: &str) -> Option<Report> {
     let value = |name: &str| {
         let (_, rest) = words.split_once(&format!("\"{name}\""))?;

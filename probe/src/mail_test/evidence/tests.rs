@@ -76,7 +76,7 @@ impl Random {
 /// How a machine writes a moment down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Writes {
-    /// Whole seconds, truncated, as nearly everybody does.
+    /// Whole seconds, truncated, as most servers do.
     Truncated,
     /// To the nearest second.
     Rounded,
@@ -130,7 +130,7 @@ struct World {
     /// The machines that file, behind one name.
     cluster: Vec<Machine>,
     writes: Writes,
-    /// The machine that takes the mail has a clock of its own but bears the same name.
+    /// The machine that accepts the mail has a separate clock but the same name.
     one_name: bool,
     /// Machines have another name for each connection.
     fresh_names: bool,
@@ -175,7 +175,7 @@ fn calm() -> World {
     }
 }
 
-/// What is said of a landing, and the truth.
+/// The stated bounds of an arrival, and the truth.
 #[derive(Debug, Clone, Copy)]
 struct Told {
     landing: Landing,
@@ -335,14 +335,14 @@ impl World {
                 1 => hops.swap(0, 1),
                 2 => drop(hops.pop()),
                 3 => hops[2].at = None,
-                // A station hides where it was, or writes a date of its own fancy.
+                // A hop hides its name, or writes an arbitrary date.
                 _ => hops[2] = hop(None, Some(random.between(0, 1_000_000 * SECOND))),
             }
         }
         hops
     }
 
-    /// What is said of each landing.
+    /// The stated bounds of each arrival.
     fn told(&self, mails: usize) -> Vec<Told> {
         let mut random = Random::new(self.seed);
         let mut learnt = Learnt::default();
@@ -487,7 +487,8 @@ fn once_it_is_calibrated_a_slow_mail_is_known_far_more_closely_than_by_its_pick_
     assert!(covered(&slow) >= 0.95);
 }
 
-/// Without extra pick-ups nothing can be calibrated, but clocks are learnt even from coarse pick-ups.
+/// Without extra pick-ups nothing can be calibrated, but clocks are learned even from coarse
+/// pick-ups.
 #[test]
 fn where_nothing_is_calibrated_the_prediction_is_still_the_estimate() {
     let told = World { extra: 0, ..calm() }.told(90);

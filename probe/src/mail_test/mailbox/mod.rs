@@ -29,7 +29,7 @@ use super::{
 pub(super) use progress::{LastVisit, Progress};
 pub(super) use registry::{Habit, Registry};
 
-/// A watch goes on so long after the last mail was waited for: the next test may be near.
+/// Time that a watch continues after the last mail was waited for: the next test may be near.
 const LINGER: Micros = Micros::from_secs(90);
 /// A watch that has failed is tried again after this.
 const WATCH_AGAIN: Micros = Micros::from_secs(60);
@@ -39,7 +39,7 @@ fn is_watched(options: &MailQos) -> bool {
     options.protocol == PickupProtocol::Imap && (options.idle || options.precise)
 }
 
-/// By what monitors find the mailbox that they share.
+/// Properties by which monitors share a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::mail_test) struct Key {
     server: String,
@@ -88,7 +88,7 @@ impl Expected {
         self.mailbox.changed();
     }
 
-    /// How far the visit to its mailbox has come that is being made.
+    /// Returns the stage of the current visit to its mailbox.
     pub(in crate::mail_test) fn visit_is_at(&self) -> Option<Stage> {
         self.mailbox.door.whereabouts.stage()
     }
@@ -101,15 +101,15 @@ impl Drop for Expected {
     }
 }
 
-/// One mailbox; its visits are made one after the other.
+/// A mailbox; visits to it follow one another.
 pub(in crate::mail_test) struct Mailbox {
     id: MailboxId,
     key: Key,
     door: MailboxEndpoint,
     account: Mutex<Option<Account>>,
-    /// For the visits: there may be another plan.
+    /// Wakes the visits: the plan may have changed.
     wake: Notify,
-    /// For the watch: there may be something else to do.
+    /// Wakes the watch: there may be something else to do.
     attention: Notify,
     /// A watch is running.
     is_watching: AtomicBool,
@@ -134,7 +134,8 @@ impl Drop for Visiting<'_> {
         let mut visit = std::mem::replace(&mut self.visit, Visit::begin());
         visit.found.retain(|found| found.receive.is_some());
         if !visit.found.is_empty() {
-            // As if of a mailbox that nobody waits in: whose mail was not found learns nothing from half a visit.
+            // As in a mailbox without waiting tests: a test whose mail was not found learns nothing
+            // from half a visit.
             for sample in self.registry.hand_out(MailboxId::new(), visit) {
                 let _ = self.duplicates.send(sample);
             }
@@ -161,8 +162,8 @@ impl Mailbox {
         }
     }
 
-    /// Expects a mail in it; nobody looks for it before [`Expected::sent`]. Credentials that the server rejects are held back
-    /// for `hold`.
+    /// Expects a mail in the mailbox; it is not looked for before [`Expected::sent`]. Credentials
+    /// that the server rejects are not tried again for `hold`.
     pub(in crate::mail_test) fn expect(
         self: &Arc<Self>,
         registry: &Arc<Registry>,
@@ -195,7 +196,7 @@ impl Mailbox {
         self.door.endpoint == options.pickup && self.door.step == options.timeout.to_std()
     }
 
-    /// Visits log in by this account from now on: the same user's, whose password may be another.
+    /// Sets the account of future visits: that of the same user, whose password may differ.
     pub(in crate::mail_test) fn log_in_by(&self, account: Option<&Account>) {
         *self.account.lock().ignore_poison() = account.cloned();
     }
@@ -219,8 +220,8 @@ impl Mailbox {
         }
     }
 
-    /// Visits the mailbox whenever somebody's plan says so, until nobody can have one any more; `duplicates` takes the samples of
-    /// settled tests whose mail came again.
+    /// Visits the mailbox whenever a plan requires it, until no plan is left; `duplicates` takes
+    /// the samples of settled tests whose mail came again.
     pub(in crate::mail_test) async fn serve(
         self: Arc<Self>,
         registry: Arc<Registry>,
@@ -247,7 +248,7 @@ impl Mailbox {
                 return;
             }
             let due = registry.next_due(self.id);
-            // Without a plan, now and then, to see that nobody waits any more.
+            // Without a plan, check from time to time whether any test still waits.
             let until = due.map_or_else(|| tokio::time::Instant::now() + LINGER.to_std(), Moment::instant);
             tokio::select! {
                 () = tokio::time::sleep_until(until) => if due.is_none() {
@@ -264,7 +265,7 @@ impl Mailbox {
             let visit = visiting.end();
             welcome = visit.error.is_none();
             if let Some(error) = &visit.error {
-                tracing::debug!(server = %self.key.server, user = %self.key.user, stage = %error.stage, "pick-up: {error}");
+                tracing::debug!(server = %self.key.server, user = %self.key.user, stage = %error.stage, %error, "pick-up failed");
             }
             for sample in registry.hand_out(self.id, visit) {
                 let _ = duplicates.send(sample);
@@ -272,13 +273,14 @@ impl Mailbox {
             if let Some((ending, _place)) = ending
                 && let Err(error) = ending.end().await
             {
-                tracing::debug!(server = %self.key.server, user = %self.key.user, "pick-up's end: {error}");
+                tracing::debug!(server = %self.key.server, user = %self.key.user, %error, "logout after a pick-up failed");
             }
             self.door.whereabouts.note(None);
         }
     }
 
-    /// One visit; a mailbox that somebody else holds is tried again within a step's deadline.
+    /// Visits the mailbox once; one that another program has locked is tried again within a step's
+    /// deadline.
     async fn visit(
         &self,
         memory: &mut Memory,

@@ -1,4 +1,4 @@
-//! When a mail is looked for.
+//! Plans of when a mail is looked for.
 
 use mailqos_config::MailQos;
 use mailqos_model::Micros;
@@ -8,8 +8,8 @@ use super::super::{evidence::Moment, pickup::PickupError};
 /// The longest pause between pick-ups for a late mail.
 const SPARSEST: Micros = Micros::from_secs(15 * 60);
 
-/// How a precise monitor's mail is looked for: with gaps in proportion to the time that it has taken already, from shortly
-/// before the fastest of its predecessors on.
+/// Pace of a precise monitor: gaps in proportion to the elapsed time, from shortly before the
+/// fastest earlier arrival on.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     shortest: Micros,
@@ -33,22 +33,22 @@ impl Pace {
     }
 }
 
-/// When a mail is looked for.
+/// Plan of when a mail is looked for.
 #[derive(Debug, Clone)]
 pub(in crate::mail_test) struct Plan {
     pub(in crate::mail_test) sent: Moment,
     pub(in crate::mail_test) check_interval: Micros,
     pub(in crate::mail_test) deadline: Moment,
     pub(super) next: Moment,
-    /// When it is looked for by the check interval.
+    /// Next pick-up by the check interval.
     pub(super) check: Moment,
     /// Extra looks where the mail is expected, earliest first.
     pub(super) looks: Vec<Moment>,
-    /// How often the mailbox may be visited at once because a watch has seen new mail.
+    /// Number of immediate visits that are left for announcements of a watch.
     pub(super) on_landing: u8,
-    /// For precise monitors: from when on the mail is looked for at short gaps.
+    /// For precise monitors: the time from which on the mail is looked for at short gaps.
     pub(super) precise_from: Option<Moment>,
-    /// Visits are the only means to look: nothing watches the mailbox meanwhile.
+    /// Whether visits are the only way to look, because nothing watches the mailbox.
     pub(super) by_visits: bool,
 }
 
@@ -75,7 +75,7 @@ impl Plan {
         self
     }
 
-    /// Looks for the mail at these times after its sending, too.
+    /// Adds pick-ups at these times after sending.
     pub(super) fn looking(mut self, looks: &[Micros], extra: u8) -> Self {
         self.on_landing = if looks.is_empty() { 0 } else { extra };
         self.looks = looks.iter().map(|look| self.sent + *look).collect();
@@ -88,7 +88,7 @@ impl Plan {
         look.map_or(self.check, |look| self.check.min(*look))
     }
 
-    /// Looks for the mail at short gaps from so long after its sending.
+    /// Looks for the mail at short gaps from this time after sending.
     pub(super) fn precise(mut self, from: Micros) -> Self {
         let from = self.sent + from;
         self.precise_from = Some(from);
@@ -98,7 +98,7 @@ impl Plan {
         self
     }
 
-    /// When a watch is to look next.
+    /// Returns when a watch must poll next.
     pub(super) fn next_poll(&self) -> Option<Moment> {
         let now = Moment::now();
         if now >= self.deadline {

@@ -1,4 +1,4 @@
-//! What is known of a mail that is waited for.
+//! Progress of waiting for a mail.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -14,10 +14,10 @@ use super::super::{
 };
 use crate::testing;
 
-/// Visits whose conversations are kept for a mail that is waited for.
+/// Maximum number of visits per mail whose transcripts are kept.
 const MOST_TRANSCRIPTS: usize = 4;
 
-/// What the last visit was like.
+/// The last visit.
 #[derive(Debug, Clone)]
 pub(in crate::mail_test) struct LastVisit {
     pub(in crate::mail_test) began: Moment,
@@ -29,27 +29,27 @@ pub(in crate::mail_test) struct LastVisit {
     pub(super) transcript: Option<Arc<Transcript>>,
 }
 
-/// What is known of a mail that is waited for.
+/// Progress of waiting for a mail.
 #[derive(Debug, Clone, Default)]
 pub(in crate::mail_test) struct Progress {
     /// Pick-ups since it was sent.
     pub(in crate::mail_test) pickups: i32,
     pub(in crate::mail_test) last: Option<LastVisit>,
-    /// When the last of them began that ended without an error.
+    /// Start of the last visit that ended without an error.
     pub(in crate::mail_test) looked_at: Option<Moment>,
     /// The mail itself.
     pub(in crate::mail_test) found: Option<Found>,
-    /// What a notification says of it: of several, one of a failure.
+    /// Notification about the mail; a failure takes precedence over others.
     pub(in crate::mail_test) notified: Option<Report>,
     /// The visit that found what settles the test.
     pub(in crate::mail_test) found_by: Option<LastVisit>,
     pub(in crate::mail_test) duplicates: i32,
-    /// What was said in the last visits.
+    /// Transcripts of the last visits.
     visits: VecDeque<Arc<Transcript>>,
 }
 
 impl Progress {
-    /// Notes a visit, and what it found of the mail.
+    /// Notes a visit and what it found about the mail.
     pub(super) fn note_visit(&mut self, visit: &LastVisit, finds: Vec<Found>) {
         self.pickups += 1;
         if visit.error.is_none() {
@@ -77,7 +77,8 @@ impl Progress {
         }
     }
 
-    /// Notes what is said of the mail. It is no copy of the mail: it does not count beside it, and gives way to it.
+    /// Notes a notification about the mail. It is not a copy of the mail: it does not count as a
+    /// duplicate, and the mail takes precedence.
     fn note_notification(&mut self, report: Report, visit: &LastVisit) {
         if self.failure().is_some() {
             return;
@@ -90,14 +91,14 @@ impl Progress {
         }
     }
 
-    /// What says that the mail will not be delivered, while there is no mail.
+    /// Returns a report that the mail will not be delivered, as long as the mail has not arrived.
     pub(in crate::mail_test) fn failure(&self) -> Option<&Report> {
         self.notified
             .as_ref()
             .filter(|report| report.is_failure() && self.found.is_none())
     }
 
-    /// What was said in the last visits.
+    /// Returns the transcripts of the last visits.
     pub(in crate::mail_test) fn conversations(
         &self,
         protocol: PickupProtocol,
@@ -107,7 +108,7 @@ impl Progress {
             .map(move |transcript| testing::conversation(&protocol.to_string(), transcript))
     }
 
-    /// What deserves attention although it may decide nothing: folders that were not searched.
+    /// Returns remarks that may not affect the outcome: folders that were not searched.
     pub(in crate::mail_test) fn notes(&self) -> Vec<String> {
         let visit = self.found_by.as_ref().or(self.last.as_ref());
         visit

@@ -27,15 +27,16 @@ use super::{
     progress::{LastVisit, Progress},
 };
 
-/// A mail of ours that nobody waits for here is cleared when it is so much older than its horizon: until then the process that
-/// sent it may wait for it (`mailqos-probe run`, whose late mails `mailqos-probe test` comes upon).
+/// Time after its horizon at which one of our mails that no test here waits for is deleted: until
+/// then, the process that sent it may wait for it (`mailqos-probe run`, whose late mails
+/// `mailqos-probe test` may see).
 const CLEAR_AFTER: Micros = Micros::from_secs(600);
 /// The age at which a mail of another site, or of a monitor that is gone, is cleared: its horizon is not known here.
 const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros(LONGEST_HORIZON.0 + CLEAR_AFTER.0);
 /// Settled tests that are remembered, so that duplicates of their mails are recognised.
 const REMEMBERED: usize = 1024;
-/// With a longer check interval no extra pick-ups are made: somebody wants few (servers that announce
-/// LOGIN-DELAY, RFC 2449, section 6.5, refuse more).
+/// Check interval above which no extra pick-ups are made: few logins are wanted then (servers that
+/// announce LOGIN-DELAY, RFC 2449, section 6.5, reject more).
 const RARE: Micros = Micros::from_secs(120);
 /// After a visit that failed, extra ones are made again after this.
 const SPARED: Micros = Micros::from_secs(15 * 60);
@@ -46,31 +47,31 @@ const HISTORY: usize = 64;
 
 /// A mail that is waited for.
 pub(super) struct Waiting {
-    /// What the mail's token is.
+    /// Token of the mail.
     pub(super) token: Token,
     pub(super) mailbox: MailboxId,
     /// The mailbox is to be watched meanwhile.
     pub(super) watched: bool,
     pub(super) plan: Option<Plan>,
-    /// How long credentials are not tried again that the server has rejected.
+    /// Time for which rejected credentials are not tried again.
     pub(super) hold: Micros,
     pub(super) progress: watch::Sender<Progress>,
 }
 
-/// What is known of a monitor's mails.
+/// Settings of a monitor's mails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::mail_test) struct Habit {
-    /// How long one is waited for.
+    /// Time that a mail is waited for.
     pub(in crate::mail_test) horizon: Micros,
-    /// From which address they are sent.
+    /// Sender address.
     pub(in crate::mail_test) from: String,
 }
 
-/// All tests of this process whose mails are on their way.
+/// All tests of this process whose mails are in flight.
 pub(in crate::mail_test) struct Registry {
     key: SigningKey,
     site: SiteName,
-    /// What is known of each monitor's mails.
+    /// Settings of each monitor's mails.
     habits: Mutex<HashMap<MonitorId, Habit>>,
     waiting: Mutex<HashMap<[u8; 8], Waiting>>,
     /// The largest size that a mail has been asked to have.
@@ -79,16 +80,16 @@ pub(in crate::mail_test) struct Registry {
     /// The last round trips of precise monitors: the least that each can have been.
     history: Mutex<HashMap<MonitorId, VecDeque<Micros>>>,
     pub(in crate::mail_test) connections: Arc<Connections>,
-    /// What visits to each mailbox were like lately.
+    /// Recent visits to each mailbox.
     visited: Mutex<HashMap<MailboxId, Visited>>,
-    /// What was learnt from earlier mails.
+    /// What was learned from earlier mails.
     pub(in crate::mail_test) learnt: Mutex<Learnt>,
 }
 
-/// What visits to a mailbox were like lately.
+/// Recent visits to a mailbox.
 #[derive(Debug, Clone, Copy, Default)]
 struct Visited {
-    /// How long they took, a moving average.
+    /// Moving average of their duration.
     took: Micros,
     /// After one that failed, no extra ones are made until then.
     spared_until: Option<Moment>,
@@ -116,12 +117,12 @@ impl Registry {
         }
     }
 
-    /// Goes over to other monitors.
+    /// Applies the settings of other monitors.
     pub(in crate::mail_test) fn reload(&self, habits: HashMap<MonitorId, Habit>) {
         *self.habits.lock().ignore_poison() = habits;
     }
 
-    /// Expects a mail; nobody looks for it before it has a plan.
+    /// Expects a mail; it is not looked for before it has a plan.
     pub(super) fn wait_for(&self, nonce: [u8; 8], waiting: Waiting, size: u64) {
         self.largest.fetch_max(size, Ordering::Relaxed);
         self.waiting.lock().ignore_poison().insert(nonce, waiting);
@@ -136,7 +137,7 @@ impl Registry {
         }
     }
 
-    /// Looks for a mail by a plan, from now on.
+    /// Sets the plan of a mail.
     pub(super) fn plan(&self, nonce: [u8; 8], plan: Plan, sent_at: UtcMicros) {
         if let Some(waiting) = self.waiting.lock().ignore_poison().get_mut(&nonce) {
             waiting.plan = Some(plan);
@@ -144,12 +145,12 @@ impl Registry {
         }
     }
 
-    /// Ends the waiting for a mail.
+    /// Stops waiting for a mail.
     pub(super) fn forget(&self, nonce: [u8; 8]) {
         self.waiting.lock().ignore_poison().remove(&nonce);
     }
 
-    /// When the watch over a mailbox is to look next; `None` if it is not to be watched.
+    /// Returns when the watch over a mailbox must poll next; `None` if it is not needed.
     pub(super) fn next_poll(&self, mailbox: MailboxId) -> Option<Option<Moment>> {
         let waiting = self.waiting.lock().ignore_poison();
         let mine = waiting
@@ -159,7 +160,7 @@ impl Registry {
         (!plans.is_empty()).then(|| plans.into_iter().filter_map(|plan| plan?.next_poll()).min())
     }
 
-    /// When a mail is to be looked for beside the check interval.
+    /// Returns the times of extra pick-ups for a mail.
     pub(in crate::mail_test) fn looks(
         &self,
         monitor: &MonitorId,
@@ -193,7 +194,7 @@ impl Registry {
         learnt.expectations.looks(monitor, limits, u64::from_le_bytes(nonce))
     }
 
-    /// Notes what a visit was like: a server that refuses one is spared extra ones for a while.
+    /// Notes a visit: a server that refuses one gets no extra ones for a while.
     fn note_visited(&self, mailbox: MailboxId, visit: &Visit) {
         let now = Moment::now();
         let mut all = self.visited.lock().ignore_poison();
@@ -209,14 +210,15 @@ impl Registry {
         }
     }
 
-    /// When a precise monitor's mail is to be looked for: shortly before the fastest of its predecessors landed.
+    /// Returns when a precise monitor's mail must be looked for: shortly before the fastest earlier
+    /// arrival.
     pub(super) fn precise_from(&self, monitor: &MonitorId) -> Micros {
         let history = self.history.lock().ignore_poison();
         let fastest = history.get(monitor).and_then(|known| known.iter().min());
         Micros(fastest.map_or(0, |fastest| fastest.0 / 5 * 4))
     }
 
-    /// A precise monitor's mail took at least so long.
+    /// Notes a lower bound of the round trip of a precise monitor's mail.
     pub(in crate::mail_test) fn landed_after(&self, monitor: &MonitorId, least: Micros) {
         let mut history = self.history.lock().ignore_poison();
         let known = history.entry(monitor.clone()).or_default();
@@ -235,8 +237,9 @@ impl Registry {
             .any(|waiting| waiting.watched && waiting.mailbox == mailbox)
     }
 
-    /// How long credentials are held back that the server of this mailbox has rejected: no test has more than one failed
-    /// login, and monitors that share the mailbox have one together.
+    /// Returns how long credentials that the server of this mailbox has rejected are not tried
+    /// again: no test has more than one failed login, and monitors that share the mailbox have one
+    /// together.
     pub(super) fn hold(&self, mailbox: MailboxId) -> Micros {
         self.waiting
             .lock()
@@ -325,7 +328,8 @@ impl Registry {
                 was_for_it = true;
             }
             if was_for_it {
-                // At once: who waits for the mail is not to see it without the visit that found it.
+                // Both together: the waiting test must not see the mail without the visit that
+                // found it.
                 waiting
                     .progress
                     .send_modify(|progress| progress.note_visit(&last, finds));
@@ -481,8 +485,8 @@ mod tests {
         assert!(watch.borrow().last.is_some());
     }
 
-    /// As Outlook.com did: "-ERR Exceeded the login limit for a 15 minute period. Reduce the frequency of
-    /// requests to the POP3 server" (frappe issue 242).
+    /// As Outlook.com did: "-ERR Exceeded the login limit for a 15 minute period. Reduce the
+    /// frequency of requests to the POP3 server" (frappe issue 242).
     #[test]
     fn a_server_that_refuses_a_visit_is_spared_extra_ones() {
         let registry = registry();
@@ -545,7 +549,7 @@ mod tests {
         };
         let (leave, clear) = (Action::Keep, Action::Delete);
         assert_eq!((action("here", 23), action("here", 25)), (leave, clear));
-        // How long the other site waits is not known here: a month at the most.
+        // The other site's horizon is unknown here: a month at most.
         assert_eq!((action("there", 30 * 24), action("there", 31 * 24)), (leave, clear));
     }
 

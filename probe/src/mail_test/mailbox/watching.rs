@@ -48,7 +48,7 @@ impl Drop for Watching {
 }
 
 impl Watching {
-    /// Begins to watch.
+    /// Starts to watch.
     pub(super) fn begin(mailbox: &Arc<Mailbox>, registry: &Arc<Registry>, memory: &Memory, place: WatchPlace) -> Self {
         let director = Director {
             mailbox: mailbox.clone(),
@@ -66,7 +66,7 @@ impl Watching {
                 Err(error) => Err(error),
             };
             if let Err(error) = watched {
-                tracing::debug!(server = %mailbox.key.server, user = %mailbox.key.user, "watch: {error}");
+                tracing::debug!(server = %mailbox.key.server, user = %mailbox.key.user, %error, "IDLE failed");
                 if error.refusal == Some(LoginRefusal::Connections) {
                     director.registry.connections.refused(&mailbox.place(), true);
                 }
@@ -102,7 +102,7 @@ impl WatchControl for Director {
 
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
-            // Now and then, to see that nobody waits any more.
+            // From time to time, check whether any test still waits.
             let _ = tokio::time::timeout(LINGER.to_std() / 3, self.mailbox.attention.notified()).await;
         })
     }

@@ -23,18 +23,18 @@ use super::{
     token::Token,
 };
 
-/// How long a mailbox in use by someone else is left alone before the next try.
+/// Pause before the next attempt to open a mailbox that another program has locked.
 const IN_USE_PAUSE: Duration = Duration::from_secs(1);
-/// How long a server has to notice that watches have ended.
+/// Time that a server has to notice that watches have ended.
 const YIELDED_PAUSE: Duration = Duration::from_millis(200);
 /// A visit as a whole may take as many times the deadline of one step.
 const STEPS_A_VISIT: u32 = 10;
-/// How long visits go on telling that a mail could not be read: it may be the one that is waited for.
+/// Time for which visits report an unreadable mail: it may be the expected one.
 const UNREADABLE_FOR: Micros = Micros::from_secs(600);
 /// Bytes of a mail that are kept: its head and the beginning of its body.
 const KEPT_OF_MAIL: usize = 128 * 1024;
 
-/// How far the visit that is being made has come: for those who can't wait for its end.
+/// Stage of the current visit, for callers that can't wait for its end.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct VisitStage(Arc<Mutex<Option<Stage>>>);
 
@@ -48,7 +48,7 @@ impl VisitStage {
     }
 }
 
-/// How a mailbox is reached.
+/// Access to a mailbox.
 #[derive(Debug, Clone)]
 pub(crate) struct MailboxEndpoint {
     pub(super) endpoint: Endpoint,
@@ -57,7 +57,7 @@ pub(crate) struct MailboxEndpoint {
     pub(super) folders: Vec<String>,
     /// Deadline of each step.
     pub(super) step: Duration,
-    /// Where visits tell how far they are.
+    /// Where visits report their stage.
     pub(super) whereabouts: VisitStage,
 }
 
@@ -74,29 +74,29 @@ impl MailboxEndpoint {
     }
 }
 
-/// What is to be done with a mail of ours.
+/// Handling of one of our mails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     /// A test waits for it: read it, then delete it.
     Collect,
-    /// It lies around: delete it.
+    /// It is left over: delete it.
     Delete,
     /// Another probe waits for it.
     Keep,
 }
 
-/// Tells ours from foreign, and what is to be done with ours.
+/// Recognises our mails, and decides how to handle them.
 pub(super) trait MailClassifier: Known + Send + Sync {
-    /// What is to be done with a mail of ours.
+    /// Returns how to handle one of our mails.
     fn action(&self, token: &Token) -> Action;
-    /// How large a mail of ours may be: what was asked for, as nothing is known of what gateways add.
+    /// Returns the maximum size of our mails as configured; gateways may add an unknown amount.
     fn largest(&self) -> u64;
 }
 
-/// What a watch over a mailbox is to do.
+/// Next action of a watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextPoll {
-    /// Nobody waits for a mail any more.
+    /// Stop: no test waits for a mail any more.
     Stop,
     /// Wait for the server's announcement.
     Wait,
@@ -106,7 +106,7 @@ pub(super) enum NextPoll {
 
 /// Directs a watch over a mailbox.
 pub(super) trait WatchControl: Send + Sync {
-    /// What is to be done now.
+    /// Returns the next action.
     fn look(&self) -> NextPoll;
     /// Returns when [`WatchControl::look`] may say something else.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
@@ -114,7 +114,7 @@ pub(super) trait WatchControl: Send + Sync {
     fn landed(&self);
 }
 
-/// How long each phase of a visit took; `None` until it ended.
+/// Durations of the phases of a visit; `None` until they end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PickupPhases {
     pub(super) tcp: Option<Micros>,
@@ -125,20 +125,20 @@ pub(crate) struct PickupPhases {
     pub(super) list: Option<Micros>,
 }
 
-/// Why a visit failed.
+/// Failure of a visit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct PickupError {
     pub(crate) stage: Stage,
-    /// One line without secrets.
+    /// The failure in a single line without secrets.
     pub(crate) text: String,
-    /// Somebody else holds the mailbox: worth another try soon.
+    /// Whether another program has locked the mailbox, so that another attempt soon may succeed.
     pub(crate) in_use: bool,
     /// The credentials were refused: more tries cost penalties.
     pub(crate) refused: bool,
-    /// It was this machine, not the server, that could not.
+    /// Whether this machine, not the server, caused the failure.
     pub(crate) own_network: bool,
-    /// Why the server refused the connection or the login.
+    /// Reason why the server refused the connection or the login.
     pub(crate) refusal: Option<LoginRefusal>,
     /// The connection ended without a word.
     pub(crate) closed: bool,
@@ -173,7 +173,8 @@ impl PickupError {
         }
     }
 
-    /// Whether the server may have had too many connections: some say so, others just hang up (couriertcpd, hMailServer).
+    /// Whether the server may have had too many connections: some report it, others just hang up
+    /// (couriertcpd, hMailServer).
     pub(super) fn is_of_connections(&self) -> bool {
         let hung_up = self.closed
             && matches!(
@@ -185,7 +186,7 @@ impl PickupError {
 }
 
 impl PickupError {
-    /// The credentials can't be had on this machine.
+    /// The error for credentials that are not available on this machine.
     pub(crate) fn no_credentials(reason: &str) -> Self {
         Self {
             own_network: true,
@@ -201,7 +202,7 @@ impl PickupError {
         }
     }
 
-    /// What a test comes to whose pick-up failed.
+    /// Fills in the result of a test whose pick-up failed.
     pub(crate) fn fill_in(&self, sample: &mut Sample) {
         if self.own_network {
             sample.outcome = Outcome::NotTested;
@@ -213,7 +214,8 @@ impl PickupError {
         sample.error = Some(self.text.clone());
     }
 
-    /// How soon a visit is worth another try: if someone else holds the mailbox or the connections.
+    /// Returns the pause before another attempt is worthwhile, if another program holds the mailbox
+    /// or the connections.
     pub(crate) fn pause_before_retry(&self, connections: &Connections, place: &str) -> Option<Duration> {
         if self.is_of_connections() {
             let said_so = self.refusal == Some(LoginRefusal::Connections);
@@ -232,25 +234,26 @@ async fn renewed(credentials: &Credentials, refusal: PickupError) -> Result<Cred
         None => Err(refusal),
         Some(Ok(credentials)) => Ok(credentials),
         Some(Err(reason)) => Err(PickupError {
-            text: format!("{}; and no other token: {reason}", refusal.text),
+            text: format!("{}; and can't get a new token: {reason}", refusal.text),
             ..refusal
         }),
     }
 }
 
-/// Where new credentials are refused as well, others would not help for a while either.
+/// Notes that new credentials were rejected as well, so that further ones would not help for a
+/// while.
 async fn note_renewed(credentials: &Credentials, error: Option<&PickupError>) {
     if error.is_some_and(|error| error.refused) {
         credentials.renewed().await;
     }
 }
 
-/// What was found of a mail of ours.
+/// A finding about one of our mails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Finding {
     /// The mail itself.
     Mail,
-    /// What a program says of it.
+    /// A program's message about it.
     Notification(Report),
 }
 
@@ -273,26 +276,27 @@ impl Finding {
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) token: Token,
-    /// Whether it is the mail or what is said of it.
+    /// The mail itself, or a message about it.
     pub(super) finding: Finding,
-    /// It was not there yet at this moment.
+    /// A moment at which it was not there yet.
     pub(super) not_shown: Option<Moment>,
-    /// It was there at this moment.
+    /// A moment at which it was there.
     pub(super) shown: Moment,
-    /// How long it took to retrieve it; `None` if that failed.
+    /// Duration of its retrieval; `None` if that failed.
     pub(super) receive: Option<Micros>,
     /// The folder in which it lay.
     pub(super) folder: Option<String>,
-    /// When it landed, by the server's own clock (INTERNALDATE).
+    /// Arrival by the server's clock (INTERNALDATE).
     pub(super) landed: Option<UtcMicros>,
-    /// When the server announced it (IDLE).
+    /// Moment at which the server announced it (IDLE).
     pub(super) notified: Option<Moment>,
-    /// Its head and the beginning of its body.
+    /// Header and beginning of the body.
     pub(super) mail: Vec<u8>,
 }
 
 impl Found {
-    /// Goes over to the whole message; tells whether it is what its beginning was taken for.
+    /// Replaces the beginning with the whole message; returns whether the classification is
+    /// confirmed.
     fn read_again(&mut self, judge: &dyn MailClassifier, mail: Vec<u8>) -> bool {
         let again = match classify(judge, &mail) {
             Classification::TestMail(token) => Some((token, Finding::Mail)),
@@ -313,13 +317,13 @@ impl Found {
     }
 }
 
-/// What a message is to us, where it is our mail or a notification about it.
+/// Classifies a message that is our mail or a notification about it.
 fn finding(judge: &dyn MailClassifier, message: &[u8]) -> Option<(Token, Finding)> {
     match classify(judge, message) {
         Classification::TestMail(token) => Some((token, Finding::Mail)),
         Classification::Notification(token, report) => Some((token, Finding::Notification(report))),
         Classification::About(token) => {
-            tracing::debug!(monitor = %token.monitor, "a message about a test mail is left alone");
+            tracing::debug!(monitor = %token.monitor, "a message about a test mail stays in the mailbox");
             None
         }
         Classification::Foreign => None,
@@ -334,7 +338,7 @@ pub(crate) struct MissingFolder {
     pub(crate) reason: String,
 }
 
-/// What a visit yielded.
+/// Result of a visit.
 #[derive(Debug)]
 pub(crate) struct Visit {
     pub(crate) began: Moment,
@@ -344,7 +348,7 @@ pub(crate) struct Visit {
     pub(crate) error: Option<PickupError>,
     /// Configured folders that could not be opened.
     pub(crate) missing: Vec<MissingFolder>,
-    /// What was said.
+    /// Transcript of the visit.
     pub(crate) transcript: Option<Arc<Transcript>>,
 }
 
@@ -385,7 +389,7 @@ impl Visit {
         }
     }
 
-    /// What the connection tells of itself when the work is done, and how that ended.
+    /// Records the connection's properties and the result when the work is done.
     fn done(&mut self, wire: &Wire, result: Result<(), PickupError>) {
         self.phases.tls = wire.tls_took();
         self.tls = wire.tls().cloned();
@@ -393,7 +397,7 @@ impl Visit {
         self.error = result.err();
     }
 
-    /// Notes what the login came to for others that use the account.
+    /// Notes the result of the login for others that use the account.
     pub(crate) fn note_login(&self, turn: Option<Turn>) {
         let Some(turn) = turn else { return };
         match &self.error {
@@ -440,7 +444,7 @@ pub(super) fn fill_in(sample: &mut Sample, phases: &PickupPhases, missing: &[Mis
     }
 }
 
-/// What is remembered of a mailbox between visits.
+/// State of a mailbox between visits.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     pop3: pop3::Memory,
@@ -461,7 +465,7 @@ impl Ending {
         }
     }
 
-    /// Ends the conversation politely.
+    /// Ends the session politely.
     ///
     /// # Errors
     /// When the server did not confirm: what was to be deleted may still be there.
@@ -473,7 +477,7 @@ impl Ending {
     }
 }
 
-/// Which mailbox is visited, and who logs in.
+/// Mailbox and account of a visit.
 #[derive(Clone, Copy)]
 pub(crate) struct Errand<'a> {
     pub(crate) door: &'a MailboxEndpoint,
@@ -515,8 +519,8 @@ pub(super) async fn replay(
     visit
 }
 
-/// Visits a mailbox once. What was found is complete when this returns; the connection is to be ended then. Where it is broken
-/// off before, `visit` holds what it has found by then.
+/// Visits a mailbox once. All findings are complete when this returns; the caller then ends the
+/// connection. If it is aborted, `visit` contains the findings so far.
 pub(super) async fn visit(
     errand: Errand<'_>,
     memory: &mut Memory,

@@ -59,7 +59,7 @@ impl<'a> Fates<'a> {
             })
             .collect();
         DeliveryError::Refused {
-            server: "all recipients refused".into(),
+            server: "all recipients were rejected".into(),
             reason: reasons.join("; "),
         }
     }

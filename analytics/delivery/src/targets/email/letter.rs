@@ -256,7 +256,7 @@ enum Written {
 /// A file as it is, byte by byte. As text, a CSV or JSON file would arrive with other line ends than it has.
 fn unchanged(bytes: Vec<u8>) -> Result<Body, DeliveryError> {
     Body::new_with_encoding(bytes, header::ContentTransferEncoding::Base64)
-        .map_err(|_| DeliveryError::Letter("a file can't be written in Base64".to_owned()))
+        .map_err(|_| DeliveryError::Letter("a file can't be encoded in Base64".to_owned()))
 }
 
 fn media(name: &str) -> &'static str {

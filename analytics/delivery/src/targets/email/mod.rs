@@ -125,7 +125,8 @@ fn too_large(people: &[&Person], limit: Option<u64>, reason: &str) -> DeliveryEr
         server: "mail".into(),
         step: "size".into(),
         reason: format!(
-            "the server takes no mail of this size{at_most}, not even a notice of a few lines, for {}: {reason}; raise its limit",
+            "the server rejects mails of this size{at_most}, even a short notice, for {}: {reason}; raise its \
+             limit",
             addresses.join(", ")
         ),
         transient: false,

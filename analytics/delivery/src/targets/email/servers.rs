@@ -37,7 +37,12 @@ pub(super) async fn servers<'a>(
         })
     };
     let why = servers.first().and_then(|(name, server)| {
-        ill(server).map(|monitor| format!("not through {name}: the monitor {} is in alarm", monitor.id))
+        ill(server).map(|monitor| {
+            format!(
+                "mail server {name} is tried last: the monitor {} is in alarm",
+                monitor.id
+            )
+        })
     });
     let first = servers.first().map(|(name, _)| name.clone());
     servers.sort_by_key(|(_, server)| ill(server).is_some());
@@ -62,7 +67,7 @@ async fn failing(config: &Config) -> HashSet<MonitorId> {
         }
         Ok(status) => status,
         Err(error) => {
-            tracing::warn!(%error, "mail servers are tried in the configured order");
+            tracing::warn!(%error, "alarm status unreadable; mail servers are tried in the configured order");
             None
         }
     };

@@ -258,7 +258,7 @@ async fn a_server_that_takes_nothing_leaves_everybody_due() {
     let error = deliver(&config, people(&config), &parcel, &mut progress)
         .await
         .expect_err("nobody got it");
-    assert!(error.to_string().contains("not even a notice"), "{error}");
+    assert!(error.to_string().contains("even a short notice"), "{error}");
     assert_eq!(error.again(), crate::Again::WhenMended);
     assert!(progress.done.is_empty());
 }

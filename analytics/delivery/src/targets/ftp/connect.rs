@@ -157,7 +157,8 @@ fn handshake(error: DeliveryError) -> DeliveryError {
     error.reworded(|reason| {
         let why = &reason[reason.find(CERTIFICATE)?..];
         Some(format!(
-            "the server's certificate is not accepted: {why}; if it is the right one, correct ca_file or fingerprint"
+            "the server's certificate is not trusted: {why}; if it is the right one, correct ca_file or \
+             fingerprint"
         ))
     })
 }
@@ -247,9 +248,7 @@ async fn log_in(login: &Login, client: &mut Client) -> Result<(), DeliveryError>
             client.login(user, password),
         )
         .await;
-    welcome.map_err(|error| {
-        error.reworded(|reason| refused.then(|| format!("the user or the password is wrong ({reason})")))
-    })
+    welcome.map_err(|error| error.reworded(|reason| refused.then(|| format!("wrong user or password ({reason})"))))
 }
 
 /// Turns UTF-8 on, where the server has it; tells whether names may be written in it. IIS takes names for UTF-8 only after
@@ -309,6 +308,6 @@ pub(super) fn remember(login: &Login, mode: Mode) {
         Ok(())
     };
     if let Err(error) = written() {
-        tracing::debug!("{} can't be written: {error}", login.state.join(MODES).display());
+        tracing::debug!(file = %login.state.join(MODES).display(), %error, "data connection mode not saved");
     }
 }

@@ -283,7 +283,7 @@ impl<'a> Ftp<'a> {
                 Mode::Passive => Mode::ExtendedPassive,
                 _ => Mode::Passive,
             };
-            tracing::debug!("data connections by {other:?}, as {error}");
+            tracing::debug!(mode = ?other, reason = %error, "data connection mode changed");
             self.set_mode(other);
             if !is_refused {
                 // After a port that leads nowhere, some servers take no other in the same conversation.
@@ -299,7 +299,8 @@ impl<'a> Ftp<'a> {
                 server: self.login.server(),
                 step: format!("data connection for {verb} {name}"),
                 reason: format!(
-                    "port {} can't be reached ({why}); let the firewall pass the server's passive ports, or set mode",
+                    "port {} can't be reached ({why}); open the server's passive ports in the firewall, or set \
+                     mode",
                     address.port()
                 ),
                 transient: true,
@@ -351,7 +352,7 @@ impl<'a> Ftp<'a> {
         if self.size(name).await? == Extent::Absent || self.delete(name).await.is_err() {
             return Err(silent);
         }
-        tracing::debug!("begins anew, as the server keeps what was written: {silent}");
+        tracing::debug!(reason = %silent, "upload restarted");
         self.begin(name, Some(0)).await
     }
 
@@ -526,7 +527,7 @@ impl Shelf for Ftp<'_> {
                 ref reason,
                 ..
             }) if offset > 0 => {
-                tracing::debug!("goes on from the beginning: {reason}");
+                tracing::debug!(%reason, "upload restarted");
                 offset = 0;
                 self.begin(&name, Some(0)).await?
             }
@@ -649,7 +650,8 @@ impl Shelf for Ftp<'_> {
 
     fn remark(&self) -> Option<&'static str> {
         self.spelled.then_some(
-            "the name is written in ASCII, as the server does not offer UTF-8 (RFC 2640); encoding = \"utf-8\" writes it as it is",
+            "the name is converted to ASCII, because the server does not offer UTF-8 (RFC 2640); set encoding \
+             = \"utf-8\" to keep it",
         )
     }
 }

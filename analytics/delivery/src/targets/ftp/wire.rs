@@ -141,9 +141,7 @@ impl Connector {
             if last.code < 400 {
                 // Nothing that came in clear is taken for an answer under TLS.
                 if !received.is_empty() {
-                    return Err(FtpError::SecureError(
-                        "the server sent more than it was asked for".into(),
-                    ));
+                    return Err(FtpError::SecureError("the server sent more data than requested".into()));
                 }
                 return Ok((stream, greeting));
             }
@@ -481,7 +479,7 @@ impl Wire {
                 }
                 Parsed::Foreign => {
                     let line: Vec<u8> = control.received.iter().copied().take(60).collect();
-                    let what = format!("no reply of FTP: {}", String::from_utf8_lossy(&line).trim());
+                    let what = format!("not an FTP reply: {}", String::from_utf8_lossy(&line).trim());
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)));
                 }
                 Parsed::Partial => false,
@@ -535,7 +533,7 @@ impl Wire {
             if reply.code == 421 {
                 return;
             }
-            tracing::debug!("the server said unasked: {} {}", reply.code, reply.text);
+            tracing::debug!(code = reply.code, text = %reply.text, "unsolicited FTP reply");
             control.received.drain(..length);
         }
     }

@@ -10,7 +10,7 @@ use object_store::path::Path as Key;
 /// The ETag that stands for none. The library takes an answer to a PUT without one for a failure, though the object is there.
 pub(super) const NO_ETAG: &str = "\"none\"";
 
-/// What has been learnt about a store, for all requests to it.
+/// Known properties of a store, for all requests to it.
 #[derive(Debug, Default)]
 pub(super) struct Dialect {
     /// Objects are sent with their MD5 (RFC 1864): where an object lock is in force, stores refuse those without a checksum, and
@@ -47,15 +47,14 @@ impl Dialect {
                 .is_ok_and(|mut said| said.len() < 100 && said.insert(key.to_owned()));
         if first {
             let shown = mailqos_base::one_line(key, &[]);
-            tracing::warn!(
-                "the object {shown:?} in the store is passed over: a name with an empty part, \".\" or \"..\" is not one of a lake"
-            );
+            tracing::warn!(object = ?shown, "object in the store skipped: its name has an empty part, \".\" or \"..\"");
         }
         tame
     }
 }
 
-/// A listing with the names of its objects as they are: some stores encode them as in a URL unasked, and say so.
+/// Decodes the names of objects in a listing: some stores encode them as in a URL without being
+/// asked, and declare it.
 fn plain_names(text: &str) -> std::borrow::Cow<'_, str> {
     if !text.contains("<EncodingType>url</EncodingType>") {
         return text.into();

@@ -1,4 +1,4 @@
-//! What a store makes of conditions, and what tells versions of an object apart.
+//! A store's handling of conditional writes, and the versions of objects.
 
 use super::dialect::NO_ETAG;
 
@@ -44,54 +44,54 @@ impl Version {
     }
 }
 
-/// What a store makes of conditions.
+/// A store's handling of conditional writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Conditions {
-    /// What HTTP says (RFC 9110, section 13.1).
+    /// As in HTTP (RFC 9110, section 13.1).
     #[default]
     Kept,
-    /// The same, if the ETag stands there without quotes.
+    /// As in HTTP, with ETags without quotes.
     Unquoted,
-    /// It refuses requests with conditions.
+    /// It rejects conditional requests.
     Refused,
-    /// It does as if there were none.
+    /// It ignores conditions.
     Ignored,
 }
 
-/// What is known of how a store behaves.
+/// Known behaviour of a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Habits {
-    /// What it makes of conditions.
+    /// Handling of conditional writes.
     pub conditions: Conditions,
-    /// It wants a checksum with each object.
+    /// Whether it requires a checksum with each object.
     pub checksum: bool,
-    /// It never replaces an object.
+    /// Whether it never replaces an object.
     pub write_once: bool,
 }
 
 impl Habits {
-    /// What follows from them, for people.
+    /// Describes the consequences for people.
     pub fn told(self) -> Vec<&'static str> {
         let mut told = vec![match self.conditions {
-            Conditions::Kept => "it keeps conditions: no writer overwrites another's rows",
-            Conditions::Unquoted => "it keeps conditions, with ETags without quotes",
+            Conditions::Kept => "it supports conditional writes: no writer can overwrite another's rows",
+            Conditions::Unquoted => "it supports conditional writes, with unquoted ETags",
             Conditions::Refused => {
-                "it knows no conditional writes: each object is read before and after it is written, and only one probe may \
-                 write for a site"
+                "it does not support conditional writes: each object is read before and after it is written, \
+                 and only one probe may write for a site"
             }
             Conditions::Ignored => {
-                "it ignores conditions: each object is read before and after it is written, and only one probe may write for a \
-                 site"
+                "it ignores the conditions of writes: each object is read before and after it is written, and \
+                 only one probe may write for a site"
             }
         }];
         if self.checksum {
-            told.push("it wants a checksum with each object, and gets one");
+            told.push("it requires a checksum with each object, which mailqos sends");
         }
         if self.write_once {
             told.push(
-                "it never replaces an object: a day is sent once it is complete, a few hours after its end; another probe of the \
-                 same site can't be noticed",
+                "it never replaces an object: each day is uploaded once it is complete, a few hours after its \
+                 end, and another probe of the same site can't be detected",
             );
         }
         told

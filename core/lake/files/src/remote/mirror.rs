@@ -8,16 +8,17 @@ use tokio::task::JoinSet;
 use super::{Remote, RemoteError, Version};
 use crate::work_folder;
 
-/// So long after it was last written, nobody writes a file of a mirror any more.
+/// Time since the last write after which a file of a mirror is no longer being written.
 const ABANDONED: Duration = Duration::from_secs(3600);
-/// Objects that are fetched at once.
+/// Number of objects that are fetched at the same time.
 const AT_ONCE: usize = 8;
-/// Which version of which object a mirror holds.
+/// Name of the file that lists the versions of objects in a mirror.
 const VERSIONS: &str = "versions.json";
 
 impl Remote {
-    /// Brings a folder up to what the store has of those objects that are `wanted`: fetches what is new or has changed, and
-    /// removes what is gone. Each file is replaced whole, so that whoever reads there reads a whole one.
+    /// Updates a folder to the `wanted` objects of the store: fetches new and changed ones and
+    /// removes deleted ones. Each file is replaced atomically, so that readers never see a partial
+    /// one.
     ///
     /// # Errors
     /// The store refuses or can't be reached; the folder can't be written.
@@ -101,7 +102,7 @@ impl Remote {
                     let _ = write_whole(folder, VERSIONS, &serde_json::to_vec(&held).unwrap_or_default());
                     return Err(error);
                 }
-                Some(Err(_)) => return Err(trouble(folder, std::io::Error::other("a transfer was broken off"))),
+                Some(Err(_)) => return Err(trouble(folder, std::io::Error::other("a transfer was interrupted"))),
             }
         }
         sweep(&work_folder(folder));
@@ -111,19 +112,19 @@ impl Remote {
     }
 }
 
-/// What a mirroring did.
+/// Result of mirroring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mirrored {
     /// Files that were new or had changed.
     pub fetched: usize,
-    /// Their bytes.
+    /// Total size in bytes.
     pub bytes: u64,
     /// Files that were gone.
     pub removed: usize,
 }
 
-/// Replaces a file of a mirror. It is written where the lake's writers work: nothing but day files stands in the trees, whatever
-/// moment a reader chooses; and each process has a file of its own there.
+/// Replaces a file of a mirror. It is written in the work folder of the lake's writers, so that the
+/// trees contain only day files at any moment; each process has a separate file there.
 fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let (path, work) = (folder.join(name), work_folder(folder));
     fs::create_dir_all(path.parent().unwrap_or(folder))?;
@@ -132,7 +133,7 @@ fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     files::swap(&path, &temporary, files::Access::Umask, |file| file.write_all(bytes))
 }
 
-/// Removes what processes have left that were ended while they wrote; nobody writes for so long.
+/// Removes files of processes that ended while writing; no file is written for that long.
 fn sweep(work: &Path) {
     for entry in fs::read_dir(work).into_iter().flatten().flatten() {
         let modified = entry.metadata().and_then(|data| data.modified());

@@ -1,5 +1,6 @@
-//! A lake in an object store (Amazon S3 and its kin, Azure, Google): day files are put whole, each with a condition against a
-//! second writer, and mirrored into a folder to be read. Its layout is that of a lake in a folder.
+//! A lake in an object store (Amazon S3 or compatible, Azure, Google): day files are written as a
+//! whole, each with a condition against a second writer, and mirrored to a folder for reading. The
+//! layout is that of a lake in a folder.
 //!
 //! Stores differ in what they make of a condition. What one does is found out as it answers, and remembered in [`Habits`]: some
 //! want ETags without quotes (Ceph's gateway), some know no conditions (Backblaze B2), some ignore them, some want a checksum
@@ -40,7 +41,7 @@ const LARGEST: u64 = 2 * 1024 * 1024 * 1024;
 /// An ETag that no object has: a condition with it must fail.
 const WRONG_ETAG: &str = "\"00000000000000000000000000000000\"";
 
-/// What goes wrong with an object store.
+/// Errors of an object store.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RemoteError {
     /// The address or the options make no sense.
@@ -48,7 +49,7 @@ pub enum RemoteError {
     Options {
         /// The lake's address.
         address: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The store refused, or could not be reached.
@@ -56,23 +57,23 @@ pub enum RemoteError {
     Store {
         /// The object's address.
         address: String,
-        /// What the store said.
+        /// The store's message.
         reason: String,
         /// The HTTP status of its answer; `None` if there was none.
         status: Option<u16>,
     },
-    /// Somebody else has written the object meanwhile.
-    #[error("{0}: somebody else has written it meanwhile")]
+    /// Another writer has changed the object in the meantime.
+    #[error("{0}: another writer has changed it in the meantime")]
     Changed(String),
     /// The store keeps what was written first, and this object is there with other content.
-    #[error("{0}: this store never replaces an object, and what was written there first is something else")]
+    #[error("{0}: this store never replaces an object, and the existing object has different content")]
     WriteOnce(String),
     /// The mirror's folder can't be written.
     #[error("{path}: {reason}", path = path.display())]
     Mirror {
         /// The file or folder.
         path: std::path::PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -110,7 +111,7 @@ struct Bucket<'a> {
 pub struct Object {
     /// Relative to the lake, with `/`.
     pub name: String,
-    /// For conditions, and to tell whether it changed.
+    /// Version, for conditions and to detect changes.
     pub version: Version,
 }
 
@@ -143,11 +144,11 @@ impl Remote {
             reason,
         };
         let Some((scheme, rest)) = address.split_once("://") else {
-            return Err(wrong("it is no address of an object store".into()));
+            return Err(wrong("it is not an address of an object store".into()));
         };
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket.is_empty() {
-            return Err(wrong(format!("the bucket is missing: write {scheme}://bucket/prefix")));
+            return Err(wrong(format!("the bucket is missing: use {scheme}://bucket/prefix")));
         }
         let dialect = Arc::new(Dialect::default());
         let bucket = Bucket {
@@ -167,7 +168,7 @@ impl Remote {
         })
     }
 
-    /// Where the lake is.
+    /// Returns the address of the lake.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -195,12 +196,12 @@ impl Remote {
         }
     }
 
-    /// What is known of how the store behaves.
+    /// Returns the known behaviour of the store.
     pub fn habits(&self) -> Habits {
         *self.habits.lock().ignore_poison()
     }
 
-    /// Takes over what an earlier life has learnt of the store.
+    /// Sets the behaviour of the store that an earlier process found out.
     pub fn expect(&self, habits: Habits) {
         self.dialect.digest.store(habits.checksum, Ordering::Relaxed);
         *self.habits.lock().ignore_poison() = habits;
@@ -210,12 +211,13 @@ impl Remote {
         let mut habits = self.habits();
         change(&mut habits);
         if habits != self.habits() {
-            tracing::info!("{}: {}", self.address, habits.told().join("; "));
+            tracing::info!(store = %self.address, habits = %habits.told().join("; "), "object store tested");
         }
         self.expect(habits);
     }
 
-    /// One PUT as the store is known to want it, without looking at what is there.
+    /// Sends a PUT in the form that the store is known to require, without checking the existing
+    /// object.
     async fn put_once(&self, name: &str, bytes: &[u8], mode: PutMode) -> Result<Version, StoreError> {
         let options = PutOptions {
             mode,
@@ -234,7 +236,7 @@ impl Remote {
         })
     }
 
-    /// One PUT; once more with a checksum where the store asks for one.
+    /// Sends a PUT; again with a checksum if the store requires one.
     async fn put_summed(&self, name: &str, bytes: &[u8], mode: &PutMode) -> Result<Version, StoreError> {
         match self.put_once(name, bytes, mode.clone()).await {
             Err(error) if !self.habits().checksum && wants_checksum(&Refusal::of(&error)) => {
@@ -245,7 +247,8 @@ impl Remote {
         }
     }
 
-    /// Puts an object whole. `known` is the version that it replaces; without one it must not be there yet.
+    /// Writes an object as a whole. `known` is the version that it replaces; without one, it must
+    /// not exist yet.
     ///
     /// # Errors
     /// [`RemoteError::Changed`] if it is not as it was known; the store refuses or can't be reached.
@@ -329,8 +332,9 @@ impl Remote {
         created
     }
 
-    /// Puts an object in a store that doesn't keep conditions: what is there is read before and after. Another writer's content
-    /// is not overwritten knowingly, and what was overwritten in the moment between is noticed.
+    /// Writes an object to a store that does not support conditional writes: the existing one is
+    /// read before and after. Another writer's content is not overwritten knowingly, and a write in
+    /// between is detected.
     async fn put_compared(&self, name: &str, bytes: Vec<u8>, known: Option<&Version>) -> Result<Version, RemoteError> {
         let changed = || RemoteError::Changed(format!("{}/{name}", self.address));
         match (known, self.get(name).await?) {
@@ -390,8 +394,8 @@ impl Remote {
         Ok(())
     }
 
-    /// Tries everything that a lake needs of the store, with an object of its own that is deleted again, and returns what was
-    /// found out.
+    /// Tests everything that a lake requires of the store with a separate object, which is deleted
+    /// again, and returns the results.
     ///
     /// # Errors
     /// The store refuses or can't be reached; or what was written can't be read back.
@@ -399,7 +403,7 @@ impl Remote {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| RemoteError::Options {
             address: self.address.clone(),
-            reason: format!("no random numbers: {error}"),
+            reason: format!("the system provides the system provides no random numbers: {error}"),
         })?;
         let name = format!("writers/check-{}.json", hex(&random));
         let tried = self.try_object(&name).await;
@@ -407,7 +411,7 @@ impl Remote {
         tried?;
         if let Err(error) = deleted {
             // Where nothing is deleted or replaced, retention takes away what was tried.
-            tracing::warn!("what was tried can't be deleted: {error}");
+            tracing::warn!(%error, "trial object not deleted");
         }
         self.list("samples").await?;
         Ok(self.habits())
@@ -427,13 +431,13 @@ impl Remote {
             Some((_, content)) if content == expected => Ok(()),
             _ => Err(RemoteError::Store {
                 address: format!("{}/{name}", self.address),
-                reason: "what was written is not what is read back".to_owned(),
+                reason: "the object read back differs from the one written".to_owned(),
                 status: None,
             }),
         }
     }
 
-    /// Puts an object whole, over whatever is there.
+    /// Writes an object as a whole, replacing any existing one.
     ///
     /// # Errors
     /// The store refuses or can't be reached.
@@ -468,7 +472,10 @@ impl Remote {
         if found.meta.size > LARGEST {
             return Err(RemoteError::Store {
                 address: format!("{}/{name}", self.address),
-                reason: format!("{} bytes are more than a day file has", found.meta.size),
+                reason: format!(
+                    "the object has {} bytes, which is more than a day file can have",
+                    found.meta.size
+                ),
                 status: None,
             });
         }
@@ -482,7 +489,7 @@ impl Remote {
         Ok(Some((version, bytes.to_vec())))
     }
 
-    /// Deletes an object; one that is gone already is no error.
+    /// Deletes an object; a missing one is not an error.
     ///
     /// # Errors
     /// The store refuses or can't be reached.
@@ -493,7 +500,7 @@ impl Remote {
         }
     }
 
-    /// All objects in a folder of the lake.
+    /// Lists all objects in a folder of the lake.
     ///
     /// # Errors
     /// The store refuses or can't be reached.

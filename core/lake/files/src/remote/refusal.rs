@@ -1,4 +1,4 @@
-//! What a store says when it refuses something, out of the many layers of the client library's errors.
+//! Extracts a store's error message from the nested errors of the client library.
 
 use mailqos_base::one_line;
 use object_store::Error as StoreError;
@@ -8,7 +8,7 @@ use object_store::Error as StoreError;
 pub(super) struct Refusal {
     /// The HTTP status; `None` if there was no answer.
     pub(super) status: Option<u16>,
-    /// What is to be said about it: the status, the store's code and its words.
+    /// The status, the store's error code and its message.
     pub(super) reason: String,
 }
 
@@ -38,21 +38,18 @@ impl Refusal {
         refusal
     }
 
-    /// What can be done about it, where the code says that.
+    /// Returns the remedy for known error codes.
     fn remedy(&self) -> Option<&'static str> {
         [
-            ("RequestTimeTooSkewed", "; set the clock of this machine, best by NTP"),
-            ("SignatureDoesNotMatch", "; is the secret of the account right?"),
-            ("InvalidAccessKeyId", "; is the key id of the account right?"),
             (
-                "PermanentRedirect",
-                "; name the region of the bucket with the key region",
+                "RequestTimeTooSkewed",
+                "; set this machine's clock, preferably with NTP",
             ),
-            (
-                "AuthorizationHeaderMalformed",
-                "; name the region of the bucket with the key region",
-            ),
-            ("ExpiredToken", "; the key was for a limited time: get another one"),
+            ("SignatureDoesNotMatch", "; check the secret of the account"),
+            ("InvalidAccessKeyId", "; check the key id of the account"),
+            ("PermanentRedirect", "; set region to the bucket's region"),
+            ("AuthorizationHeaderMalformed", "; set region to the bucket's region"),
+            ("ExpiredToken", "; the key has expired: get a new one"),
         ]
         .into_iter()
         .find_map(|(code, remedy)| self.says(code).then_some(remedy))

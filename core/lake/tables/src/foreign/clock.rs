@@ -21,8 +21,8 @@ pub(crate) struct Local {
 pub(crate) enum Unresolved {
     /// Clocks were set forward over it.
     #[error(
-        "row {line}: {at} does not exist in {zone}, where clocks were set forward then; the file may keep the same time all \
-         year, so state its offset, such as --timezone +01:00, or --timezone UTC"
+        "row {line}: {at} does not exist in {zone}, where clocks were set forward; if the file uses the same \
+         offset all year, set it, such as --timezone +01:00 or --timezone UTC"
     )]
     Skipped {
         /// The line.
@@ -34,8 +34,9 @@ pub(crate) enum Unresolved {
     },
     /// Clocks were set back, and the rows don't say which of two times is meant.
     #[error(
-        "row {line}: {at} comes twice in {zone}, where clocks were set back then, and the order of the rows does not say \
-         which is meant; export the times in UTC or with an offset, or state the file's offset, such as --timezone +01:00"
+        "row {line}: {at} is ambiguous in {zone}, where clocks were set back, and the order of the rows does \
+         not resolve it; export the times in UTC or with an offset, or set the file's offset, such as \
+         --timezone +01:00"
     )]
     Twice {
         /// The line.
@@ -218,7 +219,7 @@ mod tests {
         ] {
             let error = resolved(times).expect_err("unclear").to_string();
             assert!(
-                error.contains("comes twice in Europe/Berlin") && error.contains("--timezone +01:00"),
+                error.contains("is ambiguous in Europe/Berlin") && error.contains("--timezone +01:00"),
                 "{error}"
             );
         }

@@ -17,7 +17,7 @@ impl std::str::FromStr for Mark {
         match text {
             "." | "point" => Ok(Self::Point),
             "," | "comma" => Ok(Self::Comma),
-            _ => Err(format!("{text:?} is not a decimal mark; write \".\" or \",\"")),
+            _ => Err(format!("{text:?} is not a decimal mark; use \".\" or \",\"")),
         }
     }
 }
@@ -45,7 +45,7 @@ impl Mark {
                 Shape::Settles(mark) => match found {
                     Some((other, before)) if other != mark => {
                         return Err(format!(
-                            "{before:?} and {value:?} have different decimal marks; state it with --decimal-mark"
+                            "{before:?} and {value:?} have different decimal marks; set --decimal-mark"
                         ));
                     }
                     _ => found = Some((mark, value)),
@@ -57,7 +57,7 @@ impl Mark {
         match (found, unclear) {
             (Some((mark, _)), _) => Ok(mark),
             (None, Some(value)) => Err(format!(
-                "{value:?} can be read in two ways; write --decimal-mark . if it is a fraction, --decimal-mark , if its \
+                "{value:?} is ambiguous; use --decimal-mark . if it is a fraction, --decimal-mark , if the \
                  mark separates thousands"
             )),
             (None, None) => Ok(usual),

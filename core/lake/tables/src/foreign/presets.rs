@@ -87,7 +87,7 @@ impl Preset {
             Self::Grafana => grafana::read(&table::read_csv(file, wish.delimiter)?, wish, "Grafana").map_err(wrong)?,
         };
         if measurements.is_empty() {
-            return Err(wrong("no measurements in it".to_owned()));
+            return Err(wrong("it contains no measurements".to_owned()));
         }
         Ok(as_table(measurements, notes))
     }
@@ -125,7 +125,7 @@ fn as_table(measurements: Vec<Measurement>, mut notes: Vec<String>) -> Table {
     }
     if unknown > 0 {
         notes.push(format!(
-            "{unknown} rows skipped: no value, so nothing is known about these tests"
+            "{unknown} rows skipped: no value, so the outcome of these tests is unknown"
         ));
     }
     Table {

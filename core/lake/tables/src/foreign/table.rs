@@ -112,7 +112,7 @@ pub(crate) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Table, Lake
         // More fields than the head has names for are a delimiter within a value, not quoted; empty ones are harmless.
         if record.iter().skip(head.len()).any(|field| !field.trim().is_empty()) {
             return Err(LakeAdminError::Import(format!(
-                "{}: row {line} has {} fields, the head {}; is a delimiter part of a value?",
+                "{}: row {line} has {} fields, the header has {}; a value may contain the delimiter",
                 file.display(),
                 record.len(),
                 head.len()

@@ -44,7 +44,7 @@ fn a_foreign_file_with_semicolons_commas_and_its_own_dates_is_understood() {
     assert_eq!(samples[0].round_trip, Some(Micros(12_500)));
     assert_eq!((samples[1].outcome, samples[1].round_trip), (Outcome::Lost, None));
     let refused = imported("Zeit;Dauer;Ergebnis\n2026-03-01;1;ok\n", &plan).expect_err("another form");
-    assert!(refused.contains("is not written as"), "{refused}");
+    assert!(refused.contains("does not match the format"), "{refused}");
 }
 
 #[test]
@@ -83,13 +83,13 @@ fn what_cannot_be_is_refused_with_its_remedy() {
     assert!(refused.contains("--as-outcome"), "{refused}");
     plan.outcome = Some(Outcome::Ok);
     for (text, part) in [
-        ("time,latency\n1772366400,1\n", "another unit"),
+        ("time,latency\n1772366400,1\n", "set the unit"),
         ("time,latency\n2026-03-01T12:00:00Z,-1\n", "negative"),
         (
             "time,latency\n2026-03-01T12:00:00Z,\"1,234\"\n",
-            "can be read in two ways",
+            "is ambiguous",
         ),
-        ("time,latency\n2999-03-01T12:00:00Z,1\n", "can't be"),
+        ("time,latency\n2999-03-01T12:00:00Z,1\n", "implausible"),
         ("time,dauer\n2026-03-01T12:00:00Z,1\n", "no column"),
         (
             "time,latency\n2026-03-01T12:00:00Z,1\n2026-03-01T12:00:00Z,2\n",
@@ -157,5 +157,5 @@ fn a_doubled_hour_is_read_by_the_order_of_its_rows() {
     let refused = import(&folder.path().join("lake"), &file, &plan, true)
         .expect_err("unclear")
         .to_string();
-    assert!(refused.contains("comes twice in Europe/Berlin"), "{refused}");
+    assert!(refused.contains("is ambiguous in Europe/Berlin"), "{refused}");
 }

@@ -1,8 +1,9 @@
 //! Deletes test mails over IMAP, and nothing else.
 //!
-//! With UIDPLUS (RFC 4315) that is UID EXPUNGE. Without it, EXPUNGE takes all that is marked as deleted: it is used only
-//! while all of that is ours; otherwise our mails stay marked, for the next expunge of whoever marked the others. Gmail
-//! archives what is expunged: there, mails are moved to the trash, which Gmail empties after 30 days.
+//! With UIDPLUS (RFC 4315), UID EXPUNGE is used. Without it, EXPUNGE removes everything that is
+//! marked as deleted: it is used only if all of that is ours; otherwise our mails stay marked until
+//! the program that marked the others expunges the folder. Gmail archives expunged mails: there,
+//! mails are moved to the trash, which Gmail empties after 30 days.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -24,7 +25,8 @@ use crate::mail_test::{
 
 /// The most mails of ours, left for others, that are remembered.
 const MAX_LEFT: usize = 256;
-/// Mails that others seem to have marked as deleted, and that are looked into at once: they may be ours.
+/// Maximum number of mails marked as deleted by others that are inspected in one visit: they may be
+/// ours.
 const MARKED_AT_ONCE: usize = 16;
 /// Foreign marked mails that are remembered.
 const MAX_MARKED: usize = 4096;
@@ -34,15 +36,15 @@ const LOOK_AGAIN: Micros = Micros::from_secs(600);
 /// The mails of a folder that are to be deleted.
 #[derive(Debug, Default)]
 pub(super) struct Doomed {
-    /// Not marked yet, each with what tells our mail.
+    /// Mails that are not marked yet, each with the nonce that identifies it.
     unmarked: BTreeMap<u64, [u8; 8]>,
-    /// Of an earlier visit: what is behind their UIDs is looked at again.
+    /// UIDs from an earlier visit: their mails are checked again.
     left_over: BTreeSet<u64>,
     /// Marked as deleted, but still there as far as is known.
     marked: BTreeSet<u64>,
     /// Marked mails of others.
     foreign: BTreeSet<u64>,
-    /// When others' marked mails were last in the way.
+    /// Time at which mails marked by others last prevented EXPUNGE.
     blocked: Option<Moment>,
 }
 
@@ -63,7 +65,8 @@ impl Doomed {
 }
 
 impl Folder {
-    /// Notes that mails are gone: should the server give their UIDs to others, those are not taken for known.
+    /// Notes that mails are gone: if the server reuses their UIDs, the new mails must not count as
+    /// known.
     fn note_gone(&mut self, uids: &BTreeSet<u64>) {
         for uid in uids {
             self.looked.remove(uid);
@@ -129,7 +132,8 @@ pub(super) async fn delete(
     Ok(())
 }
 
-/// Looks again at what is behind the UIDs that an earlier visit could not mark: a server may have given them to others.
+/// Checks the mails of UIDs again that an earlier visit could not mark: a server may have reused
+/// them.
 async fn confirm(session: &mut Session, doomed: &mut Doomed, judge: &dyn MailClassifier) -> Result<(), PickupError> {
     let left_over: Vec<u64> = std::mem::take(&mut doomed.left_over)
         .into_iter()
@@ -236,8 +240,9 @@ async fn expunge(
     if doomed.blocked.is_none() {
         tracing::warn!(
             folder = name,
-            "test mails stay in the mailbox, marked as deleted: the server has no UIDPLUS, and another program has marked \
-             mails as deleted that EXPUNGE would remove as well; expunge the folder with that program"
+            "test mails stay in the mailbox, marked as deleted: the server lacks UIDPLUS, and EXPUNGE would \
+             also remove mails that another program has marked as deleted; expunge the folder with that \
+             program"
         );
     }
     doomed.blocked = Some(Moment::now());
@@ -273,7 +278,8 @@ pub(super) async fn forget_gone(
         }
     }
     if ours.len() > MAX_LEFT {
-        // The next start looks into the oldest again. Half are dropped at once, so that not every visit has to search.
+        // The next start inspects the oldest again. Half are dropped together, so that not every
+        // visit has to search.
         while ours.len() > MAX_LEFT / 2 {
             ours.pop_first();
         }

@@ -13,7 +13,7 @@ use crate::mail_test::evidence::Moment;
 const MAX_FOLDERS: usize = 2000;
 /// The folders are listed again after this.
 const LIST_AGAIN: Micros = Micros::from_secs(3600);
-/// What the junk folder and the trash are called where no attribute (RFC 6154) says which they are.
+/// Names of the junk folder and the trash for servers without special-use attributes (RFC 6154).
 const JUNK: [&str; 7] = [
     "junk",
     "spam",
@@ -37,7 +37,7 @@ const TRASH: [&str; 6] = [
 struct Listed {
     name: String,
     delimiter: String,
-    /// In lower case.
+    /// Attributes in lower case.
     attributes: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ impl Listed {
     }
 }
 
-/// What is known of the trash: the folder, if there is one, and since when.
+/// The trash folder, if there is one, and the time at which it was looked up.
 pub(super) type Trash = Option<(Moment, Option<String>)>;
 
 /// The folder of deleted mails, in whatever language it is named.
@@ -74,7 +74,7 @@ pub(super) async fn trash(session: &mut Session, known: &mut Trash) -> Result<Op
     Ok(trash)
 }
 
-/// What to write in place of a folder that could not be opened: empty where nothing suggests itself.
+/// Returns a suggestion for a folder that could not be opened; empty if there is none.
 pub(super) async fn suggestion(session: &mut Session, missing: &str) -> Result<String, PickupError> {
     Ok(suggest(&list(session).await?, missing))
 }
@@ -83,25 +83,26 @@ fn suggest(listed: &[Listed], missing: &str) -> String {
     let leaf = missing.rsplit(['/', '.']).next().unwrap_or(missing).to_lowercase();
     let means_junk = JUNK.contains(&&*leaf);
     if let Some(junk) = listed.iter().find(|folder| folder.is("\\junk")).filter(|_| means_junk) {
-        return format!("the server's junk folder is {:?}: name that one in folders", junk.name);
+        return format!("the server's junk folder is {:?}; use that name in folders", junk.name);
     }
     let same = |folder: &&Listed| folder.leaf() == leaf && folder.name != missing;
     let similar = |folder: &&Listed| means_junk && JUNK.contains(&&*folder.leaf());
     let found = listed.iter().find(same).or_else(|| listed.iter().find(similar));
     if let Some(folder) = found {
-        return format!("the mailbox has {:?}: name that one in folders", folder.name);
+        return format!("the mailbox has {:?}; use that name in folders", folder.name);
     }
     let mut names: Vec<String> = listed.iter().map(|folder| format!("{:?}", folder.name)).collect();
     names.truncate(8);
     match names.is_empty() {
         true => String::new(),
-        false => format!("the mailbox has {}", names.join(", ")),
+        false => format!("the mailbox contains {}", names.join(", ")),
     }
 }
 
 async fn list(session: &mut Session) -> Result<Vec<Listed>, PickupError> {
     let mut listed = Vec::new();
-    // Without RETURN: special-use attributes come by themselves where the server has them, mostly (RFC 6154, section 2).
+    // Without RETURN: most servers with special-use attributes send them anyway (RFC 6154, section
+    // 2).
     let command = if session.has("SPECIAL-USE") && session.has("LIST-EXTENDED") {
         "LIST \"\" \"*\" RETURN (SPECIAL-USE)"
     } else {
@@ -162,22 +163,22 @@ mod tests {
             (
                 vec![&inbox, &prefixed],
                 "Junk",
-                "the mailbox has \"INBOX.Junk\": name that one",
+                "the mailbox has \"INBOX.Junk\"; use that name",
             ),
             (
                 vec![&inbox, &prefixed],
                 "Spam",
-                "the mailbox has \"INBOX.Junk\": name that one",
+                "the mailbox has \"INBOX.Junk\"; use that name",
             ),
             (
                 vec![&inbox, &french],
                 "Junk",
-                "the mailbox has \"INBOX\", \"Éléments indésirables\"",
+                "the mailbox contains \"INBOX\", \"Éléments indésirables\"",
             ),
             (
                 vec![&inbox, &flat],
                 "INBOX/Offers",
-                "the mailbox has \"Offers\": name that one",
+                "the mailbox has \"Offers\"; use that name",
             ),
             (vec![], "Junk", ""),
         ] {

@@ -1,5 +1,6 @@
-//! Which mails of a folder are new. UIDNEXT, EXISTS and SEARCH are each wrong somewhere (UIDNEXT stands still, runs ahead
-//! or goes back; SEARCH answers from an index that lags behind), so that each of them is held against the others.
+//! Finds the new mails of a folder. UIDNEXT, EXISTS and SEARCH are each wrong on some servers
+//! (UIDNEXT stands still, runs ahead or goes back; SEARCH uses an index that lags behind), so each
+//! of them is checked against the others.
 
 use std::collections::HashSet;
 
@@ -14,14 +15,14 @@ use super::{
 
 /// The newest mails, which are looked into one by one; the search finds ours among the rest.
 pub(super) const LOOKED_INTO: usize = 64;
-/// The most mails that are believed to be ours because the search says so.
+/// Maximum number of mails that count as ours because the search returned them.
 const TAKEN_FOR_OURS: usize = 1024;
-/// A visit in so many lists the folder although nothing seems to be new.
+/// Number of visits without news after which the folder is listed anyway.
 const LISTS_AGAIN_AFTER: u8 = 8;
 /// The longest set of UIDs in a command: lines should not exceed 1,000 bytes (RFC 2683, section 3.2.1.5).
 const MAX_SET: usize = 800;
 
-/// What a server says of a folder that is opened.
+/// A server's response to opening a folder.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Selected {
     pub(super) validity: Option<u64>,
@@ -42,7 +43,8 @@ impl Session {
         let status = self
             .command(stage, &command, MAX_REPLY, |said| match said {
                 Said::Status(status) => {
-                    // Some servers say 0, which is no validity (RFC 9051, section 2.3.1.1): nothing can be remembered.
+                    // Some servers send 0, which is not a valid UIDVALIDITY (RFC 9051, section
+                    // 2.3.1.1): nothing can be remembered.
                     let validity = status.number("UIDVALIDITY").filter(|validity| *validity > 0);
                     selected.validity = validity.or(selected.validity);
                     let next = status.number("UIDNEXT").filter(|next| *next <= reply::LAST_UID + 1);
@@ -69,7 +71,7 @@ impl Session {
 #[derive(Debug, Default)]
 pub(super) struct New {
     pub(super) uids: Vec<u64>,
-    /// Those that the search had overlooked; when they came is less certain.
+    /// Mails that the search had missed; their arrival is less certain.
     pub(super) overlooked: HashSet<u64>,
 }
 
@@ -117,7 +119,7 @@ impl Folder {
         Ok(new)
     }
 
-    /// Notes what was listed, or that nothing had to be.
+    /// Notes what was listed, or that no listing was necessary.
     pub(super) fn note_listing(&mut self, selected: &Selected, new: Option<&New>) {
         let Some(new) = new else {
             self.unlisted = self.unlisted.saturating_add(1);
@@ -146,11 +148,11 @@ impl Folder {
     }
 }
 
-/// What the search shows.
+/// Result of listing a folder.
 struct Listing {
-    /// Those that are to be looked into.
+    /// UIDs to inspect.
     uids: Vec<u64>,
-    /// How many there are in all.
+    /// Total number of mails.
     total: u64,
 }
 
@@ -240,7 +242,7 @@ pub(super) async fn last_uid(session: &mut Session) -> Result<Option<u64>, Picku
     Ok(last)
 }
 
-/// What a search came to.
+/// Result of a search.
 pub(super) enum Search {
     Found(Vec<u64>),
     /// The server refuses for now.
@@ -284,7 +286,7 @@ pub(super) fn read_fetch(said: &Said) -> Option<reply::Fetched> {
     }
 }
 
-/// What a FETCH shows; anything but OK is an error.
+/// Runs FETCH; anything but OK is an error.
 pub(super) async fn fetch(
     session: &mut Session,
     stage: Stage,
@@ -295,8 +297,8 @@ pub(super) async fn fetch(
     refusal.map_or(Ok(all), Err)
 }
 
-/// What a FETCH shows, and why that is not all: a server that can't give one mail says NO after it has given the others
-/// (RFC 2180, section 4.1.2).
+/// Runs FETCH and returns the mails with the reason why some are missing: a server that can't
+/// return one mail replies NO after the others (RFC 2180, section 4.1.2).
 pub(super) async fn fetch_some(
     session: &mut Session,
     stage: Stage,

@@ -18,7 +18,8 @@ use super::{
     session::{MAX_REPLY, Said, Session},
 };
 
-/// That AUTHENTICATE takes what the client says first in its own line (RFC 4959), among what a server lacks.
+/// Capability of AUTHENTICATE to accept an initial response in its line (RFC 4959), as noted among
+/// a server's missing features.
 const INITIAL_RESPONSE: &str = "SASL-IR";
 
 /// A method to log in.
@@ -70,7 +71,8 @@ pub(super) async fn shake_hands(
         if !session.has("STARTTLS") {
             return Err(PickupError::new(
                 stage,
-                "the server does not offer STARTTLS; set tls = \"implicit\" (usually port 993), or tls = \"none\" if the password may travel in clear",
+                "the server does not offer STARTTLS; set tls = \"implicit\" (usually port 993), or tls = \
+                 \"none\" to send the password in plaintext",
             ));
         }
         session.must(stage, "STARTTLS", MAX_REPLY, |_| {}).await?;
@@ -79,7 +81,7 @@ pub(super) async fn shake_hands(
             .upgrade(&door.endpoint.trust)
             .await
             .map_err(|error| PickupError::wire(stage, &error))?;
-        // What was offered in clear can't be trusted (RFC 9051, section 6.2.1).
+        // Capabilities that were offered in plaintext can't be trusted (RFC 9051, section 6.2.1).
         session.capabilities.clear();
         session.must(stage, "CAPABILITY", MAX_REPLY, |_| {}).await?;
     }
@@ -110,7 +112,8 @@ pub(super) async fn log_in(
     }
 }
 
-/// Says who this client is (RFC 2971), where a server wants to know: NetEase (163, 126, yeah.net) opens no folder before.
+/// Identifies this client (RFC 2971) to servers that require it: NetEase (163, 126, yeah.net) opens
+/// no folder before.
 pub(super) async fn identify(session: &mut Session, habits: &Habits) -> Result<(), PickupError> {
     let is_coremail = session.capabilities.iter().any(|word| word.starts_with("X-CM-EXT"));
     if session.has("ID") && (habits.wants_id || is_coremail) {
@@ -119,7 +122,7 @@ pub(super) async fn identify(session: &mut Session, habits: &Habits) -> Result<(
     Ok(())
 }
 
-/// Says who this client is; a server that refuses to hear it goes on without.
+/// Identifies this client; a server that rejects the command is used without it.
 pub(super) async fn send_id(session: &mut Session) -> Result<(), PickupError> {
     let version = env!("CARGO_PKG_VERSION");
     let command = format!("ID (\"name\" \"mailqos\" \"version\" \"{version}\" \"vendor\" \"mailqos\")");
@@ -164,7 +167,7 @@ async fn log_in_with(
         .collect();
     let methods = methods(session, &offered, credentials, habits);
     let nothing_fits = if session.has("LOGINDISABLED") && session.wire.tls().is_none() {
-        "the server takes no password in clear; set tls = \"starttls\" or tls = \"implicit\"".to_owned()
+        "the server does not accept passwords in plaintext; set tls = \"starttls\" or tls = \"implicit\"".to_owned()
     } else {
         sasl::none_fits(&offered, credentials)
     };
@@ -217,19 +220,20 @@ async fn log_in_with(
     Err(last)
 }
 
-/// How a method to log in ended.
+/// Result of a login method.
 struct Answer {
     status: Status,
-    /// What the server said before, or what failed on this side.
+    /// Reason given by the server before, or failure on this side.
     reason: Option<String>,
     /// The server had what it needs to tell right credentials from wrong ones.
     judged: bool,
-    /// What the client says first was in the line of the command (SASL-IR).
+    /// Whether the initial response was in the line of the command (SASL-IR).
     at_once: bool,
 }
 
 impl Answer {
-    /// Whether the server did not understand the command; but for iCloud, which says BAD of its own trouble as well.
+    /// Whether the server did not understand the command; iCloud also replies BAD to internal
+    /// problems.
     fn is_of_syntax(&self) -> bool {
         let text = self.status.text.to_ascii_lowercase();
         let is_judgement = ["fail", "denied", "incorrect", "credential", "password", "authenticated"];
@@ -237,7 +241,7 @@ impl Answer {
     }
 }
 
-/// One method to log in.
+/// Tries one login method.
 async fn exchange(
     session: &mut Session,
     method: LoginMethod,
@@ -278,7 +282,10 @@ async fn exchange(
             session.send(stage, &line, true).await?;
             match session.finish(stage, &tag, |_| {}).await? {
                 Ok(status) => Ok(answer(status, None, true)),
-                Err(_) => Err(PickupError::new(stage, "the server asks for more than LOGIN has")),
+                Err(_) => Err(PickupError::new(
+                    stage,
+                    "the server sent more challenges than LOGIN has",
+                )),
             }
         }
         LoginMethod::Sasl(mechanism) => {

@@ -34,7 +34,8 @@ pub(in crate::mail_test) use watch::watch;
 
 /// The longest reply to a search, or to a fetch of several heads.
 const MAX_LISTING: usize = 16 * 1024 * 1024;
-/// How many times a mail that can't be read is tried, after all others; given up too soon, ours would count as lost.
+/// Number of attempts to read an unreadable mail, after all others; giving up too soon would count
+/// one of ours as lost.
 const TRIES: u8 = 100;
 /// Tries at every visit; from then on the pauses double, up to the longest one.
 const TRIES_IN_A_ROW: u8 = 30;
@@ -45,11 +46,11 @@ const LONGEST_PAUSE: Micros = Micros::from_secs(900);
 struct Seen {
     not_shown: Option<Moment>,
     shown: Moment,
-    /// When the server had announced it.
+    /// Time at which the server announced it.
     announced: Option<Moment>,
-    /// How many times reading it was tried, to no avail.
+    /// Number of failed attempts to read it.
     tries: u8,
-    /// When it was tried last.
+    /// Time of the last attempt.
     tried: Option<Moment>,
     /// The last try broke the conversation, or was refused: it is tried alone, so that it takes no other mail with it.
     broke: bool,
@@ -89,20 +90,20 @@ struct Ours {
     head: Vec<u8>,
 }
 
-/// What is remembered of a folder.
+/// State of a folder between visits.
 #[derive(Debug, Default)]
 struct Folder {
     validity: Option<u64>,
-    /// What lies below was listed before.
+    /// UIDs below this were listed before.
     next: u64,
     /// UIDNEXT and the number of mails, as the last visit saw them.
     uid_next: Option<u64>,
     exists: Option<u64>,
     /// UIDNEXT was seen to move with a new mail: while it stands still, nothing is new.
     proved: bool,
-    /// Visits since the folder was listed.
+    /// Number of visits since the folder was listed.
     unlisted: u8,
-    /// When it was listed last, the mails from `next` on were not there yet.
+    /// Start of the last listing, before which the mails from `next` on were not there.
     listed: Option<Moment>,
     /// The same, if UIDNEXT is to be believed.
     checked: Option<Moment>,
@@ -116,7 +117,7 @@ struct Folder {
 }
 
 impl Folder {
-    /// Whether something was listed of which nobody knows yet whether it is ours, or that could not be taken.
+    /// Returns the first listed mail that is not yet classified or could not be read.
     fn has_missed(&self) -> Option<u64> {
         let fresh = self.fresh.iter().map(|(uid, seen)| (*uid, seen));
         let ours = self.ours.iter().map(|(uid, ours)| (*uid, &ours.seen));
@@ -124,7 +125,7 @@ impl Folder {
     }
 }
 
-/// What was learnt of a server's ways.
+/// Known behaviour of a server.
 #[derive(Debug, Clone, Default)]
 struct Habits {
     /// Commands and ways to log in that the server does not have.
@@ -133,20 +134,20 @@ struct Habits {
     wants_id: bool,
 }
 
-/// What is remembered between visits.
+/// State of a mailbox between visits.
 #[derive(Debug, Default)]
 pub(in crate::mail_test) struct Memory {
     folders: HashMap<String, Folder>,
     habits: Habits,
-    /// What the watch over the first folder saw.
+    /// Observations of the watch over the first folder.
     witness: Witness,
     trash: folders::Trash,
-    /// What to write in place of folders that could not be opened.
+    /// Suggestions for folders that could not be opened.
     suggestions: HashMap<String, (Moment, String)>,
 }
 
 impl Memory {
-    /// What a watch needs of it.
+    /// Returns the part that a watch needs.
     pub(in crate::mail_test) fn for_watch(&self) -> Learnt {
         Learnt {
             habits: self.habits.clone(),
@@ -155,7 +156,7 @@ impl Memory {
     }
 }
 
-/// What a watch needs to know of the pick-ups.
+/// Results of pick-ups that a watch needs.
 #[derive(Debug, Default)]
 pub(in crate::mail_test) struct Learnt {
     habits: Habits,
@@ -251,7 +252,8 @@ impl Imap<'_> {
         failure.map_or(Ok(()), Err)
     }
 
-    /// What to write in place of a folder that could not be opened; the server is asked once an hour.
+    /// Returns a suggestion for a folder that could not be opened; the server is asked at most once
+    /// an hour.
     async fn suggestion(&mut self, name: &str) -> Result<String, PickupError> {
         if let Some((at, suggestion)) = self.memory.suggestions.get(name)
             && Moment::now() - *at < Micros::from_secs(3600)
@@ -261,7 +263,8 @@ impl Imap<'_> {
         let suggestion = folders::suggestion(&mut self.session, name).await?;
         tracing::warn!(
             folder = name,
-            "a configured folder can't be opened, so it is not searched; {suggestion}"
+            suggestion,
+            "a configured folder can't be opened and is not searched"
         );
         self.memory
             .suggestions
@@ -269,13 +272,14 @@ impl Imap<'_> {
         Ok(suggestion)
     }
 
-    /// Looks into a folder, takes what is ours, and deletes it. A refusal to open the folder is given back.
+    /// Searches a folder, retrieves our mails, and deletes them. A refusal to open the folder is
+    /// returned.
     async fn look(&mut self, name: &str, watched: bool) -> Result<Option<PickupError>, PickupError> {
         let began = Instant::now();
         let asked = Moment::of(began);
         let mut answer = self.session.open_folder(name, "SELECT").await?;
         if answer.is_err() && self.session.has("ID") && !self.memory.habits.wants_id {
-            // NetEase wants to know who the client is, and says so by a refusal (RFC 2971).
+            // NetEase requires the client's identification, and refuses without it (RFC 2971).
             login::send_id(&mut self.session).await?;
             answer = self.session.open_folder(name, "SELECT").await?;
             self.memory.habits.wants_id = answer.is_ok();
@@ -310,7 +314,7 @@ impl Imap<'_> {
             keep_passing(result, &mut failure)?;
             match deleted {
                 Err(error) if self.visit.found.iter().any(|found| found.receive.is_some()) => {
-                    tracing::debug!(folder = name, "test mails were not deleted: {error}");
+                    tracing::debug!(folder = name, %error, "test mails not deleted");
                     return Ok(None);
                 }
                 other => other?,
@@ -327,8 +331,8 @@ impl Imap<'_> {
                     ..PickupError::new(
                         Stage::PickupReceive,
                         &format!(
-                            "the server lists a mail (UID {uid}) in {name}, but does not give its content; it is asked again \
-                             at each pick-up"
+                            "the server lists a mail (UID {uid}) in {name} but does not return its content; \
+                             retrying at each pick-up"
                         ),
                     )
                 });
@@ -411,7 +415,7 @@ impl Imap<'_> {
     }
 }
 
-/// Keeps the first failure after which the conversation can go on; any other is given back.
+/// Keeps the first failure after which the conversation can continue; any other is returned.
 fn keep_passing(result: Result<(), PickupError>, failure: &mut Option<PickupError>) -> Result<(), PickupError> {
     match result {
         Err(error) if error.is_passing => {
@@ -509,7 +513,7 @@ mod tests {
         // Few cost nothing.
         assert_eq!(left(256, "", true).await.len(), 256);
         assert_eq!(left(300, "* SEARCH 7 300\r\nA1 OK found\r\n", true).await, [7, 300]);
-        // Those that no search can tell of are at least not too many: the newest.
+        // Mails that no search can find are limited to the newest.
         let newest: Vec<u64> = (173..=300).collect();
         assert_eq!(left(300, "A1 BAD no such search\r\n", true).await, newest);
         assert_eq!(left(300, "", false).await, newest);

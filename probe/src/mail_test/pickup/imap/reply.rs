@@ -1,4 +1,5 @@
-//! What an IMAP server says, taken apart: as far as this client needs it, and never trusting its shape (RFC 3501, 9051).
+//! Parser of IMAP responses, as far as this client needs it and without trusting their form (RFC
+//! 3501, 9051).
 
 use mailqos_model::UtcMicros;
 
@@ -14,7 +15,7 @@ pub(super) const MAX_UIDS: usize = 1_000_000;
 /// A response: one line, and the literals that it held.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Response {
-    /// The line, each literal's content left out behind its `{…}`.
+    /// The line without the content of literals, which follow their `{…}`.
     pub(super) text: Vec<u8>,
     /// The literals' contents, or their beginnings.
     pub(super) literals: Vec<Vec<u8>>,
@@ -27,7 +28,7 @@ pub(super) struct Status {
     pub(super) word: &'static str,
     /// The words in brackets, in capitals.
     pub(super) code: Vec<String>,
-    /// What is behind them.
+    /// The text after the status.
     pub(super) text: String,
 }
 
@@ -114,7 +115,7 @@ impl Value {
     }
 }
 
-/// Takes a response's values apart; `None` where they make no sense.
+/// Parses the values of a response; `None` if they are invalid.
 pub(super) fn values(response: &Response) -> Option<Vec<Value>> {
     let text = &response.text;
     let mut literals = response.literals.iter();
@@ -157,7 +158,7 @@ pub(super) fn values(response: &Response) -> Option<Vec<Value>> {
                 Value::Text(quoted)
             }
             _ => {
-                // The brackets of BODY[…] hold blanks and parentheses of their own.
+                // The brackets of BODY[…] contain spaces and parentheses.
                 let begin = at;
                 let mut brackets = 0_i32;
                 while let Some(byte) = text.get(at) {
@@ -186,7 +187,7 @@ pub(super) fn values(response: &Response) -> Option<Vec<Value>> {
     (open.len() == 1).then(|| open.pop())?
 }
 
-/// What FETCH tells of a mail.
+/// A mail in a FETCH response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fetched {
     pub(super) uid: u64,

@@ -1,4 +1,4 @@
-//! Looks into the mails of a folder, and reads ours.
+//! Inspects the mails of a folder, and retrieves ours.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,28 +21,29 @@ use crate::mail_test::{
 
 /// The most that is read of a mail of ours.
 const MAX_MAIL: usize = 128 * 1024 * 1024;
-/// Mails that are looked into at once.
+/// Number of mails that are inspected together.
 const BATCH: usize = 16;
 /// Bytes of a body that are looked at where the header does not make a message ours: it may be a notification.
 const BODY_BYTES: usize = 16 * 1024;
-/// So much more is read of what may be a notification, piece by piece: pictures and HTML may stand before the returned mail.
+/// Additional amount that is read of a possible notification, piece by piece: pictures and HTML may
+/// precede the returned mail.
 const NOTIFICATION_BYTES: usize = 512 * 1024;
 /// Tries after which a mail whose body does not come counts as one without a body.
 const BODY_TRIES: u8 = 5;
 
-/// Takes the mails of ours from a folder.
+/// Retrieves our mails from a folder.
 pub(super) struct Retrieval<'a> {
     pub(super) session: &'a mut Session,
     pub(super) folder: &'a mut Folder,
     pub(super) judge: &'a dyn MailClassifier,
 }
 
-/// What reading a batch of mails came to.
+/// Result of reading a batch of mails.
 #[derive(Default)]
 struct Read {
-    /// Those of which it is known now whether they are ours.
+    /// Mails that are now known to be ours or not.
     decided: HashSet<u64>,
-    /// Why the server did not give all of them.
+    /// Reason why the server did not return all of them.
     refusal: Option<PickupError>,
 }
 
@@ -50,8 +51,9 @@ struct Read {
 type Unknown = HashMap<u64, (Option<UtcMicros>, Vec<u8>)>;
 
 impl Retrieval<'_> {
-    /// Looks into the fresh mails: which of them are ours? Those on which a conversation broke are left to the end, `again`.
-    /// A mail is done with only once it was read for certain: a server may list it before it can give it.
+    /// Inspects the fresh mails for ours. Mails at which a conversation broke are read last, if
+    /// `again`. A mail is done only once it was read completely: a server may list it before it can
+    /// return it.
     pub(super) async fn examine(&mut self, began: Moment, again: bool) -> Result<(), PickupError> {
         let mut failure = None;
         loop {
@@ -318,11 +320,12 @@ async fn retrieve(
     ours.seen.note_try();
     let command = format!("UID FETCH {uid} (UID BODY.PEEK[])");
     let (fetched, refusal) = fetch_some(session, stage, &command, MAX_MAIL).await?;
-    // Others may tell of flags that have changed, before or behind it.
+    // Other responses before or after it may report changed flags.
     let mut sections = fetched.into_iter().filter(|fetched| fetched.uid == uid);
     let content = sections.find_map(|fetched| fetched.section.filter(|content| !content.is_empty()));
     let Some(content) = content else {
-        let missing = "the server listed the test mail, but does not give its content; has another program removed it?";
+        let missing = "the server listed the test mail but does not return its content; another program may \
+            have removed it";
         return Err(PickupError {
             is_passing: true,
             ..refusal.unwrap_or_else(|| PickupError::new(stage, missing))

@@ -24,13 +24,13 @@ pub(in crate::mail_test) struct Session {
     pub(in crate::mail_test::pickup) wire: Wire,
     pub(super) step: Duration,
     tag: u32,
-    /// In capitals.
+    /// Capabilities in upper case.
     pub(super) capabilities: Vec<String>,
     /// The server has sent its capabilities since this was last reset.
     pub(super) has_fresh_capabilities: bool,
     /// The last literal's end.
     pub(super) literal_at: Option<Instant>,
-    /// The server has said that there are more mails, in any reply; it does not say so again.
+    /// Whether the server has announced more mails in any response; it does not repeat that.
     pub(super) has_news: bool,
     whereabouts: VisitStage,
 }
@@ -45,7 +45,7 @@ pub(super) enum Said {
     Continue(String),
     /// The end of the command with this tag.
     Tagged(String, Status),
-    /// A line that is no response.
+    /// A line that is not a response.
     Noise(String),
 }
 
@@ -62,7 +62,7 @@ pub(super) fn is_news(line: &[u8]) -> bool {
 }
 
 impl Session {
-    /// Ends it.
+    /// Ends the session.
     pub(in crate::mail_test::pickup) async fn end(mut self) -> Result<(), PickupError> {
         let result = self.command(Stage::PickupReceive, "LOGOUT", MAX_REPLY, |_| {}).await;
         self.wire.close().await;
@@ -149,7 +149,10 @@ impl Session {
 
     pub(super) fn nonsense(&self, stage: Stage, text: &str) -> PickupError {
         let shown = self.wire.transcript().one_line(text);
-        PickupError::new(stage, &format!("the server sent {shown:?}, which is no IMAP response"))
+        PickupError::new(
+            stage,
+            &format!("the server sent {shown:?}, which is not an IMAP response"),
+        )
     }
 
     pub(super) fn next_tag(&mut self) -> String {
@@ -157,8 +160,9 @@ impl Session {
         format!("A{}", self.tag)
     }
 
-    /// Reads up to the end of the command; `each` gets what comes before. Lines that are no responses are passed over, and so are
-    /// the ends of other commands: what Xeams puts behind a response, what QQ repeats of one, what proxies send late.
+    /// Reads to the end of the command; `each` gets the preceding responses. Lines that are not
+    /// responses are skipped, as are ends of other commands: what Xeams appends to a response, what
+    /// QQ repeats, what proxies send late.
     pub(super) async fn finish(
         &mut self,
         stage: Stage,
@@ -246,7 +250,10 @@ impl Session {
         self.send(stage, &format!("{tag} {command}"), false).await?;
         match self.finish(stage, &tag, each).await? {
             Ok(status) => Ok(status),
-            Err(_) => Err(PickupError::new(stage, "the server asks for what was not announced")),
+            Err(_) => Err(PickupError::new(
+                stage,
+                "the server sent an unexpected continuation request",
+            )),
         }
     }
 
@@ -278,7 +285,7 @@ impl Session {
             format!("[{}] ", status.code.join(" "))
         };
         let text = if status.text.is_empty() && code.is_empty() {
-            "without a reason"
+            "no reason given"
         } else {
             &status.text
         };

@@ -23,13 +23,14 @@ use crate::mail_test::{
     pickup::{MailboxEndpoint, NextPoll, PickupError, PickupPhases, VisitStage, WatchControl},
 };
 
-/// What is remembered of a watch: changes of the folder.
+/// Maximum number of remembered changes of the folder.
 const MOST_CHECKPOINTS: usize = 1024;
-/// IDLE is begun anew before a server's half an hour ends (RFC 9051, section 5.4).
+/// Maximum duration of an IDLE command: it is restarted before a server's limit of 30 minutes (RFC
+/// 9051, section 5.4).
 const IDLE_AT_MOST: Micros = Micros::from_secs(25 * 60);
 /// A poll that is due so soon does not pay an IDLE in between.
 const IDLE_AT_LEAST: Micros = Micros::from_millis(250);
-/// How long before a poll IDLE is ended.
+/// Time before a poll at which IDLE is ended.
 const ENDING_IDLE: Micros = Micros::from_millis(30);
 
 /// The folder at a moment: all mails below `next` were there when it was answered, and none from `next` on when it was asked.
@@ -42,20 +43,21 @@ struct Checkpoint {
     announced: Option<(u64, Moment)>,
 }
 
-/// What a watch saw.
+/// Observations of a watch.
 #[derive(Debug, Default)]
 struct Notes {
     validity: Option<u64>,
     checkpoints: VecDeque<Checkpoint>,
-    /// The UIDs have begun again under the same validity: what is said of them is of other mails, until the next watch.
+    /// Whether UIDs were reused under the same validity: observations about them concern other
+    /// mails, until the next watch.
     distrusted: bool,
 }
 
-/// What a watch saw, shared with the pick-ups.
+/// Observations of a watch, shared with the pick-ups.
 #[derive(Debug, Clone, Default)]
 pub(in crate::mail_test) struct Witness(Arc<Mutex<Notes>>);
 
-/// What a watch says of one mail.
+/// Observations of a watch about one mail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Testimony {
     pub(super) not_shown: Option<Moment>,
@@ -68,7 +70,7 @@ impl Witness {
         work(&mut self.0.lock().ignore_poison())
     }
 
-    /// What was before means nothing: the watch begins, or the folder is another one.
+    /// Discards earlier observations: the watch starts, or the folder is another one.
     fn restart(&self, validity: Option<u64>) {
         self.with(|notes| {
             if notes.validity != validity || notes.distrusted {
@@ -100,7 +102,7 @@ impl Witness {
         });
     }
 
-    /// What is known of a mail of the folder with this validity.
+    /// Returns the observations about a mail of the folder with this validity.
     pub(super) fn testify(&self, validity: Option<u64>, uid: u64) -> Testimony {
         self.with(|notes| {
             if notes.validity != validity || notes.distrusted {
@@ -119,7 +121,7 @@ impl Witness {
     }
 }
 
-/// Watches until nobody waits any more, or something goes wrong.
+/// Watches until no test waits any more, or until a failure.
 pub(in crate::mail_test) async fn watch(
     door: &MailboxEndpoint,
     credentials: Option<&Credentials>,
@@ -142,8 +144,8 @@ pub(in crate::mail_test) async fn watch(
     let Ok(selected) = session.open_folder(folder, "EXAMINE").await? else {
         return Ok(());
     };
-    // Without the next UID nobody could tell which mail was announced. But it may run ahead of the mails, or stand still:
-    // what is there is seen by the last mail.
+    // Without the next UID, it would be unknown which mail was announced. But UIDNEXT may run ahead
+    // of the mails, or stand still: the last mail shows what is there.
     let (Some(mut expected), Some(exists)) = (selected.next, selected.exists) else {
         return Ok(());
     };
@@ -166,7 +168,7 @@ pub(in crate::mail_test) async fn watch(
     loop {
         let announced = match attention.look() {
             NextPoll::Stop => break,
-            // Said beside something else, and not said again.
+            // Announced within another response, and not repeated.
             _ if session.has_news => None,
             NextPoll::Poll(at) if !can_idle || at - Moment::now() < IDLE_AT_LEAST => {
                 tokio::time::sleep_until(at.instant()).await;
@@ -254,7 +256,7 @@ async fn idle(
                 if is_news(&line) {
                     announced = Some(Moment::of(session.wire.received_at()));
                 } else if reply::Status::read(String::from_utf8_lossy(&line).trim_start_matches("* ")).is_some_and(|status| status.word == "BYE") {
-                    return Err(PickupError::new(stage, "the server ended the watch"));
+                    return Err(PickupError::new(stage, "the server ended IDLE"));
                 }
             }
             () = tokio::time::sleep_until(until) => break,
@@ -270,7 +272,10 @@ async fn idle(
     let status = session.finish(stage, &tag, |_| {}).await?;
     match status {
         Ok(_) => Ok(announced),
-        Err(_) => Err(PickupError::new(stage, "the server asks for what was not announced")),
+        Err(_) => Err(PickupError::new(
+            stage,
+            "the server sent an unexpected continuation request",
+        )),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a mailbox lists: its mails' numbers and identifiers.
+//! Listing of a mailbox: numbers and identifiers of its mails.
 
 use mailqos_model::Stage;
 
@@ -21,7 +21,7 @@ impl Pop3<'_> {
         let stage = Stage::PickupList;
         let mut entries = Vec::new();
         let too_many = |entries: &[Entry]| {
-            let text = format!("the mailbox lists more than {MOST_MAILS} mails");
+            let text = format!("the mailbox contains more than {MOST_MAILS} mails");
             (entries.len() > MOST_MAILS).then(|| PickupError::new(stage, &text))
         };
         if !self.memory.lacks.contains("UIDL") {

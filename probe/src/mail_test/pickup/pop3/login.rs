@@ -43,7 +43,7 @@ impl LoginMethod {
     }
 }
 
-/// What a server offers before the login.
+/// Features that a server offers before the login.
 pub(super) struct Offer {
     /// The lines of CAPA in capitals; `None` if the server does not know it.
     pub(super) capabilities: Option<Vec<Vec<String>>>,
@@ -163,8 +163,8 @@ fn methods(
         LoginMethod::UserPass,
     );
     if has_stamp {
-        // In clear the password itself should not travel; encrypted, APOP is the last resort, as it needs servers that keep
-        // passwords in clear.
+        // In plaintext, the password itself should not be sent; over TLS, APOP is the last resort,
+        // because it requires servers that store passwords in plaintext.
         let safe = usize::from(methods.first() == Some(&LoginMethod::Sasl(Mechanism::ScramSha256)));
         let encrypted = session.wire.tls().is_some();
         methods.insert(if encrypted { methods.len() } else { safe }, LoginMethod::Apop);
@@ -223,7 +223,7 @@ async fn authenticate(
     mechanism: Mechanism,
     credentials: &Credentials,
 ) -> Result<Result<(), Refused>, PickupError> {
-    // Microsoft 365 takes tokens in a line of their own only.
+    // Microsoft 365 accepts tokens only in a separate line.
     let room = if mechanism.takes_token() { 0 } else { MAX_AUTH };
     let command = format!("AUTH {mechanism}");
     match sasl::authenticate(session, &command, room, mechanism, credentials).await {

@@ -1,4 +1,4 @@
-//! What is remembered of a mailbox between visits over POP3.
+//! State of a mailbox between POP3 visits.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,24 +11,25 @@ const NEW_A_VISIT: usize = 256;
 const OLD_A_VISIT: usize = 32;
 /// Mails that were taken and are still there, whose deletion is tried again in one visit.
 const TAKEN_A_VISIT: usize = 32;
-/// Visits that try to delete such a mail again before it is let lie.
+/// Number of visits that try to delete a mail again before it is left alone.
 const LET_LIE_AFTER: u8 = 3;
-/// Without UIDL nothing can be remembered: the newest so many are looked into each time.
+/// Without UIDL, nothing can be remembered: this many of the newest mails are inspected each time.
 const WITHOUT_UIDL: usize = 64;
-/// Visits that may end on a mail before it is passed over.
+/// Number of visits that may end at a mail before it is skipped.
 const UNREADABLE_AFTER: u8 = 3;
-/// Visits in which a server may refuse a mail, or give nothing of it, before it is passed over.
+/// Number of visits in which a server may refuse a mail, or return nothing, before it is skipped.
 const REFUSED_AFTER: u8 = 100;
 /// Refusals of TOP after which a server that has never answered it counts as one without TOP.
 const NO_TOP_AFTER: u8 = 3;
 
-/// What is known of a mail in the mailbox.
+/// State of a mail in the mailbox.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
     pub(super) not_shown: Option<Moment>,
     pub(super) shown: Moment,
     pub(super) state: State,
-    /// Visits in which it could not be read; once it is taken, in which it was to be deleted again.
+    /// Number of visits in which it could not be read; once retrieved, in which it had to be
+    /// deleted again.
     pub(super) failures: u8,
 }
 
@@ -44,7 +45,7 @@ pub(super) enum State {
     Taken([u8; 8]),
 }
 
-/// What is remembered between visits.
+/// State between visits.
 #[derive(Debug, Default)]
 pub(in crate::mail_test::pickup) struct Memory {
     pub(super) seen: HashMap<String, Seen>,
@@ -52,7 +53,7 @@ pub(in crate::mail_test::pickup) struct Memory {
     pub(super) listed: Option<Moment>,
     /// Commands and ways to log in that this server does not have.
     pub(super) lacks: HashSet<&'static str>,
-    /// When a mail was passed over because it could not be read, and why it could not.
+    /// Time at which a mail was skipped because it could not be read, and the reason.
     pub(super) unreadable: Option<(Moment, PickupError)>,
     /// The server has TOP: it lists it, or has answered it.
     pub(super) has_top: bool,
@@ -60,8 +61,9 @@ pub(in crate::mail_test::pickup) struct Memory {
 }
 
 impl Memory {
-    /// Notes that TOP was refused. Only a server without TOP has its mails retrieved as a whole, which marks other
-    /// people's mails as read; one that refuses a single mail, or all for a while, is asked again.
+    /// Notes that TOP was refused. Mails are retrieved as a whole only from a server without TOP,
+    /// because that marks other people's mails as read; a server that refuses a single mail, or all
+    /// for a while, is asked again.
     pub(super) fn note_refused_top(&mut self, text: &str) {
         let lower = text.to_ascii_lowercase();
         let unknown = [
@@ -83,7 +85,7 @@ impl Memory {
         }
     }
 
-    /// Notes what was listed: what was there at the last visit and is gone is forgotten; what is new is remembered with its
+    /// Notes a listing: mails that are gone are forgotten; new ones are remembered with their
     /// bounds.
     pub(super) fn note_listing(&mut self, entries: &[Entry], fresh: Seen, login_began: Moment) {
         let first = self.seen.is_empty() && self.listed.is_none();
@@ -98,13 +100,13 @@ impl Memory {
             }
         }
         self.seen = seen;
-        // Without identifiers a mail that was passed over can't be told from one that came later: only a visit that looked into
-        // everything tells what was not there.
+        // Without identifiers, a skipped mail can't be distinguished from a later one: only a visit
+        // that inspected everything shows what was not there.
         let remembers = entries.iter().all(|entry| entry.identifier.is_some());
         self.listed = remembers.then_some(login_began);
     }
 
-    /// What a visit looks into, the newest first, and what it deletes again.
+    /// Selects the mails that a visit inspects, newest first, and those that it deletes again.
     pub(super) fn choose<'a>(&self, entries: &'a [Entry], fresh: Seen) -> Chosen<'a> {
         let (mut new, mut old, mut without) = (NEW_A_VISIT, OLD_A_VISIT, WITHOUT_UIDL);
         let (mut unknown, mut taken) = (Vec::new(), Vec::new());
@@ -180,13 +182,13 @@ impl Memory {
     }
 }
 
-/// What a visit does with the mails that are listed.
+/// Selection of listed mails for a visit.
 pub(super) struct Chosen<'a> {
-    /// To be looked into.
+    /// Mails to inspect.
     pub(super) unknown: Vec<(&'a Entry, Seen)>,
     /// Taken already, but still there.
     pub(super) taken: Vec<(&'a Entry, [u8; 8])>,
-    /// All mails without an identifier are among them.
+    /// Whether all mails without an identifier are among them.
     pub(super) is_complete: bool,
 }
 

@@ -107,7 +107,8 @@ impl<'a> Pop3<'a> {
             if capabilities.as_ref().is_some_and(|offered| !has(offered, "STLS")) {
                 return Err(PickupError::new(
                     stage,
-                    "the server does not offer STLS; set tls = \"implicit\" (usually port 995), or tls = \"none\" if the password may travel in clear",
+                    "the server does not offer STLS; set tls = \"implicit\" (usually port 995), or tls = \
+                     \"none\" to send the password in plaintext",
                 ));
             }
             self.session.command(stage, "STLS", MAX_REPLY).await?;
@@ -116,7 +117,7 @@ impl<'a> Pop3<'a> {
                 .upgrade(&self.errand.door.endpoint.trust)
                 .await
                 .map_err(|error| PickupError::wire(stage, &error))?;
-            // What was offered in clear can't be trusted (RFC 2595, section 4).
+            // Capabilities that were offered in plaintext can't be trusted (RFC 2595, section 4).
             self.session.wire.begin(self.session.step, MAX_REPLY);
             if !self.memory.lacks.contains("CAPA") {
                 capabilities = self.session.capabilities(stage).await?;

@@ -1,4 +1,4 @@
-//! Looks into mails, takes ours and deletes it.
+//! Inspects mails, retrieves ours and deletes them.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -17,13 +17,14 @@ use crate::mail_test::{classify::may_notify, evidence::Moment};
 const MAX_MAIL: usize = 128 * 1024 * 1024;
 /// Lines of the body that are looked at: a message may be a notification.
 const TOP_LINES: usize = 60;
-/// Commands that are sent at once where the server has PIPELINING (RFC 2449, section 6.6).
+/// Number of commands that are sent together if the server supports PIPELINING (RFC 2449, section
+/// 6.6).
 const BATCH: usize = 16;
 /// A mail that must be retrieved to be looked into (no TOP) may be so much larger than ours: small ones, what gateways add, and
 /// notifications that hold ours.
 const MAX_WITHOUT_TOP: u64 = 256 * 1024;
 
-/// Takes the mails of ours from a mailbox.
+/// Retrieves our mails from a mailbox.
 pub(super) struct Retrieval<'a> {
     pub(super) pop3: Pop3<'a>,
     pub(super) judge: &'a dyn MailClassifier,
@@ -32,11 +33,11 @@ pub(super) struct Retrieval<'a> {
 /// The beginning of a mail, or the whole.
 struct Beginning {
     mail: Vec<u8>,
-    /// How long it took to retrieve the whole.
+    /// Duration of retrieving the whole mail.
     receive: Option<Micros>,
 }
 
-/// What came of TOP.
+/// Result of TOP.
 enum Tried {
     Top(Vec<u8>),
     /// The mail is there no more.
@@ -45,7 +46,7 @@ enum Tried {
     NoTop,
 }
 
-/// Why a mail of ours was not read.
+/// Reason why one of our mails was not read.
 enum Unread {
     /// The server gave another mail.
     MixedUp(PickupError),
@@ -81,7 +82,7 @@ impl Retrieval<'_> {
             if !self.delete_again(entry, nonce).await?
                 && let Some(identifier) = &entry.identifier
             {
-                // Since when it has been there, nobody can tell; the next visit looks into it.
+                // Its time of arrival is unknown; the next visit inspects it.
                 let not_shown = None;
                 self.pop3
                     .memory
@@ -104,7 +105,7 @@ impl Retrieval<'_> {
         }
     }
 
-    /// Looks into some mails; keeps the first refusal after which the others can still be read.
+    /// Inspects some mails; keeps the first refusal after which the others can still be read.
     async fn examine_batch(
         &mut self,
         batch: &[(&Entry, Seen)],
@@ -140,7 +141,7 @@ impl Retrieval<'_> {
         Ok(())
     }
 
-    /// Looks into a mail; takes it if it is ours.
+    /// Inspects a mail; retrieves it if it is ours.
     async fn examine(&mut self, entry: &Entry, known: Seen, asked: Option<Top>) -> Result<State, PickupError> {
         let number = entry.number;
         let mark = self.pop3.session.wire.mark();
@@ -332,8 +333,9 @@ impl Retrieval<'_> {
         Ok(is_ours)
     }
 
-    /// Asks for the tops of several mails at once, where the server lets. Those that could not be read before are left out:
-    /// a conversation that breaks on one of them must take no other with it.
+    /// Requests the tops of several mails together, if the server supports it. Mails that could not
+    /// be read before are excluded: a conversation that breaks at one of them must not affect
+    /// others.
     async fn tops(&mut self, batch: &[(&Entry, Seen)]) -> HashMap<u64, Result<Top, PickupError>> {
         let mut tops = HashMap::new();
         let numbers: Vec<u64> = batch
@@ -378,16 +380,14 @@ fn nothing_given(number: u64) -> PickupError {
         is_passing: true,
         ..PickupError::new(
             Stage::PickupReceive,
-            &format!(
-                "the server lists a mail (number {number}), but gives nothing of it; it is asked again at each pick-up"
-            ),
+            &format!("the server lists a mail (number {number}) but does not return it; retrying at each pick-up"),
         )
     }
 }
 
 /// Answers have no names in POP3: should a server mix them up, no foreign mail may be deleted for ours.
 fn mixed_up(number: u64) -> PickupError {
-    let text = format!("the server gave another mail as number {number} than the one that it had shown");
+    let text = format!("the server returned a different mail as number {number} than it had listed");
     PickupError::new(Stage::PickupReceive, &text)
 }
 

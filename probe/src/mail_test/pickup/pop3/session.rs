@@ -11,11 +11,12 @@ use super::{
     MAX_TOP,
 };
 
-/// The longest line of a reply, and the most that is taken of a mail's line at once.
+/// Maximum length of a reply line, and of the part of a mail's line that is read in one step.
 pub(super) const MAX_LINE: usize = 8 * 1024;
-/// The longest reply to CAPA and the like.
+/// Maximum length of multi-line replies such as that to CAPA.
 pub(super) const MAX_REPLY: usize = 64 * 1024;
-/// Lines that are looked at of what may be a notification: pictures and HTML may stand before the returned mail.
+/// Number of lines that are inspected of a possible notification: pictures and HTML may precede the
+/// returned mail.
 const NOTIFICATION_LINES: usize = 8000;
 /// Bytes of it that are kept.
 const NOTIFICATION_BYTES: usize = 512 * 1024;
@@ -27,7 +28,7 @@ pub(super) type Top = Result<Vec<u8>, String>;
 pub(in crate::mail_test) struct Session {
     pub(in crate::mail_test::pickup) wire: Wire,
     pub(super) step: Duration,
-    /// Several commands may be sent at once.
+    /// Whether several commands may be sent together.
     pub(super) pipelining: bool,
     whereabouts: VisitStage,
 }
@@ -66,14 +67,14 @@ impl Session {
         }
     }
 
-    /// Ends it: only then counts what was deleted.
+    /// Ends the session: only then are mails deleted.
     pub(in crate::mail_test::pickup) async fn end(mut self) -> Result<(), PickupError> {
         let result = self.command(Stage::PickupReceive, "QUIT", MAX_REPLY).await;
         self.wire.close().await;
         result.map(|_| ())
     }
 
-    /// How long after this moment the last answer came.
+    /// Returns the time from this moment to the last reply.
     pub(super) fn since(&self, began: Instant) -> Micros {
         Micros::from(self.wire.received_at().saturating_duration_since(began))
     }
@@ -109,7 +110,7 @@ impl Session {
 
     pub(super) fn nonsense(&self, stage: Stage, text: &str) -> PickupError {
         let shown = self.wire.transcript().one_line(text);
-        PickupError::new(stage, &format!("the server sent {shown:?}, which is no POP3 reply"))
+        PickupError::new(stage, &format!("the server sent {shown:?}, which is not a POP3 reply"))
     }
 
     pub(super) async fn command(&mut self, stage: Stage, line: &str, most: usize) -> Result<String, PickupError> {
@@ -122,7 +123,7 @@ impl Session {
 
     pub(super) fn refusal(&self, stage: Stage, command: &str, text: &str) -> PickupError {
         let verb = command.split(' ').next().unwrap_or(command);
-        let text = if text.is_empty() { "without a reason" } else { text };
+        let text = if text.is_empty() { "no reason given" } else { text };
         let mut error = PickupError::new(
             stage,
             &self.wire.transcript().one_line(&format!("{verb} refused: {text}")),
@@ -173,14 +174,14 @@ impl Session {
         })
     }
 
-    /// Marks a mail of ours for deletion. A mailbox that does not let go of it is no failure of the pick-up.
+    /// Marks one of our mails for deletion. A mailbox that refuses is not a failure of the pick-up.
     pub(super) async fn delete(&mut self, number: u64) -> Result<(), PickupError> {
         let stage = Stage::PickupReceive;
         let command = format!("DELE {number}");
         self.send(stage, &command, MAX_REPLY).await?;
         if let Answer::Err(text) = self.answer(stage).await? {
             let error = self.refusal(stage, &command, &text);
-            tracing::debug!("a test mail was not deleted: {error}");
+            tracing::debug!(%error, "test mail not deleted");
         }
         Ok(())
     }

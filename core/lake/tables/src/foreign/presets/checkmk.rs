@@ -9,7 +9,7 @@ use super::{Measurement, Wish, micros};
 
 pub(super) fn read(text: &str, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
     let json: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-    let wrong = || "not metrics of Checkmk's REST API: no time_range, step and metrics in it".to_owned();
+    let wrong = || "not metrics from Checkmk's REST API: time_range, step or metrics is missing".to_owned();
     let start = json.pointer("/time_range/start").and_then(seconds).ok_or_else(wrong)?;
     let step = json
         .get("step")
@@ -32,7 +32,7 @@ pub(super) fn read(text: &str, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<
     };
     let metric = metric.ok_or_else(|| {
         format!(
-            "state the metric of the round trip, such as --column round_trip_us=NAME; there are {}",
+            "set the metric of the round trip, such as --column round_trip_us=NAME; available: {}",
             names()
         )
     })?;
@@ -53,7 +53,7 @@ pub(super) fn read(text: &str, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<
     }
     let notes = vec![
         format!("round trip from the metric {:?}", title(metric)),
-        "metrics hold no failures: availability cannot be computed from them".to_owned(),
+        "metrics contain no failures: availability can't be computed from them".to_owned(),
     ];
     Ok((found, notes))
 }

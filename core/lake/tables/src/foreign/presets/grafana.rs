@@ -28,7 +28,7 @@ pub(super) fn read(table: &Table, wish: Wish<'_>, tool: &str) -> Result<(Vec<Mea
     }
     let time = place(&TIMES).ok_or_else(|| {
         format!(
-            "not a table of {tool}: none of its columns is a time ({}); export the data of the panel as CSV",
+            "not a table from {tool}: no column contains times ({}); export the panel's data as CSV",
             table.head.join(", ")
         )
     })?;
@@ -82,10 +82,10 @@ pub(super) fn read(table: &Table, wish: Wish<'_>, tool: &str) -> Result<(Vec<Mea
     }
     let mut notes = vec![
         format!("round trip from the column {:?}", table.head[value]),
-        format!("a graph of {tool} holds no failures: availability cannot be computed from it"),
+        format!("a graph of {tool} contains no failures: availability can't be computed from it"),
     ];
     if without_unit > 0 {
-        notes.push(format!("{without_unit} values without a unit, taken for seconds"));
+        notes.push(format!("{without_unit} values without a unit, interpreted as seconds"));
     }
     Ok((found, notes))
 }
@@ -94,7 +94,8 @@ pub(super) fn read(table: &Table, wish: Wish<'_>, tool: &str) -> Result<(Vec<Mea
 fn sums(table: &Table) -> Option<String> {
     let has = |name: &str| table.head.iter().any(|column| column.trim().eq_ignore_ascii_case(name));
     (has("OK") && (has("CRIT") || has("Crit")) || has("UP") && has("DOWN")).then(|| {
-        "this is an availability table: it has sums over a span, not the tests; export the graph of the round trip"
+        "this is an availability table, which contains sums instead of single tests; export the graph of the \
+         round trip"
             .to_owned()
     })
 }
@@ -115,7 +116,7 @@ fn chosen(table: &Table, time: usize, wish: Wish<'_>) -> Result<usize, String> {
         let found = columns.iter().find(|column| table.head[**column] == name);
         return found
             .copied()
-            .ok_or_else(|| format!("no column {name:?}; there are {}", names()));
+            .ok_or_else(|| format!("no column {name:?}; available: {}", names()));
     }
     let likely: Vec<usize> = columns
         .iter()
@@ -129,7 +130,7 @@ fn chosen(table: &Table, time: usize, wish: Wish<'_>) -> Result<usize, String> {
     match (columns.as_slice(), likely.as_slice()) {
         ([one], _) | (_, [one]) => Ok(*one),
         _ => Err(format!(
-            "state the column of the round trip, such as --column round_trip_us=NAME; there are {}",
+            "set the column of the round trip, such as --column round_trip_us=NAME; available: {}",
             names()
         )),
     }
@@ -210,7 +211,10 @@ mod tests {
             (Some("mx1-loop"), 1_772_366_400_000_000, Some(250_000))
         );
         assert_eq!(found[1].outcome, None);
-        assert!(notes.iter().any(|note| note.contains("taken for seconds")), "{notes:?}");
+        assert!(
+            notes.iter().any(|note| note.contains("interpreted as seconds")),
+            "{notes:?}"
+        );
         let (found, _) = read_text("\"Time\",\"x\"\n1772366400000,3 ms\n", Wish::default()).expect("milliseconds");
         assert_eq!(found[0].at, 1_772_366_400_000_000);
         let several = "Time,p50,p99\n2026-03-01 12:00:00,1 ms,2 ms\n";
@@ -229,7 +233,7 @@ mod tests {
                 "Host;Service;OK;WARN;CRIT\nmx1;Mail;99.1%;0%;0.9%\n",
                 "availability table",
             ),
-            ("a,b\n1,2\n", "none of its columns is a time"),
+            ("a,b\n1,2\n", "no column contains times"),
             ("Time,x\nyesterday,1 ms\n", "not a time of Grafana"),
             ("Time,x\n2026-03-01 12:00:00,95 %\n", "not a number with a unit of time"),
         ] {

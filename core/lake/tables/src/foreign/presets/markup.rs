@@ -153,7 +153,7 @@ pub(super) fn historic_data(text: &str) -> Result<Table, String> {
         }
     }
     if !is_historic {
-        return Err("not historic data of PRTG: no element histdata in it".to_owned());
+        return Err("not historic data from PRTG: no element histdata".to_owned());
     }
     // Downtime and coverage are recognised by their place, as in CSV files.
     let is_behind = |name: &str| matches!(name.trim_end_matches("(RAW)"), "Coverage");

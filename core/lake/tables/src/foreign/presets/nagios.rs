@@ -54,7 +54,7 @@ pub(super) fn read(text: &str, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<
         if let Some(reason) = other_export(text) {
             return Err(reason.to_owned());
         }
-        return Err("no service performance data of Nagios or PNP4Nagios in it".to_owned());
+        return Err("it contains no service performance data of Nagios or PNP4Nagios".to_owned());
     }
     Ok((found, Vec::new()))
 }
@@ -69,13 +69,13 @@ fn other_export(text: &str) -> Option<&'static str> {
     let is_total = lines.any(|line| line.to_ascii_uppercase().contains("TIME_OK_SCHEDULED"));
     if is_log {
         Some(
-            "this is the log of Nagios: it has the changes of states, not the tests between them, so no availability could be \
-             counted from it; set process_performance_data=1 and service_perfdata_file, and import that file",
+            "this is the log of Nagios, which contains only state changes, so availability can't be computed; \
+             set process_performance_data=1 and service_perfdata_file, and import that file",
         )
     } else if is_total {
         Some(
-            "this is an availability report of Nagios: it has sums over a span, not the tests; import the file of \
-             service_perfdata_file",
+            "this is an availability report of Nagios, which contains sums instead of single tests; import the \
+             file of service_perfdata_file",
         )
     } else {
         None

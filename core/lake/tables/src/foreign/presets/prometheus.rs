@@ -69,7 +69,7 @@ pub(super) fn read(text: &str, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<
     let mut notes = Vec::new();
     if !with_state {
         notes.push(
-            "no metric says which tests failed (such as probe_success): availability cannot be computed".to_owned(),
+            "no metric shows which tests failed (such as probe_success): availability can't be computed".to_owned(),
         );
     }
     let found = points.into_iter().zip(1..).map(|(((monitor, at), point), line)| {
@@ -98,7 +98,7 @@ fn labels(metric: Option<&Value>) -> BTreeMap<String, String> {
 /// The answer of the API.
 fn of_json(json: &Value) -> Result<Vec<Series>, String> {
     if let Some(error) = json.get("error").and_then(Value::as_str) {
-        return Err(format!("Prometheus refused the query: {error}"));
+        return Err(format!("Prometheus rejected the query: {error}"));
     }
     // `promtool query range -o json` writes the list alone.
     let result = json
@@ -106,7 +106,7 @@ fn of_json(json: &Value) -> Result<Vec<Series>, String> {
         .or_else(|| json.get("result"))
         .unwrap_or(json)
         .as_array()
-        .ok_or("not a result of Prometheus: no data.result in it")?;
+        .ok_or("not a result from Prometheus: data.result is missing")?;
     let mut all = Vec::new();
     for series in result {
         let labels = labels(series.get("metric"));
@@ -160,7 +160,12 @@ fn printed(text: &str) -> Result<Vec<Series>, String> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let wrong = || format!("row {row}: {line:?} is neither of promtool tsdb dump nor of promtool query range");
+        let wrong = || {
+            format!(
+                "row {row}: {line:?} is from neither `promtool tsdb dump` nor `promtool query \
+            range`"
+            )
+        };
         let (labels, rest) = selector(line).ok_or_else(wrong)?;
         if !labels.is_empty() {
             current = Some(labels);
@@ -187,7 +192,7 @@ fn printed(text: &str) -> Result<Vec<Series>, String> {
         all.entry(labels).or_default().push((at, value));
     }
     if all.is_empty() {
-        return Err("not a result of Prometheus: neither JSON nor what promtool prints".to_owned());
+        return Err("not a result from Prometheus: neither JSON nor output of promtool".to_owned());
     }
     Ok(all
         .into_iter()

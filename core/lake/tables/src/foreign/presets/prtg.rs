@@ -24,7 +24,7 @@ pub(super) fn read(table: &Table, wish: Wish<'_>) -> Result<(Vec<Measurement>, V
     let channels = channels(&table.head);
     let Some((time, channels)) = channels.split_first() else {
         return Err(
-            "not an export of PRTG: no column with a (RAW) one beside it; export historic data as CSV".to_owned(),
+            "not an export from PRTG: no column has a (RAW) counterpart; export historic data as CSV".to_owned(),
         );
     };
     let field = |row: usize, column: usize| table.rows[row].fields.get(column).map_or("", String::as_str);
@@ -81,14 +81,14 @@ pub(super) fn read(table: &Table, wish: Wish<'_>) -> Result<(Vec<Measurement>, V
     }
     if averages > 0 {
         notes.push(format!(
-            "{averages} rows are averages over a span: percentiles will be those of averages; for the values themselves \
-             export without averaging"
+            "{averages} rows are averages over an interval, so percentiles are percentiles of averages; export \
+             without averaging to get the raw values"
         ));
     }
     if partly > 0 {
         notes.push(format!(
-            "{partly} rows have both a value and downtime within their span; they count as ok, since single tests cannot be \
-             told apart"
+            "{partly} rows have both a value and downtime within their interval; they count as ok, because \
+             single tests can't be distinguished"
         ));
     }
     Ok((found, notes))
@@ -130,7 +130,7 @@ fn chosen<'a, 'b>(channels: &[&'a Channel<'b>], wish: Wish<'_>) -> Result<&'a Ch
             .iter()
             .find(|channel| channel.name == name)
             .copied()
-            .ok_or_else(|| format!("no channel {name:?}; there are {}", names()));
+            .ok_or_else(|| format!("no channel {name:?}; available: {}", names()));
     }
     let total = |channel: &&&Channel<'_>| TOTAL.iter().any(|word| channel.name.to_lowercase().contains(word));
     let totals: Vec<_> = channels.iter().filter(total).collect();
@@ -138,7 +138,7 @@ fn chosen<'a, 'b>(channels: &[&'a Channel<'b>], wish: Wish<'_>) -> Result<&'a Ch
         ([one], _) => Ok(one),
         (_, [one]) => Ok(one),
         _ => Err(format!(
-            "state the channel of the round trip, such as --column round_trip_us=NAME; there are {}",
+            "set the channel of the round trip, such as --column round_trip_us=NAME; available: {}",
             names()
         )),
     }

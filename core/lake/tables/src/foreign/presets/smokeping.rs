@@ -14,7 +14,7 @@ use super::{
 };
 
 /// What is reported of every export.
-const NOTE: &str = "rows are medians over a step of the RRD: percentiles will be those of medians";
+const NOTE: &str = "rows are medians over a step of the RRD, so percentiles are percentiles of medians";
 
 pub(super) fn read(text: &str) -> Result<(Vec<Measurement>, Vec<String>), String> {
     let begin = text.trim_start();
@@ -58,7 +58,9 @@ fn places<'a>(mut names: impl Iterator<Item = &'a str> + Clone) -> Result<(usize
     let median = names.clone().position(|name| name.trim() == "median");
     let loss = names.position(|name| name.trim() == "loss");
     median.zip(loss).ok_or_else(|| {
-        "not an RRD of SmokePing: no columns median and loss; export with: rrdtool fetch TARGET.rrd AVERAGE".to_owned()
+        "not an RRD of SmokePing: columns median and loss are missing; export with: rrdtool fetch TARGET.rrd \
+         AVERAGE"
+            .to_owned()
     })
 }
 
@@ -97,11 +99,11 @@ fn exported(text: &str) -> Result<Vec<Measurement>, String> {
 /// `rrdtool xport --json`: start and step, and a list of values for each step.
 fn exported_json(text: &str) -> Result<Vec<Measurement>, String> {
     let json: Value = serde_json::from_str(text)
-        .map_err(|error| format!("not JSON ({error}); old versions of RRDtool write no valid JSON: export XML"))?;
+        .map_err(|error| format!("not JSON ({error}); old versions of RRDtool write invalid JSON, so export XML"))?;
     let whole = |name: &str| json.pointer(name).and_then(Value::as_i64);
     let (start, every) = whole("/meta/start")
         .zip(whole("/meta/step"))
-        .ok_or("not an export of RRDtool: no start and step in it")?;
+        .ok_or("not an export from RRDtool: start or step is missing")?;
     let list = |name: &str| {
         json.pointer(name)
             .and_then(Value::as_array)
@@ -146,7 +148,7 @@ fn dumped(text: &str) -> Result<Vec<Measurement>, String> {
                 match (name, archives.last_mut()) {
                     ("rra", _) => archives.push(Archive::default()),
                     ("row", Some(archive)) if within == "database" => {
-                        let at = at.take().ok_or_else(|| format!("row {line}: no time before it"))?;
+                        let at = at.take().ok_or_else(|| format!("row {line}: no preceding time"))?;
                         archive.rows.push((line, at, Vec::new()));
                     }
                     _ => {}
@@ -174,7 +176,7 @@ fn dumped(text: &str) -> Result<Vec<Measurement>, String> {
     let averages = archives.into_iter().filter(|archive| archive.function == "AVERAGE");
     let finest = averages
         .min_by_key(|archive| archive.steps)
-        .ok_or("no archive of averages in it")?;
+        .ok_or("it contains no archive of averages")?;
     let steps = finest.rows.into_iter().map(|(line, at, values)| {
         step(line, at, values.get(median).copied(), values.get(loss).copied())
             .ok_or_else(|| format!("row {line}: the time is too large"))

@@ -11,8 +11,8 @@ use super::{Measurement, id, micros, one_line};
 use crate::foreign::{Row, Table, is_missing};
 
 /// What to do with the database itself.
-pub(super) const DATABASE: &str = "this is the database of Uptime Kuma itself; export its beats: sqlite3 -header -csv kuma.db \
-     \"SELECT * FROM heartbeat\" > beats.csv";
+pub(super) const DATABASE: &str = "this is Uptime Kuma's database; export its beats with: sqlite3 -header -csv \
+    kuma.db \"SELECT * FROM heartbeat\" > beats.csv";
 /// The columns of a beat.
 const COLUMNS: [&str; 5] = ["monitor_id", "status", "time", "ping", "msg"];
 
@@ -20,7 +20,7 @@ const COLUMNS: [&str; 5] = ["monitor_id", "status", "time", "ping", "msg"];
 pub(super) fn from_json(text: &str) -> Result<Table, String> {
     let json: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
     if json.get("monitorList").is_some() && json.get("heartbeatList").is_none() {
-        return Err(format!("a backup of the settings has no beats; {DATABASE}"));
+        return Err(format!("a settings backup contains no beats; {DATABASE}"));
     }
     let mut rows = Vec::new();
     let mut beats = |monitor: Option<&str>, list: &Value| -> Result<(), String> {
@@ -79,7 +79,12 @@ pub(super) fn read(table: &Table) -> Result<(Vec<Measurement>, Vec<String>), Str
                 .map(String::as_str)
                 .filter(|field| !is_missing(field, &[]))
         };
-        let wrong = |what: &str| format!("row {}: {what} is missing or not what Uptime Kuma writes", row.line);
+        let wrong = |what: &str| {
+            format!(
+                "row {}: {what} is missing or not in the format of Uptime Kuma",
+                row.line
+            )
+        };
         let at = field(time).and_then(moment).ok_or_else(|| wrong("time"))?;
         let outcome = match field(status) {
             Some("1") => "ok",
