@@ -91,9 +91,12 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
     };
     let pitch = 38.0;
     let top = 20.0;
+    // On narrow screens only the left part of a chart is visible without scrolling, so all texts are
+    // left of the bars.
+    let words_at = names + 14.0;
     let plot = Plot {
-        left: names + 10.0,
-        right: share - texts - 12.0,
+        left: words_at + texts + 14.0,
+        right: share - 12.0,
         top,
         bottom: top + pitch * data.rows.len().max(1) as f64,
     };
@@ -125,8 +128,8 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
             let over = row.spent().is_some_and(|spent| spent > 1.0);
             let ink = if over { Ink::Failed } else { Ink::Ink };
             let two = if row.amount.is_empty() { 4.0 } else { -2.0 };
-            canvas.text(&words(row), share, middle + two, At::End, ink, TEXT);
-            canvas.text(&row.amount, share, middle + 12.0, At::End, Ink::Grey, SMALL);
+            canvas.text(&words(row), words_at, middle + two, At::Start, ink, TEXT);
+            canvas.text(&row.amount, words_at, middle + 12.0, At::Start, Ink::Grey, SMALL);
         }
         if passed < 1.0 {
             let x = plot.x(axis.place(passed));

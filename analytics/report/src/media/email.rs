@@ -1,4 +1,4 @@
-//! The HTML form of a mail: a page composed for mail, in tables and inline styles, as mail clients need it.
+//! HTML of mails, with tables and inline styles, as mail clients require.
 
 use std::path::Path;
 
@@ -30,24 +30,26 @@ static SHOWING: Showing = Showing {
     files: false,
 };
 
-/// The longest page: Gmail cuts what is longer than 102 kB, and a note on where the files are may still be added.
+/// Maximum length of the HTML, in bytes: Gmail clips messages above 102 kB, and a note on the
+/// location of the files may still be added.
 const LONGEST: usize = 95_000;
 
-/// The text and the HTML of a mail, and the pictures that it shows.
+/// Text, HTML and images of a mail.
 #[derive(Debug)]
 pub struct Page {
-    /// The same in plain text.
+    /// Plain text.
     pub text: String,
-    /// The HTML form; it names its pictures by `cid:`.
+    /// HTML, which refers to its images by `cid:`.
     pub html: String,
-    /// Of each picture what the HTML calls it, its media type, and the file.
+    /// Content-ID, media type and content of each image.
     pub pictures: Vec<(String, String, Vec<u8>)>,
 }
 
-/// A document as the HTML of a mail: as much of it as a mail client shows; `own` is the folder of the user's templates.
+/// Renders a document as the HTML of a mail, as much of it as a mail client shows; `own` is the
+/// folder of custom templates.
 ///
 /// # Errors
-/// A user's partial is wrong.
+/// A custom partial is invalid.
 pub fn render(document: &Document, own: Option<&Path>) -> Result<Page, MediaError> {
     let mut measures = MEASURES.iter().peekable();
     loop {
@@ -76,7 +78,7 @@ pub fn render(document: &Document, own: Option<&Path>) -> Result<Page, MediaErro
     }
 }
 
-/// Drawings become PNG.
+/// Returns an image, with SVG converted to PNG.
 fn source(picture: &Picture) -> String {
     if picture.media_type == "image/svg+xml" {
         return raster::png(&picture.bytes)
@@ -87,8 +89,9 @@ fn source(picture: &Picture) -> String {
     data_uri(picture.media_type, &picture.bytes)
 }
 
-/// Mail programs show no data URIs: each picture of the page becomes a part of the mail, named by its Content-ID (RFC 2392).
-/// Gives the page, and of each picture the name, the media type and the bytes.
+/// Moves the images of a page to parts of the mail, referenced by their Content-ID (RFC 2392),
+/// because mail clients don't show data URIs. Returns the page, and name, media type and content of
+/// each image.
 fn pictures_apart(html: &str) -> (String, Vec<(String, String, Vec<u8>)>) {
     const BEGIN: &str = "src=\"data:image/";
     let mut page = String::new();
@@ -114,7 +117,7 @@ fn pictures_apart(html: &str) -> (String, Vec<(String, String, Vec<u8>)>) {
                     pictures.push((name, media.to_owned(), bytes));
                 }
             }
-            // What is no picture stays as it is.
+            // Anything else remains unchanged.
             None => page.push_str(&picture[..picture.len() - value.len() + end]),
         }
         rest = &value[end..];

@@ -1,8 +1,9 @@
-//! What is a user's own in a page, partials and layouts, runs in a process of its own: one that loops without end, grows
-//! without end or calls itself without end is stopped there, with an error, and nothing else is.
+//! Renders custom partials and layouts in a separate process, which is stopped with an error if it
+//! loops, allocates or recurses without end.
 //!
-//! The process is this program again. It reads from its standard input what the page is made of, limits itself, and gives the page,
-//! or what is wrong, on its standard output. In a program that has no such command, such as a test, pages are made on the spot.
+//! The process runs this program. It reads the input of the page from its standard input, limits
+//! itself, and writes the page or the error to its standard output. In programs without the hidden
+//! command, such as tests, pages are rendered directly.
 
 use std::{
     io::{Read, Write as _},
@@ -17,22 +18,22 @@ use serde::Serialize;
 
 use super::MediaError;
 
-/// The hidden argument that makes the program such a process.
+/// Hidden argument that starts such a process.
 pub const ARGUMENT: &str = "make-page";
-/// Processor time that a page may take. That of a hundred monitors takes seconds.
+/// Maximum processor time per page; a page on a hundred monitors takes seconds.
 const PROCESSOR: Duration = Duration::from_secs(60);
-/// However busy the machine is, it is not waited longer.
+/// Maximum wall-clock time per page, even on a busy machine.
 const WALL: Duration = Duration::from_secs(600);
-/// Memory that a page may take.
+/// Maximum memory per page, in bytes.
 const MEMORY: u64 = 2 << 30;
-/// Nothing that is said beside the page is longer.
+/// Maximum length of messages besides the page, in bytes.
 const MAX_SAID: u64 = 1 << 20;
-/// How often the process is looked at.
+/// Interval at which the process is checked.
 const LOOK: Duration = Duration::from_millis(5);
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Says that this program has the command; called once, at its start.
+/// Declares that this program has the hidden command; called once at its start.
 pub fn enable() {
     if let Ok(program) = std::env::current_exe() {
         let _ = PROGRAM.set(program);
@@ -43,7 +44,7 @@ pub(super) fn can_guard() -> bool {
     PROGRAM.get().is_some()
 }
 
-/// Has a page made by a process with limits; `from` names the partials and the layout in errors.
+/// Renders a page in a process with limits; `from` names the partials and the layout in errors.
 pub(super) fn run(work: &impl Serialize, from: &str) -> Result<Vec<u8>, MediaError> {
     let failed = |error: std::io::Error| MediaError::Stopped(format!("the page can't be made apart: {error}"));
     let program = PROGRAM
@@ -60,7 +61,7 @@ pub(super) fn run(work: &impl Serialize, from: &str) -> Result<Vec<u8>, MediaErr
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (page, said, status) = thread::scope(|scope| {
         scope.spawn(move || {
-            // A process that ends early says why in another way.
+            // A process that ends early reports the reason differently.
             let _ = stdin.map(|mut stdin| stdin.write_all(&order));
         });
         let said = scope.spawn(|| read(stderr, MAX_SAID));
@@ -91,7 +92,7 @@ fn read(from: Option<impl Read>, limit: u64) -> Vec<u8> {
     bytes
 }
 
-/// Waits for its end; `None` if it was ended after the longest wait.
+/// Waits for the end of the process; `None` if it was killed after the maximum wait.
 fn wait(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
     let begin = Instant::now();
     loop {
@@ -107,7 +108,7 @@ fn wait(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
     }
 }
 
-/// Why a process ended that did not say so itself.
+/// Returns the reason why a process ended without reporting one.
 fn why(from: &str, status: Option<ExitStatus>, said: &str) -> String {
     let what = if said.contains("overflowed its stack") {
         "it calls itself without end".to_owned()
@@ -142,7 +143,7 @@ fn limit() {
             current: Some(limit),
             maximum: Some(limit),
         };
-        // A system that knows no such limit leaves that of time.
+        // On systems without this limit, the wall-clock limit remains.
         if let Err(error) = setrlimit(resource, limit) {
             tracing::debug!("no limit: {error}");
         }
@@ -155,7 +156,7 @@ fn limit() {
 #[cfg(not(unix))]
 fn limit() {}
 
-/// Is that process: has `make` make the page that standard input asks for.
+/// Runs as that process: `make` renders the page described on standard input.
 pub(super) fn serve(make: fn(&[u8]) -> Result<Vec<u8>, String>) -> ExitCode {
     limit();
     let mut order = Vec::new();

@@ -1,4 +1,4 @@
-//! HTML: one self-contained file, charts as inline SVG, pictures and fonts as data URIs.
+//! HTML: one self-contained file, with charts as inline SVG, and images and fonts as data URIs.
 
 use std::{collections::BTreeMap, io::Write as _, ops::Range, path::Path};
 
@@ -30,33 +30,33 @@ pub(super) static SHOWING: Showing = Showing {
     files: false,
 };
 
-/// A number to sort by: as exact as any that is shown, without digits that only fill the page.
+/// Formats a number for sorting: as exact as any displayed one, without needless digits.
 fn short(value: f64) -> String {
     let digits = format!("{value:.8e}");
     digits.parse::<f64>().map_or(digits, |rounded| rounded.to_string())
 }
 
-/// The page of a document; `own` is the folder of the user's templates.
+/// Renders the page of a document; `own` is the folder of custom templates.
 ///
 /// # Errors
-/// A user's partial is wrong.
+/// A custom partial is invalid.
 pub fn render(document: &Document, own: Option<&Path>) -> Result<String, MediaError> {
     let page = work::page(&MEDIUM, &SHOWING, &Leaf::whole(document), own)?;
     String::from_utf8(page).map_err(|error| MediaError::Template(error.to_string()))
 }
 
-/// A chapter that begins on a page of its own.
+/// A chapter that starts on a new page.
 #[derive(Debug)]
 pub struct Chapter<'a> {
-    /// Its heading.
+    /// Heading of the chapter.
     pub title: &'a str,
-    /// The heading's id.
+    /// Id of the heading.
     pub id: &'a str,
-    /// Where its blocks are in the document, the heading and what it begins with left out.
+    /// Range of its blocks in the document, without the page break and the heading.
     pub(crate) blocks: Range<usize>,
 }
 
-/// The chapters of a document that begin on a page of their own.
+/// Returns the chapters of a document that start on a new page.
 pub fn chapters(document: &Document) -> Vec<Chapter<'_>> {
     let mut chapters: Vec<Chapter<'_>> = Vec::new();
     for (at, pair) in document.blocks.windows(2).enumerate() {
@@ -74,16 +74,17 @@ pub fn chapters(document: &Document) -> Vec<Chapter<'_>> {
     chapters
 }
 
-/// The file with the fonts of all pages of an archive: a page opened from a folder may use a style sheet beside it, but not
-/// everywhere a font.
+/// Style sheet with the fonts of all pages of an archive: a page opened from a folder may load a
+/// style sheet next to it but, in some browsers, not a font.
 const FONT_FILE: &str = "fonts.css";
-/// The page of an archive that leads to the others.
+/// Index page of an archive.
 const INDEX: &str = "index.html";
 
-/// A page for each chapter of a document, and one that leads to them, in an archive (zip) with a folder of that name.
+/// Renders a page for each chapter of a document and an index page, as a ZIP archive with a folder
+/// of the given name.
 ///
 /// # Errors
-/// A user's partial is wrong.
+/// A custom partial is invalid.
 pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<Vec<u8>, MediaError> {
     let chapters = chapters(document);
     let file = |chapter: &Chapter<'_>| format!("{}.html", chapter.id);
@@ -94,7 +95,7 @@ pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<
                 instead.insert("headline".to_owned(), chapter.title.into());
                 instead.insert("lead".to_owned(), "".into());
                 instead.insert("index".to_owned(), INDEX.into());
-                // The first page has it of all.
+                // The index page contains the provenance of all pages.
                 instead.insert("provenance_json".to_owned(), "".into());
                 if let Some(head) = document.chapters.get(chapter.id) {
                     instead.insert("scope".to_owned(), head.scope.clone().into());
@@ -107,7 +108,7 @@ pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<
                     .iter()
                     .map(|chapter| json!({"text": chapter.title, "file": file(chapter)}));
                 instead.insert("chapters".to_owned(), list.collect());
-                // A chapter begins with its page break and its heading.
+                // A chapter starts with its page break and its heading.
                 0..chapters
                     .first()
                     .map_or(document.blocks.len(), |first| first.blocks.start - 2)
@@ -129,7 +130,7 @@ pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<
     let mut parts: Vec<bool> = PARTS.iter().map(|_| false).collect();
     let mut all: Vec<Option<&Chapter<'_>>> = vec![None];
     all.extend(chapters.iter().map(Some));
-    // Few at a time: all pages together would fill the memory.
+    // Only a few pages at a time, to save memory.
     for some in all.chunks(16) {
         let pages = parallel::map(some, |chapter| work::page(&MEDIUM, &SHOWING, &leaf(*chapter), own));
         for (chapter, page) in some.iter().zip(pages) {
@@ -152,7 +153,7 @@ pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<
     Ok(archive.finish().map_err(packed)?.into_inner())
 }
 
-/// On which page of an archive each id stands, and as what a link leads there.
+/// Returns the page of each id of an archive, and the link target on that page.
 type Homes<'a> = BTreeMap<&'a str, (String, String)>;
 
 fn homes<'a>(document: &'a Document, chapters: &[Chapter<'a>], file: &impl Fn(&Chapter<'_>) -> String) -> Homes<'a> {
@@ -183,7 +184,7 @@ fn homes<'a>(document: &'a Document, chapters: &[Chapter<'a>], file: &impl Fn(&C
     homes
 }
 
-/// A page of an archive whose links to what stands on other pages lead there.
+/// Rewrites the links of a page of an archive that refer to other pages.
 fn linked(page: &str, name: &str, homes: &Homes<'_>) -> String {
     const LINK: &str = "href=\"#";
     let mut parts = page.split(LINK);
@@ -199,18 +200,18 @@ fn linked(page: &str, name: &str, homes: &Homes<'_>) -> String {
     text
 }
 
-/// A part of the characters of a font, as a file.
+/// A subset of a font.
 struct Part {
-    /// Those that it has, as a style sheet says it.
+    /// Its characters, as a `unicode-range`.
     range: &'static str,
-    /// The same.
+    /// Its characters, as ranges.
     has: fn(char) -> bool,
     regular: &'static [u8],
     semi_bold: &'static [u8],
 }
 
 impl Part {
-    /// Its rules in a style sheet.
+    /// Returns its `@font-face` rules.
     fn rules(&self) -> [String; 2] {
         [(400, self.regular), (600, self.semi_bold)].map(|(weight, file)| {
             format!(
@@ -233,8 +234,9 @@ macro_rules! part {
     };
 }
 
-/// Inter in parts, made by `assets/fonts/web/make.py`: a page looks the same on every machine, and labels of charts have the
-/// widths that they were measured with. What none of them has is shown in a font of the reader's.
+/// Subsets of Inter, generated by `assets/fonts/web/make.py`, so that a page looks the same on
+/// every machine and chart labels have their measured widths. Characters missing in all subsets use
+/// a font of the reader's machine.
 static PARTS: [Part; 4] = [
     part!(
         "latin",
@@ -250,7 +252,7 @@ static PARTS: [Part; 4] = [
     part!("cyrillic", "U+400-52F", |c| matches!(c, '\u{400}'..='\u{52f}')),
 ];
 
-/// The parts of the font that texts need, for both weights.
+/// Returns the font subsets that texts need, for both weights.
 fn fonts(texts: &[&str]) -> Value {
     let needed = |part: &&Part| texts.iter().any(|text| text.chars().any(part.has));
     let faces = PARTS.iter().filter(needed).flat_map(|part| {
@@ -271,7 +273,7 @@ mod tests {
         theme::ThemeOptions,
     };
 
-    /// A document of three chapters, of which the first is the opening.
+    /// Returns a document with three chapters, the first of which is the opening.
     fn chaptered() -> Document {
         let mut document = specimen::document(ThemeOptions::default().resolve(), None);
         let head = |scope: &str| Head {
@@ -319,7 +321,7 @@ mod tests {
         assert!(lyon.contains("<h1>Lyon &lt;plant&gt;</h1>") && lyon.contains("What is said of it"));
         assert!(lyon.contains("href=\"index.html\"") && lyon.contains("href=\"fonts.css\""));
         assert!(!lyon.contains("data:font"), "fonts are there once");
-        // The page of one monitor says neither that it is about all of them nor what is to be known of others.
+        // The page of a monitor mentions neither the other monitors nor their notes.
         assert!(
             index.contains(&document.scope) && index.contains("class=\"note"),
             "{index}"
@@ -346,7 +348,7 @@ mod tests {
         }
     }
 
-    /// Every page of an archive, by its name.
+    /// Returns the pages of an archive by name.
     fn pages(bytes: &[u8]) -> BTreeMap<String, String> {
         let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).expect("a zip file");
         let count = archive.len();
@@ -391,7 +393,7 @@ mod tests {
                 );
             }
         }
-        // All else that pages name is in the archive, too, and no name is absolute.
+        // All other referenced files are in the archive, too, and no name is absolute.
         for (page, text) in &pages {
             for target in text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
                 let file = target.split('#').next().unwrap_or_default();
@@ -403,7 +405,8 @@ mod tests {
 
     #[test]
     fn names_that_are_not_ascii_are_marked_as_utf_8_in_an_archive() {
-        // Windows takes names without the mark (bit 11 of the flags; APPNOTE 4.4.4) to be in its own code page.
+        // Windows assumes its own code page for names without the UTF-8 flag (bit 11; APPNOTE
+        // 4.4.4).
         let bytes = archive(&chaptered(), None, "Überblick-Łódź-東京").expect("an archive");
         let mut seen = 0;
         for (signature, flags, size, name) in [(b"PK\x03\x04", 6, 26, 30), (b"PK\x01\x02", 8, 28, 46)] {
@@ -450,7 +453,7 @@ mod tests {
         assert_eq!(parts("Łódź"), 2);
         assert_eq!(parts("Łódź, Αθήνα, Москва"), 4);
         assert_eq!(parts("東京"), 1, "what Inter lacks needs no part");
-        // Without much else to say, a page with its fonts is smaller than a photograph of it.
+        // A nearly empty page with its fonts stays small.
         assert!(fonts(&["Lyon"]).to_string().len() < 45_000);
     }
 }

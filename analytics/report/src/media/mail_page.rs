@@ -1,37 +1,37 @@
-//! A report as it stands in a mail: a page composed for reading it there. The headline and the key figures, what has
-//! changed, the worst rows of tables, and a few charts; all else is in the report itself.
+//! Body of a mail with a report: the headline, the key figures, changes, the worst rows of tables,
+//! and a few charts. Everything else is in the report itself.
 //!
-//! Gmail cuts a mail whose HTML is longer than 102 kB, and shows no more than the beginning of it.
+//! Gmail clips mails whose HTML exceeds 102 kB.
 
 use crate::document::{Block, Document, Finding, Row, Span, Status, Table};
 
-/// Items of a list.
+/// Maximum items of a list.
 const ITEMS: usize = 5;
 
-/// How much of a report stands in a mail.
+/// Limits of a report within a mail.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Measure {
-    /// Key figures.
+    /// Maximum key figures.
     figures: usize,
-    /// Findings.
+    /// Maximum findings.
     findings: usize,
-    /// Charts beside findings.
+    /// Maximum charts beside findings.
     sparks: usize,
-    /// Charts and pictures of their own.
+    /// Maximum other charts and images.
     charts: usize,
-    /// Tables.
+    /// Maximum tables.
     tables: usize,
-    /// Rows of a table.
+    /// Maximum rows of a table.
     rows: usize,
-    /// Columns of a table: more are not to be read on a telephone.
+    /// Maximum columns of a table; more are illegible on a phone.
     columns: usize,
-    /// Paragraphs, lists and notes.
+    /// Maximum paragraphs, lists and notes.
     texts: usize,
-    /// Characters of a text.
+    /// Maximum characters of a text.
     characters: usize,
 }
 
-/// From much to little; the first one whose page is short enough is sent.
+/// Limits in decreasing order; the first that result in a short enough page are used.
 pub(super) const MEASURES: [Measure; 4] = [
     Measure {
         figures: 6,
@@ -79,7 +79,7 @@ pub(super) const MEASURES: [Measure; 4] = [
     },
 ];
 
-/// A document with no more than this in it, all on one page.
+/// Returns a document reduced to these limits, on one page.
 pub(super) fn compose(document: &Document, measure: &Measure) -> Document {
     let first = document.first_page();
     let is_telling = |block: &Block| {
@@ -88,7 +88,7 @@ pub(super) fn compose(document: &Document, measure: &Measure) -> Document {
             .iter()
             .any(|block| matches!(block, Block::Findings { .. } | Block::Table(_) | Block::Chart(_)))
     };
-    // A first page with nothing but a title is none.
+    // A first page with only a title does not count.
     let source = if first.iter().any(is_telling) {
         first
     } else {
@@ -118,7 +118,7 @@ pub(super) fn compose(document: &Document, measure: &Measure) -> Document {
     composed
 }
 
-/// A block and all that is within it.
+/// Returns a block with its nested blocks.
 fn walk(block: &Block) -> Vec<&Block> {
     match block {
         Block::Columns { columns } => columns.iter().flatten().flat_map(walk).collect(),
@@ -128,15 +128,15 @@ fn walk(block: &Block) -> Vec<&Block> {
 }
 
 struct Composer {
-    /// What may still be added.
+    /// Remaining limits.
     left: Measure,
-    /// `{0} more in the full report`.
+    /// Note on omitted rows: `{0} more in the full report`.
     more: &'static str,
-    /// What comes first: key figures, then what has changed.
+    /// First blocks: key figures, then changes.
     top: Vec<Block>,
-    /// All else, in the order of the report.
+    /// Other blocks, in the order of the report.
     rest: Vec<Block>,
-    /// Headings whose content is still to come.
+    /// Headings whose content has not been added yet.
     headings: Vec<Block>,
     has_figures: bool,
 }
@@ -151,7 +151,7 @@ impl Composer {
                 self.headings.retain(is_above);
                 self.headings.push(block.clone());
             }
-            // Those of single monitors, further down, are in the report.
+            // Key figures of individual monitors are only in the report.
             Block::KeyFigures { figures } if !self.has_figures => {
                 self.has_figures = true;
                 let figures = figures.iter().take(self.left.figures).cloned().collect();
@@ -232,7 +232,7 @@ impl Composer {
     }
 }
 
-/// Takes one of what is left.
+/// Decreases a remaining limit.
 fn take(left: &mut usize) -> bool {
     let is_left = *left > 0;
     *left = left.saturating_sub(1);
@@ -243,7 +243,7 @@ fn counted(more: &str, count: usize) -> String {
     more.replace("{0}", &count.to_string())
 }
 
-/// A text of no more characters, cut behind a word.
+/// Shortens a text to a number of characters, after a word.
 fn shorten(text: &mut String, most: usize) {
     let Some((end, _)) = text.char_indices().nth(most) else {
         return;
@@ -253,17 +253,18 @@ fn shorten(text: &mut String, most: usize) {
     text.push('…');
 }
 
-/// The worst rows of a table, in their order; sums stay. It says how many there are besides.
+/// Reduces a table to its worst rows, in their order, and totals; a note states the number of
+/// omitted rows.
 fn short_table(table: &Table, measure: &Measure, more: &str) -> Table {
     let mut short = table.clone();
     if table.rows.len() > measure.rows {
         let mut order: Vec<usize> = (0..table.rows.len()).collect();
-        // Stable: of equal ones the first, as the report has ordered them.
+        // The sort is stable, so equal rows keep the order of the report.
         order.sort_by_key(|row| std::cmp::Reverse(weight(&table.rows[*row])));
         order.truncate(measure.rows);
         order.sort_unstable();
         short.rows = order.into_iter().map(|row| table.rows[row].clone()).collect();
-        // What the note says is of all rows.
+        // The note refers to all rows.
         short.note = counted(more, table.rows.len() - short.rows.len());
     }
     if table.columns.len() > measure.columns {
@@ -284,7 +285,7 @@ fn short_table(table: &Table, measure: &Measure, more: &str) -> Table {
     short
 }
 
-/// How much a row deserves to be seen.
+/// Returns the priority of a row.
 fn weight(row: &Row) -> u8 {
     let of = |status: Status| match status {
         Status::Bad => 3,
@@ -296,8 +297,8 @@ fn weight(row: &Row) -> u8 {
     if row.strong { 4 } else { worst }
 }
 
-/// The columns that are kept: the first, which says what a row is of, then those with judgements or with intervals, which
-/// are what the table is about, then from the left.
+/// Returns the columns to keep: the first, which names the row, then those with assessments or
+/// intervals, which matter most, then the others from the left.
 fn columns(table: &Table, most: usize) -> Vec<usize> {
     let is_telling = |column: usize| {
         let mut cells = table.rows.iter().filter_map(|row| row.cells.get(column));

@@ -1,10 +1,12 @@
-//! Media: from a document to a file. Each is a folder of Tera partials, one a kind of block, and the page around them.
+//! Media: rendering of documents to files. Each medium is a folder of Tera partials, one for each
+//! kind of block, and the page around them.
 //!
-//! A user's own partial takes the place of the built-in one of its name, and an own layout extends the built-in page. What
-//! is a user's own runs in a process of its own, with limits of time and memory: see [`guard`].
+//! A custom partial replaces the built-in one of the same name, and a custom layout extends the
+//! built-in page. Custom parts are rendered in a separate process with time and memory limits: see
+//! [`guard`].
 
-/// The built-in partials of a medium: its folder, the ending of their names, and those that only it has. All media have a page
-/// and a partial for each kind of block.
+/// Built-in partials of a medium: its folder, the extension, and partials specific to it. All media
+/// have a page and a partial for each kind of block.
 macro_rules! partials {
     ($folder:literal, $ending:literal $(, $own:literal)*) => {
         partials!(@of $folder, $ending, [
@@ -43,65 +45,67 @@ use mailqos_config::nearest;
 use serde_json::Value;
 use tera::{Context, ErrorKind, EscapeFn, Tera};
 
-/// Why a document can't be shown in a medium.
+/// Reasons why a document can't be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum MediaError {
-    /// A partial or layout is wrong: which, where, and what it could use instead.
+    /// A partial or layout is invalid: which one, where, and which variables exist.
     #[error("{0}")]
     Template(String),
-    /// The page can't be set.
+    /// Typst can't set the page.
     #[error("the PDF can't be set: {0}")]
     Setting(String),
     /// The figures can't be written.
     #[error("the figures can't be written: {0}")]
     Data(String),
-    /// A user's partial can't be read.
+    /// A custom partial can't be read.
     #[error("{path}: {source}", path = path.display())]
     Read {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// Cause of the error.
         source: std::io::Error,
     },
-    /// The result would be larger than anybody can use.
+    /// The result would exceed the maximum size.
     #[error("the page became larger than {} MB; is there an endless loop in a template?", MAX_PAGE >> 20)]
     TooLarge,
     /// The format needs a cargo feature that this build lacks.
     #[error("this build cannot write {0}: it was built without the cargo feature {0:?}")]
     NotBuiltIn(&'static str),
-    /// A user's partial or layout used more than it may.
+    /// A custom partial or layout exceeded its limits.
     #[error("{0}")]
     Stopped(String),
 }
 
-/// No page is larger.
+/// Maximum size of a page, in bytes.
 const MAX_PAGE: usize = 256 << 20;
-/// No partial is larger.
+/// Maximum size of a partial, in bytes.
 const MAX_PARTIAL: u64 = 4 << 20;
-/// The parts of a page: what stands before the first heading, table or chart; what follows it up to the first page break; the
-/// rest.
+/// Parts of a page: blocks before the first heading, table or chart; those up to the first page
+/// break; the rest.
 const OPENING: usize = 0;
 const REMAINDER: usize = 1;
 const CONTENT: usize = 2;
-/// The layout that is used where there is no other.
+/// Name of the default layout.
 const PAGE: &str = "page";
-/// What stands before the name of a built-in partial that one's own may have replaced.
+/// Prefix under which custom partials can extend the built-in ones that they replace.
 const BASE: &str = "base/";
 
-/// What sets a medium that is made of partials apart.
+/// Properties of a medium with partials.
 struct Medium {
-    /// The name of its folder.
+    /// Name of its folder.
     name: &'static str,
-    /// The ending of its partials.
+    /// File extension of its partials.
     extension: &'static str,
     escape: EscapeFn,
     filters: fn(&mut Tera),
     built_in: &'static [(&'static str, &'static str)],
-    /// The fonts of a page with these texts, where the medium embeds them: `fonts`.
+    /// Returns the variable `fonts`: the fonts of a page with these texts, if the medium embeds
+    /// fonts.
     fonts: fn(&[&str]) -> Value,
-    /// Makes the markup of a chapter of that of its blocks; at the top of a page, or wherever the page is.
+    /// Composes the markup of a chapter from that of its blocks; the flag is set if the chapter
+    /// starts at the top of a page.
     compose: fn(Vec<Set>, bool) -> String,
-    /// Makes the file of the markup of a page.
+    /// Converts the markup of a page to the final file.
     finish: fn(work::Markup) -> Result<Vec<u8>, MediaError>,
 }
 
@@ -110,28 +114,28 @@ struct Medium {
 /// hundred heat maps.
 const DRAWN: &str = "Inter Drawn";
 
-/// The markup of a block.
+/// Markup of a block.
 struct Set {
     kind: String,
-    /// How many rows it has, if it is a table.
+    /// Number of rows of a table; 0 for other blocks.
     rows: usize,
     markup: String,
 }
 
-/// Makes the page that standard input asks for, within the limits of [`guard`].
+/// Renders the page described on standard input, within the limits of [`guard`].
 pub fn make_page() -> ExitCode {
     guard::serve(work::make)
 }
 
-/// One block after the other, as they are.
+/// Concatenates the markup of blocks.
 fn one_by_one(blocks: Vec<Set>, _at_top: bool) -> String {
     blocks.into_iter().map(|block| block.markup).collect()
 }
 
-/// The media that have partials.
+/// Media with partials.
 static MEDIA: [&Medium; 3] = [&html::MEDIUM, &pdf::MEDIUM, &email::MEDIUM];
 
-/// The files that a layout of a name may have, one a medium.
+/// Returns the possible files of a layout, one per medium.
 pub fn layout_files(templates: &Path, layout: &str) -> Vec<PathBuf> {
     let file = |medium: &&Medium| {
         templates
@@ -141,7 +145,7 @@ pub fn layout_files(templates: &Path, layout: &str) -> Vec<PathBuf> {
     MEDIA.iter().map(file).collect()
 }
 
-/// A layout to begin one's own with: medium's folder, file and text.
+/// Returns example layouts for custom ones: folder of the medium, file and text.
 pub fn new_layout(name: &str) -> Vec<(PathBuf, &'static str)> {
     let texts = [
         include_str!("../../../../templates/layouts/new.html"),
@@ -151,7 +155,7 @@ pub fn new_layout(name: &str) -> Vec<(PathBuf, &'static str)> {
     layout_files(Path::new(""), name).into_iter().zip(texts).collect()
 }
 
-/// The built-in partials: medium, name, text.
+/// Returns the built-in partials: medium, name and text.
 pub fn built_in() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     MEDIA.iter().flat_map(|medium| {
         let partial = |(name, text): &(&'static str, &'static str)| (medium.name, *name, *text);
@@ -159,15 +163,15 @@ pub fn built_in() -> impl Iterator<Item = (&'static str, &'static str, &'static 
     })
 }
 
-/// The partials of a medium.
+/// Partials of a medium.
 struct Partials {
     tera: Tera,
     extension: &'static str,
-    /// Of each partial of the user's own, its file.
+    /// Paths of the custom partials, by name.
     own: BTreeMap<String, PathBuf>,
 }
 
-/// The user's own partials of a medium, by name: file and text.
+/// Reads the custom partials of a medium: path and text by name.
 fn own_partials(medium: &Medium, own: Option<&Path>) -> Result<BTreeMap<String, (PathBuf, String)>, MediaError> {
     let mut found = BTreeMap::new();
     let Some(folder) = own.map(|own| own.join(medium.name)).filter(|folder| folder.is_dir()) else {
@@ -192,17 +196,19 @@ fn own_partials(medium: &Medium, own: Option<&Path>) -> Result<BTreeMap<String, 
 }
 
 impl Partials {
-    /// The built-in partials of a medium, and the user's own over them, from the folder of the medium's name in `own`.
+    /// Loads the built-in partials of a medium and, overriding them, the custom ones in the folder
+    /// of the medium within `own`.
     fn new(medium: &'static Medium, own: Option<&Path>) -> Result<Self, MediaError> {
         let mut tera = Tera::new();
         tera.set_escape_fn(medium.escape);
-        // Filters must be there before the partials that use them.
+        // Filters must be registered before the partials that use them.
         (medium.filters)(&mut tera);
         tera.autoescape_on([format!(".{}", medium.extension)]);
         let own = own_partials(medium, own)?;
         let mut templates: Vec<(String, Cow<'_, str>)> = Vec::new();
         for (name, text) in medium.built_in {
-            // Under its name unless there is an own one; and always under another, for an own one to extend.
+            // Under its own name unless a custom partial replaces it; then under another name, for
+            // the custom one to extend.
             if own.contains_key(*name) {
                 templates.push((format!("{BASE}{name}"), Cow::Borrowed(*text)));
             } else {
@@ -216,7 +222,7 @@ impl Partials {
             .iter()
             .map(|(name, (path, _))| (name.clone(), path.clone()))
             .collect();
-        // What names a base that nobody replaced means the partial itself.
+        // A base that is not replaced refers to the partial itself.
         for (name, text) in medium.built_in {
             let base = format!("{BASE}{name}");
             if !own.is_empty() && !own.contains_key(*name) {
@@ -232,8 +238,8 @@ impl Partials {
         })
     }
 
-    /// The whole page, of a document as [`work`] prepares it: block by block, so that what partials see of each is gone before
-    /// the next.
+    /// Renders the page of a document prepared by [`work`], block by block, so that the variables
+    /// of each block are freed before the next.
     fn page(
         &self,
         medium: &'static Medium,
@@ -250,7 +256,8 @@ impl Partials {
             }
             context.insert_value(name.clone(), value);
         }
-        // What stands before the first page break is the first page; a list of contents may follow it, or its opening.
+        // Blocks before the first page break form the first page; a table of contents may follow it
+        // or its opening.
         let mut parts = [String::new(), String::new(), String::new()];
         let (mut part, mut set, mut length) = (OPENING, Vec::new(), 0);
         for block in blocks {
@@ -313,7 +320,7 @@ impl Partials {
         let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
         for (name, value) in block.as_object().into_iter().flatten() {
             match name.as_str() {
-                // Blocks within blocks become markup.
+                // Nested blocks become markup.
                 "columns" if block.get("kind").is_some_and(|kind| kind == "columns") => {
                     let columns: Vec<String> = array(value)
                         .iter()
@@ -347,7 +354,8 @@ impl Partials {
     }
 }
 
-/// What is wrong with a partial: the file, line and column, what exists, and what may have been meant.
+/// Explains an error in a partial: file, line and column, the existing variables, and the one that
+/// was probably meant.
 fn explain(error: &tera::Error, medium: &str, own: &BTreeMap<String, PathBuf>) -> MediaError {
     let place = |name: &str| match own.get(name) {
         Some(path) => path.display().to_string(),
@@ -356,7 +364,7 @@ fn explain(error: &tera::Error, medium: &str, own: &BTreeMap<String, PathBuf>) -
     let mut text = error.to_string();
     match error.kind() {
         ErrorKind::SyntaxError(report) | ErrorKind::RenderingError(report) => {
-            // Tera names its templates; people know files.
+            // Tera reports template names, but users know files.
             let mut names: Vec<&str> = own.keys().map(String::as_str).collect();
             names.push(report.filename());
             names.sort_unstable_by_key(|name| std::cmp::Reverse(name.len()));
@@ -399,7 +407,7 @@ fn own_places(own: &BTreeMap<String, PathBuf>) -> String {
     folder.map_or_else(|| "built in".to_owned(), |folder| folder.display().to_string())
 }
 
-/// The name that exists and is most like the one that does not.
+/// Returns the existing name that is most similar to an unknown one.
 fn meant(message: &str) -> Option<&str> {
     let wrong = message.split('`').nth(1)?;
     let (_, known) = message
@@ -408,12 +416,12 @@ fn meant(message: &str) -> Option<&str> {
     nearest(wrong, known.split(", "))
 }
 
-/// A picture or font as a data URI.
+/// Returns an image or font as a data URI.
 fn data_uri(media_type: &str, bytes: &[u8]) -> String {
     format!("data:{media_type};base64,{}", STANDARD.encode(bytes))
 }
 
-/// Takes what a template writes, up to the limit.
+/// A writer that limits the output of a template.
 struct Limited(Vec<u8>);
 
 impl std::io::Write for Limited {

@@ -1,4 +1,5 @@
-//! Drawings as PNG, for mail programs, which show no SVG; with the bundled fonts, so that they look the same everywhere.
+//! PNG images of drawings for mail clients, which don't show SVG. Bundled fonts make them look the
+//! same everywhere.
 
 use std::sync::{Arc, LazyLock};
 
@@ -12,9 +13,9 @@ use resvg::{
 
 use super::{MediaError, pdf::drawn_font_files};
 
-/// Pixels of the picture for one of the drawing: two, for sharp screens.
+/// Image pixels per drawing pixel: two, for high-resolution screens.
 const SCALE: f32 = 2.0;
-/// No picture is wider or higher.
+/// Maximum width and height of an image, in pixels.
 const MAX_SIDE: f32 = 8_000.0;
 
 static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
@@ -26,10 +27,10 @@ static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
     Arc::new(fonts)
 });
 
-/// A drawing as PNG on white.
+/// Converts a drawing to PNG on white.
 ///
 /// # Errors
-/// It is no SVG, or too large.
+/// The drawing is not valid SVG, or too large.
 pub(super) fn png(svg: &[u8]) -> Result<Vec<u8>, MediaError> {
     let failed = |what: String| MediaError::Setting(format!("a picture can't be drawn: {what}"));
     let mut options = Options {
@@ -37,7 +38,7 @@ pub(super) fn png(svg: &[u8]) -> Result<Vec<u8>, MediaError> {
         font_family: "Inter".to_owned(),
         ..Options::default()
     };
-    // A drawing names no files: what one says must not reach the machine.
+    // Drawings may not access files of this machine.
     options.image_href_resolver.resolve_string = Box::new(|_, _| None);
     let tree = Tree::from_data(svg, &options).map_err(|error| failed(error.to_string()))?;
     let size = tree.size();

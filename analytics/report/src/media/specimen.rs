@@ -1,5 +1,5 @@
-//! A document with a block of every kind: what `templates check` tries own partials and layouts on, and what the
-//! documentation of their variables is checked against.
+//! A sample document with a block of every kind: `templates check` renders custom partials and
+//! layouts with it, and the documentation of their variables is checked against it.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::{
 
 const SVG: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 20 10\"><rect width=\"20\" height=\"10\" fill=\"#0A5FA8\"/></svg>";
 
-/// The document, in a house style and a layout.
+/// Returns the sample document in a house style and a layout.
 pub fn document(theme: Theme, layout: Option<String>) -> Document {
     let text = |text: &str| vec![Span::plain(text), Span::strong("strong")];
     let words = Words {
@@ -171,7 +171,8 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
     }
 }
 
-/// Tries the user's partials and layouts of every medium; gives what is wrong with each.
+/// Renders the sample document with the custom partials and layouts of every medium and returns the
+/// problems.
 pub fn check(theme: &Theme, layout: Option<&str>, own: &Path) -> Vec<MediaError> {
     let document = document(theme.clone(), layout.map(str::to_owned));
     [
@@ -184,7 +185,8 @@ pub fn check(theme: &Theme, layout: Option<&str>, own: &Path) -> Vec<MediaError>
     .collect()
 }
 
-/// The names of all variables that layouts and partials see, with `.` between a value and its fields.
+/// Returns the names of all variables of layouts and partials, with `.` between a value and its
+/// fields.
 pub fn variables() -> Vec<String> {
     fn visit(value: &Value, path: &str, all: &mut Vec<String>) {
         match value {
@@ -204,7 +206,7 @@ pub fn variables() -> Vec<String> {
         }
     }
     let mut all = Vec::new();
-    // HTML has the most.
+    // HTML has the most variables.
     let document = document(Theme::default(), None);
     if let Ok(work) = Work::new(&html::MEDIUM, &html::SHOWING, &document, None) {
         visit(&work.document, "", &mut all);

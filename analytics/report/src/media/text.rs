@@ -1,19 +1,21 @@
-//! Plain text: the first page of a document for mail programs that show no HTML, for searching, and for being read aloud.
+//! Plain text: the first page of a document, for mail clients without HTML, for searching, and for
+//! screen readers.
 //!
-//! Tables are aligned. One that is too wide even with its longest texts wrapped becomes a list: a row each, a line a column.
+//! Tables are aligned. A table that is too wide even with wrapped texts becomes a list, with a line
+//! for each column of a row.
 
 use textwrap::core::display_width;
 
 use crate::document::{Align, Block, Cell, Column, Document, KeyFigure, Span, Table, Transcript};
 
-/// No line is longer, but for words that are (RFC 5322 recommends 78 characters).
+/// Maximum length of a line, except for longer words (RFC 5322 recommends 78 characters).
 const WIDTH: usize = 76;
-/// Between two columns of a table.
+/// Gap between two columns of a table.
 const GAP: usize = 2;
-/// Columns of texts are not made narrower.
+/// Minimum width of text columns.
 const NARROWEST: usize = 10;
 
-/// The first page of a document as plain text.
+/// Renders the first page of a document as plain text.
 pub fn render(document: &Document) -> String {
     let words = &document.words;
     let mut page = Page(String::new());
@@ -36,7 +38,7 @@ pub fn render(document: &Document) -> String {
     page.0
 }
 
-/// What is written so far.
+/// Text written so far.
 struct Page(String);
 
 impl Page {
@@ -82,7 +84,8 @@ impl Page {
         }
     }
 
-    /// A text over as many lines as it takes; those after the first begin with an indent. Nothing of an empty text.
+    /// Writes a wrapped text with an indent for its continuation lines; an empty text writes
+    /// nothing.
     fn lines(&mut self, text: &str, indent: &str) {
         if text.is_empty() {
             return;
@@ -93,7 +96,7 @@ impl Page {
         }
     }
 
-    /// An empty line behind what was written.
+    /// Writes an empty line after existing text.
     fn end(&mut self) {
         if !self.0.is_empty() && !self.0.ends_with("\n\n") {
             self.0.push('\n');
@@ -140,7 +143,8 @@ impl Page {
         self.end();
     }
 
-    /// A text beside a lead of a width; its further lines stand below its first. Too wide a lead has the text below it.
+    /// Writes a text next to a label of a given width, with continuation lines aligned. If the
+    /// label is too wide, the text is below it.
     fn hanging(&mut self, lead: &str, text: &str, width: usize) {
         if width + NARROWEST > WIDTH {
             self.0.push_str(lead.trim_end());
@@ -192,7 +196,7 @@ impl Page {
         self.paragraph(&table.note);
     }
 
-    /// A row of a table, over as many lines as its longest cell takes.
+    /// Writes a row of a table, with as many lines as its longest cell.
     fn row(&mut self, columns: &[Column], widths: &[usize], cells: &[String]) {
         let cells: Vec<Vec<String>> = cells
             .iter()
@@ -233,9 +237,9 @@ impl Page {
     }
 }
 
-/// A text in lines of a width, all but the first behind an indent; what is one word too long is broken.
+/// Wraps a text to a width, with an indent for continuation lines; overlong words are broken.
 fn wrapped(text: &str, width: usize, indent: &str) -> Vec<String> {
-    // A table's cell or a paragraph is one text: line breaks in it would look like rows.
+    // Line breaks within a cell or a paragraph would look like rows.
     let text = text.split(['\n', '\r', '\t']).collect::<Vec<_>>().join(" ");
     let options = textwrap::Options::new(width.max(1)).subsequent_indent(indent);
     let lines = textwrap::wrap(&text, options);
@@ -276,7 +280,8 @@ fn plain(spans: &[Span]) -> String {
         .collect()
 }
 
-/// How wide the columns are: as their cells, or narrower where they are texts; `None` where even so they take too much.
+/// Returns the widths of the columns: those of their cells or, for texts, less; `None` if the table
+/// is still too wide.
 fn widths(columns: &[Column], heads: &[String], rows: &[Vec<String>]) -> Option<Vec<usize>> {
     let longest_word = |text: &str| text.split(' ').map(display_width).max().unwrap_or(0);
     let mut widths = Vec::new();
@@ -284,7 +289,7 @@ fn widths(columns: &[Column], heads: &[String], rows: &[Vec<String>]) -> Option<
     for (index, (column, head)) in columns.iter().zip(heads).enumerate() {
         let cells = rows.iter().filter_map(|row| row.get(index));
         let widest = cells.map(|cell| display_width(cell)).max().unwrap_or(0);
-        // A head may take several lines.
+        // A header may have several lines.
         let head = longest_word(head);
         widths.push(widest.max(head));
         least.push(match column.align {
@@ -297,7 +302,7 @@ fn widths(columns: &[Column], heads: &[String], rows: &[Vec<String>]) -> Option<
         return None;
     }
     while widths.iter().sum::<usize>() + gaps > WIDTH {
-        // The widest that may give way does.
+        // The widest shrinkable column shrinks.
         let (_, widest) = (0..widths.len())
             .filter(|index| widths[*index] > least[*index])
             .map(|index| (widths[index], index))

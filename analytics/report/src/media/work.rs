@@ -1,4 +1,5 @@
-//! A document made ready for the partials of a medium: the values that partials and layouts see, and the files beside them.
+//! Preparation of a document for the partials of a medium: the variables of partials and layouts,
+//! and the files besides the markup.
 
 use std::{
     collections::BTreeMap,
@@ -11,43 +12,44 @@ use serde_json::{Map, Value, json};
 use super::{DRAWN, MEDIA, MediaError, Medium, Partials, guard, own_partials};
 use crate::document::{Block, ChartBlock, Document, Picture, walk};
 
-/// Makes of a chart's drawing (SVG) what its `picture` is.
+/// Converts the drawing (SVG) of a chart to its variable `picture`.
 type Draw = fn(&str) -> Result<String, MediaError>;
 
-/// How a medium shows pictures and charts.
+/// Representation of images and charts in a medium.
 pub(super) struct Showing {
-    /// What a picture's `source` is, such as a data URI.
+    /// Returns the variable `source` of an image, such as a data URI.
     pub(super) source: fn(&Picture) -> Result<String, MediaError>,
-    /// What a chart's `picture` is, where the medium shows no drawings.
+    /// Returns the variable `picture` of a chart, if the medium does not show drawings.
     pub(super) drawn: Option<Draw>,
-    /// Whether charts keep their drawing (`svg`) and the table of what is drawn (`data`).
+    /// Whether charts have the variables `svg` (the drawing) and `data` (the table of drawn
+    /// values).
     pub(super) drawings: bool,
-    /// Whether charts and pictures are files beside the markup, named by `file`.
+    /// Whether charts and images are separate files, named by `file`.
     pub(super) files: bool,
 }
 
-/// All that a page is made from: it can be sent to another process.
+/// Complete input of a page, which can be sent to another process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Work {
-    /// The medium's name.
+    /// Name of the medium.
     pub(super) medium: String,
-    /// The folder of the user's templates.
+    /// Folder of custom templates.
     pub(super) own: Option<PathBuf>,
-    /// The name of an own layout.
+    /// Name of a custom layout.
     pub(super) layout: Option<String>,
-    /// What partials and layouts see, but for the blocks.
+    /// Variables of partials and layouts, except the blocks.
     pub(super) document: Value,
-    /// What the partials of the blocks see.
+    /// Variables of the partials of blocks.
     pub(super) blocks: Vec<Value>,
-    /// Charts, pictures and fonts beside the markup.
+    /// Charts, images and fonts besides the markup.
     #[serde(with = "in_base64")]
     pub(super) files: Files,
 }
 
-/// Files beside the markup, by name.
+/// Files besides the markup, by name.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
-/// Files as text, for another process.
+/// Serialisation of files as base64, for another process.
 mod in_base64 {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
@@ -71,14 +73,14 @@ mod in_base64 {
 #[derive(Debug, Clone)]
 pub(super) struct Leaf<'a> {
     pub(super) document: &'a Document,
-    /// What it shows.
+    /// Blocks of the page.
     pub(super) blocks: &'a [Block],
-    /// What partials and layouts see in the place of the document's own.
+    /// Variables that override those of the document.
     pub(super) instead: Map<String, Value>,
 }
 
 impl<'a> Leaf<'a> {
-    /// All of a document on one page.
+    /// Returns a page with the whole document.
     pub(super) fn whole(document: &'a Document) -> Self {
         Self {
             document,
@@ -88,11 +90,11 @@ impl<'a> Leaf<'a> {
     }
 }
 
-/// Makes a page. Where nothing is a user's own, block by block: what the partials see of a report of a thousand
-/// monitors would fill the memory.
+/// Renders a page. Without custom parts, it is rendered block by block, because all variables of a
+/// report on a thousand monitors would not fit into memory.
 ///
 /// # Errors
-/// A picture can't be drawn; or a user's partial or layout is wrong, or used more than it may.
+/// An image can't be drawn, or a custom partial or layout is invalid or exceeds its limits.
 pub(super) fn page(
     medium: &'static Medium,
     showing: &Showing,
@@ -105,18 +107,18 @@ pub(super) fn page(
     (medium.finish)(markup(medium, showing, leaf, own)?)
 }
 
-/// The markup of a page with the files that it names.
+/// Markup of a page with the files that it references.
 pub(super) struct Markup {
     pub(super) markup: String,
     pub(super) files: Files,
-    /// What partials and layouts saw, but for the blocks.
+    /// Variables of partials and layouts, except the blocks.
     document: Value,
 }
 
-/// Makes the markup of a page, block by block.
+/// Renders the markup of a page, block by block.
 ///
 /// # Errors
-/// A picture can't be drawn, or a partial is wrong.
+/// An image can't be drawn, or a partial is invalid.
 pub(super) fn markup(
     medium: &'static Medium,
     showing: &Showing,
@@ -171,7 +173,7 @@ fn text<'a>(document: &'a Value, key: &str) -> &'a str {
     document.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Level, text and id of each heading, as partials and layouts see them.
+/// Returns level, text and id of each heading, as variables.
 pub(super) fn headings(blocks: &[Block]) -> Value {
     let headings = walk(blocks).into_iter().filter_map(|block| match block {
         Block::Heading { level, text, id } => Some(json!({"level": level, "text": text, "id": id})),
@@ -181,10 +183,10 @@ pub(super) fn headings(blocks: &[Block]) -> Value {
 }
 
 impl Work {
-    /// Makes a document ready.
+    /// Prepares a document.
     ///
     /// # Errors
-    /// A picture can't be drawn.
+    /// An image can't be drawn.
     pub(super) fn new(
         medium: &Medium,
         showing: &Showing,
@@ -210,7 +212,7 @@ impl Work {
         Ok(work)
     }
 
-    /// The same without the blocks.
+    /// Prepares a document without its blocks.
     fn head(medium: &Medium, showing: &Showing, leaf: &Leaf<'_>, own: Option<&Path>) -> Result<Self, MediaError> {
         let document = leaf.document;
         let mut files = BTreeMap::new();
@@ -221,7 +223,7 @@ impl Work {
             // Long PDFs are set in parts.
             root.insert("part".into(), "whole".into());
             root.insert("later_pages".into(), Value::Array(Vec::new()));
-            // Of an archive: its other pages, the page that leads to them, and the file of the fonts.
+            // For archives: the other pages, the index page, and the file with the fonts.
             root.insert("chapters".into(), Value::Array(Vec::new()));
             root.insert("index".into(), "".into());
             root.insert("font_file".into(), "".into());
@@ -261,10 +263,10 @@ impl Work {
         })
     }
 
-    /// The page: by a process with limits where anything of it is a user's own.
+    /// Renders the page, in a process with limits if it has custom parts.
     ///
     /// # Errors
-    /// A user's partial or layout is wrong, or used more than it may.
+    /// A custom partial or layout is invalid or exceeds its limits.
     pub(super) fn done(self, medium: &'static Medium) -> Result<Vec<u8>, MediaError> {
         if is_guarded(medium, self.own.as_deref())? {
             self.guarded()
@@ -281,10 +283,10 @@ impl Work {
         guard::run(self, &format!("{folder}{}", layout.unwrap_or_default()))
     }
 
-    /// The page, made here.
+    /// Renders the page in this process.
     ///
     /// # Errors
-    /// A user's partial or layout is wrong.
+    /// A custom partial or layout is invalid.
     pub(super) fn set(self, medium: &'static Medium) -> Result<Vec<u8>, MediaError> {
         let partials = Partials::new(medium, self.own.as_deref())?;
         let mut blocks = self.blocks.into_iter().map(Ok);
@@ -301,29 +303,30 @@ impl Work {
     }
 }
 
-/// Something as values.
+/// Converts a value to JSON.
 fn plain(value: &impl Serialize) -> Result<Value, MediaError> {
     serde_json::to_value(value).map_err(|error| MediaError::Data(error.to_string()))
 }
 
-/// Tables of charts with more rows are text until they are opened: rows by the ten thousand make a page slow and heavy.
+/// Number of rows above which data tables of charts are text until they are opened: tens of
+/// thousands of rows make a page slow.
 const LONG: usize = 100;
 
-/// Blocks made ready for a medium, one after the other.
+/// Prepares blocks for a medium, one after the other.
 struct Adorned<'a> {
     showing: &'a Showing,
     document: &'a Document,
-    /// Whether only the built-in partials see them, which need no rows of long tables.
+    /// Whether only built-in partials use the variables; they don't need the rows of long tables.
     is_built_in: bool,
-    /// How many charts and pictures there have been.
+    /// Number of charts and images so far.
     shown: usize,
     files: Files,
-    /// Of names and edges of columns that charts have, which chart has them first.
+    /// First chart with given names and edges of columns.
     named: BTreeMap<String, String>,
 }
 
 impl Adorned<'_> {
-    /// A block as values, with how its charts and pictures are shown.
+    /// Returns the variables of a block, including the representation of its charts and images.
     fn block(&mut self, block: &Block) -> Result<Value, MediaError> {
         let mut value = plain(block)?;
         self.adorn(block, &mut value)?;
@@ -382,8 +385,9 @@ impl Adorned<'_> {
         Ok(())
     }
 
-    /// What is said of the places of a chart. Names and edges of columns that an earlier chart of the page has are those of
-    /// that one: all monitors have the same days and hours.
+    /// Returns the texts to show under the pointer. Names and edges of columns that an earlier
+    /// chart of the page contains are replaced by a reference to it: all monitors have the same
+    /// days and hours.
     fn hover(&mut self, block: &ChartBlock) -> String {
         let whole = &block.chart.hover;
         let Ok(Value::Object(mut hover)) = serde_json::from_str(whole) else {
@@ -426,14 +430,14 @@ impl Adorned<'_> {
                 fields.insert("lines".into(), "".into());
             }
             let data = if is_long && self.is_built_in {
-                // Values by the ten thousand, each by its name, take longer than all else of a page.
+                // Tens of thousands of named values would take longer than the rest of the page.
                 json!({"heads": chart.data.heads, "rows": []})
             } else {
                 plain(&chart.data)?
             };
             fields.insert("data".into(), data);
             fields.insert("hover".into(), self.hover(block).into());
-            // Within HTML its elements are known anyway.
+            // The namespace declaration is redundant within HTML.
             let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
             fields.insert("svg".into(), svg.into());
         }

@@ -1,4 +1,5 @@
-//! The alarm log: what rang, who was told and looked after it, which ways of telling were dead, which maintenance was planned.
+//! Alarm log: raised alarms, their notifications and acknowledgements, dead channels, and
+//! maintenance windows.
 
 use mailqos_config::{
     Problems, Table as Toml,
@@ -14,7 +15,7 @@ use crate::{
     locale::{DASH, Locale},
 };
 
-/// Monitors of a window that are named; the others are counted.
+/// Maximum number of named monitors per maintenance window; the others are counted.
 const MOST_NAMES: usize = 5;
 
 #[derive(Debug)]
@@ -56,7 +57,8 @@ impl Section for Alarms {
     }
 }
 
-/// The names of a section's monitors that a window is for, none where it is for all of its site; `None` where it is for others.
+/// Returns the names of a section's monitors that a window applies to; empty if it applies to the
+/// whole site, `None` if it applies only to other monitors.
 fn concerned(window: &Window, view: &View<'_>) -> Option<Vec<String>> {
     let here: Vec<_> = view
         .monitors
@@ -71,7 +73,7 @@ fn concerned(window: &Window, view: &View<'_>) -> Option<Vec<String>> {
     (!names.is_empty()).then_some(names)
 }
 
-/// A channel that was dead is told above all else: what it should have said may have reached nobody.
+/// Returns notes on dead channels, whose notifications may not have reached anyone.
 fn dead_channels(view: &View<'_>) -> Vec<Block> {
     let l = view.locale;
     let note = |dead: &DeadChannel| {
@@ -109,7 +111,7 @@ impl Alarms {
                 .find(|monitor| monitor.id == alarm.monitor && monitor.site == *alarm.site);
             match monitor {
                 Some(monitor) => Some(monitor.name.clone()),
-                // The probe's own alarm stands for no monitor.
+                // The probe's own alarm belongs to no monitor.
                 None => alarm.monitor.starts_with("mailqos.").then(|| alarm.monitor.clone()),
             }
         };
@@ -135,7 +137,7 @@ impl Alarms {
         }
         let all = alarms.len();
         let untold = |alarm: &Alarm| alarm.told_at.is_none() && alarm.raised_at.is_some();
-        // What nobody was told of comes first when not all can be shown; then the latest.
+        // If not all alarms fit, those without a notification take precedence, then the latest.
         alarms.sort_by_key(|(alarm, _)| (!untold(alarm), std::cmp::Reverse(alarm.raised_at)));
         alarms.truncate(self.limit);
         alarms.sort_by(|(a, one), (b, other)| (a.raised_at, one).cmp(&(b.raised_at, other)));

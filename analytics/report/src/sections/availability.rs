@@ -1,4 +1,5 @@
-//! The availability table: counted tests, failures by kind, availability with its confidence, delivery rate, downtime, coverage.
+//! Availability table: counted tests, failures by kind, availability with its confidence interval,
+//! delivery rate, downtime and coverage.
 
 use mailqos_config::{Problems, Table as Toml};
 use mailqos_figures::Counts;
@@ -25,7 +26,8 @@ impl Section for Availability {
         if view.monitors.is_empty() {
             return Vec::new();
         }
-        // One number of decimals in a column: the most that any of its monitors supports.
+        // All values of a column have the same decimals: the most that any of its monitors
+        // supports.
         let has_mails = view.monitors.iter().any(|monitor| monitor.has_mails());
         let decimals = view
             .monitors
@@ -101,7 +103,7 @@ fn row(name: &str, counts: &Counts, (has_mails, decimals): (bool, usize), l: &Lo
         let cell = Cell::number(l.integer(count), Some(count as f64));
         if count > 0 { cell.status(Status::Bad) } else { cell }
     };
-    // Where no mail is sent, none is late or lost.
+    // Mailbox tests have no late or lost mails.
     let of_mails = |cell: Cell| if has_mails { cell } else { Cell::text(DASH) };
     let late = Cell {
         status: if counts.late > 0 { Status::Warn } else { Status::Neutral },
@@ -125,7 +127,8 @@ fn row(name: &str, counts: &Counts, (has_mails, decimals): (bool, usize), l: &Lo
     }
 }
 
-/// The availability in per cent, without the sign, and its confidence interval.
+/// Returns a cell with the availability as a percentage, without the percent sign, and its
+/// confidence interval.
 pub(super) fn availability_cell(counts: &Counts, decimals: usize, l: &Locale) -> Cell {
     let interval = counts.availability_interval().map_or_else(String::new, |share| {
         format!(

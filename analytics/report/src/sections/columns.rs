@@ -1,4 +1,4 @@
-//! Sections side by side, each column with its own.
+//! Columns of sections side by side.
 
 use mailqos_config::{
     Problems, Table, keys,
@@ -8,7 +8,7 @@ use mailqos_config::{
 use super::{Kind, SECTIONS, Section, View, read_within};
 use crate::{digest::Needs, document::Block};
 
-/// No page has room for more.
+/// Maximum number of columns.
 const MOST: usize = 3;
 
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Section for Columns {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let columns = self.columns.iter().map(|column| {
             let blocks = column.iter().flat_map(|section| super::blocks(&**section, view));
-            // A page can't break within a column.
+            // Columns can't contain page breaks.
             blocks.filter(|block| !matches!(block, Block::PageBreak)).collect()
         });
         vec![Block::Columns {

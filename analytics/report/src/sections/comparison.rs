@@ -1,4 +1,5 @@
-//! The period compared with the one before: a dumbbell for each monitor that both know, sorted by the change.
+//! Comparison with the previous period: a dumbbell for each monitor with values in both, sorted by
+//! change.
 
 use mailqos_charts::{Measure, WIDTH, dumbbell};
 use mailqos_config::{Problems, Table, key::Word, keys, word};

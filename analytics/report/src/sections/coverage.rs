@@ -1,4 +1,4 @@
-//! Coverage and data quality: how much of the period is known, and what was left out.
+//! Coverage and data quality: the known share of the period, and skipped data.
 
 use mailqos_base::zones;
 use mailqos_config::{Problems, Table as Toml};
@@ -104,7 +104,8 @@ impl Section for Coverage {
             rows,
             note: match l.zone_name().as_str() {
                 "UTC" => String::new(),
-                // Days and hours of earlier reports may differ where a country has changed its clocks since.
+                // Days and hours of earlier reports may differ if a country has changed its time
+                // zone rules since.
                 _ => l.fill("Time zone rules: tzdata {0}.", &[zones::number()]),
             },
         }));

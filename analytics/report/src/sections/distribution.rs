@@ -1,4 +1,5 @@
-//! How long mail takes: the delivered-within curve of each monitor, lost mails in the denominator.
+//! Distribution of the round trip: the delivered-within curve of each monitor, with lost mails in
+//! the denominator.
 
 use mailqos_charts::{WIDTH, distribution};
 use mailqos_config::{Problems, Table};

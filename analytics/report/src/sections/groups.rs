@@ -1,4 +1,5 @@
-//! Sites, objects or labels side by side: counts, availability and round trip of all their monitors together.
+//! Comparison of sites, objects or tags: counts, availability and round trip of all their monitors
+//! combined.
 
 use std::collections::BTreeMap;
 
@@ -63,7 +64,7 @@ impl Section for Groups {
             .iter()
             .map(|(_, _, together)| decimals_for(together.counts.tests()));
         let decimals = decimals.max().unwrap_or(2);
-        // The worst first.
+        // Worst first.
         figures.sort_by(|(a_name, _, a), (b_name, _, b)| {
             let share = |together: &Together| together.counts.availability().unwrap_or(2.0);
             share(a).total_cmp(&share(b)).then_with(|| a_name.cmp(b_name))

@@ -1,4 +1,4 @@
-//! A heading of one's own.
+//! Custom heading.
 
 use mailqos_config::{
     Problems, Table,

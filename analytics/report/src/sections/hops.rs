@@ -1,4 +1,4 @@
-//! The path of the mails: at which server they spend their time, from their `Received` fields.
+//! Delivery path: the time that mails spend at each server, from their `Received` fields.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
     }))
 }
 
-/// What is known of a station over several monitors.
+/// Combined figures of a server over several monitors.
 #[derive(Default)]
 struct Together<'a> {
     mails: u64,
@@ -78,7 +78,7 @@ impl Section for Hops {
         }
         let mut all: Vec<(&str, Together<'_>)> = stations.into_iter().collect();
         let count = all.len();
-        // Those that most mails pass are shown, in the order of the way.
+        // The busiest servers are shown, in the order of delivery.
         all.sort_by_key(|(name, station)| (std::cmp::Reverse(station.mails), *name));
         all.truncate(self.limit);
         all.sort_by(|(a_name, a), (b_name, b)| {

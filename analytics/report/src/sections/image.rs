@@ -1,4 +1,4 @@
-//! A picture from a file; one that is missing leaves a note in its place.
+//! Image from a file; a note replaces a missing image.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use mailqos_config::{
 use super::{Kind, Scope, Section, View};
 use crate::document::{Block, Note, Picture, Status};
 
-/// A picture larger than this is not put into a report.
+/// Maximum size of an image, in bytes.
 const MAX_BYTES: u64 = 10 << 20;
 
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Section for Image {
     }
 }
 
-/// Reads a picture; the error says which and why.
+/// Reads an image; the error names the file and the reason.
 pub(crate) fn picture(file: &std::path::Path, alternative: &str, width: u8) -> Result<Picture, String> {
     let name = file
         .file_name()

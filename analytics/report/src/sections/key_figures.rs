@@ -1,4 +1,4 @@
-//! Key figures: availability, round trip, outages and coverage, large, each with its change.
+//! Key figures: availability, round trip, downtime and coverage, with their changes.
 
 use mailqos_config::{Problems, Table};
 use mailqos_lake_tables::Metric;
@@ -61,7 +61,7 @@ fn availability(together: &Together, l: &Locale) -> KeyFigure {
     {
         let points = l.points(difference);
         change = l.fill("{0} vs. previous period", &[&points]);
-        // A change that chance explains is not judged, nor one that is nothing as it is written.
+        // Changes that are insignificant or round to zero are not assessed.
         if compared.is_certain() && !is_nothing(&points) {
             trend = better(difference);
         }
@@ -85,14 +85,14 @@ fn availability(together: &Together, l: &Locale) -> KeyFigure {
 fn round_trip(monitors: &[&Monitor], l: &Locale) -> KeyFigure {
     let figures = findings::round_trip(monitors);
     let (mut change, mut trend) = (String::new(), Status::Neutral);
-    // Of several monitors the median of all is not known of the period before.
+    // The combined median of several monitors is unknown for the previous period.
     if let [only] = monitors
         && let Some((then, now)) = findings::medians(only)
         && then > 0.0
     {
         let share = now / then - 1.0;
         change = l.fill("{0} vs. previous period", &[&l.change(share)]);
-        // Below a tenth a change of the median is everyday life.
+        // Changes of the median below 10 % are normal variation.
         if share.abs() >= 0.1 {
             trend = better(-share);
         }

@@ -1,4 +1,4 @@
-//! How it was measured, and what the figures mean: the definitions that the figures are computed by.
+//! Method: how mail was measured, and the definitions of the figures.
 
 use mailqos_config::{Problems, Table};
 use mailqos_figures::Packed;
@@ -20,7 +20,7 @@ fn read(_: &mut Table, _: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(Method))
 }
 
-/// The definitions, word for word those of the figures.
+/// Definitions of the figures, as in `docs/figures.md`.
 const DEFINITIONS: [(&str, &str); 8] = [
     (
         "Test",
@@ -56,10 +56,10 @@ const DEFINITIONS: [(&str, &str); 8] = [
     ),
 ];
 
-/// Those that are about mails.
+/// Definitions that apply to mail tests only.
 const OF_MAILS: [&str; 4] = ["Test", "Round trip", "Availability", "Delivered"];
 
-/// What a test of a mailbox is.
+/// Definition of a mailbox test.
 const OF_MAILBOXES: (&str, &str) = (
     "Mailbox test",
     "the probe logs in and opens each folder; availability is the share of counted tests in which this succeeds",

@@ -1,5 +1,5 @@
-//! Sections: from facts to blocks. Each is one file with its keys, its reader and what it displays; a new one is a file here and a
-//! line in [`KINDS`].
+//! Sections: they convert facts to blocks. Each is one file with its keys, its reader and what it
+//! displays; a new section needs a file here and a line in [`KINDS`].
 
 mod alarms;
 mod availability;
@@ -59,34 +59,34 @@ use super::{
     locale::Locale,
 };
 
-/// A piece of a report, with its options.
+/// A section of a report, with its options.
 pub trait Section: std::fmt::Debug + Send + Sync {
-    /// What it shows of the facts; nothing where there is nothing to say.
+    /// Returns the blocks of the section; empty if there is nothing to show.
     fn blocks(&self, view: &View<'_>) -> Vec<Block>;
 
-    /// Which monitors it shows together.
+    /// Returns which monitors the section combines.
     fn scope(&self) -> Scope {
         Scope::Kind
     }
 
-    /// Says what it will ask the samples, which are gone by the time its blocks are made; most sections ask nothing but what
-    /// is known of every monitor.
+    /// Declares the figures that the section needs from the samples, which are no longer available
+    /// when its blocks are created. Most sections only need what is known of every monitor.
     fn needs(&self, _needs: &mut Needs) {}
 }
 
-/// Which monitors a section shows together.
+/// Monitors that a section combines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Any: it combines no figures of several monitors.
+    /// Any monitors: the section does not combine figures of several monitors.
     Any,
-    /// Those of one kind: figures of different kinds are never mixed.
+    /// Monitors of one kind: figures of different kinds are never combined.
     Kind,
-    /// Those of one kind whose tests are about mails.
+    /// Monitors of one kind whose tests send mails.
     Mails,
 }
 
 impl Scope {
-    /// That of a section about a metric.
+    /// Returns the scope of a section about a metric.
     fn of(metric: Metric) -> Self {
         use Metric::{PickupConnect, PickupGreeting, PickupList, PickupLogin, PickupTcp, PickupTls};
         match metric {
@@ -96,7 +96,7 @@ impl Scope {
     }
 }
 
-/// The blocks of a section, kind by kind if its monitors are of several kinds.
+/// Returns the blocks of a section, separately for each kind of monitor.
 pub fn blocks(section: &dyn Section, view: &View<'_>) -> Vec<Block> {
     let scope = section.scope();
     let mut kinds: BTreeMap<Option<&str>, Vec<&Monitor>> = BTreeMap::new();
@@ -127,41 +127,42 @@ pub fn blocks(section: &dyn Section, view: &View<'_>) -> Vec<Block> {
     blocks
 }
 
-/// What a section sees.
+/// Input of a section.
 #[derive(Debug, Clone)]
 pub struct View<'a> {
-    /// The facts of its period.
+    /// Facts of its period.
     pub facts: &'a Facts,
-    /// Its monitors.
+    /// Monitors of the section.
     pub monitors: Vec<&'a Monitor>,
-    /// The report's language, numbers and dates.
+    /// Language and formats of the report.
     pub locale: &'a Locale,
-    /// Ids given so far.
+    /// Allocator of ids.
     pub ids: &'a Ids,
 }
 
-/// Gives ids that are unique in a document.
+/// Allocates ids that are unique in a document.
 #[derive(Debug, Default)]
 pub struct Ids {
     given: Mutex<BTreeSet<String>>,
-    /// Of the ids of monitors' chapters, site and id of the monitor.
+    /// Site and id of the monitor of each chapter, by id of the chapter.
     chapters: Mutex<BTreeMap<String, (String, String)>>,
-    /// What all of them end with.
+    /// Suffix of all ids.
     ending: String,
 }
 
 impl Ids {
-    /// Others for what stands below an id of these: they may be given at the same time as those for what stands elsewhere.
+    /// Returns a child allocator whose ids are suffixed with `id`, so that sections can allocate
+    /// ids in parallel.
     pub fn below(id: &str) -> Self {
         Self {
             given: Mutex::default(),
             chapters: Mutex::default(),
-            // No id has two hyphens in a row: none of these is one of those.
+            // Other ids have no two hyphens in a row, so these are distinct.
             ending: format!("--{id}"),
         }
     }
 
-    /// An id like `name`, unique in the document.
+    /// Returns an id based on `name`, unique in the document.
     pub fn unique(&self, name: &str) -> String {
         let mut id = String::new();
         for c in name.to_lowercase().chars().take(60) {
@@ -182,7 +183,7 @@ impl Ids {
         unique + &self.ending
     }
 
-    /// The id of a chapter that is about one monitor.
+    /// Allocates the id of a chapter about one monitor.
     pub fn chapter(&self, monitor: &Monitor) -> String {
         let id = self.unique(&format!("monitor-{}-{}", monitor.site, monitor.id));
         let mut chapters = self.chapters.lock().ignore_poison();
@@ -190,7 +191,7 @@ impl Ids {
         id
     }
 
-    /// The chapters that are about one monitor: their ids, and its site and id.
+    /// Returns the ids of chapters about one monitor, with its site and id.
     pub fn chapters(&self) -> BTreeMap<String, (String, String)> {
         self.chapters.lock().ignore_poison().clone()
     }
@@ -315,14 +316,14 @@ pub fn kinds() -> impl Iterator<Item = (&'static str, &'static str)> {
     KINDS.iter().map(|(word, kind)| (*word, kind.about))
 }
 
-/// A section as a definition places it: with its own monitors and period, if any.
+/// A section of a definition, with its own monitors and period, if any.
 #[derive(Debug)]
 pub struct Placed {
-    /// Its monitors, where they are not the report's.
+    /// Selected monitors, if they differ from those of the report.
     pub selection: Option<Selection>,
-    /// The name of its period, where it is not the report's.
+    /// Name of the period, if it differs from that of the report.
     pub period: Option<String>,
-    /// The section.
+    /// The section itself.
     pub section: Box<dyn Section>,
 }
 
@@ -347,7 +348,7 @@ pub fn read_all(table: &mut Table, key: impl Named, problems: &mut Problems) -> 
         .collect()
 }
 
-/// Reads the sections within another, which show its monitors and its period.
+/// Reads the sections nested in another, which share its monitors and period.
 fn read_within(table: &mut Table, key: impl Named, problems: &mut Problems) -> Vec<Box<dyn Section>> {
     table
         .tables(key, problems)
@@ -371,7 +372,7 @@ fn read_within(table: &mut Table, key: impl Named, problems: &mut Problems) -> V
         .collect()
 }
 
-/// The reader of a section's kind.
+/// Returns the reader of a kind of section.
 fn reader(section: &mut Table, problems: &mut Problems) -> Option<Read> {
     let read = section.read(&SECTION.kind, problems);
     if section.node(&SECTION.kind).is_none() {
@@ -380,12 +381,14 @@ fn reader(section: &mut Table, problems: &mut Problems) -> Option<Read> {
     read
 }
 
-/// Rows in one chart at most.
+/// Maximum number of rows in a chart.
 const MOST_ROWS: usize = 40;
-/// Charts of so many rows stand two on a printed page; of more, one, with the rest of the page left blank.
+/// Maximum number of rows of charts of which two fit on a printed page; a larger one leaves the
+/// rest of its page blank.
 const HALF_A_PAGE: usize = 21;
 
-/// How many rows each of several charts gets: all of them as long as they fit into one, else even parts.
+/// Returns the number of rows per chart: all rows if they fit into one chart, otherwise equal
+/// parts.
 fn rows_a_chart(rows: usize) -> usize {
     if rows <= MOST_ROWS {
         MOST_ROWS
@@ -394,7 +397,7 @@ fn rows_a_chart(rows: usize) -> usize {
     }
 }
 
-/// The names at a key: a list, or a text with one or with several.
+/// Reads the names at a key: a list, or a text with one or several names.
 pub fn strings<T: FromToml>(table: &mut Table, key: impl Named, problems: &mut Problems) -> Vec<T> {
     table.list(key).map_or_else(Vec::new, |node| {
         node.as_names().iter().filter_map(|item| item.read(problems)).collect()

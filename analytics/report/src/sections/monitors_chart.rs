@@ -1,5 +1,5 @@
-//! Several monitors over time: as lines in one chart where they are few, else a small chart for each on one common scale, the one
-//! with most failures first.
+//! Several monitors over time: lines in one chart if they are few, otherwise small multiples on a
+//! common scale, with most failures first.
 
 use mailqos_charts::{Chart, WIDTH, lines, small_multiples};
 use mailqos_config::{Problems, Table, key::OptionalWord, keys, word};
@@ -12,9 +12,9 @@ use crate::{
     facts::Monitor,
 };
 
-/// Panels in one chart at most.
+/// Maximum number of panels in a chart.
 const MOST: usize = 24;
-/// So many lines can be followed; more go into panels unless the definition says else.
+/// Maximum number of distinguishable lines; more monitors are shown as panels by default.
 const FEW: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Section for MonitorsChart {
         };
         let charts = match self.shape.unwrap_or(few) {
             _ if monitors.is_empty() => Vec::new(),
-            // Lines of nothing are an empty paper; panels still show when tests failed.
+            // Without values, a line chart would be empty, but panels still show failures.
             Shape::Lines if monitors.iter().all(|monitor| self.typical(monitor).is_none()) => Vec::new(),
             Shape::Lines => vec![self.lines(&monitors, view)],
             Shape::Panels => {
@@ -95,7 +95,7 @@ impl Section for MonitorsChart {
 }
 
 impl MonitorsChart {
-    /// The slowest first: only so many can be told apart.
+    /// Sorts the slowest monitors first, because only a few lines are distinguishable.
     fn lines(&self, monitors: &[&Monitor], view: &View<'_>) -> Chart {
         let period = &view.facts.passed;
         let unit = Some(line_of(period));
@@ -118,7 +118,7 @@ impl MonitorsChart {
         )
     }
 
-    /// Median and p95 of the period.
+    /// Returns median and p95 of the period.
     fn typical(&self, monitor: &Monitor) -> Option<[f64; 2]> {
         if self.metric == Metric::RoundTrip {
             return monitor.round_trip.map(|figures| [figures[0], figures[2]]);

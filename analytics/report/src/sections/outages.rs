@@ -1,4 +1,4 @@
-//! The list of outages, each with its cause.
+//! List of outages with their causes.
 
 use mailqos_config::{
     Problems, Table as Toml,
@@ -58,7 +58,7 @@ impl Section for Outages {
         }
         let all = outages.len();
         let several = view.monitors.len() > 1;
-        // The longest are shown, in the order in which they happened.
+        // The longest outages are shown, in chronological order.
         outages.sort_by_key(|(_, outage)| std::cmp::Reverse(outage.downtime));
         outages.truncate(self.limit);
         outages.sort_by_key(|(monitor, outage)| (outage.from, monitor.id.clone()));

@@ -1,4 +1,4 @@
-//! A page break.
+//! Page break.
 
 use mailqos_config::{Problems, Table};
 

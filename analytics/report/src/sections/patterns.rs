@@ -1,5 +1,5 @@
-//! Patterns in words: what changed, what depends on day and hour, what rises together, where the way is long, what
-//! failures have in common.
+//! Patterns in words: changes, dependence on day and hour, correlations, slow hops, and common
+//! factors of failures.
 
 use std::collections::BTreeSet;
 
@@ -64,7 +64,7 @@ impl Section for Patterns {
             ))];
         }
         let all = found.len();
-        // Each kind keeps its greatest before any kind gets a second place.
+        // The largest finding of each kind precedes the second of any kind.
         let mut kinds: BTreeSet<(&'static str, usize)> = BTreeSet::new();
         found.sort_by(|a, b| b.pattern.effect().total_cmp(&a.pattern.effect()));
         let mut placed: Vec<(usize, &Found)> = found

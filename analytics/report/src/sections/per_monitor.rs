@@ -1,4 +1,4 @@
-//! The same sections for each monitor, so that eyes learn the page.
+//! The same sections for each monitor, so that readers learn the layout.
 
 use mailqos_config::{
     Problems, Table,
@@ -15,7 +15,7 @@ use crate::{digest::Needs, document::Block, facts::Monitor};
 struct PerMonitor {
     sections: Vec<Box<dyn Section>>,
     new_page: bool,
-    /// Only monitors with an outage of at least so many failed tests.
+    /// Minimum number of failed tests of an outage for a monitor to be shown.
     min_failed_tests: u64,
 }
 

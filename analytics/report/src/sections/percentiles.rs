@@ -1,4 +1,5 @@
-//! The percentile table: the distribution of a metric per monitor, with the confidence of its p95 and with undelivered mail in sight.
+//! Percentile table: the distribution of a metric per monitor, with the confidence interval of its
+//! p95 and with undelivered mail taken into account.
 
 use mailqos_config::{Problems, Table as Toml};
 use mailqos_figures::{DeliveredPercentile, Summary};
@@ -25,7 +26,7 @@ fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
     }))
 }
 
-/// A metric for readers.
+/// Returns the display name of a metric.
 pub(crate) fn metric_name(metric: Metric, l: &Locale) -> &'static str {
     l.t(match metric {
         Metric::RoundTrip => "Round trip",
@@ -49,7 +50,7 @@ pub(crate) fn metric_name(metric: Metric, l: &Locale) -> &'static str {
     })
 }
 
-/// The place of the percentile whose interval is told.
+/// Index of the percentile whose interval is shown.
 const P95: usize = 2;
 
 impl Section for Percentiles {

@@ -1,4 +1,4 @@
-//! Where the time goes: the median of each phase, a bar for each monitor.
+//! Phases: the median of each phase, with a bar for each monitor.
 
 use mailqos_charts::{WIDTH, phases};
 use mailqos_config::{Problems, Table};
@@ -11,8 +11,8 @@ use crate::{
     facts::Monitor,
 };
 
-/// The phases in the order in which they happen, and what each is made of. The content is sent within transit, which begins
-/// with it; the last phase is grey, so that each has a colour of its own.
+/// Phases in chronological order, with their metrics. The content is sent during transit, which
+/// starts with it. The last phase is grey, so that each has a distinct colour.
 const PHASES: [(&str, &[Metric]); 7] = [
     ("SMTP connection", &[Metric::SmtpTcp]),
     ("TLS", &[Metric::SmtpTls]),
@@ -75,7 +75,7 @@ impl Section for Phases {
     }
 }
 
-/// The medians of some metrics, added up; nothing where none has a value.
+/// Returns the sum of the medians of some metrics; `None` if none has a value.
 fn sum_of_medians(monitor: &Monitor, metrics: &[Metric]) -> Option<f64> {
     let medians = metrics
         .iter()

@@ -1,4 +1,4 @@
-//! A metric over time: one chart per monitor.
+//! A metric over time, with one chart per monitor.
 
 use mailqos_charts::{
     WIDTH,
@@ -18,7 +18,7 @@ use crate::{
     locale::Locale,
 };
 
-/// Fewer values have no 95th percentile that is worth a title: it would be the greatest of them.
+/// Minimum number of values for a 95th percentile in the title; of fewer, it would be the maximum.
 const ENOUGH: usize = 20;
 
 #[derive(Debug)]
@@ -92,9 +92,9 @@ impl Section for MetricChart {
     }
 }
 
-/// Figures of the whole period: the chart itself knows only its buckets.
+/// Figures of the whole period, which can't be derived from the buckets of the chart.
 struct Figures {
-    /// Of how many tests the metric is known.
+    /// Number of tests with a value.
     count: usize,
     /// Median and p95.
     percentiles: Option<[f64; 2]>,
@@ -142,7 +142,7 @@ impl Figures {
     }
 }
 
-/// A period as charts take it.
+/// Converts a period for charts.
 pub(super) fn stretch(period: &Period) -> Stretch {
     Stretch {
         from: period.from,
@@ -150,7 +150,7 @@ pub(super) fn stretch(period: &Period) -> Stretch {
     }
 }
 
-/// When the monitor's alarms rose, and what they were about.
+/// Returns the times at which alarms of the monitor were raised, with their texts.
 fn alarms(view: &View<'_>, monitor: &Monitor) -> Vec<(UtcMicros, String)> {
     let of_monitor = |alarm: &&Alarm| *alarm.site == *monitor.site && alarm.monitor == monitor.id;
     let alarms = view.facts.log.alarms.iter().filter(of_monitor);

@@ -1,4 +1,4 @@
-//! Service levels: whether each promise was kept, what is left of its error budget, and where it will end.
+//! Service levels: whether each objective was met, its remaining error budget, and its forecast.
 
 use mailqos_charts::{
     Voice, WIDTH,
@@ -19,9 +19,9 @@ use crate::{
     locale::{DASH, Locale},
 };
 
-/// Bars in the chart at most: those of which most is spent.
+/// Maximum number of bars in the chart, highest use first.
 const MOST_BARS: usize = 12;
-/// Rows in the table at most, likewise.
+/// Maximum number of rows in the table, highest use first.
 const MOST_ROWS: usize = 60;
 
 #[derive(Debug)]
@@ -116,7 +116,7 @@ fn shown_here(entry: &Entry, view: &View<'_>) -> bool {
 fn panel(report: &LevelReport, rows: &mut Vec<(&Entry, &Judgement)>, view: &View<'_>) -> Vec<Block> {
     let l = view.locale;
     let note = verdict_note(report, rows, view);
-    // What is worst comes first; equals stay in the order of their names.
+    // Worst first; equal ones stay in the order of their names.
     rows.sort_by(|(_, a), (_, b)| {
         let key = |judgement: &Judgement| judgement.spent().unwrap_or(-1.0);
         b.verdict.cmp(&a.verdict).then(key(b).total_cmp(&key(a)))
@@ -152,7 +152,7 @@ fn name_of(entry: &Entry, view: &View<'_>) -> String {
     }
 }
 
-/// The promise in words.
+/// Returns an objective in words.
 fn promise(target: &LevelTarget, l: &Locale) -> String {
     let share = |share: &mailqos_config::Percent| {
         let voice: &dyn Voice = l;
@@ -174,7 +174,7 @@ fn promise(target: &LevelTarget, l: &Locale) -> String {
     }
 }
 
-/// The finding of a level as a whole, in a sentence or two.
+/// Returns the overall finding of a service level in one or two sentences.
 fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -> Note {
     let l = view.locale;
     let of =
@@ -282,7 +282,7 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
     }
 }
 
-/// What was measured; a share is never rounded up to what was promised.
+/// Returns the measured value; a share is never rounded up to its objective.
 fn measured(entry: &Entry, judgement: &Judgement, l: &Locale) -> String {
     match judgement.value {
         Value::Unknown => DASH.to_owned(),
@@ -306,16 +306,17 @@ fn measured(entry: &Entry, judgement: &Judgement, l: &Locale) -> String {
     }
 }
 
-/// What is spent of the budget, in words: `14 bad tests, 8 allowed`; empty where that is not known.
+/// Returns the spent and allowed parts of the budget in words: `14 failed, 8 allowed`; empty
+/// if unknown.
 fn amount(judgement: &Judgement, l: &Locale) -> String {
     if judgement.value == Value::Unknown {
         return String::new();
     }
     if let Some(tests) = judgement.tests {
-        // Of a budget of 8.9 tests eight may fail.
-        let bad = l.count(tests.spent.round() as u64, "1 failed test", "{0} failed tests");
+        // Of a budget of 8.9 tests, eight may fail.
+        let failed = l.integer(tests.spent.round() as u64);
         let allowed = l.integer((tests.whole + 1e-6) as u64);
-        return l.fill("{0}, {1} allowed", &[&bad, &allowed]);
+        return l.fill("{0} failed, {1} allowed", &[&failed, &allowed]);
     }
     judgement.time.map_or_else(String::new, |time| {
         let (spent, whole) = l.spans_beside(time.spent, time.whole);

@@ -1,4 +1,4 @@
-//! The availability strip or calendar: when each monitor failed, a cell per day or hour.
+//! Availability strip or calendar: the failures of each monitor, with a cell per day or hour.
 
 use mailqos_charts::{
     WIDTH,
@@ -22,7 +22,7 @@ use crate::{
     locale::Locale,
 };
 
-/// The days of a longer period are too many for a calendar.
+/// Maximum length of a period for a calendar.
 const MOST_DAYS: Micros = Micros::from_secs(3 * 366 * 86_400);
 
 #[derive(Debug)]
@@ -63,7 +63,7 @@ fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> 
 impl Section for Strip {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let passed = &view.facts.passed;
-        // One monitor with little to show is shown as closely as it can be.
+        // A single monitor over a short period is shown at the highest resolution.
         let period = match view.monitors[..] {
             [only] => only.digest.window(passed),
             _ => passed.clone(),
@@ -114,7 +114,8 @@ impl Section for Strip {
 }
 
 impl Strip {
-    /// The monitors that are shown: the worst first where there are more than the limit; the title then says so.
+    /// Returns the monitors to show: the worst ones if they exceed the limit, which the title then
+    /// states.
     fn worst<'a>(&self, view: &View<'a>) -> (Vec<&'a Monitor>, String) {
         let l = view.locale;
         let mut monitors = view.monitors.clone();

@@ -1,4 +1,4 @@
-//! What mattered, in sentences, each with a small chart beside it.
+//! Most important findings in sentences, each with a sparkline.
 
 use mailqos_charts::{Measure, sparkline};
 use mailqos_config::{Problems, Table};
@@ -11,7 +11,7 @@ use crate::{
     findings::{self, About},
 };
 
-/// Fewer values tell nothing.
+/// Minimum number of values for a sparkline.
 const FEWEST: usize = 4;
 
 #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! Each kind of section from a small lake whose samples are made up, as HTML and as plain text: what it says must not change
-//! unseen. Drawings are left out: charts have snapshots of their own.
+//! Snapshots of each kind of section, as HTML and as plain text, from a small simulated lake.
+//! Drawings are omitted: charts have their own snapshots.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -32,7 +32,7 @@ const MONDAY: UtcMicros = UtcMicros(1_772_409_600_000_000);
 const HOUR: Micros = Micros::from_secs(3_600);
 const DAYS: i64 = 14;
 
-/// What a kind must be told; all others need nothing.
+/// Options of kinds that require some.
 fn options(kind: &str) -> &'static str {
     match kind {
         "heading" => "text = \"Ours & <b>theirs</b>\"",
@@ -87,14 +87,15 @@ smtp = { port = 587, account = "probe" }
 pickup = { protocol = "imap", account = "probe" }
 "#;
 
-/// A test an hour of two monitors over two weeks: Lyon is slower from the second week on and had an outage of three hours.
+/// Hourly tests of two monitors over two weeks: Lyon is slower from the second week on and has an
+/// outage of three hours.
 fn samples() -> Vec<Sample> {
     let mut samples = Vec::new();
     for (monitor, base) in [("lyon", 1_800), ("oslo", 900)] {
         for hour in -DAYS * 24..DAYS * 24 {
             let at = MONDAY + Micros(HOUR.0 * hour + 60_000_000);
             let mut sample = Sample::new(monitor.parse().expect("an id"), at, Outcome::Ok);
-            // Spread without a random number: the hours of a day, and a step.
+            // Variation without random numbers: the hours of a day, and a step.
             let spread = (hour * 7_919).rem_euclid(97) * 11;
             let step = if monitor == "lyon" && hour >= 7 * 24 { 900 } else { 0 };
             let part = |share: i64| Some(Micros((base + spread + step) * share));
@@ -169,7 +170,7 @@ fn lake_of(folder: &Path, samples: Vec<Sample>) -> Config {
     config::load(&folder.join("mailqos.toml")).expect("the configuration is right")
 }
 
-/// What any section of these tests may ask.
+/// All figures that sections of these tests may need.
 fn everything() -> Needs {
     let trips = Metric::RoundTrip;
     let metrics = Metric::ALL.iter().copied().map(Need::Figures);
@@ -190,7 +191,7 @@ fn everything() -> Needs {
     metrics.chain(others).collect()
 }
 
-/// What all sections are made from, read once.
+/// Inputs of all sections, read once.
 struct Made {
     config: Config,
     lake: Lake,
@@ -212,7 +213,7 @@ impl Made {
         Self { config, lake, facts }
     }
 
-    /// A definition of one section.
+    /// Returns a definition with one section.
     fn definition(&self, folder: &Path, kind: &str, options: &str) -> Definition {
         let file = folder.join("one.toml");
         let text = format!("title = \"One\"\n[[section]]\nkind = {kind:?}\n{options}\n");
@@ -250,7 +251,7 @@ impl Made {
     }
 }
 
-/// Without drawings, pictures and what is drawn in figures.
+/// Removes drawings, images and data tables of charts.
 fn without_drawings(html: &str) -> String {
     let mut text = html.to_owned();
     for (begin, end, instead) in [
@@ -281,7 +282,7 @@ fn each_kind_says_what_it_said() {
     let mut seen = 0;
     for (kind, _) in kinds() {
         let mut document = made.document(folder.path(), kind);
-        // The page that a page break or a monitor begins is shown, too.
+        // The page that starts with a page break or a monitor is included.
         document.blocks.retain(|block| !matches!(block, Block::PageBreak));
         let page = media::html::render(&document, None).expect("a page");
         let (_, main) = page.split_once("<main>").expect("the main part");
@@ -306,7 +307,8 @@ fn no_id_is_given_twice() {
 #[test]
 fn a_period_is_judged_by_the_configured_interval_when_it_is_the_one_before_too() {
     let folder = tempfile::tempdir().expect("a folder");
-    // The samples carry no interval, and of six tests but one was made: by them it would be six hours.
+    // The samples contain no interval, and only one of six tests took place, so the interval would
+    // appear to be six hours.
     let kept = samples().into_iter().enumerate().filter_map(|(index, mut sample)| {
         sample.test_interval = None;
         (index % 6 == 0).then_some(sample)
@@ -332,8 +334,8 @@ fn a_change_is_told_only_where_the_period_before_is_known_of_all() {
     assert_eq!(compared.now, monitors[0].counts);
     let together = Together::of(&monitors);
     assert!(together.compared.is_none(), "Oslo is new");
-    assert_eq!(together.downtime_before, None, "Oslo's is unknown");
-    // One of two figures of the period before is no figure of both.
+    assert_eq!(together.downtime_before, None, "Oslo's is not known");
+    // The previous figures of one of two monitors are not those of both.
     let document = made.document(folder.path(), "key-figures");
     let Block::KeyFigures { figures } = &document.blocks[0] else {
         panic!("key figures");

@@ -1,4 +1,5 @@
-//! Free text in Markdown: paragraphs, headings, lists, emphasis, code and links. HTML in it is shown as it is typed.
+//! Free text in Markdown: paragraphs, headings, lists, emphasis, code and links. HTML is shown as
+//! text.
 
 use mailqos_config::{
     Problems, Table,
@@ -40,7 +41,7 @@ impl Section for Text {
     }
 }
 
-/// Markdown as blocks.
+/// Converts Markdown to blocks.
 fn blocks(markdown: &str, ids: &Ids) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut spans: Vec<Span> = Vec::new();
@@ -77,7 +78,7 @@ fn blocks(markdown: &str, ids: &Ids) -> Vec<Block> {
                     blocks.push(Block::List { ordered, items });
                 }
             }
-            // Lists within lists are laid flat.
+            // Nested lists are flattened.
             Event::Start(Tag::Item) | Event::End(TagEnd::Item) => {
                 if let Some((_, items)) = &mut list
                     && !spans.is_empty()
@@ -85,7 +86,7 @@ fn blocks(markdown: &str, ids: &Ids) -> Vec<Block> {
                     items.push(std::mem::take(&mut spans));
                 }
             }
-            // Paragraphs of one item follow each other.
+            // Paragraphs of one item are joined.
             Event::Start(Tag::Paragraph | Tag::CodeBlock(_)) if list.is_some() && !spans.is_empty() => {
                 spans.push(Span::plain(" "));
             }
@@ -124,7 +125,7 @@ fn blocks(markdown: &str, ids: &Ids) -> Vec<Block> {
     blocks
 }
 
-/// A link that leads where a reader expects, and runs nothing.
+/// Returns a link if its scheme is harmless.
 fn safe(url: &str) -> Option<String> {
     ["https://", "http://", "mailto:", "#"]
         .iter()

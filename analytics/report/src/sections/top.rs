@@ -1,4 +1,4 @@
-//! The worst and the best monitors by a figure.
+//! Worst or best monitors by a figure.
 
 use mailqos_config::{
     Problems, Table as Toml,
@@ -15,10 +15,10 @@ use crate::{
     locale::{Locale, decimals_for},
 };
 
-/// The least change of the median that is told: less is rounded to 0 %.
+/// Minimum reported change of the median; smaller ones round to 0 %.
 const LEAST_CHANGE: f64 = 0.005;
 
-/// What monitors are ranked by.
+/// Figure by which monitors are ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Figure {
     Availability,
@@ -73,10 +73,10 @@ fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
 }
 
 impl Figure {
-    /// The value of a monitor; nothing where it is not known.
+    /// Returns the value of a monitor; `None` if unknown.
     fn of(self, monitor: &Monitor) -> Option<f64> {
         let counts = &monitor.counts;
-        // The median, p90, p95, p99.
+        // Median, p90, p95 and p99.
         let round_trip = |place: usize| monitor.round_trip.map(|figures| figures[place]);
         match self {
             Self::Availability => counts.availability(),
@@ -134,7 +134,7 @@ impl Figure {
 }
 
 impl Top {
-    /// What is said where there is no list: also then of what.
+    /// Returns a paragraph in place of a list.
     fn instead(&self, text: &str, l: &Locale) -> Block {
         Block::Paragraph {
             spans: vec![
@@ -169,7 +169,7 @@ impl Section for Top {
                 l,
             )];
         }
-        // Of availability more is better, of all else less.
+        // For availability, higher is better; for all other figures, lower.
         let rising = (self.figure == Figure::Availability) != self.best;
         ranked.sort_by(|(a, a_value), (b, b_value)| {
             let order = a_value.total_cmp(b_value);
@@ -177,7 +177,7 @@ impl Section for Top {
             order.then_with(|| (&a.id, &a.site).cmp(&(&b.id, &b.site)))
         });
         if self.figure == Figure::Slower {
-            // What would be shown as no change is none.
+            // Changes that would be shown as zero don't count.
             ranked.retain(|(_, change)| {
                 let change = if self.best { -change } else { *change };
                 change >= LEAST_CHANGE

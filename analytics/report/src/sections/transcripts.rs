@@ -1,4 +1,5 @@
-//! Transcripts: what the first failed test of each outage and the servers said to each other, as far as this machine's probe has kept it.
+//! Transcripts of the first failed test of each outage, as far as this machine's probe has stored
+//! them.
 
 use mailqos_config::{
     Problems, Table as Toml,
@@ -17,10 +18,11 @@ use crate::{
     locale::Locale,
 };
 
-/// Lines of a conversation that are shown from its beginning, and from its end, which tells the most.
+/// Number of lines shown from the start and from the end of a conversation; the end is the most
+/// informative.
 const FIRST: usize = 12;
 const LAST: usize = 24;
-/// Conversations of a test that are shown: the last, where it failed.
+/// Number of shown conversations of a test: the last ones, which contain the failure.
 const CONVERSATIONS: usize = 3;
 
 #[derive(Debug)]
@@ -62,7 +64,8 @@ impl Section for Transcripts {
         let mut outages: Vec<(&Monitor, &Outage)> = monitors
             .flat_map(|monitor| monitor.timeline.outages.iter().map(|outage| (*monitor, outage)))
             .collect();
-        // Those of the longest outages, of which no more are read than are shown, in the order in which they happened.
+        // Transcripts of the longest outages, in chronological order; only those that are shown are
+        // read.
         outages.sort_by_key(|(_, outage)| std::cmp::Reverse(outage.downtime));
         let mut kept: Vec<_> = outages
             .into_iter()
@@ -87,7 +90,8 @@ impl Section for Transcripts {
     }
 }
 
-/// The transcript of a test, if this machine has one. The lake may hold names that no probe of ours would give.
+/// Returns the transcript of a test, if this machine has one. The lake may contain names that are
+/// not valid ids.
 fn find(store: &Store, monitor: &Monitor, started_at: UtcMicros) -> Option<transcripts::Transcript> {
     let transcript = store.get(&monitor.id.parse().ok()?, started_at).ok()?;
     (transcript.site.to_string() == monitor.site).then_some(transcript)
@@ -148,7 +152,8 @@ fn conversation_of(conversation: &transcripts::Conversation, l: &Locale) -> Conv
     }
 }
 
-/// As transcripts have them everywhere: the decimal point is not the reader's, so that they can be compared.
+/// Formats seconds with a decimal point in any language, as in all transcripts, so that they can be
+/// compared.
 fn seconds(at: Micros) -> String {
     format!("{:.3}", at.0 as f64 / 1e6)
 }

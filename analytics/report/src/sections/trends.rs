@@ -1,4 +1,4 @@
-//! Trends: lasting changes of each metric, each a sentence with its figures and its strength.
+//! Trends: lasting changes of each metric, with their figures and significance.
 
 use mailqos_config::{
     Problems, Table as Toml,
@@ -59,7 +59,7 @@ impl Section for Trends {
             ))];
         }
         let all = found.len();
-        // The greatest changes, in the order of the monitors.
+        // The largest changes, in the order of the monitors.
         found.sort_by(|a, b| b.pattern.effect().total_cmp(&a.pattern.effect()));
         found.truncate(self.limit);
         let several = view.monitors.len() > 1;
@@ -105,7 +105,7 @@ impl Section for Trends {
     }
 }
 
-/// The findings of the monitors that a section sees.
+/// Returns the findings on the monitors of a section.
 pub(super) fn of_view<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a Found> {
     view.facts.patterns().iter().filter(|found| {
         view.monitors
@@ -114,7 +114,7 @@ pub(super) fn of_view<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a Found>
     })
 }
 
-/// A monitor's name.
+/// Returns the name of a monitor.
 pub(super) fn name_of(found: &Found, view: &View<'_>) -> String {
     view.monitors
         .iter()
@@ -188,7 +188,8 @@ fn range((low, high): (f64, f64), falls: bool, l: &Locale) -> String {
     format!("({}–{})", l.duration(low), l.duration(high))
 }
 
-/// A finding as an item of a list: the monitor where there are several, the sentence, its strength.
+/// Returns a finding as a list item: the monitor, if there are several, the sentence, and its
+/// significance.
 pub(super) fn item(found: &Found, several: bool, view: &View<'_>) -> Vec<Span> {
     let l = view.locale;
     let mut spans = Vec::new();

@@ -1,4 +1,4 @@
-//! The pattern of the week: the median of a metric in each hour of each weekday, in local time.
+//! Weekly pattern: the median of a metric in each hour of each weekday, in local time.
 
 use mailqos_charts::{Measure, WIDTH, heat_map};
 use mailqos_config::{Problems, Table};

@@ -1,4 +1,5 @@
-//! CSV: one flat table of all figures, a row for each cell, with its text as shown and its exact value.
+//! CSV: one flat table of all figures, with a row for each cell: the displayed text and the exact
+//! value.
 
 use super::sheets;
 use crate::{document::Document, media::MediaError};
@@ -7,7 +8,7 @@ const HEADS: [&str; 11] = [
     "kind", "id", "chapter", "title", "row", "name", "column", "unit", "text", "value", "moment",
 ];
 
-/// How spreadsheets of a language expect a CSV file.
+/// Format of CSV files that spreadsheets of a language expect.
 ///
 /// Excel takes the delimiter and the decimal mark from the regional settings, and reads UTF-8 only
 /// after a byte order mark (Microsoft, "Opening CSV UTF-8 files correctly in Excel").
@@ -20,7 +21,7 @@ struct Dialect {
 impl Dialect {
     fn of(language: &str) -> Self {
         match language.split('-').next().unwrap_or_default() {
-            // Where the comma is the decimal mark, the list separator is a semicolon.
+            // If the comma is the decimal mark, the list separator is a semicolon.
             "de" | "sv" => Self {
                 delimiter: b';',
                 decimal_comma: true,
@@ -42,11 +43,11 @@ impl Dialect {
     }
 }
 
-/// Every figure of a document as CSV (RFC 4180) in UTF-8 with a byte order mark, with the delimiter
-/// and decimal mark of the report's language.
+/// Exports all figures of a document as CSV (RFC 4180) in UTF-8 with a byte order mark, with the
+/// delimiter and decimal mark of the report's language.
 ///
 /// # Errors
-/// It can't be written.
+/// The data can't be written.
 pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     let failed = |error: csv::Error| MediaError::Data(error.to_string());
     let dialect = Dialect::of(&document.language);
@@ -57,7 +58,7 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     out.write_record(HEADS).map_err(failed)?;
     for sheet in sheets(document) {
         for (number, row) in sheet.rows.iter().enumerate() {
-            // What a row is about stands in its first cell.
+            // The first cell names the row.
             let name = row.first().map(|value| harmless(value.text)).unwrap_or_default();
             for (value, column) in row.iter().zip(&sheet.columns) {
                 let text = if value.detail.is_empty() || sheet.kind == "key_figures" {
@@ -90,7 +91,8 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     out.into_inner().map_err(|error| MediaError::Data(error.to_string()))
 }
 
-/// A text that no spreadsheet takes for a formula: what begins like one gets an apostrophe in front (OWASP, "CSV Injection").
+/// Returns a text that spreadsheets don't interpret as a formula: an apostrophe precedes texts that
+/// would be (OWASP, "CSV Injection").
 fn harmless(text: &str) -> String {
     match text.chars().next() {
         Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => format!("'{text}"),

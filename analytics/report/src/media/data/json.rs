@@ -1,4 +1,4 @@
-//! JSON: the report as figures, for programs.
+//! JSON: all figures of a report, for programs.
 
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ struct Report<'a> {
     period: Span<'a>,
     scope: &'a str,
     language: &'a str,
-    /// None where there is no data.
+    /// `None` without data.
     made: Option<String>,
     producer: &'a str,
     data_sha256: &'a str,
@@ -33,10 +33,10 @@ struct Span<'a> {
     zone: &'a str,
 }
 
-/// Every figure of a document as JSON.
+/// Exports all figures of a document as JSON.
 ///
 /// # Errors
-/// It can't be written.
+/// The data can't be written.
 pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     let report = Report {
         title: &document.title,

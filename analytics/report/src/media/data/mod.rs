@@ -1,4 +1,5 @@
-//! Data: every figure that a report shows, with its exact value, as a workbook, as one flat table or as JSON.
+//! Data formats: all displayed figures with their exact values, as a workbook, a flat table or
+//! JSON.
 
 pub mod csv;
 pub mod json;
@@ -11,42 +12,42 @@ use serde::Serialize;
 
 use crate::document::{Block, ChartBlock, Document};
 
-/// Figures that stand together: key figures, a table, the data of a chart.
+/// A group of figures: key figures, a table, or the data of a chart.
 #[derive(Debug, Serialize)]
 struct Sheet<'a> {
-    /// `key_figures`, `table` or `chart`.
+    /// Kind: `key_figures`, `table` or `chart`.
     kind: &'static str,
-    /// Unique in the document; empty for key figures.
+    /// Id, unique in the document; empty for key figures.
     id: &'a str,
-    /// The chapter that it stands in; may be empty.
+    /// Chapter of the group; may be empty.
     chapter: &'a str,
-    /// What it shows.
+    /// Title.
     title: &'a str,
-    /// How to read it.
+    /// Explanation below the title.
     subtitle: &'a str,
     columns: Vec<Head<'a>>,
     rows: Vec<Vec<Value<'a>>>,
-    /// A remark.
+    /// Note.
     note: &'a str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Head<'a> {
     head: &'a str,
-    /// The unit of the exact values; may be empty.
+    /// Unit of the exact values; may be empty.
     unit: &'a str,
 }
 
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct Value<'a> {
-    /// As it is shown.
+    /// Displayed text.
     text: &'a str,
-    /// The exact value.
+    /// Exact value.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<f64>,
     #[serde(serialize_with = "rfc3339", skip_serializing_if = "Option::is_none")]
     moment: Option<UtcMicros>,
-    /// What is shown behind it, such as an interval.
+    /// Text after it, such as an interval.
     #[serde(skip_serializing_if = "str::is_empty")]
     detail: &'a str,
 }
@@ -64,7 +65,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// All figures of a document, in reading order.
+/// Returns all figures of a document, in reading order.
 fn sheets(document: &Document) -> Vec<Sheet<'_>> {
     let mut sheets = Vec::new();
     let mut chapter = "";
@@ -140,7 +141,7 @@ fn sheets(document: &Document) -> Vec<Sheet<'_>> {
     sheets
 }
 
-/// What is drawn in a chart.
+/// Returns the values drawn in a chart.
 fn drawn<'a>(chart: &'a ChartBlock, chapter: &'a str) -> Sheet<'a> {
     let data = &chart.chart.data;
     let unit = |column: usize| {

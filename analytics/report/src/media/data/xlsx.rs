@@ -1,4 +1,5 @@
-//! XLSX: a workbook with real numbers and dates. Tables of one kind, such as those of each monitor, share a sheet.
+//! XLSX: a workbook with numbers and dates as such. Tables of one kind, such as those of each
+//! monitor, share a sheet.
 
 use std::collections::BTreeSet;
 
@@ -9,15 +10,15 @@ use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, FormatAlign, Workboo
 use super::{Head, Sheet, Value, sheets};
 use crate::{document::Document, media::MediaError};
 
-/// No cell of a spreadsheet takes more characters.
+/// Maximum characters of a cell.
 const MAX_CELL: usize = 32_767;
-/// No sheet has more rows.
+/// Maximum rows of a sheet.
 const MAX_ROWS: usize = 1_048_576;
-/// No name of a sheet is longer, in UTF-16 units, as Excel counts.
+/// Maximum length of a sheet name, in UTF-16 units, as Excel counts.
 const MAX_NAME: usize = 31;
-/// A name that Excel keeps for itself.
+/// A sheet name reserved by Excel.
 const RESERVED: &str = "history";
-/// What titles have in common says what they are about from this length on.
+/// Minimum length at which the common part of titles is a meaningful name.
 const SHORTEST_SHARED: usize = 6;
 
 impl From<XlsxError> for MediaError {
@@ -26,25 +27,25 @@ impl From<XlsxError> for MediaError {
     }
 }
 
-/// Tables of the same columns.
+/// Tables with the same columns.
 struct Stack<'a> {
     columns: &'a [Head<'a>],
     kind: &'static str,
     sheets: Vec<&'a Sheet<'a>>,
 }
 
-/// A row, and the number of its table.
+/// A row, with the index of its table.
 type Numbered<'a> = (usize, &'a [Value<'a>]);
 
 impl<'a> Stack<'a> {
-    /// The rows of all its tables.
+    /// Rows of all tables.
     fn rows(&self) -> Vec<Numbered<'a>> {
         let parts = self.sheets.iter().enumerate();
         let rows = parts.flat_map(|(number, part)| part.rows.iter().map(move |row| (number, row.as_slice())));
         rows.collect()
     }
 
-    /// Where each of its tables stands: in its chapter; where a chapter has several, with its title, which tells them apart.
+    /// Location of each table: its chapter and, if the chapter has several tables, its title.
     fn places(&self) -> Vec<String> {
         let chapters: BTreeSet<&str> = self.sheets.iter().map(|sheet| sheet.chapter).collect();
         let place = |sheet: &&Sheet<'_>| match sheet.chapter {
@@ -56,7 +57,7 @@ impl<'a> Stack<'a> {
     }
 }
 
-/// How cells look.
+/// Formats of cells.
 struct Look {
     zone: TimeZone,
     head: Format,
@@ -65,10 +66,10 @@ struct Look {
     number: Format,
 }
 
-/// Every figure of a document as a workbook.
+/// Exports all figures of a document as a workbook.
 ///
 /// # Errors
-/// It can't be written.
+/// The data can't be written.
 pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     let all = sheets(document);
     let look = Look {
@@ -88,7 +89,7 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
             &document.theme.company
         })
         .set_comment(format!("SHA-256 {}", document.data_hash));
-    // The moment comes from the data, so that the same report is the same file.
+    // The time comes from the data, so that the same report results in the same file.
     if let Some(made) = excel(document.made_at, &TimeZone::UTC) {
         properties = properties.set_creation_datetime(&made);
     }
@@ -116,8 +117,8 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     }
     for stack in &stacks {
         let first = stack.sheets[0];
-        // What the titles of its tables have in common, in the report's language: `Round trip` of `Round trip: Lyon`
-        // and `Round trip: Oslo`. If that is nothing, the first title.
+        // The common part of the titles of its tables, in the report's language: `Round trip` of
+        // `Round trip: Lyon` and `Round trip: Oslo`. If there is none, the first title.
         let titles = stack.sheets.iter().map(|sheet| sheet.title);
         let shared = titles
             .fold(first.title, common)
@@ -136,7 +137,7 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     Ok(book.save_to_buffer()?)
 }
 
-/// The first sheet: what the report is, and what was found.
+/// Writes the first sheet, with the report's description and findings.
 fn cover(sheet: &mut Worksheet, document: &Document, look: &Look, name: String) -> Result<(), XlsxError> {
     sheet.set_name(name)?;
     let words = &document.words;
@@ -171,7 +172,7 @@ fn fill(
     name: String,
 ) -> Result<(), XlsxError> {
     sheet.set_name(name)?;
-    // A column of details follows each that has any.
+    // A column of details follows each column with details.
     let detailed: Vec<bool> = (0..stack.columns.len())
         .map(|column| {
             let mut rows = stack.sheets.iter().flat_map(|sheet| &sheet.rows);
@@ -236,7 +237,7 @@ fn fill(
     Ok(())
 }
 
-/// Rows by sheets that take so many: what does not fit into one goes on in the next.
+/// Distributes rows over sheets: rows that exceed one sheet continue on the next.
 fn in_sheets<T>(rows: &[T], most: usize) -> Vec<&[T]> {
     if rows.is_empty() {
         vec![rows]
@@ -258,7 +259,7 @@ fn write(sheet: &mut Worksheet, row: u32, column: u16, value: &Value<'_>, look: 
             };
             sheet.write_number_with_format(row, column, number, format)?;
         }
-        // Always as a text: what looks like a formula is none.
+        // Always as text, even if it looks like a formula.
         _ => {
             sheet.write_string(row, column, cut(value.text))?;
         }
@@ -266,7 +267,7 @@ fn write(sheet: &mut Worksheet, row: u32, column: u16, value: &Value<'_>, look: 
     Ok(())
 }
 
-/// A moment as a spreadsheet knows it: without a zone, in whole milliseconds.
+/// Converts a time to that of a spreadsheet: without a time zone, in whole milliseconds.
 fn excel(moment: UtcMicros, zone: &TimeZone) -> Option<ExcelDateTime> {
     let local: DateTime = zone.to_datetime(moment.timestamp());
     let part = |value: i8| u8::try_from(value).unwrap_or(0);
@@ -278,7 +279,7 @@ fn excel(moment: UtcMicros, zone: &TimeZone) -> Option<ExcelDateTime> {
 }
 
 fn cut(text: &str) -> &str {
-    // Counted in UTF-16, of which no character takes more than its bytes.
+    // No character has more UTF-16 units than bytes.
     &text[..text.floor_char_boundary(MAX_CELL)]
 }
 
@@ -288,7 +289,7 @@ fn common<'a>(one: &'a str, other: &str) -> &'a str {
     &one[..end]
 }
 
-/// The beginning of a text with at most so many UTF-16 units.
+/// Shortens a text to at most this many UTF-16 units.
 fn first_units(text: &str, most: usize) -> &str {
     let mut units = 0;
     let end = text.char_indices().find(|(_, c)| {
@@ -298,7 +299,7 @@ fn first_units(text: &str, most: usize) -> &str {
     end.map_or(text, |(at, _)| &text[..at])
 }
 
-/// At most as many characters as a name may have beside a number, cut between words.
+/// Shortens a name between words, leaving room for a number.
 fn shortened(name: &str) -> String {
     let mut short = String::new();
     let mut length = 0;
@@ -313,13 +314,13 @@ fn shortened(name: &str) -> String {
         short.push_str(first_units(word, MAX_NAME - 4));
         length += more;
     }
-    // A dash or a preposition's comma at the end would look broken off.
+    // A trailing dash or comma would look truncated.
     short
         .trim_end_matches(|c: char| !c.is_alphanumeric() && c != ')' && c != '%')
         .to_owned()
 }
 
-/// A name that a sheet may have, and no other sheet of the book has.
+/// Returns a valid sheet name that no other sheet of the workbook has.
 fn name(wanted: &str, names: &mut Vec<String>) -> String {
     let allowed = |c: &char| !matches!(c, '[' | ']' | ':' | '*' | '?' | '/' | '\\' | '\'') && !c.is_control();
     let wanted: String = wanted.chars().filter(allowed).collect();
@@ -331,7 +332,7 @@ fn name(wanted: &str, names: &mut Vec<String>) -> String {
     };
     let mut name = clean.clone();
     let mut number = 2;
-    // Capitals of any script count as small letters.
+    // Names are compared case-insensitively, in any script.
     let is_taken = |name: &str| {
         let small = name.to_lowercase();
         small == RESERVED || names.iter().any(|known| known.to_lowercase() == small)
@@ -361,7 +362,7 @@ mod tests {
         assert_eq!(name(long, &mut names), "Zustellzeit über den Tag 2");
     }
 
-    /// Reported of other programs: SheetJS #2458 and #992, axlsx #588, fastexcel #4.
+    /// Reported for other programs: SheetJS #2458 and #992, axlsx #588, fastexcel #4.
     #[test]
     fn names_of_sheets_are_counted_and_compared_as_excel_does() {
         let units = |name: &str| name.encode_utf16().count();

@@ -1,4 +1,5 @@
-//! The fonts of the PDF: bundled, so that a report looks the same on every machine and no name breaks.
+//! Bundled fonts of the PDF, so that a report looks the same on every machine and every name can be
+//! shown.
 
 use std::sync::LazyLock;
 
@@ -16,7 +17,7 @@ macro_rules! fonts {
     };
 }
 
-/// Text first, then what covers the scripts and signs that it lacks.
+/// The text font first, then fonts for other scripts and symbols.
 pub(in crate::media) static FILES: [&[u8]; 12] = fonts![
     "Inter-Regular.otf",
     "Inter-SemiBold.otf",
@@ -32,14 +33,15 @@ pub(in crate::media) static FILES: [&[u8]; 12] = fonts![
     "Symbola.ttf",
 ];
 
-/// The tables with these rules (OpenType 1.9, GDEF, GPOS, GSUB).
+/// Tables with these rules (OpenType 1.9: GDEF, GPOS, GSUB).
 const RULES: [&[u8; 4]; 3] = [b"GDEF", b"GPOS", b"GSUB"];
 
-/// [`DRAWN`], upright: as text, and as what stands out.
+/// Fonts of [`DRAWN`]: regular and semi-bold.
 pub(in crate::media) static DRAWN_FILES: LazyLock<[Vec<u8>; 2]> =
     LazyLock::new(|| [FILES[0], FILES[1]].map(|file| without(file, &RULES).unwrap_or_else(|| file.to_vec())));
 
-/// A font without some of its tables (OpenType 1.9, Organization of an OpenType Font); `None` where it is none.
+/// Returns a font without some of its tables (OpenType 1.9, Organization of an OpenType Font);
+/// `None` if it is not a valid font.
 fn without(font: &[u8], tables: &[&[u8; 4]]) -> Option<Vec<u8>> {
     let number = |bytes: &[u8]| Some(u32::from_be_bytes(bytes.try_into().ok()?) as usize);
     let count = u16::from_be_bytes(font.get(4..6)?.try_into().ok()?);
@@ -71,13 +73,13 @@ fn without(font: &[u8], tables: &[&[u8; 4]]) -> Option<Vec<u8>> {
 
 /// The bundled fonts.
 pub(super) struct Fonts {
-    /// In the order of preference.
+    /// Fonts in order of preference.
     pub(super) all: Vec<Font>,
-    /// What Typst looks them up by, in the same order.
+    /// Font book of Typst, in the same order.
     infos: Vec<FontInfo>,
 }
 
-/// The bundled fonts, read once.
+/// Returns the bundled fonts, which are read once.
 pub(super) static FONTS: LazyLock<Fonts> = LazyLock::new(|| {
     let mut all: Vec<Font> = FILES.iter().flat_map(|file| Font::iter(Bytes::new(*file))).collect();
     let mut infos: Vec<FontInfo> = all.iter().map(|font| font.info().clone()).collect();
@@ -95,7 +97,7 @@ pub(super) static FONTS: LazyLock<Fonts> = LazyLock::new(|| {
 });
 
 impl Fonts {
-    /// What Typst looks them up in, together with fonts of the house's own.
+    /// Returns the font book, extended by custom fonts.
     pub(super) fn book(&self, own: &[Font]) -> LazyHash<FontBook> {
         let mut book = FontBook::new();
         self.infos.iter().cloned().for_each(|info| book.push(info));
@@ -103,7 +105,7 @@ impl Fonts {
         LazyHash::new(book)
     }
 
-    /// Whether some font has a sign for a character.
+    /// Returns whether any font has a glyph for a character.
     pub(super) fn cover(&self, c: char) -> bool {
         self.all.iter().any(|font| font.info().coverage.contains(c as u32))
     }

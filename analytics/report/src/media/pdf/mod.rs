@@ -1,4 +1,5 @@
-//! PDF: Tera partials make Typst markup, Typst sets it. Tagged (PDF/UA-1 where the content allows), fonts embedded, charts as vectors.
+//! PDF: Tera partials produce Typst markup, which Typst sets. The PDF is tagged (PDF/UA-1 if the
+//! content allows it), with embedded fonts and vector charts.
 
 mod fonts;
 mod parts;
@@ -36,11 +37,12 @@ pub(super) static MEDIUM: Medium = Medium {
     },
 };
 
-/// Tables with more rows fill many pages: they are not composed but go on from page to page. Measured first, their cells would
-/// be worked out and kept twice.
+/// Number of rows above which tables are not composed but simply continue from page to page:
+/// measuring them first would compute and keep their cells twice.
 const FLOWING: usize = 400;
 
-/// The blocks of a chapter, for `compose` of the page to put on pages.
+/// Returns the markup of a chapter, whose blocks the function `compose` of the page distributes
+/// over pages.
 fn compose(blocks: Vec<Set>, at_top: bool) -> String {
     let is_flowing = |block: &Set| block.kind == "table" && block.rows > FLOWING;
     let mut markup = String::new();
@@ -54,11 +56,11 @@ fn compose(blocks: Vec<Set>, at_top: bool) -> String {
 }
 
 fn compose_part(blocks: &[Set], at_top: bool, is_flowing: bool, markup: &mut String) {
-    // What stands alone goes where it is.
+    // A single block stays where it is.
     if blocks.len() < 2 || is_flowing {
         return blocks.iter().for_each(|block| markup.push_str(&block.markup));
     }
-    // Writing to a String can't fail.
+    // Writing to a `String` can't fail.
     let _ = writeln!(markup, "#compose(at-top: {at_top}, (");
     for Set {
         kind,
@@ -81,16 +83,17 @@ static SHOWING: Showing = Showing {
     files: true,
 };
 
-/// The bundled fonts, as files; for drawings, which have the first ones in a shape that is faster to set.
+/// Returns the bundled fonts as files, for drawings, in a form of the first ones that is faster to
+/// set.
 pub(super) fn drawn_font_files() -> impl Iterator<Item = &'static [u8]> {
     let drawn = fonts::DRAWN_FILES.iter().map(Vec::as_slice);
     drawn.chain(fonts::FILES.into_iter().skip(fonts::DRAWN_FILES.len()))
 }
 
-/// The document as a PDF; `own` is the folder of the user's templates.
+/// Renders a document as a PDF; `own` is the folder of custom templates.
 ///
 /// # Errors
-/// A user's partial is wrong, or Typst can't set what it made.
+/// A custom partial is invalid, or Typst can't set the result.
 pub fn render(document: &Document, own: Option<&Path>) -> Result<Vec<u8>, MediaError> {
     let is_own = own.is_some() && !super::own_partials(&MEDIUM, own)?.is_empty();
     if parts::is_long(document) && !is_own {
@@ -99,7 +102,8 @@ pub fn render(document: &Document, own: Option<&Path>) -> Result<Vec<u8>, MediaE
     work::page(&MEDIUM, &SHOWING, &Leaf::whole(document), own)
 }
 
-/// Sets the markup; `files` are the charts, pictures and fonts that it names, `made_at` is in microseconds since 1970.
+/// Sets the markup. `files` are the charts, images and fonts that it references; `made_at` is in
+/// microseconds since 1970 UTC.
 pub(super) fn compile(
     markup: String,
     files: BTreeMap<String, Vec<u8>>,
@@ -109,14 +113,14 @@ pub(super) fn compile(
     set(&Sheet::new(0, markup, files)?, producer, made_at)
 }
 
-/// Sets a sheet and writes it as a PDF.
+/// Sets markup and writes it as a PDF.
 fn set(sheet: &Sheet, producer: &str, made_at: i64) -> Result<Vec<u8>, MediaError> {
     let pages = lay_out(sheet)?;
     write(sheet, &pages, producer, made_at)
 }
 
-/// Lays out a sheet. What the typesetter keeps of it for the next time is released, also after an
-/// error: the pages are all that writing needs.
+/// Lays out markup. Caches of the typesetter are then released, even after an error: writing needs
+/// only the pages.
 fn lay_out(sheet: &Sheet) -> Result<PagedDocument, MediaError> {
     let _forgets = Forgets;
     let compiled = timing::told("pdf layout", || typst::compile::<PagedDocument>(sheet));
@@ -128,7 +132,7 @@ fn lay_out(sheet: &Sheet) -> Result<PagedDocument, MediaError> {
         .map_err(|errors| MediaError::Setting(explain(sheet, &errors)))
 }
 
-/// Writes pages as a PDF; errors are explained by the sheet that they come from.
+/// Writes pages as a PDF; errors are explained by the markup that they come from.
 fn write(sheet: &Sheet, pages: &PagedDocument, producer: &str, made_at: i64) -> Result<Vec<u8>, MediaError> {
     let _forgets = Forgets;
     let options = |standards| PdfOptions {
@@ -137,7 +141,8 @@ fn write(sheet: &Sheet, pages: &PagedDocument, producer: &str, made_at: i64) -> 
         standards,
         ..PdfOptions::default()
     };
-    // Accessible and archivable; what a layout or a name makes impossible is said, and given up.
+    // Accessible and archivable; if a layout or a name prevents that, a warning is logged and the
+    // standard is dropped.
     for (wanted, without) in [
         (&[PdfStandard::A_3a, PdfStandard::Ua_1][..], "not archivable (PDF/A-3a)"),
         (&[PdfStandard::Ua_1][..], "tagged, but not accessible by PDF/UA-1"),
@@ -154,7 +159,8 @@ fn write(sheet: &Sheet, pages: &PagedDocument, producer: &str, made_at: i64) -> 
         .map_err(|errors| MediaError::Setting(explain(sheet, &errors)))
 }
 
-/// Lets go of what the typesetter keeps in the process beyond a document: a scheduler would keep it for months.
+/// Releases the typesetter's process-wide caches, which a scheduler would otherwise keep for
+/// months.
 struct Forgets;
 
 impl Drop for Forgets {
@@ -163,7 +169,7 @@ impl Drop for Forgets {
     }
 }
 
-/// The first error with its line.
+/// Returns the first error with its line.
 fn explain(sheet: &Sheet, errors: &[SourceDiagnostic]) -> String {
     let Some(error) = errors.first() else {
         return "no reason given".to_owned();
@@ -194,7 +200,8 @@ fn timestamp(made_at: UtcMicros) -> Option<Timestamp> {
     .map(Timestamp::new_utc)
 }
 
-/// Text as Typst markup that shows just that text: everything that could be markup is escaped, what no font has is replaced.
+/// Escapes a text as Typst markup: all markup characters are escaped, and characters missing in all
+/// fonts are replaced.
 fn escape(text: &str, out: &mut dyn Write) -> std::io::Result<()> {
     let mut buffer = [0; 4];
     for c in text.chars().map(shown) {
@@ -206,7 +213,7 @@ fn escape(text: &str, out: &mut dyn Write) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Text as a string literal of Typst code.
+/// Returns a text as a string literal of Typst code.
 fn literal(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars().map(shown) {
@@ -219,11 +226,12 @@ fn literal(text: &str) -> String {
     out
 }
 
-/// What stands for a character: itself, a space for what is no sign, a box for what no font has.
+/// Returns the replacement of a character: itself, a space for control characters, a box for
+/// characters missing in all fonts.
 fn shown(c: char) -> char {
     match c {
         c if c.is_ascii_graphic() => c,
-        // Directions and joiners are no signs of their own, and do their work unseen.
+        // Direction marks and joiners are invisible but effective.
         '\u{200b}'..='\u{200f}'
         | '\u{202a}'..='\u{202e}'
         | '\u{2066}'..='\u{2069}'
@@ -270,7 +278,8 @@ mod tests {
         }
     }
 
-    /// How full the pages of blocks are: the share of the room between head and foot down to the last thing in it.
+    /// Returns how full the pages are: the share of the space between header and footer down to the
+    /// last element.
     fn fullness(blocks: Vec<Block>) -> Vec<f64> {
         let document = Document {
             blocks,
@@ -301,7 +310,7 @@ mod tests {
         pages.pages().iter().map(share).collect()
     }
 
-    /// Where texts and pictures end, from the top of the page.
+    /// Returns the ends of texts and images, from the top of the page.
     fn bottoms(frame: &Frame, above: f64, ends: &mut Vec<f64>) {
         for (place, item) in frame.items() {
             let y = above + place.y.to_pt();
@@ -314,7 +323,7 @@ mod tests {
         }
     }
 
-    /// A chart so many pixels high, a table of so many rows, or a paragraph.
+    /// A chart of this height in pixels, a table of this many rows, or a paragraph.
     fn block(number: usize, kind: usize, size: usize) -> Block {
         match kind {
             0 => {
@@ -352,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_few_rows_do_not_get_a_page_of_their_own() {
-        // Two charts and a table that is a little too long for the page.
+        // Two charts and a table slightly too long for the page.
         let spilled = |rows: usize| fullness(vec![block(0, 0, 5), block(1, 0, 4), block(2, 1, rows)]);
         for rows in 1..8 {
             let pages = spilled(rows);
@@ -360,7 +369,8 @@ mod tests {
         }
     }
 
-    /// Some rows take three lines, so an average row says little about where a table must be divided.
+    /// Some rows have three lines, so the average row height is a poor estimate for dividing a
+    /// table.
     #[test]
     fn rows_of_different_heights_leave_no_short_page_in_between() {
         for above in 0..6 {
@@ -378,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_few_lines_do_not_get_a_page_of_their_own() {
-        // Text alone, which no smaller chart could make room for.
+        // Only text, so smaller charts can't make room.
         let spilled = |lines: usize| {
             let paragraphs = (0..12).map(|number| block(number, 2, if number == 11 { lines } else { 9 }));
             fullness(paragraphs.collect())
@@ -398,7 +408,7 @@ mod tests {
             let blocks = kinds.iter().enumerate().map(|(number, (kind, size))| block(number, *kind, *size));
             let pages = fullness(blocks.collect());
             let (_, whole) = pages.split_last().expect("a page");
-            // Charts of half a page each leave at most so much.
+            // Charts of half a page each leave at most this much.
             prop_assert!(whole.iter().all(|share| *share >= 0.4), "{pages:?} of {kinds:?}");
         }
     }

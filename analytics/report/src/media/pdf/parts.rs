@@ -5,9 +5,9 @@
 //! pages are kept.
 //!
 //! The first part, with cover and contents, is set last. It ends with a nearly empty page for each
-//! page of the chapters that follow; such a page contains only the headings of the page that it
-//! stands for. So contents, page numbers, headers and footers need no code of our own. Each empty
-//! page then gives its header and footer to the page that it stands for.
+//! page of the chapters that follow, containing only the headings of that page. Contents, page
+//! numbers, headers and footers are therefore produced as usual. Each empty page then gives its
+//! header and footer to the page that it stands for.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -120,9 +120,9 @@ fn sheet(
 #[derive(Default)]
 struct Later {
     pages: Vec<Page>,
-    /// For each page, the headings of level 1 on it.
+    /// Headings of level 1 on each page.
     titles: Vec<Value>,
-    /// Where each of these headings stands; pages count from the first one of the second part.
+    /// Positions of these headings; pages count from the first page of the second part.
     headings: Vec<PagedPosition>,
 }
 
@@ -145,7 +145,7 @@ impl Later {
     }
 }
 
-/// Headings of level 1, in their order.
+/// Returns the headings of level 1, in order.
 fn headings(document: &PagedDocument) -> Vec<(Location, PagedPosition)> {
     let introspector = document.introspector();
     let found = introspector.elements().query(&HeadingElem::ELEM.select());
@@ -177,7 +177,7 @@ fn join(first: &PagedDocument, later: Vec<Page>, places: Vec<PagedPosition>) -> 
     for page in pages.make_mut() {
         redirect(&mut page.frame, &places);
     }
-    // What ends only after the first part ends with its last page.
+    // Elements that end after the first part end on its last page.
     if let Some(last) = pages.make_mut().last_mut() {
         let ends = unmatched_ends(empty)
             .into_iter()
@@ -193,7 +193,7 @@ fn join(first: &PagedDocument, later: Vec<Page>, places: Vec<PagedPosition>) -> 
     PagedDocument::new(pages, first.info().clone())
 }
 
-/// Lets links to headings of the empty pages lead to the headings that these stand for.
+/// Redirects links to headings on the empty pages to the corresponding headings.
 fn redirect(frame: &mut Frame, places: &HashMap<Location, PagedPosition>) {
     frame.retain(|item| {
         match item {
@@ -211,7 +211,8 @@ fn redirect(frame: &mut Frame, places: &HashMap<Location, PagedPosition>) {
     });
 }
 
-/// Marks on the empty pages, outside their margins, of the end of what begins before these pages.
+/// Returns marks on the empty pages, outside their margins, for the ends of elements that start
+/// before these pages.
 fn unmatched_ends(empty: &[Page]) -> Vec<Tag> {
     fn collect<'a>(items: impl Iterator<Item = &'a (Point, FrameItem)>, tags: &mut Vec<Tag>) {
         for (_, item) in items {
@@ -245,12 +246,12 @@ enum Margin {
     Footer,
 }
 
-/// The margin of a page that an item at a place belongs to.
+/// Returns the margin of a page that contains a position.
 fn margin(page: &Page, at: Point) -> Option<Margin> {
     let header = Abs::mm(HEADER_MM);
     let footer = page.frame.height() - Abs::mm(FOOTER_MM);
     if at.x <= Abs::zero() {
-        // At the left edge are only the marks of what begins or ends between two pages.
+        // The left edge contains only marks of elements that start or end between two pages.
         None
     } else if at.y < header && !at.y.approx_eq(header) {
         Some(Margin::Header)
@@ -259,7 +260,7 @@ fn margin(page: &Page, at: Point) -> Option<Margin> {
     }
 }
 
-/// A page of a chapter with the header and the footer of the empty page that stands for it.
+/// Returns a page of a chapter with the header and the footer of the corresponding empty page.
 fn with_margins(page: Page, empty: &Page) -> Page {
     let mut frame = Frame::hard(page.frame.size());
     let of = |wanted: Margin| {
@@ -283,7 +284,7 @@ mod tests {
     use super::*;
     use crate::{media::specimen, theme::ThemeOptions};
 
-    /// A document with chapters of a heading, a table and a chart.
+    /// Returns a document whose chapters have a heading, a table and a chart.
     fn long() -> Document {
         let mut document = specimen::document(ThemeOptions::default().resolve(), None);
         let chapter = document.blocks.clone();
@@ -299,7 +300,7 @@ mod tests {
         document
     }
 
-    /// Marks of where elements begin and end, in the order of the pages.
+    /// Returns the start and end marks of elements, in page order.
     fn marks(frame: &Frame, found: &mut Vec<Tag>) {
         for (_, item) in frame.items() {
             match item {

@@ -1,4 +1,5 @@
-//! What Typst sees while it sets a document: the markup, the pictures, the fonts, and nothing of the machine.
+//! Environment in which Typst sets a document: the markup, the images and the fonts, without access
+//! to the machine.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -15,21 +16,21 @@ use super::{MediaError, fonts::FONTS};
 
 static LIBRARY: LazyLock<LazyHash<Library>> = LazyLock::new(|| LazyHash::new(Library::default()));
 
-/// The world of one document.
+/// Typst world of a document.
 pub(super) struct Sheet {
     main: Source,
     files: BTreeMap<String, Bytes>,
-    /// The house's own fonts.
+    /// Custom fonts.
     own: Vec<Font>,
-    /// What the fonts are looked up in: the bundled ones, and the house's own.
+    /// Font book of the bundled and custom fonts.
     book: LazyHash<FontBook>,
 }
 
 impl Sheet {
-    /// The world of a markup and the files that it names, as part of a document by its number. What
-    /// stands in two parts can be told apart by where it comes from, so they need different numbers.
+    /// Creates the world of a markup and the files that it references, as a part of a document.
+    /// Parts need different numbers, because elements are identified by their source.
     ///
-    /// Files named `font-` are the house's own fonts.
+    /// Files whose names start with `font-` are custom fonts.
     ///
     /// # Errors
     /// Never: the name of the markup is a valid path.
@@ -53,7 +54,7 @@ impl Sheet {
         })
     }
 
-    /// The number of the line at a place in the markup, from 1, and the line.
+    /// Returns the number, from 1, and the text of the line at a position in the markup.
     pub(super) fn line(&self, at: usize) -> (usize, &str) {
         let text = self.main.text();
         let before = &text[..text.floor_char_boundary(at.min(text.len()))];
@@ -94,7 +95,7 @@ impl World for Sheet {
         FONTS.all.get(index).or_else(own).cloned()
     }
 
-    // No clock: the same document is the same file.
+    // No clock, so that the same document results in the same file.
     fn today(&self, _offset: Option<Duration>) -> Option<Datetime> {
         None
     }
@@ -106,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    /// A file that tells whether anybody still has it.
+    /// A file that detects whether it is still referenced.
     struct Watched(Arc<Vec<u8>>);
 
     impl AsRef<[u8]> for Watched {
@@ -115,9 +116,9 @@ mod tests {
         }
     }
 
-    /// Embedders of the typesetter saw their memory grow with each document: its caches are the process's, and their `evict`
-    /// was not called, not after an error, or was that of another version (Relacibo/typst-as-lib#8,
-    /// Hermanverschooten/typst#29, typst/typst#8628).
+    /// Embedders of the typesetter saw their memory grow with each document: its caches belong to
+    /// the process, and their `evict` was not called, not called after errors, or was that of
+    /// another version (Relacibo/typst-as-lib#8, Hermanverschooten/typst#29, typst/typst#8628).
     #[test]
     fn nothing_of_a_document_is_kept_once_it_is_set() {
         let svg =
