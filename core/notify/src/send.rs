@@ -261,7 +261,7 @@ fn mailed(
 
 #[cfg(test)]
 mod tests {
-    use mailqos_tests::servers::{Fault, MailServer, Options, Protocol, When};
+    use mailqos_tests::servers::{Fault, MailServer, Options, Protocol, SmtpHabits, When};
 
     use super::*;
     use crate::testing;
@@ -345,6 +345,34 @@ mod tests {
         let outcome = send(step, &notification, &[]).await;
         let failed: Vec<_> = outcome.channels.iter().map(|(_, result)| result.is_err()).collect();
         assert_eq!(failed, [true, false], "{outcome:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_alarm_goes_out_by_a_server_that_knows_only_helo() {
+        let server = MailServer::start(Options {
+            users: vec![("anna@example.net".to_owned(), "x".to_owned())],
+            smtp_auth_required: false,
+            smtp_habits: SmtpHabits {
+                no_ehlo: Some("502 5.5.2 Error: command not recognized"),
+                ..SmtpHabits::default()
+            },
+            ..Options::default()
+        })
+        .await
+        .expect("a server");
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        let text = format!(
+            "site = \"here\"\n[mail_server.a]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nfrom = \"q@example.net\"\n\
+             [action_list.default]\nactions = [{{ email = [\"anna@example.net\"], mail_server = \"a\" }}]\n",
+            server.smtp_port()
+        );
+        std::fs::write(&path, text).expect("write");
+        let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+        let step = &config.action_lists["default"].steps[0];
+        let outcome = send(&Channel::of(&config, step), &testing::test(), &[]).await;
+        assert!(matches!(outcome.result, Ok(Accepted::Confirmed(_))), "{outcome:?}");
+        assert_eq!(server.accepted().len(), 1);
     }
 
     #[tokio::test(flavor = "multi_thread")]

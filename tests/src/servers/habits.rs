@@ -92,6 +92,8 @@ pub type Rewrite = fn(Protocol, &str) -> Option<String>;
 pub struct SmtpHabits {
     /// The only name that is taken in EHLO, as where a server resolves it or has a list.
     pub only_helo: Option<String>,
+    /// The answer to EHLO of a server that knows only HELO, such as `502 5.5.2 Command not recognized` (RFC 5321, section 3.2).
+    pub no_ehlo: Option<&'static str>,
     /// The lines of the reply to EHLO that list mechanisms, without `250-`: several, or in the form `AUTH=`, which old clients
     /// understand (Exchange, Sendmail, Postfix' `broken_sasl_auth_clients`).
     pub auth_lines: Option<Vec<String>>,

@@ -47,6 +47,11 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                     .say("550 5.7.1 Helo command rejected: Host not found")
                     .await?;
             }
+            "EHLO" if options.smtp_habits.no_ehlo.is_some() => {
+                connection
+                    .say(options.smtp_habits.no_ehlo.unwrap_or_default())
+                    .await?;
+            }
             "EHLO" => {
                 rest.clone_into(&mut client.helo);
                 let mut reply = format!("250-{}\r\n250-PIPELINING\r\n", options.host_name);

@@ -44,7 +44,11 @@ pub(super) struct State {
     /// Lines of a reply that is not complete.
     pub(super) partial: Vec<String>,
     pub(super) replies: Vec<Reply>,
-    /// Time at which the last command was sent.
+    /// The name given in an EHLO without a reply yet.
+    ehlo: Option<Vec<u8>>,
+    /// The rest of a HELO to send and flush.
+    helo: Option<Vec<u8>>,
+    /// When the last command was sent.
     pub(super) asked_at: Option<Instant>,
     /// Content that is buffered until its final dot, so that both are sent together.
     pub(super) held: Option<Vec<u8>>,
@@ -73,6 +77,7 @@ impl Lane {
         state.ready.clear();
         state.given = 0;
         state.partial.clear();
+        (state.ehlo, state.helo) = (None, None);
         if !greets {
             state.ready.extend_from_slice(b"220 encrypted\r\n");
         }
@@ -150,6 +155,15 @@ impl State {
             .iter()
             .fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
         let more = bytes.get(3) == Some(&b'-');
+        let ehlo = self.ehlo.take_if(|_| !more);
+        if matches!(code, 500 | 502 | 504) && (more && self.ehlo.is_some() || ehlo.is_some()) {
+            // RFC 5321, section 3.2: a server without extensions is greeted by HELO. lettre sees the reply
+            // to that as the reply to its EHLO.
+            if let Some(name) = ehlo {
+                self.helo = Some([b"HELO ".as_slice(), &name].concat());
+            }
+            return Poll::Ready(Ok(()));
+        }
         let words = text.get(4..).unwrap_or("").to_owned();
         // A reply without text is legal, but lettre stumbles over it.
         let given = if words.trim().is_empty() {
@@ -169,6 +183,24 @@ impl State {
             self.replies.push(Reply { code, lines, at });
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Sends a HELO.
+    fn poll_helo(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (Some(helo), Some(wire)) = (&mut self.helo, &mut self.wire) else {
+            return Poll::Ready(Ok(()));
+        };
+        while !helo.is_empty() {
+            wire.begin(self.step, MAX_REPLY);
+            match ready!(wire.poll_write(cx, helo)) {
+                Ok(count) => drop(helo.drain(..count)),
+                Err(error) => return Poll::Ready(Err(self.fail(error))),
+            }
+            self.asked_at = Some(wire.sent_at());
+        }
+        let flushed = ready!(wire.poll_flush(cx));
+        self.helo = None;
+        Poll::Ready(flushed.map_err(|error| self.fail(error)))
     }
 
     /// Sends what is held back.
@@ -199,9 +231,10 @@ impl State {
 impl AsyncRead for Lane {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
-        if state.given >= state.ready.len() {
+        while state.given >= state.ready.len() {
             state.ready.clear();
             state.given = 0;
+            ready!(state.poll_helo(cx))?;
             ready!(state.poll_reply_line(cx))?;
         }
         let rest = &state.ready[state.given..];
@@ -234,6 +267,7 @@ impl AsyncWrite for Lane {
         match ready!(wire.poll_write(cx, bytes)) {
             Ok(count) => {
                 state.asked_at = Some(wire.sent_at());
+                state.ehlo = bytes.strip_prefix(b"EHLO ").map(<[u8]>::to_vec);
                 Poll::Ready(Ok(count))
             }
             Err(error) => Poll::Ready(Err(state.fail(error))),

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use mailqos_config::{Target, load};
-use mailqos_tests::servers::{Fault, MailServer, Options, Protocol, When};
+use mailqos_tests::servers::{Fault, MailServer, Options, Protocol, SmtpHabits, When};
 
 use super::{fates::key, *};
 use crate::{Inline, Item, Letter, Notes, Served};
@@ -341,6 +341,34 @@ async fn a_limit_of_recipients_is_a_matter_of_further_transactions() {
         let parcel = parcel(folder.path(), 1_000, 1_000);
         let (mails, attempts) = delivered(&config, &parcel, &server, 8).await;
         assert_eq!((mails, attempts), (vec![1; 8], 1), "{states} {phase:?}");
+    }
+}
+
+/// RFC 5321, section 3.2: a server without extensions is greeted by HELO.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_know_only_helo_get_reports() {
+    for refusal in [
+        "502 5.5.2 Error: command not recognized",
+        "500 Syntax error, command unrecognized",
+        "500-What?\r\n500 HELO is what we say",
+        "504",
+    ] {
+        let folder = tempfile::tempdir().expect("folder");
+        let server = server(Options {
+            users: users(2),
+            smtp_habits: SmtpHabits {
+                no_ehlo: Some(refusal),
+                ..SmtpHabits::default()
+            },
+            ..Options::default()
+        })
+        .await;
+        let config = config(folder.path(), server.smtp_port(), &to(2));
+        let parcel = parcel(folder.path(), 1_000, 1_000);
+        let (mails, attempts) = delivered(&config, &parcel, &server, 2).await;
+        assert_eq!((mails, attempts), (vec![1; 2], 1), "{refusal}");
+        let mail = &server.accepted()[0];
+        assert!(mail.content.is_ascii(), "8BITMIME was not offered");
     }
 }
 
