@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod habits;
+mod handles;
 mod status;
 
 use std::{fmt::Write as _, io::Write as _, path::Path, process::Stdio, time::Duration};
@@ -21,7 +22,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use self::status::Statuses;
+use self::{handles::Handles, status::Statuses};
 use super::{
     DeliveryError, Login, Source, own_parts,
     shelf::{Extent, Hash, Hashing, Shelf, vanished},
@@ -90,7 +91,7 @@ impl<'a> Sftp<'a> {
             let _ = tokio::io::copy(&mut said, &mut tokio::io::sink()).await;
             String::from_utf8_lossy(&text).into_owned()
         });
-        let session = RawSftpSession::new(tokio::io::join(Statuses::new(output), input));
+        let session = RawSftpSession::new(tokio::io::join(Statuses::new(output), Handles::new(input)));
         session.set_timeout(login.limit.as_secs().max(1));
         match Self::begun(login, session, options).await {
             Ok(mut sftp) => {

@@ -31,6 +31,8 @@ struct Habits {
     takes: bool,
     /// Whether statuses have texts.
     texts: bool,
+    /// Whether handles are bytes that are not UTF-8.
+    binary: bool,
 }
 
 const USUAL_HABITS: Habits = Habits {
@@ -41,6 +43,7 @@ const USUAL_HABITS: Habits = Habits {
     appends: true,
     takes: false,
     texts: true,
+    binary: false,
 };
 
 /// The server's files.
@@ -103,7 +106,11 @@ impl Server {
         let mut fields = Fields(body);
         let id = fields.number();
         let status = |code: u32| status(id, code, habits);
-        let path = fields.text();
+        let path = if habits.binary && matches!(kind, 4..=6) {
+            fields.bytes().iter().map(|byte| char::from(byte ^ 0x80)).collect()
+        } else {
+            fields.text()
+        };
         match kind {
             // open: the handle is the path
             3 => {
@@ -118,7 +125,11 @@ impl Server {
                     }
                     _ => {}
                 }
-                [&[102][..], &id.to_be_bytes(), &text(&path)].concat()
+                let mut handle = text(&path);
+                if habits.binary {
+                    handle.iter_mut().skip(4).for_each(|byte| *byte ^= 0x80);
+                }
+                [&[102][..], &id.to_be_bytes(), &handle].concat()
             }
             4 => status(0),
             5 => {
@@ -267,7 +278,7 @@ async fn deliver(habits: Habits, server: Server, temporary: Option<&str>) -> (Re
     let far = tokio::spawn(serve(there, server, habits));
     let put = {
         let (read, write) = tokio::io::split(here);
-        let session = RawSftpSession::new(tokio::io::join(Statuses::new(read), write));
+        let session = RawSftpSession::new(tokio::io::join(Statuses::new(read), Handles::new(write)));
         let Ok(mut sftp) = Sftp::begun(&login, session, &options).await else {
             panic!("no answer");
         };
@@ -369,6 +380,16 @@ fn cases() -> Vec<Case> {
             },
             USUAL_NAME,
             Proof::Taken,
+        ),
+        // hierynomus/sshj#169: a handle of 8 bytes was sent back as 12.
+        (
+            "binary handles",
+            Habits {
+                binary: true,
+                ..USUAL_HABITS
+            },
+            USUAL_NAME,
+            Proof::Read,
         ),
         // MinIO, kopia #3035: no renames.
         (

@@ -1,5 +1,5 @@
 //! Statuses of SFTP servers as they are in the wild: later drafts' codes within version 3, and packets without their texts. The client
-//! knows only the codes 0 to 8 and the whole packet, and ends the conversation over any other.
+//! knows only the codes 0 to 8 and the whole packet, and ends the conversation over any other. Handles become text here.
 
 use std::{
     io,
@@ -11,7 +11,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// The packet's type: `SSH_FXP_STATUS`.
 const STATUS: u8 = 101;
-/// The longest status; whatever is longer is handed on as it is.
+/// The packet's type: `SSH_FXP_HANDLE`.
+const HANDLE: u8 = 102;
+/// The longest status or handle; whatever is longer is handed on as it is.
 const LONGEST: usize = 32 << 10;
 const HEAD: usize = 5;
 
@@ -81,14 +83,37 @@ impl<R> Statuses<R> {
     /// Decides on what is held back.
     fn decide(&mut self) {
         let Some(length) = self.length() else { return };
-        if self.held[4] != STATUS || length > LONGEST {
+        if !matches!(self.held[4], STATUS | HANDLE) || length > LONGEST {
             self.passing = (4 + length).saturating_sub(self.held.len());
             self.ready = std::mem::take(&mut self.held);
         } else if self.held.len() >= 4 + length {
             let packet = std::mem::take(&mut self.held);
-            self.ready = usual(&packet[4..]);
+            self.ready = match packet[4] {
+                HANDLE => readable(packet),
+                _ => usual(&packet[4..]),
+            };
         }
     }
+}
+
+/// The packet of a handle, with the handle as text.
+fn readable(packet: Vec<u8>) -> Vec<u8> {
+    // Length, type, id and the length of the handle stand before it.
+    let length = |bytes: usize| (bytes as u32).to_be_bytes();
+    let Some((head, handle)) = packet
+        .split_at_checked(13)
+        .filter(|(head, handle)| head[9..] == length(handle.len()))
+    else {
+        return packet;
+    };
+    let text = super::handles::as_text(handle);
+    [
+        &length(9 + text.len())[..],
+        &head[4..9],
+        &length(text.len()),
+        text.as_bytes(),
+    ]
+    .concat()
 }
 
 /// A status in the form of version 3, with its length.
@@ -227,10 +252,27 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn handles_become_text() {
+        let handle = |bytes: &[u8]| {
+            let fields = [&7_u32.to_be_bytes()[..], &(bytes.len() as u32).to_be_bytes(), bytes];
+            packet(102, &fields.concat())
+        };
+        for bytes in [&b"0"[..], b"", &[0, 0, 0, 0x80], &[0xff; 8], "ü".as_bytes()] {
+            let text = super::super::handles::as_text(bytes);
+            let all = [handle(bytes), status(2, Some("No such file"))].concat();
+            let received = [handle(text.as_bytes()), status(2, Some("No such file"))].concat();
+            assert_eq!(read(&all, 5).await, received, "{bytes:?}");
+        }
+        // One that is no handle is handed on.
+        let odd = packet(102, &[1; 20]);
+        assert_eq!(read(&odd, 5).await, odd);
+    }
+
     proptest! {
         #[test]
         fn all_else_is_handed_on(
-            packets in proptest::collection::vec((102_u8..=201, proptest::collection::vec(any::<u8>(), 0..40)), 0..6),
+            packets in proptest::collection::vec((103_u8..=201, proptest::collection::vec(any::<u8>(), 0..40)), 0..6),
             piece in 1_usize..50, cut in 0_usize..20
         ) {
             let mut all: Vec<u8> = packets.iter().flat_map(|(kind, body)| packet(*kind, body)).collect();
