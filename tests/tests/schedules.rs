@@ -275,6 +275,53 @@ fn the_next_runs_are_listed_in_the_reports_zone_and_in_utc() {
     }
 }
 
+/// Lists the next runs of one definition with this schedule; the answer without its first line.
+fn listed(schedule: &str, keys: &str) -> Vec<String> {
+    let setting = setting();
+    let text = format!(
+        "template = \"executive-summary\"\nperiod = \"last-quarter\"\n{keys}\n[schedule]\n{schedule}\n[[deliver]]\ntarget = \"shelf\"\n"
+    );
+    std::fs::write(setting.path("reports/weekly.toml"), text).unwrap();
+    let list = setting.succeed("mailqos-analytics", &["schedule", "list"]);
+    list.lines().skip(1).map(str::to_owned).collect()
+}
+
+/// akaunting/akaunting#1834: quarters of a year from February were those of the calendar.
+#[test]
+fn quarters_and_years_fall_due_as_the_year_begins() {
+    let months = |schedule: &str, keys: &str| {
+        let runs = listed(schedule, keys);
+        assert_eq!(runs.len(), 5, "{runs:?}");
+        let mut months: Vec<String> = runs.iter().map(|run| run.trim()[5..10].to_owned()).collect();
+        months.sort();
+        months.dedup();
+        months
+    };
+    assert_eq!(
+        months("every = \"quarter\"", "year_start = \"february\""),
+        ["02-01", "05-01", "08-01", "11-01"]
+    );
+    assert_eq!(months("every = \"quarter\"", ""), ["01-01", "04-01", "07-01", "10-01"]);
+    assert_eq!(months("every = \"year\"\non = 6", "year_start = 4"), ["04-06"]);
+    // The first day of a week is a Sunday here, and any other can be named.
+    for (schedule, weekday) in [
+        ("every = \"week\"", jiff::civil::Weekday::Sunday),
+        ("every = \"week\"\non = \"tuesday\"", jiff::civil::Weekday::Tuesday),
+    ] {
+        for run in listed(schedule, "week_start = \"sunday\"") {
+            let date: jiff::civil::Date = run.trim()[..10].parse().unwrap();
+            assert_eq!(date.weekday(), weekday, "{run}");
+        }
+    }
+}
+
+#[test]
+fn an_expression_whose_years_are_past_is_listed_as_such() {
+    let runs = listed("cron = \"0 0 7 1 1 * 2020\"", "");
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    assert!(runs[0].contains("no more runs"), "{runs:?}");
+}
+
 #[test]
 fn a_run_that_waits_or_fails_is_owed_whatever_falls_due_after_it() {
     let setting = setting();

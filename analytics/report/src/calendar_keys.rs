@@ -140,9 +140,16 @@ impl FromToml for FirstMonth {
             .find(|(name, _)| is_called(name, &word))
             .map(|(_, month)| month)
             .or_else(|| word.parse().ok().filter(|month| (1..=12).contains(month)));
-        month
-            .map(Self)
-            .ok_or_else(|| format!("{text:?} is not {}", Self::expected()))
+        month.map(Self).ok_or_else(|| {
+            // Such as `6 April` or `04-06`.
+            let is_day = word.split([' ', '-', '.', '/']).filter(|part| !part.is_empty()).count() > 1;
+            let rest = if is_day {
+                "; a year begins on the first day of a month"
+            } else {
+                ""
+            };
+            format!("{text:?} is not {}{rest}", Self::expected())
+        })
     }
     fn schema() -> serde_json::Value {
         serde_json::json!({ "type": ["string", "integer"] })
@@ -217,6 +224,7 @@ mod tests {
             "week_start = 8",
             "week_start = \"funday\"",
             "year_start = 13",
+            "year_start = \"6 April\"",
             "year_start = 0",
             "year_start = \"4.\"",
         ] {

@@ -312,7 +312,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
         .unwrap_or_else(|| "en".to_owned());
     let schedule = table
         .table(&DEFINITION.schedule, problems)
-        .and_then(|schedule| schedule_keys::read(schedule, problems));
+        .and_then(|schedule| schedule_keys::read(schedule, (week_start, year_start), problems));
     if schedule.is_some() && period.is_none() && table.node(&DEFINITION.period).is_none() {
         problems.push(table.missing(
             &DEFINITION.period,

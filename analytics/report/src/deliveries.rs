@@ -287,6 +287,7 @@ mod tests {
     fn names_that_two_runs_would_share_are_refused() {
         let hourly = ("period = \"last-hour\"", "cron = \"0 * * * *\"");
         let daily = ("period = \"yesterday\"", "every = \"day\"");
+        let weekly = ("period = \"last-week\"", "every = \"week\"");
         let monthly = ("period = \"last-month\"", "every = \"month\"");
         let yearly = ("period = \"last-year\"", "every = \"year\"");
         for ((period, schedule), deliver, shared) in [
@@ -305,6 +306,17 @@ mod tests {
             (
                 hourly,
                 "deliver = { target = \"archive\", path = \"{{ period.hour }}\", name = \"{{ period.from }}\" }",
+                false,
+            ),
+            // 2029 begins and ends with week 1.
+            (
+                weekly,
+                "deliver = { target = \"archive\", name = \"{{ period.year }}-W{{ period.week }}\" }",
+                true,
+            ),
+            (
+                weekly,
+                "deliver = { target = \"archive\", name = \"{{ period.week_year }}-W{{ period.week }}\" }",
                 false,
             ),
             (

@@ -8,7 +8,7 @@ use jiff::{
 };
 use mailqos_base::comparable;
 use mailqos_config::{Config, Target, TooLarge};
-use mailqos_figures::{Calendar, Period};
+use mailqos_figures::{Calendar, Period, Unit};
 use mailqos_model::{Micros, Name, UtcMicros};
 
 use super::{
@@ -57,6 +57,8 @@ impl Names {
         let (from, last) = (date(period.from, zone), date(UtcMicros(period.to.0 - 1), zone));
         // A week around New Year may belong to another year than its first day.
         let week = from.iso_week_date();
+        let calendar = &period.calendar;
+        let months_into_year = (from.month() - calendar.year_start).rem_euclid(12);
         let local = zone.to_datetime(period.from.timestamp());
         let mut context = tera::Context::new();
         context.insert(
@@ -65,7 +67,8 @@ impl Names {
                 "from": from.to_string(),
                 "to": last.to_string(),
                 "year": format!("{:04}", from.year()),
-                "quarter": format!("{}", (from.month() - 1) / 3 + 1),
+                "quarter": format!("{}", months_into_year / 3 + 1),
+                "quarter_year": format!("{:04}", calendar.first_date(Unit::Year, from).year()),
                 "month": format!("{:02}", from.month()),
                 "week": format!("{:02}", week.week()),
                 "week_year": format!("{:04}", week.year()),
@@ -256,7 +259,8 @@ const BASE: UtcMicros = UtcMicros(1_798_761_600_000_000);
 const MAX_NAMES: usize = 4_000;
 
 /// Returns the times of runs that differ in every part of their dates: consecutive runs, runs on
-/// consecutive days and in consecutive months over two years, and runs around clock changes.
+/// consecutive days and in consecutive months over two years, and runs around New Year and clock
+/// changes.
 fn sample_runs(definition: &Definition, zone: &TimeZone) -> Vec<UtcMicros> {
     let Some(schedule) = &definition.schedule else {
         return Vec::new();
@@ -278,6 +282,12 @@ fn sample_runs(definition: &Definition, zone: &TimeZone) -> Vec<UtcMicros> {
     }
     for month in 1..=26 {
         consecutive(BASE + Micros(DAY.0 * 61 / 2 * month), 2);
+    }
+    // Weeks around a new year may have the number of one in another year: 2029 begins and ends with a first week.
+    for year in 2028..=2033 {
+        if let Ok(new_year) = zone.to_timestamp(jiff::civil::date(year, 1, 1).at(0, 0, 0, 0)) {
+            consecutive(UtcMicros::from(new_year) - Micros(DAY.0 * 8), 4);
+        }
     }
     let transitions = zone.following(BASE.timestamp()).take(2);
     for transition in transitions {
@@ -414,6 +424,60 @@ mod tests {
         // A day without midnight starts at 01:00.
         let cairo = period("2026-04-23T22:00:00Z", "2026-04-24T21:00:00Z", "Africa/Cairo");
         assert_eq!(period_stem(&cairo), "2026-04-24");
+    }
+
+    /// The names of periods by a template; years begin in a month.
+    fn named(template: &str, year_start: i8, periods: &[(&str, &str)]) -> Vec<String> {
+        let calendar = Calendar {
+            year_start,
+            ..Calendar::new(TimeZone::get("Europe/Berlin").expect("a zone"))
+        };
+        let name = |(name, now): &(&str, &str)| {
+            let now = UtcMicros::from(now.parse::<jiff::Timestamp>().expect("a moment"));
+            let period = Period::named(name, now, calendar.clone()).expect("a period");
+            let names = Names::new("r", "R", "r", &period, now);
+            names.expand("deliver.name", template).expect("a name")
+        };
+        periods.iter().map(name).collect()
+    }
+
+    #[test]
+    fn weeks_around_a_new_year_belong_to_one_year() {
+        let weeks = [
+            ("2026-12-28T00:00:00Z", "2026-W52"),
+            ("2027-01-01T00:00:00Z", "2026-W52"),
+            ("2027-01-03T23:00:00Z", "2026-W53"),
+            ("2027-01-11T00:00:00Z", "2027-W01"),
+            ("2030-01-07T00:00:00Z", "2030-W01"),
+            ("2024-12-30T00:00:00Z", "2024-W52"),
+            ("2025-01-06T00:00:00Z", "2025-W01"),
+        ];
+        for (now, name) in weeks {
+            let names = named(
+                "{{ period.week_year }}-W{{ period.week }}",
+                1,
+                &[("last-week", now)],
+            );
+            assert_eq!(names, [name], "{now}");
+        }
+    }
+
+    #[test]
+    fn quarters_are_those_of_the_year_that_begins_in_a_month() {
+        let template = "{{ period.quarter_year }}-q{{ period.quarter }}";
+        let quarters = [
+            ("last-quarter", "2026-06-30T00:00:00Z"),
+            ("last-quarter", "2026-07-05T00:00:00Z"),
+            ("2026-q1", "2026-07-05T00:00:00Z"),
+            ("2026-q4", "2026-07-05T00:00:00Z"),
+        ];
+        assert_eq!(named(template, 4, &quarters), ["2025-q4", "2026-q1", "2026-q1", "2026-q4"]);
+        assert_eq!(named(template, 1, &quarters), ["2026-q1", "2026-q2", "2026-q1", "2026-q4"]);
+        // A year from March ends on 29 February.
+        let from = named("{{ period.from }} {{ period.to }}", 3, &[("last-year", "2028-03-01T12:00:00Z")]);
+        assert_eq!(from, ["2027-03-01 2028-02-29"]);
+        let stem = named("{{ period.stem }}", 2, &[("last-month", "2028-03-01T12:00:00Z")]);
+        assert_eq!(stem, ["2028-02"]);
     }
 
     #[test]

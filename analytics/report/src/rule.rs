@@ -19,8 +19,8 @@ impl Rule {
             Self::Daily(at) => format!("day at {at}"),
             Self::Weekly(day, at) => format!("week on {day:?} at {at}"),
             Self::Monthly(day, at) => format!("month on {} at {at}", day.text()),
-            Self::Quarterly(day, at) => format!("quarter on {} at {at}", day.text()),
-            Self::Yearly(day, at) => format!("year on {} at {at}", day.text()),
+            Self::Quarterly(day, at, start) => format!("quarter on {} at {at}{}", day.text(), from(*start)),
+            Self::Yearly(day, at, start) => format!("year on {} at {at}{}", day.text(), from(*start)),
             Self::Cron(cron) => format!("cron {}", cron.as_str()),
         }
     }
@@ -59,12 +59,30 @@ impl Rule {
                 let days = std::iter::successors(Some(date), |date| date.tomorrow().ok());
                 first(after, *at, days.filter(|date| date.weekday() == *day))
             }
-            Self::Monthly(day, at) => first(after, *at, months(date, 1).filter_map(|month| day_of(month, *day))),
-            Self::Quarterly(day, at) => first(after, *at, months(date, 3).filter_map(|month| day_of(month, *day))),
-            Self::Yearly(day, at) => first(after, *at, months(date, 12).filter_map(|month| day_of(month, *day))),
+            Self::Monthly(day, at) => first(after, *at, months(date, 1, 1).filter_map(|month| day_of(month, *day))),
+            Self::Quarterly(day, at, start) => first(
+                after,
+                *at,
+                months(date, 3, *start).filter_map(|month| day_of(month, *day)),
+            ),
+            Self::Yearly(day, at, start) => first(
+                after,
+                *at,
+                months(date, 12, *start).filter_map(|month| day_of(month, *day)),
+            ),
             // Cron expressions already follow local time.
             Self::Cron(_) => None,
         }
+    }
+}
+
+/// In the words of a rule, the month in which years begin.
+fn from(start: i8) -> String {
+    // Years that begin in January were there first, without these words.
+    if start == 1 {
+        String::new()
+    } else {
+        format!(" of years from month {start}")
     }
 }
 
@@ -87,12 +105,12 @@ fn first(after: DateTime, at: Time, days: impl Iterator<Item = Date>) -> Option<
 }
 
 /// Returns first days of months from that of a date on, at intervals of `step` months, counted from
-/// January.
-fn months(date: Date, step: i8) -> impl Iterator<Item = Date> {
+/// month `start`.
+fn months(date: Date, step: i8, start: i8) -> impl Iterator<Item = Date> {
     std::iter::successors(Some(date.first_of_month()), |first| {
         first.checked_add(Span::new().months(1)).ok()
     })
-    .filter(move |first| (first.month() - 1) % step == 0)
+    .filter(move |first| (first.month() - start).rem_euclid(step) == 0)
 }
 
 fn day_of(month: Date, day: MonthDay) -> Option<Date> {
@@ -142,8 +160,9 @@ mod tests {
             Rule::Daily(seven()),
             Rule::Weekly(Weekday::Monday, seven()),
             Rule::Monthly(MonthDay::LastOf(Weekday::Friday), seven()),
-            Rule::Quarterly(MonthDay::Day(2), seven()),
-            Rule::Yearly(MonthDay::Last, seven()),
+            Rule::Quarterly(MonthDay::Day(2), seven(), 1),
+            Rule::Yearly(MonthDay::Last, seven(), 1),
+            Rule::Yearly(MonthDay::Day(6), seven(), 4),
             Rule::Cron(Box::new("0 7 * * *".parse().expect("a cron expression"))),
         ]
         .iter()
@@ -158,6 +177,7 @@ mod tests {
                 "month on last Friday at 07:00:00",
                 "quarter on 2 at 07:00:00",
                 "year on last at 07:00:00",
+                "year on 6 at 07:00:00 of years from month 4",
                 "cron 0 7 * * *",
             ]
         );
@@ -175,12 +195,45 @@ mod tests {
         assert_eq!(next(&monday, "2026-10-06T00:00:00Z", "UTC"), "2026-11-02T07:00:00Z");
         let friday = Rule::Monthly(MonthDay::LastOf(Weekday::Friday), seven());
         assert_eq!(next(&friday, "2026-10-06T00:00:00Z", "UTC"), "2026-10-30T07:00:00Z");
-        let quarterly = Rule::Quarterly(MonthDay::Day(2), seven());
+        let quarterly = Rule::Quarterly(MonthDay::Day(2), seven(), 1);
         assert_eq!(next(&quarterly, "2026-02-03T00:00:00Z", "UTC"), "2026-04-02T07:00:00Z");
-        let yearly = Rule::Yearly(MonthDay::Day(1), seven());
+        let yearly = Rule::Yearly(MonthDay::Day(1), seven(), 1);
         assert_eq!(next(&yearly, "2026-01-01T07:00:00Z", "UTC"), "2027-01-01T07:00:00Z");
         let cron = Rule::Cron(Box::new("30 6 * * 1-5".parse().expect("an expression")));
         assert_eq!(next(&cron, "2026-10-02T06:30:00Z", "UTC"), "2026-10-05T06:30:00Z");
+    }
+
+    /// The year of Sweden's companies may begin in May, that of the United Kingdom's government in April.
+    #[test]
+    fn quarters_and_years_follow_the_first_month_of_the_year() {
+        let quarterly = Rule::Quarterly(MonthDay::Day(1), seven(), 2);
+        assert_eq!(next(&quarterly, "2026-02-01T07:00:00Z", "UTC"), "2026-05-01T07:00:00Z");
+        assert_eq!(next(&quarterly, "2026-11-01T07:00:00Z", "UTC"), "2027-02-01T07:00:00Z");
+        let yearly = Rule::Yearly(MonthDay::Day(6), seven(), 4);
+        assert_eq!(next(&yearly, "2026-04-06T07:00:00Z", "UTC"), "2027-04-06T07:00:00Z");
+        let last = Rule::Quarterly(MonthDay::LastOf(Weekday::Friday), seven(), 12);
+        assert_eq!(next(&last, "2026-12-01T00:00:00Z", "UTC"), "2026-12-25T07:00:00Z");
+        assert_eq!(next(&last, "2026-12-26T00:00:00Z", "UTC"), "2027-03-26T07:00:00Z");
+    }
+
+    #[test]
+    fn the_29th_of_february_is_its_last_day_in_other_years() {
+        let yearly = Rule::Yearly(MonthDay::Day(29), seven(), 2);
+        for (after, due) in [
+            ("2026-03-01T00:00:00Z", "2027-02-28T07:00:00Z"),
+            ("2027-03-01T00:00:00Z", "2028-02-29T07:00:00Z"),
+            ("2028-02-29T07:00:00Z", "2029-02-28T07:00:00Z"),
+            // Not a leap year.
+            ("2099-12-31T00:00:00Z", "2100-02-28T07:00:00Z"),
+        ] {
+            assert_eq!(next(&yearly, after, "UTC"), due);
+            let monthly = Rule::Monthly(MonthDay::Day(29), seven());
+            let of_the_month = format!("{}-02-01T00:00:00Z", &due[..4]);
+            assert_eq!(next(&monthly, &of_the_month, "UTC"), due);
+        }
+        let cron = Rule::Cron(Box::new("0 7 29 2 *".parse().expect("an expression")));
+        assert_eq!(next(&cron, "2026-01-01T00:00:00Z", "UTC"), "2028-02-29T07:00:00Z");
+        assert_eq!(next(&cron, "2096-03-01T00:00:00Z", "UTC"), "2104-02-29T07:00:00Z");
     }
 
     #[test]
@@ -217,7 +270,7 @@ mod tests {
             let zone = zone(["Australia/Lord_Howe", "Asia/Kathmandu", "America/New_York"][which]);
             let after = UtcMicros(seconds * 1_000_000);
             let at = Time::constant(hour, 30, 0, 0);
-            for rule in [Rule::Daily(at), Rule::Monthly(MonthDay::Day(day), at), Rule::Yearly(MonthDay::Last, at)] {
+            for rule in [Rule::Daily(at), Rule::Monthly(MonthDay::Day(day), at), Rule::Yearly(MonthDay::Last, at, 3)] {
                 let next = rule.next(after, &zone);
                 prop_assert!(next.is_some_and(|next| next > after));
             }

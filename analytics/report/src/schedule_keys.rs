@@ -32,10 +32,10 @@ pub enum Rule {
     Weekly(Weekday, Time),
     /// On a day of each month.
     Monthly(MonthDay, Time),
-    /// On a day of the first month of each quarter.
-    Quarterly(MonthDay, Time),
-    /// On a day of January.
-    Yearly(MonthDay, Time),
+    /// On a day of the first month of each quarter of years that begin in that month.
+    Quarterly(MonthDay, Time, i8),
+    /// On a day of the first month of years, which is given.
+    Yearly(MonthDay, Time, i8),
     /// A cron expression: minute, hour, day of month, month, day of week.
     Cron(Box<Cron>),
 }
@@ -74,7 +74,7 @@ const CATCH_UP: [(&str, CatchUp); 3] = [
 
 keys! {
     SCHEDULE: ScheduleKeys {
-        /// The calendar rule; required without `cron`.
+        /// The calendar rule; required without `cron`. Weeks, quarters and years begin as `week_start` and `year_start` say.
         every: OptionalWord<u8> = word!(EVERY);
         /// The day: of weeks `monday` …, otherwise `1` to `31`, `last`, `first-monday`, `last-friday`.
         on: Optional<String> = key().otherwise("the first");
@@ -89,8 +89,12 @@ keys! {
     }
 }
 
-/// Reads the table `schedule`.
-pub(super) fn read(mut table: Table, problems: &mut Problems) -> Option<Schedule> {
+/// Reads the table `schedule` of a report whose weeks and years begin on this day and in this month.
+pub(super) fn read(
+    mut table: Table,
+    (week_start, year_start): (Weekday, i8),
+    problems: &mut Problems,
+) -> Option<Schedule> {
     let cron = table.read(&SCHEDULE.cron, problems);
     let every = table.read(&SCHEDULE.every, problems);
     let single: [(&Key, &str); 2] = [(&SCHEDULE.on, "0 7 1,15 * *"), (&SCHEDULE.at, "0 7,19 * * *")];
@@ -176,9 +180,8 @@ pub(super) fn read(mut table: Table, problems: &mut Problems) -> Option<Schedule
         }
         (None, Some(0)) => Some(Rule::Daily(at)),
         (None, Some(1)) => {
-            let text = on.as_deref().unwrap_or("monday");
-            let day = weekday(text);
-            if day.is_none() {
+            let day = on.as_deref().map_or(Some(week_start), weekday);
+            if let (None, Some(text)) = (day, &on) {
                 problems.push(
                     table
                         .problem(&SCHEDULE.on, format!("{text:?} is not a weekday"), "here")
@@ -188,8 +191,8 @@ pub(super) fn read(mut table: Table, problems: &mut Problems) -> Option<Schedule
             day.map(|day| Rule::Weekly(day, at))
         }
         (None, Some(2)) => month_day(problems, &table).map(|day| Rule::Monthly(day, at)),
-        (None, Some(3)) => month_day(problems, &table).map(|day| Rule::Quarterly(day, at)),
-        (None, Some(_)) => month_day(problems, &table).map(|day| Rule::Yearly(day, at)),
+        (None, Some(3)) => month_day(problems, &table).map(|day| Rule::Quarterly(day, at, year_start)),
+        (None, Some(_)) => month_day(problems, &table).map(|day| Rule::Yearly(day, at, year_start)),
         (None, None) => {
             if table.node(&SCHEDULE.every).is_none() && table.node(&SCHEDULE.cron).is_none() {
                 problems.push(table.missing(

@@ -306,8 +306,11 @@ fn list(config: &Config) -> Result<ExitCode, Failure> {
         let zone = definition.calendar(Some(config)).timezone;
         text.push_str(&format!("{}  {}\n", definition.slug, definition.template.title));
         let mut after = UtcMicros::now();
-        for _ in 0..5 {
+        for number in 0..5 {
             let Some(at) = schedule.rule.next(after, &zone) else {
+                if number == 0 {
+                    text.push_str("  no more runs: the years of its cron expression are past\n");
+                }
                 break;
             };
             let local = at.timestamp().to_zoned_datetime(zone.clone());

@@ -64,6 +64,9 @@ impl FromStr for Cron {
         // Any year does: what comes at all comes again.
         match cron.next_local(civil::date(2000, 1, 1).at(0, 0, 0, 0)) {
             Some(_) => Ok(cron),
+            None if text.split_whitespace().count() > 6 => Err(format!(
+                "{text:?} never comes: no month of these years has such a day; look at day, month and year"
+            )),
             None => Err(format!(
                 "{text:?} never occurs: none of its months has such a day; check day and month"
             )),
@@ -468,6 +471,45 @@ mod tests {
             let both = runs(every, BERLIN, "2026-10-25T00:00:00Z", "2026-10-25T02:00:00Z");
             assert_eq!(both, ["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"], "{every}");
         }
+    }
+
+    /// Hexagon/croner#132: a job of every day lost a day in Chile, whose clocks skip the midnight of 7 September 2025.
+    #[test]
+    fn no_day_is_lost_with_its_midnight() {
+        let santiago = "America/Santiago";
+        let days = runs("0 0 * * *", santiago, "2025-09-05T12:00:00Z", "2025-09-09T12:00:00Z");
+        let expected = [
+            "2025-09-06T04:00:00Z",
+            "2025-09-07T04:00:00Z",
+            "2025-09-08T03:00:00Z",
+            "2025-09-09T03:00:00Z",
+        ];
+        assert_eq!(days, expected);
+    }
+
+    /// Steve-Mcl/node-red-contrib-cron-plus#108: nothing ran in the hour that comes twice.
+    #[test]
+    fn seconds_of_every_minute_come_in_both_hours_of_one_name() {
+        for expression in ["15 * * * * * *", "15 * * * * *"] {
+            let all = runs(expression, "Europe/London", "2025-10-26T00:00:00Z", "2025-10-26T03:00:00Z");
+            assert_eq!(all.len(), 180, "{expression}");
+            assert!(all.contains(&"2025-10-26T00:59:15Z".to_owned()) && all.contains(&"2025-10-26T01:00:15Z".to_owned()));
+        }
+    }
+
+    #[test]
+    fn years_of_an_expression_may_be_past_but_must_have_its_days() {
+        let past = cron("0 0 7 1 1 * 2020");
+        let utc = TimeZone::UTC;
+        assert_eq!(past.next(at("2026-12-01T00:00:00Z"), &utc), None);
+        assert!(past.next(at("2019-12-01T00:00:00Z"), &utc).is_some());
+        for never in ["0 0 7 29 2 * 2027", "0 0 7 29 2 * 2100", "0 0 7 29 2 * 2029-2031"] {
+            let error = never.parse::<Cron>().expect_err(never);
+            assert!(error.contains("day, month and year"), "{error}");
+        }
+        let leap = cron("0 0 7 29 2 * 2026-2028");
+        let next = leap.next(at("2026-12-01T00:00:00Z"), &utc);
+        assert_eq!(next, Some(at("2028-02-29T07:00:00Z")));
     }
 
     #[test]
