@@ -4,11 +4,14 @@
 use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Stretch},
-    canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width},
+    canvas::{At, Canvas, NAMES, SMALL, TEXT, draw, text_width},
     palette::Ink,
     plot::{Plot, Said, period, sentence},
     voice::Voice,
 };
+
+/// Width of the drawing for narrow screens, in pixels.
+const NARROW: u32 = 360;
 
 /// Highest spent share drawn to scale; beyond it, the bar ends in an arrow.
 const MOST: f64 = 2.0;
@@ -67,10 +70,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
             .map(|row| text_width(&row.name, TEXT).max(text_width(&row.promise, SMALL))),
     )
     .min(share * NAMES);
-    let words = |row: &Budget| {
-        row.spent()
-            .map_or_else(|| voice.t("unknown").to_owned(), |spent| state(spent, voice))
-    };
+    let words = |row: &Budget| words(row, voice);
     let texts = widest(
         &mut data
             .rows
@@ -78,17 +78,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
             .map(|row| text_width(&words(row), TEXT).max(text_width(&row.amount, SMALL))),
     )
     .min(share * 0.3);
-    let most = data
-        .rows
-        .iter()
-        .flat_map(|row| [row.spent(), row.forecast()])
-        .flatten()
-        .fold(1.0, f64::max)
-        .min(MOST);
-    let axis = Axis {
-        high: most,
-        ..Axis::share(0.0, 1.0, 5, voice)
-    };
+    let axis = axis(data, voice);
     let pitch = 38.0;
     let top = 20.0;
     // On narrow screens only the left part of a chart is visible without scrolling, so all texts are
@@ -102,11 +92,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
     };
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, voice);
-    let passed = if data.passed.is_finite() {
-        data.passed.clamp(0.0, 1.0)
-    } else {
-        0.0
-    };
+    let passed = passed(data);
     let pen = |canvas: &mut Canvas| {
         plot.value_axis_below(canvas, &axis, share);
         let whole = plot.x(axis.place(1.0));
@@ -149,13 +135,82 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
     if data.rows.iter().any(|row| row.forecast().is_some()) {
         parts.push(voice.t("hollow: forecast for the end of the period"));
     }
-    Said {
+    let whole = Said {
         title: &data.title,
         subtitle: format!("{}. {}", sentence(&parts), period(data.period, voice)),
         finding,
         data: table(data, voice),
     }
-    .chart(width, height, pen)
+    .chart(width, height, pen);
+    Chart {
+        narrow: narrow(data, &whole, voice),
+        ..whole
+    }
+}
+
+/// Draws the budgets for a telephone: texts stand above and below their bars instead of beside them.
+fn narrow(data: &Budgets, whole: &Chart, voice: &dyn Voice) -> String {
+    let axis = axis(data, voice);
+    let (pitch, top, share) = (58.0, 20.0, f64::from(NARROW));
+    let plot = Plot {
+        left: 0.0,
+        // An arrow may stand beside the bars.
+        right: share - 10.0,
+        top,
+        bottom: top + pitch * data.rows.len().max(1) as f64,
+    };
+    let pen = |canvas: &mut Canvas| {
+        plot.value_axis_below(canvas, &axis, share);
+        let (whole, passed) = (plot.x(axis.place(1.0)), passed(data));
+        canvas.line((whole, plot.top - 4.0), (whole, plot.bottom), Ink::Ink, 1.0);
+        canvas.text(voice.t("whole budget"), whole - 4.0, plot.top - 7.0, At::End, Ink::Ink, SMALL);
+        for (index, row) in data.rows.iter().enumerate() {
+            let middle = plot.top + pitch * index as f64 + 29.0;
+            let (words, over) = (words(row, voice), row.spent().is_some_and(|spent| spent > 1.0));
+            let room = |text: &str, size| share - text_width(text, size) - 8.0;
+            canvas.name(&row.name, 0.0, middle - 13.0, At::Start, room(&words, TEXT));
+            canvas.text(&words, share, middle - 13.0, At::End, if over { Ink::Failed } else { Ink::Ink }, TEXT);
+            bar(canvas, row, plot, &axis, middle, voice);
+            canvas.text(&row.promise, 0.0, middle + 20.0, At::Start, Ink::Grey, SMALL);
+            canvas.text(&row.amount, share, middle + 20.0, At::End, Ink::Grey, SMALL);
+        }
+        if passed < 1.0 {
+            let x = plot.x(axis.place(passed));
+            canvas.line((x, plot.top - 4.0), (x, plot.bottom), Ink::Ink, 1.0);
+            canvas.dashed("1 3");
+        }
+    };
+    let height = (plot.bottom + 22.0).ceil() as u32;
+    draw(NARROW, height, &whole.title, &whole.alternative, pen)
+}
+
+fn axis(data: &Budgets, voice: &dyn Voice) -> Axis {
+    let most = data
+        .rows
+        .iter()
+        .flat_map(|row| [row.spent(), row.forecast()])
+        .flatten()
+        .fold(1.0, f64::max)
+        .min(MOST);
+    Axis {
+        high: most,
+        ..Axis::share(0.0, 1.0, 5, voice)
+    }
+}
+
+/// The share of the period that has passed, 0 to 1.
+fn passed(data: &Budgets) -> f64 {
+    if data.passed.is_finite() {
+        data.passed.clamp(0.0, 1.0)
+    } else {
+        0.0
+    }
+}
+
+/// What is spent of a budget, in words.
+fn words(row: &Budget, voice: &dyn Voice) -> String {
+    row.spent()
+        .map_or_else(|| voice.t("unknown").to_owned(), |spent| state(spent, voice))
 }
 
 fn bar(canvas: &mut Canvas, row: &Budget, plot: Plot, axis: &Axis, middle: f64, voice: &dyn Voice) {
@@ -286,5 +341,17 @@ mod tests {
         data.rows[1].forecast = Some(1e300);
         let chart = chart(&data, &voice);
         assert!(!chart.svg.contains("NaN") && !chart.svg.contains("inf"));
+        assert!(!chart.narrow.contains("NaN") && !chart.narrow.contains("inf"));
+    }
+
+    /// On 390 px, the wide drawing would be scrolled, with its texts at the right out of sight.
+    #[test]
+    fn the_drawing_for_telephones_is_narrow_and_says_the_same() {
+        let (data, voice) = samples::budgets();
+        let chart = chart(&data, &voice);
+        assert!(chart.narrow.contains("viewBox=\"0 0 360 "), "{}", chart.narrow);
+        for text in ["Marseille", "52 of 43 min", "overspent by", "unknown", "whole budget"] {
+            assert!(chart.narrow.contains(text), "{text}: {}", chart.narrow);
+        }
     }
 }

@@ -45,6 +45,9 @@ pub struct Chart {
     /// Complete `<svg>` element with a `viewBox`, safe to insert into a page.
     #[serde(skip)]
     pub svg: String,
+    /// Second drawing for narrow screens; empty if there is none.
+    #[serde(skip)]
+    pub narrow: String,
     /// Width of the view box, in pixels.
     pub width: u32,
     /// Height of the view box, in pixels.

@@ -34,6 +34,7 @@ impl Said<'_> {
         let title = headline(self.title, &self.finding);
         Chart {
             svg: draw(width, height, &title, &self.finding, pen),
+            narrow: String::new(),
             width,
             height,
             title,

@@ -76,6 +76,7 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
         id: id.to_owned(),
         chart: Chart {
             hover: String::new(),
+            narrow: SVG.to_owned(),
             svg: SVG.to_owned(),
             width: 20,
             height: 10,

@@ -438,8 +438,9 @@ impl Adorned<'_> {
             fields.insert("data".into(), data);
             fields.insert("hover".into(), self.hover(block).into());
             // The namespace declaration is redundant within HTML.
-            let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
-            fields.insert("svg".into(), svg.into());
+            let within = |svg: &str| svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
+            fields.insert("svg".into(), within(&svg).into());
+            fields.insert("narrow".into(), within(&self.document.theme.drawing(&chart.narrow)).into());
         }
         Ok(())
     }
