@@ -5,7 +5,7 @@
 POSTFIX=$ROOT/postfix
 DOVECOT=$ROOT/dovecot
 USERS=(probe@example.com probe2@example.com probe3@example.com anna@example.com alerts@example.com
-  truth{1..16}@example.com full@example.com grey@example.com)
+  truth{1..16}@example.com r{1..300}@example.com full@example.com grey@example.com)
 SMTP=$((PORT_BASE + 25)) SMTPS=$((PORT_BASE + 465)) POP3=$((PORT_BASE + 110)) POP3S=$((PORT_BASE + 995))
 IMAP=$((PORT_BASE + 143)) IMAPS=$((PORT_BASE + 993))
 
@@ -144,6 +144,7 @@ smtpd_restriction_classes = greylisted
 greylisted = check_policy_service unix:private/greylist
 transport_maps = texthash:$conf/transport
 message_size_limit = 51200000
+smtpd_recipient_limit = 100
 minimal_backoff_time = 10s
 maximal_backoff_time = 20s
 queue_run_delay = 10s

@@ -246,6 +246,53 @@ async fn an_alarm_and_a_scheduled_report_reach_anna_through_postfix() {
     .await;
 }
 
+/// Postfix takes 100 recipients of a mail here and answers 452 to the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_reaches_three_hundred_people_once_through_postfix() {
+    let Some(mail) = RealServer::find("mail") else { return };
+    let mut setting = setting(&mail);
+    setting.add(&format!(
+        "[mail_server.postfix]\nserver = \"localhost\"\nport = {}\ntls = \"starttls\"\naccount = \"alerts\"\nfrom = \"alerts@example.com\"\nca_file = \"{}\"",
+        mail.port("SMTP_PORT"),
+        mail.get("CA_FILE")
+    ));
+    let people: Vec<String> = (1..=300)
+        .map(|number| format!("\"Person Nr. {number} (Zürich) <r{number}@example.com>\""))
+        .collect();
+    setting.add(&format!(
+        "[target.people]\nkind = \"email\"\nmail_server = \"postfix\"\nto = [{}]",
+        people.join(", ")
+    ));
+    setting.add_monitor(&monitor(
+        &mail,
+        "quiet",
+        ("SMTP_PORT", "starttls"),
+        ("pop3", "POP3S_PORT", "implicit"),
+        "probe@example.com",
+    ));
+    // A title of its own tells the mails of this run from those of others.
+    let title = format!("To {}", UtcMicros::now().0);
+    std::fs::create_dir_all(setting.path("reports")).unwrap();
+    std::fs::write(
+        setting.path("reports/all.toml"),
+        format!("template = \"executive-summary\"\ntitle = \"{title}\"\nformats = [\"html\"]\nperiod = \"today\"\n[[deliver]]\ntarget = \"people\"\n"),
+    )
+    .unwrap();
+    setting.succeed("mailqos-analytics", &["report", "all", "--deliver"]);
+    let found = |number: u32| mailbox(&mail, &format!("r{number}@example.com"), &title);
+    until("a mail in each mailbox", || (1..=300).all(|number| !found(number).is_empty())).await;
+    for number in 1..=300 {
+        let mails = found(number);
+        assert_eq!(mails.len(), 1, "r{number}");
+        let head = mails[0].split("\r\n\r\n").next().unwrap_or_default();
+        let head = head.split("\n\n").next().unwrap_or_default();
+        assert!(head.lines().all(|line| line.len() <= 78 || !line.contains('@')), "{head}");
+        for other in 1..=300 {
+            assert!(head.contains(&format!("<r{other}@example.com>")), "r{other} in {head}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_postfix_returns_and_what_it_greylists_is_told() {
     let Some(mail) = RealServer::find("mail") else { return };
