@@ -270,6 +270,11 @@ async fn a_report_reaches_three_hundred_people_once_through_postfix() {
         ("pop3", "POP3S_PORT", "implicit"),
         "probe@example.com",
     ));
+    let now = UtcMicros::now();
+    let day = now - Micros::from_secs(86_400);
+    let habits = Habits::calm("quiet".parse().unwrap(), 1.0);
+    let samples = simulation::samples(&habits, 3, &jiff::tz::TimeZone::UTC, day, now);
+    simulation::write(&setting.data(), &"here".parse().unwrap(), samples).unwrap();
     // A title of its own tells the mails of this run from those of others.
     let title = format!("To {}", UtcMicros::now().0);
     std::fs::create_dir_all(setting.path("reports")).unwrap();

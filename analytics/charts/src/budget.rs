@@ -151,7 +151,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
 /// Draws the budgets for a telephone: texts stand above and below their bars instead of beside them.
 fn narrow(data: &Budgets, whole: &Chart, voice: &dyn Voice) -> String {
     let axis = axis(data, voice);
-    let (pitch, top, share) = (58.0, 20.0, f64::from(NARROW));
+    let (pitch, top, share) = (64.0, 16.0, f64::from(NARROW));
     let plot = Plot {
         left: 0.0,
         // An arrow may stand beside the bars.
@@ -162,22 +162,23 @@ fn narrow(data: &Budgets, whole: &Chart, voice: &dyn Voice) -> String {
     let pen = |canvas: &mut Canvas| {
         plot.value_axis_below(canvas, &axis, share);
         let (whole, passed) = (plot.x(axis.place(1.0)), passed(data));
-        canvas.line((whole, plot.top - 4.0), (whole, plot.bottom), Ink::Ink, 1.0);
         canvas.text(voice.t("whole budget"), whole - 4.0, plot.top - 7.0, At::End, Ink::Ink, SMALL);
         for (index, row) in data.rows.iter().enumerate() {
-            let middle = plot.top + pitch * index as f64 + 29.0;
+            let middle = plot.top + pitch * index as f64 + 31.0;
             let (words, over) = (words(row, voice), row.spent().is_some_and(|spent| spent > 1.0));
             let room = |text: &str, size| share - text_width(text, size) - 8.0;
-            canvas.name(&row.name, 0.0, middle - 13.0, At::Start, room(&words, TEXT));
-            canvas.text(&words, share, middle - 13.0, At::End, if over { Ink::Failed } else { Ink::Ink }, TEXT);
+            canvas.name(&row.name, 0.0, middle - 16.0, At::Start, room(&words, TEXT));
+            canvas.text(&words, share, middle - 16.0, At::End, if over { Ink::Failed } else { Ink::Ink }, TEXT);
             bar(canvas, row, plot, &axis, middle, voice);
-            canvas.text(&row.promise, 0.0, middle + 20.0, At::Start, Ink::Grey, SMALL);
-            canvas.text(&row.amount, share, middle + 20.0, At::End, Ink::Grey, SMALL);
-        }
-        if passed < 1.0 {
-            let x = plot.x(axis.place(passed));
-            canvas.line((x, plot.top - 4.0), (x, plot.bottom), Ink::Ink, 1.0);
-            canvas.dashed("1 3");
+            // The lines leave out the texts.
+            canvas.line((whole, middle - 12.0), (whole, middle + 12.0), Ink::Ink, 1.0);
+            if passed < 1.0 {
+                let x = plot.x(axis.place(passed));
+                canvas.line((x, middle - 12.0), (x, middle + 12.0), Ink::Ink, 1.0);
+                canvas.dashed("1 3");
+            }
+            canvas.text(&row.promise, 0.0, middle + 23.0, At::Start, Ink::Grey, SMALL);
+            canvas.text(&row.amount, share, middle + 23.0, At::End, Ink::Grey, SMALL);
         }
     };
     let height = (plot.bottom + 22.0).ceil() as u32;

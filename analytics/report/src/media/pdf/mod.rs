@@ -56,8 +56,9 @@ fn compose(blocks: Vec<Set>, at_top: bool) -> String {
 }
 
 fn compose_part(blocks: &[Set], at_top: bool, is_flowing: bool, markup: &mut String) {
-    // A single block stays where it is.
-    if blocks.len() < 2 || is_flowing {
+    // What stands alone goes where it is; only a chart may be too tall for a page.
+    let is_alone = blocks.len() < 2 && blocks.iter().all(|block| block.kind != "chart");
+    if is_alone || is_flowing {
         return blocks.iter().for_each(|block| markup.push_str(&block.markup));
     }
     // Writing to a `String` can't fail.
@@ -278,9 +279,10 @@ mod tests {
         }
     }
 
-    /// Returns how full the pages are: the share of the space between header and footer down to the
-    /// last element.
-    fn fullness(blocks: Vec<Block>) -> Vec<f64> {
+    const MILLIMETRE: f64 = 72.0 / 25.4;
+
+    /// Lays out blocks as a whole document.
+    fn laid_out(blocks: Vec<Block>) -> PagedDocument {
         let document = Document {
             blocks,
             ..specimen::document(ThemeOptions::default().resolve(), None)
@@ -295,19 +297,21 @@ mod tests {
             .expect("markup");
         let sheet = Sheet::new(0, markup, files).expect("a sheet");
         let set = typst::compile::<PagedDocument>(&sheet);
-        let pages = set
-            .output
-            .unwrap_or_else(|errors| panic!("{}", explain(&sheet, &errors)));
-        let millimetre = 72.0 / 25.4;
+        set.output
+            .unwrap_or_else(|errors| panic!("{}", explain(&sheet, &errors)))
+    }
+
+    /// How full the pages of blocks are: the share of the room between head and foot down to the last thing in it.
+    fn fullness(blocks: Vec<Block>) -> Vec<f64> {
         let share = |page: &typst_layout::Page| {
             let height = page.frame.height().to_pt();
-            let (top, bottom) = (22.0 * millimetre, height - 20.0 * millimetre);
+            let (top, bottom) = (22.0 * MILLIMETRE, height - 20.0 * MILLIMETRE);
             let mut ends = Vec::new();
             bottoms(&page.frame, 0.0, &mut ends);
             let inside = ends.into_iter().filter(|end| (top..bottom + 1.0).contains(end));
             (inside.fold(top, f64::max) - top) / (bottom - top)
         };
-        pages.pages().iter().map(share).collect()
+        laid_out(blocks).pages().iter().map(share).collect()
     }
 
     /// Returns the ends of texts and images, from the top of the page.
@@ -323,26 +327,28 @@ mod tests {
         }
     }
 
-    /// A chart of this height in pixels, a table of this many rows, or a paragraph.
+    /// A chart 720 pixels wide.
+    fn chart(number: usize, height: u32) -> Block {
+        let svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 {height}\"><path d=\"M0 0h720v{height}\"/></svg>"
+        );
+        let chart = Chart {
+            svg,
+            width: 720,
+            height,
+            title: format!("Chart {number}"),
+            subtitle: "What is drawn".to_owned(),
+            alternative: "What it shows".to_owned(),
+            ..Chart::default()
+        };
+        let id = format!("chart-{number}");
+        Block::Chart(ChartBlock { id, chart })
+    }
+
+    /// A chart so many pixels high, a table of so many rows, or a paragraph.
     fn block(number: usize, kind: usize, size: usize) -> Block {
         match kind {
-            0 => {
-                let height = 100 + 60 * size as u32;
-                let svg = format!(
-                    "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 {height}\"><path d=\"M0 0h720v{height}\"/></svg>"
-                );
-                let chart = Chart {
-                    svg,
-                    width: 720,
-                    height,
-                    title: format!("Chart {number}"),
-                    subtitle: "What is drawn".to_owned(),
-                    alternative: "What it shows".to_owned(),
-                    ..Chart::default()
-                };
-                let id = format!("chart-{number}");
-                Block::Chart(ChartBlock { id, chart })
-            }
+            0 => chart(number, 100 + 60 * size as u32),
             1 => Block::Table(Table {
                 id: format!("table-{number}"),
                 title: format!("Table {number}"),
@@ -383,6 +389,69 @@ mod tests {
             let pages = fullness(vec![block(0, 0, 5), block(1, 2, 1 + 2 * above), table]);
             let (_, whole) = pages.split_last().expect("a page");
             assert!(whole.iter().all(|share| *share >= 0.4), "{above}: {pages:?}");
+        }
+    }
+
+    /// Two hundred monitors, `trend`: twelve findings before calendars of a page each.
+    #[test]
+    fn text_before_a_chart_as_tall_as_a_page_leaves_no_short_page() {
+        for lines in (1..60).step_by(7) {
+            let text = vec![block(0, 0, 5), block(1, 0, 4), block(2, 2, 4), block(3, 2, lines)];
+            let pages = fullness([text, vec![chart(4, 980), chart(5, 980)]].concat());
+            assert!(pages[..pages.len() - 1].iter().all(|share| *share >= 0.4), "{lines}: {pages:?}");
+        }
+    }
+
+    #[test]
+    fn a_chart_taller_than_a_page_is_drawn_smaller() {
+        let tall = || vec![chart(0, 1400), chart(1, 1400)];
+        for blocks in [tall()[..1].to_vec(), tall(), [vec![block(2, 2, 3)], tall()].concat()] {
+            let (charts, pages) = (blocks.len(), laid_out(blocks));
+            // The first page begins with the headline.
+            assert!(pages.pages().len() <= charts + 1, "{} pages", pages.pages().len());
+            for page in pages.pages() {
+                let mut ends = Vec::new();
+                images(&page.frame, 0.0, &mut ends);
+                let bottom = page.frame.height().to_pt() - 20.0 * MILLIMETRE;
+                assert!(ends.iter().all(|end| *end <= bottom + 1.0), "{ends:?} of {bottom}");
+            }
+        }
+    }
+
+    /// PgBiel/typst-tablex#12, wkhtmltopdf/wkhtmltopdf#2643: the head of a table stood alone at the end of a page.
+    #[test]
+    fn no_head_of_a_table_stands_alone() {
+        for above in 0..9 {
+            let blocks = vec![block(0, 0, 6), block(1, 2, 3 * above), block(2, 1, 7)];
+            for page in laid_out(blocks).pages() {
+                let mut words = Vec::new();
+                texts(&page.frame, &mut words);
+                let count = |begin: &str| words.iter().filter(|word| word.starts_with(begin)).count();
+                let (heads, rows) = (count("Monitor"), count("monitor"));
+                assert!(heads == 0 || rows >= 3, "{above}: {heads} heads, {rows} rows");
+            }
+        }
+    }
+
+    fn texts(frame: &Frame, words: &mut Vec<String>) {
+        for (_, item) in frame.items() {
+            match item {
+                FrameItem::Group(group) => texts(&group.frame, words),
+                FrameItem::Text(text) => words.push(text.text.to_string()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Where pictures end, from the top of the page.
+    fn images(frame: &Frame, above: f64, ends: &mut Vec<f64>) {
+        for (place, item) in frame.items() {
+            let y = above + place.y.to_pt();
+            match item {
+                FrameItem::Group(group) => images(&group.frame, y, ends),
+                FrameItem::Image(_, size, _) => ends.push(y + size.y.to_pt()),
+                _ => {}
+            }
         }
     }
 
