@@ -372,6 +372,34 @@ async fn servers_that_know_only_helo_get_reports() {
     }
 }
 
+/// PHPMailer/PHPMailer#2189: the words of the refusal were lost, because HELO followed it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_name_in_ehlo_is_no_reason_for_helo() {
+    for refusal in [
+        "421 EHLO MXIN201 does not match your DNS configuration",
+        "550 5.7.1 Helo command rejected: Host not found",
+    ] {
+        let folder = tempfile::tempdir().expect("folder");
+        let server = server(Options {
+            users: users(1),
+            smtp_habits: SmtpHabits {
+                no_ehlo: Some(refusal),
+                ..SmtpHabits::default()
+            },
+            ..Options::default()
+        })
+        .await;
+        let config = config(folder.path(), server.smtp_port(), &to(1));
+        let parcel = parcel(folder.path(), 1_000, 1_000);
+        let error = deliver(&config, people(&config), &parcel, &mut Progress::forgotten())
+            .await
+            .expect_err("nobody got it");
+        assert!(error.to_string().contains(&refusal[4..]), "{error}");
+        let commands = server.commands(Protocol::Smtp);
+        assert!(!commands.iter().any(|line| line.starts_with("HELO")), "{commands:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_refused_for_now_is_due_and_alone() {
     let folder = tempfile::tempdir().expect("folder");
