@@ -285,13 +285,19 @@ async fn a_report_reaches_three_hundred_people_once_through_postfix() {
     .unwrap();
     setting.succeed("mailqos-analytics", &["report", "all", "--deliver"]);
     let found = |number: u32| mailbox(&mail, &format!("r{number}@example.com"), &title);
-    until("a mail in each mailbox", || (1..=300).all(|number| !found(number).is_empty())).await;
+    until("a mail in each mailbox", || {
+        (1..=300).all(|number| !found(number).is_empty())
+    })
+    .await;
     for number in 1..=300 {
         let mails = found(number);
         assert_eq!(mails.len(), 1, "r{number}");
         let head = mails[0].split("\r\n\r\n").next().unwrap_or_default();
         let head = head.split("\n\n").next().unwrap_or_default();
-        assert!(head.lines().all(|line| line.len() <= 78 || !line.contains('@')), "{head}");
+        assert!(
+            head.lines().all(|line| line.len() <= 78 || !line.contains('@')),
+            "{head}"
+        );
         for other in 1..=300 {
             assert!(head.contains(&format!("<r{other}@example.com>")), "r{other} in {head}");
         }

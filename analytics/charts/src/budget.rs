@@ -162,13 +162,27 @@ fn narrow(data: &Budgets, whole: &Chart, voice: &dyn Voice) -> String {
     let pen = |canvas: &mut Canvas| {
         plot.value_axis_below(canvas, &axis, share);
         let (whole, passed) = (plot.x(axis.place(1.0)), passed(data));
-        canvas.text(voice.t("whole budget"), whole - 4.0, plot.top - 7.0, At::End, Ink::Ink, SMALL);
+        canvas.text(
+            voice.t("whole budget"),
+            whole - 4.0,
+            plot.top - 7.0,
+            At::End,
+            Ink::Ink,
+            SMALL,
+        );
         for (index, row) in data.rows.iter().enumerate() {
             let middle = plot.top + pitch * index as f64 + 31.0;
             let (words, over) = (words(row, voice), row.spent().is_some_and(|spent| spent > 1.0));
             let room = |text: &str, size| share - text_width(text, size) - 8.0;
             canvas.name(&row.name, 0.0, middle - 16.0, At::Start, room(&words, TEXT));
-            canvas.text(&words, share, middle - 16.0, At::End, if over { Ink::Failed } else { Ink::Ink }, TEXT);
+            canvas.text(
+                &words,
+                share,
+                middle - 16.0,
+                At::End,
+                if over { Ink::Failed } else { Ink::Ink },
+                TEXT,
+            );
             bar(canvas, row, plot, &axis, middle, voice);
             // The lines leave out the texts.
             canvas.line((whole, middle - 12.0), (whole, middle + 12.0), Ink::Ink, 1.0);

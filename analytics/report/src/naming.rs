@@ -453,11 +453,7 @@ mod tests {
             ("2025-01-06T00:00:00Z", "2025-W01"),
         ];
         for (now, name) in weeks {
-            let names = named(
-                "{{ period.week_year }}-W{{ period.week }}",
-                1,
-                &[("last-week", now)],
-            );
+            let names = named("{{ period.week_year }}-W{{ period.week }}", 1, &[("last-week", now)]);
             assert_eq!(names, [name], "{now}");
         }
     }
@@ -471,10 +467,20 @@ mod tests {
             ("2026-q1", "2026-07-05T00:00:00Z"),
             ("2026-q4", "2026-07-05T00:00:00Z"),
         ];
-        assert_eq!(named(template, 4, &quarters), ["2025-q4", "2026-q1", "2026-q1", "2026-q4"]);
-        assert_eq!(named(template, 1, &quarters), ["2026-q1", "2026-q2", "2026-q1", "2026-q4"]);
+        assert_eq!(
+            named(template, 4, &quarters),
+            ["2025-q4", "2026-q1", "2026-q1", "2026-q4"]
+        );
+        assert_eq!(
+            named(template, 1, &quarters),
+            ["2026-q1", "2026-q2", "2026-q1", "2026-q4"]
+        );
         // A year from March ends on 29 February.
-        let from = named("{{ period.from }} {{ period.to }}", 3, &[("last-year", "2028-03-01T12:00:00Z")]);
+        let from = named(
+            "{{ period.from }} {{ period.to }}",
+            3,
+            &[("last-year", "2028-03-01T12:00:00Z")],
+        );
         assert_eq!(from, ["2027-03-01 2028-02-29"]);
         let stem = named("{{ period.stem }}", 2, &[("last-month", "2028-03-01T12:00:00Z")]);
         assert_eq!(stem, ["2028-02"]);

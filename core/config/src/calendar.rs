@@ -491,9 +491,16 @@ mod tests {
     #[test]
     fn seconds_of_every_minute_come_in_both_hours_of_one_name() {
         for expression in ["15 * * * * * *", "15 * * * * *"] {
-            let all = runs(expression, "Europe/London", "2025-10-26T00:00:00Z", "2025-10-26T03:00:00Z");
+            let all = runs(
+                expression,
+                "Europe/London",
+                "2025-10-26T00:00:00Z",
+                "2025-10-26T03:00:00Z",
+            );
             assert_eq!(all.len(), 180, "{expression}");
-            assert!(all.contains(&"2025-10-26T00:59:15Z".to_owned()) && all.contains(&"2025-10-26T01:00:15Z".to_owned()));
+            assert!(
+                all.contains(&"2025-10-26T00:59:15Z".to_owned()) && all.contains(&"2025-10-26T01:00:15Z".to_owned())
+            );
         }
     }
 

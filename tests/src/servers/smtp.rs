@@ -48,9 +48,7 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                     .await?;
             }
             "EHLO" if options.smtp_habits.no_ehlo.is_some() => {
-                connection
-                    .say(options.smtp_habits.no_ehlo.unwrap_or_default())
-                    .await?;
+                connection.say(options.smtp_habits.no_ehlo.unwrap_or_default()).await?;
             }
             "EHLO" => {
                 rest.clone_into(&mut client.helo);

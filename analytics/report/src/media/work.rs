@@ -440,7 +440,10 @@ impl Adorned<'_> {
             // The namespace declaration is redundant within HTML.
             let within = |svg: &str| svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
             fields.insert("svg".into(), within(&svg).into());
-            fields.insert("narrow".into(), within(&self.document.theme.drawing(&chart.narrow)).into());
+            fields.insert(
+                "narrow".into(),
+                within(&self.document.theme.drawing(&chart.narrow)).into(),
+            );
         }
         Ok(())
     }

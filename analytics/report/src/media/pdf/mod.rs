@@ -398,7 +398,10 @@ mod tests {
         for lines in (1..60).step_by(7) {
             let text = vec![block(0, 0, 5), block(1, 0, 4), block(2, 2, 4), block(3, 2, lines)];
             let pages = fullness([text, vec![chart(4, 980), chart(5, 980)]].concat());
-            assert!(pages[..pages.len() - 1].iter().all(|share| *share >= 0.4), "{lines}: {pages:?}");
+            assert!(
+                pages[..pages.len() - 1].iter().all(|share| *share >= 0.4),
+                "{lines}: {pages:?}"
+            );
         }
     }
 
