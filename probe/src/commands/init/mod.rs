@@ -280,7 +280,13 @@ impl Answers {
             Some(_) => None,
             None => {
                 let site = args.site.take();
-                let site = asking.text(site, "Site name (the location of this probe)", "--site", Some("here"), is_site)?;
+                let site = asking.text(
+                    site,
+                    "Site name (the location of this probe)",
+                    "--site",
+                    Some("here"),
+                    is_site,
+                )?;
                 Some(folded(&site))
             }
         };
@@ -585,7 +591,10 @@ async fn first_test(
             "the monitor is defined in {}; you can also edit it there",
             path.display()
         );
-        match (Select::new("How to continue?", choices).prompt_skippable()?, &mut secrets) {
+        match (
+            Select::new("How to continue?", choices).prompt_skippable()?,
+            &mut secrets,
+        ) {
             (Some(AGAIN), _) => {}
             (Some(PASSWORD_AGAIN), Some(secrets)) => secrets.again(PASSWORD)?,
             _ => return Ok(code),

@@ -85,10 +85,7 @@ fn what_cannot_be_is_refused_with_its_remedy() {
     for (text, part) in [
         ("time,latency\n1772366400,1\n", "set the unit"),
         ("time,latency\n2026-03-01T12:00:00Z,-1\n", "negative"),
-        (
-            "time,latency\n2026-03-01T12:00:00Z,\"1,234\"\n",
-            "is ambiguous",
-        ),
+        ("time,latency\n2026-03-01T12:00:00Z,\"1,234\"\n", "is ambiguous"),
         ("time,latency\n2999-03-01T12:00:00Z,1\n", "implausible"),
         ("time,dauer\n2026-03-01T12:00:00Z,1\n", "no column"),
         (
