@@ -449,7 +449,7 @@ impl Recorder {
     }
 }
 
-/// Opens the lake's object store for objects beside day files, with what the uploader has learnt of it.
+/// Opens the object store of the lake for objects other than day files, with what the uploader has learned of it.
 ///
 /// # Errors
 /// The secret or the options of the store are unusable.

@@ -80,7 +80,7 @@ pub(super) enum Upload {
     Close(oneshot::Sender<()>),
 }
 
-/// What an uploader has learnt of the store, now or in an earlier life.
+/// What an uploader has learned about the store, in this run or an earlier one.
 pub(super) fn known_habits(config: &Config) -> Option<Habits> {
     kept(&config.state.join(format!("site={}", config.site)).join(HABITS))
 }
