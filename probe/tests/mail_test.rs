@@ -582,7 +582,7 @@ async fn when_the_reply_to_the_content_is_missing_the_mailbox_decides() {
         (sample.outcome, sample.stage),
         (Outcome::SmtpFailed, Some(Stage::SmtpData))
     );
-    assert!(sample.error.as_deref().unwrap().contains("not known"), "{sample:?}");
+    assert!(sample.error.as_deref().unwrap().contains("unknown"), "{sample:?}");
 }
 
 #[tokio::test]

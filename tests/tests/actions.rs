@@ -276,7 +276,7 @@ fn lists_that_refer_to_each_other_in_a_circle_are_found_by_check() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(
-            said.contains("second") && said.contains("third") && said.contains("circle"),
+            said.contains("second") && said.contains("third") && said.contains("cycle"),
             "{said}"
         );
     }

@@ -287,7 +287,7 @@ fn a_figure_is_followed_to_its_samples() {
         lake.path(),
         &["stats", "--explain", "z", "availability"],
         2,
-        &["no monitor \"z\""],
+        &["\"z\" matches no monitor"],
     );
 }
 
@@ -364,7 +364,7 @@ fn what_was_meant_is_asked_back() {
         2,
         &["is not a percentile"],
     );
-    refused(lake.path(), &["stats", "--metrics", "speed"], 2, &["is not a metric"]);
+    refused(lake.path(), &["stats", "--metrics", "speed"], 2, &["is not a known metric", "round_trip"]);
 }
 
 #[test]
@@ -607,7 +607,7 @@ fn service_levels_are_judged_in_every_format() {
         lake.path(),
         &["sla", "--config", &config, "--monitor", "z"],
         2,
-        &["no monitor \"z\""],
+        &["\"z\" matches no monitor"],
     );
     // Without a test, nothing is spent and nothing is met.
     let output = run(
@@ -646,7 +646,7 @@ fn patterns_are_told_in_every_format() {
     assert!(shift["p"].as_f64().unwrap() < 0.05);
     let told = answer(lake.path(), &with(&[]));
     assert!(
-        told.contains("a (here)\n") && told.contains("Login rose on Thu 16 Apr"),
+        told.contains("a (here)\n") && told.contains("Pick-up login rose by 92 % on Thu 16 Apr"),
         "{told}"
     );
     assert!(answer(lake.path(), &with(&["--format", "csv"])).starts_with("site,monitor,kind,metric,at,"));

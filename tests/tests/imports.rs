@@ -177,7 +177,7 @@ fn the_hour_that_comes_twice_is_told_by_the_order_of_rows_or_refused() {
     let said = complaint_of(&alone);
     assert_eq!(alone.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("comes twice in America/New_York") && said.contains("--timezone"),
+        said.contains("is ambiguous in America/New_York") && said.contains("--timezone"),
         "{said}"
     );
 }

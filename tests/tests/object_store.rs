@@ -514,7 +514,7 @@ async fn the_status_is_in_the_store_and_analytics_of_another_machine_reads_it() 
     store.put(name, alarm.to_string().as_bytes());
     let said = deliver();
     assert!(
-        said.contains("not through first: the monitor mail is in alarm"),
+        said.contains("mail server first is tried last: the monitor mail is in alarm"),
         "{said}"
     );
     // A stale status is named, and says nothing of the present.

@@ -163,7 +163,7 @@ fn narrow(data: &Budgets, whole: &Chart, voice: &dyn Voice) -> String {
         plot.value_axis_below(canvas, &axis, share);
         let (whole, passed) = (plot.x(axis.place(1.0)), passed(data));
         canvas.text(
-            voice.t("whole budget"),
+            voice.t("full budget"),
             whole - 4.0,
             plot.top - 7.0,
             At::End,
@@ -365,7 +365,7 @@ mod tests {
         let (data, voice) = samples::budgets();
         let chart = chart(&data, &voice);
         assert!(chart.narrow.contains("viewBox=\"0 0 360 "), "{}", chart.narrow);
-        for text in ["Marseille", "52 of 43 min", "overspent by", "unknown", "whole budget"] {
+        for text in ["Marseille", "52 of 43 min", "overspent by", "unknown", "full budget"] {
             assert!(chart.narrow.contains(text), "{text}: {}", chart.narrow);
         }
     }

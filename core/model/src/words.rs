@@ -2,8 +2,8 @@
 
 /// A word that is none of those allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a known {1}")]
-pub struct UnknownWord(pub String, pub &'static str);
+#[error("{0:?} is not a known {1}: use {list}", list = .2.join(", "))]
+pub struct UnknownWord(pub String, pub &'static str, pub &'static [&'static str]);
 
 /// Declares an enum whose values are words in files: `as_str`, `ALL`, `WORDS`, and reading and writing as text all come from
 /// one list.
@@ -17,7 +17,7 @@ pub struct UnknownWord(pub String, pub &'static str);
 ///     }
 /// );
 /// assert_eq!("green".parse(), Ok(Colour::Green));
-/// assert_eq!("blue".parse::<Colour>().unwrap_err().to_string(), "\"blue\" is not a known colour");
+/// assert_eq!("blue".parse::<Colour>().unwrap_err().to_string(), "\"blue\" is not a known colour: use green");
 /// ```
 #[macro_export]
 macro_rules! words {
@@ -48,7 +48,7 @@ macro_rules! words {
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($word => Ok(Self::$variant),)+
-                    _ => Err($crate::UnknownWord(text.to_owned(), $what)),
+                    _ => Err($crate::UnknownWord(text.to_owned(), $what, &[$($word),+])),
                 }
             }
         }

@@ -167,7 +167,7 @@ fn unknown_issuer(certificate: Option<Certificate<'_>>, intermediates: &[Certifi
     };
     let Some(mut last) = issuer_of(&certificate) else {
         return format!(
-            "the certificate of {server} was issued by {}, which is neither trusted nor sent by the server: \
+            "the certificate of {server} was issued by {}, which is neither trusted nor sent: \
              install the intermediate certificate on the server, or name your CA with ca_file",
             authority(&certificate)
         );
@@ -387,7 +387,7 @@ mod tests {
             (
                 &good,
                 vec![&other],
-                "was issued by \"R11\", which is neither trusted nor sent by the server",
+                "was issued by \"R11\", which is neither trusted nor sent",
             ),
             (&only_common_name, vec![], "only in the Common Name"),
             (
