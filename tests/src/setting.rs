@@ -175,7 +175,10 @@ impl Setting {
     /// When it can't.
     pub fn write(&self) -> PathBuf {
         let path = self.path("mailqos.toml");
-        std::fs::write(&path, &self.config).expect("the configuration file");
+        // Never half-written: a probe that starts at this moment would find an empty file.
+        let written = self.path("mailqos.toml.new");
+        std::fs::write(&written, &self.config).expect("the configuration file");
+        std::fs::rename(&written, &path).expect("the configuration file");
         path
     }
 

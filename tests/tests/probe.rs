@@ -254,7 +254,7 @@ async fn a_configuration_is_read_anew_whole_or_not_at_all() {
     until("another refusal", || probe.log().contains("site can't change")).await;
     setting.replace("site = \"paris\"", "site = \"lyon\"");
     let said = setting.succeed("mailqos-probe", &["reload"]);
-    assert_eq!(said.trim(), "reloaded: 2 monitors: 0 new, 0 gone");
+    assert_eq!(said.trim(), "reloaded: 2 monitors: 0 added, 0 removed");
     assert!(probe.stop().success());
 }
 

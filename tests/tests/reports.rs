@@ -234,7 +234,7 @@ fn a_report_for_each_object_tells_nothing_of_the_others() {
     assert!(none.status.success() && none.stdout.is_empty());
     let said = complaint_of(&none);
     assert!(
-        said.contains("no tag: Customer <North>, customer (north), West"),
+        said.contains("property=\"tag\" monitors=Customer <North>, customer (north), West"),
         "{said}"
     );
     assert!(said.contains("no report was generated"), "{said}");

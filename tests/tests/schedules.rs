@@ -398,6 +398,6 @@ async fn analytics_notifies_alone_and_with_the_built_in_form_if_a_template_grows
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(hooks.accepted().len(), 1, "{said}");
     let content = hooks.accepted()[0].json().to_string();
-    assert!(content.contains("a-broken.toml is wrong"), "{content}");
+    assert!(content.contains("a-broken.toml is invalid"), "{content}");
     assert!(said.contains("the configured template failed"), "{said}");
 }
