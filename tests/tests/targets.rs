@@ -178,7 +178,7 @@ async fn another_server_stands_in_and_a_path_in_alarm_is_avoided() {
     let last = setting.ledger().pop().unwrap();
     let reply = last["reply"].as_str().unwrap();
     assert!(
-        reply.contains("not through first: the monitor path is in alarm"),
+        reply.contains("mail server first is tried last: the monitor path is in alarm"),
         "{reply}"
     );
 }
