@@ -364,7 +364,12 @@ fn what_was_meant_is_asked_back() {
         2,
         &["is not a percentile"],
     );
-    refused(lake.path(), &["stats", "--metrics", "speed"], 2, &["is not a known metric", "round_trip"]);
+    refused(
+        lake.path(),
+        &["stats", "--metrics", "speed"],
+        2,
+        &["is not a known metric", "round_trip"],
+    );
 }
 
 #[test]
