@@ -194,9 +194,10 @@ async fn run(arguments: &Arguments) -> bool {
     let (mut hung, mut away, mut nights) = (0_u64, false, 0_u64);
     let (mut reports_due, mut steps) = (0_u64, 0_u64);
     let shelf = || fs::read_dir(setting.path("shelf")).map_or(0, Iterator::count) as u64;
-    // A new definition owes nothing of the time before.
-    let mut next_report = first.0.div_euclid(DAY) * DAY + 7 * 3_600_000_000;
-    if next_report <= first.0 {
+    // A new definition owes nothing of the time before. What is due before the first round counts.
+    let now = UtcMicros::now().0;
+    let mut next_report = now.div_euclid(DAY) * DAY + 7 * 3_600_000_000;
+    if next_report <= now {
         next_report += DAY;
     }
     println!("   day  tests     probe MB  descriptors  analytics MB  descriptors  reports");
