@@ -306,7 +306,7 @@ impl Status {
     /// The store refuses or can't be reached; the object is not a status, or has a newer format.
     pub async fn download(remote: &Remote, site: &SiteName) -> Result<Option<Self>, StatusError> {
         let name = object_name(site);
-        match remote.get(&name).await? {
+        match remote.get_within(&name, MAX_STATUS).await? {
             Some((_, bytes)) => Self::parse(&Path::new(remote.address()).join(name), &bytes).map(Some),
             None => Ok(None),
         }

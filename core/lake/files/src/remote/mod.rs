@@ -463,19 +463,24 @@ impl Remote {
     /// # Errors
     /// The store refuses or can't be reached; the object is larger than any of ours.
     pub async fn get(&self, name: &str) -> Result<Option<(Version, Vec<u8>)>, RemoteError> {
+        self.get_within(name, LARGEST).await
+    }
+
+    /// Returns an object of at most `limit` bytes, like [`Remote::get`].
+    ///
+    /// # Errors
+    /// The object is larger; the store refuses or can't be reached.
+    pub async fn get_within(&self, name: &str, limit: u64) -> Result<Option<(Version, Vec<u8>)>, RemoteError> {
         let found = match self.store.get(&self.key(name)).await {
             Ok(found) => found,
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(self.error(name, &error)),
         };
         let (e_tag, version) = (found.meta.e_tag.clone(), found.meta.version.clone());
-        if found.meta.size > LARGEST {
+        if found.meta.size > limit {
             return Err(RemoteError::Store {
                 address: format!("{}/{name}", self.address),
-                reason: format!(
-                    "the object has {} bytes, which is more than a day file can have",
-                    found.meta.size
-                ),
+                reason: format!("the object has {} bytes; at most {limit} are read", found.meta.size),
                 status: None,
             });
         }
