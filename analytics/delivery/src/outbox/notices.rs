@@ -304,7 +304,7 @@ mod tests {
             now = now + PAUSE;
         }
         drop(lock);
-        // What is given up again is told anew, whether it was tried or ordered again.
+        // A delivery that fails for good again is reported again, whether it was retried or ordered anew.
         assert_eq!(outbox.retry(&id, now).expect("retried"), Named::Done);
         assert_eq!(work_off(&outbox, &config, now).await.expect("tried").dead.len(), 1);
         assert_eq!(count(&outbox, now), 1);
