@@ -11,11 +11,14 @@ use std::{
 };
 
 use mailqos_tests::{
+    binaries::binary,
     lake,
     setting::{PATIENCE, signal, until},
 };
 
+/// Starts the demonstration. The programs are built first: that may take longer than a test waits for its end.
 fn start(folder: &Path, seconds: &str) -> Child {
+    binary("mailqos-probe");
     let said = fs::File::create(folder.join("said")).expect("a file");
     Command::new(env!("CARGO_BIN_EXE_demo"))
         .args(["--seconds", seconds, "--output"])
