@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 use mailqos_config::{Config, Target};
-use mailqos_delivery::{Inline, Item, Letter, Notes, outbox::Request};
+use mailqos_delivery::{Inline, Item, MailContent, Notes, outbox::Request};
 use mailqos_figures::Period;
 use mailqos_model::UtcMicros;
 use mailqos_report::{
@@ -48,7 +48,7 @@ pub fn requests(
             let letter = if by_mail {
                 letter(&report.document, config)?
             } else {
-                Letter::default()
+                MailContent::default()
             };
             let names = Names::of_report(definition, &report.stem, period, run);
             let named = match delivery.name.as_str() {
@@ -92,13 +92,13 @@ fn wanted(delivery: &Delivery, format: Format, by_mail: bool) -> bool {
     }
 }
 
-fn letter(document: &Document, config: &Config) -> Result<Letter, MediaError> {
+fn letter(document: &Document, config: &Config) -> Result<MailContent, MediaError> {
     let page = media::email::render(document, Some(&config.templates))?;
     let pictures = page
         .pictures
         .into_iter()
         .map(|(id, media_type, bytes)| Inline { id, media_type, bytes });
-    Ok(Letter {
+    Ok(MailContent {
         subject: format!("{}, {}: {}", document.title, document.period, document.headline)
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
@@ -108,7 +108,7 @@ fn letter(document: &Document, config: &Config) -> Result<Letter, MediaError> {
         html: Some(page.html),
         pictures: pictures.collect(),
         notes: notes(&document.language),
-        ..Letter::default()
+        ..MailContent::default()
     })
 }
 

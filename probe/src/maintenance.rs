@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use crate::record::Recorder;
 
 /// A window of more monitors than this is one event, that of the whole site.
-const MOST_EVENTS: usize = 1_000;
+const MAX_EVENTS: usize = 1_000;
 
 /// A window with its beginning and its end, such as is added while the probe runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Occasion {
+pub struct AddedWindow {
     /// Name of the window.
     pub name: String,
     /// Affected monitors, as selections; all if empty.
@@ -76,8 +76,8 @@ impl Planned {
 /// State that survives a restart.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Kept {
-    added: Vec<Occasion>,
+struct StoredWindows {
+    added: Vec<AddedWindow>,
     /// The windows whose beginning is on record, with their ends.
     begun: BTreeMap<String, UtcMicros>,
 }
@@ -87,7 +87,7 @@ struct Inner {
     /// Windows that affect each monitor.
     of_monitor: HashMap<MonitorId, Vec<usize>>,
     config: Arc<Config>,
-    kept: Kept,
+    kept: StoredWindows,
 }
 
 /// Shared handle to all maintenance windows; cloning is cheap.
@@ -160,7 +160,7 @@ impl Maintenance {
     ///
     /// # Errors
     /// It is impossible, selects nothing, or can't be kept.
-    pub fn add(&self, window: Occasion) -> Result<(), String> {
+    pub fn add(&self, window: AddedWindow) -> Result<(), String> {
         if window.to <= window.from || window.to <= UtcMicros::now() {
             return Err("the window ends before it starts".to_owned());
         }
@@ -223,12 +223,12 @@ impl Maintenance {
 
     /// Returns all windows that are open or still to come, each with its current or next
     /// occurrence.
-    pub fn list(&self, now: UtcMicros) -> Vec<Occasion> {
+    pub fn list(&self, now: UtcMicros) -> Vec<AddedWindow> {
         let mut windows = Vec::new();
         for planned in &mut self.lock().planned {
             planned.at(now);
             if let Some((from, to)) = planned.occurrence {
-                windows.push(Occasion {
+                windows.push(AddedWindow {
                     name: planned.name.clone(),
                     monitors: planned.monitors.clone(),
                     from,
@@ -243,7 +243,7 @@ impl Maintenance {
         windows
     }
 
-    fn keep(&self, kept: &Kept) -> Result<(), String> {
+    fn keep(&self, kept: &StoredWindows) -> Result<(), String> {
         serde_json::to_vec(kept)
             .map_err(std::io::Error::other)
             .and_then(|bytes| crate::record::write_whole(&self.file, &bytes))
@@ -329,7 +329,7 @@ fn about(planned: &Planned, config: &Config, kind: EventKind, at: UtcMicros, unt
         ..Event::new(monitor, at, kind).text(text.clone())
     }
     };
-    if planned.monitors.is_empty() || monitors.len() > MOST_EVENTS {
+    if planned.monitors.is_empty() || monitors.len() > MAX_EVENTS {
         return vec![one(None)];
     }
     monitors
@@ -378,17 +378,17 @@ impl Inner {
     }
 }
 
-fn read(file: &Path) -> Kept {
+fn read(file: &Path) -> StoredWindows {
     match std::fs::read(file) {
         Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
             tracing::error!(file = %file.display(), %error, "the file of maintenance windows is damaged");
-            Kept::default()
+            StoredWindows::default()
         }),
         Err(error) => {
             if error.kind() != std::io::ErrorKind::NotFound {
                 tracing::error!(file = %file.display(), %error, "can't read the maintenance windows");
             }
-            Kept::default()
+            StoredWindows::default()
         }
     }
 }
@@ -442,7 +442,7 @@ mod tests {
         // The night of tomorrow, and one that was added over its second half.
         let day = UtcMicros::now().0 / 86_400_000_000 + 1;
         let hour = |hour: i64| UtcMicros(day * 86_400_000_000) + Micros::from_secs(hour * 1800);
-        let added = Occasion {
+        let added = AddedWindow {
             name: "disks".into(),
             monitors: vec!["a".into()],
             from: hour(5),
@@ -480,8 +480,8 @@ mod tests {
     }
 
     /// An hour of the monitor `b`.
-    fn window(now: UtcMicros) -> Occasion {
-        Occasion {
+    fn window(now: UtcMicros) -> AddedWindow {
+        AddedWindow {
             name: "disks".into(),
             monitors: vec!["object:p".into()],
             from: now,
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn an_added_window_survives_a_restart_and_ends_when_told() {
+    fn an_added_window_survives_a_restart_and_ends_on_command() {
         let folder = tempfile::tempdir().expect("folder");
         let now = UtcMicros::now();
         // Not now, whenever this is run.
@@ -503,13 +503,13 @@ mod tests {
         let maintenance = Maintenance::open(config.clone());
         maintenance.add(added.clone()).expect("fine");
         assert!(maintenance.add(added.clone()).is_err(), "twice");
-        let nobody = Occasion {
+        let nobody = AddedWindow {
             name: "x".into(),
             monitors: vec!["nobody".into()],
             ..added.clone()
         };
         assert!(maintenance.add(nobody).is_err());
-        let backwards = Occasion {
+        let backwards = AddedWindow {
             name: "y".into(),
             to: now - Micros(1),
             ..added
@@ -519,7 +519,7 @@ mod tests {
             file: Arc::new(folder.path().join("mailqos.toml/maintenance.json")),
             ..Maintenance::open(config.clone())
         };
-        let unkept = Occasion {
+        let unkept = AddedWindow {
             name: "z".into(),
             ..window(now)
         };

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 /// More than this nobody may take over one connection: the limit of a mail, and what lies in the buffers between.
-const MOST_TAKEN: u64 = 150_000_000;
+const MAX_TAKEN: u64 = 150_000_000;
 /// A test that has not ended by then hangs.
 const HANGS: Duration = Duration::from_secs(120);
 
@@ -137,7 +137,7 @@ impl Hostile {
             Attack::Endless(first, then) => {
                 self.say(stream, first).await?;
                 let many = then.repeat(64 * 1024 / then.len());
-                while stream.sent < 2 * MOST_TAKEN {
+                while stream.sent < 2 * MAX_TAKEN {
                     self.say(stream, &many).await?;
                 }
                 Ok(())
@@ -201,7 +201,7 @@ async fn assert_fails(imap: bool, cases: &[(At, Attack, Stage, &str)]) {
             "{at:?} {attack:?}: {error}"
         );
         assert!(error.contains(says), "{at:?} {attack:?}: {error}");
-        assert!(sent < MOST_TAKEN, "{at:?} {attack:?}: {sent} bytes were taken");
+        assert!(sent < MAX_TAKEN, "{at:?} {attack:?}: {sent} bytes were taken");
     }
 }
 

@@ -108,7 +108,7 @@ async fn suffer(site: &str, troubles: Vec<Trouble>) {
             Some(text) => {
                 let lower = text.to_lowercase();
                 !text.trim().is_empty()
-                    && text.chars().count() <= LONGEST_ERROR
+                    && text.chars().count() <= MAX_ERROR
                     && !text.contains(char::is_control)
                     && !text.contains(PASSWORD)
                     && (trouble.error.is_empty()
@@ -139,7 +139,7 @@ const PATIENT: &str = "timeout = \"20s\"\nmax_round_trip = \"40s\"\nhorizon = \"
 /// What the probe may take at most, whatever the servers send. Each of the monitors of a test may be sent megabytes at once.
 const MEMORY: u64 = 100_000_000;
 /// An error is a line that people read.
-const LONGEST_ERROR: usize = 500;
+const MAX_ERROR: usize = 500;
 
 const MEGABYTES: usize = 10_000_000;
 

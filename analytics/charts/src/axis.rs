@@ -9,7 +9,7 @@ use mailqos_model::UtcMicros;
 
 use super::{
     canvas::{text_width, widest},
-    voice::Voice,
+    locale::ChartLocale,
 };
 
 /// Maximum number of labels on an axis.
@@ -67,7 +67,7 @@ const ROUND_TOO: [f64; 14] = [
 
 impl Axis {
     /// Returns an axis from zero to slightly above the highest value, in a single unit.
-    pub fn from_zero(greatest: f64, most: usize, voice: &dyn Voice) -> Self {
+    pub fn from_zero(greatest: f64, most: usize, locale: &dyn ChartLocale) -> Self {
         let greatest = if greatest.is_finite() && greatest > 0.0 {
             greatest.min(1e15)
         } else {
@@ -101,7 +101,7 @@ impl Axis {
         let ticks = (0..=count)
             .map(|n| {
                 let value = n as f64 * step;
-                let number = voice.number(value, if n == 0 { 0 } else { decimals });
+                let number = locale.number(value, if n == 0 { 0 } else { decimals });
                 // The unit appears once, where reading starts.
                 let label = if n == count {
                     format!("{number}\u{a0}{unit}")
@@ -123,7 +123,7 @@ impl Axis {
     }
 
     /// Returns a logarithmic axis around the values; each label has its unit.
-    pub fn log(least: f64, greatest: f64, most: usize, voice: &dyn Voice) -> Self {
+    pub fn log(least: f64, greatest: f64, most: usize, locale: &dyn ChartLocale) -> Self {
         let least = if least.is_finite() { least.clamp(1.0, 1e13) } else { 1.0 };
         let greatest = if greatest.is_finite() {
             greatest.clamp(least, 1e14)
@@ -149,7 +149,7 @@ impl Axis {
             .step_by(every)
             .map(|value| Tick {
                 value,
-                label: voice.duration(value),
+                label: locale.duration(value),
             })
             .collect();
         Self {
@@ -162,7 +162,7 @@ impl Axis {
 
     /// Returns an axis for shares from about the lowest value, or from zero if that is close, to
     /// about the highest.
-    pub fn share(least: f64, greatest: f64, most: usize, voice: &dyn Voice) -> Self {
+    pub fn share(least: f64, greatest: f64, most: usize, locale: &dyn ChartLocale) -> Self {
         let bound = |value: f64| if value.is_finite() { value.clamp(0.0, 1.0) } else { 0.0 };
         let greatest = match bound(greatest) {
             some if some > 0.0 => some.max(1e-6),
@@ -201,7 +201,7 @@ impl Axis {
             .map(|n| (first + n as f64) * step)
             .map(|percent| Tick {
                 value: percent / 100.0,
-                label: voice.percent(percent, decimals),
+                label: locale.percent(percent, decimals),
             })
             .collect();
         Self {
@@ -268,7 +268,7 @@ fn roundness(value: f64) -> usize {
 
 /// A time span along an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
+pub struct TimeSpan {
     /// Start of the span.
     pub from: UtcMicros,
     /// End of the span.
@@ -328,17 +328,17 @@ const STEPS: [(Step, i64); 26] = [
 
 /// Returns ticks at round local times within a half-open span, in ascending order, as many as fit
 /// into the width.
-pub fn time_ticks(span: Stretch, width: f64, size: f64, voice: &dyn Voice) -> Vec<TimeTick> {
-    let ticks = finest(span, width, size, voice, true);
+pub fn time_ticks(span: TimeSpan, width: f64, size: f64, locale: &dyn ChartLocale) -> Vec<TimeTick> {
+    let ticks = finest(span, width, size, locale, true);
     if ticks.len() >= 2 {
         return ticks;
     }
     // If only one label would fit, days are shown without their weekday.
-    let short = finest(span, width, size, voice, false);
+    let short = finest(span, width, size, locale, false);
     if short.len() > ticks.len() { short } else { ticks }
 }
 
-fn finest(span: Stretch, width: f64, size: f64, voice: &dyn Voice, weekdays: bool) -> Vec<TimeTick> {
+fn finest(span: TimeSpan, width: f64, size: f64, locale: &dyn ChartLocale, weekdays: bool) -> Vec<TimeTick> {
     if span.to <= span.from {
         return Vec::new();
     }
@@ -347,11 +347,11 @@ fn finest(span: Stretch, width: f64, size: f64, voice: &dyn Voice, weekdays: boo
         if seconds / between > MOST as i64 {
             continue;
         }
-        let ticks = moments(step, span, voice.zone());
+        let ticks = moments(step, span, locale.zone());
         if ticks.len() > MOST {
             continue;
         }
-        let ticks = labelled(&ticks, step, voice, weekdays);
+        let ticks = labelled(&ticks, step, locale, weekdays);
         if fits(&ticks, span, width, size) {
             return ticks;
         }
@@ -360,12 +360,12 @@ fn finest(span: Stretch, width: f64, size: f64, voice: &dyn Voice, weekdays: boo
 }
 
 /// Returns the position of a time within a span, from 0 to 1.
-pub(super) fn place(span: Stretch, at: UtcMicros) -> f64 {
+pub(super) fn place(span: TimeSpan, at: UtcMicros) -> f64 {
     let whole = span.to.0.saturating_sub(span.from.0).max(1) as f64;
     (at.0.saturating_sub(span.from.0) as f64 / whole).clamp(0.0, 1.0)
 }
 
-fn fits(ticks: &[TimeTick], span: Stretch, width: f64, size: f64) -> bool {
+fn fits(ticks: &[TimeTick], span: TimeSpan, width: f64, size: f64) -> bool {
     ticks.windows(2).all(|pair| {
         let distance = (place(span, pair[1].at) - place(span, pair[0].at)) * width;
         let needed = (text_width(&pair[0].label, size) + text_width(&pair[1].label, size)) / 2.0 + size * 0.8;
@@ -375,7 +375,7 @@ fn fits(ticks: &[TimeTick], span: Stretch, width: f64, size: f64) -> bool {
 
 /// Returns the ticks of a step within a span, without local times that the zone skips and without
 /// repeating any.
-fn moments(step: Step, span: Stretch, zone: &TimeZone) -> Vec<UtcMicros> {
+fn moments(step: Step, span: TimeSpan, zone: &TimeZone) -> Vec<UtcMicros> {
     let civil = |moment: UtcMicros| zone.to_datetime(moment.timestamp());
     let (first, last) = (civil(span.from), civil(span.to));
     let mut found: Vec<UtcMicros> = Vec::new();
@@ -445,20 +445,20 @@ fn moments(step: Step, span: Stretch, zone: &TimeZone) -> Vec<UtcMicros> {
     found
 }
 
-fn labelled(moments: &[UtcMicros], step: Step, voice: &dyn Voice, weekdays: bool) -> Vec<TimeTick> {
+fn labelled(moments: &[UtcMicros], step: Step, locale: &dyn ChartLocale, weekdays: bool) -> Vec<TimeTick> {
     let mut before: Option<ZonedDateTime> = None;
     moments
         .iter()
         .map(|at| {
-            let zoned = ZonedDateTime::new(at.timestamp(), voice.zone().clone());
+            let zoned = ZonedDateTime::new(at.timestamp(), locale.zone().clone());
             let new_year = before.as_ref().is_none_or(|before| before.year() != zoned.year());
             let new_month = new_year || before.as_ref().is_none_or(|before| before.month() != zoned.month());
             let new_day = before.as_ref().is_none_or(|before| before.date() != zoned.date());
             let first = before.is_none();
-            let (day, month) = (voice.nth(zoned.day()), voice.month(zoned.month()));
-            let weekday = || voice.weekday(zoned.weekday().to_monday_one_offset());
-            let date = voice.own_date(zoned.date()).unwrap_or_else(|| format!("{day} {month}"));
-            let clock = |seconds| voice.clock(zoned.time(), seconds);
+            let (day, month) = (locale.nth(zoned.day()), locale.month(zoned.month()));
+            let weekday = || locale.weekday(zoned.weekday().to_monday_one_offset());
+            let date = locale.own_date(zoned.date()).unwrap_or_else(|| format!("{day} {month}"));
+            let clock = |seconds| locale.clock(zoned.time(), seconds);
             let label = match step {
                 Step::Seconds(_) => clock(true),
                 Step::Minutes(_) | Step::Hours(_) if new_day && !first => date,
@@ -485,12 +485,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::voice::English;
+    use crate::locale::English;
 
-    fn span(from: Date, to: Date, zone: &TimeZone) -> Stretch {
+    fn span(from: Date, to: Date, zone: &TimeZone) -> TimeSpan {
         let moment =
             |date: Date| -> UtcMicros { date.to_zoned_datetime(zone.clone()).expect("a date").timestamp().into() };
-        Stretch {
+        TimeSpan {
             from: moment(from),
             to: moment(to),
         }
@@ -595,7 +595,7 @@ mod tests {
             width in 100_f64..1_000.0,
             zone in zones(),
         ) {
-            let span = Stretch { from: UtcMicros(from), to: UtcMicros(from.saturating_add(1 << length)) };
+            let span = TimeSpan { from: UtcMicros(from), to: UtcMicros(from.saturating_add(1 << length)) };
             let english = English(TimeZone::get(zone).expect("a zone"));
             let ticks = time_ticks(span, width, 12.0, &english);
             prop_assert!(ticks.len() <= MOST);
@@ -606,7 +606,7 @@ mod tests {
 
         #[test]
         fn time_ticks_survive_any_span(from: i64, to: i64) {
-            let span = Stretch { from: UtcMicros(from), to: UtcMicros(to) };
+            let span = TimeSpan { from: UtcMicros(from), to: UtcMicros(to) };
             prop_assert!(time_ticks(span, 600.0, 12.0, &English(TimeZone::UTC)).len() <= MOST);
         }
 

@@ -3,11 +3,11 @@
 
 use super::{
     Chart, Data, Datum, Measure,
-    axis::{Axis, Stretch},
+    axis::{Axis, TimeSpan},
     canvas::{At, Canvas, NAMES, SMALL, TEXT, draw, text_width},
     palette::Ink,
-    plot::{Plot, Said, period, sentence},
-    voice::Voice,
+    plot::{Plot, ChartContent, period, sentence},
+    locale::ChartLocale,
 };
 
 /// Width of the drawing for narrow screens, in pixels.
@@ -24,7 +24,7 @@ pub struct Budgets {
     /// Width of the chart in pixels.
     pub width: u32,
     /// Period of the budgets.
-    pub period: Stretch,
+    pub period: TimeSpan,
     /// Elapsed share of the period, 0 to 1.
     pub passed: f64,
     /// Budgets, from top to bottom.
@@ -59,7 +59,7 @@ impl Budget {
 }
 
 /// Draws the chart.
-pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
+pub fn chart(data: &Budgets, locale: &dyn ChartLocale) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let widest = |texts: &mut dyn Iterator<Item = f64>| texts.fold(0.0, f64::max).ceil();
     let share = f64::from(width);
@@ -70,7 +70,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
             .map(|row| text_width(&row.name, TEXT).max(text_width(&row.promise, SMALL))),
     )
     .min(share * NAMES);
-    let words = |row: &Budget| words(row, voice);
+    let words = |row: &Budget| words(row, locale);
     let texts = widest(
         &mut data
             .rows
@@ -78,7 +78,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
             .map(|row| text_width(&words(row), TEXT).max(text_width(&row.amount, SMALL))),
     )
     .min(share * 0.3);
-    let axis = axis(data, voice);
+    let axis = axis(data, locale);
     let pitch = 38.0;
     let top = 20.0;
     // On narrow screens only the left part of a chart is visible without scrolling, so all texts are
@@ -91,14 +91,14 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
         bottom: top + pitch * data.rows.len().max(1) as f64,
     };
     let height = (plot.bottom + 22.0).ceil();
-    let finding = finding(data, voice);
+    let finding = finding(data, locale);
     let passed = passed(data);
     let pen = |canvas: &mut Canvas| {
         plot.value_axis_below(canvas, &axis, share);
         let whole = plot.x(axis.place(1.0));
         canvas.line((whole, plot.top - 4.0), (whole, plot.bottom), Ink::Ink, 1.0);
         canvas.text(
-            voice.t("full budget"),
+            locale.t("full budget"),
             whole - 4.0,
             plot.top - 7.0,
             At::End,
@@ -110,7 +110,7 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
             let two = if row.promise.is_empty() { 4.0 } else { -2.0 };
             canvas.name(&row.name, names, middle + two, At::End, names);
             canvas.text(&row.promise, names, middle + 12.0, At::End, Ink::Grey, SMALL);
-            bar(canvas, row, plot, &axis, middle, voice);
+            bar(canvas, row, plot, &axis, middle, locale);
             let over = row.spent().is_some_and(|spent| spent > 1.0);
             let ink = if over { Ink::Failed } else { Ink::Ink };
             let two = if row.amount.is_empty() { 4.0 } else { -2.0 };
@@ -121,36 +121,36 @@ pub fn chart(data: &Budgets, voice: &dyn Voice) -> Chart {
             let x = plot.x(axis.place(passed));
             canvas.line((x, plot.top - 4.0), (x, plot.bottom), Ink::Ink, 1.0);
             canvas.dashed("1 3");
-            let text = voice.fill("{0} of the period elapsed", &[&voice.share(passed)]);
+            let text = locale.fill("{0} of the period elapsed", &[&locale.share(passed)]);
             // If there is no room for both texts, the subtitle explains the line.
-            if x + 4.0 + text_width(&text, SMALL) < whole - 8.0 - text_width(voice.t("full budget"), SMALL) {
+            if x + 4.0 + text_width(&text, SMALL) < whole - 8.0 - text_width(locale.t("full budget"), SMALL) {
                 canvas.text(&text, x + 4.0, plot.top - 7.0, At::Start, Ink::Grey, SMALL);
             }
         }
     };
-    let mut parts = vec![voice.t("share of each error budget spent")];
+    let mut parts = vec![locale.t("share of each error budget spent")];
     if passed < 1.0 {
-        parts.push(voice.t("dotted: elapsed share of the period"));
+        parts.push(locale.t("dotted: elapsed share of the period"));
     }
     if data.rows.iter().any(|row| row.forecast().is_some()) {
-        parts.push(voice.t("hollow: forecast for the end of the period"));
+        parts.push(locale.t("hollow: forecast for the end of the period"));
     }
-    let whole = Said {
+    let whole = ChartContent {
         title: &data.title,
-        subtitle: format!("{}. {}", sentence(&parts), period(data.period, voice)),
+        subtitle: format!("{}. {}", sentence(&parts), period(data.period, locale)),
         finding,
-        data: table(data, voice),
+        data: table(data, locale),
     }
     .chart(width, height, pen);
     Chart {
-        narrow: narrow(data, &whole, voice),
+        narrow: narrow(data, &whole, locale),
         ..whole
     }
 }
 
 /// Draws the budgets for a telephone: texts stand above and below their bars instead of beside them.
-fn narrow(data: &Budgets, whole: &Chart, voice: &dyn Voice) -> String {
-    let axis = axis(data, voice);
+fn narrow(data: &Budgets, whole: &Chart, locale: &dyn ChartLocale) -> String {
+    let axis = axis(data, locale);
     let (pitch, top, share) = (64.0, 16.0, f64::from(NARROW));
     let plot = Plot {
         left: 0.0,
@@ -163,7 +163,7 @@ fn narrow(data: &Budgets, whole: &Chart, voice: &dyn Voice) -> String {
         plot.value_axis_below(canvas, &axis, share);
         let (whole, passed) = (plot.x(axis.place(1.0)), passed(data));
         canvas.text(
-            voice.t("full budget"),
+            locale.t("full budget"),
             whole - 4.0,
             plot.top - 7.0,
             At::End,
@@ -172,7 +172,7 @@ fn narrow(data: &Budgets, whole: &Chart, voice: &dyn Voice) -> String {
         );
         for (index, row) in data.rows.iter().enumerate() {
             let middle = plot.top + pitch * index as f64 + 31.0;
-            let (words, over) = (words(row, voice), row.spent().is_some_and(|spent| spent > 1.0));
+            let (words, over) = (words(row, locale), row.spent().is_some_and(|spent| spent > 1.0));
             let room = |text: &str, size| share - text_width(text, size) - 8.0;
             canvas.name(&row.name, 0.0, middle - 16.0, At::Start, room(&words, TEXT));
             canvas.text(
@@ -183,7 +183,7 @@ fn narrow(data: &Budgets, whole: &Chart, voice: &dyn Voice) -> String {
                 if over { Ink::Failed } else { Ink::Ink },
                 TEXT,
             );
-            bar(canvas, row, plot, &axis, middle, voice);
+            bar(canvas, row, plot, &axis, middle, locale);
             // The lines leave out the texts.
             canvas.line((whole, middle - 12.0), (whole, middle + 12.0), Ink::Ink, 1.0);
             if passed < 1.0 {
@@ -199,7 +199,7 @@ fn narrow(data: &Budgets, whole: &Chart, voice: &dyn Voice) -> String {
     draw(NARROW, height, &whole.title, &whole.alternative, pen)
 }
 
-fn axis(data: &Budgets, voice: &dyn Voice) -> Axis {
+fn axis(data: &Budgets, locale: &dyn ChartLocale) -> Axis {
     let most = data
         .rows
         .iter()
@@ -209,7 +209,7 @@ fn axis(data: &Budgets, voice: &dyn Voice) -> Axis {
         .min(MOST);
     Axis {
         high: most,
-        ..Axis::share(0.0, 1.0, 5, voice)
+        ..Axis::share(0.0, 1.0, 5, locale)
     }
 }
 
@@ -223,12 +223,12 @@ fn passed(data: &Budgets) -> f64 {
 }
 
 /// What is spent of a budget, in words.
-fn words(row: &Budget, voice: &dyn Voice) -> String {
+fn words(row: &Budget, locale: &dyn ChartLocale) -> String {
     row.spent()
-        .map_or_else(|| voice.t("unknown").to_owned(), |spent| state(spent, voice))
+        .map_or_else(|| locale.t("unknown").to_owned(), |spent| state(spent, locale))
 }
 
-fn bar(canvas: &mut Canvas, row: &Budget, plot: Plot, axis: &Axis, middle: f64, voice: &dyn Voice) {
+fn bar(canvas: &mut Canvas, row: &Budget, plot: Plot, axis: &Axis, middle: f64, locale: &dyn ChartLocale) {
     let (top, tall) = (middle - 8.0, 16.0);
     let x = |share: f64| plot.x(axis.place(share));
     canvas.rect(plot.left, top, x(1.0) - plot.left, tall, Ink::Shade);
@@ -237,11 +237,11 @@ fn bar(canvas: &mut Canvas, row: &Budget, plot: Plot, axis: &Axis, middle: f64, 
         return;
     };
     canvas.rect(plot.left, top, x(spent.min(1.0)) - plot.left, tall, Ink::Accent);
-    canvas.title(format!("{}: {}", row.name, state(spent, voice)));
+    canvas.title(format!("{}: {}", row.name, state(spent, locale)));
     if spent > 1.0 {
         // Beyond the line and taller, so an overspent budget is recognisable by its outline.
         canvas.rect(x(1.0), top - 3.0, x(spent) - x(1.0), tall + 6.0, Ink::Failed);
-        canvas.title(format!("{}: {}", row.name, state(spent, voice)));
+        canvas.title(format!("{}: {}", row.name, state(spent, locale)));
         if spent > axis.high {
             let end = plot.right;
             canvas.polygon(
@@ -257,66 +257,66 @@ fn bar(canvas: &mut Canvas, row: &Budget, plot: Plot, axis: &Axis, middle: f64, 
         canvas.dashed("3 2");
         canvas.disc((to, middle), 4.5, ink);
         canvas.disc((to, middle), 3.0, Ink::Ground);
-        canvas.title(voice.fill("forecast {0}", &[&voice.whole_percent(forecast)]));
+        canvas.title(locale.fill("forecast {0}", &[&locale.whole_percent(forecast)]));
     }
 }
 
-fn finding(data: &Budgets, voice: &dyn Voice) -> String {
+fn finding(data: &Budgets, locale: &dyn ChartLocale) -> String {
     let known: Vec<(&Budget, f64)> = data.rows.iter().filter_map(|row| Some((row, row.spent()?))).collect();
     let Some((worst, spent)) = known.iter().max_by(|one, other| one.1.total_cmp(&other.1)) else {
-        return voice.t("Error budgets are unknown.").to_owned();
+        return locale.t("Error budgets are unknown.").to_owned();
     };
     let over = known.iter().filter(|(_, spent)| *spent > 1.0).count() as u64 + data.beyond.1;
     let all = known.len() as u64 + data.beyond.0;
-    let (worst, share) = (worst.name.as_str(), voice.whole_percent(*spent));
-    let by = excess(*spent, voice);
+    let (worst, share) = (worst.name.as_str(), locale.whole_percent(*spent));
+    let by = excess(*spent, locale);
     match (over, all) {
-        (0, 1) => voice.fill("{0}: {1} of the error budget is spent.", &[worst, &share]),
-        (0, _) => voice.fill(
+        (0, 1) => locale.fill("{0}: {1} of the error budget is spent.", &[worst, &share]),
+        (0, _) => locale.fill(
             "No error budget is overspent; highest use: {0} ({1}).",
             &[worst, &share],
         ),
-        (_, 1) => voice.fill("{0}: the error budget is overspent by {1}.", &[worst, &by]),
-        (1, _) => voice.fill(
+        (_, 1) => locale.fill("{0}: the error budget is overspent by {1}.", &[worst, &by]),
+        (1, _) => locale.fill(
             "One of {0} error budgets is overspent: {1}, by {2}.",
-            &[&voice.count(all), worst, &by],
+            &[&locale.count(all), worst, &by],
         ),
-        _ => voice.fill(
+        _ => locale.fill(
             "{0} of {1} error budgets are overspent, the most by {3} ({2}).",
-            &[&voice.count(over), &voice.count(all), worst, &by],
+            &[&locale.count(over), &locale.count(all), worst, &by],
         ),
     }
 }
 
 /// Returns the spent share in words: `60 % spent`, `overspent by 57 %`.
-fn state(spent: f64, voice: &dyn Voice) -> String {
+fn state(spent: f64, locale: &dyn ChartLocale) -> String {
     if spent > 1.0 {
-        voice.fill("overspent by {0}", &[&excess(spent, voice)])
+        locale.fill("overspent by {0}", &[&excess(spent, locale)])
     } else {
-        voice.fill("{0} spent", &[&voice.whole_percent(spent)])
+        locale.fill("{0} spent", &[&locale.whole_percent(spent)])
     }
 }
 
 /// Returns by how much a budget is overspent: `57 %`, `12 times`.
-fn excess(spent: f64, voice: &dyn Voice) -> String {
+fn excess(spent: f64, locale: &dyn ChartLocale) -> String {
     let over = spent - 1.0;
     if over >= 9.995 {
         // A percentage such as 4,321 % is hard to grasp; an empty budget is overspent infinitely.
         let times = if over < 1e6 {
-            voice.number(over, 0)
+            locale.number(over, 0)
         } else {
             "∞".to_owned()
         };
-        voice.fill("{0} times", &[&times])
+        locale.fill("{0} times", &[&times])
     } else if over < 0.01 {
-        voice.percent((over * 100.0).max(0.01), 2)
+        locale.percent((over * 100.0).max(0.01), 2)
     } else {
-        voice.whole_percent(over)
+        locale.whole_percent(over)
     }
 }
 
-fn table(data: &Budgets, voice: &dyn Voice) -> Data {
-    let share = |value| Datum::measured(value, Measure::Share, voice);
+fn table(data: &Budgets, locale: &dyn ChartLocale) -> Data {
+    let share = |value| Datum::measured(value, Measure::Share, locale);
     let rows = data
         .rows
         .iter()
@@ -332,7 +332,7 @@ fn table(data: &Budgets, voice: &dyn Voice) -> Data {
         .collect();
     Data::new(
         ["monitor", "objective", "budget spent", "error budget", "forecast"]
-            .map(|head| voice.t(head).to_owned())
+            .map(|head| locale.t(head).to_owned())
             .into(),
         rows,
     )
@@ -344,26 +344,26 @@ mod tests {
     use crate::samples;
 
     #[test]
-    fn kept_overspent_and_unknown_look_different() {
-        let (data, voice) = samples::budgets();
-        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+    fn met_overspent_and_unknown_budgets_look_different() {
+        let (data, locale) = samples::budgets();
+        insta::assert_snapshot!(samples::shown(&chart(&data, &locale)));
     }
 
     #[test]
     fn an_endless_overdraft_stays_on_the_paper() {
-        let (mut data, voice) = samples::budgets();
+        let (mut data, locale) = samples::budgets();
         data.rows[0].spent = Some(f64::INFINITY);
         data.rows[1].forecast = Some(1e300);
-        let chart = chart(&data, &voice);
+        let chart = chart(&data, &locale);
         assert!(!chart.svg.contains("NaN") && !chart.svg.contains("inf"));
         assert!(!chart.narrow.contains("NaN") && !chart.narrow.contains("inf"));
     }
 
     /// On 390 px, the wide drawing would be scrolled, with its texts at the right out of sight.
     #[test]
-    fn the_drawing_for_telephones_is_narrow_and_says_the_same() {
-        let (data, voice) = samples::budgets();
-        let chart = chart(&data, &voice);
+    fn the_narrow_drawing_has_the_same_content() {
+        let (data, locale) = samples::budgets();
+        let chart = chart(&data, &locale);
         assert!(chart.narrow.contains("viewBox=\"0 0 360 "), "{}", chart.narrow);
         for text in ["Marseille", "52 of 43 min", "overspent by", "unknown", "full budget"] {
             assert!(chart.narrow.contains(text), "{text}: {}", chart.narrow);

@@ -7,9 +7,9 @@ use super::{
     Chart,
     canvas::{At, BOLD, Canvas, SMALL, TEXT, shorten, text_width, widest},
     palette::Ink,
-    plot::{Said, period, sentence},
+    plot::{ChartContent, period, sentence},
     strip::{self, Cell, Key, Strip},
-    voice::Voice,
+    locale::ChartLocale,
 };
 
 /// Minimum and maximum pitch of weeks and days, in pixels; the width decides within these limits.
@@ -22,16 +22,16 @@ const LINE: f64 = 14.0;
 const GAP: f64 = 22.0;
 
 /// Draws the calendars of a strip whose cells are days in the zone of the chart.
-pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
+pub fn chart(data: &Strip, first_day: i8, locale: &dyn ChartLocale) -> Chart {
     let width = data.width.clamp(240, 2_000);
-    let date = |at: UtcMicros| ZonedDateTime::new(at.timestamp(), voice.zone().clone()).date();
+    let date = |at: UtcMicros| ZonedDateTime::new(at.timestamp(), locale.zone().clone()).date();
     let (first, last) = (
         date(data.period.from),
         date(UtcMicros(data.period.to.0.saturating_sub(1)).max(data.period.from)),
     );
     let weeks = week(last, first, first_day) + 1;
     let days: Vec<String> = (0..7)
-        .map(|row| voice.weekday((first_day - 1 + row).rem_euclid(7) + 1))
+        .map(|row| locale.weekday((first_day - 1 + row).rem_euclid(7) + 1))
         .collect();
     let left = widest(days.iter().map(String::as_str), SMALL).ceil() + 6.0;
     let size = ((f64::from(width) - left) / weeks as f64)
@@ -50,7 +50,7 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
     let mut states: Vec<strip::State> = data.rows.iter().flat_map(|row| &row.cells).map(Cell::state).collect();
     states.sort_unstable();
     states.dedup();
-    let key = Key::of(&states, f64::from(width), voice);
+    let key = Key::of(&states, f64::from(width), locale);
     let names: Vec<Vec<String>> = data
         .rows
         .iter()
@@ -70,12 +70,12 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
     let tall = 7.0 * size + 50.0 + head;
     let lines = data.rows.len().max(1).div_ceil(across);
     let height = (key.height + tall * lines as f64).ceil();
-    let finding = strip::finding(data, voice);
+    let finding = strip::finding(data, locale);
     let pen = |canvas: &mut Canvas| {
         key.draw(canvas);
         if data.rows.is_empty() {
             canvas.text(
-                voice.t("no monitors"),
+                locale.t("no monitors"),
                 0.0,
                 key.height + 20.0,
                 At::Start,
@@ -118,20 +118,20 @@ pub fn chart(data: &Strip, first_day: i8, voice: &dyn Voice) -> Chart {
                 let base = grid.top + size * (number as f64 + 0.5) + 4.0;
                 canvas.text(day, grid.left - 5.0, base, At::End, Ink::Grey, SMALL.min(size + 1.0));
             }
-            grid.months(canvas, last, voice);
+            grid.months(canvas, last, locale);
             for layer in strip::LAYERS {
                 for cell in row.cells.iter().filter(|cell| cell.span.to > cell.span.from) {
-                    grid.day(canvas, (date(cell.span.from), cell), layer, voice);
+                    grid.day(canvas, (date(cell.span.from), cell), layer, locale);
                 }
             }
         }
     };
-    let each = voice.t("one cell per day, one column per week");
-    Said {
+    let each = locale.t("one cell per day, one column per week");
+    ChartContent {
         title: &data.title,
-        subtitle: format!("{}. {}", sentence(&[each]), period(data.period, voice)),
+        subtitle: format!("{}. {}", sentence(&[each]), period(data.period, locale)),
         finding,
-        data: strip::table(data, voice),
+        data: strip::table(data, locale),
     }
     .chart(width, height, pen)
 }
@@ -175,11 +175,11 @@ impl Grid {
     }
 
     /// Draws the name of each month above the week of its first day, if there is room.
-    fn months(&self, canvas: &mut Canvas, last: Date, voice: &dyn Voice) {
+    fn months(&self, canvas: &mut Canvas, last: Date, locale: &dyn ChartLocale) {
         let mut free = f64::MIN;
         let mut day = self.first;
         while day <= last {
-            let name = voice.month(day.month());
+            let name = locale.month(day.month());
             let (x, _) = self.place(day);
             if x >= free {
                 canvas.text(&name, x, self.top - 5.0, At::Start, Ink::Grey, SMALL);
@@ -193,7 +193,7 @@ impl Grid {
     }
 
     /// Draws a day; only days with failures have a tooltip.
-    fn day(&self, canvas: &mut Canvas, (day, cell): (Date, &Cell), layer: strip::Layer, voice: &dyn Voice) {
+    fn day(&self, canvas: &mut Canvas, (day, cell): (Date, &Cell), layer: strip::Layer, locale: &dyn ChartLocale) {
         let (x, y) = self.place(day);
         let side = self.size - 1.0;
         if cell.state() == strip::State::Unknown {
@@ -206,7 +206,7 @@ impl Grid {
         let words = if layer == strip::Layer::Calm {
             String::new()
         } else {
-            cell.words(voice)
+            cell.words(locale)
         };
         strip::mark(canvas, ((x, y), (side, side)), cell, (0.0, &words), layer);
     }
@@ -219,8 +219,8 @@ mod tests {
 
     #[test]
     fn a_month_begins_on_its_weekday() {
-        let (data, voice) = samples::strip_month(1);
-        insta::assert_snapshot!(samples::shown(&chart(&data, 1, &voice)));
+        let (data, locale) = samples::strip_month(1);
+        insta::assert_snapshot!(samples::shown(&chart(&data, 1, &locale)));
     }
 
     #[test]
@@ -244,10 +244,10 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_period_can_be_drawn(from in -1_i64..60_000_000_000_000_000, days in 0_i64..900) {
-            let (mut data, voice) = samples::strip_month(2);
+            let (mut data, locale) = samples::strip_month(2);
             data.period.from = UtcMicros(from);
             data.period.to = UtcMicros(from + days * 86_400_000_000);
-            let chart = chart(&data, 1, &voice);
+            let chart = chart(&data, 1, &locale);
             proptest::prop_assert!(!chart.svg.contains("NaN") && !chart.svg.contains("inf"));
         }
     }

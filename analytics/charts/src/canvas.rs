@@ -813,7 +813,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_path_goes_where_it_was_told(points in proptest::collection::vec((-999_i64..9_999, -999_i64..9_999), 2..40)) {
+        fn a_path_passes_through_its_points(points in proptest::collection::vec((-999_i64..9_999, -999_i64..9_999), 2..40)) {
             let mut points = points;
             points.dedup();
             // Some renderers skip lines of zero length.
@@ -851,7 +851,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_places_leaves_out_what_was_said_before() {
+    fn hover_texts_omit_what_the_previous_one_stated() {
         let cells = ["2|492", "3|492", "3|492", "maintenance", "1|492", "1|"]
             .map(str::to_owned)
             .to_vec();
@@ -870,7 +870,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_cut_and_kept() {
+    fn a_long_label_is_shortened_and_kept_in_full_as_its_title() {
         let name = "x".repeat(200);
         let shown = shorten(&name, 100.0, TEXT);
         assert!(shown.ends_with('…') && text_width(&shown, TEXT) <= 100.0);

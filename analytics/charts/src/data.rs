@@ -4,7 +4,7 @@
 use mailqos_model::UtcMicros;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
-use super::{Datum, voice::DASH};
+use super::{Datum, locale::DASH};
 
 /// Drawn values as a table.
 #[derive(Debug, Clone, Default)]
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_as_text_says_once_what_all_cells_of_a_column_share() {
+    fn a_text_table_states_a_shared_unit_once_per_column() {
         let at = UtcMicros(1_772_409_600_000_000);
         let figure = |text: &str| Datum {
             value: Some(1.0),

@@ -2,12 +2,12 @@
 
 use super::{
     Chart, Data, Datum, Measure,
-    axis::{Axis, Stretch},
+    axis::{Axis, TimeSpan},
     canvas::{At, Canvas, Hover, SMALL, TEXT, text_width},
     palette::Ink,
-    plot::{Plot, Said, period, sentence},
+    plot::{Plot, ChartContent, period, sentence},
     reduce::median,
-    voice::{DASH, Voice},
+    locale::{DASH, ChartLocale},
 };
 
 /// Maximum number of points of the curve.
@@ -23,7 +23,7 @@ pub struct Distribution {
     /// Width of the chart in pixels.
     pub width: u32,
     /// Period shown.
-    pub period: Stretch,
+    pub period: TimeSpan,
     /// Values of delivered tests, in microseconds, in any order.
     pub values: Vec<f64>,
     /// Number of counted tests, including those whose mail never arrived.
@@ -33,7 +33,7 @@ pub struct Distribution {
 }
 
 /// Draws the chart.
-pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
+pub fn chart(data: &Distribution, locale: &dyn ChartLocale) -> Chart {
     let mut values: Vec<f64> = data
         .values
         .iter()
@@ -66,14 +66,14 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
         least,
         thresholds.last().copied().unwrap_or(greatest).max(greatest),
         7,
-        voice,
+        locale,
     );
     let lane = 15.0;
     let marks = marks(&thresholds, &axis, (44.0, f64::from(width) - 10.0), |limit| {
         format!(
             "{}: {}",
-            voice.duration(limit),
-            share(limit).map_or_else(|| DASH.to_owned(), |share| voice.share(share))
+            locale.duration(limit),
+            share(limit).map_or_else(|| DASH.to_owned(), |share| locale.share(share))
         )
     });
     let lanes = marks.iter().map(|mark| mark.lane + 1).max().unwrap_or(0) as f64;
@@ -89,10 +89,10 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
         ..curve
     };
     let height = (bars.bottom + 22.0).ceil();
-    let finding = finding(&values, tests, &thresholds, &share, data, voice);
+    let finding = finding(&values, tests, &thresholds, &share, data, locale);
     let bins = bins(bars, &axis, &values);
     let pen = |canvas: &mut Canvas| {
-        let percent = Axis::share(0.0, 1.0, 5, voice);
+        let percent = Axis::share(0.0, 1.0, 5, locale);
         bars.value_axis_below(canvas, &axis, f64::from(width));
         for tick in &axis.ticks {
             let x = curve.x(axis.place(tick.value));
@@ -111,12 +111,12 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
             canvas.text(&mark.text, x, base, at, Ink::Ink, SMALL);
         }
         if values.is_empty() {
-            curve.no_values(canvas, TEXT, voice);
+            curve.no_values(canvas, TEXT, locale);
             return;
         }
         steps(canvas, curve, &axis, &values, tests);
         canvas.text(
-            voice.t("delivered within"),
+            locale.t("delivered within"),
             curve.left + 5.0,
             curve.top + 14.0,
             At::Start,
@@ -125,29 +125,29 @@ pub fn chart(data: &Distribution, voice: &dyn Voice) -> Chart {
         );
         let lost = tests - values.len() as u64;
         if lost > 0 {
-            let text = voice.fill("{0} with no observed arrival", &[&voice.count(lost)]);
+            let text = locale.fill("{0} with no observed arrival", &[&locale.count(lost)]);
             let y = curve.y(values.len() as f64 / tests as f64);
             let base = if y - curve.top > 16.0 { y - 5.0 } else { y + 14.0 };
             curve.framed(canvas, &text, curve.right - 3.0, base, At::End);
         }
-        histogram(canvas, bars, &bins, voice);
+        histogram(canvas, bars, &bins, locale);
     };
-    Said {
+    ChartContent {
         title: &data.title,
         subtitle: format!(
             "{}. {}",
             sentence(&[
-                &voice.fill("share of all tests by {0}", &[&data.metric]),
-                voice.t("below: how often each value occurred"),
-                voice.t("logarithmic scale"),
+                &locale.fill("share of all tests by {0}", &[&data.metric]),
+                locale.t("below: how often each value occurred"),
+                locale.t("logarithmic scale"),
             ]),
-            period(data.period, voice)
+            period(data.period, locale)
         ),
         finding,
-        data: table(&axis, &thresholds, &within, tests, voice),
+        data: table(&axis, &thresholds, &within, tests, locale),
     }
     .chart(width, height, pen)
-    .hovering(&hover(bars, &axis, &bins, voice))
+    .hovering(&hover(bars, &axis, &bins, locale))
 }
 
 /// A threshold and the position of its label.
@@ -219,12 +219,12 @@ fn bins(plot: Plot, axis: &Axis, values: &[f64]) -> Vec<u64> {
 }
 
 /// Returns the tooltips of the bars.
-fn hover(plot: Plot, axis: &Axis, bins: &[u64], voice: &dyn Voice) -> Hover {
+fn hover(plot: Plot, axis: &Axis, bins: &[u64], locale: &dyn ChartLocale) -> Hover {
     let count = bins.len();
     let room = plot.width() / count as f64;
-    let edge = |bin: usize| voice.duration(axis.low * (axis.high / axis.low).powf(bin as f64 / count as f64));
+    let edge = |bin: usize| locale.duration(axis.low * (axis.high / axis.low).powf(bin as f64 / count as f64));
     let names = (0..=count).map(edge);
-    let tests = bins.iter().map(|tests| voice.count(*tests)).collect();
+    let tests = bins.iter().map(|tests| locale.count(*tests)).collect();
     Hover::table(
         (0..=count).map(|bin| plot.left + bin as f64 * room),
         [plot.top, plot.bottom],
@@ -233,7 +233,7 @@ fn hover(plot: Plot, axis: &Axis, bins: &[u64], voice: &dyn Voice) -> Hover {
     .between()
 }
 
-fn histogram(canvas: &mut Canvas, plot: Plot, bins: &[u64], voice: &dyn Voice) {
+fn histogram(canvas: &mut Canvas, plot: Plot, bins: &[u64], locale: &dyn ChartLocale) {
     let count = bins.len();
     let most = bins.iter().copied().max().unwrap_or(0).max(1);
     canvas.line((plot.left, plot.bottom), (plot.right, plot.bottom), Ink::Mist, 1.0);
@@ -249,7 +249,7 @@ fn histogram(canvas: &mut Canvas, plot: Plot, bins: &[u64], voice: &dyn Voice) {
             Ink::Calm,
         );
     }
-    let text = voice.fill("tests, up to {0} per bar", &[&voice.count(most)]);
+    let text = locale.fill("tests, up to {0} per bar", &[&locale.count(most)]);
     canvas.text(&text, plot.left + 5.0, plot.top - 6.0, At::Start, Ink::Grey, SMALL);
 }
 
@@ -259,15 +259,15 @@ fn finding(
     thresholds: &[f64],
     share: &dyn Fn(f64) -> Option<f64>,
     data: &Distribution,
-    voice: &dyn Voice,
+    locale: &dyn ChartLocale,
 ) -> String {
     if values.is_empty() {
-        return voice.fill("No {0} was measured.", &[&data.metric]);
+        return locale.fill("No {0} was measured.", &[&data.metric]);
     }
     if let ([only], 1) = (values, tests) {
-        return voice.fill(
+        return locale.fill(
             "The only test had a {0} of {1}.",
-            &[&data.metric, &voice.duration(*only)],
+            &[&data.metric, &locale.duration(*only)],
         );
     }
     // The first threshold that nearly all tests met is the most informative.
@@ -276,18 +276,18 @@ fn finding(
         .find(|limit| share(**limit).is_some_and(|share| share >= 0.95))
         .or(thresholds.last());
     match telling.and_then(|limit| Some((limit, share(*limit)?))) {
-        Some((limit, share)) => voice.fill(
+        Some((limit, share)) => locale.fill(
             "Mail was delivered within {0} in {1} of {2} tests.",
-            &[&voice.duration(*limit), &voice.share(share), &voice.count(tests)],
+            &[&locale.duration(*limit), &locale.share(share), &locale.count(tests)],
         ),
         None => {
             let median = median(values.to_vec()).unwrap_or_default();
-            voice.fill("The median {0} was {1}.", &[&data.metric, &voice.duration(median)])
+            locale.fill("The median {0} was {1}.", &[&data.metric, &locale.duration(median)])
         }
     }
 }
 
-fn table(axis: &Axis, thresholds: &[f64], within: &dyn Fn(f64) -> u64, tests: u64, voice: &dyn Voice) -> Data {
+fn table(axis: &Axis, thresholds: &[f64], within: &dyn Fn(f64) -> u64, tests: u64, locale: &dyn ChartLocale) -> Data {
     let mut limits: Vec<f64> = axis
         .ticks
         .iter()
@@ -302,15 +302,15 @@ fn table(axis: &Axis, thresholds: &[f64], within: &dyn Fn(f64) -> u64, tests: u6
             let count = within(limit);
             let share = (tests > 0).then(|| count as f64 / tests as f64);
             vec![
-                Datum::measured(Some(limit), Measure::Duration, voice),
-                Datum::count(count, voice),
-                Datum::measured(share, Measure::Share, voice),
+                Datum::measured(Some(limit), Measure::Duration, locale),
+                Datum::count(count, locale),
+                Datum::measured(share, Measure::Share, locale),
             ]
         })
         .collect();
     Data::new(
         ["within", "tests", "share of all tests"]
-            .map(|head| voice.t(head).to_owned())
+            .map(|head| locale.t(head).to_owned())
             .into(),
         rows,
     )
@@ -323,26 +323,26 @@ mod tests {
 
     #[test]
     fn few_values_are_drawn_as_steps() {
-        let (mut data, voice) = samples::distribution(6);
+        let (mut data, locale) = samples::distribution(6);
         data.tests = 7;
-        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+        insta::assert_snapshot!(samples::shown(&chart(&data, &locale)));
     }
 
     #[test]
     fn many_values_stay_small_and_lost_mail_stays_in_the_denominator() {
-        let (mut data, voice) = samples::distribution(20_000);
+        let (mut data, locale) = samples::distribution(20_000);
         data.tests = 40_000;
-        let chart = chart(&data, &voice);
+        let chart = chart(&data, &locale);
         assert!(chart.svg.len() < 40_000, "{} bytes", chart.svg.len());
         assert!(chart.svg.contains("20,000 with no observed arrival"));
         assert!(chart.alternative.contains("50.0"), "{}", chart.alternative);
     }
 
     #[test]
-    fn nothing_measured_says_so() {
-        let (mut data, voice) = samples::distribution(0);
+    fn an_empty_chart_states_that_nothing_was_measured() {
+        let (mut data, locale) = samples::distribution(0);
         data.values = vec![f64::NAN];
-        let chart = chart(&data, &voice);
+        let chart = chart(&data, &locale);
         assert!(chart.svg.contains("no values") && !chart.svg.contains("NaN"));
     }
 }

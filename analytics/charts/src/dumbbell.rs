@@ -5,8 +5,8 @@ use super::{
     axis::Axis,
     canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width, widest},
     palette::Ink,
-    plot::{Plot, Said, sentence},
-    voice::{DASH, Measure, Voice},
+    plot::{Plot, ChartContent, sentence},
+    locale::{DASH, Measure, ChartLocale},
 };
 
 /// Changes below this are normal variation: for durations relative to the earlier value, for shares
@@ -70,7 +70,7 @@ impl Row {
 }
 
 /// Draws the chart.
-pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
+pub fn chart(data: &Dumbbell, locale: &dyn ChartLocale) -> Chart {
     let finite = |value: Option<f64>| value.filter(|value| value.is_finite() && *value >= 0.0);
     let mut rows: Vec<Row> = data
         .rows
@@ -93,9 +93,9 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let greatest = values.iter().copied().fold(0.0, f64::max);
     let axis = match data.measure {
-        Measure::Share => Axis::share(least, greatest, 6, voice),
-        Measure::Duration if greatest > least.max(1.0) * 40.0 => Axis::log(least, greatest, 6, voice),
-        Measure::Duration => Axis::from_zero(greatest, 6, voice),
+        Measure::Share => Axis::share(least, greatest, 6, locale),
+        Measure::Duration if greatest > least.max(1.0) * 40.0 => Axis::log(least, greatest, 6, locale),
+        Measure::Duration => Axis::from_zero(greatest, 6, locale),
     };
     let pitch = if rows.len() <= 12 { 26.0 } else { 18.0 };
     let names = widest(rows.iter().map(|row| row.name.as_str()), TEXT)
@@ -103,7 +103,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
         .min(f64::from(width) * NAMES);
     let change = |row: &Row| {
         row.change()
-            .map_or_else(|| DASH.to_owned(), |change| data.measure.difference(change, voice))
+            .map_or_else(|| DASH.to_owned(), |change| data.measure.difference(change, locale))
     };
     let changes: Vec<String> = rows.iter().map(change).collect();
     let room = widest(changes.iter().map(String::as_str), TEXT).ceil();
@@ -114,7 +114,7 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
         bottom: 22.0 + pitch * rows.len().max(1) as f64,
     };
     let height = (plot.bottom + 22.0).ceil();
-    let finding = finding(data, &rows, &worse, voice);
+    let finding = finding(data, &rows, &worse, locale);
     let pen = |canvas: &mut Canvas| {
         // Legend, with a hollow and a filled mark as in the rows.
         canvas.disc((plot.left + 4.0, 7.0), 4.5, Ink::Grey);
@@ -141,11 +141,11 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
             if let Some(before) = row.before {
                 canvas.disc((x(before), y), 4.5, Ink::Grey);
                 canvas.disc((x(before), y), 3.0, Ink::Ground);
-                canvas.title(format!("{}: {}", data.before, data.measure.text(before, voice)));
+                canvas.title(format!("{}: {}", data.before, data.measure.text(before, locale)));
             }
             if let Some(after) = row.after {
                 canvas.disc((x(after), y), 4.5, ink);
-                canvas.title(format!("{}: {}", data.after, data.measure.text(after, voice)));
+                canvas.title(format!("{}: {}", data.after, data.measure.text(after, locale)));
             }
             // The sign shows the direction without colour.
             let ink = match (bad, stands_out) {
@@ -157,9 +157,9 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
         }
     };
     let cut = if axis.is_cut() && axis.scale == super::axis::Scale::Linear {
-        voice.t("the scale does not begin at zero")
+        locale.t("the scale does not begin at zero")
     } else if axis.is_cut() {
-        voice.t("logarithmic scale")
+        locale.t("logarithmic scale")
     } else {
         ""
     };
@@ -168,10 +168,10 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
         .any(|row| row.change().is_some() && !row.stands_out(data.measure))
     {
         let least = match data.measure {
-            Measure::Duration => voice.share(EVERYDAY),
+            Measure::Duration => locale.share(EVERYDAY),
             Measure::Share => data
                 .measure
-                .difference(EVERYDAY_POINTS, voice)
+                .difference(EVERYDAY_POINTS, locale)
                 .trim_start_matches('+')
                 .to_owned(),
         };
@@ -180,28 +180,28 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
         } else {
             "grey: changes below {0}"
         };
-        voice.fill(text, &[&least])
+        locale.fill(text, &[&least])
     } else {
         String::new()
     };
-    let parts: Vec<&str> = [data.metric.as_str(), voice.t("worst change first"), &small, cut]
+    let parts: Vec<&str> = [data.metric.as_str(), locale.t("worst change first"), &small, cut]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect();
-    Said {
+    ChartContent {
         title: &data.title,
         subtitle: format!("{}. {} → {}", sentence(&parts), data.before, data.after),
         finding,
         data: Data::new(
             vec![
-                voice.t("monitor").to_owned(),
+                locale.t("monitor").to_owned(),
                 data.before.clone(),
                 data.after.clone(),
-                voice.t("change").to_owned(),
+                locale.t("change").to_owned(),
             ],
             rows.iter()
                 .map(|row| {
-                    let datum = |value| Datum::measured(value, data.measure, voice);
+                    let datum = |value| Datum::measured(value, data.measure, locale);
                     let both = row.before.zip(row.after);
                     let difference = Datum {
                         text: change(row),
@@ -215,10 +215,10 @@ pub fn chart(data: &Dumbbell, voice: &dyn Voice) -> Chart {
     .chart(width, height, pen)
 }
 
-fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dyn Voice) -> String {
+fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, locale: &dyn ChartLocale) -> String {
     let changes: Vec<(&Row, f64)> = rows.iter().filter_map(|row| Some((row, row.change()?))).collect();
     let Some(first) = changes.first() else {
-        return voice.t("No comparison is possible.").to_owned();
+        return locale.t("No comparison is possible.").to_owned();
     };
     let is_bad = |row: &Row, change: f64| row.stands_out(data.measure) && worse(change) > 0.0;
     let bad = changes.iter().filter(|(row, change)| is_bad(row, *change)).count() as u64;
@@ -230,14 +230,14 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
     let (first, change) = standing().next().unwrap_or(first);
     let Some((last, gain)) = standing().next_back() else {
         if by_chance {
-            return voice.fill("No significant change in {0}.", &[&data.metric]);
+            return locale.fill("No significant change in {0}.", &[&data.metric]);
         }
         if let [(only, _)] = changes[..] {
-            return voice.fill("{0} at {1} was unchanged.", &[&sentence(&[&data.metric]), &only.name]);
+            return locale.fill("{0} at {1} was unchanged.", &[&sentence(&[&data.metric]), &only.name]);
         }
-        return voice.fill(
+        return locale.fill(
             "{0} was unchanged at all monitors ({1}).",
-            &[&sentence(&[&data.metric]), &voice.count(changes.len() as u64)],
+            &[&sentence(&[&data.metric]), &locale.count(changes.len() as u64)],
         );
     };
     if let [(only, change)] = changes[..] {
@@ -246,9 +246,9 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
         } else {
             "{0} at {1} improved by {2}."
         };
-        let difference = data.measure.difference(change.abs(), voice);
+        let difference = data.measure.difference(change.abs(), locale);
         let difference = difference.trim_start_matches('+');
-        return voice.fill(text, &[&sentence(&[&data.metric]), &only.name, difference]);
+        return locale.fill(text, &[&sentence(&[&data.metric]), &only.name, difference]);
     }
     let (row, change) = if bad == 0 { (last, *gain) } else { (first, *change) };
     let text = match (bad, by_chance) {
@@ -262,14 +262,14 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, voice: &dy
     } else {
         sentence(&[&data.metric])
     };
-    voice.fill(
+    locale.fill(
         text,
         &[
             &metric,
-            &voice.count(bad),
-            &voice.count(changes.len() as u64),
+            &locale.count(bad),
+            &locale.count(changes.len() as u64),
             &row.name,
-            &data.measure.difference(change, voice),
+            &data.measure.difference(change, locale),
         ],
     )
 }
@@ -281,19 +281,19 @@ mod tests {
 
     #[test]
     fn the_worst_change_comes_first() {
-        let (data, voice) = samples::dumbbell(4);
-        let chart = chart(&data, &voice);
+        let (data, locale) = samples::dumbbell(4);
+        let chart = chart(&data, &locale);
         insta::assert_snapshot!(samples::shown(&chart));
     }
 
     #[test]
-    fn what_chance_explains_is_not_told_as_a_change() {
-        let (mut data, voice) = samples::dumbbell(3);
+    fn a_change_within_chance_is_not_called_a_change() {
+        let (mut data, locale) = samples::dumbbell(3);
         (data.measure, data.less_is_better) = (Measure::Share, false);
         for (row, after) in data.rows.iter_mut().zip([0.90, 0.98, 0.995]) {
             (row.before, row.after, row.by_chance) = (Some(0.99), Some(after), after < 0.95);
         }
-        let text = chart(&data, &voice).alternative;
+        let text = chart(&data, &locale).alternative;
         let second = &data.rows[1].name;
         let beyond = format!(
             "{} deteriorated significantly at 1 of 3 monitors, most at {second}",
@@ -301,16 +301,16 @@ mod tests {
         );
         assert!(text.starts_with(&beyond), "{text}");
         data.rows[1].after = Some(0.999);
-        let text = chart(&data, &voice).alternative;
+        let text = chart(&data, &locale).alternative;
         assert!(text.starts_with("No significant deterioration"), "{text}");
         assert!(text.contains("at any of 3 monitors; "), "{text}");
         // A significant but small change is not described as insignificant.
         data.rows[1].after = Some(0.990_1);
         data.rows.truncate(2);
-        let hardly = chart(&data, &voice).alternative;
+        let hardly = chart(&data, &locale).alternative;
         assert_eq!(hardly, format!("No significant change in {}.", data.metric));
         data.rows.truncate(1);
-        let only = chart(&data, &voice);
+        let only = chart(&data, &locale);
         let expected = format!("No significant change in {}.", data.metric);
         assert_eq!(only.alternative, expected);
         assert!(only.subtitle.contains("not significant"), "{}", only.subtitle);
@@ -318,29 +318,29 @@ mod tests {
 
     #[test]
     fn zero_that_stays_zero_is_no_change() {
-        let (mut data, voice) = samples::dumbbell(1);
+        let (mut data, locale) = samples::dumbbell(1);
         (data.rows[0].before, data.rows[0].after) = (Some(0.0), Some(0.0));
-        let chart = chart(&data, &voice);
+        let chart = chart(&data, &locale);
         assert!(chart.alternative.contains("was unchanged"), "{}", chart.alternative);
     }
 
     #[test]
     fn shares_of_all_are_drawn_on_an_axis_that_ends_there() {
-        let (mut data, voice) = samples::dumbbell(2);
+        let (mut data, locale) = samples::dumbbell(2);
         data.measure = Measure::Share;
         for row in &mut data.rows {
             (row.before, row.after) = (Some(1.0), Some(1.0));
         }
-        let svg = chart(&data, &voice).svg;
+        let svg = chart(&data, &locale).svg;
         assert_eq!(svg.matches(">100").count(), 1, "{svg}");
     }
 
     #[test]
-    fn nothing_to_compare_says_so() {
-        let (mut data, voice) = samples::dumbbell(2);
+    fn an_empty_comparison_states_it() {
+        let (mut data, locale) = samples::dumbbell(2);
         data.rows[0].before = None;
         data.rows[1].after = Some(f64::NAN);
-        let chart = chart(&data, &voice);
+        let chart = chart(&data, &locale);
         assert_eq!(chart.alternative, "No comparison is possible.");
         assert!(!chart.svg.contains("NaN"));
     }

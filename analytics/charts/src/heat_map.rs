@@ -2,11 +2,11 @@
 
 use super::{
     Chart, Data, Datum,
-    axis::Stretch,
+    axis::TimeSpan,
     canvas::{At, Canvas, Hover, SMALL, TEXT, text_width, widest},
     palette::{Ink, RAMP},
-    plot::{Plot, Said, period, sentence},
-    voice::{Measure, Voice},
+    plot::{Plot, ChartContent, period, sentence},
+    locale::{Measure, ChartLocale},
 };
 
 /// Font size of the values in the cells, in pixels.
@@ -24,7 +24,7 @@ pub struct HeatMap {
     /// Width of the chart in pixels.
     pub width: u32,
     /// Period shown.
-    pub period: Stretch,
+    pub period: TimeSpan,
     /// Values by weekday, from Monday, and local hour; `None` if unknown.
     pub cells: [[Option<f64>; 24]; 7],
     /// Weekday of the first row, 1 for Monday to 7 for Sunday.
@@ -63,7 +63,7 @@ fn unit(measure: Measure, greatest: f64) -> (f64, &'static str, usize) {
 }
 
 /// Draws the chart.
-pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
+pub fn chart(data: &HeatMap, locale: &dyn ChartLocale) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let known = data.known();
     let least = known.iter().map(|cell| cell.2).fold(f64::INFINITY, f64::min);
@@ -88,7 +88,7 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
         (row, hour, found.map(|cell| cell.2))
     };
     let cells: Vec<(usize, usize, Option<f64>)> = (0..7 * 24).map(|cell| of(cell / 24, cell % 24)).collect();
-    let names: Vec<String> = days.iter().map(|day| voice.weekday(*day as i8 + 1)).collect();
+    let names: Vec<String> = days.iter().map(|day| locale.weekday(*day as i8 + 1)).collect();
     let left = widest(names.iter().map(String::as_str), TEXT).ceil() + 8.0;
     let room = (f64::from(width) - left) / 24.0;
     let tall = room.clamp(16.0, 24.0);
@@ -99,11 +99,11 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
         bottom: 36.0 + 7.0 * tall,
     };
     let height = (plot.bottom + 2.0).ceil();
-    let fits = text_width(&voice.number(greatest / size, decimals), FIGURE) + 2.0 <= room;
-    let finding = finding(data, &known, voice);
+    let fits = text_width(&locale.number(greatest / size, decimals), FIGURE) + 2.0 <= room;
+    let finding = finding(data, &known, locale);
     let pen = |canvas: &mut Canvas| {
         if !known.is_empty() {
-            let end = |value: f64| data.measure.text(value, voice);
+            let end = |value: f64| data.measure.text(value, locale);
             key(canvas, f64::from(width), &end(low), &end(greatest));
         }
         let every = if room >= 22.0 { 1 } else { 3 };
@@ -130,7 +130,7 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
         }
         for (day, hour, value) in cells.iter().filter(|_| fits) {
             let Some(value) = value else { continue };
-            let text = voice.number(value / size, decimals);
+            let text = locale.number(value / size, decimals);
             let middle = plot.left + *hour as f64 * room + (room - 1.0) / 2.0;
             let base = plot.top + *day as f64 * tall + tall / 2.0 + 3.2;
             canvas.text(
@@ -144,15 +144,15 @@ pub fn chart(data: &HeatMap, voice: &dyn Voice) -> Chart {
         }
     };
     let in_unit = format!("{}, {unit}", data.metric);
-    Said {
+    ChartContent {
         title: &data.title,
         subtitle: format!(
             "{}. {}",
-            sentence(&[&in_unit, voice.t("by weekday and local hour of the start of the test")]),
-            period(data.period, voice)
+            sentence(&[&in_unit, locale.t("by weekday and local hour of the start of the test")]),
+            period(data.period, locale)
         ),
         finding,
-        data: table(data, &days, voice),
+        data: table(data, &days, locale),
     }
     .chart(width, height, pen)
     .hovering(&Hover::table(
@@ -171,44 +171,44 @@ fn key(canvas: &mut Canvas, right: f64, low: &str, high: &str) {
     canvas.text(high, right, 11.0, At::End, Ink::Grey, SMALL);
 }
 
-fn finding(data: &HeatMap, known: &[(usize, usize, f64)], voice: &dyn Voice) -> String {
+fn finding(data: &HeatMap, known: &[(usize, usize, f64)], locale: &dyn ChartLocale) -> String {
     let by = |one: &&(usize, usize, f64), other: &&(usize, usize, f64)| one.2.total_cmp(&other.2);
     let when =
-        |cell: &(usize, usize, f64)| format!("{} {}", voice.weekday(cell.0 as i8 + 1), clock(cell.1 as i8, voice));
+        |cell: &(usize, usize, f64)| format!("{} {}", locale.weekday(cell.0 as i8 + 1), clock(cell.1 as i8, locale));
     let metric = sentence(&[&data.metric]);
     match (known.iter().max_by(by), known.iter().min_by(by)) {
-        (Some(high), Some(low)) if high.2 > low.2 => voice.fill(
+        (Some(high), Some(low)) if high.2 > low.2 => locale.fill(
             "{0} was highest on {1} ({2}) and lowest on {3} ({4}).",
             &[
                 &metric,
                 &when(high),
-                &data.measure.text(high.2, voice),
+                &data.measure.text(high.2, locale),
                 &when(low),
-                &data.measure.text(low.2, voice),
+                &data.measure.text(low.2, locale),
             ],
         ),
-        (Some(high), _) => voice.fill(
+        (Some(high), _) => locale.fill(
             "{0} was {1} at all hours.",
-            &[&metric, &data.measure.text(high.2, voice)],
+            &[&metric, &data.measure.text(high.2, locale)],
         ),
-        _ => voice.fill("{0} is unknown.", &[&metric]),
+        _ => locale.fill("{0} is unknown.", &[&metric]),
     }
 }
 
 /// Formats the start of an hour.
-fn clock(hour: i8, voice: &dyn Voice) -> String {
-    voice.clock(jiff::civil::time(hour, 0, 0, 0), false)
+fn clock(hour: i8, locale: &dyn ChartLocale) -> String {
+    locale.clock(jiff::civil::time(hour, 0, 0, 0), false)
 }
 
-fn table(data: &HeatMap, days: &[usize], voice: &dyn Voice) -> Data {
-    let mut heads = vec![voice.t("hour").to_owned()];
-    heads.extend(days.iter().map(|day| voice.weekday(*day as i8 + 1)));
+fn table(data: &HeatMap, days: &[usize], locale: &dyn ChartLocale) -> Data {
+    let mut heads = vec![locale.t("hour").to_owned()];
+    heads.extend(days.iter().map(|day| locale.weekday(*day as i8 + 1)));
     let rows = (0..24)
         .map(|hour| {
-            let mut row = vec![Datum::text(clock(hour as i8, voice))];
+            let mut row = vec![Datum::text(clock(hour as i8, locale))];
             row.extend(days.iter().map(|day| {
                 let value = data.cells[*day][hour].filter(|value| value.is_finite());
-                Datum::measured(value, data.measure, voice)
+                Datum::measured(value, data.measure, locale)
             }));
             row
         })
@@ -223,17 +223,17 @@ mod tests {
 
     #[test]
     fn a_week_with_a_hole() {
-        let (data, voice) = samples::heat_map();
-        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+        let (data, locale) = samples::heat_map();
+        insta::assert_snapshot!(samples::shown(&chart(&data, &locale)));
     }
 
     #[test]
     fn nothing_known_and_one_value_are_no_error() {
-        let (mut data, voice) = samples::heat_map();
+        let (mut data, locale) = samples::heat_map();
         data.cells = [[None; 24]; 7];
-        assert_eq!(chart(&data, &voice).alternative, "Median round trip is unknown.");
+        assert_eq!(chart(&data, &locale).alternative, "Median round trip is unknown.");
         data.cells[3][4] = Some(1e6);
-        let one = chart(&data, &voice);
+        let one = chart(&data, &locale);
         assert!(one.svg.contains("ramp0") && !one.svg.contains("NaN"));
     }
 }

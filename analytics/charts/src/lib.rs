@@ -22,7 +22,7 @@ mod samples;
 pub mod small_multiples;
 pub mod sparkline;
 pub mod strip;
-pub mod voice;
+pub mod locale;
 #[rustfmt::skip]
 mod widths;
 
@@ -31,8 +31,8 @@ use serde::Serialize;
 
 pub use canvas::DRAWING;
 pub use data::{Data, Figure};
-use voice::DASH;
-pub use voice::{English, Measure, Voice};
+use locale::DASH;
+pub use locale::{English, Measure, ChartLocale};
 
 /// Width of a chart across the page, in pixels.
 pub const WIDTH: u32 = 720;
@@ -107,16 +107,16 @@ impl Datum {
     }
 
     /// Returns a cell with a count.
-    pub(crate) fn count(count: u64, voice: &dyn Voice) -> Self {
+    pub(crate) fn count(count: u64, locale: &dyn ChartLocale) -> Self {
         Self {
             value: Some(count as f64),
-            ..Self::text(voice.count(count))
+            ..Self::text(locale.count(count))
         }
     }
 
     /// Returns a cell with a duration in microseconds or a share, depending on the measure; a dash
     /// if there is no value.
-    pub(crate) fn measured(value: Option<f64>, measure: Measure, voice: &dyn Voice) -> Self {
+    pub(crate) fn measured(value: Option<f64>, measure: Measure, locale: &dyn ChartLocale) -> Self {
         let value = value.filter(|value| value.is_finite());
         let (scale, unit) = match measure {
             Measure::Duration => (1e-6, "s"),
@@ -125,7 +125,7 @@ impl Datum {
         Self {
             value: value.map(|value| value * scale),
             unit,
-            ..Self::text(value.map_or_else(|| DASH.to_owned(), |value| measure.text(value, voice)))
+            ..Self::text(value.map_or_else(|| DASH.to_owned(), |value| measure.text(value, locale)))
         }
     }
 }

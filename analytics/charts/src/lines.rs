@@ -5,13 +5,13 @@ use mailqos_model::UtcMicros;
 
 use super::{
     Chart, Data, Datum, Measure,
-    axis::{Scale, Stretch, place},
+    axis::{Scale, TimeSpan, place},
     canvas::{At, Canvas, TEXT, widest},
     palette::{CATEGORIES, Ink},
-    plot::{Plot, Said, moment, period, sentence},
+    plot::{Plot, ChartContent, moment, period, sentence},
     reduce::{m4, median},
     round_trip::{self, Bucket},
-    voice::Voice,
+    locale::ChartLocale,
 };
 
 /// Minimum distance between names, in pixels.
@@ -19,7 +19,7 @@ const PITCH: f64 = 15.0;
 /// Maximum share of the width for names.
 const NAMES: f64 = 0.26;
 /// Maximum rows of the data table; of more buckets, an even selection is listed.
-const MOST_ROWS: usize = 400;
+const MAX_ROWS: usize = 400;
 
 /// Input of the chart.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub struct Lines {
     /// Width of the chart in pixels.
     pub width: u32,
     /// Period shown.
-    pub period: Stretch,
+    pub period: TimeSpan,
     /// Monitors, most important first.
     pub lines: Vec<Line>,
 }
@@ -60,7 +60,7 @@ impl Line {
 }
 
 /// Draws the chart.
-pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
+pub fn chart(data: &Lines, locale: &dyn ChartLocale) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let range = data
         .lines
@@ -68,7 +68,7 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
         .flat_map(Line::values)
         .map(|(_, value)| (value, value))
         .reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
-    let axis = round_trip::axis(range, None, 5, voice);
+    let axis = round_trip::axis(range, None, 5, locale);
     let named = usize::from(CATEGORIES).min(data.lines.len());
     let most = f64::from(width) * NAMES;
     let names = widest(data.lines[..named].iter().map(|line| line.name.as_str()), TEXT).min(most);
@@ -79,11 +79,11 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
         top: 12.0,
         bottom: height - 24.0,
     };
-    let finding = finding(data, voice);
+    let finding = finding(data, locale);
     let pen = |canvas: &mut Canvas| {
         plot.value_axis(canvas, &axis);
         if range.is_none() {
-            plot.no_values(canvas, TEXT, voice);
+            plot.no_values(canvas, TEXT, locale);
         }
         let mut ends = Vec::new();
         // The first line is drawn last, on top of the others.
@@ -99,29 +99,29 @@ pub fn chart(data: &Lines, voice: &dyn Voice) -> Chart {
             }
         }
         label(canvas, ends, data, plot, names);
-        plot.time_axis(canvas, data.period, (plot.bottom, f64::from(width)), voice);
+        plot.time_axis(canvas, data.period, (plot.bottom, f64::from(width)), locale);
     };
     let beyond = data.lines.len() - named;
-    let metric = voice.fill("median {0}", &[&data.metric]);
+    let metric = locale.fill("median {0}", &[&data.metric]);
     let mut parts = vec![metric.as_str()];
     if axis.scale == Scale::Log {
-        parts.push(voice.t("logarithmic scale"));
+        parts.push(locale.t("logarithmic scale"));
     }
-    let rest = voice.fill("grey: {0} more", &[&voice.count(beyond as u64)]);
+    let rest = locale.fill("grey: {0} more", &[&locale.count(beyond as u64)]);
     if beyond > 0 {
         parts.push(&rest);
     }
-    Said {
+    ChartContent {
         title: &data.title,
-        subtitle: format!("{}. {}", sentence(&parts), period(data.period, voice)),
+        subtitle: format!("{}. {}", sentence(&parts), period(data.period, locale)),
         finding,
-        data: table(data, voice),
+        data: table(data, locale),
     }
     .chart(width, height, pen)
 }
 
 /// Draws a line with its gaps and returns the y coordinate of its end.
-fn trace(canvas: &mut Canvas, line: &Line, span: Stretch, plot: Plot, y: impl Fn(f64) -> f64, ink: Ink) -> Option<f64> {
+fn trace(canvas: &mut Canvas, line: &Line, span: TimeSpan, plot: Plot, y: impl Fn(f64) -> f64, ink: Ink) -> Option<f64> {
     let values: Vec<(&Bucket, f64)> = line.values().collect();
     let stroke = if ink == Ink::Mist { 0.75 } else { 1.8 };
     for run in values.chunk_by(|one, other| one.0.end == other.0.start) {
@@ -175,7 +175,7 @@ fn spread(wanted: &[f64], top: f64, bottom: f64) -> Vec<f64> {
     heights
 }
 
-fn finding(data: &Lines, voice: &dyn Voice) -> String {
+fn finding(data: &Lines, locale: &dyn ChartLocale) -> String {
     let known: Vec<(&Line, f64)> = data
         .lines
         .iter()
@@ -183,24 +183,24 @@ fn finding(data: &Lines, voice: &dyn Voice) -> String {
         .collect();
     let by = |one: &&(&Line, f64), other: &&(&Line, f64)| one.1.total_cmp(&other.1);
     match (known.iter().min_by(by), known.iter().max_by(by)) {
-        (Some((low, least)), Some((high, greatest))) if known.len() > 1 => voice.fill(
+        (Some((low, least)), Some((high, greatest))) if known.len() > 1 => locale.fill(
             "The median {0} ranged from {1} ({2}) to {3} ({4}).",
             &[
                 &data.metric,
-                &voice.duration(*least),
+                &locale.duration(*least),
                 &low.name,
-                &voice.duration(*greatest),
+                &locale.duration(*greatest),
                 &high.name,
             ],
         ),
-        (Some((_, value)), _) => voice.fill("The median {0} was {1}.", &[&data.metric, &voice.duration(*value)]),
-        _ => voice.fill("No {0} was measured.", &[&data.metric]),
+        (Some((_, value)), _) => locale.fill("The median {0} was {1}.", &[&data.metric, &locale.duration(*value)]),
+        _ => locale.fill("No {0} was measured.", &[&data.metric]),
     }
 }
 
 /// Returns a table with a row for each bucket and a column for each monitor.
-fn table(data: &Lines, voice: &dyn Voice) -> Data {
-    let mut heads = vec![voice.t("from").to_owned()];
+fn table(data: &Lines, locale: &dyn ChartLocale) -> Data {
+    let mut heads = vec![locale.t("from").to_owned()];
     heads.extend(data.lines.iter().map(|line| line.name.clone()));
     let mut starts: Vec<i64> = data
         .lines
@@ -210,7 +210,7 @@ fn table(data: &Lines, voice: &dyn Voice) -> Data {
         .collect();
     starts.sort_unstable();
     starts.dedup();
-    let every = starts.len().div_ceil(MOST_ROWS).max(1);
+    let every = starts.len().div_ceil(MAX_ROWS).max(1);
     let lines: Vec<std::collections::BTreeMap<i64, f64>> = data
         .lines
         .iter()
@@ -221,11 +221,11 @@ fn table(data: &Lines, voice: &dyn Voice) -> Data {
         .step_by(every)
         .map(|start| {
             let at = UtcMicros(start);
-            let mut row = vec![Datum::moment(moment(at, voice), at)];
+            let mut row = vec![Datum::moment(moment(at, locale), at)];
             row.extend(
                 lines
                     .iter()
-                    .map(|line| Datum::measured(line.get(&start).copied(), Measure::Duration, voice)),
+                    .map(|line| Datum::measured(line.get(&start).copied(), Measure::Duration, locale)),
             );
             row
         })
@@ -240,18 +240,18 @@ mod tests {
 
     #[test]
     fn lines_are_named_at_their_ends_and_gaps_stay_gaps() {
-        let (mut data, voice) = samples::lines(3);
+        let (mut data, locale) = samples::lines(3);
         for line in &mut data.lines {
             line.buckets.truncate(6);
         }
         data.lines[1].buckets.remove(3);
-        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+        insta::assert_snapshot!(samples::shown(&chart(&data, &locale)));
     }
 
     #[test]
-    fn those_that_cannot_be_told_apart_are_grey_and_counted() {
-        let (data, voice) = samples::lines(40);
-        let chart = chart(&data, &voice);
+    fn lines_beyond_the_palette_are_grey_and_counted() {
+        let (data, locale) = samples::lines(40);
+        let chart = chart(&data, &locale);
         assert!(chart.subtitle.contains("grey: 34 more"), "{}", chart.subtitle);
         assert_eq!(chart.svg.matches("class=\"mist-line\"><title>").count(), 34);
         assert_eq!(chart.data.heads.len(), 41);

@@ -2,11 +2,11 @@
 
 use super::{
     Chart, Data, Datum, Measure,
-    axis::{Axis, Stretch},
+    axis::{Axis, TimeSpan},
     canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width, widest},
     palette::{CATEGORIES, Ink},
-    plot::{Plot, Said, in_lines, period, sentence},
-    voice::Voice,
+    plot::{Plot, ChartContent, in_lines, period, sentence},
+    locale::ChartLocale,
 };
 
 /// Input of the chart.
@@ -19,7 +19,7 @@ pub struct Phases {
     /// Width of the chart in pixels.
     pub width: u32,
     /// Period shown.
-    pub period: Stretch,
+    pub period: TimeSpan,
     /// Names of the phases, in chronological order. Phases beyond the sixth share a colour.
     pub phases: Vec<String>,
     /// Monitors, from top to bottom.
@@ -59,7 +59,7 @@ fn ink(phase: usize) -> Ink {
 }
 
 /// Draws the chart.
-pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
+pub fn chart(data: &Phases, locale: &dyn ChartLocale) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let pitch = match data.rows.len() {
         0..=3 => 40.0,
@@ -70,7 +70,7 @@ pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
         .min(f64::from(width) * NAMES)
         .ceil();
     let greatest = data.rows.iter().map(Row::total).fold(0.0, f64::max);
-    let axis = Axis::from_zero(greatest, 6, voice);
+    let axis = Axis::from_zero(greatest, 6, locale);
     let key = Key::of(data, f64::from(width));
     let plot = Plot {
         left: names + 10.0,
@@ -79,7 +79,7 @@ pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
         bottom: key.height + 6.0 + pitch * data.rows.len().max(1) as f64,
     };
     let height = (plot.bottom + 22.0).ceil();
-    let finding = finding(data, voice);
+    let finding = finding(data, locale);
     let pen = |canvas: &mut Canvas| {
         key.draw(canvas, data);
         plot.value_axis_below(canvas, &axis, f64::from(width));
@@ -92,16 +92,16 @@ pub fn chart(data: &Phases, voice: &dyn Voice) -> Chart {
                 plot,
                 &axis,
                 (middle, (pitch * 0.72).min(26.0)),
-                voice,
+                locale,
             );
         }
         canvas.line((plot.left, plot.top), (plot.left, plot.bottom), Ink::Mist, 1.0);
     };
-    Said {
+    ChartContent {
         title: &data.title,
-        subtitle: format!("{}. {}", sentence(&[&data.measure]), period(data.period, voice)),
+        subtitle: format!("{}. {}", sentence(&[&data.measure]), period(data.period, locale)),
         finding,
-        data: table(data, voice),
+        data: table(data, locale),
     }
     .chart(width, height, pen)
 }
@@ -112,7 +112,7 @@ fn bar(
     plot: Plot,
     axis: &Axis,
     (middle, tall): (f64, f64),
-    voice: &dyn Voice,
+    locale: &dyn ChartLocale,
 ) {
     let mut sum = 0.0;
     for (phase, part) in row.known() {
@@ -123,17 +123,17 @@ fn bar(
         let seam = if room > 3.0 { 1.0 } else { 0.0 };
         canvas.rect(from, middle - tall / 2.0, (room - seam).max(0.4), tall, ink(phase));
         let name = data.phases.get(phase).map_or("", String::as_str);
-        canvas.title(format!("{name}: {}", voice.duration(part)));
-        let text = voice.duration(part);
+        canvas.title(format!("{name}: {}", locale.duration(part)));
+        let text = locale.duration(part);
         if text_width(&text, SMALL) + 6.0 < room {
             let centre = from + (room - seam) / 2.0;
             canvas.text(&text, centre, middle + 4.0, At::Middle, ink(phase).text_on(), SMALL);
         }
     }
     let total = if sum > 0.0 {
-        voice.duration(sum)
+        locale.duration(sum)
     } else {
-        voice.t("unknown").to_owned()
+        locale.t("unknown").to_owned()
     };
     canvas.text(
         &total,
@@ -177,7 +177,7 @@ impl Key {
     }
 }
 
-fn finding(data: &Phases, voice: &dyn Voice) -> String {
+fn finding(data: &Phases, locale: &dyn ChartLocale) -> String {
     let mut sums = vec![0.0; data.phases.len()];
     for (phase, part) in data.rows.iter().flat_map(Row::known) {
         if let Some(sum) = sums.get_mut(phase) {
@@ -187,19 +187,19 @@ fn finding(data: &Phases, voice: &dyn Voice) -> String {
     let whole: f64 = sums.iter().sum();
     let most = sums.iter().enumerate().max_by(|one, other| one.1.total_cmp(other.1));
     match most {
-        Some((phase, sum)) if whole > 0.0 => voice.fill(
+        Some((phase, sum)) if whole > 0.0 => locale.fill(
             "Most of the time goes to {0}: {1}.",
-            &[&data.phases[phase], &voice.share(sum / whole)],
+            &[&data.phases[phase], &locale.share(sum / whole)],
         ),
-        _ => voice.t("The duration of the phases is unknown.").to_owned(),
+        _ => locale.t("The duration of the phases is unknown.").to_owned(),
     }
 }
 
-fn table(data: &Phases, voice: &dyn Voice) -> Data {
-    let mut heads = vec![voice.t("monitor").to_owned()];
+fn table(data: &Phases, locale: &dyn ChartLocale) -> Data {
+    let mut heads = vec![locale.t("monitor").to_owned()];
     heads.extend(data.phases.iter().cloned());
-    heads.push(voice.t("sum").to_owned());
-    let duration = |value| Datum::measured(value, Measure::Duration, voice);
+    heads.push(locale.t("sum").to_owned());
+    let duration = |value| Datum::measured(value, Measure::Duration, locale);
     let rows = data
         .rows
         .iter()
@@ -220,15 +220,15 @@ mod tests {
 
     #[test]
     fn phases_stand_in_their_order() {
-        let (data, voice) = samples::phases(3);
-        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+        let (data, locale) = samples::phases(3);
+        insta::assert_snapshot!(samples::shown(&chart(&data, &locale)));
     }
 
     #[test]
-    fn nothing_known_says_so() {
-        let (mut data, voice) = samples::phases(1);
+    fn an_empty_chart_states_that_nothing_is_known() {
+        let (mut data, locale) = samples::phases(1);
         data.rows[0].parts = vec![None, Some(f64::NAN)];
-        let chart = chart(&data, &voice);
+        let chart = chart(&data, &locale);
         assert_eq!(chart.alternative, "The duration of the phases is unknown.");
         assert!(chart.svg.contains(">unknown<") && !chart.svg.contains("NaN"));
     }

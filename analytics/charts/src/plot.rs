@@ -9,14 +9,14 @@ use mailqos_model::UtcMicros;
 
 use super::{
     Chart, Data,
-    axis::{Axis, Stretch, place, time_ticks},
+    axis::{Axis, TimeSpan, place, time_ticks},
     canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
     palette::Ink,
-    voice::{Voice, capitalised},
+    locale::{ChartLocale, capitalised},
 };
 
 /// Texts and data of a chart, besides its drawing.
-pub(super) struct Said<'a> {
+pub(super) struct ChartContent<'a> {
     /// Title of the chart; if empty, the finding is the title.
     pub(super) title: &'a str,
     /// Subtitle: what is drawn, the unit, the period and the time zone.
@@ -27,7 +27,7 @@ pub(super) struct Said<'a> {
     pub(super) data: Data,
 }
 
-impl Said<'_> {
+impl ChartContent<'_> {
     /// Draws the chart on a canvas of the given size.
     pub(super) fn chart(self, width: u32, height: f64, pen: impl FnOnce(&mut Canvas)) -> Chart {
         let height = height as u32;
@@ -101,8 +101,8 @@ impl Plot {
     }
 
     /// Draws ticks and labels of a time axis below `base`; the canvas ends at `edge`.
-    pub(super) fn time_axis(&self, canvas: &mut Canvas, period: Stretch, (base, edge): (f64, f64), voice: &dyn Voice) {
-        let ticks = time_ticks(period, self.width(), TEXT, voice);
+    pub(super) fn time_axis(&self, canvas: &mut Canvas, period: TimeSpan, (base, edge): (f64, f64), locale: &dyn ChartLocale) {
+        let ticks = time_ticks(period, self.width(), TEXT, locale);
         for tick in ticks {
             let x = self.x(place(period, tick.at));
             canvas.line((x, base), (x, base + 4.0), Ink::Mist, 1.0);
@@ -119,9 +119,9 @@ impl Plot {
     }
 
     /// Draws a note in the middle that there is nothing to draw.
-    pub(super) fn no_values(&self, canvas: &mut Canvas, size: f64, voice: &dyn Voice) {
+    pub(super) fn no_values(&self, canvas: &mut Canvas, size: f64, locale: &dyn ChartLocale) {
         let (x, y) = ((self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0);
-        canvas.text(voice.t("no values"), x, y, At::Middle, Ink::Grey, size);
+        canvas.text(locale.t("no values"), x, y, At::Middle, Ink::Grey, size);
     }
 
     /// Draws a label that stays readable across lines and bands.
@@ -173,52 +173,52 @@ pub(super) fn hatched(canvas: &mut Canvas, corner: (f64, f64), size: (f64, f64),
 }
 
 /// Formats a time in the chart's zone: the date, and the time of day unless it is midnight.
-pub(super) fn moment(at: UtcMicros, voice: &dyn Voice) -> String {
-    let zoned = ZonedDateTime::new(at.timestamp(), voice.zone().clone());
-    let day = day(zoned.date(), voice);
+pub(super) fn moment(at: UtcMicros, locale: &dyn ChartLocale) -> String {
+    let zoned = ZonedDateTime::new(at.timestamp(), locale.zone().clone());
+    let day = day(zoned.date(), locale);
     if zoned.time() == Time::midnight() {
         day
     } else {
-        format!("{day}, {}", voice.clock(zoned.time(), false))
+        format!("{day}, {}", locale.clock(zoned.time(), false))
     }
 }
 
-fn day(date: Date, voice: &dyn Voice) -> String {
+fn day(date: Date, locale: &dyn ChartLocale) -> String {
     let language = || {
         format!(
             "{} {} {}",
-            voice.nth(date.day()),
-            voice.month(date.month()),
+            locale.nth(date.day()),
+            locale.month(date.month()),
             date.year()
         )
     };
-    voice.own_date(date).unwrap_or_else(language)
+    locale.own_date(date).unwrap_or_else(language)
 }
 
 /// Formats a period in the chart's zone, followed by the name of the zone.
-pub(super) fn period(span: Stretch, voice: &dyn Voice) -> String {
-    let zone = voice.zone().iana_name().unwrap_or("UTC");
-    let zoned = |at: UtcMicros| ZonedDateTime::new(at.timestamp(), voice.zone().clone());
+pub(super) fn period(span: TimeSpan, locale: &dyn ChartLocale) -> String {
+    let zone = locale.zone().iana_name().unwrap_or("UTC");
+    let zoned = |at: UtcMicros| ZonedDateTime::new(at.timestamp(), locale.zone().clone());
     let (from, to) = (zoned(span.from), zoned(span.to));
     let whole = from.time() == Time::midnight() && to.time() == Time::midnight() && span.from < span.to;
     if !whole {
-        return format!("{} – {}, {zone}", moment(span.from, voice), moment(span.to, voice));
+        return format!("{} – {}, {zone}", moment(span.from, locale), moment(span.to, locale));
     }
     // The last day is part of the period, which ends at the following midnight.
     let last = to.date().yesterday().unwrap_or(to.date());
-    let month = |date: Date| voice.month(date.month());
-    let end = day(last, voice);
+    let month = |date: Date| locale.month(date.month());
+    let end = day(last, locale);
     let first = from.date();
     if first == last {
         format!("{end}, {zone}")
-    } else if voice.own_date(first).is_some() {
-        format!("{} – {end}, {zone}", day(first, voice))
+    } else if locale.own_date(first).is_some() {
+        format!("{} – {end}, {zone}", day(first, locale))
     } else if (first.year(), first.month()) == (last.year(), last.month()) {
-        format!("{}–{end}, {zone}", voice.nth(first.day()))
+        format!("{}–{end}, {zone}", locale.nth(first.day()))
     } else if first.year() == last.year() {
-        format!("{} {} – {end}, {zone}", voice.nth(first.day()), month(first))
+        format!("{} {} – {end}, {zone}", locale.nth(first.day()), month(first))
     } else {
-        format!("{} – {end}, {zone}", moment(span.from, voice))
+        format!("{} – {end}, {zone}", moment(span.from, locale))
     }
 }
 
@@ -242,13 +242,13 @@ mod tests {
     use mailqos_model::Micros;
 
     use super::*;
-    use crate::voice::English;
+    use crate::locale::English;
 
     /// 1 October 2026, midnight UTC.
     const FROM: UtcMicros = UtcMicros(1_790_812_800_000_000);
 
-    fn hours(hours: f64) -> Stretch {
-        Stretch {
+    fn hours(hours: f64) -> TimeSpan {
+        TimeSpan {
             from: FROM,
             to: FROM + Micros((hours * 3_600e6) as i64),
         }
@@ -257,7 +257,7 @@ mod tests {
     /// A locale with custom formats of dates and times.
     struct House;
 
-    impl Voice for House {
+    impl ChartLocale for House {
         fn zone(&self) -> &TimeZone {
             static UTC: TimeZone = TimeZone::UTC;
             &UTC

@@ -5,16 +5,16 @@ use mailqos_model::UtcMicros;
 
 use super::{
     Chart, Data, Datum, Measure,
-    axis::{Axis, Scale, Stretch, place},
+    axis::{Axis, Scale, TimeSpan, place},
     canvas::{At, Canvas, Hover, SMALL, TEXT, text_width},
     palette::Ink,
-    plot::{Plot, Said, headline, moment, period, sentence},
+    plot::{Plot, ChartContent, headline, moment, period, sentence},
     reduce::{envelope, m4, median},
-    voice::Voice,
+    locale::ChartLocale,
 };
 
 /// Maximum rows of the data table; more buckets are merged.
-const MOST_ROWS: usize = 400;
+const MAX_ROWS: usize = 400;
 /// Ratio of the highest to the lowest value above which a linear axis would hide the lowest.
 const DECADES: f64 = 40.0;
 
@@ -28,7 +28,7 @@ pub struct RoundTrip {
     /// Width of the chart in pixels.
     pub width: u32,
     /// Period shown.
-    pub period: Stretch,
+    pub period: TimeSpan,
     /// Median over the whole period, in microseconds, if known; it can't be derived from the
     /// buckets.
     pub median: Option<f64>,
@@ -39,7 +39,7 @@ pub struct RoundTrip {
     /// Failed tests.
     pub failures: Vec<Failure>,
     /// Maintenance windows.
-    pub maintenance: Vec<Stretch>,
+    pub maintenance: Vec<TimeSpan>,
     /// Times at which alarms were raised, with their texts.
     pub alarms: Vec<(UtcMicros, String)>,
     /// Lasting shifts of the level.
@@ -101,18 +101,18 @@ const KINDS: [(Kind, f64, Ink); 4] = [
     (Kind::Lost, 12.0, Ink::Failed),
 ];
 
-fn counted(kind: Kind, count: usize, voice: &dyn Voice) -> String {
+fn counted(kind: Kind, count: usize, locale: &dyn ChartLocale) -> String {
     let text = match kind {
         Kind::Late => "{0} late",
         Kind::NotFetched => "{0} not picked up",
         Kind::NotSent => "{0} not sent",
         Kind::Lost => "{0} lost",
     };
-    voice.fill(text, &[&voice.count(count as u64)])
+    locale.fill(text, &[&locale.count(count as u64)])
 }
 
 /// Draws the chart.
-pub fn chart(data: &RoundTrip, voice: &dyn Voice) -> Chart {
+pub fn chart(data: &RoundTrip, locale: &dyn ChartLocale) -> Chart {
     let within = |at: UtcMicros| at >= data.period.from && at < data.period.to;
     let mut data = data.clone();
     data.failures.retain(|failure| within(failure.at));
@@ -121,11 +121,11 @@ pub fn chart(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     data.failures.sort_by_key(|failure| failure.at);
     data.alarms.sort_by_key(|alarm| alarm.0);
     data.shifts.sort_by_key(|shift| shift.at);
-    drawn(&data, voice)
+    drawn(&data, locale)
 }
 
 /// Draws a chart whose input is sorted.
-fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
+fn drawn(data: &RoundTrip, locale: &dyn ChartLocale) -> Chart {
     let buckets: Vec<&Bucket> = data
         .buckets
         .iter()
@@ -133,11 +133,11 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         .collect();
     let facts = Facts::of(&buckets, data);
     let range = range(&data.buckets);
-    let axis = axis(range, data.limit, 5, voice);
-    let failures = failures(data, voice);
-    let finding = finding(data, voice);
+    let axis = axis(range, data.limit, 5, locale);
+    let failures = failures(data, locale);
+    let finding = finding(data, locale);
     let title = headline(&data.title, &finding);
-    let alternative = [finding, facts.extremes(voice), failures.clone()]
+    let alternative = [finding, facts.extremes(locale), failures.clone()]
         .into_iter()
         .filter(|sentence| !sentence.is_empty())
         .collect::<Vec<_>>()
@@ -148,7 +148,7 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
     let lane = if failures.is_empty() { 0.0 } else { 17.0 };
     let above = data.limit.filter(|limit| *limit > axis.high).map_or(0.0, |_| 12.0);
     let height = 190.0 + flags + shifts + above + lane + 24.0;
-    let names = [(voice.t("median"), TEXT), (&failed(data, voice), SMALL)]
+    let names = [(locale.t("median"), TEXT), (&failed(data, locale), SMALL)]
         .map(|(text, size)| text_width(text, size) + 10.0)
         .into_iter()
         .fold(58.0, f64::max);
@@ -164,11 +164,11 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
             buckets: &buckets,
             axis: &axis,
             plot,
-            voice,
+            locale,
         };
         drawing.ground(canvas);
         if range.is_none() {
-            plot.no_values(canvas, TEXT, voice);
+            plot.no_values(canvas, TEXT, locale);
         }
         drawing.values(canvas);
         drawing.peak(canvas);
@@ -177,13 +177,13 @@ fn drawn(data: &RoundTrip, voice: &dyn Voice) -> Chart {
         drawing.shifts(canvas, above);
         drawing.limit(canvas);
         drawing.failures(canvas, lane);
-        plot.time_axis(canvas, data.period, (plot.bottom + lane, f64::from(width)), voice);
+        plot.time_axis(canvas, data.period, (plot.bottom + lane, f64::from(width)), locale);
     };
-    Said {
+    ChartContent {
         title: &title,
-        subtitle: subtitle(data, &axis, &facts, voice),
+        subtitle: subtitle(data, &axis, &facts, locale),
         finding: alternative,
-        data: table(&buckets, data, voice),
+        data: table(&buckets, data, locale),
     }
     .chart(width, height, pen)
     .hovering(&hover(&buckets, data, plot))
@@ -206,30 +206,30 @@ pub(super) fn range(buckets: &[Bucket]) -> Option<(f64, f64)> {
 }
 
 /// Returns the axis that suits these values: linear from zero, or logarithmic if they span decades.
-pub(super) fn axis(range: Option<(f64, f64)>, limit: Option<f64>, most: usize, voice: &dyn Voice) -> Axis {
+pub(super) fn axis(range: Option<(f64, f64)>, limit: Option<f64>, most: usize, locale: &dyn ChartLocale) -> Axis {
     let Some((least, greatest)) = range else {
-        return Axis::from_zero(limit.unwrap_or(0.0), most, voice);
+        return Axis::from_zero(limit.unwrap_or(0.0), most, locale);
     };
     // The limit is drawn unless it would flatten the data; otherwise a label above the data states
     // it.
     if greatest > least.max(1.0) * DECADES {
         let limit = limit.filter(|limit| *limit <= greatest * 10.0).unwrap_or(0.0);
-        Axis::log(least, greatest.max(limit), most + 1, voice)
+        Axis::log(least, greatest.max(limit), most + 1, locale)
     } else {
         let limit = limit.filter(|limit| *limit <= greatest * 2.5).unwrap_or(0.0);
-        Axis::from_zero(greatest.max(limit), most, voice)
+        Axis::from_zero(greatest.max(limit), most, locale)
     }
 }
 
 /// Draws lines, bands, points and failures, without labels, into an existing plot.
-pub(super) fn lines(canvas: &mut Canvas, data: &RoundTrip, axis: &Axis, plot: Plot, voice: &dyn Voice) {
+pub(super) fn lines(canvas: &mut Canvas, data: &RoundTrip, axis: &Axis, plot: Plot, locale: &dyn ChartLocale) {
     let buckets: Vec<&Bucket> = data.buckets.iter().collect();
     let drawing = Drawing {
         data,
         buckets: &buckets,
         axis,
         plot,
-        voice,
+        locale,
     };
     drawing.values(canvas);
     drawing.ticks(canvas);
@@ -269,15 +269,15 @@ impl Facts {
         }
     }
 
-    fn extremes(&self, voice: &dyn Voice) -> String {
+    fn extremes(&self, locale: &dyn ChartLocale) -> String {
         match (self.calm, self.worst) {
-            (Some((low_at, low)), Some((high_at, high))) if low < high => voice.fill(
+            (Some((low_at, low)), Some((high_at, high))) if low < high => locale.fill(
                 "It was lowest on {1} ({0}) and highest on {3} ({2}).",
                 &[
-                    &voice.duration(low),
-                    &moment(UtcMicros(low_at), voice),
-                    &voice.duration(high),
-                    &moment(UtcMicros(high_at), voice),
+                    &locale.duration(low),
+                    &moment(UtcMicros(low_at), locale),
+                    &locale.duration(high),
+                    &moment(UtcMicros(high_at), locale),
                 ],
             ),
             _ => String::new(),
@@ -285,25 +285,25 @@ impl Facts {
     }
 }
 
-fn finding(data: &RoundTrip, voice: &dyn Voice) -> String {
+fn finding(data: &RoundTrip, locale: &dyn ChartLocale) -> String {
     let Some(median) = data.median else {
-        return voice.fill("No {0} was measured.", &[&data.metric]);
+        return locale.fill("No {0} was measured.", &[&data.metric]);
     };
     match data
         .shifts
         .iter()
         .max_by(|one, other| shift(one).abs().total_cmp(&shift(other).abs()))
     {
-        Some(change) => voice.fill(
+        Some(change) => locale.fill(
             "The median {0} changed from {1} to {2} on {3}.",
             &[
                 &data.metric,
-                &voice.duration(change.before),
-                &voice.duration(change.after),
-                &moment(change.at, voice),
+                &locale.duration(change.before),
+                &locale.duration(change.after),
+                &moment(change.at, locale),
             ],
         ),
-        None => voice.fill("The median {0} was {1}.", &[&data.metric, &voice.duration(median)]),
+        None => locale.fill("The median {0} was {1}.", &[&data.metric, &locale.duration(median)]),
     }
 }
 
@@ -311,50 +311,50 @@ fn shift(change: &Shift) -> f64 {
     change.after - change.before
 }
 
-fn failures(data: &RoundTrip, voice: &dyn Voice) -> String {
+fn failures(data: &RoundTrip, locale: &dyn ChartLocale) -> String {
     KINDS
         .iter()
         .rev()
         .filter_map(|(kind, ..)| {
             let count = data.failures.iter().filter(|failure| failure.kind == *kind).count();
-            (count > 0).then(|| counted(*kind, count, voice))
+            (count > 0).then(|| counted(*kind, count, locale))
         })
         .collect::<Vec<_>>()
         .join(", ")
 }
 
-fn subtitle(data: &RoundTrip, axis: &Axis, facts: &Facts, voice: &dyn Voice) -> String {
+fn subtitle(data: &RoundTrip, axis: &Axis, facts: &Facts, locale: &dyn ChartLocale) -> String {
     let mut parts = Vec::new();
     if facts.band {
-        parts.push(voice.t("median and middle 90 % of tests"));
+        parts.push(locale.t("median and middle 90 % of tests"));
     }
     if facts.points {
-        parts.push(voice.t("dots: individual tests"));
+        parts.push(locale.t("dots: individual tests"));
     }
     if axis.scale == Scale::Log {
-        parts.push(voice.t("logarithmic scale"));
+        parts.push(locale.t("logarithmic scale"));
     }
     if !data.failures.is_empty() {
-        parts.push(voice.t("ticks below: failed tests"));
+        parts.push(locale.t("ticks below: failed tests"));
     }
     if !data.maintenance.is_empty() {
-        parts.push(voice.t("hatched: maintenance"));
+        parts.push(locale.t("hatched: maintenance"));
     }
     if !data.alarms.is_empty() {
-        parts.push(voice.t("flags: alarms"));
+        parts.push(locale.t("flags: alarms"));
     }
     parts.retain(|part| !part.is_empty());
-    format!("{}. {}", sentence(&parts), period(data.period, voice))
+    format!("{}. {}", sentence(&parts), period(data.period, locale))
 }
 
 /// Returns the number of failed tests, with the kind of failure if it is the same for all.
-fn failed(data: &RoundTrip, voice: &dyn Voice) -> String {
+fn failed(data: &RoundTrip, locale: &dyn ChartLocale) -> String {
     let count = data.failures.len();
     match data.failures.first() {
         Some(first) if data.failures.iter().all(|failure| failure.kind == first.kind) => {
-            counted(first.kind, count, voice)
+            counted(first.kind, count, locale)
         }
-        _ => voice.fill("{0} failed", &[&voice.count(count as u64)]),
+        _ => locale.fill("{0} failed", &[&locale.count(count as u64)]),
     }
 }
 
@@ -363,7 +363,7 @@ struct Drawing<'a> {
     buckets: &'a [&'a Bucket],
     axis: &'a Axis,
     plot: Plot,
-    voice: &'a dyn Voice,
+    locale: &'a dyn ChartLocale,
 }
 
 impl Drawing<'_> {
@@ -379,7 +379,7 @@ impl Drawing<'_> {
         for window in self.data.maintenance.iter().take(500) {
             let (from, to) = (self.x(window.from.0), self.x(window.to.0));
             let width = (to - from).max(1.0);
-            let title = format!("{}: {}", self.voice.t("Maintenance"), period(*window, self.voice));
+            let title = format!("{}: {}", self.locale.t("Maintenance"), period(*window, self.locale));
             self.plot.shade(canvas, from, width, &title);
         }
         self.plot.value_axis(canvas, self.axis);
@@ -491,7 +491,7 @@ impl Drawing<'_> {
         let Some((top, at)) = tops.last().filter(|top| tops.len() >= 20 && top.0 > usual * 2.0) else {
             return;
         };
-        let text = self.voice.duration(*top);
+        let text = self.locale.duration(*top);
         let (x, y) = (self.x(*at), self.y(*top) + 9.0);
         let (x, at) = if x + text_width(&text, SMALL) + 5.0 > self.plot.right {
             (x - 4.0, At::End)
@@ -515,7 +515,7 @@ impl Drawing<'_> {
         // Never over the labels of the time axis.
         let over = (low - self.plot.bottom - 4.0).max(0.0);
         (low, median, high) = (low - over, median - over, high.min(median - over - 14.0));
-        canvas.strong(self.voice.t("median"), x, median, At::Start, Ink::Accent, TEXT);
+        canvas.strong(self.locale.t("median"), x, median, At::Start, Ink::Accent, TEXT);
         canvas.text("p95", x, high, At::Start, Ink::Grey, SMALL);
         canvas.text("p5", x, low, At::Start, Ink::Grey, SMALL);
     }
@@ -525,10 +525,10 @@ impl Drawing<'_> {
             return;
         };
         let text = self
-            .voice
-            .fill("max {0} {1}", &[&self.data.metric, &self.voice.duration(limit)]);
+            .locale
+            .fill("max {0} {1}", &[&self.data.metric, &self.locale.duration(limit)]);
         if limit > self.axis.high {
-            let text = self.voice.fill("{0}, beyond the scale ↑", &[&text]);
+            let text = self.locale.fill("{0}, beyond the scale ↑", &[&text]);
             let (x, at) = self.beside_flags(&text, At::End);
             self.plot.framed(canvas, &text, x, self.plot.top - 5.0, at);
             return;
@@ -565,7 +565,7 @@ impl Drawing<'_> {
             let x = self.x(change.at.0);
             canvas.line((x, base - 10.0), (x, self.plot.bottom), Ink::Ink, 1.0);
             canvas.dashed("1 3");
-            let text = self.voice.shift(shift(change));
+            let text = self.locale.shift(shift(change));
             let width = text_width(&text, SMALL);
             // To the right of the line, or to the left at the edge of the canvas.
             let (from, at) = if x + 4.0 + width > self.plot.right + 50.0 {
@@ -581,9 +581,9 @@ impl Drawing<'_> {
             self.plot.framed(canvas, &text, anchor, base, at);
             canvas.title(format!(
                 "{}: {} → {}",
-                moment(change.at, self.voice),
-                self.voice.duration(change.before),
-                self.voice.duration(change.after)
+                moment(change.at, self.locale),
+                self.locale.duration(change.before),
+                self.locale.duration(change.after)
             ));
         }
     }
@@ -599,7 +599,7 @@ impl Drawing<'_> {
             free = x + 3.0;
             canvas.line((x, top), (x, self.plot.bottom), Ink::Failed, 0.5);
             canvas.polygon(&[(x, top), (x + 8.0, top + 3.5), (x, top + 7.0)], Ink::Failed);
-            canvas.title(format!("{}: {text}", moment(*at, self.voice)));
+            canvas.title(format!("{}: {text}", moment(*at, self.locale)));
         }
     }
 
@@ -623,10 +623,10 @@ impl Drawing<'_> {
             return;
         }
         self.ticks(canvas);
-        let text = failed(self.data, self.voice);
+        let text = failed(self.data, self.locale);
         let base = self.plot.bottom + 13.0;
         canvas.text(&text, self.plot.right + 6.0, base, At::Start, Ink::Failed, SMALL);
-        canvas.title(failures(self.data, self.voice));
+        canvas.title(failures(self.data, self.locale));
     }
 }
 
@@ -640,10 +640,10 @@ fn hover(buckets: &[&Bucket], data: &RoundTrip, plot: Plot) -> Hover {
 
 /// Returns the number of buckets per row of the table.
 fn together(buckets: &[&Bucket]) -> usize {
-    buckets.len().div_ceil(MOST_ROWS).max(1)
+    buckets.len().div_ceil(MAX_ROWS).max(1)
 }
 
-fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
+fn table(buckets: &[&Bucket], data: &RoundTrip, locale: &dyn ChartLocale) -> Data {
     let together = together(buckets);
     // The percentiles of merged buckets are unknown; only those of each bucket are known.
     let [low, middle, high] = if together == 1 {
@@ -651,7 +651,7 @@ fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
     } else {
         ["lowest p5", "median of medians", "highest p95"]
     };
-    let heads = ["from", "tests with a value", low, middle, high, "failed tests"].map(|head| voice.t(head).to_owned());
+    let heads = ["from", "tests with a value", low, middle, high, "failed tests"].map(|head| locale.t(head).to_owned());
     let rows = buckets
         .chunks(together)
         .map(|chunk| {
@@ -660,7 +660,7 @@ fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
                 chunk.last().map_or(0, |one| one.end),
             );
             let values: Vec<[f64; 3]> = chunk.iter().filter_map(|bucket| bucket.spread).collect();
-            let duration = |value| Datum::measured(value, Measure::Duration, voice);
+            let duration = |value| Datum::measured(value, Measure::Duration, locale);
             let mut medians: Vec<f64> = values.iter().map(|spread| spread[1]).collect();
             if values.is_empty() {
                 medians.extend(
@@ -675,12 +675,12 @@ fn table(buckets: &[&Bucket], data: &RoundTrip, voice: &dyn Voice) -> Data {
                 .filter(|failure| (start..end).contains(&failure.at.0))
                 .count();
             vec![
-                Datum::moment(moment(UtcMicros(start), voice), UtcMicros(start)),
-                Datum::count(chunk.iter().map(|bucket| bucket.count).sum(), voice),
+                Datum::moment(moment(UtcMicros(start), locale), UtcMicros(start)),
+                Datum::count(chunk.iter().map(|bucket| bucket.count).sum(), locale),
                 duration(values.iter().map(|spread| spread[0]).reduce(f64::min)),
                 duration(median(medians)),
                 duration(values.iter().map(|spread| spread[2]).reduce(f64::max)),
-                Datum::count(failed as u64, voice),
+                Datum::count(failed as u64, locale),
             ]
         })
         .collect();
@@ -694,8 +694,8 @@ mod tests {
 
     #[test]
     fn a_day_with_all_that_can_happen() {
-        let (data, voice) = samples::round_trip_small();
-        let chart = chart(&data, &voice);
+        let (data, locale) = samples::round_trip_small();
+        let chart = chart(&data, &locale);
         insta::assert_snapshot!(samples::shown(&chart));
     }
 
@@ -710,36 +710,36 @@ mod tests {
                 0..40,
             ),
         ) {
-            let (mut data, voice) = samples::round_trip_small();
-            data.period = Stretch { from: UtcMicros(from), to: UtcMicros(to) };
+            let (mut data, locale) = samples::round_trip_small();
+            data.period = TimeSpan { from: UtcMicros(from), to: UtcMicros(to) };
             data.limit = Some(limit);
             for (start, end, values) in buckets {
                 let points = values.map(|value| (UtcMicros(start), value)).to_vec();
                 data.buckets.push(Bucket { start, end, count: 3, spread: Some(values), points });
             }
-            let chart = chart(&data, &voice);
+            let chart = chart(&data, &locale);
             proptest::prop_assert!(!chart.svg.contains("NaN") && !chart.svg.contains("inf"));
         }
     }
 
     #[test]
-    fn nothing_measured_says_so() {
-        let (mut data, voice) = samples::round_trip_small();
+    fn an_empty_chart_states_that_nothing_was_measured() {
+        let (mut data, locale) = samples::round_trip_small();
         data.buckets.clear();
         data.failures.clear();
         data.median = None;
-        let chart = chart(&data, &voice);
+        let chart = chart(&data, &locale);
         assert!(chart.svg.contains("no values"));
         assert_eq!(chart.title, "No round trip was measured");
         assert!(!chart.svg.contains("NaN"));
     }
 
     #[test]
-    fn the_median_told_is_that_of_the_period_not_of_its_buckets() {
-        let (mut data, voice) = samples::round_trip_small();
+    fn the_stated_median_is_of_the_period_not_of_its_buckets() {
+        let (mut data, locale) = samples::round_trip_small();
         data.shifts.clear();
         data.median = Some(1_234_000.0);
-        let chart = chart(&data, &voice);
+        let chart = chart(&data, &locale);
         assert!(
             chart.alternative.starts_with("The median round trip was 1.23\u{a0}s."),
             "{}",
@@ -749,10 +749,10 @@ mod tests {
 
     #[test]
     fn ten_thousand_buckets_keep_their_peak() {
-        let (data, voice) = samples::round_trip_many();
-        let chart = chart(&data, &voice);
+        let (data, locale) = samples::round_trip_many();
+        let chart = chart(&data, &locale);
         assert!(chart.svg.len() < 150_000, "{} bytes", chart.svg.len());
-        assert!(chart.data.len() <= MOST_ROWS);
+        assert!(chart.data.len() <= MAX_ROWS);
         assert!(
             chart.data.rows().any(|row| row[4].text == "9.87\u{a0}s"),
             "the peak is in the table"

@@ -5,7 +5,7 @@ use mailqos_model::UtcMicros;
 
 use super::{
     Chart, English, Figure, Measure, WIDTH,
-    axis::Stretch,
+    axis::TimeSpan,
     budget::{Budget, Budgets},
     distribution::Distribution,
     dumbbell::{self, Dumbbell},
@@ -66,9 +66,9 @@ pub(super) fn shown(chart: &Chart) -> String {
 }
 
 /// Pseudo-random numbers from 0 to 1, the same in each run.
-pub(super) struct Dice(u64);
+pub(super) struct Random(u64);
 
-impl Dice {
+impl Random {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
@@ -82,19 +82,19 @@ impl Dice {
     }
 }
 
-pub(super) fn span(from: jiff::civil::Date, days: i64) -> Stretch {
+pub(super) fn span(from: jiff::civil::Date, days: i64) -> TimeSpan {
     let zone = paris().0;
     let moment = |date: jiff::civil::Date| -> UtcMicros {
         date.to_zoned_datetime(zone.clone()).expect("a date").timestamp().into()
     };
-    Stretch {
+    TimeSpan {
         from: moment(from),
         to: moment(from.checked_add(jiff::Span::new().days(days)).expect("a date")),
     }
 }
 
-fn round_trip(period: Stretch, bucket: i64, level: impl Fn(f64) -> f64) -> RoundTrip {
-    let mut dice = Dice::new(7);
+fn round_trip(period: TimeSpan, bucket: i64, level: impl Fn(f64) -> f64) -> RoundTrip {
+    let mut dice = Random::new(7);
     let mut buckets = Vec::new();
     let mut start = period.from.0;
     while start < period.to.0 {
@@ -150,7 +150,7 @@ pub(super) fn round_trip_small() -> (RoundTrip, English) {
             kind: Kind::Late,
         },
     ];
-    data.maintenance = vec![Stretch {
+    data.maintenance = vec![TimeSpan {
         from: at(12),
         to: at(15),
     }];
@@ -178,7 +178,7 @@ pub(super) fn round_trip_month() -> (RoundTrip, English) {
         !(0.41..0.46).contains(&share) && !(0.2..0.205).contains(&share)
     });
     let at = |share: f64| UtcMicros(period.from.0 + ((period.to.0 - period.from.0) as f64 * share) as i64);
-    let mut dice = Dice::new(3);
+    let mut dice = Random::new(3);
     for _ in 0..9 {
         data.failures.push(Failure {
             at: at(dice.throw()),
@@ -196,11 +196,11 @@ pub(super) fn round_trip_month() -> (RoundTrip, English) {
         kind: Kind::NotSent,
     });
     data.maintenance = vec![
-        Stretch {
+        TimeSpan {
             from: at(0.2),
             to: at(0.205),
         },
-        Stretch {
+        TimeSpan {
             from: at(0.855),
             to: at(0.9),
         },
@@ -227,11 +227,11 @@ pub(super) fn round_trip_many() -> (RoundTrip, English) {
 
 fn strip(
     names: &[String],
-    period: Stretch,
+    period: TimeSpan,
     cell: i64,
-    state: impl Fn(usize, usize, &mut Dice) -> (u64, u64, bool),
+    state: impl Fn(usize, usize, &mut Random) -> (u64, u64, bool),
 ) -> Strip {
-    let mut dice = Dice::new(11);
+    let mut dice = Random::new(11);
     let rows = names
         .iter()
         .enumerate()
@@ -247,7 +247,7 @@ fn strip(
                 };
                 let (tests, failed, maintenance) = state(row, cells.len(), &mut dice);
                 cells.push(Cell {
-                    span: Stretch {
+                    span: TimeSpan {
                         from: UtcMicros(from),
                         to: UtcMicros(to),
                     },
@@ -330,7 +330,7 @@ pub(super) fn strip_year_of_hours() -> (Strip, English) {
 pub(super) fn phases(count: usize) -> (Phases, English) {
     let names = ["connect", "TLS", "login and send", "transit", "pickup login", "fetch"];
     let usual = [12e3, 38e3, 160e3, 900e3, 210e3, 90e3];
-    let mut dice = Dice::new(5);
+    let mut dice = Random::new(5);
     let rows = (0..count)
         .map(|n| phases::Row {
             name: format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1),
@@ -350,7 +350,7 @@ pub(super) fn phases(count: usize) -> (Phases, English) {
 
 /// Returns monitors in two periods.
 pub(super) fn dumbbell(count: usize) -> (Dumbbell, English) {
-    let mut dice = Dice::new(9);
+    let mut dice = Random::new(9);
     let rows = (0..count)
         .map(|n| {
             let before = 0.8e6 + 1.5e6 * dice.throw();
@@ -377,7 +377,7 @@ pub(super) fn dumbbell(count: usize) -> (Dumbbell, English) {
 
 /// Returns `count` round trips.
 pub(super) fn distribution(count: usize) -> (Distribution, English) {
-    let mut dice = Dice::new(13);
+    let mut dice = Random::new(13);
     let values: Vec<f64> = (0..count)
         .map(|_| {
             let bell: f64 = (0..6).map(|_| dice.throw()).sum::<f64>() / 6.0;
@@ -399,7 +399,7 @@ pub(super) fn distribution(count: usize) -> (Distribution, English) {
 
 /// Returns a week at an office, with one hour without tests.
 pub(super) fn heat_map() -> (HeatMap, English) {
-    let mut dice = Dice::new(17);
+    let mut dice = Random::new(17);
     let mut cells = [[None; 24]; 7];
     for (day, hours) in cells.iter_mut().enumerate() {
         for (hour, cell) in hours.iter_mut().enumerate() {
@@ -424,7 +424,7 @@ pub(super) fn small_multiples(count: usize) -> (SmallMultiples, English) {
     let period = span(date(2026, 10, 5), 7);
     let panels = (0..count)
         .map(|n| {
-            let level = 0.7e6 + 1.2e6 * Dice::new(n as u64 + 3).throw();
+            let level = 0.7e6 + 1.2e6 * Random::new(n as u64 + 3).throw();
             let one = round_trip(period, 2 * HOUR, |share| {
                 level * (1.0 + 0.2 * (share * 44.0 + n as f64).sin())
             });
@@ -454,7 +454,7 @@ pub(super) fn small_multiples(count: usize) -> (SmallMultiples, English) {
 
 /// Returns `count` monitors over a week, as lines.
 pub(super) fn lines(count: usize) -> (Lines, English) {
-    let (multiples, voice) = small_multiples(count);
+    let (multiples, locale) = small_multiples(count);
     let lines = multiples
         .panels
         .into_iter()
@@ -475,7 +475,7 @@ pub(super) fn lines(count: usize) -> (Lines, English) {
         period: multiples.period,
         lines,
     };
-    (data, voice)
+    (data, locale)
 }
 
 /// Returns round trips as a sparkline.
@@ -529,38 +529,38 @@ fn pictures() {
         std::fs::write(folder.join(format!("{name}.txt")), text).expect("the folder can be written to");
     };
     use super::{round_trip, strip};
-    let voice = paris();
+    let locale = paris();
     let rules = super::palette::dark_rules("figure");
     std::fs::write(folder.join("dark.css"), rules).expect("the folder can be written to");
-    draw("round_trip_small", round_trip::chart(&round_trip_small().0, &voice));
-    draw("round_trip_month", round_trip::chart(&round_trip_month().0, &voice));
-    draw("round_trip_many", round_trip::chart(&round_trip_many().0, &voice));
+    draw("round_trip_small", round_trip::chart(&round_trip_small().0, &locale));
+    draw("round_trip_month", round_trip::chart(&round_trip_month().0, &locale));
+    draw("round_trip_many", round_trip::chart(&round_trip_many().0, &locale));
     let mut half = round_trip_month().0;
     half.width = super::HALF;
     half.limit = Some(30e6);
-    draw("round_trip_half", round_trip::chart(&half, &voice));
+    draw("round_trip_half", round_trip::chart(&half, &locale));
     let mut log = round_trip_month().0;
     for bucket in log.buckets.iter_mut().skip(200).take(30) {
         bucket.spread = bucket.spread.map(|spread| spread.map(|value| value * 40.0));
     }
     log.limit = Some(60e6);
-    draw("round_trip_log", round_trip::chart(&log, &voice));
+    draw("round_trip_log", round_trip::chart(&log, &locale));
     for count in [1, 5, 40] {
-        draw(&format!("strip_{count}"), strip::chart(&strip_month(count).0, &voice));
+        draw(&format!("strip_{count}"), strip::chart(&strip_month(count).0, &locale));
     }
-    draw("strip_small", strip::chart(&strip_small().0, &voice));
-    draw("strip_hours", strip::chart(&strip_year_of_hours().0, &voice));
+    draw("strip_small", strip::chart(&strip_small().0, &locale));
+    draw("strip_hours", strip::chart(&strip_year_of_hours().0, &locale));
     let mut names = strip_small().0;
     for (row, name) in names.rows.iter_mut().zip(NAMES) {
         row.name = name.to_owned();
     }
-    draw("strip_names", strip::chart(&names, &voice));
+    draw("strip_names", strip::chart(&names, &locale));
 
     for count in [1, 5, 40] {
-        draw(&format!("phases_{count}"), phases::chart(&phases(count).0, &voice));
+        draw(&format!("phases_{count}"), phases::chart(&phases(count).0, &locale));
         draw(
             &format!("dumbbell_{count}"),
-            dumbbell::chart(&dumbbell(count).0, &voice),
+            dumbbell::chart(&dumbbell(count).0, &locale),
         );
     }
     let mut shares = dumbbell(5).0;
@@ -569,37 +569,37 @@ fn pictures() {
         row.before = row.before.map(|value| 1.0 - value / 4e8);
         row.after = row.after.map(|value| 1.0 - value / 4e8);
     }
-    draw("dumbbell_share", dumbbell::chart(&shares, &voice));
+    draw("dumbbell_share", dumbbell::chart(&shares, &locale));
     use super::{distribution, heat_map};
     for count in [6, 20_000] {
         draw(
             &format!("distribution_{count}"),
-            distribution::chart(&distribution(count).0, &voice),
+            distribution::chart(&distribution(count).0, &locale),
         );
     }
-    draw("heat_map", heat_map::chart(&heat_map().0, &voice));
+    draw("heat_map", heat_map::chart(&heat_map().0, &locale));
     let mut half = heat_map().0;
     half.width = super::HALF;
-    draw("heat_map_half", heat_map::chart(&half, &voice));
+    draw("heat_map_half", heat_map::chart(&half, &locale));
     use super::{budget, sparkline};
     for count in [1, 5, 40] {
-        let multiples = small_multiples::chart(&small_multiples(count).0, &voice);
+        let multiples = small_multiples::chart(&small_multiples(count).0, &locale);
         draw(&format!("multiples_{count}"), multiples);
     }
     use super::{calendar, lines};
     for count in [1, 4, 40] {
-        draw(&format!("lines_{count}"), lines::chart(&self::lines(count).0, &voice));
+        draw(&format!("lines_{count}"), lines::chart(&self::lines(count).0, &locale));
         draw(
             &format!("calendar_{count}"),
-            calendar::chart(&strip_month(count).0, 1, &voice),
+            calendar::chart(&strip_month(count).0, 1, &locale),
         );
     }
-    draw("budgets", budget::chart(&budgets().0, &voice));
+    draw("budgets", budget::chart(&budgets().0, &locale));
     let medians: Vec<Option<f64>> = round_trip_month()
         .0
         .buckets
         .iter()
         .map(|bucket| bucket.spread.map(|spread| spread[1]))
         .collect();
-    draw("sparkline", sparkline::chart(&self::sparkline(&medians), &voice));
+    draw("sparkline", sparkline::chart(&self::sparkline(&medians), &locale));
 }

@@ -5,12 +5,12 @@ use mailqos_model::UtcMicros;
 
 use super::{
     Chart, Data, Datum, Measure,
-    axis::{Axis, Scale, Stretch, place, time_ticks},
+    axis::{Axis, Scale, TimeSpan, place, time_ticks},
     canvas::{At, BOLD, Canvas, SMALL, TEXT, shorten, text_width},
     palette::Ink,
-    plot::{Plot, Said, period, sentence},
+    plot::{Plot, ChartContent, period, sentence},
     round_trip::{self, Bucket, Failure, RoundTrip},
-    voice::Voice,
+    locale::ChartLocale,
 };
 
 /// Minimum width of a panel, and maximum width for the sake of its name, in pixels.
@@ -30,7 +30,7 @@ pub struct SmallMultiples {
     /// Width of the chart in pixels.
     pub width: u32,
     /// Period shown.
-    pub period: Stretch,
+    pub period: TimeSpan,
     /// Monitors, most important first.
     pub panels: Vec<Panel>,
 }
@@ -51,7 +51,7 @@ pub struct Panel {
 }
 
 /// Draws the chart.
-pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
+pub fn chart(data: &SmallMultiples, locale: &dyn ChartLocale) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let range = data
         .panels
@@ -59,7 +59,7 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
         .filter_map(|panel| round_trip::range(&panel.buckets))
         .reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
     let greatest = range.map_or(0.0, |range| range.1);
-    let axis = round_trip::axis(range, None, 4, voice).snug(greatest);
+    let axis = round_trip::axis(range, None, 4, locale).snug(greatest);
     let left = axis.label_width(TEXT).ceil() + 8.0;
     let gap = 16.0;
     let room = f64::from(width) - left;
@@ -78,10 +78,10 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
     let columns = columns as usize;
     let lines = data.panels.len().max(1).div_ceil(columns);
     let height = (pitch * lines as f64 + 16.0).ceil();
-    let finding = finding(data, range, voice);
+    let finding = finding(data, range, locale);
     let pen = |canvas: &mut Canvas| {
         if data.panels.is_empty() {
-            canvas.text(voice.t("no monitors"), left, 20.0, At::Start, Ink::Grey, TEXT);
+            canvas.text(locale.t("no monitors"), left, 20.0, At::Start, Ink::Grey, TEXT);
         }
         for (index, panel) in data.panels.iter().enumerate() {
             let (column, line) = (index % columns, index / columns);
@@ -133,20 +133,20 @@ pub fn chart(data: &SmallMultiples, voice: &dyn Voice) -> Chart {
                 shifts: Vec::new(),
             };
             if round_trip::range(&panel.buckets).is_none() {
-                plot.no_values(canvas, SMALL, voice);
+                plot.no_values(canvas, SMALL, locale);
             }
-            round_trip::lines(canvas, &one, &axis, plot, voice);
+            round_trip::lines(canvas, &one, &axis, plot, locale);
             // Time labels are below the last panel of each column.
             if index + columns >= data.panels.len() {
-                times(canvas, plot, data.period, voice);
+                times(canvas, plot, data.period, locale);
             }
         }
     };
-    Said {
+    ChartContent {
         title: &data.title,
-        subtitle: subtitle(data, &axis, voice),
+        subtitle: subtitle(data, &axis, locale),
         finding,
-        data: table(data, voice),
+        data: table(data, locale),
     }
     .chart(width, height, pen)
 }
@@ -156,8 +156,8 @@ fn name_width(panel: &Panel) -> f64 {
 }
 
 /// Reduces the labels to a few, because the panels are small.
-fn times(canvas: &mut Canvas, plot: Plot, span: Stretch, voice: &dyn Voice) {
-    let ticks = time_ticks(span, plot.width(), SMALL, voice);
+fn times(canvas: &mut Canvas, plot: Plot, span: TimeSpan, locale: &dyn ChartLocale) {
+    let ticks = time_ticks(span, plot.width(), SMALL, locale);
     let every = ticks.len().div_ceil(4).max(1);
     for tick in ticks.iter().step_by(every) {
         let x = plot.x(place(span, tick.at));
@@ -168,22 +168,22 @@ fn times(canvas: &mut Canvas, plot: Plot, span: Stretch, voice: &dyn Voice) {
     }
 }
 
-fn subtitle(data: &SmallMultiples, axis: &Axis, voice: &dyn Voice) -> String {
+fn subtitle(data: &SmallMultiples, axis: &Axis, locale: &dyn ChartLocale) -> String {
     let scale = match axis.scale {
-        Scale::Log => voice.t("common logarithmic scale"),
-        Scale::Linear => voice.t("common scale"),
+        Scale::Log => locale.t("common logarithmic scale"),
+        Scale::Linear => locale.t("common scale"),
     };
-    let first = voice.fill("{0}, median and middle 90 % of tests", &[&data.metric]);
+    let first = locale.fill("{0}, median and middle 90 % of tests", &[&data.metric]);
     let mut parts = vec![first.as_str(), scale];
     if data.panels.iter().any(|panel| !panel.failures.is_empty()) {
-        parts.push(voice.t("ticks below: failed tests"));
+        parts.push(locale.t("ticks below: failed tests"));
     }
-    format!("{}. {}", sentence(&parts), period(data.period, voice))
+    format!("{}. {}", sentence(&parts), period(data.period, locale))
 }
 
-fn finding(data: &SmallMultiples, range: Option<(f64, f64)>, voice: &dyn Voice) -> String {
+fn finding(data: &SmallMultiples, range: Option<(f64, f64)>, locale: &dyn ChartLocale) -> String {
     if range.is_none() {
-        return voice.fill("No {0} was measured.", &[&data.metric]);
+        return locale.fill("No {0} was measured.", &[&data.metric]);
     }
     let known: Vec<(&Panel, f64)> = data
         .panels
@@ -192,26 +192,26 @@ fn finding(data: &SmallMultiples, range: Option<(f64, f64)>, voice: &dyn Voice) 
         .collect();
     let by = |one: &&(&Panel, f64), other: &&(&Panel, f64)| one.1.total_cmp(&other.1);
     match (known.iter().min_by(by), known.iter().max_by(by)) {
-        (Some((low, least)), Some((high, greatest))) if known.len() > 1 => voice.fill(
+        (Some((low, least)), Some((high, greatest))) if known.len() > 1 => locale.fill(
             "The 95th-percentile {0} ranged from {1} ({2}) to {3} ({4}).",
             &[
                 &data.metric,
-                &voice.duration(*least),
+                &locale.duration(*least),
                 &low.name,
-                &voice.duration(*greatest),
+                &locale.duration(*greatest),
                 &high.name,
             ],
         ),
-        (Some((_, value)), _) => voice.fill(
+        (Some((_, value)), _) => locale.fill(
             "The 95th-percentile {0} was {1}.",
-            &[&data.metric, &voice.duration(*value)],
+            &[&data.metric, &locale.duration(*value)],
         ),
-        _ => voice.fill("No {0} was measured.", &[&data.metric]),
+        _ => locale.fill("No {0} was measured.", &[&data.metric]),
     }
 }
 
-fn table(data: &SmallMultiples, voice: &dyn Voice) -> Data {
-    let duration = |value| Datum::measured(value, Measure::Duration, voice);
+fn table(data: &SmallMultiples, locale: &dyn ChartLocale) -> Data {
+    let duration = |value| Datum::measured(value, Measure::Duration, locale);
     let within = |at: UtcMicros| at >= data.period.from && at < data.period.to;
     let rows = data
         .panels
@@ -226,14 +226,14 @@ fn table(data: &SmallMultiples, voice: &dyn Voice) -> Data {
                 duration(range.map(|range| range.1)),
                 Datum::count(
                     panel.failures.iter().filter(|failure| within(failure.at)).count() as u64,
-                    voice,
+                    locale,
                 ),
             ]
         })
         .collect();
     Data::new(
         ["monitor", "lowest p5", "median", "p95", "highest p95", "failed tests"]
-            .map(|head| voice.t(head).to_owned())
+            .map(|head| locale.t(head).to_owned())
             .into(),
         rows,
     )
@@ -246,19 +246,19 @@ mod tests {
 
     #[test]
     fn two_monitors_share_a_scale() {
-        let (mut data, voice) = samples::small_multiples(2);
+        let (mut data, locale) = samples::small_multiples(2);
         for panel in &mut data.panels {
             panel.buckets.truncate(6);
         }
-        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+        insta::assert_snapshot!(samples::shown(&chart(&data, &locale)));
     }
 
     #[test]
     fn a_monitor_without_values_keeps_its_place() {
-        let (mut data, voice) = samples::small_multiples(3);
+        let (mut data, locale) = samples::small_multiples(3);
         data.panels[1].buckets.clear();
         data.panels[1].typical = None;
-        let chart = chart(&data, &voice);
+        let chart = chart(&data, &locale);
         assert!(chart.svg.contains(">no values<"));
         assert_eq!(chart.data.rows().nth(1).expect("a row")[2].text, "–");
     }

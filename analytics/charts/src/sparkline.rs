@@ -4,9 +4,9 @@ use super::{
     Chart, Data, Datum, Measure,
     canvas::Canvas,
     palette::Ink,
-    plot::{Plot, Said, sentence},
+    plot::{Plot, ChartContent, sentence},
     reduce::m4,
-    voice::Voice,
+    locale::ChartLocale,
 };
 
 /// Input of the chart.
@@ -28,7 +28,7 @@ pub struct Sparkline {
 
 /// Draws the chart. Its scale ranges from the lowest to the highest value; the text alternative
 /// states both.
-pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
+pub fn chart(data: &Sparkline, locale: &dyn ChartLocale) -> Chart {
     let (width, height) = (data.width.clamp(20, 2_000), data.height.clamp(8, 400));
     let known: Vec<(usize, f64)> = data
         .values
@@ -39,16 +39,16 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
     let least = known.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
     let greatest = known.iter().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
     let finding = match known.last() {
-        Some((_, last)) => voice.fill(
+        Some((_, last)) => locale.fill(
             "{0}: between {1} and {2}, {3} at the end.",
             &[
                 &sentence(&[&data.metric]),
-                &data.measure.text(least, voice),
-                &data.measure.text(greatest, voice),
-                &data.measure.text(*last, voice),
+                &data.measure.text(least, locale),
+                &data.measure.text(greatest, locale),
+                &data.measure.text(*last, locale),
             ],
         ),
-        None => voice.fill("{0} is unknown.", &[&sentence(&[&data.metric])]),
+        None => locale.fill("{0} is unknown.", &[&sentence(&[&data.metric])]),
     };
     let plot = Plot {
         left: 2.5,
@@ -93,12 +93,12 @@ pub fn chart(data: &Sparkline, voice: &dyn Voice) -> Chart {
         .map(|(index, value)| {
             let value = value.filter(|value| value.is_finite());
             vec![
-                Datum::count(index as u64 + 1, voice),
-                Datum::measured(value, data.measure, voice),
+                Datum::count(index as u64 + 1, locale),
+                Datum::measured(value, data.measure, locale),
             ]
         })
         .collect();
-    Said {
+    ChartContent {
         title: "",
         subtitle: sentence(&[&data.metric]),
         finding,

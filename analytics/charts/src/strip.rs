@@ -4,11 +4,11 @@ use mailqos_model::UtcMicros;
 
 use super::{
     Chart, Data, Datum, Measure,
-    axis::{Stretch, place},
+    axis::{TimeSpan, place},
     canvas::{At, Canvas, Hover, NAMES, SMALL, TEXT, text_width, widest},
     palette::Ink,
-    plot::{Plot, Said, hatched, in_lines, moment, period, sentence},
-    voice::{DASH, Voice},
+    plot::{Plot, ChartContent, hatched, in_lines, moment, period, sentence},
+    locale::{DASH, ChartLocale},
 };
 
 /// Width in pixels below which cells are merged.
@@ -22,7 +22,7 @@ pub struct Strip {
     /// Width of the chart in pixels.
     pub width: u32,
     /// Period shown.
-    pub period: Stretch,
+    pub period: TimeSpan,
     /// Monitors, from top to bottom.
     pub rows: Vec<Row>,
 }
@@ -42,7 +42,7 @@ pub struct Row {
 #[derive(Debug, Clone, Copy)]
 pub struct Cell {
     /// Time span of the cell.
-    pub span: Stretch,
+    pub span: TimeSpan,
     /// Number of counted tests.
     pub tests: u64,
     /// Number of failed tests.
@@ -80,21 +80,21 @@ impl Cell {
         }
     }
 
-    pub(super) fn words(&self, voice: &dyn Voice) -> String {
-        let when = moment(self.span.from, voice);
+    pub(super) fn words(&self, locale: &dyn ChartLocale) -> String {
+        let when = moment(self.span.from, locale);
         match self.state() {
-            State::Maintenance => format!("{when}: {}", voice.t("maintenance")),
-            State::Unknown => format!("{when}: {}", voice.t("no tests")),
-            _ => voice.fill(
+            State::Maintenance => format!("{when}: {}", locale.t("maintenance")),
+            State::Unknown => format!("{when}: {}", locale.t("no tests")),
+            _ => locale.fill(
                 "{0}: {1} of {2} tests failed",
-                &[&when, &voice.count(self.failed), &voice.count(self.tests)],
+                &[&when, &locale.count(self.failed), &locale.count(self.tests)],
             ),
         }
     }
 }
 
 /// Draws the chart.
-pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
+pub fn chart(data: &Strip, locale: &dyn ChartLocale) -> Chart {
     let width = data.width.clamp(240, 2_000);
     let pitch = match data.rows.len() {
         0..=2 => 34.0,
@@ -118,7 +118,7 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
     let mut states: Vec<State> = rows.iter().flatten().map(Cell::state).collect();
     states.sort_unstable();
     states.dedup();
-    let key = Key::of(&states, f64::from(width), voice);
+    let key = Key::of(&states, f64::from(width), locale);
     let top = key.height + 8.0;
     let plot = Plot {
         left,
@@ -127,12 +127,12 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
         bottom: top + pitch * data.rows.len().max(1) as f64,
     };
     let height = (plot.bottom + 24.0).ceil();
-    let finding = finding(data, voice);
+    let finding = finding(data, locale);
     let pen = |canvas: &mut Canvas| {
         key.draw(canvas);
         if data.rows.is_empty() {
             canvas.text(
-                voice.t("no monitors"),
+                locale.t("no monitors"),
                 left,
                 plot.top + 20.0,
                 At::Start,
@@ -158,21 +158,21 @@ pub fn chart(data: &Strip, voice: &dyn Voice) -> Chart {
         for (index, row) in data.rows.iter().enumerate() {
             canvas.name(&row.figure, f64::from(width), middle(index) + 4.0, At::End, figures);
         }
-        plot.time_axis(canvas, data.period, (plot.bottom + 2.0, f64::from(width)), voice);
+        plot.time_axis(canvas, data.period, (plot.bottom + 2.0, f64::from(width)), locale);
     };
-    let each = cell_name(data, voice);
-    Said {
+    let each = cell_name(data, locale);
+    ChartContent {
         title: &data.title,
-        subtitle: format!("{}. {}", sentence(&[&each]), period(data.period, voice)),
+        subtitle: format!("{}. {}", sentence(&[&each]), period(data.period, locale)),
         finding,
-        data: table(data, voice),
+        data: table(data, locale),
     }
     .chart(width, height, pen)
-    .hovering(&hover(&rows, data.period, plot, voice))
+    .hovering(&hover(&rows, data.period, plot, locale))
 }
 
 /// Returns the tooltips of the cells, if all rows have the same cells.
-fn hover(rows: &[Vec<Cell>], whole: Stretch, plot: Plot, voice: &dyn Voice) -> Hover {
+fn hover(rows: &[Vec<Cell>], whole: TimeSpan, plot: Plot, locale: &dyn ChartLocale) -> Hover {
     let Some(first) = rows.first() else {
         return Hover::default();
     };
@@ -188,19 +188,19 @@ fn hover(rows: &[Vec<Cell>], whole: Stretch, plot: Plot, voice: &dyn Voice) -> H
     let edges = edges.chain(first.last().map(|cell| x(cell.span.to)));
     let tall = (plot.bottom - plot.top) / rows.len() as f64;
     let said = |cell: &Cell| match cell.state() {
-        State::Maintenance => voice.t("maintenance").to_owned(),
-        State::Unknown => voice.t("no tests").to_owned(),
-        _ => format!("{}|{}", voice.count(cell.failed), voice.count(cell.tests)),
+        State::Maintenance => locale.t("maintenance").to_owned(),
+        State::Unknown => locale.t("no tests").to_owned(),
+        _ => format!("{}|{}", locale.count(cell.failed), locale.count(cell.tests)),
     };
     Hover::table(edges, (0..=rows.len()).map(|row| plot.top + row as f64 * tall)).saying(
-        first.iter().map(|cell| moment(cell.span.from, voice)).collect(),
+        first.iter().map(|cell| moment(cell.span.from, locale)).collect(),
         rows.iter().map(|row| row.iter().map(said).collect()).collect(),
-        voice.t("{0}: {1} of {2} tests failed"),
+        locale.t("{0}: {1} of {2} tests failed"),
     )
 }
 
 /// Merges neighbouring cells, with their tests added up, until they are wide enough to see.
-fn joined(row: &Row, whole: Stretch, width: f64) -> Vec<Cell> {
+fn joined(row: &Row, whole: TimeSpan, width: f64) -> Vec<Cell> {
     let mut cells: Vec<Cell> = row
         .cells
         .iter()
@@ -216,7 +216,7 @@ fn joined(row: &Row, whole: Stretch, width: f64) -> Vec<Cell> {
         cells = cells
             .chunk_by(|one, other| slot(one) == slot(other))
             .map(|chunk| Cell {
-                span: Stretch {
+                span: TimeSpan {
                     from: chunk[0].span.from,
                     to: chunk[chunk.len() - 1].span.to,
                 },
@@ -243,7 +243,7 @@ pub(super) enum Layer {
 /// All layers, from bottom to top.
 pub(super) const LAYERS: [Layer; 3] = [Layer::Calm, Layer::Failed, Layer::Hatched];
 
-fn strip(canvas: &mut Canvas, plot: Plot, cells: &[Cell], whole: Stretch, (middle, tall): (f64, f64), layer: Layer) {
+fn strip(canvas: &mut Canvas, plot: Plot, cells: &[Cell], whole: TimeSpan, (middle, tall): (f64, f64), layer: Layer) {
     let top = middle - tall / 2.0;
     let x = |at: UtcMicros| plot.x(place(whole, at));
     let usual = cells
@@ -324,9 +324,9 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn of(states: &[State], width: f64, voice: &dyn Voice) -> Self {
+    pub(super) fn of(states: &[State], width: f64, locale: &dyn ChartLocale) -> Self {
         let shown = STATES.iter().filter(|(state, _)| states.contains(state));
-        let shown: Vec<(State, &'static str)> = shown.map(|(state, text)| (*state, voice.t(text))).collect();
+        let shown: Vec<(State, &'static str)> = shown.map(|(state, text)| (*state, locale.t(text))).collect();
         let (places, height) = in_lines(shown.iter().map(|(_, text)| 15.0 + text_width(text, SMALL)), width);
         let entries = shown.into_iter().zip(places);
         Self {
@@ -360,15 +360,15 @@ fn totals(row: &Row) -> (u64, u64) {
     (sum(|cell| cell.tests), sum(|cell| cell.failed))
 }
 
-pub(super) fn finding(data: &Strip, voice: &dyn Voice) -> String {
+pub(super) fn finding(data: &Strip, locale: &dyn ChartLocale) -> String {
     let sums: Vec<(u64, u64)> = data.rows.iter().map(totals).collect();
     let tests: u64 = sums.iter().map(|sum| sum.0).sum();
     let failed: u64 = sums.iter().map(|sum| sum.1).sum();
     if tests == 0 {
-        return voice.t("No tests took place.").to_owned();
+        return locale.t("No tests took place.").to_owned();
     }
     if tests == 1 {
-        return voice
+        return locale
             .t(if failed == 0 {
                 "The only test succeeded."
             } else {
@@ -377,7 +377,7 @@ pub(super) fn finding(data: &Strip, voice: &dyn Voice) -> String {
             .to_owned();
     }
     if failed == 0 {
-        return voice.fill("None of {0} tests failed.", &[&voice.count(tests)]);
+        return locale.fill("None of {0} tests failed.", &[&locale.count(tests)]);
     }
     let worst = data.rows.iter().zip(&sums).max_by(|(_, one), (_, other)| {
         let share = |sum: &(u64, u64)| sum.1 as f64 / sum.0.max(1) as f64;
@@ -386,37 +386,37 @@ pub(super) fn finding(data: &Strip, voice: &dyn Voice) -> String {
     let name = worst.map_or("", |(row, _)| row.name.as_str());
     let (worst_tests, worst_failed) = worst.map_or((0, 0), |(_, sum)| *sum);
     if data.rows.len() == 1 {
-        return voice.fill(
+        return locale.fill(
             "{2}: {0} of {1} tests failed.",
-            &[&voice.count(failed), &voice.count(tests), name],
+            &[&locale.count(failed), &locale.count(tests), name],
         );
     }
     if sums.iter().all(|sum| sum.1 > 0) {
-        return voice.fill(
+        return locale.fill(
             "Tests failed at all monitors ({0}), most often at {1}: {2} of {3} tests.",
             &[
-                &voice.count(data.rows.len() as u64),
+                &locale.count(data.rows.len() as u64),
                 name,
-                &voice.count(worst_failed),
-                &voice.count(worst_tests),
+                &locale.count(worst_failed),
+                &locale.count(worst_tests),
             ],
         );
     }
     let touched = sums.iter().filter(|sum| sum.1 > 0).count() as u64;
-    voice.fill(
+    locale.fill(
         "Tests failed at {0} of {1} monitors, most often at {2}: {3} of {4} tests.",
         &[
-            &voice.count(touched),
-            &voice.count(data.rows.len() as u64),
+            &locale.count(touched),
+            &locale.count(data.rows.len() as u64),
             name,
-            &voice.count(worst_failed),
-            &voice.count(worst_tests),
+            &locale.count(worst_failed),
+            &locale.count(worst_tests),
         ],
     )
 }
 
 /// Returns the state of a cell.
-fn cell_name(data: &Strip, voice: &dyn Voice) -> String {
+fn cell_name(data: &Strip, locale: &dyn ChartLocale) -> String {
     let hours = data
         .rows
         .iter()
@@ -430,10 +430,10 @@ fn cell_name(data: &Strip, voice: &dyn Voice) -> String {
         167..=169 => "one cell per week",
         _ => "state over the period",
     };
-    voice.t(name).to_owned()
+    locale.t(name).to_owned()
 }
 
-pub(super) fn table(data: &Strip, voice: &dyn Voice) -> Data {
+pub(super) fn table(data: &Strip, locale: &dyn ChartLocale) -> Data {
     let heads = [
         "monitor",
         "tests",
@@ -456,15 +456,15 @@ pub(super) fn table(data: &Strip, voice: &dyn Voice) -> Data {
             let share = (tests > 0).then(|| (tests - failed.min(tests)) as f64 / tests as f64);
             vec![
                 Datum::text(&row.name),
-                Datum::count(tests, voice),
-                Datum::count(failed, voice),
-                Datum::measured(share, Measure::Share, voice),
-                Datum::count(bad as u64, voice),
-                Datum::text(worst.map_or_else(|| DASH.to_owned(), |cell| cell.words(voice))),
+                Datum::count(tests, locale),
+                Datum::count(failed, locale),
+                Datum::measured(share, Measure::Share, locale),
+                Datum::count(bad as u64, locale),
+                Datum::text(worst.map_or_else(|| DASH.to_owned(), |cell| cell.words(locale))),
             ]
         })
         .collect();
-    Data::new(heads.map(|head| voice.t(head).to_owned()).into(), rows)
+    Data::new(heads.map(|head| locale.t(head).to_owned()).into(), rows)
 }
 
 #[cfg(test)]
@@ -474,14 +474,14 @@ mod tests {
 
     #[test]
     fn every_state_looks_different() {
-        let (data, voice) = samples::strip_small();
-        insta::assert_snapshot!(samples::shown(&chart(&data, &voice)));
+        let (data, locale) = samples::strip_small();
+        insta::assert_snapshot!(samples::shown(&chart(&data, &locale)));
     }
 
     #[test]
     fn a_failed_hour_of_a_year_is_still_seen() {
-        let (data, voice) = samples::strip_year_of_hours();
-        let chart = chart(&data, &voice);
+        let (data, locale) = samples::strip_year_of_hours();
+        let chart = chart(&data, &locale);
         // As areas or as thick lines.
         let paths = chart.svg.lines().filter(|line| line.contains("class=\"failed"));
         let marks: usize = paths.map(|path| path.matches(['M', 'm']).count()).sum();
@@ -496,29 +496,29 @@ mod tests {
             to: i64,
             cells in proptest::collection::vec((proptest::num::i64::ANY, proptest::num::i64::ANY, 0_u64..1_000, 0_u64..1_000), 0..40),
         ) {
-            let (mut data, voice) = samples::strip_small();
-            data.period = Stretch { from: UtcMicros(from), to: UtcMicros(to) };
+            let (mut data, locale) = samples::strip_small();
+            data.period = TimeSpan { from: UtcMicros(from), to: UtcMicros(to) };
             data.rows[0].cells = cells
                 .into_iter()
                 .map(|(from, to, tests, failed)| Cell {
-                    span: Stretch { from: UtcMicros(from), to: UtcMicros(to) },
+                    span: TimeSpan { from: UtcMicros(from), to: UtcMicros(to) },
                     tests,
                     failed,
                     maintenance: failed == 7,
                 })
                 .collect();
-            let chart = chart(&data, &voice);
+            let chart = chart(&data, &locale);
             proptest::prop_assert!(!chart.svg.contains("NaN") && !chart.svg.contains("inf"));
         }
     }
 
     #[test]
     fn names_are_shown_as_they_are_and_do_nothing() {
-        let (mut data, voice) = samples::strip_small();
+        let (mut data, locale) = samples::strip_small();
         for (row, name) in data.rows.iter_mut().zip(samples::NAMES) {
             row.name = name.to_owned();
         }
-        let chart = chart(&data, &voice);
+        let chart = chart(&data, &locale);
         assert!(!chart.svg.contains("<script"));
         assert!(chart.svg.contains("&lt;script&gt;"));
         assert!(chart.svg.contains("…</text>"), "200 characters are cut");

@@ -1,12 +1,12 @@
 //! Delivery: brings files to a target, completely or not at all. `targets` has a module for each kind
-//! of target, `shelf` what all targets that store files share, and `outbox` what is still to be
+//! of target, `file_store` what all targets that store files share, and `outbox` what is still to be
 //! delivered, with the ledger of what has been.
 //!
 //! This crate knows files and mails, but no report.
 
 mod names;
 pub mod outbox;
-mod shelf;
+mod file_store;
 mod targets;
 mod trial;
 
@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::trial::{Finding, Trial};
 use self::{
-    shelf::{File, Old, Swept},
-    targets::{Done, Task, at_place, email, rules},
+    file_store::{File, Old, Swept},
+    targets::{TaskResult, Task, at_place, email, rules},
 };
 
 /// What is brought to a target.
@@ -37,7 +37,7 @@ pub struct Parcel {
     /// The same at the target that a mail links to.
     pub linked_folder: String,
     /// What a mail says.
-    pub letter: Letter,
+    pub letter: MailContent,
 }
 
 /// A file to bring.
@@ -51,7 +51,7 @@ pub struct Item {
 
 /// What a mail says.
 #[derive(Debug, Clone, Default)]
-pub struct Letter {
+pub struct MailContent {
     /// Its subject.
     pub subject: String,
     /// Its text.
@@ -242,7 +242,7 @@ pub enum DeliveryError {
     Due(Vec<String>),
     /// A mail can't be written.
     #[error("can't compose the mail: {0}")]
-    Letter(String),
+    MailContent(String),
     /// A name would lead out of the target's folder.
     #[error("{0:?} is outside the target's folder")]
     Outside(String),
@@ -261,7 +261,7 @@ pub enum DeliveryError {
 
 /// When another try may succeed; the sooner comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Again {
+pub enum Retry {
     /// At any time.
     Soon,
     /// When a person has mended something, such as a password or a right: it is tried seldom, and somebody is told.
@@ -288,26 +288,26 @@ impl DeliveryError {
     }
 
     /// When another try may succeed.
-    pub fn again(&self) -> Again {
+    pub fn again(&self) -> Retry {
         match self {
             Self::NoTarget(_)
-            | Self::Letter(_)
+            | Self::MailContent(_)
             | Self::Refused { .. }
             | Self::Outside(_)
             | Self::Exists(_)
             | Self::Unnamed { .. }
-            | Self::Unconfirmed(_) => Again::Never,
+            | Self::Unconfirmed(_) => Retry::Never,
             Self::Server { transient: false, .. }
             | Self::Store { transient: false, .. }
             | Self::Credentials(_)
-            | Self::NotBuiltIn(_) => Again::WhenMended,
-            Self::Io { source, .. } if !remedy(source).is_empty() => Again::WhenMended,
+            | Self::NotBuiltIn(_) => Retry::WhenMended,
+            Self::Io { source, .. } if !remedy(source).is_empty() => Retry::WhenMended,
             Self::Server { .. }
             | Self::Store { .. }
             | Self::Io { .. }
             | Self::Deadline { .. }
             | Self::Due(_)
-            | Self::Differs { .. } => Again::Soon,
+            | Self::Differs { .. } => Retry::Soon,
             Self::Unopened(error) | Self::Linked { error, .. } => error.again(),
         }
     }
@@ -389,8 +389,8 @@ async fn put(config: &Config, target: &FilesTarget, parcel: &Parcel) -> Result<R
         .collect();
     let below = names::parts(&parcel.folder, rules)?;
     match at_place(config, &target.place, &below, Task::Put(&files, target)).await? {
-        Done::Put(receipt) => Ok(receipt),
-        Done::Swept(_) | Done::Abandoned | Done::Tried(_) => Ok(Receipt::default()),
+        TaskResult::Put(receipt) => Ok(receipt),
+        TaskResult::Swept(_) | TaskResult::Abandoned | TaskResult::Tried(_) => Ok(Receipt::default()),
     }
 }
 
@@ -402,8 +402,8 @@ async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old])
         at_place(config, &target.place, &below, Task::Sweep(old)).await
     };
     match done.await {
-        Ok(Done::Swept(swept)) => swept,
-        Ok(Done::Put(_) | Done::Abandoned | Done::Tried(_)) => (Vec::new(), Ok(())),
+        Ok(TaskResult::Swept(swept)) => swept,
+        Ok(TaskResult::Put(_) | TaskResult::Abandoned | TaskResult::Tried(_)) => (Vec::new(), Ok(())),
         Err(error) => (Vec::new(), Err(error)),
     }
 }
@@ -442,19 +442,19 @@ pub async fn try_out(config: &Config, name: &Name) -> Result<Trial, DeliveryErro
     match options {
         Target::Email(_) => try_mail(config, name).await,
         Target::Files(files) => match at_place(config, &files.place, &[], Task::Try(files)).await? {
-            Done::Tried(trial) => Ok(trial),
-            Done::Put(_) | Done::Swept(_) | Done::Abandoned => Err(DeliveryError::NoTarget(name.to_string())),
+            TaskResult::Tried(trial) => Ok(trial),
+            TaskResult::Put(_) | TaskResult::Swept(_) | TaskResult::Abandoned => Err(DeliveryError::NoTarget(name.to_string())),
         },
     }
 }
 
 async fn try_mail(config: &Config, name: &Name) -> Result<Trial, DeliveryError> {
     let parcel = Parcel {
-        letter: Letter {
+        letter: MailContent {
             subject: "mailqos tests this target".to_owned(),
             text: "If you can read this, reports will reach you.\n".to_owned(),
             id: mailqos_model::UtcMicros::now().to_string(),
-            ..Letter::default()
+            ..MailContent::default()
         },
         ..Parcel::default()
     };
@@ -515,7 +515,7 @@ mod tests {
             assert_eq!(error.left_at("own"), None, "{error:?}");
         }
         // When it is tried again, and what is said of it, stays the same.
-        assert_eq!(linked(unopened(server(false))).again(), Again::WhenMended);
+        assert_eq!(linked(unopened(server(false))).again(), Retry::WhenMended);
         assert_eq!(
             linked(unopened(server(true))).to_string(),
             "far:21: STOR r.pdf: 426 broken off"
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_full_where_it_says_so() {
+    fn a_full_server_is_recognised_by_its_reply() {
         let full = |reason: &str| {
             DeliveryError::Server {
                 server: "far:21".into(),

@@ -16,7 +16,7 @@ pub(super) enum Rules {
 }
 
 /// The longest name, in bytes or, on Windows, UTF-16 units; the name of the unfinished file needs some of the 255.
-const LONGEST: usize = 230;
+const MAX_LENGTH: usize = 230;
 /// The longest ending that is kept when a name is cut.
 const ENDING: usize = 16;
 
@@ -71,14 +71,14 @@ fn length(text: &str, rules: Rules) -> usize {
 
 /// Cuts a name that is too long before its ending.
 fn shorten(name: &str, rules: Rules) -> String {
-    if length(name, rules) <= LONGEST {
+    if length(name, rules) <= MAX_LENGTH {
         return name.to_owned();
     }
     let (stem, ending) = match name.rfind('.') {
         Some(dot) if dot > 0 && name.len() - dot <= ENDING => name.split_at(dot),
         _ => (name, ""),
     };
-    let room = LONGEST - length(ending, rules);
+    let room = MAX_LENGTH - length(ending, rules);
     let mut used = 0;
     let stem: String = stem
         .chars()
@@ -164,7 +164,7 @@ mod tests {
         }
         let long = format!("{}.pdf", "ö".repeat(300));
         let cut = safe(&long, Rules::Unix);
-        assert!(cut.len() <= LONGEST && cut.ends_with("ö.pdf"), "{cut}");
+        assert!(cut.len() <= MAX_LENGTH && cut.ends_with("ö.pdf"), "{cut}");
         let names = distinct(["a?.pdf", "a*.pdf", "A_.pdf"].into_iter(), Rules::Windows);
         assert_eq!(names, ["a_.pdf", "a_-2.pdf", "A_-3.pdf"]);
     }
@@ -185,7 +185,7 @@ mod tests {
             let safe = safe(&name, rules);
             prop_assert!(!safe.is_empty() && safe != "." && safe != "..");
             prop_assert!(!safe.contains(['/', '\\', '\0', '\r', '\n']));
-            prop_assert!(length(&safe, rules) <= LONGEST + 1, "{}", safe.len());
+            prop_assert!(length(&safe, rules) <= MAX_LENGTH + 1, "{}", safe.len());
             prop_assert_eq!(super::safe(&safe, rules), safe);
         }
     }

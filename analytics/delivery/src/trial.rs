@@ -7,8 +7,8 @@ use mailqos_config::{Existing, FilesTarget, TemporaryName};
 use mailqos_model::UtcMicros;
 
 use super::{
-    Again, DeliveryError,
-    shelf::{self, Extent, File, Proof, Shelf},
+    Retry, DeliveryError,
+    file_store::{self, Extent, File, Proof, FileStore},
 };
 
 /// What came of a trial.
@@ -95,27 +95,27 @@ const FIRST: &str = "mailqos tested this target. You can delete this file.\n";
 const SECOND: &str = "mailqos tested this target and replaced a file. You can delete this file.\n";
 
 /// Does with a shelf what a delivery does, and says what it supports.
-pub(super) async fn of_shelf<S: Shelf>(shelf: &mut S, target: &FilesTarget) -> Result<Trial, DeliveryError> {
+pub(super) async fn of_shelf<S: FileStore>(file_store: &mut S, target: &FilesTarget) -> Result<Trial, DeliveryError> {
     let failed = |source| DeliveryError::Io {
         what: "a temporary file".into(),
         source,
     };
     let samples = Samples::new().map_err(failed)?;
     let mut findings = Findings::default();
-    let below = folders(shelf, &samples, &mut findings).await?;
+    let below = folders(file_store, &samples, &mut findings).await?;
     let first = samples.file(&samples.long_name(), FIRST).map_err(failed)?;
     let second = samples.file(&samples.long_name(), SECOND).map_err(failed)?;
-    let proof = match shelf::put_one(shelf, &first, target).await {
+    let proof = match file_store::put_one(file_store, &first, target).await {
         Ok(proof) => proof,
-        Err(error) if error.again() == Again::Soon => return Err(error),
+        Err(error) if error.again() == Retry::Soon => return Err(error),
         Err(error) => {
             // In a drop box, nothing that is tried can be removed: no more is tried than what can help.
             let patterns: &[Option<&str>] = match error {
                 DeliveryError::Unnamed { .. } => &[None],
                 _ => &PATTERNS,
             };
-            let remedy = diagnose(shelf, target, &samples, patterns, &mut findings).await;
-            let left = if leave(shelf, &below, target, &samples).await {
+            let remedy = diagnose(file_store, target, &samples, patterns, &mut findings).await;
+            let left = if leave(file_store, &below, target, &samples).await {
                 String::new()
             } else {
                 format!(" (files named mailqos-test-{} remain there)", samples.stamp)
@@ -130,8 +130,8 @@ pub(super) async fn of_shelf<S: Shelf>(shelf: &mut S, target: &FilesTarget) -> R
     };
     findings.add(
         "long non-ASCII names",
-        shelf.remark().is_none(),
-        shelf.remark().unwrap_or_default(),
+        file_store.remark().is_none(),
+        file_store.remark().unwrap_or_default(),
     );
     match target.temporary.as_ref().filter(|_| !S::AT_ONCE) {
         Some(temporary) => {
@@ -148,19 +148,19 @@ pub(super) async fn of_shelf<S: Shelf>(shelf: &mut S, target: &FilesTarget) -> R
             "files are written directly under their final name",
         ),
     }
-    let mut proof = look(shelf, &first, proof, &mut findings).await?;
+    let mut proof = look(file_store, &first, proof, &mut findings).await?;
     if target.existing == Existing::Replace {
-        match shelf::put_one(shelf, &second, target).await {
+        match file_store::put_one(file_store, &second, target).await {
             Ok(second) => {
                 proof = proof.max(second);
                 findings.add("replace a file", true, "");
             }
-            Err(error) if error.again() == Again::Soon => return Err(error),
+            Err(error) if error.again() == Retry::Soon => return Err(error),
             Err(error) => findings.add("replace a file", false, error.to_string()),
         }
     }
-    let place = shelf.place(&first.name);
-    let removed = remove(shelf, &first.name, &below, target, &mut findings).await;
+    let place = file_store.place(&first.name);
+    let removed = remove(file_store, &first.name, &below, target, &mut findings).await;
     let ending = if removed { "and removed" } else { "and not removed" };
     Ok(Trial {
         works: true,
@@ -171,18 +171,18 @@ pub(super) async fn of_shelf<S: Shelf>(shelf: &mut S, target: &FilesTarget) -> R
 
 /// Goes into a folder below the target's own, or stays in that; tells which folders were made.
 async fn folders(
-    shelf: &mut impl Shelf,
+    file_store: &mut impl FileStore,
     samples: &Samples,
     findings: &mut Findings,
 ) -> Result<Vec<String>, DeliveryError> {
     let below = [format!("mailqos-test-{}", samples.stamp), "Prüfung 1".to_owned()];
-    match shelf.enter(&below, true).await {
+    match file_store.enter(&below, true).await {
         Ok(_) => {
             findings.add("subfolders", true, "");
             Ok(below.to_vec())
         }
-        Err(refused) if refused.again() != Again::Soon => {
-            shelf.enter(&[], true).await?;
+        Err(refused) if refused.again() != Retry::Soon => {
+            file_store.enter(&[], true).await?;
             findings.add("subfolders", false, refused.to_string());
             Ok(Vec::new())
         }
@@ -192,15 +192,15 @@ async fn folders(
 
 /// What can be seen of a file that is there.
 async fn look(
-    shelf: &mut impl Shelf,
+    file_store: &mut impl FileStore,
     file: &File,
     proof: Proof,
     findings: &mut Findings,
 ) -> Result<Proof, DeliveryError> {
-    let extent = shelf.extent(&file.name).await?;
+    let extent = file_store.extent(&file.name).await?;
     let read = match extent {
         Extent::Absent => None,
-        _ => shelf.hash(&file.name, FIRST.len() as u64).await?,
+        _ => file_store.hash(&file.name, FIRST.len() as u64).await?,
     };
     match extent {
         Extent::Bytes(_) => findings.add("size", true, ""),
@@ -221,13 +221,13 @@ async fn look(
 }
 
 async fn remove(
-    shelf: &mut impl Shelf,
+    file_store: &mut impl FileStore,
     name: &str,
     below: &[String],
     target: &FilesTarget,
     findings: &mut Findings,
 ) -> bool {
-    let removed = shelf.remove(name).await;
+    let removed = file_store.remove(name).await;
     let is_kept = target.keep.is_some() || target.keep_last.is_some();
     let words = match &removed {
         Ok(()) => String::new(),
@@ -238,12 +238,12 @@ async fn remove(
     if removed.is_err() {
         return false;
     }
-    remove_folders(shelf, below).await
+    remove_folders(file_store, below).await
 }
 
-async fn remove_folders(shelf: &mut impl Shelf, below: &[String]) -> bool {
+async fn remove_folders(file_store: &mut impl FileStore, below: &[String]) -> bool {
     for _ in below {
-        if shelf.remove_folder().await.is_err() {
+        if file_store.remove_folder().await.is_err() {
             return false;
         }
     }
@@ -252,7 +252,7 @@ async fn remove_folders(shelf: &mut impl Shelf, below: &[String]) -> bool {
 
 /// Finds out what would work where a file can't be put as it should be.
 async fn diagnose(
-    shelf: &mut impl Shelf,
+    file_store: &mut impl FileStore,
     target: &FilesTarget,
     samples: &Samples,
     patterns: &[Option<&str>],
@@ -271,8 +271,8 @@ async fn diagnose(
             if is_own && file.name == long.name {
                 continue;
             }
-            let put = shelf::put_one(shelf, file, &other).await;
-            clear(shelf, file, pattern.as_ref()).await;
+            let put = file_store::put_one(file_store, file, &other).await;
+            clear(file_store, file, pattern.as_ref()).await;
             if put.is_err() {
                 continue;
             }
@@ -298,21 +298,21 @@ fn parsed(pattern: Option<&str>) -> Option<TemporaryName> {
 }
 
 /// Removes what a trial may have left.
-async fn clear(shelf: &mut impl Shelf, file: &File, temporary: Option<&TemporaryName>) {
-    let _ = shelf.remove(&file.name).await;
+async fn clear(file_store: &mut impl FileStore, file: &File, temporary: Option<&TemporaryName>) {
+    let _ = file_store.remove(&file.name).await;
     if let (Some(temporary), Some(sha256)) = (temporary, sha256(&file.path).await) {
-        let _ = shelf.remove(&temporary.of(&file.name, &sha256)).await;
+        let _ = file_store.remove(&temporary.of(&file.name, &sha256)).await;
     }
 }
 
 async fn sha256(path: &Path) -> Option<String> {
-    shelf::local(path).await.ok().map(|(_, hash)| hex(&hash))
+    file_store::local(path).await.ok().map(|(_, hash)| hex(&hash))
 }
 
 /// Leaves nothing behind where a trial has failed.
-async fn leave(shelf: &mut impl Shelf, below: &[String], target: &FilesTarget, samples: &Samples) -> bool {
+async fn leave(file_store: &mut impl FileStore, below: &[String], target: &FilesTarget, samples: &Samples) -> bool {
     if let Ok(file) = samples.file(&samples.long_name(), FIRST) {
-        clear(shelf, &file, target.temporary.as_ref()).await;
+        clear(file_store, &file, target.temporary.as_ref()).await;
     }
-    remove_folders(shelf, below).await
+    remove_folders(file_store, below).await
 }

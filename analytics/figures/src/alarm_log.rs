@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_is_told_when_a_channel_confirms_and_not_by_its_end() {
+    fn an_alarm_counts_as_notified_when_a_channel_confirms() {
         let log = log(&[
             event(5, EventKind::AlarmRaised, "m"),
             event(5, EventKind::AlarmRaised, "other"),
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_message_about_an_earlier_alarm_says_nothing_of_the_next_one() {
+    fn a_late_message_about_an_earlier_alarm_does_not_affect_the_next_one() {
         let log = log(&[
             event(5, EventKind::AlarmRaised, "m"),
             event(20, EventKind::AlarmCleared, "m"),
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn the_monitors_of_a_window_are_told_together() {
+    fn the_monitors_of_a_window_are_notified_together() {
         let window = |minute, monitor: &str, kind| Event {
             detail: Some("{\"maintenance\":\"patches\"}".to_owned()),
             ..event(minute, kind, monitor).text("patches: new disks")

@@ -18,14 +18,14 @@ pub struct LocalClock<'a> {
 
 /// What it shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shown {
+pub struct LocalTime {
     /// The local day, counted from 1970-01-01.
     pub day: i64,
     /// The hour of the day, 0 to 23.
     pub hour: u8,
 }
 
-impl Shown {
+impl LocalTime {
     /// 0 for Monday to 6 for Sunday.
     pub fn weekday(self) -> usize {
         // 1970-01-01 was a Thursday.
@@ -44,14 +44,14 @@ impl<'a> LocalClock<'a> {
     }
 
     /// What it shows at a moment.
-    pub fn at(&mut self, moment: UtcMicros) -> Shown {
+    pub fn at(&mut self, moment: UtcMicros) -> LocalTime {
         let quarter = moment.0.div_euclid(QUARTER);
         if quarter != self.quarter {
             let seconds = self.zone.to_offset(moment.timestamp()).seconds();
             (self.quarter, self.offset) = (quarter, i64::from(seconds) * 1_000_000);
         }
         let local = moment.0 + self.offset;
-        Shown {
+        LocalTime {
             day: local.div_euclid(DAY),
             hour: (local.rem_euclid(DAY) / HOUR) as u8,
         }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_shows_what_the_zone_says_also_when_clocks_change() {
+    fn it_follows_the_zone_across_clock_changes() {
         for name in [
             "Europe/Stockholm",
             "Australia/Lord_Howe",

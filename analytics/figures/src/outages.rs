@@ -27,7 +27,7 @@ pub enum State {
 
 /// A stretch of time in one state, within the period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
+pub struct StateSpan {
     /// Its state.
     pub state: State,
     /// Its first moment.
@@ -64,7 +64,7 @@ impl Outage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeline {
     /// All stretches, in order, without gaps; neighbours differ.
-    pub stretches: Vec<Stretch>,
+    pub stretches: Vec<StateSpan>,
     /// The outages that touch the period.
     pub outages: Vec<Outage>,
     /// How long the period is.
@@ -162,7 +162,7 @@ impl Timeline {
         *sum = *sum + (to - from);
         match self.stretches.last_mut() {
             Some(last) if last.state == state && last.to == from => last.to = to,
-            _ => self.stretches.push(Stretch { state, from, to }),
+            _ => self.stretches.push(StateSpan { state, from, to }),
         }
     }
 

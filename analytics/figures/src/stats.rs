@@ -16,7 +16,7 @@ use super::{
 
 /// Whose figures they are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Whose {
+pub struct Subject {
     /// The site; `None` over several.
     pub site: Option<Arc<str>>,
     /// The monitor; `None` over several.
@@ -31,7 +31,7 @@ pub struct Whose {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// Whose they are.
-    pub whose: Whose,
+    pub whose: Subject,
     /// When the bucket begins; `None` for the whole period.
     pub bucket: Option<UtcMicros>,
     /// How many monitors' samples they are of.
@@ -185,7 +185,7 @@ impl Time {
 
 /// What is asked of each series.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct FiguresQuery {
     /// The whole period.
     pub period: Period,
     /// Its part that is over: what has not been is not unknown. `None` where all of it lies in the future.
@@ -199,7 +199,7 @@ pub struct Question {
     buckets: Vec<Bucket>,
 }
 
-impl Question {
+impl FiguresQuery {
     /// These figures of a period, as seen at `now`.
     pub fn new(period: Period, now: UtcMicros, by: Option<Unit>, metrics: &[Metric], qs: &[f64]) -> Self {
         let whole = Bucket {
@@ -284,7 +284,7 @@ impl Question {
         parts
             .into_iter()
             .map(|(part, metrics)| Row {
-                whose: Whose {
+                whose: Subject {
                     site: Some(Arc::clone(&series.site)),
                     monitor: Some(Arc::clone(&series.monitor)),
                     group: None,
@@ -375,7 +375,7 @@ impl Pool {
     }
 
     /// Adds a monitor without any sample: of all its time nothing is known.
-    pub fn add_untested(&mut self, question: &Question) {
+    pub fn add_untested(&mut self, question: &FiguresQuery) {
         let Some(past) = &question.past else { return };
         for bucket in &question.buckets {
             let Some((sum, ..)) = self.0.get_mut(&question.by.map(|_| bucket.start)) else {
@@ -391,7 +391,7 @@ impl Pool {
     }
 
     /// The figures of each bucket with samples, exact over all of them.
-    pub fn rows(self, question: &Question, whose: &Whose) -> Vec<Row> {
+    pub fn rows(self, question: &FiguresQuery, whose: &Subject) -> Vec<Row> {
         self.0
             .into_values()
             .filter(|(part, ..)| part.has_samples)
@@ -499,7 +499,7 @@ mod tests {
             series.confine(&period);
             let unit = if by_day { Unit::Day } else { Unit::Hour };
             let metrics = [Metric::RoundTrip];
-            let question = Question::new(period.clone(), UtcMicros(i64::MAX), Some(unit), &metrics, &CONTRACT);
+            let question = FiguresQuery::new(period.clone(), UtcMicros(i64::MAX), Some(unit), &metrics, &CONTRACT);
             let mut rows = question.rows(&series).into_iter();
             for bucket in period.buckets(unit) {
                 let (from, to) = (bucket.start.max(period.from), bucket.end.min(period.to));
@@ -555,7 +555,7 @@ mod tests {
         fn a_group_is_all_samples_of_its_monitors(each in prop::collection::vec(drawn(), 1..4)) {
             let period = period(2, true, 80);
             let question =
-                Question::new(period.clone(), UtcMicros(i64::MAX), None, &[Metric::RoundTrip], &CONTRACT);
+                FiguresQuery::new(period.clone(), UtcMicros(i64::MAX), None, &[Metric::RoundTrip], &CONTRACT);
             let mut pool = Pool::default();
             let (mut tests, mut trips, mut downtime, mut monitors) = (0, Vec::new(), 0, 0);
             for drawn in &each {
@@ -567,7 +567,7 @@ mod tests {
                 downtime += Timeline::of(&series, &period, None).downtime.0;
                 monitors += 1;
             }
-            let whose = Whose { site: None, monitor: None, group: None, kind: None };
+            let whose = Subject { site: None, monitor: None, group: None, kind: None };
             let rows = pool.rows(&question, &whose);
             prop_assert_eq!(rows.len(), 1);
             prop_assert_eq!(rows[0].monitors, monitors);

@@ -46,7 +46,7 @@ pub struct Definition {
     /// Language tag.
     pub language: String,
     /// Grouping: one report for all monitors, or one for each group.
-    pub each: Each,
+    pub each: Grouping,
     /// Formats to generate.
     pub formats: BTreeSet<Format>,
     /// Maximum number of chapters on one HTML page; a longer report becomes an archive.
@@ -91,7 +91,7 @@ pub const CHAPTERS_IN_A_PDF: usize = 250;
 
 /// Grouping of reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Each {
+pub enum Grouping {
     /// All monitors in one report.
     #[default]
     All,
@@ -105,7 +105,7 @@ pub enum Each {
     Site,
 }
 
-impl Each {
+impl Grouping {
     /// Values by their words in definitions and on the command line.
     pub const WORDS: [(&'static str, Self); 5] = [
         ("all", Self::All),

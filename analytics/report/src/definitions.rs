@@ -10,14 +10,14 @@ use mailqos_config::{
     Config, Problem, Problems, Table, did_you_mean,
     key::{Defaulted, Optional, Required, Word, key},
     keys, parse,
-    reference::{Key, Takes},
+    reference::{Key, ValueKind},
     word,
 };
 use mailqos_model::Name;
 
 use super::{
     calendar_keys::{FirstDay, FirstMonth, LanguageTag, PeriodName},
-    definition::{CHAPTERS_IN_A_PDF, CHAPTERS_ON_A_PAGE, Definition, Each, Format, Template},
+    definition::{CHAPTERS_IN_A_PDF, CHAPTERS_ON_A_PAGE, Definition, Grouping, Format, Template},
     definition_file::read_file,
     deliveries::{self, FORMATS, formats_of},
     facts::Selection,
@@ -47,9 +47,9 @@ keys! {
         /// `en`, `de` or `sv`.
         language: Optional<LanguageTag> = key().otherwise("the theme's, or `en`");
         /// One report for all monitors, or one for each of these.
-        each: Word<Each> = word!(Each::WORDS).default("\"all\"");
+        each: Word<Grouping> = word!(Grouping::WORDS).default("\"all\"");
         /// Which files are generated.
-        formats: Key = Key::new("", Takes::SomeOf(FORMATS), "").default("[\"html\", \"pdf\"]");
+        formats: Key = Key::new("", ValueKind::SomeOf(FORMATS), "").default("[\"html\", \"pdf\"]");
         /// The maximum number of chapters on one page; a longer report with the format `html` becomes a `zip` with a page
         /// for each chapter.
         chapters_on_a_page: Defaulted<u32> = key().default("150");
@@ -61,7 +61,7 @@ keys! {
         /// When it is generated automatically.
         schedule: Key = Key::table(&["schedule"]);
         /// Where it is delivered: names of targets, or tables.
-        deliver: Key = Key::new("", Takes::NamesOrTables(&["deliver"]), "");
+        deliver: Key = Key::new("", ValueKind::NamesOrTables(&["deliver"]), "");
     }
 }
 
@@ -189,7 +189,7 @@ pub fn of_template(config: Option<&Config>, name: &str) -> Result<Definition, Pr
                 week_start: Weekday::Monday,
                 year_start: 1,
                 language: theme.language.clone().unwrap_or_else(|| "en".to_owned()),
-                each: Each::All,
+                each: Grouping::All,
                 formats: Format::USUAL.into(),
                 chapters_on_a_page: CHAPTERS_ON_A_PAGE,
                 chapters_in_a_pdf: CHAPTERS_IN_A_PDF,
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_is_said_at_once() {
+    fn all_problems_are_reported_at_once() {
         let folder = tempfile::tempdir().expect("folder");
         let file = folder.path().join("broken.toml");
         std::fs::write(

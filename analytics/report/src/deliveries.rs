@@ -6,12 +6,12 @@ use mailqos_config::{
     Config, Node, Problem, Problems, Table, did_you_mean, foreign_variable,
     key::{Defaulted, Named, Optional, Required, key, only_words},
     keys,
-    reference::{Key, Takes},
+    reference::{Key, ValueKind},
 };
 use mailqos_model::Name;
 
 use super::{
-    definition::{Definition, Delivery, Each, Format},
+    definition::{Definition, Delivery, Grouping, Format},
     naming::{Clash, NameError, Writes},
     sections::strings,
 };
@@ -27,7 +27,7 @@ keys! {
         /// Allow runs to share a name: the newest report replaces the previous one.
         overwrite: Defaulted<bool> = key().default("false");
         /// Only these formats.
-        formats: Key = Key::new("", Takes::SomeOf(FORMATS), "")
+        formats: Key = Key::new("", ValueKind::SomeOf(FORMATS), "")
             .otherwise("all; by mail, all except the page, which is the mail itself");
     }
 }
@@ -40,7 +40,7 @@ pub(super) fn read(
     table: &mut Table,
     key: &Key,
     config: Option<&Config>,
-    each: Each,
+    each: Grouping,
     problems: &mut Problems,
 ) -> (Vec<Delivery>, Vec<Node>) {
     let Some(node) = table.list(key) else {
@@ -69,7 +69,7 @@ fn shorthand(node: &Node, config: Option<&Config>, problems: &mut Problems) -> O
     })
 }
 
-fn delivery(mut delivery: Table, config: Option<&Config>, each: Each, problems: &mut Problems) -> Option<Delivery> {
+fn delivery(mut delivery: Table, config: Option<&Config>, each: Grouping, problems: &mut Problems) -> Option<Delivery> {
     let target: Option<Name> = delivery.require(
         &DELIVER.target,
         "the name of a [target.NAME] in the configuration",
@@ -97,7 +97,7 @@ fn delivery(mut delivery: Table, config: Option<&Config>, each: Each, problems: 
             );
         }
     }
-    if !name.is_empty() && each != Each::All && !(name.contains("report.stem") || path.contains("report.stem")) {
+    if !name.is_empty() && each != Grouping::All && !(name.contains("report.stem") || path.contains("report.stem")) {
         problems.push(
             delivery
                 .problem(&DELIVER.name, "several reports would have the same name", "here")

@@ -42,7 +42,7 @@ pub enum Need {
     /// Median of a metric by hour and weekday.
     Week(Metric),
     /// Servers that mails passed.
-    Stations,
+    PassedServers,
     /// Statistically significant patterns.
     Patterns,
 }
@@ -73,7 +73,7 @@ impl Needs {
             | Need::Week(metric) => std::slice::from_ref(metric),
             Need::Sparks => &[Metric::RoundTrip],
             Need::Patterns => &Metric::CONTRACT[..],
-            Need::Tests(_) | Need::Stations => &[],
+            Need::Tests(_) | Need::PassedServers => &[],
         });
         asked.copied().chain(Metric::CONTRACT).collect()
     }
@@ -87,7 +87,7 @@ impl Needs {
             Column::MaxRoundTrip,
             Column::Unverified,
         ];
-        if self.has(Need::Patterns) || self.has(Need::Stations) {
+        if self.has(Need::Patterns) || self.has(Need::PassedServers) {
             columns.push(Column::Hops);
         }
         if self.has(Need::Patterns) {
@@ -223,7 +223,7 @@ pub struct Cause {
 
 /// A server that mails passed.
 #[derive(Debug, Clone, Default)]
-pub struct Station {
+pub struct PassedServer {
     /// Number of mails.
     pub mails: u64,
     /// Number of these mails with implausible times.
@@ -236,11 +236,11 @@ pub struct Station {
 
 /// Servers that the mails of a monitor passed.
 #[derive(Debug, Clone, Default)]
-pub struct Stations {
+pub struct PassedServers {
     /// Number of mails with a known path.
     pub mails: u64,
     /// Servers by name.
-    pub stations: BTreeMap<Arc<str>, Station>,
+    pub stations: BTreeMap<Arc<str>, PassedServer>,
 }
 
 /// Median and p95 of the round trip in each part of the period with enough values.
@@ -258,7 +258,7 @@ pub struct Digest {
     /// Start times of counted tests whose mail may still arrive late.
     pub provisional: Vec<UtcMicros>,
     /// Servers that mails passed.
-    pub stations: Stations,
+    pub stations: PassedServers,
     /// Candidates for patterns, until they are compared with those of the other monitors.
     pub(super) answers: Option<Answers>,
     causes: HashMap<usize, Cause>,
@@ -272,7 +272,7 @@ pub struct Digest {
 
 /// Figures to compute from the samples of a monitor.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct DigestRequest<'a> {
     /// Needs of the sections.
     pub(super) needs: &'a Needs,
     /// Elapsed part of the period.
@@ -283,7 +283,7 @@ pub(super) struct Asked<'a> {
 
 impl Digest {
     /// Computes all needed figures from the samples of a monitor.
-    pub(super) fn of(series: &Series, timeline: &Timeline, asked: Asked<'_>) -> Self {
+    pub(super) fn of(series: &Series, timeline: &Timeline, asked: DigestRequest<'_>) -> Self {
         let passed = asked.passed;
         let mut digest = Self {
             seen: match (series.inside.clone().next(), series.inside.clone().next_back()) {
@@ -330,7 +330,7 @@ impl Digest {
                 Need::Week(metric) => {
                     digest.weeks.insert(metric, week(series, metric, passed));
                 }
-                Need::Stations => digest.stations = stations(series),
+                Need::PassedServers => digest.stations = stations(series),
                 Need::Patterns => digest.answers = Some(patterns::ask(series, passed)),
             }
         }
@@ -343,7 +343,7 @@ impl Digest {
             .or_insert_with(|| spread::over(series, metric, period, unit));
     }
 
-    fn tally(&mut self, series: &Series, period: &Period, unit: Unit, asked: Asked<'_>) {
+    fn tally(&mut self, series: &Series, period: &Period, unit: Unit, asked: DigestRequest<'_>) {
         self.tallies
             .entry((period.from, period.to, unit))
             .or_insert_with(|| Tallies::of(series, &asked.buckets.of(period, unit)));
@@ -461,7 +461,7 @@ fn cause(series: &Series, row: usize) -> Option<Cause> {
 }
 
 /// Minimum number of values for percentiles.
-const FEWEST_TESTS: usize = 8;
+const MIN_TESTS: usize = 8;
 
 fn sparks(series: &Series, buckets: &[Bucket], counting: &[bool]) -> Sparks {
     let mut values = Values::default();
@@ -469,14 +469,14 @@ fn sparks(series: &Series, buckets: &[Bucket], counting: &[bool]) -> Sparks {
         values.clear();
         let rows = series.rows(bucket.start, bucket.end);
         series.values_into(Metric::RoundTrip, rows, counting, &mut values);
-        let enough = values.len() >= FEWEST_TESTS;
+        let enough = values.len() >= MIN_TESTS;
         enough.then(|| percentiles_of(&mut values, &[0.5, 0.95])).flatten()
     };
     buckets.iter().map(of).collect()
 }
 
 /// Minimum number of values for an hour of the week.
-const FEWEST_OF_AN_HOUR: usize = 3;
+const MIN_OF_AN_HOUR: usize = 3;
 
 fn week(series: &Series, metric: Metric, period: &Period) -> Week {
     let column = series.metric(metric);
@@ -487,11 +487,11 @@ fn week(series: &Series, metric: Metric, period: &Period) -> Week {
         let local = clock.at(series.at(row));
         values[local.weekday()][usize::from(local.hour)].push(value);
     }
-    values.map(|day| day.map(|mut hour| (hour.len() >= FEWEST_OF_AN_HOUR).then(|| hour.median()).flatten()))
+    values.map(|day| day.map(|mut hour| (hour.len() >= MIN_OF_AN_HOUR).then(|| hour.median()).flatten()))
 }
 
-fn stations(series: &Series) -> Stations {
-    let mut found = Stations::default();
+fn stations(series: &Series) -> PassedServers {
+    let mut found = PassedServers::default();
     let mut delays: BTreeMap<Arc<str>, Values> = BTreeMap::new();
     for row in series.counted() {
         let Some(hops) = series.hops.get(row).and_then(Option::as_ref) else {

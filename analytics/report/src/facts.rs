@@ -16,7 +16,7 @@ use mailqos_lake_tables::{Lake, LakeError, Metric, Series, SeriesQuery, Values, 
 use mailqos_model::{Micros, UtcMicros};
 
 use super::{
-    digest::{Asked, Buckets, Digest, Needs},
+    digest::{DigestRequest, Buckets, Digest, Needs},
     provenance::{Columns, Origin, Part},
 };
 
@@ -90,7 +90,7 @@ pub struct Monitor {
     /// Timeline of up, down and unknown time.
     pub timeline: Timeline,
     /// Figures of the previous period; `None` if less than half of it is known.
-    pub before: Option<Before>,
+    pub before: Option<PreviousFigures>,
     /// Maximum round trip, from the last sample or the configuration.
     pub max_round_trip: Option<Micros>,
     /// Maximum round trip, if it was the same for all counted tests of the period.
@@ -106,7 +106,7 @@ type MonitorKey = (String, String, Option<String>);
 
 /// Figures of a monitor in the previous period.
 #[derive(Debug)]
-pub struct Before {
+pub struct PreviousFigures {
     /// Counted tests.
     pub counts: Counts,
     /// Median, p90, p95 and p99 of the round trip, in microseconds.
@@ -222,7 +222,7 @@ impl Reading<'_> {
     }
 
     /// Returns the figures of the previous period.
-    fn before(&self) -> Result<HashMap<MonitorKey, Before>, LakeError> {
+    fn before(&self) -> Result<HashMap<MonitorKey, PreviousFigures>, LakeError> {
         let before = self.period.previous();
         let query = self.query(&before).metrics(&[Metric::RoundTrip]);
         let config = self.source.config;
@@ -239,7 +239,7 @@ impl Reading<'_> {
     fn monitors(&self, passed: &Period, buckets: &Buckets) -> Result<Vec<Monitor>, LakeError> {
         let metrics: Vec<Metric> = self.needs.metrics().into_iter().collect();
         let query = self.query(self.period).metrics(&metrics).columns(&self.needs.columns());
-        let asked = Asked {
+        let asked = DigestRequest {
             needs: self.needs,
             passed,
             buckets,
@@ -412,7 +412,7 @@ fn configured<'a>(config: Option<&'a Config>, series: &Series) -> Option<&'a con
 }
 
 /// Returns a monitor with all needed figures, except those of the previous period.
-fn monitor(config: Option<&Config>, series: &mut Series, asked: Asked<'_>) -> Monitor {
+fn monitor(config: Option<&Config>, series: &mut Series, asked: DigestRequest<'_>) -> Monitor {
     series.leave_out_empty();
     let series = &*series;
     let configured = configured(config, series);
@@ -459,11 +459,11 @@ fn monitor(config: Option<&Config>, series: &mut Series, asked: Asked<'_>) -> Mo
 
 /// Returns the figures of a monitor in the previous period; `None` if less than half of it is
 /// known, which would be no basis for a comparison.
-fn figures_before(config: Option<&Config>, series: &Series, period: &Period) -> Option<Before> {
+fn figures_before(config: Option<&Config>, series: &Series, period: &Period) -> Option<PreviousFigures> {
     let counts = Counts::of(series, series.inside.clone());
     let interval = configured(config, series).map(|monitor| monitor.test_interval);
     let timeline = Timeline::of(series, period, interval);
-    (counts.tests() > 0 && timeline.coverage() >= 0.5).then(|| Before {
+    (counts.tests() > 0 && timeline.coverage() >= 0.5).then(|| PreviousFigures {
         counts,
         round_trip: percentiles_of(&mut values(series, Metric::RoundTrip), &CONTRACT),
         downtime: timeline.downtime,

@@ -16,7 +16,7 @@ const ENOUGH: usize = 20;
 
 /// Combined figures of several monitors.
 #[derive(Debug)]
-pub struct Together {
+pub struct CombinedFigures {
     /// Counted tests.
     pub counts: Counts,
     /// Counted tests of this and the previous period; `None` unless both are known for all tested
@@ -56,7 +56,7 @@ impl Compared {
     }
 }
 
-impl Together {
+impl CombinedFigures {
     /// Computes the combined figures of these monitors.
     pub fn of(monitors: &[&Monitor]) -> Self {
         let mut counts = Counts::default();
@@ -117,7 +117,7 @@ pub fn headline(monitors: &[&Monitor], locale: &Locale) -> String {
 
 /// Returns the main finding on the tests of one kind.
 fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
-    let together = Together::of(monitors);
+    let together = CombinedFigures::of(monitors);
     let counts = &together.counts;
     if monitors.is_empty() {
         return locale.t("No samples for this period").to_owned();
@@ -135,7 +135,7 @@ fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
         };
         return locale.t(text).to_owned();
     }
-    let share = locale.share_said(counts.ok, counts.tests());
+    let share = locale.share_text(counts.ok, counts.tests());
     let tests = locale.integer(counts.tests());
     let has_mails = monitors.iter().any(|monitor| monitor.has_mails());
     let main = match common_limit(monitors) {
@@ -246,7 +246,7 @@ impl<'a> Sentence<'a> {
 /// Returns the findings, most important first.
 pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<'a>> {
     let mut said = Vec::new();
-    let together = Together::of(monitors);
+    let together = CombinedFigures::of(monitors);
     if together.counts.tests() == 0 {
         return said;
     }
@@ -307,7 +307,7 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
 /// Returns a sentence on the change in availability. Changes that are insignificant or round to
 /// zero are reported as no change.
 fn compared_words(compared: &Compared, change: f64, locale: &Locale) -> String {
-    let before = locale.share_said(compared.before.ok, compared.before.tests());
+    let before = locale.share_text(compared.before.ok, compared.before.tests());
     let points = locale.points(change.abs());
     let text = match (compared.is_certain(), is_nothing(&points)) {
         (false, _) => "Availability did not change significantly from the previous period ({0}).",

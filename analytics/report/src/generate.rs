@@ -18,7 +18,7 @@ use mailqos_figures::{Period, PeriodError};
 use mailqos_lake_tables::{LakeError, parallel};
 
 use super::{
-    definition::{Definition, Each, Format},
+    definition::{Definition, Grouping, Format},
     digest::Needs,
     document::{Block, Document, Head, Note, Status, Theme, Words},
     facts::{Facts, Monitor},
@@ -129,7 +129,7 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
 }
 
 /// Facts of sections with their own monitors or period.
-pub(super) type Others = BTreeMap<String, Facts>;
+pub(super) type SectionFacts = BTreeMap<String, Facts>;
 
 /// Returns the needs of the sections that show the same facts: those with this key or, without a
 /// key, those of the report itself.
@@ -150,8 +150,8 @@ fn key(placed: &Placed, definition: &Definition) -> String {
 }
 
 /// Returns the names of the groups with the indices of their monitors in the facts.
-fn groups(each: Each, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>)> {
-    if each == Each::All {
+fn groups(each: Grouping, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>)> {
+    if each == Grouping::All {
         return vec![(None, (0..facts.monitors.len()).collect())];
     }
     let mut groups: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
@@ -175,7 +175,7 @@ fn groups(each: Each, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>)> {
 }
 
 /// Returns the reason why there is no report.
-fn none(each: Each, no_samples: bool, period: &Period) -> String {
+fn none(each: Grouping, no_samples: bool, period: &Period) -> String {
     if no_samples {
         return format!("no report was generated: no monitor has samples in the period {period}");
     }
@@ -193,7 +193,7 @@ fn none(each: Each, no_samples: bool, period: &Period) -> String {
 
 /// Returns the monitors of a section with its own facts: those of the report's group, unless the
 /// section selects monitors itself. A report for one customer reveals nothing about another.
-fn of_group<'a>(facts: &'a Facts, placed: &Placed, each: Each, group: Option<&str>) -> Vec<&'a Monitor> {
+fn of_group<'a>(facts: &'a Facts, placed: &Placed, each: Grouping, group: Option<&str>) -> Vec<&'a Monitor> {
     let belongs = |monitor: &&Monitor| match group {
         Some(group) if placed.selection.is_none() => each.names(monitor).iter().any(|name| name == group),
         _ => true,
@@ -206,7 +206,7 @@ pub(super) fn document(
     definition: &Definition,
     source: Source<'_>,
     facts: &Facts,
-    others: &Others,
+    others: &SectionFacts,
     locale: &Locale,
     group: Option<&str>,
     members: &BTreeSet<usize>,
@@ -561,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pdf_of_very_many_monitors_leaves_their_chapters_out_and_says_so() {
+    fn a_pdf_of_very_many_monitors_omits_their_chapters_with_a_note() {
         let mut document = media::specimen::document(Theme::default(), None);
         let before = document.blocks.len();
         let chapter = |text: &str, id: &str| {
@@ -604,12 +604,12 @@ mod tests {
     }
 
     #[test]
-    fn that_there_is_no_report_has_its_reason() {
+    fn a_missing_report_has_a_reason() {
         let period = Period::between("2026-10-01", "2026-11-01", Calendar::new(TimeZone::UTC)).expect("a period");
         for (each, no_samples, words) in [
-            (Each::Object, true, "no monitor has samples in the period 2026-10-01"),
-            (Each::Object, false, "has an object"),
-            (Each::Tag, false, "has a tag"),
+            (Grouping::Object, true, "no monitor has samples in the period 2026-10-01"),
+            (Grouping::Object, false, "has an object"),
+            (Grouping::Tag, false, "has a tag"),
         ] {
             let said = none(each, no_samples, &period);
             assert!(said.contains(words), "{said}");

@@ -4,7 +4,7 @@ use jiff::{
     civil::{Date, Time},
     tz::TimeZone,
 };
-use mailqos_charts::{Voice, voice::unit_of};
+use mailqos_charts::{ChartLocale, locale::unit_of};
 use mailqos_figures::{
     Calendar, Period,
     rounding::{decimals_apart, exact_span},
@@ -14,8 +14,8 @@ use mailqos_model::{Micros, UtcMicros};
 use super::languages::LANGUAGES;
 pub use super::languages::Language;
 
-pub use mailqos_charts::voice::DASH;
-pub(crate) use mailqos_charts::voice::is_nothing;
+pub use mailqos_charts::locale::DASH;
+pub(crate) use mailqos_charts::locale::is_nothing;
 
 /// No-break space between a number and its unit.
 const JOIN: char = '\u{a0}';
@@ -187,7 +187,7 @@ impl Locale {
 
     /// Translates a text and fills its placeholders `{0}`, `{1}` ….
     pub fn fill(&self, english: &'static str, values: &[&str]) -> String {
-        (self as &dyn Voice).fill(english, values)
+        (self as &dyn ChartLocale).fill(english, values)
     }
 
     /// Selects the singular or plural form of a text and fills `{0}` with the count.
@@ -198,18 +198,18 @@ impl Locale {
 
     /// Formats a whole number, with its digits in groups of three.
     pub fn integer(&self, number: u64) -> String {
-        (self as &dyn Voice).count(number)
+        (self as &dyn ChartLocale).count(number)
     }
 
     /// Formats a number with the given decimals; a dash if it is not finite.
     pub fn number(&self, number: f64, decimals: usize) -> String {
-        (self as &dyn Voice).number(number, decimals)
+        (self as &dyn ChartLocale).number(number, decimals)
     }
 
     /// Formats a duration in microseconds with three significant digits and its unit: `1.34 s`,
     /// `240 ms`, `42 min`.
     pub fn duration(&self, micros: f64) -> String {
-        (self as &dyn Voice).duration(micros)
+        (self as &dyn ChartLocale).duration(micros)
     }
 
     /// Formats a time span in common units: `42 min`, `3 h 10 min`, `2 d 4 h`.
@@ -316,7 +316,7 @@ impl Locale {
 
     /// Formats a share of counted tests for sentences and key figures: with two decimals, unless
     /// more are needed to show the nines.
-    pub fn share_said(&self, part: u64, whole: u64) -> String {
+    pub fn share_text(&self, part: u64, whole: u64) -> String {
         if part == 0 && whole > 0 {
             return format!("0{}", self.language.percent);
         }
@@ -338,14 +338,14 @@ impl Locale {
 
     /// Formats any other share, such as a coverage, as a percentage.
     pub fn percent(&self, share: f64, decimals: usize) -> String {
-        let voice = self as &dyn Voice;
-        let decimals = voice.decimals_apart(share, decimals);
-        voice.percent(truncated(share, decimals), decimals)
+        let chart_locale = self as &dyn ChartLocale;
+        let decimals = chart_locale.decimals_apart(share, decimals);
+        chart_locale.percent(truncated(share, decimals), decimals)
     }
 
     /// Formats any other share as a percentage, without the percent sign.
     pub fn percent_bare(&self, share: f64, decimals: usize) -> String {
-        let decimals = (self as &dyn Voice).decimals_apart(share, decimals);
+        let decimals = (self as &dyn ChartLocale).decimals_apart(share, decimals);
         self.number(truncated(share, decimals), decimals)
     }
 
@@ -356,12 +356,12 @@ impl Locale {
 
     /// Formats a difference of shares in percentage points, as charts do.
     pub fn points(&self, difference: f64) -> String {
-        (self as &dyn Voice).points(difference)
+        (self as &dyn ChartLocale).points(difference)
     }
 
     /// Formats a number with its sign; without a sign if it rounds to zero.
     fn signed(&self, number: f64, decimals: usize) -> String {
-        (self as &dyn Voice).signed(number, decimals)
+        (self as &dyn ChartLocale).signed(number, decimals)
     }
 
     /// Formats a date: `3 October 2026`.
@@ -511,7 +511,7 @@ impl Locale {
     }
 }
 
-impl Voice for Locale {
+impl ChartLocale for Locale {
     fn zone(&self) -> &TimeZone {
         &self.zone
     }
@@ -592,7 +592,7 @@ fn truncated(share: f64, decimals: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mailqos_charts::axis::{Stretch, time_ticks};
+    use mailqos_charts::axis::{StateSpan, time_ticks};
     use proptest::prelude::*;
 
     fn english(zone: &str) -> Locale {
@@ -659,7 +659,7 @@ mod tests {
     }
 
     #[test]
-    fn periods_are_said_as_people_say_them() {
+    fn periods_are_named_naturally() {
         let locale = english("Europe/Berlin");
         let calendar = Calendar::new(locale.zone().clone());
         let said = |from: &str, to: &str| {
@@ -714,7 +714,7 @@ mod tests {
         let german = Locale::new("de", zone).expect("German");
         let ticks = |from: i64, days: i64| {
             let from = UtcMicros(from);
-            let span = Stretch {
+            let span = StateSpan {
                 from,
                 to: UtcMicros(from.0 + days * 86_400_000_000),
             };
@@ -736,7 +736,7 @@ mod tests {
         let locale = english("UTC").with(formats);
         // From 1 October 2026, midnight.
         let from = UtcMicros(1_790_812_800_000_000);
-        let span = |hours: i64| Stretch {
+        let span = |hours: i64| StateSpan {
             from,
             to: from + Micros::from_secs(3_600 * hours),
         };
@@ -763,7 +763,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_than_all_is_not_said_to_be_all() {
+    fn more_than_all_is_not_shown_as_all() {
         let locale = english("UTC");
         let shown = [
             (1.003, 0),
@@ -784,7 +784,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_not_all_is_never_said_to_be_all(whole in 1_u64..10_000_000, missing in 1_u64..1_000) {
+        fn less_than_all_is_never_shown_as_all(whole in 1_u64..10_000_000, missing in 1_u64..1_000) {
             prop_assume!(missing < whole);
             let text = english("UTC").share(whole - missing, whole);
             prop_assert!(!text.starts_with("100"), "{text}");

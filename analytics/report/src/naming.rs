@@ -12,7 +12,7 @@ use mailqos_figures::{Calendar, Period, Unit};
 use mailqos_model::{Micros, Name, UtcMicros};
 
 use super::{
-    definition::{Definition, Delivery, Each},
+    definition::{Definition, Delivery, Grouping},
     stems::stems,
 };
 
@@ -371,7 +371,7 @@ fn places(
     let name = match delivery.name.as_str() {
         "" => stem.to_owned(),
         // The names of reports per monitor differ in their stems.
-        template if definition.each != Each::All && !template.contains("report.stem") => format!("{template}-{stem}"),
+        template if definition.each != Grouping::All && !template.contains("report.stem") => format!("{template}-{stem}"),
         template => names.expand("deliver.name", template)?,
     };
     let formats = if delivery.formats.is_empty() {

@@ -1,6 +1,6 @@
 //! Sentences about changes and recurring patterns, with their figures and significance.
 
-use mailqos_charts::Voice;
+use mailqos_charts::ChartLocale;
 use mailqos_figures::patterns::{Found, Pattern};
 use mailqos_lake_tables::Metric;
 use mailqos_model::UtcMicros;
@@ -10,7 +10,7 @@ use super::{findings::outcome_word, locale::Locale, sections::metric_name};
 /// Returns the sentence, without the name of the monitor and the significance.
 pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
     let name = |metric: Metric| metric_name(metric, l);
-    let more = |a: f64, b: f64| (l as &dyn Voice).percent((a / b - 1.0).abs() * 100.0, 0);
+    let more = |a: f64, b: f64| (l as &dyn ChartLocale).percent((a / b - 1.0).abs() * 100.0, 0);
     match pattern {
         Pattern::Trend {
             metric,
@@ -251,7 +251,7 @@ pub fn test(pattern: &Pattern, l: &Locale) -> &'static str {
 
 fn hour(hour: u8, l: &Locale) -> String {
     let time = jiff::civil::time(i8::try_from(hour % 24).unwrap_or_default(), 0, 0, 0);
-    (l as &dyn Voice).clock(time, false)
+    (l as &dyn ChartLocale).clock(time, false)
 }
 
 /// Sorts findings for display: for each monitor first changes, then recurring patterns, then

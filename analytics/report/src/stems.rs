@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mailqos_config::Config;
 
-use super::definition::{Definition, Each};
+use super::definition::{Definition, Grouping};
 
 /// Returns the stem of a report's file names, without the period: the slug of the definition, and
 /// the group if there are several.
@@ -16,7 +16,7 @@ pub(super) fn stem_of(slug: &str, group: Option<&str>) -> String {
 /// Returns the stems of a definition's reports, without the period, as far as the configuration
 /// determines the monitors.
 pub(super) fn stems(definition: &Definition, config: &Config) -> Vec<String> {
-    if definition.each == Each::All {
+    if definition.each == Grouping::All {
         return vec![stem_of(&definition.slug, None)];
     }
     let site = config.site.as_str();
@@ -26,11 +26,11 @@ pub(super) fn stems(definition: &Definition, config: &Config) -> Vec<String> {
             continue;
         }
         match definition.each {
-            Each::All => {}
-            Each::Monitor => groups.extend([monitor.name.clone()]),
-            Each::Object => groups.extend([monitor.object.to_string()]),
-            Each::Tag => groups.extend(monitor.tags.iter().cloned()),
-            Each::Site => groups.extend([site.to_owned()]),
+            Grouping::All => {}
+            Grouping::Monitor => groups.extend([monitor.name.clone()]),
+            Grouping::Object => groups.extend([monitor.object.to_string()]),
+            Grouping::Tag => groups.extend(monitor.tags.iter().cloned()),
+            Grouping::Site => groups.extend([site.to_owned()]),
         }
     }
     if groups.is_empty() {

@@ -15,7 +15,7 @@ use mailqos_config::{
     Config, FromToml, Node, Problem, Problems, Table, did_you_mean,
     key::{Defaulted, Optional, Required, Word, key},
     keys, parse,
-    reference::{Key, Shape, Takes},
+    reference::{Key, Shape, ValueKind},
     word,
 };
 use serde_json::json;
@@ -35,7 +35,7 @@ use super::{
 keys! {
     STYLE: StyleKeys {
         /// The house style: see [templates](templates.md).
-        theme: Key = Key::new("", Takes::NameOrTable(&["theme"]), "").otherwise("that of the house");
+        theme: Key = Key::new("", ValueKind::NameOrTable(&["theme"]), "").otherwise("that of the house");
     }
 }
 
@@ -114,7 +114,7 @@ keys! {
 }
 
 /// A colour, or one for light and one for dark pages.
-const PAIR: Takes = Takes::Type {
+const PAIR: ValueKind = ValueKind::Type {
     expected: || format!("{}, or `{{ light = …, dark = … }}`", Hex::expected()),
     schema: || {
         json!({ "anyOf": [Hex::schema(), {
@@ -618,7 +618,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_theme_is_said_with_its_line() {
+    fn problems_of_a_theme_are_reported_with_their_line() {
         let text = "acent = \"#112233\"\nlanguage = \"xx\"\n[colours]\ngood = \"green\"\n[formats]\ndate = \"%Q\"\ndecimal = \"12\"\n";
         let mut problems = Problems::default();
         let table = parse(Path::new("house.toml"), text.to_owned(), &mut problems).expect("TOML");

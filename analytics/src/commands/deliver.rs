@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use mailqos_config::{Config, did_you_mean};
 use mailqos_delivery::{
-    Item, Letter,
+    Item, MailContent,
     outbox::{self, Outbox, Request, Submitted, Work},
 };
 use mailqos_model::{Name, UtcMicros};
@@ -58,10 +58,10 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         .map(|item| item.name.as_str())
         .collect::<Vec<_>>()
         .join(", ");
-    let letter = Letter {
+    let letter = MailContent {
         subject: args.subject.clone().unwrap_or_else(|| names.clone()),
         text: names,
-        ..Letter::default()
+        ..MailContent::default()
     };
     let stem = args.files.first().and_then(|path| path.file_stem());
     let stem = stem.map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use mailqos_figures::{
-    patterns::{self, Found, Pattern},
+    patterns::{self, FigureValue, Pattern},
     significance::LEVEL,
 };
 use mailqos_lake_tables::{Column, Metric};
@@ -56,7 +56,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn words(told: &[&Found], empty: bool, l: &Locale) -> Result<(), Failure> {
+fn words(told: &[&FigureValue], empty: bool, l: &Locale) -> Result<(), Failure> {
     if told.is_empty() {
         return if empty {
             Ok(())
@@ -77,7 +77,7 @@ fn words(told: &[&Found], empty: bool, l: &Locale) -> Result<(), Failure> {
     Ok(())
 }
 
-fn line(found: &Found, l: &Locale) -> String {
+fn line(found: &FigureValue, l: &Locale) -> String {
     let text = format!(
         "{} {}, {}.",
         pattern_words::sentence(&found.pattern, l),
@@ -109,7 +109,7 @@ fn compared(pattern: &Pattern) -> (Option<f64>, Option<f64>) {
     }
 }
 
-fn flat(told: &[&Found], l: &Locale) -> Table {
+fn flat(told: &[&FigureValue], l: &Locale) -> Table {
     let mut table = Table::new([
         "site",
         "monitor",

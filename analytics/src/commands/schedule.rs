@@ -79,7 +79,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
 static SAID: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
 
 /// The definitions that are right; those that are wrong are named on standard error.
-fn definitions(config: &Config) -> Result<(Vec<Definition>, Vec<schedule::Wrong>), Failure> {
+fn definitions(config: &Config) -> Result<(Vec<Definition>, Vec<schedule::InvalidDefinition>), Failure> {
     let (definitions, wrong) = schedule::definitions(config)
         .map_err(|error| Failure::work(format!("{}: {error}", config.reports.display())))?;
     let said: String = wrong
@@ -107,7 +107,7 @@ async fn make(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
     let (definitions, wrong) = definitions(config)?;
     // Valid definitions don't wait until notices about invalid ones are sent.
     let (told, made) = tokio::join!(
-        schedule::tell_wrong(config, &wrong, now),
+        schedule::report_invalid_definitions(config, &wrong, now),
         schedule::run_due(config, definitions, now)
     );
     let failures = made.map_err(Failure::work)?;

@@ -6,7 +6,7 @@ use jiff::civil::Weekday;
 use mailqos_config::{Config, LevelTarget};
 use mailqos_figures::{
     rounding::decimals_apart,
-    service_level::{self, Amount, Entry, Judgement, LevelReport, Value, Verdict, Why},
+    service_level::{self, Amount, Entry, TargetResult, LevelReport, Value, Verdict, UndecidedReason},
 };
 use mailqos_model::{Micros, UtcMicros};
 
@@ -173,9 +173,9 @@ fn kind(target: &LevelTarget) -> &'static str {
 
 fn why(verdict: Verdict) -> Option<&'static str> {
     match verdict {
-        Verdict::NotDecidable(Why::FewTests) => Some("few_tests"),
-        Verdict::NotDecidable(Why::Coverage) => Some("coverage"),
-        Verdict::NotDecidable(Why::NoTests) => Some("no_tests"),
+        Verdict::NotDecidable(UndecidedReason::FewTests) => Some("few_tests"),
+        Verdict::NotDecidable(UndecidedReason::Coverage) => Some("coverage"),
+        Verdict::NotDecidable(UndecidedReason::NoTests) => Some("no_tests"),
         _ => None,
     }
 }
@@ -185,7 +185,7 @@ fn minutes(time: Micros) -> f64 {
 }
 
 /// Each target of each monitor with all its figures.
-fn rows<'a>(reports: &'a [LevelReport]) -> impl Iterator<Item = (&'a LevelReport, &'a Entry, &'a Judgement)> + 'a {
+fn rows<'a>(reports: &'a [LevelReport]) -> impl Iterator<Item = (&'a LevelReport, &'a Entry, &'a TargetResult)> + 'a {
     reports.iter().flat_map(|report| {
         report
             .entries
@@ -336,7 +336,7 @@ fn print_table(reports: &[LevelReport]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn shown(entry: &Entry, judgement: &Judgement, is_over: bool) -> Vec<Cell> {
+fn shown(entry: &Entry, judgement: &TargetResult, is_over: bool) -> Vec<Cell> {
     let monitor = match &entry.monitor {
         Some((site, monitor)) => format!("{monitor} ({site})"),
         None => format!("{} monitors combined", entry.monitors),
@@ -411,8 +411,8 @@ fn word(verdict: Verdict, is_over: bool) -> &'static str {
         Verdict::Open => "open",
         Verdict::Missed if is_over => "missed",
         Verdict::Missed => "already missed",
-        Verdict::NotDecidable(Why::FewTests) => "undetermined: too few tests",
-        Verdict::NotDecidable(Why::Coverage) => "undetermined: too little data",
-        Verdict::NotDecidable(Why::NoTests) => "undetermined: no tests",
+        Verdict::NotDecidable(UndecidedReason::FewTests) => "undetermined: too few tests",
+        Verdict::NotDecidable(UndecidedReason::Coverage) => "undetermined: too little data",
+        Verdict::NotDecidable(UndecidedReason::NoTests) => "undetermined: no tests",
     }
 }

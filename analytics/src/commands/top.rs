@@ -7,7 +7,7 @@ use mailqos_figures::stats::Row;
 use super::{
     Failure, Global, print,
     source::{SourceArgs, lake_failure},
-    stats::{Asked, Figure, Found, Shape, query},
+    stats::{RequestedPercentile, Figure, FigureValue, Shape, query},
     table::{Cell, Format, Table, counted},
 };
 
@@ -49,7 +49,7 @@ fn figure(text: &str) -> Result<Figure, String> {
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let source = args.source.open(global)?;
     let figure = &args.figure;
-    let asked: Vec<Asked> = figure.percentile().cloned().into_iter().collect();
+    let asked: Vec<RequestedPercentile> = figure.percentile().cloned().into_iter().collect();
     let shape = Shape::of_monitors(source.period.calendar.clone(), &[figure.metric()], &asked);
     let mut question = shape.question(&source.period, None);
     question.metrics = vec![figure.metric()];
@@ -61,13 +61,13 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         .flatten()
         .collect();
     let (mut known, unknown): (Vec<&Row>, Vec<&Row>) =
-        rows.iter().partition(|row| figure.value(row, &question) != Found::None);
+        rows.iter().partition(|row| figure.value(row, &question) != FigureValue::None);
     // Best first; equals in the order of their names.
     known.sort_by(|a, b| {
         let order = match (figure.value(a, &question), figure.value(b, &question)) {
-            (Found::Is(a), Found::Is(b)) => a.total_cmp(&b),
-            (Found::NotDelivered, Found::Is(_)) => Ordering::Greater,
-            (Found::Is(_), Found::NotDelivered) => Ordering::Less,
+            (FigureValue::Is(a), FigureValue::Is(b)) => a.total_cmp(&b),
+            (FigureValue::NotDelivered, FigureValue::Is(_)) => Ordering::Greater,
+            (FigureValue::Is(_), FigureValue::NotDelivered) => Ordering::Less,
             _ => Ordering::Equal,
         };
         if figure.more_is_better() {
@@ -121,12 +121,12 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
                 Cell::text(row.whose.site.as_deref()),
                 Cell::text(row.whose.monitor.as_deref()),
                 match figure.value(row, &question) {
-                    Found::Is(value) => cell(value),
+                    FigureValue::Is(value) => cell(value),
                     // Numbers and words don't share a column of a file.
-                    Found::NotDelivered if matches!(source.format, Format::Table | Format::Json) => {
+                    FigureValue::NotDelivered if matches!(source.format, Format::Table | Format::Json) => {
                         Cell::Text("not delivered".into())
                     }
-                    Found::NotDelivered | Found::None => Cell::None,
+                    FigureValue::NotDelivered | FigureValue::None => Cell::None,
                 },
                 Cell::Text(figure.unit().into()),
                 interval.map_or(Cell::None, |(low, _)| cell(low)),

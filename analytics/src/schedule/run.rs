@@ -93,13 +93,13 @@ struct Known {
     /// The rule of its schedule; empty if an earlier version wrote the state.
     rule: String,
     /// Runs that are owed, oldest first: they are made, whatever falls due after them.
-    owed: Vec<Owed>,
+    owed: Vec<PendingRun>,
 }
 
 /// A run that is to be made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-struct Owed {
+struct PendingRun {
     /// Due time.
     at: i64,
     /// Time of the next attempt.
@@ -212,9 +212,9 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
         // A run that becomes due again, for example after a clock that was wrong, is generated
         // again.
         outbox.close_run(&run(slug, *at))?;
-        known.owed.push(Owed {
+        known.owed.push(PendingRun {
             at: at.0,
-            ..Owed::default()
+            ..PendingRun::default()
         });
     }
     if let Some(last) = due.made.iter().chain(&due.left_out).max() {
@@ -320,7 +320,7 @@ fn run(slug: &str, due: UtcMicros) -> String {
 ///
 /// # Errors
 /// It can't be remembered.
-pub(crate) async fn tell_wrong(config: &Config, wrong: &[Wrong], now: UtcMicros) -> Result<(), ScheduleError> {
+pub(crate) async fn report_invalid_definitions(config: &Config, wrong: &[InvalidDefinition], now: UtcMicros) -> Result<(), ScheduleError> {
     let Some(_lock) = lock(config, TELLING)? else {
         return Ok(());
     };
@@ -425,14 +425,14 @@ async fn make(
 }
 
 /// A definition's file, and what is wrong with it.
-pub(crate) type Wrong = (PathBuf, Problems);
+pub(crate) type InvalidDefinition = (PathBuf, Problems);
 
 /// Reads the definitions of the configuration's folder; invalid ones are returned with their
 /// problems and affect no other.
 ///
 /// # Errors
 /// The folder can't be listed.
-pub fn definitions(config: &Config) -> std::io::Result<(Vec<Definition>, Vec<Wrong>)> {
+pub fn definitions(config: &Config) -> std::io::Result<(Vec<Definition>, Vec<InvalidDefinition>)> {
     let (mut good, mut files, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     for file in mailqos_report::definitions::files(config)? {
         match mailqos_report::definitions::load(Some(config), &file) {
@@ -525,9 +525,9 @@ mod tests {
 
     #[test]
     fn a_rule_that_has_changed_begins_when_it_is_seen() {
-        let owed = vec![Owed {
+        let owed = vec![PendingRun {
             at: 5,
-            ..Owed::default()
+            ..PendingRun::default()
         }];
         let before = |rule: &str| {
             Some(Known {

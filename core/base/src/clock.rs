@@ -16,23 +16,23 @@ const STEP: Micros = Micros::from_millis(500);
 /// A moment of the steady clock, in microseconds from an origin that means nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Steady(pub i64);
+pub struct MonotonicTime(pub i64);
 
-impl std::ops::Sub for Steady {
+impl std::ops::Sub for MonotonicTime {
     type Output = Micros;
     fn sub(self, other: Self) -> Micros {
         Micros(self.0.saturating_sub(other.0))
     }
 }
 
-impl std::ops::Add<Micros> for Steady {
+impl std::ops::Add<Micros> for MonotonicTime {
     type Output = Self;
     fn add(self, duration: Micros) -> Self {
         Self(self.0.saturating_add(duration.0))
     }
 }
 
-impl std::ops::Sub<Micros> for Steady {
+impl std::ops::Sub<Micros> for MonotonicTime {
     type Output = Self;
     fn sub(self, duration: Micros) -> Self {
         Self(self.0.saturating_sub(duration.0))
@@ -45,19 +45,19 @@ pub struct Now {
     /// The time of the wall clock.
     pub wall: UtcMicros,
     /// The time of the steady clock.
-    pub steady: Steady,
+    pub steady: MonotonicTime,
 }
 
 impl Now {
     /// Returns the steady time at which the wall clock will show `wall`, assuming that it is not
     /// set in between.
-    pub fn steady_at(self, wall: UtcMicros) -> Steady {
+    pub fn steady_at(self, wall: UtcMicros) -> MonotonicTime {
         self.steady + (wall - self.wall)
     }
 
     /// Returns the wall-clock time at the given steady time, assuming that the wall clock is not
     /// set in between.
-    pub fn wall_at(self, steady: Steady) -> UtcMicros {
+    pub fn wall_at(self, steady: MonotonicTime) -> UtcMicros {
         self.wall + (steady - self.steady)
     }
 
@@ -100,7 +100,7 @@ pub struct Anchor {
     /// The wall clock.
     wall: UtcMicros,
     /// The steady clock.
-    steady: Steady,
+    steady: MonotonicTime,
 }
 
 impl Anchor {
@@ -145,14 +145,14 @@ impl Clock {
         let (wall, running) = (UtcMicros::now(), since_boot());
         let steady = match anchor {
             Some(anchor) => anchor.steady + anchor.passed(boot_id().as_deref(), running, wall),
-            None => Steady(wall.0),
+            None => MonotonicTime(wall.0),
         };
         Self(Arc::new(Source::System(Micros(steady.0.saturating_sub(running.0)))))
     }
 
     /// Creates clocks that stand still until they are advanced; for tests.
     pub fn manual(wall: UtcMicros) -> Self {
-        let steady = Steady(wall.0);
+        let steady = MonotonicTime(wall.0);
         Self(Arc::new(Source::Manual(Mutex::new(Now { wall, steady }))))
     }
 
@@ -161,7 +161,7 @@ impl Clock {
         match &*self.0 {
             Source::System(ahead) => Now {
                 wall: UtcMicros::now(),
-                steady: Steady(since_boot().0) + *ahead,
+                steady: MonotonicTime(since_boot().0) + *ahead,
             },
             Source::Manual(now) => *now.lock().ignore_poison(),
         }
@@ -253,7 +253,7 @@ mod tests {
     const HOUR: Micros = Micros::from_secs(3600);
 
     #[test]
-    fn a_step_is_told_from_time_that_passes() {
+    fn a_clock_step_is_distinguished_from_elapsed_time() {
         let clock = Clock::manual(UtcMicros(1_800_000_000_000_000));
         let mut steps = Steps::new(clock.now());
         clock.advance(HOUR);
@@ -276,17 +276,17 @@ mod tests {
         let clock = Clock::manual(UtcMicros(0));
         clock.step(HOUR);
         let now = clock.now();
-        assert_eq!(now.steady_at(UtcMicros(HOUR.0 + 5)), Steady(5));
-        assert_eq!(now.wall_at(Steady(5)), UtcMicros(HOUR.0 + 5));
+        assert_eq!(now.steady_at(UtcMicros(HOUR.0 + 5)), MonotonicTime(5));
+        assert_eq!(now.wall_at(MonotonicTime(5)), UtcMicros(HOUR.0 + 5));
     }
 
     #[test]
-    fn over_a_restart_the_boot_clock_says_how_much_time_has_passed_and_the_wall_clock_only_after_a_reboot() {
+    fn elapsed_time_across_a_restart_is_from_the_boot_clock_unless_rebooted() {
         let anchor = Anchor {
             boot: Some("a".to_owned()),
             since_boot: Micros(100),
             wall: UtcMicros(1_000_000),
-            steady: Steady(7),
+            steady: MonotonicTime(7),
         };
         // The wall clock was set back meanwhile.
         assert_eq!(anchor.passed(Some("a"), Micros(160), UtcMicros(0)), Micros(60));

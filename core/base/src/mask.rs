@@ -17,7 +17,7 @@ pub const MARK: &str = "(secret)";
 /// A part of a secret is masked from this length on: shorter parts are ordinary words.
 const SHORTEST_PART: usize = 10;
 /// A part this long is masked however long the whole is.
-const LONGEST_PART: usize = 24;
+const MAX_PART: usize = 24;
 /// Encodings of a secret that are shorter than this aren't searched for: they would match by chance.
 const SHORTEST_ENCODING: usize = 4;
 
@@ -43,7 +43,7 @@ pub fn places(text: &[u8], secrets: &[Secret]) -> Vec<Range<usize>> {
             if form.is_empty() {
                 continue;
             }
-            let part = (form.len() * 3).div_ceil(5).clamp(SHORTEST_PART, LONGEST_PART);
+            let part = (form.len() * 3).div_ceil(5).clamp(SHORTEST_PART, MAX_PART);
             by_length.entry(part.min(form.len())).or_default().push(form);
         }
     }
@@ -467,7 +467,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_hidden_is_gone(
+        fn masked_text_is_removed(
             before in "[ -~]{0,20}", secret in "\\PC{4,30}", after in "[ -~äß]{0,20}", form in 0usize..24,
         ) {
             let forms: Vec<Vec<u8>> = forms(&secret).into_iter().collect();

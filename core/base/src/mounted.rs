@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_of_orchestrators_are_told_from_others() {
+    fn mounts_of_orchestrators_are_recognised() {
         let mounts = "\
 22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
 23 22 0:21 / /run rw,nosuid - tmpfs tmpfs rw

@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_refresh_token_is_needed_also_where_another_one_is_kept() {
+    fn the_first_refresh_token_is_required_even_if_another_is_stored() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         let text = "site = \"here\"\n[account.a]\nuser = \"u\"\n[account.a.oauth]\npreset = \"google-workspace\"\n\
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_work_is_said() {
+    fn contradictory_settings_are_reported() {
         for (text, expected) in [
             ("", "\"password\" is missing"),
             ("password = { env = \"P\" }\noauth = { client_id = \"c\" }", "not both"),

@@ -16,7 +16,7 @@ use super::{
     key::{Defaulted, Optional, Required, Word, key},
     mail_server::{SenderKeys, mail_server_of},
     operator::some_recipients,
-    reference::{Key, Takes},
+    reference::{Key, ValueKind},
     value::{no_such, reference, secret},
     wording::{Wording, WordingKeys},
 };
@@ -32,7 +32,7 @@ pub use self::{
 };
 
 /// A list that comes to more actions than this, with those of the lists in it, is refused.
-const MOST_STEPS: usize = 200;
+const MAX_STEPS: usize = 200;
 
 /// Actions to carry out when an alarm is raised, lasts and clears.
 #[derive(Debug, Clone)]
@@ -171,7 +171,7 @@ pub(super) fn read(
     let mut lists = BTreeMap::new();
     for name in entries.keys() {
         let mut steps = Vec::new();
-        let mut room = MOST_STEPS;
+        let mut room = MAX_STEPS;
         flatten(
             name,
             &entries,
@@ -281,7 +281,7 @@ keys! {
 keys! {
     EMAIL: EmailKeys {
         /// Operators or mail addresses.
-        email: Key = Key::new("", Takes::of::<Vec<String>>(), "").required();
+        email: Key = Key::new("", ValueKind::of::<Vec<String>>(), "").required();
         /// The mail server to use if the first one fails.
         fallback: Optional<Name> = key();
     }
@@ -314,7 +314,7 @@ keys! {
         /// The program and its arguments.
         command: Required<Vec<String>> = key();
         /// Additional environment variables.
-        environment: Key = Key::pairs(&Takes::TextOrSecret);
+        environment: Key = Key::pairs(&ValueKind::TextOrSecret);
     }
 }
 
@@ -619,7 +619,7 @@ actions = [{ email = "boss@example.net", mail_server = "other", after = "10m", o
     }
 
     #[test]
-    fn what_is_wrong_with_an_action_is_said() {
+    fn problems_of_an_action_are_reported() {
         insta::assert_snapshot!(problems_of(
             r#"
 [action_list.default]

@@ -8,7 +8,7 @@ use mailqos_model::{Micros, MonitorId, Sample, words};
 use super::{
     Monitor, Node, Problem, Problems, Severity, Table, TestKind,
     key::{Defaulted, Optional, Required, Word, key},
-    reference::{Key, Takes},
+    reference::{Key, ValueKind},
 };
 
 /// Conditions under which a monitor's alarm is raised and clears.
@@ -193,7 +193,7 @@ keys! {
 const fn threshold(timing: Timing, about: &'static str) -> Key {
     Key {
         bounds: Some(("1ms", "1d")),
-        ..Key::new(timing.as_str(), Takes::of::<Micros>(), about)
+        ..Key::new(timing.as_str(), ValueKind::of::<Micros>(), about)
     }
 }
 
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_rule_is_said() {
+    fn problems_of_a_rule_are_reported() {
         insta::assert_snapshot!(load_text(
             "[monitor.a]\nobject = \"o\"\nalarm_after = 0\nalarm = { either = true, clear_below = 2, percentiles = [{ of = \"pickup_logn\", percentile = 101 }], rond_trip = \"5s\" }\n\
              [monitor.b]\nobject = \"o\"\ndepends_on = [\"c\", \"nobody\"]\n[monitor.c]\nobject = \"o\"\ndepends_on = [\"b\", \"c\"]\n"

@@ -17,7 +17,7 @@ use std::{marker::PhantomData, ops::Deref};
 
 use super::{
     FromToml, Problems, Table,
-    reference::{Key, Takes},
+    reference::{Key, ValueKind},
 };
 
 /// A declared key whose values are read as `T`; `P` states what an absent key means.
@@ -58,7 +58,7 @@ impl Presence for OrProblem {
 
 /// A key that is not yet named; [`keys!`](crate::keys) names it after its field.
 pub const fn key<T: FromToml, P: Presence>() -> TypedKey<T, P> {
-    let key = Key::new("", Takes::of::<T>(), "");
+    let key = Key::new("", ValueKind::of::<T>(), "");
     TypedKey {
         key: if P::IS_REQUIRED { key.required() } else { key },
         reads: PhantomData,
@@ -130,7 +130,7 @@ impl<T, P> WordKey<T, P> {
     /// A key that takes these words; see [`word!`](crate::word).
     pub const fn new(words: &'static [(&'static str, T)], names: &'static [&'static str]) -> Self {
         Self {
-            key: Key::new("", Takes::Words(names), ""),
+            key: Key::new("", ValueKind::Words(names), ""),
             words,
             reads: PhantomData,
         }

@@ -49,7 +49,7 @@ pub use kind::{Kind, MailQos, Mailbox, Pickup, PickupProtocol, TestKind, Transcr
 pub use maintenance::{Maintenance, Window};
 pub use mechanism::{MECHANISMS, Mechanism};
 pub use message::MessageShape;
-pub use monitor::LONGEST_HORIZON;
+pub use monitor::MAX_HORIZON;
 pub use object_store::ObjectStoreOptions;
 pub use person::{Person, PersonError, is_forbidden, is_plain, split_list};
 pub use problem::{Problem, Problems, Severity};

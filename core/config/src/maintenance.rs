@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The longest window.
-const LONGEST: Micros = Micros::from_secs(366 * 86_400);
+const MAX_LENGTH: Micros = Micros::from_secs(366 * 86_400);
 
 /// A planned window, or one that comes again and again.
 #[derive(Debug, Clone)]
@@ -212,7 +212,7 @@ fn window(
                 );
                 return None;
             }
-            if to - from > LONGEST {
+            if to - from > MAX_LENGTH {
                 problems.push(
                     table
                         .problem(&MAINTENANCE.to, "the window lasts longer than a year", "here")

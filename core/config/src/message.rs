@@ -3,7 +3,7 @@
 use super::{
     FromToml, Node, Problems, Table,
     key::{Named, Optional, key},
-    reference::{Key, Takes},
+    reference::{Key, ValueKind},
 };
 
 keys! {
@@ -13,20 +13,20 @@ keys! {
         /// The beginning of the subject; the signed token follows.
         subject: Optional<String> = key();
         /// Additional header fields.
-        headers: Key = Key::pairs(&Takes::of::<String>());
+        headers: Key = Key::pairs(&ValueKind::of::<String>());
         /// Text placed above the explanation in the mail.
         body: Optional<String> = key();
     }
 }
 
 /// The largest test mail.
-const LARGEST: u64 = 100_000_000;
+const MAX: u64 = 100_000_000;
 /// The smallest that can be asked for: head and words take about so much.
 const SMALLEST: u64 = 4_000;
 /// The longest subject, and the longest value of a header field.
-const LONGEST: usize = 500;
+const MAX_LENGTH: usize = 500;
 /// The longest body.
-const LONGEST_BODY: usize = 20_000;
+const MAX_BODY: usize = 20_000;
 /// Fields that the mail has already, or that would change how it is understood.
 const RESERVED: [&str; 19] = [
     "from",
@@ -114,9 +114,9 @@ pub(super) fn read(table: &mut Table, key: impl Named, problems: &mut Problems) 
     };
     let shape = MessageShape {
         size: size(&mut table, problems),
-        subject: text(&mut table, &MESSAGE.subject, LONGEST, false, problems),
+        subject: text(&mut table, &MESSAGE.subject, MAX_LENGTH, false, problems),
         headers: headers(&mut table, problems),
-        body: text(&mut table, &MESSAGE.body, LONGEST_BODY, true, problems),
+        body: text(&mut table, &MESSAGE.body, MAX_BODY, true, problems),
     };
     table.finish(problems);
     shape
@@ -124,7 +124,7 @@ pub(super) fn read(table: &mut Table, key: impl Named, problems: &mut Problems) 
 
 fn size(table: &mut Table, problems: &mut Problems) -> Option<u64> {
     let Bytes(size) = table.read(&MESSAGE.size, problems)?;
-    if !(SMALLEST..=LARGEST).contains(&size) {
+    if !(SMALLEST..=MAX).contains(&size) {
         problems.push(
             table
                 .problem(
@@ -188,7 +188,7 @@ fn headers(table: &mut Table, problems: &mut Problems) -> Vec<(String, String)> 
                 "mailqos sets this header field itself",
                 "choose another name, such as one that begins with X-",
             ))
-        } else if value.len() > LONGEST || value.chars().any(char::is_control) {
+        } else if value.len() > MAX_LENGTH || value.chars().any(char::is_control) {
             Some((
                 "this is not a valid value of a header field",
                 "use a single line of at most 500 bytes",

@@ -117,7 +117,7 @@ pub(super) fn object(id: &ObjectId, mut table: Table, problems: &mut Problems) -
 }
 
 /// The longest that a mail may be waited for.
-pub const LONGEST_HORIZON: Micros = Micros::from_secs(30 * 86_400);
+pub const MAX_HORIZON: Micros = Micros::from_secs(30 * 86_400);
 
 const PROTOCOLS: [(&str, PickupProtocol); 2] = [("pop3", PickupProtocol::Pop3), ("imap", PickupProtocol::Imap)];
 

@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 use lettre::Address;
 
 /// The longest display name, in characters.
-const LONGEST_NAME: usize = 200;
+const MAX_NAME: usize = 200;
 
 /// A mail address, with a display name where there is one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,7 +143,7 @@ fn phrase(text: &str) -> Result<Option<String>, PersonError> {
         text.replace('"', "")
     };
     let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
-    if name.chars().count() > LONGEST_NAME {
+    if name.chars().count() > MAX_NAME {
         return Err(PersonError::Name(name, "it is longer than 200 characters"));
     }
     Ok((!name.is_empty()).then_some(name))

@@ -1,7 +1,7 @@
 //! The HTTP proxy that requests go through: webhooks, OAuth tokens, object stores.
 
 use mailqos_base::{SecretError, SecretSource};
-use mailqos_net::http::{Via, check_proxy};
+use mailqos_net::http::{Route, check_proxy};
 
 use super::{
     Problems, Table,
@@ -28,13 +28,13 @@ impl Proxy {
     ///
     /// # Errors
     /// The address is a secret that is not available.
-    pub async fn via(&self) -> Result<Via, SecretError> {
+    pub async fn via(&self) -> Result<Route, SecretError> {
         let Some(source) = &self.address else {
-            return Ok(Via::Environment);
+            return Ok(Route::Environment);
         };
         let exempt = self.exempt.clone().unwrap_or_else(exempt_by_environment);
         Ok(match via(source).await? {
-            Via::Proxy(address) => Via::ProxyExcept(address, exempt),
+            Route::Proxy(address) => Route::ProxyExcept(address, exempt),
             other => other,
         })
     }
@@ -44,12 +44,12 @@ impl Proxy {
 ///
 /// # Errors
 /// The address is a secret that is not available.
-pub async fn via(address: &SecretSource) -> Result<Via, SecretError> {
+pub async fn via(address: &SecretSource) -> Result<Route, SecretError> {
     let address = address.fetch().await?;
     Ok(if address.expose().trim() == NONE {
-        Via::Direct
+        Route::Direct
     } else {
-        Via::Proxy(address)
+        Route::Proxy(address)
     })
 }
 

@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn a_monitor_takes_from_the_defaults_what_it_does_not_say() {
+    fn a_monitor_inherits_what_it_does_not_set() {
         let config = load_text(GOOD).unwrap_or_else(|problems| panic!("{problems}"));
         assert!(config.warnings.is_empty(), "{}", config.warnings);
         let monitor = &config.monitors["m1"];
@@ -574,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_is_said_at_once() {
+    fn all_problems_are_reported_at_once() {
         insta::assert_snapshot!(problems_of(
             r#"
             sight = "stockholm"

@@ -8,7 +8,7 @@ use mailqos_model::{Micros, Name, UtcMicros};
 use super::{
     Config, DateText, FromToml, Hours, Node, Problem, Problems, Table, hours,
     key::{Defaulted, Optional, Word, key},
-    reference::{Key, Takes},
+    reference::{Key, ValueKind},
     table::{did_you_mean, file_text},
 };
 
@@ -292,7 +292,7 @@ keys! {
         /// The minimum share of time without an outage.
         uptime: Optional<Percent> = key();
         /// The share of mails that arrive within a time: `{ "30s" = "99%" }`.
-        delivered_within: Key = Key::pairs(&Takes::of::<Percent>());
+        delivered_within: Key = Key::pairs(&ValueKind::of::<Percent>());
         /// Upper limits of percentiles: `{ round_trip = { p95 = "10s" } }`.
         percentile: Key = Key::table(&["service_level.percentile"]);
         /// The period that the promise covers.
@@ -311,7 +311,7 @@ keys! {
 }
 
 const fn percentiles_of(metric: &'static str, about: &'static str) -> Key {
-    const LIMIT: Takes = Takes::of::<Micros>();
+    const LIMIT: ValueKind = ValueKind::of::<Micros>();
     Key::pairs(&LIMIT).named(metric, about)
 }
 
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_with_a_level_is_said_with_its_place() {
+    fn all_problems_of_a_level_are_reported_with_their_location() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         std::fs::write(

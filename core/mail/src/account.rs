@@ -35,7 +35,7 @@ pub enum CredentialError {
 
 /// State of an account's logins in this process.
 #[derive(Debug)]
-struct Live {
+struct AccountState {
     memory: Arc<Memory>,
     login: LiveLogin,
 }
@@ -47,9 +47,9 @@ enum LiveLogin {
 }
 
 /// The accounts that this process has logged in with.
-static LIVE: LazyLock<Mutex<HashMap<Account, Arc<Live>>>> = LazyLock::new(Mutex::default);
+static LIVE: LazyLock<Mutex<HashMap<Account, Arc<AccountState>>>> = LazyLock::new(Mutex::default);
 
-fn live(account: &Account) -> Arc<Live> {
+fn live(account: &Account) -> Arc<AccountState> {
     let mut accounts = LIVE.lock().ignore_poison();
     if let Some(live) = accounts.get(account) {
         return live.clone();
@@ -57,7 +57,7 @@ fn live(account: &Account) -> Arc<Live> {
     if accounts.len() >= MAX_ACCOUNTS {
         accounts.retain(|_, live| Arc::strong_count(&live.memory) > 1);
     }
-    let live = Arc::new(Live {
+    let live = Arc::new(AccountState {
         memory: Arc::default(),
         login: match &account.login {
             Login::Password(source) => LiveLogin::Password(source.clone()),

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_said_without_saying_it() {
+    fn an_invalid_key_is_reported_without_quoting_it() {
         let error = Key::read(&Secret::new("Hemlighet")).err().expect("no key").to_string();
         assert!(error.contains("PEM") && !error.contains("Hemlighet"), "{error}");
     }

@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn file_names_are_there_for_old_and_new_programs() {
+    fn file_names_suit_old_and_new_mail_programs() {
         let written = |field: &dyn Fn() -> HeaderValue| {
             let mut headers = lettre::message::header::Headers::new();
             headers.insert_raw(field());

@@ -28,5 +28,5 @@ pub use remedy::remedy;
 pub use sasl::Credentials;
 pub use smtp::{Reply, Smtp, SmtpError, SmtpPhases};
 pub use transcript::{Chunk, Transcript};
-pub use turn::{HeldBack, Turn};
+pub use turn::{HeldBack, LoginAttempt};
 pub use wire::{Wire, WireError};

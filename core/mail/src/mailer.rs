@@ -7,7 +7,7 @@ use mailqos_config::{Account, MailServer};
 use mailqos_model::{Stage, UtcMicros};
 use mailqos_net::tls_failure::is_of_certificate;
 
-use super::{CredentialError, Credentials, DkimError, HeldBack, LoginRefusal, Reply, Smtp, SmtpError, Turn, dkim};
+use super::{CredentialError, Credentials, DkimError, HeldBack, LoginRefusal, Reply, Smtp, SmtpError, LoginAttempt, dkim};
 
 /// Deadline for the server to accept a completely sent mail (RFC 5321, section 4.5.3.2.6): giving
 /// up earlier would send an accepted mail twice.
@@ -182,7 +182,7 @@ impl Mailer {
     }
 
     /// The turn to log in, which monitors with the same account and server share.
-    async fn turn(&self, credentials: &Credentials) -> Result<Turn, HeldBack> {
+    async fn turn(&self, credentials: &Credentials) -> Result<LoginAttempt, HeldBack> {
         let endpoint = &self.server.endpoint;
         let place = format!("{}:{}", endpoint.server.to_ascii_lowercase(), endpoint.port);
         credentials.turn(&place, HOLD, self.server.timeout.to_std()).await
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_say_in_many_ways_that_a_mail_is_too_large() {
+    fn replies_about_oversized_mails_are_recognised() {
         for text in [
             // Postfix.
             "552 5.3.4 Message size exceeds fixed limit",

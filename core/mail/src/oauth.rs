@@ -13,7 +13,7 @@ use mailqos_base::{Secret, SecretError, hex, one_line};
 use mailqos_config::OAuthOptions;
 use mailqos_net::{
     Trust,
-    http::{self, HttpError, Place, Via},
+    http::{self, HttpError, Place, Route},
 };
 use oauth2::{
     AsyncHttpClient, AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, RefreshToken, RequestTokenError,
@@ -35,7 +35,7 @@ const MARGIN: Duration = Duration::from_secs(300);
 /// Life of a token whose server does not state it.
 const USUAL_LIFE: Duration = Duration::from_secs(600);
 /// A token is taken to live no longer, whatever its server says: the sum with the present moment must exist.
-const LONGEST_LIFE: Duration = Duration::from_secs(30 * 86_400);
+const MAX_LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// Pause after a failed renewal of a token that is still valid.
 const RENEWED_AGAIN: Duration = Duration::from_secs(30);
 /// Pause before rejected tokens are replaced again, after even a new token was rejected.
@@ -198,7 +198,7 @@ impl OAuth {
         };
         let first = source.fetch().await.map_err(TokenError::RefreshToken)?;
         // The kept one has precedence as long as the configured one is the one that it came from.
-        let kept = read_kept(&self.options.kept, &first);
+        let kept = read_stored_token(&self.options.kept, &first);
         let mut result = self
             .ask(
                 &transport,
@@ -211,7 +211,7 @@ impl OAuth {
         }
         let (token, rotated) = result?;
         if let Some(rotated) = rotated.filter(|rotated| *rotated != first && Some(rotated) != kept.as_ref())
-            && let Err(error) = write_kept(&self.options.kept, &first, &rotated)
+            && let Err(error) = write_stored_token(&self.options.kept, &first, &rotated)
         {
             tracing::error!(file = %self.options.kept.display(), %error, "new refresh token not stored; the old one may be invalid after a restart");
         }
@@ -271,7 +271,7 @@ impl OAuth {
     }
 
     fn accept(&self, answer: &BasicTokenResponse, asked: Instant) -> (Token, Option<Secret>) {
-        let life = answer.expires_in().unwrap_or(USUAL_LIFE).min(LONGEST_LIFE);
+        let life = answer.expires_in().unwrap_or(USUAL_LIFE).min(MAX_LIFE);
         let token = Token {
             secret: Secret::new(answer.access_token().secret().clone()),
             replace_at: asked + life.saturating_sub(MARGIN.min(life / 10)),
@@ -286,7 +286,7 @@ impl OAuth {
 /// Transports of the crate's requests.
 enum Transport {
     /// Our own client, which limits time and size.
-    Net(Trust, Via),
+    Net(Trust, Route),
     /// A server that always sends this reply, for the fuzz targets.
     Said(Vec<u8>),
 }
@@ -311,7 +311,7 @@ impl<'c> AsyncHttpClient<'c> for Transport {
                 url: Secret::new(request.uri().to_string()),
                 headers,
                 body: request.into_body(),
-                via: Via::default(),
+                via: Route::default(),
             };
             let response = match way {
                 Ok((trust, via)) => {
@@ -429,7 +429,7 @@ fn mark(first: &Secret) -> String {
 }
 
 /// The refresh token that the server gave in place of `first`.
-fn read_kept(path: &Path, first: &Secret) -> Option<Secret> {
+fn read_stored_token(path: &Path, first: &Secret) -> Option<Secret> {
     let text = mailqos_base::files::read_text(path, MOST as u64).ok()?;
     let (of, token) = text.trim_end().split_once('\n')?;
     (of == mark(first) && !token.is_empty()).then(|| Secret::new(token))
@@ -437,7 +437,7 @@ fn read_kept(path: &Path, first: &Secret) -> Option<Secret> {
 
 /// Stores a refresh token readable only by its owner; after a crash, the file contains either the
 /// old or the new one.
-fn write_kept(path: &Path, first: &Secret, token: &Secret) -> std::io::Result<()> {
+fn write_stored_token(path: &Path, first: &Secret, token: &Secret) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let draft = path.with_extension(format!("new-{}", std::process::id()));
@@ -499,12 +499,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("state/oauth/probe");
         let (first, second) = (Secret::new("first"), Secret::new("second"));
-        assert_eq!(read_kept(&path, &first), None);
+        assert_eq!(read_stored_token(&path, &first), None);
         for _ in 0..2 {
-            write_kept(&path, &first, &second).expect("kept");
+            write_stored_token(&path, &first, &second).expect("kept");
         }
-        assert_eq!(read_kept(&path, &first), Some(second));
-        assert_eq!(read_kept(&path, &Secret::new("another one was configured")), None);
+        assert_eq!(read_stored_token(&path, &first), Some(second));
+        assert_eq!(read_stored_token(&path, &Secret::new("another one was configured")), None);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;

@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_twice_and_nothing_for_its_own_sake() {
+    fn no_remedy_is_repeated_or_empty() {
         assert_eq!(told(Stage::SmtpAuth, "550 5.7.30 no", 587, TlsMode::StartTls), "");
         assert_eq!(told(Stage::SmtpData, "552 5.3.4 too large", 587, TlsMode::StartTls), "");
         assert_eq!(

@@ -1,5 +1,5 @@
 //! SMTP conversations on top of lettre, step by step, each step timed. Below lettre is our
-//! [`Lane`]: it times and limits the replies, repairs those that lettre would reject, and upgrades
+//! [`LettreStream`]: it times and limits the replies, repairs those that lettre would reject, and upgrades
 //! the connection to TLS in place.
 //!
 //! Phases: connect (TCP, TLS) · greeting · EHLO · AUTH · envelope (MAIL, RCPT) · data.
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lane::{Lane, State};
+use lane::{LettreStream, State};
 use lettre::{
     Address,
     transport::smtp::{
@@ -146,7 +146,7 @@ pub struct Smtp {
     step: Duration,
     /// The most that the whole conversation may take.
     whole: Option<Duration>,
-    lane: Lane,
+    lane: LettreStream,
     connection: Option<AsyncSmtpConnection>,
     client: ClientId,
     /// Durations of the phases.
@@ -177,7 +177,7 @@ impl Smtp {
             endpoint: endpoint.clone(),
             step,
             whole: None,
-            lane: Lane::default(),
+            lane: LettreStream::default(),
             connection: None,
             client: ClientId::Ipv4(std::net::Ipv4Addr::LOCALHOST),
             phases: SmtpPhases::default(),

@@ -6,9 +6,9 @@ use mailqos_base::{Secret, mask, one_line};
 use mailqos_model::{Direction, Micros, UtcMicros};
 
 /// Bytes kept of one conversation; of the rest only the size is known.
-const MOST_BYTES: usize = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 /// Chunks kept of one conversation.
-const MOST_RECORDS: usize = 4096;
+const MAX_RECORDS: usize = 4096;
 
 /// A shorter word of a secret line is not taken out of other texts: it would spoil them.
 const SHORTEST_FORM: usize = 8;
@@ -81,8 +81,8 @@ impl Transcript {
     }
 
     pub(super) fn record(&mut self, at: Instant, direction: Direction, bytes: &[u8]) {
-        let keep = if self.chunks.len() < MOST_RECORDS {
-            bytes.len().min(MOST_BYTES - self.kept)
+        let keep = if self.chunks.len() < MAX_RECORDS {
+            bytes.len().min(MAX_BYTES - self.kept)
         } else {
             0
         };
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_conversation_stays_bounded_and_says_what_is_missing() {
+    fn a_long_conversation_is_cut_and_marked_as_cut() {
         let mut transcript = Transcript::begin("host", 25);
         for _ in 0..100 {
             transcript.record(Instant::now(), Direction::Received, &[b'x'; 10_000]);
@@ -223,7 +223,7 @@ mod tests {
         let chunks: Vec<_> = transcript.chunks().collect();
         let kept: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
         let omitted: usize = chunks.iter().map(|chunk| chunk.omitted).sum();
-        assert!(kept <= MOST_BYTES);
+        assert!(kept <= MAX_BYTES);
         assert_eq!(kept + omitted, 1_000_000 + "connecting to host port 25".len());
     }
 

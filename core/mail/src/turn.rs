@@ -28,9 +28,9 @@ struct Place {
 
 /// State of an account's logins.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<HashMap<String, Place>>);
+pub(super) struct LoginAttempts(Mutex<HashMap<String, Place>>);
 
-impl Turns {
+impl LoginAttempts {
     fn with<T>(&self, place: &str, work: impl FnOnce(&mut Place) -> T) -> T {
         let mut places = self.0.lock().ignore_poison();
         if places.len() >= MAX_PLACES && !places.contains_key(place) {
@@ -68,7 +68,7 @@ fn rounded(time: Duration) -> String {
 
 /// The right to try a login. Dropping it without a result leaves the question open.
 #[derive(Debug)]
-pub struct Turn {
+pub struct LoginAttempt {
     credentials: Credentials,
     place: String,
     _trying: Option<OwnedMutexGuard<()>>,
@@ -80,7 +80,7 @@ impl Credentials {
     ///
     /// # Errors
     /// [`HeldBack`] with the refusal of that time.
-    pub async fn turn(&self, place: &str, hold: Duration, patience: Duration) -> Result<Turn, HeldBack> {
+    pub async fn turn(&self, place: &str, hold: Duration, patience: Duration) -> Result<LoginAttempt, HeldBack> {
         let turns = &self.memory.turns;
         let is_known = turns.with(place, |known| {
             known.accepted.as_ref().is_some_and(|secret| self.has(secret))
@@ -102,7 +102,7 @@ impl Credentials {
         });
         match rejected.filter(|_| !self.is_token) {
             Some(held_back) => Err(held_back),
-            None => Ok(Turn {
+            None => Ok(LoginAttempt {
                 credentials: self.clone(),
                 place: place.to_owned(),
                 _trying: guard,
@@ -115,7 +115,7 @@ impl Credentials {
     }
 }
 
-impl Turn {
+impl LoginAttempt {
     /// Notes that the server accepted the credentials.
     pub fn accepted(self) {
         let secret = self.credentials.secret.clone();

@@ -680,7 +680,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_said_with_name_and_port() {
+    async fn a_refused_connection_is_reported_with_name_and_port() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
         let port = listener.local_addr().expect("address").port();
         drop(listener);

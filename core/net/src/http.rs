@@ -23,7 +23,7 @@ pub use crate::place::{HttpError, Place};
 use crate::{Trust, client_config, connect::connect_any, proxy::Proxy};
 
 /// An answer's head larger than this is refused.
-const MOST_HEAD: usize = 64 * 1024;
+const MAX_HEAD: usize = 64 * 1024;
 /// A server that asks for more patience than this (Retry-After) is asked again after this time.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
@@ -39,12 +39,12 @@ pub struct Request {
     /// The content of the request.
     pub body: Vec<u8>,
     /// The way to the server.
-    pub via: Via,
+    pub via: Route,
 }
 
 /// The way to a server.
 #[derive(Clone, Default)]
-pub enum Via {
+pub enum Route {
     /// The proxy from the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`), unless `NO_PROXY`
     /// exempts the server.
     #[default]
@@ -57,7 +57,7 @@ pub enum Via {
     ProxyExcept(Secret, String),
 }
 
-impl Via {
+impl Route {
     /// The proxy for a server, if any.
     fn proxy(&self, place: &Place) -> Result<Option<Proxy>, HttpError> {
         match self {
@@ -264,7 +264,7 @@ where
         reason: error.to_string(),
     };
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(MOST_HEAD)
+        .max_buf_size(MAX_HEAD)
         // A response with an invalid field is still a response: treating it as a failure would
         // repeat the request and notify people twice.
         .ignore_invalid_headers_in_responses(true)
@@ -328,7 +328,7 @@ where
 #[doc(hidden)]
 pub async fn replay(said: Vec<u8>, request: &Request, most: usize) -> Result<Response, HttpError> {
     let place = Place::parse(request.url.expose())?;
-    let (ours, mut theirs) = tokio::io::duplex(MOST_HEAD);
+    let (ours, mut theirs) = tokio::io::duplex(MAX_HEAD);
     let server = async move {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut heard = [0; 4096];
@@ -430,7 +430,7 @@ mod tests {
             url: Secret::new(url),
             headers: vec![("authorization".into(), Secret::new("Bearer x"))],
             body: b"{}".to_vec(),
-            via: Via::Direct,
+            via: Route::Direct,
         }
     }
 
@@ -569,12 +569,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_proxy_is_told_where_to_and_who_asks() {
+    async fn a_proxy_gets_the_destination_and_the_credentials() {
         // Over HTTP the proxy passes the request on itself.
         let (url, task) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Vec::new(), 0).await;
         let proxy = Place::parse(&url).expect("an address").server();
         let through = |url: &str| Request {
-            via: Via::Proxy(Secret::new(format!("http://me:hunter%32@{proxy}"))),
+            via: Route::Proxy(Secret::new(format!("http://me:hunter%32@{proxy}"))),
             ..request(url)
         };
         let answer = send(&through("http://hooks.invalid:8080/x?y=1"), &Trust::default(), SOON, 10).await;
@@ -604,7 +604,7 @@ mod tests {
             let (url, task) = server(head, Vec::new(), 0).await;
             let proxy = Place::parse(&url).expect("an address").server();
             let request = Request {
-                via: Via::Proxy(Secret::new(format!("me:hunter2@{proxy}"))),
+                via: Route::Proxy(Secret::new(format!("me:hunter2@{proxy}"))),
                 ..request("https://[2001:db8::1]/")
             };
             let error = send(&request, &Trust::default(), SOON, 10).await.expect_err("refused");
@@ -646,7 +646,7 @@ mod tests {
             stream.read_u8().await.expect("a byte")
         });
         let request = Request {
-            via: Via::Proxy(Secret::new(proxy.to_string())),
+            via: Route::Proxy(Secret::new(proxy.to_string())),
             ..request("https://hooks.invalid/")
         };
         let answer = send(&request, &Trust::default(), SOON, 10).await;

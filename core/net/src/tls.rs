@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_not_accepted_is_told_from_other_trouble() {
+    fn a_rejected_certificate_is_distinguished_from_other_failures() {
         let pinned = Verifier {
             accepts: Accepts::Pinned([0; 32]),
             provider: Arc::new(ring::default_provider()),

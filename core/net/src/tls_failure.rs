@@ -343,7 +343,7 @@ mod tests {
     }
 
     /// Returns the explanation of a certificate's rejection for someone who trusts `root`.
-    fn said_of(root: &Issued, certificate: &CertificateDer<'_>, sent: &[&Issued]) -> String {
+    fn reason_of(root: &Issued, certificate: &CertificateDer<'_>, sent: &[&Issued]) -> String {
         let mut roots = RootCertStore::empty();
         roots.add(root.der.clone()).expect("a root");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -405,17 +405,17 @@ mod tests {
                 "an untrusted CA (\"Elsewhere\")",
             ),
         ] {
-            let text = said_of(&root, &certificate.der, &sent);
+            let text = reason_of(&root, &certificate.der, &sent);
             assert!(text.contains(expected), "{expected}: {text}");
             // Errors are cut at 200 characters, and "TLS: " goes before it.
             assert!(text.chars().count() < 195, "{text}");
             assert!(is_of_certificate(&text) || expected == "fine", "{text}");
         }
-        let text = said_of(&self_made_authority, &self_made_authority.der, &[]);
+        let text = reason_of(&self_made_authority, &self_made_authority.der, &[]);
         assert!(text.contains("is a self-signed CA certificate"), "{text}");
         for (certificate, expected) in [(VERSION_1, "X.509 version 1"), (SHORT_RSA, "RSA key of 1024 bits")] {
             let der = CertificateDer::from(STANDARD.decode(certificate).expect("Base64"));
-            let text = said_of(&root, &der, &[]);
+            let text = reason_of(&root, &der, &[]);
             assert!(text.contains(expected), "{text}");
         }
     }

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_is_told_by_environment_and_input() {
+    async fn a_program_gets_the_notification_in_environment_and_input() {
         let script = "test \"$MAILQOS_KIND\" = alarm && test \"$OWN\" = mine && grep -q '\"subject\"' && echo \"$MAILQOS_MONITORS\"";
         let own = [("OWN".to_owned(), SecretSource::Literal(Secret::new("mine")))];
         let said = run(&words(script), &own, &notification()).await.expect("it ends well");
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_is_told_with_the_programs_words_and_without_secrets() {
+    async fn a_failure_quotes_the_program_without_secrets() {
         let own = [
             (
                 "OWN".to_owned(),

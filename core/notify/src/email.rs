@@ -9,7 +9,7 @@ use mailqos_config::Person;
 use mailqos_mail::{Disposition, Head, MailError, Mailer, NamedType, Outcome};
 use mailqos_model::{Name, UtcMicros};
 
-use super::letter::Letter;
+use super::letter::AlarmMail;
 use crate::Channel;
 
 /// Why nobody got a mail.
@@ -40,7 +40,7 @@ pub(crate) async fn send(
     server: &Name,
     to: &[Person],
     only: &[String],
-    letter: &Letter<'_>,
+    letter: &AlarmMail<'_>,
 ) -> Result<(String, Refusals), Failed> {
     let Some((options, account)) = channel.server(server) else {
         return Err(format!("the configuration no longer contains the mail server {server}").into());
@@ -107,7 +107,7 @@ enum Enclosed {
 fn compose(
     from: &Person,
     to: &[Person],
-    letter: &Letter<'_>,
+    letter: &AlarmMail<'_>,
     enclosed: Enclosed,
     (server, site): (&Name, &str),
 ) -> Vec<u8> {
@@ -168,7 +168,7 @@ mod tests {
             address: "q@example.net".to_owned(),
         };
         let server = "alerts".parse().expect("a name");
-        let letter = Letter::write(&Wording::default(), notification);
+        let letter = AlarmMail::write(&Wording::default(), notification);
         let to = std::slice::from_ref(&from);
         let mail = compose(&from, to, &letter, Enclosed::Nothing, (&server, "stockholm"));
         let mail = String::from_utf8_lossy(&mail).replace("\r\n ", " ");

@@ -10,7 +10,7 @@ use crate::Notification;
 const MAX_SUBJECT: usize = 250;
 
 /// A mail about alarms, before it is addressed.
-pub(crate) struct Letter<'a> {
+pub(crate) struct AlarmMail<'a> {
     /// What it is about.
     pub(crate) notification: &'a Notification,
     /// One line.
@@ -23,7 +23,7 @@ pub(crate) struct Letter<'a> {
     pub(crate) problem: Option<String>,
 }
 
-impl<'a> Letter<'a> {
+impl<'a> AlarmMail<'a> {
     /// Words a message.
     pub(crate) fn write(wording: &Wording, notification: &'a Notification) -> Self {
         match Self::own(wording, notification) {
@@ -74,7 +74,7 @@ impl<'a> Letter<'a> {
     }
 }
 
-impl std::fmt::Display for Letter<'_> {
+impl std::fmt::Display for AlarmMail<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Subject: {}\n\n{}", self.subject, self.text)?;
         match &self.html {
@@ -116,7 +116,7 @@ pub(crate) fn check(wording: &Wording, examples: &[(&'static str, Notification)]
             },
         };
         for (what, notification) in examples {
-            if let Err(error) = Letter::own(&only, notification) {
+            if let Err(error) = AlarmMail::own(&only, notification) {
                 let problem = node
                     .problem(error, format!("fails for {what}"))
                     .help("docs/alarms.md lists the variables");
@@ -153,7 +153,7 @@ mod tests {
             text: template("text", "{{ alarms[0].error }}\n"),
             html: template("alarm.txt", "<p>{{ alarms[0].error }}"),
         };
-        let letter = Letter::write(&wording, &notification);
+        let letter = AlarmMail::write(&wording, &notification);
         assert_eq!(letter.problem, None);
         assert_eq!(letter.subject, "[STOCKHOLM] Bcc: x@example.net Göteborg, POP3");
         assert_eq!(letter.text, "550 <b>no</b>\n");
@@ -162,7 +162,7 @@ mod tests {
             subject: template("subject", &"Ж".repeat(1000)),
             ..Wording::default()
         };
-        assert_eq!(Letter::write(&long, &notification).subject.chars().count(), MAX_SUBJECT);
+        assert_eq!(AlarmMail::write(&long, &notification).subject.chars().count(), MAX_SUBJECT);
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
                 text: template("text", "own"),
                 html: None,
             };
-            let letter = Letter::write(&wording, &notification);
+            let letter = AlarmMail::write(&wording, &notification);
             assert_eq!(letter.subject, notification.subject);
             assert!(
                 letter

@@ -3,7 +3,7 @@
 use mailqos_config::{Action, Config, Problems};
 use mailqos_model::Micros;
 
-use crate::{Channel, Notification, command, email, letter, letter::Letter, syslog, webhook};
+use crate::{Channel, Notification, command, email, letter, letter::AlarmMail, syslog, webhook};
 
 /// What a channel has done with a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +140,7 @@ async fn mail(channel: &Channel, notification: &Notification, only: &[String]) -
             channels: Vec::new(),
         };
     };
-    let letter = Letter::write(wording, notification);
+    let letter = AlarmMail::write(wording, notification);
     let mut all = Mailing::default();
     for name in std::iter::once(mail_server).chain(fallback) {
         let route = format!("e-mail through {name}");
@@ -196,7 +196,7 @@ async fn mail(channel: &Channel, notification: &Notification, only: &[String]) -
 /// Returns what an action would send, in readable form and without secrets.
 pub fn preview(action: &Action, notification: &Notification) -> String {
     match action {
-        Action::Email { wording, .. } => Letter::write(wording, notification).to_string(),
+        Action::Email { wording, .. } => AlarmMail::write(wording, notification).to_string(),
         Action::Webhook(hook) => webhook::preview(hook, notification),
         Action::Command { .. } => notification
             .environment()

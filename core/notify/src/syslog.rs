@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn datagrams_arrive_and_a_missing_socket_is_told() {
+    async fn datagrams_arrive_and_a_missing_socket_is_reported() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("log");
         let log = UnixDatagram::bind(&path).expect("a socket");

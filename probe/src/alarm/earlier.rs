@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use mailqos_base::clock::Steady;
+use mailqos_base::clock::MonotonicTime;
 use mailqos_config::{ActionList, Config, On};
 use mailqos_model::{MonitorId, Name, Sample, UtcMicros};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{
-    Acknowledgement, ChannelHealth, Kept, Pending, Simulation, State, Why,
-    episode::{Contact, Episode, Heard, Taken},
+    Acknowledgement, ChannelHealth, Kept, Pending, Simulation, State, NotificationKind,
+    episode::{Contact, Episode, Notified, StepState},
     plan::{Plan, Planned},
 };
 
@@ -21,14 +21,14 @@ struct OldEpisode {
     raised_at: UtcMicros,
     list: Option<Name>,
     sample: Box<Sample>,
-    taken: HashMap<String, OldTaken>,
+    taken: HashMap<String, OldStepState>,
     notified_at: Option<UtcMicros>,
     acknowledged: Option<Acknowledgement>,
 }
 
 /// A step that has been taken.
 #[derive(Deserialize)]
-struct OldTaken {
+struct OldStepState {
     times: u32,
     last: UtcMicros,
     incident: String,
@@ -39,7 +39,7 @@ struct OldTaken {
 struct OldPending {
     id: String,
     monitor: MonitorId,
-    why: Why,
+    why: NotificationKind,
     sample: Box<Sample>,
     state: State,
     list: Option<Name>,
@@ -94,9 +94,9 @@ pub(super) fn read(bytes: &[u8], config: &Config, plan: &Plan) -> Option<Kept> {
         _ => Vec::new(),
     };
     // What is still to be sent has not been heard; what was never tried may have been under way.
-    let mut queued: BTreeMap<(MonitorId, String), Heard> = BTreeMap::new();
-    for message in messages.iter().filter(|message| message.why != Why::Cleared) {
-        let heard = if message.tries == 0 { Heard::Maybe } else { Heard::No };
+    let mut queued: BTreeMap<(MonitorId, String), Notified> = BTreeMap::new();
+    for message in messages.iter().filter(|message| message.why != NotificationKind::Cleared) {
+        let heard = if message.tries == 0 { Notified::Maybe } else { Notified::No };
         queued.insert((message.monitor.clone(), message.step.clone()), heard);
     }
     let steps = Steps { config, plan };
@@ -131,8 +131,8 @@ pub(super) fn read(bytes: &[u8], config: &Config, plan: &Plan) -> Option<Kept> {
 }
 
 /// Converts a wall-clock time to the steady clock, assuming that both started together.
-fn steady(at: UtcMicros) -> Steady {
-    Steady(at.0)
+fn steady(at: UtcMicros) -> MonotonicTime {
+    MonotonicTime(at.0)
 }
 
 fn by_name<K, V>(part: Value) -> BTreeMap<K, V>
@@ -172,7 +172,7 @@ impl<'all> Steps<'all> {
         self.plan.steps(name).get(index)
     }
 
-    fn episode(&self, old: OldEpisode, heard: impl Fn(&str) -> Option<Heard>) -> Episode {
+    fn episode(&self, old: OldEpisode, heard: impl Fn(&str) -> Option<Notified>) -> Episode {
         let (mut taken, mut contacts) = (HashMap::new(), BTreeMap::new());
         for (name, step) in old.taken {
             let Some(planned) = self.find(old.list.as_ref(), &name) else {
@@ -181,7 +181,7 @@ impl<'all> Steps<'all> {
             };
             let contact = Contact {
                 incident: step.incident,
-                heard: heard(&name).unwrap_or(Heard::Yes),
+                heard: heard(&name).unwrap_or(Notified::Yes),
                 missed: Vec::new(),
                 step: planned.name.clone(),
                 retry_for: planned.retry_for,
@@ -194,7 +194,7 @@ impl<'all> Steps<'all> {
             let last = steady(step.last);
             taken.insert(
                 planned.key.clone(),
-                Taken {
+                StepState {
                     times: step.times,
                     last,
                 },
@@ -219,7 +219,7 @@ impl<'all> Steps<'all> {
         let open = kept.episodes.get(&old.monitor).map(|episode| episode.raised_at);
         let alarm = match old.why {
             // Named after the moment in which the alarm rose, whatever has happened since.
-            Why::Cleared => risen(&old.incident).unwrap_or(old.created),
+            NotificationKind::Cleared => risen(&old.incident).unwrap_or(old.created),
             _ => open.or_else(|| risen(&old.incident)).unwrap_or(old.created),
         };
         Some(Pending {
@@ -316,7 +316,7 @@ actions = [
 
     /// The file as 48347ca wrote it: one alarm open, accepted by mail and refused by PagerDuty so far; one over, its end queued.
     fn old_file() -> Value {
-        let example = pending(Why::Raised);
+        let example = pending(NotificationKind::Raised);
         let sample = serde_json::to_value(&example.sample).expect("JSON");
         let state = serde_json::json!({
             "status": "alarm", "failures": 3, "good": 0, "failing_since": 1_780_000_000_000_000_i64, "last_ok": null,
@@ -370,19 +370,19 @@ actions = [
         let bytes = serde_json::to_vec(&old_file()).expect("JSON");
         let kept = read(&bytes, &config, &plan).expect("it is understood");
         let episode = &kept.episodes["m1"];
-        assert_eq!(episode.since, Steady(1_780_000_001_000_000));
+        assert_eq!(episode.since, MonotonicTime(1_780_000_001_000_000));
         assert_eq!(episode.acknowledged.as_ref().map(|one| one.by.as_str()), Some("anna"));
-        let heard: Vec<(&str, Heard)> = episode
+        let heard: Vec<(&str, Notified)> = episode
             .contacts
             .values()
             .map(|contact| (contact.step.as_str(), contact.heard))
             .collect();
         assert!(
-            heard.contains(&("e-mail to anna@example.net through alerts", Heard::Yes)),
+            heard.contains(&("e-mail to anna@example.net through alerts", Notified::Yes)),
             "{heard:?}"
         );
         assert!(
-            heard.contains(&("pagerduty at events.pagerduty.com", Heard::No)),
+            heard.contains(&("pagerduty at events.pagerduty.com", Notified::No)),
             "{heard:?}"
         );
         assert_eq!(episode.taken.len(), 2);
@@ -400,8 +400,8 @@ actions = [
             ]
         );
         assert!(kept.outbox.iter().all(|one| kept.origins.contains_key(&one.channel)));
-        assert_eq!(kept.states["m1"].failing_from, Some(Steady(1_780_000_000_000_000)));
-        assert_eq!(kept.simulations["m2"].ends, Steady(1_780_009_000_000_000));
+        assert_eq!(kept.states["m1"].failing_from, Some(MonotonicTime(1_780_000_000_000_000)));
+        assert_eq!(kept.simulations["m2"].ends, MonotonicTime(1_780_009_000_000_000));
         // What this version writes is its own.
         let mut own = serde_json::to_value(&kept).expect("JSON");
         own["anchor"] = serde_json::to_value(mailqos_base::clock::Anchor::now()).expect("JSON");

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use mailqos_base::clock::{Now, Steady};
+use mailqos_base::clock::{Now, MonotonicTime};
 use mailqos_config::{ActionList, Hours, On, Step};
 use mailqos_model::{Micros, Name, Sample, UtcMicros};
 use mailqos_notify::ChannelId;
 use serde::{Deserialize, Serialize};
 
-use super::Why;
+use super::NotificationKind;
 
 /// The acknowledgement of an alarm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,13 +28,13 @@ pub(super) struct Episode {
     pub(super) raised_at: UtcMicros,
     /// The same on the steady clock.
     #[serde(default)]
-    pub(super) since: Steady,
+    pub(super) since: MonotonicTime,
     /// The action list that reports it.
     pub(super) list: Option<Name>,
     /// The last failure.
     pub(super) sample: Box<Sample>,
     /// The steps that have been taken, by their keys.
-    pub(super) taken: HashMap<String, Taken>,
+    pub(super) taken: HashMap<String, StepState>,
     /// State of each channel.
     #[serde(default)]
     pub(super) contacts: BTreeMap<ChannelId, Contact>,
@@ -54,24 +54,24 @@ pub(super) struct Episode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     /// At this time.
-    At(Steady),
+    At(MonotonicTime),
     /// Not before another event.
     Never,
 }
 
 /// A step that has been taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Taken {
+pub(super) struct StepState {
     /// Number of times.
     pub(super) times: u32,
     /// Time of the last one.
-    pub(super) last: Steady,
+    pub(super) last: MonotonicTime,
 }
 
 /// Whether a channel has heard of an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Heard {
+pub(super) enum Notified {
     /// It has accepted nothing.
     No,
     /// A try ended without an answer.
@@ -86,7 +86,7 @@ pub(super) struct Contact {
     /// Key of the alarm in services that count incidents.
     pub(super) incident: String,
     /// Whether it has heard of it.
-    pub(super) heard: Heard,
+    pub(super) heard: Notified,
     /// The recipients of a mail who have not got it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) missed: Vec<String>,
@@ -119,7 +119,7 @@ impl Episode {
     }
 
     /// The steps that are due now, with their keys and what they tell; notes when the next one is.
-    pub(super) fn due(&mut self, list: &ActionList, keys: &[String], failures: u32, now: Now) -> Vec<(String, Why)> {
+    pub(super) fn due(&mut self, list: &ActionList, keys: &[String], failures: u32, now: Now) -> Vec<(String, NotificationKind)> {
         let mut due = Vec::new();
         let mut next = Next::Never;
         for (step, key) in list.steps.iter().zip(keys) {
@@ -135,9 +135,9 @@ impl Episode {
                 continue;
             }
             let why = match taken {
-                Some(_) => Why::Reminder,
-                None if is_escalation(step) => Why::Escalated,
-                None => Why::Raised,
+                Some(_) => NotificationKind::Reminder,
+                None if is_escalation(step) => NotificationKind::Escalated,
+                None => NotificationKind::Raised,
             };
             due.push((key.clone(), why));
         }
@@ -147,7 +147,7 @@ impl Episode {
     }
 
     /// Returns the time at which a step is due; `None` if it waits for another event.
-    fn moment(&self, step: &Step, taken: Option<&Taken>, failures: u32, now: Now) -> Option<Steady> {
+    fn moment(&self, step: &Step, taken: Option<&StepState>, failures: u32, now: Now) -> Option<MonotonicTime> {
         let begin = match taken {
             Some(taken) => taken.last + step.repeat?,
             None => self.since + step.after,
@@ -198,11 +198,11 @@ mod tests {
     /// Raises an alarm at 0 with three failures, and one more each minute; returns the
     /// notifications by minute.
     fn told(actions: &str, minutes: i64, acknowledged_at: Option<i64>) -> Vec<(i64, String)> {
-        told_though_set(actions, minutes, acknowledged_at, None)
+        elapsed_despite_clock_change(actions, minutes, acknowledged_at, None)
     }
 
     /// The same, and at a minute the wall clock is set by so much.
-    fn told_though_set(
+    fn elapsed_despite_clock_change(
         actions: &str,
         minutes: i64,
         acknowledged_at: Option<i64>,
@@ -237,7 +237,7 @@ mod tests {
                     minute,
                     format!("{} {}", why.as_str(), key.trim_start_matches("command ")),
                 ));
-                let taken = episode.taken.entry(key).or_insert(Taken {
+                let taken = episode.taken.entry(key).or_insert(StepState {
                     times: 0,
                     last: now.steady,
                 });
@@ -274,19 +274,19 @@ mod tests {
         let usual = lines(&told(actions, 20, None));
         for hours in [-48, -1, 1, 48] {
             let step = Micros::from_secs(3600 * hours);
-            assert_eq!(lines(&told_though_set(actions, 20, None, Some((6, step)))), usual);
+            assert_eq!(lines(&elapsed_despite_clock_change(actions, 20, None, Some((6, step)))), usual);
         }
         // Hours follow the wall clock, whoever sets it: at 00:05 it is set to 01:05, and at 00:30
         // back to 00:00.
         let actions = r#"{ command = ["a"], hours = "01:00-02:00" }"#;
         let hour = Micros::from_secs(3600);
         assert_eq!(
-            lines(&told_though_set(actions, 120, None, Some((5, hour)))),
+            lines(&elapsed_despite_clock_change(actions, 120, None, Some((5, hour)))),
             ["5: alarm a"]
         );
         let back = Micros::from_secs(-1800);
         assert_eq!(
-            lines(&told_though_set(actions, 120, None, Some((30, back)))),
+            lines(&elapsed_despite_clock_change(actions, 120, None, Some((30, back)))),
             ["90: alarm a"]
         );
     }

@@ -1,23 +1,23 @@
 //! What people read: the words of an alarm, in the site's time zone. Never a secret: samples hold none.
 
 use jiff::tz::TimeZone;
-use mailqos_base::clock::Steady;
+use mailqos_base::clock::MonotonicTime;
 use mailqos_config::Config;
 use mailqos_lake::transcripts::Store;
 use mailqos_model::{Micros, Outcome, RoundTrip, Sample, Stage, UtcMicros};
 use mailqos_notify::{ChannelId, LogLine, Notification};
 use serde_json::{Value, json};
 
-use super::{Ended, Pending, State, Why, own_names as own};
+use super::{EndReason, Pending, State, NotificationKind, own_names as own};
 
 /// Ten thousand alarms in a minute are one message that can still be read: so many are told in full.
-const MOST_TOLD: usize = 50;
+const MAX_ALARMS_IN_FULL: usize = 50;
 /// So many transcripts go with it.
-const MOST_TRANSCRIPTS: usize = 3;
+const MAX_TRANSCRIPTS: usize = 3;
 /// A mail refers to no more alarms than this.
-const MOST_THREADS: usize = 20;
+const MAX_THREADS: usize = 20;
 /// So many monitors are named to a program.
-const MOST_NAMED: usize = 500;
+const MAX_NAMED: usize = 500;
 
 /// The thread that a mail about this alarm alone opens: its own in each channel, since not everybody gets the same mails.
 pub(super) fn thread_of(change: &Pending) -> String {
@@ -27,12 +27,12 @@ pub(super) fn thread_of(change: &Pending) -> String {
 /// The threads to which a mail about these changes belongs.
 fn threads(changes: &[Pending]) -> Vec<String> {
     let mut threads = Vec::new();
-    for change in changes.iter().filter(|change| change.why != Why::Test) {
+    for change in changes.iter().filter(|change| change.why != NotificationKind::Test) {
         let thread = change.thread.clone().unwrap_or_else(|| thread_of(change));
         if !threads.contains(&thread) {
             threads.push(thread);
         }
-        if threads.len() == MOST_THREADS {
+        if threads.len() == MAX_THREADS {
             break;
         }
     }
@@ -44,10 +44,10 @@ fn transcripts(config: &Config, changes: &[Pending]) -> Vec<(String, String)> {
     let store = Store::new(config);
     let failed = changes
         .iter()
-        .filter(|change| matches!(change.why, Why::Raised | Why::Escalated));
+        .filter(|change| matches!(change.why, NotificationKind::Raised | NotificationKind::Escalated));
     failed
         .filter_map(|change| store.get(&change.monitor, change.sample.started_at).ok())
-        .take(MOST_TRANSCRIPTS)
+        .take(MAX_TRANSCRIPTS)
         .map(|transcript| {
             let name = format!(
                 "{}-{}.txt",
@@ -59,7 +59,7 @@ fn transcripts(config: &Config, changes: &[Pending]) -> Vec<(String, String)> {
         .collect()
 }
 
-impl Why {
+impl NotificationKind {
     /// The word in templates and logs.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -97,8 +97,8 @@ pub(super) fn write(config: &Config, changes: &[Pending]) -> Notification {
     let first = changes.first();
     let kind = match first {
         Some(first) if changes.iter().all(|change| change.why == first.why) => match first.why {
-            Why::Cleared => "recovery",
-            Why::Test => "test",
+            NotificationKind::Cleared => "recovery",
+            NotificationKind::Test => "test",
             _ => "alarm",
         },
         _ => "alarm",
@@ -110,19 +110,19 @@ pub(super) fn write(config: &Config, changes: &[Pending]) -> Notification {
         .map_or_else(|| config.site.to_string(), |object| object.address.clone());
     let alarms: Vec<Value> = changes
         .iter()
-        .take(MOST_TOLD)
+        .take(MAX_ALARMS_IN_FULL)
         .map(|change| describe(config, change))
         .collect();
     let monitors: Vec<&str> = changes
         .iter()
-        .take(MOST_NAMED)
+        .take(MAX_NAMED)
         .map(|change| change.monitor.as_str())
         .collect();
     let component = match changes {
         [only] => only.monitor.to_string(),
         several => format!("{} monitors", several.len()),
     };
-    let count = |why: Why| changes.iter().filter(|change| change.why == why).count();
+    let count = |why: NotificationKind| changes.iter().filter(|change| change.why == why).count();
     let context = json!({
         "kind": kind,
         "site": config.site.as_str(),
@@ -132,15 +132,15 @@ pub(super) fn write(config: &Config, changes: &[Pending]) -> Notification {
         "source": source,
         "component": component,
         "count": changes.len(),
-        "raised": count(Why::Raised),
-        "recovered": count(Why::Cleared),
+        "raised": count(NotificationKind::Raised),
+        "recovered": count(NotificationKind::Cleared),
         "monitors": monitors,
         "alarms": alarms,
     });
     Notification {
         id: first.map_or_else(String::new, |first| first.id.clone()),
         threads: threads(changes),
-        opens_thread: first.is_some_and(|first| first.why == Why::Raised && first.thread.is_none()),
+        opens_thread: first.is_some_and(|first| first.why == NotificationKind::Raised && first.thread.is_none()),
         subject,
         body,
         incident,
@@ -152,31 +152,31 @@ pub(super) fn write(config: &Config, changes: &[Pending]) -> Notification {
 }
 
 /// A message that tests an action list.
-pub(crate) fn test(config: &Config, why: Why) -> Notification {
+pub(crate) fn test(config: &Config, why: NotificationKind) -> Notification {
     write(config, &[example(config, why)])
 }
 
 /// Examples of the messages that are sent about alarms, each with a description.
 pub(crate) fn examples(config: &Config) -> Vec<(&'static str, Notification)> {
     vec![
-        ("an alarm", test(config, Why::Raised)),
-        ("an escalation", test(config, Why::Escalated)),
-        ("a reminder", test(config, Why::Reminder)),
-        ("a recovery", test(config, Why::Cleared)),
+        ("an alarm", test(config, NotificationKind::Raised)),
+        ("an escalation", test(config, NotificationKind::Escalated)),
+        ("a reminder", test(config, NotificationKind::Reminder)),
+        ("a recovery", test(config, NotificationKind::Cleared)),
         ("many alarms", many(config)),
-        ("a test", test(config, Why::Test)),
+        ("a test", test(config, NotificationKind::Test)),
     ]
 }
 
 /// A message about more alarms than are described in full, and a recovery.
 pub(crate) fn many(config: &Config) -> Notification {
-    let mut many: Vec<Pending> = vec![example(config, Why::Raised); MOST_TOLD + 7];
-    many.push(example(config, Why::Cleared));
+    let mut many: Vec<Pending> = vec![example(config, NotificationKind::Raised); MAX_ALARMS_IN_FULL + 7];
+    many.push(example(config, NotificationKind::Cleared));
     write(config, &many)
 }
 
 /// Something that may have happened to a monitor, one of the configuration's if it has any.
-fn example(config: &Config, why: Why) -> Pending {
+fn example(config: &Config, why: NotificationKind) -> Pending {
     let monitor = config.monitors.keys().next().cloned().unwrap_or_else(|| {
         let site = config.site.as_str();
         site.parse()
@@ -185,13 +185,13 @@ fn example(config: &Config, why: Why) -> Pending {
     let now = UtcMicros::now();
     let mut sample = Sample::new(monitor.clone(), now, Outcome::SmtpFailed);
     match why {
-        Why::Cleared => {
+        NotificationKind::Cleared => {
             sample.outcome = Outcome::Ok;
             sample.round_trip = Some(Micros::from_millis(1340));
             sample.round_trip_error = Some(Micros::from_millis(20));
         }
-        Why::Test => sample.outcome = Outcome::Ok,
-        Why::Raised | Why::Escalated | Why::Reminder => {
+        NotificationKind::Test => sample.outcome = Outcome::Ok,
+        NotificationKind::Raised | NotificationKind::Escalated | NotificationKind::Reminder => {
             sample.stage = Some(Stage::SmtpConnect);
             sample.error = Some("no connection to \"mail.example.com\" port 587: connection refused".to_owned());
         }
@@ -211,10 +211,10 @@ fn example(config: &Config, why: Why) -> Pending {
         step: String::new(),
         incident: format!("mailqos/{}/{monitor}/{}", config.site, now.0),
         created: now,
-        queued: Steady::default(),
+        queued: MonotonicTime::default(),
         retry_for: Micros::ZERO,
         tries: 0,
-        next_try: Steady::default(),
+        next_try: MonotonicTime::default(),
         left: Vec::new(),
         attempting: false,
         maybe: false,
@@ -242,11 +242,11 @@ fn describe(config: &Config, change: &Pending) -> Value {
         "tags": monitor.map(|monitor| monitor.tags.iter().cloned().collect::<Vec<_>>()).unwrap_or_default(),
         "what": match (change.why, &change.ended) {
             (_, Some(ended)) => ended.words(),
-            (Why::Cleared, None) => match own::words(&change.monitor) {
+            (NotificationKind::Cleared, None) => match own::words(&change.monitor) {
                 Some((_, over)) => over.to_owned(),
                 None => "mail works again".to_owned(),
             },
-            (Why::Test, None) => "a test of the action list".to_owned(),
+            (NotificationKind::Test, None) => "a test of the action list".to_owned(),
             _ => why_failed(sample, state),
         },
         "outcome": sample.outcome.as_str(),
@@ -279,21 +279,21 @@ fn line(config: &Config, change: &Pending) -> LogLine {
 }
 
 /// One line about a change.
-pub(super) fn summary(name: &str, why: Why, sample: &Sample, state: &State) -> String {
+pub(super) fn summary(name: &str, why: NotificationKind, sample: &Sample, state: &State) -> String {
     if let Some((_, over)) = own::words(&sample.monitor) {
         return match why {
-            Why::Cleared => format!("{name}: {over}"),
+            NotificationKind::Cleared => format!("{name}: {over}"),
             _ => format!("{name}: {}", why_failed(sample, state)),
         };
     }
     match why {
-        Why::Cleared => format!(
+        NotificationKind::Cleared => format!(
             "{name}: works again after {} failed test{}",
             state.failures,
             if state.failures == 1 { "" } else { "s" }
         ),
-        Why::Test => format!("{name}: test of the action list; nothing has failed"),
-        Why::Raised | Why::Escalated | Why::Reminder => {
+        NotificationKind::Test => format!("{name}: test of the action list; nothing has failed"),
+        NotificationKind::Raised | NotificationKind::Escalated | NotificationKind::Reminder => {
             let tests = if state.failures == 1 {
                 "the last test".to_owned()
             } else {
@@ -408,13 +408,13 @@ fn subject(config: &Config, changes: &[Pending]) -> String {
                 return format!("ENDED: {}: {}", name_of(config, only), ended.words());
             }
             let what = match only.why {
-                Why::Cleared if own.is_some() => own.map_or("", |(_, over)| over).to_owned(),
-                Why::Raised | Why::Escalated | Why::Reminder if own.is_some() => {
+                NotificationKind::Cleared if own.is_some() => own.map_or("", |(_, over)| over).to_owned(),
+                NotificationKind::Raised | NotificationKind::Escalated | NotificationKind::Reminder if own.is_some() => {
                     own.map_or("", |(what, _)| what).to_owned()
                 }
-                Why::Cleared => "mail works again".to_owned(),
-                Why::Test => "test of the action list; nothing has failed".to_owned(),
-                Why::Raised | Why::Escalated | Why::Reminder => {
+                NotificationKind::Cleared => "mail works again".to_owned(),
+                NotificationKind::Test => "test of the action list; nothing has failed".to_owned(),
+                NotificationKind::Raised | NotificationKind::Escalated | NotificationKind::Reminder => {
                     let (failures, s) = (only.state.failures, if only.state.failures == 1 { "" } else { "s" });
                     if is_out_of_bounds(&only.sample) {
                         format!("{failures} test{s} in a row outside limits")
@@ -427,7 +427,7 @@ fn subject(config: &Config, changes: &[Pending]) -> String {
         }
         several => {
             let mut words = Vec::new();
-            for why in [Why::Escalated, Why::Raised, Why::Reminder, Why::Cleared, Why::Test] {
+            for why in [NotificationKind::Escalated, NotificationKind::Raised, NotificationKind::Reminder, NotificationKind::Cleared, NotificationKind::Test] {
                 let count = several.iter().filter(|pending| pending.why == why).count();
                 let plural = if count == 1 { "" } else { "s" };
                 if count > 0 {
@@ -448,7 +448,7 @@ fn body(config: &Config, changes: &[Pending]) -> String {
             body.push_str(&format!("{label:<14} {value}\n"));
         }
     };
-    for (index, pending) in changes.iter().take(MOST_TOLD).enumerate() {
+    for (index, pending) in changes.iter().take(MAX_ALARMS_IN_FULL).enumerate() {
         if index > 0 {
             line("\n----", " ");
         }
@@ -468,8 +468,8 @@ fn body(config: &Config, changes: &[Pending]) -> String {
         }
         line("Site", config.site.as_str());
         match pending.why {
-            Why::Test => line("What", "This is a test of the action list. Nothing has failed."),
-            Why::Raised | Why::Escalated | Why::Reminder => {
+            NotificationKind::Test => line("What", "This is a test of the action list. Nothing has failed."),
+            NotificationKind::Raised | NotificationKind::Escalated | NotificationKind::Reminder => {
                 line("What", &why_failed(sample, state));
                 if let Some(since) = state.failing_since {
                     line("Failing since", &moment(since, zone));
@@ -490,20 +490,20 @@ fn body(config: &Config, changes: &[Pending]) -> String {
                 );
                 line("What to do", remedy(sample.stage).unwrap_or_default());
             }
-            Why::Cleared if pending.ended.is_some() => {
-                line("What", &pending.ended.as_ref().map(Ended::words).unwrap_or_default());
+            NotificationKind::Cleared if pending.ended.is_some() => {
+                line("What", &pending.ended.as_ref().map(EndReason::words).unwrap_or_default());
                 if let Some(since) = state.failing_since {
                     line("Failing from", &moment(since, zone));
                 }
                 continue;
             }
-            Why::Cleared if own::is_own(&pending.monitor) => {
+            NotificationKind::Cleared if own::is_own(&pending.monitor) => {
                 line("Recovered at", &moment(sample.started_at, zone));
                 if let Some(since) = state.failing_since {
                     line("Failing from", &moment(since, zone));
                 }
             }
-            Why::Cleared => {
+            NotificationKind::Cleared => {
                 line("Recovered at", &moment(sample.started_at, zone));
                 if let Some(since) = state.failing_since {
                     line("Failing from", &moment(since, zone));
@@ -518,10 +518,10 @@ fn body(config: &Config, changes: &[Pending]) -> String {
         line("Monitor", pending.monitor.as_str());
         line("Test", &moment(sample.started_at, zone));
     }
-    if changes.len() > MOST_TOLD {
+    if changes.len() > MAX_ALARMS_IN_FULL {
         body.push_str(&format!(
             "\n… and {} more; `mailqos-probe status` lists all of them.\n",
-            changes.len() - MOST_TOLD
+            changes.len() - MAX_ALARMS_IN_FULL
         ));
     }
     body.push_str("\n-- \nmailqos\n");
@@ -558,7 +558,7 @@ pub(super) mod tests {
         mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
-    pub(in crate::alarm) fn pending(why: Why) -> Pending {
+    pub(in crate::alarm) fn pending(why: NotificationKind) -> Pending {
         let mut sample = Sample::new(
             "m1".parse().expect("a name"),
             UtcMicros(1_780_000_000_000_000),
@@ -566,7 +566,7 @@ pub(super) mod tests {
         );
         sample.stage = Some(Stage::SmtpConnect);
         sample.error = Some("can't connect to 192.0.2.1:587: connection refused".into());
-        if why == Why::Cleared {
+        if why == NotificationKind::Cleared {
             sample.outcome = Outcome::Ok;
             sample.started_at = UtcMicros(1_780_003_723_000_000);
             sample.round_trip = Some(Micros::from_millis(1340));
@@ -585,7 +585,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_service_gets_json_whatever_is_told() {
+    fn every_service_gets_json_for_every_notification() {
         let config = config();
         let action = |kind: &str| {
             let folder = tempfile::tempdir().expect("folder");
@@ -608,7 +608,7 @@ pub(super) mod tests {
                 let text = preview(&action, &notification);
                 serde_json::from_str::<Value>(&text).unwrap_or_else(|_| panic!("{service}: {what}: {text}"));
             }
-            let pretty = preview(&action, &write(&config, &[pending(Why::Raised)]));
+            let pretty = preview(&action, &write(&config, &[pending(NotificationKind::Raised)]));
             shown.push_str(&format!("{service}\n{pretty}\n\n"));
         }
         insta::assert_snapshot!(shown);
@@ -616,36 +616,36 @@ pub(super) mod tests {
 
     #[test]
     fn messages_about_one_alarm_belong_to_one_thread() {
-        let message = |why: Why| {
+        let message = |why: NotificationKind| {
             let mut change = pending(why);
             // Of one alarm, as the outbox has them.
             change.alarm = UtcMicros(1_780_000_000_000_000);
             write(&config(), &[change])
         };
-        let first = message(Why::Raised);
+        let first = message(NotificationKind::Raised);
         assert!(first.opens_thread && first.threads.len() == 1);
         assert!(
             first.threads[0].starts_with("m1.1780000000000000."),
             "{:?}",
             first.threads
         );
-        for why in [Why::Reminder, Why::Escalated, Why::Cleared] {
+        for why in [NotificationKind::Reminder, NotificationKind::Escalated, NotificationKind::Cleared] {
             let later = message(why);
             assert_eq!((&later.threads, later.opens_thread), (&first.threads, false));
             assert_ne!(later.id, first.id);
         }
-        assert!(message(Why::Test).threads.is_empty());
+        assert!(message(NotificationKind::Test).threads.is_empty());
     }
 
     #[test]
     fn a_mail_about_alarms_that_one_mail_reported_first_refers_to_that_one() {
-        let mut changes = vec![pending(Why::Raised), pending(Why::Raised)];
+        let mut changes = vec![pending(NotificationKind::Raised), pending(NotificationKind::Raised)];
         changes[1].monitor = "m2".parse().expect("a name");
         let first = write(&config(), &changes);
         assert!(first.opens_thread);
         let thread = first.threads[0].clone();
         // As the outbox has them after the first mail.
-        for why in [Why::Reminder, Why::Cleared] {
+        for why in [NotificationKind::Reminder, NotificationKind::Cleared] {
             let mut later = changes[1].clone();
             (later.why, later.thread) = (why, Some(thread.clone()));
             let later = write(&config(), &[later]);
@@ -658,15 +658,15 @@ pub(super) mod tests {
 
     #[test]
     fn an_alarm_and_its_recovery_in_words() {
-        for why in [Why::Raised, Why::Cleared, Why::Escalated] {
+        for why in [NotificationKind::Raised, NotificationKind::Cleared, NotificationKind::Escalated] {
             let told = write(&config(), &[pending(why)]);
             insta::assert_snapshot!(format!("alarm_{why:?}"), format!("{}\n\n{}", told.subject, told.body));
         }
     }
 
     #[test]
-    fn the_recorder_tells_of_samples_not_of_tests() {
-        for why in [Why::Raised, Why::Cleared] {
+    fn the_recorder_alarm_is_about_samples_not_tests() {
+        for why in [NotificationKind::Raised, NotificationKind::Cleared] {
             let mut change = pending(why);
             change.monitor = own::RECORDER.parse().expect("a name");
             change.sample.monitor = change.monitor.clone();
@@ -682,7 +682,7 @@ pub(super) mod tests {
 
     #[test]
     fn many_alarms_are_one_readable_message() {
-        let notification = write(&config(), &vec![pending(Why::Raised); 10_000]);
+        let notification = write(&config(), &vec![pending(NotificationKind::Raised); 10_000]);
         assert_eq!(notification.subject, "ALARM: 10000 monitors");
         let body = &notification.body;
         assert!(body.len() < 64 * 1024 && body.contains("9950 more"), "{}", body.len());

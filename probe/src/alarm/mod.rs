@@ -27,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use mailqos_base::clock::{Anchor, Clock, Now, Steady};
+use mailqos_base::clock::{Anchor, Clock, Now, MonotonicTime};
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Monitor, Problems};
 use mailqos_model::{Event, EventKind, Exclusion, Micros, MonitorId, Name, Outcome, Sample, UtcMicros};
@@ -40,7 +40,7 @@ use tokio::{
 
 pub use episode::Acknowledgement;
 use episode::Episode;
-use outbox::{End, Ended};
+use outbox::{End, EndReason};
 pub(crate) use own_names::is_own;
 use plan::Plan;
 pub use replay::{Found, Replay};
@@ -54,7 +54,7 @@ const LAST_MESSAGES: Duration = Duration::from_secs(10);
 /// Kind of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Why {
+pub(crate) enum NotificationKind {
     /// The alarm rose.
     Raised,
     /// The alarm lasts, and further recipients are notified.
@@ -78,7 +78,7 @@ pub(crate) struct Pending {
     /// Monitor of the alarm.
     monitor: MonitorId,
     /// Kind of the notification.
-    why: Why,
+    why: NotificationKind,
     /// The sample that led to it.
     sample: Box<Sample>,
     /// The monitor's state then.
@@ -96,13 +96,13 @@ pub(crate) struct Pending {
     /// Time at which the notification was created.
     created: UtcMicros,
     /// The same on the steady clock.
-    queued: Steady,
+    queued: MonotonicTime,
     /// How long it is retried.
     retry_for: Micros,
     /// Number of attempts.
     tries: u32,
     /// Time of the next attempt.
-    next_try: Steady,
+    next_try: MonotonicTime,
     /// The recipients of a mail who have not got it, where others have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left: Vec<String>,
@@ -121,7 +121,7 @@ pub(crate) struct Pending {
     overdue: bool,
     /// Reason why the alarm ends without a successful test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    ended: Option<Ended>,
+    ended: Option<EndReason>,
     /// The thread of mails to which it belongs, where the alarm was first reported together with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     thread: Option<String>,
@@ -148,7 +148,7 @@ pub struct ChannelHealth {
 /// State that survives a restart.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Kept {
+struct StoredState {
     /// The clocks when it was written.
     anchor: Option<Anchor>,
     states: BTreeMap<MonitorId, State>,
@@ -158,7 +158,7 @@ struct Kept {
     origins: BTreeMap<ChannelId, StoredChannel>,
     channels: BTreeMap<String, ChannelHealth>,
     /// The channels that asked to be left alone, until when.
-    patience: BTreeMap<ChannelId, Steady>,
+    patience: BTreeMap<ChannelId, MonotonicTime>,
     simulations: BTreeMap<MonitorId, Simulation>,
     /// The same channels, ready to be used.
     #[serde(skip)]
@@ -170,7 +170,7 @@ struct Kept {
     changed: bool,
 }
 
-impl Kept {
+impl StoredState {
     /// Applies a new configuration. An alarm of a monitor that is no longer tested ends over the
     /// channels that opened it; one whose action list has changed is handed over. Returns the
     /// resulting events.
@@ -179,8 +179,8 @@ impl Kept {
         for (monitor, mut episode) in std::mem::take(&mut self.episodes) {
             let ended = match config.monitors.get(&monitor) {
                 _ if own_names::is_own(&monitor) => None,
-                None => Some(Ended::Removed),
-                Some(options) if !options.enabled => Some(Ended::Disabled),
+                None => Some(EndReason::Removed),
+                Some(options) if !options.enabled => Some(EndReason::Disabled),
                 Some(_) => None,
             };
             let Some(ended) = ended else {
@@ -262,7 +262,7 @@ pub struct Simulation {
     pub until: UtcMicros,
     /// The same on the steady clock.
     #[serde(default)]
-    pub ends: Steady,
+    pub ends: MonotonicTime,
     /// The person who requested it.
     pub by: String,
 }
@@ -273,10 +273,10 @@ pub struct Alarms {
     config: Arc<RwLock<(Arc<Config>, Arc<Plan>)>>,
     clock: Clock,
     /// Start of this process.
-    opened: Steady,
+    opened: MonotonicTime,
     recorder: Recorder,
     maintenance: Maintenance,
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<StoredState>>,
     file: Arc<PathBuf>,
     /// Held while the file is written: an aborted worker may still be writing when the probe writes
     /// for the last time.
@@ -436,14 +436,14 @@ impl Alarms {
     }
 
     /// Processes the sample of a test that started at the given time.
-    pub async fn tested(&self, monitor: &Monitor, sample: &Sample, began: Steady) {
+    pub async fn tested(&self, monitor: &Monitor, sample: &Sample, began: MonotonicTime) {
         if let Some(event) = self.take(monitor, sample, began) {
             self.note(event).await;
         }
     }
 
     /// Moves the monitor's state; what happened comes back as an event.
-    fn take(&self, monitor: &Monitor, sample: &Sample, began: Steady) -> Option<Event> {
+    fn take(&self, monitor: &Monitor, sample: &Sample, began: MonotonicTime) -> Option<Event> {
         let now = self.clock.now();
         let mut guard = self.lock();
         let kept = &mut *guard;
@@ -500,11 +500,11 @@ impl Alarms {
         kept.urgent = true;
         self.wake.notify_one();
         let (kind, why) = match change {
-            Some(Change::Cleared) => (EventKind::AlarmCleared, Why::Cleared),
-            _ => (EventKind::AlarmRaised, Why::Raised),
+            Some(Change::Cleared) => (EventKind::AlarmCleared, NotificationKind::Cleared),
+            _ => (EventKind::AlarmRaised, NotificationKind::Raised),
         };
         tracing::warn!(monitor = %monitor.id, failures = state.failures, "{}", kind.as_str());
-        if monitor.action_list.is_none() && why == Why::Raised {
+        if monitor.action_list.is_none() && why == NotificationKind::Raised {
             tracing::warn!(monitor = %monitor.id, "no action list: no one is notified");
         }
         let event = Event::new(Some(monitor.id.clone()), at, kind);
@@ -513,7 +513,7 @@ impl Alarms {
 
     /// The monitor whose failure explains this one's: one that it depends on, and that fails, is in maintenance, or has not been tested
     /// since this one began to fail.
-    fn holder(&self, kept: &Kept, monitor: &Monitor, state: &State, now: Now) -> Option<MonitorId> {
+    fn holder(&self, kept: &StoredState, monitor: &Monitor, state: &State, now: Now) -> Option<MonitorId> {
         if monitor.alarm.depends_on.is_empty() {
             return None;
         }
@@ -639,7 +639,7 @@ impl Alarms {
 
     /// Ends an alarm and notifies those who were notified of it. Returns the end: never before the
     /// alarm was raised.
-    fn cleared(&self, kept: &mut Kept, monitor: &MonitorId, sample: &Sample, state: &State, now: Now) -> UtcMicros {
+    fn cleared(&self, kept: &mut StoredState, monitor: &MonitorId, sample: &Sample, state: &State, now: Now) -> UtcMicros {
         let Some(episode) = kept.episodes.remove(monitor) else {
             return now.wall;
         };
@@ -657,7 +657,7 @@ impl Alarms {
     /// Gives messages a last chance, and keeps the states.
     pub async fn close(self) {
         let until = tokio::time::Instant::now() + LAST_MESSAGES;
-        let untried = |kept: &Kept| {
+        let untried = |kept: &StoredState| {
             let is_new = |message: &Pending| message.tries == 0 && !kept.patience.contains_key(&message.channel);
             kept.outbox.iter().any(is_new)
                 || kept
@@ -733,21 +733,21 @@ impl Alarms {
         Arc::clone(&self.config.read().ignore_poison().1)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, StoredState> {
         self.kept.lock().ignore_poison()
     }
 }
 
 /// Reads the state of an earlier process. A damaged file is moved aside, so that an operator can
 /// find out which alarms were open.
-fn read(file: &std::path::Path, earlier: impl FnOnce(&[u8]) -> Option<Kept>) -> Kept {
+fn read(file: &std::path::Path, earlier: impl FnOnce(&[u8]) -> Option<StoredState>) -> StoredState {
     let bytes = match std::fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) => {
             if error.kind() != std::io::ErrorKind::NotFound {
                 tracing::error!(file = %file.display(), %error, "can't read the alarm states; all states are unknown");
             }
-            return Kept::default();
+            return StoredState::default();
         }
     };
     if let Some(kept) = earlier(&bytes) {
@@ -757,6 +757,6 @@ fn read(file: &std::path::Path, earlier: impl FnOnce(&[u8]) -> Option<Kept>) -> 
         let aside = file.with_extension("damaged");
         let set_aside = std::fs::rename(file, &aside).is_ok();
         tracing::error!(file = %file.display(), aside = %aside.display(), set_aside, %error, "the alarm states are damaged; all states are unknown; close open alarms manually");
-        Kept::default()
+        StoredState::default()
     })
 }

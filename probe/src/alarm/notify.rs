@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use mailqos_base::clock::{Steady, Steps};
+use mailqos_base::clock::{MonotonicTime, Steps};
 use mailqos_config::Config;
 use mailqos_model::{Event, EventKind, Micros, UtcMicros};
 use mailqos_notify::{Channel, ChannelId, Refused};
@@ -14,19 +14,19 @@ use tokio::task::{self, JoinSet};
 
 use super::{
     Alarms, ChannelHealth, Pending, message,
-    outbox::{Report, Tried, offer},
+    outbox::{Report, AttemptResult, offer},
 };
 
 /// Maximum interval between writes of the states; important changes are written immediately.
 const KEEP: Micros = Micros::from_secs(60);
 /// The longest that the worker sleeps.
-const LONGEST_NAP: Duration = Duration::from_secs(5);
+const MAX_NAP: Duration = Duration::from_secs(5);
 
 /// Carries out steps and sends notifications until it is aborted.
 pub(super) async fn work(alarms: Alarms) {
     let mut sending: JoinSet<Report> = JoinSet::new();
     let mut busy: HashMap<task::Id, ChannelId> = HashMap::new();
-    let mut recent: HashMap<ChannelId, VecDeque<Steady>> = HashMap::new();
+    let mut recent: HashMap<ChannelId, VecDeque<MonotonicTime>> = HashMap::new();
     let mut kept_at = alarms.clock.now().steady;
     let mut steps = Steps::new(alarms.clock.now());
     loop {
@@ -56,8 +56,8 @@ pub(super) async fn work(alarms: Alarms) {
             let task = sending.spawn(send(config.clone(), channel.clone(), usable, messages));
             busy.insert(task.id(), channel);
         }
-        let nap = next.map_or(LONGEST_NAP, |at| {
-            (at - alarms.clock.now().steady).to_std().min(LONGEST_NAP)
+        let nap = next.map_or(MAX_NAP, |at| {
+            (at - alarms.clock.now().steady).to_std().min(MAX_NAP)
         });
         tokio::select! {
             () = alarms.wake.notified() => {}
@@ -109,7 +109,7 @@ async fn send(config: Arc<Config>, channel: ChannelId, usable: Option<Arc<Channe
                 lost: true,
                 ..Refused::from("the channel that opened it can no longer be used; close it manually".to_owned())
             };
-            vec![(messages, Tried::Answered(Err(refused)))]
+            vec![(messages, AttemptResult::Answered(Err(refused)))]
         }
     };
     Report {
@@ -130,7 +130,7 @@ async fn settle(alarms: &Alarms, report: Report) {
             events.extend(note_channel(channel, name.clone(), result.clone(), now.wall));
         }
         for (messages, tried) in &report.results {
-            if let (Tried::Answered(Err(error)), Some(first)) = (tried, messages.first()) {
+            if let (AttemptResult::Answered(Err(error)), Some(first)) = (tried, messages.first()) {
                 tracing::error!(step = %first.step, changes = messages.len(), %error, "notification not accepted");
             }
         }
@@ -266,7 +266,7 @@ mod tests {
         async fn settle(&self, message: &Pending, result: Result<Accepted, Refused>) {
             let report = Report {
                 channel: message.channel.clone(),
-                results: vec![(vec![message.clone()], Tried::Answered(result))],
+                results: vec![(vec![message.clone()], AttemptResult::Answered(result))],
                 channels: Vec::new(),
             };
             settle(&self.alarms, report).await;
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_nobody_accepted_is_told_after_a_restart_and_counts_as_told_only_then() {
+    async fn an_unaccepted_notification_is_sent_after_a_restart_and_counts_only_then() {
         let folder = tempfile::tempdir().expect("folder");
         let stop = folder.path().join("stop");
         let action = format!(
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_alarm_of_the_recorder_outlives_another_configuration_and_no_monitor_that_is_gone_does() {
+    async fn after_a_reload_the_recorder_alarm_stays_and_removed_monitors_clear() {
         let folder = tempfile::tempdir().expect("folder");
         let both = config(folder.path(), 2, &count_into(folder.path()));
         let one = config(folder.path(), 1, &count_into(folder.path()));
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn who_was_refused_for_now_is_told_again_alone() {
+    async fn a_temporarily_refused_recipient_is_retried_alone() {
         let scene = Scene::begin().await;
         // The step is taken, as if the alarm had lasted for long enough.
         {

@@ -13,15 +13,15 @@ use std::{
     sync::Arc,
 };
 
-use mailqos_base::clock::{Now, Steady};
+use mailqos_base::clock::{Now, MonotonicTime};
 use mailqos_config::{Config, On};
 use mailqos_model::{Event, Micros, MonitorId, Name, Sample, UtcMicros};
 use mailqos_notify::{Accepted, ChannelId, Refused, StoredChannel};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    About, Kept, Pending, State, Why,
-    episode::{Contact, Episode, Heard, Next, Taken},
+    About, Kept, Pending, State, NotificationKind,
+    episode::{Contact, Episode, Notified, Next, StepState},
     message::thread_of,
     plan::{Plan, recipients_without},
     settling::Settling,
@@ -30,20 +30,20 @@ use super::{
 /// Changes are gathered until none has come for this time …
 const QUIET: Micros = Micros::from_millis(1000);
 /// … but the first of them waits no longer than this.
-const LONGEST_GATHERING: Micros = Micros::from_secs(60);
+const MAX_GATHERING: Micros = Micros::from_secs(60);
 /// Messages per minute and channel before batching sets in.
-const MOST_A_MINUTE: usize = 6;
+const MAX_PER_MINUTE: usize = 6;
 /// Maximum number of alarms that are reported as separate incidents at the same time.
-const MOST_INCIDENTS: usize = 10;
+const MAX_INCIDENTS: usize = 10;
 /// Suffix of the name of an incident that covers many alarms.
 const AND_OTHERS: &str = "/and-others";
 /// Number of consecutive rejections after which a channel's remaining messages wait.
-const MOST_REFUSALS: usize = 3;
+const MAX_REFUSALS: usize = 3;
 
 /// Reason why an alarm ends, or ends for a channel, without a successful test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Ended {
+pub(crate) enum EndReason {
     /// The configuration no longer has the monitor.
     Removed,
     /// The monitor is disabled.
@@ -52,7 +52,7 @@ pub(crate) enum Ended {
     Moved(Option<Name>),
 }
 
-impl Ended {
+impl EndReason {
     /// Describes the reason.
     pub(crate) fn words(&self) -> String {
         match self {
@@ -74,21 +74,21 @@ pub(super) struct End<'all> {
     /// The monitor's state then.
     pub(super) state: &'all State,
     /// The reason, if no test was successful.
-    pub(super) ended: Option<Ended>,
+    pub(super) ended: Option<EndReason>,
 }
 
 /// Results of the messages of one channel.
 pub(super) struct Report {
     pub(super) channel: ChannelId,
     /// Messages that were offered to the channel, with its responses.
-    pub(super) results: Vec<(Vec<Pending>, Tried)>,
+    pub(super) results: Vec<(Vec<Pending>, AttemptResult)>,
     /// Results of its servers.
     pub(super) channels: Vec<(String, Result<(), String>)>,
 }
 
 /// Result of a message.
 #[derive(Debug)]
-pub(super) enum Tried {
+pub(super) enum AttemptResult {
     /// The channel has answered, or failed to.
     Answered(Result<Accepted, Refused>),
     /// The message was not offered: an earlier one about the same monitor must go first, or the
@@ -97,7 +97,7 @@ pub(super) enum Tried {
 }
 
 /// Unique, and fit for a Message-ID: between two reminders there need not be another test.
-pub(super) fn id_of(monitor: &MonitorId, at: UtcMicros, why: Why, key: &str, times: u32) -> String {
+pub(super) fn id_of(monitor: &MonitorId, at: UtcMicros, why: NotificationKind, key: &str, times: u32) -> String {
     let digest = crc32fast::hash(key.as_bytes());
     format!("{monitor}.{}.{}.{digest:08x}.{times}", at.0, why.as_str())
 }
@@ -125,8 +125,8 @@ impl Kept {
             .cloned()
             .collect();
         let mut ended = HashMap::new();
-        for message in messages.iter().filter(|message| message.why != Why::Cleared) {
-            if !self.heard(message, Heard::Maybe) {
+        for message in messages.iter().filter(|message| message.why != NotificationKind::Cleared) {
+            if !self.heard(message, Notified::Maybe) {
                 ended.insert(message.about(), message.incident.clone());
             }
         }
@@ -146,8 +146,8 @@ impl Kept {
         plan: &Plan,
         open_until: impl Fn(&MonitorId) -> Option<UtcMicros>,
         now: Now,
-    ) -> Option<Steady> {
-        let mut next: Option<Steady> = None;
+    ) -> Option<MonotonicTime> {
+        let mut next: Option<MonotonicTime> = None;
         let mut waiting: Option<HashSet<About>> = None;
         let mut episodes = std::mem::take(&mut self.episodes);
         for (monitor, episode) in &mut episodes {
@@ -177,7 +177,7 @@ impl Kept {
 
     /// Returns the alarms with pending notifications.
     fn waiting(&self) -> HashSet<About> {
-        let alarms = self.outbox.iter().filter(|pending| pending.why != Why::Cleared);
+        let alarms = self.outbox.iter().filter(|pending| pending.why != NotificationKind::Cleared);
         alarms.map(Pending::about).collect()
     }
 
@@ -201,7 +201,7 @@ impl Kept {
         let keys: Vec<String> = steps.iter().map(|step| step.key.clone()).collect();
         let due = episode.due(list, &keys, brief.failures, now);
         for (key, why) in &due {
-            let taken = episode.taken.entry(key.clone()).or_insert(Taken {
+            let taken = episode.taken.entry(key.clone()).or_insert(StepState {
                 times: 0,
                 last: now.steady,
             });
@@ -219,7 +219,7 @@ impl Kept {
             let incident = format!("mailqos/{}/{monitor}/{}{suffix}", config.site, episode.raised_at.0);
             let contact = episode.contacts.entry(step.channel.clone()).or_insert(Contact {
                 incident,
-                heard: Heard::No,
+                heard: Notified::No,
                 missed: Vec::new(),
                 step: step.name.clone(),
                 retry_for: step.retry_for,
@@ -270,14 +270,14 @@ impl Kept {
         let Some(list) = &episode.list else { return };
         for step in plan.steps(list).iter().filter(|step| step.on == On::Recovery) {
             let is_end = |pending: &Pending| {
-                pending.why == Why::Cleared && pending.is_about(end.monitor, episode.raised_at, &step.channel)
+                pending.why == NotificationKind::Cleared && pending.is_about(end.monitor, episode.raised_at, &step.channel)
             };
             if self.outbox.iter().any(is_end) {
                 continue;
             }
             let contact = Contact {
                 incident: String::new(),
-                heard: Heard::Yes,
+                heard: Notified::Yes,
                 missed: Vec::new(),
                 step: step.name.clone(),
                 retry_for: step.retry_for,
@@ -318,9 +318,9 @@ impl Kept {
         let at = end.sample.started_at.max(episode.raised_at);
         let digested = format!("{channel}{}", episode.suffix());
         self.outbox.push(Pending {
-            id: id_of(end.monitor, at, Why::Cleared, &digested, 1),
+            id: id_of(end.monitor, at, NotificationKind::Cleared, &digested, 1),
             monitor: end.monitor.clone(),
-            why: Why::Cleared,
+            why: NotificationKind::Cleared,
             sample: Box::new(end.sample.clone()),
             state: end.state.clone(),
             alarm: episode.raised_at,
@@ -338,7 +338,7 @@ impl Kept {
             maybe: false,
             // If no notification of the alarm is being sent at the moment either, nothing is sent:
             // see `drop_what_is_over`.
-            doubtful: contact.heard == Heard::No,
+            doubtful: contact.heard == Notified::No,
             overdue: false,
             ended: end.ended.clone(),
             thread: contact.thread,
@@ -374,7 +374,7 @@ impl Kept {
                 monitor,
                 sample: &sample,
                 state: &state,
-                ended: Some(Ended::Moved(list.clone())),
+                ended: Some(EndReason::Moved(list.clone())),
             };
             self.close(episode, &end, (&channel, contact), now);
         }
@@ -386,14 +386,14 @@ impl Kept {
     pub(super) fn ready(
         &mut self,
         busy: &HashSet<ChannelId>,
-        recent: &mut HashMap<ChannelId, VecDeque<Steady>>,
-        now: Steady,
-    ) -> (BTreeMap<ChannelId, Vec<Pending>>, Option<Steady>) {
+        recent: &mut HashMap<ChannelId, VecDeque<MonotonicTime>>,
+        now: MonotonicTime,
+    ) -> (BTreeMap<ChannelId, Vec<Pending>>, Option<MonotonicTime>) {
         self.drop_what_is_over();
         self.drop_members_of_open_incidents();
-        let mut next: Option<Steady> = None;
-        let mut earlier = |at: Steady| next = Some(next.map_or(at, |known: Steady| known.min(at)));
-        let mut spans: BTreeMap<ChannelId, (Steady, Steady)> = BTreeMap::new();
+        let mut next: Option<MonotonicTime> = None;
+        let mut earlier = |at: MonotonicTime| next = Some(next.map_or(at, |known: MonotonicTime| known.min(at)));
+        let mut spans: BTreeMap<ChannelId, (MonotonicTime, MonotonicTime)> = BTreeMap::new();
         for pending in &self.outbox {
             if pending.next_try > now {
                 earlier(pending.next_try);
@@ -414,12 +414,12 @@ impl Kept {
                 return false;
             }
             let sent = recent.entry(channel.clone()).or_default();
-            while sent.front().is_some_and(|at| now - *at >= LONGEST_GATHERING) {
+            while sent.front().is_some_and(|at| now - *at >= MAX_GATHERING) {
                 sent.pop_front();
             }
             let ready_at = match sent.front() {
-                Some(oldest) if sent.len() >= MOST_A_MINUTE => *oldest + LONGEST_GATHERING,
-                _ => (*first + LONGEST_GATHERING).min(*last + QUIET),
+                Some(oldest) if sent.len() >= MAX_PER_MINUTE => *oldest + MAX_GATHERING,
+                _ => (*first + MAX_GATHERING).min(*last + QUIET),
             };
             if ready_at > now {
                 earlier(ready_at);
@@ -441,7 +441,7 @@ impl Kept {
     }
 
     /// The messages of a channel that is not busy: those that are due, and before them all that are about the same monitors.
-    fn take_up(&mut self, channel: &ChannelId, now: Steady) -> Vec<Pending> {
+    fn take_up(&mut self, channel: &ChannelId, now: MonotonicTime) -> Vec<Pending> {
         let due: BTreeSet<MonitorId> = self
             .outbox
             .iter()
@@ -460,7 +460,7 @@ impl Kept {
 
     /// Combines many simultaneous alarms into one incident. Its alarms are decided before it is
     /// opened, and don't change.
-    fn gather_incidents(&mut self, channel: &ChannelId, now: Steady) {
+    fn gather_incidents(&mut self, channel: &ChannelId, now: MonotonicTime) {
         let episodes = &self.episodes;
         let contact = |pending: &Pending| {
             let episode = episodes.get(&pending.monitor);
@@ -471,15 +471,15 @@ impl Kept {
         let is_new = |pending: &Pending| {
             pending.channel == *channel
                 && pending.next_try <= now
-                && pending.why != Why::Cleared
+                && pending.why != NotificationKind::Cleared
                 && !pending.maybe
                 && !pending.incident.ends_with(AND_OTHERS)
-                && contact(pending).is_some_and(|contact| contact.heard == Heard::No)
+                && contact(pending).is_some_and(|contact| contact.heard == Notified::No)
         };
         let new: Vec<usize> = (0..self.outbox.len())
             .filter(|index| is_new(&self.outbox[*index]))
             .collect();
-        if new.len() <= MOST_INCIDENTS {
+        if new.len() <= MAX_INCIDENTS {
             return;
         }
         let incident = format!("{}{AND_OTHERS}", self.outbox[new[0]].incident);
@@ -501,7 +501,7 @@ impl Kept {
         let mut open: BTreeSet<(&ChannelId, &str)> = BTreeSet::new();
         for contacts in self.episodes.values().map(|episode| &episode.contacts) {
             for (channel, contact) in contacts {
-                if contact.heard > Heard::No && contact.incident.ends_with(AND_OTHERS) {
+                if contact.heard > Notified::No && contact.incident.ends_with(AND_OTHERS) {
                     open.insert((channel, &contact.incident));
                 }
             }
@@ -510,7 +510,7 @@ impl Kept {
             return;
         }
         self.outbox.retain(|pending| {
-            pending.why != Why::Cleared
+            pending.why != NotificationKind::Cleared
                 || pending.attempting
                 || pending.doubtful
                 || !open.contains(&(&pending.channel, pending.incident.as_str()))
@@ -519,7 +519,7 @@ impl Kept {
 
     /// Notes that a channel was notified of an alarm, or may have been; returns whether the alarm
     /// is still open there.
-    pub(super) fn heard(&mut self, message: &Pending, heard: Heard) -> bool {
+    pub(super) fn heard(&mut self, message: &Pending, heard: Notified) -> bool {
         let episode = self.episodes.get_mut(&message.monitor);
         let contact = episode
             .filter(|episode| episode.raised_at == message.alarm)
@@ -535,7 +535,7 @@ impl Kept {
         if heard.is_empty() {
             return;
         }
-        for pending in self.outbox.iter_mut().filter(|pending| pending.why == Why::Cleared) {
+        for pending in self.outbox.iter_mut().filter(|pending| pending.why == NotificationKind::Cleared) {
             if let Some(incident) = heard.get(&pending.about()) {
                 pending.doubtful = false;
                 pending.incident.clone_from(incident);
@@ -556,14 +556,14 @@ impl Kept {
         let outbox = std::mem::take(&mut self.outbox);
         let sending = outbox
             .iter()
-            .filter(|pending| pending.attempting && pending.why != Why::Cleared);
+            .filter(|pending| pending.attempting && pending.why != NotificationKind::Cleared);
         let sending: HashSet<About> = sending.map(Pending::about).collect();
         self.outbox = outbox
             .into_iter()
             .filter(|pending| match pending.why {
                 _ if pending.attempting => true,
                 // Its alarm was not accepted after all.
-                Why::Cleared => !pending.doubtful || sending.contains(&pending.about()),
+                NotificationKind::Cleared => !pending.doubtful || sending.contains(&pending.about()),
                 _ => self.is_open(pending),
             })
             .collect();
@@ -571,14 +571,14 @@ impl Kept {
 
     /// Alarms that one mail has reported first are one thread from now on.
     fn join_threads(&mut self, messages: &[Pending]) {
-        let Some(first) = messages.first().filter(|first| first.why == Why::Raised) else {
+        let Some(first) = messages.first().filter(|first| first.why == NotificationKind::Raised) else {
             return;
         };
         if messages.len() < 2 {
             return;
         }
         let thread = first.thread.clone().unwrap_or_else(|| thread_of(first));
-        for message in messages.iter().filter(|message| message.why == Why::Raised) {
+        for message in messages.iter().filter(|message| message.why == NotificationKind::Raised) {
             let episode = self.episodes.get_mut(&message.monitor);
             let contact = episode
                 .filter(|episode| episode.raised_at == message.alarm)
@@ -601,9 +601,9 @@ impl Kept {
     /// resulting events.
     pub(super) fn settle(&mut self, report: Report, counts_incidents: bool, now: Now) -> Vec<Event> {
         (self.changed, self.urgent) = (true, true);
-        let mut answers: HashMap<&str, (&Pending, &Tried)> = HashMap::new();
+        let mut answers: HashMap<&str, (&Pending, &AttemptResult)> = HashMap::new();
         for (messages, tried) in &report.results {
-            if matches!(tried, Tried::Answered(Ok(_))) {
+            if matches!(tried, AttemptResult::Answered(Ok(_))) {
                 self.join_threads(messages);
             }
             answers.extend(messages.iter().map(|message| (message.id.as_str(), (message, tried))));
@@ -628,9 +628,9 @@ impl Kept {
                 ended: &mut ended,
             };
             let stays = match tried {
-                Tried::HeldBack => settling.hold_back(),
-                Tried::Answered(Ok(accepted)) => settling.accepted(self, accepted),
-                Tried::Answered(Err(refused)) => settling.refused(self, refused),
+                AttemptResult::HeldBack => settling.hold_back(),
+                AttemptResult::Answered(Ok(accepted)) => settling.accepted(self, accepted),
+                AttemptResult::Answered(Err(refused)) => settling.refused(self, refused),
             };
             if stays {
                 rest.push(settling.pending);
@@ -638,7 +638,7 @@ impl Kept {
         }
         // A server that asks to be left alone (Retry-After) is, by all messages of its channel, those that are still to come too.
         let asked = report.results.iter().filter_map(|(_, tried)| match tried {
-            Tried::Answered(Err(refused)) => refused.retry_after,
+            AttemptResult::Answered(Err(refused)) => refused.retry_after,
             _ => None,
         });
         if let Some(patience) = asked.max() {
@@ -670,21 +670,21 @@ pub(super) async fn offer<F>(
     counts_incidents: bool,
     messages: Vec<Pending>,
     mut attempt: impl FnMut(Vec<Pending>) -> F,
-) -> Vec<(Vec<Pending>, Tried)>
+) -> Vec<(Vec<Pending>, AttemptResult)>
 where
     F: Future<Output = Result<Accepted, Refused>>,
 {
     let (mut results, mut held, mut refusals) = (Vec::new(), BTreeSet::new(), 0);
     for group in divide(counts_incidents, messages) {
-        if refusals >= MOST_REFUSALS || group.iter().any(|message| held.contains(&message.monitor)) {
+        if refusals >= MAX_REFUSALS || group.iter().any(|message| held.contains(&message.monitor)) {
             held.extend(group.iter().map(|message| message.monitor.clone()));
-            results.push((group, Tried::HeldBack));
+            results.push((group, AttemptResult::HeldBack));
             continue;
         }
         let result = attempt(group.clone()).await;
         if let Err(refused) = &result {
             refusals = if refused.retry_after.is_some() {
-                MOST_REFUSALS
+                MAX_REFUSALS
             } else {
                 refusals + 1
             };
@@ -692,7 +692,7 @@ where
         } else {
             refusals = 0;
         }
-        results.push((group, Tried::Answered(result)));
+        results.push((group, AttemptResult::Answered(result)));
     }
     results
 }
@@ -705,7 +705,7 @@ pub(super) fn divide(counts_incidents: bool, messages: Vec<Pending>) -> Vec<Vec<
         let goes_with = |group: &Vec<Pending>| {
             let Some(first) = group.first() else { return false };
             if counts_incidents {
-                let (ends, ended) = (message.why == Why::Cleared, first.why == Why::Cleared);
+                let (ends, ended) = (message.why == NotificationKind::Cleared, first.why == NotificationKind::Cleared);
                 return message.incident == first.incident && ends == ended;
             }
             // Who got the one need not have got the other.

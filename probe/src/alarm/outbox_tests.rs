@@ -6,15 +6,15 @@ use std::{
     sync::LazyLock,
 };
 
-use mailqos_base::clock::{Clock, Steady};
+use mailqos_base::clock::{Clock, MonotonicTime};
 use mailqos_config::{AlarmRule, Config};
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
 use mailqos_notify::{Accepted, ChannelId, Refused, StoredChannel};
 use proptest::prelude::*;
 
 use super::{
-    Episode, Kept, Pending, Why,
-    episode::Heard,
+    Episode, Kept, Pending, NotificationKind,
+    episode::Notified,
     list_of,
     outbox::{End, Report, divide, offer},
     plan::Plan,
@@ -116,16 +116,16 @@ struct World {
     disk: Vec<u8>,
     manners: HashMap<ChannelId, Manner>,
     /// What each channel was sent, whether or not it has answered: why, whose, which alarm.
-    got: BTreeMap<ChannelId, Vec<(Why, MonitorId, UtcMicros)>>,
+    got: BTreeMap<ChannelId, Vec<(NotificationKind, MonitorId, UtcMicros)>>,
     /// The alarms, in the order in which they rose: their times on the wall may say something else.
     raised: Vec<(MonitorId, UtcMicros)>,
     /// What may have been received, as far as the probe can know: a try ended without an answer.
     unanswered: HashSet<(ChannelId, MonitorId, UtcMicros)>,
     /// The incidents that are open.
     open: BTreeMap<ChannelId, BTreeSet<String>>,
-    recent: HashMap<ChannelId, VecDeque<Steady>>,
+    recent: HashMap<ChannelId, VecDeque<MonotonicTime>>,
     /// Until when channels have asked to be left alone.
-    busy: HashMap<ChannelId, Steady>,
+    busy: HashMap<ChannelId, MonotonicTime>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -276,10 +276,10 @@ impl World {
     fn take(&mut self, channel: &ChannelId, counts: bool, group: &[Pending]) {
         let got = self.got.entry(channel.clone()).or_default();
         for message in group {
-            if message.why == Why::Cleared {
+            if message.why == NotificationKind::Cleared {
                 // Recipients that were never notified of an alarm are not notified of its end.
                 let told = got.iter().any(|(why, monitor, alarm)| {
-                    *why != Why::Cleared && *monitor == message.monitor && *alarm == message.alarm
+                    *why != NotificationKind::Cleared && *monitor == message.monitor && *alarm == message.alarm
                 });
                 let about = (channel.clone(), message.monitor.clone(), message.alarm);
                 let may_be = self.unanswered.contains(&about);
@@ -301,7 +301,7 @@ impl World {
             let open = self.open.entry(channel.clone()).or_default();
             let first = &group[0];
             assert!(group.iter().all(|message| message.incident == first.incident));
-            if first.why == Why::Cleared {
+            if first.why == NotificationKind::Cleared {
                 open.remove(&first.incident);
             } else {
                 open.insert(first.incident.clone());
@@ -367,7 +367,7 @@ impl World {
             for step in plan.steps(&list) {
                 let contact = episode.contacts.get(&step.channel);
                 assert!(
-                    contact.is_some_and(|contact| contact.heard == Heard::Yes),
+                    contact.is_some_and(|contact| contact.heard == Notified::Yes),
                     "{monitor} is in alarm, and {} has not heard of it: {contact:?}",
                     step.name
                 );
@@ -376,7 +376,7 @@ impl World {
                     .rev()
                     .find(|(_, other, _)| other == monitor);
                 assert!(
-                    last.is_some_and(|(why, ..)| *why != Why::Cleared),
+                    last.is_some_and(|(why, ..)| *why != NotificationKind::Cleared),
                     "the last word is a recovery"
                 );
             }
@@ -394,7 +394,7 @@ impl World {
                 // Of an incident with several alarms, only the last end is reported.
                 let counts = self.open.contains_key(channel);
                 assert!(
-                    counts || is_open || last.0 == Why::Cleared,
+                    counts || is_open || last.0 == NotificationKind::Cleared,
                     "{channel}: {monitor} was never closed"
                 );
             }
@@ -415,7 +415,7 @@ impl World {
             .kept
             .outbox
             .iter()
-            .find(|message| message.why != Why::Reminder || message.tries > 0);
+            .find(|message| message.why != NotificationKind::Reminder || message.tries > 0);
         assert!(left.is_none(), "{:?}", left.map(|message| &message.id));
     }
 }
@@ -492,7 +492,7 @@ fn an_alarm_that_may_have_been_heard_is_closed() {
         world
             .got
             .values()
-            .all(|got| got.last().is_some_and(|(why, ..)| *why == Why::Cleared))
+            .all(|got| got.last().is_some_and(|(why, ..)| *why == NotificationKind::Cleared))
     );
     assert!(world.open.values().all(BTreeSet::is_empty));
 }
@@ -535,7 +535,7 @@ fn an_alarm_outlives_the_time_for_which_it_is_tried() {
         world
             .got
             .values()
-            .all(|got| got.iter().any(|(why, ..)| *why == Why::Raised))
+            .all(|got| got.iter().any(|(why, ..)| *why == NotificationKind::Raised))
     );
 }
 
@@ -624,7 +624,7 @@ fn each_step_hears_what_it_asks_for() {
     let episode = Episode::new(clock.now(), list_of(&config, &monitor), sample.clone());
     kept.episodes.insert(monitor.clone(), episode);
     kept.take_steps(&config, &plan, |_| None, clock.now());
-    let mut heard: Vec<(String, Why)> = Vec::new();
+    let mut heard: Vec<(String, NotificationKind)> = Vec::new();
     let mut hear = |kept: &mut Kept| {
         clock.advance(Micros::from_secs(61));
         let (ready, _) = kept.ready(&HashSet::new(), &mut HashMap::new(), clock.now().steady);
@@ -632,7 +632,7 @@ fn each_step_hears_what_it_asks_for() {
             heard.extend(messages.iter().map(|message| (message.step.clone(), message.why)));
             let results = vec![(
                 messages,
-                super::outbox::Tried::Answered(Ok(Accepted::Confirmed(String::new()))),
+                super::outbox::AttemptResult::Answered(Ok(Accepted::Confirmed(String::new()))),
             )];
             let channels = Vec::new();
             kept.settle(
@@ -658,10 +658,10 @@ fn each_step_hears_what_it_asks_for() {
     hear(&mut kept);
     heard.sort();
     let expected = [
-        ("both", Why::Raised),
-        ("both", Why::Cleared),
-        ("begin", Why::Raised),
-        ("end", Why::Cleared),
+        ("both", NotificationKind::Raised),
+        ("both", NotificationKind::Cleared),
+        ("begin", NotificationKind::Raised),
+        ("end", NotificationKind::Cleared),
     ];
     let mut expected = expected.map(|(name, why)| (format!("command {name}"), why)).to_vec();
     expected.sort();
@@ -692,19 +692,19 @@ fn what_is_about_one_monitor_stays_in_order_and_waits_for_what_came_before() {
         .into_iter()
         .filter(|message| message.channel == channel)
         .collect();
-    let whys: Vec<Why> = messages.iter().map(|message| message.why).collect();
-    assert_eq!(whys, [Why::Cleared, Why::Raised, Why::Raised]);
+    let whys: Vec<NotificationKind> = messages.iter().map(|message| message.why).collect();
+    assert_eq!(whys, [NotificationKind::Cleared, NotificationKind::Raised, NotificationKind::Raised]);
     assert_eq!(divide(true, messages.clone()).len(), 3);
     // The end of the first alarm is refused: the second one waits, that of the other monitor does not.
     let mut offered = Vec::new();
     let results = runtime.block_on(offer(true, messages, |group| {
         offered.push((group[0].why, group[0].monitor.clone()));
         std::future::ready(match group[0].why {
-            Why::Cleared => Err(Refused::from("HTTP 429".to_owned())),
+            NotificationKind::Cleared => Err(Refused::from("HTTP 429".to_owned())),
             _ => Ok(Accepted::Confirmed("fine".to_owned())),
         })
     }));
-    assert_eq!(offered, [(Why::Cleared, id(0)), (Why::Raised, id(1))]);
+    assert_eq!(offered, [(NotificationKind::Cleared, id(0)), (NotificationKind::Raised, id(1))]);
     assert_eq!(results.len(), 3);
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use mailqos_base::clock::{Now, Steady};
+use mailqos_base::clock::{Now, MonotonicTime};
 use mailqos_config::Monitor;
 use mailqos_model::{Event, EventKind, Micros, MonitorId, Outcome, Sample};
 
 use super::{
-    Alarms, Episode, State, Why, list_of, message,
+    Alarms, Episode, State, NotificationKind, list_of, message,
     own_names::{BLIND, RECORDER},
 };
 
@@ -16,7 +16,7 @@ const UNTESTED: u32 = 3;
 /// A monitor that could not be tested for less than this is not worth an alarm.
 const BLIND_FOR: Micros = Micros::from_secs(20);
 /// Maximum number of untestable monitors that are named.
-const MOST_NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 impl Alarms {
     /// Reports the state of the probe's recording: an alarm is raised over the default action list
@@ -32,7 +32,7 @@ impl Alarms {
         let blind = self.untested();
         let named: Vec<String> = blind
             .iter()
-            .take(MOST_NAMED)
+            .take(MAX_NAMED)
             .map(|(monitor, why)| format!("{monitor} ({why})"))
             .collect();
         let more = match blind.len().saturating_sub(named.len()) {
@@ -88,12 +88,12 @@ impl Alarms {
                     kept.states.insert(id.clone(), state);
                     let episode = Episode::new(now, list_of(&self.config(), &id), sample.clone());
                     kept.episodes.insert(id.clone(), episode);
-                    (now.wall, EventKind::AlarmRaised, Why::Raised)
+                    (now.wall, EventKind::AlarmRaised, NotificationKind::Raised)
                 }
                 (None, true) => {
                     let state = kept.states.remove(&id).unwrap_or_default();
                     let at = self.cleared(kept, &id, &sample, &state, now);
-                    (at, EventKind::AlarmCleared, Why::Cleared)
+                    (at, EventKind::AlarmCleared, NotificationKind::Cleared)
                 }
                 _ => return,
             };
@@ -109,7 +109,7 @@ impl Alarms {
 }
 
 /// Returns why nothing has been found out about a monitor for a while, if that is the case.
-fn untested(monitor: &Monitor, state: &State, opened: Steady, now: Now) -> Option<String> {
+fn untested(monitor: &Monitor, state: &State, opened: MonotonicTime, now: Now) -> Option<String> {
     let since = state.judged.map_or(opened, |judged| judged.max(opened));
     let interval = monitor.test_interval.max(monitor.retest_interval.unwrap_or_default()).0;
     let silent = now.steady - since;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mailqos_base::clock::Steady;
+use mailqos_base::clock::MonotonicTime;
 use mailqos_config::AlarmRule;
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
 
@@ -99,7 +99,7 @@ impl Replay {
         }
         player.last = Some(now);
         found.tests += 1;
-        match player.state.step((sample, Steady(now.0)), &player.rule, None, |_| None) {
+        match player.state.step((sample, MonotonicTime(now.0)), &player.rule, None, |_| None) {
             Some(Change::Raised) => {
                 let since = player.state.failing_since.unwrap_or(now);
                 found.alarms += 1;

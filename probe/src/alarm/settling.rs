@@ -7,12 +7,12 @@ use mailqos_model::{Event, EventKind, Micros, Name, UtcMicros};
 use mailqos_notify::{Accepted, Refused};
 
 use super::{
-    About, Kept, Pending, Why,
-    episode::{Contact, Heard},
+    About, Kept, Pending, NotificationKind,
+    episode::{Contact, Notified},
 };
 
 /// The longest pause between two tries.
-const LONGEST_PAUSE: Micros = Micros::from_secs(600);
+const MAX_PAUSE: Micros = Micros::from_secs(600);
 /// An incident that was opened is closed; no longer than this is it tried, however.
 const CLOSED_WITHIN: Micros = Micros::from_secs(30 * 86_400);
 /// Ends of alarms that are older than this are no longer reported.
@@ -34,9 +34,9 @@ impl Settling<'_> {
         self.events.push(event);
     }
 
-    fn heard(&mut self, kept: &mut Kept, heard: Heard) {
+    fn heard(&mut self, kept: &mut Kept, heard: Notified) {
         let pending = &self.pending;
-        if pending.why != Why::Cleared && !kept.heard(pending, heard) {
+        if pending.why != NotificationKind::Cleared && !kept.heard(pending, heard) {
             self.ended.insert(pending.about(), pending.incident.clone());
         }
     }
@@ -51,18 +51,18 @@ impl Settling<'_> {
     /// The channel has taken it; tells whether there is something left to do.
     pub(super) fn accepted(&mut self, kept: &mut Kept, accepted: &Accepted) -> bool {
         let words = accepted.words();
-        self.heard(kept, Heard::Yes);
+        self.heard(kept, Notified::Yes);
         self.reach(kept);
         let pending = &self.pending;
         let episode = kept.episodes.get_mut(&pending.monitor);
         if let Some(episode) =
-            episode.filter(|episode| episode.raised_at == pending.alarm && pending.why != Why::Cleared)
+            episode.filter(|episode| episode.raised_at == pending.alarm && pending.why != NotificationKind::Cleared)
             && accepted.is_confirmed()
         {
             episode.notified_at.get_or_insert(self.now.wall);
         }
         let step = pending.step.clone();
-        if pending.why == Why::Escalated && pending.left.is_empty() {
+        if pending.why == NotificationKind::Escalated && pending.left.is_empty() {
             self.event(EventKind::AlarmEscalated, format!("also notified: {step}"));
         }
         let pending = &self.pending;
@@ -103,7 +103,7 @@ impl Settling<'_> {
     pub(super) fn refused(&mut self, kept: &mut Kept, refused: &Refused) -> bool {
         if refused.maybe {
             self.pending.maybe = true;
-            self.heard(kept, Heard::Maybe);
+            self.heard(kept, Notified::Maybe);
         }
         if let Some(left) = &refused.left {
             let lost: Vec<String> = match self.pending.left.is_empty() {
@@ -139,7 +139,7 @@ impl Settling<'_> {
     /// Returns the channel's state with respect to the message's alarm.
     fn contact<'kept>(&self, kept: &'kept mut Kept) -> Option<&'kept mut Contact> {
         let episode = kept.episodes.get_mut(&self.pending.monitor)?;
-        let is_its = episode.raised_at == self.pending.alarm && self.pending.why != Why::Cleared;
+        let is_its = episode.raised_at == self.pending.alarm && self.pending.why != NotificationKind::Cleared;
         episode.contacts.get_mut(&self.pending.channel).filter(|_| is_its)
     }
 
@@ -168,8 +168,8 @@ impl Settling<'_> {
         let age = pending.next_try - pending.queued;
         pending.overdue |= age > pending.retry_for;
         match pending.why {
-            Why::Cleared if self.counts_incidents => age <= pending.retry_for.max(CLOSED_WITHIN),
-            Why::Cleared => age <= pending.retry_for.max(ENDED_WITHIN),
+            NotificationKind::Cleared if self.counts_incidents => age <= pending.retry_for.max(CLOSED_WITHIN),
+            NotificationKind::Cleared => age <= pending.retry_for.max(ENDED_WITHIN),
             _ => kept.is_open(pending),
         }
     }
@@ -177,7 +177,7 @@ impl Settling<'_> {
 
 /// 5 s, 10 s, 20 s … 10 min.
 fn pause(tries: u32) -> Micros {
-    Micros::from_secs(5i64 << tries.min(8).saturating_sub(1)).min(LONGEST_PAUSE)
+    Micros::from_secs(5i64 << tries.min(8).saturating_sub(1)).min(MAX_PAUSE)
 }
 
 /// Creates an event about a message. It is never earlier than the alarm that it is about, even if

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use mailqos_base::clock::{Now, Steady};
+use mailqos_base::clock::{Now, MonotonicTime};
 use mailqos_config::{AlarmRule, Timing};
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ const FLAPPING_FROM: u32 = 10;
 /// Maximum number of changes at which it ends.
 const FLAPPING_TO: u32 = 4;
 /// Maximum number of values in a window.
-const MOST_VALUES: usize = 20_000;
+const MAX_VALUES: usize = 20_000;
 
 /// Alarm status of a monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ pub struct Last {
     pub started_at: UtcMicros,
     /// The same on the steady clock, which determines its age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub began: Option<Steady>,
+    pub began: Option<MonotonicTime>,
     /// Outcome of the test.
     pub outcome: Outcome,
     /// The round trip.
@@ -77,13 +77,13 @@ pub struct State {
     pub failing_since: Option<UtcMicros>,
     /// The same on the steady clock.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) failing_from: Option<Steady>,
+    pub(super) failing_from: Option<MonotonicTime>,
     /// Number of consecutive tests that the probe could not perform.
     #[serde(skip_serializing_if = "is_zero")]
     pub untested: u32,
     /// Start of the last test that had a result.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) judged: Option<Steady>,
+    pub(super) judged: Option<MonotonicTime>,
     /// Reason why the last test could not be performed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hindrance: Option<String>,
@@ -108,7 +108,7 @@ pub struct State {
     pub(super) exceeded: BTreeSet<String>,
     /// The values that percentiles are taken of.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) windows: BTreeMap<String, VecDeque<(Steady, Micros)>>,
+    pub(super) windows: BTreeMap<String, VecDeque<(MonotonicTime, Micros)>>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -122,7 +122,7 @@ impl State {
     /// and returns a monitor whose failure explains this one's.
     pub fn step(
         &mut self,
-        (sample, began): (&Sample, Steady),
+        (sample, began): (&Sample, MonotonicTime),
         rule: &AlarmRule,
         ordered: Option<&str>,
         held_by: impl FnOnce(&Self) -> Option<MonitorId>,
@@ -211,7 +211,7 @@ impl State {
         }
     }
 
-    fn fail(&mut self, at: UtcMicros, began: Steady, reason: String) {
+    fn fail(&mut self, at: UtcMicros, began: MonotonicTime, reason: String) {
         if matches!(self.status, Status::Ok | Status::Unknown) {
             self.failures = 0;
             self.failing_since = Some(at);
@@ -265,7 +265,7 @@ impl State {
     }
 
     /// Whether it has failed often and long enough.
-    fn is_due(&self, now: Steady, rule: &AlarmRule) -> bool {
+    fn is_due(&self, now: MonotonicTime, rule: &AlarmRule) -> bool {
         let often = self.failures >= rule.after;
         let long = rule
             .after_time
@@ -294,7 +294,7 @@ impl State {
 
     /// Returns what is wrong with a test, if anything: its outcome, a threshold, a certificate, the
     /// folder.
-    fn judge(&mut self, sample: &Sample, began: Steady, rule: &AlarmRule) -> Option<String> {
+    fn judge(&mut self, sample: &Sample, began: MonotonicTime, rule: &AlarmRule) -> Option<String> {
         if sample.outcome != Outcome::Ok {
             return Some(message::reason(sample));
         }
@@ -387,7 +387,7 @@ impl State {
     fn percentile(
         &mut self,
         timing: Timing,
-        (sample, began): (&Sample, Steady),
+        (sample, began): (&Sample, MonotonicTime),
         over: Micros,
     ) -> Option<(Vec<Micros>, usize)> {
         let value = timing.of(sample)?;
@@ -396,7 +396,7 @@ impl State {
         if window.back().is_none_or(|(at, _)| *at < began) {
             window.push_back((began, value));
         }
-        while window.len() > MOST_VALUES || window.front().is_some_and(|(at, _)| began - *at > over) {
+        while window.len() > MAX_VALUES || window.front().is_some_and(|(at, _)| began - *at > over) {
             window.pop_front();
         }
         let mut values: Vec<Micros> = window.iter().map(|(_, value)| *value).collect();
@@ -445,7 +445,7 @@ mod tests {
     }
 
     fn step(state: &mut State, sample: &Sample, rule: &AlarmRule) -> Option<Change> {
-        state.step((sample, Steady(sample.started_at.0)), rule, None, |_| None)
+        state.step((sample, MonotonicTime(sample.started_at.0)), rule, None, |_| None)
     }
 
     proptest! {
@@ -633,7 +633,7 @@ mod tests {
         let mut state = State::default();
         let outcome = |at: i64| if at % 2 == 0 { Outcome::Lost } else { Outcome::Ok };
         for at in 0..15 {
-            let change = state.step((&sample(outcome(at), at), Steady(at)), &rule, None, |_| {
+            let change = state.step((&sample(outcome(at), at), MonotonicTime(at)), &rule, None, |_| {
                 "gate".parse().ok()
             });
             assert_eq!(change, None);
@@ -649,7 +649,7 @@ mod tests {
         let gate = || "gate".parse().ok();
         for at in 0..5 {
             assert_eq!(
-                state.step((&sample(Outcome::Lost, at), Steady(at)), &rule, None, |_| gate()),
+                state.step((&sample(Outcome::Lost, at), MonotonicTime(at)), &rule, None, |_| gate()),
                 None
             );
         }
@@ -678,7 +678,7 @@ mod tests {
                     _ => 0,
                 } + 60;
                 let sample = sample(Outcome::Lost, wall * 1_000_000);
-                let began = Steady(minute * 60_000_000);
+                let began = MonotonicTime(minute * 60_000_000);
                 if state.step((&sample, began), &rule, None, |_| None).is_some() {
                     raised.get_or_insert(minute);
                 }

@@ -7,7 +7,7 @@ use mailqos_model::Micros;
 use mailqos_notify::{Accepted, Channel, Notification, preview, send, send_notice};
 
 use super::{Failure, Global, print_line};
-use crate::alarm::{Why, message};
+use crate::alarm::{NotificationKind, message};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -64,12 +64,12 @@ impl Example {
     /// Kind of message.
     fn notification(self, config: &Config) -> Notification {
         let why = match self {
-            Self::Alarm => Why::Raised,
-            Self::Escalation => Why::Escalated,
-            Self::Reminder => Why::Reminder,
-            Self::Recovery => Why::Cleared,
+            Self::Alarm => NotificationKind::Raised,
+            Self::Escalation => NotificationKind::Escalated,
+            Self::Reminder => NotificationKind::Reminder,
+            Self::Recovery => NotificationKind::Cleared,
             Self::Many => return message::many(config),
-            Self::Test => Why::Test,
+            Self::Test => NotificationKind::Test,
             Self::Notice => return Notification::example_notice(config),
         };
         message::test(config, why)
@@ -152,11 +152,11 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     for step in &list.steps {
         let route = step.action.route();
         let begun = Instant::now();
-        let (channel, notification) = (Channel::of(&config, step), message::test(&config, Why::Test));
+        let (channel, notification) = (Channel::of(&config, step), message::test(&config, NotificationKind::Test));
         let mut outcome = send(&channel, &notification, &[]).await;
         if channel.counts_incidents() && outcome.result.is_ok() {
             // What the test has opened is closed again.
-            let end = message::test(&config, Why::Cleared).of_incident(&notification.incident);
+            let end = message::test(&config, NotificationKind::Cleared).of_incident(&notification.incident);
             outcome = send(&channel, &end, &[]).await;
         }
         let took = Micros(Micros::from(begun.elapsed()).0 / 1000 * 1000);

@@ -128,13 +128,13 @@ enum Add {
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum What {
+enum EntryKind {
     Object,
     Account,
     Monitor,
 }
 
-impl What {
+impl EntryKind {
     fn key(self) -> &'static str {
         match self {
             Self::Object => "object",
@@ -147,8 +147,8 @@ impl What {
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArgs {
     /// What to list.
-    #[arg(value_enum, default_value_t = What::Monitor)]
-    what: What,
+    #[arg(value_enum, default_value_t = EntryKind::Monitor)]
+    what: EntryKind,
     /// Which monitors: ids, object:NAME, tag:NAME, patterns.
     monitors: Vec<String>,
     /// How it is written.
@@ -176,7 +176,7 @@ pub(super) struct SwitchArgs {
 pub(super) struct RemoveArgs {
     /// What to remove.
     #[arg(value_enum)]
-    what: What,
+    what: EntryKind,
     /// Id of the entry.
     id: String,
 }
@@ -297,7 +297,7 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
 pub(super) fn show_list(args: &ListArgs, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.config()?;
     let rows: Vec<Vec<(&str, String)>> = match args.what {
-        What::Object => config
+        EntryKind::Object => config
             .objects
             .iter()
             .map(|(id, object)| {
@@ -311,12 +311,12 @@ pub(super) fn show_list(args: &ListArgs, global: &Global) -> Result<ExitCode, Fa
                 ]
             })
             .collect(),
-        What::Account => config
+        EntryKind::Account => config
             .accounts
             .iter()
             .map(|(id, account)| vec![("id", id.to_string()), ("user", account.user.clone())])
             .collect(),
-        What::Monitor => select(&config, &args.monitors)?
+        EntryKind::Monitor => select(&config, &args.monitors)?
             .into_iter()
             .map(|monitor| {
                 let when = match &monitor.calendar {

@@ -15,7 +15,7 @@ fn tell(states: &[NotifyState<'_>]) {
         // An abstract socket (unix(7)), such as those of containers and older managers; the library knows only paths.
         Some(name) => {
             let lines: Vec<String> = states.iter().map(|state| state.to_string().trim().to_owned()).collect();
-            tell_abstract(name, &lines.join("\n"))
+            notify_abstract(name, &lines.join("\n"))
         }
         None => sd_notify::notify(false, states),
     };
@@ -49,7 +49,7 @@ pub(super) fn ready(helpers: &mut JoinSet<()>, board: Arc<Board>) {
 }
 
 #[cfg(target_os = "linux")]
-fn tell_abstract(name: &[u8], text: &str) -> std::io::Result<()> {
+fn notify_abstract(name: &[u8], text: &str) -> std::io::Result<()> {
     use std::os::{
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixDatagram},
@@ -60,7 +60,7 @@ fn tell_abstract(name: &[u8], text: &str) -> std::io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn tell_abstract(_name: &[u8], _text: &str) -> std::io::Result<()> {
+fn notify_abstract(_name: &[u8], _text: &str) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 
@@ -92,12 +92,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_abstract_socket_is_told() {
+    fn an_abstract_socket_is_notified() {
         let name = format!("mailqos-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).expect("an address");
         let manager = UnixDatagram::bind_addr(&address).expect("a socket");
         let lines = [NotifyState::Ready, NotifyState::Custom("X=1")].map(|state| state.to_string().trim().to_owned());
-        tell_abstract(name.as_bytes(), &lines.join("\n")).expect("told");
+        notify_abstract(name.as_bytes(), &lines.join("\n")).expect("told");
         let mut space = [0; 64];
         let count = manager.recv(&mut space).expect("a message");
         assert_eq!(&space[..count], b"READY=1\nX=1");

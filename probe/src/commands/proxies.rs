@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use mailqos_base::{SecretError, SecretSource};
 use mailqos_config as config;
 use mailqos_config::{Action, Config, DataLocation};
-use mailqos_net::http::{HttpError, Place, Via};
+use mailqos_net::http::{HttpError, Place, Route};
 
 /// Reasons why the proxy in use is unknown.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +86,7 @@ async fn proxy_of(config: &Config, url: &SecretSource, own: Option<&SecretSource
         return Err(Unknown::Program);
     }
     let place = Place::parse(url.fetch().await?.expose())?;
-    let via: Via = match own {
+    let via: Route = match own {
         Some(address) => config::via(address).await?,
         None => config.proxy.via().await?,
     };

@@ -15,7 +15,7 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use super::{Failure, Global, manager};
 use crate::{
     alarm::Alarms,
-    control::{Live, serve},
+    control::{RunningProbe, serve},
     maintenance::Maintenance,
     record::{RecordError, Recorder},
     schedule::{self, Board},
@@ -53,7 +53,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     let (configs, changes) = watch::channel(Arc::clone(&config));
     let board = Arc::new(Board::default());
     let observed = Arc::new(Observed::open(&config));
-    let live = Arc::new(Live {
+    let live = Arc::new(RunningProbe {
         config: RwLock::new(Arc::clone(&config)),
         alarms: alarms.clone(),
         maintenance: maintenance.clone(),
@@ -101,7 +101,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
 }
 
 /// Schedules housekeeping in UTC: writing the last day and removing old days.
-async fn calendar(live: &Arc<Live>) -> Result<JobScheduler, JobSchedulerError> {
+async fn calendar(live: &Arc<RunningProbe>) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
     let at = Arc::clone(live);
     let day = Job::new_async(DAY_KEPT, move |_, _| {
@@ -121,7 +121,7 @@ async fn calendar(live: &Arc<Live>) -> Result<JobScheduler, JobSchedulerError> {
 
 /// Checks every second whether a maintenance window starts or ends. When the wall clock has been
 /// set, housekeeping is rescheduled, because its jobs wait for times of the old clock.
-async fn follow_clock(live: Arc<Live>, mut scheduler: JobScheduler, mut stop: watch::Receiver<bool>) {
+async fn follow_clock(live: Arc<RunningProbe>, mut scheduler: JobScheduler, mut stop: watch::Receiver<bool>) {
     let clock = live.alarms.clock().clone();
     let mut steps = Steps::new(clock.now());
     while !*stop.borrow() {
@@ -151,7 +151,7 @@ async fn follow_clock(live: Arc<Live>, mut scheduler: JobScheduler, mut stop: wa
 }
 
 /// Removes old days at the start and after each reload.
-async fn keep_as_long_as_wanted(live: Arc<Live>) {
+async fn keep_as_long_as_wanted(live: Arc<RunningProbe>) {
     let mut changes = live.configs.subscribe();
     loop {
         remove_old_days(Arc::clone(&live)).await;
@@ -162,7 +162,7 @@ async fn keep_as_long_as_wanted(live: Arc<Live>) {
 }
 
 /// Removes the days that are older than the configuration, as it is now, wants to keep.
-async fn remove_old_days(live: Arc<Live>) {
+async fn remove_old_days(live: Arc<RunningProbe>) {
     let config = live.config();
     if let Err(error) = Recorder::remove_old_days(&config).await {
         tracing::warn!(%error, "can't remove old days");
@@ -170,7 +170,7 @@ async fn remove_old_days(live: Arc<Live>) {
 }
 
 /// Reloads the configuration at each SIGHUP.
-async fn hang_up(live: Arc<Live>) {
+async fn hang_up(live: Arc<RunningProbe>) {
     use tokio::signal::unix::{SignalKind, signal};
     let mut signals = match signal(SignalKind::hangup()) {
         Ok(signals) => signals,

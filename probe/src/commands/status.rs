@@ -26,9 +26,9 @@ const TIMEOUT: Micros = Micros::from_secs(60);
 /// Refresh interval of `--watch`.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Maximum number of monitors whose round trips a plugin prints.
-const MOST_MEASURED: usize = 20;
+const MAX_MEASURED: usize = 20;
 /// … and names so many that are bad.
-const MOST_NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -597,7 +597,7 @@ async fn plugin(args: &Args, global: &Global) -> ExitCode {
         let request = Request::Status {
             monitors: args.monitors.clone(),
             states: Vec::new(),
-            most: Some(MOST_MEASURED),
+            most: Some(MAX_MEASURED),
         };
         let patience = args.timeout.unwrap_or(PLUGIN_TIMEOUT).to_std();
         match ask_within(&config, &request, patience).await {
@@ -647,7 +647,7 @@ fn verdict(status: &StatusResponse) -> (u8, String) {
             let monitors = status.monitors.iter();
             monitors.filter(|monitor| monitor.state == word.as_str())
         })
-        .take(MOST_NAMED)
+        .take(MAX_NAMED)
         .map(|monitor| format!("{} ({})", text(&monitor.id), text(&monitor.reason)))
         .collect();
     let mut line = counts(status);
@@ -729,7 +729,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_says_in_a_line_how_bad_it_is() {
+    fn a_plugin_line_states_the_severity() {
         let (code, line) = verdict(&status());
         assert_eq!(code, 2);
         insta::assert_snapshot!("plugin", line);

@@ -21,7 +21,7 @@ use tokio::{
     net::UnixStream,
 };
 
-pub use server::{Live, serve};
+pub use server::{RunningProbe, serve};
 
 use crate::status::StateWord;
 

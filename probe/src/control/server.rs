@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     alarm::{Alarms, OpenAlarm, State},
-    maintenance::{Maintenance, Occasion, Open},
+    maintenance::{Maintenance, AddedWindow, Open},
     record::Recorder,
     schedule::{self, Board},
     status::{Observed, StateWord},
@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// The parts of a running probe.
-pub struct Live {
+pub struct RunningProbe {
     /// The configuration in force.
     pub config: RwLock<Arc<Config>>,
     /// States and alarms.
@@ -60,7 +60,7 @@ pub struct Live {
 }
 
 /// Answers commands until it is aborted. That there can be no socket is told, and no reason not to test.
-pub async fn serve(live: Arc<Live>) {
+pub async fn serve(live: Arc<RunningProbe>) {
     let listener = match listen(&live.config()) {
         Ok(listener) => listener,
         Err(error) => {
@@ -103,7 +103,7 @@ pub(super) fn listen(config: &Config) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn converse(stream: UnixStream, live: &Arc<Live>) -> std::io::Result<()> {
+async fn converse(stream: UnixStream, live: &Arc<RunningProbe>) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
@@ -119,7 +119,7 @@ async fn converse(stream: UnixStream, live: &Arc<Live>) -> std::io::Result<()> {
     write.shutdown().await
 }
 
-impl Live {
+impl RunningProbe {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         self.config.read().ignore_poison().clone()
@@ -165,7 +165,7 @@ impl Live {
             } => {
                 let from = from.unwrap_or(now);
                 let name = name.unwrap_or_else(|| format!("added-{}", from.0 / 1_000_000));
-                self.maintenance.add(Occasion {
+                self.maintenance.add(AddedWindow {
                     name: name.clone(),
                     monitors: monitors.clone(),
                     from,

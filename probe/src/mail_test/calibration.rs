@@ -23,7 +23,7 @@ const WINDOW: usize = 400;
 /// Maximum width of a bracket that is used to score a prediction.
 const CLOSE: Micros = Micros::from_millis(1_500);
 /// Kinds of predictions that are remembered; those that were judged last stay.
-const MOST_GROUPS: usize = 256;
+const MAX_GROUPS: usize = 256;
 
 /// The scores of one kind of prediction: by one way through the servers, from the same witnesses.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
@@ -58,7 +58,7 @@ impl Calibration {
             return;
         }
         self.count += 1;
-        if !self.groups.contains_key(group) && self.groups.len() >= MOST_GROUPS {
+        if !self.groups.contains_key(group) && self.groups.len() >= MAX_GROUPS {
             let oldest = self.groups.iter().min_by_key(|(_, group)| group.last);
             if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
                 self.groups.remove(&oldest);
@@ -75,7 +75,7 @@ impl Calibration {
 
     /// Limits data of an earlier process to what this one would keep.
     pub(super) fn limited(mut self) -> Self {
-        if self.groups.len() > MOST_GROUPS {
+        if self.groups.len() > MAX_GROUPS {
             return Self::default();
         }
         for group in self.groups.values_mut() {
@@ -119,16 +119,16 @@ mod tests {
     }
 
     #[test]
-    fn wide_brackets_tell_nothing_and_only_so_much_is_remembered() {
+    fn wide_brackets_are_ignored_and_memory_is_bounded() {
         let mut calibration = Calibration::default();
         calibration.note("way", bounds(0, 1), bounds(0, CLOSE.0 + 1));
         assert!(calibration.groups.is_empty());
-        for number in 0..2 * MOST_GROUPS {
+        for number in 0..2 * MAX_GROUPS {
             for _ in 0..3 {
                 calibration.note(&number.to_string(), bounds(0, 1), bounds(0, 1));
             }
         }
-        assert_eq!(calibration.groups.len(), MOST_GROUPS);
+        assert_eq!(calibration.groups.len(), MAX_GROUPS);
         for _ in 0..2 * WINDOW {
             calibration.note("way", bounds(0, 1), bounds(0, 1));
         }

@@ -22,7 +22,7 @@ const WINDOW: usize = 128;
 /// Older readings say nothing any more.
 const OLDEST: Micros = Micros::from_secs(12 * 3600);
 /// Minimum number of agreeing readings for a statement.
-const FEWEST: usize = 5;
+const MIN: usize = 5;
 /// Number of readings that contradict all others, with none agreeing since the first of them, after
 /// which the clock counts as set.
 const STEP: usize = 3;
@@ -34,16 +34,16 @@ const FASTEST: f64 = 500.0;
 const WANDER: f64 = 2.0;
 /// Maximum number of contradicting readings among the last [`RECENT`] ones; with more, the clock is
 /// not relied on.
-const MOST_LIES: usize = 4;
+const MAX_FALSE_STATEMENTS: usize = 4;
 const RECENT: usize = 32;
 /// Clocks that are remembered; those that were read last stay.
-const MOST_CLOCKS: usize = 512;
+const MAX_CLOCKS: usize = 512;
 /// A reading this close tells where a clock that contradicts itself may be.
 const CLOSE: i64 = 2_500_000;
 /// Minimum number of close readings for a statement about a clock that contradicts itself.
-const FEWEST_CLOSE: usize = 12;
+const MIN_CLOSE: usize = 12;
 /// Clocks, and readings of each, that are kept across restarts.
-const MOST_KEPT: usize = 128;
+const MAX_KEPT: usize = 128;
 const READINGS_KEPT: usize = 64;
 /// By how much a reading widens when it is kept across a restart: immediately, and per second of
 /// the pause. The machine's own clock measures the pause, and a clock under NTP drifts by up to 15
@@ -225,7 +225,7 @@ impl Clock {
     fn steady(&self, at: Moment) -> Option<(i64, i64)> {
         let lies = self.recent.iter().filter(|agreed| !**agreed).count();
         let in_doubt = self.readings.iter().rev().take(DOUBTED).any(|(_, agreed)| !agreed);
-        if in_doubt || lies > MOST_LIES || self.agreed().count() < FEWEST {
+        if in_doubt || lies > MAX_FALSE_STATEMENTS || self.agreed().count() < MIN {
             return None;
         }
         Self::region(at, self.agreed())?.offset()
@@ -237,7 +237,7 @@ impl Clock {
             let readings = self.readings.iter().map(|(reading, _)| reading);
             readings.filter(|reading| reading.most - reading.least <= CLOSE)
         };
-        if close().count() < FEWEST_CLOSE {
+        if close().count() < MIN_CLOSE {
             return None;
         }
         let least = close().map(|reading| reading.least).min()?;
@@ -258,7 +258,7 @@ impl Clocks {
     /// A clock showed this at a moment within these bounds.
     pub(super) fn note(&mut self, name: &str, stamp: Stamp, bounds: Bounds) {
         self.count += 1;
-        if !self.clocks.contains_key(name) && self.clocks.len() >= MOST_CLOCKS {
+        if !self.clocks.contains_key(name) && self.clocks.len() >= MAX_CLOCKS {
             let oldest = self.clocks.iter().min_by_key(|(_, (read, _))| *read);
             if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
                 self.clocks.remove(&oldest);
@@ -272,10 +272,10 @@ impl Clocks {
     /// Returns when, on our clock, a clock showed this stamp, if it is known; `around` is any
     /// moment near it. The first of the names that is known to be a steady clock is used, otherwise
     /// the first that is known at all.
-    pub(super) fn when(&self, names: &[String], stamp: Stamp, around: Moment) -> Option<(Bounds, Habit)> {
+    pub(super) fn when(&self, names: &[String], stamp: Stamp, around: Moment) -> Option<(Bounds, ClockBehaviour)> {
         let known = || names.iter().filter_map(|name| self.clocks.get(name));
-        let steady = known().find_map(|(_, clock)| Some((clock.steady(around)?, Habit::Steady)));
-        let told = steady.or_else(|| known().find_map(|(_, clock)| Some((clock.varied()?, Habit::Varied))));
+        let steady = known().find_map(|(_, clock)| Some((clock.steady(around)?, ClockBehaviour::Steady)));
+        let told = steady.or_else(|| known().find_map(|(_, clock)| Some((clock.varied()?, ClockBehaviour::Varied))));
         let ((least, most), habit) = told?;
         let bounds = Bounds {
             after: Moment::at_offset(stamp.at, most),
@@ -285,10 +285,10 @@ impl Clocks {
     }
 
     /// Returns the data to keep across a restart, recently read clocks first.
-    pub(super) fn kept(&self, anchor: Anchor) -> Vec<KeptClock> {
+    pub(super) fn kept(&self, anchor: Anchor) -> Vec<StoredClock> {
         let mut clocks: Vec<_> = self.clocks.iter().collect();
         clocks.sort_by_key(|(_, (read, _))| std::cmp::Reverse(*read));
-        let kept = clocks.into_iter().take(MOST_KEPT).map(|(name, (_, clock))| KeptClock {
+        let kept = clocks.into_iter().take(MAX_KEPT).map(|(name, (_, clock))| StoredClock {
             name: name.clone(),
             readings: {
                 let skipped = clock.readings.len().saturating_sub(READINGS_KEPT);
@@ -306,10 +306,10 @@ impl Clocks {
     }
 
     /// Restores the data of an earlier process, which ended `pause` ago.
-    pub(super) fn of_kept(kept: Vec<KeptClock>, anchor: Anchor, pause: Micros) -> Self {
+    pub(super) fn of_kept(kept: Vec<StoredClock>, anchor: Anchor, pause: Micros) -> Self {
         let slack = RESTART_SLACK.saturating_add((pause.0.max(0) as f64 / 1e6 * RESTART_PPM) as i64);
         let mut clocks = Self::default();
-        for (count, KeptClock { name, readings }) in kept.into_iter().take(MOST_KEPT).rev().enumerate() {
+        for (count, StoredClock { name, readings }) in kept.into_iter().take(MAX_KEPT).rev().enumerate() {
             let mut clock = Clock::default();
             for (at, least, most, agreed) in readings.into_iter().take(READINGS_KEPT) {
                 let offset = |value: i64| value.saturating_add(anchor.0);
@@ -337,7 +337,7 @@ impl Clocks {
 
 /// Behaviour of a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Habit {
+pub(super) enum ClockBehaviour {
     /// A single steady clock.
     Steady,
     /// Several clocks, or one that is set now and then.
@@ -364,7 +364,7 @@ impl Anchor {
 
 /// A clock as it is kept across restarts: moments and offsets by the wall clock, in µs.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub(super) struct KeptClock {
+pub(super) struct StoredClock {
     name: String,
     /// Moment, least and most offset, whether it agreed with the others; the oldest first.
     readings: Vec<(i64, i64, i64, bool)>,
@@ -407,7 +407,7 @@ mod tests {
     /// Returns when a steady clock showed a stamp.
     fn when(clocks: &Clocks, stamp: Stamp, around: i64) -> Option<Bounds> {
         let told = clocks.when(&["it".to_owned()], stamp, Moment::of_micros(around));
-        told.and_then(|(bounds, habit)| (habit == Habit::Steady).then_some(bounds))
+        told.and_then(|(bounds, habit)| (habit == ClockBehaviour::Steady).then_some(bounds))
     }
 
     fn width(bounds: Bounds) -> i64 {
@@ -416,7 +416,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_moment_is_within_what_is_said(
+        fn the_moment_lies_within_the_stated_bounds(
             offset in -100 * SECOND..100 * SECOND,
             ppm in -100.0..100.0_f64,
             gaps in proptest::collection::vec((0..600 * SECOND, 0..15 * SECOND, 0..15 * SECOND), 1..80),
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn stamps_of_whole_seconds_tell_far_less_than_a_second() {
+    fn many_whole_second_stamps_narrow_the_offset_below_a_second() {
         let truth = Truth {
             offset: 37 * SECOND,
             ppm: 20.0,
@@ -535,7 +535,7 @@ mod tests {
                 assert_eq!(when(&clocks, truth.stamp(now), now), None);
                 let told = clocks.when(&["it".to_owned()], truth.stamp(now), Moment::of_micros(now));
                 let (told, habit) = told.expect("the spread is known");
-                assert_eq!(habit, Habit::Varied);
+                assert_eq!(habit, ClockBehaviour::Varied);
                 assert!(told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before);
                 assert!((9 * SECOND..13 * SECOND).contains(&width(told)), "{told:?}");
             }
@@ -579,14 +579,14 @@ mod tests {
     #[test]
     fn only_so_many_clocks_are_remembered() {
         let mut clocks = Clocks::default();
-        for number in 0..2 * MOST_CLOCKS {
+        for number in 0..2 * MAX_CLOCKS {
             clocks.note(
                 &number.to_string(),
                 Truth { offset: 0, ppm: 0.0 }.stamp(0),
                 bounds(0, 1),
             );
         }
-        assert_eq!(clocks.clocks.len(), MOST_CLOCKS);
-        assert!(clocks.clocks.contains_key(&(2 * MOST_CLOCKS - 1).to_string()));
+        assert_eq!(clocks.clocks.len(), MAX_CLOCKS);
+        assert!(clocks.clocks.contains_key(&(2 * MAX_CLOCKS - 1).to_string()));
     }
 }

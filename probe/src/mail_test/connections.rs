@@ -53,7 +53,7 @@ struct Server {
 }
 
 impl Server {
-    fn learnt(&self) -> Option<usize> {
+    fn learned(&self) -> Option<usize> {
         self.limit
             .filter(|(_, until)| Moment::now() < *until)
             .map(|(limit, _)| limit)
@@ -84,7 +84,7 @@ impl Connections {
             0 => usize::MAX,
             limit => usize::try_from(limit).unwrap_or(usize::MAX),
         };
-        configured.min(server.learnt().unwrap_or(usize::MAX))
+        configured.min(server.learned().unwrap_or(usize::MAX))
     }
 
     /// A place for a watch, if that leaves one for a pick-up.
@@ -123,7 +123,7 @@ impl Connections {
                 let mut servers = self.servers.lock().ignore_poison();
                 let server = servers.entry(place.to_owned()).or_default();
                 let excess = (server.open() + 1).saturating_sub(self.budget(server));
-                let full = server.learnt().is_some_and(|limit| server.visits >= limit);
+                let full = server.learned().is_some_and(|limit| server.visits >= limit);
                 let now = tokio::time::Instant::now();
                 if excess == 0 || now >= deadline || (server.watches.is_empty() && !full) {
                     server.visits += 1;
@@ -163,7 +163,7 @@ impl Connections {
         let had_watches = !server.watches.is_empty();
         if said_so || had_watches {
             let believed = if said_so { LEARNT_FOR } else { SUSPECTED_FOR };
-            let limit = server.learnt().map_or(limit, |known| known.min(limit));
+            let limit = server.learned().map_or(limit, |known| known.min(limit));
             server.limit = Some((limit, Moment::now() + believed));
             tracing::debug!(server = place, limit, "the server accepts no more connections");
         }
@@ -176,7 +176,7 @@ impl Connections {
         let mut servers = self.servers.lock().ignore_poison();
         if let Some(server) = servers.get_mut(place) {
             work(server);
-            if server.open() == 0 && server.learnt().is_none() {
+            if server.open() == 0 && server.learned().is_none() {
                 servers.remove(place);
             }
         }

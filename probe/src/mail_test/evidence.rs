@@ -14,8 +14,8 @@ use mailqos_model::{Hop, Micros, UtcMicros};
 
 pub(super) use super::moment::{Bounds, Moment};
 use super::{
-    clock::{Habit, Stamp},
-    learnt::Learnt,
+    clock::{ClockBehaviour, Stamp},
+    learned::LearnedState,
 };
 
 /// Usual maximum time from a server's stamp to the moment at which the mail becomes visible
@@ -31,7 +31,7 @@ const SECOND: Micros = Micros::from_secs(1);
 
 /// The arrival of a mail, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Landing {
+pub(super) struct Arrival {
     /// Guaranteed bounds, whatever servers state.
     pub(super) certain: Bounds,
     /// 99 % bounds: calibrated, or the same as the guaranteed ones. Always within the guaranteed
@@ -52,7 +52,7 @@ pub(super) struct RoundTrip {
     pub(super) likely_error: Micros,
 }
 
-impl Landing {
+impl Arrival {
     /// The round trip; errors are rounded up: the truth is inside.
     pub(super) fn round_trip(self, sent: Moment) -> RoundTrip {
         let Self {
@@ -109,29 +109,29 @@ struct Prediction {
 impl Evidence<'_> {
     /// Returns the bounds of the arrival. The prediction is made before anything is learned from
     /// this mail, as for the mails by which predictions are scored.
-    pub(super) fn landing(&self, learnt: &mut Learnt) -> Landing {
+    pub(super) fn landing(&self, learned: &mut LearnedState) -> Arrival {
         let shown = self.notified.map_or(self.shown, |notified| notified.min(self.shown));
         let mut certain = Bounds::new(self.sent, self.not_shown, shown);
         certain.before = certain.before + self.uncounted;
         let stamps = self.stamps(certain);
-        let prediction = self.predict(&stamps, learnt);
+        let prediction = self.predict(&stamps, learned);
         let (mut likely, mut expected) = (certain, certain);
         if let Some(Prediction { bounds, group }) = prediction {
             expected = bounds.and(certain).unwrap_or(certain);
-            if let Some(margin) = learnt.calibration.margin(&group) {
+            if let Some(margin) = learned.calibration.margin(&group) {
                 // A prediction that even then contradicts what was seen is wrong altogether.
                 likely = bounds.widened(margin).and(certain).unwrap_or(certain);
             }
             if self.uncounted == Micros::ZERO {
-                learnt.calibration.note(&group, bounds, certain);
+                learned.calibration.note(&group, bounds, certain);
             }
         }
         if self.uncounted == Micros::ZERO {
-            self.learn(&stamps, certain, learnt);
+            self.learn(&stamps, certain, learned);
         } else {
             likely = certain;
         }
-        Landing {
+        Arrival {
             certain,
             likely,
             expected,
@@ -139,9 +139,9 @@ impl Evidence<'_> {
     }
 
     /// Predicts the arrival from what was learned, if that bounds it from above.
-    fn predict(&self, stamps: &[Said], learnt: &Learnt) -> Option<Prediction> {
+    fn predict(&self, stamps: &[ServerStamp], learned: &LearnedState) -> Option<Prediction> {
         let mut all: Option<Bounds> = None;
-        let mut worst = Habit::Steady;
+        let mut worst = ClockBehaviour::MonotonicTime;
         let mut witnesses = String::new();
         let mut add = |bounds: Bounds| {
             all = Some(match all {
@@ -153,48 +153,48 @@ impl Evidence<'_> {
         };
         let filed = stamps.iter().filter(|said| said.place.is_of_landing());
         for said in filed {
-            if let Some((when, habit)) = learnt.clocks.when(&said.clocks, said.stamp, self.shown) {
+            if let Some((when, habit)) = learned.clocks.when(&said.clocks, said.stamp, self.shown) {
                 let before = when.before + FILING;
                 add(Bounds {
                     after: when.after,
                     before,
                 })?;
-                worst = if habit == Habit::Steady { worst } else { habit };
+                worst = if habit == ClockBehaviour::MonotonicTime { worst } else { habit };
                 witnesses.push(if said.place == Place::Dated { 'd' } else { 'f' });
             }
         }
         if let Some(stamp) = self.announcement() {
             let clocks = [self.announcing()];
-            if let Some((when, habit)) = learnt.clocks.when(&clocks, stamp, self.shown) {
+            if let Some((when, habit)) = learned.clocks.when(&clocks, stamp, self.shown) {
                 add(when)?;
-                worst = if habit == Habit::Steady { worst } else { habit };
+                worst = if habit == ClockBehaviour::MonotonicTime { worst } else { habit };
                 witnesses.push('a');
             }
         }
         let mut bounds = all?;
         for said in stamps.iter().filter(|said| !said.place.is_of_landing()) {
             // A mail lands after it has passed the stations before.
-            if let Some((when, Habit::Steady)) = learnt.clocks.when(&said.clocks, said.stamp, self.shown) {
+            if let Some((when, ClockBehaviour::MonotonicTime)) = learned.clocks.when(&said.clocks, said.stamp, self.shown) {
                 bounds.after = bounds.after.max(when.after).min(bounds.before);
             }
         }
         let habit = match worst {
-            Habit::Steady => "steady",
-            Habit::Varied => "varied",
+            ClockBehaviour::MonotonicTime => "steady",
+            ClockBehaviour::Varied => "varied",
         };
         let group = format!("{} {habit} {witnesses}", self.route);
         Some(Prediction { bounds, group })
     }
 
     /// Learns from this mail what its servers' clocks are like.
-    fn learn(&self, stamps: &[Said], certain: Bounds, learnt: &mut Learnt) {
+    fn learn(&self, stamps: &[ServerStamp], certain: Bounds, learned: &mut LearnedState) {
         for said in stamps {
             for clock in &said.clocks {
-                learnt.clocks.note(clock, said.stamp, said.known);
+                learned.clocks.note(clock, said.stamp, said.known);
             }
         }
         if let Some(stamp) = self.announcement() {
-            learnt.clocks.note(&self.announcing(), stamp, certain);
+            learned.clocks.note(&self.announcing(), stamp, certain);
         }
     }
 
@@ -211,7 +211,7 @@ impl Evidence<'_> {
     }
 
     /// Each stamp, and when it was written as far as is known without it.
-    fn stamps(&self, certain: Bounds) -> Vec<Said> {
+    fn stamps(&self, certain: Bounds) -> Vec<ServerStamp> {
         let mut stamps = Vec::new();
         for (number, hop) in self.hops.iter().enumerate() {
             let Some(at) = hop.at else { continue };
@@ -233,7 +233,7 @@ impl Evidence<'_> {
     /// A stamp that was written at this place of the way. A clock belongs to a machine seen at one place:
     /// machines elsewhere may bear the same name. Where names change from mail to mail, all machines at
     /// the place may have the same time nevertheless.
-    fn said(&self, place: Place, by: Option<&str>, at: UtcMicros, certain: Bounds) -> Said {
+    fn said(&self, place: Place, by: Option<&str>, at: UtcMicros, certain: Bounds) -> ServerStamp {
         let anybody = format!("{} {place}", self.route);
         let by = by.map(|name| format!("{anybody} by {}", name.to_ascii_lowercase()));
         let known = match (place, self.accepted) {
@@ -247,7 +247,7 @@ impl Evidence<'_> {
                 before: certain.before,
             },
         };
-        Said {
+        ServerStamp {
             clocks: by.into_iter().chain([anybody]).collect(),
             stamp: stamp(at),
             known,
@@ -288,7 +288,7 @@ impl std::fmt::Display for Place {
 
 /// A server's stamp.
 #[derive(Debug)]
-struct Said {
+struct ServerStamp {
     /// Names of its clock: the machine of this name at this place, or any at this place.
     clocks: Vec<String>,
     /// The stamp.

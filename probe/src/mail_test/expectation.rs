@@ -8,13 +8,13 @@ use mailqos_model::{Micros, MonitorId};
 /// Round trips that an expectation rests on.
 const HISTORY: usize = 64;
 /// Minimum number of known mails; with fewer, pick-ups follow at doubling intervals.
-const FEWEST: usize = 4;
+const MIN: usize = 4;
 /// Monitors whose round trips are remembered.
-const MOST_MONITORS: usize = 4096;
+const MAX_MONITORS: usize = 4096;
 /// Time between pick-ups plus the duration of a pick-up: the width of a bracket.
 const BRACKET: Micros = Micros::from_millis(550);
 const SHORTEST_GAP: Micros = Micros::from_millis(200);
-const LONGEST_GAP: Micros = Micros::from_millis(500);
+const MAX_GAP: Micros = Micros::from_millis(500);
 /// The soonest look, and how wide a bracket counts at most where no look catches the mail, in µs.
 const SOONEST: i64 = 100_000;
 const MISSED: i64 = 3_000_000;
@@ -44,7 +44,7 @@ pub(super) struct Expectations {
 impl Expectations {
     /// A mail's round trip lay between these.
     pub(super) fn note(&mut self, monitor: &MonitorId, least: Micros, most: Micros) {
-        if !self.monitors.contains_key(monitor) && self.monitors.len() >= MOST_MONITORS {
+        if !self.monitors.contains_key(monitor) && self.monitors.len() >= MAX_MONITORS {
             // Removed monitors go first; the others are learned again within a few mails.
             self.monitors.clear();
         }
@@ -59,12 +59,12 @@ impl Expectations {
     /// Returns the times after sending at which a mail is to be looked for, earliest first.
     /// `chance` is any number that differs from mail to mail.
     pub(super) fn looks(&self, monitor: &MonitorId, limits: Limits, chance: u64) -> Vec<Micros> {
-        let gap = Micros((BRACKET.0 - limits.cost.0).clamp(SHORTEST_GAP.0, LONGEST_GAP.0));
+        let gap = Micros((BRACKET.0 - limits.cost.0).clamp(SHORTEST_GAP.0, MAX_GAP.0));
         if limits.count == 0 || limits.check_interval <= gap {
             return Vec::new();
         }
         let count = i64::try_from(limits.count).unwrap_or(i64::MAX);
-        let history = self.monitors.get(monitor).filter(|known| known.len() >= FEWEST);
+        let history = self.monitors.get(monitor).filter(|known| known.len() >= MIN);
         let looks: Vec<i64> = match history {
             None => (0..count.min(20)).map(|number| gap.0 << number).collect(),
             Some(known) => {
@@ -85,7 +85,7 @@ impl Expectations {
 
     /// Limits data of an earlier process to what this one would keep.
     pub(super) fn limited(mut self) -> Self {
-        if self.monitors.len() > MOST_MONITORS {
+        if self.monitors.len() > MAX_MONITORS {
             return Self::default();
         }
         for known in self.monitors.values_mut() {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_none_where_they_would_tell_nothing() {
+    fn expectations_without_information_are_omitted() {
         let none = |limits: Limits| Expectations::default().looks(&monitor(), limits, 1).is_empty();
         assert!(none(Limits { count: 0, ..LIMITS }));
         assert!(none(Limits {

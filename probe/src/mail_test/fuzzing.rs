@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     classify::{self, Classification, Known},
-    pickup::{self, Action, Errand, Found, MailClassifier, MailboxEndpoint, Memory, VisitStage},
+    pickup::{self, Action, VisitTarget, Found, MailClassifier, MailboxEndpoint, Memory, VisitStage},
     received,
     token::{SigningKey, Token},
     verdicts,
@@ -133,7 +133,7 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
         let visit = RUNTIME.with_borrow(|runtime| {
             runtime.block_on(pickup::replay(
                 this.to_vec(),
-                Errand {
+                VisitTarget {
                     door: &door,
                     credentials: Some(&credentials),
                 },

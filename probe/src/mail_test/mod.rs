@@ -2,7 +2,7 @@
 //!
 //! `token` (what makes a mail ours) · `message` (the mail) · `submission` (its sending) · `mailbox` (who waits, when it is looked
 //! for) · `classify` (which message is the mail, and what others say of it) · `pickup` (one visit) · `evidence` (where the landing must lie) · `clock` (what servers' stamps mean) ·
-//! `calibration` (how far that is to be trusted) · `expectation` (when to look) · `learnt` (all that, kept across restarts) · `outcome` (what
+//! `calibration` (how far that is to be trusted) · `expectation` (when to look) · `learned` (all that, kept across restarts) · `outcome` (what
 //! all that comes to). The SMTP conversation is `mailqos_mail::Smtp`.
 
 mod calibration;
@@ -14,7 +14,7 @@ mod expectation;
 #[doc(hidden)]
 pub mod fuzzing;
 mod head;
-mod learnt;
+mod learned;
 mod mailbox;
 mod message;
 mod moment;
@@ -33,8 +33,8 @@ use std::{
 };
 
 use connections::Connections;
-use learnt::Learnt;
-use mailbox::{Expected, Habit, Key, Mailbox, Progress, Registry};
+use learned::LearnedState;
+use mailbox::{Expected, ClockBehaviour, Key, Mailbox, Progress, Registry};
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Kind, MailQos, Monitor};
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, Stage, UtcMicros};
@@ -88,7 +88,7 @@ impl MailTests {
         };
         let (duplicates, mut found) = tokio::sync::mpsc::unbounded_channel();
         let registry = Registry::new(key.clone(), config.site.clone(), habits(&config));
-        *registry.learnt.lock().ignore_poison() = Learnt::load(&learnt::file_of(&config));
+        *registry.learned.lock().ignore_poison() = LearnedState::load(&learned::file_of(&config));
         registry.connections.configure(config.limits.per_server);
         let tests = Arc::new(Self {
             registry: Arc::new(registry),
@@ -363,10 +363,10 @@ impl MailTests {
         if self.base.recorder().is_none() {
             return;
         }
-        let Some(bytes) = self.registry.learnt.lock().ignore_poison().due(at_once) else {
+        let Some(bytes) = self.registry.learned.lock().ignore_poison().due(at_once) else {
             return;
         };
-        let file = learnt::file_of(&self.base.config());
+        let file = learned::file_of(&self.base.config());
         let written = tokio::task::spawn_blocking(move || crate::record::write_whole(&file, &bytes)).await;
         if let Ok(Err(error)) = written {
             tracing::warn!(%error, "can't write the calibration of the servers' clocks");
@@ -435,9 +435,9 @@ fn mail_tests(config: &Config) -> impl Iterator<Item = (&Monitor, &MailQos)> {
     monitors.filter_map(|monitor| Some((monitor, options_of(monitor)?)))
 }
 
-fn habits(config: &Config) -> HashMap<MonitorId, Habit> {
+fn habits(config: &Config) -> HashMap<MonitorId, ClockBehaviour> {
     let of = |(monitor, options): (&Monitor, &MailQos)| {
-        let habit = Habit {
+        let habit = ClockBehaviour {
             horizon: options.horizon,
             from: options.from.address.clone(),
         };

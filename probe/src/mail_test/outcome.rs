@@ -161,13 +161,13 @@ impl MailTests {
             route: &route(options),
         };
         let landing = {
-            let mut learnt = self.registry.learnt.lock().ignore_poison();
-            let landing = evidence.landing(&mut learnt);
+            let mut learned = self.registry.learned.lock().ignore_poison();
+            let landing = evidence.landing(&mut learned);
             let Bounds { after, before } = landing.expected;
-            learnt
+            learned
                 .expectations
                 .note(&sample.monitor, after - moment, before - moment);
-            learnt.change();
+            learned.change();
             landing
         };
         let RoundTrip {

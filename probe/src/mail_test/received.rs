@@ -6,11 +6,11 @@ use mailqos_model::{Hop, Micros, UtcMicros};
 use super::head::{fields, without_comments};
 
 /// Fields that are read; a loop writes ever more of them.
-const MOST_HOPS: usize = 50;
+const MAX_HOPS: usize = 50;
 /// Words at the end of a field among which its date is looked for if no semicolon comes before it.
-const MOST_WORDS: usize = 16;
+const MAX_WORDS: usize = 16;
 /// Characters kept of a server's name.
-const MOST_NAME: usize = 255;
+const MAX_NAME: usize = 255;
 /// Characters of an identifier that can't be in a reply by chance.
 const SHORTEST_ID: usize = 6;
 /// A stamp that lies so far before that of the station before it comes from another clock: stamps are cut to seconds.
@@ -20,7 +20,7 @@ const SUSPECT: Micros = Micros::from_secs(-2);
 pub(super) fn hops(mail: &[u8]) -> Vec<Hop> {
     let mut hops: Vec<Hop> = fields(mail, "Received")
         .iter()
-        .take(MOST_HOPS)
+        .take(MAX_HOPS)
         .map(|value| hop(value))
         .collect();
     hops.reverse();
@@ -62,7 +62,7 @@ pub(super) fn is_filed(mail: &[u8]) -> bool {
 /// (for privacy), the oldest one is that of a later hop.
 pub(super) fn is_of_submission(mail: &[u8], reply: &str, client: &str) -> bool {
     let all = fields(mail, "Received");
-    let Some(oldest) = all.last().filter(|_| all.len() <= MOST_HOPS) else {
+    let Some(oldest) = all.last().filter(|_| all.len() <= MAX_HOPS) else {
         return false;
     };
     let bare = without_comments(oldest);
@@ -99,7 +99,7 @@ fn hop(value: &str) -> Hop {
             Some((tag, address)) if tag.eq_ignore_ascii_case("IPv6:") => address,
             _ => name,
         };
-        (!name.is_empty()).then(|| name.chars().take(MOST_NAME).collect())
+        (!name.is_empty()).then(|| name.chars().take(MAX_NAME).collect())
     };
     Hop {
         by: behind("by"),
@@ -119,7 +119,7 @@ fn split_stamp(bare: &str) -> (&str, Option<UtcMicros>) {
     }
     let begins =
         |at: &usize| bare.as_bytes()[*at].is_ascii_alphanumeric() && bare.as_bytes()[*at - 1].is_ascii_whitespace();
-    let found = (1..bare.len()).filter(begins).rev().take(MOST_WORDS).find_map(|at| {
+    let found = (1..bare.len()).filter(begins).rev().take(MAX_WORDS).find_map(|at| {
         // From the end, a date is whole as soon as it can be read, but for its weekday, which does not matter.
         date(&bare[at..]).map(|stamp| (&bare[..at], Some(stamp)))
     });
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn the_field_of_the_server_that_took_the_mail_is_told_from_that_of_one_behind_it() {
+    fn the_accepting_servers_field_is_distinguished_from_later_ones() {
         for (what, field, reply, ours) in [
             (
                 "Postfix",
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_files_mails_is_told_from_what_queues_them() {
+    fn delivery_agents_are_distinguished_from_queues() {
         for (field, filed) in [
             (
                 "from a\r\n\tby b with LMTP\r\n\tid x\r\n\tfor <c@d>; 23 Nov 2026 18:00:05 +0000",

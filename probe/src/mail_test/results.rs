@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_and_quoted_strings_are_told_apart() {
+    fn comments_and_quoted_strings_are_distinguished() {
         let read = statements(
             "mx.example.com (a (nested; one\\)) spf=fail) 1; dkim = fail reason=\"signature (rsa; \\\"x\\\"\" header.b=a/b=; spf=pass smtp.mailfrom=a@b",
         );

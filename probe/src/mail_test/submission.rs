@@ -23,9 +23,9 @@ use super::{
 use crate::testing;
 
 /// The longest pause between two attempts to hand a mail over.
-const LONGEST_PAUSE: Micros = Micros::from_secs(60);
+const MAX_PAUSE: Micros = Micros::from_secs(60);
 /// Attempts to hand a mail over whose conversations are kept.
-const MOST_TRANSCRIPTS: usize = 8;
+const MAX_TRANSCRIPTS: usize = 8;
 
 /// What is offered to the server.
 struct Offer<'a> {
@@ -64,7 +64,7 @@ impl Attempts {
 
     fn note(&mut self, began: Moment, smtp: &Smtp) {
         self.began = Some(began);
-        if self.said.len() < MOST_TRANSCRIPTS {
+        if self.said.len() < MAX_TRANSCRIPTS {
             self.said.extend(smtp.transcript());
         }
     }
@@ -167,7 +167,7 @@ impl MailTests {
             }
             tracing::debug!(monitor = %sample.monitor, attempt, %pause, error = %error.text, "temporarily rejected; retrying");
             sleep_until(again.instant()).await;
-            pause = Micros((pause.0 * 2).min(LONGEST_PAUSE.0));
+            pause = Micros((pause.0 * 2).min(MAX_PAUSE.0));
         }
     }
 

@@ -35,13 +35,13 @@ use sha2::Sha256;
 /// How a token begins.
 const MARK: &[u8] = b"mq1:";
 /// Signatures checked in one mail: a hostile mail must not keep the probe busy.
-const MOST_CANDIDATES: usize = 32;
+const MAX_CANDIDATES: usize = 32;
 /// Characters of a signature.
 const SIGNATURE: usize = 43;
 /// The longest token: 3 + 64 + 64 + 13 + 16 + 43 and five colons.
-const MOST_CHARACTERS: usize = 208;
+const MAX_CHARACTERS: usize = 208;
 /// How far a token may be stretched by what gateways put into it.
-const MOST_STRETCHED: usize = 1024;
+const MAX_STRETCHED: usize = 1024;
 
 /// What a token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,7 +179,7 @@ impl SigningKey {
 
     /// Finds the first valid token in a mail, or in what is left of it.
     pub fn find(&self, mail: &[u8]) -> Option<Token> {
-        let mut left = MOST_CANDIDATES;
+        let mut left = MAX_CANDIDATES;
         self.scan(mail, &mut left)
             .or_else(|| base64_parts(mail).find_map(|part| self.scan(&part, &mut left)))
     }
@@ -189,7 +189,7 @@ impl SigningKey {
         while *left > 0 {
             let at = from + text.get(from..)?.windows(3).position(|window| window == &MARK[..3])?;
             from = at + 3;
-            if let Some(candidate) = gather(&text[at..text.len().min(at + MOST_STRETCHED)]) {
+            if let Some(candidate) = gather(&text[at..text.len().min(at + MAX_STRETCHED)]) {
                 *left -= 1;
                 if let Some(token) = self.read(&candidate) {
                     return Some(token);
@@ -254,7 +254,7 @@ fn gather(text: &[u8]) -> Option<String> {
     let mut token = String::new();
     let (mut at, mut colons, mut signature) = (0, 0, 0);
     let mut begins_line = false;
-    while at < text.len() && token.len() < MOST_CHARACTERS {
+    while at < text.len() && token.len() < MAX_CHARACTERS {
         let rest = &text[at..];
         begins_line = rest[0] == b'\n' || begins_line && matches!(rest[0], b' ' | b'\t' | b'>');
         let (character, taken) = match rest[0] {

@@ -8,7 +8,7 @@ use super::{
 /// From this spam confidence level on Exchange takes a mail for spam.
 const SCL_OF_SPAM: f64 = 5.0;
 /// The longest word of a result.
-const LONGEST: usize = 32;
+const MAX_LENGTH: usize = 32;
 
 /// The verdicts, as far as the mail's head tells them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -111,7 +111,7 @@ fn word(text: &str) -> Option<String> {
     let word = text
         .trim_matches(|c: char| !c.is_ascii_alphanumeric())
         .to_ascii_lowercase();
-    let fits = !word.is_empty() && word.len() <= LONGEST && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let fits = !word.is_empty() && word.len() <= MAX_LENGTH && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
     fits.then_some(word)
 }
 

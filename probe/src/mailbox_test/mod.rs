@@ -15,7 +15,7 @@ use crate::{
     mail_test::{
         Moment,
         connections::Connections,
-        pickup::{self, Errand, MailboxEndpoint, Memory, PickupError, Visit},
+        pickup::{self, VisitTarget, MailboxEndpoint, Memory, PickupError, Visit},
     },
     testing::{self, TestBase, TestResult, Timeline},
 };
@@ -130,7 +130,7 @@ async fn survey(
         let left = step.saturating_sub((Moment::now() - began).to_std());
         let open = connections.visit(&place, left, |_| true).await;
         let visit = pickup::survey(
-            Errand {
+            VisitTarget {
                 door: &door,
                 credentials,
             },

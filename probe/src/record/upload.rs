@@ -13,7 +13,7 @@ use jiff::civil::Date;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::{Secret, SecretSource, hex};
 use mailqos_config::Login;
-use mailqos_config::{Config, DataLocation, LONGEST_HORIZON};
+use mailqos_config::{Config, DataLocation, MAX_HORIZON};
 use mailqos_lake::{
     DayReader, Habits, LakeError, Merged, Record, Remote, RemoteError, Version, aside_folder, day_path, read_sorted,
     rewrite_day, this_process,
@@ -549,7 +549,7 @@ fn is_complete(path: &Path, kind: &str, folder: &str) -> bool {
         return false;
     }
     kind != Sample::FOLDER
-        || is_over(LONGEST_HORIZON + COMPLETE)
+        || is_over(MAX_HORIZON + COMPLETE)
         || read_sorted::<Sample>(path).is_ok_and(|samples| !samples.iter().any(Sample::is_provisional))
 }
 

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use mailqos_base::clock::{Clock, Now, Steady};
+use mailqos_base::clock::{Clock, Now, MonotonicTime};
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Endpoint, Monitor};
 use mailqos_model::{Micros, MonitorId, RoundTrip, UtcMicros};
@@ -35,7 +35,7 @@ pub use certificates::Certificates;
 use queue::Queue;
 
 /// The clock is looked at least this often, so that a step of it is noticed.
-const LONGEST_NAP: Duration = Duration::from_millis(500);
+const MAX_NAP: Duration = Duration::from_millis(500);
 /// A start later than this is counted as late.
 const LATE: Micros = Micros::from_millis(1000);
 /// Minimum interval between scans of the tests that wait for a free slot.
@@ -205,8 +205,8 @@ struct Scheduler {
     places: Places,
     running: JoinSet<MonitorId>,
     /// The monitors that are tested, or wait for a place, and since when.
-    busy: HashMap<MonitorId, Steady>,
-    waiting: VecDeque<(Steady, MonitorId)>,
+    busy: HashMap<MonitorId, MonotonicTime>,
+    waiting: VecDeque<(MonotonicTime, MonitorId)>,
     looked: tokio::time::Instant,
 }
 
@@ -311,9 +311,9 @@ impl Scheduler {
     fn nap(&self) -> Duration {
         let now = self.clock.now();
         let next = self.queue.next();
-        let nap = next.map_or(LONGEST_NAP, |start| (start - now.steady).to_std());
+        let nap = next.map_or(MAX_NAP, |start| (start - now.steady).to_std());
         let most = if self.waiting.is_empty() {
-            LONGEST_NAP
+            MAX_NAP
         } else {
             LOOK_THROUGH
         };
@@ -383,7 +383,7 @@ impl Scheduler {
     /// Plans the next test of a monitor whose test has ended, by its retest interval: a shorter one applies as soon as
     /// a test fails, so that an alarm is raised sooner; a longer one while an alarm is open, so that a server that hangs
     /// ties up less. After a good test the slots apply again.
-    fn plan_after(&mut self, id: &MonitorId, started: Option<Steady>) {
+    fn plan_after(&mut self, id: &MonitorId, started: Option<MonotonicTime>) {
         let config = Arc::clone(&self.config);
         let Some(monitor) = config.monitors.get(id).filter(|monitor| monitor.enabled) else {
             return;
@@ -415,7 +415,7 @@ impl Scheduler {
         }
     }
 
-    fn begin(&mut self, monitor: &Monitor, start: Steady) {
+    fn begin(&mut self, monitor: &Monitor, start: MonotonicTime) {
         self.parts.board.started.fetch_add(1, Ordering::Relaxed);
         let mut monitor = monitor.clone();
         if monitor.calendar.is_some() {
@@ -447,7 +447,7 @@ fn retests_later(monitor: &Monitor) -> bool {
 /// A test that has been started.
 struct Test {
     monitor: Monitor,
-    start: Steady,
+    start: MonotonicTime,
     clock: Clock,
     board: Arc<Board>,
     tester: Arc<Tester>,

@@ -11,7 +11,7 @@ use std::{
     collections::{BinaryHeap, HashMap},
 };
 
-use mailqos_base::clock::{Now, Steady};
+use mailqos_base::clock::{Now, MonotonicTime};
 use mailqos_config::{Calendar, Config, Monitor};
 use mailqos_model::{Micros, MonitorId, UtcMicros};
 
@@ -33,7 +33,7 @@ const SPREAD: Micros = Micros::from_secs(30);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Start {
     /// Time of the start.
-    pub(super) at: Steady,
+    pub(super) at: MonotonicTime,
     /// The moment of the calendar, or of the slot, that it stands for.
     pub(super) moment: UtcMicros,
     /// Offset of the wall clock from the steady clock when the start was planned.
@@ -55,7 +55,7 @@ impl Start {
 
 impl Start {
     /// A start that stands for no moment of a calendar or slot.
-    pub(super) fn at(at: Steady, now: Now) -> Self {
+    pub(super) fn at(at: MonotonicTime, now: Now) -> Self {
         Self::new(now.wall_at(at), now)
     }
 }
@@ -113,7 +113,7 @@ fn coming(calendar: &Calendar, last: Option<UtcMicros>, now: UtcMicros) -> UtcMi
 /// Starts in their order. Of several entries of a monitor the one that `planned` names holds.
 #[derive(Default)]
 pub(super) struct Queue {
-    heap: BinaryHeap<Reverse<(Steady, MonitorId)>>,
+    heap: BinaryHeap<Reverse<(MonotonicTime, MonitorId)>>,
     planned: HashMap<MonitorId, Start>,
     /// The moment of its calendar that a monitor has taken last.
     taken: HashMap<MonitorId, UtcMicros>,
@@ -128,7 +128,7 @@ impl Queue {
     }
 
     /// Brings a start forward, or leaves it.
-    pub(super) fn plan_earlier(&mut self, monitor: &MonitorId, at: Steady, now: Now) {
+    pub(super) fn plan_earlier(&mut self, monitor: &MonitorId, at: MonotonicTime, now: Now) {
         if let Some(planned) = self.planned.get(monitor).filter(|planned| at < planned.at) {
             let start = Start {
                 spread: planned.spread,
@@ -202,7 +202,7 @@ impl Queue {
         true
     }
 
-    pub(super) fn next(&self) -> Option<Steady> {
+    pub(super) fn next(&self) -> Option<MonotonicTime> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
@@ -447,16 +447,16 @@ mod tests {
         let mut queue = Queue::default();
         let start = |at: i64| Start::new(UtcMicros(at), clock.now());
         queue.plan(&id, start(100));
-        queue.plan_earlier(&id, Steady(50), clock.now());
-        queue.plan_earlier(&id, Steady(70), clock.now());
+        queue.plan_earlier(&id, MonotonicTime(50), clock.now());
+        queue.plan_earlier(&id, MonotonicTime(70), clock.now());
         clock.advance(Micros(49));
         assert_eq!(queue.pop(clock.now()), None);
         clock.advance(Micros(151));
-        assert_eq!(queue.pop(clock.now()).map(|(_, start)| start.at), Some(Steady(50)));
+        assert_eq!(queue.pop(clock.now()).map(|(_, start)| start.at), Some(MonotonicTime(50)));
         queue.plan(&id, Start::new(UtcMicros(300), clock.now()));
         clock.advance(Micros(99));
         assert_eq!(queue.pop(clock.now()), None);
         clock.advance(Micros(1));
-        assert_eq!(queue.pop(clock.now()).map(|(_, start)| start.at), Some(Steady(300)));
+        assert_eq!(queue.pop(clock.now()).map(|(_, start)| start.at), Some(MonotonicTime(300)));
     }
 }

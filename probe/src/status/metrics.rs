@@ -19,15 +19,15 @@ use mailqos_model::{Outcome, UtcMicros};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 use super::{Histogram, Observed, StateWord};
-use crate::{control::Live, schedule::Board};
+use crate::{control::RunningProbe, schedule::Board};
 
 /// Deadline for a client's request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Maximum number of simultaneous clients.
-const MOST_CLIENTS: usize = 32;
+const MAX_CLIENTS: usize = 32;
 /// The pauses between tries to listen: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// The media type of Prometheus' own text format.
 const CLASSIC_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The media type of OpenMetrics.
@@ -35,7 +35,7 @@ const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves metrics at the configured address, after a reload at the new one, until it is aborted.
 /// The old address is released once the new one is available.
-pub async fn serve(live: Arc<Live>) {
+pub async fn serve(live: Arc<RunningProbe>) {
     let mut changes = live.configs.subscribe();
     let mut listening = JoinSet::new();
     let mut at: Option<SocketAddr> = None;
@@ -78,8 +78,8 @@ async fn hinders(at: Option<SocketAddr>, address: SocketAddr) -> bool {
 }
 
 /// Serves clients.
-async fn accept(live: Arc<Live>, listener: TcpListener) {
-    let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
+async fn accept(live: Arc<RunningProbe>, listener: TcpListener) {
+    let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     while let Ok(client) = clients.clone().acquire_owned().await {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -123,7 +123,7 @@ async fn bind(observed: &Observed, address: SocketAddr, first_pause: Duration) -
             }
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
@@ -193,7 +193,7 @@ fn classic(open_metrics: &str) -> String {
     text
 }
 
-async fn answer(live: Arc<Live>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(live: Arc<RunningProbe>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let accept: Vec<&str> = request
         .headers()
         .get_all(hyper::header::ACCEPT)
@@ -271,7 +271,7 @@ fn seconds(at: UtcMicros) -> f64 {
 type Labelled<'config> = (String, &'config Monitor);
 
 /// Everything, as OpenMetrics asks: families one after the other, `# EOF` at the end.
-pub fn write(live: &Live) -> String {
+pub fn write(live: &RunningProbe) -> String {
     let now = live.alarms.clock().now();
     let config = live.config();
     let mut text = String::new();
@@ -300,7 +300,7 @@ pub fn write(live: &Live) -> String {
 }
 
 /// The numbers, the outcomes and the round trips of tests, and when certificates expire.
-fn tests(text: &mut String, live: &Live, monitors: &[Labelled<'_>]) {
+fn tests(text: &mut String, live: &RunningProbe, monitors: &[Labelled<'_>]) {
     let seen = live.observed.lock();
     family(
         text,
@@ -341,7 +341,7 @@ fn tests(text: &mut String, live: &Live, monitors: &[Labelled<'_>]) {
 }
 
 /// Writes the durations of the steps of tests.
-fn phases(text: &mut String, live: &Live) {
+fn phases(text: &mut String, live: &RunningProbe) {
     let name = "mailqos_phase_seconds";
     family(text, name, "histogram", "seconds", "Parts of all tests.");
     let phases = live.observed.phases.lock().ignore_poison().clone();
@@ -351,7 +351,7 @@ fn phases(text: &mut String, live: &Live) {
 }
 
 /// Writes the states of the monitors.
-fn states(text: &mut String, live: &Live, monitors: &[Labelled<'_>], now: Now) {
+fn states(text: &mut String, live: &RunningProbe, monitors: &[Labelled<'_>], now: Now) {
     let states = live.alarms.states();
     family(text, "mailqos_monitor_state", "stateset", "", "State of the monitors.");
     for (labels, monitor) in monitors {
@@ -423,7 +423,7 @@ fn starts(text: &mut String, board: &Board) {
 }
 
 /// Channels that do not accept, samples that can't be kept.
-fn troubles(text: &mut String, live: &Live) {
+fn troubles(text: &mut String, live: &RunningProbe) {
     let channels = live.alarms.channels();
     let name = "mailqos_channel_failures";
     family(

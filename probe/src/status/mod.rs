@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_that_could_not_be_made_says_nothing() {
+    fn a_test_not_run_does_not_change_the_state() {
         let clock = mailqos_base::clock::Clock::manual(UtcMicros(1_780_000_000_000_000));
         let (monitor, mut state) = tested(Outcome::Ok, &clock);
         let again = |outcome, state: &mut crate::alarm::State| {

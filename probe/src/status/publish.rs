@@ -18,7 +18,7 @@ use mailqos_model::{Micros, UtcMicros};
 use super::StateWord;
 use crate::{
     alarm::{OpenAlarm, State, is_own},
-    control::Live,
+    control::RunningProbe,
     maintenance::Open,
     record::open_store,
     schedule,
@@ -42,7 +42,7 @@ const UPLOAD_DEADLINE: Duration = Duration::from_secs(30);
 const LAST_UPLOAD_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Publishes the status of a running probe until it is aborted.
-pub async fn publish(live: Arc<Live>) {
+pub async fn publish(live: Arc<RunningProbe>) {
     tokio::join!(write(Arc::clone(&live)), upload(live));
 }
 
@@ -63,7 +63,7 @@ impl Published {
 }
 
 /// Publishes the status in the folder of this machine.
-async fn write(live: Arc<Live>) {
+async fn write(live: Arc<RunningProbe>) {
     let mut published: Option<Published> = None;
     let mut problem = Problem::default();
     loop {
@@ -80,7 +80,7 @@ async fn write(live: Arc<Live>) {
 }
 
 /// Writes the status if it is due. Returns the published status, and why it can't be written.
-fn write_once(live: &Live, published: Option<Published>) -> (Option<Published>, Option<String>) {
+fn write_once(live: &RunningProbe, published: Option<Published>) -> (Option<Published>, Option<String>) {
     // A write may still be in progress when the probe stops and publishes its last status.
     let stopped = live.observed.stopped.lock().ignore_poison();
     let at = Instant::now();
@@ -95,7 +95,7 @@ fn write_once(live: &Live, published: Option<Published>) -> (Option<Published>, 
 }
 
 /// Publishes the status in the object store if the lake is in one.
-async fn upload(live: Arc<Live>) {
+async fn upload(live: Arc<RunningProbe>) {
     // A reload can't change where the lake is.
     if !matches!(live.config().data, DataLocation::ObjectStore(_)) {
         return;
@@ -154,7 +154,7 @@ impl Store {
     }
 }
 
-fn uploaded_status(live: &Live, running: bool) -> Status {
+fn uploaded_status(live: &RunningProbe, running: bool) -> Status {
     Status {
         interval_s: UPLOAD_INTERVAL_S,
         ..status(live, running)
@@ -175,7 +175,7 @@ impl Problem {
 }
 
 /// Publishes the last status before a planned stop.
-pub async fn publish_stop(live: Arc<Live>) {
+pub async fn publish_stop(live: Arc<RunningProbe>) {
     let at = Arc::clone(&live);
     let written = tokio::task::spawn_blocking(move || {
         let mut stopped = at.observed.stopped.lock().ignore_poison();
@@ -201,7 +201,7 @@ fn is_same(old: &Status, new: &Status) -> bool {
 }
 
 /// The status now.
-fn status(live: &Live, running: bool) -> Status {
+fn status(live: &RunningProbe, running: bool) -> Status {
     let now = live.alarms.clock().now();
     let config = live.config();
     let (states, alarms, unsent) = (live.alarms.states(), live.alarms.open_alarms(), live.alarms.unsent());

@@ -188,7 +188,7 @@ pub(crate) fn http_reply(said: &[u8]) {
         url: Secret::new("http://script/hook"),
         headers: Vec::new(),
         body: b"{}".to_vec(),
-        via: http::Via::Direct,
+        via: http::Route::Direct,
     };
     match wait_for(http::replay(said.to_vec(), &request, MOST)) {
         Ok(answer) => {

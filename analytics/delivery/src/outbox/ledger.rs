@@ -15,7 +15,7 @@ use super::{
     files::{OutboxError, failed, owner_only},
     order::StoredFile,
 };
-use crate::{Served, shelf::Reason};
+use crate::{Served, file_store::Reason};
 
 /// A delivery that has arrived.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -163,12 +163,12 @@ pub(super) fn removable(
     keep_last: Option<u32>,
 ) -> Vec<Removable> {
     /// The file at the target under a name: the one that was delivered last.
-    struct There<'a> {
+    struct RemoteFile<'a> {
         entry: &'a Entry,
         file: &'a StoredFile,
         at: Option<UtcMicros>,
     }
-    let mut there: BTreeMap<(&str, &str), There<'_>> = BTreeMap::new();
+    let mut there: BTreeMap<(&str, &str), RemoteFile<'_>> = BTreeMap::new();
     let mut runs: BTreeMap<&str, BTreeSet<(UtcMicros, &str)>> = BTreeMap::new();
     for line in lines {
         match line {
@@ -176,7 +176,7 @@ pub(super) fn removable(
                 let at = moment(&entry.delivered_at);
                 for (file, place) in entry.files.iter().zip(&entry.places) {
                     let name = place.rsplit(['/', '\\']).next().unwrap_or(&file.name);
-                    there.insert((&entry.folder, name), There { entry, file, at });
+                    there.insert((&entry.folder, name), RemoteFile { entry, file, at });
                 }
                 if let Some(due) = moment(&entry.run).filter(|_| !entry.report.is_empty()) {
                     runs.entry(&entry.report).or_default().insert((due, &entry.run));
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_removal_has_a_path_and_a_reason_also_from_earlier_versions() {
-        let text = r#"{"removed_at":"2026-04-02T00:00:00Z","target":"shelf","folder":"","name":"b.pdf"}"#;
+        let text = r#"{"removed_at":"2026-04-02T00:00:00Z","target":"file_store","folder":"","name":"b.pdf"}"#;
         let Ok(Line::Removed(mut removal)) = serde_json::from_str(text) else {
             panic!("a removal");
         };
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_old_and_still_there_is_removed() {
+    fn only_old_files_that_still_exist_are_removed() {
         let lines = [
             delivered("2026-01-01T07:00:05Z", "2026-01-01T07:00:00Z", "a.pdf"),
             delivered("2026-02-01T07:00:05Z", "2026-02-01T07:00:00Z", "b.pdf"),

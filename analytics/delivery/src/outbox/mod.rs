@@ -23,4 +23,4 @@ pub use self::{
     sweeper::sweep,
     worker::{Work, work_off},
 };
-pub use crate::shelf::Reason;
+pub use crate::file_store::Reason;

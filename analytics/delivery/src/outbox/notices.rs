@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn people_are_told_once_also_while_somebody_delivers_to_the_target() {
+    async fn people_are_notified_once_even_during_a_delivery() {
         let folder = tempfile::tempdir().expect("folder");
         let mut now = UtcMicros(1_000_000);
         let (config, outbox, id) = given_up(folder.path(), now).await;
@@ -305,7 +305,7 @@ mod tests {
         }
         drop(lock);
         // A delivery that fails for good again is reported again, whether it was retried or ordered anew.
-        assert_eq!(outbox.retry(&id, now).expect("retried"), Named::Done);
+        assert_eq!(outbox.retry(&id, now).expect("retried"), Named::TaskResult);
         assert_eq!(work_off(&outbox, &config, now).await.expect("tried").dead.len(), 1);
         assert_eq!(count(&outbox, now), 1);
         told(&outbox, true, now);
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_can_t_be_told_is_told_again_after_the_pause_and_nobody_waits() {
+    async fn a_failed_notice_is_repeated_after_the_pause_without_delaying_others() {
         let folder = tempfile::tempdir().expect("folder");
         let now = UtcMicros(1_000_000);
         let (config, outbox, _) = given_up(folder.path(), now).await;
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_did_not_reach_all_is_forgotten_once_people_were_told() {
+    async fn a_partial_delivery_is_dropped_after_people_were_notified() {
         let folder = tempfile::tempdir().expect("folder");
         let now = UtcMicros(1_000_000);
         let (_, outbox, id) = given_up(folder.path(), now).await;

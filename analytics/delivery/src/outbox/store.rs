@@ -18,7 +18,7 @@ use super::{
     ledger::{Ledger, Line},
     order::{Order, StoredFile},
 };
-use crate::{Item, Letter};
+use crate::{Item, MailContent};
 
 /// Drafts that a crash has left are removed after this time.
 const MAX_DRAFT_AGE: Duration = Duration::from_secs(86_400);
@@ -33,7 +33,7 @@ pub struct Request {
     /// Folder at the target that a mail links to.
     pub linked_folder: String,
     /// Contents of a mail; its id is set by the outbox.
-    pub letter: Letter,
+    pub letter: MailContent,
     /// The files.
     pub items: Vec<Item>,
     /// Distinguishes this delivery from another of the same files, such as the moment at which a
@@ -58,7 +58,7 @@ pub enum Submitted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
     /// It is done.
-    Done,
+    TaskResult,
     /// The outbox has no order with this id.
     Unknown,
     /// The order is being delivered at the moment, and was left alone.
@@ -392,7 +392,7 @@ impl Outbox {
         if folder != pending {
             move_folder(&folder, &pending)?;
         }
-        Ok(Named::Done)
+        Ok(Named::TaskResult)
     }
 
     /// Removes an order.
@@ -407,7 +407,7 @@ impl Outbox {
             return Ok(Named::Busy);
         };
         self.forget(id)?;
-        Ok(Named::Done)
+        Ok(Named::TaskResult)
     }
 
     /// Finds an order that waits, or else was given up, and its folder.

@@ -12,7 +12,7 @@ use super::{
     order::is_due,
     store::Outbox,
 };
-use crate::{Again, DeliveryError, shelf::Old};
+use crate::{Retry, DeliveryError, file_store::Old};
 
 /// How often a target's old files are looked for.
 const SWEEP_INTERVAL: Micros = Micros::from_secs(3_600);
@@ -88,7 +88,7 @@ impl Sweeper<'_> {
                 // A refusal in one folder may not apply to another. After a refused login, the target
                 // is left alone.
                 let is_inside = !matches!(error, DeliveryError::Unopened(_) | DeliveryError::Credentials(_));
-                if !(is_inside && error.again() == Again::WhenMended) {
+                if !(is_inside && error.again() == Retry::WhenMended) {
                     break;
                 }
             }

@@ -13,7 +13,7 @@ use super::{
     store::{Named, Outbox, Request, Submitted},
     worker::{Work, Worker, work_off},
 };
-use crate::{DeliveryError, Item, Letter, Served};
+use crate::{DeliveryError, Item, MailContent, Served};
 
 fn config(folder: &Path) -> Config {
     let file = folder.join("mailqos.toml");
@@ -25,7 +25,7 @@ fn config(folder: &Path) -> Config {
     mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
-/// An order of a file for a target `shelf`.
+/// An order of a file for a target `file_store`.
 pub(crate) fn request(folder: &Path, occasion: &str) -> Request {
     let path = folder.join("r.pdf");
     fs::write(&path, b"%PDF").expect("written");
@@ -33,7 +33,7 @@ pub(crate) fn request(folder: &Path, occasion: &str) -> Request {
         target: "shelf".parse().expect("a name"),
         folder: String::new(),
         linked_folder: String::new(),
-        letter: Letter::default(),
+        letter: MailContent::default(),
         items: vec![Item {
             name: "r.pdf".into(),
             path,
@@ -172,7 +172,7 @@ fn an_order_that_is_dropped_can_be_ordered_again() {
     let Submitted::Waits(id) = order() else {
         panic!("it waits");
     };
-    assert_eq!(outbox.drop_order(&id).expect("dropped"), Named::Done);
+    assert_eq!(outbox.drop_order(&id).expect("dropped"), Named::TaskResult);
     let left = fs::read_dir(&outbox.folder).expect("a folder").flatten();
     assert!(
         left.map(|entry| entry.file_name())
@@ -190,9 +190,9 @@ async fn nothing_half_done_stays_of_what_is_given_up() {
     let mut now = UtcMicros(1_000_000);
     outbox.submit(&request(folder.path(), "a"), now).expect("submitted");
     // A folder is in the way of the file's name; an attempt before has left a part.
-    let shelf = folder.path().join("shelf");
-    fs::create_dir_all(shelf.join("r.pdf")).expect("made");
-    let part = shelf.join(format!(".r.pdf.{}.part", &hex(&Sha256::digest(b"%PDF"))[..8]));
+    let file_store = folder.path().join("shelf");
+    fs::create_dir_all(file_store.join("r.pdf")).expect("made");
+    let part = file_store.join(format!(".r.pdf.{}.part", &hex(&Sha256::digest(b"%PDF"))[..8]));
     fs::write(&part, "%P").expect("written");
     assert_eq!(work_off(&outbox, &config, now).await.expect("tried").failed.len(), 1);
     assert!(part.exists());
@@ -218,9 +218,9 @@ async fn what_a_mail_was_to_link_to_is_cleared_away_unless_somebody_delivers_the
         let bytes = vec![b'x'; 3_000];
         fs::write(&request.items[0].path, &bytes).expect("written");
         outbox.submit(&request, now).expect("submitted");
-        let shelf = folder.path().join("shelf");
-        fs::create_dir_all(shelf.join("r.pdf")).expect("made");
-        let part = shelf.join(format!(".r.pdf.{}.part", &hex(&Sha256::digest(&bytes))[..8]));
+        let file_store = folder.path().join("shelf");
+        fs::create_dir_all(file_store.join("r.pdf")).expect("made");
+        let part = file_store.join(format!(".r.pdf.{}.part", &hex(&Sha256::digest(&bytes))[..8]));
         fs::write(&part, "x").expect("written");
         let lock = busy.then(|| outbox.lock_target("shelf").expect("a lock"));
         assert_eq!(work_off(&outbox, &config, now).await.expect("tried").failed.len(), 1);
@@ -269,7 +269,7 @@ fn what_is_stuck_again_is_another_notice() {
         DeliveryProblem::Stuck.notice(&second),
         DeliveryProblem::Stuck.notice(&first)
     );
-    assert_eq!(outbox.retry(&id, at).expect("retried"), Named::Done);
+    assert_eq!(outbox.retry(&id, at).expect("retried"), Named::TaskResult);
     let (third, _) = fail(false);
     assert_ne!(
         DeliveryProblem::Stuck.notice(&third),
@@ -304,7 +304,7 @@ async fn what_fails_is_tried_again_later_and_given_up_in_the_end() {
             .is_some_and(|error| error.contains("shelf"))
     );
     fs::remove_file(folder.path().join("shelf")).expect("mended");
-    assert_eq!(outbox.retry(&dead[0].id, now).expect("retried"), Named::Done);
+    assert_eq!(outbox.retry(&dead[0].id, now).expect("retried"), Named::TaskResult);
     assert_eq!(work_off(&outbox, &config, now).await.expect("tried").delivered.len(), 1);
     assert_eq!(outbox.retry("../../x", now).expect("no such order"), Named::Unknown);
 }

@@ -12,7 +12,7 @@ use super::{
     order::{Order, is_due, reserve},
     store::Outbox,
 };
-use crate::{Again, DeliveryError, Inline, Item, Letter, Parcel, Progress, Receipt, abandon, deliver};
+use crate::{Retry, DeliveryError, Inline, Item, MailContent, Parcel, Progress, Receipt, abandon, deliver};
 
 /// What [`work_off`] did.
 #[derive(Debug, Default)]
@@ -221,7 +221,7 @@ impl<'a> Worker<'a> {
         let now = self.now();
         let again = error.again();
         order.last_error = Some(error.to_string());
-        let stuck = again == Again::WhenMended;
+        let stuck = again == Retry::WhenMended;
         if stuck && !order.stuck {
             order.stuck_at = now.0;
         }
@@ -232,7 +232,7 @@ impl<'a> Worker<'a> {
             .target_options(self.config)
             .and_then(Target::patience)
             .unwrap_or(options.patience);
-        if again == Again::Never || now - UtcMicros(order.ordered_at) > patience {
+        if again == Retry::Never || now - UtcMicros(order.ordered_at) > patience {
             order.save(&folder)?;
             self.outbox.bury(&order.id)?;
             work.dead.push(order);
@@ -287,7 +287,7 @@ fn parcel(order: &Order, folder: &Path) -> Result<Parcel, DeliveryError> {
             .collect(),
         folder: order.folder.clone(),
         linked_folder: order.linked_folder.clone(),
-        letter: Letter {
+        letter: MailContent {
             subject: order.subject.clone(),
             text: order.text.clone(),
             html: order.html.clone(),

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     DeliveryError, Source,
-    shelf::{CHUNK, Extent, Hash, Shelf, beginning},
+    file_store::{CHUNK, Extent, Hash, FileStore, beginning},
 };
 
 /// The folder, and the one below it that was entered.
@@ -47,7 +47,7 @@ impl Folder {
     }
 }
 
-impl Shelf for Folder {
+impl FileStore for Folder {
     async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
         let folder = below.iter().fold(self.root.clone(), |folder, part| folder.join(part));
         if make {
@@ -149,17 +149,17 @@ mod tests {
     async fn a_folder_that_is_not_mounted_has_lost_nothing() {
         let outer = tempfile::tempdir().expect("a folder");
         let root = outer.path().join("mount");
-        let mut shelf = Folder::new(&root);
+        let mut file_store = Folder::new(&root);
         let below = ["2026".to_owned()];
         for _ in 0..2 {
-            assert!(shelf.enter(&[], false).await.is_err());
-            assert!(shelf.enter(&below, false).await.is_err());
+            assert!(file_store.enter(&[], false).await.is_err());
+            assert!(file_store.enter(&below, false).await.is_err());
             let _ = std::fs::create_dir(&root);
         }
         std::fs::write(root.join("other.pdf"), "x").expect("written");
-        assert!(shelf.enter(&[], false).await.expect("there"));
-        assert!(!shelf.enter(&below, false).await.expect("asked"));
-        assert!(shelf.enter(&below, true).await.expect("made"));
-        assert!(shelf.enter(&below, false).await.expect("there"));
+        assert!(file_store.enter(&[], false).await.expect("there"));
+        assert!(!file_store.enter(&below, false).await.expect("asked"));
+        assert!(file_store.enter(&below, true).await.expect("made"));
+        assert!(file_store.enter(&below, false).await.expect("there"));
     }
 }

@@ -1,4 +1,4 @@
-//! The kinds of targets, a file each. Those that keep files implement [`Shelf`] and are registered in an arm of [`at_place`].
+//! The kinds of targets, a file each. Those that keep files implement [`FileStore`] and are registered in an arm of [`at_place`].
 
 pub(super) mod email;
 mod folder;
@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use super::{
     DeliveryError, Parcel, Progress, Receipt,
     names::Rules,
-    shelf::{self, File, Old, Shelf, Swept},
+    file_store::{self, File, Old, FileStore, Swept},
     trial::{self, Trial},
 };
 
@@ -61,19 +61,19 @@ pub(super) enum Task<'a> {
 }
 
 /// What came of it.
-pub(super) enum Done {
+pub(super) enum TaskResult {
     Put(Receipt),
     Swept(Swept),
     Abandoned,
     Tried(Trial),
 }
 
-async fn work(shelf: &mut impl Shelf, below: &[String], task: Task<'_>) -> Result<Done, DeliveryError> {
+async fn work(file_store: &mut impl FileStore, below: &[String], task: Task<'_>) -> Result<TaskResult, DeliveryError> {
     match task {
-        Task::Put(files, target) => shelf::put(shelf, below, files, target).await.map(Done::Put),
-        Task::Sweep(old) => Ok(Done::Swept(shelf::sweep(shelf, below, old).await)),
-        Task::Abandon(parts) => shelf::abandon(shelf, below, parts).await.map(|()| Done::Abandoned),
-        Task::Try(target) => trial::of_shelf(shelf, target).await.map(Done::Tried),
+        Task::Put(files, target) => file_store::put(file_store, below, files, target).await.map(TaskResult::Put),
+        Task::Sweep(old) => Ok(TaskResult::Swept(file_store::sweep(file_store, below, old).await)),
+        Task::Abandon(parts) => file_store::abandon(file_store, below, parts).await.map(|()| TaskResult::Abandoned),
+        Task::Try(target) => trial::of_shelf(file_store, target).await.map(TaskResult::Tried),
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn at_place(
     place: &FilesPlace,
     below: &[String],
     task: Task<'_>,
-) -> Result<Done, DeliveryError> {
+) -> Result<TaskResult, DeliveryError> {
     match place {
         FilesPlace::Folder { path } => work(&mut folder::Folder::new(path), below, task).await,
         FilesPlace::Ftp {
@@ -103,9 +103,9 @@ pub(super) async fn at_place(
             if let Task::Put(files @ [_, _, ..], target) = task {
                 let mut all = Receipt::default();
                 for file in files {
-                    let mut shelf = ftp::Ftp::open(&login, options).await.map_err(unopened)?;
-                    let put = shelf::put(&mut shelf, below, std::slice::from_ref(file), target).await;
-                    shelf.close().await;
+                    let mut file_store = ftp::Ftp::open(&login, options).await.map_err(unopened)?;
+                    let put = file_store::put(&mut file_store, below, std::slice::from_ref(file), target).await;
+                    file_store.close().await;
                     let receipt = put?;
                     all.places.extend(receipt.places);
                     if all.reply != receipt.reply {
@@ -113,11 +113,11 @@ pub(super) async fn at_place(
                         all.reply = format!("{}{between}{}", all.reply, receipt.reply);
                     }
                 }
-                return Ok(Done::Put(all));
+                return Ok(TaskResult::Put(all));
             }
-            let mut shelf = ftp::Ftp::open(&login, options).await.map_err(unopened)?;
-            let done = work(&mut shelf, below, task).await;
-            shelf.close().await;
+            let mut file_store = ftp::Ftp::open(&login, options).await.map_err(unopened)?;
+            let done = work(&mut file_store, below, task).await;
+            file_store.close().await;
             done
         }
         FilesPlace::Sftp(options) => {
@@ -125,8 +125,8 @@ pub(super) async fn at_place(
             if let Some(user) = &options.user {
                 login.user.clone_from(user);
             }
-            let mut shelf = sftp::Sftp::open(&login, options).await.map_err(unopened)?;
-            work(&mut shelf, below, task).await
+            let mut file_store = sftp::Sftp::open(&login, options).await.map_err(unopened)?;
+            work(&mut file_store, below, task).await
         }
         #[cfg(not(feature = "smb"))]
         FilesPlace::Smb { .. } => Err(unopened(DeliveryError::NotBuiltIn("smb"))),
@@ -138,9 +138,9 @@ pub(super) async fn at_place(
             timeout,
         } => {
             let login = Login::of(config, endpoint, timeout.to_std()).await?;
-            let mut shelf = smb::Smb::open(&login, share, path).await.map_err(unopened)?;
-            let done = work(&mut shelf, below, task).await;
-            shelf.close().await;
+            let mut file_store = smb::Smb::open(&login, share, path).await.map_err(unopened)?;
+            let done = work(&mut file_store, below, task).await;
+            file_store.close().await;
             done
         }
         FilesPlace::ObjectStore { url, options } => {

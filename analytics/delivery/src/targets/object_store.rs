@@ -9,7 +9,7 @@ use mailqos_model::SiteName;
 
 use super::{
     DeliveryError,
-    shelf::{Extent, Hash, Hashing, Shelf},
+    file_store::{Extent, Hash, Hashing, FileStore},
 };
 
 /// The store, and the prefix below the target's own that was entered.
@@ -63,7 +63,7 @@ fn failed(error: RemoteError) -> DeliveryError {
     }
 }
 
-impl Shelf for Store {
+impl FileStore for Store {
     const AT_ONCE: bool = true;
 
     async fn enter(&mut self, below: &[String], _make: bool) -> Result<bool, DeliveryError> {

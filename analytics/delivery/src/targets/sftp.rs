@@ -25,7 +25,7 @@ use tokio::{
 use self::{handles::Handles, status::Statuses};
 use super::{
     DeliveryError, Login, Source, own_parts,
-    shelf::{Extent, Hash, Hashing, Shelf, vanished},
+    file_store::{Extent, Hash, Hashing, FileStore, vanished},
     unopened,
 };
 
@@ -353,7 +353,7 @@ fn explained(said: &str, limit: Duration) -> (String, bool) {
     }
 }
 
-impl Shelf for Sftp<'_> {
+impl FileStore for Sftp<'_> {
     async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
         let own = own_parts(&self.own)?;
         let parts = [own.as_slice(), below].concat();
@@ -581,7 +581,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ssh_says_becomes_what_to_do() {
+    fn ssh_errors_become_remedies() {
         let limit = Duration::from_secs(30);
         let (text, again) = explained("reports@files: Permission denied (publickey).", limit);
         assert!(text.contains("wrong") && !again, "{text}");

@@ -12,7 +12,7 @@ use ::smb::{
 
 use super::{
     DeliveryError, Login, Source, own_parts,
-    shelf::{CHUNK, Extent, Hash, Hashing, Shelf, vanished},
+    file_store::{CHUNK, Extent, Hash, Hashing, FileStore, vanished},
     unopened,
 };
 
@@ -352,7 +352,7 @@ enum Folder {
     Elsewhere,
 }
 
-impl Shelf for Smb<'_> {
+impl FileStore for Smb<'_> {
     async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
         let parts = [self.own.as_slice(), below].concat();
         let mut there = self.is_there(&self.path(&parts)).await?;
@@ -639,7 +639,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_tell_reading_from_writing_and_room() {
+    fn refusals_distinguish_reading_writing_and_space() {
         let words = |status, task| meaning(status, task).expect("known");
         let denied = Status::U32_ACCESS_DENIED;
         assert!(words(denied, Task::Read).0.contains("read"));
@@ -658,7 +658,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_that_come_as_text_are_told_too() {
+    fn statuses_given_as_text_are_recognised() {
         let told = |text: &str| {
             let error = DeliveryError::Server {
                 server: "far:445".into(),

@@ -6,10 +6,10 @@ use mailqos_lake_tables::{Metric, Series, Values};
 use mailqos_model::{Outcome, Stage, UtcMicros};
 
 use super::super::{availability::Share, outages::Timeline, periods::Period, significance, significance::median};
-use super::{Asked, EVENTS, Hourly, Pattern, worth};
+use super::{TestedPattern, EVENTS, Hourly, Pattern, worth};
 
 /// What failures have in common. Tests that fail in a row are one event: they are no witnesses of their own.
-pub(super) fn failures(series: &Series, period: &Period, hours: &Hourly, asked: &mut Vec<Asked>) {
+pub(super) fn failures(series: &Series, period: &Period, hours: &Hourly, asked: &mut Vec<TestedPattern>) {
     let timeline = Timeline::of(series, period, None);
     let events: Vec<(usize, UtcMicros, Option<UtcMicros>)> = timeline
         .outages
@@ -41,7 +41,7 @@ pub(super) fn failures(series: &Series, period: &Period, hours: &Hourly, asked: 
             .map(|(slot, share, p)| (slot, share, (p * events.len() as f64).min(1.0)))
     };
     if let Some((hour, share, p)) = clearest(&event_hour, &by_hour) {
-        asked.push(Asked {
+        asked.push(TestedPattern {
             p,
             says: vec![Pattern::FailureHour {
                 hour: hour as u8,
@@ -52,7 +52,7 @@ pub(super) fn failures(series: &Series, period: &Period, hours: &Hourly, asked: 
         });
     }
     if let Some((day, share, p)) = clearest(&event_day, &by_day) {
-        asked.push(Asked {
+        asked.push(TestedPattern {
             p,
             says: vec![Pattern::FailureWeekday {
                 day: day as i8 + 1,
@@ -70,7 +70,7 @@ pub(super) fn failures(series: &Series, period: &Period, hours: &Hourly, asked: 
 type Event = (usize, UtcMicros, Option<UtcMicros>);
 
 /// Where most failures began, if it is more than half of them for sure.
-fn kind(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
+fn kind(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
     let mut kinds: Vec<((Outcome, Option<Stage>), u64)> = Vec::new();
     for (row, ..) in events {
         let kind = (series.outcome[*row], series.stage.get(*row).copied().flatten());
@@ -89,14 +89,14 @@ fn kind(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
         .then(|| Share::new(count, of))
         .flatten()
         .map(|share| Pattern::FailureKind { outcome, stage, share });
-    asked.push(Asked {
+    asked.push(TestedPattern {
         p,
         says: says.into_iter().collect(),
     });
 }
 
 /// A reply code that goes with failures.
-fn reply(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
+fn reply(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
     let code = |row: usize| series.smtp_reply_code.get(row).copied().flatten();
     let mut codes: BTreeMap<i32, u64> = BTreeMap::new();
     for (row, ..) in events {
@@ -124,14 +124,14 @@ fn reply(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
         share,
         good: with as f64 / good.max(1) as f64,
     });
-    asked.push(Asked {
+    asked.push(TestedPattern {
         p: p.min(1.0),
         says: says.into_iter().collect(),
     });
 }
 
 /// Whether a phase takes longer or shorter while tests fail: the median of each event against hourly medians of good tests.
-fn during(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
+fn during(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
     let mut is_good = series.counting();
     for (good, outcome) in is_good.iter_mut().zip(&series.outcome) {
         *good &= *outcome == Outcome::Ok;
@@ -171,7 +171,7 @@ fn during(series: &Series, events: &[Event], asked: &mut Vec<Asked>) {
             good,
             events,
         });
-        asked.push(Asked {
+        asked.push(TestedPattern {
             p,
             says: says.into_iter().collect(),
         });

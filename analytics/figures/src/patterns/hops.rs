@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::{availability::Share, significance, significance::median};
-use super::{Asked, Pattern};
+use super::{TestedPattern, Pattern};
 use mailqos_lake_tables::Series;
 
 /// At which station most of the time is spent: the one that is the longest of a mail's way most often, against the next.
-pub(super) fn hop(series: &Series, asked: &mut Vec<Asked>) {
+pub(super) fn hop(series: &Series, asked: &mut Vec<TestedPattern>) {
     let mut longest: BTreeMap<Arc<str>, u64> = BTreeMap::new();
     let mut delays: BTreeMap<Arc<str>, Vec<f64>> = BTreeMap::new();
     let mut ways = Vec::new();
@@ -62,5 +62,5 @@ pub(super) fn hop(series: &Series, asked: &mut Vec<Asked>) {
         }],
         _ => Vec::new(),
     };
-    asked.push(Asked { p: p.min(1.0), says });
+    asked.push(TestedPattern { p: p.min(1.0), says });
 }

@@ -3,17 +3,17 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use super::super::{
-    local_clock::{LocalClock, Shown},
+    local_clock::{LocalClock, LocalTime},
     periods::Period,
     significance::{self, median},
 };
-use super::{Asked, DAYS, FEW, LOOSE, Pattern, WORTH};
+use super::{TestedPattern, DAYS, FEW, LOOSE, Pattern, WORTH};
 use mailqos_lake_tables::{Metric, Series, Values};
 
 /// Medians of each metric by the hour of local time.
 pub(super) struct Hourly {
     /// Each hour with tests that counted, and how many they were.
-    hours: Vec<(Shown, u64)>,
+    hours: Vec<(LocalTime, u64)>,
     /// By metric of the contracts, then by hour.
     medians: Vec<Vec<Option<f64>>>,
 }
@@ -22,7 +22,7 @@ impl Hourly {
     /// `counting` is [`Series::counting`].
     pub(super) fn of(series: &Series, period: &Period, counting: &[bool]) -> Self {
         let mut clock = LocalClock::new(period.timezone());
-        let mut hours: Vec<(Shown, u64)> = Vec::new();
+        let mut hours: Vec<(LocalTime, u64)> = Vec::new();
         let mut rows_of: Vec<Range<usize>> = Vec::new();
         for row in series.inside.clone().filter(|row| counting[*row]) {
             let shown = clock.at(series.at(row));
@@ -61,7 +61,7 @@ impl Hourly {
     }
 
     /// Whether the hour of the day matters: hourly medians against the middle of their own day.
-    pub(super) fn habit(&self, metric: Metric, asked: &mut Vec<Asked>) {
+    pub(super) fn habit(&self, metric: Metric, asked: &mut Vec<TestedPattern>) {
         let Some(place) = Metric::CONTRACT.iter().position(|of| *of == metric) else {
             return;
         };
@@ -112,11 +112,11 @@ impl Hourly {
             }
             _ => Vec::new(),
         };
-        asked.push(Asked { p, says });
+        asked.push(TestedPattern { p, says });
     }
 
     /// Whether the round trip rises and falls with another metric.
-    pub(super) fn correlation(&self, with: Metric, asked: &mut Vec<Asked>) {
+    pub(super) fn correlation(&self, with: Metric, asked: &mut Vec<TestedPattern>) {
         let place = |metric: Metric| Metric::CONTRACT.iter().position(|of| *of == metric);
         let (Some(trip), Some(other)) = (place(Metric::RoundTrip), place(with)) else {
             return;
@@ -138,7 +138,7 @@ impl Hourly {
             rho,
             hours: a.len(),
         });
-        asked.push(Asked {
+        asked.push(TestedPattern {
             p,
             says: says.into_iter().collect(),
         });

@@ -8,10 +8,10 @@ use super::super::{
     significance::{self, LEVEL, median},
     trend,
 };
-use super::{Asked, DAYS, FEW, Pattern, WEEKS, WORTH, worth};
+use super::{TestedPattern, DAYS, FEW, Pattern, WEEKS, WORTH, worth};
 
 /// Slope, shifts, weekdays and single days of a metric, from its daily medians; `counting` is [`Series::counting`].
-pub(super) fn levels(series: &Series, period: &Period, metric: Metric, counting: &[bool], asked: &mut Vec<Asked>) {
+pub(super) fn levels(series: &Series, period: &Period, metric: Metric, counting: &[bool], asked: &mut Vec<TestedPattern>) {
     let mut days: Vec<(UtcMicros, i8, f64)> = Vec::new();
     let mut values = Values::default();
     for bucket in period.buckets(Unit::Day) {
@@ -72,11 +72,11 @@ pub(super) fn levels(series: &Series, period: &Period, metric: Metric, counting:
     } else {
         Vec::new()
     };
-    asked.push(Asked {
+    asked.push(TestedPattern {
         p: slope.p,
         says: says_trend,
     });
-    asked.push(Asked {
+    asked.push(TestedPattern {
         p: p_shift,
         says: says_shifts,
     });
@@ -102,7 +102,7 @@ pub(super) fn levels(series: &Series, period: &Period, metric: Metric, counting:
                 value: value * level,
                 others: others * level,
             });
-            asked.push(Asked {
+            asked.push(TestedPattern {
                 p,
                 says: says.into_iter().collect(),
             });
@@ -178,7 +178,7 @@ fn extreme_day(groups: &[Vec<f64>]) -> Option<(i8, f64, f64, f64)> {
 }
 
 /// The value that stands out most, by its distance from the middle in robust deviations; its chance counts all values.
-fn outlier(relative: &[f64], says: impl Fn(usize, f64) -> Pattern) -> Asked {
+fn outlier(relative: &[f64], says: impl Fn(usize, f64) -> Pattern) -> TestedPattern {
     let middle = median(&mut relative.to_vec()).unwrap_or(0.0);
     let mut distances: Vec<f64> = relative.iter().map(|value| (value - middle).abs()).collect();
     let spread = median(&mut distances).unwrap_or(0.0) * 1.482_602_218_505_602;
@@ -188,7 +188,7 @@ fn outlier(relative: &[f64], says: impl Fn(usize, f64) -> Pattern) -> Asked {
         .map(|(index, value)| (index, (value - middle).abs()))
         .max_by(|a, b| a.1.total_cmp(&b.1));
     let (Some((index, distance)), true) = (found, spread > 0.0) else {
-        return Asked {
+        return TestedPattern {
             p: 1.0,
             says: Vec::new(),
         };
@@ -197,7 +197,7 @@ fn outlier(relative: &[f64], says: impl Fn(usize, f64) -> Pattern) -> Asked {
     let degrees = (relative.len() as f64 / 4.0).max(3.0);
     let p = (significance::student(distance / spread, degrees) * relative.len() as f64).min(1.0);
     let worth = distance >= (1.0 + WORTH).ln();
-    Asked {
+    TestedPattern {
         p,
         says: worth.then(|| says(index, distance)).into_iter().collect(),
     }

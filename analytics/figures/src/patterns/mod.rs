@@ -256,7 +256,7 @@ impl Pattern {
 
 /// A question that was asked: how likely its answer is by chance, and what it says.
 #[derive(Debug)]
-struct Asked {
+struct TestedPattern {
     p: f64,
     /// Several where one question has several answers, such as all shifts of a metric.
     says: Vec<Pattern>,
@@ -267,7 +267,7 @@ struct Asked {
 pub struct Answers {
     site: Arc<str>,
     monitor: Arc<str>,
-    asked: Vec<Asked>,
+    asked: Vec<TestedPattern>,
 }
 
 /// All that stands out, the clearest first: changes before habits before failures of each monitor.

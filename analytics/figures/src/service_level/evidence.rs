@@ -14,7 +14,7 @@ use super::super::{
     random::SplitMix64,
 };
 use super::{
-    Amount, Entry, Forecast, Judgement, Value, Verdict, Why, metric_of,
+    Amount, Entry, Forecast, TargetResult, Value, Verdict, UndecidedReason, metric_of,
     service::{Service, overlap},
 };
 
@@ -215,7 +215,7 @@ impl Evidence {
         }
     }
 
-    fn judgement(&mut self, index: usize, target: &LevelTarget, level: &ServiceLevel, is_over: bool) -> Judgement {
+    fn judgement(&mut self, index: usize, target: &LevelTarget, level: &ServiceLevel, is_over: bool) -> TargetResult {
         let share = target.share();
         let mut sum = Tally::default();
         self.tallies[index].iter().for_each(|tally| sum.add(*tally));
@@ -248,7 +248,7 @@ impl Evidence {
         };
         let certain = interval.is_some_and(|(low, high)| low > goal || high < goal);
         let forecast = (!is_over).then(|| self.forecast(index, target, sum, rest)).flatten();
-        Judgement {
+        TargetResult {
             target: target.clone(),
             value,
             interval,
@@ -320,7 +320,7 @@ impl Evidence {
     ) -> Verdict {
         if sum.all <= 0.0 {
             return if is_over || self.passed.0 > 0 {
-                Verdict::NotDecidable(Why::NoTests)
+                Verdict::NotDecidable(UndecidedReason::NoTests)
             } else {
                 Verdict::Open
             };
@@ -354,7 +354,7 @@ impl Evidence {
             return if known > 0 && is_spent(counting) {
                 Verdict::Missed
             } else {
-                Verdict::NotDecidable(Why::Coverage)
+                Verdict::NotDecidable(UndecidedReason::Coverage)
             };
         }
         if !by_time && !target.share().is_reached(all.saturating_sub(1), all) {
@@ -369,7 +369,7 @@ impl Evidence {
             return if clearly {
                 Verdict::Missed
             } else {
-                Verdict::NotDecidable(Why::FewTests)
+                Verdict::NotDecidable(UndecidedReason::FewTests)
             };
         }
         if met { Verdict::Met } else { Verdict::Missed }

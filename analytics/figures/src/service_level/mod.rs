@@ -67,12 +67,12 @@ pub struct Entry {
     /// Counted tests in service hours.
     pub tests: u64,
     /// Each target, in the order of the configuration.
-    pub targets: Vec<Judgement>,
+    pub targets: Vec<TargetResult>,
 }
 
 /// What is to be said of one target.
 #[derive(Debug, Clone)]
-pub struct Judgement {
+pub struct TargetResult {
     /// The promise.
     pub target: LevelTarget,
     /// What was measured.
@@ -143,14 +143,14 @@ pub enum Verdict {
     /// The period is not over, and the target can still be met.
     Open,
     /// Too little is known to say.
-    NotDecidable(Why),
+    NotDecidable(UndecidedReason),
     /// Missed; where the period is not over, even a faultless rest would not help.
     Missed,
 }
 
 /// Why nothing is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
+pub enum UndecidedReason {
     /// One failed test would already be more than the budget, so that a good result proves nothing.
     FewTests,
     /// Less than the required share of the service time is known.
@@ -171,7 +171,7 @@ impl Verdict {
     }
 }
 
-impl Judgement {
+impl TargetResult {
     /// Share of the error budget that is spent, by what the target counts; `None` where nothing is known.
     pub fn spent(&self) -> Option<f64> {
         if self.value == Value::Unknown {
@@ -185,7 +185,7 @@ impl Entry {
     /// The worst of its targets' verdicts.
     pub fn verdict(&self) -> Verdict {
         let worst = self.targets.iter().map(|judgement| judgement.verdict).max();
-        worst.unwrap_or(Verdict::NotDecidable(Why::NoTests))
+        worst.unwrap_or(Verdict::NotDecidable(UndecidedReason::NoTests))
     }
 
     /// Share of the service time that is known, of what has passed, maintenance included as in every coverage; `None` where none
@@ -199,7 +199,7 @@ impl LevelReport {
     /// The worst of its entries' verdicts.
     pub fn verdict(&self) -> Verdict {
         let worst = self.entries.iter().map(Entry::verdict).max();
-        worst.unwrap_or(Verdict::NotDecidable(Why::NoTests))
+        worst.unwrap_or(Verdict::NotDecidable(UndecidedReason::NoTests))
     }
 }
 

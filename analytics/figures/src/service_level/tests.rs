@@ -158,12 +158,12 @@ fn too_little_is_not_decided() {
         // A test an hour would be too few even without a failure.
         (
             |n| if n % 300 == 0 { GOOD } else { None },
-            Verdict::NotDecidable(Why::Coverage),
+            Verdict::NotDecidable(UndecidedReason::Coverage),
         ),
-        (|_| None, Verdict::NotDecidable(Why::NoTests)),
+        (|_| None, Verdict::NotDecidable(UndecidedReason::NoTests)),
         (
             |n| if n < 6_000 { GOOD } else { None },
-            Verdict::NotDecidable(Why::Coverage),
+            Verdict::NotDecidable(UndecidedReason::Coverage),
         ),
         // Half is unknown, but the other half misses whatever the unknown was.
         (
@@ -218,7 +218,7 @@ fn of_a_period_that_runs_without_tests_nothing_is_known() {
     let until = period.calendar.midnight(jiff::civil::date(2026, 10, 16));
     let entry = judged(&level, &period, until, &series(&period, until, |_| None));
     for judgement in &entry.targets {
-        assert_eq!(judgement.verdict, Verdict::NotDecidable(Why::NoTests));
+        assert_eq!(judgement.verdict, Verdict::NotDecidable(UndecidedReason::NoTests));
         assert_eq!((judgement.value, judgement.spent()), (Value::Unknown, None));
     }
 }

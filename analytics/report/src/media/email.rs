@@ -8,7 +8,7 @@ use super::{
     MediaError, Medium, data_uri,
     mail_page::{MEASURES, compose},
     one_by_one, raster, text,
-    work::{Showing, Work},
+    work::{Representation, Work},
 };
 use crate::document::{Document, Picture};
 
@@ -23,7 +23,7 @@ pub(super) static MEDIUM: Medium = Medium {
     finish: |page| Ok(page.markup.into_bytes()),
 };
 
-static SHOWING: Showing = Showing {
+static SHOWING: Representation = Representation {
     source: |picture| Ok(source(picture)),
     drawn: Some(|svg| Ok(data_uri("image/png", &raster::png(svg.as_bytes())?))),
     drawings: false,
@@ -32,7 +32,7 @@ static SHOWING: Showing = Showing {
 
 /// Maximum length of the HTML, in bytes: Gmail clips messages above 102 kB, and a note on the
 /// location of the files may still be added.
-const LONGEST: usize = 95_000;
+const MAX_LENGTH: usize = 95_000;
 
 /// Text, HTML and images of a mail.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub fn render(document: &Document, own: Option<&Path>) -> Result<Page, MediaErro
         let page = Work::new(&MEDIUM, &SHOWING, &composed, own)?.done(&MEDIUM)?;
         let page = String::from_utf8(page).map_err(|error| MediaError::Template(error.to_string()))?;
         let (html, pictures) = pictures_apart(&page);
-        let is_short = html.len() <= LONGEST;
+        let is_short = html.len() <= MAX_LENGTH;
         if is_short || measures.peek().is_none() {
             if !is_short {
                 tracing::warn!(

@@ -8,7 +8,7 @@ use tera::{Kwargs, State};
 
 use super::{
     MediaError, Medium, data_uri, one_by_one,
-    work::{self, Leaf, Showing},
+    work::{self, DocumentPage, Representation},
 };
 use crate::document::{Block, Document, walk};
 
@@ -23,7 +23,7 @@ pub(super) static MEDIUM: Medium = Medium {
     finish: |page| Ok(page.markup.into_bytes()),
 };
 
-pub(super) static SHOWING: Showing = Showing {
+pub(super) static SHOWING: Representation = Representation {
     source: |picture| Ok(data_uri(picture.media_type, &picture.bytes)),
     drawn: None,
     drawings: true,
@@ -41,7 +41,7 @@ fn short(value: f64) -> String {
 /// # Errors
 /// A custom partial is invalid.
 pub fn render(document: &Document, own: Option<&Path>) -> Result<String, MediaError> {
-    let page = work::page(&MEDIUM, &SHOWING, &Leaf::whole(document), own)?;
+    let page = work::page(&MEDIUM, &SHOWING, &DocumentPage::whole(document), own)?;
     String::from_utf8(page).map_err(|error| MediaError::Template(error.to_string()))
 }
 
@@ -114,7 +114,7 @@ pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<
                     .map_or(document.blocks.len(), |first| first.blocks.start - 2)
             }
         };
-        Leaf {
+        DocumentPage {
             document,
             blocks: document.blocks.get(blocks).unwrap_or_default(),
             instead,

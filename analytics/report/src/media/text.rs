@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_longer_than_mail_likes() {
+    fn no_line_exceeds_the_limit_for_mail() {
         let word = "w".repeat(200);
         let long = "a text of words ".repeat(30);
         for text in [with(vec![table([&word, &long])]), with(vec![Block::paragraph(&long)])] {

@@ -16,7 +16,7 @@ use crate::document::{Block, ChartBlock, Document, Picture, walk};
 type Draw = fn(&str) -> Result<String, MediaError>;
 
 /// Representation of images and charts in a medium.
-pub(super) struct Showing {
+pub(super) struct Representation {
     /// Returns the variable `source` of an image, such as a data URI.
     pub(super) source: fn(&Picture) -> Result<String, MediaError>,
     /// Returns the variable `picture` of a chart, if the medium does not show drawings.
@@ -71,7 +71,7 @@ mod in_base64 {
 
 /// A page of a document.
 #[derive(Debug, Clone)]
-pub(super) struct Leaf<'a> {
+pub(super) struct DocumentPage<'a> {
     pub(super) document: &'a Document,
     /// Blocks of the page.
     pub(super) blocks: &'a [Block],
@@ -79,7 +79,7 @@ pub(super) struct Leaf<'a> {
     pub(super) instead: Map<String, Value>,
 }
 
-impl<'a> Leaf<'a> {
+impl<'a> DocumentPage<'a> {
     /// Returns a page with the whole document.
     pub(super) fn whole(document: &'a Document) -> Self {
         Self {
@@ -97,8 +97,8 @@ impl<'a> Leaf<'a> {
 /// An image can't be drawn, or a custom partial or layout is invalid or exceeds its limits.
 pub(super) fn page(
     medium: &'static Medium,
-    showing: &Showing,
-    leaf: &Leaf<'_>,
+    showing: &Representation,
+    leaf: &DocumentPage<'_>,
     own: Option<&Path>,
 ) -> Result<Vec<u8>, MediaError> {
     if is_guarded(medium, own)? {
@@ -121,14 +121,14 @@ pub(super) struct Markup {
 /// An image can't be drawn, or a partial is invalid.
 pub(super) fn markup(
     medium: &'static Medium,
-    showing: &Showing,
-    leaf: &Leaf<'_>,
+    showing: &Representation,
+    leaf: &DocumentPage<'_>,
     own: Option<&Path>,
 ) -> Result<Markup, MediaError> {
     let document = leaf.document;
     let work = Work::head(medium, showing, leaf, own)?;
     let partials = Partials::new(medium, own)?;
-    let mut adorned = Adorned {
+    let mut adorned = BlockRenderer {
         showing,
         document,
         is_built_in: true,
@@ -189,16 +189,16 @@ impl Work {
     /// An image can't be drawn.
     pub(super) fn new(
         medium: &Medium,
-        showing: &Showing,
+        showing: &Representation,
         document: &Document,
         own: Option<&Path>,
     ) -> Result<Self, MediaError> {
-        Self::of(medium, showing, &Leaf::whole(document), own)
+        Self::of(medium, showing, &DocumentPage::whole(document), own)
     }
 
-    fn of(medium: &Medium, showing: &Showing, leaf: &Leaf<'_>, own: Option<&Path>) -> Result<Self, MediaError> {
+    fn of(medium: &Medium, showing: &Representation, leaf: &DocumentPage<'_>, own: Option<&Path>) -> Result<Self, MediaError> {
         let mut work = Self::head(medium, showing, leaf, own)?;
-        let mut adorned = Adorned {
+        let mut adorned = BlockRenderer {
             showing,
             document: leaf.document,
             is_built_in: false,
@@ -213,7 +213,7 @@ impl Work {
     }
 
     /// Prepares a document without its blocks.
-    fn head(medium: &Medium, showing: &Showing, leaf: &Leaf<'_>, own: Option<&Path>) -> Result<Self, MediaError> {
+    fn head(medium: &Medium, showing: &Representation, leaf: &DocumentPage<'_>, own: Option<&Path>) -> Result<Self, MediaError> {
         let document = leaf.document;
         let mut files = BTreeMap::new();
         let mut value = plain(document)?;
@@ -313,8 +313,8 @@ fn plain(value: &impl Serialize) -> Result<Value, MediaError> {
 const LONG: usize = 100;
 
 /// Prepares blocks for a medium, one after the other.
-struct Adorned<'a> {
-    showing: &'a Showing,
+struct BlockRenderer<'a> {
+    showing: &'a Representation,
     document: &'a Document,
     /// Whether only built-in partials use the variables; they don't need the rows of long tables.
     is_built_in: bool,
@@ -325,7 +325,7 @@ struct Adorned<'a> {
     named: BTreeMap<String, String>,
 }
 
-impl Adorned<'_> {
+impl BlockRenderer<'_> {
     /// Returns the variables of a block, including the representation of its charts and images.
     fn block(&mut self, block: &Block) -> Result<Value, MediaError> {
         let mut value = plain(block)?;

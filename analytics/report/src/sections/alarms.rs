@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Maximum number of named monitors per maintenance window; the others are counted.
-const MOST_NAMES: usize = 5;
+const MAX_NAMES: usize = 5;
 
 #[derive(Debug)]
 struct Alarms {
@@ -234,7 +234,7 @@ impl Alarms {
             .take(self.limit)
             .rev()
             .map(|(window, concerned)| {
-                let mut names: Vec<String> = concerned.iter().take(MOST_NAMES).cloned().collect();
+                let mut names: Vec<String> = concerned.iter().take(MAX_NAMES).cloned().collect();
                 let others = concerned.len() - names.len();
                 if others > 0 {
                     names.push(l.count(others as u64, "one more", "{0} more"));

@@ -8,23 +8,23 @@ use mailqos_lake_tables::Metric;
 
 use super::{Kind, Section, View, availability::availability_cell};
 use crate::{
-    definition::Each,
+    definition::Grouping,
     digest::{Need, Needs},
     document::{Block, Cell, Column, Row, Status, Table},
     facts::Monitor,
-    findings::{self, Together},
+    findings::{self, CombinedFigures},
     locale::{DASH, decimals_for},
 };
 
 #[derive(Debug)]
 struct Groups {
-    by: Each,
+    by: Grouping,
 }
 
 keys! {
     GROUPS: GroupsKeys {
         /// What is compared.
-        by: Word<Each> = word!([("site", Each::Site), ("object", Each::Object), ("tag", Each::Tag)]).default("\"site\"");
+        by: Word<Grouping> = word!([("site", Grouping::Site), ("object", Grouping::Object), ("tag", Grouping::Tag)]).default("\"site\"");
     }
 }
 
@@ -46,17 +46,17 @@ impl Section for Groups {
             }
         }
         let (head, nothing) = match self.by {
-            Each::Object => (l.t("Object"), l.t("No monitor belongs to a configured object.")),
-            Each::Tag => (l.t("Tag"), l.t("No monitor has a tag.")),
+            Grouping::Object => (l.t("Object"), l.t("No monitor belongs to a configured object.")),
+            Grouping::Tag => (l.t("Tag"), l.t("No monitor has a tag.")),
             _ => (l.t("Site"), l.t("No site has samples in the period.")),
         };
         if groups.is_empty() {
             return vec![Block::paragraph(nothing)];
         }
-        let mut figures: Vec<(String, Vec<&Monitor>, Together)> = groups
+        let mut figures: Vec<(String, Vec<&Monitor>, CombinedFigures)> = groups
             .into_iter()
             .map(|(name, monitors)| {
-                let together = Together::of(&monitors);
+                let together = CombinedFigures::of(&monitors);
                 (name, monitors, together)
             })
             .collect();
@@ -66,7 +66,7 @@ impl Section for Groups {
         let decimals = decimals.max().unwrap_or(2);
         // Worst first.
         figures.sort_by(|(a_name, _, a), (b_name, _, b)| {
-            let share = |together: &Together| together.counts.availability().unwrap_or(2.0);
+            let share = |together: &CombinedFigures| together.counts.availability().unwrap_or(2.0);
             share(a).total_cmp(&share(b)).then_with(|| a_name.cmp(b_name))
         });
         let title = match (figures.first(), figures.last()) {

@@ -44,7 +44,7 @@ fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
 
 /// Combined figures of a server over several monitors.
 #[derive(Default)]
-struct Together<'a> {
+struct ServerTotals<'a> {
     mails: u64,
     suspect: u64,
     places: u64,
@@ -58,7 +58,7 @@ impl Section for Hops {
 
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
-        let mut stations: BTreeMap<&str, Together<'_>> = BTreeMap::new();
+        let mut stations: BTreeMap<&str, ServerTotals<'_>> = BTreeMap::new();
         let mut mails = 0_u64;
         for monitor in &view.monitors {
             let found = &monitor.digest.stations;
@@ -76,13 +76,13 @@ impl Section for Hops {
                 l.t("There are no Received headers, so the delivery path is unknown."),
             )];
         }
-        let mut all: Vec<(&str, Together<'_>)> = stations.into_iter().collect();
+        let mut all: Vec<(&str, ServerTotals<'_>)> = stations.into_iter().collect();
         let count = all.len();
         // The busiest servers are shown, in the order of delivery.
         all.sort_by_key(|(name, station)| (std::cmp::Reverse(station.mails), *name));
         all.truncate(self.limit);
         all.sort_by(|(a_name, a), (b_name, b)| {
-            let place = |station: &Together<'_>| station.places as f64 / station.mails.max(1) as f64;
+            let place = |station: &ServerTotals<'_>| station.places as f64 / station.mails.max(1) as f64;
             place(a).total_cmp(&place(b)).then(a_name.cmp(b_name))
         });
         let rows = all
@@ -134,6 +134,6 @@ impl Section for Hops {
     }
 
     fn needs(&self, needs: &mut Needs) {
-        needs.add(Need::Stations);
+        needs.add(Need::PassedServers);
     }
 }

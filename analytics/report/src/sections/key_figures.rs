@@ -8,7 +8,7 @@ use crate::{
     digest::{Need, Needs},
     document::{Block, KeyFigure, Status},
     facts::Monitor,
-    findings::{self, Together},
+    findings::{self, CombinedFigures},
     locale::{DASH, Locale, is_nothing},
 };
 
@@ -29,7 +29,7 @@ fn read(_: &mut Table, _: &mut Problems) -> Option<Box<dyn Section>> {
 impl Section for KeyFigures {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
-        let together = Together::of(&view.monitors);
+        let together = CombinedFigures::of(&view.monitors);
         vec![Block::KeyFigures {
             figures: vec![
                 availability(&together, l),
@@ -53,7 +53,7 @@ fn better(change: f64) -> Status {
     }
 }
 
-fn availability(together: &Together, l: &Locale) -> KeyFigure {
+fn availability(together: &CombinedFigures, l: &Locale) -> KeyFigure {
     let counts = &together.counts;
     let (mut change, mut trend) = (String::new(), Status::Neutral);
     if let Some(compared) = together.compared
@@ -68,7 +68,7 @@ fn availability(together: &Together, l: &Locale) -> KeyFigure {
     }
     KeyFigure {
         label: l.t("Availability").to_owned(),
-        value: l.share_said(counts.ok, counts.tests()),
+        value: l.share_text(counts.ok, counts.tests()),
         detail: if counts.tests() == 0 {
             l.t("no counted tests").to_owned()
         } else {
@@ -111,7 +111,7 @@ fn round_trip(monitors: &[&Monitor], l: &Locale) -> KeyFigure {
     }
 }
 
-fn downtime(together: &Together, l: &Locale) -> KeyFigure {
+fn downtime(together: &CombinedFigures, l: &Locale) -> KeyFigure {
     let known = together.counts.tests() > 0;
     KeyFigure {
         label: l.t("Downtime").to_owned(),
@@ -134,7 +134,7 @@ fn downtime(together: &Together, l: &Locale) -> KeyFigure {
     }
 }
 
-fn coverage(together: &Together, l: &Locale) -> KeyFigure {
+fn coverage(together: &CombinedFigures, l: &Locale) -> KeyFigure {
     KeyFigure {
         label: l.t("Coverage").to_owned(),
         value: together
@@ -177,10 +177,10 @@ mod tests {
                 before: counts(1_000_000),
             };
             assert!(compared.is_certain());
-            let together = Together {
+            let together = CombinedFigures {
                 counts: compared.now,
                 compared: Some(compared),
-                ..Together::of(&[])
+                ..CombinedFigures::of(&[])
             };
             let figure = availability(&together, &locale);
             assert!(figure.change.starts_with(change), "{}", figure.change);

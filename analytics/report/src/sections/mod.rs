@@ -43,7 +43,7 @@ use mailqos_config::{
     FromToml, Problems, Table,
     key::{Named, Optional, OptionalWord, Word, key},
     keys,
-    reference::{Key, Shape, Takes},
+    reference::{Key, Shape, ValueKind},
     word,
 };
 use mailqos_lake_tables::{Metric, has_mails};
@@ -244,7 +244,7 @@ macro_rules! kinds {
                 head: concat!("[[section]] kind = \"", $word, "\""),
                 about: $module::KIND.about,
                 keys: &[
-                    &[Key::new("kind", Takes::Words(&[$word]), "The kind.").required()],
+                    &[Key::new("kind", ValueKind::Words(&[$word]), "The kind.").required()],
                     $module::KIND.keys[0],
                     $module::KIND.keys[1],
                     PlacedKeys::KEYS,
@@ -382,7 +382,7 @@ fn reader(section: &mut Table, problems: &mut Problems) -> Option<Read> {
 }
 
 /// Maximum number of rows in a chart.
-const MOST_ROWS: usize = 40;
+const MAX_ROWS: usize = 40;
 /// Maximum number of rows of charts of which two fit on a printed page; a larger one leaves the
 /// rest of its page blank.
 const HALF_A_PAGE: usize = 21;
@@ -390,8 +390,8 @@ const HALF_A_PAGE: usize = 21;
 /// Returns the number of rows per chart: all rows if they fit into one chart, otherwise equal
 /// parts.
 fn rows_a_chart(rows: usize) -> usize {
-    if rows <= MOST_ROWS {
-        MOST_ROWS
+    if rows <= MAX_ROWS {
+        MAX_ROWS
     } else {
         rows.div_ceil(rows.div_ceil(HALF_A_PAGE))
     }

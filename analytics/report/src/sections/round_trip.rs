@@ -2,7 +2,7 @@
 
 use mailqos_charts::{
     WIDTH,
-    axis::Stretch,
+    axis::StateSpan,
     round_trip::{self, RoundTrip, Shift},
 };
 use mailqos_config::{Problems, Table};
@@ -143,8 +143,8 @@ impl Figures {
 }
 
 /// Converts a period for charts.
-pub(super) fn stretch(period: &Period) -> Stretch {
-    Stretch {
+pub(super) fn stretch(period: &Period) -> StateSpan {
+    StateSpan {
         from: period.from,
         to: period.to,
     }
@@ -159,13 +159,13 @@ fn alarms(view: &View<'_>, monitor: &Monitor) -> Vec<(UtcMicros, String)> {
         .collect()
 }
 
-fn maintenance(monitor: &Monitor) -> Vec<Stretch> {
+fn maintenance(monitor: &Monitor) -> Vec<StateSpan> {
     monitor
         .timeline
         .stretches
         .iter()
         .filter(|stretch| stretch.state == State::Excluded)
-        .map(|stretch| Stretch {
+        .map(|stretch| StateSpan {
             from: stretch.from,
             to: stretch.to,
         })

@@ -1,7 +1,7 @@
 //! Service levels: whether each objective was met, its remaining error budget, and its forecast.
 
 use mailqos_charts::{
-    Voice, WIDTH,
+    ChartLocale, WIDTH,
     budget::{self, Budget, Budgets},
 };
 use mailqos_config::{
@@ -9,7 +9,7 @@ use mailqos_config::{
     key::{Defaulted, Optional, key},
     keys,
 };
-use mailqos_figures::service_level::{Entry, Judgement, LevelReport, Value, Verdict, Why};
+use mailqos_figures::service_level::{Entry, TargetResult, LevelReport, Value, Verdict, UndecidedReason};
 use mailqos_lake_tables::Metric;
 use mailqos_model::Micros;
 
@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Maximum number of bars in the chart, highest use first.
-const MOST_BARS: usize = 12;
+const MAX_BARS: usize = 12;
 /// Maximum number of rows in the table, highest use first.
-const MOST_ROWS: usize = 60;
+const MAX_ROWS: usize = 60;
 
 #[derive(Debug)]
 struct ServiceLevels {
@@ -75,7 +75,7 @@ impl Section for ServiceLevels {
                 continue;
             }
             let whole = view.monitors.len() == view.facts.monitors.len();
-            let mut rows: Vec<(&Entry, &Judgement)> = report
+            let mut rows: Vec<(&Entry, &TargetResult)> = report
                 .entries
                 .iter()
                 .filter(|entry| whole || shown_here(entry, view))
@@ -113,12 +113,12 @@ fn shown_here(entry: &Entry, view: &View<'_>) -> bool {
     })
 }
 
-fn panel(report: &LevelReport, rows: &mut Vec<(&Entry, &Judgement)>, view: &View<'_>) -> Vec<Block> {
+fn panel(report: &LevelReport, rows: &mut Vec<(&Entry, &TargetResult)>, view: &View<'_>) -> Vec<Block> {
     let l = view.locale;
     let note = verdict_note(report, rows, view);
     // Worst first; equal ones stay in the order of their names.
     rows.sort_by(|(_, a), (_, b)| {
-        let key = |judgement: &Judgement| judgement.spent().unwrap_or(-1.0);
+        let key = |judgement: &TargetResult| judgement.spent().unwrap_or(-1.0);
         b.verdict.cmp(&a.verdict).then(key(b).total_cmp(&key(a)))
     });
     let mut blocks = vec![
@@ -155,9 +155,9 @@ fn name_of(entry: &Entry, view: &View<'_>) -> String {
 /// Returns an objective in words.
 fn promise(target: &LevelTarget, l: &Locale) -> String {
     let share = |share: &mailqos_config::Percent| {
-        let voice: &dyn Voice = l;
-        let text = share.to_string().replace('.', &voice.decimal().to_string());
-        format!("{text}{}", voice.percent_sign())
+        let chart_locale: &dyn ChartLocale = l;
+        let text = share.to_string().replace('.', &chart_locale.decimal().to_string());
+        format!("{text}{}", chart_locale.percent_sign())
     };
     match target {
         LevelTarget::Availability(goal) => l.fill("{0} of tests on time", &[&share(goal)]),
@@ -175,7 +175,7 @@ fn promise(target: &LevelTarget, l: &Locale) -> String {
 }
 
 /// Returns the overall finding of a service level in one or two sentences.
-fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -> Note {
+fn verdict_note(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>) -> Note {
     let l = view.locale;
     let of =
         |wanted: fn(Verdict) -> bool| rows.iter().filter(|(_, judgement)| wanted(judgement.verdict)).count() as u64;
@@ -188,14 +188,14 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
             judgement.verdict == Verdict::Open && judgement.forecast.is_some_and(|forecast| forecast.spent > 1.0)
         })
         .max_by(|a, b| {
-            let ends = |row: &(&Entry, &Judgement)| row.1.forecast.map_or(0.0, |forecast| forecast.spent);
+            let ends = |row: &(&Entry, &TargetResult)| row.1.forecast.map_or(0.0, |forecast| forecast.spent);
             ends(a).total_cmp(&ends(b))
         });
     let worst = rows
         .iter()
         .filter(|(_, judgement)| judgement.verdict == Verdict::Missed)
         .max_by(|a, b| {
-            let key = |row: &(&Entry, &Judgement)| row.1.spent().unwrap_or(0.0);
+            let key = |row: &(&Entry, &TargetResult)| row.1.spent().unwrap_or(0.0);
             key(a).total_cmp(&key(b))
         });
     let (status, title, mut text) = if let Some((entry, judgement)) = worst {
@@ -283,7 +283,7 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View
 }
 
 /// Returns the measured value; a share is never rounded up to its objective.
-fn measured(entry: &Entry, judgement: &Judgement, l: &Locale) -> String {
+fn measured(entry: &Entry, judgement: &TargetResult, l: &Locale) -> String {
     match judgement.value {
         Value::Unknown => DASH.to_owned(),
         Value::Share(share) => {
@@ -308,7 +308,7 @@ fn measured(entry: &Entry, judgement: &Judgement, l: &Locale) -> String {
 
 /// Returns the spent and allowed parts of the budget in words: `14 failed, 8 allowed`; empty
 /// if unknown.
-fn amount(judgement: &Judgement, l: &Locale) -> String {
+fn amount(judgement: &TargetResult, l: &Locale) -> String {
     if judgement.value == Value::Unknown {
         return String::new();
     }
@@ -329,9 +329,9 @@ fn amount(judgement: &Judgement, l: &Locale) -> String {
     })
 }
 
-fn chart(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -> Block {
+fn chart(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>) -> Block {
     let l = view.locale;
-    let (rows, beyond) = rows.split_at(rows.len().min(MOST_BARS));
+    let (rows, beyond) = rows.split_at(rows.len().min(MAX_BARS));
     let spent: Vec<f64> = beyond.iter().filter_map(|(_, judgement)| judgement.spent()).collect();
     let service: i64 = rows.iter().map(|(entry, _)| entry.service.0).sum();
     let passed: i64 = rows.iter().map(|(entry, _)| entry.passed.0).sum();
@@ -365,7 +365,7 @@ fn chart(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
     })
 }
 
-fn verdict_cell(judgement: &Judgement, is_over: bool, l: &Locale) -> Cell {
+fn verdict_cell(judgement: &TargetResult, is_over: bool, l: &Locale) -> Cell {
     let chance = if judgement.is_certain {
         ""
     } else {
@@ -384,18 +384,18 @@ fn verdict_cell(judgement: &Judgement, is_over: bool, l: &Locale) -> Cell {
         }
         Verdict::NotDecidable(why) => Cell::text(l.t("undetermined"))
             .detail(l.t(match why {
-                Why::FewTests => "too few tests",
-                Why::Coverage => "too little data",
-                Why::NoTests => "no tests",
+                UndecidedReason::FewTests => "too few tests",
+                UndecidedReason::Coverage => "too little data",
+                UndecidedReason::NoTests => "no tests",
             }))
             .status(Status::Unknown),
     }
 }
 
-fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -> Block {
+fn table(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>) -> Block {
     let l = view.locale;
     let several = rows.iter().any(|(entry, _)| entry.monitor != rows[0].0.monitor);
-    let cells = rows.iter().take(MOST_ROWS).map(|(entry, judgement)| {
+    let cells = rows.iter().take(MAX_ROWS).map(|(entry, judgement)| {
         let interval = judgement
             .interval
             .map_or_else(String::new, |(low, high)| match judgement.value {
@@ -489,10 +489,10 @@ fn table(report: &LevelReport, rows: &[(&Entry, &Judgement)], view: &View<'_>) -
                 .to_owned(),
         );
     }
-    if rows.len() > MOST_ROWS {
+    if rows.len() > MAX_ROWS {
         remarks.push(l.fill(
             "The {0} of {1} error budgets with the highest use are listed.",
-            &[&l.integer(MOST_ROWS as u64), &l.integer(rows.len() as u64)],
+            &[&l.integer(MAX_ROWS as u64), &l.integer(rows.len() as u64)],
         ));
     }
     Block::Table(Table {

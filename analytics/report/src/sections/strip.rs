@@ -2,7 +2,7 @@
 
 use mailqos_charts::{
     WIDTH,
-    axis::Stretch,
+    axis::StateSpan,
     calendar,
     strip::{self, Cell, Row, Strip as Drawing},
 };
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Maximum length of a period for a calendar.
-const MOST_DAYS: Micros = Micros::from_secs(3 * 366 * 86_400);
+const MAX_DAYS: Micros = Micros::from_secs(3 * 366 * 86_400);
 
 #[derive(Debug)]
 struct Strip {
@@ -68,7 +68,7 @@ impl Section for Strip {
             [only] => only.digest.window(passed),
             _ => passed.clone(),
         };
-        let calendar = self.calendar && passed.duration() <= MOST_DAYS;
+        let calendar = self.calendar && passed.duration() <= MAX_DAYS;
         let period = if calendar { passed.clone() } else { period };
         let unit = if calendar { Some(Unit::Day) } else { self.cell };
         let unit = unit.unwrap_or_else(|| cell_of(&period));
@@ -148,7 +148,7 @@ fn row(monitor: &Monitor, (period, unit): (&Period, Unit), buckets: &[Bucket], l
             .iter()
             .zip(monitor.digest.tests(period, unit))
             .map(|(bucket, tally)| Cell {
-                span: Stretch {
+                span: StateSpan {
                     from: bucket.start.max(period.from),
                     to: bucket.end.min(period.to),
                 },

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Minimum number of values for a sparkline.
-const FEWEST: usize = 4;
+const MIN: usize = 4;
 
 #[derive(Debug)]
 struct Summary;
@@ -77,7 +77,7 @@ fn chart(about: &About<'_>, view: &View<'_>) -> Option<ChartBlock> {
             (l.t(name), Measure::Duration, values, None)
         }
     };
-    if values.iter().flatten().count() < FEWEST {
+    if values.iter().flatten().count() < MIN {
         return None;
     }
     let marked = at.and_then(|at| {

@@ -8,7 +8,7 @@ use mailqos_config as config;
 use mailqos_config::Config;
 use mailqos_figures::{
     AlarmLog, Calendar, Period, Unit,
-    service_level::{Verdict, Why},
+    service_level::{Verdict, UndecidedReason},
 };
 use mailqos_lake::DayWriter;
 use mailqos_lake_tables::{Lake, Metric};
@@ -21,8 +21,8 @@ use crate::{
     digest::{Need, Needs},
     document::{Block, Document, Note, Status},
     facts::{Facts, Selection},
-    findings::{self, Together},
-    generate::{self, Others, Source},
+    findings::{self, CombinedFigures},
+    generate::{self, SectionFacts, Source},
     locale::Locale,
     media,
 };
@@ -185,7 +185,7 @@ fn everything() -> Needs {
         Need::Tests(Some(Unit::Day)),
         Need::Sparks,
         Need::Week(trips),
-        Need::Stations,
+        Need::PassedServers,
         Need::Patterns,
     ];
     metrics.chain(others).collect()
@@ -243,7 +243,7 @@ impl Made {
             &definition,
             source,
             &self.facts,
-            &Others::new(),
+            &SectionFacts::new(),
             &locale,
             None,
             &members,
@@ -330,9 +330,9 @@ fn a_change_is_told_only_where_the_period_before_is_known_of_all() {
     let kept = samples().into_iter().filter(is_kept).collect();
     let made = Made::new(folder.path(), lake_of(folder.path(), kept));
     let monitors: Vec<_> = made.facts.monitors.iter().collect();
-    let compared = Together::of(&monitors[..1]).compared.expect("Lyon's");
+    let compared = CombinedFigures::of(&monitors[..1]).compared.expect("Lyon's");
     assert_eq!(compared.now, monitors[0].counts);
-    let together = Together::of(&monitors);
+    let together = CombinedFigures::of(&monitors);
     assert!(together.compared.is_none(), "Oslo is new");
     assert_eq!(together.downtime_before, None, "Oslo's is not known");
     // The previous figures of one of two monitors are not those of both.
@@ -433,7 +433,7 @@ fn a_level_of_which_some_is_not_known_is_not_called_good() {
     };
     let (status, _) = note(&made).expect("a note");
     assert_eq!(status, Status::Good);
-    made.facts.levels[0].entries[0].targets[0].verdict = Verdict::NotDecidable(Why::NoTests);
+    made.facts.levels[0].entries[0].targets[0].verdict = Verdict::NotDecidable(UndecidedReason::NoTests);
     let (status, text) = note(&made).expect("a note");
     assert_eq!(status, Status::Unknown);
     let expected = "On track: 3 of 4 objectives; there is too little data on the others.";

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Minimum reported change of the median; smaller ones round to 0 %.
-const LEAST_CHANGE: f64 = 0.005;
+const MIN_CHANGE: f64 = 0.005;
 
 /// Figure by which monitors are ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl Section for Top {
             // Changes that would be shown as zero don't count.
             ranked.retain(|(_, change)| {
                 let change = if self.best { -change } else { *change };
-                change >= LEAST_CHANGE
+                change >= MIN_CHANGE
             });
         }
         if ranked.is_empty() {

@@ -14,7 +14,7 @@ use mailqos_figures::{Period, PeriodError};
 use mailqos_lake_tables::{Lake, LakeError};
 use mailqos_model::UtcMicros;
 use mailqos_report::{
-    definition::{Definition, Each, Format},
+    definition::{Definition, Grouping, Format},
     definitions,
     facts::Selection,
     generate::{self, Report, ReportError, Source},
@@ -78,7 +78,7 @@ pub struct Args {
 
     /// Generate a separate report for each monitor, object, tag or site.
     #[arg(long, value_name = "KIND", value_parser = each)]
-    per: Option<Each>,
+    per: Option<Grouping>,
 
     /// Language: en, de or sv [default: from the definition, else en].
     #[arg(long, value_name = "TAG", value_parser = language)]
@@ -113,10 +113,10 @@ pub struct Args {
     skip_corrupt: bool,
 }
 
-fn each(text: &str) -> Result<Each, String> {
-    let found = Each::WORDS.iter().find(|(word, _)| *word == text);
+fn each(text: &str) -> Result<Grouping, String> {
+    let found = Grouping::WORDS.iter().find(|(word, _)| *word == text);
     found.map(|(_, each)| *each).ok_or_else(|| {
-        let words: Vec<&str> = Each::WORDS.iter().map(|(word, _)| *word).collect();
+        let words: Vec<&str> = Grouping::WORDS.iter().map(|(word, _)| *word).collect();
         format!("use one of: {}", words.join(", "))
     })
 }

@@ -60,7 +60,7 @@ const RELOAD: &str = r#"<script>
 
 /// The displayed pages.
 #[derive(Debug, Default)]
-struct Shown {
+struct PreviewPages {
     /// Grows with each making.
     version: u64,
     /// Title and page of each report, or the error.
@@ -81,7 +81,7 @@ pub(super) async fn run(args: &report::Args, global: &Global, port: u16) -> Resu
             )
         })?;
     let address = listener.local_addr()?;
-    let shown = Arc::new(RwLock::new(Shown::default()));
+    let shown = Arc::new(RwLock::new(PreviewPages::default()));
     print(format!("http://{address}/\n"))?;
     eprintln!("watching the report's files; press Ctrl-C to stop");
     let serving = tokio::spawn(serve(listener, Arc::clone(&shown)));
@@ -212,7 +212,7 @@ fn tera_escape(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-async fn serve(listener: TcpListener, shown: Arc<RwLock<Shown>>) {
+async fn serve(listener: TcpListener, shown: Arc<RwLock<PreviewPages>>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else {
@@ -234,7 +234,7 @@ async fn serve(listener: TcpListener, shown: Arc<RwLock<Shown>>) {
     }
 }
 
-async fn converse(stream: TcpStream, shown: Arc<RwLock<Shown>>) {
+async fn converse(stream: TcpStream, shown: Arc<RwLock<PreviewPages>>) {
     let answer = service_fn(move |request| {
         let shown = Arc::clone(&shown);
         async move { Ok::<_, Infallible>(answer(&request, &*shown.read().await)) }
@@ -250,7 +250,7 @@ async fn converse(stream: TcpStream, shown: Arc<RwLock<Shown>>) {
     }
 }
 
-fn answer(request: &Request<Incoming>, shown: &Shown) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, shown: &PreviewPages) -> Response<Full<Bytes>> {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let (status, kind, text) = if host.is_some_and(is_here) {
         page(request.uri().path(), shown)
@@ -275,7 +275,7 @@ fn is_here(host: &str) -> bool {
     matches!(name, "127.0.0.1" | "localhost")
 }
 
-fn page(path: &str, shown: &Shown) -> (StatusCode, &'static str, String) {
+fn page(path: &str, shown: &PreviewPages) -> (StatusCode, &'static str, String) {
     const HTML: &str = "text/html; charset=utf-8";
     match path {
         "/version" => (StatusCode::OK, "text/plain; charset=utf-8", shown.version.to_string()),
@@ -324,7 +324,7 @@ mod tests {
     fn pages_reload_and_errors_are_shown_not_run() {
         assert!(with_reload("<body><p>x</p></body></html>").ends_with("</script>\n</body></html>"));
         assert!(plain("<script>alert(1)</script>").contains("&lt;script&gt;alert"));
-        let shown = Shown {
+        let shown = PreviewPages {
             version: 7,
             pages: vec![("a<b".into(), "A".into()), ("c".into(), "C".into())],
         };

@@ -7,7 +7,7 @@ use mailqos_figures::{
     delivered_within::LIMITS,
     percentiles::{CONTRACT, percentiles},
     periods::Period,
-    stats::{Question, Row},
+    stats::{FiguresQuery, Row},
 };
 use mailqos_lake_tables::{Metric, Series};
 use mailqos_model::Micros;
@@ -24,7 +24,7 @@ use crate::commands::{
 };
 
 /// The median round trip of each part of the period, as a line.
-pub(super) fn sparkline(series: &Series, question: &Question) -> String {
+pub(super) fn sparkline(series: &Series, question: &FiguresQuery) -> String {
     const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let Some(past) = &question.past else {
         return String::new();

@@ -6,16 +6,16 @@ use mailqos_figures::{
     State, Timeline,
     delivered_within::LIMITS,
     percentiles::needed_ranks,
-    stats::{Question, Row},
+    stats::{FiguresQuery, Row},
 };
 use mailqos_lake_tables::{Column, Series};
 use mailqos_model::{Exclusion, Micros, Outcome, UtcMicros};
 use serde::Serialize;
 
 use super::{
-    figure::{Figure, Found, Statistic},
+    figure::{Figure, FigureValue, Statistic},
     query,
-    shape::{Asked, Shape},
+    shape::{RequestedPercentile, Shape},
 };
 use crate::commands::{
     Failure, print,
@@ -76,7 +76,7 @@ struct SampleShown {
 /// # Errors
 /// The lake can't be read.
 pub(super) fn run(source: &Source, figure: &Figure, all: bool) -> Result<ExitCode, Failure> {
-    let asked: Vec<Asked> = figure.percentile().cloned().into_iter().collect();
+    let asked: Vec<RequestedPercentile> = figure.percentile().cloned().into_iter().collect();
     let shape = Shape::of_monitors(source.period.calendar.clone(), &[figure.metric()], &asked);
     let question = shape.question(&source.period, None);
     let query = query(source, &question).columns(&[Column::Stage, Column::Error]);
@@ -107,7 +107,7 @@ pub(super) fn run(source: &Source, figure: &Figure, all: bool) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(figure: &Figure, series: &Series, row: &Row, question: &Question, all: bool) -> Explanation {
+fn explain(figure: &Figure, series: &Series, row: &Row, question: &FiguresQuery, all: bool) -> Explanation {
     let value = |row: usize| series.metric(figure.metric()).get(row);
     let values = series.counted().filter(|row| value(*row).is_some()).count() as u64;
     let (definition, calculation) = figure.definition(row, values);
@@ -135,9 +135,9 @@ fn explain(figure: &Figure, series: &Series, row: &Row, question: &Question, all
         period: question.period.to_string(),
         definition,
         value: match figure.value(row, question) {
-            Found::Is(value) => value.into(),
-            Found::NotDelivered => "not delivered".into(),
-            Found::None => serde_json::Value::Null,
+            FigureValue::Is(value) => value.into(),
+            FigureValue::NotDelivered => "not delivered".into(),
+            FigureValue::None => serde_json::Value::Null,
         },
         interval: figure.interval(row, question),
         unit: figure.unit(),
@@ -154,7 +154,7 @@ fn explain(figure: &Figure, series: &Series, row: &Row, question: &Question, all
 }
 
 /// The samples that are shown, each with what it is to the figure, and how many the figure rests on.
-fn behind(figure: &Figure, series: &Series, question: &Question, all: bool) -> (Vec<(usize, String)>, u64) {
+fn behind(figure: &Figure, series: &Series, question: &FiguresQuery, all: bool) -> (Vec<(usize, String)>, u64) {
     let value = |row: usize| series.metric(figure.metric()).get(row);
     let told = |row: usize| (row, role(figure, series, row, value(row)));
     let mut behind: Vec<(usize, String)> = match figure {
@@ -245,7 +245,7 @@ fn around(rows: &mut Vec<(usize, String)>, middle: usize) {
 }
 
 /// The samples at which the stretches of time begin and end that a figure of time is made of.
-fn moments(figure: &Figure, series: &Series, question: &Question) -> Vec<(usize, String)> {
+fn moments(figure: &Figure, series: &Series, question: &FiguresQuery) -> Vec<(usize, String)> {
     let Some(past) = &question.past else {
         return Vec::new();
     };

@@ -4,12 +4,12 @@ use mailqos_figures::{
     Counts, DeliveredPercentile, Distribution, Share,
     delivered_within::LIMITS,
     percentiles::needed_ranks,
-    stats::{Question, Row},
+    stats::{FiguresQuery, Row},
 };
 use mailqos_lake_tables::{Metric, Series};
 use mailqos_model::Outcome;
 
-use super::shape::{Asked, limit_name, percentile};
+use super::shape::{RequestedPercentile, limit_name, percentile};
 use crate::commands::table::{long, seconds};
 
 /// A figure of `stats`, by the name that CSV gives it.
@@ -30,7 +30,7 @@ pub(in crate::commands) enum Figure {
     Tests(Which),
     /// Share within one of [`LIMITS`], or within max round trip.
     Within(Option<usize>),
-    Delivered(Asked),
+    Delivered(RequestedPercentile),
     Of(Metric, Statistic),
 }
 
@@ -96,7 +96,7 @@ pub(in crate::commands) enum Statistic {
     Min,
     Mean,
     Max,
-    Percentile(Asked),
+    Percentile(RequestedPercentile),
 }
 
 impl Figure {
@@ -108,7 +108,7 @@ impl Figure {
 
 /// A figure's value, as far as there is one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::commands) enum Found {
+pub(in crate::commands) enum FigureValue {
     /// There are no values.
     None,
     /// The percentile lies among undelivered mails.
@@ -127,7 +127,7 @@ impl Figure {
     }
 
     /// The percentile that it is.
-    pub(in crate::commands) fn percentile(&self) -> Option<&Asked> {
+    pub(in crate::commands) fn percentile(&self) -> Option<&RequestedPercentile> {
         match self {
             Self::Delivered(asked) | Self::Of(_, Statistic::Percentile(asked)) => Some(asked),
             _ => None,
@@ -169,19 +169,19 @@ impl Figure {
             )
     }
 
-    fn distribution<'a>(&self, row: &'a Row, question: &Question) -> Option<&'a Distribution> {
+    fn distribution<'a>(&self, row: &'a Row, question: &FiguresQuery) -> Option<&'a Distribution> {
         let index = question.metrics.iter().position(|known| *known == self.metric())?;
         row.metrics.get(index)?.as_ref()
     }
 
     /// Returns the position of its percentile among those of the query.
-    fn place(&self, question: &Question) -> Option<usize> {
+    fn place(&self, question: &FiguresQuery) -> Option<usize> {
         let q = self.percentile()?.q();
         question.qs.iter().position(|known| known.to_bits() == q.to_bits())
     }
 
     /// Returns its value in a row.
-    pub(in crate::commands) fn value(&self, row: &Row, question: &Question) -> Found {
+    pub(in crate::commands) fn value(&self, row: &Row, question: &FiguresQuery) -> FigureValue {
         let (counts, time) = (&row.counts, &row.time);
         let ms = |micros: f64| micros / 1000.0;
         let summary = self.distribution(row, question).map(|found| &found.summary);
@@ -200,7 +200,7 @@ impl Figure {
             Self::Mtbf => time.mtbf().map(seconds),
             Self::Within(limit) => row.delivered_within(*limit),
             Self::Delivered(_) => match self.place(question).and_then(|index| row.delivered.get(index)) {
-                Some(DeliveredPercentile::NotDelivered) => return Found::NotDelivered,
+                Some(DeliveredPercentile::NotDelivered) => return FigureValue::NotDelivered,
                 Some(DeliveredPercentile::Within(micros)) => Some(ms(*micros)),
                 None => None,
             },
@@ -215,11 +215,11 @@ impl Figure {
                     .map(|micros| ms(*micros))
             }
         };
-        value.map_or(Found::None, Found::Is)
+        value.map_or(FigureValue::None, FigureValue::Is)
     }
 
     /// Returns its 95 % confidence interval, if it has one.
-    pub(in crate::commands) fn interval(&self, row: &Row, question: &Question) -> Option<(f64, f64)> {
+    pub(in crate::commands) fn interval(&self, row: &Row, question: &FiguresQuery) -> Option<(f64, f64)> {
         let (counts, of) = (&row.counts, |part: u64| Share::new(part, row.counts.tests()));
         let share = match self {
             Self::Availability => of(counts.ok),
@@ -405,7 +405,7 @@ impl Figure {
     }
 }
 
-fn ranks(n: usize, asked: &Asked) -> String {
+fn ranks(n: usize, asked: &RequestedPercentile) -> String {
     if n == 0 {
         return "no values".to_owned();
     }

@@ -17,13 +17,13 @@ use self::{
     shape::percentile,
 };
 pub(super) use self::{
-    figure::{Figure, Found},
-    shape::{Asked, Shape},
+    figure::{Figure, FigureValue},
+    shape::{RequestedPercentile, Shape},
 };
 use mailqos_config::Monitor;
 use mailqos_figures::{
     periods::{Period, Unit},
-    stats::{Pool, Question, Row, Share, Whose},
+    stats::{Pool, FiguresQuery, Row, Share, Subject},
 };
 use mailqos_lake_tables::{Metric, Series, SeriesQuery};
 
@@ -61,7 +61,7 @@ pub struct Args {
 
     /// Additional percentiles, such as 75,99.9.
     #[arg(long, value_name = "P", value_delimiter = ',', value_parser = percentile)]
-    percentiles: Vec<Asked>,
+    percentiles: Vec<RequestedPercentile>,
 
     /// Additional metrics: lake columns without _us, such as smtp_tls,pickup_list.
     #[arg(long, value_name = "METRIC", value_delimiter = ',')]
@@ -129,8 +129,8 @@ impl Group {
     }
 
     /// The groups to which a monitor's samples belong.
-    fn of(self, series: &Series, source: &Source) -> Vec<Whose> {
-        let whose = |site: Option<&Arc<str>>, group: Option<Arc<str>>| Whose {
+    fn of(self, series: &Series, source: &Source) -> Vec<Subject> {
+        let whose = |site: Option<&Arc<str>>, group: Option<Arc<str>>| Subject {
             site: site.cloned(),
             monitor: None,
             group,
@@ -138,7 +138,7 @@ impl Group {
         };
         let configured = || source.config.as_ref()?.monitors.get(&*series.monitor);
         match self {
-            Self::Monitor => vec![Whose {
+            Self::Monitor => vec![Subject {
                 site: Some(Arc::clone(&series.site)),
                 monitor: Some(Arc::clone(&series.monitor)),
                 group: None,
@@ -209,7 +209,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             Compare::Previous => source.period.previous(),
             Compare::Year => source.period.year_ago(),
         };
-        let mut earlier: BTreeMap<Whose, Row> = rows(&source, &shape, &before, None)?
+        let mut earlier: BTreeMap<Subject, Row> = rows(&source, &shape, &before, None)?
             .into_iter()
             .map(|row| (row.whose.clone(), row))
             .collect();
@@ -247,7 +247,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn query(source: &Source, question: &Question) -> SeriesQuery {
+pub(super) fn query(source: &Source, question: &FiguresQuery) -> SeriesQuery {
     source.query(&question.period).metrics(&question.metrics)
 }
 
@@ -269,7 +269,7 @@ fn rows(source: &Source, shape: &Shape, period: &Period, by: Option<Unit>) -> Re
     for (number, metrics) in whole.metrics.chunks(at_a_time).enumerate() {
         let mut question = whole.clone();
         question.metrics = metrics.to_vec();
-        let mut pools: BTreeMap<Whose, Pool> = BTreeMap::new();
+        let mut pools: BTreeMap<Subject, Pool> = BTreeMap::new();
         let mut seen: BTreeSet<(Arc<str>, Arc<str>)> = BTreeSet::new();
         source.lake.for_each(
             &query(source, &question),
@@ -277,7 +277,7 @@ fn rows(source: &Source, shape: &Shape, period: &Period, by: Option<Unit>) -> Re
                 let whose = (Arc::clone(&series.site), Arc::clone(&series.monitor));
                 (whose, shape.group.of(series, source), question.share(series))
             },
-            |(whose, groups, share): (_, Vec<Whose>, Share)| {
+            |(whose, groups, share): (_, Vec<Subject>, Share)| {
                 if !share.is_empty() {
                     seen.insert(whose);
                 }
@@ -316,7 +316,7 @@ fn kind_of(monitor: &Monitor) -> Option<Arc<str>> {
 }
 
 /// The groups of the configured monitors that are asked for and have no sample at all, once for each.
-fn untested(source: &Source, shape: &Shape, seen: &BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Whose> {
+fn untested(source: &Source, shape: &Shape, seen: &BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Subject> {
     let Some(config) = &source.config else {
         return Vec::new();
     };

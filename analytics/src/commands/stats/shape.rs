@@ -3,7 +3,7 @@
 use mailqos_figures::{
     percentiles::CONTRACT,
     periods::{Calendar, Period, Unit},
-    stats::{Question, Row},
+    stats::{FiguresQuery, Row},
 };
 use mailqos_lake_tables::Metric;
 use mailqos_model::{Micros, UtcMicros};
@@ -13,13 +13,13 @@ use crate::commands::table::moment;
 
 /// A percentile that was asked for, as it was written.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::commands) struct Asked {
+pub(in crate::commands) struct RequestedPercentile {
     name: String,
     q: f64,
 }
 
 /// `99.9` as 0.999.
-pub(in crate::commands) fn percentile(text: &str) -> Result<Asked, String> {
+pub(in crate::commands) fn percentile(text: &str) -> Result<RequestedPercentile, String> {
     let wrong = || format!("{text:?} is not a percentile; use a number from 0 to 100, such as 99.9");
     let name = text.strip_prefix('p').unwrap_or(text);
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
@@ -30,13 +30,13 @@ pub(in crate::commands) fn percentile(text: &str) -> Result<Asked, String> {
     if !(0.0..=1.0).contains(&q) {
         return Err(wrong());
     }
-    Ok(Asked {
+    Ok(RequestedPercentile {
         name: format!("p{name}"),
         q,
     })
 }
 
-impl Asked {
+impl RequestedPercentile {
     /// Returns the quantile in [0, 1].
     pub(in crate::commands) fn q(&self) -> f64 {
         self.q
@@ -59,7 +59,7 @@ pub(super) fn limit_name(limit: Micros) -> String {
 /// Figures of an output, in order.
 pub(in crate::commands) struct Shape {
     pub(super) metrics: Vec<Metric>,
-    pub(super) percentiles: Vec<Asked>,
+    pub(super) percentiles: Vec<RequestedPercentile>,
     pub(super) group: Group,
     /// Whether JSON has all figures, rather than the contract's alone.
     pub(super) full: bool,
@@ -70,17 +70,17 @@ pub(in crate::commands) struct Shape {
 
 impl Shape {
     /// The contracts' figures of single monitors.
-    pub(in crate::commands) fn of_monitors(calendar: Calendar, metrics: &[Metric], asked: &[Asked]) -> Self {
+    pub(in crate::commands) fn of_monitors(calendar: Calendar, metrics: &[Metric], asked: &[RequestedPercentile]) -> Self {
         let mut all = Metric::CONTRACT.to_vec();
         for metric in metrics {
             if !all.contains(metric) {
                 all.push(*metric);
             }
         }
-        let mut percentiles: Vec<Asked> = ["p50", "p90", "p95", "p99"]
+        let mut percentiles: Vec<RequestedPercentile> = ["p50", "p90", "p95", "p99"]
             .into_iter()
             .zip(CONTRACT)
-            .map(|(name, q)| Asked {
+            .map(|(name, q)| RequestedPercentile {
                 name: name.to_owned(),
                 q,
             })
@@ -101,9 +101,9 @@ impl Shape {
     }
 
     /// The question to which these figures are the answer.
-    pub(in crate::commands) fn question(&self, period: &Period, by: Option<Unit>) -> Question {
-        let qs: Vec<f64> = self.percentiles.iter().map(Asked::q).collect();
-        Question::new(period.clone(), UtcMicros::now(), by, &self.metrics, &qs)
+    pub(in crate::commands) fn question(&self, period: &Period, by: Option<Unit>) -> FiguresQuery {
+        let qs: Vec<f64> = self.percentiles.iter().map(RequestedPercentile::q).collect();
+        FiguresQuery::new(period.clone(), UtcMicros::now(), by, &self.metrics, &qs)
     }
 
     /// RFC 3339 with the zone's offset at that moment.
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_metric_or_percentile_that_is_asked_for_twice_is_there_once() {
+    fn a_metric_or_percentile_requested_twice_appears_once() {
         let calendar = Calendar::new(jiff::tz::TimeZone::UTC);
         let metrics = [Metric::SmtpTls, Metric::PickupList, Metric::SmtpTls, Metric::RoundTrip];
         let asked = ["75", "95", "75.0"].map(|text| percentile(text).expect("a percentile"));

@@ -10,7 +10,7 @@ use crate::{
     Problems, Table,
     key::{Defaulted, OptionalWord, Word, key},
     proxy,
-    reference::{Key, Takes},
+    reference::{Key, ValueKind},
     server::trust,
     value::secret,
     wording::{CONTENT, Template, webhook_template},
@@ -107,7 +107,7 @@ keys! {
         /// The service's key or token.
         key: Key = Key::secret();
         /// Additional header fields.
-        headers: Key = Key::pairs(&Takes::TextOrSecret);
+        headers: Key = Key::pairs(&ValueKind::TextOrSecret);
     }
 }
 

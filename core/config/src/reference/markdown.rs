@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Key, Reference, Takes};
+use super::{Key, Reference, ValueKind};
 
 /// Maximum number of tables that are linked one by one.
-const MOST_LINKS: usize = 12;
+const MAX_LINKS: usize = 12;
 
 /// The tables of a reference, each with its keys.
 pub fn markdown(reference: &Reference) -> String {
@@ -48,14 +48,14 @@ fn unless(key: &Key) -> String {
 
 fn takes(key: &Key, reference: &Reference) -> String {
     match key.takes {
-        Takes::Words(words) => {
+        ValueKind::Words(words) => {
             let words: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
             words.join(", ")
         }
-        Takes::Table(ids) | Takes::NamesOrTables(ids) | Takes::Tables(ids) | Takes::Named(ids) => links(ids, reference),
-        Takes::NameOrTable(ids) => format!("a name, or {}", links(ids, reference)),
-        Takes::Secret => "a [secret](#secrets)".to_owned(),
-        Takes::TextOrSecret => "a quoted string, or a [secret](#secrets)".to_owned(),
+        ValueKind::Table(ids) | ValueKind::NamesOrTables(ids) | ValueKind::Tables(ids) | ValueKind::Named(ids) => links(ids, reference),
+        ValueKind::NameOrTable(ids) => format!("a name, or {}", links(ids, reference)),
+        ValueKind::Secret => "a [secret](#secrets)".to_owned(),
+        ValueKind::TextOrSecret => "a quoted string, or a [secret](#secrets)".to_owned(),
         ref other => other.words(),
     }
 }
@@ -69,7 +69,7 @@ fn links(ids: &[&str], reference: &Reference) -> String {
         .map(|shape| format!("[`{}`](#{})", shape.head, anchor(shape.head)))
         .collect();
     match links.as_slice() {
-        [first, ..] if links.len() > MOST_LINKS => format!("tables of {} kinds, see {first}", links.len()),
+        [first, ..] if links.len() > MAX_LINKS => format!("tables of {} kinds, see {first}", links.len()),
         _ => links.join(", "),
     }
 }

@@ -41,7 +41,7 @@ pub struct Key {
     /// Name of the key.
     pub name: &'static str,
     /// Values that the key accepts.
-    pub takes: Takes,
+    pub takes: ValueKind,
     /// Whether it must be there.
     pub required: bool,
     /// The default, as TOML that is also valid JSON.
@@ -56,7 +56,7 @@ pub struct Key {
 
 /// Values that a key accepts.
 #[derive(Debug, Clone, Copy)]
-pub enum Takes {
+pub enum ValueKind {
     /// A type that implements [`FromToml`].
     Type {
         /// Description in words.
@@ -83,10 +83,10 @@ pub enum Takes {
     /// A table of named tables, each one of these.
     Named(&'static [&'static str]),
     /// A table whose keys are free, with what each takes.
-    Pairs(&'static Takes),
+    Pairs(&'static ValueKind),
 }
 
-impl Takes {
+impl ValueKind {
     /// Returns what a type accepts.
     pub const fn of<T: FromToml>() -> Self {
         Self::Type {
@@ -137,7 +137,7 @@ impl Takes {
 
 impl Key {
     /// A key that need not be there.
-    pub const fn new(name: &'static str, takes: Takes, about: &'static str) -> Self {
+    pub const fn new(name: &'static str, takes: ValueKind, about: &'static str) -> Self {
         Self {
             name,
             takes,
@@ -151,32 +151,32 @@ impl Key {
 
     /// A table, one of these.
     pub const fn table(ids: &'static [&'static str]) -> Self {
-        Self::new("", Takes::Table(ids), "")
+        Self::new("", ValueKind::Table(ids), "")
     }
 
     /// An array of tables, each one of these.
     pub const fn tables(ids: &'static [&'static str]) -> Self {
-        Self::new("", Takes::Tables(ids), "")
+        Self::new("", ValueKind::Tables(ids), "")
     }
 
     /// A table of named tables, each one of these.
     pub const fn named_tables(ids: &'static [&'static str]) -> Self {
-        Self::new("", Takes::Named(ids), "")
+        Self::new("", ValueKind::Named(ids), "")
     }
 
     /// Declares a source of a secret.
     pub const fn secret() -> Self {
-        Self::new("", Takes::Secret, "")
+        Self::new("", ValueKind::Secret, "")
     }
 
     /// A text, or where a secret comes from.
     pub const fn text_or_secret() -> Self {
-        Self::new("", Takes::TextOrSecret, "")
+        Self::new("", ValueKind::TextOrSecret, "")
     }
 
     /// A table with free keys.
-    pub const fn pairs(takes: &'static Takes) -> Self {
-        Self::new("", Takes::Pairs(takes), "")
+    pub const fn pairs(takes: &'static ValueKind) -> Self {
+        Self::new("", ValueKind::Pairs(takes), "")
     }
 
     /// Adds the name and the description.

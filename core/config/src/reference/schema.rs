@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Key, Reference, Shape, Takes};
+use super::{Key, Reference, Shape, ValueKind};
 use crate::{from_toml::NAME, table::other_number, value::SecretKeys};
 
 /// The schema of the files that a table of the reference, `file`, describes.
@@ -60,29 +60,29 @@ fn property(key: &Key) -> Json {
     schema
 }
 
-fn takes(value: &Takes) -> Json {
+fn takes(value: &ValueKind) -> Json {
     match value {
-        Takes::Type { schema, .. } => schema(),
-        Takes::Words(words) => one_word(words),
-        Takes::SomeOf(words) => {
+        ValueKind::Type { schema, .. } => schema(),
+        ValueKind::Words(words) => one_word(words),
+        ValueKind::SomeOf(words) => {
             let word = one_word(words);
             json!({ "anyOf": [word, { "type": "array", "items": word }] })
         }
         // Plaintext, if `allow_plaintext_secrets` permits it.
-        Takes::Secret | Takes::TextOrSecret => {
+        ValueKind::Secret | ValueKind::TextOrSecret => {
             json!({ "anyOf": [{ "$ref": "#/definitions/secret" }, { "type": ["string", "integer"] }] })
         }
-        Takes::Table(ids) => one_of(ids),
-        Takes::NameOrTable(ids) => json!({ "anyOf": [{ "type": "string" }, one_of(ids)] }),
-        Takes::NamesOrTables(ids) => {
+        ValueKind::Table(ids) => one_of(ids),
+        ValueKind::NameOrTable(ids) => json!({ "anyOf": [{ "type": "string" }, one_of(ids)] }),
+        ValueKind::NamesOrTables(ids) => {
             let item = json!({ "anyOf": [{ "type": "string", "pattern": NAME }, one_of(ids)] });
             json!({ "anyOf": [item, { "type": "array", "items": item }] })
         }
-        Takes::Tables(ids) => json!({ "anyOf": [{ "type": "array", "items": one_of(ids) }, one_of(ids)] }),
-        Takes::Named(ids) => {
+        ValueKind::Tables(ids) => json!({ "anyOf": [{ "type": "array", "items": one_of(ids) }, one_of(ids)] }),
+        ValueKind::Named(ids) => {
             json!({ "type": "object", "patternProperties": { NAME: one_of(ids) }, "additionalProperties": false })
         }
-        Takes::Pairs(inner) => json!({ "type": "object", "additionalProperties": takes(inner) }),
+        ValueKind::Pairs(inner) => json!({ "type": "object", "additionalProperties": takes(inner) }),
     }
 }
 

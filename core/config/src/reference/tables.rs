@@ -1,6 +1,6 @@
 //! The tables of `mailqos.toml`.
 
-use super::{Key, Reference, Shape, Takes};
+use super::{Key, Reference, Shape, ValueKind};
 use crate::{
     account::{AccountKeys, OAuthKeys},
     actions::{
@@ -30,7 +30,7 @@ use crate::{
 macro_rules! kind {
     ($word:literal) => {
         &[Key {
-            takes: Takes::Words(&[$word]),
+            takes: ValueKind::Words(&[$word]),
             ..KIND.untyped().required()
         }]
     };

@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_published_is_not_there() {
+    fn an_unpublished_day_file_is_invisible() {
         let folder = tempfile::tempdir().expect("folder");
         let (mut writer, path) = begin(folder.path());
         writer.push(Sample::blank()).expect("push");

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_names_its_holder_and_is_free_when_the_holder_is_gone() {
+    fn a_lock_names_its_holder_and_is_released_with_it() {
         let data = tempfile::tempdir().expect("folder");
         let site: SiteName = "here".parse().expect("a name");
         let held = SiteLock::take(data.path(), &site).expect("free");

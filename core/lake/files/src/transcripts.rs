@@ -59,12 +59,12 @@ pub struct Conversation {
     /// Start of the connection.
     pub began_at: UtcMicros,
     /// The bytes, in order.
-    pub said: Vec<Utterance>,
+    pub said: Vec<TranscriptEntry>,
 }
 
 /// Bytes that were sent or received at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Utterance {
+pub struct TranscriptEntry {
     /// Microseconds since the conversation began.
     pub at_us: i64,
     /// Who sent them.
@@ -101,7 +101,7 @@ impl Conversation {
             Ok(text) => (Some(text), None),
             Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
         };
-        self.said.push(Utterance {
+        self.said.push(TranscriptEntry {
             at_us: at.0,
             direction,
             text,
@@ -189,7 +189,7 @@ impl Transcript {
     }
 }
 
-impl Utterance {
+impl TranscriptEntry {
     fn bytes(&self) -> Vec<u8> {
         match (&self.text, &self.base64) {
             (Some(text), _) => text.as_bytes().to_vec(),
@@ -431,7 +431,7 @@ mod tests {
         let conversation = Conversation {
             protocol: "SMTP".into(),
             began_at: started_at,
-            said: vec![Utterance {
+            said: vec![TranscriptEntry {
                 at_us: 1_500,
                 direction: Direction::Received,
                 text: Some("x".repeat(bytes)),
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_comes_back_and_is_private() {
+    fn a_stored_transcript_is_read_back_and_private() {
         let folder = tempfile::tempdir().expect("folder");
         let store = store(folder.path(), 1_000_000);
         let kept = transcript(0, 10);
@@ -507,13 +507,13 @@ mod tests {
     }
 
     #[test]
-    fn people_see_who_said_what_and_nothing_steers_their_terminal() {
+    fn a_shown_transcript_marks_directions_and_escapes_control_characters() {
         let mut kept = transcript(0, 0);
         kept.started_at = UtcMicros(1_795_456_800_000_000);
         kept.conversations[0].began_at = kept.started_at;
         kept.stage = Some(Stage::SmtpRcpt);
         kept.error = Some("550 no".into());
-        let said = |direction, bytes: &[u8], omitted| Utterance {
+        let said = |direction, bytes: &[u8], omitted| TranscriptEntry {
             at_us: 1_234_567,
             direction,
             text: None,

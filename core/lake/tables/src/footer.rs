@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_of_names_in_the_wrong_order_say_nothing() {
+    fn name_bounds_in_the_wrong_order_are_ignored() {
         let wanted = |name: &str| Wanted {
             names: [name.to_owned()].into(),
             ..Wanted::default()

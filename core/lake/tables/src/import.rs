@@ -14,7 +14,7 @@ use polars::prelude::{AnyValue, ParquetReader, SerReader as _, TimeUnit};
 pub use super::foreign::{Mark, Preset};
 use super::{
     LakeAdminError,
-    foreign::{self, Local, Table, Wish, is_missing},
+    foreign::{self, Local, Table, ExportSelection, is_missing},
     repair::write_into,
 };
 
@@ -463,7 +463,7 @@ fn export(file: &Path, preset: Preset, plan: &Plan) -> Result<Read, LakeAdminErr
     }
     let found = preset.read(
         file,
-        Wish {
+        ExportSelection {
             round_trip,
             delimiter: plan.delimiter,
         },

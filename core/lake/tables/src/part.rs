@@ -107,10 +107,10 @@ pub(crate) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
 }
 
 /// The stations of a mail, where they are known.
-type Way = Option<Arc<[HopDelay]>>;
+type HopPath = Option<Arc<[HopDelay]>>;
 
 /// The stations of each mail; nothing where the file has none, or none of the form that this version knows.
-fn hops(frame: &DataFrame) -> Option<Vec<Way>> {
+fn hops(frame: &DataFrame) -> Option<Vec<HopPath>> {
     let column = frame.column("hops").ok()?;
     let list = column.list().ok()?;
     let inner = list.get_inner();
@@ -191,7 +191,7 @@ pub(crate) struct Part {
     test_interval: Option<Durations>,
     max_round_trip: Option<Durations>,
     unverified: Option<Vec<bool>>,
-    hops: Option<Vec<Way>>,
+    hops: Option<Vec<HopPath>>,
     metrics: Vec<(Metric, Option<Durations>)>,
 }
 

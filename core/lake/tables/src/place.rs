@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use mailqos_base::hex;
 use mailqos_config::{Config, DataLocation, ObjectStoreOptions};
 use mailqos_lake::{Remote, RemoteError};
-use mailqos_net::http::Via;
+use mailqos_net::http::Route;
 use sha2::{Digest as _, Sha256};
 
 /// Why there is no lake to be read.
@@ -73,7 +73,7 @@ async fn fetch(address: &str, config: Option<&Config>, mirror: &Path) -> Result<
         .map(|(account, secret)| (account.user.as_str(), secret));
     let via = match config {
         Some(config) => config.proxy.via().await,
-        None => Ok(Via::Environment),
+        None => Ok(Route::Environment),
     };
     let via = via.map_err(|error| PlaceError::Secret(format!("the address of the proxy: {error}")))?;
     let mirrored = Remote::open(address, options, credentials, &via)?

@@ -14,7 +14,7 @@ use super::metric::{Column, Metric};
 /// About how many bytes of decoded samples are held at a time.
 const BUDGET: usize = 384 * 1024 * 1024;
 /// No context is longer: that of the longest test interval that can be configured.
-const MOST_CONTEXT: Micros = Micros::from_secs(3 * 31 * 86_400);
+const MAX_CONTEXT: Micros = Micros::from_secs(3 * 31 * 86_400);
 
 /// Which samples to read, and what of them.
 #[derive(Debug, Clone)]
@@ -112,7 +112,7 @@ impl SeriesQuery {
         match interval.max(self.intervals.get(monitor).copied()) {
             Some(interval) if self.context > Micros::ZERO => {
                 let three = Micros(interval.0.saturating_mul(3));
-                self.context.max(three.min(MOST_CONTEXT))
+                self.context.max(three.min(MAX_CONTEXT))
             }
             _ => self.context,
         }

@@ -33,7 +33,7 @@ pub trait Channel {
 
 /// Result of an authentication.
 #[derive(Debug)]
-pub enum Ending<R, E> {
+pub enum AuthenticationResult<R, E> {
     /// The login is accepted, and the server proved what the mechanism has it prove.
     Accepted,
     /// The login is accepted without that proof: the reason.
@@ -53,7 +53,7 @@ pub enum Ending<R, E> {
         reason: String,
         /// The server's answer to the cancellation.
         refusal: Option<R>,
-        /// As in [`Ending::Refused`].
+        /// As in [`AuthenticationResult::Refused`].
         judged: bool,
     },
     /// The connection failed.
@@ -73,14 +73,14 @@ pub async fn authenticate<C: Channel>(
     room: usize,
     mechanism: Mechanism,
     credentials: &Credentials,
-) -> Ending<C::Refusal, C::Error> {
+) -> AuthenticationResult<C::Refusal, C::Error> {
     let (mut dialogue, mut line) = begin(command, room, mechanism, credentials);
     for _ in 0..=MAX_CHALLENGES {
         let challenge = match channel.exchange(&line).await {
             Ok(Answer::Challenge(challenge)) => challenge,
-            Ok(Answer::Accepted) => return dialogue.finish().err().map_or(Ending::Accepted, Ending::Unproved),
+            Ok(Answer::Accepted) => return dialogue.finish().err().map_or(AuthenticationResult::Accepted, AuthenticationResult::Unproved),
             Ok(Answer::Refused(refusal)) => {
-                return Ending::Refused {
+                return AuthenticationResult::Refused {
                     refusal,
                     reason: dialogue.complaint().map(str::to_owned),
                     judged: dialogue.was_judged(),
@@ -88,7 +88,7 @@ pub async fn authenticate<C: Channel>(
             }
             Err(error) => {
                 let reason = dialogue.complaint().map(str::to_owned);
-                return Ending::Broken { error, reason };
+                return AuthenticationResult::Broken { error, reason };
             }
         };
         match dialogue.respond(&challenge) {
@@ -117,19 +117,19 @@ fn begin(command: &str, room: usize, mechanism: Mechanism, credentials: &Credent
 }
 
 /// Cancels by a single `*` (RFC 4954, section 4; RFC 5034, section 4; RFC 9051, section 6.2.2).
-async fn cancel<C: Channel>(channel: &mut C, reason: String, judged: bool) -> Ending<C::Refusal, C::Error> {
+async fn cancel<C: Channel>(channel: &mut C, reason: String, judged: bool) -> AuthenticationResult<C::Refusal, C::Error> {
     match channel.exchange(&Secret::new("*")).await {
-        Ok(Answer::Refused(refusal)) => Ending::Cancelled {
+        Ok(Answer::Refused(refusal)) => AuthenticationResult::Cancelled {
             reason,
             refusal: Some(refusal),
             judged,
         },
-        Ok(Answer::Accepted | Answer::Challenge(_)) => Ending::Cancelled {
+        Ok(Answer::Accepted | Answer::Challenge(_)) => AuthenticationResult::Cancelled {
             reason,
             refusal: None,
             judged,
         },
-        Err(error) => Ending::Broken {
+        Err(error) => AuthenticationResult::Broken {
             error,
             reason: Some(reason),
         },
@@ -161,7 +161,7 @@ mod tests {
         mechanism: Mechanism,
         room: usize,
         answers: Vec<Answer<&'static str>>,
-    ) -> (Ending<&'static str, ()>, Vec<String>) {
+    ) -> (AuthenticationResult<&'static str, ()>, Vec<String>) {
         let credentials = Credentials::password("u", Secret::new("p"));
         let mut script = Script(answers, Vec::new());
         let command = format!("AUTH {mechanism}");
@@ -170,9 +170,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_initial_response_is_in_the_command_if_there_is_room() {
+    async fn the_initial_response_goes_into_the_command_if_it_fits() {
         let (ending, lines) = run(Mechanism::Plain, usize::MAX, vec![Answer::Accepted]).await;
-        assert!(matches!(ending, Ending::Accepted));
+        assert!(matches!(ending, AuthenticationResult::Accepted));
         assert_eq!(lines, ["AUTH PLAIN AHUAcA=="]);
         for room in [0, 5] {
             let (ending, lines) = run(
@@ -181,18 +181,18 @@ mod tests {
                 vec![Answer::Challenge(String::new()), Answer::Accepted],
             )
             .await;
-            assert!(matches!(ending, Ending::Accepted));
+            assert!(matches!(ending, AuthenticationResult::Accepted));
             assert_eq!(lines, ["AUTH PLAIN", "AHUAcA=="]);
         }
     }
 
     #[tokio::test]
-    async fn a_refusal_tells_whether_the_password_was_seen() {
+    async fn a_refusal_records_whether_the_password_was_judged() {
         let (ending, _) = run(Mechanism::Login, 0, vec![Answer::Refused("no")]).await;
         assert!(
             matches!(
                 ending,
-                Ending::Refused {
+                AuthenticationResult::Refused {
                     refusal: "no",
                     judged: false,
                     ..
@@ -202,7 +202,7 @@ mod tests {
         );
         let asked = || Answer::Challenge("VXNlcm5hbWU6".to_owned());
         let (ending, lines) = run(Mechanism::Login, 0, vec![asked(), asked(), Answer::Refused("no")]).await;
-        assert!(matches!(ending, Ending::Refused { judged: true, .. }), "{ending:?}");
+        assert!(matches!(ending, AuthenticationResult::Refused { judged: true, .. }), "{ending:?}");
         assert_eq!(lines, ["AUTH LOGIN", "dQ==", "cA=="]);
     }
 
@@ -218,7 +218,7 @@ mod tests {
         assert!(
             matches!(
                 ending,
-                Ending::Cancelled {
+                AuthenticationResult::Cancelled {
                     refusal: Some("cancelled"),
                     ..
                 }
@@ -227,13 +227,13 @@ mod tests {
         );
         assert_eq!(lines.last().map(String::as_str), Some("*"));
         let (ending, _) = run(Mechanism::Plain, usize::MAX, Vec::new()).await;
-        assert!(matches!(ending, Ending::Broken { .. }), "{ending:?}");
+        assert!(matches!(ending, AuthenticationResult::Broken { .. }), "{ending:?}");
     }
 
     /// A server that says yes before it has proved that it knows the password is not believed.
     #[tokio::test]
     async fn a_server_that_proves_nothing_is_not_believed() {
         let (ending, _) = run(Mechanism::ScramSha256, usize::MAX, vec![Answer::Accepted]).await;
-        assert!(matches!(ending, Ending::Unproved(_)), "{ending:?}");
+        assert!(matches!(ending, AuthenticationResult::Unproved(_)), "{ending:?}");
     }
 }

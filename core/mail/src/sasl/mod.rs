@@ -11,13 +11,13 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bearer::Bearer;
-pub use exchange::{Answer, Channel, Ending, authenticate};
+pub use exchange::{Answer, Channel, AuthenticationResult, authenticate};
 use mailqos_base::Secret;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{MECHANISMS, Mechanism};
 use scram::Scram;
 
-use super::{oauth::OAuth, turn::Turns};
+use super::{oauth::OAuth, turn::LoginAttempts};
 
 /// Credentials of a login.
 #[derive(Debug, Clone)]
@@ -41,9 +41,9 @@ pub struct Memory {
     /// Mechanisms that failed at a server where another then served, so that they are not tried each time.
     passed_over: Mutex<HashSet<(String, Mechanism)>>,
     /// Deriving the keys of SCRAM takes milliseconds, which must not count as the server's.
-    scram: scram::Kept,
+    scram: scram::CachedKeys,
     /// Results of its logins.
-    pub(super) turns: Turns,
+    pub(super) turns: LoginAttempts,
 }
 
 impl Credentials {

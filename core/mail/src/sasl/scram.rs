@@ -12,11 +12,11 @@ use zeroize::Zeroize;
 
 /// Minimum number of iterations: fewer would make it easy for a fake server to guess passwords (RFC
 /// 7677, section 4).
-const FEWEST_ROUNDS: u32 = 4096;
+const MIN_ROUNDS: u32 = 4096;
 /// More rounds would keep this machine busy for the server's pleasure.
-const MOST_ROUNDS: u32 = 600_000;
+const MAX_ROUNDS: u32 = 600_000;
 /// Longer than any real salt.
-const LONGEST_SALT: usize = 1024;
+const MAX_SALT: usize = 1024;
 /// The header that says: no channel binding, no other identity (RFC 5801, section 4).
 const HEADER: &str = "n,,";
 
@@ -40,15 +40,15 @@ type Derived = (Secret, Vec<u8>, u32, Arc<Keys>);
 
 /// The last keys that were derived: RFC 5802, section 5.1, recommends to keep them.
 #[derive(Default)]
-pub(super) struct Kept(Mutex<Option<Derived>>);
+pub(super) struct CachedKeys(Mutex<Option<Derived>>);
 
-impl std::fmt::Debug for Kept {
+impl std::fmt::Debug for CachedKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Kept(…)")
     }
 }
 
-impl Kept {
+impl CachedKeys {
     fn keys(&self, password: &Secret, salt: &[u8], rounds: u32) -> Arc<Keys> {
         let lock = || self.0.lock().ignore_poison();
         if let Some((known, of, times, keys)) = &*lock()
@@ -129,7 +129,7 @@ impl Scram {
         Secret::new(format!("{HEADER}{}", self.bare))
     }
 
-    pub(super) fn answer(&mut self, challenge: &[u8], password: &Secret, kept: &Kept) -> Result<Secret, String> {
+    pub(super) fn answer(&mut self, challenge: &[u8], password: &Secret, kept: &CachedKeys) -> Result<Secret, String> {
         let challenge =
             std::str::from_utf8(challenge).map_err(|_| "the server's SCRAM message is not UTF-8 text".to_owned())?;
         match self.state {
@@ -159,7 +159,7 @@ impl Scram {
         }
     }
 
-    fn prove(&mut self, challenge: &str, password: &Secret, kept: &Kept) -> Result<Secret, String> {
+    fn prove(&mut self, challenge: &str, password: &Secret, kept: &CachedKeys) -> Result<Secret, String> {
         if let Some(reason) = challenge.strip_prefix("e=") {
             self.complaint = Some(one_line(reason, &[]));
             self.state = State::Refused;
@@ -178,11 +178,11 @@ impl Scram {
         let salt = STANDARD
             .decode(salt)
             .map_err(|_| wrong("has a salt that is not valid Base64"))?;
-        if salt.is_empty() || salt.len() > LONGEST_SALT {
+        if salt.is_empty() || salt.len() > MAX_SALT {
             return Err(wrong("has an unusable salt"));
         }
         let rounds: u32 = rounds.parse().map_err(|_| wrong("has no iteration count"))?;
-        if !(FEWEST_ROUNDS..=MOST_ROUNDS).contains(&rounds) {
+        if !(MIN_ROUNDS..=MAX_ROUNDS).contains(&rounds) {
             return Err(format!(
                 "the server requests {rounds} SCRAM iterations; allowed are {FEWEST_ROUNDS} to {MOST_ROUNDS}"
             ));
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_7677_comes_out() {
-        let kept = Kept::default();
+        let kept = CachedKeys::default();
         for _ in 0..2 {
             let mut scram = begun();
             assert_eq!(scram.first().expose(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_know_the_password_is_found_out() {
-        let kept = Kept::default();
+        let kept = CachedKeys::default();
         for last in ["v=AAAATRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=", "v=", "", "x"] {
             let mut scram = begun();
             scram.answer(CHALLENGE.as_bytes(), &pencil(), &kept).expect("a proof");
@@ -302,7 +302,7 @@ mod tests {
             ("r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0S,i=-1", "no iteration count"),
         ] {
             let error = begun()
-                .answer(challenge.as_bytes(), &pencil(), &Kept::default())
+                .answer(challenge.as_bytes(), &pencil(), &CachedKeys::default())
                 .expect_err(challenge);
             assert!(error.contains(expected), "{challenge}: {error}");
         }
@@ -322,7 +322,7 @@ mod tests {
         #[test]
         fn no_challenge_is_too_strange(challenge in "(r=rOprNGfwEbeRWgbNEkqO|[rsimev]=|,|[A-Za-z0-9+/=]{0,8}|ß){0,12}") {
             let mut scram = begun();
-            let _ = scram.answer(challenge.as_bytes(), &pencil(), &Kept::default());
+            let _ = scram.answer(challenge.as_bytes(), &pencil(), &CachedKeys::default());
             prop_assert!(scram.finish().is_err());
         }
     }

@@ -30,7 +30,7 @@ const END_OF_CONTENT: &[u8] = b"\r\n.\r\n";
 
 /// The stream that lettre reads and writes.
 #[derive(Clone, Default)]
-pub(super) struct Lane(Arc<Mutex<State>>);
+pub(super) struct LettreStream(Arc<Mutex<State>>);
 
 #[derive(Default)]
 pub(super) struct State {
@@ -58,13 +58,13 @@ pub(super) struct State {
     pub(super) failure: Option<WireError>,
 }
 
-impl fmt::Debug for Lane {
+impl fmt::Debug for LettreStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lane")
     }
 }
 
-impl Lane {
+impl LettreStream {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().ignore_poison()
     }
@@ -228,7 +228,7 @@ impl State {
     }
 }
 
-impl AsyncRead for Lane {
+impl AsyncRead for LettreStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
         while state.given >= state.ready.len() {
@@ -245,7 +245,7 @@ impl AsyncRead for Lane {
     }
 }
 
-impl AsyncWrite for Lane {
+impl AsyncWrite for LettreStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut state = self.lock();
         let state = &mut *state;
@@ -293,7 +293,7 @@ impl AsyncWrite for Lane {
     }
 }
 
-impl AsyncTokioStream for Lane {
+impl AsyncTokioStream for LettreStream {
     fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.lock()
             .wire

@@ -9,7 +9,7 @@ use mailqos_model::{Micros, Stage};
 use super::{
     super::{
         Credentials, LoginRefusal,
-        sasl::{self, Answer, Channel, Ending},
+        sasl::{self, Answer, Channel, AuthenticationResult},
     },
     Line, Smtp, SmtpError,
 };
@@ -110,14 +110,14 @@ impl Smtp {
             None => error,
         };
         match sasl::authenticate(self, &command, room, mechanism, credentials).await {
-            Ending::Accepted => Ok(()),
-            Ending::Refused {
+            AuthenticationResult::Accepted => Ok(()),
+            AuthenticationResult::Refused {
                 refusal,
                 reason,
                 judged,
             } => Err((explained(refusal, reason), judged)),
-            Ending::Broken { error, reason } => Err((explained(error, reason), false)),
-            Ending::Unproved(reason) | Ending::Cancelled { reason, .. } => {
+            AuthenticationResult::Broken { error, reason } => Err((explained(error, reason), false)),
+            AuthenticationResult::Unproved(reason) | AuthenticationResult::Cancelled { reason, .. } => {
                 Err((self.refuse(Stage::SmtpAuth, reason), false))
             }
         }

@@ -6,7 +6,7 @@ use mailqos_base::{Secret, SecretSource, one_line};
 use mailqos_config as config;
 use mailqos_config::{ContentType, Problems, Proxy, Service, Template, Webhook, sounds_secret};
 use mailqos_model::Micros;
-use mailqos_net::http::{self, Request, Response, Via};
+use mailqos_net::http::{self, Request, Response, Route};
 use serde_json::Value;
 
 use super::{
@@ -77,7 +77,7 @@ struct Sender<'hook> {
     url: Secret,
     key: Option<Secret>,
     headers: Vec<(String, Secret)>,
-    via: Via,
+    via: Route,
     secrets: Vec<Secret>,
 }
 
@@ -107,7 +107,7 @@ impl<'hook> Sender<'hook> {
             Some(address) => config::via(address).await.map_err(secret)?,
             None => proxy.via().await.map_err(secret)?,
         };
-        if let Via::Proxy(address) | Via::ProxyExcept(address, _) = &via {
+        if let Route::Proxy(address) | Route::ProxyExcept(address, _) = &via {
             secrets.push(address.clone());
         }
         Ok(Self {

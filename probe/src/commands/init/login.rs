@@ -12,7 +12,7 @@ use mailqos_base::Secret;
 use toml_edit::Value;
 
 use super::{
-    asking::{Asking, absolute, is_word},
+    prompter::{Prompter, absolute, is_word},
     presets::{Preset, Tokens},
 };
 use crate::commands::{Failure, edit::inline};
@@ -62,11 +62,11 @@ impl LoginArgs {
     /// Prompts for missing values; returns the key of the account's table and its value.
     pub(super) fn ask(
         self,
-        asking: Asking,
+        prompter: Prompter,
         preset: Option<&'static Preset>,
         secrets: &mut Secrets,
     ) -> Result<(&'static str, Value), Failure> {
-        if !self.is_with_tokens(asking, preset)? {
+        if !self.is_with_tokens(prompter, preset)? {
             let said = (self.password_env, self.password_file.map(absolute));
             let flags = "--password-env or --password-file";
             return Ok(("password", secrets.place(said, PASSWORD, "password", flags)?));
@@ -83,13 +83,13 @@ impl LoginArgs {
         Ok(("oauth", tokens.value(secrets)?))
     }
 
-    fn is_with_tokens(&self, asking: Asking, preset: Option<&Preset>) -> Result<bool, Failure> {
+    fn is_with_tokens(&self, prompter: Prompter, preset: Option<&Preset>) -> Result<bool, Failure> {
         Ok(match (self.login.as_deref(), preset.and_then(|preset| preset.oauth)) {
             (Some(login), _) => login == "oauth",
             (None, Some(Tokens::Only)) => true,
             (None, _) if self.client_id.is_some() => true,
-            (None, Some(Tokens::OrPassword)) if asking.ask => {
-                asking.choice(None, "Authentication", &["oauth", "password"], "oauth")? == "oauth"
+            (None, Some(Tokens::OrPassword)) if prompter.ask => {
+                prompter.choice(None, "Authentication", &["oauth", "password"], "oauth")? == "oauth"
             }
             (None, _) => false,
         })
@@ -101,7 +101,7 @@ type Source = (Option<String>, Option<PathBuf>);
 
 /// Typed secrets of an account and their locations.
 pub(super) struct Secrets {
-    asking: Asking,
+    prompter: Prompter,
     folder: PathBuf,
     account: String,
     typed: Vec<(PathBuf, Secret)>,
@@ -109,9 +109,9 @@ pub(super) struct Secrets {
 
 impl Secrets {
     /// Creates the store of an account's secrets, next to the configuration file.
-    pub(super) fn new(asking: Asking, config: &Path, account: &str) -> Self {
+    pub(super) fn new(prompter: Prompter, config: &Path, account: &str) -> Self {
         Self {
-            asking,
+            prompter,
             folder: config.parent().unwrap_or(Path::new("")).join("secrets"),
             account: account.to_owned(),
             typed: Vec::new(),
@@ -125,7 +125,7 @@ impl Secrets {
             (None, Some(path)) => return Ok(inline([("file", path.display().to_string().into())])),
             (None, None) => {}
         }
-        if !self.asking.ask {
+        if !self.prompter.ask {
             return Err(Failure::Usage(format!(
                 "{what} is missing; set its source with {flags}"
             )));
@@ -227,7 +227,7 @@ struct Application {
 impl Application {
     /// Returns the value for the configuration.
     fn value(self, secrets: &mut Secrets) -> Result<Value, Failure> {
-        let asking = secrets.asking;
+        let prompter = secrets.prompter;
         let mut pairs: Vec<(&'static str, Value)> = Vec::new();
         let microsoft = self.preset.is_some_and(|preset| preset.oauth == Some(Tokens::Only));
         if let Some(preset) = self.preset {
@@ -236,17 +236,17 @@ impl Application {
         match self.token_url {
             Some(url) => pairs.push(("token_url", url.into())),
             None if self.preset.is_none() => {
-                let url = asking.text(None, "Token server URL", "--token-url", None, is_word)?;
+                let url = prompter.text(None, "Token server URL", "--token-url", None, is_word)?;
                 pairs.push(("token_url", url.into()));
             }
             None => {}
         }
         if microsoft && (self.tenant.is_some() || !pairs.iter().any(|(key, _)| *key == "token_url")) {
-            let tenant = asking.text(self.tenant, "Tenant (id or domain)", "--tenant", None, is_word)?;
+            let tenant = prompter.text(self.tenant, "Tenant (id or domain)", "--tenant", None, is_word)?;
             pairs.push(("tenant", tenant.into()));
         }
         let what = "Application (client) id";
-        let client_id = asking.text(self.client_id, what, "--client-id", None, is_word)?;
+        let client_id = prompter.text(self.client_id, what, "--client-id", None, is_word)?;
         pairs.push(("client_id", client_id.into()));
         let has_refresh = self.refresh_token.0.is_some() || self.refresh_token.1.is_some();
         let has_secret = self.client_secret.0.is_some() || self.client_secret.1.is_some();

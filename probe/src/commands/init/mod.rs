@@ -1,7 +1,7 @@
 //! `mailqos-probe init`: asks for a monitor, or takes it from flags; tries its connections, shows the certificates, writes the configuration
 //! with comments, and runs one test. What is in the configuration already can be used again, and is kept.
 
-mod asking;
+mod prompter;
 mod login;
 mod presets;
 mod servers;
@@ -12,14 +12,14 @@ use std::{
     process::ExitCode,
 };
 
-use asking::{Asking, absolute, is_duration, is_host, is_mail_address, is_shorter_than, is_word};
+use prompter::{Prompter, absolute, is_duration, is_host, is_mail_address, is_shorter_than, is_word};
 use inquire::Select;
 use login::{LoginArgs, PASSWORD, Secrets};
 use mailqos_config as config;
 use mailqos_config::Config;
 use mailqos_model::{Micros, Name, SiteName};
 use presets::{PRESETS, Preset};
-use servers::{Role, Said, Server};
+use servers::{Role, ServerOptions, Server};
 use toml_edit::Table;
 
 use super::{Failure, Global, edit::Edit, test};

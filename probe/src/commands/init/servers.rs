@@ -14,7 +14,7 @@ use mailqos_model::UtcMicros;
 use mailqos_net::{TlsSession, Trust};
 use toml_edit::Value;
 
-use super::asking::{Asking, absolute, is_host, is_port, is_word};
+use super::prompter::{Prompter, absolute, is_host, is_port, is_word};
 use crate::commands::{Failure, edit::inline};
 
 /// Timeout of a step when a connection is tried.
@@ -77,7 +77,7 @@ pub(super) struct Server {
 
 /// Settings of a server from options or a preset.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct ServerOptions {
     /// Address, if it differs from the object's.
     pub(super) server: Option<String>,
     /// Port.
@@ -97,20 +97,20 @@ fn mode(word: &str) -> TlsMode {
 impl Server {
     /// Prompts for missing settings.
     pub(super) fn ask(
-        asking: Asking,
+        prompter: Prompter,
         role: Role,
         object: &str,
-        said: Said,
+        said: ServerOptions,
         ca_file: Option<PathBuf>,
     ) -> Result<Self, Failure> {
         let [port_flag, _] = role.flags();
-        let tls = asking.choice(
+        let tls = prompter.choice(
             said.tls,
             &format!("Encryption of {}", role.what()),
             &["starttls", "implicit", "none"],
             role.usual_tls(),
         )?;
-        let port = asking.text(
+        let port = prompter.text(
             said.port.map(|port| port.to_string()),
             &format!("Port of {}", role.what()),
             port_flag,
@@ -136,17 +136,17 @@ impl Server {
     }
 
     /// Prompts for all settings again; the previous answers are the defaults.
-    fn change(&mut self, asking: Asking) -> Result<(), Failure> {
+    fn change(&mut self, prompter: Prompter) -> Result<(), Failure> {
         let [port_flag, _] = self.role.flags();
         let what = self.role.what();
-        let server = asking.text(
+        let server = prompter.text(
             None,
             &format!("Address of {what}"),
             "",
             Some(&self.endpoint.server),
             is_host,
         )?;
-        let tls = asking.choice(
+        let tls = prompter.choice(
             None,
             &format!("Encryption of {what}"),
             &["starttls", "implicit", "none"],
@@ -157,7 +157,7 @@ impl Server {
         } else {
             self.role.usual_port(&tls).to_owned()
         };
-        let port = asking.text(None, &format!("Port of {what}"), port_flag, Some(&port), is_port)?;
+        let port = prompter.text(None, &format!("Port of {what}"), port_flag, Some(&port), is_port)?;
         self.endpoint.server = server;
         self.endpoint.port = port.parse().unwrap_or_default();
         self.endpoint.tls = mode(&tls);
@@ -190,7 +190,7 @@ impl Server {
 
     /// Opens the connection, and shows the certificate. What fails is tried again, changed or kept as it is, whatever is wanted.
     /// `authority` is the file that vouches for another server, most likely for this one as well.
-    pub(super) async fn try_it(&mut self, pin: bool, authority: Option<&Path>, asking: Asking) -> Result<(), Failure> {
+    pub(super) async fn try_it(&mut self, pin: bool, authority: Option<&Path>, prompter: Prompter) -> Result<(), Failure> {
         loop {
             let mut notes = std::io::stderr();
             let place = format!(
@@ -213,7 +213,7 @@ impl Server {
                 self.pin(fingerprint);
                 return Ok(());
             }
-            if !asking.ask {
+            if !prompter.ask {
                 return Err(Failure::Work(match fingerprint {
                     Some(_) => "name the CA with --ca-file, or pin the certificate with --pin".to_owned(),
                     None => format!("{place} does not respond; use --offline to skip connections"),
@@ -235,10 +235,10 @@ impl Server {
                 }
                 (AUTHORITY, _) => {
                     let usual = authority.and_then(Path::to_str);
-                    let path = asking.text(None, "CA file (PEM)", "--ca-file", usual, is_word)?;
+                    let path = prompter.text(None, "CA file (PEM)", "--ca-file", usual, is_word)?;
                     self.endpoint.trust.ca_file = Some(absolute(path.into()));
                 }
-                (CHANGE, _) => self.change(asking)?,
+                (CHANGE, _) => self.change(prompter)?,
                 (KEEP, _) => return Ok(()),
                 _ => {}
             }

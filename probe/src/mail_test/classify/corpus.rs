@@ -105,7 +105,7 @@ fn every_message_is_taken_for_what_it_is() {
 }
 
 #[test]
-fn failures_say_why_and_only_notifications_of_mail_systems_are_deleted() {
+fn failures_have_reasons_and_only_system_notifications_are_deleted() {
     for story in &*STORIES {
         let classification = classify(&Probe, &about(story));
         let Classification::Notification(_, report) = &classification else {

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_told_apart_damaged_or_not() {
+    fn parts_are_separated_even_if_damaged() {
         let message = "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"a b\"\r\n\r\npreamble\r\n\
              --a b\r\n\r\nhello\r\n--a b  \r\nContent-Type: Message/Delivery-Status (x)\r\nContent-Transfer-Encoding: Base64\r\n\r\n\
              QWN0aW9uOiBmYWlsZWQN\r\nCg==\r\n--a b\r\nContent-Type: message/rfc822\r\n\r\nSubject: x\r\n";

@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rfc_3834_says_is_read() {
+    fn fields_of_rfc_3834_are_read() {
         assert_eq!(
             sender("Auto-Submitted: auto-replied (vacation)").auto.as_deref(),
             Some("auto-replied (vacation)")

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_told_from_addresses_and_versions() {
+    fn status_codes_are_distinguished_from_addresses_and_versions() {
         for (text, expected) in [
             ("550 5.1.1 <a@b>: unknown", Some("5.1.1")),
             ("sorry, no mailbox here by that name (#5.1.1 - chkusr)", Some("5.1.1")),

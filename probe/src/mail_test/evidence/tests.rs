@@ -25,7 +25,7 @@ proptest! {
         let exact = Bounds { after: Moment(landing), before: Moment(landing) };
         for likely in [certain, exact, Bounds { before: Moment(landing), ..certain }] {
             let RoundTrip { estimate, error, likely_error } =
-                Landing { certain, likely, expected: certain }.round_trip(Moment(sent));
+                Arrival { certain, likely, expected: certain }.round_trip(Moment(sent));
             prop_assert!((estimate.0 - delay).abs() <= likely_error.0);
             prop_assert!(0 <= likely_error.0 && likely_error.0 <= error.0 && estimate.0 >= 0);
         }
@@ -178,7 +178,7 @@ fn calm() -> World {
 /// The stated bounds of an arrival, and the truth.
 #[derive(Debug, Clone, Copy)]
 struct Told {
-    landing: Landing,
+    landing: Arrival,
     landed: Moment,
 }
 
@@ -267,7 +267,7 @@ impl World {
     }
 
     /// When the mail is looked for, by the plan that the probe makes.
-    fn seen(&self, learnt: &Learnt, random: &mut Random, sent: i64, landed: i64) -> Seen {
+    fn seen(&self, learned: &LearnedState, random: &mut Random, sent: i64, landed: i64) -> Seen {
         let (count, cost) = match self.announced {
             Some(_) => (2 * self.extra, 2_000),
             None => (self.extra, self.cost),
@@ -278,7 +278,7 @@ impl World {
             check_interval: Micros(self.check_interval),
             max_round_trip: Micros(90 * SECOND),
         };
-        let looks = learnt.expectations.looks(&monitor(), limits, random.next());
+        let looks = learned.expectations.looks(&monitor(), limits, random.next());
         let checks = (1..).map(|number| sent + number * self.check_interval);
         let mut polls: Vec<i64> = checks.take(400).chain(looks.iter().map(|look| sent + look.0)).collect();
         polls.sort_unstable();
@@ -345,7 +345,7 @@ impl World {
     /// The stated bounds of each arrival.
     fn told(&self, mails: usize) -> Vec<Told> {
         let mut random = Random::new(self.seed);
-        let mut learnt = Learnt::default();
+        let mut learned = LearnedState::default();
         let mut cluster = self.cluster.clone();
         let mut now = 0;
         let mut told = Vec::with_capacity(mails);
@@ -374,7 +374,7 @@ impl World {
                 not_shown,
                 shown,
                 notified,
-            } = self.seen(&learnt, &mut random, sent, landed);
+            } = self.seen(&learned, &mut random, sent, landed);
             let evidence = Evidence {
                 sent: Moment(sent),
                 accepted: Some(Bounds {
@@ -392,9 +392,9 @@ impl World {
                 uncounted: Micros::ZERO,
                 route: "here",
             };
-            let landing = evidence.landing(&mut learnt);
+            let landing = evidence.landing(&mut learned);
             let Bounds { after, before } = landing.expected;
-            learnt
+            learned
                 .expectations
                 .note(&monitor(), after - Moment(sent), before - Moment(sent));
             told.push(Told {
@@ -431,7 +431,7 @@ proptest! {
     #[test]
     fn what_is_certain_always_contains_the_truth(seed in any::<u64>(), mails in 1..120_usize) {
         for told in World::drawn(seed).told(mails) {
-            let Landing { certain, likely, expected } = told.landing;
+            let Arrival { certain, likely, expected } = told.landing;
             prop_assert!(told.is_within(certain), "{told:?}");
             for inner in [likely, expected] {
                 prop_assert!(certain.after <= inner.after && inner.after <= inner.before && inner.before <= certain.before);
@@ -653,7 +653,7 @@ fn after_a_clock_was_set_it_is_learnt_again() {
 
 #[test]
 fn time_that_a_suspended_machine_did_not_count_is_added() {
-    let mut learnt = Learnt::default();
+    let mut learned = LearnedState::default();
     let evidence = Evidence {
         sent: Moment(0),
         accepted: None,
@@ -666,7 +666,7 @@ fn time_that_a_suspended_machine_did_not_count_is_added() {
         uncounted: Micros(600 * SECOND),
         route: "here",
     };
-    let landing = evidence.landing(&mut learnt);
+    let landing = evidence.landing(&mut learned);
     assert_eq!(landing.certain.before, Moment(605 * SECOND));
     assert_eq!(landing.likely, landing.certain);
 }

@@ -17,17 +17,17 @@ use mailqos_model::{Micros, MonitorId, Sample, Stage, UtcMicros};
 use plan::Plan;
 use registry::Waiting;
 use tokio::sync::{Notify, mpsc::UnboundedSender, watch};
-use watching::Watching;
+use watching::RunningWatch;
 
 use super::{
     connections::{MailboxId, VisitPlace},
     evidence::Moment,
-    pickup::{self, Errand, MailboxEndpoint, Memory, PickupError, Visit, VisitStage},
+    pickup::{self, VisitTarget, MailboxEndpoint, Memory, PickupError, Visit, VisitStage},
     token::Token,
 };
 
 pub(super) use progress::{LastVisit, Progress};
-pub(super) use registry::{Habit, Registry};
+pub(super) use registry::{ClockBehaviour, Registry};
 
 /// Time that a watch continues after the last mail was waited for: the next test may be near.
 const LINGER: Micros = Micros::from_secs(90);
@@ -117,19 +117,19 @@ pub(in crate::mail_test) struct Mailbox {
 
 /// A visit that is being made. Where it is broken off, the mails that it has read are handed out all the same: they may be
 /// deleted already.
-struct Visiting<'a> {
+struct OngoingVisit<'a> {
     registry: &'a Registry,
     duplicates: &'a UnboundedSender<Sample>,
     visit: Visit,
 }
 
-impl Visiting<'_> {
+impl OngoingVisit<'_> {
     fn end(mut self) -> Visit {
         std::mem::replace(&mut self.visit, Visit::begin())
     }
 }
 
-impl Drop for Visiting<'_> {
+impl Drop for OngoingVisit<'_> {
     fn drop(&mut self) {
         let mut visit = std::mem::replace(&mut self.visit, Visit::begin());
         visit.found.retain(|found| found.receive.is_some());
@@ -228,7 +228,7 @@ impl Mailbox {
         duplicates: UnboundedSender<Sample>,
     ) {
         let mut memory = Memory::default();
-        let mut watching: Option<(Moment, Watching)> = None;
+        let mut watching: Option<(Moment, RunningWatch)> = None;
         // Only where a visit has just succeeded: a watch must not double the tries of a wrong password.
         let mut welcome = false;
         loop {
@@ -240,7 +240,7 @@ impl Mailbox {
                 // The old watch's place is free before the new one takes its own.
                 watching = None;
                 if let Some(place) = registry.connections.watch(&self.place(), self.id) {
-                    watching = Some((Moment::now(), Watching::begin(&self, &registry, &memory, place)));
+                    watching = Some((Moment::now(), RunningWatch::begin(&self, &registry, &memory, place)));
                 }
             }
             if Arc::strong_count(&self) == 1 {
@@ -256,7 +256,7 @@ impl Mailbox {
                 },
                 () = self.wake.notified() => continue,
             }
-            let mut visiting = Visiting {
+            let mut visiting = OngoingVisit {
                 registry: &registry,
                 duplicates: &duplicates,
                 visit: Visit::begin(),
@@ -286,7 +286,7 @@ impl Mailbox {
         memory: &mut Memory,
         registry: &Registry,
         visit: &mut Visit,
-    ) -> Option<(pickup::Ending, VisitPlace)> {
+    ) -> Option<(pickup::AuthenticationResult, VisitPlace)> {
         let began = Moment::now();
         let credentials = match self.credentials().await {
             Ok(credentials) => credentials,
@@ -311,7 +311,7 @@ impl Mailbox {
             },
             None => None,
         };
-        let errand = Errand {
+        let errand = VisitTarget {
             door: &self.door,
             credentials: credentials.as_ref(),
         };

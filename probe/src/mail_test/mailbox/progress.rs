@@ -15,7 +15,7 @@ use super::super::{
 use crate::testing;
 
 /// Maximum number of visits per mail whose transcripts are kept.
-const MOST_TRANSCRIPTS: usize = 4;
+const MAX_TRANSCRIPTS: usize = 4;
 
 /// The last visit.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl Progress {
             self.looked_at = Some(visit.began);
         }
         if let Some(transcript) = &visit.transcript {
-            if self.visits.len() >= MOST_TRANSCRIPTS {
+            if self.visits.len() >= MAX_TRANSCRIPTS {
                 self.visits.pop_front();
             }
             self.visits.push_back(transcript.clone());

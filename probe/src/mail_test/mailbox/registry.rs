@@ -9,7 +9,7 @@ use std::{
 };
 
 use mailqos_base::lock::IgnorePoison as _;
-use mailqos_config::{LONGEST_HORIZON, MailQos};
+use mailqos_config::{MAX_HORIZON, MailQos};
 use mailqos_model::{Micros, MonitorId, Sample, SiteName, UtcMicros};
 use tokio::sync::watch;
 
@@ -19,7 +19,7 @@ use super::{
         connections::{Connections, MailboxId},
         evidence::Moment,
         expectation::Limits,
-        learnt::Learnt,
+        learned::LearnedState,
         pickup::{Action, Found, MailClassifier, Visit},
         token::{SigningKey, Token},
     },
@@ -32,7 +32,7 @@ use super::{
 /// `mailqos-probe test` may see).
 const CLEAR_AFTER: Micros = Micros::from_secs(600);
 /// The age at which a mail of another site, or of a monitor that is gone, is cleared: its horizon is not known here.
-const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros(LONGEST_HORIZON.0 + CLEAR_AFTER.0);
+const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros(MAX_HORIZON.0 + CLEAR_AFTER.0);
 /// Settled tests that are remembered, so that duplicates of their mails are recognised.
 const REMEMBERED: usize = 1024;
 /// Check interval above which no extra pick-ups are made: few logins are wanted then (servers that
@@ -41,7 +41,7 @@ const RARE: Micros = Micros::from_secs(120);
 /// After a visit that failed, extra ones are made again after this.
 const SPARED: Micros = Micros::from_secs(15 * 60);
 /// Mailboxes of which it is remembered what visits were like.
-const MOST_VISITED: usize = 4096;
+const MAX_VISITED: usize = 4096;
 /// Round trips that a precise monitor's expectation rests on.
 const HISTORY: usize = 64;
 
@@ -60,7 +60,7 @@ pub(super) struct Waiting {
 
 /// Settings of a monitor's mails.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::mail_test) struct Habit {
+pub(in crate::mail_test) struct ClockBehaviour {
     /// Time that a mail is waited for.
     pub(in crate::mail_test) horizon: Micros,
     /// Sender address.
@@ -72,7 +72,7 @@ pub(in crate::mail_test) struct Registry {
     key: SigningKey,
     site: SiteName,
     /// Settings of each monitor's mails.
-    habits: Mutex<HashMap<MonitorId, Habit>>,
+    habits: Mutex<HashMap<MonitorId, ClockBehaviour>>,
     waiting: Mutex<HashMap<[u8; 8], Waiting>>,
     /// The largest size that a mail has been asked to have.
     largest: AtomicU64,
@@ -83,7 +83,7 @@ pub(in crate::mail_test) struct Registry {
     /// Recent visits to each mailbox.
     visited: Mutex<HashMap<MailboxId, Visited>>,
     /// What was learned from earlier mails.
-    pub(in crate::mail_test) learnt: Mutex<Learnt>,
+    pub(in crate::mail_test) learned: Mutex<LearnedState>,
 }
 
 /// Recent visits to a mailbox.
@@ -102,7 +102,7 @@ impl Visited {
 }
 
 impl Registry {
-    pub(in crate::mail_test) fn new(key: SigningKey, site: SiteName, habits: HashMap<MonitorId, Habit>) -> Self {
+    pub(in crate::mail_test) fn new(key: SigningKey, site: SiteName, habits: HashMap<MonitorId, ClockBehaviour>) -> Self {
         Self {
             key,
             site,
@@ -112,13 +112,13 @@ impl Registry {
             settled: Mutex::default(),
             history: Mutex::default(),
             visited: Mutex::default(),
-            learnt: Mutex::default(),
+            learned: Mutex::default(),
             connections: Arc::default(),
         }
     }
 
     /// Applies the settings of other monitors.
-    pub(in crate::mail_test) fn reload(&self, habits: HashMap<MonitorId, Habit>) {
+    pub(in crate::mail_test) fn reload(&self, habits: HashMap<MonitorId, ClockBehaviour>) {
         *self.habits.lock().ignore_poison() = habits;
     }
 
@@ -190,15 +190,15 @@ impl Registry {
             check_interval: options.check_interval,
             max_round_trip: options.max_round_trip,
         };
-        let learnt = self.learnt.lock().ignore_poison();
-        learnt.expectations.looks(monitor, limits, u64::from_le_bytes(nonce))
+        let learned = self.learned.lock().ignore_poison();
+        learned.expectations.looks(monitor, limits, u64::from_le_bytes(nonce))
     }
 
     /// Notes a visit: a server that refuses one gets no extra ones for a while.
     fn note_visited(&self, mailbox: MailboxId, visit: &Visit) {
         let now = Moment::now();
         let mut all = self.visited.lock().ignore_poison();
-        if all.len() >= MOST_VISITED {
+        if all.len() >= MAX_VISITED {
             all.clear();
         }
         let visited = all.entry(mailbox).or_default();
@@ -533,7 +533,7 @@ mod tests {
     #[test]
     fn what_another_process_may_wait_for_is_left_alone() {
         let registry = registry();
-        let habit = Habit {
+        let habit = ClockBehaviour {
             horizon: Micros::from_secs(24 * 3600),
             from: "probe@example.com".to_owned(),
         };

@@ -39,15 +39,15 @@ impl Drop for Mark<'_> {
 }
 
 /// A watch that runs; it ends with this.
-pub(super) struct Watching(JoinHandle<()>);
+pub(super) struct RunningWatch(JoinHandle<()>);
 
-impl Drop for Watching {
+impl Drop for RunningWatch {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl Watching {
+impl RunningWatch {
     /// Starts to watch.
     pub(super) fn begin(mailbox: &Arc<Mailbox>, registry: &Arc<Registry>, memory: &Memory, place: WatchPlace) -> Self {
         let director = Director {
@@ -55,14 +55,14 @@ impl Watching {
             registry: registry.clone(),
             last_awaited: Mutex::new(Moment::now()),
         };
-        let learnt = memory.imap.for_watch();
+        let learned = memory.imap.for_watch();
         let attach = place.task();
         let task = tokio::spawn(async move {
             let _place = place;
             let mailbox = &director.mailbox;
             let _mark = Mark::set(&mailbox.is_watching);
             let watched = match mailbox.credentials().await {
-                Ok(credentials) => pickup::imap::watch(&mailbox.door, credentials.as_ref(), learnt, &director).await,
+                Ok(credentials) => pickup::imap::watch(&mailbox.door, credentials.as_ref(), learned, &director).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = watched {

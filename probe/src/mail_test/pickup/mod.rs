@@ -12,7 +12,7 @@ use std::{
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::one_line;
 use mailqos_config::{Endpoint, Pickup, PickupProtocol};
-use mailqos_mail::{Credentials, LoginRefusal, Transcript, Turn, Wire, WireError};
+use mailqos_mail::{Credentials, LoginRefusal, Transcript, LoginAttempt, Wire, WireError};
 use mailqos_model::{Micros, Outcome, Sample, Stage, UtcMicros};
 use mailqos_net::TlsSession;
 
@@ -398,7 +398,7 @@ impl Visit {
     }
 
     /// Notes the result of the login for others that use the account.
-    pub(crate) fn note_login(&self, turn: Option<Turn>) {
+    pub(crate) fn note_login(&self, turn: Option<LoginAttempt>) {
         let Some(turn) = turn else { return };
         match &self.error {
             _ if self.phases.login.is_some() => turn.accepted(),
@@ -479,7 +479,7 @@ impl Ending {
 
 /// Mailbox and account of a visit.
 #[derive(Clone, Copy)]
-pub(crate) struct Errand<'a> {
+pub(crate) struct VisitTarget<'a> {
     pub(crate) door: &'a MailboxEndpoint,
     pub(crate) credentials: Option<&'a Credentials>,
 }
@@ -487,7 +487,7 @@ pub(crate) struct Errand<'a> {
 /// Does what a visit is for, on a connection that has just been opened.
 async fn converse(
     wire: Wire,
-    errand: Errand<'_>,
+    errand: VisitTarget<'_>,
     memory: &mut Memory,
     judge: &dyn MailClassifier,
     visit: &mut Visit,
@@ -509,7 +509,7 @@ async fn converse(
 /// A visit to a server that says what it says, whatever it hears.
 pub(super) async fn replay(
     said: Vec<u8>,
-    errand: Errand<'_>,
+    errand: VisitTarget<'_>,
     memory: &mut Memory,
     judge: &dyn MailClassifier,
 ) -> Visit {
@@ -522,7 +522,7 @@ pub(super) async fn replay(
 /// Visits a mailbox once. All findings are complete when this returns; the caller then ends the
 /// connection. If it is aborted, `visit` contains the findings so far.
 pub(super) async fn visit(
-    errand: Errand<'_>,
+    errand: VisitTarget<'_>,
     memory: &mut Memory,
     judge: &dyn MailClassifier,
     visit: &mut Visit,
@@ -541,7 +541,7 @@ pub(super) async fn visit(
 
 /// Logs in and lists: no mail is read, deleted or marked as read. The folders that can't be opened
 /// are in [`Visit::missing`].
-pub(crate) async fn survey(errand: Errand<'_>, memory: &mut Memory) -> Visit {
+pub(crate) async fn survey(errand: VisitTarget<'_>, memory: &mut Memory) -> Visit {
     let mut visit = Visit::begin();
     let Some(wire) = visit.connect(errand.door).await else {
         return visit;

@@ -40,7 +40,7 @@ struct Arguments {
 }
 
 /// Everything that can go wrong is told to the person in front of it.
-type Outcomes<T> = Result<T, String>;
+type DemoResult<T> = Result<T, String>;
 
 const PASSWORD: &str = "demonstration";
 /// This folder was made by a demonstration, and may be replaced by one.
@@ -129,7 +129,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn demonstrate(arguments: &Arguments) -> Outcomes<()> {
+async fn demonstrate(arguments: &Arguments) -> DemoResult<()> {
     let folder = prepare(&arguments.output)?;
     println!("mailqos demonstration in {}\n", folder.display());
 
@@ -218,7 +218,7 @@ fn quoted(path: &Path) -> String {
 }
 
 /// An empty folder; only one that a demonstration made before is emptied.
-fn prepare(output: &Path) -> Outcomes<PathBuf> {
+fn prepare(output: &Path) -> DemoResult<PathBuf> {
     let error = |error: io::Error| format!("{}: {error}", output.display());
     if output.exists() && !output.join(MARK).exists() && fs::read_dir(output).map_err(error)?.next().is_some() {
         return Err(format!(
@@ -238,7 +238,7 @@ fn prepare(output: &Path) -> Outcomes<PathBuf> {
     output.canonicalize().map_err(error)
 }
 
-fn day(zone: &TimeZone, moment: UtcMicros, days: i64) -> Outcomes<String> {
+fn day(zone: &TimeZone, moment: UtcMicros, days: i64) -> DemoResult<String> {
     let date = zone.to_datetime(moment.timestamp()).date();
     date.checked_add(jiff::Span::new().days(days))
         .map(|date| date.to_string())
@@ -246,7 +246,7 @@ fn day(zone: &TimeZone, moment: UtcMicros, days: i64) -> Outcomes<String> {
 }
 
 /// A month of the same monitors, with stories in it.
-fn simulate(folder: &Path, seed: u64, zone: &TimeZone, to: UtcMicros) -> Outcomes<usize> {
+fn simulate(folder: &Path, seed: u64, zone: &TimeZone, to: UtcMicros) -> DemoResult<usize> {
     let from = to - Micros::from_secs(31 * 86_400);
     let mut all = Vec::new();
     for place in &PLACES {
@@ -284,7 +284,7 @@ fn simulate(folder: &Path, seed: u64, zone: &TimeZone, to: UtcMicros) -> Outcome
 }
 
 /// A mail server for each place, with its pace and its weaknesses.
-async fn start_servers(seed: u64) -> Outcomes<Vec<MailServer>> {
+async fn start_servers(seed: u64) -> DemoResult<Vec<MailServer>> {
     let mut servers = Vec::new();
     for (number, place) in PLACES.iter().enumerate() {
         let options = Options {
@@ -325,7 +325,7 @@ async fn start_servers(seed: u64) -> Outcomes<Vec<MailServer>> {
     Ok(servers)
 }
 
-fn configuration(servers: &[MailServer], folder: &Path) -> Outcomes<String> {
+fn configuration(servers: &[MailServer], folder: &Path) -> DemoResult<String> {
     let write = |name: String, text: &str| {
         let path = folder.join(&name);
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -369,7 +369,7 @@ fn configuration(servers: &[MailServer], folder: &Path) -> Outcomes<String> {
 }
 
 /// Runs the probe for a while and shows what lands in the lake.
-async fn test(probe: &Path, config: &Path, folder: &Path, time: Duration) -> Outcomes<()> {
+async fn test(probe: &Path, config: &Path, folder: &Path, time: Duration) -> DemoResult<()> {
     let log = fs::File::create(folder.join("probe.log")).map_err(|error| error.to_string())?;
     let errors = log.try_clone().map_err(|error| error.to_string())?;
     let child = Command::new(probe)
@@ -561,7 +561,7 @@ struct Wanted {
 }
 
 /// Makes a report; returns its files.
-async fn report(analytics: &Path, config: &Path, folder: &Path, wanted: &Wanted) -> Outcomes<Vec<PathBuf>> {
+async fn report(analytics: &Path, config: &Path, folder: &Path, wanted: &Wanted) -> DemoResult<Vec<PathBuf>> {
     let output = tokio::process::Command::new(analytics)
         .arg("--config")
         .arg(config)

@@ -75,7 +75,7 @@ struct Arguments {
     lakes: bool,
 }
 
-type Outcomes<T> = Result<T, Box<dyn std::error::Error>>;
+type PagesResult<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     match make(&Arguments::parse()) {
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn make(arguments: &Arguments) -> Outcomes<()> {
+fn make(arguments: &Arguments) -> PagesResult<()> {
     for kind in &arguments.kind {
         let folder = arguments.output.join(kind);
         if !folder.exists() {
@@ -133,7 +133,7 @@ fn make(arguments: &Arguments) -> Outcomes<()> {
 }
 
 /// The first page as a PNG beside a path without its ending.
-fn picture(pdf: &Path, picture: &Path) -> Outcomes<()> {
+fn picture(pdf: &Path, picture: &Path) -> PagesResult<()> {
     let drawn = Command::new("pdftoppm")
         .args(["-f", "1", "-singlefile", "-r", "76", "-png"])
         .args([pdf, picture])
@@ -153,12 +153,12 @@ fn place(id: &str, name: &str, tag: &'static str, median: f64) -> Place {
     Place(id.into(), name.into(), tag, median)
 }
 
-fn midnight(date: Date) -> Outcomes<UtcMicros> {
+fn midnight(date: Date) -> PagesResult<UtcMicros> {
     let zone = TimeZone::get(ZONE)?;
     Ok(zone.to_timestamp(date.at(0, 0, 0, 0))?.into())
 }
 
-fn lake(kind: &str, folder: &Path) -> Outcomes<()> {
+fn lake(kind: &str, folder: &Path) -> PagesResult<()> {
     let data = folder.join("data");
     fs::create_dir_all(&data)?;
     let offices = vec![
@@ -240,7 +240,7 @@ fn lake(kind: &str, folder: &Path) -> Outcomes<()> {
 type Story = (Vec<Sample>, Vec<Event>);
 
 /// The samples and events of monitors, month by month, with stories in them.
-fn stories(places: &[Place], (first, last): (Date, Date), seed: u64) -> Outcomes<Story> {
+fn stories(places: &[Place], (first, last): (Date, Date), seed: u64) -> PagesResult<Story> {
     let zone = TimeZone::get(ZONE)?;
     let (mut samples, mut events) = (Vec::new(), Vec::new());
     for (number, Place(id, _, _, median)) in places.iter().enumerate() {
@@ -353,7 +353,7 @@ fn lose(sample: &mut Sample) {
     (sample.pickup_receive, sample.folder) = (None, None);
 }
 
-fn write(data: &Path, site: &str, (samples, events): Story) -> Outcomes<()> {
+fn write(data: &Path, site: &str, (samples, events): Story) -> PagesResult<()> {
     let site: SiteName = site.parse()?;
     simulation::write(data, &site, samples)?;
     let mut days = std::collections::BTreeMap::<Date, Vec<Event>>::new();
@@ -371,7 +371,7 @@ fn write(data: &Path, site: &str, (samples, events): Story) -> Outcomes<()> {
     Ok(())
 }
 
-fn configuration(places: &[Place]) -> Outcomes<String> {
+fn configuration(places: &[Place]) -> PagesResult<String> {
     let mut text = format!(
         "site = \"stockholm\"\ndata = \"data\"\ntimezone = \"{ZONE}\"\n\n\
          [defaults]\ntest_interval = \"5m\"\nmax_round_trip = \"30s\"\ncheck_interval = \"5s\"\n\n\

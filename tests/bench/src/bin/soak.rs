@@ -44,7 +44,7 @@ const HELP: Micros = Micros::from_secs(20);
 /// So soon a clock that was set is noticed.
 const NOTICED: Duration = Duration::from_millis(700);
 /// A round that takes longer, by the real clock, hangs.
-const LONGEST: Duration = Duration::from_secs(120);
+const MAX_LENGTH: Duration = Duration::from_secs(120);
 
 /// Lets simulated days pass.
 #[derive(Parser)]
@@ -236,7 +236,7 @@ async fn run(arguments: &Arguments) -> bool {
                 put_forward(&mut clock, HELP, &server);
                 helped = Instant::now();
             }
-            if round_begun.elapsed() > LONGEST || !probe.is_running() {
+            if round_begun.elapsed() > MAX_LENGTH || !probe.is_running() {
                 hung += 1;
                 count = wanted;
             }
@@ -261,7 +261,7 @@ async fn run(arguments: &Arguments) -> bool {
             reports_due += 1;
             let waiting = Instant::now();
             // The outbox is worked off every ten seconds.
-            while shelf() < reports_due && waiting.elapsed() < LONGEST && analytics.is_running() {
+            while shelf() < reports_due && waiting.elapsed() < MAX_LENGTH && analytics.is_running() {
                 tokio::time::sleep(Duration::from_millis(700)).await;
                 if clock.now().0 < at.0 + every.0 / 2 {
                     put_forward(&mut clock, Micros::from_secs(10), &server);

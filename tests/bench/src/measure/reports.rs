@@ -28,7 +28,7 @@ const BUCKET: &str = "Bucket-Hemlighet-6Bc/3";
 /// How often what waits is tried again before it counts as lost.
 const TRIES: i64 = 60;
 /// A pass that takes longer hangs, and is killed.
-const LONGEST: Duration = Duration::from_secs(120);
+const MAX_LENGTH: Duration = Duration::from_secs(120);
 
 const DEFINITION: &str = r#"
 template = "executive-summary"
@@ -161,9 +161,9 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     });
     // A new definition owes nothing of the time before, which ends when the first day's run has fallen due.
     let start = day(0) + Micros::from_secs(8 * 3_600);
-    office.due(start, LONGEST).await;
+    office.due(start, MAX_LENGTH).await;
     let begun = Instant::now();
-    office.due(start, LONGEST).await;
+    office.due(start, MAX_LENGTH).await;
     let rest = begun.elapsed();
     // The shortest pass so far that made a report: a kill must come before its end.
     let mut shortest = rest + Duration::from_millis(2_500);
@@ -172,7 +172,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
         let path = (number - 1) % 3;
         let proxy = [&mail, &objects].get(path).copied();
         let struck = proxy.map_or(0, Proxy::struck);
-        let mut life = LONGEST;
+        let mut life = MAX_LENGTH;
         match proxy {
             Some(proxy) => proxy.treat(without_doubt(path == 0, treatment(&mut random, 6_000))),
             None => {
@@ -196,7 +196,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
         // What was killed goes on where it was; what waits is tried again.
         let mut well = false;
         for try_again in 1..=TRIES {
-            let ended = office.due(now + Micros::from_secs(300 * try_again), LONGEST).await;
+            let ended = office.due(now + Micros::from_secs(300 * try_again), MAX_LENGTH).await;
             if ended && !office.waits() {
                 well = true;
                 break;

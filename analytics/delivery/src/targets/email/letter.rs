@@ -19,7 +19,7 @@ use super::{
 use crate::{DeliveryError, Inline, Parcel};
 
 /// The largest page that stands in a mail. Gmail cuts what is longer than 102 kB.
-const LARGEST_PAGE: usize = 100_000;
+const MAX_PAGE: usize = 100_000;
 /// How many pictures are few.
 const FEW: usize = 2;
 /// How many files a notice names.
@@ -60,7 +60,7 @@ impl<'a> Content<'a> {
                 .await
                 .map_err(DeliveryError::io(&item.path))?;
             // Without a form of its own, the first short page among the files is the mail's HTML form.
-            let is_page = html.is_none() && item.name.ends_with(".html") && bytes.len() <= LARGEST_PAGE;
+            let is_page = html.is_none() && item.name.ends_with(".html") && bytes.len() <= MAX_PAGE;
             match String::from_utf8(bytes) {
                 Ok(page) if is_page => html = Some(page),
                 Ok(text) => files.push(Attached {
@@ -119,7 +119,7 @@ impl<'a> Content<'a> {
     }
 
     pub(super) fn envelope(&self, server: &MailServer, to: &[&Person]) -> Result<Envelope, DeliveryError> {
-        let wrong = |error: &dyn std::fmt::Display| DeliveryError::Letter(error.to_string());
+        let wrong = |error: &dyn std::fmt::Display| DeliveryError::MailContent(error.to_string());
         let mailbox = |person: &Person| person.mailbox().map_err(|error| wrong(&error));
         let recipients: Vec<Address> = to.iter().map(|person| mailbox(person)).collect::<Result<_, _>>()?;
         Envelope::new(Some(mailbox(&server.from)?), recipients).map_err(|error| wrong(&error))
@@ -256,7 +256,7 @@ enum Written {
 /// A file as it is, byte by byte. As text, a CSV or JSON file would arrive with other line ends than it has.
 fn unchanged(bytes: Vec<u8>) -> Result<Body, DeliveryError> {
     Body::new_with_encoding(bytes, header::ContentTransferEncoding::Base64)
-        .map_err(|_| DeliveryError::Letter("a file can't be encoded in Base64".to_owned()))
+        .map_err(|_| DeliveryError::MailContent("a file can't be encoded in Base64".to_owned()))
 }
 
 fn media(name: &str) -> &'static str {

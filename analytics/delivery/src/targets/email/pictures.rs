@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_said_in_words() {
+    fn missing_pictures_are_described_in_words() {
         let html =
             "<p><img src=\"cid:a@x\" alt=\"Delays &amp; losses\" style=\"b\">x<img alt=\"c\" src=\"cid:b@x\"></p>";
         assert_eq!(

@@ -4,7 +4,7 @@ use mailqos_config::{Target, load};
 use mailqos_tests::servers::{Fault, MailServer, Options, Protocol, SmtpHabits, When};
 
 use super::{fates::key, *};
-use crate::{Inline, Item, Letter, Notes, Served};
+use crate::{Inline, Item, MailContent, Notes, Served};
 
 /// People of a configuration with a mail server and perhaps more lines for their target.
 fn config(folder: &Path, port: u16, lines: &str) -> Config {
@@ -34,7 +34,7 @@ fn parcel(folder: &Path, file: usize, picture: usize) -> Parcel {
             name: "Bericht ö.pdf".into(),
             path,
         }],
-        letter: Letter {
+        letter: MailContent {
             subject: "Mail quality, Oktober ö".into(),
             text: format!("Grüße.\n{}", "All is well. ".repeat(200)),
             html: Some(
@@ -259,7 +259,7 @@ async fn a_server_that_takes_nothing_leaves_everybody_due() {
         .await
         .expect_err("nobody got it");
     assert!(error.to_string().contains("even a short notice"), "{error}");
-    assert_eq!(error.again(), crate::Again::WhenMended);
+    assert_eq!(error.again(), crate::Retry::WhenMended);
     assert!(progress.done.is_empty());
 }
 
@@ -422,7 +422,7 @@ async fn whoever_is_refused_for_now_is_due_and_alone() {
         .await
         .expect_err("one is due");
     assert!(error.to_string().contains("p0@example.com: 450"), "{error}");
-    assert_eq!(error.again(), crate::Again::Soon);
+    assert_eq!(error.again(), crate::Retry::Soon);
     let receipt = deliver(&config, people(&config), &parcel, &mut progress)
         .await
         .expect("all are known");
@@ -473,7 +473,7 @@ async fn a_rejected_password_is_not_tried_again_until_it_is_another() {
         let error = deliver(&config, people(&config), &parcel, &mut progress)
             .await
             .expect_err("rejected");
-        assert_eq!(error.again(), crate::Again::WhenMended);
+        assert_eq!(error.again(), crate::Retry::WhenMended);
         assert_eq!(error.to_string().contains("not tried again yet"), !is_first, "{error}");
         assert_eq!(logins(), 1);
     }

@@ -3,7 +3,7 @@
 use unicode_normalization::UnicodeNormalization as _;
 
 /// The longest name.
-const LONGEST: usize = 230;
+const MAX_LENGTH: usize = 230;
 
 /// A name in ASCII that people still recognize: letters without their marks, `ae` for `ä`, and `_65e5` for a character that has no
 /// likeness, so that names which differ stay different.
@@ -44,7 +44,7 @@ pub(super) fn spelled(name: &str) -> String {
 
 /// A name that became too long is cut before its ending; what was cut away is told by a checksum.
 fn shortened(text: String, name: &str) -> String {
-    if text.len() <= LONGEST {
+    if text.len() <= MAX_LENGTH {
         return text;
     }
     let dot = text.rfind('.').filter(|dot| *dot > 0 && text.len() - dot <= 16);
@@ -52,7 +52,7 @@ fn shortened(text: String, name: &str) -> String {
     let sum = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
         (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let room = LONGEST - ending.len() - 17;
+    let room = MAX_LENGTH - ending.len() - 17;
     format!("{}-{sum:016x}{ending}", &text[..room])
 }
 
@@ -78,7 +78,7 @@ mod tests {
             assert_eq!(spelled(name), ascii);
         }
         let long = |end: &str| spelled(&format!("{}{end}.pdf", "日".repeat(80)));
-        assert!(long("1").len() <= LONGEST && long("1").ends_with(".pdf"));
+        assert!(long("1").len() <= MAX_LENGTH && long("1").ends_with(".pdf"));
         assert_ne!(long("1"), long("2"));
     }
 
@@ -86,7 +86,7 @@ mod tests {
         #[test]
         fn whatever_comes_is_ascii_and_fits(name in "\\PC{1,120}") {
             let ascii = spelled(&name);
-            prop_assert!(ascii.is_ascii() && !ascii.is_empty() && ascii.len() <= LONGEST);
+            prop_assert!(ascii.is_ascii() && !ascii.is_empty() && ascii.len() <= MAX_LENGTH);
             prop_assert!(!ascii.contains(['/', '\\']) || name.contains(['/', '\\']));
         }
     }

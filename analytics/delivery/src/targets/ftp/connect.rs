@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     super::{DeliveryError, Login},
     refusal, reply, transient,
-    wire::{Connector, Shown, Wire},
+    wire::{Connector, ConversationLog, Wire},
 };
 
 /// How the TLS library's complaints of a certificate begin.
@@ -44,7 +44,7 @@ pub(in super::super) struct Options<'a> {
 /// A conversation after the log-in.
 pub(super) struct Session {
     pub(super) client: Client,
-    pub(super) shown: Arc<Shown>,
+    pub(super) shown: Arc<ConversationLog>,
     /// The data port that could not be reached, and why.
     pub(super) unreached: Arc<Mutex<Option<(SocketAddr, String)>>>,
     /// The log-in folder, or nothing where the server doesn't name it.
@@ -59,7 +59,7 @@ pub(super) struct Session {
 
 /// Connects and logs in.
 pub(super) async fn connect(login: &Login, options: Options<'_>) -> Result<Session, DeliveryError> {
-    let shown = Arc::new(Shown::default());
+    let shown = Arc::new(ConversationLog::default());
     let unreached = Arc::new(Mutex::new(None));
     let client = reach(login, &shown).await?;
     let mut client = with_data_ports(client, login, options.data, &unreached);
@@ -106,7 +106,7 @@ pub(super) async fn connect(login: &Login, options: Options<'_>) -> Result<Sessi
 }
 
 /// The connection, with TLS if it is wanted, and the greeting.
-async fn reach(login: &Login, shown: &Arc<Shown>) -> Result<Client, DeliveryError> {
+async fn reach(login: &Login, shown: &Arc<ConversationLog>) -> Result<Client, DeliveryError> {
     let endpoint = &login.endpoint;
     let tls = match endpoint.tls {
         TlsMode::None => None,
@@ -256,7 +256,7 @@ async fn log_in(login: &Login, client: &mut Client) -> Result<(), DeliveryError>
 async fn takes_utf8(
     login: &Login,
     client: &mut Client,
-    shown: &Shown,
+    shown: &ConversationLog,
     encoding: FtpEncoding,
 ) -> Result<bool, DeliveryError> {
     if encoding == FtpEncoding::Ascii {

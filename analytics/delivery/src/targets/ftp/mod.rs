@@ -22,7 +22,7 @@ use self::{
 };
 use super::{
     DeliveryError, Login, Source, own_parts,
-    shelf::{CHUNK, Extent, Hash, Hashing, Shelf, vanished},
+    file_store::{CHUNK, Extent, Hash, Hashing, FileStore, vanished},
     unopened,
 };
 
@@ -478,7 +478,7 @@ async fn explained(
     }
 }
 
-impl Shelf for Ftp<'_> {
+impl FileStore for Ftp<'_> {
     async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
         if !self.now.is_empty() {
             // Without a word on where it was, there is no way back but another log-in.

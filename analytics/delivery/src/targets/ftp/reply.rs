@@ -1,7 +1,7 @@
 //! Replies of FTP servers as they are in the wild, read into the one form that RFC 959 gives them.
 
 /// How many bytes one reply may have.
-pub(super) const LONGEST: usize = 64 << 10;
+pub(super) const MAX_LENGTH: usize = 64 << 10;
 /// What stands between the lines of a reply that has several.
 pub(super) const BETWEEN: char = '\t';
 
@@ -34,7 +34,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
     // Some servers put an empty line before a reply.
     let first = loop {
         match lines.next() {
-            None if bytes.len() > LONGEST => return Parsed::Foreign,
+            None if bytes.len() > MAX_LENGTH => return Parsed::Foreign,
             None => return Parsed::Partial,
             Some([]) => {}
             Some(line) => break line,
@@ -66,7 +66,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
         }
     }
     match doubtful {
-        _ if bytes.len() > LONGEST => Parsed::Foreign,
+        _ if bytes.len() > MAX_LENGTH => Parsed::Foreign,
         Some((reply, length)) if length == bytes.len() => Parsed::Doubtful(reply, length),
         _ => Parsed::Partial,
     }
@@ -272,7 +272,7 @@ mod tests {
             "{ended:?}"
         );
         assert_eq!(parse(b"226-stored\r\n250 done\r\nand"), Parsed::Partial);
-        assert_eq!(parse(&vec![b'2'; LONGEST + 1]), Parsed::Foreign);
+        assert_eq!(parse(&vec![b'2'; MAX_LENGTH + 1]), Parsed::Foreign);
     }
 
     #[test]

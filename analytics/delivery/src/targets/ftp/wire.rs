@@ -38,14 +38,14 @@ const SECOND: Duration = Duration::from_secs(3);
 
 /// What a conversation has shown, for whom the client's own words say too little.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct ConversationLog {
     verb: Mutex<String>,
     text: Mutex<String>,
     presumed: AtomicBool,
     early: AtomicBool,
 }
 
-impl Shown {
+impl ConversationLog {
     /// The command that was sent last.
     pub(super) fn verb(&self) -> String {
         self.verb.lock().ignore_poison().clone()
@@ -75,7 +75,7 @@ pub(super) struct Connector {
     pub(super) implicit: bool,
     /// How long a server may be silent to `STOR` before it is taken for one that says nothing there.
     pub(super) patience: Duration,
-    pub(super) shown: Arc<Shown>,
+    pub(super) shown: Arc<ConversationLog>,
     /// Whether the control connection is there: all others are for data.
     pub(super) is_open: AtomicBool,
 }
@@ -237,7 +237,7 @@ struct Control {
     early: Option<Reply>,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
     patience: Duration,
-    shown: Arc<Shown>,
+    shown: Arc<ConversationLog>,
 }
 
 /// What is waited for.
@@ -249,7 +249,7 @@ enum Waiting {
 }
 
 impl Control {
-    fn new(patience: Duration, shown: Arc<Shown>) -> Self {
+    fn new(patience: Duration, shown: Arc<ConversationLog>) -> Self {
         Self {
             received: Vec::new(),
             ready: Vec::new(),

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::{
-    super::shelf::{File, Proof, put_one},
+    super::file_store::{File, Proof, put_one},
     *,
 };
 

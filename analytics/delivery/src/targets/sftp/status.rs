@@ -14,7 +14,7 @@ const STATUS: u8 = 101;
 /// The packet's type: `SSH_FXP_HANDLE`.
 const HANDLE: u8 = 102;
 /// The longest status or handle; whatever is longer is handed on as it is.
-const LONGEST: usize = 32 << 10;
+const MAX_LENGTH: usize = 32 << 10;
 const HEAD: usize = 5;
 
 /// The codes of later drafts (draft-ietf-secsh-filexfer-13, section 9.1), what version 3 has for them, and their names.
@@ -83,7 +83,7 @@ impl<R> Statuses<R> {
     /// Decides on what is held back.
     fn decide(&mut self) {
         let Some(length) = self.length() else { return };
-        if !matches!(self.held[4], STATUS | HANDLE) || length > LONGEST {
+        if !matches!(self.held[4], STATUS | HANDLE) || length > MAX_LENGTH {
             self.passing = (4 + length).saturating_sub(self.held.len());
             self.ready = std::mem::take(&mut self.held);
         } else if self.held.len() >= 4 + length {

@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_of_one_chapter_are_told_apart_by_their_titles() {
+    fn sheets_of_one_chapter_are_distinguished_by_title() {
         let sheet = |chapter, title| Sheet {
             kind: "chart",
             id: "distribution",

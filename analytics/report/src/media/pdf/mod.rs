@@ -16,7 +16,7 @@ use typst_pdf::{PdfOptions, PdfStandard, PdfStandards, Timestamp};
 
 use super::{
     MediaError, Medium, Set,
-    work::{self, Leaf, Showing},
+    work::{self, DocumentPage, Representation},
 };
 use crate::document::Document;
 use fonts::FONTS;
@@ -77,7 +77,7 @@ fn compose_part(blocks: &[Set], at_top: bool, is_flowing: bool, markup: &mut Str
     markup.push_str("))\n");
 }
 
-static SHOWING: Showing = Showing {
+static SHOWING: Representation = Representation {
     source: |picture| Ok(picture.name.clone()),
     drawn: None,
     drawings: false,
@@ -100,7 +100,7 @@ pub fn render(document: &Document, own: Option<&Path>) -> Result<Vec<u8>, MediaE
     if parts::is_long(document) && !is_own {
         return parts::render(document);
     }
-    work::page(&MEDIUM, &SHOWING, &Leaf::whole(document), own)
+    work::page(&MEDIUM, &SHOWING, &DocumentPage::whole(document), own)
 }
 
 /// Sets the markup. `files` are the charts, images and fonts that it references; `made_at` is in
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fonts_are_there_and_broad() {
+    fn the_fonts_are_embedded_and_cover_the_languages() {
         let families: Vec<&str> = FONTS.all.iter().map(|font| font.info().family.as_str()).collect();
         assert!(families.contains(&"Inter"), "{families:?}");
         for c in "Aé ΩЖשع東京데ก★▲😀–µ".chars().filter(|c| *c != ' ') {

@@ -31,7 +31,7 @@ use crate::{
     document::{Block, Document, walk},
     media::{
         MediaError, html,
-        work::{self, Leaf},
+        work::{self, DocumentPage},
     },
 };
 
@@ -107,7 +107,7 @@ fn sheet(
     number: usize,
     instead: Map<String, Value>,
 ) -> Result<Sheet, MediaError> {
-    let leaf = Leaf {
+    let leaf = DocumentPage {
         document,
         blocks,
         instead,

@@ -23,7 +23,7 @@ use object_store::{
 };
 
 use mailqos_base::{Secret, one_line};
-use mailqos_net::{MAX_CA_FILE, http::Via};
+use mailqos_net::{MAX_CA_FILE, http::Route};
 
 use super::{
     Bucket,
@@ -48,7 +48,7 @@ pub(super) struct Clients {
 ///
 /// # Errors
 /// The options make no sense; says why.
-pub(super) fn open(bucket: &Bucket<'_>, via: &Via, dialect: &Arc<Dialect>) -> Result<Clients, String> {
+pub(super) fn open(bucket: &Bucket<'_>, via: &Route, dialect: &Arc<Dialect>) -> Result<Clients, String> {
     let client = client(bucket, via)?;
     let retry = RetryConfig {
         max_retries: 4,
@@ -81,17 +81,17 @@ pub(super) fn open(bucket: &Bucket<'_>, via: &Via, dialect: &Arc<Dialect>) -> Re
     Ok(Clients { store, summing })
 }
 
-fn client(bucket: &Bucket<'_>, via: &Via) -> Result<ClientOptions, String> {
+fn client(bucket: &Bucket<'_>, via: &Route) -> Result<ClientOptions, String> {
     let client = ClientOptions::new()
         .with_timeout(REQUEST_TIMEOUT)
         .with_connect_timeout(CONNECT_TIMEOUT)
         .with_allow_http(bucket.options.allow_http);
     let mut client = match via {
-        Via::Environment => client,
+        Route::Environment => client,
         // The library has no word for no proxy, but exempts all servers from one.
-        Via::Direct => client.with_proxy_url("http://none.invalid").with_proxy_excludes("*"),
-        Via::Proxy(proxy) => client.with_proxy_url(proxy_url(proxy)),
-        Via::ProxyExcept(proxy, exempt) => client
+        Route::Direct => client.with_proxy_url("http://none.invalid").with_proxy_excludes("*"),
+        Route::Proxy(proxy) => client.with_proxy_url(proxy_url(proxy)),
+        Route::ProxyExcept(proxy, exempt) => client
             .with_proxy_url(proxy_url(proxy))
             .with_proxy_excludes(format!("localhost,127.0.0.0/8,::1,{exempt}")),
     };

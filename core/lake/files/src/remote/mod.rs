@@ -33,11 +33,11 @@ use dialect::Dialect;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::{Secret, hex};
 use mailqos_config::ObjectStoreOptions;
-use mailqos_net::http::Via;
+use mailqos_net::http::Route;
 use refusal::Refusal;
 
 /// The largest object that is read.
-const LARGEST: u64 = 2 * 1024 * 1024 * 1024;
+const MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// An ETag that no object has: a condition with it must fail.
 const WRONG_ETAG: &str = "\"00000000000000000000000000000000\"";
 
@@ -137,7 +137,7 @@ impl Remote {
         address: &str,
         options: &ObjectStoreOptions,
         credentials: Option<(&str, &Secret)>,
-        via: &Via,
+        via: &Route,
     ) -> Result<Self, RemoteError> {
         let wrong = |reason: String| RemoteError::Options {
             address: address.to_owned(),
@@ -463,7 +463,7 @@ impl Remote {
     /// # Errors
     /// The store refuses or can't be reached; the object is larger than any of ours.
     pub async fn get(&self, name: &str) -> Result<Option<(Version, Vec<u8>)>, RemoteError> {
-        self.get_within(name, LARGEST).await
+        self.get_within(name, MAX).await
     }
 
     /// Returns an object of at most `limit` bytes, like [`Remote::get`].
@@ -652,7 +652,7 @@ mod tests {
     #[test]
     fn an_address_that_makes_no_sense_is_refused() {
         let open = |address| {
-            Remote::open(address, &ObjectStoreOptions::default(), None, &Via::Environment)
+            Remote::open(address, &ObjectStoreOptions::default(), None, &Route::Environment)
                 .map(|_| ())
                 .map_err(|error| error.to_string())
         };
@@ -671,7 +671,7 @@ mod tests {
                 "s3://bucket/x",
                 &region,
                 Some(("id", &Secret::new("key"))),
-                &Via::Environment
+                &Route::Environment
             )
             .is_ok()
         );

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mailqos_net::http::Via;
+use mailqos_net::http::Route;
 use object_store::ObjectStore;
 
 use super::{Bucket, dialect::Dialect};
@@ -14,7 +14,7 @@ pub(super) struct Clients {
 }
 
 /// Refuses, and names the cargo feature.
-pub(super) fn open(bucket: &Bucket<'_>, _: &Via, _: &Arc<Dialect>) -> Result<Clients, String> {
+pub(super) fn open(bucket: &Bucket<'_>, _: &Route, _: &Arc<Dialect>) -> Result<Clients, String> {
     let Bucket { scheme, name, .. } = bucket;
     Err(format!(
         "this build cannot reach {scheme}://{name}: it was built without the cargo feature \"object-store\""

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_the_rows_tells_the_two_hours_apart() {
+    fn row_order_distinguishes_the_repeated_hours() {
         let hours = [
             "2026-10-25T01:30",
             "2026-10-25T02:30",
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_order_does_not_say_is_refused() {
+    fn ambiguous_row_order_is_refused() {
         for times in [
             // Only one of the two hours was measured.
             &["2026-10-25T01:30", "2026-10-25T02:30", "2026-10-25T03:30"][..],

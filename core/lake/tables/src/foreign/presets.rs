@@ -36,7 +36,7 @@ pub enum Preset {
 
 /// What to take from an export that holds more than one measurement.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wish<'a> {
+pub struct ExportSelection<'a> {
     /// The channel, metric or label that is the round trip; a likely one by default.
     pub round_trip: Option<&'a str>,
     /// The delimiter of a CSV file.
@@ -63,7 +63,7 @@ impl Preset {
     ///
     /// # Errors
     /// The file can't be read, or is not an export of this tool.
-    pub fn read(self, file: &Path, wish: Wish<'_>) -> Result<Table, LakeAdminError> {
+    pub fn read(self, file: &Path, wish: ExportSelection<'_>) -> Result<Table, LakeAdminError> {
         let wrong = |reason: String| LakeAdminError::Import(format!("{}: {reason}", file.display()));
         let (measurements, notes) = match self {
             Self::Prtg if table::begins_with(file, b"<")? => {

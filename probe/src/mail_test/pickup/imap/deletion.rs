@@ -11,7 +11,7 @@ use mailqos_model::{Micros, Stage};
 
 use super::{
     super::{Action, MailClassifier, PickupError},
-    Folder, MAX_LISTING, Memory, Ours, folders,
+    Folder, MAX_LISTING, Memory, OwnMail, folders,
     listing::{fetch, search, set, sets},
     reply,
     retrieval::whole_header,
@@ -35,7 +35,7 @@ const LOOK_AGAIN: Micros = Micros::from_secs(600);
 
 /// The mails of a folder that are to be deleted.
 #[derive(Debug, Default)]
-pub(super) struct Doomed {
+pub(super) struct PendingDeletions {
     /// Mails that are not marked yet, each with the nonce that identifies it.
     unmarked: BTreeMap<u64, [u8; 8]>,
     /// UIDs from an earlier visit: their mails are checked again.
@@ -48,7 +48,7 @@ pub(super) struct Doomed {
     blocked: Option<Moment>,
 }
 
-impl Doomed {
+impl PendingDeletions {
     pub(super) fn insert(&mut self, uid: u64, nonce: [u8; 8]) {
         self.unmarked.insert(uid, nonce);
     }
@@ -134,7 +134,7 @@ pub(super) async fn delete(
 
 /// Checks the mails of UIDs again that an earlier visit could not mark: a server may have reused
 /// them.
-async fn confirm(session: &mut Session, doomed: &mut Doomed, judge: &dyn MailClassifier) -> Result<(), PickupError> {
+async fn confirm(session: &mut Session, doomed: &mut PendingDeletions, judge: &dyn MailClassifier) -> Result<(), PickupError> {
     let left_over: Vec<u64> = std::mem::take(&mut doomed.left_over)
         .into_iter()
         .filter(|uid| doomed.unmarked.contains_key(uid))
@@ -190,7 +190,7 @@ async fn move_to(session: &mut Session, folder: &str, uids: &BTreeSet<u64>) -> R
     Ok(moves)
 }
 
-async fn mark(session: &mut Session, doomed: &mut Doomed) -> Result<(), PickupError> {
+async fn mark(session: &mut Session, doomed: &mut PendingDeletions) -> Result<(), PickupError> {
     for uids in sets(doomed.unmarked.keys().copied()) {
         let command = format!("UID STORE {uids} +FLAGS.SILENT (\\Deleted)");
         session.must(Stage::PickupReceive, &command, MAX_REPLY, |_| {}).await?;
@@ -258,7 +258,7 @@ async fn expunge(
 /// them.
 pub(super) async fn forget_gone(
     session: &mut Session,
-    ours: &mut BTreeMap<u64, Ours>,
+    ours: &mut BTreeMap<u64, OwnMail>,
     searches: bool,
 ) -> Result<(), PickupError> {
     if ours.len() <= MAX_LEFT {

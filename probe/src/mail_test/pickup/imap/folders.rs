@@ -5,7 +5,7 @@ use mailqos_model::{Micros, Stage};
 use super::{
     super::PickupError,
     reply::{self, Value},
-    session::{MAX_REPLY, Said, Session},
+    session::{MAX_REPLY, ServerLine, Session},
 };
 use crate::mail_test::evidence::Moment;
 
@@ -110,7 +110,7 @@ async fn list(session: &mut Session) -> Result<Vec<Listed>, PickupError> {
     };
     session
         .command(Stage::PickupList, command, MAX_REPLY, |said| {
-            if let Said::Data(response) = said
+            if let ServerLine::Data(response) = said
                 && listed.len() < MAX_FOLDERS
                 && let Some(folder) = reply::values(response).and_then(|values| read(&values))
             {

@@ -10,7 +10,7 @@ use super::{
     super::PickupError,
     Folder, Habits, MAX_LISTING, is_for_now,
     reply::{self, Value},
-    session::{MAX_REPLY, Said, Session},
+    session::{MAX_REPLY, ServerLine, Session},
 };
 
 /// The newest mails, which are looked into one by one; the search finds ours among the rest.
@@ -42,7 +42,7 @@ impl Session {
         let command = format!("{verb} {}", reply::quote(&reply::utf7(name)));
         let status = self
             .command(stage, &command, MAX_REPLY, |said| match said {
-                Said::Status(status) => {
+                ServerLine::Status(status) => {
                     // Some servers send 0, which is not a valid UIDVALIDITY (RFC 9051, section
                     // 2.3.1.1): nothing can be remembered.
                     let validity = status.number("UIDVALIDITY").filter(|validity| *validity > 0);
@@ -50,7 +50,7 @@ impl Session {
                     let next = status.number("UIDNEXT").filter(|next| *next <= reply::LAST_UID + 1);
                     selected.next = next.or(selected.next);
                 }
-                Said::Data(response) => {
+                ServerLine::Data(response) => {
                     let text = String::from_utf8_lossy(&response.text).to_ascii_uppercase();
                     if let Some(count) = text.strip_suffix(" EXISTS") {
                         selected.exists = count.trim().parse::<u64>().ok();
@@ -264,7 +264,7 @@ pub(super) async fn search(session: &mut Session, command: &str) -> Result<Searc
     let mut uids: Vec<u64> = Vec::new();
     let status = session
         .command(Stage::PickupList, command, MAX_LISTING, |said| {
-            if let Said::Data(response) = said
+            if let ServerLine::Data(response) = said
                 && uids.len() < reply::MAX_UIDS
                 && let Some(found) = reply::values(response).and_then(|values| reply::uids(&values))
             {
@@ -279,9 +279,9 @@ pub(super) async fn search(session: &mut Session, command: &str) -> Result<Searc
     })
 }
 
-pub(super) fn read_fetch(said: &Said) -> Option<reply::Fetched> {
+pub(super) fn read_fetch(said: &ServerLine) -> Option<reply::Fetched> {
     match said {
-        Said::Data(response) => reply::values(response).and_then(|values: Vec<Value>| reply::fetched(&values)),
+        ServerLine::Data(response) => reply::values(response).and_then(|values: Vec<Value>| reply::fetched(&values)),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use mailqos_config::Mechanism;
 use mailqos_config::TlsMode;
 use mailqos_mail::{
     Credentials, LoginRefusal,
-    sasl::{self, Channel, Ending},
+    sasl::{self, Channel, AuthenticationResult},
 };
 use mailqos_model::{Micros, Stage};
 
@@ -15,7 +15,7 @@ use super::{
     super::{MailboxEndpoint, PickupError, PickupPhases, note_renewed, renewed},
     Habits, reply,
     reply::Status,
-    session::{MAX_REPLY, Said, Session},
+    session::{MAX_REPLY, ServerLine, Session},
 };
 
 /// Capability of AUTHENTICATE to accept an initial response in its line (RFC 4959), as noted among
@@ -54,11 +54,11 @@ pub(super) async fn shake_hands(
     let greeting = session.said(stage).await?;
     session.note_capabilities(&greeting);
     let welcome = match &greeting {
-        Said::Status(status) if status.word == "OK" || status.word == "PREAUTH" => status.word,
-        Said::Status(status) => return Err(session.refusal(stage, "connection", status)),
-        Said::Data(response) => return Err(session.nonsense(stage, &String::from_utf8_lossy(&response.text))),
-        Said::Continue(text) => return Err(session.nonsense(stage, &format!("+{text}"))),
-        Said::Tagged(text, _) | Said::Noise(text) => return Err(session.nonsense(stage, text)),
+        ServerLine::Status(status) if status.word == "OK" || status.word == "PREAUTH" => status.word,
+        ServerLine::Status(status) => return Err(session.refusal(stage, "connection", status)),
+        ServerLine::Data(response) => return Err(session.nonsense(stage, &String::from_utf8_lossy(&response.text))),
+        ServerLine::Continue(text) => return Err(session.nonsense(stage, &format!("+{text}"))),
+        ServerLine::Tagged(text, _) | ServerLine::Noise(text) => return Err(session.nonsense(stage, text)),
     };
     phases.greeting = Some(Micros::from(
         session.wire.received_at().saturating_duration_since(connected),
@@ -293,20 +293,20 @@ async fn exchange(
             let command = format!("{tag} AUTHENTICATE {mechanism}");
             let mut channel = Tagged { session, tag: &tag };
             match sasl::authenticate(&mut channel, &command, room, mechanism, credentials).await {
-                Ending::Accepted => Ok(answer(Status::ok(), None, true)),
-                Ending::Unproved(reason) => Ok(answer(Status::ok(), Some(reason), true)),
-                Ending::Refused {
+                AuthenticationResult::Accepted => Ok(answer(Status::ok(), None, true)),
+                AuthenticationResult::Unproved(reason) => Ok(answer(Status::ok(), Some(reason), true)),
+                AuthenticationResult::Refused {
                     refusal,
                     reason,
                     judged,
                 } => Ok(answer(refusal, reason, judged)),
-                Ending::Cancelled {
+                AuthenticationResult::Cancelled {
                     refusal: Some(refusal),
                     reason,
                     judged,
                 } => Ok(answer(refusal, Some(reason), judged)),
-                Ending::Cancelled { reason, .. } => Err(PickupError::new(stage, &reason)),
-                Ending::Broken { error, .. } => Err(error),
+                AuthenticationResult::Cancelled { reason, .. } => Err(PickupError::new(stage, &reason)),
+                AuthenticationResult::Broken { error, .. } => Err(error),
             }
         }
     }

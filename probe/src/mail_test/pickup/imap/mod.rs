@@ -18,14 +18,14 @@ use std::{
     time::Instant,
 };
 
-use deletion::Doomed;
+use deletion::PendingDeletions;
 use mailqos_mail::Wire;
 use mailqos_model::{Micros, Stage, UtcMicros};
 use reply::Status;
 use retrieval::Retrieval;
 use watch::Witness;
 
-use super::{Errand, Finding, MailClassifier, MissingFolder, PickupError, STEPS_A_VISIT, UNREADABLE_FOR, Visit};
+use super::{VisitTarget, Finding, MailClassifier, MissingFolder, PickupError, STEPS_A_VISIT, UNREADABLE_FOR, Visit};
 use crate::mail_test::{evidence::Moment, token::Token};
 
 pub(in crate::mail_test) use session::Session;
@@ -39,7 +39,7 @@ const MAX_LISTING: usize = 16 * 1024 * 1024;
 const TRIES: u8 = 100;
 /// Tries at every visit; from then on the pauses double, up to the longest one.
 const TRIES_IN_A_ROW: u8 = 30;
-const LONGEST_PAUSE: Micros = Micros::from_secs(900);
+const MAX_PAUSE: Micros = Micros::from_secs(900);
 
 /// Between which moments a mail landed, as far as the visits tell.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +63,7 @@ impl Seen {
         let beyond = self.tries.saturating_sub(TRIES_IN_A_ROW);
         let pause = match beyond {
             0 => Micros::ZERO,
-            _ => Micros((1_000_000_i64 << beyond.min(20)).min(LONGEST_PAUSE.0)),
+            _ => Micros((1_000_000_i64 << beyond.min(20)).min(MAX_PAUSE.0)),
         };
         tried < began && began - tried >= pause
     }
@@ -81,7 +81,7 @@ impl Seen {
 
 /// A mail of ours that is still there.
 #[derive(Debug, Clone)]
-struct Ours {
+struct OwnMail {
     token: Token,
     finding: Finding,
     seen: Seen,
@@ -109,9 +109,9 @@ struct Folder {
     checked: Option<Moment>,
     /// Mails to be looked into.
     fresh: BTreeMap<u64, Seen>,
-    ours: BTreeMap<u64, Ours>,
+    ours: BTreeMap<u64, OwnMail>,
     /// Mails of ours that are to be deleted.
-    doomed: Doomed,
+    doomed: PendingDeletions,
     /// The highest UIDs that were listed.
     looked: BTreeSet<u64>,
 }
@@ -148,8 +148,8 @@ pub(in crate::mail_test) struct Memory {
 
 impl Memory {
     /// Returns the part that a watch needs.
-    pub(in crate::mail_test) fn for_watch(&self) -> Learnt {
-        Learnt {
+    pub(in crate::mail_test) fn for_watch(&self) -> LearnedState {
+        LearnedState {
             habits: self.habits.clone(),
             witness: self.witness.clone(),
         }
@@ -158,7 +158,7 @@ impl Memory {
 
 /// Results of pick-ups that a watch needs.
 #[derive(Debug, Default)]
-pub(in crate::mail_test) struct Learnt {
+pub(in crate::mail_test) struct LearnedState {
     habits: Habits,
     witness: Witness,
 }
@@ -180,7 +180,7 @@ fn is_for_now(status: &Status) -> bool {
 /// A visit over IMAP.
 struct Imap<'a> {
     session: Session,
-    errand: Errand<'a>,
+    errand: VisitTarget<'a>,
     judge: &'a dyn MailClassifier,
     memory: &'a mut Memory,
     visit: &'a mut Visit,
@@ -189,7 +189,7 @@ struct Imap<'a> {
 /// Does what a visit is for, on a connection that has just been opened; the session is still to be ended.
 pub(super) async fn converse(
     wire: Wire,
-    errand: Errand<'_>,
+    errand: VisitTarget<'_>,
     memory: &mut Memory,
     judge: &dyn MailClassifier,
     visit: &mut Visit,
@@ -207,7 +207,7 @@ pub(super) async fn converse(
 
 impl Imap<'_> {
     async fn work(&mut self) -> Result<(), PickupError> {
-        let Errand { door, credentials } = self.errand;
+        let VisitTarget { door, credentials } = self.errand;
         self.session.wire.limit(door.step * STEPS_A_VISIT);
         if login::shake_hands(&mut self.session, door, &mut self.visit.phases).await? {
             login::log_in(
@@ -387,7 +387,7 @@ impl Imap<'_> {
             // Only the first folder is watched; another one's numbers have another validity, mostly, or are not in the notes.
             let told = match watched && is_plain {
                 true => self.memory.witness.testify(selected.validity, *uid),
-                false => watch::Testimony::default(),
+                false => watch::WatchObservations::default(),
             };
             let shown = match sane_next.is_some_and(|next| *uid < next) {
                 true => Moment::of(opened),
@@ -464,7 +464,7 @@ mod tests {
             sent_at: UtcMicros(0),
             nonce: [1; 8],
         };
-        let ours = Ours {
+        let ours = OwnMail {
             token,
             finding: Finding::Mail,
             seen: Seen {

@@ -448,7 +448,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_a_server_says_brings_the_reader_down(
+        fn no_server_reply_crashes_the_reader(
             text in proptest::collection::vec(prop_oneof![Just(b'('), Just(b')'), Just(b'"'), Just(b'\\'), Just(b'{'), Just(b'}'), Just(b'['), Just(b']'), Just(b' '), Just(b'1'), any::<u8>()], 0..200),
         ) {
             let response = Response { text: text.clone(), literals: vec![b"x".to_vec()] };

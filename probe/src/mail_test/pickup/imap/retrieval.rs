@@ -9,7 +9,7 @@ use mailqos_model::{Micros, Stage, UtcMicros};
 
 use super::{
     super::{Action, Finding, Found, KEPT_OF_MAIL, MailClassifier, PickupError, Visit, finding},
-    Folder, MAX_LISTING, Ours, Seen, TRIES,
+    Folder, MAX_LISTING, OwnMail, Seen, TRIES,
     listing::{fetch_some, set},
     session::Session,
 };
@@ -228,7 +228,7 @@ impl Retrieval<'_> {
             return;
         };
         let seen = *seen;
-        let ours = Ours {
+        let ours = OwnMail {
             token,
             finding,
             seen,
@@ -311,7 +311,7 @@ pub(super) fn whole_header(mut content: Vec<u8>) -> Vec<u8> {
 async fn retrieve(
     session: &mut Session,
     (uid, judge): (u64, &dyn MailClassifier),
-    ours: &mut Ours,
+    ours: &mut OwnMail,
     found: &mut Found,
 ) -> Result<bool, PickupError> {
     let stage = Stage::PickupReceive;

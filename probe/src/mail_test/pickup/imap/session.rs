@@ -36,7 +36,7 @@ pub(in crate::mail_test) struct Session {
 }
 
 /// A line from the server.
-pub(super) enum Said {
+pub(super) enum ServerLine {
     /// Without a tag: data.
     Data(Response),
     /// Without a tag: a status.
@@ -49,7 +49,7 @@ pub(super) enum Said {
     Noise(String),
 }
 
-impl Said {
+impl ServerLine {
     /// Whether it says that there are more mails.
     pub(super) fn is_news(&self) -> bool {
         matches!(self, Self::Data(response) if is_news(&response.text))
@@ -93,7 +93,7 @@ impl Session {
         result.map_err(|error| Self::wire_error(stage, &error))
     }
 
-    pub(super) async fn said(&mut self, stage: Stage) -> Result<Said, PickupError> {
+    pub(super) async fn said(&mut self, stage: Stage) -> Result<ServerLine, PickupError> {
         self.whereabouts.note(Some(stage));
         let error = |error: WireError| Self::wire_error(stage, &error);
         let mut first = self.wire.line(MAX_LINE).await.map_err(error)?;
@@ -103,19 +103,19 @@ impl Session {
         }
         let text = String::from_utf8_lossy(&first);
         if let Some(rest) = text.strip_prefix('+') {
-            return Ok(Said::Continue(rest.trim_end().to_owned()));
+            return Ok(ServerLine::Continue(rest.trim_end().to_owned()));
         }
         let Some((tag, rest)) = text.split_once(' ') else {
-            return Ok(Said::Noise(text.into_owned()));
+            return Ok(ServerLine::Noise(text.into_owned()));
         };
         if tag != "*" {
             return Ok(match Status::read(rest) {
-                Some(status) => Said::Tagged(tag.to_owned(), status),
-                None => Said::Noise(text.into_owned()),
+                Some(status) => ServerLine::Tagged(tag.to_owned(), status),
+                None => ServerLine::Noise(text.into_owned()),
             });
         }
         if let Some(status) = Status::read(rest) {
-            return Ok(Said::Status(status));
+            return Ok(ServerLine::Status(status));
         }
         let mut response = Response {
             text: first[2..].to_vec(),
@@ -144,7 +144,7 @@ impl Session {
                 return Err(error(WireError::LineTooLong(MAX_LINE)));
             }
         }
-        Ok(Said::Data(response))
+        Ok(ServerLine::Data(response))
     }
 
     pub(super) fn nonsense(&self, stage: Stage, text: &str) -> PickupError {
@@ -167,7 +167,7 @@ impl Session {
         &mut self,
         stage: Stage,
         tag: &str,
-        mut each: impl FnMut(&Said),
+        mut each: impl FnMut(&ServerLine),
     ) -> Result<Result<Status, String>, PickupError> {
         let mut farewell = None;
         let (mut odd, mut oddities) = (None, 0);
@@ -187,14 +187,14 @@ impl Session {
                 }
             };
             match &said {
-                Said::Tagged(known, status) if known == tag => {
+                ServerLine::Tagged(known, status) if known == tag => {
                     self.note_capabilities(&said);
                     return Ok(Ok(status.clone()));
                 }
-                Said::Tagged(..) | Said::Noise(_) => {
+                ServerLine::Tagged(..) | ServerLine::Noise(_) => {
                     oddities += 1;
                     let what = match &said {
-                        Said::Noise(text) => self.nonsense(stage, text).text,
+                        ServerLine::Noise(text) => self.nonsense(stage, text).text,
                         _ => "the server answered a command that was not sent".to_owned(),
                     };
                     if oddities > MAX_ODD {
@@ -204,8 +204,8 @@ impl Session {
                     odd = Some(what);
                     continue;
                 }
-                Said::Continue(challenge) => return Ok(Err(challenge.trim().to_owned())),
-                Said::Status(status) if status.word == "BYE" => {
+                ServerLine::Continue(challenge) => return Ok(Err(challenge.trim().to_owned())),
+                ServerLine::Status(status) if status.word == "BYE" => {
                     let text = self.wire.transcript().one_line(&status.text);
                     let refusal = LoginRefusal::read(&text);
                     farewell = Some((
@@ -213,7 +213,7 @@ impl Session {
                         (refusal == LoginRefusal::Connections).then_some(refusal),
                     ));
                 }
-                Said::Status(_) | Said::Data(_) => {}
+                ServerLine::Status(_) | ServerLine::Data(_) => {}
             }
             self.note_capabilities(&said);
             self.has_news |= said.is_news();
@@ -221,10 +221,10 @@ impl Session {
         }
     }
 
-    pub(super) fn note_capabilities(&mut self, said: &Said) {
+    pub(super) fn note_capabilities(&mut self, said: &ServerLine) {
         let told: Vec<String> = match said {
-            Said::Status(status) | Said::Tagged(_, status) if status.says("CAPABILITY") => status.code[1..].to_vec(),
-            Said::Data(response) => {
+            ServerLine::Status(status) | ServerLine::Tagged(_, status) if status.says("CAPABILITY") => status.code[1..].to_vec(),
+            ServerLine::Data(response) => {
                 let text = String::from_utf8_lossy(&response.text).to_ascii_uppercase();
                 match text.strip_prefix("CAPABILITY ") {
                     Some(words) => words.split_whitespace().map(str::to_owned).collect(),
@@ -243,7 +243,7 @@ impl Session {
         stage: Stage,
         command: &str,
         most: usize,
-        each: impl FnMut(&Said),
+        each: impl FnMut(&ServerLine),
     ) -> Result<Status, PickupError> {
         let tag = self.next_tag();
         self.wire.begin(self.step, most);
@@ -263,7 +263,7 @@ impl Session {
         stage: Stage,
         command: &str,
         most: usize,
-        each: impl FnMut(&Said),
+        each: impl FnMut(&ServerLine),
     ) -> Result<Status, PickupError> {
         let status = self.command(stage, command, most, each).await?;
         if status.is_ok() {

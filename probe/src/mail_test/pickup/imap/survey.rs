@@ -6,7 +6,7 @@ use mailqos_mail::Wire;
 use mailqos_model::Micros;
 
 use super::{
-    super::{Errand, MissingFolder, PickupError, STEPS_A_VISIT, Visit},
+    super::{VisitTarget, MissingFolder, PickupError, STEPS_A_VISIT, Visit},
     Memory, folders, listing, login,
     session::Session,
 };
@@ -14,7 +14,7 @@ use super::{
 /// Logs in, opens each configured folder for reading only, and asks for its last mail's UID.
 pub(in crate::mail_test::pickup) async fn survey(
     wire: Wire,
-    errand: Errand<'_>,
+    errand: VisitTarget<'_>,
     memory: &mut Memory,
     visit: &mut Visit,
 ) -> (Session, Result<(), PickupError>) {
@@ -25,11 +25,11 @@ pub(in crate::mail_test::pickup) async fn survey(
 
 async fn survey_folders(
     session: &mut Session,
-    errand: Errand<'_>,
+    errand: VisitTarget<'_>,
     memory: &mut Memory,
     visit: &mut Visit,
 ) -> Result<(), PickupError> {
-    let Errand { door, credentials } = errand;
+    let VisitTarget { door, credentials } = errand;
     session.wire.limit(door.step * STEPS_A_VISIT);
     if login::shake_hands(session, door, &mut visit.phases).await? {
         login::log_in(session, credentials, &mut memory.habits, &mut visit.phases).await?;

@@ -13,10 +13,10 @@ use mailqos_mail::{Credentials, Wire};
 use mailqos_model::{Micros, Stage};
 
 use super::{
-    Learnt,
+    LearnedState,
     listing::{highest, last_uid, search},
     login, reply,
-    session::{MAX_LINE, MAX_REPLY, Said, Session, is_news},
+    session::{MAX_LINE, MAX_REPLY, ServerLine, Session, is_news},
 };
 use crate::mail_test::{
     evidence::Moment,
@@ -24,7 +24,7 @@ use crate::mail_test::{
 };
 
 /// Maximum number of remembered changes of the folder.
-const MOST_CHECKPOINTS: usize = 1024;
+const MAX_CHECKPOINTS: usize = 1024;
 /// Maximum duration of an IDLE command: it is restarted before a server's limit of 30 minutes (RFC
 /// 9051, section 5.4).
 const IDLE_AT_MOST: Micros = Micros::from_secs(25 * 60);
@@ -59,7 +59,7 @@ pub(in crate::mail_test) struct Witness(Arc<Mutex<Notes>>);
 
 /// Observations of a watch about one mail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Testimony {
+pub(super) struct WatchObservations {
     pub(super) not_shown: Option<Moment>,
     pub(super) shown: Option<Moment>,
     pub(super) announced: Option<Moment>,
@@ -94,7 +94,7 @@ impl Witness {
             _ if notes.distrusted => {}
             Some(last) if last.next >= checkpoint.next => last.asked = checkpoint.asked,
             _ => {
-                if notes.checkpoints.len() >= MOST_CHECKPOINTS {
+                if notes.checkpoints.len() >= MAX_CHECKPOINTS {
                     notes.checkpoints.pop_front();
                 }
                 notes.checkpoints.push_back(checkpoint);
@@ -103,14 +103,14 @@ impl Witness {
     }
 
     /// Returns the observations about a mail of the folder with this validity.
-    pub(super) fn testify(&self, validity: Option<u64>, uid: u64) -> Testimony {
+    pub(super) fn testify(&self, validity: Option<u64>, uid: u64) -> WatchObservations {
         self.with(|notes| {
             if notes.validity != validity || notes.distrusted {
-                return Testimony::default();
+                return WatchObservations::default();
             }
             let at = notes.checkpoints.partition_point(|checkpoint| checkpoint.next <= uid);
             let first_with = notes.checkpoints.get(at);
-            Testimony {
+            WatchObservations {
                 not_shown: at.checked_sub(1).map(|before| notes.checkpoints[before].asked),
                 shown: first_with.map(|checkpoint| checkpoint.answered),
                 announced: first_with
@@ -125,13 +125,13 @@ impl Witness {
 pub(in crate::mail_test) async fn watch(
     door: &MailboxEndpoint,
     credentials: Option<&Credentials>,
-    learnt: Learnt,
+    learned: LearnedState,
     attention: &dyn WatchControl,
 ) -> Result<(), PickupError> {
     let Some(folder) = door.folders.first() else {
         return Ok(());
     };
-    let Learnt { mut habits, witness } = learnt;
+    let LearnedState { mut habits, witness } = learned;
     let wire = Wire::connect(&door.endpoint, door.step)
         .await
         .map_err(|error| PickupError::wire(Stage::PickupConnect, &error))?;
@@ -239,9 +239,9 @@ async fn idle(
             announced.get_or_insert(Moment::of(session.wire.received_at()));
         }
         match said {
-            Said::Continue(_) => break,
-            Said::Tagged(known, status) if known == tag => return Err(session.refusal(stage, "IDLE", &status)),
-            Said::Data(_) | Said::Status(_) | Said::Tagged(..) | Said::Noise(_) => {}
+            ServerLine::Continue(_) => break,
+            ServerLine::Tagged(known, status) if known == tag => return Err(session.refusal(stage, "IDLE", &status)),
+            ServerLine::Data(_) | ServerLine::Status(_) | ServerLine::Tagged(..) | ServerLine::Noise(_) => {}
         }
     }
     let most = Moment::now() + IDLE_AT_MOST;
@@ -305,7 +305,7 @@ mod tests {
         witness.note(checkpoint(7, 30, Some((5, 25))));
         witness.note(checkpoint(7, 40, None));
         let told = |uid| witness.testify(Some(7), uid);
-        let testimony = |not_shown: Option<i64>, shown: Option<i64>, announced: Option<i64>| Testimony {
+        let testimony = |not_shown: Option<i64>, shown: Option<i64>, announced: Option<i64>| WatchObservations {
             not_shown: not_shown.map(at),
             shown: shown.map(at),
             announced: announced.map(at),
@@ -314,9 +314,9 @@ mod tests {
         assert_eq!(told(5), testimony(Some(20), Some(31), Some(25)));
         assert_eq!(told(6), testimony(Some(20), Some(31), None));
         assert_eq!(told(7), testimony(Some(40), None, None));
-        assert_eq!(witness.testify(Some(8), 5), Testimony::default());
+        assert_eq!(witness.testify(Some(8), 5), WatchObservations::default());
         witness.restart(Some(8));
-        assert_eq!(witness.testify(Some(8), 5), Testimony::default());
+        assert_eq!(witness.testify(Some(8), 5), WatchObservations::default());
     }
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
         for number in 0..3000 {
             witness.note(checkpoint(number, i64::try_from(number).expect("small"), None));
         }
-        assert_eq!(witness.with(|notes| notes.checkpoints.len()), MOST_CHECKPOINTS);
+        assert_eq!(witness.with(|notes| notes.checkpoints.len()), MAX_CHECKPOINTS);
         assert_eq!(witness.testify(None, 2999).not_shown, Some(at(2999)));
     }
 }

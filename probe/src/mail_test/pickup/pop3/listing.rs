@@ -6,7 +6,7 @@ use super::{super::PickupError, Pop3, session::Answer};
 
 /// The longest listing, in bytes and in mails.
 const MAX_LISTING: usize = 16 * 1024 * 1024;
-const MOST_MAILS: usize = 400_000;
+const MAX_MAILS: usize = 400_000;
 
 /// A line of the listing.
 pub(super) struct Entry {
@@ -22,7 +22,7 @@ impl Pop3<'_> {
         let mut entries = Vec::new();
         let too_many = |entries: &[Entry]| {
             let text = format!("the mailbox contains more than {MOST_MAILS} mails");
-            (entries.len() > MOST_MAILS).then(|| PickupError::new(stage, &text))
+            (entries.len() > MAX_MAILS).then(|| PickupError::new(stage, &text))
         };
         if !self.memory.lacks.contains("UIDL") {
             self.session.send(stage, "UIDL", MAX_LISTING).await?;
@@ -33,7 +33,7 @@ impl Pop3<'_> {
                             let line = String::from_utf8_lossy(line);
                             let mut words = line.split_whitespace();
                             if let (Some(Ok(number)), Some(identifier)) = (words.next().map(str::parse), words.next())
-                                && entries.len() <= MOST_MAILS
+                                && entries.len() <= MAX_MAILS
                             {
                                 entries.push(Entry {
                                     number,
@@ -57,7 +57,7 @@ impl Pop3<'_> {
             .lines(stage, |line, _| {
                 let line = String::from_utf8_lossy(line);
                 if let Some(Ok(number)) = line.split_whitespace().next().map(str::parse)
-                    && entries.len() <= MOST_MAILS
+                    && entries.len() <= MAX_MAILS
                 {
                     entries.push(Entry {
                         number,

@@ -6,7 +6,7 @@ use mailqos_base::{Secret, hex};
 use mailqos_config::Mechanism;
 use mailqos_mail::{
     Credentials, LoginRefusal,
-    sasl::{self, Channel, Ending},
+    sasl::{self, Channel, AuthenticationResult},
 };
 use mailqos_model::Stage;
 use md5::{Digest as _, Md5};
@@ -227,9 +227,9 @@ async fn authenticate(
     let room = if mechanism.takes_token() { 0 } else { MAX_AUTH };
     let command = format!("AUTH {mechanism}");
     match sasl::authenticate(session, &command, room, mechanism, credentials).await {
-        Ending::Accepted => Ok(Ok(())),
-        Ending::Unproved(reason) => Err(PickupError::new(Stage::PickupLogin, &reason)),
-        Ending::Refused {
+        AuthenticationResult::Accepted => Ok(Ok(())),
+        AuthenticationResult::Unproved(reason) => Err(PickupError::new(Stage::PickupLogin, &reason)),
+        AuthenticationResult::Refused {
             refusal,
             reason,
             judged,
@@ -240,8 +240,8 @@ async fn authenticate(
             };
             Ok(Err(Refused { text, judged }))
         }
-        Ending::Cancelled { reason, judged, .. } => Ok(Err(Refused { text: reason, judged })),
-        Ending::Broken { error, .. } => Err(error),
+        AuthenticationResult::Cancelled { reason, judged, .. } => Ok(Err(Refused { text: reason, judged })),
+        AuthenticationResult::Broken { error, .. } => Err(error),
     }
 }
 

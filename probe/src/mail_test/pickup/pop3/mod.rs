@@ -18,7 +18,7 @@ use mailqos_model::Stage;
 pub(super) use memory::Memory;
 pub(in crate::mail_test) use session::Session;
 
-use super::{Errand, MailClassifier, PickupError, STEPS_A_VISIT, Visit};
+use super::{VisitTarget, MailClassifier, PickupError, STEPS_A_VISIT, Visit};
 use crate::mail_test::evidence::Moment;
 use login::Offer;
 use retrieval::Retrieval;
@@ -30,7 +30,7 @@ const MAX_TOP: usize = 4 * 1024 * 1024;
 /// A visit over POP3.
 struct Pop3<'a> {
     session: Session,
-    errand: Errand<'a>,
+    errand: VisitTarget<'a>,
     memory: &'a mut Memory,
     visit: &'a mut Visit,
 }
@@ -38,7 +38,7 @@ struct Pop3<'a> {
 /// Does what a visit is for, on a connection that has just been opened; the session is still to be ended.
 pub(super) async fn converse(
     wire: Wire,
-    errand: Errand<'_>,
+    errand: VisitTarget<'_>,
     memory: &mut Memory,
     judge: &dyn MailClassifier,
     visit: &mut Visit,
@@ -57,7 +57,7 @@ pub(super) async fn converse(
 /// Logs in and lists the mailbox.
 pub(super) async fn survey(
     wire: Wire,
-    errand: Errand<'_>,
+    errand: VisitTarget<'_>,
     memory: &mut Memory,
     visit: &mut Visit,
 ) -> (Session, Result<(), PickupError>) {
@@ -67,7 +67,7 @@ pub(super) async fn survey(
 }
 
 impl<'a> Pop3<'a> {
-    fn new(wire: Wire, errand: Errand<'a>, memory: &'a mut Memory, visit: &'a mut Visit) -> Self {
+    fn new(wire: Wire, errand: VisitTarget<'a>, memory: &'a mut Memory, visit: &'a mut Visit) -> Self {
         Self {
             session: Session::new(wire, errand.door),
             errand,

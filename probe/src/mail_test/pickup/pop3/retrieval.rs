@@ -38,7 +38,7 @@ struct Beginning {
 }
 
 /// Result of TOP.
-enum Tried {
+enum TopResult {
     Top(Vec<u8>),
     /// The mail is there no more.
     Gone,
@@ -222,9 +222,9 @@ impl Retrieval<'_> {
     async fn beginning(&mut self, number: u64, asked: Option<Top>) -> Result<Option<Beginning>, PickupError> {
         if !self.pop3.memory.lacks.contains("TOP") {
             match self.top_of(number, asked).await? {
-                Tried::Top(mail) => return Ok(Some(Beginning { mail, receive: None })),
-                Tried::Gone => return Ok(None),
-                Tried::NoTop => {}
+                TopResult::Top(mail) => return Ok(Some(Beginning { mail, receive: None })),
+                TopResult::Gone => return Ok(None),
+                TopResult::NoTop => {}
             }
         }
         let stage = Stage::PickupReceive;
@@ -246,7 +246,7 @@ impl Retrieval<'_> {
     }
 
     /// A mail's top, which may have been asked for already.
-    async fn top_of(&mut self, number: u64, asked: Option<Top>) -> Result<Tried, PickupError> {
+    async fn top_of(&mut self, number: u64, asked: Option<Top>) -> Result<TopResult, PickupError> {
         let stage = Stage::PickupReceive;
         let answer = match asked {
             Some(answer) => answer,
@@ -261,7 +261,7 @@ impl Retrieval<'_> {
         let text = match answer {
             Ok(mail) => {
                 self.pop3.memory.has_top = true;
-                return Ok(Tried::Top(mail));
+                return Ok(TopResult::Top(mail));
             }
             Err(text) => text,
         };
@@ -272,10 +272,10 @@ impl Retrieval<'_> {
             .await?;
         match self.pop3.session.answer(stage).await? {
             Answer::Ok(_) => self.pop3.memory.note_refused_top(&text),
-            Answer::Err(_) => return Ok(Tried::Gone),
+            Answer::Err(_) => return Ok(TopResult::Gone),
         }
         if self.pop3.memory.lacks.contains("TOP") {
-            return Ok(Tried::NoTop);
+            return Ok(TopResult::NoTop);
         }
         Err(PickupError {
             is_passing: true,

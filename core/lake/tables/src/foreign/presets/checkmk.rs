@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
-use super::{Measurement, Wish, micros};
+use super::{Measurement, ExportSelection, micros};
 
-pub(super) fn read(text: &str, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
+pub(super) fn read(text: &str, wish: ExportSelection<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
     let json: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
     let wrong = || "not metrics from Checkmk's REST API: time_range, step or metrics is missing".to_owned();
     let start = json.pointer("/time_range/start").and_then(seconds).ok_or_else(wrong)?;
@@ -81,7 +81,7 @@ mod tests {
                 "{{\"time_range\":{{\"start\":{start},\"end\":1772366520}},\"step\":60,\
                  \"metrics\":[{{\"title\":\"Mail loop duration\",\"data_points\":[1.5,null,2]}}]}}"
             );
-            let (found, _) = read(&text, Wish::default()).expect("measurements");
+            let (found, _) = read(&text, ExportSelection::default()).expect("measurements");
             let brief: Vec<_> = found
                 .iter()
                 .map(|one| (one.at / 1_000_000 - 1_772_366_400, one.round_trip_us))
@@ -89,7 +89,7 @@ mod tests {
             assert_eq!(brief, [(0, Some(1_500_000)), (60, None), (120, Some(2_000_000))]);
             assert_eq!(found[1].outcome, None);
         }
-        assert!(read("{}", Wish::default()).is_err());
-        assert!(read("[", Wish::default()).is_err());
+        assert!(read("{}", ExportSelection::default()).is_err());
+        assert!(read("[", ExportSelection::default()).is_err());
     }
 }

@@ -3,7 +3,7 @@
 //! The first column is the time: as it is shown, without an offset, or milliseconds since 1970. Each other column is a series;
 //! values have their unit behind them (`12.3 ms`, `1.20 s`) or are seconds. Before version 7 Grafana wrote `Series;Time;Value`.
 
-use super::{Measurement, Wish, id, micros};
+use super::{Measurement, ExportSelection, id, micros};
 use crate::foreign::{Mark, Table, is_missing, with_unit};
 
 /// What the time is called.
@@ -20,7 +20,7 @@ const TIMES: [&str; 8] = [
 /// Names that a round trip is likely to have.
 const LIKELY: [&str; 6] = ["round trip", "round_trip", "roundtrip", "rtt", "duration", "delay"];
 
-pub(super) fn read(table: &Table, wish: Wish<'_>, tool: &str) -> Result<(Vec<Measurement>, Vec<String>), String> {
+pub(super) fn read(table: &Table, wish: ExportSelection<'_>, tool: &str) -> Result<(Vec<Measurement>, Vec<String>), String> {
     let named = |name: &str, wanted: &[&str]| wanted.contains(&name.trim_matches('"').to_lowercase().as_str());
     let place = |wanted: &[&str]| table.head.iter().position(|name| named(name, wanted));
     if let Some(reason) = sums(table) {
@@ -101,7 +101,7 @@ fn sums(table: &Table) -> Option<String> {
 }
 
 /// The column of the round trip.
-fn chosen(table: &Table, time: usize, wish: Wish<'_>) -> Result<usize, String> {
+fn chosen(table: &Table, time: usize, wish: ExportSelection<'_>) -> Result<usize, String> {
     let columns: Vec<usize> = (0..table.head.len())
         .filter(|column| *column != time && !table.head[*column].is_empty())
         .collect();
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use crate::foreign::table::read_csv;
 
-    fn read_text(text: &str, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
+    fn read_text(text: &str, wish: ExportSelection<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("panel.csv");
         std::fs::write(&file, text).expect("written");
@@ -190,7 +190,7 @@ mod tests {
                 [Some(250_000), Some(1_500_000), None],
             ),
         ] {
-            let (found, _) = read_text(text, Wish::default()).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let (found, _) = read_text(text, ExportSelection::default()).unwrap_or_else(|error| panic!("{text}: {error}"));
             let times: Vec<_> = found.iter().map(|one| one.round_trip_us).collect();
             assert_eq!(times, expected, "{text}");
             let at: Vec<_> = found.iter().filter_map(|one| one.local.as_deref()).collect();
@@ -205,7 +205,7 @@ mod tests {
     fn other_forms_of_tables_are_read_or_refused() {
         let series =
             "Series;Time;Value\nmx1 loop;2026-03-01T12:00:00.000Z;0.25\nmx2 loop;2026-03-01T12:00:00.000Z;null\n";
-        let (found, notes) = read_text(series, Wish::default()).expect("series");
+        let (found, notes) = read_text(series, ExportSelection::default()).expect("series");
         assert_eq!(
             (found[0].monitor.as_deref(), found[0].at, found[0].round_trip_us),
             (Some("mx1-loop"), 1_772_366_400_000_000, Some(250_000))
@@ -215,17 +215,17 @@ mod tests {
             notes.iter().any(|note| note.contains("interpreted as seconds")),
             "{notes:?}"
         );
-        let (found, _) = read_text("\"Time\",\"x\"\n1772366400000,3 ms\n", Wish::default()).expect("milliseconds");
+        let (found, _) = read_text("\"Time\",\"x\"\n1772366400000,3 ms\n", ExportSelection::default()).expect("milliseconds");
         assert_eq!(found[0].at, 1_772_366_400_000_000);
         let several = "Time,p50,p99\n2026-03-01 12:00:00,1 ms,2 ms\n";
         assert!(
-            read_text(several, Wish::default())
+            read_text(several, ExportSelection::default())
                 .expect_err("two")
                 .contains("p50, p99")
         );
-        let wish = Wish {
+        let wish = ExportSelection {
             round_trip: Some("p99"),
-            ..Wish::default()
+            ..ExportSelection::default()
         };
         assert_eq!(read_text(several, wish).expect("one").0[0].round_trip_us, Some(2_000));
         for (text, reason) in [
@@ -237,7 +237,7 @@ mod tests {
             ("Time,x\nyesterday,1 ms\n", "not a time of Grafana"),
             ("Time,x\n2026-03-01 12:00:00,95 %\n", "not a number with a unit of time"),
         ] {
-            let error = read_text(text, Wish::default()).expect_err(text);
+            let error = read_text(text, ExportSelection::default()).expect_err(text);
             assert!(error.contains(reason), "{error}");
         }
     }

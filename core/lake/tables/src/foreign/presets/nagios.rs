@@ -4,7 +4,7 @@
 //! second, output and performance data last) and that of PNP4Nagios (`KEY::value` separated by
 //! tabs). Performance data is `label=value[unit];warn;crit;min;max` (Nagios plugin guidelines).
 
-use super::{Measurement, Wish, id, micros, one_line};
+use super::{Measurement, ExportSelection, id, micros, one_line};
 
 /// Labels that mail plugins use for the round trip.
 const LIKELY: [&str; 5] = ["delay", "elapsed", "roundtrip", "time", "rta"];
@@ -20,7 +20,7 @@ struct Line<'a> {
     performance: &'a str,
 }
 
-pub(super) fn read(text: &str, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
+pub(super) fn read(text: &str, wish: ExportSelection<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
     let mut found = Vec::new();
     for (line, number) in text.lines().zip(1_u64..).filter(|(line, _)| !line.trim().is_empty()) {
         let Some(parts) = parts(line) else { continue };
@@ -177,7 +177,7 @@ mod tests {
             [HOSTPERFDATA]\t1772366400\tmx1\t0.1\t0.2\tPING OK\trta=1ms\n\
             DATATYPE::SERVICEPERFDATA\tTIMET::1772366700\tHOSTNAME::mx1\tSERVICEDESC::Mail loop\tSERVICEPERFDATA::'my time'=250ms;; delay=0.5s\tSERVICESTATE::WARNING\n\
             DATATYPE::SERVICEPERFDATA\tTIMET::1772367000\tHOSTNAME::mx1\tSERVICEDESC::Mail loop\tSERVICEPERFDATA::\tSERVICEOUTPUT::no mail\tSERVICESTATE::CRITICAL\n";
-        let (found, _) = read(text, Wish::default()).expect("measurements");
+        let (found, _) = read(text, ExportSelection::default()).expect("measurements");
         let brief: Vec<_> = found.iter().map(|one| (one.outcome, one.round_trip_us)).collect();
         assert_eq!(
             brief,
@@ -189,15 +189,15 @@ mod tests {
         );
         assert_eq!(found[0].monitor.as_deref(), Some("mx1-mail-loop"));
         assert_eq!(found[2].error.as_deref(), Some("no mail"));
-        let wish = Wish {
+        let wish = ExportSelection {
             round_trip: Some("my time"),
-            ..Wish::default()
+            ..ExportSelection::default()
         };
         assert_eq!(
             read(text, wish).expect("measurements").0[1].round_trip_us,
             Some(250_000)
         );
-        assert!(read("nothing\n", Wish::default()).is_err());
+        assert!(read("nothing\n", ExportSelection::default()).is_err());
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
             [1772366700] SERVICE ALERT: mx1;Mail loop;CRITICAL;SOFT;1;no mail\n";
         let availability = "HOST_NAME, SERVICE_DESCRIPTION, TIME_OK_SCHEDULED, PERCENT_TIME_OK_SCHEDULED\nmx1, Mail loop, 3600, 99.1\n";
         for text in [log, availability] {
-            let error = read(text, Wish::default()).expect_err("no tests");
+            let error = read(text, ExportSelection::default()).expect_err("no tests");
             assert!(error.contains("service_perfdata_file"), "{error}");
         }
         for (value, expected) in [

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Measurement, Wish, id, micros};
+use super::{Measurement, ExportSelection, id, micros};
 
 /// What is known of one moment of one monitor.
 #[derive(Default)]
@@ -23,7 +23,7 @@ struct Series {
     values: Vec<(i64, f64)>,
 }
 
-pub(super) fn read(text: &str, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
+pub(super) fn read(text: &str, wish: ExportSelection<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
     let begin = text.trim_start();
     let is_json =
         begin.starts_with("{\"") || begin.starts_with("{ ") || begin.starts_with("{\n") || begin.starts_with('[');
@@ -247,7 +247,7 @@ mod tests {
              "values":[[1772366400.5,"0.25"],[1772366460.5,"9.5"],[1772366520.5,"NaN"]]},
             {"metric":{"__name__":"probe_success","instance":"mail.example.com"},
              "values":[[1772366400.5,"1"],[1772366460.5,"0"],[1772366520.5,"NaN"]]}]}}"#;
-        let (found, notes) = read(text, Wish::default()).expect("measurements");
+        let (found, notes) = read(text, ExportSelection::default()).expect("measurements");
         let brief: Vec<_> = found.iter().map(|one| (one.outcome, one.round_trip_us)).collect();
         assert_eq!(brief, [(Some("ok"), Some(250_000)), (Some("lost"), None), (None, None)]);
         assert_eq!(
@@ -258,12 +258,12 @@ mod tests {
     }
 
     #[test]
-    fn durations_alone_say_nothing_of_failures() {
+    fn durations_alone_do_not_show_failures() {
         let text = r#"{"data":{"result":[{"metric":{"__name__":"mail_deliver_duration_milliseconds"},"value":[1772366400,"125"]}]}}"#;
-        let (found, notes) = read(text, Wish::default()).expect("measurements");
+        let (found, notes) = read(text, ExportSelection::default()).expect("measurements");
         assert_eq!((found[0].outcome, found[0].round_trip_us), (Some("ok"), Some(125_000)));
         assert!(notes[0].contains("availability"), "{notes:?}");
-        assert!(read("{}", Wish::default()).is_err());
+        assert!(read("{}", ExportSelection::default()).is_err());
     }
 
     #[test]
@@ -284,7 +284,7 @@ mod tests {
         let array = r#"[{"metric":{"__name__":"probe_duration_seconds","instance":"mail.example.com"},"values":[[1772366400.5,"0.25"]]},
             {"metric":{"__name__":"probe_success","instance":"mail.example.com"},"values":[[1772366400.5,"1"],[1772366460.5,"0"],[1772366520.5,"NaN"]]}]"#;
         for text in [dump, open_metrics, query, lines, array] {
-            let (found, _) = read(text, Wish::default()).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let (found, _) = read(text, ExportSelection::default()).unwrap_or_else(|error| panic!("{text}: {error}"));
             let brief: Vec<_> = found
                 .iter()
                 .map(|one| (one.at, one.outcome, one.round_trip_us))
@@ -304,7 +304,7 @@ mod tests {
         let error = read(refused, Wish::default()).expect_err("an error");
         assert!(error.contains("invalid parameter"), "{error}");
         for wrong in ["", "x", "{a=\"b", "{} 1 2", "1 2"] {
-            assert!(read(wrong, Wish::default()).is_err(), "{wrong:?}");
+            assert!(read(wrong, ExportSelection::default()).is_err(), "{wrong:?}");
         }
     }
 }

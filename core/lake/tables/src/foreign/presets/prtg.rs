@@ -5,7 +5,7 @@
 //! downtime and coverage last. RAW times are OLE Automation dates in UTC (days since 30 December
 //! 1899); RAW values of time channels are milliseconds. Sums and averages follow the rows.
 
-use super::{Measurement, Wish, micros};
+use super::{Measurement, ExportSelection, micros};
 use crate::foreign::{Mark, Table};
 
 /// OLE Automation dates count from 30 December 1899.
@@ -20,7 +20,7 @@ struct Channel<'a> {
     raw: usize,
 }
 
-pub(super) fn read(table: &Table, wish: Wish<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
+pub(super) fn read(table: &Table, wish: ExportSelection<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
     let channels = channels(&table.head);
     let Some((time, channels)) = channels.split_first() else {
         return Err(
@@ -117,7 +117,7 @@ fn channels(head: &[String]) -> Vec<Channel<'_>> {
         .collect()
 }
 
-fn chosen<'a, 'b>(channels: &[&'a Channel<'b>], wish: Wish<'_>) -> Result<&'a Channel<'b>, String> {
+fn chosen<'a, 'b>(channels: &[&'a Channel<'b>], wish: ExportSelection<'_>) -> Result<&'a Channel<'b>, String> {
     let names = || {
         channels
             .iter()
@@ -189,7 +189,7 @@ mod tests {
                     "Durchschnitt (von 4 Werten)||662 msec|662.0000||||||",
                 ],
             );
-            let (found, notes) = read(&table, Wish::default()).expect("measurements");
+            let (found, notes) = read(&table, ExportSelection::default()).expect("measurements");
             let brief: Vec<_> = found
                 .iter()
                 .map(|one| (one.at, one.outcome, one.round_trip_us))
@@ -216,13 +216,13 @@ mod tests {
             "Time|Time(RAW)|SMTP|SMTP(RAW)|IMAP|IMAP(RAW)",
             &["x|46082.5|1 msec|1|2 msec|2"],
         );
-        let error = read(&table, Wish::default()).expect_err("two channels");
+        let error = read(&table, ExportSelection::default()).expect_err("two channels");
         assert!(error.contains("SMTP, IMAP"), "{error}");
-        let wish = Wish {
+        let wish = ExportSelection {
             round_trip: Some("IMAP"),
-            ..Wish::default()
+            ..ExportSelection::default()
         };
         assert_eq!(read(&table, wish).expect("one").0[0].round_trip_us, Some(2_000));
-        assert!(read(&super::tests::table("a|b", &[]), Wish::default()).is_err());
+        assert!(read(&super::tests::table("a|b", &[]), ExportSelection::default()).is_err());
     }
 }

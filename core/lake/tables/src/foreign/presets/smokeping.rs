@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn medians_losses_and_unknown_steps_are_told_apart() {
+    fn medians_losses_and_unknown_steps_are_distinguished() {
         let text = "                         uptime                loss              median               ping1\n\n\
             1772366400: -nan 0.0000000000e+00 1.2500000000e-01 1.2400000000e-01\n\
             1772366700: -nan 2.0000000000e+01 -nan -nan\n\
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn exports_and_dumps_of_rrdtool_say_the_same() {
+    fn exports_and_dumps_of_rrdtool_give_the_same_samples() {
         let expected = [
             (1_772_366_400, Some("ok"), Some(125_000)),
             (1_772_366_700, Some("lost"), None),

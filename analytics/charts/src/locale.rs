@@ -12,14 +12,14 @@ const JOIN: char = '\u{a0}';
 pub const DASH: &str = "–";
 
 /// Maximum decimals of a percentage: one test in ten billion.
-const MOST_DECIMALS: i32 = 8;
+const MAX_DECIMALS: i32 = 8;
 
 const SECOND: f64 = 1e6;
 const MINUTE: f64 = 60.0 * SECOND;
 const HOUR: f64 = 60.0 * MINUTE;
 
 /// Language, time zone and formats of a chart. Only the zone is required; the defaults are English.
-pub trait Voice: Sync {
+pub trait ChartLocale: Sync {
     /// Returns the time zone of all times.
     fn zone(&self) -> &TimeZone;
 
@@ -88,7 +88,7 @@ pub trait Voice: Sync {
 #[derive(Debug, Clone)]
 pub struct English(pub TimeZone);
 
-impl Voice for English {
+impl ChartLocale for English {
     fn zone(&self) -> &TimeZone {
         &self.0
     }
@@ -135,7 +135,7 @@ pub(super) fn capitalised(text: &str) -> String {
 }
 
 /// Formatting that follows from the language and its formats.
-impl dyn Voice + '_ {
+impl dyn ChartLocale + '_ {
     /// Translates a text and fills its placeholders `{0}`, `{1}` ….
     pub fn fill(&self, english: &'static str, values: &[&str]) -> String {
         let mut text = String::new();
@@ -247,7 +247,7 @@ impl dyn Voice + '_ {
     /// rounded to 0 or 100 %.
     pub(super) fn share(&self, share: f64) -> String {
         let percent = share * 100.0;
-        let decimals = (0..=MOST_DECIMALS)
+        let decimals = (0..=MAX_DECIMALS)
             .find(|decimals| {
                 let scale = 10_f64.powi(*decimals);
                 let rounded = (percent * scale).round() / scale;
@@ -255,7 +255,7 @@ impl dyn Voice + '_ {
                 let apart = usize::try_from(*decimals).is_ok_and(|shown| self.decimals_apart(share, shown) <= shown);
                 !swallowed && apart && (*decimals >= 1 || share == 1.0 || share == 0.0)
             })
-            .unwrap_or(MOST_DECIMALS);
+            .unwrap_or(MAX_DECIMALS);
         self.percent(percent, usize::try_from(decimals).unwrap_or(0))
     }
 }
@@ -271,18 +271,18 @@ pub enum Measure {
 
 impl Measure {
     /// Formats a value with its unit.
-    pub(super) fn text(self, value: f64, voice: &dyn Voice) -> String {
+    pub(super) fn text(self, value: f64, locale: &dyn ChartLocale) -> String {
         match self {
-            Self::Duration => voice.duration(value),
-            Self::Share => voice.share(value),
+            Self::Duration => locale.duration(value),
+            Self::Share => locale.share(value),
         }
     }
 
     /// Formats a difference with its sign, that of shares in percentage points.
-    pub(super) fn difference(self, value: f64, voice: &dyn Voice) -> String {
+    pub(super) fn difference(self, value: f64, locale: &dyn ChartLocale) -> String {
         match self {
-            Self::Duration => voice.shift(value),
-            Self::Share => voice.points(value),
+            Self::Duration => locale.shift(value),
+            Self::Share => locale.points(value),
         }
     }
 }
@@ -294,30 +294,30 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         let english = English(TimeZone::UTC);
-        let voice: &dyn Voice = &english;
-        assert_eq!(voice.duration(850.0), "850\u{a0}µs");
-        assert_eq!(voice.duration(999_600.0), "1.00\u{a0}s");
-        assert_eq!(voice.duration(1_344_000.0), "1.34\u{a0}s");
-        assert_eq!(voice.duration(30e6), "30\u{a0}s");
-        assert_eq!(voice.duration(300e6), "5\u{a0}min");
-        assert_eq!(voice.shift(-1_200.0), "\u{2212}1.20\u{a0}ms");
-        assert_eq!(voice.shift(0.3), "0\u{a0}µs");
-        let points = |difference| Measure::Share.difference(difference, voice);
+        let locale: &dyn ChartLocale = &english;
+        assert_eq!(locale.duration(850.0), "850\u{a0}µs");
+        assert_eq!(locale.duration(999_600.0), "1.00\u{a0}s");
+        assert_eq!(locale.duration(1_344_000.0), "1.34\u{a0}s");
+        assert_eq!(locale.duration(30e6), "30\u{a0}s");
+        assert_eq!(locale.duration(300e6), "5\u{a0}min");
+        assert_eq!(locale.shift(-1_200.0), "\u{2212}1.20\u{a0}ms");
+        assert_eq!(locale.shift(0.3), "0\u{a0}µs");
+        let points = |difference| Measure::Share.difference(difference, locale);
         assert_eq!(points(1.0 / 43_200.0 - 1.0 / 44_640.0), "0.000\u{a0}pp");
         assert_eq!(points(0.001), "+0.10\u{a0}pp");
-        assert_eq!(voice.share(0.999_96), "99.996\u{202f}%");
-        assert_eq!(voice.share(1.0 - 1.0 / 5_356_800.0), "99.99998\u{202f}%");
-        assert_eq!(voice.share(1.0 / 5_356_800.0), "0.00002\u{202f}%");
-        assert_eq!(voice.share(1.0), "100\u{202f}%");
-        assert_eq!(voice.share(0.5), "50.0\u{202f}%");
-        let whole = [0.0, 0.001, 0.004_5, 0.5, 0.999, 1.0, 1.57].map(|share| voice.whole_percent(share));
+        assert_eq!(locale.share(0.999_96), "99.996\u{202f}%");
+        assert_eq!(locale.share(1.0 - 1.0 / 5_356_800.0), "99.99998\u{202f}%");
+        assert_eq!(locale.share(1.0 / 5_356_800.0), "0.00002\u{202f}%");
+        assert_eq!(locale.share(1.0), "100\u{202f}%");
+        assert_eq!(locale.share(0.5), "50.0\u{202f}%");
+        let whole = [0.0, 0.001, 0.004_5, 0.5, 0.999, 1.0, 1.57].map(|share| locale.whole_percent(share));
         assert_eq!(
             whole,
             ["0", "1", "1", "50", "99", "100", "157"].map(|number| format!("{number}\u{202f}%"))
         );
-        assert_eq!(voice.number(26_784.0, 0), "26,784");
-        assert_eq!(voice.number(f64::NAN, 0), DASH);
-        assert_eq!(voice.number(-0.001, 1), "0.0");
-        assert_eq!(voice.fill("{1} of {0}", &["a", "b"]), "b of a");
+        assert_eq!(locale.number(26_784.0, 0), "26,784");
+        assert_eq!(locale.number(f64::NAN, 0), DASH);
+        assert_eq!(locale.number(-0.001, 1), "0.0");
+        assert_eq!(locale.fill("{1} of {0}", &["a", "b"]), "b of a");
     }
 }

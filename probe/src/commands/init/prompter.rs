@@ -23,12 +23,12 @@ impl From<InquireError> for Failure {
 
 /// Prompts for values, or uses defaults.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asking {
+pub(super) struct Prompter {
     /// Whether to prompt.
     pub(super) ask: bool,
 }
 
-impl Asking {
+impl Prompter {
     /// A text that is as it must be.
     pub(super) fn text(
         self,
@@ -152,7 +152,7 @@ mod tests {
     type Check = fn(&str) -> Result<(), String>;
 
     #[test]
-    fn what_can_not_be_is_told() {
+    fn impossible_values_are_reported() {
         let cases: [(Check, &[&str], &[&str]); 4] = [
             (
                 is_host,

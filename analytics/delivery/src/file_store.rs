@@ -9,7 +9,7 @@ use mailqos_model::words;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::{Again, DeliveryError, Receipt};
+use super::{Retry, DeliveryError, Receipt};
 
 /// How much is read or written between two looks at the clock.
 pub(super) const CHUNK: usize = 64 << 10;
@@ -29,7 +29,7 @@ pub(super) enum Extent {
 }
 
 /// A place for files. Names are of the folder that was entered last.
-pub(super) trait Shelf {
+pub(super) trait FileStore {
     /// Whether a file appears at once and whole when it is written, so that it needs no name for the time before.
     const AT_ONCE: bool = false;
 
@@ -133,19 +133,19 @@ pub(super) type Swept = (Vec<(String, Reason)>, Result<(), DeliveryError>);
 
 /// Puts files into a folder of the shelf.
 pub(super) async fn put(
-    shelf: &mut impl Shelf,
+    file_store: &mut impl FileStore,
     below: &[String],
     files: &[File],
     target: &FilesTarget,
 ) -> Result<Receipt, DeliveryError> {
-    shelf.enter(below, true).await?;
+    file_store.enter(below, true).await?;
     let mut receipt = Receipt::default();
     let mut proof = Proof::Read;
     for file in files {
-        proof = proof.max(put_one(shelf, file, target).await?);
-        receipt.places.push(shelf.place(&file.name));
+        proof = proof.max(put_one(file_store, file, target).await?);
+        receipt.places.push(file_store.place(&file.name));
     }
-    receipt.reply = match (proof.words(target.verify), shelf.remark()) {
+    receipt.reply = match (proof.words(target.verify), file_store.remark()) {
         (words, Some(remark)) => format!("{words}; {remark}"),
         (words, None) => words.to_owned(),
     };
@@ -153,12 +153,12 @@ pub(super) async fn put(
 }
 
 /// Puts one file; tells how sure it is that it is there.
-pub(super) async fn put_one(shelf: &mut impl Shelf, file: &File, target: &FilesTarget) -> Result<Proof, DeliveryError> {
+pub(super) async fn put_one(file_store: &mut impl FileStore, file: &File, target: &FilesTarget) -> Result<Proof, DeliveryError> {
     let (size, hash) = local(&file.path).await?;
-    let another = match shelf.extent(&file.name).await? {
+    let another = match file_store.extent(&file.name).await? {
         Extent::Absent => false,
         Extent::Bytes(bytes) if bytes != size => true,
-        there => match shelf.hash(&file.name, size).await? {
+        there => match file_store.hash(&file.name, size).await? {
             // Delivered by an attempt whose end nobody heard of.
             Some(read) if read == hash => return Ok(Proof::Read),
             // Where nothing is said and nothing can be read, nothing is there, for all that anybody can know.
@@ -167,21 +167,21 @@ pub(super) async fn put_one(shelf: &mut impl Shelf, file: &File, target: &FilesT
         },
     };
     if another && target.existing == Existing::Refuse {
-        return Err(DeliveryError::Exists(shelf.place(&file.name)));
+        return Err(DeliveryError::Exists(file_store.place(&file.name)));
     }
-    let Some(temporary) = target.temporary.as_ref().filter(|_| !shelf_writes_at_once(shelf)) else {
+    let Some(temporary) = target.temporary.as_ref().filter(|_| !shelf_writes_at_once(file_store)) else {
         // What may be there under the final name is no beginning of this file.
-        shelf.write(&file.name, &file.path, 0).await?;
-        return check(shelf, &file.name, size, hash, target).await;
+        file_store.write(&file.name, &file.path, 0).await?;
+        return check(file_store, &file.name, size, hash, target).await;
     };
     let part = temporary.of(&file.name, &hex(&hash));
-    let before = write_part(shelf, &part, file, (size, hash), target).await?;
-    if let Err(error) = shelf.publish(&part, &file.name).await {
-        return Err(unpublished(shelf, error, before, &part).await);
+    let before = write_part(file_store, &part, file, (size, hash), target).await?;
+    if let Err(error) = file_store.publish(&part, &file.name).await {
+        return Err(unpublished(file_store, error, before, &part).await);
     }
-    match shelf.extent(&file.name).await? {
+    match file_store.extent(&file.name).await? {
         Extent::Bytes(bytes) if bytes != size => Err(DeliveryError::Differs {
-            place: shelf.place(&file.name),
+            place: file_store.place(&file.name),
             reason: format!("it has {bytes} bytes of {size}"),
         }),
         // Somebody has taken it already, who was waiting for it.
@@ -193,7 +193,7 @@ pub(super) async fn put_one(shelf: &mut impl Shelf, file: &File, target: &FilesT
 
 /// Writes a file under its temporary name.
 async fn write_part(
-    shelf: &mut impl Shelf,
+    file_store: &mut impl FileStore,
     part: &str,
     file: &File,
     (size, hash): (u64, Hash),
@@ -201,14 +201,14 @@ async fn write_part(
 ) -> Result<Proof, DeliveryError> {
     // Only a name that no other content has says what was begun.
     let resumes = target.temporary.as_ref().is_some_and(TemporaryName::is_unique);
-    let offset = match shelf.extent(part).await? {
+    let offset = match file_store.extent(part).await? {
         Extent::Bytes(bytes) if bytes <= size && resumes => bytes,
         _ => 0,
     };
-    if let Err(error) = shelf.write(part, &file.path, offset).await {
+    if let Err(error) = file_store.write(part, &file.path, offset).await {
         // What was broken off stays for the next attempt; where there is no room, or nothing may be, it would only be in the way.
-        if error.is_full() || error.again() != Again::Soon {
-            let _ = shelf.remove(part).await;
+        if error.is_full() || error.again() != Retry::Soon {
+            let _ = file_store.remove(part).await;
         }
         return Err(if error.is_full() {
             error
@@ -216,7 +216,7 @@ async fn write_part(
             with_hint(error, WRITING)
         });
     }
-    check(shelf, part, size, hash, target).await
+    check(file_store, part, size, hash, target).await
 }
 
 /// What may be wrong where a temporary name is refused.
@@ -226,44 +226,44 @@ const WRITING: &str = "if the server rejects the temporary name, set temporary t
 const NAMING: &str = "if renaming is not allowed there, set temporary = \"none\"; `targets test` finds out";
 
 fn with_hint(error: DeliveryError, hint: &str) -> DeliveryError {
-    let may_pass = error.again() == Again::Soon;
+    let may_pass = error.again() == Retry::Soon;
     error.reworded(|reason| (!may_pass).then(|| format!("{reason}; {hint}")))
 }
 
 /// Why a file has not got its name. One that has vanished under its temporary name, or never shows, would be written again with each
 /// attempt: that goes to a person at once.
-async fn unpublished(shelf: &mut impl Shelf, error: DeliveryError, before: Proof, part: &str) -> DeliveryError {
-    let is_refused = error.again() == Again::WhenMended;
+async fn unpublished(file_store: &mut impl FileStore, error: DeliveryError, before: Proof, part: &str) -> DeliveryError {
+    let is_refused = error.again() == Retry::WhenMended;
     if is_refused && before == Proof::Accepted {
         return DeliveryError::Unnamed {
-            place: shelf.place(part),
+            place: file_store.place(part),
             reason: error.to_string(),
         };
     }
     with_hint(error, NAMING)
 }
 
-fn shelf_writes_at_once<S: Shelf>(_: &S) -> bool {
+fn shelf_writes_at_once<S: FileStore>(_: &S) -> bool {
     S::AT_ONCE
 }
 
 /// Whether what was written is what it should be; what isn't is removed, to be written anew. A file that the server has confirmed, and
 /// of which it shows nothing, is one in a drop box, or was taken away by whoever waits for it.
 async fn check(
-    shelf: &mut impl Shelf,
+    file_store: &mut impl FileStore,
     name: &str,
     size: u64,
     hash: Hash,
     target: &FilesTarget,
 ) -> Result<Proof, DeliveryError> {
-    let confirmed = shelf.is_confirmed();
-    let extent = shelf.extent(name).await?;
+    let confirmed = file_store.is_confirmed();
+    let extent = file_store.extent(name).await?;
     let differs = "the file read back differs".to_owned();
     let checked = match (extent, target.verify) {
         (Extent::Bytes(bytes), _) if bytes != size => Err(format!("{bytes} of {size} bytes arrived")),
         (Extent::Bytes(_), Verify::Size) => Ok(Proof::Size),
         (_, Verify::Size) => Ok(Proof::Accepted),
-        (extent, Verify::Hash) => match (shelf.hash(name, size).await?, extent) {
+        (extent, Verify::Hash) => match (file_store.hash(name, size).await?, extent) {
             (Some(there), _) if there == hash => Ok(Proof::Read),
             (Some(_), _) => Err(differs),
             (None, Extent::Bytes(_)) => Ok(Proof::Size),
@@ -271,11 +271,11 @@ async fn check(
         },
     };
     match checked {
-        Ok(Proof::Accepted) if !confirmed => Err(DeliveryError::Unconfirmed(shelf.place(name))),
+        Ok(Proof::Accepted) if !confirmed => Err(DeliveryError::Unconfirmed(file_store.place(name))),
         Ok(proof) => Ok(proof),
         Err(reason) => {
-            let place = shelf.place(name);
-            let _ = shelf.remove(name).await;
+            let place = file_store.place(name);
+            let _ = file_store.remove(name).await;
             Err(DeliveryError::Differs { place, reason })
         }
     }
@@ -283,49 +283,49 @@ async fn check(
 
 /// Removes files that were put before; one that somebody has changed or replaced stays. One that the target does not let go keeps no
 /// other. Tells what became of each, also where it ends early: what was removed can't be found anew.
-pub(super) async fn sweep(shelf: &mut impl Shelf, below: &[String], old: &[Old]) -> Swept {
-    match shelf.enter(below, false).await {
+pub(super) async fn sweep(file_store: &mut impl FileStore, below: &[String], old: &[Old]) -> Swept {
+    match file_store.enter(below, false).await {
         Ok(true) => {}
         Ok(false) => return (old.iter().map(|old| (old.name.clone(), Reason::Gone)).collect(), Ok(())),
         Err(error) => return (Vec::new(), Err(error)),
     }
     let (mut swept, mut end) = (Vec::new(), Ok(()));
     for old in old {
-        match sweep_one(shelf, old).await {
+        match sweep_one(file_store, old).await {
             Ok(reason) => swept.push((old.name.clone(), reason)),
-            Err(error) if error.again() == Again::WhenMended => end = end.and(Err(error)),
+            Err(error) if error.again() == Retry::WhenMended => end = end.and(Err(error)),
             Err(error) => return (swept, Err(error)),
         }
     }
     (swept, end)
 }
 
-async fn sweep_one(shelf: &mut impl Shelf, old: &Old) -> Result<Reason, DeliveryError> {
-    let extent = shelf.extent(&old.name).await?;
+async fn sweep_one(file_store: &mut impl FileStore, old: &Old) -> Result<Reason, DeliveryError> {
+    let extent = file_store.extent(&old.name).await?;
     match extent {
         Extent::Absent => return Ok(Reason::Gone),
         Extent::Bytes(bytes) if bytes != old.size => return Ok(Reason::Changed),
         _ => {}
     }
-    match shelf.hash(&old.name, old.size).await? {
+    match file_store.hash(&old.name, old.size).await? {
         Some(hash) if hex(&hash) != old.sha256 => Ok(Reason::Changed),
         // A name alone does not say whose file it is.
         None if extent == Extent::Unknown => Ok(Reason::Unseen),
         _ => {
-            shelf.remove(&old.name).await?;
+            file_store.remove(&old.name).await?;
             Ok(Reason::Removed)
         }
     }
 }
 
 /// Removes what is there of files that are not whole, and never will be. One that can't be removed keeps no other.
-pub(super) async fn abandon(shelf: &mut impl Shelf, below: &[String], parts: &[String]) -> Result<(), DeliveryError> {
-    if shelf_writes_at_once(shelf) || !shelf.enter(below, false).await? {
+pub(super) async fn abandon(file_store: &mut impl FileStore, below: &[String], parts: &[String]) -> Result<(), DeliveryError> {
+    if shelf_writes_at_once(file_store) || !file_store.enter(below, false).await? {
         return Ok(());
     }
     let mut end = Ok(());
     for part in parts {
-        let removed = shelf.remove(part).await;
+        let removed = file_store.remove(part).await;
         end = end.and(removed);
     }
     end
@@ -403,7 +403,7 @@ mod tests {
         breaks: bool,
     }
 
-    impl Shelf for Memory {
+    impl FileStore for Memory {
         async fn enter(&mut self, _: &[String], _: bool) -> Result<bool, DeliveryError> {
             Ok(true)
         }
@@ -471,8 +471,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_swept_says_why() {
-        let mut shelf = memory(true);
+    async fn swept_files_have_a_reason() {
+        let mut file_store = memory(true);
         let old = ["ours", "theirs", "longer", "gone"].map(|name| {
             let mut hashing = Hashing::default();
             hashing.update(b"ours");
@@ -482,16 +482,16 @@ mod tests {
             Old { name, size, sha256 }
         });
         for (name, bytes) in [("ours", &b"ours"[..]), ("theirs", b"hers"), ("longer", b"ours, too")] {
-            shelf.files.insert(name.into(), bytes.into());
+            file_store.files.insert(name.into(), bytes.into());
         }
-        let (swept, end) = sweep(&mut shelf, &[], &old).await;
+        let (swept, end) = sweep(&mut file_store, &[], &old).await;
         end.expect("swept");
         let reasons: Vec<Reason> = swept.into_iter().map(|(_, reason)| reason).collect();
         assert_eq!(
             reasons,
             [Reason::Removed, Reason::Changed, Reason::Changed, Reason::Gone]
         );
-        assert!(shelf.files.keys().eq(["longer", "theirs"]));
+        assert!(file_store.files.keys().eq(["longer", "theirs"]));
     }
 
     #[tokio::test]
@@ -501,10 +501,10 @@ mod tests {
         hashing.update(b"x");
         let (size, hash) = hashing.finish();
         let filled = || {
-            let mut shelf = memory(true);
-            shelf.files = names.iter().map(|name| (name.clone(), b"x".to_vec())).collect();
-            shelf.stays = "b";
-            shelf
+            let mut file_store = memory(true);
+            file_store.files = names.iter().map(|name| (name.clone(), b"x".to_vec())).collect();
+            file_store.stays = "b";
+            file_store
         };
         let old = names.clone().map(|name| Old {
             name,
@@ -513,21 +513,21 @@ mod tests {
         });
         // Where the server lets one file not go, the others go; where the connection breaks, it ends.
         for (breaks, removed, left) in [(false, &["a", "c"][..], &["b"][..]), (true, &["a"], &["b", "c"])] {
-            let mut shelf = filled();
-            shelf.breaks = breaks;
-            let (swept, end) = sweep(&mut shelf, &[], &old).await;
+            let mut file_store = filled();
+            file_store.breaks = breaks;
+            let (swept, end) = sweep(&mut file_store, &[], &old).await;
             assert!(swept.iter().all(|(_, reason)| *reason == Reason::Removed));
             assert!(swept.iter().map(|(name, _)| name).eq(removed), "{swept:?}");
-            assert!(end.is_err() && shelf.files.keys().eq(left));
+            assert!(end.is_err() && file_store.files.keys().eq(left));
         }
 
-        let mut shelf = filled();
-        assert!(abandon(&mut shelf, &[], &names).await.is_err());
-        assert!(shelf.files.keys().eq(["b"]), "{:?}", shelf.files.keys());
+        let mut file_store = filled();
+        assert!(abandon(&mut file_store, &[], &names).await.is_err());
+        assert!(file_store.files.keys().eq(["b"]), "{:?}", file_store.files.keys());
     }
 
     #[tokio::test]
-    async fn refusing_needs_another_file_that_is_there() {
+    async fn an_existing_file_is_refused_only_if_it_differs() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("r.pdf");
         std::fs::write(&path, "%PDF").expect("written");
@@ -549,16 +549,16 @@ mod tests {
             temporary: Some(TemporaryName::default()),
         };
         for sizes in [true, false] {
-            let mut shelf = memory(sizes);
+            let mut file_store = memory(sizes);
             // The second time it is found to be there.
             for _ in 0..2 {
-                assert_eq!(put_one(&mut shelf, &file, &target).await.expect("put"), Proof::Read);
-                assert_eq!(shelf.files["r.pdf"], b"%PDF");
+                assert_eq!(put_one(&mut file_store, &file, &target).await.expect("put"), Proof::Read);
+                assert_eq!(file_store.files["r.pdf"], b"%PDF");
             }
-            shelf.files.insert("r.pdf".into(), b"another".to_vec());
-            let refused = put_one(&mut shelf, &file, &target).await;
+            file_store.files.insert("r.pdf".into(), b"another".to_vec());
+            let refused = put_one(&mut file_store, &file, &target).await;
             assert!(matches!(refused, Err(DeliveryError::Exists(_))), "{refused:?}");
-            assert_eq!(shelf.files.len(), 1);
+            assert_eq!(file_store.files.len(), 1);
         }
     }
 }

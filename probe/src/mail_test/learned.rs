@@ -1,7 +1,7 @@
 //! Knowledge about servers from earlier mails, kept across restarts.
 //!
 //! The file is a convenience: no guarantee is based on it. A file that is damaged, of another
-//! version, or too large is moved aside (`learnt.json.unread`), and everything is learned again.
+//! version, or too large is moved aside (`learned.json.unread`), and everything is learned again.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use mailqos_model::{Micros, UtcMicros};
 
 use super::{
     calibration::Calibration,
-    clock::{Anchor, Clocks, KeptClock},
+    clock::{Anchor, Clocks, StoredClock},
     expectation::Expectations,
     moment::Moment,
 };
@@ -18,7 +18,7 @@ use super::{
 /// The version of the file; another version is ignored.
 const VERSION: u32 = 1;
 /// A larger file is not read; far more than this program writes.
-const MOST_BYTES: u64 = 16 * 1024 * 1024;
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// The file is written at most this often.
 const KEEP_EVERY: Micros = Micros::from_secs(60);
 /// Maximum age of quantiles and expectations.
@@ -26,7 +26,7 @@ const OLDEST: Micros = Micros::from_secs(30 * 24 * 3600);
 
 /// Everything that was learned from earlier mails.
 #[derive(Debug, Default)]
-pub(super) struct Learnt {
+pub(super) struct LearnedState {
     pub(super) clocks: Clocks,
     pub(super) calibration: Calibration,
     pub(super) expectations: Expectations,
@@ -37,10 +37,10 @@ pub(super) struct Learnt {
 
 /// Content of the file.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Kept {
+struct LearnedFile {
     version: u32,
     at: UtcMicros,
-    clocks: Vec<KeptClock>,
+    clocks: Vec<StoredClock>,
     calibration: Calibration,
     expectations: Expectations,
 }
@@ -63,11 +63,11 @@ pub(super) fn file_of(config: &Config) -> PathBuf {
     config.state.join(format!("site={}", config.site)).join("learnt.json")
 }
 
-impl Learnt {
+impl LearnedState {
     /// Reads the data of an earlier process; an unreadable file is moved aside.
     pub(super) fn load(file: &Path) -> Self {
         let unread = match Self::read(file) {
-            Ok(learnt) => return learnt,
+            Ok(learned) => return learned,
             Err(unread) => unread,
         };
         let aside = aside(file);
@@ -88,7 +88,7 @@ impl Learnt {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(error.to_string()),
         };
-        if !metadata.is_file() || metadata.len() > MOST_BYTES {
+        if !metadata.is_file() || metadata.len() > MAX_BYTES {
             return Err("too large, or not a file".to_owned());
         }
         let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
@@ -100,11 +100,11 @@ impl Learnt {
                 of_version.version
             ));
         }
-        let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| format!("damaged ({error})"))?;
+        let kept: LearnedFile = serde_json::from_slice(&bytes).map_err(|error| format!("damaged ({error})"))?;
         Ok(Self::of(kept, UtcMicros::now()))
     }
 
-    fn of(kept: Kept, now: UtcMicros) -> Self {
+    fn of(kept: LearnedFile, now: UtcMicros) -> Self {
         let pause = now - kept.at;
         if pause > OLDEST {
             return Self::default();
@@ -137,7 +137,7 @@ impl Learnt {
             return None;
         }
         (self.changed, self.kept) = (false, Some(now));
-        let kept = Kept {
+        let kept = LearnedFile {
             version: VERSION,
             at: UtcMicros::now(),
             clocks: self.clocks.kept(Anchor::now()),
@@ -152,44 +152,44 @@ impl Learnt {
 mod tests {
     use super::*;
 
-    fn learnt() -> Learnt {
-        let mut learnt = Learnt::default();
+    fn learned() -> LearnedState {
+        let mut learned = LearnedState::default();
         let monitor = "mail".parse().expect("an id");
         for number in 0..10 {
             let millis = Micros::from_millis(number);
-            learnt.expectations.note(&monitor, millis, millis + millis);
+            learned.expectations.note(&monitor, millis, millis + millis);
         }
-        learnt.change();
-        learnt
+        learned.change();
+        learned
     }
 
-    fn is_empty(learnt: &Learnt) -> bool {
-        serde_json::to_string(&learnt.expectations).expect("JSON") == r#"{"monitors":{}}"#
+    fn is_empty(learned: &LearnedState) -> bool {
+        serde_json::to_string(&learned.expectations).expect("JSON") == r#"{"monitors":{}}"#
     }
 
     #[test]
-    fn what_is_kept_is_read_again_and_nothing_is_written_without_need() {
+    fn the_stored_state_is_read_back_and_written_only_if_changed() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("learnt.json");
-        let mut before = learnt();
+        let mut before = learned();
         std::fs::write(&file, before.due(false).expect("due")).expect("written");
         assert!(before.due(true).is_none(), "nothing is new");
         before.change();
         assert!(before.due(false).is_none(), "too soon");
         assert!(before.due(true).is_some());
-        let json = |learnt: &Learnt| serde_json::to_value(&learnt.expectations).expect("JSON");
-        assert_eq!(json(&Learnt::load(&file)), json(&before));
+        let json = |learned: &LearnedState| serde_json::to_value(&learned.expectations).expect("JSON");
+        assert_eq!(json(&LearnedState::load(&file)), json(&before));
     }
 
     #[test]
     fn a_file_that_is_damaged_or_of_another_version_is_set_aside() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("learnt.json");
-        assert!(is_empty(&Learnt::load(&file)));
-        let whole = String::from_utf8(learnt().due(true).expect("due")).expect("text");
+        assert!(is_empty(&LearnedState::load(&file)));
+        let whole = String::from_utf8(learned().due(true).expect("due")).expect("text");
         for end in [0, 1, whole.len() / 2, whole.len() - 1] {
             std::fs::write(&file, &whole[..end]).expect("written");
-            assert!(is_empty(&Learnt::load(&file)), "{end} bytes");
+            assert!(is_empty(&LearnedState::load(&file)), "{end} bytes");
             assert!(!file.exists(), "{end} bytes");
             assert_eq!(std::fs::read(aside(&file)).expect("set aside"), whole.as_bytes()[..end]);
         }
@@ -205,20 +205,20 @@ mod tests {
         ] {
             assert_ne!(text, whole);
             std::fs::write(&file, text).expect("written");
-            assert!(is_empty(&Learnt::load(&file)), "{what}");
+            assert!(is_empty(&LearnedState::load(&file)), "{what}");
             // Data that is merely too old does no harm: it is overwritten.
             assert_eq!(file.exists(), what == "too old", "{what}");
         }
         std::fs::create_dir(&file).expect("a folder");
-        assert!(is_empty(&Learnt::load(&file)), "a folder");
+        assert!(is_empty(&LearnedState::load(&file)), "a folder");
     }
 
     #[test]
     fn offsets_of_a_future_mean_nothing() {
-        let mut file: Kept = serde_json::from_slice(&learnt().due(true).expect("due")).expect("JSON");
+        let mut file: LearnedFile = serde_json::from_slice(&learned().due(true).expect("due")).expect("JSON");
         let now = file.at - Micros::from_secs(60);
         file.clocks = serde_json::from_str(r#"[{"name":"it","readings":[[1,2,3,true]]}]"#).expect("JSON");
-        let learnt = Learnt::of(file, now);
-        assert!(!is_empty(&learnt) && learnt.clocks.kept(Anchor::now()).is_empty());
+        let learned = LearnedState::of(file, now);
+        assert!(!is_empty(&learned) && learned.clocks.kept(Anchor::now()).is_empty());
     }
 }
