@@ -45,17 +45,15 @@ pub fn requests(
         .iter()
         .map(|delivery| {
             let by_mail = matches!(config.targets.get(&delivery.target), Some(Target::Email(_)));
-            let letter = if by_mail {
-                letter(&report.document, config)?
-            } else {
-                MailContent::default()
-            };
+            let letter =
+                if by_mail { letter(&report.document, config)? } else { MailContent::default() };
             let names = Names::of_report(definition, &report.stem, period, run);
             let named = match delivery.name.as_str() {
                 "" => None,
                 template => Some(names.expand("deliver.name", template)?),
             };
-            let (folder, linked_folder) = names.folders(config, &delivery.target, &delivery.path)?;
+            let (folder, linked_folder) =
+                names.folders(config, &delivery.target, &delivery.path)?;
             Ok(Request {
                 target: delivery.target.clone(),
                 folder,
@@ -94,10 +92,8 @@ fn wanted(delivery: &Delivery, format: Format, by_mail: bool) -> bool {
 
 fn letter(document: &Document, config: &Config) -> Result<MailContent, MediaError> {
     let page = media::email::render(document, Some(&config.templates))?;
-    let pictures = page
-        .pictures
-        .into_iter()
-        .map(|(id, media_type, bytes)| Inline { id, media_type, bytes });
+    let pictures =
+        page.pictures.into_iter().map(|(id, media_type, bytes)| Inline { id, media_type, bytes });
     Ok(MailContent {
         subject: format!("{}, {}: {}", document.title, document.period, document.headline)
             .chars()
@@ -119,9 +115,7 @@ fn notes(language: &str) -> Notes {
     };
     Notes {
         elsewhere: l.t("The files are too large for this mail. They are here:").to_owned(),
-        left_out: l
-            .t("These files are too large for this mail and are not attached:")
-            .to_owned(),
+        left_out: l.t("These files are too large for this mail and are not attached:").to_owned(),
         more: l.t("and {0} more").to_owned(),
         too_large: l.t("The report is too large for this mail.").to_owned(),
         decimal: l.decimal(),
@@ -129,9 +123,7 @@ fn notes(language: &str) -> Notes {
 }
 
 fn name(path: &Path) -> String {
-    path.file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]

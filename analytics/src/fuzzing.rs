@@ -69,8 +69,9 @@ pub fn import(bytes: &[u8]) {
 }
 
 /// The day of the file in [`lake`].
-static DAY: LazyLock<Period> =
-    LazyLock::new(|| Period::between("2026-11-01", "2026-12-01", Calendar::new(TimeZone::UTC)).expect("a period"));
+static DAY: LazyLock<Period> = LazyLock::new(|| {
+    Period::between("2026-11-01", "2026-12-01", Calendar::new(TimeZone::UTC)).expect("a period")
+});
 
 /// A day's file, as the figures read it.
 pub fn lake(bytes: &[u8]) {
@@ -93,7 +94,9 @@ pub fn lake(bytes: &[u8]) {
 /// The definition of a report, or a report template.
 pub fn report_definition(text: &[u8]) {
     in_file("report.toml", text, |file| match definitions::load(None, file) {
-        Ok(definition) => assert!(!definition.template.title.is_empty() || definition.slug == "report"),
+        Ok(definition) => {
+            assert!(!definition.template.title.is_empty() || definition.slug == "report")
+        }
         Err(problems) => assert!(problems.has_errors() && !problems.render(false).is_empty()),
     });
 }

@@ -86,10 +86,7 @@ fn named(error: io::Error, path: &Path) -> io::Error {
 }
 
 fn lines(paths: &[PathBuf]) -> Vec<u8> {
-    paths
-        .iter()
-        .flat_map(|path| format!("{}\n", path.display()).into_bytes())
-        .collect()
+    paths.iter().flat_map(|path| format!("{}\n", path.display()).into_bytes()).collect()
 }
 
 #[cfg(test)]
@@ -100,12 +97,7 @@ mod tests {
     fn command() -> Command {
         Command::new("prog")
             .about("Does things.")
-            .arg(
-                Arg::new("config")
-                    .long("config")
-                    .global(true)
-                    .help("The configuration."),
-            )
+            .arg(Arg::new("config").long("config").global(true).help("The configuration."))
             .subcommand(
                 Command::new("lake")
                     .about("Looks after the lake.")
@@ -117,47 +109,32 @@ mod tests {
     #[test]
     fn each_command_that_is_shown_has_a_page() {
         let folder = tempfile::tempdir().expect("a folder");
-        let args = ManArgs {
-            folder: folder.path().join("man1"),
-        };
+        let args = ManArgs { folder: folder.path().join("man1") };
         let said = String::from_utf8(man(&args, command()).expect("pages")).expect("text");
         let names: Vec<&str> = said.lines().filter_map(|path| path.rsplit('/').next()).collect();
         assert_eq!(names, ["prog-lake-verify.1", "prog-lake.1", "prog.1"]);
         let page = fs::read_to_string(args.folder.join("prog-lake-verify.1")).expect("a page");
-        assert!(
-            page.contains("Reads all.") && page.contains("The configuration."),
-            "{page}"
-        );
+        assert!(page.contains("Reads all.") && page.contains("The configuration."), "{page}");
     }
 
     #[test]
     fn each_shell_gets_its_script() {
         let folder = tempfile::tempdir().expect("a folder");
-        let args = CompletionsArgs {
-            shell: None,
-            folder: Some(folder.path().to_owned()),
-        };
-        let said = String::from_utf8(completions(&args, command()).expect("scripts")).expect("text");
+        let args = CompletionsArgs { shell: None, folder: Some(folder.path().to_owned()) };
+        let said =
+            String::from_utf8(completions(&args, command()).expect("scripts")).expect("text");
         assert_eq!(said.lines().count(), Shell::value_variants().len());
         for path in said.lines() {
             assert!(fs::read_to_string(path).expect("a script").contains("verify"), "{path}");
         }
-        let one = CompletionsArgs {
-            shell: Some(Shell::Bash),
-            folder: None,
-        };
+        let one = CompletionsArgs { shell: Some(Shell::Bash), folder: None };
         let script = completions(&one, command()).expect("a script");
-        assert_eq!(
-            script,
-            fs::read(folder.path().join("prog.bash")).expect("the same script")
-        );
+        assert_eq!(script, fs::read(folder.path().join("prog.bash")).expect("the same script"));
     }
 
     #[test]
     fn a_folder_that_cannot_be_made_is_named() {
-        let args = ManArgs {
-            folder: "/dev/null/man".into(),
-        };
+        let args = ManArgs { folder: "/dev/null/man".into() };
         let error = man(&args, command()).expect_err("no folder");
         assert!(error.to_string().contains("/dev/null/man"), "{error}");
     }

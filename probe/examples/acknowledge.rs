@@ -18,9 +18,7 @@ use tokio::task::JoinSet;
 
 #[tokio::main]
 async fn main() {
-    let mut arguments = std::env::args()
-        .skip(1)
-        .map(|text| text.parse::<u64>().expect("a number"));
+    let mut arguments = std::env::args().skip(1).map(|text| text.parse::<u64>().expect("a number"));
     let lasting = Duration::from_secs(arguments.next().unwrap_or(5));
     let at_once = arguments.next().unwrap_or(256);
     let folder = tempfile::tempdir().expect("a folder");
@@ -67,7 +65,8 @@ async fn main() {
 
 fn sample(task: u64, count: u64) -> Sample {
     let at = UtcMicros(i64::try_from(count).unwrap_or(0) * 1_000);
-    let mut sample = Sample::new(format!("monitor-{task}").parse().expect("a name"), at, Outcome::Ok);
+    let mut sample =
+        Sample::new(format!("monitor-{task}").parse().expect("a name"), at, Outcome::Ok);
     let number = i64::try_from(count % 9_000).unwrap_or(0);
     sample.smtp_connect = Some(Micros(3_000 + number));
     sample.smtp_send = Some(Micros(120_000 + number));

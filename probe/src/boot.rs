@@ -16,10 +16,7 @@ impl Boot {
     /// Returns the current state; `None` if the system does not provide it.
     pub fn now() -> Option<Self> {
         let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        Some(Self {
-            id: id.trim().to_owned(),
-            began: UtcMicros::now() - since_boot()?,
-        })
+        Some(Self { id: id.trim().to_owned(), began: UtcMicros::now() - since_boot()? })
     }
 
     /// Returns how long ago the wall clock of this record showed `moment`, however it was set
@@ -49,19 +46,15 @@ mod tests {
     fn a_wall_clock_that_was_set_meanwhile_does_not_matter() {
         let boot = Boot::now().expect("Linux tells");
         let sent = UtcMicros::now() - Micros::from_secs(100);
-        let close = |ago: Option<Micros>| (ago.expect("the same boot") - Micros::from_secs(100)).0.abs() < 60_000_000;
+        let close = |ago: Option<Micros>| {
+            (ago.expect("the same boot") - Micros::from_secs(100)).0.abs() < 60_000_000
+        };
         assert!(close(boot.ago(sent)));
         // When the mail was sent the wall clock was an hour ahead.
         let hour = Micros::from_secs(3600);
-        let ahead = Boot {
-            began: boot.began + hour,
-            ..boot.clone()
-        };
+        let ahead = Boot { began: boot.began + hour, ..boot.clone() };
         assert!(close(ahead.ago(sent + hour)));
-        let other = Boot {
-            id: "another boot".to_owned(),
-            ..boot
-        };
+        let other = Boot { id: "another boot".to_owned(), ..boot };
         assert_eq!(other.ago(sent), None);
     }
 }

@@ -100,22 +100,11 @@ pub struct Maintenance {
 impl Maintenance {
     /// Reads the windows that were added while an earlier process ran.
     pub fn open(config: Arc<Config>) -> Self {
-        let file = config
-            .state
-            .join(format!("site={}", config.site))
-            .join("maintenance.json");
+        let file = config.state.join(format!("site={}", config.site)).join("maintenance.json");
         let kept = read(&file);
-        let mut inner = Inner {
-            planned: Vec::new(),
-            of_monitor: HashMap::new(),
-            config,
-            kept,
-        };
+        let mut inner = Inner { planned: Vec::new(), of_monitor: HashMap::new(), config, kept };
         inner.plan();
-        Self {
-            inner: Arc::new(Mutex::new(inner)),
-            file: Arc::new(file),
-        }
+        Self { inner: Arc::new(Mutex::new(inner)), file: Arc::new(file) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -139,7 +128,9 @@ impl Maintenance {
             let Some(planned) = inner.planned.get_mut(*index) else {
                 continue;
             };
-            let Some((_, until)) = planned.at(at) else { continue };
+            let Some((_, until)) = planned.at(at) else {
+                continue;
+            };
             let pause = planned.pause || found.as_ref().is_some_and(|open| open.pause);
             if found.as_ref().is_none_or(|open| open.until < until) {
                 found = Some(Open {
@@ -192,7 +183,9 @@ impl Maintenance {
         let mut inner = self.lock();
         let Some(window) = inner.kept.added.iter_mut().find(|window| window.name == name) else {
             return Err(match inner.planned.iter().any(|planned| planned.name == name) {
-                true => format!("{name} is defined in the configuration; change it there and reload"),
+                true => {
+                    format!("{name} is defined in the configuration; change it there and reload")
+                }
                 false => format!("there is no maintenance window {name}"),
             });
         };
@@ -282,20 +275,22 @@ impl Maintenance {
                 }
             }
         }
-        let ended: Vec<String> = inner
-            .kept
-            .begun
-            .keys()
-            .filter(|name| !open.contains_key(*name))
-            .cloned()
-            .collect();
+        let ended: Vec<String> =
+            inner.kept.begun.keys().filter(|name| !open.contains_key(*name)).cloned().collect();
         for name in ended {
             changed = true;
             inner.kept.begun.remove(&name);
             tracing::info!(maintenance = %name, "maintenance ended");
             match inner.planned.iter().find(|planned| planned.name == name) {
-                Some(planned) => events.extend(about(planned, &inner.config, EventKind::MaintenanceEnded, now, None)),
-                None => events.push(Event::new(None, now, EventKind::MaintenanceEnded).text(name.clone())),
+                Some(planned) => events.extend(about(
+                    planned,
+                    &inner.config,
+                    EventKind::MaintenanceEnded,
+                    now,
+                    None,
+                )),
+                None => events
+                    .push(Event::new(None, now, EventKind::MaintenanceEnded).text(name.clone())),
             }
         }
         let before = inner.kept.added.len();
@@ -312,7 +307,13 @@ impl Maintenance {
 }
 
 /// The events of a window: one for each of its monitors, or one for the site.
-fn about(planned: &Planned, config: &Config, kind: EventKind, at: UtcMicros, until: Option<UtcMicros>) -> Vec<Event> {
+fn about(
+    planned: &Planned,
+    config: &Config,
+    kind: EventKind,
+    at: UtcMicros,
+    until: Option<UtcMicros>,
+) -> Vec<Event> {
     let text = match &planned.reason {
         Some(reason) => format!("{}: {reason}", planned.name),
         None => planned.name.clone(),
@@ -332,10 +333,7 @@ fn about(planned: &Planned, config: &Config, kind: EventKind, at: UtcMicros, unt
     if planned.monitors.is_empty() || monitors.len() > MAX_EVENTS {
         return vec![one(None)];
     }
-    monitors
-        .into_iter()
-        .map(|monitor| one(Some(monitor.id.clone())))
-        .collect()
+    monitors.into_iter().map(|monitor| one(Some(monitor.id.clone()))).collect()
 }
 
 impl Inner {
@@ -357,10 +355,7 @@ impl Inner {
             by: window.by.clone(),
             monitors: window.monitors.clone(),
             pause: window.pause,
-            window: Window::Once {
-                from: window.from,
-                to: window.to,
-            },
+            window: Window::Once { from: window.from, to: window.to },
             occurrence: None,
             looked_up: UtcMicros(i64::MAX),
         });
@@ -369,7 +364,8 @@ impl Inner {
         for (index, planned) in self.planned.iter().enumerate() {
             // Monitors that an added window names may be gone by now.
             let selects = |monitor: &Monitor| {
-                planned.monitors.is_empty() || planned.monitors.iter().any(|pattern| monitor.is_selected(pattern))
+                planned.monitors.is_empty()
+                    || planned.monitors.iter().any(|pattern| monitor.is_selected(pattern))
             };
             for monitor in self.config.monitors.values().filter(|monitor| selects(monitor)) {
                 self.of_monitor.entry(monitor.id.clone()).or_default().push(index);
@@ -429,7 +425,9 @@ mod tests {
         assert_eq!(open.until, UtcMicros(Micros::from_secs(3 * 3600).0));
         assert_eq!(maintenance.open_for(&id("b"), night), None);
         assert_eq!(maintenance.open_for(&id("a"), UtcMicros(0)), None);
-        let kinds = |at| -> Vec<&str> { maintenance.turns(at).iter().map(|event| event.kind.as_str()).collect() };
+        let kinds = |at| -> Vec<&str> {
+            maintenance.turns(at).iter().map(|event| event.kind.as_str()).collect()
+        };
         assert_eq!(kinds(night), ["maintenance_started"]);
         assert_eq!(kinds(night), [""; 0]);
         assert_eq!(kinds(night + Micros::from_secs(3600)), ["maintenance_ended"]);
@@ -453,9 +451,7 @@ mod tests {
         };
         maintenance.add(added).expect("fine");
         let open = |at| {
-            maintenance
-                .open_for(&id("a"), hour(at))
-                .map(|open| (open.name, open.pause, open.until))
+            maintenance.open_for(&id("a"), hour(at)).map(|open| (open.name, open.pause, open.until))
         };
         assert_eq!(open(4), Some(("night".into(), true, hour(6))));
         assert_eq!(
@@ -470,7 +466,9 @@ mod tests {
             let events = maintenance.turns(hour(at));
             events
                 .iter()
-                .map(|event| format!("{} {}", event.kind, event.text.as_deref().unwrap_or_default()))
+                .map(|event| {
+                    format!("{} {}", event.kind, event.text.as_deref().unwrap_or_default())
+                })
                 .collect()
         };
         assert_eq!(kinds(4), ["maintenance_started night"]);
@@ -503,32 +501,25 @@ mod tests {
         let maintenance = Maintenance::open(config.clone());
         maintenance.add(added.clone()).expect("fine");
         assert!(maintenance.add(added.clone()).is_err(), "twice");
-        let nobody = AddedWindow {
-            name: "x".into(),
-            monitors: vec!["nobody".into()],
-            ..added.clone()
-        };
+        let nobody =
+            AddedWindow { name: "x".into(), monitors: vec!["nobody".into()], ..added.clone() };
         assert!(maintenance.add(nobody).is_err());
-        let backwards = AddedWindow {
-            name: "y".into(),
-            to: now - Micros(1),
-            ..added
-        };
+        let backwards = AddedWindow { name: "y".into(), to: now - Micros(1), ..added };
         assert!(maintenance.add(backwards).is_err());
         let nowhere = Maintenance {
             file: Arc::new(folder.path().join("mailqos.toml/maintenance.json")),
             ..Maintenance::open(config.clone())
         };
-        let unkept = AddedWindow {
-            name: "z".into(),
-            ..window(now)
-        };
+        let unkept = AddedWindow { name: "z".into(), ..window(now) };
         assert!(nowhere.add(unkept).is_err(), "it can't be kept");
         assert!(nowhere.list(now).iter().all(|window| window.name != "z"));
         assert_eq!(maintenance.turns(now).len(), 1);
         drop(maintenance);
         let maintenance = Maintenance::open(config);
-        assert!(maintenance.open_for(&id("b"), now).is_some() && maintenance.open_for(&id("a"), now).is_none());
+        assert!(
+            maintenance.open_for(&id("b"), now).is_some()
+                && maintenance.open_for(&id("a"), now).is_none()
+        );
         assert!(maintenance.turns(now).is_empty(), "its beginning is on record");
         maintenance.end("disks").expect("fine");
         assert!(maintenance.end("night").is_err() && maintenance.end("nothing").is_err());

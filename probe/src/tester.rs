@@ -26,7 +26,10 @@ impl Tester {
     ///
     /// # Errors
     /// The signing key is not available.
-    pub async fn new(config: Arc<Config>, recorder: impl Into<Option<Recorder>>) -> Result<Arc<Self>, TesterError> {
+    pub async fn new(
+        config: Arc<Config>,
+        recorder: impl Into<Option<Recorder>>,
+    ) -> Result<Arc<Self>, TesterError> {
         let base = Arc::new(TestBase::new(config, recorder.into()));
         let mail = MailTests::new(base.clone()).await?;
         let mailbox = MailboxTests::new(base.clone(), mail.connections().clone());

@@ -12,8 +12,8 @@ use mailqos_config::Config;
 use mailqos_model::{Outcome, Sample, Stage};
 use mailqos_probe::tester::{TestResult, Tester};
 use mailqos_tests::servers::{
-    ARCHIVE, Fault, Gives, Habits, INBOX, MailServer, Options, PROBE, Protocol, Rewrite, SmtpHabits, StoredMail, TRASH,
-    TooMany, UidNext, When,
+    ARCHIVE, Fault, Gives, Habits, INBOX, MailServer, Options, PROBE, Protocol, Rewrite,
+    SmtpHabits, StoredMail, TRASH, TooMany, UidNext, When,
 };
 
 struct Probe {
@@ -25,11 +25,7 @@ struct Probe {
 impl Probe {
     async fn new(protocol: &str, options: Options) -> Self {
         let server = MailServer::start(options).await.expect("server");
-        let port = if protocol == "imap" {
-            server.imaps_port()
-        } else {
-            server.pop3s_port()
-        };
+        let port = if protocol == "imap" { server.imaps_port() } else { server.pop3s_port() };
         let options = format!(
             r#"max_round_trip = "5s"
 check_interval = "200ms"
@@ -40,26 +36,16 @@ smtp = {{ port = {}, tls = "implicit", account = "probe", ca_file = "ca.pem" }}
 pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = "probe", ca_file = "ca.pem" }}"#,
             server.smtps_port(),
         );
-        Self {
-            folder: tempfile::tempdir().expect("folder"),
-            server,
-            options,
-        }
+        Self { folder: tempfile::tempdir().expect("folder"), server, options }
     }
 
     async fn over_imap(habits: Habits) -> Self {
-        let options = Options {
-            imap_habits: habits,
-            ..Options::default()
-        };
+        let options = Options { imap_habits: habits, ..Options::default() };
         Self::new("imap", options).await
     }
 
     async fn over_smtp(habits: SmtpHabits) -> Self {
-        let options = Options {
-            smtp_habits: habits,
-            ..Options::default()
-        };
+        let options = Options { smtp_habits: habits, ..Options::default() };
         Self::new("imap", options).await
     }
 
@@ -101,11 +87,7 @@ pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = 
     }
 
     fn count(&self, protocol: Protocol, counts: impl Fn(&str) -> bool) -> usize {
-        self.server
-            .commands(protocol)
-            .iter()
-            .filter(|line| counts(line))
-            .count()
+        self.server.commands(protocol).iter().filter(|line| counts(line)).count()
     }
 }
 
@@ -114,10 +96,7 @@ fn outcomes(results: &[TestResult]) -> Vec<(Outcome, Option<&str>)> {
         let Sample { outcome, .. } = result.sample;
         outcome
     };
-    results
-        .iter()
-        .map(|result| (of(result), result.sample.error.as_deref()))
-        .collect()
+    results.iter().map(|result| (of(result), result.sample.error.as_deref())).collect()
 }
 
 fn assert_all_ok(results: &[TestResult], what: &str) {
@@ -130,18 +109,10 @@ fn assert_all_ok(results: &[TestResult], what: &str) {
 
 #[tokio::test]
 async fn what_a_server_lists_but_does_not_give_is_asked_for_again() {
-    for gives in [
-        Gives::Nothing,
-        Gives::Nil,
-        Gives::Empty,
-        Gives::WithoutUid,
-        Gives::Refusal,
-    ] {
-        let probe = Probe::over_imap(Habits {
-            gives_at_first: Some((gives, 3)),
-            ..Habits::default()
-        })
-        .await;
+    for gives in [Gives::Nothing, Gives::Nil, Gives::Empty, Gives::WithoutUid, Gives::Refusal] {
+        let probe =
+            Probe::over_imap(Habits { gives_at_first: Some((gives, 3)), ..Habits::default() })
+                .await;
         probe.server.fill(PROBE, 3);
         let results = probe.run("idle = false", 1).await;
         assert_all_ok(&results, &format!("{gives:?}"));
@@ -172,11 +143,7 @@ async fn a_mail_that_is_never_given_is_not_lost_and_asked_for_once_a_pickup() {
 
 #[tokio::test]
 async fn flags_that_are_told_of_first_are_not_the_mail() {
-    let probe = Probe::over_imap(Habits {
-        tells_flags_first: true,
-        ..Habits::default()
-    })
-    .await;
+    let probe = Probe::over_imap(Habits { tells_flags_first: true, ..Habits::default() }).await;
     let results = probe.run("", 2).await;
     assert_all_ok(&results, "flags first");
     assert_eq!(probe.ours(), 0);
@@ -187,11 +154,7 @@ async fn a_mail_is_found_whatever_uidnext_says() {
     for uid_next in [UidNext::Stuck, UidNext::Ahead, UidNext::GoesBack] {
         for foreign in [0, 3] {
             for idle in [true, false] {
-                let probe = Probe::over_imap(Habits {
-                    uid_next,
-                    ..Habits::default()
-                })
-                .await;
+                let probe = Probe::over_imap(Habits { uid_next, ..Habits::default() }).await;
                 probe.server.fill(PROBE, foreign);
                 let results = probe.run(&format!("idle = {idle}"), 3).await;
                 let what = format!("{uid_next:?}, {foreign} foreign, idle {idle}");
@@ -209,42 +172,22 @@ async fn a_mail_is_found_whatever_uidnext_says() {
 fn assert_within(results: &[TestResult], landing: &mailqos_tests::servers::Landing, what: &str) {
     let text = String::from_utf8_lossy(&landing.content).into_owned();
     let token = text.split("X-MailQoS-Token: ").nth(1).expect("the field");
-    let sent_at = i64::from_str_radix(token.split(':').nth(3).expect("sent_at"), 36).expect("base 36");
+    let sent_at =
+        i64::from_str_radix(token.split(':').nth(3).expect("sent_at"), 36).expect("base 36");
     let truth = landing.at.0 - sent_at;
     let states = |sample: &Sample| {
         let (stated, error) = (sample.round_trip.unwrap().0, sample.round_trip_error.unwrap().0);
         (stated - truth).abs() <= error
     };
-    assert!(
-        results.iter().any(|result| states(&result.sample)),
-        "{what}: in truth {truth}"
-    );
+    assert!(results.iter().any(|result| states(&result.sample)), "{what}: in truth {truth}");
 }
 
 #[tokio::test]
 async fn a_mail_is_found_whatever_the_search_says() {
     for (habits, what) in [
-        (
-            Habits {
-                searches_an_old_index: true,
-                ..Habits::default()
-            },
-            "an old index",
-        ),
-        (
-            Habits {
-                refuses_search: true,
-                ..Habits::default()
-            },
-            "no search",
-        ),
-        (
-            Habits {
-                no_validity: true,
-                ..Habits::default()
-            },
-            "no validity",
-        ),
+        (Habits { searches_an_old_index: true, ..Habits::default() }, "an old index"),
+        (Habits { refuses_search: true, ..Habits::default() }, "no search"),
+        (Habits { no_validity: true, ..Habits::default() }, "no validity"),
     ] {
         for idle in [true, false] {
             let probe = Probe::over_imap(habits.clone()).await;
@@ -258,11 +201,7 @@ async fn a_mail_is_found_whatever_the_search_says() {
 
 #[tokio::test]
 async fn a_server_that_wants_to_know_its_client_is_told() {
-    let probe = Probe::over_imap(Habits {
-        wants_id: true,
-        ..Habits::default()
-    })
-    .await;
+    let probe = Probe::over_imap(Habits { wants_id: true, ..Habits::default() }).await;
     let results = probe.run("", 2).await;
     assert_all_ok(&results, "ID");
     // The refusal is provoked once only.
@@ -281,10 +220,7 @@ async fn where_a_login_can_be_one_round_trip_it_is() {
         (vec!["PLAIN"], Habits::default(), vec!["AUTHENTICATE PLAIN …"]),
         (
             vec!["PLAIN"],
-            Habits {
-                keeps_capabilities: true,
-                ..Habits::default()
-            },
+            Habits { keeps_capabilities: true, ..Habits::default() },
             vec!["CAPABILITY", "AUTHENTICATE PLAIN …", "CAPABILITY"],
         ),
         (vec!["LOGIN"], Habits::default(), vec!["LOGIN …"]),
@@ -318,11 +254,8 @@ async fn where_a_login_can_be_one_round_trip_it_is() {
 
 #[tokio::test]
 async fn a_server_that_only_seems_to_take_initial_responses_is_asked_without() {
-    let probe = Probe::over_imap(Habits {
-        rejects_initial_response: true,
-        ..Habits::default()
-    })
-    .await;
+    let probe =
+        Probe::over_imap(Habits { rejects_initial_response: true, ..Habits::default() }).await;
     let results = probe.run("idle = false", 2).await;
     assert_all_ok(&results, "SASL-IR");
     let at_once = |line: &str| line.contains("AUTHENTICATE PLAIN ");
@@ -339,11 +272,8 @@ async fn watches_yield_where_connections_are_few() {
             "[UNAVAILABLE] Maximum number of connections from user+IP exceeded (mail_max_userip_connections=1)",
         ),
     ] {
-        let probe = Probe::over_imap(Habits {
-            connections: Some((1, how)),
-            ..Habits::default()
-        })
-        .await;
+        let probe =
+            Probe::over_imap(Habits { connections: Some((1, how)), ..Habits::default() }).await;
         // A watch begins behind the first pick-up, and is in the way of all that follow.
         let results = probe.run("idle = true", 3).await;
         assert_all_ok(&results, &format!("{how:?}"));
@@ -365,11 +295,7 @@ async fn without_uidplus_test_mails_do_not_pile_up_for_ever() {
     let tester = Tester::new(config.clone(), None).await.expect("tester");
     assert_eq!(tester.test(monitor(&config)).await.sample.outcome, Outcome::Ok);
     probe
-        .until(|mails| {
-            mails
-                .iter()
-                .any(|mail| !mail.foreign && mail.flags.contains("\\Deleted"))
-        })
+        .until(|mails| mails.iter().any(|mail| !mail.foreign && mail.flags.contains("\\Deleted")))
         .await;
     tester.shutdown().await;
     assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (1, 3));
@@ -377,11 +303,7 @@ async fn without_uidplus_test_mails_do_not_pile_up_for_ever() {
 
 #[tokio::test]
 async fn many_mails_are_deleted_in_lines_that_every_server_takes() {
-    let probe = Probe::over_imap(Habits {
-        longest_line: Some(1000),
-        ..Habits::default()
-    })
-    .await;
+    let probe = Probe::over_imap(Habits { longest_line: Some(1000), ..Habits::default() }).await;
     probe.server.fill(PROBE, 100);
     let results = probe.run("idle = false", 1).await;
     assert_all_ok(&results, "short lines");
@@ -390,11 +312,7 @@ async fn many_mails_are_deleted_in_lines_that_every_server_takes() {
 
 #[tokio::test]
 async fn where_expunged_mails_are_archived_test_mails_go_to_the_trash() {
-    let probe = Probe::over_imap(Habits {
-        archives: true,
-        ..Habits::default()
-    })
-    .await;
+    let probe = Probe::over_imap(Habits { archives: true, ..Habits::default() }).await;
     probe.server.fill(PROBE, 2);
     let results = probe.run("", 2).await;
     assert_all_ok(&results, "Gmail");
@@ -411,17 +329,14 @@ async fn a_folder_that_is_not_there_is_reported() {
     assert_eq!(results[0].sample.folders_missing.as_deref(), Some("Spam"));
     let note = results[0].notes.join("\n");
     assert!(
-        note.contains("\"Spam\" was not searched") && note.contains("the server's junk folder is \"Junk\""),
+        note.contains("\"Spam\" was not searched")
+            && note.contains("the server's junk folder is \"Junk\""),
         "{note}"
     );
     // Where the mail is missing, the reason names the folder too.
     let probe = Probe::over_imap(Habits::default()).await;
-    probe
-        .server
-        .befall(None, mailqos_tests::servers::Mishap::Lose, When::Always);
-    let results = probe
-        .run("folders = [\"INBOX\", \"Spam\"]\nmax_round_trip = \"1s\"", 1)
-        .await;
+    probe.server.befall(None, mailqos_tests::servers::Mishap::Lose, When::Always);
+    let results = probe.run("folders = [\"INBOX\", \"Spam\"]\nmax_round_trip = \"1s\"", 1).await;
     let error = results[0].sample.error.clone().unwrap();
     assert!(error.contains("\"Spam\" was not searched"), "{error}");
 }
@@ -435,10 +350,7 @@ async fn a_wrong_password_costs_one_failed_login_a_test() {
         (Protocol::Pop3, "+ERR Invalid user name or password."),
     ] {
         let name = if protocol == Protocol::Imap { "imap" } else { "pop3" };
-        let options = Options {
-            smtp_auth_required: false,
-            ..Options::default()
-        };
+        let options = Options { smtp_auth_required: false, ..Options::default() };
         let probe = Probe::new(name, options).await;
         let config = probe.config("max_round_trip = \"1s\"");
         let accepts = Fault::Reply("235 2.7.0 fine".into());
@@ -478,10 +390,8 @@ async fn a_wrong_password_costs_one_failed_login_a_test() {
 
 #[tokio::test]
 async fn the_name_in_ehlo_is_the_configured_one() {
-    let habits = SmtpHabits {
-        only_helo: Some("probe.example.net".to_owned()),
-        ..SmtpHabits::default()
-    };
+    let habits =
+        SmtpHabits { only_helo: Some("probe.example.net".to_owned()), ..SmtpHabits::default() };
     let probe = Probe::over_smtp(habits.clone()).await;
     let results = probe.run("", 1).await;
     assert_eq!(results[0].sample.outcome, Outcome::SmtpFailed);
@@ -499,7 +409,8 @@ async fn the_name_in_ehlo_is_the_configured_one() {
         );
         assert_all_ok(&probe.run(&smtp, 1).await, tls);
         let named = probe.count(Protocol::Smtp, |line| line == "EHLO probe.example.net");
-        let all = probe.count(Protocol::Smtp, |line| line.contains("HLO ") || line.contains("HELO "));
+        let all =
+            probe.count(Protocol::Smtp, |line| line.contains("HLO ") || line.contains("HELO "));
         assert_eq!((named, all), (greetings, greetings), "{tls}");
         let landing = probe.server.landings().pop().unwrap();
         let content = String::from_utf8_lossy(&landing.content);
@@ -538,10 +449,7 @@ async fn a_first_response_that_is_too_long_for_the_line_is_sent_behind_it() {
     for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
         let options = Options {
             mechanisms: vec![mechanism.to_owned()],
-            smtp_habits: SmtpHabits {
-                rejects_initial_response: true,
-                ..SmtpHabits::default()
-            },
+            smtp_habits: SmtpHabits { rejects_initial_response: true, ..SmtpHabits::default() },
             ..Options::default()
         };
         let probe = Probe::new("imap", options).await;
@@ -559,7 +467,10 @@ async fn prompts_of_login_are_only_words() {
                 .or_else(|| with(reply, "334 UGFzc3dvcmQ6", "334 Password:"))
         },
         // mjl-/mox/issues/223.
-        |_, reply| with(reply, "334 VXNlcm5hbWU6", "334 ").or_else(|| with(reply, "334 UGFzc3dvcmQ6", "334 ")),
+        |_, reply| {
+            with(reply, "334 VXNlcm5hbWU6", "334 ")
+                .or_else(|| with(reply, "334 UGFzc3dvcmQ6", "334 "))
+        },
         // aio-libs/aiosmtpd/issues/219.
         |_, reply| {
             with(reply, "334 VXNlcm5hbWU6", "334 VXNlciBOYW1lAA==")
@@ -588,11 +499,8 @@ async fn lines_that_are_no_responses_are_passed_over() {
         "A0 NO the mailbox is busy",
         "garbage",
     ] {
-        let probe = Probe::over_imap(Habits {
-            odd_lines: vec![odd.to_owned()],
-            ..Habits::default()
-        })
-        .await;
+        let probe =
+            Probe::over_imap(Habits { odd_lines: vec![odd.to_owned()], ..Habits::default() }).await;
         assert_all_ok(&probe.run("idle = false", 1).await, odd);
     }
     // Not without an end.
@@ -619,7 +527,8 @@ async fn replies_in_other_forms_are_understood() {
             is_fetch.then(|| reply.replace("\r\n)\r\n", "\r\n )\r\n"))
         }),
         ("karastojko/mailio/issues/135", "imap", |protocol, reply| {
-            let is_content = protocol == Protocol::Imap && reply.contains(" FETCH (") && reply.contains("BODY[");
+            let is_content =
+                protocol == Protocol::Imap && reply.contains(" FETCH (") && reply.contains("BODY[");
             let (_, rest) = reply.split_once("(UID ").filter(|_| is_content)?;
             let uid = rest.split(' ').next()?;
             let without = reply.replacen(&format!("(UID {uid} "), "(", 1);
@@ -643,28 +552,26 @@ async fn replies_in_other_forms_are_understood() {
             (protocol == Protocol::Pop3).then(|| with(reply, "UIDL\r\n", ""))?
         }),
         ("Notifuse/notifuse/issues/183", "imap", |protocol, reply| {
-            let is_greeting = protocol == Protocol::Smtp && reply.starts_with("220 ") && reply.contains("ESMTP");
+            let is_greeting =
+                protocol == Protocol::Smtp && reply.starts_with("220 ") && reply.contains("ESMTP");
             is_greeting.then(|| format!("220-no unsolicited mail\r\n220-\r\n{reply}"))
         }),
-        (
-            "webdigi/SMTP-Based-Email-Validation/issues/2",
-            "imap",
-            |protocol, reply| {
-                let is_short =
-                    protocol == Protocol::Smtp && ["220 ", "354 ", "235 "].iter().any(|code| reply.starts_with(code));
-                is_short.then(|| format!("{}\r\n", &reply[..3]))
-            },
-        ),
+        ("webdigi/SMTP-Based-Email-Validation/issues/2", "imap", |protocol, reply| {
+            let is_short = protocol == Protocol::Smtp
+                && ["220 ", "354 ", "235 "].iter().any(|code| reply.starts_with(code));
+            is_short.then(|| format!("{}\r\n", &reply[..3]))
+        }),
         ("opencart/opencart/pull/4035", "imap", |protocol, reply| {
-            let is_hello = protocol == Protocol::Smtp && reply.starts_with("250-") && reply.contains("8BITMIME");
-            is_hello.then(|| reply.replacen("250 8BITMIME", "250-8BITMIME\r\n250-AUTH=PLAIN\r\n250 ", 1))
+            let is_hello = protocol == Protocol::Smtp
+                && reply.starts_with("250-")
+                && reply.contains("8BITMIME");
+            is_hello.then(|| {
+                reply.replacen("250 8BITMIME", "250-8BITMIME\r\n250-AUTH=PLAIN\r\n250 ", 1)
+            })
         }),
     ];
     for (report, protocol, rewrite) in cases {
-        let options = Options {
-            rewrite: Some(rewrite),
-            ..Options::default()
-        };
+        let options = Options { rewrite: Some(rewrite), ..Options::default() };
         let probe = Probe::new(protocol, options).await;
         let more = if protocol == "imap" { "idle = false" } else { "" };
         assert_all_ok(&probe.run(more, 2).await, report);

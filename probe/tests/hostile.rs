@@ -91,17 +91,9 @@ impl Hostile {
         while stream.stream.read_line(&mut line).await? > 0 {
             let upper = line.to_ascii_uppercase();
             let mut words = upper.split_whitespace();
-            let tag = if self.imap {
-                words.next().unwrap_or_default()
-            } else {
-                ""
-            };
+            let tag = if self.imap { words.next().unwrap_or_default() } else { "" };
             let ok = |text: &str| {
-                if self.imap {
-                    format!("{text}{tag} OK done")
-                } else {
-                    format!("+OK{text}")
-                }
+                if self.imap { format!("{text}{tag} OK done") } else { format!("+OK{text}") }
             };
             let verb = match words.next().unwrap_or_default() {
                 "UID" => words.next().unwrap_or_default(),
@@ -111,10 +103,9 @@ impl Hostile {
                 "CAPA" => (None, ok("\r\nUSER\r\nUIDL\r\nTOP\r\nSASL PLAIN\r\n.")),
                 "AUTH" | "PASS" | "AUTHENTICATE" | "LOGIN" => (Some(At::Login), ok("")),
                 "CAPABILITY" => (None, ok("* CAPABILITY IMAP4rev1\r\n")),
-                "SELECT" => (
-                    None,
-                    ok("* 2 EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT 3] ok\r\n"),
-                ),
+                "SELECT" => {
+                    (None, ok("* 2 EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT 3] ok\r\n"))
+                }
                 "UIDL" => (Some(At::List), ok("\r\n1 a\r\n2 b\r\n.")),
                 "SEARCH" => (Some(At::List), ok("* SEARCH 1 2\r\n")),
                 "TOP" | "FETCH" => (Some(At::Read), ok("")),
@@ -184,9 +175,8 @@ async fn run(imap: bool, at: At, attack: Attack) -> (Sample, u64) {
     let text = text(IN_FILE, &options(&mail, protocol, port));
     let config = load(folder.path(), &mail, &text);
     let tester = Tester::new(config.clone(), None).await.expect("tester");
-    let result = tokio::time::timeout(HANGS, tester.test(monitor(&config)))
-        .await
-        .expect("an outcome");
+    let result =
+        tokio::time::timeout(HANGS, tester.test(monitor(&config))).await.expect("an outcome");
     tester.shutdown().await;
     (result.sample, hostile.most.load(Ordering::Relaxed))
 }
@@ -212,12 +202,7 @@ async fn a_hostile_pop3_server_that_lists_gets_an_outcome() {
     use Attack::{Break, Drip, Endless};
     use Stage::{PickupGreeting, PickupList, PickupLogin};
     let cases = [
-        (
-            At::Greeting,
-            Endless("+OK ", "x"),
-            PickupGreeting,
-            "more than 8192 bytes",
-        ),
+        (At::Greeting, Endless("+OK ", "x"), PickupGreeting, "more than 8192 bytes"),
         (At::Greeting, Drip("+"), PickupGreeting, "no answer within 1s"),
         (At::Login, Endless("-ERR ", "no "), PickupLogin, "more than 8192 bytes"),
         (At::List, Endless("+OK\r\n", "1 a\r\n"), PickupList, ""),
@@ -236,12 +221,7 @@ async fn a_hostile_pop3_server_that_gives_mails_gets_an_outcome() {
         (At::Read, Endless("+OK\r\n", "Subject: x\r\n"), PickupReceive, ""),
         (At::Read, Endless("+OK\r\n", "x"), PickupReceive, ""),
         (At::Read, Break("+OK\r\nSubject: hal"), PickupReceive, "closed"),
-        (
-            At::Read,
-            Break("OK, but not in POP3\r\n"),
-            PickupReceive,
-            "not a POP3 reply",
-        ),
+        (At::Read, Break("OK, but not in POP3\r\n"), PickupReceive, "not a POP3 reply"),
     ];
     assert_fails(false, &cases).await;
 }
@@ -255,19 +235,9 @@ async fn a_hostile_imap_server_that_lists_gets_an_outcome() {
         (At::Greeting, Endless("* OK ", "x"), PickupGreeting, ""),
         (At::Greeting, Endless(literal, "x"), PickupGreeting, ""),
         (At::Login, Endless("", "* OK wait\r\n"), PickupLogin, ""),
-        (
-            At::Login,
-            Break("A7 OK\r\n"),
-            PickupLogin,
-            "a command that was not sent",
-        ),
+        (At::Login, Break("A7 OK\r\n"), PickupLogin, "a command that was not sent"),
         (At::List, Endless("* SEARCH", " 1"), PickupList, ""),
-        (
-            At::List,
-            Endless("", "* ESEARCH UID ALL 1:4294967295\r\n"),
-            PickupList,
-            "",
-        ),
+        (At::List, Endless("", "* ESEARCH UID ALL 1:4294967295\r\n"), PickupList, ""),
         (At::List, Endless("", "* 1 EXISTS\r\n"), PickupList, ""),
         (At::List, Break("* SEARCH 1 2"), PickupList, "closed"),
     ];
@@ -286,12 +256,7 @@ async fn a_hostile_imap_server_that_gives_mails_gets_an_outcome() {
         (At::Read, Endless("* 1 FETCH (", literals), PickupReceive, ""),
         (At::Read, Endless("* 1 FETCH (", "("), PickupReceive, ""),
         (At::Read, Break(half), PickupReceive, "closed"),
-        (
-            At::Read,
-            Break("A1 OK the login\r\n"),
-            PickupReceive,
-            "a command that was not sent",
-        ),
+        (At::Read, Break("A1 OK the login\r\n"), PickupReceive, "a command that was not sent"),
         (At::Read, Drip("* OK wait\r\n"), PickupReceive, "no answer within 1s"),
     ];
     assert_fails(true, &cases).await;

@@ -110,7 +110,8 @@ async fn each_mechanism_with_a_password_opens_each_server() {
 async fn a_mechanism_can_be_asked_for() {
     for mechanism in ["LOGIN", "PLAIN", "SCRAM-SHA-256"] {
         for pickup in ["pop3", "imap"] {
-            let mut probe = Probe::new(&["LOGIN", "PLAIN", "SCRAM-SHA-256"], Options::default()).await;
+            let mut probe =
+                Probe::new(&["LOGIN", "PLAIN", "SCRAM-SHA-256"], Options::default()).await;
             probe.account += &format!("\nmechanisms = [\"{mechanism}\"]");
             let samples = probe.run(pickup, 1).await;
             assert_eq!(samples[0].outcome, Outcome::Ok, "{mechanism} {pickup}: {samples:?}");
@@ -144,10 +145,8 @@ async fn apop_is_the_way_where_there_is_no_other() {
 #[tokio::test]
 async fn a_mechanism_that_only_seems_to_be_there_is_passed_over_from_then_on() {
     for pickup in ["pop3", "imap"] {
-        let options = Options {
-            broken_mechanisms: vec!["SCRAM-SHA-256".to_owned()],
-            ..Options::default()
-        };
+        let options =
+            Options { broken_mechanisms: vec!["SCRAM-SHA-256".to_owned()], ..Options::default() };
         let probe = Probe::new(&["PLAIN", "SCRAM-SHA-256"], options).await;
         let samples = probe.run(pickup, 2).await;
         assert!(
@@ -185,20 +184,14 @@ async fn a_wrong_password_is_tried_once() {
 /// A probe whose account gets its tokens from an embedded token server.
 async fn with_tokens(mechanisms: &[&str], refresh_token: &str) -> (Probe, TokenServer, TokenBook) {
     let tokens = TokenBook::default();
-    let options = Options {
-        tokens: tokens.clone(),
-        ..Options::default()
-    };
+    let options = Options { tokens: tokens.clone(), ..Options::default() };
     let mut probe = Probe::new(mechanisms, options).await;
     let server = TokenServer::start(&tokens, PROBE, "client-secret-1", refresh_token).await;
     let server = server.expect("a token server");
     write(&probe.folder.path().join("client"), "client-secret-1\n");
     write(&probe.folder.path().join("refresh"), refresh_token);
-    let refresh = if refresh_token.is_empty() {
-        ""
-    } else {
-        ", refresh_token = { file = \"refresh\" }"
-    };
+    let refresh =
+        if refresh_token.is_empty() { "" } else { ", refresh_token = { file = \"refresh\" }" };
     probe.account = format!(
         "oauth = {{ token_url = \"{}\", client_id = \"app\", client_secret = {{ file = \"client\" }}, scope = \"mail\"{refresh} }}",
         server.url()
@@ -226,7 +219,8 @@ async fn a_token_opens_each_server_by_each_mechanism() {
             let requests = tokens.requests();
             assert_eq!(requests.len(), 1, "one token for all: {requests:?}");
             assert!(
-                requests[0].contains("grant_type=client_credentials") && requests[0].contains("scope=mail"),
+                requests[0].contains("grant_type=client_credentials")
+                    && requests[0].contains("scope=mail"),
                 "{requests:?}"
             );
         }
@@ -251,13 +245,9 @@ async fn a_rejected_token_is_replaced_once() {
     // A token server whose tokens open nothing: two of them are tried, and then no more for a while.
     let (probe, tokens, _) = with_tokens(&["XOAUTH2"], "").await;
     let account = probe.account.clone();
-    let nobody = TokenServer::start(&TokenBook::default(), PROBE, "client-secret-1", "")
-        .await
-        .unwrap();
-    let probe = Probe {
-        account: account.replace(&tokens.url(), &nobody.url()),
-        ..probe
-    };
+    let nobody =
+        TokenServer::start(&TokenBook::default(), PROBE, "client-secret-1", "").await.unwrap();
+    let probe = Probe { account: account.replace(&tokens.url(), &nobody.url()), ..probe };
     let samples = probe.run("pop3", 3).await;
     let error = samples[2].error.clone().unwrap();
     assert!(
@@ -276,14 +266,8 @@ async fn a_rotated_refresh_token_outlives_a_restart() {
     }
     let requests = tokens.requests();
     assert_eq!(requests.len(), 3, "{requests:?}");
-    assert!(
-        requests[0].contains("refresh_token=first-refresh-token"),
-        "{requests:?}"
-    );
-    assert!(
-        requests[2].contains("refresh_token=Rotated-Refresh-2-5Tz"),
-        "{requests:?}"
-    );
+    assert!(requests[0].contains("refresh_token=first-refresh-token"), "{requests:?}");
+    assert!(requests[2].contains("refresh_token=Rotated-Refresh-2-5Tz"), "{requests:?}");
 }
 
 #[tokio::test]

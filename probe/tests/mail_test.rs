@@ -16,8 +16,8 @@ use mailqos_probe::{
     tester::{TestResult, Tester},
 };
 use mailqos_tests::servers::{
-    Certificate as Shown, Delays, Fault, INBOX, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, ServerClock,
-    When,
+    Certificate as Shown, Delays, Fault, INBOX, MailServer, Mishap, Options, PASSWORD, PROBE,
+    Protocol, ServerClock, When,
 };
 
 /// A probe with one monitor named `mail`; `change` is put behind the monitor's own lines.
@@ -49,11 +49,7 @@ impl Probe {
     }
 
     async fn over(imap: bool, options: Options) -> Self {
-        if imap {
-            Self::over_imap(options).await
-        } else {
-            Self::new(options).await
-        }
+        if imap { Self::over_imap(options).await } else { Self::new(options).await }
     }
 
     fn config(&self, change: &[(&str, &str)]) -> Arc<Config> {
@@ -111,11 +107,7 @@ pickup = {{ protocol = "{}", port = {}, tls = "{}", account = "probe", ca_file =
     }
 
     fn ours(&self) -> usize {
-        self.server
-            .mails(PROBE, INBOX)
-            .iter()
-            .filter(|mail| !mail.foreign)
-            .count()
+        self.server.mails(PROBE, INBOX).iter().filter(|mail| !mail.foreign).count()
     }
 }
 
@@ -124,12 +116,11 @@ fn assert_true(sample: &Sample, server: &MailServer) {
     let landing = &server.landings()[0];
     let text = String::from_utf8_lossy(&landing.content).into_owned();
     let token = text.split("X-MailQoS-Token: ").nth(1).expect("the field");
-    let sent_at = i64::from_str_radix(token.split(':').nth(3).expect("sent_at"), 36).expect("base 36");
+    let sent_at =
+        i64::from_str_radix(token.split(':').nth(3).expect("sent_at"), 36).expect("base 36");
     let truth = landing.at.0 - sent_at;
-    let (stated, error) = (
-        sample.round_trip.expect("round trip").0,
-        sample.round_trip_error.expect("error").0,
-    );
+    let (stated, error) =
+        (sample.round_trip.expect("round trip").0, sample.round_trip_error.expect("error").0);
     assert!((stated - truth).abs() <= error, "{stated} ± {error}, in truth {truth}");
 }
 
@@ -163,10 +154,7 @@ async fn the_true_round_trip_lies_within_what_is_stated() {
             ("pickup_list", sample.pickup_list),
             ("pickup_receive", sample.pickup_receive),
         ] {
-            assert!(
-                value.is_some_and(|value| value > Micros::ZERO),
-                "{smtp}: {name} {value:?}"
-            );
+            assert!(value.is_some_and(|value| value > Micros::ZERO), "{smtp}: {name} {value:?}");
         }
         assert_eq!(sample.smtp_tls.is_some(), smtp != "none");
         assert_eq!(sample.smtp_reply_code, Some(250));
@@ -178,22 +166,16 @@ async fn the_true_round_trip_lies_within_what_is_stated() {
             "{hops:?}"
         );
         let version = (smtp != "none").then(|| "TLSv1.3".to_owned());
-        assert_eq!(
-            (&sample.smtp_tls_version, &sample.pickup_tls_version),
-            (&version, &version)
-        );
+        assert_eq!((&sample.smtp_tls_version, &sample.pickup_tls_version), (&version, &version));
         assert_eq!(sample.pickup_certificate_expires_at.is_some(), smtp != "none");
     }
 }
 
 #[tokio::test]
 async fn servers_that_lack_commands_will_do() {
-    for lacks in [
-        &["CAPA"][..],
-        &["UIDL"],
-        &["TOP"],
-        &["CAPA", "UIDL", "TOP", "SASL", "APOP", "PIPELINING"],
-    ] {
+    for lacks in
+        [&["CAPA"][..], &["UIDL"], &["TOP"], &["CAPA", "UIDL", "TOP", "SASL", "APOP", "PIPELINING"]]
+    {
         let probe = Probe::new(Options {
             pop3_without: lacks.iter().map(|lack| (*lack).to_owned()).collect(),
             ..Options::default()
@@ -217,18 +199,8 @@ async fn smtp_failures_are_named_by_their_stage() {
             Stage::SmtpTls,
             "is a self-signed CA certificate; pin it with fingerprint",
         ),
-        (
-            "TLS",
-            Certificate(Shown::Untrusted),
-            Stage::SmtpTls,
-            "or name your CA with ca_file",
-        ),
-        (
-            "TLS",
-            Certificate(Shown::WrongName),
-            Stage::SmtpTls,
-            "not for the name localhost",
-        ),
+        ("TLS", Certificate(Shown::Untrusted), Stage::SmtpTls, "or name your CA with ca_file"),
+        ("TLS", Certificate(Shown::WrongName), Stage::SmtpTls, "not for the name localhost"),
         ("TLS", Stall, Stage::SmtpTls, "1s"),
         ("TLS", Close, Stage::SmtpTls, "closed"),
         ("GREETING", Stall, Stage::SmtpGreeting, "no answer within 1s"),
@@ -241,39 +213,14 @@ async fn smtp_failures_are_named_by_their_stage() {
         ),
         ("GREETING", Garbage, Stage::SmtpGreeting, ""),
         ("GREETING", Endless(10_000_000), Stage::SmtpGreeting, "4096 bytes"),
-        (
-            "EHLO",
-            Reply("421 4.3.2 too busy".into()),
-            Stage::SmtpGreeting,
-            "421 4.3.2 too busy",
-        ),
-        (
-            "AUTH",
-            Reply("535 5.7.8 wrong".into()),
-            Stage::SmtpAuth,
-            "535 5.7.8 wrong",
-        ),
+        ("EHLO", Reply("421 4.3.2 too busy".into()), Stage::SmtpGreeting, "421 4.3.2 too busy"),
+        ("AUTH", Reply("535 5.7.8 wrong".into()), Stage::SmtpAuth, "535 5.7.8 wrong"),
         ("AUTH", Stall, Stage::SmtpAuth, "no answer"),
-        (
-            "MAIL",
-            Reply("550 5.7.1 not you".into()),
-            Stage::SmtpRcpt,
-            "550 5.7.1 not you",
-        ),
-        (
-            "RCPT",
-            Reply("550 5.1.1 nobody".into()),
-            Stage::SmtpRcpt,
-            "550 5.1.1 nobody",
-        ),
+        ("MAIL", Reply("550 5.7.1 not you".into()), Stage::SmtpRcpt, "550 5.7.1 not you"),
+        ("RCPT", Reply("550 5.1.1 nobody".into()), Stage::SmtpRcpt, "550 5.1.1 nobody"),
         ("RCPT", CutReply, Stage::SmtpRcpt, "closed"),
         ("DATA", Reply("554 5.3.0 no".into()), Stage::SmtpData, "554 5.3.0 no"),
-        (
-            "CONTENT",
-            Reply("552 5.3.4 too big".into()),
-            Stage::SmtpData,
-            "552 5.3.4 too big",
-        ),
+        ("CONTENT", Reply("552 5.3.4 too big".into()), Stage::SmtpData, "552 5.3.4 too big"),
         ("CONTENT", Endless(10_000_000), Stage::SmtpData, "4096 bytes"),
     ];
     for (phase, fault, stage, says) in cases {
@@ -292,10 +239,7 @@ async fn smtp_failures_are_named_by_their_stage() {
     let probe = Probe::new(Options::default()).await;
     probe.server.refuse(Protocol::Smtp);
     let sample = probe.run().await;
-    assert_eq!(
-        (sample.outcome, sample.stage),
-        (Outcome::SmtpFailed, Some(Stage::SmtpConnect))
-    );
+    assert_eq!((sample.outcome, sample.stage), (Outcome::SmtpFailed, Some(Stage::SmtpConnect)));
 }
 
 #[tokio::test]
@@ -345,11 +289,7 @@ async fn a_wrong_password_is_tried_twice_at_most() {
         When::Always,
     );
     probe.run_with(&[("\"3s\"", "\"1s\"")]).await;
-    assert!(
-        probe.server.connections("pop3s") <= 2,
-        "{}",
-        probe.server.connections("pop3s")
-    );
+    assert!(probe.server.connections("pop3s") <= 2, "{}", probe.server.connections("pop3s"));
 }
 
 #[tokio::test]
@@ -358,12 +298,8 @@ async fn a_mailbox_of_20_000_foreign_mails_is_neither_read_through_nor_touched()
     probe.server.fill(PROBE, 20_000);
     let sample = probe.run().await;
     assert_true(&sample, &probe.server);
-    let tops = probe
-        .server
-        .commands(Protocol::Pop3)
-        .iter()
-        .filter(|line| line.starts_with("TOP"))
-        .count();
+    let tops =
+        probe.server.commands(Protocol::Pop3).iter().filter(|line| line.starts_with("TOP")).count();
     assert!(tops <= 100, "{tops}");
     assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 20_000));
 }
@@ -376,14 +312,8 @@ async fn a_mail_is_known_by_what_survives_in_its_header() {
             Mishap::StripField("X-MailQoS-Token".into()),
             Mishap::ReplaceSubject("changed".into()),
         ],
-        vec![
-            Mishap::StripField("X-MailQoS-Token".into()),
-            Mishap::ReplaceBody("gone".into()),
-        ],
-        vec![
-            Mishap::ReplaceSubject("changed".into()),
-            Mishap::ReplaceBody("gone".into()),
-        ],
+        vec![Mishap::StripField("X-MailQoS-Token".into()), Mishap::ReplaceBody("gone".into())],
+        vec![Mishap::ReplaceSubject("changed".into()), Mishap::ReplaceBody("gone".into())],
     ] {
         let probe = Probe::new(Options::default()).await;
         for mishap in &mishaps {
@@ -428,10 +358,7 @@ async fn a_mail_that_does_not_come_is_lost_provisionally() {
     let probe = Probe::new(Options::default()).await;
     probe.server.befall(None, Mishap::Lose, When::Always);
     let sample = probe.run_with(&[("\"3s\"", "\"400ms\"")]).await.sample;
-    assert_eq!(
-        (sample.outcome, sample.stage, sample.settled),
-        (Outcome::Lost, None, Some(false))
-    );
+    assert_eq!((sample.outcome, sample.stage, sample.settled), (Outcome::Lost, None, Some(false)));
     assert!(sample.round_trip.is_none() && sample.smtp_send.is_some());
 }
 
@@ -448,7 +375,8 @@ async fn until_settled(recorder: &Recorder) {
 
 /// What the lake has of the day of a test.
 fn recorded(probe: &Probe, config: &Config, started_at: UtcMicros) -> Vec<Sample> {
-    let path = day_path::<Sample>(&probe.folder.path().join("data"), &config.site, started_at.utc_date());
+    let path =
+        day_path::<Sample>(&probe.folder.path().join("data"), &config.site, started_at.utc_date());
     read_day::<Sample>(&path).expect("samples")
 }
 
@@ -495,21 +423,14 @@ async fn a_mail_whose_horizon_ended_while_the_probe_was_gone_is_looked_for_once_
     let probe = Probe::new(Options::default()).await;
     let config = probe.config(&[("\"3s\"", "\"400ms\""), ("\"1s\"", "\"5s\"")]);
     let sample = resumed(&probe, &config).await;
-    assert_eq!(
-        (sample.outcome, sample.settled),
-        (Outcome::Late, Some(true)),
-        "{sample:?}"
-    );
+    assert_eq!((sample.outcome, sample.settled), (Outcome::Late, Some(true)), "{sample:?}");
 }
 
 #[tokio::test]
 async fn a_mail_that_nobody_could_look_for_since_the_start_is_not_lost() {
     let slow = Fault::Delay(Duration::from_secs(6));
     for (faults, words) in [
-        (
-            vec![("GREETING", Fault::Reply("-ERR [SYS/TEMP] later".into()))],
-            "[SYS/TEMP] later",
-        ),
+        (vec![("GREETING", Fault::Reply("-ERR [SYS/TEMP] later".into()))], "[SYS/TEMP] later"),
         // Each step is in time, but no visit has ended when the horizon does.
         (
             vec![("GREETING", slow.clone()), ("CAPA", slow)],
@@ -547,7 +468,8 @@ async fn a_stop_while_a_mail_is_being_taken_does_not_make_it_lost() {
         let config = probe.config(&[]);
         let tester = Tester::new(config.clone(), None).await.expect("tester");
         let stopped = async {
-            let has_come = |commands: Vec<String>| commands.iter().any(|line| line.contains(command));
+            let has_come =
+                |commands: Vec<String>| commands.iter().any(|line| line.contains(command));
             while !has_come(probe.server.commands(protocol)) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -568,20 +490,13 @@ async fn a_stop_while_a_mail_is_being_taken_does_not_make_it_lost() {
 #[tokio::test]
 async fn when_the_reply_to_the_content_is_missing_the_mailbox_decides() {
     let probe = Probe::new(Options::default()).await;
-    probe
-        .server
-        .inject(Protocol::Smtp, "CONTENT", Fault::CloseAfter, When::Always);
+    probe.server.inject(Protocol::Smtp, "CONTENT", Fault::CloseAfter, When::Always);
     let sample = probe.run().await;
     assert_eq!((sample.outcome, sample.stage), (Outcome::Ok, None), "{sample:?}");
     let probe = Probe::new(Options::default()).await;
-    probe
-        .server
-        .inject(Protocol::Smtp, "CONTENT", Fault::Close, When::Always);
+    probe.server.inject(Protocol::Smtp, "CONTENT", Fault::Close, When::Always);
     let sample = probe.run_with(&[("\"3s\"", "\"400ms\"")]).await.sample;
-    assert_eq!(
-        (sample.outcome, sample.stage),
-        (Outcome::SmtpFailed, Some(Stage::SmtpData))
-    );
+    assert_eq!((sample.outcome, sample.stage), (Outcome::SmtpFailed, Some(Stage::SmtpData)));
     assert!(sample.error.as_deref().unwrap().contains("unknown"), "{sample:?}");
 }
 
@@ -605,11 +520,7 @@ async fn monitors_that_share_a_mailbox_share_its_pickups() {
         let sample = sample.expect("test");
         assert_eq!(sample.outcome, Outcome::Ok, "{sample:?}");
     }
-    assert!(
-        probe.server.connections("pop3s") < 20,
-        "{}",
-        probe.server.connections("pop3s")
-    );
+    assert!(probe.server.connections("pop3s") < 20, "{}", probe.server.connections("pop3s"));
     tester.shutdown().await;
 }
 
@@ -626,11 +537,7 @@ async fn a_password_that_is_missing_is_the_probes_own_trouble() {
 
 #[tokio::test]
 async fn a_password_that_is_mended_in_the_configuration_serves_from_then_on() {
-    let probe = Probe::new(Options {
-        smtp_auth_required: false,
-        ..Options::default()
-    })
-    .await;
+    let probe = Probe::new(Options { smtp_auth_required: false, ..Options::default() }).await;
     let taken = Fault::Reply("235 2.7.0 fine".into());
     probe.server.inject(Protocol::Smtp, "AUTH", taken, When::Always);
     let config = |password: &str| {
@@ -679,11 +586,7 @@ async fn over_imap_the_true_round_trip_lies_within_what_is_stated() {
         assert_true(&sample, &probe.server);
         assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 10));
         assert!(
-            probe
-                .server
-                .mails(PROBE, INBOX)
-                .iter()
-                .all(|mail| mail.flags.is_empty()),
+            probe.server.mails(PROBE, INBOX).iter().all(|mail| mail.flags.is_empty()),
             "no foreign mail is marked"
         );
         for (name, value) in [
@@ -693,10 +596,7 @@ async fn over_imap_the_true_round_trip_lies_within_what_is_stated() {
             ("pickup_list", sample.pickup_list),
             ("pickup_receive", sample.pickup_receive),
         ] {
-            assert!(
-                value.is_some_and(|value| value > Micros::ZERO),
-                "{tls}: {name} {value:?}"
-            );
+            assert!(value.is_some_and(|value| value > Micros::ZERO), "{tls}: {name} {value:?}");
         }
         assert_eq!(sample.folder.as_deref(), Some("INBOX"));
     }
@@ -710,10 +610,7 @@ fn assert_all_true(samples: &[Sample], server: &MailServer) {
         let token = mailqos_tests::token::find(&landing.content).expect("token");
         let truth = landing.at - token.sent_at;
         let (stated, error) = (sample.round_trip.unwrap(), sample.round_trip_error.unwrap());
-        assert!(
-            (stated - truth).0.abs() <= error.0,
-            "{stated} ± {error}, in truth {truth}"
-        );
+        assert!((stated - truth).0.abs() <= error.0, "{stated} ± {error}, in truth {truth}");
     }
 }
 
@@ -742,23 +639,15 @@ async fn announcements_of_new_mail_narrow_the_landing() {
 
 #[tokio::test]
 async fn what_a_server_refuses_for_now_is_tried_again() {
-    for (phase, code) in [
-        ("GREETING", 421),
-        ("MAIL", 451),
-        ("RCPT", 450),
-        ("DATA", 451),
-        ("CONTENT", 452),
-    ] {
+    for (phase, code) in
+        [("GREETING", 421), ("MAIL", 451), ("RCPT", 450), ("DATA", 451), ("CONTENT", 452)]
+    {
         let probe = Probe::new(Options::default()).await;
         let refusal = Fault::Reply(format!("{code} 4.7.1 Greylisted, try again later"));
         probe.server.inject(Protocol::Smtp, phase, refusal, When::Times(2));
         let sample = probe.run().await;
         assert_true(&sample, &probe.server);
-        assert_eq!(
-            (sample.smtp_attempts, sample.smtp_reply_code),
-            (Some(3), Some(250)),
-            "{phase}"
-        );
+        assert_eq!((sample.smtp_attempts, sample.smtp_reply_code), (Some(3), Some(250)), "{phase}");
         // The pauses are not in the send time, but in the whole time.
         assert!(
             sample.smtp_elapsed.unwrap() > sample.smtp_send.unwrap() + Micros::from_millis(500),
@@ -771,14 +660,8 @@ async fn what_a_server_refuses_for_now_is_tried_again() {
         let refusal = Fault::Reply(format!("{code} no"));
         probe.server.inject(Protocol::Smtp, "RCPT", refusal, When::Always);
         let sample = probe.run().await;
-        assert_eq!(
-            (sample.outcome, sample.stage),
-            (Outcome::SmtpFailed, Some(Stage::SmtpRcpt))
-        );
-        assert_eq!(
-            (sample.smtp_attempts, sample.smtp_reply_code),
-            (Some(attempts), Some(code))
-        );
+        assert_eq!((sample.outcome, sample.stage), (Outcome::SmtpFailed, Some(Stage::SmtpRcpt)));
+        assert_eq!((sample.smtp_attempts, sample.smtp_reply_code), (Some(attempts), Some(code)));
         assert_eq!(sample.smtp_elapsed, None);
         assert_eq!(probe.server.accepted().len(), 0);
     }
@@ -809,9 +692,7 @@ timeout = "8s""#;
         let sample = probe.run_with(&change).await.sample;
         assert_true(&sample, &probe.server);
         assert!(
-            sample
-                .message_bytes
-                .is_some_and(|size| (4_990_000..=5_000_000).contains(&size)),
+            sample.message_bytes.is_some_and(|size| (4_990_000..=5_000_000).contains(&size)),
             "{sample:?}"
         );
         let mail = probe.server.accepted().remove(0);
@@ -869,10 +750,7 @@ async fn a_precise_monitor_looks_closely_whatever_the_check_interval() {
         let samples = probe.run_several(&[("check_interval = \"100ms\"", precise)], 3).await;
         assert_all_true(&samples, &probe.server);
         for sample in &samples[1..] {
-            assert!(
-                sample.round_trip_error.unwrap() < Micros::from_millis(700),
-                "{sample:?}"
-            );
+            assert!(sample.round_trip_error.unwrap() < Micros::from_millis(700), "{sample:?}");
         }
     }
 }
@@ -884,16 +762,7 @@ async fn imap_servers_that_lack_capabilities_will_do() {
         &["AUTH=PLAIN", "SASL-IR"],
         &["SASL-IR"],
         &["LITERAL+", "AUTH=PLAIN"],
-        &[
-            "IDLE",
-            "LITERAL+",
-            "UIDPLUS",
-            "AUTH=PLAIN",
-            "SASL-IR",
-            "ENABLE",
-            "ID",
-            "MOVE",
-        ],
+        &["IDLE", "LITERAL+", "UIDPLUS", "AUTH=PLAIN", "SASL-IR", "ENABLE", "ID", "MOVE"],
     ] {
         let probe = Probe::over_imap(Options {
             imap_without: lacks.iter().map(|lack| (*lack).to_owned()).collect(),
@@ -932,9 +801,8 @@ async fn over_several_visits_each_mail_is_looked_into_once() {
         probe.server.fill(PROBE, 20);
         let samples = probe.run_several(&[("horizon =", "idle = false\nhorizon =")], 4).await;
         assert_all_true(&samples, &probe.server);
-        let commands = probe
-            .server
-            .commands(if over_imap { Protocol::Imap } else { Protocol::Pop3 });
+        let commands =
+            probe.server.commands(if over_imap { Protocol::Imap } else { Protocol::Pop3 });
         let count = |what: &str| commands.iter().filter(|line| line.contains(what)).count();
         let visits = samples.iter().filter_map(|sample| sample.pickups).sum::<i32>();
         let visits = usize::try_from(visits).expect("a count");
@@ -943,10 +811,7 @@ async fn over_several_visits_each_mail_is_looked_into_once() {
             assert!(count("SELECT") <= visits + 1, "{commands:?}");
         } else {
             assert!(count("TOP ") <= 20 + 4, "{commands:?}");
-            assert!(
-                count("UIDL") <= visits + 1 && count("LIST") <= 1 + visits,
-                "{commands:?}"
-            );
+            assert!(count("UIDL") <= visits + 1 && count("LIST") <= 1 + visits, "{commands:?}");
         }
         assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 20));
     }
@@ -959,12 +824,7 @@ async fn imap_failures_are_named_by_their_stage() {
         ("TLS", Certificate(Shown::Expired), Stage::PickupTls, "expired"),
         ("GREETING", Stall, Stage::PickupGreeting, "no answer within 1s"),
         ("GREETING", Reply("* BYE busy".into()), Stage::PickupGreeting, "busy"),
-        (
-            "LOGIN",
-            Reply("* nonsense".into()),
-            Stage::PickupLogin,
-            "no answer within 1s",
-        ),
+        ("LOGIN", Reply("* nonsense".into()), Stage::PickupLogin, "no answer within 1s"),
         ("LOGIN", Close, Stage::PickupLogin, "closed"),
         ("SELECT", Stall, Stage::PickupList, "no answer within 1s"),
         ("FETCH", Close, Stage::PickupReceive, "closed"),
@@ -999,12 +859,7 @@ async fn a_wrong_imap_password_is_tried_twice_only() {
     let sample = tester.test(monitor(&config)).await.sample;
     tester.shutdown().await;
     let logins = |line: &String| line.contains("AUTHENTICATE") || line.contains("LOGIN ");
-    let tried = probe
-        .server
-        .commands(Protocol::Imap)
-        .iter()
-        .filter(|line| logins(line))
-        .count();
+    let tried = probe.server.commands(Protocol::Imap).iter().filter(|line| logins(line)).count();
     assert!(tried <= 2, "{tried}");
     assert_ne!(sample.outcome, Outcome::Ok);
 }
@@ -1028,9 +883,7 @@ async fn what_the_receiving_system_thought_of_the_mail_is_kept() {
         let probe = Probe::over(over_imap, Options::default()).await;
         let verdicts = "Authentication-Results: mx.example.com;\r\n\tspf=pass smtp.mailfrom=a@b;\r\n\tdkim=none; dmarc=fail\r\n\
                         X-Spam-Status: Yes, score=7.3 required=5.0 tests=A,B\r\n";
-        probe
-            .server
-            .befall(None, Mishap::AddFields(verdicts.to_owned()), When::Always);
+        probe.server.befall(None, Mishap::AddFields(verdicts.to_owned()), When::Always);
         let sample = probe.run().await;
         assert_true(&sample, &probe.server);
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
@@ -1054,10 +907,7 @@ async fn over_imap_a_mail_is_known_by_what_survives_in_its_header() {
             Mishap::StripField("X-MailQoS-Token".into()),
             Mishap::ReplaceSubject("changed".into()),
         ],
-        vec![
-            Mishap::ReplaceSubject("changed".into()),
-            Mishap::ReplaceBody("gone".into()),
-        ],
+        vec![Mishap::ReplaceSubject("changed".into()), Mishap::ReplaceBody("gone".into())],
         vec![Mishap::Duplicate],
     ] {
         let probe = Probe::over_imap(Options::default()).await;
@@ -1083,12 +933,8 @@ async fn over_imap_a_mailbox_of_20_000_foreign_mails_is_neither_read_through_nor
         .await
         .sample;
     assert_true(&sample, &probe.server);
-    let fetches = probe
-        .server
-        .commands(Protocol::Imap)
-        .iter()
-        .filter(|line| line.contains("FETCH"))
-        .count();
+    let fetches =
+        probe.server.commands(Protocol::Imap).iter().filter(|line| line.contains("FETCH")).count();
     assert!(fetches <= 20, "{fetches}");
     assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 20_000));
 }
@@ -1146,10 +992,8 @@ async fn a_mail_that_comes_back_is_lost_and_says_why() {
 #[tokio::test]
 async fn a_notification_of_a_delay_is_no_failure() {
     for imap in [false, true] {
-        let options = Options {
-            delays: Delays::Fixed(Duration::from_millis(300)),
-            ..Options::default()
-        };
+        let options =
+            Options { delays: Delays::Fixed(Duration::from_millis(300)), ..Options::default() };
         let probe = Probe::over(imap, options).await;
         probe.server.befall(None, Mishap::Warn, When::Always);
         let sample = probe.run().await;
@@ -1174,21 +1018,12 @@ async fn when_the_server_is_silent_after_the_content_the_mailbox_decides() {
         (false, Fault::Stall, false),
     ] {
         let probe = Probe::over(imap, Options::default()).await;
-        probe
-            .server
-            .inject(Protocol::Smtp, "CONTENT", fault.clone(), When::Always);
+        probe.server.inject(Protocol::Smtp, "CONTENT", fault.clone(), When::Always);
         let sample = probe.run().await;
         assert_eq!(sample.send_uncertain, Some(true), "{fault:?}: {sample:?}");
-        assert_eq!(
-            sample.smtp_attempts,
-            Some(1),
-            "it is not offered again: it may come twice"
-        );
+        assert_eq!(sample.smtp_attempts, Some(1), "it is not offered again: it may come twice");
         if arrives {
-            assert_eq!(
-                (sample.outcome, sample.stage, &sample.error),
-                (Outcome::Ok, None, &None)
-            );
+            assert_eq!((sample.outcome, sample.stage, &sample.error), (Outcome::Ok, None, &None));
             assert!(sample.round_trip.is_some());
         } else {
             assert_eq!(
@@ -1216,11 +1051,9 @@ async fn a_conversation_of_slow_steps_ends_as_a_whole() {
 
 #[tokio::test]
 async fn a_test_does_not_wait_for_a_visit_without_end() {
-    let probe = Probe::new(Options {
-        pop3_without: vec!["PIPELINING".to_owned()],
-        ..Options::default()
-    })
-    .await;
+    let probe =
+        Probe::new(Options { pop3_without: vec!["PIPELINING".to_owned()], ..Options::default() })
+            .await;
     probe.server.fill(PROBE, 50);
     let slow = Fault::Delay(Duration::from_millis(700));
     probe.server.inject(Protocol::Pop3, "TOP", slow, When::Always);
@@ -1231,10 +1064,7 @@ async fn a_test_does_not_wait_for_a_visit_without_end() {
         "{sample:?}"
     );
     let error = sample.error.unwrap();
-    assert!(
-        error.contains("no pick-up finished within 1s500ms: waiting for the mails"),
-        "{error}"
-    );
+    assert!(error.contains("no pick-up finished within 1s500ms: waiting for the mails"), "{error}");
 }
 
 #[tokio::test]
@@ -1306,10 +1136,8 @@ async fn a_pickup_that_hangs_fails_at_the_step_that_hangs() {
         let late = Fault::Delay(Duration::from_millis(400));
         probe.server.inject(protocol, slow, late, When::Always);
         probe.server.inject(protocol, hangs, Fault::Stall, When::Always);
-        let sample = probe
-            .run_with(&[("\"3s\"", "\"500ms\""), ("\"100ms\"", "\"450ms\"")])
-            .await
-            .sample;
+        let sample =
+            probe.run_with(&[("\"3s\"", "\"500ms\""), ("\"100ms\"", "\"450ms\"")]).await.sample;
         assert_eq!(
             (sample.outcome, sample.stage),
             (Outcome::PickupFailed, Some(stage)),

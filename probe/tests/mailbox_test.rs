@@ -24,11 +24,7 @@ impl Probe {
     async fn new(imap: bool, options: Options) -> Self {
         let server = MailServer::start(options).await.unwrap();
         server.fill(PROBE, 3);
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            server,
-            imap,
-        }
+        Self { folder: tempfile::tempdir().unwrap(), server, imap }
     }
 
     fn protocol(&self) -> Protocol {
@@ -105,7 +101,11 @@ async fn a_mailbox_is_opened_and_listed_and_nothing_in_it_changes() {
         let TestResult { sample, timeline, .. } = probe.run("").await;
         assert_eq!(failed(&sample), (Outcome::Ok, None), "{:?}", sample.error);
         assert_eq!(sample.kind.as_deref(), Some("mailbox"));
-        assert!(sample.max_round_trip.is_none() && sample.pickups.is_none() && sample.pickup_receive.is_none());
+        assert!(
+            sample.max_round_trip.is_none()
+                && sample.pickups.is_none()
+                && sample.pickup_receive.is_none()
+        );
         for took in [
             sample.pickup_connect,
             sample.pickup_greeting,
@@ -127,10 +127,7 @@ async fn a_mailbox_is_opened_and_listed_and_nothing_in_it_changes() {
         }
         assert!(probe.server.accepted().is_empty());
         // Sessions that are not ended add up to the limit of connections (check-mail issue 183).
-        assert_eq!(
-            verbs.last().map(String::as_str),
-            Some(if imap { "LOGOUT" } else { "QUIT" })
-        );
+        assert_eq!(verbs.last().map(String::as_str), Some(if imap { "LOGOUT" } else { "QUIT" }));
     }
 }
 
@@ -146,9 +143,7 @@ async fn each_stage_of_a_failure_is_named() {
         ];
         for (phase, fault, stage) in faults {
             let probe = Probe::new(imap, Options::default()).await;
-            probe
-                .server
-                .inject(probe.protocol(), phase, fault.clone(), When::Always);
+            probe.server.inject(probe.protocol(), phase, fault.clone(), When::Always);
             let sample = probe.run("").await.sample;
             assert_eq!(
                 failed(&sample),
@@ -178,16 +173,15 @@ async fn a_wrong_password_is_one_failed_login_until_the_next_test() {
         let first = tester.test(monitor(&config)).await.sample;
         assert_eq!(failed(&first), (Outcome::PickupFailed, Some(Stage::PickupLogin)));
         let tries = |verbs: Vec<String>| {
-            let is_login =
-                |verb: &&String| matches!(verb.as_str(), "LOGIN" | "AUTHENTICATE" | "AUTH" | "PASS" | "APOP");
+            let is_login = |verb: &&String| {
+                matches!(verb.as_str(), "LOGIN" | "AUTHENTICATE" | "AUTH" | "PASS" | "APOP")
+            };
             verbs.iter().filter(is_login).count()
         };
         let so_far = tries(probe.verbs());
         let verbs = probe.verbs();
         assert!(
-            !verbs
-                .iter()
-                .any(|verb| matches!(verb.as_str(), "EXAMINE" | "UIDL" | "LIST")),
+            !verbs.iter().any(|verb| matches!(verb.as_str(), "EXAMINE" | "UIDL" | "LIST")),
             "{verbs:?}"
         );
         // A second test within the interval, such as one by hand, does not try it again.
@@ -204,9 +198,7 @@ async fn a_wrong_password_is_one_failed_login_until_the_next_test() {
 async fn a_login_that_opens_nothing_is_no_success() {
     let probe = Probe::new(true, Options::default()).await;
     let reply = "A3 BAD User is authenticated but not connected.".to_owned();
-    probe
-        .server
-        .inject(Protocol::Imap, "SELECT", Fault::Reply(reply), When::Always);
+    probe.server.inject(Protocol::Imap, "SELECT", Fault::Reply(reply), When::Always);
     let sample = probe.run("").await.sample;
     assert_eq!(failed(&sample), (Outcome::PickupFailed, Some(Stage::PickupList)));
     assert!(sample.pickup_login.is_some());
@@ -218,21 +210,12 @@ async fn a_login_that_opens_nothing_is_no_success() {
 /// A server that forbids logins in clear must not be sent the password (check-mail issue 321).
 #[tokio::test]
 async fn no_password_is_sent_where_logins_are_disabled() {
-    let probe = Probe::new(
-        true,
-        Options {
-            plaintext_login: false,
-            ..Options::default()
-        },
-    )
-    .await;
+    let probe = Probe::new(true, Options { plaintext_login: false, ..Options::default() }).await;
     let sample = run(&probe.config_with("tls = \"none\"", "")).await.sample;
     assert_eq!(failed(&sample), (Outcome::PickupFailed, Some(Stage::PickupLogin)));
     let verbs = probe.verbs();
     assert!(
-        !verbs
-            .iter()
-            .any(|verb| matches!(verb.as_str(), "LOGIN" | "AUTHENTICATE")),
+        !verbs.iter().any(|verb| matches!(verb.as_str(), "LOGIN" | "AUTHENTICATE")),
         "{verbs:?}"
     );
     assert!(sample.error.unwrap().contains("starttls"));
@@ -253,18 +236,8 @@ async fn a_missing_folder_fails_the_test_and_is_named_with_a_suggestion() {
 /// NetEase refuses each folder to clients that have not said who they are.
 #[tokio::test]
 async fn a_server_that_wants_to_know_the_client_is_told() {
-    let imap_habits = Habits {
-        wants_id: true,
-        ..Habits::default()
-    };
-    let probe = Probe::new(
-        true,
-        Options {
-            imap_habits,
-            ..Options::default()
-        },
-    )
-    .await;
+    let imap_habits = Habits { wants_id: true, ..Habits::default() };
+    let probe = Probe::new(true, Options { imap_habits, ..Options::default() }).await;
     let sample = probe.run("").await.sample;
     assert_eq!(failed(&sample), (Outcome::Ok, None), "{:?}", sample.error);
 }
@@ -275,9 +248,7 @@ async fn a_server_that_wants_to_know_the_client_is_told() {
 async fn a_mailbox_in_use_is_tried_again_within_the_timeout() {
     let probe = Probe::new(false, Options::default()).await;
     let reply = "-ERR [IN-USE] Do you have another POP session running?".to_owned();
-    probe
-        .server
-        .inject(Protocol::Pop3, "LOGIN", Fault::Reply(reply), When::Times(1));
+    probe.server.inject(Protocol::Pop3, "LOGIN", Fault::Reply(reply), When::Times(1));
     let config = probe.config("");
     let mut patient = (*config).clone();
     for monitor in patient.monitors.values_mut() {

@@ -23,10 +23,7 @@ pub fn binary(name: &str) -> PathBuf {
         return named(Path::new(&folder), name);
     }
     let built = BUILT.get_or_init(|| build(Stdio::piped()).expect("cargo builds the binaries"));
-    built
-        .get(name)
-        .unwrap_or_else(|| panic!("there is no binary {name}"))
-        .clone()
+    built.get(name).unwrap_or_else(|| panic!("there is no binary {name}")).clone()
 }
 
 /// The path of a program in the folder that `MAILQOS_BIN` names. It is absolute because the programs start in other
@@ -62,7 +59,8 @@ pub fn ensure() -> Result<(), ExitCode> {
 /// # Errors
 /// When cargo can't be started or fails.
 pub fn build(progress: Stdio) -> io::Result<BTreeMap<String, PathBuf>> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    let mut command =
+        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     command.args(["build", "--bins", "--message-format=json-render-diagnostics"]);
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
     for package in PACKAGES {
@@ -74,10 +72,9 @@ pub fn build(progress: Stdio) -> io::Result<BTreeMap<String, PathBuf>> {
     }
     // What cargo sets for the running program is not meant for another build; some build scripts would run again.
     for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
-        {
+        if name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        }) {
             command.env_remove(name);
         }
     }
@@ -89,20 +86,14 @@ pub fn build(progress: Stdio) -> io::Result<BTreeMap<String, PathBuf>> {
         .wait_with_output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(io::Error::other(format!(
-            "cargo build ended with {}\n{said}",
-            output.status
-        )));
+        return Err(io::Error::other(format!("cargo build ended with {}\n{said}", output.status)));
     }
     let executable = |line: &str| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let path = PathBuf::from(message.get("executable")?.as_str()?);
         Some((message.get("target")?.get("name")?.as_str()?.to_owned(), path))
     };
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(executable)
-        .collect())
+    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(executable).collect())
 }
 
 /// The target folder and the profile's folder name of a program that cargo built.
@@ -121,10 +112,7 @@ mod tests {
     #[test]
     fn a_relative_folder_is_that_of_the_caller() {
         let here = std::env::current_dir().expect("a folder");
-        assert_eq!(
-            named(Path::new("target/release"), "demo"),
-            here.join("target/release/demo")
-        );
+        assert_eq!(named(Path::new("target/release"), "demo"), here.join("target/release/demo"));
     }
 
     #[test]

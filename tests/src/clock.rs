@@ -22,9 +22,7 @@ pub struct Given {
 impl Given {
     /// Gives it to a program that is about to be started.
     pub fn give_to<'command>(&self, command: &'command mut Command) -> &'command mut Command {
-        command
-            .env("LD_PRELOAD", &self.library)
-            .env("MAILQOS_CLOCK", &self.file)
+        command.env("LD_PRELOAD", &self.library).env("MAILQOS_CLOCK", &self.file)
     }
 }
 

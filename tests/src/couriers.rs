@@ -29,7 +29,8 @@ use crate::{
 
 /// All targets: a mail server, ProFTPD with TLS 1.3 and 1.2, vsftpd, OpenSSH, Samba, a folder in a small file system, an object store in
 /// this process.
-pub const TARGETS: [&str; 8] = ["mail", "ftp", "ftp-tls12", "vsftpd", "sftp", "share", "folder", "s3"];
+pub const TARGETS: [&str; 8] =
+    ["mail", "ftp", "ftp-tls12", "vsftpd", "sftp", "share", "folder", "s3"];
 
 /// What the targets with the habits of servers in the wild begin with: in-process FTP servers, each of [`ftp_habits`].
 pub const HABIT: &str = "habit-";
@@ -186,10 +187,7 @@ pub async fn run(plan: &Plan) -> Toll {
         return Toll::default();
     };
     let mut random = Pcg64Mcg::seed_from_u64(plan.seed);
-    let mut toll = Toll {
-        half_visible: far.is_watched().then_some(0),
-        ..Toll::default()
-    };
+    let mut toll = Toll { half_visible: far.is_watched().then_some(0), ..Toll::default() };
     let possible: Vec<Fault> = Fault::ALL
         .into_iter()
         .filter(|fault| plan.only.is_empty() || plan.only.contains(fault))
@@ -245,11 +243,7 @@ fn setting(far: &Far) -> Setting {
     let target = match far.kind.as_str() {
         _ if far.habit.is_some() => {
             let keys = far.habit.as_ref().map_or("", |(_, named)| named.keys);
-            let timeout = if keys.contains("timeout") {
-                ""
-            } else {
-                "timeout = \"10s\""
-            };
+            let timeout = if keys.contains("timeout") { "" } else { "timeout = \"10s\"" };
             format!(
                 "[target.far]\nkind = \"ftp\"\nserver = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\naccount = \"far\"\npath = \"couriers\"\n{timeout}\n{keys}"
             )
@@ -260,11 +254,7 @@ fn setting(far: &Far) -> Setting {
         ),
         "ftp" | "ftp-tls12" | "vsftpd" => format!(
             "[target.far]\nkind = \"ftp\"\nserver = \"localhost\"\nport = {port}\ntls = \"explicit\"\nca_file = \"trust\"\naccount = \"far\"\npath = \"{}\"\ntimeout = \"10s\"",
-            if far.kind == "vsftpd" {
-                "in/couriers"
-            } else {
-                "couriers"
-            }
+            if far.kind == "vsftpd" { "in/couriers" } else { "couriers" }
         ),
         "folder" => format!(
             "[target.far]\nkind = \"folder\"\npath = {:?}",
@@ -291,7 +281,14 @@ fn setting(far: &Far) -> Setting {
 }
 
 /// Delivers a file through one fault, then without; tells whether the fault struck.
-async fn deliver(setting: &Setting, far: &Far, name: &str, fault: Fault, moment: f64, size: usize) -> bool {
+async fn deliver(
+    setting: &Setting,
+    far: &Far,
+    name: &str,
+    fault: Fault,
+    moment: f64,
+    size: usize,
+) -> bool {
     match fault {
         Fault::Cut | Fault::Stalled if far.habit.is_some() => far.trouble(match fault {
             Fault::Cut => Trouble::Cut((size as f64 * moment) as usize),
@@ -300,16 +297,14 @@ async fn deliver(setting: &Setting, far: &Far, name: &str, fault: Fault, moment:
         Fault::Cut | Fault::Stalled => far.cut(fault, moment, size),
         Fault::WrongPassword => far.refuse(setting, true),
         Fault::Certificate => far.distrust(setting),
-        Fault::DiskFull if far.habit.is_some() => far.trouble(Trouble::Full((size as f64 * moment) as usize)),
+        Fault::DiskFull if far.habit.is_some() => {
+            far.trouble(Trouble::Full((size as f64 * moment) as usize))
+        }
         Fault::DiskFull => far.fill(true),
-        Fault::Lossy => far.treat(&Treatment {
-            loss: 10,
-            ..Treatment::default()
-        }),
-        Fault::Tiny => far.treat(&Treatment {
-            drip: Some((700, Duration::ZERO)),
-            ..Treatment::default()
-        }),
+        Fault::Lossy => far.treat(&Treatment { loss: 10, ..Treatment::default() }),
+        Fault::Tiny => {
+            far.treat(&Treatment { drip: Some((700, Duration::ZERO)), ..Treatment::default() })
+        }
         // A file system with open files can't be made read-only.
         Fault::ServerStopped if far.disk.is_some() => far.stop(),
         Fault::ServerStopped | Fault::ProcessKilled => {}
@@ -422,9 +417,8 @@ impl Far {
             disk: None,
             habit: None,
         };
-        if let Some(named) = ftp_habits()
-            .into_iter()
-            .find(|named| target == format!("{HABIT}{}", named.name))
+        if let Some(named) =
+            ftp_habits().into_iter().find(|named| target == format!("{HABIT}{}", named.name))
         {
             let server = FtpServer::with(named.habits.clone()).await.expect("a server");
             return Some(Self {
@@ -477,7 +471,9 @@ impl Far {
                 };
                 let env = RealServer::find(name)?;
                 let folder = match target {
-                    "mail" => Path::new(env.get("MAIL_FOLDER")).join("anna@example.com/Maildir/new"),
+                    "mail" => {
+                        Path::new(env.get("MAIL_FOLDER")).join("anna@example.com/Maildir/new")
+                    }
                     _ => Path::new(env.get("FOLDER")).join("couriers"),
                 };
                 let way = Proxy::start(local(env.port(port))).await.expect("a proxy");
@@ -632,14 +628,8 @@ impl Far {
         };
         let bytes = (most * moment) as u64;
         let treatment = match fault {
-            Fault::Cut => Treatment {
-                cut_after_sent: Some(bytes),
-                ..Treatment::default()
-            },
-            _ => Treatment {
-                stall_after: Some(bytes),
-                ..Treatment::default()
-            },
+            Fault::Cut => Treatment { cut_after_sent: Some(bytes), ..Treatment::default() },
+            _ => Treatment { stall_after: Some(bytes), ..Treatment::default() },
         };
         for way in ways {
             way.treat(treatment.clone());
@@ -658,10 +648,8 @@ impl Far {
         if let Some(disk) = &self.disk {
             return disk.set_writable(false);
         }
-        let log = Path::new(
-            self.env
-                .get(if self.kind == "vsftpd" { "FAR_VSFTPD_LOG" } else { "LOG" }),
-        );
+        let log =
+            Path::new(self.env.get(if self.kind == "vsftpd" { "FAR_VSFTPD_LOG" } else { "LOG" }));
         let pid_file = log.with_file_name("pid");
         let mut open: Vec<String> = fs::read_to_string(&pid_file)
             .map(|text| vec![text.trim().to_owned()])
@@ -677,11 +665,7 @@ impl Far {
         }
         // Those that serve somebody outlive some servers; they are ours, started by the script.
         let pids = children.iter().map(String::as_str);
-        let _ = Command::new("kill")
-            .arg("-KILL")
-            .args(pids)
-            .stderr(Stdio::null())
-            .status();
+        let _ = Command::new("kill").arg("-KILL").args(pids).stderr(Stdio::null()).status();
         self.script("stop");
     }
 
@@ -706,11 +690,7 @@ impl Far {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
-        assert!(
-            status.is_ok_and(|status| status.success()),
-            "{} {verb}",
-            self.script.display()
-        );
+        assert!(status.is_ok_and(|status| status.success()), "{} {verb}", self.script.display());
     }
 
     /// Takes the room at the far end, or gives it back.
@@ -720,11 +700,7 @@ impl Far {
         }
         if self.kind == "mail" {
             let conf = Path::new(self.env.get("LOG")).with_file_name("conf");
-            let setting = if full {
-                "queue_minfree=900000000000000"
-            } else {
-                "queue_minfree=0"
-            };
+            let setting = if full { "queue_minfree=900000000000000" } else { "queue_minfree=0" };
             for arguments in [vec!["postconf", "-e", setting], vec!["postfix", "reload"]] {
                 let (program, rest) = arguments.split_first().expect("a program");
                 let status = Command::new(program)
@@ -789,19 +765,21 @@ impl Far {
             let same = |bytes: &[u8]| Sha256::digest(bytes)[..] == *hash;
             let taken = server.taken();
             let taken = taken.iter().filter(|(taken, bytes)| *taken == path && same(bytes));
-            return taken.count() + usize::from(server.get(&path).is_some_and(|bytes| same(&bytes)));
+            return taken.count()
+                + usize::from(server.get(&path).is_some_and(|bytes| same(&bytes)));
         }
         if let Some(store) = &self.store {
-            let same = |name: &String| store.get(name).is_some_and(|bytes| Sha256::digest(&bytes)[..] == *hash);
+            let same = |name: &String| {
+                store.get(name).is_some_and(|bytes| Sha256::digest(&bytes)[..] == *hash)
+            };
             return store.names().iter().filter(|name| same(name)).count();
         }
         if self.kind != "mail" {
-            let same = |path: &Path| fs::read(path).is_ok_and(|bytes| Sha256::digest(&bytes)[..] == *hash);
+            let same =
+                |path: &Path| fs::read(path).is_ok_and(|bytes| Sha256::digest(&bytes)[..] == *hash);
             let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
             let visible = entries.map(|entry| entry.path()).filter(|path| {
-                !path
-                    .file_name()
-                    .is_some_and(|name| name.to_string_lossy().starts_with('.'))
+                !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
             });
             return visible.filter(|path| same(path)).count();
         }
@@ -826,7 +804,9 @@ impl Far {
     fn mails(&self, name: &str, hash: &[u8]) -> usize {
         let mut taken = BTreeSet::new();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let Ok(bytes) = fs::read(entry.path()) else { continue };
+            let Ok(bytes) = fs::read(entry.path()) else {
+                continue;
+            };
             let text = String::from_utf8_lossy(&bytes);
             let Some((head, rest)) = text.split_once(&format!("filename=\"{name}\"")) else {
                 continue;
@@ -834,10 +814,7 @@ impl Far {
             let body = rest.replace('\r', "");
             let body = body.split_once("\n\n").map_or("", |(_, body)| body);
             let body: String = body.lines().take_while(|line| !line.starts_with("--")).collect();
-            if STANDARD
-                .decode(body)
-                .is_ok_and(|bytes| Sha256::digest(&bytes)[..] == *hash)
-            {
+            if STANDARD.decode(body).is_ok_and(|bytes| Sha256::digest(&bytes)[..] == *hash) {
                 let id = head
                     .split_once("(Postfix) with ")
                     .and_then(|(_, rest)| rest.split_once(" id "))
@@ -855,7 +832,9 @@ impl Far {
         }
         if self.kind == "mail" {
             for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-                if fs::read(entry.path()).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(name)) {
+                if fs::read(entry.path())
+                    .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(name))
+                {
                     let _ = fs::remove_file(entry.path());
                 }
             }
@@ -868,10 +847,7 @@ impl Far {
             .map(|entry| entry.path())
             .collect();
         for path in left {
-            if path
-                .file_name()
-                .is_some_and(|found| found.to_string_lossy().contains(name))
-            {
+            if path.file_name().is_some_and(|found| found.to_string_lossy().contains(name)) {
                 let _ = fs::remove_file(path);
             }
         }

@@ -118,9 +118,8 @@ pub async fn run(plan: &Plan) -> Toll {
         let mut monitor = setting.monitor(&format!("m{number:03}"), &server);
         if number % 3 != 0 {
             // Nobody listens there: a sample at once.
-            monitor.smtp = monitor
-                .smtp
-                .replace(&format!("port = {}", server.smtp_port()), "port = 1");
+            monitor.smtp =
+                monitor.smtp.replace(&format!("port = {}", server.smtp_port()), "port = 1");
         }
         setting.add_monitor(&monitor);
     }
@@ -216,7 +215,9 @@ impl Said {
             entry.0 += 1;
             entry.1 |= row.flag("settled") != Some(false);
         }
-        let kept = |(key, settled): (&Key, &bool)| found.get(key).is_some_and(|(_, there)| *there || !*settled);
+        let kept = |(key, settled): (&Key, &bool)| {
+            found.get(key).is_some_and(|(_, there)| *there || !*settled)
+        };
         Found {
             in_lake: found.len(),
             lost: self.acknowledged.iter().filter(|said| !kept(*said)).count(),

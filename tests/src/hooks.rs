@@ -73,10 +73,7 @@ impl Hooks {
     pub async fn start(manner: Manner) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            manner: Mutex::new(manner),
-            taken: Mutex::default(),
-        });
+        let shared = Arc::new(Shared { manner: Mutex::new(manner), taken: Mutex::default() });
         let for_task = shared.clone();
         Ok(Self {
             address,
@@ -122,7 +119,9 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
     });
     match manner {
         Manner::Status(status) => {
-            let answer = format!("HTTP/1.1 {status} As Told\r\nContent-Length: 7\r\nConnection: close\r\n\r\nas told");
+            let answer = format!(
+                "HTTP/1.1 {status} As Told\r\nContent-Length: 7\r\nConnection: close\r\n\r\nas told"
+            );
             stream.write_all(answer.as_bytes()).await.ok()
         }
         Manner::Silent => std::future::pending().await,

@@ -9,7 +9,10 @@ use tokio::{
 };
 
 /// Serves each connection by itself, until the result is dropped.
-pub(crate) fn serve_each<F>(listener: TcpListener, serve: impl Fn(TcpStream) -> F + Send + 'static) -> JoinSet<()>
+pub(crate) fn serve_each<F>(
+    listener: TcpListener,
+    serve: impl Fn(TcpStream) -> F + Send + 'static,
+) -> JoinSet<()>
 where
     F: Future<Output: Send> + Send + 'static,
 {
@@ -35,7 +38,10 @@ pub(crate) struct Request {
 
 impl Request {
     /// Reads the next request of a connection; `None` at its end. What has come of the one after it stays in `heard`.
-    pub(crate) async fn read(stream: &mut TcpStream, heard: &mut Vec<u8>) -> io::Result<Option<Self>> {
+    pub(crate) async fn read(
+        stream: &mut TcpStream,
+        heard: &mut Vec<u8>,
+    ) -> io::Result<Option<Self>> {
         let mut space = vec![0; 64 * 1024];
         let end = loop {
             if let Some(at) = heard.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -49,11 +55,7 @@ impl Request {
         let text = String::from_utf8_lossy(&heard[..end]).into_owned();
         heard.drain(..end + 4);
         let (line, head) = text.split_once("\r\n").unwrap_or((&text, ""));
-        let mut request = Self {
-            line: line.to_owned(),
-            head: head.to_owned(),
-            body: Vec::new(),
-        };
+        let mut request = Self { line: line.to_owned(), head: head.to_owned(), body: Vec::new() };
         let length = request.field("content-length").and_then(|length| length.parse().ok());
         let length = length.unwrap_or(0);
         while heard.len() < length {

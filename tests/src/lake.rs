@@ -82,10 +82,7 @@ pub fn day_files(data: &Path) -> Vec<PathBuf> {
     };
     let sites = list(&data.join("samples"));
     let dates = sites.iter().flat_map(|site| list(site));
-    dates
-        .map(|date| date.join("samples.parquet"))
-        .filter(|file| file.exists())
-        .collect()
+    dates.map(|date| date.join("samples.parquet")).filter(|file| file.exists()).collect()
 }
 
 /// All samples of a lake, in the order of its files.
@@ -102,28 +99,22 @@ pub fn rows(data: &Path) -> Vec<Row> {
 /// When it can't be read.
 pub fn rows_of(file: &Path) -> Vec<Row> {
     let partition = |name: &str| -> String {
-        let mut parts = file
-            .iter()
-            .filter_map(|part| part.to_str()?.strip_prefix(name)?.strip_prefix('='));
+        let mut parts =
+            file.iter().filter_map(|part| part.to_str()?.strip_prefix(name)?.strip_prefix('='));
         parts
             .next()
             .unwrap_or_else(|| panic!("{} has no partition {name}", file.display()))
             .to_owned()
     };
     let open = File::open(file).expect("a day file opens");
-    let reader = SerializedFileReader::new(open).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let reader = SerializedFileReader::new(open)
+        .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let rows = reader.get_row_iter(None).expect("rows");
     rows.map(|row| {
         let row = row.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        let fields = row
-            .get_column_iter()
-            .map(|(name, field)| (name.clone(), field.clone()))
-            .collect();
-        Row {
-            site: partition("site"),
-            date: partition("date"),
-            fields,
-        }
+        let fields =
+            row.get_column_iter().map(|(name, field)| (name.clone(), field.clone())).collect();
+        Row { site: partition("site"), date: partition("date"), fields }
     })
     .collect()
 }
@@ -151,7 +142,8 @@ pub const CONTRACT: [(&str, &str, bool); 12] = [
 pub fn check(data: &Path) {
     use parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, Type};
     for file in day_files(data) {
-        let reader = SerializedFileReader::new(File::open(&file).expect("a day file opens")).expect("Parquet");
+        let reader = SerializedFileReader::new(File::open(&file).expect("a day file opens"))
+            .expect("Parquet");
         let metadata = reader.metadata();
         let rows = rows_of(&file);
         for (name, kind, nullable) in CONTRACT {
@@ -160,7 +152,10 @@ pub fn check(data: &Path) {
             let column = column.unwrap_or_else(|| panic!("{}: no column {name}", file.display()));
             let logical = column.logical_type_ref();
             let right = match kind {
-                "string" => column.physical_type() == Type::BYTE_ARRAY && logical == Some(&LogicalType::String),
+                "string" => {
+                    column.physical_type() == Type::BYTE_ARRAY
+                        && logical == Some(&LogicalType::String)
+                }
                 "timestamp" => {
                     column.physical_type() == Type::INT64
                         && matches!(logical, Some(LogicalType::Timestamp(kind)) if kind.is_adjusted_to_u_t_c && kind.unit == TimeUnit::MICROS)

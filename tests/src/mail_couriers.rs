@@ -29,10 +29,7 @@ fn plain() -> Options {
 }
 
 fn limited(most: usize, refusal: &str) -> Options {
-    Options {
-        max_recipients: Some((most, refusal.to_owned())),
-        ..Options::default()
-    }
+    Options { max_recipients: Some((most, refusal.to_owned())), ..Options::default() }
 }
 
 /// All habits: sizes (RFC 1870; Postfix, Courier, Exchange), recipients (RFC 5321, section 4.5.3.1.10; Exchange; RFC 9422),
@@ -40,28 +37,17 @@ fn limited(most: usize, refusal: &str) -> Options {
 pub const HABITS: &[Habit] = &[
     Habit {
         name: "size-in-ehlo",
-        options: || Options {
-            max_size: 100_000,
-            ..Options::default()
-        },
+        options: || Options { max_size: 100_000, ..Options::default() },
         faults: &[],
     },
     Habit {
         name: "size-after-content",
-        options: || Options {
-            max_size: 100_000,
-            states_size: false,
-            ..Options::default()
-        },
+        options: || Options { max_size: 100_000, states_size: false, ..Options::default() },
         faults: &[],
     },
     Habit {
         name: "size-tiny",
-        options: || Options {
-            max_size: 2_500,
-            states_size: false,
-            ..Options::default()
-        },
+        options: || Options { max_size: 2_500, states_size: false, ..Options::default() },
         faults: &[],
     },
     Habit {
@@ -84,11 +70,7 @@ pub const HABITS: &[Habit] = &[
         options: || limited(3, "452 4.5.3 Too many recipients"),
         faults: &[],
     },
-    Habit {
-        name: "rcpt-552",
-        options: || limited(3, "552 Too many recipients"),
-        faults: &[],
-    },
+    Habit { name: "rcpt-552", options: || limited(3, "552 Too many recipients"), faults: &[] },
     Habit {
         name: "rcpt-550",
         options: || limited(2, "550 5.5.3 Too many recipients"),
@@ -101,10 +83,7 @@ pub const HABITS: &[Habit] = &[
     },
     Habit {
         name: "rcpt-limits",
-        options: || Options {
-            states_max_recipients: true,
-            ..limited(3, "550 5.7.1 never said")
-        },
+        options: || Options { states_max_recipients: true, ..limited(3, "550 5.7.1 never said") },
         faults: &[],
     },
     Habit {

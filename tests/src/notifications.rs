@@ -53,9 +53,7 @@ impl Original<'_> {
     fn raw(&self, name: &str) -> String {
         let mut field = String::new();
         for line in self.header.lines() {
-            let is_of = line
-                .split_once(':')
-                .is_some_and(|(key, _)| key.eq_ignore_ascii_case(name));
+            let is_of = line.split_once(':').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name));
             let goes_on = line.starts_with([' ', '\t']) && !field.is_empty();
             if field.is_empty() && is_of || goes_on {
                 field.push_str(line);
@@ -135,7 +133,8 @@ fn encoded(text: &str) -> String {
             (None, "{{base64}}" | "{{quoted-printable}}") => inner = Some((line, String::new())),
             (Some((how, content)), "{{end}}") => {
                 if *how == "{{base64}}" {
-                    for row in STANDARD.encode(content.replace('\n', "\r\n")).as_bytes().chunks(76) {
+                    for row in STANDARD.encode(content.replace('\n', "\r\n")).as_bytes().chunks(76)
+                    {
                         out.push_str(&String::from_utf8_lossy(row));
                         out.push('\n');
                     }

@@ -32,7 +32,8 @@ fn ticks(process: u32, fields: [usize; 2]) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // The name in parentheses may hold anything.
     let all: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = fields.map(|at| all.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0));
+    let ticks =
+        fields.map(|at| all.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0));
     // The kernel counts in hundredths of a second wherever this runs.
     ticks.iter().sum::<f64>() / 100.0
 }

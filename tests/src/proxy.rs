@@ -78,7 +78,9 @@ impl Proxy {
         let begun = Instant::now();
         let listener = loop {
             match TcpListener::bind(address).await {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < LETTING_GO => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < LETTING_GO =>
+                {
                     sleep(Duration::from_millis(50)).await;
                 }
                 bound => break bound?,
@@ -97,14 +99,7 @@ impl Proxy {
             struck.clone(),
             cutting.clone(),
         ));
-        Ok(Self {
-            address,
-            treatment,
-            connections,
-            struck,
-            cutting,
-            _task: task,
-        })
+        Ok(Self { address, treatment, connections, struck, cutting, _task: task })
     }
 
     /// The proxy's port.
@@ -197,7 +192,13 @@ impl Course {
     }
 }
 
-async fn pass(mut client: TcpStream, server: SocketAddr, treatment: Treatment, number: u64, struck: Arc<AtomicU64>) {
+async fn pass(
+    mut client: TcpStream,
+    server: SocketAddr,
+    treatment: Treatment,
+    number: u64,
+    struck: Arc<AtomicU64>,
+) {
     let Ok(mut server) = TcpStream::connect(server).await else {
         return;
     };
@@ -291,9 +292,7 @@ mod tests {
     async fn bytes_are_passed_slowed_and_cut() {
         let proxy = Proxy::start(echo().await).await.expect("a proxy");
         let connect = || async {
-            TcpStream::connect(("127.0.0.1", proxy.port()))
-                .await
-                .expect("a connection")
+            TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("a connection")
         };
 
         let mut stream = connect().await;
@@ -302,30 +301,22 @@ mod tests {
         stream.read_exact(&mut heard).await.expect("heard");
         assert_eq!(&heard, b"hello");
 
-        proxy.treat(Treatment {
-            drip: Some((1, Duration::from_millis(5))),
-            ..Treatment::default()
-        });
+        proxy
+            .treat(Treatment { drip: Some((1, Duration::from_millis(5))), ..Treatment::default() });
         let begun = std::time::Instant::now();
         let mut stream = connect().await;
         stream.write_all(b"hello").await.expect("sent");
         stream.read_exact(&mut heard).await.expect("heard");
         assert!(&heard == b"hello" && begun.elapsed() >= Duration::from_millis(30));
 
-        proxy.treat(Treatment {
-            cut_after_received: Some(3),
-            ..Treatment::default()
-        });
+        proxy.treat(Treatment { cut_after_received: Some(3), ..Treatment::default() });
         let mut stream = connect().await;
         stream.write_all(b"hello").await.expect("sent");
         let mut rest = Vec::new();
         let end = stream.read_to_end(&mut rest).await;
         assert!(rest.len() <= 3 && (end.is_err() || rest == b"hel"), "{end:?} {rest:?}");
 
-        proxy.treat(Treatment {
-            refuse: true,
-            ..Treatment::default()
-        });
+        proxy.treat(Treatment { refuse: true, ..Treatment::default() });
         let mut stream = connect().await;
         assert!(!matches!(stream.read(&mut heard).await, Ok(1..)));
         assert_eq!(proxy.connections(), 4);

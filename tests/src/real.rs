@@ -14,15 +14,17 @@ impl RealServer {
     /// When the variable is set and the server is not there: a server that was asked for may not be skipped.
     pub fn find(name: &str) -> Option<Self> {
         let Some(folder) = std::env::var_os("MAILQOS_REAL_SERVERS") else {
-            eprintln!("SKIPPED: needs the real servers; tests/real/{name}.sh start, then set MAILQOS_REAL_SERVERS");
+            eprintln!(
+                "SKIPPED: needs the real servers; tests/real/{name}.sh start, then set MAILQOS_REAL_SERVERS"
+            );
             return None;
         };
         let file = PathBuf::from(folder).join(format!("{name}.env"));
-        let text = std::fs::read_to_string(&file)
-            .unwrap_or_else(|error| panic!("{}: {error}; run tests/real/{name}.sh start", file.display()));
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|error| {
+            panic!("{}: {error}; run tests/real/{name}.sh start", file.display())
+        });
         let pair = |line: &str| {
-            line.split_once('=')
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            line.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))
         };
         Some(Self(text.lines().filter_map(pair).collect()))
     }
@@ -32,9 +34,7 @@ impl RealServer {
     /// # Panics
     /// When there is none of that name.
     pub fn get(&self, key: &str) -> &str {
-        self.0
-            .get(key)
-            .unwrap_or_else(|| panic!("no {key} among {:?}", self.0.keys()))
+        self.0.get(key).unwrap_or_else(|| panic!("no {key} among {:?}", self.0.keys()))
     }
 
     /// Whether a value of that name was published.

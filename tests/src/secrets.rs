@@ -14,7 +14,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 pub fn secret_file(path: &Path, secret: &str) {
     fs::write(path, secret).expect("a file");
     #[cfg(unix)]
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("only for its owner");
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .expect("only for its owner");
 }
 
 /// A secret as it may be seen: plain, quoted, in the forms in which it travels for these users, escaped for a URL, and cut off.

@@ -40,7 +40,8 @@ pub fn write_private(path: &Path, text: &str) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("its permissions");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+            .expect("its permissions");
     }
 }
 
@@ -81,10 +82,7 @@ impl Setting {
              [account.probe]\nuser = \"{PROBE}\"\npassword = {{ env = \"PROBE_PASSWORD\" }}\n\n\
              [account.wrong]\nuser = \"{PROBE}\"\npassword = {{ env = \"WRONG_PASSWORD\" }}\n"
         );
-        Self {
-            folder: tempfile::tempdir().expect("a temporary folder"),
-            config,
-        }
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), config }
     }
 
     /// A path in the folder.
@@ -116,7 +114,8 @@ impl Setting {
     /// When the authority's file can't be written.
     pub fn monitor(&self, id: &str, server: &MailServer) -> MonitorText {
         let ca_file = format!("{id}.ca.pem");
-        std::fs::write(self.path(&ca_file), server.authority().pem()).expect("the authority's file");
+        std::fs::write(self.path(&ca_file), server.authority().pem())
+            .expect("the authority's file");
         MonitorText {
             id: id.to_owned(),
             address: "127.0.0.1".to_owned(),
@@ -139,15 +138,7 @@ impl Setting {
     /// # Panics
     /// Never: writing into a string.
     pub fn add_monitor(&mut self, monitor: &MonitorText) {
-        let MonitorText {
-            id,
-            address,
-            smtp,
-            pickup,
-            from,
-            to,
-            more,
-        } = monitor;
+        let MonitorText { id, address, smtp, pickup, from, to, more } = monitor;
         write!(
             self.config,
             "\n[object.{id:?}]\naddress = \"{address}\"\n\n[monitor.{id:?}]\nobject = \"{id}\"\nkind = \"mail-qos\"\nfrom = \"{from}\"\nto = \"{to}\"\n\
@@ -161,7 +152,8 @@ impl Setting {
     /// # Panics
     /// When the authority's file can't be written.
     pub fn add_mail_server(&mut self, name: &str, user: &str, server: &MailServer) {
-        std::fs::write(self.path(&format!("{name}.pem")), server.authority().pem()).expect("the authority's file");
+        std::fs::write(self.path(&format!("{name}.pem")), server.authority().pem())
+            .expect("the authority's file");
         self.add(&format!(
             "[account.{name}]\nuser = \"{user}\"\npassword = {{ env = \"PROBE_PASSWORD\" }}\n\
              [mail_server.{name}]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\naccount = \"{name}\"\nfrom = \"{user}\"\nca_file = \"{name}.pem\"",
@@ -245,18 +237,10 @@ impl Setting {
     /// When it can't be started.
     pub fn start(&self, command: &mut Command) -> Probe {
         let log = self.path("probe.log");
-        let open = || {
-            File::options()
-                .create(true)
-                .append(true)
-                .open(&log)
-                .expect("the probe's log")
-        };
+        let open =
+            || File::options().create(true).append(true).open(&log).expect("the probe's log");
         let child = command.stdout(open()).stderr(open()).spawn();
-        Probe {
-            child: child.expect("the probe starts"),
-            log,
-        }
+        Probe { child: child.expect("the probe starts"), log }
     }
 
     /// The samples of the lake.
@@ -331,7 +315,8 @@ impl Drop for Probe {
             let lines: Vec<&str> = log.lines().collect();
             let last = lines.len().saturating_sub(100);
             let told = |(at, line): &(usize, &&str)| *at >= last || !line.contains(" INFO tested ");
-            let told: Vec<&str> = lines.iter().enumerate().filter(told).map(|(_, line)| *line).collect();
+            let told: Vec<&str> =
+                lines.iter().enumerate().filter(told).map(|(_, line)| *line).collect();
             eprintln!("the probe said:\n{}", told.join("\n"));
         }
     }
@@ -370,7 +355,9 @@ pub fn find_bytes(folder: &Path, needle: &[u8]) -> Option<PathBuf> {
             if let Some(found) = find_bytes(&path, needle) {
                 return Some(found);
             }
-        } else if std::fs::read(&path).is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle)) {
+        } else if std::fs::read(&path)
+            .is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
+        {
             return Some(path);
         }
     }

@@ -10,7 +10,9 @@ use jiff::{
     tz::TimeZone,
 };
 use mailqos_lake::{DayWriter, LakeError};
-use mailqos_model::{Exclusion, Hop, Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros};
+use mailqos_model::{
+    Exclusion, Hop, Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros,
+};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_distr::{Distribution as _, Exp, LogNormal};
 use rand_pcg::Pcg64Mcg;
@@ -61,7 +63,13 @@ impl Habits {
 }
 
 /// The samples of one monitor in [from, to), one each [`TEST_INTERVAL`], in order.
-pub fn samples(habits: &Habits, seed: u64, zone: &TimeZone, from: UtcMicros, to: UtcMicros) -> Vec<Sample> {
+pub fn samples(
+    habits: &Habits,
+    seed: u64,
+    zone: &TimeZone,
+    from: UtcMicros,
+    to: UtcMicros,
+) -> Vec<Sample> {
     let name = habits
         .monitor
         .as_str()
@@ -86,7 +94,11 @@ pub fn samples(habits: &Habits, seed: u64, zone: &TimeZone, from: UtcMicros, to:
 ///
 /// # Errors
 /// The file system refuses.
-pub fn write(data: &Path, site: &SiteName, samples: impl IntoIterator<Item = Sample>) -> Result<(), LakeError> {
+pub fn write(
+    data: &Path,
+    site: &SiteName,
+    samples: impl IntoIterator<Item = Sample>,
+) -> Result<(), LakeError> {
     let mut days: BTreeMap<jiff::civil::Date, Vec<Sample>> = BTreeMap::new();
     for sample in samples {
         days.entry(sample.started_at.utc_date()).or_default().push(sample);
@@ -102,7 +114,13 @@ pub fn write(data: &Path, site: &SiteName, samples: impl IntoIterator<Item = Sam
     Ok(())
 }
 
-fn sample(habits: &Habits, random: &mut Pcg64Mcg, zone: &TimeZone, started: UtcMicros, end: UtcMicros) -> Sample {
+fn sample(
+    habits: &Habits,
+    random: &mut Pcg64Mcg,
+    zone: &TimeZone,
+    started: UtcMicros,
+    end: UtcMicros,
+) -> Sample {
     let mut sample = Sample::new(habits.monitor.clone(), started, Outcome::Ok);
     sample.test_interval = Some(TEST_INTERVAL);
     sample.max_round_trip = Some(MAX_ROUND_TRIP);
@@ -145,7 +163,8 @@ fn sample(habits: &Habits, random: &mut Pcg64Mcg, zone: &TimeZone, started: UtcM
         .sample(random);
     let seconds = if fate < habits.lost + habits.late {
         sample.outcome = Outcome::Late;
-        MAX_ROUND_TRIP.as_secs_f64() + Exp::new(1.0 / 240.0).expect("a positive rate").sample(random)
+        MAX_ROUND_TRIP.as_secs_f64()
+            + Exp::new(1.0 / 240.0).expect("a positive rate").sample(random)
     } else {
         usual.min(MAX_ROUND_TRIP.as_secs_f64() * 0.98)
     };
@@ -167,7 +186,14 @@ fn load(zone: &TimeZone, moment: UtcMicros, busy: f64) -> f64 {
 }
 
 /// Whether a moment lies in a window that began so many local days before the end, at an hour, and lasts some minutes.
-fn within(zone: &TimeZone, moment: UtcMicros, end: UtcMicros, days: i64, hour: i8, minutes: i64) -> bool {
+fn within(
+    zone: &TimeZone,
+    moment: UtcMicros,
+    end: UtcMicros,
+    days: i64,
+    hour: i8,
+    minutes: i64,
+) -> bool {
     let date = zone.to_datetime(end.timestamp()).date();
     let begin = Time::new(hour, 17, 0, 0).ok().and_then(|time| {
         let day = date.checked_sub(jiff::Span::new().days(days)).ok()?;
@@ -181,9 +207,7 @@ fn within(zone: &TimeZone, moment: UtcMicros, end: UtcMicros, days: i64, hour: i
 
 /// Milliseconds around a value, as microseconds.
 fn about(random: &mut Pcg64Mcg, milliseconds: f64) -> Micros {
-    let drawn = LogNormal::new(milliseconds.ln(), 0.22)
-        .expect("a finite spread")
-        .sample(random);
+    let drawn = LogNormal::new(milliseconds.ln(), 0.22).expect("a finite spread").sample(random);
     Micros((drawn * 1_000.0) as i64)
 }
 
@@ -261,12 +285,14 @@ mod tests {
         assert_eq!(month, samples(&habits, 1, &zone, from, to));
         assert!((8_920..=8_930).contains(&month.len()), "{}", month.len());
         assert!(month.is_sorted_by_key(|sample| sample.started_at));
-        let count = |test: &dyn Fn(&Sample) -> bool| month.iter().filter(|sample| test(sample)).count();
+        let count =
+            |test: &dyn Fn(&Sample) -> bool| month.iter().filter(|sample| test(sample)).count();
         assert!((8..=9).contains(&count(&|sample| sample.outcome == Outcome::SmtpFailed)));
         assert_eq!(count(&|sample| sample.excluded == Some(Exclusion::Maintenance)), 24);
         assert!(count(&|sample| sample.outcome == Outcome::Late) > 0);
         let sum = |sample: &Sample| {
-            sample.smtp_connect <= sample.smtp_send && sample.round_trip.is_none_or(|time| time > Micros::ZERO)
+            sample.smtp_connect <= sample.smtp_send
+                && sample.round_trip.is_none_or(|time| time > Micros::ZERO)
         };
         assert!(month.iter().all(sum));
     }

@@ -23,12 +23,7 @@ pub fn find(mail: &[u8]) -> Option<Token> {
         let mut part = || parts.next().map(str::to_owned);
         let (site, monitor, sent_at, nonce) = (part()?, part()?, part()?, part()?);
         let sent_at = UtcMicros(i64::from_str_radix(&sent_at, 36).ok()?);
-        (nonce.len() == 16).then_some(Token {
-            site,
-            monitor,
-            sent_at,
-            nonce,
-        })
+        (nonce.len() == 16).then_some(Token { site, monitor, sent_at, nonce })
     })
 }
 

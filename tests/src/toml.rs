@@ -16,18 +16,21 @@ pub fn json(text: &str) -> serde_json::Value {
             // Editors hand a date on as one, which is none of the types of JSON.
             Value::Datetime(_) => serde_json::Value::Null,
             Value::Array(items) => items.iter().map(value).collect(),
-            Value::InlineTable(table) => table
-                .iter()
-                .map(|(key, inner)| (key.to_owned(), value(inner)))
-                .collect(),
+            Value::InlineTable(table) => {
+                table.iter().map(|(key, inner)| (key.to_owned(), value(inner))).collect()
+            }
         }
     }
     fn item(inner: &Item) -> serde_json::Value {
         match inner {
             Item::None => serde_json::Value::Null,
             Item::Value(inner) => value(inner),
-            Item::Table(table) => table.iter().map(|(key, inner)| (key.to_owned(), item(inner))).collect(),
-            Item::ArrayOfTables(tables) => tables.iter().map(|table| item(&Item::Table(table.clone()))).collect(),
+            Item::Table(table) => {
+                table.iter().map(|(key, inner)| (key.to_owned(), item(inner))).collect()
+            }
+            Item::ArrayOfTables(tables) => {
+                tables.iter().map(|table| item(&Item::Table(table.clone()))).collect()
+            }
         }
     }
     let document: DocumentMut = text.parse().expect("TOML");

@@ -13,12 +13,7 @@ async fn alert_server(setting: &mut Setting, name: &str) -> MailServer {
         (format!("{name}@example.net"), PASSWORD.to_owned()),
         ("anna@example.net".to_owned(), "x".to_owned()),
     ];
-    let server = MailServer::start(Options {
-        users,
-        ..Options::default()
-    })
-    .await
-    .unwrap();
+    let server = MailServer::start(Options { users, ..Options::default() }).await.unwrap();
     setting.add_mail_server(name, &format!("{name}@example.net"), &server);
     server
 }
@@ -55,17 +50,11 @@ actions = [
     let said = setting.succeed("mailqos-probe", &["actions", "test"]);
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 5, "{said}");
-    assert!(
-        lines[0].starts_with("✓") && lines[0].contains("e-mail through second"),
-        "{said}"
-    );
+    assert!(lines[0].starts_with("✓") && lines[0].contains("e-mail through second"), "{said}");
     assert!(lines[1].starts_with("✓ pagerduty at 127.0.0.1: accepted"), "{said}");
     assert!(lines[2].starts_with("✓") && lines[2].contains("HTTP 200"), "{said}");
     assert!(lines[3].contains("test 2"), "{said}");
-    assert!(
-        lines[4].starts_with("~") && lines[4].contains("not confirmed"),
-        "{said}"
-    );
+    assert!(lines[4].starts_with("~") && lines[4].contains("not confirmed"), "{said}");
     until("the fallback's mail", || !second.landings().is_empty()).await;
     assert!(second.landings()[0].field("Subject").unwrap().starts_with("TEST"));
     // The incident that the test opened is closed again.
@@ -90,7 +79,9 @@ actions = [
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert_eq!(said.matches('✗').count(), 3, "{said}");
     assert!(
-        said.contains("within 300ms") && said.contains("all is lost") && !said.contains("secret-path"),
+        said.contains("within 300ms")
+            && said.contains("all is lost")
+            && !said.contains("secret-path"),
         "{said}"
     );
 
@@ -114,24 +105,18 @@ actions = [{ email = ["anna@example.net", "first@example.net"], mail_server = "f
 actions = [{ email = ["anna@example.net", "first@example.net"], mail_server = "first", fallback = "second" }]"#,
     );
     let not_now = || {
-        first.inject(
-            Protocol::Smtp,
-            "RCPT",
-            Fault::Reply("450 4.2.0 later".into()),
-            When::Times(1),
-        )
+        first.inject(Protocol::Smtp, "RCPT", Fault::Reply("450 4.2.0 later".into()), When::Times(1))
     };
     not_now();
     let said = setting.succeed("mailqos-probe", &["actions", "test", "secure"]);
     assert!(said.starts_with('✓') && said.contains("through second"), "{said}");
-    let told = |server: &MailServer| server.landings().iter().map(|mail| mail.to.clone()).collect::<Vec<_>>();
+    let told = |server: &MailServer| {
+        server.landings().iter().map(|mail| mail.to.clone()).collect::<Vec<_>>()
+    };
     until("both mails", || !told(&first).is_empty() && !told(&second).is_empty()).await;
     assert_eq!(
         (told(&first), told(&second)),
-        (
-            vec!["first@example.net".to_owned()],
-            vec!["anna@example.net".to_owned()]
-        )
+        (vec!["first@example.net".to_owned()], vec!["anna@example.net".to_owned()])
     );
     // It is the same mail.
     let names_both = second.landings()[0].field("To").unwrap().contains("first@example.net");
@@ -196,22 +181,13 @@ actions = [
     );
     let opsgenie = of("/opsgenie");
     assert_eq!(opsgenie.json()["message"], subject);
-    assert!(
-        opsgenie.head.contains(&format!("GenieKey {PASSWORD}")),
-        "{}",
-        opsgenie.head
-    );
+    assert!(opsgenie.head.contains(&format!("GenieKey {PASSWORD}")), "{}", opsgenie.head);
     // What a test opens it closes again.
     let alias = opsgenie.json()["alias"].as_str().unwrap().to_owned();
-    let close = taken
-        .iter()
-        .find(|hook| hook.line.contains("/close?identifierType=alias"));
+    let close = taken.iter().find(|hook| hook.line.contains("/close?identifierType=alias"));
     assert!(close.is_some() && !alias.is_empty(), "{taken:?}");
     let ntfy = of("/ntfy/");
-    assert_eq!(
-        (&ntfy.json()["topic"], &ntfy.json()["title"]),
-        (&"alarms".into(), &subject.into())
-    );
+    assert_eq!((&ntfy.json()["topic"], &ntfy.json()["title"]), (&"alarms".into(), &subject.into()));
     assert!(ntfy.head.contains(&format!("Bearer {PASSWORD}")), "{}", ntfy.head);
 }
 
@@ -254,10 +230,7 @@ actions = [{{ syslog = {{ server = "127.0.0.1", port = {}, transport = "tls" }} 
     setting.succeed("mailqos-probe", &["actions", "test", "lines"]);
     until("a line", || lines.heard().ends_with('\n')).await;
     let heard = lines.heard();
-    assert!(
-        heard.starts_with("<29>1 ") && heard.matches('\n').count() == 1,
-        "{heard}"
-    );
+    assert!(heard.starts_with("<29>1 ") && heard.matches('\n').count() == 1, "{heard}");
     let output = setting.run("mailqos-probe", &["actions", "test", "stranger"]);
     let said = words_of(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -309,9 +282,7 @@ actions = [{{ webhook = {{ url = "{}", body = '{{ "kind": {{{{ alarms[0].kind | 
         let of_path = |line: &str| line.split(' ').nth(1) == Some(path);
         let taken = hooks.taken();
         let found = taken.iter().filter(|hook| of_path(&hook.line));
-        found
-            .map(|hook| hook.json()["kind"].as_str().unwrap().to_owned())
-            .collect()
+        found.map(|hook| hook.json()["kind"].as_str().unwrap().to_owned()).collect()
     };
     until("the escalation", || !kinds("/later").is_empty()).await;
     assert_eq!(kinds("/at-once"), ["alarm"]);
@@ -331,10 +302,7 @@ actions = [{{ webhook = {{ url = "{}", body = '{{ "kind": {{{{ alarms[0].kind | 
 
     // The log and the next report tell of the way that was dead, and of whom the alarm reached.
     let log = setting.succeed("mailqos-probe", &["log"]);
-    assert!(
-        log.contains("channel_failed") && log.contains("channel_recovered"),
-        "{log}"
-    );
+    assert!(log.contains("channel_failed") && log.contains("channel_recovered"), "{log}");
     std::fs::write(
         setting.path("alarms.toml"),
         "title = \"Alarms\"\nformats = [\"html\"]\n[[section]]\nkind = \"alarms\"\n",
@@ -349,11 +317,7 @@ actions = [{{ webhook = {{ url = "{}", body = '{{ "kind": {{{{ alarms[0].kind | 
         "mailqos-analytics",
         &["report", "alarms.toml", "--from", &from, "--to", &to, "--output", "out"],
     );
-    let file = printed
-        .lines()
-        .map(str::trim)
-        .find(|path| path.ends_with(".html"))
-        .unwrap();
+    let file = printed.lines().map(str::trim).find(|path| path.ends_with(".html")).unwrap();
     let html = std::fs::read_to_string(setting.path(file)).unwrap();
     assert!(
         html.contains("webhook at 127.0.0.1") && html.contains("accepted no notifications from"),
@@ -378,10 +342,7 @@ async fn a_template_that_cannot_be_filled_in_is_found_by_check() {
             let output = setting.run("mailqos-probe", arguments);
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(2), "{template}: {said}");
-            assert!(
-                said.contains(part) && said.contains("mailqos.toml"),
-                "{template}: {said}"
-            );
+            assert!(said.contains(part) && said.contains("mailqos.toml"), "{template}: {said}");
         }
     }
 }
@@ -416,7 +377,8 @@ html = { file = "alarm.html" }"#,
     assert!(said.contains("with 1 warning"), "notices have no alarms: {said}");
     let said = setting.succeed("mailqos-probe", &["actions", "preview", "--kind", "recovery"]);
     assert!(
-        said.contains("Subject: [LYON] Bcc: eve@example.net lyon\n") && said.contains("Monitor lyon (recovery)"),
+        said.contains("Subject: [LYON] Bcc: eve@example.net lyon\n")
+            && said.contains("Monitor lyon (recovery)"),
         "{said}"
     );
     assert!(said.contains("<p>lyon: RECOVERED"), "{said}");
@@ -425,13 +387,13 @@ html = { file = "alarm.html" }"#,
     setting.succeed("mailqos-probe", &["actions", "test"]);
     until("a mail", || !server.landings().is_empty()).await;
     let mail = server.landings()[0].clone();
-    assert_eq!(
-        mail.field("Subject").as_deref(),
-        Some("[LYON] Bcc: eve@example.net lyon")
-    );
+    assert_eq!(mail.field("Subject").as_deref(), Some("[LYON] Bcc: eve@example.net lyon"));
     let content = String::from_utf8_lossy(&mail.content).into_owned();
     assert!(!content.contains("\r\nBcc"), "{content}");
-    assert!(content.contains("multipart/alternative") && content.contains("Runbook: https://wiki.example.net/"));
+    assert!(
+        content.contains("multipart/alternative")
+            && content.contains("Runbook: https://wiki.example.net/")
+    );
     assert!(content.contains("<p>lyon: TEST"), "{content}");
 
     // A notice about reports has no alarms: the subject can't be made, and the mail is sent all the same.
@@ -441,20 +403,19 @@ html = { file = "alarm.html" }"#,
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
     let mut child = tell.spawn().unwrap();
-    let notice = br#"{ "id": "x", "subject": "no report", "text": "The report monthly is not there." }"#;
+    let notice =
+        br#"{ "id": "x", "subject": "no report", "text": "The report monthly is not there." }"#;
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), notice).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = words_of(&output);
-    assert!(
-        output.status.success() && said.contains("the configured template failed"),
-        "{said}"
-    );
+    assert!(output.status.success() && said.contains("the configured template failed"), "{said}");
     until("the notice", || server.landings().len() == 2).await;
     let mail = server.landings()[1].clone();
     assert_eq!(mail.field("Subject").as_deref(), Some("[mailqos lyon] no report"));
     let content = String::from_utf8_lossy(&mail.content).into_owned();
     assert!(
-        content.contains("The report monthly is not there.") && content.contains("This mail uses the built-in text"),
+        content.contains("The report monthly is not there.")
+            && content.contains("This mail uses the built-in text"),
         "{content}"
     );
 }
@@ -466,10 +427,7 @@ fn a_wrong_template_of_a_mail_is_found_by_check_with_its_file_and_line() {
         ("text = { file = \"words.txt\" }", ["words.txt:2", "nothing"]),
         ("html = { file = \"absent.html\" }", ["absent.html", "can't read"]),
         ("html = { fil = \"absent.html\" }", ["the key \"file\"", "mailqos.toml"]),
-        (
-            "text = \"{% include \\\"text\\\" %}\"",
-            ["include is not allowed", "mailqos.toml"],
-        ),
+        ("text = \"{% include \\\"text\\\" %}\"", ["include is not allowed", "mailqos.toml"]),
         (
             "text = \"{% set x = 'aaaaaaaa' %}{% for i in range(end=60) %}{% set_global x = x ~ x %}{% endfor %}\"",
             ["needs more than 256 MB of memory", "mailqos.toml"],
@@ -552,14 +510,8 @@ actions = [
         words_of(&output)
     };
     let said = run(&["check"]);
-    assert!(
-        said.contains(&format!("webhook at hooks.invalid: through the proxy {at}")),
-        "{said}"
-    );
-    assert!(
-        said.contains("webhook at a.internal.invalid: without a proxy"),
-        "{said}"
-    );
+    assert!(said.contains(&format!("webhook at hooks.invalid: through the proxy {at}")), "{said}");
+    assert!(said.contains("webhook at a.internal.invalid: without a proxy"), "{said}");
     let said = run(&["actions", "test"]);
     assert_eq!(said.matches('✓').count(), 2, "{said}");
     assert!(!said.contains("hunter2"), "{said}");

@@ -24,12 +24,7 @@ async fn setting(name: &str) -> (Setting, MailServer, Hooks) {
 }
 
 fn told(hooks: &Hooks, kind: &str) -> Vec<serde_json::Value> {
-    hooks
-        .taken()
-        .iter()
-        .map(|hook| hook.json())
-        .filter(|json| json["kind"] == kind)
-        .collect()
+    hooks.taken().iter().map(|hook| hook.json()).filter(|json| json["kind"] == kind).collect()
 }
 
 /// The kinds of the events that are in the lake, with their actors.
@@ -50,27 +45,19 @@ async fn an_alarm_is_acknowledged_by_name_and_note() {
     setting.write();
     let output = setting.run("mailqos-probe", &["ack", "mail1"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        String::from_utf8_lossy(&output.stderr).contains("no probe is running"),
-        "{output:?}"
-    );
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no probe is running"), "{output:?}");
     server.refuse(Protocol::Smtp);
     let probe = setting.start_probe();
     until("the alarm", || !told(&hooks, "alarm").is_empty()).await;
-    let said = setting.succeed(
-        "mailqos-probe",
-        &["ack", "mail*", "--by", "anna", "--note", "disk is full"],
-    );
+    let said = setting
+        .succeed("mailqos-probe", &["ack", "mail*", "--by", "anna", "--note", "disk is full"]);
     assert_eq!(said.trim(), "acknowledged: mail1");
     until("the event", || has_event(&setting, "lyon", "acknowledged")).await;
     let ack = events(&setting, "lyon")
         .into_iter()
         .find(|event| event.kind.as_str() == "acknowledged")
         .unwrap();
-    assert_eq!(
-        (ack.actor.as_deref(), ack.text.as_deref()),
-        (Some("anna"), Some("disk is full"))
-    );
+    assert_eq!((ack.actor.as_deref(), ack.text.as_deref()), (Some("anna"), Some("disk is full")));
     // Ten seconds after the alarm a reminder would come; there is one test a second, at the most.
     let tests = setting.settled("mail1").len();
     until("twelve more tests", || setting.settled("mail1").len() >= tests + 12).await;
@@ -129,17 +116,7 @@ async fn in_maintenance_no_alarm_rises_and_no_sample_counts() {
     until("a test", || !setting.settled("mail1").is_empty()).await;
     let said = setting.succeed(
         "mailqos-probe",
-        &[
-            "maintenance",
-            "add",
-            "mail1",
-            "--for",
-            "2h",
-            "--reason",
-            "new disks",
-            "--name",
-            "disks",
-        ],
+        &["maintenance", "add", "mail1", "--for", "2h", "--reason", "new disks", "--name", "disks"],
     );
     assert!(said.starts_with("maintenance disks of 1 monitor, "), "{said}");
     // A test that was under way when the maintenance began is none in maintenance.
@@ -164,14 +141,12 @@ async fn in_maintenance_no_alarm_rises_and_no_sample_counts() {
     setting.succeed("mailqos-probe", &["maintenance", "end", "disks"]);
     until("the alarm afterwards", || !told(&hooks, "alarm").is_empty()).await;
     until("the events", || {
-        has_event(&setting, "lyon", "maintenance_started") && has_event(&setting, "lyon", "maintenance_ended")
+        has_event(&setting, "lyon", "maintenance_started")
+            && has_event(&setting, "lyon", "maintenance_ended")
     })
     .await;
     assert_eq!(
-        setting
-            .run("mailqos-probe", &["maintenance", "add", "--for", "soon"])
-            .status
-            .code(),
+        setting.run("mailqos-probe", &["maintenance", "add", "--for", "soon"]).status.code(),
         Some(2)
     );
     assert!(probe.stop().success());
@@ -187,10 +162,7 @@ async fn a_simulated_failure_tries_the_action_list_and_counts_nowhere() {
     until("the alarm", || !told(&hooks, "alarm").is_empty()).await;
     assert_eq!(told(&hooks, "alarm")[0]["what"], "simulated failure, requested by anna");
     until("a test in between", || {
-        setting
-            .settled("mail1")
-            .iter()
-            .any(|row| row.text("excluded") == Some("simulated_failure"))
+        setting.settled("mail1").iter().any(|row| row.text("excluded") == Some("simulated_failure"))
     })
     .await;
     assert!(
@@ -238,10 +210,7 @@ async fn a_slow_step_raises_an_alarm_of_good_tests() {
     let probe = setting.start_probe();
     until("the alarm", || !told(&hooks, "alarm").is_empty()).await;
     let what = told(&hooks, "alarm")[0]["what"].as_str().unwrap().to_owned();
-    assert!(
-        what.contains("sending took") && what.contains("more than 1ms"),
-        "{what}"
-    );
+    assert!(what.contains("sending took") && what.contains("more than 1ms"), "{what}");
     assert!(setting.settled("mail1").iter().all(|row| row.outcome() == "ok"));
     assert!(probe.stop().success());
 }
@@ -330,27 +299,18 @@ async fn other_settings_are_played_over_the_samples_that_exist() {
     until("failures", || setting.settled("mail1").len() >= 5).await;
     server.admit(Protocol::Smtp);
     until("good tests", || {
-        setting
-            .settled("mail1")
-            .iter()
-            .filter(|row| row.outcome() == "ok")
-            .count()
-            >= 2
+        setting.settled("mail1").iter().filter(|row| row.outcome() == "ok").count() >= 2
     })
     .await;
     assert!(probe.stop().success());
     let zone = jiff::tz::TimeZone::get("Europe/Stockholm").unwrap();
     let today = zone.to_datetime(UtcMicros::now().timestamp()).date();
-    let (from, to) = (
-        today.yesterday().unwrap().to_string(),
-        today.tomorrow().unwrap().to_string(),
-    );
+    let (from, to) =
+        (today.yesterday().unwrap().to_string(), today.tomorrow().unwrap().to_string());
     let replay = |more: &[&str]| -> Vec<serde_json::Value> {
-        let arguments = [
-            &["alarms", "replay", "--from", &from, "--to", &to, "--format", "json"][..],
-            more,
-        ]
-        .concat();
+        let arguments =
+            [&["alarms", "replay", "--from", &from, "--to", &to, "--format", "json"][..], more]
+                .concat();
         serde_json::from_str(&setting.succeed("mailqos-probe", &arguments)).unwrap()
     };
     assert_eq!(replay(&[])[0]["alarms"], 1);

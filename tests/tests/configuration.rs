@@ -51,15 +51,14 @@ fn a_right_configuration_is_said_to_be_right() {
 #[test]
 fn metrics_that_everybody_can_read_are_warned_of() {
     let folder = tempfile::tempdir().expect("a folder");
-    for (address, warned) in [("127.0.0.1:9925", false), ("[::1]:9925", false), ("0.0.0.0:9925", true)] {
-        let text = FINE.replace("site = \"here\"", &format!("site = \"here\"\nmetrics = \"{address}\""));
+    for (address, warned) in
+        [("127.0.0.1:9925", false), ("[::1]:9925", false), ("0.0.0.0:9925", true)]
+    {
+        let text =
+            FINE.replace("site = \"here\"", &format!("site = \"here\"\nmetrics = \"{address}\""));
         let (code, stdout, stderr) = run("mailqos-probe", &write(&folder, text), &["check"]);
         let said = stdout + &stderr;
-        assert_eq!(
-            (code, said.contains("not loopback")),
-            (Some(0), warned),
-            "{address}: {said}"
-        );
+        assert_eq!((code, said.contains("not loopback")), (Some(0), warned), "{address}: {said}");
     }
 }
 
@@ -67,14 +66,8 @@ fn metrics_that_everybody_can_read_are_warned_of() {
 fn everything_wrong_is_said_at_once_with_place_and_remedy() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = FINE
-        .replace(
-            "address = \"127.0.0.1\"",
-            "adress = \"127.0.0.1\"\naddress = \"imap://mail\"",
-        )
-        .replace(
-            "password = { env = \"PROBE_PASSWORD\" }",
-            "password = \"hunter2-in-clear\"",
-        )
+        .replace("address = \"127.0.0.1\"", "adress = \"127.0.0.1\"\naddress = \"imap://mail\"")
+        .replace("password = { env = \"PROBE_PASSWORD\" }", "password = \"hunter2-in-clear\"")
         .replace("port = 587", "port = 70000")
         .replace(
             "to = \"probe@example.com\"",
@@ -120,15 +113,7 @@ fn a_file_that_is_no_configuration_is_refused() {
             let arguments: &[&str] = if name == "mailqos-probe" {
                 &["check"]
             } else {
-                &[
-                    "stats",
-                    "--from",
-                    "2026-01-01",
-                    "--to",
-                    "2026-01-02",
-                    "--format",
-                    "json",
-                ]
+                &["stats", "--from", "2026-01-01", "--to", "2026-01-02", "--format", "json"]
             };
             let (code, stdout, stderr) = run(name, &write(&folder, content), arguments);
             assert_eq!(code, Some(2), "{what}: {stdout}{stderr}");
@@ -146,19 +131,20 @@ fn a_file_that_is_no_configuration_is_refused() {
 fn a_secret_that_cannot_be_had_is_named_and_not_shown() {
     let mut setting = Setting::new("secrets");
     setting.add("[object.mail]\naddress = \"127.0.0.1\"\n[monitor.mail]\nobject = \"mail\"\nfrom = \"a@example.com\"\nto = \"a@example.com\"");
-    setting.add("smtp = { port = 1, account = \"absent\" }\npickup = { port = 1, account = \"absent\" }");
+    setting.add(
+        "smtp = { port = 1, account = \"absent\" }\npickup = { port = 1, account = \"absent\" }",
+    );
     setting.add("[account.absent]\nuser = \"a\"\npassword = { env = \"NO_SUCH_VARIABLE\" }");
     let output = setting.run("mailqos-probe", &["test", "mail"]);
     let said = words_of(&output);
     assert!(!output.status.success() && said.contains("NO_SUCH_VARIABLE"), "{said}");
     // It may be there where the probe runs: a warning.
     let output = setting.run("mailqos-probe", &["check"]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let told = said.contains("account absent: the environment variable NO_SUCH_VARIABLE is not set");
-    assert!(
-        output.status.success() && told && said.contains("with 1 warning"),
-        "{said}"
-    );
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    let told =
+        said.contains("account absent: the environment variable NO_SUCH_VARIABLE is not set");
+    assert!(output.status.success() && told && said.contains("with 1 warning"), "{said}");
 }
 
 #[test]
@@ -172,25 +158,14 @@ fn wrong_usage_is_exit_code_2() {
     let mut setting = Setting::new("usage");
     setting.add("[object.mail]\naddress = \"127.0.0.1\"");
     assert_eq!(setting.run("mailqos-probe", &["test", "absent"]).status.code(), Some(2));
-    let dates = [
-        "stats",
-        "--from",
-        "2026-02-01",
-        "--to",
-        "2026-01-01",
-        "--format",
-        "json",
-    ];
-    assert_eq!(
-        setting.run("mailqos-analytics", &dates).status.code(),
-        Some(2),
-        "from after to"
-    );
+    let dates = ["stats", "--from", "2026-02-01", "--to", "2026-01-01", "--format", "json"];
+    assert_eq!(setting.run("mailqos-analytics", &dates).status.code(), Some(2), "from after to");
 }
 
 #[test]
 fn the_examples_of_the_readme_pass_the_check() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).expect("the README");
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))
+        .expect("the README");
     let examples: Vec<&str> = readme
         .split("```toml\n")
         .skip(1)
@@ -202,7 +177,8 @@ fn the_examples_of_the_readme_pass_the_check() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("mailqos.toml");
         std::fs::write(&file, example).expect("a file");
-        let config = mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}\n{example}"));
+        let config =
+            mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}\n{example}"));
         assert!(config.warnings.is_empty(), "{}\n{example}", config.warnings);
     }
 }

@@ -61,10 +61,7 @@ async fn a_second_probe_of_the_same_site_is_refused_by_name_and_a_killed_one_giv
     let said = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(1), "{said}");
     assert!(said.contains(&format!("process {} on ", first.id())), "{said}");
-    assert!(
-        said.contains("stop it, or give this probe a different site name"),
-        "{said}"
-    );
+    assert!(said.contains("stop it, or give this probe a different site name"), "{said}");
     assert!(first.is_running());
     let before = setting.settled("mail").len();
     first.kill();

@@ -41,11 +41,7 @@ async fn a_monitor_overlaps_itself_only_where_it_may() {
     assert!(probe.stop().success(), "{log}");
     // A test of a mail that does not come takes max round trip, 3 s, at least.
     let apart = |monitor: &str| {
-        starts(monitor)
-            .windows(2)
-            .map(|two| two[1] - two[0])
-            .min()
-            .expect("several")
+        starts(monitor).windows(2).map(|two| two[1] - two[0]).min().expect("several")
     };
     assert!(apart("alone") >= 3_000_000, "{}", apart("alone"));
     assert!(apart("overlapping") < 3_000_000, "{}", apart("overlapping"));
@@ -58,12 +54,7 @@ async fn tests_go_on_whatever_hangs() {
     let mut servers = Vec::new();
     for (id, protocol, phase, fault) in [
         ("smtp-stalls", Protocol::Smtp, "CONTENT", Fault::Stall),
-        (
-            "smtp-greylists",
-            Protocol::Smtp,
-            "RCPT",
-            Fault::Reply("450 4.7.1 later".into()),
-        ),
+        ("smtp-greylists", Protocol::Smtp, "RCPT", Fault::Reply("450 4.7.1 later".into())),
         ("pickup-stalls", Protocol::Pop3, "RETR", Fault::Stall),
         ("pickup-is-endless", Protocol::Pop3, "UIDL", Fault::Endless(100_000_000)),
     ] {
@@ -76,9 +67,7 @@ async fn tests_go_on_whatever_hangs() {
     until("three samples of each monitor", || {
         assert!(probe.is_running(), "the probe has ended:\n{}", probe.log());
         let rows = setting.rows();
-        servers
-            .iter()
-            .all(|(id, _)| rows.iter().filter(|row| row.monitor() == *id).count() >= 3)
+        servers.iter().all(|(id, _)| rows.iter().filter(|row| row.monitor() == *id).count() >= 3)
     })
     .await;
     let log = probe.log();
@@ -107,10 +96,7 @@ async fn what_is_told_to_stop_stops_although_a_file_hangs() {
         let library = shims::build("hang", &setting.path("")).expect("a library to preload");
         let told = setting.path("HANG");
         let mut command = setting.command(program);
-        command
-            .arg(subcommand)
-            .env("LD_PRELOAD", library)
-            .env("MAILQOS_HANG", &told);
+        command.arg(subcommand).env("LD_PRELOAD", library).env("MAILQOS_HANG", &told);
         let probe = setting.start(&mut command);
         until("it has begun", || probe.log().contains(begun)).await;
         std::fs::write(&told, "").expect("a file");

@@ -13,7 +13,8 @@ use serde_json::Value;
 const DAY: UtcMicros = UtcMicros(1_773_100_800_000_000);
 
 fn sample(monitor: &str, minute: i64, outcome: Outcome, milliseconds: Option<i64>) -> Sample {
-    let mut sample = Sample::new(monitor.parse().unwrap(), DAY + Micros::from_secs(60 * minute), outcome);
+    let mut sample =
+        Sample::new(monitor.parse().unwrap(), DAY + Micros::from_secs(60 * minute), outcome);
     sample.test_interval = Some(Micros::from_secs(600));
     sample.settled = Some(true);
     sample.round_trip = milliseconds.map(Micros::from_millis);
@@ -31,11 +32,7 @@ fn usual() -> tempfile::TempDir {
     let mut samples = Vec::new();
     for test in 0..144 {
         samples.push(sample("a", test * 10, Outcome::Ok, Some((test + 1) * 1000)));
-        let b = if test % 2 == 0 {
-            (Outcome::Ok, Some(500))
-        } else {
-            (Outcome::Lost, None)
-        };
+        let b = if test % 2 == 0 { (Outcome::Ok, Some(500)) } else { (Outcome::Lost, None) };
         samples.push(sample("b", test * 10, b.0, b.1));
     }
     lake(samples)
@@ -44,10 +41,7 @@ fn usual() -> tempfile::TempDir {
 fn run(data: &Path, arguments: &[&str]) -> Output {
     let mut command = command("mailqos-analytics");
     command.arg(arguments[0]).arg("--data").arg(data).args(&arguments[1..]);
-    if !arguments
-        .iter()
-        .any(|argument| ["--from", "--period"].contains(argument))
-    {
+    if !arguments.iter().any(|argument| ["--from", "--period"].contains(argument)) {
         command.args(["--from", "2026-03-10", "--to", "2026-03-11"]);
     }
     command.output().expect("it starts")
@@ -60,10 +54,7 @@ fn answer(data: &Path, arguments: &[&str]) -> String {
     assert!(output.status.success(), "{arguments:?}: {said}");
     let text = String::from_utf8(output.stdout).expect("text");
     let mut words = text.split(|letter: char| !letter.is_alphanumeric());
-    assert!(
-        !words.any(|word| ["NaN", "nan", "inf"].contains(&word)),
-        "{arguments:?}: {text}"
-    );
+    assert!(!words.any(|word| ["NaN", "nan", "inf"].contains(&word)), "{arguments:?}: {text}");
     text
 }
 
@@ -113,7 +104,8 @@ fn json_is_the_contract_and_nothing_else_unless_all_is_asked_for() {
     let lake = usual();
     let text = answer(lake.path(), &["stats", "--format", "json"]);
     let rows: Vec<serde_json::Map<String, Value>> = serde_json::from_str(&text).unwrap();
-    let keys = |of: &serde_json::Map<String, Value>| of.keys().cloned().collect::<Vec<_>>().join(" ");
+    let keys =
+        |of: &serde_json::Map<String, Value>| of.keys().cloned().collect::<Vec<_>>().join(" ");
     for row in &rows {
         assert_eq!(
             keys(row),
@@ -148,10 +140,7 @@ fn objects_and_tags_are_those_of_the_configuration() {
     let config = lake.path().join("mailqos.toml");
     std::fs::write(&config, CONFIG).unwrap();
     let by = |group: &str| {
-        json(
-            lake.path(),
-            &["stats", "--config", config.to_str().unwrap(), "--group", group],
-        )
+        json(lake.path(), &["stats", "--config", config.to_str().unwrap(), "--group", group])
     };
     let objects = by("object");
     assert_eq!(objects.len(), 2, "{objects:?}");
@@ -196,9 +185,8 @@ pickup = { protocol = "pop3", account = "probe" }
 
 #[test]
 fn a_period_is_compared_with_the_one_before() {
-    let mut samples: Vec<Sample> = (0..10)
-        .map(|test| sample("a", test * 10, Outcome::Ok, Some(1000)))
-        .collect();
+    let mut samples: Vec<Sample> =
+        (0..10).map(|test| sample("a", test * 10, Outcome::Ok, Some(1000))).collect();
     samples.extend((0..10).map(|test| {
         let mut earlier = sample("a", test * 10 - 1440, Outcome::Ok, Some(3000));
         if test < 5 {
@@ -215,19 +203,13 @@ fn a_period_is_compared_with_the_one_before() {
     assert_eq!(rows[0]["before"]["metrics"]["round_trip"]["p50"], 3000.0);
     assert_eq!(rows[1]["before"]["tests"], 0, "b was not there before");
     assert!(answer(lake.path(), &["stats", "--compare", "year"]).contains("Before: 2025-03-11"));
-    refused(
-        lake.path(),
-        &["stats", "--compare", "year", "--by", "day"],
-        2,
-        &["whole periods"],
-    );
+    refused(lake.path(), &["stats", "--compare", "year", "--by", "day"], 2, &["whole periods"]);
 }
 
 #[test]
 fn a_figure_is_followed_to_its_samples() {
-    let mut samples: Vec<Sample> = (0..100)
-        .map(|test| sample("a", test * 10, Outcome::Ok, Some(test + 1)))
-        .collect();
+    let mut samples: Vec<Sample> =
+        (0..100).map(|test| sample("a", test * 10, Outcome::Ok, Some(test + 1))).collect();
     samples[3].outcome = Outcome::NotTested;
     samples[4].outcome = Outcome::Lost;
     samples[4].round_trip = None;
@@ -261,10 +243,7 @@ fn a_figure_is_followed_to_its_samples() {
         .iter()
         .map(|s| s["role"].as_str().unwrap())
         .collect();
-    assert!(
-        roles[0].starts_with("starts an outage of ") && roles[1] == "ends it",
-        "{roles:?}"
-    );
+    assert!(roles[0].starts_with("starts an outage of ") && roles[1] == "ends it", "{roles:?}");
     // The samples end after 1000 minutes; what follows is unknown.
     let unknown = json(lake.path(), &["stats", "--explain", "a", "unknown"]);
     assert_eq!(unknown[0]["value"], (450 * 60) as f64);
@@ -273,10 +252,7 @@ fn a_figure_is_followed_to_its_samples() {
     assert_eq!(all[0]["value"], "not delivered");
     assert_eq!(all[0]["samples"].as_array().unwrap().len(), 100);
     let table = answer(lake.path(), &["stats", "--explain", "a", "delivered_p99.5"]);
-    assert!(
-        table.contains("not delivered") && table.contains("Definition"),
-        "{table}"
-    );
+    assert!(table.contains("not delivered") && table.contains("Definition"), "{table}");
     refused(
         lake.path(),
         &["stats", "--explain", "a", "speed"],
@@ -297,16 +273,8 @@ fn an_empty_lake_and_a_period_without_samples_say_so() {
     let full = usual();
     let cases: [(&Path, &[&str], &str); 4] = [
         (empty.path(), &[], "is empty"),
-        (
-            full.path(),
-            &["--from", "2020-01-01", "--to", "2020-02-01"],
-            "no samples in the period",
-        ),
-        (
-            full.path(),
-            &["--from", "2200-01-01", "--to", "2200-02-01"],
-            "is in the future",
-        ),
+        (full.path(), &["--from", "2020-01-01", "--to", "2020-02-01"], "no samples in the period"),
+        (full.path(), &["--from", "2200-01-01", "--to", "2200-02-01"], "is in the future"),
         (full.path(), &["--period", "2199"], "is in the future"),
     ];
     for (data, period, words) in cases {
@@ -327,19 +295,9 @@ fn an_empty_lake_and_a_period_without_samples_say_so() {
 #[test]
 fn what_was_meant_is_asked_back() {
     let lake = usual();
-    refused(
-        lake.path(),
-        &["stats", "--monitor", "c"],
-        2,
-        &["\"c\" matches no monitor"],
-    );
+    refused(lake.path(), &["stats", "--monitor", "c"], 2, &["\"c\" matches no monitor"]);
     refused(lake.path(), &["stats", "--site", "hare"], 2, &["hare", "here"]);
-    refused(
-        lake.path(),
-        &["stats", "--from", "2026-03-11", "--to", "2026-03-10"],
-        2,
-        &["to end"],
-    );
+    refused(lake.path(), &["stats", "--from", "2026-03-11", "--to", "2026-03-10"], 2, &["to end"]);
     refused(
         lake.path(),
         &["stats", "--from", "2026-13-11", "--to", "2026-03-10"],
@@ -352,18 +310,8 @@ fn what_was_meant_is_asked_back() {
         2,
         &["is not a time zone", "IANA"],
     );
-    refused(
-        lake.path(),
-        &["stats", "--period", "someday"],
-        2,
-        &["is not a period", "last-month"],
-    );
-    refused(
-        lake.path(),
-        &["stats", "--percentiles", "200"],
-        2,
-        &["is not a percentile"],
-    );
+    refused(lake.path(), &["stats", "--period", "someday"], 2, &["is not a period", "last-month"]);
+    refused(lake.path(), &["stats", "--percentiles", "200"], 2, &["is not a percentile"]);
     refused(
         lake.path(),
         &["stats", "--metrics", "speed"],
@@ -374,9 +322,8 @@ fn what_was_meant_is_asked_back() {
 
 #[test]
 fn a_corrupt_file_is_named_and_left_out_only_when_told_so() {
-    let mut samples: Vec<Sample> = (0..10)
-        .map(|test| sample("a", test * 10, Outcome::Ok, Some(1000)))
-        .collect();
+    let mut samples: Vec<Sample> =
+        (0..10).map(|test| sample("a", test * 10, Outcome::Ok, Some(1000))).collect();
     samples.extend((0..10).map(|test| sample("a", test * 10 + 2880, Outcome::Ok, Some(1000))));
     let lake = lake(samples);
     let file = lake.path().join("samples/site=here/date=2026-03-12/samples.parquet");
@@ -410,11 +357,7 @@ fn a_corrupt_file_is_named_and_left_out_only_when_told_so() {
     assert!(head.ends_with(",skipped_files") && row.trim().ends_with(",1"), "{csv}");
     // A file that is neither of the period nor of the day around it is not looked at.
     assert_eq!(
-        json(
-            lake.path(),
-            &["stats", "--to", "2026-03-10T12:00:00Z", "--from", "2026-03-10"]
-        )
-        .len(),
+        json(lake.path(), &["stats", "--to", "2026-03-10T12:00:00Z", "--from", "2026-03-10"]).len(),
         1
     );
 }
@@ -445,11 +388,8 @@ fn one_sample_and_no_good_sample_claim_nothing() {
         "five tests say little: {row}"
     );
 
-    let untested = lake(
-        (0..5)
-            .map(|test| sample("a", test * 10, Outcome::NotTested, None))
-            .collect(),
-    );
+    let untested =
+        lake((0..5).map(|test| sample("a", test * 10, Outcome::NotTested, None)).collect());
     let row = &json(untested.path(), &["stats"])[0];
     assert_eq!(row["not_tested"], 5);
     for name in [
@@ -471,9 +411,7 @@ fn one_sample_and_no_good_sample_claim_nothing() {
                 answer(lake.path(), &[command, "--format", format]);
             }
             assert!(
-                run(lake.path(), &[command, "--format", "parquet"])
-                    .stdout
-                    .starts_with(b"PAR1"),
+                run(lake.path(), &[command, "--format", "parquet"]).stdout.starts_with(b"PAR1"),
                 "{command}"
             );
         }
@@ -492,13 +430,10 @@ fn days_of_daylight_saving_changes_have_23_and_25_hours() {
     ];
     for (zone, day, tests) in cases {
         let day: jiff::civil::Date = day.parse().unwrap();
-        let midnight = day
-            .yesterday()
-            .unwrap()
-            .to_zoned_datetime(jiff::tz::TimeZone::UTC)
-            .unwrap();
+        let midnight = day.yesterday().unwrap().to_zoned_datetime(jiff::tz::TimeZone::UTC).unwrap();
         let begin = UtcMicros::from(midnight.timestamp()) - DAY;
-        let samples = (0..3 * 144).map(|test| sample("a", begin.0 / 60_000_000 + test * 10, Outcome::Ok, Some(900)));
+        let samples = (0..3 * 144)
+            .map(|test| sample("a", begin.0 / 60_000_000 + test * 10, Outcome::Ok, Some(900)));
         let lake = lake(samples.collect());
         let (from, to) = (day.to_string(), day.tomorrow().unwrap().to_string());
         let rows = json(
@@ -510,17 +445,7 @@ fn days_of_daylight_saving_changes_have_23_and_25_hours() {
         assert_eq!(rows[0]["coverage"], 1.0);
         let hours = json(
             lake.path(),
-            &[
-                "stats",
-                "--from",
-                &from,
-                "--to",
-                &to,
-                "--timezone",
-                zone,
-                "--by",
-                "hour",
-            ],
+            &["stats", "--from", &from, "--to", &to, "--timezone", zone, "--by", "hour"],
         );
         let sum: i64 = hours.iter().map(|row| row["tests"].as_i64().unwrap()).sum();
         assert_eq!(sum, tests, "{zone} {day}");
@@ -583,31 +508,15 @@ fn service_levels_are_judged_in_every_format() {
     assert_eq!(kept["verdict"], "met");
     assert_eq!(kept["tests"], 2208);
     assert_eq!(kept["bad_tests"], 22.0);
-    assert!(
-        (kept["budget_spent"].as_f64().unwrap() - 22.0 / 44.16).abs() < 1e-9,
-        "{kept}"
-    );
+    assert!((kept["budget_spent"].as_f64().unwrap() - 22.0 / 44.16).abs() < 1e-9, "{kept}");
     assert_eq!(rows[1]["verdict"], "missed");
-    assert!(
-        ask(&["--format", "csv"])
-            .lines()
-            .nth(2)
-            .is_some_and(|row| row.contains(",missed,"))
-    );
+    assert!(ask(&["--format", "csv"]).lines().nth(2).is_some_and(|row| row.contains(",missed,")));
     let table = ask(&["--format", "table"]);
-    assert!(
-        table.contains("98 % of tests on time") && table.contains("50 %"),
-        "{table}"
-    );
+    assert!(table.contains("98 % of tests on time") && table.contains("50 %"), "{table}");
     let parquet = with(&["--format", "parquet"]);
     let parquet = run(lake.path(), &parquet.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(parquet.stdout.starts_with(b"PAR1"));
-    refused(
-        lake.path(),
-        &["sla", "golf", "--config", &config],
-        2,
-        &["did you mean", "gold"],
-    );
+    refused(lake.path(), &["sla", "golf", "--config", &config], 2, &["did you mean", "gold"]);
     refused(
         lake.path(),
         &["sla", "--config", &config, "--monitor", "z"],
@@ -615,10 +524,8 @@ fn service_levels_are_judged_in_every_format() {
         &["\"z\" matches no monitor"],
     );
     // Without a test, nothing is spent and nothing is met.
-    let output = run(
-        lake.path(),
-        &["sla", "--config", &config, "--period", "2199", "--format", "json"],
-    );
+    let output =
+        run(lake.path(), &["sla", "--config", &config, "--period", "2199", "--format", "json"]);
     let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("is in the future"));
     for row in &rows {
@@ -633,45 +540,36 @@ fn patterns_are_told_in_every_format() {
     let lake = a_quarter();
     let days = ["--from", "2026-03-01", "--to", "2026-06-01"];
     let with = |more: &[&'static str]| [&["patterns"], &days[..], more].concat();
-    let rows: Vec<Value> = serde_json::from_str(&answer(lake.path(), &with(&["--format", "json"]))).unwrap();
-    let shift = rows
-        .iter()
-        .find(|row| row["kind"] == "shift")
-        .unwrap_or_else(|| panic!("{rows:?}"));
+    let rows: Vec<Value> =
+        serde_json::from_str(&answer(lake.path(), &with(&["--format", "json"]))).unwrap();
+    let shift =
+        rows.iter().find(|row| row["kind"] == "shift").unwrap_or_else(|| panic!("{rows:?}"));
     assert_eq!(shift["metric"], "pickup_login");
     assert_eq!(shift["at"], "2026-04-16T00:00:00Z");
-    let (before, after) = (
-        shift["compared_with"].as_f64().unwrap(),
-        shift["value"].as_f64().unwrap(),
-    );
-    assert!(
-        (50.0..60.0).contains(&before) && (100.0..110.0).contains(&after),
-        "{shift}"
-    );
+    let (before, after) =
+        (shift["compared_with"].as_f64().unwrap(), shift["value"].as_f64().unwrap());
+    assert!((50.0..60.0).contains(&before) && (100.0..110.0).contains(&after), "{shift}");
     assert!(shift["p"].as_f64().unwrap() < 0.05);
     let told = answer(lake.path(), &with(&[]));
     assert!(
         told.contains("a (here)\n") && told.contains("Pick-up login rose by 92 % on Thu 16 Apr"),
         "{told}"
     );
-    assert!(answer(lake.path(), &with(&["--format", "csv"])).starts_with("site,monitor,kind,metric,at,"));
     assert!(
-        run(lake.path(), &with(&["--format", "parquet"]))
-            .stdout
-            .starts_with(b"PAR1")
+        answer(lake.path(), &with(&["--format", "csv"]))
+            .starts_with("site,monitor,kind,metric,at,")
     );
+    assert!(run(lake.path(), &with(&["--format", "parquet"])).stdout.starts_with(b"PAR1"));
     let usual = usual();
-    assert!(answer(usual.path(), &["patterns", "--monitor", "b"]).contains("no significant findings"));
+    assert!(
+        answer(usual.path(), &["patterns", "--monitor", "b"]).contains("no significant findings")
+    );
 }
 
 #[test]
 fn a_group_is_no_better_known_than_its_monitors() {
     // `a` is tested all day, `b` not at all: half of the group's time is unknown.
-    let lake = lake(
-        (0..144)
-            .map(|test| sample("a", test * 10, Outcome::Ok, Some(900)))
-            .collect(),
-    );
+    let lake = lake((0..144).map(|test| sample("a", test * 10, Outcome::Ok, Some(900))).collect());
     let config = lake.path().join("mailqos.toml");
     std::fs::write(&config, CONFIG).unwrap();
     let config = config.to_str().unwrap();
@@ -681,9 +579,8 @@ fn a_group_is_no_better_known_than_its_monitors() {
     assert_eq!(rows[0]["coverage"], 0.5);
     assert_eq!(rows[1]["coverage"], 1.0, "b has not this tag");
     // And hour by hour: `b` ends at noon, and what comes an hour later is known of `a` alone.
-    let mut samples: Vec<Sample> = (0..144)
-        .map(|test| sample("a", test * 10, Outcome::Ok, Some(900)))
-        .collect();
+    let mut samples: Vec<Sample> =
+        (0..144).map(|test| sample("a", test * 10, Outcome::Ok, Some(900))).collect();
     samples.extend((0..72).map(|test| sample("b", test * 10, Outcome::Ok, Some(900))));
     let lake = self::lake(samples);
     let rows = json(lake.path(), &["stats", "--group", "all", "--by", "hour"]);

@@ -6,7 +6,9 @@
 use std::process::Output;
 
 use mailqos_tests::{
-    servers::{Beginning, Drives, Extended, Facts, FtpHabits, FtpServer, Names, Shown, Trouble, ftp_habits},
+    servers::{
+        Beginning, Drives, Extended, Facts, FtpHabits, FtpServer, Names, Shown, Trouble, ftp_habits,
+    },
     setting::Setting,
 };
 
@@ -14,11 +16,7 @@ const NAME: &str = "Bericht März – 東京.pdf";
 
 fn setting(server: &FtpServer, keys: &str) -> Setting {
     let mut setting = Setting::new("here");
-    let timeout = if keys.contains("timeout") {
-        ""
-    } else {
-        "timeout = \"30s\""
-    };
+    let timeout = if keys.contains("timeout") { "" } else { "timeout = \"30s\"" };
     setting.add(&format!(
         "[target.site]\nkind = \"ftp\"\nserver = \"127.0.0.1\"\nport = {}\ntls = \"none\"\n{timeout}\n{keys}",
         server.port()
@@ -28,10 +26,7 @@ fn setting(server: &FtpServer, keys: &str) -> Setting {
 
 fn deliver(setting: &Setting, name: &str, content: &[u8], folder: &str) -> Output {
     std::fs::write(setting.path(name), content).unwrap();
-    setting.run(
-        "mailqos-analytics",
-        &["deliver", name, "--to", "site", "--folder", folder],
-    )
+    setting.run("mailqos-analytics", &["deliver", name, "--to", "site", "--folder", folder])
 }
 
 fn said(output: &Output) -> String {
@@ -97,13 +92,7 @@ async fn every_habit_gets_a_file_once_and_says_what_is_known_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn drives_of_windows_are_written_in_any_form() {
     for drives in [Drives::Slashed, Drives::Bare, Drives::Backslashed] {
-        for path in [
-            "/C:/reports",
-            "C:/reports",
-            r"C:\reports",
-            r"\C:\reports\",
-            "c:/reports",
-        ] {
+        for path in ["/C:/reports", "C:/reports", r"C:\reports", r"\C:\reports\", "c:/reports"] {
             let server = FtpServer::with(FtpHabits {
                 drives,
                 home: "C:/home",
@@ -115,11 +104,7 @@ async fn drives_of_windows_are_written_in_any_form() {
             let setting = setting(&server, &format!("path = '{path}'"));
             let output = deliver(&setting, "a.pdf", b"a", "2026/Q4");
             assert!(output.status.success(), "{drives:?} {path}: {}", said(&output));
-            let drive = if path.contains('c') && path.contains("c:") {
-                "c:"
-            } else {
-                "C:"
-            };
+            let drive = if path.contains('c') && path.contains("c:") { "c:" } else { "C:" };
             assert_eq!(
                 server.names(),
                 [format!("{drive}/reports/2026/Q4/a.pdf")],
@@ -140,10 +125,7 @@ async fn drives_of_windows_are_written_in_any_form() {
         let setting = setting(&server, "path = 'reports'");
         assert!(deliver(&setting, "a.pdf", b"a", "").status.success());
         assert_eq!(server.names(), ["C:/home/reports/a.pdf"]);
-        let places = setting.ledger().pop().unwrap()["places"][0]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let places = setting.ledger().pop().unwrap()["places"][0].as_str().unwrap().to_owned();
         assert!(places.ends_with("/C:/home/reports/a.pdf"), "{places}");
     }
 }
@@ -191,12 +173,10 @@ async fn a_file_that_was_refused_behind_its_last_byte_is_due_and_then_there_once
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_cannot_be_reached_is_remembered() {
-    let server = FtpServer::with(FtpHabits {
-        extended: Extended::Unreachable,
-        ..FtpHabits::default()
-    })
-    .await
-    .unwrap();
+    let server =
+        FtpServer::with(FtpHabits { extended: Extended::Unreachable, ..FtpHabits::default() })
+            .await
+            .unwrap();
     let setting = setting(&server, "");
     let asked = || server.heard().iter().filter(|line| *line == "EPSV").count();
     assert!(deliver(&setting, "a.pdf", b"a", "").status.success());
@@ -208,12 +188,10 @@ async fn a_port_that_cannot_be_reached_is_remembered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mode_that_is_configured_is_the_only_one() {
-    let server = FtpServer::with(FtpHabits {
-        extended: Extended::Unreachable,
-        ..FtpHabits::default()
-    })
-    .await
-    .unwrap();
+    let server =
+        FtpServer::with(FtpHabits { extended: Extended::Unreachable, ..FtpHabits::default() })
+            .await
+            .unwrap();
     let forced = setting(&server, "mode = \"epsv\"");
     let text = said(&deliver(&forced, "a.pdf", b"a", ""));
     assert!(text.contains("can't be reached") && text.contains("set mode"), "{text}");
@@ -240,36 +218,13 @@ async fn paths_are_gone_to_directly_and_only_what_is_missing_is_made() {
     };
     for (one_level, path, folder, place, made) in [
         (false, "/srv/reports", "", "srv/reports/r.pdf", &[][..]),
-        (
-            false,
-            "/srv/reports",
-            "2026/ä",
-            "srv/reports/2026/ä/r.pdf",
-            &["MKD 2026", "MKD ä"],
-        ),
+        (false, "/srv/reports", "2026/ä", "srv/reports/2026/ä/r.pdf", &["MKD 2026", "MKD ä"]),
         (false, "a \\\"b\\\" c", "", "home/acme/in/a \"b\" c/r.pdf", &[]),
         (false, "", "2026", "home/acme/in/2026/r.pdf", &["MKD 2026"]),
-        (
-            false,
-            "x/y",
-            "z",
-            "home/acme/in/x/y/z/r.pdf",
-            &["MKD x", "MKD y", "MKD z"],
-        ),
-        (
-            true,
-            "x/y",
-            "z",
-            "home/acme/in/x/y/z/r.pdf",
-            &["MKD x", "MKD y", "MKD z"],
-        ),
+        (false, "x/y", "z", "home/acme/in/x/y/z/r.pdf", &["MKD x", "MKD y", "MKD z"]),
+        (true, "x/y", "z", "home/acme/in/x/y/z/r.pdf", &["MKD x", "MKD y", "MKD z"]),
     ] {
-        let server = FtpServer::with(FtpHabits {
-            one_level,
-            ..habits.clone()
-        })
-        .await
-        .unwrap();
+        let server = FtpServer::with(FtpHabits { one_level, ..habits.clone() }).await.unwrap();
         let setting = setting(&server, &format!("path = \"{path}\""));
         for content in [&b"one"[..], b"two!"] {
             let output = deliver(&setting, "r.pdf", content, folder);
@@ -300,34 +255,15 @@ async fn a_folder_that_may_not_be_entered_is_told_with_its_name() {
 async fn what_a_target_needs_is_found_out() {
     for (habits, word) in [
         (
-            FtpHabits {
-                no_dots: true,
-                ..FtpHabits::default()
-            },
+            FtpHabits { no_dots: true, ..FtpHabits::default() },
             "temporary = \"{{ name }}.{{ hash }}.part\" works",
         ),
         (
-            FtpHabits {
-                no_dots: true,
-                no_endings: &[".part"],
-                ..FtpHabits::default()
-            },
+            FtpHabits { no_dots: true, no_endings: &[".part"], ..FtpHabits::default() },
             "temporary = \"{{ name }}.{{ hash }}.tmp\" works",
         ),
-        (
-            FtpHabits {
-                no_renames: true,
-                ..FtpHabits::default()
-            },
-            "temporary = \"none\" works",
-        ),
-        (
-            FtpHabits {
-                longest: 80,
-                ..FtpHabits::default()
-            },
-            "short ASCII names are accepted",
-        ),
+        (FtpHabits { no_renames: true, ..FtpHabits::default() }, "temporary = \"none\" works"),
+        (FtpHabits { longest: 80, ..FtpHabits::default() }, "short ASCII names are accepted"),
     ] {
         let server = FtpServer::with(habits).await.unwrap();
         let site = setting(&server, "");
@@ -343,10 +279,7 @@ async fn a_trial_says_line_by_line_what_a_target_supports() {
     let server = FtpServer::start().await.unwrap();
     let (works, text) = try_out(&setting(&server, ""));
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    assert!(
-        works && lines[0].ends_with("(size and SHA-256 checked, and removed)"),
-        "{text}"
-    );
+    assert!(works && lines[0].ends_with("(size and SHA-256 checked, and removed)"), "{text}");
     for what in [
         "subfolders",
         "long non-ASCII names",
@@ -365,20 +298,13 @@ async fn a_trial_says_line_by_line_what_a_target_supports() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_temporary_name_names_its_key_and_heals_with_it() {
-    let server = FtpServer::with(FtpHabits {
-        no_dots: true,
-        ..FtpHabits::default()
-    })
-    .await
-    .unwrap();
+    let server =
+        FtpServer::with(FtpHabits { no_dots: true, ..FtpHabits::default() }).await.unwrap();
     let mut site = setting(&server, "");
     let text = said(&deliver(&site, "r.pdf", b"x", ""));
     assert!(text.contains("553") && text.contains("temporary"), "{text}");
     assert!(server.names().is_empty());
-    site.replace(
-        "tls = \"none\"",
-        "tls = \"none\"\ntemporary = \"{{ name }}.{{ hash }}.tmp\"",
-    );
+    site.replace("tls = \"none\"", "tls = \"none\"\ntemporary = \"{{ name }}.{{ hash }}.tmp\"");
     assert!(site.run("mailqos-analytics", &["outbox", "retry"]).status.success());
     assert_eq!(server.names(), ["r.pdf"]);
 }
@@ -403,9 +329,7 @@ async fn a_drop_box_without_renames_is_told_once_and_not_filled() {
 }
 
 fn setting_ledger_is_empty(setting: &Setting) -> bool {
-    !setting
-        .succeed("mailqos-analytics", &["outbox", "ledger"])
-        .contains("r.pdf")
+    !setting.succeed("mailqos-analytics", &["outbox", "ledger"]).contains("r.pdf")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -420,11 +344,7 @@ async fn a_confirmation_before_the_data_counts_for_nothing_in_a_drop_box() {
     let site = setting(&server, "temporary = \"none\"");
     let output = deliver(&site, "r.pdf", b"x", "");
     assert!(!output.status.success());
-    assert!(
-        said(&output).contains("its arrival can't be verified"),
-        "{}",
-        said(&output)
-    );
+    assert!(said(&output).contains("its arrival can't be verified"), "{}", said(&output));
     assert!(setting_ledger_is_empty(&site));
 }
 
@@ -434,11 +354,7 @@ async fn no_old_file_is_taken_for_the_beginning_of_a_new_one() {
     let server = FtpServer::start().await.unwrap();
     server.put("r.pdf.tmp", b"something else");
     let site = setting(&server, "temporary = \"{{ name }}.tmp\"");
-    assert!(
-        deliver(&site, "r.pdf", b"the report, which is longer", "")
-            .status
-            .success()
-    );
+    assert!(deliver(&site, "r.pdf", b"the report, which is longer", "").status.success());
     assert_eq!(server.names(), ["r.pdf"]);
     assert_eq!(server.get("r.pdf").unwrap(), b"the report, which is longer");
     assert!(!server.heard().iter().any(|line| line.starts_with("REST")));

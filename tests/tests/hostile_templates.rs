@@ -27,22 +27,16 @@ fn refused(medium: &str, partial: &str, text: &str) -> String {
         .output()
         .expect("the program starts");
     let said = words_of(&output);
-    assert_eq!(
-        output.status.code(),
-        Some(2),
-        "{medium}/{partial}: {text} is accepted: {said}"
-    );
+    assert_eq!(output.status.code(), Some(2), "{medium}/{partial}: {text} is accepted: {said}");
     assert!(!said.contains(SECRET), "{medium}/{partial}: {said}");
     said
 }
 
 #[test]
 fn pages_and_mails_read_no_files_and_no_environment() {
-    for (medium, partial) in [
-        ("html", "paragraph.html"),
-        ("email", "paragraph.html"),
-        ("pdf", "paragraph.typ"),
-    ] {
+    for (medium, partial) in
+        [("html", "paragraph.html"), ("email", "paragraph.html"), ("pdf", "paragraph.typ")]
+    {
         for file in ["/etc/passwd", "../../secret.txt", "secret.txt"] {
             let said = refused(medium, partial, &format!("{{% include \"{file}\" %}}"));
             assert!(said.contains("nknown template") && said.contains(partial), "{said}");
@@ -81,7 +75,10 @@ fn a_pdf_names_its_maker_and_neither_user_machine_nor_folder() {
     simulation::write(&setting.data(), &"here".parse().expect("a name"), samples).expect("a lake");
     let output = setting
         .command("mailqos-analytics")
-        .args("report --template executive-summary --period yesterday --format pdf --output out".split(' '))
+        .args(
+            "report --template executive-summary --period yesterday --format pdf --output out"
+                .split(' '),
+        )
         .env("USER", "Planted-Person")
         .env("LOGNAME", "Planted-Person")
         .env("HOSTNAME", "planted-machine")

@@ -96,23 +96,13 @@ fn exports_of_other_tools_become_the_same_samples() {
         ("prtg", "prtg.xml", plain(PRTG_XML), both.clone()),
         ("prtg", "prtg.csv", plain(PRTG_CSV), both.clone()),
         ("prtg", "prtg-utf16.csv", utf16(PRTG_CSV), both.clone()),
-        (
-            "prtg",
-            "prtg-sep.csv",
-            plain(&format!("sep=;\r\n{PRTG_CSV}")),
-            both.clone(),
-        ),
+        ("prtg", "prtg-sep.csv", plain(&format!("sep=;\r\n{PRTG_CSV}")), both.clone()),
         // A graph holds no failures.
         ("checkmk", "checkmk.csv", plain(CHECKMK), vec![ok.clone()]),
         ("nagios", "nagios.txt", plain(NAGIOS), both.clone()),
         ("nagios", "pnp.txt", plain(PNP4NAGIOS), both.clone()),
         ("uptime-kuma", "kuma.csv", plain(KUMA_CSV), both.clone()),
-        (
-            "uptime-kuma",
-            "kuma.json",
-            plain(KUMA_JSON),
-            vec![ok.clone(), lost.clone(), skipped],
-        ),
+        ("uptime-kuma", "kuma.json", plain(KUMA_JSON), vec![ok.clone(), lost.clone(), skipped]),
         ("smokeping", "fetch.txt", plain(RRD_FETCH), both.clone()),
         ("smokeping", "xport.json", plain(RRD_XPORT), both),
     ];
@@ -121,17 +111,8 @@ fn exports_of_other_tools_become_the_same_samples() {
         std::fs::write(&path, content).unwrap();
         let (file, site) = (path.to_string_lossy().into_owned(), format!("site{number}"));
         let zone = ["--timezone", if tool == "prtg" { "Europe/Berlin" } else { "UTC" }];
-        let import = [
-            "lake",
-            "import",
-            "--from",
-            tool,
-            &file,
-            "--into",
-            &site,
-            "--as-monitor",
-            "mail",
-        ];
+        let import =
+            ["lake", "import", "--from", tool, &file, "--into", &site, "--as-monitor", "mail"];
         setting.succeed("mailqos-analytics", &[&import[..], &zone, &["--apply"]].concat());
         assert_eq!(samples(&setting, &site), expected, "{name}");
     }
@@ -167,11 +148,10 @@ fn the_hour_that_comes_twice_is_told_by_the_order_of_rows_or_refused() {
     let ordered = "time,latency\n2022-11-06 00:30:00,0.1\n2022-11-06 01:00:00,0.2\n2022-11-06 01:30:00,0.3\n\
         2022-11-06 01:00:00,0.4\n2022-11-06 01:30:00,0.5\n2022-11-06 02:00:00,0.6\n";
     assert!(import("ordered", ordered).status.success());
-    let starts: Vec<String> = samples(&setting, "ordered")
-        .into_iter()
-        .map(|[start, ..]| start)
-        .collect();
-    let expected = ["04:30", "05:00", "05:30", "06:00", "06:30", "07:00"].map(|time| format!("2022-11-06T{time}:00Z"));
+    let starts: Vec<String> =
+        samples(&setting, "ordered").into_iter().map(|[start, ..]| start).collect();
+    let expected = ["04:30", "05:00", "05:30", "06:00", "06:30", "07:00"]
+        .map(|time| format!("2022-11-06T{time}:00Z"));
     assert_eq!(starts, expected);
     let alone = import("alone", "time,latency\n2022-11-06 01:00:00,0.2\n");
     let said = complaint_of(&alone);

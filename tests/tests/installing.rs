@@ -14,11 +14,8 @@ const PROGRAMS: [&str; 2] = ["mailqos-probe", "mailqos-analytics"];
 
 /// Runs a program in a folder, and gives what it says on standard output.
 fn said(name: &str, folder: &Path, arguments: &[&str]) -> String {
-    let output = command(name)
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .expect("the binary starts");
+    let output =
+        command(name).args(arguments).current_dir(folder).output().expect("the binary starts");
     let stdout = String::from_utf8(output.stdout).expect("text");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name} {arguments:?}: {stdout}{stderr}");
@@ -67,10 +64,7 @@ fn shells_take_the_completions() {
     for name in PROGRAMS {
         for (shell, completes) in [
             ("bash", format!("source ./script && complete -p {name}")),
-            (
-                "zsh",
-                "autoload -U compinit && compinit -u -D && source ./script".to_owned(),
-            ),
+            ("zsh", "autoload -U compinit && compinit -u -D && source ./script".to_owned()),
             (
                 "fish",
                 format!("source ./script; and complete -C '{name} ru' | string match -q 'run*'"),
@@ -116,9 +110,7 @@ fn the_package_has_all_units_and_documents_and_every_file_that_it_names() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let text = std::fs::read_to_string(root.join("probe/Cargo.toml")).expect("the manifest");
     let manifest: toml_edit::DocumentMut = text.parse().expect("TOML");
-    let assets = manifest["package"]["metadata"]["deb"]["assets"]
-        .as_array()
-        .expect("assets");
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().expect("assets");
     let sources: Vec<&str> = assets
         .iter()
         .filter_map(|asset| asset.as_array()?.get(0)?.as_str()?.strip_prefix("../"))
@@ -128,15 +120,9 @@ fn the_package_has_all_units_and_documents_and_every_file_that_it_names() {
         let entries = std::fs::read_dir(root.join(folder)).expect("a folder").flatten();
         let names = entries.filter(|entry| entry.path().is_file());
         let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names
-            .filter(|name| name.ends_with(ending))
-            .map(|name| format!("{folder}/{name}"))
-            .collect()
+        names.filter(|name| name.ends_with(ending)).map(|name| format!("{folder}/{name}")).collect()
     };
-    for source in sources
-        .iter()
-        .filter(|source| !source.starts_with("packaging/debian/made/"))
-    {
+    for source in sources.iter().filter(|source| !source.starts_with("packaging/debian/made/")) {
         let found = match source.split_once('*') {
             Some((folder, ending)) => !files(folder.trim_end_matches('/'), ending).is_empty(),
             None => root.join(source).is_file(),
@@ -153,12 +139,7 @@ fn the_package_has_all_units_and_documents_and_every_file_that_it_names() {
     };
     let mut all = [files("packaging", ".service"), files("packaging", ".timer")].concat();
     all.extend(
-        [
-            files("docs", ".md"),
-            files("docs/guide", ".md"),
-            files("docs", ".schema.json"),
-        ]
-        .concat(),
+        [files("docs", ".md"), files("docs/guide", ".md"), files("docs", ".schema.json")].concat(),
     );
     assert!(all.len() > 12, "{all:?}");
     for path in all {

@@ -24,7 +24,9 @@ fn add_mailbox(setting: &mut Setting, id: &str, server: &MailServer, more: &str)
 
 /// The output of a command of analytics over yesterday, today and tomorrow.
 fn analytics(setting: &Setting, arguments: &[&str]) -> String {
-    let day = |days: i64| (UtcMicros::now() + Micros::from_secs(days * 86_400)).to_string()[..10].to_owned();
+    let day = |days: i64| {
+        (UtcMicros::now() + Micros::from_secs(days * 86_400)).to_string()[..10].to_owned()
+    };
     let (from, to) = (day(-1), day(2));
     let period = ["--from", &from, "--to", &to];
     setting.succeed("mailqos-analytics", &[arguments, &period].concat())
@@ -75,7 +77,10 @@ async fn kinds_are_tested_side_by_side_and_never_mixed() {
         "{test}"
     );
     let tried = setting.run("mailqos-probe", &["check", "--connect"]);
-    assert!(String::from_utf8_lossy(&tried.stdout).contains("monitor down: the folder \"Nowhere\" can't be opened"));
+    assert!(
+        String::from_utf8_lossy(&tried.stdout)
+            .contains("monitor down: the folder \"Nowhere\" can't be opened")
+    );
 
     let mut probe = setting.start_probe();
     until("two samples of each monitor", || {
@@ -93,10 +98,7 @@ async fn kinds_are_tested_side_by_side_and_never_mixed() {
     assert_eq!((row.outcome(), row.text("kind")), ("ok", Some("mailbox")));
     assert!(row.number("pickup_login_us").is_some() && row.number("round_trip_us").is_none());
     let row = setting.settled("down").remove(0);
-    assert_eq!(
-        (row.outcome(), row.text("stage")),
-        ("pickup_failed", Some("pickup_list"))
-    );
+    assert_eq!((row.outcome(), row.text("stage")), ("pickup_failed", Some("pickup_list")));
     let row = setting.settled("mail").remove(0);
     assert_eq!((row.outcome(), row.text("kind")), ("ok", None));
     assert_eq!(server.mails(PROBE, INBOX).iter().filter(|mail| mail.foreign).count(), 3);
@@ -115,12 +117,11 @@ async fn kinds_are_tested_side_by_side_and_never_mixed() {
 
     // Figures: availability of each, no round trip of a mailbox, and no number over both kinds.
     let rows = stats(&setting, &["--full"]);
-    let of = |rows: &[Value], id: &str| rows.iter().find(|row| row["monitor"] == id).expect("a row").clone();
+    let of = |rows: &[Value], id: &str| {
+        rows.iter().find(|row| row["monitor"] == id).expect("a row").clone()
+    };
     let boxed = of(&rows, "box");
-    assert_eq!(
-        (&boxed["kind"], &boxed["availability"]),
-        (&"mailbox".into(), &1.0.into())
-    );
+    assert_eq!((&boxed["kind"], &boxed["availability"]), (&"mailbox".into(), &1.0.into()));
     assert_eq!(boxed["metrics"]["round_trip"]["count"], 0);
     assert!(
         boxed["delivery_rate"].is_null() && boxed["delivered_within"]["10s"].is_null(),
@@ -149,11 +150,10 @@ async fn kinds_are_tested_side_by_side_and_never_mixed() {
     std::fs::write(setting.path("kinds.toml"), definition).expect("a definition");
     let path = analytics(&setting, &["report", "kinds.toml", "--output", "out"]);
     let page = std::fs::read_to_string(setting.path(path.trim())).expect("the report");
-    let (mails, boxes) = page
-        .split_once("Tests of kind mailbox")
-        .expect("a part about mailboxes");
+    let (mails, boxes) = page.split_once("Tests of kind mailbox").expect("a part about mailboxes");
     assert!(
-        mails.contains("Mail was delivered within") && mails.contains("The mailbox could be opened in"),
+        mails.contains("Mail was delivered within")
+            && mails.contains("The mailbox could be opened in"),
         "{page}"
     );
     assert!(

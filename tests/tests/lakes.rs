@@ -29,26 +29,14 @@ fn lake_of(setting: &Setting, site: &str, file: &Path) -> PathBuf {
 }
 
 fn tests_of(setting: &Setting, more: &[&str]) -> (u64, String) {
-    let mut arguments = vec![
-        "stats",
-        "--from",
-        DAY,
-        "--to",
-        "2026-11-24",
-        "--timezone",
-        "UTC",
-        "--format",
-        "json",
-    ];
+    let mut arguments =
+        vec!["stats", "--from", DAY, "--to", "2026-11-24", "--timezone", "UTC", "--format", "json"];
     arguments.extend(more);
     let output = setting.run("mailqos-analytics", &arguments);
     assert!(output.status.success(), "{}", complaint_of(&output));
     let rows: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let tests = rows
-        .as_array()
-        .expect("rows")
-        .iter()
-        .map(|row| row["tests"].as_u64().unwrap_or_default());
+    let tests =
+        rows.as_array().expect("rows").iter().map(|row| row["tests"].as_u64().unwrap_or_default());
     (tests.sum(), complaint_of(&output))
 }
 
@@ -57,9 +45,8 @@ fn files_of_other_programs_are_verified_kept_exported_and_imported() {
     let files = std::fs::read_dir(foreign())
         .expect("a folder")
         .map(|entry| entry.expect("an entry").path());
-    let files: Vec<PathBuf> = files
-        .filter(|path| path.extension().is_some_and(|ending| ending == "parquet"))
-        .collect();
+    let files: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|ending| ending == "parquet")).collect();
     let setting = Setting::new("here");
     setting.write();
     let (mut rows, mut kept) = (0, Vec::new());
@@ -75,29 +62,19 @@ fn files_of_other_programs_are_verified_kept_exported_and_imported() {
     assert!(verified.status.success(), "{}", words_of(&verified));
     setting.succeed("mailqos-analytics", &["lake", "repair", "--apply"]);
     for (path, before) in &kept {
-        assert!(
-            std::fs::read(path).expect("still there") == *before,
-            "{}",
-            path.display()
-        );
+        assert!(std::fs::read(path).expect("still there") == *before, "{}", path.display());
     }
     assert!(!setting.data().join(".mailqos/aside").exists());
     assert_eq!(tests_of(&setting, &[]).0, rows);
     let exported = setting.succeed("mailqos-analytics", &["lake", "export"]);
     assert_eq!(exported.lines().count() as u64, rows + 1);
-    for name in [
-        "pyarrow-snappy",
-        "pyarrow-int96",
-        "pyarrow-unsorted",
-        "duckdb-gzip",
-        "pandas-floats",
-    ] {
+    for name in
+        ["pyarrow-snappy", "pyarrow-int96", "pyarrow-unsorted", "duckdb-gzip", "pandas-floats"]
+    {
         let file = foreign().join(format!("{name}.parquet"));
         let (file, site) = (file.to_string_lossy().into_owned(), format!("from-{name}"));
-        setting.succeed(
-            "mailqos-analytics",
-            &["lake", "import", &file, "--into", &site, "--apply"],
-        );
+        setting
+            .succeed("mailqos-analytics", &["lake", "import", &file, "--into", &site, "--apply"]);
         assert_eq!(tests_of(&setting, &["--site", &site]).0, 12, "{name}");
     }
 }
@@ -111,22 +88,17 @@ fn an_encrypted_file_is_named_and_left_as_it_is() {
         let path = lake_of(&setting, "here", &file);
         let verified = setting.run("mailqos-analytics", &["lake", "verify"]);
         assert_eq!(verified.status.code(), Some(1), "{name}");
-        assert!(
-            words_of(&verified).contains("encrypted"),
-            "{name}: {}",
-            words_of(&verified)
-        );
+        assert!(words_of(&verified).contains("encrypted"), "{name}: {}", words_of(&verified));
         let repaired = setting.succeed("mailqos-analytics", &["lake", "repair", "--apply"]);
         assert!(repaired.contains("1 unchanged"), "{name}: {repaired}");
-        let same = std::fs::read(&path).expect("still there") == std::fs::read(&file).expect("read");
+        let same =
+            std::fs::read(&path).expect("still there") == std::fs::read(&file).expect("read");
         assert!(same && !setting.data().join(".mailqos/aside").exists(), "{name}");
-        let refused = setting.run("mailqos-analytics", &["stats", "--from", DAY, "--to", "2026-11-24"]);
+        let refused =
+            setting.run("mailqos-analytics", &["stats", "--from", DAY, "--to", "2026-11-24"]);
         let said = complaint_of(&refused);
         assert_eq!(refused.status.code(), Some(1), "{name}");
-        assert!(
-            said.contains("encrypted") && !said.contains("is corrupt"),
-            "{name}: {said}"
-        );
+        assert!(said.contains("encrypted") && !said.contains("is corrupt"), "{name}: {said}");
     }
 }
 
@@ -154,19 +126,15 @@ fn copies_of_a_day_count_once_and_are_named() {
         let verified = setting.run("mailqos-analytics", &["lake", "verify"]);
         assert_eq!(verified.status.code(), Some(1));
         let words = words_of(&verified);
-        assert!(
-            words.contains("all of its 12 samples are also in samples.parquet"),
-            "{words}"
-        );
+        assert!(words.contains("all of its 12 samples are also in samples.parquet"), "{words}");
         std::fs::remove_file(copy).expect("removed");
     }
     // A copy of the whole site, and of the day.
     let day = path.parent().expect("a folder").to_owned();
     let site = day.parent().expect("a folder").to_owned();
-    for folder in [
-        day.with_file_name(format!("date={DAY} (1)")),
-        site.with_file_name("site=here - Copy"),
-    ] {
+    for folder in
+        [day.with_file_name(format!("date={DAY} (1)")), site.with_file_name("site=here - Copy")]
+    {
         let inner = if folder.starts_with(&site) {
             folder.clone()
         } else {
@@ -182,13 +150,7 @@ fn copies_of_a_day_count_once_and_are_named() {
     // A file of its own with rows that no other has counts whole.
     std::fs::rename(&path, path.with_file_name("part-00000.snappy.parquet")).expect("renamed");
     assert_eq!(tests_of(&setting, &[]).0, 12);
-    assert_eq!(
-        setting
-            .succeed("mailqos-analytics", &["lake", "export"])
-            .lines()
-            .count(),
-        13
-    );
+    assert_eq!(setting.succeed("mailqos-analytics", &["lake", "export"]).lines().count(), 13);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,7 +164,8 @@ async fn todays_file_that_another_program_rewrote_goes_on() {
     // Today's file as another program leaves it: unsorted, Snappy. Its rows are of another day, which nobody checks here.
     let day = setting.data().join(format!("samples/site=here/date={today}"));
     std::fs::create_dir_all(&day).expect("a folder");
-    std::fs::copy(foreign().join("pyarrow-unsorted.parquet"), day.join("samples.parquet")).expect("a copy");
+    std::fs::copy(foreign().join("pyarrow-unsorted.parquet"), day.join("samples.parquet"))
+        .expect("a copy");
     let probe = setting.start_probe();
     until("samples are sealed", || setting.rows().len() >= 15).await;
     assert!(probe.log().contains("day file of another program"), "{}", probe.log());
@@ -220,7 +183,9 @@ async fn todays_file_that_another_program_rewrote_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn file_systems_without_folder_sync_links_and_locks_are_lived_with_or_explained() {
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
-    let library = |setting: &Setting| mailqos_tests::shims::build("odd", &setting.path(".")).expect("a C compiler");
+    let library = |setting: &Setting| {
+        mailqos_tests::shims::build("odd", &setting.path(".")).expect("a C compiler")
+    };
     for errno in ["22", "95"] {
         let mut setting = Setting::new("here");
         setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"");
@@ -243,15 +208,13 @@ async fn file_systems_without_folder_sync_links_and_locks_are_lived_with_or_expl
         setting.add_monitor(&setting.monitor("mail", &server));
         setting.write();
         let mut command = setting.command("mailqos-probe");
-        command
-            .arg("run")
-            .env("LD_PRELOAD", library(&setting))
-            .env("MAILQOS_ODD_LOCK", errno);
+        command.arg("run").env("LD_PRELOAD", library(&setting)).env("MAILQOS_ODD_LOCK", errno);
         let output = command.output().expect("it ends");
         assert_eq!(output.status.code(), Some(1));
         let said = complaint_of(&output);
         assert!(
-            said.contains("does not support locks") && !said.contains("the disk does not accept writes"),
+            said.contains("does not support locks")
+                && !said.contains("the disk does not accept writes"),
             "{said}"
         );
     }

@@ -65,10 +65,7 @@ fn state(setting: &Setting, monitor: &str) -> String {
 fn sent(hooks: &Hooks, path: &str) -> Vec<Value> {
     let taken = hooks.taken().into_iter();
     let line = format!("POST {path} ");
-    taken
-        .filter(|hook| hook.line.starts_with(&line))
-        .map(|hook| hook.json())
-        .collect()
+    taken.filter(|hook| hook.line.starts_with(&line)).map(|hook| hook.json()).collect()
 }
 
 fn kinds(hooks: &Hooks, path: &str) -> Vec<String> {
@@ -81,11 +78,7 @@ fn incidents(hooks: &Hooks) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let told = sent(hooks, "/pagerduty").into_iter();
     told.map(|hook| {
-        (
-            text(&hook["routing_key"]),
-            text(&hook["event_action"]),
-            text(&hook["dedup_key"]),
-        )
+        (text(&hook["routing_key"]), text(&hook["event_action"]), text(&hook["dedup_key"]))
     })
     .collect()
 }
@@ -126,10 +119,7 @@ async fn a_clock_that_is_set_stops_and_doubles_no_test() {
         .collect();
     let unique: BTreeSet<&(String, i64)> = starts.iter().collect();
     assert_eq!(unique.len(), starts.len(), "(monitor, started_at) is unique");
-    let good = rows
-        .iter()
-        .filter(|row| row.monitor() == "mail1" && row.outcome() == "ok")
-        .count();
+    let good = rows.iter().filter(|row| row.monitor() == "mail1" && row.outcome() == "ok").count();
     assert!(good >= 35, "{good} of {}", rows.len());
     // The hour that was jumped over is made up for once, each time.
     let hourly = rows.iter().filter(|row| row.monitor() == "hourly").count();
@@ -212,10 +202,8 @@ async fn an_alarm_is_told_as_long_as_it_is_open() {
     })
     .await;
     server.admit(Protocol::Smtp);
-    until("the recovery", || {
-        kinds(&hooks, "/").last().is_some_and(|kind| kind == "recovery")
-    })
-    .await;
+    until("the recovery", || kinds(&hooks, "/").last().is_some_and(|kind| kind == "recovery"))
+        .await;
     assert!(probe.stop().success());
 }
 
@@ -260,25 +248,20 @@ async fn an_open_alarm_is_closed_where_it_was_opened_whatever_is_reloaded() {
     })
     .await;
     until("the other team hears of the alarm", || {
-        opened("new").iter().any(|incident| is_of(incident, "moved")) && kinds(&hooks, "/new") == ["alarm"]
+        opened("new").iter().any(|incident| is_of(incident, "moved"))
+            && kinds(&hooks, "/new") == ["alarm"]
     })
     .await;
-    let words: Vec<String> = sent(&hooks, "/old")
-        .iter()
-        .map(|hook| hook["what"].to_string())
-        .collect();
+    let words: Vec<String> =
+        sent(&hooks, "/old").iter().map(|hook| hook["what"].to_string()).collect();
     for said in ["has been removed", "has been disabled", "the action list other"] {
         assert!(words.iter().any(|word| word.contains(said)), "{said}: {words:?}");
     }
     server.admit(Protocol::Smtp);
-    until("all is closed", || {
-        opened("old") == resolved("old") && opened("new") == resolved("new")
-    })
-    .await;
-    until("the other team hears of its end", || {
-        kinds(&hooks, "/new") == ["alarm", "recovery"]
-    })
-    .await;
+    until("all is closed", || opened("old") == resolved("old") && opened("new") == resolved("new"))
+        .await;
+    until("the other team hears of its end", || kinds(&hooks, "/new") == ["alarm", "recovery"])
+        .await;
     // No key is used for what was opened by the other one.
     assert!(resolved("new").iter().all(|incident| is_of(incident, "moved")));
     assert!(probe.stop().success());
@@ -287,10 +270,7 @@ async fn an_open_alarm_is_closed_where_it_was_opened_whatever_is_reloaded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_that_is_killed_closes_what_it_has_opened_by_the_old_configuration() {
     let (mut setting, server, hooks) = scene("lyon").await;
-    setting.add(&format!(
-        "[action_list.default]\nactions = [{}]",
-        pagerduty(&hooks, "OLD_KEY")
-    ));
+    setting.add(&format!("[action_list.default]\nactions = [{}]", pagerduty(&hooks, "OLD_KEY")));
     setting.add_monitor(&setting.monitor("mail1", &server));
     server.refuse(Protocol::Smtp);
     let mut probe = start(&setting, None);
@@ -303,14 +283,9 @@ async fn a_probe_that_is_killed_closes_what_it_has_opened_by_the_old_configurati
     server.admit(Protocol::Smtp);
     setting.replace("OLD_KEY", "NEW_KEY");
     probe = start(&setting, None);
-    until("it is closed", || {
-        incidents(&hooks).iter().any(|(_, what, _)| what == "resolve")
-    })
-    .await;
+    until("it is closed", || incidents(&hooks).iter().any(|(_, what, _)| what == "resolve")).await;
     let told = incidents(&hooks);
-    let end = told
-        .iter()
-        .find(|(_, what, incident)| what == "resolve" && *incident == told[0].2);
+    let end = told.iter().find(|(_, what, incident)| what == "resolve" && *incident == told[0].2);
     assert_eq!(end.map(|(key, ..)| key.as_str()), Some("old"), "{told:?}");
     assert!(probe.stop().success());
     let kept = find_bytes(&setting.data(), b"OLD_KEY");
@@ -337,29 +312,12 @@ async fn a_probe_that_cannot_test_says_so() {
     assert_eq!(said.status.code(), Some(3), "{}", words_of(&said));
     until("an alarm of the probe's own", || !kinds(&hooks, "/").is_empty()).await;
     let told = sent(&hooks, "/").remove(0);
-    assert_eq!(
-        (&told["kind"], &told["monitor"]),
-        (&"alarm".into(), &"mailqos.probe".into())
-    );
-    assert!(
-        told["what"]
-            .as_str()
-            .unwrap()
-            .contains("1 of 1 monitors can't be tested"),
-        "{told}"
-    );
+    assert_eq!((&told["kind"], &told["monitor"]), (&"alarm".into(), &"mailqos.probe".into()));
+    assert!(told["what"].as_str().unwrap().contains("1 of 1 monitors can't be tested"), "{told}");
     let said = plugin();
     assert_eq!(said.status.code(), Some(3), "{}", words_of(&said));
-    assert!(
-        words_of(&said).contains("can't test 1 monitor: mail1"),
-        "{}",
-        words_of(&said)
-    );
-    assert!(
-        setting
-            .succeed("mailqos-probe", &["status"])
-            .contains("NOT TESTED: 1 monitor")
-    );
+    assert!(words_of(&said).contains("can't test 1 monitor: mail1"), "{}", words_of(&said));
+    assert!(setting.succeed("mailqos-probe", &["status"]).contains("NOT TESTED: 1 monitor"));
     server.admit(Protocol::Smtp);
     until("it is over", || kinds(&hooks, "/") == ["alarm", "recovery"]).await;
     until("it is good again", || state(&setting, "mail1") == "ok").await;
@@ -380,7 +338,8 @@ async fn the_alarms_of_an_earlier_version_are_closed_where_they_were_opened() {
     setting.add_monitor(&setting.monitor("mail2", &server));
     let risen = UtcMicros::now() - HOUR;
     let sample = |monitor: &str| {
-        serde_json::to_value(Sample::new(monitor.parse().unwrap(), risen, Outcome::Lost)).expect("JSON")
+        serde_json::to_value(Sample::new(monitor.parse().unwrap(), risen, Outcome::Lost))
+            .expect("JSON")
     };
     let state = serde_json::json!({
         "status": "alarm", "failures": 3, "good": 0, "failing_since": risen.0, "last_ok": null,
@@ -407,22 +366,17 @@ async fn the_alarms_of_an_earlier_version_are_closed_where_they_were_opened() {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("alarms.json"), old.to_string()).unwrap();
     let probe = start(&setting, None);
-    until("both ends", || {
-        sent(&hooks, "/hook").len() >= 2 && !incidents(&hooks).is_empty()
-    })
-    .await;
+    until("both ends", || sent(&hooks, "/hook").len() >= 2 && !incidents(&hooks).is_empty()).await;
     let log = probe.log();
     assert!(probe.stop().success(), "{log}");
-    let mut ends: Vec<String> = sent(&hooks, "/hook")
-        .iter()
-        .map(|hook| hook["monitor"].to_string())
-        .collect();
+    let mut ends: Vec<String> =
+        sent(&hooks, "/hook").iter().map(|hook| hook["monitor"].to_string()).collect();
     ends.sort_unstable();
     assert_eq!(ends, ["\"mail1\"", "\"mail2\""]);
     assert_eq!(kinds(&hooks, "/hook"), ["recovery", "recovery"]);
-    assert_eq!(
-        incidents(&hooks),
-        [("old".to_owned(), "resolve".to_owned(), incident("mail1"))]
+    assert_eq!(incidents(&hooks), [("old".to_owned(), "resolve".to_owned(), incident("mail1"))]);
+    assert!(
+        !folder.join("alarms.damaged").exists()
+            && log.contains("imported the alarm states of an earlier version")
     );
-    assert!(!folder.join("alarms.damaged").exists() && log.contains("imported the alarm states of an earlier version"));
 }

@@ -47,12 +47,9 @@ fn starts(rows: &[Row]) -> BTreeSet<i64> {
 async fn a_lake_in_an_object_store_loses_nothing() {
     let store = ObjectStore::start().await.expect("a store");
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
-    let people = MailServer::start(Options {
-        smtp_auth_required: false,
-        ..Options::default()
-    })
-    .await
-    .expect("an embedded server");
+    let people = MailServer::start(Options { smtp_auth_required: false, ..Options::default() })
+        .await
+        .expect("an embedded server");
     let mut first = setting(&store, &server);
     std::fs::write(first.path("people.pem"), people.authority().pem()).expect("a file");
     first.add(&format!(
@@ -69,10 +66,7 @@ async fn a_lake_in_an_object_store_loses_nothing() {
     let refused = second.run("mailqos-probe", &["run"]);
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{words}");
-    assert!(
-        words.contains("another probe writes for the site cloud: process "),
-        "{words}"
-    );
+    assert!(words.contains("another probe writes for the site cloud: process "), "{words}");
 
     // While the store is away, testing goes on; afterwards all is there.
     store.set_away(true);
@@ -180,61 +174,34 @@ async fn stores_with_other_habits_get_every_sample_once() {
         lives_with("unquoted", StoreHabits { unquoted: true, ..none }, "unquoted ETags"),
         lives_with(
             "no conditions",
-            StoreHabits {
-                refuses_conditions: true,
-                ..none
-            },
+            StoreHabits { refuses_conditions: true, ..none },
             "does not support conditional writes"
         ),
         lives_with(
             "object lock",
-            StoreHabits {
-                wants_checksum: true,
-                versioned: true,
-                ..none
-            },
+            StoreHabits { wants_checksum: true, versioned: true, ..none },
             "requires a checksum"
         ),
         lives_with(
             "versions",
-            StoreHabits {
-                versioned: true,
-                ..none
-            },
+            StoreHabits { versioned: true, ..none },
             "supports conditional writes"
         ),
-        lives_with(
-            "no ETag",
-            StoreHabits { no_etag: true, ..none },
-            "supports conditional writes"
-        ),
+        lives_with("no ETag", StoreHabits { no_etag: true, ..none }, "supports conditional writes"),
         lives_with(
             "ignoring",
-            StoreHabits {
-                ignores_conditions: true,
-                ..none
-            },
+            StoreHabits { ignores_conditions: true, ..none },
             "ignores the conditions"
         ),
-        lives_with(
-            "weak ETags",
-            StoreHabits { weak: true, ..none },
-            "supports conditional writes"
-        ),
+        lives_with("weak ETags", StoreHabits { weak: true, ..none }, "supports conditional writes"),
         lives_with(
             "slow down",
-            StoreHabits {
-                slow_down: true,
-                ..none
-            },
+            StoreHabits { slow_down: true, ..none },
             "supports conditional writes"
         ),
         lives_with(
             "encoded keys",
-            StoreHabits {
-                encoded_keys: true,
-                ..none
-            },
+            StoreHabits { encoded_keys: true, ..none },
             "supports conditional writes"
         ),
     );
@@ -242,12 +209,10 @@ async fn stores_with_other_habits_get_every_sample_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_store_that_ignores_conditions_the_second_probe_of_a_site_gives_way() {
-    let store = ObjectStore::start_with(StoreHabits {
-        ignores_conditions: true,
-        ..StoreHabits::default()
-    })
-    .await
-    .expect("a store");
+    let store =
+        ObjectStore::start_with(StoreHabits { ignores_conditions: true, ..StoreHabits::default() })
+            .await
+            .expect("a store");
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     let settings = [setting(&store, &server), setting(&store, &server)];
     let [one, other] = settings.each_ref().map(Setting::start_probe);
@@ -259,10 +224,7 @@ async fn in_a_store_that_ignores_conditions_the_second_probe_of_a_site_gives_way
     })
     .await;
     let before = starts(&rows(&store));
-    until("the first one goes on", || {
-        starts(&rows(&store)).len() >= before.len() + 2
-    })
-    .await;
+    until("the first one goes on", || starts(&rows(&store)).len() >= before.len() + 2).await;
     assert!(before.is_subset(&starts(&rows(&store))), "nothing was overwritten");
     for probe in [one, other] {
         probe.kill();
@@ -271,12 +233,9 @@ async fn in_a_store_that_ignores_conditions_the_second_probe_of_a_site_gives_way
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_never_replaces_gets_a_day_once_it_is_complete() {
-    let store = ObjectStore::start_with(StoreHabits {
-        write_once: true,
-        ..StoreHabits::default()
-    })
-    .await
-    .expect("a store");
+    let store = ObjectStore::start_with(StoreHabits { write_once: true, ..StoreHabits::default() })
+        .await
+        .expect("a store");
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     let setting = setting(&store, &server);
     let checked = setting.succeed("mailqos-probe", &["check", "--connect"]);
@@ -285,25 +244,19 @@ async fn a_store_that_never_replaces_gets_a_day_once_it_is_complete() {
     let old = UtcMicros::now() - Micros::from_secs(7 * 86_400);
     let site = "cloud".parse().expect("a name");
     let sample = Sample::new("mail".parse().expect("a name"), old, Outcome::Ok);
-    let mut day = DayWriter::create(&setting.path("state/lake"), &site, old.utc_date()).expect("a day");
+    let mut day =
+        DayWriter::create(&setting.path("state/lake"), &site, old.utc_date()).expect("a day");
     day.push(sample).expect("a row");
     day.publish(None).expect("published");
     let probe = setting.start_probe();
     until("the old day is there", || {
-        store
-            .names()
-            .iter()
-            .any(|name| name.contains(&format!("date={}", old.utc_date())))
+        store.names().iter().any(|name| name.contains(&format!("date={}", old.utc_date())))
     })
     .await;
     assert!(probe.stop().success());
     // Today would be there for ever as it was at its first upload.
     let today = format!("samples/site=cloud/date={}", UtcMicros::now().utc_date());
-    assert!(
-        !store.names().iter().any(|name| name.contains(&today)),
-        "{:?}",
-        store.names()
-    );
+    assert!(!store.names().iter().any(|name| name.contains(&today)), "{:?}", store.names());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,17 +270,16 @@ async fn one_refused_object_holds_up_no_other_and_is_named() {
     until("samples are in the store", || rows(&store).len() >= 2).await;
     until("it is said which file is stuck, and why", || {
         let log = probe.log();
-        log.contains("can't upload day files") && log.contains("/events/") && log.contains("AccessDenied")
+        log.contains("can't upload day files")
+            && log.contains("/events/")
+            && log.contains("AccessDenied")
     })
     .await;
     let status = setting.run("mailqos-probe", &["status", "--format", "json"]);
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("AccessDenied"), "{status}");
     store.set_refused("");
-    until("it is sent, too", || {
-        store.names().iter().any(|name| name.contains("/events/"))
-    })
-    .await;
+    until("it is sent, too", || store.names().iter().any(|name| name.contains("/events/"))).await;
     assert!(probe.stop().success());
 }
 
@@ -373,11 +325,7 @@ async fn a_new_secret_of_the_same_key_is_used_with_a_reload_and_after_a_refusal_
             setting.succeed("mailqos-probe", &["reload"]);
         }
         until("the new secret is used", || rows(&store).len() > before).await;
-        assert!(
-            probe.log().contains("using the new key for the object store"),
-            "{}",
-            probe.log()
-        );
+        assert!(probe.log().contains("using the new key for the object store"), "{}", probe.log());
         assert!(!probe.log().contains(secret));
     }
     assert!(probe.stop().success());
@@ -414,12 +362,9 @@ async fn the_store_is_reached_through_the_proxy_of_the_configuration() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lake_at_google_is_at_its_endpoint() {
-    let store = ObjectStore::start_with(StoreHabits {
-        google: true,
-        ..StoreHabits::default()
-    })
-    .await
-    .expect("a store");
+    let store = ObjectStore::start_with(StoreHabits { google: true, ..StoreHabits::default() })
+        .await
+        .expect("a store");
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     let mut setting = setting(&store, &server);
     let key = r#"{"type":"service_account","private_key":"x","private_key_id":"1","client_email":"a@b.example","disable_oauth":true}"#;
@@ -465,11 +410,7 @@ async fn a_key_that_no_lake_has_stops_nobody() {
     assert!(probe.stop().success());
     let expected = rows(&store).len() as u64;
     // <https://github.com/developmentseed/obstore/issues/429>: one such key made the listing of all others fail.
-    for key in [
-        "samples//x.parquet",
-        "samples/./y.parquet",
-        "samples/site=cloud/../z.parquet",
-    ] {
+    for key in ["samples//x.parquet", "samples/./y.parquet", "samples/site=cloud/../z.parquet"] {
         store.put(&format!("bucket/some/lake/{key}"), b"x");
     }
     assert_eq!(counted(&setting), expected);
@@ -509,7 +450,8 @@ async fn the_status_is_in_the_store_and_analytics_of_another_machine_reads_it() 
         assert!(output.status.success(), "{}", words_of(&output));
         complaint_of(&output)
     };
-    let mut alarm: serde_json::Value = serde_json::from_slice(&store.get(name).expect("there")).expect("JSON");
+    let mut alarm: serde_json::Value =
+        serde_json::from_slice(&store.get(name).expect("there")).expect("JSON");
     alarm["monitors"][0]["alarm"] = serde_json::json!({ "since": alarm["written_at"] });
     store.put(name, alarm.to_string().as_bytes());
     let said = deliver();

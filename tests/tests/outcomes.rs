@@ -8,7 +8,9 @@ use std::time::Duration;
 use Protocol::{Pop3, Smtp};
 use mailqos_tests::{
     lake, process,
-    servers::{Certificate, Delays, Fault, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, When},
+    servers::{
+        Certificate, Delays, Fault, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, When,
+    },
     setting::{MonitorText, Setting, until},
 };
 
@@ -65,9 +67,7 @@ async fn suffer(site: &str, troubles: Vec<Trouble>) {
     let mut setting = Setting::new(site);
     let mut servers = Vec::new();
     for trouble in &troubles {
-        let server = MailServer::start(trouble.options.clone())
-            .await
-            .expect("an embedded server");
+        let server = MailServer::start(trouble.options.clone()).await.expect("an embedded server");
         server.fill(PROBE, 3);
         (trouble.make)(&server);
         let mut monitor = setting.monitor(&trouble.id, &server);
@@ -126,11 +126,7 @@ async fn suffer(site: &str, troubles: Vec<Trouble>) {
         }
     }
     assert!(wrong.is_empty(), "{}\n\n{log}", wrong.join("\n"));
-    println!(
-        "{site}: {} monitors, at most {} MB of memory",
-        troubles.len(),
-        memory / 1_000_000
-    );
+    println!("{site}: {} monitors, at most {} MB of memory", troubles.len(), memory / 1_000_000);
     assert!(memory < MEMORY, "the probe took {memory} bytes");
 }
 
@@ -159,10 +155,8 @@ fn upgraded_pop3(monitor: &mut MonitorText, server: &MailServer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn good_late_and_lost_mails() {
-    let slow = Options {
-        delays: Delays::Fixed(Duration::from_millis(4_500)),
-        ..Options::default()
-    };
+    let slow =
+        Options { delays: Delays::Fixed(Duration::from_millis(4_500)), ..Options::default() };
     suffer(
         "fates",
         vec![
@@ -272,18 +266,22 @@ async fn smtp_troubles() {
         Trouble::new("no-such-host", "smtp_failed", &["smtp_connect"])
             .edit(|monitor, _| monitor.address = "no-such-host.invalid".into())
             .saying(&["no-such-host.invalid"]),
-        Trouble::new("wrong-port", "smtp_failed", &["smtp_greeting", "smtp_tls"]).edit(|monitor, server| {
-            monitor.smtp = monitor
-                .smtp
-                .replace(&server.smtp_port().to_string(), &server.pop3_port().to_string());
-        }),
+        Trouble::new("wrong-port", "smtp_failed", &["smtp_greeting", "smtp_tls"]).edit(
+            |monitor, server| {
+                monitor.smtp = monitor
+                    .smtp
+                    .replace(&server.smtp_port().to_string(), &server.pop3_port().to_string());
+            },
+        ),
         Trouble::new("plain-port-for-implicit", "smtp_failed", &["smtp_tls"])
             .edit(|monitor, _| monitor.smtp = monitor.smtp.replace("starttls", "implicit")),
-        Trouble::new("implicit-port-for-starttls", "smtp_failed", &["smtp_greeting"]).edit(|monitor, server| {
-            monitor.smtp = monitor
-                .smtp
-                .replace(&server.smtp_port().to_string(), &server.smtps_port().to_string());
-        }),
+        Trouble::new("implicit-port-for-starttls", "smtp_failed", &["smtp_greeting"]).edit(
+            |monitor, server| {
+                monitor.smtp = monitor
+                    .smtp
+                    .replace(&server.smtp_port().to_string(), &server.smtps_port().to_string());
+            },
+        ),
         Trouble::new("wrong-password", "smtp_failed", &["smtp_auth"])
             .edit(|monitor, _| monitor.smtp = monitor.smtp.replace("\"probe\"", "\"wrong\""))
             .saying(&["535"]),
@@ -304,7 +302,9 @@ async fn smtp_troubles() {
             .saying(&["fingerprint", "certificate"]),
         // Something comes again and again, but the whole never does: the deadline is that of the step.
         Trouble::new("drip", "smtp_failed", &["smtp_greeting"])
-            .make(|server| server.inject(Smtp, "EHLO", Fault::Drip(Duration::from_millis(300)), When::Always))
+            .make(|server| {
+                server.inject(Smtp, "EHLO", Fault::Drip(Duration::from_millis(300)), When::Always)
+            })
             .saying(&["no answer within"]),
         Trouble::new("no-starttls", "smtp_failed", &["smtp_tls"]).make(|server| {
             server.inject(
@@ -315,10 +315,7 @@ async fn smtp_troubles() {
             )
         }),
         Trouble::new("too-large", "smtp_failed", &["smtp_rcpt", "smtp_data"])
-            .options(Options {
-                max_size: 10,
-                ..Options::default()
-            })
+            .options(Options { max_size: 10, ..Options::default() })
             .saying(&["552"]),
     ];
     for (certificate, name) in [
@@ -327,7 +324,9 @@ async fn smtp_troubles() {
         (Certificate::Expired, "expired"),
     ] {
         let trouble = Trouble::new(&format!("certificate-{name}"), "smtp_failed", &["smtp_tls"])
-            .make(move |server| server.inject(Smtp, "TLS", Fault::Certificate(certificate), When::Always));
+            .make(move |server| {
+                server.inject(Smtp, "TLS", Fault::Certificate(certificate), When::Always)
+            });
         troubles.push(trouble.saying(&["certificate"]));
     }
     const PHASES: [(&str, &[&str]); 8] = [
@@ -359,7 +358,8 @@ async fn smtp_troubles() {
             "cut" => Trouble::new("ok-cut-content", "ok", &[]),
             _ => Trouble::new(&format!("{name}-content"), "smtp_failed", &["smtp_data"]),
         };
-        let trouble = trouble.make(move |server| server.inject(Smtp, "CONTENT", fault.clone(), When::Always));
+        let trouble =
+            trouble.make(move |server| server.inject(Smtp, "CONTENT", fault.clone(), When::Always));
         troubles.push(trouble);
     }
     for (phase, stages, reply) in [
@@ -372,18 +372,15 @@ async fn smtp_troubles() {
         ("CONTENT", &["smtp_data"], "554 5.7.1 spam"),
         // A second digit beyond RFC 5321's changes nothing (section 4.2.1): Courier and many filters answer 571.
         ("MAIL", &["smtp_rcpt"], "571 Sender not allowed"),
-        (
-            "RCPT",
-            &["smtp_rcpt"],
-            "571 5.7.1 Delivery not authorized, message refused",
-        ),
+        ("RCPT", &["smtp_rcpt"], "571 5.7.1 Delivery not authorized, message refused"),
         ("CONTENT", &["smtp_data"], "571 Delivery not authorized here"),
         ("CONTENT", &["smtp_data"], "599 no"),
     ] {
         let code = reply.split(' ').next().unwrap_or_default();
         let id = format!("refused-{}-{code}", phase.to_lowercase());
-        let trouble = Trouble::new(&id, "smtp_failed", stages)
-            .make(move |server| server.inject(Smtp, phase, Fault::Reply(reply.into()), When::Always));
+        let trouble = Trouble::new(&id, "smtp_failed", stages).make(move |server| {
+            server.inject(Smtp, phase, Fault::Reply(reply.into()), When::Always)
+        });
         troubles.push(trouble.saying(&["55", "535", "57", "59"]));
     }
     suffer("smtp-troubles", troubles).await;
@@ -401,19 +398,25 @@ async fn pop3_troubles() {
         Trouble::new("wrong-password", "pickup_failed", &["pickup_login"])
             .edit(|monitor, _| monitor.pickup = monitor.pickup.replace("\"probe\"", "\"wrong\""))
             .saying(&["authentication failed"]),
-        Trouble::new("plain-port-for-implicit", "pickup_failed", &["pickup_tls"]).edit(|monitor, server| {
-            monitor.pickup = monitor
-                .pickup
-                .replace(&server.pop3s_port().to_string(), &server.pop3_port().to_string());
-        }),
-        Trouble::new("wrong-port", "pickup_failed", &["pickup_greeting"]).edit(|monitor, server| {
-            upgraded_pop3(monitor, server);
-            monitor.pickup = monitor
-                .pickup
-                .replace(&server.pop3_port().to_string(), &server.smtp_port().to_string());
-        }),
+        Trouble::new("plain-port-for-implicit", "pickup_failed", &["pickup_tls"]).edit(
+            |monitor, server| {
+                monitor.pickup = monitor
+                    .pickup
+                    .replace(&server.pop3s_port().to_string(), &server.pop3_port().to_string());
+            },
+        ),
+        Trouble::new("wrong-port", "pickup_failed", &["pickup_greeting"]).edit(
+            |monitor, server| {
+                upgraded_pop3(monitor, server);
+                monitor.pickup = monitor
+                    .pickup
+                    .replace(&server.pop3_port().to_string(), &server.smtp_port().to_string());
+            },
+        ),
         Trouble::new("drip", "pickup_failed", &["pickup_list"])
-            .make(|server| server.inject(Pop3, "UIDL", Fault::Drip(Duration::from_millis(300)), When::Always))
+            .make(|server| {
+                server.inject(Pop3, "UIDL", Fault::Drip(Duration::from_millis(300)), When::Always)
+            })
             .saying(&["no answer within"]),
         Trouble::new("in-use", "pickup_failed", &["pickup_login"])
             .make(|server| {
@@ -441,8 +444,12 @@ async fn pop3_troubles() {
         (Certificate::WrongName, "wrong-name"),
         (Certificate::Expired, "expired"),
     ] {
-        let trouble = Trouble::new(&format!("certificate-{name}"), "pickup_failed", &["pickup_tls"])
-            .make(move |server| server.inject(Pop3, "TLS", Fault::Certificate(certificate), When::Always));
+        let trouble =
+            Trouble::new(&format!("certificate-{name}"), "pickup_failed", &["pickup_tls"]).make(
+                move |server| {
+                    server.inject(Pop3, "TLS", Fault::Certificate(certificate), When::Always)
+                },
+            );
         troubles.push(trouble.saying(&["certificate"]));
     }
     for (name, fault) in faults() {
@@ -464,7 +471,9 @@ async fn pop3_troubles() {
         for (name, fault) in faults() {
             // A server may refuse UIDL and TOP, or not know them; then the pick-up goes another way. A handshake has no
             // reply that could be cut.
-            if name == "garbage" && matches!(phase, "UIDL" | "TOP") || name == "cut" && phase == "TLS" {
+            if name == "garbage" && matches!(phase, "UIDL" | "TOP")
+                || name == "cut" && phase == "TLS"
+            {
                 continue;
             }
             let id = format!("{name}-{}", phase.to_lowercase());

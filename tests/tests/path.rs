@@ -8,7 +8,10 @@ use std::time::Duration;
 use mailqos_model::{Micros, MonitorId, UtcMicros};
 use mailqos_tests::{
     lake::{self, Row},
-    servers::{Delays, Fault, INBOX, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, ServerClock, When},
+    servers::{
+        Delays, Fault, INBOX, MailServer, Mishap, Options, PASSWORD, PROBE, Protocol, ServerClock,
+        When,
+    },
     setting::{Setting, until},
     simulation::{self, Habits},
     token,
@@ -17,11 +20,7 @@ use serde_json::Value;
 
 fn options(seed: u64) -> Options {
     let delays = Delays::Uniform(Duration::from_millis(30), Duration::from_millis(900));
-    Options {
-        seed,
-        delays,
-        ..Options::default()
-    }
+    Options { seed, delays, ..Options::default() }
 }
 
 /// The settled samples of one monitor are as many as wanted.
@@ -83,10 +82,7 @@ fn assert_alike(path: &str, expected: &Value, found: &Value) {
         }
         (Value::Number(a), Value::Number(b)) => {
             let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
-            assert!(
-                (a - b).abs() <= 1e-9 * a.abs().max(1.0),
-                "{path}: {a} expected, {b} found"
-            );
+            assert!((a - b).abs() <= 1e-9 * a.abs().max(1.0), "{path}: {a} expected, {b} found");
         }
         _ => assert_eq!(expected, found, "{path}"),
     }
@@ -100,32 +96,21 @@ async fn mails_become_samples_figures_a_report_and_files_in_a_folder() {
         MailServer::start(options(2)).await.unwrap(),
     );
     good.fill(PROBE, 5);
-    weak.inject(
-        Protocol::Smtp,
-        "RCPT",
-        Fault::Reply("550 5.1.1 no".into()),
-        When::Times(1),
-    );
+    weak.inject(Protocol::Smtp, "RCPT", Fault::Reply("550 5.1.1 no".into()), When::Times(1));
     setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"");
     for (id, server) in [("good", &good), ("weak", &weak)] {
         setting.add_monitor(&setting.monitor(id, server));
     }
     setting.add("[target.share]\nkind = \"folder\"\npath = \"delivered\"");
     let probe = setting.start_probe();
-    until("six samples of each", || {
-        has(&setting, "good", 6) && has(&setting, "weak", 6)
-    })
-    .await;
+    until("six samples of each", || has(&setting, "good", 6) && has(&setting, "weak", 6)).await;
     let log = probe.log();
     assert!(probe.stop().success(), "{log}");
 
     // The lake is as the contract says; the mailboxes hold what they held.
     lake::check(&setting.data());
     let rows = setting.rows();
-    assert!(
-        rows.iter().any(|row| row.text("stage") == Some("smtp_rcpt")),
-        "{rows:?}"
-    );
+    assert!(rows.iter().any(|row| row.text("stage") == Some("smtp_rcpt")), "{rows:?}");
     assert_eq!(good.foreign(PROBE), 5);
 
     // Each stated interval holds the true round trip.
@@ -136,10 +121,7 @@ async fn mails_become_samples_figures_a_report_and_files_in_a_folder() {
         .map(|token| token.sent_at)
         .collect();
     assert!(sent.len() >= 6);
-    for row in rows
-        .iter()
-        .filter(|row| row.monitor() == "good" && row.outcome() == "ok")
-    {
+    for row in rows.iter().filter(|row| row.monitor() == "good" && row.outcome() == "ok") {
         let started = UtcMicros(row.number("started_at").unwrap());
         // A monitor has one mail on its way at a time: the next that was sent is the test's.
         let mails = good.landings().into_iter().filter_map(|landing| {
@@ -148,40 +130,25 @@ async fn mails_become_samples_figures_a_report_and_files_in_a_folder() {
         });
         let (sent_at, landed_at) = mails.min().expect("each sample has its mail");
         let truth = (landed_at - sent_at).0;
-        let (found, error) = (
-            row.number("round_trip_us").unwrap(),
-            row.number("round_trip_error_us").unwrap(),
-        );
-        assert!(
-            (found - truth).abs() <= error + 2_000,
-            "true {truth}, stated {found} ± {error}"
-        );
+        let (found, error) =
+            (row.number("round_trip_us").unwrap(), row.number("round_trip_error_us").unwrap());
+        assert!((found - truth).abs() <= error + 2_000, "true {truth}, stated {found} ± {error}");
     }
 
     // stats says what the contract demands, computed anew here.
     let mut expected = Vec::new();
     for monitor in ["good", "weak"] {
-        expected.push(figures(
-            &rows.iter().filter(|row| row.monitor() == monitor).collect::<Vec<_>>(),
-        ));
+        expected
+            .push(figures(&rows.iter().filter(|row| row.monitor() == monitor).collect::<Vec<_>>()));
     }
     let period = ["--from", "2020-01-01", "--to", "2100-01-01"];
-    let printed = setting.succeed(
-        "mailqos-analytics",
-        &[&["stats", "--format", "json"], &period[..]].concat(),
-    );
-    assert_alike(
-        "stats",
-        &Value::Array(expected),
-        &serde_json::from_str(&printed).expect("JSON"),
-    );
+    let printed = setting
+        .succeed("mailqos-analytics", &[&["stats", "--format", "json"], &period[..]].concat());
+    assert_alike("stats", &Value::Array(expected), &serde_json::from_str(&printed).expect("JSON"));
 
     // The report: two files, whole, in the folder that was named.
     let today = jiff::Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
-    let (from, to) = (
-        today.to_string(),
-        today.tomorrow().unwrap().tomorrow().unwrap().to_string(),
-    );
+    let (from, to) = (today.to_string(), today.tomorrow().unwrap().tomorrow().unwrap().to_string());
     let printed = setting.succeed(
         "mailqos-analytics",
         &[
@@ -198,11 +165,16 @@ async fn mails_become_samples_figures_a_report_and_files_in_a_folder() {
     );
     let (mut html, mut pdf) = (false, false);
     for file in printed.lines().map(|line| setting.path(line.trim())) {
-        let bytes = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let bytes =
+            std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         match file.extension().and_then(|extension| extension.to_str()) {
             Some("html") => {
                 let text = String::from_utf8(bytes).expect("HTML is UTF-8");
-                assert!(text.contains("<svg") && text.contains("good") && text.trim_end().ends_with("</html>"));
+                assert!(
+                    text.contains("<svg")
+                        && text.contains("good")
+                        && text.trim_end().ends_with("</html>")
+                );
                 // Embedded fonts are Base64, in which any three letters may stand.
                 let words = text
                     .split("base64,")
@@ -233,19 +205,15 @@ async fn alarm_and_recovery_are_mailed_by_another_server() {
         ("alerts@example.net".to_owned(), PASSWORD.to_owned()),
         ("anna@example.net".to_owned(), "x".to_owned()),
     ];
-    let alerts = MailServer::start(Options {
-        users,
-        ..Options::default()
-    })
-    .await
-    .unwrap();
+    let alerts = MailServer::start(Options { users, ..Options::default() }).await.unwrap();
     setting.add_mail_server("alerts", "alerts@example.net", &alerts);
     setting.replace(
         "test_interval = \"5s\"",
         "test_interval = \"1s\"\nalarm_after = 2\naction_list = \"default\"",
     );
     setting.add("[operator.anna]\nemail = [\"anna@example.net\"]");
-    setting.add("[action_list.default]\nactions = [{ email = [\"anna\"], mail_server = \"alerts\" }]");
+    setting
+        .add("[action_list.default]\nactions = [{ email = [\"anna\"], mail_server = \"alerts\" }]");
     setting.add_monitor(&setting.monitor("mail1", &tested));
 
     tested.refuse(Protocol::Smtp);
@@ -376,10 +344,8 @@ async fn forged_and_replayed_mails_become_no_samples_and_are_not_touched() {
     lake::check(&setting.data());
     let rows = setting.rows();
     assert!(rows.iter().all(|row| row.monitor() == "mail1"));
-    let (sent, tested) = (
-        server.accepted().len(),
-        rows.iter().filter(|row| row.outcome() != "not_tested").count(),
-    );
+    let (sent, tested) =
+        (server.accepted().len(), rows.iter().filter(|row| row.outcome() != "not_tested").count());
     assert!(tested <= sent, "{tested} samples of {sent} mails");
 }
 

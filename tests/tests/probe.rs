@@ -20,10 +20,7 @@ fn status(setting: &Setting) -> serde_json::Value {
 
 fn monitor<'a>(status: &'a serde_json::Value, id: &str) -> &'a serde_json::Value {
     let monitors = status["monitors"].as_array().into_iter().flatten();
-    monitors
-        .clone()
-        .find(|monitor| monitor["id"] == id)
-        .unwrap_or(&serde_json::Value::Null)
+    monitors.clone().find(|monitor| monitor["id"] == id).unwrap_or(&serde_json::Value::Null)
 }
 
 /// What the metrics' endpoint says; `None` if nobody listens there.
@@ -40,10 +37,10 @@ fn scrape(port: u16, accept: &str) -> Option<String> {
 fn lint(metrics: &str) {
     let mut promtool = std::process::Command::new("promtool");
     promtool.args(["check", "metrics"]).stdin(std::process::Stdio::piped());
-    promtool
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
-    let Ok(mut child) = promtool.spawn() else { return };
+    promtool.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let Ok(mut child) = promtool.spawn() else {
+        return;
+    };
     child.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = words_of(&output);
@@ -63,17 +60,16 @@ async fn the_metrics_move_to_another_address_when_it_can_be_had() {
     let key = |port: u16| format!("metrics = \"127.0.0.1:{port}\"\n");
     setting.replace("timezone =", &format!("{}timezone =", key(first)));
     let probe = setting.start_probe();
-    let answers = |port: u16| scrape(port, "*/*").is_some_and(|text| text.contains("mailqos_probe_info"));
+    let answers =
+        |port: u16| scrape(port, "*/*").is_some_and(|text| text.contains("mailqos_probe_info"));
     until("metrics", || answers(first)).await;
 
     // The new address is another program's: the old one serves on, and the status says why.
     setting.replace(&key(first), &key(taken));
     setting.succeed("mailqos-probe", &["reload"]);
     until("the problem", || {
-        let problem = status(&setting)["probe"]["metrics_problem"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
+        let problem =
+            status(&setting)["probe"]["metrics_problem"].as_str().unwrap_or_default().to_owned();
         problem.starts_with(&format!("can't serve metrics at 127.0.0.1:{taken}"))
     })
     .await;
@@ -87,10 +83,7 @@ async fn the_metrics_move_to_another_address_when_it_can_be_had() {
     let all = format!("metrics = \"0.0.0.0:{taken}\"\n");
     setting.replace(&key(taken), &all);
     setting.succeed("mailqos-probe", &["reload"]);
-    until("the wider address", || {
-        probe.log().contains("0.0.0.0") && answers(taken)
-    })
-    .await;
+    until("the wider address", || probe.log().contains("0.0.0.0") && answers(taken)).await;
     setting.replace(&all, "");
     setting.succeed("mailqos-probe", &["reload"]);
     until("the end of the metrics", || !answers(taken)).await;
@@ -125,45 +118,33 @@ async fn states_events_and_metrics_are_shown() {
     })
     .await;
     until("good tests", || {
-        monitor(&status(&setting), "good")["last"]["round_trip_ms"]
-            .as_f64()
-            .is_some()
+        monitor(&status(&setting), "good")["last"]["round_trip_ms"].as_f64().is_some()
     })
     .await;
     let seen = status(&setting);
     assert_eq!(monitor(&seen, "good")["state"], "ok");
     assert_eq!(monitor(&seen, "bad")["state"], "alarm");
     assert_eq!(monitor(&seen, "off")["state"], "disabled");
-    assert!(
-        monitor(&seen, "bad")["alarm"]["notified_at"].is_null(),
-        "nobody accepted it: {seen}"
-    );
+    assert!(monitor(&seen, "bad")["alarm"]["notified_at"].is_null(), "nobody accepted it: {seen}");
     assert_eq!(monitor(&seen, "good")["day"].as_array().map(Vec::len), Some(48));
     let table = setting.succeed("mailqos-probe", &["status"]);
     assert!(
-        table.contains("FAILING CHANNEL: webhook at 127.0.0.1") && table.contains("no one notified yet"),
+        table.contains("FAILING CHANNEL: webhook at 127.0.0.1")
+            && table.contains("no one notified yet"),
         "{table}"
     );
     let one = setting.succeed("mailqos-probe", &["status", "g*"]);
     assert!(one.contains("good") && !one.contains("bad"), "{one}");
-    assert_eq!(
-        setting.run("mailqos-probe", &["status", "nobody"]).status.code(),
-        Some(1)
-    );
+    assert_eq!(setting.run("mailqos-probe", &["status", "nobody"]).status.code(), Some(1));
 
     let log = setting.succeed("mailqos-probe", &["log"]);
     for kind in ["probe_started", "alarm_raised", "notification_failed"] {
         assert!(log.contains(kind), "no {kind}:\n{log}");
     }
-    let raised = setting.succeed(
-        "mailqos-probe",
-        &["log", "bad", "--kind", "alarm_raised", "--format", "json"],
-    );
+    let raised = setting
+        .succeed("mailqos-probe", &["log", "bad", "--kind", "alarm_raised", "--format", "json"]);
     let event: serde_json::Value = serde_json::from_str(raised.lines().next().unwrap()).unwrap();
-    assert_eq!(
-        (&event["monitor"], &event["kind"]),
-        (&"bad".into(), &"alarm_raised".into())
-    );
+    assert_eq!((&event["monitor"], &event["kind"]), (&"bad".into(), &"alarm_raised".into()));
 
     let scrape = |accept: &str| scrape(port, accept).unwrap();
     let text = scrape("text/plain");
@@ -175,10 +156,12 @@ async fn states_events_and_metrics_are_shown() {
     let (head, metrics) = text.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("application/openmetrics-text; version=1.0.0"), "{head}");
     assert!(metrics.ends_with("# EOF\n"));
-    assert!(
-        metrics.contains("mailqos_monitor_state{monitor=\"bad\",object=\"bad\",mailqos_monitor_state=\"alarm\"} 1")
-    );
-    assert!(metrics.contains("mailqos_round_trip_seconds_bucket{monitor=\"good\",object=\"good\",le=\"+Inf\"}"));
+    assert!(metrics.contains(
+        "mailqos_monitor_state{monitor=\"bad\",object=\"bad\",mailqos_monitor_state=\"alarm\"} 1"
+    ));
+    assert!(metrics.contains(
+        "mailqos_round_trip_seconds_bucket{monitor=\"good\",object=\"good\",le=\"+Inf\"}"
+    ));
     assert!(metrics.contains("mailqos_start_lateness_seconds_count "));
     if let Ok(path) = std::env::var("MAILQOS_KEEP_METRICS") {
         std::fs::write(path, metrics).unwrap();
@@ -242,10 +225,7 @@ async fn a_configuration_is_read_anew_whole_or_not_at_all() {
     let output = setting.run("mailqos-probe", &["reload"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     signal(probe.id(), "HUP");
-    until("the refusal", || {
-        probe.log().contains("the old configuration stays in use")
-    })
-    .await;
+    until("the refusal", || probe.log().contains("the old configuration stays in use")).await;
     assert!(probe.is_running());
     setting.replace("[monitor.broken]\nobject = \"nowhere\"", "");
     setting.replace("site = \"lyon\"", "site = \"paris\"");
@@ -314,10 +294,7 @@ async fn check_names_folders_that_are_not_there() {
     let output = setting.run("mailqos-probe", &["check", "--connect"]);
     let said = words_of(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("monitor mail1: the folder \"Spam\" can't be opened"),
-        "{said}"
-    );
+    assert!(said.contains("monitor mail1: the folder \"Spam\" can't be opened"), "{said}");
     assert!(said.contains("use that name in folders"), "{said}");
     server.refuse(Protocol::Imap);
     let said = words_of(&setting.run("mailqos-probe", &["check", "--connect"]));
@@ -354,14 +331,12 @@ async fn what_was_learnt_of_clocks_survives_restarts_and_widens_with_age() {
     };
     let untaught = run(12).await;
     let taught = run(2).await;
-    assert!(
-        taught < untaught,
-        "{taught} µs behind a restart, {untaught} µs at first"
-    );
+    assert!(taught < untaught, "{taught} µs behind a restart, {untaught} µs at first");
     // Six hours later a clock may have gone 432 ms either way, and a restart costs 10 ms.
     let before = widths(&file);
     assert!(!before.is_empty());
-    let mut kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let mut kept: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     kept["at"] = (kept["at"].as_i64().unwrap() - 6 * 3_600_000_000).into();
     std::fs::write(&file, kept.to_string()).unwrap();
     run(2).await;
@@ -374,10 +349,7 @@ async fn what_was_learnt_of_clocks_survives_restarts_and_widens_with_age() {
     for text in ["{\"version\": 99, \"clocks\": {}}", "{\"version\": 1,"] {
         std::fs::write(&file, text).unwrap();
         run(1).await;
-        assert_eq!(
-            std::fs::read_to_string(file.with_extension("json.unread")).unwrap(),
-            text
-        );
+        assert_eq!(std::fs::read_to_string(file.with_extension("json.unread")).unwrap(), text);
         assert!(!widths(&file).is_empty());
     }
 }
@@ -397,10 +369,7 @@ async fn check_tries_a_wrong_password_once() {
     }
     let said = words_of(&setting.run("mailqos-probe", &["check", "--connect"]));
     assert!(said.contains("monitor mail2: can't open the mailbox"), "{said}");
-    assert!(
-        said.contains("not tried again yet, to avoid locking the account"),
-        "{said}"
-    );
+    assert!(said.contains("not tried again yet, to avoid locking the account"), "{said}");
     let is_login = |line: &&String| {
         let mut words = line.split(' ');
         words.any(|word| matches!(word, "AUTHENTICATE" | "LOGIN"))
@@ -448,17 +417,12 @@ async fn a_password_is_a_credential_of_the_service_manager() {
     std::fs::set_permissions(folder.join("probe"), std::fs::Permissions::from_mode(0o440)).unwrap();
     let test = |with: bool| {
         let mut command = setting.command("mailqos-probe");
-        command
-            .args(["test", "mail1", "--no-record"])
-            .env_remove("CREDENTIALS_DIRECTORY");
+        command.args(["test", "mail1", "--no-record"]).env_remove("CREDENTIALS_DIRECTORY");
         if with {
             command.env("CREDENTIALS_DIRECTORY", &folder);
         }
         let output = command.output().unwrap();
-        (
-            output.status.code(),
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-        )
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     assert_eq!(test(true).0, Some(0));
     let (code, said) = test(false);
@@ -519,20 +483,14 @@ async fn a_probe_without_a_network_of_its_own_tests_nothing_and_raises_no_alarm(
     let server = MailServer::start(Options::default()).await.unwrap();
     server.refuse(Protocol::Smtp);
     // Nobody answers at this name, ever (RFC 6761).
-    setting.replace(
-        "timezone =",
-        "reference_addresses = [\"reference.invalid:53\"]\ntimezone =",
-    );
+    setting.replace("timezone =", "reference_addresses = [\"reference.invalid:53\"]\ntimezone =");
     setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"\nalarm_after = 2");
     setting.add_monitor(&setting.monitor("mail1", &server));
     let probe = setting.start_probe();
     until("tests that are none", || setting.settled("mail1").len() >= 4).await;
     for row in setting.settled("mail1") {
         assert_eq!((row.outcome(), row.text("stage")), ("not_tested", None), "{row:?}");
-        assert!(
-            row.text("error").unwrap().contains("the probe's own network"),
-            "{row:?}"
-        );
+        assert!(row.text("error").unwrap().contains("the probe's own network"), "{row:?}");
     }
     assert_ne!(monitor(&status(&setting), "mail1")["state"], "alarm");
     // With one that answers, it is the mail that fails.
@@ -542,10 +500,7 @@ async fn a_probe_without_a_network_of_its_own_tests_nothing_and_raises_no_alarm(
     setting.succeed("mailqos-probe", &["reload"]);
     until("an alarm", || monitor(&status(&setting), "mail1")["state"] == "alarm").await;
     until("its sample", || {
-        setting
-            .settled("mail1")
-            .iter()
-            .any(|row| row.outcome() == "smtp_failed")
+        setting.settled("mail1").iter().any(|row| row.outcome() == "smtp_failed")
     })
     .await;
     assert!(probe.stop().success());
@@ -561,17 +516,11 @@ async fn days_that_are_too_old_are_removed_also_by_a_retention_that_comes_with_a
         std::fs::write(folder.join("samples.parquet"), "old").unwrap();
     }
     let probe = setting.start_probe();
-    until("the probe", || {
-        setting.run("mailqos-probe", &["status"]).status.success()
-    })
-    .await;
+    until("the probe", || setting.run("mailqos-probe", &["status"]).status.success()).await;
     assert!(old.join("samples.parquet").exists());
     setting.replace("timezone =", "retention = \"90d\"\ntimezone =");
     setting.succeed("mailqos-probe", &["reload"]);
     until("the removal", || !old.join("samples.parquet").exists()).await;
-    assert!(
-        others.join("samples.parquet").exists(),
-        "another site's days are not this probe's"
-    );
+    assert!(others.join("samples.parquet").exists(), "another site's days are not this probe's");
     assert!(probe.stop().success());
 }

@@ -17,7 +17,13 @@ use mailqos_tests::{
 };
 
 /// The text of a monitor on Postfix and Dovecot.
-fn monitor(mail: &RealServer, id: &str, smtp: (&str, &str), pickup: (&str, &str, &str), to: &str) -> MonitorText {
+fn monitor(
+    mail: &RealServer,
+    id: &str,
+    smtp: (&str, &str),
+    pickup: (&str, &str, &str),
+    to: &str,
+) -> MonitorText {
     let ca_file = mail.get("CA_FILE");
     MonitorText {
         id: id.to_owned(),
@@ -58,12 +64,10 @@ fn setting(mail: &RealServer) -> Setting {
 fn mailbox(mail: &RealServer, user: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for folder in ["new", "cur"] {
-        let folder = Path::new(mail.get("MAIL_FOLDER"))
-            .join(user)
-            .join("Maildir")
-            .join(folder);
+        let folder = Path::new(mail.get("MAIL_FOLDER")).join(user).join("Maildir").join(folder);
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let content = String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap_or_default()).into_owned();
+            let content = String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap_or_default())
+                .into_owned();
             if content.contains(text) {
                 found.push(content);
             }
@@ -74,7 +78,9 @@ fn mailbox(mail: &RealServer, user: &str, text: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postfix_and_dovecot_fill_the_lake() {
-    let Some(mail) = RealServer::find("mail") else { return };
+    let Some(mail) = RealServer::find("mail") else {
+        return;
+    };
     let kinds = [
         monitor(
             &mail,
@@ -100,7 +106,9 @@ async fn postfix_and_dovecot_fill_the_lake() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postfix_and_dovecot_over_imap() {
-    let Some(mail) = RealServer::find("mail") else { return };
+    let Some(mail) = RealServer::find("mail") else {
+        return;
+    };
     fill(
         &mail,
         &[monitor(
@@ -116,14 +124,18 @@ async fn postfix_and_dovecot_over_imap() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postfix_and_dovecot_take_each_mechanism() {
-    let Some(mail) = RealServer::find("mail") else { return };
+    let Some(mail) = RealServer::find("mail") else {
+        return;
+    };
     let mut setting = setting(&mail);
     for mechanism in ["SCRAM-SHA-256", "PLAIN", "LOGIN"] {
         let account = mechanism.to_lowercase();
         setting.add(&format!(
             "[account.{account}]\nuser = \"probe@example.com\"\npassword = {{ env = \"PROBE_PASSWORD\" }}\nmechanisms = [\"{mechanism}\"]"
         ));
-        for (protocol, port, command) in [("pop3", "POP3S_PORT", "AUTH"), ("imap", "IMAPS_PORT", "AUTHENTICATE")] {
+        for (protocol, port, command) in
+            [("pop3", "POP3S_PORT", "AUTH"), ("imap", "IMAPS_PORT", "AUTHENTICATE")]
+        {
             let id = format!("{account}-{protocol}");
             let mut monitor = monitor(
                 &mail,
@@ -156,12 +168,7 @@ async fn fill(mail: &RealServer, kinds: &[MonitorText]) -> Setting {
     let probe = setting.start_probe();
     until("three good samples of each", || {
         kinds.iter().all(|monitor| {
-            setting
-                .settled(&monitor.id)
-                .iter()
-                .filter(|row| row.outcome() == "ok")
-                .count()
-                >= 3
+            setting.settled(&monitor.id).iter().filter(|row| row.outcome() == "ok").count() >= 3
         })
     })
     .await;
@@ -197,7 +204,9 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alarm_and_a_scheduled_report_reach_anna_through_postfix() {
-    let Some(mail) = RealServer::find("mail") else { return };
+    let Some(mail) = RealServer::find("mail") else {
+        return;
+    };
     let mut setting = setting(&mail);
     let ca_file = mail.get("CA_FILE").to_owned();
     setting.replace(
@@ -209,8 +218,12 @@ async fn an_alarm_and_a_scheduled_report_reach_anna_through_postfix() {
         "[mail_server.postfix]\nserver = \"localhost\"\nport = {}\ntls = \"starttls\"\naccount = \"alerts\"\nfrom = \"alerts@example.com\"\nca_file = \"{ca_file}\"",
         mail.port("SMTP_PORT")
     ));
-    setting.add("[action_list.default]\nactions = [{ email = [\"anna\"], mail_server = \"postfix\" }]");
-    setting.add("[target.people]\nkind = \"email\"\nmail_server = \"postfix\"\nto = [\"anna@example.com\"]");
+    setting.add(
+        "[action_list.default]\nactions = [{ email = [\"anna\"], mail_server = \"postfix\" }]",
+    );
+    setting.add(
+        "[target.people]\nkind = \"email\"\nmail_server = \"postfix\"\nto = [\"anna@example.com\"]",
+    );
     let mut dead = monitor(
         &mail,
         "dead-end",
@@ -222,10 +235,7 @@ async fn an_alarm_and_a_scheduled_report_reach_anna_through_postfix() {
     dead.smtp = "port = 1, tls = \"none\"".to_owned();
     setting.add_monitor(&dead);
     let probe = setting.start_probe();
-    until("the alarm's mail", || {
-        !mailbox(&mail, "anna@example.com", "dead-end").is_empty()
-    })
-    .await;
+    until("the alarm's mail", || !mailbox(&mail, "anna@example.com", "dead-end").is_empty()).await;
     let log = probe.log();
     assert!(probe.stop().success(), "{log}");
 
@@ -249,7 +259,9 @@ async fn an_alarm_and_a_scheduled_report_reach_anna_through_postfix() {
 /// Postfix takes 100 recipients of a mail here and answers 452 to the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_reaches_three_hundred_people_once_through_postfix() {
-    let Some(mail) = RealServer::find("mail") else { return };
+    let Some(mail) = RealServer::find("mail") else {
+        return;
+    };
     let mut setting = setting(&mail);
     setting.add(&format!(
         "[mail_server.postfix]\nserver = \"localhost\"\nport = {}\ntls = \"starttls\"\naccount = \"alerts\"\nfrom = \"alerts@example.com\"\nca_file = \"{}\"",
@@ -285,19 +297,13 @@ async fn a_report_reaches_three_hundred_people_once_through_postfix() {
     .unwrap();
     setting.succeed("mailqos-analytics", &["report", "all", "--deliver"]);
     let found = |number: u32| mailbox(&mail, &format!("r{number}@example.com"), &title);
-    until("a mail in each mailbox", || {
-        (1..=300).all(|number| !found(number).is_empty())
-    })
-    .await;
+    until("a mail in each mailbox", || (1..=300).all(|number| !found(number).is_empty())).await;
     for number in 1..=300 {
         let mails = found(number);
         assert_eq!(mails.len(), 1, "r{number}");
         let head = mails[0].split("\r\n\r\n").next().unwrap_or_default();
         let head = head.split("\n\n").next().unwrap_or_default();
-        assert!(
-            head.lines().all(|line| line.len() <= 78 || !line.contains('@')),
-            "{head}"
-        );
+        assert!(head.lines().all(|line| line.len() <= 78 || !line.contains('@')), "{head}");
         for other in 1..=300 {
             assert!(head.contains(&format!("<r{other}@example.com>")), "r{other} in {head}");
         }
@@ -306,7 +312,9 @@ async fn a_report_reaches_three_hundred_people_once_through_postfix() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_postfix_returns_and_what_it_greylists_is_told() {
-    let Some(mail) = RealServer::find("mail") else { return };
+    let Some(mail) = RealServer::find("mail") else {
+        return;
+    };
     let mut setting = setting(&mail);
     let (smtp, pickup) = (("SMTP_PORT", "starttls"), ("imap", "IMAPS_PORT", "implicit"));
     let mut full = monitor(&mail, "full", smtp, pickup, "probe@example.com");
@@ -332,7 +340,9 @@ async fn what_postfix_returns_and_what_it_greylists_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_on_dovecot_is_a_failed_login() {
-    let Some(mail) = RealServer::find("mail") else { return };
+    let Some(mail) = RealServer::find("mail") else {
+        return;
+    };
     let mut setting = setting(&mail);
     let mut wrong = monitor(
         &mail,
@@ -351,7 +361,9 @@ async fn a_wrong_password_on_dovecot_is_a_failed_login() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mailboxes_of_dovecot_are_opened_and_left_as_they_are() {
-    let Some(mail) = RealServer::find("mail") else { return };
+    let Some(mail) = RealServer::find("mail") else {
+        return;
+    };
     let mut setting = setting(&mail);
     let ca_file = mail.get("CA_FILE");
     let doors = [
@@ -381,11 +393,9 @@ async fn mailboxes_of_dovecot_are_opened_and_left_as_they_are() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_goes_out_by_mail_ftp_share_and_folder() {
-    let (Some(mail), Some(ftp), Some(share)) = (
-        RealServer::find("mail"),
-        RealServer::find("ftp"),
-        RealServer::find("share"),
-    ) else {
+    let (Some(mail), Some(ftp), Some(share)) =
+        (RealServer::find("mail"), RealServer::find("ftp"), RealServer::find("share"))
+    else {
         return;
     };
     let mut setting = setting(&mail);
@@ -424,21 +434,21 @@ async fn a_report_goes_out_by_mail_ftp_share_and_folder() {
             if tls == "none" { String::new() } else { format!("\nca_file = \"{ca_file}\"") }
         ));
     }
-    for (name, share_name) in [
-        ("share", share.get("SHARE")),
-        ("share-encrypted", share.get("ENCRYPTED_SHARE")),
-    ] {
+    for (name, share_name) in
+        [("share", share.get("SHARE")), ("share-encrypted", share.get("ENCRYPTED_SHARE"))]
+    {
         setting.add(&format!(
             "[target.{name}]\nkind = \"smb\"\nserver = \"127.0.0.1\"\nport = {}\nshare = \"{share_name}\"\naccount = \"reports\"\npath = \"mailqos/reports\"",
             share.port("SMB_PORT")
         ));
     }
     setting.add("[target.folder]\nkind = \"folder\"\npath = \"delivered\"");
-    setting.add("[target.people]\nkind = \"email\"\nmail_server = \"postfix\"\nto = [\"anna@example.com\"]");
+    setting.add(
+        "[target.people]\nkind = \"email\"\nmail_server = \"postfix\"\nto = [\"anna@example.com\"]",
+    );
 
-    let content: Vec<u8> = (0..2_000_000_u32)
-        .map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
+    let content: Vec<u8> =
+        (0..2_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     std::fs::write(setting.path("report.pdf"), [b"%PDF-1.7\n", &content[..]].concat()).unwrap();
     std::fs::write(
         setting.path("report.html"),
@@ -459,9 +469,8 @@ async fn a_report_goes_out_by_mail_ftp_share_and_folder() {
     ] {
         let mut deliver = setting.command("mailqos-analytics");
         let deliver = deliver.env("RUST_LOG", "trace");
-        let output = deliver
-            .args(["deliver", "report.pdf", "report.html", "--to", target])
-            .output();
+        let output =
+            deliver.args(["deliver", "report.pdf", "report.html", "--to", target]).output();
         let output = output.expect("the binary starts");
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success(), "{target}: {}\n{said}", output.status);
@@ -489,15 +498,10 @@ async fn a_report_goes_out_by_mail_ftp_share_and_folder() {
             "{target}: not byte for byte"
         );
     }
-    until("the mail to Anna", || {
-        mailbox(&mail, "anna@example.com", "").len() > anna
-    })
-    .await;
+    until("the mail to Anna", || mailbox(&mail, "anna@example.com", "").len() > anna).await;
     let mails = mailbox(&mail, "anna@example.com", "report.pdf");
     assert!(
-        mails
-            .iter()
-            .any(|mail| mail.contains("application/pdf") && mail.contains("seven days")),
+        mails.iter().any(|mail| mail.contains("application/pdf") && mail.contains("seven days")),
         "{}",
         mails.len()
     );

@@ -60,10 +60,8 @@ fn smb(server: &RealServer, share: &str, keys: &str) -> Setting {
 /// Delivers; what the ledger says, or the complaint.
 fn deliver(setting: &Setting, content: &[u8], folder: &str) -> Result<String, String> {
     std::fs::write(setting.path(NAME), content).unwrap();
-    let output = setting.run(
-        "mailqos-analytics",
-        &["deliver", NAME, "--to", "far", "--folder", folder],
-    );
+    let output =
+        setting.run("mailqos-analytics", &["deliver", NAME, "--to", "far", "--folder", folder]);
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
@@ -95,7 +93,9 @@ fn clear(folder: &Path) {
 
 #[test]
 fn ftp_servers_with_rules_are_served() {
-    let Some(server) = RealServer::find("ftp") else { return };
+    let Some(server) = RealServer::find("ftp") else {
+        return;
+    };
     let folder = |key: &str, below: &str| Path::new(server.get(key)).join(below);
     // Pure-FTPd -x: no dots. It offers no UTF-8, and stores what comes.
     let pure = folder("PURE_FOLDER", "");
@@ -103,10 +103,7 @@ fn ftp_servers_with_rules_are_served() {
     let text = deliver(&ftp(&server, "PURE_PORT", ""), b"x", "").unwrap_err();
     assert!(text.contains("temporary"), "{text}");
     let text = try_out(&ftp(&server, "PURE_PORT", ""));
-    assert!(
-        text.contains("temporary = \"{{ name }}.{{ hash }}.part\" works"),
-        "{text}"
-    );
+    assert!(text.contains("temporary = \"{{ name }}.{{ hash }}.part\" works"), "{text}");
     let keys = "temporary = \"{{ name }}.{{ hash }}.part\"\nencoding = \"utf-8\"";
     for content in [&b"one"[..], b"another"] {
         assert_eq!(deliver(&ftp(&server, "PURE_PORT", keys), content, "").unwrap(), CHECKED);
@@ -139,10 +136,13 @@ fn ftp_servers_with_rules_are_served() {
 
 #[test]
 fn ssh_servers_with_rules_are_served() {
-    let Some(server) = RealServer::find("sftp") else { return };
+    let Some(server) = RealServer::find("sftp") else {
+        return;
+    };
     let drop = Path::new(server.get("DROP_FOLDER"));
     clear(drop);
-    let said = deliver(&sftp(&server, "DROP_PORT", "temporary = \"none\""), b"dropped", "").unwrap();
+    let said =
+        deliver(&sftp(&server, "DROP_PORT", "temporary = \"none\""), b"dropped", "").unwrap();
     assert_eq!(said, ACCEPTED);
     assert_eq!(std::fs::read(drop.join(NAME)).unwrap(), b"dropped");
     let text = try_out(&sftp(&server, "DROP_PORT", ""));
@@ -153,7 +153,8 @@ fn ssh_servers_with_rules_are_served() {
     let text = deliver(&sftp(&server, "FIXED_PORT", ""), b"x", "").unwrap_err();
     assert!(text.contains("temporary = \"none\""), "{text}");
     clear(fixed);
-    let said = deliver(&sftp(&server, "FIXED_PORT", "temporary = \"none\""), b"fixed", "a/b").unwrap();
+    let said =
+        deliver(&sftp(&server, "FIXED_PORT", "temporary = \"none\""), b"fixed", "a/b").unwrap();
     assert_eq!(said, CHECKED);
     assert_eq!(std::fs::read(fixed.join("a/b").join(NAME)).unwrap(), b"fixed");
     let _ = std::fs::remove_dir_all(fixed.join("a"));
@@ -170,10 +171,7 @@ fn shares_with_rules_are_served() {
     let text = deliver(&smb(&server, "VETO_SHARE", ""), b"x", "").unwrap_err();
     assert!(text.contains("temporary"), "{text}");
     let text = try_out(&smb(&server, "VETO_SHARE", ""));
-    assert!(
-        text.contains("temporary = \"{{ name }}.{{ hash }}.tmp\" works"),
-        "{text}"
-    );
+    assert!(text.contains("temporary = \"{{ name }}.{{ hash }}.tmp\" works"), "{text}");
     let keys = "temporary = \"{{ name }}.{{ hash }}.tmp\"";
     assert_eq!(deliver(&smb(&server, "VETO_SHARE", keys), b"y", "").unwrap(), CHECKED);
     assert_eq!(names(&veto), [NAME]);
@@ -181,7 +179,8 @@ fn shares_with_rules_are_served() {
 
     let drop = folder("DROP_FOLDER", "");
     clear(&drop);
-    let said = deliver(&smb(&server, "DROP_SHARE", "temporary = \"none\""), b"dropped", "").unwrap();
+    let said =
+        deliver(&smb(&server, "DROP_SHARE", "temporary = \"none\""), b"dropped", "").unwrap();
     assert!(
         said == ACCEPTED || said.starts_with("size checked; the target does not allow reading"),
         "{said}"

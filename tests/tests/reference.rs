@@ -55,10 +55,7 @@ const PLACES: &[(&str, &[&str])] = &[
             "action_list mail actions 6 syslog",
         ],
     ),
-    (
-        "maintenance",
-        &["maintenance once", "maintenance weekly", "maintenance calendar"],
-    ),
+    ("maintenance", &["maintenance once", "maintenance weekly", "maintenance calendar"]),
     ("target.folder", &["target folder"]),
     ("target.ftp", &["target ftp"]),
     ("target.sftp", &["target sftp"]),
@@ -180,14 +177,13 @@ fn the_complete_configuration_is_accepted_and_fits_the_schema() {
 #[test]
 fn the_schema_refuses_nothing_that_the_readers_take_and_no_type_less() {
     let validator = jsonschema::draft7::new(&schema(&CONFIGURATION, "file")).expect("a schema");
-    let all: Vec<_> = keys()
-        .flat_map(|key| VALUES.iter().map(move |value| (key, *value)))
-        .collect();
+    let all: Vec<_> =
+        keys().flat_map(|key| VALUES.iter().map(move |value| (key, *value))).collect();
     let compare = |part: &[((&Shape, &Key, &str), &str)]| -> Vec<String> {
         let folder = tempfile::tempdir().expect("a folder");
-        let differences = part
-            .iter()
-            .filter_map(|((shape, key, place), value)| difference(folder.path(), &validator, shape, key, place, value));
+        let differences = part.iter().filter_map(|((shape, key, place), value)| {
+            difference(folder.path(), &validator, shape, key, place, value)
+        });
         differences.collect()
     };
     // Some thousand configurations: as many at once as there are processors.
@@ -195,10 +191,7 @@ fn the_schema_refuses_nothing_that_the_readers_take_and_no_type_less() {
     let wrong: Vec<String> = std::thread::scope(|scope| {
         let parts = all.chunks(all.len().div_ceil(threads));
         let running: Vec<_> = parts.map(|part| scope.spawn(|| compare(part))).collect();
-        running
-            .into_iter()
-            .flat_map(|thread| thread.join().expect("a thread"))
-            .collect()
+        running.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
     });
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
 }
@@ -216,10 +209,7 @@ fn difference(
     let (problems, config) = read(folder, &text);
     let accepted = validator.is_valid(&json(&text));
     let is_wrong_type = problems.iter().any(|problem| {
-        let place = problem
-            .place
-            .as_ref()
-            .map(|(source, span, _)| &source.text[span.clone()]);
+        let place = problem.place.as_ref().map(|(source, span, _)| &source.text[span.clone()]);
         problem.message.starts_with("expected ") && place == Some(value)
     });
     let words = if config.is_some() && !accepted {
@@ -237,7 +227,9 @@ fn defaults_are_what_holds_where_nothing_is_said() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut compared = 0;
     for (shape, key, place) in keys() {
-        let (Some(default), without) = (key.default, read(folder.path(), &with(place, key.name, None)).1) else {
+        let (Some(default), without) =
+            (key.default, read(folder.path(), &with(place, key.name, None)).1)
+        else {
             continue;
         };
         let (problems, said) = read(folder.path(), &with(place, key.name, Some(default)));
@@ -246,11 +238,7 @@ fn defaults_are_what_holds_where_nothing_is_said() {
             continue;
         }
         assert!(said.is_some(), "{} {} = {default}: {problems}", shape.head, key.name);
-        assert_eq!(
-            said, without,
-            "{} {} = {default} changes what is read",
-            shape.head, key.name
-        );
+        assert_eq!(said, without, "{} {} = {default} changes what is read", shape.head, key.name);
         compared += 1;
     }
     assert!(compared > 60, "only {compared} defaults were compared");

@@ -78,40 +78,31 @@ fn setting_with(names: &[(&str, &str)], change: impl Fn(&mut Sample)) -> Setting
 fn report(setting: &Setting, arguments: &[&str], output: &str) -> Output {
     let output = setting.path(output);
     let folder = output.to_str().expect("a path");
-    setting.run(
-        "mailqos-analytics",
-        &[&["report"], arguments, &WEEK, &["--output", folder]].concat(),
-    )
+    setting
+        .run("mailqos-analytics", &[&["report"], arguments, &WEEK, &["--output", folder]].concat())
 }
 
 /// The files that a report wrote, sorted.
 fn files(output: &Output) -> Vec<PathBuf> {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    let mut files: Vec<PathBuf> = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .map(PathBuf::from)
-        .collect();
+    let mut files: Vec<PathBuf> =
+        String::from_utf8_lossy(&output.stdout).lines().map(PathBuf::from).collect();
     files.sort();
     assert!(!files.is_empty(), "no file: {said}");
     files
 }
 
 fn read(files: &[PathBuf], extension: &str) -> String {
-    let path = files
-        .iter()
-        .find(|path| path.extension().is_some_and(|e| e == extension));
+    let path = files.iter().find(|path| path.extension().is_some_and(|e| e == extension));
     let bytes = fs::read(path.unwrap_or_else(|| panic!("no {extension} in {files:?}"))).unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Whether a tool that only looks is on this machine.
 fn have(tool: &str) -> bool {
-    let version = Command::new(tool)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let version =
+        Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     version.is_ok()
 }
 
@@ -130,18 +121,12 @@ fn names_are_shown_as_they_are_and_do_nothing() {
         "a name became markup"
     );
     assert!(html.contains("&lt;script&gt;alert(1)&lt;"), "a name is not shown");
-    assert!(
-        html.contains("{{ 7 * 7 }}") && html.contains("#panic("),
-        "a name was changed"
-    );
+    assert!(html.contains("{{ 7 * 7 }}") && html.contains("#panic("), "a name was changed");
     assert!(html.contains(r"\input{/etc/passwd}") && html.contains(long.trim_end()));
     let csv = read(&files, "csv");
     for field in csv.split([',', '\n']) {
         let field = field.trim_start_matches('"');
-        assert!(
-            !field.starts_with(['=', '@']),
-            "a spreadsheet would calculate {field:?}"
-        );
+        assert!(!field.starts_with(['=', '@']), "a spreadsheet would calculate {field:?}");
     }
     assert!(csv.contains("'=cmd|"), "the name is not there");
     let json: serde_json::Value = serde_json::from_str(&read(&files, "json")).expect("JSON");
@@ -152,29 +137,17 @@ fn names_are_shown_as_they_are_and_do_nothing() {
         assert!(json.contains(quoted.trim_matches('"')), "{name:?} is not in the JSON");
     }
     assert!(read(&files, "pdf").starts_with("%PDF-1."));
-    let pdf = files
-        .iter()
-        .find(|path| path.extension().is_some_and(|e| e == "pdf"))
-        .unwrap();
+    let pdf = files.iter().find(|path| path.extension().is_some_and(|e| e == "pdf")).unwrap();
     if have("qpdf") {
         let checked = Command::new("qpdf").arg("--check").arg(pdf).output().unwrap();
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
     }
     if Command::new("pdftotext").arg("-v").output().is_ok() {
-        let text = Command::new("pdftotext")
-            .args(["-raw"])
-            .arg(pdf)
-            .arg("-")
-            .output()
-            .unwrap();
+        let text = Command::new("pdftotext").args(["-raw"]).arg(pdf).arg("-").output().unwrap();
         let text = String::from_utf8_lossy(&text.stdout).replace('\n', " ");
-        for word in [
-            "<script>alert(1)</script>",
-            "#panic(",
-            "{{ 7 * 7 }}",
-            "=cmd|",
-            r"\input{/etc/passwd}",
-        ] {
+        for word in
+            ["<script>alert(1)</script>", "#panic(", "{{ 7 * 7 }}", "=cmd|", r"\input{/etc/passwd}"]
+        {
             assert!(text.contains(word), "{word} is not in the PDF");
         }
     }
@@ -182,11 +155,7 @@ fn names_are_shown_as_they_are_and_do_nothing() {
 
 #[test]
 fn a_report_for_each_object_tells_nothing_of_the_others() {
-    let names = [
-        ("north", "Customer <North>"),
-        ("south", "customer (north)"),
-        ("west", "West"),
-    ];
+    let names = [("north", "Customer <North>"), ("south", "customer (north)"), ("west", "West")];
     let mut setting = setting(&names);
     setting.add("[monitor.west-too]\nobject = \"west\"\nname = \"West, too\"\nkind = \"mail-qos\"\nfrom = \"a@b.example\"\nto = \"a@b.example\"\nsmtp = { port = 587, account = \"probe\" }\npickup = { protocol = \"pop3\", account = \"probe\" }");
     fs::create_dir_all(setting.path("reports")).unwrap();
@@ -197,17 +166,14 @@ fn a_report_for_each_object_tells_nothing_of_the_others() {
     fs::write(setting.path("reports/customers.toml"), definition).unwrap();
     let made = report(&setting, &["customers"], "out");
     let files = files(&made);
-    let pages: Vec<&PathBuf> = files
-        .iter()
-        .filter(|path| path.extension().is_some_and(|e| e == "html"))
-        .collect();
-    let stems: Vec<_> = pages
-        .iter()
-        .map(|path| path.file_stem().unwrap().to_string_lossy())
-        .collect();
+    let pages: Vec<&PathBuf> =
+        files.iter().filter(|path| path.extension().is_some_and(|e| e == "html")).collect();
+    let stems: Vec<_> =
+        pages.iter().map(|path| path.file_stem().unwrap().to_string_lossy()).collect();
     // Names that are alike in a file system make two files, not one.
     let week = "2026-03-02_2026-03-08";
-    let expected = ["Customer-North", "West", "customer-north-2"].map(|name| format!("customers-{name}-{week}"));
+    let expected = ["Customer-North", "West", "customer-north-2"]
+        .map(|name| format!("customers-{name}-{week}"));
     assert_eq!(stems, expected);
     for (page, own) in pages.iter().zip(["north", "west", "south"]) {
         let json = fs::read_to_string(page.with_extension("json")).unwrap();
@@ -222,12 +188,15 @@ fn a_report_for_each_object_tells_nothing_of_the_others() {
                 page.display()
             );
         }
-        let verified = setting.run("mailqos-analytics", &["report", "verify", page.to_str().unwrap()]);
+        let verified =
+            setting.run("mailqos-analytics", &["report", "verify", page.to_str().unwrap()]);
         assert!(verified.status.success(), "{}", complaint_of(&verified));
     }
     // By the command line; a monitor that is in none of the reports is named.
     let template = ["--template", "executive-summary", "--format", "html"];
-    let by = |kind: &str, output: &str| report(&setting, &[&template[..], &["--per", kind]].concat(), output);
+    let by = |kind: &str, output: &str| {
+        report(&setting, &[&template[..], &["--per", kind]].concat(), output)
+    };
     assert_eq!(self::files(&by("monitor", "monitors")).len(), 3);
     assert_eq!(self::files(&by("site", "sites")).len(), 1);
     let none = by("tag", "tags");
@@ -245,12 +214,7 @@ fn a_report_for_each_object_tells_nothing_of_the_others() {
 fn monitors_and_sites_that_are_asked_for_must_exist() {
     let setting = setting(&NAMES[..1]);
     for (option, value, wrong, near) in [
-        (
-            "--site",
-            "her",
-            "the lake contains no site \"her\"",
-            "did you mean \"here\"?",
-        ),
+        ("--site", "her", "the lake contains no site \"her\"", "did you mean \"here\"?"),
         ("--monitor", "skript", "matches no monitor", "did you mean \"script\"?"),
     ] {
         let output = report(&setting, &["--template", "executive-summary", option, value], "out");
@@ -271,11 +235,8 @@ fn a_report_says_that_certificates_were_not_verified() {
     let html = read(&files(&output), "html");
     let warning = "accepts any certificate at South, so the server";
     assert!(html.contains(warning), "no word of it");
-    let output = report(
-        &setting,
-        &["--template", "executive-summary", "--monitors", "north"],
-        "north",
-    );
+    let output =
+        report(&setting, &["--template", "executive-summary", "--monitors", "north"], "north");
     assert!(!read(&files(&output), "html").contains("accepts any certificate"));
 }
 
@@ -316,10 +277,7 @@ fn a_click_on_a_head_sorts_the_table() {
         .output()
         .unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout);
-    let title = shown
-        .split("<title>")
-        .nth(1)
-        .and_then(|rest| rest.split("</title>").next());
+    let title = shown.split("<title>").nth(1).and_then(|rest| rest.split("</title>").next());
     let sorted = "Carla,Berta,Anna;Anna,Berta,Carla;Anna,Berta,Carla;Carla,Berta,Anna;descending";
     assert_eq!(title, Some(sorted));
 }
@@ -331,21 +289,14 @@ fn the_same_samples_give_the_same_bytes_and_can_be_verified() {
     let first = files(&report(&setting, &all, "one"));
     let second = files(&report(&setting, &all, "two"));
     for (one, two) in first.iter().zip(&second) {
-        assert!(
-            fs::read(one).unwrap() == fs::read(two).unwrap(),
-            "{} differs",
-            one.display()
-        );
+        assert!(fs::read(one).unwrap() == fs::read(two).unwrap(), "{} differs", one.display());
     }
     let verify = |setting: &Setting, file: &Path| {
         setting.run("mailqos-analytics", &["report", "verify", file.to_str().unwrap()])
     };
     let verifiable: Vec<&PathBuf> = first
         .iter()
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|e| e == "html" || e == "pdf" || e == "json")
-        })
+        .filter(|path| path.extension().is_some_and(|e| e == "html" || e == "pdf" || e == "json"))
         .collect();
     assert_eq!(verifiable.len(), 3);
     for file in &verifiable {
@@ -353,21 +304,15 @@ fn the_same_samples_give_the_same_bytes_and_can_be_verified() {
         assert!(output.status.success(), "{}: {}", file.display(), complaint_of(&output));
     }
     // What the file says is changed.
-    let html = verifiable
-        .iter()
-        .find(|path| path.extension().is_some_and(|e| e == "html"))
-        .unwrap();
+    let html =
+        verifiable.iter().find(|path| path.extension().is_some_and(|e| e == "html")).unwrap();
     let text = fs::read_to_string(html).unwrap();
     let at = text.find("\"samples\":").expect("the provenance") + "\"samples\":".len();
     let forged = setting.path("forged.html");
     fs::write(&forged, format!("{}9{}", &text[..at], &text[at..])).unwrap();
     let output = verify(&setting, &forged);
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        complaint_of(&output).contains("has been changed"),
-        "{}",
-        complaint_of(&output)
-    );
+    assert!(complaint_of(&output).contains("has been changed"), "{}", complaint_of(&output));
     // What the lake holds is changed: one sample less.
     let mut samples = simulation::samples(
         &Habits::calm("script".parse().unwrap(), 1.0),
@@ -384,10 +329,7 @@ fn the_same_samples_give_the_same_bytes_and_can_be_verified() {
         let output = verify(&setting, file);
         assert_eq!(output.status.code(), Some(1), "{}", file.display());
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            text.contains("The lake differs") && text.contains("script at here"),
-            "{text}"
-        );
+        assert!(text.contains("The lake differs") && text.contains("script at here"), "{text}");
     }
 }
 
@@ -404,11 +346,8 @@ fn a_template_without_end_is_stopped() {
     for (partial, word) in cases {
         fs::create_dir_all(setting.path("templates/html")).unwrap();
         fs::write(setting.path("templates/html/heading.html"), partial).unwrap();
-        let output = report(
-            &setting,
-            &["--template", "executive-summary", "--format", "html"],
-            "out",
-        );
+        let output =
+            report(&setting, &["--template", "executive-summary", "--format", "html"], "out");
         assert_eq!(output.status.code(), Some(1), "{}", complaint_of(&output));
         assert!(complaint_of(&output).contains(word), "{}", complaint_of(&output));
         let made = fs::read_dir(setting.path("out")).map_or(0, Iterator::count);
@@ -439,11 +378,7 @@ fn what_is_missing_is_warned_of_and_leaves_a_placeholder() {
 /// The answer of a preview.
 fn get(address: &str, path: &str, host: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     answer
@@ -453,7 +388,9 @@ fn get(address: &str, path: &str, host: &str) -> String {
 async fn the_preview_is_made_anew_when_a_file_changes() {
     let setting = setting(&NAMES[1..2]);
     fs::create_dir_all(setting.path("reports")).unwrap();
-    let definition = |text: &str| format!("title = \"Draft\"\n[[section]]\nkind = \"text\"\nmarkdown = \"{text}\"\n");
+    let definition = |text: &str| {
+        format!("title = \"Draft\"\n[[section]]\nkind = \"text\"\nmarkdown = \"{text}\"\n")
+    };
     let file = setting.path("reports/draft.toml");
     fs::write(&file, definition("first words")).unwrap();
     let mut child = Command::new(binary("mailqos-analytics"))
@@ -474,13 +411,8 @@ async fn the_preview_is_made_anew_when_a_file_changes() {
     let shows = |text: &str| get(&address, "/", "127.0.0.1").contains(text);
     until("the first page", || shows("first words")).await;
     assert!(shows("/version"), "the page reloads itself");
-    let version = || {
-        get(&address, "/version", "localhost")
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let version =
+        || get(&address, "/version", "localhost").lines().last().unwrap_or_default().to_owned();
     let before = version();
     fs::write(&file, definition("second words")).unwrap();
     until("the second page", || shows("second words")).await;
@@ -530,15 +462,9 @@ fn a_promise_that_is_just_missed_looks_missed_in_every_place() {
     let setting = just_missed();
     // 99.8992 %: two decimals would be those of the promise.
     let of_promise = |text: &str| {
-        [
-            "99.90\u{202f}%",
-            "99.90 %",
-            " 99.9\u{202f}% of 8,928",
-            ">99.90<",
-            "99.90\u{202f}\\%",
-        ]
-        .iter()
-        .any(|wrong| text.contains(wrong))
+        ["99.90\u{202f}%", "99.90 %", " 99.9\u{202f}% of 8,928", ">99.90<", "99.90\u{202f}\\%"]
+            .iter()
+            .any(|wrong| text.contains(wrong))
     };
     for template in ["service-level", "executive-summary", "monthly-operations"] {
         let arguments = [
@@ -559,28 +485,12 @@ fn a_promise_that_is_just_missed_looks_missed_in_every_place() {
             assert!(text.contains("99.899"), "{path}");
         }
     }
-    let stats = [
-        "stats",
-        "--from",
-        "2026-10-01",
-        "--to",
-        "2026-11-01",
-        "--format",
-        "table",
-    ];
+    let stats = ["stats", "--from", "2026-10-01", "--to", "2026-11-01", "--format", "table"];
     let table = setting.succeed("mailqos-analytics", &stats);
     assert!(table.contains("99.899 %"), "{table}");
     let top = setting.succeed(
         "mailqos-analytics",
-        &[
-            "top",
-            "--figure",
-            "availability",
-            "--from",
-            "2026-10-01",
-            "--to",
-            "2026-11-01",
-        ],
+        &["top", "--figure", "availability", "--from", "2026-10-01", "--to", "2026-11-01"],
     );
     assert!(top.contains("99.899 %"), "{top}");
     let sla = setting.succeed("mailqos-analytics", &["sla", "office", "--period", "2026-10"]);

@@ -51,11 +51,7 @@ fn pass(setting: &Setting, day: i64) -> std::process::Output {
 fn what_is_due_is_delivered_once_also_what_fell_due_in_between() {
     let setting = setting();
     assert!(pass(&setting, 0).status.success());
-    assert_eq!(
-        setting.ledger().len(),
-        0,
-        "a new definition owes nothing of the time before"
-    );
+    assert_eq!(setting.ledger().len(), 0, "a new definition owes nothing of the time before");
     assert!(pass(&setting, 1).status.success());
     assert_eq!(setting.ledger().len(), 1);
     assert!(pass(&setting, 1).status.success());
@@ -68,7 +64,9 @@ fn what_is_due_is_delivered_once_also_what_fell_due_in_between() {
             let name = file.file_name().to_string_lossy().into_owned();
             assert!(name.starts_with("weekly-") && name.ends_with(".html"), "{name}");
             let page = std::fs::read_to_string(file.path()).unwrap();
-            assert!(page.contains("Wochenbericht für Łódź") && page.trim_end().ends_with("</html>"));
+            assert!(
+                page.contains("Wochenbericht für Łódź") && page.trim_end().ends_with("</html>")
+            );
             names.push(name);
         }
     }
@@ -85,11 +83,7 @@ fn what_fails_waits_in_the_outbox_and_arrives_when_it_can() {
     let said = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(said.contains("shelf") && said.contains("not delivered"), "{said}");
     assert_eq!(setting.ledger().len(), 0);
-    assert!(
-        setting
-            .succeed("mailqos-analytics", &["outbox", "list"])
-            .contains("shelf")
-    );
+    assert!(setting.succeed("mailqos-analytics", &["outbox", "list"]).contains("shelf"));
     std::fs::remove_file(setting.path("shelf")).unwrap();
     setting.succeed("mailqos-analytics", &["outbox", "retry"]);
     assert_eq!(setting.ledger().len(), 1);
@@ -100,7 +94,8 @@ fn what_fails_waits_in_the_outbox_and_arrives_when_it_can() {
 fn a_run_that_was_ordered_before_a_crash_is_not_ordered_again_with_other_figures() {
     use sha2::Digest as _;
     let setting = setting();
-    let text = DEFINITION.replace("period = \"last-week\"", "period = \"yesterday\"\ntimezone = \"UTC\"");
+    let text =
+        DEFINITION.replace("period = \"last-week\"", "period = \"yesterday\"\ntimezone = \"UTC\"");
     std::fs::write(setting.path("reports/weekly.toml"), text).unwrap();
     pass_at(&setting, midnight(-3));
     pass_at(&setting, midnight(-2));
@@ -118,9 +113,11 @@ fn a_run_that_was_ordered_before_a_crash_is_not_ordered_again_with_other_figures
     // As a crash leaves it: all is ordered, and not yet remembered. Meanwhile the figures have changed.
     let crash = |ordered: bool| {
         let file = setting.path("data/state/schedule.json");
-        let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let mut state: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         let due = state["reports"]["weekly"]["seen"].as_i64().unwrap();
-        state["reports"]["weekly"]["owed"] = serde_json::json!([{ "at": due, "look": 0, "told": false }]);
+        state["reports"]["weekly"]["owed"] =
+            serde_json::json!([{ "at": due, "look": 0, "told": false }]);
         std::fs::write(file, state.to_string()).unwrap();
         let hash = sha2::Sha256::digest(format!("weekly {}", UtcMicros(due)).as_bytes());
         let key: String = hash[..12].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -173,9 +170,7 @@ async fn a_wrong_definition_is_told_once_and_what_is_due_does_not_wait_for_it() 
     let _telling = setting.start(command.args(["schedule", "run-due", "--now", &now]));
     until("somebody is being told", || !hooks.taken().is_empty()).await;
     until("the report is ordered", || {
-        setting
-            .succeed("mailqos-analytics", &["outbox", "list"])
-            .contains("shelf")
+        setting.succeed("mailqos-analytics", &["outbox", "list"]).contains("shelf")
     })
     .await;
     assert_eq!(pass(&setting, 1).status.code(), Some(1));
@@ -190,10 +185,7 @@ fn midnight(days: i64) -> UtcMicros {
 }
 
 fn pass_at(setting: &Setting, moment: UtcMicros) {
-    setting.succeed(
-        "mailqos-analytics",
-        &["schedule", "run-due", "--now", &moment.to_string()],
-    );
+    setting.succeed("mailqos-analytics", &["schedule", "run-due", "--now", &moment.to_string()]);
 }
 
 #[test]
@@ -247,9 +239,7 @@ fn a_report_waits_for_its_period_but_not_for_ever() {
     for year in std::fs::read_dir(setting.path("shelf")).unwrap().flatten() {
         for file in std::fs::read_dir(year.path()).unwrap().flatten() {
             assert!(
-                std::fs::read_to_string(file.path())
-                    .unwrap()
-                    .contains("The period has not ended.")
+                std::fs::read_to_string(file.path()).unwrap().contains("The period has not ended.")
             );
         }
     }
@@ -258,10 +248,8 @@ fn a_report_waits_for_its_period_but_not_for_ever() {
 #[test]
 fn the_next_runs_are_listed_in_the_reports_zone_and_in_utc() {
     let setting = setting();
-    let text = DEFINITION.replace(
-        "period = \"last-week\"",
-        "period = \"last-week\"\ntimezone = \"Asia/Kathmandu\"",
-    );
+    let text = DEFINITION
+        .replace("period = \"last-week\"", "period = \"last-week\"\ntimezone = \"Asia/Kathmandu\"");
     std::fs::write(setting.path("reports/weekly.toml"), text).unwrap();
     let list = setting.succeed("mailqos-analytics", &["schedule", "list"]);
     let lines: Vec<&str> = list.lines().collect();
@@ -337,9 +325,7 @@ fn a_run_that_waits_or_fails_is_owed_whatever_falls_due_after_it() {
     }
     let runs = || -> Vec<String> {
         let lines = setting.ledger().into_iter();
-        lines
-            .map(|line| line["run"].as_str().unwrap()[..10].to_owned())
-            .collect()
+        lines.map(|line| line["run"].as_str().unwrap()[..10].to_owned()).collect()
     };
     let day = |days: i64| midnight(days).to_string()[..10].to_owned();
     assert_eq!(runs(), [day(-2)], "the first is made once its day is over");

@@ -24,12 +24,7 @@ async fn server(user: &str, password: &str) -> MailServer {
         (user.to_owned(), password.to_owned()),
         ("anna@example.net".to_owned(), "anna".to_owned()),
     ];
-    MailServer::start(Options {
-        users,
-        ..Options::default()
-    })
-    .await
-    .expect("an embedded server")
+    MailServer::start(Options { users, ..Options::default() }).await.expect("an embedded server")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,11 +36,8 @@ async fn no_secret_is_found_in_anything_that_was_written() {
         secret_file(&path, secret);
         path.display().to_string()
     };
-    let (mailbox, alerts_file, signing) = (
-        file("mailbox", MAILBOX),
-        file("alerts", ALERTS),
-        file("signing", SIGNING),
-    );
+    let (mailbox, alerts_file, signing) =
+        (file("mailbox", MAILBOX), file("alerts", ALERTS), file("signing", SIGNING));
     let good = server(PROBE, MAILBOX).await;
     let (weak_smtp, weak_pop3) = (server(PROBE, MAILBOX).await, server(PROBE, MAILBOX).await);
     // Servers that say what they refuse.
@@ -83,8 +75,11 @@ async fn no_secret_is_found_in_anything_that_was_written() {
         "[mail_server.alerts]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\naccount = \"alerts\"\nfrom = \"alerts@example.net\"\nca_file = \"alerts.ca.pem\"",
         alerts.smtp_port()
     ));
-    setting.add("[action_list.default]\nactions = [{ email = [\"anna\"], mail_server = \"alerts\" }]");
-    setting.add("[target.people]\nkind = \"email\"\nmail_server = \"alerts\"\nto = [\"anna@example.net\"]");
+    setting
+        .add("[action_list.default]\nactions = [{ email = [\"anna\"], mail_server = \"alerts\" }]");
+    setting.add(
+        "[target.people]\nkind = \"email\"\nmail_server = \"alerts\"\nto = [\"anna@example.net\"]",
+    );
     // Nothing speaks FTP there: the error must not tell with what it was tried.
     setting.add(&format!(
         "[target.files]\nkind = \"ftp\"\nserver = \"127.0.0.1\"\nport = {}\ntls = \"none\"\naccount = \"files\"\npath = \"reports\"",
@@ -98,10 +93,8 @@ async fn no_secret_is_found_in_anything_that_was_written() {
     let mut said = Vec::new();
     let mut run = |code: i32, name: &str, arguments: &[&str]| {
         let mut command = setting.command(name);
-        let command = command
-            .env("RUST_LOG", "trace")
-            .env("DELIVERY_PASSWORD", DELIVERY)
-            .args(arguments);
+        let command =
+            command.env("RUST_LOG", "trace").env("DELIVERY_PASSWORD", DELIVERY).args(arguments);
         let output = command.output().expect("the binary starts");
         said.extend_from_slice(&output.stdout);
         said.extend_from_slice(&output.stderr);
@@ -116,9 +109,7 @@ async fn no_secret_is_found_in_anything_that_was_written() {
     command.env("RUST_LOG", "trace");
     let probe = setting.start(command.arg("run"));
     until("samples of each", || {
-        ["good", "weak-smtp", "weak-pop3"]
-            .iter()
-            .all(|id| setting.settled(id).len() >= 2)
+        ["good", "weak-smtp", "weak-pop3"].iter().all(|id| setting.settled(id).len() >= 2)
     })
     .await;
     until("two alarms by mail", || alerts.landings().len() >= 2).await;
@@ -126,12 +117,7 @@ async fn no_secret_is_found_in_anything_that_was_written() {
     assert!(probe.stop().success(), "{log}");
 
     let today = jiff::Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
-    let day = |days| {
-        today
-            .checked_add(jiff::Span::new().days(days))
-            .expect("a day")
-            .to_string()
-    };
+    let day = |days| today.checked_add(jiff::Span::new().days(days)).expect("a day").to_string();
     let report = ["report", "--template", "monthly-operations", "--output", "out"];
     let period = ["--from", &day(-1), "--to", &day(2)];
     run(0, "mailqos-analytics", &[&report[..], &period].concat());

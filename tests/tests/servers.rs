@@ -30,7 +30,8 @@ fn mail(subject: &str) -> Message {
 }
 
 fn sender(server: &MailServer, implicit: bool) -> AsyncSmtpTransport<Tokio1Executor> {
-    let authority = Certificate::from_pem(server.authority().pem().as_bytes()).expect("the authority");
+    let authority =
+        Certificate::from_pem(server.authority().pem().as_bytes()).expect("the authority");
     let tls = TlsParameters::builder("localhost".into())
         .add_root_certificate(authority)
         .build()
@@ -49,28 +50,25 @@ fn sender(server: &MailServer, implicit: bool) -> AsyncSmtpTransport<Tokio1Execu
 
 /// One POP3 conversation in clear; multi-line replies count as one.
 async fn pop3(server: &MailServer, commands: &[&str]) -> Vec<String> {
-    let stream = TcpStream::connect(("127.0.0.1", server.pop3_port()))
-        .await
-        .expect("POP3");
+    let stream = TcpStream::connect(("127.0.0.1", server.pop3_port())).await.expect("POP3");
     let mut stream = BufReader::new(stream);
     let mut replies = Vec::new();
-    for command in ["", &format!("USER {PROBE}"), &format!("PASS {PASSWORD}")]
-        .iter()
-        .chain(commands)
+    for command in
+        ["", &format!("USER {PROBE}"), &format!("PASS {PASSWORD}")].iter().chain(commands)
     {
         if !command.is_empty() {
-            stream
-                .get_mut()
-                .write_all(format!("{command}\r\n").as_bytes())
-                .await
-                .expect("command");
+            stream.get_mut().write_all(format!("{command}\r\n").as_bytes()).await.expect("command");
         }
         let mut reply = String::new();
-        let many =
-            ["LIST", "UIDL", "CAPA"].contains(command) || command.starts_with("RETR") || command.starts_with("TOP");
+        let many = ["LIST", "UIDL", "CAPA"].contains(command)
+            || command.starts_with("RETR")
+            || command.starts_with("TOP");
         loop {
             let before = reply.len();
-            if stream.read_line(&mut reply).await.expect("reply") == 0 || !many || reply[before..] == *".\r\n" {
+            if stream.read_line(&mut reply).await.expect("reply") == 0
+                || !many
+                || reply[before..] == *".\r\n"
+            {
                 break;
             }
             if reply.starts_with("-ERR") {
@@ -89,10 +87,7 @@ async fn landed(server: &MailServer, count: usize) {
 }
 
 fn options() -> Options {
-    Options {
-        plaintext_login: true,
-        ..Options::default()
-    }
+    Options { plaintext_login: true, ..Options::default() }
 }
 
 #[tokio::test]
@@ -109,18 +104,11 @@ async fn a_mail_goes_in_by_smtp_and_comes_out_by_pop3() {
     assert!(landing.field("Received").unwrap().contains("with LMTP"));
     let (accepted, now) = (server.accepted()[0].at, UtcMicros::now());
     assert!(accepted <= landing.at && landing.at <= now);
-    let mail = server
-        .mails(PROBE, INBOX)
-        .into_iter()
-        .find(|mail| !mail.foreign)
-        .unwrap();
+    let mail = server.mails(PROBE, INBOX).into_iter().find(|mail| !mail.foreign).unwrap();
     assert_eq!(mail.internal_date, landing.at - Micros::from_secs(37));
 
-    let replies = pop3(
-        &server,
-        &["STAT", "RETR 4", "TOP 4 0", "DELE 4", "RETR 4", "UIDL", "QUIT"],
-    )
-    .await;
+    let replies =
+        pop3(&server, &["STAT", "RETR 4", "TOP 4 0", "DELE 4", "RETR 4", "UIDL", "QUIT"]).await;
     assert!(replies[0].starts_with("+OK 5 "), "{replies:?}");
     assert!(
         replies[1].contains("with ESMTPSA id ") && replies[1].contains("\r\n..with a dot\r\n"),
@@ -134,18 +122,11 @@ async fn a_mail_goes_in_by_smtp_and_comes_out_by_pop3() {
 
 #[tokio::test]
 async fn a_pop3_session_sees_what_was_there_at_login_and_deletes_at_quit() {
-    let server = MailServer::start(Options {
-        pop3_exclusive: true,
-        ..options()
-    })
-    .await
-    .expect("server");
+    let server =
+        MailServer::start(Options { pop3_exclusive: true, ..options() }).await.expect("server");
     server.fill(PROBE, 1);
-    let mut stream = BufReader::new(
-        TcpStream::connect(("127.0.0.1", server.pop3_port()))
-            .await
-            .expect("POP3"),
-    );
+    let mut stream =
+        BufReader::new(TcpStream::connect(("127.0.0.1", server.pop3_port())).await.expect("POP3"));
     stream
         .get_mut()
         .write_all(format!("USER {PROBE}\r\nPASS {PASSWORD}\r\nDELE 1\r\n").as_bytes())
@@ -181,10 +162,7 @@ async fn mishaps_befall_mails() {
         sender.send(mail("one")).await.expect("sent");
         landed(&server, before + count).await;
         let landing = server.landings()[before].clone();
-        assert!(
-            String::from_utf8_lossy(&landing.content).contains(content),
-            "{mishap:?}"
-        );
+        assert!(String::from_utf8_lossy(&landing.content).contains(content), "{mishap:?}");
         assert_eq!(landing.folder, folder, "{mishap:?}");
     }
     server.befall(None, Mishap::Lose, When::Times(1));
@@ -198,12 +176,7 @@ async fn mishaps_befall_mails() {
 #[tokio::test]
 async fn faults_strike_at_their_phase() {
     let server = MailServer::start(options()).await.expect("server");
-    server.inject(
-        Protocol::Smtp,
-        "RCPT",
-        Fault::Reply("450 4.2.0 later".into()),
-        When::Times(1),
-    );
+    server.inject(Protocol::Smtp, "RCPT", Fault::Reply("450 4.2.0 later".into()), When::Times(1));
     let error = sender(&server, false).send(mail("one")).await.expect_err("refused");
     assert!(error.to_string().contains("later"), "{error}");
     server.refuse(Protocol::Pop3);
@@ -220,9 +193,7 @@ async fn faults_strike_at_their_phase() {
     let mut greeting = [0; 3];
     stream.read_exact(&mut greeting).await.expect("greeting");
     server.inject(Protocol::Pop3, "GREETING", Fault::Endless(1_000_000), When::Always);
-    let mut stream = TcpStream::connect(("127.0.0.1", server.pop3_port()))
-        .await
-        .expect("POP3");
+    let mut stream = TcpStream::connect(("127.0.0.1", server.pop3_port())).await.expect("POP3");
     let mut bytes = vec![0; 1_000_000];
     stream.read_exact(&mut bytes).await.expect("a million bytes");
     assert!(bytes.iter().all(|byte| *byte == b'x'));
@@ -230,9 +201,7 @@ async fn faults_strike_at_their_phase() {
 
 /// One IMAP conversation in clear, after login: each command's replies, up to its tagged one.
 async fn imap(server: &MailServer, commands: &[&str]) -> Vec<String> {
-    let stream = TcpStream::connect(("127.0.0.1", server.imap_port()))
-        .await
-        .expect("IMAP");
+    let stream = TcpStream::connect(("127.0.0.1", server.imap_port())).await.expect("IMAP");
     let mut stream = BufReader::new(stream);
     let mut greeting = String::new();
     stream.read_line(&mut greeting).await.expect("greeting");
@@ -249,10 +218,7 @@ async fn imap(server: &MailServer, commands: &[&str]) -> Vec<String> {
         let mut from = 0;
         while !reply[from..].starts_with(&tag) {
             from = reply.len();
-            assert!(
-                stream.read_line(&mut reply).await.expect("reply") > 0,
-                "{command}: {reply}"
-            );
+            assert!(stream.read_line(&mut reply).await.expect("reply") > 0, "{command}: {reply}");
         }
         replies.push(reply);
     }
@@ -281,7 +247,8 @@ async fn a_mail_is_found_read_and_removed_by_imap() {
     assert!(replies[1].contains("* 3 EXISTS"), "{replies:?}");
     assert!(replies[2].starts_with("* SEARCH 3\r\n"), "{replies:?}");
     assert!(
-        replies[3].contains("UID 3 INTERNALDATE \"") && replies[3].contains("{19}\r\nSubject: needle\r\n\r\n)"),
+        replies[3].contains("UID 3 INTERNALDATE \"")
+            && replies[3].contains("{19}\r\nSubject: needle\r\n\r\n)"),
         "{replies:?}"
     );
     assert!(replies[5].starts_with("* 3 EXPUNGE\r\n"), "{replies:?}");
@@ -293,17 +260,9 @@ async fn a_mail_is_found_read_and_removed_by_imap() {
 #[tokio::test]
 async fn idle_announces_a_mail_as_late_as_it_was_told_to() {
     let lag = Duration::from_millis(120);
-    let server = MailServer::start(Options {
-        idle_lag: lag,
-        ..options()
-    })
-    .await
-    .expect("server");
-    let mut stream = BufReader::new(
-        TcpStream::connect(("127.0.0.1", server.imap_port()))
-            .await
-            .expect("IMAP"),
-    );
+    let server = MailServer::start(Options { idle_lag: lag, ..options() }).await.expect("server");
+    let mut stream =
+        BufReader::new(TcpStream::connect(("127.0.0.1", server.imap_port())).await.expect("IMAP"));
     let commands = format!(
         "a LOGIN {PROBE} {{{}+}}\r\n{PASSWORD}\r\nb SELECT INBOX\r\nc IDLE\r\n",
         PASSWORD.len()

@@ -121,10 +121,7 @@ async fn a_mailbox_is_set_up_without_an_smtp_server() {
     ]);
     assert!(said.contains("✓ ok") && !said.contains("round trip"), "{said}");
     let config = folder.config();
-    assert!(
-        config.contains("kind = \"mailbox\"") && !config.contains("smtp"),
-        "{config}"
-    );
+    assert!(config.contains("kind = \"mailbox\"") && !config.contains("smtp"), "{config}");
     folder.well(&["check"]);
     // A key for mails is refused, and defaults for other monitors are not.
     let path = folder.0.path().join("mailqos.toml");
@@ -136,10 +133,7 @@ async fn a_mailbox_is_set_up_without_an_smtp_server() {
     };
     add("max_round_trip = \"1m\"").unwrap();
     let refused = String::from_utf8(folder.run(&["check"]).stderr).unwrap();
-    assert!(
-        refused.contains("\"max_round_trip\" does not apply to kind \"mailbox\""),
-        "{refused}"
-    );
+    assert!(refused.contains("\"max_round_trip\" does not apply to kind \"mailbox\""), "{refused}");
     add("alarm = { round_trip = \"10s\", pickup_login = \"2s\" }").unwrap();
     let refused = String::from_utf8(folder.run(&["check"]).stderr).unwrap();
     assert!(refused.contains("\"round_trip\" does not apply"), "{refused}");
@@ -160,15 +154,7 @@ fn what_was_there_is_kept_and_what_is_wrong_is_not_written() {
     )
     .unwrap();
     folder.well(&["add", "object", "new", "--address", "new.example", "--tag", "dc2"]);
-    folder.well(&[
-        "add",
-        "account",
-        "other",
-        "--user",
-        "o",
-        "--password-credential",
-        "other",
-    ]);
+    folder.well(&["add", "account", "other", "--user", "o", "--password-credential", "other"]);
     folder.well(&[
         "add",
         "monitor",
@@ -186,17 +172,15 @@ fn what_was_there_is_kept_and_what_is_wrong_is_not_written() {
     ]);
     let config = folder.config();
     assert!(config.starts_with(before), "{config}");
-    assert!(
-        config.contains("pickup = { protocol = \"imap\", account = \"other\" }"),
-        "{config}"
-    );
+    assert!(config.contains("pickup = { protocol = \"imap\", account = \"other\" }"), "{config}");
     let listed = folder.well(&["list", "monitor", "tag:gold"]);
     assert!(
         listed.contains("new-1") && listed.contains("1m") && !listed.contains("included"),
         "{listed}"
     );
     let rows: serde_json::Value =
-        serde_json::from_slice(&folder.run(&["list", "object", "--format", "json"]).stdout).unwrap();
+        serde_json::from_slice(&folder.run(&["list", "object", "--format", "json"]).stdout)
+            .unwrap();
     assert_eq!(rows.as_array().map(Vec::len), Some(2));
     let shown = folder.well(&["show", "new-1"]);
     assert!(shown.contains("new.example:993 TLS over IMAP"), "{shown}");
@@ -209,7 +193,9 @@ fn what_was_there_is_kept_and_what_is_wrong_is_not_written() {
     }
     let included = std::fs::read_to_string(folder.0.path().join("more/a.toml")).unwrap();
     assert!(
-        included.starts_with("# more\n") && included.contains("# inner") && included.contains("enabled = false"),
+        included.starts_with("# more\n")
+            && included.contains("# inner")
+            && included.contains("enabled = false"),
         "{included}"
     );
     folder.well(&["enable", "inc*"]);
@@ -228,14 +214,9 @@ fn what_was_there_is_kept_and_what_is_wrong_is_not_written() {
         assert_eq!(folder.config(), config, "{wrong:?}");
     }
     let output = folder.run(&["remove", "monitor", "new-1"]);
-    let (said, notes) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(
-        said.starts_with("monitor new-1 removed from ") && !said.contains("reload"),
-        "{said}"
-    );
+    let (said, notes) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.starts_with("monitor new-1 removed from ") && !said.contains("reload"), "{said}");
     assert!(notes.contains("mailqos-probe reload"), "{notes}");
     folder.well(&["remove", "object", "new"]);
     folder.well(&["remove", "account", "other"]);
@@ -280,16 +261,10 @@ fn a_provider_is_a_word_and_what_is_said_holds_against_it() {
                 "oauth = { preset = \"microsoft-365\", tenant = \"contoso.onmicrosoft.com\", client_id = \"f00d\", client_secret = { env = \"PROBE_PASSWORD\" } }",
             ],
         ),
-        (
-            &google,
-            &["server = \"pop.gmail.com\", port = 995", "refresh_token = { file = \""],
-        ),
+        (&google, &["server = \"pop.gmail.com\", port = 995", "refresh_token = { file = \""]),
         (
             &[&["--preset", "google-workspace"], &password[..]].concat(),
-            &[
-                "server = \"imap.gmail.com\", port = 993",
-                "password = { env = \"PROBE_PASSWORD\" }",
-            ],
+            &["server = \"imap.gmail.com\", port = 993", "password = { env = \"PROBE_PASSWORD\" }"],
         ),
         (
             &[
@@ -306,22 +281,15 @@ fn a_provider_is_a_word_and_what_is_said_holds_against_it() {
         (&[&["--preset", "zoho"], &password[..]].concat(), &["\"smtp.zoho.com\""]),
         (&[&["--preset", "gmx"], &password[..]].concat(), &["\"mail.gmx.net\""]),
         (
-            &[
-                &["--preset", "ionos", "--pickup-server", "imap.ionos.de"],
-                &password[..],
-            ]
-            .concat(),
+            &[&["--preset", "ionos", "--pickup-server", "imap.ionos.de"], &password[..]].concat(),
             &["server = \"imap.ionos.de\""],
         ),
     ];
     for (arguments, expected) in cases {
         let folder = Folder(tempfile::tempdir().unwrap());
         folder.well(
-            &[
-                &["init", "--yes", "--offline", "--mailbox", "probe@contoso.example"],
-                arguments,
-            ]
-            .concat(),
+            &[&["init", "--yes", "--offline", "--mailbox", "probe@contoso.example"], arguments]
+                .concat(),
         );
         let config = folder.config();
         for part in expected {
@@ -339,17 +307,11 @@ fn a_provider_is_a_word_and_what_is_said_holds_against_it() {
         (&["--preset", "gmail"], "google-workspace"),
     ] {
         let output = folder.run(
-            &[
-                &["init", "--yes", "--offline", "--mailbox", "probe@contoso.example"],
-                arguments,
-            ]
-            .concat(),
+            &[&["init", "--yes", "--offline", "--mailbox", "probe@contoso.example"], arguments]
+                .concat(),
         );
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.code() == Some(2) && said.contains(missing),
-            "{arguments:?}: {said}"
-        );
+        assert!(output.status.code() == Some(2) && said.contains(missing), "{arguments:?}: {said}");
     }
     assert_eq!(folder.config(), "");
 }

@@ -51,17 +51,11 @@ async fn the_status_shows_results_alarms_acknowledgements_and_the_stop() {
     assert_eq!(last.outcome, "ok");
     assert!(last.round_trip_us.is_some() && status.monitors[0].next.is_some());
     server.refuse(Protocol::Smtp);
-    until("the alarm", || {
-        monitor(&setting).is_some_and(|monitor| monitor.alarm.is_some())
-    })
-    .await;
+    until("the alarm", || monitor(&setting).is_some_and(|monitor| monitor.alarm.is_some())).await;
     let failing = monitor(&setting).unwrap();
     assert_eq!(failing.state, MonitorState::Alarm);
     assert!(failing.failures >= 2 && failing.failing_since.is_some() && failing.reason.is_some());
-    setting.succeed(
-        "mailqos-probe",
-        &["ack", "mail1", "--by", "anna", "--note", "disk is full"],
-    );
+    setting.succeed("mailqos-probe", &["ack", "mail1", "--by", "anna", "--note", "disk is full"]);
     let acknowledged = || monitor(&setting)?.alarm?.acknowledged;
     until("the acknowledgement", || acknowledged().is_some()).await;
     let acknowledged = acknowledged().unwrap();
@@ -80,15 +74,13 @@ async fn the_status_shows_results_alarms_acknowledgements_and_the_stop() {
     assert!(info().as_str().unwrap().starts_with("stopped 20"), "{}", info());
     // A newer probe that was killed; then one that publishes nothing.
     let path = status_path(&setting.data(), &site());
-    let mut status: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let mut status: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     status["probe"]["running"] = true.into();
     status["probe"]["newer"] = 1.into();
     for (written_at, shown) in [
         (jiff::Timestamp::now().to_string(), "running"),
-        (
-            "2026-01-01T00:00:00Z".to_owned(),
-            "stale, last status 2026-01-01T00:00:00Z",
-        ),
+        ("2026-01-01T00:00:00Z".to_owned(), "stale, last status 2026-01-01T00:00:00Z"),
     ] {
         status["written_at"] = written_at.into();
         std::fs::write(&path, status.to_string()).unwrap();
@@ -108,7 +100,8 @@ async fn a_killed_probe_leaves_a_whole_status_and_the_next_one_replaces_it() {
             let mut versions = std::collections::BTreeSet::new();
             while !done.load(Ordering::Relaxed) {
                 // Fails if it sees a partial file.
-                versions.extend(Status::read(&data, &site()).unwrap().map(|status| status.written_at));
+                versions
+                    .extend(Status::read(&data, &site()).unwrap().map(|status| status.written_at));
             }
             versions.len()
         })
@@ -116,10 +109,8 @@ async fn a_killed_probe_leaves_a_whole_status_and_the_next_one_replaces_it() {
     for _ in 0..3 {
         let before = published(&setting).map(|status| status.written_at);
         let probe = setting.start_probe();
-        until("a newer status", || {
-            published(&setting).map(|status| status.written_at) > before
-        })
-        .await;
+        until("a newer status", || published(&setting).map(|status| status.written_at) > before)
+            .await;
         probe.kill();
         assert!(published(&setting).unwrap().probe.running, "no planned stop");
     }
@@ -128,9 +119,6 @@ async fn a_killed_probe_leaves_a_whole_status_and_the_next_one_replaces_it() {
     assert!(reader.join().unwrap() >= 3);
     std::fs::write(status_path(&setting.data(), &site()), "{\"version\":1,\"si").unwrap();
     let probe = setting.start_probe();
-    until("a whole status", || {
-        matches!(Status::read(&setting.data(), &site()), Ok(Some(_)))
-    })
-    .await;
+    until("a whole status", || matches!(Status::read(&setting.data(), &site()), Ok(Some(_)))).await;
     assert!(probe.stop().success());
 }

@@ -11,7 +11,8 @@ use mailqos_tests::{
     mail_couriers,
     secrets::secret_file,
     servers::{
-        Authority, Fault, FtpServer, KEY_ID, Landing, MailServer, ObjectStore, Options, PASSWORD, Protocol, When,
+        Authority, Fault, FtpServer, KEY_ID, Landing, MailServer, ObjectStore, Options, PASSWORD,
+        Protocol, When,
     },
     setting::{Setting, complaint_of, until},
 };
@@ -32,7 +33,11 @@ async fn mail_server(setting: &mut Setting, name: &str, options: Options) -> Mai
 }
 
 /// The same with further mailboxes, called `post`.
-async fn mail_server_for(setting: &mut Setting, mut users: Vec<(String, String)>, options: Options) -> MailServer {
+async fn mail_server_for(
+    setting: &mut Setting,
+    mut users: Vec<(String, String)>,
+    options: Options,
+) -> MailServer {
     users.push(("reports@example.com".to_owned(), PASSWORD.to_owned()));
     let server = MailServer::start(Options { users, ..options }).await.unwrap();
     setting.add_mail_server("post", "reports@example.com", &server);
@@ -40,9 +45,8 @@ async fn mail_server_for(setting: &mut Setting, mut users: Vec<(String, String)>
 }
 
 fn file(setting: &Setting, name: &str, size: usize) -> Vec<u8> {
-    let bytes: Vec<u8> = (0..size as u32)
-        .map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
+    let bytes: Vec<u8> =
+        (0..size as u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     std::fs::write(setting.path(name), &bytes).unwrap();
     bytes
 }
@@ -96,16 +100,8 @@ async fn a_recipient_refused_among_others_holds_nobody_up_and_nobody_gets_it_twi
         ["anna", "ben", "cem", "dora", "eva"].map(|user| format!("{user}@example.com"))
     );
     let mails = server.landings();
-    assert!(
-        mails
-            .iter()
-            .all(|mail| attached(mail) == [("r.pdf".to_owned(), pdf.clone())])
-    );
-    assert!(
-        mails
-            .iter()
-            .all(|mail| mail.field("Message-ID") == mails[0].field("Message-ID"))
-    );
+    assert!(mails.iter().all(|mail| attached(mail) == [("r.pdf".to_owned(), pdf.clone())]));
+    assert!(mails.iter().all(|mail| mail.field("Message-ID") == mails[0].field("Message-ID")));
     // Only her own mail knows of her, from the servers on its way.
     let others = || mails.iter().filter(|mail| !mail.to.starts_with("eva"));
     assert!(others().all(|mail| !String::from_utf8_lossy(&mail.content).contains("eva@")));
@@ -127,10 +123,7 @@ async fn a_certificate_that_is_not_accepted_is_told_at_once() {
     let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "people"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("the certificate of") && said.contains("fix the cause"),
-        "{said}"
-    );
+    assert!(said.contains("the certificate of") && said.contains("fix the cause"), "{said}");
     std::fs::write(setting.path("post.pem"), server.authority().pem()).unwrap();
     assert!(try_again(&setting).status.success());
     until("the mail", || server.landings().len() == 1).await;
@@ -186,10 +179,7 @@ async fn another_server_stands_in_and_a_path_in_alarm_is_avoided() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_cannot_take_a_large_file_gets_a_mail_that_says_so_or_a_link() {
     let mut setting = Setting::new("here");
-    let small = Options {
-        max_size: 1_500_000,
-        ..Options::default()
-    };
+    let small = Options { max_size: 1_500_000, ..Options::default() };
     let server = mail_server(&mut setting, "post", small).await;
     setting.add(
         "[operator.ben]\nemail = \"Ben Roe <ben@example.com>\"\nattachments = \"100kB\"\n\
@@ -202,10 +192,7 @@ async fn who_cannot_take_a_large_file_gets_a_mail_that_says_so_or_a_link() {
     until("a mail", || !server.landings().is_empty()).await;
     let mails = server.landings();
     let text = String::from_utf8_lossy(&mails[0].content);
-    assert!(
-        text.contains("are not attached") && text.contains("large.pdf (2.0 MB)"),
-        "{text}"
-    );
+    assert!(text.contains("are not attached") && text.contains("large.pdf (2.0 MB)"), "{text}");
     assert!(text.contains("To: \"Berg, Anna\" <anna@example.com>"), "{text}");
     assert!(attached(&mails[0]).is_empty());
 
@@ -217,9 +204,7 @@ async fn who_cannot_take_a_large_file_gets_a_mail_that_says_so_or_a_link() {
     );
     until("both", || server.landings().len() == 3).await;
     for mail in &server.landings()[1..] {
-        let text = String::from_utf8_lossy(&mail.content)
-            .replace("=\r\n", "")
-            .replace("=3D", "=");
+        let text = String::from_utf8_lossy(&mail.content).replace("=\r\n", "").replace("=3D", "=");
         if mail.to.starts_with("ben") {
             assert!(
                 text.contains("https://files.example.com/reports/medium/2026/10%20x/medium.pdf"),
@@ -236,20 +221,15 @@ async fn who_cannot_take_a_large_file_gets_a_mail_that_says_so_or_a_link() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_that_nobody_takes_is_never_recorded_as_delivered() {
     let mut setting = Setting::new("here");
-    let tiny = Options {
-        max_size: 200,
-        ..Options::default()
-    };
+    let tiny = Options { max_size: 200, ..Options::default() };
     let server = mail_server(&mut setting, "post", tiny).await;
-    setting.add("[target.people]\nkind = \"email\"\nto = [\"anna@example.com\", \"ben@example.com\"]");
+    setting
+        .add("[target.people]\nkind = \"email\"\nto = [\"anna@example.com\", \"ben@example.com\"]");
     file(&setting, "large.pdf", 2_000_000);
     let output = setting.run("mailqos-analytics", &["deliver", "large.pdf", "--to", "people"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("even a short notice") && said.contains("raise its limit"),
-        "{said}"
-    );
+    assert!(said.contains("even a short notice") && said.contains("raise its limit"), "{said}");
     assert!(setting.ledger().is_empty() && server.accepted().is_empty());
     let waiting = setting.succeed("mailqos-analytics", &["outbox", "list"]);
     assert_eq!(waiting.lines().count(), 1, "{waiting}");
@@ -258,10 +238,7 @@ async fn a_mail_that_nobody_takes_is_never_recorded_as_delivered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_a_mail_gets_no_other_from_a_server_that_takes_more() {
     let mut setting = Setting::new("here");
-    let small = Options {
-        max_size: 1_500_000,
-        ..Options::default()
-    };
+    let small = Options { max_size: 1_500_000, ..Options::default() };
     let first = mail_server(&mut setting, "first", small).await;
     let second = mail_server(&mut setting, "second", Options::default()).await;
     setting.add(
@@ -295,9 +272,8 @@ async fn a_hundred_and_twenty_recipients_all_get_it_in_folded_lines() {
         },
     )
     .await;
-    let to: Vec<String> = (0..120)
-        .map(|number| format!("\"Person Number {number} <{}>\"", user(number)))
-        .collect();
+    let to: Vec<String> =
+        (0..120).map(|number| format!("\"Person Number {number} <{}>\"", user(number))).collect();
     setting.add(&format!("[target.people]\nkind = \"email\"\nto = [{}]", to.join(", ")));
     file(&setting, "r.pdf", 1_000);
     setting.succeed("mailqos-analytics", &["deliver", "r.pdf", "--to", "people"]);
@@ -320,10 +296,7 @@ async fn a_hundred_and_twenty_recipients_all_get_it_in_folded_lines() {
 async fn no_habit_of_a_mail_server_loses_or_doubles_a_mail() {
     for habit in mail_couriers::HABITS {
         let count = mail_couriers::run(habit, 1).await;
-        let all = mail_couriers::Count {
-            once: 7,
-            ..Default::default()
-        };
+        let all = mail_couriers::Count { once: 7, ..Default::default() };
         assert_eq!(count, all, "{}", habit.name);
     }
 }
@@ -339,17 +312,12 @@ async fn an_object_store_gets_files_once_it_is_there() {
         store.endpoint()
     ));
     let said = setting.succeed("mailqos-analytics", &["targets", "test"]);
-    assert!(
-        said.starts_with("bucket  ok  s3://bucket/reports/mailqos-test-"),
-        "{said}"
-    );
+    assert!(said.starts_with("bucket  ok  s3://bucket/reports/mailqos-test-"), "{said}");
     assert!(store.names().is_empty(), "{:?}", store.names());
     let pdf = file(&setting, "r.pdf", 100_000);
     store.set_away(true);
-    let output = setting.run(
-        "mailqos-analytics",
-        &["deliver", "r.pdf", "--to", "bucket", "--folder", "2026"],
-    );
+    let output = setting
+        .run("mailqos-analytics", &["deliver", "r.pdf", "--to", "bucket", "--folder", "2026"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         said.contains("s3://bucket/reports/2026/r.pdf") && said.contains("next retry"),
@@ -375,10 +343,7 @@ async fn a_file_that_the_server_keeps_locked_for_a_dead_connection_is_written_an
     server.fall_silent();
     let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "site"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        said.contains("no answer within 2 s") && said.contains("next retry"),
-        "{said}"
-    );
+    assert!(said.contains("no answer within 2 s") && said.contains("next retry"), "{said}");
     let names = server.names();
     assert!(names.len() == 1 && names[0].ends_with(".part"), "{names:?}");
 
@@ -402,10 +367,7 @@ async fn a_name_that_the_server_refuses_is_what_is_told() {
     let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "site"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     // There is no old file: that it can't be removed is not the cause.
-    assert!(
-        said.contains("RNTO r.pdf: 550 names stay") && !said.contains("DELE"),
-        "{said}"
-    );
+    assert!(said.contains("RNTO r.pdf: 550 names stay") && !said.contains("DELE"), "{said}");
 }
 
 #[test]
@@ -456,20 +418,16 @@ async fn somebody_is_told_whom_a_mail_did_not_reach() {
     let mut setting = Setting::new("here");
     let hooks = bosses(&mut setting).await;
     let _server = mail_server(&mut setting, "post", Options::default()).await;
-    setting.add("[target.people]\nkind = \"email\"\nto = [\"anna@example.com\", \"nobody@example.com\"]");
+    setting.add(
+        "[target.people]\nkind = \"email\"\nto = [\"anna@example.com\", \"nobody@example.com\"]",
+    );
     file(&setting, "r.pdf", 1_000);
     let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "people"]);
     assert_eq!(output.status.code(), Some(1));
     until("somebody was told", || !hooks.taken().is_empty()).await;
     let told = hooks.taken()[0].json();
-    assert_eq!(
-        told["subject"],
-        "[mailqos here] not delivered to all recipients of people: r.pdf"
-    );
-    assert!(
-        told["text"].as_str().unwrap().contains("Refused: nobody@example.com"),
-        "{told}"
-    );
+    assert_eq!(told["subject"], "[mailqos here] not delivered to all recipients of people: r.pdf");
+    assert!(told["text"].as_str().unwrap().contains("Refused: nobody@example.com"), "{told}");
     setting.succeed("mailqos-analytics", &["schedule", "run-due"]);
     assert_eq!(hooks.taken().len(), 1);
 }
@@ -478,7 +436,8 @@ async fn somebody_is_told_whom_a_mail_did_not_reach() {
 async fn somebody_is_told_of_what_is_given_up() {
     let mut setting = Setting::new("here");
     let hooks = bosses(&mut setting).await;
-    setting.add("[target.nowhere]\nkind = \"ftp\"\nserver = \"127.0.0.1\"\nport = 1\ntls = \"none\"");
+    setting
+        .add("[target.nowhere]\nkind = \"ftp\"\nserver = \"127.0.0.1\"\nport = 1\ntls = \"none\"");
     file(&setting, "r.pdf", 1_000);
     let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "nowhere"]);
     assert_eq!(output.status.code(), Some(1));

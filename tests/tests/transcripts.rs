@@ -32,12 +32,9 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     all.smtp += ", insecure = true";
     setting.add_monitor(&all);
     setting.add_monitor(&setting.monitor("good", &healthy));
-    let people = MailServer::start(Options {
-        smtp_auth_required: false,
-        ..Options::default()
-    })
-    .await
-    .expect("an embedded server");
+    let people = MailServer::start(Options { smtp_auth_required: false, ..Options::default() })
+        .await
+        .expect("an embedded server");
     std::fs::write(setting.path("people.pem"), people.authority().pem()).expect("a file");
     setting.add(&format!(
         "[mail_server.people]\nserver = \"localhost\"\nport = {}\ntls = \"implicit\"\nca_file = \"people.pem\"\nfrom = \"a@example.com\"\n\
@@ -48,9 +45,7 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     let probe = setting.start_probe();
     // A sample is on record before its mail is sent: only a settled one was waited for.
     until("each monitor's test is settled", || {
-        ["refused", "lost", "all", "good"]
-            .iter()
-            .all(|id| !setting.settled(id).is_empty())
+        ["refused", "lost", "all", "good"].iter().all(|id| !setting.settled(id).is_empty())
     })
     .await;
     until("an alarm was mailed", || !people.landings().is_empty()).await;
@@ -70,28 +65,23 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     }
     // The newest may be of a test that the stop cut short: the one that was settled first is asked for by its time.
     let first = setting.settled("lost").remove(0);
-    let begun = jiff::Timestamp::from_microsecond(first.number("started_at").expect("a time")).expect("a time");
+    let begun = jiff::Timestamp::from_microsecond(first.number("started_at").expect("a time"))
+        .expect("a time");
     let lost = setting.succeed("mailqos-probe", &["transcript", "lost", &begun.to_string()]);
     for part in ["SMTP, started", "POP3, started", "< 250 ", "> UIDL", "bytes not stored"] {
         assert!(lost.contains(part), "{part:?} is in:\n{lost}");
     }
     assert!(!lost.contains("salary") && !lost.contains("very private"), "{lost}");
-    assert!(
-        setting
-            .succeed("mailqos-probe", &["transcript", "all"])
-            .contains("all at ")
-    );
+    assert!(setting.succeed("mailqos-probe", &["transcript", "all"]).contains("all at "));
     let good = setting.run("mailqos-probe", &["transcript", "good"]);
     assert_eq!(good.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&good.stderr).contains("no transcript of good is stored"));
 
     let list = setting.succeed("mailqos-probe", &["transcript", "refused", "--list"]);
-    let first = list
-        .lines()
-        .next()
-        .and_then(|line| line.split_whitespace().next())
-        .expect("a time");
-    let json = setting.succeed("mailqos-probe", &["transcript", "refused", first, "--format", "json"]);
+    let first =
+        list.lines().next().and_then(|line| line.split_whitespace().next()).expect("a time");
+    let json =
+        setting.succeed("mailqos-probe", &["transcript", "refused", first, "--format", "json"]);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["outcome"], "smtp_failed");
     assert_eq!(json["conversations"][0]["protocol"], "SMTP");

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Maximum number of labels on an axis.
-pub const MOST: usize = 7;
+pub const MAX: usize = 7;
 
 /// Scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,29 +57,25 @@ const UNITS: [(f64, &str, &[f64]); 5] = [
 
 /// Round values on a logarithmic axis, in microseconds.
 const ROUND: [f64; 23] = [
-    1.0, 10.0, 100.0, 1e3, 2e3, 5e3, 10e3, 20e3, 50e3, 100e3, 200e3, 500e3, 1e6, 2e6, 5e6, 10e6, 30e6, 60e6, 300e6,
-    900e6, 3_600e6, 14_400e6, 86_400e6,
+    1.0, 10.0, 100.0, 1e3, 2e3, 5e3, 10e3, 20e3, 50e3, 100e3, 200e3, 500e3, 1e6, 2e6, 5e6, 10e6,
+    30e6, 60e6, 300e6, 900e6, 3_600e6, 14_400e6, 86_400e6,
 ];
 /// Further round values, for axes that contain hardly any of the others.
 const ROUND_TOO: [f64; 14] = [
-    2.0, 5.0, 20.0, 50.0, 200.0, 500.0, 20e6, 120e6, 600e6, 1_800e6, 7_200e6, 28_800e6, 43_200e6, 172_800e6,
+    2.0, 5.0, 20.0, 50.0, 200.0, 500.0, 20e6, 120e6, 600e6, 1_800e6, 7_200e6, 28_800e6, 43_200e6,
+    172_800e6,
 ];
 
 impl Axis {
     /// Returns an axis from zero to slightly above the highest value, in a single unit.
     pub fn from_zero(greatest: f64, most: usize, locale: &dyn ChartLocale) -> Self {
-        let greatest = if greatest.is_finite() && greatest > 0.0 {
-            greatest.min(1e15)
-        } else {
-            1e3
-        };
-        let most = most.clamp(2, MOST);
-        let (size, unit, own) = UNITS
-            .into_iter()
-            .rev()
-            .find(|(size, ..)| greatest >= 1.5 * size)
-            .unwrap_or(UNITS[0]);
-        let steps = (-1..16).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)));
+        let greatest =
+            if greatest.is_finite() && greatest > 0.0 { greatest.min(1e15) } else { 1e3 };
+        let most = most.clamp(2, MAX);
+        let (size, unit, own) =
+            UNITS.into_iter().rev().find(|(size, ..)| greatest >= 1.5 * size).unwrap_or(UNITS[0]);
+        let steps =
+            (-1..16).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)));
         let mut steps: Vec<f64> = if own.is_empty() {
             steps.collect()
         } else {
@@ -92,10 +88,8 @@ impl Axis {
         };
         steps.sort_by(f64::total_cmp);
         let top = greatest / size;
-        let step = steps
-            .into_iter()
-            .find(|step| ((top / step).ceil() as usize) < most)
-            .unwrap_or(top);
+        let step =
+            steps.into_iter().find(|step| ((top / step).ceil() as usize) < most).unwrap_or(top);
         let count = (top / step).ceil().max(1.0) as usize;
         let decimals = usize::from(step < 1.0);
         let ticks = (0..=count)
@@ -103,79 +97,54 @@ impl Axis {
                 let value = n as f64 * step;
                 let number = locale.number(value, if n == 0 { 0 } else { decimals });
                 // The unit appears once, where reading starts.
-                let label = if n == count {
-                    format!("{number}\u{a0}{unit}")
-                } else {
-                    number
-                };
-                Tick {
-                    value: value * size,
-                    label,
-                }
+                let label = if n == count { format!("{number}\u{a0}{unit}") } else { number };
+                Tick { value: value * size, label }
             })
             .collect();
-        Self {
-            scale: Scale::Linear,
-            low: 0.0,
-            high: count as f64 * step * size,
-            ticks,
-        }
+        Self { scale: Scale::Linear, low: 0.0, high: count as f64 * step * size, ticks }
     }
 
     /// Returns a logarithmic axis around the values; each label has its unit.
     pub fn log(least: f64, greatest: f64, most: usize, locale: &dyn ChartLocale) -> Self {
         let least = if least.is_finite() { least.clamp(1.0, 1e13) } else { 1.0 };
-        let greatest = if greatest.is_finite() {
-            greatest.clamp(least, 1e14)
-        } else {
-            least
-        };
+        let greatest = if greatest.is_finite() { greatest.clamp(least, 1e14) } else { least };
         let (low, high) = (least / 1.15, (greatest * 1.15).max(least * 4.0));
-        let mut within: Vec<f64> = ROUND.into_iter().filter(|value| (low..=high).contains(value)).collect();
+        let mut within: Vec<f64> =
+            ROUND.into_iter().filter(|value| (low..=high).contains(value)).collect();
         if within.len() < 2 {
             within.extend(ROUND_TOO.into_iter().filter(|value| (low..=high).contains(value)));
             within.sort_by(f64::total_cmp);
         }
-        let every = within.len().div_ceil(most.clamp(2, MOST)).max(1);
+        let every = within.len().div_ceil(most.clamp(2, MAX)).max(1);
         let ticks = within
             .iter()
             // Powers of ten are the roundest: keep them if not all labels fit.
             .filter(|value| every == 1 || every > 3 || roundness(**value) >= every)
             .copied()
             .collect::<Vec<_>>();
-        let every = ticks.len().div_ceil(most.clamp(2, MOST)).max(1);
+        let every = ticks.len().div_ceil(most.clamp(2, MAX)).max(1);
         let ticks = ticks
             .into_iter()
             .step_by(every)
-            .map(|value| Tick {
-                value,
-                label: locale.duration(value),
-            })
+            .map(|value| Tick { value, label: locale.duration(value) })
             .collect();
-        Self {
-            scale: Scale::Log,
-            low,
-            high,
-            ticks,
-        }
+        Self { scale: Scale::Log, low, high, ticks }
     }
 
     /// Returns an axis for shares from about the lowest value, or from zero if that is close, to
     /// about the highest.
     pub fn share(least: f64, greatest: f64, most: usize, locale: &dyn ChartLocale) -> Self {
-        let bound = |value: f64| if value.is_finite() { value.clamp(0.0, 1.0) } else { 0.0 };
+        let bound = |value: f64| {
+            if value.is_finite() { value.clamp(0.0, 1.0) } else { 0.0 }
+        };
         let greatest = match bound(greatest) {
             some if some > 0.0 => some.max(1e-6),
             // All values are zero, so any range will do.
             _ => 1.0,
         };
         let least = bound(least).min(greatest);
-        let most = most.clamp(3, MOST);
-        let least = if least < greatest * 0.5 || greatest <= 1e-6 {
-            0.0
-        } else {
-            least
-        };
+        let most = most.clamp(3, MAX);
+        let least = if least < greatest * 0.5 || greatest <= 1e-6 { 0.0 } else { least };
         let room = if least < greatest {
             (greatest - least) * 100.0
         } else {
@@ -204,12 +173,7 @@ impl Axis {
                 label: locale.percent(percent, decimals),
             })
             .collect();
-        Self {
-            scale: Scale::Linear,
-            low: first * step / 100.0,
-            high: last * step / 100.0,
-            ticks,
-        }
+        Self { scale: Scale::Linear, low: first * step / 100.0, high: last * step / 100.0, ticks }
     }
 
     /// Returns the axis without ticks above the highest value, for small plots.
@@ -225,10 +189,9 @@ impl Axis {
             .and_then(|tick| tick.label.split_once('\u{a0}'))
             .map(|(_, unit)| unit.to_owned());
         self.ticks.retain(|tick| tick.value <= high);
-        if let (Some(tick), Some(unit)) = (
-            self.ticks.last_mut().filter(|tick| !tick.label.contains('\u{a0}')),
-            unit,
-        ) {
+        if let (Some(tick), Some(unit)) =
+            (self.ticks.last_mut().filter(|tick| !tick.label.contains('\u{a0}')), unit)
+        {
             tick.label = format!("{}\u{a0}{unit}", tick.label);
         }
         self.high = high;
@@ -328,7 +291,12 @@ const STEPS: [(Step, i64); 26] = [
 
 /// Returns ticks at round local times within a half-open span, in ascending order, as many as fit
 /// into the width.
-pub fn time_ticks(span: TimeSpan, width: f64, size: f64, locale: &dyn ChartLocale) -> Vec<TimeTick> {
+pub fn time_ticks(
+    span: TimeSpan,
+    width: f64,
+    size: f64,
+    locale: &dyn ChartLocale,
+) -> Vec<TimeTick> {
     let ticks = finest(span, width, size, locale, true);
     if ticks.len() >= 2 {
         return ticks;
@@ -338,17 +306,23 @@ pub fn time_ticks(span: TimeSpan, width: f64, size: f64, locale: &dyn ChartLocal
     if short.len() > ticks.len() { short } else { ticks }
 }
 
-fn finest(span: TimeSpan, width: f64, size: f64, locale: &dyn ChartLocale, weekdays: bool) -> Vec<TimeTick> {
+fn finest(
+    span: TimeSpan,
+    width: f64,
+    size: f64,
+    locale: &dyn ChartLocale,
+    weekdays: bool,
+) -> Vec<TimeTick> {
     if span.to <= span.from {
         return Vec::new();
     }
     let seconds = span.to.0.saturating_sub(span.from.0) / 1_000_000;
     for (step, between) in STEPS {
-        if seconds / between > MOST as i64 {
+        if seconds / between > MAX as i64 {
             continue;
         }
         let ticks = moments(step, span, locale.zone());
-        if ticks.len() > MOST {
+        if ticks.len() > MAX {
             continue;
         }
         let ticks = labelled(&ticks, step, locale, weekdays);
@@ -368,7 +342,8 @@ pub(super) fn place(span: TimeSpan, at: UtcMicros) -> f64 {
 fn fits(ticks: &[TimeTick], span: TimeSpan, width: f64, size: f64) -> bool {
     ticks.windows(2).all(|pair| {
         let distance = (place(span, pair[1].at) - place(span, pair[0].at)) * width;
-        let needed = (text_width(&pair[0].label, size) + text_width(&pair[1].label, size)) / 2.0 + size * 0.8;
+        let needed = (text_width(&pair[0].label, size) + text_width(&pair[1].label, size)) / 2.0
+            + size * 0.8;
         distance >= needed
     })
 }
@@ -385,7 +360,11 @@ fn moments(step: Step, span: TimeSpan, zone: &TimeZone) -> Vec<UtcMicros> {
         };
         let moment = UtcMicros::from(zoned.timestamp());
         let kept = zoned.datetime() == at || at.time() == Time::midnight();
-        if kept && moment >= span.from && moment < span.to && found.last().is_none_or(|last| *last < moment) {
+        if kept
+            && moment >= span.from
+            && moment < span.to
+            && found.last().is_none_or(|last| *last < moment)
+        {
             found.push(moment);
         }
     };
@@ -427,7 +406,9 @@ fn moments(step: Step, span: TimeSpan, zone: &TimeZone) -> Vec<UtcMicros> {
     // Jumps close to the start instead of iterating over a day in seconds.
     if let Step::Seconds(n) | Step::Minutes(n) = step {
         let unit = if matches!(step, Step::Seconds(_)) { n } else { n * 60 };
-        let passed = i64::from(first.hour()) * 3_600 + i64::from(first.minute()) * 60 + i64::from(first.second());
+        let passed = i64::from(first.hour()) * 3_600
+            + i64::from(first.minute()) * 60
+            + i64::from(first.second());
         at = next(at, (passed / unit * unit).seconds()).unwrap_or(at);
     }
     // When clocks are set back, local times repeat, so look one hour further.
@@ -445,14 +426,20 @@ fn moments(step: Step, span: TimeSpan, zone: &TimeZone) -> Vec<UtcMicros> {
     found
 }
 
-fn labelled(moments: &[UtcMicros], step: Step, locale: &dyn ChartLocale, weekdays: bool) -> Vec<TimeTick> {
+fn labelled(
+    moments: &[UtcMicros],
+    step: Step,
+    locale: &dyn ChartLocale,
+    weekdays: bool,
+) -> Vec<TimeTick> {
     let mut before: Option<ZonedDateTime> = None;
     moments
         .iter()
         .map(|at| {
             let zoned = ZonedDateTime::new(at.timestamp(), locale.zone().clone());
             let new_year = before.as_ref().is_none_or(|before| before.year() != zoned.year());
-            let new_month = new_year || before.as_ref().is_none_or(|before| before.month() != zoned.month());
+            let new_month =
+                new_year || before.as_ref().is_none_or(|before| before.month() != zoned.month());
             let new_day = before.as_ref().is_none_or(|before| before.date() != zoned.date());
             let first = before.is_none();
             let (day, month) = (locale.nth(zoned.day()), locale.month(zoned.month()));
@@ -488,12 +475,10 @@ mod tests {
     use crate::locale::English;
 
     fn span(from: Date, to: Date, zone: &TimeZone) -> TimeSpan {
-        let moment =
-            |date: Date| -> UtcMicros { date.to_zoned_datetime(zone.clone()).expect("a date").timestamp().into() };
-        TimeSpan {
-            from: moment(from),
-            to: moment(to),
-        }
+        let moment = |date: Date| -> UtcMicros {
+            date.to_zoned_datetime(zone.clone()).expect("a date").timestamp().into()
+        };
+        TimeSpan { from: moment(from), to: moment(to) }
     }
 
     fn shown(from: Date, to: Date, zone: &str, width: f64) -> Vec<String> {
@@ -537,11 +522,8 @@ mod tests {
         assert_eq!(labels(28e6), ["0", "10", "20", "30\u{a0}s"]);
         assert_eq!(labels(50e6), ["0", "15", "30", "45", "60\u{a0}s"]);
         assert_eq!(labels(f64::NAN), ["0", "500", "1,000\u{a0}µs"]);
-        let log: Vec<String> = Axis::log(8e3, 40e6, 6, &english)
-            .ticks
-            .into_iter()
-            .map(|tick| tick.label)
-            .collect();
+        let log: Vec<String> =
+            Axis::log(8e3, 40e6, 6, &english).ticks.into_iter().map(|tick| tick.label).collect();
         assert_eq!(log, ["10\u{a0}ms", "100\u{a0}ms", "1\u{a0}s", "10\u{a0}s"]);
     }
 
@@ -553,7 +535,8 @@ mod tests {
             let (first, last) = (&axis.ticks[0], &axis.ticks[axis.ticks.len() - 1]);
             assert!(last.value <= 1.0 && axis.ticks.len() >= 2, "{axis:?}");
             assert!(first.value <= share + 1e-9 && share <= last.value + 1e-9, "{axis:?}");
-            let labels: std::collections::BTreeSet<&str> = axis.ticks.iter().map(|tick| &*tick.label).collect();
+            let labels: std::collections::BTreeSet<&str> =
+                axis.ticks.iter().map(|tick| &*tick.label).collect();
             assert_eq!(labels.len(), axis.ticks.len(), "{axis:?}");
         }
         for nothing in [0.0, f64::NAN] {
@@ -598,7 +581,7 @@ mod tests {
             let span = TimeSpan { from: UtcMicros(from), to: UtcMicros(from.saturating_add(1 << length)) };
             let english = English(TimeZone::get(zone).expect("a zone"));
             let ticks = time_ticks(span, width, 12.0, &english);
-            prop_assert!(ticks.len() <= MOST);
+            prop_assert!(ticks.len() <= MAX);
             prop_assert!(ticks.iter().all(|tick| tick.at >= span.from && tick.at < span.to));
             prop_assert!(ticks.windows(2).all(|pair| pair[0].at < pair[1].at));
             prop_assert!(fits(&ticks, span, width, 12.0));
@@ -607,7 +590,7 @@ mod tests {
         #[test]
         fn time_ticks_survive_any_span(from: i64, to: i64) {
             let span = TimeSpan { from: UtcMicros(from), to: UtcMicros(to) };
-            prop_assert!(time_ticks(span, 600.0, 12.0, &English(TimeZone::UTC)).len() <= MOST);
+            prop_assert!(time_ticks(span, 600.0, 12.0, &English(TimeZone::UTC)).len() <= MAX);
         }
 
         #[test]
@@ -619,7 +602,7 @@ mod tests {
                 Axis::share(least, greatest, most, &english),
                 Axis::share(least.abs().fract(), greatest.abs().fract(), most, &english),
             ] {
-                prop_assert!(axis.ticks.len() <= MOST, "{:?}", axis);
+                prop_assert!(axis.ticks.len() <= MAX, "{:?}", axis);
                 prop_assert!(axis.low < axis.high);
                 prop_assert!(axis.ticks.iter().all(|tick| (axis.low..=axis.high * 1.000_001).contains(&tick.value)), "{:?}", axis);
                 prop_assert!(axis.ticks.windows(2).all(|pair| pair[0].value < pair[1].value));

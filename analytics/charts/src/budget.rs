@@ -5,16 +5,16 @@ use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, TimeSpan},
     canvas::{At, Canvas, NAMES, SMALL, TEXT, draw, text_width},
-    palette::Ink,
-    plot::{Plot, ChartContent, period, sentence},
     locale::ChartLocale,
+    palette::Ink,
+    plot::{ChartContent, Plot, period, sentence},
 };
 
 /// Width of the drawing for narrow screens, in pixels.
 const NARROW: u32 = 360;
 
 /// Highest spent share drawn to scale; beyond it, the bar ends in an arrow.
-const MOST: f64 = 2.0;
+const MAX: f64 = 2.0;
 
 /// Input of the chart.
 #[derive(Debug, Clone)]
@@ -97,14 +97,7 @@ pub fn chart(data: &Budgets, locale: &dyn ChartLocale) -> Chart {
         plot.value_axis_below(canvas, &axis, share);
         let whole = plot.x(axis.place(1.0));
         canvas.line((whole, plot.top - 4.0), (whole, plot.bottom), Ink::Ink, 1.0);
-        canvas.text(
-            locale.t("full budget"),
-            whole - 4.0,
-            plot.top - 7.0,
-            At::End,
-            Ink::Ink,
-            SMALL,
-        );
+        canvas.text(locale.t("full budget"), whole - 4.0, plot.top - 7.0, At::End, Ink::Ink, SMALL);
         for (index, row) in data.rows.iter().enumerate() {
             let middle = plot.top + pitch * (index as f64 + 0.5);
             let two = if row.promise.is_empty() { 4.0 } else { -2.0 };
@@ -123,7 +116,9 @@ pub fn chart(data: &Budgets, locale: &dyn ChartLocale) -> Chart {
             canvas.dashed("1 3");
             let text = locale.fill("{0} of the period elapsed", &[&locale.share(passed)]);
             // If there is no room for both texts, the subtitle explains the line.
-            if x + 4.0 + text_width(&text, SMALL) < whole - 8.0 - text_width(locale.t("full budget"), SMALL) {
+            if x + 4.0 + text_width(&text, SMALL)
+                < whole - 8.0 - text_width(locale.t("full budget"), SMALL)
+            {
                 canvas.text(&text, x + 4.0, plot.top - 7.0, At::Start, Ink::Grey, SMALL);
             }
         }
@@ -142,10 +137,7 @@ pub fn chart(data: &Budgets, locale: &dyn ChartLocale) -> Chart {
         data: table(data, locale),
     }
     .chart(width, height, pen);
-    Chart {
-        narrow: narrow(data, &whole, locale),
-        ..whole
-    }
+    Chart { narrow: narrow(data, &whole, locale), ..whole }
 }
 
 /// Draws the budgets for a telephone: texts stand above and below their bars instead of beside them.
@@ -162,14 +154,7 @@ fn narrow(data: &Budgets, whole: &Chart, locale: &dyn ChartLocale) -> String {
     let pen = |canvas: &mut Canvas| {
         plot.value_axis_below(canvas, &axis, share);
         let (whole, passed) = (plot.x(axis.place(1.0)), passed(data));
-        canvas.text(
-            locale.t("full budget"),
-            whole - 4.0,
-            plot.top - 7.0,
-            At::End,
-            Ink::Ink,
-            SMALL,
-        );
+        canvas.text(locale.t("full budget"), whole - 4.0, plot.top - 7.0, At::End, Ink::Ink, SMALL);
         for (index, row) in data.rows.iter().enumerate() {
             let middle = plot.top + pitch * index as f64 + 31.0;
             let (words, over) = (words(row, locale), row.spent().is_some_and(|spent| spent > 1.0));
@@ -206,29 +191,28 @@ fn axis(data: &Budgets, locale: &dyn ChartLocale) -> Axis {
         .flat_map(|row| [row.spent(), row.forecast()])
         .flatten()
         .fold(1.0, f64::max)
-        .min(MOST);
-    Axis {
-        high: most,
-        ..Axis::share(0.0, 1.0, 5, locale)
-    }
+        .min(MAX);
+    Axis { high: most, ..Axis::share(0.0, 1.0, 5, locale) }
 }
 
 /// The share of the period that has passed, 0 to 1.
 fn passed(data: &Budgets) -> f64 {
-    if data.passed.is_finite() {
-        data.passed.clamp(0.0, 1.0)
-    } else {
-        0.0
-    }
+    if data.passed.is_finite() { data.passed.clamp(0.0, 1.0) } else { 0.0 }
 }
 
 /// What is spent of a budget, in words.
 fn words(row: &Budget, locale: &dyn ChartLocale) -> String {
-    row.spent()
-        .map_or_else(|| locale.t("unknown").to_owned(), |spent| state(spent, locale))
+    row.spent().map_or_else(|| locale.t("unknown").to_owned(), |spent| state(spent, locale))
 }
 
-fn bar(canvas: &mut Canvas, row: &Budget, plot: Plot, axis: &Axis, middle: f64, locale: &dyn ChartLocale) {
+fn bar(
+    canvas: &mut Canvas,
+    row: &Budget,
+    plot: Plot,
+    axis: &Axis,
+    middle: f64,
+    locale: &dyn ChartLocale,
+) {
     let (top, tall) = (middle - 8.0, 16.0);
     let x = |share: f64| plot.x(axis.place(share));
     canvas.rect(plot.left, top, x(1.0) - plot.left, tall, Ink::Shade);
@@ -262,7 +246,8 @@ fn bar(canvas: &mut Canvas, row: &Budget, plot: Plot, axis: &Axis, middle: f64, 
 }
 
 fn finding(data: &Budgets, locale: &dyn ChartLocale) -> String {
-    let known: Vec<(&Budget, f64)> = data.rows.iter().filter_map(|row| Some((row, row.spent()?))).collect();
+    let known: Vec<(&Budget, f64)> =
+        data.rows.iter().filter_map(|row| Some((row, row.spent()?))).collect();
     let Some((worst, spent)) = known.iter().max_by(|one, other| one.1.total_cmp(&other.1)) else {
         return locale.t("Error budgets are unknown.").to_owned();
     };
@@ -272,10 +257,9 @@ fn finding(data: &Budgets, locale: &dyn ChartLocale) -> String {
     let by = excess(*spent, locale);
     match (over, all) {
         (0, 1) => locale.fill("{0}: {1} of the error budget is spent.", &[worst, &share]),
-        (0, _) => locale.fill(
-            "No error budget is overspent; highest use: {0} ({1}).",
-            &[worst, &share],
-        ),
+        (0, _) => {
+            locale.fill("No error budget is overspent; highest use: {0} ({1}).", &[worst, &share])
+        }
         (_, 1) => locale.fill("{0}: the error budget is overspent by {1}.", &[worst, &by]),
         (1, _) => locale.fill(
             "One of {0} error budgets is overspent: {1}, by {2}.",
@@ -302,11 +286,7 @@ fn excess(spent: f64, locale: &dyn ChartLocale) -> String {
     let over = spent - 1.0;
     if over >= 9.995 {
         // A percentage such as 4,321 % is hard to grasp; an empty budget is overspent infinitely.
-        let times = if over < 1e6 {
-            locale.number(over, 0)
-        } else {
-            "∞".to_owned()
-        };
+        let times = if over < 1e6 { locale.number(over, 0) } else { "∞".to_owned() };
         locale.fill("{0} times", &[&times])
     } else if over < 0.01 {
         locale.percent((over * 100.0).max(0.01), 2)

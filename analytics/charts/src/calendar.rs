@@ -6,10 +6,10 @@ use mailqos_model::UtcMicros;
 use super::{
     Chart,
     canvas::{At, BOLD, Canvas, SMALL, TEXT, shorten, text_width, widest},
+    locale::ChartLocale,
     palette::Ink,
     plot::{ChartContent, period, sentence},
     strip::{self, Cell, Key, Strip},
-    locale::ChartLocale,
 };
 
 /// Minimum and maximum pitch of weeks and days, in pixels; the width decides within these limits.
@@ -30,24 +30,24 @@ pub fn chart(data: &Strip, first_day: i8, locale: &dyn ChartLocale) -> Chart {
         date(UtcMicros(data.period.to.0.saturating_sub(1)).max(data.period.from)),
     );
     let weeks = week(last, first, first_day) + 1;
-    let days: Vec<String> = (0..7)
-        .map(|row| locale.weekday((first_day - 1 + row).rem_euclid(7) + 1))
-        .collect();
+    let days: Vec<String> =
+        (0..7).map(|row| locale.weekday((first_day - 1 + row).rem_euclid(7) + 1)).collect();
     let left = widest(days.iter().map(String::as_str), SMALL).ceil() + 6.0;
-    let size = ((f64::from(width) - left) / weeks as f64)
-        .clamp(SIZES.0, SIZES.1)
-        .floor();
+    let size = ((f64::from(width) - left) / weeks as f64).clamp(SIZES.0, SIZES.1).floor();
     let wide = left + size * weeks as f64;
     // Names stay readable: a calendar is as wide as its name, with the figure beside or below it.
-    let width_of = |text: &dyn Fn(&strip::Row) -> f64| data.rows.iter().map(text).fold(100.0, f64::max);
+    let width_of =
+        |text: &dyn Fn(&strip::Row) -> f64| data.rows.iter().map(text).fold(100.0, f64::max);
     let name = |row: &strip::Row| text_width(&row.name, TEXT) * BOLD;
     let beside = width_of(&|row| name(row) + text_width(&row.figure, TEXT) + 10.0);
     let stacked = beside > wide.max(NAME);
     let texts = if stacked { width_of(&name) } else { beside };
     let needed = wide.max(texts.min(NAME)) + GAP;
-    let across = (((f64::from(width) + GAP) / needed).floor() as usize).clamp(1, data.rows.len().max(1));
+    let across =
+        (((f64::from(width) + GAP) / needed).floor() as usize).clamp(1, data.rows.len().max(1));
     let pitch = (f64::from(width) + GAP) / across as f64;
-    let mut states: Vec<strip::State> = data.rows.iter().flat_map(|row| &row.cells).map(Cell::state).collect();
+    let mut states: Vec<strip::State> =
+        data.rows.iter().flat_map(|row| &row.cells).map(Cell::state).collect();
     states.sort_unstable();
     states.dedup();
     let key = Key::of(&states, f64::from(width), locale);
@@ -62,11 +62,8 @@ pub fn chart(data: &Strip, first_day: i8, locale: &dyn ChartLocale) -> Chart {
             }
         })
         .collect();
-    let head = if stacked {
-        LINE * names.iter().map(Vec::len).max().unwrap_or(1) as f64
-    } else {
-        0.0
-    };
+    let head =
+        if stacked { LINE * names.iter().map(Vec::len).max().unwrap_or(1) as f64 } else { 0.0 };
     let tall = 7.0 * size + 50.0 + head;
     let lines = data.rows.len().max(1).div_ceil(across);
     let height = (key.height + tall * lines as f64).ceil();
@@ -86,11 +83,7 @@ pub fn chart(data: &Strip, first_day: i8, locale: &dyn ChartLocale) -> Chart {
         for (index, row) in data.rows.iter().enumerate() {
             let x = (index % across) as f64 * pitch;
             let top = key.height + (index / across) as f64 * tall;
-            let end = if across == 1 {
-                x + wide.max(beside)
-            } else {
-                x + pitch - GAP
-            };
+            let end = if across == 1 { x + wide.max(beside) } else { x + pitch - GAP };
             for (line, part) in names[index].iter().enumerate() {
                 let base = top + 16.0 + LINE * line as f64;
                 canvas.strong(part, x, base, At::Start, Ink::Ink, TEXT);
@@ -107,13 +100,7 @@ pub fn chart(data: &Strip, first_day: i8, locale: &dyn ChartLocale) -> Chart {
             } else {
                 figure(canvas, end, 0, At::End);
             }
-            let grid = Grid {
-                left: x + left,
-                top: top + 38.0 + head,
-                size,
-                first,
-                first_day,
-            };
+            let grid = Grid { left: x + left, top: top + 38.0 + head, size, first, first_day };
             for (number, day) in days.iter().enumerate().step_by(2) {
                 let base = grid.top + size * (number as f64 + 0.5) + 4.0;
                 canvas.text(day, grid.left - 5.0, base, At::End, Ink::Grey, SMALL.min(size + 1.0));
@@ -151,7 +138,8 @@ fn two_lines(name: &str, room: f64) -> Vec<String> {
 
 /// Returns the index of the week of a day, counted from the week of the first day.
 fn week(day: Date, first: Date, first_day: i8) -> i64 {
-    let offset = |date: Date| i64::from((date.weekday().to_monday_one_offset() - first_day).rem_euclid(7));
+    let offset =
+        |date: Date| i64::from((date.weekday().to_monday_one_offset() - first_day).rem_euclid(7));
     let between = day.since(first).map_or(0, |span| i64::from(span.get_days()));
     (between + offset(first)).div_euclid(7)
 }
@@ -168,10 +156,7 @@ impl Grid {
     fn place(&self, day: Date) -> (f64, f64) {
         let row = (day.weekday().to_monday_one_offset() - self.first_day).rem_euclid(7);
         let column = week(day, self.first, self.first_day);
-        (
-            self.left + column as f64 * self.size,
-            self.top + f64::from(row) * self.size,
-        )
+        (self.left + column as f64 * self.size, self.top + f64::from(row) * self.size)
     }
 
     /// Draws the name of each month above the week of its first day, if there is room.
@@ -193,7 +178,13 @@ impl Grid {
     }
 
     /// Draws a day; only days with failures have a tooltip.
-    fn day(&self, canvas: &mut Canvas, (day, cell): (Date, &Cell), layer: strip::Layer, locale: &dyn ChartLocale) {
+    fn day(
+        &self,
+        canvas: &mut Canvas,
+        (day, cell): (Date, &Cell),
+        layer: strip::Layer,
+        locale: &dyn ChartLocale,
+    ) {
         let (x, y) = self.place(day);
         let side = self.size - 1.0;
         if cell.state() == strip::State::Unknown {
@@ -203,11 +194,7 @@ impl Grid {
             }
             return;
         }
-        let words = if layer == strip::Layer::Calm {
-            String::new()
-        } else {
-            cell.words(locale)
-        };
+        let words = if layer == strip::Layer::Calm { String::new() } else { cell.words(locale) };
         strip::mark(canvas, ((x, y), (side, side)), cell, (0.0, &words), layer);
     }
 }

@@ -8,7 +8,9 @@ use plotters::style::{
     Color as _, FontDesc, FontFamily, FontStyle, ShapeStyle, TextStyle,
     text_anchor::{HPos, Pos, VPos},
 };
-use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind};
+use plotters_backend::{
+    BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind,
+};
 use serde::Serialize;
 
 mod runs;
@@ -133,10 +135,7 @@ impl Edges {
         };
         let at = |number: usize| first + (last - first) * number as f64 / count.max(1) as f64;
         if count > 2
-            && edges
-                .iter()
-                .enumerate()
-                .all(|(number, edge)| (edge - at(number)).abs() <= 1.0)
+            && edges.iter().enumerate().all(|(number, edge)| (edge - at(number)).abs() <= 1.0)
         {
             let (from, to) = (whole(first), whole(last));
             return Self::Even { from, to, count };
@@ -147,17 +146,21 @@ impl Edges {
 
 impl Hover {
     /// Returns a grid whose texts come from the data table.
-    pub(super) fn table(x: impl IntoIterator<Item = f64>, y: impl IntoIterator<Item = f64>) -> Self {
-        Self {
-            x: Edges::of(x),
-            y: Edges::of(y),
-            ..Self::default()
-        }
+    pub(super) fn table(
+        x: impl IntoIterator<Item = f64>,
+        y: impl IntoIterator<Item = f64>,
+    ) -> Self {
+        Self { x: Edges::of(x), y: Edges::of(y), ..Self::default() }
     }
 
     /// Adds the names of the columns, the words of each cell, and the sentence to fill in.
     #[must_use]
-    pub(super) fn saying(mut self, names: Vec<String>, cells: Vec<Vec<String>>, says: impl Into<String>) -> Self {
+    pub(super) fn saying(
+        mut self,
+        names: Vec<String>,
+        cells: Vec<Vec<String>>,
+        says: impl Into<String>,
+    ) -> Self {
         let joined = |row: Vec<String>| {
             let mut runs: Vec<(String, usize)> = Vec::new();
             for cell in row {
@@ -251,16 +254,29 @@ impl DrawingBackend for Paper {
         self.add(Look::Area(self.ink), Shape::Rect(x, y, 1, 1))
     }
 
-    fn draw_line<S: BackendStyle>(&mut self, from: BackendCoord, to: BackendCoord, style: &S) -> Drawn {
+    fn draw_line<S: BackendStyle>(
+        &mut self,
+        from: BackendCoord,
+        to: BackendCoord,
+        style: &S,
+    ) -> Drawn {
         self.add(self.line_look(style, false), Shape::Points(vec![wide(from), wide(to)]))
     }
 
-    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, path: I, style: &S) -> Drawn {
+    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
+        &mut self,
+        path: I,
+        style: &S,
+    ) -> Drawn {
         let points = path.into_iter().map(wide).collect();
         self.add(self.line_look(style, true), Shape::Points(points))
     }
 
-    fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, vert: I, _style: &S) -> Drawn {
+    fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
+        &mut self,
+        vert: I,
+        _style: &S,
+    ) -> Drawn {
         let points = vert.into_iter().map(wide).collect();
         self.add(Look::Area(self.ink), Shape::Points(points))
     }
@@ -276,12 +292,23 @@ impl DrawingBackend for Paper {
         self.add(Look::Area(self.ink), Shape::Rect(x, y, right - x, bottom - y))
     }
 
-    fn draw_circle<S: BackendStyle>(&mut self, center: BackendCoord, radius: u32, _style: &S, _fill: bool) -> Drawn {
+    fn draw_circle<S: BackendStyle>(
+        &mut self,
+        center: BackendCoord,
+        radius: u32,
+        _style: &S,
+        _fill: bool,
+    ) -> Drawn {
         let look = Look::Disc(self.ink, f64::from(radius) / FINE);
         self.add(look, Shape::Points(vec![wide(center)]))
     }
 
-    fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, pos: BackendCoord) -> Drawn {
+    fn draw_text<S: BackendTextStyle>(
+        &mut self,
+        text: &str,
+        style: &S,
+        pos: BackendCoord,
+    ) -> Drawn {
         let at = match style.anchor().h_pos {
             HPos::Left => At::Start,
             HPos::Center => At::Middle,
@@ -301,7 +328,13 @@ pub(super) struct Canvas {
 }
 
 /// Draws on a canvas of the given size and returns the complete SVG.
-pub(super) fn draw(width: u32, height: u32, title: &str, alternative: &str, pen: impl FnOnce(&mut Canvas)) -> String {
+pub(super) fn draw(
+    width: u32,
+    height: u32,
+    title: &str,
+    alternative: &str,
+    pen: impl FnOnce(&mut Canvas),
+) -> String {
     DRAWING.add(|| {
         let mut canvas = Canvas::default();
         canvas.paper.size = (width.saturating_mul(FINE as u32), height.saturating_mul(FINE as u32));
@@ -338,10 +371,7 @@ impl Canvas {
 
     /// Makes the last element dashed.
     pub(super) fn dashed(&mut self, dashes: &'static str) {
-        if let Some(Element {
-            look: Look::Line(_, _, own, _),
-            ..
-        }) = self.paper.elements.last_mut()
+        if let Some(Element { look: Look::Line(_, _, own, _), .. }) = self.paper.elements.last_mut()
         {
             *own = dashes;
         }
@@ -459,7 +489,10 @@ fn char_width(c: char) -> f64 {
     }
     match c {
         '\u{300}'..='\u{36f}' | '\u{200b}'..='\u{200f}' | '\u{fe00}'..='\u{fe0f}' => 0.0,
-        '\u{1100}'..='\u{11ff}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7af}' | '\u{ff00}'..='\u{ff60}' => 1.05,
+        '\u{1100}'..='\u{11ff}'
+        | '\u{2e80}'..='\u{a4cf}'
+        | '\u{ac00}'..='\u{d7af}'
+        | '\u{ff00}'..='\u{ff60}' => 1.05,
         c if c as u32 >= 0x1_f000 => 1.35,
         _ => 0.66,
     }
@@ -589,10 +622,7 @@ impl Path {
 fn path(shapes: &[Shape], look: &Look, title: &str, svg: &mut String) {
     let is_area = matches!(look, Look::Area(_));
     let written = |in_tenths: bool| {
-        let mut path = Path {
-            in_tenths,
-            ..Path::default()
-        };
+        let mut path = Path { in_tenths, ..Path::default() };
         shapes.iter().for_each(|shape| path.add(shape, is_area));
         path.commands
     };
@@ -616,7 +646,9 @@ const SCALE: &str = " transform=\"scale(.1)\"";
 fn attributes(look: &Look, times: f64, svg: &mut String) {
     // Writing to a `String` can't fail.
     let _ = match look {
-        Look::Area(ink) | Look::Disc(ink, _) => write!(svg, " fill=\"{}\" class=\"{}\"", ink.hex(), ink.class()),
+        Look::Area(ink) | Look::Disc(ink, _) => {
+            write!(svg, " fill=\"{}\" class=\"{}\"", ink.hex(), ink.class())
+        }
         Look::Line(ink, width, dashes, joined) => {
             let width = (width * times * STROKE).round() / STROKE;
             let _ = write!(svg, " fill=\"none\" stroke=\"{}\" stroke-width=\"{width}\"", ink.hex());
@@ -639,12 +671,7 @@ fn attributes(look: &Look, times: f64, svg: &mut String) {
             if *strong {
                 svg.push_str(" font-weight=\"600\"");
             }
-            write!(
-                svg,
-                " font-size=\"{size}\" fill=\"{}\" class=\"{}\"",
-                ink.hex(),
-                ink.class()
-            )
+            write!(svg, " font-size=\"{size}\" fill=\"{}\" class=\"{}\"", ink.hex(), ink.class())
         }
     };
 }
@@ -673,14 +700,17 @@ fn common_height(elements: &[&Element]) -> Option<i64> {
         _ => None,
     };
     let first = height(elements.first()?)?;
-    let is_common =
-        elements.len() > 3 && first % 2 == 0 && elements.iter().all(|element| height(element) == Some(first));
+    let is_common = elements.len() > 3
+        && first % 2 == 0
+        && elements.iter().all(|element| height(element) == Some(first));
     is_common.then_some(first)
 }
 
 /// Writes consecutive elements of the same style.
 fn run(elements: &[&Element], svg: &mut String) {
-    let Some(first) = elements.first() else { return };
+    let Some(first) = elements.first() else {
+        return;
+    };
     let place = |key: &str, tenths: i64, svg: &mut String| {
         let _ = write!(svg, " {key}=\"");
         pixels(tenths, svg);
@@ -695,7 +725,9 @@ fn run(elements: &[&Element], svg: &mut String) {
         // Rectangles of equal height become thick lines, which need half as many numbers.
         let Look::Area(ink) = first.look else { return };
         let middle = |shape: Shape| match shape {
-            Shape::Rect(x, y, width, _) => Shape::Points(vec![(x, y + height / 2), (x + width, y + height / 2)]),
+            Shape::Rect(x, y, width, _) => {
+                Shape::Points(vec![(x, y + height / 2), (x + width, y + height / 2)])
+            }
             other => other,
         };
         let shapes: Vec<Shape> = shapes.map(middle).collect();
@@ -741,7 +773,12 @@ fn run(elements: &[&Element], svg: &mut String) {
 }
 
 /// Writes the elements as SVG.
-fn set(elements: &[Element], (width, height): (u32, u32), title: &str, alternative: &str) -> String {
+fn set(
+    elements: &[Element],
+    (width, height): (u32, u32),
+    title: &str,
+    alternative: &str,
+) -> String {
     let mut svg = String::new();
     // Writing to a `String` can't fail.
     let _ = write!(
@@ -771,14 +808,7 @@ mod tests {
             canvas.title("3 < 4");
             canvas.path(&[(0.0, 0.0), (1.25, 2.5)], Ink::Ink, 1.0);
             canvas.dashed("1 3");
-            canvas.text(
-                "<script>alert('x')</script>\u{1}",
-                1.0,
-                2.0,
-                At::Middle,
-                Ink::Grey,
-                TEXT,
-            );
+            canvas.text("<script>alert('x')</script>\u{1}", 1.0, 2.0, At::Middle, Ink::Grey, TEXT);
             canvas.text("", 1.0, 2.0, At::Start, Ink::Grey, TEXT);
         });
         insta::assert_snapshot!(svg);
@@ -800,11 +830,7 @@ mod tests {
             })
         };
         assert_eq!(cells(false).matches("<path").count(), 2);
-        assert_eq!(
-            cells(true).matches("<path").count(),
-            3,
-            "what has its own title stands alone"
-        );
+        assert_eq!(cells(true).matches("<path").count(), 3, "what has its own title stands alone");
         let svg = cells(false);
         assert!(svg.len() < 25_000, "{} bytes for 2,000 marks", svg.len());
         let dark = ["class=\"calm\"", "class=\"failed-line\""];
@@ -834,10 +860,13 @@ mod tests {
         let svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 9 9\"><path d=\"{commands}\" stroke=\"red\"/></svg>"
         );
-        let tree = resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default()).expect("SVG");
+        let tree =
+            resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default()).expect("SVG");
         let mut seen = Vec::new();
         for node in tree.root().children() {
-            let resvg::usvg::Node::Path(path) = node else { continue };
+            let resvg::usvg::Node::Path(path) = node else {
+                continue;
+            };
             for segment in path.data().segments() {
                 use resvg::tiny_skia::PathSegment::{Close, LineTo, MoveTo};
                 if let MoveTo(point) | LineTo(point) = segment {
@@ -852,13 +881,16 @@ mod tests {
 
     #[test]
     fn hover_texts_omit_what_the_previous_one_stated() {
-        let cells = ["2|492", "3|492", "3|492", "maintenance", "1|492", "1|"]
-            .map(str::to_owned)
-            .to_vec();
+        let cells =
+            ["2|492", "3|492", "3|492", "maintenance", "1|492", "1|"].map(str::to_owned).to_vec();
         let names = (0..6).map(|name| name.to_string()).collect();
-        let hover = Hover::table([0.0, 1.0], [0.0, 1.0]).saying(names, vec![cells], "{0}: {1} of {2}");
+        let hover =
+            Hover::table([0.0, 1.0], [0.0, 1.0]).saying(names, vec![cells], "{0}: {1} of {2}");
         assert_eq!(hover.cells, ["2|492;3|*2;maintenance;1|492;1| "]);
-        assert!(!hover.json().contains("between") && hover.between().json().contains("\"between\":true"));
+        assert!(
+            !hover.json().contains("between")
+                && hover.between().json().contains("\"between\":true")
+        );
     }
 
     #[test]

@@ -49,7 +49,8 @@ impl Data {
     pub fn new(heads: Vec<String>, rows: Vec<Vec<Datum>>) -> Self {
         let small = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
         let mut units = Vec::new();
-        let (mut text, mut cells, mut ends, mut moments) = (String::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut text, mut cells, mut ends, mut moments) =
+            (String::new(), Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             for datum in row {
                 text.push_str(&datum.text);
@@ -102,7 +103,9 @@ impl Data {
     pub fn lines(&self) -> Lines {
         let rows: Vec<Vec<Figure<'_>>> = self.rows().collect();
         let units: Vec<&str> = (0..self.heads.len())
-            .map(|column| common_unit(rows.iter().filter_map(|row| row.get(column))).unwrap_or_default())
+            .map(|column| {
+                common_unit(rows.iter().filter_map(|row| row.get(column))).unwrap_or_default()
+            })
             .collect();
         let mut text = String::new();
         for (column, (head, unit)) in self.heads.iter().zip(&units).enumerate() {
@@ -122,10 +125,7 @@ impl Data {
                 text.push_str(split.map_or(figure.text, |(number, _)| number));
             }
         }
-        Lines {
-            text,
-            units: units.join("|"),
-        }
+        Lines { text, units: units.join("|") }
     }
 
     fn cell(&self, index: usize) -> Option<Figure<'_>> {
@@ -194,20 +194,11 @@ mod tests {
     #[test]
     fn a_text_table_states_a_shared_unit_once_per_column() {
         let at = UtcMicros(1_772_409_600_000_000);
-        let figure = |text: &str| Datum {
-            value: Some(1.0),
-            ..Datum::text(text)
-        };
+        let figure = |text: &str| Datum { value: Some(1.0), ..Datum::text(text) };
         let heads = ["from", "tests", "p5", "median", "server"].map(str::to_owned).to_vec();
         let row = |date, tests, p5, median| {
             let server = Datum::text("mail one");
-            vec![
-                Datum::moment(date, at),
-                figure(tests),
-                figure(p5),
-                figure(median),
-                server,
-            ]
+            vec![Datum::moment(date, at), figure(tests), figure(p5), figure(median), server]
         };
         let mut rows = vec![
             row("1 Jan 2025", "288", "703 ms", "1.46\u{a0}s"),
@@ -228,31 +219,17 @@ mod tests {
         );
         assert_eq!(lines.units, "2025|||s|");
         rows.push(row("1 Jan 2026", "1", "1 ms", "2 min"));
-        assert_eq!(
-            Data::new(heads, rows).lines().units,
-            "||||",
-            "another year and another unit"
-        );
+        assert_eq!(Data::new(heads, rows).lines().units, "||||", "another year and another unit");
     }
 
     #[test]
     fn a_table_has_what_was_put_into_it() {
         let at = UtcMicros(1_772_409_600_000_000);
-        let measured = Datum {
-            value: Some(1.25),
-            unit: "s",
-            ..Datum::text("1.25 s")
-        };
+        let measured = Datum { value: Some(1.25), unit: "s", ..Datum::text("1.25 s") };
         let rows = vec![
             vec![Datum::moment("2 März", at), measured.clone()],
             vec![],
-            vec![
-                Datum::text("–"),
-                Datum {
-                    value: None,
-                    ..measured
-                },
-            ],
+            vec![Datum::text("–"), Datum { value: None, ..measured }],
         ];
         let data = Data::new(vec!["a".into(), "b".into()], rows.clone());
         assert_eq!((data.len(), data.is_empty()), (3, false));

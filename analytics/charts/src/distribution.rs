@@ -4,10 +4,10 @@ use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, TimeSpan},
     canvas::{At, Canvas, Hover, SMALL, TEXT, text_width},
+    locale::{ChartLocale, DASH},
     palette::Ink,
-    plot::{Plot, ChartContent, period, sentence},
+    plot::{ChartContent, Plot, period, sentence},
     reduce::median,
-    locale::{DASH, ChartLocale},
 };
 
 /// Maximum number of points of the curve.
@@ -34,22 +34,14 @@ pub struct Distribution {
 
 /// Draws the chart.
 pub fn chart(data: &Distribution, locale: &dyn ChartLocale) -> Chart {
-    let mut values: Vec<f64> = data
-        .values
-        .iter()
-        .copied()
-        .filter(|value| value.is_finite() && *value >= 0.0)
-        .collect();
+    let mut values: Vec<f64> =
+        data.values.iter().copied().filter(|value| value.is_finite() && *value >= 0.0).collect();
     values.sort_unstable_by(f64::total_cmp);
     let tests = data.tests.max(values.len() as u64);
     let within = |limit: f64| values.partition_point(|value| *value <= limit) as u64;
     let share = |limit: f64| (tests > 0).then(|| within(limit) as f64 / tests as f64);
-    let mut thresholds: Vec<f64> = data
-        .thresholds
-        .iter()
-        .copied()
-        .filter(|limit| limit.is_finite() && *limit > 0.0)
-        .collect();
+    let mut thresholds: Vec<f64> =
+        data.thresholds.iter().copied().filter(|limit| limit.is_finite() && *limit > 0.0).collect();
     thresholds.sort_by(f64::total_cmp);
     thresholds.dedup();
 
@@ -62,12 +54,8 @@ pub fn chart(data: &Distribution, locale: &dyn ChartLocale) -> Chart {
         .position(|limit| *limit >= greatest)
         .map_or(thresholds.len(), |first| first + 1);
     thresholds.truncate(kept);
-    let axis = Axis::log(
-        least,
-        thresholds.last().copied().unwrap_or(greatest).max(greatest),
-        7,
-        locale,
-    );
+    let axis =
+        Axis::log(least, thresholds.last().copied().unwrap_or(greatest).max(greatest), 7, locale);
     let lane = 15.0;
     let marks = marks(&thresholds, &axis, (44.0, f64::from(width) - 10.0), |limit| {
         format!(
@@ -83,11 +71,7 @@ pub fn chart(data: &Distribution, locale: &dyn ChartLocale) -> Chart {
         top: 6.0 + lanes * lane,
         bottom: 6.0 + lanes * lane + 150.0,
     };
-    let bars = Plot {
-        top: curve.bottom + 22.0,
-        bottom: curve.bottom + 92.0,
-        ..curve
-    };
+    let bars = Plot { top: curve.bottom + 22.0, bottom: curve.bottom + 92.0, ..curve };
     let height = (bars.bottom + 22.0).ceil();
     let finding = finding(&values, tests, &thresholds, &share, data, locale);
     let bins = bins(bars, &axis, &values);
@@ -103,11 +87,8 @@ pub fn chart(data: &Distribution, locale: &dyn ChartLocale) -> Chart {
             let base = 12.0 + mark.lane as f64 * lane;
             canvas.line((mark.x, base - 10.0), (mark.x, bars.bottom), Ink::Ink, 0.8);
             canvas.dashed("1 3");
-            let (x, at) = if mark.left {
-                (mark.x - 4.0, At::End)
-            } else {
-                (mark.x + 4.0, At::Start)
-            };
+            let (x, at) =
+                if mark.left { (mark.x - 4.0, At::End) } else { (mark.x + 4.0, At::Start) };
             canvas.text(&mark.text, x, base, at, Ink::Ink, SMALL);
         }
         if values.is_empty() {
@@ -159,7 +140,12 @@ struct Mark {
 }
 
 /// Places each text in the first lane in which it overlaps no other.
-fn marks(thresholds: &[f64], axis: &Axis, (left, right): (f64, f64), text: impl Fn(f64) -> String) -> Vec<Mark> {
+fn marks(
+    thresholds: &[f64],
+    axis: &Axis,
+    (left, right): (f64, f64),
+    text: impl Fn(f64) -> String,
+) -> Vec<Mark> {
     let mut taken: Vec<Vec<(f64, f64)>> = Vec::new();
     thresholds
         .iter()
@@ -169,18 +155,15 @@ fn marks(thresholds: &[f64], axis: &Axis, (left, right): (f64, f64), text: impl 
             let width = text_width(&text, SMALL) + 10.0;
             let leans = x + width > right + 10.0;
             let span = if leans { (x - width, x) } else { (x, x + width) };
-            let free = |lane: &Vec<(f64, f64)>| lane.iter().all(|(from, to)| span.1 <= *from || span.0 >= *to);
+            let free = |lane: &Vec<(f64, f64)>| {
+                lane.iter().all(|(from, to)| span.1 <= *from || span.0 >= *to)
+            };
             let lane = taken.iter().position(free).unwrap_or(taken.len());
             if lane == taken.len() {
                 taken.push(Vec::new());
             }
             taken[lane].push(span);
-            Mark {
-                x,
-                lane,
-                left: leans,
-                text,
-            }
+            Mark { x, lane, left: leans, text }
         })
         .collect()
 }
@@ -222,15 +205,14 @@ fn bins(plot: Plot, axis: &Axis, values: &[f64]) -> Vec<u64> {
 fn hover(plot: Plot, axis: &Axis, bins: &[u64], locale: &dyn ChartLocale) -> Hover {
     let count = bins.len();
     let room = plot.width() / count as f64;
-    let edge = |bin: usize| locale.duration(axis.low * (axis.high / axis.low).powf(bin as f64 / count as f64));
+    let edge = |bin: usize| {
+        locale.duration(axis.low * (axis.high / axis.low).powf(bin as f64 / count as f64))
+    };
     let names = (0..=count).map(edge);
     let tests = bins.iter().map(|tests| locale.count(*tests)).collect();
-    Hover::table(
-        (0..=count).map(|bin| plot.left + bin as f64 * room),
-        [plot.top, plot.bottom],
-    )
-    .saying(names.collect(), vec![tests], "{0}: {1}")
-    .between()
+    Hover::table((0..=count).map(|bin| plot.left + bin as f64 * room), [plot.top, plot.bottom])
+        .saying(names.collect(), vec![tests], "{0}: {1}")
+        .between()
 }
 
 fn histogram(canvas: &mut Canvas, plot: Plot, bins: &[u64], locale: &dyn ChartLocale) {
@@ -241,13 +223,7 @@ fn histogram(canvas: &mut Canvas, plot: Plot, bins: &[u64], locale: &dyn ChartLo
     for (bin, tests) in bins.iter().enumerate().filter(|(_, tests)| **tests > 0) {
         // A single test stays visible.
         let tall = (*tests as f64 / most as f64 * (plot.bottom - plot.top)).max(1.5);
-        canvas.rect(
-            plot.left + bin as f64 * room,
-            plot.bottom - tall,
-            room - 1.0,
-            tall,
-            Ink::Calm,
-        );
+        canvas.rect(plot.left + bin as f64 * room, plot.bottom - tall, room - 1.0, tall, Ink::Calm);
     }
     let text = locale.fill("tests, up to {0} per bar", &[&locale.count(most)]);
     canvas.text(&text, plot.left + 5.0, plot.top - 6.0, At::Start, Ink::Grey, SMALL);
@@ -265,10 +241,8 @@ fn finding(
         return locale.fill("No {0} was measured.", &[&data.metric]);
     }
     if let ([only], 1) = (values, tests) {
-        return locale.fill(
-            "The only test had a {0} of {1}.",
-            &[&data.metric, &locale.duration(*only)],
-        );
+        return locale
+            .fill("The only test had a {0} of {1}.", &[&data.metric, &locale.duration(*only)]);
     }
     // The first threshold that nearly all tests met is the most informative.
     let telling = thresholds
@@ -287,13 +261,15 @@ fn finding(
     }
 }
 
-fn table(axis: &Axis, thresholds: &[f64], within: &dyn Fn(f64) -> u64, tests: u64, locale: &dyn ChartLocale) -> Data {
-    let mut limits: Vec<f64> = axis
-        .ticks
-        .iter()
-        .map(|tick| tick.value)
-        .chain(thresholds.iter().copied())
-        .collect();
+fn table(
+    axis: &Axis,
+    thresholds: &[f64],
+    within: &dyn Fn(f64) -> u64,
+    tests: u64,
+    locale: &dyn ChartLocale,
+) -> Data {
+    let mut limits: Vec<f64> =
+        axis.ticks.iter().map(|tick| tick.value).chain(thresholds.iter().copied()).collect();
     limits.sort_by(f64::total_cmp);
     limits.dedup();
     let rows = limits
@@ -309,9 +285,7 @@ fn table(axis: &Axis, thresholds: &[f64], within: &dyn Fn(f64) -> u64, tests: u6
         })
         .collect();
     Data::new(
-        ["within", "tests", "share of all tests"]
-            .map(|head| locale.t(head).to_owned())
-            .into(),
+        ["within", "tests", "share of all tests"].map(|head| locale.t(head).to_owned()).into(),
         rows,
     )
 }

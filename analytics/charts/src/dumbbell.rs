@@ -4,9 +4,9 @@ use super::{
     Chart, Data, Datum,
     axis::Axis,
     canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width, widest},
+    locale::{ChartLocale, DASH, Measure},
     palette::Ink,
-    plot::{Plot, ChartContent, sentence},
-    locale::{DASH, Measure, ChartLocale},
+    plot::{ChartContent, Plot, sentence},
 };
 
 /// Changes below this are normal variation: for durations relative to the earlier value, for shares
@@ -94,13 +94,14 @@ pub fn chart(data: &Dumbbell, locale: &dyn ChartLocale) -> Chart {
     let greatest = values.iter().copied().fold(0.0, f64::max);
     let axis = match data.measure {
         Measure::Share => Axis::share(least, greatest, 6, locale),
-        Measure::Duration if greatest > least.max(1.0) * 40.0 => Axis::log(least, greatest, 6, locale),
+        Measure::Duration if greatest > least.max(1.0) * 40.0 => {
+            Axis::log(least, greatest, 6, locale)
+        }
         Measure::Duration => Axis::from_zero(greatest, 6, locale),
     };
     let pitch = if rows.len() <= 12 { 26.0 } else { 18.0 };
-    let names = widest(rows.iter().map(|row| row.name.as_str()), TEXT)
-        .ceil()
-        .min(f64::from(width) * NAMES);
+    let names =
+        widest(rows.iter().map(|row| row.name.as_str()), TEXT).ceil().min(f64::from(width) * NAMES);
     let change = |row: &Row| {
         row.change()
             .map_or_else(|| DASH.to_owned(), |change| data.measure.difference(change, locale))
@@ -163,17 +164,12 @@ pub fn chart(data: &Dumbbell, locale: &dyn ChartLocale) -> Chart {
     } else {
         ""
     };
-    let small = if rows
-        .iter()
-        .any(|row| row.change().is_some() && !row.stands_out(data.measure))
-    {
+    let small = if rows.iter().any(|row| row.change().is_some() && !row.stands_out(data.measure)) {
         let least = match data.measure {
             Measure::Duration => locale.share(EVERYDAY),
-            Measure::Share => data
-                .measure
-                .difference(EVERYDAY_POINTS, locale)
-                .trim_start_matches('+')
-                .to_owned(),
+            Measure::Share => {
+                data.measure.difference(EVERYDAY_POINTS, locale).trim_start_matches('+').to_owned()
+            }
         };
         let text = if rows.iter().any(|row| row.by_chance && row.is_large(data.measure)) {
             "grey: changes that are below {0} or not significant"
@@ -215,17 +211,21 @@ pub fn chart(data: &Dumbbell, locale: &dyn ChartLocale) -> Chart {
     .chart(width, height, pen)
 }
 
-fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, locale: &dyn ChartLocale) -> String {
-    let changes: Vec<(&Row, f64)> = rows.iter().filter_map(|row| Some((row, row.change()?))).collect();
+fn finding(
+    data: &Dumbbell,
+    rows: &[Row],
+    worse: &dyn Fn(f64) -> f64,
+    locale: &dyn ChartLocale,
+) -> String {
+    let changes: Vec<(&Row, f64)> =
+        rows.iter().filter_map(|row| Some((row, row.change()?))).collect();
     let Some(first) = changes.first() else {
         return locale.t("No comparison is possible.").to_owned();
     };
     let is_bad = |row: &Row, change: f64| row.stands_out(data.measure) && worse(change) > 0.0;
     let bad = changes.iter().filter(|(row, change)| is_bad(row, *change)).count() as u64;
     // Significant changes are reported even if a larger, insignificant change occurred elsewhere.
-    let by_chance = changes
-        .iter()
-        .any(|(row, _)| row.by_chance && row.is_large(data.measure));
+    let by_chance = changes.iter().any(|(row, _)| row.by_chance && row.is_large(data.measure));
     let standing = || changes.iter().filter(|(row, _)| row.stands_out(data.measure));
     let (first, change) = standing().next().unwrap_or(first);
     let Some((last, gain)) = standing().next_back() else {
@@ -233,7 +233,8 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, locale: &d
             return locale.fill("No significant change in {0}.", &[&data.metric]);
         }
         if let [(only, _)] = changes[..] {
-            return locale.fill("{0} at {1} was unchanged.", &[&sentence(&[&data.metric]), &only.name]);
+            return locale
+                .fill("{0} at {1} was unchanged.", &[&sentence(&[&data.metric]), &only.name]);
         }
         return locale.fill(
             "{0} was unchanged at all monitors ({1}).",
@@ -253,15 +254,14 @@ fn finding(data: &Dumbbell, rows: &[Row], worse: &dyn Fn(f64) -> f64, locale: &d
     let (row, change) = if bad == 0 { (last, *gain) } else { (first, *change) };
     let text = match (bad, by_chance) {
         (0, false) => "{0} did not deteriorate at any of {2} monitors; {3} improved most ({4}).",
-        (0, true) => "No significant deterioration in {0} at any of {2} monitors; {3} improved most ({4}).",
+        (0, true) => {
+            "No significant deterioration in {0} at any of {2} monitors; {3} improved most ({4})."
+        }
         (_, false) => "{0} deteriorated at {1} of {2} monitors, most at {3} ({4}).",
         (_, true) => "{0} deteriorated significantly at {1} of {2} monitors, most at {3} ({4}).",
     };
-    let metric = if bad == 0 && by_chance {
-        data.metric.clone()
-    } else {
-        sentence(&[&data.metric])
-    };
+    let metric =
+        if bad == 0 && by_chance { data.metric.clone() } else { sentence(&[&data.metric]) };
     locale.fill(
         text,
         &[

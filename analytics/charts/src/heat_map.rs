@@ -4,9 +4,9 @@ use super::{
     Chart, Data, Datum,
     axis::TimeSpan,
     canvas::{At, Canvas, Hover, SMALL, TEXT, text_width, widest},
+    locale::{ChartLocale, Measure},
     palette::{Ink, RAMP},
-    plot::{Plot, ChartContent, period, sentence},
-    locale::{Measure, ChartLocale},
+    plot::{ChartContent, Plot, period, sentence},
 };
 
 /// Font size of the values in the cells, in pixels.
@@ -87,17 +87,13 @@ pub fn chart(data: &HeatMap, locale: &dyn ChartLocale) -> Chart {
         let found = known.iter().find(|cell| cell.0 == days[row] && cell.1 == hour);
         (row, hour, found.map(|cell| cell.2))
     };
-    let cells: Vec<(usize, usize, Option<f64>)> = (0..7 * 24).map(|cell| of(cell / 24, cell % 24)).collect();
+    let cells: Vec<(usize, usize, Option<f64>)> =
+        (0..7 * 24).map(|cell| of(cell / 24, cell % 24)).collect();
     let names: Vec<String> = days.iter().map(|day| locale.weekday(*day as i8 + 1)).collect();
     let left = widest(names.iter().map(String::as_str), TEXT).ceil() + 8.0;
     let room = (f64::from(width) - left) / 24.0;
     let tall = room.clamp(16.0, 24.0);
-    let plot = Plot {
-        left,
-        right: f64::from(width),
-        top: 36.0,
-        bottom: 36.0 + 7.0 * tall,
-    };
+    let plot = Plot { left, right: f64::from(width), top: 36.0, bottom: 36.0 + 7.0 * tall };
     let height = (plot.bottom + 2.0).ceil();
     let fits = text_width(&locale.number(greatest / size, decimals), FIGURE) + 2.0 <= room;
     let finding = finding(data, &known, locale);
@@ -123,7 +119,12 @@ pub fn chart(data: &HeatMap, locale: &dyn ChartLocale) -> Chart {
                     Some(of) => canvas.rect(x, top, room - 1.0, tall - 1.0, Ink::Ramp(of)),
                     None => {
                         let middle = top + tall / 2.0;
-                        canvas.line((x + room * 0.35, middle), (x + room * 0.65, middle), Ink::Mist, 0.75);
+                        canvas.line(
+                            (x + room * 0.35, middle),
+                            (x + room * 0.65, middle),
+                            Ink::Mist,
+                            0.75,
+                        );
                     }
                 }
             }
@@ -133,14 +134,7 @@ pub fn chart(data: &HeatMap, locale: &dyn ChartLocale) -> Chart {
             let text = locale.number(value / size, decimals);
             let middle = plot.left + *hour as f64 * room + (room - 1.0) / 2.0;
             let base = plot.top + *day as f64 * tall + tall / 2.0 + 3.2;
-            canvas.text(
-                &text,
-                middle,
-                base,
-                At::Middle,
-                Ink::Ramp(step(*value)).text_on(),
-                FIGURE,
-            );
+            canvas.text(&text, middle, base, At::Middle, Ink::Ramp(step(*value)).text_on(), FIGURE);
         }
     };
     let in_unit = format!("{}, {unit}", data.metric);
@@ -173,8 +167,9 @@ fn key(canvas: &mut Canvas, right: f64, low: &str, high: &str) {
 
 fn finding(data: &HeatMap, known: &[(usize, usize, f64)], locale: &dyn ChartLocale) -> String {
     let by = |one: &&(usize, usize, f64), other: &&(usize, usize, f64)| one.2.total_cmp(&other.2);
-    let when =
-        |cell: &(usize, usize, f64)| format!("{} {}", locale.weekday(cell.0 as i8 + 1), clock(cell.1 as i8, locale));
+    let when = |cell: &(usize, usize, f64)| {
+        format!("{} {}", locale.weekday(cell.0 as i8 + 1), clock(cell.1 as i8, locale))
+    };
     let metric = sentence(&[&data.metric]);
     match (known.iter().max_by(by), known.iter().min_by(by)) {
         (Some(high), Some(low)) if high.2 > low.2 => locale.fill(
@@ -187,10 +182,9 @@ fn finding(data: &HeatMap, known: &[(usize, usize, f64)], locale: &dyn ChartLoca
                 &data.measure.text(low.2, locale),
             ],
         ),
-        (Some(high), _) => locale.fill(
-            "{0} was {1} at all hours.",
-            &[&metric, &data.measure.text(high.2, locale)],
-        ),
+        (Some(high), _) => {
+            locale.fill("{0} was {1} at all hours.", &[&metric, &data.measure.text(high.2, locale)])
+        }
         _ => locale.fill("{0} is unknown.", &[&metric]),
     }
 }

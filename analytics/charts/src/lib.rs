@@ -12,6 +12,7 @@ pub mod distribution;
 pub mod dumbbell;
 pub mod heat_map;
 pub mod lines;
+pub mod locale;
 pub mod palette;
 pub mod phases;
 mod plot;
@@ -22,7 +23,6 @@ mod samples;
 pub mod small_multiples;
 pub mod sparkline;
 pub mod strip;
-pub mod locale;
 #[rustfmt::skip]
 mod widths;
 
@@ -32,7 +32,7 @@ use serde::Serialize;
 pub use canvas::DRAWING;
 pub use data::{Data, Figure};
 use locale::DASH;
-pub use locale::{English, Measure, ChartLocale};
+pub use locale::{ChartLocale, English, Measure};
 
 /// Width of a chart across the page, in pixels.
 pub const WIDTH: u32 = 720;
@@ -92,26 +92,17 @@ pub struct Datum {
 impl Datum {
     /// Returns a text cell.
     pub fn text(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            ..Self::default()
-        }
+        Self { text: text.into(), ..Self::default() }
     }
 
     /// Returns a cell with a time.
     pub(crate) fn moment(text: impl Into<String>, moment: UtcMicros) -> Self {
-        Self {
-            moment: Some(moment),
-            ..Self::text(text)
-        }
+        Self { moment: Some(moment), ..Self::text(text) }
     }
 
     /// Returns a cell with a count.
     pub(crate) fn count(count: u64, locale: &dyn ChartLocale) -> Self {
-        Self {
-            value: Some(count as f64),
-            ..Self::text(locale.count(count))
-        }
+        Self { value: Some(count as f64), ..Self::text(locale.count(count)) }
     }
 
     /// Returns a cell with a duration in microseconds or a share, depending on the measure; a dash

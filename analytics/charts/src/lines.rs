@@ -7,11 +7,11 @@ use super::{
     Chart, Data, Datum, Measure,
     axis::{Scale, TimeSpan, place},
     canvas::{At, Canvas, TEXT, widest},
+    locale::ChartLocale,
     palette::{CATEGORIES, Ink},
-    plot::{Plot, ChartContent, moment, period, sentence},
+    plot::{ChartContent, Plot, moment, period, sentence},
     reduce::{m4, median},
     round_trip::{self, Bucket},
-    locale::ChartLocale,
 };
 
 /// Minimum distance between names, in pixels.
@@ -88,12 +88,9 @@ pub fn chart(data: &Lines, locale: &dyn ChartLocale) -> Chart {
         let mut ends = Vec::new();
         // The first line is drawn last, on top of the others.
         for (index, line) in data.lines.iter().enumerate().rev() {
-            let ink = if index < named {
-                Ink::Category(index as u8)
-            } else {
-                Ink::Mist
-            };
-            let last = trace(canvas, line, data.period, plot, |value| plot.y(axis.place(value)), ink);
+            let ink = if index < named { Ink::Category(index as u8) } else { Ink::Mist };
+            let last =
+                trace(canvas, line, data.period, plot, |value| plot.y(axis.place(value)), ink);
             if let Some(y) = last.filter(|_| index < named) {
                 ends.push((y, index));
             }
@@ -121,7 +118,14 @@ pub fn chart(data: &Lines, locale: &dyn ChartLocale) -> Chart {
 }
 
 /// Draws a line with its gaps and returns the y coordinate of its end.
-fn trace(canvas: &mut Canvas, line: &Line, span: TimeSpan, plot: Plot, y: impl Fn(f64) -> f64, ink: Ink) -> Option<f64> {
+fn trace(
+    canvas: &mut Canvas,
+    line: &Line,
+    span: TimeSpan,
+    plot: Plot,
+    y: impl Fn(f64) -> f64,
+    ink: Ink,
+) -> Option<f64> {
     let values: Vec<(&Bucket, f64)> = line.values().collect();
     let stroke = if ink == Ink::Mist { 0.75 } else { 1.8 };
     for run in values.chunk_by(|one, other| one.0.end == other.0.start) {
@@ -132,7 +136,9 @@ fn trace(canvas: &mut Canvas, line: &Line, span: TimeSpan, plot: Plot, y: impl F
         } else {
             let points: Vec<(f64, f64)> = run
                 .iter()
-                .map(|(bucket, value)| (place(span, UtcMicros(bucket.start / 2 + bucket.end / 2)), *value))
+                .map(|(bucket, value)| {
+                    (place(span, UtcMicros(bucket.start / 2 + bucket.end / 2)), *value)
+                })
                 .collect();
             let points: Vec<(f64, f64)> = m4(&points, (plot.width() as usize).max(1))
                 .iter()
@@ -176,11 +182,8 @@ fn spread(wanted: &[f64], top: f64, bottom: f64) -> Vec<f64> {
 }
 
 fn finding(data: &Lines, locale: &dyn ChartLocale) -> String {
-    let known: Vec<(&Line, f64)> = data
-        .lines
-        .iter()
-        .filter_map(|line| Some((line, line.median?)))
-        .collect();
+    let known: Vec<(&Line, f64)> =
+        data.lines.iter().filter_map(|line| Some((line, line.median?))).collect();
     let by = |one: &&(&Line, f64), other: &&(&Line, f64)| one.1.total_cmp(&other.1);
     match (known.iter().min_by(by), known.iter().max_by(by)) {
         (Some((low, least)), Some((high, greatest))) if known.len() > 1 => locale.fill(
@@ -193,7 +196,9 @@ fn finding(data: &Lines, locale: &dyn ChartLocale) -> String {
                 &high.name,
             ],
         ),
-        (Some((_, value)), _) => locale.fill("The median {0} was {1}.", &[&data.metric, &locale.duration(*value)]),
+        (Some((_, value)), _) => {
+            locale.fill("The median {0} was {1}.", &[&data.metric, &locale.duration(*value)])
+        }
         _ => locale.fill("No {0} was measured.", &[&data.metric]),
     }
 }
@@ -202,12 +207,8 @@ fn finding(data: &Lines, locale: &dyn ChartLocale) -> String {
 fn table(data: &Lines, locale: &dyn ChartLocale) -> Data {
     let mut heads = vec![locale.t("from").to_owned()];
     heads.extend(data.lines.iter().map(|line| line.name.clone()));
-    let mut starts: Vec<i64> = data
-        .lines
-        .iter()
-        .flat_map(Line::values)
-        .map(|(bucket, _)| bucket.start)
-        .collect();
+    let mut starts: Vec<i64> =
+        data.lines.iter().flat_map(Line::values).map(|(bucket, _)| bucket.start).collect();
     starts.sort_unstable();
     starts.dedup();
     let every = starts.len().div_ceil(MAX_ROWS).max(1);
@@ -216,20 +217,19 @@ fn table(data: &Lines, locale: &dyn ChartLocale) -> Data {
         .iter()
         .map(|line| line.values().map(|(bucket, value)| (bucket.start, value)).collect())
         .collect();
-    let rows = starts
-        .into_iter()
-        .step_by(every)
-        .map(|start| {
-            let at = UtcMicros(start);
-            let mut row = vec![Datum::moment(moment(at, locale), at)];
-            row.extend(
-                lines
-                    .iter()
-                    .map(|line| Datum::measured(line.get(&start).copied(), Measure::Duration, locale)),
-            );
-            row
-        })
-        .collect();
+    let rows =
+        starts
+            .into_iter()
+            .step_by(every)
+            .map(|start| {
+                let at = UtcMicros(start);
+                let mut row = vec![Datum::moment(moment(at, locale), at)];
+                row.extend(lines.iter().map(|line| {
+                    Datum::measured(line.get(&start).copied(), Measure::Duration, locale)
+                }));
+                row
+            })
+            .collect();
     Data::new(heads, rows)
 }
 

@@ -52,11 +52,7 @@ pub trait ChartLocale: Sync {
     /// Formats a time of day: `14:05`, with seconds `14:05:09`.
     fn clock(&self, time: Time, seconds: bool) -> String {
         let clock = format!("{:02}:{:02}", time.hour(), time.minute());
-        if seconds {
-            format!("{clock}:{:02}", time.second())
-        } else {
-            clock
-        }
+        if seconds { format!("{clock}:{:02}", time.second()) } else { clock }
     }
 
     /// Formats a date if a custom format is set.
@@ -71,9 +67,8 @@ pub trait ChartLocale: Sync {
 
     /// Returns the short name of a month, 1 to 12.
     fn month(&self, month: i8) -> String {
-        const NAMES: [&str; 12] = [
-            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-        ];
+        const NAMES: [&str; 12] =
+            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         name(&NAMES, month)
     }
 
@@ -114,11 +109,7 @@ pub fn is_nothing(text: &str) -> bool {
 /// Prefixes the text of a value with a plus sign if it shows more than zero; negative texts already
 /// have a sign.
 fn with_sign(value: f64, text: String) -> String {
-    if value > 0.0 && !is_nothing(&text) {
-        format!("+{text}")
-    } else {
-        text
-    }
+    if value > 0.0 && !is_nothing(&text) { format!("+{text}") } else { text }
 }
 
 fn name(names: &[&str], number: i8) -> String {
@@ -129,9 +120,7 @@ fn name(names: &[&str], number: i8) -> String {
 /// Capitalises the first letter of a text.
 pub(super) fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
-    letters
-        .next()
-        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Formatting that follows from the language and its formats.
@@ -142,7 +131,8 @@ impl dyn ChartLocale + '_ {
         let mut rest = self.t(english);
         // A sentence that starts with a word in English but with a value in the translation still
         // starts with a capital letter.
-        let capital = rest.starts_with('{') && !english.starts_with(|c: char| c == '{' || c.is_lowercase());
+        let capital =
+            rest.starts_with('{') && !english.starts_with(|c: char| c == '{' || c.is_lowercase());
         while let Some(open) = rest.find('{') {
             text.push_str(&rest[..open]);
             let after = &rest[open + 1..];
@@ -191,10 +181,7 @@ impl dyn ChartLocale + '_ {
     /// share is.
     pub fn decimals_apart(&self, share: f64, least: usize) -> usize {
         let goals = self.promises().iter();
-        goals
-            .map(|goal| decimals_apart(share * 100.0, goal * 100.0, least))
-            .max()
-            .unwrap_or(least)
+        goals.map(|goal| decimals_apart(share * 100.0, goal * 100.0, least)).max().unwrap_or(least)
     }
 
     /// Formats a whole number.
@@ -251,8 +238,10 @@ impl dyn ChartLocale + '_ {
             .find(|decimals| {
                 let scale = 10_f64.powi(*decimals);
                 let rounded = (percent * scale).round() / scale;
-                let swallowed = (rounded == 100.0 && share < 1.0) || (rounded == 0.0 && share > 0.0);
-                let apart = usize::try_from(*decimals).is_ok_and(|shown| self.decimals_apart(share, shown) <= shown);
+                let swallowed =
+                    (rounded == 100.0 && share < 1.0) || (rounded == 0.0 && share > 0.0);
+                let apart = usize::try_from(*decimals)
+                    .is_ok_and(|shown| self.decimals_apart(share, shown) <= shown);
                 !swallowed && apart && (*decimals >= 1 || share == 1.0 || share == 0.0)
             })
             .unwrap_or(MAX_DECIMALS);
@@ -310,7 +299,8 @@ mod tests {
         assert_eq!(locale.share(1.0 / 5_356_800.0), "0.00002\u{202f}%");
         assert_eq!(locale.share(1.0), "100\u{202f}%");
         assert_eq!(locale.share(0.5), "50.0\u{202f}%");
-        let whole = [0.0, 0.001, 0.004_5, 0.5, 0.999, 1.0, 1.57].map(|share| locale.whole_percent(share));
+        let whole =
+            [0.0, 0.001, 0.004_5, 0.5, 0.999, 1.0, 1.57].map(|share| locale.whole_percent(share));
         assert_eq!(
             whole,
             ["0", "1", "1", "50", "99", "100", "157"].map(|number| format!("{number}\u{202f}%"))

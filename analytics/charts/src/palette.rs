@@ -108,7 +108,12 @@ impl Ink {
     /// Returns the ink for readable text on an area of this ink, on light and dark pages.
     pub fn text_on(self) -> Self {
         match self {
-            Self::Ramp(5..) | Self::Category(0) | Self::Accent | Self::Failed | Self::Ink | Self::Grey => Self::Ground,
+            Self::Ramp(5..)
+            | Self::Category(0)
+            | Self::Accent
+            | Self::Failed
+            | Self::Ink
+            | Self::Grey => Self::Ground,
             Self::Category(_) | Self::Late => Self::Print,
             _ => Self::Ink,
         }
@@ -222,12 +227,10 @@ mod tests {
 
     fn luminance(hex: &str) -> f64 {
         let part = |at: usize| {
-            let value = f64::from(u8::from_str_radix(&hex[at..at + 2], 16).expect("our own colours")) / 255.0;
-            if value <= 0.040_45 {
-                value / 12.92
-            } else {
-                ((value + 0.055) / 1.055).powf(2.4)
-            }
+            let value =
+                f64::from(u8::from_str_radix(&hex[at..at + 2], 16).expect("our own colours"))
+                    / 255.0;
+            if value <= 0.040_45 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
         };
         0.2126 * part(1) + 0.7152 * part(3) + 0.0722 * part(5)
     }
@@ -240,18 +243,15 @@ mod tests {
     /// Contrast ratio as defined by WCAG 2.2, 1.4.3.
     #[test]
     fn text_can_be_read_on_every_area_by_day_and_by_night() {
-        let areas = (0..RAMP)
-            .map(Ink::Ramp)
-            .chain((0..CATEGORIES).map(Ink::Category))
-            .chain([
-                Ink::Ground,
-                Ink::Band,
-                Ink::Calm,
-                Ink::Shade,
-                Ink::Late,
-                Ink::Failed,
-                Ink::Accent,
-            ]);
+        let areas = (0..RAMP).map(Ink::Ramp).chain((0..CATEGORIES).map(Ink::Category)).chain([
+            Ink::Ground,
+            Ink::Band,
+            Ink::Calm,
+            Ink::Shade,
+            Ink::Late,
+            Ink::Failed,
+            Ink::Accent,
+        ]);
         for area in areas {
             let (_, light, dark) = area.entry();
             let (_, text_light, text_dark) = area.text_on().entry();
@@ -261,7 +261,9 @@ mod tests {
             }
         }
         for text in [Ink::Ink, Ink::Grey, Ink::Accent, Ink::Failed] {
-            for (ground_light, ground_dark) in [(PLAIN[4].1, PLAIN[4].2), (PLAIN[10].1, PLAIN[10].2)] {
+            for (ground_light, ground_dark) in
+                [(PLAIN[4].1, PLAIN[4].2), (PLAIN[10].1, PLAIN[10].2)]
+            {
                 let (_, light, dark) = text.entry();
                 assert!(contrast(light, ground_light) >= 4.5, "{text:?} by day");
                 assert!(contrast(dark, ground_dark) >= 4.5, "{text:?} by night");

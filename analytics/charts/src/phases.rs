@@ -4,9 +4,9 @@ use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, TimeSpan},
     canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width, widest},
-    palette::{CATEGORIES, Ink},
-    plot::{Plot, ChartContent, in_lines, period, sentence},
     locale::ChartLocale,
+    palette::{CATEGORIES, Ink},
+    plot::{ChartContent, Plot, in_lines, period, sentence},
 };
 
 /// Input of the chart.
@@ -86,14 +86,7 @@ pub fn chart(data: &Phases, locale: &dyn ChartLocale) -> Chart {
         for (index, row) in data.rows.iter().enumerate() {
             let middle = plot.top + pitch * (index as f64 + 0.5);
             canvas.name(&row.name, plot.left - 10.0, middle + 4.0, At::End, names);
-            bar(
-                canvas,
-                (data, row),
-                plot,
-                &axis,
-                (middle, (pitch * 0.72).min(26.0)),
-                locale,
-            );
+            bar(canvas, (data, row), plot, &axis, (middle, (pitch * 0.72).min(26.0)), locale);
         }
         canvas.line((plot.left, plot.top), (plot.left, plot.bottom), Ink::Mist, 1.0);
     };
@@ -130,19 +123,8 @@ fn bar(
             canvas.text(&text, centre, middle + 4.0, At::Middle, ink(phase).text_on(), SMALL);
         }
     }
-    let total = if sum > 0.0 {
-        locale.duration(sum)
-    } else {
-        locale.t("unknown").to_owned()
-    };
-    canvas.text(
-        &total,
-        plot.x(axis.place(sum)) + 5.0,
-        middle + 4.0,
-        At::Start,
-        Ink::Ink,
-        TEXT,
-    );
+    let total = if sum > 0.0 { locale.duration(sum) } else { locale.t("unknown").to_owned() };
+    canvas.text(&total, plot.x(axis.place(sum)) + 5.0, middle + 4.0, At::Start, Ink::Ink, TEXT);
 }
 
 /// Draws the legend of the phases.
@@ -154,18 +136,12 @@ struct Key {
 impl Key {
     fn of(data: &Phases, width: f64) -> Self {
         let has = |phase| data.rows.iter().any(|row| row.known().any(|(known, _)| known == phase));
-        let shown: Vec<(usize, &String)> = data
-            .phases
-            .iter()
-            .enumerate()
-            .filter(|(phase, _)| has(*phase))
-            .collect();
-        let (places, height) = in_lines(shown.iter().map(|(_, name)| 14.0 + text_width(name, SMALL)), width);
+        let shown: Vec<(usize, &String)> =
+            data.phases.iter().enumerate().filter(|(phase, _)| has(*phase)).collect();
+        let (places, height) =
+            in_lines(shown.iter().map(|(_, name)| 14.0 + text_width(name, SMALL)), width);
         let entries = shown.iter().zip(places);
-        Self {
-            entries: entries.map(|((phase, _), (x, line))| (*phase, x, line)).collect(),
-            height,
-        }
+        Self { entries: entries.map(|((phase, _), (x, line))| (*phase, x, line)).collect(), height }
     }
 
     fn draw(&self, canvas: &mut Canvas, data: &Phases) {
@@ -205,7 +181,10 @@ fn table(data: &Phases, locale: &dyn ChartLocale) -> Data {
         .iter()
         .map(|row| {
             let mut cells = vec![Datum::text(&row.name)];
-            cells.extend((0..data.phases.len()).map(|phase| duration(row.parts.get(phase).copied().flatten())));
+            cells.extend(
+                (0..data.phases.len())
+                    .map(|phase| duration(row.parts.get(phase).copied().flatten())),
+            );
             cells.push(duration(Some(row.total()).filter(|total| *total > 0.0)));
             cells
         })

@@ -11,8 +11,8 @@ use super::{
     Chart, Data,
     axis::{Axis, TimeSpan, place, time_ticks},
     canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
-    palette::Ink,
     locale::{ChartLocale, capitalised},
+    palette::Ink,
 };
 
 /// Texts and data of a chart, besides its drawing.
@@ -101,7 +101,13 @@ impl Plot {
     }
 
     /// Draws ticks and labels of a time axis below `base`; the canvas ends at `edge`.
-    pub(super) fn time_axis(&self, canvas: &mut Canvas, period: TimeSpan, (base, edge): (f64, f64), locale: &dyn ChartLocale) {
+    pub(super) fn time_axis(
+        &self,
+        canvas: &mut Canvas,
+        period: TimeSpan,
+        (base, edge): (f64, f64),
+        locale: &dyn ChartLocale,
+    ) {
         let ticks = time_ticks(period, self.width(), TEXT, locale);
         for tick in ticks {
             let x = self.x(place(period, tick.at));
@@ -184,14 +190,8 @@ pub(super) fn moment(at: UtcMicros, locale: &dyn ChartLocale) -> String {
 }
 
 fn day(date: Date, locale: &dyn ChartLocale) -> String {
-    let language = || {
-        format!(
-            "{} {} {}",
-            locale.nth(date.day()),
-            locale.month(date.month()),
-            date.year()
-        )
-    };
+    let language =
+        || format!("{} {} {}", locale.nth(date.day()), locale.month(date.month()), date.year());
     locale.own_date(date).unwrap_or_else(language)
 }
 
@@ -200,7 +200,8 @@ pub(super) fn period(span: TimeSpan, locale: &dyn ChartLocale) -> String {
     let zone = locale.zone().iana_name().unwrap_or("UTC");
     let zoned = |at: UtcMicros| ZonedDateTime::new(at.timestamp(), locale.zone().clone());
     let (from, to) = (zoned(span.from), zoned(span.to));
-    let whole = from.time() == Time::midnight() && to.time() == Time::midnight() && span.from < span.to;
+    let whole =
+        from.time() == Time::midnight() && to.time() == Time::midnight() && span.from < span.to;
     if !whole {
         return format!("{} – {}, {zone}", moment(span.from, locale), moment(span.to, locale));
     }
@@ -248,10 +249,7 @@ mod tests {
     const FROM: UtcMicros = UtcMicros(1_790_812_800_000_000);
 
     fn hours(hours: f64) -> TimeSpan {
-        TimeSpan {
-            from: FROM,
-            to: FROM + Micros((hours * 3_600e6) as i64),
-        }
+        TimeSpan { from: FROM, to: FROM + Micros((hours * 3_600e6) as i64) }
     }
 
     /// A locale with custom formats of dates and times.
@@ -281,12 +279,7 @@ mod tests {
 
     #[test]
     fn no_label_of_time_leaves_the_paper() {
-        let plot = Plot {
-            left: 40.0,
-            right: 298.0,
-            top: 0.0,
-            bottom: 50.0,
-        };
+        let plot = Plot { left: 40.0, right: 298.0, top: 0.0, bottom: 50.0 };
         let english = English(TimeZone::UTC);
         // The last label, 18:00, is at the very end.
         let svg = draw(300, 80, "", "", |canvas| {

@@ -17,19 +17,11 @@ pub(super) fn m4(points: &[Point], columns: usize) -> Vec<Point> {
         .flat_map(|chunk| {
             let by = |wanted: std::cmp::Ordering| {
                 (0..chunk.len()).fold(0, |best, index| {
-                    if chunk[index].1.total_cmp(&chunk[best].1) == wanted {
-                        index
-                    } else {
-                        best
-                    }
+                    if chunk[index].1.total_cmp(&chunk[best].1) == wanted { index } else { best }
                 })
             };
-            let mut kept = [
-                0,
-                by(std::cmp::Ordering::Less),
-                by(std::cmp::Ordering::Greater),
-                chunk.len() - 1,
-            ];
+            let mut kept =
+                [0, by(std::cmp::Ordering::Less), by(std::cmp::Ordering::Greater), chunk.len() - 1];
             kept.sort_unstable();
             let mut kept = kept.to_vec();
             kept.dedup();

@@ -7,10 +7,10 @@ use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Scale, TimeSpan, place},
     canvas::{At, Canvas, Hover, SMALL, TEXT, text_width},
-    palette::Ink,
-    plot::{Plot, ChartContent, headline, moment, period, sentence},
-    reduce::{envelope, m4, median},
     locale::ChartLocale,
+    palette::Ink,
+    plot::{ChartContent, Plot, headline, moment, period, sentence},
+    reduce::{envelope, m4, median},
 };
 
 /// Maximum rows of the data table; more buckets are merged.
@@ -159,13 +159,7 @@ fn drawn(data: &RoundTrip, locale: &dyn ChartLocale) -> Chart {
         bottom: height - 24.0 - lane,
     };
     let pen = |canvas: &mut Canvas| {
-        let drawing = Drawing {
-            data,
-            buckets: &buckets,
-            axis: &axis,
-            plot,
-            locale,
-        };
+        let drawing = Drawing { data, buckets: &buckets, axis: &axis, plot, locale };
         drawing.ground(canvas);
         if range.is_none() {
             plot.no_values(canvas, TEXT, locale);
@@ -194,11 +188,7 @@ pub(super) fn range(buckets: &[Bucket]) -> Option<(f64, f64)> {
     buckets
         .iter()
         .flat_map(|bucket| {
-            bucket
-                .spread
-                .into_iter()
-                .flatten()
-                .chain(bucket.points.iter().map(|point| point.1))
+            bucket.spread.into_iter().flatten().chain(bucket.points.iter().map(|point| point.1))
         })
         .filter(|value| value.is_finite() && *value >= 0.0)
         .map(|value| (value, value))
@@ -206,7 +196,12 @@ pub(super) fn range(buckets: &[Bucket]) -> Option<(f64, f64)> {
 }
 
 /// Returns the axis that suits these values: linear from zero, or logarithmic if they span decades.
-pub(super) fn axis(range: Option<(f64, f64)>, limit: Option<f64>, most: usize, locale: &dyn ChartLocale) -> Axis {
+pub(super) fn axis(
+    range: Option<(f64, f64)>,
+    limit: Option<f64>,
+    most: usize,
+    locale: &dyn ChartLocale,
+) -> Axis {
     let Some((least, greatest)) = range else {
         return Axis::from_zero(limit.unwrap_or(0.0), most, locale);
     };
@@ -222,15 +217,15 @@ pub(super) fn axis(range: Option<(f64, f64)>, limit: Option<f64>, most: usize, l
 }
 
 /// Draws lines, bands, points and failures, without labels, into an existing plot.
-pub(super) fn lines(canvas: &mut Canvas, data: &RoundTrip, axis: &Axis, plot: Plot, locale: &dyn ChartLocale) {
+pub(super) fn lines(
+    canvas: &mut Canvas,
+    data: &RoundTrip,
+    axis: &Axis,
+    plot: Plot,
+    locale: &dyn ChartLocale,
+) {
     let buckets: Vec<&Bucket> = data.buckets.iter().collect();
-    let drawing = Drawing {
-        data,
-        buckets: &buckets,
-        axis,
-        plot,
-        locale,
-    };
+    let drawing = Drawing { data, buckets: &buckets, axis, plot, locale };
     drawing.values(canvas);
     drawing.ticks(canvas);
 }
@@ -260,7 +255,9 @@ impl Facts {
                 .collect();
         }
         medians.sort_by(|one, other| one.1.total_cmp(&other.1));
-        let end = |median: Option<&(i64, f64)>| median.map(|(at, value)| ((*at).max(data.period.from.0), *value));
+        let end = |median: Option<&(i64, f64)>| {
+            median.map(|(at, value)| ((*at).max(data.period.from.0), *value))
+        };
         Self {
             calm: end(medians.first()),
             worst: end(medians.last()),
@@ -289,11 +286,7 @@ fn finding(data: &RoundTrip, locale: &dyn ChartLocale) -> String {
     let Some(median) = data.median else {
         return locale.fill("No {0} was measured.", &[&data.metric]);
     };
-    match data
-        .shifts
-        .iter()
-        .max_by(|one, other| shift(one).abs().total_cmp(&shift(other).abs()))
-    {
+    match data.shifts.iter().max_by(|one, other| shift(one).abs().total_cmp(&shift(other).abs())) {
         Some(change) => locale.fill(
             "The median {0} changed from {1} to {2} on {3}.",
             &[
@@ -379,7 +372,8 @@ impl Drawing<'_> {
         for window in self.data.maintenance.iter().take(500) {
             let (from, to) = (self.x(window.from.0), self.x(window.to.0));
             let width = (to - from).max(1.0);
-            let title = format!("{}: {}", self.locale.t("Maintenance"), period(*window, self.locale));
+            let title =
+                format!("{}: {}", self.locale.t("Maintenance"), period(*window, self.locale));
             self.plot.shade(canvas, from, width, &title);
         }
         self.plot.value_axis(canvas, self.axis);
@@ -390,9 +384,8 @@ impl Drawing<'_> {
         let mut runs: Vec<Vec<(&Bucket, [f64; 3])>> = Vec::new();
         let mut end = None;
         for bucket in self.buckets {
-            let Some(spread) = bucket
-                .spread
-                .filter(|spread| spread.iter().all(|value| value.is_finite()))
+            let Some(spread) =
+                bucket.spread.filter(|spread| spread.iter().all(|value| value.is_finite()))
             else {
                 end = None;
                 continue;
@@ -410,15 +403,13 @@ impl Drawing<'_> {
 
     fn values(&self, canvas: &mut Canvas) {
         let columns = (self.plot.width() as usize).max(1);
-        let middle = |bucket: &Bucket| place(self.data.period, UtcMicros(bucket.start / 2 + bucket.end / 2));
+        let middle =
+            |bucket: &Bucket| place(self.data.period, UtcMicros(bucket.start / 2 + bucket.end / 2));
         // Line and band extend to the outer ends of the first and last bucket.
         let ends = |run: &[(&Bucket, [f64; 3])]| {
             let first = run.first().map_or(0, |(bucket, _)| bucket.start);
             let last = run.last().map_or(0, |(bucket, _)| bucket.end);
-            (
-                place(self.data.period, UtcMicros(first)),
-                place(self.data.period, UtcMicros(last)),
-            )
+            (place(self.data.period, UtcMicros(first)), place(self.data.period, UtcMicros(last)))
         };
         let runs = self.runs();
         for run in &runs {
@@ -435,10 +426,8 @@ impl Drawing<'_> {
                 );
                 continue;
             }
-            let mut spreads: Vec<(f64, f64, f64)> = run
-                .iter()
-                .map(|(bucket, spread)| (middle(bucket), spread[0], spread[2]))
-                .collect();
+            let mut spreads: Vec<(f64, f64, f64)> =
+                run.iter().map(|(bucket, spread)| (middle(bucket), spread[0], spread[2])).collect();
             let (first, last) = ends(run);
             spreads.insert(0, (first, run[0].1[0], run[0].1[2]));
             spreads.push((last, run[run.len() - 1].1[0], run[run.len() - 1].1[2]));
@@ -455,7 +444,8 @@ impl Drawing<'_> {
                 canvas.line((from, y), (to.max(from + 2.0), y), Ink::Accent, 1.6);
                 continue;
             }
-            let mut points: Vec<(f64, f64)> = run.iter().map(|(bucket, spread)| (middle(bucket), spread[1])).collect();
+            let mut points: Vec<(f64, f64)> =
+                run.iter().map(|(bucket, spread)| (middle(bucket), spread[1])).collect();
             let (first, last) = ends(run);
             points.insert(0, (first, run[0].1[1]));
             points.push((last, run[run.len() - 1].1[1]));
@@ -469,7 +459,9 @@ impl Drawing<'_> {
             .buckets
             .iter()
             .flat_map(|bucket| bucket.points.iter())
-            .filter(|(at, value)| value.is_finite() && *at >= self.data.period.from && *at < self.data.period.to)
+            .filter(|(at, value)| {
+                value.is_finite() && *at >= self.data.period.from && *at < self.data.period.to
+            })
             .map(|(at, value)| (place(self.data.period, *at), *value))
             .collect();
         points.sort_by(|one, other| one.0.total_cmp(&other.0));
@@ -481,14 +473,12 @@ impl Drawing<'_> {
     /// Draws the value of an isolated peak.
     fn peak(&self, canvas: &mut Canvas) {
         let runs = self.runs();
-        let mut tops: Vec<(f64, i64)> = runs
-            .iter()
-            .flatten()
-            .map(|(bucket, spread)| (spread[2], bucket.start))
-            .collect();
+        let mut tops: Vec<(f64, i64)> =
+            runs.iter().flatten().map(|(bucket, spread)| (spread[2], bucket.start)).collect();
         tops.sort_by(|one, other| one.0.total_cmp(&other.0));
         let usual = tops.get(tops.len() * 19 / 20).map_or(0.0, |top| top.0);
-        let Some((top, at)) = tops.last().filter(|top| tops.len() >= 20 && top.0 > usual * 2.0) else {
+        let Some((top, at)) = tops.last().filter(|top| tops.len() >= 20 && top.0 > usual * 2.0)
+        else {
             return;
         };
         let text = self.locale.duration(*top);
@@ -524,9 +514,8 @@ impl Drawing<'_> {
         let Some(limit) = self.data.limit.filter(|limit| limit.is_finite() && *limit > 0.0) else {
             return;
         };
-        let text = self
-            .locale
-            .fill("max {0} {1}", &[&self.data.metric, &self.locale.duration(limit)]);
+        let text =
+            self.locale.fill("max {0} {1}", &[&self.data.metric, &self.locale.duration(limit)]);
         if limit > self.axis.high {
             let text = self.locale.fill("{0}, beyond the scale ↑", &[&text]);
             let (x, at) = self.beside_flags(&text, At::End);
@@ -651,29 +640,23 @@ fn table(buckets: &[&Bucket], data: &RoundTrip, locale: &dyn ChartLocale) -> Dat
     } else {
         ["lowest p5", "median of medians", "highest p95"]
     };
-    let heads = ["from", "tests with a value", low, middle, high, "failed tests"].map(|head| locale.t(head).to_owned());
+    let heads = ["from", "tests with a value", low, middle, high, "failed tests"]
+        .map(|head| locale.t(head).to_owned());
     let rows = buckets
         .chunks(together)
         .map(|chunk| {
-            let (start, end) = (
-                chunk.first().map_or(0, |one| one.start),
-                chunk.last().map_or(0, |one| one.end),
-            );
+            let (start, end) =
+                (chunk.first().map_or(0, |one| one.start), chunk.last().map_or(0, |one| one.end));
             let values: Vec<[f64; 3]> = chunk.iter().filter_map(|bucket| bucket.spread).collect();
             let duration = |value| Datum::measured(value, Measure::Duration, locale);
             let mut medians: Vec<f64> = values.iter().map(|spread| spread[1]).collect();
             if values.is_empty() {
                 medians.extend(
-                    chunk
-                        .iter()
-                        .flat_map(|bucket| bucket.points.iter().map(|point| point.1)),
+                    chunk.iter().flat_map(|bucket| bucket.points.iter().map(|point| point.1)),
                 );
             }
-            let failed = data
-                .failures
-                .iter()
-                .filter(|failure| (start..end).contains(&failure.at.0))
-                .count();
+            let failed =
+                data.failures.iter().filter(|failure| (start..end).contains(&failure.at.0)).count();
             vec![
                 Datum::moment(moment(UtcMicros(start), locale), UtcMicros(start)),
                 Datum::count(chunk.iter().map(|bucket| bucket.count).sum(), locale),

@@ -31,16 +31,8 @@ pub(super) const NAMES: [&str; 5] = [
     "東京メールサーバー",
 ];
 
-const CITIES: [&str; 8] = [
-    "Lyon",
-    "Paris",
-    "Marseille",
-    "Lille",
-    "Brest",
-    "Nantes",
-    "Nice",
-    "Strasbourg",
-];
+const CITIES: [&str; 8] =
+    ["Lyon", "Paris", "Marseille", "Lille", "Brest", "Nantes", "Nice", "Strasbourg"];
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -50,7 +42,8 @@ pub(super) fn paris() -> English {
 
 /// Returns the drawing and all texts of a chart, for snapshots.
 pub(super) fn shown(chart: &Chart) -> String {
-    let cells = |row: Vec<Figure<'_>>| row.iter().map(|cell| cell.text).collect::<Vec<_>>().join(" | ");
+    let cells =
+        |row: Vec<Figure<'_>>| row.iter().map(|cell| cell.text).collect::<Vec<_>>().join(" | ");
     let rows: Vec<String> = chart.data.rows().map(cells).collect();
     format!(
         "{}\n{}\n{}\n{}×{}\n{}\n{}\n{}",
@@ -100,11 +93,8 @@ fn round_trip(period: TimeSpan, bucket: i64, level: impl Fn(f64) -> f64) -> Roun
     while start < period.to.0 {
         let share = (start - period.from.0) as f64 / (period.to.0 - period.from.0) as f64;
         let median = level(share) * (0.93 + 0.14 * dice.throw());
-        let spread = [
-            median * (0.72 - 0.1 * dice.throw()),
-            median,
-            median * (1.3 + 0.5 * dice.throw()),
-        ];
+        let spread =
+            [median * (0.72 - 0.1 * dice.throw()), median, median * (1.3 + 0.5 * dice.throw())];
         buckets.push(Bucket {
             start,
             end: start + bucket,
@@ -140,26 +130,11 @@ pub(super) fn round_trip_small() -> (RoundTrip, English) {
         .map(|n| (UtcMicros(data.buckets[2].start + n * HOUR), 1e6 + n as f64 * 4e5))
         .collect();
     let at = |hours: i64| UtcMicros(period.from.0 + hours * HOUR);
-    data.failures = vec![
-        Failure {
-            at: at(13),
-            kind: Kind::Lost,
-        },
-        Failure {
-            at: at(14),
-            kind: Kind::Late,
-        },
-    ];
-    data.maintenance = vec![TimeSpan {
-        from: at(12),
-        to: at(15),
-    }];
+    data.failures =
+        vec![Failure { at: at(13), kind: Kind::Lost }, Failure { at: at(14), kind: Kind::Late }];
+    data.maintenance = vec![TimeSpan { from: at(12), to: at(15) }];
     data.alarms = vec![(at(16), "Lyon failed 3 times".into())];
-    data.shifts = vec![Shift {
-        at: at(18),
-        before: 1.3e6,
-        after: 1.7e6,
-    }];
+    data.shifts = vec![Shift { at: at(18), before: 1.3e6, after: 1.7e6 }];
     data.limit = Some(2.5e6);
     (data, paris())
 }
@@ -177,40 +152,21 @@ pub(super) fn round_trip_month() -> (RoundTrip, English) {
         let share = (bucket.start - period.from.0) as f64 / (period.to.0 - period.from.0) as f64;
         !(0.41..0.46).contains(&share) && !(0.2..0.205).contains(&share)
     });
-    let at = |share: f64| UtcMicros(period.from.0 + ((period.to.0 - period.from.0) as f64 * share) as i64);
+    let at = |share: f64| {
+        UtcMicros(period.from.0 + ((period.to.0 - period.from.0) as f64 * share) as i64)
+    };
     let mut dice = Random::new(3);
     for _ in 0..9 {
-        data.failures.push(Failure {
-            at: at(dice.throw()),
-            kind: Kind::Late,
-        });
+        data.failures.push(Failure { at: at(dice.throw()), kind: Kind::Late });
     }
     for n in 0..9 {
-        data.failures.push(Failure {
-            at: at(0.701 + 0.0004 * f64::from(n)),
-            kind: Kind::Lost,
-        });
+        data.failures.push(Failure { at: at(0.701 + 0.0004 * f64::from(n)), kind: Kind::Lost });
     }
-    data.failures.push(Failure {
-        at: at(0.33),
-        kind: Kind::NotSent,
-    });
-    data.maintenance = vec![
-        TimeSpan {
-            from: at(0.2),
-            to: at(0.205),
-        },
-        TimeSpan {
-            from: at(0.855),
-            to: at(0.9),
-        },
-    ];
+    data.failures.push(Failure { at: at(0.33), kind: Kind::NotSent });
+    data.maintenance =
+        vec![TimeSpan { from: at(0.2), to: at(0.205) }, TimeSpan { from: at(0.855), to: at(0.9) }];
     data.alarms = vec![(at(0.705), "Lyon → Paris failed 3 times".into())];
-    data.shifts = vec![Shift {
-        at: at(0.62),
-        before: 1.31e6,
-        after: 2.08e6,
-    }];
+    data.shifts = vec![Shift { at: at(0.62), before: 1.31e6, after: 2.08e6 }];
     data.limit = Some(4e6);
     (data, paris())
 }
@@ -240,51 +196,34 @@ fn strip(
             let mut from = period.from.0;
             while from < period.to.0 {
                 // The additional hour in autumn belongs to the last cell.
-                let to = if from + cell + 2 * HOUR > period.to.0 {
-                    period.to.0
-                } else {
-                    from + cell
-                };
+                let to =
+                    if from + cell + 2 * HOUR > period.to.0 { period.to.0 } else { from + cell };
                 let (tests, failed, maintenance) = state(row, cells.len(), &mut dice);
                 cells.push(Cell {
-                    span: TimeSpan {
-                        from: UtcMicros(from),
-                        to: UtcMicros(to),
-                    },
+                    span: TimeSpan { from: UtcMicros(from), to: UtcMicros(to) },
                     tests,
                     failed,
                     maintenance,
                 });
                 from = to;
             }
-            let (tests, failed) = cells
-                .iter()
-                .fold((0, 0), |sum, cell| (sum.0 + cell.tests, sum.1 + cell.failed));
+            let (tests, failed) =
+                cells.iter().fold((0, 0), |sum, cell| (sum.0 + cell.tests, sum.1 + cell.failed));
             let figure = if tests == 0 {
                 "–".into()
             } else {
                 format!("{:.2}\u{202f}%", 100.0 - failed as f64 * 100.0 / tests as f64)
             };
-            Row {
-                name: name.clone(),
-                figure,
-                cells,
-            }
+            Row { name: name.clone(), figure, cells }
         })
         .collect();
-    Strip {
-        title: String::new(),
-        width: WIDTH,
-        period,
-        rows,
-    }
+    Strip { title: String::new(), width: WIDTH, period, rows }
 }
 
 /// Returns five rows of a week in which each day has a different state.
 pub(super) fn strip_small() -> (Strip, English) {
-    let names: Vec<String> = ["Lyon", "Paris", "Marseille", "Lille", "Brest"]
-        .map(String::from)
-        .into();
+    let names: Vec<String> =
+        ["Lyon", "Paris", "Marseille", "Lille", "Brest"].map(String::from).into();
     let data = strip(&names, span(date(2026, 10, 5), 7), 24 * HOUR, |row, cell, _| {
         match (row + cell) % 5 {
             0 | 1 => (288, 0, false),
@@ -300,9 +239,8 @@ pub(super) fn strip_small() -> (Strip, English) {
 
 /// Returns `count` monitors over a month by day.
 pub(super) fn strip_month(count: usize) -> (Strip, English) {
-    let names: Vec<String> = (0..count)
-        .map(|n| format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1))
-        .collect();
+    let names: Vec<String> =
+        (0..count).map(|n| format!("{} → mailbox {}", CITIES[n % 8], n / 8 + 1)).collect();
     let data = strip(&names, span(date(2026, 10, 1), 31), 24 * HOUR, |row, cell, dice| {
         let thrown = dice.throw();
         match (row, cell) {
@@ -459,11 +397,7 @@ pub(super) fn lines(count: usize) -> (Lines, English) {
         .panels
         .into_iter()
         .map(|panel| lines::Line {
-            median: panel
-                .buckets
-                .first()
-                .and_then(|bucket| bucket.spread)
-                .map(|spread| spread[1]),
+            median: panel.buckets.first().and_then(|bucket| bucket.spread).map(|spread| spread[1]),
             name: panel.name,
             buckets: panel.buckets,
         })
@@ -526,7 +460,8 @@ fn pictures() {
         let path = folder.join(format!("{name}.svg"));
         std::fs::write(path, &chart.svg).expect("the folder can be written to");
         let text = format!("{}\n{}\n{}\n", chart.title, chart.subtitle, chart.alternative);
-        std::fs::write(folder.join(format!("{name}.txt")), text).expect("the folder can be written to");
+        std::fs::write(folder.join(format!("{name}.txt")), text)
+            .expect("the folder can be written to");
     };
     use super::{round_trip, strip};
     let locale = paris();
@@ -558,13 +493,11 @@ fn pictures() {
 
     for count in [1, 5, 40] {
         draw(&format!("phases_{count}"), phases::chart(&phases(count).0, &locale));
-        draw(
-            &format!("dumbbell_{count}"),
-            dumbbell::chart(&dumbbell(count).0, &locale),
-        );
+        draw(&format!("dumbbell_{count}"), dumbbell::chart(&dumbbell(count).0, &locale));
     }
     let mut shares = dumbbell(5).0;
-    (shares.measure, shares.less_is_better, shares.metric) = (Measure::Share, false, "availability".into());
+    (shares.measure, shares.less_is_better, shares.metric) =
+        (Measure::Share, false, "availability".into());
     for row in &mut shares.rows {
         row.before = row.before.map(|value| 1.0 - value / 4e8);
         row.after = row.after.map(|value| 1.0 - value / 4e8);
@@ -589,10 +522,7 @@ fn pictures() {
     use super::{calendar, lines};
     for count in [1, 4, 40] {
         draw(&format!("lines_{count}"), lines::chart(&self::lines(count).0, &locale));
-        draw(
-            &format!("calendar_{count}"),
-            calendar::chart(&strip_month(count).0, 1, &locale),
-        );
+        draw(&format!("calendar_{count}"), calendar::chart(&strip_month(count).0, 1, &locale));
     }
     draw("budgets", budget::chart(&budgets().0, &locale));
     let medians: Vec<Option<f64>> = round_trip_month()

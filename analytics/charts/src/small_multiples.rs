@@ -7,10 +7,10 @@ use super::{
     Chart, Data, Datum, Measure,
     axis::{Axis, Scale, TimeSpan, place, time_ticks},
     canvas::{At, BOLD, Canvas, SMALL, TEXT, shorten, text_width},
-    palette::Ink,
-    plot::{Plot, ChartContent, period, sentence},
-    round_trip::{self, Bucket, Failure, RoundTrip},
     locale::ChartLocale,
+    palette::Ink,
+    plot::{ChartContent, Plot, period, sentence},
+    round_trip::{self, Bucket, Failure, RoundTrip},
 };
 
 /// Minimum width of a panel, and maximum width for the sake of its name, in pixels.
@@ -87,12 +87,7 @@ pub fn chart(data: &SmallMultiples, locale: &dyn ChartLocale) -> Chart {
             let (column, line) = (index % columns, index / columns);
             let x = left + column as f64 * (wide + gap);
             let top = line as f64 * pitch + head;
-            let plot = Plot {
-                left: x,
-                right: x + wide,
-                top,
-                bottom: top + TALL,
-            };
+            let plot = Plot { left: x, right: x + wide, top, bottom: top + TALL };
             for tick in &axis.ticks {
                 let y = plot.y(axis.place(tick.value));
                 let ink = if tick.value == 0.0 { Ink::Mist } else { Ink::Hair };
@@ -102,22 +97,14 @@ pub fn chart(data: &SmallMultiples, locale: &dyn ChartLocale) -> Chart {
                     canvas.text(&tick.label, plot.left - 6.0, y + 4.0, At::End, Ink::Grey, SMALL);
                 }
             }
-            let taken = if stacked {
-                0.0
-            } else {
-                text_width(&panel.figure, SMALL) + 8.0
-            };
+            let taken = if stacked { 0.0 } else { text_width(&panel.figure, SMALL) + 8.0 };
             // Bold text is wider.
             let name = shorten(&panel.name, (wide - taken) / BOLD, SMALL);
             canvas.strong(&name, plot.left, top - head + 13.0, At::Start, Ink::Ink, SMALL);
             if name != panel.name {
                 canvas.title(&panel.name);
             }
-            let (x, at) = if stacked {
-                (plot.left, At::Start)
-            } else {
-                (plot.right, At::End)
-            };
+            let (x, at) = if stacked { (plot.left, At::Start) } else { (plot.right, At::End) };
             canvas.text(&panel.figure, x, top - 7.0, at, Ink::Grey, SMALL);
             let one = RoundTrip {
                 title: String::new(),
@@ -185,11 +172,8 @@ fn finding(data: &SmallMultiples, range: Option<(f64, f64)>, locale: &dyn ChartL
     if range.is_none() {
         return locale.fill("No {0} was measured.", &[&data.metric]);
     }
-    let known: Vec<(&Panel, f64)> = data
-        .panels
-        .iter()
-        .filter_map(|panel| Some((panel, panel.typical?[1])))
-        .collect();
+    let known: Vec<(&Panel, f64)> =
+        data.panels.iter().filter_map(|panel| Some((panel, panel.typical?[1]))).collect();
     let by = |one: &&(&Panel, f64), other: &&(&Panel, f64)| one.1.total_cmp(&other.1);
     match (known.iter().min_by(by), known.iter().max_by(by)) {
         (Some((low, least)), Some((high, greatest))) if known.len() > 1 => locale.fill(
@@ -202,10 +186,8 @@ fn finding(data: &SmallMultiples, range: Option<(f64, f64)>, locale: &dyn ChartL
                 &high.name,
             ],
         ),
-        (Some((_, value)), _) => locale.fill(
-            "The 95th-percentile {0} was {1}.",
-            &[&data.metric, &locale.duration(*value)],
-        ),
+        (Some((_, value)), _) => locale
+            .fill("The 95th-percentile {0} was {1}.", &[&data.metric, &locale.duration(*value)]),
         _ => locale.fill("No {0} was measured.", &[&data.metric]),
     }
 }

@@ -3,10 +3,10 @@
 use super::{
     Chart, Data, Datum, Measure,
     canvas::Canvas,
-    palette::Ink,
-    plot::{Plot, ChartContent, sentence},
-    reduce::m4,
     locale::ChartLocale,
+    palette::Ink,
+    plot::{ChartContent, Plot, sentence},
+    reduce::m4,
 };
 
 /// Input of the chart.
@@ -34,7 +34,9 @@ pub fn chart(data: &Sparkline, locale: &dyn ChartLocale) -> Chart {
         .values
         .iter()
         .enumerate()
-        .filter_map(|(index, value)| value.filter(|value| value.is_finite()).map(|value| (index, value)))
+        .filter_map(|(index, value)| {
+            value.filter(|value| value.is_finite()).map(|value| (index, value))
+        })
         .collect();
     let least = known.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
     let greatest = known.iter().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
@@ -60,16 +62,13 @@ pub fn chart(data: &Sparkline, locale: &dyn ChartLocale) -> Chart {
     let place = |index: usize| index as f64 / last;
     // A constant line is drawn in the middle.
     let level = |value: f64| {
-        if greatest > least {
-            (value - least) / (greatest - least)
-        } else {
-            0.5
-        }
+        if greatest > least { (value - least) / (greatest - least) } else { 0.5 }
     };
     let at = |(x, value): (f64, f64)| (plot.x(x), plot.y(level(value)));
     let pen = |canvas: &mut Canvas| {
         for run in known.chunk_by(|one, other| other.0 == one.0 + 1) {
-            let points: Vec<(f64, f64)> = run.iter().map(|(index, value)| (place(*index), *value)).collect();
+            let points: Vec<(f64, f64)> =
+                run.iter().map(|(index, value)| (place(*index), *value)).collect();
             let drawn: Vec<(f64, f64)> = m4(&points, width as usize).into_iter().map(at).collect();
             match drawn.as_slice() {
                 [point] => canvas.disc(*point, 1.0, Ink::Grey),
@@ -79,7 +78,9 @@ pub fn chart(data: &Sparkline, locale: &dyn ChartLocale) -> Chart {
         let marked = known.iter().find(|(index, _)| data.marked == Some(*index));
         match (marked, known.last()) {
             (Some((index, value)), _) => canvas.disc(at((place(*index), *value)), 2.6, Ink::Failed),
-            (None, Some((index, value))) => canvas.disc(at((place(*index), *value)), 2.2, Ink::Accent),
+            (None, Some((index, value))) => {
+                canvas.disc(at((place(*index), *value)), 2.2, Ink::Accent)
+            }
             (None, None) => {
                 let middle = f64::from(height) / 2.0;
                 canvas.line((plot.left, middle), (plot.right, middle), Ink::Mist, 0.75);

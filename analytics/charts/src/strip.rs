@@ -6,9 +6,9 @@ use super::{
     Chart, Data, Datum, Measure,
     axis::{TimeSpan, place},
     canvas::{At, Canvas, Hover, NAMES, SMALL, TEXT, text_width, widest},
+    locale::{ChartLocale, DASH},
     palette::Ink,
-    plot::{Plot, ChartContent, hatched, in_lines, moment, period, sentence},
-    locale::{DASH, ChartLocale},
+    plot::{ChartContent, Plot, hatched, in_lines, moment, period, sentence},
 };
 
 /// Width in pixels below which cells are merged.
@@ -105,40 +105,23 @@ pub fn chart(data: &Strip, locale: &dyn ChartLocale) -> Chart {
     let names = widest(data.rows.iter().map(|row| row.name.as_str()), TEXT)
         .min(f64::from(width) * NAMES)
         .ceil();
-    let figures = widest(data.rows.iter().map(|row| row.figure.as_str()), TEXT)
-        .min(110.0)
-        .ceil();
+    let figures = widest(data.rows.iter().map(|row| row.figure.as_str()), TEXT).min(110.0).ceil();
     let left = names + 10.0;
     let right = f64::from(width) - if figures > 0.0 { figures + 10.0 } else { 2.0 };
-    let rows: Vec<Vec<Cell>> = data
-        .rows
-        .iter()
-        .map(|row| joined(row, data.period, right - left))
-        .collect();
+    let rows: Vec<Vec<Cell>> =
+        data.rows.iter().map(|row| joined(row, data.period, right - left)).collect();
     let mut states: Vec<State> = rows.iter().flatten().map(Cell::state).collect();
     states.sort_unstable();
     states.dedup();
     let key = Key::of(&states, f64::from(width), locale);
     let top = key.height + 8.0;
-    let plot = Plot {
-        left,
-        right,
-        top,
-        bottom: top + pitch * data.rows.len().max(1) as f64,
-    };
+    let plot = Plot { left, right, top, bottom: top + pitch * data.rows.len().max(1) as f64 };
     let height = (plot.bottom + 24.0).ceil();
     let finding = finding(data, locale);
     let pen = |canvas: &mut Canvas| {
         key.draw(canvas);
         if data.rows.is_empty() {
-            canvas.text(
-                locale.t("no monitors"),
-                left,
-                plot.top + 20.0,
-                At::Start,
-                Ink::Grey,
-                TEXT,
-            );
+            canvas.text(locale.t("no monitors"), left, plot.top + 20.0, At::Start, Ink::Grey, TEXT);
         }
         let middle = |index: usize| plot.top + pitch * (index as f64 + 0.5);
         // If nothing is drawn above this line, nothing is known.
@@ -178,7 +161,8 @@ fn hover(rows: &[Vec<Cell>], whole: TimeSpan, plot: Plot, locale: &dyn ChartLoca
     };
     let alike = |row: &Vec<Cell>| {
         let spans = row.iter().zip(first);
-        row.len() == first.len() && spans.fold(true, |all, (one, other)| all && one.span == other.span)
+        row.len() == first.len()
+            && spans.fold(true, |all, (one, other)| all && one.span == other.span)
     };
     if !rows.iter().all(alike) {
         return Hover::default();
@@ -207,7 +191,8 @@ fn joined(row: &Row, whole: TimeSpan, width: f64) -> Vec<Cell> {
         .filter(|cell| cell.span.to > whole.from && cell.span.from < whole.to)
         .copied()
         .collect();
-    let narrowest = |cell: &Cell| (place(whole, cell.span.to) - place(whole, cell.span.from)) * width;
+    let narrowest =
+        |cell: &Cell| (place(whole, cell.span.to) - place(whole, cell.span.from)) * width;
     let usual = cells.get(cells.len() / 2).map_or(NARROW, narrowest).max(1e-3);
     let together = (NARROW / usual).ceil() as usize;
     if together > 1 {
@@ -216,10 +201,7 @@ fn joined(row: &Row, whole: TimeSpan, width: f64) -> Vec<Cell> {
         cells = cells
             .chunk_by(|one, other| slot(one) == slot(other))
             .map(|chunk| Cell {
-                span: TimeSpan {
-                    from: chunk[0].span.from,
-                    to: chunk[chunk.len() - 1].span.to,
-                },
+                span: TimeSpan { from: chunk[0].span.from, to: chunk[chunk.len() - 1].span.to },
                 tests: chunk.iter().map(|cell| cell.tests).sum(),
                 failed: chunk.iter().map(|cell| cell.failed).sum(),
                 maintenance: chunk.iter().any(|cell| cell.maintenance),
@@ -243,12 +225,17 @@ pub(super) enum Layer {
 /// All layers, from bottom to top.
 pub(super) const LAYERS: [Layer; 3] = [Layer::Calm, Layer::Failed, Layer::Hatched];
 
-fn strip(canvas: &mut Canvas, plot: Plot, cells: &[Cell], whole: TimeSpan, (middle, tall): (f64, f64), layer: Layer) {
+fn strip(
+    canvas: &mut Canvas,
+    plot: Plot,
+    cells: &[Cell],
+    whole: TimeSpan,
+    (middle, tall): (f64, f64),
+    layer: Layer,
+) {
     let top = middle - tall / 2.0;
     let x = |at: UtcMicros| plot.x(place(whole, at));
-    let usual = cells
-        .get(cells.len() / 2)
-        .map_or(0.0, |cell| x(cell.span.to) - x(cell.span.from));
+    let usual = cells.get(cells.len() / 2).map_or(0.0, |cell| x(cell.span.to) - x(cell.span.from));
     let gap = if usual >= 4.0 { 1.0 } else { 0.0 };
     // Adjacent cells that look the same in this layer become one area.
     let looks = |cell: &Cell| match (cell.state(), layer) {
@@ -258,7 +245,10 @@ fn strip(canvas: &mut Canvas, plot: Plot, cells: &[Cell], whole: TimeSpan, (midd
         _ => None,
     };
     let runs = cells.chunk_by(|one, other| {
-        gap == 0.0 && one.span.to == other.span.from && looks(one).is_some() && looks(one) == looks(other)
+        gap == 0.0
+            && one.span.to == other.span.from
+            && looks(one).is_some()
+            && looks(one) == looks(other)
     });
     for run in runs {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
@@ -277,11 +267,8 @@ fn strip(canvas: &mut Canvas, plot: Plot, cells: &[Cell], whole: TimeSpan, (midd
                 let above = bottom - part(cell, tall);
                 [(x(cell.span.from), above), (x(cell.span.to), above)]
             });
-            let outline: Vec<_> = [(from, bottom)]
-                .into_iter()
-                .chain(steps)
-                .chain([(to, bottom)])
-                .collect();
+            let outline: Vec<_> =
+                [(from, bottom)].into_iter().chain(steps).chain([(to, bottom)]).collect();
             canvas.polygon(&outline, Ink::Failed);
             continue;
         }
@@ -309,9 +296,15 @@ pub(super) fn mark(
     match (cell.state(), layer) {
         (State::Ok, Layer::Calm) => canvas.rect(left, top, width, tall, Ink::Calm),
         (State::Some, Layer::Calm) => canvas.rect(left, top, width, tall - part, Ink::Calm),
-        (State::Some, Layer::Failed) => canvas.rect(left, top + tall - part, width, part, Ink::Failed),
-        (State::All, Layer::Failed) => canvas.rect(left, top - beyond, width, tall + 2.0 * beyond, Ink::Failed),
-        (State::Maintenance, Layer::Hatched) => return hatched(canvas, (left, top), (width, tall), words),
+        (State::Some, Layer::Failed) => {
+            canvas.rect(left, top + tall - part, width, part, Ink::Failed)
+        }
+        (State::All, Layer::Failed) => {
+            canvas.rect(left, top - beyond, width, tall + 2.0 * beyond, Ink::Failed)
+        }
+        (State::Maintenance, Layer::Hatched) => {
+            return hatched(canvas, (left, top), (width, tall), words);
+        }
         _ => return,
     }
     canvas.title(words);
@@ -326,13 +319,13 @@ pub(super) struct Key {
 impl Key {
     pub(super) fn of(states: &[State], width: f64, locale: &dyn ChartLocale) -> Self {
         let shown = STATES.iter().filter(|(state, _)| states.contains(state));
-        let shown: Vec<(State, &'static str)> = shown.map(|(state, text)| (*state, locale.t(text))).collect();
-        let (places, height) = in_lines(shown.iter().map(|(_, text)| 15.0 + text_width(text, SMALL)), width);
+        let shown: Vec<(State, &'static str)> =
+            shown.map(|(state, text)| (*state, locale.t(text))).collect();
+        let (places, height) =
+            in_lines(shown.iter().map(|(_, text)| 15.0 + text_width(text, SMALL)), width);
         let entries = shown.into_iter().zip(places);
         Self {
-            entries: entries
-                .map(|((state, text), (x, line))| (state, x, line, text))
-                .collect(),
+            entries: entries.map(|((state, text), (x, line))| (state, x, line, text)).collect(),
             height,
         }
     }
@@ -348,7 +341,9 @@ impl Key {
                 }
                 State::All => canvas.rect(x, top - 1.0, 10.0, 12.0, Ink::Failed),
                 State::Maintenance => hatched(canvas, (x, top), (10.0, 10.0), ""),
-                State::Unknown => canvas.line((x, top + 5.0), (x + 10.0, top + 5.0), Ink::Mist, 0.75),
+                State::Unknown => {
+                    canvas.line((x, top + 5.0), (x + 10.0, top + 5.0), Ink::Mist, 0.75)
+                }
             }
             canvas.text(text, x + 15.0, top + 9.0, At::Start, Ink::Grey, SMALL);
         }
@@ -369,11 +364,7 @@ pub(super) fn finding(data: &Strip, locale: &dyn ChartLocale) -> String {
     }
     if tests == 1 {
         return locale
-            .t(if failed == 0 {
-                "The only test succeeded."
-            } else {
-                "The only test failed."
-            })
+            .t(if failed == 0 { "The only test succeeded." } else { "The only test failed." })
             .to_owned();
     }
     if failed == 0 {
@@ -421,9 +412,7 @@ fn cell_name(data: &Strip, locale: &dyn ChartLocale) -> String {
         .rows
         .iter()
         .find_map(|row| row.cells.get(row.cells.len() / 2))
-        .map_or(0, |cell| {
-            cell.span.to.0.saturating_sub(cell.span.from.0) / 3_600_000_000
-        });
+        .map_or(0, |cell| cell.span.to.0.saturating_sub(cell.span.from.0) / 3_600_000_000);
     let name = match hours {
         1 => "one cell per hour",
         23..=25 => "one cell per day",

@@ -9,7 +9,7 @@ use mailqos_model::words;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::{Retry, DeliveryError, Receipt};
+use super::{DeliveryError, Receipt, Retry};
 
 /// How much is read or written between two looks at the clock.
 pub(super) const CHUNK: usize = 64 << 10;
@@ -35,21 +35,37 @@ pub(super) trait FileStore {
 
     /// Goes into a folder below the target's own; where there is none, makes it or says `false`. A target's own folder that is not there
     /// is made or an error: what it has is not gone, if it is only not mounted.
-    fn enter(&mut self, below: &[String], make: bool) -> impl Future<Output = Result<bool, DeliveryError>> + Send;
+    fn enter(
+        &mut self,
+        below: &[String],
+        make: bool,
+    ) -> impl Future<Output = Result<bool, DeliveryError>> + Send;
 
     /// The size of a file.
     fn extent(&mut self, name: &str) -> impl Future<Output = Result<Extent, DeliveryError>> + Send;
 
     /// Writes a file from an offset on; what is behind it is replaced.
-    fn write(&mut self, name: &str, from: &Path, offset: u64)
-    -> impl Future<Output = Result<(), DeliveryError>> + Send;
+    fn write(
+        &mut self,
+        name: &str,
+        from: &Path,
+        offset: u64,
+    ) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
     /// The SHA-256 of a file, read back; `None` where the target lets nobody read. Of one that is longer than it should be, no more than
     /// shows that is read, and another hash comes of it.
-    fn hash(&mut self, name: &str, size: u64) -> impl Future<Output = Result<Option<Hash>, DeliveryError>> + Send;
+    fn hash(
+        &mut self,
+        name: &str,
+        size: u64,
+    ) -> impl Future<Output = Result<Option<Hash>, DeliveryError>> + Send;
 
     /// Gives a whole file its name, over one that has it.
-    fn publish(&mut self, part: &str, name: &str) -> impl Future<Output = Result<(), DeliveryError>> + Send;
+    fn publish(
+        &mut self,
+        part: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
     /// Removes a file; one that is gone already is no error.
     fn remove(&mut self, name: &str) -> impl Future<Output = Result<(), DeliveryError>> + Send;
@@ -153,7 +169,11 @@ pub(super) async fn put(
 }
 
 /// Puts one file; tells how sure it is that it is there.
-pub(super) async fn put_one(file_store: &mut impl FileStore, file: &File, target: &FilesTarget) -> Result<Proof, DeliveryError> {
+pub(super) async fn put_one(
+    file_store: &mut impl FileStore,
+    file: &File,
+    target: &FilesTarget,
+) -> Result<Proof, DeliveryError> {
     let (size, hash) = local(&file.path).await?;
     let another = match file_store.extent(&file.name).await? {
         Extent::Absent => false,
@@ -169,7 +189,8 @@ pub(super) async fn put_one(file_store: &mut impl FileStore, file: &File, target
     if another && target.existing == Existing::Refuse {
         return Err(DeliveryError::Exists(file_store.place(&file.name)));
     }
-    let Some(temporary) = target.temporary.as_ref().filter(|_| !shelf_writes_at_once(file_store)) else {
+    let Some(temporary) = target.temporary.as_ref().filter(|_| !shelf_writes_at_once(file_store))
+    else {
         // What may be there under the final name is no beginning of this file.
         file_store.write(&file.name, &file.path, 0).await?;
         return check(file_store, &file.name, size, hash, target).await;
@@ -210,11 +231,7 @@ async fn write_part(
         if error.is_full() || error.again() != Retry::Soon {
             let _ = file_store.remove(part).await;
         }
-        return Err(if error.is_full() {
-            error
-        } else {
-            with_hint(error, WRITING)
-        });
+        return Err(if error.is_full() { error } else { with_hint(error, WRITING) });
     }
     check(file_store, part, size, hash, target).await
 }
@@ -223,7 +240,8 @@ async fn write_part(
 const WRITING: &str = "if the server rejects the temporary name, set temporary to another pattern or to \
     \"none\"; `targets test` finds one that works";
 /// Likewise where a file can't get its final name.
-const NAMING: &str = "if renaming is not allowed there, set temporary = \"none\"; `targets test` finds out";
+const NAMING: &str =
+    "if renaming is not allowed there, set temporary = \"none\"; `targets test` finds out";
 
 fn with_hint(error: DeliveryError, hint: &str) -> DeliveryError {
     let may_pass = error.again() == Retry::Soon;
@@ -232,13 +250,15 @@ fn with_hint(error: DeliveryError, hint: &str) -> DeliveryError {
 
 /// Why a file has not got its name. One that has vanished under its temporary name, or never shows, would be written again with each
 /// attempt: that goes to a person at once.
-async fn unpublished(file_store: &mut impl FileStore, error: DeliveryError, before: Proof, part: &str) -> DeliveryError {
+async fn unpublished(
+    file_store: &mut impl FileStore,
+    error: DeliveryError,
+    before: Proof,
+    part: &str,
+) -> DeliveryError {
     let is_refused = error.again() == Retry::WhenMended;
     if is_refused && before == Proof::Accepted {
-        return DeliveryError::Unnamed {
-            place: file_store.place(part),
-            reason: error.to_string(),
-        };
+        return DeliveryError::Unnamed { place: file_store.place(part), reason: error.to_string() };
     }
     with_hint(error, NAMING)
 }
@@ -260,7 +280,9 @@ async fn check(
     let extent = file_store.extent(name).await?;
     let differs = "the file read back differs".to_owned();
     let checked = match (extent, target.verify) {
-        (Extent::Bytes(bytes), _) if bytes != size => Err(format!("{bytes} of {size} bytes arrived")),
+        (Extent::Bytes(bytes), _) if bytes != size => {
+            Err(format!("{bytes} of {size} bytes arrived"))
+        }
         (Extent::Bytes(_), Verify::Size) => Ok(Proof::Size),
         (_, Verify::Size) => Ok(Proof::Accepted),
         (extent, Verify::Hash) => match (file_store.hash(name, size).await?, extent) {
@@ -271,7 +293,9 @@ async fn check(
         },
     };
     match checked {
-        Ok(Proof::Accepted) if !confirmed => Err(DeliveryError::Unconfirmed(file_store.place(name))),
+        Ok(Proof::Accepted) if !confirmed => {
+            Err(DeliveryError::Unconfirmed(file_store.place(name)))
+        }
         Ok(proof) => Ok(proof),
         Err(reason) => {
             let place = file_store.place(name);
@@ -286,7 +310,9 @@ async fn check(
 pub(super) async fn sweep(file_store: &mut impl FileStore, below: &[String], old: &[Old]) -> Swept {
     match file_store.enter(below, false).await {
         Ok(true) => {}
-        Ok(false) => return (old.iter().map(|old| (old.name.clone(), Reason::Gone)).collect(), Ok(())),
+        Ok(false) => {
+            return (old.iter().map(|old| (old.name.clone(), Reason::Gone)).collect(), Ok(()));
+        }
         Err(error) => return (Vec::new(), Err(error)),
     }
     let (mut swept, mut end) = (Vec::new(), Ok(()));
@@ -319,7 +345,11 @@ async fn sweep_one(file_store: &mut impl FileStore, old: &Old) -> Result<Reason,
 }
 
 /// Removes what is there of files that are not whole, and never will be. One that can't be removed keeps no other.
-pub(super) async fn abandon(file_store: &mut impl FileStore, below: &[String], parts: &[String]) -> Result<(), DeliveryError> {
+pub(super) async fn abandon(
+    file_store: &mut impl FileStore,
+    below: &[String],
+    parts: &[String],
+) -> Result<(), DeliveryError> {
     if shelf_writes_at_once(file_store) || !file_store.enter(below, false).await? {
         return Ok(());
     }
@@ -417,7 +447,12 @@ mod tests {
             })
         }
 
-        async fn write(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+        async fn write(
+            &mut self,
+            name: &str,
+            from: &Path,
+            offset: u64,
+        ) -> Result<(), DeliveryError> {
             let bytes = std::fs::read(from).map_err(DeliveryError::io(from))?;
             let file = self.files.entry(name.to_owned()).or_default();
             file.truncate(offset as usize);
@@ -462,12 +497,7 @@ mod tests {
     }
 
     fn memory(sizes: bool) -> Memory {
-        Memory {
-            files: BTreeMap::new(),
-            sizes,
-            stays: "",
-            breaks: false,
-        }
+        Memory { files: BTreeMap::new(), sizes, stays: "", breaks: false }
     }
 
     #[tokio::test]
@@ -481,16 +511,14 @@ mod tests {
             let name = name.to_owned();
             Old { name, size, sha256 }
         });
-        for (name, bytes) in [("ours", &b"ours"[..]), ("theirs", b"hers"), ("longer", b"ours, too")] {
+        for (name, bytes) in [("ours", &b"ours"[..]), ("theirs", b"hers"), ("longer", b"ours, too")]
+        {
             file_store.files.insert(name.into(), bytes.into());
         }
         let (swept, end) = sweep(&mut file_store, &[], &old).await;
         end.expect("swept");
         let reasons: Vec<Reason> = swept.into_iter().map(|(_, reason)| reason).collect();
-        assert_eq!(
-            reasons,
-            [Reason::Removed, Reason::Changed, Reason::Changed, Reason::Gone]
-        );
+        assert_eq!(reasons, [Reason::Removed, Reason::Changed, Reason::Changed, Reason::Gone]);
         assert!(file_store.files.keys().eq(["longer", "theirs"]));
     }
 
@@ -506,13 +534,11 @@ mod tests {
             file_store.stays = "b";
             file_store
         };
-        let old = names.clone().map(|name| Old {
-            name,
-            size,
-            sha256: hex(&hash),
-        });
+        let old = names.clone().map(|name| Old { name, size, sha256: hex(&hash) });
         // Where the server lets one file not go, the others go; where the connection breaks, it ends.
-        for (breaks, removed, left) in [(false, &["a", "c"][..], &["b"][..]), (true, &["a"], &["b", "c"])] {
+        for (breaks, removed, left) in
+            [(false, &["a", "c"][..], &["b"][..]), (true, &["a"], &["b", "c"])]
+        {
             let mut file_store = filled();
             file_store.breaks = breaks;
             let (swept, end) = sweep(&mut file_store, &[], &old).await;
@@ -531,15 +557,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("r.pdf");
         std::fs::write(&path, "%PDF").expect("written");
-        let file = File {
-            name: "r.pdf".into(),
-            path,
-        };
+        let file = File { name: "r.pdf".into(), path };
         let target = FilesTarget {
             below: String::new(),
-            place: FilesPlace::Folder {
-                path: folder.path().into(),
-            },
+            place: FilesPlace::Folder { path: folder.path().into() },
             existing: Existing::Refuse,
             verify: Verify::Hash,
             keep: None,
@@ -552,7 +573,10 @@ mod tests {
             let mut file_store = memory(sizes);
             // The second time it is found to be there.
             for _ in 0..2 {
-                assert_eq!(put_one(&mut file_store, &file, &target).await.expect("put"), Proof::Read);
+                assert_eq!(
+                    put_one(&mut file_store, &file, &target).await.expect("put"),
+                    Proof::Read
+                );
                 assert_eq!(file_store.files["r.pdf"], b"%PDF");
             }
             file_store.files.insert("r.pdf".into(), b"another".to_vec());

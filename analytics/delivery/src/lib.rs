@@ -4,9 +4,9 @@
 //!
 //! This crate knows files and mails, but no report.
 
+mod file_store;
 mod names;
 pub mod outbox;
-mod file_store;
 mod targets;
 mod trial;
 
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use self::trial::{Finding, Trial};
 use self::{
     file_store::{File, Old, Swept},
-    targets::{TaskResult, Task, at_place, email, rules},
+    targets::{Task, TaskResult, at_place, email, rules},
 };
 
 /// What is brought to a target.
@@ -131,10 +131,7 @@ pub struct Progress<'a> {
 impl Progress<'_> {
     /// For what is tried once.
     pub fn forgotten() -> Self {
-        Self {
-            done: BTreeMap::new(),
-            save: Box::new(|_| Ok(())),
-        }
+        Self { done: BTreeMap::new(), save: Box::new(|_| Ok(())) }
     }
 }
 
@@ -225,7 +222,9 @@ pub enum DeliveryError {
     )]
     Unconfirmed(String),
     /// The kind of target needs a cargo feature that this build lacks.
-    #[error("this build cannot deliver to {0} targets: it was built without the cargo feature {0:?}")]
+    #[error(
+        "this build cannot deliver to {0} targets: it was built without the cargo feature {0:?}"
+    )]
     NotBuiltIn(&'static str),
     /// A step took too long.
     #[error("{server}: {step}: no answer within {} s", .limit.as_secs())]
@@ -317,9 +316,11 @@ impl DeliveryError {
     fn left_at<'a>(&'a self, own: &'a str) -> Option<&'a str> {
         match self {
             Self::Linked { target, error } => error.left_at(target.as_str()),
-            Self::Server { .. } | Self::Io { .. } | Self::Exists(_) | Self::Differs { .. } | Self::Unnamed { .. } => {
-                Some(own)
-            }
+            Self::Server { .. }
+            | Self::Io { .. }
+            | Self::Exists(_)
+            | Self::Differs { .. }
+            | Self::Unnamed { .. } => Some(own),
             _ => None,
         }
     }
@@ -349,7 +350,9 @@ impl DeliveryError {
 
 fn remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "; free up space there",
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "; free up space there"
+        }
         std::io::ErrorKind::PermissionDenied => "; give this user write permission there",
         std::io::ErrorKind::ReadOnlyFilesystem => "; it is mounted read-only",
         _ => "",
@@ -366,31 +369,32 @@ pub async fn deliver(
     parcel: &Parcel,
     progress: &mut Progress<'_>,
 ) -> Result<Receipt, DeliveryError> {
-    let options = config
-        .targets
-        .get(target)
-        .ok_or_else(|| DeliveryError::NoTarget(target.to_string()))?;
+    let options =
+        config.targets.get(target).ok_or_else(|| DeliveryError::NoTarget(target.to_string()))?;
     match options {
         Target::Files(target) => put(config, target, parcel).await,
         Target::Email(target) => email::deliver(config, target, parcel, progress).await,
     }
 }
 
-async fn put(config: &Config, target: &FilesTarget, parcel: &Parcel) -> Result<Receipt, DeliveryError> {
+async fn put(
+    config: &Config,
+    target: &FilesTarget,
+    parcel: &Parcel,
+) -> Result<Receipt, DeliveryError> {
     let rules = rules(&target.place);
     let names = names::distinct(parcel.items.iter().map(|item| item.name.as_str()), rules);
     let files: Vec<File> = names
         .into_iter()
         .zip(&parcel.items)
-        .map(|(name, item)| File {
-            name,
-            path: item.path.clone(),
-        })
+        .map(|(name, item)| File { name, path: item.path.clone() })
         .collect();
     let below = names::parts(&parcel.folder, rules)?;
     match at_place(config, &target.place, &below, Task::Put(&files, target)).await? {
         TaskResult::Put(receipt) => Ok(receipt),
-        TaskResult::Swept(_) | TaskResult::Abandoned | TaskResult::Tried(_) => Ok(Receipt::default()),
+        TaskResult::Swept(_) | TaskResult::Abandoned | TaskResult::Tried(_) => {
+            Ok(Receipt::default())
+        }
     }
 }
 
@@ -403,13 +407,20 @@ async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old])
     };
     match done.await {
         Ok(TaskResult::Swept(swept)) => swept,
-        Ok(TaskResult::Put(_) | TaskResult::Abandoned | TaskResult::Tried(_)) => (Vec::new(), Ok(())),
+        Ok(TaskResult::Put(_) | TaskResult::Abandoned | TaskResult::Tried(_)) => {
+            (Vec::new(), Ok(()))
+        }
         Err(error) => (Vec::new(), Err(error)),
     }
 }
 
 /// Removes what was begun at a target of files that are given up: their names, and their SHA-256 in hexadecimal.
-async fn abandon(config: &Config, target: &Name, folder: &str, files: &[(&str, &str)]) -> Result<(), DeliveryError> {
+async fn abandon(
+    config: &Config,
+    target: &Name,
+    folder: &str,
+    files: &[(&str, &str)],
+) -> Result<(), DeliveryError> {
     // Mails are whole or none.
     let Some(Target::Files(target)) = config.targets.get(target) else {
         return Ok(());
@@ -420,11 +431,8 @@ async fn abandon(config: &Config, target: &Name, folder: &str, files: &[(&str, &
     let Some(temporary) = &target.temporary else {
         return Ok(());
     };
-    let parts: Vec<String> = names
-        .iter()
-        .zip(files)
-        .map(|(name, (_, sha256))| temporary.of(name, sha256))
-        .collect();
+    let parts: Vec<String> =
+        names.iter().zip(files).map(|(name, (_, sha256))| temporary.of(name, sha256)).collect();
     let below = names::parts(folder, rules)?;
     at_place(config, &target.place, &below, Task::Abandon(&parts)).await?;
     Ok(())
@@ -435,16 +443,18 @@ async fn abandon(config: &Config, target: &Name, folder: &str, files: &[(&str, &
 /// # Errors
 /// As [`deliver`].
 pub async fn try_out(config: &Config, name: &Name) -> Result<Trial, DeliveryError> {
-    let options = config
-        .targets
-        .get(name)
-        .ok_or_else(|| DeliveryError::NoTarget(name.to_string()))?;
+    let options =
+        config.targets.get(name).ok_or_else(|| DeliveryError::NoTarget(name.to_string()))?;
     match options {
         Target::Email(_) => try_mail(config, name).await,
-        Target::Files(files) => match at_place(config, &files.place, &[], Task::Try(files)).await? {
-            TaskResult::Tried(trial) => Ok(trial),
-            TaskResult::Put(_) | TaskResult::Swept(_) | TaskResult::Abandoned => Err(DeliveryError::NoTarget(name.to_string())),
-        },
+        Target::Files(files) => {
+            match at_place(config, &files.place, &[], Task::Try(files)).await? {
+                TaskResult::Tried(trial) => Ok(trial),
+                TaskResult::Put(_) | TaskResult::Swept(_) | TaskResult::Abandoned => {
+                    Err(DeliveryError::NoTarget(name.to_string()))
+                }
+            }
+        }
     }
 }
 
@@ -544,11 +554,9 @@ mod tests {
         ] {
             assert!(full(reason), "{reason}");
         }
-        for reason in [
-            "426 transfer unsuccessful",
-            "not successfully closed",
-            "451 fullness of time",
-        ] {
+        for reason in
+            ["426 transfer unsuccessful", "not successfully closed", "451 fullness of time"]
+        {
             assert!(!full(reason), "{reason}");
         }
     }

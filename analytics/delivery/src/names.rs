@@ -58,15 +58,13 @@ fn is_device(name: &str) -> bool {
             )
         })
     };
-    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$") || numbered("COM") || numbered("LPT")
+    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$")
+        || numbered("COM")
+        || numbered("LPT")
 }
 
 fn length(text: &str, rules: Rules) -> usize {
-    if rules == Rules::Windows {
-        text.encode_utf16().count()
-    } else {
-        text.len()
-    }
+    if rules == Rules::Windows { text.encode_utf16().count() } else { text.len() }
 }
 
 /// Cuts a name that is too long before its ending.
@@ -83,11 +81,7 @@ fn shorten(name: &str, rules: Rules) -> String {
     let stem: String = stem
         .chars()
         .take_while(|c| {
-            used += if rules == Rules::Windows {
-                c.len_utf16()
-            } else {
-                c.len_utf8()
-            };
+            used += if rules == Rules::Windows { c.len_utf16() } else { c.len_utf8() };
             used <= room
         })
         .collect();
@@ -143,11 +137,7 @@ mod tests {
     #[test]
     fn each_target_gets_names_that_it_takes() {
         for (name, unix, windows) in [
-            (
-                "Bericht ö 2026-10.pdf",
-                "Bericht ö 2026-10.pdf",
-                "Bericht ö 2026-10.pdf",
-            ),
+            ("Bericht ö 2026-10.pdf", "Bericht ö 2026-10.pdf", "Bericht ö 2026-10.pdf"),
             ("a/b\\c.pdf", "a_b_c.pdf", "a_b_c.pdf"),
             ("12:30 <late>?.pdf", "12:30 <late>?.pdf", "12_30 _late__.pdf"),
             ("con.pdf", "con.pdf", "_con.pdf"),

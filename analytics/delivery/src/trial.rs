@@ -7,8 +7,8 @@ use mailqos_config::{Existing, FilesTarget, TemporaryName};
 use mailqos_model::UtcMicros;
 
 use super::{
-    Retry, DeliveryError,
-    file_store::{self, Extent, File, Proof, FileStore},
+    DeliveryError, Retry,
+    file_store::{self, Extent, File, FileStore, Proof},
 };
 
 /// What came of a trial.
@@ -34,11 +34,8 @@ pub struct Finding {
 }
 
 /// The patterns that are tried where the target's own is refused, `None` being none.
-const PATTERNS: [Option<&str>; 3] = [
-    Some("{{ name }}.{{ hash }}.part"),
-    Some("{{ name }}.{{ hash }}.tmp"),
-    None,
-];
+const PATTERNS: [Option<&str>; 3] =
+    [Some("{{ name }}.{{ hash }}.part"), Some("{{ name }}.{{ hash }}.tmp"), None];
 
 /// The findings in the making.
 #[derive(Default)]
@@ -46,11 +43,7 @@ struct Findings(Vec<Finding>);
 
 impl Findings {
     fn add(&mut self, what: &'static str, supported: bool, words: impl Into<String>) {
-        self.0.push(Finding {
-            what,
-            supported,
-            words: words.into(),
-        });
+        self.0.push(Finding { what, supported, words: words.into() });
     }
 }
 
@@ -62,20 +55,14 @@ struct Samples {
 
 impl Samples {
     fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            folder: tempfile::tempdir()?,
-            stamp: UtcMicros::now().0,
-        })
+        Ok(Self { folder: tempfile::tempdir()?, stamp: UtcMicros::now().0 })
     }
 
     /// A file with some content under a name.
     fn file(&self, name: &str, text: &str) -> std::io::Result<File> {
         let path = self.folder.path().join(format!("{}.txt", text.len()));
         std::fs::write(&path, text)?;
-        Ok(File {
-            name: name.to_owned(),
-            path,
-        })
+        Ok(File { name: name.to_owned(), path })
     }
 
     fn long_name(&self) -> String {
@@ -95,11 +82,11 @@ const FIRST: &str = "mailqos tested this target. You can delete this file.\n";
 const SECOND: &str = "mailqos tested this target and replaced a file. You can delete this file.\n";
 
 /// Does with a shelf what a delivery does, and says what it supports.
-pub(super) async fn of_shelf<S: FileStore>(file_store: &mut S, target: &FilesTarget) -> Result<Trial, DeliveryError> {
-    let failed = |source| DeliveryError::Io {
-        what: "a temporary file".into(),
-        source,
-    };
+pub(super) async fn of_shelf<S: FileStore>(
+    file_store: &mut S,
+    target: &FilesTarget,
+) -> Result<Trial, DeliveryError> {
+    let failed = |source| DeliveryError::Io { what: "a temporary file".into(), source };
     let samples = Samples::new().map_err(failed)?;
     let mut findings = Findings::default();
     let below = folders(file_store, &samples, &mut findings).await?;
@@ -263,10 +250,7 @@ async fn diagnose(
     for file in [&long, &short] {
         let own = (patterns.len() > 1).then(|| target.temporary.clone());
         for pattern in own.into_iter().chain(patterns.iter().map(|text| parsed(*text))) {
-            let other = FilesTarget {
-                temporary: pattern.clone(),
-                ..target.clone()
-            };
+            let other = FilesTarget { temporary: pattern.clone(), ..target.clone() };
             let is_own = pattern == target.temporary;
             if is_own && file.name == long.name {
                 continue;
@@ -284,7 +268,10 @@ async fn diagnose(
                 .and_then(|text| *text)
                 .unwrap_or("none");
             if is_own {
-                return Some("short ASCII names are accepted; set `name` for the reports accordingly".to_owned());
+                return Some(
+                    "short ASCII names are accepted; set `name` for the reports accordingly"
+                        .to_owned(),
+                );
             }
             findings.add("temporary name", false, "the configured pattern is rejected");
             return Some(format!("temporary = \"{word}\" works"));
@@ -310,7 +297,12 @@ async fn sha256(path: &Path) -> Option<String> {
 }
 
 /// Leaves nothing behind where a trial has failed.
-async fn leave(file_store: &mut impl FileStore, below: &[String], target: &FilesTarget, samples: &Samples) -> bool {
+async fn leave(
+    file_store: &mut impl FileStore,
+    below: &[String],
+    target: &FilesTarget,
+    samples: &Samples,
+) -> bool {
     if let Ok(file) = samples.file(&samples.long_name(), FIRST) {
         clear(file_store, &file, target.temporary.as_ref()).await;
     }

@@ -88,12 +88,13 @@ impl AlarmLog {
     ///
     /// # Errors
     /// The lake can't be read.
-    pub fn load(lake: &Lake, period: &Period, chosen: &dyn Fn(&str, &str) -> bool) -> Result<Self, LakeError> {
+    pub fn load(
+        lake: &Lake,
+        period: &Period,
+        chosen: &dyn Fn(&str, &str) -> bool,
+    ) -> Result<Self, LakeError> {
         let first = period.from - LOOK_BACK;
-        let mut log = Self {
-            is_cut: lake.has_events_before(first)?,
-            ..Self::default()
-        };
+        let mut log = Self { is_cut: lake.has_events_before(first)?, ..Self::default() };
         for (site, events) in lake.events(first, period.to)? {
             log.tell(&site, &events, chosen);
         }
@@ -114,7 +115,9 @@ impl AlarmLog {
         for event in events {
             let monitor = event.monitor.as_ref().map(|monitor| monitor.as_str());
             match (event.kind, monitor) {
-                (EventKind::ChannelFailed | EventKind::ChannelRecovered, _) => self.channel(site, event),
+                (EventKind::ChannelFailed | EventKind::ChannelRecovered, _) => {
+                    self.channel(site, event)
+                }
                 (EventKind::MaintenanceStarted | EventKind::MaintenanceEnded, _)
                     if monitor.is_none_or(|monitor| chosen(site, monitor)) =>
                 {
@@ -136,19 +139,25 @@ impl AlarmLog {
                                 monitor: monitor.to_owned(),
                                 raised_at: Some(event.at),
                                 text: event.text.clone().unwrap_or_default(),
-                                simulated: simulated.get(monitor).is_some_and(|until| event.at <= *until),
+                                simulated: simulated
+                                    .get(monitor)
+                                    .is_some_and(|until| event.at <= *until),
                                 ..Alarm::default()
                             });
                         }
-                        EventKind::AlarmCleared => match open.and_then(|index| self.alarms.get_mut(index)) {
-                            Some(alarm) if alarm.cleared_at.is_none() => alarm.cleared_at = Some(event.at),
-                            _ => self.alarms.push(Alarm {
-                                site: Arc::clone(site),
-                                monitor: monitor.to_owned(),
-                                cleared_at: Some(event.at),
-                                ..Alarm::default()
-                            }),
-                        },
+                        EventKind::AlarmCleared => {
+                            match open.and_then(|index| self.alarms.get_mut(index)) {
+                                Some(alarm) if alarm.cleared_at.is_none() => {
+                                    alarm.cleared_at = Some(event.at)
+                                }
+                                _ => self.alarms.push(Alarm {
+                                    site: Arc::clone(site),
+                                    monitor: monitor.to_owned(),
+                                    cleared_at: Some(event.at),
+                                    ..Alarm::default()
+                                }),
+                            }
+                        }
                         _ => {
                             if let Some(alarm) = open.and_then(|index| self.alarms.get_mut(index)) {
                                 alarm.follow(event);
@@ -222,8 +231,7 @@ impl AlarmLog {
         self.alarms.retain(|alarm| inside(alarm.raised_at, alarm.cleared_at));
         self.dead_channels.retain(|dead| inside(Some(dead.from), dead.to));
         self.windows.retain(|window| inside(Some(window.from), window.to));
-        self.alarms
-            .sort_by(|a, b| (a.raised_at, &a.monitor).cmp(&(b.raised_at, &b.monitor)));
+        self.alarms.sort_by(|a, b| (a.raised_at, &a.monitor).cmp(&(b.raised_at, &b.monitor)));
         self.dead_channels.sort_by_key(|dead| dead.from);
         self.windows.sort_by_key(|window| window.from);
         for window in &mut self.windows {
@@ -242,7 +250,9 @@ impl Alarm {
             return;
         }
         match event.kind {
-            EventKind::NotificationSent if detail["confirmed"] == true && detail["why"] != "recovery" => {
+            EventKind::NotificationSent
+                if detail["confirmed"] == true && detail["why"] != "recovery" =>
+            {
                 self.told_at.get_or_insert(event.at);
             }
             EventKind::NotificationFailed => self.refused += 1,
@@ -257,11 +267,7 @@ impl Alarm {
 }
 
 fn detail(event: &Event) -> Value {
-    event
-        .detail
-        .as_deref()
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default()
+    event.detail.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -278,24 +284,19 @@ mod tests {
     }
 
     fn event(minute: i64, kind: EventKind, monitor: &str) -> Event {
-        Event::new(monitor.parse().ok(), at(minute), kind).text(format!("{} of {monitor}", kind.as_str()))
+        Event::new(monitor.parse().ok(), at(minute), kind)
+            .text(format!("{} of {monitor}", kind.as_str()))
     }
 
     fn by(event: Event, actor: &str) -> Event {
-        Event {
-            actor: Some(actor.to_owned()),
-            ..event
-        }
+        Event { actor: Some(actor.to_owned()), ..event }
     }
 
     /// The same about a message that came about in this minute.
     fn about(minute: i64, event: Event) -> Event {
         let mut detail = detail(&event);
         detail["created"] = at(minute).0.into();
-        Event {
-            detail: Some(detail.to_string()),
-            ..event
-        }
+        Event { detail: Some(detail.to_string()), ..event }
     }
 
     fn sent(minute: i64, why: &str, confirmed: bool) -> Event {
@@ -352,10 +353,8 @@ mod tests {
 
     #[test]
     fn what_was_open_before_the_period_belongs_to_it_and_what_ended_before_does_not() {
-        let simulation = Event {
-            until: Some(at(30)),
-            ..event(20, EventKind::SimulationStarted, "c")
-        };
+        let simulation =
+            Event { until: Some(at(30)), ..event(20, EventKind::SimulationStarted, "c") };
         let log = log(&[
             event(-90, EventKind::AlarmRaised, "a"),
             event(-80, EventKind::AlarmRaised, "b"),
@@ -365,11 +364,8 @@ mod tests {
             event(20, EventKind::AlarmRaised, "c"),
             event(70, EventKind::AlarmRaised, "d"),
         ]);
-        let seen: Vec<_> = log
-            .alarms
-            .iter()
-            .map(|alarm| (alarm.monitor.as_str(), alarm.simulated))
-            .collect();
+        let seen: Vec<_> =
+            log.alarms.iter().map(|alarm| (alarm.monitor.as_str(), alarm.simulated)).collect();
         assert_eq!(seen, [("unseen", false), ("b", false), ("c", true)]);
         assert_eq!(log.alarms[0].raised_at, None);
     }

@@ -130,16 +130,8 @@ impl Share {
             part,
             whole,
             value,
-            low: if part == 0 {
-                0.0
-            } else {
-                (centre - half).clamp(0.0, value)
-            },
-            high: if part == whole {
-                1.0
-            } else {
-                (centre + half).clamp(value, 1.0)
-            },
+            low: if part == 0 { 0.0 } else { (centre - half).clamp(0.0, value) },
+            high: if part == whole { 1.0 } else { (centre + half).clamp(value, 1.0) },
         })
     }
 }

@@ -24,6 +24,7 @@ pub use availability::{Counts, Share};
 pub use outages::{Outage, State, Timeline};
 pub use packed::Packed;
 pub use percentiles::{
-    DeliveredPercentile, Distribution, Percentile, Summary, distribution_of, percentiles, percentiles_of,
+    DeliveredPercentile, Distribution, Percentile, Summary, distribution_of, percentiles,
+    percentiles_of,
 };
 pub use periods::{Bucket, Calendar, Period, PeriodError, Unit, period_like};

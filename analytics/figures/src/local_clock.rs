@@ -36,11 +36,7 @@ impl LocalTime {
 impl<'a> LocalClock<'a> {
     /// Of a zone.
     pub fn new(zone: &'a TimeZone) -> Self {
-        Self {
-            zone,
-            quarter: i64::MIN,
-            offset: 0,
-        }
+        Self { zone, quarter: i64::MIN, offset: 0 }
     }
 
     /// What it shows at a moment.
@@ -51,10 +47,7 @@ impl<'a> LocalClock<'a> {
             (self.quarter, self.offset) = (quarter, i64::from(seconds) * 1_000_000);
         }
         let local = moment.0 + self.offset;
-        LocalTime {
-            day: local.div_euclid(DAY),
-            hour: (local.rem_euclid(DAY) / HOUR) as u8,
-        }
+        LocalTime { day: local.div_euclid(DAY), hour: (local.rem_euclid(DAY) / HOUR) as u8 }
     }
 }
 
@@ -64,20 +57,19 @@ mod tests {
 
     #[test]
     fn it_follows_the_zone_across_clock_changes() {
-        for name in [
-            "Europe/Stockholm",
-            "Australia/Lord_Howe",
-            "Asia/Kathmandu",
-            "America/St_Johns",
-        ] {
+        for name in
+            ["Europe/Stockholm", "Australia/Lord_Howe", "Asia/Kathmandu", "America/St_Johns"]
+        {
             let zone = TimeZone::get(name).expect("a zone");
             let mut clock = LocalClock::new(&zone);
             // From before 1970 through years of changes, in steps that are no divisor of an hour.
             for step in -20_000..60_000_i64 {
-                let at = UtcMicros(step * 37 * 60_000_000 + 1_600_000_000_000_000 * i64::from(step > 0));
+                let at =
+                    UtcMicros(step * 37 * 60_000_000 + 1_600_000_000_000_000 * i64::from(step > 0));
                 let shown = clock.at(at);
                 let local = zone.to_datetime(at.timestamp());
-                let expected = (local.weekday().to_monday_zero_offset() as usize, local.hour() as u8);
+                let expected =
+                    (local.weekday().to_monday_zero_offset() as usize, local.hour() as u8);
                 assert_eq!((shown.weekday(), shown.hour), expected, "{name} {local}");
             }
         }

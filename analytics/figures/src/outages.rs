@@ -119,10 +119,9 @@ impl Timeline {
                 .failed_tests += 1;
             }
             let next = tests.peek().map(|row| series.at(*row));
-            let interval =
-                series.test_interval.get(row).filter(|i| i.0 > 0).unwrap_or_else(|| {
-                    *fallback.get_or_insert_with(|| usual_interval(series).unwrap_or(DEFAULT_INTERVAL))
-                });
+            let interval = series.test_interval.get(row).filter(|i| i.0 > 0).unwrap_or_else(|| {
+                *fallback.get_or_insert_with(|| usual_interval(series).unwrap_or(DEFAULT_INTERVAL))
+            });
             let limit = Micros(interval.0.saturating_mul(3));
             // The last test speaks for what follows only as long as the next could still come in time.
             let end = next.unwrap_or(period.to.max(at));
@@ -190,7 +189,8 @@ impl Timeline {
 
     /// Mean time to recovery: the mean duration of the outages that ended; `None` where none did.
     pub fn mttr(&self) -> Option<Micros> {
-        let ended: Vec<i64> = self.outages.iter().filter_map(Outage::duration).map(|d| d.0).collect();
+        let ended: Vec<i64> =
+            self.outages.iter().filter_map(Outage::duration).map(|d| d.0).collect();
         let sum: i128 = ended.iter().map(|d| i128::from(*d)).sum();
         (!ended.is_empty()).then(|| Micros((sum / ended.len() as i128) as i64))
     }
@@ -214,10 +214,8 @@ fn rows_of_tests(series: &Series) -> impl Iterator<Item = usize> {
 /// The median time between tests, as a guess of the test interval.
 fn usual_interval(series: &Series) -> Option<Micros> {
     let moments = || rows_of_tests(series).map(|row| series.started_at[row]);
-    let mut gaps: Vec<i64> = moments()
-        .zip(moments().skip(1))
-        .map(|(before, after)| after - before)
-        .collect();
+    let mut gaps: Vec<i64> =
+        moments().zip(moments().skip(1)).map(|(before, after)| after - before).collect();
     if gaps.is_empty() {
         return None;
     }

@@ -39,11 +39,7 @@ impl Packed {
             }
             before = Some(value);
         }
-        Self {
-            count,
-            least,
-            distances: distances.into_boxed_slice(),
-        }
+        Self { count, least, distances: distances.into_boxed_slice() }
     }
 
     /// Returns how many there are.
@@ -102,7 +98,8 @@ impl Packed {
         }
         let mut few: Vec<i64> = values().filter(|value| kept[value.bin() % BINS]).collect();
         few.sort_unstable();
-        let ranked = Ranked::new(places.into_iter().map(|(rank, place)| (rank, few[place])).collect());
+        let ranked =
+            Ranked::new(places.into_iter().map(|(rank, place)| (rank, few[place])).collect());
         qs.iter().map(|q| ranked.percentile(n, *q)).collect()
     }
 }

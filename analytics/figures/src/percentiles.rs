@@ -152,7 +152,9 @@ pub fn distribution<T: Value>(
         },
         intervals: intervals
             .into_iter()
-            .map(|interval| interval.map(|(low, high)| (ranked.at(low) as f64, ranked.at(high) as f64)))
+            .map(|interval| {
+                interval.map(|(low, high)| (ranked.at(low) as f64, ranked.at(high) as f64))
+            })
             .collect(),
     })
 }
@@ -231,13 +233,7 @@ impl Ranked {
         }
         few.truncate(chosen);
         select(&mut few, 0, &moved);
-        Self(
-            ranks
-                .into_iter()
-                .zip(moved)
-                .map(|(rank, place)| (rank, few[place].into()))
-                .collect(),
-        )
+        Self(ranks.into_iter().zip(moved).map(|(rank, place)| (rank, few[place].into())).collect())
     }
 
     /// The value at a rank that was asked for.
@@ -250,11 +246,7 @@ impl Ranked {
     pub(super) fn percentile(&self, n: usize, q: f64) -> f64 {
         let (low, fraction) = rank(n, q);
         let below = self.at(low) as f64;
-        if fraction > 0.0 {
-            below + (self.at(low + 1) as f64 - below) * fraction
-        } else {
-            below
-        }
+        if fraction > 0.0 { below + (self.at(low + 1) as f64 - below) * fraction } else { below }
     }
 }
 
@@ -266,10 +258,7 @@ fn select<T: Copy + Ord>(values: &mut [T], offset: usize, ranks: &[usize]) {
     // The widest stretch in which no rank is wanted is cut off: nobody has to look at its values again. The ranks of the median
     // and of high percentiles with their intervals are two crowds of neighbours.
     let before = (first - offset, 0);
-    let between = ranks
-        .windows(2)
-        .zip(1..)
-        .map(|(pair, index)| (pair[1] - pair[0], index));
+    let between = ranks.windows(2).zip(1..).map(|(pair, index)| (pair[1] - pair[0], index));
     let after = (offset + values.len() - 1 - last, ranks.len() - 1);
     let Some((widest, cut)) = between.chain([before, after]).max() else {
         return;
@@ -328,9 +317,7 @@ pub fn interval_ranks(n: usize, q: f64) -> Option<(usize, usize)> {
         return find_interval_ranks(n, q);
     }
     KNOWN.with_borrow_mut(|known| {
-        *known
-            .entry((n, q.to_bits()))
-            .or_insert_with(|| find_interval_ranks(n, q))
+        *known.entry((n, q.to_bits())).or_insert_with(|| find_interval_ranks(n, q))
     })
 }
 
@@ -378,7 +365,11 @@ pub enum DeliveredPercentile {
 
 /// The percentile of the round trip over all counted tests; `delivered` are the round trips of the delivered mails,
 /// `tests` all counted tests. `None` without a counted test.
-pub fn delivered_percentile(delivered: &mut [i64], tests: usize, q: f64) -> Option<DeliveredPercentile> {
+pub fn delivered_percentile(
+    delivered: &mut [i64],
+    tests: usize,
+    q: f64,
+) -> Option<DeliveredPercentile> {
     let tests = tests.max(delivered.len());
     if tests == 0 {
         return None;
@@ -409,10 +400,7 @@ mod tests {
     #[test]
     fn known_percentiles() {
         let mut values = [40_i64, 10, 30, 20];
-        assert_eq!(
-            percentiles(&mut values, &[0.0, 0.5, 0.75, 1.0]),
-            [10.0, 25.0, 32.5, 40.0]
-        );
+        assert_eq!(percentiles(&mut values, &[0.0, 0.5, 0.75, 1.0]), [10.0, 25.0, 32.5, 40.0]);
         assert_eq!(percentiles(&mut [7_i64], &CONTRACT), [7.0; 4]);
         assert_eq!(percentiles::<i64>(&mut [], &CONTRACT), Vec::<f64>::new());
     }

@@ -23,11 +23,7 @@ pub struct Calendar {
 impl Calendar {
     /// ISO weeks and calendar years in this zone.
     pub fn new(timezone: TimeZone) -> Self {
-        Self {
-            timezone,
-            week_start: Weekday::Monday,
-            year_start: 1,
-        }
+        Self { timezone, week_start: Weekday::Monday, year_start: 1 }
     }
 
     /// The moment in this calendar's zone.
@@ -53,12 +49,10 @@ impl Calendar {
             Unit::Hour | Unit::Day => day,
             Unit::Week => back(i32::from(day.weekday().since(self.week_start))),
             Unit::Month => day.first_of_month(),
-            Unit::Quarter => day
-                .first_of_month()
-                .saturating_sub(Span::new().months(months_into_year % 3)),
-            Unit::Year => day
-                .first_of_month()
-                .saturating_sub(Span::new().months(months_into_year)),
+            Unit::Quarter => {
+                day.first_of_month().saturating_sub(Span::new().months(months_into_year % 3))
+            }
+            Unit::Year => day.first_of_month().saturating_sub(Span::new().months(months_into_year)),
         }
     }
 
@@ -171,7 +165,9 @@ pub enum PeriodError {
     )]
     Name(String),
     /// No date and no moment.
-    #[error("{0:?} is not a date; use a date such as 2026-03-31, or a time such as 2026-03-31T08:00:00Z")]
+    #[error(
+        "{0:?} is not a date; use a date such as 2026-03-31, or a time such as 2026-03-31T08:00:00Z"
+    )]
     Date(String),
 }
 
@@ -283,12 +279,7 @@ impl Period {
                 to: calendar.zoned(to).to_string(),
             });
         }
-        Ok(Self {
-            from,
-            to,
-            calendar,
-            step: None,
-        })
+        Ok(Self { from, to, calendar, step: None })
     }
 
     /// The period between two dates (or RFC 3339 moments) as a person writes them; `to` does not belong to it.
@@ -313,10 +304,7 @@ impl Period {
         };
         let (first, last) = (moment(from)?, moment(to)?);
         if first >= last {
-            return Err(PeriodError::Empty {
-                from: from.to_owned(),
-                to: to.to_owned(),
-            });
+            return Err(PeriodError::Empty { from: from.to_owned(), to: to.to_owned() });
         }
         Self::new(first, last, calendar)
     }
@@ -345,41 +333,40 @@ impl Period {
             "yesterday" => "last-day",
             other => other,
         };
-        let (from, to, step) = if let Some(unit) = name_of_day.strip_prefix("current-").and_then(unit) {
-            let start = calendar.start_of(unit, now);
-            (start, calendar.next(unit, start), (unit, 1))
-        } else if let Some(unit) = name_of_day.strip_suffix("-to-date").and_then(unit) {
-            (calendar.start_of(unit, now), now, (unit, 1))
-        } else if let Some(unit) = name_of_day.strip_prefix("last-").and_then(unit) {
-            let end = calendar.start_of(unit, now);
-            (calendar.start_of(unit, UtcMicros(end.0 - 1)), end, (unit, 1))
-        } else if let Some(rolling) = name_of_day.strip_prefix("last-") {
-            let (digits, unit) = rolling.split_at(rolling.len() - rolling.chars().last().map_or(0, char::len_utf8));
-            let count: i64 = digits
-                .parse()
-                .ok()
-                .filter(|n| (1..=10_000).contains(n))
-                .ok_or_else(wrong)?;
-            let unit = match unit {
-                "h" => Unit::Hour,
-                "d" => Unit::Day,
-                "w" => Unit::Week,
-                "m" => Unit::Month,
-                "y" => Unit::Year,
-                _ => return Err(wrong()),
-            };
-            if unit == Unit::Hour {
+        let (from, to, step) =
+            if let Some(unit) = name_of_day.strip_prefix("current-").and_then(unit) {
+                let start = calendar.start_of(unit, now);
+                (start, calendar.next(unit, start), (unit, 1))
+            } else if let Some(unit) = name_of_day.strip_suffix("-to-date").and_then(unit) {
+                (calendar.start_of(unit, now), now, (unit, 1))
+            } else if let Some(unit) = name_of_day.strip_prefix("last-").and_then(unit) {
                 let end = calendar.start_of(unit, now);
-                (end - Micros::from_secs(count * 3600), end, (unit, count))
+                (calendar.start_of(unit, UtcMicros(end.0 - 1)), end, (unit, 1))
+            } else if let Some(rolling) = name_of_day.strip_prefix("last-") {
+                let (digits, unit) = rolling
+                    .split_at(rolling.len() - rolling.chars().last().map_or(0, char::len_utf8));
+                let count: i64 =
+                    digits.parse().ok().filter(|n| (1..=10_000).contains(n)).ok_or_else(wrong)?;
+                let unit = match unit {
+                    "h" => Unit::Hour,
+                    "d" => Unit::Day,
+                    "w" => Unit::Week,
+                    "m" => Unit::Month,
+                    "y" => Unit::Year,
+                    _ => return Err(wrong()),
+                };
+                if unit == Unit::Hour {
+                    let end = calendar.start_of(unit, now);
+                    (end - Micros::from_secs(count * 3600), end, (unit, count))
+                } else {
+                    // Rolling: whole days before today, not whole units.
+                    let today = calendar.zoned(now).date();
+                    let first = today.saturating_sub(unit.span(count));
+                    (calendar.midnight(first), calendar.midnight(today), (unit, count))
+                }
             } else {
-                // Rolling: whole days before today, not whole units.
-                let today = calendar.zoned(now).date();
-                let first = today.saturating_sub(unit.span(count));
-                (calendar.midnight(first), calendar.midnight(today), (unit, count))
-            }
-        } else {
-            return Self::written(name, calendar).ok_or_else(wrong)?;
-        };
+                return Self::written(name, calendar).ok_or_else(wrong)?;
+            };
         let mut period = Self::new(from, to, calendar)?;
         period.step = Some(step);
         Ok(period)
@@ -395,7 +382,8 @@ impl Period {
             None => return None,
             Some(quarter) if quarter.starts_with('q') => {
                 let quarter: i64 = quarter[1..].parse().ok().filter(|n| (1..=4).contains(n))?;
-                let first = date(year, start_month, 1).saturating_add(Span::new().months((quarter - 1) * 3));
+                let first = date(year, start_month, 1)
+                    .saturating_add(Span::new().months((quarter - 1) * 3));
                 (first, Unit::Quarter)
             }
             Some(week) if week.starts_with('w') => {
@@ -403,7 +391,9 @@ impl Period {
                 let monday = jiff::civil::ISOWeekDate::new(year, week, Weekday::Monday).ok()?;
                 (calendar.first_date(Unit::Week, monday.date()), Unit::Week)
             }
-            Some(month) if month.len() == 2 => (Date::new(year, month.parse().ok()?, 1).ok()?, Unit::Month),
+            Some(month) if month.len() == 2 => {
+                (Date::new(year, month.parse().ok()?, 1).ok()?, Unit::Month)
+            }
             Some(_) => (name.parse().ok()?, Unit::Day),
         };
         let from = calendar.midnight(first);
@@ -431,10 +421,7 @@ impl Period {
 
     /// Its part that lies before a moment, such as now; `None` where it lies wholly after it.
     pub fn until(&self, moment: UtcMicros) -> Option<Self> {
-        (self.from < moment).then(|| Self {
-            to: self.to.min(moment),
-            ..self.clone()
-        })
+        (self.from < moment).then(|| Self { to: self.to.min(moment), ..self.clone() })
     }
 
     /// The one before it, as long by the calendar: the month before a month, the week before a week.
@@ -457,18 +444,18 @@ impl Period {
             return step;
         }
         let (from, to) = (self.calendar.zoned(self.from), self.calendar.zoned(self.to));
-        let at_midnight = |zoned: &Zoned| self.calendar.midnight(zoned.date()) == UtcMicros::from(zoned.timestamp());
+        let at_midnight = |zoned: &Zoned| {
+            self.calendar.midnight(zoned.date()) == UtcMicros::from(zoned.timestamp())
+        };
         if !(at_midnight(&from) && at_midnight(&to)) {
             return (Unit::Hour, 0);
         }
         if from.day() == 1 && to.day() == 1 {
-            let months = i64::from(to.year() - from.year()) * 12 + i64::from(to.month()) - i64::from(from.month());
+            let months = i64::from(to.year() - from.year()) * 12 + i64::from(to.month())
+                - i64::from(from.month());
             return (Unit::Month, months);
         }
-        let days = from
-            .date()
-            .until(to.date())
-            .map_or(0, |span| i64::from(span.get_days()));
+        let days = from.date().until(to.date()).map_or(0, |span| i64::from(span.get_days()));
         (Unit::Day, days)
     }
 
@@ -476,11 +463,7 @@ impl Period {
         let earlier = |moment: UtcMicros| {
             if unit == Unit::Hour {
                 return moment
-                    - if count == 0 {
-                        self.duration()
-                    } else {
-                        Micros::from_secs(count * 3600)
-                    };
+                    - if count == 0 { self.duration() } else { Micros::from_secs(count * 3600) };
             }
             let zoned = self.calendar.zoned(moment);
             let day = zoned.date().saturating_sub(unit.span(count));
@@ -491,11 +474,7 @@ impl Period {
                 .to_zoned_datetime(self.calendar.timezone.clone())
                 .map_or(moment, |zoned| zoned.timestamp().into())
         };
-        Self {
-            from: earlier(self.from),
-            to: earlier(self.to),
-            ..self.clone()
-        }
+        Self { from: earlier(self.from), to: earlier(self.to), ..self.clone() }
     }
 
     /// The buckets that it touches, in order. The first and the last may reach beyond it.
@@ -516,7 +495,9 @@ impl std::fmt::Display for Period {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (from, to) = (self.calendar.zoned(self.from), self.calendar.zoned(self.to));
         let zone = self.timezone().iana_name().unwrap_or("local time");
-        if self.calendar.midnight(from.date()) == self.from && self.calendar.midnight(to.date()) == self.to {
+        if self.calendar.midnight(from.date()) == self.from
+            && self.calendar.midnight(to.date()) == self.to
+        {
             write!(f, "{} to {} ({zone})", from.date(), to.date())
         } else {
             write!(f, "{} to {} ({zone})", from.strftime("%F %T"), to.strftime("%F %T"))
@@ -552,92 +533,23 @@ mod tests {
         // In Kathmandu (+05:45) it is already the 1st of July, a Wednesday.
         let now = "2026-06-30T18:30:00Z";
         let kathmandu = || calendar("Asia/Kathmandu");
-        let fiscal = Calendar {
-            year_start: 4,
-            week_start: Weekday::Saturday,
-            ..kathmandu()
-        };
+        let fiscal = Calendar { year_start: 4, week_start: Weekday::Saturday, ..kathmandu() };
         for (name, calendar, from, to) in [
             ("today", kathmandu(), "2026-07-01T00:00+05:45", "2026-07-02T00:00+05:45"),
-            (
-                "yesterday",
-                kathmandu(),
-                "2026-06-30T00:00+05:45",
-                "2026-07-01T00:00+05:45",
-            ),
-            (
-                "current-week",
-                kathmandu(),
-                "2026-06-29T00:00+05:45",
-                "2026-07-06T00:00+05:45",
-            ),
-            (
-                "last-week",
-                fiscal.clone(),
-                "2026-06-20T00:00+05:45",
-                "2026-06-27T00:00+05:45",
-            ),
-            (
-                "last-month",
-                kathmandu(),
-                "2026-06-01T00:00+05:45",
-                "2026-07-01T00:00+05:45",
-            ),
-            (
-                "current-quarter",
-                kathmandu(),
-                "2026-07-01T00:00+05:45",
-                "2026-10-01T00:00+05:45",
-            ),
-            (
-                "last-quarter",
-                fiscal.clone(),
-                "2026-04-01T00:00+05:45",
-                "2026-07-01T00:00+05:45",
-            ),
-            (
-                "current-year",
-                fiscal.clone(),
-                "2026-04-01T00:00+05:45",
-                "2027-04-01T00:00+05:45",
-            ),
-            (
-                "last-year",
-                kathmandu(),
-                "2025-01-01T00:00+05:45",
-                "2026-01-01T00:00+05:45",
-            ),
-            (
-                "year-to-date",
-                fiscal.clone(),
-                "2026-04-01T00:00+05:45",
-                "2026-07-01T00:15+05:45",
-            ),
-            (
-                "last-7d",
-                kathmandu(),
-                "2026-06-24T00:00+05:45",
-                "2026-07-01T00:00+05:45",
-            ),
-            (
-                "last-24h",
-                kathmandu(),
-                "2026-06-30T00:00+05:45",
-                "2026-07-01T00:00+05:45",
-            ),
+            ("yesterday", kathmandu(), "2026-06-30T00:00+05:45", "2026-07-01T00:00+05:45"),
+            ("current-week", kathmandu(), "2026-06-29T00:00+05:45", "2026-07-06T00:00+05:45"),
+            ("last-week", fiscal.clone(), "2026-06-20T00:00+05:45", "2026-06-27T00:00+05:45"),
+            ("last-month", kathmandu(), "2026-06-01T00:00+05:45", "2026-07-01T00:00+05:45"),
+            ("current-quarter", kathmandu(), "2026-07-01T00:00+05:45", "2026-10-01T00:00+05:45"),
+            ("last-quarter", fiscal.clone(), "2026-04-01T00:00+05:45", "2026-07-01T00:00+05:45"),
+            ("current-year", fiscal.clone(), "2026-04-01T00:00+05:45", "2027-04-01T00:00+05:45"),
+            ("last-year", kathmandu(), "2025-01-01T00:00+05:45", "2026-01-01T00:00+05:45"),
+            ("year-to-date", fiscal.clone(), "2026-04-01T00:00+05:45", "2026-07-01T00:15+05:45"),
+            ("last-7d", kathmandu(), "2026-06-24T00:00+05:45", "2026-07-01T00:00+05:45"),
+            ("last-24h", kathmandu(), "2026-06-30T00:00+05:45", "2026-07-01T00:00+05:45"),
             ("2026-Q1", fiscal, "2026-04-01T00:00+05:45", "2026-07-01T00:00+05:45"),
-            (
-                "2026-W01",
-                kathmandu(),
-                "2025-12-29T00:00+05:45",
-                "2026-01-05T00:00+05:45",
-            ),
-            (
-                "2026-02",
-                kathmandu(),
-                "2026-02-01T00:00+05:45",
-                "2026-03-01T00:00+05:45",
-            ),
+            ("2026-W01", kathmandu(), "2025-12-29T00:00+05:45", "2026-01-05T00:00+05:45"),
+            ("2026-02", kathmandu(), "2026-02-01T00:00+05:45", "2026-03-01T00:00+05:45"),
         ] {
             assert_eq!(edges(&named(name, now, calendar)), pair(from, to), "{name}");
         }
@@ -661,7 +573,8 @@ mod tests {
             ("2026 Q1", "2026-Q1"),
             ("2026-w09", "2026-W09"),
         ] {
-            let (written_as, meant) = (named(written, now, kathmandu()), named(usual, now, kathmandu()));
+            let (written_as, meant) =
+                (named(written, now, kathmandu()), named(usual, now, kathmandu()));
             assert_eq!(edges(&written_as), edges(&meant), "{written:?}");
         }
         for (wrong, like) in [
@@ -675,7 +588,8 @@ mod tests {
             assert_eq!(period_like(wrong), like, "{wrong:?}");
         }
         for wrong in [
-            "", "last-", "last-0d", "last-7x", "2026-13", "2026-W54", "2026-Q5", "0000", "last-é", "-to-date",
+            "", "last-", "last-0d", "last-7x", "2026-13", "2026-W54", "2026-Q5", "0000", "last-é",
+            "-to-date",
         ] {
             let now = UtcMicros(1_782_844_200_000_000);
             assert!(Period::named(wrong, now, kathmandu()).is_err(), "{wrong:?}");
@@ -698,10 +612,7 @@ mod tests {
             let period = named(day, "2027-01-01T00:00:00Z", calendar(zone));
             assert_eq!(period.duration().as_secs_f64() / 3600.0, hours, "{zone} {day}");
             let by_hour = period.buckets(Unit::Hour);
-            assert!(
-                by_hour.windows(2).all(|pair| pair[0].end == pair[1].start),
-                "{zone} {day}"
-            );
+            assert!(by_hour.windows(2).all(|pair| pair[0].end == pair[1].start), "{zone} {day}");
             assert_eq!(by_hour.first().map(|bucket| bucket.start), Some(period.from));
             assert_eq!(by_hour.last().map(|bucket| bucket.end), Some(period.to));
         }
@@ -750,8 +661,8 @@ mod tests {
             assert_eq!(edges(&period.previous()), before, "{name}");
             assert_eq!(edges(&period.year_ago()), year_ago, "{name}");
         }
-        let two_months =
-            Period::between("2026-01-01", "2026-03-01", calendar("Europe/Berlin")).expect("it is not empty");
+        let two_months = Period::between("2026-01-01", "2026-03-01", calendar("Europe/Berlin"))
+            .expect("it is not empty");
         assert_eq!(
             edges(&two_months.previous()),
             pair("2025-11-01T00:00+01:00", "2026-01-01T00:00+01:00")

@@ -19,16 +19,19 @@ pub fn decimals_apart(value: f64, limit: f64, least: usize) -> usize {
 }
 
 /// Spans of time in units down to seconds with so many decimals: `45 min 0.4 s`.
-pub fn exact_span(micros: f64, decimals: usize, join: char, number: &dyn Fn(f64, usize) -> String) -> String {
+pub fn exact_span(
+    micros: f64,
+    decimals: usize,
+    join: char,
+    number: &dyn Fn(f64, usize) -> String,
+) -> String {
     let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));
     let seconds = (micros.max(0.0) / 1e6 * scale).round() / scale;
     let whole = seconds as u64;
     let mut parts = Vec::new();
-    for (count, unit) in [
-        (whole / 86_400, "d"),
-        (whole % 86_400 / 3_600, "h"),
-        (whole % 3_600 / 60, "min"),
-    ] {
+    for (count, unit) in
+        [(whole / 86_400, "d"), (whole % 86_400 / 3_600, "h"), (whole % 3_600 / 60, "min")]
+    {
         if count > 0 {
             parts.push(format!("{count}{join}{unit}"));
         }

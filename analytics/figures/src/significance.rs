@@ -44,11 +44,7 @@ pub fn ranks(values: &[f64]) -> (Vec<f64>, f64) {
     // As integers of the same order: they are compared in a single step.
     let key = |value: f64| {
         let bits = value.to_bits();
-        if value.is_sign_negative() {
-            !bits
-        } else {
-            bits | 1 << 63
-        }
+        if value.is_sign_negative() { !bits } else { bits | 1 << 63 }
     };
     let mut order: Vec<(u64, usize)> = values.iter().map(|value| key(*value)).zip(0..).collect();
     order.sort_unstable_by_key(|(key, _)| *key);
@@ -206,11 +202,12 @@ mod tests {
     fn spearman_agrees_with_scipy_where_values_do_not_follow_each_other() {
         // stats.spearmanr of the same: 0.18629532776982913.
         let a = [
-            4.1, 3.9, 4.4, 4.0, 4.6, 4.3, 4.9, 4.6, 5.1, 4.8, 4.8, 5.3, 5.0, 5.6, 5.2, 5.2, 5.8, 5.5, 6.1, 5.7,
+            4.1, 3.9, 4.4, 4.0, 4.6, 4.3, 4.9, 4.6, 5.1, 4.8, 4.8, 5.3, 5.0, 5.6, 5.2, 5.2, 5.8,
+            5.5, 6.1, 5.7,
         ];
         let b = [
-            10.0, 12.0, 15.0, 14.0, 13.0, 11.0, 9.0, 8.0, 9.0, 12.0, 14.0, 16.0, 15.0, 12.0, 10.0, 9.0, 10.0, 13.0,
-            16.0, 17.0,
+            10.0, 12.0, 15.0, 14.0, 13.0, 11.0, 9.0, 8.0, 9.0, 12.0, 14.0, 16.0, 15.0, 12.0, 10.0,
+            9.0, 10.0, 13.0, 16.0, 17.0,
         ];
         let (rho, p) = spearman(&a, &b).expect("a correlation");
         close(rho, 0.186_295_327_769_829_13);

@@ -129,7 +129,9 @@ impl Time {
         let mut times: Vec<Self> = buckets
             .iter()
             .map(|bucket| Self {
-                length: Micros((bucket.end.min(period.to) - bucket.start.max(period.from)).0.max(0)),
+                length: Micros(
+                    (bucket.end.min(period.to) - bucket.start.max(period.from)).0.max(0),
+                ),
                 ..Self::default()
             })
             .collect();
@@ -149,16 +151,11 @@ impl Time {
                 *sum = *sum + part;
             }
         }
-        let mut down = timeline
-            .stretches
-            .iter()
-            .filter(|stretch| stretch.state == State::Down)
-            .peekable();
+        let mut down =
+            timeline.stretches.iter().filter(|stretch| stretch.state == State::Down).peekable();
         for outage in &timeline.outages {
-            let (from, to) = (
-                outage.from.max(period.from),
-                outage.to.unwrap_or(period.to).min(period.to),
-            );
+            let (from, to) =
+                (outage.from.max(period.from), outage.to.unwrap_or(period.to).min(period.to));
             let mut parts = Vec::new();
             while let Some(stretch) = down.next_if(|stretch| stretch.from < to) {
                 parts.push(*stretch);
@@ -201,11 +198,14 @@ pub struct FiguresQuery {
 
 impl FiguresQuery {
     /// These figures of a period, as seen at `now`.
-    pub fn new(period: Period, now: UtcMicros, by: Option<Unit>, metrics: &[Metric], qs: &[f64]) -> Self {
-        let whole = Bucket {
-            start: period.from,
-            end: period.to,
-        };
+    pub fn new(
+        period: Period,
+        now: UtcMicros,
+        by: Option<Unit>,
+        metrics: &[Metric],
+        qs: &[f64],
+    ) -> Self {
+        let whole = Bucket { start: period.from, end: period.to };
         Self {
             past: period.until(now),
             buckets: by.map_or_else(|| vec![whole], |unit| period.buckets(unit)),
@@ -274,7 +274,8 @@ impl FiguresQuery {
         let mut all_delivered = Vec::new();
         let parts = self.parts(series, false, |part, metric, values| {
             let round_trip = metric == Metric::RoundTrip && has_mails(series.kind.as_deref());
-            let figures = self.distribution(values, round_trip.then_some((&part.counts, &mut delivered)));
+            let figures =
+                self.distribution(values, round_trip.then_some((&part.counts, &mut delivered)));
             if metric == Metric::RoundTrip {
                 all_delivered.push(std::mem::take(&mut delivered));
             }
@@ -382,11 +383,7 @@ impl Pool {
                 continue;
             };
             let length = Micros((bucket.end.min(past.to) - bucket.start.max(past.from)).0.max(0));
-            sum.time.add(&Time {
-                length,
-                unknown: length,
-                ..Time::default()
-            });
+            sum.time.add(&Time { length, unknown: length, ..Time::default() });
         }
     }
 
@@ -402,8 +399,12 @@ impl Pool {
                     .iter()
                     .zip(values)
                     .map(|(metric, mut values)| {
-                        let round_trip = *metric == Metric::RoundTrip && has_mails(whose.kind.as_deref());
-                        question.distribution(&mut values, round_trip.then_some((&part.counts, &mut delivered)))
+                        let round_trip =
+                            *metric == Metric::RoundTrip && has_mails(whose.kind.as_deref());
+                        question.distribution(
+                            &mut values,
+                            round_trip.then_some((&part.counts, &mut delivered)),
+                        )
                     })
                     .collect();
                 Row {
@@ -471,7 +472,8 @@ mod tests {
         let calendar = Calendar::new(TimeZone::get(zone).expect("a zone"));
         let day = if autumn { autumn_day } else { spring_day }.parse().expect("a date");
         let from = calendar.midnight(day);
-        Period::new(from, from + Micros::from_secs(hours * 3600), calendar).expect("it is not empty")
+        Period::new(from, from + Micros::from_secs(hours * 3600), calendar)
+            .expect("it is not empty")
     }
 
     fn by_sorting(values: &mut [i64], q: f64) -> f64 {

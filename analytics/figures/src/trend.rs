@@ -38,24 +38,15 @@ impl Kendall {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let spread = |n: f64| n * (n - 1.0) * (2.0 * n + 5.0);
-        let ties: f64 = sorted
-            .chunk_by(|a, b| a == b)
-            .map(|group| spread(group.len() as f64))
-            .sum();
-        Self {
-            s,
-            variance: (spread(values.len() as f64) - ties) / 18.0,
-        }
+        let ties: f64 =
+            sorted.chunk_by(|a, b| a == b).map(|group| spread(group.len() as f64)).sum();
+        Self { s, variance: (spread(values.len() as f64) - ties) / 18.0 }
     }
 
     /// The standard score, corrected for continuity; 0 where all values are the same.
     pub fn z(&self, inflation: f64) -> f64 {
         let deviation = (self.variance * inflation).sqrt();
-        if deviation > 0.0 {
-            (self.s - self.s.signum()) as f64 / deviation
-        } else {
-            0.0
-        }
+        if deviation > 0.0 { (self.s - self.s.signum()) as f64 / deviation } else { 0.0 }
     }
 }
 
@@ -154,7 +145,8 @@ pub fn shifts(values: &[f64], least: usize) -> Vec<usize> {
     // From differences of neighbours, which shifts hardly touch.
     let mut steps: Vec<f64> = values.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
     let noise = median(&mut steps).unwrap_or(0.0) / (0.674_489_75 * std::f64::consts::SQRT_2);
-    let spread = values.iter().copied().fold(f64::MIN, f64::max) - values.iter().copied().fold(f64::MAX, f64::min);
+    let spread = values.iter().copied().fold(f64::MIN, f64::max)
+        - values.iter().copied().fold(f64::MAX, f64::min);
     // Values that are mostly the same have no noise to be seen; a thousandth of the spread then stands for it.
     let noise = noise.max(spread * 1e-3).max(f64::MIN_POSITIVE);
     let (mut sums, mut squares) = (vec![0.0; n + 1], vec![0.0; n + 1]);
@@ -236,7 +228,8 @@ mod tests {
     use super::*;
 
     const RISING: [f64; 20] = [
-        4.1, 3.9, 4.4, 4.0, 4.6, 4.3, 4.9, 4.6, 5.1, 4.8, 4.8, 5.3, 5.0, 5.6, 5.2, 5.2, 5.8, 5.5, 6.1, 5.7,
+        4.1, 3.9, 4.4, 4.0, 4.6, 4.3, 4.9, 4.6, 5.1, 4.8, 4.8, 5.3, 5.0, 5.6, 5.2, 5.2, 5.8, 5.5,
+        6.1, 5.7,
     ];
 
     /// pymannkendall's `original_test(RISING)`: s 147, var_s 947, z 4.744362519114364, p 2.0916e-06, slope 0.1; scipy
@@ -247,19 +240,12 @@ mod tests {
         assert_eq!((kendall.s, kendall.variance), (147, 947.0));
         assert!((kendall.z(1.0) - 4.744_362_519_114_364).abs() < 1e-12);
         assert!((normal(kendall.z(1.0)) - 2.091_639_761_614_416_7e-6).abs() < 1e-14);
-        let points: Vec<(f64, f64)> = RISING.iter().enumerate().map(|(x, y)| (x as f64, *y)).collect();
+        let points: Vec<(f64, f64)> =
+            RISING.iter().enumerate().map(|(x, y)| (x as f64, *y)).collect();
         let slope = slope(&points).expect("a slope");
         assert!((slope.per_unit - 0.1).abs() < 1e-12);
-        assert!(
-            (slope.interval.0 - 0.078_571_428_571).abs() < 4e-3,
-            "{:?}",
-            slope.interval
-        );
-        assert!(
-            (slope.interval.1 - 0.111_111_111_111).abs() < 4e-3,
-            "{:?}",
-            slope.interval
-        );
+        assert!((slope.interval.0 - 0.078_571_428_571).abs() < 4e-3, "{:?}", slope.interval);
+        assert!((slope.interval.1 - 0.111_111_111_111).abs() < 4e-3, "{:?}", slope.interval);
     }
 
     #[test]

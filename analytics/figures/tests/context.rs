@@ -38,7 +38,8 @@ fn the_context_of_a_monitor_is_as_long_as_three_of_its_test_intervals() {
         file.publish(None).expect("published");
     }
     let lake = Lake::open(folder.path()).expect("the lake");
-    let period = Period::new(MONDAY, MONDAY + hours(24), Calendar::new(TimeZone::UTC)).expect("a day");
+    let period =
+        Period::new(MONDAY, MONDAY + hours(24), Calendar::new(TimeZone::UTC)).expect("a day");
     let mut query = SeriesQuery::new(period.clone()).for_outages();
     query.intervals.insert("silent".to_owned(), hours(24));
     let all: Vec<Series> = lake.series(&query).collect::<Result<_, _>>().expect("read");

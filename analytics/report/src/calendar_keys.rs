@@ -39,9 +39,7 @@ fn is_called(name: &str, word: &str) -> bool {
 /// Returns a weekday by its English name or the first three letters of it, in any case.
 pub fn weekday(text: &str) -> Option<Weekday> {
     let word = text.to_lowercase();
-    DAYS.iter()
-        .find(|(name, _)| is_called(name, &word))
-        .map(|(_, day)| *day)
+    DAYS.iter().find(|(name, _)| is_called(name, &word)).map(|(_, day)| *day)
 }
 
 /// Reads the name of a period, such as `last-month`.
@@ -56,9 +54,8 @@ impl FromToml for PeriodName {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         // `period = 2026` and `period = 2026-03-31`.
-        let text = DateText::from_toml(node)
-            .map(|date| date.0)
-            .or_else(|_| String::from_toml(node))?;
+        let text =
+            DateText::from_toml(node).map(|date| date.0).or_else(|_| String::from_toml(node))?;
         match Period::named(&text, SOME_DAY, Calendar::new(TimeZone::UTC)) {
             Ok(_) => Ok(Self(text)),
             Err(_) => Err(match period_like(&text) {
@@ -103,7 +100,9 @@ impl FromToml for LanguageTag {
         let text = String::from_toml(node)?;
         match (Locale::new(&text, TimeZone::UTC), language_like(&text)) {
             (Some(_), _) => Ok(Self(text)),
-            (None, Some(tag)) => Err(format!("the language {text:?} is not available; did you mean {tag:?}?")),
+            (None, Some(tag)) => {
+                Err(format!("the language {text:?} is not available; did you mean {tag:?}?"))
+            }
             (None, None) => Err(format!("the language {text:?} is not available")),
         }
     }
@@ -142,12 +141,9 @@ impl FromToml for FirstMonth {
             .or_else(|| word.parse().ok().filter(|month| (1..=12).contains(month)));
         month.map(Self).ok_or_else(|| {
             // Such as `6 April` or `04-06`.
-            let is_day = word.split([' ', '-', '.', '/']).filter(|part| !part.is_empty()).count() > 1;
-            let rest = if is_day {
-                "; a year begins on the first day of a month"
-            } else {
-                ""
-            };
+            let is_day =
+                word.split([' ', '-', '.', '/']).filter(|part| !part.is_empty()).count() > 1;
+            let rest = if is_day { "; a year begins on the first day of a month" } else { "" };
             format!("{text:?} is not {}{rest}", Self::expected())
         })
     }
@@ -192,10 +188,7 @@ mod tests {
             ("language = \"German\"", "did you mean \"de\"?"),
             ("language = \"Deutsch\"", "did you mean \"de\"?"),
             ("language = \"svensk\"", "did you mean \"sv\"?"),
-            (
-                "language = \"fr\"",
-                "write the tag of a language: \"en\", \"de\", \"sv\"",
-            ),
+            ("language = \"fr\"", "write the tag of a language: \"en\", \"de\", \"sv\""),
         ] {
             let told = said(wrong);
             assert!(told.contains(answer), "{wrong}: {told}");

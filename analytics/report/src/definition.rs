@@ -68,12 +68,11 @@ impl Definition {
     /// Returns the calendar in the time zone of the definition or, by default, of the
     /// configuration.
     pub fn calendar(&self, config: Option<&Config>) -> Calendar {
-        let zone = self
-            .timezone
-            .clone()
-            .or_else(|| config.map(|config| config.timezone.clone()));
+        let zone = self.timezone.clone().or_else(|| config.map(|config| config.timezone.clone()));
         // `Etc/UTC` and its aliases get their common name.
-        let zone = zone.filter(|zone| !matches!(zone.iana_name(), Some("Etc/UTC" | "Etc/UCT" | "Zulu" | "Etc/Zulu")));
+        let zone = zone.filter(|zone| {
+            !matches!(zone.iana_name(), Some("Etc/UTC" | "Etc/UCT" | "Zulu" | "Etc/Zulu"))
+        });
         Calendar {
             timezone: zone.unwrap_or(TimeZone::UTC),
             week_start: self.week_start,
@@ -117,10 +116,7 @@ impl Grouping {
 
     /// Returns the word of the value.
     pub fn word(self) -> &'static str {
-        Self::WORDS
-            .iter()
-            .find(|(_, each)| *each == self)
-            .map_or("", |(word, _)| word)
+        Self::WORDS.iter().find(|(_, each)| *each == self).map_or("", |(word, _)| word)
     }
 
     /// Returns the names of the groups that a monitor belongs to.

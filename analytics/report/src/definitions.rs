@@ -17,7 +17,7 @@ use mailqos_model::Name;
 
 use super::{
     calendar_keys::{FirstDay, FirstMonth, LanguageTag, PeriodName},
-    definition::{CHAPTERS_IN_A_PDF, CHAPTERS_ON_A_PAGE, Definition, Grouping, Format, Template},
+    definition::{CHAPTERS_IN_A_PDF, CHAPTERS_ON_A_PAGE, Definition, Format, Grouping, Template},
     definition_file::read_file,
     deliveries::{self, FORMATS, formats_of},
     facts::Selection,
@@ -108,7 +108,8 @@ pub fn template_names(config: Option<&Config>) -> BTreeSet<String> {
     {
         names.extend(entries.flatten().filter_map(|entry| {
             let path = entry.path();
-            (path.extension()? == "toml").then(|| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()))?
+            (path.extension()? == "toml")
+                .then(|| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()))?
         }));
     }
     names
@@ -146,7 +147,8 @@ pub fn template(config: Option<&Config>, name: &str, problems: &mut Problems) ->
         }
     };
     let mut table = parse(&file, text, problems)?;
-    let title = table.require(&TEMPLATE.title, "the title of reports based on this template", problems);
+    let title =
+        table.require(&TEMPLATE.title, "the title of reports based on this template", problems);
     let description = table.read(&TEMPLATE.description, problems);
     let sections = sections::read_all(&mut table, &LAYOUT.section, problems);
     if sections.is_empty() {
@@ -158,13 +160,7 @@ pub fn template(config: Option<&Config>, name: &str, problems: &mut Problems) ->
         .is_some()
         .then(|| theme::read(config, &mut table, problems));
     table.finish(problems);
-    Some(Template {
-        title: title?,
-        description,
-        sections,
-        layout,
-        theme,
-    })
+    Some(Template { title: title?, description, sections, layout, theme })
 }
 
 /// Returns the definition of a report based on a template, without a definition file.
@@ -254,17 +250,21 @@ pub fn load(config: Option<&Config>, file: &Path) -> Result<Definition, Problems
             return Err(problems);
         }
     };
-    let definition = parse(file, text, &mut problems).and_then(|table| read(config, file, table, &mut problems));
+    let definition =
+        parse(file, text, &mut problems).and_then(|table| read(config, file, table, &mut problems));
     match definition {
         Some(definition) if !problems.has_errors() => Ok(definition),
         _ => Err(problems),
     }
 }
 
-fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut Problems) -> Option<Definition> {
-    let slug = file
-        .file_stem()
-        .map_or_else(|| "report".into(), |stem| stem.to_string_lossy());
+fn read(
+    config: Option<&Config>,
+    file: &Path,
+    mut table: Table,
+    problems: &mut Problems,
+) -> Option<Definition> {
+    let slug = file.file_stem().map_or_else(|| "report".into(), |stem| stem.to_string_lossy());
     let title = table.read(&DEFINITION.title, problems);
     let named = table.read(&DEFINITION.template, problems);
     let own = sections::read_all(&mut table, &LAYOUT.section, problems);
@@ -283,7 +283,9 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
     template.sections.extend(own);
     match title {
         Some(title) => template.title = title,
-        None if named.is_none() => problems.push(table.missing(&DEFINITION.title, "the title of the report")),
+        None if named.is_none() => {
+            problems.push(table.missing(&DEFINITION.title, "the title of the report"))
+        }
         None => {}
     }
     let selection = Selection {
@@ -307,9 +309,7 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
         Some(theme) if table.node(&theme::STYLE.theme).is_none() => theme,
         _ => theme::read(config, &mut table, problems),
     };
-    let language = language
-        .or_else(|| theme.language.clone())
-        .unwrap_or_else(|| "en".to_owned());
+    let language = language.or_else(|| theme.language.clone()).unwrap_or_else(|| "en".to_owned());
     let schedule = table
         .table(&DEFINITION.schedule, problems)
         .and_then(|schedule| schedule_keys::read(schedule, (week_start, year_start), problems));
@@ -319,7 +319,8 @@ fn read(config: Option<&Config>, file: &Path, mut table: Table, problems: &mut P
             "the period that a scheduled report covers, such as \"last-month\"",
         ));
     }
-    let (deliveries, places) = deliveries::read(&mut table, &DEFINITION.deliver, config, each, problems);
+    let (deliveries, places) =
+        deliveries::read(&mut table, &DEFINITION.deliver, config, each, problems);
     table.finish(problems);
     let definition = Definition {
         slug: slug.into_owned(),
@@ -351,9 +352,14 @@ fn formats(table: &mut Table, problems: &mut Problems) -> BTreeSet<Format> {
 }
 
 /// Reads the name of custom layouts, which are files in the folders of the media.
-fn read_layout(config: Option<&Config>, table: &mut Table, problems: &mut Problems) -> Option<String> {
+fn read_layout(
+    config: Option<&Config>,
+    table: &mut Table,
+    problems: &mut Problems,
+) -> Option<String> {
     let name: Name = table.read(&LAYOUT.layout, problems)?;
-    let folder = config.map_or_else(|| PathBuf::from("templates"), |config| config.templates.clone());
+    let folder =
+        config.map_or_else(|| PathBuf::from("templates"), |config| config.templates.clone());
     let files = media::layout_files(&folder, name.as_str());
     if files.iter().any(|file| file.is_file()) {
         return Some(name.to_string());
@@ -408,19 +414,18 @@ mod tests {
             ("every = \"day\"\nat = \"08:00\"", &[][..]),
             ("every = \"week\"\non = \"friday\"", &[]),
             ("cron = \"0 7 * * *\"", &[]),
-            (
-                "every = \"day\"\non = \"monday\"",
-                &["7:6: on has no effect with every = \"day\""],
-            ),
+            ("every = \"day\"\non = \"monday\"", &["7:6: on has no effect with every = \"day\""]),
             (
                 "cron = \"0 7 * * *\"\non = \"1\"\nat = \"08:00\"",
                 &["7:6: on has no effect with cron", "8:6: at has no effect with cron"],
             ),
         ] {
-            let text =
-                format!("title = \"x\"\nperiod = \"yesterday\"\n[[section]]\nkind = \"phases\"\n[schedule]\n{lines}\n");
+            let text = format!(
+                "title = \"x\"\nperiod = \"yesterday\"\n[[section]]\nkind = \"phases\"\n[schedule]\n{lines}\n"
+            );
             std::fs::write(&file, text).expect("written");
-            let said = load(None, &file).map_or_else(|problems| problems.to_string(), |_| String::new());
+            let said =
+                load(None, &file).map_or_else(|problems| problems.to_string(), |_| String::new());
             let found = said.matches("has no effect").count();
             assert_eq!((found, said.is_empty()), (refused.len(), refused.is_empty()), "{said}");
             assert!(refused.iter().all(|words| said.contains(words)), "{said}");
@@ -438,7 +443,8 @@ mod tests {
             problems.contains("a section within another can't have its own period"),
             "{problems}"
         );
-        std::fs::write(&file, text.replace("period = \"last-year\"", "limit = 3")).expect("written");
+        std::fs::write(&file, text.replace("period = \"last-year\"", "limit = 3"))
+            .expect("written");
         assert!(load(None, &file).is_ok());
     }
 
@@ -467,9 +473,7 @@ kind = "text"
         )
         .expect("written");
         let problems = load(None, &file).expect_err("wrong");
-        let text = problems
-            .to_string()
-            .replace(&format!("{}/", folder.path().display()), "");
+        let text = problems.to_string().replace(&format!("{}/", folder.path().display()), "");
         insta::assert_snapshot!(text);
     }
 }

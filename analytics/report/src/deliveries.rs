@@ -11,7 +11,7 @@ use mailqos_config::{
 use mailqos_model::Name;
 
 use super::{
-    definition::{Definition, Delivery, Grouping, Format},
+    definition::{Definition, Delivery, Format, Grouping},
     naming::{Clash, NameError, Writes},
     sections::strings,
 };
@@ -69,7 +69,12 @@ fn shorthand(node: &Node, config: Option<&Config>, problems: &mut Problems) -> O
     })
 }
 
-fn delivery(mut delivery: Table, config: Option<&Config>, each: Grouping, problems: &mut Problems) -> Option<Delivery> {
+fn delivery(
+    mut delivery: Table,
+    config: Option<&Config>,
+    each: Grouping,
+    problems: &mut Problems,
+) -> Option<Delivery> {
     let target: Option<Name> = delivery.require(
         &DELIVER.target,
         "the name of a [target.NAME] in the configuration",
@@ -82,7 +87,11 @@ fn delivery(mut delivery: Table, config: Option<&Config>, each: Grouping, proble
     let name = delivery.read(&DELIVER.name, problems).unwrap_or_default();
     let overwrite = delivery.read(&DELIVER.overwrite, problems);
     if path.split(['/', '\\']).any(|part| part.trim() == "..") {
-        problems.push(delivery.problem(&DELIVER.path, "the folder would be outside the target's folder", "here"));
+        problems.push(delivery.problem(
+            &DELIVER.path,
+            "the folder would be outside the target's folder",
+            "here",
+        ));
     }
     for (key, text) in [(DELIVER.path.name, &path), (DELIVER.name.name, &name)] {
         if let Some(sign) = foreign_variable(text) {
@@ -97,7 +106,10 @@ fn delivery(mut delivery: Table, config: Option<&Config>, each: Grouping, proble
             );
         }
     }
-    if !name.is_empty() && each != Grouping::All && !(name.contains("report.stem") || path.contains("report.stem")) {
+    if !name.is_empty()
+        && each != Grouping::All
+        && !(name.contains("report.stem") || path.contains("report.stem"))
+    {
         problems.push(
             delivery
                 .problem(&DELIVER.name, "several reports would have the same name", "here")
@@ -106,17 +118,15 @@ fn delivery(mut delivery: Table, config: Option<&Config>, each: Grouping, proble
     }
     let formats = formats_of(&mut delivery, &DELIVER.formats, problems);
     delivery.finish(problems);
-    Some(Delivery {
-        target: target?,
-        path,
-        name,
-        formats,
-        overwrite,
-    })
+    Some(Delivery { target: target?, path, name, formats, overwrite })
 }
 
 /// Reads a list of formats.
-pub(super) fn formats_of(table: &mut Table, key: impl Named + Copy, problems: &mut Problems) -> BTreeSet<Format> {
+pub(super) fn formats_of(
+    table: &mut Table,
+    key: impl Named + Copy,
+    problems: &mut Problems,
+) -> BTreeSet<Format> {
     let words: Vec<String> = strings(table, key, problems);
     words
         .iter()
@@ -133,19 +143,21 @@ pub(super) fn formats_of(table: &mut Table, key: impl Named + Copy, problems: &m
             if known.is_none() {
                 let all: Vec<&str> = Format::ALL.iter().map(|(name, _)| *name).collect();
                 problems.push(
-                    table
-                        .problem(key, format!("{word:?} is not a report format"), "unknown")
-                        .help(match meant {
+                    table.problem(key, format!("{word:?} is not a report format"), "unknown").help(
+                        match meant {
                             Some(meant) => format!("did you mean {meant:?}?"),
                             None => format!("use one or more of: {}", all.join(", ")),
-                        }),
+                        },
+                    ),
                 );
             }
             if let Some((name, _)) = known.filter(|(_, format)| !format.is_built_in()) {
                 problems.push(
                     table
                         .problem(key, format!("this build cannot write {name}"), "not built in")
-                        .help(format!("build it with the cargo feature {name:?}, or omit the format")),
+                        .help(format!(
+                            "build it with the cargo feature {name:?}, or omit the format"
+                        )),
                 );
             }
             known.map(|(_, format)| *format)
@@ -161,14 +173,17 @@ fn known(node: &Node, target: &Name, config: Option<&Config>, problems: &mut Pro
     let help = did_you_mean(target.as_str(), known.clone(), || {
         format!("available: {}", known.collect::<Vec<_>>().join(", "))
     });
-    problems.push(
-        node.problem(format!("unknown target {:?}", target.as_str()), "unknown")
-            .help(help),
-    );
+    problems
+        .push(node.problem(format!("unknown target {:?}", target.as_str()), "unknown").help(help));
 }
 
 /// Reports file names that two runs of the definition would share, and invalid name templates.
-pub(super) fn check(definition: &Definition, places: &[Node], config: &Config, problems: &mut Problems) {
+pub(super) fn check(
+    definition: &Definition,
+    places: &[Node],
+    config: &Config,
+    problems: &mut Problems,
+) {
     if problems.has_errors() {
         return;
     }
@@ -185,7 +200,8 @@ pub(super) fn check(definition: &Definition, places: &[Node], config: &Config, p
         Err(error) => {
             let is_it = |delivery: &Delivery| is_of(&error, delivery);
             let number = definition.deliveries.iter().position(is_it).unwrap_or(0);
-            problems.push(at(number, error.to_string()).help("see docs/delivery.md for the variables"));
+            problems
+                .push(at(number, error.to_string()).help("see docs/delivery.md for the variables"));
         }
     }
 }
@@ -198,13 +214,7 @@ fn is_of(error: &NameError, delivery: &Delivery) -> bool {
 
 impl std::fmt::Display for Clash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            target,
-            file,
-            runs,
-            other,
-            ..
-        } = self;
+        let Self { target, file, runs, other, .. } = self;
         match other {
             Some(other) => write!(
                 f,
@@ -225,7 +235,9 @@ impl Clash {
     /// Returns the remedy.
     pub(super) fn help(&self) -> &'static str {
         match self.other {
-            Some(_) => "add {{ report.slug }} to the name or the path, or set overwrite = true to allow this",
+            Some(_) => {
+                "add {{ report.slug }} to the name or the path, or set overwrite = true to allow this"
+            }
             None => {
                 "add {{ period.stem }}, which differs between periods, to the name or the path, or set \
                  overwrite = true to let each report replace the previous one"
@@ -243,7 +255,8 @@ pub fn among(definitions: &[Definition], config: &Config) -> Vec<(usize, Problem
         let clashes = writes.add(definition, config).unwrap_or_default();
         let mut problems = Problems::default();
         for clash in clashes.iter().filter(|clash| clash.other.is_some()) {
-            problems.push(Problem::error(format!("{}: {clash}", definition.slug)).help(clash.help()));
+            problems
+                .push(Problem::error(format!("{}: {clash}", definition.slug)).help(clash.help()));
         }
         if problems.has_errors() {
             wrong.push((number, problems));
@@ -277,10 +290,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let config = config(folder.path());
         let file = folder.path().join("r.toml");
-        let text =
-            format!("title = \"x\"\n{lines}\n{deliver}\n[schedule]\n{schedule}\n[[section]]\nkind = \"phases\"\n");
+        let text = format!(
+            "title = \"x\"\n{lines}\n{deliver}\n[schedule]\n{schedule}\n[[section]]\nkind = \"phases\"\n"
+        );
         std::fs::write(&file, text).expect("written");
-        definitions::load(Some(&config), &file).map_or_else(|problems| problems.to_string(), |_| String::new())
+        definitions::load(Some(&config), &file)
+            .map_or_else(|problems| problems.to_string(), |_| String::new())
     }
 
     #[test]
@@ -293,11 +308,7 @@ mod tests {
         for ((period, schedule), deliver, shared) in [
             // The default name contains the hour.
             (hourly, "deliver = \"archive\"", false),
-            (
-                hourly,
-                "deliver = { target = \"archive\", name = \"{{ period.from }}\" }",
-                true,
-            ),
+            (hourly, "deliver = { target = \"archive\", name = \"{{ period.from }}\" }", true),
             (
                 hourly,
                 "deliver = { target = \"archive\", name = \"{{ period.from }}-{{ period.hour }}\" }",
@@ -319,51 +330,27 @@ mod tests {
                 "deliver = { target = \"archive\", name = \"{{ period.week_year }}-W{{ period.week }}\" }",
                 false,
             ),
-            (
-                hourly,
-                "deliver = { target = \"archive\", name = \"{{ period.stem }}\" }",
-                false,
-            ),
+            (hourly, "deliver = { target = \"archive\", name = \"{{ period.stem }}\" }", false),
             (
                 hourly,
                 "deliver = { target = \"archive\", name = \"{{ report.date }}-{{ report.time }}\" }",
                 false,
             ),
-            (
-                hourly,
-                "deliver = { target = \"archive\", name = \"{{ period.hour }}\" }",
-                true,
-            ),
-            (
-                daily,
-                "deliver = { target = \"archive\", name = \"{{ period.day }}\" }",
-                true,
-            ),
+            (hourly, "deliver = { target = \"archive\", name = \"{{ period.hour }}\" }", true),
+            (daily, "deliver = { target = \"archive\", name = \"{{ period.day }}\" }", true),
             (
                 daily,
                 "deliver = { target = \"archive\", name = \"{{ period.month }}-{{ period.day }}\" }",
                 true,
             ),
-            (
-                daily,
-                "deliver = { target = \"archive\", name = \"{{ period.from }}\" }",
-                false,
-            ),
+            (daily, "deliver = { target = \"archive\", name = \"{{ period.from }}\" }", false),
             (
                 daily,
                 "deliver = { target = \"archive\", name = \"{{ period.year }}-{{ period.week }}\" }",
                 true,
             ),
-            (
-                monthly,
-                "deliver = { target = \"archive\", name = \"{{ period.month }}\" }",
-                true,
-            ),
-            (
-                monthly,
-                "deliver = { target = \"archive\", name = \"{{ period.year }}\" }",
-                true,
-            ),
+            (monthly, "deliver = { target = \"archive\", name = \"{{ period.month }}\" }", true),
+            (monthly, "deliver = { target = \"archive\", name = \"{{ period.year }}\" }", true),
             (
                 monthly,
                 "deliver = { target = \"archive\", name = \"{{ period.year }}-{{ period.month }}\" }",
@@ -375,16 +362,8 @@ mod tests {
                 "deliver = { target = \"archive\", name = \"latest\", overwrite = true }",
                 false,
             ),
-            (
-                yearly,
-                "deliver = { target = \"archive\", name = \"{{ period.year }}\" }",
-                false,
-            ),
-            (
-                yearly,
-                "deliver = { target = \"archive\", name = \"{{ report.slug }}\" }",
-                true,
-            ),
+            (yearly, "deliver = { target = \"archive\", name = \"{{ period.year }}\" }", false),
+            (yearly, "deliver = { target = \"archive\", name = \"{{ report.slug }}\" }", true),
             // The path of the target may or may not distinguish them.
             (daily, "deliver = { target = \"dated\", name = \"r\" }", false),
             (hourly, "deliver = { target = \"dated\", name = \"r\" }", true),
@@ -392,16 +371,8 @@ mod tests {
             (daily, "deliver = { target = \"people\", name = \"r\" }", false),
             (daily, "deliver = { target = \"linked\", name = \"r\" }", true),
             // A newer report on the same period replaces the previous one.
-            (
-                ("period = \"current-month\"", "every = \"day\""),
-                "deliver = \"archive\"",
-                false,
-            ),
-            (
-                ("period = \"last-24h\"", "cron = \"0 * * * *\""),
-                "deliver = \"archive\"",
-                false,
-            ),
+            (("period = \"current-month\"", "every = \"day\""), "deliver = \"archive\"", false),
+            (("period = \"last-24h\"", "cron = \"0 * * * *\""), "deliver = \"archive\"", false),
         ] {
             let said = wrong(period, schedule, deliver);
             assert_eq!(said.contains("would overwrite"), shared, "{schedule} {deliver}: {said}");
@@ -416,14 +387,12 @@ mod tests {
         assert_eq!(fine("deliver = [\"people\", \"archive\"]"), "");
         assert_eq!(fine("deliver = \"people\""), "");
         assert_eq!(fine("deliver = \"people, archive\""), "");
-        assert_eq!(
-            fine("deliver = [\"people\", { target = \"archive\", path = \"x\" }]"),
-            ""
-        );
+        assert_eq!(fine("deliver = [\"people\", { target = \"archive\", path = \"x\" }]"), "");
         assert_eq!(fine("delivers = \"people\""), "");
         let said = fine("deliver = [\"people\", \"archiv\"]");
         assert!(
-            said.contains("unknown target \"archiv\"") && said.contains("did you mean \"archive\"?"),
+            said.contains("unknown target \"archiv\"")
+                && said.contains("did you mean \"archive\"?"),
             "{said}"
         );
         assert!(fine("deliver = 1").contains("expected a name"));
@@ -458,10 +427,7 @@ mod tests {
             ("every = \"day\"\nat = \"7.30 Uhr\"", ""),
             ("every = \"day\"\nat = \"12:15 p.m.\"", ""),
             ("every = \"day\"\nat = \"13:15 pm\"", "is not a time of day"),
-            (
-                "every = \"day\"\nat = [\"07:00\", \"19:00\"]",
-                "cron = \"0 7,19 * * *\"",
-            ),
+            ("every = \"day\"\nat = [\"07:00\", \"19:00\"]", "cron = \"0 7,19 * * *\""),
             ("every = \"month\"\non = [1, 15]", "cron = \"0 7 1,15 * *\""),
             ("every = \"day\"\ncatch_up = true", "use one of: all, latest, none"),
             ("every = \"day\"\ngrace = 30", "\"30m\" for minutes"),
@@ -535,11 +501,7 @@ mod tests {
             (("mail", each), ("MAIL-BERLIN", ""), true),
             (("mail", each), ("mail-paris", ""), false),
             (("mail", each), ("post", each), false),
-            (
-                ("mail", "each = \"monitor\"\nmonitors = \"x-*\""),
-                ("mail-berlin", ""),
-                false,
-            ),
+            (("mail", "each = \"monitor\"\nmonitors = \"x-*\""), ("mail-berlin", ""), false),
         ] {
             let both = [load(first.0, first.1), load(second.0, second.1)];
             let found = among(&both, &config);

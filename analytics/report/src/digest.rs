@@ -115,11 +115,7 @@ const BRIEF: Micros = Micros::from_secs(4 * 86_400);
 
 /// Returns the default unit of the cells of a strip.
 pub(super) fn cell_of(period: &Period) -> Unit {
-    if period.duration() <= SHORT {
-        Unit::Hour
-    } else {
-        Unit::Day
-    }
+    if period.duration() <= SHORT { Unit::Hour } else { Unit::Day }
 }
 
 /// Returns the unit of the points of a line.
@@ -319,7 +315,12 @@ impl Digest {
                 Need::Line(metric) => digest.spread(series, metric, passed, Some(line_of(passed))),
                 Need::Tests(unit) => {
                     for period in [&window, passed] {
-                        digest.tally(series, period, unit.unwrap_or_else(|| cell_of(period)), asked);
+                        digest.tally(
+                            series,
+                            period,
+                            unit.unwrap_or_else(|| cell_of(period)),
+                            asked,
+                        );
                     }
                 }
                 Need::Sparks => {
@@ -387,7 +388,12 @@ impl Digest {
     }
 
     /// Returns the spread of a metric over time ([`Need::Spread`], [`Need::WholeSpread`], [`Need::Line`]).
-    pub fn spread_over(&self, metric: Metric, period: &Period, unit: Option<Unit>) -> &[round_trip::Bucket] {
+    pub fn spread_over(
+        &self,
+        metric: Metric,
+        period: &Period,
+        unit: Option<Unit>,
+    ) -> &[round_trip::Bucket] {
         let key = (metric, period.from, period.to, unit);
         debug_assert!(self.spreads.contains_key(&key), "no section asked for {metric}");
         self.spreads.get(&key).map_or(&[], Vec::as_slice)
@@ -429,10 +435,7 @@ fn figures(series: &Series, metric: Metric, counting: &[bool]) -> Option<Figures
     let mut delivered = Vec::new();
     let asked = (metric == Metric::RoundTrip).then_some((tests, &mut delivered));
     let distribution = distribution_of(&mut values(series, metric, counting), &CONTRACT, asked)?;
-    Some(Figures {
-        distribution,
-        delivered: delivered.pop(),
-    })
+    Some(Figures { distribution, delivered: delivered.pop() })
 }
 
 /// Returns the failed counted tests.
@@ -483,11 +486,15 @@ fn week(series: &Series, metric: Metric, period: &Period) -> Week {
     let mut values: [[Values; 24]; 7] = Default::default();
     let mut clock = LocalClock::new(period.timezone());
     for row in series.counted() {
-        let Some(value) = column.get(row) else { continue };
+        let Some(value) = column.get(row) else {
+            continue;
+        };
         let local = clock.at(series.at(row));
         values[local.weekday()][usize::from(local.hour)].push(value);
     }
-    values.map(|day| day.map(|mut hour| (hour.len() >= MIN_OF_AN_HOUR).then(|| hour.median()).flatten()))
+    values.map(|day| {
+        day.map(|mut hour| (hour.len() >= MIN_OF_AN_HOUR).then(|| hour.median()).flatten())
+    })
 }
 
 fn stations(series: &Series) -> PassedServers {
@@ -510,7 +517,8 @@ fn stations(series: &Series) -> PassedServers {
                 station.mails += 1;
                 station.places += place as u64;
             }
-            station.suspect += u64::from(hop.clock_suspect && !earlier.any(|earlier| earlier.clock_suspect));
+            station.suspect +=
+                u64::from(hop.clock_suspect && !earlier.any(|earlier| earlier.clock_suspect));
         }
     }
     for (name, delays) in delays {
@@ -550,13 +558,14 @@ mod spread {
 
     /// Returns the spread over a period in buckets of a unit; without a unit, at the resolution of
     /// a chart.
-    pub(super) fn over(series: &Series, metric: Metric, period: &Period, unit: Option<Unit>) -> Vec<Bucket> {
-        let by = |unit: Unit| {
-            period
-                .buckets(unit)
-                .into_iter()
-                .map(|bucket| (bucket.start, bucket.end))
-        };
+    pub(super) fn over(
+        series: &Series,
+        metric: Metric,
+        period: &Period,
+        unit: Option<Unit>,
+    ) -> Vec<Bucket> {
+        let by =
+            |unit: Unit| period.buckets(unit).into_iter().map(|bucket| (bucket.start, bucket.end));
         if let Some(unit) = unit {
             return spreads(series, metric, by(unit));
         }
@@ -578,7 +587,11 @@ mod spread {
         spreads(series, metric, edges)
     }
 
-    fn spreads(series: &Series, metric: Metric, edges: impl Iterator<Item = (UtcMicros, UtcMicros)>) -> Vec<Bucket> {
+    fn spreads(
+        series: &Series,
+        metric: Metric,
+        edges: impl Iterator<Item = (UtcMicros, UtcMicros)>,
+    ) -> Vec<Bucket> {
         edges
             .filter_map(|(from, to)| {
                 let rows = series.rows(from, to);
@@ -601,13 +614,7 @@ mod spread {
                 let spread = (!few)
                     .then(|| percentiles(&mut values, &[0.05, 0.5, 0.95]))
                     .and_then(|values| values.try_into().ok());
-                Some(Bucket {
-                    start: from.0,
-                    end: to.0,
-                    count,
-                    spread,
-                    points,
-                })
+                Some(Bucket { start: from.0, end: to.0, count, spread, points })
             })
             .collect()
     }

@@ -472,19 +472,12 @@ impl Picture {
 impl Span {
     /// Returns plain text.
     pub fn plain(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            ..Self::default()
-        }
+        Self { text: text.into(), ..Self::default() }
     }
 
     /// Returns strongly emphasised text.
     pub fn strong(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            strong: true,
-            ..Self::default()
-        }
+        Self { text: text.into(), strong: true, ..Self::default() }
     }
 }
 
@@ -493,79 +486,55 @@ impl Block {
     pub fn charts(&self) -> Vec<&ChartBlock> {
         match self {
             Self::Chart(chart) => vec![chart],
-            Self::Findings { findings } => findings.iter().filter_map(|finding| finding.chart.as_ref()).collect(),
+            Self::Findings { findings } => {
+                findings.iter().filter_map(|finding| finding.chart.as_ref()).collect()
+            }
             _ => Vec::new(),
         }
     }
 
     /// Returns a paragraph of plain text.
     pub fn paragraph(text: impl Into<String>) -> Self {
-        Self::Paragraph {
-            spans: vec![Span::plain(text)],
-        }
+        Self::Paragraph { spans: vec![Span::plain(text)] }
     }
 }
 
 impl Column {
     /// Returns a column of texts.
     pub fn text(head: impl Into<String>) -> Self {
-        Self {
-            head: head.into(),
-            ..Self::default()
-        }
+        Self { head: head.into(), ..Self::default() }
     }
 
     /// Returns a column of texts with a relative width.
     pub fn wide(width: u8, head: impl Into<String>) -> Self {
-        Self {
-            width,
-            ..Self::text(head)
-        }
+        Self { width, ..Self::text(head) }
     }
 
     /// Returns a column of numbers in a unit, which may be empty.
     pub fn number(head: impl Into<String>, unit: impl Into<String>) -> Self {
-        Self {
-            head: head.into(),
-            unit: unit.into(),
-            align: Align::Right,
-            ..Self::default()
-        }
+        Self { head: head.into(), unit: unit.into(), align: Align::Right, ..Self::default() }
     }
 
     /// Returns a column of values displayed with their units, whose exact values are in `unit`.
     pub fn measured(head: impl Into<String>, unit: &'static str) -> Self {
-        Self {
-            exact: unit,
-            ..Self::number(head, "")
-        }
+        Self { exact: unit, ..Self::number(head, "") }
     }
 }
 
 impl Cell {
     /// Returns a cell with a text.
     pub fn text(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            ..Self::default()
-        }
+        Self { text: text.into(), ..Self::default() }
     }
 
     /// Returns a cell with a number, as displayed and exact.
     pub fn number(text: impl Into<String>, value: Option<f64>) -> Self {
-        Self {
-            text: text.into(),
-            value,
-            ..Self::default()
-        }
+        Self { text: text.into(), value, ..Self::default() }
     }
 
     /// Returns a cell with a time, as displayed and exact.
     pub fn moment(text: impl Into<String>, moment: UtcMicros) -> Self {
-        Self {
-            moment: Some(moment),
-            ..Self::text(text)
-        }
+        Self { moment: Some(moment), ..Self::text(text) }
     }
 
     /// Adds smaller text after the main text.

@@ -7,7 +7,7 @@ use mailqos_config as config;
 use mailqos_config::Config;
 use mailqos_figures::{
     AlarmLog, Bucket, Counts, Period, Timeline, Unit,
-    patterns::{self, Found},
+    patterns::{self, PatternFinding},
     percentiles::{CONTRACT, percentiles_of},
     service_level::{self, LevelReport},
 };
@@ -16,7 +16,7 @@ use mailqos_lake_tables::{Lake, LakeError, Metric, Series, SeriesQuery, Values, 
 use mailqos_model::{Micros, UtcMicros};
 
 use super::{
-    digest::{DigestRequest, Buckets, Digest, Needs},
+    digest::{Buckets, Digest, DigestRequest, Needs},
     provenance::{Columns, Origin, Part},
 };
 
@@ -60,7 +60,7 @@ pub struct Facts {
     pub doubles: Vec<String>,
     /// Transcripts stored by this machine's probe, if the configuration names their folder.
     pub transcripts: Option<Store>,
-    patterns: Vec<Found>,
+    patterns: Vec<PatternFinding>,
     buckets: Buckets,
 }
 
@@ -129,15 +129,16 @@ pub struct Selection {
 impl Selection {
     /// Returns whether a monitor of the lake is selected.
     pub fn includes(&self, config: Option<&Config>, site: &str, id: &str) -> bool {
-        let site_fits = self.sites.is_empty() || self.sites.iter().any(|wanted| mailqos_config::glob(wanted, site));
+        let site_fits = self.sites.is_empty()
+            || self.sites.iter().any(|wanted| mailqos_config::glob(wanted, site));
         site_fits
             && (self.monitors.is_empty()
                 || self.monitors.iter().any(|pattern| {
                     let configured = || {
                         config.is_some_and(|config| {
-                            config
-                                .select(std::slice::from_ref(pattern))
-                                .is_ok_and(|monitors| monitors.iter().any(|monitor| monitor.id.as_str() == id))
+                            config.select(std::slice::from_ref(pattern)).is_ok_and(|monitors| {
+                                monitors.iter().any(|monitor| monitor.id.as_str() == id)
+                            })
                         })
                     };
                     mailqos_config::glob(pattern, id) || configured()
@@ -196,8 +197,7 @@ impl Reading<'_> {
     }
 
     fn is_chosen(&self, series: &Series) -> bool {
-        self.chosen
-            .contains(&(series.site.to_string(), series.monitor.to_string()))
+        self.chosen.contains(&(series.site.to_string(), series.monitor.to_string()))
     }
 
     /// Returns the elapsed part of the period. An unfinished period ends one test interval after
@@ -205,11 +205,7 @@ impl Reading<'_> {
     fn passed(&self) -> Result<Period, LakeError> {
         let (period, now) = (self.period, self.source.now);
         if period.to <= now || self.chosen.is_empty() {
-            return Ok(if period.to <= now {
-                period.clone()
-            } else {
-                passed(period, &[], now)
-            });
+            return Ok(if period.to <= now { period.clone() } else { passed(period, &[], now) });
         }
         let ends = self.source.lake.map(&self.query(period), |series| {
             self.is_chosen(series).then(|| End {
@@ -239,14 +235,9 @@ impl Reading<'_> {
     fn monitors(&self, passed: &Period, buckets: &Buckets) -> Result<Vec<Monitor>, LakeError> {
         let metrics: Vec<Metric> = self.needs.metrics().into_iter().collect();
         let query = self.query(self.period).metrics(&metrics).columns(&self.needs.columns());
-        let asked = DigestRequest {
-            needs: self.needs,
-            passed,
-            buckets,
-        };
+        let asked = DigestRequest { needs: self.needs, passed, buckets };
         let found = self.source.lake.map(&query, |series| {
-            self.is_chosen(series)
-                .then(|| monitor(self.source.config, series, asked))
+            self.is_chosen(series).then(|| monitor(self.source.config, series, asked))
         })?;
         Ok(found.into_iter().flatten().collect())
     }
@@ -257,7 +248,12 @@ impl Facts {
     ///
     /// # Errors
     /// The lake can't be read.
-    pub fn load(source: Source<'_>, selection: &Selection, period: &Period, needs: &Needs) -> Result<Self, LakeError> {
+    pub fn load(
+        source: Source<'_>,
+        selection: &Selection,
+        period: &Period,
+        needs: &Needs,
+    ) -> Result<Self, LakeError> {
         let Source { lake, config, .. } = source;
         let known = lake.monitors(Some(period.into()))?;
         let reading = Reading {
@@ -283,7 +279,8 @@ impl Facts {
         let last_sample = monitors.iter().filter_map(|monitor| Some(monitor.digest.seen?.1)).max();
         let answers = monitors.iter_mut().filter_map(|monitor| monitor.digest.answers.take());
         let patterns = patterns::find(answers.collect());
-        let several: BTreeSet<&str> = monitors.iter().map(|monitor| monitor.site.as_str()).collect();
+        let several: BTreeSet<&str> =
+            monitors.iter().map(|monitor| monitor.site.as_str()).collect();
         if several.len() > 1 {
             for monitor in &mut monitors {
                 monitor.name = format!("{} · {}", monitor.name, monitor.site);
@@ -327,7 +324,7 @@ impl Facts {
     }
 
     /// Returns the significant patterns of all monitors, if a section needs them.
-    pub fn patterns(&self) -> &[Found] {
+    pub fn patterns(&self) -> &[PatternFinding] {
         &self.patterns
     }
 
@@ -368,17 +365,29 @@ fn name_kinds(monitors: &mut [Monitor]) {
     }
     for monitor in monitors {
         if kinds.get(&(monitor.site.clone(), monitor.id.clone())) > Some(&1) {
-            monitor.name = format!("{} · {}", monitor.name, monitor.kind.as_deref().unwrap_or("mail-qos"));
+            monitor.name =
+                format!("{} · {}", monitor.name, monitor.kind.as_deref().unwrap_or("mail-qos"));
         }
     }
 }
 
-fn levels(lake: &Lake, config: &Config, selection: &Selection, passed: &Period) -> Result<Vec<LevelReport>, LakeError> {
+fn levels(
+    lake: &Lake,
+    config: &Config,
+    selection: &Selection,
+    passed: &Period,
+) -> Result<Vec<LevelReport>, LakeError> {
     let chosen = |site: &str, id: &str| selection.includes(Some(config), site, id);
     let mut reports = Vec::new();
     for (id, level) in &config.service_levels {
         for (period, until) in service_level::periods(level, passed, passed.to) {
-            let report = service_level::judge(lake, config, (id.as_str(), level), (&period, until), &chosen)?;
+            let report = service_level::judge(
+                lake,
+                config,
+                (id.as_str(), level),
+                (&period, until),
+                &chosen,
+            )?;
             if !report.entries.is_empty() {
                 reports.push(report);
             }
@@ -416,20 +425,14 @@ fn monitor(config: Option<&Config>, series: &mut Series, asked: DigestRequest<'_
     series.leave_out_empty();
     let series = &*series;
     let configured = configured(config, series);
-    let in_samples = series
-        .inside
-        .clone()
-        .rev()
-        .find_map(|row| series.max_round_trip.get(row));
-    let max_round_trip = in_samples.or(configured.and_then(|monitor| monitor.kind.max_round_trip()));
-    let is_limit = |row| {
-        series
-            .max_round_trip
-            .get(row)
-            .is_none_or(|limit| Some(limit) == max_round_trip)
-    };
+    let in_samples = series.inside.clone().rev().find_map(|row| series.max_round_trip.get(row));
+    let max_round_trip =
+        in_samples.or(configured.and_then(|monitor| monitor.kind.max_round_trip()));
+    let is_limit =
+        |row| series.max_round_trip.get(row).is_none_or(|limit| Some(limit) == max_round_trip);
     let mut trips = values(series, Metric::RoundTrip);
-    let timeline = Timeline::of(series, asked.passed, configured.map(|monitor| monitor.test_interval));
+    let timeline =
+        Timeline::of(series, asked.passed, configured.map(|monitor| monitor.test_interval));
     Monitor {
         site: series.site.to_string(),
         id: series.monitor.to_string(),
@@ -459,7 +462,11 @@ fn monitor(config: Option<&Config>, series: &mut Series, asked: DigestRequest<'_
 
 /// Returns the figures of a monitor in the previous period; `None` if less than half of it is
 /// known, which would be no basis for a comparison.
-fn figures_before(config: Option<&Config>, series: &Series, period: &Period) -> Option<PreviousFigures> {
+fn figures_before(
+    config: Option<&Config>,
+    series: &Series,
+    period: &Period,
+) -> Option<PreviousFigures> {
     let counts = Counts::of(series, series.inside.clone());
     let interval = configured(config, series).map(|monitor| monitor.test_interval);
     let timeline = Timeline::of(series, period, interval);

@@ -123,9 +123,7 @@ fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
         return locale.t("No samples for this period").to_owned();
     }
     if counts.tests() == 0 {
-        return locale
-            .t("No counted tests in this period: mail quality is unknown")
-            .to_owned();
+        return locale.t("No counted tests in this period: mail quality is unknown").to_owned();
     }
     if counts.tests() == 1 {
         let text = if counts.ok == 1 {
@@ -142,8 +140,12 @@ fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
         _ if !has_mails && counts.failed() == 0 => {
             locale.fill("The mailbox could be opened in all {0} tests", &[&tests])
         }
-        _ if !has_mails && counts.ok == 0 => locale.fill("The mailbox could be opened in none of {0} tests", &[&tests]),
-        _ if !has_mails => locale.fill("The mailbox could be opened in {0} of {1} tests", &[&share, &tests]),
+        _ if !has_mails && counts.ok == 0 => {
+            locale.fill("The mailbox could be opened in none of {0} tests", &[&tests])
+        }
+        _ if !has_mails => {
+            locale.fill("The mailbox could be opened in {0} of {1} tests", &[&share, &tests])
+        }
         Some(limit) => {
             let limit = locale.span(limit);
             if counts.failed() == 0 {
@@ -157,12 +159,21 @@ fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
                 )
             }
         }
-        _ if counts.failed() == 0 => locale.fill("Mail was delivered on time in all {0} tests", &[&tests]),
-        _ if counts.ok == 0 => locale.fill("Mail was delivered on time in none of {0} tests", &[&tests]),
+        _ if counts.failed() == 0 => {
+            locale.fill("Mail was delivered on time in all {0} tests", &[&tests])
+        }
+        _ if counts.ok == 0 => {
+            locale.fill("Mail was delivered on time in none of {0} tests", &[&tests])
+        }
         _ => locale.fill("Mail was delivered on time in {0} of {1} tests", &[&share, &tests]),
     };
     // If a mailbox could not be read, it is unknown whether mails arrived.
-    if has_mails && counts.ok == 0 && counts.late == 0 && counts.pickup_failed == 0 && counts.provisional == 0 {
+    if has_mails
+        && counts.ok == 0
+        && counts.late == 0
+        && counts.pickup_failed == 0
+        && counts.provisional == 0
+    {
         return main + locale.t("; no arrival was observed");
     }
     let Some((monitor, outage)) = worst_outage(monitors) else {
@@ -173,10 +184,8 @@ fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
         };
     };
     let rest = if together.outages == 1 {
-        locale.fill(
-            "; the only outage lasted {1} ({0})",
-            &[&monitor.name, &span_of(outage, locale)],
-        )
+        locale
+            .fill("; the only outage lasted {1} ({0})", &[&monitor.name, &span_of(outage, locale)])
     } else {
         locale.fill(
             "; the longest outage lasted {0} ({1})",
@@ -236,10 +245,7 @@ impl<'a> Sentence<'a> {
     }
 
     fn about(text: String, about: About<'a>) -> Self {
-        Self {
-            text,
-            about: Some(about),
-        }
+        Self { text, about: Some(about) }
     }
 }
 
@@ -265,7 +271,9 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
         let about = About::Availability(vec![monitor], Some(outage.from));
         said.push(Sentence::about(text, about));
     }
-    let count = |wanted: fn(&Counts) -> bool| monitors.iter().filter(|monitor| wanted(&monitor.counts)).count();
+    let count = |wanted: fn(&Counts) -> bool| {
+        monitors.iter().filter(|monitor| wanted(&monitor.counts)).count()
+    };
     match (count(|counts| counts.failed() > 0), count(|counts| counts.tests() > 0)) {
         (0, _) => said.push(Sentence::plain(locale.count(
             together.counts.tests(),
@@ -288,9 +296,7 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
         let text = changed(monitor, medians, locale);
         said.push(Sentence::about(text, About::RoundTrip(monitor, 0.5)));
     }
-    let known = monitors
-        .iter()
-        .filter_map(|monitor| Some((*monitor, enough(monitor)?[2])));
+    let known = monitors.iter().filter_map(|monitor| Some((*monitor, enough(monitor)?[2])));
     let known: Vec<(&Monitor, f64)> = known.collect();
     if known.len() > 1
         && let Some((monitor, p95)) = known.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))
@@ -364,7 +370,9 @@ pub fn cause(monitor: &Monitor, outage: &Outage, locale: &Locale) -> String {
         return DASH.to_owned();
     };
     match (cause.stage, cause.error.as_deref(), cause.round_trip) {
-        (None, None, Some(took)) => locale.fill("late: took {0}", &[&locale.duration(took.0 as f64)]),
+        (None, None, Some(took)) => {
+            locale.fill("late: took {0}", &[&locale.duration(took.0 as f64)])
+        }
         (Some(stage), Some(error), _) => format!("{} ({stage})", error.trim_end_matches('.')),
         (None, Some(error), _) => error.trim_end_matches('.').to_owned(),
         (Some(stage), None, _) => stage.to_string(),
@@ -393,11 +401,7 @@ mod tests {
 
     #[test]
     fn a_change_that_is_nothing_as_it_is_written_is_no_rise_or_fall() {
-        let counts = |ok, lost| Counts {
-            ok,
-            lost,
-            ..Counts::default()
-        };
+        let counts = |ok, lost| Counts { ok, lost, ..Counts::default() };
         // With this many tests, even the smallest change is significant.
         let compared = |before: u64, now: u64| Compared {
             now: counts(10_000_000_000, now),

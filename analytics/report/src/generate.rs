@@ -18,7 +18,7 @@ use mailqos_figures::{Period, PeriodError};
 use mailqos_lake_tables::{LakeError, parallel};
 
 use super::{
-    definition::{Definition, Grouping, Format},
+    definition::{Definition, Format, Grouping},
     digest::Needs,
     document::{Block, Document, Head, Note, Status, Theme, Words},
     facts::{Facts, Monitor},
@@ -75,7 +75,11 @@ pub struct Report {
 ///
 /// # Errors
 /// The lake can't be read.
-pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -> Result<Vec<Report>, ReportError> {
+pub fn documents(
+    definition: &Definition,
+    source: Source<'_>,
+    period: &Period,
+) -> Result<Vec<Report>, ReportError> {
     let locale = Locale::new(&definition.language, period.timezone().clone())
         .or_else(|| Locale::new("en", period.timezone().clone()))
         .ok_or_else(|| MediaError::Template("the language has no texts".into()))?
@@ -100,7 +104,8 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
         others.insert(key, Facts::load(source, selection, &other, &needs)?);
     }
     let theme = definition.theme.resolve();
-    let unsettled = |facts: &Facts| facts.monitors.iter().any(|monitor| monitor.counts.provisional > 0);
+    let unsettled =
+        |facts: &Facts| facts.monitors.iter().any(|monitor| monitor.counts.provisional > 0);
     let mut all = std::iter::once(&facts).chain(others.values());
     let provisional = facts.is_provisional() || all.any(unsettled);
     let begun = Instant::now();
@@ -108,7 +113,8 @@ pub fn documents(definition: &Definition, source: Source<'_>, period: &Period) -
     let reports: Vec<Report> = groups(definition.each, &facts)
         .into_iter()
         .map(|(group, members)| {
-            let mut document = document(definition, source, &facts, &others, &locale, group.as_deref(), &members);
+            let mut document =
+                document(definition, source, &facts, &others, &locale, group.as_deref(), &members);
             document.theme = theme.clone();
             let stem = stem_of(&definition.slug, group.as_deref());
             Report {
@@ -168,10 +174,7 @@ fn groups(each: Grouping, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>
     if !alone.is_empty() {
         tracing::warn!(property = each.word(), monitors = %alone.join(", "), "monitors without this property are in no report");
     }
-    groups
-        .into_iter()
-        .map(|(name, members)| (Some(name), members))
-        .collect()
+    groups.into_iter().map(|(name, members)| (Some(name), members)).collect()
 }
 
 /// Returns the reason why there is no report.
@@ -180,11 +183,7 @@ fn none(each: Grouping, no_samples: bool, period: &Period) -> String {
         return format!("no report was generated: no monitor has samples in the period {period}");
     }
     let word = each.word();
-    let article = if word.starts_with(['a', 'e', 'i', 'o', 'u']) {
-        "an"
-    } else {
-        "a"
-    };
+    let article = if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     format!(
         "no report was generated: none of the monitors with samples in the period {period} has {article} \
         {word}"
@@ -193,9 +192,16 @@ fn none(each: Grouping, no_samples: bool, period: &Period) -> String {
 
 /// Returns the monitors of a section with its own facts: those of the report's group, unless the
 /// section selects monitors itself. A report for one customer reveals nothing about another.
-fn of_group<'a>(facts: &'a Facts, placed: &Placed, each: Grouping, group: Option<&str>) -> Vec<&'a Monitor> {
+fn of_group<'a>(
+    facts: &'a Facts,
+    placed: &Placed,
+    each: Grouping,
+    group: Option<&str>,
+) -> Vec<&'a Monitor> {
     let belongs = |monitor: &&Monitor| match group {
-        Some(group) if placed.selection.is_none() => each.names(monitor).iter().any(|name| name == group),
+        Some(group) if placed.selection.is_none() => {
+            each.names(monitor).iter().any(|name| name == group)
+        }
         _ => true,
     };
     facts.monitors.iter().filter(belongs).collect()
@@ -246,10 +252,8 @@ pub(super) fn document(
     // Files have a date even without samples.
     let made_at = data_until.unwrap_or(facts.period.to);
     let provenance = Provenance::new(parts.into_values().flatten().collect());
-    let objects: BTreeSet<&str> = monitors
-        .iter()
-        .filter_map(|monitor| monitor.object.as_deref())
-        .collect();
+    let objects: BTreeSet<&str> =
+        monitors.iter().filter_map(|monitor| monitor.object.as_deref()).collect();
     let mut scope = l.count(monitors.len() as u64, "1 monitor", "{0} monitors");
     if objects.len() > 1 {
         scope.push_str(&l.fill(" on {0} objects", &[&l.integer(objects.len() as u64)]));
@@ -313,10 +317,7 @@ fn heads(ids: &Ids, seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> BTreeMap<St
             .iter()
             .map(|(facts, monitors)| (*facts, monitors.iter().copied().filter(is_it).collect()))
             .collect();
-        Head {
-            scope: l.count(1, "1 monitor", "{0} monitors"),
-            notes: notes(&own, l),
-        }
+        Head { scope: l.count(1, "1 monitor", "{0} monitors"), notes: notes(&own, l) }
     };
     let chapters = ids.chapters();
     // A single chapter would repeat the header of the report.
@@ -377,11 +378,7 @@ fn notes(seen: &[(&Facts, Vec<&Monitor>)], l: &Locale) -> Vec<Note> {
                 ),
             )
         };
-        notes.push(Note {
-            status: Status::Neutral,
-            title: title.to_owned(),
-            text,
-        });
+        notes.push(Note { status: Status::Neutral, title: title.to_owned(), text });
     }
     // Periods may overlap, so each mail is counted once.
     let unsettled: BTreeSet<(&str, &str, i64)> = monitors()
@@ -505,10 +502,8 @@ const MAX_CHAPTERS_AT_ONCE: usize = 50;
 fn shortened(report: &Report) -> Option<Document> {
     let (document, most) = (&report.document, report.chapters_in_a_pdf);
     let chapters = media::html::chapters(document);
-    let single: Vec<_> = chapters
-        .iter()
-        .filter(|chapter| document.chapters.contains_key(chapter.id))
-        .collect();
+    let single: Vec<_> =
+        chapters.iter().filter(|chapter| document.chapters.contains_key(chapter.id)).collect();
     if single.len() <= most {
         return None;
     }
@@ -596,16 +591,13 @@ mod tests {
             "{}",
             note.text
         );
-        assert_eq!(
-            report.document.blocks.len(),
-            before + 39,
-            "other files have all of them"
-        );
+        assert_eq!(report.document.blocks.len(), before + 39, "other files have all of them");
     }
 
     #[test]
     fn a_missing_report_has_a_reason() {
-        let period = Period::between("2026-10-01", "2026-11-01", Calendar::new(TimeZone::UTC)).expect("a period");
+        let period = Period::between("2026-10-01", "2026-11-01", Calendar::new(TimeZone::UTC))
+            .expect("a period");
         for (each, no_samples, words) in [
             (Grouping::Object, true, "no monitor has samples in the period 2026-10-01"),
             (Grouping::Object, false, "has an object"),

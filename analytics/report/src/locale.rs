@@ -64,8 +64,11 @@ impl Dates {
             _ => {
                 let form = text;
                 let day = jiff::civil::date(2026, 10, 3);
-                let shown = jiff::fmt::strtime::format(form, day).map_err(|error| error.to_string())?;
-                if shown.chars().count() > 40 || !["3", "10"].iter().all(|part| shown.contains(part)) {
+                let shown =
+                    jiff::fmt::strtime::format(form, day).map_err(|error| error.to_string())?;
+                if shown.chars().count() > 40
+                    || !["3", "10"].iter().all(|part| shown.contains(part))
+                {
                     return Err("it must show day and month in figures".to_owned());
                 }
                 Ok(Self::Form(form.to_owned()))
@@ -77,7 +80,9 @@ impl Dates {
         match self {
             Self::Language => None,
             // The format was tested when it was parsed.
-            Self::Form(form) => Some(jiff::fmt::strtime::format(form, day).unwrap_or_else(|_| day.to_string())),
+            Self::Form(form) => {
+                Some(jiff::fmt::strtime::format(form, day).unwrap_or_else(|_| day.to_string()))
+            }
         }
     }
 }
@@ -87,15 +92,9 @@ impl Locale {
     /// if the language is not available.
     pub fn new(tag: &str, zone: TimeZone) -> Option<Self> {
         let wanted = tag.trim().split(['-', '_', '.', '@']).next().unwrap_or(tag);
-        let language = LANGUAGES
-            .iter()
-            .find(|language| language.tag.eq_ignore_ascii_case(wanted))?;
-        Some(Self {
-            language,
-            zone,
-            formats: Formats::default(),
-            promises: Vec::new(),
-        })
+        let language =
+            LANGUAGES.iter().find(|language| language.tag.eq_ignore_ascii_case(wanted))?;
+        Some(Self { language, zone, formats: Formats::default(), promises: Vec::new() })
     }
 
     /// Sets the shares of objectives: no other share is rounded to the same text as one of them.
@@ -178,7 +177,9 @@ impl Locale {
     pub fn inline(&self, name: &str) -> String {
         let mut letters = name.chars();
         match (letters.next(), letters.next()) {
-            (Some(first), Some(second)) if !self.language.capital_nouns && second.is_lowercase() => {
+            (Some(first), Some(second))
+                if !self.language.capital_nouns && second.is_lowercase() =>
+            {
                 first.to_lowercase().chain(name.chars().skip(1)).collect()
             }
             _ => name.to_owned(),
@@ -226,7 +227,9 @@ impl Locale {
             0 if span.0 == 0 => format!("0{JOIN}min"),
             0..=59 if span.0 % 1_000_000 == 0 => format!("{seconds}{JOIN}s"),
             0..=59 => self.duration(span.0 as f64),
-            60..=3_599 => two(seconds / 60, "min", if seconds < 600 { seconds % 60 } else { 0 }, "s"),
+            60..=3_599 => {
+                two(seconds / 60, "min", if seconds < 600 { seconds % 60 } else { 0 }, "s")
+            }
             3_600..=86_399 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
             _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
         }
@@ -272,7 +275,9 @@ impl Locale {
             return (short, limit);
         }
         let decimals = decimals_apart(spent / 1e6, whole / 1e6, 0);
-        let exact = |micros: f64| exact_span(micros, decimals, JOIN, &|value, decimals| self.number(value, decimals));
+        let exact = |micros: f64| {
+            exact_span(micros, decimals, JOIN, &|value, decimals| self.number(value, decimals))
+        };
         (exact(spent), exact(whole))
     }
 
@@ -370,12 +375,7 @@ impl Locale {
         if let Some(text) = self.formats.dates.of(local.date()) {
             return text;
         }
-        format!(
-            "{}{JOIN}{} {}",
-            self.nth(local.day()),
-            self.month(local.month()),
-            local.year()
-        )
+        format!("{}{JOIN}{} {}", self.nth(local.day()), self.month(local.month()), local.year())
     }
 
     /// Formats a date and time without seconds: `3 Oct 2026, 14:05`.
@@ -400,11 +400,7 @@ impl Locale {
         if let Some(date) = self.formats.dates.of(local.date()) {
             return format!("{date}, {time}");
         }
-        format!(
-            "{}{JOIN}{}, {time}",
-            self.nth(local.day()),
-            self.short_month(local.month()),
-        )
+        format!("{}{JOIN}{}, {time}", self.nth(local.day()), self.short_month(local.month()),)
     }
 
     /// Formats a day with its weekday: `Sat 3 Oct`.
@@ -414,11 +410,7 @@ impl Locale {
         if let Some(date) = self.formats.dates.of(local.date()) {
             return format!("{weekday}{JOIN}{date}");
         }
-        format!(
-            "{weekday}{JOIN}{}{JOIN}{}",
-            self.nth(local.day()),
-            self.short_month(local.month())
-        )
+        format!("{weekday}{JOIN}{}{JOIN}{}", self.nth(local.day()), self.short_month(local.month()))
     }
 
     /// Returns a recurring weekday within a sentence, 1 for Monday: `Mondays`, in German `montags`.
@@ -458,7 +450,11 @@ impl Locale {
             }
         }
         if first.year() != last.year() || self.formats.dates != Dates::Language {
-            return format!("{} – {}", self.date(period.from), self.date(UtcMicros(period.to.0 - 1)));
+            return format!(
+                "{} – {}",
+                self.date(period.from),
+                self.date(UtcMicros(period.to.0 - 1))
+            );
         }
         if first.month() != last.month() {
             return format!(
@@ -489,11 +485,7 @@ impl Locale {
             12 => ("12".to_owned(), "\u{a0}pm"),
             hour => ((hour - 12).to_string(), "\u{a0}pm"),
         };
-        let seconds = if seconds {
-            format!(":{:02}", time.second())
-        } else {
-            String::new()
-        };
+        let seconds = if seconds { format!(":{:02}", time.second()) } else { String::new() };
         format!("{hour}:{:02}{seconds}{half}", time.minute())
     }
 
@@ -592,7 +584,7 @@ fn truncated(share: f64, decimals: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mailqos_charts::axis::{StateSpan, time_ticks};
+    use mailqos_charts::axis::{TimeSpan, time_ticks};
     use proptest::prelude::*;
 
     fn english(zone: &str) -> Locale {
@@ -601,7 +593,9 @@ mod tests {
 
     #[test]
     fn a_sentence_begins_with_a_capital_in_every_language() {
-        for (tag, expected) in [("en", "No login was measured"), ("sv", "Inloggning: inga mätvärden")] {
+        for (tag, expected) in
+            [("en", "No login was measured"), ("sv", "Inloggning: inga mätvärden")]
+        {
             let locale = Locale::new(tag, TimeZone::UTC).expect("a language");
             let metric = if tag == "sv" { "inloggning" } else { "login" };
             assert_eq!(locale.fill("No {0} was measured", &[metric]), expected);
@@ -611,22 +605,11 @@ mod tests {
     #[test]
     fn durations_have_three_digits_and_a_readable_unit() {
         let locale = english("UTC");
-        let shown = [
-            0.0,
-            340.0,
-            1_340.0,
-            240_000.0,
-            1_340_000.0,
-            61_000_000.0,
-            2_520e6,
-            90_000e6,
-        ]
-        .map(|micros| locale.duration(micros).replace(JOIN, " "));
+        let shown = [0.0, 340.0, 1_340.0, 240_000.0, 1_340_000.0, 61_000_000.0, 2_520e6, 90_000e6]
+            .map(|micros| locale.duration(micros).replace(JOIN, " "));
         assert_eq!(
             shown,
-            [
-                "0 µs", "340 µs", "1.34 ms", "240 ms", "1.34 s", "61 s", "42 min", "25 h"
-            ]
+            ["0 µs", "340 µs", "1.34 ms", "240 ms", "1.34 s", "61 s", "42 min", "25 h"]
         );
     }
 
@@ -652,10 +635,7 @@ mod tests {
             (1, 100_000),
         ]
         .map(|(part, whole)| locale.share(part, whole).replace('\u{202f}', " "));
-        assert_eq!(
-            shown,
-            ["–", "100 %", "90 %", "99.99 %", "100.00 %", "99.999 %", "0.001 %"]
-        );
+        assert_eq!(shown, ["–", "100 %", "90 %", "99.99 %", "100.00 %", "99.999 %", "0.001 %"]);
     }
 
     #[test]
@@ -691,7 +671,9 @@ mod tests {
         assert_eq!(locale.day(moment), "Sat\u{a0}03.10.2026");
         assert_eq!(locale.number(26_784.5, 1), "26784,5");
         let calendar = Calendar::new(locale.zone().clone());
-        let period = |from, to| locale.period(&Period::between(from, to, calendar.clone()).expect("a period"));
+        let period = |from, to| {
+            locale.period(&Period::between(from, to, calendar.clone()).expect("a period"))
+        };
         assert_eq!(period("2026-10-03", "2026-10-10"), "03.10.2026 – 09.10.2026");
         assert_eq!(period("2026-10-01", "2026-11-01"), "October 2026");
         assert!(Dates::parse("%Q").is_err() && Dates::parse("x").is_err());
@@ -699,10 +681,7 @@ mod tests {
 
     #[test]
     fn a_sign_never_stands_for_both_decimals_and_thousands() {
-        let formats = Formats {
-            decimal: Some(','),
-            ..Formats::default()
-        };
+        let formats = Formats { decimal: Some(','), ..Formats::default() };
         let locale = english("UTC").with(formats);
         assert_eq!(locale.number(1_234_567.8, 1), "1234567,8");
         assert_eq!(locale.integer(1_234_567), "1234567");
@@ -714,10 +693,7 @@ mod tests {
         let german = Locale::new("de", zone).expect("German");
         let ticks = |from: i64, days: i64| {
             let from = UtcMicros(from);
-            let span = StateSpan {
-                from,
-                to: UtcMicros(from.0 + days * 86_400_000_000),
-            };
+            let span = TimeSpan { from, to: UtcMicros(from.0 + days * 86_400_000_000) };
             let ticks = time_ticks(span, 600.0, 12.0, &german);
             ticks.into_iter().map(|tick| tick.label).collect::<Vec<_>>()
         };
@@ -736,16 +712,10 @@ mod tests {
         let locale = english("UTC").with(formats);
         // From 1 October 2026, midnight.
         let from = UtcMicros(1_790_812_800_000_000);
-        let span = |hours: i64| StateSpan {
-            from,
-            to: from + Micros::from_secs(3_600 * hours),
-        };
+        let span = |hours: i64| TimeSpan { from, to: from + Micros::from_secs(3_600 * hours) };
         let labels = |hours: i64| {
             let ticks = time_ticks(span(hours), 600.0, 12.0, &locale);
-            ticks
-                .into_iter()
-                .map(|tick| tick.label.replace(JOIN, " "))
-                .collect::<Vec<_>>()
+            ticks.into_iter().map(|tick| tick.label.replace(JOIN, " ")).collect::<Vec<_>>()
         };
         assert_eq!(labels(24), ["12:00 am", "6:00 am", "12:00 pm", "6:00 pm"]);
         assert_eq!(labels(48)[2], "2026-10-02");
@@ -755,7 +725,8 @@ mod tests {
     #[test]
     fn what_is_rounded_to_nothing_has_no_sign() {
         let locale = english("UTC");
-        let shown = [0.12, 0.001, -0.001, -0.12].map(|share| locale.change(share).replace('\u{202f}', " "));
+        let shown =
+            [0.12, 0.001, -0.001, -0.12].map(|share| locale.change(share).replace('\u{202f}', " "));
         assert_eq!(shown, ["+12 %", "0 %", "0 %", "−12 %"]);
         assert_eq!(locale.points(0.000_004), "0.000\u{a0}pp");
         assert_eq!(locale.points(0.000_01), "+0.001\u{a0}pp");
@@ -765,15 +736,9 @@ mod tests {
     #[test]
     fn more_than_all_is_not_shown_as_all() {
         let locale = english("UTC");
-        let shown = [
-            (1.003, 0),
-            (1.000_01, 2),
-            (1.0, 0),
-            (1.0 + 1e-15, 2),
-            (1.0 - 1e-15, 0),
-            (1.57, 0),
-        ]
-        .map(|(share, decimals)| locale.percent_bare(share, decimals));
+        let shown =
+            [(1.003, 0), (1.000_01, 2), (1.0, 0), (1.0 + 1e-15, 2), (1.0 - 1e-15, 0), (1.57, 0)]
+                .map(|(share, decimals)| locale.percent_bare(share, decimals));
         assert_eq!(shown, ["101", "100.01", "100", "100.00", "100", "157"]);
     }
 

@@ -106,7 +106,8 @@ impl Names {
         tera::Tera::one_off(template, &self.0, false).map_err(|error| NameError {
             key: key.to_owned(),
             template: template.to_owned(),
-            reason: std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string),
+            reason: std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), ToString::to_string),
         })
     }
 
@@ -116,10 +117,17 @@ impl Names {
     ///
     /// # Errors
     /// A template is invalid.
-    pub fn folders(&self, config: &Config, target: &Name, path: &str) -> Result<(String, String), NameError> {
+    pub fn folders(
+        &self,
+        config: &Config,
+        target: &Name,
+        path: &str,
+    ) -> Result<(String, String), NameError> {
         let path = self.expand("deliver.path", path)?;
         let below = |name: &Name| match config.targets.get(name) {
-            Some(Target::Files(files)) => self.expand(&format!("the path of target.{name}"), &files.below),
+            Some(Target::Files(files)) => {
+                self.expand(&format!("the path of target.{name}"), &files.below)
+            }
             _ => Ok(String::new()),
         };
         let join = |first: String, second: &str| match (first.trim_matches('/'), second) {
@@ -224,11 +232,7 @@ impl Written {
         Clash {
             delivery,
             target,
-            file: if folder.is_empty() {
-                name
-            } else {
-                format!("{folder}/{name}")
-            },
+            file: if folder.is_empty() { name } else { format!("{folder}/{name}") },
             runs: (self.run, later.run),
             other: (self.slug != later.slug).then(|| self.slug.clone()),
         }
@@ -302,16 +306,18 @@ fn sample_runs(definition: &Definition, zone: &TimeZone) -> Vec<UtcMicros> {
 impl Writes {
     /// Creates an empty collection.
     pub(crate) fn new() -> Self {
-        Self {
-            places: BTreeMap::new(),
-        }
+        Self { places: BTreeMap::new() }
     }
 
     /// Adds the files of a definition's runs and returns the first clash of each of its deliveries.
     ///
     /// # Errors
     /// A name template is invalid.
-    pub(crate) fn add(&mut self, definition: &Definition, config: &Config) -> Result<Vec<Clash>, NameError> {
+    pub(crate) fn add(
+        &mut self,
+        definition: &Definition,
+        config: &Config,
+    ) -> Result<Vec<Clash>, NameError> {
         let calendar = definition.calendar(Some(config));
         let name = definition.period.as_deref().unwrap_or("last-month");
         let mut clashes: Vec<Clash> = Vec::new();
@@ -321,11 +327,7 @@ impl Writes {
             let Ok(period) = Period::named(name, run, calendar.clone()) else {
                 continue;
             };
-            let most = if number * stems.len() < MAX_NAMES {
-                stems.len()
-            } else {
-                1
-            };
+            let most = if number * stems.len() < MAX_NAMES { stems.len() } else { 1 };
             for stem in &stems[..most] {
                 let stem = format!("{stem}-{}", period_stem(&period));
                 let names = Names::of_report(definition, &stem, &period, run);
@@ -336,7 +338,8 @@ impl Writes {
                         run,
                     };
                     for place in places(definition, delivery, config, &names, &stem)? {
-                        let known = self.places.entry(place.clone()).or_insert_with(|| written.clone());
+                        let known =
+                            self.places.entry(place.clone()).or_insert_with(|| written.clone());
                         let is_same = known.slug == written.slug && known.period == written.period;
                         if is_same || delivery.overwrite || told.contains(&number) {
                             continue;
@@ -371,18 +374,14 @@ fn places(
     let name = match delivery.name.as_str() {
         "" => stem.to_owned(),
         // The names of reports per monitor differ in their stems.
-        template if definition.each != Grouping::All && !template.contains("report.stem") => format!("{template}-{stem}"),
+        template if definition.each != Grouping::All && !template.contains("report.stem") => {
+            format!("{template}-{stem}")
+        }
         template => names.expand("deliver.name", template)?,
     };
-    let formats = if delivery.formats.is_empty() {
-        &definition.formats
-    } else {
-        &delivery.formats
-    };
+    let formats = if delivery.formats.is_empty() { &definition.formats } else { &delivery.formats };
     let files = formats.iter().map(|format| format!("{name}.{}", format.extension()));
-    Ok(files
-        .map(|file| (target.to_string(), comparable(&folder), comparable(&file)))
-        .collect())
+    Ok(files.map(|file| (target.to_string(), comparable(&folder), comparable(&file))).collect())
 }
 
 #[cfg(test)]
@@ -390,7 +389,8 @@ mod tests {
     use super::*;
 
     fn period(from: &str, to: &str, zone: &str) -> Period {
-        let moment = |text: &str| UtcMicros::from(text.parse::<jiff::Timestamp>().expect("a moment"));
+        let moment =
+            |text: &str| UtcMicros::from(text.parse::<jiff::Timestamp>().expect("a moment"));
         let calendar = Calendar::new(TimeZone::get(zone).expect("a zone"));
         Period::new(moment(from), moment(to), calendar).expect("a period")
     }
@@ -404,17 +404,9 @@ mod tests {
             ("2025-12-31T23:00:00Z", "2026-12-31T23:00:00Z", "2026"),
             ("2026-10-03T12:00:00Z", "2026-10-03T13:00:00Z", "2026-10-03T14"),
             ("2026-10-03T12:30:00Z", "2026-10-03T13:30:00Z", "2026-10-03T1430-1530"),
-            (
-                "2026-10-03T20:00:00Z",
-                "2026-10-04T00:00:00Z",
-                "2026-10-03T2200_2026-10-04T0200",
-            ),
+            ("2026-10-03T20:00:00Z", "2026-10-04T00:00:00Z", "2026-10-03T2200_2026-10-04T0200"),
             // From 22:00 to 24:00: the end belongs to the next day.
-            (
-                "2026-10-03T20:00:00Z",
-                "2026-10-03T22:00:00Z",
-                "2026-10-03T2200_2026-10-04T0000",
-            ),
+            ("2026-10-03T20:00:00Z", "2026-10-03T22:00:00Z", "2026-10-03T2200_2026-10-04T0000"),
             // The hour that repeats.
             ("2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z", "2026-10-25T02"),
             ("2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z", "2026-10-25T02b"),
@@ -453,7 +445,8 @@ mod tests {
             ("2025-01-06T00:00:00Z", "2025-W01"),
         ];
         for (now, name) in weeks {
-            let names = named("{{ period.week_year }}-W{{ period.week }}", 1, &[("last-week", now)]);
+            let names =
+                named("{{ period.week_year }}-W{{ period.week }}", 1, &[("last-week", now)]);
             assert_eq!(names, [name], "{now}");
         }
     }
@@ -467,20 +460,11 @@ mod tests {
             ("2026-q1", "2026-07-05T00:00:00Z"),
             ("2026-q4", "2026-07-05T00:00:00Z"),
         ];
-        assert_eq!(
-            named(template, 4, &quarters),
-            ["2025-q4", "2026-q1", "2026-q1", "2026-q4"]
-        );
-        assert_eq!(
-            named(template, 1, &quarters),
-            ["2026-q1", "2026-q2", "2026-q1", "2026-q4"]
-        );
+        assert_eq!(named(template, 4, &quarters), ["2025-q4", "2026-q1", "2026-q1", "2026-q4"]);
+        assert_eq!(named(template, 1, &quarters), ["2026-q1", "2026-q2", "2026-q1", "2026-q4"]);
         // A year from March ends on 29 February.
-        let from = named(
-            "{{ period.from }} {{ period.to }}",
-            3,
-            &[("last-year", "2028-03-01T12:00:00Z")],
-        );
+        let from =
+            named("{{ period.from }} {{ period.to }}", 3, &[("last-year", "2028-03-01T12:00:00Z")]);
         assert_eq!(from, ["2027-03-01 2028-02-29"]);
         let stem = named("{{ period.stem }}", 2, &[("last-month", "2028-03-01T12:00:00Z")]);
         assert_eq!(stem, ["2028-02"]);
@@ -488,13 +472,9 @@ mod tests {
 
     #[test]
     fn no_two_hours_of_a_year_have_one_name() {
-        for zone in [
-            "Europe/Berlin",
-            "Australia/Lord_Howe",
-            "America/Asuncion",
-            "UTC",
-            "Asia/Kolkata",
-        ] {
+        for zone in
+            ["Europe/Berlin", "Australia/Lord_Howe", "America/Asuncion", "UTC", "Asia/Kolkata"]
+        {
             let calendar = Calendar::new(TimeZone::get(zone).expect("a zone"));
             let mut names = HashSet::new();
             for hour in 0..366 * 24 {

@@ -1,7 +1,7 @@
 //! Sentences about changes and recurring patterns, with their figures and significance.
 
 use mailqos_charts::ChartLocale;
-use mailqos_figures::patterns::{Found, Pattern};
+use mailqos_figures::patterns::{Pattern, PatternFinding};
 use mailqos_lake_tables::Metric;
 use mailqos_model::UtcMicros;
 
@@ -243,7 +243,9 @@ pub fn test(pattern: &Pattern, l: &Locale) -> &'static str {
         Pattern::Day { .. } => "robust outlier test",
         Pattern::Correlation { .. } => "Spearman",
         Pattern::Hop { .. } => "sign test",
-        Pattern::FailureHour { .. } | Pattern::FailureWeekday { .. } | Pattern::FailureKind { .. } => "binomial test",
+        Pattern::FailureHour { .. }
+        | Pattern::FailureWeekday { .. }
+        | Pattern::FailureKind { .. } => "binomial test",
         Pattern::FailureReply { .. } => "Fisher",
         Pattern::Weekday { .. } | Pattern::FailureMetric { .. } => "Mann–Whitney",
     })
@@ -256,7 +258,7 @@ fn hour(hour: u8, l: &Locale) -> String {
 
 /// Sorts findings for display: for each monitor first changes, then recurring patterns, then
 /// failures; within a kind, the largest effect first.
-pub fn told<'a>(found: impl Iterator<Item = &'a Found>) -> Vec<&'a Found> {
+pub fn told<'a>(found: impl Iterator<Item = &'a PatternFinding>) -> Vec<&'a PatternFinding> {
     let rank = |pattern: &Pattern| match pattern {
         Pattern::Shift { .. } => 0,
         Pattern::Trend { .. } => 1,
@@ -274,7 +276,7 @@ pub fn told<'a>(found: impl Iterator<Item = &'a Found>) -> Vec<&'a Found> {
         Pattern::Shift { at, .. } | Pattern::Day { at, .. } => *at,
         _ => UtcMicros(0),
     };
-    let mut told: Vec<&Found> = found.collect();
+    let mut told: Vec<&PatternFinding> = found.collect();
     told.sort_by(|a, b| {
         (&a.monitor, &a.site, rank(&a.pattern))
             .cmp(&(&b.monitor, &b.site, rank(&b.pattern)))

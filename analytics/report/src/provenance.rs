@@ -157,11 +157,7 @@ impl Origin {
 impl Provenance {
     /// Creates the provenance of these parts.
     pub fn new(parts: Vec<Part>) -> Self {
-        Self {
-            mailqos_provenance: FORM,
-            sha256: sum(&parts),
-            parts,
-        }
+        Self { mailqos_provenance: FORM, sha256: sum(&parts), parts }
     }
 
     /// Returns the provenance as JSON that is safe to embed in HTML.
@@ -221,9 +217,8 @@ impl Provenance {
             }
             let now = lake.map(&query, |series| Origin::of(series, part.columns))?;
             for then in &part.monitors {
-                let now = now
-                    .iter()
-                    .find(|now| now.site == then.site && now.monitor == then.monitor);
+                let now =
+                    now.iter().find(|now| now.site == then.site && now.monitor == then.monitor);
                 if now != Some(then) {
                     differences.push(Difference {
                         site: then.site.clone(),
@@ -256,13 +251,8 @@ fn sum(parts: &[Part]) -> String {
 }
 
 fn read(bytes: &[u8]) -> Option<Provenance> {
-    let at = bytes
-        .windows(BEGIN.len())
-        .position(|window| window == BEGIN.as_bytes())?;
-    serde_json::Deserializer::from_slice(&bytes[at..])
-        .into_iter()
-        .next()?
-        .ok()
+    let at = bytes.windows(BEGIN.len()).position(|window| window == BEGIN.as_bytes())?;
+    serde_json::Deserializer::from_slice(&bytes[at..]).into_iter().next()?.ok()
 }
 
 /// Returns the index page of an archive.
@@ -319,10 +309,13 @@ mod tests {
     fn it_is_found_in_html_and_in_pdf() {
         let json = some().json();
         assert!(!json.contains('<'), "{json}");
-        let html = format!("<!DOCTYPE html><script type=\"application/json\">{json}</script></html>");
+        let html =
+            format!("<!DOCTYPE html><script type=\"application/json\">{json}</script></html>");
         assert_eq!(Provenance::find(html.as_bytes()).expect("in HTML"), some());
-        let mut pdf = b"%PDF-1.7\n1 0 obj\nstream\nno deflate\nendstream\n2 0 obj\nstream\n".to_vec();
-        let mut deflated = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        let mut pdf =
+            b"%PDF-1.7\n1 0 obj\nstream\nno deflate\nendstream\n2 0 obj\nstream\n".to_vec();
+        let mut deflated =
+            flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
         deflated.write_all(json.as_bytes()).expect("memory takes it");
         pdf.extend(deflated.finish().expect("memory takes it"));
         pdf.extend(b"\nendstream\n%%EOF");
@@ -332,10 +325,7 @@ mod tests {
     #[test]
     fn what_was_changed_by_hand_is_noticed() {
         let text = some().json().replace("\"samples\":3", "\"samples\":4");
-        assert!(matches!(
-            Provenance::find(text.as_bytes()),
-            Err(ProvenanceError::Inconsistent)
-        ));
+        assert!(matches!(Provenance::find(text.as_bytes()), Err(ProvenanceError::Inconsistent)));
         assert!(matches!(Provenance::find(b"<html>"), Err(ProvenanceError::Missing)));
     }
 

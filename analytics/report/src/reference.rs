@@ -15,10 +15,7 @@ use super::{
 pub const FILES: [&str; 3] = ["definition", "template", "theme"];
 
 /// Report definitions (the table `definition`), templates (`template`) and themes (`theme`).
-pub const REPORTS: Reference = Reference {
-    title: "Reports of mailqos",
-    tables: &TABLES,
-};
+pub const REPORTS: Reference = Reference { title: "Reports of mailqos", tables: &TABLES };
 
 const OWN: [Shape; 7] = [
     Shape {
@@ -54,11 +51,7 @@ const TABLES: [Shape; OWN.len() + sections::SHAPES.len()] = {
     let mut tables = [OWN[0]; OWN.len() + sections::SHAPES.len()];
     let mut at = 0;
     while at < tables.len() {
-        tables[at] = if at < OWN.len() {
-            OWN[at]
-        } else {
-            sections::SHAPES[at - OWN.len()]
-        };
+        tables[at] = if at < OWN.len() { OWN[at] } else { sections::SHAPES[at - OWN.len()] };
         at += 1;
     }
     tables

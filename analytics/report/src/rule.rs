@@ -19,8 +19,12 @@ impl Rule {
             Self::Daily(at) => format!("day at {at}"),
             Self::Weekly(day, at) => format!("week on {day:?} at {at}"),
             Self::Monthly(day, at) => format!("month on {} at {at}", day.text()),
-            Self::Quarterly(day, at, start) => format!("quarter on {} at {at}{}", day.text(), from(*start)),
-            Self::Yearly(day, at, start) => format!("year on {} at {at}{}", day.text(), from(*start)),
+            Self::Quarterly(day, at, start) => {
+                format!("quarter on {} at {at}{}", day.text(), from(*start))
+            }
+            Self::Yearly(day, at, start) => {
+                format!("year on {} at {at}{}", day.text(), from(*start))
+            }
             Self::Cron(cron) => format!("cron {}", cron.as_str()),
         }
     }
@@ -50,26 +54,22 @@ impl Rule {
     fn next_local(&self, after: DateTime) -> Option<DateTime> {
         let date = after.date();
         match self {
-            Self::Daily(at) => first(
-                after,
-                *at,
-                std::iter::successors(Some(date), |date| date.tomorrow().ok()),
-            ),
+            Self::Daily(at) => {
+                first(after, *at, std::iter::successors(Some(date), |date| date.tomorrow().ok()))
+            }
             Self::Weekly(day, at) => {
                 let days = std::iter::successors(Some(date), |date| date.tomorrow().ok());
                 first(after, *at, days.filter(|date| date.weekday() == *day))
             }
-            Self::Monthly(day, at) => first(after, *at, months(date, 1, 1).filter_map(|month| day_of(month, *day))),
-            Self::Quarterly(day, at, start) => first(
-                after,
-                *at,
-                months(date, 3, *start).filter_map(|month| day_of(month, *day)),
-            ),
-            Self::Yearly(day, at, start) => first(
-                after,
-                *at,
-                months(date, 12, *start).filter_map(|month| day_of(month, *day)),
-            ),
+            Self::Monthly(day, at) => {
+                first(after, *at, months(date, 1, 1).filter_map(|month| day_of(month, *day)))
+            }
+            Self::Quarterly(day, at, start) => {
+                first(after, *at, months(date, 3, *start).filter_map(|month| day_of(month, *day)))
+            }
+            Self::Yearly(day, at, start) => {
+                first(after, *at, months(date, 12, *start).filter_map(|month| day_of(month, *day)))
+            }
             // Cron expressions already follow local time.
             Self::Cron(_) => None,
         }
@@ -79,11 +79,7 @@ impl Rule {
 /// In the words of a rule, the month in which years begin.
 fn from(start: i8) -> String {
     // Years that begin in January were there first, without these words.
-    if start == 1 {
-        String::new()
-    } else {
-        format!(" of years from month {start}")
-    }
+    if start == 1 { String::new() } else { format!(" of years from month {start}") }
 }
 
 impl MonthDay {
@@ -99,9 +95,7 @@ impl MonthDay {
 
 /// Returns the first of the given days whose time of day is after a given time.
 fn first(after: DateTime, at: Time, days: impl Iterator<Item = Date>) -> Option<DateTime> {
-    days.take(STEPS as usize)
-        .map(|date| date.to_datetime(at))
-        .find(|moment| *moment > after)
+    days.take(STEPS as usize).map(|date| date.to_datetime(at)).find(|moment| *moment > after)
 }
 
 /// Returns first days of months from that of a date on, at intervals of `step` months, counted from
@@ -117,11 +111,15 @@ fn day_of(month: Date, day: MonthDay) -> Option<Date> {
     let last = month.last_of_month();
     match day {
         MonthDay::Last => Some(last),
-        MonthDay::Day(day) => Some(Date::new(month.year(), month.month(), day.min(last.day())).unwrap_or(last)),
+        MonthDay::Day(day) => {
+            Some(Date::new(month.year(), month.month(), day.min(last.day())).unwrap_or(last))
+        }
         MonthDay::First(weekday) => first_weekday(month, weekday),
-        MonthDay::LastOf(weekday) => std::iter::successors(Some(last), |date| date.yesterday().ok())
-            .take(7)
-            .find(|date| date.weekday() == weekday),
+        MonthDay::LastOf(weekday) => {
+            std::iter::successors(Some(last), |date| date.yesterday().ok())
+                .take(7)
+                .find(|date| date.weekday() == weekday)
+        }
     }
 }
 
@@ -145,9 +143,7 @@ mod tests {
     }
 
     fn next(rule: &Rule, after: &str, zone_name: &str) -> String {
-        rule.next(at(after), &zone(zone_name))
-            .expect("there is a next")
-            .to_string()
+        rule.next(at(after), &zone(zone_name)).expect("there is a next").to_string()
     }
 
     fn seven() -> Time {
@@ -240,28 +236,13 @@ mod tests {
     fn a_time_that_is_left_out_runs_at_the_next_and_one_that_comes_twice_runs_once() {
         let rule = Rule::Daily(Time::constant(2, 30, 0, 0));
         // 2026-03-29 has no 02:30 in Berlin, so 03:30 summer time is due.
-        assert_eq!(
-            next(&rule, "2026-03-28T12:00:00Z", "Europe/Berlin"),
-            "2026-03-29T01:30:00Z"
-        );
+        assert_eq!(next(&rule, "2026-03-28T12:00:00Z", "Europe/Berlin"), "2026-03-29T01:30:00Z");
         // The clock shows 03:20 then, and 02:30 of that day is still due.
-        assert_eq!(
-            next(&rule, "2026-03-29T01:20:00Z", "Europe/Berlin"),
-            "2026-03-29T01:30:00Z"
-        );
-        assert_eq!(
-            next(&rule, "2026-03-29T01:30:00Z", "Europe/Berlin"),
-            "2026-03-30T00:30:00Z"
-        );
+        assert_eq!(next(&rule, "2026-03-29T01:20:00Z", "Europe/Berlin"), "2026-03-29T01:30:00Z");
+        assert_eq!(next(&rule, "2026-03-29T01:30:00Z", "Europe/Berlin"), "2026-03-30T00:30:00Z");
         // 02:30 repeats on 2026-10-25; the first counts.
-        assert_eq!(
-            next(&rule, "2026-10-24T12:00:00Z", "Europe/Berlin"),
-            "2026-10-25T00:30:00Z"
-        );
-        assert_eq!(
-            next(&rule, "2026-10-25T00:30:00Z", "Europe/Berlin"),
-            "2026-10-26T01:30:00Z"
-        );
+        assert_eq!(next(&rule, "2026-10-24T12:00:00Z", "Europe/Berlin"), "2026-10-25T00:30:00Z");
+        assert_eq!(next(&rule, "2026-10-25T00:30:00Z", "Europe/Berlin"), "2026-10-26T01:30:00Z");
     }
 
     proptest! {

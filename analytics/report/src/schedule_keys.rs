@@ -66,11 +66,8 @@ pub enum CatchUp {
 }
 
 const EVERY: [(&str, u8); 5] = [("day", 0), ("week", 1), ("month", 2), ("quarter", 3), ("year", 4)];
-const CATCH_UP: [(&str, CatchUp); 3] = [
-    ("all", CatchUp::All),
-    ("latest", CatchUp::Latest),
-    ("none", CatchUp::None),
-];
+const CATCH_UP: [(&str, CatchUp); 3] =
+    [("all", CatchUp::All), ("latest", CatchUp::Latest), ("none", CatchUp::None)];
 
 keys! {
     SCHEDULE: ScheduleKeys {
@@ -97,15 +94,13 @@ pub(super) fn read(
 ) -> Option<Schedule> {
     let cron = table.read(&SCHEDULE.cron, problems);
     let every = table.read(&SCHEDULE.every, problems);
-    let single: [(&Key, &str); 2] = [(&SCHEDULE.on, "0 7 1,15 * *"), (&SCHEDULE.at, "0 7,19 * * *")];
+    let single: [(&Key, &str); 2] =
+        [(&SCHEDULE.on, "0 7 1,15 * *"), (&SCHEDULE.at, "0 7,19 * * *")];
     for (key, cron) in single {
         if let Some(node) = table.node(key).filter(|node| node.as_list().len() > 1) {
-            problems.push(
-                node.problem(format!("{} takes one value", key.name), "several")
-                    .help(format!(
-                        "use a single value, or replace every, on and at with cron = \"{cron}\""
-                    )),
-            );
+            problems.push(node.problem(format!("{} takes one value", key.name), "several").help(
+                format!("use a single value, or replace every, on and at with cron = \"{cron}\""),
+            ));
             return None;
         }
     }
@@ -136,11 +131,9 @@ pub(super) fn read(
             other => match (other.strip_prefix("first-"), other.strip_prefix("last-")) {
                 (Some(day), _) => weekday(day).map(MonthDay::First),
                 (_, Some(day)) => weekday(day).map(MonthDay::LastOf),
-                (None, None) => other
-                    .parse()
-                    .ok()
-                    .filter(|day| (1..=31).contains(day))
-                    .map(MonthDay::Day),
+                (None, None) => {
+                    other.parse().ok().filter(|day| (1..=31).contains(day)).map(MonthDay::Day)
+                }
             },
         };
         if day.is_none() {
@@ -175,7 +168,11 @@ pub(super) fn read(
     let rule = match (cron, every) {
         (Some(cron), None) => Some(Rule::Cron(Box::new(cron))),
         (Some(_), Some(_)) => {
-            problems.push(table.problem(&SCHEDULE.cron, "cron and every can't be combined", "keep one of them"));
+            problems.push(table.problem(
+                &SCHEDULE.cron,
+                "cron and every can't be combined",
+                "keep one of them",
+            ));
             None
         }
         (None, Some(0)) => Some(Rule::Daily(at)),
@@ -191,7 +188,9 @@ pub(super) fn read(
             day.map(|day| Rule::Weekly(day, at))
         }
         (None, Some(2)) => month_day(problems, &table).map(|day| Rule::Monthly(day, at)),
-        (None, Some(3)) => month_day(problems, &table).map(|day| Rule::Quarterly(day, at, year_start)),
+        (None, Some(3)) => {
+            month_day(problems, &table).map(|day| Rule::Quarterly(day, at, year_start))
+        }
         (None, Some(_)) => month_day(problems, &table).map(|day| Rule::Yearly(day, at, year_start)),
         (None, None) => {
             if table.node(&SCHEDULE.every).is_none() && table.node(&SCHEDULE.cron).is_none() {
@@ -204,11 +203,7 @@ pub(super) fn read(
         }
     };
     table.finish(problems);
-    Some(Schedule {
-        rule: rule?,
-        catch_up,
-        grace,
-    })
+    Some(Schedule { rule: rule?, catch_up, grace })
 }
 
 /// Normalises the usual spellings of a day: `1st`, `1.`, `Last day`, `first Monday`, `Mondays`.
@@ -218,11 +213,14 @@ fn day_word(text: &str) -> String {
     match word.as_str() {
         "last-day" => "last".to_owned(),
         "first" | "first-day" => "1".to_owned(),
-        other if !number.is_empty() && ["st", "nd", "rd", "th", "."].contains(&&other[number.len()..]) => {
+        other
+            if !number.is_empty()
+                && ["st", "nd", "rd", "th", "."].contains(&&other[number.len()..]) =>
+        {
             number.to_owned()
         }
-        other => other
-            .strip_suffix("days")
-            .map_or_else(|| other.to_owned(), |day| format!("{day}day")),
+        other => {
+            other.strip_suffix("days").map_or_else(|| other.to_owned(), |day| format!("{day}day"))
+        }
     }
 }

@@ -38,19 +38,14 @@ pub(super) fn stems(definition: &Definition, config: &Config) -> Vec<String> {
         return vec![stem_of(&definition.slug, Some(definition.each.word()))];
     }
     let mut taken = BTreeSet::new();
-    groups
-        .iter()
-        .map(|group| unlike(stem_of(&definition.slug, Some(group)), &mut taken))
-        .collect()
+    groups.iter().map(|group| unlike(stem_of(&definition.slug, Some(group)), &mut taken)).collect()
 }
 
 /// Returns a name that is not taken yet, even on case-insensitive file systems.
 pub(super) fn unlike(name: String, taken: &mut BTreeSet<String>) -> String {
-    let names = std::iter::once(name.clone()).chain((2_u32..).map(|number| format!("{name}-{number}")));
-    names
-        .into_iter()
-        .find(|name| taken.insert(name.to_lowercase()))
-        .unwrap_or(name)
+    let names =
+        std::iter::once(name.clone()).chain((2_u32..).map(|number| format!("{name}-{number}")));
+    names.into_iter().find(|name| taken.insert(name.to_lowercase())).unwrap_or(name)
 }
 
 /// Maximum length of a name within a file name, in bytes: two of them and a period fit into the 255
@@ -69,9 +64,5 @@ pub(super) fn safe(name: &str) -> String {
         }
     }
     let text = text.trim_matches(['-', '.', ' ']);
-    if text.is_empty() {
-        "report".to_owned()
-    } else {
-        text.to_owned()
-    }
+    if text.is_empty() { "report".to_owned() } else { text.to_owned() }
 }

@@ -250,16 +250,13 @@ pub fn read(config: Option<&Config>, table: &mut Table, problems: &mut Problems)
 
 /// Reads the default theme, if there is one.
 pub fn house(config: Option<&Config>, problems: &mut Problems) -> ThemeOptions {
-    if exists(config, HOUSE) {
-        named(config, HOUSE, problems)
-    } else {
-        ThemeOptions::default()
-    }
+    if exists(config, HOUSE) { named(config, HOUSE, problems) } else { ThemeOptions::default() }
 }
 
 /// Reads a theme by name.
 pub fn named(config: Option<&Config>, name: &str, problems: &mut Problems) -> ThemeOptions {
-    file_table(config, name, None, problems).map_or_else(ThemeOptions::default, |table| options(table, problems))
+    file_table(config, name, None, problems)
+        .map_or_else(ThemeOptions::default, |table| options(table, problems))
 }
 
 /// Returns the folder of the theme files.
@@ -286,7 +283,12 @@ fn exists(config: Option<&Config>, name: &str) -> bool {
     config.is_some() && folder(config).join(format!("{name}.toml")).is_file()
 }
 
-fn file_table(config: Option<&Config>, name: &str, node: Option<&Node>, problems: &mut Problems) -> Option<Table> {
+fn file_table(
+    config: Option<&Config>,
+    name: &str,
+    node: Option<&Node>,
+    problems: &mut Problems,
+) -> Option<Table> {
     let plain = Path::new(name).components().count() == 1;
     let file = folder(config).join(format!("{name}.toml"));
     if !plain || !file.is_file() {
@@ -460,10 +462,7 @@ impl ThemeOptions {
         };
         let Some((light, dark)) = self.colours.get(name) else {
             let (light, dark) = usual(name);
-            return Colour {
-                light: light.to_owned(),
-                dark: dark.to_owned(),
-            };
+            return Colour { light: light.to_owned(), dark: dark.to_owned() };
         };
         let is_ink = INKS.contains(&name);
         let dark = match dark {
@@ -472,7 +471,9 @@ impl ThemeOptions {
             None if is_ink => lighter(light, &ground(true)),
             None => usual(name).1.to_owned(),
         };
-        for (shown, ground, when) in [(light, ground(false), "white"), (&dark, ground(true), "a dark page")] {
+        for (shown, ground, when) in
+            [(light, ground(false), "white"), (&dark, ground(true), "a dark page")]
+        {
             let contrast = contrast(shown, &ground);
             if is_ink && contrast < CONTRAST {
                 tracing::warn!(
@@ -481,10 +482,7 @@ impl ThemeOptions {
                 );
             }
         }
-        Colour {
-            light: light.clone(),
-            dark,
-        }
+        Colour { light: light.clone(), dark }
     }
 
     /// Returns the colours of the charts: custom colours of the page, and those derived from them.
@@ -525,29 +523,20 @@ fn face(file: &Path) -> Result<Face, String> {
     let told = |error: std::io::Error| format!("{}: {error}", file.display());
     let bytes = mailqos_base::files::read(file, MAX_FONT).map_err(told)?;
     let font = Font::new(Bytes::new(bytes.clone()), 0).ok_or_else(|| {
-        format!(
-            "{}: not a font; use a TrueType or OpenType file (.ttf, .otf)",
-            file.display()
-        )
+        format!("{}: not a font; use a TrueType or OpenType file (.ttf, .otf)", file.display())
     })?;
     let info = font.info();
     Ok(Face {
         family: info.family.to_string(),
         weight: info.variant.weight.to_number(),
         italic: info.variant.style != FontStyle::Normal,
-        media_type: if bytes.starts_with(b"OTTO") {
-            "font/otf"
-        } else {
-            "font/ttf"
-        },
+        media_type: if bytes.starts_with(b"OTTO") { "font/otf" } else { "font/ttf" },
         bytes,
     })
 }
 
 fn rgb(hex: &str) -> Option<[u8; 3]> {
-    let digits = hex
-        .strip_prefix('#')
-        .filter(|digits| digits.len() == 6 && digits.is_ascii())?;
+    let digits = hex.strip_prefix('#').filter(|digits| digits.len() == 6 && digits.is_ascii())?;
     let part = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).ok();
     Some([part(0)?, part(2)?, part(4)?])
 }
@@ -574,11 +563,7 @@ fn contrast(one: &str, other: &str) -> f64 {
     let luminance = |hex: &str| {
         let parts = rgb(hex).unwrap_or_default().map(|part| {
             let value = f64::from(part) / 255.0;
-            if value <= 0.040_45 {
-                value / 12.92
-            } else {
-                ((value + 0.055) / 1.055).powf(2.4)
-            }
+            if value <= 0.040_45 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
         });
         0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
     };
@@ -593,7 +578,8 @@ mod tests {
     #[test]
     fn the_example_is_right_and_names_every_key() {
         let mut problems = Problems::default();
-        let table = parse(Path::new("example.toml"), EXAMPLE.to_owned(), &mut problems).expect("TOML");
+        let table =
+            parse(Path::new("example.toml"), EXAMPLE.to_owned(), &mut problems).expect("TOML");
         options(table, &mut problems);
         assert!(problems.is_empty(), "{problems}");
         for (name, ..) in COLOURS {

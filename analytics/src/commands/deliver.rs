@@ -48,16 +48,9 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                 "check the names of the files",
             ));
         };
-        items.push(Item {
-            name,
-            path: path.clone(),
-        });
+        items.push(Item { name, path: path.clone() });
     }
-    let names = items
-        .iter()
-        .map(|item| item.name.as_str())
-        .collect::<Vec<_>>()
-        .join(", ");
+    let names = items.iter().map(|item| item.name.as_str()).collect::<Vec<_>>().join(", ");
     let letter = MailContent {
         subject: args.subject.clone().unwrap_or_else(|| names.clone()),
         text: names,
@@ -93,28 +86,27 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
 
 /// A target by its name.
 pub(super) fn target_of(config: &Config, name: &str) -> Result<Name, Failure> {
-    config
-        .targets
-        .keys()
-        .find(|known| known.as_str() == name)
-        .cloned()
-        .ok_or_else(|| {
-            let known = config.targets.keys().map(Name::as_str);
-            Failure::usage(
-                format!("unknown target {name:?}"),
-                did_you_mean(name, known.clone(), || {
-                    if config.targets.is_empty() {
-                        "add a [target.NAME] table to the configuration".to_owned()
-                    } else {
-                        format!("known targets: {}", known.collect::<Vec<_>>().join(", "))
-                    }
-                }),
-            )
-        })
+    config.targets.keys().find(|known| known.as_str() == name).cloned().ok_or_else(|| {
+        let known = config.targets.keys().map(Name::as_str);
+        Failure::usage(
+            format!("unknown target {name:?}"),
+            did_you_mean(name, known.clone(), || {
+                if config.targets.is_empty() {
+                    "add a [target.NAME] table to the configuration".to_owned()
+                } else {
+                    format!("known targets: {}", known.collect::<Vec<_>>().join(", "))
+                }
+            }),
+        )
+    })
 }
 
 /// Queues deliveries and makes the first attempt immediately.
-pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) -> Result<ExitCode, Failure> {
+pub(super) async fn send(
+    config: &Config,
+    requests: &[Request],
+    now: UtcMicros,
+) -> Result<ExitCode, Failure> {
     let outbox = Outbox::open(config).map_err(Failure::work)?;
     for request in requests {
         match outbox.submit(request, now).map_err(Failure::work)? {
@@ -122,19 +114,13 @@ pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) 
             Submitted::Delivered(_) => eprintln!("{}: delivered before", request.target),
         }
     }
-    let work = outbox::work_off(&outbox, config, UtcMicros::now())
-        .await
-        .map_err(Failure::work)?;
+    let work = outbox::work_off(&outbox, config, UtcMicros::now()).await.map_err(Failure::work)?;
     tell(&work);
-    outbox::notify(&outbox, config, UtcMicros::now())
-        .await
-        .map_err(Failure::work)?;
+    outbox::notify(&outbox, config, UtcMicros::now()).await.map_err(Failure::work)?;
     let mine = |target: &str| requests.iter().any(|request| request.target.as_str() == target);
     let failed = work.failed.iter().chain(&work.dead).any(|order| mine(&order.target));
-    let refused = work
-        .delivered
-        .iter()
-        .any(|entry| mine(&entry.target) && !entry.refused.is_empty());
+    let refused =
+        work.delivered.iter().any(|entry| mine(&entry.target) && !entry.refused.is_empty());
     Ok(if failed || refused || !work.trouble.is_empty() {
         ExitCode::FAILURE
     } else {
@@ -145,7 +131,9 @@ pub(super) async fn send(config: &Config, requests: &[Request], now: UtcMicros) 
 /// Prints the results of working off the outbox to standard error.
 pub(super) fn tell(work: &Work) {
     for target in &work.busy {
-        eprintln!("{target}: a running schedule is delivering to this target; see `mailqos-analytics outbox list`");
+        eprintln!(
+            "{target}: a running schedule is delivering to this target; see `mailqos-analytics outbox list`"
+        );
     }
     for entry in &work.delivered {
         eprintln!("{}: {} ({})", entry.target, entry.places.join(", "), entry.reply);

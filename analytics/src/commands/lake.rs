@@ -148,9 +148,7 @@ enum ExportFormat {
 
 fn outcome(text: &str) -> Result<(String, String), String> {
     let (word, outcome) = text.split_once('=').ok_or("use WORD=OUTCOME, such as success=ok")?;
-    outcome
-        .parse::<mailqos_model::Outcome>()
-        .map_err(|error| error.to_string())?;
+    outcome.parse::<mailqos_model::Outcome>().map_err(|error| error.to_string())?;
     Ok((word.to_owned(), outcome.to_owned()))
 }
 
@@ -163,10 +161,9 @@ fn delimiter(text: &str) -> Result<u8, String> {
 }
 
 fn timezone(text: &str) -> Result<TimeZone, String> {
-    mailqos_base::zones::get(text)
-        .ok()
-        .or_else(|| offset(text).map(TimeZone::fixed))
-        .ok_or_else(|| "use an IANA name such as Europe/Berlin, an offset such as +01:00, or UTC".into())
+    mailqos_base::zones::get(text).ok().or_else(|| offset(text).map(TimeZone::fixed)).ok_or_else(
+        || "use an IANA name such as Europe/Berlin, an offset such as +01:00, or UTC".into(),
+    )
 }
 
 /// An offset from UTC, such as `+01:00` or `-0330`.
@@ -178,11 +175,10 @@ fn offset(text: &str) -> Option<jiff::tz::Offset> {
     };
     let digits: String = text[1..].chars().filter(|c| *c != ':').collect();
     let (hours, minutes) = digits.split_at_checked(2)?;
-    let (hours, minutes): (i32, i32) = (
-        hours.parse().ok()?,
-        if minutes.is_empty() { 0 } else { minutes.parse().ok()? },
-    );
-    (hours <= 14 && minutes < 60).then(|| jiff::tz::Offset::from_seconds(sign * (hours * 3_600 + minutes * 60)).ok())?
+    let (hours, minutes): (i32, i32) =
+        (hours.parse().ok()?, if minutes.is_empty() { 0 } else { minutes.parse().ok()? });
+    (hours <= 14 && minutes < 60)
+        .then(|| jiff::tz::Offset::from_seconds(sign * (hours * 3_600 + minutes * 60)).ok())?
 }
 
 fn moment(text: &str) -> Result<UtcMicros, String> {
@@ -217,10 +213,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         None => Some(global.load()?),
     };
     let data = super::place(args.data.as_deref(), config.as_ref())?;
-    let remote = args
-        .data
-        .as_deref()
-        .is_some_and(|data| data.to_string_lossy().contains("://"))
+    let remote = args.data.as_deref().is_some_and(|data| data.to_string_lossy().contains("://"))
         || config.is_some_and(|config| matches!(config.data, DataLocation::ObjectStore(_)));
     // What is here is a copy: a change of it would be lost, and would not be one of the lake.
     let changes = match &args.command {
@@ -269,13 +262,11 @@ fn info(data: &Path, sites: &[SiteName], format: Format) -> Result<ExitCode, Fai
         let gaps: Vec<String> = info
             .gaps
             .iter()
-            .map(|(first, last)| {
-                if first == last {
-                    first.to_string()
-                } else {
-                    format!("{first} to {last}")
-                }
-            })
+            .map(
+                |(first, last)| {
+                    if first == last { first.to_string() } else { format!("{first} to {last}") }
+                },
+            )
             .collect();
         let each = (info.rows > 0).then(|| info.bytes as f64 / info.rows as f64);
         table.push(vec![
@@ -393,7 +384,12 @@ fn remind(apply: bool, anything: bool) {
     }
 }
 
-fn retain(data: &Path, sites: &[SiteName], keep_days: u16, apply: bool) -> Result<ExitCode, Failure> {
+fn retain(
+    data: &Path,
+    sites: &[SiteName],
+    keep_days: u16,
+    apply: bool,
+) -> Result<ExitCode, Failure> {
     let today = UtcMicros::now().utc_date();
     let mut days = repair::outdated::<Sample>(data, sites, today, keep_days)?;
     days.extend(repair::outdated::<Event>(data, sites, today, keep_days)?);
@@ -406,11 +402,7 @@ fn retain(data: &Path, sites: &[SiteName], keep_days: u16, apply: bool) -> Resul
         text += &format!("{}\n", day.path.display());
     }
     let verb = if apply { "deleted" } else { "would be deleted" };
-    text += &format!(
-        "{}, {} {verb}\n",
-        counted(days.len() as u64, "file"),
-        counted(bytes, "byte")
-    );
+    text += &format!("{}, {} {verb}\n", counted(days.len() as u64, "file"), counted(bytes, "byte"));
     print(text)?;
     remind(apply, !days.is_empty());
     Ok(ExitCode::SUCCESS)
@@ -433,10 +425,8 @@ fn import(data: &Path, args: ImportArgs) -> Result<ExitCode, Failure> {
         decimal_mark: args.decimal_mark,
     };
     let imported = import::import(data, &args.file, &plan, args.apply)?;
-    let span = imported
-        .span
-        .map(|(first, last)| format!(", from {first} to {last}"))
-        .unwrap_or_default();
+    let span =
+        imported.span.map(|(first, last)| format!(", from {first} to {last}")).unwrap_or_default();
     for note in &imported.notes {
         eprintln!("note: {note}");
     }
@@ -479,7 +469,8 @@ fn export(data: &Path, sites: Vec<SiteName>, args: ExportArgs) -> Result<ExitCod
             export::lake(data, &choice, &folder)?
         }
         (_, Some(file)) => {
-            let unwritten = |error: std::io::Error| Failure::work(format!("{}: {error}", file.display()));
+            let unwritten =
+                |error: std::io::Error| Failure::work(format!("{}: {error}", file.display()));
             let mut out = std::io::BufWriter::new(std::fs::File::create(&file).map_err(unwritten)?);
             let count = export::csv(data, &choice, &mut out)?;
             out.flush().map_err(unwritten)?;

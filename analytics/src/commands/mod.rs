@@ -136,10 +136,11 @@ impl Command {
             Self::Outbox(args) => block_on(outbox::run(args, global)),
             Self::Targets(args) => block_on(targets::run(args, global)),
             Self::Lake(args) => block_on(lake::run(args, global)),
-            Self::Completions(args) => {
-                print(mailqos_manual::completions(&args, Cli::command())?).map(|()| ExitCode::SUCCESS)
+            Self::Completions(args) => print(mailqos_manual::completions(&args, Cli::command())?)
+                .map(|()| ExitCode::SUCCESS),
+            Self::Man(args) => {
+                print(mailqos_manual::man(&args, Cli::command())?).map(|()| ExitCode::SUCCESS)
             }
-            Self::Man(args) => print(mailqos_manual::man(&args, Cli::command())?).map(|()| ExitCode::SUCCESS),
         }
     }
 }
@@ -180,7 +181,9 @@ fn place(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, Failur
         }
     };
     folder.map_err(|error| match error {
-        PlaceError::Remote(RemoteError::Options { .. }) | PlaceError::Unknown | PlaceError::Secret(_) => {
+        PlaceError::Remote(RemoteError::Options { .. })
+        | PlaceError::Unknown
+        | PlaceError::Secret(_) => {
             Failure::usage(error, "see data and object_store in the configuration")
         }
         error => Failure::work(error),

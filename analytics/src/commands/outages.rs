@@ -30,15 +30,10 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         .metrics(&[Metric::RoundTrip])
         .columns(&[Column::Stage, Column::Error]);
     // A period that is not over ends now: what has not been is not unknown.
-    let period = source
-        .period
-        .until(UtcMicros::now())
-        .unwrap_or_else(|| source.period.clone());
+    let period = source.period.until(UtcMicros::now()).unwrap_or_else(|| source.period.clone());
     let found = source
         .lake
-        .map(&query, |series| {
-            (series.inside.is_empty(), rows(series, &period, source.format))
-        })
+        .map(&query, |series| (series.inside.is_empty(), rows(series, &period, source.format)))
         .map_err(lake_failure)?;
     let mut table = Table::new([
         "site",

@@ -91,22 +91,14 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         Action::Show { id } => {
             let mut all = outbox.waiting().map_err(Failure::work)?;
             all.extend(outbox.given_up().map_err(Failure::work)?);
-            let order = all
-                .into_iter()
-                .find(|order| order.id == id)
-                .ok_or_else(|| unknown(&id))?;
+            let order = all.into_iter().find(|order| order.id == id).ok_or_else(|| unknown(&id))?;
             let text = serde_json::to_string_pretty(&order).map_err(Failure::work)?;
             print(format!("{text}\n"))?;
         }
         Action::Retry { ids } => {
             let are_all = ids.is_empty();
             let ids = if are_all {
-                outbox
-                    .waiting()
-                    .map_err(Failure::work)?
-                    .into_iter()
-                    .map(|order| order.id)
-                    .collect()
+                outbox.waiting().map_err(Failure::work)?.into_iter().map(|order| order.id).collect()
             } else {
                 ids
             };
@@ -119,15 +111,15 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                     Named::Unknown => return Err(unknown(id)),
                     Named::Busy => {
                         busy = true;
-                        eprintln!("{id}: not retried, because a running schedule is delivering to its target");
+                        eprintln!(
+                            "{id}: not retried, because a running schedule is delivering to its target"
+                        );
                     }
                 }
             }
             let work = outbox::work_off(&outbox, &config, now).await.map_err(Failure::work)?;
             tell(&work);
-            outbox::notify(&outbox, &config, UtcMicros::now())
-                .await
-                .map_err(Failure::work)?;
+            outbox::notify(&outbox, &config, UtcMicros::now()).await.map_err(Failure::work)?;
             if busy || !work.is_well() {
                 return Ok(ExitCode::FAILURE);
             }
@@ -146,12 +138,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                 }
             }
         }
-        Action::Ledger {
-            format,
-            target,
-            from,
-            to,
-        } => {
+        Action::Ledger { format, target, from, to } => {
             let mut lines = outbox.ledger().map_err(Failure::work)?;
             lines.retain(|line| is_asked_for(line, &target, from, to));
             print(match format {
@@ -187,7 +174,8 @@ fn json(lines: &[Line]) -> Result<String, Failure> {
 fn csv(lines: &[Line]) -> Result<String, Failure> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let head = [
-        "at", "what", "target", "report", "due", "to", "file", "bytes", "sha256", "reply", "attempts",
+        "at", "what", "target", "report", "due", "to", "file", "bytes", "sha256", "reply",
+        "attempts",
     ];
     writer.write_record(head).map_err(Failure::work)?;
     for line in lines {
@@ -203,10 +191,9 @@ fn csv(lines: &[Line]) -> Result<String, Failure> {
                         served.reply.as_str(),
                     )
                 });
-                let refused = entry
-                    .refused
-                    .iter()
-                    .map(|(who, reply)| ("refused", entry.delivered_at.as_str(), who.as_str(), reply.as_str()));
+                let refused = entry.refused.iter().map(|(who, reply)| {
+                    ("refused", entry.delivered_at.as_str(), who.as_str(), reply.as_str())
+                });
                 let mut recipients: Vec<_> = served.chain(refused).collect();
                 if recipients.is_empty() {
                     recipients = vec![("delivered", &entry.delivered_at, "", &entry.reply)];
@@ -258,25 +245,12 @@ fn csv(lines: &[Line]) -> Result<String, Failure> {
 }
 
 fn line(order: &Order, state: &str) -> String {
-    let files = order
-        .files
-        .iter()
-        .map(|file| file.name.as_str())
-        .collect::<Vec<_>>()
-        .join(", ");
+    let files = order.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", ");
     let next = if state == "waits" {
         format!(", next {}", UtcMicros(order.next_attempt_at))
     } else {
         String::new()
     };
-    let error = order
-        .last_error
-        .as_ref()
-        .map_or_else(String::new, |error| format!(": {error}"));
-    format!(
-        "{}  {state}  {}  {files}  {}{next}{error}\n",
-        order.id,
-        order.target,
-        order.tries()
-    )
+    let error = order.last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+    format!("{}  {state}  {}  {files}  {}{next}{error}\n", order.id, order.target, order.tries())
 }

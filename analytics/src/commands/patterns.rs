@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use mailqos_figures::{
-    patterns::{self, FigureValue, Pattern},
+    patterns::{self, Pattern, PatternFinding},
     significance::LEVEL,
 };
 use mailqos_lake_tables::{Column, Metric};
@@ -56,7 +56,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn words(told: &[&FigureValue], empty: bool, l: &Locale) -> Result<(), Failure> {
+fn words(told: &[&PatternFinding], empty: bool, l: &Locale) -> Result<(), Failure> {
     if told.is_empty() {
         return if empty {
             Ok(())
@@ -77,7 +77,7 @@ fn words(told: &[&FigureValue], empty: bool, l: &Locale) -> Result<(), Failure> 
     Ok(())
 }
 
-fn line(found: &FigureValue, l: &Locale) -> String {
+fn line(found: &PatternFinding, l: &Locale) -> String {
     let text = format!(
         "{} {}, {}.",
         pattern_words::sentence(&found.pattern, l),
@@ -100,7 +100,8 @@ fn compared(pattern: &Pattern) -> (Option<f64>, Option<f64>) {
         Pattern::Day { value, expected, .. } => (ms(*value), ms(*expected)),
         Pattern::Correlation { rho, .. } => (Some(*rho), None),
         Pattern::Hop { delay, way, .. } => (ms(*delay), ms(*way)),
-        Pattern::FailureHour { events, of, tests, .. } | Pattern::FailureWeekday { events, of, tests, .. } => {
+        Pattern::FailureHour { events, of, tests, .. }
+        | Pattern::FailureWeekday { events, of, tests, .. } => {
             (Some(*events as f64 / *of as f64), Some(*tests))
         }
         Pattern::FailureKind { share, .. } => (Some(share.value), None),
@@ -109,7 +110,7 @@ fn compared(pattern: &Pattern) -> (Option<f64>, Option<f64>) {
     }
 }
 
-fn flat(told: &[&FigureValue], l: &Locale) -> Table {
+fn flat(told: &[&PatternFinding], l: &Locale) -> Table {
     let mut table = Table::new([
         "site",
         "monitor",
@@ -132,7 +133,9 @@ fn flat(told: &[&FigureValue], l: &Locale) -> Table {
             _ => None,
         };
         let slope = match &found.pattern {
-            Pattern::Trend { per_day, interval, .. } => Some((per_day / 1e3, interval.0 / 1e3, interval.1 / 1e3)),
+            Pattern::Trend { per_day, interval, .. } => {
+                Some((per_day / 1e3, interval.0 / 1e3, interval.1 / 1e3))
+            }
             _ => None,
         };
         let (value, other) = compared(&found.pattern);
@@ -150,7 +153,9 @@ fn flat(told: &[&FigureValue], l: &Locale) -> Table {
             Cell::Text(pattern_words::test(&found.pattern, l).to_owned()),
             Cell::number(Some(found.p), 4),
             Cell::Count(found.questions as u64),
-            Cell::Text(pattern_words::sentence(&found.pattern, l).replace(['\u{a0}', '\u{202f}'], " ")),
+            Cell::Text(
+                pattern_words::sentence(&found.pattern, l).replace(['\u{a0}', '\u{202f}'], " "),
+            ),
         ]);
     }
     table

@@ -79,7 +79,9 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
 static SAID: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
 
 /// The definitions that are right; those that are wrong are named on standard error.
-fn definitions(config: &Config) -> Result<(Vec<Definition>, Vec<schedule::InvalidDefinition>), Failure> {
+fn definitions(
+    config: &Config,
+) -> Result<(Vec<Definition>, Vec<schedule::InvalidDefinition>), Failure> {
     let (definitions, wrong) = schedule::definitions(config)
         .map_err(|error| Failure::work(format!("{}: {error}", config.reports.display())))?;
     let said: String = wrong
@@ -149,11 +151,8 @@ fn say(work: &Work) {
     for order in &work.failed {
         let reason = order.last_error.as_deref().unwrap_or("no reason given");
         let next = UtcMicros(order.next_attempt_at);
-        let event = if order.stuck {
-            "not delivered; fix the cause"
-        } else {
-            "not delivered; retrying"
-        };
+        let event =
+            if order.stuck { "not delivered; fix the cause" } else { "not delivered; retrying" };
         tracing::warn!(
             target_name = %order.target, id = %order.id, attempts = order.attempts, %reason, next_attempt = %next,
             "{event}"
@@ -183,21 +182,20 @@ async fn trouble(config: &Config, failure: &Failure) {
         }
         *told = Some(std::time::Instant::now());
     }
-    let words = format!("Reports are neither generated nor delivered until this is fixed.\nCause: {text}");
+    let words =
+        format!("Reports are neither generated nor delivered until this is fixed.\nCause: {text}");
     schedule::say(config, &text, "report schedules are failing", &words).await;
 }
 
 async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-    Outbox::open(&config)
-        .and_then(|outbox| outbox.check())
-        .map_err(|error| {
-            Failure::work_help(
-                error,
-                "set `state` in the configuration to a folder that this user can write",
-            )
-        })?;
+    Outbox::open(&config).and_then(|outbox| outbox.check()).map_err(|error| {
+        Failure::work_help(
+            error,
+            "set `state` in the configuration to a folder that this user can write",
+        )
+    })?;
     warn(&config);
     let (all, _) = definitions(&config)?;
     let scheduled = all.iter().filter(|definition| definition.schedule.is_some()).count();
@@ -302,7 +300,9 @@ fn list(config: &Config) -> Result<ExitCode, Failure> {
     let (definitions, wrong) = definitions(config)?;
     let mut text = String::new();
     for definition in &definitions {
-        let Some(schedule) = &definition.schedule else { continue };
+        let Some(schedule) = &definition.schedule else {
+            continue;
+        };
         let zone = definition.calendar(Some(config)).timezone;
         text.push_str(&format!("{}  {}\n", definition.slug, definition.template.title));
         let mut after = UtcMicros::now();
@@ -323,7 +323,9 @@ fn list(config: &Config) -> Result<ExitCode, Failure> {
         text = match (definitions.len(), wrong.len()) {
             (0, 0) => format!("{folder} contains no definitions\n"),
             (_, 0) => format!("no definition in {folder} contains [schedule]\n"),
-            (_, 1) => format!("1 definition in {folder} can't be read, and no other contains [schedule]\n"),
+            (_, 1) => format!(
+                "1 definition in {folder} can't be read, and no other contains [schedule]\n"
+            ),
             (_, count) => format!(
                 "{count} definitions in {folder} can't be read, and no other contains \
                 [schedule]\n"
@@ -331,9 +333,5 @@ fn list(config: &Config) -> Result<ExitCode, Failure> {
         };
     }
     print(text)?;
-    Ok(if wrong.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

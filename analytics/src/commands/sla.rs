@@ -6,7 +6,9 @@ use jiff::civil::Weekday;
 use mailqos_config::{Config, LevelTarget};
 use mailqos_figures::{
     rounding::decimals_apart,
-    service_level::{self, Amount, Entry, TargetResult, LevelReport, Value, Verdict, UndecidedReason},
+    service_level::{
+        self, Amount, Entry, LevelReport, TargetResult, UndecidedReason, Value, Verdict,
+    },
 };
 use mailqos_model::{Micros, UtcMicros};
 
@@ -129,11 +131,8 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
 type Levels<'a> = Vec<(&'a str, &'a mailqos_config::ServiceLevel)>;
 
 fn levels<'a>(name: Option<&str>, config: &'a Config) -> Result<Levels<'a>, Failure> {
-    let all: Levels<'a> = config
-        .service_levels
-        .iter()
-        .map(|(id, level)| (id.as_str(), level))
-        .collect();
+    let all: Levels<'a> =
+        config.service_levels.iter().map(|(id, level)| (id.as_str(), level)).collect();
     if all.is_empty() {
         return Err(Failure::usage(
             format!("{} defines no service level", config.file.display()),
@@ -157,7 +156,9 @@ fn promise(target: &LevelTarget) -> String {
         LevelTarget::Availability(share) => format!("{share} % of tests on time"),
         LevelTarget::Uptime(share) => format!("{share} % of time up"),
         LevelTarget::DeliveredWithin { limit, share } => format!("{share} % within {limit}"),
-        LevelTarget::Percentile { metric, q, limit } => format!("{} p{q} at most {limit}", metric.replace('_', " ")),
+        LevelTarget::Percentile { metric, q, limit } => {
+            format!("{} p{q} at most {limit}", metric.replace('_', " "))
+        }
     }
 }
 
@@ -185,12 +186,13 @@ fn minutes(time: Micros) -> f64 {
 }
 
 /// Each target of each monitor with all its figures.
-fn rows<'a>(reports: &'a [LevelReport]) -> impl Iterator<Item = (&'a LevelReport, &'a Entry, &'a TargetResult)> + 'a {
+fn rows<'a>(
+    reports: &'a [LevelReport],
+) -> impl Iterator<Item = (&'a LevelReport, &'a Entry, &'a TargetResult)> + 'a {
     reports.iter().flat_map(|report| {
-        report
-            .entries
-            .iter()
-            .flat_map(move |entry| entry.targets.iter().map(move |judgement| (report, entry, judgement)))
+        report.entries.iter().flat_map(move |entry| {
+            entry.targets.iter().map(move |judgement| (report, entry, judgement))
+        })
     })
 }
 
@@ -243,11 +245,8 @@ fn flat(reports: &[LevelReport]) -> Table {
             Value::Time(micros) => (None, Some(micros / 1e3)),
             Value::Unknown | Value::NotDelivered => (None, None),
         };
-        let unit = if matches!(judgement.target, LevelTarget::Percentile { .. }) {
-            1e3
-        } else {
-            1.0
-        };
+        let unit =
+            if matches!(judgement.target, LevelTarget::Percentile { .. }) { 1e3 } else { 1.0 };
         let (site, monitor) = entry.monitor.as_ref().map_or((None, None), |(site, monitor)| {
             (Some(site.to_string()), Some(monitor.to_string()))
         });
@@ -350,7 +349,9 @@ fn shown(entry: &Entry, judgement: &TargetResult, is_over: bool) -> Vec<Cell> {
         Value::Share(share) => Some(match &judgement.target {
             LevelTarget::Availability(goal)
             | LevelTarget::Uptime(goal)
-            | LevelTarget::DeliveredWithin { share: goal, .. } => per_cent_beside(share, goal.as_f64(), entry.tests),
+            | LevelTarget::DeliveredWithin { share: goal, .. } => {
+                per_cent_beside(share, goal.as_f64(), entry.tests)
+            }
             LevelTarget::Percentile { .. } => per_cent(share, entry.tests),
         }),
         Value::Time(micros) => Some(match &judgement.target {
@@ -386,11 +387,12 @@ fn shown(entry: &Entry, judgement: &TargetResult, is_over: bool) -> Vec<Cell> {
         });
         percent(forecast.spent) + &range
     });
-    let maybe = if judgement.is_certain || !matches!(judgement.verdict, Verdict::Met | Verdict::Missed) {
-        ""
-    } else {
-        " (not significant)"
-    };
+    let maybe =
+        if judgement.is_certain || !matches!(judgement.verdict, Verdict::Met | Verdict::Missed) {
+            ""
+        } else {
+            " (not significant)"
+        };
     vec![
         Cell::Text(monitor),
         Cell::Text(promise(&judgement.target)),

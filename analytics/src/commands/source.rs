@@ -116,11 +116,8 @@ impl SourceArgs {
             (None, Some(config)) => config.timezone.clone(),
             (None, None) => TimeZone::UTC,
         };
-        let calendar = Calendar {
-            timezone,
-            week_start: self.week_start,
-            year_start: self.year_start,
-        };
+        let calendar =
+            Calendar { timezone, week_start: self.week_start, year_start: self.year_start };
         let period = match (&self.period, &self.from, &self.to) {
             (Some(name), ..) => Period::named(name, UtcMicros::now(), calendar),
             (None, Some(from), Some(to)) => Period::between(from, to, calendar),
@@ -144,9 +141,10 @@ impl SourceArgs {
         let folder = super::place(self.data.as_deref(), config.as_ref())?;
         let lake = Lake::open(&folder)
             .map_err(|error| match &error {
-                LakeError::NotFound(_) => {
-                    Failure::usage(&error, "set --data to the folder that contains samples/site=…/date=…")
-                }
+                LakeError::NotFound(_) => Failure::usage(
+                    &error,
+                    "set --data to the folder that contains samples/site=…/date=…",
+                ),
                 _ => Failure::work(&error),
             })?
             .skip_corrupt(self.skip_corrupt);
@@ -203,7 +201,8 @@ impl Source {
             if found.is_empty() {
                 if everywhere.is_none() {
                     let all = self.lake.monitors(None).map_err(lake_failure)?;
-                    everywhere = Some(all.into_iter().map(|(_, monitor)| monitor.to_string()).collect());
+                    everywhere =
+                        Some(all.into_iter().map(|(_, monitor)| monitor.to_string()).collect());
                 }
                 let all = everywhere.iter().flatten();
                 found.extend(all.filter(|monitor| matching(monitor)).cloned());
@@ -211,9 +210,7 @@ impl Source {
             if found.is_empty() {
                 let mut known = everywhere.unwrap_or_default();
                 known.extend(
-                    self.config
-                        .iter()
-                        .flat_map(|c| c.monitors.keys().map(ToString::to_string)),
+                    self.config.iter().flat_map(|c| c.monitors.keys().map(ToString::to_string)),
                 );
                 return Err(Failure::usage(
                     format!("{pattern:?} matches no monitor in the lake or the configuration"),
@@ -307,7 +304,11 @@ impl From<LakeError> for Failure {
 }
 
 /// "did you mean", or what there is.
-pub(super) fn suggestion<'a>(what: &str, wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn suggestion<'a>(
+    what: &str,
+    wanted: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> String {
     let known: Vec<&str> = known.collect();
     if known.is_empty() {
         return format!("no {what} exists");

@@ -61,9 +61,8 @@ impl Cell {
     pub fn share_beside(value: Option<f64>, of: u64, promises: &[f64]) -> Self {
         value.map_or(Self::None, |value| {
             let usual = usual_decimals(of);
-            let goals = promises
-                .iter()
-                .map(|goal| decimals_apart(value * 100.0, goal * 100.0, usual));
+            let goals =
+                promises.iter().map(|goal| decimals_apart(value * 100.0, goal * 100.0, usual));
             Self::Share(value, of, goals.max().filter(|decimals| *decimals > usual).unwrap_or(0))
         })
     }
@@ -91,7 +90,9 @@ impl Cell {
             }
             Self::Text(text) => line.write_str(text),
             Self::Count(count) => write!(line, "{count}"),
-            Self::Number(value, _) | Self::Share(value, ..) => line.write_str(zmij::Buffer::new().format(*value)),
+            Self::Number(value, _) | Self::Share(value, ..) => {
+                line.write_str(zmij::Buffer::new().format(*value))
+            }
             Self::Flag(flag) => write!(line, "{flag}"),
         };
     }
@@ -123,8 +124,8 @@ pub fn per_cent(value: f64, of: u64) -> String {
     let mut decimals = usual_decimals(of);
     loop {
         let text = format!("{:.decimals$} %", value * 100.0);
-        let round =
-            (value < 1.0 && text.starts_with("100")) || (value > 0.0 && text.trim_start_matches(['0', '.']) == " %");
+        let round = (value < 1.0 && text.starts_with("100"))
+            || (value > 0.0 && text.trim_start_matches(['0', '.']) == " %");
         if !round {
             return text;
         }
@@ -141,11 +142,7 @@ pub fn per_cent(value: f64, of: u64) -> String {
 pub fn per_cent_beside(value: f64, goal: f64, of: u64) -> String {
     let usual = usual_decimals(of);
     let decimals = decimals_apart(value * 100.0, goal * 100.0, usual);
-    if decimals > usual {
-        format!("{:.decimals$} %", value * 100.0)
-    } else {
-        per_cent(value, of)
-    }
+    if decimals > usual { format!("{:.decimals$} %", value * 100.0) } else { per_cent(value, of) }
 }
 
 /// A moment in RFC 3339, to the second, with the zone's offset at that moment.
@@ -175,11 +172,7 @@ pub fn long(time: Micros) -> String {
             rest %= length;
         }
     }
-    if words.is_empty() {
-        "0".to_owned()
-    } else {
-        words.join(" ")
-    }
+    if words.is_empty() { "0".to_owned() } else { words.join(" ") }
 }
 
 /// Rows under named columns.
@@ -192,10 +185,7 @@ pub struct Table {
 impl Table {
     /// Creates a table without rows.
     pub fn new<S: Into<String>>(columns: impl IntoIterator<Item = S>) -> Self {
-        Self {
-            columns: columns.into_iter().map(Into::into).collect(),
-            rows: Vec::new(),
-        }
+        Self { columns: columns.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
     /// Adds a row, with a cell a column.
@@ -234,11 +224,8 @@ impl Table {
     }
 
     fn text(&self) -> String {
-        let shown: Vec<Vec<String>> = self
-            .rows
-            .iter()
-            .map(|row| row.iter().map(Cell::shown).collect())
-            .collect();
+        let shown: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(Cell::shown).collect()).collect();
         let width = |text: &str| text.chars().count();
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|i| {
@@ -249,7 +236,8 @@ impl Table {
         // A column of text is aligned left, one of numbers right, dashes as the others.
         let left: Vec<bool> = (0..self.columns.len())
             .map(|i| {
-                let mut cells = self.rows.iter().map(|row| &row[i]).filter(|cell| **cell != Cell::None);
+                let mut cells =
+                    self.rows.iter().map(|row| &row[i]).filter(|cell| **cell != Cell::None);
                 cells.next().is_some_and(Cell::is_left)
             })
             .collect();
@@ -270,13 +258,8 @@ impl Table {
             line.push('\n');
             line
         };
-        let head = line(
-            &self
-                .columns
-                .iter()
-                .map(|column| column.replace('_', " "))
-                .collect::<Vec<_>>(),
-        );
+        let head =
+            line(&self.columns.iter().map(|column| column.replace('_', " ")).collect::<Vec<_>>());
         let mut text = if std::io::stdout().is_terminal() {
             format!("\u{1b}[1m{}\u{1b}[0m\n", head.trim_end())
         } else {
@@ -342,18 +325,18 @@ impl Table {
                     Some(Cell::Flag(_)) => Series::new(
                         name.into(),
                         cells()
-                            .map(|cell| if let Cell::Flag(flag) = cell { Some(*flag) } else { None })
+                            .map(
+                                |cell| {
+                                    if let Cell::Flag(flag) = cell { Some(*flag) } else { None }
+                                },
+                            )
                             .collect::<Vec<_>>(),
                     ),
                     _ => Series::new(
                         name.into(),
                         cells()
                             .map(|cell| {
-                                if let Cell::Text(text) = cell {
-                                    Some(text.clone())
-                                } else {
-                                    None
-                                }
+                                if let Cell::Text(text) = cell { Some(text.clone()) } else { None }
                             })
                             .collect::<Vec<_>>(),
                     ),
@@ -386,7 +369,8 @@ pub fn json<T: serde::Serialize>(rows: &[T]) -> Result<String, Failure> {
     for (index, row) in rows.iter().enumerate() {
         text.push_str(if index == 0 { "\n" } else { ",\n" });
         text.push_str(
-            &serde_json::to_string(row).map_err(|error| Failure::work(format!("can't write JSON: {error}")))?,
+            &serde_json::to_string(row)
+                .map_err(|error| Failure::work(format!("can't write JSON: {error}")))?,
         );
     }
     text.push_str(if rows.is_empty() { "]\n" } else { "\n]\n" });
@@ -410,10 +394,7 @@ mod tests {
 
     #[test]
     fn one_is_no_more_than_one() {
-        assert_eq!(
-            [0, 1, 2].map(|count| counted(count, "file")),
-            ["0 files", "1 file", "2 files"]
-        );
+        assert_eq!([0, 1, 2].map(|count| counted(count, "file")), ["0 files", "1 file", "2 files"]);
     }
 
     #[test]

@@ -47,10 +47,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             let names: Vec<Name> = if targets.is_empty() {
                 config.targets.keys().cloned().collect()
             } else {
-                targets
-                    .iter()
-                    .map(|name| target_of(&config, name))
-                    .collect::<Result<_, _>>()?
+                targets.iter().map(|name| target_of(&config, name)).collect::<Result<_, _>>()?
             };
             test(&config, &names).await
         }
@@ -94,7 +91,8 @@ fn describe(target: &Target) -> String {
     match target {
         Target::Email(email) => {
             let servers: Vec<&str> = email.mail_servers.iter().map(Name::as_str).collect();
-            let recipients: Vec<String> = email.recipients().into_iter().map(ToString::to_string).collect();
+            let recipients: Vec<String> =
+                email.recipients().into_iter().map(ToString::to_string).collect();
             let recipients = recipients.join(", ");
             format!("e-mail to {recipients} through {}", servers.join(", else "))
         }
@@ -102,9 +100,9 @@ fn describe(target: &Target) -> String {
             FilesPlace::Folder { path } => format!("folder {}", path.display()),
             FilesPlace::Ftp { endpoint, path, .. } => format!("ftp {} {path}", at(endpoint)),
             FilesPlace::Sftp(sftp) => format!("sftp {} {}", at(&sftp.endpoint()), sftp.path),
-            FilesPlace::Smb {
-                endpoint, share, path, ..
-            } => format!("share \\\\{}\\{share} {path}", at(endpoint)),
+            FilesPlace::Smb { endpoint, share, path, .. } => {
+                format!("share \\\\{}\\{share} {path}", at(endpoint))
+            }
             FilesPlace::ObjectStore { url, .. } => format!("object store {url}"),
         },
     }

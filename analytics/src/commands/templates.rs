@@ -112,7 +112,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
                 problems.push(problem);
                 Failure::Configuration(problems)
             })?;
-            let folder = config.map_or_else(|| PathBuf::from("templates"), |config| config.templates.clone());
+            let folder = config
+                .map_or_else(|| PathBuf::from("templates"), |config| config.templates.clone());
             let file = folder.join(format!("{name}.toml"));
             if !layout {
                 begin(&file, &text)?;
@@ -132,7 +133,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             print(text)?;
         }
         Action::Schema { file } => {
-            let text = serde_json::to_string_pretty(&schema(&REPORTS, &file)).map_err(Failure::work)?;
+            let text =
+                serde_json::to_string_pretty(&schema(&REPORTS, &file)).map_err(Failure::work)?;
             print(text + "\n")?;
         }
         Action::Check { names } => check(names, config)?,
@@ -215,8 +217,9 @@ fn begin(file: &Path, text: &str) -> Result<(), Failure> {
         std::fs::create_dir_all(folder)?;
     }
     let created = std::fs::File::options().write(true).create_new(true).open(file);
-    let mut created =
-        created.map_err(|error| Failure::work_help(format!("{}: {error}", file.display()), "choose another name"))?;
+    let mut created = created.map_err(|error| {
+        Failure::work_help(format!("{}: {error}", file.display()), "choose another name")
+    })?;
     std::io::Write::write_all(&mut created, text.as_bytes())?;
     print(format!("{}\n", file.display()))
 }

@@ -7,7 +7,7 @@ use mailqos_figures::stats::Row;
 use super::{
     Failure, Global, print,
     source::{SourceArgs, lake_failure},
-    stats::{RequestedPercentile, Figure, FigureValue, Shape, query},
+    stats::{Figure, FigureValue, RequestedPercentile, Shape, query},
     table::{Cell, Format, Table, counted},
 };
 
@@ -70,11 +70,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             (FigureValue::Is(_), FigureValue::NotDelivered) => Ordering::Less,
             _ => Ordering::Equal,
         };
-        if figure.more_is_better() {
-            order.reverse()
-        } else {
-            order
-        }
+        if figure.more_is_better() { order.reverse() } else { order }
     });
     // Tests of different kinds don't compete: each kind has its own ranks.
     let kinds: BTreeSet<Option<&str>> = rows.iter().map(|row| row.whose.kind.as_deref()).collect();
@@ -123,7 +119,9 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
                 match figure.value(row, &question) {
                     FigureValue::Is(value) => cell(value),
                     // Numbers and words don't share a column of a file.
-                    FigureValue::NotDelivered if matches!(source.format, Format::Table | Format::Json) => {
+                    FigureValue::NotDelivered
+                        if matches!(source.format, Format::Table | Format::Json) =>
+                    {
                         Cell::Text("not delivered".into())
                     }
                     FigureValue::NotDelivered | FigureValue::None => Cell::None,
@@ -142,11 +140,8 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     }
     source.print(table)?;
     if source.format == Format::Table && !unknown.is_empty() {
-        let names: Vec<&str> = unknown
-            .iter()
-            .filter_map(|row| row.whose.monitor.as_deref())
-            .take(10)
-            .collect();
+        let names: Vec<&str> =
+            unknown.iter().filter_map(|row| row.whose.monitor.as_deref()).take(10).collect();
         print(format!(
             "\n{} {} no {figure}: {}{}.\n",
             counted(unknown.len() as u64, "monitor"),

@@ -3,4 +3,4 @@
 mod run;
 
 pub use run::{Due, ScheduleError, definitions, due, run_due};
-pub(crate) use run::{InvalidDefinition, say, report_invalid_definitions};
+pub(crate) use run::{InvalidDefinition, report_invalid_definitions, say};

@@ -29,7 +29,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use crate::dispatch::{self, DispatchError};
 
 /// Maximum number of missed runs to consider.
-const MOST: usize = 400;
+const MAX: usize = 400;
 
 /// Reasons why a scheduled report was not generated.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +137,13 @@ const ON_TIME: Micros = Micros::from_secs(3_600);
 const AHEAD: Micros = Micros::from_secs(3_600);
 
 /// The runs that fell due in `(seen, now]`, and which of them the policy makes.
-pub fn due(definition: &Definition, schedule: &Schedule, config: &Config, seen: UtcMicros, now: UtcMicros) -> Due {
+pub fn due(
+    definition: &Definition,
+    schedule: &Schedule,
+    config: &Config,
+    seen: UtcMicros,
+    now: UtcMicros,
+) -> Due {
     let zone = definition.calendar(Some(config)).timezone;
     let mut due = Due::default();
     let mut after = seen;
@@ -149,7 +155,7 @@ pub fn due(definition: &Definition, schedule: &Schedule, config: &Config, seen: 
         after = at;
     }
     let keep = match schedule.catch_up {
-        CatchUp::All => MOST,
+        CatchUp::All => MAX,
         CatchUp::Latest => 1,
         CatchUp::None => due.made.iter().filter(|at| now - **at < ON_TIME).count().min(1),
     };
@@ -191,7 +197,11 @@ pub async fn run_due(
     Ok(failures)
 }
 
-async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Result<(), ScheduleError> {
+async fn run_one(
+    config: &Config,
+    definition: &Definition,
+    now: UtcMicros,
+) -> Result<(), ScheduleError> {
     let Some(schedule) = &definition.schedule else {
         return Ok(());
     };
@@ -212,10 +222,7 @@ async fn run_one(config: &Config, definition: &Definition, now: UtcMicros) -> Re
         // A run that becomes due again, for example after a clock that was wrong, is generated
         // again.
         outbox.close_run(&run(slug, *at))?;
-        known.owed.push(PendingRun {
-            at: at.0,
-            ..PendingRun::default()
-        });
+        known.owed.push(PendingRun { at: at.0, ..PendingRun::default() });
     }
     if let Some(last) = due.made.iter().chain(&due.left_out).max() {
         known.seen = last.0;
@@ -270,34 +277,24 @@ fn known(slug: &str, before: Option<Known>, rule: String, now: UtcMicros) -> Kno
     match before {
         Some(known) if known.seen > (now + AHEAD).0 => {
             tracing::error!(report = %slug, before = %UtcMicros(known.seen), %now, "the clock was ahead; only runs due from now on are generated");
-            Known {
-                seen: now.0,
-                rule,
-                ..known
-            }
+            Known { seen: now.0, rule, ..known }
         }
         // With another rule, many runs may have been due since the last one; they are not wanted.
         Some(known) if known.rule != rule && !known.rule.is_empty() => {
             tracing::info!(report = %slug, "the schedule has changed; only runs due from now on are generated");
-            Known {
-                seen: known.seen.max(now.0),
-                rule,
-                ..known
-            }
+            Known { seen: known.seen.max(now.0), rule, ..known }
         }
         Some(known) => Known { rule, ..known },
         // A definition that is new owes nothing of the time before.
-        None => Known {
-            seen: now.0,
-            rule,
-            owed: Vec::new(),
-        },
+        None => Known { seen: now.0, rule, owed: Vec::new() },
     }
 }
 
 /// Converts a panic to a failure: it is reported with the report's name, and retried as seldom as
 /// others.
-async fn caught<T>(work: impl Future<Output = Result<T, ScheduleError>>) -> Result<T, ScheduleError> {
+async fn caught<T>(
+    work: impl Future<Output = Result<T, ScheduleError>>,
+) -> Result<T, ScheduleError> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(result) => result,
         Err(panic) => {
@@ -320,7 +317,11 @@ fn run(slug: &str, due: UtcMicros) -> String {
 ///
 /// # Errors
 /// It can't be remembered.
-pub(crate) async fn report_invalid_definitions(config: &Config, wrong: &[InvalidDefinition], now: UtcMicros) -> Result<(), ScheduleError> {
+pub(crate) async fn report_invalid_definitions(
+    config: &Config,
+    wrong: &[InvalidDefinition],
+    now: UtcMicros,
+) -> Result<(), ScheduleError> {
     let Some(_lock) = lock(config, TELLING)? else {
         return Ok(());
     };
@@ -353,7 +354,9 @@ pub(crate) async fn report_invalid_definitions(config: &Config, wrong: &[Invalid
 
 /// Sends a notice about a report that was not generated; returns whether a channel accepted it.
 async fn tell(config: &Config, slug: &str, due: UtcMicros, error: &ScheduleError) -> bool {
-    let text = format!("The report {slug}, due {due}, could not be generated. mailqos keeps retrying.\nCause: {error}");
+    let text = format!(
+        "The report {slug}, due {due}, could not be generated. mailqos keeps retrying.\nCause: {error}"
+    );
     let subject = format!("the report {slug} could not be generated");
     say(config, &format!("{slug}.{}", due.0), &subject, &text).await
 }
@@ -394,18 +397,14 @@ async fn make(
         .unwrap_or_else(|| config.state.join("reports").join(&definition.slug));
     let requests = tokio::task::block_in_place(|| -> Result<Option<Vec<_>>, ScheduleError> {
         let lake = Lake::open(folder)?;
-        let source = Source {
-            lake: &lake,
-            config: Some(config),
-            now,
-            made_at: None,
-        };
+        let source = Source { lake: &lake, config: Some(config), now, made_at: None };
         let mut requests = Vec::new();
         for report in generate::documents(definition, source, &period)? {
             if report.provisional && patient {
                 return Ok(None);
             }
-            let files = generate::write(&report, &definition.formats, &output, Some(&config.templates))?;
+            let files =
+                generate::write(&report, &definition.formats, &output, Some(&config.templates))?;
             requests.extend(dispatch::requests(config, definition, &report, &files, &period, due)?);
             tracing::info!(report = %report.stem, %due, folder = %output.display(), "report generated");
         }
@@ -417,8 +416,12 @@ async fn make(
     let submitted = outbox.submit_run(&run(&definition.slug, due), &requests, now)?;
     for (request, submitted) in requests.iter().zip(submitted) {
         match submitted {
-            Submitted::Waits(id) => tracing::info!(target_name = %request.target, %id, "delivery queued"),
-            Submitted::Delivered(id) => tracing::info!(target_name = %request.target, %id, "already delivered"),
+            Submitted::Waits(id) => {
+                tracing::info!(target_name = %request.target, %id, "delivery queued")
+            }
+            Submitted::Delivered(id) => {
+                tracing::info!(target_name = %request.target, %id, "already delivered")
+            }
         }
     }
     Ok(true)
@@ -453,10 +456,7 @@ pub fn definitions(config: &Config) -> std::io::Result<(Vec<Definition>, Vec<Inv
 }
 
 fn failed(path: &Path, reason: impl std::fmt::Display) -> ScheduleError {
-    ScheduleError::State {
-        path: path.to_owned(),
-        reason: reason.to_string(),
-    }
+    ScheduleError::State { path: path.to_owned(), reason: reason.to_string() }
 }
 
 fn read_state(path: &Path) -> Result<State, ScheduleError> {
@@ -477,11 +477,7 @@ fn lock(config: &Config, slug: &str) -> Result<Option<std::fs::File>, ScheduleEr
     let path = folder.join(slug);
     let open = || -> std::io::Result<std::fs::File> {
         std::fs::create_dir_all(&folder)?;
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
+        std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path)
     };
     let file = open().map_err(|error| failed(&path, error))?;
     match file.try_lock() {
@@ -525,17 +521,9 @@ mod tests {
 
     #[test]
     fn a_rule_that_has_changed_begins_when_it_is_seen() {
-        let owed = vec![PendingRun {
-            at: 5,
-            ..PendingRun::default()
-        }];
-        let before = |rule: &str| {
-            Some(Known {
-                seen: 10,
-                rule: rule.to_owned(),
-                owed: owed.clone(),
-            })
-        };
+        let owed = vec![PendingRun { at: 5, ..PendingRun::default() }];
+        let before =
+            |rule: &str| Some(Known { seen: 10, rule: rule.to_owned(), owed: owed.clone() });
         let (month, now) = ("month on 1 at 07:00:00", UtcMicros(1_000));
         let seen = |before| {
             let known = known("monthly", before, month.to_owned(), now);
@@ -545,7 +533,8 @@ mod tests {
         assert_eq!(seen(before(month)), (10, 1));
         assert_eq!(seen(before("cron 0 * * * *")), (1_000, 1));
         // What an earlier version has written names no rule.
-        let earlier = serde_json::from_str("{\"seen\": 10, \"owed\": [{\"at\": 5}]}").expect("it can be read");
+        let earlier = serde_json::from_str("{\"seen\": 10, \"owed\": [{\"at\": 5}]}")
+            .expect("it can be read");
         assert_eq!(seen(Some(earlier)), (10, 1));
         assert_eq!(seen(None), (1_000, 0));
     }

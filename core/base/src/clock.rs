@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 const STEP: Micros = Micros::from_millis(500);
 
 /// A moment of the steady clock, in microseconds from an origin that means nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct MonotonicTime(pub i64);
 
@@ -116,7 +118,8 @@ impl Anchor {
     }
 
     fn passed(&self, boot: Option<&str>, since_boot: Micros, wall: UtcMicros) -> Micros {
-        let same_boot = boot.is_some() && boot == self.boot.as_deref() && since_boot >= self.since_boot;
+        let same_boot =
+            boot.is_some() && boot == self.boot.as_deref() && since_boot >= self.since_boot;
         let passed = if same_boot {
             since_boot.0.saturating_sub(self.since_boot.0)
         } else {
@@ -159,10 +162,9 @@ impl Clock {
     /// Reads both clocks.
     pub fn now(&self) -> Now {
         match &*self.0 {
-            Source::System(ahead) => Now {
-                wall: UtcMicros::now(),
-                steady: MonotonicTime(since_boot().0) + *ahead,
-            },
+            Source::System(ahead) => {
+                Now { wall: UtcMicros::now(), steady: MonotonicTime(since_boot().0) + *ahead }
+            }
             Source::Manual(now) => *now.lock().ignore_poison(),
         }
     }
@@ -184,18 +186,12 @@ impl Clock {
 
     /// Lets time pass. Does nothing to the clocks of the machine.
     pub fn advance(&self, by: Micros) {
-        self.set(|now| Now {
-            wall: now.wall + by,
-            steady: now.steady + Micros(by.0.max(0)),
-        });
+        self.set(|now| Now { wall: now.wall + by, steady: now.steady + Micros(by.0.max(0)) });
     }
 
     /// Sets the wall clock forward or back. Does nothing to the clocks of the machine.
     pub fn step(&self, by: Micros) {
-        self.set(|now| Now {
-            wall: now.wall + by,
-            steady: now.steady,
-        });
+        self.set(|now| Now { wall: now.wall + by, steady: now.steady });
     }
 
     fn set(&self, change: impl FnOnce(Now) -> Now) {
@@ -210,15 +206,12 @@ impl Clock {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn since_boot() -> Micros {
     use nix::time::{ClockId, clock_gettime};
-    let read = clock_gettime(ClockId::CLOCK_BOOTTIME).or_else(|_| clock_gettime(ClockId::CLOCK_MONOTONIC));
+    let read =
+        clock_gettime(ClockId::CLOCK_BOOTTIME).or_else(|_| clock_gettime(ClockId::CLOCK_MONOTONIC));
     read.map_or_else(
         |_| since_start(),
         |time| {
-            Micros(
-                time.tv_sec()
-                    .saturating_mul(1_000_000)
-                    .saturating_add(time.tv_nsec() / 1_000),
-            )
+            Micros(time.tv_sec().saturating_mul(1_000_000).saturating_add(time.tv_nsec() / 1_000))
         },
     )
 }

@@ -91,13 +91,19 @@ fn read_pipe(file: &mut File, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()>
                 bytes.extend_from_slice(&piece[..count]);
                 continue;
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
             Err(error) => return Err(error),
         }
         if began.elapsed() >= PIPE_DEADLINE {
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("it is a named pipe that was not written and closed within {PIPE_DEADLINE:?}"),
+                format!(
+                    "it is a named pipe that was not written and closed within {PIPE_DEADLINE:?}"
+                ),
             ));
         }
         std::thread::sleep(PIPE_WAIT);
@@ -110,7 +116,8 @@ fn read_pipe(file: &mut File, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()>
 /// # Errors
 /// Those of [`read`]; [`io::ErrorKind::InvalidData`] if the file is not text.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
-    text(read(path, limit)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+    text(read(path, limit)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
 /// Bytes as the text that they are, without a byte order mark; the bytes themselves if they are none.
@@ -206,11 +213,7 @@ pub enum Access {
 /// The disk refuses.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     static SAID: AtomicBool = AtomicBool::new(false);
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     #[cfg(unix)]
     let synced = File::open(folder).and_then(|open| open.sync_all());
     #[cfg(not(unix))]
@@ -232,16 +235,9 @@ fn cannot_sync(error: &io::Error) -> bool {
     #[cfg(unix)]
     let is_errno = {
         use rustix::io::Errno;
-        [
-            Errno::INVAL,
-            Errno::NOTSUP,
-            Errno::OPNOTSUPP,
-            Errno::NOSYS,
-            Errno::BADF,
-            Errno::ISDIR,
-        ]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+        [Errno::INVAL, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS, Errno::BADF, Errno::ISDIR]
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
     };
     #[cfg(not(unix))]
     let is_errno = false;
@@ -254,15 +250,9 @@ pub fn gives_no_locks(error: &io::Error) -> bool {
     #[cfg(unix)]
     {
         use rustix::io::Errno;
-        [
-            Errno::NOLCK,
-            Errno::OPNOTSUPP,
-            Errno::NOTSUP,
-            Errno::NOSYS,
-            Errno::INVAL,
-        ]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+        [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS, Errno::INVAL]
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
     }
     #[cfg(not(unix))]
     {
@@ -275,7 +265,9 @@ pub fn lock_error(error: io::Error) -> io::Error {
     if gives_no_locks(&error) {
         io::Error::new(
             io::ErrorKind::Unsupported,
-            format!("this file system does not support locks ({error}); move the state folder to a local disk"),
+            format!(
+                "this file system does not support locks ({error}); move the state folder to a local disk"
+            ),
         )
     } else {
         error
@@ -290,7 +282,9 @@ mod tests {
 
     #[test]
     fn texts_of_all_editors_are_read_without_their_marks() {
-        let wide = |text: &str, unit: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+        let wide = |text: &str, unit: fn(u16) -> [u8; 2]| {
+            text.encode_utf16().flat_map(unit).collect::<Vec<u8>>()
+        };
         for bytes in [
             "pässword".as_bytes().to_vec(),
             "\u{feff}pässword".as_bytes().to_vec(),
@@ -309,8 +303,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, temporary) = (folder.path().join("state.json"), folder.path().join("state.new"));
         std::fs::write(&temporary, "a longer text that a crash left").expect("written");
-        let replace_with =
-            |text: &str| replace(&path, &temporary, Access::Umask, |file| file.write_all(text.as_bytes()));
+        let replace_with = |text: &str| {
+            replace(&path, &temporary, Access::Umask, |file| file.write_all(text.as_bytes()))
+        };
         replace_with("one").expect("written");
         replace_with("two").expect("replaced");
         replace(&path, &temporary, Access::Umask, |file| {
@@ -320,7 +315,8 @@ mod tests {
         .expect_err("full");
         assert_eq!(std::fs::read(&path).expect("there"), b"two");
         assert!(!temporary.exists());
-        replace(&path.join("no/folder"), &temporary, Access::Umask, |_| Ok(())).expect_err("there is no such folder");
+        replace(&path.join("no/folder"), &temporary, Access::Umask, |_| Ok(()))
+            .expect_err("there is no such folder");
         assert!(!temporary.exists());
     }
 
@@ -346,10 +342,7 @@ mod tests {
         assert_eq!(refused(folder.path()), io::ErrorKind::InvalidInput);
         assert_eq!(refused(Path::new("/dev/zero")), io::ErrorKind::InvalidInput);
         let pipe = folder.path().join("pipe");
-        let made = std::process::Command::new("mkfifo")
-            .arg(&pipe)
-            .status()
-            .expect("mkfifo");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
         assert!(made.success());
         assert_eq!(refused(&pipe), io::ErrorKind::TimedOut);
         let writer = {

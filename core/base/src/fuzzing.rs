@@ -15,7 +15,8 @@ pub fn in_file<T>(name: &str, bytes: &[u8], with: impl FnOnce(&Path) -> T) -> T 
         }
     }
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let folder = Folder(std::env::temp_dir().join(format!("mailqos-fuzz-{}-{number}", std::process::id())));
+    let folder =
+        Folder(std::env::temp_dir().join(format!("mailqos-fuzz-{}-{number}", std::process::id())));
     let file = folder.0.join(name);
     std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
     std::fs::write(&file, bytes).expect("a file");

@@ -4,20 +4,19 @@ use crate::{Secret, mask};
 
 /// A text from outside as one line of at most 200 characters: no control characters, no secrets.
 pub fn one_line(text: &str, secrets: &[Secret]) -> String {
-    const MOST: usize = 200;
+    const MAX: usize = 200;
     let text = mask::masked(text, secrets);
     let mut line = String::new();
-    for word in text
-        .split(|c: char| c.is_whitespace() || c.is_control())
-        .filter(|word| !word.is_empty())
+    for word in
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty())
     {
         if !line.is_empty() {
             line.push(' ');
         }
         line.push_str(word);
     }
-    if let Some((at, _)) = line.char_indices().nth(MOST) {
-        let cut = line.char_indices().nth(MOST - 1).map_or(at, |(at, _)| at);
+    if let Some((at, _)) = line.char_indices().nth(MAX) {
+        let cut = line.char_indices().nth(MAX - 1).map_or(at, |(at, _)| at);
         line.truncate(cut);
         line.push('…');
     }

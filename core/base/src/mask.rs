@@ -90,10 +90,8 @@ pub fn masked(text: &str, secrets: &[Secret]) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut at = 0;
     for place in places {
-        let (start, end) = (
-            text.floor_char_boundary(place.start),
-            text.ceil_char_boundary(place.end),
-        );
+        let (start, end) =
+            (text.floor_char_boundary(place.start), text.ceil_char_boundary(place.end));
         if start > at || at == 0 {
             shown.push_str(&text[at.min(start)..start]);
             shown.push_str(MARK);
@@ -167,7 +165,9 @@ fn spelled_out(secret: &str) -> Vec<Vec<u8>> {
         let bytes: Vec<String> = secret.bytes().map(escape).collect();
         bytes.join(between).into_bytes()
     };
-    let by_char = |escape: &dyn Fn(char) -> String| secret.chars().map(escape).collect::<String>().into_bytes();
+    let by_char = |escape: &dyn Fn(char) -> String| {
+        secret.chars().map(escape).collect::<String>().into_bytes()
+    };
     let little_endian: Vec<u8> = secret.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let mut forms = vec![
         by_byte("", &|byte| format!("%{byte:02x}")),
@@ -200,9 +200,8 @@ fn utf_7(text: &str, shift: char, last: char) -> Vec<u8> {
     let mut run: Vec<u8> = Vec::new();
     let end = |run: &mut Vec<u8>, out: &mut String| {
         if !run.is_empty() {
-            let digits = general_purpose::STANDARD_NO_PAD
-                .encode(&*run)
-                .replace('/', &last.to_string());
+            let digits =
+                general_purpose::STANDARD_NO_PAD.encode(&*run).replace('/', &last.to_string());
             out.extend([&shift.to_string(), &*digits, "-"]);
             run.clear();
         }
@@ -251,9 +250,7 @@ fn escaped(secret: &str) -> Vec<Vec<u8>> {
         secret.replace('\'', "''"),
         secret.replace('&', "&-"),
         json.replace('/', "\\/"),
-        json.chars()
-            .map(|c| if c.is_ascii() { c.to_string() } else { utf16_escape(c) })
-            .collect(),
+        json.chars().map(|c| if c.is_ascii() { c.to_string() } else { utf16_escape(c) }).collect(),
         json.to_owned(),
         html("&#39;"),
         html("&#x27;"),
@@ -262,27 +259,23 @@ fn escaped(secret: &str) -> Vec<Vec<u8>> {
         html("'").replace("&quot;", "\""),
         html("&#39;").replace("&quot;", "&#34;"),
         by_byte(&|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
             byte => format!("%{byte:02X}"),
         }),
         by_byte(&|byte| match byte {
             b' ' => "+".to_owned(),
-            byte if byte.is_ascii_alphanumeric() || b"-._*".contains(&byte) => char::from(byte).to_string(),
+            byte if byte.is_ascii_alphanumeric() || b"-._*".contains(&byte) => {
+                char::from(byte).to_string()
+            }
             byte => format!("%{byte:02X}"),
         }),
         by_byte(&|byte| {
-            if special(byte) {
-                format!("\\x{byte:02x}")
-            } else {
-                char::from(byte).to_string()
-            }
+            if special(byte) { format!("\\x{byte:02x}") } else { char::from(byte).to_string() }
         }),
         by_byte(&|byte| {
-            if special(byte) {
-                format!("\\{byte:03o}")
-            } else {
-                char::from(byte).to_string()
-            }
+            if special(byte) { format!("\\{byte:03o}") } else { char::from(byte).to_string() }
         }),
         by_byte(&|byte| {
             if byte.is_ascii_graphic() {
@@ -305,10 +298,7 @@ fn escaped(secret: &str) -> Vec<Vec<u8>> {
 /// `\uXXXX`, as JSON writes a character beyond ASCII for readers of ASCII.
 fn utf16_escape(c: char) -> String {
     let mut units = [0; 2];
-    c.encode_utf16(&mut units)
-        .iter()
-        .map(|unit| format!("\\u{unit:04x}"))
-        .collect()
+    c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
 }
 
 /// Characters beyond ASCII as they look once another character set was applied to them.
@@ -316,26 +306,19 @@ fn other_characters(secret: &str) -> Vec<Vec<u8>> {
     if secret.is_ascii() {
         return Vec::new();
     }
-    let latin_1: Option<Vec<u8>> = secret.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    let latin_1: Option<Vec<u8>> =
+        secret.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
     // UTF-8 read as Latin-1 and written as UTF-8 again.
     let twice: String = secret.bytes().map(char::from).collect();
     let each = |instead: &str| -> Vec<u8> {
         let shown = |c: char| {
-            if c.is_ascii() {
-                c.to_string()
-            } else {
-                instead.to_owned()
-            }
+            if c.is_ascii() { c.to_string() } else { instead.to_owned() }
         };
         secret.chars().map(shown).collect::<String>().into_bytes()
     };
     let bytes = |instead: &str| -> Vec<u8> {
         let shown = |byte: u8| {
-            if byte.is_ascii() {
-                char::from(byte).to_string()
-            } else {
-                instead.to_owned()
-            }
+            if byte.is_ascii() { char::from(byte).to_string() } else { instead.to_owned() }
         };
         secret.bytes().map(shown).collect::<String>().into_bytes()
     };
@@ -402,7 +385,9 @@ mod tests {
         ] {
             let shown = shown(&format!("BAD <{text}> what?"), secret);
             assert!(
-                shown.starts_with("BAD <(secret)") && shown.ends_with("> what?") && shown.len() < 26,
+                shown.starts_with("BAD <(secret)")
+                    && shown.ends_with("> what?")
+                    && shown.len() < 26,
                 "{text}: {shown}"
             );
         }
@@ -443,10 +428,7 @@ mod tests {
         let secret = "correct horse battery";
         for (text, expected) in [
             ("-ERR too many words: se battery", "-ERR too many words: se battery"),
-            (
-                "-ERR too many words: rect horse battery",
-                "-ERR too many words: (secret)",
-            ),
+            ("-ERR too many words: rect horse battery", "-ERR too many words: (secret)"),
             ("BAD LOGIN probe correct horse b…", "BAD LOGIN probe (secret)…"),
             ("the battery is empty", "the battery is empty"),
             ("correct\r\n horse  BATTERY!", "(secret)!"),

@@ -64,18 +64,15 @@ pub(super) fn check(path: &Path, about: &Metadata) -> Result<(), SecretError> {
     Err(SecretError::Exposed {
         path: path.to_owned(),
         mode,
-        owner: if owner == me {
-            String::new()
-        } else {
-            format!(", owned by user {owner}")
-        },
+        owner: if owner == me { String::new() } else { format!(", owned by user {owner}") },
         remedy,
     })
 }
 
 fn in_group(group: u32) -> bool {
     rustix::process::getegid().as_raw() == group
-        || rustix::process::getgroups().is_ok_and(|groups| groups.iter().any(|own| own.as_raw() == group))
+        || rustix::process::getgroups()
+            .is_ok_and(|groups| groups.iter().any(|own| own.as_raw() == group))
 }
 
 /// Whether a file, by its path without links, lies where only orchestrators put files.
@@ -86,7 +83,8 @@ fn is_mounted(real: &Path) -> bool {
             Component::Normal(name) => name.as_encoded_bytes().starts_with(b"..") && name.len() > 2,
             _ => false,
         })
-        || std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| has_own_mount(real, &mounts))
+        || std::fs::read_to_string("/proc/self/mountinfo")
+            .is_ok_and(|mounts| has_own_mount(real, &mounts))
 }
 
 /// Whether a file is on a read-only mount that is in memory, or on one that holds nothing else; by the text of
@@ -102,10 +100,7 @@ fn has_own_mount(real: &Path, mounts: &str) -> bool {
             continue;
         };
         // Spaces, tabs, line ends and backslashes in names are written in octal.
-        let point = point
-            .replace("\\040", " ")
-            .replace("\\011", "\t")
-            .replace("\\134", "\\");
+        let point = point.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
         let point = Path::new(&point);
         let depth = point.components().count();
         if real.starts_with(point) && best.is_none_or(|(deepest, _)| depth >= deepest) {

@@ -112,17 +112,17 @@ impl SecretSource {
                     .into_encoded_bytes(),
                 format!("the environment variable {name}"),
             ),
-            Self::File(path) => (read_in_time(path, true).await?, format!("the file {}", path.display())),
-            Self::Credential(name) => (
-                read_in_time(&credential(name)?, false).await?,
-                format!("the credential {name}"),
-            ),
+            Self::File(path) => {
+                (read_in_time(path, true).await?, format!("the file {}", path.display()))
+            }
+            Self::Credential(name) => {
+                (read_in_time(&credential(name)?, false).await?, format!("the credential {name}"))
+            }
             Self::Command(words) => {
                 let program = words.first().cloned().unwrap_or_default();
-                let bytes = run(words).await.map_err(|reason| SecretError::Command {
-                    program: program.clone(),
-                    reason,
-                })?;
+                let bytes = run(words)
+                    .await
+                    .map_err(|reason| SecretError::Command { program: program.clone(), reason })?;
                 (bytes, format!("the command {program:?}"))
             }
         };
@@ -146,8 +146,11 @@ impl SecretSource {
 /// Returns the path of a service manager's credential. The manager restricts access to the folder,
 /// so the files may be group-readable.
 fn credential(name: &str) -> Result<PathBuf, SecretError> {
-    let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
-        .ok_or_else(|| SecretError::NoVariable("CREDENTIALS_DIRECTORY (of systemd, with LoadCredential)".to_owned()))?;
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
+        SecretError::NoVariable(
+            "CREDENTIALS_DIRECTORY (of systemd, with LoadCredential)".to_owned(),
+        )
+    })?;
     Ok(Path::new(&folder).join(name))
 }
 
@@ -157,10 +160,9 @@ async fn read_in_time(path: &Path, guarded: bool) -> Result<Vec<u8>, SecretError
     let reading = tokio::task::spawn_blocking(move || read_file(&owned, guarded));
     match tokio::time::timeout(FILE_DEADLINE, reading).await {
         Ok(Ok(read)) => read,
-        Ok(Err(error)) => Err(SecretError::File {
-            path: path.to_owned(),
-            source: std::io::Error::other(error),
-        }),
+        Ok(Err(error)) => {
+            Err(SecretError::File { path: path.to_owned(), source: std::io::Error::other(error) })
+        }
         Err(_) => Err(SecretError::File {
             path: path.to_owned(),
             source: std::io::Error::new(
@@ -172,10 +174,7 @@ async fn read_in_time(path: &Path, guarded: bool) -> Result<Vec<u8>, SecretError
 }
 
 fn read_file(path: &Path, guarded: bool) -> Result<Vec<u8>, SecretError> {
-    let error = |source| SecretError::File {
-        path: path.to_owned(),
-        source,
-    };
+    let error = |source| SecretError::File { path: path.to_owned(), source };
     let opened = files::open(path);
     #[cfg(unix)]
     let opened = opened.map_err(mounted::explain_denial);
@@ -259,7 +258,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let version = folder.path().join("..2026_11_30_16_20_05.1234567");
         std::fs::create_dir(&version).expect("a folder");
-        symlink(version.file_name().expect("a name"), folder.path().join("..data")).expect("a link");
+        symlink(version.file_name().expect("a name"), folder.path().join("..data"))
+            .expect("a link");
         symlink("..data/password", folder.path().join("password")).expect("a link");
         let file = version.join("password");
         std::fs::write(&file, "pass word\n").expect("write");
@@ -285,19 +285,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("secret");
         // As PowerShell and Notepad save texts.
-        let wide: Vec<u8> = "\u{feff}pass word\r\n"
-            .encode_utf16()
-            .flat_map(u16::to_le_bytes)
-            .collect();
+        let wide: Vec<u8> =
+            "\u{feff}pass word\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
         for bytes in ["\u{feff}pass word\r\n".as_bytes(), &wide] {
             std::fs::write(&path, bytes).expect("write");
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
             assert_eq!(
-                SecretSource::File(path.clone())
-                    .fetch()
-                    .await
-                    .expect("a secret")
-                    .expose(),
+                SecretSource::File(path.clone()).fetch().await.expect("a secret").expose(),
                 "pass word"
             );
         }
@@ -308,11 +302,8 @@ mod tests {
             .status()
             .expect("mkfifo");
         assert!(made.success());
-        let refused = SecretSource::File(pipe)
-            .fetch()
-            .await
-            .expect_err("nobody writes")
-            .to_string();
+        let refused =
+            SecretSource::File(pipe).fetch().await.expect_err("nobody writes").to_string();
         assert!(refused.contains("named pipe"), "{refused}");
     }
 }

@@ -15,7 +15,8 @@ impl Version {
         let text = text.trim();
         let (year, letters) = text.split_at_checked(4)?;
         let is_year = year.bytes().all(|digit| digit.is_ascii_digit());
-        let is_suffix = letters.len() <= 2 && letters.bytes().all(|letter| letter.is_ascii_lowercase());
+        let is_suffix =
+            letters.len() <= 2 && letters.bytes().all(|letter| letter.is_ascii_lowercase());
         (is_year && is_suffix).then(|| Self(text.to_owned()))
     }
 }
@@ -37,10 +38,7 @@ fn rules() -> &'static Rules {
 
 fn choose(own: Option<Version>, system: Option<Version>) -> Rules {
     let name = |version: &Option<Version>| {
-        version
-            .as_ref()
-            .map_or("of unknown version", |version| &version.0)
-            .to_owned()
+        version.as_ref().map_or("of unknown version", |version| &version.0).to_owned()
     };
     if system.is_some() && system > own {
         return Rules {
@@ -64,7 +62,8 @@ fn choose(own: Option<Version>, system: Option<Version>) -> Rules {
 /// file.
 fn system_version() -> Option<Version> {
     let own = std::env::var_os("TZDIR").map(PathBuf::from);
-    let usual = ["/usr/share/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo"].map(PathBuf::from);
+    let usual =
+        ["/usr/share/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo"].map(PathBuf::from);
     let folder = own.into_iter().chain(usual).find(|folder| folder.is_dir())?;
     let first_line = |name: &str| {
         let mut bytes = [0; 64];
@@ -76,9 +75,7 @@ fn system_version() -> Option<Version> {
     first_line("tzdata.zi")
         .and_then(|line| Version::parse(line.strip_prefix("# version ")?))
         .or_else(|| {
-            ["+VERSION", "version"]
-                .iter()
-                .find_map(|name| Version::parse(&first_line(name)?))
+            ["+VERSION", "version"].iter().find_map(|name| Version::parse(&first_line(name)?))
         })
 }
 
@@ -98,7 +95,9 @@ pub fn system() -> Result<TimeZone, String> {
     let zone = match TimeZone::try_system() {
         Ok(zone) => zone,
         Err(_) => match std::env::var_os("TZ") {
-            Some(text) => return Err(format!("the environment's TZ is {text:?}, which is not a time zone")),
+            Some(text) => {
+                return Err(format!("the environment's TZ is {text:?}, which is not a time zone"));
+            }
             // A container without any setting.
             None => TimeZone::UTC,
         },

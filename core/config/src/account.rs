@@ -68,10 +68,8 @@ pub(crate) enum Provider {
     GoogleWorkspace,
 }
 
-const PROVIDERS: [(&str, Provider); 2] = [
-    ("microsoft-365", Provider::Microsoft365),
-    ("google-workspace", Provider::GoogleWorkspace),
-];
+const PROVIDERS: [(&str, Provider); 2] =
+    [("microsoft-365", Provider::Microsoft365), ("google-workspace", Provider::GoogleWorkspace)];
 
 keys! {
     ACCOUNT: AccountKeys {
@@ -160,7 +158,9 @@ pub(super) fn read(
     };
     if let Some(login) = &login {
         let has_token = matches!(login, Login::OAuth(_));
-        if !mechanisms.is_empty() && !mechanisms.iter().any(|mechanism| mechanism.takes_token() == has_token) {
+        if !mechanisms.is_empty()
+            && !mechanisms.iter().any(|mechanism| mechanism.takes_token() == has_token)
+        {
             let help = if has_token {
                 "with a token, use OAUTHBEARER or XOAUTH2"
             } else {
@@ -178,20 +178,13 @@ pub(super) fn read(
         }
     }
     table.finish(problems);
-    Some(Account {
-        user: user?,
-        domain,
-        login: login?,
-        mechanisms,
-    })
+    Some(Account { user: user?, domain, login: login?, mechanisms })
 }
 
 /// The SASL mechanisms that an account may use.
 fn mechanisms(table: &mut Table, problems: &mut Problems) -> Vec<Mechanism> {
-    let nodes: Vec<Node> = table
-        .list(&ACCOUNT.mechanisms)
-        .map(|node| node.as_list())
-        .unwrap_or_default();
+    let nodes: Vec<Node> =
+        table.list(&ACCOUNT.mechanisms).map(|node| node.as_list()).unwrap_or_default();
     let mut mechanisms = Vec::new();
     for node in nodes {
         let Some(text) = node.read::<String>(problems) else {
@@ -228,10 +221,10 @@ fn oauth_of(
     let client_secret = source(&OAUTH.client_secret, &mut table, problems);
     let refresh_token = source(&OAUTH.refresh_token, &mut table, problems);
     if client_secret.is_none() && refresh_token.is_none() {
-        problems.push(table.missing(
-            &OAUTH.client_secret,
-            "{ env = \"NAME\" }, or another source of a secret",
-        ));
+        problems.push(
+            table
+                .missing(&OAUTH.client_secret, "{ env = \"NAME\" }, or another source of a secret"),
+        );
     }
     if provider == Some(Provider::GoogleWorkspace) && refresh_token.is_none() {
         problems.push(table.missing(
@@ -285,7 +278,11 @@ fn oauth_of(
     ))
 }
 
-fn token_url(table: &mut Table, provider: Option<Provider>, problems: &mut Problems) -> Option<String> {
+fn token_url(
+    table: &mut Table,
+    provider: Option<Provider>,
+    problems: &mut Problems,
+) -> Option<String> {
     let tenant: Option<String> = if provider == Some(Provider::Microsoft365) {
         table.read(&OAUTH.tenant, problems)
     } else {
@@ -315,7 +312,9 @@ fn token_url(table: &mut Table, provider: Option<Provider>, problems: &mut Probl
         return None;
     }
     match (provider, tenant) {
-        (Some(Provider::GoogleWorkspace), _) => Some("https://oauth2.googleapis.com/token".to_owned()),
+        (Some(Provider::GoogleWorkspace), _) => {
+            Some("https://oauth2.googleapis.com/token".to_owned())
+        }
         (Some(Provider::Microsoft365), Some(tenant)) => {
             Some(format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"))
         }
@@ -360,15 +359,11 @@ mod tests {
 
     fn account(text: &str) -> (Option<Account>, String) {
         let mut problems = Problems::default();
-        let table = parse("mailqos.toml".as_ref(), text.to_owned(), &mut problems).expect("a table");
+        let table =
+            parse("mailqos.toml".as_ref(), text.to_owned(), &mut problems).expect("a table");
         let name = "probe".parse().expect("a name");
-        let account = read(
-            &name,
-            table,
-            false,
-            ("state".as_ref(), &Proxy::default()),
-            &mut problems,
-        );
+        let account =
+            read(&name, table, false, ("state".as_ref(), &Proxy::default()), &mut problems);
         (account, problems.to_string())
     }
 
@@ -394,7 +389,8 @@ mod tests {
                 &[],
             ),
         ] {
-            let (account, problems) = account(&format!("user = \"u\"\noauth = {{ client_id = \"c\", {text} }}"));
+            let (account, problems) =
+                account(&format!("user = \"u\"\noauth = {{ client_id = \"c\", {text} }}"));
             assert_eq!(problems, "");
             let account = account.expect("an account");
             let oauth = account.oauth().expect("OAuth");
@@ -444,14 +440,8 @@ mod tests {
                 "oauth = { token_url = \"https://a/t\", client_id = \"c\", client_secret = \"hunter2\" }",
                 "is set in plaintext",
             ),
-            (
-                "password = { env = \"P\" }\nmechanisms = [\"XOAUTH2\"]",
-                "none of these mechanisms",
-            ),
-            (
-                "password = { env = \"P\" }\nmechanisms = [\"GSSAPI\"]",
-                "not a SASL mechanism",
-            ),
+            ("password = { env = \"P\" }\nmechanisms = [\"XOAUTH2\"]", "none of these mechanisms"),
+            ("password = { env = \"P\" }\nmechanisms = [\"GSSAPI\"]", "not a SASL mechanism"),
             (
                 "oauth = { token_url = \"https://a/t\", client_id = \"c\", client_secret = { env = \"S\" }, secret_expires = \"2020-01-31\" }",
                 "the client secret expired on 2020-01-31",

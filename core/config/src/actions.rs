@@ -113,7 +113,8 @@ impl Action {
     pub fn route(&self) -> String {
         match self {
             Self::Email { to, mail_server, .. } => {
-                let addresses: Vec<&str> = to.iter().map(|person| person.address.as_str()).collect();
+                let addresses: Vec<&str> =
+                    to.iter().map(|person| person.address.as_str()).collect();
                 format!("e-mail to {} through {mail_server}", addresses.join(", "))
             }
             Self::Webhook(webhook) => {
@@ -128,7 +129,9 @@ impl Action {
                     _ => service.to_owned(),
                 }
             }
-            Self::Command { words, .. } => format!("command {}", words.first().map_or("", String::as_str)),
+            Self::Command { words, .. } => {
+                format!("command {}", words.first().map_or("", String::as_str))
+            }
             Self::Syslog { to, .. } => match to {
                 LogPlace::Local(path) => format!("syslog {}", path.display()),
                 LogPlace::Udp { server, port } => format!("syslog udp {server}:{port}"),
@@ -161,7 +164,9 @@ pub(super) fn read(
             problems.push(
                 table
                     .problem("", "\"none\" is not a valid name for an action list", "this name")
-                    .help("action_list = \"none\" means that no one is notified; choose another name"),
+                    .help(
+                        "action_list = \"none\" means that no one is notified; choose another name",
+                    ),
             );
             continue;
         }
@@ -172,15 +177,7 @@ pub(super) fn read(
     for name in entries.keys() {
         let mut steps = Vec::new();
         let mut room = MAX_STEPS;
-        flatten(
-            name,
-            &entries,
-            &mut vec![name.clone()],
-            None,
-            &mut room,
-            &mut steps,
-            problems,
-        );
+        flatten(name, &entries, &mut vec![name.clone()], None, &mut room, &mut steps, problems);
         lists.insert(name.clone(), ActionList { steps });
     }
     lists
@@ -214,8 +211,10 @@ fn flatten(
                     // names.
                     if way.first() == Some(inner) && way.iter().min() == Some(inner) {
                         let mut problem = (**problem).clone();
-                        problem.message =
-                            format!("action lists refer to each other in a cycle: {}", circle.join(" → "));
+                        problem.message = format!(
+                            "action lists refer to each other in a cycle: {}",
+                            circle.join(" → ")
+                        );
                         problems.push(problem.help("remove one of these references"));
                     }
                     continue;
@@ -229,7 +228,8 @@ fn flatten(
                 way.pop();
                 if *room == 0 {
                     let mut problem = (**problem).clone();
-                    problem.message = format!("the action list expands to more than {MOST_STEPS} actions");
+                    problem.message =
+                        format!("the action list expands to more than {MAX_STEPS} actions");
                     problems.push(problem.help("nested lists multiply; remove some of them"));
                     return;
                 }
@@ -340,10 +340,12 @@ fn read_list(
     problems: &mut Problems,
 ) -> Vec<Entry> {
     if table.node(&ACTION_LIST.actions).is_none() {
-        problems.push(table.missing(
-            &ACTION_LIST.actions,
-            "[{ email = [\"OPERATOR\"], mail_server = \"NAME\" }]",
-        ));
+        problems.push(
+            table.missing(
+                &ACTION_LIST.actions,
+                "[{ email = [\"OPERATOR\"], mail_server = \"NAME\" }]",
+            ),
+        );
     }
     let mut entries = Vec::new();
     for mut action in table.tables(&ACTION_LIST.actions, problems) {
@@ -362,7 +364,8 @@ fn read_entry(
     problems: &mut Problems,
 ) -> Option<Entry> {
     // If the kind is not clear, these are not unknown.
-    const OF_ONE_KIND: [&[Key]; 4] = [EmailKeys::KEYS, SenderKeys::KEYS, WordingKeys::KEYS, CommandKeys::KEYS];
+    const OF_ONE_KIND: [&[Key]; 4] =
+        [EmailKeys::KEYS, SenderKeys::KEYS, WordingKeys::KEYS, CommandKeys::KEYS];
     let kinds: [&Key; 5] = [
         &EMAIL.email,
         &WEBHOOK_ACTION.webhook,
@@ -384,10 +387,7 @@ fn read_entry(
             _ => table.read(&TIMEOUT.timeout, problems),
         },
         retry_for: table.read(&ACTION.retry_for, problems),
-        action: Action::Command {
-            words: Vec::new(),
-            environment: Vec::new(),
-        },
+        action: Action::Command { words: Vec::new(), environment: Vec::new() },
     };
     if Hours::first_in_all(&step.hours, UtcMicros(0)).is_none() {
         problems.push(
@@ -396,7 +396,9 @@ fn read_entry(
                 .help("check hours and weekdays"),
         );
     }
-    if on == On::Recovery && (step.at_failure > 0 || step.after > Micros::ZERO || step.repeat.is_some()) {
+    if on == On::Recovery
+        && (step.at_failure > 0 || step.after > Micros::ZERO || step.repeat.is_some())
+    {
         problems.push(
             table
                 .problem(
@@ -411,12 +413,17 @@ fn read_entry(
         ["email"] => {
             let to = some_recipients(table, &EMAIL.email, config, problems);
             let mail_server = mail_server_of(table, config, problems);
-            let fallback = reference(table, &EMAIL.fallback, "mail_server", &config.mail_servers, problems);
+            let fallback =
+                reference(table, &EMAIL.fallback, "mail_server", &config.mail_servers, problems);
             let mail_server = mail_server?;
             if fallback.as_ref() == Some(&mail_server) {
                 problems.push(
                     table
-                        .problem(&EMAIL.fallback, "the fallback is the mail server itself", "the same")
+                        .problem(
+                            &EMAIL.fallback,
+                            "the fallback is the mail server itself",
+                            "the same",
+                        )
                         .help("name another mail server, or remove fallback"),
                 );
             }
@@ -427,7 +434,9 @@ fn read_entry(
                 wording: Box::new(Wording::read(table, problems)),
             };
         }
-        ["webhook"] => step.action = Action::Webhook(Box::new(webhook::webhook(table, plaintext, problems)?)),
+        ["webhook"] => {
+            step.action = Action::Webhook(Box::new(webhook::webhook(table, plaintext, problems)?))
+        }
         ["command"] => {
             let words = table.read(&COMMAND.command, problems);
             let environment = pairs(table, &COMMAND.environment, plaintext, problems);
@@ -498,7 +507,12 @@ pub fn sounds_secret(name: &str) -> bool {
 }
 
 /// Names with values, such as header fields; a name that sounds like a secret needs one for its value.
-fn pairs(table: &mut Table, key: &Key, plaintext: bool, problems: &mut Problems) -> Vec<(String, SecretSource)> {
+fn pairs(
+    table: &mut Table,
+    key: &Key,
+    plaintext: bool,
+    problems: &mut Problems,
+) -> Vec<(String, SecretSource)> {
     let Some(inner) = table.table(key, problems) else {
         return Vec::new();
     };
@@ -532,13 +546,12 @@ from = "alerts@example.org"
     fn load_text(text: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
-        std::fs::write(folder.path().join("own.json"), "{ \"text\": {{ subject | json }} }").expect("write");
+        std::fs::write(folder.path().join("own.json"), "{ \"text\": {{ subject | json }} }")
+            .expect("write");
         std::fs::write(&path, format!("{HEAD}{text}")).expect("write");
         // The folder's changing name is taken out.
         load(&path).map_err(|problems| {
-            problems
-                .to_string()
-                .replace(&format!("{}/", folder.path().display()), "")
+            problems.to_string().replace(&format!("{}/", folder.path().display()), "")
         })
     }
 
@@ -584,17 +597,16 @@ actions = [{ email = "boss@example.net", mail_server = "other", after = "10m", o
             (last.after, last.on, last.hours.len()),
             (Micros::from_secs(2400), On::Alarm, 1)
         );
-        assert_eq!(
-            (steps[2].at_failure, steps[3].repeat),
-            (5, Some(Micros::from_secs(3600)))
-        );
+        assert_eq!((steps[2].at_failure, steps[3].repeat), (5, Some(Micros::from_secs(3600))));
         assert_eq!(config.action_lists["managers"].steps.len(), 1);
     }
 
     #[test]
     fn a_proxy_with_a_password_is_a_secret_and_a_form_is_for_own_contents() {
         let hook = |rest: &str| {
-            format!("[action_list.default]\nactions = [{{ webhook = {{ url = \"https://h.example/\", {rest} }} }}]\n")
+            format!(
+                "[action_list.default]\nactions = [{{ webhook = {{ url = \"https://h.example/\", {rest} }} }}]\n"
+            )
         };
         let config = load_text(&hook(
             "body = '{}', content_type = \"form\", proxy = \"http://p.example:3128\"",
@@ -604,7 +616,9 @@ actions = [{ email = "boss@example.net", mail_server = "other", after = "10m", o
             panic!("no webhook");
         };
         assert_eq!(read.content_type, ContentType::Form);
-        assert!(matches!(&read.proxy, Some(SecretSource::Literal(text)) if text.expose() == "http://p.example:3128"));
+        assert!(
+            matches!(&read.proxy, Some(SecretSource::Literal(text)) if text.expose() == "http://p.example:3128")
+        );
         for fine in ["proxy = \"none\", body = '{}'", "proxy = { env = \"P\" }, body = '{}'"] {
             load_text(&hook(fine)).unwrap_or_else(|problems| panic!("{problems}"));
         }

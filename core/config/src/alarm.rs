@@ -127,11 +127,15 @@ impl Default for AlarmRule {
 impl AlarmRule {
     /// Drops thresholds of timings that tests of this kind don't have, which come from
     /// `[defaults]`; a monitor's own are refused.
-    pub(super) fn confine(&mut self, kind: &dyn TestKind, table: &mut Table, problems: &mut Problems) {
+    pub(super) fn confine(
+        &mut self,
+        kind: &dyn TestKind,
+        table: &mut Table,
+        problems: &mut Problems,
+    ) {
         let timings = kind.timings();
-        let own = table
-            .node(&MONITOR_ALARM.alarm)
-            .filter(|_| table.is_own(MONITOR_ALARM.alarm.name));
+        let own =
+            table.node(&MONITOR_ALARM.alarm).filter(|_| table.is_own(MONITOR_ALARM.alarm.name));
         let own = own.and_then(|node| node.as_table());
         let mut refuse = |key: &'static str| {
             if let Some(own) = own.as_ref().filter(|own| own.is_own(key)) {
@@ -202,10 +206,7 @@ pub(super) const THRESHOLDS: [Key; 6] = [
     threshold(Timing::RoundTrip, "The maximum round trip."),
     threshold(Timing::SmtpConnect, "The maximum time to open the SMTP connection."),
     threshold(Timing::SmtpSend, "The maximum SMTP send time."),
-    threshold(
-        Timing::PickupConnect,
-        "The maximum time to open the connection to the mailbox.",
-    ),
+    threshold(Timing::PickupConnect, "The maximum time to open the connection to the mailbox."),
     threshold(Timing::PickupLogin, "The maximum login time."),
     threshold(Timing::PickupReceive, "The maximum receive time."),
 ];
@@ -226,7 +227,11 @@ keys! {
 }
 
 /// Reads `alarm_after` and the table `alarm`; the patterns of `depends_on` come with their places, to be resolved when all monitors are known.
-pub(super) fn read(table: &mut Table, folders: &[String], problems: &mut Problems) -> (AlarmRule, Vec<(String, Node)>) {
+pub(super) fn read(
+    table: &mut Table,
+    folders: &[String],
+    problems: &mut Problems,
+) -> (AlarmRule, Vec<(String, Node)>) {
     let mut rule = AlarmRule {
         after: table.read(&MONITOR_ALARM.alarm_after, problems),
         ..AlarmRule::default()
@@ -388,7 +393,9 @@ fn circle(monitors: &BTreeMap<MonitorId, Monitor>) -> Option<Vec<MonitorId>> {
                 let circle = way[at..].iter().map(|(id, _)| (*id).clone());
                 return Some(circle.chain([next.clone()]).collect());
             }
-            if let Some((next, _)) = monitors.get_key_value(next).filter(|(next, _)| !done.contains(next)) {
+            if let Some((next, _)) =
+                monitors.get_key_value(next).filter(|(next, _)| !done.contains(next))
+            {
                 way.push((next, below(next)));
             }
         }
@@ -408,9 +415,7 @@ mod tests {
                     [account.a]\nuser = \"a\"\npassword = { env = \"X\" }\n[object.o]\naddress = \"localhost\"\n[defaults.alarm]\nround_trip = \"20s\"\n";
         std::fs::write(&path, format!("{head}{text}")).expect("write");
         load(&path).map_err(|problems| {
-            problems
-                .to_string()
-                .replace(&format!("{}/", folder.path().display()), "")
+            problems.to_string().replace(&format!("{}/", folder.path().display()), "")
         })
     }
 
@@ -443,10 +448,7 @@ mod tests {
              [maintenance.m]\nhours = \"01:00-02:00\"\nmonitors = \"gate\"\n[monitor.G]\nobject = 5\n",
         )
         .expect_err("wrong");
-        assert!(
-            said.contains("unknown object") && !said.contains("matches no monitor"),
-            "{said}"
-        );
+        assert!(said.contains("unknown object") && !said.contains("matches no monitor"), "{said}");
     }
 
     #[test]

@@ -55,7 +55,8 @@ impl FromStr for Cron {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let pattern = pattern(text).map_err(|reason| format!("{text:?} is not {}: {reason}", Self::expected()))?;
+        let pattern = pattern(text)
+            .map_err(|reason| format!("{text:?} is not {}: {reason}", Self::expected()))?;
         let cron = Self {
             follows_the_clock: follows_the_clock(text, &pattern),
             text: text.to_owned(),
@@ -133,8 +134,12 @@ impl Cron {
             local = self.next_local(local)?;
             let ambiguous = zone.to_ambiguous_timestamp(local);
             let moment: UtcMicros = match ambiguous.offset() {
-                AmbiguousOffset::Gap { before, .. } => end_of_gap(zone, before.to_timestamp(local).ok()?)?.into(),
-                AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => ambiguous.earlier().ok()?.into(),
+                AmbiguousOffset::Gap { before, .. } => {
+                    end_of_gap(zone, before.to_timestamp(local).ok()?)?.into()
+                }
+                AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => {
+                    ambiguous.earlier().ok()?.into()
+                }
             };
             if moment > after {
                 return Some(moment);
@@ -173,9 +178,8 @@ fn end_of_gap(zone: &TimeZone, skipped: Timestamp) -> Option<Timestamp> {
 
 /// Days of the week and months as they are named.
 const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
-const MONTHS: [&str; 12] = [
-    "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
-];
+const MONTHS: [&str; 12] =
+    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 
 /// Reads an expression as Vixie cron does (crontab(5)), also where the parser alone would not:
 ///
@@ -201,10 +205,7 @@ fn pattern(text: &str) -> Result<croner::Cron, String> {
         // The parser says what is wrong.
         _ => {}
     }
-    parser
-        .build()
-        .parse(&fields.join(" "))
-        .map_err(|error| error.to_string())
+    parser.build().parse(&fields.join(" ")).map_err(|error| error.to_string())
 }
 
 fn is_star(field: &str) -> bool {
@@ -237,7 +238,9 @@ fn check(times: &[&str], days: &str, months: &str, weekdays: &str) -> Result<(),
     for part in weekdays.split(',') {
         let name = part.strip_suffix('L').unwrap_or(part);
         if name.is_empty() || name != part && name.contains(['-', '/', '*']) {
-            return Err("L must follow a single day of the week, such as 5L for the last Friday".to_owned());
+            return Err(
+                "L must follow a single day of the week, such as 5L for the last Friday".to_owned()
+            );
         }
         for word in words(name) {
             if !DAYS.contains(&word.as_str()) {
@@ -329,7 +332,8 @@ mod tests {
             ["2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
         );
         // Several that are skipped come as one, and so does one that falls on the end of the gap.
-        let several = runs("0,30 2,3 * * *", BERLIN, "2026-03-29T00:00:00Z", "2026-03-29T12:00:00Z");
+        let several =
+            runs("0,30 2,3 * * *", BERLIN, "2026-03-29T00:00:00Z", "2026-03-29T12:00:00Z");
         assert_eq!(several, ["2026-03-29T01:00:00Z", "2026-03-29T01:30:00Z"]);
     }
 
@@ -376,16 +380,9 @@ mod tests {
     #[test]
     fn a_day_that_a_zone_skips_comes_at_its_end() {
         // Samoa had no 30 December 2011.
-        let samoa = runs(
-            "0 7 * * *",
-            "Pacific/Apia",
-            "2011-12-29T12:00:00Z",
-            "2011-12-31T12:00:00Z",
-        );
-        assert_eq!(
-            samoa,
-            ["2011-12-29T17:00:00Z", "2011-12-30T10:00:00Z", "2011-12-30T17:00:00Z"]
-        );
+        let samoa =
+            runs("0 7 * * *", "Pacific/Apia", "2011-12-29T12:00:00Z", "2011-12-31T12:00:00Z");
+        assert_eq!(samoa, ["2011-12-29T17:00:00Z", "2011-12-30T10:00:00Z", "2011-12-30T17:00:00Z"]);
     }
 
     /// The dates in January and February 2027 at which an expression comes.
@@ -411,9 +408,7 @@ mod tests {
         // parse-cron #16, systemd-cron #136: 7 is Sunday.
         assert_eq!(
             dates("0 0 * * 7"),
-            [
-                "01-03", "01-10", "01-17", "01-24", "01-31", "02-07", "02-14", "02-21", "02-28"
-            ]
+            ["01-03", "01-10", "01-17", "01-24", "01-31", "02-07", "02-14", "02-21", "02-28"]
         );
         assert_eq!(dates("0 0 * * fri-sun"), dates("0 0 * * 5-7"));
         for last in ["7L", "0L", "sunL", "7#L"] {
@@ -462,12 +457,8 @@ mod tests {
 
     #[test]
     fn all_hours_in_other_words_follow_the_clock() {
-        for every in [
-            "30 0/1 * * *",
-            "30 0-23/1 * * *",
-            "30 0-11,12-23 * * *",
-            "30/60 0-23 * * *",
-        ] {
+        for every in ["30 0/1 * * *", "30 0-23/1 * * *", "30 0-11,12-23 * * *", "30/60 0-23 * * *"]
+        {
             let both = runs(every, BERLIN, "2026-10-25T00:00:00Z", "2026-10-25T02:00:00Z");
             assert_eq!(both, ["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"], "{every}");
         }
@@ -491,15 +482,12 @@ mod tests {
     #[test]
     fn seconds_of_every_minute_come_in_both_hours_of_one_name() {
         for expression in ["15 * * * * * *", "15 * * * * *"] {
-            let all = runs(
-                expression,
-                "Europe/London",
-                "2025-10-26T00:00:00Z",
-                "2025-10-26T03:00:00Z",
-            );
+            let all =
+                runs(expression, "Europe/London", "2025-10-26T00:00:00Z", "2025-10-26T03:00:00Z");
             assert_eq!(all.len(), 180, "{expression}");
             assert!(
-                all.contains(&"2025-10-26T00:59:15Z".to_owned()) && all.contains(&"2025-10-26T01:00:15Z".to_owned())
+                all.contains(&"2025-10-26T00:59:15Z".to_owned())
+                    && all.contains(&"2025-10-26T01:00:15Z".to_owned())
             );
         }
     }

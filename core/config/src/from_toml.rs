@@ -72,10 +72,9 @@ impl FromToml for bool {
                 "false" | "no" | "off" => Ok(false),
                 _ => Err(format!("{text:?} is neither true nor false")),
             },
-            Data::Integer(number @ (0 | 1)) => Err(format!(
-                "{number} is neither true nor false; did you mean {}?",
-                number == 1
-            )),
+            Data::Integer(number @ (0 | 1)) => {
+                Err(format!("{number} is neither true nor false; did you mean {}?", number == 1))
+            }
             _ => Err(String::new()),
         }
     }
@@ -192,7 +191,9 @@ impl FromToml for Micros {
                 // `1,5s`
                 let with_point = plain.replace(',', ".");
                 match with_point.parse::<Self>() {
-                    Ok(_) if with_point != plain => format!("{text:?} is not a duration; did you mean {with_point:?}?"),
+                    Ok(_) if with_point != plain => {
+                        format!("{text:?} is not a duration; did you mean {with_point:?}?")
+                    }
                     _ => format!("{error}"),
                 }
             }),
@@ -241,9 +242,8 @@ impl FromToml for jiff::tz::TimeZone {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         match &node.data {
-            Data::Text(name) => {
-                mailqos_base::zones::get(name).map_err(|_| format!("{name:?} is not {}", Self::expected()))
-            }
+            Data::Text(name) => mailqos_base::zones::get(name)
+                .map_err(|_| format!("{name:?} is not {}", Self::expected())),
             _ => Err(String::new()),
         }
     }
@@ -354,7 +354,8 @@ mod tests {
     fn what_is_nearly_right_is_answered_with_what_is() {
         let said = |line: &str| {
             let mut problems = Problems::default();
-            let mut table = parse("x.toml".as_ref(), format!("{line}\n"), &mut problems).expect("TOML");
+            let mut table =
+                parse("x.toml".as_ref(), format!("{line}\n"), &mut problems).expect("TOML");
             let _ = table.get::<bool>("flag", &mut problems);
             let _ = table.get::<super::Micros>("span", &mut problems);
             let _ = table.word("mode", &[("none", 0), ("file", 1)], &mut problems);
@@ -374,12 +375,8 @@ mod tests {
         ] {
             assert!(said(line).contains(answer), "{line}: {}", said(line));
         }
-        for line in [
-            "mode = \"File\"",
-            "mode = \"files\"",
-            "flag = \"On\"",
-            "span = \"5 Minutes\"",
-        ] {
+        for line in ["mode = \"File\"", "mode = \"files\"", "flag = \"On\"", "span = \"5 Minutes\""]
+        {
             assert_eq!(said(line), "", "{line}");
         }
     }
@@ -425,7 +422,8 @@ mod tests {
             table.finish(&mut problems);
             (tags, names, title, problems.to_string())
         };
-        let (tags, keys, title, problems) = lists("tag = \"a\"\nhost_keys = [\"k\"]\ntitle = \"t\"\n");
+        let (tags, keys, title, problems) =
+            lists("tag = \"a\"\nhost_keys = [\"k\"]\ntitle = \"t\"\n");
         assert_eq!(
             (tags, keys, title),
             (Some(vec!["a".into()]), Some(vec!["k".into()]), Some("t".into()))

@@ -33,10 +33,7 @@ pub struct Span {
     pub to: Time,
 }
 
-const WHOLE_DAY: Span = Span {
-    from: Time::midnight(),
-    to: Time::midnight(),
-};
+const WHOLE_DAY: Span = Span { from: Time::midnight(), to: Time::midnight() };
 
 keys! {
     HOURS: HoursKeys {
@@ -59,9 +56,7 @@ impl Hours {
             return None;
         }
         Some(Self {
-            spans: spans
-                .filter(|spans| !spans.is_empty())
-                .unwrap_or_else(|| vec![WHOLE_DAY]),
+            spans: spans.filter(|spans| !spans.is_empty()).unwrap_or_else(|| vec![WHOLE_DAY]),
             weekdays: weekdays.into_iter().flatten().flat_map(|days| days.0).collect(),
             zone: own_zone.unwrap_or_else(|| zone.clone()),
         })
@@ -79,20 +74,13 @@ impl Hours {
 
     /// All days around the clock.
     pub(super) fn whole_days(zone: TimeZone) -> Self {
-        Self {
-            spans: vec![WHOLE_DAY],
-            weekdays: Vec::new(),
-            zone,
-        }
+        Self { spans: vec![WHOLE_DAY], weekdays: Vec::new(), zone }
     }
 
     /// Returns the spans that begin on a date: starts and ends.
     pub fn on(&self, date: Date) -> impl Iterator<Item = (UtcMicros, UtcMicros)> + '_ {
         let on = self.weekdays.is_empty() || self.weekdays.contains(&date.weekday());
-        self.spans
-            .iter()
-            .filter(move |_| on)
-            .flat_map(move |span| self.occurrences(date, *span))
+        self.spans.iter().filter(move |_| on).flat_map(move |span| self.occurrences(date, *span))
     }
 
     /// Returns when the wall clock shows a time of a span that begins on this date. An hour that a
@@ -101,14 +89,11 @@ impl Hours {
         let last = if span.to > span.from { Ok(date) } else { date.tomorrow() };
         let Ok(last) = last else { return Vec::new() };
         let (from, to) = (date.to_datetime(span.from), last.to_datetime(span.to));
-        let (begins, ends) = (
-            self.zone.to_ambiguous_timestamp(from),
-            self.zone.to_ambiguous_timestamp(to),
-        );
+        let (begins, ends) =
+            (self.zone.to_ambiguous_timestamp(from), self.zone.to_ambiguous_timestamp(to));
         if !(begins.is_ambiguous() || ends.is_ambiguous()) {
-            let both = begins
-                .compatible()
-                .and_then(|begin| Ok((begin.into(), ends.compatible()?.into())));
+            let both =
+                begins.compatible().and_then(|begin| Ok((begin.into(), ends.compatible()?.into())));
             return both
                 .into_iter()
                 .filter(|(begin, end): &(UtcMicros, UtcMicros)| begin < end)
@@ -133,7 +118,8 @@ impl Hours {
         for change in changes {
             let offset = self.zone.to_offset(since);
             if let (Ok(begin), Ok(end)) = (offset.to_timestamp(from), offset.to_timestamp(to)) {
-                let (begin, end) = (UtcMicros::from(begin.max(since)), UtcMicros::from(end.min(change)));
+                let (begin, end) =
+                    (UtcMicros::from(begin.max(since)), UtcMicros::from(end.min(change)));
                 match found.last_mut() {
                     _ if begin >= end => {}
                     Some((_, before)) if *before == begin => *before = end,
@@ -168,23 +154,20 @@ pub fn time_of_day(text: &str) -> Option<Time> {
     let text = text.trim();
     let lower = text.to_lowercase();
     let halves = [("am", 0), ("a.m.", 0), ("pm", 12), ("p.m.", 12)];
-    if let Some((clock, half)) = halves
-        .iter()
-        .find_map(|(word, half)| Some((lower.strip_suffix(word)?, *half)))
+    if let Some((clock, half)) =
+        halves.iter().find_map(|(word, half)| Some((lower.strip_suffix(word)?, *half)))
     {
         let time = time_of_day(clock).filter(|time| (1..=12).contains(&time.hour()))?;
         // Twelve is the first hour of each half.
         return time.with().hour(time.hour() % 12 + half).build().ok();
     }
-    let text = lower
-        .strip_suffix("uhr")
-        .map_or(text, |clock| &text[..clock.trim_end().len()]);
+    let text = lower.strip_suffix("uhr").map_or(text, |clock| &text[..clock.trim_end().len()]);
     let loose = || {
         let (hour, minute) = text.split_once([':', '.']).unwrap_or((text, "00"));
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        let fits = (1..=2).contains(&hour.len()) && minute.len() == 2 && digits(hour) && digits(minute);
-        fits.then(|| Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok())
-            .flatten()
+        let fits =
+            (1..=2).contains(&hour.len()) && minute.len() == 2 && digits(hour) && digits(minute);
+        fits.then(|| Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()).flatten()
     };
     text.parse().ok().or_else(loose)
 }
@@ -195,8 +178,7 @@ impl FromToml for Span {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         let text = String::from_toml(node)?;
-        text.parse()
-            .map_err(|()| format!("{text:?} is not {}", Self::expected()))
+        text.parse().map_err(|()| format!("{text:?} is not {}", Self::expected()))
     }
 }
 
@@ -208,10 +190,7 @@ impl std::str::FromStr for Span {
             "24:00" => Some(Time::midnight()),
             text => time_of_day(text),
         };
-        Ok(Self {
-            from: time(from).ok_or(())?,
-            to: time(to).ok_or(())?,
-        })
+        Ok(Self { from: time(from).ok_or(())?, to: time(to).ok_or(())? })
     }
 }
 
@@ -231,13 +210,12 @@ pub(super) fn weekly(text: &str, zone: &TimeZone) -> Result<Hours, String> {
     }
     let mut weekdays = Vec::new();
     for part in days.into_iter().flat_map(|days| days.split(',')) {
-        weekdays.extend(run_of_days(part).ok_or_else(|| format!("{part:?} in {text:?} is not {}", Days::expected()))?);
+        weekdays.extend(
+            run_of_days(part)
+                .ok_or_else(|| format!("{part:?} in {text:?} is not {}", Days::expected()))?,
+        );
     }
-    Ok(Hours {
-        spans: vec![span],
-        weekdays,
-        zone: zone.clone(),
-    })
+    Ok(Hours { spans: vec![span], weekdays, zone: zone.clone() })
 }
 
 /// A day of the week, or a run of them.
@@ -249,7 +227,8 @@ impl FromToml for Days {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         let text = String::from_toml(node)?;
-        let days = run_of_days(&text).ok_or_else(|| format!("{text:?} is not {}", Self::expected()))?;
+        let days =
+            run_of_days(&text).ok_or_else(|| format!("{text:?} is not {}", Self::expected()))?;
         Ok(Self(days))
     }
 }
@@ -316,7 +295,8 @@ mod tests {
 
     fn hours(text: &str) -> Hours {
         let mut problems = Problems::default();
-        let mut table = super::super::parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");
+        let mut table =
+            super::super::parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");
         let zone = TimeZone::get("Europe/Stockholm").expect("a zone");
         let hours = Hours::read(&mut table, &zone, &mut problems).expect("hours");
         assert!(problems.is_empty(), "{problems}");
@@ -366,10 +346,8 @@ mod tests {
         // In Stockholm, 02:00 to 03:00 came twice on 25 October 2026, and not at all on 29 March.
         let minutes = |text: &str, date: Date| {
             let spans = hours(&format!("hours = \"{text}\"")).on(date).collect::<Vec<_>>();
-            let length = spans
-                .iter()
-                .map(|(begin, end)| (end.0 - begin.0) / 60_000_000)
-                .sum::<i64>();
+            let length =
+                spans.iter().map(|(begin, end)| (end.0 - begin.0) / 60_000_000).sum::<i64>();
             (spans.len(), length)
         };
         let (fold, gap) = (jiff::civil::date(2026, 10, 25), jiff::civil::date(2026, 3, 29));
@@ -400,7 +378,8 @@ mod tests {
 
     #[test]
     fn hours_that_never_meet_are_found_out() {
-        let (morning, evening) = (hours("hours = \"08:00-09:00\""), hours("hours = \"20:00-21:00\""));
+        let (morning, evening) =
+            (hours("hours = \"08:00-09:00\""), hours("hours = \"20:00-21:00\""));
         assert_eq!(
             Hours::first_in_all(&[morning.clone(), evening], at("2026-11-20T12:00:00Z")),
             None

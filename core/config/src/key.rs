@@ -59,10 +59,7 @@ impl Presence for OrProblem {
 /// A key that is not yet named; [`keys!`](crate::keys) names it after its field.
 pub const fn key<T: FromToml, P: Presence>() -> TypedKey<T, P> {
     let key = Key::new("", ValueKind::of::<T>(), "");
-    TypedKey {
-        key: if P::IS_REQUIRED { key.required() } else { key },
-        reads: PhantomData,
-    }
+    TypedKey { key: if P::IS_REQUIRED { key.required() } else { key }, reads: PhantomData }
 }
 
 impl<T, P> TypedKey<T, P> {
@@ -87,10 +84,7 @@ impl<T, P> TypedKey<T, P> {
     /// The smallest and the largest valid value, as written in the file.
     #[must_use]
     pub const fn within(self, least: &'static str, most: &'static str) -> Self {
-        self.with(Key {
-            bounds: Some((least, most)),
-            ..self.key
-        })
+        self.with(Key { bounds: Some((least, most)), ..self.key })
     }
 
     /// The declaration without its type.
@@ -99,10 +93,7 @@ impl<T, P> TypedKey<T, P> {
     }
 
     const fn with(&self, key: Key) -> Self {
-        Self {
-            key,
-            reads: PhantomData,
-        }
+        Self { key, reads: PhantomData }
     }
 }
 
@@ -129,11 +120,7 @@ pub type OptionalWord<T> = WordKey<T, OrNone>;
 impl<T, P> WordKey<T, P> {
     /// A key that takes these words; see [`word!`](crate::word).
     pub const fn new(words: &'static [(&'static str, T)], names: &'static [&'static str]) -> Self {
-        Self {
-            key: Key::new("", ValueKind::Words(names), ""),
-            words,
-            reads: PhantomData,
-        }
+        Self { key: Key::new("", ValueKind::Words(names), ""), words, reads: PhantomData }
     }
 
     /// Adds the name and the description.
@@ -160,11 +147,7 @@ impl<T, P> WordKey<T, P> {
     }
 
     const fn with(&self, key: Key) -> Self {
-        Self {
-            key,
-            words: self.words,
-            reads: PhantomData,
-        }
+        Self { key, words: self.words, reads: PhantomData }
     }
 }
 
@@ -262,7 +245,9 @@ impl<T: Copy> Readable for Word<T> {
             let word = self.words.iter().find(|(word, _)| *word == default);
             word.map(|(_, value)| *value)
         });
-        value.unwrap_or_else(|| panic!("{}: the default {default} is not one of the allowed words", self.name))
+        value.unwrap_or_else(|| {
+            panic!("{}: the default {default} is not one of the allowed words", self.name)
+        })
     }
 }
 

@@ -40,7 +40,9 @@ use std::{
 use jiff::tz::TimeZone;
 
 pub use account::{Login, OAuthOptions};
-pub use actions::{Action, ActionList, ContentType, Framing, LogPlace, On, Service, Step, Webhook, sounds_secret};
+pub use actions::{
+    Action, ActionList, ContentType, Framing, LogPlace, On, Service, Step, Webhook, sounds_secret,
+};
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
 pub use from_toml::{DateText, FromToml};
@@ -57,11 +59,13 @@ pub use proxy::{Proxy, via};
 pub use read::load;
 #[doc(hidden)]
 pub use read::of_text;
-pub use service_level::{Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget};
+pub use service_level::{
+    Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget,
+};
 pub use table::{Node, Source, Table, did_you_mean, nearest, parse};
 pub use target::{
-    DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, FtpData, FtpEncoding, Sftp, Target, TemporaryName,
-    TooLarge, Verify, foreign_variable,
+    DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, FtpData, FtpEncoding, Sftp,
+    Target, TemporaryName, TooLarge, Verify, foreign_variable,
 };
 pub use wording::{Template, Wording};
 
@@ -180,8 +184,12 @@ impl DataLocation {
                     format!("/{}", rest.trim_start_matches('/'))
                 ),
                 "gcs" => format!("write {:?}", format!("gs://{rest}")),
-                "smb" | "cifs" | "nfs" | "sftp" | "ftp" => "mount it, and write the path of the folder".to_owned(),
-                lower if Self::SCHEMES.contains(&lower) => format!("write {:?}", format!("{lower}://{rest}")),
+                "smb" | "cifs" | "nfs" | "sftp" | "ftp" => {
+                    "mount it, and write the path of the folder".to_owned()
+                }
+                lower if Self::SCHEMES.contains(&lower) => {
+                    format!("write {:?}", format!("{lower}://{rest}"))
+                }
                 _ => store.to_owned(),
             };
             return Err((format!("{text:?} is not a valid location of a lake"), help));
@@ -361,12 +369,18 @@ impl Config {
         }
         for (name, account) in &self.accounts {
             match &account.login {
-                Login::Password(password) => found.push((format!("the password of account {name}"), password)),
+                Login::Password(password) => {
+                    found.push((format!("the password of account {name}"), password))
+                }
                 Login::OAuth(oauth) => {
                     let secret = oauth.client_secret.as_ref();
-                    found.extend(secret.map(|secret| (format!("client_secret of account {name}"), secret)));
+                    found.extend(
+                        secret.map(|secret| (format!("client_secret of account {name}"), secret)),
+                    );
                     let token = oauth.refresh_token.as_ref();
-                    found.extend(token.map(|token| (format!("refresh_token of account {name}"), token)));
+                    found.extend(
+                        token.map(|token| (format!("refresh_token of account {name}"), token)),
+                    );
                 }
             }
         }
@@ -383,11 +397,17 @@ impl Config {
                             .chain(&webhook.key)
                             .chain(&webhook.proxy)
                             .chain(headers);
-                        found.extend(sources.map(|source| (format!("a webhook of action list {name}"), source)));
+                        found
+                            .extend(sources.map(|source| {
+                                (format!("a webhook of action list {name}"), source)
+                            }));
                     }
                     Action::Command { environment, .. } => {
                         let sources = environment.iter().map(|(_, value)| value);
-                        found.extend(sources.map(|source| (format!("a command of action list {name}"), source)));
+                        found
+                            .extend(sources.map(|source| {
+                                (format!("a command of action list {name}"), source)
+                            }));
                     }
                     Action::Email { .. } | Action::Syslog { .. } => {}
                 }
@@ -437,7 +457,8 @@ impl Monitor {
 
 /// Whether `text` matches `pattern`, in which `*` stands for any characters and `?` for one.
 pub fn glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while t < text.len() {

@@ -51,36 +51,26 @@ pub(super) fn mail_server(
     let endpoint = endpoint(&mut table, SMTP, None, config, problems);
     let from = table.read(&MAIL_SERVER.from, problems);
     let timeout = table.read(&MAIL_SERVER.timeout, problems);
-    let return_path = table
-        .read(&MAIL_SERVER.return_path, problems)
-        .map(|person| person.address);
+    let return_path = table.read(&MAIL_SERVER.return_path, problems).map(|person| person.address);
     let dkim = table.table(&MAIL_SERVER.dkim, problems).and_then(|table| {
-        dkim(
-            table,
-            plaintext,
-            from.as_ref().map(|from| from.address.as_str()),
-            problems,
-        )
+        dkim(table, plaintext, from.as_ref().map(|from| from.address.as_str()), problems)
     });
     table.finish(problems);
-    Some(MailServer {
-        endpoint: endpoint?,
-        from: from?,
-        return_path,
-        dkim,
-        timeout,
-    })
+    Some(MailServer { endpoint: endpoint?, from: from?, return_path, dkim, timeout })
 }
 
 /// Reads the DKIM key that signs mails (RFC 6376).
-fn dkim(mut table: Table, plaintext: bool, from: Option<&str>, problems: &mut Problems) -> Option<Dkim> {
+fn dkim(
+    mut table: Table,
+    plaintext: bool,
+    from: Option<&str>,
+    problems: &mut Problems,
+) -> Option<Dkim> {
     let own = from.and_then(|from| from.rsplit_once('@')).map(|(_, domain)| domain);
     let domain = table.read(&DKIM.domain, problems).or_else(|| own.map(str::to_owned));
     if let (Some(domain), Some(own)) = (&domain, own)
         && !own.eq_ignore_ascii_case(domain)
-        && !own
-            .to_ascii_lowercase()
-            .ends_with(&format!(".{}", domain.to_ascii_lowercase()))
+        && !own.to_ascii_lowercase().ends_with(&format!(".{}", domain.to_ascii_lowercase()))
     {
         problems.push(Problem {
             severity: Severity::Warning,
@@ -112,20 +102,22 @@ fn dkim(mut table: Table, plaintext: bool, from: Option<&str>, problems: &mut Pr
     let key = match table.node(&DKIM.key) {
         Some(node) => secret(&node, plaintext, problems),
         None => {
-            problems.push(table.missing(&DKIM.key, "the private key in PEM, such as { file = \"dkim.pem\" }"));
+            problems.push(
+                table.missing(&DKIM.key, "the private key in PEM, such as { file = \"dkim.pem\" }"),
+            );
             None
         }
     };
     table.finish(problems);
-    Some(Dkim {
-        domain: domain?,
-        selector: selector?,
-        key: key?,
-    })
+    Some(Dkim { domain: domain?, selector: selector?, key: key? })
 }
 
 /// The mail server that is named; the only one there is where none is named.
-pub(super) fn mail_server_of(table: &mut Table, config: &Config, problems: &mut Problems) -> Option<Name> {
+pub(super) fn mail_server_of(
+    table: &mut Table,
+    config: &Config,
+    problems: &mut Problems,
+) -> Option<Name> {
     if table.node(&SENDER.mail_server).is_some() {
         return reference(
             table,

@@ -82,9 +82,7 @@ impl FromToml for Moment {
         if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
             return Ok(Self::Fixed(timestamp.into()));
         }
-        text.parse()
-            .map(Self::Local)
-            .map_err(|_| format!("{text:?} is not {}", Self::expected()))
+        text.parse().map(Self::Local).map_err(|_| format!("{text:?} is not {}", Self::expected()))
     }
 }
 
@@ -137,8 +135,9 @@ pub(super) fn read(
         };
         if complete && !config.monitors.values().any(|monitor| monitor.is_selected(&pattern)) {
             problems.push(
-                node.problem(format!("{pattern:?} matches no monitor"), "matches nothing")
-                    .help("use a monitor's id, object:NAME, tag:NAME or a pattern such as \"mail-*\""),
+                node.problem(format!("{pattern:?} matches no monitor"), "matches nothing").help(
+                    "use a monitor's id, object:NAME, tag:NAME or a pattern such as \"mail-*\"",
+                ),
             );
         }
         monitors.push(pattern);
@@ -158,13 +157,7 @@ pub(super) fn read(
         None
     };
     table.finish(problems);
-    Some(Maintenance {
-        name,
-        reason,
-        monitors,
-        pause,
-        when: when?,
-    })
+    Some(Maintenance { name, reason, monitors, pause, when: when? })
 }
 
 #[expect(clippy::too_many_arguments, reason = "the keys belong to one table")]
@@ -178,7 +171,8 @@ fn window(
     zone: TimeZone,
     problems: &mut Problems,
 ) -> Option<Window> {
-    const HELP: &str = "use from with to or lasts (once), hours and weekdays (weekly), or cron with lasts";
+    const HELP: &str =
+        "use from with to or lasts (once), hours and weekdays (weekly), or cron with lasts";
     match (weekly, from, cron) {
         (Some(hours), None, None) => {
             if to.is_some() || lasts.is_some() {
@@ -207,7 +201,11 @@ fn window(
             if to <= from {
                 problems.push(
                     table
-                        .problem(&MAINTENANCE.to, "the window ends before it starts", "not after from")
+                        .problem(
+                            &MAINTENANCE.to,
+                            "the window ends before it starts",
+                            "not after from",
+                        )
                         .help("use a later time"),
                 );
                 return None;
@@ -223,7 +221,9 @@ fn window(
         }
         (None, None, Some(cron)) => {
             let Some(lasts) = lasts else {
-                problems.push(table.missing(&MAINTENANCE.lasts, "how long each window is, such as \"2h\""));
+                problems.push(
+                    table.missing(&MAINTENANCE.lasts, "how long each window is, such as \"2h\""),
+                );
                 return None;
             };
             let first = cron.next(UtcMicros::now(), &zone);
@@ -249,11 +249,7 @@ fn window(
                 }
                 _ => {}
             }
-            Some(Window::Calendar {
-                cron: Box::new(cron),
-                zone,
-                lasts,
-            })
+            Some(Window::Calendar { cron: Box::new(cron), zone, lasts })
         }
         _ => {
             problems.push(
@@ -278,15 +274,10 @@ mod tests {
     fn load_text(text: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
-        std::fs::write(
-            &path,
-            format!("site = \"here\"\ntimezone = \"Europe/Stockholm\"\n{text}"),
-        )
-        .expect("write");
+        std::fs::write(&path, format!("site = \"here\"\ntimezone = \"Europe/Stockholm\"\n{text}"))
+            .expect("write");
         load(&path).map_err(|problems| {
-            problems
-                .to_string()
-                .replace(&format!("{}/", folder.path().display()), "")
+            problems.to_string().replace(&format!("{}/", folder.path().display()), "")
         })
     }
 
@@ -303,12 +294,7 @@ mod tests {
         )
         .unwrap_or_else(|problems| panic!("{problems}"));
         let window = |name: &str| {
-            &config
-                .maintenance
-                .iter()
-                .find(|one| one.name.as_ref() == name)
-                .expect("it")
-                .when
+            &config.maintenance.iter().find(|one| one.name.as_ref() == name).expect("it").when
         };
         assert_eq!(
             window("once").next(at("2026-12-01T22:30:00Z")),

@@ -54,9 +54,8 @@ impl FromStr for Mechanism {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let found = MECHANISMS
-            .into_iter()
-            .find(|mechanism| mechanism.name().eq_ignore_ascii_case(text));
+        let found =
+            MECHANISMS.into_iter().find(|mechanism| mechanism.name().eq_ignore_ascii_case(text));
         found.ok_or(())
     }
 }

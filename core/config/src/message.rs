@@ -88,9 +88,7 @@ impl FromToml for Bytes {
                 .map_err(|_| format!("{bytes} is not {}", Self::expected()));
         }
         let text = String::from_toml(node)?;
-        let end = text
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(text.len());
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, unit) = text.split_at(end);
         let unit = match unit.trim().to_ascii_lowercase().as_str() {
             "" | "b" => 1.0,
@@ -197,7 +195,9 @@ fn headers(table: &mut Table, problems: &mut Problems) -> Vec<(String, String)> 
             None
         };
         match problem {
-            Some((message, help)) => problems.push(node.problem(format!("{name}: {message}"), "here").help(help)),
+            Some((message, help)) => {
+                problems.push(node.problem(format!("{name}: {message}"), "here").help(help))
+            }
             None => headers.push((name, value)),
         }
     }
@@ -211,7 +211,8 @@ mod tests {
 
     fn shape(text: &str) -> (MessageShape, String) {
         let mut problems = Problems::default();
-        let mut table = parse("mailqos.toml".as_ref(), text.to_owned(), &mut problems).expect("a table");
+        let mut table =
+            parse("mailqos.toml".as_ref(), text.to_owned(), &mut problems).expect("a table");
         let shape = read(&mut table, "message", &mut problems);
         (shape, problems.to_string())
     }
@@ -231,7 +232,8 @@ mod tests {
                 body: Some("Hallo\nWelt\n".into()),
             }
         );
-        for (text, bytes) in [("20000", 20_000), ("\"512 kB\"", 512_000), ("\"1.5MiB\"", 1_572_864)] {
+        for (text, bytes) in [("20000", 20_000), ("\"512 kB\"", 512_000), ("\"1.5MiB\"", 1_572_864)]
+        {
             assert_eq!(shape(&format!("message = {{ size = {text} }}")).0.size, Some(bytes));
         }
     }
@@ -244,10 +246,7 @@ mod tests {
             ("size = 5000000000", "can't have 5000000000 bytes"),
             ("size = 5", "did you mean \"5MB\"?"),
             ("subject = \"a\\nBcc: b@c\"", "is not a valid subject"),
-            (
-                "headers = { Bcc = \"b@c\" }",
-                "Bcc: mailqos sets this header field itself",
-            ),
+            ("headers = { Bcc = \"b@c\" }", "Bcc: mailqos sets this header field itself"),
             ("headers = { Content-Type = \"x\" }", "Content-Type: mailqos sets this"),
             ("headers = { \"X y\" = \"x\" }", "is not a valid name"),
             ("headers = { X-Y = \"a\\r\\nBcc: b@c\" }", "is not a valid value"),

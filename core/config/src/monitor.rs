@@ -6,8 +6,8 @@ use jiff::tz::TimeZone;
 use mailqos_model::{Micros, MonitorId, Name, ObjectId, UtcMicros};
 
 use super::{
-    Action, AlarmRule, Calendar, Config, Cron, Endpoint, MessageShape, Monitor, Object, Pickup, PickupProtocol,
-    Problem, Problems, Severity, Table, Transcripts, alarm,
+    Action, AlarmRule, Calendar, Config, Cron, Endpoint, MessageShape, Monitor, Object, Pickup,
+    PickupProtocol, Problem, Problems, Severity, Table, Transcripts, alarm,
     key::{Defaulted, Optional, Required, Word, key},
     kind, message,
     reference::Key,
@@ -109,28 +109,27 @@ pub(super) fn object(id: &ObjectId, mut table: Table, problems: &mut Problems) -
     }
     let tags = tags(&mut table, &OBJECT.tags, problems);
     table.finish(problems);
-    Some(Object {
-        name,
-        address: address?,
-        tags,
-    })
+    Some(Object { name, address: address?, tags })
 }
 
 /// The longest that a mail may be waited for.
 pub const MAX_HORIZON: Micros = Micros::from_secs(30 * 86_400);
 
-const PROTOCOLS: [(&str, PickupProtocol); 2] = [("pop3", PickupProtocol::Pop3), ("imap", PickupProtocol::Imap)];
+const PROTOCOLS: [(&str, PickupProtocol); 2] =
+    [("pop3", PickupProtocol::Pop3), ("imap", PickupProtocol::Imap)];
 
 /// Words for the tests that leave a transcript.
-const TRANSCRIPTS: [(&str, Transcripts); 3] = [
-    ("failed", Transcripts::Failed),
-    ("all", Transcripts::All),
-    ("none", Transcripts::None),
-];
+const TRANSCRIPTS: [(&str, Transcripts); 3] =
+    [("failed", Transcripts::Failed), ("all", Transcripts::All), ("none", Transcripts::None)];
 
 /// Checks the defaults, even if no monitor uses them: they are read like a monitor without other
 /// settings.
-pub(super) fn check_defaults(mut defaults: Table, config: &Config, complete: bool, problems: &mut Problems) {
+pub(super) fn check_defaults(
+    mut defaults: Table,
+    config: &Config,
+    complete: bool,
+    problems: &mut Problems,
+) {
     options(&mut defaults, None, config, complete, problems);
     for key in OwnMonitorKeys::KEYS {
         if defaults.node(key).is_some() {
@@ -230,7 +229,12 @@ fn options(
 }
 
 /// Returns the action list that is set, or `default`.
-fn action_list(table: &mut Table, config: &Config, complete: bool, problems: &mut Problems) -> Option<Name> {
+fn action_list(
+    table: &mut Table,
+    config: &Config,
+    complete: bool,
+    problems: &mut Problems,
+) -> Option<Name> {
     // If not all lists were read, a missing one is not reported.
     let mut ignored = Problems::default();
     let nobody = table
@@ -241,28 +245,11 @@ fn action_list(table: &mut Table, config: &Config, complete: bool, problems: &mu
         return None;
     }
     let named = if complete {
-        reference(
-            table,
-            &MONITOR.action_list,
-            "action_list",
-            &config.action_lists,
-            problems,
-        )
+        reference(table, &MONITOR.action_list, "action_list", &config.action_lists, problems)
     } else {
-        reference(
-            table,
-            &MONITOR.action_list,
-            "action_list",
-            &config.action_lists,
-            &mut ignored,
-        )
+        reference(table, &MONITOR.action_list, "action_list", &config.action_lists, &mut ignored)
     };
-    let default = || {
-        config
-            .action_lists
-            .get_key_value("default")
-            .map(|(name, _)| name.clone())
-    };
+    let default = || config.action_lists.get_key_value("default").map(|(name, _)| name.clone());
     named.or_else(default)
 }
 
@@ -292,7 +279,9 @@ fn waits(table: &mut Table, problems: &mut Problems) -> (Micros, Micros, Micros)
             table
                 .problem(
                     &MONITOR.horizon,
-                    format!("the horizon ({horizon}) is shorter than max round trip ({max_round_trip})"),
+                    format!(
+                        "the horizon ({horizon}) is shorter than max round trip ({max_round_trip})"
+                    ),
                     "too short",
                 )
                 .help("a mail counts as lost only after it has become late; raise horizon"),
@@ -303,15 +292,15 @@ fn waits(table: &mut Table, problems: &mut Problems) -> (Micros, Micros, Micros)
 
 /// Reads the maximum number of additional pick-ups per mail around its expected arrival.
 fn extra_pickups(table: &mut Table, problems: &mut Problems) -> u8 {
-    const MOST: u32 = 20;
+    const MAX: u32 = 20;
     let count = table.read(&MONITOR.extra_pickups, problems);
-    if count > MOST {
+    if count > MAX {
         problems.push(
             table
                 .problem(
                     &MONITOR.extra_pickups,
                     format!("{count} extra pick-ups per mail are too many"),
-                    format!("at most {MOST}"),
+                    format!("at most {MAX}"),
                 )
                 .help("for the most accurate round trip, set precise = true instead"),
         );
@@ -320,20 +309,17 @@ fn extra_pickups(table: &mut Table, problems: &mut Problems) -> u8 {
 }
 
 /// Reads when tests start: test interval, retest interval, calendar.
-fn starts(table: &mut Table, config: &Config, problems: &mut Problems) -> (Micros, Option<Micros>, Option<Calendar>) {
+fn starts(
+    table: &mut Table,
+    config: &Config,
+    problems: &mut Problems,
+) -> (Micros, Option<Micros>, Option<Calendar>) {
     let test_interval = table.read(&MONITOR.test_interval, problems);
     let retest_interval = table.read(&MONITOR.retest_interval, problems);
-    let zone = table
-        .read(&MONITOR.timezone, problems)
-        .unwrap_or_else(|| config.timezone.clone());
-    let calendar = table.read(&MONITOR.schedule, problems).map(|cron| Calendar {
-        cron: Box::new(cron),
-        zone,
-    });
-    if calendar
-        .as_ref()
-        .is_some_and(|calendar| calendar.next(UtcMicros::now()).is_none())
-    {
+    let zone = table.read(&MONITOR.timezone, problems).unwrap_or_else(|| config.timezone.clone());
+    let calendar =
+        table.read(&MONITOR.schedule, problems).map(|cron| Calendar { cron: Box::new(cron), zone });
+    if calendar.as_ref().is_some_and(|calendar| calendar.next(UtcMicros::now()).is_none()) {
         problems.push(
             table
                 .problem(&MONITOR.schedule, "this time never occurs", "never")
@@ -346,9 +332,7 @@ fn starts(table: &mut Table, config: &Config, problems: &mut Problems) -> (Micro
 /// Reads the folders to search; by default the inbox.
 fn folders(table: &mut Table, problems: &mut Problems) -> Vec<String> {
     let folders = table.read(&MONITOR.folders, problems);
-    let bad = folders
-        .iter()
-        .any(|name| name.is_empty() || name.chars().any(char::is_control));
+    let bad = folders.iter().any(|name| name.is_empty() || name.chars().any(char::is_control));
     if bad || folders.is_empty() {
         problems.push(
             table
@@ -364,7 +348,8 @@ impl Options {
     /// The mailbox's server, which needs an account.
     pub(crate) fn mailbox(&self, table: &mut Table, problems: &mut Problems) -> Option<Pickup> {
         if table.node(&MONITOR.pickup).is_none() {
-            let why = "the mailbox: { protocol = \"pop3\", tls = \"implicit\", account = \"NAME\" }";
+            let why =
+                "the mailbox: { protocol = \"pop3\", tls = \"implicit\", account = \"NAME\" }";
             problems.push(table.missing(&MONITOR.pickup, why));
         }
         let endpoint = self.pickup.as_ref()?;
@@ -398,13 +383,8 @@ fn read_endpoint(
     problems: &mut Problems,
 ) -> Option<Endpoint> {
     let mut table = table?;
-    let found = endpoint(
-        &mut table,
-        service,
-        Some(address.unwrap_or("localhost")),
-        config,
-        problems,
-    );
+    let found =
+        endpoint(&mut table, service, Some(address.unwrap_or("localhost")), config, problems);
     table.finish(problems);
     found
 }
@@ -434,14 +414,13 @@ pub(super) fn monitor(
         problems,
     );
     let kind = (options.kind)(&options, &mut table, problems);
-    if let (Some(list), Some(smtp)) = (&options.action_list, kind.as_ref().and_then(|kind| kind.smtp()))
+    if let (Some(list), Some(smtp)) =
+        (&options.action_list, kind.as_ref().and_then(|kind| kind.smtp()))
         && let Some(warning) = own_server_warning(&id, list, smtp, &table, config)
     {
         problems.push(warning);
     }
-    let longest = kind
-        .as_ref()
-        .map_or(Some(options.max_round_trip), |kind| kind.max_round_trip());
+    let longest = kind.as_ref().map_or(Some(options.max_round_trip), |kind| kind.max_round_trip());
     if let Some(longest) = longest.filter(|longest| *longest > options.test_interval)
         && !options.overlap
         && options.calendar.is_none()
@@ -485,7 +464,13 @@ pub(super) fn monitor(
 }
 
 /// Returns a warning if alarms travel through the server whose failure they report.
-fn own_server_warning(id: &MonitorId, list: &Name, smtp: &Endpoint, table: &Table, config: &Config) -> Option<Problem> {
+fn own_server_warning(
+    id: &MonitorId,
+    list: &Name,
+    smtp: &Endpoint,
+    table: &Table,
+    config: &Config,
+) -> Option<Problem> {
     let list_of = config.action_lists.get(list)?;
     let own = |name: &Name| {
         config
@@ -494,9 +479,9 @@ fn own_server_warning(id: &MonitorId, list: &Name, smtp: &Endpoint, table: &Tabl
             .is_some_and(|server| server.endpoint.server.eq_ignore_ascii_case(&smtp.server))
     };
     let caught = list_of.steps.iter().any(|step| match &step.action {
-        Action::Email {
-            mail_server, fallback, ..
-        } => own(mail_server) && fallback.as_ref().is_none_or(own),
+        Action::Email { mail_server, fallback, .. } => {
+            own(mail_server) && fallback.as_ref().is_none_or(own)
+        }
         _ => false,
     });
     let problem = || {
@@ -509,10 +494,9 @@ fn own_server_warning(id: &MonitorId, list: &Name, smtp: &Endpoint, table: &Tabl
                 ),
                 format!("uses the action list {list}"),
             )
-            .help("add an independent mail server to the action list, as mail_server or as fallback")
+            .help(
+                "add an independent mail server to the action list, as mail_server or as fallback",
+            )
     };
-    caught.then(|| Problem {
-        severity: Severity::Warning,
-        ..problem()
-    })
+    caught.then(|| Problem { severity: Severity::Warning, ..problem() })
 }

@@ -43,7 +43,12 @@ pub struct ObjectStoreOptions {
 }
 
 /// Reads the table, where there is one; `account` reads the reference to an account.
-pub(super) fn read(root: &mut Table, key: impl Named, config: &Config, problems: &mut Problems) -> ObjectStoreOptions {
+pub(super) fn read(
+    root: &mut Table,
+    key: impl Named,
+    config: &Config,
+    problems: &mut Problems,
+) -> ObjectStoreOptions {
     let mut table = root.table_or_empty(key, problems);
     let options = options(&mut table, config, problems);
     table.finish(problems);
@@ -51,7 +56,11 @@ pub(super) fn read(root: &mut Table, key: impl Named, config: &Config, problems:
 }
 
 /// Reads the options from another table.
-pub(super) fn options(table: &mut Table, config: &Config, problems: &mut Problems) -> ObjectStoreOptions {
+pub(super) fn options(
+    table: &mut Table,
+    config: &Config,
+    problems: &mut Problems,
+) -> ObjectStoreOptions {
     let options = ObjectStoreOptions {
         endpoint: table.read(&OBJECT_STORE.endpoint, problems),
         region: table.read(&OBJECT_STORE.region, problems),

@@ -27,18 +27,17 @@ keys! {
 }
 
 /// Reads all operators; the members of groups are put in their places.
-pub(super) fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> BTreeMap<Name, Operator> {
+pub(super) fn operators(
+    tables: Vec<(Name, Table)>,
+    problems: &mut Problems,
+) -> BTreeMap<Name, Operator> {
     let mut read = BTreeMap::new();
     let mut members: BTreeMap<Name, Vec<(Name, Node)>> = BTreeMap::new();
     let names: BTreeSet<Name> = tables.iter().map(|(name, _)| name.clone()).collect();
     for (name, mut table) in tables {
         let display = table.read(&OPERATOR.name, problems).unwrap_or_else(|| name.to_string());
         let mut group = Vec::new();
-        for node in table
-            .list(&OPERATOR.members)
-            .into_iter()
-            .flat_map(|node| node.as_list())
-        {
+        for node in table.list(&OPERATOR.members).into_iter().flat_map(|node| node.as_list()) {
             let Some(member) = node.read::<Name>(problems) else {
                 continue;
             };
@@ -67,19 +66,10 @@ pub(super) fn operators(tables: Vec<(Name, Table)>, problems: &mut Problems) -> 
             continue;
         };
         members.insert(name.clone(), group);
-        read.insert(
-            name,
-            Operator {
-                name: display,
-                email,
-                attachments,
-            },
-        );
+        read.insert(name, Operator { name: display, email, attachments });
     }
-    let single: BTreeMap<Name, Vec<Person>> = read
-        .iter()
-        .map(|(name, operator)| (name.clone(), operator.email.clone()))
-        .collect();
+    let single: BTreeMap<Name, Vec<Person>> =
+        read.iter().map(|(name, operator)| (name.clone(), operator.email.clone())).collect();
     for (name, operator) in &mut read {
         let mut seen = BTreeSet::from([name.clone()]);
         let mut open: Vec<&(Name, Node)> = members.get(name).into_iter().flatten().rev().collect();
@@ -158,10 +148,8 @@ pub(super) fn recipients(
             let help = did_you_mean(&text, names.chain(problems.broken("operator")), || {
                 format!("use an e-mail address, or add [operator.{text}]")
             });
-            problems.push(
-                node.problem(format!("unknown operator {text:?}"), "not known")
-                    .help(help),
-            );
+            problems
+                .push(node.problem(format!("unknown operator {text:?}"), "not known").help(help));
         }
     }
     let mut seen = BTreeSet::new();
@@ -179,9 +167,7 @@ pub(super) fn some_recipients(
     let addresses = recipients(table, key, config, problems);
     let all_known = |node: &Node| {
         let parts = parts(node, &mut Problems::default());
-        parts
-            .iter()
-            .all(|(name, _)| config.operators.contains_key(name.as_str()))
+        parts.iter().all(|(name, _)| config.operators.contains_key(name.as_str()))
     };
     if addresses.is_empty() && table.node(key).as_ref().is_some_and(all_known) {
         problems.push(

@@ -43,10 +43,7 @@ impl Person {
     /// # Errors
     /// It is not a mail address.
     pub fn of_address(text: &str) -> Result<Self, PersonError> {
-        Ok(Self {
-            name: None,
-            address: address(text)?.to_string(),
-        })
+        Ok(Self { name: None, address: address(text)?.to_string() })
     }
 
     /// The address for an envelope.
@@ -64,17 +61,14 @@ impl Person {
 }
 
 fn address(text: &str) -> Result<Address, PersonError> {
-    let wrong = |reason: String| PersonError::Address {
-        text: text.to_owned(),
-        reason,
-    };
+    let wrong = |reason: String| PersonError::Address { text: text.to_owned(), reason };
     let address = Address::from_str(text).map_err(|error| wrong(error.to_string()))?;
     if address.domain().is_ascii() {
         return Ok(address);
     }
     // Servers without SMTPUTF8 (RFC 6531) refuse the domain as people write it, and few have it.
-    let domain =
-        idna::domain_to_ascii(address.domain()).map_err(|_| wrong("its domain is not a valid host name".to_owned()))?;
+    let domain = idna::domain_to_ascii(address.domain())
+        .map_err(|_| wrong("its domain is not a valid host name".to_owned()))?;
     Address::new(address.user(), domain).map_err(|error| wrong(error.to_string()))
 }
 
@@ -102,10 +96,7 @@ impl FromStr for Person {
         if name.is_none() && (text.contains([',', ';'])) && text.matches('@').count() > 1 {
             return Err(PersonError::Several(text.to_owned()));
         }
-        Ok(Self {
-            name,
-            address: address(address_text)?.to_string(),
-        })
+        Ok(Self { name, address: address(address_text)?.to_string() })
     }
 }
 
@@ -134,7 +125,9 @@ fn phrase(text: &str) -> Result<Option<String>, PersonError> {
         // `"Anna" Berg <…>`: several words of a phrase, some of them in quotes.
         match rest {
             "" => name,
-            rest if rest.contains('"') => return Err(wrong("it contains a quotation mark in the middle")),
+            rest if rest.contains('"') => {
+                return Err(wrong("it contains a quotation mark in the middle"));
+            }
             rest => format!("{name} {rest}"),
         }
     } else if text.contains(['<', '>']) {
@@ -172,18 +165,16 @@ impl fmt::Display for Person {
 
 /// A character that needs no quotes in a display name (RFC 5322, section 3.2.3).
 pub fn is_plain(character: char) -> bool {
-    character.is_alphanumeric() || !character.is_ascii() || "!#$%&'*+-/=?^_`{|}~ ".contains(character)
+    character.is_alphanumeric()
+        || !character.is_ascii()
+        || "!#$%&'*+-/=?^_`{|}~ ".contains(character)
 }
 
 /// The parts of a list as people write one: `Anna Berg <anna@example.com>, ben@example.com`, or with the semicolons of
 /// Outlook. A comma within quotes or angle brackets separates nothing, nor does one in an unquoted name
 /// (`Berg, Anna <anna@example.com>`), which is recognised because `Berg` is neither an address nor a name of ours.
 pub fn split_list(text: &str) -> Vec<String> {
-    let separator = if top_level(text).any(|(_, character)| character == ';') {
-        ';'
-    } else {
-        ','
-    };
+    let separator = if top_level(text).any(|(_, character)| character == ';') { ';' } else { ',' };
     let mut parts = Vec::new();
     let mut begin = 0;
     for (at, character) in top_level(text) {
@@ -250,31 +241,15 @@ mod tests {
             (" <anna@example.com> ", None, "anna@example.com"),
             ("Anna Berg <anna@example.com>", Some("Anna Berg"), "anna@example.com"),
             ("Anna Berg<anna@example.com>", Some("Anna Berg"), "anna@example.com"),
-            (
-                "\"Berg, Anna\" <anna@example.com>",
-                Some("Berg, Anna"),
-                "anna@example.com",
-            ),
+            ("\"Berg, Anna\" <anna@example.com>", Some("Berg, Anna"), "anna@example.com"),
             ("Berg, Anna <anna@example.com>", Some("Berg, Anna"), "anna@example.com"),
-            (
-                "\"a \\\"b\\\" \\\\c\" <x@example.com>",
-                Some("a \"b\" \\c"),
-                "x@example.com",
-            ),
+            ("\"a \\\"b\\\" \\\\c\" <x@example.com>", Some("a \"b\" \\c"), "x@example.com"),
             ("\"\" <x@example.com>", None, "x@example.com"),
             ("J. R. Smith <x@example.com>", Some("J. R. Smith"), "x@example.com"),
-            (
-                "Jörg Müller <joerg@example.com>",
-                Some("Jörg Müller"),
-                "joerg@example.com",
-            ),
+            ("Jörg Müller <joerg@example.com>", Some("Jörg Müller"), "joerg@example.com"),
             ("山田 太郎 <taro@example.com>", Some("山田 太郎"), "taro@example.com"),
             ("anna@example.com (Anna Berg)", Some("Anna Berg"), "anna@example.com"),
-            (
-                "anna@example.com <anna@example.com>",
-                Some("anna@example.com"),
-                "anna@example.com",
-            ),
+            ("anna@example.com <anna@example.com>", Some("anna@example.com"), "anna@example.com"),
             ("\"Mail\" Team <x@example.com>", Some("Mail Team"), "x@example.com"),
             // curl #4892: a domain has an ASCII form, which every server accepts; the part before
             // the @ has none.
@@ -321,10 +296,7 @@ mod tests {
                 "Berg, Anna <anna@example.com>; Roe, Ben <ben@example.com>",
                 &["Berg, Anna <anna@example.com>", "Roe, Ben <ben@example.com>"],
             ),
-            (
-                "Berg, Anna <anna@example.com>, bosses",
-                &["Berg, Anna <anna@example.com>", "bosses"],
-            ),
+            ("Berg, Anna <anna@example.com>, bosses", &["Berg, Anna <anna@example.com>", "bosses"]),
             ("anna, ben", &["anna", "ben"]),
             ("a@example.com (Berg, Anna)", &["a@example.com (Berg, Anna)"]),
         ] {

@@ -57,25 +57,22 @@ pub struct Problem {
 impl Problem {
     /// An error without a place.
     pub fn error(message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Error,
-            message: message.into(),
-            place: None,
-            help: None,
-        }
+        Self { severity: Severity::Error, message: message.into(), place: None, help: None }
     }
 
     /// A warning without a place.
     pub fn warning(message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::error(message)
-        }
+        Self { severity: Severity::Warning, ..Self::error(message) }
     }
 
     /// Adds the location; `label` is displayed below the marked text.
     #[must_use]
-    pub fn at(mut self, source: &Arc<Source>, span: Range<usize>, label: impl Into<String>) -> Self {
+    pub fn at(
+        mut self,
+        source: &Arc<Source>,
+        span: Range<usize>,
+        label: impl Into<String>,
+    ) -> Self {
         self.place = Some((Arc::clone(source), span, label.into()));
         self
     }
@@ -189,10 +186,7 @@ impl Problems {
     pub fn sort(&mut self) {
         self.found.sort_by(|a, b| {
             let key = |problem: &Problem| {
-                problem
-                    .place
-                    .as_ref()
-                    .map(|(source, span, _)| (source.path.clone(), span.start))
+                problem.place.as_ref().map(|(source, span, _)| (source.path.clone(), span.start))
             };
             key(a).cmp(&key(b))
         });
@@ -229,19 +223,15 @@ impl Problems {
     /// If ten thousand monitors inherit a problem from one line of the defaults, the first is shown
     /// and the others are counted.
     pub fn render(&self, colour: bool) -> String {
-        let theme = if colour {
-            GraphicalTheme::unicode()
-        } else {
-            GraphicalTheme::unicode_nocolor()
-        };
-        let handler = GraphicalReportHandler::new_themed(theme)
-            .with_links(false)
-            .with_width(110);
+        let theme =
+            if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110);
         let mut text = String::new();
         let mut alike: BTreeMap<_, usize> = BTreeMap::new();
         let kind = |problem: &Problem| {
             let place = problem.place.as_ref();
-            let place = place.map(|(source, span, label)| (source.path.clone(), span.start, label.clone()));
+            let place =
+                place.map(|(source, span, label)| (source.path.clone(), span.start, label.clone()));
             (problem.severity, place, problem.help.clone())
         };
         for problem in self.found.iter().filter(|problem| problem.place.is_some()) {

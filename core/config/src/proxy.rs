@@ -46,11 +46,7 @@ impl Proxy {
 /// The address is a secret that is not available.
 pub async fn via(address: &SecretSource) -> Result<Route, SecretError> {
     let address = address.fetch().await?;
-    Ok(if address.expose().trim() == NONE {
-        Route::Direct
-    } else {
-        Route::Proxy(address)
-    })
+    Ok(if address.expose().trim() == NONE { Route::Direct } else { Route::Proxy(address) })
 }
 
 fn exempt_by_environment() -> String {
@@ -85,10 +81,7 @@ pub(super) fn read(root: &mut Table, plaintext: bool, problems: &mut Problems) -
                 ),
         );
     }
-    Proxy {
-        address,
-        exempt: exempt.map(|list| list.join(",")),
-    }
+    Proxy { address, exempt: exempt.map(|list| list.join(",")) }
 }
 
 /// Reads the address of a proxy: a secret where there is a password in it.

@@ -11,8 +11,8 @@ use mailqos_base::zones;
 use mailqos_model::{InvalidName, Micros, MonitorId, Name, SiteName};
 
 use super::{
-    Config, DataLocation, DeliveryOptions, Limits, ObjectStoreOptions, Problem, Problems, Severity, Table, account,
-    actions, alarm,
+    Config, DataLocation, DeliveryOptions, Limits, ObjectStoreOptions, Problem, Problems, Severity,
+    Table, account, actions, alarm,
     key::{Defaulted, Optional, key},
     mail_server, maintenance, monitor, object_store, operator, proxy,
     reference::Key,
@@ -131,9 +131,13 @@ fn read_text(path: &Path, problems: &mut Problems) -> Option<String> {
         Err(error) => error,
     };
     let help = match error.kind() {
-        ErrorKind::NotFound => "name the file with --config FILE, or create one with `mailqos-probe init`".to_owned(),
+        ErrorKind::NotFound => {
+            "name the file with --config FILE, or create one with `mailqos-probe init`".to_owned()
+        }
         ErrorKind::InvalidData => "save it as UTF-8".to_owned(),
-        ErrorKind::FileTooLarge => "split it, and name the folder with the parts in include = [\"…\"]".to_owned(),
+        ErrorKind::FileTooLarge => {
+            "split it, and name the folder with the parts in include = [\"…\"]".to_owned()
+        }
         ErrorKind::InvalidInput | ErrorKind::TimedOut => "name a text file".to_owned(),
         _ => format!("check its permissions: ls -l {}", path.display()),
     };
@@ -201,7 +205,9 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
             Some(defaults) => table.over(defaults),
             None => table,
         };
-        if let Some((monitor, patterns)) = monitor::monitor(id.clone(), table, &config, complete, problems) {
+        if let Some((monitor, patterns)) =
+            monitor::monitor(id.clone(), table, &config, complete, problems)
+        {
             if !patterns.is_empty() {
                 depends_on.push((id.clone(), patterns));
             }
@@ -211,7 +217,8 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
         }
     }
     for (name, table) in named.take::<Name>("service_level") {
-        if let Some(level) = service_level::read(&name, table, &config, monitors_complete, problems) {
+        if let Some(level) = service_level::read(&name, table, &config, monitors_complete, problems)
+        {
             config.service_levels.insert(name, level);
         }
     }
@@ -257,9 +264,8 @@ fn top_of_file(
         }),
     };
     let seal_interval = root.read(&ROOT.seal_interval, problems);
-    let signing_key = root
-        .node(&ROOT.signing_key)
-        .and_then(|node| secret(&node, plaintext, problems));
+    let signing_key =
+        root.node(&ROOT.signing_key).and_then(|node| secret(&node, plaintext, problems));
     let templates = root.read(&ROOT_MORE.templates, problems);
     let reports = root.read(&ROOT_MORE.reports, problems);
     let retention = match root.read(&ROOT.retention, problems) {
@@ -270,7 +276,9 @@ fn top_of_file(
                     format!("a retention of {retention} is too short"),
                     "too short",
                 )
-                .help("use a day or more, such as \"800d\", or remove retention to keep everything"),
+                .help(
+                    "use a day or more, such as \"800d\", or remove retention to keep everything",
+                ),
             );
             None
         }
@@ -367,18 +375,17 @@ fn references(root: &mut Table, problems: &mut Problems) -> Vec<String> {
         let Some(text) = node.read::<String>(problems) else {
             continue;
         };
-        let fine = text
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
+        let fine = text.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
         if fine {
             addresses.push(text);
         } else {
             problems.push(
-                node.problem(format!("{text:?} is not an address with a port"), "here")
-                    .help(
-                        "use HOST:PORT of a device that answers whenever the network works, such as a \
+                node.problem(format!("{text:?} is not an address with a port"), "here").help(
+                    "use HOST:PORT of a device that answers whenever the network works, such as a \
                         router: \"192.0.2.1:53\"",
-                    ),
+                ),
             );
         }
     }
@@ -395,11 +402,7 @@ struct Named {
 
 impl Default for Named {
     fn default() -> Self {
-        Self {
-            tables: BTreeMap::new(),
-            complete: true,
-            monitors_complete: true,
-        }
+        Self { tables: BTreeMap::new(), complete: true, monitors_complete: true }
     }
 }
 
@@ -413,8 +416,14 @@ impl Named {
                     let place = first.place();
                     problems.push(
                         inner
-                            .problem("", format!("{key} {:?} is defined twice", name.0), "second definition")
-                            .help(format!("the first definition is at {place}; rename one of them")),
+                            .problem(
+                                "",
+                                format!("{key} {:?} is defined twice", name.0),
+                                "second definition",
+                            )
+                            .help(format!(
+                                "the first definition is at {place}; rename one of them"
+                            )),
                     );
                 } else {
                     found.push((name.0, inner));
@@ -469,8 +478,9 @@ fn include(node: &Node, main: &Path, parts: &mut Vec<Table>, problems: &mut Prob
         vec![path]
     } else {
         problems.push(
-            node.problem(format!("{} does not exist", path.display()), "included here")
-                .help("name a TOML file or a folder with TOML files; the path is relative to this file"),
+            node.problem(format!("{} does not exist", path.display()), "included here").help(
+                "name a TOML file or a folder with TOML files; the path is relative to this file",
+            ),
         );
         return;
     };
@@ -478,7 +488,8 @@ fn include(node: &Node, main: &Path, parts: &mut Vec<Table>, problems: &mut Prob
         if file.canonicalize().ok() == main.canonicalize().ok() {
             continue;
         }
-        if let Some(part) = read_text(&file, problems).and_then(|text| parse(&file, text, problems)) {
+        if let Some(part) = read_text(&file, problems).and_then(|text| parse(&file, text, problems))
+        {
             parts.push(part);
         }
     }
@@ -489,9 +500,7 @@ fn toml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        let hidden = path
-            .file_name()
-            .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
             files.push(path);
         }
@@ -521,9 +530,7 @@ mod tests {
             Ok(config) => config.warnings,
             Err(problems) => problems,
         };
-        problems
-            .to_string()
-            .replace(&format!("{}/", folder.path().display()), "")
+        problems.to_string().replace(&format!("{}/", folder.path().display()), "")
     }
 
     const GOOD: &str = r#"
@@ -553,7 +560,8 @@ mod tests {
         let short = GOOD.replace("\"2m\"", "\"1m\"");
         let told = problems_of(&short);
         assert!(told.contains("longer than the test interval (1m) of m1"), "{told}");
-        let told = problems_of(&short.replace("object = \"mail1\"", "object = \"mail1\"\noverlap = true"));
+        let told =
+            problems_of(&short.replace("object = \"mail1\"", "object = \"mail1\"\noverlap = true"));
         assert!(!told.contains("test interval"), "{told}");
     }
 
@@ -562,9 +570,7 @@ mod tests {
         let config = load_text(GOOD).unwrap_or_else(|problems| panic!("{problems}"));
         assert!(config.warnings.is_empty(), "{}", config.warnings);
         let monitor = &config.monitors["m1"];
-        let Kind::MailQos(options) = &monitor.kind else {
-            panic!("kind {}", monitor.kind.name())
-        };
+        let Kind::MailQos(options) = &monitor.kind else { panic!("kind {}", monitor.kind.name()) };
         assert_eq!(monitor.test_interval, Micros::from_secs(120));
         assert_eq!(options.max_round_trip, Micros::from_secs(90));
         assert_eq!((options.smtp.port, options.smtp.tls), (25, TlsMode::None));
@@ -631,7 +637,8 @@ mod tests {
         let path = folder.path().join("mailqos.toml");
         std::fs::create_dir(folder.path().join("more")).expect("folder");
         std::fs::write(&path, format!("include = \"more\"\n{GOOD}")).expect("write");
-        let part = "[monitor.m2]\nobject = \"mail1\"\nfrom = \"a@b.example\"\nto = \"a@b.example\"\n";
+        let part =
+            "[monitor.m2]\nobject = \"mail1\"\nfrom = \"a@b.example\"\nto = \"a@b.example\"\n";
         std::fs::write(folder.path().join("more/a.toml"), part).expect("write");
         let config = load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(config.monitors.len(), 2);
@@ -668,18 +675,15 @@ mod tests {
             let problems = problems_of(&format!("site = \"here\"\ndata = {data:?}\n"));
             assert!(problems.contains(meant), "{data:?}: {problems}");
         }
-        for data in [
-            "lake",
-            "/var/lib/lake",
-            "./~",
-            "a:b",
-            "s3/bucket",
-            "s3://bucket",
-            "gs://bucket/lake",
-        ] {
-            load_text(&format!("site = \"here\"\ndata = {data:?}\n")).unwrap_or_else(|problems| panic!("{problems}"));
+        for data in
+            ["lake", "/var/lib/lake", "./~", "a:b", "s3/bucket", "s3://bucket", "gs://bucket/lake"]
+        {
+            load_text(&format!("site = \"here\"\ndata = {data:?}\n"))
+                .unwrap_or_else(|problems| panic!("{problems}"));
         }
-        for (key, path) in [("state", "~/state"), ("reports", "file:///reports"), ("templates", " ")] {
+        for (key, path) in
+            [("state", "~/state"), ("reports", "file:///reports"), ("templates", " ")]
+        {
             assert!(
                 load_text(&format!("site = \"here\"\n{key} = {path:?}\n")).is_err(),
                 "{key} = {path:?}"

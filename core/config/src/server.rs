@@ -26,11 +26,8 @@ keys! {
 }
 
 /// Encryption of mail protocols.
-const MAIL_TLS: [(&str, TlsMode); 3] = [
-    ("none", TlsMode::None),
-    ("starttls", TlsMode::StartTls),
-    ("implicit", TlsMode::Implicit),
-];
+const MAIL_TLS: [(&str, TlsMode); 3] =
+    [("none", TlsMode::None), ("starttls", TlsMode::StartTls), ("implicit", TlsMode::Implicit)];
 
 keys! {
     SMTP_SERVER: SmtpServerKeys {
@@ -167,14 +164,7 @@ pub(super) fn endpoint(
                 ))
         });
     }
-    Some(Endpoint {
-        server,
-        port,
-        tls,
-        trust,
-        account,
-        helo,
-    })
+    Some(Endpoint { server, port, tls, trust, account, helo })
 }
 
 /// Reads the name given in EHLO: a host name, or an address literal such as `[192.0.2.1]` (RFC 5321, section 4.1.3).
@@ -192,7 +182,12 @@ fn helo(table: &mut Table, key: &Optional<String>, problems: &mut Problems) -> O
 }
 
 /// Reads the port.
-pub(super) fn port(table: &mut Table, key: &Optional<u16>, usual: u16, problems: &mut Problems) -> u16 {
+pub(super) fn port(
+    table: &mut Table,
+    key: &Optional<u16>,
+    usual: u16,
+    problems: &mut Problems,
+) -> u16 {
     let port = table.read(key, problems).unwrap_or(usual);
     if port == 0 {
         problems.push(
@@ -213,7 +208,8 @@ fn warn_of_login(
     config: &Config,
     problems: &mut Problems,
 ) {
-    let Some((name, account)) = name.and_then(|name| Some((name, config.accounts.get(name)?))) else {
+    let Some((name, account)) = name.and_then(|name| Some((name, config.accounts.get(name)?)))
+    else {
         return;
     };
     let is_mail = [SMTP, POP3, IMAP].iter().any(|mail| mail.what == service.what);
@@ -229,7 +225,10 @@ fn warn_of_login(
                 )
                 .help("name this account has a password"),
         );
-    } else if is_mail && !has_token && (server.ends_with(".office365.com") || server == "outlook.office.com") {
+    } else if is_mail
+        && !has_token
+        && (server.ends_with(".office365.com") || server == "outlook.office.com")
+    {
         let message = if service.what == SMTP.what {
             "Microsoft 365 disables basic authentication (user and password) for SMTP by default at the end of \
              December 2026"
@@ -250,9 +249,7 @@ fn warn_of_login(
 
 pub(super) fn is_loopback(server: &str) -> bool {
     server == "localhost"
-        || server
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+        || server.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 pub(super) fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
@@ -280,7 +277,9 @@ pub(super) fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
                         "this is not a SHA-256 fingerprint",
                         "not 64 hexadecimal digits",
                     )
-                    .help("print it with: openssl x509 -in CERTIFICATE -noout -fingerprint -sha256"),
+                    .help(
+                        "print it with: openssl x509 -in CERTIFICATE -noout -fingerprint -sha256",
+                    ),
             );
         }
         bytes
@@ -298,11 +297,7 @@ pub(super) fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
                 .help("name the server's CA with ca_file, or pin its certificate with fingerprint")
         });
     }
-    Trust {
-        ca_file,
-        fingerprint,
-        insecure,
-    }
+    Trust { ca_file, fingerprint, insecure }
 }
 
 /// 64 hexadecimal digits, colons allowed between.
@@ -329,11 +324,9 @@ mod tests {
         let right = ["AB:cd", &":01".repeat(30)].concat();
         let bytes = fingerprint(&right).expect("a fingerprint");
         assert_eq!(bytes[..3], [0xab, 0xcd, 1]);
-        for wrong in [
-            right.replace("cd", "+d"),
-            right.replace("cd", "c"),
-            right.replace("cd", "cg"),
-        ] {
+        for wrong in
+            [right.replace("cd", "+d"), right.replace("cd", "c"), right.replace("cd", "cg")]
+        {
             assert_eq!(fingerprint(&wrong), None, "{wrong}");
         }
     }

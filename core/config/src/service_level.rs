@@ -65,7 +65,9 @@ impl Target {
     /// The share that is to be good: what is left of it is the error budget.
     pub fn share(&self) -> Percent {
         match self {
-            Self::Availability(share) | Self::Uptime(share) | Self::DeliveredWithin { share, .. } => *share,
+            Self::Availability(share)
+            | Self::Uptime(share)
+            | Self::DeliveredWithin { share, .. } => *share,
             Self::Percentile { q, .. } => *q,
         }
     }
@@ -115,10 +117,16 @@ impl Percent {
     fn parse(text: &str) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || whole.len() > 3 || fraction.len() > 7 || !digits(whole) || !digits(fraction) {
+        if whole.is_empty()
+            || whole.len() > 3
+            || fraction.len() > 7
+            || !digits(whole)
+            || !digits(fraction)
+        {
             return None;
         }
-        let billionths = format!("{fraction:0<7}").parse::<u64>().ok()? + whole.parse::<u64>().ok()? * 10_000_000;
+        let billionths = format!("{fraction:0<7}").parse::<u64>().ok()?
+            + whole.parse::<u64>().ok()? * 10_000_000;
         (0 < billionths && billionths < Self::WHOLE).then_some(Self(billionths))
     }
 }
@@ -128,11 +136,7 @@ impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, fraction) = (self.0 / 10_000_000, format!("{:07}", self.0 % 10_000_000));
         let fraction = fraction.trim_end_matches('0');
-        if fraction.is_empty() {
-            write!(f, "{whole}")
-        } else {
-            write!(f, "{whole}.{fraction}")
-        }
+        if fraction.is_empty() { write!(f, "{whole}") } else { write!(f, "{whole}.{fraction}") }
     }
 }
 
@@ -148,7 +152,8 @@ impl FromToml for Percent {
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
         // People write `99.9` and `"99.9"`; a number up to 1 is ambiguous: a share of 1 or of 100.
-        let text = String::from_toml(node).or_else(|_| f64::from_toml(node).map(|number| number.to_string()))?;
+        let text = String::from_toml(node)
+            .or_else(|_| f64::from_toml(node).map(|number| number.to_string()))?;
         let text = text.trim();
         let is_percent = |text: &&str| text.parse::<f64>().is_ok_and(|number| number > 1.0);
         let number = text.strip_suffix('%').map(str::trim).or(Some(text).filter(is_percent));
@@ -218,12 +223,7 @@ impl Holidays {
 impl ServiceHours {
     /// Around the clock.
     pub fn always(zone: TimeZone) -> Self {
-        Self {
-            weekly: Vec::new(),
-            written: Vec::new(),
-            holidays: Holidays::default(),
-            zone,
-        }
+        Self { weekly: Vec::new(), written: Vec::new(), holidays: Holidays::default(), zone }
     }
 
     /// Whether they cover the whole week.
@@ -240,11 +240,7 @@ impl ServiceHours {
         }
         let local = |at: UtcMicros| self.zone.to_datetime(at.timestamp()).date();
         let whole_days = [Hours::whole_days(self.zone.clone())];
-        let weekly = if self.weekly.is_empty() {
-            &whole_days[..]
-        } else {
-            &self.weekly[..]
-        };
+        let weekly = if self.weekly.is_empty() { &whole_days[..] } else { &self.weekly[..] };
         let mut found: Vec<(UtcMicros, UtcMicros)> = Vec::new();
         // What began the day before may reach into the first day.
         let mut date = local(from).yesterday().unwrap_or(Date::MIN);
@@ -339,7 +335,8 @@ pub(super) fn read(
         for pattern in &monitors {
             if config.select(std::slice::from_ref(pattern)).is_err() {
                 let help = did_you_mean(pattern, config.monitors.keys().map(AsRef::as_ref), || {
-                    "use ids of monitors, patterns (\"mail-*\"), \"tag:NAME\" or \"object:NAME\"".to_owned()
+                    "use ids of monitors, patterns (\"mail-*\"), \"tag:NAME\" or \"object:NAME\""
+                        .to_owned()
                 });
                 problems.push(
                     table
@@ -364,28 +361,12 @@ pub(super) fn read(
         ));
     }
     let period = table.read(&LEVEL.period, problems);
-    let zone = table
-        .read(&LEVEL.timezone, problems)
-        .unwrap_or_else(|| config.timezone.clone());
+    let zone = table.read(&LEVEL.timezone, problems).unwrap_or_else(|| config.timezone.clone());
     let (weekly, written) = weekly(&mut table, &zone, problems).into_iter().unzip();
-    let hours = ServiceHours {
-        weekly,
-        written,
-        holidays: holidays(&mut table, problems),
-        zone,
-    };
+    let hours = ServiceHours { weekly, written, holidays: holidays(&mut table, problems), zone };
     let min_coverage = table.read(&LEVEL.min_coverage, problems);
     table.finish(problems);
-    Some(ServiceLevel {
-        name,
-        monitors,
-        sites,
-        together,
-        targets,
-        period,
-        hours,
-        min_coverage,
-    })
+    Some(ServiceLevel { name, monitors, sites, together, targets, period, hours, min_coverage })
 }
 
 fn targets(table: &mut Table, problems: &mut Problems) -> Vec<Target> {
@@ -409,7 +390,9 @@ fn targets(table: &mut Table, problems: &mut Problems) -> Vec<Target> {
     if let Some(mut percentile) = table.table(&LEVEL.percentile, problems) {
         for key in &PERCENTILES {
             let metric = key.name;
-            for (which, node) in percentile.table(key, problems).into_iter().flat_map(Table::into_pairs) {
+            for (which, node) in
+                percentile.table(key, problems).into_iter().flat_map(Table::into_pairs)
+            {
                 let Some(q) = which.strip_prefix('p').and_then(Percent::parse) else {
                     problems.push(
                         node.problem(format!("{which:?} is not a percentile"), "of this")
@@ -458,11 +441,7 @@ fn weekly(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Vec<(H
 fn holidays(table: &mut Table, problems: &mut Problems) -> Holidays {
     let mut holidays = Holidays::default();
     let help = "use a date such as \"2026-12-24\", or \"12-25\" for every year";
-    for item in table
-        .list(&LEVEL.holidays)
-        .map(|node| node.as_list())
-        .unwrap_or_default()
-    {
+    for item in table.list(&LEVEL.holidays).map(|node| node.as_list()).unwrap_or_default() {
         if let Some(DateText(text)) = item.read(problems)
             && !holidays.add(&text)
         {
@@ -470,7 +449,9 @@ fn holidays(table: &mut Table, problems: &mut Problems) -> Holidays {
         }
     }
     if let Some(path) = table.read(&LEVEL.holidays_file, problems) {
-        let wrong = |message: String| -> Problem { table.problem(&LEVEL.holidays_file, message, "this file") };
+        let wrong = |message: String| -> Problem {
+            table.problem(&LEVEL.holidays_file, message, "this file")
+        };
         match file_text(&path, MAX_HOLIDAYS) {
             Err(error) => problems.push(wrong(format!("can't read {}: {error}", path.display())).help(
                 "name a text file with one day per line, such as 2026-12-24; the rest of a line is a \
@@ -548,10 +529,7 @@ mod tests {
             assert!(days.add(day), "{day}");
         }
         ServiceHours {
-            weekly: hours
-                .iter()
-                .map(|text| hours::weekly(text, &zone).expect("hours"))
-                .collect(),
+            weekly: hours.iter().map(|text| hours::weekly(text, &zone).expect("hours")).collect(),
             written: Vec::new(),
             holidays: days,
             zone,
@@ -591,9 +569,7 @@ holidays_file = "days.txt"
         )
         .expect("written");
         let problems = crate::load(&path).expect_err("much is wrong");
-        let text = problems
-            .to_string()
-            .replace(&format!("{}/", folder.path().display()), "");
+        let text = problems.to_string().replace(&format!("{}/", folder.path().display()), "");
         insta::assert_snapshot!(text);
     }
 

@@ -100,7 +100,8 @@ impl Node {
                 None
             }
             Err(message) => {
-                problems.push(self.problem(message, "here").help(format!("write {}", T::expected())));
+                problems
+                    .push(self.problem(message, "here").help(format!("write {}", T::expected())));
                 None
             }
         }
@@ -136,12 +137,8 @@ impl Node {
             return self.as_list();
         };
         let parts = text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
-        let parts: Vec<Node> = parts
-            .map(|part| Self {
-                data: Data::Text(part.to_owned()),
-                ..self.clone()
-            })
-            .collect();
+        let parts: Vec<Node> =
+            parts.map(|part| Self { data: Data::Text(part.to_owned()), ..self.clone() }).collect();
         if parts.is_empty() { vec![self.clone()] } else { parts }
     }
 
@@ -208,28 +205,26 @@ impl Table {
                 Some(number) => Data::Integer(number),
                 None => Data::Float(number.as_f64().unwrap_or_default()),
             },
-            Json::Array(items) => Data::Array(items.iter().map(|item| self.node_of(item)).collect()),
+            Json::Array(items) => {
+                Data::Array(items.iter().map(|item| self.node_of(item)).collect())
+            }
             Json::Null | Json::Object(_) => Data::Table(Vec::new()),
         };
-        Node {
-            source: Arc::clone(&self.source),
-            span: self.span.clone(),
-            data,
-        }
+        Node { source: Arc::clone(&self.source), span: self.span.clone(), data }
     }
 
     /// Notes that the value of a declared key is out of bounds.
     pub(super) fn check_bounds<T: FromToml>(&self, key: &Key, value: &T, problems: &mut Problems) {
-        let Some((least, most)) = key.bounds else { return };
+        let Some((least, most)) = key.bounds else {
+            return;
+        };
         let Some(found) = value.out_of_bounds(least, most) else {
             return;
         };
         let (message, label, help) = match most {
-            "" => (
-                format!("{} can't be {found}", key.name),
-                "here",
-                format!("use {least} or more"),
-            ),
+            "" => {
+                (format!("{} can't be {found}", key.name), "here", format!("use {least} or more"))
+            }
             _ => (
                 format!("{} = {found} is out of bounds", key.name),
                 "this duration",
@@ -267,7 +262,12 @@ impl Table {
     }
 
     /// The value of a key; its absence is noted as well. `why` says what it is for.
-    pub fn require<T: FromToml>(&mut self, key: impl Named, why: &str, problems: &mut Problems) -> Option<T> {
+    pub fn require<T: FromToml>(
+        &mut self,
+        key: impl Named,
+        why: &str,
+        problems: &mut Problems,
+    ) -> Option<T> {
         let key = key.name();
         let node = if T::IS_LIST { self.list(key) } else { self.node(key) };
         if node.is_none() {
@@ -285,7 +285,12 @@ impl Table {
     }
 
     /// Reads one of several words; any other is noted with a suggestion.
-    pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
+    pub fn word<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&str, T)],
+        problems: &mut Problems,
+    ) -> Option<T> {
         let node = self.node(key)?;
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let Ok(text) = String::from_toml(&node) else {
@@ -297,16 +302,16 @@ impl Table {
             return None;
         };
         let same = |text: &str| text.trim().to_lowercase().replace(['_', ' '], "-");
-        let is_plural = |word: &str| other_number(&same(word)) == same(&text) && text.trim().len() > word.len();
+        let is_plural =
+            |word: &str| other_number(&same(word)) == same(&text) && text.trim().len() > word.len();
         let exact = words.iter().find(|(word, _)| same(word) == same(&text));
         if let Some((_, value)) = exact.or_else(|| words.iter().find(|(word, _)| is_plural(word))) {
             return Some(*value);
         }
-        let help = did_you_mean(&text, all.iter().copied(), || format!("use one of: {}", all.join(", ")));
-        problems.push(
-            node.problem(format!("{text:?} is not a valid value"), "not known")
-                .help(help),
-        );
+        let help =
+            did_you_mean(&text, all.iter().copied(), || format!("use one of: {}", all.join(", ")));
+        problems
+            .push(node.problem(format!("{text:?} is not a valid value"), "not known").help(help));
         None
     }
 
@@ -388,7 +393,12 @@ impl Table {
     }
 
     /// A problem at the value of a key, or at the head of the table if the key is absent.
-    pub fn problem(&self, key: impl Named, message: impl Into<String>, label: impl Into<String>) -> Problem {
+    pub fn problem(
+        &self,
+        key: impl Named,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) -> Problem {
         let key = key.name();
         match self.entries.iter().find(|entry| entry.key == key) {
             Some(entry) => entry.node.problem(message, label),
@@ -461,12 +471,11 @@ fn merge(own: &mut Vec<Entry>, below: &[Entry]) {
         let has_other_number = own.iter().any(|mine| british(&mine.key) == other_number(&key));
         match own.iter_mut().find(|mine| british(&mine.key) == key) {
             None if has_other_number => {}
-            None => own.push(Entry {
-                is_inherited: true,
-                ..entry.clone()
-            }),
+            None => own.push(Entry { is_inherited: true, ..entry.clone() }),
             Some(mine) => {
-                if let (Data::Table(mine), Data::Table(theirs)) = (&mut mine.node.data, &entry.node.data) {
+                if let (Data::Table(mine), Data::Table(theirs)) =
+                    (&mut mine.node.data, &entry.node.data)
+                {
                     merge(mine, theirs);
                 }
             }
@@ -478,10 +487,7 @@ fn merge(own: &mut Vec<Entry>, below: &[Entry]) {
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| {
-            (
-                strsim::jaro_winkler(&word.replace('-', "_"), &candidate.replace('-', "_")),
-                candidate,
-            )
+            (strsim::jaro_winkler(&word.replace('-', "_"), &candidate.replace('-', "_")), candidate)
         })
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
@@ -563,8 +569,9 @@ impl Open {
 /// understood. `open` is what began on a line before.
 fn mask(line: &str, open: &mut Open, shown: &mut String) {
     let value = line.trim();
-    let is_bare =
-        !open.is_any() && !value.starts_with(['"', '\'', '{', '[', '#']) && !matches!(value, "true" | "false");
+    let is_bare = !open.is_any()
+        && !value.starts_with(['"', '\'', '{', '[', '#'])
+        && !matches!(value, "true" | "false");
     if is_bare {
         stars(line, shown);
         return;
@@ -629,8 +636,7 @@ fn mask(line: &str, open: &mut Open, shown: &mut String) {
 
 /// The length of what a text begins with, up to a sign of TOML's.
 fn word(text: &str) -> usize {
-    text.find(|c: char| c.is_whitespace() || "[]{},=#\"'".contains(c))
-        .unwrap_or(text.len())
+    text.find(|c: char| c.is_whitespace() || "[]{},=#\"'".contains(c)).unwrap_or(text.len())
 }
 
 fn stars(text: &str, shown: &mut String) {
@@ -653,10 +659,7 @@ pub(super) fn file_text(path: &Path, limit: u64) -> std::io::Result<String> {
 
 /// Parses a TOML text; a syntax error is noted.
 pub fn parse(path: &Path, text: String, problems: &mut Problems) -> Option<Table> {
-    let source = Arc::new(Source {
-        path: path.to_owned(),
-        text: hide_secrets(&text),
-    });
+    let source = Arc::new(Source { path: path.to_owned(), text: hide_secrets(&text) });
     match Document::parse(text.as_str()) {
         Ok(document) => {
             let entries = entries(
@@ -741,7 +744,9 @@ fn value_node(source: &Arc<Source>, value: &Value, around: &Range<usize>) -> Nod
         Value::Float(number) => Data::Float(*number.value()),
         Value::Boolean(value) => Data::Boolean(*value.value()),
         Value::Datetime(moment) => Data::Datetime(moment.value().to_string()),
-        Value::Array(items) => Data::Array(items.iter().map(|item| value_node(source, item, &span)).collect()),
+        Value::Array(items) => {
+            Data::Array(items.iter().map(|item| value_node(source, item, &span)).collect())
+        }
         Value::InlineTable(table) => Data::Table(
             table
                 .iter()
@@ -761,11 +766,7 @@ fn value_node(source: &Arc<Source>, value: &Value, around: &Range<usize>) -> Nod
                 .collect(),
         ),
     };
-    Node {
-        source: Arc::clone(source),
-        span,
-        data,
-    }
+    Node { source: Arc::clone(source), span, data }
 }
 
 #[cfg(test)]

@@ -221,7 +221,12 @@ const KINDS: [(&str, Word); 6] = [
 ];
 
 /// Reads the table `delivery`, where there is one.
-pub(super) fn read_delivery(root: &mut Table, key: &Key, config: &Config, problems: &mut Problems) -> DeliveryOptions {
+pub(super) fn read_delivery(
+    root: &mut Table,
+    key: &Key,
+    config: &Config,
+    problems: &mut Problems,
+) -> DeliveryOptions {
     let mut table = root.table_or_empty(key, problems);
     let options = DeliveryOptions {
         patience: table.read(&DELIVERY.patience, problems),
@@ -246,11 +251,13 @@ fn kind_of(table: &Table) -> Option<String> {
 }
 
 /// Reads all targets.
-pub(super) fn read(tables: Vec<(Name, Table)>, config: &Config, problems: &mut Problems) -> BTreeMap<Name, Target> {
-    let kinds: BTreeMap<Name, Option<String>> = tables
-        .iter()
-        .map(|(name, table)| (name.clone(), kind_of(table)))
-        .collect();
+pub(super) fn read(
+    tables: Vec<(Name, Table)>,
+    config: &Config,
+    problems: &mut Problems,
+) -> BTreeMap<Name, Target> {
+    let kinds: BTreeMap<Name, Option<String>> =
+        tables.iter().map(|(name, table)| (name.clone(), kind_of(table))).collect();
     let mut targets = BTreeMap::new();
     for (name, table) in tables {
         if let Some(target) = target(table, &kinds, config, problems) {
@@ -264,23 +271,18 @@ pub(super) fn read(tables: Vec<(Name, Table)>, config: &Config, problems: &mut P
 pub(super) const KIND: OptionalWord<Word> = word!(KINDS).named("kind", "The kind of target.");
 
 /// Encryption of FTP.
-const FTP_TLS: [(&str, TlsMode); 3] = [
-    ("none", TlsMode::None),
-    ("explicit", TlsMode::StartTls),
-    ("implicit", TlsMode::Implicit),
-];
+const FTP_TLS: [(&str, TlsMode); 3] =
+    [("none", TlsMode::None), ("explicit", TlsMode::StartTls), ("implicit", TlsMode::Implicit)];
 const FTP_MODES: [(&str, FtpData); 4] = [
     ("passive", FtpData::Passive),
     ("epsv", FtpData::Extended),
     ("pasv", FtpData::Plain),
     ("active", FtpData::Active),
 ];
-const FTP_ENCODINGS: [(&str, FtpEncoding); 3] = [
-    ("auto", FtpEncoding::Auto),
-    ("utf-8", FtpEncoding::Utf8),
-    ("ascii", FtpEncoding::Ascii),
-];
-const EXISTING: [(&str, Existing); 2] = [("replace", Existing::Replace), ("refuse", Existing::Refuse)];
+const FTP_ENCODINGS: [(&str, FtpEncoding); 3] =
+    [("auto", FtpEncoding::Auto), ("utf-8", FtpEncoding::Utf8), ("ascii", FtpEncoding::Ascii)];
+const EXISTING: [(&str, Existing); 2] =
+    [("replace", Existing::Replace), ("refuse", Existing::Refuse)];
 const VERIFY: [(&str, Verify); 2] = [("hash", Verify::Hash), ("size", Verify::Size)];
 
 keys! {
@@ -456,11 +458,7 @@ fn files(
                 .help("set the number of files to keep per report, such as 12"),
         );
     }
-    let shown = if kind == Word::ObjectStore {
-        &STORE.public_url
-    } else {
-        &URL.url
-    };
+    let shown = if kind == Word::ObjectStore { &STORE.public_url } else { &URL.url };
     let url = table.read(shown, problems);
     if let Some(text) = &url
         && !(text.starts_with("https://") || text.starts_with("http://"))
@@ -474,11 +472,7 @@ fn files(
                 ),
         );
     }
-    let temporary = if kind == Word::ObjectStore {
-        None
-    } else {
-        temporary(table, problems)
-    };
+    let temporary = if kind == Word::ObjectStore { None } else { temporary(table, problems) };
     Some(FilesTarget {
         temporary,
         existing: table.read(&FILES.existing, problems),
@@ -546,7 +540,11 @@ pub fn foreign_variable(text: &str) -> Option<String> {
 }
 
 /// The path of a target on a server, split at its first variable.
-fn path_and_below(table: &mut Table, separators: &[char], problems: &mut Problems) -> (String, String) {
+fn path_and_below(
+    table: &mut Table,
+    separators: &[char],
+    problems: &mut Problems,
+) -> (String, String) {
     let text = table.read(&SERVER_FILES.path, problems);
     no_foreign_variables(table, &SERVER_FILES.path, &text, problems);
     split_template(&text, separators)
@@ -556,18 +554,16 @@ fn path_and_below(table: &mut Table, separators: &[char], problems: &mut Problem
 fn folder_and_below(table: &mut Table, problems: &mut Problems) -> (Option<PathBuf>, String) {
     let path = table.read(&FOLDER.path, problems);
     let written = table.node(&FOLDER.path);
-    let text: String = written
-        .and_then(|node| node.read(&mut Problems::default()))
-        .unwrap_or_default();
+    let text: String =
+        written.and_then(|node| node.read(&mut Problems::default())).unwrap_or_default();
     no_foreign_variables(table, &FOLDER.path, &text, problems);
     let (own, below) = split_template(&text, &['/', '\\']);
     if below.is_empty() {
         return (path, below);
     }
     // The path begins with the folder of the configuration, unless it is absolute.
-    let begin = path
-        .as_ref()
-        .and_then(|path| path.to_str()?.strip_suffix(&text).map(str::to_owned));
+    let begin =
+        path.as_ref().and_then(|path| path.to_str()?.strip_suffix(&text).map(str::to_owned));
     let own = format!("{}{own}", begin.unwrap_or_default());
     let own = if own.is_empty() { ".".to_owned() } else { own };
     (path.map(|_| PathBuf::from(own)), below)
@@ -595,7 +591,12 @@ fn temporary(table: &mut Table, problems: &mut Problems) -> Option<TemporaryName
     }
 }
 
-fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems) -> (Option<FilesPlace>, String) {
+fn place(
+    table: &mut Table,
+    kind: Word,
+    config: &Config,
+    problems: &mut Problems,
+) -> (Option<FilesPlace>, String) {
     match kind {
         Word::Folder => {
             let (path, below) = folder_and_below(table, problems);
@@ -651,7 +652,9 @@ fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems
                             format!("{text:?} is not an address of an object store"),
                             "here",
                         )
-                        .help("use s3://bucket/prefix, az://container/prefix or gs://bucket/prefix"),
+                        .help(
+                            "use s3://bucket/prefix, az://container/prefix or gs://bucket/prefix",
+                        ),
                 );
             }
             // A target without separate options is reached like the lake.
@@ -676,11 +679,8 @@ fn place(table: &mut Table, kind: Word, config: &Config, problems: &mut Problems
 }
 
 fn sftp(table: &mut Table, path: String, config: &Config, problems: &mut Problems) -> Option<Sftp> {
-    let server: Option<String> = table.require(
-        &OWN_SERVER.server,
-        "host name or IP address of the SSH server",
-        problems,
-    );
+    let server: Option<String> =
+        table.require(&OWN_SERVER.server, "host name or IP address of the SSH server", problems);
     if let Some(server) = &server {
         host(server, &OWN_SERVER.server, table, problems);
     }
@@ -696,7 +696,11 @@ fn sftp(table: &mut Table, path: String, config: &Config, problems: &mut Problem
         ));
     }
     if user.is_some() && account.is_some() {
-        problems.push(table.problem(&SFTP.user, "the account already names the user", "remove user"));
+        problems.push(table.problem(
+            &SFTP.user,
+            "the account already names the user",
+            "remove user",
+        ));
     }
     for key in &host_keys {
         let words: Vec<&str> = key.split_whitespace().collect();
@@ -752,11 +756,7 @@ mod tests {
             ("a/{% if 1 %}b{% endif %}/c", "a", "{% if 1 %}b{% endif %}/c"),
             ("s3://bucket/a/{{ period.year }}", "s3://bucket/a", "{{ period.year }}"),
         ] {
-            assert_eq!(
-                split_template(text, &['/']),
-                (own.to_owned(), below.to_owned()),
-                "{text}"
-            );
+            assert_eq!(split_template(text, &['/']), (own.to_owned(), below.to_owned()), "{text}");
         }
     }
 

@@ -30,7 +30,11 @@ keys! {
 }
 
 /// Reads the source of a secret; a literal is accepted only if `plaintext` is set.
-pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> Option<SecretSource> {
+pub(super) fn secret(
+    node: &Node,
+    plaintext: bool,
+    problems: &mut Problems,
+) -> Option<SecretSource> {
     let help = "write { env = \"NAME\" }, { file = \"PATH\" } or { command = [\"PROGRAM\", \"ARGUMENT\"] }";
     let Some(mut table) = node.as_table() else {
         let text: String = node.read(problems)?;
@@ -48,15 +52,8 @@ pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> O
     let credential = table.read(&SECRET.credential, problems);
     let credential = credential.map(|name| SecretSource::Credential(name.to_string()));
     let command = table.read(&SECRET.command, problems);
-    if command
-        .as_ref()
-        .is_some_and(|words| words.first().is_none_or(String::is_empty))
-    {
-        problems.push(
-            table
-                .problem(&SECRET.command, "the command is empty", "empty")
-                .help(help),
-        );
+    if command.as_ref().is_some_and(|words| words.first().is_none_or(String::is_empty)) {
+        problems.push(table.problem(&SECRET.command, "the command is empty", "empty").help(help));
     }
     let command = command.map(SecretSource::Command);
     let mut found = [env, file, credential, command].into_iter().flatten();
@@ -68,7 +65,11 @@ pub(super) fn secret(node: &Node, plaintext: bool, problems: &mut Problems) -> O
     source
 }
 
-pub(super) fn tags(table: &mut Table, key: impl Named, problems: &mut Problems) -> BTreeSet<String> {
+pub(super) fn tags(
+    table: &mut Table,
+    key: impl Named,
+    problems: &mut Problems,
+) -> BTreeSet<String> {
     let nodes = table.list(key).map(|node| node.as_names()).unwrap_or_default();
     nodes.iter().filter_map(|node| node.read(problems)).collect()
 }
@@ -82,16 +83,14 @@ pub(super) fn host(text: &str, key: impl Named, table: &Table, problems: &mut Pr
             && !label.starts_with('-')
     };
     let name = text.strip_suffix('.').unwrap_or(text);
-    let fine = text.parse::<std::net::IpAddr>().is_ok() || (name.len() <= 253 && name.split('.').all(label));
+    let fine = text.parse::<std::net::IpAddr>().is_ok()
+        || (name.len() <= 253 && name.split('.').all(label));
     if fine {
         return;
     }
     let help = if text.contains("://") {
         "remove the protocol; only a host name or IP address is allowed here"
-    } else if text
-        .rsplit_once(':')
-        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-    {
+    } else if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
         "set the port with the key port, not after the name"
     } else {
         "use a host name such as \"mail.example.com\", or an IP address"
@@ -122,7 +121,12 @@ where
 }
 
 /// Reads a reference from a separate value, such as an element of a list.
-pub(super) fn reference_at<N, V>(node: &Node, what: &str, known: &BTreeMap<N, V>, problems: &mut Problems) -> Option<N>
+pub(super) fn reference_at<N, V>(
+    node: &Node,
+    what: &str,
+    known: &BTreeMap<N, V>,
+    problems: &mut Problems,
+) -> Option<N>
 where
     N: FromToml + Ord + AsRef<str>,
 {
@@ -136,7 +140,15 @@ where
 }
 
 /// The problem that a value names something that is not there.
-pub(super) fn no_such<'a>(node: &Node, what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
-    node.problem(format!("unknown {what} {name:?}"), "not known")
-        .help(did_you_mean(name, known, || format!("add [{what}.{name}]")))
+pub(super) fn no_such<'a>(
+    node: &Node,
+    what: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Problem {
+    node.problem(format!("unknown {what} {name:?}"), "not known").help(did_you_mean(
+        name,
+        known,
+        || format!("add [{what}.{name}]"),
+    ))
 }

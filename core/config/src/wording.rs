@@ -36,8 +36,7 @@ impl Wording {
     /// Returns the templates, each with its key.
     pub fn templates(&self) -> impl Iterator<Item = (&'static str, &Template)> {
         let all = [("subject", &self.subject), ("text", &self.text), ("html", &self.html)];
-        all.into_iter()
-            .filter_map(|(key, template)| Some((key, template.as_ref()?)))
+        all.into_iter().filter_map(|(key, template)| Some((key, template.as_ref()?)))
     }
 
     /// Whether everything is worded as built in.
@@ -63,25 +62,16 @@ impl Template {
     /// Reads a template from a file.
     fn of_file(path: &Path, node: &Node) -> Result<Self, String> {
         match file_text(path, MAX_TEMPLATE) {
-            Ok(text) => Ok(Self {
-                text,
-                name: path.display().to_string(),
-                node: Some(node.clone()),
-            }),
+            Ok(text) => {
+                Ok(Self { text, name: path.display().to_string(), node: Some(node.clone()) })
+            }
             Err(error) => Err(format!("can't read {}: {error}", path.display())),
         }
     }
 
     /// Names a template from the configuration by its key.
     fn called(self, key: &str) -> Self {
-        if self.name.is_empty() {
-            Self {
-                name: key.to_owned(),
-                ..self
-            }
-        } else {
-            self
-        }
+        if self.name.is_empty() { Self { name: key.to_owned(), ..self } } else { self }
     }
 }
 

@@ -61,7 +61,9 @@ fn live(account: &Account) -> Arc<AccountState> {
         memory: Arc::default(),
         login: match &account.login {
             Login::Password(source) => LiveLogin::Password(source.clone()),
-            Login::OAuth(options) => LiveLogin::OAuth(Arc::new(OAuth::new(options.as_ref().clone()))),
+            Login::OAuth(options) => {
+                LiveLogin::OAuth(Arc::new(OAuth::new(options.as_ref().clone())))
+            }
         },
     });
     accounts.insert(account.clone(), live.clone());
@@ -89,10 +91,7 @@ pub async fn credentials(account: &Account) -> Result<Credentials, CredentialErr
 }
 
 fn token(user: &str, oauth: &Arc<OAuth>, Fetched { token, fresh }: Fetched) -> Credentials {
-    Credentials {
-        renewal: Some((oauth.clone(), fresh)),
-        ..Credentials::token(user, token)
-    }
+    Credentials { renewal: Some((oauth.clone(), fresh)), ..Credentials::token(user, token) }
 }
 
 impl Credentials {
@@ -102,10 +101,7 @@ impl Credentials {
     /// New credentials are required but not available.
     pub async fn renewed(&self) -> Option<Result<Self, CredentialError>> {
         let (oauth, fresh) = self.renewal.as_ref()?;
-        let rejected = Fetched {
-            token: self.secret.clone(),
-            fresh: *fresh,
-        };
+        let rejected = Fetched { token: self.secret.clone(), fresh: *fresh };
         Some(match oauth.replace(&rejected).await? {
             Ok(fetched) => Ok(Self {
                 renewal: Some((oauth.clone(), true)),

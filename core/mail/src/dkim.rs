@@ -37,7 +37,9 @@ pub enum DkimError {
     #[error("the DKIM key: {0}")]
     Secret(#[from] SecretError),
     /// The key can't sign.
-    #[error("the DKIM key: {0}; create one with `openssl genrsa 2048` or `openssl genpkey -algorithm ed25519`")]
+    #[error(
+        "the DKIM key: {0}; create one with `openssl genrsa 2048` or `openssl genpkey -algorithm ed25519`"
+    )]
     Key(&'static str),
 }
 
@@ -48,17 +50,23 @@ enum Key {
 
 impl Key {
     fn read(pem: &Secret) -> Result<Self, DkimError> {
-        let wrong = |_| DkimError::Key("it is neither an RSA key of at least 2048 bits nor an Ed25519 key");
+        let wrong =
+            |_| DkimError::Key("it is neither an RSA key of at least 2048 bits nor an Ed25519 key");
         let der = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes())
             .map_err(|_| DkimError::Key("it is not a private key in PEM format"))?;
         match &der {
             PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der())
                 .map(|key| Self::Rsa(Box::new(key)))
                 .map_err(wrong),
-            PrivateKeyDer::Pkcs8(der) => Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der())
-                .map(Self::Ed25519)
-                .or_else(|_| RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).map(|key| Self::Rsa(Box::new(key))))
-                .map_err(wrong),
+            PrivateKeyDer::Pkcs8(der) => {
+                Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der())
+                    .map(Self::Ed25519)
+                    .or_else(|_| {
+                        RsaKeyPair::from_pkcs8(der.secret_pkcs8_der())
+                            .map(|key| Self::Rsa(Box::new(key)))
+                    })
+                    .map_err(wrong)
+            }
             _ => Err(DkimError::Key("it is neither an RSA nor an Ed25519 key")),
         }
     }
@@ -88,7 +96,11 @@ impl Key {
 ///
 /// # Errors
 /// The key is not available or not valid.
-pub(super) async fn sign(content: Vec<u8>, options: &Dkim, now: UtcMicros) -> Result<Vec<u8>, DkimError> {
+pub(super) async fn sign(
+    content: Vec<u8>,
+    options: &Dkim,
+    now: UtcMicros,
+) -> Result<Vec<u8>, DkimError> {
     let key = Key::read(&options.key.fetch().await?)?;
     let field = field(&content, options, &key, now)?;
     Ok([field.as_bytes(), &content].concat())
@@ -225,10 +237,8 @@ mod tests {
         let signature: String = signature.split_whitespace().collect();
         let signature = STANDARD.decode(signature).expect("base64");
         let text = |to: &str| {
-            let dkim = relaxed(&format!(
-                "{}b=",
-                head.strip_prefix("DKIM-Signature:").expect("its name")
-            ));
+            let dkim =
+                relaxed(&format!("{}b=", head.strip_prefix("DKIM-Signature:").expect("its name")));
             format!("from:a@example.com\r\nto:{to}\r\nsubject:x\r\ndkim-signature:{dkim}")
         };
         let good = text("b@example.org, c@example.org");

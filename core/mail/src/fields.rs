@@ -17,10 +17,7 @@ const WORD: usize = 45;
 const UNBREAKABLE: usize = 400;
 
 fn bracketed(id: &str) -> String {
-    let id: String = id
-        .chars()
-        .filter(|c| c.is_ascii_graphic() && !"<>".contains(*c))
-        .collect();
+    let id: String = id.chars().filter(|c| c.is_ascii_graphic() && !"<>".contains(*c)).collect();
     format!("<{id}>")
 }
 
@@ -44,11 +41,7 @@ impl Head {
     #[must_use]
     pub fn people<'a>(self, name: &str, people: impl IntoIterator<Item = &'a Person>) -> Self {
         let value = addresses(name, people);
-        if value.is_empty() {
-            self
-        } else {
-            self.field(name, &value)
-        }
+        if value.is_empty() { self } else { self.field(name, &value) }
     }
 
     /// Adds the `Date` field.
@@ -120,19 +113,12 @@ struct Folding {
 
 impl Folding {
     fn after(name: &str) -> Self {
-        Self {
-            text: String::new(),
-            column: name.len() + 2,
-        }
+        Self { text: String::new(), column: name.len() + 2 }
     }
 
     /// Returns the columns that are left on the first line, or those of a new line.
     fn room(&self) -> usize {
-        if self.text.is_empty() {
-            LINE.saturating_sub(self.column)
-        } else {
-            LINE - 1
-        }
+        if self.text.is_empty() { LINE.saturating_sub(self.column) } else { LINE - 1 }
     }
 
     /// Adds a piece behind a blank; the blank becomes a fold where the line would get too long.
@@ -193,7 +179,9 @@ pub fn unstructured(name: &str, text: &str) -> String {
 }
 
 fn must_encode(word: &str) -> bool {
-    !word.bytes().all(|byte| (b'!'..=b'~').contains(&byte)) || word.contains("=?") || word.len() > UNBREAKABLE
+    !word.bytes().all(|byte| (b'!'..=b'~').contains(&byte))
+        || word.contains("=?")
+        || word.len() > UNBREAKABLE
 }
 
 /// Encodes a text in encoded words (RFC 2047) without splitting characters; the first one fits into
@@ -240,11 +228,7 @@ fn display_name(name: &str, room: usize) -> Vec<String> {
         return encoded_words(&name, room);
     }
     if name.chars().all(is_plain) {
-        return name
-            .split(' ')
-            .filter(|word| !word.is_empty())
-            .map(str::to_owned)
-            .collect();
+        return name.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
     }
     vec![format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))]
 }
@@ -267,16 +251,9 @@ impl<const IS_TYPE: bool> FileField<IS_TYPE> {
     /// The field: a media type, or `attachment` or `inline`; and the file's name.
     pub fn new(value: &str, name: &str) -> Self {
         let tame = |c: char| {
-            if is_forbidden(c) || matches!(c, '"' | '\\' | '/') {
-                '_'
-            } else {
-                c
-            }
+            if is_forbidden(c) || matches!(c, '"' | '\\' | '/') { '_' } else { c }
         };
-        Self {
-            value: value.to_owned(),
-            name: name.chars().map(tame).collect(),
-        }
+        Self { value: value.to_owned(), name: name.chars().map(tame).collect() }
     }
 
     fn parameters(&self) -> Vec<String> {
@@ -284,7 +261,9 @@ impl<const IS_TYPE: bool> FileField<IS_TYPE> {
         let is_ascii = name.is_ascii() && !name.contains("=?");
         match (IS_TYPE, is_ascii) {
             (true, true) => vec![format!("name=\"{name}\"")],
-            (true, false) => vec![format!("name=\"{}\"", encoded_words(name, LINE - 9).join("\r\n "))],
+            (true, false) => {
+                vec![format!("name=\"{}\"", encoded_words(name, LINE - 9).join("\r\n "))]
+            }
             (false, true) => vec![format!("filename=\"{name}\"")],
             (false, false) => {
                 let mut parameters = extended("filename", name);
@@ -323,7 +302,9 @@ fn extended(key: &str, value: &str) -> Vec<String> {
             .encode_utf8(&mut bytes)
             .bytes()
             .map(|byte| match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                    char::from(byte).to_string()
+                }
                 other => format!("%{other:02X}"),
             })
             .collect();

@@ -55,7 +55,8 @@ impl LoginRefusal {
             // Dovecot says IN-USE and UNAVAILABLE, Yahoo LIMIT of too many connections and of too many logins alike.
             (Some(code), Some(words))
                 if words.is_about_load()
-                    || words == Self::Blocked && matches!(code, Self::Credentials | Self::Unavailable) =>
+                    || words == Self::Blocked
+                        && matches!(code, Self::Credentials | Self::Unavailable) =>
             {
                 words
             }
@@ -76,19 +77,13 @@ impl LoginRefusal {
 
     /// Whether another login would do harm before something has changed: it is left to the next test.
     pub fn waits_for_next_test(self) -> bool {
-        matches!(
-            self,
-            Self::Credentials | Self::Blocked | Self::TooOften | Self::Mechanism
-        )
+        matches!(self, Self::Credentials | Self::Blocked | Self::TooOften | Self::Mechanism)
     }
 }
 
 fn code(text: &str) -> Option<LoginRefusal> {
     let upper = text.to_ascii_uppercase();
-    let inner = upper
-        .split('[')
-        .skip(1)
-        .filter_map(|rest| rest.split([']', ' ']).next());
+    let inner = upper.split('[').skip(1).filter_map(|rest| rest.split([']', ' ']).next());
     inner
         .filter_map(|word| CODES.iter().find(|(known, _)| *known == word))
         .map(|(_, refusal)| *refusal)
@@ -161,7 +156,9 @@ fn by_words(text: &str) -> Option<LoginRefusal> {
         "inbox",
         "another",
     ]);
-    if mailbox && has(&["lock", "in use", "busy", "being used"]) || has(&["already in use", "already logged in"]) {
+    if mailbox && has(&["lock", "in use", "busy", "being used"])
+        || has(&["already in use", "already logged in"])
+    {
         return Some(LoginRefusal::InUse);
     }
     if has(&[
@@ -242,13 +239,13 @@ fn by_words(text: &str) -> Option<LoginRefusal> {
 /// unspecific one counts as wrong credentials.
 fn by_reply_code(text: &str) -> LoginRefusal {
     let mut words = text.split_whitespace();
-    let code: Option<u16> = words
-        .next()
-        .filter(|word| word.len() == 3)
-        .and_then(|word| word.parse().ok());
+    let code: Option<u16> =
+        words.next().filter(|word| word.len() == 3).and_then(|word| word.parse().ok());
     match code {
         // The user needs to log in once by PLAIN, so that the server can make what this mechanism needs.
-        Some(432) if words.next().is_none_or(|status| status == "4.7.12") => LoginRefusal::Mechanism,
+        Some(432) if words.next().is_none_or(|status| status == "4.7.12") => {
+            LoginRefusal::Mechanism
+        }
         Some(500..=504 | 534 | 538) => LoginRefusal::Mechanism,
         Some(530) => LoginRefusal::Blocked,
         Some(400..=499) => LoginRefusal::Unavailable,
@@ -300,10 +297,7 @@ mod tests {
                 "535 5.7.139 Authentication unsuccessful, user is locked by your organization's security defaults policy.",
                 Blocked,
             ),
-            (
-                "550 5.7.30 Basic authentication is not supported for Client Submission.",
-                Blocked,
-            ),
+            ("550 5.7.30 Basic authentication is not supported for Client Submission.", Blocked),
             ("504 5.7.4 Unrecognized authentication type", Mechanism),
             ("432 4.3.2 Concurrent connections limit exceeded.", Connections),
             ("432 4.7.12 A password transition is needed", Mechanism),
@@ -319,10 +313,7 @@ mod tests {
                 "[ALERT] Please log in via your web browser: https://support.google.com/mail (Failure)",
                 Blocked,
             ),
-            (
-                "[WEBALERT https://accounts.google.com/signin] Web login required.",
-                Blocked,
-            ),
+            ("[WEBALERT https://accounts.google.com/signin] Web login required.", Blocked),
             (
                 "535 5.7.8 Username and Password not accepted. For more information, go to support.google.com",
                 Credentials,
@@ -360,36 +351,21 @@ mod tests {
                  system is busy.",
                 Credentials,
             ),
-            (
-                "535 5.7.8 Error: authentication failed: no mechanism available",
-                Mechanism,
-            ),
+            ("535 5.7.8 Error: authentication failed: no mechanism available", Mechanism),
             ("535 5.7.8 Error: authentication failed: generic failure", Unavailable),
-            (
-                "535 5.7.8 Error: authentication failed: authentication failure",
-                Credentials,
-            ),
+            ("535 5.7.8 Error: authentication failed: authentication failure", Credentials),
             (
                 "454 4.7.0 Temporary authentication failure: Connection lost to authentication server",
                 Unavailable,
             ),
             ("421 4.7.0 Too many errors on this connection", TooOften),
             ("530 5.7.0 Must issue a STARTTLS command first", Blocked),
-            (
-                "538 5.7.11 Encryption required for requested authentication mechanism",
-                Mechanism,
-            ),
+            ("538 5.7.11 Encryption required for requested authentication mechanism", Mechanism),
             ("501 5.5.2 Cannot decode response", Mechanism),
             ("535 Incorrect authentication data", Credentials),
-            (
-                "login refused: [AUTHENTICATIONFAILED] Authentication failed.",
-                Credentials,
-            ),
+            ("login refused: [AUTHENTICATIONFAILED] Authentication failed.", Credentials),
             // Accounts that are locked for a while, whatever the code.
-            (
-                "535 5.7.3 Authentication unsuccessful, account temporarily locked",
-                Blocked,
-            ),
+            ("535 5.7.3 Authentication unsuccessful, account temporarily locked", Blocked),
             ("454 4.7.0 Account temporarily locked out", Blocked),
             ("[UNAVAILABLE] Account temporarily locked", Blocked),
             ("[SYS/TEMP] Account locked, try again later", Blocked),

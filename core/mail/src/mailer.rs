@@ -7,7 +7,10 @@ use mailqos_config::{Account, MailServer};
 use mailqos_model::{Stage, UtcMicros};
 use mailqos_net::tls_failure::is_of_certificate;
 
-use super::{CredentialError, Credentials, DkimError, HeldBack, LoginRefusal, Reply, Smtp, SmtpError, LoginAttempt, dkim};
+use super::{
+    CredentialError, Credentials, DkimError, HeldBack, LoginAttempt, LoginRefusal, Reply, Smtp,
+    SmtpError, dkim,
+};
 
 /// Deadline for the server to accept a completely sent mail (RFC 5321, section 4.5.3.2.6): giving
 /// up earlier would send an accepted mail twice.
@@ -83,7 +86,11 @@ impl MailError {
         match self {
             Self::Credentials(_) | Self::Dkim(_) | Self::Unwritten(_) => true,
             Self::TooLarge { .. } | Self::HeldBack(_) => false,
-            Self::Smtp(error) if error.stage == Stage::SmtpTls && is_of_certificate(&error.text) => false,
+            Self::Smtp(error)
+                if error.stage == Stage::SmtpTls && is_of_certificate(&error.text) =>
+            {
+                false
+            }
             Self::Smtp(error) => error.reply.as_ref().is_none_or(Reply::is_transient),
         }
     }
@@ -107,20 +114,13 @@ impl MailError {
 impl Mailer {
     /// A mailer for a server; `account` is the one that its endpoint names.
     pub fn new(server: &MailServer, account: Option<&Account>) -> Self {
-        Self {
-            server: server.clone(),
-            account: account.cloned(),
-            accepting: None,
-        }
+        Self { server: server.clone(), account: account.cloned(), accepting: None }
     }
 
     /// Lets the server take as long as the standard allows to accept the content: for what must not come twice.
     #[must_use]
     pub fn patient(self) -> Self {
-        Self {
-            accepting: Some(ACCEPTING),
-            ..self
-        }
+        Self { accepting: Some(ACCEPTING), ..self }
     }
 
     /// Sends a composed mail. Neither a rejected recipient nor a limit on their number delays the
@@ -129,12 +129,14 @@ impl Mailer {
     ///
     /// `record` is called for each accepted transaction before the next one starts; if it fails, no
     /// further one is started.
-    pub async fn send(&self, envelope: &Envelope, content: Vec<u8>, record: &mut Record<'_>) -> Outcome {
+    pub async fn send(
+        &self,
+        envelope: &Envelope,
+        content: Vec<u8>,
+        record: &mut Record<'_>,
+    ) -> Outcome {
         let mut run = Run {
-            outcome: Outcome {
-                left: envelope.to().to_vec(),
-                ..Outcome::default()
-            },
+            outcome: Outcome { left: envelope.to().to_vec(), ..Outcome::default() },
             most: usize::MAX,
             is_reduced: false,
             served: 0,
@@ -209,7 +211,8 @@ impl Mailer {
             let result = smtp.authenticate(credentials).await;
             // Problems that may pass, such as a limit on logins, are left to the caller that offers
             // the mail again.
-            let is_lasting = |refusal| matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Blocked);
+            let is_lasting =
+                |refusal| matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Blocked);
             turn.settle(&result, is_lasting);
             result.map_err(MailError::Smtp)?;
         }
@@ -231,7 +234,8 @@ impl Mailer {
 }
 
 /// Writes down what became of recipients: those accepted, and those refused.
-pub type Record<'a> = dyn FnMut(&[(Address, Reply)], &[(Address, Reply)]) -> std::io::Result<()> + Send + 'a;
+pub type Record<'a> =
+    dyn FnMut(&[(Address, Reply)], &[(Address, Reply)]) -> std::io::Result<()> + Send + 'a;
 
 /// A mail on its way to its recipients.
 struct Run {
@@ -283,13 +287,16 @@ impl Run {
     }
 
     /// Records the results of some recipients; `reply` accepted the mail.
-    fn settle(&mut self, sorted: Sorted, reply: Option<&Reply>, record: &mut Record<'_>) -> Result<(), MailError> {
+    fn settle(
+        &mut self,
+        sorted: Sorted,
+        reply: Option<&Reply>,
+        record: &mut Record<'_>,
+    ) -> Result<(), MailError> {
         let accepted: Vec<(Address, Reply)> = match reply {
-            Some(reply) => sorted
-                .accepted
-                .into_iter()
-                .map(|address| (address, reply.clone()))
-                .collect(),
+            Some(reply) => {
+                sorted.accepted.into_iter().map(|address| (address, reply.clone())).collect()
+            }
             None => Vec::new(),
         };
         if !sorted.postponed.is_empty() {
@@ -314,21 +321,13 @@ impl Run {
         if let Some(reply) = &error.reply
             && is_size_refused(reply)
         {
-            return MailError::TooLarge {
-                size: size as u64,
-                limit: None,
-                reason: error.text,
-            };
+            return MailError::TooLarge { size: size as u64, limit: None, reason: error.text };
         }
         let crowded = error.reply.as_ref().is_some_and(is_crowded);
         let broken_off = error.stage == Stage::SmtpRcpt && error.taken > 0 && !error.uncertain;
         if broken_off {
             // Where that was not the limit, halves find it.
-            let fewer = if self.is_reduced {
-                recipients / 2
-            } else {
-                recipients.saturating_sub(1)
-            };
+            let fewer = if self.is_reduced { recipients / 2 } else { recipients.saturating_sub(1) };
             self.most = self.most.min(fewer).min(error.taken).max(1);
             self.is_reduced = true;
         } else if crowded && recipients > 1 {
@@ -365,7 +364,9 @@ impl Sorted {
                 sorted.accepted.push(address);
             } else if is_too_large(&reply) {
                 sorted.too_large.push((address, reply));
-            } else if !is_first && (is_crowded(&reply) || matches!(reply.code, 452 | 552) && !is_full(&reply)) {
+            } else if !is_first
+                && (is_crowded(&reply) || matches!(reply.code, 452 | 552) && !is_full(&reply))
+            {
                 // RFC 5321, section 4.5.3.1.10: 452 means too many recipients, and so may 552,
                 // which RFC 821 had. After an accepted recipient, this can't be distinguished from
                 // a rejection of this one; as the first of a transaction it can.
@@ -419,16 +420,21 @@ pub fn is_too_large(reply: &Reply) -> bool {
         "maximum message size",
         "larger than the maximum",
     ];
-    reply.code / 100 == 5 && (by_status || reply.code == 523 || in_words.iter().any(|words| text.contains(words)))
+    reply.code / 100 == 5
+        && (by_status || reply.code == 523 || in_words.iter().any(|words| text.contains(words)))
 }
 
 /// The same of a reply to MAIL, DATA or the content, where 552 has no other common meaning than the size. Gmail blocks some
 /// types of attachments with `552-5.7.0`, which is not about the size.
 fn is_size_refused(reply: &Reply) -> bool {
-    let is_other =
-        |status: &str| status.starts_with("5.7.") || status.starts_with("5.1.") || status.starts_with("5.6.");
+    let is_other = |status: &str| {
+        status.starts_with("5.7.") || status.starts_with("5.1.") || status.starts_with("5.6.")
+    };
     is_too_large(reply)
-        || reply.code == 552 && !is_crowded(reply) && !is_full(reply) && !reply.enhanced_status().is_some_and(is_other)
+        || reply.code == 552
+            && !is_crowded(reply)
+            && !is_full(reply)
+            && !reply.enhanced_status().is_some_and(is_other)
 }
 
 /// Whether a reply says that the transaction has too many recipients (RFC 3463, section 3.6: `X.5.3`).
@@ -568,10 +574,7 @@ mod tests {
     fn a_refusal_of_its_own_is_no_matter_of_room() {
         let sort = |texts: &[&str]| {
             let of = |(number, text): (usize, &&str)| {
-                (
-                    format!("a{number}@example.com").parse().expect("an address"),
-                    reply(text),
-                )
+                (format!("a{number}@example.com").parse().expect("an address"), reply(text))
             };
             Sorted::of(texts.iter().enumerate().map(of).collect())
         };
@@ -590,7 +593,8 @@ mod tests {
         // As the first of a transaction, the reply concerns the recipient, unless it is explicitly
         // about a number.
         let sorted = sort(&["552 no", "550 5.5.3 Too many recipients"]);
-        let transient: Vec<bool> = sorted.refused.iter().map(|(_, reply)| reply.is_transient()).collect();
+        let transient: Vec<bool> =
+            sorted.refused.iter().map(|(_, reply)| reply.is_transient()).collect();
         assert_eq!(transient, [false, true]);
     }
 }

@@ -16,8 +16,8 @@ use mailqos_net::{
     http::{self, HttpError, Place, Route},
 };
 use oauth2::{
-    AsyncHttpClient, AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, RefreshToken, RequestTokenError,
-    Scope, TokenResponse as _, TokenUrl,
+    AsyncHttpClient, AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, RefreshToken,
+    RequestTokenError, Scope, TokenResponse as _, TokenUrl,
     basic::{BasicClient, BasicErrorResponse, BasicTokenResponse},
 };
 use sha2::{Digest as _, Sha256};
@@ -28,7 +28,7 @@ use super::token_response;
 /// Deadline of a request to a token server.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// The longest answer of a token server; tokens of a few KiB are common.
-const MOST: usize = 256 * 1024;
+const MAX: usize = 256 * 1024;
 /// Remaining life at which a token is replaced; tokens with a short life are replaced after 90 % of
 /// it.
 const MARGIN: Duration = Duration::from_secs(300);
@@ -94,7 +94,9 @@ pub enum TokenError {
         text: String,
     },
     /// The answer is none of a token server.
-    #[error("the token server {server} did not return a valid OAuth 2.0 response ({what}); check token_url")]
+    #[error(
+        "the token server {server} did not return a valid OAuth 2.0 response ({what}); check token_url"
+    )]
     Unreadable {
         /// Host and port.
         server: String,
@@ -115,10 +117,7 @@ pub struct Fetched {
 impl OAuth {
     /// Creates the state of an account without any token.
     pub fn new(options: OAuthOptions) -> Self {
-        Self {
-            options,
-            state: Mutex::default(),
-        }
+        Self { options, state: Mutex::default() }
     }
 
     /// The token in use, or a new one where that expires soon.
@@ -129,19 +128,13 @@ impl OAuth {
         let mut state = self.state.lock().await;
         let now = Instant::now();
         if let Some(token) = state.token.as_ref().filter(|token| now < token.replace_at) {
-            return Ok(Fetched {
-                token: token.secret.clone(),
-                fresh: false,
-            });
+            return Ok(Fetched { token: token.secret.clone(), fresh: false });
         }
         match self.fetch().await {
             Ok(token) => {
                 let secret = token.secret.clone();
                 state.token = Some(token);
-                Ok(Fetched {
-                    token: secret,
-                    fresh: true,
-                })
+                Ok(Fetched { token: secret, fresh: true })
             }
             // The token server has a bad moment, and the token still serves.
             Err(error) => match state.token.as_mut().filter(|token| now < token.expires_at) {
@@ -149,10 +142,7 @@ impl OAuth {
                     // A silent server must not delay each login of the account by its full timeout.
                     token.replace_at = token.expires_at.min(Instant::now() + RENEWED_AGAIN);
                     tracing::warn!(client = %self.options.client_id, %error, "access token not renewed; using the current one");
-                    Ok(Fetched {
-                        token: token.secret.clone(),
-                        fresh: false,
-                    })
+                    Ok(Fetched { token: token.secret.clone(), fresh: false })
                 }
                 None => Err(error),
             },
@@ -200,17 +190,16 @@ impl OAuth {
         // The kept one has precedence as long as the configured one is the one that it came from.
         let kept = read_stored_token(&self.options.kept, &first);
         let mut result = self
-            .ask(
-                &transport,
-                client_secret.as_ref(),
-                Some(kept.as_ref().unwrap_or(&first)),
-            )
+            .ask(&transport, client_secret.as_ref(), Some(kept.as_ref().unwrap_or(&first)))
             .await;
-        if kept.is_some() && matches!(&result, Err(TokenError::Refused { code, .. }) if code == "invalid_grant") {
+        if kept.is_some()
+            && matches!(&result, Err(TokenError::Refused { code, .. }) if code == "invalid_grant")
+        {
             result = self.ask(&transport, client_secret.as_ref(), Some(&first)).await;
         }
         let (token, rotated) = result?;
-        if let Some(rotated) = rotated.filter(|rotated| *rotated != first && Some(rotated) != kept.as_ref())
+        if let Some(rotated) =
+            rotated.filter(|rotated| *rotated != first && Some(rotated) != kept.as_ref())
             && let Err(error) = write_stored_token(&self.options.kept, &first, &rotated)
         {
             tracing::error!(file = %self.options.kept.display(), %error, "new refresh token not stored; the old one may be invalid after a restart");
@@ -227,7 +216,8 @@ impl OAuth {
     ) -> Result<(Token, Option<Secret>), TokenError> {
         let asked = Instant::now();
         let place = Place::parse(&self.options.token_url)?;
-        let url = TokenUrl::new(self.options.token_url.clone()).map_err(|error| TokenError::Url(error.to_string()))?;
+        let url = TokenUrl::new(self.options.token_url.clone())
+            .map_err(|error| TokenError::Url(error.to_string()))?;
         let mut client = BasicClient::new(ClientId::new(self.options.client_id.clone()))
             .set_token_uri(url)
             .set_auth_type(AuthType::RequestBody);
@@ -251,7 +241,8 @@ impl OAuth {
                 request.request_async(transport).await
             }
         };
-        let secrets: Vec<Secret> = client_secret.into_iter().chain(refresh_token).cloned().collect();
+        let secrets: Vec<Secret> =
+            client_secret.into_iter().chain(refresh_token).cloned().collect();
         let answer = result.map_err(|error| explain(error, &place, &secrets))?;
         Ok(self.accept(&answer, asked))
     }
@@ -264,9 +255,8 @@ impl OAuth {
         client_secret: &Secret,
         refresh_token: Option<&Secret>,
     ) -> Result<(Secret, Option<Secret>), TokenError> {
-        let (token, rotated) = self
-            .ask(&Transport::Said(said), Some(client_secret), refresh_token)
-            .await?;
+        let (token, rotated) =
+            self.ask(&Transport::Said(said), Some(client_secret), refresh_token).await?;
         Ok((token.secret, rotated))
     }
 
@@ -304,7 +294,9 @@ impl<'c> AsyncHttpClient<'c> for Transport {
             let headers = request
                 .headers()
                 .iter()
-                .filter_map(|(name, value)| Some((name.to_string(), Secret::new(value.to_str().ok()?))))
+                .filter_map(|(name, value)| {
+                    Some((name.to_string(), Secret::new(value.to_str().ok()?)))
+                })
                 .collect();
             let mut request = http::Request {
                 method: request.method().to_string(),
@@ -316,9 +308,9 @@ impl<'c> AsyncHttpClient<'c> for Transport {
             let response = match way {
                 Ok((trust, via)) => {
                     request.via = via;
-                    http::send(&request, &trust, DEADLINE, MOST).await?
+                    http::send(&request, &trust, DEADLINE, MAX).await?
                 }
-                Err(said) => http::replay(said, &request, MOST).await?,
+                Err(said) => http::replay(said, &request, MAX).await?,
             };
             let body = if response.truncated { Vec::new() } else { response.body };
             let (status, body) = token_response::regular(response.status, body);
@@ -349,14 +341,12 @@ fn explain(error: Failure, place: &Place, secrets: &[Secret]) -> TokenError {
             TokenError::Refused { server, code, text }
         }
         // Neither what it is nor why it can't be read is shown: an access token may be in it.
-        RequestTokenError::Parse(_, body) => TokenError::Unreadable {
-            server,
-            what: format!("{} bytes", body.len()),
-        },
-        RequestTokenError::Other(text) => TokenError::Unreadable {
-            server,
-            what: one_line(&text, secrets),
-        },
+        RequestTokenError::Parse(_, body) => {
+            TokenError::Unreadable { server, what: format!("{} bytes", body.len()) }
+        }
+        RequestTokenError::Other(text) => {
+            TokenError::Unreadable { server, what: one_line(&text, secrets) }
+        }
     }
 }
 
@@ -370,10 +360,7 @@ fn meaning(code: &str, said: &str) -> Option<&'static str> {
              Certificates & secrets)",
         ),
         ("AADSTS7000215", "the client secret is wrong: use its value, not its id"),
-        (
-            "AADSTS700016",
-            "the tenant does not know the application: check client_id and tenant",
-        ),
+        ("AADSTS700016", "the tenant does not know the application: check client_id and tenant"),
         ("AADSTS90002", "there is no such tenant"),
         ("AADSTS900023", "there is no such tenant"),
         (
@@ -396,10 +383,7 @@ fn meaning(code: &str, said: &str) -> Option<&'static str> {
             "AADSTS50076",
             "the tenant requires a second factor: sign in again and store the new refresh token",
         ),
-        (
-            "AADSTS53003",
-            "a Conditional Access policy of the tenant blocks the sign-in",
-        ),
+        ("AADSTS53003", "a Conditional Access policy of the tenant blocks the sign-in"),
         ("AADSTS50057", "the account is disabled"),
     ];
     let number = |number: &str| {
@@ -413,7 +397,9 @@ fn meaning(code: &str, said: &str) -> Option<&'static str> {
     }
     Some(match code {
         "invalid_client" => "client_id or client_secret is wrong, or the secret has expired",
-        "invalid_grant" => "the refresh token is no longer valid: sign in again and store the new one",
+        "invalid_grant" => {
+            "the refresh token is no longer valid: sign in again and store the new one"
+        }
         "unauthorized_client" => "the client may not request tokens with this grant type",
         "unsupported_grant_type" => "the server does not support this grant type",
         "invalid_scope" => "the scope is wrong, or the client is not allowed to use it",
@@ -430,7 +416,7 @@ fn mark(first: &Secret) -> String {
 
 /// The refresh token that the server gave in place of `first`.
 fn read_stored_token(path: &Path, first: &Secret) -> Option<Secret> {
-    let text = mailqos_base::files::read_text(path, MOST as u64).ok()?;
+    let text = mailqos_base::files::read_text(path, MAX as u64).ok()?;
     let (of, token) = text.trim_end().split_once('\n')?;
     (of == mark(first) && !token.is_empty()).then(|| Secret::new(token))
 }
@@ -459,12 +445,8 @@ mod tests {
             None,
         );
         let place = Place::parse("https://login.example.com/token").expect("an address");
-        explain(
-            Failure::ServerResponse(answer),
-            &place,
-            &[Secret::new("hunter2hunter2")],
-        )
-        .to_string()
+        explain(Failure::ServerResponse(answer), &place, &[Secret::new("hunter2hunter2")])
+            .to_string()
     }
 
     #[test]
@@ -475,11 +457,7 @@ mod tests {
                 "AADSTS7000222: The provided client secret keys for app '1' are expired. hunter2hunter2",
                 "the client secret has expired",
             ),
-            (
-                "invalid_client",
-                "AADSTS7000215: Invalid client secret provided.",
-                "use its value",
-            ),
+            ("invalid_client", "AADSTS7000215: Invalid client secret provided.", "use its value"),
             ("invalid_client", "Unauthorized", "client_id or client_secret is wrong"),
             ("invalid_grant", "Token has been expired or revoked.", "no longer valid"),
             (
@@ -512,9 +490,7 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600);
         }
         assert_eq!(
-            std::fs::read_dir(path.parent().expect("a folder"))
-                .expect("a folder")
-                .count(),
+            std::fs::read_dir(path.parent().expect("a folder")).expect("a folder").count(),
             1
         );
     }
@@ -533,11 +509,8 @@ mod tests {
             proxy: mailqos_config::Proxy::default(),
         });
         let now = Instant::now();
-        oauth.state.lock().await.token = Some(Token {
-            secret: Secret::new("t"),
-            replace_at: now,
-            expires_at: now + MARGIN,
-        });
+        oauth.state.lock().await.token =
+            Some(Token { secret: Secret::new("t"), replace_at: now, expires_at: now + MARGIN });
         assert!(!oauth.token().await.expect("it still serves").fresh);
         let replace_at = oauth.state.lock().await.token.as_ref().map(|token| token.replace_at);
         assert!(replace_at >= Some(now + RENEWED_AGAIN));

@@ -49,10 +49,7 @@ const KNOWN: [Known; 27] = [
         "the token is valid, but its owner may not open this mailbox: set user to the mailbox's address, give \
          the application's service principal FullAccess to it, and enable POP3 and IMAP",
     ),
-    (
-        &["5.7.57"],
-        "Microsoft 365 requires a login before it accepts mail: give smtp an account",
-    ),
+    (&["5.7.57"], "Microsoft 365 requires a login before it accepts mail: give smtp an account"),
     (
         &["5.7.60"],
         "the account may not send as this sender: set from to its own address or to one for which it has the \
@@ -107,22 +104,13 @@ const KNOWN: [Known; 27] = [
         &["username and password not accepted"],
         "Google accepts only OAuth and app passwords; also check that POP or IMAP is enabled for the mailbox",
     ),
-    (
-        &["not enabled for", "imap"],
-        "IMAP is disabled for this mailbox or for the whole domain",
-    ),
-    (
-        &["not enabled for", "pop"],
-        "POP is disabled for this mailbox or for the whole domain",
-    ),
+    (&["not enabled for", "imap"], "IMAP is disabled for this mailbox or for the whole domain"),
+    (&["not enabled for", "pop"], "POP is disabled for this mailbox or for the whole domain"),
     (
         &["too many login attempts"],
         "too many logins in a short time: raise test_interval, or let monitors share a mailbox",
     ),
-    (
-        &["5.4.5", "sending limit"],
-        "Google's daily sending limit is reached: raise test_interval",
-    ),
+    (&["5.4.5", "sending limit"], "Google's daily sending limit is reached: raise test_interval"),
 ];
 
 /// Returns the meaning of a known refusal.
@@ -136,7 +124,8 @@ pub(super) fn explain(refusal: &str) -> Option<&'static str> {
 fn contains(text: &str, part: &str) -> bool {
     let is_code = part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.match_indices(part).any(|(at, _)| {
-        let joins = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.');
+        let joins =
+            |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.');
         let before = at.checked_sub(1).and_then(|at| text.as_bytes().get(at));
         let after = text.as_bytes().get(at + part.len());
         !is_code || !(joins(before) || after.is_some_and(u8::is_ascii_digit))
@@ -195,10 +184,7 @@ mod tests {
                 "login refused: [ALERT] Application-specific password required: https://support.google.com/accounts/answer/185833 (Failure)",
                 Some("app password"),
             ),
-            (
-                "login refused: User is authenticated but not connected.",
-                Some("FullAccess"),
-            ),
+            ("login refused: User is authenticated but not connected.", Some("FullAccess")),
             ("535 5.7.8 Error: authentication failed", None),
             ("550 5.7.300 something else", None),
             ("550 15.7.30 something else", None),

@@ -8,15 +8,10 @@ use super::{LoginRefusal, refusals};
 /// A remedy, where there is a likely one. Refusals of large providers carry their explanation already.
 pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> {
     use Stage::{
-        PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting, SmtpRcpt, SmtpTls,
+        PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting,
+        SmtpRcpt, SmtpTls,
     };
-    let Endpoint {
-        server,
-        port,
-        tls,
-        account,
-        ..
-    } = endpoint;
+    let Endpoint { server, port, tls, account, .. } = endpoint;
     let smtp = matches!(stage, SmtpConnect | SmtpTls | SmtpGreeting | SmtpAuth | SmtpRcpt);
     let usual = if smtp {
         "587 with tls = \"starttls\", 465 with tls = \"implicit\""
@@ -26,13 +21,8 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
     let lower = error.to_lowercase();
     let has = |text: &str| lower.contains(text);
     let silent = has("no answer within");
-    let is_refusal = ["refused", "fail", "535", "invalid", "denied"]
-        .iter()
-        .any(|word| has(word))
-        || error
-            .as_bytes()
-            .first()
-            .is_some_and(|digit| matches!(digit, b'4' | b'5'));
+    let is_refusal = ["refused", "fail", "535", "invalid", "denied"].iter().any(|word| has(word))
+        || error.as_bytes().first().is_some_and(|digit| matches!(digit, b'4' | b'5'));
     Some(match stage {
         _ if refusals::explain(error).is_some() => return None,
         SmtpConnect | PickupConnect
@@ -150,11 +140,7 @@ fn starttls(stage: Stage, port: u16) -> &'static str {
 /// Returns the remedy for a refused login. Only refused credentials are a reason to doubt the
 /// password.
 fn login_remedy(refusal: LoginRefusal, account: &str) -> Option<String> {
-    let account = if account.is_empty() {
-        String::new()
-    } else {
-        format!(" {account}")
-    };
+    let account = if account.is_empty() { String::new() } else { format!(" {account}") };
     Some(match refusal {
         LoginRefusal::Credentials => format!(
             "check user and password of the account{account}; some servers expect the full e-mail address as \
@@ -211,8 +197,8 @@ mod tests {
     #[test]
     fn what_goes_wrong_at_first_has_a_remedy() {
         use Stage::{
-            PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting, SmtpRcpt,
-            SmtpTls,
+            PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect,
+            SmtpGreeting, SmtpRcpt, SmtpTls,
         };
         for (stage, error, port, tls, remedy) in [
             (
@@ -271,13 +257,7 @@ mod tests {
                 TlsMode::Implicit,
                 "update fingerprint",
             ),
-            (
-                SmtpGreeting,
-                "no answer within 4s",
-                465,
-                TlsMode::StartTls,
-                "tls = \"implicit\"",
-            ),
+            (SmtpGreeting, "no answer within 4s", 465, TlsMode::StartTls, "tls = \"implicit\""),
             (
                 PickupGreeting,
                 "the server sent \"220 x\", which is not a POP3 reply",
@@ -348,13 +328,7 @@ mod tests {
                 TlsMode::Implicit,
                 "too many connections",
             ),
-            (
-                PickupLogin,
-                "no answer within 4s",
-                993,
-                TlsMode::Implicit,
-                "after failed logins",
-            ),
+            (PickupLogin, "no answer within 4s", 993, TlsMode::Implicit, "after failed logins"),
         ] {
             let told = told(stage, error, port, tls);
             assert!(told.contains(remedy), "{stage} {error}: {told}");
@@ -365,9 +339,6 @@ mod tests {
     fn no_remedy_is_repeated_or_empty() {
         assert_eq!(told(Stage::SmtpAuth, "550 5.7.30 no", 587, TlsMode::StartTls), "");
         assert_eq!(told(Stage::SmtpData, "552 5.3.4 too large", 587, TlsMode::StartTls), "");
-        assert_eq!(
-            told(Stage::SmtpGreeting, "no answer within 4s", 465, TlsMode::Implicit),
-            ""
-        );
+        assert_eq!(told(Stage::SmtpGreeting, "no answer within 4s", 465, TlsMode::Implicit), "");
     }
 }

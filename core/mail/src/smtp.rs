@@ -49,9 +49,9 @@ impl Reply {
         let word = self.lines.first()?.split_whitespace().next()?;
         let parts: Vec<&str> = word.split('.').collect();
         let fits = parts.len() == 3
-            && parts
-                .iter()
-                .all(|part| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit()))
+            && parts.iter().all(|part| {
+                (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+            })
             && matches!(parts[0], "2" | "4" | "5");
         fits.then_some(word)
     }
@@ -69,11 +69,7 @@ impl Reply {
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}",
-            one_line(&format!("{} {}", self.code, self.lines.join(" ")), &[])
-        )
+        write!(f, "{}", one_line(&format!("{} {}", self.code, self.lines.join(" ")), &[]))
     }
 }
 
@@ -164,9 +160,7 @@ pub struct Smtp {
 
 impl fmt::Debug for Smtp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Smtp")
-            .field("endpoint", &self.endpoint)
-            .finish_non_exhaustive()
+        f.debug_struct("Smtp").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 
@@ -222,11 +216,7 @@ impl Smtp {
                 let mut transcript = Transcript::begin(&self.endpoint.server, self.endpoint.port);
                 transcript.note(&error.to_string());
                 self.transcript = Some(transcript);
-                let stage = if error.is_tls() {
-                    Stage::SmtpTls
-                } else {
-                    Stage::SmtpConnect
-                };
+                let stage = if error.is_tls() { Stage::SmtpTls } else { Stage::SmtpConnect };
                 return Err(wire_error(stage, &error));
             }
         };
@@ -261,7 +251,9 @@ impl Smtp {
     /// Reads the greeting (from the network if `connected` is given) and sends EHLO.
     async fn hello(&mut self, connected: Option<Instant>) -> Result<(), SmtpError> {
         self.told = self.lane.replies();
-        let result = AsyncSmtpConnection::connect_with_transport(Box::new(self.lane.clone()), &self.client).await;
+        let result =
+            AsyncSmtpConnection::connect_with_transport(Box::new(self.lane.clone()), &self.client)
+                .await;
         let replies = self.lane.lock().replies[self.told..].to_vec();
         let said = self.lane.lock().asked_at;
         let (greeting, hello) = match connected {
@@ -269,7 +261,8 @@ impl Smtp {
             None => (None, replies.first()),
         };
         if let (Some(connected), Some(greeting)) = (connected, greeting) {
-            self.phases.greeting = Some(Micros::from(greeting.at.saturating_duration_since(connected)));
+            self.phases.greeting =
+                Some(Micros::from(greeting.at.saturating_duration_since(connected)));
         }
         if let (Some(hello), Some(said)) = (hello, said) {
             let took = Micros::from(hello.at.saturating_duration_since(said));
@@ -318,9 +311,8 @@ impl Smtp {
     fn offered(&self, keyword: &str) -> Option<Vec<String>> {
         let mut offered: Option<Vec<String>> = None;
         for line in &self.offers {
-            let mut words = line
-                .split(|c: char| c.is_whitespace() || c == '=')
-                .filter(|word| !word.is_empty());
+            let mut words =
+                line.split(|c: char| c.is_whitespace() || c == '=').filter(|word| !word.is_empty());
             if words.next().is_some_and(|word| word.eq_ignore_ascii_case(keyword)) {
                 let known = offered.get_or_insert_default();
                 for word in words.map(str::to_ascii_uppercase) {
@@ -380,11 +372,7 @@ impl Smtp {
         let mut refusal: Option<SmtpError> = None;
         for recipient in to {
             if foreign(recipient) && !utf8 {
-                let reply = Reply {
-                    code: 553,
-                    lines: vec![beyond.to_owned()],
-                    at: Instant::now(),
-                };
+                let reply = Reply { code: 553, lines: vec![beyond.to_owned()], at: Instant::now() };
                 results.push((recipient.clone(), reply.clone()));
                 refusal.get_or_insert(SmtpError {
                     reply: Some(reply),
@@ -399,7 +387,9 @@ impl Smtp {
                     Some(reply) if reply.code != 421 => {
                         results.push((recipient.clone(), reply));
                         // Where one may succeed later, the whole may.
-                        if error.is_transient() || refusal.as_ref().is_none_or(|known| !known.is_transient()) {
+                        if error.is_transient()
+                            || refusal.as_ref().is_none_or(|known| !known.is_transient())
+                        {
                             refusal = Some(error);
                         }
                     }
@@ -411,12 +401,12 @@ impl Smtp {
             }
         }
         match refusal {
-            Some(error) if results.iter().all(|(_, reply)| !reply.is_success()) => Err(SmtpError {
-                refused: results,
-                ..error
-            }),
+            Some(error) if results.iter().all(|(_, reply)| !reply.is_success()) => {
+                Err(SmtpError { refused: results, ..error })
+            }
             _ => {
-                self.phases.envelope = Some(Micros::from(self.last_reply_at().saturating_duration_since(began)));
+                self.phases.envelope =
+                    Some(Micros::from(self.last_reply_at().saturating_duration_since(began)));
                 Ok(results)
             }
         }
@@ -441,12 +431,16 @@ impl Smtp {
     ///
     /// # Errors
     /// [`SmtpError::uncertain`] says whether the mail may have been taken all the same.
-    pub async fn data(&mut self, content: impl FnOnce() -> Vec<u8> + Send) -> Result<Reply, SmtpError> {
+    pub async fn data(
+        &mut self,
+        content: impl FnOnce() -> Vec<u8> + Send,
+    ) -> Result<Reply, SmtpError> {
         let stage = Stage::SmtpData;
         let began = Instant::now();
         let reply = self.command(stage, Data).await?;
         if reply.code != 354 {
-            return Err(self.refuse(stage, format!("the server replied to DATA with {reply} instead of 354")));
+            return Err(self
+                .refuse(stage, format!("the server replied to DATA with {reply} instead of 354")));
         }
         let Some(mut connection) = self.connection.take() else {
             return Err(self.refuse(stage, "there is no connection".to_owned()));
@@ -460,10 +454,7 @@ impl Smtp {
         let result = connection.message(content).await;
         self.connection = Some(connection);
         let uncertain = self.lane.release() && self.lane.replies() == self.told;
-        result.map_err(|error| SmtpError {
-            uncertain,
-            ..self.failed(stage, &error)
-        })?;
+        result.map_err(|error| SmtpError { uncertain, ..self.failed(stage, &error) })?;
         match self.last_reply() {
             Some(reply) if reply.is_success() => {
                 let started = self.lane.lock().wire.as_ref().map_or(began, Wire::started);
@@ -471,13 +462,19 @@ impl Smtp {
                 self.phases.send = Some(Micros::from(reply.at.saturating_duration_since(started)));
                 Ok(reply)
             }
-            Some(reply) => Err(self.refuse(stage, format!("the server replied to the content with {reply}"))),
+            Some(reply) => {
+                Err(self.refuse(stage, format!("the server replied to the content with {reply}")))
+            }
             None => Err(self.refuse(stage, WireError::Closed.to_string())),
         }
     }
 
     /// Sends one command and takes its reply.
-    async fn command<C: fmt::Display>(&mut self, stage: Stage, command: C) -> Result<Reply, SmtpError> {
+    async fn command<C: fmt::Display>(
+        &mut self,
+        stage: Stage,
+        command: C,
+    ) -> Result<Reply, SmtpError> {
         let Some(mut connection) = self.connection.take() else {
             return Err(self.refuse(stage, "there is no connection".to_owned()));
         };
@@ -485,9 +482,9 @@ impl Smtp {
         let result = connection.command(command).await;
         self.connection = Some(connection);
         match result {
-            Ok(_) => self
-                .last_reply()
-                .ok_or_else(|| self.refuse(stage, WireError::Closed.to_string())),
+            Ok(_) => {
+                self.last_reply().ok_or_else(|| self.refuse(stage, WireError::Closed.to_string()))
+            }
             Err(error) => Err(self.failed(stage, &error)),
         }
     }

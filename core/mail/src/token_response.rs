@@ -25,11 +25,7 @@ pub(super) fn regular(status: u16, body: Vec<u8>) -> (u16, Vec<u8>) {
     } else if is_error {
         regular_error(&mut fields);
     }
-    let status = if is_error && (200..300).contains(&status) {
-        400
-    } else {
-        status
-    };
+    let status = if is_error && (200..300).contains(&status) { 400 } else { status };
     match serde_json::to_vec(&Value::Object(fields)) {
         Ok(regular) => (status, regular),
         Err(_) => (status, body),
@@ -51,10 +47,7 @@ fn regular_token(fields: &mut Map<String, Value>) {
             None => fields.shift_remove("expires_in"),
         };
     }
-    if fields
-        .get("token_type")
-        .is_none_or(|kind| kind.as_str().is_none_or(str::is_empty))
-    {
+    if fields.get("token_type").is_none_or(|kind| kind.as_str().is_none_or(str::is_empty)) {
         fields.insert("token_type".to_owned(), Value::from("Bearer"));
     }
     if let Some(Value::Array(scopes)) = fields.get("scope") {
@@ -64,10 +57,7 @@ fn regular_token(fields: &mut Map<String, Value>) {
     } else if fields.get("scope").is_some_and(|scope| !scope.is_string()) {
         fields.shift_remove("scope");
     }
-    if fields
-        .get("refresh_token")
-        .is_some_and(|token| token.as_str().is_none_or(str::is_empty))
-    {
+    if fields.get("refresh_token").is_some_and(|token| token.as_str().is_none_or(str::is_empty)) {
         fields.shift_remove("refresh_token");
     }
 }
@@ -75,9 +65,7 @@ fn regular_token(fields: &mut Map<String, Value>) {
 fn regular_error(fields: &mut Map<String, Value>) {
     if let Some(Value::Object(error)) = fields.get("error") {
         let word = |key: &str| error.get(key).and_then(Value::as_str).map(str::to_owned);
-        let code = word("status")
-            .or_else(|| word("type"))
-            .unwrap_or_else(|| "error".to_owned());
+        let code = word("status").or_else(|| word("type")).unwrap_or_else(|| "error".to_owned());
         let description = word("message").unwrap_or_default();
         fields.insert("error".to_owned(), Value::from(code));
         fields.insert("error_description".to_owned(), Value::from(description));
@@ -165,10 +153,7 @@ mod tests {
             r#"{"expires_in":"0","access_token":"T"}"#,
             r#"{"expires_in":[],"access_token":"T"}"#,
         ] {
-            assert!(
-                told(200, body).1.get("expires_in").is_none(),
-                "{body}: the default applies"
-            );
+            assert!(told(200, body).1.get("expires_in").is_none(), "{body}: the default applies");
         }
     }
 
@@ -186,11 +171,7 @@ mod tests {
                 r#"{"error":{"code":403,"message":"no","status":"PERMISSION_DENIED"}}"#,
                 "PERMISSION_DENIED",
             ),
-            (
-                400,
-                r#"{"error":"invalid_grant","error_description":["a"]}"#,
-                "invalid_grant",
-            ),
+            (400, r#"{"error":"invalid_grant","error_description":["a"]}"#, "invalid_grant"),
             (
                 200,
                 "error=incorrect_client_credentials&error_description=no",

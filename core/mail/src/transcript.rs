@@ -173,7 +173,9 @@ pub(super) fn without_secret(line: &[u8]) -> Vec<u8> {
     let mut shown = String::new();
     // An IMAP tag.
     if let Some(tag) = words.next_if(|word| {
-        word.len() <= 12 && word.starts_with('A') && word[1..].bytes().all(|byte| byte.is_ascii_digit())
+        word.len() <= 12
+            && word.starts_with('A')
+            && word[1..].bytes().all(|byte| byte.is_ascii_digit())
     }) {
         shown = format!("{tag} ");
     }
@@ -305,11 +307,8 @@ mod tests {
         transcript.record(Instant::now(), Direction::Sent, b"TOP 1 60\r\n");
         transcript.record(Instant::now(), Direction::Received, b"+OK\r\nSubject: private\r\n.\r\n");
         transcript.withhold(mark);
-        let told: Vec<_> = transcript
-            .chunks()
-            .skip(1)
-            .map(|chunk| (chunk.bytes, chunk.omitted))
-            .collect();
+        let told: Vec<_> =
+            transcript.chunks().skip(1).map(|chunk| (chunk.bytes, chunk.omitted)).collect();
         assert_eq!(told, [(b"TOP 1 60\r\n".to_vec(), 0), (Vec::new(), 26)]);
     }
 

@@ -80,11 +80,15 @@ impl Credentials {
     ///
     /// # Errors
     /// [`HeldBack`] with the refusal of that time.
-    pub async fn turn(&self, place: &str, hold: Duration, patience: Duration) -> Result<LoginAttempt, HeldBack> {
+    pub async fn turn(
+        &self,
+        place: &str,
+        hold: Duration,
+        patience: Duration,
+    ) -> Result<LoginAttempt, HeldBack> {
         let turns = &self.memory.turns;
-        let is_known = turns.with(place, |known| {
-            known.accepted.as_ref().is_some_and(|secret| self.has(secret))
-        });
+        let is_known = turns
+            .with(place, |known| known.accepted.as_ref().is_some_and(|secret| self.has(secret)));
         let mut guard = None;
         if !is_known && !self.is_token {
             let trying = turns.with(place, |known| known.trying.clone());
@@ -157,14 +161,16 @@ mod tests {
     #[tokio::test]
     async fn rejected_credentials_are_held_back_for_all_who_share_the_account() {
         let memory = Arc::default();
-        let credentials = |secret: &str| Credentials::password("u", Secret::new(secret)).remembering(&memory);
-        let turn = async |secret: &str, place: &str, hold| credentials(secret).turn(place, hold, HOLD).await;
+        let credentials =
+            |secret: &str| Credentials::password("u", Secret::new(secret)).remembering(&memory);
+        let turn = async |secret: &str, place: &str, hold| {
+            credentials(secret).turn(place, hold, HOLD).await
+        };
         let first = turn("wrong", "a:993", HOLD).await.expect("nothing is known yet");
         first.refused("login refused: no");
         let held = turn("wrong", "a:993", HOLD).await.expect_err("held back");
         assert!(
-            held.to_string()
-                .starts_with("login refused: no (seen 0 s ago; not tried again yet"),
+            held.to_string().starts_with("login refused: no (seen 0 s ago; not tried again yet"),
             "{held}"
         );
         for (seconds, expected) in [(119, "119 s"), (1799, "29 min"), (8000, "2 h")] {
@@ -200,9 +206,6 @@ mod tests {
     async fn a_turn_that_is_held_for_ever_keeps_nobody_waiting_for_ever() {
         let credentials = Credentials::password("u", Secret::new("p")).remembering(&Arc::default());
         let _first = credentials.turn("a:993", HOLD, HOLD).await.expect("a turn");
-        credentials
-            .turn("a:993", HOLD, Duration::from_millis(5))
-            .await
-            .expect("a turn after all");
+        credentials.turn("a:993", HOLD, Duration::from_millis(5)).await.expect("a turn after all");
     }
 }

@@ -65,7 +65,9 @@ pub enum WireError {
     Tls(String),
     /// Data arrived between the agreement to upgrade and the handshake, so it may have been
     /// injected.
-    #[error("the server sent plaintext after accepting STARTTLS; someone may be tampering with the connection")]
+    #[error(
+        "the server sent plaintext after accepting STARTTLS; someone may be tampering with the connection"
+    )]
     EarlyData,
     /// Nothing, or not all, within the deadline.
     #[error("no answer within {0}")]
@@ -91,17 +93,12 @@ impl WireError {
     fn of(error: ConnectError, server: &str, port: u16) -> Self {
         let server = server.to_owned();
         match error {
-            ConnectError::Resolve { reason, own_network } => Self::Resolve {
-                server,
-                reason,
-                own_network,
-            },
-            ConnectError::Connect { reason, own_network } => Self::Connect {
-                server,
-                port,
-                reason,
-                own_network,
-            },
+            ConnectError::Resolve { reason, own_network } => {
+                Self::Resolve { server, reason, own_network }
+            }
+            ConnectError::Connect { reason, own_network } => {
+                Self::Connect { server, port, reason, own_network }
+            }
         }
     }
 
@@ -109,7 +106,9 @@ impl WireError {
     pub fn is_own_network(&self) -> bool {
         matches!(
             self,
-            Self::Resolve { own_network: true, .. } | Self::Connect { own_network: true, .. } | Self::Trust(_)
+            Self::Resolve { own_network: true, .. }
+                | Self::Connect { own_network: true, .. }
+                | Self::Trust(_)
         )
     }
 
@@ -135,7 +134,11 @@ enum Stream {
 }
 
 impl Stream {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
@@ -198,7 +201,8 @@ impl Wire {
         // delayed ACK cost 40 of them).
         let _ = tcp.set_nodelay(true);
         let peer = tcp.peer_addr().map_err(|error| WireError::Broken(error.to_string()))?;
-        let mut wire = Self::over(Stream::Plain(tcp), (&endpoint.server, peer), transcript, started, step);
+        let mut wire =
+            Self::over(Stream::Plain(tcp), (&endpoint.server, peer), transcript, started, step);
         wire.transcript.note(&format!("connected to {peer}"));
         if endpoint.tls == TlsMode::Implicit {
             wire.upgrade(&endpoint.trust).await?;
@@ -271,7 +275,9 @@ impl Wire {
     /// The deadline has passed.
     fn timed_out(&self) -> WireError {
         match self.curfew {
-            Some((curfew, whole)) if Instant::now() >= curfew => WireError::TookTooLong(Micros::from(whole)),
+            Some((curfew, whole)) if Instant::now() >= curfew => {
+                WireError::TookTooLong(Micros::from(whole))
+            }
             _ => WireError::TimedOut(Micros::from(self.step)),
         }
     }
@@ -285,8 +291,9 @@ impl Wire {
             return Err(WireError::EarlyData);
         }
         let config = client_config(trust)?;
-        let name = ServerName::try_from(self.server.clone())
-            .map_err(|_| WireError::Tls(format!("{:?} is neither a host name nor an IP address", self.server)))?;
+        let name = ServerName::try_from(self.server.clone()).map_err(|_| {
+            WireError::Tls(format!("{:?} is neither a host name nor an IP address", self.server))
+        })?;
         let stream = match std::mem::replace(&mut self.stream, Stream::Gone) {
             Stream::Plain(stream) => stream,
             other => {
@@ -391,7 +398,11 @@ impl Wire {
         self.consumed < self.buffer.len()
     }
 
-    pub(super) fn poll_line(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<Vec<u8>, WireError>> {
+    pub(super) fn poll_line(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<Result<Vec<u8>, WireError>> {
         let mut searched = self.consumed;
         loop {
             if let Some(at) = self.buffer[searched..].iter().position(|byte| *byte == b'\n') {
@@ -452,7 +463,11 @@ impl Wire {
         }
     }
 
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, WireError>> {
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, WireError>> {
         if self.deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(self.timed_out()));
         }
@@ -597,10 +612,11 @@ mod tests {
     #[tokio::test]
     async fn a_line_without_end_is_cut_off() {
         let endpoint =
-            server(|mut stream| async move { while stream.write_all(&[b'x'; 65536]).await.is_ok() {} }).await;
-        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10))
-            .await
-            .expect("connected");
+            server(
+                |mut stream| async move { while stream.write_all(&[b'x'; 65536]).await.is_ok() {} },
+            )
+            .await;
+        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10)).await.expect("connected");
         wire.begin(Duration::from_secs(10), 1 << 30);
         assert_eq!(wire.line(1000).await, Err(WireError::LineTooLong(1000)));
         assert!(wire.buffer.len() <= 1000 + CHUNK);
@@ -608,11 +624,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_reply_without_end_is_cut_off() {
-        let endpoint =
-            server(|mut stream| async move { while stream.write_all(b"250-more\r\n").await.is_ok() {} }).await;
-        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10))
-            .await
-            .expect("connected");
+        let endpoint = server(|mut stream| async move {
+            while stream.write_all(b"250-more\r\n").await.is_ok() {}
+        })
+        .await;
+        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10)).await.expect("connected");
         wire.begin(Duration::from_secs(10), 100_000);
         let error = loop {
             match wire.line(1000).await {
@@ -629,9 +645,7 @@ mod tests {
             let _ = stream.read(&mut [0]).await;
         })
         .await;
-        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10))
-            .await
-            .expect("connected");
+        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10)).await.expect("connected");
         wire.begin(Duration::from_millis(20), 1000);
         assert_eq!(wire.line(1000).await, Err(WireError::TimedOut(Micros::from_millis(20))));
     }
@@ -644,9 +658,7 @@ mod tests {
             }
         })
         .await;
-        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10))
-            .await
-            .expect("connected");
+        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10)).await.expect("connected");
         wire.limit(Duration::from_millis(50));
         let error = loop {
             wire.begin(Duration::from_secs(10), 1000);
@@ -664,17 +676,11 @@ mod tests {
             let _ = stream.read(&mut [0]).await;
         })
         .await;
-        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10))
-            .await
-            .expect("connected");
+        let mut wire = Wire::connect(&endpoint, Duration::from_secs(10)).await.expect("connected");
         wire.begin(Duration::from_secs(10), 1000);
         assert_eq!(wire.line(1000).await, Ok(b"220 go ahead".to_vec()));
         assert_eq!(
-            wire.upgrade(&Trust {
-                insecure: true,
-                ..Trust::default()
-            })
-            .await,
+            wire.upgrade(&Trust { insecure: true, ..Trust::default() }).await,
             Err(WireError::EarlyData)
         );
     }
@@ -686,9 +692,7 @@ mod tests {
         drop(listener);
         let mut endpoint = server(|_| async {}).await;
         endpoint.port = port;
-        let error = Wire::connect(&endpoint, Duration::from_secs(10))
-            .await
-            .expect_err("refused");
+        let error = Wire::connect(&endpoint, Duration::from_secs(10)).await.expect_err("refused");
         assert!(!error.is_own_network());
         assert!(error.to_string().contains(&format!("127.0.0.1 port {port}")), "{error}");
     }

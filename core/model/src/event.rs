@@ -68,15 +68,7 @@ pub struct Event {
 impl Event {
     /// An event with nothing more to say.
     pub fn new(monitor: Option<MonitorId>, at: UtcMicros, kind: EventKind) -> Self {
-        Self {
-            monitor,
-            at,
-            kind,
-            text: None,
-            actor: None,
-            until: None,
-            detail: None,
-        }
+        Self { monitor, at, kind, text: None, actor: None, until: None, detail: None }
     }
 
     /// Adds the line for people.

@@ -16,7 +16,9 @@ pub enum InvalidName {
     #[error("the name has {0} characters; at most {MAX_NAME} are allowed")]
     TooLong(usize),
     /// A character other than `a`–`z`, `0`–`9`, `-`, `_`, `.`.
-    #[error("{0:?} is not allowed; names may contain lower-case letters a–z, digits, '-', '_' and '.'")]
+    #[error(
+        "{0:?} is not allowed; names may contain lower-case letters a–z, digits, '-', '_' and '.'"
+    )]
     Character(char),
     /// The name consists of dots only, so it could lead out of a folder.
     #[error("a name can't consist of dots only")]
@@ -27,9 +29,8 @@ fn check(text: &str) -> Result<(), InvalidName> {
     if text.is_empty() {
         return Err(InvalidName::Empty);
     }
-    if let Some(character) = text
-        .chars()
-        .find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-' | '_' | '.'))
+    if let Some(character) =
+        text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-' | '_' | '.'))
     {
         return Err(InvalidName::Character(character));
     }

@@ -66,7 +66,8 @@ impl fmt::Display for RoundTrip {
         if let Some(half) = self.shown() {
             write!(f, " ({})", self.interval(half))?;
         }
-        if let Some(bounds) = self.bounds().filter(|_| f.alternate() && self.shown() != self.error) {
+        if let Some(bounds) = self.bounds().filter(|_| f.alternate() && self.shown() != self.error)
+        {
             write!(f, ", guaranteed {bounds}")?;
         }
         Ok(())

@@ -3,12 +3,26 @@
 use std::{fmt, ops, str::FromStr, time::Duration};
 
 /// A moment: microseconds since 1970-01-01T00:00:00Z.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct UtcMicros(pub i64);
 
 /// A duration in microseconds; negative where a difference of moments is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct Micros(pub i64);
 
@@ -130,7 +144,9 @@ const UNITS: [(&str, i64); 7] = [
 
 /// The error for a text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a duration; write a number with a unit, such as \"500ms\", \"30s\", \"5m\", \"1h30m\" or \"2d\"")]
+#[error(
+    "{0:?} is not a duration; write a number with a unit, such as \"500ms\", \"30s\", \"5m\", \"1h30m\" or \"2d\""
+)]
 pub struct ParseDurationError(String);
 
 impl FromStr for Micros {

@@ -43,13 +43,7 @@ impl<'a> Certificate<'a> {
         };
         let _serial_number = next()?;
         let _signature_algorithm = next()?;
-        Some(Self {
-            version,
-            issuer: next()?,
-            validity: next()?,
-            subject: next()?,
-            key: next()?,
-        })
+        Some(Self { version, issuer: next()?, validity: next()?, subject: next()?, key: next()? })
     }
 
     /// The issuer's common name, or else its organisation, in one line.
@@ -93,8 +87,16 @@ impl<'a> Certificate<'a> {
             _ => return None,
         };
         let number = |at: usize| rest.get(at..at + 2)?.parse::<i8>().ok();
-        let moment =
-            jiff::civil::DateTime::new(year, number(0)?, number(2)?, number(4)?, number(6)?, number(8)?, 0).ok()?;
+        let moment = jiff::civil::DateTime::new(
+            year,
+            number(0)?,
+            number(2)?,
+            number(4)?,
+            number(6)?,
+            number(8)?,
+            0,
+        )
+        .ok()?;
         Some(jiff::tz::TimeZone::UTC.to_timestamp(moment).ok()?.into())
     }
 }
@@ -146,7 +148,8 @@ mod tests {
 
     #[test]
     fn fields_of_a_certificate_are_found() {
-        let mut parameters = rcgen::CertificateParams::new(vec!["mail.example.com".to_owned()]).expect("a name");
+        let mut parameters =
+            rcgen::CertificateParams::new(vec!["mail.example.com".to_owned()]).expect("a name");
         parameters.distinguished_name = rcgen::DistinguishedName::new();
         parameters.distinguished_name.push(rcgen::DnType::CommonName, "Büro");
         parameters.not_after = rcgen::date_time_ymd(2031, 2, 3);

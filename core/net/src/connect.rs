@@ -41,10 +41,7 @@ pub enum ConnectError {
 /// # Errors
 /// [`ConnectError::Resolve`]
 pub async fn addresses(server: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
-    let resolve = |reason: String| ConnectError::Resolve {
-        reason,
-        own_network: no_network(),
-    };
+    let resolve = |reason: String| ConnectError::Resolve { reason, own_network: no_network() };
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((server, port))
         .await
         .map_err(|error| resolve(error.to_string()))?
@@ -60,24 +57,24 @@ pub async fn addresses(server: &str, port: u16) -> Result<Vec<SocketAddr>, Conne
 ///
 /// # Errors
 /// [`ConnectError`] says which of the two failed.
-pub async fn connect_any(server: &str, port: u16, limit: Duration) -> Result<TcpStream, ConnectError> {
+pub async fn connect_any(
+    server: &str,
+    port: u16,
+    limit: Duration,
+) -> Result<TcpStream, ConnectError> {
     let deadline = tokio::time::Instant::now() + limit;
-    let addresses = timeout_at(deadline, addresses(server, port))
-        .await
-        .unwrap_or_else(|_| {
-            Err(ConnectError::Resolve {
-                reason: format!("the name server did not answer within {}", Micros::from(limit)),
-                own_network: no_network(),
-            })
-        })?;
-    timeout_at(deadline, connect_first(addresses))
-        .await
-        .unwrap_or_else(|_| {
-            Err(ConnectError::Connect {
-                reason: format!("no answer within {}", Micros::from(limit)),
-                own_network: false,
-            })
+    let addresses = timeout_at(deadline, addresses(server, port)).await.unwrap_or_else(|_| {
+        Err(ConnectError::Resolve {
+            reason: format!("the name server did not answer within {}", Micros::from(limit)),
+            own_network: no_network(),
         })
+    })?;
+    timeout_at(deadline, connect_first(addresses)).await.unwrap_or_else(|_| {
+        Err(ConnectError::Connect {
+            reason: format!("no answer within {}", Micros::from(limit)),
+            own_network: false,
+        })
+    })
 }
 
 /// Connects to the first address that answers; if one stays silent, the next is tried in parallel.
@@ -112,7 +109,9 @@ async fn connect_first(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectE
         |(address, error)| {
             let own = matches!(
                 error.kind(),
-                io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown | io::ErrorKind::AddrNotAvailable
+                io::ErrorKind::NetworkUnreachable
+                    | io::ErrorKind::NetworkDown
+                    | io::ErrorKind::AddrNotAvailable
             ) || matches!(error.raw_os_error(), Some(23 | 24)); // No file descriptor left (ENFILE, EMFILE).
             (format!("{error} ({address})"), own)
         },
@@ -123,7 +122,8 @@ async fn connect_first(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectE
 /// IPv6 and IPv4 in turn, beginning with what the resolver put first.
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
     let mut mixed = Vec::new();
     loop {
@@ -140,9 +140,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 /// nothing.
 fn no_network() -> bool {
     let reaches = |local: &str, remote: &str| {
-        std::net::UdpSocket::bind(local)
-            .and_then(|socket| socket.connect(remote))
-            .is_ok()
+        std::net::UdpSocket::bind(local).and_then(|socket| socket.connect(remote)).is_ok()
     };
     // Addresses reserved for documentation (RFC 5737, RFC 3849): a default route covers them too.
     !reaches("0.0.0.0:0", "192.0.2.1:9") && !reaches("[::]:0", "[2001:db8::1]:9")
@@ -166,7 +164,9 @@ mod tests {
         }
         // Those that fit are connected; when one is not within this time, the queue is full.
         let mut held = Vec::new();
-        while let Ok(Some(joined)) = tokio::time::timeout(Duration::from_millis(300), filling.join_next()).await {
+        while let Ok(Some(joined)) =
+            tokio::time::timeout(Duration::from_millis(300), filling.join_next()).await
+        {
             held.push(joined);
         }
         assert!(held.len() < 8, "the queue took them all");

@@ -10,7 +10,9 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method,
     body::Bytes,
-    header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT},
+    header::{
+        CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
+    },
 };
 use hyper_util::rt::TokioIo;
 use mailqos_base::{Secret, one_line};
@@ -64,7 +66,9 @@ impl Route {
             Self::Environment => Proxy::of_environment(place),
             Self::Direct => Ok(None),
             Self::Proxy(address) => Proxy::parse(address.expose()).map(Some),
-            Self::ProxyExcept(address, exempt) => Proxy::unless_exempt(address.expose(), place, exempt),
+            Self::ProxyExcept(address, exempt) => {
+                Proxy::unless_exempt(address.expose(), place, exempt)
+            }
         }
     }
 
@@ -117,7 +121,12 @@ impl Response {
 ///
 /// # Errors
 /// When there is no answer. An answer of failure (4xx, 5xx) is an answer.
-pub async fn send(request: &Request, trust: &Trust, deadline: Duration, most: usize) -> Result<Response, HttpError> {
+pub async fn send(
+    request: &Request,
+    trust: &Trust,
+    deadline: Duration,
+    most: usize,
+) -> Result<Response, HttpError> {
     let place = Place::parse(request.url.expose())?;
     let proxy = request.via.proxy(&place)?;
     let asked = AtomicBool::new(false);
@@ -135,14 +144,11 @@ pub async fn send(request: &Request, trust: &Trust, deadline: Duration, most: us
     };
     match tokio::time::timeout(deadline, conversation).await {
         Ok(result) => result,
-        Err(_) if asked.load(Ordering::Relaxed) => Err(HttpError::TimedOut {
-            server: place.server(),
-            after: Micros::from(deadline),
-        }),
+        Err(_) if asked.load(Ordering::Relaxed) => {
+            Err(HttpError::TimedOut { server: place.server(), after: Micros::from(deadline) })
+        }
         Err(_) => Err(HttpError::Connect {
-            server: proxy
-                .as_ref()
-                .map_or_else(|| place.server(), |proxy| proxy.place.server()),
+            server: proxy.as_ref().map_or_else(|| place.server(), |proxy| proxy.place.server()),
             reason: format!("not connected within {}", Micros::from(deadline)),
         }),
     }
@@ -160,12 +166,9 @@ async fn open(
     deadline: Duration,
 ) -> Result<Box<dyn Connection>, HttpError> {
     let first = proxy.map_or(place, |proxy| &proxy.place);
-    let stream = connect_any(&first.host, first.port, deadline)
-        .await
-        .map_err(|error| HttpError::Connect {
-            server: first.server(),
-            reason: error.to_string(),
-        })?;
+    let stream = connect_any(&first.host, first.port, deadline).await.map_err(|error| {
+        HttpError::Connect { server: first.server(), reason: error.to_string() }
+    })?;
     let _ = stream.set_nodelay(true);
     let mut stream: Box<dyn Connection> = Box::new(stream);
     if let Some(proxy) = proxy {
@@ -182,11 +185,12 @@ async fn open(
     Ok(stream)
 }
 
-async fn encrypt(stream: Box<dyn Connection>, place: &Place, trust: &Trust) -> Result<Box<dyn Connection>, HttpError> {
-    let failed = |reason: String| HttpError::Tls {
-        server: place.server(),
-        reason,
-    };
+async fn encrypt(
+    stream: Box<dyn Connection>,
+    place: &Place,
+    trust: &Trust,
+) -> Result<Box<dyn Connection>, HttpError> {
+    let failed = |reason: String| HttpError::Tls { server: place.server(), reason };
     let config = client_config(trust).map_err(|error| failed(error.to_string()))?;
     let name = ServerName::try_from(place.host.clone())
         .map_err(|_| failed("neither a host name nor an IP address".to_owned()))?;
@@ -235,16 +239,13 @@ pub fn patience_of(seconds: f64) -> Option<Duration> {
 fn patience(answer: &hyper::Response<hyper::body::Incoming>) -> Option<Duration> {
     let field = |name: &str| answer.headers().get(name);
     let is_refusal = matches!(answer.status().as_u16(), 429 | 503);
-    let own =
-        field(RETRY_AFTER.as_str()).and_then(|value| retry_after(value, UtcMicros::now()).or_else(|| seconds(value)));
+    let own = field(RETRY_AFTER.as_str())
+        .and_then(|value| retry_after(value, UtcMicros::now()).or_else(|| seconds(value)));
     own.or_else(|| {
         // In other responses these fields describe the next window, for which there is no need to
         // wait.
         let names = ["x-ratelimit-reset-after", "ratelimit-reset"];
-        names
-            .iter()
-            .filter(|_| is_refusal)
-            .find_map(|name| seconds(field(name)?))
+        names.iter().filter(|_| is_refusal).find_map(|name| seconds(field(name)?))
     })
 }
 
@@ -346,18 +347,12 @@ fn compose(
     place: &Place,
     forwarding: Option<&Proxy>,
 ) -> Result<hyper::Request<Full<Bytes>>, HttpError> {
-    let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| HttpError::Header("method".to_owned()))?;
-    let host = if place.host.contains(':') {
-        format!("[{}]", place.host)
-    } else {
-        place.host.clone()
-    };
+    let method = Method::from_bytes(request.method.as_bytes())
+        .map_err(|_| HttpError::Header("method".to_owned()))?;
+    let host =
+        if place.host.contains(':') { format!("[{}]", place.host) } else { place.host.clone() };
     let usual = if place.tls { 443 } else { 80 };
-    let host = if place.port == usual {
-        host
-    } else {
-        format!("{host}:{}", place.port)
-    };
+    let host = if place.port == usual { host } else { format!("{host}:{}", place.port) };
     // A proxy gets the full address (RFC 9112, section 3.2.2).
     let target = match forwarding {
         Some(_) => format!("http://{host}{}", place.path),
@@ -402,7 +397,11 @@ mod tests {
     };
 
     /// A server that reads a request's head and then writes `chunk`, `times` times.
-    async fn server(head: &'static str, chunk: Vec<u8>, times: usize) -> (String, tokio::task::JoinHandle<String>) {
+    async fn server(
+        head: &'static str,
+        chunk: Vec<u8>,
+        times: usize,
+    ) -> (String, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/hook?x=1", listener.local_addr().expect("an address"));
         let task = tokio::spawn(async move {
@@ -438,20 +437,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_answered() {
-        let (url, task) = server("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n", b"ok".to_vec(), 1).await;
-        let answer = send(&request(&url), &Trust::default(), SOON, 1024)
-            .await
-            .expect("an answer");
+        let (url, task) =
+            server("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n", b"ok".to_vec(), 1).await;
+        let answer = send(&request(&url), &Trust::default(), SOON, 1024).await.expect("an answer");
         assert_eq!(
             (answer.status, answer.body.as_slice(), answer.truncated),
             (202, &b"ok"[..], false)
         );
         let heard = task.await.expect("the server");
         assert!(heard.starts_with("POST /hook?x=1 HTTP/1.1\r\n"), "{heard}");
-        assert!(
-            heard.to_ascii_lowercase().contains("authorization: bearer x"),
-            "{heard}"
-        );
+        assert!(heard.to_ascii_lowercase().contains("authorization: bearer x"), "{heard}");
     }
 
     #[tokio::test]
@@ -459,9 +454,7 @@ mod tests {
         // Ten gigabytes, if they are read.
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\n";
         let (url, task) = server(head, vec![b'x'; 1 << 20], 10 * 1024).await;
-        let answer = send(&request(&url), &Trust::default(), SOON, 1000)
-            .await
-            .expect("an answer");
+        let answer = send(&request(&url), &Trust::default(), SOON, 1000).await.expect("an answer");
         assert_eq!((answer.status, answer.body.len(), answer.truncated), (200, 1000, true));
         task.await.expect("the server finds the connection closed");
     }
@@ -502,11 +495,7 @@ mod tests {
 
     impl Reset {
         fn saying(text: &'static str) -> Self {
-            Self {
-                said: std::io::Cursor::new(text.as_bytes()),
-                heard: false,
-                waiting: None,
-            }
+            Self { said: std::io::Cursor::new(text.as_bytes()), heard: false, waiting: None }
         }
     }
 
@@ -528,7 +517,11 @@ mod tests {
     }
 
     impl AsyncWrite for Reset {
-        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
             self.heard = true;
             if let Some(waiting) = self.waiting.take() {
                 waiting.wake();
@@ -564,32 +557,29 @@ mod tests {
         let broken = exchange(stream, &request("http://script/"), &place, None, 100).await;
         assert!(matches!(broken, Err(HttpError::Broken { .. })));
         let odd = "HTTP/1.1 202 Accepted\r\nX-Odd Field: 1\r\nX-Folded: a\r\n b\r\nContent-Length: 0\r\n\r\n";
-        let answer = exchange(Reset::saying(odd), &request("http://script/"), &place, None, 100).await;
+        let answer =
+            exchange(Reset::saying(odd), &request("http://script/"), &place, None, 100).await;
         assert_eq!(answer.expect("an answer").status, 202);
     }
 
     #[tokio::test]
     async fn a_proxy_gets_the_destination_and_the_credentials() {
         // Over HTTP the proxy passes the request on itself.
-        let (url, task) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Vec::new(), 0).await;
+        let (url, task) =
+            server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Vec::new(), 0).await;
         let proxy = Place::parse(&url).expect("an address").server();
         let through = |url: &str| Request {
             via: Route::Proxy(Secret::new(format!("http://me:hunter%32@{proxy}"))),
             ..request(url)
         };
-        let answer = send(&through("http://hooks.invalid:8080/x?y=1"), &Trust::default(), SOON, 10).await;
+        let answer =
+            send(&through("http://hooks.invalid:8080/x?y=1"), &Trust::default(), SOON, 10).await;
         assert_eq!(answer.expect("an answer").status, 200);
         let heard = task.await.expect("the proxy");
-        assert!(
-            heard.starts_with("POST http://hooks.invalid:8080/x?y=1 HTTP/1.1\r\n"),
-            "{heard}"
-        );
+        assert!(heard.starts_with("POST http://hooks.invalid:8080/x?y=1 HTTP/1.1\r\n"), "{heard}");
         // me:hunter2
         let login = "proxy-authorization: Basic bWU6aHVudGVyMg==";
-        assert!(
-            heard.contains(login) && heard.contains("host: hooks.invalid:8080"),
-            "{heard}"
-        );
+        assert!(heard.contains(login) && heard.contains("host: hooks.invalid:8080"), "{heard}");
 
         // Over HTTPS it is asked for a tunnel; what it refuses is its own refusal, and its password is not shown.
         for (head, said) in [
@@ -614,13 +604,12 @@ mod tests {
             assert!(!error.contains("hunter2") && !error.contains("bWU6"), "{error}");
             let heard = task.await.expect("the proxy");
             assert!(
-                heard.starts_with("CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: [2001:db8::1]:443\r\n"),
+                heard.starts_with(
+                    "CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: [2001:db8::1]:443\r\n"
+                ),
                 "{heard}"
             );
-            assert!(
-                heard.contains("Proxy-Authorization: Basic bWU6aHVudGVyMg==\r\n"),
-                "{heard}"
-            );
+            assert!(heard.contains("Proxy-Authorization: Basic bWU6aHVudGVyMg==\r\n"), "{heard}");
             assert!(
                 !heard.contains("Bearer"),
                 "the server's secret is none of the proxy's business: {heard}"
@@ -691,9 +680,6 @@ mod tests {
             assert!(!error.contains("hunter2"), "{error}");
         }
         let place = Place::parse("https://[::1]:8443/a?b").expect("an address");
-        assert_eq!(
-            (place.host.as_str(), place.port, place.path.as_str()),
-            ("::1", 8443, "/a?b")
-        );
+        assert_eq!((place.host.as_str(), place.port, place.path.as_str()), ("::1", 8443, "/a?b"));
     }
 }

@@ -80,12 +80,7 @@ pub struct Place {
 impl Place {
     /// The root of a server.
     pub(crate) fn new(tls: bool, host: &str, port: u16) -> Self {
-        Self {
-            tls,
-            host: host.to_owned(),
-            port,
-            path: "/".to_owned(),
-        }
+        Self { tls, host: host.to_owned(), port, path: "/".to_owned() }
     }
 
     /// Host and port as a request names them: an IPv6 address in brackets.
@@ -106,15 +101,17 @@ impl Place {
         let tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            Some(other) => return Err(HttpError::Url(format!("the protocol {other} is not supported"))),
+            Some(other) => {
+                return Err(HttpError::Url(format!("the protocol {other} is not supported")));
+            }
             None => return Err(HttpError::Url("it does not begin with https://".to_owned())),
         };
-        let authority = uri
-            .authority()
-            .ok_or_else(|| HttpError::Url("it contains no host name".to_owned()))?;
+        let authority =
+            uri.authority().ok_or_else(|| HttpError::Url("it contains no host name".to_owned()))?;
         if authority.as_str().contains('@') {
             return Err(HttpError::Url(
-                "it contains user and password, which must be set in a header field instead".to_owned(),
+                "it contains user and password, which must be set in a header field instead"
+                    .to_owned(),
             ));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');

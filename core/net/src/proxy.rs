@@ -77,7 +77,10 @@ impl Proxy {
         Self::chosen(place, |name| std::env::var(name).ok())
     }
 
-    fn chosen(place: &Place, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, HttpError> {
+    fn chosen(
+        place: &Place,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, HttpError> {
         let either = |name: &str| {
             [name.to_ascii_lowercase(), name.to_owned()]
                 .iter()
@@ -98,7 +101,11 @@ impl Proxy {
     }
 
     /// The proxy, unless the server is this machine or in a list like `NO_PROXY`.
-    pub(crate) fn unless_exempt(address: &str, place: &Place, exempt: &str) -> Result<Option<Self>, HttpError> {
+    pub(crate) fn unless_exempt(
+        address: &str,
+        place: &Place,
+        exempt: &str,
+    ) -> Result<Option<Self>, HttpError> {
         if is_local(&place.host) || is_exempt(place, exempt) {
             return Ok(None);
         }
@@ -106,16 +113,15 @@ impl Proxy {
     }
 
     fn failed(&self, reason: String) -> HttpError {
-        HttpError::Proxy {
-            proxy: self.place.server(),
-            reason,
-        }
+        HttpError::Proxy { proxy: self.place.server(), reason }
     }
 
     /// Returns the error for a status with which the proxy itself answered.
     pub(crate) fn refusal(&self, status: u16, text: &str) -> HttpError {
         let hint = match (status, &self.authorization) {
-            (407, None) => "; the proxy requires a user and a password: http://USER:PASSWORD@HOST:PORT",
+            (407, None) => {
+                "; the proxy requires a user and a password: http://USER:PASSWORD@HOST:PORT"
+            }
             (407, Some(_)) => "; check the proxy's user and password",
             (403, _) => "; the proxy does not allow connections to this server",
             _ => "",
@@ -150,7 +156,9 @@ impl Proxy {
                 return Err(self.failed(format!("its reply is longer than {MAX_ANSWER} bytes")));
             }
             let byte = stream.read_u8().await.map_err(|error| match error.kind() {
-                std::io::ErrorKind::UnexpectedEof => self.failed("it closed the connection".to_owned()),
+                std::io::ErrorKind::UnexpectedEof => {
+                    self.failed("it closed the connection".to_owned())
+                }
                 _ => broken(error),
             })?;
             head.push(byte);
@@ -178,9 +186,7 @@ fn is_local(host: &str) -> bool {
 fn is_exempt(place: &Place, list: &str) -> bool {
     let host = place.host.trim_end_matches('.').to_ascii_lowercase();
     let address: Option<IpAddr> = host.parse().ok();
-    let entries = list
-        .split([',', ' ', '\t'])
-        .map(|entry| entry.trim().to_ascii_lowercase());
+    let entries = list.split([',', ' ', '\t']).map(|entry| entry.trim().to_ascii_lowercase());
     entries.filter(|entry| !entry.is_empty()).any(|entry| {
         if entry == "*" {
             return true;
@@ -203,11 +209,9 @@ fn is_exempt(place: &Place, list: &str) -> bool {
         if let Some(address) = address {
             return name.trim_matches(['[', ']']).parse() == Ok(address);
         }
-        let name = name
-            .trim_start_matches('*')
-            .trim_start_matches('.')
-            .trim_end_matches('.');
-        !name.is_empty() && (host == name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
+        let name = name.trim_start_matches('*').trim_start_matches('.').trim_end_matches('.');
+        !name.is_empty()
+            && (host == name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
     })
 }
 
@@ -216,7 +220,9 @@ fn is_within(address: IpAddr, network: &str, bits: &str) -> bool {
         return false;
     };
     let (one, other, width) = match (address, network) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => (u128::from(u32::from(one)), u128::from(u32::from(other)), 32),
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            (u128::from(u32::from(one)), u128::from(u32::from(other)), 32)
+        }
         (IpAddr::V6(one), IpAddr::V6(other)) => (u128::from(one), u128::from(other), 128),
         _ => return false,
     };
@@ -262,10 +268,7 @@ mod tests {
         assert_eq!(chosen("https://localhost/", &both), None);
         assert_eq!(chosen("https://127.0.0.9/", &both), None);
         assert_eq!(chosen("https://[::1]/", &both), None);
-        assert_eq!(
-            chosen("https://a.example/", &[("all_proxy", "x:3")]).as_deref(),
-            Some("x:3")
-        );
+        assert_eq!(chosen("https://a.example/", &[("all_proxy", "x:3")]).as_deref(), Some("x:3"));
         assert_eq!(chosen("https://a.example/", &[("HTTPS_PROXY", " ")]), None);
         let cgi = [("HTTP_PROXY", "evil:1"), ("REQUEST_METHOD", "GET")];
         assert_eq!(chosen("http://a.example/", &cgi), None);
@@ -320,10 +323,7 @@ mod tests {
             "http://me:hunter2@h:99999",
             "http://me:hunter2@",
         ] {
-            let error = Proxy::parse(wrong)
-                .err()
-                .unwrap_or_else(|| panic!("{wrong}"))
-                .to_string();
+            let error = Proxy::parse(wrong).err().unwrap_or_else(|| panic!("{wrong}")).to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }
     }

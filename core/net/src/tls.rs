@@ -43,9 +43,7 @@ impl TlsSession {
     /// The names that the certificate is for.
     pub fn names(&self) -> Vec<String> {
         let certificate = self.certificate.as_deref().map(CertificateDer::from);
-        let parsed = certificate
-            .as_ref()
-            .and_then(|der| webpki::EndEntityCert::try_from(der).ok());
+        let parsed = certificate.as_ref().and_then(|der| webpki::EndEntityCert::try_from(der).ok());
         parsed.map_or_else(Vec::new, |certificate| {
             certificate.valid_dns_names().map(str::to_owned).collect()
         })
@@ -109,12 +107,10 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
 }
 
 fn read_roots(path: &std::path::Path) -> Result<RootCertStore, TrustError> {
-    let error = |reason: String| TrustError::CaFile {
-        path: path.to_owned(),
-        reason,
-    };
+    let error = |reason: String| TrustError::CaFile { path: path.to_owned(), reason };
     let mut roots = RootCertStore::empty();
-    let pem = mailqos_base::files::read(path, crate::MAX_CA_FILE).map_err(|e| error(e.to_string()))?;
+    let pem =
+        mailqos_base::files::read(path, crate::MAX_CA_FILE).map_err(|e| error(e.to_string()))?;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         roots
             .add(certificate.map_err(|e| error(e.to_string()))?)
@@ -167,7 +163,10 @@ pub(crate) struct Verifier {
 #[cfg(test)]
 impl Verifier {
     /// Accepts what another verifier accepts, and explains the rest.
-    pub(crate) fn of_chains(chains: Arc<WebPkiServerVerifier>, provider: Arc<CryptoProvider>) -> Self {
+    pub(crate) fn of_chains(
+        chains: Arc<WebPkiServerVerifier>,
+        provider: Arc<CryptoProvider>,
+    ) -> Self {
         let accepts = Accepts::Chains(chains);
         Self { accepts, provider }
     }
@@ -247,7 +246,8 @@ pub fn describe(connection: &rustls::ClientConnection) -> TlsSession {
         cipher: connection
             .negotiated_cipher_suite()
             .map_or_else(String::new, |suite| format!("{:?}", suite.suite())),
-        expires_at: certificate.and_then(|certificate| Certificate::parse(certificate)?.not_after()),
+        expires_at: certificate
+            .and_then(|certificate| Certificate::parse(certificate)?.not_after()),
         fingerprint: certificate.map(|certificate| Sha256::digest(certificate).into()),
         certificate: certificate.map(|certificate| certificate.to_vec()),
     }
@@ -262,10 +262,7 @@ mod tests {
     fn a_missing_or_empty_ca_file_is_named() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("ca.pem");
-        let trust = Trust {
-            ca_file: Some(path.clone()),
-            ..Trust::default()
-        };
+        let trust = Trust { ca_file: Some(path.clone()), ..Trust::default() };
         for _ in 0..2 {
             let error = client_config(&trust).expect_err("nothing to trust").to_string();
             assert!(error.contains("ca.pem"), "{error}");
@@ -285,7 +282,9 @@ mod tests {
             .verify_server_cert(&CertificateDer::from(vec![1]), &[], &name, &[], now)
             .expect_err("another certificate");
         let expired = TlsError::InvalidCertificate(rustls::CertificateError::Expired);
-        for (error, is_of) in [(error, true), (expired, true), (TlsError::HandshakeNotComplete, false)] {
+        for (error, is_of) in
+            [(error, true), (expired, true), (TlsError::HandshakeNotComplete, false)]
+        {
             let text = explain(&std::io::Error::other(error), "mail.example.com");
             assert_eq!(is_of_certificate(&text), is_of, "{text}");
         }

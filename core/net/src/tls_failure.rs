@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use rustls::{
-    AlertDescription, CertificateError, Error as TlsError, InvalidMessage, OtherError, PeerIncompatible,
+    AlertDescription, CertificateError, Error as TlsError, InvalidMessage, OtherError,
+    PeerIncompatible,
     pki_types::{CertificateDer, ServerName},
 };
 
@@ -32,7 +33,9 @@ pub(super) fn rejected(
     match error {
         TlsError::InvalidCertificate(reason) => {
             let text = rejection(&reason, certificate, intermediates, &server_name.to_str());
-            TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Rejected(text)))))
+            TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Rejected(
+                text,
+            )))))
         }
         other => other,
     }
@@ -41,7 +44,9 @@ pub(super) fn rejected(
 /// The error, or the reason for it if the certificate's key is too short to verify anything with.
 pub(super) fn unless_short_key(error: TlsError, certificate: &CertificateDer<'_>) -> TlsError {
     match short_key(certificate) {
-        Some(text) => TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Rejected(text))))),
+        Some(text) => TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(
+            Rejected(text),
+        )))),
         None => error,
     }
 }
@@ -76,23 +81,27 @@ fn rejection(
     }
     match reason {
         C::UnknownIssuer => unknown_issuer(certificate, intermediates, server),
-        C::Expired | C::ExpiredContext { .. } => match certificate.and_then(|certificate| certificate.not_after()) {
-            Some(at) if at.0 < mailqos_model::UtcMicros::now().0 => {
-                format!("the certificate of {server} has expired (on {})", day(at))
-            }
-            // An intermediate certificate, then.
-            _ => format!(
-                "the certificate of {server} is valid, but a CA certificate in its chain has expired; install \
+        C::Expired | C::ExpiredContext { .. } => {
+            match certificate.and_then(|certificate| certificate.not_after()) {
+                Some(at) if at.0 < mailqos_model::UtcMicros::now().0 => {
+                    format!("the certificate of {server} has expired (on {})", day(at))
+                }
+                // An intermediate certificate, then.
+                _ => format!(
+                    "the certificate of {server} is valid, but a CA certificate in its chain has expired; install \
                  the current chain on the server"
-            ),
-        },
+                ),
+            }
+        }
         C::NotValidYet | C::NotValidYetContext { .. } => {
             format!("the certificate of {server} is not valid yet; check this machine's clock")
         }
         C::NotValidForName => wrong_name(&[], certificate, server),
         C::NotValidForNameContext { presented, .. } => wrong_name(presented, certificate, server),
         C::Other(other) if other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) => {
-            format!("the certificate of {server} is a self-signed CA certificate; pin it with fingerprint")
+            format!(
+                "the certificate of {server} is a self-signed CA certificate; pin it with fingerprint"
+            )
         }
         C::BadSignature
         | C::UnsupportedSignatureAlgorithmContext { .. }
@@ -141,14 +150,15 @@ fn wrong_name(presented: &[String], certificate: Option<Certificate<'_>>, server
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!(
-        "the certificate is not for the name {server}, but for {}{more}",
-        names.join(", ")
-    )
+    format!("the certificate is not for the name {server}, but for {}{more}", names.join(", "))
 }
 
 /// Distinguishes a missing intermediate certificate from an untrusted CA.
-fn unknown_issuer(certificate: Option<Certificate<'_>>, intermediates: &[CertificateDer<'_>], server: &str) -> String {
+fn unknown_issuer(
+    certificate: Option<Certificate<'_>>,
+    intermediates: &[CertificateDer<'_>],
+    server: &str,
+) -> String {
     let Some(certificate) = certificate else {
         return format!("the certificate of {server} was issued by an untrusted CA");
     };
@@ -158,8 +168,10 @@ fn unknown_issuer(certificate: Option<Certificate<'_>>, intermediates: &[Certifi
              with ca_file"
         );
     }
-    let sent: Vec<Certificate<'_>> = intermediates.iter().filter_map(|der| Certificate::parse(der)).collect();
-    let issuer_of = |of: &Certificate<'_>| sent.iter().find(|other| other.subject == of.issuer).copied();
+    let sent: Vec<Certificate<'_>> =
+        intermediates.iter().filter_map(|der| Certificate::parse(der)).collect();
+    let issuer_of =
+        |of: &Certificate<'_>| sent.iter().find(|other| other.subject == of.issuer).copied();
     let authority = |certificate: &Certificate<'_>| {
         certificate
             .issuer_name()
@@ -190,14 +202,20 @@ fn unknown_issuer(certificate: Option<Certificate<'_>>, intermediates: &[Certifi
 pub fn explain(error: &std::io::Error, server: &str) -> String {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
         return match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => "the server closed the connection during the handshake".to_owned(),
-            std::io::ErrorKind::ConnectionReset => "the server reset the connection during the handshake".to_owned(),
+            std::io::ErrorKind::UnexpectedEof => {
+                "the server closed the connection during the handshake".to_owned()
+            }
+            std::io::ErrorKind::ConnectionReset => {
+                "the server reset the connection during the handshake".to_owned()
+            }
             _ => error.to_string(),
         };
     };
     match tls {
         TlsError::InvalidCertificate(CertificateError::Other(other)) => other.0.to_string(),
-        TlsError::InvalidCertificate(other) => format!("the certificate of {server} is not valid: {other}"),
+        TlsError::InvalidCertificate(other) => {
+            format!("the certificate of {server} is not valid: {other}")
+        }
         TlsError::AlertReceived(alert) => refused(*alert, server),
         TlsError::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13
@@ -208,17 +226,20 @@ pub fn explain(error: &std::io::Error, server: &str) -> String {
         )
         | TlsError::InvalidMessage(InvalidMessage::UnknownProtocolVersion) => old_protocol(),
         TlsError::PeerIncompatible(PeerIncompatible::ExtendedMasterSecretExtensionRequired) => {
-            "the server speaks TLS 1.2 without the extended master secret (RFC 7627); update it".to_owned()
+            "the server speaks TLS 1.2 without the extended master secret (RFC 7627); update it"
+                .to_owned()
         }
         TlsError::PeerIncompatible(reason) => format!("{} ({reason:?})", no_cipher()),
         TlsError::InvalidMessage(InvalidMessage::UnsupportedKeyExchangeAlgorithm(_)) => no_cipher(),
-        TlsError::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::MessageTooLarge) => {
-            "the server does not speak TLS on this port".to_owned()
-        }
+        TlsError::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::MessageTooLarge,
+        ) => "the server does not speak TLS on this port".to_owned(),
         TlsError::InvalidMessage(_) => {
             format!("the server does not speak TLS on this port, or violates the protocol: {tls}")
         }
-        TlsError::PeerMisbehaved(_) => format!("the server violates the TLS protocol and may need an update ({tls})"),
+        TlsError::PeerMisbehaved(_) => {
+            format!("the server violates the TLS protocol and may need an update ({tls})")
+        }
         TlsError::General(text) => text.clone(),
         other => other.to_string(),
     }
@@ -262,7 +283,9 @@ pub fn is_of_certificate(explained: &str) -> bool {
 mod tests {
     use super::*;
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
+    use rcgen::{
+        BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    };
     use rustls::{
         RootCertStore,
         client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
@@ -278,26 +301,17 @@ mod tests {
     #[test]
     fn alerts_and_incompatible_servers_are_explained() {
         for (error, expected) in [
-            (
-                TlsError::AlertReceived(AlertDescription::ProtocolVersion),
-                "TLS 1.1 or older",
-            ),
+            (TlsError::AlertReceived(AlertDescription::ProtocolVersion), "TLS 1.1 or older"),
             (
                 TlsError::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig),
                 "TLS 1.1 or older",
             ),
-            (
-                TlsError::AlertReceived(AlertDescription::HandshakeFailure),
-                "no cipher in common",
-            ),
+            (TlsError::AlertReceived(AlertDescription::HandshakeFailure), "no cipher in common"),
             (
                 TlsError::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
                 "no cipher in common",
             ),
-            (
-                TlsError::InvalidMessage(InvalidMessage::InvalidContentType),
-                "does not speak TLS",
-            ),
+            (TlsError::InvalidMessage(InvalidMessage::InvalidContentType), "does not speak TLS"),
             (
                 TlsError::AlertReceived(AlertDescription::UnrecognisedName),
                 "does not serve the name mail.example.com",
@@ -311,8 +325,13 @@ mod tests {
     }
 
     /// An authority, or a certificate below one.
-    fn issued(name: &str, by: Option<&Issued>, change: impl FnOnce(&mut CertificateParams)) -> Issued {
-        let mut parameters = CertificateParams::new(vec!["mail.example.com".to_owned()]).expect("a name");
+    fn issued(
+        name: &str,
+        by: Option<&Issued>,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Issued {
+        let mut parameters =
+            CertificateParams::new(vec!["mail.example.com".to_owned()]).expect("a name");
         parameters.distinguished_name = DistinguishedName::new();
         parameters.distinguished_name.push(DnType::CommonName, name);
         change(&mut parameters);
@@ -324,11 +343,7 @@ mod tests {
             }
             None => parameters.self_signed(&key).expect("a certificate"),
         };
-        Issued {
-            der: certificate.der().clone(),
-            parameters,
-            key,
-        }
+        Issued { der: certificate.der().clone(), parameters, key }
     }
 
     struct Issued {
@@ -347,7 +362,8 @@ mod tests {
         let mut roots = RootCertStore::empty();
         roots.add(root.der.clone()).expect("a root");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let verifier = Verifier::of_chains(verifier.build().expect("a verifier"), provider);
         let sent: Vec<CertificateDer<'_>> = sent.iter().map(|issued| issued.der.clone()).collect();
         let name = ServerName::try_from("mail.example.com").expect("a name");
@@ -363,14 +379,14 @@ mod tests {
         let other = issued("Elsewhere", None, authority);
         let intermediate = issued("R11", Some(&root), authority);
         let good = issued("mail", Some(&intermediate), |_| {});
-        let only_common_name = issued("mail.example.com", Some(&root), |it| it.subject_alt_names.clear());
+        let only_common_name =
+            issued("mail.example.com", Some(&root), |it| it.subject_alt_names.clear());
         let elsewhere = issued("x", Some(&root), |it| {
             let names = ["a", "b", "c", "d"].map(|name| format!("{name}.example.org"));
             it.subject_alt_names = CertificateParams::new(names).expect("names").subject_alt_names;
         });
-        let expired = issued("mail", Some(&root), |it| {
-            it.not_after = rcgen::date_time_ymd(2020, 1, 2)
-        });
+        let expired =
+            issued("mail", Some(&root), |it| it.not_after = rcgen::date_time_ymd(2020, 1, 2));
         let old_link = issued("R3", Some(&root), |it| {
             authority(it);
             it.not_after = rcgen::date_time_ymd(2020, 1, 2);
@@ -380,21 +396,14 @@ mod tests {
             it.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
         });
         let self_signed = issued("mail", None, |_| {});
-        let self_made_authority = issued("mail", None, |it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+        let self_made_authority =
+            issued("mail", None, |it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
         for (certificate, sent, expected) in [
             (&good, vec![&intermediate], "fine"),
             (&good, vec![], "install the intermediate certificate"),
-            (
-                &good,
-                vec![&other],
-                "was issued by \"R11\", which is neither trusted nor sent",
-            ),
+            (&good, vec![&other], "was issued by \"R11\", which is neither trusted nor sent"),
             (&only_common_name, vec![], "only in the Common Name"),
-            (
-                &elsewhere,
-                vec![],
-                "but for a.example.org, b.example.org, c.example.org and 1 more",
-            ),
+            (&elsewhere, vec![], "but for a.example.org, b.example.org, c.example.org and 1 more"),
             (&expired, vec![], "has expired (on 2020-01-02)"),
             (&below_old, vec![&old_link], "a CA certificate in its chain has expired"),
             (&for_clients, vec![], "not valid for servers"),
@@ -413,7 +422,9 @@ mod tests {
         }
         let text = reason_of(&self_made_authority, &self_made_authority.der, &[]);
         assert!(text.contains("is a self-signed CA certificate"), "{text}");
-        for (certificate, expected) in [(VERSION_1, "X.509 version 1"), (SHORT_RSA, "RSA key of 1024 bits")] {
+        for (certificate, expected) in
+            [(VERSION_1, "X.509 version 1"), (SHORT_RSA, "RSA key of 1024 bits")]
+        {
             let der = CertificateDer::from(STANDARD.decode(certificate).expect("Base64"));
             let text = reason_of(&root, &der, &[]);
             assert!(text.contains(expected), "{text}");

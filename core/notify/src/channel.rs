@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use mailqos_base::{Secret, SecretSource};
 use mailqos_config::{
-    Account, Action, Config, ContentType, Dkim, Endpoint, Framing, LogPlace, MailServer, Person, Proxy, Service, Step,
-    Template, TlsMode, Webhook, Wording, sounds_secret,
+    Account, Action, Config, ContentType, Dkim, Endpoint, Framing, LogPlace, MailServer, Person,
+    Proxy, Service, Step, Template, TlsMode, Webhook, Wording, sounds_secret,
 };
 use mailqos_config::{Login, Mechanism};
 use mailqos_model::{AccountName, Micros, Name, SiteName};
@@ -48,9 +48,9 @@ impl Channel {
     /// Returns the channel of a step of the configuration.
     pub fn of(config: &Config, step: &Step) -> Self {
         let names: Vec<&Name> = match &step.action {
-            Action::Email {
-                mail_server, fallback, ..
-            } => std::iter::once(mail_server).chain(fallback).collect(),
+            Action::Email { mail_server, fallback, .. } => {
+                std::iter::once(mail_server).chain(fallback).collect()
+            }
             _ => Vec::new(),
         };
         let servers = names.into_iter().filter_map(|name| {
@@ -160,11 +160,7 @@ fn stored_template(template: &Template) -> StoredTemplate {
 }
 
 fn template_of(kept: &StoredTemplate) -> Template {
-    Template {
-        text: kept.1.clone(),
-        name: kept.0.clone(),
-        node: None,
-    }
+    Template { text: kept.1.clone(), name: kept.0.clone(), node: None }
 }
 
 /// The own wording of a mail.
@@ -230,17 +226,11 @@ struct StoredPerson {
 
 impl StoredPerson {
     fn of(person: &Person) -> Self {
-        Self {
-            name: person.name.clone(),
-            address: person.address.clone(),
-        }
+        Self { name: person.name.clone(), address: person.address.clone() }
     }
 
     fn person(&self) -> Person {
-        Person {
-            name: self.name.clone(),
-            address: self.address.clone(),
-        }
+        Person { name: self.name.clone(), address: self.address.clone() }
     }
 }
 
@@ -293,37 +283,27 @@ pub struct LostChannel(String);
 impl StoredChannel {
     /// Returns a channel as it is stored: everything but secrets in plaintext.
     pub fn from_channel(channel: &Channel) -> Self {
-        Self {
-            timeout: Some(channel.timeout),
-            ..Self::of(channel, Literals::LeftOut)
-        }
+        Self { timeout: Some(channel.timeout), ..Self::of(channel, Literals::LeftOut) }
     }
 
     fn of(channel: &Channel, literals: Literals) -> Self {
         let secret = |source: &SecretSource| Source::of(source, literals == Literals::Included);
         let plain = |source: &SecretSource| Source::of(source, true);
         let named = |(name, source): &(String, SecretSource)| {
-            let source = if sounds_secret(name) {
-                secret(source)
-            } else {
-                plain(source)
-            };
+            let source = if sounds_secret(name) { secret(source) } else { plain(source) };
             (name.clone(), source)
         };
         let action = match &channel.action {
-            Action::Email {
-                to,
-                mail_server,
-                fallback,
-                wording,
-            } => StoredAction::Email {
+            Action::Email { to, mail_server, fallback, wording } => StoredAction::Email {
                 to: to.iter().map(StoredPerson::of).collect(),
                 mail_server: mail_server.clone(),
                 fallback: fallback.clone(),
                 servers: channel
                     .servers
                     .iter()
-                    .map(|(name, server, account)| StoredServer::of(name, server, account.as_ref(), literals))
+                    .map(|(name, server, account)| {
+                        StoredServer::of(name, server, account.as_ref(), literals)
+                    })
                     .collect(),
                 wording: StoredWording::of(wording),
             },
@@ -349,15 +329,12 @@ impl StoredChannel {
             Action::Syslog { to, facility } => {
                 let facility = *facility;
                 match to {
-                    LogPlace::Local(path) => StoredAction::SyslogLocal {
-                        path: path.clone(),
-                        facility,
-                    },
-                    LogPlace::Udp { server, port } => StoredAction::SyslogUdp {
-                        server: server.clone(),
-                        port: *port,
-                        facility,
-                    },
+                    LogPlace::Local(path) => {
+                        StoredAction::SyslogLocal { path: path.clone(), facility }
+                    }
+                    LogPlace::Udp { server, port } => {
+                        StoredAction::SyslogUdp { server: server.clone(), port: *port, facility }
+                    }
                     LogPlace::Stream(endpoint, framing) => StoredAction::SyslogStream {
                         endpoint: StoredEndpoint::of(endpoint),
                         facility,
@@ -366,11 +343,7 @@ impl StoredChannel {
                 }
             }
         };
-        Self {
-            site: channel.site.clone(),
-            action,
-            timeout: None,
-        }
+        Self { site: channel.site.clone(), action, timeout: None }
     }
 
     /// Returns the stored channel, ready to be used.
@@ -381,13 +354,7 @@ impl StoredChannel {
     pub fn channel(&self, config: &Config) -> Result<Channel, LostChannel> {
         let mut servers = Vec::new();
         let action = match &self.action {
-            StoredAction::Email {
-                to,
-                mail_server,
-                fallback,
-                servers: kept,
-                wording,
-            } => {
+            StoredAction::Email { to, mail_server, fallback, servers: kept, wording } => {
                 for server in kept {
                     servers.push(server.server(config)?);
                 }
@@ -409,9 +376,9 @@ impl StoredChannel {
                 content_type,
                 proxy,
             } => Action::Webhook(Box::new(Webhook {
-                service: service
-                    .parse()
-                    .map_err(|_| LostChannel(format!("{service} is not known to this version of the probe")))?,
+                service: service.parse().map_err(|_| {
+                    LostChannel(format!("{service} is not known to this version of the probe"))
+                })?,
                 url: url.source()?,
                 method: method.clone(),
                 key: key.as_ref().map(Source::source).transpose()?,
@@ -421,20 +388,19 @@ impl StoredChannel {
                 content_type: *content_type,
                 proxy: proxy.as_ref().map(Source::source).transpose()?,
             })),
-            StoredAction::Command { words, environment } => Action::Command {
-                words: words.clone(),
-                environment: named(environment)?,
-            },
-            StoredAction::SyslogLocal { path, facility } => syslog(LogPlace::Local(path.clone()), *facility),
+            StoredAction::Command { words, environment } => {
+                Action::Command { words: words.clone(), environment: named(environment)? }
+            }
+            StoredAction::SyslogLocal { path, facility } => {
+                syslog(LogPlace::Local(path.clone()), *facility)
+            }
             StoredAction::SyslogUdp { server, port, facility } => {
                 let (server, port) = (server.clone(), *port);
                 syslog(LogPlace::Udp { server, port }, *facility)
             }
-            StoredAction::SyslogStream {
-                endpoint,
-                facility,
-                framing,
-            } => syslog(LogPlace::Stream(endpoint.endpoint(), *framing), *facility),
+            StoredAction::SyslogStream { endpoint, facility, framing } => {
+                syslog(LogPlace::Stream(endpoint.endpoint(), *framing), *facility)
+            }
         };
         Ok(Channel {
             site: self.site.clone(),
@@ -508,7 +474,11 @@ impl StoredServer {
                     domain: account.domain.clone(),
                     password,
                     client_id,
-                    mechanisms: account.mechanisms.iter().map(|one| one.name().to_owned()).collect(),
+                    mechanisms: account
+                        .mechanisms
+                        .iter()
+                        .map(|one| one.name().to_owned())
+                        .collect(),
                 }
             }),
         }

@@ -56,9 +56,8 @@ pub(crate) async fn run(
             secrets.push(fetched);
         }
     }
-    let mut child = command
-        .spawn()
-        .map_err(|error| format!("{program} can't be started: {error}"))?;
+    let mut child =
+        command.spawn().map_err(|error| format!("{program} can't be started: {error}"))?;
     let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let content = notification.context.to_string();
@@ -137,14 +136,8 @@ mod tests {
     #[tokio::test]
     async fn a_failure_quotes_the_program_without_secrets() {
         let own = [
-            (
-                "OWN".to_owned(),
-                SecretSource::Command(vec!["echo".into(), "hunter2".into()]),
-            ),
-            (
-                "TOKEN".to_owned(),
-                SecretSource::Literal(Secret::new("hunter2, in clear")),
-            ),
+            ("OWN".to_owned(), SecretSource::Command(vec!["echo".into(), "hunter2".into()])),
+            ("TOKEN".to_owned(), SecretSource::Literal(Secret::new("hunter2, in clear"))),
         ];
         let error = run(&words("echo no siren: $OWN $TOKEN >&2; exit 3"), &own, &notification())
             .await

@@ -57,7 +57,9 @@ pub(crate) async fn send(
     let site = channel.site.as_str();
     let mail = compose(&options.from, to, letter, Enclosed::Transcripts, (server, site));
     let mut outcome = mailer.send(&envelope, mail, &mut |_, _| Ok(())).await;
-    if matches!(outcome.error, Some(MailError::TooLarge { .. })) && !letter.notification.transcripts.is_empty() {
+    if matches!(outcome.error, Some(MailError::TooLarge { .. }))
+        && !letter.notification.transcripts.is_empty()
+    {
         // The alarm is worth more than what goes with it.
         let mail = compose(&options.from, to, letter, Enclosed::Nothing, (server, site));
         outcome = mailer.send(&envelope, mail, &mut |_, _| Ok(())).await;
@@ -87,11 +89,7 @@ fn refusals(outcome: &Outcome, server: &Name) -> (Vec<String>, Refusals) {
     for (address, refusal) in outcome.refused.iter().chain(&outcome.too_large) {
         tracing::warn!(%server, recipient = %address, reply = %refusal, "recipient rejected");
         words.push(format!("{address} was rejected: {refusal}"));
-        let list = if refusal.is_transient() {
-            &mut all.for_now
-        } else {
-            &mut all.for_good
-        };
+        let list = if refusal.is_transient() { &mut all.for_now } else { &mut all.for_good };
         list.push(address.to_string());
     }
     (words, all)
@@ -114,11 +112,8 @@ fn compose(
     let notification = letter.notification;
     // All mails about an alarm refer to the first one, whose Message-ID follows from the alarm; through which server it went
     // makes no difference.
-    let mut references: Vec<String> = notification
-        .threads
-        .iter()
-        .map(|thread| format!("{thread}@{site}.mailqos"))
-        .collect();
+    let mut references: Vec<String> =
+        notification.threads.iter().map(|thread| format!("{thread}@{site}.mailqos")).collect();
     let message_id = if notification.opens_thread && !references.is_empty() {
         references.remove(0)
     } else {
@@ -142,7 +137,9 @@ fn compose(
         return head.with(&body);
     }
     let mut parts = match page {
-        Some(page) => MultiPart::mixed().multipart(MultiPart::alternative().singlepart(text).singlepart(page)),
+        Some(page) => {
+            MultiPart::mixed().multipart(MultiPart::alternative().singlepart(text).singlepart(page))
+        }
         None => MultiPart::mixed().singlepart(text),
     };
     for (name, text) in &notification.transcripts {
@@ -163,10 +160,7 @@ mod tests {
 
     /// The fields of a mail, in one line each.
     fn fields(notification: &Notification) -> Vec<String> {
-        let from = Person {
-            name: None,
-            address: "q@example.net".to_owned(),
-        };
+        let from = Person { name: None, address: "q@example.net".to_owned() };
         let server = "alerts".parse().expect("a name");
         let letter = AlarmMail::write(&Wording::default(), notification);
         let to = std::slice::from_ref(&from);
@@ -179,19 +173,14 @@ mod tests {
     fn mails_about_one_alarm_are_one_thread() {
         let field = |fields: &[String], name: &str| {
             let prefix = format!("{name}: ");
-            fields
-                .iter()
-                .find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
+            fields.iter().find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
         };
         let alarm = testing::alarm("refused");
         let first = fields(&alarm);
         let id = field(&first, "Message-ID").expect("an id");
         assert_eq!(id, "<m1.1780000000000000.c1@stockholm.mailqos>");
         assert_eq!(field(&first, "References"), None);
-        let later = Notification {
-            opens_thread: false,
-            ..alarm
-        };
+        let later = Notification { opens_thread: false, ..alarm };
         let later = fields(&later);
         assert_eq!(field(&later, "References").as_ref(), Some(&id));
         assert_eq!(field(&later, "In-Reply-To").as_ref(), Some(&id));

@@ -40,7 +40,8 @@ pub(crate) fn register(tera: &mut Tera) {
     });
     tera.register_filter("unlinked", |text: &str, _: Kwargs, _: &State<'_>| unlinked(text));
     tera.register_filter("shorten", |text: &str, options: Kwargs, _: &State<'_>| {
-        let (length, bytes): (Option<usize>, Option<usize>) = (options.get("length")?, options.get("bytes")?);
+        let (length, bytes): (Option<usize>, Option<usize>) =
+            (options.get("length")?, options.get("bytes")?);
         match (length, bytes) {
             (Some(length), None) => Ok(in_characters(text, length)),
             (None, Some(bytes)) => Ok(in_bytes(text, bytes)),
@@ -191,7 +192,9 @@ fn gsm(text: &str, most: usize) -> String {
             _ => "?".into(),
         }
     };
-    let size = |_: char, written: &str| written.chars().map(|c| if EXTENSION.contains(c) { 2 } else { 1 }).sum();
+    let size = |_: char, written: &str| {
+        written.chars().map(|c| if EXTENSION.contains(c) { 2 } else { 1 }).sum()
+    };
     escaped(text, most, "...", word, size)
 }
 
@@ -228,10 +231,7 @@ mod tests {
         assert_eq!(telegram("😀😀", 3), "😀…");
         assert_eq!(html("<a href=\"x\">&'", all), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
         assert_eq!(html("<<<", 2), "&lt;…");
-        assert_eq!(
-            gsm("Störung – „mail“ …\u{a0}Ж [x]", all),
-            "Störung - \"mail\" ... ? [x]"
-        );
+        assert_eq!(gsm("Störung – „mail“ …\u{a0}Ж [x]", all), "Störung - \"mail\" ... ? [x]");
         assert_eq!(gsm("[[[", 6), "[[[");
         assert_eq!(gsm("[[[", 5), "[...");
         assert_eq!(in_bytes("ЖЖЖ", 5), "Ж…");

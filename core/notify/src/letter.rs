@@ -48,7 +48,8 @@ impl<'a> AlarmMail<'a> {
 
     fn own(wording: &Wording, notification: &'a Notification) -> Result<Self, String> {
         let fill = |template: &Template, escape| {
-            let filled = template::fill(&template.name, &template.text, escape, &notification.context)?;
+            let filled =
+                template::fill(&template.name, &template.text, escape, &notification.context)?;
             if filled.trim().is_empty() {
                 return Err(format!("the template {} produces empty text", template.name));
             }
@@ -64,13 +65,7 @@ impl<'a> AlarmMail<'a> {
         };
         let html = wording.html.as_ref();
         let html = html.map(|template| fill(template, Escape::Html)).transpose()?;
-        Ok(Self {
-            notification,
-            subject,
-            text,
-            html,
-            problem: None,
-        })
+        Ok(Self { notification, subject, text, html, problem: None })
     }
 }
 
@@ -98,22 +93,17 @@ fn subject(text: &str) -> String {
 }
 
 /// Notes what is wrong with the templates of a mail.
-pub(crate) fn check(wording: &Wording, examples: &[(&'static str, Notification)], problems: &mut Problems) {
+pub(crate) fn check(
+    wording: &Wording,
+    examples: &[(&'static str, Notification)],
+    problems: &mut Problems,
+) {
     for (key, template) in wording.templates() {
         let Some(node) = &template.node else { continue };
         let only = match key {
-            "subject" => Wording {
-                subject: Some(template.clone()),
-                ..Wording::default()
-            },
-            "text" => Wording {
-                text: Some(template.clone()),
-                ..Wording::default()
-            },
-            _ => Wording {
-                html: Some(template.clone()),
-                ..Wording::default()
-            },
+            "subject" => Wording { subject: Some(template.clone()), ..Wording::default() },
+            "text" => Wording { text: Some(template.clone()), ..Wording::default() },
+            _ => Wording { html: Some(template.clone()), ..Wording::default() },
         };
         for (what, notification) in examples {
             if let Err(error) = AlarmMail::own(&only, notification) {
@@ -131,11 +121,7 @@ pub(crate) fn check(wording: &Wording, examples: &[(&'static str, Notification)]
 mod tests {
     use super::*;
     fn template(name: &str, text: &str) -> Option<Template> {
-        Some(Template {
-            text: text.to_owned(),
-            name: name.to_owned(),
-            node: None,
-        })
+        Some(Template { text: text.to_owned(), name: name.to_owned(), node: None })
     }
 
     fn told() -> Notification {
@@ -158,10 +144,8 @@ mod tests {
         assert_eq!(letter.subject, "[STOCKHOLM] Bcc: x@example.net Göteborg, POP3");
         assert_eq!(letter.text, "550 <b>no</b>\n");
         assert_eq!(letter.html.as_deref(), Some("<p>550 &lt;b&gt;no&lt;/b&gt;"));
-        let long = Wording {
-            subject: template("subject", &"Ж".repeat(1000)),
-            ..Wording::default()
-        };
+        let long =
+            Wording { subject: template("subject", &"Ж".repeat(1000)), ..Wording::default() };
         assert_eq!(AlarmMail::write(&long, &notification).subject.chars().count(), MAX_SUBJECT);
     }
 
@@ -188,10 +172,7 @@ mod tests {
                     .starts_with(notification.body.split("\n-- ").next().unwrap_or_default())
             );
             let problem = letter.problem.expect("a problem");
-            assert!(
-                problem.contains("words.txt") && letter.text.contains(&problem),
-                "{problem}"
-            );
+            assert!(problem.contains("words.txt") && letter.text.contains(&problem), "{problem}");
             assert!(letter.text.ends_with("\n-- \nmailqos\n"), "{}", letter.text);
         }
     }

@@ -41,7 +41,13 @@ pub async fn send_notice(
 ///
 /// # Errors
 /// No channel has accepted it.
-pub async fn notify(config: &Config, list: &str, id: &str, subject: &str, text: &str) -> Result<(), String> {
+pub async fn notify(
+    config: &Config,
+    list: &str,
+    id: &str,
+    subject: &str,
+    text: &str,
+) -> Result<(), String> {
     let Some(actions) = config.action_lists.get(list) else {
         return Err(format!("no action list is named {list:?}"));
     };

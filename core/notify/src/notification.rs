@@ -112,10 +112,7 @@ impl Notification {
     /// Returns the variables for a program's environment.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let text = |key: &str| self.context[key].as_str().unwrap_or_default().to_owned();
-        let monitors = self.context["monitors"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let monitors = self.context["monitors"].as_array().map(Vec::as_slice).unwrap_or_default();
         vec![
             ("MAILQOS_KIND", self.kind.to_owned()),
             ("MAILQOS_SITE", text("site")),
@@ -133,11 +130,7 @@ impl Notification {
     /// Returns the problem of a template with this message, with its severity: only a warning for a
     /// notice, since not every action list is used for notices.
     pub fn weigh(&self, problem: Problem) -> Problem {
-        let severity = if self.kind == "notice" {
-            Severity::Warning
-        } else {
-            problem.severity
-        };
+        let severity = if self.kind == "notice" { Severity::Warning } else { problem.severity };
         Problem { severity, ..problem }
     }
 }

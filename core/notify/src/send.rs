@@ -54,13 +54,7 @@ pub struct Refused {
 
 impl From<String> for Refused {
     fn from(text: String) -> Self {
-        Self {
-            text,
-            left: None,
-            maybe: false,
-            lost: false,
-            retry_after: None,
-        }
+        Self { text, left: None, maybe: false, lost: false, retry_after: None }
     }
 }
 
@@ -86,9 +80,9 @@ pub async fn send(channel: &Channel, notification: &Notification, only: &[String
                 let ran = command::run(words, environment, notification).await;
                 ran.map(Accepted::Confirmed).map_err(Refused::from)
             }
-            Action::Syslog { to, facility } => syslog::send(to, *facility, notification, deadline)
-                .await
-                .map_err(Refused::from),
+            Action::Syslog { to, facility } => {
+                syslog::send(to, *facility, notification, deadline).await.map_err(Refused::from)
+            }
             Action::Email { .. } => Err("a mail is sent by `mail`".to_owned().into()),
         }
     };
@@ -103,10 +97,7 @@ pub async fn send(channel: &Channel, notification: &Notification, only: &[String
         })
     });
     let told = result.as_ref().map(|_| ()).map_err(|refused| refused.text.clone());
-    Outcome {
-        result,
-        channels: vec![(channel.action.route(), told)],
-    }
+    Outcome { result, channels: vec![(channel.action.route(), told)] }
 }
 
 fn late(channel: &Channel) -> String {
@@ -128,17 +119,8 @@ struct Mailing {
 /// Sends a mail through its server, and through the fallback to the recipients for which the first
 /// did not accept it.
 async fn mail(channel: &Channel, notification: &Notification, only: &[String]) -> Outcome {
-    let Action::Email {
-        to,
-        mail_server,
-        fallback,
-        wording,
-    } = &channel.action
-    else {
-        return Outcome {
-            result: Err("it is not a mail".to_owned().into()),
-            channels: Vec::new(),
-        };
+    let Action::Email { to, mail_server, fallback, wording } = &channel.action else {
+        return Outcome { result: Err("it is not a mail".to_owned().into()), channels: Vec::new() };
     };
     let letter = AlarmMail::write(wording, notification);
     let mut all = Mailing::default();
@@ -146,9 +128,12 @@ async fn mail(channel: &Channel, notification: &Notification, only: &[String]) -
         let route = format!("e-mail through {name}");
         // The fallback is for those whom the first server refused.
         let rest = all.left.as_deref().unwrap_or(only);
-        let sent = tokio::time::timeout(channel.timeout.to_std(), email::send(channel, name, to, rest, &letter))
-            .await
-            .unwrap_or_else(|_| Err(email::Failed::Otherwise(late(channel), true)));
+        let sent = tokio::time::timeout(
+            channel.timeout.to_std(),
+            email::send(channel, name, to, rest, &letter),
+        )
+        .await
+        .unwrap_or_else(|_| Err(email::Failed::Otherwise(late(channel), true)));
         match sent {
             Ok((reply, refused)) => {
                 all.replies.push(format!("{route}: {reply}"));
@@ -188,7 +173,8 @@ async fn mail(channel: &Channel, notification: &Notification, only: &[String]) -
     }
     let maybe = all.maybe;
     Outcome {
-        result: mailed(all.replies, all.failures, all.left, all.gone).map_err(|refused| Refused { maybe, ..refused }),
+        result: mailed(all.replies, all.failures, all.left, all.gone)
+            .map_err(|refused| Refused { maybe, ..refused }),
         channels: all.channels,
     }
 }
@@ -203,11 +189,9 @@ pub fn preview(action: &Action, notification: &Notification) -> String {
             .into_iter()
             .map(|(name, value)| format!("{name}={value}\n"))
             .collect(),
-        Action::Syslog { .. } => notification
-            .lines
-            .iter()
-            .map(|line| format!("{}\n", line.text))
-            .collect(),
+        Action::Syslog { .. } => {
+            notification.lines.iter().map(|line| format!("{}\n", line.text)).collect()
+        }
     }
 }
 
@@ -217,10 +201,7 @@ pub fn preview(action: &Action, notification: &Notification) -> String {
 pub fn check(config: &Config, alarms: &[(&'static str, Notification)]) -> Problems {
     let mut problems = Problems::default();
     let mut all = alarms.to_vec();
-    all.push((
-        "a notice about reports, without alarms",
-        Notification::example_notice(config),
-    ));
+    all.push(("a notice about reports, without alarms", Notification::example_notice(config)));
     for (name, list) in &config.action_lists {
         let of_reports = config.delivery.action_list.as_ref() == Some(name);
         let examples = if of_reports { all.as_slice() } else { alarms };
@@ -245,10 +226,7 @@ fn mailed(
 ) -> Result<Accepted, Refused> {
     if replies.is_empty() {
         let text = failures.join("; ");
-        return Err(Refused {
-            left,
-            ..Refused::from(text)
-        });
+        return Err(Refused { left, ..Refused::from(text) });
     }
     let words = [replies, failures].concat().join("; ");
     let left = left.unwrap_or_default();
@@ -303,12 +281,7 @@ mod tests {
         // To all: the fallback is for the one that is full.
         fill();
         let outcome = send(step, &notification, &[]).await;
-        let Ok(Accepted::Partly {
-            words,
-            left,
-            gone: lost,
-        }) = outcome.result
-        else {
+        let Ok(Accepted::Partly { words, left, gone: lost }) = outcome.result else {
             panic!("{outcome:?}");
         };
         assert_eq!(
@@ -389,9 +362,8 @@ mod tests {
         .expect("a server");
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
-        let people: Vec<String> = (0..120)
-            .map(|number| format!("\"Jörg Nummer {number} <{}>\"", user(number)))
-            .collect();
+        let people: Vec<String> =
+            (0..120).map(|number| format!("\"Jörg Nummer {number} <{}>\"", user(number))).collect();
         let text = format!(
             "site = \"here\"\n[mail_server.a]\nserver = \"127.0.0.1\"\nport = {}\ntls = \"none\"\n\
              from = \"\\\"Wache, Mail\\\" <q@example.net>\"\n\
@@ -403,7 +375,8 @@ mod tests {
         let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let step = &config.action_lists["default"].steps[0];
         let mut notification = testing::test();
-        notification.subject = format!("Störung\r\nBcc: x@example.net {}", "Überlastung ".repeat(40));
+        notification.subject =
+            format!("Störung\r\nBcc: x@example.net {}", "Überlastung ".repeat(40));
         let outcome = send(&Channel::of(&config, step), &notification, &[]).await;
         assert!(matches!(outcome.result, Ok(Accepted::Confirmed(_))), "{outcome:?}");
         let mails = server.accepted();

@@ -98,7 +98,11 @@ async fn udp(server: &str, port: u16, facility: u8, lines: &[LogLine]) -> Result
         .map_err(|error| format!("{server}:{port}: {error}"))
 }
 
-async fn udp_first(addresses: &[SocketAddr], facility: u8, lines: &[LogLine]) -> Result<(), String> {
+async fn udp_first(
+    addresses: &[SocketAddr],
+    facility: u8,
+    lines: &[LogLine],
+) -> Result<(), String> {
     let mut failures = Vec::new();
     for address in addresses {
         match datagrams(*address, facility, lines).await {
@@ -154,11 +158,7 @@ fn cut(text: &str) -> &str {
 /// Whose alarm it is, and what is told of it; a notice is nobody's.
 fn words(line: &LogLine) -> String {
     let text = cut(&line.text);
-    if line.monitor.is_empty() {
-        text.to_owned()
-    } else {
-        format!("{}: {text}", line.monitor)
-    }
+    if line.monitor.is_empty() { text.to_owned() } else { format!("{}: {text}", line.monitor) }
 }
 
 /// RFC 5424, section 6. The byte order mark says that the text is UTF-8.
@@ -210,17 +210,13 @@ mod tests {
             std::process::id()
         );
         assert_eq!(text, expected);
-        let long = LogLine {
-            text: "ö".repeat(5000),
-            ..line()
-        };
+        let long = LogLine { text: "ö".repeat(5000), ..line() };
         assert!(rfc5424(23, &long, "host").len() < 2048);
-        let notice = LogLine {
-            kind: "notice",
-            monitor: String::new(),
-            ..line()
-        };
-        assert!(rfc5424(3, &notice, "host").ends_with(" notice - \u{feff}Göteborg: 3 tests in a row failed"));
+        let notice = LogLine { kind: "notice", monitor: String::new(), ..line() };
+        assert!(
+            rfc5424(3, &notice, "host")
+                .ends_with(" notice - \u{feff}Göteborg: 3 tests in a row failed")
+        );
     }
 
     #[tokio::test]
@@ -258,10 +254,7 @@ mod tests {
         let open_at = open.local_addr().expect("an address");
         for lines in [vec![line()], vec![line(), line()]] {
             let error = udp_first(&[closed_at], 3, &lines).await.expect_err("nobody listens");
-            assert!(
-                error.contains("refused") && error.contains(&closed_at.to_string()),
-                "{error}"
-            );
+            assert!(error.contains("refused") && error.contains(&closed_at.to_string()), "{error}");
             udp_first(&[closed_at, open_at], 3, &lines).await.expect("sent");
             let mut space = [0; 2048];
             for _ in &lines {
@@ -274,10 +267,7 @@ mod tests {
         std::fs::write(&path, "site = \"here\"\n").expect("write");
         let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let notification = Notification::notice(&config, "1", "hello", "hello");
-        let to = LogPlace::Udp {
-            server: closed_at.ip().to_string(),
-            port: closed_at.port(),
-        };
+        let to = LogPlace::Udp { server: closed_at.ip().to_string(), port: closed_at.port() };
         let sent = send(&to, 3, &notification, Duration::from_secs(10)).await;
         sent.expect_err("what nobody took was not sent");
     }
@@ -299,9 +289,7 @@ mod tests {
         let lines: Vec<&str> = heard.split_terminator('\0').collect();
         assert_eq!(lines.len(), 2, "{heard:?}");
         assert!(
-            lines
-                .iter()
-                .all(|line| line.starts_with("<131>") && line.ends_with("in a row failed"))
+            lines.iter().all(|line| line.starts_with("<131>") && line.ends_with("in a row failed"))
         );
     }
 
@@ -314,12 +302,7 @@ mod tests {
         let mut space = [0; 2048];
         let count = log.recv(&mut space).await.expect("a line");
         let text = String::from_utf8_lossy(&space[..count]);
-        assert!(
-            text.starts_with("<131>") && text.contains("alarm m1: Göteborg"),
-            "{text}"
-        );
-        local(&folder.path().join("absent"), 16, &[line()])
-            .await
-            .expect_err("no socket");
+        assert!(text.starts_with("<131>") && text.contains("alarm m1: Göteborg"), "{text}");
+        local(&folder.path().join("absent"), 16, &[line()]).await.expect_err("no socket");
     }
 }

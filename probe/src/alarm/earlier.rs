@@ -10,7 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{
-    Acknowledgement, ChannelHealth, Kept, Pending, Simulation, State, NotificationKind,
+    Acknowledgement, ChannelHealth, NotificationKind, Pending, Simulation, State, StoredState,
     episode::{Contact, Episode, Notified, StepState},
     plan::{Plan, Planned},
 };
@@ -61,7 +61,7 @@ struct OldSimulation {
 
 /// Reads the file if an earlier version wrote it; later versions also note the clocks. Unreadable
 /// parts are logged and skipped.
-pub(super) fn read(bytes: &[u8], config: &Config, plan: &Plan) -> Option<Kept> {
+pub(super) fn read(bytes: &[u8], config: &Config, plan: &Plan) -> Option<StoredState> {
     let Ok(Value::Object(mut whole)) = serde_json::from_slice(bytes) else {
         return None;
     };
@@ -69,10 +69,10 @@ pub(super) fn read(bytes: &[u8], config: &Config, plan: &Plan) -> Option<Kept> {
         return None;
     }
     let mut part = |key: &str| whole.remove(key).unwrap_or_default();
-    let mut kept = Kept {
+    let mut kept = StoredState {
         states: by_name(part("states")),
         channels: by_name::<String, ChannelHealth>(part("channels")),
-        ..Kept::default()
+        ..StoredState::default()
     };
     for state in kept.states.values_mut() {
         state.failing_from = state.failing_since.map(steady);
@@ -82,15 +82,13 @@ pub(super) fn read(bytes: &[u8], config: &Config, plan: &Plan) -> Option<Kept> {
         }
     }
     for (monitor, old) in by_name::<MonitorId, OldSimulation>(part("simulations")) {
-        let simulation = Simulation {
-            until: old.until,
-            ends: steady(old.until),
-            by: old.by,
-        };
+        let simulation = Simulation { until: old.until, ends: steady(old.until), by: old.by };
         kept.simulations.insert(monitor, simulation);
     }
     let messages: Vec<OldPending> = match part("outbox") {
-        Value::Array(all) => all.into_iter().filter_map(|one| understood("a message", one)).collect(),
+        Value::Array(all) => {
+            all.into_iter().filter_map(|one| understood("a message", one)).collect()
+        }
         _ => Vec::new(),
     };
     // What is still to be sent has not been heard; what was never tried may have been under way.
@@ -188,17 +186,12 @@ impl<'all> Steps<'all> {
                 wants_end: planned.on == On::Both,
                 thread: None,
             };
-            let known: &mut Contact = contacts.entry(planned.channel.clone()).or_insert(contact.clone());
+            let known: &mut Contact =
+                contacts.entry(planned.channel.clone()).or_insert(contact.clone());
             known.heard = known.heard.max(contact.heard);
             known.wants_end |= contact.wants_end;
             let last = steady(step.last);
-            taken.insert(
-                planned.key.clone(),
-                StepState {
-                    times: step.times,
-                    last,
-                },
-            );
+            taken.insert(planned.key.clone(), StepState { times: step.times, last });
         }
         Episode {
             raised_at: old.raised_at,
@@ -214,7 +207,7 @@ impl<'all> Steps<'all> {
         }
     }
 
-    fn pending(&self, old: OldPending, kept: &Kept) -> Option<Pending> {
+    fn pending(&self, old: OldPending, kept: &StoredState) -> Option<Pending> {
         let planned = self.find(old.list.as_ref(), &old.step)?;
         let open = kept.episodes.get(&old.monitor).map(|episode| episode.raised_at);
         let alarm = match old.why {
@@ -272,13 +265,12 @@ fn risen(incident: &str) -> Option<UtcMicros> {
     incident.split('/').nth(3)?.parse().ok().map(UtcMicros)
 }
 
-impl Kept {
+impl StoredState {
     /// Removes duplicates: several steps could send messages about one alarm over the same channel;
     /// one of each kind is enough.
     fn drop_doubles(&mut self) {
         let mut seen = BTreeSet::new();
-        self.outbox
-            .retain(|pending| seen.insert((pending.about(), pending.why)));
+        self.outbox.retain(|pending| seen.insert((pending.about(), pending.why)));
     }
 }
 
@@ -381,10 +373,7 @@ actions = [
             heard.contains(&("e-mail to anna@example.net through alerts", Notified::Yes)),
             "{heard:?}"
         );
-        assert!(
-            heard.contains(&("pagerduty at events.pagerduty.com", Notified::No)),
-            "{heard:?}"
-        );
+        assert!(heard.contains(&("pagerduty at events.pagerduty.com", Notified::No)), "{heard:?}");
         assert_eq!(episode.taken.len(), 2);
         let queued: Vec<_> = kept
             .outbox
@@ -394,10 +383,7 @@ actions = [
         let risen = 1_780_000_001_000_000;
         assert_eq!(
             queued,
-            [
-                ("m1.1", risen, 4, 1_780_000_700_000_000),
-                ("m2.1", risen, 2, 1_780_000_700_000_000)
-            ]
+            [("m1.1", risen, 4, 1_780_000_700_000_000), ("m2.1", risen, 2, 1_780_000_700_000_000)]
         );
         assert!(kept.outbox.iter().all(|one| kept.origins.contains_key(&one.channel)));
         assert_eq!(kept.states["m1"].failing_from, Some(MonotonicTime(1_780_000_000_000_000)));
@@ -406,7 +392,7 @@ actions = [
         let mut own = serde_json::to_value(&kept).expect("JSON");
         own["anchor"] = serde_json::to_value(mailqos_base::clock::Anchor::now()).expect("JSON");
         assert!(read(own.to_string().as_bytes(), &config, &plan).is_none());
-        assert!(serde_json::from_value::<Kept>(own).is_ok());
+        assert!(serde_json::from_value::<StoredState>(own).is_ok());
     }
 
     #[test]

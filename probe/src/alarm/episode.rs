@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use mailqos_base::clock::{Now, MonotonicTime};
+use mailqos_base::clock::{MonotonicTime, Now};
 use mailqos_config::{ActionList, Hours, On, Step};
 use mailqos_model::{Micros, Name, Sample, UtcMicros};
 use mailqos_notify::ChannelId;
@@ -119,7 +119,13 @@ impl Episode {
     }
 
     /// The steps that are due now, with their keys and what they tell; notes when the next one is.
-    pub(super) fn due(&mut self, list: &ActionList, keys: &[String], failures: u32, now: Now) -> Vec<(String, NotificationKind)> {
+    pub(super) fn due(
+        &mut self,
+        list: &ActionList,
+        keys: &[String],
+        failures: u32,
+        now: Now,
+    ) -> Vec<(String, NotificationKind)> {
         let mut due = Vec::new();
         let mut next = Next::Never;
         for (step, key) in list.steps.iter().zip(keys) {
@@ -147,7 +153,13 @@ impl Episode {
     }
 
     /// Returns the time at which a step is due; `None` if it waits for another event.
-    fn moment(&self, step: &Step, taken: Option<&StepState>, failures: u32, now: Now) -> Option<MonotonicTime> {
+    fn moment(
+        &self,
+        step: &Step,
+        taken: Option<&StepState>,
+        failures: u32,
+        now: Now,
+    ) -> Option<MonotonicTime> {
         let begin = match taken {
             Some(taken) => taken.last + step.repeat?,
             None => self.since + step.after,
@@ -190,7 +202,9 @@ mod tests {
     fn config(actions: &str) -> Config {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
-        let text = format!("site = \"here\"\ntimezone = \"UTC\"\n[action_list.default]\nactions = [{actions}]\n");
+        let text = format!(
+            "site = \"here\"\ntimezone = \"UTC\"\n[action_list.default]\nactions = [{actions}]\n"
+        );
         std::fs::write(&path, text).expect("write");
         mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
     }
@@ -225,11 +239,8 @@ mod tests {
             }
             let now = clock.now();
             if Some(minute) == acknowledged_at {
-                episode.acknowledged = Some(Acknowledgement {
-                    by: "anna".into(),
-                    at: now.wall,
-                    note: None,
-                });
+                episode.acknowledged =
+                    Some(Acknowledgement { by: "anna".into(), at: now.wall, note: None });
             }
             let failures = 3 + u32::try_from(minute).expect("small");
             for (key, why) in episode.due(list, &keys, failures, now) {
@@ -237,10 +248,8 @@ mod tests {
                     minute,
                     format!("{} {}", why.as_str(), key.trim_start_matches("command ")),
                 ));
-                let taken = episode.taken.entry(key).or_insert(StepState {
-                    times: 0,
-                    last: now.steady,
-                });
+                let taken =
+                    episode.taken.entry(key).or_insert(StepState { times: 0, last: now.steady });
                 taken.times += 1;
                 taken.last = now.steady;
             }
@@ -274,7 +283,10 @@ mod tests {
         let usual = lines(&told(actions, 20, None));
         for hours in [-48, -1, 1, 48] {
             let step = Micros::from_secs(3600 * hours);
-            assert_eq!(lines(&elapsed_despite_clock_change(actions, 20, None, Some((6, step)))), usual);
+            assert_eq!(
+                lines(&elapsed_despite_clock_change(actions, 20, None, Some((6, step)))),
+                usual
+            );
         }
         // Hours follow the wall clock, whoever sets it: at 00:05 it is set to 01:05, and at 00:30
         // back to 00:00.
@@ -300,8 +312,7 @@ mod tests {
     #[test]
     fn an_action_waits_for_its_hours() {
         // 1970-01-01 was a Thursday; the alarm rises at midnight.
-        let actions =
-            r#"{ command = ["a"], hours = "00:10-00:20", repeat = "4m" }, { command = ["b"], weekdays = "fri" }"#;
+        let actions = r#"{ command = ["a"], hours = "00:10-00:20", repeat = "4m" }, { command = ["b"], weekdays = "fri" }"#;
         assert_eq!(
             lines(&told(actions, 24 * 60, None)),
             ["10: alarm a", "14: reminder a", "18: reminder a", "1440: alarm b"]

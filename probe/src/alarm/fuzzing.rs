@@ -11,19 +11,18 @@ use super::message;
 
 /// What templates are given: an alarm, a recovery, many at once.
 static EXAMPLES: LazyLock<Vec<Value>> = LazyLock::new(|| {
-    let config = in_file("mailqos.toml", b"site = \"here\"\n", config::load).expect("a configuration");
+    let config =
+        in_file("mailqos.toml", b"site = \"here\"\n", config::load).expect("a configuration");
     let mut contexts = vec![Notification::example_notice(&config).context];
-    contexts.extend(
-        message::examples(&config)
-            .into_iter()
-            .map(|(_, example)| example.context),
-    );
+    contexts.extend(message::examples(&config).into_iter().map(|(_, example)| example.context));
     contexts
 });
 
 /// A user's template of a webhook: it makes JSON, or it is said what is wrong with it.
 pub fn webhook_template(text: &[u8]) {
-    let Ok(text) = std::str::from_utf8(text) else { return };
+    let Ok(text) = std::str::from_utf8(text) else {
+        return;
+    };
     for context in EXAMPLES.iter() {
         mailqos_notify::fuzzing::webhook_template(text, context);
     }

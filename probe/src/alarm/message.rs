@@ -8,7 +8,7 @@ use mailqos_model::{Micros, Outcome, RoundTrip, Sample, Stage, UtcMicros};
 use mailqos_notify::{ChannelId, LogLine, Notification};
 use serde_json::{Value, json};
 
-use super::{EndReason, Pending, State, NotificationKind, own_names as own};
+use super::{EndReason, NotificationKind, Pending, State, own_names as own};
 
 /// Ten thousand alarms in a minute are one message that can still be read: so many are told in full.
 const MAX_ALARMS_IN_FULL: usize = 50;
@@ -42,9 +42,9 @@ fn threads(changes: &[Pending]) -> Vec<String> {
 /// What was said in the tests behind these changes, where it was kept.
 fn transcripts(config: &Config, changes: &[Pending]) -> Vec<(String, String)> {
     let store = Store::new(config);
-    let failed = changes
-        .iter()
-        .filter(|change| matches!(change.why, NotificationKind::Raised | NotificationKind::Escalated));
+    let failed = changes.iter().filter(|change| {
+        matches!(change.why, NotificationKind::Raised | NotificationKind::Escalated)
+    });
     failed
         .filter_map(|change| store.get(&change.monitor, change.sample.started_at).ok())
         .take(MAX_TRANSCRIPTS)
@@ -108,16 +108,10 @@ pub(super) fn write(config: &Config, changes: &[Pending]) -> Notification {
         .and_then(|first| config.monitors.get(&first.monitor))
         .and_then(|monitor| config.objects.get(&monitor.object))
         .map_or_else(|| config.site.to_string(), |object| object.address.clone());
-    let alarms: Vec<Value> = changes
-        .iter()
-        .take(MAX_ALARMS_IN_FULL)
-        .map(|change| describe(config, change))
-        .collect();
-    let monitors: Vec<&str> = changes
-        .iter()
-        .take(MAX_NAMED)
-        .map(|change| change.monitor.as_str())
-        .collect();
+    let alarms: Vec<Value> =
+        changes.iter().take(MAX_ALARMS_IN_FULL).map(|change| describe(config, change)).collect();
+    let monitors: Vec<&str> =
+        changes.iter().take(MAX_NAMED).map(|change| change.monitor.as_str()).collect();
     let component = match changes {
         [only] => only.monitor.to_string(),
         several => format!("{} monitors", several.len()),
@@ -140,7 +134,8 @@ pub(super) fn write(config: &Config, changes: &[Pending]) -> Notification {
     Notification {
         id: first.map_or_else(String::new, |first| first.id.clone()),
         threads: threads(changes),
-        opens_thread: first.is_some_and(|first| first.why == NotificationKind::Raised && first.thread.is_none()),
+        opens_thread: first
+            .is_some_and(|first| first.why == NotificationKind::Raised && first.thread.is_none()),
         subject,
         body,
         incident,
@@ -170,7 +165,8 @@ pub(crate) fn examples(config: &Config) -> Vec<(&'static str, Notification)> {
 
 /// A message about more alarms than are described in full, and a recovery.
 pub(crate) fn many(config: &Config) -> Notification {
-    let mut many: Vec<Pending> = vec![example(config, NotificationKind::Raised); MAX_ALARMS_IN_FULL + 7];
+    let mut many: Vec<Pending> =
+        vec![example(config, NotificationKind::Raised); MAX_ALARMS_IN_FULL + 7];
     many.push(example(config, NotificationKind::Cleared));
     write(config, &many)
 }
@@ -179,8 +175,7 @@ pub(crate) fn many(config: &Config) -> Notification {
 fn example(config: &Config, why: NotificationKind) -> Pending {
     let monitor = config.monitors.keys().next().cloned().unwrap_or_else(|| {
         let site = config.site.as_str();
-        site.parse()
-            .unwrap_or_else(|_| unreachable!("a site's name is a monitor's id: {site}"))
+        site.parse().unwrap_or_else(|_| unreachable!("a site's name is a monitor's id: {site}"))
     });
     let now = UtcMicros::now();
     let mut sample = Sample::new(monitor.clone(), now, Outcome::SmtpFailed);
@@ -193,7 +188,9 @@ fn example(config: &Config, why: NotificationKind) -> Pending {
         NotificationKind::Test => sample.outcome = Outcome::Ok,
         NotificationKind::Raised | NotificationKind::Escalated | NotificationKind::Reminder => {
             sample.stage = Some(Stage::SmtpConnect);
-            sample.error = Some("no connection to \"mail.example.com\" port 587: connection refused".to_owned());
+            sample.error = Some(
+                "no connection to \"mail.example.com\" port 587: connection refused".to_owned(),
+            );
         }
     }
     Pending {
@@ -300,11 +297,7 @@ pub(super) fn summary(name: &str, why: NotificationKind, sample: &Sample, state:
                 format!("{} tests in a row", state.failures)
             };
             // A mail that came, but was slower than allowed, has not failed.
-            let what = if is_out_of_bounds(sample) {
-                "outside limits"
-            } else {
-                "failed"
-            };
+            let what = if is_out_of_bounds(sample) { "outside limits" } else { "failed" };
             format!("{name}: {tests} {what}: {}", why_failed(sample, state))
         }
     }
@@ -348,7 +341,9 @@ fn remedy(stage: Option<Stage>) -> Option<&'static str> {
             load and its log."
         }
         Stage::SmtpAuth => "Check whether the account is locked or its password has changed.",
-        Stage::SmtpRcpt => "The SMTP server rejects the sender or recipient. Check its relay and mailbox rules.",
+        Stage::SmtpRcpt => {
+            "The SMTP server rejects the sender or recipient. Check its relay and mailbox rules."
+        }
         Stage::SmtpData => {
             "The SMTP server accepts the envelope but not the content. Check its queue, disk \
             space and filters."
@@ -361,8 +356,12 @@ fn remedy(stage: Option<Stage>) -> Option<&'static str> {
         Stage::PickupGreeting => {
             "The mailbox server accepts connections but sends no valid greeting. Check its load and its log."
         }
-        Stage::PickupLogin => "Check whether the mailbox's account is locked or its password has changed.",
-        Stage::PickupList | Stage::PickupReceive => "The mailbox server does not return the mails. Check its storage.",
+        Stage::PickupLogin => {
+            "Check whether the mailbox's account is locked or its password has changed."
+        }
+        Stage::PickupList | Stage::PickupReceive => {
+            "The mailbox server does not return the mails. Check its storage."
+        }
         Stage::Bounced => "The mail bounced. Read the bounce message in the sender's mailbox.",
     })
 }
@@ -393,10 +392,7 @@ pub(super) fn rough(duration: Micros) -> String {
 
 /// What people call the monitor; its id where it is not in the configuration.
 fn name_of<'all>(config: &'all Config, change: &'all Pending) -> &'all str {
-    config
-        .monitors
-        .get(&change.monitor)
-        .map_or(change.monitor.as_str(), |monitor| &monitor.name)
+    config.monitors.get(&change.monitor).map_or(change.monitor.as_str(), |monitor| &monitor.name)
 }
 
 /// The subject of one message about one or more changes.
@@ -408,14 +404,23 @@ fn subject(config: &Config, changes: &[Pending]) -> String {
                 return format!("ENDED: {}: {}", name_of(config, only), ended.words());
             }
             let what = match only.why {
-                NotificationKind::Cleared if own.is_some() => own.map_or("", |(_, over)| over).to_owned(),
-                NotificationKind::Raised | NotificationKind::Escalated | NotificationKind::Reminder if own.is_some() => {
+                NotificationKind::Cleared if own.is_some() => {
+                    own.map_or("", |(_, over)| over).to_owned()
+                }
+                NotificationKind::Raised
+                | NotificationKind::Escalated
+                | NotificationKind::Reminder
+                    if own.is_some() =>
+                {
                     own.map_or("", |(what, _)| what).to_owned()
                 }
                 NotificationKind::Cleared => "mail works again".to_owned(),
                 NotificationKind::Test => "test of the action list; nothing has failed".to_owned(),
-                NotificationKind::Raised | NotificationKind::Escalated | NotificationKind::Reminder => {
-                    let (failures, s) = (only.state.failures, if only.state.failures == 1 { "" } else { "s" });
+                NotificationKind::Raised
+                | NotificationKind::Escalated
+                | NotificationKind::Reminder => {
+                    let (failures, s) =
+                        (only.state.failures, if only.state.failures == 1 { "" } else { "s" });
                     if is_out_of_bounds(&only.sample) {
                         format!("{failures} test{s} in a row outside limits")
                     } else {
@@ -427,7 +432,13 @@ fn subject(config: &Config, changes: &[Pending]) -> String {
         }
         several => {
             let mut words = Vec::new();
-            for why in [NotificationKind::Escalated, NotificationKind::Raised, NotificationKind::Reminder, NotificationKind::Cleared, NotificationKind::Test] {
+            for why in [
+                NotificationKind::Escalated,
+                NotificationKind::Raised,
+                NotificationKind::Reminder,
+                NotificationKind::Cleared,
+                NotificationKind::Test,
+            ] {
                 let count = several.iter().filter(|pending| pending.why == why).count();
                 let plural = if count == 1 { "" } else { "s" };
                 if count > 0 {
@@ -453,11 +464,7 @@ fn body(config: &Config, changes: &[Pending]) -> String {
             line("\n----", " ");
         }
         let (sample, state) = (&pending.sample, &pending.state);
-        let heading = if pending.ended.is_some() {
-            "ENDED"
-        } else {
-            pending.why.heading()
-        };
+        let heading = if pending.ended.is_some() { "ENDED" } else { pending.why.heading() };
         line(heading, name_of(config, pending));
         line("", "");
         if let Some(monitor) = config.monitors.get(&pending.monitor) {
@@ -468,7 +475,9 @@ fn body(config: &Config, changes: &[Pending]) -> String {
         }
         line("Site", config.site.as_str());
         match pending.why {
-            NotificationKind::Test => line("What", "This is a test of the action list. Nothing has failed."),
+            NotificationKind::Test => {
+                line("What", "This is a test of the action list. Nothing has failed.")
+            }
             NotificationKind::Raised | NotificationKind::Escalated | NotificationKind::Reminder => {
                 line("What", &why_failed(sample, state));
                 if let Some(since) = state.failing_since {
@@ -478,11 +487,7 @@ fn body(config: &Config, changes: &[Pending]) -> String {
                     line("What to do", remedy);
                     continue;
                 }
-                let what = if is_out_of_bounds(sample) {
-                    "Outside limits"
-                } else {
-                    "Failed tests"
-                };
+                let what = if is_out_of_bounds(sample) { "Outside limits" } else { "Failed tests" };
                 line(what, &format!("{} in a row", state.failures));
                 line(
                     "Last success",
@@ -598,7 +603,8 @@ pub(super) mod tests {
                 "site = \"here\"\n[action_list.default]\nactions = [{{ webhook = {{ kind = \"{kind}\", {place} }} }}]\n"
             );
             std::fs::write(&path, text).expect("write");
-            let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+            let config =
+                mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
             config.action_lists["default"].steps[0].action.clone()
         };
         let mut shown = String::new();
@@ -606,7 +612,8 @@ pub(super) mod tests {
             let action = action(service);
             for (what, notification) in examples(&config) {
                 let text = preview(&action, &notification);
-                serde_json::from_str::<Value>(&text).unwrap_or_else(|_| panic!("{service}: {what}: {text}"));
+                serde_json::from_str::<Value>(&text)
+                    .unwrap_or_else(|_| panic!("{service}: {what}: {text}"));
             }
             let pretty = preview(&action, &write(&config, &[pending(NotificationKind::Raised)]));
             shown.push_str(&format!("{service}\n{pretty}\n\n"));
@@ -624,12 +631,10 @@ pub(super) mod tests {
         };
         let first = message(NotificationKind::Raised);
         assert!(first.opens_thread && first.threads.len() == 1);
-        assert!(
-            first.threads[0].starts_with("m1.1780000000000000."),
-            "{:?}",
-            first.threads
-        );
-        for why in [NotificationKind::Reminder, NotificationKind::Escalated, NotificationKind::Cleared] {
+        assert!(first.threads[0].starts_with("m1.1780000000000000."), "{:?}", first.threads);
+        for why in
+            [NotificationKind::Reminder, NotificationKind::Escalated, NotificationKind::Cleared]
+        {
             let later = message(why);
             assert_eq!((&later.threads, later.opens_thread), (&first.threads, false));
             assert_ne!(later.id, first.id);
@@ -639,7 +644,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_mail_about_alarms_that_one_mail_reported_first_refers_to_that_one() {
-        let mut changes = vec![pending(NotificationKind::Raised), pending(NotificationKind::Raised)];
+        let mut changes =
+            vec![pending(NotificationKind::Raised), pending(NotificationKind::Raised)];
         changes[1].monitor = "m2".parse().expect("a name");
         let first = write(&config(), &changes);
         assert!(first.opens_thread);
@@ -658,9 +664,14 @@ pub(super) mod tests {
 
     #[test]
     fn an_alarm_and_its_recovery_in_words() {
-        for why in [NotificationKind::Raised, NotificationKind::Cleared, NotificationKind::Escalated] {
+        for why in
+            [NotificationKind::Raised, NotificationKind::Cleared, NotificationKind::Escalated]
+        {
             let told = write(&config(), &[pending(why)]);
-            insta::assert_snapshot!(format!("alarm_{why:?}"), format!("{}\n\n{}", told.subject, told.body));
+            insta::assert_snapshot!(
+                format!("alarm_{why:?}"),
+                format!("{}\n\n{}", told.subject, told.body)
+            );
         }
     }
 
@@ -670,7 +681,8 @@ pub(super) mod tests {
             let mut change = pending(why);
             change.monitor = own::RECORDER.parse().expect("a name");
             change.sample.monitor = change.monitor.clone();
-            change.state.reason = Some("the probe can't store samples: no space left on device".into());
+            change.state.reason =
+                Some("the probe can't store samples: no space left on device".into());
             let told = write(&config(), std::slice::from_ref(&change));
             let line = &told.lines[0].text;
             insta::assert_snapshot!(
@@ -687,14 +699,8 @@ pub(super) mod tests {
         let body = &notification.body;
         assert!(body.len() < 64 * 1024 && body.contains("9950 more"), "{}", body.len());
         assert!(notification.context.to_string().len() < 256 * 1024);
-        let environment: usize = notification
-            .environment()
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
-        assert!(
-            environment < 128 * 1024,
-            "more than a process can be given: {environment}"
-        );
+        let environment: usize =
+            notification.environment().iter().map(|(name, value)| name.len() + value.len()).sum();
+        assert!(environment < 128 * 1024, "more than a process can be given: {environment}");
     }
 }

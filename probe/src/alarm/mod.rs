@@ -27,10 +27,12 @@ use std::{
     time::Duration,
 };
 
-use mailqos_base::clock::{Anchor, Clock, Now, MonotonicTime};
+use mailqos_base::clock::{Anchor, Clock, MonotonicTime, Now};
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Monitor, Problems};
-use mailqos_model::{Event, EventKind, Exclusion, Micros, MonitorId, Name, Outcome, Sample, UtcMicros};
+use mailqos_model::{
+    Event, EventKind, Exclusion, Micros, MonitorId, Name, Outcome, Sample, UtcMicros,
+};
 use mailqos_notify::{Channel, ChannelId, StoredChannel};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -190,15 +192,12 @@ impl StoredState {
                 continue;
             };
             let at = now.wall.max(episode.raised_at + Micros(1));
-            events.push(Event::new(Some(monitor.clone()), at, EventKind::AlarmCleared).text(ended.words()));
+            events.push(
+                Event::new(Some(monitor.clone()), at, EventKind::AlarmCleared).text(ended.words()),
+            );
             let state = self.states.get(&monitor).map(State::brief).unwrap_or_default();
             let sample = episode.sample.clone();
-            let end = End {
-                monitor: &monitor,
-                sample: &sample,
-                state: &state,
-                ended: Some(ended),
-            };
+            let end = End { monitor: &monitor, sample: &sample, state: &state, ended: Some(ended) };
             self.end(episode, &end, plan, now);
         }
         let is_there = |id: &MonitorId| own_names::is_own(id) || config.monitors.contains_key(id);
@@ -300,13 +299,13 @@ impl Alarms {
         let now = clock.now();
         for (id, origin) in &kept.origins {
             // The same channel, with what could not be written down, where the configuration still has it.
-            let channel = plan
-                .channel(id)
-                .cloned()
-                .map_or_else(|| origin.channel(&config).map(Arc::new), Ok);
+            let channel =
+                plan.channel(id).cloned().map_or_else(|| origin.channel(&config).map(Arc::new), Ok);
             match channel {
                 Ok(channel) => drop(kept.usable.insert(id.clone(), channel)),
-                Err(error) => tracing::error!(%error, "a channel of open alarms can no longer be used"),
+                Err(error) => {
+                    tracing::error!(%error, "a channel of open alarms can no longer be used")
+                }
             }
         }
         kept.revive(|_| true);
@@ -350,7 +349,9 @@ impl Alarms {
     pub fn is_failing(&self, monitor: &MonitorId) -> bool {
         let kept = self.lock();
         let state = kept.states.get(monitor);
-        state.is_some_and(|state| matches!(state.status, Status::Failed | Status::Alarm) && state.good == 0)
+        state.is_some_and(|state| {
+            matches!(state.status, Status::Failed | Status::Alarm) && state.good == 0
+        })
     }
 
     /// Whether the monitor has an open alarm, and its last test failed.
@@ -368,10 +369,7 @@ impl Alarms {
     /// The states of all monitors that were tested.
     pub fn states(&self) -> BTreeMap<MonitorId, State> {
         let kept = self.lock();
-        kept.states
-            .iter()
-            .map(|(id, state)| (id.clone(), state.brief()))
-            .collect()
+        kept.states.iter().map(|(id, state)| (id.clone(), state.brief())).collect()
     }
 
     /// Returns the health of the channels.
@@ -449,12 +447,7 @@ impl Alarms {
         let kept = &mut *guard;
         // A test that started before its monitor was removed or disabled must not raise an alarm
         // that would never end.
-        if !self
-            .config()
-            .monitors
-            .get(&monitor.id)
-            .is_some_and(|monitor| monitor.enabled)
-        {
+        if !self.config().monitors.get(&monitor.id).is_some_and(|monitor| monitor.enabled) {
             return None;
         }
         kept.changed = true;
@@ -513,13 +506,20 @@ impl Alarms {
 
     /// The monitor whose failure explains this one's: one that it depends on, and that fails, is in maintenance, or has not been tested
     /// since this one began to fail.
-    fn holder(&self, kept: &StoredState, monitor: &Monitor, state: &State, now: Now) -> Option<MonitorId> {
+    fn holder(
+        &self,
+        kept: &StoredState,
+        monitor: &Monitor,
+        state: &State,
+        now: Now,
+    ) -> Option<MonitorId> {
         if monitor.alarm.depends_on.is_empty() {
             return None;
         }
         let config = self.config();
         let explains = |other: &&MonitorId| {
-            let Some(options) = config.monitors.get(*other).filter(|options| options.enabled) else {
+            let Some(options) = config.monitors.get(*other).filter(|options| options.enabled)
+            else {
                 return false;
             };
             if self.maintenance.open_for(other, now.wall).is_some() {
@@ -527,7 +527,8 @@ impl Alarms {
             }
             // None: not tested even once, as after the first start.
             let theirs = kept.states.get(*other);
-            if theirs.is_some_and(|theirs| matches!(theirs.status, Status::Failed | Status::Alarm)) {
+            if theirs.is_some_and(|theirs| matches!(theirs.status, Status::Failed | Status::Alarm))
+            {
                 return true;
             }
             // It is flapping, and succeeds at the moment.
@@ -542,7 +543,12 @@ impl Alarms {
     }
 
     /// Acknowledges the alarms of these monitors; returns those that were in alarm.
-    pub async fn acknowledge(&self, monitors: &[MonitorId], by: &str, note: Option<&str>) -> Vec<MonitorId> {
+    pub async fn acknowledge(
+        &self,
+        monitors: &[MonitorId],
+        by: &str,
+        note: Option<&str>,
+    ) -> Vec<MonitorId> {
         let now = UtcMicros::now();
         let mut found = Vec::new();
         {
@@ -580,19 +586,17 @@ impl Alarms {
         let config = self.config();
         let mut events = Vec::new();
         for monitor in monitors.iter().filter_map(|id| config.monitors.get(id)) {
-            let simulation = Simulation {
-                until,
-                ends: now.steady + lasts,
-                by: by.to_owned(),
-            };
+            let simulation = Simulation { until, ends: now.steady + lasts, by: by.to_owned() };
             self.lock().simulations.insert(monitor.id.clone(), simulation);
-            let mut event = Event::new(Some(monitor.id.clone()), now.wall, EventKind::SimulationStarted);
+            let mut event =
+                Event::new(Some(monitor.id.clone()), now.wall, EventKind::SimulationStarted);
             event.actor = Some(by.to_owned());
             event.until = Some(until);
             events.push(event);
             for number in 0..monitor.alarm.after {
                 let after = Micros(i64::from(number));
-                let mut sample = Sample::new(monitor.id.clone(), now.wall + after, Outcome::NotTested);
+                let mut sample =
+                    Sample::new(monitor.id.clone(), now.wall + after, Outcome::NotTested);
                 sample.excluded = Some(Exclusion::SimulatedFailure);
                 events.extend(self.take(monitor, &sample, now.steady + after));
             }
@@ -626,10 +630,8 @@ impl Alarms {
         let now = self.clock.now();
         let over: Vec<MonitorId> = {
             let kept = self.lock();
-            let old = kept
-                .simulations
-                .iter()
-                .filter(|(_, simulation)| simulation.ends <= now.steady);
+            let old =
+                kept.simulations.iter().filter(|(_, simulation)| simulation.ends <= now.steady);
             old.map(|(monitor, _)| monitor.clone()).collect()
         };
         if !over.is_empty() {
@@ -639,17 +641,19 @@ impl Alarms {
 
     /// Ends an alarm and notifies those who were notified of it. Returns the end: never before the
     /// alarm was raised.
-    fn cleared(&self, kept: &mut StoredState, monitor: &MonitorId, sample: &Sample, state: &State, now: Now) -> UtcMicros {
+    fn cleared(
+        &self,
+        kept: &mut StoredState,
+        monitor: &MonitorId,
+        sample: &Sample,
+        state: &State,
+        now: Now,
+    ) -> UtcMicros {
         let Some(episode) = kept.episodes.remove(monitor) else {
             return now.wall;
         };
         let at = now.wall.max(episode.raised_at + Micros(1));
-        let end = End {
-            monitor,
-            sample,
-            state,
-            ended: None,
-        };
+        let end = End { monitor, sample, state, ended: None };
         kept.end(episode, &end, &self.plan(), now);
         at
     }
@@ -658,7 +662,9 @@ impl Alarms {
     pub async fn close(self) {
         let until = tokio::time::Instant::now() + LAST_MESSAGES;
         let untried = |kept: &StoredState| {
-            let is_new = |message: &Pending| message.tries == 0 && !kept.patience.contains_key(&message.channel);
+            let is_new = |message: &Pending| {
+                message.tries == 0 && !kept.patience.contains_key(&message.channel)
+            };
             kept.outbox.iter().any(is_new)
                 || kept
                     .episodes

@@ -14,7 +14,7 @@ use tokio::task::{self, JoinSet};
 
 use super::{
     Alarms, ChannelHealth, Pending, message,
-    outbox::{Report, AttemptResult, offer},
+    outbox::{AttemptResult, Report, offer},
 };
 
 /// Maximum interval between writes of the states; important changes are written immediately.
@@ -37,7 +37,8 @@ pub(super) async fn work(alarms: Alarms) {
             if steps.since_last(now).is_some() {
                 kept.stepped();
             }
-            let open_until = |monitor: &_| alarms.maintenance.open_for(monitor, now.wall).map(|open| open.until);
+            let open_until =
+                |monitor: &_| alarms.maintenance.open_for(monitor, now.wall).map(|open| open.until);
             let due = kept.take_steps(&config, &plan, open_until, now);
             let waiting: HashSet<ChannelId> = busy.values().cloned().collect();
             let (ready, later) = kept.ready(&waiting, &mut recent, now.steady);
@@ -56,9 +57,7 @@ pub(super) async fn work(alarms: Alarms) {
             let task = sending.spawn(send(config.clone(), channel.clone(), usable, messages));
             busy.insert(task.id(), channel);
         }
-        let nap = next.map_or(MAX_NAP, |at| {
-            (at - alarms.clock.now().steady).to_std().min(MAX_NAP)
-        });
+        let nap = next.map_or(MAX_NAP, |at| (at - alarms.clock.now().steady).to_std().min(MAX_NAP));
         tokio::select! {
             () = alarms.wake.notified() => {}
             Some(ended) = sending.join_next_with_id(), if !sending.is_empty() => match ended {
@@ -80,7 +79,12 @@ pub(super) async fn work(alarms: Alarms) {
 }
 
 /// Offers the messages of one channel to it.
-async fn send(config: Arc<Config>, channel: ChannelId, usable: Option<Arc<Channel>>, messages: Vec<Pending>) -> Report {
+async fn send(
+    config: Arc<Config>,
+    channel: ChannelId,
+    usable: Option<Arc<Channel>>,
+    messages: Vec<Pending>,
+) -> Report {
     let mut channels = Vec::new();
     let name = messages.first().map(|first| first.step.clone()).unwrap_or_default();
     let results = match &usable {
@@ -91,7 +95,9 @@ async fn send(config: Arc<Config>, channel: ChannelId, usable: Option<Arc<Channe
                 let (config, usable, heard) = (config.clone(), usable.clone(), heard.clone());
                 async move {
                     let left = group.first().map(|first| first.left.clone()).unwrap_or_default();
-                    let outcome = mailqos_notify::send(&usable, &message::write(&config, &group), &left).await;
+                    let outcome =
+                        mailqos_notify::send(&usable, &message::write(&config, &group), &left)
+                            .await;
                     let _ = heard.send(outcome.channels);
                     outcome.result
                 }
@@ -107,16 +113,15 @@ async fn send(config: Arc<Config>, channel: ChannelId, usable: Option<Arc<Channe
         None => {
             let refused = Refused {
                 lost: true,
-                ..Refused::from("the channel that opened it can no longer be used; close it manually".to_owned())
+                ..Refused::from(
+                    "the channel that opened it can no longer be used; close it manually"
+                        .to_owned(),
+                )
             };
             vec![(messages, AttemptResult::Answered(Err(refused)))]
         }
     };
-    Report {
-        channel,
-        results,
-        channels,
-    }
+    Report { channel, results, channels }
 }
 
 /// Removes accepted notifications from the outbox, and postpones the others.
@@ -169,8 +174,8 @@ fn note_channel(
             })
         }
         Err(error) => {
-            let noted_today =
-                channel.failures > 0 && channel.failed_at.is_some_and(|at| at.utc_date() == now.utc_date());
+            let noted_today = channel.failures > 0
+                && channel.failed_at.is_some_and(|at| at.utc_date() == now.utc_date());
             channel.failed_at = Some(now);
             channel.failures = channel.failures.saturating_add(1);
             channel.error = Some(error.clone());
@@ -249,17 +254,13 @@ mod tests {
                 &format!("{{ email = {to}, mail_server = \"m\", at_failure = 100 }}"),
             );
             let recorder = Recorder::open(&config).await.expect("open");
-            let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
+            let alarms =
+                Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone()))
+                    .await;
             all(&alarms, Outcome::Lost).await;
             alarms.clone().close().await;
             let raised_at = alarms.lock().episodes["m0"].raised_at;
-            Self {
-                config,
-                recorder,
-                alarms,
-                raised_at,
-                _folder: folder,
-            }
+            Self { config, recorder, alarms, raised_at, _folder: folder }
         }
 
         /// Settles this result for a message.
@@ -305,7 +306,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let config = config(folder.path(), 10_000, &count_into(folder.path()));
         let recorder = Recorder::open(&config).await.expect("open");
-        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config)).await;
+        let alarms =
+            Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config)).await;
         all(&alarms, Outcome::Lost).await;
         assert_eq!(told(folder.path(), 1).await, "alarm 10000\n");
         all(&alarms, Outcome::Ok).await;
@@ -326,7 +328,8 @@ mod tests {
         std::fs::write(&stop, "").expect("write");
         let config = config(folder.path(), 1, &action);
         let recorder = Recorder::open(&config).await.expect("open");
-        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
+        let alarms =
+            Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config.clone())).await;
         all(&alarms, Outcome::Lost).await;
         for _ in 0..1200 {
             if alarms.lock().outbox.iter().any(|pending| pending.tries > 0) {
@@ -342,7 +345,8 @@ mod tests {
         }
         alarms.close().await;
         std::fs::remove_file(&stop).expect("remove");
-        let alarms = Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config)).await;
+        let alarms =
+            Alarms::open(config.clone(), recorder.clone(), Maintenance::open(config)).await;
         assert_eq!(told(folder.path(), 1).await, "told\n");
         for _ in 0..1200 {
             if alarms.lock().outbox.is_empty() {
@@ -366,11 +370,7 @@ mod tests {
         all(&alarms, Outcome::Lost).await;
         alarms.recording(Some("no space left")).await;
         let open = |alarms: &Alarms| {
-            alarms
-                .open_alarms()
-                .into_keys()
-                .map(|id| id.to_string())
-                .collect::<Vec<_>>()
+            alarms.open_alarms().into_keys().map(|id| id.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(open(&alarms), ["m0", "m1", RECORDER]);
         alarms.reload(one.clone()).await;
@@ -414,16 +414,15 @@ mod tests {
             assert!(kept.outbox[0].next_try >= before + Micros::from_secs(5));
             let mut two = vec![kept.outbox[0].clone(), kept.outbox[0].clone()];
             two[1].left.clear();
-            let recipients: Vec<_> = divide(false, two).iter().map(|group| group[0].left.len()).collect();
+            let recipients: Vec<_> =
+                divide(false, two).iter().map(|group| group[0].left.len()).collect();
             assert_eq!(recipients, [2, 0]);
         }
         // Recipients that this attempt rejects permanently are given up immediately; the others are
         // not.
         for rest in [&left[..], &left[..1], &[]] {
-            let refused = Refused {
-                left: Some(rest.to_vec()),
-                ..Refused::from("refused".to_owned())
-            };
+            let refused =
+                Refused { left: Some(rest.to_vec()), ..Refused::from("refused".to_owned()) };
             scene.settle(&message, Err(refused)).await;
             let kept = scene.alarms.lock();
             let waiting: Vec<_> = kept.outbox.iter().flat_map(|pending| &pending.left).collect();
@@ -436,12 +435,9 @@ mod tests {
             .filter(|event| event.kind == EventKind::NotificationFailed)
             .map(|event| event.text.as_deref())
             .collect();
-        let given_up = [
-            ("e@f.example", "taken"),
-            ("c@d.example", "refused"),
-            ("a@b.example", "refused"),
-        ]
-        .map(|(who, words)| format!("gave up on {who}: {words}"));
+        let given_up =
+            [("e@f.example", "taken"), ("c@d.example", "refused"), ("a@b.example", "refused")]
+                .map(|(who, words)| format!("gave up on {who}: {words}"));
         assert_eq!(failed, given_up.each_ref().map(|text| Some(text.as_str())));
         let created = format!("\"created\":{}", message.created.0);
         for event in events {
@@ -452,7 +448,8 @@ mod tests {
     #[test]
     fn a_channel_that_dies_and_comes_back_is_noted_once_a_day() {
         let mut channel = ChannelHealth::default();
-        let hour = |number: i64| UtcMicros(1_773_100_800_000_000) + Micros::from_secs(3600 * number);
+        let hour =
+            |number: i64| UtcMicros(1_773_100_800_000_000) + Micros::from_secs(3600 * number);
         let mut note = |result: Result<(), &str>, number| {
             let event = note_channel(
                 &mut channel,
@@ -463,26 +460,14 @@ mod tests {
             event.map(|event| (event.kind, event.text.unwrap_or_default()))
         };
         assert_eq!(note(Ok(()), 0), None);
-        assert_eq!(
-            note(Err("HTTP 404"), 1),
-            Some((EventKind::ChannelFailed, "HTTP 404".into()))
-        );
+        assert_eq!(note(Err("HTTP 404"), 1), Some((EventKind::ChannelFailed, "HTTP 404".into())));
         assert_eq!(note(Err("HTTP 404"), 2), None);
-        assert_eq!(
-            note(Err("HTTP 500"), 25),
-            Some((EventKind::ChannelFailed, "HTTP 500".into()))
-        );
+        assert_eq!(note(Err("HTTP 500"), 25), Some((EventKind::ChannelFailed, "HTTP 500".into())));
         assert_eq!(
             note(Ok(()), 26),
-            Some((
-                EventKind::ChannelRecovered,
-                "accepts messages again after 3 failures".into()
-            ))
+            Some((EventKind::ChannelRecovered, "accepts messages again after 3 failures".into()))
         );
         assert_eq!(note(Ok(()), 27), None);
-        assert_eq!(
-            note(Err("HTTP 404"), 28).map(|(kind, _)| kind),
-            Some(EventKind::ChannelFailed)
-        );
+        assert_eq!(note(Err("HTTP 404"), 28).map(|(kind, _)| kind), Some(EventKind::ChannelFailed));
     }
 }

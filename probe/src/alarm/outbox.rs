@@ -13,15 +13,15 @@ use std::{
     sync::Arc,
 };
 
-use mailqos_base::clock::{Now, MonotonicTime};
+use mailqos_base::clock::{MonotonicTime, Now};
 use mailqos_config::{Config, On};
 use mailqos_model::{Event, Micros, MonitorId, Name, Sample, UtcMicros};
 use mailqos_notify::{Accepted, ChannelId, Refused, StoredChannel};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    About, Kept, Pending, State, NotificationKind,
-    episode::{Contact, Episode, Notified, Next, StepState},
+    About, NotificationKind, Pending, State, StoredState,
+    episode::{Contact, Episode, Next, Notified, StepState},
     message::thread_of,
     plan::{Plan, recipients_without},
     settling::Settling,
@@ -56,7 +56,10 @@ impl EndReason {
     /// Describes the reason.
     pub(crate) fn words(&self) -> String {
         match self {
-            Self::Removed => "the monitor has been removed from the configuration and is no longer tested".to_owned(),
+            Self::Removed => {
+                "the monitor has been removed from the configuration and is no longer tested"
+                    .to_owned()
+            }
             Self::Disabled => "the monitor has been disabled and is no longer tested".to_owned(),
             Self::Moved(Some(list)) => {
                 format!("the alarm continues, but is now reported by the action list {list}")
@@ -97,7 +100,13 @@ pub(super) enum AttemptResult {
 }
 
 /// Unique, and fit for a Message-ID: between two reminders there need not be another test.
-pub(super) fn id_of(monitor: &MonitorId, at: UtcMicros, why: NotificationKind, key: &str, times: u32) -> String {
+pub(super) fn id_of(
+    monitor: &MonitorId,
+    at: UtcMicros,
+    why: NotificationKind,
+    key: &str,
+    times: u32,
+) -> String {
     let digest = crc32fast::hash(key.as_bytes());
     format!("{monitor}.{}.{}.{digest:08x}.{times}", at.0, why.as_str())
 }
@@ -113,17 +122,13 @@ impl Pending {
     }
 }
 
-impl Kept {
+impl StoredState {
     /// Restores messages that were being sent when the probe or the sending task ended: they may
     /// have been received.
     pub(super) fn revive(&mut self, is_dead: impl Fn(&ChannelId) -> bool) {
         let unanswered = |pending: &Pending| pending.attempting && is_dead(&pending.channel);
-        let messages: Vec<Pending> = self
-            .outbox
-            .iter()
-            .filter(|pending| unanswered(pending))
-            .cloned()
-            .collect();
+        let messages: Vec<Pending> =
+            self.outbox.iter().filter(|pending| unanswered(pending)).cloned().collect();
         let mut ended = HashMap::new();
         for message in messages.iter().filter(|message| message.why != NotificationKind::Cleared) {
             if !self.heard(message, Notified::Maybe) {
@@ -189,10 +194,7 @@ impl Kept {
         plan: &Plan,
         (waiting, now): (&mut HashSet<About>, Now),
     ) -> bool {
-        let list = episode
-            .list
-            .as_ref()
-            .and_then(|name| config.action_lists.get_key_value(name));
+        let list = episode.list.as_ref().and_then(|name| config.action_lists.get_key_value(name));
         let (Some((name, list)), Some(state)) = (list, self.states.get(monitor)) else {
             episode.next = Some(Next::Never);
             return false;
@@ -201,10 +203,10 @@ impl Kept {
         let keys: Vec<String> = steps.iter().map(|step| step.key.clone()).collect();
         let due = episode.due(list, &keys, brief.failures, now);
         for (key, why) in &due {
-            let taken = episode.taken.entry(key.clone()).or_insert(StepState {
-                times: 0,
-                last: now.steady,
-            });
+            let taken = episode
+                .taken
+                .entry(key.clone())
+                .or_insert(StepState { times: 0, last: now.steady });
             taken.times += 1;
             taken.last = now.steady;
             let times = taken.times;
@@ -216,7 +218,8 @@ impl Kept {
                 continue;
             }
             let suffix = episode.suffix();
-            let incident = format!("mailqos/{}/{monitor}/{}{suffix}", config.site, episode.raised_at.0);
+            let incident =
+                format!("mailqos/{}/{monitor}/{}{suffix}", config.site, episode.raised_at.0);
             let contact = episode.contacts.entry(step.channel.clone()).or_insert(Contact {
                 incident,
                 heard: Notified::No,
@@ -270,7 +273,8 @@ impl Kept {
         let Some(list) = &episode.list else { return };
         for step in plan.steps(list).iter().filter(|step| step.on == On::Recovery) {
             let is_end = |pending: &Pending| {
-                pending.why == NotificationKind::Cleared && pending.is_about(end.monitor, episode.raised_at, &step.channel)
+                pending.why == NotificationKind::Cleared
+                    && pending.is_about(end.monitor, episode.raised_at, &step.channel)
             };
             if self.outbox.iter().any(is_end) {
                 continue;
@@ -292,7 +296,9 @@ impl Kept {
     /// Stores the settings of a channel, so that it can be used even when it is no longer
     /// configured.
     pub(super) fn remember(&mut self, channel: &ChannelId, plan: &Plan) {
-        let Some(usable) = plan.channel(channel) else { return };
+        let Some(usable) = plan.channel(channel) else {
+            return;
+        };
         let kept = || StoredChannel::from_channel(usable);
         self.origins.entry(channel.clone()).or_insert_with(kept);
         self.usable.entry(channel.clone()).or_insert_with(|| Arc::clone(usable));
@@ -300,13 +306,17 @@ impl Kept {
 
     /// Whether a channel counts alarms one by one.
     pub(super) fn counts_incidents(&self, channel: &ChannelId) -> bool {
-        self.usable
-            .get(channel)
-            .is_some_and(|channel| channel.counts_incidents())
+        self.usable.get(channel).is_some_and(|channel| channel.counts_incidents())
     }
 
     /// Ends an alarm for one channel.
-    fn close(&mut self, episode: &Episode, end: &End<'_>, (channel, contact): (&ChannelId, Contact), now: Now) {
+    fn close(
+        &mut self,
+        episode: &Episode,
+        end: &End<'_>,
+        (channel, contact): (&ChannelId, Contact),
+        now: Now,
+    ) {
         (self.changed, self.urgent) = (true, true);
         if !contact.wants_end {
             return;
@@ -355,9 +365,7 @@ impl Kept {
     ) {
         let steps = list.as_ref().map(|list| plan.steps(list)).unwrap_or_default();
         let stays = |channel: &ChannelId| {
-            steps
-                .iter()
-                .any(|step| step.channel == *channel && step.on != On::Recovery)
+            steps.iter().any(|step| step.channel == *channel && step.on != On::Recovery)
         };
         let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut episode.contacts)
             .into_iter()
@@ -392,16 +400,16 @@ impl Kept {
         self.drop_what_is_over();
         self.drop_members_of_open_incidents();
         let mut next: Option<MonotonicTime> = None;
-        let mut earlier = |at: MonotonicTime| next = Some(next.map_or(at, |known: MonotonicTime| known.min(at)));
+        let mut earlier =
+            |at: MonotonicTime| next = Some(next.map_or(at, |known: MonotonicTime| known.min(at)));
         let mut spans: BTreeMap<ChannelId, (MonotonicTime, MonotonicTime)> = BTreeMap::new();
         for pending in &self.outbox {
             if pending.next_try > now {
                 earlier(pending.next_try);
                 continue;
             }
-            let span = spans
-                .entry(pending.channel.clone())
-                .or_insert((pending.queued, pending.queued));
+            let span =
+                spans.entry(pending.channel.clone()).or_insert((pending.queued, pending.queued));
             *span = (span.0.min(pending.queued), span.1.max(pending.queued));
         }
         self.patience.retain(|_, until| *until > now);
@@ -476,9 +484,8 @@ impl Kept {
                 && !pending.incident.ends_with(AND_OTHERS)
                 && contact(pending).is_some_and(|contact| contact.heard == Notified::No)
         };
-        let new: Vec<usize> = (0..self.outbox.len())
-            .filter(|index| is_new(&self.outbox[*index]))
-            .collect();
+        let new: Vec<usize> =
+            (0..self.outbox.len()).filter(|index| is_new(&self.outbox[*index])).collect();
         if new.len() <= MAX_INCIDENTS {
             return;
         }
@@ -535,7 +542,9 @@ impl Kept {
         if heard.is_empty() {
             return;
         }
-        for pending in self.outbox.iter_mut().filter(|pending| pending.why == NotificationKind::Cleared) {
+        for pending in
+            self.outbox.iter_mut().filter(|pending| pending.why == NotificationKind::Cleared)
+        {
             if let Some(incident) = heard.get(&pending.about()) {
                 pending.doubtful = false;
                 pending.incident.clone_from(incident);
@@ -563,7 +572,9 @@ impl Kept {
             .filter(|pending| match pending.why {
                 _ if pending.attempting => true,
                 // Its alarm was not accepted after all.
-                NotificationKind::Cleared => !pending.doubtful || sending.contains(&pending.about()),
+                NotificationKind::Cleared => {
+                    !pending.doubtful || sending.contains(&pending.about())
+                }
                 _ => self.is_open(pending),
             })
             .collect();
@@ -571,7 +582,8 @@ impl Kept {
 
     /// Alarms that one mail has reported first are one thread from now on.
     fn join_threads(&mut self, messages: &[Pending]) {
-        let Some(first) = messages.first().filter(|first| first.why == NotificationKind::Raised) else {
+        let Some(first) = messages.first().filter(|first| first.why == NotificationKind::Raised)
+        else {
             return;
         };
         if messages.len() < 2 {
@@ -588,18 +600,19 @@ impl Kept {
             }
         }
         let joined: HashSet<About> = messages.iter().map(Pending::about).collect();
-        for pending in self
-            .outbox
-            .iter_mut()
-            .filter(|pending| joined.contains(&pending.about()))
-        {
+        for pending in self.outbox.iter_mut().filter(|pending| joined.contains(&pending.about())) {
             pending.thread.get_or_insert_with(|| thread.clone());
         }
     }
 
     /// Removes accepted notifications from the outbox, and postpones the others; returns the
     /// resulting events.
-    pub(super) fn settle(&mut self, report: Report, counts_incidents: bool, now: Now) -> Vec<Event> {
+    pub(super) fn settle(
+        &mut self,
+        report: Report,
+        counts_incidents: bool,
+        now: Now,
+    ) -> Vec<Event> {
         (self.changed, self.urgent) = (true, true);
         let mut answers: HashMap<&str, (&Pending, &AttemptResult)> = HashMap::new();
         for (messages, tried) in &report.results {
@@ -611,22 +624,16 @@ impl Kept {
         let (mut events, mut ended) = (Vec::new(), HashMap::new());
         let mut rest = Vec::new();
         for mut pending in std::mem::take(&mut self.outbox) {
-            let answer = answers
-                .get(pending.id.as_str())
-                .filter(|_| pending.channel == report.channel);
+            let answer =
+                answers.get(pending.id.as_str()).filter(|_| pending.channel == report.channel);
             let Some((message, tried)) = answer else {
                 rest.push(pending);
                 continue;
             };
             pending.attempting = false;
             pending.incident.clone_from(&message.incident);
-            let mut settling = Settling {
-                pending,
-                counts_incidents,
-                now,
-                events: &mut events,
-                ended: &mut ended,
-            };
+            let mut settling =
+                Settling { pending, counts_incidents, now, events: &mut events, ended: &mut ended };
             let stays = match tried {
                 AttemptResult::HeldBack => settling.hold_back(),
                 AttemptResult::Answered(Ok(accepted)) => settling.accepted(self, accepted),
@@ -683,11 +690,7 @@ where
         }
         let result = attempt(group.clone()).await;
         if let Err(refused) = &result {
-            refusals = if refused.retry_after.is_some() {
-                MAX_REFUSALS
-            } else {
-                refusals + 1
-            };
+            refusals = if refused.retry_after.is_some() { MAX_REFUSALS } else { refusals + 1 };
             held.extend(group.iter().map(|message| message.monitor.clone()));
         } else {
             refusals = 0;
@@ -703,9 +706,14 @@ pub(super) fn divide(counts_incidents: bool, messages: Vec<Pending>) -> Vec<Vec<
     let mut groups: Vec<Vec<Pending>> = Vec::new();
     for message in messages {
         let goes_with = |group: &Vec<Pending>| {
-            let Some(first) = group.first() else { return false };
+            let Some(first) = group.first() else {
+                return false;
+            };
             if counts_incidents {
-                let (ends, ended) = (message.why == NotificationKind::Cleared, first.why == NotificationKind::Cleared);
+                let (ends, ended) = (
+                    message.why == NotificationKind::Cleared,
+                    first.why == NotificationKind::Cleared,
+                );
                 return message.incident == first.incident && ends == ended;
             }
             // Who got the one need not have got the other.

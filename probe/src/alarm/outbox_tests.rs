@@ -13,7 +13,7 @@ use mailqos_notify::{Accepted, ChannelId, Refused, StoredChannel};
 use proptest::prelude::*;
 
 use super::{
-    Episode, Kept, Pending, NotificationKind,
+    Episode, NotificationKind, Pending, StoredState,
     episode::Notified,
     list_of,
     outbox::{End, Report, divide, offer},
@@ -49,7 +49,9 @@ fn pagerduty(key: &str) -> String {
 }
 
 fn hook(path: &str) -> String {
-    format!("{{ webhook = {{ url = \"http://host/{path}\", body = '{{}}' }}, repeat = \"15m\", retry_for = \"5m\" }}")
+    format!(
+        "{{ webhook = {{ url = \"http://host/{path}\", body = '{{}}' }}, repeat = \"15m\", retry_for = \"5m\" }}"
+    )
 }
 
 fn list(name: &str, actions: &[String]) -> String {
@@ -72,9 +74,7 @@ static CONFIGS: LazyLock<Vec<(Config, Plan)>> = LazyLock::new(|| {
         config(&format!("{both}{other}"), |number| {
             Some(if number < 5 { "action_list = \"other\"" } else { "" })
         }),
-        config(&both, |number| {
-            Some(if number < 8 { "action_list = \"none\"" } else { "" })
-        }),
+        config(&both, |number| Some(if number < 8 { "action_list = \"none\"" } else { "" })),
     ]
 });
 
@@ -112,7 +112,7 @@ enum Step {
 struct World {
     clock: Clock,
     config: usize,
-    kept: Kept,
+    kept: StoredState,
     disk: Vec<u8>,
     manners: HashMap<ChannelId, Manner>,
     /// What each channel was sent, whether or not it has answered: why, whose, which alarm.
@@ -138,7 +138,7 @@ impl World {
         Self {
             clock: Clock::manual(UtcMicros(1_800_000_000_000_000)),
             config: 0,
-            kept: Kept::default(),
+            kept: StoredState::default(),
             disk: b"{}".to_vec(),
             manners: HashMap::new(),
             got: BTreeMap::new(),
@@ -147,9 +147,7 @@ impl World {
             open: BTreeMap::new(),
             recent: HashMap::new(),
             busy: HashMap::new(),
-            runtime: tokio::runtime::Builder::new_current_thread()
-                .build()
-                .expect("a runtime"),
+            runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),
         }
     }
 
@@ -181,11 +179,7 @@ impl World {
         let now = self.clock.now();
         let outcome = if good { Outcome::Ok } else { Outcome::Lost };
         let sample = Sample::new(monitor.clone(), now.wall, outcome);
-        let rule = AlarmRule {
-            after: 1,
-            flapping: false,
-            ..AlarmRule::default()
-        };
+        let rule = AlarmRule { after: 1, flapping: false, ..AlarmRule::default() };
         let mut state = self.kept.states.remove(&monitor).unwrap_or_default();
         let change = state.step((&sample, now.steady), &rule, None, |_| None);
         let brief = state.brief();
@@ -198,12 +192,7 @@ impl World {
             }
             Some(Change::Cleared) => {
                 let episode = self.kept.episodes.remove(&monitor).expect("an alarm");
-                let end = End {
-                    monitor: &monitor,
-                    sample: &sample,
-                    state: &brief,
-                    ended: None,
-                };
+                let end = End { monitor: &monitor, sample: &sample, state: &brief, ended: None };
                 self.kept.end(episode, &end, plan, now);
             }
             None => {
@@ -251,21 +240,16 @@ impl World {
                         retry_after: Some(PATIENCE),
                         ..Refused::from("HTTP 429".to_owned())
                     }),
-                    Manner::TakesSilently | Manner::Silent => Err(Refused {
-                        maybe: true,
-                        ..Refused::from("no answer".to_owned())
-                    }),
+                    Manner::TakesSilently | Manner::Silent => {
+                        Err(Refused { maybe: true, ..Refused::from("no answer".to_owned()) })
+                    }
                 })
             }));
             for group in taken {
                 self.take(&channel, counts, &group);
             }
             if survives {
-                let report = Report {
-                    channel,
-                    results,
-                    channels: Vec::new(),
-                };
+                let report = Report { channel, results, channels: Vec::new() };
                 self.kept.settle(report, counts, now);
                 self.write_down();
             }
@@ -279,7 +263,9 @@ impl World {
             if message.why == NotificationKind::Cleared {
                 // Recipients that were never notified of an alarm are not notified of its end.
                 let told = got.iter().any(|(why, monitor, alarm)| {
-                    *why != NotificationKind::Cleared && *monitor == message.monitor && *alarm == message.alarm
+                    *why != NotificationKind::Cleared
+                        && *monitor == message.monitor
+                        && *alarm == message.alarm
                 });
                 let about = (channel.clone(), message.monitor.clone(), message.alarm);
                 let may_be = self.unanswered.contains(&about);
@@ -290,9 +276,9 @@ impl World {
                     let known = (message.monitor.clone(), alarm);
                     self.raised.iter().position(|raised| *raised == known)
                 };
-                let later = got
-                    .iter()
-                    .any(|(_, monitor, alarm)| *monitor == message.monitor && rank(*alarm) > rank(message.alarm));
+                let later = got.iter().any(|(_, monitor, alarm)| {
+                    *monitor == message.monitor && rank(*alarm) > rank(message.alarm)
+                });
                 assert!(!later, "an alarm of {} comes behind a later one", message.monitor);
             }
             got.push((message.why, message.monitor.clone(), message.alarm));
@@ -363,7 +349,9 @@ impl World {
     fn look(&self) {
         let (config, plan) = &CONFIGS[self.config];
         for (monitor, episode) in &self.kept.episodes {
-            let Some(list) = list_of(config, monitor) else { continue };
+            let Some(list) = list_of(config, monitor) else {
+                continue;
+            };
             for step in plan.steps(&list) {
                 let contact = episode.contacts.get(&step.channel);
                 assert!(
@@ -371,10 +359,8 @@ impl World {
                     "{monitor} is in alarm, and {} has not heard of it: {contact:?}",
                     step.name
                 );
-                let last = self.got[&step.channel]
-                    .iter()
-                    .rev()
-                    .find(|(_, other, _)| other == monitor);
+                let last =
+                    self.got[&step.channel].iter().rev().find(|(_, other, _)| other == monitor);
                 assert!(
                     last.is_some_and(|(why, ..)| *why != NotificationKind::Cleared),
                     "the last word is a recovery"
@@ -382,15 +368,13 @@ impl World {
             }
         }
         for (channel, got) in &self.got {
-            let monitors: BTreeSet<&MonitorId> = got.iter().map(|(_, monitor, _)| monitor).collect();
+            let monitors: BTreeSet<&MonitorId> =
+                got.iter().map(|(_, monitor, _)| monitor).collect();
             for monitor in monitors {
                 let episode = self.kept.episodes.get(monitor);
                 let is_open = episode.is_some_and(|episode| episode.contacts.contains_key(channel));
-                let last = got
-                    .iter()
-                    .rev()
-                    .find(|(_, other, _)| other == monitor)
-                    .expect("a message");
+                let last =
+                    got.iter().rev().find(|(_, other, _)| other == monitor).expect("a message");
                 // Of an incident with several alarms, only the last end is reported.
                 let counts = self.open.contains_key(channel);
                 assert!(
@@ -400,12 +384,10 @@ impl World {
             }
         }
         for (channel, open) in &self.open {
-            let contacts = self
-                .kept
-                .episodes
-                .values()
-                .filter_map(|episode| episode.contacts.get(channel));
-            let known: BTreeSet<String> = contacts.map(|contact| contact.incident.clone()).collect();
+            let contacts =
+                self.kept.episodes.values().filter_map(|episode| episode.contacts.get(channel));
+            let known: BTreeSet<String> =
+                contacts.map(|contact| contact.incident.clone()).collect();
             assert_eq!(
                 *open, known,
                 "the incidents that are open at {channel} are those of open alarms"
@@ -421,13 +403,8 @@ impl World {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let manners = [
-        Manner::Accepts,
-        Manner::Refuses,
-        Manner::TakesSilently,
-        Manner::Silent,
-        Manner::Busy,
-    ];
+    let manners =
+        [Manner::Accepts, Manner::Refuses, Manner::TakesSilently, Manner::Silent, Manner::Busy];
     let step = prop_oneof![
         4 => (0..MONITORS, any::<bool>()).prop_map(|(number, good)| Step::Test(number, good)),
         2 => any::<bool>().prop_map(Step::All),
@@ -492,7 +469,7 @@ fn an_alarm_that_may_have_been_heard_is_closed() {
         world
             .got
             .values()
-            .all(|got| got.last().is_some_and(|(why, ..)| *why == NotificationKind::Cleared))
+            .all(|got| { got.last().is_some_and(|(why, ..)| *why == NotificationKind::Cleared) })
     );
     assert!(world.open.values().all(BTreeSet::is_empty));
 }
@@ -505,13 +482,9 @@ fn what_comes_about_while_a_channel_asks_for_patience_waits_too() {
     world.step(&Step::Pass(2));
     world.manners.clear();
     // `World::work` checks that nothing is offered meanwhile, after a restart either.
-    for step in [
-        Step::Test(1, false),
-        Step::Pass(60),
-        Step::Restart,
-        Step::Test(2, false),
-        Step::Pass(60),
-    ] {
+    for step in
+        [Step::Test(1, false), Step::Pass(60), Step::Restart, Step::Test(2, false), Step::Pass(60)]
+    {
         world.step(&step);
     }
     assert!(world.got.is_empty(), "{:?}", world.got);
@@ -532,10 +505,7 @@ fn an_alarm_outlives_the_time_for_which_it_is_tried() {
     world.settle_down();
     world.look();
     assert!(
-        world
-            .got
-            .values()
-            .all(|got| got.iter().any(|(why, ..)| *why == NotificationKind::Raised))
+        world.got.values().all(|got| got.iter().any(|(why, ..)| *why == NotificationKind::Raised))
     );
 }
 
@@ -559,7 +529,9 @@ fn more_than_ten_alarms_are_one_incident_that_closes_with_the_last() {
 
 #[test]
 fn an_open_alarm_is_closed_where_it_was_opened_after_any_reload() {
-    for (config, monitor, opened_again) in [(1, 0, false), (1, 1, false), (2, 3, true), (3, 3, true), (4, 3, false)] {
+    for (config, monitor, opened_again) in
+        [(1, 0, false), (1, 1, false), (2, 3, true), (3, 3, true), (4, 3, false)]
+    {
         for restarts in [false, true] {
             let mut world = World::new();
             world.step(&Step::Test(monitor, false));
@@ -572,17 +544,10 @@ fn an_open_alarm_is_closed_where_it_was_opened_after_any_reload() {
             world.step(&Step::Pass(5));
             // Long enough for an escalation that the new list has.
             world.step(&Step::Pass(400));
-            let open: Vec<&ChannelId> = world
-                .open
-                .iter()
-                .filter(|(_, open)| !open.is_empty())
-                .map(|(id, _)| id)
-                .collect();
+            let open: Vec<&ChannelId> =
+                world.open.iter().filter(|(_, open)| !open.is_empty()).map(|(id, _)| id).collect();
             assert_eq!(open.len(), usize::from(opened_again), "{config} {monitor}");
-            assert!(
-                !open.contains(&&first[0]),
-                "it is closed at the key by which it was opened"
-            );
+            assert!(!open.contains(&&first[0]), "it is closed at the key by which it was opened");
             world.look();
             world.step(&Step::All(true));
             world.settle_down();
@@ -617,7 +582,7 @@ fn each_step_hears_what_it_asks_for() {
     );
     let (config, plan) = config(&lists, |_| Some(""));
     let clock = Clock::manual(UtcMicros(1_800_000_000_000_000));
-    let (monitor, mut kept) = (id(0), Kept::default());
+    let (monitor, mut kept) = (id(0), StoredState::default());
     let sample = Sample::new(monitor.clone(), clock.now().wall, Outcome::Lost);
     let state = super::State::default();
     kept.states.insert(monitor.clone(), state.clone());
@@ -625,7 +590,7 @@ fn each_step_hears_what_it_asks_for() {
     kept.episodes.insert(monitor.clone(), episode);
     kept.take_steps(&config, &plan, |_| None, clock.now());
     let mut heard: Vec<(String, NotificationKind)> = Vec::new();
-    let mut hear = |kept: &mut Kept| {
+    let mut hear = |kept: &mut StoredState| {
         clock.advance(Micros::from_secs(61));
         let (ready, _) = kept.ready(&HashSet::new(), &mut HashMap::new(), clock.now().steady);
         for (channel, messages) in ready {
@@ -635,25 +600,12 @@ fn each_step_hears_what_it_asks_for() {
                 super::outbox::AttemptResult::Answered(Ok(Accepted::Confirmed(String::new()))),
             )];
             let channels = Vec::new();
-            kept.settle(
-                Report {
-                    channel,
-                    results,
-                    channels,
-                },
-                false,
-                clock.now(),
-            );
+            kept.settle(Report { channel, results, channels }, false, clock.now());
         }
     };
     hear(&mut kept);
     let episode = kept.episodes.remove(&monitor).expect("open");
-    let end = End {
-        monitor: &monitor,
-        sample: &sample,
-        state: &state,
-        ended: None,
-    };
+    let end = End { monitor: &monitor, sample: &sample, state: &state, ended: None };
     kept.end(episode, &end, &plan, clock.now());
     hear(&mut kept);
     heard.sort();
@@ -670,9 +622,7 @@ fn each_step_hears_what_it_asks_for() {
 
 #[test]
 fn what_is_about_one_monitor_stays_in_order_and_waits_for_what_came_before() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let mut world = World::new();
     for step in [Step::Test(0, false), Step::Pass(5)] {
         world.step(&step);
@@ -683,17 +633,16 @@ fn what_is_about_one_monitor_stays_in_order_and_waits_for_what_came_before() {
     }
     world.work(true);
     let messages = world.kept.outbox.clone();
-    let pagerduty = messages
-        .iter()
-        .find(|message| world.kept.counts_incidents(&message.channel))
-        .expect("one");
+    let pagerduty =
+        messages.iter().find(|message| world.kept.counts_incidents(&message.channel)).expect("one");
     let channel = pagerduty.channel.clone();
-    let messages: Vec<Pending> = messages
-        .into_iter()
-        .filter(|message| message.channel == channel)
-        .collect();
+    let messages: Vec<Pending> =
+        messages.into_iter().filter(|message| message.channel == channel).collect();
     let whys: Vec<NotificationKind> = messages.iter().map(|message| message.why).collect();
-    assert_eq!(whys, [NotificationKind::Cleared, NotificationKind::Raised, NotificationKind::Raised]);
+    assert_eq!(
+        whys,
+        [NotificationKind::Cleared, NotificationKind::Raised, NotificationKind::Raised]
+    );
     assert_eq!(divide(true, messages.clone()).len(), 3);
     // The end of the first alarm is refused: the second one waits, that of the other monitor does not.
     let mut offered = Vec::new();
@@ -717,11 +666,8 @@ fn what_is_written_down_holds_no_secret_in_clear() {
                 { command = [\"x\"], environment = { TOKEN = \"Geheimnis\" } }, { email = [\"a@b.c\", \"d@e.f\"], mail_server = \"m\" }]\n";
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("mailqos.toml");
-    std::fs::write(
-        &path,
-        format!("site = \"here\"\nallow_plaintext_secrets = true\n{text}"),
-    )
-    .expect("write");
+    std::fs::write(&path, format!("site = \"here\"\nallow_plaintext_secrets = true\n{text}"))
+        .expect("write");
     let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
     let plan = Plan::new(&config);
     let steps = plan.steps(&"default".parse().expect("a name"));
@@ -732,10 +678,7 @@ fn what_is_written_down_holds_no_secret_in_clear() {
         assert!(!kept.contains("Geheimnis"), "{kept}");
         let read: StoredChannel = serde_json::from_str(&kept).expect("JSON");
         let error = read.channel(&config).expect_err("its secret is not there").to_string();
-        assert!(
-            error.contains("in plaintext") && !error.contains("Geheimnis"),
-            "{error}"
-        );
+        assert!(error.contains("in plaintext") && !error.contains("Geheimnis"), "{error}");
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use mailqos_base::clock::{Now, MonotonicTime};
+use mailqos_base::clock::{MonotonicTime, Now};
 use mailqos_config::Monitor;
 use mailqos_model::{Event, EventKind, Micros, MonitorId, Outcome, Sample};
 
 use super::{
-    Alarms, Episode, State, NotificationKind, list_of, message,
+    Alarms, Episode, NotificationKind, State, list_of, message,
     own_names::{BLIND, RECORDER},
 };
 
@@ -39,12 +39,7 @@ impl Alarms {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let all = self
-            .config()
-            .monitors
-            .values()
-            .filter(|monitor| monitor.enabled)
-            .count();
+        let all = self.config().monitors.values().filter(|monitor| monitor.enabled).count();
         let problem = (!blind.is_empty()).then(|| {
             format!(
                 "{} of {all} monitors can't be tested, so the state of their mail is unknown: {}{more}",
@@ -59,11 +54,8 @@ impl Alarms {
     pub fn untested(&self) -> BTreeMap<MonitorId, String> {
         let (now, config) = (self.clock.now(), self.config());
         let kept = self.lock();
-        let blind = config
-            .monitors
-            .values()
-            .filter(|monitor| monitor.enabled)
-            .filter_map(|monitor| {
+        let blind =
+            config.monitors.values().filter(|monitor| monitor.enabled).filter_map(|monitor| {
                 let why = untested(monitor, kept.states.get(&monitor.id)?, self.opened, now)?;
                 Some((monitor, why))
             });
@@ -74,7 +66,9 @@ impl Alarms {
     }
 
     async fn own_trouble(&self, name: &str, problem: Option<String>) {
-        let Ok(id) = name.parse::<MonitorId>() else { return };
+        let Ok(id) = name.parse::<MonitorId>() else {
+            return;
+        };
         let now = self.clock.now();
         let event = {
             let mut guard = self.lock();
@@ -123,5 +117,6 @@ fn untested(monitor: &Monitor, state: &State, opened: MonotonicTime, now: Now) -
     // A test says something at its end, which comes some time after the end of the one before.
     let longest = monitor.kind.longest_test().0.saturating_mul(3);
     let patience = interval.saturating_mul(4).saturating_add(longest).max(BLIND_FOR.0 * 3);
-    (silent > Micros(patience)).then(|| format!("no test has finished for {}", message::rough(silent)))
+    (silent > Micros(patience))
+        .then(|| format!("no test has finished for {}", message::rough(silent)))
 }

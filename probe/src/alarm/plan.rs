@@ -104,7 +104,10 @@ impl Plan {
 }
 
 /// Returns the recipients of a mail without `gone`: empty if all are left, `None` if none are.
-pub(super) fn recipients_without(channel: Option<&Channel>, missed: &[String]) -> Option<Vec<String>> {
+pub(super) fn recipients_without(
+    channel: Option<&Channel>,
+    missed: &[String],
+) -> Option<Vec<String>> {
     match channel.map(|channel| &channel.action) {
         Some(Action::Email { to, .. }) if !missed.is_empty() => {
             let reached: Vec<String> = to

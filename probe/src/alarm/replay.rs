@@ -50,11 +50,7 @@ pub struct Replay {
 impl Replay {
     /// Creates a replay in which outages shorter than `worth` count as noise.
     pub fn new(worth: Micros) -> Self {
-        Self {
-            worth,
-            players: BTreeMap::new(),
-            found: BTreeMap::new(),
-        }
+        Self { worth, players: BTreeMap::new(), found: BTreeMap::new() }
     }
 
     /// Adds a monitor with its rule; with an interval, samples are thinned out accordingly.
@@ -73,10 +69,9 @@ impl Replay {
 
     /// Plays a sample; those of a monitor come in the order of time.
     pub fn play(&mut self, sample: &Sample) {
-        let (Some(player), Some(found)) = (
-            self.players.get_mut(&sample.monitor),
-            self.found.get_mut(&sample.monitor),
-        ) else {
+        let (Some(player), Some(found)) =
+            (self.players.get_mut(&sample.monitor), self.found.get_mut(&sample.monitor))
+        else {
             return;
         };
         if sample.outcome == Outcome::NotTested || sample.excluded.is_some() {
@@ -89,10 +84,7 @@ impl Replay {
         } else if player.failing.is_none() {
             player.failing = Some((now, player.open.is_some()));
         }
-        let gap = player
-            .interval
-            .zip(player.last)
-            .map(|(interval, last)| (now - last, interval));
+        let gap = player.interval.zip(player.last).map(|(interval, last)| (now - last, interval));
         // A twentieth less: tests are not started to the microsecond.
         if gap.is_some_and(|(gap, interval)| gap.0 < interval.0 / 20 * 19) {
             return;
@@ -156,10 +148,8 @@ impl Found {
     pub fn median_delay(&self) -> Option<Micros> {
         let mut delays = self.delays.clone();
         delays.sort_unstable();
-        let (low, high) = (
-            delays.get(delays.len().saturating_sub(1) / 2)?,
-            delays.get(delays.len() / 2)?,
-        );
+        let (low, high) =
+            (delays.get(delays.len().saturating_sub(1) / 2)?, delays.get(delays.len() / 2)?);
         Some(Micros((low.0 + high.0) / 2))
     }
 }
@@ -185,11 +175,7 @@ mod tests {
     }
 
     fn rule(after: u32) -> AlarmRule {
-        AlarmRule {
-            after,
-            flapping: false,
-            ..AlarmRule::default()
-        }
+        AlarmRule { after, flapping: false, ..AlarmRule::default() }
     }
 
     #[test]
@@ -197,10 +183,7 @@ mod tests {
         // One failed test, an outage of 3 minutes, one of 10.
         let tests = ".f....fff.....ffffffffff...";
         let hasty = played(tests, rule(1), None);
-        assert_eq!(
-            (hasty.alarms, hasty.for_nothing, hasty.missed, hasty.outages),
-            (3, 2, 0, 1)
-        );
+        assert_eq!((hasty.alarms, hasty.for_nothing, hasty.missed, hasty.outages), (3, 2, 0, 1));
         assert_eq!(hasty.median_delay(), Some(Micros::ZERO));
         let calm = played(tests, rule(3), None);
         assert_eq!((calm.alarms, calm.for_nothing), (2, 1));

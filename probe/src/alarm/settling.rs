@@ -7,7 +7,7 @@ use mailqos_model::{Event, EventKind, Micros, Name, UtcMicros};
 use mailqos_notify::{Accepted, Refused};
 
 use super::{
-    About, Kept, Pending, NotificationKind,
+    About, NotificationKind, Pending, StoredState,
     episode::{Contact, Notified},
 };
 
@@ -34,7 +34,7 @@ impl Settling<'_> {
         self.events.push(event);
     }
 
-    fn heard(&mut self, kept: &mut Kept, heard: Notified) {
+    fn heard(&mut self, kept: &mut StoredState, heard: Notified) {
         let pending = &self.pending;
         if pending.why != NotificationKind::Cleared && !kept.heard(pending, heard) {
             self.ended.insert(pending.about(), pending.incident.clone());
@@ -49,15 +49,15 @@ impl Settling<'_> {
     }
 
     /// The channel has taken it; tells whether there is something left to do.
-    pub(super) fn accepted(&mut self, kept: &mut Kept, accepted: &Accepted) -> bool {
+    pub(super) fn accepted(&mut self, kept: &mut StoredState, accepted: &Accepted) -> bool {
         let words = accepted.words();
         self.heard(kept, Notified::Yes);
         self.reach(kept);
         let pending = &self.pending;
         let episode = kept.episodes.get_mut(&pending.monitor);
-        if let Some(episode) =
-            episode.filter(|episode| episode.raised_at == pending.alarm && pending.why != NotificationKind::Cleared)
-            && accepted.is_confirmed()
+        if let Some(episode) = episode.filter(|episode| {
+            episode.raised_at == pending.alarm && pending.why != NotificationKind::Cleared
+        }) && accepted.is_confirmed()
         {
             episode.notified_at.get_or_insert(self.now.wall);
         }
@@ -75,10 +75,7 @@ impl Settling<'_> {
             "created": pending.created.max(pending.alarm).0,
         });
         let sent = event_of(pending, self.now.wall, EventKind::NotificationSent, text);
-        self.events.push(Event {
-            detail: Some(detail.to_string()),
-            ..sent
-        });
+        self.events.push(Event { detail: Some(detail.to_string()), ..sent });
         let Accepted::Partly { left, gone, .. } = accepted else {
             return false;
         };
@@ -100,7 +97,7 @@ impl Settling<'_> {
     }
 
     /// The channel has not taken it; tells whether it is tried again.
-    pub(super) fn refused(&mut self, kept: &mut Kept, refused: &Refused) -> bool {
+    pub(super) fn refused(&mut self, kept: &mut StoredState, refused: &Refused) -> bool {
         if refused.maybe {
             self.pending.maybe = true;
             self.heard(kept, Notified::Maybe);
@@ -137,14 +134,15 @@ impl Settling<'_> {
     }
 
     /// Returns the channel's state with respect to the message's alarm.
-    fn contact<'kept>(&self, kept: &'kept mut Kept) -> Option<&'kept mut Contact> {
+    fn contact<'kept>(&self, kept: &'kept mut StoredState) -> Option<&'kept mut Contact> {
         let episode = kept.episodes.get_mut(&self.pending.monitor)?;
-        let is_its = episode.raised_at == self.pending.alarm && self.pending.why != NotificationKind::Cleared;
+        let is_its = episode.raised_at == self.pending.alarm
+            && self.pending.why != NotificationKind::Cleared;
         episode.contacts.get_mut(&self.pending.channel).filter(|_| is_its)
     }
 
     /// Notes that all recipients of the message received it, as far as is known.
-    fn reach(&self, kept: &mut Kept) {
+    fn reach(&self, kept: &mut StoredState) {
         let left = &self.pending.left;
         if let Some(contact) = self.contact(kept) {
             contact.missed.retain(|who| !left.is_empty() && !left.contains(who));
@@ -152,7 +150,7 @@ impl Settling<'_> {
     }
 
     /// Notes recipients that did not receive the alarm, so they need not be notified of its end.
-    fn miss<'who>(&self, kept: &mut Kept, who: impl Iterator<Item = &'who String>) {
+    fn miss<'who>(&self, kept: &mut StoredState, who: impl Iterator<Item = &'who String>) {
         if let Some(contact) = self.contact(kept) {
             contact.missed.extend(who.cloned());
         }
@@ -161,14 +159,16 @@ impl Settling<'_> {
     /// Postpones the message; returns whether it is retried. Notifications of an alarm are retried
     /// as long as it is open; that of its end until the time for retries has passed, and longer if
     /// it closes an incident.
-    fn put_off(&mut self, kept: &Kept) -> bool {
+    fn put_off(&mut self, kept: &StoredState) -> bool {
         let pending = &mut self.pending;
         pending.tries = pending.tries.saturating_add(1);
         pending.next_try = self.now.steady + pause(pending.tries);
         let age = pending.next_try - pending.queued;
         pending.overdue |= age > pending.retry_for;
         match pending.why {
-            NotificationKind::Cleared if self.counts_incidents => age <= pending.retry_for.max(CLOSED_WITHIN),
+            NotificationKind::Cleared if self.counts_incidents => {
+                age <= pending.retry_for.max(CLOSED_WITHIN)
+            }
             NotificationKind::Cleared => age <= pending.retry_for.max(ENDED_WITHIN),
             _ => kept.is_open(pending),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use mailqos_base::clock::{Now, MonotonicTime};
+use mailqos_base::clock::{MonotonicTime, Now};
 use mailqos_config::{AlarmRule, Timing};
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
 use serde::{Deserialize, Serialize};
@@ -144,7 +144,9 @@ impl State {
         }
         let bad = match ordered {
             Some(reason) => Some(reason.to_owned()),
-            None if sample.outcome == Outcome::NotTested || sample.excluded.is_some() => return None,
+            None if sample.outcome == Outcome::NotTested || sample.excluded.is_some() => {
+                return None;
+            }
             None => self.judge(sample, began, rule),
         };
         // During an alarm this is not a change; otherwise it has just begun, or the alarm waits for
@@ -171,11 +173,7 @@ impl State {
                 }
             }
         }
-        let due = if self.status == Status::Failed {
-            self.is_due(began, rule)
-        } else {
-            false
-        };
+        let due = if self.status == Status::Failed { self.is_due(began, rule) } else { false };
         if self.status == Status::Alarm || !(due || flaps) {
             return None;
         }
@@ -232,11 +230,7 @@ impl State {
     /// Resets the state of a monitor that is no longer tested, so that it starts afresh when it is
     /// tested again.
     pub(super) fn retire(&mut self) {
-        *self = Self {
-            last_ok: self.last_ok,
-            last: self.last.take(),
-            ..Self::default()
-        };
+        *self = Self { last_ok: self.last_ok, last: self.last.take(), ..Self::default() };
     }
 
     /// Returns how long it had failed when the test of this sample started.
@@ -245,9 +239,7 @@ impl State {
         let steady = began.and_then(|last| last.began).zip(self.failing_from);
         let lasted = match steady {
             Some((began, from)) => began - from,
-            None => self
-                .failing_since
-                .map_or(Micros::ZERO, |since| sample.started_at - since),
+            None => self.failing_since.map_or(Micros::ZERO, |since| sample.started_at - since),
         };
         lasted.max(Micros::ZERO)
     }
@@ -267,9 +259,8 @@ impl State {
     /// Whether it has failed often and long enough.
     fn is_due(&self, now: MonotonicTime, rule: &AlarmRule) -> bool {
         let often = self.failures >= rule.after;
-        let long = rule
-            .after_time
-            .map(|time| self.failing_from.is_some_and(|since| now - since >= time));
+        let long =
+            rule.after_time.map(|time| self.failing_from.is_some_and(|since| now - since >= time));
         match long {
             None => often,
             Some(long) if rule.either => often || long,
@@ -342,10 +333,8 @@ impl State {
                 }
             }
         }
-        if let Some(folder) = sample
-            .folder
-            .as_ref()
-            .filter(|folder| rule.spam_folders.contains(folder))
+        if let Some(folder) =
+            sample.folder.as_ref().filter(|folder| rule.spam_folders.contains(folder))
         {
             reasons.push(format!("the mail was found in the folder {folder:?}"));
         }
@@ -372,11 +361,7 @@ impl State {
             // Milliseconds are enough, unless they hide by how much the limit was exceeded.
             let short = Micros(value.0 / 1000 * 1000);
             let shown = if short > limit { short } else { value };
-            let until = if value > most {
-                String::new()
-            } else {
-                format!(" (clears at {limit})")
-            };
+            let until = if value > most { String::new() } else { format!(" (clears at {limit})") };
             return Some(format!("{words} took {shown}, more than {most}{until}"));
         }
         self.exceeded.remove(&key);
@@ -396,7 +381,8 @@ impl State {
         if window.back().is_none_or(|(at, _)| *at < began) {
             window.push_back((began, value));
         }
-        while window.len() > MAX_VALUES || window.front().is_some_and(|(at, _)| began - *at > over) {
+        while window.len() > MAX_VALUES || window.front().is_some_and(|(at, _)| began - *at > over)
+        {
             window.pop_front();
         }
         let mut values: Vec<Micros> = window.iter().map(|(_, value)| *value).collect();
@@ -437,11 +423,7 @@ mod tests {
     }
 
     fn rule(after: u32) -> AlarmRule {
-        AlarmRule {
-            after,
-            flapping: false,
-            ..AlarmRule::default()
-        }
+        AlarmRule { after, flapping: false, ..AlarmRule::default() }
     }
 
     fn step(state: &mut State, sample: &Sample, rule: &AlarmRule) -> Option<Change> {
@@ -513,18 +495,14 @@ mod tests {
         let minute = 60_000_000;
         let rises = |rule: &AlarmRule| {
             let mut state = State::default();
-            (0..20).find(|at| step(&mut state, &sample(Outcome::Lost, at * minute), rule) == Some(Change::Raised))
+            (0..20).find(|at| {
+                step(&mut state, &sample(Outcome::Lost, at * minute), rule) == Some(Change::Raised)
+            })
         };
         let time = Some(Micros::from_secs(600));
-        let both = AlarmRule {
-            after_time: time,
-            ..rule(3)
-        };
+        let both = AlarmRule { after_time: time, ..rule(3) };
         assert_eq!(rises(&both), Some(10));
-        let either = AlarmRule {
-            either: true,
-            ..both.clone()
-        };
+        let either = AlarmRule { either: true, ..both.clone() };
         assert_eq!(rises(&either), Some(2));
         let either_time = AlarmRule { after: 15, ..either };
         assert_eq!(rises(&either_time), Some(10));
@@ -533,10 +511,7 @@ mod tests {
     #[test]
     fn a_threshold_is_met_again_only_clearly_below_it() {
         let rule = AlarmRule {
-            thresholds: vec![Threshold {
-                timing: Timing::RoundTrip,
-                most: Micros::from_secs(10),
-            }],
+            thresholds: vec![Threshold { timing: Timing::RoundTrip, most: Micros::from_secs(10) }],
             ..rule(1)
         };
         let mut state = State::default();
@@ -596,10 +571,7 @@ mod tests {
         old.smtp_certificate_expires_at = Some(UtcMicros(204) + Micros::from_secs(13 * 86_400));
         assert_eq!(step(&mut state, &old, &rule), Some(Change::Raised));
         assert!(
-            state
-                .reason
-                .as_deref()
-                .is_some_and(|reason| reason.contains("expires in 1w6d")),
+            state.reason.as_deref().is_some_and(|reason| reason.contains("expires in 1w6d")),
             "{:?}",
             state.reason
         );
@@ -617,12 +589,9 @@ mod tests {
         let mut state = State::default();
         let mut changes = Vec::new();
         for at in 0..120 {
-            let outcome = if at < 60 && at % 2 == 0 {
-                Outcome::Lost
-            } else {
-                Outcome::Ok
-            };
-            changes.extend(step(&mut state, &sample(outcome, at), &rule).map(|change| (at, change)));
+            let outcome = if at < 60 && at % 2 == 0 { Outcome::Lost } else { Outcome::Ok };
+            changes
+                .extend(step(&mut state, &sample(outcome, at), &rule).map(|change| (at, change)));
         }
         assert_eq!(changes, [(10, Change::Raised), (75, Change::Cleared)]);
     }
@@ -631,11 +600,14 @@ mod tests {
     fn changing_to_and_fro_that_another_explains_waits_for_it_too() {
         let rule = AlarmRule::default();
         let mut state = State::default();
-        let outcome = |at: i64| if at % 2 == 0 { Outcome::Lost } else { Outcome::Ok };
+        let outcome = |at: i64| {
+            if at % 2 == 0 { Outcome::Lost } else { Outcome::Ok }
+        };
         for at in 0..15 {
-            let change = state.step((&sample(outcome(at), at), MonotonicTime(at)), &rule, None, |_| {
-                "gate".parse().ok()
-            });
+            let change =
+                state.step((&sample(outcome(at), at), MonotonicTime(at)), &rule, None, |_| {
+                    "gate".parse().ok()
+                });
             assert_eq!(change, None);
         }
         assert!(state.flapping && state.held_by.is_some());
@@ -649,7 +621,8 @@ mod tests {
         let gate = || "gate".parse().ok();
         for at in 0..5 {
             assert_eq!(
-                state.step((&sample(Outcome::Lost, at), MonotonicTime(at)), &rule, None, |_| gate()),
+                state
+                    .step((&sample(Outcome::Lost, at), MonotonicTime(at)), &rule, None, |_| gate()),
                 None
             );
         }

@@ -102,12 +102,10 @@ struct Notice {
 /// Sends a notification that is read from standard input. It succeeds if one channel accepts it.
 async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
     let mut text = String::new();
-    std::io::stdin()
-        .take(MAX_INPUT)
-        .read_to_string(&mut text)
-        .map_err(Failure::work)?;
-    let notice: Notice = serde_json::from_str(&text)
-        .map_err(|error| Failure::Usage(format!("standard input is not a valid notification: {error}")))?;
+    std::io::stdin().take(MAX_INPUT).read_to_string(&mut text).map_err(Failure::work)?;
+    let notice: Notice = serde_json::from_str(&text).map_err(|error| {
+        Failure::Usage(format!("standard input is not a valid notification: {error}"))
+    })?;
     let notice = Notification::notice(config, &notice.id, &notice.subject, &notice.text);
     let mut accepted = false;
     for (route, answer) in send_notice(config, list, &notice).await {
@@ -127,14 +125,17 @@ async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
 }
 
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
-    let (Command::Test { list: name } | Command::Tell { list: name } | Command::Preview { list: name, .. }) =
-        &args.command;
+    let (Command::Test { list: name }
+    | Command::Tell { list: name }
+    | Command::Preview { list: name, .. }) = &args.command;
     let config = global.config_with_warnings()?;
     let Some(list) = config.action_lists.get(name.as_str()) else {
         let known = config.action_lists.keys().map(AsRef::as_ref);
         let hint = match nearest(name, known.clone()) {
             Some(near) => format!("did you mean {near}?"),
-            None if config.action_lists.is_empty() => "there are none; add [action_list.default]".to_owned(),
+            None if config.action_lists.is_empty() => {
+                "there are none; add [action_list.default]".to_owned()
+            }
             None => format!("there are: {}", known.collect::<Vec<_>>().join(", ")),
         };
         return Err(Failure::Usage(format!("no action list is named {name:?}; {hint}")));
@@ -152,11 +153,13 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     for step in &list.steps {
         let route = step.action.route();
         let begun = Instant::now();
-        let (channel, notification) = (Channel::of(&config, step), message::test(&config, NotificationKind::Test));
+        let (channel, notification) =
+            (Channel::of(&config, step), message::test(&config, NotificationKind::Test));
         let mut outcome = send(&channel, &notification, &[]).await;
         if channel.counts_incidents() && outcome.result.is_ok() {
             // What the test has opened is closed again.
-            let end = message::test(&config, NotificationKind::Cleared).of_incident(&notification.incident);
+            let end = message::test(&config, NotificationKind::Cleared)
+                .of_incident(&notification.incident);
             outcome = send(&channel, &end, &[]).await;
         }
         let took = Micros(Micros::from(begun.elapsed()).0 / 1000 * 1000);
@@ -175,9 +178,6 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     if failed == 0 {
         Ok(ExitCode::SUCCESS)
     } else {
-        Err(Failure::Work(format!(
-            "{failed} of {} actions failed",
-            list.steps.len()
-        )))
+        Err(Failure::Work(format!("{failed} of {} actions failed", list.steps.len())))
     }
 }

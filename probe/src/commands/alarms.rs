@@ -117,7 +117,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     }
     let config = global.config()?;
     let other = match &args.rules {
-        Some(path) => Some(mailqos_config::load(path).map_err(|problems| Failure::Usage(problems.to_string()))?),
+        Some(path) => Some(
+            mailqos_config::load(path).map_err(|problems| Failure::Usage(problems.to_string()))?,
+        ),
         None => None,
     };
     let chosen = select(&config, &args.monitors)?;
@@ -128,7 +130,8 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let (from, to) = (moment(args.from)?, moment(args.to)?);
     if to <= from {
         return Err(Failure::Usage(
-            "the period ends before it starts; set --to to the first day after the period".to_owned(),
+            "the period ends before it starts; set --to to the first day after the period"
+                .to_owned(),
         ));
     }
     let mut plays = vec![("configured", Replay::new(args.min_outage))];
@@ -152,10 +155,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     // An outage that is still open has lasted until now, not until a day that lies ahead; and no such day has samples.
     let end = to.min(UtcMicros::now());
     play(&config, from, end, &mut plays).await?;
-    let found: Vec<_> = plays
-        .into_iter()
-        .map(|(name, replay)| (name, replay.end(end)))
-        .collect();
+    let found: Vec<_> = plays.into_iter().map(|(name, replay)| (name, replay.end(end))).collect();
     let mut text = String::new();
     if args.format == Format::Json {
         let seconds = |found: &Found| found.median_delay().map(Micros::as_secs_f64);
@@ -203,7 +203,12 @@ fn thinner(other: Option<&Config>, monitor: &Monitor) -> Option<Micros> {
     (other.test_interval > monitor.test_interval).then_some(other.test_interval)
 }
 
-async fn play(config: &Config, from: UtcMicros, to: UtcMicros, plays: &mut [(&str, Replay)]) -> Result<(), Failure> {
+async fn play(
+    config: &Config,
+    from: UtcMicros,
+    to: UtcMicros,
+    plays: &mut [(&str, Replay)],
+) -> Result<(), Failure> {
     let days = Days::open(config).await.map_err(Failure::work)?;
     let mut date = from.utc_date();
     while date <= to.utc_date() {

@@ -86,10 +86,13 @@ async fn mailboxes(config: &Config) -> Result<bool, Failure> {
     let mut tried = BTreeSet::new();
     let mut all_there = true;
     for monitor in config.monitors.values().filter(|monitor| monitor.enabled) {
-        let Some(pickup) = monitor.kind.pickup() else { continue };
+        let Some(pickup) = monitor.kind.pickup() else {
+            continue;
+        };
         let endpoint = &pickup.endpoint;
         let account = endpoint.account.as_ref().map(ToString::to_string);
-        if !tried.insert((endpoint.server.clone(), endpoint.port, account, pickup.folders.clone())) {
+        if !tried.insert((endpoint.server.clone(), endpoint.port, account, pickup.folders.clone()))
+        {
             continue;
         }
         let lines = match mailbox_test::missing_folders(config, &pickup).await {
@@ -116,13 +119,10 @@ async fn connect(config: &Config) -> Result<(), Failure> {
                 return Ok(());
             };
             print_line(&format!("{address}: readable and writable"))?;
-            habits
-                .told()
-                .into_iter()
-                .try_for_each(|line| print_line(&format!("  {line}")))
+            habits.told().into_iter().try_for_each(|line| print_line(&format!("  {line}")))
         }
-        Err(error) => Err(Failure::work(format!(
-            "can't use the object store of the lake: {error}"
-        ))),
+        Err(error) => {
+            Err(Failure::work(format!("can't use the object store of the lake: {error}")))
+        }
     }
 }

@@ -36,17 +36,11 @@ impl Edit {
 
     fn open(main: &Path, path: PathBuf) -> Result<Self, Failure> {
         let before = read(&path)?;
-        let document = before
-            .as_deref()
-            .unwrap_or_default()
-            .parse::<DocumentMut>()
-            .map_err(|error| Failure::Usage(format!("{} is not valid TOML: {error}", path.display())))?;
-        Ok(Self {
-            main: main.to_owned(),
-            path,
-            before,
-            document,
-        })
+        let document =
+            before.as_deref().unwrap_or_default().parse::<DocumentMut>().map_err(|error| {
+                Failure::Usage(format!("{} is not valid TOML: {error}", path.display()))
+            })?;
+        Ok(Self { main: main.to_owned(), path, before, document })
     }
 
     /// Opens the main file and all that it includes.
@@ -66,7 +60,13 @@ impl Edit {
     }
 
     /// Adds `[kind.name]`, with a comment above it.
-    pub(super) fn add(&mut self, kind: &str, name: &str, comment: &str, table: Table) -> Result<(), Failure> {
+    pub(super) fn add(
+        &mut self,
+        kind: &str,
+        name: &str,
+        comment: &str,
+        table: Table,
+    ) -> Result<(), Failure> {
         let kinds = self.document.entry(kind).or_insert_with(|| {
             let mut table = Table::new();
             table.set_implicit(true);
@@ -151,7 +151,9 @@ impl Edit {
             match &edit.before {
                 Some(text) => write(&edit.path, text)?,
                 None => match std::fs::remove_file(&edit.path) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Failure::work(error)),
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Failure::work(error));
+                    }
                     _ => {}
                 },
             }
@@ -186,7 +188,8 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
         let Some(before) = before else { return Ok(()) };
         // Root edits it, and the probe's user must be able to read it still. Others can't give files away, but to a group of theirs.
         let group = Some(before.gid());
-        let stays = fchown(&*file, Some(before.uid()), group).is_ok() || fchown(&*file, None, group).is_ok();
+        let stays = fchown(&*file, Some(before.uid()), group).is_ok()
+            || fchown(&*file, None, group).is_ok();
         let mut permissions = before.permissions();
         if !stays {
             permissions.set_mode(permissions.mode() & !0o070);
@@ -202,10 +205,9 @@ fn files(main: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut files = vec![main.to_owned()];
     let names: Vec<String> = match edit.document.get("include").and_then(Item::as_value) {
         Some(Value::String(name)) => vec![name.value().clone()],
-        Some(Value::Array(names)) => names
-            .iter()
-            .filter_map(|name| name.as_str().map(str::to_owned))
-            .collect(),
+        Some(Value::Array(names)) => {
+            names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+        }
         _ => Vec::new(),
     };
     for name in names {

@@ -189,10 +189,7 @@ fn set(table: &mut Table, key: &str, value: Option<impl Into<Value>>) {
 
 /// Returns an inline table of the options that were given; `None` if there are none.
 fn said<const N: usize>(pairs: [(&'static str, Option<Value>); N]) -> Option<Value> {
-    let pairs: Vec<_> = pairs
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, value?)))
-        .collect();
+    let pairs: Vec<_> = pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
     (!pairs.is_empty()).then(|| inline(pairs))
 }
 
@@ -200,26 +197,16 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
     let mut edit = Edit::main(global.path())?;
     let mut table = Table::new();
     let (kind, id) = match args.what {
-        Add::Object {
-            id,
-            address,
-            name,
-            tags,
-        } => {
+        Add::Object { id, address, name, tags } => {
             set(&mut table, "address", Some(address));
             set(&mut table, "name", name);
             set(&mut table, "tags", (!tags.is_empty()).then(|| list(&tags)));
             ("object", id)
         }
-        Add::Account {
-            id,
-            user,
-            password_env,
-            password_file,
-            password_credential,
-        } => {
+        Add::Account { id, user, password_env, password_file, password_credential } => {
             set(&mut table, "user", Some(user));
-            let file = password_file.map(|path| std::path::absolute(&path).unwrap_or(path).display().to_string());
+            let file = password_file
+                .map(|path| std::path::absolute(&path).unwrap_or(path).display().to_string());
             let password = said([
                 ("env", password_env.map(Value::from)),
                 ("file", file.map(Value::from)),
@@ -301,7 +288,8 @@ pub(super) fn show_list(args: &ListArgs, global: &Global) -> Result<ExitCode, Fa
             .objects
             .iter()
             .map(|(id, object)| {
-                let monitors = config.monitors.values().filter(|monitor| monitor.object == *id).count();
+                let monitors =
+                    config.monitors.values().filter(|monitor| monitor.object == *id).count();
                 vec![
                     ("id", id.to_string()),
                     ("address", object.address.clone()),
@@ -360,10 +348,8 @@ pub(super) fn show_list(args: &ListArgs, global: &Global) -> Result<ExitCode, Fa
         return Ok(ExitCode::SUCCESS);
     };
     let head: Vec<&str> = first.iter().map(|(key, _)| *key).collect();
-    let rows: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| row.iter().map(|(_, value)| value.clone()).collect())
-        .collect();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|(_, value)| value.clone()).collect()).collect();
     print_line(terminal::table(&head, &rows).trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -375,10 +361,7 @@ pub(super) fn show(args: &ShowArgs, global: &Global) -> Result<ExitCode, Failure
     let mut rows = vec![
         ("monitor", monitor.id.to_string()),
         ("name", monitor.name.clone()),
-        (
-            "object",
-            format!("{} ({})", monitor.object, object.map_or("", |object| &object.address)),
-        ),
+        ("object", format!("{} ({})", monitor.object, object.map_or("", |object| &object.address))),
         ("enabled", monitor.enabled.to_string()),
         ("tags", monitor.tags.iter().cloned().collect::<Vec<_>>().join(" ")),
     ];
@@ -387,11 +370,7 @@ pub(super) fn show(args: &ShowArgs, global: &Global) -> Result<ExitCode, Failure
         ("alarm_after", monitor.alarm.after.to_string()),
         (
             "action_list",
-            monitor
-                .action_list
-                .as_ref()
-                .map_or("none", |list| list.as_ref())
-                .to_owned(),
+            monitor.action_list.as_ref().map_or("none", |list| list.as_ref()).to_owned(),
         ),
     ]);
     rows.push(match &monitor.calendar {
@@ -403,10 +382,8 @@ pub(super) fn show(args: &ShowArgs, global: &Global) -> Result<ExitCode, Failure
         rows.push(("depends_on", depends.join(" ")));
     }
     if args.format == Format::Json {
-        let object: serde_json::Map<String, serde_json::Value> = rows
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.into()))
-            .collect();
+        let object: serde_json::Map<String, serde_json::Value> =
+            rows.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
         print_line(&serde_json::Value::Object(object).to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -416,7 +393,11 @@ pub(super) fn show(args: &ShowArgs, global: &Global) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn switch(args: &SwitchArgs, enabled: bool, global: &Global) -> Result<ExitCode, Failure> {
+pub(super) fn switch(
+    args: &SwitchArgs,
+    enabled: bool,
+    global: &Global,
+) -> Result<ExitCode, Failure> {
     let config: Config = global.config()?;
     let chosen = select(&config, &args.monitors)?;
     // Each file once, and the whole checked once: there may be ten thousand monitors.

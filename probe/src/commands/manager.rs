@@ -14,7 +14,8 @@ fn tell(states: &[NotifyState<'_>]) {
     let told = match name.as_encoded_bytes().strip_prefix(b"@") {
         // An abstract socket (unix(7)), such as those of containers and older managers; the library knows only paths.
         Some(name) => {
-            let lines: Vec<String> = states.iter().map(|state| state.to_string().trim().to_owned()).collect();
+            let lines: Vec<String> =
+                states.iter().map(|state| state.to_string().trim().to_owned()).collect();
             notify_abstract(name, &lines.join("\n"))
         }
         None => sd_notify::notify(false, states),
@@ -39,7 +40,9 @@ pub(super) fn ready(helpers: &mut JoinSet<()>, board: Arc<Board>) {
                 if alive {
                     tell(&[NotifyState::Watchdog]);
                 } else if well {
-                    tracing::error!("no test has started for too long; watchdog notifications stop");
+                    tracing::error!(
+                        "no test has started for too long; watchdog notifications stop"
+                    );
                 }
                 well = alive;
                 tokio::time::sleep(limit / 4).await;
@@ -96,7 +99,8 @@ mod tests {
         let name = format!("mailqos-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).expect("an address");
         let manager = UnixDatagram::bind_addr(&address).expect("a socket");
-        let lines = [NotifyState::Ready, NotifyState::Custom("X=1")].map(|state| state.to_string().trim().to_owned());
+        let lines = [NotifyState::Ready, NotifyState::Custom("X=1")]
+            .map(|state| state.to_string().trim().to_owned());
         notify_abstract(name.as_bytes(), &lines.join("\n")).expect("told");
         let mut space = [0; 64];
         let count = manager.recv(&mut space).expect("a message");

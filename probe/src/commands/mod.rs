@@ -173,9 +173,7 @@ impl Global {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments
-        .next()
-        .is_some_and(|first| first == template_process::ARGUMENT)
+    if arguments.next().is_some_and(|first| first == template_process::ARGUMENT)
         && arguments.next().is_none()
     {
         return template_process::main();
@@ -183,10 +181,7 @@ pub fn main() -> ExitCode {
     template_process::enable();
     let cli = Cli::parse();
     begin_log(cli.log_format);
-    let global = Global {
-        config: cli.config,
-        log_format: cli.log_format,
-    };
+    let global = Global { config: cli.config, log_format: cli.log_format };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -230,7 +225,10 @@ pub fn main() -> ExitCode {
 
 /// The JSON Schema of the configuration.
 fn schema() -> std::io::Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(&config::reference::schema(&config::reference::CONFIGURATION, "file"))?;
+    let mut text = serde_json::to_vec_pretty(&config::reference::schema(
+        &config::reference::CONFIGURATION,
+        "file",
+    ))?;
     text.push(b'\n');
     Ok(text)
 }
@@ -255,7 +253,10 @@ fn write_out(bytes: &[u8]) -> Result<(), Failure> {
 }
 
 /// The monitors that are selected.
-fn select<'config>(config: &'config Config, patterns: &[String]) -> Result<Vec<&'config Monitor>, Failure> {
+fn select<'config>(
+    config: &'config Config,
+    patterns: &[String],
+) -> Result<Vec<&'config Monitor>, Failure> {
     config
         .select(patterns)
         .map_err(|pattern| Failure::Usage(format!("{pattern:?} matches no monitor")))
@@ -299,7 +300,8 @@ fn json_line(message: &str, now: UtcMicros) -> String {
 /// Logs to standard error; `RUST_LOG` chooses what.
 fn begin_log(format: LogFormat) {
     use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("mailqos=info,warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("mailqos=info,warn"));
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -320,7 +322,8 @@ mod tests {
 
     #[test]
     fn a_refused_start_is_one_line_of_json() {
-        let line = json_line("mailqos.toml:\n  \"site\" is missing", UtcMicros(1_780_000_000_000_000));
+        let line =
+            json_line("mailqos.toml:\n  \"site\" is missing", UtcMicros(1_780_000_000_000_000));
         assert!(!line.contains('\n'));
         let read: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(read["level"], "ERROR");

@@ -33,11 +33,7 @@ pub(super) async fn describe(config: &Config) -> Vec<String> {
         };
         lines.insert(line);
     }
-    if any || config.proxy.address.is_some() {
-        lines.into_iter().collect()
-    } else {
-        Vec::new()
-    }
+    if any || config.proxy.address.is_some() { lines.into_iter().collect() } else { Vec::new() }
 }
 
 /// Returns the requests that are made, their destinations, and their own proxies.
@@ -76,7 +72,11 @@ fn usual_endpoint(address: &str) -> String {
     format!("https://{host}/")
 }
 
-async fn proxy_of(config: &Config, url: &SecretSource, own: Option<&SecretSource>) -> Result<Option<String>, Unknown> {
+async fn proxy_of(
+    config: &Config,
+    url: &SecretSource,
+    own: Option<&SecretSource>,
+) -> Result<Option<String>, Unknown> {
     let proxy = own.or(config.proxy.address.as_ref());
     if [Some(url), proxy]
         .into_iter()

@@ -45,9 +45,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
         other => Failure::work(other),
     })?;
     note(&recorder, EventKind::ProbeStarted).await;
-    let tester = Tester::new(Arc::clone(&config), recorder.clone())
-        .await
-        .map_err(Failure::work)?;
+    let tester = Tester::new(Arc::clone(&config), recorder.clone()).await.map_err(Failure::work)?;
     let maintenance = Maintenance::open(Arc::clone(&config));
     let alarms = Alarms::open(Arc::clone(&config), recorder.clone(), maintenance.clone()).await;
     let (configs, changes) = watch::channel(Arc::clone(&config));
@@ -121,7 +119,11 @@ async fn calendar(live: &Arc<RunningProbe>) -> Result<JobScheduler, JobScheduler
 
 /// Checks every second whether a maintenance window starts or ends. When the wall clock has been
 /// set, housekeeping is rescheduled, because its jobs wait for times of the old clock.
-async fn follow_clock(live: Arc<RunningProbe>, mut scheduler: JobScheduler, mut stop: watch::Receiver<bool>) {
+async fn follow_clock(
+    live: Arc<RunningProbe>,
+    mut scheduler: JobScheduler,
+    mut stop: watch::Receiver<bool>,
+) {
     let clock = live.alarms.clock().clone();
     let mut steps = Steps::new(clock.now());
     while !*stop.borrow() {
@@ -266,7 +268,8 @@ mod tests {
             let kill = format!("kill -INT {}", std::process::id());
             let killed = std::process::Command::new("sh").args(["-c", &kill]).status();
             assert!(killed.expect("a shell").success());
-            let told = tokio::time::timeout(Duration::from_secs(10), stop.wait_for(|told| *told)).await;
+            let told =
+                tokio::time::timeout(Duration::from_secs(10), stop.wait_for(|told| *told)).await;
             assert!(told.expect("in time").is_ok());
         }
     }

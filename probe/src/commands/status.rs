@@ -165,11 +165,8 @@ impl Table {
     fn whole(self) -> String {
         let rows = self.rows.into_iter().flat_map(|(_, lines)| lines);
         let more = (self.unsent > 0).then(|| format!("… and {} more", self.unsent));
-        let lines: Vec<String> = std::iter::once(self.head)
-            .chain(rows)
-            .chain(more)
-            .chain(self.foot)
-            .collect();
+        let lines: Vec<String> =
+            std::iter::once(self.head).chain(rows).chain(more).chain(self.foot).collect();
         lines.join("\n") + "\n"
     }
 
@@ -255,11 +252,7 @@ impl Clock<'_> {
         let Some(timestamp) = moment else {
             return "–".to_owned();
         };
-        let form = if self.is_today(timestamp) {
-            "%H:%M:%S"
-        } else {
-            "%Y-%m-%d %H:%M"
-        };
+        let form = if self.is_today(timestamp) { "%H:%M:%S" } else { "%Y-%m-%d %H:%M" };
         self.zone.to_datetime(timestamp).strftime(form).to_string()
     }
 }
@@ -284,14 +277,8 @@ impl Columns {
     /// Gives up what is missed least, until ids and names have room.
     fn fitting(ids: usize, names: usize, screen: Option<usize>) -> Self {
         let (ids, names) = (ids.max("monitor".len()), names.min(40));
-        let mut columns = Self {
-            id: ids,
-            name: names,
-            took: Self::ROUND_TRIP,
-            bars: 24,
-            at: true,
-            next: true,
-        };
+        let mut columns =
+            Self { id: ids, name: names, took: Self::ROUND_TRIP, bars: 24, at: true, next: true };
         let Some(screen) = screen else { return columns };
         // One long name must not push everything else aside.
         columns.id = columns.id.min(40);
@@ -317,12 +304,30 @@ impl Columns {
     fn width(self) -> usize {
         let optional = |is: bool| if is { Self::MOMENT + 1 } else { 0 };
         let name = if self.name > 0 { self.name + 1 } else { 0 };
-        Self::STATE + 1 + self.id + 1 + name + self.took + 1 + self.bars + optional(self.at) + optional(self.next)
+        Self::STATE
+            + 1
+            + self.id
+            + 1
+            + name
+            + self.took
+            + 1
+            + self.bars
+            + optional(self.at)
+            + optional(self.next)
     }
 
     /// Formats a row; columns without space are omitted.
     #[expect(clippy::too_many_arguments, reason = "they are the cells of one row")]
-    fn row(self, state: &str, id: &str, name: &str, took: &str, at: &str, bars: &str, next: &str) -> String {
+    fn row(
+        self,
+        state: &str,
+        id: &str,
+        name: &str,
+        took: &str,
+        at: &str,
+        bars: &str,
+        next: &str,
+    ) -> String {
         let mut row = format!("{state} {}", column(id, self.id));
         if self.name > 0 {
             row = format!("{row} {}", column(name, self.name));
@@ -347,7 +352,9 @@ fn text<'a>(text: impl Into<Option<&'a String>>) -> String {
 /// The round trip of a monitor's last test, with its interval where there is room for it.
 fn round_trip(monitor: &MonitorReport, is_brief: bool) -> String {
     let micros = |ms: f64| Micros((ms * 1e3) as i64);
-    let Some((last, estimate)) = monitor.last.as_ref().and_then(|last| Some((last, last.round_trip_ms?))) else {
+    let Some((last, estimate)) =
+        monitor.last.as_ref().and_then(|last| Some((last, last.round_trip_ms?)))
+    else {
         return "–".to_owned();
     };
     let round_trip = RoundTrip {
@@ -355,11 +362,7 @@ fn round_trip(monitor: &MonitorReport, is_brief: bool) -> String {
         error: last.round_trip_error_ms.map(micros),
         likely_error: last.round_trip_likely_error_ms.map(micros),
     };
-    if is_brief {
-        round_trip.brief()
-    } else {
-        round_trip.to_string()
-    }
+    if is_brief { round_trip.brief() } else { round_trip.to_string() }
 }
 
 /// The table, for a screen of this many columns, or as wide as it becomes.
@@ -378,11 +381,7 @@ fn table(status: &StatusResponse, zone: &TimeZone, screen: Option<usize>, colour
     };
     let columns = Columns::fitting(widest(|monitor| &monitor.id), names, screen);
     let paint = |code, text| paint(code, text, colour);
-    let day = if columns.bars == 24 {
-        "last day by hour"
-    } else {
-        "last day"
-    };
+    let day = if columns.bars == 24 { "last day by hour" } else { "last day" };
     let head = columns.row(
         &column("state", Columns::STATE),
         "monitor",
@@ -434,11 +433,7 @@ fn table(status: &StatusResponse, zone: &TimeZone, screen: Option<usize>, colour
 
 /// A text in a colour of the terminal, if there are colours.
 fn paint(code: &str, text: String, colour: bool) -> String {
-    if colour {
-        format!("\x1b[{code}m{text}\x1b[0m")
-    } else {
-        text
-    }
+    if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text }
 }
 
 /// The lines of a monitor: its cells, and a remark behind them or below.
@@ -535,17 +530,15 @@ fn counts(status: &StatusResponse) -> String {
         .filter(|word| total(status, **word) > 0)
         .map(|word| format!("{} {}", total(status, *word), word.as_str()))
         .collect();
-    if counts.is_empty() {
-        "no monitors".to_owned()
-    } else {
-        counts.join(", ")
-    }
+    if counts.is_empty() { "no monitors".to_owned() } else { counts.join(", ") }
 }
 
 /// Whether a channel that works now did not within the last day.
 fn was_dead_lately(channel: &ChannelReport, now: Option<Timestamp>) -> bool {
     match (channel.failed_at, now) {
-        (Some(failed), Some(now)) => now.duration_since(failed) < jiff::SignedDuration::from_hours(24),
+        (Some(failed), Some(now)) => {
+            now.duration_since(failed) < jiff::SignedDuration::from_hours(24)
+        }
         _ => false,
     }
 }
@@ -572,11 +565,7 @@ fn remark(monitor: &MonitorReport, clock: &Clock<'_>) -> String {
         parts.push(format!("simulated until {}", clock.long(monitor.simulated_until)));
     }
     if let Some(maintenance) = &monitor.maintenance {
-        parts.push(format!(
-            "{} until {}",
-            text(&maintenance.name),
-            clock.long(maintenance.until)
-        ));
+        parts.push(format!("{} until {}", text(&maintenance.name), clock.long(maintenance.until)));
     }
     if monitor.flapping {
         parts.push("flapping".to_owned());
@@ -603,7 +592,9 @@ async fn plugin(args: &Args, global: &Global) -> ExitCode {
         match ask_within(&config, &request, patience).await {
             Ok(status) => Ok(verdict(&status)),
             // This is exactly what the monitoring system must know: nothing is tested.
-            Err(error @ (ControlError::NotRunning { .. } | ControlError::Silent(_))) => Err((2, error.to_string())),
+            Err(error @ (ControlError::NotRunning { .. } | ControlError::Silent(_))) => {
+                Err((2, error.to_string()))
+            }
             Err(error) => Err((3, error.to_string())),
         }
     };
@@ -654,11 +645,7 @@ fn verdict(status: &StatusResponse) -> (u8, String) {
     if !named.is_empty() {
         line = format!("{line}: {}", named.join(", "));
     }
-    let more = bad
-        .into_iter()
-        .map(count)
-        .sum::<u64>()
-        .saturating_sub(named.len() as u64);
+    let more = bad.into_iter().map(count).sum::<u64>().saturating_sub(named.len() as u64);
     if more > 0 {
         line = format!("{line} and {more} more");
     }
@@ -668,10 +655,8 @@ fn verdict(status: &StatusResponse) -> (u8, String) {
     if let Some((number, first)) = blind {
         line = format!("{line}; the probe can't test {number}: {first}");
     }
-    let mut measured: Vec<String> = StateWord::ALL
-        .iter()
-        .map(|word| format!("{}={}", word.as_str(), count(*word)))
-        .collect();
+    let mut measured: Vec<String> =
+        StateWord::ALL.iter().map(|word| format!("{}={}", word.as_str(), count(*word))).collect();
     if status.selected == Some(status.monitors.len()) {
         measured.extend(status.monitors.iter().filter_map(|monitor| {
             let took = monitor.last.as_ref()?.round_trip_ms?;
@@ -734,12 +719,9 @@ mod tests {
         assert_eq!(code, 2);
         insta::assert_snapshot!("plugin", line);
         let mut good = status();
-        for (count, state, code) in [
-            (3, "failed", 1),
-            (3, "unknown", 3),
-            (0, "failed", 0),
-            (2, "maintenance", 0),
-        ] {
+        for (count, state, code) in
+            [(3, "failed", 1), (3, "unknown", 3), (0, "failed", 0), (2, "maintenance", 0)]
+        {
             good.totals = [("ok".to_owned(), 3), (state.to_owned(), count)].into();
             good.channels.clear();
             assert_eq!(verdict(&good).0, code, "{count} {state}");
@@ -764,10 +746,7 @@ mod tests {
             foot: vec![String::new(), "foot".to_owned()],
         };
         assert_eq!(table().fitting(6), "head\nalarm\nfailed\n… and 4 more\n\nfoot\n");
-        assert_eq!(
-            table().fitting(9),
-            "head\nok\nok\nalarm\nok\nfailed\ndisabled\n\nfoot\n"
-        );
+        assert_eq!(table().fitting(9), "head\nok\nok\nalarm\nok\nfailed\ndisabled\n\nfoot\n");
         assert_eq!(table().fitting(2), "head\n… and 6 more\n\nfoot\n", "however small");
     }
 }

@@ -79,26 +79,22 @@ pub(super) fn size() -> Option<(usize, usize)> {
 
 /// Whether standard output is in colour (<https://no-color.org>).
 pub(super) fn is_coloured() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Rows of a table under their headings, each column as wide as it must be; the last is not filled up.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let widest = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at));
-        cells
-            .map(|cell| width(cell))
-            .fold(head.get(at).map_or(0, |cell| width(cell)), usize::max)
+        cells.map(|cell| width(cell)).fold(head.get(at).map_or(0, |cell| width(cell)), usize::max)
     };
     let widths: Vec<usize> = (0..head.len()).map(widest).collect();
     let mut text = String::new();
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
     for row in std::iter::once(&head).chain(rows) {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| column(cell, *width))
-            .collect();
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| column(cell, *width)).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }

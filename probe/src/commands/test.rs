@@ -28,11 +28,7 @@ pub(super) struct Args {
 impl Args {
     /// One test of a monitor that leaves no sample.
     pub(super) fn once(monitor: String) -> Self {
-        Self {
-            monitor,
-            no_record: true,
-            transcript: false,
-        }
+        Self { monitor, no_record: true, transcript: false }
     }
 }
 
@@ -41,9 +37,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let monitor = find(&config, &args.monitor)?;
     let mut stop = stop_signal().map_err(Failure::work)?;
     let recorder = if args.no_record { None } else { recorder(&config).await? };
-    let tester = Tester::new(Arc::clone(&config), recorder.clone())
-        .await
-        .map_err(Failure::work)?;
+    let tester = Tester::new(Arc::clone(&config), recorder.clone()).await.map_err(Failure::work)?;
     let mut notes = std::io::stderr();
     let _ = writeln!(notes, "{}: {}", monitor.id, monitor.kind.plan());
     let testing = tester.test(monitor);
@@ -60,7 +54,9 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         recorder.close().await.map_err(Failure::work)?;
     }
     let mut text = draw(&result, &monitor.kind, width(), terminal::is_coloured());
-    if let Some(remedy) = what_to_do(&monitor.kind, result.sample.stage, result.sample.error.as_deref()) {
+    if let Some(remedy) =
+        what_to_do(&monitor.kind, result.sample.stage, result.sample.error.as_deref())
+    {
         let _ = writeln!(text, "  {remedy}");
     }
     for note in &result.notes {
@@ -71,26 +67,21 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
         let _ = write!(text, "\n{}", transcript.render(&config.timezone));
     }
     write_out(text.as_bytes())?;
-    Ok(if result.sample.outcome == Outcome::Ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if result.sample.outcome == Outcome::Ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-pub(super) fn find<'config>(config: &'config Config, id: &str) -> Result<&'config Monitor, Failure> {
-    config
-        .monitors
-        .values()
-        .find(|monitor| monitor.id.as_str() == id)
-        .ok_or_else(|| {
-            let known = config.monitors.keys().map(mailqos_model::MonitorId::as_str);
-            let hint = match nearest(id, known.clone()) {
-                Some(near) => format!("did you mean {near}?"),
-                None => format!("there are: {}", known.collect::<Vec<_>>().join(", ")),
-            };
-            Failure::Usage(format!("no monitor is named {id:?}; {hint}"))
-        })
+pub(super) fn find<'config>(
+    config: &'config Config,
+    id: &str,
+) -> Result<&'config Monitor, Failure> {
+    config.monitors.values().find(|monitor| monitor.id.as_str() == id).ok_or_else(|| {
+        let known = config.monitors.keys().map(mailqos_model::MonitorId::as_str);
+        let hint = match nearest(id, known.clone()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("there are: {}", known.collect::<Vec<_>>().join(", ")),
+        };
+        Failure::Usage(format!("no monitor is named {id:?}; {hint}"))
+    })
 }
 
 /// The recorder, unless a running probe has the lake; it alone writes there.
@@ -104,7 +95,9 @@ async fn recorder(config: &Config) -> Result<Option<Recorder>, Failure> {
             );
             Ok(None)
         }
-        Err(error @ (RecordError::Remote(_) | RecordError::Secret(_))) => Err(Failure::Usage(error.to_string())),
+        Err(error @ (RecordError::Remote(_) | RecordError::Secret(_))) => {
+            Err(Failure::Usage(error.to_string()))
+        }
         Err(error) => Err(Failure::work(error)),
     }
 }
@@ -123,11 +116,7 @@ fn draw(result: &TestResult, kind: &Kind, width: usize, colour: bool) -> String 
     const VALUES: usize = 26;
     let TestResult { sample, timeline, .. } = result;
     let paint = |text: &str, code: &str| {
-        if colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     };
     let end = end_of(timeline);
     let cells = width - LABELS - VALUES;
@@ -164,13 +153,10 @@ fn draw(result: &TestResult, kind: &Kind, width: usize, colour: bool) -> String 
     if !timeline.phases.is_empty() {
         text.push('\n');
     }
-    let (mark, code) = if sample.outcome == Outcome::Ok {
-        ("✓", "32")
-    } else {
-        ("✗", "31")
-    };
+    let (mark, code) = if sample.outcome == Outcome::Ok { ("✓", "32") } else { ("✗", "31") };
     let _ = writeln!(text, "{}", paint(&format!("{mark} {}", verdict(sample, kind)), code));
-    let is_calibrated = |known: &RoundTrip| known.likely_error.is_some_and(|likely| Some(likely) < known.error);
+    let is_calibrated =
+        |known: &RoundTrip| known.likely_error.is_some_and(|likely| Some(likely) < known.error);
     let round_trip = RoundTrip::of(sample).filter(is_calibrated);
     if let Some(bounds) = round_trip.and_then(RoundTrip::bounds) {
         let _ = writeln!(text, "  guaranteed {bounds}; the interval above covers 99 %");
@@ -216,7 +202,8 @@ fn end_of(timeline: &Timeline) -> Micros {
 
 /// Where a phase's bar begins, in cells, and the bar, which is never empty and never beyond the end.
 fn place_bar(phase: &Phase, end: Micros, cells: usize) -> (usize, String) {
-    let eighths = |at: Micros| (at.0.max(0) as f64 / end.0 as f64 * cells as f64 * 8.0).round() as usize;
+    let eighths =
+        |at: Micros| (at.0.max(0) as f64 / end.0 as f64 * cells as f64 * 8.0).round() as usize;
     let from = (eighths(phase.begin) / 8).min(cells.saturating_sub(1));
     let to = eighths(phase.begin + phase.took).min(cells * 8).max(from * 8 + 1);
     let (full, rest) = ((to - from * 8) / 8, (to - from * 8) % 8);
@@ -261,12 +248,7 @@ mod tests {
     }
 
     fn phase(part: Part, name: &'static str, begin: i64, took: i64) -> Phase {
-        Phase {
-            part,
-            name,
-            begin: Micros(begin),
-            took: Micros(took),
-        }
+        Phase { part, name, begin: Micros(begin), took: Micros(took) }
     }
 
     #[test]
@@ -287,12 +269,7 @@ mod tests {
             ],
         };
         let text = draw(
-            &TestResult {
-                notes: Vec::new(),
-                sample,
-                timeline,
-                conversations: Vec::new(),
-            },
+            &TestResult { notes: Vec::new(), sample, timeline, conversations: Vec::new() },
             &kind(),
             90,
             false,
@@ -307,12 +284,7 @@ mod tests {
         sample.error = Some("535 5.7.8 refused".into());
         let timeline = Timeline { phases: Vec::new() };
         let text = draw(
-            &TestResult {
-                notes: Vec::new(),
-                sample,
-                timeline,
-                conversations: Vec::new(),
-            },
+            &TestResult { notes: Vec::new(), sample, timeline, conversations: Vec::new() },
             &kind(),
             90,
             false,

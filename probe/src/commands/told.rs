@@ -10,7 +10,8 @@ use super::{Failure, Global, moment, print_line, terminal};
 use crate::control::{
     ControlError, Request, ask,
     response::{
-        Acknowledged, MaintenanceAdded, MaintenanceEnded, MaintenanceWindow, Reloaded, Simulated, SimulationEnded,
+        Acknowledged, MaintenanceAdded, MaintenanceEnded, MaintenanceWindow, Reloaded, Simulated,
+        SimulationEnded,
     },
 };
 
@@ -103,11 +104,7 @@ fn names(monitors: &[MonitorId]) -> String {
 
 pub(super) async fn ack(args: AckArgs, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.config()?;
-    let request = Request::Ack {
-        monitors: args.monitors,
-        by: args.by,
-        note: args.note,
-    };
+    let request = Request::Ack { monitors: args.monitors, by: args.by, note: args.note };
     let Acknowledged { acknowledged } = ask(&config, &request).await?;
     if acknowledged.is_empty() {
         return Err(Failure::Work("none of these monitors has an open alarm".to_owned()));
@@ -116,18 +113,13 @@ pub(super) async fn ack(args: AckArgs, global: &Global) -> Result<ExitCode, Fail
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn maintenance(args: MaintenanceArgs, global: &Global) -> Result<ExitCode, Failure> {
+pub(super) async fn maintenance(
+    args: MaintenanceArgs,
+    global: &Global,
+) -> Result<ExitCode, Failure> {
     let config = global.config()?;
     match args.command {
-        MaintenanceCommand::Add {
-            monitors,
-            lasts,
-            from,
-            reason,
-            name,
-            pause,
-            by,
-        } => {
+        MaintenanceCommand::Add { monitors, lasts, from, reason, name, pause, by } => {
             let from = from.map(|text| moment(&text, &config.timezone)).transpose()?;
             let request = Request::MaintenanceAdd {
                 name,
@@ -151,7 +143,8 @@ pub(super) async fn maintenance(args: MaintenanceArgs, global: &Global) -> Resul
             ))?;
         }
         MaintenanceCommand::End { name } => {
-            let _: MaintenanceEnded = ask(&config, &Request::MaintenanceEnd { name: name.clone() }).await?;
+            let _: MaintenanceEnded =
+                ask(&config, &Request::MaintenanceEnd { name: name.clone() }).await?;
             print_line(&format!("maintenance {name} has ended"))?;
         }
         MaintenanceCommand::List => {
@@ -192,11 +185,7 @@ pub(super) async fn simulate(args: SimulateArgs, global: &Global) -> Result<Exit
         print_line(&format!("simulation ended: {}", names(&ended)))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let request = Request::Simulate {
-        monitors: args.monitors,
-        lasts: args.lasts.0,
-        by: args.by,
-    };
+    let request = Request::Simulate { monitors: args.monitors, lasts: args.lasts.0, by: args.by };
     let Simulated { simulated, until } = ask(&config, &request).await?;
     print_line(&format!(
         "simulating failure until {}: {}",
@@ -209,11 +198,9 @@ pub(super) async fn simulate(args: SimulateArgs, global: &Global) -> Result<Exit
 /// A moment of a response, in the configuration's time zone.
 fn local(config: &Config, moment: Option<Timestamp>) -> String {
     match moment {
-        Some(timestamp) => config
-            .timezone
-            .to_datetime(timestamp)
-            .strftime("%Y-%m-%d %H:%M:%S")
-            .to_string(),
+        Some(timestamp) => {
+            config.timezone.to_datetime(timestamp).strftime("%Y-%m-%d %H:%M:%S").to_string()
+        }
         None => "?".to_owned(),
     }
 }

@@ -62,7 +62,8 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             match nearest {
                 Some(at) if (at.0 - meant.0).abs() <= NEAR => *at,
                 nearest => {
-                    let hint = nearest.map_or(String::new(), |at| format!("; the nearest is from {at}"));
+                    let hint =
+                        nearest.map_or(String::new(), |at| format!("; the nearest is from {at}"));
                     return Err(Failure::work(format!(
                         "no transcript of {} starts within a minute of {meant}{hint}",
                         args.monitor
@@ -76,7 +77,8 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         Format::Text => {
             let mut text = transcript.render(&config.timezone);
             if let Some(monitor) = config.monitors.get(&args.monitor)
-                && let Some(remedy) = what_to_do(&monitor.kind, transcript.stage, transcript.error.as_deref())
+                && let Some(remedy) =
+                    what_to_do(&monitor.kind, transcript.stage, transcript.error.as_deref())
             {
                 text.push_str(&format!("\n{remedy}\n"));
             }

@@ -165,7 +165,10 @@ fn socket(folder: &Path) -> std::io::Result<(Option<File>, PathBuf)> {
 ///
 /// # Errors
 /// No probe runs, or it refuses.
-pub async fn ask<T: DeserializeOwned>(config: &Config, request: &Request) -> Result<T, ControlError> {
+pub async fn ask<T: DeserializeOwned>(
+    config: &Config,
+    request: &Request,
+) -> Result<T, ControlError> {
     ask_within(config, request, PATIENCE).await
 }
 
@@ -182,9 +185,12 @@ pub async fn ask_within<T: DeserializeOwned>(
     let broken = |error: &dyn std::fmt::Display| ControlError::Broken(error.to_string());
     let conversation = async {
         let unreachable = |error: std::io::Error| {
-            let (site, folder, reason) = (config.site.to_string(), folder.clone(), error.to_string());
+            let (site, folder, reason) =
+                (config.site.to_string(), folder.clone(), error.to_string());
             match error.kind() {
-                std::io::ErrorKind::PermissionDenied => ControlError::NotAllowed { site, folder, reason },
+                std::io::ErrorKind::PermissionDenied => {
+                    ControlError::NotAllowed { site, folder, reason }
+                }
                 _ => ControlError::NotRunning { site, folder, reason },
             }
         };
@@ -194,11 +200,7 @@ pub async fn ask_within<T: DeserializeOwned>(
         line.push(b'\n');
         stream.write_all(&line).await.map_err(|error| broken(&error))?;
         let mut answer = Vec::new();
-        stream
-            .take(MAX_RESPONSE)
-            .read_to_end(&mut answer)
-            .await
-            .map_err(|error| broken(&error))?;
+        stream.take(MAX_RESPONSE).read_to_end(&mut answer).await.map_err(|error| broken(&error))?;
         Ok(answer)
     };
     let answer = tokio::time::timeout(patience, conversation)
@@ -228,7 +230,8 @@ mod tests {
 
     #[test]
     fn responses_of_older_and_newer_probes_are_read_or_reported() {
-        let older: StatusResponse = read(br#"{"monitors":[{"id":"m","state":"ok"}]}"#).expect("an older one");
+        let older: StatusResponse =
+            read(br#"{"monitors":[{"id":"m","state":"ok"}]}"#).expect("an older one");
         assert_eq!((older.monitors[0].id.as_str(), older.selected), ("m", None));
         let newer = br#"{"at":"2026-11-24T10:02:00Z","moon":{},"monitors":[{"id":"m","state":"asleep","last":null}]}"#;
         let newer: StatusResponse = read(newer).expect("a newer one");

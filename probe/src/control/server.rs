@@ -24,15 +24,15 @@ use tokio::{
 use super::{
     MAX_REQUEST, PATIENCE, Request, folder,
     response::{
-        Acknowledged, AcknowledgementReport, AlarmReport, ChannelReport, ErrorResponse, LastReport, MaintenanceAdded,
-        MaintenanceEnded, MaintenanceReport, MaintenanceWindow, MonitorReport, ProbeReport, Reloaded, Response, Sealed,
-        Simulated, SimulationEnded, StatusResponse,
+        Acknowledged, AcknowledgementReport, AlarmReport, ChannelReport, ErrorResponse, LastReport,
+        MaintenanceAdded, MaintenanceEnded, MaintenanceReport, MaintenanceWindow, MonitorReport,
+        ProbeReport, Reloaded, Response, Sealed, Simulated, SimulationEnded, StatusResponse,
     },
     socket,
 };
 use crate::{
     alarm::{Alarms, OpenAlarm, State},
-    maintenance::{Maintenance, AddedWindow, Open},
+    maintenance::{AddedWindow, Maintenance, Open},
     record::Recorder,
     schedule::{self, Board},
     status::{Observed, StateWord},
@@ -97,8 +97,9 @@ pub(super) fn listen(config: &Config) -> std::io::Result<UnixListener> {
         _ => {}
     }
     let (_open, short) = socket(&folder)?;
-    let listener = UnixListener::bind(short)
-        .map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    let listener = UnixListener::bind(short).map_err(|error| {
+        std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    })?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -127,9 +128,8 @@ impl RunningProbe {
 
     fn select(&self, patterns: &[String]) -> Result<Vec<MonitorId>, String> {
         let config = self.config();
-        let monitors = config
-            .select(patterns)
-            .map_err(|pattern| format!("{pattern:?} matches no monitor"))?;
+        let monitors =
+            config.select(patterns).map_err(|pattern| format!("{pattern:?} matches no monitor"))?;
         Ok(monitors.into_iter().map(|monitor| monitor.id.clone()).collect())
     }
 
@@ -154,15 +154,7 @@ impl RunningProbe {
                 let acknowledged = self.alarms.acknowledge(&chosen, &by, note.as_deref()).await;
                 Response::Acknowledged(Acknowledged { acknowledged })
             }
-            Request::MaintenanceAdd {
-                name,
-                monitors,
-                from,
-                to,
-                reason,
-                by,
-                pause,
-            } => {
+            Request::MaintenanceAdd { name, monitors, from, to, reason, by, pause } => {
                 let from = from.unwrap_or(now);
                 let name = name.unwrap_or_else(|| format!("added-{}", from.0 / 1_000_000));
                 self.maintenance.add(AddedWindow {
@@ -226,14 +218,10 @@ impl RunningProbe {
     ) -> Result<StatusResponse, String> {
         let now = both.wall;
         let config = self.config();
-        let chosen = config
-            .select(patterns)
-            .map_err(|pattern| format!("{pattern:?} matches no monitor"))?;
-        let (states, alarms, simulations) = (
-            self.alarms.states(),
-            self.alarms.open_alarms(),
-            self.alarms.simulations(),
-        );
+        let chosen =
+            config.select(patterns).map_err(|pattern| format!("{pattern:?} matches no monitor"))?;
+        let (states, alarms, simulations) =
+            (self.alarms.states(), self.alarms.open_alarms(), self.alarms.simulations());
         let mut totals: BTreeMap<String, u64> = BTreeMap::new();
         let mut shown = Vec::new();
         for monitor in chosen {
@@ -252,19 +240,15 @@ impl RunningProbe {
             shown.sort_by_key(|(word, ..)| *word);
             shown.truncate(most);
         }
-        let monitors = shown
-            .into_iter()
-            .map(|(word, monitor, state, maintenance)| MonitorReport {
-                state: word.as_str().to_owned(),
-                alarm: alarms.get(&monitor.id).map(alarm_report),
-                maintenance: maintenance.map(maintenance_report),
-                simulated_until: time(simulations.get(&monitor.id).map(|simulation| simulation.until)),
-                next: monitor
-                    .enabled
-                    .then(|| schedule::next(&config, monitor, now).timestamp()),
-                day: self.observed.day(&monitor.id, now),
-                ..monitor_report(monitor, state)
-            });
+        let monitors = shown.into_iter().map(|(word, monitor, state, maintenance)| MonitorReport {
+            state: word.as_str().to_owned(),
+            alarm: alarms.get(&monitor.id).map(alarm_report),
+            maintenance: maintenance.map(maintenance_report),
+            simulated_until: time(simulations.get(&monitor.id).map(|simulation| simulation.until)),
+            next: monitor.enabled.then(|| schedule::next(&config, monitor, now).timestamp()),
+            day: self.observed.day(&monitor.id, now),
+            ..monitor_report(monitor, state)
+        });
         let monitors = monitors.collect();
         let channels = self.alarms.channels().into_iter().map(|(name, channel)| ChannelReport {
             channel: name,
@@ -318,7 +302,9 @@ impl RunningProbe {
             Ok(config)
         });
         let new = loaded.await.map_err(|error| error.to_string())?;
-        let new = new.map_err(|problems| format!("not reloaded; the old configuration stays in use:\n{problems}"))?;
+        let new = new.map_err(|problems| {
+            format!("not reloaded; the old configuration stays in use:\n{problems}")
+        })?;
         for (what, same) in [
             ("site", old.site == new.site),
             ("data", old.data == new.data),

@@ -95,10 +95,7 @@ mod tests {
     use crate::mail_test::moment::Moment;
 
     fn bounds(after: i64, before: i64) -> Bounds {
-        Bounds {
-            after: Moment::of_micros(after),
-            before: Moment::of_micros(before),
-        }
+        Bounds { after: Moment::of_micros(after), before: Moment::of_micros(before) }
     }
 
     #[test]

@@ -172,21 +172,17 @@ impl Clock {
 
     /// Returns the agreeing readings, newest first.
     fn agreed(&self) -> impl Iterator<Item = &Reading> {
-        self.readings
-            .iter()
-            .rev()
-            .filter_map(|(reading, agreed)| agreed.then_some(reading))
+        self.readings.iter().rev().filter_map(|(reading, agreed)| agreed.then_some(reading))
     }
 
     fn note(&mut self, reading: Reading) {
-        while self
-            .readings
-            .front()
-            .is_some_and(|(oldest, _)| self.readings.len() >= WINDOW || reading.at - oldest.at > OLDEST)
-        {
+        while self.readings.front().is_some_and(|(oldest, _)| {
+            self.readings.len() >= WINDOW || reading.at - oldest.at > OLDEST
+        }) {
             self.readings.pop_front();
         }
-        let agrees = Self::region(reading.at, std::iter::once(&reading).chain(self.agreed())).is_some();
+        let agrees =
+            Self::region(reading.at, std::iter::once(&reading).chain(self.agreed())).is_some();
         if self.recent.len() >= RECENT {
             self.recent.pop_front();
         }
@@ -200,12 +196,7 @@ impl Clock {
     /// If the clock was set, what it showed before counts no more. It was if several readings contradict the others, and all
     /// since the first of them agree: coarse ones in between may agree with what was before as well.
     fn forget_what_was_before(&mut self) {
-        let against = self
-            .readings
-            .iter()
-            .enumerate()
-            .rev()
-            .filter(|(_, (_, agreed))| !agreed);
+        let against = self.readings.iter().enumerate().rev().filter(|(_, (_, agreed))| !agreed);
         let Some((first, _)) = against.clone().nth(STEP - 1) else {
             return;
         };
@@ -272,10 +263,18 @@ impl Clocks {
     /// Returns when, on our clock, a clock showed this stamp, if it is known; `around` is any
     /// moment near it. The first of the names that is known to be a steady clock is used, otherwise
     /// the first that is known at all.
-    pub(super) fn when(&self, names: &[String], stamp: Stamp, around: Moment) -> Option<(Bounds, ClockBehaviour)> {
+    pub(super) fn when(
+        &self,
+        names: &[String],
+        stamp: Stamp,
+        around: Moment,
+    ) -> Option<(Bounds, ClockBehaviour)> {
         let known = || names.iter().filter_map(|name| self.clocks.get(name));
-        let steady = known().find_map(|(_, clock)| Some((clock.steady(around)?, ClockBehaviour::Steady)));
-        let told = steady.or_else(|| known().find_map(|(_, clock)| Some((clock.varied()?, ClockBehaviour::Varied))));
+        let steady =
+            known().find_map(|(_, clock)| Some((clock.steady(around)?, ClockBehaviour::Steady)));
+        let told = steady.or_else(|| {
+            known().find_map(|(_, clock)| Some((clock.varied()?, ClockBehaviour::Varied)))
+        });
         let ((least, most), habit) = told?;
         let bounds = Bounds {
             after: Moment::at_offset(stamp.at, most),
@@ -307,9 +306,12 @@ impl Clocks {
 
     /// Restores the data of an earlier process, which ended `pause` ago.
     pub(super) fn of_kept(kept: Vec<StoredClock>, anchor: Anchor, pause: Micros) -> Self {
-        let slack = RESTART_SLACK.saturating_add((pause.0.max(0) as f64 / 1e6 * RESTART_PPM) as i64);
+        let slack =
+            RESTART_SLACK.saturating_add((pause.0.max(0) as f64 / 1e6 * RESTART_PPM) as i64);
         let mut clocks = Self::default();
-        for (count, StoredClock { name, readings }) in kept.into_iter().take(MAX_KEPT).rev().enumerate() {
+        for (count, StoredClock { name, readings }) in
+            kept.into_iter().take(MAX_KEPT).rev().enumerate()
+        {
             let mut clock = Clock::default();
             for (at, least, most, agreed) in readings.into_iter().take(READINGS_KEPT) {
                 let offset = |value: i64| value.saturating_add(anchor.0);
@@ -318,7 +320,8 @@ impl Clocks {
                     least: offset(least).saturating_sub(slack),
                     most: offset(most).saturating_add(slack),
                 };
-                let is_in_order = clock.readings.back().is_none_or(|(last, _)| last.at <= reading.at);
+                let is_in_order =
+                    clock.readings.back().is_none_or(|(last, _)| last.at <= reading.at);
                 if reading.least <= reading.most && is_in_order && reading.at <= Moment::now() {
                     clock.readings.push_back((reading, agreed));
                     clock.recent.push_back(agreed);
@@ -390,18 +393,12 @@ mod tests {
         }
 
         fn stamp(self, at: i64) -> Stamp {
-            Stamp {
-                at: self.shows(at).div_euclid(SECOND) * SECOND,
-                resolution: Micros(SECOND),
-            }
+            Stamp { at: self.shows(at).div_euclid(SECOND) * SECOND, resolution: Micros(SECOND) }
         }
     }
 
     fn bounds(after: i64, before: i64) -> Bounds {
-        Bounds {
-            after: Moment::of_micros(after),
-            before: Moment::of_micros(before),
-        }
+        Bounds { after: Moment::of_micros(after), before: Moment::of_micros(before) }
     }
 
     /// Returns when a steady clock showed a stamp.
@@ -445,10 +442,7 @@ mod tests {
 
     #[test]
     fn many_whole_second_stamps_narrow_the_offset_below_a_second() {
-        let truth = Truth {
-            offset: 37 * SECOND,
-            ppm: 20.0,
-        };
+        let truth = Truth { offset: 37 * SECOND, ppm: 20.0 };
         let mut clocks = Clocks::default();
         let mut last = 0;
         for now in moments(30) {
@@ -470,10 +464,7 @@ mod tests {
             told.push(when(&clocks, truth.stamp(now), now).is_some());
         }
         assert_eq!(told, [false, false, false, false, true, true]);
-        let set = Truth {
-            offset: 5 * SECOND,
-            ppm: 0.0,
-        };
+        let set = Truth { offset: 5 * SECOND, ppm: 0.0 };
         let now = 200 * SECOND;
         clocks.note("it", set.stamp(now), bounds(now - 3_000, now + 3_000));
         assert_eq!(when(&clocks, set.stamp(now), now), None);
@@ -488,13 +479,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_is_learnt_anew() {
-        let (before, after) = (
-            Truth { offset: 0, ppm: 0.0 },
-            Truth {
-                offset: -90 * SECOND,
-                ppm: 0.0,
-            },
-        );
+        let (before, after) =
+            (Truth { offset: 0, ppm: 0.0 }, Truth { offset: -90 * SECOND, ppm: 0.0 });
         let mut clocks = Clocks::default();
         for (number, now) in moments(40).enumerate() {
             let truth = if number < 20 { before } else { after };
@@ -502,7 +488,9 @@ mod tests {
             let told = when(&clocks, truth.stamp(now), now);
             assert_eq!(told.is_some(), (4..20).contains(&number) || number >= 24, "{number}");
             if let Some(told) = told {
-                assert!(told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before);
+                assert!(
+                    told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before
+                );
             }
         }
     }
@@ -518,7 +506,9 @@ mod tests {
             let told = when(&clocks, truth.stamp(now), now);
             assert_eq!(told.is_some(), (2..20).contains(&number) || number >= 22, "{number}");
             if let Some(told) = told {
-                assert!(told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before);
+                assert!(
+                    told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before
+                );
             }
         }
     }
@@ -533,10 +523,13 @@ mod tests {
             clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
             if number > 20 {
                 assert_eq!(when(&clocks, truth.stamp(now), now), None);
-                let told = clocks.when(&["it".to_owned()], truth.stamp(now), Moment::of_micros(now));
+                let told =
+                    clocks.when(&["it".to_owned()], truth.stamp(now), Moment::of_micros(now));
                 let (told, habit) = told.expect("the spread is known");
                 assert_eq!(habit, ClockBehaviour::Varied);
-                assert!(told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before);
+                assert!(
+                    told.after <= Moment::of_micros(now) && Moment::of_micros(now) <= told.before
+                );
                 assert!((9 * SECOND..13 * SECOND).contains(&width(told)), "{told:?}");
             }
         }
@@ -544,10 +537,7 @@ mod tests {
 
     #[test]
     fn what_was_learnt_is_known_after_a_restart_less_closely_the_longer_the_pause_was() {
-        let truth = Truth {
-            offset: 37 * SECOND,
-            ppm: 0.0,
-        };
+        let truth = Truth { offset: 37 * SECOND, ppm: 0.0 };
         let now = Moment::now();
         let past = (now - Moment::of_micros(0)).0 - 700 * SECOND;
         let mut clocks = Clocks::default();
@@ -580,11 +570,7 @@ mod tests {
     fn only_so_many_clocks_are_remembered() {
         let mut clocks = Clocks::default();
         for number in 0..2 * MAX_CLOCKS {
-            clocks.note(
-                &number.to_string(),
-                Truth { offset: 0, ppm: 0.0 }.stamp(0),
-                bounds(0, 1),
-            );
+            clocks.note(&number.to_string(), Truth { offset: 0, ppm: 0.0 }.stamp(0), bounds(0, 1));
         }
         assert_eq!(clocks.clocks.len(), MAX_CLOCKS);
         assert!(clocks.clocks.contains_key(&(2 * MAX_CLOCKS - 1).to_string()));

@@ -54,9 +54,7 @@ struct Server {
 
 impl Server {
     fn learned(&self) -> Option<usize> {
-        self.limit
-            .filter(|(_, until)| Moment::now() < *until)
-            .map(|(limit, _)| limit)
+        self.limit.filter(|(_, until)| Moment::now() < *until).map(|(limit, _)| limit)
     }
 
     fn open(&self) -> usize {
@@ -96,16 +94,8 @@ impl Connections {
             return None;
         }
         let id = COUNT.fetch_add(1, Ordering::Relaxed);
-        server.watches.push(Watch {
-            id,
-            mailbox,
-            task: None,
-        });
-        Some(WatchPlace {
-            all: self.clone(),
-            place: place.to_owned(),
-            id,
-        })
+        server.watches.push(Watch { id, mailbox, task: None });
+        Some(WatchPlace { all: self.clone(), place: place.to_owned(), id })
     }
 
     /// Takes a slot for a pick-up: watches yield, unneeded ones first; other pick-ups are waited
@@ -130,27 +120,16 @@ impl Connections {
                     break;
                 }
                 let yields = yield_watches(server, excess, &is_awaited);
-                if yields {
-                    YIELDING.min(deadline - now)
-                } else {
-                    deadline - now
-                }
+                if yields { YIELDING.min(deadline - now) } else { deadline - now }
             };
             if tokio::time::timeout(wait, ended).await.is_err() && wait == YIELDING {
                 // The watch does not end: the server decides.
-                self.servers
-                    .lock()
-                    .ignore_poison()
-                    .entry(place.to_owned())
-                    .or_default()
-                    .visits += 1;
+                self.servers.lock().ignore_poison().entry(place.to_owned()).or_default().visits +=
+                    1;
                 break;
             }
         }
-        VisitPlace {
-            all: self.clone(),
-            place: place.to_owned(),
-        }
+        VisitPlace { all: self.clone(), place: place.to_owned() }
     }
 
     /// Learns from a refusal, or from a server that hung up; all watches over its mailboxes yield. Tells whether there were
@@ -186,14 +165,14 @@ impl Connections {
 }
 
 /// Ends watches; returns whether any was running.
-fn yield_watches(server: &mut Server, count: usize, is_awaited: &impl Fn(MailboxId) -> bool) -> bool {
+fn yield_watches(
+    server: &mut Server,
+    count: usize,
+    is_awaited: &impl Fn(MailboxId) -> bool,
+) -> bool {
     server.watches.sort_by_key(|watch| is_awaited(watch.mailbox));
     let yielding = server.watches.iter().take(count);
-    yielding
-        .filter_map(|watch| watch.task.as_ref())
-        .map(AbortHandle::abort)
-        .count()
-        > 0
+    yielding.filter_map(|watch| watch.task.as_ref()).map(AbortHandle::abort).count() > 0
 }
 
 /// A watch's place; free again when this is dropped.
@@ -220,8 +199,7 @@ impl WatchPlace {
 impl Drop for WatchPlace {
     fn drop(&mut self) {
         let id = self.id;
-        self.all
-            .end(&self.place, |server| server.watches.retain(|watch| watch.id != id));
+        self.all.end(&self.place, |server| server.watches.retain(|watch| watch.id != id));
     }
 }
 
@@ -233,8 +211,7 @@ pub(crate) struct VisitPlace {
 
 impl Drop for VisitPlace {
     fn drop(&mut self) {
-        self.all
-            .end(&self.place, |server| server.visits = server.visits.saturating_sub(1));
+        self.all.end(&self.place, |server| server.visits = server.visits.saturating_sub(1));
     }
 }
 
@@ -244,7 +221,10 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    fn watch(connections: &Arc<Connections>, mailbox: MailboxId) -> Option<tokio::task::JoinHandle<()>> {
+    fn watch(
+        connections: &Arc<Connections>,
+        mailbox: MailboxId,
+    ) -> Option<tokio::task::JoinHandle<()>> {
         let place = connections.watch("a:993", mailbox)?;
         let attach = place.task();
         let task = tokio::spawn(async move {
@@ -269,13 +249,7 @@ mod tests {
         );
         // One more: the unneeded watch yields.
         let other = connections.visit("a:993", PATIENCE, |mailbox| mailbox == first).await;
-        assert!(
-            second_watch
-                .expect("a watch or a task")
-                .await
-                .expect_err("ended")
-                .is_cancelled()
-        );
+        assert!(second_watch.expect("a watch or a task").await.expect_err("ended").is_cancelled());
         assert!(!first_watch.as_ref().expect("a watch or a task").is_finished());
         drop((visit, other));
         assert!(watch(&connections, third).is_some());

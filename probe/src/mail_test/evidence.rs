@@ -55,21 +55,13 @@ pub(super) struct RoundTrip {
 impl Arrival {
     /// The round trip; errors are rounded up: the truth is inside.
     pub(super) fn round_trip(self, sent: Moment) -> RoundTrip {
-        let Self {
-            certain,
-            likely,
-            expected,
-        } = self;
+        let Self { certain, likely, expected } = self;
         // Where the pick-ups are coarse and no quantile is known yet, a prediction is still the best guess.
         let is_guessed = likely == certain && certain.before - certain.after > COARSE;
         let best = if is_guessed { expected } else { likely };
         let middle = best.after + Micros((best.before - best.after).0 / 2);
         let reach = |bounds: Bounds| (middle - bounds.after).max(bounds.before - middle);
-        RoundTrip {
-            estimate: middle - sent,
-            error: reach(certain),
-            likely_error: reach(likely),
-        }
+        RoundTrip { estimate: middle - sent, error: reach(certain), likely_error: reach(likely) }
     }
 }
 
@@ -131,17 +123,13 @@ impl Evidence<'_> {
         } else {
             likely = certain;
         }
-        Arrival {
-            certain,
-            likely,
-            expected,
-        }
+        Arrival { certain, likely, expected }
     }
 
     /// Predicts the arrival from what was learned, if that bounds it from above.
     fn predict(&self, stamps: &[ServerStamp], learned: &LearnedState) -> Option<Prediction> {
         let mut all: Option<Bounds> = None;
-        let mut worst = ClockBehaviour::MonotonicTime;
+        let mut worst = ClockBehaviour::Steady;
         let mut witnesses = String::new();
         let mut add = |bounds: Bounds| {
             all = Some(match all {
@@ -155,11 +143,8 @@ impl Evidence<'_> {
         for said in filed {
             if let Some((when, habit)) = learned.clocks.when(&said.clocks, said.stamp, self.shown) {
                 let before = when.before + FILING;
-                add(Bounds {
-                    after: when.after,
-                    before,
-                })?;
-                worst = if habit == ClockBehaviour::MonotonicTime { worst } else { habit };
+                add(Bounds { after: when.after, before })?;
+                worst = if habit == ClockBehaviour::Steady { worst } else { habit };
                 witnesses.push(if said.place == Place::Dated { 'd' } else { 'f' });
             }
         }
@@ -167,19 +152,21 @@ impl Evidence<'_> {
             let clocks = [self.announcing()];
             if let Some((when, habit)) = learned.clocks.when(&clocks, stamp, self.shown) {
                 add(when)?;
-                worst = if habit == ClockBehaviour::MonotonicTime { worst } else { habit };
+                worst = if habit == ClockBehaviour::Steady { worst } else { habit };
                 witnesses.push('a');
             }
         }
         let mut bounds = all?;
         for said in stamps.iter().filter(|said| !said.place.is_of_landing()) {
             // A mail lands after it has passed the stations before.
-            if let Some((when, ClockBehaviour::MonotonicTime)) = learned.clocks.when(&said.clocks, said.stamp, self.shown) {
+            if let Some((when, ClockBehaviour::Steady)) =
+                learned.clocks.when(&said.clocks, said.stamp, self.shown)
+            {
                 bounds.after = bounds.after.max(when.after).min(bounds.before);
             }
         }
         let habit = match worst {
-            ClockBehaviour::MonotonicTime => "steady",
+            ClockBehaviour::Steady => "steady",
             ClockBehaviour::Varied => "varied",
         };
         let group = format!("{} {habit} {witnesses}", self.route);
@@ -200,10 +187,7 @@ impl Evidence<'_> {
 
     /// Returns the server's announcement as if it were the stamp of a clock.
     fn announcement(&self) -> Option<Stamp> {
-        self.notified.map(|notified| Stamp {
-            at: (notified - NOTIFYING).0,
-            resolution: NOTIFYING,
-        })
+        self.notified.map(|notified| Stamp { at: (notified - NOTIFYING).0, resolution: NOTIFYING })
     }
 
     fn announcing(&self) -> String {
@@ -238,14 +222,10 @@ impl Evidence<'_> {
         let by = by.map(|name| format!("{anybody} by {}", name.to_ascii_lowercase()));
         let known = match (place, self.accepted) {
             (Place::Taken, Some(accepted)) => accepted,
-            (Place::Filed | Place::Dated, _) => Bounds {
-                after: (certain.after - FILING).max(self.sent),
-                before: certain.before,
-            },
-            _ => Bounds {
-                after: self.sent,
-                before: certain.before,
-            },
+            (Place::Filed | Place::Dated, _) => {
+                Bounds { after: (certain.after - FILING).max(self.sent), before: certain.before }
+            }
+            _ => Bounds { after: self.sent, before: certain.before },
         };
         ServerStamp {
             clocks: by.into_iter().chain([anybody]).collect(),

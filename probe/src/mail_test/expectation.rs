@@ -192,10 +192,7 @@ mod tests {
     fn mails_that_land_at_once_are_looked_for_at_once() {
         let looks = of(&[(0.0, 0.5); 20]).looks(
             &monitor(),
-            Limits {
-                cost: Micros::from_millis(350),
-                ..LIMITS
-            },
+            Limits { cost: Micros::from_millis(350), ..LIMITS },
             1,
         );
         assert!(looks[0] <= Micros::from_millis(250), "{looks:?}");
@@ -205,19 +202,10 @@ mod tests {
     fn expectations_without_information_are_omitted() {
         let none = |limits: Limits| Expectations::default().looks(&monitor(), limits, 1).is_empty();
         assert!(none(Limits { count: 0, ..LIMITS }));
-        assert!(none(Limits {
-            check_interval: Micros::from_millis(200),
-            ..LIMITS
-        }));
-        assert!(none(Limits {
-            max_round_trip: Micros::from_millis(300),
-            ..LIMITS
-        }));
+        assert!(none(Limits { check_interval: Micros::from_millis(200), ..LIMITS }));
+        assert!(none(Limits { max_round_trip: Micros::from_millis(300), ..LIMITS }));
         // A slow server is looked at less closely together, not more often.
-        let slow = Limits {
-            cost: Micros::from_secs(3),
-            ..LIMITS
-        };
+        let slow = Limits { cost: Micros::from_secs(3), ..LIMITS };
         assert_eq!(Expectations::default().looks(&monitor(), slow, 1).len(), 5);
     }
 

@@ -12,7 +12,9 @@ use tokio::runtime::Runtime;
 
 use super::{
     classify::{self, Classification, Known},
-    pickup::{self, Action, VisitTarget, Found, MailClassifier, MailboxEndpoint, Memory, VisitStage},
+    pickup::{
+        self, Action, Found, MailClassifier, MailboxEndpoint, Memory, VisitStage, VisitTarget,
+    },
     received,
     token::{SigningKey, Token},
     verdicts,
@@ -133,10 +135,7 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
         let visit = RUNTIME.with_borrow(|runtime| {
             runtime.block_on(pickup::replay(
                 this.to_vec(),
-                VisitTarget {
-                    door: &door,
-                    credentials: Some(&credentials),
-                },
+                VisitTarget { door: &door, credentials: Some(&credentials) },
                 &mut memory,
                 &judge,
             ))
@@ -152,12 +151,10 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
             .filter(|chunk| chunk.direction == Direction::Sent)
             .map(|chunk| String::from_utf8_lossy(&chunk.bytes).into_owned())
             .collect();
-        let deletes = sent.contains("DELE ") || sent.contains(" STORE ") || sent.contains("EXPUNGE");
+        let deletes =
+            sent.contains("DELE ") || sent.contains(" STORE ") || sent.contains("EXPUNGE");
         assert!(!deletes || !taken.is_empty(), "what is not ours stays: {sent}");
-        assert!(
-            action != Action::Keep || !deletes,
-            "what another waits for stays: {sent}"
-        );
+        assert!(action != Action::Keep || !deletes, "what another waits for stays: {sent}");
         assert!(!sent.contains("a password"), "{sent}");
         if let Some(error) = visit.error {
             assert!(
@@ -189,10 +186,7 @@ pub fn received(mail: &[u8]) {
 /// A mail, in which a token is looked for.
 pub fn token(mail: &[u8]) {
     let found = key().find(mail);
-    assert!(
-        found.is_none_or(|token| token == seeded()),
-        "nothing is found that was not signed"
-    );
+    assert!(found.is_none_or(|token| token == seeded()), "nothing is found that was not signed");
     let _ = key().read(&String::from_utf8_lossy(mail));
 }
 
@@ -210,19 +204,15 @@ pub fn authentication_results(mail: &[u8]) {
 
 /// A mail that may be a notification about one of ours.
 pub fn bounce(mail: &[u8]) {
-    let judge = Seeds {
-        key: key(),
-        action: Action::Collect,
-    };
+    let judge = Seeds { key: key(), action: Action::Collect };
     let classification = classify::classify(&judge, mail);
     if let Some(token) = classification.token() {
         assert_eq!(*token, seeded(), "nothing is about us that was not signed");
     }
     if let Classification::Notification(_, report) = &classification {
         assert!(
-            report.status.as_ref().is_none_or(
-                |status| status.len() <= 11 && status.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-            ),
+            report.status.as_ref().is_none_or(|status| status.len() <= 11
+                && status.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')),
             "{report:?}"
         );
     }
@@ -239,9 +229,7 @@ mod tests {
     use super::*;
 
     fn seeds(target: &str) -> Vec<Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../tests/fuzz/seeds")
-            .join(target);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/seeds").join(target);
         let mut paths: Vec<_> = std::fs::read_dir(&folder)
             .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
             .map(|entry| entry.expect("an entry").path())
@@ -279,8 +267,7 @@ mod tests {
 
     #[test]
     fn a_mailbox_that_does_not_let_go_of_a_mail_ends_no_visit() {
-        let listed =
-            "+OK ready\r\n+OK\r\nUSER\r\nUIDL\r\nTOP\r\nSASL PLAIN\r\n.\r\n+OK\r\n+OK\r\n2 bbb\r\n1 aaa\r\n.\r\n";
+        let listed = "+OK ready\r\n+OK\r\nUSER\r\nUIDL\r\nTOP\r\nSASL PLAIN\r\n.\r\n+OK\r\n+OK\r\n2 bbb\r\n1 aaa\r\n.\r\n";
         let ours = format!("+OK\r\nX-MailQoS-Token: {}\r\n\r\n.\r\n", seeded_token());
         let foreign = "+OK\r\nSubject: hello\r\n\r\n.\r\n";
         let next = String::from_utf8_lossy(NEXT_VISIT);
@@ -289,11 +276,7 @@ mod tests {
         let said = format!("{first}{next}{listed}{ours}{refused}x");
         let (taken, sent) = visits(PickupProtocol::Pop3, said.as_bytes());
         assert_eq!((taken.len(), sent.matches("DELE").count()), (1, 2), "{sent}");
-        assert_eq!(
-            sent.matches("TOP 1").count() + sent.matches("TOP 2").count(),
-            3,
-            "{sent}"
-        );
+        assert_eq!(sent.matches("TOP 1").count() + sent.matches("TOP 2").count(), 3, "{sent}");
     }
 
     #[test]
@@ -305,7 +288,8 @@ mod tests {
         // Number of attempts to delete mails, if each visit after the retrieving one tries this
         // many again.
         let deletions = |mails: usize, again: &[usize]| {
-            let listed: String = (1..=mails).map(|number| format!("{number} mail{number}\r\n")).collect();
+            let listed: String =
+                (1..=mails).map(|number| format!("{number} mail{number}\r\n")).collect();
             let listed = format!("{ready}{listed}.\r\n");
             let taken = format!("{ours}{ours}{refused}").repeat(mails);
             let mut said = format!("{ready}.\r\n{next}{listed}{taken}");
@@ -341,10 +325,7 @@ mod tests {
                  * 1 FETCH (UID 1 BODY[] {{{length}}}\r\n{field})\r\nA5 OK read\r\nA6 OK marked\r\n"
             );
             let next = String::from_utf8_lossy(NEXT_VISIT);
-            visits(
-                PickupProtocol::Imap,
-                format!("{selected}{taken}{next}{selected}x").as_bytes(),
-            )
+            visits(PickupProtocol::Imap, format!("{selected}{taken}{next}{selected}x").as_bytes())
         };
         let stores = |validity: &str| {
             let (taken, sent) = said(validity);
@@ -362,10 +343,9 @@ mod tests {
             seeded_token()
         );
         let mut ends: HashSet<(&str, &str)> = HashSet::new();
-        for (protocol, target) in [
-            (PickupProtocol::Pop3, "pop3_reply"),
-            (PickupProtocol::Imap, "imap_reply"),
-        ] {
+        for (protocol, target) in
+            [(PickupProtocol::Pop3, "pop3_reply"), (PickupProtocol::Imap, "imap_reply")]
+        {
             for seed in seeds(target) {
                 let (taken, sent) = visits(protocol, &seed);
                 let complete = taken.iter().any(|found| found.receive.is_some());

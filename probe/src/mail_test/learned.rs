@@ -85,7 +85,9 @@ impl LearnedState {
     fn read(file: &Path) -> Result<Self, String> {
         let metadata = match std::fs::metadata(file) {
             Ok(metadata) => metadata,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
             Err(error) => return Err(error.to_string()),
         };
         if !metadata.is_file() || metadata.len() > MAX_BYTES {
@@ -93,14 +95,16 @@ impl LearnedState {
         }
         let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
         // A later version may have another form altogether.
-        let of_version: OfVersion = serde_json::from_slice(&bytes).map_err(|error| format!("damaged ({error})"))?;
+        let of_version: OfVersion =
+            serde_json::from_slice(&bytes).map_err(|error| format!("damaged ({error})"))?;
         if of_version.version != VERSION {
             return Err(format!(
                 "of version {}, which this program does not support",
                 of_version.version
             ));
         }
-        let kept: LearnedFile = serde_json::from_slice(&bytes).map_err(|error| format!("damaged ({error})"))?;
+        let kept: LearnedFile =
+            serde_json::from_slice(&bytes).map_err(|error| format!("damaged ({error})"))?;
         Ok(Self::of(kept, UtcMicros::now()))
     }
 
@@ -177,7 +181,8 @@ mod tests {
         before.change();
         assert!(before.due(false).is_none(), "too soon");
         assert!(before.due(true).is_some());
-        let json = |learned: &LearnedState| serde_json::to_value(&learned.expectations).expect("JSON");
+        let json =
+            |learned: &LearnedState| serde_json::to_value(&learned.expectations).expect("JSON");
         assert_eq!(json(&LearnedState::load(&file)), json(&before));
     }
 
@@ -195,10 +200,7 @@ mod tests {
         }
         for (what, text) in [
             ("another version", whole.replacen(r#""version":1"#, r#""version":2"#, 1)),
-            (
-                "a later version of another form",
-                r#"{"version":3,"servers":[]}"#.to_owned(),
-            ),
+            ("a later version of another form", r#"{"version":3,"servers":[]}"#.to_owned()),
             ("another kind", "[]".to_owned()),
             ("too old", whole.replacen(r#""at":"#, r#""at":-"#, 1)),
             ("binary", "\0\u{1}\u{2}".to_owned()),
@@ -215,9 +217,11 @@ mod tests {
 
     #[test]
     fn offsets_of_a_future_mean_nothing() {
-        let mut file: LearnedFile = serde_json::from_slice(&learned().due(true).expect("due")).expect("JSON");
+        let mut file: LearnedFile =
+            serde_json::from_slice(&learned().due(true).expect("due")).expect("JSON");
         let now = file.at - Micros::from_secs(60);
-        file.clocks = serde_json::from_str(r#"[{"name":"it","readings":[[1,2,3,true]]}]"#).expect("JSON");
+        file.clocks =
+            serde_json::from_str(r#"[{"name":"it","readings":[[1,2,3,true]]}]"#).expect("JSON");
         let learned = LearnedState::of(file, now);
         assert!(!is_empty(&learned) && learned.clocks.kept(Anchor::now()).is_empty());
     }

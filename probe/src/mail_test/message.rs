@@ -80,19 +80,11 @@ impl Draft {
              delete it. No reply is needed.\r\n",
             token.site, token.monitor
         );
-        self.assemble(&key.write(token), token.sent_at, &about, nonce)
-            .into_bytes()
+        self.assemble(&key.write(token), token.sent_at, &about, nonce).into_bytes()
     }
 
     fn assemble(&self, token: &str, sent_at: UtcMicros, about: &str, nonce: u64) -> String {
-        let Self {
-            from,
-            to,
-            domain,
-            subject,
-            headers,
-            ..
-        } = self;
+        let Self { from, to, domain, subject, headers, .. } = self;
         let date = rfc5322(sent_at);
         let mut words = String::new();
         if let Some(body) = &self.body {
@@ -100,13 +92,10 @@ impl Draft {
         }
         words = format!("{words}{about}\r\n{token}\r\n");
         // A token has none of the characters that quoted-printable changes.
-        let encoding = if self.body.is_some() {
-            "quoted-printable"
-        } else {
-            "7bit"
-        };
-        let text =
-            format!("Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{words}");
+        let encoding = if self.body.is_some() { "quoted-printable" } else { "7bit" };
+        let text = format!(
+            "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{words}"
+        );
         let content = match &self.filler {
             None => text,
             Some(filler) => format!(
@@ -144,11 +133,7 @@ fn quoted_printable(text: &str) -> String {
         while let Some(byte) = characters.next() {
             let last = characters.peek().is_none();
             let plain = (b'!'..=b'~').contains(&byte) && byte != b'=' || (byte == b' ' && !last);
-            let token = if plain {
-                char::from(byte).to_string()
-            } else {
-                format!("={byte:02X}")
-            };
+            let token = if plain { char::from(byte).to_string() } else { format!("={byte:02X}") };
             if column + token.len() > 73 {
                 written.push_str("=\r\n");
                 column = 0;
@@ -173,9 +158,6 @@ mod tests {
     #[test]
     fn dates_are_those_of_rfc_5322() {
         assert_eq!(rfc5322(UtcMicros(0)), "Thu, 01 Jan 1970 00:00:00 +0000");
-        assert_eq!(
-            rfc5322(UtcMicros(1_795_456_800_999_999)),
-            "Mon, 23 Nov 2026 18:00:00 +0000"
-        );
+        assert_eq!(rfc5322(UtcMicros(1_795_456_800_999_999)), "Mon, 23 Nov 2026 18:00:00 +0000");
     }
 }

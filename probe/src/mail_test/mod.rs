@@ -34,7 +34,7 @@ use std::{
 
 use connections::Connections;
 use learned::LearnedState;
-use mailbox::{Expected, ClockBehaviour, Key, Mailbox, Progress, Registry};
+use mailbox::{ClockBehaviour, Expected, Key, Mailbox, Progress, Registry};
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Kind, MailQos, Monitor};
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, Stage, UtcMicros};
@@ -132,7 +132,9 @@ impl MailTests {
             for (_, options) in mail_tests(config) {
                 let account = config.account(options.pickup.account.as_ref());
                 let key = Key::of(options, account);
-                if let Some(mailbox) = before.get(&key).filter(|mailbox| mailbox.is_reached_as(options)) {
+                if let Some(mailbox) =
+                    before.get(&key).filter(|mailbox| mailbox.is_reached_as(options))
+                {
                     mailbox.log_in_by(account);
                     mailboxes.insert(key, mailbox.clone());
                 }
@@ -143,10 +145,16 @@ impl MailTests {
     }
 
     /// Runs one test. Its sample is recorded when this returns.
-    pub(crate) async fn test(self: &Arc<Self>, monitor: &Monitor, options: &MailQos, mut sample: Sample) -> TestResult {
+    pub(crate) async fn test(
+        self: &Arc<Self>,
+        monitor: &Monitor,
+        options: &MailQos,
+        mut sample: Sample,
+    ) -> TestResult {
         let started = Moment::now();
         sample.max_round_trip = Some(options.max_round_trip);
-        sample.tls_unverified = (options.smtp.trust.insecure || options.pickup.trust.insecure).then_some(true);
+        sample.tls_unverified =
+            (options.smtp.trust.insecure || options.pickup.trust.insecure).then_some(true);
         let mut stopping = self.base.stopping();
         let mut attempts = Attempts::of(monitor, options);
         let result = tokio::select! {
@@ -161,22 +169,14 @@ impl MailTests {
             Err((error, stage)) => {
                 sample.error = Some(error);
                 sample.stage = stage;
-                sample.outcome = if stage.is_some() {
-                    Outcome::SmtpFailed
-                } else {
-                    Outcome::NotTested
-                };
+                sample.outcome =
+                    if stage.is_some() { Outcome::SmtpFailed } else { Outcome::NotTested };
                 self.base.excuse_if_offline(&mut sample).await;
                 self.base.record(&sample).await;
                 let conversations: Vec<_> = attempts.conversations().collect();
                 self.base.keep_transcript(&sample, options, &conversations).await;
                 let timeline = Timeline::of(&sample, smtp, None, None);
-                return TestResult {
-                    sample,
-                    timeline,
-                    conversations,
-                    notes: Vec::new(),
-                };
+                return TestResult { sample, timeline, conversations, notes: Vec::new() };
             }
         };
         let deadline = sent.moment + options.max_round_trip;
@@ -185,12 +185,7 @@ impl MailTests {
             wait(expected.progress.clone(), deadline, options.timeout, &mut stopping),
             self.note_in_flight(&sample, sent.nonce, sent.at, options)
         );
-        let transit = Transit {
-            sent: &sent,
-            expected: &expected,
-            progress: &progress,
-            options,
-        };
+        let transit = Transit { sent: &sent, expected: &expected, progress: &progress, options };
         let mut settled = self.judge(&mut sample, transit, *stopping.borrow());
         let pickup = progress
             .found_by
@@ -205,10 +200,8 @@ impl MailTests {
         }
         self.base.record(&sample).await;
         self.keep_learnt(false).await;
-        let conversations: Vec<_> = attempts
-            .conversations()
-            .chain(progress.conversations(options.protocol))
-            .collect();
+        let conversations: Vec<_> =
+            attempts.conversations().chain(progress.conversations(options.protocol)).collect();
         self.base.keep_transcript(&sample, options, &conversations).await;
         let notes = progress.notes();
         if settled {
@@ -223,17 +216,20 @@ impl MailTests {
                 tester.settle(sample, sent, expected, &options).await;
             });
         }
-        TestResult {
-            sample,
-            timeline,
-            conversations,
-            notes,
-        }
+        TestResult { sample, timeline, conversations, notes }
     }
 
     /// Records that a mail is in flight, with what is known of its test.
-    async fn note_in_flight(&self, sample: &Sample, nonce: [u8; 8], sent_at: UtcMicros, options: &MailQos) {
-        let Some(recorder) = self.base.recorder() else { return };
+    async fn note_in_flight(
+        &self,
+        sample: &Sample,
+        nonce: [u8; 8],
+        sent_at: UtcMicros,
+        options: &MailQos,
+    ) {
+        let Some(recorder) = self.base.recorder() else {
+            return;
+        };
         let mut sample = sample.clone();
         sample.settled = Some(false);
         let mail = InFlight {
@@ -249,7 +245,13 @@ impl MailTests {
     }
 
     /// Waits for a mail beyond max round trip, until it is found or the horizon ends, and settles its sample.
-    async fn settle(self: Arc<Self>, mut sample: Sample, sent: Sent, expected: Expected, options: &MailQos) {
+    async fn settle(
+        self: Arc<Self>,
+        mut sample: Sample,
+        sent: Sent,
+        expected: Expected,
+        options: &MailQos,
+    ) {
         let horizon = sent.moment + options.horizon;
         let mut watch = expected.progress.clone();
         let mut stopping = self.base.stopping();
@@ -260,12 +262,7 @@ impl MailTests {
         }
         let is_stopped = *stopping.borrow();
         let progress = expected.progress.borrow().clone();
-        let transit = Transit {
-            sent: &sent,
-            expected: &expected,
-            progress: &progress,
-            options,
-        };
+        let transit = Transit { sent: &sent, expected: &expected, progress: &progress, options };
         if progress.is_complete() {
             // It arrived: statements about the time before were true then.
             sample.stage = None;
@@ -286,12 +283,16 @@ impl MailTests {
 
     /// Continues to wait for the mails that an earlier process of the probe sent.
     pub(crate) async fn resume(self: &Arc<Self>) {
-        let Some(recorder) = self.base.recorder() else { return };
+        let Some(recorder) = self.base.recorder() else {
+            return;
+        };
         for mail in recorder.in_flight() {
             let mut sample = mail.sample;
             let config = self.base.config();
             let monitor = config.monitors.get(&sample.monitor);
-            let Some((monitor, options)) = monitor.and_then(|monitor| Some((monitor, options_of(monitor)?))) else {
+            let Some((monitor, options)) =
+                monitor.and_then(|monitor| Some((monitor, options_of(monitor)?)))
+            else {
                 // The mailbox is no longer known.
                 sample.outcome = Outcome::NotTested;
                 sample.stage = None;
@@ -367,7 +368,8 @@ impl MailTests {
             return;
         };
         let file = learned::file_of(&self.base.config());
-        let written = tokio::task::spawn_blocking(move || crate::record::write_whole(&file, &bytes)).await;
+        let written =
+            tokio::task::spawn_blocking(move || crate::record::write_whole(&file, &bytes)).await;
         if let Ok(Err(error)) = written {
             tracing::warn!(%error, "can't write the calibration of the servers' clocks");
         }
@@ -407,11 +409,7 @@ fn unless_found(sample: &mut Sample) {
         let error = "the probe was stopped while the mail was in flight";
         (Outcome::SmtpFailed, Some(Stage::SmtpData), error)
     } else if sample.smtp_send.is_some() {
-        (
-            Outcome::Lost,
-            None,
-            "the probe was stopped while the mail was in flight",
-        )
+        (Outcome::Lost, None, "the probe was stopped while the mail was in flight")
     } else {
         // The server may never have been given it: that it is missing is not the server's doing.
         let error = "the probe was stopped before it recorded the server's acceptance of the mail, and the \
@@ -437,10 +435,7 @@ fn mail_tests(config: &Config) -> impl Iterator<Item = (&Monitor, &MailQos)> {
 
 fn habits(config: &Config) -> HashMap<MonitorId, ClockBehaviour> {
     let of = |(monitor, options): (&Monitor, &MailQos)| {
-        let habit = ClockBehaviour {
-            horizon: options.horizon,
-            from: options.from.address.clone(),
-        };
+        let habit = ClockBehaviour { horizon: options.horizon, from: options.from.address.clone() };
         (monitor.id.clone(), habit)
     };
     mail_tests(config).map(of).collect()

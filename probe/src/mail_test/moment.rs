@@ -31,7 +31,8 @@ impl Moment {
         let read = || (Instant::now(), since_boot());
         let (anchor, booted) = *ANCHOR.get_or_init(read);
         let (present, running) = read();
-        let slept = (running - booted).0 - Micros::from(present.saturating_duration_since(anchor)).0;
+        let slept =
+            (running - booted).0 - Micros::from(present.saturating_duration_since(anchor)).0;
         // The two clocks are not read at quite the same time.
         if slept > SLEPT.load(Ordering::Relaxed) + ASLEEP.0 {
             SLEPT.fetch_max(slept, Ordering::Relaxed);
@@ -106,25 +107,17 @@ impl Bounds {
     /// there when it was listed.
     pub(super) fn new(sent: Moment, not_shown: Option<Moment>, shown: Moment) -> Self {
         let after = not_shown.map_or(sent, |moment| moment.max(sent));
-        Self {
-            after,
-            before: shown.max(after),
-        }
+        Self { after, before: shown.max(after) }
     }
 
     /// Returns the intersection, if it is not empty.
     pub(super) fn and(self, other: Self) -> Option<Self> {
-        let both = Self {
-            after: self.after.max(other.after),
-            before: self.before.min(other.before),
-        };
+        let both =
+            Self { after: self.after.max(other.after), before: self.before.min(other.before) };
         (both.after <= both.before).then_some(both)
     }
 
     pub(super) fn widened(self, margin: Micros) -> Self {
-        Self {
-            after: self.after - margin,
-            before: self.before + margin,
-        }
+        Self { after: self.after - margin, before: self.before + margin }
     }
 }

@@ -27,12 +27,7 @@ pub(super) struct Transit<'a> {
 impl MailTests {
     /// Judges a test at max round trip; returns whether it is settled.
     pub(super) fn judge(&self, sample: &mut Sample, transit: Transit<'_>, stopped: bool) -> bool {
-        let Transit {
-            sent,
-            expected,
-            progress,
-            options,
-        } = transit;
+        let Transit { sent, expected, progress, options } = transit;
         if progress.is_complete() {
             sample.stage = None;
             sample.error = None;
@@ -90,17 +85,10 @@ impl MailTests {
 
     /// Judges a test whose mail was not found before the horizon ended.
     pub(super) async fn give_up(&self, sample: &mut Sample, transit: Transit<'_>) {
-        let Transit {
-            sent,
-            expected,
-            progress,
-            options,
-        } = transit;
+        let Transit { sent, expected, progress, options } = transit;
         // The pick-up at max round trip told nothing; one after it has.
         if sample.outcome == Outcome::PickupFailed
-            && progress
-                .looked_at
-                .is_some_and(|at| at >= sent.moment + options.max_round_trip)
+            && progress.looked_at.is_some_and(|at| at >= sent.moment + options.max_round_trip)
         {
             note_lost(sample, progress, options.horizon);
         }
@@ -123,7 +111,10 @@ impl MailTests {
                 let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
                 sample.outcome = Outcome::PickupFailed;
                 sample.stage = Some(stage);
-                let error = format!("no pick-up finished since the probe was started: {}", waits_for(stage));
+                let error = format!(
+                    "no pick-up finished since the probe was started: {}",
+                    waits_for(stage)
+                );
                 sample.error = Some(error);
             }
         }
@@ -132,12 +123,7 @@ impl MailTests {
 
     /// Fills in what is known of a mail that landed.
     pub(super) fn note_found(&self, sample: &mut Sample, transit: Transit<'_>) {
-        let Transit {
-            sent,
-            progress,
-            options,
-            ..
-        } = transit;
+        let Transit { sent, progress, options, .. } = transit;
         if let Some(report) = progress.failure() {
             note_bounce(sample, progress, report);
             return;
@@ -146,8 +132,9 @@ impl MailTests {
         // After a restart the moment is known only as it was before DATA; the token tells the true one.
         let moment = sent.moment + (found.token.sent_at - sent.at);
         let hops = received::hops(&found.mail);
-        let is_of =
-            |submission: &&Submission| received::is_of_submission(&found.mail, &submission.reply, &submission.client);
+        let is_of = |submission: &&Submission| {
+            received::is_of_submission(&found.mail, &submission.reply, &submission.client)
+        };
         let evidence = Evidence {
             sent: moment,
             accepted: sent.accepted.as_ref().filter(is_of).map(|submission| submission.within),
@@ -164,29 +151,19 @@ impl MailTests {
             let mut learned = self.registry.learned.lock().ignore_poison();
             let landing = evidence.landing(&mut learned);
             let Bounds { after, before } = landing.expected;
-            learned
-                .expectations
-                .note(&sample.monitor, after - moment, before - moment);
+            learned.expectations.note(&sample.monitor, after - moment, before - moment);
             learned.change();
             landing
         };
-        let RoundTrip {
-            estimate: round_trip,
-            error,
-            likely_error,
-        } = landing.round_trip(moment);
+        let RoundTrip { estimate: round_trip, error, likely_error } = landing.round_trip(moment);
         if options.precise {
-            self.registry
-                .landed_after(&sample.monitor, landing.expected.after - moment);
+            self.registry.landed_after(&sample.monitor, landing.expected.after - moment);
         }
         sample.round_trip = Some(round_trip);
         sample.round_trip_error = Some(error);
         sample.round_trip_likely_error = Some(likely_error);
-        sample.outcome = if round_trip <= options.max_round_trip {
-            Outcome::Ok
-        } else {
-            Outcome::Late
-        };
+        sample.outcome =
+            if round_trip <= options.max_round_trip { Outcome::Ok } else { Outcome::Late };
         if let Some(visit) = progress.found_by.as_ref() {
             note_visit(sample, visit);
         }

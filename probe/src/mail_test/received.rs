@@ -18,17 +18,12 @@ const SUSPECT: Micros = Micros::from_secs(-2);
 
 /// The mail's way, oldest station first.
 pub(super) fn hops(mail: &[u8]) -> Vec<Hop> {
-    let mut hops: Vec<Hop> = fields(mail, "Received")
-        .iter()
-        .take(MAX_HOPS)
-        .map(|value| hop(value))
-        .collect();
+    let mut hops: Vec<Hop> =
+        fields(mail, "Received").iter().take(MAX_HOPS).map(|value| hop(value)).collect();
     hops.reverse();
     let mut before = None;
     for hop in &mut hops {
-        hop.delay = before
-            .zip(hop.at)
-            .map(|(before, at): (UtcMicros, UtcMicros)| at - before);
+        hop.delay = before.zip(hop.at).map(|(before, at): (UtcMicros, UtcMicros)| at - before);
         hop.clock_suspect = hop.delay.is_some_and(|delay| delay <= SUSPECT);
         before = hop.at.or(before);
     }
@@ -49,7 +44,15 @@ pub(super) fn is_filed(mail: &[u8]) -> bool {
         match *key {
             "with" => matches!(
                 *value,
-                "lmtp" | "lmtps" | "lmtpa" | "lmtpsa" | "utf8lmtp" | "utf8lmtps" | "utf8lmtpa" | "utf8lmtpsa" | "mapi"
+                "lmtp"
+                    | "lmtps"
+                    | "lmtpa"
+                    | "lmtpsa"
+                    | "utf8lmtp"
+                    | "utf8lmtps"
+                    | "utf8lmtpa"
+                    | "utf8lmtpsa"
+                    | "mapi"
             ),
             "via" => *value == "mailbox",
             _ => false,
@@ -68,9 +71,8 @@ pub(super) fn is_of_submission(mail: &[u8], reply: &str, client: &str) -> bool {
     let bare = without_comments(oldest);
     let clauses = bare.rsplit_once(';').map_or(&*bare, |(clauses, _)| clauses);
     let words: Vec<&str> = clauses.split_whitespace().collect();
-    let told: Vec<&str> = reply
-        .split(|c: char| c.is_whitespace() || "=<>,;()".contains(c))
-        .collect();
+    let told: Vec<&str> =
+        reply.split(|c: char| c.is_whitespace() || "=<>,;()".contains(c)).collect();
     words.windows(2).any(|pair| {
         let [key, value] = pair else { return false };
         if key.eq_ignore_ascii_case("from") {
@@ -101,13 +103,7 @@ fn hop(value: &str) -> Hop {
         };
         (!name.is_empty()).then(|| name.chars().take(MAX_NAME).collect())
     };
-    Hop {
-        by: behind("by"),
-        from: behind("from"),
-        at,
-        delay: None,
-        clock_suspect: false,
-    }
+    Hop { by: behind("by"), from: behind("from"), at, delay: None, clock_suspect: false }
 }
 
 /// The clauses of a field and its stamp. Some servers write no semicolon between them: SendGrid (Go's way
@@ -117,8 +113,10 @@ fn split_stamp(bare: &str) -> (&str, Option<UtcMicros>) {
     if let Some((clauses, stamp)) = bare.rsplit_once(';') {
         return (clauses, date(stamp));
     }
-    let begins =
-        |at: &usize| bare.as_bytes()[*at].is_ascii_alphanumeric() && bare.as_bytes()[*at - 1].is_ascii_whitespace();
+    let begins = |at: &usize| {
+        bare.as_bytes()[*at].is_ascii_alphanumeric()
+            && bare.as_bytes()[*at - 1].is_ascii_whitespace()
+    };
     let found = (1..bare.len()).filter(begins).rev().take(MAX_WORDS).find_map(|at| {
         // From the end, a date is whole as soon as it can be read, but for its weekday, which does not matter.
         date(&bare[at..]).map(|stamp| (&bare[..at], Some(stamp)))
@@ -128,16 +126,17 @@ fn split_stamp(bare: &str) -> (&str, Option<UtcMicros>) {
 
 /// A date of RFC 5322, section 3.3, its obsolete zones included, and with fractions of seconds where a server writes them.
 pub(super) fn date(text: &str) -> Option<UtcMicros> {
-    const MONTHS: [&str; 12] = [
-        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-    ];
+    const MONTHS: [&str; 12] =
+        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
     let bare = without_comments(text).replace(',', " ").to_ascii_lowercase();
     let mut words = bare.split_whitespace().peekable();
     words.next_if(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()));
     let first = words.next()?;
     let (day, month, year) = match first.split('-').collect::<Vec<_>>()[..] {
         // As Go writes it.
-        [year, month, day] if year.len() == 4 => (day, month.parse::<usize>().ok()?.checked_sub(1)?, year),
+        [year, month, day] if year.len() == 4 => {
+            (day, month.parse::<usize>().ok()?.checked_sub(1)?, year)
+        }
         _ => {
             let (month, year) = (words.next()?, words.next()?);
             let month = MONTHS.iter().position(|name| month.starts_with(name))?;
@@ -183,10 +182,8 @@ pub(super) fn date(text: &str) -> Option<UtcMicros> {
                 _ => return None,
             };
             let digits = zone.get(1..).filter(|digits| digits.len() == 4)?;
-            let digits: i64 = digits
-                .parse()
-                .ok()
-                .filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+            let digits: i64 =
+                digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
             if digits >= 2400 || digits % 100 >= 60 {
                 return None;
             }
@@ -254,12 +251,7 @@ mod tests {
                 Some("mail-sor-f41.google.com"),
                 Some("mx.google.com"),
             ),
-            (
-                "qmail",
-                "(qmail 12345 invoked by uid 89); 23 Nov 2026 18:00:05 -0000",
-                None,
-                None,
-            ),
+            ("qmail", "(qmail 12345 invoked by uid 89); 23 Nov 2026 18:00:05 -0000", None, None),
             (
                 "qmail, SMTP",
                 "from unknown (HELO client) (a@b@192.0.2.1)\r\n  by mx.example.com with ESMTPA; 23 Nov 2026 18:00:05 -0000",
@@ -410,12 +402,7 @@ mod tests {
                 "2.0.0 Ok: queued as 4B1C2D3E4F",
                 false,
             ),
-            (
-                "a short identifier",
-                "by mx with SMTP id 2",
-                "2.0.0 Ok: queued as 2",
-                false,
-            ),
+            ("a short identifier", "by mx with SMTP id 2", "2.0.0 Ok: queued as 2", false),
             ("nothing", "by mx with SMTP id", "", false),
         ] {
             let mail = format!(
@@ -438,20 +425,16 @@ mod tests {
                 "from A (2603::1) by B (2603::2) with Microsoft SMTP Server id 15.20.1 via Mailbox Transport; Mon, 23 Nov 2026 18:00:05 +0000",
                 true,
             ),
-            (
-                "from A ([fe80::1]) by B with mapi id 15.20.1; Mon, 23 Nov 2026 18:00:05 +0000",
-                true,
-            ),
+            ("from A ([fe80::1]) by B with mapi id 15.20.1; Mon, 23 Nov 2026 18:00:05 +0000", true),
             (
                 "from a (with LMTP) by b (Postfix) with ESMTP id x; 23 Nov 2026 18:00:05 +0000",
                 false,
             ),
-            (
-                "by 2002:a05:6a10:1 with SMTP id x1csp1; 23 Nov 2026 18:00:05 +0000",
-                false,
-            ),
+            ("by 2002:a05:6a10:1 with SMTP id x1csp1; 23 Nov 2026 18:00:05 +0000", false),
         ] {
-            let mail = format!("Received: {field}\r\nReceived: by x with LMTP; 23 Nov 2026 18:00:05 +0000\r\n\r\n");
+            let mail = format!(
+                "Received: {field}\r\nReceived: by x with LMTP; 23 Nov 2026 18:00:05 +0000\r\n\r\n"
+            );
             assert_eq!(is_filed(mail.as_bytes()), filed, "{field}");
         }
         assert!(!is_filed(b"Subject: x\r\n\r\n"));
@@ -464,20 +447,12 @@ mod tests {
         let told: Vec<_> = hops
             .iter()
             .map(|hop| {
-                (
-                    hop.by.as_deref(),
-                    hop.delay.map(|delay| delay.0 / 1_000_000),
-                    hop.clock_suspect,
-                )
+                (hop.by.as_deref(), hop.delay.map(|delay| delay.0 / 1_000_000), hop.clock_suspect)
             })
             .collect();
         assert_eq!(
             told,
-            [
-                (Some("a"), None, false),
-                (Some("b"), Some(-37), true),
-                (Some("c"), Some(39), false)
-            ]
+            [(Some("a"), None, false), (Some("b"), Some(-37), true), (Some("c"), Some(39), false)]
         );
     }
 
@@ -488,10 +463,7 @@ mod tests {
             Some(AT + Micros::from_millis(250))
         );
         assert_eq!(date("23 Nov 2026 17:59:60 +0000"), date("23 Nov 2026 18:00:00 +0000"));
-        assert_eq!(
-            date("Sat, 31 Dec 2016 23:59:60 GMT"),
-            date("Sun, 1 Jan 2017 00:00:00 Z")
-        );
+        assert_eq!(date("Sat, 31 Dec 2016 23:59:60 GMT"), date("Sun, 1 Jan 2017 00:00:00 Z"));
         for (zone, hour) in [
             ("UT", 18),
             ("UTC", 18),
@@ -508,16 +480,9 @@ mod tests {
             ("-0500 (EST)", 13),
             ("+0000 (GMT+00:00)", 18),
         ] {
-            assert_eq!(
-                date(&format!("Mon, 23 Nov 2026 {hour}:00:05 {zone}")),
-                Some(AT),
-                "{zone}"
-            );
+            assert_eq!(date(&format!("Mon, 23 Nov 2026 {hour}:00:05 {zone}")), Some(AT), "{zone}");
         }
-        assert_eq!(
-            date("Mon,23 Nov 126 23:45:05 +0545 (NPT)"),
-            Some(AT + Micros::from_secs(0))
-        );
+        assert_eq!(date("Mon,23 Nov 126 23:45:05 +0545 (NPT)"), Some(AT + Micros::from_secs(0)));
         assert_eq!(date("23 nov 2026 18:00 +0000"), Some(AT - Micros::from_secs(5)));
         for nonsense in [
             "",

@@ -36,7 +36,9 @@ pub(super) fn statements(value: &str) -> Vec<Statement> {
     let mut pending: Option<String> = None;
     loop {
         rest = skip(rest);
-        let Some(statement) = statements.last_mut() else { break };
+        let Some(statement) = statements.last_mut() else {
+            break;
+        };
         let Some(first) = rest.chars().next() else {
             statement.push_word(pending.take());
             break;
@@ -128,10 +130,7 @@ fn text(rest: &str, is_value: bool) -> (String, &str) {
             || (character == '=' && !is_value)
             || (character == '(' && at > 0 && comment(&rest[at..]).is_some())
     };
-    let end = rest
-        .char_indices()
-        .find(|place| ends(*place))
-        .map_or(rest.len(), |(at, _)| at);
+    let end = rest.char_indices().find(|place| ends(*place)).map_or(rest.len(), |(at, _)| at);
     (rest[..end].to_owned(), &rest[end..])
 }
 
@@ -172,10 +171,7 @@ mod tests {
             statements("a.example from=b.example; x=y")[0].leading_word(),
             Some("a.example")
         );
-        assert_eq!(
-            statements("spf=pass (x)\t smtp.mailfrom=b; x=y")[0].leading_word(),
-            None
-        );
+        assert_eq!(statements("spf=pass (x)\t smtp.mailfrom=b; x=y")[0].leading_word(), None);
     }
 
     proptest! {

@@ -55,11 +55,7 @@ pub(super) fn hold(monitor: &Monitor, options: &MailQos) -> Micros {
 
 impl Attempts {
     pub(super) fn of(monitor: &Monitor, options: &MailQos) -> Self {
-        Self {
-            hold: hold(monitor, options),
-            began: None,
-            said: Vec::new(),
-        }
+        Self { hold: hold(monitor, options), began: None, said: Vec::new() }
     }
 
     fn note(&mut self, began: Moment, smtp: &Smtp) {
@@ -70,9 +66,7 @@ impl Attempts {
     }
 
     pub(super) fn conversations(&self) -> impl Iterator<Item = Conversation> + '_ {
-        self.said
-            .iter()
-            .map(|transcript| testing::conversation("SMTP", transcript))
+        self.said.iter().map(|transcript| testing::conversation("SMTP", transcript))
     }
 }
 
@@ -112,16 +106,16 @@ impl MailTests {
         let address = |person: &Person| person.mailbox().map_err(|error| own(error.to_string()));
         let (from, to) = (address(&options.from)?, address(&options.to)?);
         let mut nonce = [0; 8];
-        getrandom::fill(&mut nonce).map_err(|error| own(format!("the system provides no random numbers: {error}")))?;
+        getrandom::fill(&mut nonce)
+            .map_err(|error| own(format!("the system provides no random numbers: {error}")))?;
         let mut token = Token {
             site: self.base.config().site.clone(),
             monitor: sample.monitor.clone(),
             sent_at: UtcMicros::now(),
             nonce,
         };
-        let expected = self
-            .mailbox(options)
-            .expect(&self.registry, token.clone(), options, attempts.hold);
+        let expected =
+            self.mailbox(options).expect(&self.registry, token.clone(), options, attempts.hold);
         let draft = message::Draft::new(options)
             .map_err(|error| own(format!("the system provides no random numbers: {error}")))?;
         sample.message_bytes = i32::try_from(draft.write(&self.key, &token).len()).ok();
@@ -179,13 +173,7 @@ impl MailTests {
         token: &mut Token,
         attempts: &mut Attempts,
     ) -> Result<Sent, SmtpError> {
-        let Offer {
-            options,
-            draft,
-            from,
-            to,
-            ..
-        } = offer;
+        let Offer { options, draft, from, to, .. } = offer;
         let mut smtp = Smtp::new(&options.smtp, options.timeout.to_std());
         // In whole seconds, because it is shown to people.
         let left = (offer.until - Moment::now()).to_std();
@@ -200,8 +188,7 @@ impl MailTests {
             asked = Some(Moment::now());
             let size = draft.write(&self.key, token).len();
             smtp.envelope(Some(from), std::slice::from_ref(to), size, false).await?;
-            self.note_in_flight(sample, token.nonce, UtcMicros::now(), options)
-                .await;
+            self.note_in_flight(sample, token.nonce, UtcMicros::now(), options).await;
             smtp.data(|| {
                 token.sent_at = UtcMicros::now();
                 stamp = Some(Instant::now());
@@ -221,10 +208,7 @@ impl MailTests {
         match result {
             Ok(reply) => {
                 sent.accepted = asked.map(|after| Submission {
-                    within: Bounds {
-                        after,
-                        before: Moment::of(reply.at),
-                    },
+                    within: Bounds { after, before: Moment::of(reply.at) },
                     reply: reply.lines.join(" "),
                     client: smtp.client_name(),
                 });
@@ -256,7 +240,12 @@ fn is_worth_another_try(error: &SmtpError) -> bool {
 }
 
 /// Logs in, unless the server has rejected these credentials a moment ago, in a test of whichever monitor.
-async fn log_in(smtp: &mut Smtp, options: &MailQos, credentials: &Credentials, hold: Micros) -> Result<(), SmtpError> {
+async fn log_in(
+    smtp: &mut Smtp,
+    options: &MailQos,
+    credentials: &Credentials,
+    hold: Micros,
+) -> Result<(), SmtpError> {
     let place = format!("{}:{}", options.smtp.server.to_ascii_lowercase(), options.smtp.port);
     let turn = credentials
         .turn(&place, hold.to_std(), options.timeout.to_std())
@@ -294,5 +283,6 @@ fn note_smtp(sample: &mut Sample, smtp: &Smtp, result: Result<&Reply, &SmtpError
         Err(error) => error.reply.as_ref().or(last.as_ref()),
     };
     sample.smtp_reply_code = reply.map(|reply| i32::from(reply.code));
-    sample.smtp_enhanced_status = reply.and_then(|reply| reply.enhanced_status().map(str::to_owned));
+    sample.smtp_enhanced_status =
+        reply.and_then(|reply| reply.enhanced_status().map(str::to_owned));
 }

@@ -71,7 +71,9 @@ pub enum KeyError {
     #[error("the signing key: {0}")]
     Secret(#[from] SecretError),
     /// Too short to protect anything.
-    #[error("the signing key has {0} bytes; at least 16 are required (create one: openssl rand -base64 32)")]
+    #[error(
+        "the signing key has {0} bytes; at least 16 are required (create one: openssl rand -base64 32)"
+    )]
     Short(usize),
     /// The key file holds too little.
     #[error(
@@ -107,9 +109,7 @@ impl SigningKey {
         if bytes.len() < 16 {
             return Err(KeyError::Short(bytes.len()));
         }
-        Hmac::new_from_slice(bytes)
-            .map(Self)
-            .map_err(|_| KeyError::Short(bytes.len()))
+        Hmac::new_from_slice(bytes).map(Self).map_err(|_| KeyError::Short(bytes.len()))
     }
 
     /// Reads the key of a state folder; makes it when there is none.
@@ -118,21 +118,17 @@ impl SigningKey {
     /// When it can be neither read nor made.
     pub fn of_folder(state: &Path) -> Result<Self, KeyError> {
         let path = state.join("signing.key");
-        let error = |source| KeyError::File {
-            path: path.clone(),
-            source,
-        };
+        let error = |source| KeyError::File { path: path.clone(), source };
         let short = |error| match error {
-            KeyError::Short(bytes) => KeyError::ShortFile {
-                path: path.clone(),
-                bytes,
-            },
+            KeyError::Short(bytes) => KeyError::ShortFile { path: path.clone(), bytes },
             other => other,
         };
         for _ in 0..2 {
             match std::fs::read_to_string(&path) {
                 Ok(text) => return Self::new(&Secret::new(text.trim())).map_err(short),
-                Err(found) if found.kind() == io::ErrorKind::NotFound => make_key(state, &path).map_err(error)?,
+                Err(found) if found.kind() == io::ErrorKind::NotFound => {
+                    make_key(state, &path).map_err(error)?
+                }
                 Err(found) => return Err(error(found)),
             }
         }
@@ -270,7 +266,9 @@ fn gather(text: &[u8]) -> Option<String> {
         let Some(character) = character else { continue };
         match character {
             b':' => colons += 1,
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => signature += usize::from(colons == 5),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                signature += usize::from(colons == 5)
+            }
             _ => return None,
         }
         if colons > 5 {
@@ -426,19 +424,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let state = folder.path().join("state");
         let text = SigningKey::of_folder(&state).expect("made").write(&token());
-        assert!(
-            SigningKey::of_folder(&state)
-                .expect("read")
-                .find(text.as_bytes())
-                .is_some()
-        );
+        assert!(SigningKey::of_folder(&state).expect("read").find(text.as_bytes()).is_some());
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
-            let mode = std::fs::metadata(state.join("signing.key"))
-                .expect("key")
-                .permissions()
-                .mode();
+            let mode =
+                std::fs::metadata(state.join("signing.key")).expect("key").permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
     }

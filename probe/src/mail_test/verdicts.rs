@@ -47,7 +47,9 @@ pub(super) fn read(mail: &[u8]) -> Verdicts {
                 },
                 "dmarc" => verdicts.dmarc.get_or_insert(result),
                 // Of several signatures one that holds suffices.
-                "dkim" if verdicts.dkim.is_none() || result == "pass" => verdicts.dkim.insert(result),
+                "dkim" if verdicts.dkim.is_none() || result == "pass" => {
+                    verdicts.dkim.insert(result)
+                }
                 _ => continue,
             };
         }
@@ -80,16 +82,16 @@ fn received_spf(mail: &[u8]) -> Option<String> {
     let mut of_none = None;
     for field in fields(mail, "Received-SPF") {
         let statements = statements(&field);
-        let Some(result) = statements.first().and_then(|statement| word(statement.words.first()?)) else {
+        let Some(result) = statements.first().and_then(|statement| word(statement.words.first()?))
+        else {
             continue;
         };
         let named = statements.iter().find_map(|statement| statement.get("identity"));
         let named = named.map(str::to_ascii_lowercase);
         // Without the pair a comment may name it: `None (helo) …`.
         let comment = field.to_ascii_lowercase();
-        let is_of_helo = comment
-            .split_once('(')
-            .is_some_and(|(_, rest)| rest.trim_start().starts_with("helo"));
+        let is_of_helo =
+            comment.split_once('(').is_some_and(|(_, rest)| rest.trim_start().starts_with("helo"));
         match named.as_deref() {
             Some("mailfrom" | "mfrom") => return Some(result),
             None if !is_of_helo => of_none = of_none.or(Some(result)),
@@ -108,10 +110,10 @@ fn result(statement: &Statement) -> Option<(String, String)> {
 
 /// A word of letters and digits, in small letters.
 fn word(text: &str) -> Option<String> {
-    let word = text
-        .trim_matches(|c: char| !c.is_ascii_alphanumeric())
-        .to_ascii_lowercase();
-    let fits = !word.is_empty() && word.len() <= MAX_LENGTH && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let word = text.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_ascii_lowercase();
+    let fits = !word.is_empty()
+        && word.len() <= MAX_LENGTH
+        && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
     fits.then_some(word)
 }
 
@@ -144,9 +146,10 @@ fn spam(verdicts: &mut Verdicts, first: impl Fn(&'static str) -> Option<String>)
             verdicts.score = first(name).and_then(|score| behind(&score, ""));
         }
     }
-    let level = first("X-MS-Exchange-Organization-SCL")
-        .and_then(|level| behind(&level, ""))
-        .or_else(|| first("X-Forefront-Antispam-Report").and_then(|report| behind(&report, "SCL:")));
+    let level =
+        first("X-MS-Exchange-Organization-SCL").and_then(|level| behind(&level, "")).or_else(
+            || first("X-Forefront-Antispam-Report").and_then(|report| behind(&report, "SCL:")),
+        );
     if let Some(level) = level {
         verdicts.spam = verdicts.spam.or(Some(decided(level >= SCL_OF_SPAM)));
         verdicts.score = verdicts.score.or(Some(level));
@@ -172,11 +175,7 @@ mod tests {
     }
 
     fn texts(verdicts: &Verdicts) -> (Option<&str>, Option<&str>, Option<&str>) {
-        (
-            verdicts.spf.as_deref(),
-            verdicts.dkim.as_deref(),
-            verdicts.dmarc.as_deref(),
-        )
+        (verdicts.spf.as_deref(), verdicts.dkim.as_deref(), verdicts.dmarc.as_deref())
     }
 
     #[test]
@@ -270,10 +269,7 @@ mod tests {
                 "Received-SPF: pass identity=helo; envelope-from=<a@example.com>\r\nReceived-SPF: softfail identity=mailfrom; helo=mx.example.net",
                 (Some("softfail"), None, None),
             ),
-            (
-                "Received-SPF: none (helo: no record) client-ip=192.0.2.1",
-                (None, None, None),
-            ),
+            ("Received-SPF: none (helo: no record) client-ip=192.0.2.1", (None, None, None)),
             ("X: y", (None, None, None)),
         ] {
             assert_eq!(texts(&told(head)), expected, "{head}");
@@ -289,11 +285,7 @@ mod tests {
                 Some(15.2),
             ),
             ("X-Spam-Status: No, hits=-1.9 required=5.0", Some("ham"), Some(-1.9)),
-            (
-                "X-Spam-Flag: YES\r\nX-Spam-Score: 7.1 (+++++++)",
-                Some("spam"),
-                Some(7.1),
-            ),
+            ("X-Spam-Flag: YES\r\nX-Spam-Score: 7.1 (+++++++)", Some("spam"), Some(7.1)),
             (
                 "X-Spamd-Result: default: False [0.20 / 15.00];\r\n\tARC_NA(0.00)[]",
                 Some("ham"),

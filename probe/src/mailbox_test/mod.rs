@@ -15,7 +15,7 @@ use crate::{
     mail_test::{
         Moment,
         connections::Connections,
-        pickup::{self, VisitTarget, MailboxEndpoint, Memory, PickupError, Visit},
+        pickup::{self, MailboxEndpoint, Memory, PickupError, Visit, VisitTarget},
     },
     testing::{self, TestBase, TestResult, Timeline},
 };
@@ -31,11 +31,7 @@ pub(crate) struct MailboxTests {
 
 impl MailboxTests {
     pub(crate) fn new(base: Arc<TestBase>, connections: Arc<Connections>) -> Self {
-        Self {
-            base,
-            connections,
-            memories: Mutex::default(),
-        }
+        Self { base, connections, memories: Mutex::default() }
     }
 
     /// Forgets what is remembered of mailboxes: some may be gone.
@@ -44,7 +40,12 @@ impl MailboxTests {
     }
 
     /// Runs one test. Its sample is recorded when this returns.
-    pub(crate) async fn test(&self, monitor: &Monitor, options: &Mailbox, mut sample: Sample) -> TestResult {
+    pub(crate) async fn test(
+        &self,
+        monitor: &Monitor,
+        options: &Mailbox,
+        mut sample: Sample,
+    ) -> TestResult {
         let started = Moment::now();
         sample.kind = Some(options.name().to_owned());
         sample.tls_unverified = options.pickup.endpoint.trust.insecure.then_some(true);
@@ -89,12 +90,15 @@ impl MailboxTests {
     async fn visit(&self, pickup: &Pickup, hold: Micros) -> Visit {
         let credentials = match self.base.credentials(&pickup.endpoint).await {
             Ok(credentials) => credentials,
-            Err(reason) => return Visit::failed(Moment::now(), PickupError::no_credentials(&reason)),
+            Err(reason) => {
+                return Visit::failed(Moment::now(), PickupError::no_credentials(&reason));
+            }
         };
         let account = pickup.endpoint.account.as_ref().map_or("", |account| account.as_str());
         let key = format!("{} {account}", place(pickup));
         let mut memory = self.memories.lock().ignore_poison().remove(&key).unwrap_or_default();
-        let visit = survey(pickup, credentials.as_ref(), hold, &mut memory, &self.connections).await;
+        let visit =
+            survey(pickup, credentials.as_ref(), hold, &mut memory, &self.connections).await;
         self.memories.lock().ignore_poison().insert(key, memory);
         visit
     }
@@ -122,21 +126,16 @@ async fn survey(
     let turn = match credentials {
         Some(credentials) => match credentials.turn(&place, hold.to_std(), step).await {
             Ok(turn) => Some(turn),
-            Err(held_back) => return Visit::failed(began, PickupError::held_back(&held_back.to_string())),
+            Err(held_back) => {
+                return Visit::failed(began, PickupError::held_back(&held_back.to_string()));
+            }
         },
         None => None,
     };
     loop {
         let left = step.saturating_sub((Moment::now() - began).to_std());
         let open = connections.visit(&place, left, |_| true).await;
-        let visit = pickup::survey(
-            VisitTarget {
-                door: &door,
-                credentials,
-            },
-            memory,
-        )
-        .await;
+        let visit = pickup::survey(VisitTarget { door: &door, credentials }, memory).await;
         drop(open);
         let error = visit.error.as_ref();
         match error.and_then(|error| error.pause_before_retry(connections, &place)) {
@@ -156,27 +155,22 @@ async fn survey(
 ///
 /// # Errors
 /// Why the mailbox can't be reached, in one line without secrets.
-pub(crate) async fn missing_folders(config: &Config, pickup: &Pickup) -> Result<Vec<String>, String> {
+pub(crate) async fn missing_folders(
+    config: &Config,
+    pickup: &Pickup,
+) -> Result<Vec<String>, String> {
     if pickup.protocol != PickupProtocol::Imap {
         return Ok(Vec::new());
     }
     let credentials = match config.account(pickup.endpoint.account.as_ref()) {
-        Some(account) => Some(
-            mailqos_mail::credentials(account)
-                .await
-                .map_err(|error| error.to_string())?,
-        ),
+        Some(account) => {
+            Some(mailqos_mail::credentials(account).await.map_err(|error| error.to_string())?)
+        }
         None => None,
     };
     let (mut memory, connections) = (Memory::default(), Arc::default());
-    let visit = survey(
-        pickup,
-        credentials.as_ref(),
-        Micros::from(HOLD),
-        &mut memory,
-        &connections,
-    )
-    .await;
+    let visit =
+        survey(pickup, credentials.as_ref(), Micros::from(HOLD), &mut memory, &connections).await;
     match visit.error {
         Some(error) if visit.missing.is_empty() => Err(error.text),
         _ => Ok(visit.missing_folders().collect()),

@@ -23,11 +23,7 @@ impl Days {
     /// The object store, where the lake is in one, can't be opened.
     pub async fn open(config: &Config) -> Result<Self, RecordError> {
         let (folder, remote) = place(config).await?;
-        Ok(Self {
-            folder,
-            remote: remote.map(|(remote, _)| remote),
-            site: config.site.clone(),
-        })
+        Ok(Self { folder, remote: remote.map(|(remote, _)| remote), site: config.site.clone() })
     }
 
     /// The rows of a day, sorted; none if there is no such day.
@@ -45,8 +41,10 @@ impl Days {
         let Some((_, bytes)) = remote.get(&name.to_string_lossy()).await? else {
             return Ok(Vec::new());
         };
-        let copy = tempfile::NamedTempFile::new().map_err(|source| RecordError::io(&std::env::temp_dir(), source))?;
-        std::fs::write(copy.path(), bytes).map_err(|source| RecordError::io(copy.path(), source))?;
+        let copy = tempfile::NamedTempFile::new()
+            .map_err(|source| RecordError::io(&std::env::temp_dir(), source))?;
+        std::fs::write(copy.path(), bytes)
+            .map_err(|source| RecordError::io(copy.path(), source))?;
         Ok(read_sorted(copy.path())?)
     }
 }

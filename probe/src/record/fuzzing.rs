@@ -15,7 +15,8 @@ pub fn journal(bytes: &[u8]) {
         assert!(positions.max().is_none_or(|last| last < contents.end));
         for (_, entry) in &contents.entries {
             let again = entry.encode().expect("no larger than it was");
-            let again: Entry = serde_json::from_slice(&again).expect("what was written can be read");
+            let again: Entry =
+                serde_json::from_slice(&again).expect("what was written can be read");
             assert_eq!(&again, entry);
         }
     });

@@ -45,7 +45,8 @@ impl Entry {
     /// # Errors
     /// It is too large.
     pub(super) fn encode(&self) -> Result<Vec<u8>, RecordError> {
-        let content = serde_json::to_vec(self).map_err(|error| RecordError::Encode(error.to_string()))?;
+        let content =
+            serde_json::to_vec(self).map_err(|error| RecordError::Encode(error.to_string()))?;
         if content.len() > MAX_ENTRY - 8 {
             return Err(RecordError::Encode("the entry is larger than 1 MiB".into()));
         }
@@ -100,12 +101,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Contents>, RecordError> {
     let Some((name, first)) = header(&bytes) else {
         return Ok(None);
     };
-    let mut contents = Contents {
-        name,
-        end: first,
-        entries: Vec::new(),
-        damaged: 0,
-    };
+    let mut contents = Contents { name, end: first, entries: Vec::new(), damaged: 0 };
     let mut at = HEADER;
     while at < bytes.len() {
         // What is torn or damaged is searched for the next whole entry; behind a torn tail there is none.
@@ -196,7 +192,11 @@ impl Segment {
             let path = folder.join(format!("{position:020}-{number:06}.journal"));
             match options.open(&path) {
                 Ok(file) => break (path, file),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && number < 999_999 => number += 1,
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::AlreadyExists && number < 999_999 =>
+                {
+                    number += 1
+                }
                 Err(error) => return Err(RecordError::io(&path, error)),
             }
         };
@@ -207,11 +207,7 @@ impl Segment {
                 let _ = std::fs::remove_file(&path);
                 RecordError::io(&path, source)
             })?;
-        Ok(Self {
-            path,
-            file,
-            length: bytes.len() as u64,
-        })
+        Ok(Self { path, file, length: bytes.len() as u64 })
     }
 
     /// Appends entries from `position` on and syncs them: when this returns they survive everything.

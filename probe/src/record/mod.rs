@@ -103,10 +103,7 @@ pub enum RecordError {
 
 impl RecordError {
     fn io(path: &std::path::Path, source: std::io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            source: Arc::new(source),
-        }
+        Self::Io { path: path.to_owned(), source: Arc::new(source) }
     }
 
     /// Whether the problem may pass or be fixed while the probe runs: not a missing permission or a
@@ -123,10 +120,7 @@ impl From<LockError> for RecordError {
         match lock {
             LockError::Io { path, source } => Self::Io { path, source },
             LockError::Unsupported { .. } => Self::NoLock(lock),
-            LockError::Held { ref holder, .. } => Self::Locked {
-                holder: holder.clone(),
-                lock,
-            },
+            LockError::Held { ref holder, .. } => Self::Locked { holder: holder.clone(), lock },
         }
     }
 }
@@ -244,7 +238,9 @@ pub struct Recorder {
 }
 
 /// The folder in which days are written, and the object store to which they go from there.
-async fn place(config: &Config) -> Result<(PathBuf, Option<(Remote, Option<Secret>)>), RecordError> {
+async fn place(
+    config: &Config,
+) -> Result<(PathBuf, Option<(Remote, Option<Secret>)>), RecordError> {
     let remote = match &config.data {
         DataLocation::Folder(_) => None,
         DataLocation::ObjectStore(address) => Some(open_remote(config, address).await?),
@@ -283,7 +279,13 @@ impl Recorder {
             return Ok(0);
         };
         let (data, remote) = place(config).await?;
-        Ok(retention::remove_old(data, config.site.clone(), retention, remote.map(|(remote, _)| remote)).await)
+        Ok(retention::remove_old(
+            data,
+            config.site.clone(),
+            retention,
+            remote.map(|(remote, _)| remote),
+        )
+        .await)
     }
 
     async fn begin(
@@ -291,7 +293,8 @@ impl Recorder {
         data: PathBuf,
         uploads: Option<channel::UnboundedSender<Upload>>,
     ) -> Result<Self, RecordError> {
-        let (site, state, interval) = (config.site.clone(), config.state.clone(), config.seal_interval.to_std());
+        let (site, state, interval) =
+            (config.site.clone(), config.state.clone(), config.seal_interval.to_std());
         tokio::task::spawn_blocking(move || {
             let lock = patiently(|| Ok(SiteLock::take(&data, &site)?))?;
             if let Err(error) = lock.sweep() {
@@ -320,12 +323,7 @@ impl Recorder {
                 .spawn(move || appending.run(&writes))
                 .and_then(|_| thread("sealer").spawn(move || sealing.run(&seals)))
                 .map_err(|source| RecordError::io(&state, source))?;
-            Ok(Self {
-                writer,
-                sealer,
-                shared,
-                uploads,
-            })
+            Ok(Self { writer, sealer, shared, uploads })
         })
         .await
         .map_err(|_| RecordError::Closed)?
@@ -337,7 +335,8 @@ impl Recorder {
     /// The disk refuses. The sample is then held in memory and written when that is possible again; only
     /// [`RecordError::Full`] means that it is lost.
     pub async fn record(&self, sample: Sample) -> Result<(), RecordError> {
-        let (monitor, started_at, settled) = (sample.monitor.clone(), sample.started_at, !sample.is_provisional());
+        let (monitor, started_at, settled) =
+            (sample.monitor.clone(), sample.started_at, !sample.is_provisional());
         self.write(Entry::Sample(Box::new(sample))).await?;
         tracing::debug!(%monitor, started_at = started_at.0, settled, "on disk");
         Ok(())
@@ -435,8 +434,8 @@ impl Recorder {
         let sealed = ask(&self.sealer, Seal::Close).await;
         if let Some(uploads) = &self.uploads {
             let (done, ended) = oneshot::channel();
-            let sent =
-                uploads.send(Upload::Close(done)).is_ok() && tokio::time::timeout(UPLOADING, ended).await.is_ok();
+            let sent = uploads.send(Upload::Close(done)).is_ok()
+                && tokio::time::timeout(UPLOADING, ended).await.is_ok();
             let unsent = self.health().unsent;
             if !sent || unsent > 0 {
                 tracing::warn!(
@@ -466,21 +465,22 @@ async fn store_secret(config: &Config) -> Result<Option<Secret>, RecordError> {
     let Some(account) = config.account(config.object_store.account.as_ref()) else {
         return Ok(None);
     };
-    let secret = mailqos_mail::credentials(account)
-        .await
-        .map(|credentials| credentials.secret);
+    let secret = mailqos_mail::credentials(account).await.map(|credentials| credentials.secret);
     secret.map(Some).map_err(|error| RecordError::Secret(error.to_string()))
 }
 
 /// The lake's object store, as the configuration says, and the secret that it was opened with.
-async fn open_remote(config: &Config, address: &str) -> Result<(Remote, Option<Secret>), RecordError> {
+async fn open_remote(
+    config: &Config,
+    address: &str,
+) -> Result<(Remote, Option<Secret>), RecordError> {
     let secret = store_secret(config).await?;
     let account = config.account(config.object_store.account.as_ref());
-    let credentials = account
-        .zip(secret.as_ref())
-        .map(|(account, secret)| (account.user.as_str(), secret));
+    let credentials =
+        account.zip(secret.as_ref()).map(|(account, secret)| (account.user.as_str(), secret));
     let via = config.proxy.via().await;
-    let via = via.map_err(|error| RecordError::Secret(format!("the address of the proxy: {error}")))?;
+    let via =
+        via.map_err(|error| RecordError::Secret(format!("the address of the proxy: {error}")))?;
     Ok((Remote::open(address, &config.object_store, credentials, &via)?, secret))
 }
 
@@ -503,7 +503,9 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, RecordError>) -> Result<T
             Err(error) if error.is_trouble_of_disk() => error,
             result => return result,
         };
-        let Some(wait) = waits.next() else { return Err(error) };
+        let Some(wait) = waits.next() else {
+            return Err(error);
+        };
         tracing::error!(%error, "the disk does not accept writes; the start waits for it");
         std::thread::sleep(wait);
     }
@@ -561,12 +563,8 @@ mod tests {
 
     fn lake(folder: &Path) -> Vec<Sample> {
         let config = config(folder);
-        read_day(&day_path::<Sample>(
-            &folder.join("data"),
-            &config.site,
-            UtcMicros(0).utc_date(),
-        ))
-        .expect("read")
+        read_day(&day_path::<Sample>(&folder.join("data"), &config.site, UtcMicros(0).utc_date()))
+            .expect("read")
     }
 
     fn copy(from: &Path, to: &Path) {
@@ -617,7 +615,8 @@ mod tests {
             recorder.record_event(event).await.expect("record");
         }
         recorder.close().await.expect("close");
-        let path = day_path::<Event>(&folder.path().join("data"), &config.site, UtcMicros(0).utc_date());
+        let path =
+            day_path::<Event>(&folder.path().join("data"), &config.site, UtcMicros(0).utc_date());
         let found = read_day::<Event>(&path).expect("read");
         assert_eq!(found.iter().map(|event| event.at.0).collect::<Vec<_>>(), [5, 6, 7]);
     }
@@ -628,10 +627,7 @@ mod tests {
         let config = config(folder.path());
         let first = Recorder::open(&config).await.expect("open");
         let refused = Recorder::open(&config).await.expect_err("locked").to_string();
-        assert!(
-            refused.contains(&format!("process {}", std::process::id())),
-            "{refused}"
-        );
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
         first.close().await.expect("close");
         Recorder::open(&config).await.expect("open again");
     }
@@ -670,10 +666,7 @@ mod tests {
         recorder.seal().await.expect("seal");
         recorder.record(sample(1, Outcome::Ok)).await.expect("record");
         std::fs::remove_dir_all(folder.path().join("data")).expect("remove");
-        recorder
-            .record(sample(2, Outcome::Ok))
-            .await
-            .expect("the folder is made again");
+        recorder.record(sample(2, Outcome::Ok)).await.expect("the folder is made again");
         recorder.close().await.expect("close");
         assert_eq!(lake(folder.path()), [sample(1, Outcome::Ok), sample(2, Outcome::Ok)]);
     }
@@ -690,10 +683,8 @@ mod tests {
         std::fs::remove_dir_all(&state).expect("remove");
         std::fs::write(&state, "in the way").expect("write");
         for at in 2..5 {
-            let refused = recorder
-                .record(sample(at, Outcome::Ok))
-                .await
-                .expect_err("nowhere to write");
+            let refused =
+                recorder.record(sample(at, Outcome::Ok)).await.expect_err("nowhere to write");
             assert!(matches!(refused, RecordError::Io { .. }), "{refused}");
         }
         recorder.seal().await.expect_err("the journal can't be read");
@@ -720,9 +711,8 @@ mod tests {
         recorder.close().await.expect("close");
         assert_eq!(lake(folder.path()), [sample(1, Outcome::Ok)]);
         let aside = std::fs::read_dir(mailqos_lake::aside_folder(&data)).expect("list");
-        let kept: Vec<_> = aside
-            .map(|entry| std::fs::read(entry.expect("entry").path()).expect("read"))
-            .collect();
+        let kept: Vec<_> =
+            aside.map(|entry| std::fs::read(entry.expect("entry").path()).expect("read")).collect();
         assert_eq!(kept, [b"PAR1 torn".to_vec()]);
     }
 }

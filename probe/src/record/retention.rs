@@ -17,8 +17,9 @@ pub(super) async fn remove_old(
 ) -> usize {
     let before = first_kept(UtcMicros::now(), retention);
     let (folder, of, day) = (data, site.clone(), before.clone());
-    let removed =
-        tokio::task::spawn_blocking(move || remove::<Sample>(&folder, &of, &day) + remove::<Event>(&folder, &of, &day));
+    let removed = tokio::task::spawn_blocking(move || {
+        remove::<Sample>(&folder, &of, &day) + remove::<Event>(&folder, &of, &day)
+    });
     let mut removed = removed.await.unwrap_or(0);
     if let Some(remote) = &remote {
         removed += remove_remote(remote, &site, &before).await;
@@ -43,10 +44,7 @@ fn remove<R: Record>(data: &Path, site: &SiteName, before: &str) -> usize {
     let folder = site_folder::<R>(data, site);
     for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if name
-            .to_str()
-            .is_some_and(|name| name.starts_with("date=") && name < before)
-        {
+        if name.to_str().is_some_and(|name| name.starts_with("date=") && name < before) {
             // The file first: a reader sees a whole day or none.
             let file = entry.path().join(format!("{}.parquet", R::FOLDER));
             match fs::remove_file(&file) {
@@ -73,11 +71,7 @@ async fn remove_remote(remote: &Remote, site: &SiteName, before: &str) -> usize 
             }
         };
         for object in objects {
-            if object
-                .name
-                .split('/')
-                .any(|part| part.starts_with("date=") && part < before)
-            {
+            if object.name.split('/').any(|part| part.starts_with("date=") && part < before) {
                 match remote.delete(&object.name).await {
                     Ok(()) => removed += 1,
                     Err(error) => tracing::warn!(%error, "can't remove a day older than retention"),
@@ -102,16 +96,11 @@ mod tests {
         // What is open is never removed, however short the retention.
         assert_eq!(first_kept(now, Micros::from_secs(86_400)), "date=2026-10-23");
         let file = |site: &str, date: &str| {
-            folder
-                .path()
-                .join(format!("samples/site={site}/date={date}/samples.parquet"))
+            folder.path().join(format!("samples/site={site}/date={date}/samples.parquet"))
         };
-        for (site, date) in [
-            ("here", "2026-08-14"),
-            ("here", "2026-08-15"),
-            ("there", "2026-08-14"),
-            ("here", "x"),
-        ] {
+        for (site, date) in
+            [("here", "2026-08-14"), ("here", "2026-08-15"), ("there", "2026-08-14"), ("here", "x")]
+        {
             let file = file(site, date);
             fs::create_dir_all(file.parent().expect("a folder")).expect("folder");
             fs::write(file, "x").expect("write");

@@ -14,8 +14,8 @@ use std::{
 use jiff::civil::Date;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_lake::{
-    DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, day_path, intact, keep_aside, merge_into_day,
-    rewrite_day, salvage,
+    DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, day_path, intact, keep_aside,
+    merge_into_day, rewrite_day, salvage,
 };
 use mailqos_model::{Event, Sample, SiteName, UtcMicros};
 use tokio::sync::oneshot;
@@ -86,23 +86,20 @@ impl Sealer {
         let mut seal_at = Instant::now();
         let mut soon = FIRST;
         loop {
-            let (answer, close) = match inbox.recv_timeout(seal_at.saturating_duration_since(Instant::now())) {
-                Ok(Seal::Now(answer)) => (Some(answer), false),
-                Ok(Seal::Close(answer)) => (Some(answer), true),
-                Err(mpsc::RecvTimeoutError::Timeout) => (None, false),
-                // No handle is left: nothing more comes, and what is in the journal waits for the next start.
-                Err(mpsc::RecvTimeoutError::Disconnected) => return self.end_writer(),
-            };
+            let (answer, close) =
+                match inbox.recv_timeout(seal_at.saturating_duration_since(Instant::now())) {
+                    Ok(Seal::Now(answer)) => (Some(answer), false),
+                    Ok(Seal::Close(answer)) => (Some(answer), true),
+                    Err(mpsc::RecvTimeoutError::Timeout) => (None, false),
+                    // No handle is left: nothing more comes, and what is in the journal waits for the next start.
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return self.end_writer(),
+                };
             let began = Instant::now();
             let result = self.seal();
             let wait = if result.is_err() { RETRY } else { soon };
             seal_at = Instant::now() + wait.min(self.interval);
             // A large day is not rewritten more often than necessary.
-            soon = if began.elapsed() < LIGHT {
-                soon.saturating_mul(2)
-            } else {
-                self.interval
-            };
+            soon = if began.elapsed() < LIGHT { soon.saturating_mul(2) } else { self.interval };
             if close {
                 self.end_writer();
                 // The answer means that the next probe may come.
@@ -127,9 +124,7 @@ impl Sealer {
 
     fn seal(&mut self) -> Result<SealReport, RecordError> {
         let (answer, rotated) = mpsc::channel();
-        self.writer
-            .send(Command::Rotate(answer))
-            .map_err(|_| RecordError::Closed)?;
+        self.writer.send(Command::Rotate(answer)).map_err(|_| RecordError::Closed)?;
         let rotated = rotated.recv().map_err(|_| RecordError::Closed)?;
         let result = self.lock.keep().map_err(RecordError::from).and_then(|gone| {
             if gone {
@@ -174,21 +169,18 @@ impl Sealer {
                 batch.segments.push((path, 0));
                 continue;
             };
-            let other = batch
-                .sealed
-                .as_ref()
-                .is_some_and(|sealed| sealed.journal != contents.name);
+            let other = batch.sealed.as_ref().is_some_and(|sealed| sealed.journal != contents.name);
             if other || batch.rows >= BATCH {
                 self.flush(&mut run, std::mem::take(&mut batch), current.is_some());
             }
             let end = batch.sealed.as_ref().map_or(0, |sealed| sealed.position);
-            batch.sealed = Some(SealedUpTo {
-                journal: contents.name,
-                position: contents.end.max(end),
-            });
+            batch.sealed =
+                Some(SealedUpTo { journal: contents.name, position: contents.end.max(end) });
             for (position, entry) in contents.entries {
                 match entry {
-                    Entry::Sample(sample) => add(&mut batch.samples, sample.started_at, position, *sample),
+                    Entry::Sample(sample) => {
+                        add(&mut batch.samples, sample.started_at, position, *sample)
+                    }
                     Entry::Event(event) => add(&mut batch.events, event.at, position, event),
                     Entry::InFlight(_) => continue,
                 }
@@ -265,7 +257,9 @@ impl Sealer {
         if later.is_empty() {
             return Ok(());
         }
-        if let Some((earlier, writer)) = earlier.as_ref().and_then(|day| Some((day, day.other_writer()?))) {
+        if let Some((earlier, writer)) =
+            earlier.as_ref().and_then(|day| Some((day, day.other_writer()?)))
+        {
             // Once: from then on the file is one of ours again.
             tracing::warn!(file = %path.display(), %writer, "day file of another program rewritten with its rows");
             let columns = earlier.other_columns();
@@ -310,19 +304,15 @@ impl Sealer {
 
 /// Whether a day file is damaged. One whose rows make no sense is, if this program wrote it and some byte has changed since.
 fn is_damaged(path: &Path, error: &LakeError) -> bool {
-    let nonsense =
-        matches!(error, LakeError::Column { path: of, .. } | LakeError::Order { path: of, .. } if of == path);
+    let nonsense = matches!(error, LakeError::Column { path: of, .. } | LakeError::Order { path: of, .. } if of == path);
     error.is_damage_of(path) || nonsense && matches!(intact(path), Ok(Intact::No))
 }
 
 /// The rows from a position of the journal on, sorted, each key once.
 fn later<R: Record>(rows: &[(u64, R)], contained: u64) -> Vec<R> {
     let mut later: Vec<R> = Vec::new();
-    let mut sorted: Vec<&R> = rows
-        .iter()
-        .filter(|(position, _)| *position >= contained)
-        .map(|(_, row)| row)
-        .collect();
+    let mut sorted: Vec<&R> =
+        rows.iter().filter(|(position, _)| *position >= contained).map(|(_, row)| row).collect();
     // Stable: the same key stays in the order of the journal.
     sorted.sort_by(|a, b| a.key().cmp(&b.key()));
     for row in sorted {

@@ -15,8 +15,8 @@ use mailqos_base::{Secret, SecretSource, hex};
 use mailqos_config::Login;
 use mailqos_config::{Config, DataLocation, MAX_HORIZON};
 use mailqos_lake::{
-    DayReader, Habits, LakeError, Merged, Record, Remote, RemoteError, Version, aside_folder, day_path, read_sorted,
-    rewrite_day, this_process,
+    DayReader, Habits, LakeError, Merged, Record, Remote, RemoteError, Version, aside_folder,
+    day_path, read_sorted, rewrite_day, this_process,
 };
 use mailqos_model::{Event, Micros, Sample, SiteName, UtcMicros};
 use tokio::sync::{mpsc, oneshot};
@@ -254,7 +254,8 @@ impl Uploader {
             match sent {
                 Ok(()) => unanswered = 0,
                 Err(error) => {
-                    let is_of_store = matches!(&error, RecordError::Remote(error) if error.is_of_store());
+                    let is_of_store =
+                        matches!(&error, RecordError::Remote(error) if error.is_of_store());
                     unanswered = if is_of_store { unanswered + 1 } else { 0 };
                     if unanswered >= UNANSWERED {
                         lasting = Some(error);
@@ -264,12 +265,10 @@ impl Uploader {
                 }
             }
         }
-        let is_denied = |error: &RecordError| matches!(error, RecordError::Remote(error) if error.is_denial());
+        let is_denied =
+            |error: &RecordError| matches!(error, RecordError::Remote(error) if error.is_denial());
         let denied = lasting.iter().chain(unsent.values()).any(is_denied);
-        self.stuck = unsent
-            .iter()
-            .map(|(name, error)| (name.clone(), error.to_string()))
-            .collect();
+        self.stuck = unsent.iter().map(|(name, error)| (name.clone(), error.to_string())).collect();
         self.shared.counts.lock().ignore_poison().unsent = self.changed().len();
         self.keep_habits();
         match (lasting, self.stuck.iter().next()) {
@@ -285,15 +284,7 @@ impl Uploader {
                 ));
             }
             (None, None) => {
-                if self
-                    .shared
-                    .counts
-                    .lock()
-                    .ignore_poison()
-                    .upload_problem
-                    .take()
-                    .is_some()
-                {
+                if self.shared.counts.lock().ignore_poison().upload_problem.take().is_some() {
                     tracing::warn!(store = %self.remote.address(), "day files can be uploaded again");
                 }
                 self.tidy();
@@ -325,10 +316,8 @@ impl Uploader {
     async fn renew(&mut self) -> Result<(), RecordError> {
         let now = UtcMicros::now();
         let habits = self.remote.habits();
-        let is_fresh = self
-            .claim
-            .as_ref()
-            .is_some_and(|(_, at)| (Micros(0)..RENEWING).contains(&(now - *at)));
+        let is_fresh =
+            self.claim.as_ref().is_some_and(|(_, at)| (Micros(0)..RENEWING).contains(&(now - *at)));
         if is_fresh && habits.guards() || habits.write_once && self.claim.is_some() {
             return Ok(());
         }
@@ -342,7 +331,8 @@ impl Uploader {
             name: format!("{}, last seen {now}", this_process()),
             renewed_at: now,
         };
-        let bytes = serde_json::to_vec(&claim).map_err(|error| RecordError::Encode(error.to_string()))?;
+        let bytes =
+            serde_json::to_vec(&claim).map_err(|error| RecordError::Encode(error.to_string()))?;
         let mut version = match self.remote.put(&name, bytes.clone(), known.as_ref()).await {
             // An earlier claim stays for ever there; it says who was first.
             Err(RemoteError::WriteOnce(_)) => known.unwrap_or_default(),
@@ -351,10 +341,7 @@ impl Uploader {
         if !self.tried {
             self.remote.try_conditions(&name, &bytes).await?;
             // Whether objects are replaced at all must be known before the first day goes there.
-            let again = serde_json::to_vec(&Claim {
-                renewed_at: now + Micros(1),
-                ..claim
-            });
+            let again = serde_json::to_vec(&Claim { renewed_at: now + Micros(1), ..claim });
             let again = again.map_err(|error| RecordError::Encode(error.to_string()))?;
             let current = self.claimed_by_us(&name).await?;
             match self.remote.put(&name, again, current.as_ref()).await {
@@ -407,7 +394,8 @@ impl Uploader {
                 let name = format!("{folder}/{day}/{kind}.parquet");
                 if let Some((size, modified_ns)) = stamp(&self.data.join(&name)) {
                     let same = |sent: &Sent| (sent.size, sent.modified_ns) == (size, modified_ns);
-                    let may_go = !self.remote.habits().write_once || is_complete(&self.data.join(&name), kind, &day);
+                    let may_go = !self.remote.habits().write_once
+                        || is_complete(&self.data.join(&name), kind, &day);
                     if may_go && !self.sent.get(&name).is_some_and(same) {
                         changed.push(name);
                     }
@@ -431,16 +419,13 @@ impl Uploader {
             let bytes = fs::read(&path).map_err(|source| RecordError::io(&path, source))?;
             match self.remote.put(name, bytes, known.as_ref()).await {
                 Ok(version) => {
-                    let sent = Sent {
-                        size,
-                        modified_ns,
-                        version,
-                    };
+                    let sent = Sent { size, modified_ns, version };
                     self.sent.insert(name.to_owned(), sent);
-                    let bytes =
-                        serde_json::to_vec(&self.sent).map_err(|error| RecordError::Encode(error.to_string()))?;
+                    let bytes = serde_json::to_vec(&self.sent)
+                        .map_err(|error| RecordError::Encode(error.to_string()))?;
                     let index = self.folder.join(SENT);
-                    return write_whole(&index, &bytes).map_err(|source| RecordError::io(&index, source));
+                    return write_whole(&index, &bytes)
+                        .map_err(|source| RecordError::io(&index, source));
                 }
                 Err(RemoteError::Changed(_)) if attempt < 2 => {
                     // The state folder is a new one, or a second writer was there: either way its rows must stay.
@@ -466,7 +451,9 @@ impl Uploader {
             let date: Date = name
                 .split('/')
                 .find_map(|part| part.strip_prefix("date=")?.parse().ok())
-                .ok_or_else(|| RecordError::Encode(format!("{name} is not the name of a day file")))?;
+                .ok_or_else(|| {
+                    RecordError::Encode(format!("{name} is not the name of a day file"))
+                })?;
             let samples = name.starts_with(Sample::FOLDER);
             let kind = if samples { Sample::FOLDER } else { Event::FOLDER };
             let path = aside_folder(&data).join(format!("{kind}.{site}.{date}.theirs.parquet"));
@@ -479,7 +466,10 @@ impl Uploader {
             };
             match result {
                 Ok(()) => {
-                    tracing::warn!(object = name, "rows of another writer or of a lost state folder merged");
+                    tracing::warn!(
+                        object = name,
+                        "rows of another writer or of a lost state folder merged"
+                    );
                     let _ = fs::remove_file(&path);
                     Ok(())
                 }
@@ -532,7 +522,8 @@ fn owner(folder: &Path) -> Result<String, RecordError> {
             let mut bytes = [0; 16];
             getrandom::fill(&mut bytes).map_err(|error| RecordError::Random(error.to_string()))?;
             let owner = hex(&bytes);
-            write_whole(&path, owner.as_bytes()).map_err(|source| RecordError::io(&path, source))?;
+            write_whole(&path, owner.as_bytes())
+                .map_err(|source| RecordError::io(&path, source))?;
             Ok(owner)
         }
     }
@@ -544,13 +535,15 @@ fn is_complete(path: &Path, kind: &str, folder: &str) -> bool {
     let Some(date) = folder.strip_prefix("date=").and_then(|date| date.parse::<Date>().ok()) else {
         return false;
     };
-    let is_over = |after: Micros| (UtcMicros::now() - after - Micros::from_secs(86_400)).utc_date() >= date;
+    let is_over =
+        |after: Micros| (UtcMicros::now() - after - Micros::from_secs(86_400)).utc_date() >= date;
     if !is_over(COMPLETE) {
         return false;
     }
     kind != Sample::FOLDER
         || is_over(MAX_HORIZON + COMPLETE)
-        || read_sorted::<Sample>(path).is_ok_and(|samples| !samples.iter().any(Sample::is_provisional))
+        || read_sorted::<Sample>(path)
+            .is_ok_and(|samples| !samples.iter().any(Sample::is_provisional))
 }
 
 /// Size and time of a file.
@@ -561,7 +554,12 @@ fn stamp(path: &Path) -> Option<(u64, u128)> {
 }
 
 /// Adds the rows of another file to a day's, regardless of their writers.
-fn merge<R: Record>(data: &Path, site: &SiteName, date: Date, theirs: &Path) -> Result<(), LakeError> {
+fn merge<R: Record>(
+    data: &Path,
+    site: &SiteName,
+    date: Date,
+    theirs: &Path,
+) -> Result<(), LakeError> {
     let path = day_path::<R>(data, site, date);
     let sealed = DayReader::<R>::open(&path)?.as_ref().and_then(DayReader::sealed);
     let ours: Vec<R> = read_sorted(&path)?;

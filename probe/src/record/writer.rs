@@ -35,7 +35,9 @@ pub(super) enum Effect {
 impl Effect {
     pub(super) fn of(entry: Entry) -> Self {
         match entry {
-            Entry::Sample(sample) if !sample.is_provisional() => Self::Settled(sample.monitor, sample.started_at),
+            Entry::Sample(sample) if !sample.is_provisional() => {
+                Self::Settled(sample.monitor, sample.started_at)
+            }
             Entry::Sample(_) | Entry::Event(_) => Self::None,
             Entry::InFlight(mail) => Self::Sent(mail),
         }
@@ -46,11 +48,7 @@ impl Effect {
 #[derive(Debug)]
 pub(super) enum Command {
     /// Appends an entry.
-    Write {
-        content: Vec<u8>,
-        effect: Effect,
-        done: oneshot::Sender<Result<(), RecordError>>,
-    },
+    Write { content: Vec<u8>, effect: Effect, done: oneshot::Sender<Result<(), RecordError>> },
     /// Starts a new segment, so that everything written so far can be sealed.
     Rotate(mpsc::Sender<Rotated>),
     /// Ends the writer and reports when it has ended.
@@ -89,7 +87,12 @@ impl Writer {
     ///
     /// # Errors
     /// The file system refuses permanently: missing permission, or missing folder.
-    pub(super) fn open(folder: PathBuf, name: String, position: u64, shared: Arc<Shared>) -> Result<Self, RecordError> {
+    pub(super) fn open(
+        folder: PathBuf,
+        name: String,
+        position: u64,
+        shared: Arc<Shared>,
+    ) -> Result<Self, RecordError> {
         let mut writer = Self {
             folder,
             name,
@@ -118,11 +121,13 @@ impl Writer {
                     Ok(command) => Some(command),
                     Err(mpsc::RecvError) => return,
                 },
-                (None, Some(at)) => match inbox.recv_timeout(at.saturating_duration_since(Instant::now())) {
-                    Ok(command) => Some(command),
-                    Err(mpsc::RecvTimeoutError::Timeout) => None,
-                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
-                },
+                (None, Some(at)) => {
+                    match inbox.recv_timeout(at.saturating_duration_since(Instant::now())) {
+                        Ok(command) => Some(command),
+                        Err(mpsc::RecvTimeoutError::Timeout) => None,
+                        Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                    }
+                }
             };
             match command {
                 None => self.append(Vec::new(), Vec::new()),
@@ -158,7 +163,11 @@ impl Writer {
     }
 
     /// Appends what is held and what is new, and answers.
-    fn append(&mut self, contents: Vec<Vec<u8>>, waiting: Vec<oneshot::Sender<Result<(), RecordError>>>) {
+    fn append(
+        &mut self,
+        contents: Vec<Vec<u8>>,
+        waiting: Vec<oneshot::Sender<Result<(), RecordError>>>,
+    ) {
         self.retry_at = None;
         let held = self.held.len();
         let count = (held + contents.len()) as u64;

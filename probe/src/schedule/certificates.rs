@@ -22,7 +22,9 @@ impl Certificates {
             (Stage::SmtpTls, sample.smtp_certificate_expires_at),
             (Stage::PickupTls, sample.pickup_certificate_expires_at),
         ] {
-            let Some(expires_at) = expires_at else { continue };
+            let Some(expires_at) = expires_at else {
+                continue;
+            };
             let endpoint = monitor.kind.endpoint(stage);
             let server = format!("{} port {}", endpoint.server, endpoint.port);
             if let Some(warning) = self.warning(&server, expires_at, sample.started_at) {
@@ -65,17 +67,16 @@ mod tests {
     fn a_certificate_is_warned_of_in_time_and_once_a_day() {
         let certificates = Certificates::default();
         let day = 86_400_000_000;
-        let warning = |expires: i64, now: i64| certificates.warning("a", UtcMicros(expires), UtcMicros(now));
+        let warning =
+            |expires: i64, now: i64| certificates.warning("a", UtcMicros(expires), UtcMicros(now));
         assert_eq!(warning(20 * day, 0), None);
         assert_eq!(warning(20 * day, 6 * day), None);
         let said = warning(20 * day, 7 * day).expect("a warning");
         assert!(said.contains("in 13 days"), "{said}");
         assert_eq!(warning(20 * day, 8 * day - 1), None);
-        for (now, when) in [
-            (18 * day, "in 2 days"),
-            (19 * day, "in 1 day;"),
-            (20 * day, "within a day"),
-        ] {
+        for (now, when) in
+            [(18 * day, "in 2 days"), (19 * day, "in 1 day;"), (20 * day, "within a day")]
+        {
             let said = warning(20 * day, now).expect("a warning");
             assert!(said.contains(when), "{said}");
         }

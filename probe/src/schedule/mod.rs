@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use mailqos_base::clock::{Clock, Now, MonotonicTime};
+use mailqos_base::clock::{Clock, MonotonicTime, Now};
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Endpoint, Monitor};
 use mailqos_model::{Micros, MonitorId, RoundTrip, UtcMicros};
@@ -107,9 +107,9 @@ pub struct Parts {
 pub fn next(config: &Config, monitor: &Monitor, now: UtcMicros) -> UtcMicros {
     match &monitor.calendar {
         // A calendar that never comes has been refused; one that comes no more is looked at again in a year.
-        Some(calendar) => calendar
-            .next(now)
-            .unwrap_or_else(|| now + Micros::from_secs(365 * 86_400)),
+        Some(calendar) => {
+            calendar.next(now).unwrap_or_else(|| now + Micros::from_secs(365 * 86_400))
+        }
         None => slot::next(&config.site, monitor, now),
     }
 }
@@ -135,11 +135,10 @@ impl Places {
     fn new(config: &Config) -> Self {
         let of = config.monitors.values().map(|monitor| {
             let smtp = monitor.kind.smtp();
-            let smtp = smtp.map(|smtp| Place::Server(format!("smtp {}:{}", smtp.server, smtp.port)));
+            let smtp =
+                smtp.map(|smtp| Place::Server(format!("smtp {}:{}", smtp.server, smtp.port)));
             let pickup = monitor.kind.pickup().map(|pickup| {
-                let Endpoint {
-                    server, port, account, ..
-                } = pickup.endpoint;
+                let Endpoint { server, port, account, .. } = pickup.endpoint;
                 let account = account.as_ref().map_or("", |account| account.as_str());
                 [
                     Place::Server(format!("pickup {server}:{port}")),
@@ -149,17 +148,14 @@ impl Places {
             let keys = smtp.into_iter().chain(pickup.into_iter().flatten());
             (monitor.id.clone(), keys.collect())
         });
-        Self {
-            limits: config.limits,
-            of: of.collect(),
-            taken: HashMap::new(),
-            running: 0,
-        }
+        Self { limits: config.limits, of: of.collect(), taken: HashMap::new(), running: 0 }
     }
 
     /// Takes the slots of a test, if they are free.
     fn take(&mut self, monitor: &MonitorId) -> bool {
-        let is_free = self.running < self.limits.tests && self.of.contains_key(monitor) && !self.is_full(monitor);
+        let is_free = self.running < self.limits.tests
+            && self.of.contains_key(monitor)
+            && !self.is_full(monitor);
         if is_free {
             self.hold(monitor);
         }
@@ -211,7 +207,11 @@ struct Scheduler {
 }
 
 /// Starts tests until `stop` becomes `true`, and waits for those that run then: each records its sample before it ends.
-pub async fn run(parts: Parts, mut configs: watch::Receiver<Arc<Config>>, mut stop: watch::Receiver<bool>) {
+pub async fn run(
+    parts: Parts,
+    mut configs: watch::Receiver<Arc<Config>>,
+    mut stop: watch::Receiver<bool>,
+) {
     let config = configs.borrow_and_update().clone();
     let mut scheduler = Scheduler {
         clock: parts.alarms.clock().clone(),
@@ -241,7 +241,8 @@ pub async fn run(parts: Parts, mut configs: watch::Receiver<Arc<Config>>, mut st
     }
     scheduler.parts.tester.stop().await;
     let mut running = scheduler.running;
-    let ended = tokio::time::timeout(ENDING, async { while running.join_next().await.is_some() {} }).await;
+    let ended =
+        tokio::time::timeout(ENDING, async { while running.join_next().await.is_some() {} }).await;
     if ended.is_err() {
         tracing::warn!(tests = running.len(), "running tests did not finish; aborted");
     }
@@ -266,7 +267,8 @@ impl Scheduler {
             }
             // From now, not from the slot: what a suspended machine missed is not made up for.
             self.queue.plan(&id, self.following(monitor, start, now));
-            let may_overlap = monitor.overlap && !self.waiting.iter().any(|(_, waits)| *waits == id);
+            let may_overlap =
+                monitor.overlap && !self.waiting.iter().any(|(_, waits)| *waits == id);
             if self.busy.contains_key(&id) && !may_overlap {
                 self.parts.board.left_out.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(monitor = %id, "test skipped: the previous one is still running or waiting");
@@ -312,11 +314,7 @@ impl Scheduler {
         let now = self.clock.now();
         let next = self.queue.next();
         let nap = next.map_or(MAX_NAP, |start| (start - now.steady).to_std());
-        let most = if self.waiting.is_empty() {
-            MAX_NAP
-        } else {
-            LOOK_THROUGH
-        };
+        let most = if self.waiting.is_empty() { MAX_NAP } else { LOOK_THROUGH };
         nap.min(most)
     }
 
@@ -355,11 +353,11 @@ impl Scheduler {
         let now = self.clock.now();
         let (config, alarms) = (Arc::clone(&self.config), &self.parts.alarms);
         let mut fresh = 0;
-        self.queue
-            .retain(|id| config.monitors.get(id).is_some_and(|monitor| monitor.enabled));
+        self.queue.retain(|id| config.monitors.get(id).is_some_and(|monitor| monitor.enabled));
         for monitor in config.monitors.values().filter(|monitor| monitor.enabled) {
             let taken = self.queue.taken(&monitor.id);
-            let taken = taken.or_else(|| alarms.last_start(&monitor.id).filter(|_| monitor.calendar.is_some()));
+            let taken = taken
+                .or_else(|| alarms.last_start(&monitor.id).filter(|_| monitor.calendar.is_some()));
             let mut start = queue::first(&config, monitor, taken, now);
             // A newly added monitor is tested immediately, not at its slot in an hour; ten thousand
             // are spread over a minute.
@@ -408,7 +406,9 @@ impl Scheduler {
     /// The start after the one that is due now.
     fn following(&self, monitor: &Monitor, due: queue::Start, now: Now) -> queue::Start {
         match monitor.retest_interval {
-            Some(interval) if retests_later(monitor) && self.parts.alarms.is_in_alarm(&monitor.id) => {
+            Some(interval)
+                if retests_later(monitor) && self.parts.alarms.is_in_alarm(&monitor.id) =>
+            {
                 queue::Start::at(now.steady + interval, now)
             }
             _ => queue::following(&self.config, monitor, due, now),

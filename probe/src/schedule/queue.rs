@@ -11,7 +11,7 @@ use std::{
     collections::{BinaryHeap, HashMap},
 };
 
-use mailqos_base::clock::{Now, MonotonicTime};
+use mailqos_base::clock::{MonotonicTime, Now};
 use mailqos_config::{Calendar, Config, Monitor};
 use mailqos_model::{Micros, MonitorId, UtcMicros};
 
@@ -44,12 +44,7 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) fn new(moment: UtcMicros, now: Now) -> Self {
-        Self {
-            at: now.steady_at(moment),
-            moment,
-            ahead: ahead(now),
-            spread: false,
-        }
+        Self { at: now.steady_at(moment), moment, ahead: ahead(now), spread: false }
     }
 }
 
@@ -69,7 +64,12 @@ fn ahead(now: Now) -> Micros {
 }
 
 /// The first start of a monitor after the present; `last` is the moment of its calendar that was taken last.
-pub(super) fn first(config: &Config, monitor: &Monitor, last: Option<UtcMicros>, now: Now) -> Start {
+pub(super) fn first(
+    config: &Config,
+    monitor: &Monitor,
+    last: Option<UtcMicros>,
+    now: Now,
+) -> Start {
     let moment = match &monitor.calendar {
         Some(calendar) => coming(calendar, last, now.wall),
         None => slot::next(&config.site, monitor, now.wall),
@@ -103,11 +103,7 @@ fn coming(calendar: &Calendar, last: Option<UtcMicros>, now: UtcMicros) -> UtcMi
     // The wall clock is back before what has been taken.
     let (fresh, behind) = (next(last), last - now);
     let gap = (fresh - last).0;
-    if behind < CORRECTION && (fresh - now).0 <= gap.saturating_mul(2) {
-        fresh
-    } else {
-        coming
-    }
+    if behind < CORRECTION && (fresh - now).0 <= gap.saturating_mul(2) { fresh } else { coming }
 }
 
 /// Starts in their order. Of several entries of a monitor the one that `planned` names holds.
@@ -130,10 +126,7 @@ impl Queue {
     /// Brings a start forward, or leaves it.
     pub(super) fn plan_earlier(&mut self, monitor: &MonitorId, at: MonotonicTime, now: Now) {
         if let Some(planned) = self.planned.get(monitor).filter(|planned| at < planned.at) {
-            let start = Start {
-                spread: planned.spread,
-                ..Start::at(at, now)
-            };
+            let start = Start { spread: planned.spread, ..Start::at(at, now) };
             self.plan(monitor, start);
         }
     }
@@ -181,7 +174,13 @@ impl Queue {
 
     /// Postpones a start that was missed during a suspension, so that not all start at the same
     /// time, and one that is not due yet by a wall clock that was slewed; returns whether it did.
-    pub(super) fn put_off(&mut self, config: &Config, monitor: &Monitor, due: Start, now: Now) -> bool {
+    pub(super) fn put_off(
+        &mut self,
+        config: &Config,
+        monitor: &Monitor,
+        due: Start,
+        now: Now,
+    ) -> bool {
         if monitor.calendar.is_some() {
             let is_early = due.moment > now.wall;
             if is_early {
@@ -194,10 +193,7 @@ impl Queue {
         }
         let within = Micros(SPREAD.0.min(monitor.test_interval.0));
         let at = now.steady + slot::offset(config.site.as_str(), monitor.id.as_str(), within);
-        let start = Start {
-            spread: true,
-            ..Start::at(at, now)
-        };
+        let start = Start { spread: true, ..Start::at(at, now) };
         self.plan(&monitor.id, start);
         true
     }
@@ -219,15 +215,12 @@ impl Queue {
                 let calendar = config.monitors.get(id)?.calendar.as_ref()?;
                 let jumped_over = planned.moment <= now.wall;
                 let start = if jumped_over && now.wall - planned.moment < CORRECTION {
-                    Start {
-                        at: now.steady,
-                        ahead: ahead(now),
-                        ..*planned
-                    }
+                    Start { at: now.steady, ahead: ahead(now), ..*planned }
                 } else {
                     Start::new(coming(calendar, self.taken(id), now.wall), now)
                 };
-                ((start.at, start.moment) != (planned.at, planned.moment)).then(|| (id.clone(), start))
+                ((start.at, start.moment) != (planned.at, planned.moment))
+                    .then(|| (id.clone(), start))
             })
             .collect();
         for (id, start) in calendars {
@@ -276,12 +269,7 @@ mod tests {
             let mut queue = Queue::default();
             let monitor = &config.monitors["m"];
             queue.plan(&monitor.id, first(&config, monitor, None, clock.now()));
-            Self {
-                config,
-                clock,
-                queue,
-                started: Vec::new(),
-            }
+            Self { config, clock, queue, started: Vec::new() }
         }
 
         fn look(&mut self) {

@@ -32,7 +32,9 @@ pub(super) fn offset(site: &str, monitor: &str, interval: Micros) -> Micros {
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     // The high bits of the product: every place is equally likely, whatever the interval.
-    let spread = (u128::from(u64::from_be_bytes(first)) * u128::from(interval.0.max(1).unsigned_abs())) >> 64;
+    let spread = (u128::from(u64::from_be_bytes(first))
+        * u128::from(interval.0.max(1).unsigned_abs()))
+        >> 64;
     Micros(i64::try_from(spread).unwrap_or(0))
 }
 
@@ -71,11 +73,7 @@ mod tests {
         for _ in 0..100 {
             let start = next(&site, &monitor, now);
             assert!(start > now);
-            assert_eq!(
-                next(&site, &monitor, start - Micros(1)),
-                start,
-                "the same after a restart"
-            );
+            assert_eq!(next(&site, &monitor, start - Micros(1)), start, "the same after a restart");
             let behind = (start.0 - slot).rem_euclid(60_000_000);
             assert!((0..WANDER).contains(&behind), "{behind}");
             tenths[usize::try_from(behind / 100_000).expect("small")] += 1;

@@ -10,7 +10,9 @@ use std::{
 };
 
 use http_body_util::Full;
-use hyper::{Method, Request, Response, StatusCode, body::Bytes, body::Incoming, service::service_fn};
+use hyper::{
+    Method, Request, Response, StatusCode, body::Bytes, body::Incoming, service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mailqos_base::clock::Now;
 use mailqos_base::lock::IgnorePoison as _;
@@ -151,11 +153,7 @@ impl Form {
                 _ => {}
             }
         }
-        if open > 0.0 && open >= classic {
-            Self::OpenMetrics
-        } else {
-            Self::Classic
-        }
+        if open > 0.0 && open >= classic { Self::OpenMetrics } else { Self::Classic }
     }
 }
 
@@ -207,26 +205,22 @@ async fn answer(live: Arc<RunningProbe>, request: &Request<Incoming>) -> Respons
     };
     let (status, kind, text) = match (request.method(), request.uri().path()) {
         // For ten thousand monitors it takes a while, in which no test shall wait for this thread.
-        (&Method::GET | &Method::HEAD, "/metrics") => match tokio::task::spawn_blocking(written).await {
-            Ok((kind, text)) => (StatusCode::OK, kind, text),
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
-        },
-        (&Method::GET | &Method::HEAD, _) => (
-            StatusCode::NOT_FOUND,
-            "text/plain",
-            "the metrics are at /metrics\n".to_owned(),
-        ),
-        _ => (
-            StatusCode::METHOD_NOT_ALLOWED,
-            "text/plain",
-            "only GET is allowed\n".to_owned(),
-        ),
+        (&Method::GET | &Method::HEAD, "/metrics") => {
+            match tokio::task::spawn_blocking(written).await {
+                Ok((kind, text)) => (StatusCode::OK, kind, text),
+                Err(error) => {
+                    (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n"))
+                }
+            }
+        }
+        (&Method::GET | &Method::HEAD, _) => {
+            (StatusCode::NOT_FOUND, "text/plain", "the metrics are at /metrics\n".to_owned())
+        }
+        _ => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is allowed\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert("content-type", hyper::header::HeaderValue::from_static(kind));
+    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static(kind));
     response
 }
 
@@ -244,16 +238,8 @@ fn histogram(text: &mut String, name: &str, labels: &str, histogram: &Histogram)
     for (bound, count) in histogram.cumulative() {
         let _ = writeln!(text, "{name}_bucket{{{labels}{separator}le=\"{bound:?}\"}} {count}");
     }
-    let _ = writeln!(
-        text,
-        "{name}_bucket{{{labels}{separator}le=\"+Inf\"}} {}",
-        histogram.total()
-    );
-    let braces = if labels.is_empty() {
-        String::new()
-    } else {
-        format!("{{{labels}}}")
-    };
+    let _ = writeln!(text, "{name}_bucket{{{labels}{separator}le=\"+Inf\"}} {}", histogram.total());
+    let braces = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
     let _ = writeln!(text, "{name}_count{braces} {}", histogram.total());
     let _ = writeln!(text, "{name}_sum{braces} {}", histogram.sum());
 }
@@ -302,15 +288,11 @@ pub fn write(live: &RunningProbe) -> String {
 /// The numbers, the outcomes and the round trips of tests, and when certificates expire.
 fn tests(text: &mut String, live: &RunningProbe, monitors: &[Labelled<'_>]) {
     let seen = live.observed.lock();
-    family(
-        text,
-        "mailqos_tests",
-        "counter",
-        "",
-        "Tests since the probe was started, by outcome.",
-    );
+    family(text, "mailqos_tests", "counter", "", "Tests since the probe was started, by outcome.");
     for (labels, monitor) in monitors {
-        let Some(seen) = seen.get(&monitor.id) else { continue };
+        let Some(seen) = seen.get(&monitor.id) else {
+            continue;
+        };
         for (outcome, count) in Outcome::ALL.iter().zip(seen.outcomes) {
             let _ = writeln!(text, "mailqos_tests_total{{{labels},outcome=\"{outcome}\"}} {count}");
         }
@@ -323,13 +305,7 @@ fn tests(text: &mut String, live: &RunningProbe, monitors: &[Labelled<'_>]) {
         }
     }
     let name = "mailqos_certificate_expiry_timestamp_seconds";
-    family(
-        text,
-        name,
-        "gauge",
-        "seconds",
-        "Time at which the servers' certificates expire.",
-    );
+    family(text, name, "gauge", "seconds", "Time at which the servers' certificates expire.");
     for (labels, monitor) in monitors {
         let expires = seen.get(&monitor.id).map(|seen| seen.expires).unwrap_or_default();
         for (server, at) in ["smtp", "pickup"].iter().zip(expires) {
@@ -374,13 +350,7 @@ fn states(text: &mut String, live: &RunningProbe, monitors: &[Labelled<'_>], now
         }
     }
     let name = "mailqos_last_round_trip_seconds";
-    family(
-        text,
-        name,
-        "gauge",
-        "seconds",
-        "Round trip of the last test, if its mail arrived.",
-    );
+    family(text, name, "gauge", "seconds", "Round trip of the last test, if its mail arrived.");
     for (labels, monitor) in monitors {
         let last = states.get(&monitor.id).and_then(|state| state.last.as_ref());
         if let Some(took) = last.and_then(|last| last.round_trip) {
@@ -397,12 +367,7 @@ fn starts(text: &mut String, board: &Board) {
     histogram(text, name, "", &lateness);
     for (name, kind, help, value) in [
         ("mailqos_tests_running", "gauge", "Running tests.", &board.running),
-        (
-            "mailqos_tests_waiting",
-            "gauge",
-            "Tests that wait for a free slot.",
-            &board.waiting,
-        ),
+        ("mailqos_tests_waiting", "gauge", "Tests that wait for a free slot.", &board.waiting),
         (
             "mailqos_late_starts",
             "counter",
@@ -426,13 +391,7 @@ fn starts(text: &mut String, board: &Board) {
 fn troubles(text: &mut String, live: &RunningProbe) {
     let channels = live.alarms.channels();
     let name = "mailqos_channel_failures";
-    family(
-        text,
-        name,
-        "gauge",
-        "",
-        "Failures of the channel since it last accepted a message.",
-    );
+    family(text, name, "gauge", "", "Failures of the channel since it last accepted a message.");
     for (channel, state) in &channels {
         let _ = writeln!(text, "{name}{{channel=\"{}\"}} {}", escaped(channel), state.failures);
     }
@@ -460,10 +419,7 @@ mod tests {
             ("", Form::Classic),
             ("*/*", Form::Classic),
             ("text/plain", Form::Classic),
-            (
-                "text/plain;version=0.0.4;q=0.5, application/openmetrics-text;q=0",
-                Form::Classic,
-            ),
+            ("text/plain;version=0.0.4;q=0.5, application/openmetrics-text;q=0", Form::Classic),
             ("application/openmetrics-text; version=1.0.0", Form::OpenMetrics),
             ("application/openmetrics-text;q=0.2,text/plain;q=0.9", Form::Classic),
             // Prometheus 2.50.
@@ -531,11 +487,9 @@ mod tests {
             drop(other);
             problem
         };
-        let (listener, problem) = tokio::join!(bind(&observed, address, Duration::from_millis(10)), freed);
-        assert!(
-            problem.starts_with(&format!("can't serve metrics at {address}: ")),
-            "{problem}"
-        );
+        let (listener, problem) =
+            tokio::join!(bind(&observed, address, Duration::from_millis(10)), freed);
+        assert!(problem.starts_with(&format!("can't serve metrics at {address}: ")), "{problem}");
         assert_eq!(listener.local_addr().expect("an address"), address);
         assert_eq!(observed.metrics_problem(), None);
     }

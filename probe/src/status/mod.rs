@@ -150,9 +150,7 @@ impl Observed {
         // Copied first: tests that end meanwhile must not wait until ten thousand days are written as text.
         let days: HashMap<MonitorId, VecDeque<Bucket>> = {
             let seen = self.lock();
-            seen.iter()
-                .map(|(monitor, seen)| (monitor.clone(), seen.day.clone()))
-                .collect()
+            seen.iter().map(|(monitor, seen)| (monitor.clone(), seen.day.clone())).collect()
         };
         let written = serde_json::to_vec(&days)
             .map_err(std::io::Error::other)
@@ -196,10 +194,7 @@ impl Observed {
             seen.day.pop_back();
         }
         if seen.day.back().is_none_or(|last| last.number < number) {
-            seen.day.push_back(Bucket {
-                number,
-                ..Bucket::default()
-            });
+            seen.day.push_back(Bucket { number, ..Bucket::default() });
         }
         while seen.day.len() > BUCKETS {
             seen.day.pop_front();
@@ -225,7 +220,8 @@ impl Observed {
                     day[at] = Some(HalfHour {
                         tests: bucket.tests,
                         failed: bucket.failed,
-                        round_trip_ms: (bucket.timed > 0).then(|| bucket.milliseconds / f32::from(bucket.timed)),
+                        round_trip_ms: (bucket.timed > 0)
+                            .then(|| bucket.milliseconds / f32::from(bucket.timed)),
                     });
                 }
             }
@@ -244,7 +240,9 @@ impl Observed {
 }
 
 /// State of a monitor, including maintenance and missing tests, ordered by urgency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum StateWord {
     /// The alarm has risen and not cleared.
@@ -263,14 +261,8 @@ pub enum StateWord {
 
 impl StateWord {
     /// All states.
-    pub const ALL: [Self; 6] = [
-        Self::Alarm,
-        Self::Failed,
-        Self::Unknown,
-        Self::Maintenance,
-        Self::Ok,
-        Self::Disabled,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Alarm, Self::Failed, Self::Unknown, Self::Maintenance, Self::Ok, Self::Disabled];
 
     /// Returns the word.
     pub fn as_str(self) -> &'static str {
@@ -285,7 +277,12 @@ impl StateWord {
     }
 
     /// Returns the state of a monitor.
-    pub fn of(monitor: &Monitor, state: Option<&crate::alarm::State>, in_maintenance: bool, now: Now) -> Self {
+    pub fn of(
+        monitor: &Monitor,
+        state: Option<&crate::alarm::State>,
+        in_maintenance: bool,
+        now: Now,
+    ) -> Self {
         use crate::alarm::Status;
         if !monitor.enabled {
             return Self::Disabled;
@@ -293,9 +290,12 @@ impl StateWord {
         if in_maintenance {
             return Self::Maintenance;
         }
-        let Some(state) = state else { return Self::Unknown };
+        let Some(state) = state else {
+            return Self::Unknown;
+        };
         // A calendar has gaps by design; its monitors keep their last state.
-        let old = state.last.is_none() || (monitor.calendar.is_none() && state.is_old(monitor.test_interval, now));
+        let old = state.last.is_none()
+            || (monitor.calendar.is_none() && state.is_old(monitor.test_interval, now));
         match state.status {
             Status::Alarm => Self::Alarm,
             // The probe could not test: whatever was found out before, the current state is
@@ -321,12 +321,9 @@ mod tests {
         let observed = Observed::open(&config);
         let monitor: MonitorId = "m".parse().expect("a name");
         let now = UtcMicros(1_780_000_000_000_000);
-        for (back, outcome) in [
-            (90, Outcome::Ok),
-            (2, Outcome::Ok),
-            (1, Outcome::Lost),
-            (0, Outcome::Ok),
-        ] {
+        for (back, outcome) in
+            [(90, Outcome::Ok), (2, Outcome::Ok), (1, Outcome::Lost), (0, Outcome::Ok)]
+        {
             let mut sample = Sample::new(monitor.clone(), now - Micros(BUCKET.0 * back), outcome);
             sample.round_trip = (outcome == Outcome::Ok).then_some(Micros::from_millis(500));
             observed.count(&sample);
@@ -337,10 +334,7 @@ mod tests {
         assert_eq!(day.len(), BUCKETS);
         assert_eq!(day[..45], [None; 45]);
         assert_eq!(day[46].map(|half| (half.failed, half.round_trip_ms)), Some((1, None)));
-        assert_eq!(
-            day[47].map(|half| (half.tests, half.round_trip_ms)),
-            Some((1, Some(500.0)))
-        );
+        assert_eq!(day[47].map(|half| (half.tests, half.round_trip_ms)), Some((1, Some(500.0))));
     }
 
     #[test]
@@ -350,21 +344,18 @@ mod tests {
             histogram.count(Micros::from_millis(milliseconds));
         }
         let at = |bound: f64| {
-            histogram
-                .cumulative()
-                .find(|(known, _)| *known == bound)
-                .map(|(_, count)| count)
+            histogram.cumulative().find(|(known, _)| *known == bound).map(|(_, count)| count)
         };
-        assert_eq!(
-            (at(0.005), at(0.01), at(1.0), at(900.0)),
-            (Some(2), Some(3), Some(4), Some(4))
-        );
+        assert_eq!((at(0.005), at(0.01), at(1.0), at(900.0)), (Some(2), Some(3), Some(4), Some(4)));
         assert_eq!(histogram.total(), 5);
         assert!((histogram.sum() - 2001.011).abs() < 1e-9);
     }
 
     /// A monitor that is tested each minute, and its state after a test with this outcome.
-    fn tested(outcome: Outcome, clock: &mailqos_base::clock::Clock) -> (Monitor, crate::alarm::State) {
+    fn tested(
+        outcome: Outcome,
+        clock: &mailqos_base::clock::Clock,
+    ) -> (Monitor, crate::alarm::State) {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         let text = "site = \"here\"\n[account.a]\nuser = \"a\"\npassword = { env = \"A\" }\n[object.o]\naddress = \"o\"\n[monitor.m]\n\
@@ -384,7 +375,8 @@ mod tests {
     fn a_state_is_as_old_as_it_is_whatever_the_clock_on_the_wall_shows() {
         let clock = mailqos_base::clock::Clock::manual(UtcMicros(1_780_000_000_000_000));
         let (monitor, state) = tested(Outcome::Ok, &clock);
-        let word = |state: &crate::alarm::State| StateWord::of(&monitor, Some(state), false, clock.now());
+        let word =
+            |state: &crate::alarm::State| StateWord::of(&monitor, Some(state), false, clock.now());
         assert_eq!(word(&state), StateWord::Ok);
         for hours in [-1, 30, -40] {
             clock.step(Micros::from_secs(3600 * hours));

@@ -10,8 +10,8 @@ use mailqos_base::clock::Now;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, DataLocation, Monitor};
 use mailqos_lake::{
-    AcknowledgementStatus, AlarmStatus, ChannelStatus, LastTest, MaintenanceStatus, MonitorState, MonitorStatus,
-    ProbeStatus, Remote, STATUS_VERSION, Status, local_folder,
+    AcknowledgementStatus, AlarmStatus, ChannelStatus, LastTest, MaintenanceStatus, MonitorState,
+    MonitorStatus, ProbeStatus, Remote, STATUS_VERSION, Status, local_folder,
 };
 use mailqos_model::{Micros, UtcMicros};
 
@@ -71,16 +71,21 @@ async fn write(live: Arc<RunningProbe>) {
         let at = Arc::clone(&live);
         let written = tokio::task::spawn_blocking(move || write_once(&at, published));
         let failure;
-        (published, failure) = written.await.unwrap_or_else(|error| (None, Some(error.to_string())));
+        (published, failure) =
+            written.await.unwrap_or_else(|error| (None, Some(error.to_string())));
         problem.note(failure);
         let size = published.as_ref().map_or(0, |published| published.size);
-        let pause = (began.elapsed() * PAUSE_PER_WRITE).max(Duration::from_secs(size as u64) / MAX_RATE);
+        let pause =
+            (began.elapsed() * PAUSE_PER_WRITE).max(Duration::from_secs(size as u64) / MAX_RATE);
         tokio::time::sleep(pause.clamp(MIN_PAUSE, Duration::from_secs(INTERVAL_S.into()))).await;
     }
 }
 
 /// Writes the status if it is due. Returns the published status, and why it can't be written.
-fn write_once(live: &RunningProbe, published: Option<Published>) -> (Option<Published>, Option<String>) {
+fn write_once(
+    live: &RunningProbe,
+    published: Option<Published>,
+) -> (Option<Published>, Option<String>) {
     // A write may still be in progress when the probe stops and publishes its last status.
     let stopped = live.observed.stopped.lock().ignore_poison();
     let at = Instant::now();
@@ -107,9 +112,7 @@ async fn upload(live: Arc<RunningProbe>) {
         let at = Arc::clone(&live);
         let status = tokio::task::spawn_blocking(move || uploaded_status(&at, true)).await;
         if let Ok(status) = status
-            && published
-                .as_ref()
-                .is_none_or(|old| old.is_due(&status, MIN_UPLOAD_PAUSE))
+            && published.as_ref().is_none_or(|old| old.is_due(&status, MIN_UPLOAD_PAUSE))
         {
             let at = Instant::now();
             let uploaded = store.upload(&live.config(), &status, UPLOAD_DEADLINE).await;
@@ -128,7 +131,12 @@ struct Store(Option<(Arc<Config>, Remote)>);
 
 impl Store {
     /// Uploads a status. A lake in a folder and a store that never replaces objects have none.
-    async fn upload(&mut self, config: &Arc<Config>, status: &Status, deadline: Duration) -> Result<(), String> {
+    async fn upload(
+        &mut self,
+        config: &Arc<Config>,
+        status: &Status,
+        deadline: Duration,
+    ) -> Result<(), String> {
         let DataLocation::ObjectStore(address) = &config.data else {
             return Ok(());
         };
@@ -144,21 +152,14 @@ impl Store {
             self.0 = Some((Arc::clone(config), remote));
             Ok(())
         };
-        let late = |_| {
-            Err(format!(
-                "the object store did not answer within {} s",
-                deadline.as_secs()
-            ))
-        };
+        let late =
+            |_| Err(format!("the object store did not answer within {} s", deadline.as_secs()));
         tokio::time::timeout(deadline, work).await.unwrap_or_else(late)
     }
 }
 
 fn uploaded_status(live: &RunningProbe, running: bool) -> Status {
-    Status {
-        interval_s: UPLOAD_INTERVAL_S,
-        ..status(live, running)
-    }
+    Status { interval_s: UPLOAD_INTERVAL_S, ..status(live, running) }
 }
 
 /// Why the status can't be published; logged once.
@@ -184,12 +185,9 @@ pub async fn publish_stop(live: Arc<RunningProbe>) {
     });
     let written = written.await.map_err(std::io::Error::other).and_then(|written| written);
     let last = uploaded_status(&live, false);
-    let uploaded = Store::default()
-        .upload(&live.config(), &last, LAST_UPLOAD_DEADLINE)
-        .await;
-    for error in [written.err().map(|error| error.to_string()), uploaded.err()]
-        .into_iter()
-        .flatten()
+    let uploaded = Store::default().upload(&live.config(), &last, LAST_UPLOAD_DEADLINE).await;
+    for error in
+        [written.err().map(|error| error.to_string()), uploaded.err()].into_iter().flatten()
     {
         tracing::warn!(%error, "can't publish the status at the stop");
     }
@@ -197,14 +195,18 @@ pub async fn publish_stop(live: Arc<RunningProbe>) {
 
 /// Whether nothing but the time of writing differs.
 fn is_same(old: &Status, new: &Status) -> bool {
-    old.site == new.site && old.probe == new.probe && old.monitors == new.monitors && old.channels == new.channels
+    old.site == new.site
+        && old.probe == new.probe
+        && old.monitors == new.monitors
+        && old.channels == new.channels
 }
 
 /// The status now.
 fn status(live: &RunningProbe, running: bool) -> Status {
     let now = live.alarms.clock().now();
     let config = live.config();
-    let (states, alarms, unsent) = (live.alarms.states(), live.alarms.open_alarms(), live.alarms.unsent());
+    let (states, alarms, unsent) =
+        (live.alarms.states(), live.alarms.open_alarms(), live.alarms.unsent());
     let monitors = config.monitors.values().map(|monitor| {
         let maintenance = live.maintenance.open_for(&monitor.id, now.wall);
         let found = (states.get(&monitor.id), alarms.get(&monitor.id), maintenance);
@@ -269,14 +271,10 @@ fn monitor_status(
         state: StateWord::of(monitor, state, maintenance.is_some(), now).into(),
         failing_since: time(state.and_then(|state| state.failing_since)),
         failures: state.map_or(0, |state| state.failures),
-        reason: state
-            .filter(|state| state.failures > 0)
-            .and_then(|state| state.reason.clone()),
+        reason: state.filter(|state| state.failures > 0).and_then(|state| state.reason.clone()),
         last,
         last_ok: time(state.and_then(|state| state.last_ok)),
-        next: monitor
-            .enabled
-            .then(|| schedule::next(config, monitor, now.wall).timestamp()),
+        next: monitor.enabled.then(|| schedule::next(config, monitor, now.wall).timestamp()),
         alarm: alarm.map(alarm_status),
         maintenance: maintenance.map(|open| MaintenanceStatus {
             name: open.name,

@@ -122,7 +122,9 @@ impl TestBase {
     }
 
     pub(crate) async fn record(&self, sample: &Sample) {
-        let Some(recorder) = &self.recorder else { return };
+        let Some(recorder) = &self.recorder else {
+            return;
+        };
         match recorder.record(sample.clone()).await {
             Ok(()) => {}
             Err(error @ (RecordError::Full(_) | RecordError::Closed | RecordError::Encode(_))) => {
@@ -145,7 +147,12 @@ impl TestBase {
     }
 
     /// Stores the transcript of a failed test, or of any test if the monitor is configured so.
-    pub(crate) async fn keep_transcript(&self, sample: &Sample, kind: &dyn TestKind, conversations: &[Conversation]) {
+    pub(crate) async fn keep_transcript(
+        &self,
+        sample: &Sample,
+        kind: &dyn TestKind,
+        conversations: &[Conversation],
+    ) {
         if !self.is_kept(sample, kind) {
             return;
         }
@@ -158,11 +165,17 @@ impl TestBase {
     }
 
     /// Adds to the transcript of a test that was settled later.
-    pub(crate) async fn amend_transcript(&self, sample: &Sample, kind: &dyn TestKind, more: Vec<Conversation>) {
+    pub(crate) async fn amend_transcript(
+        &self,
+        sample: &Sample,
+        kind: &dyn TestKind,
+        more: Vec<Conversation>,
+    ) {
         if !self.is_kept(sample, kind) {
             return;
         }
-        let (store, site, sample) = (self.transcripts.clone(), self.config().site.clone(), sample.clone());
+        let (store, site, sample) =
+            (self.transcripts.clone(), self.config().site.clone(), sample.clone());
         let amended = tokio::task::spawn_blocking(move || store.amend(&site, &sample, more)).await;
         if let Ok(Err(error)) = amended {
             tracing::warn!(%error, "can't write a transcript");
@@ -175,7 +188,10 @@ impl TestBase {
     }
 
     /// The credentials for a server; an error is one line without secrets.
-    pub(crate) async fn credentials(&self, endpoint: &Endpoint) -> Result<Option<Credentials>, String> {
+    pub(crate) async fn credentials(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<Option<Credentials>, String> {
         match self.account(endpoint) {
             Some(account) => {
                 let credentials = mailqos_mail::credentials(&account).await;
@@ -190,9 +206,7 @@ impl TestBase {
 /// each test costs the account at most one failed login, and those of other monitors none. `least`
 /// is the minimum duration of a test.
 pub(crate) fn hold(monitor: &Monitor, least: Micros) -> Micros {
-    let interval = monitor
-        .retest_interval
-        .unwrap_or(monitor.test_interval)
-        .min(monitor.test_interval);
+    let interval =
+        monitor.retest_interval.unwrap_or(monitor.test_interval).min(monitor.test_interval);
     Micros(interval.0 / 10 * 9).max(least)
 }

@@ -23,10 +23,7 @@ impl Network {
     /// Creates a check with reference addresses, `HOST:PORT` each; without any, the network always
     /// counts as working.
     pub(super) fn new(references: &[String]) -> Self {
-        Self {
-            references: std::sync::Mutex::new(references.to_vec()),
-            last: Mutex::default(),
-        }
+        Self { references: std::sync::Mutex::new(references.to_vec()), last: Mutex::default() }
     }
 
     /// Changes the reference addresses.
@@ -48,13 +45,13 @@ impl Network {
                         | Stage::PickupGreeting
                 )
             );
-        if !by_network || self.references.lock().ignore_poison().is_empty() || self.is_there().await {
+        if !by_network || self.references.lock().ignore_poison().is_empty() || self.is_there().await
+        {
             return false;
         }
         let before = sample.error.take().unwrap_or_default();
-        sample.error = Some(format!(
-            "the probe's own network fails: no reference address answers ({before})"
-        ));
+        sample.error =
+            Some(format!("the probe's own network fails: no reference address answers ({before})"));
         sample.outcome = Outcome::NotTested;
         sample.stage = None;
         true
@@ -98,7 +95,8 @@ mod tests {
     use mailqos_model::UtcMicros;
 
     fn failed(stage: Stage) -> Sample {
-        let mut sample = Sample::new("m".parse().expect("a name"), UtcMicros(0), Outcome::SmtpFailed);
+        let mut sample =
+            Sample::new("m".parse().expect("a name"), UtcMicros(0), Outcome::SmtpFailed);
         sample.stage = Some(stage);
         sample.error = Some("no route".into());
         sample

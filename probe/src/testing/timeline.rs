@@ -37,7 +37,12 @@ impl Timeline {
     /// Arranges a sample's phases in sequence. `smtp` and `pickup` are the starts of the
     /// connections in the sample, `sent` the time from which the round trip counts; all relative to
     /// the start of the test.
-    pub(crate) fn of(sample: &Sample, smtp: Option<Micros>, sent: Option<Micros>, pickup: Option<Micros>) -> Self {
+    pub(crate) fn of(
+        sample: &Sample,
+        smtp: Option<Micros>,
+        sent: Option<Micros>,
+        pickup: Option<Micros>,
+    ) -> Self {
         let mut timeline = Self::default();
         if let Some(begin) = smtp {
             let mut names = [
@@ -82,12 +87,7 @@ impl Timeline {
     fn lay(&mut self, part: Part, mut begin: Micros, names: &[(&'static str, Option<Micros>)]) {
         for (name, took) in names {
             if let Some(took) = took {
-                self.phases.push(Phase {
-                    part,
-                    name,
-                    begin,
-                    took: *took,
-                });
+                self.phases.push(Phase { part, name, begin, took: *took });
                 begin = begin + *took;
             }
         }

@@ -75,13 +75,9 @@ async fn it_makes_its_reports() {
 #[tokio::test]
 async fn stopped_at_any_time_it_leaves_a_readable_lake() {
     // At once; while it simulates; while it tests, before and after the first seal; while it makes the reports.
-    for (moment, seconds) in [
-        ("", "60"),
-        ("2/4", "60"),
-        ("3/4", "60"),
-        ("samples", "60"),
-        ("4/4", "3"),
-    ] {
+    for (moment, seconds) in
+        [("", "60"), ("2/4", "60"), ("3/4", "60"), ("samples", "60"), ("4/4", "3")]
+    {
         let folder = tempfile::tempdir().expect("a folder");
         let (data, path) = (folder.path().join("demo/data"), folder.path());
         let child = start(path, seconds);
@@ -92,11 +88,7 @@ async fn stopped_at_any_time_it_leaves_a_readable_lake() {
         .await;
         signal(child.id(), "INT");
         let status = end_of(child);
-        assert!(
-            status.success() || moment.is_empty(),
-            "{moment}: {status}\n{}",
-            said(path)
-        );
+        assert!(status.success() || moment.is_empty(), "{moment}: {status}\n{}", said(path));
         if data.exists() {
             lake::check(&data);
         }

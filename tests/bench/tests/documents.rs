@@ -122,10 +122,7 @@ fn completed(example: &str) -> String {
     let mut whole: DocumentMut = AROUND.parse().expect("TOML");
     let own: DocumentMut = example.parse().unwrap_or_else(|error| panic!("{error}\n{example}"));
     for (key, item) in own.iter() {
-        match (
-            whole.get_mut(key).and_then(|known| known.as_table_mut()),
-            item.as_table(),
-        ) {
+        match (whole.get_mut(key).and_then(|known| known.as_table_mut()), item.as_table()) {
             (Some(known), Some(table)) => {
                 for (name, inner) in table {
                     known.insert(name, inner.clone());
@@ -141,7 +138,8 @@ fn completed(example: &str) -> String {
 
 /// The schema of a kind of file, as it is published.
 fn validator(name: &str) -> jsonschema::Validator {
-    let text = fs::read_to_string(root().join(format!("docs/{name}.schema.json"))).expect("the schema");
+    let text =
+        fs::read_to_string(root().join(format!("docs/{name}.schema.json"))).expect("the schema");
     jsonschema::draft7::new(&serde_json::from_str(&text).expect("JSON")).expect("a schema")
 }
 
@@ -157,11 +155,9 @@ fn refusals(validator: &jsonschema::Validator, text: &str, place: &str) -> Vec<S
 fn what_is_shipped_fits_the_schemas() {
     let mut wrong = Vec::new();
     let mut read = 0;
-    for (folder, kind) in [
-        ("reports", "definition"),
-        ("templates", "template"),
-        ("templates/themes", "theme"),
-    ] {
+    for (folder, kind) in
+        [("reports", "definition"), ("templates", "template"), ("templates/themes", "theme")]
+    {
         let validator = validator(kind);
         for entry in fs::read_dir(root().join(folder)).expect("a folder").flatten() {
             let path = entry.path();
@@ -188,7 +184,8 @@ fn every_configuration_and_definition_is_accepted() {
             for name in ["dkim.pem", "ca.pem", "store.secret", "teams.json"] {
                 fs::write(folder.path().join(name), "{}").expect("a file");
             }
-            fs::write(folder.path().join("holidays.txt"), "2026-12-24 Christmas Eve\n").expect("a file");
+            fs::write(folder.path().join("holidays.txt"), "2026-12-24 Christmas Eve\n")
+                .expect("a file");
             let file = folder.path().join("mailqos.toml");
             let own: DocumentMut = match example.parse() {
                 Ok(own) => own,
@@ -228,11 +225,8 @@ fn every_configuration_and_definition_is_accepted() {
                 }
                 continue;
             }
-            let whole = if own.contains_key("site") {
-                example.clone()
-            } else {
-                completed(&example)
-            };
+            let whole =
+                if own.contains_key("site") { example.clone() } else { completed(&example) };
             fs::write(&file, &whole).expect("a file");
             if let Err(problems) = mailqos_config::load(&file) {
                 wrong.push(format!("{place}: {problems}"));
@@ -335,7 +329,8 @@ fn wrong_test(arguments: &[String]) -> Option<String> {
             }
             "--test" => {
                 let test = words.next().unwrap_or_default();
-                let folders = ["tests/tests", "tests/bench/tests"].map(|folder| root().join(folder));
+                let folders =
+                    ["tests/tests", "tests/bench/tests"].map(|folder| root().join(folder));
                 let paths = folders.map(|folder| folder.join(format!("{test}.rs")));
                 let path = paths.iter().find(|path| path.is_file()).unwrap_or(&paths[0]);
                 match fs::read_to_string(path) {
@@ -345,9 +340,8 @@ fn wrong_test(arguments: &[String]) -> Option<String> {
             }
             "--" => break,
             name if exact && !name.starts_with('-') => {
-                let known = file
-                    .as_deref()
-                    .is_some_and(|text| text.contains(&format!("fn {name}()")));
+                let known =
+                    file.as_deref().is_some_and(|text| text.contains(&format!("fn {name}()")));
                 if !known {
                     return Some(format!("there is no test {name}"));
                 }
@@ -364,11 +358,7 @@ fn measures_build_the_programs_that_they_run() {
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let text = fs::read_to_string(entry.path()).expect("a program");
         let own = text.contains("var_os(\"MAILQOS_BIN\")") || text.contains("\"target/");
-        assert!(
-            !own,
-            "{} looks for programs itself: use `binaries`",
-            entry.path().display()
-        );
+        assert!(!own, "{} looks for programs itself: use `binaries`", entry.path().display());
     }
 }
 
@@ -380,13 +370,7 @@ fn wrong_command(command: &str, folder: &Path) -> Option<String> {
         words.remove(0);
     }
     if words.first().is_some_and(|word| word == "sudo") {
-        words.drain(
-            ..if words.get(1).is_some_and(|word| word == "-u") {
-                3
-            } else {
-                1
-            },
-        );
+        words.drain(..if words.get(1).is_some_and(|word| word == "-u") { 3 } else { 1 });
     }
     let (program, arguments) = words.split_first()?;
     let after = |option: &str| {
@@ -416,23 +400,25 @@ fn wrong_command(command: &str, folder: &Path) -> Option<String> {
             .expect("the program starts");
         (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let measure = |name: &str, arguments: &[String]| match MEASURES.iter().find(|(known, _)| *known == name) {
+    let measure = |name: &str, arguments: &[String]| match MEASURES
+        .iter()
+        .find(|(known, _)| *known == name)
+    {
         Some((_, path)) => helped(Path::new(path), arguments),
         None => Some(format!("there is no program {name}")),
     };
-    let own = arguments
-        .iter()
-        .position(|word| word == "--")
-        .map_or(&[][..], |at| &arguments[at + 1..]);
+    let own =
+        arguments.iter().position(|word| word == "--").map_or(&[][..], |at| &arguments[at + 1..]);
     match (program.as_str(), arguments.first().map(String::as_str)) {
         ("mailqos-probe" | "mailqos-analytics", _) => helped(&binary(program), arguments),
         ("cargo", Some("run")) => measure(after("--bin").unwrap_or_default(), own),
         ("cargo", Some("demo")) => measure("demo", &arguments[1..]),
-        ("cargo", Some("install")) => after("--path").and_then(|path| is_there(&format!("{path}/Cargo.toml"))),
-        ("cargo", Some("test")) => wrong_test(arguments),
-        ("cargo", Some("build")) => {
-            after("--bin").and_then(|program| is_there(&format!("tests/bench/src/bin/{program}.rs")))
+        ("cargo", Some("install")) => {
+            after("--path").and_then(|path| is_there(&format!("{path}/Cargo.toml")))
         }
+        ("cargo", Some("test")) => wrong_test(arguments),
+        ("cargo", Some("build")) => after("--bin")
+            .and_then(|program| is_there(&format!("tests/bench/src/bin/{program}.rs"))),
         ("cargo", Some("audit" | "clippy" | "deny" | "fmt")) => None,
         ("python3", Some(script)) => is_there(script),
         (path, _) if path.contains('/') => is_there(path),
@@ -486,21 +472,14 @@ fn links_lead_somewhere() {
     let mut dead = Vec::new();
     for (path, text) in documents() {
         let folder = path.parent().expect("a folder");
-        for link in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split_once(')'))
-            .map(|(link, _)| link)
+        for link in
+            text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link)
         {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             if link.contains("://") || link.contains(' ') {
                 continue;
             }
-            let target = if file.is_empty() {
-                path.clone()
-            } else {
-                folder.join(file)
-            };
+            let target = if file.is_empty() { path.clone() } else { folder.join(file) };
             let has_anchor = || {
                 let heads = fs::read_to_string(&target).unwrap_or_default();
                 let slug = |head: &str| -> String {
@@ -529,7 +508,9 @@ fn tests_that_are_named_are_there() {
     let text = fs::read_to_string(root().join("SECURITY.md")).expect("SECURITY.md");
     let (mut missing, mut found) = (Vec::new(), 0);
     for quoted in text.split('`').skip(1).step_by(2) {
-        let Some((file, functions)) = quoted.split_once(": ").filter(|(file, _)| file.ends_with(".rs")) else {
+        let Some((file, functions)) =
+            quoted.split_once(": ").filter(|(file, _)| file.ends_with(".rs"))
+        else {
             if quoted.ends_with(".rs") {
                 missing.push(format!("{quoted} without the test's name"));
             }
@@ -540,7 +521,8 @@ fn tests_that_are_named_are_there() {
             found += 1;
             let head = format!("fn {function}(");
             let is_test = source.find(&head).is_some_and(|at| {
-                source[at.saturating_sub(200)..at].contains("test") || source[..at].contains("proptest!")
+                source[at.saturating_sub(200)..at].contains("test")
+                    || source[..at].contains("proptest!")
             });
             if !is_test {
                 missing.push(format!("{file}: {function}"));
@@ -555,9 +537,8 @@ fn tests_that_are_named_are_there() {
 fn every_line_of_rust_is_quoted_from_the_sources() {
     let folder = root().join("core/config/src");
     let files = fs::read_dir(&folder).expect("the sources");
-    let sources: String = files
-        .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok())
-        .collect();
+    let sources: String =
+        files.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok()).collect();
     let mut quoted = 0;
     for (path, text) in documents() {
         let blocks = text.split("```rust\n").skip(1);

@@ -33,9 +33,7 @@ pub fn folder() -> PathBuf {
 /// The folder can't be read.
 pub fn seeds(target: &str) -> std::io::Result<Vec<Vec<u8>>> {
     let entries = std::fs::read_dir(folder().join(target))?;
-    let mut paths = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     paths.sort();
     paths.iter().map(std::fs::read).collect()
 }

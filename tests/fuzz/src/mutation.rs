@@ -64,10 +64,7 @@ pub struct Mutations<'a> {
 impl<'a> Mutations<'a> {
     /// Those of these seeds that this number stands for.
     pub fn new(seeds: &'a [Vec<u8>], number: u64) -> Self {
-        Self {
-            seeds,
-            random: Random(number),
-        }
+        Self { seeds, random: Random(number) }
     }
 }
 

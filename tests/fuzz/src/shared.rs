@@ -53,19 +53,18 @@ fn is_presentable(text: &str, most: usize) {
 
 /// A configuration file: it is read, or all that is wrong with it is said.
 pub(crate) fn configuration(text: &[u8]) {
-    let Ok(text) = std::str::from_utf8(text) else { return };
+    let Ok(text) = std::str::from_utf8(text) else {
+        return;
+    };
     let path = Path::new("/nowhere/mailqos.toml");
     match config::of_text(path, text.to_owned(), Problems::default()) {
         Ok(config) => {
             assert!(!config.warnings.has_errors());
             let _ = config.warnings.render(false);
             // Where it stands elsewhere, too, it is no secret.
-            let is_secret =
-                text.matches(PASSWORD).count() == 1 && text.contains(&format!("\npassword = \"{PASSWORD}\"\n"));
-            assert!(
-                !is_secret || !format!("{config:?}").contains(PASSWORD),
-                "a secret is shown"
-            );
+            let is_secret = text.matches(PASSWORD).count() == 1
+                && text.contains(&format!("\npassword = \"{PASSWORD}\"\n"));
+            assert!(!is_secret || !format!("{config:?}").contains(PASSWORD), "a secret is shown");
             let now = UtcMicros(1_795_456_800_000_000);
             for monitor in config.monitors.values() {
                 if let Some(calendar) = &monitor.calendar {
@@ -94,14 +93,13 @@ pub(crate) fn schedule(text: &[u8]) {
     let Ok(cron) = expression.parse::<Cron>() else {
         return;
     };
-    let zone = lines
-        .next()
-        .and_then(|name| TimeZone::get(name).ok())
-        .unwrap_or(TimeZone::UTC);
+    let zone = lines.next().and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC);
     let second: i64 = lines.next().and_then(|line| line.parse().ok()).unwrap_or(1_795_456_800);
     let mut at = UtcMicros(second.clamp(0, 32_503_680_000) * 1_000_000);
     for _ in 0..RUNS {
-        let Some(next) = cron.next(at, &zone) else { return };
+        let Some(next) = cron.next(at, &zone) else {
+            return;
+        };
         assert!(next > at, "{expression:?} in {zone:?}: {next} after {at}");
         at = next;
     }
@@ -144,10 +142,8 @@ pub(crate) fn smtp_reply(said: &[u8]) {
     let result = wait_for(async {
         smtp.greet(Wire::scripted(said.to_vec(), step), Instant::now()).await?;
         let _ = smtp.size_limit();
-        smtp.authenticate(&Credentials::password("user", Secret::new(PASSWORD)))
-            .await?;
-        smtp.envelope(Some(&address), std::slice::from_ref(&address), 100, false)
-            .await?;
+        smtp.authenticate(&Credentials::password("user", Secret::new(PASSWORD))).await?;
+        smtp.envelope(Some(&address), std::slice::from_ref(&address), 100, false).await?;
         smtp.data(|| {
             reached = true;
             b"Subject: x\r\n\r\ny\r\n".to_vec()
@@ -164,25 +160,19 @@ pub(crate) fn smtp_reply(said: &[u8]) {
             // What the server says before it has heard the password is no secret.
             let heard = !matches!(error.stage, Stage::SmtpConnect | Stage::SmtpGreeting);
             assert!(!heard || !error.text.contains(PASSWORD), "{error}");
-            assert!(
-                !error.uncertain || (reached && error.stage == Stage::SmtpData),
-                "{error:?}"
-            );
+            assert!(!error.uncertain || (reached && error.stage == Stage::SmtpData), "{error:?}");
         }
     }
     let transcript = smtp.transcript().expect("what was said");
     let sent = transcript.chunks().filter(|chunk| chunk.direction == Direction::Sent);
     for chunk in sent {
-        assert!(
-            !String::from_utf8_lossy(&chunk.bytes).contains(PASSWORD),
-            "a password is shown"
-        );
+        assert!(!String::from_utf8_lossy(&chunk.bytes).contains(PASSWORD), "a password is shown");
     }
 }
 
 /// The answer of a webhook's server.
 pub(crate) fn http_reply(said: &[u8]) {
-    const MOST: usize = 512;
+    const MAX: usize = 512;
     let request = http::Request {
         method: "POST".to_owned(),
         url: Secret::new("http://script/hook"),
@@ -190,17 +180,11 @@ pub(crate) fn http_reply(said: &[u8]) {
         body: b"{}".to_vec(),
         via: http::Route::Direct,
     };
-    match wait_for(http::replay(said.to_vec(), &request, MOST)) {
+    match wait_for(http::replay(said.to_vec(), &request, MAX)) {
         Ok(answer) => {
-            assert!(
-                answer.body.len() <= MOST && (100..1000).contains(&answer.status),
-                "{answer:?}"
-            );
+            assert!(answer.body.len() <= MAX && (100..1000).contains(&answer.status), "{answer:?}");
             let summary = answer.summary(&[]);
-            assert!(
-                summary.chars().count() <= 300 && !summary.contains(['\r', '\n']),
-                "{summary}"
-            );
+            assert!(summary.chars().count() <= 300 && !summary.contains(['\r', '\n']), "{summary}");
         }
         Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
@@ -49,19 +49,12 @@ impl Authority {
         let shown = ALL
             .into_iter()
             .map(|kind| {
-                let issuer = if kind == Certificate::Untrusted {
-                    &stranger
-                } else {
-                    &authority
-                };
+                let issuer = if kind == Certificate::Untrusted { &stranger } else { &authority };
                 let (fingerprint, config) = issue(kind, issuer);
                 (kind, fingerprint, config)
             })
             .collect();
-        Self {
-            pem: authority.pem(),
-            shown,
-        }
+        Self { pem: authority.pem(), shown }
     }
 
     /// The authority's certificate, for a `ca_file`.
@@ -80,10 +73,7 @@ impl Authority {
     }
 
     fn find(&self, kind: Certificate) -> &(Certificate, String, Arc<ServerConfig>) {
-        self.shown
-            .iter()
-            .find(|shown| shown.0 == kind)
-            .expect("each kind was issued")
+        self.shown.iter().find(|shown| shown.0 == kind).expect("each kind was issued")
     }
 }
 
@@ -102,7 +92,10 @@ fn issuer(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, key).expect("the authority's certificate")
 }
 
-fn issue(kind: Certificate, issuer: &CertifiedIssuer<'static, KeyPair>) -> (String, Arc<ServerConfig>) {
+fn issue(
+    kind: Certificate,
+    issuer: &CertifiedIssuer<'static, KeyPair>,
+) -> (String, Arc<ServerConfig>) {
     let names: &[&str] = match kind {
         Certificate::WrongName => &["other.example.net"],
         _ => &["localhost", "127.0.0.1", "::1"],
@@ -131,19 +124,18 @@ fn issue(kind: Certificate, issuer: &CertifiedIssuer<'static, KeyPair>) -> (Stri
         params.signed_by(&key, issuer)
     };
     let certificate = certificate.expect("the server's certificate");
-    let fingerprint = Sha256::digest(certificate.der())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ring knows the default versions")
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).expect("a PKCS #8 key"),
-        )
-        .expect("the key fits the certificate");
+    let fingerprint =
+        Sha256::digest(certificate.der()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring knows the default versions")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).expect("a PKCS #8 key"),
+            )
+            .expect("the key fits the certificate");
     (fingerprint, Arc::new(config))
 }
 

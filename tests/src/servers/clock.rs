@@ -21,11 +21,7 @@ impl ServerClock {
 
     /// A clock that is ahead by `offset` now and gains `drift_ppm` microseconds in a second.
     pub fn off_by(offset: Micros, drift_ppm: f64) -> Self {
-        Self {
-            offset,
-            drift_ppm,
-            since: UtcMicros::now(),
-        }
+        Self { offset, drift_ppm, since: UtcMicros::now() }
     }
 
     /// What the clock shows at a moment.
@@ -52,11 +48,8 @@ mod tests {
 
     #[test]
     fn the_clock_is_ahead_and_gains() {
-        let clock = ServerClock {
-            offset: Micros::from_secs(37),
-            drift_ppm: 20.0,
-            since: UtcMicros(0),
-        };
+        let clock =
+            ServerClock { offset: Micros::from_secs(37), drift_ppm: 20.0, since: UtcMicros(0) };
         assert_eq!(clock.at(UtcMicros(10_000_000)), UtcMicros(47_000_200));
         assert_eq!(clock.date(UtcMicros(10_999_000)), "Thu, 1 Jan 1970 00:00:47 +0000");
     }

@@ -12,7 +12,10 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, ReadBuf},
+    io::{
+        AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
+        BufReader, ReadBuf,
+    },
     net::TcpStream,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -75,7 +78,11 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, buffer)
     }
 
@@ -92,10 +99,7 @@ impl Connection {
     pub(super) fn new(stream: TcpStream, shared: Arc<Shared>, protocol: Protocol) -> Self {
         let _ = stream.set_nodelay(true);
         let reset = Arc::new(AtomicBool::new(false));
-        let socket = Socket {
-            stream,
-            reset: reset.clone(),
-        };
+        let socket = Socket { stream, reset: reset.clone() };
         Self {
             stream: Some(BufReader::new(Box::new(socket))),
             reset,
@@ -115,11 +119,7 @@ impl Connection {
         let mut line = Vec::new();
         self.stream()?.take(MAX_LINE).read_until(b'\n', &mut line).await?;
         if line.last() != Some(&b'\n') {
-            return if line.is_empty() {
-                Ok(None)
-            } else {
-                Err(io::ErrorKind::InvalidData.into())
-            };
+            return if line.is_empty() { Ok(None) } else { Err(io::ErrorKind::InvalidData.into()) };
         }
         line.pop();
         if line.last() == Some(&b'\r') {
@@ -130,10 +130,7 @@ impl Connection {
 
     /// The next command, which is logged.
     pub(super) async fn command(&mut self) -> io::Result<Option<String>> {
-        let line = self
-            .line()
-            .await?
-            .map(|line| String::from_utf8_lossy(&line).into_owned());
+        let line = self.line().await?.map(|line| String::from_utf8_lossy(&line).into_owned());
         if let Some(line) = &line {
             self.shared.log_command(self.protocol, line);
         }
@@ -163,7 +160,8 @@ impl Connection {
             }
             Fault::Stall => self.stall().await,
             Fault::Garbage => {
-                let garbage: &[u8] = b"\x00\xff\xfe\x80garbage \x1b[31m\xc3\x28 not a reply\r\n\r\n\x07\r\n";
+                let garbage: &[u8] =
+                    b"\x00\xff\xfe\x80garbage \x1b[31m\xc3\x28 not a reply\r\n\r\n\x07\r\n";
                 self.write(garbage).await?;
                 Ok(Met::Answered)
             }
@@ -182,8 +180,11 @@ impl Connection {
                 self.write(b"\r\n").await?;
                 Ok(Met::Answered)
             }
-            fault
-            @ (Fault::Delay(_) | Fault::Drip(_) | Fault::CutReply | Fault::CloseAfter | Fault::Certificate(_)) => {
+            fault @ (Fault::Delay(_)
+            | Fault::Drip(_)
+            | Fault::CutReply
+            | Fault::CloseAfter
+            | Fault::Certificate(_)) => {
                 self.next = Some(fault);
                 Ok(Met::Go)
             }
@@ -200,7 +201,8 @@ impl Connection {
     /// Sends a reply, as the fault that was met demands.
     pub(super) async fn reply(&mut self, reply: &[u8]) -> io::Result<()> {
         let rewrite = self.shared.options.rewrite;
-        let rewritten = rewrite.and_then(|rewrite| rewrite(self.protocol, std::str::from_utf8(reply).ok()?));
+        let rewritten =
+            rewrite.and_then(|rewrite| rewrite(self.protocol, std::str::from_utf8(reply).ok()?));
         let reply = rewritten.as_ref().map_or(reply, String::as_bytes);
         match self.next.take() {
             None | Some(Fault::Certificate(_)) => self.write(reply).await,

@@ -32,15 +32,11 @@ impl Delays {
         match self {
             Self::Fixed(delay) => *delay,
             Self::Uniform(shortest, longest) => random.random_range(*shortest..=*longest),
-            Self::LogNormal {
-                median,
-                sigma,
-                shortest,
-                longest,
-            } => {
+            Self::LogNormal { median, sigma, shortest, longest } => {
                 let beyond = median.saturating_sub(*shortest).as_secs_f64().max(1e-6);
                 let distribution = LogNormal::new(beyond.ln(), *sigma).expect("a finite spread");
-                (*shortest + Duration::from_secs_f64(distribution.sample(random).min(1e6))).min(*longest)
+                (*shortest + Duration::from_secs_f64(distribution.sample(random).min(1e6)))
+                    .min(*longest)
             }
         }
     }

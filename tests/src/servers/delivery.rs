@@ -54,7 +54,13 @@ pub(super) struct Client {
 }
 
 /// Takes a mail for delivery and returns its queue id.
-pub(super) fn accept(shared: &Arc<Shared>, client: &Client, from: &str, to: &[String], content: &[u8]) -> String {
+pub(super) fn accept(
+    shared: &Arc<Shared>,
+    client: &Client,
+    from: &str,
+    to: &[String],
+    content: &[u8],
+) -> String {
     let at = UtcMicros::now();
     let queue_id = next_queue_id(shared);
     lock(&shared.accepted).push(Accepted {
@@ -66,10 +72,7 @@ pub(super) fn accept(shared: &Arc<Shared>, client: &Client, from: &str, to: &[St
     for recipient in to {
         let (delay, mishaps) = {
             let mut random = lock(&shared.random);
-            (
-                shared.options.delays.draw(&mut random),
-                shared.rules.mishaps(recipient, &mut random),
-            )
+            (shared.options.delays.draw(&mut random), shared.rules.mishaps(recipient, &mut random))
         };
         let mail = Mail {
             shared: shared.clone(),
@@ -84,7 +87,13 @@ pub(super) fn accept(shared: &Arc<Shared>, client: &Client, from: &str, to: &[St
 }
 
 /// Postfix's own field.
-fn smtp_received(shared: &Shared, client: &Client, queue_id: &str, to: &[String], at: UtcMicros) -> String {
+fn smtp_received(
+    shared: &Shared,
+    client: &Client,
+    queue_id: &str,
+    to: &[String],
+    at: UtcMicros,
+) -> String {
     let tls = client.tls.as_ref().map_or(String::new(), |tls| {
         format!("\r\n\t({tls})\r\n\t(No client certificate requested)")
     });
@@ -94,11 +103,7 @@ fn smtp_received(shared: &Shared, client: &Client, queue_id: &str, to: &[String]
         (Some(_), false) => "ESMTPS",
         (Some(_), true) => "ESMTPSA",
     };
-    let recipient = if let [one] = to {
-        format!("\r\n\tfor <{one}>")
-    } else {
-        String::new()
-    };
+    let recipient = if let [one] = to { format!("\r\n\tfor <{one}>") } else { String::new() };
     format!(
         "Received: from {} (localhost [127.0.0.1]){tls}\r\n\tby {} (Postfix) with {with} id {queue_id}{recipient}; {} (UTC)\r\n",
         client.helo,
@@ -142,7 +147,9 @@ impl Mail {
                     let subject = field(&self.content, "Subject").unwrap_or_default();
                     replace_field(&mut self.content, "Subject", Some(&format!("{tag}{subject}")));
                 }
-                Mishap::ReplaceSubject(subject) => replace_field(&mut self.content, "Subject", Some(&subject)),
+                Mishap::ReplaceSubject(subject) => {
+                    replace_field(&mut self.content, "Subject", Some(&subject))
+                }
                 Mishap::StripField(name) => replace_field(&mut self.content, &name, None),
                 Mishap::AddFields(fields) => {
                     self.content.splice(..0, fields.into_bytes());
@@ -190,12 +197,8 @@ impl Mail {
         let clock = |moment| self.shared.server_time(moment + ahead);
         let landed = self.shared.mailboxes.put(&self.recipient, folder, [mail], false, clock);
         if let Some(at) = landed {
-            let landing = Landing {
-                at,
-                to: self.recipient.clone(),
-                folder: folder.to_owned(),
-                content,
-            };
+            let landing =
+                Landing { at, to: self.recipient.clone(), folder: folder.to_owned(), content };
             lock(&self.shared.landings).push(landing);
         }
     }
@@ -244,9 +247,7 @@ impl Mail {
 
 /// Where the body begins.
 fn header_end(mail: &[u8]) -> usize {
-    mail.windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .map_or(mail.len(), |at| at + 4)
+    mail.windows(4).position(|four| four == b"\r\n\r\n").map_or(mail.len(), |at| at + 4)
 }
 
 /// The header fields: name and the range of the whole field with its line end.
@@ -269,10 +270,10 @@ fn fields(mail: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
 }
 
 fn field(mail: &[u8], name: &str) -> Option<String> {
-    let (name, range) = fields(mail)
-        .into_iter()
-        .find(|(field, _)| field.eq_ignore_ascii_case(name))?;
-    let value = String::from_utf8_lossy(&mail[range.start + name.len() + 1..range.end]).into_owned();
+    let (name, range) =
+        fields(mail).into_iter().find(|(field, _)| field.eq_ignore_ascii_case(name))?;
+    let value =
+        String::from_utf8_lossy(&mail[range.start + name.len() + 1..range.end]).into_owned();
     Some(value.replace("\r\n", "").replace('\t', " ").trim().to_owned())
 }
 
@@ -310,7 +311,8 @@ mod tests {
 
     #[test]
     fn fields_are_found_replaced_and_dropped() {
-        let mut mail = b"Subject: one\r\n two\r\nX-A: 1\r\nx-a: 2\r\n\r\nSubject: body\r\n".to_vec();
+        let mut mail =
+            b"Subject: one\r\n two\r\nX-A: 1\r\nx-a: 2\r\n\r\nSubject: body\r\n".to_vec();
         assert_eq!(field(&mail, "subject").as_deref(), Some("one two"));
         replace_field(&mut mail, "Subject", Some("three"));
         replace_field(&mut mail, "X-A", None);

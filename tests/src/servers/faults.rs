@@ -23,12 +23,12 @@ impl Protocol {
     pub fn phases(self) -> &'static [&'static str] {
         match self {
             Self::Smtp => &[
-                "TLS", "GREETING", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "CONTENT", "RSET", "NOOP",
-                "QUIT",
+                "TLS", "GREETING", "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "CONTENT",
+                "RSET", "NOOP", "QUIT",
             ],
             Self::Pop3 => &[
-                "TLS", "GREETING", "CAPA", "STLS", "USER", "LOGIN", "STAT", "LIST", "UIDL", "TOP", "RETR", "DELE",
-                "RSET", "NOOP", "QUIT",
+                "TLS", "GREETING", "CAPA", "STLS", "USER", "LOGIN", "STAT", "LIST", "UIDL", "TOP",
+                "RETR", "DELE", "RSET", "NOOP", "QUIT",
             ],
             Self::Imap => &[
                 "TLS",
@@ -167,7 +167,12 @@ impl Rules {
         super::lock(&self.mishaps).clear();
     }
 
-    pub(super) fn fault(&self, protocol: Protocol, phase: &str, random: &mut Pcg64Mcg) -> Option<Fault> {
+    pub(super) fn fault(
+        &self,
+        protocol: Protocol,
+        phase: &str,
+        random: &mut Pcg64Mcg,
+    ) -> Option<Fault> {
         debug_assert!(protocol.phases().contains(&phase), "{protocol:?} {phase}");
         super::lock(&self.faults).iter_mut().find_map(|(p, at, fault, when)| {
             (*p == protocol && at == phase && when.strikes(random)).then(|| fault.clone())
@@ -178,9 +183,7 @@ impl Rules {
         super::lock(&self.mishaps)
             .iter_mut()
             .filter(|(whose, _, _)| {
-                whose
-                    .as_deref()
-                    .is_none_or(|whose| whose.eq_ignore_ascii_case(recipient))
+                whose.as_deref().is_none_or(|whose| whose.eq_ignore_ascii_case(recipient))
             })
             .filter_map(|(_, mishap, when)| when.strikes(random).then(|| mishap.clone()))
             .collect()

@@ -104,11 +104,7 @@ impl FtpServer {
             folders: habits.folders.iter().map(|folder| (*folder).to_owned()).collect(),
             ..Files::default()
         };
-        let shared = Arc::new(Shared {
-            files: Mutex::new(files),
-            habits,
-            ..Shared::default()
-        });
+        let shared = Arc::new(Shared { files: Mutex::new(files), habits, ..Shared::default() });
         let for_task = shared.clone();
         Ok(Self {
             address,
@@ -235,9 +231,7 @@ impl Session {
         let latin1 = self.shared.habits.latin1;
         let bytes = |text: &str| -> Vec<u8> {
             if latin1 {
-                text.chars()
-                    .map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'))
-                    .collect()
+                text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect()
             } else {
                 text.as_bytes().to_vec()
             }
@@ -289,7 +283,9 @@ impl Session {
         let habits = self.shared.habits.clone();
         let reply = match verb {
             "USER" => "331 and the password?".to_owned(),
-            "PASS" if *lock(&self.shared.trouble) == Some(Trouble::Refuse) => "530 Login incorrect.".to_owned(),
+            "PASS" if *lock(&self.shared.trouble) == Some(Trouble::Refuse) => {
+                "530 Login incorrect.".to_owned()
+            }
             "PASS" => habits.welcome.to_owned(),
             "TYPE" | "NOOP" => "200 well".to_owned(),
             "FEAT" => habits.names.features().to_owned(),
@@ -315,7 +311,9 @@ impl Session {
                 let path = self.path(argument);
                 let size = self.files().whole.get(&path).map(Vec::len);
                 match size {
-                    Some(size) => format!("250-Listing {argument}\r\n Type=file;Size={size}; {argument}\r\n250 End"),
+                    Some(size) => format!(
+                        "250-Listing {argument}\r\n Type=file;Size={size}; {argument}\r\n250 End"
+                    ),
                     None => format!("{} no such file", habits.absent),
                 }
             }

@@ -222,13 +222,13 @@ fn standard() -> FtpHabits {
     FtpHabits::default()
 }
 
-fn named(name: &'static str, habits: FtpHabits, keys: &'static str, said: &'static str) -> NamedHabits {
-    NamedHabits {
-        name,
-        habits,
-        keys,
-        said,
-    }
+fn named(
+    name: &'static str,
+    habits: FtpHabits,
+    keys: &'static str,
+    said: &'static str,
+) -> NamedHabits {
+    NamedHabits { name, habits, keys, said }
 }
 
 /// Those that answer otherwise.
@@ -293,28 +293,19 @@ fn replies() -> Vec<NamedHabits> {
         ),
         named(
             "no-150",
-            FtpHabits {
-                beginning: Beginning::Silent,
-                ..standard()
-            },
+            FtpHabits { beginning: Beginning::Silent, ..standard() },
             "timeout = \"4s\"",
             CHECKED,
         ),
         named(
             "226-first",
-            FtpHabits {
-                beginning: Beginning::Completed,
-                ..standard()
-            },
+            FtpHabits { beginning: Beginning::Completed, ..standard() },
             "",
             CHECKED,
         ),
         named(
             "226-twice",
-            FtpHabits {
-                beginning: Beginning::CompletedTwice,
-                ..standard()
-            },
+            FtpHabits { beginning: Beginning::CompletedTwice, ..standard() },
             "",
             CHECKED,
         ),
@@ -338,10 +329,7 @@ fn rights() -> Vec<NamedHabits> {
         ),
         named(
             "no-size",
-            FtpHabits {
-                shown: Shown::Refused("502 Command not implemented."),
-                ..standard()
-            },
+            FtpHabits { shown: Shown::Refused("502 Command not implemented."), ..standard() },
             "",
             ACCEPTED,
         ),
@@ -359,42 +347,24 @@ fn rights() -> Vec<NamedHabits> {
         // A job that moves every file as it comes.
         named(
             "taken-away",
-            FtpHabits {
-                taken_away: true,
-                ..standard()
-            },
+            FtpHabits { taken_away: true, ..standard() },
             "",
             "size and SHA-256 checked; collected since",
         ),
         named(
             "taken-away-direct",
-            FtpHabits {
-                taken_away: true,
-                ..standard()
-            },
+            FtpHabits { taken_away: true, ..standard() },
             "temporary = \"none\"",
             ACCEPTED,
         ),
         // pure-ftpd(8), -x: "prohibit users to read or write names beginning with a dot".
         named(
             "no-dots",
-            FtpHabits {
-                no_dots: true,
-                names: Names::Bytes,
-                ..standard()
-            },
+            FtpHabits { no_dots: true, names: Names::Bytes, ..standard() },
             "temporary = \"{{ name }}.{{ hash }}.part\"\nencoding = \"utf-8\"",
             CHECKED,
         ),
         // Devices that store names in the code page and offer nothing else.
-        named(
-            "ansi",
-            FtpHabits {
-                names: Names::Ansi,
-                ..standard()
-            },
-            "",
-            CHECKED,
-        ),
+        named("ansi", FtpHabits { names: Names::Ansi, ..standard() }, "", CHECKED),
     ]
 }

@@ -86,16 +86,9 @@ pub(super) async fn serve(connection: Connection) -> io::Result<()> {
         session.connection.say(&greeting).await?;
     }
     while let Some(line) = session.connection.command().await? {
-        if session
-            .habits()
-            .longest_line
-            .is_some_and(|longest| line.len() > longest)
-        {
+        if session.habits().longest_line.is_some_and(|longest| line.len() > longest) {
             let tag = line.split(' ').next().unwrap_or("*");
-            session
-                .connection
-                .say(&format!("{tag} BAD Command line too long"))
-                .await?;
+            session.connection.say(&format!("{tag} BAD Command line too long")).await?;
             continue;
         }
         let Some((tag, words)) = session.words(line).await? else {
@@ -116,12 +109,7 @@ fn phase(verb: &str) -> &'static str {
         "EXAMINE" => "SELECT",
         verb => verb,
     };
-    Protocol::Imap
-        .phases()
-        .iter()
-        .copied()
-        .find(|phase| *phase == verb)
-        .unwrap_or("OTHER")
+    Protocol::Imap.phases().iter().copied().find(|phase| *phase == verb).unwrap_or("OTHER")
 }
 
 impl Session {
@@ -130,35 +118,17 @@ impl Session {
     }
 
     fn without(&self, what: &str) -> bool {
-        self.shared
-            .options
-            .imap_without
-            .iter()
-            .any(|missing| missing.eq_ignore_ascii_case(what))
+        self.shared.options.imap_without.iter().any(|missing| missing.eq_ignore_ascii_case(what))
     }
 
     fn capabilities(&self) -> String {
-        let mechanisms: Vec<String> = self
-            .shared
-            .options
-            .mechanisms
-            .iter()
-            .map(|name| format!("AUTH={name}"))
-            .collect();
+        let mechanisms: Vec<String> =
+            self.shared.options.mechanisms.iter().map(|name| format!("AUTH={name}")).collect();
         let rev2 = self.shared.options.imap_rev2;
         let mut capabilities = if rev2 {
             vec!["IMAP4rev2"]
         } else {
-            vec![
-                "IMAP4rev1",
-                "LITERAL+",
-                "ID",
-                "ENABLE",
-                "IDLE",
-                "NAMESPACE",
-                "UIDPLUS",
-                "MOVE",
-            ]
+            vec!["IMAP4rev1", "LITERAL+", "ID", "ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE"]
         };
         let in_clear = self.connection.tls.is_none();
         if in_clear {
@@ -205,10 +175,8 @@ impl Session {
 
     /// Carries out a command; `true` ends the connection.
     async fn carry_out(&mut self, tag: &str, mut words: Vec<Word>) -> io::Result<bool> {
-        let mut verb = words
-            .first()
-            .map(|word| word.text().to_ascii_uppercase())
-            .unwrap_or_default();
+        let mut verb =
+            words.first().map(|word| word.text().to_ascii_uppercase()).unwrap_or_default();
         let by_uid = verb == "UID";
         if by_uid && words.len() > 1 {
             words.remove(0);
@@ -237,14 +205,14 @@ impl Session {
             }
             ("LOGOUT", ..) => {
                 self.connection
-                    .reply(format!("* BYE Logging out\r\n{tag} OK Logout completed.\r\n").as_bytes())
+                    .reply(
+                        format!("* BYE Logging out\r\n{tag} OK Logout completed.\r\n").as_bytes(),
+                    )
                     .await?;
                 return Ok(true);
             }
             ("STARTTLS", false, _) if self.connection.tls.is_none() => {
-                self.connection
-                    .say(&format!("{tag} OK Begin TLS negotiation now."))
-                    .await?;
+                self.connection.say(&format!("{tag} OK Begin TLS negotiation now.")).await?;
                 self.connection.start_tls().await?;
             }
             ("LOGIN" | "AUTHENTICATE", false, _) => self.log_in(tag, &verb, arguments).await?,
@@ -255,7 +223,9 @@ impl Session {
                     .await?
             }
             ("NAMESPACE", ..) => {
-                let reply = format!("* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n{tag} OK Namespace completed.\r\n");
+                let reply = format!(
+                    "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n{tag} OK Namespace completed.\r\n"
+                );
                 self.connection.reply(reply.as_bytes()).await?;
             }
             ("LIST", ..) => self.list(tag, arguments).await?,
@@ -264,7 +234,9 @@ impl Session {
             ("SEARCH", _, true) => self.search(tag, arguments, by_uid).await?,
             ("FETCH", _, true) => self.fetch(tag, arguments, by_uid).await?,
             ("STORE", _, true) => self.store(tag, arguments, by_uid).await?,
-            ("MOVE", _, true) if !self.without("MOVE") => self.move_to(tag, arguments, by_uid).await?,
+            ("MOVE", _, true) if !self.without("MOVE") => {
+                self.move_to(tag, arguments, by_uid).await?
+            }
             ("EXPUNGE", _, true) => self.expunge(tag, arguments, by_uid).await?,
             ("IDLE", _, true) if !self.without("IDLE") => self.idle(tag).await?,
             ("CLOSE" | "UNSELECT", _, true) => {
@@ -291,19 +263,18 @@ impl Session {
             return self.connection.say(&refusal).await;
         }
         if self.habits().rejects_initial_response && verb == "AUTHENTICATE" && arguments.len() > 1 {
-            return self
-                .connection
-                .say(&format!("{tag} BAD Request not ending with \\r\\n"))
-                .await;
+            return self.connection.say(&format!("{tag} BAD Request not ending with \\r\\n")).await;
         }
         let user = match (verb, arguments) {
-            ("LOGIN", [user, password]) => self
-                .shared
-                .may_log_in(user.text(), password.text())
-                .then(|| user.text().to_owned()),
+            ("LOGIN", [user, password]) => {
+                self.shared.may_log_in(user.text(), password.text()).then(|| user.text().to_owned())
+            }
             ("AUTHENTICATE", [mechanism, initial @ ..]) if self.has_mechanism(mechanism.text()) => {
-                self.authenticate(mechanism.text(), initial.first().map(|word| word.text().to_owned()))
-                    .await?
+                self.authenticate(
+                    mechanism.text(),
+                    initial.first().map(|word| word.text().to_owned()),
+                )
+                .await?
             }
             _ => {
                 return self
@@ -334,11 +305,16 @@ impl Session {
     }
 
     fn has_mechanism(&self, mechanism: &str) -> bool {
-        Exchange::begin(&self.shared, mechanism).is_some() && !self.without(&format!("AUTH={mechanism}"))
+        Exchange::begin(&self.shared, mechanism).is_some()
+            && !self.without(&format!("AUTH={mechanism}"))
     }
 
     /// Who is logged in by the mechanism, or nobody.
-    async fn authenticate(&mut self, mechanism: &str, initial: Option<String>) -> io::Result<Option<String>> {
+    async fn authenticate(
+        &mut self,
+        mechanism: &str,
+        initial: Option<String>,
+    ) -> io::Result<Option<String>> {
         let Some(mut exchange) = Exchange::begin(&self.shared, mechanism) else {
             return Ok(None);
         };
@@ -347,9 +323,7 @@ impl Session {
             match exchange.next(&self.shared, response.as_deref()) {
                 Step::End(user) => return Ok(user),
                 Step::Challenge(challenge) => {
-                    self.connection
-                        .say(&format!("+ {}", STANDARD.encode(challenge)))
-                        .await?;
+                    self.connection.say(&format!("+ {}", STANDARD.encode(challenge))).await?;
                     response = self.connection.command().await?;
                     if matches!(response.as_deref(), None | Some("*")) {
                         return Ok(None);
@@ -365,21 +339,19 @@ impl Session {
 
     /// Looks into the selected folder.
     fn look<T>(&self, look: impl FnOnce(&Folder) -> T) -> Option<T> {
-        self.shared
-            .mailboxes
-            .look(self.name(), &self.selected.as_ref()?.name, look)
+        self.shared.mailboxes.look(self.name(), &self.selected.as_ref()?.name, look)
     }
 
     /// Changes the selected folder.
     fn change<T>(&self, work: impl FnOnce(&mut Folder) -> T) -> Option<T> {
-        self.shared
-            .mailboxes
-            .change(self.name(), &self.selected.as_ref()?.name, work)
+        self.shared.mailboxes.change(self.name(), &self.selected.as_ref()?.name, work)
     }
 
     /// What has changed since the client was last told; sequence numbers may only vanish where `EXPUNGE` may be told.
     fn news(&mut self, keep_numbers: bool) -> String {
-        let Some(now) = self.look(|folder| folder.mails.iter().map(|mail| mail.uid).collect::<Vec<_>>()) else {
+        let Some(now) =
+            self.look(|folder| folder.mails.iter().map(|mail| mail.uid).collect::<Vec<_>>())
+        else {
             return String::new();
         };
         let Some(selected) = &mut self.selected else {
@@ -404,11 +376,7 @@ impl Session {
     }
 
     async fn list(&mut self, tag: &str, arguments: &[Word]) -> io::Result<()> {
-        let pattern = arguments
-            .get(1)
-            .map(Word::text)
-            .unwrap_or_default()
-            .to_ascii_lowercase();
+        let pattern = arguments.get(1).map(Word::text).unwrap_or_default().to_ascii_lowercase();
         let mut reply = String::new();
         for name in self.shared.mailboxes.folder_names(self.name()) {
             let matches = pattern == "*" || pattern == "%" || name.eq_ignore_ascii_case(&pattern);
@@ -429,9 +397,9 @@ impl Session {
     fn folder_name(&self, word: Option<&Word>) -> Option<String> {
         let wanted = word?.text();
         let names = self.shared.mailboxes.folder_names(self.name());
-        names
-            .into_iter()
-            .find(|name| name == wanted || name == super::INBOX && wanted.eq_ignore_ascii_case("inbox"))
+        names.into_iter().find(|name| {
+            name == wanted || name == super::INBOX && wanted.eq_ignore_ascii_case("inbox")
+        })
     }
 
     async fn status(&mut self, tag: &str, arguments: &[Word]) -> io::Result<()> {
@@ -457,7 +425,8 @@ impl Session {
         self.selected = None;
         if self.habits().wants_id && !self.is_known {
             let verb = if read_only { "EXAMINE" } else { "SELECT" };
-            let refusal = format!("{tag} NO {verb} Unsafe Login. Please contact kefu@mail.example for help");
+            let refusal =
+                format!("{tag} NO {verb} Unsafe Login. Please contact kefu@mail.example for help");
             return self.connection.say(&refusal).await;
         }
         let Some(name) = self.folder_name(arguments.first()) else {
@@ -470,7 +439,8 @@ impl Session {
             let uids: Vec<u32> = folder.mails.iter().map(|mail| mail.uid).collect();
             (uids, folder.uid_validity, folder.uid_next)
         };
-        let Some((uids, validity, next)) = self.shared.mailboxes.look(self.name(), &name, state) else {
+        let Some((uids, validity, next)) = self.shared.mailboxes.look(self.name(), &name, state)
+        else {
             return self
                 .connection
                 .say(&format!("{tag} NO [NONEXISTENT] Mailbox doesn't exist."))
@@ -505,11 +475,7 @@ impl Session {
             selected.uids.len() as u32
         };
         let number = |text: &str| {
-            if text == "*" {
-                Some(last)
-            } else {
-                text.parse::<u32>().ok()
-            }
+            if text == "*" { Some(last) } else { text.parse::<u32>().ok() }
         };
         let ranges: Vec<(u32, u32)> = set
             .split(',')
@@ -536,7 +502,8 @@ impl Session {
 
     async fn search(&mut self, tag: &str, arguments: &[Word], by_uid: bool) -> io::Result<()> {
         if self.habits().refuses_search {
-            let refusal = format!("{tag} NO [SERVERBUG] SEARCH Server error - Please try again later");
+            let refusal =
+                format!("{tag} NO [SERVERBUG] SEARCH Server error - Please try again later");
             return self.connection.say(&refusal).await;
         }
         let news = self.news(by_uid);
@@ -551,11 +518,9 @@ impl Session {
             match matches(arguments, number, &mail, |set| {
                 self.chosen(set, true).iter().any(|(_, other)| other.uid == mail.uid)
             }) {
-                Some(true) => found.push(if by_uid {
-                    mail.uid.to_string()
-                } else {
-                    number.to_string()
-                }),
+                Some(true) => {
+                    found.push(if by_uid { mail.uid.to_string() } else { number.to_string() })
+                }
                 Some(false) => {}
                 None => {
                     return self
@@ -584,18 +549,21 @@ impl Session {
         };
         let items: Vec<String> = match items {
             Word::Text(item) => vec![item.to_ascii_uppercase()],
-            Word::List(items) => items.iter().map(|item| item.text().to_ascii_uppercase()).collect(),
+            Word::List(items) => {
+                items.iter().map(|item| item.text().to_ascii_uppercase()).collect()
+            }
         };
         let mut reply = news.into_bytes();
         let is_content = items.iter().any(|item| item.starts_with("BODY"));
         let mut refused = false;
         for (number, mail) in self.chosen(set.text(), by_uid) {
             if is_content && self.habits().tells_flags_first {
-                reply.extend_from_slice(format!("* {number} FETCH (UID {} FLAGS (\\Recent))\r\n", mail.uid).as_bytes());
+                reply.extend_from_slice(
+                    format!("* {number} FETCH (UID {} FLAGS (\\Recent))\r\n", mail.uid).as_bytes(),
+                );
             }
-            let gives = is_content
-                .then(|| self.shared.habits.gives(self.habits(), &mail))
-                .flatten();
+            let gives =
+                is_content.then(|| self.shared.habits.gives(self.habits(), &mail)).flatten();
             let told = match gives {
                 None => None,
                 Some(Gives::Nothing) => Some(String::new()),
@@ -603,12 +571,15 @@ impl Session {
                     refused = true;
                     Some(String::new())
                 }
-                Some(Gives::Nil) => Some(format!("* {number} FETCH (UID {} BODY[HEADER] NIL)\r\n", mail.uid)),
-                Some(Gives::Empty) => Some(format!(
-                    "* {number} FETCH (UID {} BODY[HEADER] {{0}}\r\n)\r\n",
-                    mail.uid
-                )),
-                Some(Gives::WithoutUid) => Some(format!("* {number} FETCH (BODY[HEADER] {{2}}\r\n\r\n)\r\n")),
+                Some(Gives::Nil) => {
+                    Some(format!("* {number} FETCH (UID {} BODY[HEADER] NIL)\r\n", mail.uid))
+                }
+                Some(Gives::Empty) => {
+                    Some(format!("* {number} FETCH (UID {} BODY[HEADER] {{0}}\r\n)\r\n", mail.uid))
+                }
+                Some(Gives::WithoutUid) => {
+                    Some(format!("* {number} FETCH (BODY[HEADER] {{2}}\r\n\r\n)\r\n"))
+                }
             };
             if let Some(told) = told {
                 reply.extend_from_slice(told.as_bytes());
@@ -635,7 +606,9 @@ impl Session {
             }
         }
         let end = match refused {
-            true => format!("{tag} NO [UNAVAILABLE] FETCH Server error while fetching messages\r\n"),
+            true => {
+                format!("{tag} NO [UNAVAILABLE] FETCH Server error while fetching messages\r\n")
+            }
             false => format!("{tag} OK Fetch completed.\r\n"),
         };
         reply.extend_from_slice(end.as_bytes());
@@ -645,27 +618,15 @@ impl Session {
     /// Moves mails to another folder (RFC 6851).
     async fn move_to(&mut self, tag: &str, arguments: &[Word], by_uid: bool) -> io::Result<()> {
         let (Some(set), Some(to)) = (arguments.first(), self.folder_name(arguments.get(1))) else {
-            return self
-                .connection
-                .say(&format!("{tag} NO [TRYCREATE] No such folder."))
-                .await;
+            return self.connection.say(&format!("{tag} NO [TRYCREATE] No such folder.")).await;
         };
-        let uids: Vec<u32> = self
-            .chosen(set.text(), by_uid)
-            .into_iter()
-            .map(|(_, mail)| mail.uid)
-            .collect();
-        let from = self
-            .selected
-            .as_ref()
-            .map(|selected| selected.name.clone())
-            .unwrap_or_default();
+        let uids: Vec<u32> =
+            self.chosen(set.text(), by_uid).into_iter().map(|(_, mail)| mail.uid).collect();
+        let from = self.selected.as_ref().map(|selected| selected.name.clone()).unwrap_or_default();
         let chosen = |mail: &StoredMail| uids.contains(&mail.uid);
         self.shared.mailboxes.move_mails(self.name(), &from, &to, chosen);
         let news = self.news(false);
-        self.connection
-            .reply(format!("{news}{tag} OK Move completed.\r\n").as_bytes())
-            .await
+        self.connection.reply(format!("{news}{tag} OK Move completed.\r\n").as_bytes()).await
     }
 
     /// One item of a FETCH reply.
@@ -673,10 +634,9 @@ impl Session {
         let plain = match item {
             "UID" => Some(format!("UID {}", mail.uid)),
             "RFC822.SIZE" => Some(format!("RFC822.SIZE {}", mail.bytes.len())),
-            "FLAGS" => Some(format!(
-                "FLAGS ({})",
-                Vec::from_iter(mail.flags.iter().cloned()).join(" ")
-            )),
+            "FLAGS" => {
+                Some(format!("FLAGS ({})", Vec::from_iter(mail.flags.iter().cloned()).join(" ")))
+            }
             "INTERNALDATE" => Some(format!("INTERNALDATE \"{}\"", internal_date(mail))),
             _ => None,
         };
@@ -693,7 +653,8 @@ impl Session {
                 if peek.is_none() {
                     let uid = mail.uid;
                     self.change(|folder| {
-                        if let Ok(index) = folder.mails.binary_search_by_key(&uid, |mail| mail.uid) {
+                        if let Ok(index) = folder.mails.binary_search_by_key(&uid, |mail| mail.uid)
+                        {
                             folder.mails[index].flags.insert("\\Seen".to_owned());
                         }
                     });
@@ -715,17 +676,18 @@ impl Session {
                     Some(names) => (names, false),
                     None => (section.strip_prefix("HEADER.FIELDS")?, true),
                 };
-                let names: Vec<&str> = names.trim().trim_matches(['(', ')']).split_whitespace().collect();
+                let names: Vec<&str> =
+                    names.trim().trim_matches(['(', ')']).split_whitespace().collect();
                 fields(&mail.bytes[..head], |name| {
                     names.iter().any(|other| other.eq_ignore_ascii_case(name)) == wanted
                 })
             }
         };
         // A piece of it (RFC 9051, section 6.4.5): `BODY[TEXT]<0.16384>`, answered as `BODY[TEXT]<0>`.
-        let piece = item
-            .rsplit_once("]<")
-            .and_then(|(_, piece)| piece.strip_suffix('>')?.split_once('.'));
-        let piece = piece.and_then(|(from, count)| Some((from.parse().ok()?, count.parse::<usize>().ok()?)));
+        let piece =
+            item.rsplit_once("]<").and_then(|(_, piece)| piece.strip_suffix('>')?.split_once('.'));
+        let piece = piece
+            .and_then(|(from, count)| Some((from.parse().ok()?, count.parse::<usize>().ok()?)));
         let (name, bytes) = match piece {
             Some((from, count)) => {
                 let rest = bytes.get(from..).unwrap_or_default();
@@ -775,19 +737,19 @@ impl Session {
 
     /// Removes the mails that are marked as deleted, those of a set only if one is given.
     fn remove_deleted(&self, only: Option<&[u32]>) {
-        let goes =
-            |mail: &StoredMail| mail.flags.contains("\\Deleted") && only.is_none_or(|uids| uids.contains(&mail.uid));
+        let goes = |mail: &StoredMail| {
+            mail.flags.contains("\\Deleted") && only.is_none_or(|uids| uids.contains(&mail.uid))
+        };
         let folder = self.selected.as_ref().map_or("", |selected| &*selected.name);
         if self.habits().archives && folder != super::TRASH {
-            self.shared
-                .mailboxes
-                .move_mails(self.name(), folder, super::ARCHIVE, goes);
+            self.shared.mailboxes.move_mails(self.name(), folder, super::ARCHIVE, goes);
         }
         let goes_back = self.habits().uid_next == UidNext::GoesBack;
         self.change(|folder| {
-            folder
-                .mails
-                .retain(|mail| !mail.flags.contains("\\Deleted") || only.is_some_and(|uids| !uids.contains(&mail.uid)));
+            folder.mails.retain(|mail| {
+                !mail.flags.contains("\\Deleted")
+                    || only.is_some_and(|uids| !uids.contains(&mail.uid))
+            });
             if goes_back {
                 folder.uid_next = folder.mails.iter().map(|mail| mail.uid).max().unwrap_or(0) + 1;
             }
@@ -803,16 +765,11 @@ impl Session {
         }
         let only = by_uid.then(|| {
             let set = arguments.first().map(Word::text).unwrap_or_default();
-            self.chosen(set, true)
-                .into_iter()
-                .map(|(_, mail)| mail.uid)
-                .collect::<Vec<_>>()
+            self.chosen(set, true).into_iter().map(|(_, mail)| mail.uid).collect::<Vec<_>>()
         });
         self.remove_deleted(only.as_deref());
         let news = self.news(false);
-        self.connection
-            .reply(format!("{news}{tag} OK Expunge completed.\r\n").as_bytes())
-            .await
+        self.connection.reply(format!("{news}{tag} OK Expunge completed.\r\n").as_bytes()).await
     }
 
     /// Tells of changes until the client says DONE, as late as the server does.
@@ -879,16 +836,19 @@ fn fields(head: &[u8], wanted: impl Fn(&str) -> bool) -> Vec<u8> {
 }
 
 /// Whether a mail matches all criteria of a SEARCH; `None` for one that is not known.
-fn matches(criteria: &[Word], number: usize, mail: &StoredMail, in_uid_set: impl Fn(&str) -> bool) -> Option<bool> {
+fn matches(
+    criteria: &[Word],
+    number: usize,
+    mail: &StoredMail,
+    in_uid_set: impl Fn(&str) -> bool,
+) -> Option<bool> {
     let head = mail
         .bytes
         .windows(4)
         .position(|four| four == b"\r\n\r\n")
         .map_or(mail.bytes.len(), |at| at + 4);
     let contains = |bytes: &[u8], needle: &str| {
-        String::from_utf8_lossy(bytes)
-            .to_lowercase()
-            .contains(&needle.to_lowercase())
+        String::from_utf8_lossy(bytes).to_lowercase().contains(&needle.to_lowercase())
     };
     let field = |name: &str, needle: &str| {
         let found = fields(&mail.bytes[..head], |other| other.eq_ignore_ascii_case(name));
@@ -944,7 +904,10 @@ fn quote(text: &str) -> String {
 }
 
 /// Takes words apart, up to the end or the closing parenthesis.
-fn parse(characters: &mut std::iter::Peekable<std::str::Chars<'_>>, inside: bool) -> Option<Vec<Word>> {
+fn parse(
+    characters: &mut std::iter::Peekable<std::str::Chars<'_>>,
+    inside: bool,
+) -> Option<Vec<Word>> {
     let mut words = Vec::new();
     loop {
         match characters.peek().copied() {

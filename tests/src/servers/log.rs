@@ -44,11 +44,7 @@ impl LogServer {
                 }
             }
         });
-        Ok(Self {
-            address,
-            heard,
-            _task: task,
-        })
+        Ok(Self { address, heard, _task: task })
     }
 
     /// Its port.

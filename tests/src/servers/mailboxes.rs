@@ -55,37 +55,32 @@ pub(super) struct Mailboxes(Mutex<BTreeMap<String, Mailbox>>);
 
 impl Mailboxes {
     pub(super) fn create(&self, user: &str) {
-        let folder = |uid_validity| Folder {
-            uid_validity,
-            uid_next: 1,
-            mails: Vec::new(),
-        };
+        let folder = |uid_validity| Folder { uid_validity, uid_next: 1, mails: Vec::new() };
         let folders = BTreeMap::from([
             (INBOX.to_owned(), folder(0x6574_0001)),
             (JUNK.to_owned(), folder(0x6574_0002)),
         ]);
-        let mailbox = Mailbox {
-            folders,
-            locked: false,
-            changed: watch::Sender::new(0),
-        };
+        let mailbox = Mailbox { folders, locked: false, changed: watch::Sender::new(0) };
         lock(&self.0).entry(user.to_ascii_lowercase()).or_insert(mailbox);
     }
 
     pub(super) fn add_folder(&self, user: &str, name: &str) {
         self.with(user, |mailbox| {
-            let uid_validity = 0x6574_0010 + u32::try_from(mailbox.folders.len()).unwrap_or_default();
-            let folder = Folder {
-                uid_validity,
-                uid_next: 1,
-                mails: Vec::new(),
-            };
+            let uid_validity =
+                0x6574_0010 + u32::try_from(mailbox.folders.len()).unwrap_or_default();
+            let folder = Folder { uid_validity, uid_next: 1, mails: Vec::new() };
             mailbox.folders.insert(name.to_owned(), folder);
         });
     }
 
     /// Moves mails from one folder to another.
-    pub(super) fn move_mails(&self, user: &str, from: &str, to: &str, chosen: impl Fn(&StoredMail) -> bool) -> bool {
+    pub(super) fn move_mails(
+        &self,
+        user: &str,
+        from: &str,
+        to: &str,
+        chosen: impl Fn(&StoredMail) -> bool,
+    ) -> bool {
         self.with(user, |mailbox| {
             if !mailbox.folders.contains_key(to) {
                 return false;
@@ -93,9 +88,8 @@ impl Mailboxes {
             let Some(folder) = mailbox.folders.get_mut(from) else {
                 return false;
             };
-            let (moved, kept) = std::mem::take(&mut folder.mails)
-                .into_iter()
-                .partition(|mail| chosen(mail));
+            let (moved, kept) =
+                std::mem::take(&mut folder.mails).into_iter().partition(|mail| chosen(mail));
             folder.mails = kept;
             let moved: Vec<StoredMail> = moved;
             if let Some(folder) = mailbox.folders.get_mut(to) {
@@ -156,17 +150,26 @@ impl Mailboxes {
     }
 
     /// Looks into a folder without copying it.
-    pub(super) fn look<T>(&self, user: &str, folder: &str, look: impl FnOnce(&Folder) -> T) -> Option<T> {
+    pub(super) fn look<T>(
+        &self,
+        user: &str,
+        folder: &str,
+        look: impl FnOnce(&Folder) -> T,
+    ) -> Option<T> {
         self.with(user, |mailbox| mailbox.folders.get(folder).map(look))?
     }
 
     pub(super) fn folder_names(&self, user: &str) -> Vec<String> {
-        self.with(user, |mailbox| mailbox.folders.keys().cloned().collect())
-            .unwrap_or_default()
+        self.with(user, |mailbox| mailbox.folders.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Changes a folder and tells those who wait for it.
-    pub(super) fn change<T>(&self, user: &str, folder: &str, work: impl FnOnce(&mut Folder) -> T) -> Option<T> {
+    pub(super) fn change<T>(
+        &self,
+        user: &str,
+        folder: &str,
+        work: impl FnOnce(&mut Folder) -> T,
+    ) -> Option<T> {
         self.with(user, |mailbox| {
             let result = mailbox.folders.get_mut(folder).map(work);
             mailbox.changed.send_modify(|version| *version += 1);
@@ -182,10 +185,7 @@ impl Mailboxes {
     /// Takes the exclusive lock of a mailbox, if it is free; dropping the result gives it back.
     pub(super) fn try_lock(self: &Arc<Self>, user: &str) -> Option<Locked> {
         let free = self.with(user, |mailbox| !std::mem::replace(&mut mailbox.locked, true))?;
-        free.then(|| Locked {
-            mailboxes: self.clone(),
-            user: user.to_owned(),
-        })
+        free.then(|| Locked { mailboxes: self.clone(), user: user.to_owned() })
     }
 }
 

@@ -308,25 +308,13 @@ impl MailServer {
                 open.subscribe(),
                 shared.clone(),
             ));
-            doors.push(Door {
-                name,
-                protocol,
-                address,
-                open,
-            });
+            doors.push(Door { name, protocol, address, open });
         }
-        Ok(Self {
-            shared,
-            doors,
-            _tasks: tasks,
-        })
+        Ok(Self { shared, doors, _tasks: tasks })
     }
 
     fn door(&self, name: &str) -> &Door {
-        self.doors
-            .iter()
-            .find(|door| door.name == name)
-            .expect("a door of that name")
+        self.doors.iter().find(|door| door.name == name).expect("a door of that name")
     }
 
     /// The port for SMTP with STARTTLS.
@@ -384,22 +372,16 @@ impl MailServer {
 
     /// Refuses connections to a protocol and cuts those that exist.
     pub fn refuse(&self, protocol: Protocol) {
-        self.doors
-            .iter()
-            .filter(|door| door.protocol == protocol)
-            .for_each(|door| {
-                door.open.send_replace(false);
-            });
+        self.doors.iter().filter(|door| door.protocol == protocol).for_each(|door| {
+            door.open.send_replace(false);
+        });
     }
 
     /// Takes connections to a protocol again, on the same ports.
     pub fn admit(&self, protocol: Protocol) {
-        self.doors
-            .iter()
-            .filter(|door| door.protocol == protocol)
-            .for_each(|door| {
-                door.open.send_replace(true);
-            });
+        self.doors.iter().filter(|door| door.protocol == protocol).for_each(|door| {
+            door.open.send_replace(true);
+        });
     }
 
     /// Sets the servers' clock.
@@ -443,11 +425,7 @@ impl MailServer {
 
     /// What lies in a folder.
     pub fn mails(&self, user: &str, folder: &str) -> Vec<StoredMail> {
-        self.shared
-            .mailboxes
-            .snapshot(user, folder)
-            .map(|folder| folder.mails)
-            .unwrap_or_default()
+        self.shared.mailboxes.snapshot(user, folder).map(|folder| folder.mails).unwrap_or_default()
     }
 
     /// How many foreign mails lie in a user's inbox, untouched.

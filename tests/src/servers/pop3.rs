@@ -14,11 +14,7 @@ use super::{
 
 /// The phase at which a command's faults strike: the last command of each way to log in is `LOGIN`.
 fn phase(verb: &str) -> Option<&'static str> {
-    let verb = if matches!(verb, "PASS" | "APOP" | "AUTH") {
-        "LOGIN"
-    } else {
-        verb
-    };
+    let verb = if matches!(verb, "PASS" | "APOP" | "AUTH") { "LOGIN" } else { verb };
     Protocol::Pop3.phases().iter().copied().find(|phase| *phase == verb)
 }
 
@@ -33,12 +29,8 @@ struct Session {
 pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
     let shared = connection.shared.clone();
     let options = &shared.options;
-    let without = |what: &str| {
-        options
-            .pop3_without
-            .iter()
-            .any(|missing| missing.eq_ignore_ascii_case(what))
-    };
+    let without =
+        |what: &str| options.pop3_without.iter().any(|missing| missing.eq_ignore_ascii_case(what));
     let stamp = format!(
         "<{}.{}@{}>",
         std::process::id(),
@@ -67,7 +59,8 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
         }
         match (verb.as_str(), &mut session) {
             ("CAPA", _) => {
-                let mut capabilities = vec!["CAPA", "TOP", "UIDL", "RESP-CODES", "PIPELINING", "AUTH-RESP-CODE"];
+                let mut capabilities =
+                    vec!["CAPA", "TOP", "UIDL", "RESP-CODES", "PIPELINING", "AUTH-RESP-CODE"];
                 if connection.tls.is_none() {
                     capabilities.push("STLS");
                 }
@@ -75,7 +68,9 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 if !in_clear {
                     capabilities.extend(["USER", &sasl]);
                 }
-                capabilities.retain(|capability| !without(capability.split(' ').next().unwrap_or(capability)));
+                capabilities.retain(|capability| {
+                    !without(capability.split(' ').next().unwrap_or(capability))
+                });
                 let reply = format!("+OK\r\n{}\r\n.\r\n", capabilities.join("\r\n"));
                 connection.reply(reply.as_bytes()).await?;
             }
@@ -164,9 +159,7 @@ async fn log_in(connection: &mut Connection, user: Option<String>) -> io::Result
     };
     let lock = if shared.options.pop3_exclusive {
         let Some(lock) = shared.mailboxes.try_lock(&user) else {
-            connection
-                .say("-ERR [IN-USE] Mailbox is locked by another POP3 session.")
-                .await?;
+            connection.say("-ERR [IN-USE] Mailbox is locked by another POP3 session.").await?;
             return Ok(None);
         };
         Some(lock)
@@ -195,21 +188,14 @@ impl Session {
 
     /// Whether a mail is still there: another session may have deleted it in the meantime.
     fn still_there(&self, connection: &Connection, uid: u32) -> bool {
-        let look = |folder: &Folder| folder.mails.binary_search_by_key(&uid, |mail| mail.uid).is_ok();
-        connection
-            .shared
-            .mailboxes
-            .look(&self.user, INBOX, look)
-            .unwrap_or(false)
+        let look =
+            |folder: &Folder| folder.mails.binary_search_by_key(&uid, |mail| mail.uid).is_ok();
+        connection.shared.mailboxes.look(&self.user, INBOX, look).unwrap_or(false)
     }
 
     fn remove_deleted(&self, connection: &Connection) {
-        let deleted: Vec<u32> = self
-            .mails
-            .iter()
-            .filter(|(_, deleted)| *deleted)
-            .map(|(mail, _)| mail.uid)
-            .collect();
+        let deleted: Vec<u32> =
+            self.mails.iter().filter(|(_, deleted)| *deleted).map(|(mail, _)| mail.uid).collect();
         if !deleted.is_empty() {
             connection.shared.mailboxes.change(&self.user, INBOX, |folder| {
                 folder.mails.retain(|mail| !deleted.contains(&mail.uid));
@@ -226,7 +212,9 @@ impl Session {
     ) -> io::Result<()> {
         if number.trim().is_empty() {
             let mut reply = String::from("+OK\r\n");
-            for (index, (mail, _)) in self.mails.iter().enumerate().filter(|(_, (_, deleted))| !deleted) {
+            for (index, (mail, _)) in
+                self.mails.iter().enumerate().filter(|(_, (_, deleted))| !deleted)
+            {
                 reply += &format!("{} {}\r\n", index + 1, show(mail));
             }
             reply += ".\r\n";
@@ -241,7 +229,12 @@ impl Session {
         }
     }
 
-    async fn carry_out(&mut self, connection: &mut Connection, verb: &str, rest: &str) -> io::Result<()> {
+    async fn carry_out(
+        &mut self,
+        connection: &mut Connection,
+        verb: &str,
+        rest: &str,
+    ) -> io::Result<()> {
         let uid_validity = self.uid_validity;
         match verb {
             "STAT" => {
@@ -322,10 +315,7 @@ mod tests {
     fn top_gives_the_header_and_so_many_lines() {
         let mail = b"A: 1\r\n\r\none\r\n.two\r\nthree\r\n";
         assert_eq!(multiline(mail, Some(0)), b"+OK 26 octets\r\nA: 1\r\n\r\n.\r\n");
-        assert_eq!(
-            multiline(mail, Some(2)),
-            b"+OK 26 octets\r\nA: 1\r\n\r\none\r\n..two\r\n.\r\n"
-        );
+        assert_eq!(multiline(mail, Some(2)), b"+OK 26 octets\r\nA: 1\r\n\r\none\r\n..two\r\n.\r\n");
         assert!(multiline(mail, None).ends_with(b"\r\nthree\r\n.\r\n"));
     }
 }

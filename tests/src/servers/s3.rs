@@ -113,10 +113,7 @@ impl ObjectStore {
     pub async fn start_with(habits: StoreHabits) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            habits,
-            ..Shared::default()
-        });
+        let shared = Arc::new(Shared { habits, ..Shared::default() });
         let for_task = shared.clone();
         Ok(Self {
             address,
@@ -240,7 +237,10 @@ impl Shared {
         if self.habits.wants_checksum && !has("content-md5") && !has("x-amz-checksum-sha256") {
             let text = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters";
             return Some(Reply {
-                body: format!("<Error><Code>InvalidRequest</Code><Message>{text}</Message></Error>").into_bytes(),
+                body: format!(
+                    "<Error><Code>InvalidRequest</Code><Message>{text}</Message></Error>"
+                )
+                .into_bytes(),
                 ..Reply::new("400 Bad Request")
             });
         }
@@ -251,11 +251,7 @@ impl Shared {
     fn put(&self, name: &str, bytes: Vec<u8>) -> String {
         let number = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
         let e_tag = format!("\"{number:08x}\"");
-        let object = Object {
-            bytes,
-            e_tag: e_tag.clone(),
-            modified: UtcMicros::now(),
-        };
+        let object = Object { bytes, e_tag: e_tag.clone(), modified: UtcMicros::now() };
         lock(&self.objects).insert(name.to_owned(), object);
         e_tag
     }
@@ -276,17 +272,15 @@ struct Reply {
 
 impl Reply {
     fn new(status: &'static str) -> Self {
-        Self {
-            status,
-            fields: String::new(),
-            body: Vec::new(),
-        }
+        Self { status, fields: String::new(), body: Vec::new() }
     }
 
     fn error(status: &'static str, code: &str) -> Self {
         Self {
-            body: format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{code}</Message></Error>")
-                .into_bytes(),
+            body: format!(
+                "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{code}</Message></Error>"
+            )
+            .into_bytes(),
             ..Self::new(status)
         }
     }
@@ -331,19 +325,15 @@ impl Request {
             .map(|(name, value)| (decoded(name), decoded(value)))
             .collect();
         let path = decoded(path).trim_matches('/').to_owned();
-        Self {
-            method,
-            path,
-            query,
-            http,
-        }
+        Self { method, path, query, http }
     }
 }
 
 /// Google's number of an object's version.
 fn generation(e_tag: &str) -> u64 {
     // Moments in microseconds, there.
-    u64::from_str_radix(e_tag.trim_matches('"'), 16).map_or(0, |number| 1_790_000_000_000_000 + number)
+    u64::from_str_radix(e_tag.trim_matches('"'), 16)
+        .map_or(0, |number| 1_790_000_000_000_000 + number)
 }
 
 pub(super) fn decoded(text: &str) -> String {
@@ -448,10 +438,7 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
                 return Reply::error("412 Precondition Failed", "PreconditionFailed");
             }
             let e_tag = shared.put(&request.path, request.http.body.clone());
-            Reply {
-                fields: shared.described(&e_tag),
-                ..Reply::new("200 OK")
-            }
+            Reply { fields: shared.described(&e_tag), ..Reply::new("200 OK") }
         }
         "DELETE" if shared.habits.write_once => Reply::error("403 Forbidden", "AccessDenied"),
         "DELETE" => {
@@ -465,10 +452,7 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
                 lock(&shared.objects).remove(&format!("{}/{}", request.path, key.0));
                 let _ = write!(reply, "<Deleted><Key>{}</Key></Deleted>", key.0);
             }
-            Reply {
-                body: (reply + "</DeleteResult>").into_bytes(),
-                ..Reply::new("200 OK")
-            }
+            Reply { body: (reply + "</DeleteResult>").into_bytes(), ..Reply::new("200 OK") }
         }
         _ => Reply::error("405 Method Not Allowed", "MethodNotAllowed"),
     }
@@ -477,7 +461,8 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
 fn list(request: &Request, shared: &Shared) -> Reply {
     let prefix = request.query.get("prefix").cloned().unwrap_or_default();
     let bucket = format!("{}/", request.path);
-    let mut text = "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated>".to_owned();
+    let mut text =
+        "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated>".to_owned();
     if shared.habits.encoded_keys {
         text.push_str("<EncodingType>url</EncodingType>");
     }
@@ -496,17 +481,12 @@ fn list(request: &Request, shared: &Shared) -> Reply {
             if shared.habits.no_etag {
                 ""
             } else {
-                object
-                    .e_tag
-                    .trim_matches(if shared.habits.unquoted { '"' } else { '\0' })
+                object.e_tag.trim_matches(if shared.habits.unquoted { '"' } else { '\0' })
             },
             object.bytes.len()
         );
     }
-    Reply {
-        body: (text + "</ListBucketResult>").into_bytes(),
-        ..Reply::new("200 OK")
-    }
+    Reply { body: (text + "</ListBucketResult>").into_bytes(), ..Reply::new("200 OK") }
 }
 
 fn http_date(moment: UtcMicros) -> String {

@@ -30,9 +30,7 @@ impl TokenBook {
     }
 
     fn opens(&self, token: &str, user: &str) -> bool {
-        lock(&self.0)
-            .get(token)
-            .is_some_and(|owner| owner.eq_ignore_ascii_case(user))
+        lock(&self.0).get(token).is_some_and(|owner| owner.eq_ignore_ascii_case(user))
     }
 }
 
@@ -67,10 +65,8 @@ impl Exchange {
     /// Begins, if the server has the mechanism.
     pub(super) fn begin(shared: &Shared, mechanism: &str) -> Option<Self> {
         let has = |list: &[String]| list.iter().any(|name| name.eq_ignore_ascii_case(mechanism));
-        has(&shared.options.mechanisms).then(|| Self {
-            mechanism: mechanism.to_ascii_uppercase(),
-            state: State::Begin,
-        })
+        has(&shared.options.mechanisms)
+            .then(|| Self { mechanism: mechanism.to_ascii_uppercase(), state: State::Begin })
     }
 
     /// What the server says to a response in Base64; `None` where there is no initial response.
@@ -86,27 +82,26 @@ impl Exchange {
             });
         };
         let response = if response == "=" { "" } else { response.trim() };
-        let Some(text) = STANDARD
-            .decode(response)
-            .ok()
-            .and_then(|bytes| String::from_utf8(bytes).ok())
+        let Some(text) =
+            STANDARD.decode(response).ok().and_then(|bytes| String::from_utf8(bytes).ok())
         else {
             return Step::End(None);
         };
-        match (
-            self.mechanism.as_str(),
-            std::mem::replace(&mut self.state, State::Begin),
-        ) {
+        match (self.mechanism.as_str(), std::mem::replace(&mut self.state, State::Begin)) {
             ("PLAIN", State::Begin) => Step::End(shared.sasl_plain(response)),
             ("LOGIN", State::Begin) => {
                 self.state = State::Name(text);
                 Step::Challenge(b"Password:".to_vec())
             }
-            ("LOGIN", State::Name(user)) => Step::End(shared.may_log_in(&user, &text).then_some(user)),
-            ("SCRAM-SHA-256", State::Begin) => self.challenge(shared, &text).unwrap_or(Step::End(None)),
-            ("SCRAM-SHA-256", State::Proof(user, said, nonce, salted)) => self
-                .verify(user, &said, &nonce, &salted, &text)
-                .unwrap_or(Step::End(None)),
+            ("LOGIN", State::Name(user)) => {
+                Step::End(shared.may_log_in(&user, &text).then_some(user))
+            }
+            ("SCRAM-SHA-256", State::Begin) => {
+                self.challenge(shared, &text).unwrap_or(Step::End(None))
+            }
+            ("SCRAM-SHA-256", State::Proof(user, said, nonce, salted)) => {
+                self.verify(user, &said, &nonce, &salted, &text).unwrap_or(Step::End(None))
+            }
             ("SCRAM-SHA-256", State::Signed(user)) => Step::End(text.is_empty().then_some(user)),
             ("XOAUTH2" | "OAUTHBEARER", State::Begin) => self.bearer(shared, &text),
             // A client that does not answer the refusal as its document says gets no reply that helps.
@@ -118,17 +113,14 @@ impl Exchange {
     fn bearer(&mut self, shared: &Shared, text: &str) -> Step {
         let new = self.mechanism == "OAUTHBEARER";
         let user = if new {
-            text.strip_prefix("n,a=")
-                .and_then(|rest| rest.split_once(','))
-                .map(|(user, _)| user)
+            text.strip_prefix("n,a=").and_then(|rest| rest.split_once(',')).map(|(user, _)| user)
         } else {
             text.strip_prefix("user=")
                 .and_then(|rest| rest.split_once('\x01'))
                 .map(|(user, _)| user)
         };
-        let token = text
-            .strip_suffix("\x01\x01")
-            .and_then(|rest| rest.rsplit_once("\x01auth=Bearer "));
+        let token =
+            text.strip_suffix("\x01\x01").and_then(|rest| rest.rsplit_once("\x01auth=Bearer "));
         if let (Some(user), Some((_, token))) = (user, token)
             && shared.options.tokens.opens(token, user)
         {
@@ -148,19 +140,32 @@ impl Exchange {
         let user = user.replace("=2C", ",").replace("=3D", "=");
         let nonce = format!("{nonce}3rfcNHYJY1ZVvWVs7j");
         let salt = Sha256::digest(&user);
-        let salted = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(shared.password(&user)?.as_bytes(), &salt[..16], ROUNDS);
+        let salted = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(
+            shared.password(&user)?.as_bytes(),
+            &salt[..16],
+            ROUNDS,
+        );
         let challenge = format!("r={nonce},s={},i={ROUNDS}", STANDARD.encode(&salt[..16]));
         self.state = State::Proof(user, format!("{bare},{challenge}"), nonce, salted);
         Some(Step::Challenge(challenge.into_bytes()))
     }
 
-    fn verify(&mut self, user: String, said: &str, nonce: &str, salted: &[u8; 32], text: &str) -> Option<Step> {
+    fn verify(
+        &mut self,
+        user: String,
+        said: &str,
+        nonce: &str,
+        salted: &[u8; 32],
+        text: &str,
+    ) -> Option<Step> {
         let (without_proof, proof) = text.rsplit_once(",p=")?;
         let said = format!("{said},{without_proof}");
         let key = mac(salted, b"Client Key");
         let signature = mac(&Sha256::digest(key), said.as_bytes());
-        let expected: Vec<u8> = key.iter().zip(signature).map(|(byte, other)| byte ^ other).collect();
-        let right = without_proof == format!("c=biws,r={nonce}") && STANDARD.decode(proof).ok()? == expected;
+        let expected: Vec<u8> =
+            key.iter().zip(signature).map(|(byte, other)| byte ^ other).collect();
+        let right = without_proof == format!("c=biws,r={nonce}")
+            && STANDARD.decode(proof).ok()? == expected;
         if !right {
             self.state = State::Refused(b"");
             return Some(Step::Challenge(b"e=invalid-proof".to_vec()));

@@ -60,7 +60,9 @@ fn sorted(query: &str) -> String {
         .split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (encoded(&super::s3::decoded(name)), encoded(&super::s3::decoded(value))))
+        .map(|(name, value)| {
+            (encoded(&super::s3::decoded(name)), encoded(&super::s3::decoded(value)))
+        })
         .collect();
     let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     pairs.join("&")

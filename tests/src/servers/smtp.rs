@@ -21,15 +21,10 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
     let shared = connection.shared.clone();
     let options = &shared.options;
     if connection.meet("GREETING").await? == Met::Go {
-        connection
-            .say(&format!("220 {} ESMTP Postfix", options.host_name))
-            .await?;
+        connection.say(&format!("220 {} ESMTP Postfix", options.host_name)).await?;
     }
-    let mut client = Client {
-        helo: String::new(),
-        tls: connection.tls.clone(),
-        authenticated: false,
-    };
+    let mut client =
+        Client { helo: String::new(), tls: connection.tls.clone(), authenticated: false };
     let mut from: Option<String> = None;
     let mut to: Vec<String> = Vec::new();
 
@@ -42,10 +37,10 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
             continue;
         }
         match verb.as_str() {
-            "EHLO" | "HELO" if options.smtp_habits.only_helo.as_ref().is_some_and(|only| only != rest) => {
-                connection
-                    .say("550 5.7.1 Helo command rejected: Host not found")
-                    .await?;
+            "EHLO" | "HELO"
+                if options.smtp_habits.only_helo.as_ref().is_some_and(|only| only != rest) =>
+            {
+                connection.say("550 5.7.1 Helo command rejected: Host not found").await?;
             }
             "EHLO" if options.smtp_habits.no_ehlo.is_some() => {
                 connection.say(options.smtp_habits.no_ehlo.unwrap_or_default()).await?;
@@ -56,10 +51,8 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 if options.states_size {
                     reply += &format!("250-SIZE {}\r\n", options.max_size);
                 }
-                if let Some((most, _)) = options
-                    .max_recipients
-                    .as_ref()
-                    .filter(|_| options.states_max_recipients)
+                if let Some((most, _)) =
+                    options.max_recipients.as_ref().filter(|_| options.states_max_recipients)
                 {
                     reply += &format!("250-LIMITS MAILMAX=100 RCPTMAX={most}\r\n");
                 }
@@ -89,7 +82,9 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 };
                 (from, to) = (None, Vec::new());
             }
-            "AUTH" if client.authenticated => connection.say("503 5.5.1 Error: already authenticated").await?,
+            "AUTH" if client.authenticated => {
+                connection.say("503 5.5.1 Error: already authenticated").await?
+            }
             "AUTH" if client.tls.is_none() && !options.plaintext_login => {
                 connection.say("530 5.7.0 Must issue a STARTTLS command first").await?;
             }
@@ -107,11 +102,9 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                         .say("535 5.7.8 Error: authentication failed: authentication failure")
                         .await?;
                 }
-                None => {
-                    connection
-                        .say("535 5.7.8 Error: authentication failed: Invalid authentication mechanism")
-                        .await?
-                }
+                None => connection
+                    .say("535 5.7.8 Error: authentication failed: Invalid authentication mechanism")
+                    .await?,
             },
             "MAIL" if options.smtp_auth_required && !client.authenticated => {
                 connection.say("530 5.7.0 Authentication required").await?;
@@ -119,11 +112,7 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
             "MAIL" => match path(rest, "FROM:") {
                 Some((address, parameters)) => {
                     let size = parameters.split_whitespace().find_map(|parameter| {
-                        parameter
-                            .to_ascii_uppercase()
-                            .strip_prefix("SIZE=")?
-                            .parse::<usize>()
-                            .ok()
+                        parameter.to_ascii_uppercase().strip_prefix("SIZE=")?.parse::<usize>().ok()
                     });
                     if size.is_some_and(|size| options.states_size && size > options.max_size) {
                         connection.say("552 5.3.4 Message size exceeds fixed limit").await?;
@@ -134,12 +123,11 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 }
                 None => connection.say("501 5.1.7 Bad sender address syntax").await?,
             },
-            "RCPT" if from.is_none() => connection.say("503 5.5.1 Error: need MAIL command").await?,
+            "RCPT" if from.is_none() => {
+                connection.say("503 5.5.1 Error: need MAIL command").await?
+            }
             "RCPT"
-                if options
-                    .max_recipients
-                    .as_ref()
-                    .is_some_and(|(most, _)| to.len() >= *most) =>
+                if options.max_recipients.as_ref().is_some_and(|(most, _)| to.len() >= *most) =>
             {
                 let refusal = options.max_recipients.as_ref().map_or("", |(_, refusal)| refusal);
                 connection.say(refusal).await?;
@@ -161,7 +149,9 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 }
                 None => connection.say("501 5.1.3 Bad recipient address syntax").await?,
             },
-            "DATA" if to.is_empty() => connection.say("554 5.5.1 Error: no valid recipients").await?,
+            "DATA" if to.is_empty() => {
+                connection.say("554 5.5.1 Error: no valid recipients").await?
+            }
             "DATA" => {
                 connection.say("354 End data with <CR><LF>.<CR><LF>").await?;
                 let Some(content) = content(&mut connection, options.max_size).await? else {
@@ -170,18 +160,18 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 // RFC 5321, section 4.5.3.1.6; Exchange refuses such a mail, Postfix cuts its lines.
                 if content.as_deref().is_some_and(has_long_line) {
                     (from, to) = (None, Vec::new());
-                    connection
-                        .say("554 5.6.0 Error: a line is longer than 998 octets")
-                        .await?;
+                    connection.say("554 5.6.0 Error: a line is longer than 998 octets").await?;
                     continue;
                 }
-                let (sender, recipients) = (from.take().unwrap_or_default(), std::mem::take(&mut to));
+                let (sender, recipients) =
+                    (from.take().unwrap_or_default(), std::mem::take(&mut to));
                 if connection.meet("CONTENT").await? == Met::Answered {
                     continue;
                 }
                 match content {
                     Some(content) => {
-                        let queue_id = delivery::accept(&shared, &client, &sender, &recipients, &content);
+                        let queue_id =
+                            delivery::accept(&shared, &client, &sender, &recipients, &content);
                         connection.say(&format!("250 2.0.0 Ok: queued as {queue_id}")).await?;
                     }
                     None => connection.say("552 5.3.4 Error: message file too big").await?,
@@ -240,7 +230,10 @@ fn has_long_line(content: &[u8]) -> bool {
 }
 
 /// The mail's content without dot-stuffing: `None` at the end of the connection, `Some(None)` if it is too large.
-async fn content(connection: &mut Connection, max_size: usize) -> io::Result<Option<Option<Vec<u8>>>> {
+async fn content(
+    connection: &mut Connection,
+    max_size: usize,
+) -> io::Result<Option<Option<Vec<u8>>>> {
     let mut content = Vec::new();
     let mut too_large = false;
     loop {

@@ -41,7 +41,12 @@ impl TokenServer {
     ///
     /// # Errors
     /// When no port can be had.
-    pub async fn start(book: &TokenBook, user: &str, client_secret: &str, refresh_token: &str) -> io::Result<Self> {
+    pub async fn start(
+        book: &TokenBook,
+        user: &str,
+        client_secret: &str,
+        refresh_token: &str,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared {
@@ -121,6 +126,8 @@ fn answer(shared: &Shared, form: &str) -> (&'static str, String) {
     shared.book.admit(&token, &shared.user);
     (
         "200 OK",
-        format!("{{\"access_token\":\"{token}\",\"token_type\":\"Bearer\",\"expires_in\":3600{more}}}"),
+        format!(
+            "{{\"access_token\":\"{token}\",\"token_type\":\"Bearer\",\"expires_in\":3600{more}}}"
+        ),
     )
 }

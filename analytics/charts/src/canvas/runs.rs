@@ -15,11 +15,11 @@ impl Place {
     fn of(element: &Element) -> Self {
         let (left, top, right, bottom) = match &element.shape {
             Shape::Rect(x, y, width, height) => (*x, *y, x + width, y + height),
-            Shape::Points(points) => points
-                .iter()
-                .fold((i64::MAX, i64::MAX, i64::MIN, i64::MIN), |place, (x, y)| {
+            Shape::Points(points) => {
+                points.iter().fold((i64::MAX, i64::MAX, i64::MIN, i64::MIN), |place, (x, y)| {
                     (place.0.min(*x), place.1.min(*y), place.2.max(*x), place.3.max(*y))
-                }),
+                })
+            }
             Shape::Text(text, x, y) => return Self::of_text(&element.look, text, (*x, *y)),
         };
         let wide = match element.look {
@@ -78,18 +78,14 @@ pub(super) fn alike(elements: &[Element]) -> Vec<Vec<&Element>> {
     let mut left = COMPARISONS;
     for element in elements {
         let place = Place::of(element);
-        let found = is_sharing(element)
-            .then(|| joined(&runs, element, &place, &mut left))
-            .flatten();
+        let found =
+            is_sharing(element).then(|| joined(&runs, element, &place, &mut left)).flatten();
         match found.and_then(|found| runs.get_mut(found)) {
             Some(run) => {
                 run.elements.push(element);
                 run.places.push(place);
             }
-            None => runs.push(Run {
-                elements: vec![element],
-                places: vec![place],
-            }),
+            None => runs.push(Run { elements: vec![element], places: vec![place] }),
         }
     }
     runs.into_iter().map(|run| run.elements).collect()

@@ -104,9 +104,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn new(folder: &Path) -> Self {
-        Self {
-            path: folder.join("ledger.jsonl"),
-        }
+        Self { path: folder.join("ledger.jsonl") }
     }
 
     /// Returns all lines, oldest first.
@@ -224,11 +222,7 @@ mod tests {
             report: "monthly".into(),
             run: run.into(),
             folder: "2026".into(),
-            files: vec![StoredFile {
-                name: name.into(),
-                size: 1,
-                sha256: run.into(),
-            }],
+            files: vec![StoredFile { name: name.into(), size: 1, sha256: run.into() }],
             places: vec![format!("/srv/2026/{name}")],
             reply: String::new(),
             refused: Vec::new(),
@@ -265,7 +259,8 @@ mod tests {
             }),
         ];
         let before = moment("2026-03-15T00:00:00Z");
-        let names = |found: Vec<Removable>| found.into_iter().map(|file| file.name).collect::<Vec<_>>();
+        let names =
+            |found: Vec<Removable>| found.into_iter().map(|file| file.name).collect::<Vec<_>>();
         assert_eq!(names(removable(&lines, "shelf", before, None)), ["c.pdf"]);
         assert_eq!(names(removable(&lines, "shelf", None, Some(1))), ["c.pdf"]);
         assert!(removable(&lines, "shelf", None, Some(2)).is_empty());

@@ -87,7 +87,9 @@ pub async fn notify(outbox: &Outbox, config: &Config, now: UtcMicros) -> Result<
         // It becomes part of a Message-ID, which must fit into a line.
         id = hex(&Sha256::digest(&id)[..12]);
     }
-    let sent = mailqos_notify::notify(config, list.as_str(), &id, &subject(&open), &texts.join("\n\n")).await;
+    let sent =
+        mailqos_notify::notify(config, list.as_str(), &id, &subject(&open), &texts.join("\n\n"))
+            .await;
     if let Err(reason) = &sent {
         let ids: Vec<&str> = open.iter().map(|(order, _)| order.id.as_str()).collect();
         tracing::error!(action_list = %list, ids = %ids.join(", "), %reason, "notice not accepted");
@@ -109,7 +111,10 @@ impl Notifier<'_> {
 
     /// Returns the problems of which people are to be notified now, and the states of the notices of
     /// all problems.
-    fn open_problems(&self, now: UtcMicros) -> Result<(Vec<(Order, DeliveryProblem)>, Notices), OutboxError> {
+    fn open_problems(
+        &self,
+        now: UtcMicros,
+    ) -> Result<(Vec<(Order, DeliveryProblem)>, Notices), OutboxError> {
         // An unreadable file is replaced.
         let known: Notices = fs::read(self.file())
             .ok()
@@ -128,7 +133,9 @@ impl Notifier<'_> {
         let mut notices = Notices::new();
         open.retain(|(order, problem)| {
             let notice = problem.notice(order);
-            let Some(state) = known.get(&notice) else { return true };
+            let Some(state) = known.get(&notice) else {
+                return true;
+            };
             notices.insert(notice, *state);
             !state.accepted && is_due(state.retry_at, now, PAUSE)
         });
@@ -143,10 +150,7 @@ impl Notifier<'_> {
         accepted: bool,
         retry_at: UtcMicros,
     ) -> Result<(), OutboxError> {
-        let state = NoticeState {
-            accepted,
-            retry_at: retry_at.0,
-        };
+        let state = NoticeState { accepted, retry_at: retry_at.0 };
         notices.extend(open.iter().map(|(order, problem)| (problem.notice(order), state)));
         let path = self.file();
         let new = path.with_extension("new");
@@ -172,13 +176,18 @@ impl Notifier<'_> {
 
 fn subject(open: &[(Order, DeliveryProblem)]) -> String {
     match open {
-        [(only, DeliveryProblem::GivenUp)] => format!("not delivered to {}: {}", only.target, files(only)),
-        [(only, DeliveryProblem::Stuck)] => format!("delivery to {} is delayed: {}", only.target, files(only)),
+        [(only, DeliveryProblem::GivenUp)] => {
+            format!("not delivered to {}: {}", only.target, files(only))
+        }
+        [(only, DeliveryProblem::Stuck)] => {
+            format!("delivery to {} is delayed: {}", only.target, files(only))
+        }
         [(only, DeliveryProblem::Refused)] => {
             format!("not delivered to all recipients of {}: {}", only.target, files(only))
         }
         several => {
-            let is_refused = |(_, problem): &&(Order, DeliveryProblem)| *problem == DeliveryProblem::Refused;
+            let is_refused =
+                |(_, problem): &&(Order, DeliveryProblem)| *problem == DeliveryProblem::Refused;
             let (arrived, all) = (several.iter().filter(is_refused).count(), several.len());
             match all - arrived {
                 0 => format!("{all} deliveries did not reach all recipients"),
@@ -256,7 +265,8 @@ mod tests {
         let file = folder.join("mailqos.toml");
         let text = "site = \"here\"\n[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\nexisting = \"refuse\"\n";
         fs::write(&file, text).expect("written");
-        let mut config = mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+        let mut config =
+            mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
         // There is no such list: the notice fails.
         config.delivery.action_list = Some("nobody".parse().expect("a name"));
         fs::create_dir_all(folder.join("shelf")).expect("made");
@@ -278,9 +288,7 @@ mod tests {
     /// As if people were told, or could not be.
     fn told(outbox: &Outbox, told: bool, now: UtcMicros) {
         let (open, mut notices) = Notifier { outbox }.open_problems(now).expect("read");
-        Notifier { outbox }
-            .remember(&mut notices, &open, told, now + PAUSE)
-            .expect("written");
+        Notifier { outbox }.remember(&mut notices, &open, told, now + PAUSE).expect("written");
     }
 
     fn file(outbox: &Outbox) -> PathBuf {
@@ -305,7 +313,7 @@ mod tests {
         }
         drop(lock);
         // A delivery that fails for good again is reported again, whether it was retried or ordered anew.
-        assert_eq!(outbox.retry(&id, now).expect("retried"), Named::TaskResult);
+        assert_eq!(outbox.retry(&id, now).expect("retried"), Named::Done);
         assert_eq!(work_off(&outbox, &config, now).await.expect("tried").dead.len(), 1);
         assert_eq!(count(&outbox, now), 1);
         told(&outbox, true, now);
@@ -316,10 +324,7 @@ mod tests {
             told(&outbox, true, now);
         }
         // Of what is gone nothing is kept.
-        assert_eq!(
-            Notifier { outbox: &outbox }.open_problems(now).expect("read").1.len(),
-            1
-        );
+        assert_eq!(Notifier { outbox: &outbox }.open_problems(now).expect("read").1.len(), 1);
     }
 
     #[tokio::test]
@@ -327,7 +332,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let now = UtcMicros(1_000_000);
         let (config, outbox, _) = given_up(folder.path(), now).await;
-        let read = || -> Notices { serde_json::from_slice(&fs::read(file(&outbox)).expect("there")).expect("notices") };
+        let read = || -> Notices {
+            serde_json::from_slice(&fs::read(file(&outbox)).expect("there")).expect("notices")
+        };
         // What can't be written down is not told.
         let new = file(&outbox).with_extension("new");
         fs::create_dir(&new).expect("made");
@@ -344,9 +351,7 @@ mod tests {
         notify(&outbox, &config, now).await.expect("nothing to tell");
         assert_eq!(read(), notices);
         drop(lock);
-        work_off(&outbox, &config, now)
-            .await
-            .expect("the file is in nobody's way");
+        work_off(&outbox, &config, now).await.expect("the file is in nobody's way");
         assert!(file(&outbox).exists());
         let later = UtcMicros(told.retry_at);
         assert_eq!(count(&outbox, later), 1);
@@ -367,7 +372,8 @@ mod tests {
         order.done.insert("a@example.com whole".into(), served);
         let place = outbox.refused().join(&id);
         fs::create_dir(&place).expect("made");
-        fs::write(place.join("order.json"), serde_json::to_vec(&order).expect("JSON")).expect("written");
+        fs::write(place.join("order.json"), serde_json::to_vec(&order).expect("JSON"))
+            .expect("written");
         for (is_told, left) in [(false, 1), (true, 0)] {
             told(&outbox, is_told, UtcMicros(now.0 + 2 * PAUSE.0 * i64::from(is_told)));
             // As the next who tells does, too: a crash may come before.

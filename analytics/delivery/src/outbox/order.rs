@@ -89,10 +89,8 @@ impl Order {
     pub(super) fn load(folder: &Path) -> Result<Self, OutboxError> {
         let path = folder.join("order.json");
         let text = fs::read(&path).map_err(failed(&path))?;
-        serde_json::from_slice(&text).map_err(|error| OutboxError::Order {
-            path,
-            reason: error.to_string(),
-        })
+        serde_json::from_slice(&text)
+            .map_err(|error| OutboxError::Order { path, reason: error.to_string() })
     }
 
     /// Loads all orders of a folder, oldest first.
@@ -107,7 +105,9 @@ impl Order {
                 Err(error) => tracing::error!("{error}"),
             }
         }
-        orders.sort_by(|a: &Self, b| (a.ordered_at, &a.run, &a.id).cmp(&(b.ordered_at, &b.run, &b.id)));
+        orders.sort_by(|a: &Self, b| {
+            (a.ordered_at, &a.run, &a.id).cmp(&(b.ordered_at, &b.run, &b.id))
+        });
         Ok(orders)
     }
 

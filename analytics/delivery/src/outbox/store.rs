@@ -58,7 +58,7 @@ pub enum Submitted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
     /// It is done.
-    TaskResult,
+    Done,
     /// The outbox has no order with this id.
     Unknown,
     /// The order is being delivered at the moment, and was left alone.
@@ -79,10 +79,7 @@ impl Outbox {
     /// A folder can't be created.
     pub fn open(config: &Config) -> Result<Self, OutboxError> {
         let folder = config.state.join("outbox");
-        let outbox = Self {
-            ledger: Ledger::new(&folder),
-            folder,
-        };
+        let outbox = Self { ledger: Ledger::new(&folder), folder };
         for folder in [
             outbox.folder.clone(),
             outbox.pending(),
@@ -139,7 +136,9 @@ impl Outbox {
         match lock.try_lock() {
             Ok(()) => Ok(Some(lock)),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(failed(&path)(mailqos_base::files::lock_error(error))),
+            Err(fs::TryLockError::Error(error)) => {
+                Err(failed(&path)(mailqos_base::files::lock_error(error)))
+            }
         }
     }
 
@@ -147,13 +146,7 @@ impl Outbox {
         // A name from an order is not a path.
         let name: String = target
             .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || c == '-' || c == '_' {
-                    c
-                } else {
-                    '_'
-                }
-            })
+            .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' })
             .collect();
         self.lock(&format!("target-{name}"))
     }
@@ -182,7 +175,12 @@ impl Outbox {
     ///
     /// # Errors
     /// A file can't be read, or the outbox can't be written.
-    pub fn submit_run(&self, run: &str, requests: &[Request], now: UtcMicros) -> Result<Vec<Submitted>, OutboxError> {
+    pub fn submit_run(
+        &self,
+        run: &str,
+        requests: &[Request],
+        now: UtcMicros,
+    ) -> Result<Vec<Submitted>, OutboxError> {
         let draft = self.draft();
         let written = self.write_run(&draft, run, requests, now);
         if written.is_err() {
@@ -255,7 +253,8 @@ impl Outbox {
             let entry = entry.map_err(failed(folder))?;
             match self.place(&entry.path(), &entry.file_name().to_string_lossy()) {
                 // Another process has moved it at the same time.
-                Err(OutboxError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(OutboxError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                }
                 placed => placed?,
             }
         }
@@ -280,7 +279,12 @@ impl Outbox {
     }
 
     /// Writes an order to a draft.
-    fn write(&self, draft: &Path, request: &Request, now: UtcMicros) -> Result<Submitted, OutboxError> {
+    fn write(
+        &self,
+        draft: &Path,
+        request: &Request,
+        now: UtcMicros,
+    ) -> Result<Submitted, OutboxError> {
         private_folder(draft).map_err(failed(draft))?;
         let mut hash = Sha256::new();
         for part in [request.target.as_str(), &request.folder, &request.occasion] {
@@ -295,11 +299,7 @@ impl Outbox {
             hash.update(&sha256);
             let copy = draft.join(format!("file-{}", files.len()));
             private_file(&copy, &bytes).map_err(failed(&copy))?;
-            files.push(StoredFile {
-                name: item.name.clone(),
-                size: bytes.len() as u64,
-                sha256,
-            });
+            files.push(StoredFile { name: item.name.clone(), size: bytes.len() as u64, sha256 });
         }
         let letter = &request.letter;
         for (index, picture) in letter.pictures.iter().enumerate() {
@@ -392,7 +392,7 @@ impl Outbox {
         if folder != pending {
             move_folder(&folder, &pending)?;
         }
-        Ok(Named::TaskResult)
+        Ok(Named::Done)
     }
 
     /// Removes an order.
@@ -407,7 +407,7 @@ impl Outbox {
             return Ok(Named::Busy);
         };
         self.forget(id)?;
-        Ok(Named::TaskResult)
+        Ok(Named::Done)
     }
 
     /// Finds an order that waits, or else was given up, and its folder.
@@ -453,7 +453,9 @@ impl Outbox {
     pub(super) fn retire(&self, config: &Config, id: &str) -> Result<(), OutboxError> {
         let folder = self.pending().join(id);
         let order = Order::load(&folder)?;
-        if config.delivery.action_list.is_none() || !order.done.values().any(|served| served.refused) {
+        if config.delivery.action_list.is_none()
+            || !order.done.values().any(|served| served.refused)
+        {
             return self.forget(id);
         }
         let place = self.refused().join(id);

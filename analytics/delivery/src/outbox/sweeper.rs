@@ -12,7 +12,7 @@ use super::{
     order::is_due,
     store::Outbox,
 };
-use crate::{Retry, DeliveryError, file_store::Old};
+use crate::{DeliveryError, Retry, file_store::Old};
 
 /// How often a target's old files are looked for.
 const SWEEP_INTERVAL: Micros = Micros::from_secs(3_600);
@@ -21,7 +21,11 @@ const SWEEP_INTERVAL: Micros = Micros::from_secs(3_600);
 ///
 /// # Errors
 /// The outbox can't be read or written. A target that can't be reached is tried again later.
-pub async fn sweep(outbox: &Outbox, config: &Config, now: UtcMicros) -> Result<Vec<Removal>, OutboxError> {
+pub async fn sweep(
+    outbox: &Outbox,
+    config: &Config,
+    now: UtcMicros,
+) -> Result<Vec<Removal>, OutboxError> {
     let file = outbox.folder.join("sweeps.json");
     let mut next: BTreeMap<String, i64> = fs::read(&file)
         .ok()
@@ -30,7 +34,9 @@ pub async fn sweep(outbox: &Outbox, config: &Config, now: UtcMicros) -> Result<V
     let before = next.clone();
     let mut removals = Vec::new();
     for (name, target) in &config.targets {
-        let Target::Files(files) = target else { continue };
+        let Target::Files(files) = target else {
+            continue;
+        };
         if files.keep.is_none() && files.keep_last.is_none() {
             continue;
         }
@@ -59,7 +65,11 @@ struct Sweeper<'a> {
 }
 
 impl Sweeper<'_> {
-    async fn sweep_target(&self, name: &Name, files: &FilesTarget) -> Result<Vec<Removal>, OutboxError> {
+    async fn sweep_target(
+        &self,
+        name: &Name,
+        files: &FilesTarget,
+    ) -> Result<Vec<Removal>, OutboxError> {
         let oldest = files.keep.map(|keep| self.now - keep);
         let mut by_folder: BTreeMap<String, Vec<Old>> = BTreeMap::new();
         for old in removable(&self.outbox.ledger.lines()?, name.as_str(), oldest, files.keep_last) {
@@ -87,7 +97,8 @@ impl Sweeper<'_> {
                 tracing::warn!(target_name = %name, %error, "old files not removed");
                 // A refusal in one folder may not apply to another. After a refused login, the target
                 // is left alone.
-                let is_inside = !matches!(error, DeliveryError::Unopened(_) | DeliveryError::Credentials(_));
+                let is_inside =
+                    !matches!(error, DeliveryError::Unopened(_) | DeliveryError::Credentials(_));
                 if !(is_inside && error.again() == Retry::WhenMended) {
                     break;
                 }

@@ -17,11 +17,8 @@ use crate::{DeliveryError, Item, MailContent, Served};
 
 fn config(folder: &Path) -> Config {
     let file = folder.join("mailqos.toml");
-    fs::write(
-        &file,
-        "site = \"here\"\n[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\n",
-    )
-    .expect("written");
+    fs::write(&file, "site = \"here\"\n[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\n")
+        .expect("written");
     mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
@@ -34,10 +31,7 @@ pub(crate) fn request(folder: &Path, occasion: &str) -> Request {
         folder: String::new(),
         linked_folder: String::new(),
         letter: MailContent::default(),
-        items: vec![Item {
-            name: "r.pdf".into(),
-            path,
-        }],
+        items: vec![Item { name: "r.pdf".into(), path }],
         occasion: occasion.into(),
         report: String::new(),
         run: String::new(),
@@ -65,17 +59,8 @@ async fn what_was_delivered_is_not_delivered_again() {
         outbox.submit(&request(folder.path(), "a"), now).expect("again"),
         Submitted::Delivered(id)
     );
-    assert!(
-        work_off(&outbox, &config, now)
-            .await
-            .expect("nothing")
-            .delivered
-            .is_empty()
-    );
-    assert!(matches!(
-        outbox.submit(&request(folder.path(), "b"), now),
-        Ok(Submitted::Waits(_))
-    ));
+    assert!(work_off(&outbox, &config, now).await.expect("nothing").delivered.is_empty());
+    assert!(matches!(outbox.submit(&request(folder.path(), "b"), now), Ok(Submitted::Waits(_))));
     assert_eq!(outbox.ledger().expect("ledger").len(), 1);
 }
 
@@ -87,10 +72,7 @@ async fn a_run_is_ordered_whole_and_once() {
     let now = UtcMicros(1_000_000);
     let both = [request(folder.path(), "a"), request(folder.path(), "b")];
     let missing = Request {
-        items: vec![Item {
-            name: "none.pdf".into(),
-            path: folder.path().join("none.pdf"),
-        }],
+        items: vec![Item { name: "none.pdf".into(), path: folder.path().join("none.pdf") }],
         ..request(folder.path(), "c")
     };
     // One that can't be read: none of them is ordered.
@@ -120,9 +102,7 @@ fn what_was_refused_for_some_stays_where_somebody_can_be_told() {
     let outbox = Outbox::open(&config).expect("outbox");
     let now = UtcMicros(1_000_000);
     let refuse = |config: &Config, occasion: &str| {
-        let submitted = outbox
-            .submit(&request(folder.path(), occasion), now)
-            .expect("submitted");
+        let submitted = outbox.submit(&request(folder.path(), occasion), now).expect("submitted");
         let Submitted::Waits(id) = submitted else {
             panic!("it waits");
         };
@@ -172,7 +152,7 @@ fn an_order_that_is_dropped_can_be_ordered_again() {
     let Submitted::Waits(id) = order() else {
         panic!("it waits");
     };
-    assert_eq!(outbox.drop_order(&id).expect("dropped"), Named::TaskResult);
+    assert_eq!(outbox.drop_order(&id).expect("dropped"), Named::Done);
     let left = fs::read_dir(&outbox.folder).expect("a folder").flatten();
     assert!(
         left.map(|entry| entry.file_name())
@@ -258,23 +238,14 @@ fn what_is_stuck_again_is_another_notice() {
     };
     let (first, _) = fail(false);
     let (same, _) = fail(false);
-    assert_eq!(
-        DeliveryProblem::Stuck.notice(&same),
-        DeliveryProblem::Stuck.notice(&first)
-    );
+    assert_eq!(DeliveryProblem::Stuck.notice(&same), DeliveryProblem::Stuck.notice(&first));
     // By itself, and after somebody has tried to mend it.
     fail(true);
     let (second, at) = fail(false);
-    assert_ne!(
-        DeliveryProblem::Stuck.notice(&second),
-        DeliveryProblem::Stuck.notice(&first)
-    );
-    assert_eq!(outbox.retry(&id, at).expect("retried"), Named::TaskResult);
+    assert_ne!(DeliveryProblem::Stuck.notice(&second), DeliveryProblem::Stuck.notice(&first));
+    assert_eq!(outbox.retry(&id, at).expect("retried"), Named::Done);
     let (third, _) = fail(false);
-    assert_ne!(
-        DeliveryProblem::Stuck.notice(&third),
-        DeliveryProblem::Stuck.notice(&second)
-    );
+    assert_ne!(DeliveryProblem::Stuck.notice(&third), DeliveryProblem::Stuck.notice(&second));
 }
 
 #[tokio::test]
@@ -287,24 +258,13 @@ async fn what_fails_is_tried_again_later_and_given_up_in_the_end() {
     let mut now = UtcMicros(1_000_000);
     outbox.submit(&request(folder.path(), "a"), now).expect("submitted");
     assert_eq!(work_off(&outbox, &config, now).await.expect("tried").failed.len(), 1);
-    assert!(
-        work_off(&outbox, &config, now)
-            .await
-            .expect("too early")
-            .failed
-            .is_empty()
-    );
+    assert!(work_off(&outbox, &config, now).await.expect("too early").failed.is_empty());
     now = now + config.delivery.patience + config.delivery.longest_pause;
     assert_eq!(work_off(&outbox, &config, now).await.expect("tried").dead.len(), 1);
     let dead = outbox.given_up().expect("dead letters");
-    assert!(
-        dead[0]
-            .last_error
-            .as_deref()
-            .is_some_and(|error| error.contains("shelf"))
-    );
+    assert!(dead[0].last_error.as_deref().is_some_and(|error| error.contains("shelf")));
     fs::remove_file(folder.path().join("shelf")).expect("mended");
-    assert_eq!(outbox.retry(&dead[0].id, now).expect("retried"), Named::TaskResult);
+    assert_eq!(outbox.retry(&dead[0].id, now).expect("retried"), Named::Done);
     assert_eq!(work_off(&outbox, &config, now).await.expect("tried").delivered.len(), 1);
     assert_eq!(outbox.retry("../../x", now).expect("no such order"), Named::Unknown);
 }

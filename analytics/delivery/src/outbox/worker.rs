@@ -12,7 +12,9 @@ use super::{
     order::{Order, is_due, reserve},
     store::Outbox,
 };
-use crate::{Retry, DeliveryError, Inline, Item, MailContent, Parcel, Progress, Receipt, abandon, deliver};
+use crate::{
+    DeliveryError, Inline, Item, MailContent, Parcel, Progress, Receipt, Retry, abandon, deliver,
+};
 
 /// What [`work_off`] did.
 #[derive(Debug, Default)]
@@ -52,7 +54,11 @@ impl Work {
 ///
 /// # Errors
 /// The outbox can't be read or written.
-pub async fn work_off(outbox: &Outbox, config: &Config, now: UtcMicros) -> Result<Work, OutboxError> {
+pub async fn work_off(
+    outbox: &Outbox,
+    config: &Config,
+    now: UtcMicros,
+) -> Result<Work, OutboxError> {
     outbox.tidy()?;
     // Targets in parallel, orders of a target in sequence: two files of one name must not meet
     // while they are being written.
@@ -88,18 +94,19 @@ pub(super) struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     pub(super) fn new(outbox: &'a Outbox, config: &'a Config, now: UtcMicros) -> Self {
-        Self {
-            outbox,
-            config,
-            began: (now, Instant::now()),
-        }
+        Self { outbox, config, began: (now, Instant::now()) }
     }
 
     fn now(&self) -> UtcMicros {
         self.began.0 + Micros::from(self.began.1.elapsed())
     }
 
-    async fn work_target(&self, target: &str, ids: &[String], work: &mut Work) -> Result<(), OutboxError> {
+    async fn work_target(
+        &self,
+        target: &str,
+        ids: &[String],
+        work: &mut Work,
+    ) -> Result<(), OutboxError> {
         let Some(_lock) = self.outbox.lock_target(target)? else {
             work.busy.push(target.to_owned());
             return Ok(());
@@ -152,13 +159,8 @@ impl<'a> Worker<'a> {
         let mut progress = Progress {
             done: order.done.clone(),
             save: Box::new(|done| {
-                let order = Order {
-                    done: done.clone(),
-                    ..copy.clone()
-                };
-                order
-                    .save(&folder)
-                    .map_err(|error| io::Error::other(error.to_string()))?;
+                let order = Order { done: done.clone(), ..copy.clone() };
+                order.save(&folder).map_err(|error| io::Error::other(error.to_string()))?;
                 // Space for the next one; if there is none, this was the last that can be stored.
                 reserve(&folder, recipients)
             }),
@@ -217,7 +219,12 @@ impl<'a> Worker<'a> {
     }
 
     /// Schedules the next attempt, or gives the order up.
-    fn postpone(&self, mut order: Order, error: &DeliveryError, work: &mut Work) -> Result<(), OutboxError> {
+    fn postpone(
+        &self,
+        mut order: Order,
+        error: &DeliveryError,
+        work: &mut Work,
+    ) -> Result<(), OutboxError> {
         let now = self.now();
         let again = error.again();
         order.last_error = Some(error.to_string());
@@ -300,7 +307,11 @@ fn parcel(order: &Order, folder: &Path) -> Result<Parcel, DeliveryError> {
 
 /// Returns a mail's receipt if it accounts for every recipient. A delivery that a recipient did not
 /// get must not be entered in the ledger, whatever the target's module believes.
-fn accounted_for(config: &Config, target: &Name, receipt: Receipt) -> Result<Receipt, DeliveryError> {
+fn accounted_for(
+    config: &Config,
+    target: &Name,
+    receipt: Receipt,
+) -> Result<Receipt, DeliveryError> {
     let Some(Target::Email(email)) = config.targets.get(target) else {
         return Ok(receipt);
     };
@@ -310,20 +321,13 @@ fn accounted_for(config: &Config, target: &Name, receipt: Receipt) -> Result<Rec
     };
     let people = email.recipients().into_iter().map(|person| person.address.clone());
     let due: Vec<String> = people.filter(|address| !is_known(address)).collect();
-    if due.is_empty() {
-        Ok(receipt)
-    } else {
-        Err(DeliveryError::Due(due))
-    }
+    if due.is_empty() { Ok(receipt) } else { Err(DeliveryError::Due(due)) }
 }
 
 /// Pause before the next attempt: twice as long after each, give or take a fifth, so that many that
 /// failed together don't come back together.
 fn pause(attempts: u32, options: &DeliveryOptions) -> Micros {
-    let doubled = options
-        .first_pause
-        .0
-        .saturating_mul(1_i64 << attempts.saturating_sub(1).min(20));
+    let doubled = options.first_pause.0.saturating_mul(1_i64 << attempts.saturating_sub(1).min(20));
     let base = doubled.min(options.longest_pause.0);
     let mut byte = [128_u8];
     let _ = getrandom::fill(&mut byte);

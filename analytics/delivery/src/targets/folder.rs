@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     DeliveryError, Source,
-    file_store::{CHUNK, Extent, Hash, FileStore, beginning},
+    file_store::{CHUNK, Extent, FileStore, Hash, beginning},
 };
 
 /// The folder, and the one below it that was entered.
@@ -23,10 +23,7 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn new(root: &Path) -> Self {
-        Self {
-            root: root.to_owned(),
-            now: root.to_owned(),
-        }
+        Self { root: root.to_owned(), now: root.to_owned() }
     }
 
     /// Fails where the folder is not there, or has nothing in it, as one where nothing is mounted.
@@ -85,9 +82,7 @@ impl FileStore for Folder {
             .await
             .map_err(DeliveryError::io(&path))?;
         file.set_len(offset).await.map_err(DeliveryError::io(&path))?;
-        file.seek(io::SeekFrom::Start(offset))
-            .await
-            .map_err(DeliveryError::io(&path))?;
+        file.seek(io::SeekFrom::Start(offset)).await.map_err(DeliveryError::io(&path))?;
         loop {
             let piece = source.piece(CHUNK).await?;
             if piece.is_empty() {
@@ -102,22 +97,27 @@ impl FileStore for Folder {
     async fn hash(&mut self, name: &str, size: u64) -> Result<Option<Hash>, DeliveryError> {
         match beginning(&self.now.join(name), size.saturating_add(1)).await {
             Ok((_, hash)) => Ok(Some(hash)),
-            Err(DeliveryError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+            Err(DeliveryError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
 
     async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
         let path = self.now.join(name);
-        fs::rename(self.now.join(part), &path)
-            .await
-            .map_err(DeliveryError::io(&path))?;
+        fs::rename(self.now.join(part), &path).await.map_err(DeliveryError::io(&path))?;
         // Makes the name last. A network file system may refuse to sync a folder, and a drop box lets nobody open it: the file has its
         // name all the same.
         let folder = self.now.clone();
-        let synced = tokio::task::spawn_blocking(move || mailqos_base::files::sync_folder(&folder)).await;
+        let synced =
+            tokio::task::spawn_blocking(move || mailqos_base::files::sync_folder(&folder)).await;
         match synced.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(DeliveryError::io(&self.now)(error)),
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                Err(DeliveryError::io(&self.now)(error))
+            }
             _ => Ok(()),
         }
     }
@@ -125,7 +125,9 @@ impl FileStore for Folder {
     async fn remove(&mut self, name: &str) -> Result<(), DeliveryError> {
         let path = self.now.join(name);
         match fs::remove_file(&path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DeliveryError::io(&path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(DeliveryError::io(&path)(error))
+            }
             _ => Ok(()),
         }
     }

@@ -20,8 +20,8 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{
     DeliveryError, Parcel, Progress, Receipt,
+    file_store::{self, File, FileStore, Old, Swept},
     names::Rules,
-    file_store::{self, File, Old, FileStore, Swept},
     trial::{self, Trial},
 };
 
@@ -68,11 +68,19 @@ pub(super) enum TaskResult {
     Tried(Trial),
 }
 
-async fn work(file_store: &mut impl FileStore, below: &[String], task: Task<'_>) -> Result<TaskResult, DeliveryError> {
+async fn work(
+    file_store: &mut impl FileStore,
+    below: &[String],
+    task: Task<'_>,
+) -> Result<TaskResult, DeliveryError> {
     match task {
-        Task::Put(files, target) => file_store::put(file_store, below, files, target).await.map(TaskResult::Put),
+        Task::Put(files, target) => {
+            file_store::put(file_store, below, files, target).await.map(TaskResult::Put)
+        }
         Task::Sweep(old) => Ok(TaskResult::Swept(file_store::sweep(file_store, below, old).await)),
-        Task::Abandon(parts) => file_store::abandon(file_store, below, parts).await.map(|()| TaskResult::Abandoned),
+        Task::Abandon(parts) => {
+            file_store::abandon(file_store, below, parts).await.map(|()| TaskResult::Abandoned)
+        }
         Task::Try(target) => trial::of_shelf(file_store, target).await.map(TaskResult::Tried),
     }
 }
@@ -86,25 +94,17 @@ pub(super) async fn at_place(
 ) -> Result<TaskResult, DeliveryError> {
     match place {
         FilesPlace::Folder { path } => work(&mut folder::Folder::new(path), below, task).await,
-        FilesPlace::Ftp {
-            endpoint,
-            path,
-            data,
-            encoding,
-            timeout,
-        } => {
-            let options = ftp::Options {
-                path,
-                data: *data,
-                encoding: *encoding,
-            };
+        FilesPlace::Ftp { endpoint, path, data, encoding, timeout } => {
+            let options = ftp::Options { path, data: *data, encoding: *encoding };
             let login = Login::of(config, endpoint, timeout.to_std()).await?;
             // A session of its own for each file: the tickets that data connections resume the TLS session with run out after three.
             if let Task::Put(files @ [_, _, ..], target) = task {
                 let mut all = Receipt::default();
                 for file in files {
                     let mut file_store = ftp::Ftp::open(&login, options).await.map_err(unopened)?;
-                    let put = file_store::put(&mut file_store, below, std::slice::from_ref(file), target).await;
+                    let put =
+                        file_store::put(&mut file_store, below, std::slice::from_ref(file), target)
+                            .await;
                     file_store.close().await;
                     let receipt = put?;
                     all.places.extend(receipt.places);
@@ -121,7 +121,8 @@ pub(super) async fn at_place(
             done
         }
         FilesPlace::Sftp(options) => {
-            let mut login = Login::of(config, &options.endpoint(), options.timeout.to_std()).await?;
+            let mut login =
+                Login::of(config, &options.endpoint(), options.timeout.to_std()).await?;
             if let Some(user) = &options.user {
                 login.user.clone_from(user);
             }
@@ -131,12 +132,7 @@ pub(super) async fn at_place(
         #[cfg(not(feature = "smb"))]
         FilesPlace::Smb { .. } => Err(unopened(DeliveryError::NotBuiltIn("smb"))),
         #[cfg(feature = "smb")]
-        FilesPlace::Smb {
-            endpoint,
-            share,
-            path,
-            timeout,
-        } => {
+        FilesPlace::Smb { endpoint, share, path, timeout } => {
             let login = Login::of(config, endpoint, timeout.to_std()).await?;
             let mut file_store = smb::Smb::open(&login, share, path).await.map_err(unopened)?;
             let done = work(&mut file_store, below, task).await;
@@ -186,8 +182,13 @@ struct Login {
 }
 
 impl Login {
-    async fn of(config: &Config, endpoint: &Endpoint, limit: Duration) -> Result<Self, DeliveryError> {
-        let account: Option<&Account> = endpoint.account.as_ref().and_then(|name| config.accounts.get(name));
+    async fn of(
+        config: &Config,
+        endpoint: &Endpoint,
+        limit: Duration,
+    ) -> Result<Self, DeliveryError> {
+        let account: Option<&Account> =
+            endpoint.account.as_ref().and_then(|name| config.accounts.get(name));
         Ok(Self {
             endpoint: endpoint.clone(),
             user: account.map_or_else(String::new, |account| account.user.clone()),

@@ -9,7 +9,7 @@ use mailqos_model::SiteName;
 
 use super::{
     DeliveryError,
-    file_store::{Extent, Hash, Hashing, FileStore},
+    file_store::{Extent, FileStore, Hash, Hashing},
 };
 
 /// The store, and the prefix below the target's own that was entered.
@@ -19,15 +19,18 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) async fn open(config: &Config, url: &str, options: &ObjectStoreOptions) -> Result<Self, DeliveryError> {
+    pub(super) async fn open(
+        config: &Config,
+        url: &str,
+        options: &ObjectStoreOptions,
+    ) -> Result<Self, DeliveryError> {
         let account = config.account(options.account.as_ref());
         let secret: Option<Secret> = match account {
             Some(account) => Some(mailqos_mail::credentials(account).await?.secret),
             None => None,
         };
-        let credentials = account
-            .zip(secret.as_ref())
-            .map(|(account, secret)| (account.user.as_str(), secret));
+        let credentials =
+            account.zip(secret.as_ref()).map(|(account, secret)| (account.user.as_str(), secret));
         let via = config.proxy.via().await.map_err(|error| DeliveryError::Store {
             reason: format!("the address of the proxy: {error}"),
             transient: true,
@@ -57,10 +60,7 @@ fn failed(error: RemoteError) -> DeliveryError {
     } else {
         text
     };
-    DeliveryError::Store {
-        reason,
-        transient: !matches!(error, RemoteError::Options { .. }),
-    }
+    DeliveryError::Store { reason, transient: !matches!(error, RemoteError::Options { .. }) }
 }
 
 impl FileStore for Store {
@@ -90,7 +90,12 @@ impl FileStore for Store {
             }
             Ok(None) => Ok(None),
             // Accounts that may only write are usual.
-            Err(error) if error.to_string().contains("403") || error.to_string().contains("AccessDenied") => Ok(None),
+            Err(error)
+                if error.to_string().contains("403")
+                    || error.to_string().contains("AccessDenied") =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(failed(error)),
         }
     }

@@ -24,15 +24,15 @@ use tokio::{
 
 use self::{handles::Handles, status::Statuses};
 use super::{
-    DeliveryError, Login, Source, own_parts,
-    file_store::{Extent, Hash, Hashing, FileStore, vanished},
-    unopened,
+    DeliveryError, Login, Source,
+    file_store::{Extent, FileStore, Hash, Hashing, vanished},
+    own_parts, unopened,
 };
 
 /// What every server takes in one packet.
 const USUAL: u64 = 32 << 10;
 /// What is asked of a server that takes more.
-const MOST: u64 = 128 << 10;
+const MAX: u64 = 128 << 10;
 /// What a packet has besides its data: OpenSSH's own client leaves so much.
 const FRAME: u64 = 1 << 10;
 /// Packets that are on their way at once.
@@ -69,7 +69,8 @@ impl<'a> Sftp<'a> {
             reason,
             transient,
         };
-        let secrets = tempfile::tempdir().map_err(|error| failed("ssh", error.to_string(), true))?;
+        let secrets =
+            tempfile::tempdir().map_err(|error| failed("ssh", error.to_string(), true))?;
         let mut command = command(login, options, secrets.path())
             .map_err(|error| failed("ssh", format!("can't write its files: {error}"), true))?;
         let mut ssh = command.spawn().map_err(|error| {
@@ -80,7 +81,8 @@ impl<'a> Sftp<'a> {
             };
             failed("ssh", format!("can't be started: {error}{remedy}"), true)
         })?;
-        let (Some(input), Some(output), Some(mut said)) = (ssh.stdin.take(), ssh.stdout.take(), ssh.stderr.take())
+        let (Some(input), Some(output), Some(mut said)) =
+            (ssh.stdin.take(), ssh.stdout.take(), ssh.stderr.take())
         else {
             return Err(failed("ssh", "has no pipes".into(), true));
         };
@@ -91,7 +93,8 @@ impl<'a> Sftp<'a> {
             let _ = tokio::io::copy(&mut said, &mut tokio::io::sink()).await;
             String::from_utf8_lossy(&text).into_owned()
         });
-        let session = RawSftpSession::new(tokio::io::join(Statuses::new(output), Handles::new(input)));
+        let session =
+            RawSftpSession::new(tokio::io::join(Statuses::new(output), Handles::new(input)));
         session.set_timeout(login.limit.as_secs().max(1));
         match Self::begun(login, session, options).await {
             Ok(mut sftp) => {
@@ -109,7 +112,11 @@ impl<'a> Sftp<'a> {
     }
 
     /// Agrees on the protocol, and asks what the server offers.
-    async fn begun(login: &'a Login, mut session: RawSftpSession, options: &Options) -> Result<Self, NoAnswer> {
+    async fn begun(
+        login: &'a Login,
+        mut session: RawSftpSession,
+        options: &Options,
+    ) -> Result<Self, NoAnswer> {
         let version = match tokio::time::timeout(login.limit, session.init()).await {
             Ok(Ok(version)) => version,
             Ok(Err(_)) | Err(_) => return Err(NoAnswer),
@@ -207,7 +214,13 @@ impl<'a> Sftp<'a> {
     }
 
     /// Writes from an offset to the end, several packets on their way at once; the server takes them in order.
-    async fn fill(&self, handle: &str, what: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+    async fn fill(
+        &self,
+        handle: &str,
+        what: &str,
+        from: &Path,
+        offset: u64,
+    ) -> Result<(), DeliveryError> {
         let mut source = Source::open(from, offset).await?;
         let mut place = offset;
         let mut under_way = FuturesUnordered::new();
@@ -233,8 +246,8 @@ impl<'a> Sftp<'a> {
 
 /// How much is written or read at once: what the server takes, and what its packets have room for.
 fn piece(most: Option<u64>, limits: &Limits) -> u64 {
-    let room = limits.packet_len.map_or(MOST, |packet| packet.saturating_sub(FRAME));
-    most.unwrap_or(MOST).min(room.max(FRAME)).clamp(1, MOST)
+    let room = limits.packet_len.map_or(MAX, |packet| packet.saturating_sub(FRAME));
+    most.unwrap_or(MAX).min(room.max(FRAME)).clamp(1, MAX)
 }
 
 /// The server did not answer.
@@ -334,10 +347,7 @@ fn explained(said: &str, limit: Duration) -> (String, bool) {
     let small = said.to_ascii_lowercase();
     if small.contains("host identification has changed") {
         let why = "the server's key differs from the known one; another machine may be answering in its place";
-        (
-            format!("{why}; if it was changed on purpose, correct host_key or known_hosts"),
-            false,
-        )
+        (format!("{why}; if it was changed on purpose, correct host_key or known_hosts"), false)
     } else if small.contains("host key verification failed") {
         let why = "the server's key is unknown";
         (
@@ -363,7 +373,8 @@ impl FileStore for Sftp<'_> {
             // Whatever is there already is refused, and does not matter.
             None if make => {
                 for depth in 1..=parts.len() {
-                    let made = self.session.mkdir(self.path(&parts[..depth]), FileAttributes::empty());
+                    let made =
+                        self.session.mkdir(self.path(&parts[..depth]), FileAttributes::empty());
                     let _ = tokio::time::timeout(self.login.limit, made).await;
                 }
             }
@@ -412,7 +423,9 @@ impl FileStore for Sftp<'_> {
             self.fill(&handle, &what, from, offset).await?;
             if self.syncs {
                 match self.session.fsync(handle.as_str()).await {
-                    Err(error) if !is_refused(&error) => return Err(failed(self.login, &what, &error)),
+                    Err(error) if !is_refused(&error) => {
+                        return Err(failed(self.login, &what, &error));
+                    }
                     _ => {}
                 }
             }
@@ -425,10 +438,8 @@ impl FileStore for Sftp<'_> {
 
     async fn hash(&mut self, name: &str, size: u64) -> Result<Option<Hash>, DeliveryError> {
         let what = format!("reading {}", self.at(name));
-        let opened = self
-            .session
-            .open(self.at(name), OpenFlags::READ, FileAttributes::empty())
-            .await;
+        let opened =
+            self.session.open(self.at(name), OpenFlags::READ, FileAttributes::empty()).await;
         let handle = match opened {
             Ok(handle) => handle.handle,
             Err(error) if is_refused(&error) || is_absent(&error) => return Ok(None),
@@ -458,13 +469,17 @@ impl FileStore for Sftp<'_> {
         if self.replaces {
             let mut data = Vec::new();
             for path in [&old, &new] {
-                data.extend_from_slice(&u32::try_from(path.len()).unwrap_or(u32::MAX).to_be_bytes());
+                data.extend_from_slice(
+                    &u32::try_from(path.len()).unwrap_or(u32::MAX).to_be_bytes(),
+                );
                 data.extend_from_slice(path.as_bytes());
             }
             match self.session.extended(REPLACE, data).await {
-                Ok(russh_sftp::protocol::Packet::Status(status)) if status.status_code == StatusCode::OpUnsupported => {
-                }
-                Ok(russh_sftp::protocol::Packet::Status(status)) if status.status_code != StatusCode::Ok => {
+                Ok(russh_sftp::protocol::Packet::Status(status))
+                    if status.status_code == StatusCode::OpUnsupported => {}
+                Ok(russh_sftp::protocol::Packet::Status(status))
+                    if status.status_code != StatusCode::Ok =>
+                {
                     return Err(failed(self.login, &what, &Error::Status(status)));
                 }
                 Ok(_) => return Ok(()),
@@ -508,9 +523,7 @@ impl FileStore for Sftp<'_> {
         let path = std::mem::take(&mut self.now);
         self.now = path.rsplit_once('/').map_or("", |(up, _)| up).to_owned();
         let removed = self.session.rmdir(path.as_str());
-        step(self.login, &format!("removal of {path}"), removed)
-            .await
-            .map(|_| ())
+        step(self.login, &format!("removal of {path}"), removed).await.map(|_| ())
     }
 
     fn place(&self, name: &str) -> String {
@@ -518,11 +531,7 @@ impl FileStore for Sftp<'_> {
         if path.starts_with('/') {
             return format!("sftp://{}{path}", self.login.server());
         }
-        format!(
-            "sftp://{}{}/{path}",
-            self.login.server(),
-            self.home.trim_end_matches('/')
-        )
+        format!("sftp://{}{}/{path}", self.login.server(), self.home.trim_end_matches('/'))
     }
 }
 
@@ -539,7 +548,11 @@ fn is_refused(error: &Error) -> bool {
     )
 }
 
-async fn step<T>(login: &Login, what: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, DeliveryError> {
+async fn step<T>(
+    login: &Login,
+    what: &str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, DeliveryError> {
     login.within(what, |error| failed(login, what, &error), work).await
 }
 
@@ -553,7 +566,9 @@ fn failed(login: &Login, what: &str, error: &Error) -> DeliveryError {
             )
         }
         Error::Status(status) if denied => match status.error_message.as_str() {
-            "" | "Permission denied" => "the user lacks permission there (Permission denied)".to_owned(),
+            "" | "Permission denied" => {
+                "the user lacks permission there (Permission denied)".to_owned()
+            }
             words => format!(
                 "the user lacks permission there (Permission denied: {})",
                 login.line(words)
@@ -585,14 +600,16 @@ mod tests {
         let limit = Duration::from_secs(30);
         let (text, again) = explained("reports@files: Permission denied (publickey).", limit);
         assert!(text.contains("wrong") && !again, "{text}");
-        let (text, again) = explained("No ED25519 host key is known … Host key verification failed.", limit);
+        let (text, again) =
+            explained("No ED25519 host key is known … Host key verification failed.", limit);
         assert!(text.contains("host_key") && !again, "{text}");
         let (text, again) = explained(
             "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @ Host key verification failed.",
             limit,
         );
         assert!(text.contains("another machine") && !again, "{text}");
-        let (text, again) = explained("ssh: connect to host files port 22: Connection refused", limit);
+        let (text, again) =
+            explained("ssh: connect to host files port 22: Connection refused", limit);
         assert!(text.contains("refused") && again, "{text}");
     }
 }

@@ -5,15 +5,16 @@ mod dfs;
 use std::path::Path;
 
 use ::smb::{
-    Client, ClientConfig, ConnectionConfig, CreateDisposition, CreateOptions, Error, FileAccessMask, FileAttributes,
-    FileCreateArgs, FileDispositionInformation, FileEndOfFileInformation, FileRenameInformation,
-    FileStandardInformation, Resource, Status, UncPath, resource::File,
+    Client, ClientConfig, ConnectionConfig, CreateDisposition, CreateOptions, Error,
+    FileAccessMask, FileAttributes, FileCreateArgs, FileDispositionInformation,
+    FileEndOfFileInformation, FileRenameInformation, FileStandardInformation, Resource, Status,
+    UncPath, resource::File,
 };
 
 use super::{
-    DeliveryError, Login, Source, own_parts,
-    file_store::{CHUNK, Extent, Hash, Hashing, FileStore, vanished},
-    unopened,
+    DeliveryError, Login, Source,
+    file_store::{CHUNK, Extent, FileStore, Hash, Hashing, vanished},
+    own_parts, unopened,
 };
 
 /// How many DFS links lead on from one to the next.
@@ -39,10 +40,14 @@ pub(super) struct Smb<'a> {
 }
 
 /// Each request waits for its reply, some 40 ms where the server delays acknowledgements: few large ones are many times faster.
-const MOST: u32 = 1 << 20;
+const MAX: u32 = 1 << 20;
 
 impl<'a> Smb<'a> {
-    pub(super) async fn open(login: &'a Login, share: &str, path: &str) -> Result<Self, DeliveryError> {
+    pub(super) async fn open(
+        login: &'a Login,
+        share: &str,
+        path: &str,
+    ) -> Result<Self, DeliveryError> {
         let mut connection = ConnectionConfig {
             port: Some(login.endpoint.port),
             timeout: Some(login.limit),
@@ -50,11 +55,8 @@ impl<'a> Smb<'a> {
         };
         connection.auth_methods.ntlm = true;
         connection.auth_methods.kerberos = false;
-        let client = Client::new(ClientConfig {
-            dfs: false,
-            connection,
-            ..ClientConfig::default()
-        });
+        let client =
+            Client::new(ClientConfig { dfs: false, connection, ..ClientConfig::default() });
         let root = UncPath::new(&login.endpoint.server)
             .and_then(|server| server.with_share(share))
             .map_err(|error| {
@@ -81,7 +83,7 @@ impl<'a> Smb<'a> {
             .as_ref()
             .and_then(|connection| connection.conn_info())
             .map(|info| info.negotiation.max_write_size.min(info.negotiation.max_read_size));
-        let chunk = negotiated.unwrap_or(0).clamp(CHUNK as u32, MOST) as usize;
+        let chunk = negotiated.unwrap_or(0).clamp(CHUNK as u32, MAX) as usize;
         Ok(Self {
             login,
             client,
@@ -100,19 +102,15 @@ impl<'a> Smb<'a> {
     }
 
     fn at(&self, name: &str) -> String {
-        if self.now.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}\\{name}", self.now)
-        }
+        if self.now.is_empty() { name.to_owned() } else { format!("{}\\{name}", self.now) }
     }
 
     /// A path in the share, by the DFS link if there was one.
     fn path(&self, parts: &[String]) -> String {
         match &self.link {
-            Some((length, target)) => [target.as_slice(), parts.get(*length..).unwrap_or_default()]
-                .concat()
-                .join("\\"),
+            Some((length, target)) => {
+                [target.as_slice(), parts.get(*length..).unwrap_or_default()].concat().join("\\")
+            }
             None => parts.join("\\"),
         }
     }
@@ -131,7 +129,9 @@ impl<'a> Smb<'a> {
             }
             Ok(_) => Err(self.in_the_way(what, "a file with that name already exists")),
             Err(error) => match code(&error) {
-                Some(Status::U32_OBJECT_NAME_NOT_FOUND | Status::U32_OBJECT_PATH_NOT_FOUND) => Ok(Folder::Absent),
+                Some(Status::U32_OBJECT_NAME_NOT_FOUND | Status::U32_OBJECT_PATH_NOT_FOUND) => {
+                    Ok(Folder::Absent)
+                }
                 Some(Status::U32_PATH_NOT_COVERED) => Ok(Folder::Elsewhere),
                 Some(Status::U32_ACCESS_DENIED) => Ok(Folder::There),
                 _ => Err(failed(self.login, &what, Task::Open, &error)),
@@ -149,7 +149,9 @@ impl<'a> Smb<'a> {
             let folder = self.path(&parts[..depth]);
             let what = format!("folder {folder}");
             match self.create(&folder, &directory(CreateDisposition::OpenIf)).await? {
-                Ok(Resource::Directory(directory)) => step(self.login, &what, Task::Open, directory.close()).await?,
+                Ok(Resource::Directory(directory)) => {
+                    step(self.login, &what, Task::Open, directory.close()).await?
+                }
                 Ok(_) => return Err(self.in_the_way(what, "a file with that name already exists")),
                 Err(error) => return Err(failed(self.login, &what, Task::Create, &error)),
             }
@@ -172,18 +174,14 @@ impl<'a> Smb<'a> {
             let tree = self.client.get_tree(&self.root).await?;
             dfs::ask(tree, &asked).await
         };
-        let referral = step(self.login, &what, Task::Open, referral)
-            .await
-            .map_err(unreadable)?;
+        let referral = step(self.login, &what, Task::Open, referral).await.map_err(unreadable)?;
         // The parts of the path that the link stands for.
         let consumed: Vec<u16> = asked.encode_utf16().take(referral.consumed).collect();
         let consumed = String::from_utf16_lossy(&consumed);
-        let consumed = consumed
-            .split('\\')
-            .filter(|part| !part.is_empty())
-            .count()
-            .saturating_sub(2);
-        let behind: Vec<String> = self.path(parts).split('\\').skip(consumed).map(str::to_owned).collect();
+        let consumed =
+            consumed.split('\\').filter(|part| !part.is_empty()).count().saturating_sub(2);
+        let behind: Vec<String> =
+            self.path(parts).split('\\').skip(consumed).map(str::to_owned).collect();
         let mut last = self.in_the_way(what.clone(), "its destination is missing");
         for address in &referral.targets {
             let address: Vec<&str> = address.split('\\').filter(|part| !part.is_empty()).collect();
@@ -192,13 +190,9 @@ impl<'a> Smb<'a> {
             };
             let real = format!(
                 "\\\\{}",
-                [
-                    &[*server, *share],
-                    inner,
-                    &behind.iter().map(String::as_str).collect::<Vec<_>>()
-                ]
-                .concat()
-                .join("\\")
+                [&[*server, *share], inner, &behind.iter().map(String::as_str).collect::<Vec<_>>()]
+                    .concat()
+                    .join("\\")
             );
             let root = UncPath::new(server).and_then(|root| root.with_share(share));
             let connected = async {
@@ -253,7 +247,11 @@ impl<'a> Smb<'a> {
     }
 
     /// Opens or makes what a path names; the inner error is the server's.
-    async fn create(&self, path: &str, options: &FileCreateArgs) -> Result<Result<Resource, Error>, DeliveryError> {
+    async fn create(
+        &self,
+        path: &str,
+        options: &FileCreateArgs,
+    ) -> Result<Result<Resource, Error>, DeliveryError> {
         let work = async {
             let tree = match self.client.get_tree(&self.root).await {
                 Ok(tree) => tree,
@@ -283,7 +281,13 @@ impl<'a> Smb<'a> {
     }
 
     /// Writes from an offset to the end.
-    async fn fill(&self, file: &File, what: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+    async fn fill(
+        &self,
+        file: &File,
+        what: &str,
+        from: &Path,
+        offset: u64,
+    ) -> Result<(), DeliveryError> {
         let mut source = Source::open(from, offset).await?;
         let end = FileEndOfFileInformation { end_of_file: offset };
         step(self.login, what, Task::Write, file.set_info(end)).await?;
@@ -389,7 +393,8 @@ impl FileStore for Smb<'_> {
             Err(error) if is_hidden(&error) => return Ok(Extent::Unknown),
             Err(error) => return Err(failed(self.login, &what, Task::Read, &error)),
         };
-        let there: FileStandardInformation = step(self.login, &what, Task::Read, file.query_info()).await?;
+        let there: FileStandardInformation =
+            step(self.login, &what, Task::Read, file.query_info()).await?;
         step(self.login, &what, Task::Read, file.close()).await?;
         Ok(Extent::Bytes(there.end_of_file))
     }
@@ -430,11 +435,7 @@ impl FileStore for Smb<'_> {
         while hashing.size() <= size {
             let count = self
                 .login
-                .step(
-                    &what,
-                    |_| true,
-                    file.read_block(&mut chunk, hashing.size(), None, false),
-                )
+                .step(&what, |_| true, file.read_block(&mut chunk, hashing.size(), None, false))
                 .await?;
             if count == 0 {
                 break;
@@ -517,15 +518,15 @@ async fn step<T>(
     task: Task,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, DeliveryError> {
-    login
-        .within(what, |error| failed(login, what, task, &error), work)
-        .await
+    login.within(what, |error| failed(login, what, task, &error), work).await
 }
 
 /// The status of an answer.
 fn code(error: &Error) -> Option<u32> {
     match error {
-        Error::UnexpectedMessageStatus(status) | Error::ReceivedErrorMessage(status, _) => Some(*status),
+        Error::UnexpectedMessageStatus(status) | Error::ReceivedErrorMessage(status, _) => {
+            Some(*status)
+        }
         _ => None,
     }
 }
@@ -550,13 +551,16 @@ fn meaning(status: u32, task: Task) -> Option<(&'static str, bool)> {
             "the account is restricted, such as one without a password (ACCOUNT_RESTRICTION)",
             true,
         ),
-        (0xC000_0071 | 0xC000_0224, _) => ("the password has expired; set a new one (PASSWORD_EXPIRED)", true),
+        (0xC000_0071 | 0xC000_0224, _) => {
+            ("the password has expired; set a new one (PASSWORD_EXPIRED)", true)
+        }
         (0xC000_0072, _) => ("the account is disabled (ACCOUNT_DISABLED)", true),
-        (0xC000_015B, _) => (
-            "the account may not log in over the network (LOGON_TYPE_NOT_GRANTED)",
-            true,
-        ),
-        (Status::U32_USER_ACCOUNT_LOCKED_OUT, _) => ("the account is locked; unlock it (ACCOUNT_LOCKED_OUT)", true),
+        (0xC000_015B, _) => {
+            ("the account may not log in over the network (LOGON_TYPE_NOT_GRANTED)", true)
+        }
+        (Status::U32_USER_ACCOUNT_LOCKED_OUT, _) => {
+            ("the account is locked; unlock it (ACCOUNT_LOCKED_OUT)", true)
+        }
         (Status::U32_BAD_NETWORK_NAME, _) => ("the share does not exist (BAD_NETWORK_NAME)", true),
         (Status::U32_ACCESS_DENIED | 0xC000_00CA, Task::Open) => {
             ("the user may not enter the share (ACCESS_DENIED)", true)
@@ -564,33 +568,42 @@ fn meaning(status: u32, task: Task) -> Option<(&'static str, bool)> {
         (Status::U32_ACCESS_DENIED, Task::Create | Task::Write) => {
             ("the user lacks write permission there (ACCESS_DENIED)", true)
         }
-        (Status::U32_ACCESS_DENIED, Task::Read) => ("the user lacks read permission there (ACCESS_DENIED)", true),
+        (Status::U32_ACCESS_DENIED, Task::Read) => {
+            ("the user lacks read permission there (ACCESS_DENIED)", true)
+        }
         (Status::U32_ACCESS_DENIED, Task::Rename) => (
             "the user may not rename or replace files there, or the old one is write-protected or open (ACCESS_DENIED)",
             true,
         ),
-        (Status::U32_ACCESS_DENIED, Task::Remove) => ("the user may not remove files there (ACCESS_DENIED)", true),
+        (Status::U32_ACCESS_DENIED, Task::Remove) => {
+            ("the user may not remove files there (ACCESS_DENIED)", true)
+        }
         (0xC000_0121, _) => ("the file is write-protected (CANNOT_DELETE)", true),
         (Status::U32_SHARING_VIOLATION, Task::Read) => {
             ("another user has the file open exclusively (SHARING_VIOLATION)", false)
         }
-        (Status::U32_SHARING_VIOLATION, _) => ("another user has the file open (SHARING_VIOLATION)", false),
+        (Status::U32_SHARING_VIOLATION, _) => {
+            ("another user has the file open (SHARING_VIOLATION)", false)
+        }
         (0xC000_0056, _) => ("the file is being removed (DELETE_PENDING)", false),
         (Status::U32_OBJECT_NAME_NOT_FOUND, Task::Create) => (
             "the server does not allow files with that name, like Samba's `veto files` (OBJECT_NAME_NOT_FOUND)",
             true,
         ),
-        (Status::U32_OBJECT_NAME_INVALID, _) => ("the server does not accept this name (OBJECT_NAME_INVALID)", true),
+        (Status::U32_OBJECT_NAME_INVALID, _) => {
+            ("the server does not accept this name (OBJECT_NAME_INVALID)", true)
+        }
         (Status::U32_OBJECT_NAME_COLLISION, _) => {
             ("a file with that name already exists (OBJECT_NAME_COLLISION)", true)
         }
         (0xC000_007F, _) => ("the share is full; free up space there (DISK_FULL)", false),
-        (0xC000_0044 | 0xC000_0802, _) => (
-            "the user's quota is used up; free up space there (QUOTA_EXCEEDED)",
-            false,
-        ),
+        (0xC000_0044 | 0xC000_0802, _) => {
+            ("the user's quota is used up; free up space there (QUOTA_EXCEEDED)", false)
+        }
         (0xC000_00A2, _) => ("the share is read-only (MEDIA_WRITE_PROTECTED)", true),
-        (0xC000_0906 | 0xC000_0907, _) => ("the server's virus scanner rejects the file (VIRUS_INFECTED)", true),
+        (0xC000_0906 | 0xC000_0907, _) => {
+            ("the server's virus scanner rejects the file (VIRUS_INFECTED)", true)
+        }
         _ => return None,
     })
 }

@@ -5,11 +5,18 @@ use std::{collections::BTreeMap, ops::Range};
 use mailqos_lake_tables::{Metric, Series, Values};
 use mailqos_model::{Outcome, Stage, UtcMicros};
 
-use super::super::{availability::Share, outages::Timeline, periods::Period, significance, significance::median};
-use super::{TestedPattern, EVENTS, Hourly, Pattern, worth};
+use super::super::{
+    availability::Share, outages::Timeline, periods::Period, significance, significance::median,
+};
+use super::{EVENTS, Hourly, Pattern, TestedPattern, worth};
 
 /// What failures have in common. Tests that fail in a row are one event: they are no witnesses of their own.
-pub(super) fn failures(series: &Series, period: &Period, hours: &Hourly, asked: &mut Vec<TestedPattern>) {
+pub(super) fn failures(
+    series: &Series,
+    period: &Period,
+    hours: &Hourly,
+    asked: &mut Vec<TestedPattern>,
+) {
     let timeline = Timeline::of(series, period, None);
     let events: Vec<(usize, UtcMicros, Option<UtcMicros>)> = timeline
         .outages
@@ -79,7 +86,8 @@ fn kind(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
             None => kinds.push((kind, 1)),
         }
     }
-    let Some(((outcome, stage), count)) = kinds.iter().max_by_key(|(_, count)| *count).copied() else {
+    let Some(((outcome, stage), count)) = kinds.iter().max_by_key(|(_, count)| *count).copied()
+    else {
         return;
     };
     let of = events.len() as u64;
@@ -89,10 +97,7 @@ fn kind(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
         .then(|| Share::new(count, of))
         .flatten()
         .map(|share| Pattern::FailureKind { outcome, stage, share });
-    asked.push(TestedPattern {
-        p,
-        says: says.into_iter().collect(),
-    });
+    asked.push(TestedPattern { p, says: says.into_iter().collect() });
 }
 
 /// A reply code that goes with failures.
@@ -124,10 +129,7 @@ fn reply(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
         share,
         good: with as f64 / good.max(1) as f64,
     });
-    asked.push(TestedPattern {
-        p: p.min(1.0),
-        says: says.into_iter().collect(),
-    });
+    asked.push(TestedPattern { p: p.min(1.0), says: says.into_iter().collect() });
 }
 
 /// Whether a phase takes longer or shorter while tests fail: the median of each event against hourly medians of good tests.
@@ -171,10 +173,7 @@ fn during(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
             good,
             events,
         });
-        asked.push(TestedPattern {
-            p,
-            says: says.into_iter().collect(),
-        });
+        asked.push(TestedPattern { p, says: says.into_iter().collect() });
     }
 }
 

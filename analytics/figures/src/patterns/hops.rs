@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::{availability::Share, significance, significance::median};
-use super::{TestedPattern, Pattern};
+use super::{Pattern, TestedPattern};
 use mailqos_lake_tables::Series;
 
 /// At which station most of the time is spent: the one that is the longest of a mail's way most often, against the next.
@@ -37,7 +37,8 @@ pub(super) fn hop(series: &Series, asked: &mut Vec<TestedPattern>) {
             *longest.entry(Arc::clone(by)).or_default() += 1;
         }
     }
-    let mut ranked: Vec<(&Arc<str>, u64)> = longest.iter().map(|(by, count)| (by, *count)).collect();
+    let mut ranked: Vec<(&Arc<str>, u64)> =
+        longest.iter().map(|(by, count)| (by, *count)).collect();
     ranked.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     let Some((by, first)) = ranked.first().copied() else {
         return;
@@ -49,18 +50,12 @@ pub(super) fn hop(series: &Series, asked: &mut Vec<TestedPattern>) {
     // The sign test of the two, times the stations among which the first was chosen.
     let p = significance::binomial_at_least(first, first + second, 0.5) * 2.0 * delays.len() as f64;
     let share = Share::new(first, ways.len() as u64);
-    let says = match (
-        share,
-        delays.get_mut(by).and_then(|delays| median(delays)),
-        median(&mut ways),
-    ) {
-        (Some(share), Some(delay), Some(way)) if share.value >= 0.5 && delay > 0.0 => vec![Pattern::Hop {
-            by: Arc::clone(by),
-            longest: share,
-            delay,
-            way,
-        }],
-        _ => Vec::new(),
-    };
+    let says =
+        match (share, delays.get_mut(by).and_then(|delays| median(delays)), median(&mut ways)) {
+            (Some(share), Some(delay), Some(way)) if share.value >= 0.5 && delay > 0.0 => {
+                vec![Pattern::Hop { by: Arc::clone(by), longest: share, delay, way }]
+            }
+            _ => Vec::new(),
+        };
     asked.push(TestedPattern { p: p.min(1.0), says });
 }

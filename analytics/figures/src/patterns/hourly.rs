@@ -7,7 +7,7 @@ use super::super::{
     periods::Period,
     significance::{self, median},
 };
-use super::{TestedPattern, DAYS, FEW, LOOSE, Pattern, WORTH};
+use super::{DAYS, FEW, LOOSE, Pattern, TestedPattern, WORTH};
 use mailqos_lake_tables::{Metric, Series, Values};
 
 /// Medians of each metric by the hour of local time.
@@ -89,7 +89,8 @@ impl Hourly {
                 groups[usize::from(*hour)].push(value / middle);
             }
         }
-        let (Some(p), Some(level)) = (significance::kruskal_wallis(&groups), median(&mut middles)) else {
+        let (Some(p), Some(level)) = (significance::kruskal_wallis(&groups), median(&mut middles))
+        else {
             return;
         };
         let mut of_hours: Vec<(u8, f64)> = groups
@@ -101,7 +102,9 @@ impl Hourly {
         of_hours.sort_by(|a, b| a.1.total_cmp(&b.1));
         let says = match (of_hours.first(), of_hours.last()) {
             // Of 24 hours one is always the slowest: it takes more to be worth a sentence.
-            (Some((fastest, fast)), Some((slowest, slow))) if *slow >= *fast * (1.0 + 2.0 * WORTH) => {
+            (Some((fastest, fast)), Some((slowest, slow)))
+                if *slow >= *fast * (1.0 + 2.0 * WORTH) =>
+            {
                 vec![Pattern::Hours {
                     metric,
                     slowest: *slowest,
@@ -138,9 +141,6 @@ impl Hourly {
             rho,
             hours: a.len(),
         });
-        asked.push(TestedPattern {
-            p,
-            says: says.into_iter().collect(),
-        });
+        asked.push(TestedPattern { p, says: says.into_iter().collect() });
     }
 }

@@ -8,10 +8,16 @@ use super::super::{
     significance::{self, LEVEL, median},
     trend,
 };
-use super::{TestedPattern, DAYS, FEW, Pattern, WEEKS, WORTH, worth};
+use super::{DAYS, FEW, Pattern, TestedPattern, WEEKS, WORTH, worth};
 
 /// Slope, shifts, weekdays and single days of a metric, from its daily medians; `counting` is [`Series::counting`].
-pub(super) fn levels(series: &Series, period: &Period, metric: Metric, counting: &[bool], asked: &mut Vec<TestedPattern>) {
+pub(super) fn levels(
+    series: &Series,
+    period: &Period,
+    metric: Metric,
+    counting: &[bool],
+    asked: &mut Vec<TestedPattern>,
+) {
     let mut days: Vec<(UtcMicros, i8, f64)> = Vec::new();
     let mut values = Values::default();
     for bucket in period.buckets(Unit::Day) {
@@ -37,14 +43,13 @@ pub(super) fn levels(series: &Series, period: &Period, metric: Metric, counting:
         .map(|(at, weekday, value)| (x(*at), value / habit[*weekday as usize - 1]))
         .collect();
     let values: Vec<f64> = plain.iter().map(|(_, y)| *y).collect();
-    let Some(slope) = trend::slope(&plain) else { return };
+    let Some(slope) = trend::slope(&plain) else {
+        return;
+    };
     let places = trend::shifts(&values, 3);
     let level_of = level_around(&values, &places);
-    let around_levels: Vec<f64> = values
-        .iter()
-        .zip(&level_of)
-        .map(|(value, level)| value - level)
-        .collect();
+    let around_levels: Vec<f64> =
+        values.iter().zip(&level_of).map(|(value, level)| value - level).collect();
     let p_shift = trend::pettitt(&values, trend::inflation(&around_levels));
     let steps = !places.is_empty() && trend::steps_fit_better(&plain, &places, &slope);
     let says_shifts: Vec<Pattern> = places
@@ -56,7 +61,9 @@ pub(super) fn levels(series: &Series, period: &Period, metric: Metric, counting:
             before: level_of[place - 1],
             after: level_of[*place],
         })
-        .filter(|shift| matches!(shift, Pattern::Shift { before, after, .. } if worth(*before, *after)))
+        .filter(
+            |shift| matches!(shift, Pattern::Shift { before, after, .. } if worth(*before, *after)),
+        )
         .collect();
     let last = plain.last().map_or(0.0, |(x, _)| *x);
     let (from, to) = (slope.at_first, slope.at_first + slope.per_unit * last);
@@ -72,14 +79,8 @@ pub(super) fn levels(series: &Series, period: &Period, metric: Metric, counting:
     } else {
         Vec::new()
     };
-    asked.push(TestedPattern {
-        p: slope.p,
-        says: says_trend,
-    });
-    asked.push(TestedPattern {
-        p: p_shift,
-        says: says_shifts,
-    });
+    asked.push(TestedPattern { p: slope.p, says: says_trend });
+    asked.push(TestedPattern { p: p_shift, says: says_shifts });
     // What is left without the change: by weekday, and each day by itself.
     let expected: Vec<f64> = if steps {
         level_of.clone()
@@ -89,7 +90,8 @@ pub(super) fn levels(series: &Series, period: &Period, metric: Metric, counting:
         vec![median(&mut values.clone()).unwrap_or(1.0); values.len()]
     };
     if days.len() >= WEEKS {
-        let relative: Vec<f64> = raw.iter().zip(&expected).map(|(value, level)| value / level).collect();
+        let relative: Vec<f64> =
+            raw.iter().zip(&expected).map(|(value, level)| value / level).collect();
         let mut groups = vec![Vec::new(); 7];
         for ((_, weekday, _), value) in days.iter().zip(&relative) {
             groups[*weekday as usize - 1].push(*value);
@@ -102,17 +104,11 @@ pub(super) fn levels(series: &Series, period: &Period, metric: Metric, counting:
                 value: value * level,
                 others: others * level,
             });
-            asked.push(TestedPattern {
-                p,
-                says: says.into_iter().collect(),
-            });
+            asked.push(TestedPattern { p, says: says.into_iter().collect() });
         }
     }
-    let relative: Vec<f64> = values
-        .iter()
-        .zip(&expected)
-        .map(|(value, level)| (value / level).max(1e-9).ln())
-        .collect();
+    let relative: Vec<f64> =
+        values.iter().zip(&expected).map(|(value, level)| (value / level).max(1e-9).ln()).collect();
     asked.push(outlier(&relative, |index, _| Pattern::Day {
         metric,
         at: days[index].0,
@@ -188,17 +184,11 @@ fn outlier(relative: &[f64], says: impl Fn(usize, f64) -> Pattern) -> TestedPatt
         .map(|(index, value)| (index, (value - middle).abs()))
         .max_by(|a, b| a.1.total_cmp(&b.1));
     let (Some((index, distance)), true) = (found, spread > 0.0) else {
-        return TestedPattern {
-            p: 1.0,
-            says: Vec::new(),
-        };
+        return TestedPattern { p: 1.0, says: Vec::new() };
     };
     // Deviations that were estimated from so few days make for heavier tails than the normal distribution's.
     let degrees = (relative.len() as f64 / 4.0).max(3.0);
     let p = (significance::student(distance / spread, degrees) * relative.len() as f64).min(1.0);
     let worth = distance >= (1.0 + WORTH).ln();
-    TestedPattern {
-        p,
-        says: worth.then(|| says(index, distance)).into_iter().collect(),
-    }
+    TestedPattern { p, says: worth.then(|| says(index, distance)).into_iter().collect() }
 }

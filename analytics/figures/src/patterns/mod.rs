@@ -43,7 +43,7 @@ use levels::levels;
 
 /// A finding.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct PatternFinding {
     /// The site.
     pub site: Arc<str>,
     /// The monitor.
@@ -271,11 +271,9 @@ pub struct Answers {
 }
 
 /// All that stands out, the clearest first: changes before habits before failures of each monitor.
-pub fn find(answers: Vec<Answers>) -> Vec<Found> {
-    let values: Vec<f64> = answers
-        .iter()
-        .flat_map(|answers| answers.asked.iter().map(|asked| asked.p))
-        .collect();
+pub fn find(answers: Vec<Answers>) -> Vec<PatternFinding> {
+    let values: Vec<f64> =
+        answers.iter().flat_map(|answers| answers.asked.iter().map(|asked| asked.p)).collect();
     let questions = values.len();
     let mut adjusted = significance::holm(&values).into_iter();
     let mut found = Vec::new();
@@ -285,7 +283,7 @@ pub fn find(answers: Vec<Answers>) -> Vec<Found> {
             if p > LEVEL {
                 continue;
             }
-            found.extend(asked.says.into_iter().map(|pattern| Found {
+            found.extend(asked.says.into_iter().map(|pattern| PatternFinding {
                 site: Arc::clone(&answers.site),
                 monitor: Arc::clone(&answers.monitor),
                 pattern,
@@ -313,11 +311,7 @@ pub fn ask(series: &Series, period: &Period) -> Answers {
     }
     hop(series, &mut asked);
     failures(series, period, &hours, &mut asked);
-    Answers {
-        site: Arc::clone(&series.site),
-        monitor: Arc::clone(&series.monitor),
-        asked,
-    }
+    Answers { site: Arc::clone(&series.site), monitor: Arc::clone(&series.monitor), asked }
 }
 
 /// Whether two levels differ enough for a sentence.
@@ -326,17 +320,18 @@ fn worth(a: f64, b: f64) -> bool {
 }
 
 /// The shifts of a metric in a period, by themselves: for the chart of one monitor.
-pub fn shifts(found: &[Found], (site, monitor): (&str, &str), metric: Metric) -> Vec<(UtcMicros, f64, f64)> {
+pub fn shifts(
+    found: &[PatternFinding],
+    (site, monitor): (&str, &str),
+    metric: Metric,
+) -> Vec<(UtcMicros, f64, f64)> {
     found
         .iter()
         .filter(|found| *found.site == *site && *found.monitor == *monitor)
         .filter_map(|found| match &found.pattern {
-            Pattern::Shift {
-                metric: of,
-                at,
-                before,
-                after,
-            } if *of == metric => Some((*at, *before, *after)),
+            Pattern::Shift { metric: of, at, before, after } if *of == metric => {
+                Some((*at, *before, *after))
+            }
             _ => None,
         })
         .collect()

@@ -11,12 +11,8 @@ use super::{
 
 /// Six weeks with a change of the clocks, in a zone that is 5:45 h off, or one that changes by half an hour.
 fn weeks(zone: &str) -> Period {
-    Period::between(
-        "2026-09-14",
-        "2026-10-26",
-        Calendar::new(TimeZone::get(zone).expect("a zone")),
-    )
-    .expect("six weeks")
+    Period::between("2026-09-14", "2026-10-26", Calendar::new(TimeZone::get(zone).expect("a zone")))
+        .expect("six weeks")
 }
 
 struct Test {
@@ -31,17 +27,9 @@ struct Test {
 fn series(period: &Period, seed: u64, plant: impl Fn(&mut Test)) -> Series {
     let mut random = SplitMix64(seed);
     // The sum of twelve even draws is nearly normal.
-    let mut normal = || {
-        (0..12)
-            .map(|_| random.below(1 << 20) as f64 / f64::from(1 << 20))
-            .sum::<f64>()
-            - 6.0
-    };
-    let mut series = Series {
-        site: "x".into(),
-        monitor: "m".into(),
-        ..Series::default()
-    };
+    let mut normal =
+        || (0..12).map(|_| random.below(1 << 20) as f64 / f64::from(1 << 20)).sum::<f64>() - 6.0;
+    let mut series = Series { site: "x".into(), monitor: "m".into(), ..Series::default() };
     let mut columns: [Vec<Option<i64>>; 6] = Default::default();
     let mut at = period.from;
     while at < period.to {
@@ -62,10 +50,8 @@ fn series(period: &Period, seed: u64, plant: impl Fn(&mut Test)) -> Series {
         at = at + mailqos_model::Micros::from_secs(1_200);
     }
     for (metric, column) in Metric::CONTRACT.iter().zip(columns) {
-        let durations: Durations = column
-            .into_iter()
-            .map(|value| value.map(mailqos_model::Micros))
-            .collect();
+        let durations: Durations =
+            column.into_iter().map(|value| value.map(mailqos_model::Micros)).collect();
         series.metrics[*metric as usize] = durations;
     }
     series.excluded = vec![None; series.started_at.len()];
@@ -74,10 +60,7 @@ fn series(period: &Period, seed: u64, plant: impl Fn(&mut Test)) -> Series {
 }
 
 fn found(period: &Period, series: &Series) -> Vec<Pattern> {
-    find(vec![ask(series, period)])
-        .into_iter()
-        .map(|found| found.pattern)
-        .collect()
+    find(vec![ask(series, period)]).into_iter().map(|found| found.pattern).collect()
 }
 
 #[test]
@@ -96,17 +79,7 @@ fn a_planted_slope_is_found_with_its_figure() {
     // From 1 s by 1 % of it a day.
     let series = series(&period, 1, |test| test.metrics[0] *= 1.0 + 0.01 * test.day);
     let found = found(&period, &series);
-    let [
-        Pattern::Trend {
-            metric,
-            per_day,
-            interval,
-            from,
-            to,
-            days,
-        },
-    ] = &found[..]
-    else {
+    let [Pattern::Trend { metric, per_day, interval, from, to, days }] = &found[..] else {
         panic!("{found:?}")
     };
     assert_eq!((*metric, *days), (Metric::RoundTrip, 42));
@@ -124,17 +97,7 @@ fn a_planted_step_is_found_on_its_day() {
         }
     });
     let found = found(&period, &series);
-    let [
-        Pattern::Shift {
-            metric,
-            at,
-            before,
-            after,
-        },
-    ] = &found[..]
-    else {
-        panic!("{found:?}")
-    };
+    let [Pattern::Shift { metric, at, before, after }] = &found[..] else { panic!("{found:?}") };
     assert_eq!(*metric, Metric::PickupLogin);
     assert_eq!(period.calendar.zoned(*at).date(), jiff::civil::date(2026, 10, 1));
     assert!((after / before - 1.5).abs() < 0.05, "{before} to {after}");
@@ -149,9 +112,7 @@ fn a_planted_weekday_is_found() {
         }
     });
     let found = found(&period, &series);
-    let [Pattern::Weekday { day, value, others, .. }] = &found[..] else {
-        panic!("{found:?}")
-    };
+    let [Pattern::Weekday { day, value, others, .. }] = &found[..] else { panic!("{found:?}") };
     assert_eq!(*day, 2);
     // Six Tuesdays of noise: their median is known to some three per cent.
     assert!((value / others - 1.4).abs() < 0.1, "{value} against {others}");
@@ -182,9 +143,7 @@ fn a_planted_correlation_is_found() {
     let period = weeks("Europe/Berlin");
     let series = series(&period, 5, |test| test.metrics[0] *= (test.metrics[4] / 1e6).powf(1.5));
     let found = found(&period, &series);
-    let [Pattern::Correlation { with, rho, .. }] = &found[..] else {
-        panic!("{found:?}")
-    };
+    let [Pattern::Correlation { with, rho, .. }] = &found[..] else { panic!("{found:?}") };
     assert_eq!(*with, Metric::PickupLogin);
     // Medians of three of either: less than the 0.8 of single tests.
     assert!((0.6..0.85).contains(rho), "{rho}");
@@ -202,15 +161,7 @@ fn failures_that_begin_at_night_are_found() {
     });
     let found = found(&period, &series);
     assert!(
-        matches!(
-            &found[..],
-            [Pattern::FailureHour {
-                hour: 3,
-                events: 14,
-                of: 14,
-                ..
-            }]
-        ),
+        matches!(&found[..], [Pattern::FailureHour { hour: 3, events: 14, of: 14, .. }]),
         "{found:?}"
     );
 }
@@ -224,16 +175,7 @@ fn a_planted_day_is_found() {
         }
     });
     let found = found(&period, &series);
-    let [
-        Pattern::Day {
-            metric,
-            at,
-            value,
-            expected,
-            ..
-        },
-    ] = &found[..]
-    else {
+    let [Pattern::Day { metric, at, value, expected, .. }] = &found[..] else {
         panic!("{found:?}")
     };
     assert_eq!(*metric, Metric::CONTRACT[1]);
@@ -253,20 +195,12 @@ fn the_station_where_mail_waits_is_found() {
     series.hops = (0..series.len())
         // Four of five mails wait at the filter, the fifth at the store.
         .map(|row| if row % 5 == 0 { (1, 3) } else { (3, 1) })
-        .map(|(filter, store)| Some([hop("filter", filter), hop("store", store), hop("edge", 0)].into()))
+        .map(|(filter, store)| {
+            Some([hop("filter", filter), hop("store", store), hop("edge", 0)].into())
+        })
         .collect();
     let found = found(&period, &series);
-    let [
-        Pattern::Hop {
-            by,
-            longest,
-            delay,
-            way,
-        },
-    ] = &found[..]
-    else {
-        panic!("{found:?}")
-    };
+    let [Pattern::Hop { by, longest, delay, way }] = &found[..] else { panic!("{found:?}") };
     assert_eq!(&**by, "filter");
     assert!((longest.value - 0.8).abs() < 0.001, "{longest:?}");
     assert_eq!((*delay, *way), (3e6, 4e6));
@@ -292,26 +226,16 @@ fn failing(seed: u64, of: impl Fn(usize) -> (Option<Stage>, Option<i32>)) -> (Pe
 #[test]
 fn the_stage_at_which_most_failures_begin_is_found() {
     let (period, series) = failing(11, |event| {
-        let stage = if event % 10 == 0 {
-            Stage::SmtpConnect
-        } else {
-            Stage::SmtpAuth
-        };
+        let stage = if event % 10 == 0 { Stage::SmtpConnect } else { Stage::SmtpAuth };
         (Some(stage), None)
     });
     let found = found(&period, &series);
-    let [Pattern::FailureKind { outcome, stage, share }] = &found[..] else {
-        panic!("{found:?}")
-    };
+    let [Pattern::FailureKind { outcome, stage, share }] = &found[..] else { panic!("{found:?}") };
     assert_eq!((*outcome, *stage), (Outcome::SmtpFailed, Some(Stage::SmtpAuth)));
     assert_eq!((share.part, share.whole), (28, 32));
     // Half and half is no majority.
     let (period, series) = failing(11, |event| {
-        let stage = if event % 2 == 0 {
-            Stage::SmtpConnect
-        } else {
-            Stage::SmtpAuth
-        };
+        let stage = if event % 2 == 0 { Stage::SmtpConnect } else { Stage::SmtpAuth };
         (Some(stage), None)
     });
     assert_eq!(super::tests::found(&period, &series), []);
@@ -320,17 +244,11 @@ fn the_stage_at_which_most_failures_begin_is_found() {
 #[test]
 fn the_reply_that_goes_with_failures_is_found() {
     let (period, series) = failing(12, |event| {
-        let stage = if event % 2 == 0 {
-            Stage::SmtpRcpt
-        } else {
-            Stage::SmtpData
-        };
+        let stage = if event % 2 == 0 { Stage::SmtpRcpt } else { Stage::SmtpData };
         (Some(stage), Some(if event % 4 == 0 { 421 } else { 451 }))
     });
     let found = found(&period, &series);
-    let [Pattern::FailureReply { code, share, good }] = &found[..] else {
-        panic!("{found:?}")
-    };
+    let [Pattern::FailureReply { code, share, good }] = &found[..] else { panic!("{found:?}") };
     assert_eq!((*code, *good), (451, 0.0));
     assert!((share.value - 0.75).abs() < 0.03, "{share:?}");
 }

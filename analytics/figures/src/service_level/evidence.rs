@@ -14,7 +14,7 @@ use super::super::{
     random::SplitMix64,
 };
 use super::{
-    Amount, Entry, Forecast, TargetResult, Value, Verdict, UndecidedReason, metric_of,
+    Amount, Entry, Forecast, TargetResult, UndecidedReason, Value, Verdict, metric_of,
     service::{Service, overlap},
 };
 
@@ -62,7 +62,12 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    pub(super) fn nothing(site: &str, monitor: &str, level: &ServiceLevel, service: &Service) -> Self {
+    pub(super) fn nothing(
+        site: &str,
+        monitor: &str,
+        level: &ServiceLevel,
+        service: &Service,
+    ) -> Self {
         let targets = level.targets.len();
         Self {
             monitor: Some((site.into(), monitor.into())),
@@ -110,11 +115,7 @@ impl Evidence {
             }
             let tally = |time: Micros| Tally {
                 all: time.0 as f64,
-                bad: if stretch.state == State::Down {
-                    time.0 as f64
-                } else {
-                    0.0
-                },
+                bad: if stretch.state == State::Down { time.0 as f64 } else { 0.0 },
             };
             up_last_day.add(tally(overlap(
                 &service.stretches,
@@ -144,10 +145,7 @@ impl Evidence {
                 let Some(bad) = is_bad(series, *row, target, metric) else {
                     continue;
                 };
-                let tally = Tally {
-                    all: 1.0,
-                    bad: f64::from(u8::from(bad)),
-                };
+                let tally = Tally { all: 1.0, bad: f64::from(u8::from(bad)) };
                 evidence.tallies[index][*day].add(tally);
                 if series.at(*row) >= last_day {
                     evidence.last_day[index].add(tally);
@@ -215,18 +213,20 @@ impl Evidence {
         }
     }
 
-    fn judgement(&mut self, index: usize, target: &LevelTarget, level: &ServiceLevel, is_over: bool) -> TargetResult {
+    fn judgement(
+        &mut self,
+        index: usize,
+        target: &LevelTarget,
+        level: &ServiceLevel,
+        is_over: bool,
+    ) -> TargetResult {
         let share = target.share();
         let mut sum = Tally::default();
         self.tallies[index].iter().for_each(|tally| sum.add(*tally));
         let by_time = matches!(target, LevelTarget::Uptime(_));
         // What the rest of the period will add, at the pace of what is known.
         let known = (self.up + self.down).0 as f64;
-        let to_come = if is_over {
-            0
-        } else {
-            (self.service - self.passed).0.max(0)
-        };
+        let to_come = if is_over { 0 } else { (self.service - self.passed).0.max(0) };
         let rest = if by_time {
             to_come as f64
         } else if known > 0.0 {
@@ -235,10 +235,7 @@ impl Evidence {
             0.0
         };
         let whole = sum.all + rest;
-        let budget = Amount {
-            whole: share.rest_of(whole),
-            spent: sum.bad,
-        };
+        let budget = Amount { whole: share.rest_of(whole), spent: sum.bad };
         let (value, interval, met) = self.value(index, target, sum);
         let burn = |tally: Tally| (tally.all > 0.0).then(|| tally.bad / share.rest_of(tally.all));
         let verdict = self.verdict(target, level, sum, (to_come, is_over), (met, interval));
@@ -255,10 +252,12 @@ impl Evidence {
             verdict,
             is_certain: certain && matches!(verdict, Verdict::Met | Verdict::Missed),
             tests: (!by_time && sum.all > 0.0).then_some(budget),
-            time: matches!(target, LevelTarget::Availability(_) | LevelTarget::Uptime(_)).then(|| Amount {
-                whole: share.rest_of(known + to_come as f64),
-                spent: self.down.0 as f64,
-            }),
+            time: matches!(target, LevelTarget::Availability(_) | LevelTarget::Uptime(_)).then(
+                || Amount {
+                    whole: share.rest_of(known + to_come as f64),
+                    spent: self.down.0 as f64,
+                },
+            ),
             burn_rate: burn(sum),
             burn_rate_last_day: burn(self.last_day[index]),
             forecast,
@@ -266,7 +265,12 @@ impl Evidence {
     }
 
     /// What was measured, its interval, and whether it meets the target.
-    fn value(&mut self, index: usize, target: &LevelTarget, sum: Tally) -> (Value, Option<(f64, f64)>, bool) {
+    fn value(
+        &mut self,
+        index: usize,
+        target: &LevelTarget,
+        sum: Tally,
+    ) -> (Value, Option<(f64, f64)>, bool) {
         if sum.all <= 0.0 {
             return (Value::Unknown, None, false);
         }
@@ -297,8 +301,12 @@ impl Evidence {
                         .and_then(|percentile| percentile.interval)
                         .filter(|(_, high)| *high < i64::MAX as f64 / 2.0);
                     return match found {
-                        Some(DeliveredPercentile::Within(value)) => (Value::Time(value), interval, fits(value)),
-                        Some(DeliveredPercentile::NotDelivered) => (Value::NotDelivered, None, false),
+                        Some(DeliveredPercentile::Within(value)) => {
+                            (Value::Time(value), interval, fits(value))
+                        }
+                        Some(DeliveredPercentile::NotDelivered) => {
+                            (Value::NotDelivered, None, false)
+                        }
                         None => (Value::Unknown, None, false),
                     };
                 }
@@ -362,7 +370,8 @@ impl Evidence {
             let goal = target.share().as_f64();
             let clearly = match target {
                 LevelTarget::Percentile { .. } => {
-                    Share::new((sum.all - sum.bad) as u64, sum.all as u64).is_some_and(|share| share.high < goal)
+                    Share::new((sum.all - sum.bad) as u64, sum.all as u64)
+                        .is_some_and(|share| share.high < goal)
                 }
                 _ => interval.is_some_and(|(_, high)| high < goal),
             };
@@ -377,23 +386,22 @@ impl Evidence {
 
     /// The rate so far, and how much the days so far differ: the days to come are drawn from those that were, with
     /// replacement (the bootstrap of Efron 1979, by whole days because failures come in bunches).
-    fn forecast(&self, index: usize, target: &LevelTarget, sum: Tally, rest: f64) -> Option<Forecast> {
+    fn forecast(
+        &self,
+        index: usize,
+        target: &LevelTarget,
+        sum: Tally,
+        rest: f64,
+    ) -> Option<Forecast> {
         if sum.all <= 0.0 {
             return None;
         }
         let budget = |whole: f64| target.share().rest_of(whole);
         let spent = (sum.bad + sum.bad / sum.all * rest) / budget(sum.all + rest);
-        let days: Vec<Tally> = self.tallies[index]
-            .iter()
-            .filter(|tally| tally.all > 0.0)
-            .copied()
-            .collect();
+        let days: Vec<Tally> =
+            self.tallies[index].iter().filter(|tally| tally.all > 0.0).copied().collect();
         if days.len() < DAYS_FOR_FORECAST {
-            return Some(Forecast {
-                spent,
-                interval: None,
-                chance: None,
-            });
+            return Some(Forecast { spent, interval: None, chance: None });
         }
         // The same question gets the same answer.
         let mut random = SplitMix64(0x5eed ^ days.len() as u64);
@@ -403,10 +411,7 @@ impl Evidence {
                 while drawn.all < rest {
                     let day = days[random.below(days.len())];
                     let part = ((rest - drawn.all) / day.all).min(1.0);
-                    drawn.add(Tally {
-                        all: day.all * part,
-                        bad: day.bad * part,
-                    });
+                    drawn.add(Tally { all: day.all * part, bad: day.bad * part });
                 }
                 (sum.bad + drawn.bad) / budget(sum.all + drawn.all)
             })
@@ -432,17 +437,18 @@ fn in_service(series: &Series, service: &Service) -> Vec<(usize, usize)> {
 }
 
 /// Whether a test speaks against a target; `None` where it says nothing.
-fn is_bad(series: &Series, row: usize, target: &LevelTarget, metric: Option<Metric>) -> Option<bool> {
+fn is_bad(
+    series: &Series,
+    row: usize,
+    target: &LevelTarget,
+    metric: Option<Metric>,
+) -> Option<bool> {
     let is_of_mails = has_mails(series.kind.as_deref());
     match target {
         LevelTarget::Availability(_) => Some(series.outcome[row] != Outcome::Ok),
         LevelTarget::Uptime(_) => None,
-        LevelTarget::DeliveredWithin { limit, .. } => is_of_mails.then(|| {
-            series
-                .metric(Metric::RoundTrip)
-                .get(row)
-                .is_none_or(|trip| trip > *limit)
-        }),
+        LevelTarget::DeliveredWithin { limit, .. } => is_of_mails
+            .then(|| series.metric(Metric::RoundTrip).get(row).is_none_or(|trip| trip > *limit)),
         LevelTarget::Percentile { limit, .. } => {
             let metric = metric?;
             match series.metric(metric).get(row) {

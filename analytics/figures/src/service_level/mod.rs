@@ -206,10 +206,7 @@ impl LevelReport {
 /// The periods of a service level that touch `asked`, each with the moment up to which it is looked at: what comes after
 /// `asked` or `now` is not known to whoever asks.
 pub fn periods(level: &ServiceLevel, asked: &Period, now: UtcMicros) -> Vec<(Period, UtcMicros)> {
-    let calendar = Calendar {
-        timezone: level.hours.zone.clone(),
-        ..asked.calendar.clone()
-    };
+    let calendar = Calendar { timezone: level.hours.zone.clone(), ..asked.calendar.clone() };
     let end = asked.to.min(now.max(asked.from + Micros(1)));
     let unit = match level.period {
         LevelPeriod::Week => Unit::Week,
@@ -219,10 +216,8 @@ pub fn periods(level: &ServiceLevel, asked: &Period, now: UtcMicros) -> Vec<(Per
         LevelPeriod::Rolling(days) => {
             // Whole days, of which the last is the one that ends with what was asked for, or in which it ends.
             let last = calendar.next(Unit::Day, calendar.start_of(Unit::Day, UtcMicros(end.0 - 1)));
-            let first = calendar
-                .zoned(last)
-                .date()
-                .saturating_sub(jiff::Span::new().days(i64::from(days)));
+            let first =
+                calendar.zoned(last).date().saturating_sub(jiff::Span::new().days(i64::from(days)));
             let period = Period::new(calendar.midnight(first), last, calendar);
             return period.map_or_else(|_| Vec::new(), |period| vec![(period, end)]);
         }
@@ -258,13 +253,11 @@ pub fn judge(
         .map(|monitors| monitors.iter().map(|monitor| monitor.id.to_string()).collect())
         .unwrap_or_default();
     let belongs = |site: &str, monitor: &str| {
-        let at_site = level.sites.is_empty() || level.sites.iter().any(|s| mailqos_config::glob(s, site));
+        let at_site =
+            level.sites.is_empty() || level.sites.iter().any(|s| mailqos_config::glob(s, site));
         let named = level.monitors.is_empty()
             || configured.contains(monitor)
-            || level
-                .monitors
-                .iter()
-                .any(|pattern| mailqos_config::glob(pattern, monitor));
+            || level.monitors.iter().any(|pattern| mailqos_config::glob(pattern, monitor));
         at_site && named && chosen(site, monitor)
     };
     let known: BTreeSet<_> = lake
@@ -301,7 +294,10 @@ pub fn judge(
     for monitor in &configured {
         let seen = known.iter().any(|(_, known)| **known == **monitor);
         let site = config.site.as_str();
-        if !seen && belongs(site, monitor) && config.monitors.values().any(|m| m.enabled && m.id.as_str() == monitor) {
+        if !seen
+            && belongs(site, monitor)
+            && config.monitors.values().any(|m| m.enabled && m.id.as_str() == monitor)
+        {
             let mut nothing = Evidence::nothing(site, monitor, level, &hours);
             let name = config.monitors.get(monitor.as_str()).map(|monitor| monitor.kind.name());
             nothing.kind = name.filter(|name| *name != "mail-qos").map(Arc::from);
@@ -335,10 +331,7 @@ pub fn judge(
         period: period.clone(),
         until,
         is_over,
-        entries: evidence
-            .into_iter()
-            .map(|evidence| evidence.entry(level, is_over))
-            .collect(),
+        entries: evidence.into_iter().map(|evidence| evidence.entry(level, is_over)).collect(),
     })
 }
 

@@ -72,7 +72,11 @@ impl Service {
 }
 
 /// How much of a stretch lies in sorted, disjoint stretches.
-pub(super) fn overlap(stretches: &[(UtcMicros, UtcMicros)], from: UtcMicros, to: UtcMicros) -> Micros {
+pub(super) fn overlap(
+    stretches: &[(UtcMicros, UtcMicros)],
+    from: UtcMicros,
+    to: UtcMicros,
+) -> Micros {
     let first = stretches.partition_point(|(_, end)| *end <= from);
     let sum = stretches[first..]
         .iter()

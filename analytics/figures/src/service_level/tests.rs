@@ -22,21 +22,13 @@ fn level(text: &str) -> ServiceLevel {
 }
 
 fn month() -> Period {
-    Period::named(
-        "2026-10",
-        UtcMicros(0),
-        Calendar::new(TimeZone::get(ZONE).expect("a zone")),
-    )
-    .expect("a month")
+    Period::named("2026-10", UtcMicros(0), Calendar::new(TimeZone::get(ZONE).expect("a zone")))
+        .expect("a month")
 }
 
 /// A test every five minutes over a period; `fate` says what became of the nth, `None` for none.
 fn series(period: &Period, until: UtcMicros, fate: impl Fn(usize) -> Fate) -> Series {
-    let mut series = Series {
-        site: "x".into(),
-        monitor: "m".into(),
-        ..Series::default()
-    };
+    let mut series = Series { site: "x".into(), monitor: "m".into(), ..Series::default() };
     let mut trips = Vec::new();
     let mut at = period.from;
     let mut n = 0;
@@ -72,21 +64,18 @@ const BAD: Fate = Some((Outcome::Lost, 0, false));
 
 #[test]
 fn a_month_that_kept_its_promise() {
-    let level = level("availability = \"99.9%\"\nuptime = \"99.9%\"\ndelivered_within = { \"30s\" = \"99%\" }");
+    let level = level(
+        "availability = \"99.9%\"\nuptime = \"99.9%\"\ndelivered_within = { \"30s\" = \"99%\" }",
+    );
     let period = month();
     // October in Berlin has 31 days and an hour: 8,940 tests, of which six fail in a row: half an hour.
     let series = series(&period, period.to, |n| if (100..106).contains(&n) { BAD } else { GOOD });
     let entry = judged(&level, &period, period.to, &series);
     assert_eq!(entry.tests, 8_940);
     assert_eq!(entry.service, Micros::from_secs((31 * 24 + 1) * 3_600));
-    let [availability, uptime, within] = &entry.targets[..] else {
-        panic!("three targets")
-    };
+    let [availability, uptime, within] = &entry.targets[..] else { panic!("three targets") };
     assert_eq!(availability.verdict, Verdict::Met);
-    assert!(
-        !availability.is_certain,
-        "six failures of 8,940 are within chance of nine"
-    );
+    assert!(!availability.is_certain, "six failures of 8,940 are within chance of nine");
     let tests = availability.tests.expect("a budget");
     assert!((tests.whole - 8.94).abs() < 1e-6 && tests.spent == 6.0);
     let time = uptime.time.expect("a budget");
@@ -161,10 +150,7 @@ fn too_little_is_not_decided() {
             Verdict::NotDecidable(UndecidedReason::Coverage),
         ),
         (|_| None, Verdict::NotDecidable(UndecidedReason::NoTests)),
-        (
-            |n| if n < 6_000 { GOOD } else { None },
-            Verdict::NotDecidable(UndecidedReason::Coverage),
-        ),
+        (|n| if n < 6_000 { GOOD } else { None }, Verdict::NotDecidable(UndecidedReason::Coverage)),
         // Half is unknown, but the other half misses whatever the unknown was.
         (
             |n| {
@@ -249,10 +235,7 @@ fn periods_end_where_the_question_does() {
     let said: Vec<String> = found.iter().map(|(period, _)| period.to_string()).collect();
     assert_eq!(
         said,
-        [
-            "2026-09-01 to 2026-10-01 (Europe/Berlin)",
-            "2026-10-01 to 2026-11-01 (Europe/Berlin)"
-        ]
+        ["2026-09-01 to 2026-10-01 (Europe/Berlin)", "2026-10-01 to 2026-11-01 (Europe/Berlin)"]
     );
     assert_eq!((found[0].1, found[1].1), (found[0].0.to, asked.to));
     let rolling = level("availability = \"99%\"\nperiod = \"30d\"");

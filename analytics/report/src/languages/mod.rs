@@ -10,11 +10,7 @@ use toml_edit::{DocumentMut, Item};
 pub(super) static LANGUAGES: LazyLock<[Language; 3]> = LazyLock::new(|| {
     // The files are built in, and a test reads each of them.
     let read = |text| Language::read(text).expect("a built-in language file is valid");
-    [
-        read(include_str!("en.toml")),
-        read(include_str!("de.toml")),
-        read(include_str!("sv.toml")),
-    ]
+    [read(include_str!("en.toml")), read(include_str!("de.toml")), read(include_str!("sv.toml"))]
 });
 
 /// A language of reports.
@@ -53,9 +49,7 @@ impl Language {
             text.chars().next().ok_or_else(|| format!("`{key}` is empty"))
         };
         let flag = |key: &str| -> Result<bool, String> {
-            item(key)?
-                .as_bool()
-                .ok_or_else(|| format!("`{key}` is not true or false"))
+            item(key)?.as_bool().ok_or_else(|| format!("`{key}` is not true or false"))
         };
         let translations = item("texts")?.as_table().ok_or("`texts` is not a table")?;
         let texts = translations.iter().map(|(english, text)| match text.as_str() {
@@ -132,7 +126,10 @@ mod tests {
                     visit(&path, found);
                 }
             } else if name.ends_with(".rs")
-                && !matches!(name.as_str(), "definition.rs" | "rule.rs" | "samples.rs" | "locale.rs")
+                && !matches!(
+                    name.as_str(),
+                    "definition.rs" | "rule.rs" | "samples.rs" | "locale.rs"
+                )
             {
                 keys(&fs::read_to_string(&path).expect("a source"), found);
             }
@@ -141,7 +138,8 @@ mod tests {
 
     /// Returns whether a key needs a translation, unlike the names of percentiles.
     fn is_a_word(key: &str) -> bool {
-        let is_percentile = key.strip_prefix('p').is_some_and(|number| number.parse::<u8>().is_ok());
+        let is_percentile =
+            key.strip_prefix('p').is_some_and(|number| number.parse::<u8>().is_ok());
         key.chars().any(char::is_alphabetic) && !is_percentile && !key.starts_with("{sign}")
     }
 

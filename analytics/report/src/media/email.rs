@@ -58,7 +58,8 @@ pub fn render(document: &Document, own: Option<&Path>) -> Result<Page, MediaErro
         };
         let composed = compose(document, measure);
         let page = Work::new(&MEDIUM, &SHOWING, &composed, own)?.done(&MEDIUM)?;
-        let page = String::from_utf8(page).map_err(|error| MediaError::Template(error.to_string()))?;
+        let page =
+            String::from_utf8(page).map_err(|error| MediaError::Template(error.to_string()))?;
         let (html, pictures) = pictures_apart(&page);
         let is_short = html.len() <= MAX_LENGTH;
         if is_short || measures.peek().is_none() {
@@ -69,11 +70,7 @@ pub fn render(document: &Document, own: Option<&Path>) -> Result<Page, MediaErro
                     html.len() / 1_000
                 );
             }
-            return Ok(Page {
-                text: text::render(&composed),
-                html,
-                pictures,
-            });
+            return Ok(Page { text: text::render(&composed), html, pictures });
         }
     }
 }

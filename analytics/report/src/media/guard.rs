@@ -46,10 +46,10 @@ pub(super) fn can_guard() -> bool {
 
 /// Renders a page in a process with limits; `from` names the partials and the layout in errors.
 pub(super) fn run(work: &impl Serialize, from: &str) -> Result<Vec<u8>, MediaError> {
-    let failed = |error: std::io::Error| MediaError::Stopped(format!("the page can't be made apart: {error}"));
-    let program = PROGRAM
-        .get()
-        .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+    let failed = |error: std::io::Error| {
+        MediaError::Stopped(format!("the page can't be made apart: {error}"))
+    };
+    let program = PROGRAM.get().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
     let order = serde_json::to_vec(work).map_err(|error| MediaError::Data(error.to_string()))?;
     let mut child = Command::new(program)
         .arg(ARGUMENT)
@@ -139,10 +139,7 @@ fn ran_out(_: ExitStatus) -> bool {
 fn limit() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let set = |resource, limit| {
-        let limit = Rlimit {
-            current: Some(limit),
-            maximum: Some(limit),
-        };
+        let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
         // On systems without this limit, the wall-clock limit remains.
         if let Err(error) = setrlimit(resource, limit) {
             tracing::debug!("no limit: {error}");

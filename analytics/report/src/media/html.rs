@@ -16,7 +16,9 @@ pub(super) static MEDIUM: Medium = Medium {
     name: "html",
     extension: "html",
     escape: tera::escape_html,
-    filters: |tera| tera.register_filter("short", |value: f64, _: Kwargs, _: &State<'_>| short(value)),
+    filters: |tera| {
+        tera.register_filter("short", |value: f64, _: Kwargs, _: &State<'_>| short(value))
+    },
     built_in: partials!("html", "html", "style", "script"),
     fonts,
     compose: one_by_one,
@@ -64,11 +66,7 @@ pub fn chapters(document: &Document) -> Vec<Chapter<'_>> {
             if let Some(last) = chapters.last_mut() {
                 last.blocks.end = at;
             }
-            chapters.push(Chapter {
-                title: text,
-                id,
-                blocks: at + 2..document.blocks.len(),
-            });
+            chapters.push(Chapter { title: text, id, blocks: at + 2..document.blocks.len() });
         }
     }
     chapters
@@ -85,7 +83,11 @@ const INDEX: &str = "index.html";
 ///
 /// # Errors
 /// A custom partial is invalid.
-pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<Vec<u8>, MediaError> {
+pub fn archive(
+    document: &Document,
+    own: Option<&Path>,
+    folder: &str,
+) -> Result<Vec<u8>, MediaError> {
     let chapters = chapters(document);
     let file = |chapter: &Chapter<'_>| format!("{}.html", chapter.id);
     let leaf = |chapter: Option<&Chapter<'_>>| {
@@ -109,16 +111,10 @@ pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<
                     .map(|chapter| json!({"text": chapter.title, "file": file(chapter)}));
                 instead.insert("chapters".to_owned(), list.collect());
                 // A chapter starts with its page break and its heading.
-                0..chapters
-                    .first()
-                    .map_or(document.blocks.len(), |first| first.blocks.start - 2)
+                0..chapters.first().map_or(document.blocks.len(), |first| first.blocks.start - 2)
             }
         };
-        DocumentPage {
-            document,
-            blocks: document.blocks.get(blocks).unwrap_or_default(),
-            instead,
-        }
+        DocumentPage { document, blocks: document.blocks.get(blocks).unwrap_or_default(), instead }
     };
     let homes = homes(document, &chapters, &file);
     let packed = |error: zip::result::ZipError| MediaError::Data(error.to_string());
@@ -132,7 +128,8 @@ pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<
     all.extend(chapters.iter().map(Some));
     // Only a few pages at a time, to save memory.
     for some in all.chunks(16) {
-        let pages = parallel::map(some, |chapter| work::page(&MEDIUM, &SHOWING, &leaf(*chapter), own));
+        let pages =
+            parallel::map(some, |chapter| work::page(&MEDIUM, &SHOWING, &leaf(*chapter), own));
         for (chapter, page) in some.iter().zip(pages) {
             let name = chapter.map_or_else(|| INDEX.to_owned(), file);
             let page = page?;
@@ -156,7 +153,11 @@ pub fn archive(document: &Document, own: Option<&Path>, folder: &str) -> Result<
 /// Returns the page of each id of an archive, and the link target on that page.
 type Homes<'a> = BTreeMap<&'a str, (String, String)>;
 
-fn homes<'a>(document: &'a Document, chapters: &[Chapter<'a>], file: &impl Fn(&Chapter<'_>) -> String) -> Homes<'a> {
+fn homes<'a>(
+    document: &'a Document,
+    chapters: &[Chapter<'a>],
+    file: &impl Fn(&Chapter<'_>) -> String,
+) -> Homes<'a> {
     let mut homes = Homes::new();
     let mut add = |blocks: Range<usize>, page: &str| {
         for block in walk(document.blocks.get(blocks).unwrap_or_default()) {
@@ -170,9 +171,7 @@ fn homes<'a>(document: &'a Document, chapters: &[Chapter<'a>], file: &impl Fn(&C
             homes.insert(id, (page.to_owned(), format!("{page}#{id}")));
         }
     };
-    let first = chapters
-        .first()
-        .map_or(document.blocks.len(), |first| first.blocks.start);
+    let first = chapters.first().map_or(document.blocks.len(), |first| first.blocks.start);
     add(0..first, INDEX);
     for chapter in chapters {
         add(chapter.blocks.clone(), &file(chapter));
@@ -228,8 +227,16 @@ macro_rules! part {
         Part {
             range: $range,
             has: $has,
-            regular: include_bytes!(concat!("../../assets/fonts/web/Inter-Regular-", $name, ".woff2")),
-            semi_bold: include_bytes!(concat!("../../assets/fonts/web/Inter-SemiBold-", $name, ".woff2")),
+            regular: include_bytes!(concat!(
+                "../../assets/fonts/web/Inter-Regular-",
+                $name,
+                ".woff2"
+            )),
+            semi_bold: include_bytes!(concat!(
+                "../../assets/fonts/web/Inter-SemiBold-",
+                $name,
+                ".woff2"
+            )),
         }
     };
 }
@@ -276,19 +283,14 @@ mod tests {
     /// Returns a document with three chapters, the first of which is the opening.
     fn chaptered() -> Document {
         let mut document = specimen::document(ThemeOptions::default().resolve(), None);
-        let head = |scope: &str| Head {
-            scope: scope.to_owned(),
-            notes: Vec::new(),
-        };
+        let head = |scope: &str| Head { scope: scope.to_owned(), notes: Vec::new() };
         document.scope = "3 monitors on 2 objects".to_owned();
         document.chapters.insert("monitor-lyon".to_owned(), head("1 monitor"));
         for (id, text) in [("monitor-lyon", "Lyon <plant>"), ("monitor-lodz", "Łódź")] {
             let (id, text) = (id.to_owned(), text.to_owned());
             document.blocks.push(Block::PageBreak);
             document.blocks.push(Block::Heading { level: 1, text, id });
-            document
-                .blocks
-                .push(Block::paragraph(format!("What is said of {}", "it")));
+            document.blocks.push(Block::paragraph(format!("What is said of {}", "it")));
         }
         document
     }
@@ -296,11 +298,7 @@ mod tests {
     #[test]
     fn an_archive_has_a_page_for_each_chapter_and_one_that_leads_to_them() {
         let document = chaptered();
-        assert_eq!(
-            chapters(&document).len(),
-            2,
-            "the page break before a table begins no chapter"
-        );
+        assert_eq!(chapters(&document).len(), 2, "the page break before a table begins no chapter");
         let bytes = archive(&document, None, "report-2026-10").expect("an archive");
         let found = Provenance::find(&bytes).expect("says what it was made from");
         assert_eq!(found, document.provenance);
@@ -312,40 +310,25 @@ mod tests {
             text
         };
         let index = page("index.html");
-        assert!(
-            index.contains("<a href=\"monitor-lyon.html\">Lyon &lt;plant&gt;</a>"),
-            "{index}"
-        );
+        assert!(index.contains("<a href=\"monitor-lyon.html\">Lyon &lt;plant&gt;</a>"), "{index}");
         assert!(index.contains("A table") && !index.contains("What is said of it"));
         let lyon = page("monitor-lyon.html");
-        assert!(lyon.contains("<h1>Lyon &lt;plant&gt;</h1>") && lyon.contains("What is said of it"));
+        assert!(
+            lyon.contains("<h1>Lyon &lt;plant&gt;</h1>") && lyon.contains("What is said of it")
+        );
         assert!(lyon.contains("href=\"index.html\"") && lyon.contains("href=\"fonts.css\""));
         assert!(!lyon.contains("data:font"), "fonts are there once");
         // The page of a monitor mentions neither the other monitors nor their notes.
-        assert!(
-            index.contains(&document.scope) && index.contains("class=\"note"),
-            "{index}"
-        );
-        assert!(
-            !lyon.contains(&document.scope) && lyon.contains("1 monitor ·"),
-            "{lyon}"
-        );
+        assert!(index.contains(&document.scope) && index.contains("class=\"note"), "{index}");
+        assert!(!lyon.contains(&document.scope) && lyon.contains("1 monitor ·"), "{lyon}");
         assert!(!lyon.contains(&document.notes[0].text), "{lyon}");
-        assert!(
-            page("monitor-lodz.html").contains(&document.scope),
-            "a chapter about all of them"
-        );
+        assert!(page("monitor-lodz.html").contains(&document.scope), "a chapter about all of them");
         let fonts = page("fonts.css");
         assert_eq!(fonts.matches("@font-face").count(), 4, "Latin, and what Łódź needs");
     }
 
     fn link(to: &str) -> Block {
-        Block::Paragraph {
-            spans: vec![Span {
-                link: Some(to.to_owned()),
-                ..Span::plain("there")
-            }],
-        }
+        Block::Paragraph { spans: vec![Span { link: Some(to.to_owned()), ..Span::plain("there") }] }
     }
 
     /// Returns the pages of an archive by name.
@@ -369,21 +352,13 @@ mod tests {
         let id = "a-section".to_owned();
         let text = "A section".to_owned();
         document.blocks.push(Block::Heading { level: 2, text, id });
-        for to in [
-            "#monitor-lyon",
-            "#a-section",
-            "#nowhere",
-            "https://example.com/#a-section",
-        ] {
+        for to in ["#monitor-lyon", "#a-section", "#nowhere", "https://example.com/#a-section"] {
             document.blocks.insert(0, link(to));
             document.blocks.push(link(to));
         }
         let pages = pages(&archive(&document, None, "report").expect("an archive"));
         for (page, expected) in [
-            (
-                "index.html",
-                ["monitor-lyon.html", "monitor-lodz.html#a-section", "#nowhere"],
-            ),
+            ("index.html", ["monitor-lyon.html", "monitor-lodz.html#a-section", "#nowhere"]),
             ("monitor-lodz.html", ["monitor-lyon.html", "#a-section", "#nowhere"]),
         ] {
             for target in expected.into_iter().chain(["https://example.com/#a-section"]) {
@@ -397,7 +372,8 @@ mod tests {
         for (page, text) in &pages {
             for target in text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
                 let file = target.split('#').next().unwrap_or_default();
-                let is_there = file.is_empty() || file.starts_with("https://") || pages.contains_key(file);
+                let is_there =
+                    file.is_empty() || file.starts_with("https://") || pages.contains_key(file);
                 assert!(is_there, "{page}: {target}");
             }
         }
@@ -409,9 +385,12 @@ mod tests {
         // 4.4.4).
         let bytes = archive(&chaptered(), None, "Überblick-Łódź-東京").expect("an archive");
         let mut seen = 0;
-        for (signature, flags, size, name) in [(b"PK\x03\x04", 6, 26, 30), (b"PK\x01\x02", 8, 28, 46)] {
+        for (signature, flags, size, name) in
+            [(b"PK\x03\x04", 6, 26, 30), (b"PK\x01\x02", 8, 28, 46)]
+        {
             for at in 0..bytes.len().saturating_sub(name) {
-                let number = |place: usize| u16::from_le_bytes([bytes[at + place], bytes[at + place + 1]]);
+                let number =
+                    |place: usize| u16::from_le_bytes([bytes[at + place], bytes[at + place + 1]]);
                 if !bytes[at..].starts_with(signature) {
                     continue;
                 }
@@ -425,11 +404,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(
-            seen,
-            2 * 4,
-            "the index, two chapters and the fonts, each in two headers"
-        );
+        assert_eq!(seen, 2 * 4, "the index, two chapters and the fonts, each in two headers");
     }
 
     #[test]

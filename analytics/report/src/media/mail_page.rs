@@ -84,16 +84,12 @@ pub(super) fn compose(document: &Document, measure: &Measure) -> Document {
     let first = document.first_page();
     let is_telling = |block: &Block| {
         let within = walk(block);
-        within
-            .iter()
-            .any(|block| matches!(block, Block::Findings { .. } | Block::Table(_) | Block::Chart(_)))
+        within.iter().any(|block| {
+            matches!(block, Block::Findings { .. } | Block::Table(_) | Block::Chart(_))
+        })
     };
     // A first page with only a title does not count.
-    let source = if first.iter().any(is_telling) {
-        first
-    } else {
-        &document.blocks
-    };
+    let source = if first.iter().any(is_telling) { first } else { &document.blocks };
     let mut composer = Composer {
         left: *measure,
         more: document.words.more,
@@ -144,7 +140,9 @@ struct Composer {
 impl Composer {
     fn add(&mut self, block: &Block) {
         match block {
-            Block::Columns { columns } => columns.iter().flatten().for_each(|block| self.add(block)),
+            Block::Columns { columns } => {
+                columns.iter().flatten().for_each(|block| self.add(block))
+            }
             Block::Group { blocks } => blocks.iter().for_each(|block| self.add(block)),
             Block::Heading { level, .. } => {
                 let is_above = |known: &Block| matches!(known, Block::Heading { level: known, .. } if known < level);
@@ -162,8 +160,12 @@ impl Composer {
                 let table = short_table(table, &self.left, self.more);
                 self.push(Block::Table(table));
             }
-            Block::Chart(_) | Block::Image { .. } if take(&mut self.left.charts) => self.push(block.clone()),
-            Block::Paragraph { .. } | Block::List { .. } | Block::Note(_) if take(&mut self.left.texts) => {
+            Block::Chart(_) | Block::Image { .. } if take(&mut self.left.charts) => {
+                self.push(block.clone())
+            }
+            Block::Paragraph { .. } | Block::List { .. } | Block::Note(_)
+                if take(&mut self.left.texts) =>
+            {
                 let block = self.short_text(block);
                 self.push(block);
             }
@@ -271,10 +273,7 @@ fn short_table(table: &Table, measure: &Measure, more: &str) -> Table {
         let kept = columns(&short, measure.columns);
         short.columns = kept.iter().map(|column| short.columns[*column].clone()).collect();
         for row in &mut short.rows {
-            row.cells = kept
-                .iter()
-                .filter_map(|column| row.cells.get(*column).cloned())
-                .collect();
+            row.cells = kept.iter().filter_map(|column| row.cells.get(*column).cloned()).collect();
         }
     }
     for cell in short.rows.iter_mut().flat_map(|row| &mut row.cells) {
@@ -320,17 +319,18 @@ mod tests {
     };
 
     fn with(blocks: Vec<Block>) -> Document {
-        Document {
-            blocks,
-            ..specimen::document(Theme::default(), None)
-        }
+        Document { blocks, ..specimen::document(Theme::default(), None) }
     }
 
     fn monitors(count: usize) -> Table {
         let row = |number: usize| Row {
             cells: vec![
                 Cell::text(format!("Monitor {number}")),
-                Cell::text("99.9 %").status(if number % 50 == 49 { Status::Bad } else { Status::Good }),
+                Cell::text("99.9 %").status(if number % 50 == 49 {
+                    Status::Bad
+                } else {
+                    Status::Good
+                }),
                 Cell::text("1"),
             ],
             strong: false,
@@ -345,9 +345,7 @@ mod tests {
     #[test]
     fn the_worst_rows_are_shown_in_their_order_and_the_rest_counted() {
         let composed = compose(&with(vec![Block::Table(monitors(200))]), &MEASURES[0]);
-        let Some(Block::Table(table)) = composed.blocks.first() else {
-            panic!("a table")
-        };
+        let Some(Block::Table(table)) = composed.blocks.first() else { panic!("a table") };
         let names: Vec<&str> = table.rows.iter().map(|row| row.cells[0].text.as_str()).collect();
         assert_eq!(names.len(), 10);
         for bad in ["Monitor 49", "Monitor 99", "Monitor 149", "Monitor 199"] {
@@ -363,14 +361,9 @@ mod tests {
 
     #[test]
     fn key_figures_come_first_and_a_heading_only_with_what_it_is_of() {
-        let heading = |text: &str| Block::Heading {
-            level: 2,
-            text: text.into(),
-            id: text.to_lowercase(),
-        };
-        let figures = Block::KeyFigures {
-            figures: vec![KeyFigure::default(); 9],
-        };
+        let heading =
+            |text: &str| Block::Heading { level: 2, text: text.into(), id: text.to_lowercase() };
+        let figures = Block::KeyFigures { figures: vec![KeyFigure::default(); 9] };
         let blocks = vec![
             heading("Tables"),
             Block::Table(monitors(1)),

@@ -138,9 +138,7 @@ static MEDIA: [&Medium; 3] = [&html::MEDIUM, &pdf::MEDIUM, &email::MEDIUM];
 /// Returns the possible files of a layout, one per medium.
 pub fn layout_files(templates: &Path, layout: &str) -> Vec<PathBuf> {
     let file = |medium: &&Medium| {
-        templates
-            .join(medium.name)
-            .join(format!("{layout}.{}", medium.extension))
+        templates.join(medium.name).join(format!("{layout}.{}", medium.extension))
     };
     MEDIA.iter().map(file).collect()
 }
@@ -172,7 +170,10 @@ struct Partials {
 }
 
 /// Reads the custom partials of a medium: path and text by name.
-fn own_partials(medium: &Medium, own: Option<&Path>) -> Result<BTreeMap<String, (PathBuf, String)>, MediaError> {
+fn own_partials(
+    medium: &Medium,
+    own: Option<&Path>,
+) -> Result<BTreeMap<String, (PathBuf, String)>, MediaError> {
     let mut found = BTreeMap::new();
     let Some(folder) = own.map(|own| own.join(medium.name)).filter(|folder| folder.is_dir()) else {
         return Ok(found);
@@ -218,10 +219,8 @@ impl Partials {
         for (name, (_, text)) in &own {
             templates.push((name.clone(), Cow::Borrowed(text)));
         }
-        let own: BTreeMap<String, PathBuf> = own
-            .iter()
-            .map(|(name, (path, _))| (name.clone(), path.clone()))
-            .collect();
+        let own: BTreeMap<String, PathBuf> =
+            own.iter().map(|(name, (path, _))| (name.clone(), path.clone())).collect();
         // A base that is not replaced refers to the partial itself.
         for (name, text) in medium.built_in {
             let base = format!("{BASE}{name}");
@@ -229,13 +228,8 @@ impl Partials {
                 templates.push((base, Cow::Borrowed(*text)));
             }
         }
-        tera.add_raw_templates(templates)
-            .map_err(|error| explain(&error, medium.name, &own))?;
-        Ok(Self {
-            tera,
-            extension: medium.extension,
-            own,
-        })
+        tera.add_raw_templates(templates).map_err(|error| explain(&error, medium.name, &own))?;
+        Ok(Self { tera, extension: medium.extension, own })
     }
 
     /// Renders the page of a document prepared by [`work`], block by block, so that the variables
@@ -304,7 +298,12 @@ impl Partials {
         )
     }
 
-    fn blocks(&self, medium: &'static Medium, common: &Context, blocks: &[Value]) -> Result<String, MediaError> {
+    fn blocks(
+        &self,
+        medium: &'static Medium,
+        common: &Context,
+        blocks: &[Value],
+    ) -> Result<String, MediaError> {
         let mut text = String::new();
         for block in blocks {
             text.push_str(&self.block(medium, common, block)?);
@@ -315,7 +314,12 @@ impl Partials {
         Ok(text)
     }
 
-    fn block(&self, medium: &'static Medium, common: &Context, block: &Value) -> Result<String, MediaError> {
+    fn block(
+        &self,
+        medium: &'static Medium,
+        common: &Context,
+        block: &Value,
+    ) -> Result<String, MediaError> {
         let mut context = common.clone();
         let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
         for (name, value) in block.as_object().into_iter().flatten() {
@@ -334,14 +338,15 @@ impl Partials {
             }
         }
         let kind = block.get("kind").and_then(Value::as_str).unwrap_or_default();
-        self.render(
-            medium,
-            &format!("{}.{}", kind.replace('_', "-"), self.extension),
-            &context,
-        )
+        self.render(medium, &format!("{}.{}", kind.replace('_', "-"), self.extension), &context)
     }
 
-    fn render(&self, medium: &'static Medium, name: &str, context: &Context) -> Result<String, MediaError> {
+    fn render(
+        &self,
+        medium: &'static Medium,
+        name: &str,
+        context: &Context,
+    ) -> Result<String, MediaError> {
         let mut out = Limited(Vec::new());
         self.tera.render_to(name, context, &mut out).map_err(|error| {
             if out.0.len() >= MAX_PAGE {
@@ -371,12 +376,16 @@ fn explain(error: &tera::Error, medium: &str, own: &BTreeMap<String, PathBuf>) -
             text = text
                 .lines()
                 .map(|line| {
-                    let Some((before, rest)) = line.split_once("--> ").or_else(|| line.split_once("note: ")) else {
+                    let Some((before, rest)) =
+                        line.split_once("--> ").or_else(|| line.split_once("note: "))
+                    else {
                         return format!("{line}\n");
                     };
                     let arrow = &line[before.len()..line.len() - rest.len()];
                     match names.iter().find(|name| rest.contains(&format!("{name}:"))) {
-                        Some(name) => format!("{before}{arrow}{}\n", rest.replacen(name, &place(name), 1)),
+                        Some(name) => {
+                            format!("{before}{arrow}{}\n", rest.replacen(name, &place(name), 1))
+                        }
                         None => format!("{line}\n"),
                     }
                 })

@@ -44,8 +44,8 @@ pub(super) fn png(svg: &[u8]) -> Result<Vec<u8>, MediaError> {
     let size = tree.size();
     let scale = SCALE.min(MAX_SIDE / size.width().max(size.height()).max(1.0));
     let pixels = |side: f32| (side * scale).ceil().max(1.0) as u32;
-    let mut picture =
-        Pixmap::new(pixels(size.width()), pixels(size.height())).ok_or_else(|| failed("it has no size".to_owned()))?;
+    let mut picture = Pixmap::new(pixels(size.width()), pixels(size.height()))
+        .ok_or_else(|| failed("it has no size".to_owned()))?;
     picture.fill(Color::WHITE);
     resvg::render(&tree, Transform::from_scale(scale, scale), &mut picture.as_mut());
     picture.encode_png().map_err(|error| failed(error.to_string()))

@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::{MediaError, email, html, pdf, work::Work};
 use crate::{
     document::{
-        Block, Cell, ChartBlock, Column, Conversation, Document, Finding, KeyFigure, Line, Note, Picture, Row, Span,
-        Status, Table, Theme, Transcript, Words,
+        Block, Cell, ChartBlock, Column, Conversation, Document, Finding, KeyFigure, Line, Note,
+        Picture, Row, Span, Status, Table, Theme, Transcript, Words,
     },
     provenance::Provenance,
 };
@@ -101,18 +101,9 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
         note: "Where the whole is".to_owned(),
     };
     let blocks = vec![
-        Block::Heading {
-            level: 1,
-            text: "A chapter".to_owned(),
-            id: "chapter".to_owned(),
-        },
-        Block::Paragraph {
-            spans: text("A paragraph, "),
-        },
-        Block::List {
-            ordered: false,
-            items: vec![text("an item, ")],
-        },
+        Block::Heading { level: 1, text: "A chapter".to_owned(), id: "chapter".to_owned() },
+        Block::Paragraph { spans: text("A paragraph, ") },
+        Block::List { ordered: false, items: vec![text("an item, ")] },
         Block::KeyFigures {
             figures: vec![KeyFigure {
                 label: "Availability".to_owned(),
@@ -126,26 +117,18 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
             }],
         },
         Block::Findings {
-            findings: vec![Finding {
-                spans: text("A finding, "),
-                chart: Some(chart("finding")),
-            }],
+            findings: vec![Finding { spans: text("A finding, "), chart: Some(chart("finding")) }],
         },
         Block::Note(note()),
         Block::PageBreak,
         Block::Table(table),
         Block::Chart(chart("chart")),
         Block::Transcript(transcript),
-        Block::Image {
-            picture,
-            caption: "A caption".to_owned(),
-        },
+        Block::Image { picture, caption: "A caption".to_owned() },
         Block::Columns {
             columns: vec![vec![Block::paragraph("left")], vec![Block::paragraph("right")]],
         },
-        Block::Group {
-            blocks: vec![Block::paragraph("together")],
-        },
+        Block::Group { blocks: vec![Block::paragraph("together")] },
     ];
     let provenance = Provenance::new(Vec::new());
     Document {
@@ -193,11 +176,8 @@ pub fn variables() -> Vec<String> {
         match value {
             Value::Object(fields) => {
                 for (name, value) in fields {
-                    let path = if path.is_empty() {
-                        name.clone()
-                    } else {
-                        format!("{path}.{name}")
-                    };
+                    let path =
+                        if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                     all.push(path.clone());
                     visit(value, &path, all);
                 }
@@ -240,15 +220,17 @@ mod tests {
     #[test]
     fn a_new_layout_extends_every_medium() {
         let files = media::new_layout("house");
-        let files: Vec<(&str, &str)> = files
-            .iter()
-            .map(|(path, text)| (path.to_str().expect("a path"), *text))
-            .collect();
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(path, text)| (path.to_str().expect("a path"), *text)).collect();
         let folder = own(&files);
         let wrong = check(&theme(), Some("house"), folder.path());
         assert!(wrong.is_empty(), "{wrong:?}");
-        let page = html::render(&document(theme(), Some("house".into())), Some(folder.path())).expect("a page");
-        assert!(page.contains("<p>Specimen, October 2026</p>") && page.contains("A block of every kind"));
+        let page = html::render(&document(theme(), Some("house".into())), Some(folder.path()))
+            .expect("a page");
+        assert!(
+            page.contains("<p>Specimen, October 2026</p>")
+                && page.contains("A block of every kind")
+        );
         let usual = html::render(&document(theme(), None), Some(folder.path())).expect("a page");
         assert!(!usual.contains("<p>Specimen, October 2026</p>"));
     }
@@ -288,11 +270,7 @@ mod tests {
             .filter(|name| name != "blocks" && !name.starts_with("blocks.kind"))
             .filter(|name| {
                 let last = name.rsplit('.').next().unwrap_or(name);
-                let shown = if name.starts_with("blocks.") {
-                    last
-                } else {
-                    name.as_str()
-                };
+                let shown = if name.starts_with("blocks.") { last } else { name.as_str() };
                 !text.contains(&format!("`{shown}`")) && !text.contains(&format!("`{last}`"))
             })
             .collect();

@@ -24,10 +24,7 @@ pub fn render(document: &Document) -> String {
     if !document.lead.is_empty() {
         page.paragraph(&document.lead);
     }
-    page.paragraph(&format!(
-        "{} · {} {}",
-        document.scope, words.times_inline, document.zone
-    ));
+    page.paragraph(&format!("{} · {} {}", document.scope, words.times_inline, document.zone));
     for note in &document.notes {
         page.paragraph(&format!("{} {}", note.title, note.text));
     }
@@ -54,7 +51,8 @@ impl Page {
                     self.list(*ordered, &items);
                 }
                 Block::Findings { findings } => {
-                    let items: Vec<&[Span]> = findings.iter().map(|finding| &*finding.spans).collect();
+                    let items: Vec<&[Span]> =
+                        findings.iter().map(|finding| &*finding.spans).collect();
                     self.list(false, &items);
                 }
                 Block::KeyFigures { figures } => self.key_figures(figures),
@@ -118,11 +116,7 @@ impl Page {
 
     fn list(&mut self, ordered: bool, items: &[&[Span]]) {
         for (number, item) in items.iter().enumerate() {
-            let sign = if ordered {
-                format!("{}. ", number + 1)
-            } else {
-                "- ".to_owned()
-            };
+            let sign = if ordered { format!("{}. ", number + 1) } else { "- ".to_owned() };
             self.lines(&format!("{sign}{}", plain(item)), &" ".repeat(sign.len()));
         }
         self.end();
@@ -137,7 +131,8 @@ impl Page {
         for figure in figures {
             let rest = [figure.detail.as_str(), &figure.change];
             let rest: Vec<&str> = rest.into_iter().filter(|text| !text.is_empty()).collect();
-            let line = padded(&figure.label, labels, Align::Left) + &padded(&figure.value, values, Align::Left);
+            let line = padded(&figure.label, labels, Align::Left)
+                + &padded(&figure.value, values, Align::Left);
             self.hanging(&line, &rest.join("; "), labels + values);
         }
         self.end();
@@ -165,11 +160,8 @@ impl Page {
         self.lines(&table.subtitle, "");
         self.end();
         let heads: Vec<String> = table.columns.iter().map(head).collect();
-        let rows: Vec<Vec<String>> = table
-            .rows
-            .iter()
-            .map(|row| row.cells.iter().map(shown).collect())
-            .collect();
+        let rows: Vec<Vec<String>> =
+            table.rows.iter().map(|row| row.cells.iter().map(shown).collect()).collect();
         match widths(&table.columns, &heads, &rows) {
             Some(widths) => {
                 self.row(&table.columns, &widths, &heads);
@@ -198,11 +190,8 @@ impl Page {
 
     /// Writes a row of a table, with as many lines as its longest cell.
     fn row(&mut self, columns: &[Column], widths: &[usize], cells: &[String]) {
-        let cells: Vec<Vec<String>> = cells
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| wrapped(cell, *width, ""))
-            .collect();
+        let cells: Vec<Vec<String>> =
+            cells.iter().zip(widths).map(|(cell, width)| wrapped(cell, *width, "")).collect();
         let height = cells.iter().map(Vec::len).max().unwrap_or(0);
         for number in 0..height {
             let mut line = String::new();
@@ -274,7 +263,9 @@ fn plain(spans: &[Span]) -> String {
     spans
         .iter()
         .map(|span| match &span.link {
-            Some(link) if !link.starts_with('#') && *link != span.text => format!("{} <{link}>", span.text),
+            Some(link) if !link.starts_with('#') && *link != span.text => {
+                format!("{} <{link}>", span.text)
+            }
             _ => span.text.clone(),
         })
         .collect()
@@ -321,10 +312,7 @@ mod tests {
     };
 
     fn with(blocks: Vec<Block>) -> String {
-        let document = Document {
-            blocks,
-            ..specimen::document(Theme::default(), None)
-        };
+        let document = Document { blocks, ..specimen::document(Theme::default(), None) };
         render(&document)
     }
 
@@ -355,7 +343,8 @@ mod tests {
 
     #[test]
     fn long_texts_of_tables_are_wrapped_in_their_columns() {
-        let long = "connection refused: the server runs, but nothing listens on port 587 (smtp_connect)";
+        let long =
+            "connection refused: the server runs, but nothing listens on port 587 (smtp_connect)";
         insta::assert_snapshot!(with(vec![table([long, "late"])]));
     }
 

@@ -63,9 +63,7 @@ mod in_base64 {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Files, D::Error> {
         let texts = BTreeMap::<String, String>::deserialize(from)?;
         let decoded = texts.into_iter().map(|(name, text)| Ok((name, STANDARD.decode(text)?)));
-        decoded
-            .collect::<Result<_, base64::DecodeError>>()
-            .map_err(D::Error::custom)
+        decoded.collect::<Result<_, base64::DecodeError>>().map_err(D::Error::custom)
     }
 }
 
@@ -82,11 +80,7 @@ pub(super) struct DocumentPage<'a> {
 impl<'a> DocumentPage<'a> {
     /// Returns a page with the whole document.
     pub(super) fn whole(document: &'a Document) -> Self {
-        Self {
-            document,
-            blocks: &document.blocks,
-            instead: Map::new(),
-        }
+        Self { document, blocks: &document.blocks, instead: Map::new() }
     }
 }
 
@@ -142,11 +136,7 @@ pub(super) fn markup(
     files.append(&mut adorned.files);
     let provenance = text(&work.document, "provenance_json").as_bytes().to_vec();
     files.insert("provenance.json".to_owned(), provenance);
-    Ok(Markup {
-        markup,
-        files,
-        document: work.document,
-    })
+    Ok(Markup { markup, files, document: work.document })
 }
 
 fn is_guarded(medium: &Medium, own: Option<&Path>) -> Result<bool, MediaError> {
@@ -196,7 +186,12 @@ impl Work {
         Self::of(medium, showing, &DocumentPage::whole(document), own)
     }
 
-    fn of(medium: &Medium, showing: &Representation, leaf: &DocumentPage<'_>, own: Option<&Path>) -> Result<Self, MediaError> {
+    fn of(
+        medium: &Medium,
+        showing: &Representation,
+        leaf: &DocumentPage<'_>,
+        own: Option<&Path>,
+    ) -> Result<Self, MediaError> {
         let mut work = Self::head(medium, showing, leaf, own)?;
         let mut adorned = BlockRenderer {
             showing,
@@ -213,7 +208,12 @@ impl Work {
     }
 
     /// Prepares a document without its blocks.
-    fn head(medium: &Medium, showing: &Representation, leaf: &DocumentPage<'_>, own: Option<&Path>) -> Result<Self, MediaError> {
+    fn head(
+        medium: &Medium,
+        showing: &Representation,
+        leaf: &DocumentPage<'_>,
+        own: Option<&Path>,
+    ) -> Result<Self, MediaError> {
         let document = leaf.document;
         let mut files = BTreeMap::new();
         let mut value = plain(document)?;
@@ -229,19 +229,20 @@ impl Work {
             root.insert("font_file".into(), "".into());
             root.insert("chart_rules".into(), theme.palette.dark_rules("figure").into());
             root.insert("provenance_json".into(), document.provenance.json().into());
-            let mut logo = |key: &str, file: &str, picture: &Option<Picture>| -> Result<(), MediaError> {
-                let source = match picture {
-                    Some(picture) if showing.files => {
-                        let name = format!("{file}.{}", picture.extension());
-                        files.insert(name.clone(), picture.bytes.clone());
-                        name
-                    }
-                    Some(picture) => (showing.source)(picture)?,
-                    None => String::new(),
+            let mut logo =
+                |key: &str, file: &str, picture: &Option<Picture>| -> Result<(), MediaError> {
+                    let source = match picture {
+                        Some(picture) if showing.files => {
+                            let name = format!("{file}.{}", picture.extension());
+                            files.insert(name.clone(), picture.bytes.clone());
+                            name
+                        }
+                        Some(picture) => (showing.source)(picture)?,
+                        None => String::new(),
+                    };
+                    root.insert(key.into(), source.into());
+                    Ok(())
                 };
-                root.insert(key.into(), source.into());
-                Ok(())
-            };
             logo("logo", "logo", &theme.logo)?;
             logo("logo_dark", "logo-dark", &theme.logo_dark)?;
             root.extend(leaf.instead.clone());
@@ -268,17 +269,14 @@ impl Work {
     /// # Errors
     /// A custom partial or layout is invalid or exceeds its limits.
     pub(super) fn done(self, medium: &'static Medium) -> Result<Vec<u8>, MediaError> {
-        if is_guarded(medium, self.own.as_deref())? {
-            self.guarded()
-        } else {
-            self.set(medium)
-        }
+        if is_guarded(medium, self.own.as_deref())? { self.guarded() } else { self.set(medium) }
     }
 
     /// The page, made by a process with limits.
     fn guarded(&self) -> Result<Vec<u8>, MediaError> {
         let folder = self.own.as_ref().map(|own| own.join(&self.medium));
-        let folder = folder.map_or_else(|| self.medium.clone(), |folder| folder.display().to_string());
+        let folder =
+            folder.map_or_else(|| self.medium.clone(), |folder| folder.display().to_string());
         let layout = self.layout.as_ref().map(|layout| format!(" (layout {layout:?})"));
         guard::run(self, &format!("{folder}{}", layout.unwrap_or_default()))
     }
@@ -295,11 +293,7 @@ impl Work {
         let provenance = text(&self.document, "provenance_json").as_bytes().to_vec();
         files.insert("provenance.json".to_owned(), provenance);
         let document = self.document;
-        (medium.finish)(Markup {
-            markup,
-            files,
-            document,
-        })
+        (medium.finish)(Markup { markup, files, document })
     }
 }
 
@@ -396,10 +390,7 @@ impl BlockRenderer<'_> {
         let (Some(names), Some(edges)) = (hover.remove("names"), hover.remove("x")) else {
             return whole.clone();
         };
-        let id = self
-            .named
-            .entry(format!("{names} {edges}"))
-            .or_insert_with(|| block.id.clone());
+        let id = self.named.entry(format!("{names} {edges}")).or_insert_with(|| block.id.clone());
         if *id == block.id {
             return whole.clone();
         }
@@ -407,7 +398,11 @@ impl BlockRenderer<'_> {
         Value::Object(hover).to_string().replace('<', "\\u003c")
     }
 
-    fn chart(&mut self, block: &ChartBlock, fields: &mut Map<String, Value>) -> Result<(), MediaError> {
+    fn chart(
+        &mut self,
+        block: &ChartBlock,
+        fields: &mut Map<String, Value>,
+    ) -> Result<(), MediaError> {
         self.shown += 1;
         let chart = &block.chart;
         let svg = self.document.theme.drawing(&chart.svg);

@@ -39,9 +39,7 @@ pub(super) const KIND: Kind = Kind::new(
 
 fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let limit = table.read(&ALARMS.limit, problems);
-    Some(Box::new(Alarms {
-        limit: limit.max(1) as usize,
-    }))
+    Some(Box::new(Alarms { limit: limit.max(1) as usize }))
 }
 
 impl Section for Alarms {
@@ -60,11 +58,8 @@ impl Section for Alarms {
 /// Returns the names of a section's monitors that a window applies to; empty if it applies to the
 /// whole site, `None` if it applies only to other monitors.
 fn concerned(window: &Window, view: &View<'_>) -> Option<Vec<String>> {
-    let here: Vec<_> = view
-        .monitors
-        .iter()
-        .filter(|monitor| monitor.site == *window.site)
-        .collect();
+    let here: Vec<_> =
+        view.monitors.iter().filter(|monitor| monitor.site == *window.site).collect();
     if window.monitors.is_empty() {
         return (!here.is_empty()).then(Vec::new);
     }
@@ -115,13 +110,8 @@ impl Alarms {
                 None => alarm.monitor.starts_with("mailqos.").then(|| alarm.monitor.clone()),
             }
         };
-        let mut alarms: Vec<(&Alarm, String)> = view
-            .facts
-            .log
-            .alarms
-            .iter()
-            .filter_map(|alarm| Some((alarm, name(alarm)?)))
-            .collect();
+        let mut alarms: Vec<(&Alarm, String)> =
+            view.facts.log.alarms.iter().filter_map(|alarm| Some((alarm, name(alarm)?))).collect();
         let unseen = if view.facts.log.is_cut {
             let days = u64::try_from(LOOK_BACK_DAYS).unwrap_or_default();
             l.fill(
@@ -152,16 +142,16 @@ impl Alarms {
                             Some(took.as_secs_f64()),
                         )
                     }
-                    (Some(_), None) => Cell::text(l.t("no one"))
-                        .status(Status::Warn)
-                        .detail(match alarm.refused {
+                    (Some(_), None) => {
+                        Cell::text(l.t("no one")).status(Status::Warn).detail(match alarm.refused {
                             0 => String::new(),
                             refused => l.count(
                                 refused,
                                 "one notification not accepted",
                                 "{0} notifications not accepted",
                             ),
-                        }),
+                        })
+                    }
                     (None, _) => Cell::text(DASH),
                 };
                 let by = match &alarm.acknowledged {
@@ -183,10 +173,7 @@ impl Alarms {
                     cleared => moment_cell(cleared, l),
                 };
                 let raised = moment_cell(alarm.raised_at, l);
-                Row {
-                    cells: vec![raised, ended, Cell::text(name), told, by, about],
-                    strong: false,
-                }
+                Row { cells: vec![raised, ended, Cell::text(name), told, by, about], strong: false }
             })
             .collect();
         vec![Block::Table(Table {
@@ -256,9 +243,7 @@ impl Alarms {
         vec![Block::Table(Table {
             id: view.ids.unique("maintenance"),
             title: l.count(all.len() as u64, "One maintenance window", "{0} maintenance windows"),
-            subtitle: l
-                .t("Tests during maintenance do not count towards availability")
-                .to_owned(),
+            subtitle: l.t("Tests during maintenance do not count towards availability").to_owned(),
             columns: vec![
                 Column::wide(2, l.t("Start")),
                 Column::wide(2, l.t("End")),

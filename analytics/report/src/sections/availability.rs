@@ -14,7 +14,8 @@ use crate::{
 struct Availability;
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new("Counts, availability and delivery rate per monitor.", &[], read);
+pub(super) const KIND: Kind =
+    Kind::new("Counts, availability and delivery rate per monitor.", &[], read);
 
 fn read(_: &mut Toml, _: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(Availability))
@@ -39,16 +40,13 @@ impl Section for Availability {
             .monitors
             .iter()
             .map(|monitor| {
-                let mut row = row(&monitor.name, &monitor.counts, (monitor.has_mails(), decimals), l);
-                row.cells
-                    .push(span_cell(monitor.counts.tests() > 0, monitor.timeline.downtime, l));
+                let mut row =
+                    row(&monitor.name, &monitor.counts, (monitor.has_mails(), decimals), l);
+                row.cells.push(span_cell(monitor.counts.tests() > 0, monitor.timeline.downtime, l));
                 let coverage = monitor.timeline.coverage();
                 row.cells.push(
-                    Cell::number(l.percent_bare(coverage, 1), Some(coverage * 100.0)).status(if coverage < 0.9 {
-                        Status::Warn
-                    } else {
-                        Status::Neutral
-                    }),
+                    Cell::number(l.percent_bare(coverage, 1), Some(coverage * 100.0))
+                        .status(if coverage < 0.9 { Status::Warn } else { Status::Neutral }),
                 );
                 row
             })

@@ -9,7 +9,7 @@ use super::{Kind, SECTIONS, Section, View, read_within};
 use crate::{digest::Needs, document::Block};
 
 /// Maximum number of columns.
-const MOST: usize = 3;
+const MAX: usize = 3;
 
 #[derive(Debug)]
 struct Columns {
@@ -39,11 +39,8 @@ pub(super) const COLUMN_SHAPE: Shape = Shape {
 };
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new(
-    "Sections side by side, in two or three columns.",
-    ColumnsKeys::KEYS,
-    read,
-);
+pub(super) const KIND: Kind =
+    Kind::new("Sections side by side, in two or three columns.", ColumnsKeys::KEYS, read);
 
 fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let columns: Vec<Vec<Box<dyn Section>>> = table
@@ -55,7 +52,7 @@ fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> 
             sections
         })
         .collect();
-    if !(2..=MOST).contains(&columns.len()) {
+    if !(2..=MAX).contains(&columns.len()) {
         problems.push(table.missing(
             &COLUMNS.column,
             "are two or three columns, as [[section.column]], each with [[section.column.section]]",
@@ -72,9 +69,7 @@ impl Section for Columns {
             // Columns can't contain page breaks.
             blocks.filter(|block| !matches!(block, Block::PageBreak)).collect()
         });
-        vec![Block::Columns {
-            columns: columns.collect(),
-        }]
+        vec![Block::Columns { columns: columns.collect() }]
     }
 
     fn needs(&self, needs: &mut Needs) {

@@ -23,16 +23,11 @@ keys! {
 }
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new(
-    "This period compared with the one before, by monitor.",
-    ComparisonKeys::KEYS,
-    read,
-);
+pub(super) const KIND: Kind =
+    Kind::new("This period compared with the one before, by monitor.", ComparisonKeys::KEYS, read);
 
 fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    Some(Box::new(Comparison {
-        availability: table.read(&COMPARISON.figure, problems),
-    }))
+    Some(Box::new(Comparison { availability: table.read(&COMPARISON.figure, problems) }))
 }
 
 impl Section for Comparison {
@@ -43,11 +38,10 @@ impl Section for Comparison {
             .iter()
             .filter_map(|monitor| {
                 let (before, after, by_chance) = if self.availability {
-                    let compared = Compared {
-                        now: monitor.counts,
-                        before: monitor.before.as_ref()?.counts,
-                    };
-                    let (before, now) = (compared.before.availability()?, compared.now.availability()?);
+                    let compared =
+                        Compared { now: monitor.counts, before: monitor.before.as_ref()?.counts };
+                    let (before, now) =
+                        (compared.before.availability()?, compared.now.availability()?);
                     (before, now, !compared.is_certain())
                 } else {
                     let (before, now) = findings::medians(monitor)?;
@@ -67,17 +61,9 @@ impl Section for Comparison {
                     &dumbbell::Dumbbell {
                         title: String::new(),
                         metric: l
-                            .t(if self.availability {
-                                "availability"
-                            } else {
-                                "median round trip"
-                            })
+                            .t(if self.availability { "availability" } else { "median round trip" })
                             .to_owned(),
-                        measure: if self.availability {
-                            Measure::Share
-                        } else {
-                            Measure::Duration
-                        },
+                        measure: if self.availability { Measure::Share } else { Measure::Duration },
                         less_is_better: !self.availability,
                         width: WIDTH,
                         before: l.period(&view.facts.before),
@@ -86,10 +72,7 @@ impl Section for Comparison {
                     },
                     l,
                 );
-                Block::Chart(ChartBlock {
-                    id: view.ids.unique("comparison"),
-                    chart,
-                })
+                Block::Chart(ChartBlock { id: view.ids.unique("comparison"), chart })
             })
             .collect()
     }

@@ -73,7 +73,10 @@ impl Section for Coverage {
                             l.integer(monitor.counts.not_tested),
                             Some(monitor.counts.not_tested as f64),
                         ),
-                        Cell::number(l.integer(monitor.counts.excluded), Some(monitor.counts.excluded as f64)),
+                        Cell::number(
+                            l.integer(monitor.counts.excluded),
+                            Some(monitor.counts.excluded as f64),
+                        ),
                         Cell::number(
                             l.integer(monitor.counts.provisional),
                             Some(monitor.counts.provisional as f64),

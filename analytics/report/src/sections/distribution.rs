@@ -21,9 +21,7 @@ struct Distribution {
 pub(super) const KIND: Kind = Kind::new("The distribution of a metric.", &[], read).of_metric();
 
 fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    Some(Box::new(Distribution {
-        metric: table.read(&METRIC.metric, problems),
-    }))
+    Some(Box::new(Distribution { metric: table.read(&METRIC.metric, problems) }))
 }
 
 impl Section for Distribution {
@@ -35,22 +33,14 @@ impl Section for Distribution {
         view.monitors
             .iter()
             .filter_map(|monitor| {
-                let values: Vec<f64> = monitor
-                    .digest
-                    .values(self.metric)
-                    .iter()
-                    .map(|value| value as f64)
-                    .collect();
+                let values: Vec<f64> =
+                    monitor.digest.values(self.metric).iter().map(|value| value as f64).collect();
                 if values.is_empty() {
                     return None;
                 }
                 let name = view.locale.inline(metric_name(self.metric, view.locale));
                 let round_trip = self.metric == Metric::RoundTrip;
-                let tests = if round_trip {
-                    monitor.counts.tests()
-                } else {
-                    values.len() as u64
-                };
+                let tests = if round_trip { monitor.counts.tests() } else { values.len() as u64 };
                 let mut thresholds: Vec<f64> = Vec::new();
                 if round_trip {
                     thresholds.extend(LIMITS.iter().map(|limit| limit.0 as f64));

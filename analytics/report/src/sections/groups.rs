@@ -29,7 +29,8 @@ keys! {
 }
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new("A comparison of sites, objects or tags.", GroupsKeys::KEYS, read);
+pub(super) const KIND: Kind =
+    Kind::new("A comparison of sites, objects or tags.", GroupsKeys::KEYS, read);
 
 fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let by = table.read(&GROUPS.by, problems);
@@ -60,9 +61,7 @@ impl Section for Groups {
                 (name, monitors, together)
             })
             .collect();
-        let decimals = figures
-            .iter()
-            .map(|(_, _, together)| decimals_for(together.counts.tests()));
+        let decimals = figures.iter().map(|(_, _, together)| decimals_for(together.counts.tests()));
         let decimals = decimals.max().unwrap_or(2);
         // Worst first.
         figures.sort_by(|(a_name, _, a), (b_name, _, b)| {
@@ -125,11 +124,7 @@ impl Section for Groups {
                             Status::Neutral
                         }),
                         Cell::number(
-                            if tests == 0 {
-                                DASH.to_owned()
-                            } else {
-                                l.about(together.downtime)
-                            },
+                            if tests == 0 { DASH.to_owned() } else { l.about(together.downtime) },
                             (tests > 0).then_some(together.downtime.0 as f64 / 1e6),
                         ),
                     ],

@@ -30,10 +30,7 @@ pub(super) const KIND: Kind = Kind::new("A heading.", HeadingKeys::KEYS, read);
 fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let level = table.read(&HEADING.level, problems);
     let text = table.read(&HEADING.text, problems)?;
-    Some(Box::new(Heading {
-        text,
-        level: level.clamp(1, 3) as u8,
-    }))
+    Some(Box::new(Heading { text, level: level.clamp(1, 3) as u8 }))
 }
 
 impl Section for Heading {

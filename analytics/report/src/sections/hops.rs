@@ -29,17 +29,12 @@ keys! {
 }
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new(
-    "The path of the mails: where they spend their time.",
-    HopsKeys::KEYS,
-    read,
-);
+pub(super) const KIND: Kind =
+    Kind::new("The path of the mails: where they spend their time.", HopsKeys::KEYS, read);
 
 fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let limit = table.read(&HOPS.limit, problems);
-    Some(Box::new(Hops {
-        limit: limit.max(1) as usize,
-    }))
+    Some(Box::new(Hops { limit: limit.max(1) as usize }))
 }
 
 /// Combined figures of a server over several monitors.
@@ -82,7 +77,8 @@ impl Section for Hops {
         all.sort_by_key(|(name, station)| (std::cmp::Reverse(station.mails), *name));
         all.truncate(self.limit);
         all.sort_by(|(a_name, a), (b_name, b)| {
-            let place = |station: &ServerTotals<'_>| station.places as f64 / station.mails.max(1) as f64;
+            let place =
+                |station: &ServerTotals<'_>| station.places as f64 / station.mails.max(1) as f64;
             place(a).total_cmp(&place(b)).then(a_name.cmp(b_name))
         });
         let rows = all

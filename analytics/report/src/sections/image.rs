@@ -43,12 +43,7 @@ fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> 
     let alternative = table.read(&IMAGE.alternative, problems);
     let caption = table.read(&IMAGE.caption, problems);
     let width = table.read(&IMAGE.width, problems);
-    Some(Box::new(Image {
-        file: file?,
-        alternative,
-        caption,
-        width: width.clamp(5, 100) as u8,
-    }))
+    Some(Box::new(Image { file: file?, alternative, caption, width: width.clamp(5, 100) as u8 }))
 }
 
 impl Section for Image {
@@ -58,10 +53,7 @@ impl Section for Image {
 
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         match picture(&self.file, &self.alternative, self.width) {
-            Ok(picture) => vec![Block::Image {
-                picture,
-                caption: self.caption.clone(),
-            }],
+            Ok(picture) => vec![Block::Image { picture, caption: self.caption.clone() }],
             Err(error) => {
                 tracing::warn!(%error, "picture missing in the report");
                 vec![Block::Note(Note {
@@ -75,23 +67,19 @@ impl Section for Image {
 }
 
 /// Reads an image; the error names the file and the reason.
-pub(crate) fn picture(file: &std::path::Path, alternative: &str, width: u8) -> Result<Picture, String> {
-    let name = file
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+pub(crate) fn picture(
+    file: &std::path::Path,
+    alternative: &str,
+    width: u8,
+) -> Result<Picture, String> {
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let media_type = match file.extension().map(|extension| extension.to_ascii_lowercase()) {
         Some(extension) if extension == "png" => "image/png",
         Some(extension) if extension == "jpg" || extension == "jpeg" => "image/jpeg",
         Some(extension) if extension == "svg" => "image/svg+xml",
         _ => return Err(format!("{}: neither PNG, JPEG nor SVG", file.display())),
     };
-    let bytes = mailqos_base::files::read(file, MAX_BYTES).map_err(|error| format!("{}: {error}", file.display()))?;
-    Ok(Picture {
-        name,
-        media_type,
-        bytes,
-        alternative: alternative.to_owned(),
-        width,
-    })
+    let bytes = mailqos_base::files::read(file, MAX_BYTES)
+        .map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(Picture { name, media_type, bytes, alternative: alternative.to_owned(), width })
 }

@@ -16,11 +16,8 @@ use crate::{
 struct KeyFigures;
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new(
-    "Availability, round trip, outages and coverage in large type.",
-    &[],
-    read,
-);
+pub(super) const KIND: Kind =
+    Kind::new("Availability, round trip, outages and coverage in large type.", &[], read);
 
 fn read(_: &mut Table, _: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(KeyFigures))
@@ -115,11 +112,7 @@ fn downtime(together: &CombinedFigures, l: &Locale) -> KeyFigure {
     let known = together.counts.tests() > 0;
     KeyFigure {
         label: l.t("Downtime").to_owned(),
-        value: if known {
-            l.about(together.downtime)
-        } else {
-            DASH.to_owned()
-        },
+        value: if known { l.about(together.downtime) } else { DASH.to_owned() },
         detail: if known {
             l.count(together.outages as u64, "1 outage", "{0} outages")
         } else {
@@ -137,9 +130,7 @@ fn downtime(together: &CombinedFigures, l: &Locale) -> KeyFigure {
 fn coverage(together: &CombinedFigures, l: &Locale) -> KeyFigure {
     KeyFigure {
         label: l.t("Coverage").to_owned(),
-        value: together
-            .coverage
-            .map_or_else(|| DASH.to_owned(), |coverage| l.percent(coverage, 1)),
+        value: together.coverage.map_or_else(|| DASH.to_owned(), |coverage| l.percent(coverage, 1)),
         detail: l.t("of the period covered").to_owned(),
         status: match together.coverage {
             None => Status::Unknown,
@@ -162,20 +153,13 @@ mod tests {
 
     #[test]
     fn a_change_that_is_nothing_as_it_is_written_has_no_colour() {
-        let counts = |lost| Counts {
-            ok: 10_000_000_000,
-            lost,
-            ..Counts::default()
-        };
+        let counts = |lost| Counts { ok: 10_000_000_000, lost, ..Counts::default() };
         let locale = Locale::new("en", TimeZone::UTC).expect("English");
         for (lost, change, trend) in [
             (1_040_000, "0.000\u{a0}pp", Status::Neutral),
             (1_300_000, "\u{2212}0.003\u{a0}pp", Status::Bad),
         ] {
-            let compared = Compared {
-                now: counts(lost),
-                before: counts(1_000_000),
-            };
+            let compared = Compared { now: counts(lost), before: counts(1_000_000) };
             assert!(compared.is_certain());
             let together = CombinedFigures {
                 counts: compared.now,

@@ -14,7 +14,8 @@ use crate::{
 struct Method;
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new("How it was measured and what the figures mean.", &[], read);
+pub(super) const KIND: Kind =
+    Kind::new("How it was measured and what the figures mean.", &[], read);
 
 fn read(_: &mut Table, _: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(Method))
@@ -72,16 +73,18 @@ impl Section for Method {
 
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
-        let has_mails = view.monitors.is_empty() || view.monitors.iter().any(|monitor| monitor.has_mails());
+        let has_mails =
+            view.monitors.is_empty() || view.monitors.iter().any(|monitor| monitor.has_mails());
         let has_mailboxes = view.monitors.iter().any(|monitor| !monitor.has_mails());
-        let definitions = DEFINITIONS
-            .iter()
-            .filter(|(word, _)| has_mails || !OF_MAILS.contains(word));
+        let definitions =
+            DEFINITIONS.iter().filter(|(word, _)| has_mails || !OF_MAILS.contains(word));
         let mut items: Vec<Vec<Span>> = has_mailboxes
             .then_some(&OF_MAILBOXES)
             .into_iter()
             .chain(definitions)
-            .map(|(word, meaning)| vec![Span::strong(l.t(word)), Span::plain(format!(": {}.", l.t(meaning)))])
+            .map(|(word, meaning)| {
+                vec![Span::strong(l.t(word)), Span::plain(format!(": {}.", l.t(meaning)))]
+            })
             .collect();
         items.push(vec![
             Span::strong(l.t("Confidence")),

@@ -88,9 +88,13 @@ pub enum Scope {
 impl Scope {
     /// Returns the scope of a section about a metric.
     fn of(metric: Metric) -> Self {
-        use Metric::{PickupConnect, PickupGreeting, PickupList, PickupLogin, PickupTcp, PickupTls};
+        use Metric::{
+            PickupConnect, PickupGreeting, PickupList, PickupLogin, PickupTcp, PickupTls,
+        };
         match metric {
-            PickupConnect | PickupTcp | PickupTls | PickupGreeting | PickupLogin | PickupList => Self::Kind,
+            PickupConnect | PickupTcp | PickupTls | PickupGreeting | PickupLogin | PickupList => {
+                Self::Kind
+            }
             _ => Self::Mails,
         }
     }
@@ -104,16 +108,16 @@ pub fn blocks(section: &dyn Section, view: &View<'_>) -> Vec<Block> {
         kinds.entry(monitor.kind.as_deref()).or_default().push(monitor);
     }
     let is_shown = |kind: Option<&str>| scope != Scope::Mails || has_mails(kind);
-    if scope == Scope::Any || kinds.is_empty() || (kinds.len() == 1 && kinds.keys().all(|kind| is_shown(*kind))) {
+    if scope == Scope::Any
+        || kinds.is_empty()
+        || (kinds.len() == 1 && kinds.keys().all(|kind| is_shown(*kind)))
+    {
         return section.blocks(view);
     }
     let several = kinds.len() > 1;
     let mut blocks = Vec::new();
     for (kind, monitors) in kinds.into_iter().filter(|(kind, _)| is_shown(*kind)) {
-        let of_kind = section.blocks(&View {
-            monitors,
-            ..view.clone()
-        });
+        let of_kind = section.blocks(&View { monitors, ..view.clone() });
         if several && !of_kind.is_empty() {
             let name = kind.unwrap_or("mail-qos");
             blocks.push(Block::Heading {
@@ -211,19 +215,12 @@ struct Kind {
 
 impl Kind {
     const fn new(about: &'static str, keys: &'static [Key], read: Read) -> Self {
-        Self {
-            about,
-            keys: [&[], keys],
-            read,
-        }
+        Self { about, keys: [&[], keys], read }
     }
 
     /// Adds the key `metric`.
     const fn of_metric(self) -> Self {
-        Self {
-            keys: [MetricKeys::KEYS, self.keys[1]],
-            ..self
-        }
+        Self { keys: [MetricKeys::KEYS, self.keys[1]], ..self }
     }
 }
 
@@ -338,7 +335,8 @@ pub fn read_all(table: &mut Table, key: impl Named, problems: &mut Problems) -> 
             let sites = strings(&mut section, &PLACED.sites, problems);
             let period = section.read(&PLACED.period, problems).map(|PeriodName(name)| name);
             let placed = read(&mut section, problems).map(|read| Placed {
-                selection: (!monitors.is_empty() || !sites.is_empty()).then_some(Selection { monitors, sites }),
+                selection: (!monitors.is_empty() || !sites.is_empty())
+                    .then_some(Selection { monitors, sites }),
                 period,
                 section: read,
             });
@@ -349,7 +347,11 @@ pub fn read_all(table: &mut Table, key: impl Named, problems: &mut Problems) -> 
 }
 
 /// Reads the sections nested in another, which share its monitors and period.
-fn read_within(table: &mut Table, key: impl Named, problems: &mut Problems) -> Vec<Box<dyn Section>> {
+fn read_within(
+    table: &mut Table,
+    key: impl Named,
+    problems: &mut Problems,
+) -> Vec<Box<dyn Section>> {
     table
         .tables(key, problems)
         .into_iter()
@@ -357,7 +359,8 @@ fn read_within(table: &mut Table, key: impl Named, problems: &mut Problems) -> V
             let read = reader(&mut section, problems)?;
             for key in PlacedKeys::KEYS {
                 if section.node(key).is_some() {
-                    let message = format!("a section within another can't have its own {}", key.name);
+                    let message =
+                        format!("a section within another can't have its own {}", key.name);
                     problems.push(
                         section
                             .problem(key, message, "here")
@@ -390,11 +393,7 @@ const HALF_A_PAGE: usize = 21;
 /// Returns the number of rows per chart: all rows if they fit into one chart, otherwise equal
 /// parts.
 fn rows_a_chart(rows: usize) -> usize {
-    if rows <= MAX_ROWS {
-        MAX_ROWS
-    } else {
-        rows.div_ceil(rows.div_ceil(HALF_A_PAGE))
-    }
+    if rows <= MAX_ROWS { MAX_ROWS } else { rows.div_ceil(rows.div_ceil(HALF_A_PAGE)) }
 }
 
 /// Reads the names at a key: a list, or a text with one or several names.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Maximum number of panels in a chart.
-const MOST: usize = 24;
+const MAX: usize = 24;
 /// Maximum number of distinguishable lines; more monitors are shown as panels by default.
 const FEW: usize = 4;
 
@@ -56,30 +56,25 @@ impl Section for MonitorsChart {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let mut monitors: Vec<&Monitor> = view.monitors.clone();
         monitors.retain(|monitor| monitor.digest.seen.is_some());
-        let few = if monitors.len() <= FEW {
-            Shape::Lines
-        } else {
-            Shape::Panels
-        };
+        let few = if monitors.len() <= FEW { Shape::Lines } else { Shape::Panels };
         let charts = match self.shape.unwrap_or(few) {
             _ if monitors.is_empty() => Vec::new(),
             // Without values, a line chart would be empty, but panels still show failures.
-            Shape::Lines if monitors.iter().all(|monitor| self.typical(monitor).is_none()) => Vec::new(),
+            Shape::Lines if monitors.iter().all(|monitor| self.typical(monitor).is_none()) => {
+                Vec::new()
+            }
             Shape::Lines => vec![self.lines(&monitors, view)],
             Shape::Panels => {
-                monitors.sort_by_key(|monitor| (std::cmp::Reverse(monitor.counts.failed()), monitor.id.clone()));
-                let parts = monitors.chunks(MOST);
+                monitors.sort_by_key(|monitor| {
+                    (std::cmp::Reverse(monitor.counts.failed()), monitor.id.clone())
+                });
+                let parts = monitors.chunks(MAX);
                 parts.map(|monitors| self.panels(monitors, view)).collect()
             }
         };
         charts
             .into_iter()
-            .map(|chart| {
-                Block::Chart(ChartBlock {
-                    id: view.ids.unique("monitors"),
-                    chart,
-                })
-            })
+            .map(|chart| Block::Chart(ChartBlock { id: view.ids.unique("monitors"), chart }))
             .collect()
     }
 
@@ -123,10 +118,7 @@ impl MonitorsChart {
         if self.metric == Metric::RoundTrip {
             return monitor.round_trip.map(|figures| [figures[0], figures[2]]);
         }
-        monitor
-            .digest
-            .typical(self.metric)
-            .map(|figures| [figures[0], figures[2]])
+        monitor.digest.typical(self.metric).map(|figures| [figures[0], figures[2]])
     }
 
     fn panels(&self, monitors: &[&Monitor], view: &View<'_>) -> Chart {

@@ -30,9 +30,7 @@ pub(super) const KIND: Kind = Kind::new("Each outage with its cause.", OutagesKe
 
 fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let limit = table.read(&OUTAGES.limit, problems);
-    Some(Box::new(Outages {
-        limit: limit.max(1) as usize,
-    }))
+    Some(Box::new(Outages { limit: limit.max(1) as usize }))
 }
 
 impl Section for Outages {
@@ -65,16 +63,19 @@ impl Section for Outages {
         let rows = outages
             .iter()
             .map(|(monitor, outage)| {
-                let duration = Cell::number(findings::span_of(outage, l), Some(outage.downtime.0 as f64 / 1e6));
+                let duration = Cell::number(
+                    findings::span_of(outage, l),
+                    Some(outage.downtime.0 as f64 / 1e6),
+                );
                 let mut cells = vec![
-                    Cell::moment(l.moment_in_period(outage.from), outage.from).detail(if outage.began_earlier {
-                        l.t("started before the period")
-                    } else {
-                        ""
-                    }),
+                    Cell::moment(l.moment_in_period(outage.from), outage.from).detail(
+                        if outage.began_earlier { l.t("started before the period") } else { "" },
+                    ),
                     match outage.to {
                         Some(to) => Cell::moment(l.moment_in_period(to), to),
-                        None => Cell::text(DASH).detail(l.t("end not observed")).status(Status::Unknown),
+                        None => {
+                            Cell::text(DASH).detail(l.t("end not observed")).status(Status::Unknown)
+                        }
                     },
                     duration,
                     Cell::number(l.integer(outage.failed_tests), Some(outage.failed_tests as f64)),

@@ -8,7 +8,7 @@ use mailqos_config::{
     key::{Defaulted, key},
     keys,
 };
-use mailqos_figures::{patterns::Found, significance::LEVEL};
+use mailqos_figures::{patterns::PatternFinding, significance::LEVEL};
 
 use super::{
     Kind, Scope, Section, View,
@@ -36,7 +36,8 @@ keys! {
 }
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new("What the samples have in common, in words.", PatternsKeys::KEYS, read);
+pub(super) const KIND: Kind =
+    Kind::new("What the samples have in common, in words.", PatternsKeys::KEYS, read);
 
 fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let limit = table.read(&PATTERNS.limit, problems);
@@ -53,9 +54,8 @@ impl Section for Patterns {
 
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
-        let mut found: Vec<&Found> = of_view(view)
-            .filter(|found| self.changes || !found.pattern.is_change())
-            .collect();
+        let mut found: Vec<&PatternFinding> =
+            of_view(view).filter(|found| self.changes || !found.pattern.is_change()).collect();
         let questions = view.facts.patterns().first().map_or(0, |found| found.questions);
         if found.is_empty() {
             return vec![Block::paragraph(l.fill(
@@ -67,7 +67,7 @@ impl Section for Patterns {
         // The largest finding of each kind precedes the second of any kind.
         let mut kinds: BTreeSet<(&'static str, usize)> = BTreeSet::new();
         found.sort_by(|a, b| b.pattern.effect().total_cmp(&a.pattern.effect()));
-        let mut placed: Vec<(usize, &Found)> = found
+        let mut placed: Vec<(usize, &PatternFinding)> = found
             .into_iter()
             .map(|found| {
                 let kind = found.pattern.kind();

@@ -31,7 +31,8 @@ keys! {
 }
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new("The same sections for each monitor.", PerMonitorKeys::KEYS, read);
+pub(super) const KIND: Kind =
+    Kind::new("The same sections for each monitor.", PerMonitorKeys::KEYS, read);
 
 fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let new_page = table.read(&PER_MONITOR.new_page, problems);
@@ -44,11 +45,7 @@ fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> 
         ));
         return None;
     }
-    Some(Box::new(PerMonitor {
-        sections,
-        new_page,
-        min_failed_tests: min_failed_tests.into(),
-    }))
+    Some(Box::new(PerMonitor { sections, new_page, min_failed_tests: min_failed_tests.into() }))
 }
 
 impl Section for PerMonitor {
@@ -59,7 +56,8 @@ impl Section for PerMonitor {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let is_shown = |monitor: &&&Monitor| {
             let mut outages = monitor.timeline.outages.iter();
-            self.min_failed_tests == 0 || outages.any(|outage| outage.failed_tests >= self.min_failed_tests)
+            self.min_failed_tests == 0
+                || outages.any(|outage| outage.failed_tests >= self.min_failed_tests)
         };
         let shown: Vec<(&Monitor, String)> = view
             .monitors
@@ -72,16 +70,8 @@ impl Section for PerMonitor {
             if self.new_page {
                 blocks.push(Block::PageBreak);
             }
-            blocks.push(Block::Heading {
-                level: 1,
-                text: monitor.name.clone(),
-                id: id.clone(),
-            });
-            let one = View {
-                monitors: vec![*monitor],
-                ids: &Ids::below(id),
-                ..view.clone()
-            };
+            blocks.push(Block::Heading { level: 1, text: monitor.name.clone(), id: id.clone() });
+            let one = View { monitors: vec![*monitor], ids: &Ids::below(id), ..view.clone() };
             for section in &self.sections {
                 blocks.extend(super::blocks(&**section, &one));
             }

@@ -18,12 +18,11 @@ struct Percentiles {
 }
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new("The distribution of a metric per monitor.", &[], read).of_metric();
+pub(super) const KIND: Kind =
+    Kind::new("The distribution of a metric per monitor.", &[], read).of_metric();
 
 fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    Some(Box::new(Percentiles {
-        metric: table.read(&METRIC.metric, problems),
-    }))
+    Some(Box::new(Percentiles { metric: table.read(&METRIC.metric, problems) }))
 }
 
 /// Returns the display name of a metric.
@@ -65,10 +64,12 @@ impl Section for Percentiles {
             .iter()
             .map(|monitor| {
                 let round_trip = self.metric == Metric::RoundTrip;
-                let none = (round_trip && monitor.counts.tests() > 0).then_some(DeliveredPercentile::NotDelivered);
+                let none = (round_trip && monitor.counts.tests() > 0)
+                    .then_some(DeliveredPercentile::NotDelivered);
                 let found = monitor.digest.figures(self.metric);
                 let summary = found.map(|found| &found.distribution.summary);
-                let p95 = found.and_then(|found| found.distribution.intervals.get(P95).copied().flatten());
+                let p95 = found
+                    .and_then(|found| found.distribution.intervals.get(P95).copied().flatten());
                 let delivered = found.and_then(|found| found.delivered);
                 (*monitor, summary, p95, delivered.or(none))
             })
@@ -112,7 +113,9 @@ impl Section for Percentiles {
                 if round_trip {
                     cells.push(match delivered {
                         Some(DeliveredPercentile::Within(micros)) => number(Some(*micros)),
-                        Some(DeliveredPercentile::NotDelivered) => Cell::text(l.t("not delivered")).status(Status::Bad),
+                        Some(DeliveredPercentile::NotDelivered) => {
+                            Cell::text(l.t("not delivered")).status(Status::Bad)
+                        }
                         None => Cell::text(DASH),
                     });
                 }
@@ -126,10 +129,7 @@ impl Section for Percentiles {
             Column::number(l.t("Median"), unit),
             Column::number(l.t("Mean"), unit),
             Column::number("p90", unit),
-            Column {
-                width: 3,
-                ..Column::number("p95", unit)
-            },
+            Column { width: 3, ..Column::number("p95", unit) },
             Column::number("p99", unit),
             Column::number(l.t("Max"), unit),
         ];
@@ -143,8 +143,7 @@ impl Section for Percentiles {
                 l.t("Delivered mails only; 95 % confidence interval in brackets; the last column counts lost mails as slower than all others")
                     .to_owned()
             } else {
-                l.t("Tests that reached the phase; 95 % confidence interval in brackets")
-                    .to_owned()
+                l.t("Tests that reached the phase; 95 % confidence interval in brackets").to_owned()
             },
             columns,
             rows,

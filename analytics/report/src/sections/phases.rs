@@ -19,10 +19,7 @@ const PHASES: [(&str, &[Metric]); 7] = [
     ("SMTP login", &[Metric::SmtpAuth]),
     ("send", &[Metric::SmtpEnvelope]),
     ("transit", &[Metric::RoundTrip]),
-    (
-        "pick-up connection and login",
-        &[Metric::PickupConnect, Metric::PickupLogin],
-    ),
+    ("pick-up connection and login", &[Metric::PickupConnect, Metric::PickupLogin]),
     ("download", &[Metric::PickupReceive]),
 ];
 
@@ -30,7 +27,8 @@ const PHASES: [(&str, &[Metric]); 7] = [
 struct Phases;
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new("Where the time goes: connection, login, transit, receive.", &[], read);
+pub(super) const KIND: Kind =
+    Kind::new("Where the time goes: connection, login, transit, receive.", &[], read);
 
 fn read(_: &mut Table, _: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(Phases))
@@ -41,10 +39,7 @@ impl Section for Phases {
         let l = view.locale;
         let rows = view.monitors.iter().map(|monitor| phases::Row {
             name: monitor.name.clone(),
-            parts: PHASES
-                .iter()
-                .map(|(_, metrics)| sum_of_medians(monitor, metrics))
-                .collect(),
+            parts: PHASES.iter().map(|(_, metrics)| sum_of_medians(monitor, metrics)).collect(),
         });
         let rows: Vec<_> = rows.filter(|row| row.parts.iter().any(Option::is_some)).collect();
         rows.chunks(rows_a_chart(rows.len()))
@@ -60,10 +55,7 @@ impl Section for Phases {
                     },
                     l,
                 );
-                Block::Chart(ChartBlock {
-                    id: view.ids.unique("phases"),
-                    chart,
-                })
+                Block::Chart(ChartBlock { id: view.ids.unique("phases"), chart })
             })
             .collect()
     }
@@ -77,8 +69,6 @@ impl Section for Phases {
 
 /// Returns the sum of the medians of some metrics; `None` if none has a value.
 fn sum_of_medians(monitor: &Monitor, metrics: &[Metric]) -> Option<f64> {
-    let medians = metrics
-        .iter()
-        .filter_map(|metric| Some(monitor.digest.typical(*metric)?[0]));
+    let medians = metrics.iter().filter_map(|metric| Some(monitor.digest.typical(*metric)?[0]));
     medians.reduce(|sum, median| sum + median)
 }

@@ -2,7 +2,7 @@
 
 use mailqos_charts::{
     WIDTH,
-    axis::StateSpan,
+    axis::TimeSpan,
     round_trip::{self, RoundTrip, Shift},
 };
 use mailqos_config::{Problems, Table};
@@ -27,12 +27,11 @@ struct MetricChart {
 }
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new("Median, p5 to p95 and failures over time.", &[], read).of_metric();
+pub(super) const KIND: Kind =
+    Kind::new("Median, p5 to p95 and failures over time.", &[], read).of_metric();
 
 fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    Some(Box::new(MetricChart {
-        metric: table.read(&METRIC.metric, problems),
-    }))
+    Some(Box::new(MetricChart { metric: table.read(&METRIC.metric, problems) }))
 }
 
 impl Section for MetricChart {
@@ -68,10 +67,14 @@ impl Section for MetricChart {
                         failures: monitor.digest.failures.clone(),
                         maintenance: maintenance(monitor),
                         alarms: alarms(view, monitor),
-                        shifts: patterns::shifts(view.facts.patterns(), (&monitor.site, &monitor.id), self.metric)
-                            .into_iter()
-                            .map(|(at, before, after)| Shift { at, before, after })
-                            .collect(),
+                        shifts: patterns::shifts(
+                            view.facts.patterns(),
+                            (&monitor.site, &monitor.id),
+                            self.metric,
+                        )
+                        .into_iter()
+                        .map(|(at, before, after)| Shift { at, before, after })
+                        .collect(),
                     },
                     view.locale,
                 );
@@ -108,10 +111,8 @@ impl Figures {
                 percentiles: monitor.round_trip.map(|figures| [figures[0], figures[2]]),
             };
         }
-        let count = monitor
-            .digest
-            .figures(metric)
-            .map_or(0, |figures| figures.distribution.summary.count);
+        let count =
+            monitor.digest.figures(metric).map_or(0, |figures| figures.distribution.summary.count);
         Self {
             count: count as usize,
             percentiles: monitor.digest.typical(metric).map(|figures| [figures[0], figures[2]]),
@@ -124,10 +125,8 @@ impl Figures {
             return l.fill("No {0} was measured", &[&l.inline(name)]);
         };
         if self.count == 1 {
-            return l.fill(
-                "The only test had a {0} of {1}",
-                &[&l.inline(name), &l.duration(median)],
-            );
+            return l
+                .fill("The only test had a {0} of {1}", &[&l.inline(name), &l.duration(median)]);
         }
         if self.count < ENOUGH {
             return l.fill(
@@ -143,31 +142,23 @@ impl Figures {
 }
 
 /// Converts a period for charts.
-pub(super) fn stretch(period: &Period) -> StateSpan {
-    StateSpan {
-        from: period.from,
-        to: period.to,
-    }
+pub(super) fn stretch(period: &Period) -> TimeSpan {
+    TimeSpan { from: period.from, to: period.to }
 }
 
 /// Returns the times at which alarms of the monitor were raised, with their texts.
 fn alarms(view: &View<'_>, monitor: &Monitor) -> Vec<(UtcMicros, String)> {
     let of_monitor = |alarm: &&Alarm| *alarm.site == *monitor.site && alarm.monitor == monitor.id;
     let alarms = view.facts.log.alarms.iter().filter(of_monitor);
-    alarms
-        .filter_map(|alarm| Some((alarm.raised_at?, alarm.text.clone())))
-        .collect()
+    alarms.filter_map(|alarm| Some((alarm.raised_at?, alarm.text.clone()))).collect()
 }
 
-fn maintenance(monitor: &Monitor) -> Vec<StateSpan> {
+fn maintenance(monitor: &Monitor) -> Vec<TimeSpan> {
     monitor
         .timeline
         .stretches
         .iter()
         .filter(|stretch| stretch.state == State::Excluded)
-        .map(|stretch| StateSpan {
-            from: stretch.from,
-            to: stretch.to,
-        })
+        .map(|stretch| TimeSpan { from: stretch.from, to: stretch.to })
         .collect()
 }

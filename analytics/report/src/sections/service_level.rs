@@ -9,7 +9,9 @@ use mailqos_config::{
     key::{Defaulted, Optional, key},
     keys,
 };
-use mailqos_figures::service_level::{Entry, TargetResult, LevelReport, Value, Verdict, UndecidedReason};
+use mailqos_figures::service_level::{
+    Entry, LevelReport, TargetResult, UndecidedReason, Value, Verdict,
+};
 use mailqos_lake_tables::Metric;
 use mailqos_model::Micros;
 
@@ -67,10 +69,7 @@ impl Section for ServiceLevels {
         let mut blocks = Vec::new();
         for report in &view.facts.levels {
             if !self.levels.is_empty()
-                && !self
-                    .levels
-                    .iter()
-                    .any(|wanted| mailqos_config::glob(wanted, &report.id))
+                && !self.levels.iter().any(|wanted| mailqos_config::glob(wanted, &report.id))
             {
                 continue;
             }
@@ -107,13 +106,15 @@ impl Section for ServiceLevels {
 
 fn shown_here(entry: &Entry, view: &View<'_>) -> bool {
     entry.monitor.as_ref().is_some_and(|(site, id)| {
-        view.monitors
-            .iter()
-            .any(|monitor| monitor.site == **site && monitor.id == **id)
+        view.monitors.iter().any(|monitor| monitor.site == **site && monitor.id == **id)
     })
 }
 
-fn panel(report: &LevelReport, rows: &mut Vec<(&Entry, &TargetResult)>, view: &View<'_>) -> Vec<Block> {
+fn panel(
+    report: &LevelReport,
+    rows: &mut Vec<(&Entry, &TargetResult)>,
+    view: &View<'_>,
+) -> Vec<Block> {
     let l = view.locale;
     let note = verdict_note(report, rows, view);
     // Worst first; equal ones stay in the order of their names.
@@ -166,9 +167,7 @@ fn promise(target: &LevelTarget, l: &Locale) -> String {
             l.fill("{0} within {1}", &[&share(goal), &l.span(*limit)])
         }
         LevelTarget::Percentile { metric, q, limit } => {
-            let name = metric
-                .parse::<Metric>()
-                .map_or(*metric, |metric| metric_name(metric, l));
+            let name = metric.parse::<Metric>().map_or(*metric, |metric| metric_name(metric, l));
             l.fill("{0}: p{1} at most {2}", &[name, &q.to_string(), &l.span(*limit)])
         }
     }
@@ -177,33 +176,31 @@ fn promise(target: &LevelTarget, l: &Locale) -> String {
 /// Returns the overall finding of a service level in one or two sentences.
 fn verdict_note(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>) -> Note {
     let l = view.locale;
-    let of =
-        |wanted: fn(Verdict) -> bool| rows.iter().filter(|(_, judgement)| wanted(judgement.verdict)).count() as u64;
+    let of = |wanted: fn(Verdict) -> bool| {
+        rows.iter().filter(|(_, judgement)| wanted(judgement.verdict)).count() as u64
+    };
     let all = rows.len() as u64;
     let missed = of(|verdict| verdict == Verdict::Missed);
     let undecided = of(|verdict| matches!(verdict, Verdict::NotDecidable(_)));
     let threatened = rows
         .iter()
         .filter(|(_, judgement)| {
-            judgement.verdict == Verdict::Open && judgement.forecast.is_some_and(|forecast| forecast.spent > 1.0)
+            judgement.verdict == Verdict::Open
+                && judgement.forecast.is_some_and(|forecast| forecast.spent > 1.0)
         })
         .max_by(|a, b| {
-            let ends = |row: &(&Entry, &TargetResult)| row.1.forecast.map_or(0.0, |forecast| forecast.spent);
+            let ends = |row: &(&Entry, &TargetResult)| {
+                row.1.forecast.map_or(0.0, |forecast| forecast.spent)
+            };
             ends(a).total_cmp(&ends(b))
         });
-    let worst = rows
-        .iter()
-        .filter(|(_, judgement)| judgement.verdict == Verdict::Missed)
-        .max_by(|a, b| {
+    let worst =
+        rows.iter().filter(|(_, judgement)| judgement.verdict == Verdict::Missed).max_by(|a, b| {
             let key = |row: &(&Entry, &TargetResult)| row.1.spent().unwrap_or(0.0);
             key(a).total_cmp(&key(b))
         });
     let (status, title, mut text) = if let Some((entry, judgement)) = worst {
-        let title = if report.is_over {
-            l.t("Missed.")
-        } else {
-            l.t("Already missed.")
-        };
+        let title = if report.is_over { l.t("Missed.") } else { l.t("Already missed.") };
         let main = l.fill(
             "{1}: objective {0}, measured {2}.",
             &[
@@ -225,15 +222,11 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &V
         (
             Status::Unknown,
             l.t("Undetermined."),
-            l.t("There is too little data to judge whether the objectives were met.")
-                .to_owned(),
+            l.t("There is too little data to judge whether the objectives were met.").to_owned(),
         )
     } else if report.is_over {
-        let text = l.count(
-            all - undecided,
-            "The objective was met.",
-            "All objectives ({0}) were met.",
-        );
+        let text =
+            l.count(all - undecided, "The objective was met.", "All objectives ({0}) were met.");
         if undecided == 0 {
             (Status::Good, l.t("Met."), text)
         } else {
@@ -275,11 +268,7 @@ fn verdict_note(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &V
         text.push(' ');
         text.push_str(&l.fill("As of {0}.", &[&l.moment(report.until)]));
     }
-    Note {
-        status,
-        title: title.to_owned(),
-        text,
-    }
+    Note { status, title: title.to_owned(), text }
 }
 
 /// Returns the measured value; a share is never rounded up to its objective.
@@ -294,7 +283,9 @@ fn measured(entry: &Entry, judgement: &TargetResult, l: &Locale) -> String {
             match &judgement.target {
                 LevelTarget::Availability(goal)
                 | LevelTarget::Uptime(goal)
-                | LevelTarget::DeliveredWithin { share: goal, .. } => l.share_beside(share, goal.as_f64(), least),
+                | LevelTarget::DeliveredWithin { share: goal, .. } => {
+                    l.share_beside(share, goal.as_f64(), least)
+                }
                 LevelTarget::Percentile { .. } => l.percent(share, least),
             }
         }
@@ -339,11 +330,7 @@ fn chart(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>
         title: String::new(),
         width: WIDTH,
         period: stretch(&report.period),
-        passed: if report.is_over || service == 0 {
-            1.0
-        } else {
-            passed as f64 / service as f64
-        },
+        passed: if report.is_over || service == 0 { 1.0 } else { passed as f64 / service as f64 },
         rows: rows
             .iter()
             .map(|(entry, judgement)| Budget {
@@ -354,10 +341,7 @@ fn chart(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>
                 forecast: judgement.forecast.map(|forecast| forecast.spent),
             })
             .collect(),
-        beyond: (
-            spent.len() as u64,
-            spent.iter().filter(|spent| **spent > 1.0).count() as u64,
-        ),
+        beyond: (spent.len() as u64, spent.iter().filter(|spent| **spent > 1.0).count() as u64),
     };
     Block::Chart(ChartBlock {
         id: view.ids.unique(&format!("budget-{}", report.id)),
@@ -366,11 +350,7 @@ fn chart(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>
 }
 
 fn verdict_cell(judgement: &TargetResult, is_over: bool, l: &Locale) -> Cell {
-    let chance = if judgement.is_certain {
-        ""
-    } else {
-        l.t("not significant")
-    };
+    let chance = if judgement.is_certain { "" } else { l.t("not significant") };
     match judgement.verdict {
         Verdict::Met => Cell::text(l.t("met")).status(Status::Good).detail(chance),
         Verdict::Missed if is_over => Cell::text(l.t("missed")).status(Status::Bad).detail(chance),
@@ -396,10 +376,11 @@ fn table(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>
     let l = view.locale;
     let several = rows.iter().any(|(entry, _)| entry.monitor != rows[0].0.monitor);
     let cells = rows.iter().take(MAX_ROWS).map(|(entry, judgement)| {
-        let interval = judgement
-            .interval
-            .map_or_else(String::new, |(low, high)| match judgement.value {
-                Value::Time(_) | Value::NotDelivered => format!("({}–{})", l.duration(low), l.duration(high)),
+        let interval =
+            judgement.interval.map_or_else(String::new, |(low, high)| match judgement.value {
+                Value::Time(_) | Value::NotDelivered => {
+                    format!("({}–{})", l.duration(low), l.duration(high))
+                }
                 _ => {
                     let decimals = super::super::locale::decimals_for(entry.tests).max(1);
                     format!("({}–{})", l.number(low * 100.0, decimals), l.percent(high, decimals))
@@ -412,11 +393,7 @@ fn table(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>
             )
         };
         let minutes = |time: Micros| {
-            let text = if time == Micros::ZERO {
-                "0".to_owned()
-            } else {
-                l.span(time)
-            };
+            let text = if time == Micros::ZERO { "0".to_owned() } else { l.span(time) };
             Cell::number(text, Some(time.0 as f64 / 60e6))
         };
         let mut cells = Vec::new();
@@ -429,17 +406,19 @@ fn table(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>
             verdict_cell(judgement, report.is_over, l),
             Cell::text(amount(judgement, l)),
             percent(judgement.spent()),
-            judgement
-                .burn_rate
-                .map_or_else(|| Cell::text(DASH), |rate| Cell::number(l.number(rate, 2), Some(rate))),
+            judgement.burn_rate.map_or_else(
+                || Cell::text(DASH),
+                |rate| Cell::number(l.number(rate, 2), Some(rate)),
+            ),
         ]);
         if !report.is_over {
             let forecast = judgement.forecast;
-            let range = forecast
-                .and_then(|forecast| forecast.interval)
-                .map_or_else(String::new, |(low, high)| {
+            let range = forecast.and_then(|forecast| forecast.interval).map_or_else(
+                String::new,
+                |(low, high)| {
                     format!("({}–{})", l.number(low * 100.0, 0), l.number(high * 100.0, 0))
-                });
+                },
+            );
             cells.push(percent(forecast.map(|forecast| forecast.spent)).detail(range));
         }
         cells.extend([minutes(entry.maintenance), minutes(entry.unknown)]);
@@ -458,10 +437,7 @@ fn table(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>
         Column::number(l.t("Burn rate"), ""),
     ]);
     if !report.is_over {
-        columns.push(Column {
-            width: 2,
-            ..Column::number(l.t("Forecast"), "%")
-        });
+        columns.push(Column { width: 2, ..Column::number(l.t("Forecast"), "%") });
     }
     columns.extend([
         Column::measured(l.t("Maintenance"), "min"),
@@ -485,8 +461,7 @@ fn table(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>
     );
     if !report.is_over {
         remarks.push(
-            l.t("In brackets: 90 % range of the forecast, resampled from past days.")
-                .to_owned(),
+            l.t("In brackets: 90 % range of the forecast, resampled from past days.").to_owned(),
         );
     }
     if rows.len() > MAX_ROWS {

@@ -2,7 +2,7 @@
 
 use mailqos_charts::{
     WIDTH,
-    axis::StateSpan,
+    axis::TimeSpan,
     calendar,
     strip::{self, Cell, Row, Strip as Drawing},
 };
@@ -97,10 +97,7 @@ impl Section for Strip {
                 if count > 1 {
                     chart.title = format!("{} ({}/{count})", chart.title, index + 1);
                 }
-                Block::Chart(ChartBlock {
-                    id: view.ids.unique("availability-strip"),
-                    chart,
-                })
+                Block::Chart(ChartBlock { id: view.ids.unique("availability-strip"), chart })
             })
             .collect()
     }
@@ -130,17 +127,18 @@ impl Strip {
         monitors.truncate(limit);
         let title = l.fill(
             "Tests failed at {0} of {1} monitors; the {2} worst are shown",
-            &[
-                &l.integer(failing as u64),
-                &l.integer(all as u64),
-                &l.integer(limit as u64),
-            ],
+            &[&l.integer(failing as u64), &l.integer(all as u64), &l.integer(limit as u64)],
         );
         (monitors, title)
     }
 }
 
-fn row(monitor: &Monitor, (period, unit): (&Period, Unit), buckets: &[Bucket], locale: &Locale) -> Row {
+fn row(
+    monitor: &Monitor,
+    (period, unit): (&Period, Unit),
+    buckets: &[Bucket],
+    locale: &Locale,
+) -> Row {
     Row {
         name: monitor.name.clone(),
         figure: locale.share(monitor.counts.ok, monitor.counts.tests()),
@@ -148,7 +146,7 @@ fn row(monitor: &Monitor, (period, unit): (&Period, Unit), buckets: &[Bucket], l
             .iter()
             .zip(monitor.digest.tests(period, unit))
             .map(|(bucket, tally)| Cell {
-                span: StateSpan {
+                span: TimeSpan {
                     from: bucket.start.max(period.from),
                     to: bucket.end.min(period.to),
                 },

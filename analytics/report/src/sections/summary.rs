@@ -62,41 +62,31 @@ fn chart(about: &About<'_>, view: &View<'_>) -> Option<ChartBlock> {
                     sum.1 += u64::from(tally.tests);
                 }
             }
-            let availability = |(ok, tests): &(u64, u64)| (*tests > 0).then(|| *ok as f64 / *tests as f64);
+            let availability =
+                |(ok, tests): &(u64, u64)| (*tests > 0).then(|| *ok as f64 / *tests as f64);
             let values = counts.iter().map(availability).collect();
             (l.t("availability"), Measure::Share, values, *at)
         }
         About::RoundTrip(monitor, q) => {
-            let figure = |figures: &Option<[f64; 2]>| figures.map(|[median, p95]| if *q > 0.5 { p95 } else { median });
-            let values: Vec<Option<f64>> = monitor.digest.sparks().iter().map(figure).collect();
-            let name = if *q > 0.5 {
-                "95th percentile of the round trip"
-            } else {
-                "median round trip"
+            let figure = |figures: &Option<[f64; 2]>| {
+                figures.map(|[median, p95]| if *q > 0.5 { p95 } else { median })
             };
+            let values: Vec<Option<f64>> = monitor.digest.sparks().iter().map(figure).collect();
+            let name =
+                if *q > 0.5 { "95th percentile of the round trip" } else { "median round trip" };
             (l.t(name), Measure::Duration, values, None)
         }
     };
     if values.iter().flatten().count() < MIN {
         return None;
     }
-    let marked = at.and_then(|at| {
-        buckets
-            .iter()
-            .position(|bucket| (bucket.start..bucket.end).contains(&at))
-    });
+    let marked = at
+        .and_then(|at| buckets.iter().position(|bucket| (bucket.start..bucket.end).contains(&at)));
     let metric = l.fill(by, &[name]);
     Some(ChartBlock {
         id: view.ids.unique("finding"),
         chart: sparkline::chart(
-            &sparkline::Sparkline {
-                metric,
-                measure,
-                width: 160,
-                height: 36,
-                values,
-                marked,
-            },
+            &sparkline::Sparkline { metric, measure, width: 160, height: 36, values, marked },
             l,
         ),
     })

@@ -8,7 +8,7 @@ use mailqos_config as config;
 use mailqos_config::Config;
 use mailqos_figures::{
     AlarmLog, Calendar, Period, Unit,
-    service_level::{Verdict, UndecidedReason},
+    service_level::{UndecidedReason, Verdict},
 };
 use mailqos_lake::DayWriter;
 use mailqos_lake_tables::{Lake, Metric};
@@ -36,8 +36,12 @@ const DAYS: i64 = 14;
 fn options(kind: &str) -> &'static str {
     match kind {
         "heading" => "text = \"Ours & <b>theirs</b>\"",
-        "text" => "markdown = \"*Words* with a [link](https://example.com/?a=1&b=2) and `code`.\\n\\n1. one\\n2. two\"",
-        "image" => "file = \"house.svg\"\nalternative = \"Our house\"\ncaption = \"From the street\"",
+        "text" => {
+            "markdown = \"*Words* with a [link](https://example.com/?a=1&b=2) and `code`.\\n\\n1. one\\n2. two\""
+        }
+        "image" => {
+            "file = \"house.svg\"\nalternative = \"Our house\"\ncaption = \"From the street\""
+        }
         "columns" => {
             "[[section.column]]\n[[section.column.section]]\nkind = \"heading\"\ntext = \"Left\"\n\
              [[section.column]]\n[[section.column.section]]\nkind = \"top\"\nfigure = \"p95\""
@@ -110,7 +114,8 @@ fn samples() -> Vec<Sample> {
                 continue;
             }
             (sample.smtp_connect, sample.smtp_send) = (part(20), part(120));
-            (sample.pickup_connect, sample.pickup_login, sample.pickup_receive) = (part(30), part(60), part(10));
+            (sample.pickup_connect, sample.pickup_login, sample.pickup_receive) =
+                (part(30), part(60), part(10));
             (sample.round_trip, sample.round_trip_error) = (part(1_000), Some(Micros(120_000)));
             sample.hops = Some(
                 [("mx.example.com", 200), ("store.example.com", 500)]
@@ -133,7 +138,9 @@ fn samples() -> Vec<Sample> {
 }
 
 fn events() -> Vec<Event> {
-    let event = |hour: i64, kind| Event::new("lyon".parse().ok(), MONDAY + Micros(HOUR.0 * hour + 90_000_000), kind);
+    let event = |hour: i64, kind| {
+        Event::new("lyon".parse().ok(), MONDAY + Micros(HOUR.0 * hour + 90_000_000), kind)
+    };
     vec![
         event(60, EventKind::AlarmRaised).text("3 tests failed in a row"),
         event(61, EventKind::AlarmCleared),
@@ -159,7 +166,8 @@ fn lake_of(folder: &Path, samples: Vec<Sample>) -> Config {
         file.publish(None).expect("published");
     }
     let events = events();
-    let mut file = DayWriter::<Event>::create(&data, &site, events[0].at.utc_date()).expect("a file");
+    let mut file =
+        DayWriter::<Event>::create(&data, &site, events[0].at.utc_date()).expect("a file");
     for event in events {
         file.push(event).expect("in order");
     }
@@ -203,13 +211,9 @@ impl Made {
         let lake = Lake::open(&folder.join("data")).expect("the lake");
         let to = MONDAY + Micros(HOUR.0 * 24 * DAYS);
         let period = Period::new(MONDAY, to, Calendar::new(TimeZone::UTC)).expect("a period");
-        let source = Source {
-            lake: &lake,
-            config: Some(&config),
-            now: to + HOUR,
-            made_at: None,
-        };
-        let facts = Facts::load(source, &Selection::default(), &period, &everything()).expect("facts");
+        let source = Source { lake: &lake, config: Some(&config), now: to + HOUR, made_at: None };
+        let facts =
+            Facts::load(source, &Selection::default(), &period, &everything()).expect("facts");
         Self { config, lake, facts }
     }
 
@@ -218,7 +222,8 @@ impl Made {
         let file = folder.join("one.toml");
         let text = format!("title = \"One\"\n[[section]]\nkind = {kind:?}\n{options}\n");
         fs::write(&file, text).expect("written");
-        definitions::load(Some(&self.config), &file).unwrap_or_else(|problems| panic!("{kind}: {problems}"))
+        definitions::load(Some(&self.config), &file)
+            .unwrap_or_else(|problems| panic!("{kind}: {problems}"))
     }
 
     fn source(&self) -> Source<'_> {
@@ -326,7 +331,8 @@ fn a_period_is_judged_by_the_configured_interval_when_it_is_the_one_before_too()
 #[test]
 fn a_change_is_told_only_where_the_period_before_is_known_of_all() {
     let folder = tempfile::tempdir().expect("a folder");
-    let is_kept = |sample: &Sample| sample.monitor.as_str() == "lyon" || sample.started_at >= MONDAY;
+    let is_kept =
+        |sample: &Sample| sample.monitor.as_str() == "lyon" || sample.started_at >= MONDAY;
     let kept = samples().into_iter().filter(is_kept).collect();
     let made = Made::new(folder.path(), lake_of(folder.path(), kept));
     let monitors: Vec<_> = made.facts.monitors.iter().collect();
@@ -340,10 +346,7 @@ fn a_change_is_told_only_where_the_period_before_is_known_of_all() {
     let Block::KeyFigures { figures } = &document.blocks[0] else {
         panic!("key figures");
     };
-    assert_eq!(
-        figures.iter().map(|figure| &*figure.change).collect::<Vec<_>>(),
-        [""; 4]
-    );
+    assert_eq!(figures.iter().map(|figure| &*figure.change).collect::<Vec<_>>(), [""; 4]);
     let locale = Locale::new("en", TimeZone::UTC).expect("English");
     for sentence in findings::sentences(&monitors, &locale) {
         assert!(!sentence.text.contains("period before"), "{}", sentence.text);
@@ -433,7 +436,8 @@ fn a_level_of_which_some_is_not_known_is_not_called_good() {
     };
     let (status, _) = note(&made).expect("a note");
     assert_eq!(status, Status::Good);
-    made.facts.levels[0].entries[0].targets[0].verdict = Verdict::NotDecidable(UndecidedReason::NoTests);
+    made.facts.levels[0].entries[0].targets[0].verdict =
+        Verdict::NotDecidable(UndecidedReason::NoTests);
     let (status, text) = note(&made).expect("a note");
     assert_eq!(status, Status::Unknown);
     let expected = "On track: 3 of 4 objectives; there is too little data on the others.";
@@ -445,12 +449,14 @@ fn what_sections_of_another_period_are_made_of_is_told_as_well() {
     let folder = tempfile::tempdir().expect("a folder");
     let made = Made::new(folder.path(), lake(folder.path()));
     let definition = made.definition(folder.path(), "coverage", "period = \"current-month\"");
-    let reports = generate::documents(&definition, made.source(), &made.facts.period).expect("a report");
+    let reports =
+        generate::documents(&definition, made.source(), &made.facts.period).expect("a report");
     let titles: Vec<&str> = reports[0].document.notes.iter().map(|note| &*note.title).collect();
     assert_eq!(titles, ["The period of a section has not ended."]);
     assert!(!reports[0].provisional, "no wait settles that");
     let without = made.definition(folder.path(), "coverage", "");
-    let reports = generate::documents(&without, made.source(), &made.facts.period).expect("a report");
+    let reports =
+        generate::documents(&without, made.source(), &made.facts.period).expect("a report");
     assert!(reports[0].document.notes.is_empty() && !reports[0].provisional);
     let before = made.facts.period.previous();
     let made_at = |definition: &Definition| {
@@ -464,7 +470,8 @@ fn what_sections_of_another_period_are_made_of_is_told_as_well() {
 #[test]
 fn the_one_of_several_monitors_that_is_known_is_not_called_the_only_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    let is_kept = |sample: &Sample| sample.monitor.as_str() == "lyon" || sample.started_at >= MONDAY;
+    let is_kept =
+        |sample: &Sample| sample.monitor.as_str() == "lyon" || sample.started_at >= MONDAY;
     let kept = samples().into_iter().filter(is_kept).collect();
     let made = Made::new(folder.path(), lake_of(folder.path(), kept));
     let faster = "figure = \"slower\"\nend = \"best\"";
@@ -504,8 +511,5 @@ fn an_alarm_that_may_be_open_since_long_before_is_told_of() {
     let later = Period::new(later, later + HOUR, Calendar::new(TimeZone::UTC)).expect("a period");
     made.facts.log = AlarmLog::load(&made.lake, &later, &|_, _| true).expect("the log");
     let text = text(&made).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(
-        text.contains("No alarms were raised.") && text.contains(unlisted),
-        "{text}"
-    );
+    assert!(text.contains("No alarms were raised.") && text.contains(unlisted), "{text}");
 }

@@ -59,7 +59,8 @@ fn blocks(markdown: &str, ids: &Ids) -> Vec<Block> {
                 });
             }
             Event::End(TagEnd::Heading(_)) => {
-                let text: String = std::mem::take(&mut spans).into_iter().map(|span| span.text).collect();
+                let text: String =
+                    std::mem::take(&mut spans).into_iter().map(|span| span.text).collect();
                 blocks.push(Block::Heading {
                     level: heading.take().unwrap_or(2),
                     id: ids.unique(&text),
@@ -87,13 +88,13 @@ fn blocks(markdown: &str, ids: &Ids) -> Vec<Block> {
                 }
             }
             // Paragraphs of one item are joined.
-            Event::Start(Tag::Paragraph | Tag::CodeBlock(_)) if list.is_some() && !spans.is_empty() => {
+            Event::Start(Tag::Paragraph | Tag::CodeBlock(_))
+                if list.is_some() && !spans.is_empty() =>
+            {
                 spans.push(Span::plain(" "));
             }
             Event::End(TagEnd::Paragraph) if list.is_none() => {
-                blocks.push(Block::Paragraph {
-                    spans: std::mem::take(&mut spans),
-                });
+                blocks.push(Block::Paragraph { spans: std::mem::take(&mut spans) });
             }
             Event::Start(Tag::Strong) => style.strong = true,
             Event::End(TagEnd::Strong) => style.strong = false,
@@ -101,20 +102,15 @@ fn blocks(markdown: &str, ids: &Ids) -> Vec<Block> {
             Event::End(TagEnd::Emphasis) => style.emphasis = false,
             Event::Start(Tag::Link { dest_url, .. }) => style.link = safe(&dest_url),
             Event::End(TagEnd::Link) => style.link = None,
-            Event::Code(code) => spans.push(Span {
-                text: code.into_string(),
-                code: true,
-                ..style.clone()
-            }),
-            Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => spans.push(Span {
-                text: text.into_string(),
-                ..style.clone()
-            }),
+            Event::Code(code) => {
+                spans.push(Span { text: code.into_string(), code: true, ..style.clone() })
+            }
+            Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => {
+                spans.push(Span { text: text.into_string(), ..style.clone() })
+            }
             Event::SoftBreak | Event::HardBreak => spans.push(Span::plain(" ")),
             Event::End(TagEnd::CodeBlock | TagEnd::HtmlBlock) if list.is_none() => {
-                blocks.push(Block::Paragraph {
-                    spans: std::mem::take(&mut spans),
-                });
+                blocks.push(Block::Paragraph { spans: std::mem::take(&mut spans) });
             }
             _ => {}
         }

@@ -59,17 +59,14 @@ keys! {
 }
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new("The worst or best monitors by one figure.", TopKeys::KEYS, read);
+pub(super) const KIND: Kind =
+    Kind::new("The worst or best monitors by one figure.", TopKeys::KEYS, read);
 
 fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let figure = table.read(&TOP.figure, problems);
     let best = table.read(&TOP.end, problems);
     let limit = table.read(&TOP.limit, problems);
-    Some(Box::new(Top {
-        figure,
-        best,
-        limit: limit.clamp(1, 1_000) as usize,
-    }))
+    Some(Box::new(Top { figure, best, limit: limit.clamp(1, 1_000) as usize }))
 }
 
 impl Figure {
@@ -100,7 +97,9 @@ impl Figure {
             }
             Self::Downtime => Cell::number(l.about(Micros(value as i64)), Some(value / 1e6)),
             Self::Outages => Cell::number(l.integer(value as u64), Some(value)),
-            Self::Median | Self::P95 | Self::P99 => Cell::number(l.duration(value), Some(value / 1e6)),
+            Self::Median | Self::P95 | Self::P99 => {
+                Cell::number(l.duration(value), Some(value / 1e6))
+            }
             Self::Slower => Cell::number(l.change(value), Some(value * 100.0)),
         }
     }
@@ -203,7 +202,10 @@ impl Section for Top {
                 cells: vec![
                     Cell::text(&monitor.name),
                     self.figure.cell(monitor, *value, decimals, l),
-                    Cell::number(l.integer(monitor.counts.tests()), Some(monitor.counts.tests() as f64)),
+                    Cell::number(
+                        l.integer(monitor.counts.tests()),
+                        Some(monitor.counts.tests() as f64),
+                    ),
                 ],
                 strong: false,
             })

@@ -38,17 +38,12 @@ keys! {
 }
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new(
-    "The conversations of failed tests with the servers.",
-    TranscriptsKeys::KEYS,
-    read,
-);
+pub(super) const KIND: Kind =
+    Kind::new("The conversations of failed tests with the servers.", TranscriptsKeys::KEYS, read);
 
 fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let limit = table.read(&TRANSCRIPTS.limit, problems);
-    Some(Box::new(Transcripts {
-        limit: limit.max(1) as usize,
-    }))
+    Some(Box::new(Transcripts { limit: limit.max(1) as usize }))
 }
 
 impl Section for Transcripts {
@@ -69,7 +64,9 @@ impl Section for Transcripts {
         outages.sort_by_key(|(_, outage)| std::cmp::Reverse(outage.downtime));
         let mut kept: Vec<_> = outages
             .into_iter()
-            .filter_map(|(monitor, outage)| Some((monitor, outage, find(store, monitor, outage.from)?)))
+            .filter_map(|(monitor, outage)| {
+                Some((monitor, outage, find(store, monitor, outage.from)?))
+            })
             .take(self.limit)
             .collect();
         kept.sort_by_key(|(monitor, outage, _)| (outage.from, monitor.id.clone()));
@@ -82,22 +79,30 @@ impl Section for Transcripts {
                 id: view.ids.unique(text),
             });
         }
-        blocks.extend(
-            kept.iter()
-                .map(|(monitor, outage, transcript)| Block::Transcript(shown(view, monitor, outage, transcript))),
-        );
+        blocks.extend(kept.iter().map(|(monitor, outage, transcript)| {
+            Block::Transcript(shown(view, monitor, outage, transcript))
+        }));
         blocks
     }
 }
 
 /// Returns the transcript of a test, if this machine has one. The lake may contain names that are
 /// not valid ids.
-fn find(store: &Store, monitor: &Monitor, started_at: UtcMicros) -> Option<transcripts::Transcript> {
+fn find(
+    store: &Store,
+    monitor: &Monitor,
+    started_at: UtcMicros,
+) -> Option<transcripts::Transcript> {
     let transcript = store.get(&monitor.id.parse().ok()?, started_at).ok()?;
     (transcript.site.to_string() == monitor.site).then_some(transcript)
 }
 
-fn shown(view: &View<'_>, monitor: &Monitor, outage: &Outage, kept: &transcripts::Transcript) -> Transcript {
+fn shown(
+    view: &View<'_>,
+    monitor: &Monitor,
+    outage: &Outage,
+    kept: &transcripts::Transcript,
+) -> Transcript {
     let l = view.locale;
     let more = kept.conversations.len().saturating_sub(CONVERSATIONS);
     Transcript {
@@ -125,11 +130,7 @@ fn conversation_of(conversation: &transcripts::Conversation, l: &Locale) -> Conv
         if left_out > 1 && (FIRST..FIRST + left_out).contains(&index) {
             if index == FIRST {
                 let text = l.fill("{0} lines omitted", &[&l.integer(left_out as u64)]);
-                shown.push(Line {
-                    at: String::new(),
-                    by: "",
-                    text,
-                });
+                shown.push(Line { at: String::new(), by: "", text });
             }
             continue;
         }

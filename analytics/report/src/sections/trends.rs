@@ -6,7 +6,7 @@ use mailqos_config::{
     keys,
 };
 use mailqos_figures::{
-    patterns::{Found, Pattern},
+    patterns::{Pattern, PatternFinding},
     significance::LEVEL,
 };
 
@@ -31,17 +31,12 @@ keys! {
 }
 
 /// The kind of section.
-pub(super) const KIND: Kind = Kind::new(
-    "Lasting changes of each metric, with their strength.",
-    TrendsKeys::KEYS,
-    read,
-);
+pub(super) const KIND: Kind =
+    Kind::new("Lasting changes of each metric, with their strength.", TrendsKeys::KEYS, read);
 
 fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let limit = table.read(&TRENDS.limit, problems);
-    Some(Box::new(Trends {
-        limit: limit.max(1) as usize,
-    }))
+    Some(Box::new(Trends { limit: limit.max(1) as usize }))
 }
 
 impl Section for Trends {
@@ -51,7 +46,8 @@ impl Section for Trends {
 
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
-        let mut found: Vec<&Found> = of_view(view).filter(|found| found.pattern.is_change()).collect();
+        let mut found: Vec<&PatternFinding> =
+            of_view(view).filter(|found| found.pattern.is_change()).collect();
         if found.is_empty() {
             return vec![Block::paragraph(l.fill(
                 "No metric shows a significant lasting change (significance level {0}).",
@@ -106,7 +102,7 @@ impl Section for Trends {
 }
 
 /// Returns the findings on the monitors of a section.
-pub(super) fn of_view<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a Found> {
+pub(super) fn of_view<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a PatternFinding> {
     view.facts.patterns().iter().filter(|found| {
         view.monitors
             .iter()
@@ -115,43 +111,27 @@ pub(super) fn of_view<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a Found>
 }
 
 /// Returns the name of a monitor.
-pub(super) fn name_of(found: &Found, view: &View<'_>) -> String {
+pub(super) fn name_of(found: &PatternFinding, view: &View<'_>) -> String {
     view.monitors
         .iter()
         .find(|monitor| *monitor.site == *found.site && *monitor.id == *found.monitor)
         .map_or_else(|| found.monitor.to_string(), |monitor| monitor.name.clone())
 }
 
-fn row(found: &Found, several: bool, view: &View<'_>) -> Option<Row> {
+fn row(found: &PatternFinding, several: bool, view: &View<'_>) -> Option<Row> {
     let l = view.locale;
     let (metric, happened, detail, from, to) = match &found.pattern {
-        Pattern::Trend {
-            metric,
-            per_day,
-            interval,
-            from,
-            to,
-            ..
-        } => (
+        Pattern::Trend { metric, per_day, interval, from, to, .. } => (
             *metric,
             l.fill(
-                if *per_day > 0.0 {
-                    "rose by {0} per day"
-                } else {
-                    "fell by {0} per day"
-                },
+                if *per_day > 0.0 { "rose by {0} per day" } else { "fell by {0} per day" },
                 &[&l.duration(per_day.abs())],
             ),
             range(*interval, *per_day < 0.0, l),
             *from,
             *to,
         ),
-        Pattern::Shift {
-            metric,
-            at,
-            before,
-            after,
-        } => (
+        Pattern::Shift { metric, at, before, after } => (
             *metric,
             l.fill(
                 if after > before {
@@ -178,7 +158,8 @@ fn row(found: &Found, several: bool, view: &View<'_>) -> Option<Row> {
         Cell::number(l.duration(from), Some(from / 1e6)),
         Cell::number(l.duration(to), Some(to / 1e6)),
         Cell::number(l.change(change), Some(change * 100.0)),
-        Cell::text(pattern_words::test(&found.pattern, l)).detail(pattern_words::strength(found.p, l)),
+        Cell::text(pattern_words::test(&found.pattern, l))
+            .detail(pattern_words::strength(found.p, l)),
     ]);
     Some(Row { cells, strong: false })
 }
@@ -190,7 +171,7 @@ fn range((low, high): (f64, f64), falls: bool, l: &Locale) -> String {
 
 /// Returns a finding as a list item: the monitor, if there are several, the sentence, and its
 /// significance.
-pub(super) fn item(found: &Found, several: bool, view: &View<'_>) -> Vec<Span> {
+pub(super) fn item(found: &PatternFinding, several: bool, view: &View<'_>) -> Vec<Span> {
     let l = view.locale;
     let mut spans = Vec::new();
     if several {

@@ -19,9 +19,7 @@ struct WeeklyPattern {
 pub(super) const KIND: Kind = Kind::new("The median by hour and weekday.", &[], read).of_metric();
 
 fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
-    Some(Box::new(WeeklyPattern {
-        metric: table.read(&METRIC.metric, problems),
-    }))
+    Some(Box::new(WeeklyPattern { metric: table.read(&METRIC.metric, problems) }))
 }
 
 impl Section for WeeklyPattern {

@@ -14,7 +14,7 @@ use mailqos_figures::{Period, PeriodError};
 use mailqos_lake_tables::{Lake, LakeError};
 use mailqos_model::UtcMicros;
 use mailqos_report::{
-    definition::{Definition, Grouping, Format},
+    definition::{Definition, Format, Grouping},
     definitions,
     facts::Selection,
     generate::{self, Report, ReportError, Source},
@@ -46,12 +46,7 @@ pub struct Args {
     template: Option<String>,
 
     /// Only these monitors: id, glob (`mail-*`), `tag:NAME` or `object:NAME` (repeatable).
-    #[arg(
-        long = "monitor",
-        alias = "monitors",
-        value_name = "SELECTION",
-        value_delimiter = ','
-    )]
+    #[arg(long = "monitor", alias = "monitors", value_name = "SELECTION", value_delimiter = ',')]
     monitors: Vec<String>,
 
     /// Only this site (repeatable).
@@ -150,14 +145,10 @@ struct Verify {
 const MAX_REPORT: u64 = 1 << 30;
 
 fn format(text: &str) -> Result<Format, String> {
-    Format::ALL
-        .iter()
-        .find(|(name, _)| *name == text)
-        .map(|(_, format)| *format)
-        .ok_or_else(|| {
-            let all: Vec<&str> = Format::ALL.iter().map(|(name, _)| *name).collect();
-            format!("use one of: {}", all.join(", "))
-        })
+    Format::ALL.iter().find(|(name, _)| *name == text).map(|(_, format)| *format).ok_or_else(|| {
+        let all: Vec<&str> = Format::ALL.iter().map(|(name, _)| *name).collect();
+        format!("use one of: {}", all.join(", "))
+    })
 }
 
 /// Runs the command.
@@ -193,7 +184,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     for report in &reports {
         writing.set_message(report.document.title.clone());
         let own = config.map(|config| config.templates.as_path());
-        let files = generate::write(report, &definition.formats, &folder, own).map_err(report_failure)?;
+        let files =
+            generate::write(report, &definition.formats, &folder, own).map_err(report_failure)?;
         for (_, path) in &files {
             writing.suspend(|| print(format!("{}\n", path.display())))?;
         }
@@ -208,21 +200,16 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     writing.finish_and_clear();
     match config {
         Some(config) if args.deliver => send(config, &requests, now).await,
-        None if args.deliver => Err(Failure::usage(
-            "no configuration file, so no targets",
-            "set --config FILE",
-        )),
+        None if args.deliver => {
+            Err(Failure::usage("no configuration file, so no targets", "set --config FILE"))
+        }
         _ => Ok(ExitCode::SUCCESS),
     }
 }
 
 /// The configuration, where one is named or needed.
 fn configuration(args: &Args, global: &Global) -> Result<Option<Config>, Failure> {
-    if args.data.is_none() || global.config.is_some() {
-        global.load().map(Some)
-    } else {
-        Ok(None)
-    }
+    if args.data.is_none() || global.config.is_some() { global.load().map(Some) } else { Ok(None) }
 }
 
 /// The definition that was asked for, its period and its documents.
@@ -237,12 +224,7 @@ fn documents(
     if !args.monitors.is_empty() || !args.site.is_empty() {
         known(&lake, config, &definition.selection)?;
     }
-    let source = Source {
-        lake: &lake,
-        config,
-        now,
-        made_at: None,
-    };
+    let source = Source { lake: &lake, config, now, made_at: None };
     let reports = generate::documents(&definition, source, &period).map_err(report_failure)?;
     Ok((definition, period, reports))
 }
@@ -265,10 +247,8 @@ fn definition(args: &Args, config: Option<&Config>) -> Result<Definition, Failur
     }
     .map_err(Failure::Configuration)?;
     if !args.monitors.is_empty() || !args.site.is_empty() {
-        definition.selection = Selection {
-            monitors: args.monitors.clone(),
-            sites: args.site.clone(),
-        };
+        definition.selection =
+            Selection { monitors: args.monitors.clone(), sites: args.site.clone() };
     }
     if !args.format.is_empty() {
         definition.formats = args.format.iter().copied().collect::<BTreeSet<_>>();
@@ -290,7 +270,12 @@ fn definition(args: &Args, config: Option<&Config>) -> Result<Definition, Failur
     Ok(definition)
 }
 
-fn period(args: &Args, definition: &Definition, config: Option<&Config>, now: UtcMicros) -> Result<Period, Failure> {
+fn period(
+    args: &Args,
+    definition: &Definition,
+    config: Option<&Config>,
+    now: UtcMicros,
+) -> Result<Period, Failure> {
     let calendar = definition.calendar(config);
     let period = match (&args.period, &args.from, &args.to) {
         (Some(name), ..) => Period::named(name, now, calendar),
@@ -299,7 +284,9 @@ fn period(args: &Args, definition: &Definition, config: Option<&Config>, now: Ut
     };
     period.map_err(|error| {
         let help = match &error {
-            PeriodError::Empty { .. } => "--to must be later than --from; it is the first day after the period",
+            PeriodError::Empty { .. } => {
+                "--to must be later than --from; it is the first day after the period"
+            }
             _ => "use dates in the report's time zone",
         };
         Failure::usage(&error, help)
@@ -331,14 +318,17 @@ fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
             "reports are smaller than that; check the file name",
         ));
     }
-    let provenance = Provenance::find(&std::fs::read(&args.file).map_err(unread)?).map_err(|error| {
-        let help = match &error {
-            ProvenanceError::Missing => "HTML, PDF and JSON reports contain it, unless a custom layout omits it",
-            ProvenanceError::Later => "verify it with that version",
-            _ => "generate the report again",
-        };
-        Failure::work_help(format!("{}: {error}", args.file.display()), help)
-    })?;
+    let provenance =
+        Provenance::find(&std::fs::read(&args.file).map_err(unread)?).map_err(|error| {
+            let help = match &error {
+                ProvenanceError::Missing => {
+                    "HTML, PDF and JSON reports contain it, unless a custom layout omits it"
+                }
+                ProvenanceError::Later => "verify it with that version",
+                _ => "generate the report again",
+            };
+            Failure::work_help(format!("{}: {error}", args.file.display()), help)
+        })?;
     let config = match &args.data {
         None => Some(global.load()?),
         Some(_) => None,
@@ -356,11 +346,14 @@ fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
         ))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut text = String::from("The lake differs from the samples from which the report was generated:\n");
+    let mut text =
+        String::from("The lake differs from the samples from which the report was generated:\n");
     for one in &differences {
         let what = match (one.then, one.now) {
             (then, 0) => format!("{then} samples then, none now"),
-            (then, now) if then == now => format!("{then} samples then and now, with different values"),
+            (then, now) if then == now => {
+                format!("{then} samples then and now, with different values")
+            }
             (then, now) => format!("{then} samples then, {now} now"),
         };
         text.push_str(&format!(
@@ -376,10 +369,8 @@ fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
 fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<(), Failure> {
     let sites = lake.sites();
     for pattern in &selection.sites {
-        let mut known = sites
-            .iter()
-            .map(|site| &**site)
-            .chain(config.map(|config| config.site.as_str()));
+        let mut known =
+            sites.iter().map(|site| &**site).chain(config.map(|config| config.site.as_str()));
         if !known.any(|site| glob(pattern, site)) {
             return Err(Failure::usage(
                 format!("the lake contains no site {pattern:?}"),
@@ -389,11 +380,9 @@ fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<
     }
     let monitors = lake.monitors(None).map_err(lake_failure)?;
     for pattern in &selection.monitors {
-        let one = Selection {
-            monitors: vec![pattern.clone()],
-            sites: selection.sites.clone(),
-        };
-        let in_configuration = config.is_some_and(|config| config.select(std::slice::from_ref(pattern)).is_ok());
+        let one = Selection { monitors: vec![pattern.clone()], sites: selection.sites.clone() };
+        let in_configuration =
+            config.is_some_and(|config| config.select(std::slice::from_ref(pattern)).is_ok());
         if !in_configuration && !monitors.iter().any(|(site, id)| one.includes(config, site, id)) {
             return Err(Failure::usage(
                 format!("{pattern:?} matches no monitor in the lake or the configuration"),

@@ -71,10 +71,13 @@ struct PreviewPages {
 ///
 /// # Errors
 /// The port is not available.
-pub(super) async fn run(args: &report::Args, global: &Global, port: u16) -> Result<ExitCode, Failure> {
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))
-        .await
-        .map_err(|error| {
+pub(super) async fn run(
+    args: &report::Args,
+    global: &Global,
+    port: u16,
+) -> Result<ExitCode, Failure> {
+    let listener =
+        TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await.map_err(|error| {
             Failure::work_help(
                 format!("127.0.0.1:{port}: {error}"),
                 "choose another port with --port, or 0 for any free port",
@@ -128,17 +131,8 @@ fn watched(args: &report::Args, global: &Global) -> BTreeMap<PathBuf, Option<Sys
 }
 
 fn visit(folder: &Path, depth: usize, add: &mut impl FnMut(&Path)) {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    for entry in std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .take(MAX_FILES)
-    {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_FILES) {
         let path = entry.path();
         match entry.file_type() {
             Ok(kind) if kind.is_dir() && depth > 1 => visit(&path, depth - 1, add),
@@ -283,10 +277,9 @@ fn page(path: &str, shown: &PreviewPages) -> (StatusCode, &'static str, String) 
             [] => (StatusCode::OK, HTML, plain("generating …")),
             [(_, page)] => (StatusCode::OK, HTML, page.clone()),
             several => {
-                let links = several
-                    .iter()
-                    .enumerate()
-                    .map(|(number, (name, _))| format!("<li><a href=\"/{number}\">{}</a></li>", tera_escape(name)));
+                let links = several.iter().enumerate().map(|(number, (name, _))| {
+                    format!("<li><a href=\"/{number}\">{}</a></li>", tera_escape(name))
+                });
                 let list: String = links.collect();
                 let page = format!(
                     "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><title>Preview</title><body><ul>{list}</ul></body></html>"
@@ -301,11 +294,7 @@ fn page(path: &str, shown: &PreviewPages) -> (StatusCode, &'static str, String) 
             .and_then(|number| shown.pages.get(number))
         {
             Some((_, page)) => (StatusCode::OK, HTML, page.clone()),
-            None => (
-                StatusCode::NOT_FOUND,
-                "text/plain; charset=utf-8",
-                "not found\n".to_owned(),
-            ),
+            None => (StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "not found\n".to_owned()),
         },
     }
 }

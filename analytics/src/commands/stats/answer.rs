@@ -29,8 +29,10 @@ pub(super) fn sparkline(series: &Series, question: &FiguresQuery) -> String {
     let Some(past) = &question.past else {
         return String::new();
     };
-    let at =
-        |part: i64| past.from + Micros((i128::from(past.duration().0) * i128::from(part) / i128::from(SPARK)) as i64);
+    let at = |part: i64| {
+        past.from
+            + Micros((i128::from(past.duration().0) * i128::from(part) / i128::from(SPARK)) as i64)
+    };
     let medians: Vec<Option<f64>> = (0..SPARK)
         .map(|part| {
             let mut values = series.values(Metric::RoundTrip, series.rows(at(part), at(part + 1)));
@@ -45,7 +47,9 @@ pub(super) fn sparkline(series: &Series, question: &FiguresQuery) -> String {
             None => '·',
             // A level line where nothing differs.
             Some(_) if greatest <= least => STEPS[0],
-            Some(median) => STEPS[(((median - least) / (greatest - least) * 7.0).round() as usize).min(7)],
+            Some(median) => {
+                STEPS[(((median - least) / (greatest - least) * 7.0).round() as usize).min(7)]
+            }
         })
         .collect()
 }
@@ -82,12 +86,7 @@ pub(super) struct Rendered {
 impl<'a> Answer<'a> {
     pub(super) fn new(shape: &'a Shape, source: &'a Source) -> Self {
         Self {
-            renderer: Renderer {
-                shape,
-                source,
-                compared: None,
-                promises: source.promises(),
-            },
+            renderer: Renderer { shape, source, compared: None, promises: source.promises() },
             out: Vec::new(),
             table: Table::default(),
             rows: 0,
@@ -171,11 +170,7 @@ impl<'a> Answer<'a> {
 
 impl Renderer<'_> {
     pub(super) fn render(&self, rows: &[Row], before: Option<&Row>, lines: &[String]) -> Rendered {
-        let mut rendered = Rendered {
-            bytes: Vec::new(),
-            cells: Vec::new(),
-            rows: rows.len(),
-        };
+        let mut rendered = Rendered { bytes: Vec::new(), cells: Vec::new(), rows: rows.len() };
         let skipped = self.skipped();
         let mut line = String::new();
         for (number, row) in rows.iter().enumerate() {
@@ -208,10 +203,7 @@ impl Renderer<'_> {
     /// Returns the corrupt files that were skipped.
     fn skipped(&self) -> Vec<String> {
         let skipped = self.source.lake.skipped();
-        skipped
-            .into_iter()
-            .map(|(path, _)| path.display().to_string())
-            .collect()
+        skipped.into_iter().map(|(path, _)| path.display().to_string()).collect()
     }
 
     /// Names of all figures, one column each.
@@ -247,10 +239,7 @@ impl Renderer<'_> {
         for metric in &self.shape.metrics {
             columns.extend(["count", "min", "mean", "max"].map(|name| format!("{metric}_{name}")));
             columns.extend(
-                self.shape
-                    .percentiles
-                    .iter()
-                    .map(|asked| format!("{metric}_{}", asked.name())),
+                self.shape.percentiles.iter().map(|asked| format!("{metric}_{}", asked.name())),
             );
         }
         columns.extend(
@@ -285,10 +274,8 @@ impl Renderer<'_> {
 
     /// The cells under [`Renderer::columns`].
     fn cells(&self, row: &Row, before: Option<&Row>, skipped: &[String]) -> Vec<Cell> {
-        let mut cells = vec![
-            Cell::text(row.whose.site.as_deref()),
-            Cell::text(row.whose.monitor.as_deref()),
-        ];
+        let mut cells =
+            vec![Cell::text(row.whose.site.as_deref()), Cell::text(row.whose.monitor.as_deref())];
         if self.shape.group.name().is_some() {
             cells.push(Cell::text(row.whose.group.as_deref()));
         }
@@ -344,9 +331,14 @@ impl Renderer<'_> {
         cells.push(Cell::share(row.delivery_rate(), tests));
         cells.push(Cell::share(time.coverage(), tests));
         cells.push(Cell::share(time.availability(), tests));
-        cells.extend([time.downtime, time.unknown, time.excluded].map(|time| Cell::number(Some(seconds(time)), 0)));
+        cells.extend(
+            [time.downtime, time.unknown, time.excluded]
+                .map(|time| Cell::number(Some(seconds(time)), 0)),
+        );
         cells.push(Cell::Count(time.outages));
-        cells.extend([time.longest, time.mttr(), time.mtbf()].map(|time| Cell::number(time.map(seconds), 0)));
+        cells.extend(
+            [time.longest, time.mttr(), time.mtbf()].map(|time| Cell::number(time.map(seconds), 0)),
+        );
         let limits = (0..LIMITS.len()).map(Some).chain([None]);
         cells.extend(limits.map(|limit| Cell::share(row.delivered_within(limit), tests)));
         let round_trip = row.metrics.first().and_then(Option::as_ref);
@@ -356,7 +348,8 @@ impl Renderer<'_> {
                 // A number column can't say it in words; tests without a delivered percentile do.
                 Some(DeliveredPercentile::NotDelivered) | None => Cell::None,
             });
-            let interval = round_trip.and_then(|found| found.intervals.get(index).copied().flatten());
+            let interval =
+                round_trip.and_then(|found| found.intervals.get(index).copied().flatten());
             cells.push(Cell::number(interval.map(|(low, _)| low / 1000.0), 1));
             cells.push(Cell::number(interval.map(|(_, high)| high / 1000.0), 1));
         }
@@ -453,14 +446,16 @@ impl Renderer<'_> {
             cells.push(match row.delivered.get(p99) {
                 None => Cell::None,
                 Some(DeliveredPercentile::NotDelivered) => Cell::Text("not delivered".into()),
-                Some(DeliveredPercentile::Within(micros)) => Cell::Text(format!("{:.0}", micros / 1000.0)),
+                Some(DeliveredPercentile::Within(micros)) => {
+                    Cell::Text(format!("{:.0}", micros / 1000.0))
+                }
             });
-            cells.push(Cell::number(
-                round_trip.map(|found| found.summary.max.as_millis_f64()),
-                0,
-            ));
+            cells.push(Cell::number(round_trip.map(|found| found.summary.max.as_millis_f64()), 0));
         }
-        cells.extend((CONTRACT.len()..self.shape.percentiles.len()).map(|index| percentile(Some(row), index)));
+        cells.extend(
+            (CONTRACT.len()..self.shape.percentiles.len())
+                .map(|index| percentile(Some(row), index)),
+        );
         if self.compared.is_none() {
             cells.push(Cell::text(line.cloned()));
         }

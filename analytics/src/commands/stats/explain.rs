@@ -86,7 +86,8 @@ pub(super) fn run(source: &Source, figure: &Figure, all: bool) -> Result<ExitCod
             let row = question.rows(series).pop()?;
             let mut explanation = explain(figure, series, &row, &question, all);
             let skipped = source.lake.skipped().into_iter();
-            explanation.skipped_files = skipped.map(|(path, _)| path.display().to_string()).collect();
+            explanation.skipped_files =
+                skipped.map(|(path, _)| path.display().to_string()).collect();
             Some(explanation)
         })
         .map_err(lake_failure)?
@@ -107,7 +108,13 @@ pub(super) fn run(source: &Source, figure: &Figure, all: bool) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(figure: &Figure, series: &Series, row: &Row, question: &FiguresQuery, all: bool) -> Explanation {
+fn explain(
+    figure: &Figure,
+    series: &Series,
+    row: &Row,
+    question: &FiguresQuery,
+    all: bool,
+) -> Explanation {
     let value = |row: usize| series.metric(figure.metric()).get(row);
     let values = series.counted().filter(|row| value(*row).is_some()).count() as u64;
     let (definition, calculation) = figure.definition(row, values);
@@ -154,17 +161,19 @@ fn explain(figure: &Figure, series: &Series, row: &Row, question: &FiguresQuery,
 }
 
 /// The samples that are shown, each with what it is to the figure, and how many the figure rests on.
-fn behind(figure: &Figure, series: &Series, question: &FiguresQuery, all: bool) -> (Vec<(usize, String)>, u64) {
+fn behind(
+    figure: &Figure,
+    series: &Series,
+    question: &FiguresQuery,
+    all: bool,
+) -> (Vec<(usize, String)>, u64) {
     let value = |row: usize| series.metric(figure.metric()).get(row);
     let told = |row: usize| (row, role(figure, series, row, value(row)));
     let mut behind: Vec<(usize, String)> = match figure {
         Figure::Of(..) => series.counted().filter(|row| value(*row).is_some()).map(told).collect(),
-        Figure::Tests(which) => series
-            .inside
-            .clone()
-            .filter(|row| which.has(series, *row))
-            .map(told)
-            .collect(),
+        Figure::Tests(which) => {
+            series.inside.clone().filter(|row| which.has(series, *row)).map(told).collect()
+        }
         _ if figure.is_of_time() => moments(figure, series, question),
         _ => series.counted().map(told).collect(),
     };
@@ -194,7 +203,9 @@ fn decisive(figure: &Figure, series: &Series, behind: &mut Vec<(usize, String)>)
             around(behind, rank);
         }
         Figure::Of(_, Statistic::Min) => behind.sort_by_key(|(row, _)| value(*row)),
-        Figure::Of(_, Statistic::Max) => behind.sort_by_key(|(row, _)| std::cmp::Reverse(value(*row))),
+        Figure::Of(_, Statistic::Max) => {
+            behind.sort_by_key(|(row, _)| std::cmp::Reverse(value(*row)))
+        }
         Figure::DeliveryRate => behind.retain(|(row, _)| !landed(*row)),
         Figure::Within(Some(limit)) => {
             behind.retain(|(row, _)| value(*row).is_none_or(|trip| trip > LIMITS[*limit]));
@@ -209,7 +220,9 @@ fn decisive(figure: &Figure, series: &Series, behind: &mut Vec<(usize, String)>)
 fn left_out(figure: &Figure, series: &Series, row: &Row, values: u64) -> Vec<LeftOut> {
     let counts = &row.counts;
     let excluded = |reason: Exclusion| {
-        let of = |row: &usize| series.outcome[*row] != Outcome::NotTested && series.exclusion(*row) == Some(reason);
+        let of = |row: &usize| {
+            series.outcome[*row] != Outcome::NotTested && series.exclusion(*row) == Some(reason)
+        };
         series.inside.clone().filter(of).count() as u64
     };
     let maintenance = excluded(Exclusion::Maintenance);
@@ -218,10 +231,7 @@ fn left_out(figure: &Figure, series: &Series, row: &Row, values: u64) -> Vec<Lef
             samples: counts.not_tested,
             why: "not_tested: the probe could not perform the test",
         },
-        LeftOut {
-            samples: maintenance,
-            why: "in maintenance",
-        },
+        LeftOut { samples: maintenance, why: "in maintenance" },
         LeftOut {
             samples: counts.excluded - maintenance,
             why: "excluded for another reason, such as a simulated failure",
@@ -255,10 +265,8 @@ fn moments(figure: &Figure, series: &Series, question: &FiguresQuery) -> Vec<(us
     let mut stretches = |state: State, what: &str| {
         for stretch in timeline.stretches.iter().filter(|stretch| stretch.state == state) {
             // What was before the first sample, and what came before the period, has the sample after it.
-            let before = series
-                .started_at
-                .partition_point(|at| *at <= stretch.from.0)
-                .checked_sub(1);
+            let before =
+                series.started_at.partition_point(|at| *at <= stretch.from.0).checked_sub(1);
             let Some(row) = before.or_else(|| row_at(stretch.to)) else {
                 continue;
             };
@@ -334,7 +342,9 @@ fn text(of: &Explanation) -> String {
     let value = match &of.value {
         serde_json::Value::Null => "–".to_owned(),
         serde_json::Value::String(words) => words.clone(),
-        number if of.unit == "share" => per_cent(number.as_f64().unwrap_or_default(), of.counted_tests),
+        number if of.unit == "share" => {
+            per_cent(number.as_f64().unwrap_or_default(), of.counted_tests)
+        }
         number => format!("{number} {}", of.unit),
     };
     let interval = match of.interval {

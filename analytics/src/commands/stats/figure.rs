@@ -153,7 +153,12 @@ impl Figure {
     /// Returns the unit.
     pub(in crate::commands) fn unit(&self) -> &'static str {
         match self {
-            Self::Downtime | Self::Unknown | Self::Maintenance | Self::LongestOutage | Self::Mttr | Self::Mtbf => "s",
+            Self::Downtime
+            | Self::Unknown
+            | Self::Maintenance
+            | Self::LongestOutage
+            | Self::Mttr
+            | Self::Mtbf => "s",
             Self::Outages | Self::Tests(_) | Self::Of(_, Statistic::Count) => "",
             Self::Delivered(_) | Self::Of(..) => "ms",
             _ => "share",
@@ -165,7 +170,9 @@ impl Figure {
         self.unit() == "share"
             || matches!(
                 self,
-                Self::Mtbf | Self::Of(_, Statistic::Count) | Self::Tests(Which::Counted | Which::Of(Outcome::Ok))
+                Self::Mtbf
+                    | Self::Of(_, Statistic::Count)
+                    | Self::Tests(Which::Counted | Which::Of(Outcome::Ok))
             )
     }
 
@@ -199,32 +206,38 @@ impl Figure {
             Self::Mttr => time.mttr().map(seconds),
             Self::Mtbf => time.mtbf().map(seconds),
             Self::Within(limit) => row.delivered_within(*limit),
-            Self::Delivered(_) => match self.place(question).and_then(|index| row.delivered.get(index)) {
-                Some(DeliveredPercentile::NotDelivered) => return FigureValue::NotDelivered,
-                Some(DeliveredPercentile::Within(micros)) => Some(ms(*micros)),
-                None => None,
-            },
+            Self::Delivered(_) => {
+                match self.place(question).and_then(|index| row.delivered.get(index)) {
+                    Some(DeliveredPercentile::NotDelivered) => return FigureValue::NotDelivered,
+                    Some(DeliveredPercentile::Within(micros)) => Some(ms(*micros)),
+                    None => None,
+                }
+            }
             Self::Of(_, Statistic::Count) => Some(summary.map_or(0.0, |s| s.count as f64)),
             Self::Of(_, Statistic::Min) => summary.map(|s| s.min.as_millis_f64()),
             Self::Of(_, Statistic::Max) => summary.map(|s| s.max.as_millis_f64()),
             Self::Of(_, Statistic::Mean) => summary.map(|s| ms(s.mean)),
             Self::Of(_, Statistic::Percentile(_)) => {
                 let place = self.place(question);
-                place
-                    .and_then(|index| summary?.percentiles.get(index))
-                    .map(|micros| ms(*micros))
+                place.and_then(|index| summary?.percentiles.get(index)).map(|micros| ms(*micros))
             }
         };
         value.map_or(FigureValue::None, FigureValue::Is)
     }
 
     /// Returns its 95 % confidence interval, if it has one.
-    pub(in crate::commands) fn interval(&self, row: &Row, question: &FiguresQuery) -> Option<(f64, f64)> {
+    pub(in crate::commands) fn interval(
+        &self,
+        row: &Row,
+        question: &FiguresQuery,
+    ) -> Option<(f64, f64)> {
         let (counts, of) = (&row.counts, |part: u64| Share::new(part, row.counts.tests()));
         let share = match self {
             Self::Availability => of(counts.ok),
             Self::DeliveryRate => row.of_mails(of(counts.ok + counts.late)),
-            Self::Within(limit) => row.of_mails(of(limit.map_or(counts.ok, |index| row.within[index]))),
+            Self::Within(limit) => {
+                row.of_mails(of(limit.map_or(counts.ok, |index| row.within[index])))
+            }
             Self::Of(_, Statistic::Percentile(_)) => {
                 let intervals = &self.distribution(row, question)?.intervals;
                 let (low, high) = intervals.get(self.place(question)?).copied().flatten()?;
@@ -297,13 +310,17 @@ impl std::fmt::Display for Figure {
             Self::Mtbf => f.write_str("mtbf"),
             Self::Tests(which) => f.write_str(which.name()),
             Self::Within(None) => f.write_str("delivered_within_max_round_trip"),
-            Self::Within(Some(limit)) => write!(f, "delivered_within_{}", limit_name(LIMITS[*limit])),
+            Self::Within(Some(limit)) => {
+                write!(f, "delivered_within_{}", limit_name(LIMITS[*limit]))
+            }
             Self::Delivered(asked) => write!(f, "delivered_{}", asked.name()),
             Self::Of(metric, Statistic::Count) => write!(f, "{metric}_count"),
             Self::Of(metric, Statistic::Min) => write!(f, "{metric}_min"),
             Self::Of(metric, Statistic::Mean) => write!(f, "{metric}_mean"),
             Self::Of(metric, Statistic::Max) => write!(f, "{metric}_max"),
-            Self::Of(metric, Statistic::Percentile(asked)) => write!(f, "{metric}_{}", asked.name()),
+            Self::Of(metric, Statistic::Percentile(asked)) => {
+                write!(f, "{metric}_{}", asked.name())
+            }
         }
     }
 }
@@ -319,10 +336,9 @@ impl Figure {
                 "ok / counted tests; counted are all outcomes except not_tested, outside maintenance",
                 of_tests(counts.ok, "ok"),
             ),
-            Self::DeliveryRate => (
-                "(ok + late) / counted tests",
-                of_tests(counts.ok + counts.late, "ok or late"),
-            ),
+            Self::DeliveryRate => {
+                ("(ok + late) / counted tests", of_tests(counts.ok + counts.late, "ok or late"))
+            }
             Self::Coverage => (
                 "known time / period; time without tests for more than three test intervals is unknown",
                 format!("{} unknown of {}", long(time.unknown), long(time.length)),
@@ -355,10 +371,16 @@ impl Figure {
             ),
             Self::Tests(which) => (
                 match which {
-                    Which::Counted => "tests with an outcome other than not_tested, outside maintenance",
-                    Which::Of(Outcome::NotTested) => "tests that the probe could not perform; they do not count",
+                    Which::Counted => {
+                        "tests with an outcome other than not_tested, outside maintenance"
+                    }
+                    Which::Of(Outcome::NotTested) => {
+                        "tests that the probe could not perform; they do not count"
+                    }
                     Which::Of(_) => "counted tests with this outcome",
-                    Which::Excluded => "tests in maintenance or with simulated failure; they do not count",
+                    Which::Excluded => {
+                        "tests in maintenance or with simulated failure; they do not count"
+                    }
                     Which::Provisional => {
                         "counted tests whose mail may still arrive late; they count as failed until then"
                     }
@@ -384,14 +406,12 @@ impl Figure {
                 ranks(tests as usize, asked),
             ),
             Self::Of(_, Statistic::Count) => ("non-null values of counted tests", String::new()),
-            Self::Of(_, Statistic::Min) => (
-                "minimum of the non-null values of counted tests",
-                format!("minimum of {values}"),
-            ),
-            Self::Of(_, Statistic::Max) => (
-                "maximum of the non-null values of counted tests",
-                format!("maximum of {values}"),
-            ),
+            Self::Of(_, Statistic::Min) => {
+                ("minimum of the non-null values of counted tests", format!("minimum of {values}"))
+            }
+            Self::Of(_, Statistic::Max) => {
+                ("maximum of the non-null values of counted tests", format!("maximum of {values}"))
+            }
             Self::Of(_, Statistic::Mean) => (
                 "arithmetic mean of the non-null values of counted tests",
                 format!("sum of {values} values / {values}"),
@@ -419,10 +439,7 @@ fn ranks(n: usize, asked: &RequestedPercentile) -> String {
             ordinal(low + 2)
         )
     } else {
-        format!(
-            "({n} − 1)·{q} = {low}: the {} of {n} in ascending order",
-            ordinal(low + 1)
-        )
+        format!("({n} − 1)·{q} = {low}: the {} of {n} in ascending order", ordinal(low + 1))
     }
 }
 

@@ -1,6 +1,8 @@
 //! The contract's JSON of a row, to which all other figures are added where they are asked for.
 
-use mailqos_figures::{DeliveredPercentile, Distribution, delivered_within::LIMITS, periods::Period, stats::Row};
+use mailqos_figures::{
+    DeliveredPercentile, Distribution, delivered_within::LIMITS, periods::Period, stats::Row,
+};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::shape::{Shape, limit_name};
@@ -53,7 +55,11 @@ impl Serialize for JsonBefore<'_> {
     }
 }
 
-fn figures<M: serde::ser::SerializeMap>(map: &mut M, row: &Row, shape: &Shape) -> Result<(), M::Error> {
+fn figures<M: serde::ser::SerializeMap>(
+    map: &mut M,
+    row: &Row,
+    shape: &Shape,
+) -> Result<(), M::Error> {
     let (counts, time) = (&row.counts, &row.time);
     map.serialize_entry("tests", &counts.tests())?;
     map.serialize_entry("ok", &counts.ok)?;
@@ -108,8 +114,12 @@ impl Serialize for JsonDelivered<'_> {
         for (index, asked) in self.1.percentiles.iter().enumerate() {
             match self.0.delivered.get(index) {
                 None => map.serialize_entry(&asked.name(), &None::<f64>)?,
-                Some(DeliveredPercentile::NotDelivered) => map.serialize_entry(&asked.name(), "not delivered")?,
-                Some(DeliveredPercentile::Within(micros)) => map.serialize_entry(&asked.name(), &(micros / 1000.0))?,
+                Some(DeliveredPercentile::NotDelivered) => {
+                    map.serialize_entry(&asked.name(), "not delivered")?
+                }
+                Some(DeliveredPercentile::Within(micros)) => {
+                    map.serialize_entry(&asked.name(), &(micros / 1000.0))?
+                }
             }
         }
         map.end()

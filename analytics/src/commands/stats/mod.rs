@@ -23,7 +23,7 @@ pub(super) use self::{
 use mailqos_config::Monitor;
 use mailqos_figures::{
     periods::{Period, Unit},
-    stats::{Pool, FiguresQuery, Row, Share, Subject},
+    stats::{FiguresQuery, Pool, Row, Share, Subject},
 };
 use mailqos_lake_tables::{Metric, Series, SeriesQuery};
 
@@ -146,13 +146,13 @@ impl Group {
             }],
             Self::Site => vec![whose(Some(&series.site), None)],
             Self::All => vec![whose(None, None)],
-            Self::Object => vec![whose(None, configured().map(|monitor| monitor.object.as_str().into()))],
+            Self::Object => {
+                vec![whose(None, configured().map(|monitor| monitor.object.as_str().into()))]
+            }
             Self::Tag => match configured() {
-                Some(monitor) if !monitor.tags.is_empty() => monitor
-                    .tags
-                    .iter()
-                    .map(|tag| whose(None, Some(tag.as_str().into())))
-                    .collect(),
+                Some(monitor) if !monitor.tags.is_empty() => {
+                    monitor.tags.iter().map(|tag| whose(None, Some(tag.as_str().into()))).collect()
+                }
                 _ => vec![whose(None, None)],
             },
         }
@@ -171,14 +171,10 @@ enum Compare {
 /// Wrong usage, or a lake that can't be read.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     if let [monitor, figure] = args.explain.as_slice() {
-        let figure: Figure = figure
-            .parse()
-            .map_err(|message| Failure::usage(message, Figure::HELP))?;
-        let source = SourceArgs {
-            monitor: vec![monitor.clone()],
-            ..args.source.clone()
-        }
-        .open(global)?;
+        let figure: Figure =
+            figure.parse().map_err(|message| Failure::usage(message, Figure::HELP))?;
+        let source =
+            SourceArgs { monitor: vec![monitor.clone()], ..args.source.clone() }.open(global)?;
         return explain::run(&source, &figure, args.all);
     }
     if args.compare.is_some() && args.by != By::Total {
@@ -227,11 +223,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         source.lake.for_each(
             &query,
             |series| {
-                let lines = if spark {
-                    vec![sparkline(series, &question)]
-                } else {
-                    Vec::new()
-                };
+                let lines = if spark { vec![sparkline(series, &question)] } else { Vec::new() };
                 render.render(&question.rows(series), None, &lines)
             },
             |rendered| answer.take(rendered),
@@ -252,7 +244,12 @@ pub(super) fn query(source: &Source, question: &FiguresQuery) -> SeriesQuery {
 }
 
 /// The rows of a period, of monitors or groups, in order.
-fn rows(source: &Source, shape: &Shape, period: &Period, by: Option<Unit>) -> Result<Vec<Row>, Failure> {
+fn rows(
+    source: &Source,
+    shape: &Shape,
+    period: &Period,
+    by: Option<Unit>,
+) -> Result<Vec<Row>, Failure> {
     let whole = shape.question(period, by);
     if shape.group == Group::Monitor {
         let rows = source
@@ -328,7 +325,9 @@ fn untested(source: &Source, shape: &Shape, seen: &BTreeSet<(Arc<str>, Arc<str>)
         .monitors
         .values()
         .filter(|monitor| monitor.enabled)
-        .filter(|monitor| source.monitors.is_empty() || source.monitors.contains(monitor.id.as_str()))
+        .filter(|monitor| {
+            source.monitors.is_empty() || source.monitors.contains(monitor.id.as_str())
+        })
         .map(|monitor| (Arc::clone(&site), Arc::from(monitor.id.as_str())))
         .filter(|whose| !seen.contains(whose))
         .flat_map(|(site, monitor)| {

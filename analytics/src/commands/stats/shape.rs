@@ -20,7 +20,8 @@ pub(in crate::commands) struct RequestedPercentile {
 
 /// `99.9` as 0.999.
 pub(in crate::commands) fn percentile(text: &str) -> Result<RequestedPercentile, String> {
-    let wrong = || format!("{text:?} is not a percentile; use a number from 0 to 100, such as 99.9");
+    let wrong =
+        || format!("{text:?} is not a percentile; use a number from 0 to 100, such as 99.9");
     let name = text.strip_prefix('p').unwrap_or(text);
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err(wrong());
@@ -30,10 +31,7 @@ pub(in crate::commands) fn percentile(text: &str) -> Result<RequestedPercentile,
     if !(0.0..=1.0).contains(&q) {
         return Err(wrong());
     }
-    Ok(RequestedPercentile {
-        name: format!("p{name}"),
-        q,
-    })
+    Ok(RequestedPercentile { name: format!("p{name}"), q })
 }
 
 impl RequestedPercentile {
@@ -70,7 +68,11 @@ pub(in crate::commands) struct Shape {
 
 impl Shape {
     /// The contracts' figures of single monitors.
-    pub(in crate::commands) fn of_monitors(calendar: Calendar, metrics: &[Metric], asked: &[RequestedPercentile]) -> Self {
+    pub(in crate::commands) fn of_monitors(
+        calendar: Calendar,
+        metrics: &[Metric],
+        asked: &[RequestedPercentile],
+    ) -> Self {
         let mut all = Metric::CONTRACT.to_vec();
         for metric in metrics {
             if !all.contains(metric) {
@@ -80,10 +82,7 @@ impl Shape {
         let mut percentiles: Vec<RequestedPercentile> = ["p50", "p90", "p95", "p99"]
             .into_iter()
             .zip(CONTRACT)
-            .map(|(name, q)| RequestedPercentile {
-                name: name.to_owned(),
-                q,
-            })
+            .map(|(name, q)| RequestedPercentile { name: name.to_owned(), q })
             .collect();
         for one in asked {
             if percentiles.iter().all(|known| known.q.to_bits() != one.q.to_bits()) {
@@ -122,10 +121,7 @@ mod tests {
         let metrics = [Metric::SmtpTls, Metric::PickupList, Metric::SmtpTls, Metric::RoundTrip];
         let asked = ["75", "95", "75.0"].map(|text| percentile(text).expect("a percentile"));
         let shape = Shape::of_monitors(calendar, &metrics, &asked);
-        assert_eq!(
-            shape.metrics[Metric::CONTRACT.len()..],
-            [Metric::SmtpTls, Metric::PickupList]
-        );
+        assert_eq!(shape.metrics[Metric::CONTRACT.len()..], [Metric::SmtpTls, Metric::PickupList]);
         assert_eq!(shape.percentiles.len(), CONTRACT.len() + 1);
     }
 

@@ -39,10 +39,8 @@ pub enum Framing {
     Newline,
 }
 
-const FRAMINGS: [(&str, Framing); 2] = [
-    ("octet-counting", Framing::OctetCounting),
-    ("newline", Framing::Newline),
-];
+const FRAMINGS: [(&str, Framing); 2] =
+    [("octet-counting", Framing::OctetCounting), ("newline", Framing::Newline)];
 const TRANSPORTS: [(&str, Transport); 4] = [
     ("local", Transport::Local),
     ("udp", Transport::Udp),
@@ -108,21 +106,24 @@ pub(super) fn syslog(table: &mut Table, problems: &mut Problems) -> Option<Actio
     let to = match transport {
         Transport::Local => LogPlace::Local(inner.read(&SYSLOG.socket, problems)),
         Transport::Udp => {
-            let server: String =
-                inner.require(&SYSLOG.server, "host name or IP address of the log server", problems)?;
+            let server: String = inner.require(
+                &SYSLOG.server,
+                "host name or IP address of the log server",
+                problems,
+            )?;
             host(&server, &SYSLOG.server, &inner, problems);
-            LogPlace::Udp {
-                server,
-                port: port(&mut inner, &SYSLOG.port, 514, problems),
-            }
+            LogPlace::Udp { server, port: port(&mut inner, &SYSLOG.port, 514, problems) }
         }
         Transport::Tcp | Transport::Tls => {
             let (tls, usual) = match transport {
                 Transport::Tls => (TlsMode::Implicit, 6514),
                 _ => (TlsMode::None, 514),
             };
-            let server: String =
-                inner.require(&SYSLOG.server, "host name or IP address of the log server", problems)?;
+            let server: String = inner.require(
+                &SYSLOG.server,
+                "host name or IP address of the log server",
+                problems,
+            )?;
             host(&server, &SYSLOG.server, &inner, problems);
             let framing = inner.read(&SYSLOG.framing, problems);
             let endpoint = Endpoint {

@@ -96,7 +96,8 @@ const SERVICES: [(&str, Service); 5] = [
     (Service::Opsgenie.as_str(), Service::Opsgenie),
     (Service::Ntfy.as_str(), Service::Ntfy),
 ];
-const CONTENT_TYPES: [(&str, ContentType); 2] = [("json", ContentType::Json), ("form", ContentType::Form)];
+const CONTENT_TYPES: [(&str, ContentType); 2] =
+    [("json", ContentType::Json), ("form", ContentType::Form)];
 
 keys! {
     WEBHOOK: WebhookKeys {
@@ -123,14 +124,20 @@ keys! {
     }
 }
 
-pub(super) fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Option<Webhook> {
+pub(super) fn webhook(
+    table: &mut Table,
+    plaintext: bool,
+    problems: &mut Problems,
+) -> Option<Webhook> {
     let mut inner = table.table(&WEBHOOK_ACTION.webhook, problems)?;
     let service = inner.read(&WEBHOOK.kind, problems).unwrap_or(Service::Own);
     let url = match (inner.node(&WEBHOOK.url), service.usual_url()) {
         (Some(node), _) => secret(&node, plaintext || !service.url_is_secret(), problems),
         (None, Some(usual)) => Some(SecretSource::Literal(Secret::new(usual))),
         (None, None) => {
-            problems.push(inner.missing(&WEBHOOK.url, "the address, as a string or { env = \"NAME\" }"));
+            problems.push(
+                inner.missing(&WEBHOOK.url, "the address, as a string or { env = \"NAME\" }"),
+            );
             None
         }
     };
@@ -143,9 +150,7 @@ pub(super) fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problem
                 .help("use https://HOST/PATH"),
         );
     }
-    let key = inner
-        .node(&WEBHOOK.key)
-        .and_then(|node| secret(&node, plaintext, problems));
+    let key = inner.node(&WEBHOOK.key).and_then(|node| secret(&node, plaintext, problems));
     if key.is_none() && service.counts_incidents() && inner.node(&WEBHOOK.key).is_none() {
         problems.push(inner.missing(&WEBHOOK.key, "the integration key: { env = \"NAME\" }"));
     }
@@ -178,17 +183,7 @@ pub(super) fn webhook(table: &mut Table, plaintext: bool, problems: &mut Problem
     let proxy = proxy::address(&mut inner, &REQUEST.proxy, plaintext, problems);
     let trust = trust(&mut inner, problems);
     inner.finish(problems);
-    Some(Webhook {
-        service,
-        url: url?,
-        method,
-        key,
-        headers,
-        trust,
-        template,
-        content_type,
-        proxy,
-    })
+    Some(Webhook { service, url: url?, method, key, headers, trust, template, content_type, proxy })
 }
 
 fn content_type(table: &mut Table, service: Service, problems: &mut Problems) -> ContentType {

@@ -48,11 +48,7 @@ pub struct MailQos {
 
 pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems) -> Option<Kind> {
     for (key, is_missing, why) in [
-        (
-            MONITOR.from.name,
-            options.from.is_none(),
-            "the sender of the test mails",
-        ),
+        (MONITOR.from.name, options.from.is_none(), "the sender of the test mails"),
         (MONITOR.to.name, options.to.is_none(), "the mailbox's address"),
         (
             MONITOR.smtp.name,

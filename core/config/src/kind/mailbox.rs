@@ -36,9 +36,9 @@ pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems
     // In `[defaults]` they are for monitors of other kinds.
     for key in FOREIGN_KEYS.into_iter().filter(|key| table.is_own(key)) {
         problems.push(
-            table
-                .problem(key, format!("{key:?} does not apply to kind \"mailbox\""), "here")
-                .help("remove it; mailbox tests only log in and list (kind = \"mail-qos\" sends mails)"),
+            table.problem(key, format!("{key:?} does not apply to kind \"mailbox\""), "here").help(
+                "remove it; mailbox tests only log in and list (kind = \"mail-qos\" sends mails)",
+            ),
         );
     }
     Some(Kind::Mailbox(Mailbox {
@@ -66,12 +66,7 @@ impl TestKind for Mailbox {
     }
 
     fn options(&self) -> Vec<(&'static str, String)> {
-        let Pickup {
-            endpoint,
-            protocol,
-            folders,
-            timeout,
-        } = &self.pickup;
+        let Pickup { endpoint, protocol, folders, timeout } = &self.pickup;
         let mut options = vec![
             ("kind", self.name().to_owned()),
             ("pickup", format!("{} over {protocol}", endpoint.place())),

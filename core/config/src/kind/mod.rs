@@ -38,7 +38,8 @@ impl Deref for Kind {
 pub(crate) type Read = fn(&Options, &mut Table, &mut Problems) -> Option<Kind>;
 
 /// The kinds by their names in the configuration; the first one is the default.
-pub(crate) const KINDS: [(&str, Read); 2] = [("mail-qos", mail_qos::read), ("mailbox", mailbox::read)];
+pub(crate) const KINDS: [(&str, Read); 2] =
+    [("mail-qos", mail_qos::read), ("mailbox", mailbox::read)];
 
 /// Properties of a kind that scheduling, recording, alarms and commands need.
 pub trait TestKind: Send + Sync {

@@ -52,7 +52,10 @@ fn takes(key: &Key, reference: &Reference) -> String {
             let words: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
             words.join(", ")
         }
-        ValueKind::Table(ids) | ValueKind::NamesOrTables(ids) | ValueKind::Tables(ids) | ValueKind::Named(ids) => links(ids, reference),
+        ValueKind::Table(ids)
+        | ValueKind::NamesOrTables(ids)
+        | ValueKind::Tables(ids)
+        | ValueKind::Named(ids) => links(ids, reference),
         ValueKind::NameOrTable(ids) => format!("a name, or {}", links(ids, reference)),
         ValueKind::Secret => "a [secret](#secrets)".to_owned(),
         ValueKind::TextOrSecret => "a quoted string, or a [secret](#secrets)".to_owned(),
@@ -69,7 +72,9 @@ fn links(ids: &[&str], reference: &Reference) -> String {
         .map(|shape| format!("[`{}`](#{})", shape.head, anchor(shape.head)))
         .collect();
     match links.as_slice() {
-        [first, ..] if links.len() > MAX_LINKS => format!("tables of {} kinds, see {first}", links.len()),
+        [first, ..] if links.len() > MAX_LINKS => {
+            format!("tables of {} kinds, see {first}", links.len())
+        }
         _ => links.join(", "),
     }
 }

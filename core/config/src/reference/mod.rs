@@ -89,10 +89,7 @@ pub enum ValueKind {
 impl ValueKind {
     /// Returns what a type accepts.
     pub const fn of<T: FromToml>() -> Self {
-        Self::Type {
-            expected: T::expected,
-            schema: T::schema,
-        }
+        Self::Type { expected: T::expected, schema: T::schema }
     }
 
     /// Whether it is a list, whose key may be written in the singular or the plural.
@@ -138,15 +135,7 @@ impl ValueKind {
 impl Key {
     /// A key that need not be there.
     pub const fn new(name: &'static str, takes: ValueKind, about: &'static str) -> Self {
-        Self {
-            name,
-            takes,
-            required: false,
-            default: None,
-            otherwise: None,
-            bounds: None,
-            about,
-        }
+        Self { name, takes, required: false, default: None, otherwise: None, bounds: None, about }
     }
 
     /// A table, one of these.
@@ -220,19 +209,13 @@ impl Key {
     /// Sets the default, as TOML that is also valid JSON.
     #[must_use]
     pub const fn default(self, value: &'static str) -> Self {
-        Self {
-            default: Some(value),
-            ..self
-        }
+        Self { default: Some(value), ..self }
     }
 
     /// Sets the default in words.
     #[must_use]
     pub const fn otherwise(self, words: &'static str) -> Self {
-        Self {
-            otherwise: Some(words),
-            ..self
-        }
+        Self { otherwise: Some(words), ..self }
     }
 }
 

@@ -7,14 +7,18 @@ use crate::{from_toml::NAME, table::other_number, value::SecretKeys};
 
 /// The schema of the files that a table of the reference, `file`, describes.
 pub fn schema(reference: &Reference, file: &str) -> Json {
-    let (root, tables): (Vec<&Shape>, Vec<&Shape>) = reference.tables.iter().partition(|shape| shape.id == file);
-    let mut definitions: Map<String, Json> = tables.iter().map(|shape| (shape.id.to_owned(), table(shape))).collect();
+    let (root, tables): (Vec<&Shape>, Vec<&Shape>) =
+        reference.tables.iter().partition(|shape| shape.id == file);
+    let mut definitions: Map<String, Json> =
+        tables.iter().map(|shape| (shape.id.to_owned(), table(shape))).collect();
     definitions.insert("secret".to_owned(), secret());
     let mut schema = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": reference.title,
     });
-    if let (Some(schema), Some(Json::Object(file))) = (schema.as_object_mut(), root.first().map(|shape| table(shape))) {
+    if let (Some(schema), Some(Json::Object(file))) =
+        (schema.as_object_mut(), root.first().map(|shape| table(shape)))
+    {
         schema.extend(file);
         schema.insert("definitions".to_owned(), Json::Object(definitions));
     }
@@ -35,7 +39,8 @@ fn table(shape: &Shape) -> Json {
 
 /// An object with these keys, those of lists in both numbers.
 fn properties(keys: impl Iterator<Item = &'static Key> + Clone) -> Json {
-    let mut properties: Map<String, Json> = keys.clone().map(|key| (key.name.to_owned(), property(key))).collect();
+    let mut properties: Map<String, Json> =
+        keys.clone().map(|key| (key.name.to_owned(), property(key))).collect();
     for key in keys.filter(|key| key.takes.is_list()) {
         let mut same = property(key);
         same["description"] = json!(format!("The same as `{}`.", key.name));
@@ -78,11 +83,15 @@ fn takes(value: &ValueKind) -> Json {
             let item = json!({ "anyOf": [{ "type": "string", "pattern": NAME }, one_of(ids)] });
             json!({ "anyOf": [item, { "type": "array", "items": item }] })
         }
-        ValueKind::Tables(ids) => json!({ "anyOf": [{ "type": "array", "items": one_of(ids) }, one_of(ids)] }),
+        ValueKind::Tables(ids) => {
+            json!({ "anyOf": [{ "type": "array", "items": one_of(ids) }, one_of(ids)] })
+        }
         ValueKind::Named(ids) => {
             json!({ "type": "object", "patternProperties": { NAME: one_of(ids) }, "additionalProperties": false })
         }
-        ValueKind::Pairs(inner) => json!({ "type": "object", "additionalProperties": takes(inner) }),
+        ValueKind::Pairs(inner) => {
+            json!({ "type": "object", "additionalProperties": takes(inner) })
+        }
     }
 }
 
@@ -91,7 +100,9 @@ fn one_word(words: &[&str]) -> Json {
     let word = |word: &&str| -> String {
         let letter = |c: char| match c {
             '-' | '_' | ' ' => "[-_ ]".to_owned(),
-            c if c.is_ascii_alphabetic() => format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()),
+            c if c.is_ascii_alphabetic() => {
+                format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase())
+            }
             c if c.is_ascii_alphanumeric() => c.to_string(),
             c => format!("\\{c}"),
         };
@@ -102,10 +113,8 @@ fn one_word(words: &[&str]) -> Json {
 }
 
 fn one_of(ids: &[&str]) -> Json {
-    let references: Vec<Json> = ids
-        .iter()
-        .map(|id| json!({ "$ref": format!("#/definitions/{id}") }))
-        .collect();
+    let references: Vec<Json> =
+        ids.iter().map(|id| json!({ "$ref": format!("#/definitions/{id}") })).collect();
     match references.as_slice() {
         [only] => only.clone(),
         _ => json!({ "anyOf": references }),

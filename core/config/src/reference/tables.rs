@@ -4,8 +4,8 @@ use super::{Key, Reference, Shape, ValueKind};
 use crate::{
     account::{AccountKeys, OAuthKeys},
     actions::{
-        ActionKeys, ActionListKeys, CommandKeys, EmailKeys, EmailTimeoutKeys, ListKeys, RequestKeys, SyslogActionKeys,
-        SyslogKeys, TimeoutKeys, WebhookActionKeys, WebhookKeys,
+        ActionKeys, ActionListKeys, CommandKeys, EmailKeys, EmailTimeoutKeys, ListKeys,
+        RequestKeys, SyslogActionKeys, SyslogKeys, TimeoutKeys, WebhookActionKeys, WebhookKeys,
     },
     alarm::{AlarmKeys, MonitorAlarmKeys, PercentileKeys, THRESHOLDS},
     hours::HoursKeys,
@@ -20,8 +20,8 @@ use crate::{
     server::{MailboxServerKeys, ObjectServerKeys, OwnServerKeys, SmtpServerKeys, TrustKeys},
     service_level::{LevelKeys, PERCENTILES},
     target::{
-        DeliveryKeys, FilesKeys, FolderKeys, FtpServerKeys, KIND, MailKeys, PatienceKeys, RecipientKeys,
-        ServerFilesKeys, SftpKeys, SmbKeys, StoreKeys, TemporaryKeys, UrlKeys,
+        DeliveryKeys, FilesKeys, FolderKeys, FtpServerKeys, KIND, MailKeys, PatienceKeys,
+        RecipientKeys, ServerFilesKeys, SftpKeys, SmbKeys, StoreKeys, TemporaryKeys, UrlKeys,
     },
     wording::{ContentKeys, WordingKeys},
 };
@@ -29,10 +29,7 @@ use crate::{
 /// The kind of a target, which decides on its other keys.
 macro_rules! kind {
     ($word:literal) => {
-        &[Key {
-            takes: ValueKind::Words(&[$word]),
-            ..KIND.untyped().required()
-        }]
+        &[Key { takes: ValueKind::Words(&[$word]), ..KIND.untyped().required() }]
     };
 }
 
@@ -175,12 +172,7 @@ pub const CONFIGURATION: Reference = Reference {
             id: "action.webhook",
             head: "[[action_list.NAME.actions]] with webhook",
             about: "An HTTP request.",
-            keys: &[
-                WebhookActionKeys::KEYS,
-                TimeoutKeys::KEYS,
-                ActionKeys::KEYS,
-                HoursKeys::KEYS,
-            ],
+            keys: &[WebhookActionKeys::KEYS, TimeoutKeys::KEYS, ActionKeys::KEYS, HoursKeys::KEYS],
         },
         Shape {
             id: "action.command",
@@ -192,12 +184,7 @@ pub const CONFIGURATION: Reference = Reference {
             id: "action.syslog",
             head: "[[action_list.NAME.actions]] with syslog",
             about: "A line in a system log (RFC 5424).",
-            keys: &[
-                SyslogActionKeys::KEYS,
-                TimeoutKeys::KEYS,
-                ActionKeys::KEYS,
-                HoursKeys::KEYS,
-            ],
+            keys: &[SyslogActionKeys::KEYS, TimeoutKeys::KEYS, ActionKeys::KEYS, HoursKeys::KEYS],
         },
         Shape {
             id: "action.list",

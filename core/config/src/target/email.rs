@@ -101,7 +101,9 @@ pub(super) fn email(
     let reply_to = recipients(table, &RECIPIENTS.reply_to, config, problems);
     let mut limits = BTreeMap::new();
     for operator in config.operators.values() {
-        let Some(limit) = operator.attachments else { continue };
+        let Some(limit) = operator.attachments else {
+            continue;
+        };
         for person in operator.email.iter().filter(|person| seen.contains(&person.address)) {
             let least: &mut u64 = limits.entry(person.address.clone()).or_insert(limit);
             *least = limit.min(*least);
@@ -111,11 +113,7 @@ pub(super) fn email(
     let too_large = too_large(link_to, table, problems);
     let mail_server = mail_server_of(table, config, problems);
     let mut mail_servers = Vec::from_iter(mail_server.clone());
-    for node in table
-        .list(&MAIL.fallback)
-        .map(|node| node.as_list())
-        .unwrap_or_default()
-    {
+    for node in table.list(&MAIL.fallback).map(|node| node.as_list()).unwrap_or_default() {
         if let Some(name) = reference_at(&node, "mail_server", &config.mail_servers, problems)
             && !mail_servers.contains(&name)
         {
@@ -168,7 +166,11 @@ fn too_large(link_to: Option<Name>, table: &mut Table, problems: &mut Problems) 
     }
 }
 
-fn link_to(table: &mut Table, all: &BTreeMap<Name, Option<String>>, problems: &mut Problems) -> Option<Name> {
+fn link_to(
+    table: &mut Table,
+    all: &BTreeMap<Name, Option<String>>,
+    problems: &mut Problems,
+) -> Option<Name> {
     let node = table.node(&MAIL.link_to)?;
     let name: Name = node.read(problems)?;
     let problem = match all.get(&name) {

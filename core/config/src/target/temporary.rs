@@ -26,11 +26,7 @@ impl Default for TemporaryName {
     fn default() -> Self {
         Self {
             before: vec![Piece::Text(".".to_owned())],
-            after: vec![
-                Piece::Text(".".to_owned()),
-                Piece::Hash,
-                Piece::Text(".part".to_owned()),
-            ],
+            after: vec![Piece::Text(".".to_owned()), Piece::Hash, Piece::Text(".part".to_owned())],
         }
     }
 }
@@ -78,7 +74,9 @@ impl FromStr for TemporaryName {
                 Some("hash") => side.push(Piece::Hash),
                 Some("name") if !named => named = true,
                 Some("name") => return Err("has {{ name }} twice".to_owned()),
-                Some(other) => return Err(format!("has {other:?}, which is neither name nor hash")),
+                Some(other) => {
+                    return Err(format!("has {other:?}, which is neither name nor hash"));
+                }
                 None => {}
             }
             rest = behind;
@@ -101,12 +99,16 @@ impl TemporaryName {
         if example.encode_utf16().count().max(example.len()) > LONGER + 1 {
             return Err(format!("makes names longer by more than {LONGER} characters"));
         }
-        let forbidden = |c: char| c.is_control() || matches!(c, '/' | '\\' | '<' | '>' | ':' | '"' | '|' | '?' | '*');
+        let forbidden = |c: char| {
+            c.is_control() || matches!(c, '/' | '\\' | '<' | '>' | ':' | '"' | '|' | '?' | '*')
+        };
         if example.contains(forbidden) || example.contains(['{', '}']) {
             return Err("has a character that some targets reject in file names".to_owned());
         }
         if example.starts_with([' ', '-', '~']) || example.ends_with([' ', '.']) {
-            return Err("begins or ends with a character that servers drop or misinterpret".to_owned());
+            return Err(
+                "begins or ends with a character that servers drop or misinterpret".to_owned()
+            );
         }
         Ok(())
     }

@@ -39,9 +39,7 @@ fn checksum_place(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
     let length = u32::from_le_bytes(bytes[tail..tail + 4].try_into().ok()?);
     let footer = tail.checked_sub(usize::try_from(length).ok()?)?;
     let key = CHECKSUM_KEY.as_bytes();
-    let at = bytes[footer..tail]
-        .windows(key.len())
-        .position(|window| window == key)?;
+    let at = bytes[footer..tail].windows(key.len()).position(|window| window == key)?;
     // Between the two stands what Thrift writes before a text: its field and its length.
     let behind = footer + at + key.len();
     let start = (behind..behind + 8).find(|start| {

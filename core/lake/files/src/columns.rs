@@ -1,6 +1,8 @@
 //! Columns of the lake: their names, their types, and the fields of records that hold their values.
 
-use mailqos_model::{Event, EventKind, Exclusion, Hop, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros};
+use mailqos_model::{
+    Event, EventKind, Exclusion, Hop, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros,
+};
 
 /// A value on its way to or from a column.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,13 +160,7 @@ const fn field<R, T: Field>(
     set: fn(&mut R, Cell) -> Result<(), String>,
     _of: fn(&R) -> &T,
 ) -> Column<R> {
-    Column {
-        name,
-        holds: T::HOLDS,
-        required: T::REQUIRED,
-        get,
-        set,
-    }
+    Column { name, holds: T::HOLDS, required: T::REQUIRED, get, set }
 }
 
 macro_rules! column {

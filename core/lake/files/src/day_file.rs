@@ -141,8 +141,9 @@ impl<R: Record> DayWriter<R> {
         let Some(mut writer) = self.writer.take() else {
             return Ok(self.written);
         };
-        let mut note =
-            |key: &str, value: String| writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        let mut note = |key: &str, value: String| {
+            writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value))
+        };
         note(VERSION_KEY, VERSION.to_owned());
         note(CHECKSUM_KEY, String::from_utf8_lossy(&UNSEALED).into_owned());
         if let Some(sealed) = sealed {
@@ -230,14 +231,13 @@ fn properties<R: Record>() -> WriterProperties {
 }
 
 fn ascending(column_idx: i32) -> SortingColumn {
-    SortingColumn {
-        column_idx,
-        descending: false,
-        nulls_first: false,
-    }
+    SortingColumn { column_idx, descending: false, nulls_first: false }
 }
 
-fn write_group<R: Record>(writer: &mut SerializedFileWriter<File>, rows: &[R]) -> Result<(), ParquetError> {
+fn write_group<R: Record>(
+    writer: &mut SerializedFileWriter<File>,
+    rows: &[R],
+) -> Result<(), ParquetError> {
     let mut group = writer.next_row_group()?;
     for column in R::columns() {
         let cells: Vec<Cell> = rows.iter().map(column.get).collect();
@@ -249,7 +249,8 @@ fn write_group<R: Record>(writer: &mut SerializedFileWriter<File>, rows: &[R]) -
         } else if column.required {
             write_column(&mut group, &cells, None, None)?;
         } else {
-            let definitions: Vec<i16> = cells.iter().map(|cell| i16::from(*cell != Cell::Null)).collect();
+            let definitions: Vec<i16> =
+                cells.iter().map(|cell| i16::from(*cell != Cell::Null)).collect();
             let values: Vec<Cell> = cells.into_iter().filter(|cell| *cell != Cell::Null).collect();
             write_column(&mut group, &values, Some(&definitions), None)?;
         }
@@ -266,9 +267,7 @@ fn write_column(
     repetitions: Option<&[i16]>,
 ) -> Result<(), ParquetError> {
     let Some(mut column) = group.next_column()? else {
-        return Err(ParquetError::General(
-            "the schema has fewer columns than the record".into(),
-        ));
+        return Err(ParquetError::General("the schema has fewer columns than the record".into()));
     };
     let int = |cell: &Cell| match cell {
         Cell::Int(value) => *value,
@@ -280,10 +279,8 @@ fn write_column(
             writer.write_batch(&values, definitions, repetitions)?;
         }
         ColumnWriter::Int32ColumnWriter(writer) => {
-            let values: Vec<i32> = values
-                .iter()
-                .map(|cell| i32::try_from(int(cell)).unwrap_or(i32::MAX))
-                .collect();
+            let values: Vec<i32> =
+                values.iter().map(|cell| i32::try_from(int(cell)).unwrap_or(i32::MAX)).collect();
             writer.write_batch(&values, definitions, repetitions)?;
         }
         ColumnWriter::BoolColumnWriter(writer) => {
@@ -309,9 +306,7 @@ fn write_column(
             writer.write_batch(&values, definitions, repetitions)?;
         }
         _ => {
-            return Err(ParquetError::General(
-                "a column has a type that is never written".into(),
-            ));
+            return Err(ParquetError::General("a column has a type that is never written".into()));
         }
     }
     column.close()
@@ -392,7 +387,9 @@ where
                 let earlier = self.earlier.next()?;
                 let later = self.later.next();
                 Some(match (earlier, later) {
-                    (Ok(earlier), Some(later)) => Ok(if later.replaces(&earlier) { later } else { earlier }),
+                    (Ok(earlier), Some(later)) => {
+                        Ok(if later.replaces(&earlier) { later } else { earlier })
+                    }
                     (earlier, _) => earlier,
                 })
             }
@@ -511,10 +508,7 @@ mod tests {
             .collect();
         let path = write(folder.path(), &samples, None);
         let reader = DayReader::<Sample>::open(&path).expect("open").expect("there");
-        assert_eq!(
-            (reader.row_count(), reader.file().num_row_groups()),
-            (samples.len() as u64, 2)
-        );
+        assert_eq!((reader.row_count(), reader.file().num_row_groups()), (samples.len() as u64, 2));
         assert_eq!(reader.collect::<Result<Vec<_>, _>>().expect("read"), samples);
     }
 
@@ -563,8 +557,12 @@ mod tests {
         )
         .expect("a schema");
         let file = File::create(&path).expect("create");
-        let mut writer =
-            SerializedFileWriter::new(file, Arc::new(schema), Arc::new(WriterProperties::default())).expect("writer");
+        let mut writer = SerializedFileWriter::new(
+            file,
+            Arc::new(schema),
+            Arc::new(WriterProperties::default()),
+        )
+        .expect("writer");
         let mut group = writer.next_row_group().expect("group");
         let text = |text: &str| vec![Cell::Text(text.into())];
         write_column(&mut group, &[Cell::Int(5)], None, None).expect("write");
@@ -617,11 +615,7 @@ mod tests {
             // These came with version 2.
             let since_2 = version >= 2;
             assert_eq!(samples[0].spam_score, since_2.then_some(-0.5), "version {version}");
-            assert_eq!(
-                samples[0].spf.as_deref(),
-                since_2.then_some("pass"),
-                "version {version}"
-            );
+            assert_eq!(samples[0].spf.as_deref(), since_2.then_some("pass"), "version {version}");
             assert_eq!(samples[1].send_uncertain, since_2.then_some(true), "version {version}");
         }
     }

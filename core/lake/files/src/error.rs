@@ -93,15 +93,9 @@ impl LakeError {
 
 /// Makes an error of what the file system says about a file or folder.
 pub fn io_error(path: &Path) -> impl Fn(std::io::Error) -> LakeError + '_ {
-    |source| LakeError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    |source| LakeError::Io { path: path.to_owned(), source }
 }
 
 pub(super) fn parquet_error(path: &Path) -> impl FnOnce(ParquetError) -> LakeError + '_ {
-    |source| LakeError::Parquet {
-        path: path.to_owned(),
-        source,
-    }
+    |source| LakeError::Parquet { path: path.to_owned(), source }
 }

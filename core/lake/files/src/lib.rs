@@ -27,11 +27,13 @@ pub use columns::{Cell, Column, Hold, Record};
 pub use day_file::{DayWriter, Merged, SealedUpTo};
 pub use error::{LakeError, io_error};
 pub use lock::{LockError, SiteLock, this_process};
-pub use reader::{DayReader, Salvaged, merge_into_day, open_sorted, read_day, read_sorted, rewrite_day, salvage};
+pub use reader::{
+    DayReader, Salvaged, merge_into_day, open_sorted, read_day, read_sorted, rewrite_day, salvage,
+};
 pub use remote::{Conditions, Habits, Mirrored, Object, Remote, RemoteError, Version};
 pub use status::{
-    AcknowledgementStatus, AlarmStatus, ChannelStatus, LastTest, MaintenanceStatus, MonitorState, MonitorStatus,
-    ProbeStatus, STATUS_VERSION, Status, StatusError, status_path,
+    AcknowledgementStatus, AlarmStatus, ChannelStatus, LastTest, MaintenanceStatus, MonitorState,
+    MonitorStatus, ProbeStatus, STATUS_VERSION, Status, StatusError, status_path,
 };
 
 use mailqos_config::{Config, DataLocation};
@@ -53,9 +55,7 @@ pub fn site_folder<R: Record>(data: &Path, site: &SiteName) -> PathBuf {
 
 /// The day file of a site.
 pub fn day_path<R: Record>(data: &Path, site: &SiteName, date: Date) -> PathBuf {
-    site_folder::<R>(data, site)
-        .join(format!("date={date}"))
-        .join(format!("{}.parquet", R::FOLDER))
+    site_folder::<R>(data, site).join(format!("date={date}")).join(format!("{}.parquet", R::FOLDER))
 }
 
 /// Copies a day file durably to the folder of set-aside files, under a unique name, and returns the
@@ -63,13 +63,14 @@ pub fn day_path<R: Record>(data: &Path, site: &SiteName, date: Date) -> PathBuf 
 ///
 /// # Errors
 /// The file system refuses, or the copy is not like the file.
-pub fn keep_aside<R: Record>(data: &Path, site: &SiteName, date: Date) -> Result<PathBuf, LakeError> {
+pub fn keep_aside<R: Record>(
+    data: &Path,
+    site: &SiteName,
+    date: Date,
+) -> Result<PathBuf, LakeError> {
     let path = day_path::<R>(data, site, date);
     let folder = aside_folder(data);
-    let error = |path: &Path, source| LakeError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let error = |path: &Path, source| LakeError::Io { path: path.to_owned(), source };
     std::fs::create_dir_all(&folder).map_err(|source| error(&folder, source))?;
     let moment = UtcMicros::now().0;
     let aside = folder.join(format!("{}.{site}.{date}.{moment}.parquet", R::FOLDER));

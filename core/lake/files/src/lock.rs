@@ -64,10 +64,8 @@ impl SiteLock {
     pub fn take(data: &Path, site: &SiteName) -> Result<Self, LockError> {
         let folder = work_folder(data);
         let path = folder.join(format!("{site}.lock"));
-        let error = |source: std::io::Error| LockError::Io {
-            path: path.clone(),
-            source: source.into(),
-        };
+        let error =
+            |source: std::io::Error| LockError::Io { path: path.clone(), source: source.into() };
         std::fs::create_dir_all(&folder).map_err(error)?;
         let mut file = OpenOptions::new()
             .read(true)
@@ -91,10 +89,7 @@ impl SiteLock {
                 });
             }
             Err(TryLockError::Error(source)) if files::gives_no_locks(&source) => {
-                return Err(LockError::Unsupported {
-                    path,
-                    source: source.into(),
-                });
+                return Err(LockError::Unsupported { path, source: source.into() });
             }
             Err(TryLockError::Error(source)) => return Err(error(source)),
         }
@@ -106,11 +101,7 @@ impl SiteLock {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(text.as_bytes()));
-        Ok(Self {
-            data: data.to_owned(),
-            site: site.clone(),
-            file,
-        })
+        Ok(Self { data: data.to_owned(), site: site.clone(), file })
     }
 
     /// Takes the lock again if its file was deleted: a later process would find none, and write
@@ -132,10 +123,8 @@ impl SiteLock {
     /// The file system refuses.
     pub fn sweep(&self) -> Result<(), LockError> {
         let folder = work_folder(&self.data);
-        let error = |source: std::io::Error| LockError::Io {
-            path: folder.clone(),
-            source: source.into(),
-        };
+        let error =
+            |source: std::io::Error| LockError::Io { path: folder.clone(), source: source.into() };
         for entry in std::fs::read_dir(&folder).map_err(error)? {
             let path = entry.map_err(error)?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -165,7 +154,8 @@ impl SiteLock {
 
 /// Names this process for people: `process 12 on probe1`.
 pub fn this_process() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "this host".into());
+    let host =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "this host".into());
     format!("process {} on {}", std::process::id(), host.trim())
 }
 
@@ -179,11 +169,9 @@ mod tests {
         let site: SiteName = "here".parse().expect("a name");
         let held = SiteLock::take(data.path(), &site).expect("free");
         let refused = SiteLock::take(data.path(), &site).expect_err("held").to_string();
-        assert!(
-            refused.contains(&format!("process {} on ", std::process::id())),
-            "{refused}"
-        );
-        SiteLock::take(data.path(), &"there".parse().expect("a name")).expect("another site is free");
+        assert!(refused.contains(&format!("process {} on ", std::process::id())), "{refused}");
+        SiteLock::take(data.path(), &"there".parse().expect("a name"))
+            .expect("another site is free");
         let left = work_folder(data.path()).join("samples.here.2026-01-01.new");
         let theirs = work_folder(data.path()).join("samples.there.2026-01-01.new");
         std::fs::write(&left, "half").expect("write");

@@ -64,13 +64,9 @@ impl<R: Record> DayReader<R> {
             return Err(unsupported(path, format!("its footer is encrypted; {DECRYPT}")));
         }
         file.rewind().map_err(io_error(path))?;
-        let reader = guarded(path, || SerializedFileReader::new(file).map_err(parquet_error(path)))?;
-        Ok(Some(Self {
-            path: path.to_owned(),
-            reader,
-            group: 0,
-            rows: Vec::new().into_iter(),
-        }))
+        let reader =
+            guarded(path, || SerializedFileReader::new(file).map_err(parquet_error(path)))?;
+        Ok(Some(Self { path: path.to_owned(), reader, group: 0, rows: Vec::new().into_iter() }))
     }
 
     /// Returns the number of rows.
@@ -83,10 +79,7 @@ impl<R: Record> DayReader<R> {
         let metadata = self.reader.metadata().file_metadata().key_value_metadata()?;
         let value = metadata.iter().find(|pair| pair.key == POSITION_KEY)?.value.as_ref()?;
         let (journal, position) = value.split_once(' ')?;
-        Some(SealedUpTo {
-            journal: journal.to_owned(),
-            position: position.parse().ok()?,
-        })
+        Some(SealedUpTo { journal: journal.to_owned(), position: position.parse().ok()? })
     }
 
     /// The name of the other program that wrote the file; `None` if this one did.
@@ -184,11 +177,15 @@ fn sorted<R: Record>(mut rows: Vec<R>) -> Vec<R> {
 ///
 /// # Errors
 /// It can't be read.
-pub fn open_sorted<R: Record>(path: &Path) -> Result<Box<dyn Iterator<Item = Result<R, LakeError>>>, LakeError> {
+pub fn open_sorted<R: Record>(
+    path: &Path,
+) -> Result<Box<dyn Iterator<Item = Result<R, LakeError>>>, LakeError> {
     Ok(match DayReader::<R>::open(path)? {
         None => Box::new(std::iter::empty()),
         Some(reader) if reader.other_writer().is_none() => Box::new(reader),
-        Some(reader) => Box::new(sorted(reader.collect::<Result<Vec<R>, _>>()?).into_iter().map(Ok)),
+        Some(reader) => {
+            Box::new(sorted(reader.collect::<Result<Vec<R>, _>>()?).into_iter().map(Ok))
+        }
     })
 }
 
@@ -266,10 +263,7 @@ pub fn salvage<R: Record>(path: &Path) -> Result<Salvaged<R>, LakeError> {
 }
 
 fn unsupported(path: &Path, reason: String) -> LakeError {
-    LakeError::Unsupported {
-        path: path.to_owned(),
-        reason,
-    }
+    LakeError::Unsupported { path: path.to_owned(), reason }
 }
 
 fn damaged(path: &Path, reason: &str) -> LakeError {
@@ -280,15 +274,18 @@ fn damaged(path: &Path, reason: &str) -> LakeError {
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, LakeError>) -> Result<T, LakeError> {
     let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
     match read.unwrap_or_else(|_| Err(damaged(path, "it is damaged and can't be decoded"))) {
-        Err(LakeError::Parquet {
-            path,
-            source: ParquetError::NYI(reason),
-        }) => Err(LakeError::Unsupported { path, reason }),
+        Err(LakeError::Parquet { path, source: ParquetError::NYI(reason) }) => {
+            Err(LakeError::Unsupported { path, reason })
+        }
         read => read,
     }
 }
 
-fn read_group<R: Record>(path: &Path, reader: &SerializedFileReader<File>, index: usize) -> Result<Vec<R>, LakeError> {
+fn read_group<R: Record>(
+    path: &Path,
+    reader: &SerializedFileReader<File>,
+    index: usize,
+) -> Result<Vec<R>, LakeError> {
     guarded(path, || {
         let group = reader.get_row_group(index).map_err(parquet_error(path))?;
         let root = reader.metadata().file_metadata().schema();
@@ -296,7 +293,11 @@ fn read_group<R: Record>(path: &Path, reader: &SerializedFileReader<File>, index
     })
 }
 
-fn decode_group<R: Record>(path: &Path, group: &dyn RowGroupReader, root: &Type) -> Result<Vec<R>, LakeError> {
+fn decode_group<R: Record>(
+    path: &Path,
+    group: &dyn RowGroupReader,
+    root: &Type,
+) -> Result<Vec<R>, LakeError> {
     let count = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
     let mut rows = Vec::new();
     if count == 0 {
@@ -355,11 +356,7 @@ struct Form {
 impl Form {
     /// Returns how values of a leaf are converted to those of a column, or why they can't be.
     fn of(holds: Hold, leaf: &ColumnDescriptor) -> Result<Self, String> {
-        let mut form = Self {
-            holds,
-            unit: TimeUnit::MICROS,
-            unsigned: false,
-        };
+        let mut form = Self { holds, unit: TimeUnit::MICROS, unsigned: false };
         match (leaf.logical_type_ref(), leaf.converted_type()) {
             (Some(LogicalType::Timestamp(kind)), _) => form.unit = kind.unit,
             (None, ConvertedType::TIMESTAMP_MILLIS) => form.unit = TimeUnit::MILLIS,
@@ -432,7 +429,9 @@ fn read_column(
         return Err(unsupported(path, format!("column {name} is encrypted; {DECRYPT}")));
     }
     if chunk.compression() == Compression::LZO {
-        let reason = format!("column {name} is compressed with LZO; rewrite it with another codec, such as zstd");
+        let reason = format!(
+            "column {name} is compressed with LZO; rewrite it with another codec, such as zstd"
+        );
         return Err(unsupported(path, reason));
     }
     let form = Form::of(holds, chunk.column_descr()).map_err(|reason| LakeError::Column {
@@ -471,12 +470,20 @@ fn read_column(
         ColumnReader::Int32ColumnReader(reader) if form.unsigned => {
             read!(reader, |value: i32| form.int(i64::from(value as u32)))
         }
-        ColumnReader::Int32ColumnReader(reader) => read!(reader, |value: i32| form.int(i64::from(value))),
-        ColumnReader::Int96ColumnReader(reader) => read!(reader, |value: Int96| Cell::Int(value.to_micros())),
+        ColumnReader::Int32ColumnReader(reader) => {
+            read!(reader, |value: i32| form.int(i64::from(value)))
+        }
+        ColumnReader::Int96ColumnReader(reader) => {
+            read!(reader, |value: Int96| Cell::Int(value.to_micros()))
+        }
         ColumnReader::BoolColumnReader(reader) => read!(reader, Cell::Bool),
         ColumnReader::DoubleColumnReader(reader) => read!(reader, |value: f64| form.real(value)),
-        ColumnReader::FloatColumnReader(reader) => read!(reader, |value: f32| form.real(f64::from(value))),
-        ColumnReader::ByteArrayColumnReader(reader) => read!(reader, |value: ByteArray| text(value.data())),
+        ColumnReader::FloatColumnReader(reader) => {
+            read!(reader, |value: f32| form.real(f64::from(value)))
+        }
+        ColumnReader::ByteArrayColumnReader(reader) => {
+            read!(reader, |value: ByteArray| text(value.data()))
+        }
         ColumnReader::FixedLenByteArrayColumnReader(reader) => {
             read!(reader, |value: FixedLenByteArray| text(value.data()))
         }
@@ -487,13 +494,11 @@ fn read_column(
     let mut values = values.into_iter();
     let cells = definitions
         .iter()
-        .map(|level| {
-            if *level == maximum {
-                values.next().unwrap_or(Cell::Null)
-            } else {
-                Cell::Null
-            }
-        })
+        .map(
+            |level| {
+                if *level == maximum { values.next().unwrap_or(Cell::Null) } else { Cell::Null }
+            },
+        )
         .collect();
     Ok((cells, (definitions, repetitions)))
 }
@@ -504,7 +509,8 @@ fn hop_leaves(group: &dyn RowGroupReader, name: &str) -> HashMap<String, usize> 
     let columns = group.metadata().columns().iter().enumerate();
     let found = columns.filter_map(|(index, column)| {
         let parts = column.column_path().parts();
-        let is_field = parts.len() >= 3 && parts[0] == name && column.column_descr().max_rep_level() == 1;
+        let is_field =
+            parts.len() >= 3 && parts[0] == name && column.column_descr().max_rep_level() == 1;
         is_field.then(|| Some((parts.last()?.clone(), index)))?
     });
     found.collect()
@@ -543,7 +549,8 @@ fn read_hops(
     let Some(first) = leaves.get("by").copied() else {
         return Ok(None);
     };
-    let Some(element) = element_level(root, group.metadata().column(first).column_path().parts()) else {
+    let Some(element) = element_level(root, group.metadata().column(first).column_path().parts())
+    else {
         return Ok(None);
     };
     let (by, (definitions, repetitions)) = read_column(path, group, first, (Hold::Word, count))?;
@@ -561,10 +568,8 @@ fn read_hops(
     }
     let mut rows: Vec<Cell> = Vec::new();
     for ((by, definition), repetition) in by.into_iter().zip(definitions).zip(repetitions) {
-        let others: Vec<Cell> = fields
-            .iter_mut()
-            .map(|field| field.next().unwrap_or(Cell::Null))
-            .collect();
+        let others: Vec<Cell> =
+            fields.iter_mut().map(|field| field.next().unwrap_or(Cell::Null)).collect();
         if definition < element - 1 {
             rows.push(Cell::Null);
             continue;
@@ -627,7 +632,8 @@ mod tests {
             sample.hops = match index % 3 {
                 0 => {
                     let mut hops = vec![hop(Some("a.example.com"), None), hop(None, Some("b"))];
-                    (hops[0].at, hops[0].delay) = (Some(sample.started_at), Some(Micros(5 * index)));
+                    (hops[0].at, hops[0].delay) =
+                        (Some(sample.started_at), Some(Micros(5 * index)));
                     Some(hops)
                 }
                 1 => Some(Vec::new()),
@@ -641,7 +647,8 @@ mod tests {
     fn files() -> Vec<(String, PathBuf)> {
         let entries = std::fs::read_dir(folder()).expect("a folder");
         let files = entries.map(|entry| entry.expect("an entry").path());
-        let parquet = files.filter(|path| path.extension().is_some_and(|ending| ending == "parquet"));
+        let parquet =
+            files.filter(|path| path.extension().is_some_and(|ending| ending == "parquet"));
         parquet
             .map(|path| (path.file_stem().expect("a name").to_string_lossy().into_owned(), path))
             .collect()
@@ -664,11 +671,13 @@ mod tests {
                             sample.round_trip,
                         )
                     };
-                    let found: Vec<_> = read_sorted::<Sample>(&path).expect("read").iter().map(short).collect();
+                    let found: Vec<_> =
+                        read_sorted::<Sample>(&path).expect("read").iter().map(short).collect();
                     assert_eq!(found, expected.iter().map(short).collect::<Vec<_>>());
                 }
                 _ => {
-                    let found = read_sorted::<Sample>(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+                    let found = read_sorted::<Sample>(&path)
+                        .unwrap_or_else(|error| panic!("{name}: {error}"));
                     assert_eq!(found, expected, "{name}");
                 }
             }
@@ -708,7 +717,15 @@ mod tests {
             let day = day_path::<Sample>(data.path(), &site, new.started_at.utc_date());
             std::fs::create_dir_all(day.parent().expect("a folder")).expect("a folder");
             std::fs::copy(&path, &day).expect("a copy");
-            let merge = || merge_into_day(data.path(), &site, new.started_at.utc_date(), vec![new.clone()], None);
+            let merge = || {
+                merge_into_day(
+                    data.path(),
+                    &site,
+                    new.started_at.utc_date(),
+                    vec![new.clone()],
+                    None,
+                )
+            };
             if name.starts_with("encrypted") {
                 merge().expect_err("nobody has the key");
                 assert_eq!(
@@ -731,10 +748,7 @@ mod tests {
     fn of_rows_with_the_same_key_the_settled_one_stays() {
         let mut provisional = expected().remove(0);
         provisional.settled = Some(false);
-        let settled = Sample {
-            settled: Some(true),
-            ..provisional.clone()
-        };
+        let settled = Sample { settled: Some(true), ..provisional.clone() };
         for rows in [[&provisional, &settled], [&settled, &provisional]] {
             assert!(sorted(rows.map(Clone::clone).to_vec()) == vec![settled.clone()]);
         }

@@ -280,10 +280,9 @@ impl Status {
     /// The store refuses or can't be reached.
     pub async fn upload(&self, remote: &Remote) -> Result<(), StatusError> {
         let name = object_name(&self.site);
-        let bytes = self.to_json().map_err(|source| StatusError::Io {
-            path: PathBuf::from(&name),
-            source,
-        })?;
+        let bytes = self
+            .to_json()
+            .map_err(|source| StatusError::Io { path: PathBuf::from(&name), source })?;
         Ok(remote.replace(&name, bytes).await?)
     }
 
@@ -307,7 +306,9 @@ impl Status {
     pub async fn download(remote: &Remote, site: &SiteName) -> Result<Option<Self>, StatusError> {
         let name = object_name(site);
         match remote.get_within(&name, MAX_STATUS).await? {
-            Some((_, bytes)) => Self::parse(&Path::new(remote.address()).join(name), &bytes).map(Some),
+            Some((_, bytes)) => {
+                Self::parse(&Path::new(remote.address()).join(name), &bytes).map(Some)
+            }
             None => Ok(None),
         }
     }
@@ -317,10 +318,7 @@ impl Status {
         struct Header {
             version: u32,
         }
-        let content = |source| StatusError::Content {
-            path: path.to_owned(),
-            source,
-        };
+        let content = |source| StatusError::Content { path: path.to_owned(), source };
         let Header { version } = serde_json::from_slice(bytes).map_err(content)?;
         if version > STATUS_VERSION {
             let path = path.to_owned();
@@ -375,10 +373,7 @@ mod tests {
         status.publish(folder.path()).expect("replaced");
         let read = Status::read(folder.path(), &status.site).expect("readable");
         assert_eq!(read, Some(status));
-        assert_eq!(
-            std::fs::read_dir(work_folder(folder.path())).expect("a folder").count(),
-            0
-        );
+        assert_eq!(std::fs::read_dir(work_folder(folder.path())).expect("a folder").count(), 0);
     }
 
     #[test]
@@ -387,10 +382,9 @@ mod tests {
             r#"{"version":1,"site":"lyon","written_at":"2026-11-24T10:00:00Z","interval_s":15,"moon":{"phase":1},
                "monitors":[{"id":"m","object":"o","state":"asleep","colour":"red"},{"id":"n","object":"o","state":"alarm"}]}"#,
         );
-        let status = Status::read(folder.path(), &status().site)
-            .expect("readable")
-            .expect("there");
-        let states: Vec<MonitorState> = status.monitors.iter().map(|monitor| monitor.state).collect();
+        let status = Status::read(folder.path(), &status().site).expect("readable").expect("there");
+        let states: Vec<MonitorState> =
+            status.monitors.iter().map(|monitor| monitor.state).collect();
         assert_eq!(states, [MonitorState::Unknown, MonitorState::Alarm]);
     }
 

@@ -88,11 +88,7 @@ fn is_zero(count: &usize) -> bool {
 impl Conversation {
     /// An empty conversation.
     pub fn new(protocol: &str, began_at: UtcMicros) -> Self {
-        Self {
-            protocol: protocol.to_owned(),
-            began_at,
-            said: Vec::new(),
-        }
+        Self { protocol: protocol.to_owned(), began_at, said: Vec::new() }
     }
 
     /// Adds bytes that were sent or received `at` after the beginning; `omitted` more were not kept.
@@ -101,13 +97,7 @@ impl Conversation {
             Ok(text) => (Some(text), None),
             Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
         };
-        self.said.push(TranscriptEntry {
-            at_us: at.0,
-            direction,
-            text,
-            base64,
-            omitted,
-        });
+        self.said.push(TranscriptEntry { at_us: at.0, direction, text, base64, omitted });
     }
 
     /// Returns readable lines; bytes that can't be shown are written as `\xNN`.
@@ -156,12 +146,8 @@ impl Transcript {
     /// Returns a readable form: times in `timezone`, each line with its time and direction; bytes that
     /// can't be shown are written as `\xNN`.
     pub fn render(&self, timezone: &TimeZone) -> String {
-        let mut text = format!(
-            "{} at {}: {}",
-            self.monitor,
-            local(self.started_at, timezone),
-            self.outcome
-        );
+        let mut text =
+            format!("{} at {}: {}", self.monitor, local(self.started_at, timezone), self.outcome);
         if let Some(stage) = self.stage {
             let _ = write!(text, ", {stage}");
         }
@@ -200,11 +186,7 @@ impl TranscriptEntry {
 
     fn lines(&self, all: &mut Vec<Line>) {
         let mut add = |text| {
-            all.push(Line {
-                at: Micros(self.at_us),
-                direction: self.direction,
-                text,
-            });
+            all.push(Line { at: Micros(self.at_us), direction: self.direction, text });
         };
         let bytes = self.bytes();
         let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
@@ -240,10 +222,7 @@ fn shown(line: &[u8]) -> String {
 }
 
 fn local(moment: UtcMicros, timezone: &TimeZone) -> String {
-    timezone
-        .to_datetime(moment.timestamp())
-        .strftime("%Y-%m-%d %H:%M:%S%.6f")
-        .to_string()
+    timezone.to_datetime(moment.timestamp()).strftime("%Y-%m-%d %H:%M:%S%.6f").to_string()
 }
 
 /// The transcripts in a state folder.
@@ -258,11 +237,7 @@ pub struct Store {
 impl Store {
     /// Returns the transcripts in a configuration's state folder.
     pub fn new(config: &Config) -> Self {
-        Self {
-            folder: config.state.join("transcripts"),
-            most: MAX_BYTES,
-            used: Mutex::default(),
-        }
+        Self { folder: config.state.join("transcripts"), most: MAX_BYTES, used: Mutex::default() }
     }
 
     fn path(&self, monitor: &MonitorId, started_at: UtcMicros) -> PathBuf {
@@ -293,17 +268,19 @@ impl Store {
     ///
     /// # Errors
     /// The file system refuses.
-    pub fn amend(&self, site: &SiteName, sample: &Sample, more: Vec<Conversation>) -> io::Result<()> {
+    pub fn amend(
+        &self,
+        site: &SiteName,
+        sample: &Sample,
+        more: Vec<Conversation>,
+    ) -> io::Result<()> {
         let mut conversations = match read(&self.path(&sample.monitor, sample.started_at)) {
             Ok(known) => known.conversations,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
         for conversation in more {
-            if !conversations
-                .iter()
-                .any(|known| known.began_at == conversation.began_at)
-            {
+            if !conversations.iter().any(|known| known.began_at == conversation.began_at) {
                 conversations.push(conversation);
             }
         }
@@ -341,11 +318,7 @@ impl Store {
         files.sort_by_key(|file| file.started_at);
         let oldest = UtcMicros(UtcMicros::now().0 - MAX_AGE_US);
         // Somewhat more than necessary, so that not every transcript needs a listing.
-        let most = if total > self.most {
-            self.most / 10 * 9
-        } else {
-            self.most
-        };
+        let most = if total > self.most { self.most / 10 * 9 } else { self.most };
         for file in files {
             if total <= most && file.started_at >= oldest {
                 break;
@@ -393,7 +366,8 @@ impl Store {
     /// # Errors
     /// The folder can't be read.
     pub fn list(&self, monitor: &MonitorId) -> io::Result<Vec<UtcMicros>> {
-        let mut moments: Vec<UtcMicros> = self.files(Some(monitor))?.iter().map(|file| file.started_at).collect();
+        let mut moments: Vec<UtcMicros> =
+            self.files(Some(monitor))?.iter().map(|file| file.started_at).collect();
         moments.sort_unstable();
         Ok(moments)
     }
@@ -417,7 +391,8 @@ fn read(path: &Path) -> io::Result<Transcript> {
     if fs::metadata(path)?.len() > MAX_FILE {
         return Err(io::Error::other("the file is too large to be a transcript"));
     }
-    serde_json::from_slice(&fs::read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    serde_json::from_slice(&fs::read(path)?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 #[cfg(test)]
@@ -443,11 +418,7 @@ mod tests {
     }
 
     fn store(folder: &Path, most: u64) -> Store {
-        Store {
-            folder: folder.join("transcripts"),
-            most,
-            used: Mutex::default(),
-        }
+        Store { folder: folder.join("transcripts"), most, used: Mutex::default() }
     }
 
     #[test]
@@ -459,7 +430,8 @@ mod tests {
             store.save(transcript).expect("save");
         }
         store.give_way().expect("room");
-        let left: Vec<UtcMicros> = kept[3..].iter().map(|transcript| transcript.started_at).collect();
+        let left: Vec<UtcMicros> =
+            kept[3..].iter().map(|transcript| transcript.started_at).collect();
         assert_eq!(store.list(&kept[0].monitor).expect("list"), left);
     }
 
@@ -498,10 +470,7 @@ mod tests {
         let mut old = transcript(0, 10);
         old.started_at = UtcMicros(0);
         store.save(&old).expect("save");
-        let fresh = Store {
-            used: Mutex::default(),
-            ..store
-        };
+        let fresh = Store { used: Mutex::default(), ..store };
         fresh.save(&transcript(200, 10)).expect("save");
         assert!(!fresh.list(&old.monitor).expect("list").contains(&UtcMicros(0)));
     }

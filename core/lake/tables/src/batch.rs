@@ -72,8 +72,9 @@ impl Batch<'_> {
         let (first, last) = ((query.period.start - context).0, (query.period.end + context).0);
         let sorted = series.started_at.is_sorted_by(|a, b| a < b);
         let inside = |at: &i64| first <= *at && *at < last;
-        let whole =
-            sorted && series.started_at.first().is_none_or(inside) && series.started_at.last().is_none_or(inside);
+        let whole = sorted
+            && series.started_at.first().is_none_or(inside)
+            && series.started_at.last().is_none_or(inside);
         if !whole {
             let mut rows: Vec<u32> = (0..series.len() as u32)
                 .filter(|row| inside(&series.started_at[*row as usize]))
@@ -105,13 +106,12 @@ impl Batch<'_> {
         let mut kept: Vec<u32> = Vec::with_capacity(rows.len());
         for row in rows.drain(..) {
             let place = kept.last_mut();
-            match place.filter(|last| series.started_at[**last as usize] == series.started_at[row as usize]) {
+            match place.filter(|last| {
+                series.started_at[**last as usize] == series.started_at[row as usize]
+            }) {
                 Some(last) => {
-                    let lost = if rank(row) > rank(*last) {
-                        std::mem::replace(last, row)
-                    } else {
-                        row
-                    };
+                    let lost =
+                        if rank(row) > rank(*last) { std::mem::replace(last, row) } else { row };
                     *dropped.entry(part(lost)).or_default() += 1;
                 }
                 None => kept.push(row),
@@ -165,10 +165,7 @@ impl<'lake> SeriesIter<'lake> {
 
     /// Divides a site's monitors by name so that each batch keeps to the budget, along the edges of row groups.
     fn plan(&self, files: Vec<&'lake LakeFile>) -> Result<VecDeque<Plan<'lake>>, LakeError> {
-        let names = || Wanted {
-            names: self.query.monitors.clone(),
-            ..Wanted::default()
-        };
+        let names = || Wanted { names: self.query.monitors.clone(), ..Wanted::default() };
         let held = AtomicUsize::new(0);
         let found = self.catalogue.in_parallel(&files, |file| {
             let (groups, footer) = footer::groups(file)?;
@@ -190,11 +187,8 @@ impl<'lake> SeriesIter<'lake> {
             .map(|(index, _)| files[*index])
             .collect();
         let wanted = names();
-        let rows: usize = groups
-            .iter()
-            .filter(|group| wanted.may_be_in(group))
-            .map(|group| group.rows)
-            .sum();
+        let rows: usize =
+            groups.iter().filter(|group| wanted.may_be_in(group)).map(|group| group.rows).sum();
         let budget = self.query.budget;
         let count = rows.saturating_mul(per_row).div_ceil(budget);
         if count <= 1 {
@@ -234,11 +228,8 @@ impl<'lake> SeriesIter<'lake> {
             let (mut plans, mut from, mut sum) = (VecDeque::new(), None, 0_usize);
             for (edge, rows) in edges {
                 if sum > 0 && (sum + rows).saturating_mul(per_row) > budget {
-                    let wanted = Wanted {
-                        from: from.replace(Arc::clone(&edge)),
-                        to: Some(edge),
-                        ..names()
-                    };
+                    let wanted =
+                        Wanted { from: from.replace(Arc::clone(&edge)), to: Some(edge), ..names() };
                     plans.push_back(plan(wanted, false));
                     sum = 0;
                 }
@@ -271,12 +262,9 @@ impl<'lake> SeriesIter<'lake> {
         let mut parts: Vec<Part> = self
             .catalogue
             .in_parallel(&plan.files, |file| {
-                let part = Part::read(file, plan.footers.get(&file.path), &self.query, &plan.wanted)?;
-                Ok(if plan.divides_groups {
-                    part.of_wanted(&self.query)
-                } else {
-                    part
-                })
+                let part =
+                    Part::read(file, plan.footers.get(&file.path), &self.query, &plan.wanted)?;
+                Ok(if plan.divides_groups { part.of_wanted(&self.query) } else { part })
             })?
             .into_iter()
             .filter_map(|(_, part)| part)
@@ -294,13 +282,7 @@ impl<'lake> SeriesIter<'lake> {
                 self.query.context_of(&monitor.monitor, intervals.max())
             })
             .collect();
-        let mut batch = Batch {
-            catalogue: self.catalogue,
-            site,
-            parts,
-            monitors,
-            contexts,
-        };
+        let mut batch = Batch { catalogue: self.catalogue, site, parts, monitors, contexts };
         self.widen(&mut batch)?;
         Ok(Some(batch))
     }
@@ -310,8 +292,9 @@ impl<'lake> SeriesIter<'lake> {
         let read = self.query.days(self.query.context);
         let widest = batch.contexts.iter().max().copied().unwrap_or_default();
         let days = self.query.days(widest);
-        let missing =
-            |file: &&LakeFile| file.site == batch.site && days.contains(&file.date) && !read.contains(&file.date);
+        let missing = |file: &&LakeFile| {
+            file.site == batch.site && days.contains(&file.date) && !read.contains(&file.date)
+        };
         if days == read {
             return Ok(());
         }
@@ -329,11 +312,7 @@ impl<'lake> SeriesIter<'lake> {
         })?;
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for (index, part) in more {
-            let place = if files[index].date < *read.start() {
-                &mut before
-            } else {
-                &mut after
-            };
+            let place = if files[index].date < *read.start() { &mut before } else { &mut after };
             place.extend(part);
         }
         let parts = before.into_iter().chain(std::mem::take(&mut batch.parts)).chain(after);

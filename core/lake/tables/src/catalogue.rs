@@ -50,9 +50,9 @@ impl Catalogue {
             .filter_map(|(index, result)| Some((index, result?)))
             .map(|(index, result)| match result {
                 Ok(result) => Ok((index, Some(result))),
-                Err(LakeError::Corrupt { path, reason } | LakeError::Unsupported { path, reason })
-                    if self.skip_corrupt =>
-                {
+                Err(
+                    LakeError::Corrupt { path, reason } | LakeError::Unsupported { path, reason },
+                ) if self.skip_corrupt => {
                     self.note_skipped(path, reason);
                     Ok((index, None))
                 }

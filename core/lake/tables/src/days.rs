@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
-use mailqos_lake::{DayReader, LakeError, LockError, Merged, Record, io_error, open_sorted, read_sorted};
+use mailqos_lake::{
+    DayReader, LakeError, LockError, Merged, Record, io_error, open_sorted, read_sorted,
+};
 use mailqos_model::{Sample, SiteName};
 
 use super::folders::{entries, is_day_file};
@@ -42,7 +44,9 @@ impl Day {
     ///
     /// # Errors
     /// A file can't be read.
-    pub fn rows<R: Record>(&self) -> Result<Box<dyn Iterator<Item = Result<R, LakeError>>>, LakeAdminError> {
+    pub fn rows<R: Record>(
+        &self,
+    ) -> Result<Box<dyn Iterator<Item = Result<R, LakeError>>>, LakeAdminError> {
         let mut rows = open_sorted::<R>(&self.path)?;
         for other in &self.others {
             let own: Vec<R> = rows.collect::<Result<_, _>>()?;
@@ -101,13 +105,7 @@ pub fn list<R: Record>(data: &Path, sites: &[SiteName]) -> Result<Tree, LakeAdmi
                 tree.strays.push(path);
             }
             if is_there || !others.is_empty() {
-                tree.days.push(Day {
-                    site: site.clone(),
-                    date,
-                    path: own,
-                    others,
-                    bytes,
-                });
+                tree.days.push(Day { site: site.clone(), date, path: own, others, bytes });
             }
         }
     }
@@ -163,7 +161,9 @@ pub fn info(data: &Path, sites: &[SiteName]) -> Result<Vec<SiteInfo>, LakeAdminE
                 unreadable: 0,
             });
         }
-        let Some(info) = infos.last_mut() else { continue };
+        let Some(info) = infos.last_mut() else {
+            continue;
+        };
         if info.days > 0
             && let (Ok(after), Ok(before)) = (info.last.tomorrow(), day.date.yesterday())
             && after <= before

@@ -11,14 +11,18 @@ use std::{
 use mailqos_lake::{Hold, LakeError, Record as _};
 use mailqos_model::Sample;
 use polars::prelude::{
-    BooleanChunked, ChunkApply as _, Column as Frame, DataFrame, DataType, Int64Chunked, ParallelStrategy,
-    ParquetReader, PolarsError, PolarsResult, SerReader as _, StringChunked, TimeUnit,
+    BooleanChunked, ChunkApply as _, Column as Frame, DataFrame, DataType, Int64Chunked,
+    ParallelStrategy, ParquetReader, PolarsError, PolarsResult, SerReader as _, StringChunked,
+    TimeUnit,
 };
 
 use super::{
     decoder::{Coded, Columns, Words},
     durations::Durations,
-    footer::{Footer, LakeFile, Wanted, all_null, corrupt, encrypted, groups_of, guarded, identity, is_of, open},
+    footer::{
+        Footer, LakeFile, Wanted, all_null, corrupt, encrypted, groups_of, guarded, identity,
+        is_of, open,
+    },
 };
 
 /// Columns of some row groups of a file: those that the probe wrote by our own decoder, and the others by polars.
@@ -75,20 +79,13 @@ pub(crate) fn decode(
     let metadata = &footer.metadata;
     let groups = groups_of(metadata);
     let needed: Vec<bool> = groups.iter().map(|group| wanted.may_be_in(group)).collect();
-    let kept = || {
-        groups
-            .iter()
-            .zip(&needed)
-            .filter_map(|(group, needed)| needed.then_some(group))
-    };
+    let kept = || groups.iter().zip(&needed).filter_map(|(group, needed)| needed.then_some(group));
     if !groups.is_empty() && kept().map(|group| group.rows).sum::<usize>() == 0 {
         return Ok(None);
     }
     let locked = |name: &str| {
         let chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
-        chunks
-            .filter(|chunk| is_of(chunk, name))
-            .any(|chunk| chunk.crypto_metadata().is_some())
+        chunks.filter(|chunk| is_of(chunk, name)).any(|chunk| chunk.crypto_metadata().is_some())
     };
     if let Some(name) = columns.iter().find(|name| locked(name)) {
         return Err(encrypted(file, &format!("column {name}")));
@@ -196,7 +193,9 @@ fn integers(frame: &DataFrame, name: &str) -> PolarsResult<Option<Int64Chunked>>
     let numbers = match column.dtype() {
         // pandas has no null among whole numbers: it makes them floats, and the nulls NaN.
         kind if kind.is_float() => column.cast(&DataType::Int64)?,
-        kind if kind.is_integer() || *kind == DataType::Null => column.strict_cast(&DataType::Int64)?,
+        kind if kind.is_integer() || *kind == DataType::Null => {
+            column.strict_cast(&DataType::Int64)?
+        }
         kind => {
             let reason = format!("column {name:?} is of type {kind}, not of whole numbers");
             return Err(PolarsError::SchemaMismatch(reason.into()));
@@ -241,8 +240,12 @@ fn moments(column: &Frame) -> PolarsResult<Int64Chunked> {
     let physical = column.to_physical_repr().cast(&DataType::Int64)?;
     let values = physical.i64()?;
     Ok(match column.dtype() {
-        DataType::Datetime(TimeUnit::Nanoseconds, _) => values.apply_values(|at| at.div_euclid(1000)),
-        DataType::Datetime(TimeUnit::Milliseconds, _) => values.apply_values(|at| at.saturating_mul(1000)),
+        DataType::Datetime(TimeUnit::Nanoseconds, _) => {
+            values.apply_values(|at| at.div_euclid(1000))
+        }
+        DataType::Datetime(TimeUnit::Milliseconds, _) => {
+            values.apply_values(|at| at.saturating_mul(1000))
+        }
         _ => values.clone(),
     })
 }

@@ -39,7 +39,8 @@ impl<'a> Columns<'a> {
     /// Those row groups of a file that are marked as needed, one mark for each.
     pub(crate) fn new(file: File, metadata: &'a ParquetMetaData, needed: &[bool]) -> Self {
         let groups: Vec<usize> = (0..needed.len()).filter(|group| needed[*group]).collect();
-        let rows = |group: &usize| usize::try_from(metadata.row_group(*group).num_rows()).unwrap_or(0);
+        let rows =
+            |group: &usize| usize::try_from(metadata.row_group(*group).num_rows()).unwrap_or(0);
         Self {
             file: Arc::new(file),
             metadata,
@@ -66,7 +67,10 @@ impl<'a> Columns<'a> {
         let is_number = |column: &ColumnDescriptor| {
             column.physical_type() == Type::INT64
                 && match column.logical_type_ref() {
-                    None => matches!(column.converted_type(), ConvertedType::NONE | ConvertedType::INT_64),
+                    None => matches!(
+                        column.converted_type(),
+                        ConvertedType::NONE | ConvertedType::INT_64
+                    ),
                     Some(LogicalType::Integer(kind)) => kind.bit_width == 64 && kind.is_signed,
                     Some(_) => false,
                 }
@@ -174,7 +178,9 @@ impl<'a> Columns<'a> {
                     Content::Dictionary(_) => learned = true,
                     // The dictionary of another row group has other words.
                     Content::Indices(_) if !learned => return None,
-                    Content::Indices(_) | Content::Deltas(_) => seen = seen.checked_add(decoded.rows)?,
+                    Content::Indices(_) | Content::Deltas(_) => {
+                        seen = seen.checked_add(decoded.rows)?
+                    }
                 }
                 if seen > rows {
                     return None;
@@ -215,33 +221,22 @@ impl<'a> Decoded<'a> {
         let rows = page.num_values() as usize;
         let (levels, values) = match page {
             Page::DictionaryPage { buf, encoding, .. } => {
-                return matches!(encoding, Encoding::PLAIN | Encoding::PLAIN_DICTIONARY).then_some(Self {
-                    rows,
-                    valid: None,
-                    content: Content::Dictionary(buf),
-                });
+                return matches!(encoding, Encoding::PLAIN | Encoding::PLAIN_DICTIONARY)
+                    .then_some(Self { rows, valid: None, content: Content::Dictionary(buf) });
             }
-            Page::DataPage {
-                buf,
-                def_level_encoding,
-                ..
-            } => {
+            Page::DataPage { buf, def_level_encoding, .. } => {
                 if !optional {
                     (None, &buf[..])
                 } else if *def_level_encoding == Encoding::RLE {
                     let (length, rest) = buf.split_first_chunk::<4>()?;
-                    let (levels, values) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+                    let (levels, values) =
+                        rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
                     (Some(levels), values)
                 } else {
                     return None;
                 }
             }
-            Page::DataPageV2 {
-                buf,
-                def_levels_byte_len,
-                rep_levels_byte_len,
-                ..
-            } => {
+            Page::DataPageV2 { buf, def_levels_byte_len, rep_levels_byte_len, .. } => {
                 if *rep_levels_byte_len != 0 {
                     return None;
                 }
@@ -300,18 +295,17 @@ fn run<'a>(bytes: &mut &'a [u8], bits: u32, left: usize) -> Option<Run<'a>> {
     let header = varint(bytes)?;
     let count = usize::try_from(header >> 1).ok()?;
     if header & 1 == 1 {
-        let (packed, rest) = bytes.split_at_checked(count.checked_mul(bits as usize)?.min(bytes.len()))?;
+        let (packed, rest) =
+            bytes.split_at_checked(count.checked_mul(bits as usize)?.min(bytes.len()))?;
         *bytes = rest;
         let values = count.checked_mul(8)?.min(left);
         // Some writers leave out the bytes behind the last value.
-        (packed.len() * 8 >= values.checked_mul(bits as usize)?).then_some(Run::Packed(packed, values))
+        (packed.len() * 8 >= values.checked_mul(bits as usize)?)
+            .then_some(Run::Packed(packed, values))
     } else {
         let (value, rest) = bytes.split_at_checked(bits.div_ceil(8) as usize)?;
         *bytes = rest;
-        let value = value
-            .iter()
-            .rev()
-            .fold(0_u32, |sum, byte| (sum << 8) | u32::from(*byte));
+        let value = value.iter().rev().fold(0_u32, |sum, byte| (sum << 8) | u32::from(*byte));
         (0 < count && count <= left).then_some(Run::Same(value, count))
     }
 }
@@ -335,9 +329,9 @@ impl<'a> Levels<'a> {
                 Run::Same(..) => return None,
                 Run::Packed(bits, count) => {
                     let whole: u32 = bits[..count / 8].iter().map(|byte| byte.count_ones()).sum();
-                    let rest = bits
-                        .get(count / 8)
-                        .map_or(0, |byte| (u32::from(*byte) & ((1 << (count % 8)) - 1)).count_ones());
+                    let rest = bits.get(count / 8).map_or(0, |byte| {
+                        (u32::from(*byte) & ((1 << (count % 8)) - 1)).count_ones()
+                    });
                     (whole + rest) as usize
                 }
             };
@@ -410,13 +404,8 @@ impl<'a> Deltas<'a> {
         let count = usize::try_from(varint(&mut bytes)?).ok()?;
         let first = zigzag(varint(&mut bytes)?);
         let values = block.checked_div(miniblocks)?;
-        (values * miniblocks == block && values % 8 == 0 && 0 < values && values <= MINIBLOCK).then_some(Self {
-            bytes,
-            block,
-            miniblocks,
-            count,
-            first,
-        })
+        (values * miniblocks == block && values % 8 == 0 && 0 < values && values <= MINIBLOCK)
+            .then_some(Self { bytes, block, miniblocks, count, first })
     }
 
     /// Calls `each` with every value; there must be `count` of them.
@@ -535,7 +524,12 @@ impl<T> Coded<T> {
     }
 
     /// Reads the dictionary of a row group, value by value.
-    fn learn(&mut self, count: usize, mut bytes: &[u8], mut next: impl FnMut(&mut &[u8]) -> Option<T>) -> Option<()> {
+    fn learn(
+        &mut self,
+        count: usize,
+        mut bytes: &[u8],
+        mut next: impl FnMut(&mut &[u8]) -> Option<T>,
+    ) -> Option<()> {
         self.begin = u32::try_from(self.known.len()).ok()?;
         for _ in 0..count {
             self.known.push(next(&mut bytes)?);
@@ -573,7 +567,8 @@ impl<T> Coded<T> {
                             let from = packed.get(bit / 8..).unwrap_or_default();
                             let length = from.len().min(4);
                             value[..length].copy_from_slice(&from[..length]);
-                            let index = (u32::from_le_bytes(value) >> (bit % 8)) & ((1 << bits) - 1);
+                            let index =
+                                (u32::from_le_bytes(value) >> (bit % 8)) & ((1 << bits) - 1);
                             values.push((self.known(index)?, 1));
                         }
                         left -= count;
@@ -664,15 +659,13 @@ mod tests {
         }
         let schema = Arc::new(parse_message_type(SCHEMA).expect("a schema"));
         let mut file = Vec::new();
-        let mut writer = SerializedFileWriter::new(&mut file, schema, Arc::new(builder.build())).expect("a writer");
+        let mut writer = SerializedFileWriter::new(&mut file, schema, Arc::new(builder.build()))
+            .expect("a writer");
         for rows in rows.chunks(group) {
             let mut columns = writer.next_row_group().expect("a row group");
             let mut column = columns.next_column().expect("a column").expect("a column");
             let at: Vec<i64> = rows.iter().map(|row| row.0).collect();
-            column
-                .typed::<Int64Type>()
-                .write_batch(&at, None, None)
-                .expect("values");
+            column.typed::<Int64Type>().write_batch(&at, None, None).expect("values");
             column.close().expect("a column");
             let mut column = columns.next_column().expect("a column").expect("a column");
             let took: Vec<i64> = rows.iter().filter_map(|row| row.1).collect();
@@ -709,10 +702,7 @@ mod tests {
             }
             each
         });
-        Some((
-            columns.rows(),
-            (columns.moments("at"), columns.durations("took"), words),
-        ))
+        Some((columns.rows(), (columns.moments("at"), columns.durations("took"), words)))
     }
 
     fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -726,7 +716,9 @@ mod tests {
         let stretch = (at, took, proptest::option::of(word), 1_usize..60, 0_i64..400);
         proptest::collection::vec(stretch, 0..24).prop_map(|stretches| {
             let each = stretches.into_iter().flat_map(|(at, took, word, count, step)| {
-                (0..count as i64).map(move |row| (at + row * step, took.map(|took| took ^ (row & 7)), word.clone()))
+                (0..count as i64).map(move |row| {
+                    (at + row * step, took.map(|took| took ^ (row & 7)), word.clone())
+                })
             });
             each.collect()
         })

@@ -118,7 +118,11 @@ impl Durations {
 
     /// Adds values of which only those are not null whose bit is set: the lowest bit of the first word
     /// is the first value's.
-    pub(crate) fn append_nullable<W: Iterator<Item = u64>>(&mut self, more: &[i64], words: impl Fn() -> W) {
+    pub(crate) fn append_nullable<W: Iterator<Item = u64>>(
+        &mut self,
+        more: &[i64],
+        words: impl Fn() -> W,
+    ) {
         let blocks = || more.chunks(64).zip(words());
         if let Store::Narrow(values) = &mut self.0 {
             let before = values.len();
@@ -149,7 +153,9 @@ impl Durations {
     pub(crate) fn append_rows(&mut self, from: &Self, rows: Range<usize>) {
         match (&mut self.0, &from.0) {
             (Store::Narrow(values), Store::Narrow(more)) => values.extend_from_slice(&more[rows]),
-            (_, Store::Narrow(more)) => self.widened().extend(more[rows].iter().map(|value| widen(*value))),
+            (_, Store::Narrow(more)) => {
+                self.widened().extend(more[rows].iter().map(|value| widen(*value)))
+            }
             (_, Store::Wide(more)) => self.widened().extend_from_slice(&more[rows]),
         }
     }
@@ -171,7 +177,9 @@ impl Durations {
 
     pub(crate) fn select(&mut self, rows: &[u32]) {
         match &mut self.0 {
-            Store::Narrow(values) => *values = rows.iter().map(|row| values[*row as usize]).collect(),
+            Store::Narrow(values) => {
+                *values = rows.iter().map(|row| values[*row as usize]).collect()
+            }
             Store::Wide(values) => *values = rows.iter().map(|row| values[*row as usize]).collect(),
         }
     }

@@ -31,7 +31,8 @@ pub(crate) fn partitions(folder: &Path, key: &str) -> Result<Vec<(String, PathBu
     Ok(entries(folder)?
         .into_iter()
         .filter_map(|path| {
-            let value = unescaped(path.file_name()?.to_str()?.strip_prefix(key)?.strip_prefix('=')?);
+            let value =
+                unescaped(path.file_name()?.to_str()?.strip_prefix(key)?.strip_prefix('=')?);
             path.is_dir().then_some((value, path))
         })
         .collect())
@@ -64,7 +65,8 @@ fn unescaped(name: &str) -> String {
     let mut rest = name.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         let digits = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
-        let escaped = digits.filter(|two| *first == b'%' && two.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let escaped = digits
+            .filter(|two| *first == b'%' && two.bytes().all(|digit| digit.is_ascii_hexdigit()));
         match escaped.and_then(|two| u8::from_str_radix(two, 16).ok()) {
             Some(byte) => {
                 bytes.push(byte);

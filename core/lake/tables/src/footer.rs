@@ -14,8 +14,8 @@ use jiff::civil::Date;
 use mailqos_lake::{LakeError, io_error};
 use parquet::file::{
     metadata::{
-        ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
-        RowGroupMetaData,
+        ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader,
+        ParquetStatisticsPolicy, RowGroupMetaData,
     },
     statistics::Statistics,
 };
@@ -82,10 +82,7 @@ pub(crate) struct Group {
 }
 
 pub(crate) fn corrupt(file: &LakeFile, reason: impl ToString) -> LakeError {
-    LakeError::Corrupt {
-        path: file.path.clone(),
-        reason: reason.to_string(),
-    }
+    LakeError::Corrupt { path: file.path.clone(), reason: reason.to_string() }
 }
 
 pub(crate) fn open(file: &LakeFile) -> Result<File, LakeError> {
@@ -135,7 +132,9 @@ fn is_encrypted(mut source: &File) -> bool {
 pub(crate) fn encrypted(file: &LakeFile, what: &str) -> LakeError {
     LakeError::Unsupported {
         path: file.path.clone(),
-        reason: format!("{what} is encrypted; write it again without encryption, with the program that has its key"),
+        reason: format!(
+            "{what} is encrypted; write it again without encryption, with the program that has its key"
+        ),
     }
 }
 
@@ -152,7 +151,9 @@ impl Footer {
         }
         let metadata = guarded(file, "its footer", || reader.parse_and_finish(source))?;
         // Rows are added up and numbered in four bytes; a damaged footer may claim any number.
-        let add = |sum: u32, group: &RowGroupMetaData| sum.checked_add(u32::try_from(group.num_rows()).ok()?);
+        let add = |sum: u32, group: &RowGroupMetaData| {
+            sum.checked_add(u32::try_from(group.num_rows()).ok()?)
+        };
         if metadata.row_groups().iter().try_fold(0, add).is_none() {
             return Err(corrupt(file, "its footer claims more rows than there can be"));
         }
@@ -171,7 +172,8 @@ impl Footer {
             for group in self.metadata.row_groups() {
                 rows += group.num_rows() as f64;
                 for chunk in group.columns().iter().filter(|chunk| is_of(chunk, name)).take(1) {
-                    let nulls = chunk.statistics().and_then(Statistics::null_count_opt).unwrap_or(0);
+                    let nulls =
+                        chunk.statistics().and_then(Statistics::null_count_opt).unwrap_or(0);
                     values += chunk.num_values() as f64 - nulls as f64;
                 }
             }
@@ -252,7 +254,9 @@ pub(crate) fn groups_of(metadata: &ParquetMetaData) -> Vec<Group> {
 mod tests {
     use parquet::{
         data_type::{ByteArray, ByteArrayType},
-        file::{properties::WriterProperties, statistics::ValueStatistics, writer::SerializedFileWriter},
+        file::{
+            properties::WriterProperties, statistics::ValueStatistics, writer::SerializedFileWriter,
+        },
         schema::parser::parse_message_type,
     };
 
@@ -260,17 +264,18 @@ mod tests {
 
     /// The row groups of a file whose footer claims these bounds of its monitors.
     fn claimed(least: &str, greatest: &str) -> Vec<Group> {
-        let schema =
-            Arc::new(parse_message_type("message rows { required binary monitor (UTF8); }").expect("a schema"));
+        let schema = Arc::new(
+            parse_message_type("message rows { required binary monitor (UTF8); }")
+                .expect("a schema"),
+        );
         let mut file = Vec::new();
-        let mut writer = SerializedFileWriter::new(&mut file, schema, Arc::new(WriterProperties::new())).expect("one");
+        let mut writer =
+            SerializedFileWriter::new(&mut file, schema, Arc::new(WriterProperties::new()))
+                .expect("one");
         let mut columns = writer.next_row_group().expect("a row group");
         let mut column = columns.next_column().expect("a column").expect("a column");
         let names = [ByteArray::from("a"), ByteArray::from("b")];
-        column
-            .typed::<ByteArrayType>()
-            .write_batch(&names, None, None)
-            .expect("values");
+        column.typed::<ByteArrayType>().write_batch(&names, None, None).expect("values");
         column.close().expect("a column");
         columns.close().expect("a row group");
         let metadata = writer.close().expect("a file");
@@ -279,7 +284,8 @@ mod tests {
             let mut group = group.into_builder();
             let columns = group.take_columns().into_iter().map(|column| {
                 let bound = |name: &str| Some(ByteArray::from(name));
-                let bounds = ValueStatistics::new(bound(least), bound(greatest), None, Some(0), false);
+                let bounds =
+                    ValueStatistics::new(bound(least), bound(greatest), None, Some(0), false);
                 let column = column.into_builder().set_statistics(Statistics::ByteArray(bounds));
                 column.build().expect("a column")
             });
@@ -290,10 +296,7 @@ mod tests {
 
     #[test]
     fn name_bounds_in_the_wrong_order_are_ignored() {
-        let wanted = |name: &str| Wanted {
-            names: [name.to_owned()].into(),
-            ..Wanted::default()
-        };
+        let wanted = |name: &str| Wanted { names: [name.to_owned()].into(), ..Wanted::default() };
         let right = &claimed("a", "b")[0];
         assert!(wanted("a").may_be_in(right) && !wanted("c").may_be_in(right));
         assert!(wanted("a").may_be_in(&claimed("b", "a")[0]));

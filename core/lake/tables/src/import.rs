@@ -14,7 +14,7 @@ use polars::prelude::{AnyValue, ParquetReader, SerReader as _, TimeUnit};
 pub use super::foreign::{Mark, Preset};
 use super::{
     LakeAdminError,
-    foreign::{self, Local, Table, ExportSelection, is_missing},
+    foreign::{self, ExportSelection, Local, Table, is_missing},
     repair::write_into,
 };
 
@@ -39,9 +39,9 @@ impl std::str::FromStr for Mapping {
 
     /// `round_trip_us=latency:ms`: our column, their column, and the unit if theirs is a number of something else than µs.
     fn from_str(text: &str) -> Result<Self, String> {
-        let (ours, theirs) = text
-            .split_once('=')
-            .ok_or("use OURS=THEIRS, such as started_at=time, or OURS=THEIRS:UNIT with min, s, ms or us")?;
+        let (ours, theirs) = text.split_once('=').ok_or(
+            "use OURS=THEIRS, such as started_at=time, or OURS=THEIRS:UNIT with min, s, ms or us",
+        )?;
         if !Sample::columns().iter().any(|column| column.name == ours) {
             let names: Vec<_> = Sample::columns().iter().map(|column| column.name).collect();
             return Err(format!(
@@ -56,11 +56,7 @@ impl std::str::FromStr for Mapping {
             Some((theirs, "min")) => (theirs, Some(60_000_000)),
             _ => (theirs, None),
         };
-        Ok(Self {
-            ours: ours.to_owned(),
-            theirs: theirs.to_owned(),
-            unit,
-        })
+        Ok(Self { ours: ours.to_owned(), theirs: theirs.to_owned(), unit })
     }
 }
 
@@ -135,7 +131,12 @@ struct Read {
 ///
 /// # Errors
 /// The file or the lake can't be read or written, or what is in the file is not right.
-pub fn import(data: &Path, file: &Path, plan: &Plan, apply: bool) -> Result<Imported, LakeAdminError> {
+pub fn import(
+    data: &Path,
+    file: &Path,
+    plan: &Plan,
+    apply: bool,
+) -> Result<Imported, LakeAdminError> {
     let Read { samples, notes } = if let Some(preset) = plan.preset {
         export(file, preset, plan)?
     } else if file.extension().is_some_and(|extension| extension == "parquet") {
@@ -151,11 +152,7 @@ pub fn import(data: &Path, file: &Path, plan: &Plan, apply: bool) -> Result<Impo
     };
     // The lock first: what is there must not change between the look and the writing.
     let _lock = apply.then(|| SiteLock::take(data, &plan.site)).transpose()?;
-    let mut imported = Imported {
-        rows: samples.len() as u64,
-        notes,
-        ..Imported::default()
-    };
+    let mut imported = Imported { rows: samples.len() as u64, notes, ..Imported::default() };
     let mut days: BTreeMap<_, BTreeMap<(MonitorId, UtcMicros), Sample>> = BTreeMap::new();
     let mut duplicates = Vec::new();
     for sample in samples {
@@ -230,14 +227,18 @@ fn columns(file: &Path, plan: &Plan, theirs: &[String]) -> Result<Vec<Place>, La
             Some(index) => columns.push((column, index, unit)),
             None if column.required || mapping.is_some() => {
                 let remedy = match column.name {
-                    "monitor" if mapping.is_none() => "; name the column, or set the monitor with --as-monitor ID",
+                    "monitor" if mapping.is_none() => {
+                        "; name the column, or set the monitor with --as-monitor ID"
+                    }
                     "outcome" if mapping.is_none() => {
                         "; name the column, or set one outcome for all rows with \
                         --as-outcome ok"
                     }
                     _ if mapping.is_none() => "; name the column, such as --column started_at=time",
                     _ if name.contains(':') => "; units are min, s, ms and us",
-                    _ if theirs.len() < 2 => "; if fields are separated differently, set --delimiter",
+                    _ if theirs.len() < 2 => {
+                        "; if fields are separated differently, set --delimiter"
+                    }
                     _ => "",
                 };
                 return Err(LakeAdminError::Import(format!(
@@ -267,7 +268,13 @@ struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    fn row(&mut self, columns: &[Place], line: u64, value: impl Fn(usize) -> Value, mark: impl Fn(usize) -> Mark) {
+    fn row(
+        &mut self,
+        columns: &[Place],
+        line: u64,
+        value: impl Fn(usize) -> Value,
+        mark: impl Fn(usize) -> Mark,
+    ) {
         let mut sample = Sample::blank();
         if let Some(monitor) = &self.plan.monitor {
             sample.monitor = monitor.clone();
@@ -282,12 +289,10 @@ impl Collector<'_> {
                     self.locals.push((self.samples.len(), Local { at, line }));
                     Ok(())
                 }
-                Ok(Found::Local(at)) => {
-                    in_zone(at, &self.plan.timezone).and_then(|cell| (column.set)(&mut sample, cell))
-                }
-                Ok(Found::Cell(cell)) => {
-                    plausible(column, cell, self.now).and_then(|cell| (column.set)(&mut sample, cell))
-                }
+                Ok(Found::Local(at)) => in_zone(at, &self.plan.timezone)
+                    .and_then(|cell| (column.set)(&mut sample, cell)),
+                Ok(Found::Cell(cell)) => plausible(column, cell, self.now)
+                    .and_then(|cell| (column.set)(&mut sample, cell)),
                 Err(reason) => Err(reason),
             };
             if let Err(reason) = set {
@@ -322,10 +327,7 @@ impl Collector<'_> {
     fn place(&mut self) {
         let mut by_monitor: BTreeMap<MonitorId, Vec<(usize, Local)>> = BTreeMap::new();
         for (index, local) in std::mem::take(&mut self.locals) {
-            by_monitor
-                .entry(self.samples[index].monitor.clone())
-                .or_default()
-                .push((index, local));
+            by_monitor.entry(self.samples[index].monitor.clone()).or_default().push((index, local));
         }
         for places in by_monitor.into_values() {
             let times: Vec<Local> = places.iter().map(|(_, local)| *local).collect();
@@ -356,10 +358,7 @@ impl Collector<'_> {
                     self.empty
                 ));
             }
-            return Ok(Read {
-                samples: self.samples,
-                notes,
-            });
+            return Ok(Read { samples: self.samples, notes });
         }
         Err(LakeAdminError::Import(format!(
             "{}: {} rows can't be parsed; nothing was imported\n  {}",
@@ -419,14 +418,12 @@ fn table(file: &Path, plan: &Plan, table: Table) -> Result<Read, LakeAdminError>
         if !matches!(column.holds, Hold::Long | Hold::Int | Hold::Real | Hold::Timestamp) {
             continue;
         }
-        let values = table
-            .rows
-            .iter()
-            .filter_map(|row| row.fields.get(*index).map(String::as_str));
+        let values = table.rows.iter().filter_map(|row| row.fields.get(*index).map(String::as_str));
         marks[*index] = match plan.decimal_mark {
             Some(mark) => mark,
-            None => Mark::of(values, usual)
-                .map_err(|reason| LakeAdminError::Import(format!("{}: {}: {reason}", file.display(), column.name)))?,
+            None => Mark::of(values, usual).map_err(|reason| {
+                LakeAdminError::Import(format!("{}: {}: {reason}", file.display(), column.name))
+            })?,
         };
     }
     let mut collector = collector(plan);
@@ -461,17 +458,8 @@ fn export(file: &Path, preset: Preset, plan: &Plan) -> Result<Read, LakeAdminErr
         }
         round_trip = Some(mapping.theirs.as_str());
     }
-    let found = preset.read(
-        file,
-        ExportSelection {
-            round_trip,
-            delimiter: plan.delimiter,
-        },
-    )?;
-    let plan = &Plan {
-        mappings: Vec::new(),
-        ..plan.clone()
-    };
+    let found = preset.read(file, ExportSelection { round_trip, delimiter: plan.delimiter })?;
+    let plan = &Plan { mappings: Vec::new(), ..plan.clone() };
     table(file, plan, found)
 }
 
@@ -486,8 +474,9 @@ fn is_ours(file: &Path) -> Result<bool, LakeAdminError> {
 
 /// The samples of a file of our own form, all columns as they are, but for what is said of all rows.
 fn ours(file: &Path, plan: &Plan) -> Result<Read, LakeAdminError> {
-    let reader = DayReader::<Sample>::open(file)?
-        .ok_or_else(|| LakeAdminError::Import(format!("{}: there is no such file", file.display())))?;
+    let reader = DayReader::<Sample>::open(file)?.ok_or_else(|| {
+        LakeAdminError::Import(format!("{}: there is no such file", file.display()))
+    })?;
     let mut samples = reader.collect::<Result<Vec<_>, _>>()?;
     for sample in &mut samples {
         if let Some(monitor) = &plan.monitor {
@@ -497,10 +486,7 @@ fn ours(file: &Path, plan: &Plan) -> Result<Read, LakeAdminError> {
             sample.outcome = outcome;
         }
     }
-    Ok(Read {
-        samples,
-        notes: Vec::new(),
-    })
+    Ok(Read { samples, notes: Vec::new() })
 }
 
 fn unreadable(file: &Path) -> impl Fn(polars::error::PolarsError) -> LakeAdminError {
@@ -539,7 +525,9 @@ fn of(value: &AnyValue<'_>) -> Value {
         AnyValue::Datetime(at, unit, _) => Value::Moment(micros(*at, *unit)),
         AnyValue::DatetimeOwned(at, unit, _) => Value::Moment(micros(*at, *unit)),
         AnyValue::Duration(span, unit) => Value::Int(micros(*span, *unit)),
-        AnyValue::Float32(_) | AnyValue::Float64(_) => value.extract::<f64>().map_or(Value::Null, Value::Number),
+        AnyValue::Float32(_) | AnyValue::Float64(_) => {
+            value.extract::<f64>().map_or(Value::Null, Value::Number)
+        }
         AnyValue::String(text) => Value::Text((*text).to_owned()),
         AnyValue::StringOwned(text) => Value::Text(text.to_string()),
         other => match other.extract::<i64>() {
@@ -565,11 +553,19 @@ enum Found {
 }
 
 /// A value of the file as a cell of our column.
-fn cell(column: &Column<Sample>, value: Value, unit: i64, mark: Mark, plan: &Plan) -> Result<Found, String> {
+fn cell(
+    column: &Column<Sample>,
+    value: Value,
+    unit: i64,
+    mark: Mark,
+    plan: &Plan,
+) -> Result<Found, String> {
     let text = match value {
         Value::Null => return Ok(Found::Cell(Cell::Null)),
         Value::Moment(at) => return Ok(Found::Cell(Cell::Int(at))),
-        Value::Flag(flag) if column.holds == Hold::Bool => return Ok(Found::Cell(Cell::Bool(flag))),
+        Value::Flag(flag) if column.holds == Hold::Bool => {
+            return Ok(Found::Cell(Cell::Bool(flag)));
+        }
         Value::Flag(flag) => flag.to_string(),
         Value::Int(value) if matches!(column.holds, Hold::Long | Hold::Int | Hold::Timestamp) => {
             return value
@@ -584,14 +580,18 @@ fn cell(column: &Column<Sample>, value: Value, unit: i64, mark: Mark, plan: &Pla
         Value::Text(text) => text,
     };
     let cell = match column.holds {
-        Hold::Word if column.name == "outcome" => Cell::Text(plan.outcomes.get(&text).cloned().unwrap_or(text)),
+        Hold::Word if column.name == "outcome" => {
+            Cell::Text(plan.outcomes.get(&text).cloned().unwrap_or(text))
+        }
         Hold::Word | Hold::Hops => Cell::Text(text),
         Hold::Bool => match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "1" => Cell::Bool(true),
             "false" | "no" | "0" => Cell::Bool(false),
             _ => return Err(format!("{text:?} is neither true nor false")),
         },
-        Hold::Real => Cell::Real(mark.parse(&text).ok_or_else(|| format!("{text:?} is not a number"))?),
+        Hold::Real => {
+            Cell::Real(mark.parse(&text).ok_or_else(|| format!("{text:?} is not a number"))?)
+        }
         // `30 s` is no time of the day.
         Hold::Timestamp if foreign::with_unit(&text).is_some() => return moment(&text, plan),
         Hold::Timestamp => match number(&text, unit, mark) {
@@ -644,15 +644,14 @@ fn moment(text: &str, plan: &Plan) -> Result<Found, String> {
 
 /// A local time of a column whose order says nothing.
 fn in_zone(at: DateTime, zone: &TimeZone) -> Result<Cell, String> {
-    zone.to_ambiguous_timestamp(at)
-        .unambiguous()
-        .map(|at| Cell::Int(at.as_microsecond()))
-        .map_err(|_| {
+    zone.to_ambiguous_timestamp(at).unambiguous().map(|at| Cell::Int(at.as_microsecond())).map_err(
+        |_| {
             format!(
                 "{at} is skipped or ambiguous because of a clock change; set the offset of times, \
             or use UTC"
             )
-        })
+        },
+    )
 }
 
 #[cfg(test)]

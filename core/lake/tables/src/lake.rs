@@ -66,22 +66,11 @@ impl Lake {
                     continue;
                 };
                 let of_day = entries(&path)?.into_iter().filter(|path| is_day_file(path));
-                files.extend(of_day.map(|path| LakeFile {
-                    site: Arc::clone(&site),
-                    date,
-                    path,
-                }));
+                files.extend(of_day.map(|path| LakeFile { site: Arc::clone(&site), date, path }));
             }
         }
         files.sort_by(|a, b| (&a.site, a.date, &a.path).cmp(&(&b.site, b.date, &b.path)));
-        Ok(Self {
-            folder,
-            catalogue: Catalogue {
-                files,
-                ..Catalogue::default()
-            },
-            passed_over,
-        })
+        Ok(Self { folder, catalogue: Catalogue { files, ..Catalogue::default() }, passed_over })
     }
 
     /// Leaves out corrupt files, which [`Lake::skipped`] then names, instead of failing.
@@ -99,10 +88,9 @@ impl Lake {
     /// The corrupt files that have been left out so far, each with what is wrong with it.
     pub fn skipped(&self) -> Vec<(PathBuf, String)> {
         match self.catalogue.skipped.lock() {
-            Ok(skipped) => skipped
-                .iter()
-                .map(|(path, reason)| (path.clone(), reason.clone()))
-                .collect(),
+            Ok(skipped) => {
+                skipped.iter().map(|(path, reason)| (path.clone(), reason.clone())).collect()
+            }
             Err(_) => Vec::new(),
         }
     }
@@ -116,12 +104,8 @@ impl Lake {
                 path.display()
             )
         });
-        let doubles = self
-            .catalogue
-            .doubles
-            .lock()
-            .map(|doubles| doubles.clone())
-            .unwrap_or_default();
+        let doubles =
+            self.catalogue.doubles.lock().map(|doubles| doubles.clone()).unwrap_or_default();
         let doubles = doubles.into_iter().map(|(path, monitors)| {
             let count: usize = monitors.values().sum();
             let rows = if count == 1 {
@@ -176,7 +160,9 @@ impl Lake {
     /// A folder can't be read.
     pub fn has_events_before(&self, moment: UtcMicros) -> Result<bool, LakeError> {
         let folder = self.folder.with_file_name(Event::FOLDER);
-        let is_earlier = |(date, _): &(String, PathBuf)| date.parse().is_ok_and(|date: Date| date < moment.utc_date());
+        let is_earlier = |(date, _): &(String, PathBuf)| {
+            date.parse().is_ok_and(|date: Date| date < moment.utc_date())
+        };
         for (_, path) in partitions(&folder, "site")? {
             if partitions(&path, "date")?.iter().any(is_earlier) {
                 return Ok(true);
@@ -205,7 +191,8 @@ impl Lake {
 
     /// The sites, in order.
     pub fn sites(&self) -> Vec<Arc<str>> {
-        let mut sites: Vec<_> = self.catalogue.files.iter().map(|file| Arc::clone(&file.site)).collect();
+        let mut sites: Vec<_> =
+            self.catalogue.files.iter().map(|file| Arc::clone(&file.site)).collect();
         sites.dedup();
         sites
     }
@@ -220,14 +207,18 @@ impl Lake {
     ///
     /// # Errors
     /// A file is corrupt or can't be read.
-    pub fn monitors(&self, period: Option<Range<UtcMicros>>) -> Result<BTreeSet<SiteAndMonitor>, LakeError> {
+    pub fn monitors(
+        &self,
+        period: Option<Range<UtcMicros>>,
+    ) -> Result<BTreeSet<SiteAndMonitor>, LakeError> {
         let files: Vec<&LakeFile> = self
             .catalogue
             .files
             .iter()
             .filter(|file| {
                 period.as_ref().is_none_or(|period| {
-                    period.start.utc_date() <= file.date && file.date <= UtcMicros(period.end.0 - 1).utc_date()
+                    period.start.utc_date() <= file.date
+                        && file.date <= UtcMicros(period.end.0 - 1).utc_date()
                 })
             })
             .collect();
@@ -308,10 +299,7 @@ impl Lake {
 
     /// The row groups that a query may meet.
     fn groups(&self, query: &SeriesQuery) -> Result<Vec<Group>, LakeError> {
-        let wanted = Wanted {
-            names: query.monitors.clone(),
-            ..Wanted::default()
-        };
+        let wanted = Wanted { names: query.monitors.clone(), ..Wanted::default() };
         let files: Vec<&LakeFile> = self.series(query).files();
         let found = self.catalogue.in_parallel(&files, |file| Ok(footer::groups(file)?.0))?;
         let groups = found.into_iter().filter_map(|(_, groups)| groups).flatten();

@@ -102,7 +102,8 @@ pub(crate) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
         .text("monitor")
         .map_err(|error| corrupt(file, error))?
         .ok_or_else(|| corrupt(file, "it has no column \"monitor\""))?;
-    let found = monitors_of(&column, &wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?;
+    let found =
+        monitors_of(&column, &wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?;
     Ok(found.into_iter().map(|(key, _)| key.monitor).collect())
 }
 
@@ -117,20 +118,12 @@ fn hops(frame: &DataFrame) -> Option<Vec<HopPath>> {
     let stations = inner.struct_().ok()?;
     let by = stations.field_by_name("by").ok()?.cast(&DataType::String).ok()?;
     let delay = stations.field_by_name("delay_us").ok()?.cast(&DataType::Int64).ok()?;
-    let suspect = stations
-        .field_by_name("clock_suspect")
-        .ok()?
-        .cast(&DataType::Boolean)
-        .ok()?;
+    let suspect = stations.field_by_name("clock_suspect").ok()?.cast(&DataType::Boolean).ok()?;
     // A file names few stations, many times.
     let mut names: BTreeMap<&str, Arc<str>> = BTreeMap::new();
     let mut all: Vec<HopDelay> = Vec::with_capacity(stations.len());
-    for ((by, delay), suspect) in by
-        .str()
-        .ok()?
-        .iter()
-        .zip(delay.i64().ok()?.iter())
-        .zip(suspect.bool().ok()?.iter())
+    for ((by, delay), suspect) in
+        by.str().ok()?.iter().zip(delay.i64().ok()?.iter()).zip(suspect.bool().ok()?.iter())
     {
         all.push(HopDelay {
             by: by.map(|by| Arc::clone(names.entry(by).or_insert_with(|| Arc::from(by)))),
@@ -143,9 +136,8 @@ fn hops(frame: &DataFrame) -> Option<Vec<HopPath>> {
     for chunk in list.downcast_iter() {
         for (row, edges) in chunk.offsets().as_slice().windows(2).enumerate() {
             let place = |edge: i64| usize::try_from(edge).ok().map(|edge| before + edge);
-            let stations = place(edges[0])
-                .zip(place(edges[1]))
-                .and_then(|(from, to)| all.get(from..to));
+            let stations =
+                place(edges[0]).zip(place(edges[1])).and_then(|(from, to)| all.get(from..to));
             let known = chunk.validity().is_none_or(|valid| valid.get_bit(row));
             ways.push(stations.filter(|_| known).map(Arc::from));
         }
@@ -208,7 +200,8 @@ impl Part {
     ) -> Result<Self, LakeError> {
         let mut columns = vec!["monitor", "started_at", "outcome", "excluded", "settled", "kind"];
         columns.extend(query.columns.iter().map(|column| column.as_str()));
-        let metrics: Vec<(Metric, String)> = query.metrics.iter().map(|m| (*m, m.column())).collect();
+        let metrics: Vec<(Metric, String)> =
+            query.metrics.iter().map(|m| (*m, m.column())).collect();
         columns.extend(metrics.iter().map(|(_, column)| column.as_str()));
         let mut part = match decode(file, known, &columns, wanted)? {
             Some(decoded) => Self::of(file, decoded, &metrics, wanted)?,
@@ -226,18 +219,14 @@ impl Part {
     ) -> Result<Self, LakeError> {
         let wrong = |error: PolarsError| corrupt(file, error);
         let missing = |name: &str| corrupt(file, format!("it has no column {name:?}"));
-        let monitors = decoded
-            .text("monitor")
-            .map_err(wrong)?
-            .ok_or_else(|| missing("monitor"))?;
+        let monitors = decoded.text("monitor").map_err(wrong)?.ok_or_else(|| missing("monitor"))?;
         let started_at = decoded
             .moments("started_at")
-            .map_err(|error| error.map_or_else(|| corrupt(file, "a sample has no started_at"), wrong))?
+            .map_err(|error| {
+                error.map_or_else(|| corrupt(file, "a sample has no started_at"), wrong)
+            })?
             .ok_or_else(|| missing("started_at"))?;
-        let outcomes = decoded
-            .text("outcome")
-            .map_err(wrong)?
-            .ok_or_else(|| missing("outcome"))?;
+        let outcomes = decoded.text("outcome").map_err(wrong)?.ok_or_else(|| missing("outcome"))?;
         let mut outcome: Vec<Outcome> = Vec::with_capacity(started_at.len());
         let mut unknown = None;
         let complete = outcomes.stretches(|word, rows| match word.parse::<Outcome>() {
@@ -257,7 +246,9 @@ impl Part {
             .map_err(wrong)?
             .filter(|column| !column.all_null())
             // A reason that a later version adds is a reason all the same.
-            .map(|column| column.each(|word| word.map(|word| word.parse().unwrap_or(Exclusion::Maintenance))));
+            .map(|column| {
+                column.each(|word| word.map(|word| word.parse().unwrap_or(Exclusion::Maintenance)))
+            });
         let stage = decoded
             .text("stage")
             .map_err(wrong)?
@@ -282,7 +273,8 @@ impl Part {
         let unverified = booleans(frame, "tls_unverified")
             .map_err(wrong)?
             .map(|column| column.iter().map(|unverified| unverified == Some(true)).collect());
-        let mut monitors = monitors_of(&monitors, wanted).ok_or_else(|| corrupt(file, "a sample has no monitor"))?;
+        let mut monitors = monitors_of(&monitors, wanted)
+            .ok_or_else(|| corrupt(file, "a sample has no monitor"))?;
         if let Some(kinds) = kinds {
             monitors = by_kind(monitors, &kinds.each(|kind| kind.map(Arc::from)));
         }
@@ -407,13 +399,25 @@ impl Part {
                 Column::Stage => rows.add_filled(self.stage.as_ref(), before, &mut series.stage),
                 Column::Error => rows.add_filled(self.error.as_ref(), before, &mut series.error),
                 Column::SmtpReplyCode => {
-                    rows.add_filled(self.smtp_reply_code.as_ref(), before, &mut series.smtp_reply_code);
+                    rows.add_filled(
+                        self.smtp_reply_code.as_ref(),
+                        before,
+                        &mut series.smtp_reply_code,
+                    );
                 }
-                Column::TestInterval => rows.durations(self.test_interval.as_ref(), before, &mut series.test_interval),
+                Column::TestInterval => {
+                    rows.durations(self.test_interval.as_ref(), before, &mut series.test_interval)
+                }
                 Column::MaxRoundTrip => {
-                    rows.durations(self.max_round_trip.as_ref(), before, &mut series.max_round_trip);
+                    rows.durations(
+                        self.max_round_trip.as_ref(),
+                        before,
+                        &mut series.max_round_trip,
+                    );
                 }
-                Column::Unverified => rows.add(self.unverified.as_deref(), before, &mut series.unverified),
+                Column::Unverified => {
+                    rows.add(self.unverified.as_deref(), before, &mut series.unverified)
+                }
                 Column::Hops => rows.add(self.hops.as_deref(), before, &mut series.hops),
             }
         }
@@ -458,7 +462,12 @@ impl Chosen<'_> {
     }
 
     /// As [`Chosen::add`], of a column of which most rows may have nothing.
-    fn add_filled<T: Clone + Default>(&self, from: Option<&Filled<T>>, before: usize, to: &mut Vec<T>) {
+    fn add_filled<T: Clone + Default>(
+        &self,
+        from: Option<&Filled<T>>,
+        before: usize,
+        to: &mut Vec<T>,
+    ) {
         let few = match from {
             Some(Filled::All(all)) => return self.add(Some(all), before, to),
             Some(Filled::Few(few)) => few.as_slice(),
@@ -491,7 +500,9 @@ impl Chosen<'_> {
             (None, _) if to.is_empty() => {}
             (None, _) => to.push_nulls(self.len()),
             (Some(from), Self::Range(rows)) => to.append_rows(from, rows.clone()),
-            (Some(from), Self::Picked(rows)) => rows.iter().for_each(|row| to.push(from.get(*row as usize))),
+            (Some(from), Self::Picked(rows)) => {
+                rows.iter().for_each(|row| to.push(from.get(*row as usize)))
+            }
         }
     }
 }
@@ -512,11 +523,13 @@ mod tests {
     fn a_date_is_no_moment() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("samples.parquet");
-        let schema = "message rows { required binary monitor (UTF8); required int32 started_at (DATE);
+        let schema =
+            "message rows { required binary monitor (UTF8); required int32 started_at (DATE);
             required binary outcome (UTF8); }";
         let schema = Arc::new(parse_message_type(schema).expect("a schema"));
         let file = File::create(&path).expect("a file");
-        let mut writer = SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::new())).expect("one");
+        let mut writer = SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::new()))
+            .expect("one");
         let mut group = writer.next_row_group().expect("a row group");
         for word in ["m", "", "ok"] {
             let mut column = group.next_column().expect("a column").expect("a column");
@@ -531,11 +544,7 @@ mod tests {
         }
         group.close().expect("a row group");
         writer.close().expect("a file");
-        let file = LakeFile {
-            site: "here".into(),
-            date: jiff::civil::date(2024, 10, 4),
-            path,
-        };
+        let file = LakeFile { site: "here".into(), date: jiff::civil::date(2024, 10, 4), path };
         let day = mailqos_model::UtcMicros(0)..mailqos_model::UtcMicros(1);
         let read = Part::read(&file, None, &SeriesQuery::new(day), &Wanted::default());
         assert!(matches!(read, Err(LakeError::Corrupt { .. })));

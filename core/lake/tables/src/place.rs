@@ -37,7 +37,9 @@ pub async fn folder(data: Option<&Path>, config: Option<&Config>) -> Result<Path
     let (address, config) = match (data, config) {
         (Some(data), config) => match data.to_str() {
             Some(text) => {
-                match DataLocation::parse(text, Path::new("")).map_err(|(why, help)| PlaceError::NoPlace(why, help))? {
+                match DataLocation::parse(text, Path::new(""))
+                    .map_err(|(why, help)| PlaceError::NoPlace(why, help))?
+                {
                     DataLocation::ObjectStore(address) => (address, config),
                     DataLocation::Folder(_) => return Ok(data.to_owned()),
                 }
@@ -61,24 +63,22 @@ async fn fetch(address: &str, config: Option<&Config>, mirror: &Path) -> Result<
     let account = config.and_then(|config| config.account(options.account.as_ref()));
     let secret = match account {
         Some(account) => {
-            let secret = mailqos_mail::credentials(account)
-                .await
-                .map(|credentials| credentials.secret);
+            let secret =
+                mailqos_mail::credentials(account).await.map(|credentials| credentials.secret);
             Some(secret.map_err(|error| PlaceError::Secret(error.to_string()))?)
         }
         None => None,
     };
-    let credentials = account
-        .zip(secret.as_ref())
-        .map(|(account, secret)| (account.user.as_str(), secret));
+    let credentials =
+        account.zip(secret.as_ref()).map(|(account, secret)| (account.user.as_str(), secret));
     let via = match config {
         Some(config) => config.proxy.via().await,
         None => Ok(Route::Environment),
     };
-    let via = via.map_err(|error| PlaceError::Secret(format!("the address of the proxy: {error}")))?;
-    let mirrored = Remote::open(address, options, credentials, &via)?
-        .mirror(mirror, |_| true)
-        .await?;
+    let via =
+        via.map_err(|error| PlaceError::Secret(format!("the address of the proxy: {error}")))?;
+    let mirrored =
+        Remote::open(address, options, credentials, &via)?.mirror(mirror, |_| true).await?;
     tracing::debug!(?mirrored, "the lake's mirror is up to date");
     Ok(())
 }

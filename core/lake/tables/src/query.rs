@@ -101,9 +101,8 @@ impl SeriesQuery {
     #[must_use]
     pub fn intervals(mut self, config: &Config) -> Self {
         let monitors = config.monitors.values();
-        self.intervals = monitors
-            .map(|monitor| (monitor.id.to_string(), monitor.test_interval))
-            .collect();
+        self.intervals =
+            monitors.map(|monitor| (monitor.id.to_string(), monitor.test_interval)).collect();
         self
     }
 
@@ -120,6 +119,7 @@ impl SeriesQuery {
 
     /// The UTC days of the period and its context.
     pub(crate) fn days(&self, context: Micros) -> RangeInclusive<Date> {
-        (self.period.start - context).utc_date()..=UtcMicros((self.period.end + context).0 - 1).utc_date()
+        (self.period.start - context).utc_date()
+            ..=UtcMicros((self.period.end + context).0 - 1).utc_date()
     }
 }

@@ -7,8 +7,8 @@ use std::{
 
 use jiff::civil::Date;
 use mailqos_lake::{
-    DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, aside_folder, day_path, intact, io_error, keep_aside,
-    merge_into_day, read_sorted, rewrite_day, salvage,
+    DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, aside_folder, day_path, intact,
+    io_error, keep_aside, merge_into_day, read_sorted, rewrite_day, salvage,
 };
 use mailqos_model::{SiteName, UtcMicros};
 use polars::prelude::{ParquetReader, SerReader as _};
@@ -46,7 +46,11 @@ pub struct Verdict {
 ///
 /// # Errors
 /// A folder can't be read; what is wrong with a file is no error but a finding.
-pub fn verify<R: Record>(data: &Path, sites: &[SiteName], verdict: &mut Verdict) -> Result<(), LakeAdminError> {
+pub fn verify<R: Record>(
+    data: &Path,
+    sites: &[SiteName],
+    verdict: &mut Verdict,
+) -> Result<(), LakeAdminError> {
     let tree = list::<R>(data, sites)?;
     for path in tree.strays {
         let problem = stray::<R>(&path);
@@ -54,10 +58,7 @@ pub fn verify<R: Record>(data: &Path, sites: &[SiteName], verdict: &mut Verdict)
     }
     for day in tree.days {
         verdict.files += 1;
-        let finding = |problem: String| Finding {
-            path: day.path.clone(),
-            problem,
-        };
+        let finding = |problem: String| Finding { path: day.path.clone(), problem };
         match check::<R>(&day) {
             Condition::Sound { rows, remark } => {
                 verdict.rows += rows;
@@ -67,7 +68,9 @@ pub fn verify<R: Record>(data: &Path, sites: &[SiteName], verdict: &mut Verdict)
                 verdict.rows += rows;
                 verdict.findings.push(finding(problem));
             }
-            Condition::Unread(problem) | Condition::Damaged(problem) => verdict.findings.push(finding(problem)),
+            Condition::Unread(problem) | Condition::Damaged(problem) => {
+                verdict.findings.push(finding(problem))
+            }
         }
     }
     Ok(())
@@ -78,7 +81,8 @@ pub fn verify<R: Record>(data: &Path, sites: &[SiteName], verdict: &mut Verdict)
 fn stray<R: Record>(path: &Path) -> String {
     let day = path.with_file_name(format!("{}.parquet", R::FOLDER));
     let is_parquet = path.extension().is_some_and(|ending| ending == "parquet") && path.is_file();
-    let rows = is_parquet.then(|| Some((read_sorted::<R>(path).ok()?, read_sorted::<R>(&day).ok()?)));
+    let rows =
+        is_parquet.then(|| Some((read_sorted::<R>(path).ok()?, read_sorted::<R>(&day).ok()?)));
     let Some(Some((theirs, ours))) = rows else {
         return "does not belong in the tree of day files".to_owned();
     };
@@ -86,7 +90,9 @@ fn stray<R: Record>(path: &Path) -> String {
     let new = theirs.iter().filter(|row| !known.contains(&row.key())).count();
     let kind = R::FOLDER;
     match new {
-        0 if theirs.is_empty() => "a second file in the folder of a day; it is empty and can be deleted".to_owned(),
+        0 if theirs.is_empty() => {
+            "a second file in the folder of a day; it is empty and can be deleted".to_owned()
+        }
         0 => format!(
             "a second file in the folder of a day: all of its {} {kind} are also in {kind}.parquet; mailqos \
              counts them once, other readers count them twice: delete the file",
@@ -133,7 +139,9 @@ fn check<R: Record>(day: &Day) -> Condition {
     let reader = match DayReader::<R>::open(&day.path) {
         Ok(Some(reader)) => reader,
         // Gone since it was listed, or the day has other files only.
-        Ok(None) => return Condition::Sound { rows: 0, remark: None },
+        Ok(None) => {
+            return Condition::Sound { rows: 0, remark: None };
+        }
         Err(error) => return failed(error),
     };
     let (stated, writer) = (reader.row_count(), reader.other_writer().map(str::to_owned));
@@ -152,11 +160,15 @@ fn check<R: Record>(day: &Day) -> Condition {
         // As long as rows are in order, the last one tells.
         let is_twice = last.as_ref() == Some(&key) || (unsorted.is_some() && seen.contains(&key));
         if is_twice {
-            problem.get_or_insert_with(|| format!("row {rows}: {monitor} at {} is a duplicate", UtcMicros(at)));
+            problem.get_or_insert_with(|| {
+                format!("row {rows}: {monitor} at {} is a duplicate", UtcMicros(at))
+            });
         }
         let date = UtcMicros(at).utc_date();
         if date != day.date {
-            problem.get_or_insert_with(|| format!("row {rows}: {monitor} at {} belongs to {date}", UtcMicros(at)));
+            problem.get_or_insert_with(|| {
+                format!("row {rows}: {monitor} at {} belongs to {date}", UtcMicros(at))
+            });
         }
         if writer.is_some() {
             seen.insert(key.clone());
@@ -165,7 +177,9 @@ fn check<R: Record>(day: &Day) -> Condition {
         rows += 1;
     }
     if rows != stated {
-        return Condition::Damaged(format!("it contains {rows} rows, but its metadata states {stated}"));
+        return Condition::Damaged(format!(
+            "it contains {rows} rows, but its metadata states {stated}"
+        ));
     }
     match intact(&day.path) {
         Ok(Intact::Yes | Intact::Unknown | Intact::Foreign) => {}
@@ -183,7 +197,8 @@ fn check<R: Record>(day: &Day) -> Condition {
         None => Condition::Sound {
             rows,
             remark: writer.map(|writer| {
-                let order = unsorted.map_or("", |_| ", and not in the order of the lake, which slows down readers");
+                let order = unsorted
+                    .map_or("", |_| ", and not in the order of the lake, which slows down readers");
                 format!("intact; written by another program ({writer}){order}")
             }),
         },
@@ -246,12 +261,18 @@ pub enum Remedy {
 ///
 /// # Errors
 /// A site's lock is held by a running probe, or the file system refuses.
-pub fn repair<R: Record>(data: &Path, sites: &[SiteName], apply: bool) -> Result<Vec<Repair>, LakeAdminError> {
+pub fn repair<R: Record>(
+    data: &Path,
+    sites: &[SiteName],
+    apply: bool,
+) -> Result<Vec<Repair>, LakeAdminError> {
     let mut repairs = Vec::new();
     let mut locks: BTreeMap<SiteName, SiteLock> = BTreeMap::new();
     for day in list::<R>(data, sites)?.days {
         let mut condition = check::<R>(&day);
-        let is_wrong = |condition: &Condition| matches!(condition, Condition::Untidy { .. } | Condition::Damaged(_));
+        let is_wrong = |condition: &Condition| {
+            matches!(condition, Condition::Untidy { .. } | Condition::Damaged(_))
+        };
         if apply && is_wrong(&condition) && !locks.contains_key(&day.site) {
             locks.insert(day.site.clone(), SiteLock::take(data, &day.site)?);
             // A probe that ended meanwhile may have replaced the file.
@@ -264,11 +285,7 @@ pub fn repair<R: Record>(data: &Path, sites: &[SiteName], apply: bool) -> Result
                 (problem, rebuild::<R>(data, &day, apply)?)
             }
         };
-        repairs.push(Repair {
-            path: day.path,
-            problem,
-            remedy,
-        });
+        repairs.push(Repair { path: day.path, problem, remedy });
     }
     if apply {
         for lock in locks.values() {
@@ -286,20 +303,15 @@ fn rebuild<R: Record>(data: &Path, day: &Day, apply: bool) -> Result<Remedy, Lak
         Err(LakeError::Io { path, source }) => return Err(LakeError::Io { path, source }.into()),
         Err(_) => (Vec::new(), None),
     };
-    let mut remedy = Remedy::Rebuilt {
-        kept: rows.len() as u64,
-        lost,
-        aside: None,
-    };
+    let mut remedy = Remedy::Rebuilt { kept: rows.len() as u64, lost, aside: None };
     if !apply {
         return Ok(remedy);
     }
     let reader = DayReader::<R>::open(&day.path).ok().flatten();
     let sealed = reader.and_then(|reader| reader.sealed());
     let copy = keep_aside::<R>(data, &day.site, day.date)?;
-    let (own, others): (Vec<R>, Vec<R>) = rows
-        .into_iter()
-        .partition(|row| UtcMicros(row.key().1).utc_date() == day.date);
+    let (own, others): (Vec<R>, Vec<R>) =
+        rows.into_iter().partition(|row| UtcMicros(row.key().1).utc_date() == day.date);
     let mut written = write_into::<R>(data, &day.site, others)?;
     if own.is_empty() {
         delete(day)?;
@@ -316,7 +328,11 @@ fn rebuild<R: Record>(data: &Path, day: &Day, apply: bool) -> Result<Remedy, Lak
 ///
 /// # Errors
 /// A day file can't be read or written.
-pub(super) fn write_into<R: Record>(data: &Path, site: &SiteName, rows: Vec<R>) -> Result<u64, LakeAdminError> {
+pub(super) fn write_into<R: Record>(
+    data: &Path,
+    site: &SiteName,
+    rows: Vec<R>,
+) -> Result<u64, LakeAdminError> {
     let mut days: BTreeMap<Date, BTreeMap<(String, i64), R>> = BTreeMap::new();
     for row in rows {
         let (monitor, at) = row.key();
@@ -354,9 +370,8 @@ pub fn outdated<R: Record>(
     today: Date,
     keep_days: u16,
 ) -> Result<Vec<Day>, LakeAdminError> {
-    let first = today
-        .checked_sub(jiff::Span::new().days(i64::from(keep_days.max(2))))
-        .unwrap_or(Date::MIN);
+    let first =
+        today.checked_sub(jiff::Span::new().days(i64::from(keep_days.max(2)))).unwrap_or(Date::MIN);
     let mut days = list::<R>(data, sites)?.days;
     days.retain(|day| day.date < first);
     Ok(days)
@@ -369,7 +384,9 @@ pub fn outdated<R: Record>(
 pub fn delete_all(day: &Day) -> Result<(), LakeAdminError> {
     for path in &day.others {
         match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(path)(error).into()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io_error(path)(error).into());
+            }
             _ => {}
         }
     }
@@ -382,7 +399,9 @@ pub fn delete_all(day: &Day) -> Result<(), LakeAdminError> {
 /// The file system refuses.
 pub fn delete(day: &Day) -> Result<(), LakeAdminError> {
     match std::fs::remove_file(&day.path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(&day.path)(error).into()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(io_error(&day.path)(error).into());
+        }
         _ => {}
     }
     if let Some(folder) = day.path.parent() {
@@ -422,10 +441,8 @@ mod tests {
         assert_eq!(verdict(0).rows, 3);
         let (first, second) = (UtcMicros(1).utc_date(), UtcMicros(DAY).utc_date());
         // A day's file under another date, and one without its end.
-        let (good, wrong) = (
-            day_path::<Sample>(data, &site(), first),
-            day_path::<Sample>(data, &site(), second),
-        );
+        let (good, wrong) =
+            (day_path::<Sample>(data, &site(), first), day_path::<Sample>(data, &site(), second));
         std::fs::copy(&good, &wrong).expect("copy");
         let bytes = std::fs::read(&good).expect("read");
         std::fs::write(&good, &bytes[..bytes.len() / 2]).expect("write");

@@ -143,11 +143,8 @@ impl Series {
 
     /// Which rows count; see [`Series::counts`].
     pub fn counting(&self) -> Vec<bool> {
-        let mut counting: Vec<bool> = self
-            .outcome
-            .iter()
-            .map(|outcome| *outcome != Outcome::NotTested)
-            .collect();
+        let mut counting: Vec<bool> =
+            self.outcome.iter().map(|outcome| *outcome != Outcome::NotTested).collect();
         for (counts, excluded) in counting.iter_mut().zip(&self.excluded) {
             *counts &= excluded.is_none();
         }
@@ -155,7 +152,13 @@ impl Series {
     }
 
     /// Adds the non-null values of a metric over a range to others; `counting` is [`Series::counting`].
-    pub fn values_into(&self, metric: Metric, rows: Range<usize>, counting: &[bool], values: &mut Values) {
+    pub fn values_into(
+        &self,
+        metric: Metric,
+        rows: Range<usize>,
+        counting: &[bool],
+        values: &mut Values,
+    ) {
         let column = self.metric(metric);
         if !column.is_empty() {
             column.collect_into(rows, counting, values);
@@ -198,7 +201,12 @@ impl Series {
         }
     }
 
-    pub(crate) fn reserve(&mut self, rows: usize, metrics: &BTreeSet<Metric>, columns: &BTreeSet<Column>) {
+    pub(crate) fn reserve(
+        &mut self,
+        rows: usize,
+        metrics: &BTreeSet<Metric>,
+        columns: &BTreeSet<Column>,
+    ) {
         self.started_at.reserve_exact(rows);
         self.outcome.reserve_exact(rows);
         for metric in metrics {
@@ -228,10 +236,8 @@ impl Series {
         drop_if(&mut self.hops, Option::is_none);
         drop_if(&mut self.unverified, |unverified| !unverified);
         drop_if(&mut self.provisional, |provisional| !provisional);
-        for column in self
-            .metrics
-            .iter_mut()
-            .chain([&mut self.test_interval, &mut self.max_round_trip])
+        for column in
+            self.metrics.iter_mut().chain([&mut self.test_interval, &mut self.max_round_trip])
         {
             if column.iter().all(|value| value.is_none()) {
                 *column = Durations::default();

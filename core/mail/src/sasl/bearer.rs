@@ -26,14 +26,15 @@ pub(super) fn initial(mechanism: Mechanism, user: &str, token: &Secret) -> Secre
 
 impl Bearer {
     /// The answer to the server's complaint, upon which it gives its final reply.
-    pub(super) fn answer(&mut self, mechanism: Mechanism, challenge: &[u8], token: &Secret) -> Secret {
+    pub(super) fn answer(
+        &mut self,
+        mechanism: Mechanism,
+        challenge: &[u8],
+        token: &Secret,
+    ) -> Secret {
         self.complaint = Some(read(challenge, token));
         // RFC 7628, section 3.2.3: a single 0x01.
-        Secret::new(if mechanism == Mechanism::OAuthBearer {
-            "\x01"
-        } else {
-            ""
-        })
+        Secret::new(if mechanism == Mechanism::OAuthBearer { "\x01" } else { "" })
     }
 
     pub(super) fn complaint(&self) -> Option<&str> {
@@ -60,7 +61,9 @@ fn read(challenge: &[u8], token: &Secret) -> String {
     let status = member("status").unwrap_or_default();
     let mut text = match status.as_str() {
         "invalid_token" | "401" => "the token was rejected".to_owned(),
-        "insufficient_scope" | "403" => "the token was rejected: its scope does not cover this".to_owned(),
+        "insufficient_scope" | "403" => {
+            "the token was rejected: its scope does not cover this".to_owned()
+        }
         "invalid_request" | "400" => "the server could not use the token".to_owned(),
         "" => "the token was rejected".to_owned(),
         other => format!("the token was rejected: {other}"),
@@ -98,10 +101,13 @@ mod tests {
     #[test]
     fn a_complaint_is_answered_and_explained() {
         for (mechanism, answer) in [(Mechanism::OAuthBearer, "\x01"), (Mechanism::XOAuth2, "")] {
-            let mut dialogue =
-                crate::sasl::Dialogue::begin(mechanism, &Credentials::token("u", Secret::new("ya29.vF9df")));
+            let mut dialogue = crate::sasl::Dialogue::begin(
+                mechanism,
+                &Credentials::token("u", Secret::new("ya29.vF9df")),
+            );
             dialogue.initial();
-            let complaint = br#"{"status":"401","schemes":"bearer mac","scope":"https://mail.google.com/"}"#;
+            let complaint =
+                br#"{"status":"401","schemes":"bearer mac","scope":"https://mail.google.com/"}"#;
             assert_eq!(dialogue.answer(complaint).expect("an answer").expose(), answer);
             assert_eq!(
                 dialogue.complaint(),

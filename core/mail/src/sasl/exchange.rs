@@ -28,7 +28,10 @@ pub trait Channel {
     type Error: Send;
 
     /// Sends a line, which must not be shown, and reads the server's answer.
-    fn exchange(&mut self, line: &Secret) -> impl Future<Output = Result<Answer<Self::Refusal>, Self::Error>> + Send;
+    fn exchange(
+        &mut self,
+        line: &Secret,
+    ) -> impl Future<Output = Result<Answer<Self::Refusal>, Self::Error>> + Send;
 }
 
 /// Result of an authentication.
@@ -78,7 +81,12 @@ pub async fn authenticate<C: Channel>(
     for _ in 0..=MAX_CHALLENGES {
         let challenge = match channel.exchange(&line).await {
             Ok(Answer::Challenge(challenge)) => challenge,
-            Ok(Answer::Accepted) => return dialogue.finish().err().map_or(AuthenticationResult::Accepted, AuthenticationResult::Unproved),
+            Ok(Answer::Accepted) => {
+                return dialogue
+                    .finish()
+                    .err()
+                    .map_or(AuthenticationResult::Accepted, AuthenticationResult::Unproved);
+            }
             Ok(Answer::Refused(refusal)) => {
                 return AuthenticationResult::Refused {
                     refusal,
@@ -96,12 +104,18 @@ pub async fn authenticate<C: Channel>(
             Err(reason) => return cancel(channel, reason, dialogue.was_judged()).await,
         }
     }
-    let reason = "the server did not end the authentication after the maximum number of steps".to_owned();
+    let reason =
+        "the server did not end the authentication after the maximum number of steps".to_owned();
     cancel(channel, reason, dialogue.was_judged()).await
 }
 
 /// The dialogue and its first line.
-fn begin(command: &str, room: usize, mechanism: Mechanism, credentials: &Credentials) -> (Dialogue, Secret) {
+fn begin(
+    command: &str,
+    room: usize,
+    mechanism: Mechanism,
+    credentials: &Credentials,
+) -> (Dialogue, Secret) {
     let mut dialogue = Dialogue::begin(mechanism, credentials);
     if room > 0
         && let Some(initial) = dialogue.initial()
@@ -117,22 +131,19 @@ fn begin(command: &str, room: usize, mechanism: Mechanism, credentials: &Credent
 }
 
 /// Cancels by a single `*` (RFC 4954, section 4; RFC 5034, section 4; RFC 9051, section 6.2.2).
-async fn cancel<C: Channel>(channel: &mut C, reason: String, judged: bool) -> AuthenticationResult<C::Refusal, C::Error> {
+async fn cancel<C: Channel>(
+    channel: &mut C,
+    reason: String,
+    judged: bool,
+) -> AuthenticationResult<C::Refusal, C::Error> {
     match channel.exchange(&Secret::new("*")).await {
-        Ok(Answer::Refused(refusal)) => AuthenticationResult::Cancelled {
-            reason,
-            refusal: Some(refusal),
-            judged,
-        },
-        Ok(Answer::Accepted | Answer::Challenge(_)) => AuthenticationResult::Cancelled {
-            reason,
-            refusal: None,
-            judged,
-        },
-        Err(error) => AuthenticationResult::Broken {
-            error,
-            reason: Some(reason),
-        },
+        Ok(Answer::Refused(refusal)) => {
+            AuthenticationResult::Cancelled { reason, refusal: Some(refusal), judged }
+        }
+        Ok(Answer::Accepted | Answer::Challenge(_)) => {
+            AuthenticationResult::Cancelled { reason, refusal: None, judged }
+        }
+        Err(error) => AuthenticationResult::Broken { error, reason: Some(reason) },
     }
 }
 
@@ -149,11 +160,7 @@ mod tests {
 
         async fn exchange(&mut self, line: &Secret) -> Result<Answer<&'static str>, ()> {
             self.1.push(line.expose().to_owned());
-            if self.0.is_empty() {
-                Err(())
-            } else {
-                Ok(self.0.remove(0))
-            }
+            if self.0.is_empty() { Err(()) } else { Ok(self.0.remove(0)) }
         }
     }
 
@@ -190,18 +197,12 @@ mod tests {
     async fn a_refusal_records_whether_the_password_was_judged() {
         let (ending, _) = run(Mechanism::Login, 0, vec![Answer::Refused("no")]).await;
         assert!(
-            matches!(
-                ending,
-                AuthenticationResult::Refused {
-                    refusal: "no",
-                    judged: false,
-                    ..
-                }
-            ),
+            matches!(ending, AuthenticationResult::Refused { refusal: "no", judged: false, .. }),
             "{ending:?}"
         );
         let asked = || Answer::Challenge("VXNlcm5hbWU6".to_owned());
-        let (ending, lines) = run(Mechanism::Login, 0, vec![asked(), asked(), Answer::Refused("no")]).await;
+        let (ending, lines) =
+            run(Mechanism::Login, 0, vec![asked(), asked(), Answer::Refused("no")]).await;
         assert!(matches!(ending, AuthenticationResult::Refused { judged: true, .. }), "{ending:?}");
         assert_eq!(lines, ["AUTH LOGIN", "dQ==", "cA=="]);
     }
@@ -209,20 +210,10 @@ mod tests {
     #[tokio::test]
     async fn what_this_side_can_not_answer_is_cancelled() {
         let asked = || Answer::Challenge(String::new());
-        let (ending, lines) = run(
-            Mechanism::Plain,
-            usize::MAX,
-            vec![asked(), Answer::Refused("cancelled")],
-        )
-        .await;
+        let (ending, lines) =
+            run(Mechanism::Plain, usize::MAX, vec![asked(), Answer::Refused("cancelled")]).await;
         assert!(
-            matches!(
-                ending,
-                AuthenticationResult::Cancelled {
-                    refusal: Some("cancelled"),
-                    ..
-                }
-            ),
+            matches!(ending, AuthenticationResult::Cancelled { refusal: Some("cancelled"), .. }),
             "{ending:?}"
         );
         assert_eq!(lines.last().map(String::as_str), Some("*"));

@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bearer::Bearer;
-pub use exchange::{Answer, Channel, AuthenticationResult, authenticate};
+pub use exchange::{Answer, AuthenticationResult, Channel, authenticate};
 use mailqos_base::Secret;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{MECHANISMS, Mechanism};
@@ -61,10 +61,7 @@ impl Credentials {
 
     /// A name and an OAuth 2.0 access token.
     pub fn token(user: impl Into<String>, secret: Secret) -> Self {
-        Self {
-            is_token: true,
-            ..Self::password(user, secret)
-        }
+        Self { is_token: true, ..Self::password(user, secret) }
     }
 
     /// The same with the memory of the account.
@@ -92,7 +89,8 @@ impl Credentials {
 
     /// Whether this mechanism may be used with this account.
     pub fn allows(&self, mechanism: Mechanism) -> bool {
-        mechanism.takes_token() == self.is_token && (self.only.is_empty() || self.only.contains(&mechanism))
+        mechanism.takes_token() == self.is_token
+            && (self.only.is_empty() || self.only.contains(&mechanism))
     }
 }
 
@@ -121,7 +119,9 @@ pub fn none_fits(offered: &[String], credentials: &Credentials) -> String {
         format!("only {}", offered.join(" "))
     };
     if credentials.is_token {
-        format!("the server offers {has}, but the account's OAuth token requires OAUTHBEARER or XOAUTH2")
+        format!(
+            "the server offers {has}, but the account's OAuth token requires OAUTHBEARER or XOAUTH2"
+        )
     } else if offered.iter().any(|name| matches!(&**name, "OAUTHBEARER" | "XOAUTH2")) {
         format!(
             "the server offers {has} and accepts no passwords; give the account oauth = {{ … }} instead of \
@@ -203,7 +203,9 @@ impl Dialogue {
         self.step += 1;
         let secret = &self.credentials.secret;
         match (&mut self.role, self.mechanism, self.step) {
-            (Role::Scram(scram), ..) => scram.answer(challenge, secret, &self.credentials.memory.scram),
+            (Role::Scram(scram), ..) => {
+                scram.answer(challenge, secret, &self.credentials.memory.scram)
+            }
             (Role::Bearer(bearer), mechanism, 2) => Ok(bearer.answer(mechanism, challenge, secret)),
             // The words of the challenge vary ("Username:", "User Name", translations); their order does not.
             (Role::Password, Mechanism::Login, 1) => Ok(Secret::new(self.credentials.user.clone())),
@@ -245,11 +247,7 @@ impl Dialogue {
 
 /// Encodes an initial response for the connection: `=` for an empty text (RFC 4954, section 4).
 fn encode_initial(text: &Secret) -> String {
-    if text.expose().is_empty() {
-        "=".to_owned()
-    } else {
-        encode(text)
-    }
+    if text.expose().is_empty() { "=".to_owned() } else { encode(text) }
 }
 
 /// An answer to a challenge, as it goes over the connection: in Base64, an empty one as an empty line.
@@ -266,9 +264,7 @@ fn decode(challenge: &str) -> Result<Vec<u8>, String> {
     if challenge.is_empty() || challenge == "=" {
         return Ok(Vec::new());
     }
-    STANDARD
-        .decode(challenge)
-        .map_err(|_| "the server's challenge is not valid Base64".to_owned())
+    STANDARD.decode(challenge).map_err(|_| "the server's challenge is not valid Base64".to_owned())
 }
 
 #[cfg(test)]
@@ -282,14 +278,12 @@ mod tests {
 
     #[test]
     fn the_best_mechanism_comes_first_and_fits_the_account() {
-        let offered: Vec<String> = ["LOGIN", "GSSAPI", "XOAUTH2", "PLAIN", "OAUTHBEARER", "SCRAM-SHA-256"]
-            .map(str::to_owned)
-            .to_vec();
+        let offered: Vec<String> =
+            ["LOGIN", "GSSAPI", "XOAUTH2", "PLAIN", "OAUTHBEARER", "SCRAM-SHA-256"]
+                .map(str::to_owned)
+                .to_vec();
         let password = Credentials::password("u", Secret::new("p"));
-        assert_eq!(
-            names(&choose("a", &offered, &password)),
-            ["SCRAM-SHA-256", "PLAIN", "LOGIN"]
-        );
+        assert_eq!(names(&choose("a", &offered, &password)), ["SCRAM-SHA-256", "PLAIN", "LOGIN"]);
         password.pass_over("a", Mechanism::ScramSha256);
         assert_eq!(names(&choose("a", &offered, &password)), ["PLAIN", "LOGIN"]);
         assert_eq!(choose("b", &offered, &password).len(), 3, "another server is not meant");
@@ -317,11 +311,7 @@ mod tests {
         assert!(plain.was_judged() && plain.finish().is_ok());
         let mut login = Dialogue::begin(Mechanism::Login, &credentials);
         assert_eq!(login.respond("User name:").expect("an answer").expose(), "probe");
-        assert!(
-            Dialogue::begin(Mechanism::Plain, &credentials)
-                .respond("User name:")
-                .is_err()
-        );
+        assert!(Dialogue::begin(Mechanism::Plain, &credentials).respond("User name:").is_err());
         let mut login = Dialogue::begin(Mechanism::Login, &credentials);
         assert!(login.initial().is_none());
         assert_eq!(login.answer(b"Username:").expect("an answer").expose(), "probe");

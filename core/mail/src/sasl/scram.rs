@@ -129,9 +129,14 @@ impl Scram {
         Secret::new(format!("{HEADER}{}", self.bare))
     }
 
-    pub(super) fn answer(&mut self, challenge: &[u8], password: &Secret, kept: &CachedKeys) -> Result<Secret, String> {
-        let challenge =
-            std::str::from_utf8(challenge).map_err(|_| "the server's SCRAM message is not UTF-8 text".to_owned())?;
+    pub(super) fn answer(
+        &mut self,
+        challenge: &[u8],
+        password: &Secret,
+        kept: &CachedKeys,
+    ) -> Result<Secret, String> {
+        let challenge = std::str::from_utf8(challenge)
+            .map_err(|_| "the server's SCRAM message is not UTF-8 text".to_owned())?;
         match self.state {
             State::First => self.prove(challenge, password, kept),
             State::Proved(signature) => {
@@ -140,7 +145,8 @@ impl Scram {
                     // Its final reply is to come all the same.
                     self.complaint = Some(one_line(reason, &[]));
                 } else {
-                    let given = challenge.strip_prefix("v=").and_then(|rest| rest.split(',').next());
+                    let given =
+                        challenge.strip_prefix("v=").and_then(|rest| rest.split(',').next());
                     let given = given.and_then(|text| STANDARD.decode(text).ok());
                     if given.as_deref() != Some(&signature[..]) {
                         return Err(
@@ -159,7 +165,12 @@ impl Scram {
         }
     }
 
-    fn prove(&mut self, challenge: &str, password: &Secret, kept: &CachedKeys) -> Result<Secret, String> {
+    fn prove(
+        &mut self,
+        challenge: &str,
+        password: &Secret,
+        kept: &CachedKeys,
+    ) -> Result<Secret, String> {
         if let Some(reason) = challenge.strip_prefix("e=") {
             self.complaint = Some(one_line(reason, &[]));
             self.state = State::Refused;
@@ -167,7 +178,8 @@ impl Scram {
         }
         let wrong = |what: &str| format!("the server's SCRAM message {what}");
         let mut parts = challenge.split(',');
-        let mut part = |name: &str| parts.next().and_then(|part| part.strip_prefix(name)).map(str::to_owned);
+        let mut part =
+            |name: &str| parts.next().and_then(|part| part.strip_prefix(name)).map(str::to_owned);
         // An extension that must be understood (`m=`) stands first, and is none that is known here.
         let nonce = part("r=").ok_or_else(|| wrong("has no nonce"))?;
         let salt = part("s=").ok_or_else(|| wrong("has no salt"))?;
@@ -175,16 +187,15 @@ impl Scram {
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err(wrong("answers a nonce that is not ours"));
         }
-        let salt = STANDARD
-            .decode(salt)
-            .map_err(|_| wrong("has a salt that is not valid Base64"))?;
+        let salt =
+            STANDARD.decode(salt).map_err(|_| wrong("has a salt that is not valid Base64"))?;
         if salt.is_empty() || salt.len() > MAX_SALT {
             return Err(wrong("has an unusable salt"));
         }
         let rounds: u32 = rounds.parse().map_err(|_| wrong("has no iteration count"))?;
         if !(MIN_ROUNDS..=MAX_ROUNDS).contains(&rounds) {
             return Err(format!(
-                "the server requests {rounds} SCRAM iterations; allowed are {FEWEST_ROUNDS} to {MOST_ROUNDS}"
+                "the server requests {rounds} SCRAM iterations; allowed are {MIN_ROUNDS} to {MAX_ROUNDS}"
             ));
         }
         let keys = kept.keys(password, &salt, rounds);
@@ -227,7 +238,8 @@ mod tests {
     use proptest::prelude::*;
 
     const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
-    const CHALLENGE: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+    const CHALLENGE: &str =
+        "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
     const SIGNATURE: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
 
     fn begun() -> Scram {
@@ -251,19 +263,15 @@ mod tests {
             );
             assert!(scram.finish().is_err() && scram.is_proved());
             assert_eq!(
-                scram
-                    .answer(SIGNATURE.as_bytes(), &pencil(), &kept)
-                    .expect("the end")
-                    .expose(),
+                scram.answer(SIGNATURE.as_bytes(), &pencil(), &kept).expect("the end").expose(),
                 ""
             );
             scram.finish().expect("the server knows the password");
         }
         // Kept keys are those of their password.
         let mut scram = begun();
-        let proof = scram
-            .answer(CHALLENGE.as_bytes(), &Secret::new("pen"), &kept)
-            .expect("a proof");
+        let proof =
+            scram.answer(CHALLENGE.as_bytes(), &Secret::new("pen"), &kept).expect("a proof");
         assert!(!proof.expose().contains("dHzbZapWIk4j"));
     }
 
@@ -279,9 +287,8 @@ mod tests {
         }
         let mut scram = begun();
         scram.answer(CHALLENGE.as_bytes(), &pencil(), &kept).expect("a proof");
-        let last = scram
-            .answer(b"e=invalid-proof", &pencil(), &kept)
-            .expect("its final reply is to come");
+        let last =
+            scram.answer(b"e=invalid-proof", &pencil(), &kept).expect("its final reply is to come");
         assert_eq!((last.expose(), scram.complaint()), ("", Some("invalid-proof")));
         assert!(scram.finish().is_err() && scram.is_proved());
     }
@@ -295,10 +302,7 @@ mod tests {
             ("r=another,s=W22ZaJ0S,i=4096", "a nonce that is not ours"),
             ("r=rOprNGfwEbeRWgbNEkqOx,s=,i=4096", "unusable salt"),
             ("r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0S,i=1", "1 SCRAM iterations"),
-            (
-                "r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0S,i=4000000000",
-                "4000000000 SCRAM iterations",
-            ),
+            ("r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0S,i=4000000000", "4000000000 SCRAM iterations"),
             ("r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0S,i=-1", "no iteration count"),
         ] {
             let error = begun()

@@ -110,7 +110,8 @@ impl LettreStream {
     /// Whether the content was sent completely.
     pub(super) fn release(&self) -> bool {
         let mut state = self.lock();
-        let all = state.complete && state.held.as_ref().is_some_and(|held| state.sent_of_held == held.len());
+        let all = state.complete
+            && state.held.as_ref().is_some_and(|held| state.sent_of_held == held.len());
         state.held = None;
         all
     }
@@ -151,9 +152,7 @@ impl State {
                 "the server sent {shown:?}, which is not an SMTP reply"
             )))));
         }
-        let code = bytes[..3]
-            .iter()
-            .fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+        let code = bytes[..3].iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
         let more = bytes.get(3) == Some(&b'-');
         let ehlo = self.ehlo.take_if(|_| !more);
         if matches!(code, 500 | 502 | 504) && (more && self.ehlo.is_some() || ehlo.is_some()) {
@@ -166,11 +165,7 @@ impl State {
         }
         let words = text.get(4..).unwrap_or("").to_owned();
         // A reply without text is legal, but lettre stumbles over it.
-        let given = if words.trim().is_empty() {
-            "(none)"
-        } else {
-            words.as_str()
-        };
+        let given = if words.trim().is_empty() { "(none)" } else { words.as_str() };
         let given = &given[..given.floor_char_boundary(LETTRE_LINE)];
         // lettre refuses a second digit above 5; it needs the first one only.
         self.ready.extend_from_slice(&[bytes[0], bytes[1].min(b'5'), bytes[2]]);
@@ -229,7 +224,11 @@ impl State {
 }
 
 impl AsyncRead for LettreStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let mut state = self.lock();
         while state.given >= state.ready.len() {
             state.ready.clear();
@@ -246,7 +245,11 @@ impl AsyncRead for LettreStream {
 }
 
 impl AsyncWrite for LettreStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let mut state = self.lock();
         let state = &mut *state;
         if let Some(held) = &mut state.held {
@@ -295,10 +298,6 @@ impl AsyncWrite for LettreStream {
 
 impl AsyncTokioStream for LettreStream {
     fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.lock()
-            .wire
-            .as_ref()
-            .map(Wire::peer)
-            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.lock().wire.as_ref().map(Wire::peer).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }

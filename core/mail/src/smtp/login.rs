@@ -9,7 +9,7 @@ use mailqos_model::{Micros, Stage};
 use super::{
     super::{
         Credentials, LoginRefusal,
-        sasl::{self, Answer, Channel, AuthenticationResult},
+        sasl::{self, Answer, AuthenticationResult, Channel},
     },
     Line, Smtp, SmtpError,
 };
@@ -48,7 +48,8 @@ impl Smtp {
         let Some(offered) = self.offered("AUTH") else {
             return Err(self.refuse(
                 stage,
-                "an account is configured, but the server offers no authentication on this port".to_owned(),
+                "an account is configured, but the server offers no authentication on this port"
+                    .to_owned(),
             ));
         };
         let place = format!("{}:{}", self.endpoint.server, self.endpoint.port);
@@ -65,7 +66,9 @@ impl Smtp {
         for mechanism in mechanisms {
             let mut ended = self.authenticate_by(mechanism, credentials, usize::MAX).await;
             // Some servers know no initial response, or no line that is as long as a token (Dovecot's submission service).
-            if mechanism != Mechanism::Login && ended.as_ref().is_err_and(|(error, _)| is_of_line(error)) {
+            if mechanism != Mechanism::Login
+                && ended.as_ref().is_err_and(|(error, _)| is_of_line(error))
+            {
                 ended = self.authenticate_by(mechanism, credentials, 0).await;
             }
             let Err((error, judged)) = ended else {
@@ -90,7 +93,8 @@ impl Smtp {
         for mechanism in failed {
             credentials.pass_over(&place, mechanism);
         }
-        self.phases.auth = Some(Micros::from(self.last_reply_at().saturating_duration_since(began)));
+        self.phases.auth =
+            Some(Micros::from(self.last_reply_at().saturating_duration_since(began)));
         Ok(())
     }
 
@@ -103,21 +107,19 @@ impl Smtp {
     ) -> Result<(), (SmtpError, bool)> {
         let command = format!("AUTH {mechanism}");
         let explained = |error: SmtpError, reason: Option<String>| match reason {
-            Some(reason) => SmtpError {
-                text: format!("{}; {reason}", error.text),
-                ..error
-            },
+            Some(reason) => SmtpError { text: format!("{}; {reason}", error.text), ..error },
             None => error,
         };
         match sasl::authenticate(self, &command, room, mechanism, credentials).await {
             AuthenticationResult::Accepted => Ok(()),
-            AuthenticationResult::Refused {
-                refusal,
-                reason,
-                judged,
-            } => Err((explained(refusal, reason), judged)),
-            AuthenticationResult::Broken { error, reason } => Err((explained(error, reason), false)),
-            AuthenticationResult::Unproved(reason) | AuthenticationResult::Cancelled { reason, .. } => {
+            AuthenticationResult::Refused { refusal, reason, judged } => {
+                Err((explained(refusal, reason), judged))
+            }
+            AuthenticationResult::Broken { error, reason } => {
+                Err((explained(error, reason), false))
+            }
+            AuthenticationResult::Unproved(reason)
+            | AuthenticationResult::Cancelled { reason, .. } => {
                 Err((self.refuse(Stage::SmtpAuth, reason), false))
             }
         }

@@ -40,7 +40,12 @@ pub(crate) enum Escape {
 ///
 /// # Errors
 /// What is wrong with it, with its name and line.
-pub(crate) fn fill(name: &str, text: &str, escape: Escape, context: &Value) -> Result<String, String> {
+pub(crate) fn fill(
+    name: &str,
+    text: &str,
+    escape: Escape,
+    context: &Value,
+) -> Result<String, String> {
     let work = process::Work {
         name: name.to_owned(),
         text: text.to_owned(),
@@ -50,7 +55,9 @@ pub(crate) fn fill(name: &str, text: &str, escape: Escape, context: &Value) -> R
     // Without variables of its own and loops a template makes little more than it is given.
     let result = match may_grow(text).then(|| process::run(&work)).flatten() {
         Some(result) => result,
-        None => within_limits(move || render(&work.name, &work.text, escape, &work.context), DEADLINE),
+        None => {
+            within_limits(move || render(&work.name, &work.text, escape, &work.context), DEADLINE)
+        }
     };
     result.map_err(|error| format!("the template {name}: {error}"))
 }
@@ -90,9 +97,7 @@ where
 
 fn render(name: &str, text: &str, escape: Escape, context: &Value) -> Result<String, String> {
     if let Some(word) = leads_elsewhere(text) {
-        return Err(format!(
-            "{word} is not allowed: a message consists of a single template"
-        ));
+        return Err(format!("{word} is not allowed: a message consists of a single template"));
     }
     let mut tera = Tera::new();
     // By the end of the name: of all names, or of none.
@@ -104,8 +109,7 @@ fn render(name: &str, text: &str, escape: Escape, context: &Value) -> Result<Str
     tera.add_raw_template(name, text).map_err(|error| explained(&error))?;
     let context = Context::from_serialize(context).map_err(|error| explained(&error))?;
     let mut output = Limited(Vec::new());
-    tera.render_to(name, &context, &mut output)
-        .map_err(|error| explained(&error))?;
+    tera.render_to(name, &context, &mut output).map_err(|error| explained(&error))?;
     String::from_utf8(output.0).map_err(|error| error.to_string())
 }
 
@@ -163,19 +167,14 @@ mod tests {
     #[test]
     fn values_are_escaped_in_html_only() {
         assert_eq!(filled("{{ subject }}").as_deref(), Ok("a <b>"));
-        let html = fill(
-            "mine.txt",
-            "<p>{{ subject }}",
-            Escape::Html,
-            &json!({ "subject": "a <b>" }),
-        );
+        let html =
+            fill("mine.txt", "<p>{{ subject }}", Escape::Html, &json!({ "subject": "a <b>" }));
         assert_eq!(html.as_deref(), Ok("<p>a &lt;b&gt;"));
     }
 
     #[test]
     fn what_grows_or_calls_itself_without_end_is_an_error() {
-        let many =
-            "{% for a in range(end=90000) %}{% for b in range(end=90000) %}{{ subject }}{% endfor %}{% endfor %}";
+        let many = "{% for a in range(end=90000) %}{% for b in range(end=90000) %}{{ subject }}{% endfor %}{% endfor %}";
         for (text, said) in [
             (many, "produces more than"),
             ("{% include \"text\" %}", "include is not allowed"),
@@ -184,10 +183,7 @@ mod tests {
             ("{{ subject", "text"),
         ] {
             let error = filled(text).expect_err(text);
-            assert!(
-                error.starts_with("the template text: ") && error.contains(said),
-                "{error}"
-            );
+            assert!(error.starts_with("the template text: ") && error.contains(said), "{error}");
         }
         assert_eq!(filled("{% set included = 1 %}{{ included }}").as_deref(), Ok("1"));
     }

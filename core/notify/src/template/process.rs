@@ -124,10 +124,7 @@ fn ran_out(status: ExitStatus) -> bool {
 fn limit() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let set = |resource, limit| {
-        let limit = Rlimit {
-            current: Some(limit),
-            maximum: Some(limit),
-        };
+        let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
         // A system that knows no such limit leaves that of time.
         let _ = setrlimit(resource, limit);
     };

@@ -51,11 +51,7 @@ pub(crate) async fn send(
         judged = sender.judge(&answer).map(|words| format!("{words} {why}"));
     }
     let words = judged?;
-    Ok([Some(words), problem]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join("; "))
+    Ok([Some(words), problem].into_iter().flatten().collect::<Vec<_>>().join("; "))
 }
 
 /// What of an address is not to be shown: what follows the server, which people need to know. A short path that stands in the
@@ -110,14 +106,7 @@ impl<'hook> Sender<'hook> {
         if let Route::Proxy(address) | Route::ProxyExcept(address, _) = &via {
             secrets.push(address.clone());
         }
-        Ok(Self {
-            hook,
-            url,
-            key,
-            headers,
-            via,
-            secrets,
-        })
+        Ok(Self { hook, url, key, headers, via, secrets })
     }
 
     /// Makes one request.
@@ -151,12 +140,10 @@ impl<'hook> Sender<'hook> {
             body: body.into_bytes(),
             via: self.via.clone(),
         };
-        http::send(&request, &hook.trust, deadline, MAX_ANSWER)
-            .await
-            .map_err(|error| Refused {
-                maybe: error.may_have_arrived(),
-                ..Refused::from(one_line(&error.to_string(), &self.secrets))
-            })
+        http::send(&request, &hook.trust, deadline, MAX_ANSWER).await.map_err(|error| Refused {
+            maybe: error.may_have_arrived(),
+            ..Refused::from(one_line(&error.to_string(), &self.secrets))
+        })
     }
 
     fn judge(&self, answer: &Response) -> Result<String, Refused> {
@@ -181,7 +168,9 @@ fn is_too_large(answer: &Response) -> bool {
         "error 413",
     ];
     let text = String::from_utf8_lossy(&answer.body).to_ascii_lowercase();
-    answer.status == 413 || matches!(answer.status, 200 | 400 | 422) && WORDS.iter().any(|words| text.contains(words))
+    answer.status == 413
+        || matches!(answer.status, 200 | 400 | 422)
+            && WORDS.iter().any(|words| text.contains(words))
 }
 
 /// The message in short, for a service that takes no more: the subject, and the first alarm.
@@ -275,7 +264,9 @@ fn is_refused_in_content(service: Service, answer: &Response) -> bool {
     let text = String::from_utf8_lossy(&answer.body);
     let text = text.trim();
     let lower = text.to_ascii_lowercase();
-    if lower.starts_with("webhook message delivery failed") || lower.starts_with("webhook bad request") {
+    if lower.starts_with("webhook message delivery failed")
+        || lower.starts_with("webhook bad request")
+    {
         return true;
     }
     if service == Service::Teams && (lower.contains("error") || lower.contains("failed")) {
@@ -311,7 +302,12 @@ fn judge(service: Service, answer: &Response, secrets: &[Secret]) -> Result<Stri
 }
 
 /// Puts the service's key into the request.
-fn authorize(service: Service, key: &Secret, content: &mut Value, headers: &mut Vec<(String, Secret)>) {
+fn authorize(
+    service: Service,
+    key: &Secret,
+    content: &mut Value,
+    headers: &mut Vec<(String, Secret)>,
+) {
     let scheme = match service {
         Service::PagerDuty => {
             content["routing_key"] = Value::String(key.expose().to_owned());
@@ -365,10 +361,7 @@ fn percent_encoded(text: &str) -> String {
 fn render(hook: &Webhook, context: &Value) -> Result<Value, String> {
     let (name, text) = match &hook.template {
         Some(template) => (template.name.as_str(), template.text.as_str()),
-        None => (
-            hook.service.as_str(),
-            built_in(hook.service).ok_or("there is no template")?,
-        ),
+        None => (hook.service.as_str(), built_in(hook.service).ok_or("there is no template")?),
     };
     let content = fill(name, text, context)?;
     // The service's key or topic is put into it.
@@ -386,15 +379,16 @@ pub(crate) fn fill(name: &str, text: &str, context: &Value) -> Result<Value, Str
     let content = template::fill(name, text, Escape::Nothing, context)?;
     serde_json::from_str(&content).map_err(|error| {
         let line = content.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
-        format!(
-            "the template {name} does not produce valid JSON: {error}: {}",
-            one_line(line, &[])
-        )
+        format!("the template {name} does not produce valid JSON: {error}: {}", one_line(line, &[]))
     })
 }
 
 /// Notes what is wrong with the template of a webhook.
-pub(crate) fn check(hook: &Webhook, examples: &[(&'static str, Notification)], problems: &mut Problems) {
+pub(crate) fn check(
+    hook: &Webhook,
+    examples: &[(&'static str, Notification)],
+    problems: &mut Problems,
+) {
     let Some(Template { node: Some(node), .. }) = &hook.template else {
         return;
     };

@@ -81,13 +81,8 @@ fn words_of_a_tested_server_are_links_nowhere() {
     // Of the elements of a card only TextRun is never read as Markdown.
     assert!(markdown.is_empty() && !plain.is_empty(), "{markdown:?}");
     assert!(plain.iter().all(|(_, text)| !text.contains("](")), "{plain:?}");
-    let content = render(&hook(Service::Slack), &notification.context)
-        .expect("JSON")
-        .to_string();
-    assert!(
-        !content.contains("<https:") && !content.contains("<!channel"),
-        "{content}"
-    );
+    let content = render(&hook(Service::Slack), &notification.context).expect("JSON").to_string();
+    assert!(!content.contains("<https:") && !content.contains("<!channel"), "{content}");
     assert_eq!(content.matches("```").count(), 2, "{content}");
     assert!(content.contains("\"verbatim\":true"), "{content}");
 }
@@ -99,25 +94,26 @@ fn limits_of_services_are_kept_in_bytes() {
         for key in ["subject", "body", "incident", "source", "component"] {
             notification.context[key] = Value::String(text.repeat(80_000 / text.len()));
         }
-        notification.context["alarms"] = Value::Array(vec![notification.context["alarms"][0].clone(); 12]);
+        notification.context["alarms"] =
+            Value::Array(vec![notification.context["alarms"][0].clone(); 12]);
         notification.context["count"] = 12.into();
         let content = |service| render(&hook(service), &notification.context).expect("JSON");
         let size = |value: &Value| value.as_str().map_or(0, str::len);
         let ntfy = content(Service::Ntfy);
-        assert!(
-            (3000..=4096).contains(&size(&ntfy["message"])),
-            "{}",
-            size(&ntfy["message"])
-        );
+        assert!((3000..=4096).contains(&size(&ntfy["message"])), "{}", size(&ntfy["message"]));
         assert!(size(&ntfy["title"]) <= 250);
         let pagerduty = content(Service::PagerDuty);
         assert!((900..=1024).contains(&size(&pagerduty["payload"]["summary"])));
-        assert!(size(&pagerduty["dedup_key"]) <= 255 && size(&pagerduty["payload"]["source"]) <= 1024);
+        assert!(
+            size(&pagerduty["dedup_key"]) <= 255 && size(&pagerduty["payload"]["source"]) <= 1024
+        );
         assert!(pagerduty.to_string().len() <= 512 * 1024);
         let opsgenie = content(Service::Opsgenie);
         assert!(size(&opsgenie["message"]) <= 130 && size(&opsgenie["description"]) <= 15_000);
         assert!(
-            size(&opsgenie["alias"]) <= 512 && size(&opsgenie["entity"]) <= 512 && size(&opsgenie["source"]) <= 100
+            size(&opsgenie["alias"]) <= 512
+                && size(&opsgenie["entity"]) <= 512
+                && size(&opsgenie["source"]) <= 100
         );
         let slack = content(Service::Slack);
         let characters = |value: &Value| value.as_str().map_or(0, |text| text.chars().count());
@@ -198,7 +194,9 @@ async fn a_form_goes_to_a_gateway_and_a_request_for_patience_is_heard() {
     let mut gateway = Webhook {
         url: literal(&format!("http://{address}/send?user=1")),
         template: Some(mailqos_config::Template {
-            text: r#"{ "to": "+46 70&1", "n": {{ count }}, "none": null, "text": {{ site | json }} }"#.into(),
+            text:
+                r#"{ "to": "+46 70&1", "n": {{ count }}, "none": null, "text": {{ site | json }} }"#
+                    .into(),
             name: "body".into(),
             node: None,
         }),
@@ -208,26 +206,19 @@ async fn a_form_goes_to_a_gateway_and_a_request_for_patience_is_heard() {
     let notification = testing::alarm("x");
     let busy = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 77\r\nContent-Length: 0\r\n\r\n";
     let (patience, proxy) = (Duration::from_secs(60), Proxy::default());
-    let (sent, heard) = tokio::join!(
-        send(&gateway, &proxy, &notification, patience),
-        answer_once(&listener, busy)
-    );
+    let (sent, heard) =
+        tokio::join!(send(&gateway, &proxy, &notification, patience), answer_once(&listener, busy));
     assert_eq!(sent.expect_err("busy").retry_after, Some(Micros::from_secs(77)));
     let (head, body) = heard.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("POST /send?user=1 "), "{head}");
-    assert!(
-        head.contains("content-type: application/x-www-form-urlencoded"),
-        "{head}"
-    );
+    assert!(head.contains("content-type: application/x-www-form-urlencoded"), "{head}");
     let mut fields: Vec<&str> = body.split('&').collect();
     fields.sort_unstable();
     assert_eq!(fields, ["n=1", "text=stockholm", "to=%2B46%2070%261"]);
     gateway.method = "GET".into();
     let fine = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-    let (sent, heard) = tokio::join!(
-        send(&gateway, &proxy, &notification, patience),
-        answer_once(&listener, fine)
-    );
+    let (sent, heard) =
+        tokio::join!(send(&gateway, &proxy, &notification, patience), answer_once(&listener, fine));
     sent.expect("accepted");
     assert!(
         heard.starts_with("GET /send?user=1&") && heard.contains("to=%2B46%2070%261"),
@@ -239,9 +230,9 @@ async fn a_form_goes_to_a_gateway_and_a_request_for_patience_is_heard() {
 /// <https://github.com/grafana/grafana/issues/74724>, <https://github.com/elastic/kibana/issues/124716>.
 #[tokio::test]
 async fn what_is_too_large_for_a_service_is_sent_in_short() {
-    let telegram = "{\"ok\":false,\"error_code\":400,\"description\":\"Bad Request: message is too long\"}";
-    let discord =
-        "{\"code\":50035,\"errors\":{\"content\":{\"_errors\":[{\"message\":\"Must be 2000 or fewer in length.\"}]}}}";
+    let telegram =
+        "{\"ok\":false,\"error_code\":400,\"description\":\"Bad Request: message is too long\"}";
+    let discord = "{\"code\":50035,\"errors\":{\"content\":{\"_errors\":[{\"message\":\"Must be 2000 or fewer in length.\"}]}}}";
     let teams = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 413";
     for (status, said, fits) in [
         ("400 Bad Request", telegram, true),
@@ -273,7 +264,8 @@ async fn what_is_too_large_for_a_service_is_sent_in_short() {
             (first, answer_once(&listener, fine).await)
         };
         let proxy = Proxy::default();
-        let (sent, (first, second)) = tokio::join!(send(&own, &proxy, &notification, Duration::from_secs(60)), server);
+        let (sent, (first, second)) =
+            tokio::join!(send(&own, &proxy, &notification, Duration::from_secs(60)), server);
         let content = |request: &str| -> Value {
             let (_, body) = request.split_once("\r\n\r\n").expect("a head");
             serde_json::from_str(body).expect("JSON")
@@ -285,7 +277,9 @@ async fn what_is_too_large_for_a_service_is_sent_in_short() {
         }
         let words = sent.expect("accepted");
         assert!(
-            words.starts_with("HTTP 200 (short version, because the full message was rejected: HTTP "),
+            words.starts_with(
+                "HTTP 200 (short version, because the full message was rejected: HTTP "
+            ),
             "{words}"
         );
         let short = content(&second);
@@ -308,10 +302,7 @@ fn the_server_of_an_address_is_shown_and_what_follows_is_not() {
         part("https://hooks.slack.com/services/T0/B0/abc", None).as_deref(),
         Some("services/T0/B0/abc")
     );
-    assert_eq!(
-        part("https://a.example?token=hunter2", None).as_deref(),
-        Some("token=hunter2")
-    );
+    assert_eq!(part("https://a.example?token=hunter2", None).as_deref(), Some("token=hunter2"));
     assert_eq!(part("https://a.example", env()), None);
 }
 
@@ -345,7 +336,8 @@ fn patience_is_asked_for_in_the_content_too() {
     assert_eq!(asked(discord, Some(65)), Some(65_000));
     let telegram = r#"{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 35","parameters":{"retry_after":35}}"#;
     assert_eq!(asked(telegram, None), Some(35_000));
-    let matrix = r#"{"errcode":"M_LIMIT_EXCEEDED","error":"Too many requests","retry_after_ms":2000}"#;
+    let matrix =
+        r#"{"errcode":"M_LIMIT_EXCEEDED","error":"Too many requests","retry_after_ms":2000}"#;
     assert_eq!(asked(matrix, None), Some(2000));
     assert_eq!(asked("{\"retry_after\":1e300}", None), Some(3_600_000));
     for nothing in ["", "no", "{\"retry_after\":-1}", "{\"retry_after\":\"soon\"}", "[]"] {
@@ -373,20 +365,15 @@ async fn a_literal_behind_a_name_that_sounds_like_a_secret_is_not_told() {
     let literal = |text: &str| SecretSource::Literal(Secret::new(text));
     let hook = Webhook {
         url: literal(&format!("http://{address}/")),
-        headers: vec![
-            ("X-Auth".into(), literal("hunter2")),
-            ("X-From".into(), literal("lyon")),
-        ],
+        headers: vec![("X-Auth".into(), literal("hunter2")), ("X-From".into(), literal("lyon"))],
         ..hook(Service::Slack)
     };
     let notification = testing::alarm("refused");
     let proxy = Proxy::default();
-    let (sent, _stream) = tokio::join!(send(&hook, &proxy, &notification, Duration::from_secs(60)), server);
+    let (sent, _stream) =
+        tokio::join!(send(&hook, &proxy, &notification, Duration::from_secs(60)), server);
     let error = sent.expect_err("refused");
-    assert!(
-        error.text.contains("x-from: lyon") && !error.text.contains("hunter2"),
-        "{error}"
-    );
+    assert!(error.text.contains("x-from: lyon") && !error.text.contains("hunter2"), "{error}");
 }
 
 #[test]
@@ -397,11 +384,7 @@ fn what_belongs_into_the_request_is_put_there() {
     let mut headers = Vec::new();
     authorize(Service::Opsgenie, &key, &mut Value::Null, &mut headers);
     let place = address(Service::Opsgenie, &url, &mut Value::Null, recovery).expect("fine");
-    assert!(
-        place.expose().ends_with("/close?identifierType=alias"),
-        "{}",
-        place.expose()
-    );
+    assert!(place.expose().ends_with("/close?identifierType=alias"), "{}", place.expose());
     assert!(place.expose().contains("%2F"), "{}", place.expose());
     assert_eq!(headers[0].1.expose(), "GenieKey k");
     let topic = Secret::new("https://ntfy.example.net/mail-alarms");

@@ -12,8 +12,8 @@ use mailqos_base::Secret;
 use toml_edit::Value;
 
 use super::{
-    prompter::{Prompter, absolute, is_word},
     presets::{Preset, Tokens},
+    prompter::{Prompter, absolute, is_word},
 };
 use crate::commands::{Failure, edit::inline};
 
@@ -119,16 +119,20 @@ impl Secrets {
     }
 
     /// Returns the source of a secret; a typed one will be in a file that only its owner can read.
-    fn place(&mut self, said: Source, what: &str, kind: &str, flags: &str) -> Result<Value, Failure> {
+    fn place(
+        &mut self,
+        said: Source,
+        what: &str,
+        kind: &str,
+        flags: &str,
+    ) -> Result<Value, Failure> {
         match said {
             (Some(name), _) => return Ok(inline([("env", name.into())])),
             (None, Some(path)) => return Ok(inline([("file", path.display().to_string().into())])),
             (None, None) => {}
         }
         if !self.prompter.ask {
-            return Err(Failure::Usage(format!(
-                "{what} is missing; set its source with {flags}"
-            )));
+            return Err(Failure::Usage(format!("{what} is missing; set its source with {flags}")));
         }
         let secret = ask(what)?;
         let base = match kind {
@@ -137,13 +141,7 @@ impl Secrets {
         };
         // A file that is there may be another account's.
         let name = (1u32..)
-            .map(|number| {
-                if number == 1 {
-                    base.clone()
-                } else {
-                    format!("{base}-{number}")
-                }
-            })
+            .map(|number| if number == 1 { base.clone() } else { format!("{base}-{number}") })
             .find(|name| !self.folder.join(name).exists())
             .unwrap_or(base);
         self.typed.push((self.folder.join(&name), secret));
@@ -204,13 +202,9 @@ fn write(path: &Path, secret: &Secret, fresh: bool) -> Result<(), Failure> {
     }
     let mut options = std::fs::File::options();
     options.write(true).mode(0o600);
-    let file = if fresh {
-        options.create_new(true).open(path)
-    } else {
-        options.truncate(true).open(path)
-    };
-    file.and_then(|mut file| file.write_all(secret.expose().as_bytes()))
-        .map_err(failed)
+    let file =
+        if fresh { options.create_new(true).open(path) } else { options.truncate(true).open(path) };
+    file.and_then(|mut file| file.write_all(secret.expose().as_bytes())).map_err(failed)
 }
 
 /// An application that fetches tokens (OAuth 2.0), as far as options set it.
@@ -241,8 +235,10 @@ impl Application {
             }
             None => {}
         }
-        if microsoft && (self.tenant.is_some() || !pairs.iter().any(|(key, _)| *key == "token_url")) {
-            let tenant = prompter.text(self.tenant, "Tenant (id or domain)", "--tenant", None, is_word)?;
+        if microsoft && (self.tenant.is_some() || !pairs.iter().any(|(key, _)| *key == "token_url"))
+        {
+            let tenant =
+                prompter.text(self.tenant, "Tenant (id or domain)", "--tenant", None, is_word)?;
             pairs.push(("tenant", tenant.into()));
         }
         let what = "Application (client) id";
@@ -253,13 +249,15 @@ impl Application {
         // An application without a client secret uses its refresh token.
         if has_secret || !has_refresh {
             let flags = "--client-secret-env or --client-secret-file";
-            let secret = secrets.place(self.client_secret, "Client secret", "client-secret", flags)?;
+            let secret =
+                secrets.place(self.client_secret, "Client secret", "client-secret", flags)?;
             pairs.push(("client_secret", secret));
         }
         let needs_refresh = self.preset.is_some() && !microsoft;
         if has_refresh || needs_refresh {
             let flags = "--refresh-token-env or --refresh-token-file";
-            let token = secrets.place(self.refresh_token, "Refresh token", "refresh-token", flags)?;
+            let token =
+                secrets.place(self.refresh_token, "Refresh token", "refresh-token", flags)?;
             pairs.push(("refresh_token", token));
         }
         if let Some(scope) = self.scope {

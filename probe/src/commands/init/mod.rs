@@ -1,9 +1,9 @@
 //! `mailqos-probe init`: asks for a monitor, or takes it from flags; tries its connections, shows the certificates, writes the configuration
 //! with comments, and runs one test. What is in the configuration already can be used again, and is kept.
 
-mod prompter;
 mod login;
 mod presets;
+mod prompter;
 mod servers;
 
 use std::{
@@ -12,14 +12,16 @@ use std::{
     process::ExitCode,
 };
 
-use prompter::{Prompter, absolute, is_duration, is_host, is_mail_address, is_shorter_than, is_word};
 use inquire::Select;
 use login::{LoginArgs, PASSWORD, Secrets};
 use mailqos_config as config;
 use mailqos_config::Config;
 use mailqos_model::{Micros, Name, SiteName};
 use presets::{PRESETS, Preset};
-use servers::{Role, ServerOptions, Server};
+use prompter::{
+    Prompter, absolute, is_duration, is_host, is_mail_address, is_shorter_than, is_word,
+};
+use servers::{Role, Server, ServerOptions};
 use toml_edit::Table;
 
 use super::{Failure, Global, edit::Edit, test};
@@ -36,7 +38,8 @@ const OF_MAIL: &str = "Sends a mail through smtp and picks it up from the mailbo
      max_round_trip: the longest round trip that counts as ok; check_interval: time between pick-ups;\n\
      test_interval: time between tests.";
 /// Comment above a monitor of a mailbox.
-const OF_MAILBOX: &str = "Logs in to the mailbox and lists it; nothing is sent, deleted or marked as read.";
+const OF_MAILBOX: &str =
+    "Logs in to the mailbox and lists it; nothing is sent, deleted or marked as read.";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -129,20 +132,10 @@ fn id_of(text: &str) -> String {
     let id: String = text
         .to_lowercase()
         .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
-                c
-            } else {
-                '-'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' })
         .take(64)
         .collect();
-    if id.chars().all(|c| c == '.') {
-        "mail".to_owned()
-    } else {
-        id
-    }
+    if id.chars().all(|c| c == '.') { "mail".to_owned() } else { id }
 }
 
 /// An id, and one that nothing has yet.
@@ -159,13 +152,7 @@ fn is_free(taken: Vec<String>, what: &'static str) -> impl Fn(&str) -> Result<()
 /// The name, or the first with a number behind it, that nothing has yet.
 fn free(name: &str, taken: &[String]) -> String {
     (1u32..)
-        .map(|number| {
-            if number == 1 {
-                name.to_owned()
-            } else {
-                format!("{name}-{number}")
-            }
-        })
+        .map(|number| if number == 1 { name.to_owned() } else { format!("{name}-{number}") })
         .find(|name| !taken.contains(name))
         .unwrap_or_default()
 }
@@ -176,27 +163,24 @@ fn names<T: ToString>(names: impl Iterator<Item = T>) -> Vec<String> {
 
 /// Prompts for max round trip and check interval.
 fn mail_durations(
-    asking: Asking,
+    prompter: Prompter,
     (max_round_trip, check_interval): (Option<Micros>, Option<Micros>),
 ) -> Result<Vec<(&'static str, String)>, Failure> {
-    let max_round_trip = asking.text(
+    let max_round_trip = prompter.text(
         max_round_trip.map(|said| said.to_string()),
         "Maximum round trip",
         "--max-round-trip",
         Some("2m"),
         is_duration,
     )?;
-    let check_interval = asking.text(
+    let check_interval = prompter.text(
         check_interval.map(|said| said.to_string()),
         "Check interval",
         "--check-interval",
         Some("5s"),
         is_shorter_than(max_round_trip.parse().unwrap_or(Micros::ZERO)),
     )?;
-    Ok(vec![
-        ("max_round_trip", max_round_trip),
-        ("check_interval", check_interval),
-    ])
+    Ok(vec![("max_round_trip", max_round_trip), ("check_interval", check_interval)])
 }
 
 /// The object, account and monitor to write.
@@ -218,23 +202,28 @@ struct Servers {
 
 impl Servers {
     /// Prompts for the servers. What a provider's preset says is not asked; flags take precedence.
-    fn ask(asking: Asking, args: &mut Args, preset: Option<&'static Preset>, address: &str) -> Result<Self, Failure> {
+    fn ask(
+        prompter: Prompter,
+        args: &mut Args,
+        preset: Option<&'static Preset>,
+        address: &str,
+    ) -> Result<Self, Failure> {
         let ca_file = args.ca_file.take().map(absolute);
         let (smtp_port, smtp_tls) = preset.map(|preset| preset.smtp.1).unzip();
-        let smtp = Said {
+        let smtp = ServerOptions {
             server: args.smtp_server.take(),
             port: args.smtp_port.or(smtp_port),
             tls: args.smtp_tls.take().or(smtp_tls.map(str::to_owned)),
         };
         let smtp = match args.sends() {
-            true => Some(Server::ask(asking, Role::Smtp, address, smtp, ca_file.clone())?),
+            true => Some(Server::ask(prompter, Role::Smtp, address, smtp, ca_file.clone())?),
             false => None,
         };
         let protocol = args.protocol.take();
-        let protocol = asking.choice(protocol, "Mailbox protocol", &["imap", "pop3"], "imap")?;
+        let protocol = prompter.choice(protocol, "Mailbox protocol", &["imap", "pop3"], "imap")?;
         let role = if protocol == "imap" { Role::Imap } else { Role::Pop3 };
         let of_preset = preset.map(|preset| preset.pickup(role));
-        let pickup = Said {
+        let pickup = ServerOptions {
             server: args
                 .pickup_server
                 .take()
@@ -243,20 +232,16 @@ impl Servers {
             port: args.pickup_port.or(of_preset.map(|(_, (port, _))| port)),
             tls: args.pickup_tls.take().or(of_preset.map(|(_, (_, tls))| tls.to_owned())),
         };
-        Ok(Self {
-            smtp,
-            pickup: Server::ask(asking, role, address, pickup, ca_file)?,
-            protocol,
-        })
+        Ok(Self { smtp, pickup: Server::ask(prompter, role, address, pickup, ca_file)?, protocol })
     }
 
     /// Connects to the servers.
-    async fn try_them(&mut self, pin: bool, asking: Asking) -> Result<(), Failure> {
+    async fn try_them(&mut self, pin: bool, prompter: Prompter) -> Result<(), Failure> {
         if let Some(smtp) = &mut self.smtp {
-            smtp.try_it(pin, None, asking).await?;
+            smtp.try_it(pin, None, prompter).await?;
         }
         let authority = self.smtp.as_ref().and_then(Server::authority);
-        self.pickup.try_it(pin, authority, asking).await
+        self.pickup.try_it(pin, authority, prompter).await
     }
 }
 
@@ -275,12 +260,12 @@ struct Answers {
 
 impl Answers {
     /// Prompts for everything but the login and the durations.
-    fn ask(asking: Asking, args: &mut Args, there: Option<&Config>) -> Result<Self, Failure> {
+    fn ask(prompter: Prompter, args: &mut Args, there: Option<&Config>) -> Result<Self, Failure> {
         let site = match there {
             Some(_) => None,
             None => {
                 let site = args.site.take();
-                let site = asking.text(
+                let site = prompter.text(
                     site,
                     "Site name (the location of this probe)",
                     "--site",
@@ -290,14 +275,14 @@ impl Answers {
                 Some(folded(&site))
             }
         };
-        let preset = chosen_preset(asking, args.preset.as_deref())?;
+        let preset = chosen_preset(prompter, args.preset.as_deref())?;
         if let Some(preset) = preset {
             let _ = writeln!(std::io::stderr(), "{preset}: {}", preset.hint);
         }
         let address = args.address.take();
         let address = match preset {
             Some(preset) => address.unwrap_or_else(|| preset.smtp.0.to_owned()),
-            None => asking.text(
+            None => prompter.text(
                 address,
                 "Mail server (host name or IP address)",
                 "--address",
@@ -306,8 +291,8 @@ impl Answers {
             )?,
         };
         let usual = id_of(preset.map_or(&address, |preset| preset.word));
-        let plan = plan(asking, there, &address, &usual, args)?;
-        let mailbox = asking.text(
+        let plan = plan(prompter, there, &address, &usual, args)?;
+        let mailbox = prompter.text(
             args.mailbox.take(),
             "E-mail address of the test mailbox",
             "--mailbox",
@@ -316,20 +301,18 @@ impl Answers {
         )?;
         let user = if plan.is_new_account {
             let user = args.user.take();
-            Some(asking.text(user, "User name of the mailbox", "--user", Some(&mailbox), is_word)?)
+            Some(prompter.text(
+                user,
+                "User name of the mailbox",
+                "--user",
+                Some(&mailbox),
+                is_word,
+            )?)
         } else {
             None
         };
-        let servers = Servers::ask(asking, args, preset, &address)?;
-        Ok(Self {
-            site,
-            preset,
-            address,
-            plan,
-            mailbox,
-            user,
-            servers,
-        })
+        let servers = Servers::ask(prompter, args, preset, &address)?;
+        Ok(Self { site, preset, address, plan, mailbox, user, servers })
     }
 
     /// Adds the site, the account and the object, as far as they are new.
@@ -402,38 +385,36 @@ impl Args {
 }
 
 pub(super) async fn run(mut args: Args, global: &Global) -> Result<ExitCode, Failure> {
-    let asking = Asking {
-        ask: !args.yes && std::io::stdin().is_terminal(),
-    };
+    let prompter = Prompter { ask: !args.yes && std::io::stdin().is_terminal() };
     let mut edit = Edit::main(global.path())?;
     let fresh = !edit.document.contains_key("site");
     // What is there must be right before something is added to it.
-    let there = if fresh {
-        None
-    } else {
-        Some(
-            config::load(global.path())
-                .map_err(|problems| Failure::Usage(problems.render(std::io::stderr().is_terminal())))?,
-        )
-    };
+    let there =
+        if fresh {
+            None
+        } else {
+            Some(config::load(global.path()).map_err(|problems| {
+                Failure::Usage(problems.render(std::io::stderr().is_terminal()))
+            })?)
+        };
     let there = there.as_ref();
-    let mut answers = Answers::ask(asking, &mut args, there)?;
+    let mut answers = Answers::ask(prompter, &mut args, there)?;
     if !args.offline {
-        answers.servers.try_them(args.pin, asking).await?;
+        answers.servers.try_them(args.pin, prompter).await?;
     }
-    let mut secrets = Secrets::new(asking, global.path(), &answers.plan.account);
+    let mut secrets = Secrets::new(prompter, global.path(), &answers.plan.account);
     let mut durations = Vec::new();
     let sends = args.sends();
     let login = if answers.plan.is_new_account {
-        Some(args.login.ask(asking, answers.preset, &mut secrets)?)
+        Some(args.login.ask(prompter, answers.preset, &mut secrets)?)
     } else {
         None
     };
     let with_password = matches!(login, Some(("password", _)));
     if sends {
-        durations = mail_durations(asking, (args.max_round_trip, args.check_interval))?;
+        durations = mail_durations(prompter, (args.max_round_trip, args.check_interval))?;
     }
-    let test_interval = asking.text(
+    let test_interval = prompter.text(
         args.test_interval.map(|said| said.to_string()),
         "Test interval",
         "--test-interval",
@@ -463,7 +444,7 @@ pub(super) async fn run(mut args: Args, global: &Global) -> Result<ExitCode, Fai
             &path,
             global,
             retry_password.then_some(&mut secrets),
-            asking,
+            prompter,
         )
         .await?
     };
@@ -493,10 +474,17 @@ fn schema(configuration: &Path) -> Option<String> {
 }
 
 /// Which object, account and monitor: of what is there, or new.
-fn plan(asking: Asking, there: Option<&Config>, address: &str, usual: &str, args: &mut Args) -> Result<Plan, Failure> {
+fn plan(
+    prompter: Prompter,
+    there: Option<&Config>,
+    address: &str,
+    usual: &str,
+    args: &mut Args,
+) -> Result<Plan, Failure> {
     let (object, monitor, account) = (args.object.take(), args.monitor.take(), args.account.take());
     // The same server under another name would be another object in every report.
-    let same = there.and_then(|there| there.objects.iter().find(|(_, object)| object.address == address));
+    let same =
+        there.and_then(|there| there.objects.iter().find(|(_, object)| object.address == address));
     let others = there.map_or_else(Vec::new, |there| {
         let others = there.objects.iter().filter(|(_, object)| object.address != address);
         names(others.map(|(id, _)| id))
@@ -505,7 +493,7 @@ fn plan(asking: Asking, there: Option<&Config>, address: &str, usual: &str, args
         Some((id, _)) => id.to_string(),
         None => free(usual, &others),
     };
-    let object = asking.text(
+    let object = prompter.text(
         object,
         "Name of the server",
         "--object",
@@ -518,7 +506,7 @@ fn plan(asking: Asking, there: Option<&Config>, address: &str, usual: &str, args
     // The first monitor needs no prompt for a name.
     let monitor = match monitor {
         None if monitors.is_empty() => usual_monitor,
-        said => asking.text(
+        said => prompter.text(
             said,
             "Name of the monitor",
             "--monitor",
@@ -528,8 +516,10 @@ fn plan(asking: Asking, there: Option<&Config>, address: &str, usual: &str, args
     };
     let accounts = there.map_or_else(Vec::new, |there| names(there.accounts.keys()));
     let account = match account {
-        Some(account) => asking.text(Some(account), "", "--account", None, is_free(Vec::new(), ""))?,
-        None if asking.ask && !accounts.is_empty() => {
+        Some(account) => {
+            prompter.text(Some(account), "", "--account", None, is_free(Vec::new(), ""))?
+        }
+        None if prompter.ask && !accounts.is_empty() => {
             let mut choices = vec!["new account".to_owned()];
             choices.extend(accounts.iter().cloned());
             let chosen = Select::new("Account", choices).raw_prompt()?;
@@ -558,10 +548,7 @@ fn mailbox_of(there: Option<&Config>, plan: &Plan) -> Option<String> {
         let is_its_account = pickup.endpoint.account?.as_str() == plan.account;
         monitor.kind.recipient().filter(|_| is_its_account).map(str::to_owned)
     });
-    let user = there
-        .accounts
-        .get(plan.account.as_str())
-        .map(|account| account.user.clone());
+    let user = there.accounts.get(plan.account.as_str()).map(|account| account.user.clone());
     of_monitor.or(user.filter(|user| is_mail_address(user).is_ok()))
 }
 
@@ -572,14 +559,14 @@ async fn first_test(
     path: &std::path::Path,
     global: &Global,
     mut secrets: Option<&mut Secrets>,
-    asking: Asking,
+    prompter: Prompter,
 ) -> Result<ExitCode, Failure> {
     const AGAIN: &str = "run the test again";
     const PASSWORD_AGAIN: &str = "enter the password again";
     const LEAVE: &str = "keep the configuration as it is";
     loop {
         let code = test::run(test::Args::once(monitor.to_owned()), global).await?;
-        if code == ExitCode::SUCCESS || !asking.ask {
+        if code == ExitCode::SUCCESS || !prompter.ask {
             return Ok(code);
         }
         let mut choices = vec![AGAIN, LEAVE];
@@ -591,10 +578,7 @@ async fn first_test(
             "the monitor is defined in {}; you can also edit it there",
             path.display()
         );
-        match (
-            Select::new("How to continue?", choices).prompt_skippable()?,
-            &mut secrets,
-        ) {
+        match (Select::new("How to continue?", choices).prompt_skippable()?, &mut secrets) {
             (Some(AGAIN), _) => {}
             (Some(PASSWORD_AGAIN), Some(secrets)) => secrets.again(PASSWORD)?,
             _ => return Ok(code),
@@ -603,11 +587,14 @@ async fn first_test(
 }
 
 /// The provider, if it is one whose servers are known.
-fn chosen_preset(asking: Asking, said: Option<&str>) -> Result<Option<&'static Preset>, Failure> {
+fn chosen_preset(
+    prompter: Prompter,
+    said: Option<&str>,
+) -> Result<Option<&'static Preset>, Failure> {
     if let Some(word) = said {
         return Ok(PRESETS.iter().find(|preset| preset.word == word));
     }
-    if !asking.ask {
+    if !prompter.ask {
         return Ok(None);
     }
     let mut titles = vec!["another provider, or your own server".to_owned()];

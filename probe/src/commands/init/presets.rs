@@ -114,19 +114,13 @@ const OTHER: &str = "other";
 
 /// The words on the command line.
 pub(in crate::commands) fn words() -> Vec<&'static str> {
-    std::iter::once(OTHER)
-        .chain(PRESETS.iter().map(|preset| preset.word))
-        .collect()
+    std::iter::once(OTHER).chain(PRESETS.iter().map(|preset| preset.word)).collect()
 }
 
 impl Preset {
     /// Returns the mailbox server.
     pub(super) fn pickup(&self, role: Role) -> (&'static str, Port) {
-        if role == Role::Imap {
-            (self.imap, IMAPS)
-        } else {
-            (self.pop3, POP3S)
-        }
+        if role == Role::Imap { (self.imap, IMAPS) } else { (self.pop3, POP3S) }
     }
 }
 

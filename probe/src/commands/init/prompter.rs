@@ -103,7 +103,9 @@ pub(super) fn is_host(text: &str) -> Result<(), String> {
     is_word(text)?;
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
     if !text.chars().all(allowed) && text.parse::<IpAddr>().is_err() {
-        return Err("enter only a host name or an IP address, without protocol, port or path".to_owned());
+        return Err(
+            "enter only a host name or an IP address, without protocol, port or path".to_owned()
+        );
     }
     Ok(())
 }
@@ -111,9 +113,7 @@ pub(super) fn is_host(text: &str) -> Result<(), String> {
 /// A mail address.
 pub(super) fn is_mail_address(text: &str) -> Result<(), String> {
     let parsed = text.parse::<lettre::Address>();
-    parsed
-        .map(|_| ())
-        .map_err(|error| format!("not a valid e-mail address ({error})"))
+    parsed.map(|_| ()).map_err(|error| format!("not a valid e-mail address ({error})"))
 }
 
 /// The number of a port.

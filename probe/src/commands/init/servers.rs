@@ -123,10 +123,7 @@ impl Server {
                 server: said.server.unwrap_or_else(|| object.to_owned()),
                 port: port.parse().unwrap_or_default(),
                 tls: mode(&tls),
-                trust: Trust {
-                    ca_file,
-                    ..Trust::default()
-                },
+                trust: Trust { ca_file, ..Trust::default() },
                 account: None,
                 helo: None,
             },
@@ -157,7 +154,8 @@ impl Server {
         } else {
             self.role.usual_port(&tls).to_owned()
         };
-        let port = prompter.text(None, &format!("Port of {what}"), port_flag, Some(&port), is_port)?;
+        let port =
+            prompter.text(None, &format!("Port of {what}"), port_flag, Some(&port), is_port)?;
         self.endpoint.server = server;
         self.endpoint.port = port.parse().unwrap_or_default();
         self.endpoint.tls = mode(&tls);
@@ -190,15 +188,16 @@ impl Server {
 
     /// Opens the connection, and shows the certificate. What fails is tried again, changed or kept as it is, whatever is wanted.
     /// `authority` is the file that vouches for another server, most likely for this one as well.
-    pub(super) async fn try_it(&mut self, pin: bool, authority: Option<&Path>, prompter: Prompter) -> Result<(), Failure> {
+    pub(super) async fn try_it(
+        &mut self,
+        pin: bool,
+        authority: Option<&Path>,
+        prompter: Prompter,
+    ) -> Result<(), Failure> {
         loop {
             let mut notes = std::io::stderr();
-            let place = format!(
-                "{} at {}:{}",
-                self.role.what(),
-                self.endpoint.server,
-                self.endpoint.port
-            );
+            let place =
+                format!("{} at {}:{}", self.role.what(), self.endpoint.server, self.endpoint.port);
             let error = match open(self.role, &self.endpoint).await {
                 Ok(session) => {
                     let _ = writeln!(notes, "✓ {place} responds{}", describe(session.as_ref()));
@@ -215,7 +214,9 @@ impl Server {
             }
             if !prompter.ask {
                 return Err(Failure::Work(match fingerprint {
-                    Some(_) => "name the CA with --ca-file, or pin the certificate with --pin".to_owned(),
+                    Some(_) => {
+                        "name the CA with --ca-file, or pin the certificate with --pin".to_owned()
+                    }
                     None => format!("{place} does not respond; use --offline to skip connections"),
                 }));
             }
@@ -251,10 +252,7 @@ impl Server {
     }
 
     fn pin(&mut self, fingerprint: [u8; 32]) {
-        self.endpoint.trust = Trust {
-            fingerprint: Some(fingerprint),
-            ..Trust::default()
-        };
+        self.endpoint.trust = Trust { fingerprint: Some(fingerprint), ..Trust::default() };
     }
 
     /// The handshake, if it is only the certificate that is not trusted.
@@ -263,10 +261,7 @@ impl Server {
             return None;
         }
         let mut blind = self.endpoint.clone();
-        blind.trust = Trust {
-            insecure: true,
-            ..Trust::default()
-        };
+        blind.trust = Trust { insecure: true, ..Trust::default() };
         open(self.role, &blind).await.ok().flatten()
     }
 }
@@ -280,9 +275,7 @@ async fn open(role: Role, endpoint: &Endpoint) -> Result<Option<TlsSession>, Str
         return Ok(session);
     }
     // The upgrade in the middle belongs to the protocol: the test that follows tries it.
-    let wire = Wire::connect(endpoint, PATIENCE)
-        .await
-        .map_err(|error| error.to_string())?;
+    let wire = Wire::connect(endpoint, PATIENCE).await.map_err(|error| error.to_string())?;
     let session = wire.tls().cloned();
     wire.close().await;
     Ok(session)
@@ -290,13 +283,15 @@ async fn open(role: Role, endpoint: &Endpoint) -> Result<Option<TlsSession>, Str
 
 /// Describes a TLS session, one property per line.
 fn describe(session: Option<&TlsSession>) -> String {
-    let Some(session) = session else { return String::new() };
+    let Some(session) = session else {
+        return String::new();
+    };
     let mut text = format!(", {}", session.version);
     let names = session.names();
     if !names.is_empty() {
-        const MOST: usize = 5;
-        let shown = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
-        let more = names.len().saturating_sub(MOST);
+        const MAX: usize = 5;
+        let shown = names.iter().take(MAX).cloned().collect::<Vec<_>>().join(", ");
+        let more = names.len().saturating_sub(MAX);
         text.push_str(&format!("\n    certificate  {shown}"));
         if more > 0 {
             text.push_str(&format!(" and {more} more"));

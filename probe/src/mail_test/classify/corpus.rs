@@ -9,8 +9,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-static KEY: LazyLock<SigningKey> =
-    LazyLock::new(|| SigningKey::new(&Secret::new("a key of at least sixteen bytes")).expect("key"));
+static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
+    SigningKey::new(&Secret::new("a key of at least sixteen bytes")).expect("key")
+});
 static STORIES: LazyLock<Vec<Story>> = LazyLock::new(stories);
 
 const NONCE: [u8; 8] = [0xab, 1, 2, 3, 4, 5, 6, 7];
@@ -95,13 +96,7 @@ fn every_message_is_taken_for_what_it_is() {
             ));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {}:\n{}",
-        wrong.len(),
-        STORIES.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), STORIES.len(), wrong.join("\n"));
 }
 
 #[test]
@@ -124,16 +119,14 @@ fn failures_have_reasons_and_only_system_notifications_are_deleted() {
     let of = |name: &str| {
         let story = STORIES.iter().find(|story| story.name == name).expect("a story");
         match classify(&Probe, &about(story)) {
-            Classification::Notification(_, report) => (report.reason.unwrap_or_default(), report.is_certain),
+            Classification::Notification(_, report) => {
+                (report.reason.unwrap_or_default(), report.is_certain)
+            }
             other => panic!("{name}: {other:?}"),
         }
     };
     for (name, reason, is_certain) in [
-        (
-            "qmail",
-            "Remote host said: 550 5.1.1 <user@example.org>: unknown user",
-            true,
-        ),
+        ("qmail", "Remote host said: 550 5.1.1 <user@example.org>: unknown user", true),
         ("imail", "User mailbox exceeds allowed size: user@example.org", false),
         ("notes", "Not in the directory", true),
         (
@@ -145,11 +138,7 @@ fn failures_have_reasons_and_only_system_notifications_are_deleted() {
         ("postfix", "550 5.1.1 no such mailbox here", true),
         ("amazon sns", "smtp; 550 5.1.1 user unknown", false),
         ("m-filter", "550 unknown user <user@example.com>", false),
-        (
-            "sendmail",
-            "552-5.7.0 This message was blocked because of its content",
-            true,
-        ),
+        ("sendmail", "552-5.7.0 This message was blocked because of its content", true),
     ] {
         assert_eq!(of(name), (reason.to_owned(), is_certain), "{name}");
     }
@@ -179,21 +168,12 @@ fn the_mail_is_known_by_its_own_header_however_gateways_change_it() {
     let subjects = [
         format!("[SPAM?] mailqos test\r\n\t{text}"),
         encoded("B", &word),
-        encoded(
-            "Q",
-            &format!("mailqos_test_{}", text.replace(':', "=3A").replace('_', "=5F")),
-        ),
+        encoded("Q", &format!("mailqos_test_{}", text.replace(':', "=3A").replace('_', "=5F"))),
     ];
     let mut mails = vec![
         ("as it is", whole.clone()),
-        (
-            "without its body",
-            whole[..whole.find("This is").expect("a body")].to_owned(),
-        ),
-        (
-            "with a footer of a list",
-            format!("{whole}\r\n-- \r\nTo leave the list write to x\r\n"),
-        ),
+        ("without its body", whole[..whole.find("This is").expect("a body")].to_owned()),
+        ("with a footer of a list", format!("{whole}\r\n-- \r\nTo leave the list write to x\r\n")),
         (
             "resent",
             format!("Resent-From: anna@example.com\r\nResent-To: probe@example.com\r\n{whole}"),
@@ -212,10 +192,7 @@ fn the_mail_is_known_by_its_own_header_however_gateways_change_it() {
             "the identifier alone",
             without("X-MailQoS-Token").replace(&format!("mailqos test\r\n {text}"), "changed"),
         ),
-        (
-            "the field twice",
-            whole.replace("Date:", &format!("X-MailQoS-Token: {text}\r\nDate:")),
-        ),
+        ("the field twice", whole.replace("Date:", &format!("X-MailQoS-Token: {text}\r\nDate:"))),
         (
             "of a mailbox file",
             format!("From probe@example.com Mon Nov 23 18:00:00 2026\r\n{whole}"),
@@ -231,7 +208,8 @@ fn the_mail_is_known_by_its_own_header_however_gateways_change_it() {
         ),
     ];
     for subject in subjects {
-        let mail = without("X-MailQoS-Token").replace(&format!("mailqos test\r\n {text}"), &subject);
+        let mail =
+            without("X-MailQoS-Token").replace(&format!("mailqos test\r\n {text}"), &subject);
         mails.push(("another spelling of the subject", mail));
     }
     for (name, mail) in mails {
@@ -269,10 +247,7 @@ fn whatever_contradicts_the_header_makes_it_another_message() {
         ("Subject", "Auto-Submitted: auto-notified\r\nSubject"),
         ("From: probe@", "From: anna@"),
         ("From: probe@example.com", "From: probe@example.com, anna@example.com"),
-        (
-            "From: probe@example.com",
-            "From: \"probe@example.com\" <anna@example.com>",
-        ),
+        ("From: probe@example.com", "From: \"probe@example.com\" <anna@example.com>"),
         ("From: probe@example.com\r\n", ""),
         // Cut short: what follows might contradict it.
         ("\r\n\r\n", "\r\n"),
@@ -295,30 +270,12 @@ fn a_mail_that_is_edited_as_new_is_a_persons() {
     let other = KEY.write(&token([9; 8]));
     for (name, mail) in [
         ("resent as new", from_anna.clone()),
-        (
-            "resent as new over a list",
-            format!("List-Id: <list.example.com>\r\n{from_anna}"),
-        ),
-        (
-            "without an identifier",
-            from_anna.replace("Message-ID: <new@example.com>\r\n", ""),
-        ),
-        (
-            "forwarded by the monitor's user",
-            new.replace("Subject: ", "Subject: Fwd: "),
-        ),
-        (
-            "answered by the monitor's user",
-            new.replace("Subject: ", "Subject: AW: "),
-        ),
-        (
-            "edited by the monitor's user",
-            format!("User-Agent: Mozilla Thunderbird\r\n{new}"),
-        ),
-        (
-            "edited in Outlook",
-            format!("X-Mailer: Microsoft Outlook 16.0\r\n{new}"),
-        ),
+        ("resent as new over a list", format!("List-Id: <list.example.com>\r\n{from_anna}")),
+        ("without an identifier", from_anna.replace("Message-ID: <new@example.com>\r\n", "")),
+        ("forwarded by the monitor's user", new.replace("Subject: ", "Subject: Fwd: ")),
+        ("answered by the monitor's user", new.replace("Subject: ", "Subject: AW: ")),
+        ("edited by the monitor's user", format!("User-Agent: Mozilla Thunderbird\r\n{new}")),
+        ("edited in Outlook", format!("X-Mailer: Microsoft Outlook 16.0\r\n{new}")),
         (
             "with the fields of two mails",
             mail().replace("Date:", &format!("X-MailQoS-Token: {other}\r\nDate:")),
@@ -349,10 +306,7 @@ fn a_mail_that_is_edited_as_new_is_a_persons() {
         ),
     ] {
         let classification = classify(&Probe, mail.as_bytes());
-        assert!(
-            matches!(classification, Classification::About(_)),
-            "{name}: {classification:?}"
-        );
+        assert!(matches!(classification, Classification::About(_)), "{name}: {classification:?}");
     }
 }
 
@@ -362,10 +316,7 @@ fn odd_bytes_neither_hide_the_mail_nor_make_one() {
     let text = KEY.write(&token(NONCE));
     let padding = format!("X-Padding: {}\r\n", "x".repeat(900)).repeat(1200);
     for (name, mail) in [
-        (
-            "folded behind its name",
-            whole.replace("X-MailQoS-Token: ", "X-MailQoS-Token:\r\n\t"),
-        ),
+        ("folded behind its name", whole.replace("X-MailQoS-Token: ", "X-MailQoS-Token:\r\n\t")),
         ("a body with NUL", format!("{whole}\0\0\r\n")),
         ("a field with NUL", format!("X-Odd: a\0b\r\n{whole}")),
         ("a header over 1 MB", format!("{padding}{whole}")),
@@ -373,10 +324,7 @@ fn odd_bytes_neither_hide_the_mail_nor_make_one() {
             "no empty line before the body",
             whole.replace("7bit\r\n\r\n", "7bit\r\n") + "\r\nmore\r\n",
         ),
-        (
-            "in part with bare line feeds",
-            whole.replace("\r\nX-MailQoS-Token", "\nX-MailQoS-Token"),
-        ),
+        ("in part with bare line feeds", whole.replace("\r\nX-MailQoS-Token", "\nX-MailQoS-Token")),
         (
             "through Exchange, which gives it an identifier of its own",
             format!(
@@ -386,7 +334,9 @@ fn odd_bytes_neither_hide_the_mail_nor_make_one() {
         ),
         (
             "redirected by a filter",
-            format!("Resent-From: anna@example.com\r\nX-Sieve-Redirected-From: anna@example.com\r\n{whole}"),
+            format!(
+                "Resent-From: anna@example.com\r\nX-Sieve-Redirected-From: anna@example.com\r\n{whole}"
+            ),
         ),
     ] {
         let classification = classify(&Probe, mail.as_bytes());
@@ -407,10 +357,7 @@ fn odd_bytes_neither_hide_the_mail_nor_make_one() {
 
 /// Where a message's header ends.
 fn header_end(message: &[u8]) -> usize {
-    message
-        .windows(4)
-        .position(|window| window == b"\r\n\r\n")
-        .map_or(message.len(), |at| at + 4)
+    message.windows(4).position(|window| window == b"\r\n\r\n").map_or(message.len(), |at| at + 4)
 }
 
 proptest! {

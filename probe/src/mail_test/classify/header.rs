@@ -49,11 +49,7 @@ impl Header {
             }
             // Lines by which mailbox files part their messages, at the top or stored within the header.
             let parts_mailbox = line.starts_with(b"From ") || line.starts_with(b">From ");
-            let fields = if is_stray {
-                &mut header.stray
-            } else {
-                &mut header.fields
-            };
+            let fields = if is_stray { &mut header.stray } else { &mut header.fields };
             if begins_with_blank && !is_first {
                 if let Some(field) = fields.last_mut()
                     && field.value.len() < MAX_VALUE
@@ -87,10 +83,7 @@ impl Header {
 
     /// The values of all fields of this name (in lower case), the topmost first.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.fields
-            .iter()
-            .filter(move |field| field.name == name)
-            .map(|field| &*field.value)
+        self.fields.iter().filter(move |field| field.name == name).map(|field| &*field.value)
     }
 
     /// The same, with those behind a damaged line.
@@ -104,10 +97,7 @@ impl Header {
 
     /// The first value of this name.
     pub(super) fn first(&self, name: &str) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|field| field.name == name)
-            .map(|field| &*field.value)
+        self.fields.iter().find(|field| field.name == name).map(|field| &*field.value)
     }
 
     /// Whether there is a field of this name, also behind a damaged line.
@@ -124,10 +114,7 @@ pub(super) fn groups(bytes: &[u8]) -> Vec<Header> {
     while !rest.trim_ascii().is_empty() && groups.len() < MAX_GROUPS {
         let blank = rest.len() - rest.trim_ascii_start().len();
         // The blanks before a folded line belong to it; those of empty lines go.
-        let begin = rest[..blank]
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
+        let begin = rest[..blank].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         rest = &rest[begin..];
         let mut end = rest.len();
         let mut at = 0;
@@ -160,7 +147,8 @@ pub(super) fn line(bytes: &[u8], at: usize) -> (&[u8], usize) {
 
 /// Bytes as text: UTF-8 where they are that, else each byte as the character of its number (ISO 8859-1).
 pub(super) fn text(bytes: &[u8]) -> String {
-    std::str::from_utf8(bytes).map_or_else(|_| bytes.iter().map(|byte| char::from(*byte)).collect(), str::to_owned)
+    std::str::from_utf8(bytes)
+        .map_or_else(|_| bytes.iter().map(|byte| char::from(*byte)).collect(), str::to_owned)
 }
 
 fn field(line: &[u8]) -> Option<Field> {
@@ -173,10 +161,7 @@ fn field(line: &[u8]) -> Option<Field> {
     if value.len() > MAX_VALUE {
         value = value.chars().take(MAX_VALUE / 4).collect();
     }
-    Some(Field {
-        name: String::from_utf8_lossy(name).to_ascii_lowercase(),
-        value,
-    })
+    Some(Field { name: String::from_utf8_lossy(name).to_ascii_lowercase(), value })
 }
 
 /// Returns the addresses in a field such as `From`, in lower case: those in angle brackets,
@@ -228,18 +213,22 @@ mod tests {
 
     #[test]
     fn a_header_ends_where_something_else_begins() {
-        let header =
-            Header::read(b"From: a@b\r\nSubject: Undeliverable:\r\n X-MailQoS-Token: mq1\r\n\r\nX-Later: y\r\n");
+        let header = Header::read(
+            b"From: a@b\r\nSubject: Undeliverable:\r\n X-MailQoS-Token: mq1\r\n\r\nX-Later: y\r\n",
+        );
         assert!(header.is_complete);
         assert_eq!(header.first("subject"), Some("Undeliverable: X-MailQoS-Token: mq1"));
         assert!(!header.has("x-mailqos-token") && !header.has("x-later"));
         // The empty line was lost: fields in the body are evidence against a message, and none for it.
-        let header = Header::read(b"From: a@b\nYour mail came back\nX-MailQoS-Token: mq1\nContent-Type: x/y\n\n");
+        let header = Header::read(
+            b"From: a@b\nYour mail came back\nX-MailQoS-Token: mq1\nContent-Type: x/y\n\n",
+        );
         assert_eq!(header.first("x-mailqos-token"), None);
         assert_eq!(header.anywhere("content-type").collect::<Vec<_>>(), ["x/y"]);
         assert_eq!(header.body, 10);
         // Of a mailbox file.
-        let header = Header::read(b"From MAILER-DAEMON Sun Sep  7 2008\nFrom: a@b\n>From x\nTo: c\n\nbody");
+        let header =
+            Header::read(b"From MAILER-DAEMON Sun Sep  7 2008\nFrom: a@b\n>From x\nTo: c\n\nbody");
         assert_eq!((header.first("from"), header.first("to")), (Some("a@b"), Some("c")));
         assert!(!Header::read(b"From: a@b\r\nTo: c\r\n").is_complete);
         assert!(Header::read(b"\r\nbody").is_complete);
@@ -249,10 +238,7 @@ mod tests {
     fn addresses_of_all_spellings_are_read() {
         for (value, expected) in [
             ("Anna <Anna@Example.com>", vec!["anna@example.com"]),
-            (
-                "MAILER-DAEMON@mx.example (Mail Delivery <System>)",
-                vec!["mailer-daemon@mx.example"],
-            ),
+            ("MAILER-DAEMON@mx.example (Mail Delivery <System>)", vec!["mailer-daemon@mx.example"]),
             ("\"x@evil.example, <y>\" <a@b>, c@d", vec!["a@b", "c@d"]),
             ("MAILER-DAEMON <>", vec![]),
             ("MAILER-DAEMON", vec!["mailer-daemon"]),

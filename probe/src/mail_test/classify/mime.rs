@@ -80,7 +80,9 @@ fn split(value: &str) -> Vec<String> {
     let (mut is_quoted, mut depth) = (false, 0_usize);
     let mut characters = value.chars();
     while let Some(character) = characters.next() {
-        let Some(piece) = pieces.last_mut() else { break };
+        let Some(piece) = pieces.last_mut() else {
+            break;
+        };
         match character {
             '\\' if is_quoted => {
                 piece.push(character);
@@ -127,10 +129,7 @@ fn walk(bytes: &[u8], default: &str, depth: usize, parts: &mut Vec<Part>) {
     }
     let header = Header::read(bytes);
     let body = &bytes[header.body.min(bytes.len())..];
-    let content_type = header
-        .first("content-type")
-        .map(Parameterised::read)
-        .unwrap_or_default();
+    let content_type = header.first("content-type").map(Parameterised::read).unwrap_or_default();
     let kind = if content_type.word.contains('/') {
         content_type.word.clone()
     } else {
@@ -140,11 +139,7 @@ fn walk(bytes: &[u8], default: &str, depth: usize, parts: &mut Vec<Part>) {
         && depth < MAX_DEPTH
         && let Some(boundary) = content_type.get("boundary").filter(|boundary| !boundary.is_empty())
     {
-        let inner = if kind == "multipart/digest" {
-            "message/rfc822"
-        } else {
-            "text/plain"
-        };
+        let inner = if kind == "multipart/digest" { "message/rfc822" } else { "text/plain" };
         let pieces = between(body, boundary);
         if !pieces.is_empty() {
             for piece in pieces {
@@ -194,13 +189,7 @@ pub(super) fn decoded_word(content: &str, is_base64: bool) -> Vec<u8> {
 }
 
 fn decode(encoding: &str, content: &[u8]) -> Vec<u8> {
-    match encoding
-        .split(['(', ';', ' '])
-        .next()
-        .unwrap_or_default()
-        .to_ascii_lowercase()
-        .as_str()
-    {
+    match encoding.split(['(', ';', ' ']).next().unwrap_or_default().to_ascii_lowercase().as_str() {
         "base64" => from_base64(content),
         "quoted-printable" => from_quoted_printable(content),
         _ => content.to_vec(),
@@ -276,10 +265,7 @@ mod tests {
         let message = "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"a b\"\r\n\r\npreamble\r\n\
              --a b\r\n\r\nhello\r\n--a b  \r\nContent-Type: Message/Delivery-Status (x)\r\nContent-Transfer-Encoding: Base64\r\n\r\n\
              QWN0aW9uOiBmYWlsZWQN\r\nCg==\r\n--a b\r\nContent-Type: message/rfc822\r\n\r\nSubject: x\r\n";
-        assert_eq!(
-            kinds(message),
-            ["text/plain", "message/delivery-status", "message/rfc822"]
-        );
+        assert_eq!(kinds(message), ["text/plain", "message/delivery-status", "message/rfc822"]);
         assert_eq!(parts(message.as_bytes())[1].content, b"Action: failed\r\n");
         // The boundary in the header is not the one in the body.
         assert_eq!(
@@ -287,14 +273,8 @@ mod tests {
             ["multipart/mixed"]
         );
         // No boundary at all; no content.
-        assert_eq!(
-            kinds("Content-Type: multipart/mixed\n\n--y\n\nhello\n"),
-            ["multipart/mixed"]
-        );
-        assert_eq!(
-            kinds("Content-Type: text/plain\n   charset=\"x\"\n\nhello"),
-            ["text/plain"]
-        );
+        assert_eq!(kinds("Content-Type: multipart/mixed\n\n--y\n\nhello\n"), ["multipart/mixed"]);
+        assert_eq!(kinds("Content-Type: text/plain\n   charset=\"x\"\n\nhello"), ["text/plain"]);
         let nested = "Content-Type: multipart/mixed; boundary=x\n\n--x\nContent-Type: multipart/alternative; boundary=x2\n\n\
              --x2\n\nplain\n--x2\nContent-Type: text/html\n\nhtml\n--x2--\n--x\nContent-Type: image/png\n\np\n--x--\nafter";
         assert_eq!(kinds(nested), ["text/plain", "text/html", "image/png"]);

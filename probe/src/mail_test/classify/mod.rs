@@ -60,7 +60,9 @@ impl Classification {
     /// The token that makes it ours, or about ours.
     pub(super) fn token(&self) -> Option<&Token> {
         match self {
-            Self::TestMail(token) | Self::Notification(token, _) | Self::About(token) => Some(token),
+            Self::TestMail(token) | Self::Notification(token, _) | Self::About(token) => {
+                Some(token)
+            }
             Self::Foreign => None,
         }
     }
@@ -150,20 +152,15 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
     if !header.is_complete || is_contradicted(sender) {
         return None;
     }
-    let fields: Vec<_> = header
-        .all(TOKEN_FIELD)
-        .map(|value| known.key().find(value.as_bytes()))
-        .collect();
+    let fields: Vec<_> =
+        header.all(TOKEN_FIELD).map(|value| known.key().find(value.as_bytes())).collect();
     let named = fields.iter().flatten().next().cloned();
     if named.is_some() && fields.iter().any(|field| *field != named) {
         // In addition to our own field, one that another message has.
         return None;
     }
-    let titled = sole(
-        header
-            .all("subject")
-            .filter_map(|value| known.key().find(value.as_bytes())),
-    )?;
+    let titled =
+        sole(header.all("subject").filter_map(|value| known.key().find(value.as_bytes())))?;
     let identified = header.all("message-id").find_map(nonce_in);
     let from: Vec<String> = header.anywhere("from").flat_map(addresses).collect();
     let is_from = |token: &Token| {
@@ -187,11 +184,8 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
     }
     // A gateway removed the field: what is left must not be contradicted by anything. A field that is there but not validly
     // signed contradicts an identifier, which carries no signature.
-    let awaited = || {
-        identified
-            .filter(|_| fields.is_empty())
-            .and_then(|nonce| known.awaited(nonce))
-    };
+    let awaited =
+        || identified.filter(|_| fields.is_empty()).and_then(|nonce| known.awaited(nonce));
     let token = titled.or_else(awaited)?;
     let is_contradicted = sender.answers || sender.refers || sender.is_responder;
     (is_from(&token) && !is_contradicted).then_some(token)
@@ -201,15 +195,17 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
 /// into their notification's own header.
 fn is_contradicted(sender: &Sender) -> bool {
     let is_other_auto = sender.auto.as_deref().is_some_and(|auto| !sender::is_our_auto(auto));
-    sender.is_report || sender.is_enclosure || sender.is_marked || sender.has_null_path || is_other_auto
+    sender.is_report
+        || sender.is_enclosure
+        || sender.is_marked
+        || sender.has_null_path
+        || is_other_auto
 }
 
 /// Whether a program by which people write has left its name: our mails have none.
 fn is_of_client(header: &Header) -> bool {
     // X-MS-Has-Attach is none of these: Exchange adds it to whatever passes, our mails included.
-    ["user-agent", "x-mailer", "x-newsreader", "x-webmailer"]
-        .iter()
-        .any(|name| header.has(name))
+    ["user-agent", "x-mailer", "x-newsreader", "x-webmailer"].iter().any(|name| header.has(name))
 }
 
 /// The one token of several fields; the outer `None` where they differ.
@@ -249,8 +245,9 @@ fn anywhere(known: &dyn Known, message: &[u8]) -> Option<Token> {
     known.key().find(message).or_else(|| identified(message)).or_else(|| {
         let parts = mime::parts(message);
         let decoded = parts.iter().filter(|part| part.is_encoded());
-        let mut found =
-            decoded.filter_map(|part| known.key().find(&part.content).or_else(|| identified(&part.content)));
+        let mut found = decoded.filter_map(|part| {
+            known.key().find(&part.content).or_else(|| identified(&part.content))
+        });
         found.next()
     })
 }
@@ -261,14 +258,14 @@ fn identified(known: &dyn Known, text: &[u8]) -> Option<Token> {
     const MAX_IDS: usize = 64;
     let mut ids = 0;
     let mut rest = text;
-    while let Some(at) = rest
-        .windows(ID_MARK.len())
-        .position(|window| window == ID_MARK.as_bytes())
+    while let Some(at) = rest.windows(ID_MARK.len()).position(|window| window == ID_MARK.as_bytes())
         && ids < MAX_IDS
     {
         ids += 1;
         let id = &rest[at..rest.len().min(at + ID_MARK.len() + 16)];
-        if let Some(token) = nonce_in(&String::from_utf8_lossy(id)).and_then(|nonce| known.awaited(nonce)) {
+        if let Some(token) =
+            nonce_in(&String::from_utf8_lossy(id)).and_then(|nonce| known.awaited(nonce))
+        {
             return Some(token);
         }
         rest = &rest[at + ID_MARK.len()..];
@@ -293,8 +290,8 @@ fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Repo
     // report.
     let is_titled = (sender.is_titled_failure || sender.is_complaint) && !sender.answers;
     let is_of_office = is_titled || (sender.is_office && !sender.answers && !sender.refers);
-    let answers =
-        sender.answers && !(sender.is_report || sender.has_null_path || sender.is_daemon || sender.auto.is_some());
+    let answers = sender.answers
+        && !(sender.is_report || sender.has_null_path || sender.is_daemon || sender.auto.is_some());
     let is_from_system = (sender.is_system() || is_of_office || is_service(header)) && !answers;
     let parts = mime::parts(message);
     let words = words::of(&parts);
@@ -328,7 +325,9 @@ fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Repo
     let told_status = told.as_ref().and_then(|told| told.status.clone());
     let status = match (report.status, told_status) {
         (None, told) if report.kind == Kind::Failed => told,
-        (Some(code), Some(told)) if is_vague(&code) && code.as_bytes()[0] == told.as_bytes()[0] => Some(told),
+        (Some(code), Some(told)) if is_vague(&code) && code.as_bytes()[0] == told.as_bytes()[0] => {
+            Some(told)
+        }
         (code, _) => code,
     };
     Some(Report {
@@ -340,10 +339,5 @@ fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Repo
 
 /// A report of which no more is known than its kind.
 fn bare(kind: Kind) -> Report {
-    Report {
-        kind,
-        status: None,
-        reason: None,
-        is_certain: false,
-    }
+    Report { kind, status: None, reason: None, is_certain: false }
 }

@@ -24,10 +24,7 @@ fn is_status(kind: &str) -> bool {
 }
 
 fn is_disposition(kind: &str) -> bool {
-    matches!(
-        kind,
-        "message/disposition-notification" | "message/global-disposition-notification"
-    )
+    matches!(kind, "message/disposition-notification" | "message/global-disposition-notification")
 }
 
 fn is_feedback(kind: &str) -> bool {
@@ -103,20 +100,11 @@ fn delivery(part: &Part) -> Option<Report> {
 }
 
 fn recipient(group: &Header) -> Option<Recipient> {
-    let names = [
-        "action",
-        "status",
-        "diagnostic-code",
-        "final-recipient",
-        "original-recipient",
-    ];
+    let names = ["action", "status", "diagnostic-code", "final-recipient", "original-recipient"];
     if !names.iter().any(|name| group.first(name).is_some()) {
         return None;
     }
-    let diagnostic = group
-        .first("diagnostic-code")
-        .map(words_of)
-        .filter(|words| !words.is_empty());
+    let diagnostic = group.first("diagnostic-code").map(words_of).filter(|words| !words.is_empty());
     let stated = group.first("status").unwrap_or_default();
     let code = status::enhanced(stated).map(|(_, code)| code.to_owned()).next();
     let said = diagnostic.as_deref().and_then(status::best).map(str::to_owned);
@@ -137,11 +125,7 @@ fn recipient(group: &Header) -> Option<Recipient> {
         .split_once('(')
         .map(|(_, rest)| rest.trim_end().trim_end_matches(')').trim().to_owned())
         .filter(|comment| !comment.is_empty());
-    Some(Recipient {
-        kind,
-        status: code,
-        reason: diagnostic.or(comment),
-    })
+    Some(Recipient { kind, status: code, reason: diagnostic.or(comment) })
 }
 
 /// Parses the `Action` field.
@@ -153,8 +137,8 @@ fn action(value: &str) -> Option<Kind> {
         .collect::<String>()
         .to_ascii_lowercase();
     match &*word {
-        "failed" | "failure" | "fail" | "error" | "expired" | "rejected" | "denied" | "undeliverable" | "bounced"
-        | "undelivered" => Some(Kind::Failed),
+        "failed" | "failure" | "fail" | "error" | "expired" | "rejected" | "denied"
+        | "undeliverable" | "bounced" | "undelivered" => Some(Kind::Failed),
         "delayed" | "delay" | "deferred" => Some(Kind::Delayed),
         "delivered" | "deliverable" | "relayed" | "expanded" => Some(Kind::Delivered),
         _ => None,

@@ -50,12 +50,8 @@ const DAEMON_NAMES: &[&str] = &[
     "microsoft outlook",
 ];
 /// Names by which both write.
-const OFFICE_NAMES: &[&str] = &[
-    "system administrator",
-    "postmaster",
-    "mail administrator",
-    "mail system",
-];
+const OFFICE_NAMES: &[&str] =
+    &["system administrator", "postmaster", "mail administrator", "mail system"];
 /// Fields that only mail systems put into a notification of failure.
 const MARKS_OF_FAILURE: &[&str] = &[
     "x-failed-recipients",
@@ -275,13 +271,19 @@ impl Sender {
         for from in header.anywhere("from").chain(header.anywhere("sender")) {
             let name = from.to_lowercase();
             let is_bare = from.trim().ends_with("<>");
-            let of = |known: &[&str]| addresses(from).iter().any(|address| known.contains(&&*local(address)));
-            let is_product =
-                |address: &String| address.starts_with("microsoftexchange") || address.starts_with("mdaemon@");
+            let of = |known: &[&str]| {
+                addresses(from).iter().any(|address| known.contains(&&*local(address)))
+            };
+            let is_product = |address: &String| {
+                address.starts_with("microsoftexchange") || address.starts_with("mdaemon@")
+            };
             let of_product = addresses(from).iter().any(is_product);
-            sender.is_daemon |=
-                of(DAEMONS) || of_product || is_bare || DAEMON_NAMES.iter().any(|known| name.contains(known));
-            sender.is_office |= of(OFFICES) || OFFICE_NAMES.iter().any(|known| name.contains(known));
+            sender.is_daemon |= of(DAEMONS)
+                || of_product
+                || is_bare
+                || DAEMON_NAMES.iter().any(|known| name.contains(known));
+            sender.is_office |=
+                of(OFFICES) || OFFICE_NAMES.iter().any(|known| name.contains(known));
         }
         sender.auto = header
             .anywhere("auto-submitted")
@@ -294,7 +296,8 @@ impl Sender {
                 || super::report::is_report_type(&kind.word);
             let report_type = kind.get("report-type").map(str::to_ascii_lowercase);
             sender.report_type = sender.report_type.or(report_type);
-            sender.is_enclosure |= kind.word.starts_with("message/") || kind.word == "text/rfc822-headers";
+            sender.is_enclosure |=
+                kind.word.starts_with("message/") || kind.word == "text/rfc822-headers";
         }
         let subject = header.first("subject").unwrap_or_default();
         sender.answers = is_answer(subject);
@@ -360,7 +363,9 @@ pub(super) fn is_answer(subject: &str) -> bool {
         return false;
     };
     let word: String = rest[..end].to_lowercase();
-    let word = word.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '[' | ']' | '(' | ')' | '^' | ' '));
+    let word = word.trim_end_matches(|c: char| {
+        c.is_ascii_digit() || matches!(c, '[' | ']' | '(' | ')' | '^' | ' ')
+    });
     REPLIES.contains(&word)
 }
 
@@ -371,8 +376,12 @@ pub(super) fn decoded(text: &str) -> String {
     while let Some(begin) = rest.find("=?") {
         let word = rest[begin + 2..].splitn(4, '?').collect::<Vec<_>>();
         let bytes = match word.as_slice() {
-            [_, "B" | "b", content, tail] if tail.starts_with('=') => super::mime::decoded_word(content, true),
-            [_, "Q" | "q", content, tail] if tail.starts_with('=') => super::mime::decoded_word(content, false),
+            [_, "B" | "b", content, tail] if tail.starts_with('=') => {
+                super::mime::decoded_word(content, true)
+            }
+            [_, "Q" | "q", content, tail] if tail.starts_with('=') => {
+                super::mime::decoded_word(content, false)
+            }
             _ => {
                 out.push_str(&rest[..begin + 2]);
                 rest = &rest[begin + 2..];
@@ -455,12 +464,9 @@ mod tests {
         ] {
             assert_eq!(is_answer(subject), !subject.contains("=C3"), "{subject}");
         }
-        for subject in [
-            "mailqos test",
-            "Undeliverable: x",
-            "[SPAM] mailqos test mq1:a:b",
-            "Recap: x",
-        ] {
+        for subject in
+            ["mailqos test", "Undeliverable: x", "[SPAM] mailqos test mq1:a:b", "Recap: x"]
+        {
             assert!(!is_answer(subject), "{subject}");
         }
         assert!(sender("Subject: =?utf-8?Q?R=C3=A9ponse_automatique_:_x?=").is_responder);

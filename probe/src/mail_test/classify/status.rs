@@ -17,7 +17,9 @@ pub(super) fn enhanced(text: &str) -> impl Iterator<Item = (usize, &str)> {
 /// version.
 fn length(bytes: &[u8], at: usize) -> Option<usize> {
     let before = at.checked_sub(1).map(|at| bytes[at]);
-    if before.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/' | b'_' | b'@')) {
+    if before.is_some_and(|byte| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/' | b'_' | b'@')
+    }) {
         return None;
     }
     let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
@@ -33,7 +35,9 @@ fn length(bytes: &[u8], at: usize) -> Option<usize> {
     let detail = digits(at + 4);
     let end = at + 4 + detail;
     let goes_on = bytes.get(end).is_some_and(|byte| {
-        byte.is_ascii_alphabetic() || matches!(byte, b'/' | b'_') || (*byte == b'.' && is_digit(end + 1))
+        byte.is_ascii_alphabetic()
+            || matches!(byte, b'/' | b'_')
+            || (*byte == b'.' && is_digit(end + 1))
     });
     ((1..=MAX_DIGITS).contains(&detail) && !goes_on).then_some(end - at)
 }
@@ -48,7 +52,8 @@ pub(super) fn is_vague(code: &str) -> bool {
 pub(super) fn best(text: &str) -> Option<&str> {
     let failures = || enhanced(text).filter(|(_, code)| !code.starts_with('2'));
     let rank = |(at, code): &(usize, &str)| {
-        let reply = reply_before(text, *at).is_some_and(|reply| reply.as_bytes()[0] == code.as_bytes()[0]);
+        let reply =
+            reply_before(text, *at).is_some_and(|reply| reply.as_bytes()[0] == code.as_bytes()[0]);
         (is_vague(code), code.starts_with('4'), !reply)
     };
     failures().min_by_key(rank).map(|(_, code)| code)
@@ -62,7 +67,9 @@ fn reply_before(text: &str, at: usize) -> Option<&str> {
 }
 
 fn is_reply(code: &str) -> bool {
-    code.len() == 3 && matches!(code.as_bytes()[0], b'4' | b'5') && code.bytes().all(|byte| byte.is_ascii_digit())
+    code.len() == 3
+        && matches!(code.as_bytes()[0], b'4' | b'5')
+        && code.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Returns the first SMTP reply code of a failure in a line: a separate word.
@@ -92,10 +99,7 @@ mod tests {
             ("status=2.0.0", None),
             ("450 4.2.2 try later; 554 5.4.7 too old.", Some("5.4.7")),
             ("5.0.0 (permanent failure)", Some("5.0.0")),
-            (
-                "Remote Server returned '550 5.4.310 DNS domain x does not exist'",
-                Some("5.4.310"),
-            ),
+            ("Remote Server returned '550 5.4.310 DNS domain x does not exist'", Some("5.4.310")),
         ] {
             assert_eq!(best(text), expected, "{text}");
         }

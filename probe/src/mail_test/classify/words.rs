@@ -277,24 +277,15 @@ const FIRST_FIELDS: &[&str] = &[
     "domainkey-signature:",
 ];
 /// Behind these stands why.
-const BECAUSES: &[&str] = &[
-    "because:",
-    "reason:",
-    "reasons",
-    "following reason",
-    "because of",
-    "reason was",
-];
+const BECAUSES: &[&str] =
+    &["because:", "reason:", "reasons", "following reason", "because of", "reason was"];
 
 /// The notification's own words: its text up to the returned mail.
 pub(super) fn of(parts: &[Part]) -> String {
     let own = parts.iter().take_while(|part| !is_original(&part.kind));
     let of_kind = |kind: &str| -> String {
         let texts = own.clone().filter(|part| part.kind == kind);
-        texts
-            .map(|part| header::text(&part.content))
-            .collect::<Vec<_>>()
-            .join("\n")
+        texts.map(|part| header::text(&part.content)).collect::<Vec<_>>().join("\n")
     };
     let mut text = of_kind("text/plain");
     if text.trim().is_empty() {
@@ -302,10 +293,7 @@ pub(super) fn of(parts: &[Part]) -> String {
     }
     if text.trim().is_empty() {
         // A multipart whose boundary was damaged: its raw text.
-        text = parts
-            .first()
-            .map(|part| header::text(&part.content))
-            .unwrap_or_default();
+        text = parts.first().map(|part| header::text(&part.content)).unwrap_or_default();
     }
     let mut words = String::new();
     let mut is_inset = false;
@@ -358,13 +346,11 @@ pub(super) fn show_transcript(words: &str) -> bool {
     for line in words.lines().map(str::trim_start).filter(|line| !is_quoted(line)) {
         let bare = line.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
         let lower = bare.to_ascii_lowercase();
-        let said = REPLIES
-            .iter()
-            .find_map(|word| lower.strip_prefix(word))
-            .unwrap_or(&lower);
+        let said = REPLIES.iter().find_map(|word| lower.strip_prefix(word)).unwrap_or(&lower);
         let said = said.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
         commands |= contains(&lower, COMMANDS);
-        refusals |= status::reply(said).is_some_and(|code| said.starts_with(code) && code.starts_with('5'));
+        refusals |=
+            status::reply(said).is_some_and(|code| said.starts_with(code) && code.starts_with('5'));
     }
     commands && refusals
 }
@@ -417,7 +403,8 @@ pub(super) fn read(words: &str, subject: &str, sender: &Sender) -> Option<Report
     if speaks(DELAYS) && !has_ended {
         return Some(report(Kind::Delayed));
     }
-    let has_code = status::best(words).is_some() || words.lines().any(|line| status::reply(line).is_some());
+    let has_code =
+        status::best(words).is_some() || words.lines().any(|line| status::reply(line).is_some());
     let has_failed = has_code || speaks(FAILURES);
     if speaks(SUCCESSES) && !has_code && !has_ended {
         return Some(report(Kind::Delivered));
@@ -425,7 +412,12 @@ pub(super) fn read(words: &str, subject: &str, sender: &Sender) -> Option<Report
     let is_of_mail_system = sender.is_daemon || sender.is_marked;
     let is_office = sender.is_office || sender.is_titled_failure;
     let is_automatic = sender.is_responder || sender.auto.is_some() || sender.has_null_path;
-    if is_automatic && !is_of_mail_system && !is_office && !sender.is_report && !contains(&subject, FAILURES) {
+    if is_automatic
+        && !is_of_mail_system
+        && !is_office
+        && !sender.is_report
+        && !contains(&subject, FAILURES)
+    {
         // Who answers for a person may use any words; only what a mail system says in the subject is taken at its word.
         let is_bare = sender.auto.is_none() && !sender.is_responder;
         if !(is_bare && has_code) {
@@ -471,17 +463,15 @@ fn reason(words: &str) -> Option<String> {
     let lines: Vec<&str> = words.lines().collect();
     let best = status::best(words);
     let with_code = best.and_then(|code| {
-        lines
-            .iter()
-            .position(|line| status::enhanced(line).any(|(_, known)| known == code))
+        lines.iter().position(|line| status::enhanced(line).any(|(_, known)| known == code))
     });
     let with_reply = || lines.iter().position(|line| status::reply(line).is_some());
     let behind = || {
         let said = |line: &str| {
             let lower = line.trim().to_lowercase();
-            BECAUSES
-                .iter()
-                .any(|words| lower.trim_matches('-').trim().ends_with(words) || lower.starts_with(words))
+            BECAUSES.iter().any(|words| {
+                lower.trim_matches('-').trim().ends_with(words) || lower.starts_with(words)
+            })
         };
         let at = lines.iter().position(|line| said(line))?;
         let (_, same) = lines[at].split_once(':').unwrap_or_default();
@@ -498,11 +488,7 @@ fn reason(words: &str) -> Option<String> {
         precise.or_else(|| lines.iter().position(&fails))
     };
     let first = || lines.iter().position(|line| !line.trim().is_empty());
-    let at = with_code
-        .or_else(with_reply)
-        .or_else(behind)
-        .or_else(failing)
-        .or_else(first)?;
+    let at = with_code.or_else(with_reply).or_else(behind).or_else(failing).or_else(first)?;
     let mut text = lines[at].trim().trim_start_matches(['<', '>']).trim().to_owned();
     if lines[at].trim().starts_with('<') && !lines[at].trim().starts_with("<<<") {
         lines[at].trim().clone_into(&mut text);

@@ -158,10 +158,7 @@ fn calm() -> World {
         extra: 5,
         cost: 30_000,
         announced: None,
-        cluster: vec![Machine {
-            ahead: 37 * SECOND,
-            ppm: 20.0,
-        }],
+        cluster: vec![Machine { ahead: 37 * SECOND, ppm: 20.0 }],
         writes: Writes::Truncated,
         one_name: false,
         fresh_names: false,
@@ -193,13 +190,7 @@ fn width(bounds: Bounds) -> i64 {
 }
 
 fn hop(by: Option<String>, at: Option<i64>) -> Hop {
-    Hop {
-        by,
-        from: None,
-        at: at.map(UtcMicros),
-        delay: None,
-        clock_suspect: false,
-    }
+    Hop { by, from: None, at: at.map(UtcMicros), delay: None, clock_suspect: false }
 }
 
 /// When a mail was looked for.
@@ -222,14 +213,8 @@ impl World {
             // A cluster is a few seconds apart; one that forgot its zone is an hour off.
             let Machine { ahead, ppm } = cluster[0];
             let apart = if seed.is_multiple_of(5) { HOUR } else { 3 * SECOND };
-            cluster.push(Machine {
-                ahead: ahead + apart,
-                ppm,
-            });
-            cluster.push(Machine {
-                ahead: ahead - 2 * SECOND,
-                ppm: -ppm,
-            });
+            cluster.push(Machine { ahead: ahead + apart, ppm });
+            cluster.push(Machine { ahead: ahead - 2 * SECOND, ppm: -ppm });
         }
         let writes = [
             Writes::Truncated,
@@ -254,11 +239,7 @@ impl World {
             fresh_names: random.happens(0.2),
             filed: random.happens(0.7),
             internal_date: random.happens(0.4),
-            dated: if random.happens(0.3) {
-                random.between(-HOUR, HOUR)
-            } else {
-                0
-            },
+            dated: if random.happens(0.3) { random.between(-HOUR, HOUR) } else { 0 },
             silent: if random.happens(0.3) { 0.3 } else { 0.0 },
             set: ([0.0, 0.01, 0.05][random.next() as usize % 3], 15 * SECOND),
             odd: [0.0, 0.02, 0.3][random.next() as usize % 3],
@@ -280,7 +261,8 @@ impl World {
         };
         let looks = learned.expectations.looks(&monitor(), limits, random.next());
         let checks = (1..).map(|number| sent + number * self.check_interval);
-        let mut polls: Vec<i64> = checks.take(400).chain(looks.iter().map(|look| sent + look.0)).collect();
+        let mut polls: Vec<i64> =
+            checks.take(400).chain(looks.iter().map(|look| sent + look.0)).collect();
         polls.sort_unstable();
         let mut not_shown = None;
         let mut free = sent;
@@ -294,39 +276,27 @@ impl World {
                 let notified = self.announced.map(|late| landed + late + random.between(0, 5_000));
                 let is_silent = random.happens(self.silent);
                 let notified = notified.filter(|notified| *notified < shown && !is_silent);
-                return Seen {
-                    not_shown,
-                    shown,
-                    notified,
-                };
+                return Seen { not_shown, shown, notified };
             }
             not_shown = Some(at);
             free = at + cost;
         }
         let shown = landed + 2 * self.check_interval;
-        Seen {
-            not_shown,
-            shown,
-            notified: None,
-        }
+        Seen { not_shown, shown, notified: None }
     }
 
     /// The fields of a mail.
     fn hops(&self, random: &mut Random, machine: Machine, sent: i64, stamped: i64) -> Vec<Hop> {
         let name = |random: &mut Random, name: &str| {
-            let fresh = self
-                .fresh_names
-                .then(|| format!("{}.prod.example", random.next() % 10_000));
+            let fresh =
+                self.fresh_names.then(|| format!("{}.prod.example", random.next() % 10_000));
             Some(fresh.unwrap_or_else(|| name.to_owned()))
         };
         let first = if self.one_name { "MX" } else { "relay" };
         let taker = Machine { ahead: 0, ppm: 0.0 };
         let mut hops = vec![
             hop(name(random, first), Some(taker.shows(sent + 1_500, Writes::Truncated))),
-            hop(
-                name(random, "filter"),
-                Some(taker.shows(sent + 5_000, Writes::Truncated)),
-            ),
+            hop(name(random, "filter"), Some(taker.shows(sent + 5_000, Writes::Truncated))),
             hop(name(random, "mx"), Some(machine.shows(stamped, self.writes))),
         ];
         if random.happens(self.odd) {
@@ -359,22 +329,12 @@ impl World {
                 cluster[node].ahead += random.between(-self.set.1, self.set.1);
             }
             let machine = cluster[node];
-            let late = if random.happens(self.busy) {
-                random.between(0, 2 * SECOND)
-            } else {
-                2_000
-            };
-            let stamped = if self.filed {
-                (landed - late).max(sent)
-            } else {
-                sent + 20_000
-            };
+            let late =
+                if random.happens(self.busy) { random.between(0, 2 * SECOND) } else { 2_000 };
+            let stamped = if self.filed { (landed - late).max(sent) } else { sent + 20_000 };
             let hops = self.hops(&mut random, machine, sent, stamped);
-            let Seen {
-                not_shown,
-                shown,
-                notified,
-            } = self.seen(&learned, &mut random, sent, landed);
+            let Seen { not_shown, shown, notified } =
+                self.seen(&learned, &mut random, sent, landed);
             let evidence = Evidence {
                 sent: Moment(sent),
                 accepted: Some(Bounds {
@@ -385,22 +345,19 @@ impl World {
                 shown: Moment(shown),
                 hops: &hops,
                 filed: self.filed,
-                internal_date: self
-                    .internal_date
-                    .then(|| UtcMicros(self.dated + machine.shows((landed - late).max(sent), Writes::Truncated))),
+                internal_date: self.internal_date.then(|| {
+                    UtcMicros(
+                        self.dated + machine.shows((landed - late).max(sent), Writes::Truncated),
+                    )
+                }),
                 notified: notified.map(Moment),
                 uncounted: Micros::ZERO,
                 route: "here",
             };
             let landing = evidence.landing(&mut learned);
             let Bounds { after, before } = landing.expected;
-            learned
-                .expectations
-                .note(&monitor(), after - Moment(sent), before - Moment(sent));
-            told.push(Told {
-                landing,
-                landed: Moment(landed),
-            });
+            learned.expectations.note(&monitor(), after - Moment(sent), before - Moment(sent));
+            told.push(Told { landing, landed: Moment(landed) });
             now = shown;
         }
         told
@@ -460,12 +417,8 @@ fn after_thirty_mails_less_than_seven_tenths_of_a_second_are_left_at_any_check_i
     for check_interval in [1, 5, 15, 60] {
         for announced in [None, Some(500_000)] {
             for delay in [(150_000, 0.3), (SECOND, 1.3), (62 * SECOND, 0.01)] {
-                let world = World {
-                    check_interval: check_interval * SECOND,
-                    announced,
-                    delay,
-                    ..calm()
-                };
+                let world =
+                    World { check_interval: check_interval * SECOND, announced, delay, ..calm() };
                 let told = world.told(230);
                 let (covered, width) = (covered(&told), median_width(&told[30..]));
                 assert!(covered >= 0.99, "{covered}: {world:?}");
@@ -495,11 +448,7 @@ fn where_nothing_is_calibrated_the_prediction_is_still_the_estimate() {
     let mut errors: Vec<i64> = told[60..]
         .iter()
         .map(|told| {
-            let RoundTrip {
-                estimate,
-                error,
-                likely_error,
-            } = told.landing.round_trip(Moment(0));
+            let RoundTrip { estimate, error, likely_error } = told.landing.round_trip(Moment(0));
             let off = (estimate.0 - told.landed.0).abs();
             assert!(off <= likely_error.0 && likely_error.0 <= error.0);
             off
@@ -519,10 +468,7 @@ fn two_machines_of_one_name_do_not_make_one_clock() {
                 pause: 2 * SECOND,
                 delay: (8 * SECOND, 0.0),
                 extra,
-                cluster: vec![Machine {
-                    ahead: -behind * SECOND,
-                    ppm: 0.0,
-                }],
+                cluster: vec![Machine { ahead: -behind * SECOND, ppm: 0.0 }],
                 one_name: true,
                 ..calm()
             };
@@ -543,18 +489,11 @@ fn reported() -> Vec<(&'static str, World)> {
     vec![
         (
             "postalserver/postal 417: one of two machines writes local time as UTC, five hours off",
-            World {
-                cluster: vec![machine(0), machine(-5 * HOUR)],
-                ..calm()
-            },
+            World { cluster: vec![machine(0), machine(-5 * HOUR)], ..calm() },
         ),
         (
             "grommunio/gromox 215: INTERNALDATE is local time that claims to be UTC, eight hours off",
-            World {
-                internal_date: true,
-                dated: 8 * HOUR,
-                ..calm()
-            },
+            World { internal_date: true, dated: 8 * HOUR, ..calm() },
         ),
         (
             "greenmail 211: between noon and one o'clock INTERNALDATE is twelve hours early",
@@ -567,48 +506,27 @@ fn reported() -> Vec<(&'static str, World)> {
         ),
         (
             "cyberdefenders/email-header-analyzer 20: stations are out of order by their own clocks",
-            World {
-                odd: 0.3,
-                cluster: vec![machine(-97 * SECOND)],
-                ..calm()
-            },
+            World { odd: 0.3, cluster: vec![machine(-97 * SECOND)], ..calm() },
         ),
         (
             "Stack Overflow 35487911: Exchange Online has another name for each connection, a relay is 100 s ahead",
-            World {
-                fresh_names: true,
-                cluster: vec![machine(100 * SECOND), machine(0)],
-                ..calm()
-            },
+            World { fresh_names: true, cluster: vec![machine(100 * SECOND), machine(0)], ..calm() },
         ),
         (
             "dovecot/core 231: NTP lets a clock jump by a tenth of a second now and then",
-            World {
-                set: (0.02, 100_000),
-                ..calm()
-            },
+            World { set: (0.02, 100_000), ..calm() },
         ),
         (
             "Isgec/ITIL-Server 5: two minutes ahead, corrected in the evening",
-            World {
-                set: (0.004, 120 * SECOND),
-                ..calm()
-            },
+            World { set: (0.004, 120 * SECOND), ..calm() },
         ),
         (
             "chatmail/relay 72: Dovecot announces new mail half a second late",
-            World {
-                announced: Some(517_000),
-                ..calm()
-            },
+            World { announced: Some(517_000), ..calm() },
         ),
         (
             "d99kris/nmail 112: an announcement is not made now and then",
-            World {
-                announced: Some(50_000),
-                silent: 0.3,
-                ..calm()
-            },
+            World { announced: Some(50_000), silent: 0.3, ..calm() },
         ),
         (
             "OfflineIMAP/offlineimap 186: an hour off, by daylight saving",
@@ -638,10 +556,7 @@ fn what_was_reported_of_real_servers_puts_no_truth_outside() {
 #[test]
 fn after_a_clock_was_set_it_is_learnt_again() {
     for by in [-120, -14, -5, -1, 1, 5, 14, 120] {
-        let set = World {
-            set: (0.006, by * SECOND),
-            ..calm()
-        };
+        let set = World { set: (0.006, by * SECOND), ..calm() };
         let told = set.told(500);
         for told in &told {
             assert!(told.is_within(told.landing.certain), "{by}: {told:?}");

@@ -22,7 +22,7 @@ use watching::RunningWatch;
 use super::{
     connections::{MailboxId, VisitPlace},
     evidence::Moment,
-    pickup::{self, VisitTarget, MailboxEndpoint, Memory, PickupError, Visit, VisitStage},
+    pickup::{self, MailboxEndpoint, Memory, PickupError, Visit, VisitStage, VisitTarget},
     token::Token,
 };
 
@@ -71,7 +71,12 @@ pub(in crate::mail_test) struct Expected {
 
 impl Expected {
     /// The mail is on its way since this moment, stamped with this time: from now on it is looked for.
-    pub(in crate::mail_test) fn sent(&self, monitor: &MonitorId, (sent, at): (Moment, UtcMicros), options: &MailQos) {
+    pub(in crate::mail_test) fn sent(
+        &self,
+        monitor: &MonitorId,
+        (sent, at): (Moment, UtcMicros),
+        options: &MailQos,
+    ) {
         let mut plan = Plan::new(sent, options);
         if is_watched(options) && self.mailbox.is_watching.load(Ordering::Relaxed) {
             plan = plan.watched();
@@ -79,9 +84,7 @@ impl Expected {
         if options.precise {
             plan = plan.precise(self.registry.precise_from(monitor));
         } else {
-            let looks = self
-                .registry
-                .looks(monitor, (self.mailbox.id, self.nonce), &plan, options);
+            let looks = self.registry.looks(monitor, (self.mailbox.id, self.nonce), &plan, options);
             plan = plan.looking(&looks, options.extra_pickups);
         }
         self.registry.plan(self.nonce, plan, at);
@@ -144,7 +147,11 @@ impl Drop for OngoingVisit<'_> {
 }
 
 impl Mailbox {
-    pub(in crate::mail_test) fn new(key: Key, options: &MailQos, account: Option<&Account>) -> Self {
+    pub(in crate::mail_test) fn new(
+        key: Key,
+        options: &MailQos,
+        account: Option<&Account>,
+    ) -> Self {
         Self {
             id: MailboxId::new(),
             key,
@@ -183,12 +190,7 @@ impl Mailbox {
         };
         registry.wait_for(nonce, waiting, options.message.size.unwrap_or_default());
         self.changed();
-        Expected {
-            nonce,
-            registry: registry.clone(),
-            mailbox: self.clone(),
-            progress,
-        }
+        Expected { nonce, registry: registry.clone(), mailbox: self.clone(), progress }
     }
 
     /// Whether these options lead to it through the same door.
@@ -213,7 +215,9 @@ impl Mailbox {
 
     async fn credentials(&self) -> Result<Option<Credentials>, PickupError> {
         let account = self.account.lock().ignore_poison().clone();
-        let Some(account) = account else { return Ok(None) };
+        let Some(account) = account else {
+            return Ok(None);
+        };
         match mailqos_mail::credentials(&account).await {
             Ok(credentials) => Ok(Some(credentials)),
             Err(error) => Err(PickupError::no_credentials(&error.to_string())),
@@ -240,7 +244,10 @@ impl Mailbox {
                 // The old watch's place is free before the new one takes its own.
                 watching = None;
                 if let Some(place) = registry.connections.watch(&self.place(), self.id) {
-                    watching = Some((Moment::now(), RunningWatch::begin(&self, &registry, &memory, place)));
+                    watching = Some((
+                        Moment::now(),
+                        RunningWatch::begin(&self, &registry, &memory, place),
+                    ));
                 }
             }
             if Arc::strong_count(&self) == 1 {
@@ -249,7 +256,8 @@ impl Mailbox {
             }
             let due = registry.next_due(self.id);
             // Without a plan, check from time to time whether any test still waits.
-            let until = due.map_or_else(|| tokio::time::Instant::now() + LINGER.to_std(), Moment::instant);
+            let until =
+                due.map_or_else(|| tokio::time::Instant::now() + LINGER.to_std(), Moment::instant);
             tokio::select! {
                 () = tokio::time::sleep_until(until) => if due.is_none() {
                     continue;
@@ -286,7 +294,7 @@ impl Mailbox {
         memory: &mut Memory,
         registry: &Registry,
         visit: &mut Visit,
-    ) -> Option<(pickup::AuthenticationResult, VisitPlace)> {
+    ) -> Option<(pickup::Ending, VisitPlace)> {
         let began = Moment::now();
         let credentials = match self.credentials().await {
             Ok(credentials) => credentials,
@@ -297,34 +305,33 @@ impl Mailbox {
         };
         let (place, step) = (self.place(), self.door.step);
         let turn = match &credentials {
-            Some(credentials) => match credentials.turn(&place, registry.hold(self.id).to_std(), step).await {
-                Ok(turn) => Some(turn),
-                Err(held_back) => {
-                    // Within the same test there is nothing to add to the refusal.
-                    let text = match registry.began_before(self.id, Moment::now() - Micros::from(held_back.age)) {
-                        true => held_back.text,
-                        false => held_back.to_string(),
-                    };
-                    *visit = Visit::failed(Moment::now(), PickupError::held_back(&text));
-                    return None;
+            Some(credentials) => {
+                match credentials.turn(&place, registry.hold(self.id).to_std(), step).await {
+                    Ok(turn) => Some(turn),
+                    Err(held_back) => {
+                        // Within the same test there is nothing to add to the refusal.
+                        let text = match registry
+                            .began_before(self.id, Moment::now() - Micros::from(held_back.age))
+                        {
+                            true => held_back.text,
+                            false => held_back.to_string(),
+                        };
+                        *visit = Visit::failed(Moment::now(), PickupError::held_back(&text));
+                        return None;
+                    }
                 }
-            },
+            }
             None => None,
         };
-        let errand = VisitTarget {
-            door: &self.door,
-            credentials: credentials.as_ref(),
-        };
+        let errand = VisitTarget { door: &self.door, credentials: credentials.as_ref() };
         loop {
             self.door.whereabouts.note(Some(Stage::PickupConnect));
             let left = step.saturating_sub((Moment::now() - began).to_std());
-            let open = registry
-                .connections
-                .visit(&place, left, |id| registry.is_watched(id))
-                .await;
+            let open = registry.connections.visit(&place, left, |id| registry.is_watched(id)).await;
             let ending = pickup::visit(errand, memory, registry, visit).await;
             let error = visit.error.as_ref();
-            let pause = error.and_then(|error| error.pause_before_retry(&registry.connections, &place));
+            let pause =
+                error.and_then(|error| error.pause_before_retry(&registry.connections, &place));
             match pause {
                 Some(pause) if (Moment::now() - began).to_std() + pause <= step => {
                     drop((open, ending));

@@ -17,15 +17,9 @@ struct Pace {
 }
 
 /// A poll over a connection that is kept costs the server next to nothing.
-const POLLS: Pace = Pace {
-    shortest: Micros::from_millis(20),
-    longest: Micros::from_millis(200),
-};
+const POLLS: Pace = Pace { shortest: Micros::from_millis(20), longest: Micros::from_millis(200) };
 /// A visit costs it a login.
-const VISITS: Pace = Pace {
-    shortest: Micros::from_millis(60),
-    longest: Micros::from_millis(500),
-};
+const VISITS: Pace = Pace { shortest: Micros::from_millis(60), longest: Micros::from_millis(500) };
 
 impl Pace {
     fn gap(self, elapsed: Micros) -> Micros {
@@ -134,7 +128,10 @@ impl Plan {
                 _ => self.next_visit(),
             };
         } else {
-            let pause = Micros(((began - self.sent).0 / 10).clamp(self.check_interval.0.min(SPARSEST.0), SPARSEST.0));
+            let pause = Micros(
+                ((began - self.sent).0 / 10)
+                    .clamp(self.check_interval.0.min(SPARSEST.0), SPARSEST.0),
+            );
             self.next = began + pause;
         }
     }

@@ -93,9 +93,7 @@ impl Progress {
 
     /// Returns a report that the mail will not be delivered, as long as the mail has not arrived.
     pub(in crate::mail_test) fn failure(&self) -> Option<&Report> {
-        self.notified
-            .as_ref()
-            .filter(|report| report.is_failure() && self.found.is_none())
+        self.notified.as_ref().filter(|report| report.is_failure() && self.found.is_none())
     }
 
     /// Returns the transcripts of the last visits.
@@ -114,7 +112,9 @@ impl Progress {
         visit
             .iter()
             .flat_map(|visit| &visit.missing)
-            .map(|folder| format!("the folder {:?} was not searched: {}", folder.name, folder.reason))
+            .map(|folder| {
+                format!("the folder {:?} was not searched: {}", folder.name, folder.reason)
+            })
             .collect()
     }
 

@@ -102,7 +102,11 @@ impl Visited {
 }
 
 impl Registry {
-    pub(in crate::mail_test) fn new(key: SigningKey, site: SiteName, habits: HashMap<MonitorId, ClockBehaviour>) -> Self {
+    pub(in crate::mail_test) fn new(
+        key: SigningKey,
+        site: SiteName,
+        habits: HashMap<MonitorId, ClockBehaviour>,
+    ) -> Self {
         Self {
             key,
             site,
@@ -153,9 +157,7 @@ impl Registry {
     /// Returns when the watch over a mailbox must poll next; `None` if it is not needed.
     pub(super) fn next_poll(&self, mailbox: MailboxId) -> Option<Option<Moment>> {
         let waiting = self.waiting.lock().ignore_poison();
-        let mine = waiting
-            .values()
-            .filter(|waiting| waiting.watched && waiting.mailbox == mailbox);
+        let mine = waiting.values().filter(|waiting| waiting.watched && waiting.mailbox == mailbox);
         let plans: Vec<_> = mine.map(|waiting| waiting.plan.as_ref()).collect();
         (!plans.is_empty()).then(|| plans.into_iter().filter_map(|plan| plan?.next_poll()).min())
     }
@@ -168,22 +170,13 @@ impl Registry {
         plan: &Plan,
         options: &MailQos,
     ) -> Vec<Micros> {
-        let visited = self
-            .visited
-            .lock()
-            .ignore_poison()
-            .get(&mailbox)
-            .copied()
-            .unwrap_or_default();
+        let visited =
+            self.visited.lock().ignore_poison().get(&mailbox).copied().unwrap_or_default();
         if options.check_interval > RARE || visited.is_spared() {
             return Vec::new();
         }
         // Looks over the connection of a watch cost next to nothing.
-        let (times, cost) = if plan.by_visits {
-            (1, visited.took)
-        } else {
-            (2, Micros::ZERO)
-        };
+        let (times, cost) = if plan.by_visits { (1, visited.took) } else { (2, Micros::ZERO) };
         let limits = Limits {
             count: times * usize::from(options.extra_pickups),
             cost,
@@ -330,9 +323,7 @@ impl Registry {
             if was_for_it {
                 // Both together: the waiting test must not see the mail without the visit that
                 // found it.
-                waiting
-                    .progress
-                    .send_modify(|progress| progress.note_visit(&last, finds));
+                waiting.progress.send_modify(|progress| progress.note_visit(&last, finds));
             }
         }
         changed
@@ -345,22 +336,14 @@ impl Known for Registry {
     }
 
     fn awaited(&self, nonce: [u8; 8]) -> Option<Token> {
-        self.waiting
-            .lock()
-            .ignore_poison()
-            .get(&nonce)
-            .map(|waiting| waiting.token.clone())
+        self.waiting.lock().ignore_poison().get(&nonce).map(|waiting| waiting.token.clone())
     }
 
     fn sender(&self, token: &Token) -> Option<String> {
         if token.site != self.site {
             return None;
         }
-        self.habits
-            .lock()
-            .ignore_poison()
-            .get(&token.monitor)
-            .map(|habit| habit.from.clone())
+        self.habits.lock().ignore_poison().get(&token.monitor).map(|habit| habit.from.clone())
     }
 }
 
@@ -369,26 +352,16 @@ impl MailClassifier for Registry {
         if self.waiting.lock().ignore_poison().contains_key(&token.nonce) {
             return Action::Collect;
         }
-        if self
-            .settled
-            .lock()
-            .ignore_poison()
-            .iter()
-            .any(|(nonce, _)| *nonce == token.nonce)
-        {
+        if self.settled.lock().ignore_poison().iter().any(|(nonce, _)| *nonce == token.nonce) {
             return Action::Delete;
         }
         let age = UtcMicros::now() - token.sent_at;
-        let patience = match self
-            .habits
-            .lock()
-            .ignore_poison()
-            .get(&token.monitor)
-            .map(|habit| habit.horizon)
-        {
-            Some(horizon) if token.site == self.site => horizon + CLEAR_AFTER,
-            _ => CLEAR_FOREIGN_SITE_AFTER,
-        };
+        let patience =
+            match self.habits.lock().ignore_poison().get(&token.monitor).map(|habit| habit.horizon)
+            {
+                Some(horizon) if token.site == self.site => horizon + CLEAR_AFTER,
+                _ => CLEAR_FOREIGN_SITE_AFTER,
+            };
         // A mail from so far in the future was sent by a clock that has been set back since.
         let is_over = age.0.saturating_abs() > patience.0;
         if is_over { Action::Delete } else { Action::Keep }
@@ -444,7 +417,8 @@ mod tests {
     }
 
     fn registry() -> Registry {
-        let key = SigningKey::new(&Secret::new("a key of more than thirty-two characters")).expect("a key");
+        let key = SigningKey::new(&Secret::new("a key of more than thirty-two characters"))
+            .expect("a key");
         Registry::new(key, "here".parse().expect("a site"), HashMap::new())
     }
 
@@ -473,10 +447,7 @@ mod tests {
             progress,
         };
         registry.waiting.lock().ignore_poison().insert([1; 8], waiting);
-        assert_eq!(
-            (registry.next_due(before), registry.next_due(since)),
-            (None, Some(plan.next))
-        );
+        assert_eq!((registry.next_due(before), registry.next_due(since)), (None, Some(plan.next)));
         assert!(!registry.is_watched(before) && registry.is_watched(since));
         // What fails on the old way says nothing of the new one.
         registry.hand_out(before, visit(Vec::new()));
@@ -540,11 +511,8 @@ mod tests {
         registry.reload(HashMap::from([("mail-hq".parse().expect("an id"), habit)]));
         let action = |site: &str, hours: i64| {
             let sent_at = UtcMicros::now() - Micros::from_secs(hours * 3600);
-            let token = Token {
-                site: site.parse().expect("a site"),
-                sent_at,
-                ..found([3; 8]).token
-            };
+            let token =
+                Token { site: site.parse().expect("a site"), sent_at, ..found([3; 8]).token };
             registry.action(&token)
         };
         let (leave, clear) = (Action::Keep, Action::Delete);

@@ -49,7 +49,12 @@ impl Drop for RunningWatch {
 
 impl RunningWatch {
     /// Starts to watch.
-    pub(super) fn begin(mailbox: &Arc<Mailbox>, registry: &Arc<Registry>, memory: &Memory, place: WatchPlace) -> Self {
+    pub(super) fn begin(
+        mailbox: &Arc<Mailbox>,
+        registry: &Arc<Registry>,
+        memory: &Memory,
+        place: WatchPlace,
+    ) -> Self {
         let director = Director {
             mailbox: mailbox.clone(),
             registry: registry.clone(),
@@ -62,7 +67,10 @@ impl RunningWatch {
             let mailbox = &director.mailbox;
             let _mark = Mark::set(&mailbox.is_watching);
             let watched = match mailbox.credentials().await {
-                Ok(credentials) => pickup::imap::watch(&mailbox.door, credentials.as_ref(), learned, &director).await,
+                Ok(credentials) => {
+                    pickup::imap::watch(&mailbox.door, credentials.as_ref(), learned, &director)
+                        .await
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = watched {
@@ -103,7 +111,8 @@ impl WatchControl for Director {
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             // From time to time, check whether any test still waits.
-            let _ = tokio::time::timeout(LINGER.to_std() / 3, self.mailbox.attention.notified()).await;
+            let _ =
+                tokio::time::timeout(LINGER.to_std() / 3, self.mailbox.attention.notified()).await;
         })
     }
 

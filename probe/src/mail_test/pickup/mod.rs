@@ -12,7 +12,7 @@ use std::{
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::one_line;
 use mailqos_config::{Endpoint, Pickup, PickupProtocol};
-use mailqos_mail::{Credentials, LoginRefusal, Transcript, LoginAttempt, Wire, WireError};
+use mailqos_mail::{Credentials, LoginAttempt, LoginRefusal, Transcript, Wire, WireError};
 use mailqos_model::{Micros, Outcome, Sample, Stage, UtcMicros};
 use mailqos_net::TlsSession;
 
@@ -163,14 +163,12 @@ impl PickupError {
     fn wire(stage: Stage, error: &WireError) -> Self {
         let closed = match error {
             WireError::Closed | WireError::Broken(_) => true,
-            WireError::Tls(reason) => ["closed", "reset", "eof"].iter().any(|word| reason.contains(word)),
+            WireError::Tls(reason) => {
+                ["closed", "reset", "eof"].iter().any(|word| reason.contains(word))
+            }
             _ => false,
         };
-        Self {
-            own_network: error.is_own_network(),
-            closed,
-            ..Self::new(stage, &error.to_string())
-        }
+        Self { own_network: error.is_own_network(), closed, ..Self::new(stage, &error.to_string()) }
     }
 
     /// Whether the server may have had too many connections: some report it, others just hang up
@@ -188,18 +186,12 @@ impl PickupError {
 impl PickupError {
     /// The error for credentials that are not available on this machine.
     pub(crate) fn no_credentials(reason: &str) -> Self {
-        Self {
-            own_network: true,
-            ..Self::new(Stage::PickupLogin, reason)
-        }
+        Self { own_network: true, ..Self::new(Stage::PickupLogin, reason) }
     }
 
     /// The server has rejected the credentials lately: they are not tried again yet.
     pub(crate) fn held_back(reason: &str) -> Self {
-        Self {
-            refused: true,
-            ..Self::new(Stage::PickupLogin, reason)
-        }
+        Self { refused: true, ..Self::new(Stage::PickupLogin, reason) }
     }
 
     /// Fills in the result of a test whose pick-up failed.
@@ -216,7 +208,11 @@ impl PickupError {
 
     /// Returns the pause before another attempt is worthwhile, if another program holds the mailbox
     /// or the connections.
-    pub(crate) fn pause_before_retry(&self, connections: &Connections, place: &str) -> Option<Duration> {
+    pub(crate) fn pause_before_retry(
+        &self,
+        connections: &Connections,
+        place: &str,
+    ) -> Option<Duration> {
         if self.is_of_connections() {
             let said_so = self.refusal == Some(LoginRefusal::Connections);
             return match connections.refused(place, said_so) {
@@ -229,7 +225,10 @@ impl PickupError {
 }
 
 /// Others in place of credentials that were refused, or the refusal.
-async fn renewed(credentials: &Credentials, refusal: PickupError) -> Result<Credentials, PickupError> {
+async fn renewed(
+    credentials: &Credentials,
+    refusal: PickupError,
+) -> Result<Credentials, PickupError> {
     match credentials.renewed().await {
         None => Err(refusal),
         Some(Ok(credentials)) => Ok(credentials),
@@ -300,7 +299,9 @@ impl Found {
     fn read_again(&mut self, judge: &dyn MailClassifier, mail: Vec<u8>) -> bool {
         let again = match classify(judge, &mail) {
             Classification::TestMail(token) => Some((token, Finding::Mail)),
-            Classification::Notification(token, report) => Some((token, Finding::Notification(report))),
+            Classification::Notification(token, report) => {
+                Some((token, Finding::Notification(report)))
+            }
             // The returned mail may lie beyond what is kept of a message.
             _ if !self.finding.is_mail() => return true,
             _ => None,
@@ -308,7 +309,8 @@ impl Found {
         let Some((token, finding)) = again else {
             return false;
         };
-        let is_same = token.nonce == self.token.nonce && finding.is_mail() == self.finding.is_mail();
+        let is_same =
+            token.nonce == self.token.nonce && finding.is_mail() == self.finding.is_mail();
         if is_same {
             self.finding = finding;
             self.mail = mail;
@@ -375,11 +377,7 @@ impl Visit {
                 Some(wire)
             }
             Err(error) => {
-                let stage = if error.is_tls() {
-                    Stage::PickupTls
-                } else {
-                    Stage::PickupConnect
-                };
+                let stage = if error.is_tls() { Stage::PickupTls } else { Stage::PickupConnect };
                 let mut transcript = Transcript::begin(&door.endpoint.server, door.endpoint.port);
                 transcript.note(&error.to_string());
                 self.transcript = Some(Arc::new(transcript));
@@ -415,20 +413,23 @@ impl Visit {
     /// A line for each folder that could not be opened.
     pub(crate) fn missing_folders(&self) -> impl Iterator<Item = String> + '_ {
         let folders = self.missing.iter();
-        folders.map(|folder| format!("the folder {:?} can't be opened: {}", folder.name, folder.reason))
+        folders.map(|folder| {
+            format!("the folder {:?} can't be opened: {}", folder.name, folder.reason)
+        })
     }
 
     pub(crate) fn failed(began: Moment, error: PickupError) -> Self {
-        Self {
-            began,
-            error: Some(error),
-            ..Self::begin()
-        }
+        Self { began, error: Some(error), ..Self::begin() }
     }
 }
 
 /// Fills in what a sample says of a visit.
-pub(super) fn fill_in(sample: &mut Sample, phases: &PickupPhases, missing: &[MissingFolder], tls: Option<&TlsSession>) {
+pub(super) fn fill_in(
+    sample: &mut Sample,
+    phases: &PickupPhases,
+    missing: &[MissingFolder],
+    tls: Option<&TlsSession>,
+) {
     sample.pickup_tcp = phases.tcp;
     sample.pickup_tls = phases.tls;
     sample.pickup_connect = phases.connect;
@@ -494,11 +495,13 @@ async fn converse(
 ) -> Ending {
     let (ending, result) = match errand.door.protocol {
         PickupProtocol::Pop3 => {
-            let (session, result) = pop3::converse(wire, errand, &mut memory.pop3, judge, visit).await;
+            let (session, result) =
+                pop3::converse(wire, errand, &mut memory.pop3, judge, visit).await;
             (Ending::Pop3(session), result)
         }
         PickupProtocol::Imap => {
-            let (session, result) = imap::converse(wire, errand, &mut memory.imap, judge, visit).await;
+            let (session, result) =
+                imap::converse(wire, errand, &mut memory.imap, judge, visit).await;
             (Ending::Imap(session), result)
         }
     };
@@ -533,7 +536,9 @@ pub(super) async fn visit(
     let worth_an_end = match ending {
         // What was deleted in this session counts only after QUIT; a conversation that stumbled over one command can still
         // end well.
-        Ending::Pop3(_) => visit.error.as_ref().is_none_or(|error| error.is_passing) || !visit.found.is_empty(),
+        Ending::Pop3(_) => {
+            visit.error.as_ref().is_none_or(|error| error.is_passing) || !visit.found.is_empty()
+        }
         Ending::Imap(_) => visit.error.as_ref().is_none_or(|error| error.is_passing),
     };
     worth_an_end.then_some(ending)

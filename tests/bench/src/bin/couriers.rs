@@ -40,7 +40,9 @@ async fn main() -> ExitCode {
         return code;
     }
     let mut well = true;
-    println!("target                   faults  struck    once   twice    lost  half-visible  claimed but absent");
+    println!(
+        "target                   faults  struck    once   twice    lost  half-visible  claimed but absent"
+    );
     for target in arguments.targets {
         let toll = couriers::run(&couriers::Plan {
             target: target.clone(),
@@ -50,9 +52,7 @@ async fn main() -> ExitCode {
             only: Vec::new(),
         })
         .await;
-        let half = toll
-            .half_visible
-            .map_or_else(|| "–".to_owned(), |half| half.to_string());
+        let half = toll.half_visible.map_or_else(|| "–".to_owned(), |half| half.to_string());
         println!(
             "{target:<24} {:>6} {:>7} {:>7} {:>7} {:>7} {half:>13} {:>19}",
             arguments.faults, toll.struck, toll.once, toll.twice, toll.lost, toll.claimed
@@ -60,10 +60,14 @@ async fn main() -> ExitCode {
         for words in &toll.words {
             println!("  {words}");
         }
-        well &= toll.once == arguments.faults as u64 && toll.half_visible.unwrap_or(0) == 0 && toll.claimed == 0;
+        well &= toll.once == arguments.faults as u64
+            && toll.half_visible.unwrap_or(0) == 0
+            && toll.claimed == 0;
     }
     if arguments.mail_habits > 0 {
-        println!("\nmail through a server with the habit   recipients    once   twice    lost  claimed but absent");
+        println!(
+            "\nmail through a server with the habit   recipients    once   twice    lost  claimed but absent"
+        );
         for habit in mail_couriers::HABITS {
             let count = mail_couriers::run(habit, arguments.mail_habits).await;
             let recipients = count.once + count.twice + count.lost;

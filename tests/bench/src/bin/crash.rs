@@ -65,7 +65,12 @@ async fn main() -> ExitCode {
     println!("doubled               {:>9}", toll.doubled);
     println!("day files opened      {:>9}", toll.opened);
     println!("unreadable            {:>9}", toll.unreadable);
-    if toll.lost == 0 && toll.doubled == 0 && toll.unreadable == 0 && toll.acknowledged > 0 && toll.opened > 0 {
+    if toll.lost == 0
+        && toll.doubled == 0
+        && toll.unreadable == 0
+        && toll.acknowledged > 0
+        && toll.opened > 0
+    {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -138,7 +138,8 @@ async fn demonstrate(arguments: &Arguments) -> DemoResult<()> {
     let built = built
         .map_err(|error| error.to_string())?
         .map_err(|error| format!("the programs could not be built: {error}"))?;
-    let program = |name: &str| built.get(name).cloned().ok_or_else(|| format!("cargo built no {name}"));
+    let program =
+        |name: &str| built.get(name).cloned().ok_or_else(|| format!("cargo built no {name}"));
     let (probe, analytics) = (program("mailqos-probe")?, program("mailqos-analytics")?);
 
     step(2, "Simulating a month of earlier samples, marked as simulated");
@@ -157,7 +158,8 @@ async fn demonstrate(arguments: &Arguments) -> DemoResult<()> {
     );
     let servers = start_servers(arguments.seed).await?;
     let config = folder.join("mailqos.toml");
-    fs::write(&config, configuration(&servers, &folder)?).map_err(|error| format!("{}: {error}", config.display()))?;
+    fs::write(&config, configuration(&servers, &folder)?)
+        .map_err(|error| format!("{}: {error}", config.display()))?;
     test(&probe, &config, &folder, Duration::from_secs(arguments.seconds)).await?;
     drop(servers);
 
@@ -169,12 +171,8 @@ async fn demonstrate(arguments: &Arguments) -> DemoResult<()> {
         to: tomorrow.clone(),
         output: folder.join("report"),
     };
-    let live = Wanted {
-        site: "demo",
-        from: today,
-        to: tomorrow,
-        output: folder.join("report/live"),
-    };
+    let live =
+        Wanted { site: "demo", from: today, to: tomorrow, output: folder.join("report/live") };
     let mut page = None;
     for (what, wanted) in [
         ("Done. The report of the simulated month:", month),
@@ -194,10 +192,7 @@ async fn demonstrate(arguments: &Arguments) -> DemoResult<()> {
         let open = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
         println!("Open it in a browser:\n  {open} {}", quoted(&page));
     }
-    println!(
-        "The samples, for any Parquet reader:\n  {}",
-        folder.join("data/samples").display()
-    );
+    println!("The samples, for any Parquet reader:\n  {}", folder.join("data/samples").display());
     println!(
         "Look at the figures:\n  {} stats --data {} --from {} --to {}",
         analytics.display(),
@@ -220,7 +215,10 @@ fn quoted(path: &Path) -> String {
 /// An empty folder; only one that a demonstration made before is emptied.
 fn prepare(output: &Path) -> DemoResult<PathBuf> {
     let error = |error: io::Error| format!("{}: {error}", output.display());
-    if output.exists() && !output.join(MARK).exists() && fs::read_dir(output).map_err(error)?.next().is_some() {
+    if output.exists()
+        && !output.join(MARK).exists()
+        && fs::read_dir(output).map_err(error)?.next().is_some()
+    {
         return Err(format!(
             "{} is not empty, and no demonstration made it; name another folder with --output",
             output.display()
@@ -230,11 +228,8 @@ fn prepare(output: &Path) -> DemoResult<PathBuf> {
         fs::remove_dir_all(output).map_err(error)?;
     }
     fs::create_dir_all(output).map_err(error)?;
-    fs::write(
-        output.join(MARK),
-        "Made by `cargo demo`, which replaces it each time.\n",
-    )
-    .map_err(error)?;
+    fs::write(output.join(MARK), "Made by `cargo demo`, which replaces it each time.\n")
+        .map_err(error)?;
     output.canonicalize().map_err(error)
 }
 
@@ -335,7 +330,8 @@ fn configuration(servers: &[MailServer], folder: &Path) -> DemoResult<String> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).map_err(|error| error.to_string())?;
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))
+            .map_err(|error| error.to_string())?;
     }
     let _ = secret;
     let mut text = String::from(
@@ -447,20 +443,14 @@ struct View {
 
 impl View {
     fn new(samples: PathBuf) -> Self {
-        Self {
-            samples,
-            terminal: io::stdout().is_terminal(),
-            drawn: 0,
-            told: Duration::ZERO,
-        }
+        Self { samples, terminal: io::stdout().is_terminal(), drawn: 0, told: Duration::ZERO }
     }
 
     fn rows(&self) -> BTreeMap<String, Vec<Row>> {
         let mut monitors: BTreeMap<String, Vec<Row>> = BTreeMap::new();
         let dates = fs::read_dir(&self.samples).into_iter().flatten().flatten();
-        let files = dates
-            .map(|date| date.path().join("samples.parquet"))
-            .filter(|file| file.exists());
+        let files =
+            dates.map(|date| date.path().join("samples.parquet")).filter(|file| file.exists());
         for row in files.flat_map(|file| lake::rows_of(&file)) {
             monitors.entry(row.monitor().to_owned()).or_default().push(row);
         }
@@ -501,13 +491,8 @@ impl View {
         for place in &PLACES {
             let empty = Vec::new();
             let rows = monitors.get(place.id).unwrap_or(&empty);
-            let marks: String = rows
-                .iter()
-                .rev()
-                .take(24)
-                .rev()
-                .map(|row| mark(row.outcome()))
-                .collect();
+            let marks: String =
+                rows.iter().rev().take(24).rev().map(|row| mark(row.outcome())).collect();
             let blank = " ".repeat(24 - rows.len().min(24));
             let last = rows.iter().rev().find_map(|row| row.number("round_trip_us"));
             let last = last.map_or("–".to_owned(), |micros| format!("{} ms", micros / 1_000));
@@ -561,7 +546,12 @@ struct Wanted {
 }
 
 /// Makes a report; returns its files.
-async fn report(analytics: &Path, config: &Path, folder: &Path, wanted: &Wanted) -> DemoResult<Vec<PathBuf>> {
+async fn report(
+    analytics: &Path,
+    config: &Path,
+    folder: &Path,
+    wanted: &Wanted,
+) -> DemoResult<Vec<PathBuf>> {
     let output = tokio::process::Command::new(analytics)
         .arg("--config")
         .arg(config)

@@ -62,9 +62,7 @@ async fn main() -> ExitCode {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let options = Options {
-        users: (0..args.mailboxes)
-            .map(|number| (user(number), PASSWORD.to_owned()))
-            .collect(),
+        users: (0..args.mailboxes).map(|number| (user(number), PASSWORD.to_owned())).collect(),
         delays: Delays::Fixed(Duration::from_millis(20)),
         plaintext_login: true,
         ..Options::default()
@@ -74,7 +72,8 @@ async fn main() -> ExitCode {
         .and_then(|listener| listener.local_addr())
         .expect("a port")
         .port();
-    std::fs::write(folder.path().join("mailqos.toml"), configuration(&args, &server, port)).expect("the configuration");
+    std::fs::write(folder.path().join("mailqos.toml"), configuration(&args, &server, port))
+        .expect("the configuration");
     let mut probe = Command::new(binary("mailqos-probe"))
         .args(["--config", "mailqos.toml", "run"])
         .current_dir(folder.path())
@@ -115,11 +114,7 @@ async fn main() -> ExitCode {
         count("ok")
     );
     println!("left out               {:.0}", after.left_out - before.left_out);
-    println!(
-        "start lateness         p50 {}, p99 {}",
-        bound(&late, 0.5),
-        bound(&late, 0.99)
-    );
+    println!("start lateness         p50 {}, p99 {}", bound(&late, 0.5), bound(&late, 0.99));
     println!(
         "CPU of the probe       {:.2} s per 1,000 tests ({:.0} % of one core)",
         cpu / all * 1000.0,
@@ -140,9 +135,7 @@ async fn main() -> ExitCode {
     };
     let server = MailServer::start(options).await.expect("the embedded servers");
     let (smtp, imap) = (server.smtp_port(), server.imap_port());
-    tokio::task::spawn_blocking(move || compare(smtp, imap))
-        .await
-        .expect("the comparison");
+    tokio::task::spawn_blocking(move || compare(smtp, imap)).await.expect("the comparison");
     ExitCode::SUCCESS
 }
 
@@ -184,17 +177,12 @@ fn configuration(args: &Args, server: &MailServer, metrics: u16) -> String {
 fn bound(late: &[(f64, f64)], part: f64) -> String {
     let total = late.last().map_or(0.0, |(_, count)| *count);
     let found = late.iter().find(|(_, count)| *count >= total * part);
-    found.map_or_else(
-        || "unknown".to_owned(),
-        |(bound, _)| format!("≤ {:.0} ms", bound * 1000.0),
-    )
+    found.map_or_else(|| "unknown".to_owned(), |(bound, _)| format!("≤ {:.0} ms", bound * 1000.0))
 }
 
 fn read(process: u32, port: u16) -> Reading {
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("the metrics");
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        .expect("a request");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer");
     let mut reading = Reading {
@@ -208,16 +196,17 @@ fn read(process: u32, port: u16) -> Reading {
         let Some((name, value)) = line.rsplit_once(' ') else {
             continue;
         };
-        let Ok(value) = value.parse::<f64>() else { continue };
+        let Ok(value) = value.parse::<f64>() else {
+            continue;
+        };
         if let Some(outcome) = name
             .strip_prefix("mailqos_tests_total{")
             .and_then(|rest| rest.split("outcome=\"").nth(1))
         {
-            *reading
-                .outcomes
-                .entry(outcome.trim_end_matches("\"}").to_owned())
-                .or_default() += value;
-        } else if let Some(bound) = name.strip_prefix("mailqos_start_lateness_seconds_bucket{le=\"") {
+            *reading.outcomes.entry(outcome.trim_end_matches("\"}").to_owned()).or_default() +=
+                value;
+        } else if let Some(bound) = name.strip_prefix("mailqos_start_lateness_seconds_bucket{le=\"")
+        {
             let bound = bound.trim_end_matches("\"}").parse().unwrap_or(f64::INFINITY);
             reading.lateness.push((bound, value));
         } else if name == "mailqos_left_out_tests_total" {
@@ -254,10 +243,7 @@ fn compare(smtp: u16, imap: u16) {
         if !output.status.success() {
             println!(
                 "  {}",
-                String::from_utf8_lossy(&output.stdout)
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
+                String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default()
             );
             break;
         }

@@ -53,9 +53,5 @@ async fn main() -> ExitCode {
     for (secret, path) in &toll.search.found {
         eprintln!("{secret:?} stands in {}", path.display());
     }
-    if toll.is_good() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if toll.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

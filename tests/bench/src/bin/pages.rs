@@ -27,7 +27,9 @@ use jiff::{
     tz::TimeZone,
 };
 use mailqos_lake::DayWriter;
-use mailqos_model::{Event, EventKind, Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros};
+use mailqos_model::{
+    Event, EventKind, Micros, MonitorId, Outcome, Sample, SiteName, Stage, UtcMicros,
+};
 use mailqos_tests::{
     binaries,
     simulation::{self, Habits},
@@ -113,7 +115,8 @@ fn make(arguments: &Arguments) -> PagesResult<()> {
                 .args(["report", "--template", template, "--format", "html,pdf"])
                 .args(["--period", &arguments.period, "--language", &arguments.language])
                 .args(first.map(|count| {
-                    let ids: Vec<String> = (0..count).map(|number| format!("m{number:03}")).collect();
+                    let ids: Vec<String> =
+                        (0..count).map(|number| format!("m{number:03}")).collect();
                     format!("--monitors={}", ids.join(","))
                 }))
                 .arg("--output")
@@ -230,7 +233,11 @@ fn lake(kind: &str, folder: &Path) -> PagesResult<()> {
             write(&data, "stockholm", (samples, events))?;
             places
         }
-        other => return Err(format!("no kind of lake: {other}; write one of {}", KINDS.join(", ")).into()),
+        other => {
+            return Err(
+                format!("no kind of lake: {other}; write one of {}", KINDS.join(", ")).into()
+            );
+        }
     };
     fs::write(folder.join("mailqos.toml"), configuration(&places)?)?;
     fs::write(folder.join("password"), "made up\n")?;
@@ -254,23 +261,29 @@ fn stories(places: &[Place], (first, last): (Date, Date), seed: u64) -> PagesRes
             let turn = age + number as i64 * 5 + seed as i64 % 3;
             match id.as_str() {
                 "lyon" if month == date(2025, 10, 1) => {
-                    let text = "connection refused: the server runs, but nothing listens on port 587";
+                    let text =
+                        "connection refused: the server runs, but nothing listens on port 587";
                     habits.outage = Some((9, 9, 42, Outcome::SmtpFailed, Stage::SmtpConnect, text));
                 }
                 "rotterdam" if month == date(2025, 10, 1) => habits.shift = Some((11, 1.45)),
                 "rotterdam" if month > date(2025, 10, 1) => habits.median *= 1.45,
                 "toronto" if month == date(2025, 10, 1) => {
                     let text = "the server refused the login: -ERR [SYS/TEMP] Temporary authentication failure";
-                    habits.outage = Some((17, 14, 125, Outcome::PickupFailed, Stage::PickupLogin, text));
+                    habits.outage =
+                        Some((17, 14, 125, Outcome::PickupFailed, Stage::PickupLogin, text));
                 }
                 "cloud" if month == date(2025, 10, 1) => habits.maintenance = Some((5, 22, 120)),
                 "osaka" => (habits.late, habits.lost) = (0.004, 0.001),
                 _ if turn % 7 == 0 => {
                     let text = "no answer from the server within 30 s";
-                    let (day, hour, minutes) = (2 + turn % 23, (turn % 24) as i8, 20 + turn * 13 % 240);
-                    habits.outage = Some((day, hour, minutes, Outcome::SmtpFailed, Stage::SmtpGreeting, text));
+                    let (day, hour, minutes) =
+                        (2 + turn % 23, (turn % 24) as i8, 20 + turn * 13 % 240);
+                    habits.outage =
+                        Some((day, hour, minutes, Outcome::SmtpFailed, Stage::SmtpGreeting, text));
                 }
-                _ if turn % 5 == 0 => habits.maintenance = Some((1 + turn % 27, (turn * 7 % 24) as i8, 180)),
+                _ if turn % 5 == 0 => {
+                    habits.maintenance = Some((1 + turn % 27, (turn * 7 % 24) as i8, 180))
+                }
                 _ => {}
             }
             if id == "toronto" {
@@ -280,7 +293,9 @@ fn stories(places: &[Place], (first, last): (Date, Date), seed: u64) -> PagesRes
             if turn % 11 == 0 {
                 // The probe stood still for most of a day.
                 let hole = from + Micros::from_secs(86_400 * 12 + 9 * 3_600);
-                some.retain(|sample| !(hole..hole + Micros::from_secs(11 * 3_600)).contains(&sample.started_at));
+                some.retain(|sample| {
+                    !(hole..hole + Micros::from_secs(11 * 3_600)).contains(&sample.started_at)
+                });
             }
             if turn % 4 == 0 {
                 let failed = |sample: &&mut Sample| sample.outcome == Outcome::Ok;
@@ -307,11 +322,7 @@ fn alarms(monitor: &MonitorId, samples: &[Sample]) -> Vec<Event> {
     let mut failed = 0;
     for sample in samples {
         let event = |seconds, kind| {
-            Event::new(
-                Some(monitor.clone()),
-                sample.started_at + Micros::from_secs(seconds),
-                kind,
-            )
+            Event::new(Some(monitor.clone()), sample.started_at + Micros::from_secs(seconds), kind)
         };
         match sample.outcome {
             Outcome::NotTested => {}

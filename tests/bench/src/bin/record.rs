@@ -87,7 +87,8 @@ fn day(monitor: i64, each: i64, interval: i64) -> impl Iterator<Item = Sample> {
     let medians = [3_000.0, 120_000.0, 4_000.0, 9_000.0, 6_000.0]
         .map(|median: f64| LogNormal::new(median.ln(), 0.3).expect("a distribution"));
     (0..each).map(move |number| {
-        let start = (slot + number * interval + random.random_range(200..3_000)).min(86_399_000_000);
+        let start =
+            (slot + number * interval + random.random_range(200..3_000)).min(86_399_000_000);
         let mut sample = Sample::new(name(monitor), UtcMicros(start), Outcome::Ok);
         let mut draw = |index: usize| Some(Micros(medians[index].sample(&mut random) as i64));
         sample.smtp_connect = draw(0);

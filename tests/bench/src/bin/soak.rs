@@ -134,11 +134,7 @@ async fn main() -> ExitCode {
     if let Err(code) = binaries::ensure() {
         return code;
     }
-    if run(&arguments).await {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if run(&arguments).await { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[allow(clippy::expect_used, reason = "a measure may end at once")]
@@ -158,10 +154,7 @@ async fn run(arguments: &Arguments) -> bool {
         ("max_round_trip = \"3s\"", "max_round_trip = \"60s\""),
         ("check_interval = \"200ms\"", "check_interval = \"100ms\""),
         ("horizon = \"6s\"", "horizon = \"2h\""),
-        (
-            "timeout = \"1s\"",
-            "timeout = \"10s\"\nalarm_after = 2\naction_list = \"default\"",
-        ),
+        ("timeout = \"1s\"", "timeout = \"10s\"\nalarm_after = 2\naction_list = \"default\""),
         ("test_interval = \"5s\"\n", ""),
     ] {
         setting.replace(old, new);
@@ -184,7 +177,8 @@ async fn run(arguments: &Arguments) -> bool {
         let mut command = setting.command(name);
         setting.start(clock.give_to(command.arg(verb)))
     };
-    let (mut probe, mut analytics) = (begin("mailqos-probe", "run"), begin("mailqos-analytics", "schedule"));
+    let (mut probe, mut analytics) =
+        (begin("mailqos-probe", "run"), begin("mailqos-analytics", "schedule"));
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     let every = Micros::from_secs(arguments.every * 60);
@@ -261,7 +255,8 @@ async fn run(arguments: &Arguments) -> bool {
             reports_due += 1;
             let waiting = Instant::now();
             // The outbox is worked off every ten seconds.
-            while shelf() < reports_due && waiting.elapsed() < MAX_LENGTH && analytics.is_running() {
+            while shelf() < reports_due && waiting.elapsed() < MAX_LENGTH && analytics.is_running()
+            {
                 tokio::time::sleep(Duration::from_millis(700)).await;
                 if clock.now().0 < at.0 + every.0 / 2 {
                     put_forward(&mut clock, Micros::from_secs(10), &server);
@@ -294,9 +289,7 @@ async fn run(arguments: &Arguments) -> bool {
     let mut lateness = Vec::new();
     for row in &rows {
         let start = row.number("started_at").expect("a start");
-        *starts
-            .entry((row.monitor().to_owned(), start.div_euclid(every.0)))
-            .or_default() += 1;
+        *starts.entry((row.monitor().to_owned(), start.div_euclid(every.0))).or_default() += 1;
         lateness.push(start.rem_euclid(every.0));
     }
     lateness.sort_unstable();
@@ -309,11 +302,7 @@ async fn run(arguments: &Arguments) -> bool {
     };
     let told = alarms(&setting, &hooks);
     lake::check(&setting.data());
-    println!(
-        "simulated              {} days in {:.0} s",
-        arguments.days,
-        took.as_secs_f64()
-    );
+    println!("simulated              {} days in {:.0} s", arguments.days, took.as_secs_f64());
     println!(
         "tests                  {} of {expected}, missing {missing}, doubled {doubled}",
         rows.len()

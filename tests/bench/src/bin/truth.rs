@@ -84,7 +84,9 @@ impl Clocks {
         match self {
             Self::Calm | Self::Stepped => Vec::new(),
             Self::TwoMachines => vec![Micros::from_secs(-5)],
-            Self::Cluster => vec![Micros::ZERO, Micros::from_millis(3_300), Micros::from_millis(-1_700)],
+            Self::Cluster => {
+                vec![Micros::ZERO, Micros::from_millis(3_300), Micros::from_millis(-1_700)]
+            }
         }
     }
 }
@@ -136,7 +138,9 @@ impl Mailbox {
             Self::Embedded(server) => server
                 .landings()
                 .iter()
-                .filter_map(|landing| Some((token::find(&landing.content)?.sent_at, (landing.at, landing.at))))
+                .filter_map(|landing| {
+                    Some((token::find(&landing.content)?.sent_at, (landing.at, landing.at)))
+                })
                 .collect(),
             Self::Real(landings) => landings.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
@@ -160,7 +164,8 @@ impl Mailbox {
                         && let Ok(metadata) = entry.metadata()
                     {
                         let seen = UtcMicros::now();
-                        let named = UtcMicros(metadata.ctime() * 1_000_000 + metadata.ctime_nsec() / 1_000);
+                        let named =
+                            UtcMicros(metadata.ctime() * 1_000_000 + metadata.ctime_nsec() / 1_000);
                         let mut landings = noted.lock().unwrap_or_else(PoisonError::into_inner);
                         let earliest = scan_before.max(UtcMicros(named.0 - TICK.0)).min(seen);
                         landings.insert(token.sent_at, (earliest, seen.min(named + TICK)));
@@ -203,7 +208,13 @@ async fn embedded(
 }
 
 /// A monitor on a mailbox of its own of the real servers.
-fn real(setting: &mut Setting, mail: &RealServer, id: &str, protocol: &str, user: usize) -> (MonitorText, Mailbox) {
+fn real(
+    setting: &mut Setting,
+    mail: &RealServer,
+    id: &str,
+    protocol: &str,
+    user: usize,
+) -> (MonitorText, Mailbox) {
     let (account, address) = (format!("truth{user}"), format!("truth{user}@example.com"));
     setting.add(&format!(
         "[account.{account}]\nuser = \"{address}\"\npassword = {{ env = \"PROBE_PASSWORD\" }}"
@@ -294,7 +305,8 @@ async fn main() -> ExitCode {
     let end = tokio::time::Instant::now() + Duration::from_secs(arguments.minutes * 60);
     let mut round: i64 = 0;
     while tokio::time::Instant::now() < end {
-        tokio::time::sleep_until((tokio::time::Instant::now() + Duration::from_secs(30)).min(end)).await;
+        tokio::time::sleep_until((tokio::time::Instant::now() + Duration::from_secs(30)).min(end))
+            .await;
         round += 1;
         if arguments.clocks == Clocks::Stepped {
             step(&servers, round);
@@ -325,9 +337,8 @@ async fn main() -> ExitCode {
     for (kind, ..) in arguments.kinds {
         let mut compared = Vec::new();
         let mut all = Vec::new();
-        for (id, server) in servers
-            .iter()
-            .filter(|(id, _)| id.rsplit_once('-').is_some_and(|(of, _)| of == kind))
+        for (id, server) in
+            servers.iter().filter(|(id, _)| id.rsplit_once('-').is_some_and(|(of, _)| of == kind))
         {
             let of_monitor: Vec<&Row> = rows.iter().filter(|row| row.monitor() == id).collect();
             let mut comparisons = compare(&of_monitor, &server.landings());
@@ -335,7 +346,9 @@ async fn main() -> ExitCode {
             all.extend(comparisons);
         }
         let whole = || all.iter().chain(&compared);
-        let within = |error: fn(&Comparison) -> i64| whole().filter(|one| one.misses(error(one)) == 0).count();
+        let within = |error: fn(&Comparison) -> i64| {
+            whole().filter(|one| one.misses(error(one)) == 0).count()
+        };
         let (count, inside) = (whole().count(), within(|one| one.error));
         let worst = whole().map(|one| one.misses(one.error)).max().unwrap_or(0);
         let pickups = whole().map(|one| one.pickups).sum::<i64>() as f64 / (count as f64).max(1.0);
@@ -356,11 +369,7 @@ async fn main() -> ExitCode {
             at(&errors, 0.99),
         );
     }
-    if as_promised {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if as_promised { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Sets the clocks of some of the servers, by up to five seconds.
@@ -384,11 +393,8 @@ fn is_explained(misses: usize, count: usize) -> bool {
 
 /// Puts each sample beside the landing of its mail.
 fn compare(rows: &[&Row], landings: &Landings) -> Vec<Comparison> {
-    let starts: Vec<UtcMicros> = rows
-        .iter()
-        .filter_map(|row| row.number("started_at"))
-        .map(UtcMicros)
-        .collect();
+    let starts: Vec<UtcMicros> =
+        rows.iter().filter_map(|row| row.number("started_at")).map(UtcMicros).collect();
     rows.iter()
         .filter_map(|row| {
             let started = UtcMicros(row.number("started_at")?);

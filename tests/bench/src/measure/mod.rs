@@ -120,7 +120,8 @@ impl Toll {
 impl fmt::Display for Toll {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
-        let mut line = |name: &str, value: String, of: String| writeln!(f, "{name:<34} {value:>12}  {of}");
+        let mut line =
+            |name: &str, value: String, of: String| writeln!(f, "{name:<34} {value:>12}  {of}");
         line("faults", "injected".into(), "survived".into())?;
         for path in &self.paths {
             line(
@@ -139,16 +140,8 @@ impl fmt::Display for Toll {
         line("alarms raised", self.alarms.to_string(), steps)?;
         line("alarms told", self.alarms_told.to_string(), of(self.alarms, "raised"))?;
         let told = of(self.alarms_told, "told");
-        line(
-            "alarms told after their recovery",
-            self.alarms_disordered.to_string(),
-            told.clone(),
-        )?;
-        line(
-            "alarms not closed where opened",
-            self.alarms_left_open.to_string(),
-            told,
-        )?;
+        line("alarms told after their recovery", self.alarms_disordered.to_string(), told.clone())?;
+        line("alarms not closed where opened", self.alarms_left_open.to_string(), told)?;
         let reports = of(self.reports, "due deliveries");
         line("reports lost", self.reports_lost.to_string(), reports.clone())?;
         line("reports doubled", self.reports_doubled.to_string(), reports)?;
@@ -173,11 +166,7 @@ impl fmt::Display for Toll {
             ),
         )?;
         line("peak memory of the probe", megabytes(self.probe_memory), String::new())?;
-        line(
-            "peak memory of analytics",
-            megabytes(self.analytics_memory),
-            String::new(),
-        )?;
+        line("peak memory of analytics", megabytes(self.analytics_memory), String::new())?;
         line(
             "fuzz executions",
             self.fuzzed.map_or_else(|| "not run".into(), |count| count.to_string()),
@@ -207,12 +196,8 @@ pub async fn run(plan: &Plan) -> Toll {
     }
     let fuzzed = plan.fuzzed.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
     toll.fuzzed = fuzzed.and_then(|text| {
-        let counts = text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("fuzz executions:"));
-        counts
-            .filter_map(|count| count.trim().parse().ok())
-            .reduce(|a: u64, b| a + b)
+        let counts = text.lines().filter_map(|line| line.trim().strip_prefix("fuzz executions:"));
+        counts.filter_map(|count| count.trim().parse().ok()).reduce(|a: u64, b| a + b)
     });
     toll
 }
@@ -224,13 +209,7 @@ async fn real(plan: &Plan, target: &str, toll: &mut Toll) {
         faults: plan.deliveries,
         size: 300_000,
         seed: plan.seed,
-        only: vec![
-            Fault::Cut,
-            Fault::Lossy,
-            Fault::Tiny,
-            Fault::Stalled,
-            Fault::ProcessKilled,
-        ],
+        only: vec![Fault::Cut, Fault::Lossy, Fault::Tiny, Fault::Stalled, Fault::ProcessKilled],
     })
     .await;
     toll.paths.push(Path {
@@ -248,42 +227,18 @@ fn treatment(random: &mut Pcg64Mcg, within: u64) -> Treatment {
     let none = Treatment::default();
     let bytes = random.random_range(0..within);
     match random.random_range(0..8) {
-        0 => Treatment {
-            latency: Duration::from_millis(random.random_range(50..400)),
-            ..none
-        },
-        1 => Treatment {
-            loss: random.random_range(10..40),
-            ..none
-        },
-        2 => Treatment {
-            drip: Some((random.random_range(1..4), Duration::ZERO)),
-            ..none
-        },
-        3 => Treatment {
-            drip: Some((1, Duration::from_millis(20))),
-            ..none
-        },
-        4 => Treatment {
-            cut_after_sent: Some(bytes / 2),
-            ..none
-        },
-        5 => Treatment {
-            cut_after_received: Some(bytes),
-            ..none
-        },
-        6 => Treatment {
-            stall_after: Some(bytes),
-            ..none
-        },
+        0 => Treatment { latency: Duration::from_millis(random.random_range(50..400)), ..none },
+        1 => Treatment { loss: random.random_range(10..40), ..none },
+        2 => Treatment { drip: Some((random.random_range(1..4), Duration::ZERO)), ..none },
+        3 => Treatment { drip: Some((1, Duration::from_millis(20))), ..none },
+        4 => Treatment { cut_after_sent: Some(bytes / 2), ..none },
+        5 => Treatment { cut_after_received: Some(bytes), ..none },
+        6 => Treatment { stall_after: Some(bytes), ..none },
         _ => Treatment { refuse: true, ..none },
     }
 }
 
 /// All shapes of these secrets.
 fn shapes(planted: &[&str], users: &[&str]) -> Vec<String> {
-    planted
-        .iter()
-        .flat_map(|secret| secrets::shapes(secret, users))
-        .collect()
+    planted.iter().flat_map(|secret| secrets::shapes(secret, users)).collect()
 }

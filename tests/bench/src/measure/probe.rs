@@ -62,10 +62,7 @@ struct Struck {
 
 async fn mail_server(users: &[&str], password: &str, seed: u64) -> MailServer {
     let server = MailServer::start(Options {
-        users: users
-            .iter()
-            .map(|user| ((*user).to_owned(), password.to_owned()))
-            .collect(),
+        users: users.iter().map(|user| ((*user).to_owned(), password.to_owned())).collect(),
         delays: Delays::Uniform(Duration::from_millis(20), Duration::from_millis(300)),
         seed,
         ..Options::default()
@@ -103,14 +100,12 @@ fn mails(server: &MailServer) -> Vec<Vec<StoredMail>> {
 
 /// Those of `before` that are gone or not as they were.
 fn touched(before: &[Vec<StoredMail>], after: &[Vec<StoredMail>]) -> u64 {
-    let same = |a: &StoredMail, b: &StoredMail| a.uid == b.uid && a.bytes == b.bytes && a.flags == b.flags;
+    let same =
+        |a: &StoredMail, b: &StoredMail| a.uid == b.uid && a.bytes == b.bytes && a.flags == b.flags;
     let pairs = before.iter().zip(after);
     pairs
         .map(|(before, after)| {
-            before
-                .iter()
-                .filter(|mail| !after.iter().any(|left| same(mail, left)))
-                .count() as u64
+            before.iter().filter(|mail| !after.iter().any(|left| same(mail, left))).count() as u64
         })
         .sum()
 }
@@ -118,7 +113,8 @@ fn touched(before: &[Vec<StoredMail>], after: &[Vec<StoredMail>]) -> u64 {
 pub(super) async fn run(plan: &Plan) -> Toll {
     let tested = mail_server(&USERS, MAILBOX, plan.seed).await;
     let weak = mail_server(&["weak@example.com"], MAILBOX, plan.seed).await;
-    let alerts = Arc::new(mail_server(&["alerts@example.net", "anna@example.net"], ALERTS, plan.seed).await);
+    let alerts =
+        Arc::new(mail_server(&["alerts@example.net", "anna@example.net"], ALERTS, plan.seed).await);
     let hooks = Arc::new(Hooks::start(Manner::Status(200)).await.expect("a server for webhooks"));
     let store = Arc::new(ObjectStore::start().await.expect("a store"));
     let before = foreign(&tested);
@@ -127,11 +123,8 @@ pub(super) async fn run(plan: &Plan) -> Toll {
         proxy(tested.pop3s_port()).await,
         proxy(tested.imaps_port()).await,
     );
-    let (hook, alarm, objects) = (
-        proxy(hooks.port()).await,
-        proxy(alerts.smtp_port()).await,
-        proxy(store.port()).await,
-    );
+    let (hook, alarm, objects) =
+        (proxy(hooks.port()).await, proxy(alerts.smtp_port()).await, proxy(store.port()).await);
 
     let secrets = tempfile::tempdir().expect("a folder");
     let file = |name: &str, secret: &str| {
@@ -183,7 +176,8 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     let through = |id: &str, server: &MailServer, ports: [(u16, u16); 2], imap: bool| {
         let mut monitor = setting.monitor(id, server);
         for (from, to) in ports {
-            let swap = |text: &str| text.replace(&format!("port = {from},"), &format!("port = {to},"));
+            let swap =
+                |text: &str| text.replace(&format!("port = {from},"), &format!("port = {to},"));
             (monitor.smtp, monitor.pickup) = (swap(&monitor.smtp), swap(&monitor.pickup));
         }
         if imap {
@@ -208,7 +202,8 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     let heard = Arc::new(Mutex::new(Heard::default()));
     let good = |monitor: &'static str| {
         let heard = Arc::clone(&heard);
-        Box::new(move || lock(&heard).good.get(monitor).copied().unwrap_or(0)) as Box<dyn Fn() -> u64 + Send + Sync>
+        Box::new(move || lock(&heard).good.get(monitor).copied().unwrap_or(0))
+            as Box<dyn Fn() -> u64 + Send + Sync>
     };
     let (told, mailed, kept) = (Arc::clone(&hooks), Arc::clone(&alerts), Arc::clone(&store));
     let paths = [
@@ -216,11 +211,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
         ("probe - POP3", pop3, good("pop3")),
         ("probe - IMAP", imap, good("imap")),
         ("probe - webhook", hook, Box::new(move || told.taken().len() as u64)),
-        (
-            "probe - alarm mail",
-            alarm,
-            Box::new(move || mailed.landings().len() as u64),
-        ),
+        ("probe - alarm mail", alarm, Box::new(move || mailed.landings().len() as u64)),
         ("probe - object store", objects, Box::new(move || kept.writes())),
     ]
     .map(|(name, proxy, works)| Struck { name, proxy, works });
@@ -232,11 +223,8 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     let end = Arc::new(AtomicBool::new(false));
     // It is listened as long as somebody waits for the probe to work again.
     let silence = Arc::new(AtomicBool::new(false));
-    let listening = tokio::spawn(listen(
-        setting.path("probe.log"),
-        Arc::clone(&heard),
-        Arc::clone(&silence),
-    ));
+    let listening =
+        tokio::spawn(listen(setting.path("probe.log"), Arc::clone(&heard), Arc::clone(&silence)));
     let clock = SetClock::new(&setting.path("")).expect("a clock");
     let given = clock.given();
     let setting_clock = tokio::spawn(set_clock(clock, Arc::clone(&end), plan.seed));
@@ -252,10 +240,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     for (number, path) in paths.into_iter().enumerate() {
         striking.spawn(strike(path, plan.faults, plan.seed + number as u64));
     }
-    let mut toll = Toll {
-        paths: striking.join_all().await,
-        ..Toll::default()
-    };
+    let mut toll = Toll { paths: striking.join_all().await, ..Toll::default() };
     toll.paths.sort_by(|a, b| b.name.cmp(&a.name));
     end.store(true, Ordering::Relaxed);
     let (killed, probe) = killing.await.expect("the killer ends");
@@ -313,16 +298,11 @@ pub(super) async fn run(plan: &Plan) -> Toll {
 
 /// Counts what became of alarms: each is told in order, and closed where it was opened.
 fn count_alarms(toll: &mut Toll, lake: &std::path::Path, status: Option<&Status>, hooks: &Hooks) {
-    let days = std::fs::read_dir(lake.join("events/site=measure"))
-        .into_iter()
-        .flatten()
-        .flatten();
+    let days = std::fs::read_dir(lake.join("events/site=measure")).into_iter().flatten().flatten();
     for day in days {
         let events = read_day::<Event>(&day.path().join("events.parquet")).unwrap_or_default();
-        toll.alarms += events
-            .iter()
-            .filter(|event| event.kind == EventKind::AlarmRaised)
-            .count() as u64;
+        toll.alarms +=
+            events.iter().filter(|event| event.kind == EventKind::AlarmRaised).count() as u64;
     }
     // Whether somebody knows of an alarm of a monitor. What comes twice, since its answer was lost, changes nothing.
     let mut open: BTreeMap<String, bool> = BTreeMap::new();
@@ -350,7 +330,8 @@ fn count_alarms(toll: &mut Toll, lake: &std::path::Path, status: Option<&Status>
         monitors.any(|one| one.id.as_str() == monitor && (one.alarm.is_some() || one.unsent > 0))
             || status.is_some_and(|status| {
                 let (alarms, is_own) = (&status.probe.alarms, monitor.starts_with("mailqos."));
-                is_own && (status.probe.unsent > 0 || alarms.keys().any(|id| id.as_str() == monitor))
+                is_own
+                    && (status.probe.unsent > 0 || alarms.keys().any(|id| id.as_str() == monitor))
             })
     };
     let left = open.iter().filter(|(monitor, open)| **open && !may_be_open(monitor));
@@ -376,10 +357,7 @@ async fn set_clock(mut clock: SetClock, end: Arc<AtomicBool>, seed: u64) -> u64 
 /// Strikes a path again and again, each time until it works again.
 async fn strike(path: Struck, faults: usize, seed: u64) -> Path {
     let mut random = Pcg64Mcg::seed_from_u64(seed);
-    let mut counted = Path {
-        name: path.name.to_owned(),
-        ..Path::default()
-    };
+    let mut counted = Path { name: path.name.to_owned(), ..Path::default() };
     // Not before it has worked at all.
     wait(PATIENCE, || (path.works)() > 0).await;
     for _ in 0..faults {
@@ -424,10 +402,7 @@ async fn kill(
     seed: u64,
 ) -> (Path, Probe) {
     let mut random = Pcg64Mcg::seed_from_u64(seed);
-    let mut counted = Path {
-        name: "the probe itself (SIGKILL)".to_owned(),
-        ..Path::default()
-    };
+    let mut counted = Path { name: "the probe itself (SIGKILL)".to_owned(), ..Path::default() };
     let mut probe = begin(&setting, &clock);
     while !end.load(Ordering::Relaxed) {
         let life = Duration::from_millis(random.random_range(4_000..12_000));
@@ -448,9 +423,7 @@ async fn kill(
 fn begin(setting: &Setting, clock: &Given) -> Probe {
     let mut command = setting.command("mailqos-probe");
     clock.give_to(&mut command);
-    command
-        .args(["--log-format", "json", "run"])
-        .env("RUST_LOG", "debug,mailqos=trace");
+    command.args(["--log-format", "json", "run"]).env("RUST_LOG", "debug,mailqos=trace");
     setting.start(&mut command)
 }
 

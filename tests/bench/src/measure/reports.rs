@@ -57,11 +57,7 @@ impl Office {
     async fn run(&self, arguments: &[&str], life: Duration) -> bool {
         let log = || {
             let path = self.setting.path("analytics.log");
-            fs::File::options()
-                .create(true)
-                .append(true)
-                .open(path)
-                .expect("the log")
+            fs::File::options().create(true).append(true).open(path).expect("the log")
         };
         let mut command = self.setting.command("mailqos-analytics");
         command
@@ -76,8 +72,7 @@ impl Office {
             if child.try_wait().expect("the state of analytics").is_some() {
                 return true;
             }
-            self.memory
-                .fetch_max(process::peak_memory(child.id()), Ordering::Relaxed);
+            self.memory.fetch_max(process::peak_memory(child.id()), Ordering::Relaxed);
             if begun.elapsed() > life {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -93,10 +88,7 @@ impl Office {
     }
 
     fn waits(&self) -> bool {
-        !self
-            .setting
-            .succeed("mailqos-analytics", &["outbox", "list"])
-            .is_empty()
+        !self.setting.succeed("mailqos-analytics", &["outbox", "list"]).is_empty()
     }
 }
 
@@ -111,7 +103,8 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     .await
     .expect("an embedded server");
     let store = ObjectStore::start().await.expect("a store");
-    let proxy = async |port: u16| Proxy::start(([127, 0, 0, 1], port).into()).await.expect("a proxy");
+    let proxy =
+        async |port: u16| Proxy::start(([127, 0, 0, 1], port).into()).await.expect("a proxy");
     let (mail, objects) = (proxy(server.smtp_port()).await, proxy(store.port()).await);
     let secrets_folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str, secret: &str| {
@@ -142,23 +135,14 @@ pub(super) async fn run(plan: &Plan) -> Toll {
         day(0) - Micros::from_secs(86_400),
         day(plan.reports + 1),
     );
-    simulation::write(&setting.data(), &"office".parse().expect("a name"), samples).expect("a lake");
+    simulation::write(&setting.data(), &"office".parse().expect("a name"), samples)
+        .expect("a lake");
     fs::create_dir_all(setting.path("reports")).expect("a folder");
     fs::write(setting.path("reports/daily.toml"), DEFINITION).expect("a definition");
-    let office = Office {
-        setting,
-        memory: AtomicU64::new(0),
-    };
+    let office = Office { setting, memory: AtomicU64::new(0) };
     let mut random = Pcg64Mcg::seed_from_u64(plan.seed);
-    let mut paths = [
-        "analytics - SMTP",
-        "analytics - object store",
-        "analytics itself (SIGKILL)",
-    ]
-    .map(|name| Path {
-        name: name.to_owned(),
-        ..Path::default()
-    });
+    let mut paths = ["analytics - SMTP", "analytics - object store", "analytics itself (SIGKILL)"]
+        .map(|name| Path { name: name.to_owned(), ..Path::default() });
     // A new definition owes nothing of the time before, which ends when the first day's run has fallen due.
     let start = day(0) + Micros::from_secs(8 * 3_600);
     office.due(start, MAX_LENGTH).await;
@@ -208,10 +192,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
         }
         paths[path].survived += u64::from(felt && well);
     }
-    let mut toll = Toll {
-        paths: paths.to_vec(),
-        ..Toll::default()
-    };
+    let mut toll = Toll { paths: paths.to_vec(), ..Toll::default() };
     toll.analytics_memory = office.memory.load(Ordering::Relaxed);
     // The last mails are still on their way to the mailbox.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -244,10 +225,7 @@ fn without_doubt(is_mail: bool, treatment: Treatment) -> Treatment {
 /// What the mail server called a mail when it took it; whoever brought it to the mailbox put a field of its own above.
 fn queue_id(mail: &Landing) -> String {
     let text = String::from_utf8_lossy(&mail.content);
-    let id = text
-        .split("(Postfix) with ")
-        .nth(1)
-        .and_then(|rest| rest.split(" id ").nth(1));
+    let id = text.split("(Postfix) with ").nth(1).and_then(|rest| rest.split(" id ").nth(1));
     let id = id.and_then(|id| id.split([' ', ';', '\r', '\n']).next());
     id.unwrap_or("a mail without a queue id").to_owned()
 }
@@ -267,10 +245,7 @@ fn count(
         copies.entry(format!("daily-{date}.html")).or_default();
     }
     toll.reports = copies.len() as u64 * 3;
-    let shelf = fs::read_dir(office.setting.path("shelf"))
-        .into_iter()
-        .flatten()
-        .flatten();
+    let shelf = fs::read_dir(office.setting.path("shelf")).into_iter().flatten().flatten();
     let shelf: Vec<(String, Vec<u8>)> = shelf
         .map(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();

@@ -22,9 +22,7 @@ impl Fate {
     pub(super) fn of(address: &str, progress: &Progress<'_>) -> Self {
         let known = || {
             let of_theirs = progress.done.iter().filter(|(_, served)| served.recipient == address);
-            of_theirs
-                .filter(|(key, _)| !key.contains(" split "))
-                .map(|(_, served)| served)
+            of_theirs.filter(|(key, _)| !key.contains(" split ")).map(|(_, served)| served)
         };
         let accepted = known().filter(|served| !served.refused).max_by(|a, b| a.at.cmp(&b.at));
         match (accepted, known().next()) {
@@ -78,14 +76,12 @@ impl<'a> Fates<'a> {
                     receipt.places.push(person.address.clone());
                     receipt.accepted.push(served);
                 }
-                Fate::Refused(served) => receipt.refused.push((person.address.clone(), served.reply)),
+                Fate::Refused(served) => {
+                    receipt.refused.push((person.address.clone(), served.reply))
+                }
             }
         }
-        if due.is_empty() {
-            Ok(receipt)
-        } else {
-            Err(DeliveryError::Due(due))
-        }
+        if due.is_empty() { Ok(receipt) } else { Err(DeliveryError::Due(due)) }
     }
 }
 
@@ -110,8 +106,6 @@ pub(super) fn refuse(
         };
         progress.done.insert(key(&person.address, form), served);
     }
-    (progress.save)(&progress.done).map_err(|source| DeliveryError::Io {
-        what: "the outbox".into(),
-        source,
-    })
+    (progress.save)(&progress.done)
+        .map_err(|source| DeliveryError::Io { what: "the outbox".into(), source })
 }

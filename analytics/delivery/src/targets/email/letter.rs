@@ -56,37 +56,22 @@ impl<'a> Content<'a> {
         let mut html = letter.html.clone();
         let mut files = Vec::new();
         for item in &parcel.items {
-            let bytes = tokio::fs::read(&item.path)
-                .await
-                .map_err(DeliveryError::io(&item.path))?;
+            let bytes = tokio::fs::read(&item.path).await.map_err(DeliveryError::io(&item.path))?;
             // Without a form of its own, the first short page among the files is the mail's HTML form.
             let is_page = html.is_none() && item.name.ends_with(".html") && bytes.len() <= MAX_PAGE;
             match String::from_utf8(bytes) {
                 Ok(page) if is_page => html = Some(page),
-                Ok(text) => files.push(Attached {
-                    name: item.name.clone(),
-                    bytes: text.into_bytes(),
-                }),
-                Err(error) => files.push(Attached {
-                    name: item.name.clone(),
-                    bytes: error.into_bytes(),
-                }),
+                Ok(text) => {
+                    files.push(Attached { name: item.name.clone(), bytes: text.into_bytes() })
+                }
+                Err(error) => {
+                    files.push(Attached { name: item.name.clone(), bytes: error.into_bytes() })
+                }
             }
         }
-        let first = target
-            .mail_servers
-            .first()
-            .and_then(|name| config.mail_servers.get(name));
+        let first = target.mail_servers.first().and_then(|name| config.mail_servers.get(name));
         let domain = first.map_or("localhost", |server| server.from.domain()).to_owned();
-        Ok(Self {
-            config,
-            target,
-            parcel,
-            html,
-            files,
-            links: None,
-            domain,
-        })
+        Ok(Self { config, target, parcel, html, files, links: None, domain })
     }
 
     /// Bytes of all files.
@@ -118,15 +103,25 @@ impl<'a> Content<'a> {
         Ok((form < Form::Notice).then_some(Form::Notice))
     }
 
-    pub(super) fn envelope(&self, server: &MailServer, to: &[&Person]) -> Result<Envelope, DeliveryError> {
+    pub(super) fn envelope(
+        &self,
+        server: &MailServer,
+        to: &[&Person],
+    ) -> Result<Envelope, DeliveryError> {
         let wrong = |error: &dyn std::fmt::Display| DeliveryError::MailContent(error.to_string());
         let mailbox = |person: &Person| person.mailbox().map_err(|error| wrong(&error));
-        let recipients: Vec<Address> = to.iter().map(|person| mailbox(person)).collect::<Result<_, _>>()?;
+        let recipients: Vec<Address> =
+            to.iter().map(|person| mailbox(person)).collect::<Result<_, _>>()?;
         Envelope::new(Some(mailbox(&server.from)?), recipients).map_err(|error| wrong(&error))
     }
 
     /// The mail as it is sent.
-    pub(super) fn write(&self, server: &MailServer, form: Form, to: &[&Person]) -> Result<Vec<u8>, DeliveryError> {
+    pub(super) fn write(
+        &self,
+        server: &MailServer,
+        form: Form,
+        to: &[&Person],
+    ) -> Result<Vec<u8>, DeliveryError> {
         let letter = &self.parcel.letter;
         // What is beyond ASCII is shown only to those who can take it.
         let plain = to.iter().all(|person| person.address.is_ascii());
@@ -178,10 +173,7 @@ impl<'a> Content<'a> {
         let note = self.note(form);
         if form == Form::Notice {
             let note = note.unwrap_or_else(|| letter.notes.too_large.clone());
-            return Ok(Written::One(SinglePart::plain(format!(
-                "{}\n\n{note}\n",
-                letter.subject
-            ))));
+            return Ok(Written::One(SinglePart::plain(format!("{}\n\n{note}\n", letter.subject))));
         }
         let text = match &note {
             Some(note) => format!("{note}\n\n{}", letter.text),
@@ -210,9 +202,8 @@ impl<'a> Content<'a> {
                 .body(unchanged(picture.bytes)?);
             related = related.singlepart(part);
         }
-        let alternative = MultiPart::alternative()
-            .singlepart(SinglePart::plain(text))
-            .multipart(related);
+        let alternative =
+            MultiPart::alternative().singlepart(SinglePart::plain(text)).multipart(related);
         Ok(Written::Several(alternative))
     }
 
@@ -239,7 +230,8 @@ impl<'a> Content<'a> {
         }
         let size = |file: &Attached| bytes_in_words(file.bytes.len() as u64, notes.decimal);
         let named = self.files.iter().take(NAMED);
-        let mut names: Vec<String> = named.map(|file| format!("{} ({})", file.name, size(file))).collect();
+        let mut names: Vec<String> =
+            named.map(|file| format!("{} ({})", file.name, size(file))).collect();
         if self.files.len() > NAMED {
             names.push(notes.more.replace("{0}", &(self.files.len() - NAMED).to_string()));
         }
@@ -295,9 +287,7 @@ pub(super) fn with_note(html: &str, note: &str) -> String {
     }
     let note = format!("<p style=\"font-family:sans-serif;\">{words}</p>");
     let small = html.to_ascii_lowercase();
-    let body = small
-        .find("<body")
-        .and_then(|at| small[at..].find('>').map(|end| at + end + 1));
+    let body = small.find("<body").and_then(|at| small[at..].find('>').map(|end| at + end + 1));
     match body {
         Some(at) => format!("{}{note}{}", &html[..at], &html[at..]),
         None => format!("{note}{html}"),

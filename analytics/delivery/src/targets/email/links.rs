@@ -16,17 +16,11 @@ pub(super) async fn link(
     let Some(Target::Files(place)) = config.targets.get(name) else {
         return Err(DeliveryError::NoTarget(name.to_string()));
     };
-    let elsewhere = Parcel {
-        folder: parcel.linked_folder.clone(),
-        ..parcel.clone()
-    };
+    let elsewhere = Parcel { folder: parcel.linked_folder.clone(), ..parcel.clone() };
     let parcel = &elsewhere;
     let receipt = put(config, place, parcel)
         .await
-        .map_err(|error| DeliveryError::Linked {
-            target: name.clone(),
-            error: Box::new(error),
-        })?;
+        .map_err(|error| DeliveryError::Linked { target: name.clone(), error: Box::new(error) })?;
     let lines = receipt.places.iter().zip(&parcel.items).map(|(at, item)| {
         let at = address_of(place, parcel, at).unwrap_or_else(|| at.clone());
         format!("{}: {at}", item.name)

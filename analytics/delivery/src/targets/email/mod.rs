@@ -36,7 +36,10 @@ pub(crate) async fn deliver(
     let mut trouble = None;
     let mut queue = queue(target, &all, &content, progress);
     while let Some((form, people)) = queue.pop_front() {
-        if form.is_without_files() && linked.is_none() && matches!(target.too_large, TooLarge::Link(_)) {
+        if form.is_without_files()
+            && linked.is_none()
+            && matches!(target.too_large, TooLarge::Link(_))
+        {
             let (lines, receipt) = link(config, target, parcel).await?;
             content.links = Some(lines);
             linked = Some(receipt);

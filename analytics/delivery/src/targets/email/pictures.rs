@@ -9,20 +9,11 @@ pub(super) fn halved(picture: &Inline) -> Inline {
     let smaller = (|| {
         let large = Pixmap::decode_png(&picture.bytes).ok()?;
         let mut small = Pixmap::new(large.width().div_ceil(2), large.height().div_ceil(2))?;
-        let paint = PixmapPaint {
-            quality: FilterQuality::Bicubic,
-            ..PixmapPaint::default()
-        };
+        let paint = PixmapPaint { quality: FilterQuality::Bicubic, ..PixmapPaint::default() };
         small.draw_pixmap(0, 0, large.as_ref(), &paint, Transform::from_scale(0.5, 0.5), None);
-        small
-            .encode_png()
-            .ok()
-            .filter(|bytes| bytes.len() < picture.bytes.len())
+        small.encode_png().ok().filter(|bytes| bytes.len() < picture.bytes.len())
     })();
-    Inline {
-        bytes: smaller.unwrap_or_else(|| picture.bytes.clone()),
-        ..picture.clone()
-    }
+    Inline { bytes: smaller.unwrap_or_else(|| picture.bytes.clone()), ..picture.clone() }
 }
 
 /// A page in which the pictures that the mail does not have are replaced by what they show.
@@ -61,8 +52,7 @@ mod tests {
 
     #[test]
     fn missing_pictures_are_described_in_words() {
-        let html =
-            "<p><img src=\"cid:a@x\" alt=\"Delays &amp; losses\" style=\"b\">x<img alt=\"c\" src=\"cid:b@x\"></p>";
+        let html = "<p><img src=\"cid:a@x\" alt=\"Delays &amp; losses\" style=\"b\">x<img alt=\"c\" src=\"cid:b@x\"></p>";
         assert_eq!(
             without_missing(html, |id| id == "b@x"),
             "<p><span style=\"color:#565d66;font-size:12px;\">Delays &amp; losses</span>x<img alt=\"c\" src=\"cid:b@x\"></p>"
@@ -76,7 +66,8 @@ mod tests {
         let mut pixmap = Pixmap::new(201, 101).expect("a picture");
         for (number, pixel) in pixmap.pixels_mut().iter_mut().enumerate() {
             let value = (number * 37 % 251) as u8;
-            *pixel = resvg::tiny_skia::PremultipliedColorU8::from_rgba(value, value, value, 255).expect("a colour");
+            *pixel = resvg::tiny_skia::PremultipliedColorU8::from_rgba(value, value, value, 255)
+                .expect("a colour");
         }
         let picture = Inline {
             id: "a".into(),
@@ -87,10 +78,7 @@ mod tests {
         let read = Pixmap::decode_png(&small.bytes).expect("a picture");
         assert_eq!((read.width(), read.height()), (101, 51));
         assert!(small.bytes.len() < picture.bytes.len());
-        let other = Inline {
-            bytes: b"GIF89a".to_vec(),
-            ..picture
-        };
+        let other = Inline { bytes: b"GIF89a".to_vec(), ..picture };
         assert_eq!(halved(&other).bytes, other.bytes);
     }
 }

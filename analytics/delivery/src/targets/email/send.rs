@@ -77,10 +77,7 @@ impl Content<'_> {
         people: &[&'p Person],
         progress: &mut Progress<'_>,
     ) -> Result<Sent<'p>, DeliveryError> {
-        let mut sent = Sent {
-            left: people.to_vec(),
-            ..Sent::default()
-        };
+        let mut sent = Sent { left: people.to_vec(), ..Sent::default() };
         let mut failures = Failures::default();
         for (name, server) in servers {
             let place = format!("{}:{}", server.endpoint.server, server.endpoint.port);
@@ -89,8 +86,7 @@ impl Content<'_> {
                 let text = address.to_string();
                 people.iter().copied().find(|person| person.address == text)
             };
-            sent.replies
-                .extend(outcome.accepted.iter().map(|(_, reply)| words(server, reply)));
+            sent.replies.extend(outcome.accepted.iter().map(|(_, reply)| words(server, reply)));
             let waiting: Vec<String> = outcome
                 .refused
                 .iter()
@@ -113,10 +109,7 @@ impl Content<'_> {
             match outcome.error {
                 None => return Ok(sent),
                 Some(MailError::Unwritten(source)) => {
-                    return Err(DeliveryError::Io {
-                        what: "the outbox".into(),
-                        source,
-                    });
+                    return Err(DeliveryError::Io { what: "the outbox".into(), source });
                 }
                 Some(MailError::TooLarge { limit, reason, .. }) => {
                     sent.limit = limit;
@@ -150,10 +143,7 @@ impl Content<'_> {
         let account = self.config.account(server.endpoint.account.as_ref());
         let mut record = |accepted: &[(Address, Reply)], refused: &[(Address, Reply)]| {
             let refused = refused.iter().filter(|(_, reply)| !reply.is_transient());
-            let all = accepted
-                .iter()
-                .map(|it| (it, false))
-                .chain(refused.map(|it| (it, true)));
+            let all = accepted.iter().map(|it| (it, false)).chain(refused.map(|it| (it, true)));
             for ((address, reply), is_refused) in all {
                 let recipient = address.to_string();
                 let served = Served {

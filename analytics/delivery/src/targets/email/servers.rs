@@ -32,16 +32,14 @@ pub(super) async fn servers<'a>(
         config.monitors.values().find(|monitor| {
             failing.contains(&monitor.id)
                 && monitor.kind.smtp().is_some_and(|smtp| {
-                    smtp.port == server.endpoint.port && smtp.server.eq_ignore_ascii_case(&server.endpoint.server)
+                    smtp.port == server.endpoint.port
+                        && smtp.server.eq_ignore_ascii_case(&server.endpoint.server)
                 })
         })
     };
     let why = servers.first().and_then(|(name, server)| {
         ill(server).map(|monitor| {
-            format!(
-                "mail server {name} is tried last: the monitor {} is in alarm",
-                monitor.id
-            )
+            format!("mail server {name} is tried last: the monitor {} is in alarm", monitor.id)
         })
     });
     let first = servers.first().map(|(name, _)| name.clone());
@@ -72,16 +70,14 @@ async fn failing(config: &Config) -> HashSet<MonitorId> {
         }
     };
     let monitors = status.map(|status| status.monitors).unwrap_or_default().into_iter();
-    monitors
-        .filter(|monitor| monitor.alarm.is_some())
-        .map(|monitor| monitor.id)
-        .collect()
+    monitors.filter(|monitor| monitor.alarm.is_some()).map(|monitor| monitor.id).collect()
 }
 
 /// Reads the probe's status: that of this machine if it is current, otherwise that in the lake's object
 /// store.
 async fn status(config: &Config) -> Result<Option<Status>, String> {
-    let local = Status::read(&local_folder(config), &config.site).map_err(|error| error.to_string());
+    let local =
+        Status::read(&local_folder(config), &config.site).map_err(|error| error.to_string());
     let DataLocation::ObjectStore(address) = &config.data else {
         return local;
     };
@@ -96,7 +92,5 @@ async fn status(config: &Config) -> Result<Option<Status>, String> {
         store.status(&config.site).await.map_err(|error| error.to_string())
     };
     let late = |_| Err(format!("{address}: no answer within {} s", STATUS_DEADLINE.as_secs()));
-    tokio::time::timeout(STATUS_DEADLINE, download)
-        .await
-        .unwrap_or_else(late)
+    tokio::time::timeout(STATUS_DEADLINE, download).await.unwrap_or_else(late)
 }

@@ -56,9 +56,7 @@ fn parcel(folder: &Path, file: usize, picture: usize) -> Parcel {
 }
 
 fn users(count: usize) -> Vec<(String, String)> {
-    (0..count)
-        .map(|number| (format!("p{number}@example.com"), "x".to_owned()))
-        .collect()
+    (0..count).map(|number| (format!("p{number}@example.com"), "x".to_owned())).collect()
 }
 
 fn to(count: usize) -> String {
@@ -67,12 +65,7 @@ fn to(count: usize) -> String {
 }
 
 async fn server(options: Options) -> MailServer {
-    MailServer::start(Options {
-        smtp_auth_required: false,
-        ..options
-    })
-    .await
-    .expect("a server")
+    MailServer::start(Options { smtp_auth_required: false, ..options }).await.expect("a server")
 }
 
 #[tokio::test]
@@ -104,10 +97,7 @@ async fn the_mail_has_text_html_and_attachment_and_hides_bcc() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert!(
-        !text.contains("hidden@example.com") && !text.contains("not-shown"),
-        "{text}"
-    );
+    assert!(!text.contains("hidden@example.com") && !text.contains("not-shown"), "{text}");
     assert_eq!(content.envelope(server, &all).expect("an envelope").to().len(), 2);
     let id = |text: &str| {
         let line = text.lines().find(|line| line.starts_with("Message-ID"));
@@ -157,9 +147,8 @@ fn who_was_served_in_some_form_is_served() {
 
 #[test]
 fn there_is_no_receipt_while_somebody_is_due() {
-    let all: Vec<Person> = (0..3)
-        .map(|number| format!("p{number}@example.com").parse().expect("a person"))
-        .collect();
+    let all: Vec<Person> =
+        (0..3).map(|number| format!("p{number}@example.com").parse().expect("a person")).collect();
     let all: Vec<&Person> = all.iter().collect();
     // Every combination of fates: a receipt exactly where nobody is due.
     for combination in 0..27_usize {
@@ -194,7 +183,12 @@ fn accepted(server: &MailServer, address: &str) -> Vec<Vec<u8>> {
 }
 
 /// What is delivered to each of some people by a server; and in how many attempts.
-async fn delivered(config: &Config, parcel: &Parcel, server: &MailServer, people_count: usize) -> (Vec<usize>, usize) {
+async fn delivered(
+    config: &Config,
+    parcel: &Parcel,
+    server: &MailServer,
+    people_count: usize,
+) -> (Vec<usize>, usize) {
     let target = people(config);
     let mut progress = Progress::forgotten();
     let mut attempts = 0;
@@ -205,7 +199,8 @@ async fn delivered(config: &Config, parcel: &Parcel, server: &MailServer, people
     }
     let receipt = result.unwrap_or_else(|error| panic!("after {attempts} attempts: {error}"));
     assert_eq!(receipt.places.len() + receipt.refused.len(), people_count);
-    let mails = (0..people_count).map(|number| accepted(server, &format!("p{number}@example.com")).len());
+    let mails =
+        (0..people_count).map(|number| accepted(server, &format!("p{number}@example.com")).len());
     (mails.collect(), attempts)
 }
 
@@ -228,15 +223,13 @@ async fn no_report_is_too_large_to_arrive() {
             ..Options::default()
         })
         .await;
-        let config = config(
-            folder.path(),
-            server.smtp_port(),
-            &format!("{}link_to = \"share\"\n", to(2)),
-        );
+        let config =
+            config(folder.path(), server.smtp_port(), &format!("{}link_to = \"share\"\n", to(2)));
         let parcel = parcel(folder.path(), 1_000_000, 100_000);
         let (mails, attempts) = delivered(&config, &parcel, &server, 2).await;
         assert_eq!((mails, attempts), (vec![1, 1], 1), "{limit} {says_so}");
-        let mail = String::from_utf8(accepted(&server, "p0@example.com")[0].clone()).expect("ASCII");
+        let mail =
+            String::from_utf8(accepted(&server, "p0@example.com")[0].clone()).expect("ASCII");
         assert!(mail.len() <= limit, "{limit} {says_so}");
         assert!(mail.contains("https://files.example.com/Bericht"), "{mail}");
         assert!(folder.path().join("share/Bericht ö.pdf").is_file());
@@ -246,18 +239,12 @@ async fn no_report_is_too_large_to_arrive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_takes_nothing_leaves_everybody_due() {
     let folder = tempfile::tempdir().expect("folder");
-    let server = server(Options {
-        users: users(2),
-        max_size: 100,
-        ..Options::default()
-    })
-    .await;
+    let server = server(Options { users: users(2), max_size: 100, ..Options::default() }).await;
     let config = config(folder.path(), server.smtp_port(), &to(2));
     let parcel = parcel(folder.path(), 10_000, 10_000);
     let mut progress = Progress::forgotten();
-    let error = deliver(&config, people(&config), &parcel, &mut progress)
-        .await
-        .expect_err("nobody got it");
+    let error =
+        deliver(&config, people(&config), &parcel, &mut progress).await.expect_err("nobody got it");
     assert!(error.to_string().contains("even a short notice"), "{error}");
     assert_eq!(error.again(), crate::Retry::WhenMended);
     assert!(progress.done.is_empty());
@@ -274,22 +261,12 @@ async fn every_refusal_of_a_size_leads_to_a_smaller_mail() {
             "CONTENT",
             "550 5.2.3 RESOLVER.RST.SendSizeLimit.Org; message too large for this organization",
         ),
-        (
-            "CONTENT",
-            "552 Requested mail action aborted: exceeded storage allocation",
-        ),
-        (
-            "CONTENT",
-            "523 Message length (1 bytes) exceeds administrative limit(0)",
-        ),
+        ("CONTENT", "552 Requested mail action aborted: exceeded storage allocation"),
+        ("CONTENT", "523 Message length (1 bytes) exceeds administrative limit(0)"),
         ("RCPT", "552 5.3.4 message too large for this recipient"),
     ] {
         let folder = tempfile::tempdir().expect("folder");
-        let server = server(Options {
-            users: users(2),
-            ..Options::default()
-        })
-        .await;
+        let server = server(Options { users: users(2), ..Options::default() }).await;
         server.inject(Protocol::Smtp, phase, Fault::Reply(words.into()), When::Times(2));
         let config = config(folder.path(), server.smtp_port(), &to(2));
         let parcel = parcel(folder.path(), 200_000, 50_000);
@@ -356,10 +333,7 @@ async fn servers_that_know_only_helo_get_reports() {
         let folder = tempfile::tempdir().expect("folder");
         let server = server(Options {
             users: users(2),
-            smtp_habits: SmtpHabits {
-                no_ehlo: Some(refusal),
-                ..SmtpHabits::default()
-            },
+            smtp_habits: SmtpHabits { no_ehlo: Some(refusal), ..SmtpHabits::default() },
             ..Options::default()
         })
         .await;
@@ -382,10 +356,7 @@ async fn what_is_wrong_with_a_name_in_ehlo_is_no_reason_for_helo() {
         let folder = tempfile::tempdir().expect("folder");
         let server = server(Options {
             users: users(1),
-            smtp_habits: SmtpHabits {
-                no_ehlo: Some(refusal),
-                ..SmtpHabits::default()
-            },
+            smtp_habits: SmtpHabits { no_ehlo: Some(refusal), ..SmtpHabits::default() },
             ..Options::default()
         })
         .await;
@@ -403,11 +374,7 @@ async fn what_is_wrong_with_a_name_in_ehlo_is_no_reason_for_helo() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_refused_for_now_is_due_and_alone() {
     let folder = tempfile::tempdir().expect("folder");
-    let server = server(Options {
-        users: users(3),
-        ..Options::default()
-    })
-    .await;
+    let server = server(Options { users: users(3), ..Options::default() }).await;
     server.inject(
         Protocol::Smtp,
         "RCPT",
@@ -418,14 +385,12 @@ async fn whoever_is_refused_for_now_is_due_and_alone() {
     let config = config(folder.path(), server.smtp_port(), &lines);
     let parcel = parcel(folder.path(), 1_000, 1_000);
     let mut progress = Progress::forgotten();
-    let error = deliver(&config, people(&config), &parcel, &mut progress)
-        .await
-        .expect_err("one is due");
+    let error =
+        deliver(&config, people(&config), &parcel, &mut progress).await.expect_err("one is due");
     assert!(error.to_string().contains("p0@example.com: 450"), "{error}");
     assert_eq!(error.again(), crate::Retry::Soon);
-    let receipt = deliver(&config, people(&config), &parcel, &mut progress)
-        .await
-        .expect("all are known");
+    let receipt =
+        deliver(&config, people(&config), &parcel, &mut progress).await.expect("all are known");
     assert_eq!((receipt.accepted.len(), receipt.refused.len()), (3, 1));
     for number in 0..3 {
         assert_eq!(accepted(&server, &format!("p{number}@example.com")).len(), 1);
@@ -444,13 +409,10 @@ fn a_note_stands_at_the_head_of_the_page() {
 async fn a_rejected_password_is_not_tried_again_until_it_is_another() {
     let folder = tempfile::tempdir().expect("folder");
     let users = [users(2), vec![("desk@example.com".to_owned(), "right".to_owned())]].concat();
-    let server = MailServer::start(Options {
-        users,
-        ..Options::default()
-    })
-    .await
-    .expect("a server");
-    let password = |text: &str| mailqos_tests::setting::write_private(&folder.path().join("password"), text);
+    let server =
+        MailServer::start(Options { users, ..Options::default() }).await.expect("a server");
+    let password =
+        |text: &str| mailqos_tests::setting::write_private(&folder.path().join("password"), text);
     std::fs::write(folder.path().join("ca.pem"), server.authority().pem()).expect("written");
     password("wrong");
     let text = format!(
@@ -470,17 +432,14 @@ async fn a_rejected_password_is_not_tried_again_until_it_is_another() {
         commands.iter().filter(|line| line.starts_with("AUTH")).count()
     };
     for is_first in [true, false, false] {
-        let error = deliver(&config, people(&config), &parcel, &mut progress)
-            .await
-            .expect_err("rejected");
+        let error =
+            deliver(&config, people(&config), &parcel, &mut progress).await.expect_err("rejected");
         assert_eq!(error.again(), crate::Retry::WhenMended);
         assert_eq!(error.to_string().contains("not tried again yet"), !is_first, "{error}");
         assert_eq!(logins(), 1);
     }
     password("right");
-    deliver(&config, people(&config), &parcel, &mut progress)
-        .await
-        .expect("delivered");
+    deliver(&config, people(&config), &parcel, &mut progress).await.expect("delivered");
     assert_eq!((logins(), server.accepted().len()), (2, 1));
 }
 
@@ -493,19 +452,13 @@ async fn no_line_ends_with_half_a_line_end_and_files_arrive_as_they_are() {
     let rows = b"a,b\n1,2\r\n.\n3,\r4\n";
     let path = folder.path().join("rows.csv");
     std::fs::write(&path, rows).expect("written");
-    parcel.items.push(Item {
-        name: "rows.csv".into(),
-        path,
-    });
-    for (text, html) in [
-        ("one\ntwo\r\nthree\rfour\n\n.\n", Some("<p>one\r</p>\n.\n")),
-        ("plain\r", None),
-    ] {
+    parcel.items.push(Item { name: "rows.csv".into(), path });
+    for (text, html) in
+        [("one\ntwo\r\nthree\rfour\n\n.\n", Some("<p>one\r</p>\n.\n")), ("plain\r", None)]
+    {
         parcel.letter.text = text.to_owned();
         parcel.letter.html = html.map(str::to_owned);
-        let content = letter::Content::read(&config, people(&config), &parcel)
-            .await
-            .expect("read");
+        let content = letter::Content::read(&config, people(&config), &parcel).await.expect("read");
         let server = config.mail_servers.values().next().expect("a server");
         for form in std::iter::once(Form::Whole).chain(Form::Whole.smaller()) {
             let mail = content.write(server, form, &[]).expect("written");

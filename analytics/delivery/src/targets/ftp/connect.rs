@@ -78,12 +78,7 @@ pub(super) async fn connect(login: &Login, options: Options<'_>) -> Result<Sessi
         Err(DeliveryError::Server { .. }) => String::new(),
         Err(error) => return Err(error),
     };
-    let remote = client
-        .get_ref()
-        .await
-        .peer_addr()
-        .ok()
-        .map(|address| address.ip().to_canonical());
+    let remote = client.get_ref().await.peer_addr().ok().map(|address| address.ip().to_canonical());
     let is_v6 = matches!(remote, Some(IpAddr::V6(_)));
     let mode = match options.data {
         FtpData::Active => Mode::Active,
@@ -138,7 +133,11 @@ async fn reach(login: &Login, shown: &Arc<ConversationLog>) -> Result<Client, De
     login.step(what, transient, work).await.map_err(|error| {
         let step = match (shown.verb().as_str(), &error) {
             ("AUTH", _) => "AUTH TLS",
-            (_, DeliveryError::Server { reason, .. }) if reason.starts_with(|c: char| c.is_ascii_digit()) => "greeting",
+            (_, DeliveryError::Server { reason, .. })
+                if reason.starts_with(|c: char| c.is_ascii_digit()) =>
+            {
+                "greeting"
+            }
             _ => what,
         };
         handshake(at_step(error, step))
@@ -225,9 +224,9 @@ async fn protect(login: &Login, client: &mut Client) -> Result<bool, DeliveryErr
         (Err(_), Some(503 | 530)) => Ok(false),
         // With implicit TLS, data are encrypted without a word.
         (Err(_), Some(_)) if login.endpoint.tls == TlsMode::Implicit => Ok(true),
-        (Err(error), _) => {
-            Err(error.reworded(|reason| Some(format!("the server does not encrypt data connections ({reason})"))))
-        }
+        (Err(error), _) => Err(error.reworded(|reason| {
+            Some(format!("the server does not encrypt data connections ({reason})"))
+        })),
     }
 }
 
@@ -248,7 +247,9 @@ async fn log_in(login: &Login, client: &mut Client) -> Result<(), DeliveryError>
             client.login(user, password),
         )
         .await;
-    welcome.map_err(|error| error.reworded(|reason| refused.then(|| format!("wrong user or password ({reason})"))))
+    welcome.map_err(|error| {
+        error.reworded(|reason| refused.then(|| format!("wrong user or password ({reason})")))
+    })
 }
 
 /// Turns UTF-8 on, where the server has it; tells whether names may be written in it. IIS takes names for UTF-8 only after

@@ -21,9 +21,9 @@ use self::{
     wire::Wire,
 };
 use super::{
-    DeliveryError, Login, Source, own_parts,
-    file_store::{CHUNK, Extent, Hash, Hashing, FileStore, vanished},
-    unopened,
+    DeliveryError, Login, Source,
+    file_store::{CHUNK, Extent, FileStore, Hash, Hashing, vanished},
+    own_parts, unopened,
 };
 
 /// How many data connections resume the TLS session of one conversation: servers give two or three tickets for it.
@@ -55,7 +55,10 @@ pub(super) struct Ftp<'a> {
 
 impl<'a> Ftp<'a> {
     /// Connects and logs in.
-    pub(super) async fn open(login: &'a Login, options: Options<'a>) -> Result<Self, DeliveryError> {
+    pub(super) async fn open(
+        login: &'a Login,
+        options: Options<'a>,
+    ) -> Result<Self, DeliveryError> {
         Ok(Self {
             login,
             options,
@@ -110,13 +113,20 @@ impl<'a> Ftp<'a> {
     }
 
     /// Goes to a folder; what the server says against it is the inner error.
-    async fn change(&mut self, parts: &[String]) -> Result<Result<(), DeliveryError>, DeliveryError> {
+    async fn change(
+        &mut self,
+        parts: &[String],
+    ) -> Result<Result<(), DeliveryError>, DeliveryError> {
         if parts.is_empty() && !self.is_absolute() {
             return Ok(Ok(()));
         }
         let path = self.argument(parts);
         let refused = match self.change_to(&path).await? {
-            Err(refused) if self.is_absolute() && parts.first().is_some_and(|first| is_drive(first)) => refused,
+            Err(refused)
+                if self.is_absolute() && parts.first().is_some_and(|first| is_drive(first)) =>
+            {
+                refused
+            }
             other => return Ok(other),
         };
         // Some servers want a slash before the drive, and some want none.
@@ -151,7 +161,11 @@ impl<'a> Ftp<'a> {
     }
 
     /// Goes up to the nearest folder that may be entered, and down again, making what is missing. No folder above is asked for anything.
-    async fn make_way(&mut self, parts: &[String], refused: DeliveryError) -> Result<(), DeliveryError> {
+    async fn make_way(
+        &mut self,
+        parts: &[String],
+        refused: DeliveryError,
+    ) -> Result<(), DeliveryError> {
         let mut depth = parts.len().saturating_sub(1);
         while depth > 0 && self.change(&parts[..depth]).await?.is_err() {
             depth -= 1;
@@ -214,16 +228,16 @@ impl<'a> Ftp<'a> {
     async fn facts(&mut self, name: &str) -> Result<Extent, DeliveryError> {
         let mut code = None;
         let command = format!("MLST {name}");
-        let asked = self
-            .session
-            .client
-            .custom_command(&command, &[Status::RequestedFileActionOk]);
+        let asked = self.session.client.custom_command(&command, &[Status::RequestedFileActionOk]);
         let note = |error: &FtpError| {
             code = refusal(error);
             transient(error)
         };
         match (self.login.step(&command, note, asked).await, code) {
-            (Ok(_), _) => Ok(reply::size_fact(&self.session.shown.text()).map_or(Extent::Unknown, Extent::Bytes)),
+            (Ok(_), _) => {
+                Ok(reply::size_fact(&self.session.shown.text())
+                    .map_or(Extent::Unknown, Extent::Bytes))
+            }
             (Err(_), Some(450 | 550)) => Ok(Extent::Absent),
             (Err(_), Some(200..400 | 500..)) => {
                 self.has_facts = false;
@@ -248,9 +262,7 @@ impl<'a> Ftp<'a> {
         }
         self.transfers += 1;
         *self.session.unreached.lock().ignore_poison() = None;
-        self.login
-            .step("REST", transient, self.session.client.resume_transfer(restart))
-            .await?;
+        self.login.step("REST", transient, self.session.client.resume_transfer(restart)).await?;
         let mut code = None;
         let note = |error: &FtpError| {
             code = refusal(error);
@@ -319,7 +331,13 @@ impl<'a> Ftp<'a> {
     }
 
     /// Hands a file over from an offset on.
-    async fn fill(&mut self, mut data: Transfer, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
+    async fn fill(
+        &mut self,
+        mut data: Transfer,
+        name: &str,
+        from: &Path,
+        offset: u64,
+    ) -> Result<(), DeliveryError> {
         let step = format!("STOR {name}");
         let login = self.login;
         let written: Result<(), DeliveryError> = async {
@@ -347,7 +365,11 @@ impl<'a> Ftp<'a> {
 
     /// Asks again for a file that the server keeps locked: vsftpd says nothing while it keeps a file locked for a connection that it
     /// doesn't know to be dead, which may last for minutes; the lock is the file's, not the name's.
-    async fn begin_again(&mut self, name: &str, silent: DeliveryError) -> Result<Transfer, DeliveryError> {
+    async fn begin_again(
+        &mut self,
+        name: &str,
+        silent: DeliveryError,
+    ) -> Result<Transfer, DeliveryError> {
         self.renew().await?;
         if self.size(name).await? == Extent::Absent || self.delete(name).await.is_err() {
             return Err(silent);
@@ -411,11 +433,7 @@ fn shown_folder(home: &str) -> String {
 
 /// An argument whose leading blanks no server takes for those behind the command.
 fn spaced(path: &str) -> String {
-    if path.starts_with(' ') {
-        format!("./{path}")
-    } else {
-        path.to_owned()
-    }
+    if path.starts_with(' ') { format!("./{path}") } else { path.to_owned() }
 }
 
 /// The same error of another step.
@@ -438,7 +456,9 @@ fn with_cause(error: DeliveryError, cause: &DeliveryError) -> DeliveryError {
 /// Replies of 4xx and broken connections may pass; 5xx is the server's last word, and a certificate is mended by a person.
 fn transient(error: &FtpError) -> bool {
     match error {
-        FtpError::UnexpectedResponse(_) => refusal(error).is_some_and(|code| (400..500).contains(&code)),
+        FtpError::UnexpectedResponse(_) => {
+            refusal(error).is_some_and(|code| (400..500).contains(&code))
+        }
         FtpError::SecureError(reason) => !is_about_certificate(reason),
         _ => true,
     }
@@ -448,12 +468,8 @@ fn transient(error: &FtpError) -> bool {
 fn refusal(error: &FtpError) -> Option<u32> {
     match error {
         FtpError::UnexpectedResponse(response) => {
-            let own = response
-                .body
-                .get(..3)
-                .and_then(|digits| std::str::from_utf8(digits).ok());
-            own.and_then(|digits| digits.parse().ok())
-                .or(Some(response.status.code()))
+            let own = response.body.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+            own.and_then(|digits| digits.parse().ok()).or(Some(response.status.code()))
         }
         _ => None,
     }
@@ -500,9 +516,7 @@ impl FileStore for Ftp<'_> {
             Err(refused) => refused,
         };
         if make {
-            self.make_way(&parts, refused)
-                .await
-                .map_err(|error| near(error, below))?;
+            self.make_way(&parts, refused).await.map_err(|error| near(error, below))?;
             self.now = parts;
             return Ok(true);
         }
@@ -518,15 +532,16 @@ impl FileStore for Ftp<'_> {
         self.size(&name).await
     }
 
-    async fn write(&mut self, name: &str, from: &Path, mut offset: u64) -> Result<(), DeliveryError> {
+    async fn write(
+        &mut self,
+        name: &str,
+        from: &Path,
+        mut offset: u64,
+    ) -> Result<(), DeliveryError> {
         let name = self.spelled(name);
         let data = match self.begin(&name, Some(offset)).await {
             // A server that takes no REST takes the whole file.
-            Err(DeliveryError::Server {
-                transient: false,
-                ref reason,
-                ..
-            }) if offset > 0 => {
+            Err(DeliveryError::Server { transient: false, ref reason, .. }) if offset > 0 => {
                 tracing::debug!(%reason, "upload restarted");
                 offset = 0;
                 self.begin(&name, Some(0)).await?
@@ -557,7 +572,9 @@ impl FileStore for Ftp<'_> {
         let mut data = match self.begin(&name, None).await {
             Ok(data) => data,
             Err(DeliveryError::Server { transient: false, .. }) => return Ok(None),
-            Err(DeliveryError::Server { reason, .. }) if reason.starts_with("450") => return Ok(None),
+            Err(DeliveryError::Server { reason, .. }) if reason.starts_with("450") => {
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         };
         let mut hashing = Hashing::default();
@@ -602,7 +619,9 @@ impl FileStore for Ftp<'_> {
                     return Err(vanished(self.place(&part)));
                 }
                 match self.delete(&name).await {
-                    Err(DeliveryError::Server { transient: false, .. }) if there == Extent::Unknown => {
+                    Err(DeliveryError::Server { transient: false, .. })
+                        if there == Extent::Unknown =>
+                    {
                         return Err(refused);
                     }
                     removed => removed?,
@@ -619,13 +638,13 @@ impl FileStore for Ftp<'_> {
     }
 
     async fn remove_folder(&mut self) -> Result<(), DeliveryError> {
-        let Some(name) = self.now.pop() else { return Ok(()) };
+        let Some(name) = self.now.pop() else {
+            return Ok(());
+        };
         let up = self.login.step("CDUP", transient, self.session.client.cdup()).await;
         up?;
         let name = spaced(&name);
-        self.login
-            .step(&format!("RMD {name}"), transient, self.session.client.rmdir(&name))
-            .await
+        self.login.step(&format!("RMD {name}"), transient, self.session.client.rmdir(&name)).await
     }
 
     fn place(&self, name: &str) -> String {
@@ -636,11 +655,7 @@ impl FileStore for Ftp<'_> {
         };
         let folder = if self.is_absolute() {
             let path = self.argument(&self.now);
-            if path.starts_with('/') {
-                path
-            } else {
-                format!("/{path}")
-            }
+            if path.starts_with('/') { path } else { format!("/{path}") }
         } else {
             let home = shown_folder(&self.session.home);
             format!("{}/{}", home.trim_end_matches('/'), self.now.join("/"))

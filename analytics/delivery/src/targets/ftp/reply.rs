@@ -50,7 +50,8 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
     }
     let mut doubtful = None;
     while let Some(line) = lines.next() {
-        let (its_code, rest) = code_of(line).map_or((None, line), |(its_code, rest)| (Some(its_code), rest));
+        let (its_code, rest) =
+            code_of(line).map_or((None, line), |(its_code, rest)| (Some(its_code), rest));
         let is_last = its_code.is_some() && matches!(rest.first(), None | Some(b' '));
         let shown = if is_last || (its_code == Some(code) && rest.first() == Some(&b'-')) {
             rest.get(1..).unwrap_or_default()
@@ -101,12 +102,7 @@ fn code_of(line: &[u8]) -> Option<(u16, &[u8])> {
         && digits.iter().all(u8::is_ascii_digit)
         && !rest.first().is_some_and(u8::is_ascii_digit);
     let number = |byte: u8| u16::from(byte - b'0');
-    fits.then(|| {
-        (
-            number(digits[0]) * 100 + number(digits[1]) * 10 + number(digits[2]),
-            rest,
-        )
-    })
+    fits.then(|| (number(digits[0]) * 100 + number(digits[1]) * 10 + number(digits[2]), rest))
 }
 
 /// Text in whichever encoding: UTF-8 where it is, else Latin-1, which every byte is. Without control characters.
@@ -137,7 +133,8 @@ pub(super) fn passive_port(text: &str) -> Option<([u8; 4], u16)> {
     for (at, c) in text.char_indices() {
         let begins = c.is_ascii_digit() && !before.is_some_and(|c: char| c.is_ascii_digit());
         if let (true, Some([a, b, c, d, high, low])) = (begins, numbers(&text[at..])) {
-            return Some(([a, b, c, d], u16::from(high) << 8 | u16::from(low))).filter(|(_, port)| *port > 0);
+            return Some(([a, b, c, d], u16::from(high) << 8 | u16::from(low)))
+                .filter(|(_, port)| *port > 0);
         }
         before = Some(c);
     }
@@ -150,10 +147,7 @@ pub(super) fn extended_port(text: &str) -> Option<u16> {
     let inner = inner.split_once(')').map_or(inner, |(inner, _)| inner).trim();
     let delimiter = inner.chars().next().filter(|c| !c.is_alphanumeric())?;
     let mut fields = inner.split(delimiter);
-    fields
-        .nth(3)
-        .and_then(|port| port.trim().parse().ok())
-        .filter(|port| *port > 0)
+    fields.nth(3).and_then(|port| port.trim().parse().ok()).filter(|port| *port > 0)
 }
 
 /// The size in a `213`.
@@ -191,9 +185,7 @@ pub(super) fn quoted_path(text: &str) -> Option<String> {
 
 /// The features in the reply to `FEAT`, in capitals.
 pub(super) fn features(text: &str) -> Vec<String> {
-    text.split(BETWEEN)
-        .map(|line| line.trim().to_ascii_uppercase())
-        .collect()
+    text.split(BETWEEN).map(|line| line.trim().to_ascii_uppercase()).collect()
 }
 
 #[cfg(test)]
@@ -259,18 +251,12 @@ mod tests {
         // cyberduck #15892, and suppaftp #168 (glFTPd).
         assert_eq!(whole(b"250-\r\n550\r\n250\r\n").0, 250);
         let other = parse(b"553-\r\n553- Directory excluded.\r\n150 Opening\r\n");
-        assert!(
-            matches!(other, Parsed::Doubtful(Reply { code: 150, .. }, _)),
-            "{other:?}"
-        );
+        assert!(matches!(other, Parsed::Doubtful(Reply { code: 150, .. }, _)), "{other:?}");
         assert_eq!(parse(b"230-Welcome\r\n23"), Parsed::Partial);
         assert_eq!(parse(b"SSH-2.0-OpenSSH_9.2\r\n"), Parsed::Foreign);
         assert_eq!(parse(b"2200 what\r\n"), Parsed::Foreign);
         let ended = parse(b"226-stored\r\n250 done\r\n");
-        assert!(
-            matches!(ended, Parsed::Doubtful(Reply { code: 250, .. }, 22)),
-            "{ended:?}"
-        );
+        assert!(matches!(ended, Parsed::Doubtful(Reply { code: 250, .. }, 22)), "{ended:?}");
         assert_eq!(parse(b"226-stored\r\n250 done\r\nand"), Parsed::Partial);
         assert_eq!(parse(&vec![b'2'; MAX_LENGTH + 1]), Parsed::Foreign);
     }
@@ -287,13 +273,7 @@ mod tests {
         ] {
             assert_eq!(passive_port(text), Some(([10, 0, 0, 7], 50_000)), "{text}");
         }
-        for text in [
-            "",
-            "10,0,0,7,195",
-            "(300,0,0,1,1,1)",
-            "(1,2,3,4,0,0)",
-            "(1,2,3,4,256,1)",
-        ] {
+        for text in ["", "10,0,0,7,195", "(300,0,0,1,1,1)", "(1,2,3,4,0,0)", "(1,2,3,4,256,1)"] {
             assert_eq!(passive_port(text), None, "{text}");
         }
     }

@@ -7,11 +7,8 @@ use tokio::io::AsyncBufReadExt as _;
 
 use super::*;
 
-const OPTIONS: Options<'static> = Options {
-    path: "",
-    data: FtpData::Passive,
-    encoding: FtpEncoding::Auto,
-};
+const OPTIONS: Options<'static> =
+    Options { path: "", data: FtpData::Passive, encoding: FtpEncoding::Auto };
 
 /// Publishes `p` as `n` at a server that renames over no file, or as `answers` has it; with the commands that it heard.
 async fn publish(answers: &[(&str, &str)]) -> (Result<(), DeliveryError>, Vec<String>) {
@@ -39,9 +36,8 @@ async fn publish(answers: &[(&str, &str)]) -> (Result<(), DeliveryError>, Vec<St
         let mut heard = Vec::new();
         while let Ok(Some(line)) = lines.next_line().await {
             let own = answers.iter().find(|(command, _)| *command == line);
-            let answer = own
-                .map(|(_, answer)| *answer)
-                .unwrap_or_else(|| match line.split(' ').next().unwrap_or("") {
+            let answer = own.map(|(_, answer)| *answer).unwrap_or_else(|| {
+                match line.split(' ').next().unwrap_or("") {
                     "USER" => "331 who?",
                     "PASS" => "230 welcome",
                     "EPSV" => "229 here (|||1|)",
@@ -52,11 +48,9 @@ async fn publish(answers: &[(&str, &str)]) -> (Result<(), DeliveryError>, Vec<St
                     "SIZE" => "213 3",
                     "QUIT" => "221 bye",
                     _ => "200 well",
-                });
-            write
-                .write_all(format!("{answer}\r\n").as_bytes())
-                .await
-                .expect("written");
+                }
+            });
+            write.write_all(format!("{answer}\r\n").as_bytes()).await.expect("written");
             heard.push(line);
         }
         heard
@@ -84,7 +78,8 @@ async fn an_old_file_goes_only_where_the_new_one_is_there() {
     assert_eq!(step_of(published), "RNTO n");
     assert!(is_removed(&heard) && heard.iter().filter(|line| *line == "RNTO n").count() == 2);
     // Somebody else has given it its name meanwhile: what is there now was just delivered.
-    let (published, heard) = publish(&[("RNFR p", "550 no such file"), ("SIZE p", "550 no such file")]).await;
+    let (published, heard) =
+        publish(&[("RNFR p", "550 no such file"), ("SIZE p", "550 no such file")]).await;
     assert!(matches!(published, Err(DeliveryError::Differs { .. })), "{published:?}");
     assert!(!is_removed(&heard), "{heard:?}");
 }
@@ -104,10 +99,7 @@ async fn what_was_refused_is_said() {
 async fn odd_replies_put_no_conversation_out_of_step() {
     for odd in [
         // Lines that look like replies, and a second welcome behind the first (msbuildtasks #285).
-        (
-            "PASS mailqos@",
-            "230-Welcome\r\n200 files today\r\n230-\r\n230 in\r\n230 once more",
-        ),
+        ("PASS mailqos@", "230-Welcome\r\n200 files today\r\n230-\r\n230 in\r\n230 once more"),
         ("PASS mailqos@", "202 superfluous"),
         ("PASS mailqos@", "230"),
         ("USER anonymous", "230 no password needed"),

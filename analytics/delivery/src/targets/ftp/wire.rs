@@ -87,11 +87,18 @@ impl std::fmt::Debug for Connector {
 }
 
 impl Connector {
-    async fn protected(&self, tls: &TlsConnector, domain: &str, stream: TcpStream) -> FtpResult<Inner> {
-        let name = ServerName::try_from(domain.to_owned()).map_err(|error| FtpError::SecureError(error.to_string()))?;
+    async fn protected(
+        &self,
+        tls: &TlsConnector,
+        domain: &str,
+        stream: TcpStream,
+    ) -> FtpResult<Inner> {
+        let name = ServerName::try_from(domain.to_owned())
+            .map_err(|error| FtpError::SecureError(error.to_string()))?;
         let stream = tls.connect(name, stream).await;
-        let stream =
-            stream.map_err(|error| FtpError::SecureError(mailqos_net::tls_failure::explain(&error, domain)))?;
+        let stream = stream.map_err(|error| {
+            FtpError::SecureError(mailqos_net::tls_failure::explain(&error, domain))
+        })?;
         Ok(Inner::Tls(Box::new(stream)))
     }
 
@@ -100,7 +107,9 @@ impl Connector {
         let control = !self.is_open.swap(true, Ordering::Relaxed);
         let (inner, greeting) = match &self.tls {
             None => (Inner::Plain(stream), None),
-            Some(tls) if !control || self.implicit => (self.protected(tls, domain, stream).await?, None),
+            Some(tls) if !control || self.implicit => {
+                (self.protected(tls, domain, stream).await?, None)
+            }
             Some(tls) => {
                 let (stream, greeting) = self.asked(stream).await?;
                 (self.protected(tls, domain, stream).await?, Some(greeting))
@@ -133,15 +142,14 @@ impl Connector {
         for word in ["TLS", "SSL"] {
             "AUTH".clone_into(&mut self.shown.verb.lock().ignore_poison());
             let line = format!("AUTH {word}\r\n");
-            stream
-                .write_all(line.as_bytes())
-                .await
-                .map_err(FtpError::ConnectionError)?;
+            stream.write_all(line.as_bytes()).await.map_err(FtpError::ConnectionError)?;
             last = next(&mut stream, &mut received).await?;
             if last.code < 400 {
                 // Nothing that came in clear is taken for an answer under TLS.
                 if !received.is_empty() {
-                    return Err(FtpError::SecureError("the server sent more data than requested".into()));
+                    return Err(FtpError::SecureError(
+                        "the server sent more data than requested".into(),
+                    ));
                 }
                 return Ok((stream, greeting));
             }
@@ -280,11 +288,8 @@ impl Control {
                 }
                 continue;
             }
-            let verb = self
-                .line
-                .split(|byte| matches!(byte, b' ' | b'\r'))
-                .next()
-                .unwrap_or_default();
+            let verb =
+                self.line.split(|byte| matches!(byte, b' ' | b'\r')).next().unwrap_or_default();
             self.verb = String::from_utf8_lossy(verb).to_ascii_uppercase();
             self.line.clear();
             self.verb.clone_into(&mut self.shown.verb.lock().ignore_poison());
@@ -311,10 +316,7 @@ impl Control {
             }
             Stage::Asked if success => {
                 self.stage = Stage::Begun;
-                self.hand_on(&Reply {
-                    code: 150,
-                    text: String::new(),
-                });
+                self.hand_on(&Reply { code: 150, text: String::new() });
                 self.early = Some(reply);
             }
             // A second beginning, or a marker of RFC 959 (section 3.5).
@@ -341,7 +343,8 @@ impl Control {
     fn is_stale(&self, reply: &Reply) -> bool {
         let is_silent = match self.verb.as_str() {
             "PASV" | "EPSV" => {
-                reply::passive_port(&reply.text).is_none() && reply::extended_port(&reply.text).is_none()
+                reply::passive_port(&reply.text).is_none()
+                    && reply::extended_port(&reply.text).is_none()
             }
             "SIZE" => reply::size(&reply.text).is_none(),
             "PWD" => reply.code == 230,
@@ -385,7 +388,8 @@ impl Control {
             "PASV" => {
                 // Some answer as if they had been asked for the other.
                 let other = || reply::extended_port(&reply.text).map(|port| ([0; 4], port));
-                if let Some(([a, b, c, d], port)) = reply::passive_port(&reply.text).or_else(other) {
+                if let Some(([a, b, c, d], port)) = reply::passive_port(&reply.text).or_else(other)
+                {
                     reply.text = format!("({a},{b},{c},{d},{},{})", port >> 8, port & 255);
                 }
             }
@@ -434,10 +438,7 @@ impl Control {
             Waiting::Beginning => {
                 self.shown.presumed.store(true, Ordering::Relaxed);
                 self.stage = Stage::Begun;
-                self.hand_on(&Reply {
-                    code: 150,
-                    text: String::new(),
-                });
+                self.hand_on(&Reply { code: 150, text: String::new() });
             }
             Waiting::Second => {
                 if let Some(reply) = self.early.take() {
@@ -479,7 +480,8 @@ impl Wire {
                 }
                 Parsed::Foreign => {
                     let line: Vec<u8> = control.received.iter().copied().take(60).collect();
-                    let what = format!("not an FTP reply: {}", String::from_utf8_lossy(&line).trim());
+                    let what =
+                        format!("not an FTP reply: {}", String::from_utf8_lossy(&line).trim());
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)));
                 }
                 Parsed::Partial => false,
@@ -491,7 +493,9 @@ impl Wire {
                 Poll::Ready(Ok(())) if read.filled().is_empty() => {
                     // Whatever was doubtful is all that there will be.
                     match control.waiting(doubtful) {
-                        Some((waiting @ (Waiting::End | Waiting::Second), _)) => control.give_up(waiting),
+                        Some((waiting @ (Waiting::End | Waiting::Second), _)) => {
+                            control.give_up(waiting)
+                        }
                         _ => return Poll::Ready(Ok(())),
                     }
                 }
@@ -520,7 +524,9 @@ impl Wire {
     /// Drops what the server has said that nobody asked for, before it is taken for the answer to the next command. What it says as it
     /// closes the connection stays.
     fn drop_stale(&mut self, cx: &mut Context<'_>, next: &[u8]) {
-        let Some(control) = &mut self.control else { return };
+        let Some(control) = &mut self.control else {
+            return;
+        };
         if !control.line.is_empty() || next.starts_with(b"ABOR") {
             return;
         }
@@ -529,7 +535,9 @@ impl Wire {
         if let Poll::Ready(Ok(())) = self.inner.poll_read(cx, &mut read) {
             control.received.extend_from_slice(read.filled());
         }
-        while let Parsed::Whole(reply, length) | Parsed::Doubtful(reply, length) = reply::parse(&control.received) {
+        while let Parsed::Whole(reply, length) | Parsed::Doubtful(reply, length) =
+            reply::parse(&control.received)
+        {
             if reply.code == 421 {
                 return;
             }
@@ -540,13 +548,21 @@ impl Wire {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.poll_reply(cx, buf)
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.drop_stale(cx, buf);
         let count = ready!(match &mut self.inner {
             Inner::Plain(stream) => Pin::new(stream).poll_write(cx, buf),

@@ -118,7 +118,9 @@ impl Server {
                 let writes = flags & 2 != 0;
                 match (writes, habits.hidden) {
                     (false, Some(code)) => return status(code),
-                    (false, None) if !self.files.contains_key(&path) => return status(habits.absent),
+                    (false, None) if !self.files.contains_key(&path) => {
+                        return status(habits.absent);
+                    }
                     (true, _) if flags & 16 == 0 && !habits.appends => return status(8),
                     (true, _) if flags & 16 != 0 => {
                         self.files.insert(path.clone(), Vec::new());
@@ -139,13 +141,7 @@ impl Server {
                     return status(1);
                 }
                 let piece = &bytes[offset..bytes.len().min(offset + length)];
-                [
-                    &[103][..],
-                    &id.to_be_bytes(),
-                    &(piece.len() as u32).to_be_bytes(),
-                    piece,
-                ]
-                .concat()
+                [&[103][..], &id.to_be_bytes(), &(piece.len() as u32).to_be_bytes(), piece].concat()
             }
             6 => {
                 let (offset, bytes) = (fields.long() as usize, fields.bytes());
@@ -155,11 +151,7 @@ impl Server {
                 file.extend(bytes);
                 status(0)
             }
-            13 => status(if self.files.remove(&path).is_some() {
-                0
-            } else {
-                habits.absent
-            }),
+            13 => status(if self.files.remove(&path).is_some() { 0 } else { habits.absent }),
             14 => {
                 self.folders.push(path.clone());
                 self.made.push(path);
@@ -227,7 +219,11 @@ async fn serve(mut stream: DuplexStream, mut server: Server, habits: Habits) -> 
 const CONTENT: &[u8] = b"a report, and all of it";
 
 /// Delivers `r.pdf` into `2026` below `in`; what came of it, and what the server has then.
-async fn deliver(habits: Habits, server: Server, temporary: Option<&str>) -> (Result<Proof, DeliveryError>, Server) {
+async fn deliver(
+    habits: Habits,
+    server: Server,
+    temporary: Option<&str>,
+) -> (Result<Proof, DeliveryError>, Server) {
     let login = Login {
         endpoint: Endpoint {
             server: "far".into(),
@@ -257,14 +253,9 @@ async fn deliver(habits: Habits, server: Server, temporary: Option<&str>) -> (Re
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("r.pdf");
     std::fs::write(&path, CONTENT).expect("written");
-    let file = File {
-        name: "r.pdf".into(),
-        path,
-    };
+    let file = File { name: "r.pdf".into(), path };
     let target = FilesTarget {
-        place: FilesPlace::Folder {
-            path: folder.path().into(),
-        },
+        place: FilesPlace::Folder { path: folder.path().into() },
         existing: Existing::Replace,
         verify: Verify::Hash,
         keep: None,
@@ -278,7 +269,8 @@ async fn deliver(habits: Habits, server: Server, temporary: Option<&str>) -> (Re
     let far = tokio::spawn(serve(there, server, habits));
     let put = {
         let (read, write) = tokio::io::split(here);
-        let session = RawSftpSession::new(tokio::io::join(Statuses::new(read), Handles::new(write)));
+        let session =
+            RawSftpSession::new(tokio::io::join(Statuses::new(read), Handles::new(write)));
         let Ok(mut sftp) = Sftp::begun(&login, session, &options).await else {
             panic!("no answer");
         };
@@ -290,10 +282,8 @@ async fn deliver(habits: Habits, server: Server, temporary: Option<&str>) -> (Re
         let _ = sftp.session.close_session();
         put
     };
-    let server = tokio::time::timeout(Duration::from_secs(30), far)
-        .await
-        .expect("ended")
-        .expect("served");
+    let server =
+        tokio::time::timeout(Duration::from_secs(30), far).await.expect("ended").expect("served");
     (put, server)
 }
 
@@ -305,111 +295,32 @@ fn cases() -> Vec<Case> {
     vec![
         ("usual", USUAL_HABITS, USUAL_NAME, Proof::Read),
         // Files that are not there are a failure, or have no path (SSH_FX_NO_SUCH_PATH of later drafts).
-        (
-            "failure",
-            Habits {
-                absent: 4,
-                ..USUAL_HABITS
-            },
-            USUAL_NAME,
-            Proof::Read,
-        ),
-        (
-            "no such path",
-            Habits {
-                absent: 10,
-                ..USUAL_HABITS
-            },
-            USUAL_NAME,
-            Proof::Read,
-        ),
-        (
-            "no texts",
-            Habits {
-                texts: false,
-                ..USUAL_HABITS
-            },
-            USUAL_NAME,
-            Proof::Read,
-        ),
+        ("failure", Habits { absent: 4, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
+        ("no such path", Habits { absent: 10, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
+        ("no texts", Habits { texts: false, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         // Azure Blob Storage, "Limitations and known issues with SFTP": no appending.
-        (
-            "no append",
-            Habits {
-                appends: false,
-                ..USUAL_HABITS
-            },
-            USUAL_NAME,
-            Proof::Read,
-        ),
+        ("no append", Habits { appends: false, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         // velociraptor #950 and ssh2-sftp-client #372: nothing may be looked at; paramiko #134: nothing is there.
-        (
-            "hidden",
-            Habits {
-                hidden: Some(3),
-                ..USUAL_HABITS
-            },
-            USUAL_NAME,
-            Proof::Accepted,
-        ),
+        ("hidden", Habits { hidden: Some(3), ..USUAL_HABITS }, USUAL_NAME, Proof::Accepted),
         (
             "hidden, direct",
-            Habits {
-                hidden: Some(3),
-                fixed: Some(3),
-                ..USUAL_HABITS
-            },
+            Habits { hidden: Some(3), fixed: Some(3), ..USUAL_HABITS },
             None,
             Proof::Accepted,
         ),
-        (
-            "shows none",
-            Habits {
-                hidden: Some(2),
-                ..USUAL_HABITS
-            },
-            None,
-            Proof::Accepted,
-        ),
+        ("shows none", Habits { hidden: Some(2), ..USUAL_HABITS }, None, Proof::Accepted),
         // moov-io/go-sftp #256: somebody takes it.
-        (
-            "taken",
-            Habits {
-                takes: true,
-                ..USUAL_HABITS
-            },
-            USUAL_NAME,
-            Proof::Taken,
-        ),
+        ("taken", Habits { takes: true, ..USUAL_HABITS }, USUAL_NAME, Proof::Taken),
         // hierynomus/sshj#169: a handle of 8 bytes was sent back as 12.
-        (
-            "binary handles",
-            Habits {
-                binary: true,
-                ..USUAL_HABITS
-            },
-            USUAL_NAME,
-            Proof::Read,
-        ),
+        ("binary handles", Habits { binary: true, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         // MinIO, kopia #3035: no renames.
-        (
-            "no renames",
-            Habits {
-                fixed: Some(8),
-                ..USUAL_HABITS
-            },
-            None,
-            Proof::Read,
-        ),
+        ("no renames", Habits { fixed: Some(8), ..USUAL_HABITS }, None, Proof::Read),
     ]
 }
 
 #[tokio::test]
 async fn every_habit_gets_the_file_once() {
-    let server = || Server {
-        folders: vec!["in".into()],
-        ..Server::default()
-    };
+    let server = || Server { folders: vec!["in".into()], ..Server::default() };
     for (what, habits, temporary, proof) in cases() {
         let (put, server) = deliver(habits, server(), temporary).await;
         assert_eq!(put.unwrap_or_else(|error| panic!("{what}: {error}")), proof, "{what}");
@@ -425,15 +336,9 @@ async fn every_habit_gets_the_file_once() {
 
 #[tokio::test]
 async fn an_old_file_is_replaced_where_none_is_renamed_over() {
-    let mut server = Server {
-        folders: vec!["in".into(), "in/2026".into()],
-        ..Server::default()
-    };
+    let mut server = Server { folders: vec!["in".into(), "in/2026".into()], ..Server::default() };
     server.files.insert("in/2026/r.pdf".into(), b"old".to_vec());
-    let habits = Habits {
-        replaces: false,
-        ..USUAL_HABITS
-    };
+    let habits = Habits { replaces: false, ..USUAL_HABITS };
     let (put, server) = deliver(habits, server, USUAL_NAME).await;
     assert_eq!(put.expect("put"), Proof::Read);
     assert_eq!(server.files["in/2026/r.pdf"], CONTENT);
@@ -444,20 +349,9 @@ async fn an_old_file_is_replaced_where_none_is_renamed_over() {
 async fn what_was_begun_goes_on_or_begins_again() {
     let part = TemporaryName::default().of("r.pdf", &mailqos_base::hex(&Sha256::digest(CONTENT)));
     for appends in [true, false] {
-        let mut server = Server {
-            folders: vec!["in/2026".into()],
-            ..Server::default()
-        };
+        let mut server = Server { folders: vec!["in/2026".into()], ..Server::default() };
         server.files.insert(format!("in/2026/{part}"), CONTENT[..9].to_vec());
-        let (put, server) = deliver(
-            Habits {
-                appends,
-                ..USUAL_HABITS
-            },
-            server,
-            USUAL_NAME,
-        )
-        .await;
+        let (put, server) = deliver(Habits { appends, ..USUAL_HABITS }, server, USUAL_NAME).await;
         assert_eq!(put.expect("put"), Proof::Read);
         assert_eq!(server.files["in/2026/r.pdf"], CONTENT);
     }
@@ -465,19 +359,9 @@ async fn what_was_begun_goes_on_or_begins_again() {
 
 #[tokio::test]
 async fn a_refused_rename_names_the_key() {
-    let server = Server {
-        folders: vec!["in/2026".into()],
-        ..Server::default()
-    };
-    let (put, server) = deliver(
-        Habits {
-            fixed: Some(8),
-            ..USUAL_HABITS
-        },
-        server,
-        USUAL_NAME,
-    )
-    .await;
+    let server = Server { folders: vec!["in/2026".into()], ..Server::default() };
+    let (put, server) =
+        deliver(Habits { fixed: Some(8), ..USUAL_HABITS }, server, USUAL_NAME).await;
     let error = put.expect_err("refused");
     assert!(error.to_string().contains("temporary = \"none\""), "{error}");
     assert!(!server.files.contains_key("in/2026/r.pdf"));
@@ -487,8 +371,8 @@ async fn a_refused_rename_names_the_key() {
 fn pieces_fit_into_the_packets_that_a_server_takes() {
     // PROTOCOL of OpenSSH, section 4.8: a limit of 0 is none, but the packet's still counts.
     for (packet, most, size) in [
-        (0, 0, MOST),
-        (262_144, 261_120, MOST),
+        (0, 0, MAX),
+        (262_144, 261_120, MAX),
         (34_000, 0, 34_000 - FRAME),
         (34_000, 32_768, 32_768),
         (34_000, 64_000, 34_000 - FRAME),

@@ -45,13 +45,7 @@ pub(super) struct Handles<W> {
 
 impl<W> Handles<W> {
     pub(super) fn new(to: W) -> Self {
-        Self {
-            to,
-            held: Vec::new(),
-            ready: Vec::new(),
-            taken: 0,
-            passing: 0,
-        }
+        Self { to, held: Vec::new(), ready: Vec::new(), taken: 0, passing: 0 }
     }
 
     /// Takes bytes up to the end of the packet's handle; `None` if they end before it.
@@ -81,7 +75,8 @@ impl<W> Handles<W> {
         {
             let length = length + handle.len() - place.len();
             packet[..4].copy_from_slice(&(length as u32).to_be_bytes());
-            packet[place.start - 4..place.start].copy_from_slice(&(handle.len() as u32).to_be_bytes());
+            packet[place.start - 4..place.start]
+                .copy_from_slice(&(handle.len() as u32).to_be_bytes());
             packet.splice(place, handle);
         }
         self.ready = packet;
@@ -118,7 +113,11 @@ fn number(packet: &[u8], at: usize) -> Option<u32> {
 }
 
 impl<W: AsyncWrite + Unpin> AsyncWrite for Handles<W> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.ready.is_empty() {
             if this.passing > 0 {

@@ -58,13 +58,7 @@ pub(super) struct Statuses<R> {
 
 impl<R> Statuses<R> {
     pub(super) fn new(from: R) -> Self {
-        Self {
-            from,
-            held: Vec::new(),
-            ready: Vec::new(),
-            handed: 0,
-            passing: 0,
-        }
+        Self { from, held: Vec::new(), ready: Vec::new(), handed: 0, passing: 0 }
     }
 
     /// How much is still to be held back: the head, then the rest of a status.
@@ -100,20 +94,13 @@ impl<R> Statuses<R> {
 fn readable(packet: Vec<u8>) -> Vec<u8> {
     // Length, type, id and the length of the handle stand before it.
     let length = |bytes: usize| (bytes as u32).to_be_bytes();
-    let Some((head, handle)) = packet
-        .split_at_checked(13)
-        .filter(|(head, handle)| head[9..] == length(handle.len()))
+    let Some((head, handle)) =
+        packet.split_at_checked(13).filter(|(head, handle)| head[9..] == length(handle.len()))
     else {
         return packet;
     };
     let text = super::handles::as_text(handle);
-    [
-        &length(9 + text.len())[..],
-        &head[4..9],
-        &length(text.len()),
-        text.as_bytes(),
-    ]
-    .concat()
+    [&length(9 + text.len())[..], &head[4..9], &length(text.len()), text.as_bytes()].concat()
 }
 
 /// A status in the form of version 3, with its length.
@@ -160,7 +147,11 @@ fn usual(packet: &[u8]) -> Vec<u8> {
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Statuses<R> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
             let rest = &this.ready[this.handed..];

@@ -13,7 +13,7 @@ use std::{
 use ::smb::{EntryV3Value, Error, ReferralEntryValue, Tree};
 
 /// How many targets of a link are looked at.
-const MOST: usize = 16;
+const MAX: usize = 16;
 /// What is said of a referral that the client can't read.
 pub(super) const UNREADABLE: &str = "the server's DFS referral can't be read";
 
@@ -32,7 +32,7 @@ pub(super) async fn ask(tree: Arc<Tree>, path: &str) -> Result<Referral, Error> 
     let asked = async move {
         let root = tree.as_dfs_tree_unchecked();
         let answer = root.dfs_get_referrals(&path).await?;
-        let targets = answer.referral_entries.iter().take(MOST);
+        let targets = answer.referral_entries.iter().take(MAX);
         let targets = targets.filter_map(|entry| match &entry.value {
             ReferralEntryValue::V1(entry) => Some(entry.share_name.to_string()),
             ReferralEntryValue::V2(entry) => Some(entry.network_address.to_string()),
@@ -42,10 +42,7 @@ pub(super) async fn ask(tree: Arc<Tree>, path: &str) -> Result<Referral, Error> 
             },
             ReferralEntryValue::V4(entry) => Some(entry.refs.network_address.to_string()),
         });
-        Ok(Referral {
-            consumed: usize::from(answer.path_consumed) / 2,
-            targets: targets.collect(),
-        })
+        Ok(Referral { consumed: usize::from(answer.path_consumed) / 2, targets: targets.collect() })
     };
     contained(asked).await.unwrap_or(Err(Error::Other(UNREADABLE)))
 }

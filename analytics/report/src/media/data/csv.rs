@@ -4,9 +4,8 @@
 use super::sheets;
 use crate::{document::Document, media::MediaError};
 
-const HEADS: [&str; 11] = [
-    "kind", "id", "chapter", "title", "row", "name", "column", "unit", "text", "value", "moment",
-];
+const HEADS: [&str; 11] =
+    ["kind", "id", "chapter", "title", "row", "name", "column", "unit", "text", "value", "moment"];
 
 /// Format of CSV files that spreadsheets of a language expect.
 ///
@@ -22,24 +21,14 @@ impl Dialect {
     fn of(language: &str) -> Self {
         match language.split('-').next().unwrap_or_default() {
             // If the comma is the decimal mark, the list separator is a semicolon.
-            "de" | "sv" => Self {
-                delimiter: b';',
-                decimal_comma: true,
-            },
-            _ => Self {
-                delimiter: b',',
-                decimal_comma: false,
-            },
+            "de" | "sv" => Self { delimiter: b';', decimal_comma: true },
+            _ => Self { delimiter: b',', decimal_comma: false },
         }
     }
 
     fn number(self, number: f64) -> String {
         let text = number.to_string();
-        if self.decimal_comma {
-            text.replace('.', ",")
-        } else {
-            text
-        }
+        if self.decimal_comma { text.replace('.', ",") } else { text }
     }
 }
 
@@ -66,11 +55,7 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
                 } else {
                     harmless(&format!("{} {}", value.text, value.detail))
                 };
-                let unit = if sheet.kind == "key_figures" {
-                    value.detail
-                } else {
-                    column.unit
-                };
+                let unit = if sheet.kind == "key_figures" { value.detail } else { column.unit };
                 out.write_record([
                     sheet.kind,
                     sheet.id,
@@ -95,7 +80,9 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
 /// would be (OWASP, "CSV Injection").
 fn harmless(text: &str) -> String {
     match text.chars().next() {
-        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => format!("'{text}"),
+        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => {
+            format!("'{text}")
+        }
         _ => text.to_owned(),
     }
 }

@@ -56,7 +56,8 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
         figures: sheets(document),
         provenance: &document.provenance,
     };
-    let mut text = serde_json::to_vec(&report).map_err(|error| MediaError::Data(error.to_string()))?;
+    let mut text =
+        serde_json::to_vec(&report).map_err(|error| MediaError::Data(error.to_string()))?;
     text.push(b'\n');
     Ok(text)
 }

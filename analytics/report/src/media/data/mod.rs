@@ -58,10 +58,7 @@ fn rfc3339<S: serde::Serializer>(moment: &Option<UtcMicros>, to: S) -> Result<S:
 
 impl<'a> Value<'a> {
     fn text(text: &'a str) -> Self {
-        Self {
-            text,
-            ..Self::default()
-        }
+        Self { text, ..Self::default() }
     }
 }
 
@@ -111,11 +108,7 @@ fn sheets(document: &Document) -> Vec<Sheet<'_>> {
                     .iter()
                     .map(|column| Head {
                         head: &column.head,
-                        unit: if column.exact.is_empty() {
-                            &column.unit
-                        } else {
-                            column.exact
-                        },
+                        unit: if column.exact.is_empty() { &column.unit } else { column.exact },
                     })
                     .collect(),
                 rows: table
@@ -148,10 +141,8 @@ fn drawn<'a>(chart: &'a ChartBlock, chapter: &'a str) -> Sheet<'a> {
         let figures = data.rows().filter_map(|row| row.get(column).copied());
         figures.map(|figure| figure.unit).find(|unit| !unit.is_empty())
     };
-    let head = |(index, head): (usize, &'a String)| Head {
-        head,
-        unit: unit(index).unwrap_or_default(),
-    };
+    let head =
+        |(index, head): (usize, &'a String)| Head { head, unit: unit(index).unwrap_or_default() };
     let value = |datum: Figure<'a>| Value {
         text: datum.text,
         value: datum.value,

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use jiff::{civil::DateTime, tz::TimeZone};
 use mailqos_model::UtcMicros;
-use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, FormatAlign, Workbook, Worksheet, XlsxError};
+use rust_xlsxwriter::{
+    DocProperties, ExcelDateTime, Format, FormatAlign, Workbook, Worksheet, XlsxError,
+};
 
 use super::{Head, Sheet, Value, sheets};
 use crate::{document::Document, media::MediaError};
@@ -41,7 +43,8 @@ impl<'a> Stack<'a> {
     /// Rows of all tables.
     fn rows(&self) -> Vec<Numbered<'a>> {
         let parts = self.sheets.iter().enumerate();
-        let rows = parts.flat_map(|(number, part)| part.rows.iter().map(move |row| (number, row.as_slice())));
+        let rows = parts
+            .flat_map(|(number, part)| part.rows.iter().map(move |row| (number, row.as_slice())));
         rows.collect()
     }
 
@@ -95,12 +98,7 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     }
     book.set_properties(&properties);
     let mut names: Vec<String> = Vec::new();
-    cover(
-        book.add_worksheet(),
-        document,
-        &look,
-        name(document.words.report, &mut names),
-    )?;
+    cover(book.add_worksheet(), document, &look, name(document.words.report, &mut names))?;
     let mut stacks: Vec<Stack<'_>> = Vec::new();
     for sheet in &all {
         match stacks
@@ -120,14 +118,9 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
         // The common part of the titles of its tables, in the report's language: `Round trip` of
         // `Round trip: Lyon` and `Round trip: Oslo`. If there is none, the first title.
         let titles = stack.sheets.iter().map(|sheet| sheet.title);
-        let shared = titles
-            .fold(first.title, common)
-            .trim_end_matches(|c: char| !c.is_alphanumeric());
-        let wanted = if shared.chars().count() < SHORTEST_SHARED {
-            first.title
-        } else {
-            shared
-        };
+        let shared =
+            titles.fold(first.title, common).trim_end_matches(|c: char| !c.is_alphanumeric());
+        let wanted = if shared.chars().count() < SHORTEST_SHARED { first.title } else { shared };
         let rows = stack.rows();
         for rows in in_sheets(&rows, MAX_ROWS - 1) {
             let sheet = book.add_worksheet();
@@ -138,7 +131,12 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
 }
 
 /// Writes the first sheet, with the report's description and findings.
-fn cover(sheet: &mut Worksheet, document: &Document, look: &Look, name: String) -> Result<(), XlsxError> {
+fn cover(
+    sheet: &mut Worksheet,
+    document: &Document,
+    look: &Look,
+    name: String,
+) -> Result<(), XlsxError> {
     sheet.set_name(name)?;
     let words = &document.words;
     let lines = [
@@ -151,10 +149,7 @@ fn cover(sheet: &mut Worksheet, document: &Document, look: &Look, name: String) 
         (words.data_hash, &document.data_hash),
         ("", &document.producer),
     ];
-    let notes = document
-        .notes
-        .iter()
-        .map(|note| (note.title.as_str(), note.text.as_str()));
+    let notes = document.notes.iter().map(|note| (note.title.as_str(), note.text.as_str()));
     for (row, (label, text)) in (0..).zip(lines.into_iter().chain(notes)) {
         sheet.write_string_with_format(row, 0, cut(label), &look.head)?;
         sheet.write_string(row, 1, cut(text))?;
@@ -239,24 +234,22 @@ fn fill(
 
 /// Distributes rows over sheets: rows that exceed one sheet continue on the next.
 fn in_sheets<T>(rows: &[T], most: usize) -> Vec<&[T]> {
-    if rows.is_empty() {
-        vec![rows]
-    } else {
-        rows.chunks(most).collect()
-    }
+    if rows.is_empty() { vec![rows] } else { rows.chunks(most).collect() }
 }
 
-fn write(sheet: &mut Worksheet, row: u32, column: u16, value: &Value<'_>, look: &Look) -> Result<(), XlsxError> {
+fn write(
+    sheet: &mut Worksheet,
+    row: u32,
+    column: u16,
+    value: &Value<'_>,
+    look: &Look,
+) -> Result<(), XlsxError> {
     match (value.value, value.moment) {
         (_, Some(moment)) if let Some(moment) = excel(moment, &look.zone) => {
             sheet.write_datetime_with_format(row, column, moment, &look.moment)?;
         }
         (Some(number), _) if number.is_finite() => {
-            let format = if number == number.trunc() {
-                &look.whole
-            } else {
-                &look.number
-            };
+            let format = if number == number.trunc() { &look.whole } else { &look.number };
             sheet.write_number_with_format(row, column, number, format)?;
         }
         // Always as text, even if it looks like a formula.
@@ -272,7 +265,8 @@ fn excel(moment: UtcMicros, zone: &TimeZone) -> Option<ExcelDateTime> {
     let local: DateTime = zone.to_datetime(moment.timestamp());
     let part = |value: i8| u8::try_from(value).unwrap_or(0);
     let year = u16::try_from(local.year()).ok()?;
-    let seconds = f64::from(local.second()) + f64::from(local.subsec_nanosecond() / 1_000_000) / 1e3;
+    let seconds =
+        f64::from(local.second()) + f64::from(local.subsec_nanosecond() / 1_000_000) / 1e3;
     ExcelDateTime::from_ymd(year, part(local.month()), part(local.day()))
         .and_then(|date| date.and_hms(part(local.hour()).into(), part(local.minute()), seconds))
         .ok()
@@ -315,21 +309,16 @@ fn shortened(name: &str) -> String {
         length += more;
     }
     // A trailing dash or comma would look truncated.
-    short
-        .trim_end_matches(|c: char| !c.is_alphanumeric() && c != ')' && c != '%')
-        .to_owned()
+    short.trim_end_matches(|c: char| !c.is_alphanumeric() && c != ')' && c != '%').to_owned()
 }
 
 /// Returns a valid sheet name that no other sheet of the workbook has.
 fn name(wanted: &str, names: &mut Vec<String>) -> String {
-    let allowed = |c: &char| !matches!(c, '[' | ']' | ':' | '*' | '?' | '/' | '\\' | '\'') && !c.is_control();
+    let allowed =
+        |c: &char| !matches!(c, '[' | ']' | ':' | '*' | '?' | '/' | '\\' | '\'') && !c.is_control();
     let wanted: String = wanted.chars().filter(allowed).collect();
     let clean = shortened(wanted.trim_start_matches(['_', ' ']));
-    let clean = if clean.trim().is_empty() {
-        "Sheet".to_owned()
-    } else {
-        clean
-    };
+    let clean = if clean.trim().is_empty() { "Sheet".to_owned() } else { clean };
     let mut name = clean.clone();
     let mut number = 2;
     // Names are compared case-insensitively, in any script.
@@ -411,18 +400,11 @@ mod tests {
             note: "",
         };
         let places = |sheets: &[Sheet<'_>]| {
-            let stack = Stack {
-                columns: &[],
-                kind: "chart",
-                sheets: sheets.iter().collect(),
-            };
+            let stack = Stack { columns: &[], kind: "chart", sheets: sheets.iter().collect() };
             stack.places()
         };
         assert_eq!(places(&[sheet("Lyon", "a"), sheet("Oslo", "b")]), ["Lyon", "Oslo"]);
-        assert_eq!(
-            places(&[sheet("", "Lyon: a"), sheet("", "Oslo: a")]),
-            ["Lyon: a", "Oslo: a"]
-        );
+        assert_eq!(places(&[sheet("", "Lyon: a"), sheet("", "Oslo: a")]), ["Lyon: a", "Oslo: a"]);
         assert_eq!(
             places(&[sheet("East", "Oslo"), sheet("East", "Bonn")]),
             ["East: Oslo", "East: Bonn"]

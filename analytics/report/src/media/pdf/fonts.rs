@@ -37,8 +37,9 @@ pub(in crate::media) static FILES: [&[u8]; 12] = fonts![
 const RULES: [&[u8; 4]; 3] = [b"GDEF", b"GPOS", b"GSUB"];
 
 /// Fonts of [`DRAWN`]: regular and semi-bold.
-pub(in crate::media) static DRAWN_FILES: LazyLock<[Vec<u8>; 2]> =
-    LazyLock::new(|| [FILES[0], FILES[1]].map(|file| without(file, &RULES).unwrap_or_else(|| file.to_vec())));
+pub(in crate::media) static DRAWN_FILES: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
+    [FILES[0], FILES[1]].map(|file| without(file, &RULES).unwrap_or_else(|| file.to_vec()))
+});
 
 /// Returns a font without some of its tables (OpenType 1.9, Organization of an OpenType Font);
 /// `None` if it is not a valid font.
@@ -83,14 +84,8 @@ pub(super) struct Fonts {
 pub(super) static FONTS: LazyLock<Fonts> = LazyLock::new(|| {
     let mut all: Vec<Font> = FILES.iter().flat_map(|file| Font::iter(Bytes::new(*file))).collect();
     let mut infos: Vec<FontInfo> = all.iter().map(|font| font.info().clone()).collect();
-    for font in DRAWN_FILES
-        .iter()
-        .flat_map(|file| Font::iter(Bytes::new(file.as_slice())))
-    {
-        infos.push(FontInfo {
-            family: DRAWN.to_owned(),
-            ..font.info().clone()
-        });
+    for font in DRAWN_FILES.iter().flat_map(|file| Font::iter(Bytes::new(file.as_slice()))) {
+        infos.push(FontInfo { family: DRAWN.to_owned(), ..font.info().clone() });
         all.push(font);
     }
     Fonts { all, infos }

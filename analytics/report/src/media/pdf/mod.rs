@@ -27,7 +27,9 @@ pub(super) static MEDIUM: Medium = Medium {
     name: "pdf",
     extension: "typ",
     escape,
-    filters: |tera| tera.register_filter("string", |text: &str, _: Kwargs, _: &State<'_>| literal(text)),
+    filters: |tera| {
+        tera.register_filter("string", |text: &str, _: Kwargs, _: &State<'_>| literal(text))
+    },
     built_in: partials!("pdf", "typ", "compose"),
     fonts: |_| Value::Null,
     compose,
@@ -46,9 +48,8 @@ const FLOWING: usize = 400;
 fn compose(blocks: Vec<Set>, at_top: bool) -> String {
     let is_flowing = |block: &Set| block.kind == "table" && block.rows > FLOWING;
     let mut markup = String::new();
-    for (number, part) in blocks
-        .chunk_by(|one, other| is_flowing(one) == is_flowing(other))
-        .enumerate()
+    for (number, part) in
+        blocks.chunk_by(|one, other| is_flowing(one) == is_flowing(other)).enumerate()
     {
         compose_part(part, at_top && number == 0, part.iter().any(is_flowing), &mut markup);
     }
@@ -63,12 +64,7 @@ fn compose_part(blocks: &[Set], at_top: bool, is_flowing: bool, markup: &mut Str
     }
     // Writing to a `String` can't fail.
     let _ = writeln!(markup, "#compose(at-top: {at_top}, (");
-    for Set {
-        kind,
-        rows,
-        markup: own,
-    } in blocks
-    {
+    for Set { kind, rows, markup: own } in blocks {
         let _ = writeln!(
             markup,
             "(kind: \"{kind}\", rows: {rows}, make: (chart-width, split) => [{own}]),"
@@ -128,13 +124,16 @@ fn lay_out(sheet: &Sheet) -> Result<PagedDocument, MediaError> {
     for warning in &compiled.warnings {
         tracing::debug!("typst: {}", warning.message);
     }
-    compiled
-        .output
-        .map_err(|errors| MediaError::Setting(explain(sheet, &errors)))
+    compiled.output.map_err(|errors| MediaError::Setting(explain(sheet, &errors)))
 }
 
 /// Writes pages as a PDF; errors are explained by the markup that they come from.
-fn write(sheet: &Sheet, pages: &PagedDocument, producer: &str, made_at: i64) -> Result<Vec<u8>, MediaError> {
+fn write(
+    sheet: &Sheet,
+    pages: &PagedDocument,
+    producer: &str,
+    made_at: i64,
+) -> Result<Vec<u8>, MediaError> {
     let _forgets = Forgets;
     let options = |standards| PdfOptions {
         creator: typst::foundations::Smart::Custom(Some(producer.to_owned())),
@@ -272,7 +271,8 @@ mod tests {
 
     #[test]
     fn the_fonts_are_embedded_and_cover_the_languages() {
-        let families: Vec<&str> = FONTS.all.iter().map(|font| font.info().family.as_str()).collect();
+        let families: Vec<&str> =
+            FONTS.all.iter().map(|font| font.info().family.as_str()).collect();
         assert!(families.contains(&"Inter"), "{families:?}");
         for c in "Aé ΩЖשع東京데ก★▲😀–µ".chars().filter(|c| *c != ' ') {
             assert!(FONTS.cover(c), "{c}");
@@ -283,22 +283,17 @@ mod tests {
 
     /// Lays out blocks as a whole document.
     fn laid_out(blocks: Vec<Block>) -> PagedDocument {
-        let document = Document {
-            blocks,
-            ..specimen::document(ThemeOptions::default().resolve(), None)
-        };
+        let document =
+            Document { blocks, ..specimen::document(ThemeOptions::default().resolve(), None) };
         let work = Work::new(&MEDIUM, &SHOWING, &document, None).expect("made ready");
         let partials = Partials::new(&MEDIUM, None).expect("the built-in ones");
         let mut blocks = work.blocks.into_iter().map(Ok);
         let mut files = work.files;
         files.insert("provenance.json".into(), b"{}".to_vec());
-        let markup = partials
-            .page(&MEDIUM, None, &work.document, &mut blocks)
-            .expect("markup");
+        let markup = partials.page(&MEDIUM, None, &work.document, &mut blocks).expect("markup");
         let sheet = Sheet::new(0, markup, files).expect("a sheet");
         let set = typst::compile::<PagedDocument>(&sheet);
-        set.output
-            .unwrap_or_else(|errors| panic!("{}", explain(&sheet, &errors)))
+        set.output.unwrap_or_else(|errors| panic!("{}", explain(&sheet, &errors)))
     }
 
     /// How full the pages of blocks are: the share of the room between head and foot down to the last thing in it.
@@ -355,7 +350,10 @@ mod tests {
                 columns: vec![Column::text("Monitor"), Column::number("Median", "ms")],
                 rows: (0..1 + 3 * size)
                     .map(|row| Row {
-                        cells: vec![Cell::text(format!("monitor {row}")), Cell::number("240", Some(240.0))],
+                        cells: vec![
+                            Cell::text(format!("monitor {row}")),
+                            Cell::number("240", Some(240.0)),
+                        ],
                         strong: false,
                     })
                     .collect(),
@@ -368,7 +366,8 @@ mod tests {
     #[test]
     fn a_few_rows_do_not_get_a_page_of_their_own() {
         // Two charts and a table slightly too long for the page.
-        let spilled = |rows: usize| fullness(vec![block(0, 0, 5), block(1, 0, 4), block(2, 1, rows)]);
+        let spilled =
+            |rows: usize| fullness(vec![block(0, 0, 5), block(1, 0, 4), block(2, 1, rows)]);
         for rows in 1..8 {
             let pages = spilled(rows);
             assert!(pages.len() == 1 || pages[1] >= 0.12, "{rows}: {pages:?}");
@@ -429,7 +428,8 @@ mod tests {
             for page in laid_out(blocks).pages() {
                 let mut words = Vec::new();
                 texts(&page.frame, &mut words);
-                let count = |begin: &str| words.iter().filter(|word| word.starts_with(begin)).count();
+                let count =
+                    |begin: &str| words.iter().filter(|word| word.starts_with(begin)).count();
                 let (heads, rows) = (count("Monitor"), count("monitor"));
                 assert!(heads == 0 || rows >= 3, "{above}: {heads} heads, {rows} rows");
             }
@@ -462,7 +462,8 @@ mod tests {
     fn a_few_lines_do_not_get_a_page_of_their_own() {
         // Only text, so smaller charts can't make room.
         let spilled = |lines: usize| {
-            let paragraphs = (0..12).map(|number| block(number, 2, if number == 11 { lines } else { 9 }));
+            let paragraphs =
+                (0..12).map(|number| block(number, 2, if number == 11 { lines } else { 9 }));
             fullness(paragraphs.collect())
         };
         for lines in (0..60).step_by(3) {

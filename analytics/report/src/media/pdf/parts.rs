@@ -107,11 +107,7 @@ fn sheet(
     number: usize,
     instead: Map<String, Value>,
 ) -> Result<Sheet, MediaError> {
-    let leaf = DocumentPage {
-        document,
-        blocks,
-        instead,
-    };
+    let leaf = DocumentPage { document, blocks, instead };
     let page = work::markup(&MEDIUM, &SHOWING, &leaf, None)?;
     Sheet::new(number, page.markup, page.files)
 }
@@ -158,10 +154,7 @@ fn headings(document: &PagedDocument) -> Vec<(Location, PagedPosition)> {
 }
 
 fn moved(place: PagedPosition, pages: usize) -> PagedPosition {
-    PagedPosition {
-        page: place.page.saturating_add(pages),
-        point: place.point,
-    }
+    PagedPosition { page: place.page.saturating_add(pages), point: place.point }
 }
 
 /// Joins the first part, which ends with an empty page for each later one, with the later pages.
@@ -179,17 +172,11 @@ fn join(first: &PagedDocument, later: Vec<Page>, places: Vec<PagedPosition>) -> 
     }
     // Elements that end after the first part end on its last page.
     if let Some(last) = pages.make_mut().last_mut() {
-        let ends = unmatched_ends(empty)
-            .into_iter()
-            .map(|end| (Point::zero(), FrameItem::Tag(end)));
+        let ends =
+            unmatched_ends(empty).into_iter().map(|end| (Point::zero(), FrameItem::Tag(end)));
         last.frame.push_multiple(ends);
     }
-    pages.extend(
-        later
-            .into_iter()
-            .zip(empty)
-            .map(|(page, empty)| with_margins(page, empty)),
-    );
+    pages.extend(later.into_iter().zip(empty).map(|(page, empty)| with_margins(page, empty)));
     PagedDocument::new(pages, first.info().clone())
 }
 
@@ -225,16 +212,10 @@ fn unmatched_ends(empty: &[Page]) -> Vec<Tag> {
     }
     let mut tags = Vec::new();
     for page in empty {
-        collect(
-            page.frame.items().filter(|(at, _)| margin(page, *at).is_none()),
-            &mut tags,
-        );
+        collect(page.frame.items().filter(|(at, _)| margin(page, *at).is_none()), &mut tags);
     }
-    let begun: HashSet<Location> = tags
-        .iter()
-        .filter(|tag| matches!(tag, Tag::Start(..)))
-        .map(Tag::location)
-        .collect();
+    let begun: HashSet<Location> =
+        tags.iter().filter(|tag| matches!(tag, Tag::Start(..))).map(Tag::location).collect();
     tags.retain(|tag| matches!(tag, Tag::End(..)) && !begun.contains(&tag.location()));
     tags
 }
@@ -264,19 +245,12 @@ fn margin(page: &Page, at: Point) -> Option<Margin> {
 fn with_margins(page: Page, empty: &Page) -> Page {
     let mut frame = Frame::hard(page.frame.size());
     let of = |wanted: Margin| {
-        empty
-            .frame
-            .items()
-            .filter(move |(at, _)| margin(empty, *at) == Some(wanted))
+        empty.frame.items().filter(move |(at, _)| margin(empty, *at) == Some(wanted))
     };
     frame.push_multiple(of(Margin::Header).cloned());
     frame.push_multiple(page.frame.items().cloned());
     frame.push_multiple(of(Margin::Footer).cloned());
-    Page {
-        frame,
-        number: empty.number,
-        ..page
-    }
+    Page { frame, number: empty.number, ..page }
 }
 
 #[cfg(test)]

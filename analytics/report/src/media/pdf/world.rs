@@ -34,21 +34,21 @@ impl Sheet {
     ///
     /// # Errors
     /// Never: the name of the markup is a valid path.
-    pub(super) fn new(number: usize, markup: String, files: BTreeMap<String, Vec<u8>>) -> Result<Self, MediaError> {
-        let (fonts, files): (Vec<_>, Vec<_>) = files.into_iter().partition(|(name, _)| name.starts_with("font-"));
-        let own: Vec<Font> = fonts
-            .into_iter()
-            .flat_map(|(_, bytes)| Font::iter(Bytes::new(bytes)))
-            .collect();
+    pub(super) fn new(
+        number: usize,
+        markup: String,
+        files: BTreeMap<String, Vec<u8>>,
+    ) -> Result<Self, MediaError> {
+        let (fonts, files): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|(name, _)| name.starts_with("font-"));
+        let own: Vec<Font> =
+            fonts.into_iter().flat_map(|(_, bytes)| Font::iter(Bytes::new(bytes))).collect();
         let path = VirtualPath::new(format!("/report-{number}.typ"))
             .map_err(|_| MediaError::Setting("no place for the markup".into()))?;
         let main = FileId::new(RootedPath::new(VirtualRoot::Project, path));
         Ok(Self {
             main: Source::new(main, markup),
-            files: files
-                .into_iter()
-                .map(|(name, bytes)| (name, Bytes::new(bytes)))
-                .collect(),
+            files: files.into_iter().map(|(name, bytes)| (name, Bytes::new(bytes))).collect(),
             book: FONTS.book(&own),
             own,
         })
@@ -77,11 +77,7 @@ impl World for Sheet {
     }
 
     fn source(&self, id: FileId) -> FileResult<Source> {
-        if id == self.main.id() {
-            Ok(self.main.clone())
-        } else {
-            Err(FileError::AccessDenied)
-        }
+        if id == self.main.id() { Ok(self.main.clone()) } else { Err(FileError::AccessDenied) }
     }
 
     fn file(&self, id: FileId) -> FileResult<Bytes> {
@@ -121,10 +117,11 @@ mod tests {
     /// another version (Relacibo/typst-as-lib#8, Hermanverschooten/typst#29, typst/typst#8628).
     #[test]
     fn nothing_of_a_document_stays_cached_after_typesetting() {
-        let svg =
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 9 9\"><path d=\"M0 0h9\" stroke=\"red\"/></svg>";
+        let svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 9 9\"><path d=\"M0 0h9\" stroke=\"red\"/></svg>";
         let shown = "#set document(title: \"A\", author: \"B\")\n#image(\"1.svg\", alt: \"C\")\n";
-        for (markup, succeeds) in [(shown.to_owned(), true), (format!("{shown}#panic(\"no\")"), false)] {
+        for (markup, succeeds) in
+            [(shown.to_owned(), true), (format!("{shown}#panic(\"no\")"), false)]
+        {
             let file = Arc::new(svg.as_bytes().to_vec());
             let mut sheet = Sheet::new(0, markup, BTreeMap::new()).expect("a sheet");
             let watched = Bytes::new(Watched(Arc::clone(&file)));

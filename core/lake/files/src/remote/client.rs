@@ -16,8 +16,8 @@ use object_store::{
     aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum},
     azure::MicrosoftAzureBuilder,
     client::{
-        HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
-        ReqwestConnector,
+        HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody,
+        HttpService, ReqwestConnector,
     },
     gcp::GoogleCloudStorageBuilder,
 };
@@ -48,21 +48,17 @@ pub(super) struct Clients {
 ///
 /// # Errors
 /// The options make no sense; says why.
-pub(super) fn open(bucket: &Bucket<'_>, via: &Route, dialect: &Arc<Dialect>) -> Result<Clients, String> {
+pub(super) fn open(
+    bucket: &Bucket<'_>,
+    via: &Route,
+    dialect: &Arc<Dialect>,
+) -> Result<Clients, String> {
     let client = client(bucket, via)?;
-    let retry = RetryConfig {
-        max_retries: 4,
-        retry_timeout: RETRY_TIMEOUT,
-        ..RetryConfig::default()
-    };
+    let retry =
+        RetryConfig { max_retries: 4, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
     let refused = |error: StoreError| one_line(&error.to_string(), &[]);
     let mut summing: Option<Arc<dyn ObjectStore>> = None;
-    let request = Request {
-        bucket,
-        client,
-        retry,
-        connector: Connector(Arc::clone(dialect)),
-    };
+    let request = Request { bucket, client, retry, connector: Connector(Arc::clone(dialect)) };
     let store: Arc<dyn ObjectStore> = match bucket.scheme {
         "s3" | "s3a" => {
             let builder = request.s3();
@@ -96,10 +92,10 @@ fn client(bucket: &Bucket<'_>, via: &Route) -> Result<ClientOptions, String> {
             .with_proxy_excludes(format!("localhost,127.0.0.0/8,::1,{exempt}")),
     };
     if let Some(file) = &bucket.options.ca_file {
-        let pem =
-            mailqos_base::files::read(file, MAX_CA_FILE).map_err(|error| format!("{}: {error}", file.display()))?;
-        let certificates =
-            object_store::Certificate::from_pem_bundle(&pem).map_err(|error| format!("{}: {error}", file.display()))?;
+        let pem = mailqos_base::files::read(file, MAX_CA_FILE)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+        let certificates = object_store::Certificate::from_pem_bundle(&pem)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
         for certificate in certificates {
             client = client.with_root_certificate(certificate);
         }
@@ -110,11 +106,7 @@ fn client(bucket: &Bucket<'_>, via: &Route) -> Result<ClientOptions, String> {
 /// `http://` may be omitted.
 fn proxy_url(address: &Secret) -> String {
     let text = address.expose().trim();
-    if text.contains("://") {
-        text.to_owned()
-    } else {
-        format!("http://{text}")
-    }
+    if text.contains("://") { text.to_owned() } else { format!("http://{text}") }
 }
 
 /// How a client of a store is made.
@@ -245,8 +237,8 @@ impl Layer {
     async fn answer(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let is_put = request.method() == Method::PUT;
         let query = request.uri().query().unwrap_or_default();
-        let is_list =
-            request.method() == Method::GET && ["list-type=2", "comp=list"].iter().any(|of| query.contains(of));
+        let is_list = request.method() == Method::GET
+            && ["list-type=2", "comp=list"].iter().any(|of| query.contains(of));
         if is_put
             && self.dialect.digest.load(Ordering::Relaxed)
             && let Some(bytes) = request.body().as_bytes()

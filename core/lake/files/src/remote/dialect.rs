@@ -27,9 +27,8 @@ impl Dialect {
         let text = without(text, ("<Contents>", "</Contents>"), ("<Key>", "</Key>"), |key| {
             self.is_tame(key)
         });
-        let text = without(&text, ("<Blob>", "</Blob>"), ("<Name>", "</Name>"), |key| {
-            self.is_tame(key)
-        });
+        let text =
+            without(&text, ("<Blob>", "</Blob>"), ("<Name>", "</Name>"), |key| self.is_tame(key));
         without(
             &text,
             ("<CommonPrefixes>", "</CommonPrefixes>"),
@@ -94,7 +93,12 @@ fn percent_decoded(text: &str) -> String {
 }
 
 /// The text without those elements whose name is not wanted.
-fn without(text: &str, element: (&str, &str), name: (&str, &str), wanted: impl Fn(&str) -> bool) -> String {
+fn without(
+    text: &str,
+    element: (&str, &str),
+    name: (&str, &str),
+    wanted: impl Fn(&str) -> bool,
+) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(begin) = rest.find(element.0) {
@@ -102,9 +106,7 @@ fn without(text: &str, element: (&str, &str), name: (&str, &str), wanted: impl F
             break;
         };
         let whole = &rest[begin..end];
-        let key = whole
-            .split_once(name.0)
-            .and_then(|(_, behind)| behind.split_once(name.1));
+        let key = whole.split_once(name.0).and_then(|(_, behind)| behind.split_once(name.1));
         kept.push_str(&rest[..begin]);
         if key.is_none_or(|(key, _)| wanted(key)) {
             kept.push_str(whole);
@@ -125,9 +127,12 @@ mod tests {
         let keys = ["samples/a", "samples//b", "./samples/c", "samples/../d", "samples/e/"];
         let all: String = keys.map(entry).concat();
         let expected: String = ["samples/a", "samples/e/"].map(entry).concat();
-        let text = |inner: &str| format!("<ListBucketResult><Prefix>samples/</Prefix>{inner}</ListBucketResult>");
+        let text = |inner: &str| {
+            format!("<ListBucketResult><Prefix>samples/</Prefix>{inner}</ListBucketResult>")
+        };
         assert_eq!(dialect.tame(&text(&all)), text(&expected));
-        let encoded = "<EncodingType>url</EncodingType><Contents><Key>a%2Fsite%3Dx%26y%2525</Key></Contents>";
+        let encoded =
+            "<EncodingType>url</EncodingType><Contents><Key>a%2Fsite%3Dx%26y%2525</Key></Contents>";
         assert_eq!(
             dialect.tame(encoded),
             "<EncodingType>url</EncodingType><Contents><Key>a/site=x&amp;y%25</Key></Contents>"

@@ -74,7 +74,9 @@ impl Habits {
     /// Describes the consequences for people.
     pub fn told(self) -> Vec<&'static str> {
         let mut told = vec![match self.conditions {
-            Conditions::Kept => "it supports conditional writes: no writer can overwrite another's rows",
+            Conditions::Kept => {
+                "it supports conditional writes: no writer can overwrite another's rows"
+            }
             Conditions::Unquoted => "it supports conditional writes, with unquoted ETags",
             Conditions::Refused => {
                 "it does not support conditional writes: each object is read before and after it is written, \

@@ -22,7 +22,11 @@ impl Remote {
     ///
     /// # Errors
     /// The store refuses or can't be reached; the folder can't be written.
-    pub async fn mirror(&self, folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Mirrored, RemoteError> {
+    pub async fn mirror(
+        &self,
+        folder: &Path,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Mirrored, RemoteError> {
         let trouble = |path: &Path, error: std::io::Error| RemoteError::Mirror {
             path: path.to_owned(),
             reason: error.to_string(),
@@ -55,7 +59,9 @@ impl Remote {
         for name in gone {
             let path = folder.join(&name);
             match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(trouble(&path, error)),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(trouble(&path, error));
+                }
                 _ => held.remove(&name),
             };
             mirrored.removed += 1;
@@ -79,9 +85,11 @@ impl Remote {
                         // It was removed since the listing.
                         return Ok(None);
                     };
-                    write_whole(&folder, &object.name, &bytes).map_err(|error| RemoteError::Mirror {
-                        path: folder.join(&object.name),
-                        reason: error.to_string(),
+                    write_whole(&folder, &object.name, &bytes).map_err(|error| {
+                        RemoteError::Mirror {
+                            path: folder.join(&object.name),
+                            reason: error.to_string(),
+                        }
                     })?;
                     // What is listed is what the next listing is compared with: other answers name a version, or no time.
                     let same = fetched.is(&object.version) || !fetched.has_tag();
@@ -99,10 +107,19 @@ impl Remote {
                 Some(Ok(Ok(None))) => {}
                 Some(Ok(Err(error))) => {
                     // What was fetched need not be fetched again.
-                    let _ = write_whole(folder, VERSIONS, &serde_json::to_vec(&held).unwrap_or_default());
+                    let _ = write_whole(
+                        folder,
+                        VERSIONS,
+                        &serde_json::to_vec(&held).unwrap_or_default(),
+                    );
                     return Err(error);
                 }
-                Some(Err(_)) => return Err(trouble(folder, std::io::Error::other("a transfer was interrupted"))),
+                Some(Err(_)) => {
+                    return Err(trouble(
+                        folder,
+                        std::io::Error::other("a transfer was interrupted"),
+                    ));
+                }
             }
         }
         sweep(&work_folder(folder));

@@ -21,7 +21,8 @@ use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use futures_util::TryStreamExt as _;
 use object_store::{
-    Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion, path::Path as Key,
+    Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion,
+    path::Path as Key,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -66,7 +67,9 @@ pub enum RemoteError {
     #[error("{0}: another writer has changed it in the meantime")]
     Changed(String),
     /// The store keeps what was written first, and this object is there with other content.
-    #[error("{0}: this store never replaces an object, and the existing object has different content")]
+    #[error(
+        "{0}: this store never replaces an object, and the existing object has different content"
+    )]
     WriteOnce(String),
     /// The mirror's folder can't be written.
     #[error("{path}: {reason}", path = path.display())]
@@ -86,13 +89,7 @@ impl RemoteError {
 
     /// Whether the store doesn't accept who asks.
     pub fn is_denial(&self) -> bool {
-        matches!(
-            self,
-            Self::Store {
-                status: Some(401 | 403),
-                ..
-            }
-        )
+        matches!(self, Self::Store { status: Some(401 | 403), .. })
     }
 }
 
@@ -139,10 +136,7 @@ impl Remote {
         credentials: Option<(&str, &Secret)>,
         via: &Route,
     ) -> Result<Self, RemoteError> {
-        let wrong = |reason: String| RemoteError::Options {
-            address: address.to_owned(),
-            reason,
-        };
+        let wrong = |reason: String| RemoteError::Options { address: address.to_owned(), reason };
         let Some((scheme, rest)) = address.split_once("://") else {
             return Err(wrong("it is not an address of an object store".into()));
         };
@@ -151,12 +145,7 @@ impl Remote {
             return Err(wrong(format!("the bucket is missing: use {scheme}://bucket/prefix")));
         }
         let dialect = Arc::new(Dialect::default());
-        let bucket = Bucket {
-            scheme,
-            name: bucket,
-            options,
-            credentials,
-        };
+        let bucket = Bucket { scheme, name: bucket, options, credentials };
         let Clients { store, summing } = client::open(&bucket, via, &dialect).map_err(wrong)?;
         Ok(Self {
             store,
@@ -184,14 +173,12 @@ impl Remote {
     fn error(&self, name: &str, error: &StoreError) -> RemoteError {
         let address = format!("{}/{name}", self.address);
         match error {
-            StoreError::Precondition { .. } | StoreError::AlreadyExists { .. } => RemoteError::Changed(address),
+            StoreError::Precondition { .. } | StoreError::AlreadyExists { .. } => {
+                RemoteError::Changed(address)
+            }
             other => {
                 let Refusal { status, reason } = Refusal::of(other);
-                RemoteError::Store {
-                    address,
-                    reason,
-                    status,
-                }
+                RemoteError::Store { address, reason, status }
             }
         }
     }
@@ -218,11 +205,13 @@ impl Remote {
 
     /// Sends a PUT in the form that the store is known to require, without checking the existing
     /// object.
-    async fn put_once(&self, name: &str, bytes: &[u8], mode: PutMode) -> Result<Version, StoreError> {
-        let options = PutOptions {
-            mode,
-            ..PutOptions::default()
-        };
+    async fn put_once(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        mode: PutMode,
+    ) -> Result<Version, StoreError> {
+        let options = PutOptions { mode, ..PutOptions::default() };
         let store = match &self.summing {
             Some(summing) if self.habits().checksum => summing,
             _ => &self.store,
@@ -237,7 +226,12 @@ impl Remote {
     }
 
     /// Sends a PUT; again with a checksum if the store requires one.
-    async fn put_summed(&self, name: &str, bytes: &[u8], mode: &PutMode) -> Result<Version, StoreError> {
+    async fn put_summed(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        mode: &PutMode,
+    ) -> Result<Version, StoreError> {
         match self.put_once(name, bytes, mode.clone()).await {
             Err(error) if !self.habits().checksum && wants_checksum(&Refusal::of(&error)) => {
                 self.learn(|habits| habits.checksum = true);
@@ -252,7 +246,12 @@ impl Remote {
     ///
     /// # Errors
     /// [`RemoteError::Changed`] if it is not as it was known; the store refuses or can't be reached.
-    pub async fn put(&self, name: &str, bytes: Vec<u8>, known: Option<&Version>) -> Result<Version, RemoteError> {
+    pub async fn put(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        known: Option<&Version>,
+    ) -> Result<Version, RemoteError> {
         if known.is_some() && self.habits().write_once {
             return match self.get(name).await? {
                 Some((current, content)) if content == bytes => Ok(current),
@@ -280,10 +279,8 @@ impl Remote {
                 Err(error) => error,
             };
             let refusal = Refusal::of(&error);
-            let is_conflict = matches!(
-                error,
-                StoreError::Precondition { .. } | StoreError::AlreadyExists { .. }
-            );
+            let is_conflict =
+                matches!(error, StoreError::Precondition { .. } | StoreError::AlreadyExists { .. });
             if !is_conflict && !knows_no_conditions(&refusal) && !refuses_to_replace(&refusal) {
                 return Err(self.error(name, &error));
             }
@@ -335,7 +332,12 @@ impl Remote {
     /// Writes an object to a store that does not support conditional writes: the existing one is
     /// read before and after. Another writer's content is not overwritten knowingly, and a write in
     /// between is detected.
-    async fn put_compared(&self, name: &str, bytes: Vec<u8>, known: Option<&Version>) -> Result<Version, RemoteError> {
+    async fn put_compared(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        known: Option<&Version>,
+    ) -> Result<Version, RemoteError> {
         let changed = || RemoteError::Changed(format!("{}/{name}", self.address));
         match (known, self.get(name).await?) {
             (_, Some((current, content))) if content == bytes => return Ok(current),
@@ -345,7 +347,9 @@ impl Remote {
         }
         let put = self.put_summed(name, &bytes, &PutMode::Overwrite).await;
         if let Err(error) = put {
-            let is_held = known.is_some() && refuses_to_replace(&Refusal::of(&error)) && self.may_create().await;
+            let is_held = known.is_some()
+                && refuses_to_replace(&Refusal::of(&error))
+                && self.may_create().await;
             if is_held {
                 self.learn(|habits| habits.write_once = true);
                 return Err(RemoteError::WriteOnce(format!("{}/{name}", self.address)));
@@ -470,7 +474,11 @@ impl Remote {
     ///
     /// # Errors
     /// The object is larger; the store refuses or can't be reached.
-    pub async fn get_within(&self, name: &str, limit: u64) -> Result<Option<(Version, Vec<u8>)>, RemoteError> {
+    pub async fn get_within(
+        &self,
+        name: &str,
+        limit: u64,
+    ) -> Result<Option<(Version, Vec<u8>)>, RemoteError> {
         let found = match self.store.get(&self.key(name)).await {
             Ok(found) => found,
             Err(StoreError::NotFound { .. }) => return Ok(None),
@@ -480,17 +488,16 @@ impl Remote {
         if found.meta.size > limit {
             return Err(RemoteError::Store {
                 address: format!("{}/{name}", self.address),
-                reason: format!("the object has {} bytes; at most {limit} are read", found.meta.size),
+                reason: format!(
+                    "the object has {} bytes; at most {limit} are read",
+                    found.meta.size
+                ),
                 status: None,
             });
         }
         let bytes = found.bytes().await.map_err(|error| self.error(name, &error))?;
-        let version = Version {
-            e_tag,
-            version,
-            digest: Some(hex(&Sha256::digest(&bytes))),
-            stamp: None,
-        };
+        let version =
+            Version { e_tag, version, digest: Some(hex(&Sha256::digest(&bytes))), stamp: None };
         Ok(Some((version, bytes.to_vec())))
     }
 
@@ -517,11 +524,7 @@ impl Remote {
             .try_collect()
             .await
             .map_err(|error| self.error(folder, &error))?;
-        let start = if self.prefix.is_empty() {
-            0
-        } else {
-            self.prefix.len() + 1
-        };
+        let start = if self.prefix.is_empty() { 0 } else { self.prefix.len() + 1 };
         let objects = found.into_iter().filter_map(|meta| {
             Some(Object {
                 name: meta.location.as_ref().get(start..)?.to_owned(),
@@ -622,25 +625,19 @@ mod tests {
         remote.put(&name(23), b"22".to_vec(), None).await.expect("put");
         remote.put("writers/a.json", b"{}".to_vec(), None).await.expect("put");
         let all = |_: &str| true;
-        let told = |fetched, bytes, removed| Mirrored {
-            fetched,
-            bytes,
-            removed,
-        };
+        let told = |fetched, bytes, removed| Mirrored { fetched, bytes, removed };
         assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(2, 3, 0));
         assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(0, 0, 0));
         remote.put(&name(22), b"333".to_vec(), Some(&first)).await.expect("put");
         remote.delete(&name(23)).await.expect("delete");
         // What is not wanted now is left as it is.
         let other = |name: &str| name.contains("11-22");
-        assert_eq!(
-            remote.mirror(folder.path(), other).await.expect("mirror"),
-            told(1, 3, 0)
-        );
+        assert_eq!(remote.mirror(folder.path(), other).await.expect("mirror"), told(1, 3, 0));
         assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(0, 0, 1));
         assert_eq!(fs::read(folder.path().join(name(22))).expect("read"), b"333");
         // Nothing half fetched is left, also of a process that was killed.
-        let left = fs::File::create(work_folder(folder.path()).join("samples.1.fetched")).expect("made");
+        let left =
+            fs::File::create(work_folder(folder.path()).join("samples.1.fetched")).expect("made");
         let long_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);
         left.set_modified(long_ago).expect("set");
         assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(0, 0, 0));
@@ -656,11 +653,7 @@ mod tests {
                 .map(|_| ())
                 .map_err(|error| error.to_string())
         };
-        assert!(
-            open("ftp://bucket/x")
-                .expect_err("refused")
-                .contains("s3://, az:// or gs://")
-        );
+        assert!(open("ftp://bucket/x").expect_err("refused").contains("s3://, az:// or gs://"));
         assert!(open("s3:///x").expect_err("refused").contains("the bucket is missing"));
         let region = ObjectStoreOptions {
             region: Some("eu-central-1".into()),

@@ -14,7 +14,8 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn of(error: &StoreError) -> Self {
-        let chain = std::iter::successors(Some(error as &dyn std::error::Error), |inner| inner.source());
+        let chain =
+            std::iter::successors(Some(error as &dyn std::error::Error), |inner| inner.source());
         let texts: Vec<String> = chain.map(ToString::to_string).collect();
         let mut refusal = texts.iter().find_map(|text| answer(text)).unwrap_or_else(|| Self {
             status: None,
@@ -41,10 +42,7 @@ impl Refusal {
     /// Returns the remedy for known error codes.
     fn remedy(&self) -> Option<&'static str> {
         [
-            (
-                "RequestTimeTooSkewed",
-                "; set this machine's clock, preferably with NTP",
-            ),
+            ("RequestTimeTooSkewed", "; set this machine's clock, preferably with NTP"),
             ("SignatureDoesNotMatch", "; check the secret of the account"),
             ("InvalidAccessKeyId", "; check the key id of the account"),
             ("PermanentRedirect", "; set region to the bucket's region"),
@@ -89,10 +87,7 @@ fn answer(text: &str) -> Option<Refusal> {
         (None, Some(message)) => parts.push(message),
         (None, None) => parts.extend((!body.trim().is_empty()).then(|| body.trim().to_owned())),
     }
-    Some(Refusal {
-        status: number,
-        reason: parts.join(": "),
-    })
+    Some(Refusal { status: number, reason: parts.join(": ") })
 }
 
 #[cfg(test)]
@@ -127,10 +122,7 @@ mod tests {
                 "502 Bad Gateway: <html>proxy</html>",
             ),
         ] {
-            let expected = Refusal {
-                status,
-                reason: reason.to_owned(),
-            };
+            let expected = Refusal { status, reason: reason.to_owned() };
             assert_eq!(answer(text), Some(expected));
         }
         assert_eq!(answer("connection refused"), None);

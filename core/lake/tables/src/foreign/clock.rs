@@ -66,11 +66,7 @@ pub(crate) fn resolve(times: &[Local], zone: &TimeZone) -> Result<Vec<Timestamp>
         let ambiguous = zone.to_ambiguous_timestamp(local.at);
         let lookup = match ambiguous.offset() {
             AmbiguousOffset::Gap { .. } => {
-                return Err(Unresolved::Skipped {
-                    line: local.line,
-                    at: local.at,
-                    zone: name,
-                });
+                return Err(Unresolved::Skipped { line: local.line, at: local.at, zone: name });
             }
             AmbiguousOffset::Fold { .. } => {
                 // Another clock change begins another run.
@@ -93,17 +89,12 @@ pub(crate) fn resolve(times: &[Local], zone: &TimeZone) -> Result<Vec<Timestamp>
         runs.push(run);
     }
     for (number, run) in runs.iter().enumerate() {
-        let seen_before = runs[..number]
-            .iter()
-            .any(|other| times[other[0]].at.date() == times[run[0]].at.date());
+        let seen_before =
+            runs[..number].iter().any(|other| times[other[0]].at.date() == times[run[0]].at.date());
         let second = if seen_before { None } else { second_pass(times, run) };
         let Some(second) = second else {
             let local = times[run[0]];
-            return Err(Unresolved::Twice {
-                line: local.line,
-                at: local.at,
-                zone: name,
-            });
+            return Err(Unresolved::Twice { line: local.line, at: local.at, zone: name });
         };
         for index in second {
             if let Ok(later) = zone.to_ambiguous_timestamp(times[index].at).later() {
@@ -141,11 +132,7 @@ fn second_pass(times: &[Local], run: &[usize]) -> Option<Vec<usize>> {
     if steps.next().is_some() {
         return None;
     }
-    Some(if ascending {
-        run[step..].to_vec()
-    } else {
-        run[..step].to_vec()
-    })
+    Some(if ascending { run[step..].to_vec() } else { run[..step].to_vec() })
 }
 
 #[cfg(test)]
@@ -175,12 +162,8 @@ mod tests {
 
     #[test]
     fn row_order_distinguishes_the_repeated_hours() {
-        let hours = [
-            "2026-10-25T01:30",
-            "2026-10-25T02:30",
-            "2026-10-25T02:30",
-            "2026-10-25T03:30",
-        ];
+        let hours =
+            ["2026-10-25T01:30", "2026-10-25T02:30", "2026-10-25T02:30", "2026-10-25T03:30"];
         let expected = [
             "2026-10-24T23:30:00Z",
             "2026-10-25T00:30:00Z",
@@ -203,12 +186,7 @@ mod tests {
             &["2026-10-25T02:30"],
             &["2026-10-25T02:30", "2026-10-25T02:30"],
             // Not in order.
-            &[
-                "2026-10-25T03:30",
-                "2026-10-25T02:30",
-                "2026-10-25T02:10",
-                "2026-10-25T04:30",
-            ],
+            &["2026-10-25T03:30", "2026-10-25T02:30", "2026-10-25T02:10", "2026-10-25T04:30"],
             &[
                 "2026-10-25T01:30",
                 "2026-10-25T02:30",
@@ -219,13 +197,13 @@ mod tests {
         ] {
             let error = resolved(times).expect_err("unclear").to_string();
             assert!(
-                error.contains("is ambiguous in Europe/Berlin") && error.contains("--timezone +01:00"),
+                error.contains("is ambiguous in Europe/Berlin")
+                    && error.contains("--timezone +01:00"),
                 "{error}"
             );
         }
-        let error = resolved(&["2026-03-29T01:30", "2026-03-29T02:30"])
-            .expect_err("skipped")
-            .to_string();
+        let error =
+            resolved(&["2026-03-29T01:30", "2026-03-29T02:30"]).expect_err("skipped").to_string();
         assert!(
             error.contains("row 3: 2026-03-29T02:30:00 does not exist in Europe/Berlin"),
             "{error}"

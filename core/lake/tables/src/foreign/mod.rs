@@ -10,8 +10,8 @@ mod table;
 pub(super) use clock::{Local, resolve};
 pub use numbers::Mark;
 pub(super) use numbers::with_unit;
-pub use presets::Preset;
 pub(super) use presets::ExportSelection;
+pub use presets::Preset;
 pub(super) use table::{Row, Table, read_csv};
 
 /// Words that mean "no value", in addition to an empty field (spreadsheets, RRDtool, Grafana, pandas, PostgreSQL).

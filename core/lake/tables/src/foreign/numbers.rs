@@ -66,12 +66,14 @@ impl Mark {
 
     /// The number; groups of thousands may be separated by blanks, apostrophes or the other mark.
     pub fn parse(self, text: &str) -> Option<f64> {
-        let (whole, fraction) = text.split_once(self.sign()).map_or((text, None), |(a, b)| (a, Some(b)));
+        let (whole, fraction) =
+            text.split_once(self.sign()).map_or((text, None), |(a, b)| (a, Some(b)));
         let other = match self {
             Self::Point => ',',
             Self::Comma => '.',
         };
-        let groups: Vec<&str> = whole.split([other, ' ', '\u{a0}', '\u{202f}', '\'', '’']).collect();
+        let groups: Vec<&str> =
+            whole.split([other, ' ', '\u{a0}', '\u{202f}', '\'', '’']).collect();
         let (first, rest) = groups.split_first()?;
         let digits = first.trim_start_matches(['+', '-']);
         let grouped = rest.is_empty() || (1..=3).contains(&digits.len());
@@ -128,10 +130,7 @@ pub(crate) fn with_unit(text: &str) -> Option<(&str, f64)> {
     let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;
     let (number, unit) = (&text[..end], text[end..].trim());
     let unit = unit.trim_end_matches('.').to_lowercase();
-    UNITS
-        .iter()
-        .find(|(word, _)| *word == unit)
-        .map(|(_, micros)| (number, *micros))
+    UNITS.iter().find(|(word, _)| *word == unit).map(|(_, micros)| (number, *micros))
 }
 
 /// What a value says about the decimal mark.
@@ -145,10 +144,7 @@ enum Shape {
 fn shape(value: &str) -> Shape {
     let value = with_unit(value).map_or(value, |(number, _)| number);
     let value = value.trim_start_matches(['+', '-']);
-    if !value
-        .chars()
-        .all(|c| c.is_ascii_digit() || ".,' \u{a0}\u{202f}’".contains(c))
-    {
+    if !value.chars().all(|c| c.is_ascii_digit() || ".,' \u{a0}\u{202f}’".contains(c)) {
         return Shape::Neither;
     }
     let count = |sign| value.matches(sign).count();
@@ -233,10 +229,7 @@ mod tests {
         ] {
             assert_eq!(with_unit(text), expected, "{text}");
         }
-        assert_eq!(
-            Mark::of(["12,5 ms", "1.234 ms"].into_iter(), Mark::Point),
-            Ok(Mark::Comma)
-        );
+        assert_eq!(Mark::of(["12,5 ms", "1.234 ms"].into_iter(), Mark::Point), Ok(Mark::Comma));
         assert!(Mark::of(["1.234 ms"].into_iter(), Mark::Comma).is_err());
     }
 

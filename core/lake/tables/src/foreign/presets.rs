@@ -64,27 +64,42 @@ impl Preset {
     /// # Errors
     /// The file can't be read, or is not an export of this tool.
     pub fn read(self, file: &Path, wish: ExportSelection<'_>) -> Result<Table, LakeAdminError> {
-        let wrong = |reason: String| LakeAdminError::Import(format!("{}: {reason}", file.display()));
+        let wrong =
+            |reason: String| LakeAdminError::Import(format!("{}: {reason}", file.display()));
         let (measurements, notes) = match self {
             Self::Prtg if table::begins_with(file, b"<")? => {
-                prtg::read(&markup::historic_data(&table::text(file)?).map_err(wrong)?, wish).map_err(wrong)?
+                prtg::read(&markup::historic_data(&table::text(file)?).map_err(wrong)?, wish)
+                    .map_err(wrong)?
             }
-            Self::Prtg => prtg::read(&table::read_csv(file, wish.delimiter)?, wish).map_err(wrong)?,
+            Self::Prtg => {
+                prtg::read(&table::read_csv(file, wish.delimiter)?, wish).map_err(wrong)?
+            }
             Self::UptimeKuma if table::begins_with(file, b"SQLite format 3")? => {
                 return Err(wrong(uptime_kuma::DATABASE.to_owned()));
             }
-            Self::UptimeKuma if table::begins_with(file, b"[")? || table::begins_with(file, b"{")? => {
-                uptime_kuma::read(&uptime_kuma::from_json(&table::text(file)?).map_err(wrong)?).map_err(wrong)?
+            Self::UptimeKuma
+                if table::begins_with(file, b"[")? || table::begins_with(file, b"{")? =>
+            {
+                uptime_kuma::read(&uptime_kuma::from_json(&table::text(file)?).map_err(wrong)?)
+                    .map_err(wrong)?
             }
-            Self::UptimeKuma => uptime_kuma::read(&table::read_csv(file, wish.delimiter)?).map_err(wrong)?,
+            Self::UptimeKuma => {
+                uptime_kuma::read(&table::read_csv(file, wish.delimiter)?).map_err(wrong)?
+            }
             Self::Smokeping => smokeping::read(&table::text(file)?).map_err(wrong)?,
             Self::Nagios => nagios::read(&table::text(file)?, wish).map_err(wrong)?,
             Self::Checkmk if table::begins_with(file, b"{")? => {
                 checkmk::read(&table::text(file)?, wish).map_err(wrong)?
             }
-            Self::Checkmk => grafana::read(&table::read_csv(file, wish.delimiter)?, wish, "Checkmk").map_err(wrong)?,
+            Self::Checkmk => {
+                grafana::read(&table::read_csv(file, wish.delimiter)?, wish, "Checkmk")
+                    .map_err(wrong)?
+            }
             Self::Prometheus => prometheus::read(&table::text(file)?, wish).map_err(wrong)?,
-            Self::Grafana => grafana::read(&table::read_csv(file, wish.delimiter)?, wish, "Grafana").map_err(wrong)?,
+            Self::Grafana => {
+                grafana::read(&table::read_csv(file, wish.delimiter)?, wish, "Grafana")
+                    .map_err(wrong)?
+            }
         };
         if measurements.is_empty() {
             return Err(wrong("it contains no measurements".to_owned()));
@@ -110,30 +125,19 @@ fn as_table(measurements: Vec<Measurement>, mut notes: Vec<String>) -> Table {
             measurement.local.unwrap_or_else(|| measurement.at.to_string()),
             outcome.to_owned(),
             measurement.error.unwrap_or_default(),
-            measurement
-                .round_trip_us
-                .map(|time| time.to_string())
-                .unwrap_or_default(),
+            measurement.round_trip_us.map(|time| time.to_string()).unwrap_or_default(),
         ];
         if with_monitor {
             fields.extend(measurement.monitor);
         }
-        rows.push(Row {
-            line: measurement.line,
-            fields,
-        });
+        rows.push(Row { line: measurement.line, fields });
     }
     if unknown > 0 {
         notes.push(format!(
             "{unknown} rows skipped: no value, so the outcome of these tests is unknown"
         ));
     }
-    Table {
-        head: head.into_iter().map(str::to_owned).collect(),
-        rows,
-        delimiter: None,
-        notes,
-    }
+    Table { head: head.into_iter().map(str::to_owned).collect(), rows, delimiter: None, notes }
 }
 
 /// Seconds as microseconds, if they are a time that a test can take.

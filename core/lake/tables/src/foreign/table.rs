@@ -35,9 +35,7 @@ pub struct Table {
 pub(super) fn text(file: &Path) -> Result<String, LakeAdminError> {
     let open = File::open(file).map_err(io_error(file))?;
     let mut bytes = Vec::new();
-    open.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(io_error(file))?;
+    open.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(io_error(file))?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(LakeAdminError::Import(format!(
             "{}: larger than 2 GiB; import it in several parts",
@@ -87,27 +85,18 @@ pub(crate) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Table, Lake
         },
         None => (text.as_str(), None, 0),
     };
-    let delimiter = delimiter
-        .or(named)
-        .unwrap_or_else(|| likely(text.lines().next().unwrap_or_default()));
+    let delimiter =
+        delimiter.or(named).unwrap_or_else(|| likely(text.lines().next().unwrap_or_default()));
     let error = |error: csv::Error| LakeAdminError::Import(format!("{}: {error}", file.display()));
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter)
-        .flexible(true)
-        .from_reader(text.as_bytes());
-    let head: Vec<String> = reader
-        .headers()
-        .map_err(error)?
-        .iter()
-        .map(|name| name.trim().to_owned())
-        .collect();
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(text.as_bytes());
+    let head: Vec<String> =
+        reader.headers().map_err(error)?.iter().map(|name| name.trim().to_owned()).collect();
     let mut rows = Vec::new();
     let mut lines = Lines::new(text);
     for record in reader.records() {
         let record = record.map_err(error)?;
-        let begin = record
-            .position()
-            .and_then(|position| usize::try_from(position.byte()).ok());
+        let begin = record.position().and_then(|position| usize::try_from(position.byte()).ok());
         let line = lines.at(begin.unwrap_or_default()) + skipped;
         // More fields than the head has names for are a delimiter within a value, not quoted; empty ones are harmless.
         if record.iter().skip(head.len()).any(|field| !field.trim().is_empty()) {
@@ -123,12 +112,7 @@ pub(crate) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Table, Lake
             fields: record.iter().map(|field| field.trim().to_owned()).collect(),
         });
     }
-    Ok(Table {
-        head,
-        rows,
-        delimiter: Some(delimiter),
-        notes: Vec::new(),
-    })
+    Ok(Table { head, rows, delimiter: Some(delimiter), notes: Vec::new() })
 }
 
 /// The lines of a text by their bytes. (The csv crate's own count is one behind if lines end in CR LF.)
@@ -140,11 +124,7 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn new(text: &'a str) -> Self {
-        Self {
-            text: text.as_bytes(),
-            at: 0,
-            line: 1,
-        }
+        Self { text: text.as_bytes(), at: 0, line: 1 }
     }
 
     /// The line of a byte behind the last one, or of the first one after it that ends no line.
@@ -173,10 +153,12 @@ fn separator(line: &str) -> Option<u8> {
 /// Of the usual delimiters the one that the head has most of.
 fn likely(head: &str) -> u8 {
     let count = |sign: u8| head.bytes().filter(|byte| *byte == sign).count();
-    b";\t|"
-        .iter()
-        .copied()
-        .fold(b',', |most, sign| if count(sign) > count(most) { sign } else { most })
+    b";\t|".iter().copied().fold(
+        b',',
+        |most, sign| {
+            if count(sign) > count(most) { sign } else { most }
+        },
+    )
 }
 
 #[cfg(test)]
@@ -201,10 +183,7 @@ mod tests {
             assert_eq!(table.head, ["Time", "Value"]);
             assert_eq!(
                 table.rows,
-                [Row {
-                    line: 3,
-                    fields: vec!["1".to_owned(), "2,5".to_owned()]
-                }]
+                [Row { line: 3, fields: vec!["1".to_owned(), "2,5".to_owned()] }]
             );
         }
         assert_eq!(read(b"sep=1,Value\n1,2\n").expect("a table").head, ["sep=1", "Value"]);
@@ -221,7 +200,8 @@ mod tests {
 
     #[test]
     fn a_delimiter_in_a_value_is_noticed() {
-        let error = read(b"time,latency,outcome\n2026-03-01,1,5,ok\n").expect_err("a decimal comma");
+        let error =
+            read(b"time,latency,outcome\n2026-03-01,1,5,ok\n").expect_err("a decimal comma");
         assert!(error.contains("row 2 has 4 fields"), "{error}");
         assert!(
             read(b"a,b\n1,2,\n3\n").is_ok(),

@@ -38,12 +38,14 @@ fn a_foreign_file_with_semicolons_commas_and_its_own_dates_is_understood() {
     let mut plan = plan(&["started_at=Zeit", "round_trip_us=Dauer:ms", "outcome=Ergebnis"]);
     plan.time_format = Some("%d.%m.%Y %H:%M".to_owned());
     plan.timezone = TimeZone::get("Europe/Berlin").expect("a zone");
-    let text = "\u{feff}Zeit;Dauer;Ergebnis\r\n01.03.2026 13:00;12,5;ok\r\n01.03.2026 13:05;;fail\r\n";
+    let text =
+        "\u{feff}Zeit;Dauer;Ergebnis\r\n01.03.2026 13:00;12,5;ok\r\n01.03.2026 13:05;;fail\r\n";
     let samples = imported(text, &plan).expect("imported");
     assert_eq!(samples[0].started_at, UtcMicros(1_772_366_400_000_000));
     assert_eq!(samples[0].round_trip, Some(Micros(12_500)));
     assert_eq!((samples[1].outcome, samples[1].round_trip), (Outcome::Lost, None));
-    let refused = imported("Zeit;Dauer;Ergebnis\n2026-03-01;1;ok\n", &plan).expect_err("another form");
+    let refused =
+        imported("Zeit;Dauer;Ergebnis\n2026-03-01;1;ok\n", &plan).expect_err("another form");
     assert!(refused.contains("does not match the format"), "{refused}");
 }
 
@@ -88,10 +90,7 @@ fn what_cannot_be_is_refused_with_its_remedy() {
         ("time,latency\n2026-03-01T12:00:00Z,\"1,234\"\n", "is ambiguous"),
         ("time,latency\n2999-03-01T12:00:00Z,1\n", "implausible"),
         ("time,dauer\n2026-03-01T12:00:00Z,1\n", "no column"),
-        (
-            "time,latency\n2026-03-01T12:00:00Z,1\n2026-03-01T12:00:00Z,2\n",
-            "twice",
-        ),
+        ("time,latency\n2026-03-01T12:00:00Z,1\n2026-03-01T12:00:00Z,2\n", "twice"),
     ] {
         let refused = imported(text, &plan).expect_err(text);
         assert!(refused.contains(part), "{text}: {refused}");
@@ -120,10 +119,7 @@ fn rows_without_a_value_are_not_good_tests() {
     assert_eq!(samples.len(), 1, "nothing is known about the others");
     plan.missing_outcome = Some(Outcome::Lost);
     let samples = imported(&text, &plan).expect("imported");
-    assert_eq!(
-        samples.iter().filter(|sample| sample.outcome == Outcome::Lost).count(),
-        6
-    );
+    assert_eq!(samples.iter().filter(|sample| sample.outcome == Outcome::Lost).count(), 6);
     plan.missing.clear();
     let refused = imported(&text, &plan).expect_err("a word that nobody declared");
     assert!(refused.contains("Timeout"), "{refused}");
@@ -135,12 +131,7 @@ fn a_doubled_hour_is_read_by_the_order_of_its_rows() {
     plan.outcome = Some(Outcome::Ok);
     plan.timezone = TimeZone::get("America/Sao_Paulo").expect("a zone");
     // 2026-03-01 is an ordinary day there; the hour that comes twice is tried in `clock`.
-    assert_eq!(
-        imported("time,latency\n2026-03-01T09:00,1\n", &plan)
-            .expect("imported")
-            .len(),
-        1
-    );
+    assert_eq!(imported("time,latency\n2026-03-01T09:00,1\n", &plan).expect("imported").len(), 1);
     plan.timezone = TimeZone::get("Europe/Berlin").expect("a zone");
     let hours = "time,latency\n2025-10-26T01:30,1\n2025-10-26T02:30,1\n2025-10-26T02:30,1\n2025-10-26T03:30,1\n";
     let folder = tempfile::tempdir().expect("a folder");
@@ -151,8 +142,7 @@ fn a_doubled_hour_is_read_by_the_order_of_its_rows() {
     let (first, last) = imported.span.expect("a span");
     assert_eq!(last - first, Micros::from_secs(3 * 3_600));
     std::fs::write(&file, "time,latency\n2025-10-26T02:30,1\n").expect("a file");
-    let refused = import(&folder.path().join("lake"), &file, &plan, true)
-        .expect_err("unclear")
-        .to_string();
+    let refused =
+        import(&folder.path().join("lake"), &file, &plan, true).expect_err("unclear").to_string();
     assert!(refused.contains("is ambiguous in Europe/Berlin"), "{refused}");
 }

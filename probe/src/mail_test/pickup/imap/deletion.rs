@@ -93,13 +93,8 @@ pub(super) async fn delete(
     let is_gmail = session.has("X-GM-EXT-1");
     let has_uidplus = session.has("UIDPLUS");
     if is_gmail && let Some(trash) = folders::trash(session, &mut memory.trash).await? {
-        let all: BTreeSet<u64> = folder
-            .doomed
-            .unmarked
-            .keys()
-            .chain(&folder.doomed.marked)
-            .copied()
-            .collect();
+        let all: BTreeSet<u64> =
+            folder.doomed.unmarked.keys().chain(&folder.doomed.marked).copied().collect();
         if move_to(session, &trash, &all).await? {
             folder.doomed.unmarked.clear();
             folder.doomed.marked.clear();
@@ -134,7 +129,11 @@ pub(super) async fn delete(
 
 /// Checks the mails of UIDs again that an earlier visit could not mark: a server may have reused
 /// them.
-async fn confirm(session: &mut Session, doomed: &mut PendingDeletions, judge: &dyn MailClassifier) -> Result<(), PickupError> {
+async fn confirm(
+    session: &mut Session,
+    doomed: &mut PendingDeletions,
+    judge: &dyn MailClassifier,
+) -> Result<(), PickupError> {
     let left_over: Vec<u64> = std::mem::take(&mut doomed.left_over)
         .into_iter()
         .filter(|uid| doomed.unmarked.contains_key(uid))
@@ -143,9 +142,9 @@ async fn confirm(session: &mut Session, doomed: &mut PendingDeletions, judge: &d
         let heads = heads(session, uids).await?;
         for uid in uids {
             let nonce = doomed.unmarked[uid];
-            let is_ours = heads
-                .iter()
-                .any(|(known, head)| known == uid && test_mail(judge, head).is_some_and(|token| token.nonce == nonce));
+            let is_ours = heads.iter().any(|(known, head)| {
+                known == uid && test_mail(judge, head).is_some_and(|token| token.nonce == nonce)
+            });
             if !is_ours {
                 doomed.unmarked.remove(uid);
             }
@@ -173,7 +172,11 @@ fn test_mail(judge: &dyn MailClassifier, head: &[u8]) -> Option<Token> {
 }
 
 /// Moves mails to another folder; tells whether the server did.
-async fn move_to(session: &mut Session, folder: &str, uids: &BTreeSet<u64>) -> Result<bool, PickupError> {
+async fn move_to(
+    session: &mut Session,
+    folder: &str,
+    uids: &BTreeSet<u64>,
+) -> Result<bool, PickupError> {
     let stage = Stage::PickupReceive;
     let target = reply::quote(&reply::utf7(folder));
     let moves = session.has("MOVE");

@@ -14,23 +14,10 @@ const MAX_FOLDERS: usize = 2000;
 /// The folders are listed again after this.
 const LIST_AGAIN: Micros = Micros::from_secs(3600);
 /// Names of the junk folder and the trash for servers without special-use attributes (RFC 6154).
-const JUNK: [&str; 7] = [
-    "junk",
-    "spam",
-    "junk e-mail",
-    "junk email",
-    "bulk mail",
-    "bulk",
-    "spamverdacht",
-];
-const TRASH: [&str; 6] = [
-    "trash",
-    "deleted items",
-    "deleted messages",
-    "bin",
-    "papierkorb",
-    "corbeille",
-];
+const JUNK: [&str; 7] =
+    ["junk", "spam", "junk e-mail", "junk email", "bulk mail", "bulk", "spamverdacht"];
+const TRASH: [&str; 6] =
+    ["trash", "deleted items", "deleted messages", "bin", "papierkorb", "corbeille"];
 
 /// A folder as LIST shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +47,10 @@ impl Listed {
 pub(super) type Trash = Option<(Moment, Option<String>)>;
 
 /// The folder of deleted mails, in whatever language it is named.
-pub(super) async fn trash(session: &mut Session, known: &mut Trash) -> Result<Option<String>, PickupError> {
+pub(super) async fn trash(
+    session: &mut Session,
+    known: &mut Trash,
+) -> Result<Option<String>, PickupError> {
     if let Some((at, trash)) = known
         && Moment::now() - *at < LIST_AGAIN
     {
@@ -75,7 +65,10 @@ pub(super) async fn trash(session: &mut Session, known: &mut Trash) -> Result<Op
 }
 
 /// Returns a suggestion for a folder that could not be opened; empty if there is none.
-pub(super) async fn suggestion(session: &mut Session, missing: &str) -> Result<String, PickupError> {
+pub(super) async fn suggestion(
+    session: &mut Session,
+    missing: &str,
+) -> Result<String, PickupError> {
     Ok(suggest(&list(session).await?, missing))
 }
 
@@ -140,10 +133,7 @@ mod tests {
     use super::*;
 
     fn listed(text: &str) -> Listed {
-        let response = reply::Response {
-            text: text.as_bytes().to_vec(),
-            literals: Vec::new(),
-        };
+        let response = reply::Response { text: text.as_bytes().to_vec(), literals: Vec::new() };
         read(&reply::values(&response).expect("values")).expect("a folder")
     }
 
@@ -155,31 +145,15 @@ mod tests {
         let prefixed = listed(r#"LIST () "." INBOX.Junk"#);
         let flat = listed("LIST () NIL Offers");
         for (folders, missing, expected) in [
-            (
-                vec![&inbox, &junk],
-                "Junk",
-                "the server's junk folder is \"INBOX.Spamverdacht\"",
-            ),
-            (
-                vec![&inbox, &prefixed],
-                "Junk",
-                "the mailbox has \"INBOX.Junk\"; use that name",
-            ),
-            (
-                vec![&inbox, &prefixed],
-                "Spam",
-                "the mailbox has \"INBOX.Junk\"; use that name",
-            ),
+            (vec![&inbox, &junk], "Junk", "the server's junk folder is \"INBOX.Spamverdacht\""),
+            (vec![&inbox, &prefixed], "Junk", "the mailbox has \"INBOX.Junk\"; use that name"),
+            (vec![&inbox, &prefixed], "Spam", "the mailbox has \"INBOX.Junk\"; use that name"),
             (
                 vec![&inbox, &french],
                 "Junk",
                 "the mailbox contains \"INBOX\", \"Éléments indésirables\"",
             ),
-            (
-                vec![&inbox, &flat],
-                "INBOX/Offers",
-                "the mailbox has \"Offers\"; use that name",
-            ),
+            (vec![&inbox, &flat], "INBOX/Offers", "the mailbox has \"Offers\"; use that name"),
             (vec![], "Junk", ""),
         ] {
             let folders: Vec<Listed> = folders.into_iter().cloned().collect();

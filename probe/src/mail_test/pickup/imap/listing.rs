@@ -59,11 +59,7 @@ impl Session {
                 _ => {}
             })
             .await?;
-        Ok(if status.is_ok() {
-            Ok(selected)
-        } else {
-            Err(self.refusal(stage, &command, &status))
-        })
+        Ok(if status.is_ok() { Ok(selected) } else { Err(self.refusal(stage, &command, &status)) })
     }
 }
 
@@ -84,8 +80,11 @@ impl Folder {
 
     /// Whether the listing can be spared.
     pub(super) fn is_unchanged(&self, selected: &Selected) -> bool {
-        let stands_still = selected.next.is_some() && selected.next == self.uid_next && selected.exists == self.exists;
-        selected.exists == Some(0) || (self.proved && stands_still && self.unlisted < LISTS_AGAIN_AFTER)
+        let stands_still = selected.next.is_some()
+            && selected.next == self.uid_next
+            && selected.exists == self.exists;
+        selected.exists == Some(0)
+            || (self.proved && stands_still && self.unlisted < LISTS_AGAIN_AFTER)
     }
 
     /// Lists what is new, by the search and, where that shows less than has come, by the last sequence numbers.
@@ -96,11 +95,10 @@ impl Folder {
         habits: &mut Habits,
     ) -> Result<New, PickupError> {
         let Listing { uids, total } = list(session, self.next.max(1), habits).await?;
-        let mut new = New {
-            uids,
-            overlooked: HashSet::new(),
+        let mut new = New { uids, overlooked: HashSet::new() };
+        let Some(exists) = selected.exists else {
+            return Ok(new);
         };
-        let Some(exists) = selected.exists else { return Ok(new) };
         let grown = exists.saturating_sub(self.exists.unwrap_or(0));
         let moved = match (selected.next, self.uid_next) {
             (Some(now), Some(before)) if self.proved => now.saturating_sub(before),
@@ -132,9 +130,13 @@ impl Folder {
         self.next = self.next.max(highest.map_or(0, |uid| uid + 1));
         match (selected.next, self.uid_next, highest) {
             (Some(now), _, Some(highest)) if now == highest + 1 => self.proved = true,
-            (Some(now), Some(before), Some(highest)) if now > before && highest < now => self.proved = true,
+            (Some(now), Some(before), Some(highest)) if now > before && highest < now => {
+                self.proved = true
+            }
             // New mails, and UIDNEXT has not moved for them.
-            (Some(now), Some(before), Some(_)) if now <= before && new.uids.iter().any(|uid| *uid < now) => {
+            (Some(now), Some(before), Some(_))
+                if now <= before && new.uids.iter().any(|uid| *uid < now) =>
+            {
                 self.proved = false;
             }
             _ => {}
@@ -157,12 +159,12 @@ struct Listing {
 }
 
 /// The UIDs from `first` on that are to be looked into: the newest, and what the server's search takes for ours.
-async fn list(session: &mut Session, first: u64, habits: &mut Habits) -> Result<Listing, PickupError> {
-    let range = if first > 1 {
-        format!("UID {first}:*")
-    } else {
-        "ALL".to_owned()
-    };
+async fn list(
+    session: &mut Session,
+    first: u64,
+    habits: &mut Habits,
+) -> Result<Listing, PickupError> {
+    let range = if first > 1 { format!("UID {first}:*") } else { "ALL".to_owned() };
     let mut found = None;
     if !habits.lacks.contains("SEARCH") {
         found = match search(session, &format!("UID SEARCH {range}")).await? {
@@ -190,7 +192,8 @@ async fn list(session: &mut Session, first: u64, habits: &mut Habits) -> Result<
     let total = uids.len() as u64;
     if uids.len() > LOOKED_INTO {
         let newest = uids.split_off(uids.len() - LOOKED_INTO);
-        let command = format!("UID SEARCH {range} OR HEADER X-MailQoS-Token \"mq1\" SUBJECT \"mq1\"");
+        let command =
+            format!("UID SEARCH {range} OR HEADER X-MailQoS-Token \"mq1\" SUBJECT \"mq1\"");
         let ours = match searches {
             true => search(session, &command).await?.found(),
             false => None,
@@ -207,24 +210,22 @@ async fn list(session: &mut Session, first: u64, habits: &mut Habits) -> Result<
 async fn last_mails(session: &mut Session, from: u64) -> Result<Vec<u64>, PickupError> {
     let mut uids = Vec::new();
     session
-        .command(
-            Stage::PickupList,
-            &format!("FETCH {from}:* (UID)"),
-            MAX_LISTING,
-            |said| {
-                if let Some(fetched) = read_fetch(said)
-                    && uids.len() < reply::MAX_UIDS
-                {
-                    uids.push(fetched.uid);
-                }
-            },
-        )
+        .command(Stage::PickupList, &format!("FETCH {from}:* (UID)"), MAX_LISTING, |said| {
+            if let Some(fetched) = read_fetch(said)
+                && uids.len() < reply::MAX_UIDS
+            {
+                uids.push(fetched.uid);
+            }
+        })
         .await?;
     Ok(uids)
 }
 
 /// The highest UID of the folder, as the last mail has it; `None` where the folder is empty or does not tell.
-pub(super) async fn highest(session: &mut Session, exists: u64) -> Result<Option<u64>, PickupError> {
+pub(super) async fn highest(
+    session: &mut Session,
+    exists: u64,
+) -> Result<Option<u64>, PickupError> {
     if exists == 0 {
         return Ok(None);
     }
@@ -281,7 +282,9 @@ pub(super) async fn search(session: &mut Session, command: &str) -> Result<Searc
 
 pub(super) fn read_fetch(said: &ServerLine) -> Option<reply::Fetched> {
     match said {
-        ServerLine::Data(response) => reply::values(response).and_then(|values: Vec<Value>| reply::fetched(&values)),
+        ServerLine::Data(response) => {
+            reply::values(response).and_then(|values: Vec<Value>| reply::fetched(&values))
+        }
         _ => None,
     }
 }
@@ -306,9 +309,7 @@ pub(super) async fn fetch_some(
     most: usize,
 ) -> Result<(Vec<reply::Fetched>, Option<PickupError>), PickupError> {
     let mut all = Vec::new();
-    let status = session
-        .command(stage, command, most, |said| all.extend(read_fetch(said)))
-        .await?;
+    let status = session.command(stage, command, most, |said| all.extend(read_fetch(said))).await?;
     let refusal = (!status.is_ok()).then(|| session.refusal(stage, command, &status));
     Ok((all, refusal))
 }

@@ -7,7 +7,7 @@ use mailqos_config::Mechanism;
 use mailqos_config::TlsMode;
 use mailqos_mail::{
     Credentials, LoginRefusal,
-    sasl::{self, Channel, AuthenticationResult},
+    sasl::{self, AuthenticationResult, Channel},
 };
 use mailqos_model::{Micros, Stage};
 
@@ -54,15 +54,20 @@ pub(super) async fn shake_hands(
     let greeting = session.said(stage).await?;
     session.note_capabilities(&greeting);
     let welcome = match &greeting {
-        ServerLine::Status(status) if status.word == "OK" || status.word == "PREAUTH" => status.word,
+        ServerLine::Status(status) if status.word == "OK" || status.word == "PREAUTH" => {
+            status.word
+        }
         ServerLine::Status(status) => return Err(session.refusal(stage, "connection", status)),
-        ServerLine::Data(response) => return Err(session.nonsense(stage, &String::from_utf8_lossy(&response.text))),
+        ServerLine::Data(response) => {
+            return Err(session.nonsense(stage, &String::from_utf8_lossy(&response.text)));
+        }
         ServerLine::Continue(text) => return Err(session.nonsense(stage, &format!("+{text}"))),
-        ServerLine::Tagged(text, _) | ServerLine::Noise(text) => return Err(session.nonsense(stage, text)),
+        ServerLine::Tagged(text, _) | ServerLine::Noise(text) => {
+            return Err(session.nonsense(stage, text));
+        }
     };
-    phases.greeting = Some(Micros::from(
-        session.wire.received_at().saturating_duration_since(connected),
-    ));
+    phases.greeting =
+        Some(Micros::from(session.wire.received_at().saturating_duration_since(connected)));
     if session.capabilities.is_empty() {
         session.must(stage, "CAPABILITY", MAX_REPLY, |_| {}).await?;
     }
@@ -125,24 +130,25 @@ pub(super) async fn identify(session: &mut Session, habits: &Habits) -> Result<(
 /// Identifies this client; a server that rejects the command is used without it.
 pub(super) async fn send_id(session: &mut Session) -> Result<(), PickupError> {
     let version = env!("CARGO_PKG_VERSION");
-    let command = format!("ID (\"name\" \"mailqos\" \"version\" \"{version}\" \"vendor\" \"mailqos\")");
-    session
-        .command(Stage::PickupLogin, &command, MAX_REPLY, |_| {})
-        .await
-        .map(|_| ())
+    let command =
+        format!("ID (\"name\" \"mailqos\" \"version\" \"{version}\" \"vendor\" \"mailqos\")");
+    session.command(Stage::PickupLogin, &command, MAX_REPLY, |_| {}).await.map(|_| ())
 }
 
 /// The methods to log in that the server offers and the account allows, the best first. Once all have failed, all are tried
 /// again, one a visit.
-fn methods(session: &Session, offered: &[String], credentials: &Credentials, habits: &mut Habits) -> Vec<LoginMethod> {
+fn methods(
+    session: &Session,
+    offered: &[String],
+    credentials: &Credentials,
+    habits: &mut Habits,
+) -> Vec<LoginMethod> {
     let mut methods: Vec<LoginMethod> = sasl::choose(&session.wire.place(), offered, credentials)
         .into_iter()
         .map(LoginMethod::Sasl)
         .collect();
     if !session.has("LOGINDISABLED") && !credentials.is_token && credentials.only.is_empty() {
-        let at = methods
-            .iter()
-            .position(|method| *method == LoginMethod::Sasl(Mechanism::Login));
+        let at = methods.iter().position(|method| *method == LoginMethod::Sasl(Mechanism::Login));
         methods.insert(at.unwrap_or(methods.len()), LoginMethod::Login);
     }
     if methods.iter().all(|method| habits.lacks.contains(method.name())) {
@@ -182,9 +188,7 @@ async fn log_in_with(
             answer = exchange(session, method, credentials, habits).await?;
         }
         let of_syntax = answer.is_of_syntax();
-        let Answer {
-            status, reason, judged, ..
-        } = answer;
+        let Answer { status, reason, judged, .. } = answer;
         if status.is_ok() {
             if let Some(reason) = reason {
                 return Err(PickupError::new(stage, &reason));
@@ -236,8 +240,11 @@ impl Answer {
     /// problems.
     fn is_of_syntax(&self) -> bool {
         let text = self.status.text.to_ascii_lowercase();
-        let is_judgement = ["fail", "denied", "incorrect", "credential", "password", "authenticated"];
-        self.status.word == "BAD" && self.status.code.is_empty() && !is_judgement.iter().any(|word| text.contains(word))
+        let is_judgement =
+            ["fail", "denied", "incorrect", "credential", "password", "authenticated"];
+        self.status.word == "BAD"
+            && self.status.code.is_empty()
+            && !is_judgement.iter().any(|word| text.contains(word))
     }
 }
 
@@ -267,7 +274,8 @@ async fn exchange(
                     line = format!("{line} {}", reply::quote(text));
                     continue;
                 }
-                let at_once = session.has("LITERAL+") || (session.has("LITERAL-") && text.len() <= 4096);
+                let at_once =
+                    session.has("LITERAL+") || (session.has("LITERAL-") && text.len() <= 4096);
                 let length = text.len();
                 if at_once {
                     line = format!("{line} {{{length}+}}\r\n{text}");
@@ -282,10 +290,9 @@ async fn exchange(
             session.send(stage, &line, true).await?;
             match session.finish(stage, &tag, |_| {}).await? {
                 Ok(status) => Ok(answer(status, None, true)),
-                Err(_) => Err(PickupError::new(
-                    stage,
-                    "the server sent more challenges than LOGIN has",
-                )),
+                Err(_) => {
+                    Err(PickupError::new(stage, "the server sent more challenges than LOGIN has"))
+                }
             }
         }
         LoginMethod::Sasl(mechanism) => {
@@ -294,18 +301,18 @@ async fn exchange(
             let mut channel = Tagged { session, tag: &tag };
             match sasl::authenticate(&mut channel, &command, room, mechanism, credentials).await {
                 AuthenticationResult::Accepted => Ok(answer(Status::ok(), None, true)),
-                AuthenticationResult::Unproved(reason) => Ok(answer(Status::ok(), Some(reason), true)),
-                AuthenticationResult::Refused {
-                    refusal,
-                    reason,
-                    judged,
-                } => Ok(answer(refusal, reason, judged)),
-                AuthenticationResult::Cancelled {
-                    refusal: Some(refusal),
-                    reason,
-                    judged,
-                } => Ok(answer(refusal, Some(reason), judged)),
-                AuthenticationResult::Cancelled { reason, .. } => Err(PickupError::new(stage, &reason)),
+                AuthenticationResult::Unproved(reason) => {
+                    Ok(answer(Status::ok(), Some(reason), true))
+                }
+                AuthenticationResult::Refused { refusal, reason, judged } => {
+                    Ok(answer(refusal, reason, judged))
+                }
+                AuthenticationResult::Cancelled { refusal: Some(refusal), reason, judged } => {
+                    Ok(answer(refusal, Some(reason), judged))
+                }
+                AuthenticationResult::Cancelled { reason, .. } => {
+                    Err(PickupError::new(stage, &reason))
+                }
                 AuthenticationResult::Broken { error, .. } => Err(error),
             }
         }

@@ -25,7 +25,10 @@ use reply::Status;
 use retrieval::Retrieval;
 use watch::Witness;
 
-use super::{VisitTarget, Finding, MailClassifier, MissingFolder, PickupError, STEPS_A_VISIT, UNREADABLE_FOR, Visit};
+use super::{
+    Finding, MailClassifier, MissingFolder, PickupError, STEPS_A_VISIT, UNREADABLE_FOR, Visit,
+    VisitTarget,
+};
 use crate::mail_test::{evidence::Moment, token::Token};
 
 pub(in crate::mail_test) use session::Session;
@@ -149,10 +152,7 @@ pub(in crate::mail_test) struct Memory {
 impl Memory {
     /// Returns the part that a watch needs.
     pub(in crate::mail_test) fn for_watch(&self) -> LearnedState {
-        LearnedState {
-            habits: self.habits.clone(),
-            witness: self.witness.clone(),
-        }
+        LearnedState { habits: self.habits.clone(), witness: self.witness.clone() }
     }
 }
 
@@ -165,16 +165,9 @@ pub(in crate::mail_test) struct LearnedState {
 
 /// Whether a server refuses for now only (RFC 5530).
 fn is_for_now(status: &Status) -> bool {
-    [
-        "UNAVAILABLE",
-        "SERVERBUG",
-        "TEMPFAIL",
-        "INUSE",
-        "LIMIT",
-        "EXPUNGEISSUED",
-    ]
-    .iter()
-    .any(|code| status.says(code))
+    ["UNAVAILABLE", "SERVERBUG", "TEMPFAIL", "INUSE", "LIMIT", "EXPUNGEISSUED"]
+        .iter()
+        .any(|code| status.says(code))
 }
 
 /// A visit over IMAP.
@@ -234,15 +227,9 @@ impl Imap<'_> {
                     };
                     // A folder may come into being with its first mail; without the first one there is nothing to measure.
                     if number == 0 {
-                        failure = Some(PickupError {
-                            text: reason.clone(),
-                            ..refusal
-                        });
+                        failure = Some(PickupError { text: reason.clone(), ..refusal });
                     }
-                    self.visit.missing.push(MissingFolder {
-                        name: name.clone(),
-                        reason,
-                    });
+                    self.visit.missing.push(MissingFolder { name: name.clone(), reason });
                 }
                 // What the server does not give now, it may give later; meanwhile the other folders are looked into.
                 Err(error) if error.is_passing => failure = failure.or(Some(error)),
@@ -266,15 +253,17 @@ impl Imap<'_> {
             suggestion,
             "a configured folder can't be opened and is not searched"
         );
-        self.memory
-            .suggestions
-            .insert(name.to_owned(), (Moment::now(), suggestion.clone()));
+        self.memory.suggestions.insert(name.to_owned(), (Moment::now(), suggestion.clone()));
         Ok(suggestion)
     }
 
     /// Searches a folder, retrieves our mails, and deletes them. A refusal to open the folder is
     /// returned.
-    async fn look(&mut self, name: &str, watched: bool) -> Result<Option<PickupError>, PickupError> {
+    async fn look(
+        &mut self,
+        name: &str,
+        watched: bool,
+    ) -> Result<Option<PickupError>, PickupError> {
         let began = Instant::now();
         let asked = Moment::of(began);
         let mut answer = self.session.open_folder(name, "SELECT").await?;
@@ -301,11 +290,7 @@ impl Imap<'_> {
             let Some(folder) = self.memory.folders.get_mut(name) else {
                 break;
             };
-            let mut retrieval = Retrieval {
-                session: &mut self.session,
-                folder,
-                judge: self.judge,
-            };
+            let mut retrieval = Retrieval { session: &mut self.session, folder, judge: self.judge };
             let examined = retrieval.examine(asked, again).await;
             // What was read before something went wrong is taken and deleted all the same, if that can be.
             keep_passing(examined, &mut failure)?;
@@ -352,15 +337,15 @@ impl Imap<'_> {
         let asked = Moment::of(began);
         let opened = self.session.wire.received_at();
         let folder = self.memory.folders.entry(name.to_owned()).or_default();
-        if selected.validity.is_none() || folder.validity != selected.validity || folder.went_back(&selected) {
+        if selected.validity.is_none()
+            || folder.validity != selected.validity
+            || folder.went_back(&selected)
+        {
             if watched && folder.went_back(&selected) {
                 self.memory.witness.distrust();
             }
             // The UIDs of before mean nothing any more; without a validity they never did (RFC 3501, section 6.3.1).
-            *folder = Folder {
-                validity: selected.validity,
-                ..Folder::default()
-            };
+            *folder = Folder { validity: selected.validity, ..Folder::default() };
         }
         if folder.is_unchanged(&selected) {
             folder.note_listing(&selected, None);
@@ -368,18 +353,10 @@ impl Imap<'_> {
             return Ok(());
         }
         let before = folder.next;
-        let new = folder
-            .list_new(&mut self.session, &selected, &mut self.memory.habits)
-            .await?;
+        let new = folder.list_new(&mut self.session, &selected, &mut self.memory.habits).await?;
         let listed = Moment::of(self.session.wire.received_at());
         // A mail below UIDNEXT was there when the folder was opened, unless UIDNEXT runs ahead of the mails.
-        let highest = new
-            .uids
-            .iter()
-            .max()
-            .copied()
-            .unwrap_or(0)
-            .max(before.saturating_sub(1));
+        let highest = new.uids.iter().max().copied().unwrap_or(0).max(before.saturating_sub(1));
         let sane_next = selected.next.filter(|next| *next <= highest + 1);
         let moved = selected.next > folder.uid_next;
         for uid in &new.uids {
@@ -393,11 +370,7 @@ impl Imap<'_> {
                 true => Moment::of(opened),
                 false => listed,
             };
-            let not_shown = if is_plain && moved {
-                folder.checked
-            } else {
-                folder.listed
-            };
+            let not_shown = if is_plain && moved { folder.checked } else { folder.listed };
             let seen = Seen {
                 not_shown: not_shown.max(told.not_shown),
                 shown: told.shown.map_or(shown, |told| told.min(shown)),
@@ -416,7 +389,10 @@ impl Imap<'_> {
 }
 
 /// Keeps the first failure after which the conversation can continue; any other is returned.
-fn keep_passing(result: Result<(), PickupError>, failure: &mut Option<PickupError>) -> Result<(), PickupError> {
+fn keep_passing(
+    result: Result<(), PickupError>,
+    failure: &mut Option<PickupError>,
+) -> Result<(), PickupError> {
     match result {
         Err(error) if error.is_passing => {
             failure.get_or_insert(error);
@@ -478,10 +454,7 @@ mod tests {
             date: None,
             head: b"a head".to_vec(),
         };
-        Folder {
-            ours: (1..=mails).map(|uid| (uid, ours.clone())).collect(),
-            ..Folder::default()
-        }
+        Folder { ours: (1..=mails).map(|uid| (uid, ours.clone())).collect(), ..Folder::default() }
     }
 
     fn session(said: &str) -> Session {
@@ -492,7 +465,8 @@ mod tests {
 
     #[tokio::test]
     async fn of_mails_that_are_left_for_others_little_is_remembered() {
-        let key = SigningKey::new(&Secret::new("a key of more than thirty-two characters")).expect("a key");
+        let key = SigningKey::new(&Secret::new("a key of more than thirty-two characters"))
+            .expect("a key");
         let (mut folder_of_one, mut visit) = (folder(1), Visit::begin());
         let mut retrieval = Retrieval {
             session: &mut session(""),

@@ -53,11 +53,7 @@ impl Status {
 
     /// OK, without a word more.
     pub(super) fn ok() -> Self {
-        Self {
-            word: "OK",
-            code: Vec::new(),
-            text: String::new(),
-        }
+        Self { word: "OK", code: Vec::new(), text: String::new() }
     }
 
     pub(super) fn is_ok(&self) -> bool {
@@ -80,11 +76,7 @@ pub(super) fn literal(line: &[u8]) -> Option<u64> {
     let inner = line.strip_suffix(b"}")?;
     let at = inner.iter().rposition(|byte| *byte == b'{')?;
     let digits = inner[at + 1..].strip_suffix(b"+").unwrap_or(&inner[at + 1..]);
-    std::str::from_utf8(digits)
-        .ok()?
-        .parse()
-        .ok()
-        .filter(|_| digits.iter().all(u8::is_ascii_digit))
+    std::str::from_utf8(digits).ok()?.parse().ok().filter(|_| digits.iter().all(u8::is_ascii_digit))
 }
 
 /// A value in a response.
@@ -174,7 +166,8 @@ pub(super) fn values(response: &Response) -> Option<Vec<Value>> {
                     }
                 }
                 let atom = &text[begin..at];
-                let announces = atom.strip_prefix(b"~").unwrap_or(atom).starts_with(b"{") && literal(atom).is_some();
+                let announces = atom.strip_prefix(b"~").unwrap_or(atom).starts_with(b"{")
+                    && literal(atom).is_some();
                 match announces.then(|| literals.next()).flatten() {
                     Some(content) => Value::Text(content.clone()),
                     None if atom.eq_ignore_ascii_case(b"NIL") => Value::Nil,
@@ -210,16 +203,17 @@ pub(super) fn fetched(values: &[Value]) -> Option<Fetched> {
     let mut items = items.iter();
     while let Some(item) = items.next() {
         let name = item.text().to_ascii_uppercase();
-        let is_section = ["BODY[", "BODY.PEEK[", "BINARY["]
-            .iter()
-            .any(|begin| name.starts_with(begin))
-            || matches!(&*name, "RFC822" | "RFC822.HEADER" | "RFC822.TEXT");
+        let is_section =
+            ["BODY[", "BODY.PEEK[", "BINARY["].iter().any(|begin| name.starts_with(begin))
+                || matches!(&*name, "RFC822" | "RFC822.HEADER" | "RFC822.TEXT");
         match &*name {
             "UID" => {
                 fetched.uid = items.next()?.uid()?;
                 has_uid = true;
             }
-            "INTERNALDATE" => fetched.date = items.next().and_then(|value| internal_date(&value.text())),
+            "INTERNALDATE" => {
+                fetched.date = items.next().and_then(|value| internal_date(&value.text()))
+            }
             // An empty section is none: the server lists the mail before it can give it.
             _ if is_section => match items.next() {
                 Some(Value::Text(content)) => fetched.section = Some(content.clone()),
@@ -316,10 +310,8 @@ pub(super) fn from_utf7(text: &str) -> String {
     );
     let decode = |shifted: &str| {
         let bytes = engine.decode(shifted).ok()?;
-        let units: Vec<u16> = bytes
-            .chunks_exact(2)
-            .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
-            .collect();
+        let units: Vec<u16> =
+            bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
         String::from_utf16(&units).ok()
     };
     let mut name = String::new();
@@ -383,10 +375,7 @@ mod tests {
         let read = |text: &str| uids(&values(&response(text, &[])).expect("values"));
         assert_eq!(read("SEARCH 2 84 882"), Some(vec![2, 84, 882]));
         assert_eq!(read("SEARCH"), Some(vec![]));
-        assert_eq!(
-            read(r#"ESEARCH (TAG "A282") UID ALL 2,10:12"#),
-            Some(vec![2, 10, 11, 12])
-        );
+        assert_eq!(read(r#"ESEARCH (TAG "A282") UID ALL 2,10:12"#), Some(vec![2, 10, 11, 12]));
         assert_eq!(read(r#"ESEARCH (TAG "A283") UID"#), Some(vec![]));
         assert_eq!(
             read("ESEARCH UID ALL 1:18446744073709551615").map(|uids| uids.len()),
@@ -416,8 +405,11 @@ mod tests {
 
     #[test]
     fn what_a_server_does_not_give_is_no_content() {
-        let read = |text: &str, literals: &[&str]| fetched(&values(&response(text, literals)).expect("values"));
-        let section = |text: &str, literals: &[&str]| read(text, literals).expect("a fetch").section;
+        let read = |text: &str, literals: &[&str]| {
+            fetched(&values(&response(text, literals)).expect("values"))
+        };
+        let section =
+            |text: &str, literals: &[&str]| read(text, literals).expect("a fetch").section;
         assert_eq!(section("3 FETCH (UID 7 BODY[HEADER] NIL)", &[]), None);
         assert_eq!(section("3 FETCH (UID 7 FLAGS (\\Seen))", &[]), None);
         assert_eq!(section("3 FETCH (UID 7 RFC822.SIZE 1234)", &[]), None);

@@ -58,13 +58,8 @@ impl Retrieval<'_> {
         let mut failure = None;
         loop {
             // The newest first.
-            let mut batch: Vec<(u64, Seen)> = self
-                .folder
-                .fresh
-                .iter()
-                .rev()
-                .map(|(uid, seen)| (*uid, *seen))
-                .collect();
+            let mut batch: Vec<(u64, Seen)> =
+                self.folder.fresh.iter().rev().map(|(uid, seen)| (*uid, *seen)).collect();
             batch.retain(|(_, seen)| seen.broke == again && seen.is_due(began));
             batch.sort_by_key(|(_, seen)| seen.tries);
             batch.truncate(if again { 1 } else { BATCH });
@@ -92,10 +87,7 @@ impl Retrieval<'_> {
                 }
             }
             if let Some(refusal) = read.refusal {
-                failure.get_or_insert(PickupError {
-                    is_passing: true,
-                    ..refusal
-                });
+                failure.get_or_insert(PickupError { is_passing: true, ..refusal });
             }
         }
     }
@@ -111,7 +103,8 @@ impl Retrieval<'_> {
         let mut unknown = HashMap::new();
         for head in heads {
             // No mail has an empty head.
-            let Some(content) = head.section.filter(|content| !content.trim_ascii().is_empty()) else {
+            let Some(content) = head.section.filter(|content| !content.trim_ascii().is_empty())
+            else {
                 continue;
             };
             let content = whole_header(content);
@@ -145,7 +138,8 @@ impl Retrieval<'_> {
     ) -> Result<(), PickupError> {
         let uids = set(unknown.keys().copied());
         let command = format!("UID FETCH {uids} (UID BODY.PEEK[TEXT]<0.{BODY_BYTES}>)");
-        let (bodies, refusal) = fetch_some(self.session, Stage::PickupReceive, &command, MAX_LISTING).await?;
+        let (bodies, refusal) =
+            fetch_some(self.session, Stage::PickupReceive, &command, MAX_LISTING).await?;
         read.refusal = read.refusal.take().or(refusal);
         let mut more = Vec::new();
         for body in bodies {
@@ -197,7 +191,8 @@ impl Retrieval<'_> {
         let mut from = BODY_BYTES;
         while from < NOTIFICATION_BYTES {
             let command = format!("UID FETCH {uid} (UID BODY.PEEK[TEXT]<{from}.{KEPT_OF_MAIL}>)");
-            let (fetched, refusal) = fetch_some(self.session, Stage::PickupReceive, &command, MAX_LISTING).await?;
+            let (fetched, refusal) =
+                fetch_some(self.session, Stage::PickupReceive, &command, MAX_LISTING).await?;
             if let Some(refusal) = refusal {
                 return Ok(Err(refusal));
             }
@@ -228,13 +223,7 @@ impl Retrieval<'_> {
             return;
         };
         let seen = *seen;
-        let ours = OwnMail {
-            token,
-            finding,
-            seen,
-            date,
-            head,
-        };
+        let ours = OwnMail { token, finding, seen, date, head };
         self.folder.ours.insert(uid, ours);
     }
 
@@ -322,7 +311,8 @@ async fn retrieve(
     let (fetched, refusal) = fetch_some(session, stage, &command, MAX_MAIL).await?;
     // Other responses before or after it may report changed flags.
     let mut sections = fetched.into_iter().filter(|fetched| fetched.uid == uid);
-    let content = sections.find_map(|fetched| fetched.section.filter(|content| !content.is_empty()));
+    let content =
+        sections.find_map(|fetched| fetched.section.filter(|content| !content.is_empty()));
     let Some(content) = content else {
         let missing = "the server listed the test mail but does not return its content; another program may \
             have removed it";

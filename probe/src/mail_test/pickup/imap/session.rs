@@ -86,7 +86,12 @@ impl Session {
         PickupError::wire(stage, error)
     }
 
-    pub(super) async fn send(&mut self, stage: Stage, line: &str, secret: bool) -> Result<(), PickupError> {
+    pub(super) async fn send(
+        &mut self,
+        stage: Stage,
+        line: &str,
+        secret: bool,
+    ) -> Result<(), PickupError> {
         self.wire.secret(secret);
         let result = self.wire.send(format!("{line}\r\n").as_bytes()).await;
         self.wire.secret(false);
@@ -117,10 +122,7 @@ impl Session {
         if let Some(status) = Status::read(rest) {
             return Ok(ServerLine::Status(status));
         }
-        let mut response = Response {
-            text: first[2..].to_vec(),
-            literals: Vec::new(),
-        };
+        let mut response = Response { text: first[2..].to_vec(), literals: Vec::new() };
         let mut announced = reply::literal(&response.text);
         // One mail is asked for with one literal; a response with many gets no more room for that.
         let mut room = KEPT_OF_MAIL;
@@ -223,7 +225,11 @@ impl Session {
 
     pub(super) fn note_capabilities(&mut self, said: &ServerLine) {
         let told: Vec<String> = match said {
-            ServerLine::Status(status) | ServerLine::Tagged(_, status) if status.says("CAPABILITY") => status.code[1..].to_vec(),
+            ServerLine::Status(status) | ServerLine::Tagged(_, status)
+                if status.says("CAPABILITY") =>
+            {
+                status.code[1..].to_vec()
+            }
             ServerLine::Data(response) => {
                 let text = String::from_utf8_lossy(&response.text).to_ascii_uppercase();
                 match text.strip_prefix("CAPABILITY ") {
@@ -250,10 +256,9 @@ impl Session {
         self.send(stage, &format!("{tag} {command}"), false).await?;
         match self.finish(stage, &tag, each).await? {
             Ok(status) => Ok(status),
-            Err(_) => Err(PickupError::new(
-                stage,
-                "the server sent an unexpected continuation request",
-            )),
+            Err(_) => {
+                Err(PickupError::new(stage, "the server sent an unexpected continuation request"))
+            }
         }
     }
 
@@ -266,11 +271,7 @@ impl Session {
         each: impl FnMut(&ServerLine),
     ) -> Result<Status, PickupError> {
         let status = self.command(stage, command, most, each).await?;
-        if status.is_ok() {
-            Ok(status)
-        } else {
-            Err(self.refusal(stage, command, &status))
-        }
+        if status.is_ok() { Ok(status) } else { Err(self.refusal(stage, command, &status)) }
     }
 
     pub(super) fn refusal(&self, stage: Stage, command: &str, status: &Status) -> PickupError {
@@ -289,10 +290,7 @@ impl Session {
         } else {
             &status.text
         };
-        let text = self
-            .wire
-            .transcript()
-            .one_line(&format!("{verb} refused: {code}{text}"));
+        let text = self.wire.transcript().one_line(&format!("{verb} refused: {code}{text}"));
         let mut error = PickupError::new(stage, &text);
         error.text = explained(error.text);
         error.refusal = matches!(stage, Stage::PickupGreeting | Stage::PickupLogin)
@@ -304,6 +302,7 @@ impl Session {
     pub(super) fn has(&self, capability: &str) -> bool {
         let listed = |name: &str| self.capabilities.iter().any(|known| known == name);
         listed(capability)
-            || (listed("IMAP4REV2") && matches!(capability, "UIDPLUS" | "SASL-IR" | "LITERAL-" | "IDLE" | "UNSELECT"))
+            || (listed("IMAP4REV2")
+                && matches!(capability, "UIDPLUS" | "SASL-IR" | "LITERAL-" | "IDLE" | "UNSELECT"))
     }
 }

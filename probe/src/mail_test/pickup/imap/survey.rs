@@ -6,7 +6,7 @@ use mailqos_mail::Wire;
 use mailqos_model::Micros;
 
 use super::{
-    super::{VisitTarget, MissingFolder, PickupError, STEPS_A_VISIT, Visit},
+    super::{MissingFolder, PickupError, STEPS_A_VISIT, Visit, VisitTarget},
     Memory, folders, listing, login,
     session::Session,
 };
@@ -56,10 +56,7 @@ async fn survey_folders(
                     is_passing: true,
                     ..refusal
                 });
-                visit.missing.push(MissingFolder {
-                    name: name.clone(),
-                    reason,
-                });
+                visit.missing.push(MissingFolder { name: name.clone(), reason });
             }
         }
     }

@@ -157,12 +157,7 @@ pub(in crate::mail_test) async fn watch(
     };
     let answered = Moment::of(session.wire.received_at());
     witness.restart(selected.validity);
-    witness.note(Checkpoint {
-        next,
-        asked,
-        answered,
-        announced: None,
-    });
+    witness.note(Checkpoint { next, asked, answered, announced: None });
     let can_idle = session.has("IDLE");
     session.has_news = false;
     loop {
@@ -194,7 +189,9 @@ pub(in crate::mail_test) async fn watch(
         if announced.is_some() || session.has_news {
             session.has_news = false;
             let asked = Moment::now();
-            let Some(mut uids) = search(&mut session, &format!("UID SEARCH UID {next}:*")).await?.found() else {
+            let Some(mut uids) =
+                search(&mut session, &format!("UID SEARCH UID {next}:*")).await?.found()
+            else {
                 return Ok(());
             };
             uids.retain(|uid| *uid >= next);
@@ -240,15 +237,18 @@ async fn idle(
         }
         match said {
             ServerLine::Continue(_) => break,
-            ServerLine::Tagged(known, status) if known == tag => return Err(session.refusal(stage, "IDLE", &status)),
-            ServerLine::Data(_) | ServerLine::Status(_) | ServerLine::Tagged(..) | ServerLine::Noise(_) => {}
+            ServerLine::Tagged(known, status) if known == tag => {
+                return Err(session.refusal(stage, "IDLE", &status));
+            }
+            ServerLine::Data(_)
+            | ServerLine::Status(_)
+            | ServerLine::Tagged(..)
+            | ServerLine::Noise(_) => {}
         }
     }
     let most = Moment::now() + IDLE_AT_MOST;
     let until = until.map_or(most, |until| until.min(most)).instant();
-    session
-        .wire
-        .begin(IDLE_AT_MOST.to_std() + Duration::from_secs(60), MAX_REPLY);
+    session.wire.begin(IDLE_AT_MOST.to_std() + Duration::from_secs(60), MAX_REPLY);
     while announced.is_none() {
         tokio::select! {
             line = session.wire.line(MAX_LINE) => {
@@ -272,10 +272,9 @@ async fn idle(
     let status = session.finish(stage, &tag, |_| {}).await?;
     match status {
         Ok(_) => Ok(announced),
-        Err(_) => Err(PickupError::new(
-            stage,
-            "the server sent an unexpected continuation request",
-        )),
+        Err(_) => {
+            Err(PickupError::new(stage, "the server sent an unexpected continuation request"))
+        }
     }
 }
 
@@ -305,10 +304,12 @@ mod tests {
         witness.note(checkpoint(7, 30, Some((5, 25))));
         witness.note(checkpoint(7, 40, None));
         let told = |uid| witness.testify(Some(7), uid);
-        let testimony = |not_shown: Option<i64>, shown: Option<i64>, announced: Option<i64>| WatchObservations {
-            not_shown: not_shown.map(at),
-            shown: shown.map(at),
-            announced: announced.map(at),
+        let testimony = |not_shown: Option<i64>, shown: Option<i64>, announced: Option<i64>| {
+            WatchObservations {
+                not_shown: not_shown.map(at),
+                shown: shown.map(at),
+                announced: announced.map(at),
+            }
         };
         assert_eq!(told(4), testimony(None, Some(11), None));
         assert_eq!(told(5), testimony(Some(20), Some(31), Some(25)));

@@ -21,7 +21,7 @@ impl Pop3<'_> {
         let stage = Stage::PickupList;
         let mut entries = Vec::new();
         let too_many = |entries: &[Entry]| {
-            let text = format!("the mailbox contains more than {MOST_MAILS} mails");
+            let text = format!("the mailbox contains more than {MAX_MAILS} mails");
             (entries.len() > MAX_MAILS).then(|| PickupError::new(stage, &text))
         };
         if !self.memory.lacks.contains("UIDL") {
@@ -32,7 +32,8 @@ impl Pop3<'_> {
                         .lines(stage, |line, _| {
                             let line = String::from_utf8_lossy(line);
                             let mut words = line.split_whitespace();
-                            if let (Some(Ok(number)), Some(identifier)) = (words.next().map(str::parse), words.next())
+                            if let (Some(Ok(number)), Some(identifier)) =
+                                (words.next().map(str::parse), words.next())
                                 && entries.len() <= MAX_MAILS
                             {
                                 entries.push(Entry {
@@ -59,10 +60,7 @@ impl Pop3<'_> {
                 if let Some(Ok(number)) = line.split_whitespace().next().map(str::parse)
                     && entries.len() <= MAX_MAILS
                 {
-                    entries.push(Entry {
-                        number,
-                        identifier: None,
-                    });
+                    entries.push(Entry { number, identifier: None });
                 }
             })
             .await?;

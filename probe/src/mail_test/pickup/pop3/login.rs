@@ -6,7 +6,7 @@ use mailqos_base::{Secret, hex};
 use mailqos_config::Mechanism;
 use mailqos_mail::{
     Credentials, LoginRefusal,
-    sasl::{self, Channel, AuthenticationResult},
+    sasl::{self, AuthenticationResult, Channel},
 };
 use mailqos_model::Stage;
 use md5::{Digest as _, Md5};
@@ -88,10 +88,12 @@ impl Pop3<'_> {
         }
     }
 
-    async fn log_in_with(&mut self, credentials: &Credentials, offer: &Offer) -> Result<Moment, PickupError> {
-        let Self {
-            session, memory, visit, ..
-        } = self;
+    async fn log_in_with(
+        &mut self,
+        credentials: &Credentials,
+        offer: &Offer,
+    ) -> Result<Moment, PickupError> {
+        let Self { session, memory, visit, .. } = self;
         let stage = Stage::PickupLogin;
         session.wire.hide(&credentials.secret);
         let stamp = offer.stamp();
@@ -106,13 +108,14 @@ impl Pop3<'_> {
         let began = Instant::now();
         let mut last = PickupError::new(stage, &sasl::none_fits(&offered, credentials));
         for method in methods {
-            let Refused { text, judged } = match exchange(session, method, credentials, stamp.as_deref()).await? {
-                Ok(()) => {
-                    visit.phases.login = Some(session.since(began));
-                    return Ok(Moment::of(began));
-                }
-                Err(refused) => refused,
-            };
+            let Refused { text, judged } =
+                match exchange(session, method, credentials, stamp.as_deref()).await? {
+                    Ok(()) => {
+                        visit.phases.login = Some(session.since(began));
+                        return Ok(Moment::of(began));
+                    }
+                    Err(refused) => refused,
+                };
             last = session.refusal(stage, "login", &text);
             let refusal = match last.refusal.unwrap_or(LoginRefusal::Credentials) {
                 // The server has not seen the password yet.
@@ -151,15 +154,9 @@ fn methods(
     }
     // A server need not list USER; one that lists SASL but not USER means it, mostly.
     let listed = offer.capabilities.as_ref().is_none_or(|offered| has(offered, "USER"));
-    let at = methods
-        .iter()
-        .position(|method| *method == LoginMethod::Sasl(Mechanism::Login));
+    let at = methods.iter().position(|method| *method == LoginMethod::Sasl(Mechanism::Login));
     methods.insert(
-        if listed {
-            at.unwrap_or(methods.len())
-        } else {
-            methods.len()
-        },
+        if listed { at.unwrap_or(methods.len()) } else { methods.len() },
         LoginMethod::UserPass,
     );
     if has_stamp {
@@ -188,9 +185,7 @@ async fn exchange(
     let stage = Stage::PickupLogin;
     let answer = match method {
         LoginMethod::UserPass => {
-            session
-                .send(stage, &format!("USER {}", credentials.user), MAX_REPLY)
-                .await?;
+            session.send(stage, &format!("USER {}", credentials.user), MAX_REPLY).await?;
             match session.answer(stage).await? {
                 Answer::Ok(_) => {
                     let line = Secret::new(format!("PASS {}", credentials.secret.expose()));
@@ -228,19 +223,19 @@ async fn authenticate(
     let command = format!("AUTH {mechanism}");
     match sasl::authenticate(session, &command, room, mechanism, credentials).await {
         AuthenticationResult::Accepted => Ok(Ok(())),
-        AuthenticationResult::Unproved(reason) => Err(PickupError::new(Stage::PickupLogin, &reason)),
-        AuthenticationResult::Refused {
-            refusal,
-            reason,
-            judged,
-        } => {
+        AuthenticationResult::Unproved(reason) => {
+            Err(PickupError::new(Stage::PickupLogin, &reason))
+        }
+        AuthenticationResult::Refused { refusal, reason, judged } => {
             let text = match reason {
                 Some(reason) => format!("{refusal}; {reason}"),
                 None => refusal,
             };
             Ok(Err(Refused { text, judged }))
         }
-        AuthenticationResult::Cancelled { reason, judged, .. } => Ok(Err(Refused { text: reason, judged })),
+        AuthenticationResult::Cancelled { reason, judged, .. } => {
+            Ok(Err(Refused { text: reason, judged }))
+        }
         AuthenticationResult::Broken { error, .. } => Err(error),
     }
 }

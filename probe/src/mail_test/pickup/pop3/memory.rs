@@ -111,10 +111,7 @@ impl Memory {
         let (mut new, mut old, mut without) = (NEW_A_VISIT, OLD_A_VISIT, WITHOUT_UIDL);
         let (mut unknown, mut taken) = (Vec::new(), Vec::new());
         for entry in entries.iter().rev() {
-            let seen = entry
-                .identifier
-                .as_ref()
-                .and_then(|identifier| self.seen.get(identifier));
+            let seen = entry.identifier.as_ref().and_then(|identifier| self.seen.get(identifier));
             let known = seen.copied().unwrap_or(fresh);
             let budget = match (known.state, &entry.identifier) {
                 (State::Foreign, _) => continue,
@@ -135,11 +132,7 @@ impl Memory {
         }
         // What could not be read before comes last: the conversation may end on it.
         unknown.sort_by_key(|(_, known)| known.failures > 0);
-        Chosen {
-            unknown,
-            taken,
-            is_complete: without > 0,
-        }
+        Chosen { unknown, taken, is_complete: without > 0 }
     }
 
     pub(super) fn note_state(&mut self, entry: &Entry, state: State) {
@@ -169,11 +162,7 @@ impl Memory {
             && let Some(seen) = self.seen.get_mut(identifier)
         {
             seen.failures += 1;
-            let most = if error.is_passing {
-                REFUSED_AFTER
-            } else {
-                UNREADABLE_AFTER
-            };
+            let most = if error.is_passing { REFUSED_AFTER } else { UNREADABLE_AFTER };
             if seen.failures >= most {
                 seen.state = State::Foreign;
                 self.unreadable = Some((Moment::now(), error.clone()));
@@ -199,19 +188,13 @@ mod tests {
     #[test]
     fn one_refused_top_is_no_server_without_top() {
         let lacks = |has_top: bool, refusals: &[&str]| {
-            let mut memory = Memory {
-                has_top,
-                ..Memory::default()
-            };
+            let mut memory = Memory { has_top, ..Memory::default() };
             refusals.iter().for_each(|text| memory.note_refused_top(text));
             memory.lacks.contains("TOP")
         };
         assert!(!lacks(false, &["temporary problem, try later"]));
         assert!(lacks(false, &["Unknown command"]));
         assert!(lacks(false, &["", "", ""]));
-        assert!(
-            !lacks(true, &["Unknown command", "", "", ""]),
-            "it lists TOP, or has answered it"
-        );
+        assert!(!lacks(true, &["Unknown command", "", "", ""]), "it lists TOP, or has answered it");
     }
 }

@@ -18,7 +18,7 @@ use mailqos_model::Stage;
 pub(super) use memory::Memory;
 pub(in crate::mail_test) use session::Session;
 
-use super::{VisitTarget, MailClassifier, PickupError, STEPS_A_VISIT, Visit};
+use super::{MailClassifier, PickupError, STEPS_A_VISIT, Visit, VisitTarget};
 use crate::mail_test::evidence::Moment;
 use login::Offer;
 use retrieval::Retrieval;
@@ -43,10 +43,7 @@ pub(super) async fn converse(
     judge: &dyn MailClassifier,
     visit: &mut Visit,
 ) -> (Session, Result<(), PickupError>) {
-    let mut retrieval = Retrieval {
-        pop3: Pop3::new(wire, errand, memory, visit),
-        judge,
-    };
+    let mut retrieval = Retrieval { pop3: Pop3::new(wire, errand, memory, visit), judge };
     let result = match retrieval.pop3.sign_in().await {
         Ok(login_began) => retrieval.look(login_began).await,
         Err(error) => Err(error),
@@ -67,13 +64,13 @@ pub(super) async fn survey(
 }
 
 impl<'a> Pop3<'a> {
-    fn new(wire: Wire, errand: VisitTarget<'a>, memory: &'a mut Memory, visit: &'a mut Visit) -> Self {
-        Self {
-            session: Session::new(wire, errand.door),
-            errand,
-            memory,
-            visit,
-        }
+    fn new(
+        wire: Wire,
+        errand: VisitTarget<'a>,
+        memory: &'a mut Memory,
+        visit: &'a mut Visit,
+    ) -> Self {
+        Self { session: Session::new(wire, errand.door), errand, memory, visit }
     }
 
     async fn sign_in_and_list(&mut self) -> Result<(), PickupError> {
@@ -123,7 +120,8 @@ impl<'a> Pop3<'a> {
                 capabilities = self.session.capabilities(stage).await?;
             }
         }
-        self.session.pipelining = capabilities.as_ref().is_some_and(|offered| has(offered, "PIPELINING"));
+        self.session.pipelining =
+            capabilities.as_ref().is_some_and(|offered| has(offered, "PIPELINING"));
         if capabilities.as_ref().is_some_and(|offered| has(offered, "TOP")) {
             self.memory.has_top = true;
             self.memory.lacks.remove("TOP");
@@ -133,7 +131,5 @@ impl<'a> Pop3<'a> {
 }
 
 fn has(capabilities: &[Vec<String>], name: &str) -> bool {
-    capabilities
-        .iter()
-        .any(|line| line.first().is_some_and(|word| word == name))
+    capabilities.iter().any(|line| line.first().is_some_and(|word| word == name))
 }

@@ -67,11 +67,7 @@ impl Retrieval<'_> {
             failures: 0,
         };
         self.pop3.memory.note_listing(&entries, fresh, login_began);
-        let Chosen {
-            unknown,
-            taken,
-            is_complete,
-        } = self.pop3.memory.choose(&entries, fresh);
+        let Chosen { unknown, taken, is_complete } = self.pop3.memory.choose(&entries, fresh);
         let mut refused: Option<PickupError> = None;
         for batch in unknown.chunks(BATCH) {
             self.examine_batch(batch, &mut refused).await?;
@@ -84,10 +80,7 @@ impl Retrieval<'_> {
             {
                 // Its time of arrival is unknown; the next visit inspects it.
                 let not_shown = None;
-                self.pop3
-                    .memory
-                    .seen
-                    .insert(identifier.clone(), Seen { not_shown, ..fresh });
+                self.pop3.memory.seen.insert(identifier.clone(), Seen { not_shown, ..fresh });
             }
         }
         if is_complete {
@@ -142,7 +135,12 @@ impl Retrieval<'_> {
     }
 
     /// Inspects a mail; retrieves it if it is ours.
-    async fn examine(&mut self, entry: &Entry, known: Seen, asked: Option<Top>) -> Result<State, PickupError> {
+    async fn examine(
+        &mut self,
+        entry: &Entry,
+        known: Seen,
+        asked: Option<Top>,
+    ) -> Result<State, PickupError> {
         let number = entry.number;
         let mark = self.pop3.session.wire.mark();
         let among_others = asked.is_some();
@@ -219,19 +217,22 @@ impl Retrieval<'_> {
 
     /// The beginning of a mail, by TOP, or the whole of a small one if the server has no TOP; `None` if it is gone, or too
     /// large to be ours.
-    async fn beginning(&mut self, number: u64, asked: Option<Top>) -> Result<Option<Beginning>, PickupError> {
+    async fn beginning(
+        &mut self,
+        number: u64,
+        asked: Option<Top>,
+    ) -> Result<Option<Beginning>, PickupError> {
         if !self.pop3.memory.lacks.contains("TOP") {
             match self.top_of(number, asked).await? {
-                TopResult::Top(mail) => return Ok(Some(Beginning { mail, receive: None })),
+                TopResult::Top(mail) => {
+                    return Ok(Some(Beginning { mail, receive: None }));
+                }
                 TopResult::Gone => return Ok(None),
                 TopResult::NoTop => {}
             }
         }
         let stage = Stage::PickupReceive;
-        self.pop3
-            .session
-            .send(stage, &format!("LIST {number}"), MAX_REPLY)
-            .await?;
+        self.pop3.session.send(stage, &format!("LIST {number}"), MAX_REPLY).await?;
         let size = match self.pop3.session.answer(stage).await? {
             Answer::Ok(text) => text.split_whitespace().nth(1).and_then(|size| size.parse().ok()),
             Answer::Err(_) => None,
@@ -266,10 +267,7 @@ impl Retrieval<'_> {
             Err(text) => text,
         };
         // Deleted elsewhere meanwhile, or a server without TOP: an empty mailbox would not tell; LIST does.
-        self.pop3
-            .session
-            .send(stage, &format!("LIST {number}"), MAX_REPLY)
-            .await?;
+        self.pop3.session.send(stage, &format!("LIST {number}"), MAX_REPLY).await?;
         match self.pop3.session.answer(stage).await? {
             Answer::Ok(_) => self.pop3.memory.note_refused_top(&text),
             Answer::Err(_) => return Ok(TopResult::Gone),
@@ -277,10 +275,7 @@ impl Retrieval<'_> {
         if self.pop3.memory.lacks.contains("TOP") {
             return Ok(TopResult::NoTop);
         }
-        Err(PickupError {
-            is_passing: true,
-            ..self.pop3.session.refusal(stage, "TOP", &text)
-        })
+        Err(PickupError { is_passing: true, ..self.pop3.session.refusal(stage, "TOP", &text) })
     }
 
     /// Retrieves the whole of a mail that a test waits for.
@@ -300,11 +295,7 @@ impl Retrieval<'_> {
 
     /// Reads the top of a mail again that was among those of others, before it is deleted.
     async fn confirm(&mut self, number: u64, found: &mut Found) -> Result<(), Unread> {
-        let again = self
-            .pop3
-            .session
-            .mail(&format!("TOP {number} {TOP_LINES}"), MAX_TOP)
-            .await;
+        let again = self.pop3.session.mail(&format!("TOP {number} {TOP_LINES}"), MAX_TOP).await;
         if found.read_again(self.judge, again.map_err(Unread::Failed)?) {
             Ok(())
         } else {
@@ -323,8 +314,8 @@ impl Retrieval<'_> {
         };
         let mark = self.pop3.session.wire.mark();
         let mail = self.pop3.session.mail(&command, most).await?;
-        let is_ours =
-            finding(self.judge, &mail).is_some_and(|(token, finding)| token.nonce == nonce && finding.is_deletable());
+        let is_ours = finding(self.judge, &mail)
+            .is_some_and(|(token, finding)| token.nonce == nonce && finding.is_deletable());
         if is_ours {
             self.pop3.session.delete(number).await?;
         } else {
@@ -343,19 +334,17 @@ impl Retrieval<'_> {
             .filter(|(_, known)| known.failures == 0)
             .map(|(entry, _)| entry.number)
             .collect();
-        if !self.pop3.session.pipelining || self.pop3.memory.lacks.contains("TOP") || numbers.len() < 2 {
+        if !self.pop3.session.pipelining
+            || self.pop3.memory.lacks.contains("TOP")
+            || numbers.len() < 2
+        {
             return tops;
         }
-        let commands: Vec<String> = numbers
-            .iter()
-            .map(|number| format!("TOP {number} {TOP_LINES}"))
-            .collect();
+        let commands: Vec<String> =
+            numbers.iter().map(|number| format!("TOP {number} {TOP_LINES}")).collect();
         let mark = self.pop3.session.wire.mark();
-        let mut sent = self
-            .pop3
-            .session
-            .send(Stage::PickupReceive, &commands.join("\r\n"), MAX_TOP)
-            .await;
+        let mut sent =
+            self.pop3.session.send(Stage::PickupReceive, &commands.join("\r\n"), MAX_TOP).await;
         for number in numbers {
             let result = match sent {
                 Ok(()) => self.pop3.session.top().await,
@@ -380,14 +369,17 @@ fn nothing_given(number: u64) -> PickupError {
         is_passing: true,
         ..PickupError::new(
             Stage::PickupReceive,
-            &format!("the server lists a mail (number {number}) but does not return it; retrying at each pick-up"),
+            &format!(
+                "the server lists a mail (number {number}) but does not return it; retrying at each pick-up"
+            ),
         )
     }
 }
 
 /// Answers have no names in POP3: should a server mix them up, no foreign mail may be deleted for ours.
 fn mixed_up(number: u64) -> PickupError {
-    let text = format!("the server returned a different mail as number {number} than it had listed");
+    let text =
+        format!("the server returned a different mail as number {number} than it had listed");
     PickupError::new(Stage::PickupReceive, &text)
 }
 

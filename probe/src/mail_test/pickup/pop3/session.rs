@@ -59,12 +59,7 @@ impl Answer {
 
 impl Session {
     pub(super) fn new(wire: Wire, door: &MailboxEndpoint) -> Self {
-        Self {
-            wire,
-            step: door.step,
-            pipelining: false,
-            whereabouts: door.whereabouts.clone(),
-        }
+        Self { wire, step: door.step, pipelining: false, whereabouts: door.whereabouts.clone() }
     }
 
     /// Ends the session: only then are mails deleted.
@@ -79,7 +74,12 @@ impl Session {
         Micros::from(self.wire.received_at().saturating_duration_since(began))
     }
 
-    pub(super) async fn send(&mut self, stage: Stage, line: &str, most: usize) -> Result<(), PickupError> {
+    pub(super) async fn send(
+        &mut self,
+        stage: Stage,
+        line: &str,
+        most: usize,
+    ) -> Result<(), PickupError> {
         self.whereabouts.note(Some(stage));
         self.wire.begin(self.step, most);
         self.wire
@@ -88,7 +88,11 @@ impl Session {
             .map_err(|error| PickupError::wire(stage, &error))
     }
 
-    pub(super) async fn send_secret(&mut self, stage: Stage, line: &Secret) -> Result<(), PickupError> {
+    pub(super) async fn send_secret(
+        &mut self,
+        stage: Stage,
+        line: &Secret,
+    ) -> Result<(), PickupError> {
         self.whereabouts.note(Some(stage));
         self.wire.begin(self.step, MAX_REPLY);
         self.wire.secret(true);
@@ -99,11 +103,8 @@ impl Session {
 
     pub(super) async fn answer(&mut self, stage: Stage) -> Result<Answer, PickupError> {
         self.whereabouts.note(Some(stage));
-        let line = self
-            .wire
-            .line(MAX_LINE)
-            .await
-            .map_err(|error| PickupError::wire(stage, &error))?;
+        let line =
+            self.wire.line(MAX_LINE).await.map_err(|error| PickupError::wire(stage, &error))?;
         let text = String::from_utf8_lossy(&line);
         Answer::read(&text).ok_or_else(|| self.nonsense(stage, &text))
     }
@@ -113,7 +114,12 @@ impl Session {
         PickupError::new(stage, &format!("the server sent {shown:?}, which is not a POP3 reply"))
     }
 
-    pub(super) async fn command(&mut self, stage: Stage, line: &str, most: usize) -> Result<String, PickupError> {
+    pub(super) async fn command(
+        &mut self,
+        stage: Stage,
+        line: &str,
+        most: usize,
+    ) -> Result<String, PickupError> {
         self.send(stage, line, most).await?;
         match self.answer(stage).await? {
             Answer::Ok(text) => Ok(text),
@@ -129,21 +135,23 @@ impl Session {
             &self.wire.transcript().one_line(&format!("{verb} refused: {text}")),
         );
         error.text = explained(error.text);
-        error.refusal = matches!(stage, Stage::PickupGreeting | Stage::PickupLogin).then(|| LoginRefusal::read(text));
-        error.in_use =
-            error.refusal == Some(LoginRefusal::InUse) || (error.refusal.is_none() && text.contains("[IN-USE]"));
+        error.refusal = matches!(stage, Stage::PickupGreeting | Stage::PickupLogin)
+            .then(|| LoginRefusal::read(text));
+        error.in_use = error.refusal == Some(LoginRefusal::InUse)
+            || (error.refusal.is_none() && text.contains("[IN-USE]"));
         error
     }
 
     /// The lines of a multi-line reply, dots taken out; `line` gets parts of at most [`MAX_LINE`] bytes.
-    pub(super) async fn lines(&mut self, stage: Stage, mut line: impl FnMut(&[u8], bool)) -> Result<(), PickupError> {
+    pub(super) async fn lines(
+        &mut self,
+        stage: Stage,
+        mut line: impl FnMut(&[u8], bool),
+    ) -> Result<(), PickupError> {
         let mut at_start = true;
         loop {
-            let (part, ended) = self
-                .wire
-                .part(MAX_LINE)
-                .await
-                .map_err(|error| PickupError::wire(stage, &error))?;
+            let (part, ended) =
+                self.wire.part(MAX_LINE).await.map_err(|error| PickupError::wire(stage, &error))?;
             if at_start && ended && part == b"." {
                 return Ok(());
             }
@@ -157,17 +165,23 @@ impl Session {
     }
 
     /// A mail: its first [`KEPT_OF_MAIL`] bytes.
-    pub(super) async fn mail(&mut self, command: &str, most: usize) -> Result<Vec<u8>, PickupError> {
+    pub(super) async fn mail(
+        &mut self,
+        command: &str,
+        most: usize,
+    ) -> Result<Vec<u8>, PickupError> {
         let stage = Stage::PickupReceive;
         self.command(stage, command, most).await?;
         self.content(stage, KEPT_OF_MAIL).await
     }
 
     /// More of a message that may be a notification; `None` where the server refuses.
-    pub(super) async fn look_further(&mut self, number: u64) -> Result<Option<Vec<u8>>, PickupError> {
+    pub(super) async fn look_further(
+        &mut self,
+        number: u64,
+    ) -> Result<Option<Vec<u8>>, PickupError> {
         let stage = Stage::PickupReceive;
-        self.send(stage, &format!("TOP {number} {NOTIFICATION_LINES}"), MAX_TOP)
-            .await?;
+        self.send(stage, &format!("TOP {number} {NOTIFICATION_LINES}"), MAX_TOP).await?;
         Ok(match self.answer(stage).await? {
             Answer::Ok(_) => Some(self.content(stage, NOTIFICATION_BYTES).await?),
             Answer::Err(_) => None,
@@ -211,7 +225,10 @@ impl Session {
     }
 
     /// CAPA's lines in capitals; `None` where the server does not know it.
-    pub(super) async fn capabilities(&mut self, stage: Stage) -> Result<Option<Vec<Vec<String>>>, PickupError> {
+    pub(super) async fn capabilities(
+        &mut self,
+        stage: Stage,
+    ) -> Result<Option<Vec<Vec<String>>>, PickupError> {
         self.send(stage, "CAPA", MAX_REPLY).await?;
         if let Answer::Err(_) = self.answer(stage).await? {
             return Ok(None);

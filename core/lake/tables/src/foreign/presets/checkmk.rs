@@ -5,25 +5,21 @@
 
 use serde_json::Value;
 
-use super::{Measurement, ExportSelection, micros};
+use super::{ExportSelection, Measurement, micros};
 
-pub(super) fn read(text: &str, wish: ExportSelection<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
+pub(super) fn read(
+    text: &str,
+    wish: ExportSelection<'_>,
+) -> Result<(Vec<Measurement>, Vec<String>), String> {
     let json: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-    let wrong = || "not metrics from Checkmk's REST API: time_range, step or metrics is missing".to_owned();
+    let wrong =
+        || "not metrics from Checkmk's REST API: time_range, step or metrics is missing".to_owned();
     let start = json.pointer("/time_range/start").and_then(seconds).ok_or_else(wrong)?;
-    let step = json
-        .get("step")
-        .and_then(Value::as_i64)
-        .filter(|step| *step > 0)
-        .ok_or_else(wrong)?;
+    let step =
+        json.get("step").and_then(Value::as_i64).filter(|step| *step > 0).ok_or_else(wrong)?;
     let metrics = json.get("metrics").and_then(Value::as_array).ok_or_else(wrong)?;
-    let title = |metric: &Value| {
-        metric
-            .get("title")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let title =
+        |metric: &Value| metric.get("title").and_then(Value::as_str).unwrap_or_default().to_owned();
     let names = || metrics.iter().map(title).collect::<Vec<_>>().join(", ");
     let metric = match (wish.round_trip, metrics.as_slice()) {
         (Some(name), all) => all.iter().find(|metric| title(metric) == name),

@@ -3,25 +3,23 @@
 //! The first column is the time: as it is shown, without an offset, or milliseconds since 1970. Each other column is a series;
 //! values have their unit behind them (`12.3 ms`, `1.20 s`) or are seconds. Before version 7 Grafana wrote `Series;Time;Value`.
 
-use super::{Measurement, ExportSelection, id, micros};
+use super::{ExportSelection, Measurement, id, micros};
 use crate::foreign::{Mark, Table, is_missing, with_unit};
 
 /// What the time is called.
-const TIMES: [&str; 8] = [
-    "time",
-    "timestamp",
-    "zeit",
-    "tid",
-    "datum",
-    "date",
-    "datetime",
-    "date time",
-];
+const TIMES: [&str; 8] =
+    ["time", "timestamp", "zeit", "tid", "datum", "date", "datetime", "date time"];
 /// Names that a round trip is likely to have.
 const LIKELY: [&str; 6] = ["round trip", "round_trip", "roundtrip", "rtt", "duration", "delay"];
 
-pub(super) fn read(table: &Table, wish: ExportSelection<'_>, tool: &str) -> Result<(Vec<Measurement>, Vec<String>), String> {
-    let named = |name: &str, wanted: &[&str]| wanted.contains(&name.trim_matches('"').to_lowercase().as_str());
+pub(super) fn read(
+    table: &Table,
+    wish: ExportSelection<'_>,
+    tool: &str,
+) -> Result<(Vec<Measurement>, Vec<String>), String> {
+    let named = |name: &str, wanted: &[&str]| {
+        wanted.contains(&name.trim_matches('"').to_lowercase().as_str())
+    };
     let place = |wanted: &[&str]| table.head.iter().position(|name| named(name, wanted));
     if let Some(reason) = sums(table) {
         return Err(reason);
@@ -32,13 +30,11 @@ pub(super) fn read(table: &Table, wish: ExportSelection<'_>, tool: &str) -> Resu
             table.head.join(", ")
         )
     })?;
-    let (series, value) = match (
-        place(&["series", "serie", "metric"]),
-        place(&["value", "wert", "värde"]),
-    ) {
-        (Some(series), Some(value)) => (Some(series), value),
-        _ => (None, chosen(table, time, wish)?),
-    };
+    let (series, value) =
+        match (place(&["series", "serie", "metric"]), place(&["value", "wert", "värde"])) {
+            (Some(series), Some(value)) => (Some(series), value),
+            _ => (None, chosen(table, time, wish)?),
+        };
     let fields = |column: usize| {
         let values = table.rows.iter().filter_map(move |row| row.fields.get(column));
         values.map(String::as_str).filter(|text| !is_missing(text, &[]))
@@ -47,7 +43,8 @@ pub(super) fn read(table: &Table, wish: ExportSelection<'_>, tool: &str) -> Resu
         Some(b';') if fields(value).any(|text| text.contains(',')) => Mark::Comma,
         _ => Mark::Point,
     };
-    let mark = Mark::of(fields(value), usual).map_err(|reason| format!("{}: {reason}", table.head[value]))?;
+    let mark = Mark::of(fields(value), usual)
+        .map_err(|reason| format!("{}: {reason}", table.head[value]))?;
     let mut found = Vec::new();
     let mut without_unit = 0_u64;
     for row in &table.rows {
@@ -55,8 +52,9 @@ pub(super) fn read(table: &Table, wish: ExportSelection<'_>, tool: &str) -> Resu
         if field(time).is_empty() {
             continue;
         }
-        let (at, local) = moment(field(time))
-            .ok_or_else(|| format!("row {}: {:?} is not a time of {tool}", row.line, field(time)))?;
+        let (at, local) = moment(field(time)).ok_or_else(|| {
+            format!("row {}: {:?} is not a time of {tool}", row.line, field(time))
+        })?;
         let text = field(value);
         let round_trip_us = if is_missing(text, &[]) {
             None
@@ -65,9 +63,9 @@ pub(super) fn read(table: &Table, wish: ExportSelection<'_>, tool: &str) -> Resu
                 without_unit += 1;
                 (text, 1e6)
             });
-            let number = mark
-                .parse(digits)
-                .ok_or_else(|| format!("row {}: {text:?} is not a number with a unit of time", row.line))?;
+            let number = mark.parse(digits).ok_or_else(|| {
+                format!("row {}: {text:?} is not a number with a unit of time", row.line)
+            })?;
             micros(number * unit / 1e6)
         };
         found.push(Measurement {
@@ -105,26 +103,17 @@ fn chosen(table: &Table, time: usize, wish: ExportSelection<'_>) -> Result<usize
     let columns: Vec<usize> = (0..table.head.len())
         .filter(|column| *column != time && !table.head[*column].is_empty())
         .collect();
-    let names = || {
-        columns
-            .iter()
-            .map(|column| table.head[*column].as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let names =
+        || columns.iter().map(|column| table.head[*column].as_str()).collect::<Vec<_>>().join(", ");
     if let Some(name) = wish.round_trip {
         let found = columns.iter().find(|column| table.head[**column] == name);
-        return found
-            .copied()
-            .ok_or_else(|| format!("no column {name:?}; available: {}", names()));
+        return found.copied().ok_or_else(|| format!("no column {name:?}; available: {}", names()));
     }
     let likely: Vec<usize> = columns
         .iter()
         .copied()
         .filter(|column| {
-            LIKELY
-                .iter()
-                .any(|word| table.head[*column].to_lowercase().contains(word))
+            LIKELY.iter().any(|word| table.head[*column].to_lowercase().contains(word))
         })
         .collect();
     match (columns.as_slice(), likely.as_slice()) {
@@ -159,15 +148,14 @@ mod tests {
     use super::*;
     use crate::foreign::table::read_csv;
 
-    fn read_text(text: &str, wish: ExportSelection<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
+    fn read_text(
+        text: &str,
+        wish: ExportSelection<'_>,
+    ) -> Result<(Vec<Measurement>, Vec<String>), String> {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("panel.csv");
         std::fs::write(&file, text).expect("written");
-        read(
-            &read_csv(&file, None).map_err(|error| error.to_string())?,
-            wish,
-            "Grafana",
-        )
+        read(&read_csv(&file, None).map_err(|error| error.to_string())?, wish, "Grafana")
     }
 
     #[test]
@@ -190,49 +178,37 @@ mod tests {
                 [Some(250_000), Some(1_500_000), None],
             ),
         ] {
-            let (found, _) = read_text(text, ExportSelection::default()).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let (found, _) = read_text(text, ExportSelection::default())
+                .unwrap_or_else(|error| panic!("{text}: {error}"));
             let times: Vec<_> = found.iter().map(|one| one.round_trip_us).collect();
             assert_eq!(times, expected, "{text}");
             let at: Vec<_> = found.iter().filter_map(|one| one.local.as_deref()).collect();
-            assert_eq!(
-                at,
-                ["2026-03-01T12:00:00", "2026-03-01T12:01:00", "2026-03-01T12:02:00"]
-            );
+            assert_eq!(at, ["2026-03-01T12:00:00", "2026-03-01T12:01:00", "2026-03-01T12:02:00"]);
         }
     }
 
     #[test]
     fn other_forms_of_tables_are_read_or_refused() {
-        let series =
-            "Series;Time;Value\nmx1 loop;2026-03-01T12:00:00.000Z;0.25\nmx2 loop;2026-03-01T12:00:00.000Z;null\n";
+        let series = "Series;Time;Value\nmx1 loop;2026-03-01T12:00:00.000Z;0.25\nmx2 loop;2026-03-01T12:00:00.000Z;null\n";
         let (found, notes) = read_text(series, ExportSelection::default()).expect("series");
         assert_eq!(
             (found[0].monitor.as_deref(), found[0].at, found[0].round_trip_us),
             (Some("mx1-loop"), 1_772_366_400_000_000, Some(250_000))
         );
         assert_eq!(found[1].outcome, None);
-        assert!(
-            notes.iter().any(|note| note.contains("interpreted as seconds")),
-            "{notes:?}"
-        );
-        let (found, _) = read_text("\"Time\",\"x\"\n1772366400000,3 ms\n", ExportSelection::default()).expect("milliseconds");
+        assert!(notes.iter().any(|note| note.contains("interpreted as seconds")), "{notes:?}");
+        let (found, _) =
+            read_text("\"Time\",\"x\"\n1772366400000,3 ms\n", ExportSelection::default())
+                .expect("milliseconds");
         assert_eq!(found[0].at, 1_772_366_400_000_000);
         let several = "Time,p50,p99\n2026-03-01 12:00:00,1 ms,2 ms\n";
         assert!(
-            read_text(several, ExportSelection::default())
-                .expect_err("two")
-                .contains("p50, p99")
+            read_text(several, ExportSelection::default()).expect_err("two").contains("p50, p99")
         );
-        let wish = ExportSelection {
-            round_trip: Some("p99"),
-            ..ExportSelection::default()
-        };
+        let wish = ExportSelection { round_trip: Some("p99"), ..ExportSelection::default() };
         assert_eq!(read_text(several, wish).expect("one").0[0].round_trip_us, Some(2_000));
         for (text, reason) in [
-            (
-                "Host;Service;OK;WARN;CRIT\nmx1;Mail;99.1%;0%;0.9%\n",
-                "availability table",
-            ),
+            ("Host;Service;OK;WARN;CRIT\nmx1;Mail;99.1%;0%;0.9%\n", "availability table"),
             ("a,b\n1,2\n", "no column contains times"),
             ("Time,x\nyesterday,1 ms\n", "not a time of Grafana"),
             ("Time,x\n2026-03-01 12:00:00,95 %\n", "not a number with a unit of time"),

@@ -26,11 +26,7 @@ pub(super) struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            line: 1,
-            empty: None,
-        }
+        Self { text, line: 1, empty: None }
     }
 
     fn advance(&mut self, bytes: usize) -> &'a str {
@@ -57,7 +53,10 @@ impl<'a> Iterator for Pieces<'a> {
                 let end = self.text.find("-->").map_or(self.text.len(), |end| end + 3);
                 let comment = self.advance(end);
                 let inner = comment.strip_prefix("<!--").unwrap_or(comment);
-                return Some((line, Piece::Comment(inner.strip_suffix("-->").unwrap_or(inner).trim())));
+                return Some((
+                    line,
+                    Piece::Comment(inner.strip_suffix("-->").unwrap_or(inner).trim()),
+                ));
             }
             if !self.text.starts_with('<') {
                 let end = self.text.find('<').unwrap_or(self.text.len());
@@ -123,10 +122,7 @@ pub(super) fn historic_data(text: &str) -> Result<Table, String> {
         match piece {
             Piece::Open("histdata", _) => is_historic = true,
             Piece::Open("item", _) => {
-                current = Some(Row {
-                    line,
-                    fields: Vec::new(),
-                });
+                current = Some(Row { line, fields: Vec::new() });
             }
             Piece::Open(element, attributes) => {
                 let channel = attribute(attributes, "channel").unwrap_or_default();
@@ -163,16 +159,10 @@ pub(super) fn historic_data(text: &str) -> Result<Table, String> {
         .collect();
     let head = order.iter().map(|at| table.head[*at].clone()).collect();
     for row in &mut rows {
-        row.fields = order
-            .iter()
-            .map(|at| row.fields.get(*at).cloned().unwrap_or_default())
-            .collect();
+        row.fields =
+            order.iter().map(|at| row.fields.get(*at).cloned().unwrap_or_default()).collect();
     }
-    Ok(Table {
-        head,
-        rows,
-        ..Table::default()
-    })
+    Ok(Table { head, rows, ..Table::default() })
 }
 
 #[cfg(test)]
@@ -196,10 +186,7 @@ mod tests {
                 (3, Piece::Close("r")),
             ]
         );
-        assert_eq!(
-            attribute("channel=\"1 &lt; 2\" id=\"3\"", "channel").as_deref(),
-            Some("1 < 2")
-        );
+        assert_eq!(attribute("channel=\"1 &lt; 2\" id=\"3\"", "channel").as_deref(), Some("1 < 2"));
         for odd in ["", "<", "<a", "<!--", "</", "a<b", "<a b=\"", "é<é>é"] {
             let _ = Pieces::new(odd).count();
         }

@@ -4,7 +4,7 @@
 //! second, output and performance data last) and that of PNP4Nagios (`KEY::value` separated by
 //! tabs). Performance data is `label=value[unit];warn;crit;min;max` (Nagios plugin guidelines).
 
-use super::{Measurement, ExportSelection, id, micros, one_line};
+use super::{ExportSelection, Measurement, id, micros, one_line};
 
 /// Labels that mail plugins use for the round trip.
 const LIKELY: [&str; 5] = ["delay", "elapsed", "roundtrip", "time", "rta"];
@@ -20,7 +20,10 @@ struct Line<'a> {
     performance: &'a str,
 }
 
-pub(super) fn read(text: &str, wish: ExportSelection<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
+pub(super) fn read(
+    text: &str,
+    wish: ExportSelection<'_>,
+) -> Result<(Vec<Measurement>, Vec<String>), String> {
     let mut found = Vec::new();
     for (line, number) in text.lines().zip(1_u64..).filter(|(line, _)| !line.trim().is_empty()) {
         let Some(parts) = parts(line) else { continue };
@@ -61,7 +64,8 @@ pub(super) fn read(text: &str, wish: ExportSelection<'_>) -> Result<(Vec<Measure
 
 /// Why what Nagios writes otherwise can't be imported, if it is that.
 fn other_export(text: &str) -> Option<&'static str> {
-    const STATES: [&str; 3] = ["SERVICE ALERT: ", "CURRENT SERVICE STATE: ", "INITIAL SERVICE STATE: "];
+    const STATES: [&str; 3] =
+        ["SERVICE ALERT: ", "CURRENT SERVICE STATE: ", "INITIAL SERVICE STATE: "];
     let mut lines = text.lines().take(10_000);
     let is_log = lines
         .clone()
@@ -85,11 +89,8 @@ fn other_export(text: &str) -> Option<&'static str> {
 fn parts(line: &str) -> Option<Line<'_>> {
     let fields: Vec<&str> = line.split('\t').collect();
     if line.contains("::") && fields.iter().any(|field| field.starts_with("TIMET::")) {
-        let get = |key: &str| {
-            fields
-                .iter()
-                .find_map(|field| field.strip_prefix(key)?.strip_prefix("::"))
-        };
+        let get =
+            |key: &str| fields.iter().find_map(|field| field.strip_prefix(key)?.strip_prefix("::"));
         return Some(Line {
             time: get("TIMET")?,
             host: get("HOSTNAME").unwrap_or_default(),
@@ -100,14 +101,9 @@ fn parts(line: &str) -> Option<Line<'_>> {
         });
     }
     match fields.as_slice() {
-        ["[SERVICEPERFDATA]", time, host, service, _, _, output, performance] => Some(Line {
-            time,
-            host,
-            service,
-            state: None,
-            output,
-            performance,
-        }),
+        ["[SERVICEPERFDATA]", time, host, service, _, _, output, performance] => {
+            Some(Line { time, host, service, state: None, output, performance })
+        }
         _ => None,
     }
 }
@@ -126,10 +122,7 @@ fn seconds(performance: &str, wish: Option<&str>) -> Option<f64> {
         .filter_map(|(label, value)| Some((label, in_seconds(value)?)))
         .collect();
     let get = |name: &str| {
-        values
-            .iter()
-            .find(|(label, _)| label.eq_ignore_ascii_case(name))
-            .map(|(_, value)| *value)
+        values.iter().find(|(label, _)| label.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     };
     match wish {
         Some(name) => get(name),
@@ -181,22 +174,12 @@ mod tests {
         let brief: Vec<_> = found.iter().map(|one| (one.outcome, one.round_trip_us)).collect();
         assert_eq!(
             brief,
-            [
-                (Some("ok"), Some(2_000_000)),
-                (Some("ok"), Some(500_000)),
-                (Some("lost"), None)
-            ]
+            [(Some("ok"), Some(2_000_000)), (Some("ok"), Some(500_000)), (Some("lost"), None)]
         );
         assert_eq!(found[0].monitor.as_deref(), Some("mx1-mail-loop"));
         assert_eq!(found[2].error.as_deref(), Some("no mail"));
-        let wish = ExportSelection {
-            round_trip: Some("my time"),
-            ..ExportSelection::default()
-        };
-        assert_eq!(
-            read(text, wish).expect("measurements").0[1].round_trip_us,
-            Some(250_000)
-        );
+        let wish = ExportSelection { round_trip: Some("my time"), ..ExportSelection::default() };
+        assert_eq!(read(text, wish).expect("measurements").0[1].round_trip_us, Some(250_000));
         assert!(read("nothing\n", ExportSelection::default()).is_err());
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Measurement, ExportSelection, id, micros};
+use super::{ExportSelection, Measurement, id, micros};
 
 /// What is known of one moment of one monitor.
 #[derive(Default)]
@@ -23,14 +23,22 @@ struct Series {
     values: Vec<(i64, f64)>,
 }
 
-pub(super) fn read(text: &str, wish: ExportSelection<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
+pub(super) fn read(
+    text: &str,
+    wish: ExportSelection<'_>,
+) -> Result<(Vec<Measurement>, Vec<String>), String> {
     let begin = text.trim_start();
-    let is_json =
-        begin.starts_with("{\"") || begin.starts_with("{ ") || begin.starts_with("{\n") || begin.starts_with('[');
+    let is_json = begin.starts_with("{\"")
+        || begin.starts_with("{ ")
+        || begin.starts_with("{\n")
+        || begin.starts_with('[');
     let series = match serde_json::from_str::<Value>(text) {
         Ok(json) => of_json(&json)?,
         // A line of JSON for each series: the export of VictoriaMetrics.
-        Err(_) if is_json && begin.lines().next().is_some_and(|line| line.contains("\"timestamps\"")) => {
+        Err(_)
+            if is_json
+                && begin.lines().next().is_some_and(|line| line.contains("\"timestamps\"")) =>
+        {
             of_lines(begin)?
         }
         Err(error) if is_json => return Err(format!("not JSON: {error}")),
@@ -51,11 +59,7 @@ pub(super) fn read(text: &str, wish: ExportSelection<'_>) -> Result<(Vec<Measure
         if !is_state && wish.round_trip.is_some_and(|wish| wish != name) {
             continue;
         }
-        let unit = if name.ends_with("milliseconds") || name.ends_with("_ms") {
-            1e3
-        } else {
-            1.0
-        };
+        let unit = if name.ends_with("milliseconds") || name.ends_with("_ms") { 1e3 } else { 1.0 };
         for (at, value) in &series.values {
             let point = points.entry((monitor.clone(), *at)).or_default();
             let value = Some(*value).filter(|value| value.is_finite());
@@ -73,9 +77,7 @@ pub(super) fn read(text: &str, wish: ExportSelection<'_>) -> Result<(Vec<Measure
         );
     }
     let found = points.into_iter().zip(1..).map(|(((monitor, at), point), line)| {
-        let good = point
-            .good
-            .or((!with_state && point.round_trip_us.is_some()).then_some(true));
+        let good = point.good.or((!with_state && point.round_trip_us.is_some()).then_some(true));
         Measurement {
             line,
             at,
@@ -134,14 +136,13 @@ fn of_json(json: &Value) -> Result<Vec<Series>, String> {
 fn of_lines(text: &str) -> Result<Vec<Series>, String> {
     let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
     let series = lines.map(|(line, row)| {
-        let json: Value = serde_json::from_str(line).map_err(|error| format!("row {row}: not JSON: {error}"))?;
-        let list = |name: &str| json.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-        let times = list("timestamps")
-            .into_iter()
-            .map(|at| at.as_f64().and_then(|ms| micros(ms / 1e3)));
-        let values = list("values")
-            .into_iter()
-            .map(|value| value.as_f64().unwrap_or(f64::NAN));
+        let json: Value =
+            serde_json::from_str(line).map_err(|error| format!("row {row}: not JSON: {error}"))?;
+        let list =
+            |name: &str| json.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+        let times =
+            list("timestamps").into_iter().map(|at| at.as_f64().and_then(|ms| micros(ms / 1e3)));
+        let values = list("values").into_iter().map(|value| value.as_f64().unwrap_or(f64::NAN));
         Ok(Series {
             labels: labels(json.get("metric")),
             values: times.zip(values).filter_map(|(at, value)| Some((at?, value))).collect(),
@@ -181,12 +182,8 @@ fn printed(text: &str) -> Result<Vec<Series>, String> {
             None if at.contains('.') || at.trim().len() < 12 => (at, 1.0),
             None => (at, 1e3),
         };
-        let at = at
-            .trim()
-            .parse::<f64>()
-            .ok()
-            .and_then(|at| micros(at / unit))
-            .ok_or_else(wrong)?;
+        let at =
+            at.trim().parse::<f64>().ok().and_then(|at| micros(at / unit)).ok_or_else(wrong)?;
         let value = value.parse().map_err(|_| wrong())?;
         let labels = current.clone().ok_or_else(wrong)?;
         all.entry(labels).or_default().push((at, value));
@@ -194,10 +191,7 @@ fn printed(text: &str) -> Result<Vec<Series>, String> {
     if all.is_empty() {
         return Err("not a result from Prometheus: neither JSON nor output of promtool".to_owned());
     }
-    Ok(all
-        .into_iter()
-        .map(|(labels, values)| Series { labels, values })
-        .collect())
+    Ok(all.into_iter().map(|(labels, values)| Series { labels, values }).collect())
 }
 
 /// The labels at the beginning of a line, with the name as `__name__`, and what follows them; none where it begins with a value.
@@ -226,7 +220,9 @@ fn selector(line: &str) -> Option<(BTreeMap<String, String>, &str)> {
         let mut chars = after.char_indices();
         let close = loop {
             match chars.next()? {
-                (_, '\\') => value.extend(chars.next().map(|(_, c)| if c == 'n' { '\n' } else { c })),
+                (_, '\\') => {
+                    value.extend(chars.next().map(|(_, c)| if c == 'n' { '\n' } else { c }))
+                }
                 (at, '"') => break at,
                 (_, c) => value.push(c),
             }
@@ -284,11 +280,10 @@ mod tests {
         let array = r#"[{"metric":{"__name__":"probe_duration_seconds","instance":"mail.example.com"},"values":[[1772366400.5,"0.25"]]},
             {"metric":{"__name__":"probe_success","instance":"mail.example.com"},"values":[[1772366400.5,"1"],[1772366460.5,"0"],[1772366520.5,"NaN"]]}]"#;
         for text in [dump, open_metrics, query, lines, array] {
-            let (found, _) = read(text, ExportSelection::default()).unwrap_or_else(|error| panic!("{text}: {error}"));
-            let brief: Vec<_> = found
-                .iter()
-                .map(|one| (one.at, one.outcome, one.round_trip_us))
-                .collect();
+            let (found, _) = read(text, ExportSelection::default())
+                .unwrap_or_else(|error| panic!("{text}: {error}"));
+            let brief: Vec<_> =
+                found.iter().map(|one| (one.at, one.outcome, one.round_trip_us)).collect();
             assert_eq!(
                 brief,
                 [
@@ -300,8 +295,9 @@ mod tests {
             );
             assert_eq!(found[0].monitor.as_deref(), Some("mail.example.com"));
         }
-        let refused = r#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"step\""}"#;
-        let error = read(refused, Wish::default()).expect_err("an error");
+        let refused =
+            r#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"step\""}"#;
+        let error = read(refused, ExportSelection::default()).expect_err("an error");
         assert!(error.contains("invalid parameter"), "{error}");
         for wrong in ["", "x", "{a=\"b", "{} 1 2", "1 2"] {
             assert!(read(wrong, ExportSelection::default()).is_err(), "{wrong:?}");

@@ -5,7 +5,7 @@
 //! downtime and coverage last. RAW times are OLE Automation dates in UTC (days since 30 December
 //! 1899); RAW values of time channels are milliseconds. Sums and averages follow the rows.
 
-use super::{Measurement, ExportSelection, micros};
+use super::{ExportSelection, Measurement, micros};
 use crate::foreign::{Mark, Table};
 
 /// OLE Automation dates count from 30 December 1899.
@@ -20,19 +20,24 @@ struct Channel<'a> {
     raw: usize,
 }
 
-pub(super) fn read(table: &Table, wish: ExportSelection<'_>) -> Result<(Vec<Measurement>, Vec<String>), String> {
+pub(super) fn read(
+    table: &Table,
+    wish: ExportSelection<'_>,
+) -> Result<(Vec<Measurement>, Vec<String>), String> {
     let channels = channels(&table.head);
     let Some((time, channels)) = channels.split_first() else {
         return Err(
             "not an export from PRTG: no column has a (RAW) counterpart; export historic data as CSV".to_owned(),
         );
     };
-    let field = |row: usize, column: usize| table.rows[row].fields.get(column).map_or("", String::as_str);
+    let field =
+        |row: usize, column: usize| table.rows[row].fields.get(column).map_or("", String::as_str);
     let percent = |channel: &&Channel<'_>| {
         let mut shown = (0..table.rows.len())
             .map(|row| field(row, channel.shown))
             .filter(|shown| !shown.is_empty());
-        shown.next().is_some_and(|first| first.ends_with('%')) && shown.all(|shown| shown.ends_with('%'))
+        shown.next().is_some_and(|first| first.ends_with('%'))
+            && shown.all(|shown| shown.ends_with('%'))
     };
     let rates: Vec<&Channel<'_>> = channels.iter().rev().take(2).filter(percent).collect();
     let (coverage, downtime) = match rates.as_slice() {
@@ -46,7 +51,8 @@ pub(super) fn read(table: &Table, wish: ExportSelection<'_>) -> Result<(Vec<Meas
         .filter(|channel| !rates.iter().any(|rate| rate.raw == channel.raw))
         .collect();
     let value = chosen(&values, wish)?;
-    let mark = Mark::of((0..table.rows.len()).map(|row| field(row, time.raw)), Mark::Point).unwrap_or(Mark::Point);
+    let mark = Mark::of((0..table.rows.len()).map(|row| field(row, time.raw)), Mark::Point)
+        .unwrap_or(Mark::Point);
     let mut found = Vec::new();
     let (mut summaries, mut averages, mut partly) = (0, 0, 0);
     for row in 0..table.rows.len() {
@@ -56,7 +62,9 @@ pub(super) fn read(table: &Table, wish: ExportSelection<'_>) -> Result<(Vec<Meas
             continue;
         };
         averages += usize::from(field(row, time.shown).contains(" - "));
-        let raw = |channel: Option<&Channel<'_>>| channel.and_then(|channel| mark.parse(field(row, channel.raw)));
+        let raw = |channel: Option<&Channel<'_>>| {
+            channel.and_then(|channel| mark.parse(field(row, channel.raw)))
+        };
         let down = raw(downtime).unwrap_or(0.0) > 0.0;
         let round_trip_us = raw(Some(value)).and_then(|ms| micros(ms / 1e3));
         partly += usize::from(down && round_trip_us.is_some());
@@ -99,32 +107,21 @@ fn channels(head: &[String]) -> Vec<Channel<'_>> {
     let raw = |name: &str| {
         let suffixed = |other: &String| {
             let lower = other.to_lowercase();
-            lower
-                .strip_suffix("(raw)")
-                .is_some_and(|rest| rest.trim() == name.to_lowercase())
+            lower.strip_suffix("(raw)").is_some_and(|rest| rest.trim() == name.to_lowercase())
         };
         head.iter().position(suffixed)
     };
     head.iter()
         .enumerate()
-        .filter_map(|(shown, name)| {
-            Some(Channel {
-                name,
-                shown,
-                raw: raw(name)?,
-            })
-        })
+        .filter_map(|(shown, name)| Some(Channel { name, shown, raw: raw(name)? }))
         .collect()
 }
 
-fn chosen<'a, 'b>(channels: &[&'a Channel<'b>], wish: ExportSelection<'_>) -> Result<&'a Channel<'b>, String> {
-    let names = || {
-        channels
-            .iter()
-            .map(|channel| channel.name)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+fn chosen<'a, 'b>(
+    channels: &[&'a Channel<'b>],
+    wish: ExportSelection<'_>,
+) -> Result<&'a Channel<'b>, String> {
+    let names = || channels.iter().map(|channel| channel.name).collect::<Vec<_>>().join(", ");
     if let Some(name) = wish.round_trip {
         return channels
             .iter()
@@ -132,7 +129,9 @@ fn chosen<'a, 'b>(channels: &[&'a Channel<'b>], wish: ExportSelection<'_>) -> Re
             .copied()
             .ok_or_else(|| format!("no channel {name:?}; available: {}", names()));
     }
-    let total = |channel: &&&Channel<'_>| TOTAL.iter().any(|word| channel.name.to_lowercase().contains(word));
+    let total = |channel: &&&Channel<'_>| {
+        TOTAL.iter().any(|word| channel.name.to_lowercase().contains(word))
+    };
     let totals: Vec<_> = channels.iter().filter(total).collect();
     match (totals.as_slice(), channels) {
         ([one], _) => Ok(one),
@@ -162,10 +161,7 @@ mod tests {
             rows: rows
                 .iter()
                 .enumerate()
-                .map(|(line, row)| Row {
-                    line: line as u64 + 2,
-                    fields: split(row),
-                })
+                .map(|(line, row)| Row { line: line as u64 + 2, fields: split(row) })
                 .collect(),
             ..Table::default()
         }
@@ -190,10 +186,8 @@ mod tests {
                 ],
             );
             let (found, notes) = read(&table, ExportSelection::default()).expect("measurements");
-            let brief: Vec<_> = found
-                .iter()
-                .map(|one| (one.at, one.outcome, one.round_trip_us))
-                .collect();
+            let brief: Vec<_> =
+                found.iter().map(|one| (one.at, one.outcome, one.round_trip_us)).collect();
             assert_eq!(
                 brief,
                 [
@@ -212,16 +206,11 @@ mod tests {
 
     #[test]
     fn a_channel_is_asked_for_if_several_are_likely() {
-        let table = table(
-            "Time|Time(RAW)|SMTP|SMTP(RAW)|IMAP|IMAP(RAW)",
-            &["x|46082.5|1 msec|1|2 msec|2"],
-        );
+        let table =
+            table("Time|Time(RAW)|SMTP|SMTP(RAW)|IMAP|IMAP(RAW)", &["x|46082.5|1 msec|1|2 msec|2"]);
         let error = read(&table, ExportSelection::default()).expect_err("two channels");
         assert!(error.contains("SMTP, IMAP"), "{error}");
-        let wish = ExportSelection {
-            round_trip: Some("IMAP"),
-            ..ExportSelection::default()
-        };
+        let wish = ExportSelection { round_trip: Some("IMAP"), ..ExportSelection::default() };
         assert_eq!(read(&table, wish).expect("one").0[0].round_trip_us, Some(2_000));
         assert!(read(&super::tests::table("a|b", &[]), ExportSelection::default()).is_err());
     }

@@ -14,13 +14,16 @@ use super::{
 };
 
 /// What is reported of every export.
-const NOTE: &str = "rows are medians over a step of the RRD, so percentiles are percentiles of medians";
+const NOTE: &str =
+    "rows are medians over a step of the RRD, so percentiles are percentiles of medians";
 
 pub(super) fn read(text: &str) -> Result<(Vec<Measurement>, Vec<String>), String> {
     let begin = text.trim_start();
     let found = if begin.starts_with('{') {
         exported_json(text)?
-    } else if begin.starts_with('<') && Pieces::new(text).any(|(_, piece)| piece == Piece::Open("xport", "")) {
+    } else if begin.starts_with('<')
+        && Pieces::new(text).any(|(_, piece)| piece == Piece::Open("xport", ""))
+    {
         exported(text)?
     } else if begin.starts_with('<') {
         dumped(text)?
@@ -80,7 +83,9 @@ fn exported(text: &str) -> Result<Vec<Measurement>, String> {
                     ("start", None) => start = text.parse::<i64>().ok(),
                     ("step", None) => every = text.parse::<i64>().ok(),
                     ("t", Some(row)) => row.1 = Some(text.parse().map_err(|_| wrong())?),
-                    (name, Some(row)) if name.starts_with('v') => row.2.push(number(text).ok_or_else(wrong)?),
+                    (name, Some(row)) if name.starts_with('v') => {
+                        row.2.push(number(text).ok_or_else(wrong)?)
+                    }
                     _ => {}
                 }
             }
@@ -98,18 +103,15 @@ fn exported(text: &str) -> Result<Vec<Measurement>, String> {
 
 /// `rrdtool xport --json`: start and step, and a list of values for each step.
 fn exported_json(text: &str) -> Result<Vec<Measurement>, String> {
-    let json: Value = serde_json::from_str(text)
-        .map_err(|error| format!("not JSON ({error}); old versions of RRDtool write invalid JSON, so export XML"))?;
+    let json: Value = serde_json::from_str(text).map_err(|error| {
+        format!("not JSON ({error}); old versions of RRDtool write invalid JSON, so export XML")
+    })?;
     let whole = |name: &str| json.pointer(name).and_then(Value::as_i64);
     let (start, every) = whole("/meta/start")
         .zip(whole("/meta/step"))
         .ok_or("not an export from RRDtool: start or step is missing")?;
-    let list = |name: &str| {
-        json.pointer(name)
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
-    };
+    let list =
+        |name: &str| json.pointer(name).and_then(Value::as_array).cloned().unwrap_or_default();
     let legend = list("/meta/legend");
     let (median, loss) = places(legend.iter().map(|name| name.as_str().unwrap_or_default()))?;
     let steps = list("/data").into_iter().zip(0_i64..).map(|(row, index)| {
@@ -148,7 +150,8 @@ fn dumped(text: &str) -> Result<Vec<Measurement>, String> {
                 match (name, archives.last_mut()) {
                     ("rra", _) => archives.push(Archive::default()),
                     ("row", Some(archive)) if within == "database" => {
-                        let at = at.take().ok_or_else(|| format!("row {line}: no preceding time"))?;
+                        let at =
+                            at.take().ok_or_else(|| format!("row {line}: no preceding time"))?;
                         archive.rows.push((line, at, Vec::new()));
                     }
                     _ => {}
@@ -156,13 +159,16 @@ fn dumped(text: &str) -> Result<Vec<Measurement>, String> {
                 element = name;
             }
             // `2026-03-01 12:00:00 UTC / 1772366400`
-            Piece::Comment(text) => at = text.rsplit_once('/').and_then(|(_, at)| at.trim().parse().ok()),
+            Piece::Comment(text) => {
+                at = text.rsplit_once('/').and_then(|(_, at)| at.trim().parse().ok())
+            }
             Piece::Text(text) => match (element, archives.last_mut()) {
                 ("name", None) => names.push(text),
                 ("cf", Some(archive)) => text.clone_into(&mut archive.function),
                 ("pdp_per_row", Some(archive)) => archive.steps = text.parse().unwrap_or(1),
                 ("v", Some(archive)) if within == "database" => {
-                    let value = number(text).ok_or_else(|| format!("row {line}: {text:?} is not a number"))?;
+                    let value = number(text)
+                        .ok_or_else(|| format!("row {line}: {text:?} is not a number"))?;
                     if let Some(row) = archive.rows.last_mut() {
                         row.2.push(value);
                     }
@@ -174,9 +180,8 @@ fn dumped(text: &str) -> Result<Vec<Measurement>, String> {
     }
     let (median, loss) = places(names.iter().copied())?;
     let averages = archives.into_iter().filter(|archive| archive.function == "AVERAGE");
-    let finest = averages
-        .min_by_key(|archive| archive.steps)
-        .ok_or("it contains no archive of averages")?;
+    let finest =
+        averages.min_by_key(|archive| archive.steps).ok_or("it contains no archive of averages")?;
     let steps = finest.rows.into_iter().map(|(line, at, values)| {
         step(line, at, values.get(median).copied(), values.get(loss).copied())
             .ok_or_else(|| format!("row {line}: the time is too large"))
@@ -187,21 +192,16 @@ fn dumped(text: &str) -> Result<Vec<Measurement>, String> {
 /// The output of `rrdtool fetch`.
 fn fetched(text: &str) -> Result<Vec<Measurement>, String> {
     let mut lines = text.lines().zip(1_u64..).filter(|(line, _)| !line.trim().is_empty());
-    let head: Vec<&str> = lines
-        .next()
-        .map(|(head, _)| head.split_whitespace().collect())
-        .unwrap_or_default();
+    let head: Vec<&str> =
+        lines.next().map(|(head, _)| head.split_whitespace().collect()).unwrap_or_default();
     let (median, loss) = places(head.iter().copied())?;
     let mut found = Vec::new();
     for (line, row) in lines {
         let wrong = || format!("row {row}: {line:?} is not a line of rrdtool fetch");
         let (at, values) = line.split_once(':').ok_or_else(wrong)?;
         let at: i64 = at.trim().parse().map_err(|_| wrong())?;
-        let values: Vec<f64> = values
-            .split_whitespace()
-            .map(number)
-            .collect::<Option<_>>()
-            .ok_or_else(wrong)?;
+        let values: Vec<f64> =
+            values.split_whitespace().map(number).collect::<Option<_>>().ok_or_else(wrong)?;
         let value = |index: usize| values.get(index).copied();
         found.push(step(row, at, value(median), value(loss)).ok_or_else(wrong)?);
     }
@@ -239,9 +239,7 @@ mod tests {
     fn brief(text: &str) -> Vec<(i64, Option<&'static str>, Option<i64>)> {
         let (found, _) = read(text).expect("measurements");
         let steps = found.iter();
-        steps
-            .map(|one| (one.at / 1_000_000, one.outcome, one.round_trip_us))
-            .collect()
+        steps.map(|one| (one.at / 1_000_000, one.outcome, one.round_trip_us)).collect()
     }
 
     #[test]
@@ -271,7 +269,9 @@ mod tests {
             <!-- 2026-03-01 12:05:00 UTC / 1772366700 --> <row><v>NaN</v><v>2.0000000000e+01</v><v>NaN</v></row>\n\
             <!-- 2026-03-01 12:10:00 UTC / 1772367000 --> <row><v>NaN</v><v>NaN</v><v>NaN</v></row>\n</database>";
         let source = |name: &str| {
-            format!("<ds><name> {name} </name><type> GAUGE </type><last_ds>U</last_ds><value>0.0</value></ds>\n")
+            format!(
+                "<ds><name> {name} </name><type> GAUGE </type><last_ds>U</last_ds><value>0.0</value></ds>\n"
+            )
         };
         let dump = format!(
             "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<!DOCTYPE rrd SYSTEM \"https://oss.oetiker.ch/rrdtool/rrdtool.dtd\">\n\

@@ -63,7 +63,8 @@ pub(super) fn from_json(text: &str) -> Result<Table, String> {
 
 pub(super) fn read(table: &Table) -> Result<(Vec<Measurement>, Vec<String>), String> {
     let place = |name: &str| table.head.iter().position(|column| column == name);
-    let (Some(time), Some(status), Some(ping)) = (place("time"), place("status"), place("ping")) else {
+    let (Some(time), Some(status), Some(ping)) = (place("time"), place("status"), place("ping"))
+    else {
         return Err(
             "not the table heartbeat of Uptime Kuma: no columns time, status and ping; export with: sqlite3 -header -csv kuma.db \
              \"SELECT * FROM heartbeat\""
@@ -74,16 +75,10 @@ pub(super) fn read(table: &Table) -> Result<(Vec<Measurement>, Vec<String>), Str
     let mut found = Vec::new();
     for row in &table.rows {
         let field = |column: usize| {
-            row.fields
-                .get(column)
-                .map(String::as_str)
-                .filter(|field| !is_missing(field, &[]))
+            row.fields.get(column).map(String::as_str).filter(|field| !is_missing(field, &[]))
         };
         let wrong = |what: &str| {
-            format!(
-                "row {}: {what} is missing or not in the format of Uptime Kuma",
-                row.line
-            )
+            format!("row {}: {what} is missing or not in the format of Uptime Kuma", row.line)
         };
         let at = field(time).and_then(moment).ok_or_else(|| wrong("time"))?;
         let outcome = match field(status) {
@@ -133,13 +128,7 @@ mod tests {
         ];
         let table = Table {
             head: split("id,important,monitor_id,status,msg,time,ping,duration,down_count"),
-            rows: rows
-                .iter()
-                .map(|row| Row {
-                    line: 2,
-                    fields: split(row),
-                })
-                .collect(),
+            rows: rows.iter().map(|row| Row { line: 2, fields: split(row) }).collect(),
             ..Table::default()
         };
         let (found, _) = read(&table).expect("measurements");
@@ -156,10 +145,7 @@ mod tests {
                 (Some("not_tested"), None, None),
             ]
         );
-        assert_eq!(
-            (found[0].at, found[0].monitor.as_deref()),
-            (1_772_366_400_123_000, Some("7"))
-        );
+        assert_eq!((found[0].at, found[0].monitor.as_deref()), (1_772_366_400_123_000, Some("7")));
     }
 
     #[test]
