@@ -28,7 +28,8 @@ pub enum DispatchError {
     Media(#[from] MediaError),
 }
 
-/// The deliveries of a report's files; `run` is the moment at which it was due or asked for, and tells them from those of another run.
+/// The deliveries of a report's files; `run` is the moment at which it was due or asked for, and
+/// tells them from those of another run.
 ///
 /// # Errors
 /// A folder's name or the mail can't be made.

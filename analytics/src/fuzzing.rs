@@ -1,4 +1,5 @@
-//! Entries for the fuzz targets: what reports and figures are made from. Not part of what the program offers.
+//! Entries for the fuzz targets: what reports and figures are made from. Not part of what the
+//! program offers.
 
 use std::sync::LazyLock;
 

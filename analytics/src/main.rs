@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Columns are decoded and let go a thousand times: this allocator keeps their pages, the system's gives them back each time.
+/// Columns are decoded and let go a thousand times: this allocator keeps their pages, the system's
+/// gives them back each time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -24,8 +25,8 @@ fn keep_pages() {
     use std::{env, os::unix::process::CommandExt as _, process::Command};
 
     const DELAY: &str = "MIMALLOC_PURGE_DELAY";
-    /// Whether it takes pages of 2 MB. Typesetting keeps millions of small things: a report takes an eighth more memory with
-    /// them, and is not made sooner.
+    /// Whether it takes pages of 2 MB. Typesetting keeps millions of small things: a report takes
+    /// an eighth more memory with them, and is not made sooner.
     const LARGE: &str = "MIMALLOC_ALLOW_THP";
     const KEEP: &str = "-1";
     const GIVE_BACK: &str = "0";

@@ -1,5 +1,6 @@
-//! The subcommands `completions` and `man` of both programs: shell completions and man pages, made from the command line
-//! that the program itself parses, so that they can't say anything else. Knows clap, and nothing of mailqos.
+//! The subcommands `completions` and `man` of both programs: shell completions and man pages, made
+//! from the command line that the program itself parses, so that they can't say anything else.
+//! Knows clap, and nothing of mailqos.
 
 use std::{
     fs, io,
@@ -16,7 +17,8 @@ pub struct CompletionsArgs {
     /// The shell.
     #[arg(value_enum, required_unless_present = "folder")]
     shell: Option<Shell>,
-    /// Writes those of all shells into this folder instead, under the names that shells look for, and prints their paths.
+    /// Writes those of all shells into this folder instead, under the names that shells look for,
+    /// and prints their paths.
     #[arg(long, value_name = "DIR", conflicts_with = "shell")]
     folder: Option<PathBuf>,
 }
@@ -49,7 +51,8 @@ pub fn completions(args: &CompletionsArgs, mut command: Command) -> io::Result<V
     Ok(lines(&written))
 }
 
-/// Writes a page for the program and one for each of its subcommands; gives their paths, a line each.
+/// Writes a page for the program and one for each of its subcommands; gives their paths, a line
+/// each.
 ///
 /// # Errors
 /// The folder can't be made or written to.

@@ -1,4 +1,5 @@
-//! Maintenance windows: those of the configuration, and those that were added while the probe runs, which survive a restart.
+//! Maintenance windows: those of the configuration, and those that were added while the probe runs,
+//! which survive a restart.
 
 use std::{
     collections::{BTreeMap, HashMap},

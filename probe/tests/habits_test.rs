@@ -1,5 +1,6 @@
-//! The mail test against servers with habits that no standard allows for: each was reported of a server in the wild (see
-//! `mailqos_tests::servers::Habits`), and each made a delivered mail count as lost, a mailbox fill up, or an account lock.
+//! The mail test against servers with habits that no standard allows for: each was reported of a
+//! server in the wild (see `mailqos_tests::servers::Habits`), and each made a delivered mail count
+//! as lost, a mailbox fill up, or an account lock.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -491,7 +492,8 @@ async fn prompts_of_login_are_only_words() {
 #[tokio::test]
 async fn lines_that_are_no_responses_are_passed_over() {
     for odd in [
-        // Xeams closes a response too early and sends the rest behind it (paperless-ngx/paperless-ngx/issues/13412).
+        // Xeams closes a response too early and sends the rest behind it
+        // (paperless-ngx/paperless-ngx/issues/13412).
         " FLAGS (\\Recent) RFC822.SIZE 1019)",
         // QQ repeats a response without its asterisk (MailCore/mailcore2/issues/1025).
         "39 FETCH (UID 39 FLAGS (\\Seen))",

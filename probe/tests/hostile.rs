@@ -1,5 +1,5 @@
-//! Mailbox servers that send without end, break off in the middle, or mix up their answers: each test ends with an outcome,
-//! and takes no more from the server than its limits.
+//! Mailbox servers that send without end, break off in the middle, or mix up their answers: each
+//! test ends with an outcome, and takes no more from the server than its limits.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -22,7 +22,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// More than this nobody may take over one connection: the limit of a mail, and what lies in the buffers between.
+/// More than this nobody may take over one connection: the limit of a mail, and what lies in the
+/// buffers between.
 const MAX_TAKEN: u64 = 150_000_000;
 /// A test that has not ended by then hangs.
 const HANGS: Duration = Duration::from_secs(120);
@@ -195,7 +196,8 @@ async fn assert_fails(imap: bool, cases: &[(At, Attack, Stage, &str)]) {
     }
 }
 
-// Where a server floods in small pieces, it depends on the machine whether the limit or the deadline comes first.
+// Where a server floods in small pieces, it depends on the machine whether the limit or the
+// deadline comes first.
 
 #[tokio::test]
 async fn a_hostile_pop3_server_that_lists_gets_an_outcome() {

@@ -242,7 +242,8 @@ async fn a_rejected_token_is_replaced_once() {
             tester.shutdown().await;
         }
     }
-    // A token server whose tokens open nothing: two of them are tried, and then no more for a while.
+    // A token server whose tokens open nothing: two of them are tried, and then no more for a
+    // while.
     let (probe, tokens, _) = with_tokens(&["XOAUTH2"], "").await;
     let account = probe.account.clone();
     let nobody =

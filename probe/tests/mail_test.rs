@@ -1,4 +1,5 @@
-//! The mail test against embedded servers: what it measures, and what it says when something is wrong.
+//! The mail test against embedded servers: what it measures, and what it says when something is
+//! wrong.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -385,7 +386,8 @@ fn outcomes(samples: &[Sample]) -> Vec<(Outcome, bool)> {
     told.collect()
 }
 
-/// The sample of a test whose horizon ended while the probe was gone; its mail has landed meanwhile.
+/// The sample of a test whose horizon ended while the probe was gone; its mail has landed
+/// meanwhile.
 async fn resumed(probe: &Probe, config: &Arc<Config>) -> Sample {
     let sent_at = UtcMicros::now() - Micros::from_secs(3600);
     let token = Token {
@@ -627,8 +629,8 @@ async fn announcements_of_new_mail_narrow_the_landing() {
         let idle = format!("check_interval = \"1500ms\"\nextra_pickups = 0\nidle = {idle}");
         let samples = probe.run_several(&[("check_interval = \"100ms\"", &idle)], 2).await;
         assert_all_true(&samples, &probe.server);
-        // The first visit decides whether the mailbox is watched at all; without a watch half the check interval remains, until
-        // enough stamps are known.
+        // The first visit decides whether the mailbox is watched at all; without a watch half the
+        // check interval remains, until enough stamps are known.
         let close = |sample: &Sample| sample.round_trip_error.unwrap() < Micros::from_millis(700);
         assert!(!close(&samples[0]));
         assert_eq!(close(&samples[1]), known, "lag {lag}, {idle}");
@@ -1089,7 +1091,8 @@ async fn where_the_mailbox_hangs(lands: bool, horizon: &str, outcome: Outcome) {
     let recorder = Recorder::open(&config).await.expect("recorder");
     let tester = Tester::new(config.clone(), recorder.clone()).await.expect("tester");
     let hangs = async {
-        // The first visit finds nothing; from then on each step is in time, but there are too many of them.
+        // The first visit finds nothing; from then on each step is in time, but there are too many
+        // of them.
         let ended = |commands: Vec<String>| commands.iter().any(|line| line.starts_with("QUIT"));
         while !ended(probe.server.commands(Protocol::Pop3)) {
             tokio::time::sleep(Duration::from_millis(5)).await;

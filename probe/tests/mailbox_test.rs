@@ -118,8 +118,9 @@ async fn a_mailbox_is_opened_and_listed_and_nothing_in_it_changes() {
         assert!(sample.pickup_certificate_expires_at.is_some());
         let names: Vec<_> = timeline.phases.iter().map(|phase| phase.name).collect();
         assert_eq!(names, ["connect", "TLS", "greeting", "login", "list"]);
-        // Node-RED's e-mail node and PRTG-like checks marked mails as read (node-red-nodes issue 260,
-        // nu7hatch/gmail issue 55); some servers do so for any content that is read (isotope-mail issue 205).
+        // Node-RED's e-mail node and PRTG-like checks marked mails as read (node-red-nodes issue
+        // 260, nu7hatch/gmail issue 55); some servers do so for any content that is read
+        // (isotope-mail issue 205).
         assert_eq!(state(), before);
         let verbs = probe.verbs();
         for verb in ["SELECT", "STORE", "EXPUNGE", "CLOSE", "RETR", "TOP", "DELE", "RSET"] {
@@ -160,8 +161,8 @@ async fn each_stage_of_a_failure_is_named() {
     }
 }
 
-/// A check that tells only whether the port is open misses this (Uptime Kuma issue 550), and one that
-/// goes on after a refused login shows a misleading error and locks the account
+/// A check that tells only whether the port is open misses this (Uptime Kuma issue 550), and one
+/// that goes on after a refused login shows a misleading error and locks the account
 /// (mcp-email-server pull request 163).
 #[tokio::test]
 async fn a_wrong_password_is_one_failed_login_until_the_next_test() {
@@ -192,8 +193,8 @@ async fn a_wrong_password_is_one_failed_login_until_the_next_test() {
     }
 }
 
-/// Microsoft 365 accepts the login and then opens no folder: "User is authenticated but not connected"
-/// (check-mail issue 183).
+/// Microsoft 365 accepts the login and then opens no folder: "User is authenticated but not
+/// connected" (check-mail issue 183).
 #[tokio::test]
 async fn a_login_that_opens_nothing_is_no_success() {
     let probe = Probe::new(true, Options::default()).await;
@@ -242,8 +243,8 @@ async fn a_server_that_wants_to_know_the_client_is_told() {
     assert_eq!(failed(&sample), (Outcome::Ok, None), "{:?}", sample.error);
 }
 
-/// POP3 lets one session at a time into a mailbox (RFC 1939, section 3): someone who reads mail for a
-/// moment is no outage.
+/// POP3 lets one session at a time into a mailbox (RFC 1939, section 3): someone who reads mail for
+/// a moment is no outage.
 #[tokio::test]
 async fn a_mailbox_in_use_is_tried_again_within_the_timeout() {
     let probe = Probe::new(false, Options::default()).await;

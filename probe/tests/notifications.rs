@@ -1,5 +1,6 @@
-//! The messages of `tests/notifications` come in place of the test mail, over POP3 and over IMAP: none counts as the mail, what a mail
-//! system wrote is explained, and what others wrote stays where it is.
+//! The messages of `tests/notifications` come in place of the test mail, over POP3 and over IMAP:
+//! none counts as the mail, what a mail system wrote is explained, and what others wrote stays
+//! where it is.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -17,7 +18,8 @@ use tokio::task::JoinSet;
 /// Tests that run at the same time.
 const AT_ONCE: usize = 12;
 
-/// The sample of a test whose mail has become this message, and whether the message was left in the mailbox.
+/// The sample of a test whose mail has become this message, and whether the message was left in the
+/// mailbox.
 async fn told(story: &Story, protocol: &str) -> (Sample, bool) {
     let server = MailServer::start(Options::default()).await.unwrap();
     server.befall(None, Mishap::Story(Box::new(story.clone())), When::Always);

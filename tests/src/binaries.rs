@@ -1,4 +1,5 @@
-//! The real binaries, built as the running program was: the end-to-end tests and the demonstration drive these.
+//! The real binaries, built as the running program was: the end-to-end tests and the demonstration
+//! drive these.
 
 use std::{
     collections::BTreeMap,
@@ -12,8 +13,8 @@ use std::{
 /// The packages whose binaries are wanted.
 const PACKAGES: [&str; 2] = ["mailqos-probe", "mailqos-analytics"];
 
-/// The path of `mailqos-probe` or `mailqos-analytics`, built if need be; in the folder that `MAILQOS_BIN` names, if it
-/// does.
+/// The path of `mailqos-probe` or `mailqos-analytics`, built if need be; in the folder that
+/// `MAILQOS_BIN` names, if it does.
 ///
 /// # Panics
 /// When it can't be built: the tests can't go on then.
@@ -26,8 +27,8 @@ pub fn binary(name: &str) -> PathBuf {
     built.get(name).unwrap_or_else(|| panic!("there is no binary {name}")).clone()
 }
 
-/// The path of a program in the folder that `MAILQOS_BIN` names. It is absolute because the programs start in other
-/// folders than the caller's.
+/// The path of a program in the folder that `MAILQOS_BIN` names. It is absolute because the
+/// programs start in other folders than the caller's.
 fn named(folder: &Path, name: &str) -> PathBuf {
     std::path::absolute(folder).expect("the current folder").join(name)
 }
@@ -53,8 +54,8 @@ pub fn ensure() -> Result<(), ExitCode> {
     Ok(())
 }
 
-/// Builds the binaries with cargo, in the profile and target folder of the running program; cargo's progress goes to
-/// `progress`. Cargo itself keeps builds at the same time apart.
+/// Builds the binaries with cargo, in the profile and target folder of the running program; cargo's
+/// progress goes to `progress`. Cargo itself keeps builds at the same time apart.
 ///
 /// # Errors
 /// When cargo can't be started or fails.
@@ -70,7 +71,8 @@ pub fn build(progress: Stdio) -> io::Result<BTreeMap<String, PathBuf>> {
         let profile = if profile == "debug" { "dev".into() } else { profile };
         command.arg("--target-dir").arg(target).arg("--profile").arg(profile);
     }
-    // What cargo sets for the running program is not meant for another build; some build scripts would run again.
+    // What cargo sets for the running program is not meant for another build; some build scripts
+    // would run again.
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| {
             name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")

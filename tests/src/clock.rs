@@ -1,5 +1,5 @@
-//! The clock of programs under test (`tests/shims/clock.c`): it can be put forward, set in either direction, and slept through, while
-//! they run (Linux only).
+//! The clock of programs under test (`tests/shims/clock.c`): it can be put forward, set in either
+//! direction, and slept through, while they run (Linux only).
 
 use std::{
     io,

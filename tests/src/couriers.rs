@@ -1,5 +1,5 @@
-//! The measure of delivery: files go to real servers through faults, and what is there afterwards is counted: once, twice, lost,
-//! half-visible.
+//! The measure of delivery: files go to real servers through faults, and what is there afterwards
+//! is counted: once, twice, lost, half-visible.
 
 use std::{
     collections::BTreeSet,
@@ -27,12 +27,13 @@ use crate::{
     setting::Setting,
 };
 
-/// All targets: a mail server, ProFTPD with TLS 1.3 and 1.2, vsftpd, OpenSSH, Samba, a folder in a small file system, an object store in
-/// this process.
+/// All targets: a mail server, ProFTPD with TLS 1.3 and 1.2, vsftpd, OpenSSH, Samba, a folder in a
+/// small file system, an object store in this process.
 pub const TARGETS: [&str; 8] =
     ["mail", "ftp", "ftp-tls12", "vsftpd", "sftp", "share", "folder", "s3"];
 
-/// What the targets with the habits of servers in the wild begin with: in-process FTP servers, each of [`ftp_habits`].
+/// What the targets with the habits of servers in the wild begin with: in-process FTP servers, each
+/// of [`ftp_habits`].
 pub const HABIT: &str = "habit-";
 
 /// The names of all targets, those of habits too.
@@ -110,9 +111,11 @@ pub struct Toll {
     pub lost: u64,
     /// Entered in the ledger as delivered, and not there.
     pub claimed: u64,
-    /// Times at which something that was not whole had its final name; none where that can't be seen: in a mailbox and an object store.
+    /// Times at which something that was not whole had its final name; none where that can't be
+    /// seen: in a mailbox and an object store.
     pub half_visible: Option<u64>,
-    /// The faults that had an effect: the first attempt failed or was slowed down, or the process was killed.
+    /// The faults that had an effect: the first attempt failed or was slowed down, or the process
+    /// was killed.
     pub struck: u64,
     /// What was lost or came twice, for people.
     pub words: Vec<String>,
@@ -451,7 +454,8 @@ impl Far {
                     "ftp-tls12" => ("FAR_TLS12_PORT", "FAR_DATA", "FOLDER"),
                     _ => ("FAR_VSFTPD_PORT", "FAR_VSFTPD_DATA", "FAR_VSFTPD_FOLDER"),
                 };
-                // The servers are at another address of this machine, so that the ports that they name for data are free here.
+                // The servers are at another address of this machine, so that the ports that they
+                // name for data are free here.
                 let there = |port: u16| ([127, 0, 0, 2], port).into();
                 let mut ways = vec![Proxy::start(there(env.port(port))).await.expect("a proxy")];
                 let (first, last) = env.get(ports).split_once('-').expect("a range of ports");
@@ -537,8 +541,9 @@ impl Far {
         if let Some((_, named)) = &self.habit {
             return match fault {
                 Fault::Certificate | Fault::Lossy | Fault::Tiny => false,
-                // A file that is fetched away at once leaves no trace. When the process dies or the server goes away
-                // before the reply, nobody can tell whether it had arrived, and it is sent once more.
+                // A file that is fetched away at once leaves no trace. When the process dies or the
+                // server goes away before the reply, nobody can tell whether it had arrived, and it
+                // is sent once more.
                 Fault::ProcessKilled | Fault::ServerStopped => !named.habits.taken_away,
                 _ => true,
             };
@@ -618,7 +623,8 @@ impl Far {
         }
     }
 
-    /// Cuts or stalls the connection after so many bytes of the client; over FTP that of the data, or now and then that of the commands.
+    /// Cuts or stalls the connection after so many bytes of the client; over FTP that of the data,
+    /// or now and then that of the commands.
     fn cut(&self, fault: Fault, moment: f64, size: usize) {
         let (most, ways) = match self.kind.as_str() {
             _ if self.is_ftp() && moment < 0.15 => (15_000.0, &self.ways[..1]),
@@ -799,8 +805,9 @@ impl Far {
         }
     }
 
-    /// The mails that have the file. One that the server took once and delivered twice itself, as it does when it is killed before it
-    /// has noted the first, counts once: it has one id of the server's.
+    /// The mails that have the file. One that the server took once and delivered twice itself, as
+    /// it does when it is killed before it has noted the first, counts once: it has one id of the
+    /// server's.
     fn mails(&self, name: &str, hash: &[u8]) -> usize {
         let mut taken = BTreeSet::new();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {

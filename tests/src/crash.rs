@@ -1,8 +1,9 @@
-//! Kills the real probe under load, again and again, and counts what it acknowledged and what the lake has of it.
+//! Kills the real probe under load, again and again, and counts what it acknowledged and what the
+//! lake has of it.
 //!
-//! The probe says on its log which samples it has put on disk; a line that was written survives the process. Meanwhile a
-//! reader opens every day file all the time, as reports and other engines do, and the disk may be full now and then, or fail at
-//! random.
+//! The probe says on its log which samples it has put on disk; a line that was written survives the
+//! process. Meanwhile a reader opens every day file all the time, as reports and other engines do,
+//! and the disk may be full now and then, or fail at random.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,5 @@
-//! An HTTP server that takes webhooks: it keeps what it is sent, and answers as it is told: well, with a failure, never, or without end.
+//! An HTTP server that takes webhooks: it keeps what it is sent, and answers as it is told: well,
+//! with a failure, never, or without end.
 
 use std::{
     io,

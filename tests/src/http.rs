@@ -1,4 +1,5 @@
-//! What the smaller servers have in common: each connection is served by itself, an HTTP request is read whole.
+//! What the smaller servers have in common: each connection is served by itself, an HTTP request is
+//! read whole.
 
 use std::io;
 
@@ -37,7 +38,8 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Reads the next request of a connection; `None` at its end. What has come of the one after it stays in `heard`.
+    /// Reads the next request of a connection; `None` at its end. What has come of the one after it
+    /// stays in `heard`.
     pub(crate) async fn read(
         stream: &mut TcpStream,
         heard: &mut Vec<u8>,

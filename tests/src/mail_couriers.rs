@@ -1,5 +1,6 @@
-//! The rows of the couriers' table for mail: reports go to many recipients through servers with the habits of servers in
-//! the wild, and what the ledger claims is compared with what the mailboxes have.
+//! The rows of the couriers' table for mail: reports go to many recipients through servers with the
+//! habits of servers in the wild, and what the ledger claims is compared with what the mailboxes
+//! have.
 
 use std::collections::BTreeMap;
 
@@ -32,8 +33,8 @@ fn limited(most: usize, refusal: &str) -> Options {
     Options { max_recipients: Some((most, refusal.to_owned())), ..Options::default() }
 }
 
-/// All habits: sizes (RFC 1870; Postfix, Courier, Exchange), recipients (RFC 5321, section 4.5.3.1.10; Exchange; RFC 9422),
-/// refusals for now (greylisting).
+/// All habits: sizes (RFC 1870; Postfix, Courier, Exchange), recipients (RFC 5321, section
+/// 4.5.3.1.10; Exchange; RFC 9422), refusals for now (greylisting).
 pub const HABITS: &[Habit] = &[
     Habit {
         name: "size-in-ehlo",

@@ -1,4 +1,5 @@
-//! What the kernel knows of a process: its memory, its descriptors, its processor time. Elsewhere than on Linux it tells nothing: 0.
+//! What the kernel knows of a process: its memory, its descriptors, its processor time. Elsewhere
+//! than on Linux it tells nothing: 0.
 
 use std::fs;
 

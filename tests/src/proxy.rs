@@ -1,5 +1,6 @@
-//! A proxy between two programs that treats their bytes badly: slow, late, in tiny pieces, stalled, cut off. It never reorders, as TCP
-//! never does; a packet that is lost shows as a pause, in which all that follows waits for it.
+//! A proxy between two programs that treats their bytes badly: slow, late, in tiny pieces, stalled,
+//! cut off. It never reorders, as TCP never does; a packet that is lost shows as a pause, in which
+//! all that follows waits for it.
 
 use std::{
     io,
@@ -23,7 +24,8 @@ use tokio::{
 
 use crate::lock;
 
-/// Of a packet that is lost TCP knows after this long, and after twice as long if it is lost again (RFC 6298, Linux).
+/// Of a packet that is lost TCP knows after this long, and after twice as long if it is lost again
+/// (RFC 6298, Linux).
 const RETRANSMISSION: Duration = Duration::from_millis(200);
 
 /// So long an address is waited for that somebody else has.

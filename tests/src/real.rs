@@ -7,11 +7,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub struct RealServer(BTreeMap<String, String>);
 
 impl RealServer {
-    /// The server, if `MAILQOS_REAL_SERVERS` names the folder of the scripts. Says so on standard error where it doesn't,
-    /// so that nobody believes that something was tested.
+    /// The server, if `MAILQOS_REAL_SERVERS` names the folder of the scripts. Says so on standard
+    /// error where it doesn't, so that nobody believes that something was tested.
     ///
     /// # Panics
-    /// When the variable is set and the server is not there: a server that was asked for may not be skipped.
+    /// When the variable is set and the server is not there: a server that was asked for may not be
+    /// skipped.
     pub fn find(name: &str) -> Option<Self> {
         let Some(folder) = std::env::var_os("MAILQOS_REAL_SERVERS") else {
             eprintln!(

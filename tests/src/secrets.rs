@@ -1,4 +1,5 @@
-//! Recognisable secrets: files that have them, and the search for them in all that programs have written.
+//! Recognisable secrets: files that have them, and the search for them in all that programs have
+//! written.
 
 use std::{
     fs,
@@ -18,7 +19,8 @@ pub fn secret_file(path: &Path, secret: &str) {
         .expect("only for its owner");
 }
 
-/// A secret as it may be seen: plain, quoted, in the forms in which it travels for these users, escaped for a URL, and cut off.
+/// A secret as it may be seen: plain, quoted, in the forms in which it travels for these users,
+/// escaped for a URL, and cut off.
 pub fn shapes(secret: &str, users: &[&str]) -> Vec<String> {
     let mut shapes = vec![
         secret.to_owned(),

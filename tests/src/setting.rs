@@ -1,4 +1,5 @@
-//! A setting for the real binaries: a folder with a configuration, commands that run in it, a probe that runs until told.
+//! A setting for the real binaries: a folder with a configuration, commands that run in it, a probe
+//! that runs until told.
 
 use std::{
     fmt::Write as _,
@@ -71,7 +72,8 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// A new folder, and a configuration with short intervals: tests each 5 s, max round trip 3 s, steps of 1 s.
+    /// A new folder, and a configuration with short intervals: tests each 5 s, max round trip 3 s,
+    /// steps of 1 s.
     ///
     /// # Panics
     /// When there can be no folder.
@@ -108,7 +110,8 @@ impl Setting {
         self.config = self.config.replace(old, new);
     }
 
-    /// The text of a monitor on an embedded server: STARTTLS for SMTP, implicit TLS for POP3, its authority trusted.
+    /// The text of a monitor on an embedded server: STARTTLS for SMTP, implicit TLS for POP3, its
+    /// authority trusted.
     ///
     /// # Panics
     /// When the authority's file can't be written.
@@ -147,7 +150,8 @@ impl Setting {
         .expect("writing into a string");
     }
 
-    /// Adds a server that takes alarms and reports, with an account of its name for a user whose password is [`PASSWORD`].
+    /// Adds a server that takes alarms and reports, with an account of its name for a user whose
+    /// password is [`PASSWORD`].
     ///
     /// # Panics
     /// When the authority's file can't be written.

@@ -1,5 +1,5 @@
-//! What a program finds beneath it, made worse or faster: C libraries that are preloaded (Linux only), built by the linker's C
-//! compiler when they are needed.
+//! What a program finds beneath it, made worse or faster: C libraries that are preloaded (Linux
+//! only), built by the linker's C compiler when they are needed.
 
 use std::{
     io,

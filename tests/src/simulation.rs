@@ -1,7 +1,9 @@
-//! A month that never was: samples with the habits of real mail, so that reports have something to show.
+//! A month that never was: samples with the habits of real mail, so that reports have something to
+//! show.
 //!
-//! Each monitor has its own pace, busy hours and quiet weekends; between them lie two outages, a lasting shift, a window
-//! of maintenance, and now and then a late or lost mail. The same seed gives the same samples.
+//! Each monitor has its own pace, busy hours and quiet weekends; between them lie two outages, a
+//! lasting shift, a window of maintenance, and now and then a late or lost mail. The same seed
+//! gives the same samples.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -175,7 +177,8 @@ fn sample(
     sample
 }
 
-/// How slow the hour makes the mail: busy at ten and at three, idle at night and on weekends, slow during the backup.
+/// How slow the hour makes the mail: busy at ten and at three, idle at night and on weekends, slow
+/// during the backup.
 fn load(zone: &TimeZone, moment: UtcMicros, busy: f64) -> f64 {
     let local = zone.to_datetime(moment.timestamp());
     let hour = f64::from(local.hour()) + f64::from(local.minute()) / 60.0;
@@ -185,7 +188,8 @@ fn load(zone: &TimeZone, moment: UtcMicros, busy: f64) -> f64 {
     1.0 + busy * day + 0.9 * peak(2.5, 0.4)
 }
 
-/// Whether a moment lies in a window that began so many local days before the end, at an hour, and lasts some minutes.
+/// Whether a moment lies in a window that began so many local days before the end, at an hour, and
+/// lasts some minutes.
 fn within(
     zone: &TimeZone,
     moment: UtcMicros,

@@ -1,4 +1,5 @@
-//! Reads the token of a test mail, as its documented format says; the signature is not checked here.
+//! Reads the token of a test mail, as its documented format says; the signature is not checked
+//! here.
 
 use mailqos_model::UtcMicros;
 

@@ -1,4 +1,5 @@
-//! Action lists as their users see them: who is told by which way, what a dead way does to the others, how much ten thousand alarms say.
+//! Action lists as their users see them: who is told by which way, what a dead way does to the
+//! others, how much ten thousand alarms say.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -221,7 +222,8 @@ actions = [{{ syslog = {{ server = "127.0.0.1", port = {}, transport = "tls" }} 
         assert_eq!(length.parse(), Ok(line.len()), "{heard}");
         assert!(line.starts_with(priority) && line.contains(" mailqos-probe "), "{line}");
     }
-    // Servers that know no lengths (https://github.com/IonxSolutions/serilog-sinks-syslog/issues/43) take them for text.
+    // Servers that know no lengths
+    // (https://github.com/IonxSolutions/serilog-sinks-syslog/issues/43) take them for text.
     let lines = LogServer::start(None).await.unwrap();
     setting.add(&format!(
         "[action_list.lines]\nactions = [{{ syslog = {{ server = \"127.0.0.1\", port = {}, transport = \"tcp\", framing = \"newline\" }} }}]",
@@ -347,10 +349,12 @@ async fn a_template_that_cannot_be_filled_in_is_found_by_check() {
     }
 }
 
-/// <https://github.com/grafana/grafana/issues/35207>, <https://github.com/prometheus/alertmanager/issues/5322>,
-/// <https://github.com/ptarmiganlabs/butler/issues/384>: what a template gets wrong must not cost the alarm; and
-/// <https://github.com/triggerdotdev/trigger.dev/issues/1745>, <https://github.com/distribution/distribution/pull/4900>: nor may
-/// a line break in a subject, which is no header field either.
+/// <https://github.com/grafana/grafana/issues/35207>,
+/// <https://github.com/prometheus/alertmanager/issues/5322>,
+/// <https://github.com/ptarmiganlabs/butler/issues/384>: what a template gets wrong must not cost
+/// the alarm; and <https://github.com/triggerdotdev/trigger.dev/issues/1745>,
+/// <https://github.com/distribution/distribution/pull/4900>: nor may a line break in a subject,
+/// which is no header field either.
 #[tokio::test(flavor = "multi_thread")]
 async fn mails_have_their_own_words_and_are_sent_when_these_fail() {
     let mut setting = Setting::new("lyon");
@@ -396,7 +400,8 @@ html = { file = "alarm.html" }"#,
     );
     assert!(content.contains("<p>lyon: TEST"), "{content}");
 
-    // A notice about reports has no alarms: the subject can't be made, and the mail is sent all the same.
+    // A notice about reports has no alarms: the subject can't be made, and the mail is sent all the
+    // same.
     let mut tell = setting.command("mailqos-probe");
     tell.args(["actions", "tell"])
         .stdin(std::process::Stdio::piped())
@@ -450,8 +455,9 @@ fn a_wrong_template_of_a_mail_is_found_by_check_with_its_file_and_line() {
     }
 }
 
-/// A redirect has delivered nothing: followed as a GET it would lose the content and look like a success
-/// (<https://github.com/Cyrax321/SNAGLINE/issues/389>, <https://github.com/MrZoller/vantage-point/issues/49>,
+/// A redirect has delivered nothing: followed as a GET it would lose the content and look like a
+/// success (<https://github.com/Cyrax321/SNAGLINE/issues/389>,
+/// <https://github.com/MrZoller/vantage-point/issues/49>,
 /// <https://github.com/grafana/grafana/issues/33591>). 202 and 204 are successes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_is_no_delivery_and_an_empty_success_is_one() {

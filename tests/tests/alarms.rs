@@ -1,4 +1,5 @@
-//! States and alarms as their users see them: acknowledging, maintenance, simulated failures, dependencies, thresholds.
+//! States and alarms as their users see them: acknowledging, maintenance, simulated failures,
+//! dependencies, thresholds.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -10,7 +11,8 @@ use mailqos_tests::{
     setting::{Setting, until, write_private},
 };
 
-/// A probe with tests each second, two failures to an alarm, and a webhook that tells kind, monitors and reason.
+/// A probe with tests each second, two failures to an alarm, and a webhook that tells kind,
+/// monitors and reason.
 async fn setting(name: &str) -> (Setting, MailServer, Hooks) {
     let mut setting = Setting::new(name);
     let server = MailServer::start(Options::default()).await.unwrap();

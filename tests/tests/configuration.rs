@@ -1,4 +1,5 @@
-//! What a wrong configuration gets: all that is wrong at once, each with file, line and remedy; exit code 2; no lake.
+//! What a wrong configuration gets: all that is wrong at once, each with file, line and remedy;
+//! exit code 2; no lake.
 
 #![allow(clippy::expect_used, missing_docs)]
 

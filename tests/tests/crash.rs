@@ -1,5 +1,6 @@
-//! The real probe is killed at random moments: nothing that it acknowledged is lost or doubled. The measure with 300 kills,
-//! also on a disk that is full now and then, is `cargo run --package mailqos-bench --bin crash`.
+//! The real probe is killed at random moments: nothing that it acknowledged is lost or doubled. The
+//! measure with 300 kills, also on a disk that is full now and then, is
+//! `cargo run --package mailqos-bench --bin crash`.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]

@@ -1,4 +1,5 @@
-//! When tests begin and end: a monitor never overlaps itself unless it may, and a test ends whatever the servers do.
+//! When tests begin and end: a monitor never overlaps itself unless it may, and a test ends
+//! whatever the servers do.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
@@ -76,7 +77,8 @@ async fn tests_go_on_whatever_hangs() {
     assert!(rows.iter().all(|row| row.outcome() != "ok"));
 }
 
-/// A network file system whose server is gone: a read there never comes back, and stopping works all the same.
+/// A network file system whose server is gone: a read there never comes back, and stopping works
+/// all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_told_to_stop_stops_although_a_file_hangs() {
     let server = MailServer::start(Options::default()).await.expect("an embedded server");

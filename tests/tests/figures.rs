@@ -1,5 +1,6 @@
-//! The commands of figures from outside: groups, comparisons and explanations on a lake whose figures are known, and what bad
-//! input gets: a clear message or a dash, never NaN, never 0 % or 100 % out of nothing.
+//! The commands of figures from outside: groups, comparisons and explanations on a lake whose
+//! figures are known, and what bad input gets: a clear message or a dash, never NaN, never 0 % or
+//! 100 % out of nothing.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -27,7 +28,8 @@ fn lake(samples: Vec<Sample>) -> tempfile::TempDir {
     folder
 }
 
-/// Two monitors, a test every ten minutes of one day: `a` takes 1 to 144 seconds, `b` loses every second mail.
+/// Two monitors, a test every ten minutes of one day: `a` takes 1 to 144 seconds, `b` loses every
+/// second mail.
 fn usual() -> tempfile::TempDir {
     let mut samples = Vec::new();
     for test in 0..144 {
@@ -234,7 +236,8 @@ fn a_figure_is_followed_to_its_samples() {
         (&lost[0]["value"], &lost[0]["samples"][0]["role"]),
         (&1.0.into(), &"counted".into())
     );
-    // One lost mail is an outage of ten minutes: the next good test ends it, although it does not count.
+    // One lost mail is an outage of ten minutes: the next good test ends it, although it does not
+    // count.
     let longest = json(lake.path(), &["stats", "--explain", "a", "longest_outage"]);
     assert_eq!(longest[0]["value"], 600.0);
     let roles: Vec<&str> = longest[0]["samples"]
@@ -452,7 +455,8 @@ fn days_of_daylight_saving_changes_have_23_and_25_hours() {
     }
 }
 
-/// Three months of an hourly test, of which `a` loses every hundredth mail; from June on its login takes twice as long.
+/// Three months of an hourly test, of which `a` loses every hundredth mail; from June on its login
+/// takes twice as long.
 fn a_quarter() -> tempfile::TempDir {
     let begin = -9 * 24 * 60;
     let samples = (0..92 * 24).map(|hour: i64| {

@@ -1,4 +1,5 @@
-//! Deliveries to FTP servers with the habits of those in the wild: once, whole, under the right name, and never claimed without reason.
+//! Deliveries to FTP servers with the habits of those in the wild: once, whole, under the right
+//! name, and never claimed without reason.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
@@ -146,8 +147,8 @@ async fn facts_that_never_come_hold_up_no_delivery() {
     assert_eq!(setting.ledger().len(), 1);
 }
 
-/// FileZilla and lftp see 426 behind a whole file where a server misses the TLS goodbye; 421 where it ends while it takes one;
-/// 451 where its disk or its scanner fails at the end.
+/// FileZilla and lftp see 426 behind a whole file where a server misses the TLS goodbye; 421 where
+/// it ends while it takes one; 451 where its disk or its scanner fails at the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_was_refused_behind_its_last_byte_is_due_and_then_there_once() {
     for reply in [

@@ -1,4 +1,5 @@
-//! Templates by somebody who means harm, and what a report tells about the machine that made it, by the real binary.
+//! Templates by somebody who means harm, and what a report tells about the machine that made it, by
+//! the real binary.
 
 #![allow(clippy::expect_used, missing_docs)]
 

@@ -1,5 +1,6 @@
-//! `lake import` by the real binary, of files in the shapes that other tools write. What RRDtool shows was written by RRDtool 1.7
-//! from a file of SmokePing's form; the others follow the exports of PRTG 24, Checkmk 2.3, Nagios 4, PNP4Nagios and Uptime Kuma 1.23.
+//! `lake import` by the real binary, of files in the shapes that other tools write. What RRDtool
+//! shows was written by RRDtool 1.7 from a file of SmokePing's form; the others follow the exports
+//! of PRTG 24, Checkmk 2.3, Nagios 4, PNP4Nagios and Uptime Kuma 1.23.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 

@@ -1,5 +1,5 @@
-//! What a stranger's machine gets: programs that need nothing beside them, completions and man pages that know every
-//! command.
+//! What a stranger's machine gets: programs that need nothing beside them, completions and man
+//! pages that know every command.
 
 #![allow(clippy::expect_used, missing_docs)]
 

@@ -1,5 +1,5 @@
-//! Lakes that other programs wrote into, on file systems that lack something, with copies that nobody wanted: nothing is lost,
-//! doubled or moved, and what can't be read is named.
+//! Lakes that other programs wrote into, on file systems that lack something, with copies that
+//! nobody wanted: nothing is lost, doubled or moved, and what can't be read is named.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
@@ -161,7 +161,8 @@ async fn todays_file_that_another_program_rewrote_goes_on() {
     setting.add_monitor(&setting.monitor("mail", &server));
     setting.write();
     let today = UtcMicros::now().utc_date();
-    // Today's file as another program leaves it: unsorted, Snappy. Its rows are of another day, which nobody checks here.
+    // Today's file as another program leaves it: unsorted, Snappy. Its rows are of another day,
+    // which nobody checks here.
     let day = setting.data().join(format!("samples/site=here/date={today}"));
     std::fs::create_dir_all(&day).expect("a folder");
     std::fs::copy(foreign().join("pyarrow-unsorted.parquet"), day.join("samples.parquet"))

@@ -1,4 +1,5 @@
-//! Alarms and status when clocks are set, channels refuse, the configuration changes under open alarms, and the probe itself is blind.
+//! Alarms and status when clocks are set, channels refuse, the configuration changes under open
+//! alarms, and the probe itself is blind.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -96,7 +97,8 @@ async fn a_clock_that_is_set_stops_and_doubles_no_test() {
     setting.add_monitor(&hourly);
     setting.write();
     let mut clock = SetClock::new(&setting.path("")).unwrap();
-    // An hour ahead at the start, then corrected: the case of the issue. Then by more than calendars look back, and forward.
+    // An hour ahead at the start, then corrected: the case of the issue. Then by more than
+    // calendars look back, and forward.
     clock.set(HOUR);
     let probe = start(&setting, Some(&clock));
     until("tests", || tests(&probe) >= 5).await;
@@ -295,7 +297,8 @@ async fn a_probe_that_is_killed_closes_what_it_has_opened_by_the_old_configurati
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_that_cannot_test_says_so() {
     let (mut setting, server, hooks) = scene("lyon").await;
-    // Nothing answers there (RFC 6761, section 6.4): the probe takes it that it has lost its own network.
+    // Nothing answers there (RFC 6761, section 6.4): the probe takes it that it has lost its own
+    // network.
     setting.replace(
         "timezone =",
         "reference_addresses = [\"nowhere.invalid:53\"]\nmetrics = \"127.0.0.1:0\"\ntimezone =",
@@ -325,7 +328,8 @@ async fn a_probe_that_cannot_test_says_so() {
     assert!(probe.stop().success());
 }
 
-/// The file as versions up to 48347ca wrote it: an alarm that is open, and the end of another one that waits.
+/// The file as versions up to 48347ca wrote it: an alarm that is open, and the end of another one
+/// that waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_alarms_of_an_earlier_version_are_closed_where_they_were_opened() {
     let (mut setting, server, hooks) = scene("lyon").await;

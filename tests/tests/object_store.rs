@@ -1,5 +1,5 @@
-//! A lake in an object store: nothing is lost while the store is away, when the state folder is lost, or when two probes write for
-//! one site; and it is read where it lies.
+//! A lake in an object store: nothing is lost while the store is away, when the state folder is
+//! lost, or when two probes write for one site; and it is read where it lies.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
@@ -131,7 +131,8 @@ fn counted(setting: &Setting) -> u64 {
     sum("tests") + sum("not_tested")
 }
 
-/// A probe replaces its day in the store again and again, loses its state, and goes on; the store has what was measured once.
+/// A probe replaces its day in the store again and again, loses its state, and goes on; the store
+/// has what was measured once.
 async fn lives_with(name: &str, habits: StoreHabits, told: &str) {
     let store = ObjectStore::start_with(habits).await.expect("a store");
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
@@ -381,7 +382,8 @@ async fn a_lake_at_google_is_at_its_endpoint() {
     assert_eq!(counted(&setting), rows(&store).len() as u64);
 }
 
-/// <https://github.com/aws/aws-sdk-php/issues/612> is one of many that show the store's words and leave open what to do.
+/// <https://github.com/aws/aws-sdk-php/issues/612> is one of many that show the store's words and
+/// leave open what to do.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_be_done_about_a_refusal_is_said() {
     let store = ObjectStore::start().await.expect("a store");
@@ -409,7 +411,8 @@ async fn a_key_that_no_lake_has_stops_nobody() {
     until("samples are in the store", || rows(&store).len() >= 2).await;
     assert!(probe.stop().success());
     let expected = rows(&store).len() as u64;
-    // <https://github.com/developmentseed/obstore/issues/429>: one such key made the listing of all others fail.
+    // <https://github.com/developmentseed/obstore/issues/429>: one such key made the listing of all
+    // others fail.
     for key in ["samples//x.parquet", "samples/./y.parquet", "samples/site=cloud/../z.parquet"] {
         store.put(&format!("bucket/some/lake/{key}"), b"x");
     }

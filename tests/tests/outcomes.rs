@@ -1,4 +1,5 @@
-//! What each kind of trouble leaves in the lake: one probe, one embedded server and one monitor per trouble.
+//! What each kind of trouble leaves in the lake: one probe, one embedded server and one monitor per
+//! trouble.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
@@ -130,9 +131,11 @@ async fn suffer(site: &str, troubles: Vec<Trouble>) {
     assert!(memory < MEMORY, "the probe took {memory} bytes");
 }
 
-/// Deadlines for a monitor whose test succeeds: a busy machine must not turn a slow answer into a failure.
+/// Deadlines for a monitor whose test succeeds: a busy machine must not turn a slow answer into a
+/// failure.
 const PATIENT: &str = "timeout = \"20s\"\nmax_round_trip = \"40s\"\nhorizon = \"50s\"\n";
-/// What the probe may take at most, whatever the servers send. Each of the monitors of a test may be sent megabytes at once.
+/// What the probe may take at most, whatever the servers send. Each of the monitors of a test may
+/// be sent megabytes at once.
 const MEMORY: u64 = 100_000_000;
 /// An error is a line that people read.
 const MAX_ERROR: usize = 500;
@@ -300,7 +303,8 @@ async fn smtp_troubles() {
                 );
             })
             .saying(&["fingerprint", "certificate"]),
-        // Something comes again and again, but the whole never does: the deadline is that of the step.
+        // Something comes again and again, but the whole never does: the deadline is that of the
+        // step.
         Trouble::new("drip", "smtp_failed", &["smtp_greeting"])
             .make(|server| {
                 server.inject(Smtp, "EHLO", Fault::Drip(Duration::from_millis(300)), When::Always)
@@ -370,7 +374,8 @@ async fn smtp_troubles() {
         ("RCPT", &["smtp_rcpt"], "550 5.1.1 no such user"),
         ("DATA", &["smtp_data"], "554 5.5.1 no"),
         ("CONTENT", &["smtp_data"], "554 5.7.1 spam"),
-        // A second digit beyond RFC 5321's changes nothing (section 4.2.1): Courier and many filters answer 571.
+        // A second digit beyond RFC 5321's changes nothing (section 4.2.1): Courier and many
+        // filters answer 571.
         ("MAIL", &["smtp_rcpt"], "571 Sender not allowed"),
         ("RCPT", &["smtp_rcpt"], "571 5.7.1 Delivery not authorized, message refused"),
         ("CONTENT", &["smtp_data"], "571 Delivery not authorized here"),
@@ -469,8 +474,8 @@ async fn pop3_troubles() {
     ];
     for (phase, stages) in PHASES {
         for (name, fault) in faults() {
-            // A server may refuse UIDL and TOP, or not know them; then the pick-up goes another way. A handshake has no
-            // reply that could be cut.
+            // A server may refuse UIDL and TOP, or not know them; then the pick-up goes another
+            // way. A handshake has no reply that could be cut.
             if name == "garbage" && matches!(phase, "UIDL" | "TOP")
                 || name == "cut" && phase == "TLS"
             {

@@ -1,4 +1,5 @@
-//! From mail to report: the real binaries on embedded servers, from the configuration to the delivered files.
+//! From mail to report: the real binaries on embedded servers, from the configuration to the
+//! delivered files.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
@@ -63,8 +64,8 @@ fn figures(rows: &[&Row]) -> Value {
     })
 }
 
-/// The contract's keys in the contract's order before all others, the same texts and whole numbers, fractions alike to the
-/// ninth digit.
+/// The contract's keys in the contract's order before all others, the same texts and whole numbers,
+/// fractions alike to the ninth digit.
 fn assert_alike(path: &str, expected: &Value, found: &Value) {
     match (expected, found) {
         (Value::Object(a), Value::Object(b)) => {

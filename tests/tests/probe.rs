@@ -1,4 +1,5 @@
-//! The running probe as its administrator sees it: status, log, metrics, reload, calendars, limits, the service manager.
+//! The running probe as its administrator sees it: status, log, metrics, reload, calendars, limits,
+//! the service manager.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 

@@ -1,5 +1,6 @@
-//! The real binaries against real servers: Postfix and Dovecot, ProFTPD, Samba. Needs `MAILQOS_REAL_SERVERS`, the folder of
-//! the scripts in `tests/real/`; says so and passes where the variable is not set.
+//! The real binaries against real servers: Postfix and Dovecot, ProFTPD, Samba. Needs
+//! `MAILQOS_REAL_SERVERS`, the folder of the scripts in `tests/real/`; says so and passes where the
+//! variable is not set.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
@@ -531,8 +532,8 @@ async fn files_arrive_once_and_whole_through_faults() {
         })
         .await;
         assert!(toll.struck >= 4, "{target}: {toll:?}");
-        // Of a mail whose acceptance was not heard nobody knows whether it was accepted; it is sent again, with the same
-        // Message-ID (RFC 1047).
+        // Of a mail whose acceptance was not heard nobody knows whether it was accepted; it is sent
+        // again, with the same Message-ID (RFC 1047).
         let unheard = |words: &String| words.contains("ProcessKilled") || words.contains("Cut");
         let may_come_twice = target == "mail" && toll.words.iter().all(unheard);
         assert!(toll.twice == 0 || may_come_twice, "{target}: {:?}", toll.words);

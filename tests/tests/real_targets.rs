@@ -1,5 +1,6 @@
-//! Targets at real servers with rights and rules as companies set them: ProFTPD, Pure-FTPd, OpenSSH, Samba. Needs
-//! `MAILQOS_REAL_SERVERS`, the folder of the scripts in `tests/real/`; without it, it says that it was skipped.
+//! Targets at real servers with rights and rules as companies set them: ProFTPD, Pure-FTPd,
+//! OpenSSH, Samba. Needs `MAILQOS_REAL_SERVERS`, the folder of the scripts in `tests/real/`;
+//! without it, it says that it was skipped.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
@@ -192,7 +193,8 @@ fn shares_with_rules_are_served() {
     assert!(text.contains("lacks write permission there"), "{text}");
 }
 
-/// Samba refers by version 3, which the SMB client can't read; Windows, which can't be reached here, by version 4.
+/// Samba refers by version 3, which the SMB client can't read; Windows, which can't be reached
+/// here, by version 4.
 #[test]
 fn a_link_of_a_dfs_root_that_cannot_be_followed_is_told() {
     let Some(server) = RealServer::find("share") else {

@@ -1,5 +1,6 @@
-//! The generated reference of the configuration: that it is current, that the schema accepts whatever the readers accept, and
-//! that declared defaults and required keys hold. `MAILQOS_WRITE=1 cargo test -p mailqos-tests --test reference` regenerates it.
+//! The generated reference of the configuration: that it is current, that the schema accepts
+//! whatever the readers accept, and that declared defaults and required keys hold.
+//! `MAILQOS_WRITE=1 cargo test -p mailqos-tests --test reference` regenerates it.
 
 #![allow(clippy::expect_used, missing_docs)]
 
@@ -14,7 +15,8 @@ use toml_edit::{DocumentMut, Item, Value};
 
 const COMPLETE: &str = include_str!("configurations/complete.toml");
 
-/// Where tables of each shape stand in the complete configuration: the keys that lead there, numbers in arrays.
+/// Where tables of each shape stand in the complete configuration: the keys that lead there,
+/// numbers in arrays.
 const PLACES: &[(&str, &[&str])] = &[
     ("file", &[""]),
     ("limits", &["limits"]),

@@ -1,4 +1,5 @@
-//! Reports from outside: what bad names, templates and missing files get, the same bytes twice, verification, the preview.
+//! Reports from outside: what bad names, templates and missing files get, the same bytes twice,
+//! verification, the preview.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -262,7 +263,8 @@ fn a_click_on_a_head_sorts_the_table() {
     fs::write(setting.path("reports/sorted.toml"), definition).unwrap();
     let page = read(&files(&report(&setting, &["sorted"], "out")), "html");
     assert!(page.contains("<title>"), "no values when pointed at");
-    // The page clicks itself: twice on the medians, then twice on the names, and writes down what it sees.
+    // The page clicks itself: twice on the medians, then twice on the names, and writes down what
+    // it sees.
     let script = "<script>const seen = [], table = document.querySelector('table.sortable');\
                   const look = () => seen.push([...table.tBodies[0].rows].map(row => row.cells[0].textContent.trim()).join());\
                   for (const head of [3, 3, 0, 0]) { table.tHead.rows[0].cells[head].querySelector('button').click(); look(); }\
@@ -427,7 +429,8 @@ async fn the_preview_is_made_anew_when_a_file_changes() {
     child.wait().unwrap();
 }
 
-/// October 2026, a test every five minutes: 9 of 8,928 fail, where 8.928 may; 45 minutes are down, where 44 min 38 s may be.
+/// October 2026, a test every five minutes: 9 of 8,928 fail, where 8.928 may; 45 minutes are down,
+/// where 44 min 38 s may be.
 fn just_missed() -> Setting {
     const OCTOBER: UtcMicros = UtcMicros(1_790_812_800_000_000);
     let mut setting = Setting::new("here");

@@ -41,7 +41,8 @@ fn setting() -> Setting {
     setting
 }
 
-/// A pass so many days from now, at midnight: no report falls due between two of them on the same day.
+/// A pass so many days from now, at midnight: no report falls due between two of them on the same
+/// day.
 fn pass(setting: &Setting, day: i64) -> std::process::Output {
     let now = midnight(day).to_string();
     setting.run("mailqos-analytics", &["schedule", "run-due", "--now", &now])
@@ -110,7 +111,8 @@ fn a_run_that_was_ordered_before_a_crash_is_not_ordered_again_with_other_figures
         );
         simulation::write(&setting.data(), &"here".parse().unwrap(), samples).unwrap();
     };
-    // As a crash leaves it: all is ordered, and not yet remembered. Meanwhile the figures have changed.
+    // As a crash leaves it: all is ordered, and not yet remembered. Meanwhile the figures have
+    // changed.
     let crash = |ordered: bool| {
         let file = setting.path("data/state/schedule.json");
         let mut state: serde_json::Value =
@@ -351,7 +353,8 @@ fn a_clock_that_was_ahead_stops_no_report() {
     assert_eq!(setting.ledger().len(), made + 1);
 }
 
-/// Notices need no probe beside analytics, and a template without bounds keeps none from being sent.
+/// Notices need no probe beside analytics, and a template without bounds keeps none from being
+/// sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn analytics_notifies_alone_and_with_the_built_in_form_if_a_template_grows_without_bounds() {
     let mut setting = setting();

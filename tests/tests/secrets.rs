@@ -1,4 +1,5 @@
-//! Recognisable secrets are given to the programs in every way there is; no file, log or mail that they write has one in it.
+//! Recognisable secrets are given to the programs in every way there is; no file, log or mail that
+//! they write has one in it.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]

@@ -1,4 +1,5 @@
-//! Setting up by commands: a first monitor in one, what was there is kept, what is wrong is not written.
+//! Setting up by commands: a first monitor in one, what was there is kept, what is wrong is not
+//! written.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 

@@ -1,5 +1,5 @@
-//! Targets as their users see them: each recipient once, whatever becomes of the others; files whole, checked, and removed by rule;
-//! what can't be delivered is told.
+//! Targets as their users see them: each recipient once, whatever becomes of the others; files
+//! whole, checked, and removed by rule; what can't be delivered is told.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]

@@ -1,5 +1,5 @@
-//! What was said in a failed test can be shown afterwards, and goes with its alarm: all of it, without secrets and without
-//! other people's mails.
+//! What was said in a failed test can be shown afterwards, and goes with its alarm: all of it,
+//! without secrets and without other people's mails.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
@@ -22,7 +22,8 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     let mut refused = setting.monitor("refused", &server);
     refused.more = "alarm_after = 1\naction_list = \"tell\"".to_owned();
     setting.add_monitor(&refused);
-    // Few enough visits that all are kept, the first one as well, which looks into everybody's mails.
+    // Few enough visits that all are kept, the first one as well, which looks into everybody's
+    // mails.
     let mut lost = setting.monitor("lost", &lossy);
     lost.more = "check_interval = \"1500ms\"\nextra_pickups = 0".to_owned();
     setting.add_monitor(&lost);
@@ -63,7 +64,8 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     ] {
         assert!(refused.contains(part), "{part:?} is in:\n{refused}");
     }
-    // The newest may be of a test that the stop cut short: the one that was settled first is asked for by its time.
+    // The newest may be of a test that the stop cut short: the one that was settled first is asked
+    // for by its time.
     let first = setting.settled("lost").remove(0);
     let begun = jiff::Timestamp::from_microsecond(first.number("started_at").expect("a time"))
         .expect("a time");

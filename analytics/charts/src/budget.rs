@@ -81,8 +81,8 @@ pub fn chart(data: &Budgets, locale: &dyn ChartLocale) -> Chart {
     let axis = axis(data, locale);
     let pitch = 38.0;
     let top = 20.0;
-    // On narrow screens only the left part of a chart is visible without scrolling, so all texts are
-    // left of the bars.
+    // On narrow screens only the left part of a chart is visible without scrolling, so all texts
+    // are left of the bars.
     let words_at = names + 14.0;
     let plot = Plot {
         left: words_at + texts + 14.0,
@@ -140,7 +140,8 @@ pub fn chart(data: &Budgets, locale: &dyn ChartLocale) -> Chart {
     Chart { narrow: narrow(data, &whole, locale), ..whole }
 }
 
-/// Draws the budgets for a telephone: texts stand above and below their bars instead of beside them.
+/// Draws the budgets for a telephone: texts stand above and below their bars instead of beside
+/// them.
 fn narrow(data: &Budgets, whole: &Chart, locale: &dyn ChartLocale) -> String {
     let axis = axis(data, locale);
     let (pitch, top, share) = (64.0, 16.0, f64::from(NARROW));

@@ -1,5 +1,6 @@
-//! What all places for files have in common: a file is written under a name of its own that says it is not whole, checked, and only
-//! then given its name. What is there already is not written again; what was broken off goes on where it ended.
+//! What all places for files have in common: a file is written under a name of its own that says it
+//! is not whole, checked, and only then given its name. What is there already is not written again;
+//! what was broken off goes on where it ended.
 
 use std::path::{Path, PathBuf};
 
@@ -30,11 +31,13 @@ pub(super) enum Extent {
 
 /// A place for files. Names are of the folder that was entered last.
 pub(super) trait FileStore {
-    /// Whether a file appears at once and whole when it is written, so that it needs no name for the time before.
+    /// Whether a file appears at once and whole when it is written, so that it needs no name for
+    /// the time before.
     const AT_ONCE: bool = false;
 
-    /// Goes into a folder below the target's own; where there is none, makes it or says `false`. A target's own folder that is not there
-    /// is made or an error: what it has is not gone, if it is only not mounted.
+    /// Goes into a folder below the target's own; where there is none, makes it or says `false`. A
+    /// target's own folder that is not there is made or an error: what it has is not gone, if it is
+    /// only not mounted.
     fn enter(
         &mut self,
         below: &[String],
@@ -52,8 +55,8 @@ pub(super) trait FileStore {
         offset: u64,
     ) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// The SHA-256 of a file, read back; `None` where the target lets nobody read. Of one that is longer than it should be, no more than
-    /// shows that is read, and another hash comes of it.
+    /// The SHA-256 of a file, read back; `None` where the target lets nobody read. Of one that is
+    /// longer than it should be, no more than shows that is read, and another hash comes of it.
     fn hash(
         &mut self,
         name: &str,
@@ -70,7 +73,8 @@ pub(super) trait FileStore {
     /// Removes a file; one that is gone already is no error.
     fn remove(&mut self, name: &str) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// Removes the folder that was entered, if there is nothing in it; another must be entered then.
+    /// Removes the folder that was entered, if there is nothing in it; another must be entered
+    /// then.
     fn remove_folder(&mut self) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
     /// Where a file is, for people.
@@ -181,7 +185,8 @@ pub(super) async fn put_one(
         there => match file_store.hash(&file.name, size).await? {
             // Delivered by an attempt whose end nobody heard of.
             Some(read) if read == hash => return Ok(Proof::Read),
-            // Where nothing is said and nothing can be read, nothing is there, for all that anybody can know.
+            // Where nothing is said and nothing can be read, nothing is there, for all that anybody
+            // can know.
             None => there != Extent::Unknown,
             Some(_) => true,
         },
@@ -227,7 +232,8 @@ async fn write_part(
         _ => 0,
     };
     if let Err(error) = file_store.write(part, &file.path, offset).await {
-        // What was broken off stays for the next attempt; where there is no room, or nothing may be, it would only be in the way.
+        // What was broken off stays for the next attempt; where there is no room, or nothing may
+        // be, it would only be in the way.
         if error.is_full() || error.again() != Retry::Soon {
             let _ = file_store.remove(part).await;
         }
@@ -248,8 +254,8 @@ fn with_hint(error: DeliveryError, hint: &str) -> DeliveryError {
     error.reworded(|reason| (!may_pass).then(|| format!("{reason}; {hint}")))
 }
 
-/// Why a file has not got its name. One that has vanished under its temporary name, or never shows, would be written again with each
-/// attempt: that goes to a person at once.
+/// Why a file has not got its name. One that has vanished under its temporary name, or never shows,
+/// would be written again with each attempt: that goes to a person at once.
 async fn unpublished(
     file_store: &mut impl FileStore,
     error: DeliveryError,
@@ -267,8 +273,9 @@ fn shelf_writes_at_once<S: FileStore>(_: &S) -> bool {
     S::AT_ONCE
 }
 
-/// Whether what was written is what it should be; what isn't is removed, to be written anew. A file that the server has confirmed, and
-/// of which it shows nothing, is one in a drop box, or was taken away by whoever waits for it.
+/// Whether what was written is what it should be; what isn't is removed, to be written anew. A file
+/// that the server has confirmed, and of which it shows nothing, is one in a drop box, or was taken
+/// away by whoever waits for it.
 async fn check(
     file_store: &mut impl FileStore,
     name: &str,
@@ -305,8 +312,9 @@ async fn check(
     }
 }
 
-/// Removes files that were put before; one that somebody has changed or replaced stays. One that the target does not let go keeps no
-/// other. Tells what became of each, also where it ends early: what was removed can't be found anew.
+/// Removes files that were put before; one that somebody has changed or replaced stays. One that
+/// the target does not let go keeps no other. Tells what became of each, also where it ends early:
+/// what was removed can't be found anew.
 pub(super) async fn sweep(file_store: &mut impl FileStore, below: &[String], old: &[Old]) -> Swept {
     match file_store.enter(below, false).await {
         Ok(true) => {}
@@ -344,7 +352,8 @@ async fn sweep_one(file_store: &mut impl FileStore, old: &Old) -> Result<Reason,
     }
 }
 
-/// Removes what is there of files that are not whole, and never will be. One that can't be removed keeps no other.
+/// Removes what is there of files that are not whole, and never will be. One that can't be removed
+/// keeps no other.
 pub(super) async fn abandon(
     file_store: &mut impl FileStore,
     below: &[String],
@@ -361,7 +370,8 @@ pub(super) async fn abandon(
     end
 }
 
-/// Somebody else has given a part its name meanwhile, or removed it: what has that name now is no old file, and stays.
+/// Somebody else has given a part its name meanwhile, or removed it: what has that name now is no
+/// old file, and stays.
 pub(super) fn vanished(place: String) -> DeliveryError {
     let reason = "it disappeared before it could be renamed".to_owned();
     DeliveryError::Differs { place, reason }
@@ -535,7 +545,8 @@ mod tests {
             file_store
         };
         let old = names.clone().map(|name| Old { name, size, sha256: hex(&hash) });
-        // Where the server lets one file not go, the others go; where the connection breaks, it ends.
+        // Where the server lets one file not go, the others go; where the connection breaks, it
+        // ends.
         for (breaks, removed, left) in
             [(false, &["a", "c"][..], &["b"][..]), (true, &["a"], &["b", "c"])]
         {

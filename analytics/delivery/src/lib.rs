@@ -1,6 +1,6 @@
-//! Delivery: brings files to a target, completely or not at all. `targets` has a module for each kind
-//! of target, `file_store` what all targets that store files share, and `outbox` what is still to be
-//! delivered, with the ledger of what has been.
+//! Delivery: brings files to a target, completely or not at all. `targets` has a module for each
+//! kind of target, `file_store` what all targets that store files share, and `outbox` what is still
+//! to be delivered, with the ledger of what has been.
 //!
 //! This crate knows files and mails, but no report.
 
@@ -32,7 +32,8 @@ use self::{
 pub struct Parcel {
     /// The files.
     pub items: Vec<Item>,
-    /// Folder at the target, below the one that the target names; `/` between its parts; may be empty.
+    /// Folder at the target, below the one that the target names; `/` between its parts; may be
+    /// empty.
     pub folder: String,
     /// The same at the target that a mail links to.
     pub linked_folder: String,
@@ -115,7 +116,8 @@ pub struct Receipt {
     pub refused: Vec<(String, String)>,
     /// Recipients whom a server has accepted a mail for.
     pub accepted: Vec<Served>,
-    /// Where the files are for recipients who can't take them: the target's name, and what became of them there.
+    /// Where the files are for recipients who can't take them: the target's name, and what became
+    /// of them there.
     pub linked: Option<(String, Box<Receipt>)>,
 }
 
@@ -263,7 +265,8 @@ pub enum DeliveryError {
 pub enum Retry {
     /// At any time.
     Soon,
-    /// When a person has mended something, such as a password or a right: it is tried seldom, and somebody is told.
+    /// When a person has mended something, such as a password or a right: it is tried seldom, and
+    /// somebody is told.
     WhenMended,
     /// Not as it is.
     Never,
@@ -311,8 +314,9 @@ impl DeliveryError {
         }
     }
 
-    /// The target at which something may be begun that the attempt has failed to end: `own`, or the one that the mail links to. `None`
-    /// where it did not come as far, as where the log-in was refused, or who goes there again would only wait once more.
+    /// The target at which something may be begun that the attempt has failed to end: `own`, or the
+    /// one that the mail links to. `None` where it did not come as far, as where the log-in was
+    /// refused, or who goes there again would only wait once more.
     fn left_at<'a>(&'a self, own: &'a str) -> Option<&'a str> {
         match self {
             Self::Linked { target, error } => error.left_at(target.as_str()),
@@ -398,8 +402,8 @@ async fn put(
     }
 }
 
-/// Removes files that were put before from a folder of a target, unless somebody has changed them; tells what became of each, also where
-/// it ends early.
+/// Removes files that were put before from a folder of a target, unless somebody has changed them;
+/// tells what became of each, also where it ends early.
 async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old]) -> Swept {
     let done = async {
         let below = names::parts(folder, rules(&target.place))?;
@@ -414,7 +418,8 @@ async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old])
     }
 }
 
-/// Removes what was begun at a target of files that are given up: their names, and their SHA-256 in hexadecimal.
+/// Removes what was begun at a target of files that are given up: their names, and their SHA-256 in
+/// hexadecimal.
 async fn abandon(
     config: &Config,
     target: &Name,
@@ -438,7 +443,8 @@ async fn abandon(
     Ok(())
 }
 
-/// Tries a target: does what a delivery does with a file that is removed again, or sends a small mail.
+/// Tries a target: does what a delivery does with a file that is removed again, or sends a small
+/// mail.
 ///
 /// # Errors
 /// As [`deliver`].

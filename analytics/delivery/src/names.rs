@@ -1,4 +1,5 @@
-//! Names that every target takes: no reserved ones, none too long, none that leads out of the target's folder.
+//! Names that every target takes: no reserved ones, none too long, none that leads out of the
+//! target's folder.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,8 @@ pub(super) enum Rules {
     Keys,
 }
 
-/// The longest name, in bytes or, on Windows, UTF-16 units; the name of the unfinished file needs some of the 255.
+/// The longest name, in bytes or, on Windows, UTF-16 units; the name of the unfinished file needs
+/// some of the 255.
 const MAX_LENGTH: usize = 230;
 /// The longest ending that is kept when a name is cut.
 const ENDING: usize = 16;
@@ -37,7 +39,8 @@ pub(super) fn safe(name: &str, rules: Rules) -> String {
             safe.insert(0, '_');
         }
     }
-    // A leading blank is lost on the way to many FTP servers, and a leading `-` reads like an option to others.
+    // A leading blank is lost on the way to many FTP servers, and a leading `-` reads like an
+    // option to others.
     if safe.starts_with([' ', '-', '~']) {
         safe.replace_range(..1, "_");
     }

@@ -96,7 +96,8 @@ pub(super) async fn of_shelf<S: FileStore>(
         Ok(proof) => proof,
         Err(error) if error.again() == Retry::Soon => return Err(error),
         Err(error) => {
-            // In a drop box, nothing that is tried can be removed: no more is tried than what can help.
+            // In a drop box, nothing that is tried can be removed: no more is tried than what can
+            // help.
             let patterns: &[Option<&str>] = match error {
                 DeliveryError::Unnamed { .. } => &[None],
                 _ => &PATTERNS,

@@ -1,4 +1,5 @@
-//! What the event log tells of a period: the alarms and whom they reached, ways of telling that were dead, planned maintenance.
+//! What the event log tells of a period: the alarms and whom they reached, ways of telling that
+//! were dead, planned maintenance.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,7 +24,8 @@ pub struct AlarmLog {
     pub dead_channels: Vec<DeadChannel>,
     /// Maintenance windows that were open in it.
     pub windows: Vec<Window>,
-    /// There are older events than those that were read: an alarm that rose so long before may be open, and not among these.
+    /// There are older events than those that were read: an alarm that rose so long before may be
+    /// open, and not among these.
     pub is_cut: bool,
 }
 
@@ -208,7 +210,8 @@ impl AlarmLog {
             }
             return;
         }
-        // Its monitors come one after the other, moments apart; the same window on another day is another one.
+        // Its monitors come one after the other, moments apart; the same window on another day is
+        // another one.
         match open.filter(|window| event.at - window.from < Micros::from_secs(1)) {
             Some(window) => window.monitors.extend(monitor),
             None => self.windows.push(Window {
@@ -241,7 +244,8 @@ impl AlarmLog {
 }
 
 impl Alarm {
-    /// Whether it had been told when a channel took a message: those of its end, and late ones about an alarm before it, don't count.
+    /// Whether it had been told when a channel took a message: those of its end, and late ones
+    /// about an alarm before it, don't count.
     fn follow(&mut self, event: &Event) {
         let detail = detail(event);
         if let (Some(created), Some(raised_at)) = (detail["created"].as_i64(), self.raised_at)

@@ -102,7 +102,8 @@ pub fn share(part: u64, whole: u64) -> Option<f64> {
 /// The normal distribution's 97.5 % point: two-sided 95 %.
 pub const Z95: f64 = 1.959_963_984_540_054;
 
-/// A share with its 95 % confidence interval (Wilson 1927), which stays within [0, 1] and is honest about few tests.
+/// A share with its 95 % confidence interval (Wilson 1927), which stays within [0, 1] and is honest
+/// about few tests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share {
     /// What was counted.

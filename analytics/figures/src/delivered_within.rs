@@ -1,4 +1,5 @@
-//! Delivered within x: the share of counted tests whose mail landed within x. Lost mails stay in the denominator.
+//! Delivered within x: the share of counted tests whose mail landed within x. Lost mails stay in
+//! the denominator.
 
 use mailqos_model::Micros;
 

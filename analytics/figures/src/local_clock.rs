@@ -1,4 +1,5 @@
-//! The local time of many tests one after the other: the zone is asked once in a quarter of an hour, not for each.
+//! The local time of many tests one after the other: the zone is asked once in a quarter of an
+//! hour, not for each.
 
 use jiff::tz::TimeZone;
 use mailqos_model::UtcMicros;

@@ -1,15 +1,17 @@
 //! Outages, downtime, unknown time and coverage: what each stretch of time between tests was.
 //!
-//! The time from one test to the next belongs to the first of the two. It is *unknown* where it is longer than three test
-//! intervals. An outage reaches from a failed test to the next good one, over unknown time as well; its downtime counts
-//! only what is known. A test in maintenance begins no outage; a good one ends it all the same.
+//! The time from one test to the next belongs to the first of the two. It is *unknown* where it is
+//! longer than three test intervals. An outage reaches from a failed test to the next good one,
+//! over unknown time as well; its downtime counts only what is known. A test in maintenance begins
+//! no outage; a good one ends it all the same.
 
 use mailqos_lake_tables::Series;
 use mailqos_model::{Micros, Outcome, UtcMicros};
 
 use super::periods::Period;
 
-/// Assumed where the lake, the configuration and the samples themselves say nothing: one test alone has no interval.
+/// Assumed where the lake, the configuration and the samples themselves say nothing: one test alone
+/// has no interval.
 const DEFAULT_INTERVAL: Micros = Micros::from_secs(300);
 
 /// What a stretch of time was.
@@ -19,7 +21,8 @@ pub enum State {
     Up,
     /// From a failed test on.
     Down,
-    /// From a test in maintenance on, or one whose failure was ordered: neither up nor down, but known.
+    /// From a test in maintenance on, or one whose failure was ordered: neither up nor down, but
+    /// known.
     Excluded,
     /// Without tests for more than three test intervals.
     Unknown,
@@ -80,7 +83,8 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Of a series whose inside is the period's. Samples before and after the period (context) tell what went over its edges.
+    /// Of a series whose inside is the period's. Samples before and after the period (context) tell
+    /// what went over its edges.
     ///
     /// `configured` is the monitor's test interval where the samples don't carry one.
     pub fn of(series: &Series, period: &Period, configured: Option<Micros>) -> Self {
@@ -123,7 +127,8 @@ impl Timeline {
                 *fallback.get_or_insert_with(|| usual_interval(series).unwrap_or(DEFAULT_INTERVAL))
             });
             let limit = Micros(interval.0.saturating_mul(3));
-            // The last test speaks for what follows only as long as the next could still come in time.
+            // The last test speaks for what follows only as long as the next could still come in
+            // time.
             let end = next.unwrap_or(period.to.max(at));
             let state = if end - at > limit {
                 State::Unknown

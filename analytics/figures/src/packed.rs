@@ -3,8 +3,8 @@
 use super::percentiles::{BINS, Ranked, Value as _, needs};
 use mailqos_lake_tables::Values;
 
-/// Values in ascending order, each as its distance from the one before: of many values a byte or two each, so that those of
-/// a thousand monitors over a year fit into memory.
+/// Values in ascending order, each as its distance from the one before: of many values a byte or
+/// two each, so that those of a thousand monitors over a year fit into memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Packed {
     count: usize,
@@ -34,7 +34,8 @@ impl Packed {
         for value in values {
             match before {
                 None => least = value,
-                // Two's complement: right even where the difference of two numbers of eight bytes needs nine.
+                // Two's complement: right even where the difference of two numbers of eight bytes
+                // needs nine.
                 Some(before) => push(&mut distances, value.wrapping_sub(before) as u64),
             }
             before = Some(value);
@@ -69,8 +70,8 @@ impl Packed {
         })
     }
 
-    /// Computes percentiles over the values of several, as [`percentiles`](super::percentiles()) does: exactly, without
-    /// having all values in memory at once. Empty where there is no value.
+    /// Computes percentiles over the values of several, as [`percentiles`](super::percentiles())
+    /// does: exactly, without having all values in memory at once. Empty where there is no value.
     pub fn percentiles<'a>(all: impl Iterator<Item = &'a Self> + Clone, qs: &[f64]) -> Vec<f64> {
         let n = all.clone().map(Self::len).sum();
         if n == 0 {

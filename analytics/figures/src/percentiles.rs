@@ -14,7 +14,8 @@ pub const CONTRACT: [f64; 4] = [0.50, 0.90, 0.95, 0.99];
 pub trait Value: Copy + Ord + Into<i64> {
     /// Adds up values.
     fn sum(values: &[Self]) -> i128;
-    /// A bin of which greater values are in no lesser one; fewer than [`BINS`] of them, each at most 0.4 % wide.
+    /// A bin of which greater values are in no lesser one; fewer than [`BINS`] of them, each at
+    /// most 0.4 % wide.
     fn bin(self) -> usize;
 }
 
@@ -64,18 +65,22 @@ pub struct Summary {
     pub percentiles: Vec<f64>,
 }
 
-/// What is known of a metric: its summary with the intervals of its percentiles, and the percentiles over all tests.
+/// What is known of a metric: its summary with the intervals of its percentiles, and the
+/// percentiles over all tests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Distribution {
     /// Over the values that there are.
     pub summary: Summary,
-    /// The 95 % confidence interval of each percentile, in microseconds; `None` where there are too few values for one.
+    /// The 95 % confidence interval of each percentile, in microseconds; `None` where there are too
+    /// few values for one.
     pub intervals: Vec<Option<(f64, f64)>>,
 }
 
-/// Percentiles by linear interpolation between closest ranks, at (n − 1)·q; empty where there is no value.
+/// Percentiles by linear interpolation between closest ranks, at (n − 1)·q; empty where there is no
+/// value.
 ///
-/// `values` is reordered: no percentile needs more than its two ranks, which a selection finds in linear time.
+/// `values` is reordered: no percentile needs more than its two ranks, which a selection finds in
+/// linear time.
 pub fn percentiles<T: Value>(values: &mut [T], qs: &[f64]) -> Vec<f64> {
     if values.is_empty() {
         return Vec::new();
@@ -108,8 +113,9 @@ pub fn distribution_of(
     }
 }
 
-/// What is known of a metric's values, which are reordered; `None` of none. `tests` are the counted tests: of the
-/// percentiles over all of them (see [`delivered_percentile`]) `delivered` gets one for each `q`.
+/// What is known of a metric's values, which are reordered; `None` of none. `tests` are the counted
+/// tests: of the percentiles over all of them (see [`delivered_percentile`]) `delivered` gets one
+/// for each `q`.
 pub fn distribution<T: Value>(
     values: &mut [T],
     qs: &[f64],
@@ -204,8 +210,9 @@ impl Ranked {
             select(values, 0, &ranks);
             return Self(ranks.into_iter().map(|rank| (rank, values[rank].into())).collect());
         }
-        // Of many values, only those in the bins of the wanted ranks can be wanted. Two passes without a branch find them,
-        // whatever the number of ranks; the ranks among them follow from how many in lesser bins were left out.
+        // Of many values, only those in the bins of the wanted ranks can be wanted. Two passes
+        // without a branch find them, whatever the number of ranks; the ranks among them follow
+        // from how many in lesser bins were left out.
         let mut counts = vec![0_u32; BINS];
         for value in values.iter() {
             counts[value.bin() % BINS] += 1;
@@ -255,8 +262,9 @@ fn select<T: Copy + Ord>(values: &mut [T], offset: usize, ranks: &[usize]) {
     let (Some(first), Some(last)) = (ranks.first(), ranks.last()) else {
         return;
     };
-    // The widest stretch in which no rank is wanted is cut off: nobody has to look at its values again. The ranks of the median
-    // and of high percentiles with their intervals are two crowds of neighbours.
+    // The widest stretch in which no rank is wanted is cut off: nobody has to look at its values
+    // again. The ranks of the median and of high percentiles with their intervals are two crowds of
+    // neighbours.
     let before = (first - offset, 0);
     let between = ranks.windows(2).zip(1..).map(|(pair, index)| (pair[1] - pair[0], index));
     let after = (offset + values.len() - 1 - last, ranks.len() - 1);
@@ -282,15 +290,17 @@ pub struct Percentile {
     pub count: u64,
     /// The percentile, in microseconds.
     pub value: f64,
-    /// Lower and upper end of the interval, in microseconds; `None` where there are too few values for one.
+    /// Lower and upper end of the interval, in microseconds; `None` where there are too few values
+    /// for one.
     pub interval: Option<(f64, f64)>,
 }
 
 impl Percentile {
     /// Of values in any order, which are sorted; `None` of none.
     ///
-    /// The interval is distribution-free: two order statistics between which the true percentile lies with at least
-    /// 95 % probability, whatever the distribution (e.g. Hahn and Meeker, *Statistical Intervals*, 1991, section 5.2).
+    /// The interval is distribution-free: two order statistics between which the true percentile
+    /// lies with at least 95 % probability, whatever the distribution (e.g. Hahn and Meeker,
+    /// *Statistical Intervals*, 1991, section 5.2).
     pub fn of(values: &mut [i64], q: f64) -> Option<Self> {
         let found = distribution(values, &[q], None)?;
         Some(Self {
@@ -302,8 +312,8 @@ impl Percentile {
     }
 }
 
-/// The ranks (from 0) of the order statistics that enclose the `q` percentile of `n` values with at least 95 %;
-/// `None` where even the extremes don't.
+/// The ranks (from 0) of the order statistics that enclose the `q` percentile of `n` values with at
+/// least 95 %; `None` where even the extremes don't.
 pub fn interval_ranks(n: usize, q: f64) -> Option<(usize, usize)> {
     // Days have a few hundred samples each, again and again the same numbers of them.
     type Known = HashMap<(usize, u64), Option<(usize, usize)>>;
@@ -325,8 +335,8 @@ pub fn interval_ranks(n: usize, q: f64) -> Option<(usize, usize)> {
 const EXACT_UP_TO: usize = 2000;
 
 fn find_interval_ranks(n: usize, q: f64) -> Option<(usize, usize)> {
-    // X: how many of n values lie below the true percentile; binomial(n, q). [x(l), x(u)] (from 1) covers it with
-    // P(l <= X < u). Each tail may have 2.5 %.
+    // X: how many of n values lie below the true percentile; binomial(n, q). [x(l), x(u)] (from 1)
+    // covers it with P(l <= X < u). Each tail may have 2.5 %.
     let (low, high) = if n <= EXACT_UP_TO {
         let (mut below, mut low, mut high) = (0.0_f64, None, None);
         let mut log_probability = n as f64 * (1.0 - q).ln();
@@ -363,8 +373,8 @@ pub enum DeliveredPercentile {
     NotDelivered,
 }
 
-/// The percentile of the round trip over all counted tests; `delivered` are the round trips of the delivered mails,
-/// `tests` all counted tests. `None` without a counted test.
+/// The percentile of the round trip over all counted tests; `delivered` are the round trips of the
+/// delivered mails, `tests` all counted tests. `None` without a counted test.
 pub fn delivered_percentile(
     delivered: &mut [i64],
     tests: usize,
@@ -407,7 +417,8 @@ mod tests {
 
     #[test]
     fn interval_ranks_known_from_tables() {
-        // Median of 10: second and ninth value cover with 97.9 %; of 5 values not even the extremes reach 95 %.
+        // Median of 10: second and ninth value cover with 97.9 %; of 5 values not even the extremes
+        // reach 95 %.
         assert_eq!(interval_ranks(10, 0.5), Some((1, 8)));
         assert_eq!(interval_ranks(6, 0.5), Some((0, 5)));
         assert_eq!(interval_ranks(5, 0.5), None);

@@ -1,4 +1,5 @@
-//! Periods and their buckets: half-open spans of local calendar time, right across daylight-saving changes.
+//! Periods and their buckets: half-open spans of local calendar time, right across daylight-saving
+//! changes.
 
 use std::ops::Range;
 
@@ -58,15 +59,17 @@ impl Calendar {
 
     /// The start of the bucket in which a moment lies.
     ///
-    /// An hour begins where the local clock shows a full hour. The hour that is repeated when clocks go back is a bucket of
-    /// its own (it differs in its offset); in zones that change by half an hour it lasts 90 or 30 minutes.
+    /// An hour begins where the local clock shows a full hour. The hour that is repeated when
+    /// clocks go back is a bucket of its own (it differs in its offset); in zones that change by
+    /// half an hour it lasts 90 or 30 minutes.
     pub fn start_of(&self, unit: Unit, moment: UtcMicros) -> UtcMicros {
         let zoned = self.zoned(moment);
         if unit == Unit::Hour {
             let Ok(hour) = Time::new(zoned.hour(), 0, 0, 0) else {
                 return moment;
             };
-            // Keeps the offset of the moment where the full hour has it, too; else takes the one that the hour has.
+            // Keeps the offset of the moment where the full hour has it, too; else takes the one
+            // that the hour has.
             return zoned
                 .with()
                 .time(hour)
@@ -79,7 +82,8 @@ impl Calendar {
     /// The start of the bucket after the one that starts at `start`.
     pub fn next(&self, unit: Unit, start: UtcMicros) -> UtcMicros {
         if unit == Unit::Hour {
-            // Half an hour is the least by which clocks change today; two hours later another bucket has begun for sure.
+            // Half an hour is the least by which clocks change today; two hours later another
+            // bucket has begun for sure.
             return (1..=4)
                 .map(|halves| self.start_of(unit, start + Micros::from_secs(halves * 1800)))
                 .find(|next| *next > start)
@@ -185,7 +189,8 @@ const ROLLING: [(&str, &str); 10] = [
     ("year", "y"),
 ];
 
-/// A period's name in its usual spelling: `last-month` for `Last_Month` and `previous month`, `last-7d` for `last 7 days`.
+/// A period's name in its usual spelling: `last-month` for `Last_Month` and `previous month`,
+/// `last-7d` for `last 7 days`.
 fn usual_name(name: &str) -> String {
     let plain = name.trim().to_lowercase();
     let words: Vec<&str> = plain
@@ -258,7 +263,8 @@ pub fn period_like(text: &str) -> Option<&'static str> {
     mailqos_config::nearest(word, KNOWN.into_iter())
 }
 
-/// One part of a period; where the period begins or ends within it, samples outside the period do not belong to it.
+/// One part of a period; where the period begins or ends within it, samples outside the period do
+/// not belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
     /// Its first moment.
@@ -282,7 +288,8 @@ impl Period {
         Ok(Self { from, to, calendar, step: None })
     }
 
-    /// The period between two dates (or RFC 3339 moments) as a person writes them; `to` does not belong to it.
+    /// The period between two dates (or RFC 3339 moments) as a person writes them; `to` does not
+    /// belong to it.
     ///
     /// # Errors
     /// No dates, or nothing between them.
@@ -309,10 +316,12 @@ impl Period {
         Self::new(first, last, calendar)
     }
 
-    /// A period by its name, as seen at `now`: `last-month`, `current-week`, `last-7d`, `last-24h`, `today`, `yesterday`,
-    /// `month-to-date`, `2026-03`, `2026-W09`, `2026-Q1`, `2026`, `2026-03-31`.
+    /// A period by its name, as seen at `now`: `last-month`, `current-week`, `last-7d`, `last-24h`,
+    /// `today`, `yesterday`, `month-to-date`, `2026-03`, `2026-W09`, `2026-Q1`, `2026`,
+    /// `2026-03-31`.
     ///
-    /// `last-7d` are the seven whole days before today; a `current-` period ends with its unit, `-to-date` at `now`.
+    /// `last-7d` are the seven whole days before today; a `current-` period ends with its unit,
+    /// `-to-date` at `now`.
     ///
     /// # Errors
     /// No such name.
@@ -424,13 +433,15 @@ impl Period {
         (self.from < moment).then(|| Self { to: self.to.min(moment), ..self.clone() })
     }
 
-    /// The one before it, as long by the calendar: the month before a month, the week before a week.
+    /// The one before it, as long by the calendar: the month before a month, the week before a
+    /// week.
     pub fn previous(&self) -> Self {
         let (unit, count) = self.step();
         self.back(unit, count)
     }
 
-    /// The same one a year before; a week, or some days, 52 weeks before, so that the days of the week agree.
+    /// The same one a year before; a week, or some days, 52 weeks before, so that the days of the
+    /// week agree.
     pub fn year_ago(&self) -> Self {
         match self.step() {
             (Unit::Month | Unit::Quarter | Unit::Year, _) => self.back(Unit::Year, 1),
@@ -438,7 +449,8 @@ impl Period {
         }
     }
 
-    /// By which step it goes back: whole months where it begins and ends with months, whole days where with days.
+    /// By which step it goes back: whole months where it begins and ends with months, whole days
+    /// where with days.
     fn step(&self) -> (Unit, i64) {
         if let Some(step) = self.step {
             return step;
@@ -490,7 +502,8 @@ impl Period {
     }
 }
 
-/// `2026-03-01 to 2026-04-01 (Europe/Berlin)`; with times where it does not begin and end with days.
+/// `2026-03-01 to 2026-04-01 (Europe/Berlin)`; with times where it does not begin and end with
+/// days.
 impl std::fmt::Display for Period {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (from, to) = (self.calendar.zoned(self.from), self.calendar.zoned(self.to));

@@ -1,10 +1,12 @@
-//! How many digits it takes to see on which side of a limit a number is. What is rounded for a reader must not look like the limit
-//! unless it is the limit: "99.90 %, promised 99.9 %, missed" explains nothing.
+//! How many digits it takes to see on which side of a limit a number is. What is rounded for a
+//! reader must not look like the limit unless it is the limit: "99.90 %, promised 99.9 %, missed"
+//! explains nothing.
 
 /// No more decimals than these: a promise has seven.
 const FINEST: usize = 9;
 
-/// The least number of decimals, from so many on, at which a number is seen to be below, above or at a limit, as it is.
+/// The least number of decimals, from so many on, at which a number is seen to be below, above or
+/// at a limit, as it is.
 pub fn decimals_apart(value: f64, limit: f64, least: usize) -> usize {
     let is_shown = |decimals: usize| {
         let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));

@@ -1,4 +1,5 @@
-//! How sure a finding is: rank tests, their p-values, and the correction for asking many questions at once.
+//! How sure a finding is: rank tests, their p-values, and the correction for asking many questions
+//! at once.
 
 use statrs::distribution::{
     Binomial, ChiSquared, ContinuousCDF as _, DiscreteCDF as _, Hypergeometric, Normal, StudentsT,
@@ -30,8 +31,8 @@ pub fn binomial_at_least(k: u64, n: u64, p: f64) -> f64 {
     Binomial::new(p.clamp(0.0, 1.0), n).map_or(1.0, |binomial| binomial.sf(k - 1))
 }
 
-/// Fisher's exact test, one-sided: the chance that of `a + b` drawn at least `a` are marked, where `a + c` of all
-/// `a + b + c + d` are.
+/// Fisher's exact test, one-sided: the chance that of `a + b` drawn at least `a` are marked, where
+/// `a + c` of all `a + b + c + d` are.
 pub fn fisher(a: u64, b: u64, c: u64, d: u64) -> f64 {
     if a == 0 {
         return 1.0;
@@ -66,7 +67,8 @@ pub fn ranks(values: &[f64]) -> (Vec<f64>, f64) {
     (ranks, ties)
 }
 
-/// Kruskal and Wallis (1952), corrected for ties: whether groups differ in location. `None` with fewer than two groups.
+/// Kruskal and Wallis (1952), corrected for ties: whether groups differ in location. `None` with
+/// fewer than two groups.
 pub fn kruskal_wallis(groups: &[Vec<f64>]) -> Option<f64> {
     let groups: Vec<&Vec<f64>> = groups.iter().filter(|group| !group.is_empty()).collect();
     let all: Vec<f64> = groups.iter().flat_map(|group| group.iter().copied()).collect();
@@ -90,7 +92,8 @@ pub fn kruskal_wallis(groups: &[Vec<f64>]) -> Option<f64> {
     Some(chi_square(h, (groups.len() - 1) as f64))
 }
 
-/// Mann and Whitney (1947), two-sided by the normal approximation, corrected for ties and continuity.
+/// Mann and Whitney (1947), two-sided by the normal approximation, corrected for ties and
+/// continuity.
 pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<f64> {
     if a.is_empty() || b.is_empty() {
         return None;
@@ -119,8 +122,9 @@ fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
 
 /// Spearman's rank correlation and its p-value.
 ///
-/// Values that follow each other are alike, so that there is less to go by than their number says: it is reduced by the
-/// two rows' correlations with themselves one step later (Bretherton and others 1999).
+/// Values that follow each other are alike, so that there is less to go by than their number says:
+/// it is reduced by the two rows' correlations with themselves one step later (Bretherton and
+/// others 1999).
 pub fn spearman(a: &[f64], b: &[f64]) -> Option<(f64, f64)> {
     if a.len() < 10 || a.len() != b.len() {
         return None;
@@ -141,7 +145,8 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Option<(f64, f64)> {
     Some((rho, p))
 }
 
-/// The p-values as they are after so many questions (Holm 1979): the chance that any of those up to this one is a whim.
+/// The p-values as they are after so many questions (Holm 1979): the chance that any of those up to
+/// this one is a whim.
 pub fn holm(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
@@ -177,8 +182,8 @@ mod tests {
         assert!((a - b).abs() <= 1e-9 * b.abs().max(1e-9), "{a} is not {b}");
     }
 
-    /// Values of scipy 1.17.1: `stats.norm.sf`, `chi2.sf`, `t.sf`, `binom.sf`, `fisher_exact(…, "greater")`, `kruskal`,
-    /// `mannwhitneyu(…, method="asymptotic")`.
+    /// Values of scipy 1.17.1: `stats.norm.sf`, `chi2.sf`, `t.sf`, `binom.sf`,
+    /// `fisher_exact(…, "greater")`, `kruskal`, `mannwhitneyu(…, method="asymptotic")`.
     #[test]
     fn tests_agree_with_scipy() {
         close(normal(3.0), 0.002_699_796_063_260_186_6);

@@ -1,5 +1,5 @@
-//! The contracts' `stats`: counts, availability by tests and by time, and the metrics of each bucket of a series, or of
-//! several series together.
+//! The contracts' `stats`: counts, availability by tests and by time, and the metrics of each
+//! bucket of a series, or of several series together.
 
 use std::sync::Arc;
 
@@ -42,9 +42,11 @@ pub struct Row {
     pub within: [u64; LIMITS.len()],
     /// The part of time.
     pub time: Time,
-    /// The metrics asked for, in the order asked for, over their non-null values; `None` where there is none.
+    /// The metrics asked for, in the order asked for, over their non-null values; `None` where
+    /// there is none.
     pub metrics: Vec<Option<Distribution>>,
-    /// Each percentile of the round trip over all counted tests; empty without a counted test, or without the round trip.
+    /// Each percentile of the round trip over all counted tests; empty without a counted test, or
+    /// without the round trip.
     pub delivered: Vec<DeliveredPercentile>,
 }
 
@@ -185,7 +187,8 @@ impl Time {
 pub struct FiguresQuery {
     /// The whole period.
     pub period: Period,
-    /// Its part that is over: what has not been is not unknown. `None` where all of it lies in the future.
+    /// Its part that is over: what has not been is not unknown. `None` where all of it lies in the
+    /// future.
     pub past: Option<Period>,
     /// Into what the period is divided; not at all without a unit.
     pub by: Option<Unit>,
@@ -216,7 +219,8 @@ impl FiguresQuery {
         }
     }
 
-    /// The parts of each bucket that has samples, or of all buckets, with what is made of the values of each metric.
+    /// The parts of each bucket that has samples, or of all buckets, with what is made of the
+    /// values of each metric.
     fn parts<V>(
         &self,
         series: &Series,
@@ -484,14 +488,16 @@ mod tests {
     }
 
     proptest! {
-        /// Each bucket has the figures that the period of its own would have, and its values are counted by hand.
+        /// Each bucket has the figures that the period of its own would have, and its values are
+        /// counted by hand.
         #[test]
         fn a_bucket_is_a_period_of_its_own(
             drawn in drawn(), zone in 0_usize..4, autumn: bool, hours in 1_i64..80, by_day: bool,
         ) {
             let period = period(zone, autumn, hours);
             let mut series = series(&drawn, period.from - Micros::from_secs(7200));
-            // What the last test of all says depends on where the period ends; here it is known what comes after.
+            // What the last test of all says depends on where the period ends; here it is known
+            // what comes after.
             let end = series.started_at.last().map_or(period.to.0, |last| (*last).max(period.to.0)) + 1;
             series.started_at.push(end);
             series.outcome.push(Outcome::Ok);

@@ -1,5 +1,5 @@
-//! Lasting changes of a level: slopes (Theil 1950, Sen 1968) with their significance (Mann 1945, Kendall 1975), and
-//! shifts (Pettitt 1979; located by PELT: Killick, Fearnhead and Eckley 2012).
+//! Lasting changes of a level: slopes (Theil 1950, Sen 1968) with their significance (Mann 1945,
+//! Kendall 1975), and shifts (Pettitt 1979; located by PELT: Killick, Fearnhead and Eckley 2012).
 
 use super::significance::{median, normal, ranks};
 
@@ -10,10 +10,11 @@ pub struct Slope {
     pub per_unit: f64,
     /// Its 95 % confidence interval.
     pub interval: (f64, f64),
-    /// The level at the first x by that slope: the median of y − slope · x, plus slope times the first x.
+    /// The level at the first x by that slope: the median of y − slope · x, plus slope times the
+    /// first x.
     pub at_first: f64,
-    /// Chance of such a trend among values without one: Mann and Kendall, corrected for ties and for the likeness of
-    /// successive values.
+    /// Chance of such a trend among values without one: Mann and Kendall, corrected for ties and
+    /// for the likeness of successive values.
     pub p: f64,
 }
 
@@ -50,8 +51,8 @@ impl Kendall {
     }
 }
 
-/// By how much the likeness of successive values inflates the variance of S (Hamed and Rao 1998), from values without
-/// trend; never below 1.
+/// By how much the likeness of successive values inflates the variance of S (Hamed and Rao 1998),
+/// from values without trend; never below 1.
 pub fn inflation(residuals: &[f64]) -> f64 {
     let n = residuals.len();
     if n < 4 {
@@ -78,7 +79,8 @@ pub fn inflation(residuals: &[f64]) -> f64 {
     (1.0 + 2.0 / (n * (n - 1.0) * (n - 2.0)) * sum).max(1.0)
 }
 
-/// The slope of points in the order of x; `None` with fewer than four, or where all have the same x.
+/// The slope of points in the order of x; `None` with fewer than four, or where all have the same
+/// x.
 pub fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     if points.len() < 4 {
         return None;
@@ -116,8 +118,8 @@ pub fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     })
 }
 
-/// Pettitt's test for a shift at an unknown place: the chance of one like that among values without; `inflated` by the
-/// likeness of successive values.
+/// Pettitt's test for a shift at an unknown place: the chance of one like that among values
+/// without; `inflated` by the likeness of successive values.
 pub fn pettitt(values: &[f64], inflation: f64) -> f64 {
     let n = values.len() as f64;
     if values.len() < 4 {
@@ -134,8 +136,8 @@ pub fn pettitt(values: &[f64], inflation: f64) -> f64 {
     (2.0 * (-6.0 * greatest * greatest / ((n.powi(3) + n.powi(2)) * inflation)).exp()).min(1.0)
 }
 
-/// Where the level shifts: the first index of each new level, ascending. PELT with the cost of a normal mean, a robust
-/// variance, and levels of at least `least` values.
+/// Where the level shifts: the first index of each new level, ascending. PELT with the cost of a
+/// normal mean, a robust variance, and levels of at least `least` values.
 pub fn shifts(values: &[f64], least: usize) -> Vec<usize> {
     let n = values.len();
     let least = least.max(1);
@@ -147,7 +149,8 @@ pub fn shifts(values: &[f64], least: usize) -> Vec<usize> {
     let noise = median(&mut steps).unwrap_or(0.0) / (0.674_489_75 * std::f64::consts::SQRT_2);
     let spread = values.iter().copied().fold(f64::MIN, f64::max)
         - values.iter().copied().fold(f64::MAX, f64::min);
-    // Values that are mostly the same have no noise to be seen; a thousandth of the spread then stands for it.
+    // Values that are mostly the same have no noise to be seen; a thousandth of the spread then
+    // stands for it.
     let noise = noise.max(spread * 1e-3).max(f64::MIN_POSITIVE);
     let (mut sums, mut squares) = (vec![0.0; n + 1], vec![0.0; n + 1]);
     let base = values[0];
@@ -179,7 +182,8 @@ pub fn shifts(values: &[f64], least: usize) -> Vec<usize> {
                 last[end] = *from;
             }
         }
-        // Pruning: what is worse by now even without a penalty is never the best once a level can have begun here.
+        // Pruning: what is worse by now even without a penalty is never the best once a level can
+        // have begun here.
         for (from, until) in &mut candidates {
             if best[*from] + cost(*from, end) >= best[end] {
                 *until = (*until).min(end + least);
@@ -196,8 +200,8 @@ pub fn shifts(values: &[f64], least: usize) -> Vec<usize> {
     found
 }
 
-/// Sum of squares around the levels between shifts, and around a line: whether steps or a slope tell more, by Bayes'
-/// criterion (Schwarz 1978). True where steps do.
+/// Sum of squares around the levels between shifts, and around a line: whether steps or a slope
+/// tell more, by Bayes' criterion (Schwarz 1978). True where steps do.
 pub fn steps_fit_better(points: &[(f64, f64)], shifts: &[usize], slope: &Slope) -> bool {
     let n = points.len() as f64;
     let mut edges = vec![0];
@@ -232,8 +236,9 @@ mod tests {
         6.1, 5.7,
     ];
 
-    /// pymannkendall's `original_test(RISING)`: s 147, var_s 947, z 4.744362519114364, p 2.0916e-06, slope 0.1; scipy
-    /// 1.17.1's `stats.theilslopes`: 0.1 from 0.07857142857142861 to 0.1111111111111111.
+    /// pymannkendall's `original_test(RISING)`: s 147, var_s 947, z 4.744362519114364, p
+    /// 2.0916e-06, slope 0.1; scipy 1.17.1's `stats.theilslopes`: 0.1 from 0.07857142857142861 to
+    /// 0.1111111111111111.
     #[test]
     fn mann_kendall_and_theil_sen_agree_with_others() {
         let kendall = Kendall::of(&RISING);

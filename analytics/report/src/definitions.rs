@@ -50,11 +50,11 @@ keys! {
         each: Word<Grouping> = word!(Grouping::WORDS).default("\"all\"");
         /// Which files are generated.
         formats: Key = Key::new("", ValueKind::SomeOf(FORMATS), "").default("[\"html\", \"pdf\"]");
-        /// The maximum number of chapters on one page; a longer report with the format `html` becomes a `zip` with a page
-        /// for each chapter.
+        /// The maximum number of chapters on one page; a longer report with the format `html`
+        /// becomes a `zip` with a page for each chapter.
         chapters_on_a_page: Defaulted<u32> = key().default("150");
-        /// The maximum number of chapters about single monitors in a PDF; a longer report omits them, and notes that.
-        /// The archive contains them.
+        /// The maximum number of chapters about single monitors in a PDF; a longer report omits
+        /// them, and notes that. The archive contains them.
         chapters_in_a_pdf: Defaulted<u32> = key().default("250");
         /// The folder for its files.
         output: Optional<PathBuf> = key().otherwise("the current folder; for scheduled reports one in the state folder");

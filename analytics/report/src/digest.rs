@@ -387,7 +387,8 @@ impl Digest {
         self.values.get(&metric).unwrap_or(&NONE)
     }
 
-    /// Returns the spread of a metric over time ([`Need::Spread`], [`Need::WholeSpread`], [`Need::Line`]).
+    /// Returns the spread of a metric over time ([`Need::Spread`], [`Need::WholeSpread`],
+    /// [`Need::Line`]).
     pub fn spread_over(
         &self,
         metric: Metric,

@@ -1,5 +1,5 @@
-//! Reports: definitions and templates (what to show), sections (figures to blocks) and media (blocks
-//! to files).
+//! Reports: definitions and templates (what to show), sections (figures to blocks) and media
+//! (blocks to files).
 //!
 //! This crate depends neither on schedules nor on delivery.
 

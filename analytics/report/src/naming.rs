@@ -287,7 +287,8 @@ fn sample_runs(definition: &Definition, zone: &TimeZone) -> Vec<UtcMicros> {
     for month in 1..=26 {
         consecutive(BASE + Micros(DAY.0 * 61 / 2 * month), 2);
     }
-    // Weeks around a new year may have the number of one in another year: 2029 begins and ends with a first week.
+    // Weeks around a new year may have the number of one in another year: 2029 begins and ends with
+    // a first week.
     for year in 2028..=2033 {
         if let Ok(new_year) = zone.to_timestamp(jiff::civil::date(year, 1, 1).at(0, 0, 0, 0)) {
             consecutive(UtcMicros::from(new_year) - Micros(DAY.0 * 8), 4);

@@ -199,7 +199,8 @@ mod tests {
         assert_eq!(next(&cron, "2026-10-02T06:30:00Z", "UTC"), "2026-10-05T06:30:00Z");
     }
 
-    /// The year of Sweden's companies may begin in May, that of the United Kingdom's government in April.
+    /// The year of Sweden's companies may begin in May, that of the United Kingdom's government in
+    /// April.
     #[test]
     fn quarters_and_years_follow_the_first_month_of_the_year() {
         let quarterly = Rule::Quarterly(MonthDay::Day(1), seven(), 2);

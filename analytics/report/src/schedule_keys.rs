@@ -71,9 +71,11 @@ const CATCH_UP: [(&str, CatchUp); 3] =
 
 keys! {
     SCHEDULE: ScheduleKeys {
-        /// The calendar rule; required without `cron`. Weeks, quarters and years begin as `week_start` and `year_start` say.
+        /// The calendar rule; required without `cron`. Weeks, quarters and years begin as
+        /// `week_start` and `year_start` say.
         every: OptionalWord<u8> = word!(EVERY);
-        /// The day: of weeks `monday` …, otherwise `1` to `31`, `last`, `first-monday`, `last-friday`.
+        /// The day: of weeks `monday` …, otherwise `1` to `31`, `last`, `first-monday`,
+        /// `last-friday`.
         on: Optional<String> = key().otherwise("the first");
         /// The time of day.
         at: Defaulted<DateText> = key().default("\"07:00\"");
@@ -86,7 +88,8 @@ keys! {
     }
 }
 
-/// Reads the table `schedule` of a report whose weeks and years begin on this day and in this month.
+/// Reads the table `schedule` of a report whose weeks and years begin on this day and in this
+/// month.
 pub(super) fn read(
     mut table: Table,
     (week_start, year_start): (Weekday, i8),

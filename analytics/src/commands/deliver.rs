@@ -35,7 +35,8 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// Wrong usage, an unreadable file, or a delivery that failed; that one is tried again by `schedule` and `outbox retry`.
+/// Wrong usage, an unreadable file, or a delivery that failed; that one is tried again by
+/// `schedule` and `outbox retry`.
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.load()?;
     let now = UtcMicros::now();

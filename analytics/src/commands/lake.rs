@@ -347,7 +347,8 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
             Remedy::Rebuilt { kept, lost, aside } => (*kept, *lost, aside),
         };
         rebuilt += 1;
-        // Whole rows of a file that is not as it was written: one of them differs, and nothing says which.
+        // Whole rows of a file that is not as it was written: one of them differs, and nothing says
+        // which.
         let doubtful = lost == Some(0) && kept > 0 && problem.contains("checksum");
         let lost = match lost {
             None => "an unknown number is lost".to_owned(),

@@ -1,6 +1,8 @@
-//! The subcommands, a file each, and what they share: global options, exit codes, the way to standard output.
+//! The subcommands, a file each, and what they share: global options, exit codes, the way to
+//! standard output.
 //!
-//! A subcommand is a clap `Args` struct and a `run`, and one line in [`Command`] and in `Command::run`.
+//! A subcommand is a clap `Args` struct and a `run`, and one line in [`Command`] and in
+//! `Command::run`.
 
 pub mod deliver;
 pub mod lake;
@@ -41,8 +43,8 @@ use tracing_subscriber::{
 
 /// Compute figures and generate and deliver reports from mailqos samples.
 ///
-/// Data goes to standard output, everything else to standard error. Exit code: 0 on success, 1 on a failure of the work,
-/// 2 on wrong usage or configuration.
+/// Data goes to standard output, everything else to standard error. Exit code: 0 on success, 1 on a
+/// failure of the work, 2 on wrong usage or configuration.
 #[derive(Debug, Parser)]
 #[command(name = "mailqos-analytics", version, propagate_version = true, styles = STYLES, max_term_width = 110)]
 struct Cli {
@@ -80,7 +82,8 @@ impl Global {
         mailqos_config::load(&self.config_file()).ok()
     }
 
-    /// Reads the configuration. What is unwise in it, `mailqos-probe check` and `schedule` say: not each question for a figure.
+    /// Reads the configuration. What is unwise in it, `mailqos-probe check` and `schedule` say: not
+    /// each question for a figure.
     ///
     /// # Errors
     /// All that is wrong with it, as wrong configuration (exit code 2).

@@ -150,7 +150,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether a line of the ledger is of one of these targets, any if there is none, and of these days (UTC).
+/// Whether a line of the ledger is of one of these targets, any if there is none, and of these days
+/// (UTC).
 fn is_asked_for(line: &Line, targets: &[String], from: Option<Date>, to: Option<Date>) -> bool {
     let (at, name) = match line {
         Line::Delivered(entry) => (&entry.delivered_at, &entry.target),

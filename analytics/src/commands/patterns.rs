@@ -1,4 +1,5 @@
-//! `mailqos-analytics patterns`: lasting changes, habits and what failures have in common, in words and figures.
+//! `mailqos-analytics patterns`: lasting changes, habits and what failures have in common, in words
+//! and figures.
 
 use std::process::ExitCode;
 

@@ -244,7 +244,8 @@ async fn ticking(
     let job = Job::new_async(TICK, move |_, _| {
         let (config, working) = (Arc::clone(&job_config), Arc::clone(&job_working));
         Box::pin(async move {
-            // Passes may overlap: what one is at, each report and each target, is left alone by the others.
+            // Passes may overlap: what one is at, each report and each target, is left alone by the
+            // others.
             let now = UtcMicros::now();
             let config = Arc::clone(&config.read().ignore_poison());
             let (reports, guard) = (Arc::clone(&config), Arc::clone(&working).read_owned().await);

@@ -1,4 +1,5 @@
-//! `mailqos-analytics sla`: whether the service levels were kept, what is left of their error budgets, and where they will end.
+//! `mailqos-analytics sla`: whether the service levels were kept, what is left of their error
+//! budgets, and where they will end.
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -87,7 +87,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// The shares that were promised, whatever of: what is shown must not look like one of them unless it is.
+    /// The shares that were promised, whatever of: what is shown must not look like one of them
+    /// unless it is.
     pub fn promises(&self) -> Vec<f64> {
         self.config.as_ref().map(Config::promised_shares).unwrap_or_default()
     }
@@ -191,7 +192,8 @@ impl Source {
                 .collect()
         };
         let in_period = self.lake.monitors(Some((&self.period).into())).map_err(lake_failure)?;
-        // All of the lake's monitors are read only where the period's don't answer: they cost a look into every file.
+        // All of the lake's monitors are read only where the period's don't answer: they cost a
+        // look into every file.
         let mut everywhere: Option<BTreeSet<String>> = None;
         let mut chosen = BTreeSet::new();
         for pattern in patterns {

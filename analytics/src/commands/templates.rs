@@ -161,7 +161,8 @@ fn check(names: Vec<String>, config: Option<&Config>) -> Result<(), Failure> {
             templates.push(name);
         }
     }
-    // Layouts and partials are tried on a document with a block of every kind, once for each that is used.
+    // Layouts and partials are tried on a document with a block of every kind, once for each that
+    // is used.
     let mut tried = BTreeMap::new();
     let mut definitions = Vec::new();
     let found = templates

@@ -1,7 +1,9 @@
-//! The two clocks of this machine: the wall clock, which can be set at any moment and in either direction, and a steady one, which
-//! only ever runs forward and goes on while the machine is suspended (`CLOCK_BOOTTIME` on Linux).
+//! The two clocks of this machine: the wall clock, which can be set at any moment and in either
+//! direction, and a steady one, which only ever runs forward and goes on while the machine is
+//! suspended (`CLOCK_BOOTTIME` on Linux).
 //!
-//! The wall clock says when something happened. How long ago that was, and when something is due, only the steady clock can say.
+//! The wall clock says when something happened. How long ago that was, and when something is due,
+//! only the steady clock can say.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,8 +11,9 @@ use crate::lock::IgnorePoison as _;
 use mailqos_model::{Micros, UtcMicros};
 use serde::{Deserialize, Serialize};
 
-/// A difference between two readings of the clocks that is larger than this is a step of the wall clock. NTP slews slower than
-/// 500 µs a second (RFC 5905, section 11.3), and sets the clock beyond 128 ms.
+/// A difference between two readings of the clocks that is larger than this is a step of the wall
+/// clock. NTP slews slower than 500 µs a second (RFC 5905, section 11.3), and sets the clock beyond
+/// 128 ms.
 const STEP: Micros = Micros::from_millis(500);
 
 /// A moment of the steady clock, in microseconds from an origin that means nothing.
@@ -86,7 +89,8 @@ impl Steps {
     /// back; `None` if it has not been set.
     pub fn since_last(&mut self, now: Now) -> Option<Micros> {
         let step = Micros(now.ahead().0.saturating_sub(self.ahead.0));
-        // A clock that is slewed drifts from look to look; only what happens between two of them is a step.
+        // A clock that is slewed drifts from look to look; only what happens between two of them is
+        // a step.
         self.ahead = now.ahead();
         (step.0.saturating_abs() > STEP.0).then_some(step)
     }
@@ -131,7 +135,8 @@ impl Anchor {
 
 #[derive(Debug)]
 enum Source {
-    /// The clocks of this machine; the steady one is so far ahead of the time since the machine was started.
+    /// The clocks of this machine; the steady one is so far ahead of the time since the machine was
+    /// started.
     System(Micros),
     /// Clocks that a test sets.
     Manual(Mutex<Now>),
@@ -142,8 +147,9 @@ enum Source {
 pub struct Clock(Arc<Source>);
 
 impl Clock {
-    /// The clocks of this machine. The steady one goes on from where an earlier process left it, so that what that process has
-    /// noted by it still holds; without an earlier process it begins with the wall clock's time.
+    /// The clocks of this machine. The steady one goes on from where an earlier process left it, so
+    /// that what that process has noted by it still holds; without an earlier process it begins
+    /// with the wall clock's time.
     pub fn resume(anchor: Option<&Anchor>) -> Self {
         let (wall, running) = (UtcMicros::now(), since_boot());
         let steady = match anchor {

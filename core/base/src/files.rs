@@ -15,12 +15,12 @@ const PIPE_DEADLINE: Duration = Duration::from_secs(5);
 /// Pause between two attempts to read from a pipe.
 const PIPE_WAIT: Duration = Duration::from_millis(20);
 
-/// Reads a file that is no longer than `limit` bytes. A named pipe has five seconds; what is neither a file nor a pipe is refused
-/// without being read.
+/// Reads a file that is no longer than `limit` bytes. A named pipe has five seconds; what is
+/// neither a file nor a pipe is refused without being read.
 ///
 /// # Errors
-/// The system refuses; the file is longer ([`io::ErrorKind::FileTooLarge`]), a pipe delivers nothing in time
-/// ([`io::ErrorKind::TimedOut`]), or it is a folder, a device or a socket.
+/// The system refuses; the file is longer ([`io::ErrorKind::FileTooLarge`]), a pipe delivers
+/// nothing in time ([`io::ErrorKind::TimedOut`]), or it is a folder, a device or a socket.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_open(&mut open(path)?, limit)
 }
@@ -111,7 +111,8 @@ fn read_pipe(file: &mut File, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()>
     Ok(())
 }
 
-/// Reads a text file as editors on all systems save it: UTF-8 with or without a byte order mark, or UTF-16 with one.
+/// Reads a text file as editors on all systems save it: UTF-8 with or without a byte order mark, or
+/// UTF-16 with one.
 ///
 /// # Errors
 /// Those of [`read`]; [`io::ErrorKind::InvalidData`] if the file is not text.
@@ -120,7 +121,8 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
-/// Bytes as the text that they are, without a byte order mark; the bytes themselves if they are none.
+/// Bytes as the text that they are, without a byte order mark; the bytes themselves if they are
+/// none.
 ///
 /// # Errors
 /// They are neither UTF-8 nor UTF-16 with a byte order mark.
@@ -145,13 +147,13 @@ pub fn text(mut bytes: Vec<u8>) -> Result<String, Vec<u8>> {
     String::from_utf8(bytes).map_err(std::string::FromUtf8Error::into_bytes)
 }
 
-/// Replaces a file as a whole: `write` fills `temporary`, which is synced and renamed to `path`; then
-/// the folder is synced. A crash leaves the earlier file or the new one. `temporary` must be in the
-/// same folder; one left by a crash is overwritten.
+/// Replaces a file as a whole: `write` fills `temporary`, which is synced and renamed to `path`;
+/// then the folder is synced. A crash leaves the earlier file or the new one. `temporary` must be
+/// in the same folder; one left by a crash is overwritten.
 ///
 /// # Errors
-/// The file system or `write` refuses. The earlier file is then still there, and the temporary one is
-/// removed; only if the folder can't be synced, the new file is already in place.
+/// The file system or `write` refuses. The earlier file is then still there, and the temporary one
+/// is removed; only if the folder can't be synced, the new file is already in place.
 pub fn replace(
     path: &Path,
     temporary: &Path,
@@ -165,12 +167,12 @@ pub fn replace(
     sync_folder(path.parent().unwrap_or(Path::new("")))
 }
 
-/// Replaces a file like [`replace`], without waiting for the disk: for data that can be regenerated, if
-/// every wait counts. If the machine loses power, the file may be empty.
+/// Replaces a file like [`replace`], without waiting for the disk: for data that can be
+/// regenerated, if every wait counts. If the machine loses power, the file may be empty.
 ///
 /// # Errors
-/// The file system or `write` refuses. The earlier file is then still there, and the temporary one is
-/// removed.
+/// The file system or `write` refuses. The earlier file is then still there, and the temporary one
+/// is removed.
 pub fn swap(
     path: &Path,
     temporary: &Path,
@@ -244,8 +246,8 @@ fn cannot_sync(error: &io::Error) -> bool {
     is_errno || kinds.contains(&error.kind())
 }
 
-/// Whether an error of a lock is not one of the disk: no lock service answers (NFS), or there is no such call (some file systems in
-/// user space and shares).
+/// Whether an error of a lock is not one of the disk: no lock service answers (NFS), or there is no
+/// such call (some file systems in user space and shares).
 pub fn gives_no_locks(error: &io::Error) -> bool {
     #[cfg(unix)]
     {

@@ -18,7 +18,8 @@ pub const MARK: &str = "(secret)";
 const SHORTEST_PART: usize = 10;
 /// A part this long is masked however long the whole is.
 const MAX_PART: usize = 24;
-/// Encodings of a secret that are shorter than this aren't searched for: they would match by chance.
+/// Encodings of a secret that are shorter than this aren't searched for: they would match by
+/// chance.
 const SHORTEST_ENCODING: usize = 4;
 
 /// The places of `secrets` in `text`, in order and without overlaps.
@@ -138,7 +139,8 @@ fn ranges(hidden: &[bool]) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// The secret as it is, and in each encoding in which a server or a library in between may write it.
+/// The secret as it is, and in each encoding in which a server or a library in between may write
+/// it.
 fn forms(secret: &str) -> BTreeSet<Vec<u8>> {
     let mut forms = BTreeSet::from([secret.as_bytes().to_vec()]);
     let mut add = |form: Vec<u8>| {
@@ -159,7 +161,8 @@ fn forms(secret: &str) -> BTreeSet<Vec<u8>> {
     forms
 }
 
-/// Each byte or character by its number, as debuggers and filters write it, and in UTF-7 and Base64 of UTF-16.
+/// Each byte or character by its number, as debuggers and filters write it, and in UTF-7 and Base64
+/// of UTF-16.
 fn spelled_out(secret: &str) -> Vec<Vec<u8>> {
     let by_byte = |between: &str, escape: &dyn Fn(u8) -> String| {
         let bytes: Vec<String> = secret.bytes().map(escape).collect();
@@ -336,7 +339,8 @@ fn other_characters(secret: &str) -> Vec<Vec<u8>> {
 }
 
 /// Base64 of the secret alone, and of the secret inside something longer: what precedes it shifts
-/// the groups of three bytes, so there are three forms, less the characters that its neighbours share.
+/// the groups of three bytes, so there are three forms, less the characters that its neighbours
+/// share.
 fn base64_forms(secret: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();
     for engine in [general_purpose::STANDARD_NO_PAD, general_purpose::URL_SAFE_NO_PAD] {

@@ -4,7 +4,8 @@
 //! 1. Only its owner can read or write it.
 //! 2. It belongs to root, this process runs as another user and in the file's group, the group can
 //!    only read, and all others have no access: root has given it to this program.
-//! 3. An orchestrator mounted it: it belongs to root, to this user, or to a user that does not exist
+//! 3. An orchestrator mounted it: it belongs to root, to this user, or to a user that does not
+//!    exist
 //!    in this user namespace, only its owner can write it, and it is where only orchestrators put
 //!    files: below `/run/secrets` (Docker, Podman, Kubernetes' service accounts), in a Kubernetes
 //!    volume (whose files are reached over a link to a folder such as
@@ -87,8 +88,8 @@ fn is_mounted(real: &Path) -> bool {
             .is_ok_and(|mounts| has_own_mount(real, &mounts))
 }
 
-/// Whether a file is on a read-only mount that is in memory, or on one that holds nothing else; by the text of
-/// `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+/// Whether a file is on a read-only mount that is in memory, or on one that holds nothing else; by
+/// the text of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 fn has_own_mount(real: &Path, mounts: &str) -> bool {
     let mut best: Option<(usize, bool)> = None;
     for line in mounts.lines() {

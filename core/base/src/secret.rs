@@ -51,7 +51,8 @@ pub enum SecretSource {
     /// A file that only its owner can read, or one that an orchestrator mounted. A byte order mark
     /// before the secret and a line end after it are removed.
     File(PathBuf),
-    /// A credential of the service manager: a file of this name in the folder that it gives (systemd's `LoadCredential`).
+    /// A credential of the service manager: a file of this name in the folder that it gives
+    /// (systemd's `LoadCredential`).
     Credential(String),
     /// The standard output of a command: program and arguments.
     Command(Vec<String>),

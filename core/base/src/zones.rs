@@ -1,6 +1,6 @@
-//! Time zones by their names, from the newer of two sets of rules: those of the system and those built into the program. A system
-//! whose rules are years old would otherwise put every day of a zone that changed them since at the wrong hours; a program that is
-//! old uses the system's.
+//! Time zones by their names, from the newer of two sets of rules: those of the system and those
+//! built into the program. A system whose rules are years old would otherwise put every day of a
+//! zone that changed them since at the wrong hours; a program that is old uses the system's.
 
 use std::{path::PathBuf, sync::OnceLock};
 
@@ -87,7 +87,8 @@ pub fn get(name: &str) -> Result<TimeZone, jiff::Error> {
     rules().database.get(name).or_else(|_| TimeZone::get(name))
 }
 
-/// The zone of this machine: that of `TZ`, or else that of the system, with the rules that are used for all.
+/// The zone of this machine: that of `TZ`, or else that of the system, with the rules that are used
+/// for all.
 ///
 /// # Errors
 /// What `TZ` says is not a zone.
@@ -143,7 +144,8 @@ mod tests {
 
     #[test]
     fn a_zone_that_changed_its_rules_lately_has_the_new_ones() {
-        // British Columbia stays at UTC-7 from 2026 on; rules of 2025 go back to UTC-8 on 1 November.
+        // British Columbia stays at UTC-7 from 2026 on; rules of 2025 go back to UTC-8 on 1
+        // November.
         let vancouver = get("America/Vancouver").expect("a zone");
         let winter: jiff::Timestamp = "2026-12-15T12:00:00Z".parse().expect("a moment");
         assert_eq!(vancouver.to_offset(winter).seconds(), -7 * 3600);

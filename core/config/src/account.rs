@@ -96,8 +96,8 @@ keys! {
         client_id: Required<String> = key();
         /// The application's secret.
         client_secret: Key = Key::secret();
-        /// A refresh token of the mailbox's owner. If the provider replaces it, the new one is stored in the state
-        /// folder.
+        /// A refresh token of the mailbox's owner. If the provider replaces it, the new one is
+        /// stored in the state folder.
         refresh_token: Key = Key::secret();
         /// The address of the token server.
         token_url: Optional<String> = key().otherwise("set by the preset");

@@ -108,8 +108,8 @@ pub enum Action {
 }
 
 impl Action {
-    /// The way in a few words, the same as long as it leads to the same: shown in status and events, and what failures are counted by.
-    /// No secret is in it.
+    /// The way in a few words, the same as long as it leads to the same: shown in status and
+    /// events, and what failures are counted by. No secret is in it.
     pub fn route(&self) -> String {
         match self {
             Self::Email { to, mail_server, .. } => {
@@ -265,7 +265,8 @@ keys! {
 
 keys! {
     ACTION: ActionKeys {
-        /// What it reports; with `both`, the recovery goes to everyone who was notified of the alarm.
+        /// What it reports; with `both`, the recovery goes to everyone who was notified of the
+        /// alarm.
         on: Word<On> = word!(ON).default("\"both\"");
         /// Wait until this many tests in a row have failed.
         at_failure: Defaulted<u32> = key().default("0");
@@ -273,7 +274,8 @@ keys! {
         after: Defaulted<Micros> = key().default("\"0s\"").within("0s", "30d");
         /// Repeat after this time while the alarm is open and not acknowledged.
         repeat: Optional<Micros> = key().otherwise("once").within("10s", "30d");
-        /// How long to retry a notification. Notifications of alarms that are still open are retried after that too.
+        /// How long to retry a notification. Notifications of alarms that are still open are
+        /// retried after that too.
         retry_for: Defaulted<Micros> = key().default("\"1d\"").within("0s", "30d");
     }
 }
@@ -296,8 +298,8 @@ keys! {
 
 keys! {
     TIMEOUT: TimeoutKeys {
-        /// The deadline of one attempt; a command's process group is then killed. The actions of another list have their
-        /// own.
+        /// The deadline of one attempt; a command's process group is then killed. The actions of
+        /// another list have their own.
         timeout: Defaulted<Micros> = key().default("\"30s\"").within("100ms", "1h");
     }
 }
@@ -506,7 +508,8 @@ pub fn sounds_secret(name: &str) -> bool {
     TELLING.iter().any(|word| name.contains(word))
 }
 
-/// Names with values, such as header fields; a name that sounds like a secret needs one for its value.
+/// Names with values, such as header fields; a name that sounds like a secret needs one for its
+/// value.
 fn pairs(
     table: &mut Table,
     key: &Key,

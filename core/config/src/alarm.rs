@@ -168,7 +168,8 @@ keys! {
         alarm_after: Defaulted<u32> = key().default("3").within("1", "");
         /// Further conditions for raising and clearing the alarm.
         alarm: Key = Key::table(&["monitor.alarm"]);
-        /// While one of these monitors fails, this one's alarm is suppressed: IDs, `object:NAME`, `tag:NAME` or patterns.
+        /// While one of these monitors fails, this one's alarm is suppressed: IDs, `object:NAME`,
+        /// `tag:NAME` or patterns.
         depends_on: Defaulted<Vec<String>> = key().default("[]");
     }
 }
@@ -181,7 +182,8 @@ keys! {
         either: Defaulted<bool> = key().default("false");
         /// The alarm clears after this many good tests in a row.
         clear_after: Defaulted<u32> = key().default("1").within("1", "");
-        /// Raise an alarm after ten changes between good and failed in twenty tests; it clears at four or fewer.
+        /// Raise an alarm after ten changes between good and failed in twenty tests; it clears at
+        /// four or fewer.
         flapping: Defaulted<bool> = key().default("true");
         /// Upper limits of percentiles over a window.
         percentiles: Key = Key::tables(&["monitor.alarm.percentiles"]);
@@ -226,7 +228,8 @@ keys! {
     }
 }
 
-/// Reads `alarm_after` and the table `alarm`; the patterns of `depends_on` come with their places, to be resolved when all monitors are known.
+/// Reads `alarm_after` and the table `alarm`; the patterns of `depends_on` come with their places,
+/// to be resolved when all monitors are known.
 pub(super) fn read(
     table: &mut Table,
     folders: &[String],

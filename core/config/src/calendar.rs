@@ -85,9 +85,9 @@ impl Cron {
     ///
     /// Clock changes are treated as by Vixie cron (cron(8), "Daylight saving time"):
     ///
-    /// - An expression whose hour or minute is a wildcard (`*`, `*/15`, or all hours) comes whenever
-    ///   the clock on the wall shows a matching time: again in an hour that comes twice, and not in
-    ///   one that is skipped.
+    /// - An expression whose hour or minute is a wildcard (`*`, `*/15`, or all hours) comes
+    ///   whenever the clock on the wall shows a matching time: again in an hour that comes twice,
+    ///   and not in one that is skipped.
     /// - Any other expression names fixed times. One that comes twice counts the first time; those
     ///   that are skipped come once, at the end of the gap.
     ///
@@ -104,8 +104,8 @@ impl Cron {
         }
     }
 
-    /// Between two clock changes local time is UTC and a fixed offset: the expression is looked up in
-    /// one such stretch after the other.
+    /// Between two clock changes local time is UTC and a fixed offset: the expression is looked up
+    /// in one such stretch after the other.
     fn next_on_the_clock(&self, after: Timestamp, zone: &TimeZone) -> Option<UtcMicros> {
         let mut from = after;
         let mut local = zone.to_offset(from).to_datetime(from);
@@ -149,7 +149,8 @@ impl Cron {
     }
 
     fn next_local(&self, after: DateTime) -> Option<DateTime> {
-        // The expression is about local time: it is looked up as if that were UTC, which knows no changes.
+        // The expression is about local time: it is looked up as if that were UTC, which knows no
+        // changes.
         let naive = NaiveDate::from_ymd_opt(
             i32::from(after.year()),
             u32::try_from(after.month()).ok()?,
@@ -183,8 +184,8 @@ const MONTHS: [&str; 12] =
 
 /// Reads an expression as Vixie cron does (crontab(5)), also where the parser alone would not:
 ///
-/// - A day field that begins with `*` is a wildcard, with a step, too: the other day field must match as well. Where neither
-///   begins with one, either of the two is enough.
+/// - A day field that begins with `*` is a wildcard, with a step, too: the other day field must
+///   match as well. Where neither begins with one, either of the two is enough.
 /// - Names stand only in their own field.
 /// - `7L` is the last Sunday, as `0L` is, and `@midnight` is `@daily`.
 fn pattern(text: &str) -> Result<croner::Cron, String> {
@@ -393,7 +394,8 @@ mod tests {
 
     #[test]
     fn days_are_read_as_by_vixie_cron() {
-        // qwen-code #7452, orca #15900, robfig/cron #70: a step of a wildcard is one, a range of all days is none.
+        // qwen-code #7452, orca #15900, robfig/cron #70: a step of a wildcard is one, a range of
+        // all days is none.
         assert_eq!(
             dates("0 0 */2 * 1"),
             ["01-11", "01-25", "02-01", "02-15"],
@@ -417,7 +419,8 @@ mod tests {
         assert_eq!(dates("0 0 * * 7L,5L"), ["01-29", "01-31", "02-26", "02-28"]);
         assert_eq!(dates("0 0 * * 7#2"), ["01-10", "02-14"]);
         assert_eq!(dates("0 0 L * *"), ["01-31", "02-28"]);
-        // 2 January 2027 is a Saturday: the weekday next to it is the Friday before; 28 February is a Sunday, the last day.
+        // 2 January 2027 is a Saturday: the weekday next to it is the Friday before; 28 February is
+        // a Sunday, the last day.
         assert_eq!(dates("0 0 2w,28W * *"), ["01-01", "01-28", "02-02", "02-26"]);
         // cron-expression #117, systemd-cron-next #6.
         assert_eq!(dates("@midnight"), dates("0 0 * * *"));
@@ -464,7 +467,8 @@ mod tests {
         }
     }
 
-    /// Hexagon/croner#132: a job of every day lost a day in Chile, whose clocks skip the midnight of 7 September 2025.
+    /// Hexagon/croner#132: a job of every day lost a day in Chile, whose clocks skip the midnight
+    /// of 7 September 2025.
     #[test]
     fn no_day_is_lost_with_its_midnight() {
         let santiago = "America/Santiago";

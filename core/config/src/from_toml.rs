@@ -17,8 +17,8 @@ pub trait FromToml: Sized {
     /// 65535"`.
     fn expected() -> String;
 
-    /// The same as a JSON Schema. It may allow what the reader then refuses, but never the other way round: an editor
-    /// that marks what is right is worse than one that says nothing.
+    /// The same as a JSON Schema. It may allow what the reader then refuses, but never the other
+    /// way round: an editor that marks what is right is worse than one that says nothing.
     fn schema() -> Json {
         json!({ "type": "string" })
     }
@@ -29,7 +29,8 @@ pub trait FromToml: Sized {
     /// What is wrong with it, without its place; an empty text stands for a wrong type.
     fn from_toml(node: &Node) -> Result<Self, String>;
 
-    /// The value as text, if it is not within bounds, which are written as in the file; an empty upper bound is none.
+    /// The value as text, if it is not within bounds, which are written as in the file; an empty
+    /// upper bound is none.
     fn out_of_bounds(&self, _least: &str, _most: &str) -> Option<String> {
         None
     }

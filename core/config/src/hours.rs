@@ -1,5 +1,6 @@
-//! Times of day on days of the week, in a time zone: when an action may be carried out, when a recurring maintenance is, when a
-//! service is promised. They follow the clock on the wall: an hour that it shows twice counts twice, one that it skips not at all.
+//! Times of day on days of the week, in a time zone: when an action may be carried out, when a
+//! recurring maintenance is, when a service is promised. They follow the clock on the wall: an hour
+//! that it shows twice counts twice, one that it skips not at all.
 
 use jiff::{
     civil::{Date, Time, Weekday},
@@ -131,10 +132,12 @@ impl Hours {
         found
     }
 
-    /// The first moment, not before `at`, that lies within all of these; `None` if there is none in sight.
+    /// The first moment, not before `at`, that lies within all of these; `None` if there is none in
+    /// sight.
     pub fn first_in_all(all: &[Self], at: UtcMicros) -> Option<UtcMicros> {
         let mut moment = at;
-        // Each round moves on to the next beginning of one of them: a few weeks of them are more than enough.
+        // Each round moves on to the next beginning of one of them: a few weeks of them are more
+        // than enough.
         for _ in 0..200 {
             let mut latest = moment;
             for hours in all {
@@ -149,7 +152,8 @@ impl Hours {
     }
 }
 
-/// A time of day as people write it: `07:00`, `7:00`, `7.00`, `07:00:00`, `7 am`, `7:30 PM` or the hour alone.
+/// A time of day as people write it: `07:00`, `7:00`, `7.00`, `07:00:00`, `7 am`, `7:30 PM` or the
+/// hour alone.
 pub fn time_of_day(text: &str) -> Option<Time> {
     let text = text.trim();
     let lower = text.to_lowercase();
@@ -194,7 +198,8 @@ impl std::str::FromStr for Span {
     }
 }
 
-/// Hours with their days in one text: `Mon-Fri 07:00-19:00`, `Sat 08:00-12:00`, `22:00-06:00` of every day.
+/// Hours with their days in one text: `Mon-Fri 07:00-19:00`, `Sat 08:00-12:00`, `22:00-06:00` of
+/// every day.
 pub(super) fn weekly(text: &str, zone: &TimeZone) -> Result<Hours, String> {
     let (days, span) = match text.trim().rsplit_once(char::is_whitespace) {
         Some((days, span)) => (Some(days.trim()), span),
@@ -311,7 +316,8 @@ mod tests {
     #[test]
     fn office_hours_follow_the_clock_on_the_wall() {
         let office = hours("hours = \"08:00-18:00\"\nweekdays = [\"mon-fri\"]");
-        // Friday evening in winter: Monday 08:00 is 07:00 UTC; after the change to summer time 06:00 UTC.
+        // Friday evening in winter: Monday 08:00 is 07:00 UTC; after the change to summer time
+        // 06:00 UTC.
         assert_eq!(
             office.next(at("2026-03-20T19:00:00Z")).expect("one").0,
             at("2026-03-23T07:00:00Z")

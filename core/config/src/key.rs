@@ -1,7 +1,8 @@
-//! Declarations of keys. [`keys!`](crate::keys) declares the keys of a table once: name, type, default, bounds and
-//! description. The reader takes a declared key as its argument ([`Table::read`]), so a key that is not declared can't
-//! be read, and the compiler reports a declared key that no reader uses. The reference page and the JSON Schema are
-//! generated from the same declarations.
+//! Declarations of keys. [`keys!`](crate::keys) declares the keys of a table once: name, type,
+//! default, bounds and description. The reader takes a declared key as its argument
+//! ([`Table::read`]), so a key that is not declared can't be read, and the compiler reports a
+//! declared key that no reader uses. The reference page and the JSON Schema are generated from the
+//! same declarations.
 //!
 //! ```ignore
 //! keys! {
@@ -270,7 +271,8 @@ macro_rules! word {
     };
 }
 
-/// Declares keys of a table: each a field with its type, its properties and its description (the doc comment).
+/// Declares keys of a table: each a field with its type, its properties and its description (the
+/// doc comment).
 #[macro_export]
 macro_rules! keys {
     ($NAME:ident: $Type:ident { $($(#[doc = $about:literal])+ $name:ident: $kind:ty = $init:expr;)+ }) => {

@@ -416,8 +416,8 @@ impl Config {
         found
     }
 
-    /// The monitors that a selection names: by id, object, tag (`tag:NAME`, `object:NAME`) or glob (`mail-*`); all for an
-    /// empty selection.
+    /// The monitors that a selection names: by id, object, tag (`tag:NAME`, `object:NAME`) or glob
+    /// (`mail-*`); all for an empty selection.
     ///
     /// # Errors
     /// The first pattern that selects nothing.

@@ -55,17 +55,20 @@ keys! {
         pickup: Key = Key::table(&["monitor.pickup"]);
         /// The folders to search over IMAP, in this order.
         folders: Defaulted<Vec<String>> = key().default("[\"INBOX\"]");
-        /// Over IMAP, use the server's announcements of new mail (IDLE) as further evidence of the arrival.
+        /// Over IMAP, use the server's announcements of new mail (IDLE) as further evidence of the
+        /// arrival.
         idle: Defaulted<bool> = key().default("true");
-        /// Look for the mail at short intervals around its expected arrival, whatever the check interval.
+        /// Look for the mail at short intervals around its expected arrival, whatever the check
+        /// interval.
         precise: Defaulted<bool> = key().default("false");
         /// The longest round trip that counts as good.
         max_round_trip: Defaulted<Micros> = key().default("\"2m\"").within("100ms", "1d");
         /// The wait before the first pick-up and between pick-ups; shorter than max round trip.
         check_interval: Defaulted<Micros> = key().default("\"5s\"").within("50ms", "1d");
-        /// The maximum number of pick-ups for each mail beyond those of the check interval, from 0 to 20, close together
-        /// around the expected arrival, so that the round trip is measured closely. There are none with a check interval
-        /// over 2m, after a failed pick-up, or for precise monitors.
+        /// The maximum number of pick-ups for each mail beyond those of the check interval, from 0
+        /// to 20, close together around the expected arrival, so that the round trip is measured
+        /// closely. There are none with a check interval over 2m, after a failed pick-up, or for
+        /// precise monitors.
         extra_pickups: Defaulted<u32> = key().default("5");
         /// How long to wait for a mail before it counts as lost; at least max round trip.
         horizon: Defaulted<Micros> = key().default("\"1d\"").within("1s", "30d");
@@ -77,9 +80,10 @@ keys! {
         schedule: Optional<Cron> = key();
         /// The time zone of `schedule`.
         timezone: Optional<TimeZone> = key().otherwise("the file's");
-        /// Time between the starts of two tests while the monitor fails. If it is shorter than `test_interval`, it
-        /// applies from the first failed test on, so that an alarm is raised sooner; if it is longer, it applies while an
-        /// alarm is open, so that a server that hangs ties up less.
+        /// Time between the starts of two tests while the monitor fails. If it is shorter than
+        /// `test_interval`, it applies from the first failed test on, so that an alarm is raised
+        /// sooner; if it is longer, it applies while an alarm is open, so that a server that hangs
+        /// ties up less.
         retest_interval: Optional<Micros> = key().otherwise("the test interval").within("1s", "31d");
         /// Allow a test to start while the previous one is running.
         overlap: Defaulted<bool> = key().default("false");
@@ -374,7 +378,8 @@ impl Options {
     }
 }
 
-/// Reads a table of a monitor's server to its end; the defaults alone have no address, and need none.
+/// Reads a table of a monitor's server to its end; the defaults alone have no address, and need
+/// none.
 fn read_endpoint(
     table: Option<Table>,
     service: Service,

@@ -12,12 +12,13 @@ use super::{
 
 keys! {
     OBJECT_STORE: ObjectStoreKeys {
-        /// The address of a store other than the cloud provider's own: `https://minio.example.com:9000`.
+        /// The address of a store other than the cloud provider's own:
+        /// `https://minio.example.com:9000`.
         endpoint: Optional<String> = key();
         /// The bucket's region.
         region: Optional<String> = key();
-        /// The account to authenticate with: access key ID and secret (S3), storage account and key (Azure), or the
-        /// service account's JSON as the password (Google).
+        /// The account to authenticate with: access key ID and secret (S3), storage account and key
+        /// (Azure), or the service account's JSON as the password (Google).
         account: Optional<AccountName> = key();
         /// A file with PEM certificates that are trusted in addition to the platform's.
         ca_file: Optional<PathBuf> = key();

@@ -127,7 +127,8 @@ pub(super) fn people(node: &Node, problems: &mut Problems) -> Option<Vec<Person>
     parts.iter().map(|(text, node)| person(text, node, problems)).collect()
 }
 
-/// Mail addresses, each written as such, with or without a display name, or as the name of an operator.
+/// Mail addresses, each written as such, with or without a display name, or as the name of an
+/// operator.
 pub(super) fn recipients(
     table: &mut Table,
     key: impl Named + Copy,

@@ -13,8 +13,8 @@ const MAX_NAME: usize = 200;
 pub struct Person {
     /// The name that mail clients show instead of the address. Contains no control characters.
     pub name: Option<String>,
-    /// The address alone, such as `anna@example.com`; a domain such as `köln.example` in the form that every mail server takes,
-    /// `xn--kln-sna.example` (RFC 5890).
+    /// The address alone, such as `anna@example.com`; a domain such as `köln.example` in the form
+    /// that every mail server takes, `xn--kln-sna.example` (RFC 5890).
     pub address: String,
 }
 
@@ -100,7 +100,8 @@ impl FromStr for Person {
     }
 }
 
-/// `anna@example.com (Anna Berg)`: the old form, in which the name is a comment (RFC 5322, section 3.4).
+/// `anna@example.com (Anna Berg)`: the old form, in which the name is a comment (RFC 5322, section
+/// 3.4).
 fn comment(text: &str) -> Option<(&str, &str)> {
     let (address, comment) = text.strip_suffix(')')?.split_once('(')?;
     (address.contains('@') && !comment.contains(['(', ')'])).then(|| (address.trim(), comment))
@@ -170,9 +171,10 @@ pub fn is_plain(character: char) -> bool {
         || "!#$%&'*+-/=?^_`{|}~ ".contains(character)
 }
 
-/// The parts of a list as people write one: `Anna Berg <anna@example.com>, ben@example.com`, or with the semicolons of
-/// Outlook. A comma within quotes or angle brackets separates nothing, nor does one in an unquoted name
-/// (`Berg, Anna <anna@example.com>`), which is recognised because `Berg` is neither an address nor a name of ours.
+/// The parts of a list as people write one: `Anna Berg <anna@example.com>, ben@example.com`, or
+/// with the semicolons of Outlook. A comma within quotes or angle brackets separates nothing, nor
+/// does one in an unquoted name (`Berg, Anna <anna@example.com>`), which is recognised because
+/// `Berg` is neither an address nor a name of ours.
 pub fn split_list(text: &str) -> Vec<String> {
     let separator = if top_level(text).any(|(_, character)| character == ';') { ';' } else { ',' };
     let mut parts = Vec::new();

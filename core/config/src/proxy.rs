@@ -58,12 +58,12 @@ fn exempt_by_environment() -> String {
 
 keys! {
     PROXY: ProxyKeys {
-        /// The HTTP proxy for webhooks, OAuth tokens and object stores: http://USER:PASSWORD@HOST:PORT (a secret if it
-        /// contains a password), or `none`.
+        /// The HTTP proxy for webhooks, OAuth tokens and object stores:
+        /// http://USER:PASSWORD@HOST:PORT (a secret if it contains a password), or `none`.
         proxy: Key = Key::text_or_secret()
             .otherwise("from the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)");
-        /// Servers reached without `proxy`: names including all names below them, addresses or networks, each
-        /// optionally with a port.
+        /// Servers reached without `proxy`: names including all names below them, addresses or
+        /// networks, each optionally with a port.
         no_proxy: Optional<Vec<String>> = key().otherwise("NO_PROXY from the environment");
     }
 }

@@ -1,4 +1,5 @@
-//! Reads the configuration file and what it includes into a [`Config`], noting all that is wrong on the way.
+//! Reads the configuration file and what it includes into a [`Config`], noting all that is wrong on
+//! the way.
 
 use std::{
     collections::BTreeMap,

@@ -33,7 +33,8 @@ keys! {
     SMTP_SERVER: SmtpServerKeys {
         /// TCP port.
         port: Optional<u16> = key().otherwise("587 with `starttls`, 465 with `implicit`, 25 with `none`");
-        /// Encryption: none, `starttls` (the test fails if the server doesn't offer it) or TLS from the first byte.
+        /// Encryption: none, `starttls` (the test fails if the server doesn't offer it) or TLS from
+        /// the first byte.
         tls: Word<TlsMode> = word!(MAIL_TLS).default("\"starttls\"");
         /// The account to log in with.
         account: Optional<AccountName> = key().otherwise("no login");
@@ -57,7 +58,8 @@ keys! {
     TRUST: TrustKeys {
         /// A file with PEM certificates that are trusted instead of the platform's.
         ca_file: Optional<PathBuf> = key();
-        /// SHA-256 of the server's certificate, 64 hexadecimal digits; no other certificate is accepted.
+        /// SHA-256 of the server's certificate, 64 hexadecimal digits; no other certificate is
+        /// accepted.
         fingerprint: Optional<String> = key();
         /// Accept any certificate. `check` warns about it, and reports mention it.
         insecure: Defaulted<bool> = key().default("false");
@@ -167,7 +169,8 @@ pub(super) fn endpoint(
     Some(Endpoint { server, port, tls, trust, account, helo })
 }
 
-/// Reads the name given in EHLO: a host name, or an address literal such as `[192.0.2.1]` (RFC 5321, section 4.1.3).
+/// Reads the name given in EHLO: a host name, or an address literal such as `[192.0.2.1]` (RFC
+/// 5321, section 4.1.3).
 fn helo(table: &mut Table, key: &Optional<String>, problems: &mut Problems) -> Option<String> {
     let name = table.read(key, problems)?;
     let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));

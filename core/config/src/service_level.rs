@@ -233,7 +233,8 @@ impl ServiceHours {
 
     /// The stretches of service within `[from, to)`, in order, disjoint.
     ///
-    /// Hours follow the clock on the wall: a night with a change of the clocks is an hour longer or shorter.
+    /// Hours follow the clock on the wall: a night with a change of the clocks is an hour longer or
+    /// shorter.
     pub fn within(&self, from: UtcMicros, to: UtcMicros) -> Vec<(UtcMicros, UtcMicros)> {
         if self.are_all() {
             return if from < to { vec![(from, to)] } else { Vec::new() };
@@ -605,7 +606,8 @@ holidays_file = "days.txt"
     #[test]
     fn a_night_with_a_change_of_clocks_is_longer_or_shorter() {
         let nights = service(&["Sat 22:00-06:00"], &[], "Australia/Lord_Howe");
-        // Lord Howe changes by half an hour on the first Sunday of April (back) and of October (forth).
+        // Lord Howe changes by half an hour on the first Sunday of April (back) and of October
+        // (forth).
         let autumn = nights.within(at("2026-04-03T00:00:00Z"), at("2026-04-06T00:00:00Z"));
         let spring = nights.within(at("2026-10-02T00:00:00Z"), at("2026-10-05T00:00:00Z"));
         assert!((hours_of(&autumn) - 8.5).abs() < 1e-9, "{autumn:?}");

@@ -131,7 +131,8 @@ impl Node {
         table
     }
 
-    /// The same, where a text may also name several, parted by commas or semicolons: for names, which have neither.
+    /// The same, where a text may also name several, parted by commas or semicolons: for names,
+    /// which have neither.
     pub fn as_names(&self) -> Vec<Node> {
         let Data::Text(text) = &self.data else {
             return self.as_list();
@@ -347,7 +348,8 @@ impl Table {
             .collect()
     }
 
-    /// The entries of a table of named tables, such as `[monitor.NAME]`; a name that is none is noted.
+    /// The entries of a table of named tables, such as `[monitor.NAME]`; a name that is none is
+    /// noted.
     pub fn named<N>(&mut self, key: &'static str, problems: &mut Problems) -> Vec<(N, Table)>
     where
         N: std::str::FromStr<Err = mailqos_model::InvalidName>,
@@ -412,7 +414,8 @@ impl Table {
         format!("{}:{line}", self.source.path.display())
     }
 
-    /// Lays this table over `below`: what it does not say itself is taken from there, tables within tables alike.
+    /// Lays this table over `below`: what it does not say itself is taken from there, tables within
+    /// tables alike.
     #[must_use]
     pub fn over(mut self, below: &Table) -> Table {
         merge(&mut self.entries, &below.entries);
@@ -503,7 +506,8 @@ pub fn did_you_mean<'a>(
     nearest(word, known).map_or_else(otherwise, |near| format!("did you mean {near:?}?"))
 }
 
-/// The text as pictures may show it: what may be a secret is masked, byte for byte, so that places stay right.
+/// The text as pictures may show it: what may be a secret is masked, byte for byte, so that places
+/// stay right.
 ///
 /// Masks the values of accounts other than `user` and `domain`, and those of any key whose name
 /// suggests a secret: quoted text, and values that lack their quotes. It works line by line, so
@@ -565,8 +569,8 @@ impl Open {
     }
 }
 
-/// Adds the end of a line with its values masked; TOML's own signs and the keys of inline tables stay, so that the picture is still to be
-/// understood. `open` is what began on a line before.
+/// Adds the end of a line with its values masked; TOML's own signs and the keys of inline tables
+/// stay, so that the picture is still to be understood. `open` is what began on a line before.
 fn mask(line: &str, open: &mut Open, shown: &mut String) {
     let value = line.trim();
     let is_bare = !open.is_any()
@@ -651,8 +655,8 @@ fn stars(text: &str, shown: &mut String) {
 /// A text file of a limited size, without the byte order mark that some editors put before it.
 ///
 /// # Errors
-/// It can't be read, is larger ([`ErrorKind::FileTooLarge`](std::io::ErrorKind::FileTooLarge)) or is not UTF-8
-/// ([`ErrorKind::InvalidData`](std::io::ErrorKind::InvalidData)).
+/// It can't be read, is larger ([`ErrorKind::FileTooLarge`](std::io::ErrorKind::FileTooLarge)) or
+/// is not UTF-8 ([`ErrorKind::InvalidData`](std::io::ErrorKind::InvalidData)).
 pub(super) fn file_text(path: &Path, limit: u64) -> std::io::Result<String> {
     files::read_text(path, limit)
 }

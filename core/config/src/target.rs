@@ -60,8 +60,8 @@ pub enum Target {
 pub struct FilesTarget {
     /// Location of the files.
     pub place: FilesPlace,
-    /// The folders of the path from the first one with a variable on, as a template: they lie below `place`. Mostly
-    /// empty.
+    /// The folders of the path from the first one with a variable on, as a template: they lie below
+    /// `place`. Mostly empty.
     pub below: String,
     /// Handling of an existing file with the same name.
     pub existing: Existing,
@@ -293,7 +293,8 @@ keys! {
         first_pause: Defaulted<Micros> = key().default("\"30s\"").within("1s", "1h");
         /// The longest wait between two attempts.
         longest_pause: Defaulted<Micros> = key().default("\"1h\"").within("1s", "1d");
-        /// The action list for deliveries that were given up, rejected recipients, and reports that can't be generated.
+        /// The action list for deliveries that were given up, rejected recipients, and reports that
+        /// can't be generated.
         action_list: Optional<Name> = key().otherwise("failures are only logged");
     }
 }
@@ -313,10 +314,11 @@ keys! {
         tls: Choice<TlsMode> = word!(FTP_TLS).default("\"explicit\"");
         /// The account to log in with.
         account: Optional<AccountName> = key().otherwise("anonymous");
-        /// Who opens the data connections: mailqos (`passive`: `EPSV`, then `PASV` if that fails; `epsv` and `pasv`: only
-        /// that command) or the server (`active`).
+        /// Who opens the data connections: mailqos (`passive`: `EPSV`, then `PASV` if that fails;
+        /// `epsv` and `pasv`: only that command) or the server (`active`).
         mode: Choice<FtpData> = word!(FTP_MODES).default("\"passive\"");
-        /// The encoding of names beyond ASCII; `auto`: UTF-8 if the server offers it, otherwise ASCII.
+        /// The encoding of names beyond ASCII; `auto`: UTF-8 if the server offers it, otherwise
+        /// ASCII.
         encoding: Choice<FtpEncoding> = word!(FTP_ENCODINGS).default("\"auto\"");
     }
 }
@@ -389,8 +391,8 @@ keys! {
 
 keys! {
     TEMPORARY: TemporaryKeys {
-        /// The name of a file until it is complete: a pattern with `{{ name }}` and preferably `{{ hash }}`; or `none`
-        /// to write directly to the final name.
+        /// The name of a file until it is complete: a pattern with `{{ name }}` and preferably
+        /// `{{ hash }}`; or `none` to write directly to the final name.
         temporary: Defaulted<String> = key().default("\".{{ name }}.{{ hash }}.part\"");
     }
 }
@@ -486,7 +488,8 @@ fn files(
     })
 }
 
-/// A path or URL as it stands up to its first folder with a variable, and the template of the folders from there on.
+/// A path or URL as it stands up to its first folder with a variable, and the template of the
+/// folders from there on.
 fn split_template(text: &str, separators: &[char]) -> (String, String) {
     match ["{{", "{%"].iter().filter_map(|sign| text.find(sign)).min() {
         None => (text.to_owned(), String::new()),

@@ -1,4 +1,5 @@
-//! Values that many tables have: durations within bounds, secrets, names of other things, addresses.
+//! Values that many tables have: durations within bounds, secrets, names of other things,
+//! addresses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

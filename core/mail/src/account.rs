@@ -95,7 +95,8 @@ fn token(user: &str, oauth: &Arc<OAuth>, Fetched { token, fresh }: Fetched) -> C
 }
 
 impl Credentials {
-    /// Others in place of a token that the server rejected: it may have been revoked. `None` where others would not help.
+    /// Others in place of a token that the server rejected: it may have been revoked. `None` where
+    /// others would not help.
     ///
     /// # Errors
     /// New credentials are required but not available.

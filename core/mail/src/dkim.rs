@@ -1,4 +1,5 @@
-//! Signs mails (DKIM: RFC 6376, with Ed25519: RFC 8463), relaxed in both ways, since relays rewrap lines.
+//! Signs mails (DKIM: RFC 6376, with Ed25519: RFC 8463), relaxed in both ways, since relays rewrap
+//! lines.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailqos_base::{Secret, SecretError};
@@ -117,7 +118,8 @@ fn field(content: &[u8], options: &Dkim, key: &Key, now: UtcMicros) -> Result<St
     let mut names = Vec::new();
     let mut signed = String::new();
     for name in SIGNED {
-        // Several of one name are taken from the bottom up (section 5.4.2); mails of ours have one of each.
+        // Several of one name are taken from the bottom up (section 5.4.2); mails of ours have one
+        // of each.
         for (_, value) in fields.iter().rev().filter(|(known, _)| known == name) {
             names.push(name);
             signed.push_str(&format!("{name}:{}\r\n", relaxed(value)));

@@ -1,19 +1,21 @@
-//! Header fields as they go on the wire: folded (RFC 5322, section 2.1.1), with encoded words (RFC 2047) and encoded
-//! parameters (RFC 2231) where a text is not ASCII.
+//! Header fields as they go on the wire: folded (RFC 5322, section 2.1.1), with encoded words (RFC
+//! 2047) and encoded parameters (RFC 2231) where a text is not ASCII.
 //!
-//! Postfix cuts lines at 998 octets and Exchange refuses them, and a signature (DKIM) does not survive either, so every
-//! field of our mails passes through here.
+//! Postfix cuts lines at 998 octets and Exchange refuses them, and a signature (DKIM) does not
+//! survive either, so every field of our mails passes through here.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use mailqos_config::{Person, is_forbidden, is_plain};
 use mailqos_model::UtcMicros;
 
-/// The longest line that holds an encoded word (RFC 2047, section 2), and where other lines are folded.
+/// The longest line that holds an encoded word (RFC 2047, section 2), and where other lines are
+/// folded.
 const LINE: usize = 76;
 /// Bytes of text in an encoded word: with `=?utf-8?B?…?=` it has 72 characters of the 75 allowed.
 const WORD: usize = 45;
-/// A word of ASCII longer than this can't be folded, and is written in encoded words. A line may have 998 octets.
+/// A word of ASCII longer than this can't be folded, and is written in encoded words. A line may
+/// have 998 octets.
 const UNBREAKABLE: usize = 400;
 
 fn bracketed(id: &str) -> String {
@@ -57,8 +59,9 @@ impl Head {
         self.field("Message-ID", &bracketed(id))
     }
 
-    /// `In-Reply-To` and `References` (RFC 5322, section 3.6.4): the mails to which this one belongs, by what stands between
-    /// the angle brackets of their `Message-ID`. Without any, the fields are omitted.
+    /// `In-Reply-To` and `References` (RFC 5322, section 3.6.4): the mails to which this one
+    /// belongs, by what stands between the angle brackets of their `Message-ID`. Without any, the
+    /// fields are omitted.
     #[must_use]
     pub fn references(self, ids: &[String]) -> Self {
         let all = ids.iter().map(|id| bracketed(id)).collect::<Vec<_>>().join("\r\n ");
@@ -89,8 +92,8 @@ impl Head {
     }
 }
 
-/// A text all of whose lines end with CR and LF. Servers refuse either of them alone (RFC 5321, section 2.3.8): Exchange with
-/// 550 5.6.11, Postfix with `smtpd_forbid_bare_newline`.
+/// A text all of whose lines end with CR and LF. Servers refuse either of them alone (RFC 5321,
+/// section 2.3.8): Exchange with 550 5.6.11, Postfix with `smtpd_forbid_bare_newline`.
 fn whole_line_ends(text: &[u8]) -> Vec<u8> {
     let mut whole = Vec::with_capacity(text.len());
     let mut before = None;
@@ -105,7 +108,8 @@ fn whole_line_ends(text: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// A text that becomes folded lines: pieces that are kept whole, each with the white space before it.
+/// A text that becomes folded lines: pieces that are kept whole, each with the white space before
+/// it.
 struct Folding {
     text: String,
     column: usize,
@@ -146,8 +150,8 @@ pub fn unstructured(name: &str, text: &str) -> String {
     let text: String = text.chars().map(|c| if is_forbidden(c) { ' ' } else { c }).collect();
     let text = text.trim();
     let mut folding = Folding::after(name);
-    // Words with the blanks before them. Encoded words swallow the blanks between each other (section 6.2), so that a
-    // run of words that must be encoded is encoded with its blanks.
+    // Words with the blanks before them. Encoded words swallow the blanks between each other
+    // (section 6.2), so that a run of words that must be encoded is encoded with its blanks.
     let mut words: Vec<(String, String, bool)> = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -233,9 +237,9 @@ fn display_name(name: &str, room: usize) -> Vec<String> {
     vec![format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))]
 }
 
-/// A field of a MIME part with a file name in a parameter. `Content-Disposition` has it as RFC 2231 wants it, with an
-/// ASCII name for programs that do not know that; `Content-Type` has it as `name`, in encoded words: Outlook up to 2003
-/// looks only there.
+/// A field of a MIME part with a file name in a parameter. `Content-Disposition` has it as RFC 2231
+/// wants it, with an ASCII name for programs that do not know that; `Content-Type` has it as
+/// `name`, in encoded words: Outlook up to 2003 looks only there.
 #[derive(Debug, Clone)]
 pub struct FileField<const IS_TYPE: bool> {
     value: String,
@@ -293,7 +297,8 @@ impl<const IS_TYPE: bool> Header for FileField<IS_TYPE> {
     }
 }
 
-/// A parameter in the form of RFC 2231, section 4; in numbered pieces (section 3) where it is too long for a line.
+/// A parameter in the form of RFC 2231, section 4; in numbered pieces (section 3) where it is too
+/// long for a line.
 fn extended(key: &str, value: &str) -> Vec<String> {
     let mut pieces = vec![String::new()];
     for character in value.chars() {
@@ -309,7 +314,8 @@ fn extended(key: &str, value: &str) -> Vec<String> {
             })
             .collect();
         match pieces.last_mut() {
-            // One piece is understood more widely than several: only what would break the line is cut.
+            // One piece is understood more widely than several: only what would break the line is
+            // cut.
             Some(piece) if piece.len() + encoded.len() <= 800 => piece.push_str(&encoded),
             _ => pieces.push(encoded),
         }

@@ -9,7 +9,8 @@ pub enum LoginRefusal {
     Credentials,
     /// The mechanism is not available, or failed for a technical reason; another one may serve.
     Mechanism,
-    /// The account is locked, disabled or expired, or a policy forbids this login; the password may be right.
+    /// The account is locked, disabled or expired, or a policy forbids this login; the password may
+    /// be right.
     Blocked,
     /// Too many logins, or failed logins, in a short time.
     TooOften,
@@ -21,7 +22,8 @@ pub enum LoginRefusal {
     Unavailable,
 }
 
-/// The response codes of IMAP (RFC 5530) and POP3 (RFC 2449, RFC 3206) that say something about a login.
+/// The response codes of IMAP (RFC 5530) and POP3 (RFC 2449, RFC 3206) that say something about a
+/// login.
 const CODES: [(&str, LoginRefusal); 19] = [
     ("AUTHENTICATIONFAILED", LoginRefusal::Credentials),
     ("AUTH", LoginRefusal::Credentials),
@@ -45,14 +47,16 @@ const CODES: [(&str, LoginRefusal); 19] = [
 ];
 
 impl LoginRefusal {
-    /// Reads a refusal: an SMTP reply with its code, or the text of an IMAP or POP3 response with its code in brackets.
+    /// Reads a refusal: an SMTP reply with its code, or the text of an IMAP or POP3 response with
+    /// its code in brackets.
     pub fn read(text: &str) -> Self {
         let lower = text.to_ascii_lowercase();
         let lower = lower.rsplit_once(" refused: ").map_or(&*lower, |(_, reason)| reason);
         let words = by_words(lower);
         let code = code(text);
         match (code, words) {
-            // Dovecot says IN-USE and UNAVAILABLE, Yahoo LIMIT of too many connections and of too many logins alike.
+            // Dovecot says IN-USE and UNAVAILABLE, Yahoo LIMIT of too many connections and of too
+            // many logins alike.
             (Some(code), Some(words))
                 if words.is_about_load()
                     || words == Self::Blocked
@@ -75,7 +79,8 @@ impl LoginRefusal {
         self == Self::Mechanism
     }
 
-    /// Whether another login would do harm before something has changed: it is left to the next test.
+    /// Whether another login would do harm before something has changed: it is left to the next
+    /// test.
     pub fn waits_for_next_test(self) -> bool {
         matches!(self, Self::Credentials | Self::Blocked | Self::TooOften | Self::Mechanism)
     }
@@ -242,7 +247,8 @@ fn by_reply_code(text: &str) -> LoginRefusal {
     let code: Option<u16> =
         words.next().filter(|word| word.len() == 3).and_then(|word| word.parse().ok());
     match code {
-        // The user needs to log in once by PLAIN, so that the server can make what this mechanism needs.
+        // The user needs to log in once by PLAIN, so that the server can make what this mechanism
+        // needs.
         Some(432) if words.next().is_none_or(|status| status == "4.7.12") => {
             LoginRefusal::Mechanism
         }
@@ -320,7 +326,8 @@ mod tests {
             ),
             ("534 5.7.9 Application-specific password required.", Blocked),
             ("454 4.7.0 Too many login attempts, please try again later.", TooOften),
-            // iCloud, and others' temporary trouble (mailcore2/pull/1642, mailpile/pull/2242, node-imap/issues/340).
+            // iCloud, and others' temporary trouble (mailcore2/pull/1642, mailpile/pull/2242,
+            // node-imap/issues/340).
             ("[UNAVAILABLE] Service temporarily unavailable", Unavailable),
             ("System error", Unavailable),
             ("[TEMPFAIL] Temporary failure on server [CODE: WBL]", Unavailable),

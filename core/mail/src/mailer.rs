@@ -81,7 +81,8 @@ pub enum MailError {
 }
 
 impl MailError {
-    /// Whether a later try may succeed: all but the server's final refusal (5xx), and a certificate that is not accepted.
+    /// Whether a later try may succeed: all but the server's final refusal (5xx), and a certificate
+    /// that is not accepted.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Credentials(_) | Self::Dkim(_) | Self::Unwritten(_) => true,
@@ -117,7 +118,8 @@ impl Mailer {
         Self { server: server.clone(), account: account.cloned(), accepting: None }
     }
 
-    /// Lets the server take as long as the standard allows to accept the content: for what must not come twice.
+    /// Lets the server take as long as the standard allows to accept the content: for what must not
+    /// come twice.
     #[must_use]
     pub fn patient(self) -> Self {
         Self { accepting: Some(ACCEPTING), ..self }
@@ -170,7 +172,8 @@ impl Mailer {
             smtp.quit();
             match ended {
                 Ok(()) => {}
-                // One mail per session, or a limit of the session's: another session is another beginning.
+                // One mail per session, or a limit of the session's: another session is another
+                // beginning.
                 Err(error) if run.served > served && !is_of_the_mail(&error) => {
                     tracing::debug!(%error, "continuing in a new session");
                 }
@@ -372,7 +375,8 @@ impl Sorted {
                 // a rejection of this one; as the first of a transaction it can.
                 sorted.postponed.push(address);
             } else if is_crowded(&reply) {
-                // Too many, although there is only one: too many within a time, perhaps. It says nothing of the recipient.
+                // Too many, although there is only one: too many within a time, perhaps. It says
+                // nothing of the recipient.
                 let reply = Reply { code: 452, ..reply };
                 sorted.refused.push((address, reply));
             } else {
@@ -383,8 +387,8 @@ impl Sorted {
     }
 }
 
-/// Whether a reply says that the mail is too large: RFC 1870, section 6; `X.2.3` and `X.3.4` of RFC 3463; 523 of Courier.
-/// Some servers say it in words only.
+/// Whether a reply says that the mail is too large: RFC 1870, section 6; `X.2.3` and `X.3.4` of RFC
+/// 3463; 523 of Courier. Some servers say it in words only.
 pub fn is_too_large(reply: &Reply) -> bool {
     if reply.code / 100 < 4 || is_crowded(reply) {
         return false;
@@ -424,8 +428,8 @@ pub fn is_too_large(reply: &Reply) -> bool {
         && (by_status || reply.code == 523 || in_words.iter().any(|words| text.contains(words)))
 }
 
-/// The same of a reply to MAIL, DATA or the content, where 552 has no other common meaning than the size. Gmail blocks some
-/// types of attachments with `552-5.7.0`, which is not about the size.
+/// The same of a reply to MAIL, DATA or the content, where 552 has no other common meaning than the
+/// size. Gmail blocks some types of attachments with `552-5.7.0`, which is not about the size.
 fn is_size_refused(reply: &Reply) -> bool {
     let is_other = |status: &str| {
         status.starts_with("5.7.") || status.starts_with("5.1.") || status.starts_with("5.6.")
@@ -437,7 +441,8 @@ fn is_size_refused(reply: &Reply) -> bool {
             && !reply.enhanced_status().is_some_and(is_other)
 }
 
-/// Whether a reply says that the transaction has too many recipients (RFC 3463, section 3.6: `X.5.3`).
+/// Whether a reply says that the transaction has too many recipients (RFC 3463, section 3.6:
+/// `X.5.3`).
 fn is_crowded(reply: &Reply) -> bool {
     if reply.code / 100 < 4 {
         return false;
@@ -511,7 +516,8 @@ mod tests {
             "554 Message rejected: Message length is more than 10485760 bytes long: '13700000'.",
             "552 Error: message too large",
             "554 5.3.4 Error: message file too big",
-            // Public reports: nodemailer #1047, wildduck #762 (Haraka), nodemailer #400 (Gmail, over several lines).
+            // Public reports: nodemailer #1047, wildduck #762 (Haraka), nodemailer #400 (Gmail,
+            // over several lines).
             "550 Error reading data, max message size exceeded",
             "550 Message too big!",
             "552 5.2.3 Your message exceeded Google's message size limits. Please visit 5.2.3 http://support.google.com/mail",

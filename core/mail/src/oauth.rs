@@ -1,5 +1,5 @@
-//! OAuth 2.0 access tokens (RFC 6749): fetched by client credentials or by a refresh token, kept in memory until shortly
-//! before they expire.
+//! OAuth 2.0 access tokens (RFC 6749): fetched by client credentials or by a refresh token, kept in
+//! memory until shortly before they expire.
 
 use std::{
     io::Write as _,
@@ -34,7 +34,8 @@ const MAX: usize = 256 * 1024;
 const MARGIN: Duration = Duration::from_secs(300);
 /// Life of a token whose server does not state it.
 const USUAL_LIFE: Duration = Duration::from_secs(600);
-/// A token is taken to live no longer, whatever its server says: the sum with the present moment must exist.
+/// A token is taken to live no longer, whatever its server says: the sum with the present moment
+/// must exist.
 const MAX_LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// Pause after a failed renewal of a token that is still valid.
 const RENEWED_AGAIN: Duration = Duration::from_secs(30);
@@ -247,7 +248,8 @@ impl OAuth {
         Ok(self.accept(&answer, asked))
     }
 
-    /// The access token and the refresh token in the answer of a server that says this, whatever it hears.
+    /// The access token and the refresh token in the answer of a server that says this, whatever it
+    /// hears.
     #[doc(hidden)]
     pub async fn replay(
         &self,

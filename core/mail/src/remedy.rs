@@ -5,7 +5,8 @@ use mailqos_model::Stage;
 
 use super::{LoginRefusal, refusals};
 
-/// A remedy, where there is a likely one. Refusals of large providers carry their explanation already.
+/// A remedy, where there is a likely one. Refusals of large providers carry their explanation
+/// already.
 pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> {
     use Stage::{
         PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting,

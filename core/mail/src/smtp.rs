@@ -1,6 +1,6 @@
 //! SMTP conversations on top of lettre, step by step, each step timed. Below lettre is our
-//! [`LettreStream`]: it times and limits the replies, repairs those that lettre would reject, and upgrades
-//! the connection to TLS in place.
+//! [`LettreStream`]: it times and limits the replies, repairs those that lettre would reject, and
+//! upgrades the connection to TLS in place.
 //!
 //! Phases: connect (TCP, TLS) · greeting · EHLO · AUTH · envelope (MAIL, RCPT) · data.
 
@@ -283,7 +283,8 @@ impl Smtp {
             ));
         }
         self.command(Stage::SmtpTls, Starttls).await?;
-        // The stream below lettre changes; a new connection of lettre's takes it over with a greeting of ours.
+        // The stream below lettre changes; a new connection of lettre's takes it over with a
+        // greeting of ours.
         self.connection = None;
         let Some(mut wire) = self.lane.stop() else {
             return Err(self.refuse(Stage::SmtpTls, WireError::EarlyData.to_string()));
@@ -427,7 +428,8 @@ impl Smtp {
         words.get(at + 1)?.parse().ok().filter(|most| *most > 0)
     }
 
-    /// DATA and the content, which is made only after the server said that it waits for it: `content` can stamp the moment.
+    /// DATA and the content, which is made only after the server said that it waits for it:
+    /// `content` can stamp the moment.
     ///
     /// # Errors
     /// [`SmtpError::uncertain`] says whether the mail may have been taken all the same.

@@ -1,9 +1,10 @@
-//! Brings the responses of token servers into the form of RFC 6749, section 5, which `oauth2` insists on.
+//! Brings the responses of token servers into the form of RFC 6749, section 5, which `oauth2`
+//! insists on.
 //!
 //! Seen in use: `expires_in` as a string (Entra's v1 endpoint, AD FS, PayPal) or a fraction, no
-//! `token_type` (older identity servers), `scope` as a list (Twitch, Strava), form-encoded responses
-//! (GitHub by default), errors with status 200 (GitHub, Slack), errors as an object (Google's APIs),
-//! a byte order mark in front.
+//! `token_type` (older identity servers), `scope` as a list (Twitch, Strava), form-encoded
+//! responses (GitHub by default), errors with status 200 (GitHub, Slack), errors as an object
+//! (Google's APIs), a byte order mark in front.
 
 use serde_json::{Map, Value};
 

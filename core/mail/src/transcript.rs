@@ -62,11 +62,13 @@ impl Transcript {
         }
     }
 
-    /// Hides what travels in a line that holds a secret in another form (Base64, a digest), should the server repeat it.
+    /// Hides what travels in a line that holds a secret in another form (Base64, a digest), should
+    /// the server repeat it.
     pub(super) fn hide_line(&mut self, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
         let words: Vec<&str> = line.split_whitespace().collect();
-        // Of two words the second is the name of a mechanism, but for a password's; so is what ends a command of IMAP.
+        // Of two words the second is the name of a mechanism, but for a password's; so is what ends
+        // a command of IMAP.
         let names_only = match words.as_slice() {
             [verb, _] => !verb.eq_ignore_ascii_case("PASS"),
             [_, verb, _] => verb.eq_ignore_ascii_case("AUTHENTICATE"),

@@ -75,8 +75,9 @@ pub struct LoginAttempt {
 }
 
 impl Credentials {
-    /// Waits for the turn to log in at a server and port, for at most `patience`. Credentials that were rejected there
-    /// less than `hold` ago are held back. (An access token is renewed instead.)
+    /// Waits for the turn to log in at a server and port, for at most `patience`. Credentials that
+    /// were rejected there less than `hold` ago are held back. (An access token is renewed
+    /// instead.)
     ///
     /// # Errors
     /// [`HeldBack`] with the refusal of that time.

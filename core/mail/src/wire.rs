@@ -1,5 +1,5 @@
-//! The connection below SMTP, POP3 and IMAP: recorded, timed, with deadlines and limits that no protocol above it can
-//! forget. TLS from the first byte or in place. Knows no protocol.
+//! The connection below SMTP, POP3 and IMAP: recorded, timed, with deadlines and limits that no
+//! protocol above it can forget. TLS from the first byte or in place. Knows no protocol.
 
 use std::{
     io,
@@ -187,7 +187,8 @@ impl std::fmt::Debug for Wire {
 }
 
 impl Wire {
-    /// Opens a connection, with its TLS if that is implicit. Each of name look-up with TCP, and handshake, may take `step`.
+    /// Opens a connection, with its TLS if that is implicit. Each of name look-up with TCP, and
+    /// handshake, may take `step`.
     ///
     /// # Errors
     /// [`WireError`] says which of them failed.
@@ -240,7 +241,8 @@ impl Wire {
         }
     }
 
-    /// A conversation with a server that says this, whatever it hears, and then ends the connection: for tests.
+    /// A conversation with a server that says this, whatever it hears, and then ends the
+    /// connection: for tests.
     #[doc(hidden)]
     pub fn scripted(said: Vec<u8>, step: Duration) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));

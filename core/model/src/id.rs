@@ -1,5 +1,5 @@
-//! Names of things: lower-case letters, digits, `-`, `_` and `.`, at most 64 characters, so that they are safe in
-//! file names, hive partitions, mail header fields and tokens.
+//! Names of things: lower-case letters, digits, `-`, `_` and `.`, at most 64 characters, so that
+//! they are safe in file names, hive partitions, mail header fields and tokens.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -120,7 +120,8 @@ name!(
     SiteName
 );
 name!(
-    /// The name of anything else that the configuration names: operator, action list, mail server, target.
+    /// The name of anything else that the configuration names: operator, action list, mail server,
+    /// target.
     Name
 );
 

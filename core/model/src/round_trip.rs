@@ -6,8 +6,8 @@ use super::{Micros, Sample};
 
 /// The round trip of one test with its intervals.
 ///
-/// Displayed as "3.7 s (3.5–3.9 s)": no more digits than are known, with the calibrated interval, rounded
-/// outwards. With `#` (`{:#}`) the guaranteed interval is appended.
+/// Displayed as "3.7 s (3.5–3.9 s)": no more digits than are known, with the calibrated interval,
+/// rounded outwards. With `#` (`{:#}`) the guaranteed interval is appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoundTrip {
     /// The best estimate.

@@ -1,4 +1,5 @@
-//! The sample: the row that a test leaves in the lake. Names and meanings are those of the contracts.
+//! The sample: the row that a test leaves in the lake. Names and meanings are those of the
+//! contracts.
 
 use super::{Micros, MonitorId, UtcMicros, words};
 
@@ -77,10 +78,11 @@ pub struct Hop {
     pub clock_suspect: bool,
 }
 
-/// Calls a macro with every column of a sample beyond its key and outcome, in the order of day files: field, type, and the
-/// column's name in the lake. This is the one place where a column is declared; [`Sample`] and the lake's table of columns
-/// are made of it. Durations are in microseconds. The first nine, with the key and the outcome, are
-/// those that every reader may rely on.
+/// Calls a macro with every column of a sample beyond its key and outcome, in the order of day
+/// files: field, type, and the column's name in the lake. This is the one place where a column is
+/// declared; [`Sample`] and the lake's table of columns are made of it. Durations are in
+/// microseconds. The first nine, with the key and the outcome, are those that every reader may rely
+/// on.
 #[macro_export]
 macro_rules! sample_columns {
     ($callback:ident) => {
@@ -103,13 +105,15 @@ macro_rules! sample_columns {
             round_trip: Option<Micros> = "round_trip_us",
             /// Half the width of the interval in which the landing must lie.
             round_trip_error: Option<Micros> = "round_trip_error_us",
-            /// Half the width of the interval in which the landing lies with 99 %, calibrated by the mails before.
+            /// Half the width of the interval in which the landing lies with 99 %, calibrated by
+            /// the mails before.
             round_trip_likely_error: Option<Micros> = "round_trip_likely_error_us",
             /// `false` while the mail may still be found late; null and `true` mean settled.
             settled: Option<bool> = "settled",
             /// Why the sample does not count in availability.
             excluded: Option<Exclusion> = "excluded",
-            /// The monitor's test interval when it was tested; what "three test intervals" refers to.
+            /// The monitor's test interval when it was tested; what "three test intervals" refers
+            /// to.
             test_interval: Option<Micros> = "test_interval_us",
             /// The monitor's max round trip when it was tested.
             max_round_trip: Option<Micros> = "max_round_trip_us",
@@ -159,20 +163,22 @@ macro_rules! sample_columns {
             tls_unverified: Option<bool> = "tls_unverified",
             /// The folder in which the mail was found.
             folder: Option<String> = "folder",
-            /// Configured folders that could not be opened at the last pick-up, separated by commas: they were not searched.
+            /// Configured folders that could not be opened at the last pick-up, separated by
+            /// commas: they were not searched.
             folders_missing: Option<String> = "folders_missing",
             /// How many further copies of the mail were found.
             duplicates: Option<i32> = "duplicates",
             /// The mail's way, oldest station first.
             hops: Option<Vec<Hop>> = "hops",
-            /// From the start of the first attempt to hand the mail over to the reply that accepted it, pauses included; with one
-            /// attempt the same as [`Sample::smtp_send`].
+            /// From the start of the first attempt to hand the mail over to the reply that accepted
+            /// it, pauses included; with one attempt the same as [`Sample::smtp_send`].
             smtp_elapsed: Option<Micros> = "smtp_elapsed_us",
             /// The connection ended before the server said whether it took the mail.
             send_uncertain: Option<bool> = "send_uncertain",
             /// The size of the mail as it was sent.
             message_bytes: Option<i32> = "message_bytes",
-            /// SPF verdict of the receiving system (RFC 7208), from `Authentication-Results` (RFC 8601).
+            /// SPF verdict of the receiving system (RFC 7208), from `Authentication-Results` (RFC
+            /// 8601).
             spf: Option<String> = "spf",
             /// DKIM verdict of the receiving system (RFC 6376).
             dkim: Option<String> = "dkim",

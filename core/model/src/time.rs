@@ -32,7 +32,8 @@ impl UtcMicros {
         Self(jiff::Timestamp::now().as_microsecond())
     }
 
-    /// The same moment as a jiff time stamp; beyond jiff's range (year ±9999) the nearest that it has.
+    /// The same moment as a jiff time stamp; beyond jiff's range (year ±9999) the nearest that it
+    /// has.
     pub fn timestamp(self) -> jiff::Timestamp {
         jiff::Timestamp::from_microsecond(self.0).unwrap_or(if self.0 < 0 {
             jiff::Timestamp::MIN
@@ -152,7 +153,8 @@ pub struct ParseDurationError(String);
 impl FromStr for Micros {
     type Err = ParseDurationError;
 
-    /// `"1h30m"`, `"2.5s"`, `"500ms"`: numbers with units, largest first or not, blanks between allowed.
+    /// `"1h30m"`, `"2.5s"`, `"500ms"`: numbers with units, largest first or not, blanks between
+    /// allowed.
     fn from_str(text: &str) -> Result<Self, ParseDurationError> {
         let error = || ParseDurationError(text.to_owned());
         let mut rest = text.trim();

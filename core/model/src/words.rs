@@ -5,8 +5,8 @@
 #[error("{0:?} is not a known {1}: use {list}", list = .2.join(", "))]
 pub struct UnknownWord(pub String, pub &'static str, pub &'static [&'static str]);
 
-/// Declares an enum whose values are words in files: `as_str`, `ALL`, `WORDS`, and reading and writing as text all come from
-/// one list.
+/// Declares an enum whose values are words in files: `as_str`, `ALL`, `WORDS`, and reading and
+/// writing as text all come from one list.
 ///
 /// ```
 /// mailqos_model::words!(

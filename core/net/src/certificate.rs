@@ -63,7 +63,8 @@ impl<'a> Certificate<'a> {
         if identifier != RSA {
             return None;
         }
-        // BIT STRING (one byte says how many bits of the last one are unused) of SEQUENCE { modulus, exponent }.
+        // BIT STRING (one byte says how many bits of the last one are unused) of SEQUENCE {
+        // modulus, exponent }.
         let (_, bits, _) = der(key)?;
         let (_, sequence, _) = der(bits.get(1..)?)?;
         let (_, modulus, _) = der(sequence)?;

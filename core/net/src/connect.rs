@@ -52,8 +52,9 @@ pub async fn addresses(server: &str, port: u16) -> Result<Vec<SocketAddr>, Conne
     Ok(interleave(addresses))
 }
 
-/// Resolves the name and connects to the first address that answers, all within `limit`. A name server that keeps
-/// silent is reported as such: it is neither the server itself nor a firewall in front of it.
+/// Resolves the name and connects to the first address that answers, all within `limit`. A name
+/// server that keeps silent is reported as such: it is neither the server itself nor a firewall in
+/// front of it.
 ///
 /// # Errors
 /// [`ConnectError`] says which of the two failed.
@@ -136,8 +137,8 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Whether this machine has a route to no network at all. Asks the routing table only: connecting a UDP socket sends
-/// nothing.
+/// Whether this machine has a route to no network at all. Asks the routing table only: connecting a
+/// UDP socket sends nothing.
 fn no_network() -> bool {
     let reaches = |local: &str, remote: &str| {
         std::net::UdpSocket::bind(local).and_then(|socket| socket.connect(remote)).is_ok()

@@ -1,5 +1,6 @@
-//! A small HTTP/1.1 client on hyper and rustls: one request, one answer, within a deadline and a size limit. It follows no redirects
-//! and keeps no connections: webhooks and token servers need neither.
+//! A small HTTP/1.1 client on hyper and rustls: one request, one answer, within a deadline and a
+//! size limit. It follows no redirects and keeps no connections: webhooks and token servers need
+//! neither.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -72,7 +73,8 @@ impl Route {
         }
     }
 
-    /// Host and port of the proxy through which this way leads to a server, if any; never its password.
+    /// Host and port of the proxy through which this way leads to a server, if any; never its
+    /// password.
     ///
     /// # Errors
     /// The address of the proxy can't be used.
@@ -325,7 +327,8 @@ where
     }
 }
 
-/// The answer of a server that says this once it has been asked, whatever it hears: for the fuzz targets.
+/// The answer of a server that says this once it has been asked, whatever it hears: for the fuzz
+/// targets.
 #[doc(hidden)]
 pub async fn replay(said: Vec<u8>, request: &Request, most: usize) -> Result<Response, HttpError> {
     let place = Place::parse(request.url.expose())?;
@@ -462,7 +465,8 @@ mod tests {
     #[tokio::test]
     async fn silence_and_an_endless_head_end_in_an_error() {
         let (url, _task) = server("", Vec::new(), 0).await;
-        // The server closes; an address that takes connections and is silent is the listener's own backlog.
+        // The server closes; an address that takes connections and is silent is the listener's own
+        // backlog.
         assert!(matches!(
             send(&request(&url), &Trust::default(), SOON, 10).await,
             Err(HttpError::Broken { .. })
@@ -548,7 +552,8 @@ mod tests {
                 .expect("an answer");
             assert_eq!((answer.status, answer.body.as_slice()), (200, &b"ok"[..]));
         }
-        // A success is one although its words are cut off; of a failure the words are not known then.
+        // A success is one although its words are cut off; of a failure the words are not known
+        // then.
         let stream = Reset::saying("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok");
         let cut = exchange(stream, &request("http://script/"), &place, None, 100).await;
         let cut = cut.expect("an answer");
@@ -581,7 +586,8 @@ mod tests {
         let login = "proxy-authorization: Basic bWU6aHVudGVyMg==";
         assert!(heard.contains(login) && heard.contains("host: hooks.invalid:8080"), "{heard}");
 
-        // Over HTTPS it is asked for a tunnel; what it refuses is its own refusal, and its password is not shown.
+        // Over HTTPS it is asked for a tunnel; what it refuses is its own refusal, and its password
+        // is not shown.
         for (head, said) in [
             (
                 "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",

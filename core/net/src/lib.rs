@@ -3,12 +3,12 @@
 //!
 //! # Why an own HTTP client
 //!
-//! [`http`] sends one request with hyper, although `object_store` also links reqwest. A webhook must
-//! not notify people twice, so the caller has to know whether a request without an answer may have
-//! arrived ([`http::HttpError::may_have_arrived`]): only after name resolution, proxy and TLS. One
-//! deadline covers all of these steps and the answer. reqwest 0.12 reports the end of its overall
-//! timeout without that distinction, and has no setting for the largest head of an answer over
-//! HTTP/1.1.
+//! [`http`] sends one request with hyper, although `object_store` also links reqwest. A webhook
+//! must not notify people twice, so the caller has to know whether a request without an answer may
+//! have arrived ([`http::HttpError::may_have_arrived`]): only after name resolution, proxy and TLS.
+//! One deadline covers all of these steps and the answer. reqwest 0.12 reports the end of its
+//! overall timeout without that distinction, and has no setting for the largest head of an answer
+//! over HTTP/1.1.
 //!
 //! This crate knows no configuration file, no mail protocol and no lake.
 

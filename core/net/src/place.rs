@@ -58,7 +58,8 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// Whether the server may have got the request, and done what it asks for, although no answer came.
+    /// Whether the server may have got the request, and done what it asks for, although no answer
+    /// came.
     pub fn may_have_arrived(&self) -> bool {
         matches!(self, Self::Broken { .. } | Self::TimedOut { .. })
     }

@@ -1,6 +1,8 @@
-//! HTTP proxies: which one a request goes through, and the tunnel through it (CONNECT, RFC 9110, section 9.3.6).
+//! HTTP proxies: which one a request goes through, and the tunnel through it (CONNECT, RFC 9110,
+//! section 9.3.6).
 //!
-//! The variables are those of curl, wget and Go: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case.
+//! The variables are those of curl, wget and Go: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
+//! `NO_PROXY`, in either case.
 
 use std::net::IpAddr;
 
@@ -181,8 +183,8 @@ fn is_local(host: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether `NO_PROXY` lists the server: names with all names below them, addresses, networks, each with a port or not; `*`
-/// is all of them.
+/// Whether `NO_PROXY` lists the server: names with all names below them, addresses, networks, each
+/// with a port or not; `*` is all of them.
 fn is_exempt(place: &Place, list: &str) -> bool {
     let host = place.host.trim_end_matches('.').to_ascii_lowercase();
     let address: Option<IpAddr> = host.parse().ok();

@@ -1,7 +1,7 @@
 //! Explains TLS failures: what is wrong with the server's certificate or protocol, and what to do.
 //!
-//! rustls reports a rejected certificate without the certificate, so [`rejected`] looks at it at the
-//! moment it is rejected.
+//! rustls reports a rejected certificate without the certificate, so [`rejected`] looks at it at
+//! the moment it is rejected.
 
 use std::sync::Arc;
 

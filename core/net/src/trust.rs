@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-/// The largest file of trusted certificates that is read: a platform's whole store is a quarter of that.
+/// The largest file of trusted certificates that is read: a platform's whole store is a quarter of
+/// that.
 pub const MAX_CA_FILE: u64 = 1024 * 1024;
 
 /// The trusted certificates.

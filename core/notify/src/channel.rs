@@ -1,9 +1,10 @@
 //! Channels: routes of notifications, identified by their full configuration. The channel through
-//! which an alarm was reported is stored with the alarm, so that its end is reported there even after
-//! the configuration has changed or the probe was restarted.
+//! which an alarm was reported is stored with the alarm, so that its end is reported there even
+//! after the configuration has changed or the probe was restarted.
 //!
-//! A stored channel says where a secret comes from, never the secret itself. One in plaintext in the
-//! configuration is omitted, and is found again only while the configuration has the same channel.
+//! A stored channel says where a secret comes from, never the secret itself. One in plaintext in
+//! the configuration is omitted, and is found again only while the configuration has the same
+//! channel.
 
 use std::path::PathBuf;
 

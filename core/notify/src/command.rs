@@ -11,7 +11,8 @@ use crate::Notification;
 
 /// So much of what the program says is kept, for the record.
 const MAX_OUTPUT: usize = 4 * 1024;
-/// What the program may go on saying after its end: what is in the pipe then, not what its children say for hours.
+/// What the program may go on saying after its end: what is in the pipe then, not what its children
+/// say for hours.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// What a program needs of the probe's environment; the rest may hold secrets.
 const INHERITED: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TZ", "TMPDIR"];

@@ -33,8 +33,8 @@ impl From<String> for Failed {
     }
 }
 
-/// Sends the message through one mail server, to those of its recipients in `only` unless nobody is; returns the reply that accepted
-/// it, and who was refused.
+/// Sends the message through one mail server, to those of its recipients in `only` unless nobody
+/// is; returns the reply that accepted it, and who was refused.
 pub(crate) async fn send(
     channel: &Channel,
     server: &Name,
@@ -110,8 +110,8 @@ fn compose(
     (server, site): (&Name, &str),
 ) -> Vec<u8> {
     let notification = letter.notification;
-    // All mails about an alarm refer to the first one, whose Message-ID follows from the alarm; through which server it went
-    // makes no difference.
+    // All mails about an alarm refer to the first one, whose Message-ID follows from the alarm;
+    // through which server it went makes no difference.
     let mut references: Vec<String> =
         notification.threads.iter().map(|thread| format!("{thread}@{site}.mailqos")).collect();
     let message_id = if notification.opens_thread && !references.is_empty() {

@@ -1,7 +1,7 @@
 //! The filters of templates: what makes a text safe and short enough for a service.
 //!
-//! Part of what is told are the words of servers that were tested, and anybody may have written them: no service may read
-//! them as markup.
+//! Part of what is told are the words of servers that were tested, and anybody may have written
+//! them: no service may read them as markup.
 
 use std::borrow::Cow;
 
@@ -72,8 +72,8 @@ fn in_bytes(text: &str, most: usize) -> String {
     }
 }
 
-/// A text, character by character in the words of a service, that is no longer than asked; no escape is cut in two.
-/// `size` is what of a word counts.
+/// A text, character by character in the words of a service, that is no longer than asked; no
+/// escape is cut in two. `size` is what of a word counts.
 fn escaped(
     text: &str,
     most: usize,
@@ -112,7 +112,8 @@ fn characters(_: char, written: &str) -> usize {
     written.chars().count()
 }
 
-/// Slack's escapes (<https://docs.slack.dev/messaging/formatting-message-text>), in at most this many characters.
+/// Slack's escapes (<https://docs.slack.dev/messaging/formatting-message-text>), in at most this
+/// many characters.
 fn slack(text: &str, most: usize) -> String {
     let word = |character| match character {
         '&' => "&amp;".into(),
@@ -123,9 +124,10 @@ fn slack(text: &str, most: usize) -> String {
     escaped(text, most, "…", word, characters)
 }
 
-/// A text that Markdown shows as it is (CommonMark, section 2.4): for Mattermost, Discord, Rocket.Chat, Zulip and others.
-/// What their apps find to be an address is kept from becoming a link, and a mention from reaching anybody. They count the
-/// characters that are written, escapes too.
+/// A text that Markdown shows as it is (CommonMark, section 2.4): for Mattermost, Discord,
+/// Rocket.Chat, Zulip and others. What their apps find to be an address is kept from becoming a
+/// link, and a mention from reaching anybody. They count the characters that are written, escapes
+/// too.
 fn markdown(text: &str, most: usize) -> String {
     let word = |character: char| match character {
         '@' => "@\u{200b}".into(),
@@ -144,7 +146,8 @@ fn markdown(text: &str, most: usize) -> String {
     plain(escaped(&text.replace('\0', " "), most, "…", word, characters))
 }
 
-/// For Telegram's MarkdownV2 (<https://core.telegram.org/bots/api#markdownv2-style>). Its limit counts what is shown, in UTF-16.
+/// For Telegram's MarkdownV2 (<https://core.telegram.org/bots/api#markdownv2-style>). Its limit
+/// counts what is shown, in UTF-16.
 fn telegram(text: &str, most: usize) -> String {
     // "Any character with code between 1 and 126 can be escaped"; these must be.
     let word = |character: char| match character {
@@ -154,7 +157,8 @@ fn telegram(text: &str, most: usize) -> String {
     escaped(text, most, "…", word, |character, _| character.len_utf16())
 }
 
-/// For Telegram's HTML, Matrix' `formatted_body` and Microsoft's older cards; limits count what is shown, in UTF-16.
+/// For Telegram's HTML, Matrix' `formatted_body` and Microsoft's older cards; limits count what is
+/// shown, in UTF-16.
 fn html(text: &str, most: usize) -> String {
     let word = |character: char| match character {
         '&' => "&amp;".into(),
@@ -167,8 +171,8 @@ fn html(text: &str, most: usize) -> String {
     escaped(text, most, "…", word, |character, _| character.len_utf16())
 }
 
-/// A text in the alphabet of GSM (3GPP TS 23.038, section 6.2.1): one character beyond it makes a message of 160 characters
-/// one of 70. Characters of the extension table count twice.
+/// A text in the alphabet of GSM (3GPP TS 23.038, section 6.2.1): one character beyond it makes a
+/// message of 160 characters one of 70. Characters of the extension table count twice.
 fn gsm(text: &str, most: usize) -> String {
     const ALPHABET: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿\
                             abcdefghijklmnopqrstuvwxyzäöñüà";
@@ -198,7 +202,8 @@ fn gsm(text: &str, most: usize) -> String {
     escaped(text, most, "...", word, size)
 }
 
-/// No link of Markdown is left in it, even where an app renders Markdown in places that are documented to be plain.
+/// No link of Markdown is left in it, even where an app renders Markdown in places that are
+/// documented to be plain.
 fn unlinked(text: &str) -> String {
     text.replace("](", "]\u{2060}(")
 }

@@ -1,4 +1,5 @@
-//! The words of a mail: its own, by templates, or the built-in ones. A template that fails keeps no mail from being sent.
+//! The words of a mail: its own, by templates, or the built-in ones. A template that fails keeps no
+//! mail from being sent.
 
 use mailqos_base::one_line;
 use mailqos_config::{Problems, Template, Wording};

@@ -2,8 +2,8 @@
 //! that are sent through them. Both programs use it: the probe for its alarms, analytics for
 //! deliveries and reports that failed.
 //!
-//! It doesn't know alarms or reports, doesn't store anything and doesn't retry: callers decide what is
-//! sent, and what happens if no channel accepts it.
+//! It doesn't know alarms or reports, doesn't store anything and doesn't retry: callers decide what
+//! is sent, and what happens if no channel accepts it.
 
 mod channel;
 mod command;

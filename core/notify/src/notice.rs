@@ -11,8 +11,8 @@ use crate::{Accepted, Channel, Notification, Refused, send};
 /// How long the channels of an action list may take together.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// Sends a notice through the immediate actions of a list, one after the other; through all actions if
-/// all are delayed. Actions for recoveries are skipped. Returns each channel's name and answer.
+/// Sends a notice through the immediate actions of a list, one after the other; through all actions
+/// if all are delayed. Actions for recoveries are skipped. Returns each channel's name and answer.
 pub async fn send_notice(
     config: &Config,
     list: &ActionList,
@@ -36,8 +36,8 @@ pub async fn send_notice(
     answers
 }
 
-/// Notifies people of something by an action list, within five minutes. `id` is the same for a notice
-/// that is sent again.
+/// Notifies people of something by an action list, within five minutes. `id` is the same for a
+/// notice that is sent again.
 ///
 /// # Errors
 /// No channel has accepted it.

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 /// contains a secret.
 #[derive(Debug, Clone)]
 pub struct Notification {
-    /// Kind of the message as templates and programs see it: `alarm`, `recovery`, `test` or `notice`.
+    /// Kind of the message as templates and programs see it: `alarm`, `recovery`, `test` or
+    /// `notice`.
     pub kind: &'static str,
     /// Part of the Message-ID.
     pub id: String,

@@ -63,12 +63,13 @@ impl From<String> for Refused {
 pub struct Outcome {
     /// Whether the message was accepted; otherwise why not.
     pub result: Result<Accepted, Refused>,
-    /// The channels that were tried, and the result of each: a mail server and its fallback are two.
+    /// The channels that were tried, and the result of each: a mail server and its fallback are
+    /// two.
     pub channels: Vec<(String, Result<(), String>)>,
 }
 
-/// Sends a message through a channel once. A mail goes only to the recipients in `only`, or to all if
-/// `only` is empty.
+/// Sends a message through a channel once. A mail goes only to the recipients in `only`, or to all
+/// if `only` is empty.
 pub async fn send(channel: &Channel, notification: &Notification, only: &[String]) -> Outcome {
     let deadline = channel.timeout.to_std();
     let work = async {
@@ -141,12 +142,12 @@ async fn mail(channel: &Channel, notification: &Notification, only: &[String]) -
                 all.left = Some(refused.for_now);
                 all.gone.extend(refused.for_good);
             }
-            // A full mailbox of the remaining recipients is no failure of the channel, which accepts mail
-            // for others.
+            // A full mailbox of the remaining recipients is no failure of the channel, which
+            // accepts mail for others.
             Err(email::Failed::Recipients(error, refused)) if !rest.is_empty() => {
                 all.failures.push(format!("{name}: {error}"));
-                // A refusal by the fallback is not final for recipients that the first server refused for
-                // now.
+                // A refusal by the fallback is not final for recipients that the first server
+                // refused for now.
                 if name == mail_server {
                     all.left = Some(refused.for_now);
                     all.gone.extend(refused.for_good);
@@ -196,8 +197,8 @@ pub fn preview(action: &Action, notification: &Notification) -> String {
 }
 
 /// Finds problems with the templates of action lists by filling them in with examples of messages
-/// about alarms, each with a description such as `a recovery`. The action list of `[delivery]` is also
-/// checked with a notice.
+/// about alarms, each with a description such as `a recovery`. The action list of `[delivery]` is
+/// also checked with a notice.
 pub fn check(config: &Config, alarms: &[(&'static str, Notification)]) -> Problems {
     let mut problems = Problems::default();
     let mut all = alarms.to_vec();
@@ -216,8 +217,8 @@ pub fn check(config: &Config, alarms: &[(&'static str, Notification)]) -> Proble
     problems
 }
 
-/// Combines the answers of mail servers; `left` are the recipients to be notified again, `gone` those
-/// that were refused permanently.
+/// Combines the answers of mail servers; `left` are the recipients to be notified again, `gone`
+/// those that were refused permanently.
 fn mailed(
     replies: Vec<String>,
     failures: Vec<String>,
@@ -271,7 +272,8 @@ mod tests {
         let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let step = &Channel::of(&config, &config.action_lists["default"].steps[0]);
         let notification = testing::test();
-        // Mailboxes that the servers do not have are refused for good, but the first one that is named is only full.
+        // Mailboxes that the servers do not have are refused for good, but the first one that is
+        // named is only full.
         let fill = || {
             let reply = Fault::Reply("452 4.2.2 mailbox full".to_owned());
             first.inject(Protocol::Smtp, "RCPT", reply, When::Times(1));
@@ -295,7 +297,8 @@ mod tests {
         );
         assert_eq!(outcome.channels, [("e-mail through first".to_owned(), Ok(()))]);
 
-        // Alone: those who are refused for good are tried no more, and the fallback has no say in that.
+        // Alone: those who are refused for good are tried no more, and the fallback has no say in
+        // that.
         let rest = [full.clone(), gone];
         for (is_full, expected) in [(true, vec![full]), (false, Vec::new())] {
             if is_full {

@@ -1,4 +1,5 @@
-//! Lines in a system log, one for each alarm: RFC 5424 over UDP, TCP and TLS; the older form for this machine's own socket.
+//! Lines in a system log, one for each alarm: RFC 5424 over UDP, TCP and TLS; the older form for
+//! this machine's own socket.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -14,7 +15,8 @@ use tokio::{
 use super::Accepted;
 use crate::{LogLine, Notification};
 
-/// What a datagram can carry for sure, less its headers (RFC 5426, section 3.2, asks for 2048 at the least to be taken).
+/// What a datagram can carry for sure, less its headers (RFC 5426, section 3.2, asks for 2048 at
+/// the least to be taken).
 const MAX_LINE: usize = 1900;
 /// How long an answer of the network ("nobody listens there") is waited for after a datagram.
 const UNREACHABLE_WITHIN: Duration = Duration::from_millis(300);
@@ -70,7 +72,8 @@ async fn local(path: &Path, facility: u8, lines: &[LogLine]) -> Result<(), Strin
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     let socket = UnixDatagram::unbound().map_err(failed)?;
     match socket.connect(path) {
-        // Some daemons listen for connections there, and glibc's syslog(3) opens one then: EPROTOTYPE.
+        // Some daemons listen for connections there, and glibc's syslog(3) opens one then:
+        // EPROTOTYPE.
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::PROTOTYPE.raw_os_error()) => {
             let mut stream = UnixStream::connect(path).await.map_err(failed)?;
             for line in lines {
@@ -113,8 +116,9 @@ async fn udp_first(
     Err(failures.join("; "))
 }
 
-/// Sends the lines to one address. UDP confirms nothing, but a host at which nobody listens, or a router without a way to
-/// it, mostly says so (ICMP): the system reports it to a connected socket at its next call.
+/// Sends the lines to one address. UDP confirms nothing, but a host at which nobody listens, or a
+/// router without a way to it, mostly says so (ICMP): the system reports it to a connected socket
+/// at its next call.
 async fn datagrams(address: SocketAddr, facility: u8, lines: &[LogLine]) -> std::io::Result<()> {
     let any: std::net::IpAddr = if address.is_ipv4() {
         std::net::Ipv4Addr::UNSPECIFIED.into()
@@ -127,7 +131,8 @@ async fn datagrams(address: SocketAddr, facility: u8, lines: &[LogLine]) -> std:
     for (index, line) in lines.iter().enumerate() {
         let text = rfc5424(facility, line, &host);
         socket.send(text.as_bytes()).await?;
-        // After the first it is known whether the others are of any use; after the last, whether they were.
+        // After the first it is known whether the others are of any use; after the last, whether
+        // they were.
         if index == 0 || index + 1 == lines.len() {
             // Nothing came, or a datagram, which from a log server means nothing: both are fine.
             let answer = tokio::time::timeout(UNREACHABLE_WITHIN, socket.recv(&mut [0; 1])).await;
@@ -173,7 +178,8 @@ fn rfc5424(facility: u8, line: &LogLine, host: &str) -> String {
     )
 }
 
-/// RFC 3164, section 4.1, without a host: the only form that every local daemon (journald among them) understands.
+/// RFC 3164, section 4.1, without a host: the only form that every local daemon (journald among
+/// them) understands.
 fn rfc3164(facility: u8, line: &LogLine) -> String {
     let local = mailqos_base::zones::system()
         .unwrap_or(jiff::tz::TimeZone::UTC)

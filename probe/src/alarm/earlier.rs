@@ -1,5 +1,6 @@
-//! Reads `alarms.json` as versions wrote it that knew one clock only (up to 48347ca): moments of the wall clock, channels known by a few words, and the
-//! messages of each step apart. Open alarms and queued messages go on under this version.
+//! Reads `alarms.json` as versions wrote it that knew one clock only (up to 48347ca): moments of
+//! the wall clock, channels known by a few words, and the messages of each step apart. Open alarms
+//! and queued messages go on under this version.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -260,7 +261,8 @@ fn old_names(list: &ActionList) -> Vec<String> {
         .collect()
 }
 
-/// The moment in the name of an incident: `mailqos/SITE/MONITOR/MICROSECONDS`, perhaps with a word behind it.
+/// The moment in the name of an incident: `mailqos/SITE/MONITOR/MICROSECONDS`, perhaps with a word
+/// behind it.
 fn risen(incident: &str) -> Option<UtcMicros> {
     incident.split('/').nth(3)?.parse().ok().map(UtcMicros)
 }
@@ -306,7 +308,8 @@ actions = [
 ]
 "#;
 
-    /// The file as 48347ca wrote it: one alarm open, accepted by mail and refused by PagerDuty so far; one over, its end queued.
+    /// The file as 48347ca wrote it: one alarm open, accepted by mail and refused by PagerDuty so
+    /// far; one over, its end queued.
     fn old_file() -> Value {
         let example = pending(NotificationKind::Raised);
         let sample = serde_json::to_value(&example.sample).expect("JSON");

@@ -1,4 +1,5 @@
-//! An alarm from its rise to its end: which steps of its action list are due, and which have been taken.
+//! An alarm from its rise to its end: which steps of its action list are due, and which have been
+//! taken.
 
 use std::collections::{BTreeMap, HashMap};
 

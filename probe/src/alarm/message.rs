@@ -1,4 +1,5 @@
-//! What people read: the words of an alarm, in the site's time zone. Never a secret: samples hold none.
+//! What people read: the words of an alarm, in the site's time zone. Never a secret: samples hold
+//! none.
 
 use jiff::tz::TimeZone;
 use mailqos_base::clock::MonotonicTime;
@@ -10,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{EndReason, NotificationKind, Pending, State, own_names as own};
 
-/// Ten thousand alarms in a minute are one message that can still be read: so many are told in full.
+/// Ten thousand alarms in a minute are one message that can still be read: so many are told in
+/// full.
 const MAX_ALARMS_IN_FULL: usize = 50;
 /// So many transcripts go with it.
 const MAX_TRANSCRIPTS: usize = 3;
@@ -19,7 +21,8 @@ const MAX_THREADS: usize = 20;
 /// So many monitors are named to a program.
 const MAX_NAMED: usize = 500;
 
-/// The thread that a mail about this alarm alone opens: its own in each channel, since not everybody gets the same mails.
+/// The thread that a mail about this alarm alone opens: its own in each channel, since not
+/// everybody gets the same mails.
 pub(super) fn thread_of(change: &Pending) -> String {
     format!("{}.{}.{}", change.monitor, change.alarm.0, change.channel)
 }
@@ -303,7 +306,8 @@ pub(super) fn summary(name: &str, why: NotificationKind, sample: &Sample, state:
     }
 }
 
-/// Whether the mail was well, and only something about it is not as it must be: a threshold, a percentile, a certificate, the folder.
+/// Whether the mail was well, and only something about it is not as it must be: a threshold, a
+/// percentile, a certificate, the folder.
 fn is_out_of_bounds(sample: &Sample) -> bool {
     sample.outcome == Outcome::Ok
 }

@@ -124,7 +124,8 @@ pub(crate) struct Pending {
     /// Reason why the alarm ends without a successful test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<EndReason>,
-    /// The thread of mails to which it belongs, where the alarm was first reported together with others.
+    /// The thread of mails to which it belongs, where the alarm was first reported together with
+    /// others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     thread: Option<String>,
 }
@@ -298,7 +299,8 @@ impl Alarms {
         let clock = Clock::resume(kept.anchor.as_ref());
         let now = clock.now();
         for (id, origin) in &kept.origins {
-            // The same channel, with what could not be written down, where the configuration still has it.
+            // The same channel, with what could not be written down, where the configuration still
+            // has it.
             let channel =
                 plan.channel(id).cloned().map_or_else(|| origin.channel(&config).map(Arc::new), Ok);
             match channel {
@@ -504,8 +506,8 @@ impl Alarms {
         Some(event.text(message::summary(&monitor.name, why, sample, &state)))
     }
 
-    /// The monitor whose failure explains this one's: one that it depends on, and that fails, is in maintenance, or has not been tested
-    /// since this one began to fail.
+    /// The monitor whose failure explains this one's: one that it depends on, and that fails, is in
+    /// maintenance, or has not been tested since this one began to fail.
     fn holder(
         &self,
         kept: &StoredState,
@@ -693,8 +695,8 @@ impl Alarms {
     /// Writes the states down if they have changed: whole, under a temporary name first.
     fn write_down(&self) {
         let _one_at_a_time = self.writing.lock().ignore_poison();
-        // As text under the lock: some milliseconds for ten thousand states. Copies of them all would stay in the memory of each
-        // thread that made one.
+        // As text under the lock: some milliseconds for ten thousand states. Copies of them all
+        // would stay in the memory of each thread that made one.
         let text = {
             let mut kept = self.lock();
             if !kept.changed {
@@ -715,7 +717,8 @@ impl Alarms {
         }
     }
 
-    /// Records events side by side: one by one, those of ten thousand monitors would wait for the disk ten thousand times.
+    /// Records events side by side: one by one, those of ten thousand monitors would wait for the
+    /// disk ten thousand times.
     async fn note_all(&self, events: impl IntoIterator<Item = Event>) {
         let mut notes = JoinSet::new();
         for event in events {

@@ -1,4 +1,5 @@
-//! The worker that takes the steps of action lists and offers messages to their channels until they are accepted.
+//! The worker that takes the steps of action lists and offers messages to their channels until they
+//! are accepted.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -46,7 +47,8 @@ pub(super) async fn work(alarms: Alarms) {
         };
         alarms.end_old_simulations().await;
         if !ready.is_empty() || urgent || now.steady - kept_at >= KEEP {
-            // On disk before anything is sent: a crash may send a message again, with the same Message-ID, but never forgets one.
+            // On disk before anything is sent: a crash may send a message again, with the same
+            // Message-ID, but never forgets one.
             alarms.keep().await;
             kept_at = now.steady;
         }

@@ -2,9 +2,11 @@
 //! clock that it is given.
 //!
 //! - Messages about one monitor go through one channel in the order in which they came about.
-//! - A recovery cancels what its channel has not been told yet; who was never told of an alarm is not told of its end.
-//! - Told is only what the channel has accepted. Where that is not known, since a try ended without an answer or the probe was
-//!   killed meanwhile, the end is told: it closes what may be open, and does no harm where nothing is.
+//! - A recovery cancels what its channel has not been told yet; who was never told of an alarm is
+//!   not told of its end.
+//! - Told is only what the channel has accepted. Where that is not known, since a try ended without
+//!   an answer or the probe was killed meanwhile, the end is told: it closes what may be open, and
+//!   does no harm where nothing is.
 //! - An alarm is closed by the channel that opened it, however the configuration has changed since.
 //! - An alarm is offered to its channel as long as it is open.
 
@@ -390,7 +392,8 @@ impl StoredState {
         episode.next = None;
     }
 
-    /// The messages that are to be sent now, by channel, marked as being sent; and when the next ones are.
+    /// The messages that are to be sent now, by channel, marked as being sent; and when the next
+    /// ones are.
     pub(super) fn ready(
         &mut self,
         busy: &HashSet<ChannelId>,
@@ -448,7 +451,8 @@ impl StoredState {
         (ready, next)
     }
 
-    /// The messages of a channel that is not busy: those that are due, and before them all that are about the same monitors.
+    /// The messages of a channel that is not busy: those that are due, and before them all that are
+    /// about the same monitors.
     fn take_up(&mut self, channel: &ChannelId, now: MonotonicTime) -> Vec<Pending> {
         let due: BTreeSet<MonitorId> = self
             .outbox
@@ -503,7 +507,8 @@ impl StoredState {
         }
     }
 
-    /// An incident of several alarms ends with the last of them: the ends of the others tell its service nothing.
+    /// An incident of several alarms ends with the last of them: the ends of the others tell its
+    /// service nothing.
     fn drop_members_of_open_incidents(&mut self) {
         let mut open: BTreeSet<(&ChannelId, &str)> = BTreeSet::new();
         for contacts in self.episodes.values().map(|episode| &episode.contacts) {
@@ -537,7 +542,8 @@ impl StoredState {
         true
     }
 
-    /// Alarms that have ended while they were being sent have been heard of, by these incidents: their ends are worth telling.
+    /// Alarms that have ended while they were being sent have been heard of, by these incidents:
+    /// their ends are worth telling.
     fn confirm_ends(&mut self, heard: &HashMap<About, String>) {
         if heard.is_empty() {
             return;
@@ -643,7 +649,8 @@ impl StoredState {
                 rest.push(settling.pending);
             }
         }
-        // A server that asks to be left alone (Retry-After) is, by all messages of its channel, those that are still to come too.
+        // A server that asks to be left alone (Retry-After) is, by all messages of its channel,
+        // those that are still to come too.
         let asked = report.results.iter().filter_map(|(_, tried)| match tried {
             AttemptResult::Answered(Err(refused)) => refused.retry_after,
             _ => None,
@@ -719,7 +726,8 @@ pub(super) fn divide(counts_incidents: bool, messages: Vec<Pending>) -> Vec<Vec<
             // Who got the one need not have got the other.
             message.left == first.left
         };
-        // Only to the last group of its monitor or to a later one: what is about one monitor stays in order.
+        // Only to the last group of its monitor or to a later one: what is about one monitor stays
+        // in order.
         let after = groups
             .iter()
             .rposition(|group| group.iter().any(|other| other.monitor == message.monitor))

@@ -1,5 +1,6 @@
-//! The outbox against everything that happens to it at once: tests that fail and are good again, channels that refuse, fall silent and
-//! come back, a wall clock that is set, other configurations, crashes. Whatever the order, people hear the truth in the end.
+//! The outbox against everything that happens to it at once: tests that fail and are good again,
+//! channels that refuse, fall silent and come back, a wall clock that is set, other configurations,
+//! crashes. Whatever the order, people hear the truth in the end.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -644,7 +645,8 @@ fn what_is_about_one_monitor_stays_in_order_and_waits_for_what_came_before() {
         [NotificationKind::Cleared, NotificationKind::Raised, NotificationKind::Raised]
     );
     assert_eq!(divide(true, messages.clone()).len(), 3);
-    // The end of the first alarm is refused: the second one waits, that of the other monitor does not.
+    // The end of the first alarm is refused: the second one waits, that of the other monitor does
+    // not.
     let mut offered = Vec::new();
     let results = runtime.block_on(offer(true, messages, |group| {
         offered.push((group[0].why, group[0].monitor.clone()));

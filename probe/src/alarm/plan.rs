@@ -1,4 +1,5 @@
-//! The action lists of a configuration, step by step, with the channels that they use and the names that people know these by.
+//! The action lists of a configuration, step by step, with the channels that they use and the names
+//! that people know these by.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,7 +13,8 @@ use mailqos_notify::{Channel, ChannelId};
 /// A step of an action list.
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
-    /// The channel, and which step of the same channel it is. It stays the same when the configuration is read again.
+    /// The channel, and which step of the same channel it is. It stays the same when the
+    /// configuration is read again.
     pub(super) key: String,
     /// The channel.
     pub(super) channel: ChannelId,

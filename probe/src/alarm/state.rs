@@ -1,4 +1,5 @@
-//! The state of one monitor: moved by samples, and by nothing else. Pure, so that it can be played again over old samples.
+//! The state of one monitor: moved by samples, and by nothing else. Pure, so that it can be played
+//! again over old samples.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -639,7 +640,8 @@ mod tests {
             flapping: false,
             ..AlarmRule::default()
         };
-        // A failed test each minute; after five of them the clock on the wall is set back by an hour, then forward by two.
+        // A failed test each minute; after five of them the clock on the wall is set back by an
+        // hour, then forward by two.
         for steps in [[0, 0], [-3600, 7200], [86_400, -86_400]] {
             let mut state = State::default();
             let mut wall = 1_780_000_000;

@@ -1,4 +1,5 @@
-//! `mailqos-probe alarms replay`: what other settings would have raised over the samples that exist.
+//! `mailqos-probe alarms replay`: what other settings would have raised over the samples that
+//! exist.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -152,7 +153,8 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
             }
         }
     }
-    // An outage that is still open has lasted until now, not until a day that lies ahead; and no such day has samples.
+    // An outage that is still open has lasted until now, not until a day that lies ahead; and no
+    // such day has samples.
     let end = to.min(UtcMicros::now());
     play(&config, from, end, &mut plays).await?;
     let found: Vec<_> = plays.into_iter().map(|(name, replay)| (name, replay.end(end))).collect();

@@ -1,4 +1,5 @@
-//! Changes to the configuration files that keep what was there, comments and order included: what is written is checked, and taken back if wrong.
+//! Changes to the configuration files that keep what was there, comments and order included: what
+//! is written is checked, and taken back if wrong.
 
 use std::{
     io::Write as _,
@@ -120,7 +121,8 @@ impl Edit {
         Ok(self.path)
     }
 
-    /// Writes the files that have changed, and tells whether any had; if the configuration is then wrong, everything is as it was before.
+    /// Writes the files that have changed, and tells whether any had; if the configuration is then
+    /// wrong, everything is as it was before.
     pub(super) fn save_all(edits: &[Self]) -> Result<bool, Failure> {
         let mut written: Vec<&Self> = Vec::new();
         let mut failed = None;
@@ -186,7 +188,8 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     mailqos_base::files::replace(&path, &temporary, access, |file| {
         file.write_all(text.as_bytes())?;
         let Some(before) = before else { return Ok(()) };
-        // Root edits it, and the probe's user must be able to read it still. Others can't give files away, but to a group of theirs.
+        // Root edits it, and the probe's user must be able to read it still. Others can't give
+        // files away, but to a group of theirs.
         let group = Some(before.gid());
         let stays = fchown(&*file, Some(before.uid()), group).is_ok()
             || fchown(&*file, None, group).is_ok();

@@ -1,4 +1,5 @@
-//! `add`, `list`, `show`, `enable`, `disable`, `remove`: objects, accounts and monitors in the configuration files.
+//! `add`, `list`, `show`, `enable`, `disable`, `remove`: objects, accounts and monitors in the
+//! configuration files.
 
 use std::{path::PathBuf, process::ExitCode};
 

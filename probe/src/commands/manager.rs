@@ -12,7 +12,8 @@ fn tell(states: &[NotifyState<'_>]) {
     let name = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
     // Without a service manager there is nothing to notify.
     let told = match name.as_encoded_bytes().strip_prefix(b"@") {
-        // An abstract socket (unix(7)), such as those of containers and older managers; the library knows only paths.
+        // An abstract socket (unix(7)), such as those of containers and older managers; the library
+        // knows only paths.
         Some(name) => {
             let lines: Vec<String> =
                 states.iter().map(|state| state.to_string().trim().to_owned()).collect();
@@ -25,13 +26,15 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// The probe tests. A manager that wants to hear that it is alive does from now on, as long as tests that are due are started: a probe
-/// that hangs, or whose scheduler has stopped, is not alive.
+/// The probe tests. A manager that wants to hear that it is alive does from now on, as long as
+/// tests that are due are started: a probe that hangs, or whose scheduler has stopped, is not
+/// alive.
 pub(super) fn ready(helpers: &mut JoinSet<()>, board: Arc<Board>) {
     tell(&[NotifyState::Ready]);
     let mut micros = 0;
     if sd_notify::watchdog_enabled(false, &mut micros) {
-        // Several times within the time that it may take: that the probe was suspended for a while makes one of them miss.
+        // Several times within the time that it may take: that the probe was suspended for a while
+        // makes one of them miss.
         let limit = Duration::from_micros(micros);
         helpers.spawn(async move {
             let mut well = true;

@@ -1,4 +1,5 @@
-//! The subcommands, a file each; what they have in common: the configuration, the log, the exit codes.
+//! The subcommands, a file each; what they have in common: the configuration, the log, the exit
+//! codes.
 
 mod actions;
 mod alarms;

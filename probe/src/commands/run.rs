@@ -207,7 +207,8 @@ async fn watch_recorder(recorder: Recorder, alarms: Alarms) {
     }
 }
 
-/// Raises an alarm when monitors can't be tested for a while: a probe that is blind must not look healthy.
+/// Raises an alarm when monitors can't be tested for a while: a probe that is blind must not look
+/// healthy.
 async fn watch_tests(alarms: Alarms) {
     loop {
         tokio::time::sleep(LOOKED_AT).await;

@@ -1,4 +1,5 @@
-//! `mailqos-probe status`: the running probe's monitors in a table, once or again and again; as JSON, or in the words of a monitoring plugin.
+//! `mailqos-probe status`: the running probe's monitors in a table, once or again and again; as
+//! JSON, or in the words of a monitoring plugin.
 
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
@@ -81,7 +82,8 @@ async fn show_states(args: &Args, config: &Config, live: bool) -> Result<(), Fai
         let request = Request::Status {
             monitors: args.monitors.clone(),
             states: args.states.clone(),
-            // Of ten thousand monitors a screen shows fifty: the probe has better things to do than to describe them all.
+            // Of ten thousand monitors a screen shows fifty: the probe has better things to do than
+            // to describe them all.
             most: size.filter(|_| live).map(|(_, lines)| lines),
         };
         let patience = args.timeout.unwrap_or(TIMEOUT).to_std();
@@ -507,7 +509,8 @@ fn dead(channel: &ChannelReport, clock: &Clock<'_>) -> String {
     )
 }
 
-/// How many monitors the probe could not test for a while, and why it could not test the first of them.
+/// How many monitors the probe could not test for a while, and why it could not test the first of
+/// them.
 fn untested(probe: &ProbeReport) -> Option<(String, String)> {
     let (monitor, why) = probe.untested.iter().next()?;
     let count = plural(probe.untested.len() as u64, "monitor");

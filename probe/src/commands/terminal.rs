@@ -1,4 +1,5 @@
-//! Text on a terminal: how many columns it takes, cut and filled up to columns, in colour where that is wanted.
+//! Text on a terminal: how many columns it takes, cut and filled up to columns, in colour where
+//! that is wanted.
 
 use std::io::IsTerminal as _;
 
@@ -68,7 +69,8 @@ fn lines_up(line: &str, word: &str, columns: usize) -> bool {
     width(line) + 1 + width(word) <= columns
 }
 
-/// Columns and lines of the terminal that standard output is; nothing where it is none, and all may be written.
+/// Columns and lines of the terminal that standard output is; nothing where it is none, and all may
+/// be written.
 pub(super) fn size() -> Option<(usize, usize)> {
     if !std::io::stdout().is_terminal() {
         return None;
@@ -83,7 +85,8 @@ pub(super) fn is_coloured() -> bool {
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Rows of a table under their headings, each column as wide as it must be; the last is not filled up.
+/// Rows of a table under their headings, each column as wide as it must be; the last is not filled
+/// up.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let widest = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at));

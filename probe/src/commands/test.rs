@@ -200,7 +200,8 @@ fn end_of(timeline: &Timeline) -> Micros {
         .max(Micros(1))
 }
 
-/// Where a phase's bar begins, in cells, and the bar, which is never empty and never beyond the end.
+/// Where a phase's bar begins, in cells, and the bar, which is never empty and never beyond the
+/// end.
 fn place_bar(phase: &Phase, end: Micros, cells: usize) -> (usize, String) {
     let eighths =
         |at: Micros| (at.0.max(0) as f64 / end.0 as f64 * cells as f64 * 8.0).round() as usize;

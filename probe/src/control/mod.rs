@@ -1,5 +1,5 @@
-//! How commands talk to the running probe: one line of JSON over a socket that only its owner can open,
-//! and one JSON document back.
+//! How commands talk to the running probe: one line of JSON over a socket that only its owner can
+//! open, and one JSON document back.
 
 pub mod response;
 mod server;
@@ -43,7 +43,8 @@ pub enum Request {
         /// Only those that are in one of these states; in any if empty.
         #[serde(default)]
         states: Vec<StateWord>,
-        /// At most so many, those first that somebody should look at; all, in the order of their ids, if nothing is said.
+        /// At most so many, those first that somebody should look at; all, in the order of their
+        /// ids, if nothing is said.
         #[serde(default)]
         most: Option<usize>,
     },
@@ -141,7 +142,8 @@ pub enum ControlError {
     Refused(String),
 }
 
-/// The folder of the socket: nobody else may enter it, so that nobody finds the socket before its mode is set.
+/// The folder of the socket: nobody else may enter it, so that nobody finds the socket before its
+/// mode is set.
 fn folder(config: &Config) -> PathBuf {
     config.state.join(format!("site={}", config.site)).join("control")
 }
@@ -149,8 +151,8 @@ fn folder(config: &Config) -> PathBuf {
 /// The longest path of a socket (`sun_path` of unix(7), with a zero byte at its end).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// A path of the socket in this folder that is short enough, however long that of the folder is; it is valid as long as
-/// the file beside it is open.
+/// A path of the socket in this folder that is short enough, however long that of the folder is; it
+/// is valid as long as the file beside it is open.
 fn socket(folder: &Path) -> std::io::Result<(Option<File>, PathBuf)> {
     let path = folder.join("socket");
     if path.as_os_str().len() <= MAX_SOCKET_PATH {

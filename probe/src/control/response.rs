@@ -1,7 +1,7 @@
 //! Responses of the running probe, shared by the probe and its commands.
 //!
-//! The two may have different versions while the program is being updated: missing keys have defaults,
-//! unknown keys are ignored, and words that a newer probe may add are texts.
+//! The two may have different versions while the program is being updated: missing keys have
+//! defaults, unknown keys are ignored, and words that a newer probe may add are texts.
 
 use std::collections::BTreeMap;
 

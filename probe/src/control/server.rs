@@ -59,7 +59,8 @@ pub struct RunningProbe {
     pub configs: watch::Sender<Arc<Config>>,
 }
 
-/// Answers commands until it is aborted. That there can be no socket is told, and no reason not to test.
+/// Answers commands until it is aborted. That there can be no socket is told, and no reason not to
+/// test.
 pub async fn serve(live: Arc<RunningProbe>) {
     let listener = match listen(&live.config()) {
         Ok(listener) => listener,

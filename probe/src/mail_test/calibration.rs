@@ -1,6 +1,6 @@
-//! The calibrated interval: split conformal prediction (V. Vovk, A. Gammerman and G. Shafer, "Algorithmic
-//! Learning in a Random World", 2005; J. Lei et al., "Distribution-Free Predictive Inference for
-//! Regression", JASA 2018) on landings that are themselves known only within bounds.
+//! The calibrated interval: split conformal prediction (V. Vovk, A. Gammerman and G. Shafer,
+//! "Algorithmic Learning in a Random World", 2005; J. Lei et al., "Distribution-Free Predictive
+//! Inference for Regression", JASA 2018) on landings that are themselves known only within bounds.
 //!
 //! What is known of the servers predicts an interval for each arrival. A mail whose own pick-ups
 //! bracket its arrival closely shows how far that prediction could have been off in the worst case:

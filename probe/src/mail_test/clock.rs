@@ -2,10 +2,10 @@
 //! Marzullo and S. Owicki, "Maintaining the Time in a Distributed System", 1983; RFC 5905, section
 //! 11.2.1).
 //!
-//! Each stamp whose moment is known within bounds says that the clock's offset lies in an interval. All
-//! intervals that agree, over a sliding window, leave a region of (offset, rate); its extent at a moment
-//! bounds the offset there. Stamps that are truncated to whole seconds thus bound the offset far more
-//! closely than a second, since they fall on all parts of it.
+//! Each stamp whose moment is known within bounds says that the clock's offset lies in an interval.
+//! All intervals that agree, over a sliding window, leave a region of (offset, rate); its extent at
+//! a moment bounds the offset there. Stamps that are truncated to whole seconds thus bound the
+//! offset far more closely than a second, since they fall on all parts of it.
 //!
 //! One name may stand for several clocks (a cluster), and a clock may be set. If readings
 //! contradict one another too often, only the spread of those that are known closely is stated.
@@ -193,8 +193,9 @@ impl Clock {
         }
     }
 
-    /// If the clock was set, what it showed before counts no more. It was if several readings contradict the others, and all
-    /// since the first of them agree: coarse ones in between may agree with what was before as well.
+    /// If the clock was set, what it showed before counts no more. It was if several readings
+    /// contradict the others, and all since the first of them agree: coarse ones in between may
+    /// agree with what was before as well.
     fn forget_what_was_before(&mut self) {
         let against = self.readings.iter().enumerate().rev().filter(|(_, (_, agreed))| !agreed);
         let Some((first, _)) = against.clone().nth(STEP - 1) else {
@@ -222,7 +223,8 @@ impl Clock {
         Self::region(at, self.agreed())?.offset()
     }
 
-    /// Between what the offset lies if it is any of those seen lately: several clocks behind one name.
+    /// Between what the offset lies if it is any of those seen lately: several clocks behind one
+    /// name.
     fn varied(&self) -> Option<(i64, i64)> {
         let close = || {
             let readings = self.readings.iter().map(|(reading, _)| reading);

@@ -132,8 +132,8 @@ impl Connections {
         VisitPlace { all: self.clone(), place: place.to_owned() }
     }
 
-    /// Learns from a refusal, or from a server that hung up; all watches over its mailboxes yield. Tells whether there were
-    /// any.
+    /// Learns from a refusal, or from a server that hung up; all watches over its mailboxes yield.
+    /// Tells whether there were any.
     pub(super) fn refused(&self, place: &str, said_so: bool) -> bool {
         let mut servers = self.servers.lock().ignore_poison();
         let server = servers.entry(place.to_owned()).or_default();

@@ -21,8 +21,8 @@ use super::{
 /// Usual maximum time from a server's stamp to the moment at which the mail becomes visible
 /// (Dovecot's LMTP: 2 ms; 59 ms on a machine with ten times the work it can do).
 const FILING: Micros = Micros::from_millis(75);
-/// Announcements come later by a server's habit; by so much more now and then (some ms on a calm machine,
-/// 350 ms on one with several times the work it can do).
+/// Announcements come later by a server's habit; by so much more now and then (some ms on a calm
+/// machine, 350 ms on one with several times the work it can do).
 const NOTIFYING: Micros = Micros::from_millis(400);
 /// Maximum width of a bracket whose middle is a good estimate.
 const COARSE: Micros = Micros::from_millis(1_500);
@@ -56,7 +56,8 @@ impl Arrival {
     /// The round trip; errors are rounded up: the truth is inside.
     pub(super) fn round_trip(self, sent: Moment) -> RoundTrip {
         let Self { certain, likely, expected } = self;
-        // Where the pick-ups are coarse and no quantile is known yet, a prediction is still the best guess.
+        // Where the pick-ups are coarse and no quantile is known yet, a prediction is still the
+        // best guess.
         let is_guessed = likely == certain && certain.before - certain.after > COARSE;
         let best = if is_guessed { expected } else { likely };
         let middle = best.after + Micros((best.before - best.after).0 / 2);
@@ -84,8 +85,8 @@ pub(super) struct Evidence<'a> {
     pub(super) internal_date: Option<UtcMicros>,
     /// Moment at which the mailbox's server announced new mail, which was this one (IDLE).
     pub(super) notified: Option<Moment>,
-    /// Time that this machine's monotonic clock did not count since the mail was sent, as far as the wall
-    /// clock shows: it does not run while a machine is suspended.
+    /// Time that this machine's monotonic clock did not count since the mail was sent, as far as
+    /// the wall clock shows: it does not run while a machine is suspended.
     pub(super) uncounted: Micros,
     /// The servers that the mail passed: distinguishes clocks with the same name.
     pub(super) route: &'a str,
@@ -214,9 +215,9 @@ impl Evidence<'_> {
         stamps
     }
 
-    /// A stamp that was written at this place of the way. A clock belongs to a machine seen at one place:
-    /// machines elsewhere may bear the same name. Where names change from mail to mail, all machines at
-    /// the place may have the same time nevertheless.
+    /// A stamp that was written at this place of the way. A clock belongs to a machine seen at one
+    /// place: machines elsewhere may bear the same name. Where names change from mail to mail, all
+    /// machines at the place may have the same time nevertheless.
     fn said(&self, place: Place, by: Option<&str>, at: UtcMicros, certain: Bounds) -> ServerStamp {
         let anybody = format!("{} {place}", self.route);
         let by = by.map(|name| format!("{anybody} by {}", name.to_ascii_lowercase()));

@@ -35,7 +35,8 @@ pub(super) struct Limits {
     pub(super) max_round_trip: Micros,
 }
 
-/// The round trips of each monitor's last mails: the least and the most that each can have been, in µs.
+/// The round trips of each monitor's last mails: the least and the most that each can have been, in
+/// µs.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Expectations {
     monitors: HashMap<MonitorId, VecDeque<(i64, i64)>>,

@@ -1,5 +1,5 @@
-//! Entries for the fuzz targets and for the test that keeps them from rotting: bytes from outside, each room's promises
-//! checked. Not part of what the probe offers.
+//! Entries for the fuzz targets and for the test that keeps them from rotting: bytes from outside,
+//! each room's promises checked. Not part of what the probe offers.
 
 use std::{cell::RefCell, time::Duration};
 

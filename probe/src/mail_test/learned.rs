@@ -113,7 +113,8 @@ impl LearnedState {
         if pause > OLDEST {
             return Self::default();
         }
-        // A file from the future: this machine's own clock was set, so that no offset means anything.
+        // A file from the future: this machine's own clock was set, so that no offset means
+        // anything.
         let clocks = if pause >= Micros::ZERO {
             Clocks::of_kept(kept.clocks, Anchor::now(), pause)
         } else {

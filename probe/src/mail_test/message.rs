@@ -70,7 +70,8 @@ impl Draft {
         Ok(draft)
     }
 
-    /// Writes the mail. Its lines are shorter than 998 bytes and in ASCII, so that no server has reason to change them.
+    /// Writes the mail. Its lines are shorter than 998 bytes and in ASCII, so that no server has
+    /// reason to change them.
     pub(super) fn write(&self, key: &SigningKey, token: &Token) -> Vec<u8> {
         let nonce = u64::from_be_bytes(token.nonce);
         let about = format!(

@@ -1,9 +1,11 @@
 //! The mail test, kind `mail-qos`: from its start to its sample.
 //!
-//! `token` (what makes a mail ours) · `message` (the mail) · `submission` (its sending) · `mailbox` (who waits, when it is looked
-//! for) · `classify` (which message is the mail, and what others say of it) · `pickup` (one visit) · `evidence` (where the landing must lie) · `clock` (what servers' stamps mean) ·
-//! `calibration` (how far that is to be trusted) · `expectation` (when to look) · `learned` (all that, kept across restarts) · `outcome` (what
-//! all that comes to). The SMTP conversation is `mailqos_mail::Smtp`.
+//! `token` (what makes a mail ours) · `message` (the mail) · `submission` (its sending) · `mailbox`
+//! (who waits, when it is looked for) · `classify` (which message is the mail, and what others say
+//! of it) · `pickup` (one visit) · `evidence` (where the landing must lie) · `clock` (what servers'
+//! stamps mean) · `calibration` (how far that is to be trusted) · `expectation` (when to look) ·
+//! `learned` (all that, kept across restarts) · `outcome` (what all that comes to). The SMTP
+//! conversation is `mailqos_mail::Smtp`.
 
 mod calibration;
 mod classify;
@@ -125,8 +127,8 @@ impl MailTests {
     /// Applies a new configuration; mails in flight are waited for as before.
     pub(crate) fn reload(&self, config: &Config) {
         {
-            // A mailbox that is reached as before goes on with what it remembers. Of the others tests from now on go the new
-            // way; the mails in flight hold their old one.
+            // A mailbox that is reached as before goes on with what it remembers. Of the others
+            // tests from now on go the new way; the mails in flight hold their old one.
             let mut mailboxes = self.mailboxes.lock().ignore_poison();
             let before = std::mem::take(&mut *mailboxes);
             for (_, options) in mail_tests(config) {
@@ -180,7 +182,8 @@ impl MailTests {
             }
         };
         let deadline = sent.moment + options.max_round_trip;
-        // Meanwhile it is put on record that the server took the mail. The sample comes after it, which ends the record.
+        // Meanwhile it is put on record that the server took the mail. The sample comes after it,
+        // which ends the record.
         let (progress, ()) = tokio::join!(
             wait(expected.progress.clone(), deadline, options.timeout, &mut stopping),
             self.note_in_flight(&sample, sent.nonce, sent.at, options)
@@ -244,7 +247,8 @@ impl MailTests {
         }
     }
 
-    /// Waits for a mail beyond max round trip, until it is found or the horizon ends, and settles its sample.
+    /// Waits for a mail beyond max round trip, until it is found or the horizon ends, and settles
+    /// its sample.
     async fn settle(
         self: Arc<Self>,
         mut sample: Sample,
@@ -335,8 +339,8 @@ impl MailTests {
 
     /// Ends the visits to mailboxes, before the tests are stopped.
     pub(crate) async fn stop_visits(&self) {
-        // The visits first: they would go on to take mails, and delete them, for tests that have given up. What they have read
-        // by now is handed out.
+        // The visits first: they would go on to take mails, and delete them, for tests that have
+        // given up. What they have read by now is handed out.
         let visits = std::mem::take(&mut *self.visits.lock().ignore_poison());
         visits.iter().for_each(JoinHandle::abort);
         for visit in visits {
@@ -441,7 +445,8 @@ fn habits(config: &Config) -> HashMap<MonitorId, ClockBehaviour> {
     mail_tests(config).map(of).collect()
 }
 
-/// Waits until the mail was found and read, or max round trip has passed and a pick-up after it has looked once more.
+/// Waits until the mail was found and read, or max round trip has passed and a pick-up after it has
+/// looked once more.
 async fn wait(
     mut progress: watch::Receiver<Progress>,
     deadline: Moment,

@@ -24,7 +24,8 @@ impl Moment {
         Self::of(Instant::now())
     }
 
-    /// The moment of an instant that lies a short time back: instants know nothing of the time for which the machine was suspended.
+    /// The moment of an instant that lies a short time back: instants know nothing of the time for
+    /// which the machine was suspended.
     pub(crate) fn of(instant: Instant) -> Self {
         static ANCHOR: OnceLock<(Instant, Micros)> = OnceLock::new();
         static SLEPT: AtomicI64 = AtomicI64::new(0);
@@ -61,7 +62,8 @@ impl Moment {
         UtcMicros::now() + (self - Self::now())
     }
 
-    /// A moment that is known by the wall clock only: it lies in an earlier process, whatever the clock has been set to since.
+    /// A moment that is known by the wall clock only: it lies in an earlier process, whatever the
+    /// clock has been set to since.
     pub(crate) fn of_wall(moment: UtcMicros) -> Self {
         Self::now() - (UtcMicros::now() - moment).max(Micros::ZERO)
     }

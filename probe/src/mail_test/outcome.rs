@@ -61,7 +61,8 @@ impl MailTests {
                 let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
                 sample.outcome = Outcome::PickupFailed;
                 sample.stage = Some(stage);
-                // Those before it looked too early, if there were any: whether the mail has landed, it will tell.
+                // Those before it looked too early, if there were any: whether the mail has landed,
+                // it will tell.
                 sample.settled = Some(false);
                 let what = if progress.last.is_some() {
                     "the last pick-up did not finish within"
@@ -129,7 +130,8 @@ impl MailTests {
             return;
         }
         let Some(found) = &progress.found else { return };
-        // After a restart the moment is known only as it was before DATA; the token tells the true one.
+        // After a restart the moment is known only as it was before DATA; the token tells the true
+        // one.
         let moment = sent.moment + (found.token.sent_at - sent.at);
         let hops = received::hops(&found.mail);
         let is_of = |submission: &&Submission| {

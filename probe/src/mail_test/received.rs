@@ -1,5 +1,5 @@
-//! `Received` fields: the mail's way through the servers, as Postfix, Exim, Sendmail, Exchange, Gmail, qmail and Dovecot
-//! write them (RFC 5321, section 4.4, and what is found in practice).
+//! `Received` fields: the mail's way through the servers, as Postfix, Exim, Sendmail, Exchange,
+//! Gmail, qmail and Dovecot write them (RFC 5321, section 4.4, and what is found in practice).
 
 use mailqos_model::{Hop, Micros, UtcMicros};
 
@@ -13,7 +13,8 @@ const MAX_WORDS: usize = 16;
 const MAX_NAME: usize = 255;
 /// Characters of an identifier that can't be in a reply by chance.
 const SHORTEST_ID: usize = 6;
-/// A stamp that lies so far before that of the station before it comes from another clock: stamps are cut to seconds.
+/// A stamp that lies so far before that of the station before it comes from another clock: stamps
+/// are cut to seconds.
 const SUSPECT: Micros = Micros::from_secs(-2);
 
 /// The mail's way, oldest station first.
@@ -30,8 +31,8 @@ pub(super) fn hops(mail: &[u8]) -> Vec<Hop> {
     hops
 }
 
-/// Whether the newest field was written by what files mails into mailboxes, at that moment: an LMTP server (RFC 2033), or
-/// Exchange's mailbox transport. Others may have put the mail into a queue.
+/// Whether the newest field was written by what files mails into mailboxes, at that moment: an LMTP
+/// server (RFC 2033), or Exchange's mailbox transport. Others may have put the mail into a queue.
 pub(super) fn is_filed(mail: &[u8]) -> bool {
     let Some(newest) = fields(mail, "Received").into_iter().next() else {
         return false;
@@ -106,9 +107,9 @@ fn hop(value: &str) -> Hop {
     Hop { by: behind("by"), from: behind("from"), at, delay: None, clock_suspect: false }
 }
 
-/// The clauses of a field and its stamp. Some servers write no semicolon between them: SendGrid (Go's way
-/// to write a moment: SpamScope/mail-parser issue 71), OS/400 (fame_modules pull request 106), and others
-/// (elixir-mail pull request 96).
+/// The clauses of a field and its stamp. Some servers write no semicolon between them: SendGrid
+/// (Go's way to write a moment: SpamScope/mail-parser issue 71), OS/400 (fame_modules pull request
+/// 106), and others (elixir-mail pull request 96).
 fn split_stamp(bare: &str) -> (&str, Option<UtcMicros>) {
     if let Some((clauses, stamp)) = bare.rsplit_once(';') {
         return (clauses, date(stamp));
@@ -118,13 +119,15 @@ fn split_stamp(bare: &str) -> (&str, Option<UtcMicros>) {
             && bare.as_bytes()[*at - 1].is_ascii_whitespace()
     };
     let found = (1..bare.len()).filter(begins).rev().take(MAX_WORDS).find_map(|at| {
-        // From the end, a date is whole as soon as it can be read, but for its weekday, which does not matter.
+        // From the end, a date is whole as soon as it can be read, but for its weekday, which does
+        // not matter.
         date(&bare[at..]).map(|stamp| (&bare[..at], Some(stamp)))
     });
     found.unwrap_or((bare, None))
 }
 
-/// A date of RFC 5322, section 3.3, its obsolete zones included, and with fractions of seconds where a server writes them.
+/// A date of RFC 5322, section 3.3, its obsolete zones included, and with fractions of seconds
+/// where a server writes them.
 pub(super) fn date(text: &str) -> Option<UtcMicros> {
     const MONTHS: [&str; 12] =
         ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];

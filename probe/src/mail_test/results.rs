@@ -1,5 +1,5 @@
-//! The grammar of `Authentication-Results` (RFC 8601, section 2.2) and `Received-SPF` (RFC 7208, section 9.1): comments that lie
-//! in one another, quoted strings, pairs of names and values.
+//! The grammar of `Authentication-Results` (RFC 8601, section 2.2) and `Received-SPF` (RFC 7208,
+//! section 9.1): comments that lie in one another, quoted strings, pairs of names and values.
 
 /// Pairs that are read of one result.
 const MAX_PAIRS: usize = 64;

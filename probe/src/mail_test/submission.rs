@@ -150,7 +150,8 @@ impl MailTests {
                 Err(error) => error,
             };
             let stage = (!error.own_network).then_some(error.stage);
-            // Greylisting, a full queue, a server that is busy: what it calls temporary is tried again while there is time.
+            // Greylisting, a full queue, a server that is busy: what it calls temporary is tried
+            // again while there is time.
             let again = Moment::now() + pause;
             if !is_worth_another_try(&error) || again >= patience {
                 let text = match attempt {
@@ -165,7 +166,8 @@ impl MailTests {
         }
     }
 
-    /// Offers the mail to the server once. A mail that may have been taken counts as sent, with a stage in the sample.
+    /// Offers the mail to the server once. A mail that may have been taken counts as sent, with a
+    /// stage in the sample.
     async fn submit(
         &self,
         sample: &mut Sample,
@@ -233,13 +235,15 @@ impl MailTests {
     }
 }
 
-/// Whether a mail that was refused is offered again in the same test. A server that limits logins is left alone.
+/// Whether a mail that was refused is offered again in the same test. A server that limits logins
+/// is left alone.
 fn is_worth_another_try(error: &SmtpError) -> bool {
     let is_login = error.stage == Stage::SmtpAuth;
     error.is_transient() && !(is_login && LoginRefusal::read(&error.text).waits_for_next_test())
 }
 
-/// Logs in, unless the server has rejected these credentials a moment ago, in a test of whichever monitor.
+/// Logs in, unless the server has rejected these credentials a moment ago, in a test of whichever
+/// monitor.
 async fn log_in(
     smtp: &mut Smtp,
     options: &MailQos,
@@ -256,7 +260,8 @@ async fn log_in(
     result
 }
 
-/// The pause before a mail is offered again: a server that sends all away at first wants some seconds, mostly minutes.
+/// The pause before a mail is offered again: a server that sends all away at first wants some
+/// seconds, mostly minutes.
 fn first_pause(max_round_trip: Micros) -> Micros {
     Micros((max_round_trip.0 / 24).clamp(200_000, 5_000_000))
 }

@@ -244,8 +244,8 @@ fn base36(number: i64) -> String {
     digits.iter().rev().collect()
 }
 
-/// Gathers a token's characters, without what gateways put between them: line folds, marks of quoted lines, soft line breaks of
-/// quoted-printable, the seams of encoded words, HTML's escapes.
+/// Gathers a token's characters, without what gateways put between them: line folds, marks of
+/// quoted lines, soft line breaks of quoted-printable, the seams of encoded words, HTML's escapes.
 fn gather(text: &[u8]) -> Option<String> {
     let mut token = String::new();
     let (mut at, mut colons, mut signature) = (0, 0, 0);

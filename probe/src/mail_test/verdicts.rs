@@ -1,4 +1,5 @@
-//! What the receiving system thought of a mail: `Authentication-Results` (RFC 8601) and the fields of spam filters.
+//! What the receiving system thought of a mail: `Authentication-Results` (RFC 8601) and the fields
+//! of spam filters.
 
 use super::{
     head::fields,
@@ -21,7 +22,8 @@ pub(super) struct Verdicts {
     pub(super) score: Option<f64>,
 }
 
-/// Reads the verdicts. Of `Authentication-Results` those count that the server on top wrote: it is the one that filed the mail.
+/// Reads the verdicts. Of `Authentication-Results` those count that the server on top wrote: it is
+/// the one that filed the mail.
 pub(super) fn read(mail: &[u8]) -> Verdicts {
     let mut verdicts = Verdicts::default();
     let mut server = None;
@@ -77,7 +79,8 @@ fn identity(statement: &Statement) -> Option<Identity> {
     }
 }
 
-/// The result for MAIL FROM in `Received-SPF` fields: `Pass (comment) identity=mailfrom; client-ip=192.0.2.1`.
+/// The result for MAIL FROM in `Received-SPF` fields:
+/// `Pass (comment) identity=mailfrom; client-ip=192.0.2.1`.
 fn received_spf(mail: &[u8]) -> Option<String> {
     let mut of_none = None;
     for field in fields(mail, "Received-SPF") {
@@ -238,22 +241,26 @@ mod tests {
                 "Received-SPF: pass (mx.example.com: domain of a@example.com designates 192.0.2.1) client-ip=192.0.2.1",
                 (Some("pass"), None, None),
             ),
-            // https://github.com/jstedfast/MimeKit/issues/527: names of hosts stand between Office 365's results.
+            // https://github.com/jstedfast/MimeKit/issues/527: names of hosts stand between Office
+            // 365's results.
             (
                 "Authentication-Results: spf=temperror (sender IP is 192.0.2.1) smtp.helo=mx.example.net; example.com; dkim=none (message not signed) header.d=none;example.com; dmarc=none action=none header.from=;",
                 (None, Some("none"), Some("none")),
             ),
-            // https://github.com/lieser/dkim_verifier/issues/466, 79 and 436: a colon in a reason, `/` in a value, IPv6.
+            // https://github.com/lieser/dkim_verifier/issues/466, 79 and 436: a colon in a reason,
+            // `/` in a value, IPv6.
             (
                 "Authentication-Results: mx.example.com;\r\n spf=pass smtp.mailfrom=example.org;\r\n dkim=pass reason=\"Original-From: transformed\" header.d=example.net header.b=ab/cd=;\r\n iprev=pass (mx) smtp.remote-ip=2001:db8::829;\r\n dmarc=pass header.from=example.org;",
                 (Some("pass"), Some("pass"), Some("pass")),
             ),
-            // https://github.com/trusteddomainproject/OpenDKIM/issues/186: a semicolon in a comment.
+            // https://github.com/trusteddomainproject/OpenDKIM/issues/186: a semicolon in a
+            // comment.
             (
                 "Authentication-Results: mx.example.com ; dkim=pass (1024-bit key; unprotected) header.d=example.com; dkim-atps=neutral; spf=pass (a; (b;) c) smtp.mailfrom=x",
                 (Some("pass"), Some("pass"), None),
             ),
-            // https://github.com/sympa-community/sympa/pull/585: a comment before and behind the server's name.
+            // https://github.com/sympa-community/sympa/pull/585: a comment before and behind the
+            // server's name.
             (
                 "Authentication-Results: (x) mx.example.com (y); spf=pass smtp.mailfrom=x\r\nAuthentication-Results: mx.example.com; dmarc=pass",
                 (Some("pass"), None, Some("pass")),

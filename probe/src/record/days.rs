@@ -1,4 +1,5 @@
-//! Reads the days of this probe's own site, from the folder or from the object store in which the lake is.
+//! Reads the days of this probe's own site, from the folder or from the object store in which the
+//! lake is.
 
 use std::path::{Path, PathBuf};
 

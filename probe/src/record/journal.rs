@@ -1,9 +1,11 @@
-//! The journal: what was recorded and is not yet in a day file. Checksummed entries in segments; a torn tail is tolerated.
+//! The journal: what was recorded and is not yet in a day file. Checksummed entries in segments; a
+//! torn tail is tolerated.
 //!
-//! A segment begins with [`MAGIC`], the journal's name and the position of its first entry. An entry is its length (u32), a
-//! CRC-32 (u32) of what follows, its position (u64, all little endian), and its content as JSON. Segments are synced in groups and
-//! deleted when day files contain all of their entries. After a start, and after a failure, a new segment is begun: what was torn is
-//! never written behind.
+//! A segment begins with [`MAGIC`], the journal's name and the position of its first entry. An
+//! entry is its length (u32), a CRC-32 (u32) of what follows, its position (u64, all little
+//! endian), and its content as JSON. Segments are synced in groups and deleted when day files
+//! contain all of their entries. After a start, and after a failure, a new segment is begun: what
+//! was torn is never written behind.
 
 use std::{
     fs::{File, OpenOptions},
@@ -89,7 +91,8 @@ pub(super) fn segments(folder: &Path) -> Result<Vec<PathBuf>, RecordError> {
     Ok(segments)
 }
 
-/// Reads a segment; `None` if it has no whole header: a crash came before anything in it was acknowledged.
+/// Reads a segment; `None` if it has no whole header: a crash came before anything in it was
+/// acknowledged.
 ///
 /// # Errors
 /// The file can't be read. Damage is not an error.
@@ -104,7 +107,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Contents>, RecordError> {
     let mut contents = Contents { name, end: first, entries: Vec::new(), damaged: 0 };
     let mut at = HEADER;
     while at < bytes.len() {
-        // What is torn or damaged is searched for the next whole entry; behind a torn tail there is none.
+        // What is torn or damaged is searched for the next whole entry; behind a torn tail there is
+        // none.
         let window = contents.end..contents.end.saturating_add(MAX_GAP);
         let found = (at..bytes.len()).find_map(|at| Some((at, frame(&bytes[at..], &window)?)));
         let Some((start, (position, content))) = found else {
@@ -210,7 +214,8 @@ impl Segment {
         Ok(Self { path, file, length: bytes.len() as u64 })
     }
 
-    /// Appends entries from `position` on and syncs them: when this returns they survive everything.
+    /// Appends entries from `position` on and syncs them: when this returns they survive
+    /// everything.
     ///
     /// # Errors
     /// The file system refuses; this segment must not be written again then, because the effect of

@@ -6,7 +6,8 @@
 //! the same samples again, which changes nothing: (`monitor`, `started_at`) is unique, and settled
 //! samples replace provisional ones.
 //!
-//! Two threads: the writer appends to the journal, the sealer merges its closed segments; tests never wait for a seal.
+//! Two threads: the writer appends to the journal, the sealer merges its closed segments; tests
+//! never wait for a seal.
 
 mod days;
 #[doc(hidden)]
@@ -217,7 +218,8 @@ impl Shared {
     }
 }
 
-/// Writes a small file of the state folder: whole and durable under a temporary name, then renamed; for its owner's eyes only.
+/// Writes a small file of the state folder: whole and durable under a temporary name, then renamed;
+/// for its owner's eyes only.
 ///
 /// # Errors
 /// The file system refuses; the earlier file is then still there.
@@ -270,7 +272,8 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Removes days that are older than the configuration wants to keep; nothing, if it does not say.
+    /// Removes days that are older than the configuration wants to keep; nothing, if it does not
+    /// say.
     ///
     /// # Errors
     /// The object store, where the lake is in one, can't be opened.
@@ -329,11 +332,12 @@ impl Recorder {
         .map_err(|_| RecordError::Closed)?
     }
 
-    /// Records a sample; it is on disk when this returns. The same (`monitor`, `started_at`) replaces; settled beats provisional.
+    /// Records a sample; it is on disk when this returns. The same (`monitor`, `started_at`)
+    /// replaces; settled beats provisional.
     ///
     /// # Errors
-    /// The disk refuses. The sample is then held in memory and written when that is possible again; only
-    /// [`RecordError::Full`] means that it is lost.
+    /// The disk refuses. The sample is then held in memory and written when that is possible again;
+    /// only [`RecordError::Full`] means that it is lost.
     pub async fn record(&self, sample: Sample) -> Result<(), RecordError> {
         let (monitor, started_at, settled) =
             (sample.monitor.clone(), sample.started_at, !sample.is_provisional());
@@ -342,7 +346,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Records an event, with the same guarantees. Its time is moved by microseconds where it is not unique.
+    /// Records an event, with the same guarantees. Its time is moved by microseconds where it is
+    /// not unique.
     ///
     /// # Errors
     /// As for [`Recorder::record`].
@@ -411,8 +416,8 @@ impl Recorder {
         }
     }
 
-    /// Tries everything that a lake in an object store needs, and says what was found out about the store; `None` if the lake is
-    /// in a folder.
+    /// Tries everything that a lake in an object store needs, and says what was found out about the
+    /// store; `None` if the lake is in a folder.
     ///
     /// # Errors
     /// The store refuses or can't be reached.
@@ -448,7 +453,8 @@ impl Recorder {
     }
 }
 
-/// Opens the object store of the lake for objects other than day files, with what the uploader has learned of it.
+/// Opens the object store of the lake for objects other than day files, with what the uploader has
+/// learned of it.
 ///
 /// # Errors
 /// The secret or the options of the store are unusable.
@@ -643,7 +649,8 @@ mod tests {
         for at in 5..10 {
             recorder.record(sample(at, Outcome::Ok)).await.expect("record");
         }
-        // What a machine finds that lost its power now; once more with the journal that a crash kept after a seal.
+        // What a machine finds that lost its power now; once more with the journal that a crash
+        // kept after a seal.
         let crashed = tempfile::tempdir().expect("folder");
         copy(&folder.path().join("data"), &crashed.path().join("data"));
         for _ in 0..2 {

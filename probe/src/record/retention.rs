@@ -1,4 +1,5 @@
-//! Removes days of this probe's own site that are older than is to be kept; never a day that is still open.
+//! Removes days of this probe's own site that are older than is to be kept; never a day that is
+//! still open.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,5 @@
-//! The thread that seals: merges closed segments of the journal into day files, a bounded number of rows at a time.
+//! The thread that seals: merges closed segments of the journal into day files, a bounded number of
+//! rows at a time.
 //!
 //! A day file states the position up to which it contains all entries of the journal. Entries below
 //! it are skipped, so a crash between any two steps changes nothing: the next seal continues where
@@ -74,7 +75,8 @@ struct Batch {
 #[derive(Default)]
 struct Run {
     report: SealReport,
-    /// Day files that failed. Later rows must not go into them, or the position would speak for the missing ones.
+    /// Day files that failed. Later rows must not go into them, or the position would speak for the
+    /// missing ones.
     failed: BTreeSet<(&'static str, Date)>,
     error: Option<RecordError>,
 }
@@ -91,7 +93,8 @@ impl Sealer {
                     Ok(Seal::Now(answer)) => (Some(answer), false),
                     Ok(Seal::Close(answer)) => (Some(answer), true),
                     Err(mpsc::RecvTimeoutError::Timeout) => (None, false),
-                    // No handle is left: nothing more comes, and what is in the journal waits for the next start.
+                    // No handle is left: nothing more comes, and what is in the journal waits for
+                    // the next start.
                     Err(mpsc::RecvTimeoutError::Disconnected) => return self.end_writer(),
                 };
             let began = Instant::now();
@@ -275,7 +278,8 @@ impl Sealer {
         Ok(())
     }
 
-    /// Writes a day whose file is damaged from what can be read of it and the new rows. The damaged one is kept.
+    /// Writes a day whose file is damaged from what can be read of it and the new rows. The damaged
+    /// one is kept.
     fn go_on<R: Record>(
         &self,
         run: &mut Run,
@@ -291,7 +295,8 @@ impl Sealer {
             Err(_) => (Vec::new(), "all".to_owned()),
         };
         tracing::error!(rows = all.len(), lost, aside = %aside.display(), error = %source, "day file damaged; it was kept aside, and the day continues with the readable rows");
-        // Whatever position the damaged file names: what it contained up to there may be what can't be read.
+        // Whatever position the damaged file names: what it contained up to there may be what can't
+        // be read.
         let later = later(rows, 0);
         let merged = later.len();
         all.extend(later);
@@ -302,7 +307,8 @@ impl Sealer {
     }
 }
 
-/// Whether a day file is damaged. One whose rows make no sense is, if this program wrote it and some byte has changed since.
+/// Whether a day file is damaged. One whose rows make no sense is, if this program wrote it and
+/// some byte has changed since.
 fn is_damaged(path: &Path, error: &LakeError) -> bool {
     let nonsense = matches!(error, LakeError::Column { path: of, .. } | LakeError::Order { path: of, .. } if of == path);
     error.is_damage_of(path) || nonsense && matches!(intact(path), Ok(Intact::No))

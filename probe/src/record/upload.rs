@@ -1,5 +1,6 @@
-//! Sends day files to a lake in an object store. They are sealed into a folder of the state first, so that nothing waits for the
-//! store: what could not be sent is sent when the store is there again.
+//! Sends day files to a lake in an object store. They are sealed into a folder of the state first,
+//! so that nothing waits for the store: what could not be sent is sent when the store is there
+//! again.
 
 use std::{
     collections::BTreeMap,
@@ -134,7 +135,8 @@ impl Uploader {
             tried: false,
             shared,
         };
-        // A store that answers slowly or not at all must not keep the tests waiting; the first pass claims the site then.
+        // A store that answers slowly or not at all must not keep the tests waiting; the first pass
+        // claims the site then.
         let Ok(renewed) = tokio::time::timeout(CLAIMING, uploader.renew()).await else {
             tracing::warn!("the object store does not answer; the site is claimed once it does");
             return Ok(uploader);
@@ -242,8 +244,8 @@ impl Uploader {
             if lasting.is_some() {
                 break;
             }
-            // Days that were kept for long take long to send: another probe must not take the claim for one of a probe that is
-            // gone.
+            // Days that were kept for long take long to send: another probe must not take the claim
+            // for one of a probe that is gone.
             let sent = match self.renew().await {
                 Ok(()) => self.send(&file).await,
                 Err(error) => {
@@ -311,8 +313,8 @@ impl Uploader {
         format!("writers/site={}.json", self.site)
     }
 
-    /// Claims the site, or renews the claim. In a store that doesn't keep conditions the claim is looked at more often, as nothing
-    /// else keeps another probe from writing.
+    /// Claims the site, or renews the claim. In a store that doesn't keep conditions the claim is
+    /// looked at more often, as nothing else keeps another probe from writing.
     async fn renew(&mut self) -> Result<(), RecordError> {
         let now = UtcMicros::now();
         let habits = self.remote.habits();
@@ -402,7 +404,8 @@ impl Uploader {
                 }
             }
         }
-        // What could not be sent last time comes last: whatever it is about, it must not take the place of the others.
+        // What could not be sent last time comes last: whatever it is about, it must not take the
+        // place of the others.
         changed.sort_unstable_by_key(|name| (self.stuck.contains_key(name), name.clone()));
         changed
     }
@@ -428,7 +431,8 @@ impl Uploader {
                         .map_err(|source| RecordError::io(&index, source));
                 }
                 Err(RemoteError::Changed(_)) if attempt < 2 => {
-                    // The state folder is a new one, or a second writer was there: either way its rows must stay.
+                    // The state folder is a new one, or a second writer was there: either way its
+                    // rows must stay.
                     known = match self.remote.get(name).await? {
                         Some((version, theirs)) => {
                             self.adopt(name, theirs).await?;
@@ -529,8 +533,8 @@ fn owner(folder: &Path) -> Result<String, RecordError> {
     }
 }
 
-/// Whether nothing of a day changes any more: it is over, all of its tests are recorded, and none of its samples is provisional.
-/// At the latest that is so when the longest horizon has ended.
+/// Whether nothing of a day changes any more: it is over, all of its tests are recorded, and none
+/// of its samples is provisional. At the latest that is so when the longest horizon has ended.
 fn is_complete(path: &Path, kind: &str, folder: &str) -> bool {
     let Some(date) = folder.strip_prefix("date=").and_then(|date| date.parse::<Date>().ok()) else {
         return false;

@@ -58,7 +58,8 @@ pub(super) enum Command {
 /// Data that can be sealed.
 #[derive(Debug)]
 pub(super) struct Rotated {
-    /// The segment that is written to, and is to be left alone. Without one nothing may be deleted: the mails in flight would be.
+    /// The segment that is written to, and is to be left alone. Without one nothing may be deleted:
+    /// the mails in flight would be.
     pub(super) current: Option<PathBuf>,
     /// Number of samples and events appended so far.
     pub(super) appended: u64,
@@ -236,7 +237,8 @@ impl Writer {
         let all = self.held.iter().chain(contents).map(Vec::as_slice);
         let count = (self.held.len() + contents.len()) as u64;
         let first = self.position;
-        // Positions are never used twice, not even those of a failed try: what it left in its segment may be read and sealed.
+        // Positions are never used twice, not even those of a failed try: what it left in its
+        // segment may be read and sealed.
         self.position += count;
         if let Err(error) = segment.append(first, all) {
             // Its content is unknown: the next attempt creates another segment. Its name keeps it

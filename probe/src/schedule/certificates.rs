@@ -1,4 +1,5 @@
-//! Warns in the log of servers' certificates that are about to expire, once a day each. An alarm of it is a monitor's own choice.
+//! Warns in the log of servers' certificates that are about to expire, once a day each. An alarm of
+//! it is a monitor's own choice.
 
 use std::{collections::HashMap, sync::Mutex};
 

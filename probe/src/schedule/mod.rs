@@ -70,8 +70,8 @@ impl Board {
         *beat = Some(std::time::Instant::now());
     }
 
-    /// Whether tests that are due have been started within this time. (By a clock that does not run while the machine is suspended,
-    /// as the service manager's watchdog.)
+    /// Whether tests that are due have been started within this time. (By a clock that does not run
+    /// while the machine is suspended, as the service manager's watchdog.)
     pub fn is_alive(&self, within: Duration) -> bool {
         let beat = self.beat.lock().ignore_poison();
         beat.is_some_and(|beat| beat.elapsed() < within)
@@ -106,7 +106,8 @@ pub struct Parts {
 /// The next start of a monitor after `now`.
 pub fn next(config: &Config, monitor: &Monitor, now: UtcMicros) -> UtcMicros {
     match &monitor.calendar {
-        // A calendar that never comes has been refused; one that comes no more is looked at again in a year.
+        // A calendar that never comes has been refused; one that comes no more is looked at again
+        // in a year.
         Some(calendar) => {
             calendar.next(now).unwrap_or_else(|| now + Micros::from_secs(365 * 86_400))
         }
@@ -206,7 +207,8 @@ struct Scheduler {
     looked: tokio::time::Instant,
 }
 
-/// Starts tests until `stop` becomes `true`, and waits for those that run then: each records its sample before it ends.
+/// Starts tests until `stop` becomes `true`, and waits for those that run then: each records its
+/// sample before it ends.
 pub async fn run(
     parts: Parts,
     mut configs: watch::Receiver<Arc<Config>>,
@@ -338,7 +340,8 @@ impl Scheduler {
                 self.plan_after(&id, started);
             }
             Err(error) => {
-                // A test that fell over must not keep its monitor from being tested: all who are not running may start again.
+                // A test that fell over must not keep its monitor from being tested: all who are
+                // not running may start again.
                 tracing::error!(%error, "a test aborted");
                 self.busy.clear();
                 self.waiting.clear();
@@ -378,9 +381,10 @@ impl Scheduler {
         }
     }
 
-    /// Plans the next test of a monitor whose test has ended, by its retest interval: a shorter one applies as soon as
-    /// a test fails, so that an alarm is raised sooner; a longer one while an alarm is open, so that a server that hangs
-    /// ties up less. After a good test the slots apply again.
+    /// Plans the next test of a monitor whose test has ended, by its retest interval: a shorter one
+    /// applies as soon as a test fails, so that an alarm is raised sooner; a longer one while an
+    /// alarm is open, so that a server that hangs ties up less. After a good test the slots apply
+    /// again.
     fn plan_after(&mut self, id: &MonitorId, started: Option<MonotonicTime>) {
         let config = Arc::clone(&self.config);
         let Some(monitor) = config.monitors.get(id).filter(|monitor| monitor.enabled) else {

@@ -1,10 +1,13 @@
-//! The queue of starts, by the steady clock: setting the wall clock neither stops tests nor doubles them.
+//! The queue of starts, by the steady clock: setting the wall clock neither stops tests nor doubles
+//! them.
 //!
-//! A monitor with an interval keeps its pace when the wall clock is set: what is planned stays planned, and from then on it falls into
-//! its slots by the new time. A monitor with a calendar follows the wall clock by the rules of Vixie cron (`cron(8)`): a moment that
-//! a step forward of less than three hours jumps over is made up for, once; a moment that comes again after a step back of less than
-//! three hours is not taken twice. Only where that would leave a frequent calendar without tests for longer than two of its gaps do
-//! its moments count again, as cron's wildcard jobs do.
+//! A monitor with an interval keeps its pace when the wall clock is set: what is planned stays
+//! planned, and from then on it falls into its slots by the new time. A monitor with a calendar
+//! follows the wall clock by the rules of Vixie cron (`cron(8)`): a moment that a step forward of
+//! less than three hours jumps over is made up for, once; a moment that comes again after a step
+//! back of less than three hours is not taken twice. Only where that would leave a frequent
+//! calendar without tests for longer than two of its gaps do its moments count again, as cron's
+//! wildcard jobs do.
 
 use std::{
     cmp::Reverse,
@@ -17,7 +20,8 @@ use mailqos_model::{Micros, MonitorId, UtcMicros};
 
 use super::slot;
 
-/// A step of the wall clock of at least this is a correction: calendars go by the new time without looking back (`cron(8)`).
+/// A step of the wall clock of at least this is a correction: calendars go by the new time without
+/// looking back (`cron(8)`).
 const CORRECTION: Micros = Micros::from_secs(3 * 3600);
 /// A calendar that comes no more is looked at again after this time.
 const LOOKED_AGAIN: Micros = Micros::from_secs(365 * 86_400);
@@ -63,7 +67,8 @@ fn ahead(now: Now) -> Micros {
     Micros(now.wall.0.saturating_sub(now.steady.0))
 }
 
-/// The first start of a monitor after the present; `last` is the moment of its calendar that was taken last.
+/// The first start of a monitor after the present; `last` is the moment of its calendar that was
+/// taken last.
 pub(super) fn first(
     config: &Config,
     monitor: &Monitor,
@@ -202,7 +207,8 @@ impl Queue {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Lets the calendars follow the wall clock, which may have been set or slewed since they were planned.
+    /// Lets the calendars follow the wall clock, which may have been set or slewed since they were
+    /// planned.
     pub(super) fn follow(&mut self, config: &Config, now: Now) {
         if apart(ahead(now), self.followed) <= SLEWED {
             return;
@@ -339,7 +345,8 @@ mod tests {
             let gaps: Vec<i64> = scene.started.windows(2).map(|two| (two[1].steady - two[0].steady).0).collect();
             prop_assert!(!gaps.is_empty());
             for gap in gaps {
-                // Starts wander by up to a second, or half the interval; the queue is looked at each half-second.
+                // Starts wander by up to a second, or half the interval; the queue is looked at
+                // each half-second.
                 let slack = 2 * SECOND;
                 prop_assert!(gap >= interval * SECOND / 2 - slack, "{gap}");
                 prop_assert!(gap <= interval * SECOND * 3 / 2 + slack, "{gap}");

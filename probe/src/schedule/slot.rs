@@ -1,4 +1,5 @@
-//! A monitor's slot: its place in the test interval, from its name alone, so that starts are spread evenly and stay where they are.
+//! A monitor's slot: its place in the test interval, from its name alone, so that starts are spread
+//! evenly and stay where they are.
 
 use mailqos_config::Monitor;
 use mailqos_model::{Micros, SiteName, UtcMicros};

@@ -70,7 +70,8 @@ pub async fn serve(live: Arc<RunningProbe>) {
     }
 }
 
-/// Whether our own listener keeps us from another address with the same port, such as that of all networks.
+/// Whether our own listener keeps us from another address with the same port, such as that of all
+/// networks.
 async fn hinders(at: Option<SocketAddr>, address: SocketAddr) -> bool {
     if at.is_none_or(|at| at.port() != address.port()) {
         return false;
@@ -158,8 +159,9 @@ impl Form {
 }
 
 /// The same in the text format 0.0.4 of Prometheus
-/// (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>): counters are named with their
-/// `_total`, there are no units, no info and no state sets, and nothing marks the end.
+/// (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>): counters are
+/// named with their `_total`, there are no units, no info and no state sets, and nothing marks the
+/// end.
 fn classic(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     // What the name of the family has to end with.

@@ -23,7 +23,8 @@ pub use publish::{publish, publish_stop};
 pub const BUCKET: Micros = Micros::from_secs(1800);
 /// Number of buckets: a day.
 pub const BUCKETS: usize = 48;
-/// The bounds of histograms, in seconds: from a connection's milliseconds to the minutes of a slow mail.
+/// The bounds of histograms, in seconds: from a connection's milliseconds to the minutes of a slow
+/// mail.
 pub const BOUNDS: [f64; 16] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0,
 ];
@@ -94,7 +95,8 @@ pub struct Observed {
     /// Reason why metrics can't be served.
     metrics_problem: Mutex<Option<String>>,
     file: PathBuf,
-    /// Held while the file is written: the regular writing may still be under way when the probe ends and writes its last.
+    /// Held while the file is written: the regular writing may still be under way when the probe
+    /// ends and writes its last.
     writing: Mutex<()>,
     /// Whether the last status has been published; held while one is written.
     stopped: Mutex<bool>,
@@ -147,7 +149,8 @@ impl Observed {
     /// Writes the last day down.
     pub fn keep(&self) {
         let _one_at_a_time = self.writing.lock().ignore_poison();
-        // Copied first: tests that end meanwhile must not wait until ten thousand days are written as text.
+        // Copied first: tests that end meanwhile must not wait until ten thousand days are written
+        // as text.
         let days: HashMap<MonitorId, VecDeque<Bucket>> = {
             let seen = self.lock();
             seen.iter().map(|(monitor, seen)| (monitor.clone(), seen.day.clone())).collect()
@@ -189,7 +192,8 @@ impl Observed {
             return;
         }
         let number = sample.started_at.0.div_euclid(BUCKET.0);
-        // A clock that was ahead has left half-hours that have not come yet: they are none of the last day.
+        // A clock that was ahead has left half-hours that have not come yet: they are none of the
+        // last day.
         while seen.day.back().is_some_and(|last| last.number > number) {
             seen.day.pop_back();
         }
@@ -384,7 +388,8 @@ mod tests {
         }
         clock.advance(Micros::from_secs(181));
         assert_eq!(word(&state), StateWord::Unknown, "three intervals have passed");
-        // Noted by an earlier version, which knew no other clock than that on the wall: from the future, and so old.
+        // Noted by an earlier version, which knew no other clock than that on the wall: from the
+        // future, and so old.
         let mut old = state;
         let last = old.last.as_mut().expect("a test");
         (last.began, last.started_at) = (None, clock.now().wall + Micros::from_secs(3600));

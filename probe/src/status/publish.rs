@@ -1,5 +1,5 @@
-//! Publishes the probe's status for other programs: in a folder at most every few seconds, in an object
-//! store at most every minute.
+//! Publishes the probe's status for other programs: in a folder at most every few seconds, in an
+//! object store at most every minute.
 
 use std::{
     sync::{Arc, atomic::Ordering},

@@ -9,7 +9,8 @@ use mailqos_tests::servers::{MailServer, PASSWORD, PROBE};
 #[allow(dead_code, reason = "not every test file has a monitor that sends")]
 pub(crate) const IN_FILE: &str = "password = { file = \"password\" }";
 
-/// A configuration with the monitor `mail`; `account` stands in its account beside the user, `options` among its own lines.
+/// A configuration with the monitor `mail`; `account` stands in its account beside the user,
+/// `options` among its own lines.
 #[allow(dead_code, reason = "not every test file has a monitor that sends")]
 pub(crate) fn text(account: &str, options: &str) -> String {
     format!(

@@ -1,4 +1,5 @@
-//! The demonstration: it makes its reports, and whenever it is stopped the lake is readable and nothing runs on.
+//! The demonstration: it makes its reports, and whenever it is stopped the lake is readable and
+//! nothing runs on.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
@@ -16,7 +17,8 @@ use mailqos_tests::{
     setting::{PATIENCE, signal, until},
 };
 
-/// Starts the demonstration. The programs are built first: that may take longer than a test waits for its end.
+/// Starts the demonstration. The programs are built first: that may take longer than a test waits
+/// for its end.
 fn start(folder: &Path, seconds: &str) -> Child {
     binary("mailqos-probe");
     let said = fs::File::create(folder.join("said")).expect("a file");
@@ -74,7 +76,8 @@ async fn it_makes_its_reports() {
 
 #[tokio::test]
 async fn stopped_at_any_time_it_leaves_a_readable_lake() {
-    // At once; while it simulates; while it tests, before and after the first seal; while it makes the reports.
+    // At once; while it simulates; while it tests, before and after the first seal; while it makes
+    // the reports.
     for (moment, seconds) in
         [("", "60"), ("2/4", "60"), ("3/4", "60"), ("samples", "60"), ("4/4", "3")]
     {

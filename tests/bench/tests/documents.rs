@@ -1,5 +1,6 @@
-//! Every example in the documents is right: configurations and report definitions are read by the programs, commands are
-//! understood by their command lines, links lead somewhere, and tests that `SECURITY.md` names are there.
+//! Every example in the documents is right: configurations and report definitions are read by the
+//! programs, commands are understood by their command lines, links lead somewhere, and tests that
+//! `SECURITY.md` names are there.
 
 #![allow(clippy::expect_used, missing_docs)]
 
@@ -312,7 +313,8 @@ fn inline_commands(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// What is wrong with a `cargo test`, if anything: its package, its file and, with `--exact`, its test must be there.
+/// What is wrong with a `cargo test`, if anything: its package, its file and, with `--exact`, its
+/// test must be there.
 fn wrong_test(arguments: &[String]) -> Option<String> {
     let mut file = None;
     let mut words = arguments.iter().skip(1).map(String::as_str);
@@ -381,7 +383,8 @@ fn wrong_command(command: &str, folder: &Path) -> Option<String> {
         true => None,
         false => Some(format!("there is no {path}")),
     };
-    // What stands for something of the reader's own; the help is shown only if all that stands before it is right.
+    // What stands for something of the reader's own; the help is shown only if all that stands
+    // before it is right.
     let helped = |program: &Path, arguments: &[String]| {
         let arguments = arguments
             .iter()

@@ -1,5 +1,6 @@
-//! Fuzzing: the targets of all crates, their seeds, and changed ones made of these. The program `mailqos-fuzz` hands the
-//! targets to libFuzzer; `tests/seeds.rs` runs them over the seeds and some hundred changes of them like any other test.
+//! Fuzzing: the targets of all crates, their seeds, and changed ones made of these. The program
+//! `mailqos-fuzz` hands the targets to libFuzzer; `tests/seeds.rs` runs them over the seeds and
+//! some hundred changes of them like any other test.
 
 mod mutation;
 mod shared;

@@ -1,4 +1,5 @@
-//! The fuzz targets under libFuzzer: the environment says which one, the arguments are libFuzzer's own.
+//! The fuzz targets under libFuzzer: the environment says which one, the arguments are libFuzzer's
+//! own.
 //!
 //! ```text
 //! MAILQOS_FUZZ=imap_reply mailqos-fuzz corpus tests/fuzz/seeds/imap_reply -max_total_time=60
@@ -24,7 +25,8 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
 
 libfuzzer_sys::fuzz_target!(
     init: {
-        // libFuzzer's own hook ends the process at any panic; some are caught where foreign decoders are not to be trusted.
+        // libFuzzer's own hook ends the process at any panic; some are caught where foreign
+        // decoders are not to be trusted.
         drop(std::panic::take_hook());
         LazyLock::force(&TARGET);
     },

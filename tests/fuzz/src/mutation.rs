@@ -1,4 +1,5 @@
-//! Changed seeds, the same in each run: bits turned, parts cut out, doubled, moved between seeds, and telling words put in.
+//! Changed seeds, the same in each run: bits turned, parts cut out, doubled, moved between seeds,
+//! and telling words put in.
 
 /// What breaks parsers.
 const WORDS: [&[u8]; 34] = [

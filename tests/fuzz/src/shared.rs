@@ -85,7 +85,8 @@ pub(crate) fn configuration(text: &[u8]) {
     }
 }
 
-/// A cron expression, on the next lines a time zone and the second since 1970 after which the next moment is asked for.
+/// A cron expression, on the next lines a time zone and the second since 1970 after which the next
+/// moment is asked for.
 pub(crate) fn schedule(text: &[u8]) {
     let text = String::from_utf8_lossy(text);
     let mut lines = text.lines();

@@ -1,4 +1,5 @@
-//! A private certificate authority and the certificates of the embedded servers: the right one, and wrong ones.
+//! A private certificate authority and the certificates of the embedded servers: the right one, and
+//! wrong ones.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! A server's side of a connection: lines in, replies out, TLS, and the faults that strike in between.
+//! A server's side of a connection: lines in, replies out, TLS, and the faults that strike in
+//! between.
 
 use std::{
     io,
@@ -245,7 +246,8 @@ impl Connection {
         self.stream()?.get_mut().shutdown().await
     }
 
-    /// Speaks TLS from here on. Whatever the client sent in clear before is dropped (CVE-2011-0411).
+    /// Speaks TLS from here on. Whatever the client sent in clear before is dropped
+    /// (CVE-2011-0411).
     pub(super) async fn start_tls(&mut self) -> io::Result<()> {
         if self.meet("TLS").await? == Met::Answered {
             return Err(io::ErrorKind::ConnectionAborted.into());

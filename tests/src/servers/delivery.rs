@@ -1,4 +1,5 @@
-//! The way of an accepted mail into a mailbox: header fields as Postfix and Dovecot add them, the delay, the mishaps.
+//! The way of an accepted mail into a mailbox: header fields as Postfix and Dovecot add them, the
+//! delay, the mishaps.
 
 use std::{sync::Arc, time::Duration};
 

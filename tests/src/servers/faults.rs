@@ -1,4 +1,5 @@
-//! What can be made to go wrong: in a conversation ([`Fault`]) and with a mail on its way ([`Mishap`]).
+//! What can be made to go wrong: in a conversation ([`Fault`]) and with a mail on its way
+//! ([`Mishap`]).
 
 use std::{sync::Mutex, time::Duration};
 
@@ -19,7 +20,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The moments of a conversation at which a fault can be injected; commands are those on the wire.
+    /// The moments of a conversation at which a fault can be injected; commands are those on the
+    /// wire.
     pub fn phases(self) -> &'static [&'static str] {
         match self {
             Self::Smtp => &[
@@ -77,7 +79,8 @@ pub enum Fault {
     CutReply,
     /// The command is carried out, then the connection is closed without a reply.
     CloseAfter,
-    /// Another reply; the command is not carried out. For IMAP without the tag: `NO [UNAVAILABLE] …`.
+    /// Another reply; the command is not carried out. For IMAP without the tag:
+    /// `NO [UNAVAILABLE] …`.
     Reply(String),
     /// In phase `TLS`: another certificate.
     Certificate(Certificate),

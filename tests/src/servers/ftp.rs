@@ -118,7 +118,8 @@ impl FtpServer {
         self.address.port()
     }
 
-    /// The next file's connection falls silent in the middle. The file stays locked: who wants to write it waits for ever.
+    /// The next file's connection falls silent in the middle. The file stays locked: who wants to
+    /// write it waits for ever.
     pub fn fall_silent(&self) {
         self.shared.silent.store(true, Ordering::SeqCst);
     }

@@ -1,4 +1,5 @@
-//! What FTP servers in the wild do otherwise than the standards, each with the place where it is documented or was reported.
+//! What FTP servers in the wild do otherwise than the standards, each with the place where it is
+//! documented or was reported.
 
 /// How file names are stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -6,7 +7,8 @@ pub enum Names {
     /// In UTF-8, as `FEAT` says (RFC 2640).
     #[default]
     Utf8,
-    /// In UTF-8 after `OPTS UTF8 ON`, until then in the code page of Windows, though `FEAT` lists UTF8: IIS.
+    /// In UTF-8 after `OPTS UTF8 ON`, until then in the code page of Windows, though `FEAT` lists
+    /// UTF8: IIS.
     Utf8OnRequest,
     /// In the code page of Windows, always.
     Ansi,
@@ -135,7 +137,8 @@ pub struct FtpHabits {
     pub shown: Shown,
     /// The code for a file or folder that is not there.
     pub absent: u16,
-    /// Whether a job takes every file away as soon as it is there, but for those whose names begin with a dot.
+    /// Whether a job takes every file away as soon as it is there, but for those whose names begin
+    /// with a dot.
     pub taken_away: bool,
     /// Whether names that begin with a dot are refused.
     pub no_dots: bool,
@@ -234,8 +237,8 @@ fn named(
 /// Those that answer otherwise.
 fn replies() -> Vec<NamedHabits> {
     vec![
-        // Microsoft, "FTP Globalization" and RFC 2640: names are UTF-8 only after OPTS UTF8 ON. IIS begins with 125 where the data
-        // connection is there, and renames over no file.
+        // Microsoft, "FTP Globalization" and RFC 2640: names are UTF-8 only after OPTS UTF8 ON. IIS
+        // begins with 125 where the data connection is there, and renames over no file.
         named(
             "iis",
             FtpHabits {
@@ -250,8 +253,9 @@ fn replies() -> Vec<NamedHabits> {
             "",
             CHECKED,
         ),
-        // FileZilla Server before 1.0: multi-line greeting, German texts in the code page, an address of the local network behind NAT
-        // ("Server sent passive reply with unroutable address", FileZilla wiki, "Network Configuration").
+        // FileZilla Server before 1.0: multi-line greeting, German texts in the code page, an
+        // address of the local network behind NAT ("Server sent passive reply with unroutable
+        // address", FileZilla wiki, "Network Configuration").
         named(
             "filezilla-nat",
             FtpHabits {
@@ -266,7 +270,8 @@ fn replies() -> Vec<NamedHabits> {
             "",
             CHECKED,
         ),
-        // Firewalls that open the port of a 227 only (curl's CURLOPT_FTP_USE_EPSV; lftp's ftp:prefer-epsv).
+        // Firewalls that open the port of a 227 only (curl's CURLOPT_FTP_USE_EPSV; lftp's
+        // ftp:prefer-epsv).
         named(
             "epsv-blocked",
             FtpHabits {
@@ -315,7 +320,8 @@ fn replies() -> Vec<NamedHabits> {
 /// Those that allow less.
 fn rights() -> Vec<NamedHabits> {
     vec![
-        // ProFTPD's documentation, "Configuring Limits": an "incoming" folder with <Limit ALL> DenyAll and <Limit STOR CWD> AllowAll.
+        // ProFTPD's documentation, "Configuring Limits": an "incoming" folder with <Limit ALL>
+        // DenyAll and <Limit STOR CWD> AllowAll.
         named(
             "drop-box",
             FtpHabits {

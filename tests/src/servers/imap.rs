@@ -1,4 +1,5 @@
-//! The embedded IMAP server (RFC 3501, with LITERAL+, IDLE, UIDPLUS, NAMESPACE, ID as Dovecot has them).
+//! The embedded IMAP server (RFC 3501, with LITERAL+, IDLE, UIDPLUS, NAMESPACE, ID as Dovecot has
+//! them).
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
@@ -347,7 +348,8 @@ impl Session {
         self.shared.mailboxes.change(self.name(), &self.selected.as_ref()?.name, work)
     }
 
-    /// What has changed since the client was last told; sequence numbers may only vanish where `EXPUNGE` may be told.
+    /// What has changed since the client was last told; sequence numbers may only vanish where
+    /// `EXPUNGE` may be told.
     fn news(&mut self, keep_numbers: bool) -> String {
         let Some(now) =
             self.look(|folder| folder.mails.iter().map(|mail| mail.uid).collect::<Vec<_>>())
@@ -683,7 +685,8 @@ impl Session {
                 })
             }
         };
-        // A piece of it (RFC 9051, section 6.4.5): `BODY[TEXT]<0.16384>`, answered as `BODY[TEXT]<0>`.
+        // A piece of it (RFC 9051, section 6.4.5): `BODY[TEXT]<0.16384>`, answered as
+        // `BODY[TEXT]<0>`.
         let piece =
             item.rsplit_once("]<").and_then(|(_, piece)| piece.strip_suffix('>')?.split_once('.'));
         let piece = piece
@@ -889,7 +892,8 @@ fn matches(
     Some(all)
 }
 
-/// The length of the literal at the end of a line, and whether the client waits to be told to send it.
+/// The length of the literal at the end of a line, and whether the client waits to be told to send
+/// it.
 fn literal(line: &str) -> Option<(usize, bool)> {
     let inner = line.strip_suffix('}')?;
     let length = &inner[inner.rfind('{')? + 1..];

@@ -25,7 +25,8 @@ pub struct LogServer {
 }
 
 impl LogServer {
-    /// Starts it on a free port of the loopback interface; with an authority, it shows its certificate.
+    /// Starts it on a free port of the loopback interface; with an authority, it shows its
+    /// certificate.
     ///
     /// # Errors
     /// When no port can be had.

@@ -1,5 +1,6 @@
-//! Embedded mail servers: SMTP in, POP3 and IMAP out, mailboxes in memory between them. They behave like Postfix and
-//! Dovecot, know the true moment at which each mail landed, and go wrong on demand.
+//! Embedded mail servers: SMTP in, POP3 and IMAP out, mailboxes in memory between them. They behave
+//! like Postfix and Dovecot, know the true moment at which each mail landed, and go wrong on
+//! demand.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -85,8 +86,8 @@ pub struct Options {
     pub delays: Delays,
     /// The servers' clock.
     pub clock: ServerClock,
-    /// Machines behind the one name that file mails, each as likely as any other: how far the clock of each
-    /// is ahead of `clock`. With none, the machine that took a mail files it.
+    /// Machines behind the one name that file mails, each as likely as any other: how far the clock
+    /// of each is ahead of `clock`. With none, the machine that took a mail files it.
     pub cluster: Vec<Micros>,
     /// Credentials are taken without TLS too.
     pub plaintext_login: bool,
@@ -94,10 +95,11 @@ pub struct Options {
     pub smtp_auth_required: bool,
     /// The largest mail that is taken.
     pub max_size: usize,
-    /// Whether the reply to EHLO says so (RFC 1870); without it, the server finds out when it has the content.
+    /// Whether the reply to EHLO says so (RFC 1870); without it, the server finds out when it has
+    /// the content.
     pub states_size: bool,
-    /// The most recipients of a transaction, and how the next one is refused: Postfix says `452 4.5.3`, RFC 821 had 552,
-    /// others say 550, or 421 and close.
+    /// The most recipients of a transaction, and how the next one is refused: Postfix says
+    /// `452 4.5.3`, RFC 821 had 552, others say 550, or 421 and close.
     pub max_recipients: Option<(usize, String)>,
     /// Whether the reply to EHLO says so (RFC 9422).
     pub states_max_recipients: bool,
@@ -109,15 +111,18 @@ pub struct Options {
     pub tokens: TokenBook,
     /// How long a refused login waits for its reply.
     pub auth_failure_delay: Duration,
-    /// POP3 commands and capabilities that the server does not know (`TOP`, `UIDL`, `CAPA`, `PIPELINING`, `SASL`, `APOP`).
+    /// POP3 commands and capabilities that the server does not know (`TOP`, `UIDL`, `CAPA`,
+    /// `PIPELINING`, `SASL`, `APOP`).
     pub pop3_without: Vec<String>,
     /// A POP3 session holds the mailbox alone; others get `-ERR [IN-USE]`.
     pub pop3_exclusive: bool,
     /// How late IMAP IDLE announces new mail (Dovecot: 500 ms).
     pub idle_lag: Duration,
-    /// IMAP capabilities that the server does not have (`IDLE`, `UIDPLUS`, `LITERAL+`, `AUTH=PLAIN`).
+    /// IMAP capabilities that the server does not have (`IDLE`, `UIDPLUS`, `LITERAL+`,
+    /// `AUTH=PLAIN`).
     pub imap_without: Vec<String>,
-    /// IMAP is that of RFC 9051 alone: what belongs to it is not listed, and searches are answered with `ESEARCH`.
+    /// IMAP is that of RFC 9051 alone: what belongs to it is not listed, and searches are answered
+    /// with `ESEARCH`.
     pub imap_rev2: bool,
     /// What the IMAP server does that no standard allows for.
     pub imap_habits: Habits,
@@ -452,7 +457,8 @@ impl MailServer {
             .collect()
     }
 
-    /// How many connections were taken at a door (`smtp`, `smtps`, `pop3`, `pop3s`, `imap`, `imaps`).
+    /// How many connections were taken at a door (`smtp`, `smtps`, `pop3`, `pop3s`, `imap`,
+    /// `imaps`).
     pub fn connections(&self, door: &str) -> u64 {
         lock(&self.shared.sessions).get(door).copied().unwrap_or(0)
     }
@@ -480,7 +486,8 @@ async fn keep_door(
         if !*open.borrow_and_update() {
             listener = None;
             sessions = JoinSet::new();
-            // A socket that is bound and doesn't listen refuses, and keeps the port from everybody else.
+            // A socket that is bound and doesn't listen refuses, and keeps the port from everybody
+            // else.
             let held = bind(address);
             if open.changed().await.is_err() {
                 return;

@@ -1,4 +1,5 @@
-//! An object store that speaks as much of S3 as a lake needs: whole objects, conditions, listings; and that can be away.
+//! An object store that speaks as much of S3 as a lake needs: whole objects, conditions, listings;
+//! and that can be away.
 
 use std::{
     collections::BTreeMap,
@@ -28,20 +29,24 @@ use crate::{
 /// What a store does differently from Amazon's.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StoreHabits {
-    /// ETags have no quotes in answers, and conditions with quotes never hold: Ceph's gateway and what is built on it
-    /// (<https://github.com/versity/versitygw/issues/1710> is another one: `If-Match` fails when it should succeed).
+    /// ETags have no quotes in answers, and conditions with quotes never hold: Ceph's gateway and
+    /// what is built on it (<https://github.com/versity/versitygw/issues/1710> is another one:
+    /// `If-Match` fails when it should succeed).
     pub unquoted: bool,
-    /// Conditions are refused with 501: Backblaze B2, "A header you provided implies functionality that is not implemented"
+    /// Conditions are refused with 501: Backblaze B2, "A header you provided implies functionality
+    /// that is not implemented"
     /// (<https://github.com/sathinduga/obsidian-s3-sync-and-backup/issues/78>).
     pub refuses_conditions: bool,
     /// Conditions are passed over, as if they were not there: proxies and small servers
-    /// (<https://github.com/developmentseed/multistore/issues/120>), and Amazon's own before August 2024.
+    /// (<https://github.com/developmentseed/multistore/issues/120>), and Amazon's own before August
+    /// 2024.
     pub ignores_conditions: bool,
-    /// An object without Content-MD5 or x-amz-checksum-… is refused: Amazon and Backblaze, with an object lock in force
-    /// (<https://github.com/apache/arrow-rs-object-store/issues/190>, <https://github.com/zmanda/amanda/issues/275>).
+    /// An object without Content-MD5 or x-amz-checksum-… is refused: Amazon and Backblaze, with an
+    /// object lock in force (<https://github.com/apache/arrow-rs-object-store/issues/190>,
+    /// <https://github.com/zmanda/amanda/issues/275>).
     pub wants_checksum: bool,
-    /// An object is never replaced or deleted: stores under a retention that keeps the first version (S3 "compliance" of several
-    /// vendors, Azure's immutable storage).
+    /// An object is never replaced or deleted: stores under a retention that keeps the first
+    /// version (S3 "compliance" of several vendors, Azure's immutable storage).
     pub write_once: bool,
     /// Answers have no ETag (<https://github.com/FilenCloudDienste/filen-s3/issues/146>).
     pub no_etag: bool,
@@ -147,7 +152,8 @@ impl ObjectStore {
         self.shared.refusing.store(refusing, Ordering::SeqCst);
     }
 
-    /// From now on it refuses to write objects whose names contain this; nothing more if it is empty.
+    /// From now on it refuses to write objects whose names contain this; nothing more if it is
+    /// empty.
     pub fn set_refused(&self, part: &str) {
         let mut refused = lock(&self.shared.refused);
         refused.clear();

@@ -104,7 +104,8 @@ impl Exchange {
             }
             ("SCRAM-SHA-256", State::Signed(user)) => Step::End(text.is_empty().then_some(user)),
             ("XOAUTH2" | "OAUTHBEARER", State::Begin) => self.bearer(shared, &text),
-            // A client that does not answer the refusal as its document says gets no reply that helps.
+            // A client that does not answer the refusal as its document says gets no reply that
+            // helps.
             (_, State::Refused(expected)) if text.as_bytes() == expected => Step::End(None),
             _ => Step::Challenge(b"malformed".to_vec()),
         }

@@ -7,7 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::http::Request;
 
-/// Whether the request is signed by who has this secret; `target` is the path and query of its first line.
+/// Whether the request is signed by who has this secret; `target` is the path and query of its
+/// first line.
 pub(super) fn is_signed_with(request: &Request, secret: &str) -> bool {
     let Some(field) = request.field("authorization") else {
         return false;

@@ -157,7 +157,8 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 let Some(content) = content(&mut connection, options.max_size).await? else {
                     return Ok(());
                 };
-                // RFC 5321, section 4.5.3.1.6; Exchange refuses such a mail, Postfix cuts its lines.
+                // RFC 5321, section 4.5.3.1.6; Exchange refuses such a mail, Postfix cuts its
+                // lines.
                 if content.as_deref().is_some_and(has_long_line) {
                     (from, to) = (None, Vec::new());
                     connection.say("554 5.6.0 Error: a line is longer than 998 octets").await?;
@@ -229,7 +230,8 @@ fn has_long_line(content: &[u8]) -> bool {
     content.split(|byte| *byte == b'\n').any(|line| line.len() > 999)
 }
 
-/// The mail's content without dot-stuffing: `None` at the end of the connection, `Some(None)` if it is too large.
+/// The mail's content without dot-stuffing: `None` at the end of the connection, `Some(None)` if it
+/// is too large.
 async fn content(
     connection: &mut Connection,
     max_size: usize,

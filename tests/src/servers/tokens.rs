@@ -1,4 +1,5 @@
-//! The embedded token server (RFC 6749): client credentials and refresh tokens, in clear on the loopback interface.
+//! The embedded token server (RFC 6749): client credentials and refresh tokens, in clear on the
+//! loopback interface.
 
 use std::{
     io,

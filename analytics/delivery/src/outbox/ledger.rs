@@ -117,8 +117,8 @@ impl Ledger {
         let mut lines = Vec::new();
         for line in io::BufReader::new(file).split(b'\n') {
             let line = line.map_err(failed(&self.path))?;
-            // A line torn by a crash, possibly within a character, was never acknowledged: its order
-            // still waits.
+            // A line torn by a crash, possibly within a character, was never acknowledged: its
+            // order still waits.
             if let Ok(line) = serde_json::from_slice(&line) {
                 lines.push(line);
             }

@@ -1,5 +1,5 @@
-//! The outbox: a delivery is stored before its first attempt, is tried again across restarts, and is
-//! entered in the ledger once it has arrived. What is in the ledger is never delivered again.
+//! The outbox: a delivery is stored before its first attempt, is tried again across restarts, and
+//! is entered in the ledger once it has arrived. What is in the ledger is never delivered again.
 //!
 //! [`Outbox`] is the store on disk. [`work_off`] delivers what is due, [`sweep`] removes old files
 //! from targets, and [`notify`] reports deliveries that failed. None of the three knows the others.

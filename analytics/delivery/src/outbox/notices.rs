@@ -1,5 +1,6 @@
 //! Notifies people of deliveries that were given up, that only a person can help, or that were
-//! refused for some recipients, by an action list, until one of its channels has accepted the notice.
+//! refused for some recipients, by an action list, until one of its channels has accepted the
+//! notice.
 
 use std::{collections::BTreeMap, fs, time::Instant};
 
@@ -43,8 +44,8 @@ impl DeliveryProblem {
     }
 }
 
-/// States of notices by key. They are stored apart from the orders, so that delivery never waits for
-/// notification.
+/// States of notices by key. They are stored apart from the orders, so that delivery never waits
+/// for notification.
 type Notices = BTreeMap<String, NoticeState>;
 
 /// State of a notice.
@@ -109,8 +110,8 @@ impl Notifier<'_> {
         self.outbox.folder.join("told.json")
     }
 
-    /// Returns the problems of which people are to be notified now, and the states of the notices of
-    /// all problems.
+    /// Returns the problems of which people are to be notified now, and the states of the notices
+    /// of all problems.
     fn open_problems(
         &self,
         now: UtcMicros,
@@ -312,7 +313,8 @@ mod tests {
             now = now + PAUSE;
         }
         drop(lock);
-        // A delivery that fails for good again is reported again, whether it was retried or ordered anew.
+        // A delivery that fails for good again is reported again, whether it was retried or ordered
+        // anew.
         assert_eq!(outbox.retry(&id, now).expect("retried"), Named::Done);
         assert_eq!(work_off(&outbox, &config, now).await.expect("tried").dead.len(), 1);
         assert_eq!(count(&outbox, now), 1);

@@ -169,8 +169,8 @@ impl Outbox {
         result
     }
 
-    /// Stores all deliveries of a run, or none. After this they are not forgotten, and the run
-    /// [is ordered](Self::is_ordered) until [`Self::close_run`]: a run that is repeated after a crash
+    /// Stores all deliveries of a run, or none. After this they are not forgotten, and the run [is
+    /// ordered](Self::is_ordered) until [`Self::close_run`]: a run that is repeated after a crash
     /// may have other figures by then, and would be delivered twice.
     ///
     /// # Errors
@@ -448,8 +448,8 @@ impl Outbox {
         replace_folder(&self.pending().join(id), &self.dead().join(id))
     }
 
-    /// Removes an order that is in the ledger. If a server refused it for some recipients, it is kept
-    /// without its files until someone is notified.
+    /// Removes an order that is in the ledger. If a server refused it for some recipients, it is
+    /// kept without its files until someone is notified.
     pub(super) fn retire(&self, config: &Config, id: &str) -> Result<(), OutboxError> {
         let folder = self.pending().join(id);
         let order = Order::load(&folder)?;

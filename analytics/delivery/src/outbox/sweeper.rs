@@ -95,8 +95,8 @@ impl Sweeper<'_> {
             }
             if let Err(error) = end {
                 tracing::warn!(target_name = %name, %error, "old files not removed");
-                // A refusal in one folder may not apply to another. After a refused login, the target
-                // is left alone.
+                // A refusal in one folder may not apply to another. After a refused login, the
+                // target is left alone.
                 let is_inside =
                     !matches!(error, DeliveryError::Unopened(_) | DeliveryError::Credentials(_));
                 if !(is_inside && error.again() == Retry::WhenMended) {

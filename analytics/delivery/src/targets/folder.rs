@@ -109,8 +109,8 @@ impl FileStore for Folder {
     async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
         let path = self.now.join(name);
         fs::rename(self.now.join(part), &path).await.map_err(DeliveryError::io(&path))?;
-        // Makes the name last. A network file system may refuse to sync a folder, and a drop box lets nobody open it: the file has its
-        // name all the same.
+        // Makes the name last. A network file system may refuse to sync a folder, and a drop box
+        // lets nobody open it: the file has its name all the same.
         let folder = self.now.clone();
         let synced =
             tokio::task::spawn_blocking(move || mailqos_base::files::sync_folder(&folder)).await;

@@ -1,4 +1,5 @@
-//! The kinds of targets, a file each. Those that keep files implement [`FileStore`] and are registered in an arm of [`at_place`].
+//! The kinds of targets, a file each. Those that keep files implement [`FileStore`] and are
+//! registered in an arm of [`at_place`].
 
 pub(super) mod email;
 mod folder;
@@ -97,7 +98,8 @@ pub(super) async fn at_place(
         FilesPlace::Ftp { endpoint, path, data, encoding, timeout } => {
             let options = ftp::Options { path, data: *data, encoding: *encoding };
             let login = Login::of(config, endpoint, timeout.to_std()).await?;
-            // A session of its own for each file: the tickets that data connections resume the TLS session with run out after three.
+            // A session of its own for each file: the tickets that data connections resume the TLS
+            // session with run out after three.
             if let Task::Put(files @ [_, _, ..], target) = task {
                 let mut all = Receipt::default();
                 for file in files {

@@ -1,6 +1,8 @@
-//! SFTP, over the machine's own OpenSSH: it checks the server's key, and knows agents, certificates, jump hosts and hardware keys.
+//! SFTP, over the machine's own OpenSSH: it checks the server's key, and knows agents,
+//! certificates, jump hosts and hardware keys.
 //!
-//! No SSH library is linked: the releases of the usual one that are mended can't stand beside the cryptography of the SMB client.
+//! No SSH library is linked: the releases of the usual one that are mended can't stand beside the
+//! cryptography of the SMB client.
 
 #[cfg(test)]
 mod habits;
@@ -150,7 +152,8 @@ impl<'a> Sftp<'a> {
         })
     }
 
-    /// A path from the log-in folder or the root. Drives are folders of the root, as Windows' own server has them.
+    /// A path from the log-in folder or the root. Drives are folders of the root, as Windows' own
+    /// server has them.
     fn path(&self, parts: &[String]) -> String {
         let mut own = self.own.chars();
         let drive = own.next().is_some_and(|c| c.is_ascii_alphabetic()) && own.next() == Some(':');
@@ -213,7 +216,8 @@ impl<'a> Sftp<'a> {
         format!("{}/{name}", self.now.trim_end_matches('/'))
     }
 
-    /// Writes from an offset to the end, several packets on their way at once; the server takes them in order.
+    /// Writes from an offset to the end, several packets on their way at once; the server takes
+    /// them in order.
     async fn fill(
         &self,
         handle: &str,
@@ -298,7 +302,8 @@ fn command(login: &Login, options: &Options, folder: &Path) -> std::io::Result<C
     if login.password.expose().is_empty() {
         option("BatchMode", "yes");
     } else {
-        // ssh takes a password from a program only: one that reads it from a file that nobody else can.
+        // ssh takes a password from a program only: one that reads it from a file that nobody else
+        // can.
         let secret = folder.join("secret");
         private(&secret, login.password.expose().as_bytes(), 0o600)?;
         let answer = folder.join("answer");

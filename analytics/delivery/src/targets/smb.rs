@@ -1,4 +1,5 @@
-//! A network share, SMB 2 and 3, without a mount: signed, encrypted where the server asks for it, published by rename.
+//! A network share, SMB 2 and 3, without a mount: signed, encrypted where the server asks for it,
+//! published by rename.
 
 mod dfs;
 
@@ -39,7 +40,8 @@ pub(super) struct Smb<'a> {
     chunk: usize,
 }
 
-/// Each request waits for its reply, some 40 ms where the server delays acknowledgements: few large ones are many times faster.
+/// Each request waits for its reply, some 40 ms where the server delays acknowledgements: few large
+/// ones are many times faster.
 const MAX: u32 = 1 << 20;
 
 impl<'a> Smb<'a> {
@@ -115,7 +117,8 @@ impl<'a> Smb<'a> {
         }
     }
 
-    /// Whether a folder is there, from the share on. One that may not be looked at is taken for one: files may be put there all the same.
+    /// Whether a folder is there, from the share on. One that may not be looked at is taken for
+    /// one: files may be put there all the same.
     async fn is_there(&self, folder: &str) -> Result<Folder, DeliveryError> {
         if folder.is_empty() && !self.is_namespace().await {
             return Ok(Folder::There);

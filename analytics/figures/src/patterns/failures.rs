@@ -1,4 +1,5 @@
-//! What failures have in common: hour, weekday, stage, reply, and a metric that differs during them.
+//! What failures have in common: hour, weekday, stage, reply, and a metric that differs during
+//! them.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -10,7 +11,8 @@ use super::super::{
 };
 use super::{EVENTS, Hourly, Pattern, TestedPattern, worth};
 
-/// What failures have in common. Tests that fail in a row are one event: they are no witnesses of their own.
+/// What failures have in common. Tests that fail in a row are one event: they are no witnesses of
+/// their own.
 pub(super) fn failures(
     series: &Series,
     period: &Period,
@@ -92,7 +94,8 @@ fn kind(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
     };
     let of = events.len() as u64;
     let p = significance::binomial_at_least(count, of, 0.5);
-    // One kind only, as where there is no other way to fail, is a fact and no finding; but a stage is worth knowing.
+    // One kind only, as where there is no other way to fail, is a fact and no finding; but a stage
+    // is worth knowing.
     let says = (kinds.len() > 1 || stage.is_some())
         .then(|| Share::new(count, of))
         .flatten()
@@ -132,7 +135,8 @@ fn reply(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
     asked.push(TestedPattern { p: p.min(1.0), says: says.into_iter().collect() });
 }
 
-/// Whether a phase takes longer or shorter while tests fail: the median of each event against hourly medians of good tests.
+/// Whether a phase takes longer or shorter while tests fail: the median of each event against
+/// hourly medians of good tests.
 fn during(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
     let mut is_good = series.counting();
     for (good, outcome) in is_good.iter_mut().zip(&series.outcome) {

@@ -7,7 +7,8 @@ use super::super::{availability::Share, significance, significance::median};
 use super::{Pattern, TestedPattern};
 use mailqos_lake_tables::Series;
 
-/// At which station most of the time is spent: the one that is the longest of a mail's way most often, against the next.
+/// At which station most of the time is spent: the one that is the longest of a mail's way most
+/// often, against the next.
 pub(super) fn hop(series: &Series, asked: &mut Vec<TestedPattern>) {
     let mut longest: BTreeMap<Arc<str>, u64> = BTreeMap::new();
     let mut delays: BTreeMap<Arc<str>, Vec<f64>> = BTreeMap::new();

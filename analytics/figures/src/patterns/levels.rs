@@ -10,7 +10,8 @@ use super::super::{
 };
 use super::{DAYS, FEW, Pattern, TestedPattern, WEEKS, WORTH, worth};
 
-/// Slope, shifts, weekdays and single days of a metric, from its daily medians; `counting` is [`Series::counting`].
+/// Slope, shifts, weekdays and single days of a metric, from its daily medians; `counting` is
+/// [`Series::counting`].
 pub(super) fn levels(
     series: &Series,
     period: &Period,
@@ -117,7 +118,8 @@ pub(super) fn levels(
     }));
 }
 
-/// How each weekday compares with the middle of its own week: 1 where there are too few weeks to say.
+/// How each weekday compares with the middle of its own week: 1 where there are too few weeks to
+/// say.
 fn weekdays(days: &[(UtcMicros, i8, f64)], raw: &[f64]) -> [f64; 7] {
     let mut habit = [1.0; 7];
     if days.len() < WEEKS {
@@ -156,8 +158,8 @@ fn level_around(values: &[f64], shifts: &[usize]) -> Vec<f64> {
         .collect()
 }
 
-/// The weekday that differs most clearly from the others: its number, its median, theirs, and its chance, which counts
-/// all seven.
+/// The weekday that differs most clearly from the others: its number, its median, theirs, and its
+/// chance, which counts all seven.
 fn extreme_day(groups: &[Vec<f64>]) -> Option<(i8, f64, f64, f64)> {
     (0..7_usize)
         .filter(|day| groups[*day].len() >= FEW)
@@ -173,7 +175,8 @@ fn extreme_day(groups: &[Vec<f64>]) -> Option<(i8, f64, f64, f64)> {
         .min_by(|a, b| a.3.total_cmp(&b.3))
 }
 
-/// The value that stands out most, by its distance from the middle in robust deviations; its chance counts all values.
+/// The value that stands out most, by its distance from the middle in robust deviations; its chance
+/// counts all values.
 fn outlier(relative: &[f64], says: impl Fn(usize, f64) -> Pattern) -> TestedPattern {
     let middle = median(&mut relative.to_vec()).unwrap_or(0.0);
     let mut distances: Vec<f64> = relative.iter().map(|value| (value - middle).abs()).collect();
@@ -186,7 +189,8 @@ fn outlier(relative: &[f64], says: impl Fn(usize, f64) -> Pattern) -> TestedPatt
     let (Some((index, distance)), true) = (found, spread > 0.0) else {
         return TestedPattern { p: 1.0, says: Vec::new() };
     };
-    // Deviations that were estimated from so few days make for heavier tails than the normal distribution's.
+    // Deviations that were estimated from so few days make for heavier tails than the normal
+    // distribution's.
     let degrees = (relative.len() as f64 / 4.0).max(3.0);
     let p = (significance::student(distance / spread, degrees) * relative.len() as f64).min(1.0);
     let worth = distance >= (1.0 + WORTH).ln();

@@ -1,9 +1,11 @@
-//! What the samples have in common: lasting changes, habits of the week and the day, days that stand out, what rises
-//! together, where on the way the time is spent, and what failures have in common.
+//! What the samples have in common: lasting changes, habits of the week and the day, days that
+//! stand out, what rises together, where on the way the time is spent, and what failures have in
+//! common.
 //!
-//! Every question that is asked yields a p-value, also where the answer is no; all of them together are corrected for
-//! their number (Holm). What is left stands out more than chance would let anything stand out in one of twenty runs. And
-//! a difference that is certain but small is not worth a sentence.
+//! Every question that is asked yields a p-value, also where the answer is no; all of them together
+//! are corrected for their number (Holm). What is left stands out more than chance would let
+//! anything stand out in one of twenty runs. And a difference that is certain but small is not
+//! worth a sentence.
 
 mod failures;
 mod hops;
@@ -52,7 +54,8 @@ pub struct PatternFinding {
     pub pattern: Pattern,
     /// How many questions were asked in all.
     pub questions: usize,
-    /// The chance that anything as clear as this comes up by chance, after all questions that were asked.
+    /// The chance that anything as clear as this comes up by chance, after all questions that were
+    /// asked.
     pub p: f64,
 }
 
@@ -297,7 +300,8 @@ pub fn find(answers: Vec<Answers>) -> Vec<PatternFinding> {
 
 /// Asks one series, of its samples in the period.
 ///
-/// It needs the six metrics of the contracts; stages, reply codes and hops are used where they were read.
+/// It needs the six metrics of the contracts; stages, reply codes and hops are used where they were
+/// read.
 pub fn ask(series: &Series, period: &Period) -> Answers {
     let mut asked = Vec::new();
     let counting = series.counting();

@@ -9,7 +9,8 @@ use super::{
     *,
 };
 
-/// Six weeks with a change of the clocks, in a zone that is 5:45 h off, or one that changes by half an hour.
+/// Six weeks with a change of the clocks, in a zone that is 5:45 h off, or one that changes by half
+/// an hour.
 fn weeks(zone: &str) -> Period {
     Period::between("2026-09-14", "2026-10-26", Calendar::new(TimeZone::get(zone).expect("a zone")))
         .expect("six weeks")
@@ -209,7 +210,8 @@ fn the_station_where_mail_waits_is_found() {
     assert_eq!(super::tests::found(&period, &series), []);
 }
 
-/// Every 97th test fails, each for itself, 32 in all: at which stage and with which reply says `of`.
+/// Every 97th test fails, each for itself, 32 in all: at which stage and with which reply says
+/// `of`.
 fn failing(seed: u64, of: impl Fn(usize) -> (Option<Stage>, Option<i32>)) -> (Period, Series) {
     let period = weeks("Europe/Berlin");
     let mut series = series(&period, seed, |test| test.outcome = Outcome::Ok);

@@ -1,4 +1,5 @@
-//! What speaks for and against the targets of a service level, and what follows: the verdict, the budget, the forecast.
+//! What speaks for and against the targets of a service level, and what follows: the verdict, the
+//! budget, the forecast.
 
 use std::{ops::Range, sync::Arc};
 
@@ -338,7 +339,8 @@ impl Evidence {
         let time = |time: Micros| time.0.max(0).unsigned_abs();
         let (known, counting) = (time(self.up + self.down), time(self.passed - self.maintenance));
         let by_time = matches!(target, LevelTarget::Uptime(_));
-        // Whether more is bad than may be, if all of so much time goes on at the pace of what is known, and without a fault.
+        // Whether more is bad than may be, if all of so much time goes on at the pace of what is
+        // known, and without a fault.
         let is_spent = |whole: u64| {
             let (bad, all) = if by_time {
                 (bad, whole.into())
@@ -384,8 +386,9 @@ impl Evidence {
         if met { Verdict::Met } else { Verdict::Missed }
     }
 
-    /// The rate so far, and how much the days so far differ: the days to come are drawn from those that were, with
-    /// replacement (the bootstrap of Efron 1979, by whole days because failures come in bunches).
+    /// The rate so far, and how much the days so far differ: the days to come are drawn from those
+    /// that were, with replacement (the bootstrap of Efron 1979, by whole days because failures
+    /// come in bunches).
     fn forecast(
         &self,
         index: usize,
@@ -453,7 +456,8 @@ fn is_bad(
             let metric = metric?;
             match series.metric(metric).get(row) {
                 Some(value) => Some(value > *limit),
-                // What never landed took longer than anything; a phase that was not reached says nothing.
+                // What never landed took longer than anything; a phase that was not reached says
+                // nothing.
                 None => (metric == Metric::RoundTrip && is_of_mails).then_some(true),
             }
         }

@@ -1,8 +1,10 @@
-//! Service levels: whether what was promised was kept, what is left of the error budget, and where it will end.
+//! Service levels: whether what was promised was kept, what is left of the error budget, and where
+//! it will end.
 //!
-//! Every target allows some share of tests (or of time) to be bad: that share of all that the period will hold is its
-//! error budget. Only tests and time within the service hours count, without maintenance. Time that is not known counts
-//! neither as good nor as bad; where too little is known, nothing is decided.
+//! Every target allows some share of tests (or of time) to be bad: that share of all that the
+//! period will hold is its error budget. Only tests and time within the service hours count,
+//! without maintenance. Time that is not known counts neither as good nor as bad; where too little
+//! is known, nothing is decided.
 
 mod evidence;
 mod service;
@@ -77,7 +79,8 @@ pub struct TargetResult {
     pub target: LevelTarget,
     /// What was measured.
     pub value: Value,
-    /// Its 95 % confidence interval: shares, or microseconds for a percentile. `None` for time, which is no sample.
+    /// Its 95 % confidence interval: shares, or microseconds for a percentile. `None` for time,
+    /// which is no sample.
     pub interval: Option<(f64, f64)>,
     /// Kept, missed, open or not decidable.
     pub verdict: Verdict,
@@ -129,7 +132,8 @@ impl Amount {
 pub struct Forecast {
     /// Share of the budget that will be spent if it goes on at the rate so far.
     pub spent: f64,
-    /// Between these in nine of ten draws of the days to come from the days that were; `None` before there are five days.
+    /// Between these in nine of ten draws of the days to come from the days that were; `None`
+    /// before there are five days.
     pub interval: Option<(f64, f64)>,
     /// In this share of the draws the target is met.
     pub chance: Option<f64>,
@@ -172,7 +176,8 @@ impl Verdict {
 }
 
 impl TargetResult {
-    /// Share of the error budget that is spent, by what the target counts; `None` where nothing is known.
+    /// Share of the error budget that is spent, by what the target counts; `None` where nothing is
+    /// known.
     pub fn spent(&self) -> Option<f64> {
         if self.value == Value::Unknown {
             return None;
@@ -188,8 +193,9 @@ impl Entry {
         worst.unwrap_or(Verdict::NotDecidable(UndecidedReason::NoTests))
     }
 
-    /// Share of the service time that is known, of what has passed, maintenance included as in every coverage; `None` where none
-    /// has. (The verdict asks for so much of what is outside maintenance.)
+    /// Share of the service time that is known, of what has passed, maintenance included as in
+    /// every coverage; `None` where none has. (The verdict asks for so much of what is outside
+    /// maintenance.)
     pub fn coverage(&self) -> Option<f64> {
         (self.passed.0 > 0).then(|| (self.passed - self.unknown).0 as f64 / self.passed.0 as f64)
     }
@@ -203,8 +209,8 @@ impl LevelReport {
     }
 }
 
-/// The periods of a service level that touch `asked`, each with the moment up to which it is looked at: what comes after
-/// `asked` or `now` is not known to whoever asks.
+/// The periods of a service level that touch `asked`, each with the moment up to which it is looked
+/// at: what comes after `asked` or `now` is not known to whoever asks.
 pub fn periods(level: &ServiceLevel, asked: &Period, now: UtcMicros) -> Vec<(Period, UtcMicros)> {
     let calendar = Calendar { timezone: level.hours.zone.clone(), ..asked.calendar.clone() };
     let end = asked.to.min(now.max(asked.from + Micros(1)));
@@ -214,7 +220,8 @@ pub fn periods(level: &ServiceLevel, asked: &Period, now: UtcMicros) -> Vec<(Per
         LevelPeriod::Quarter => Unit::Quarter,
         LevelPeriod::Year => Unit::Year,
         LevelPeriod::Rolling(days) => {
-            // Whole days, of which the last is the one that ends with what was asked for, or in which it ends.
+            // Whole days, of which the last is the one that ends with what was asked for, or in
+            // which it ends.
             let last = calendar.next(Unit::Day, calendar.start_of(Unit::Day, UtcMicros(end.0 - 1)));
             let first =
                 calendar.zoned(last).date().saturating_sub(jiff::Span::new().days(i64::from(days)));

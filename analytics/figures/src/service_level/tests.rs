@@ -68,7 +68,8 @@ fn a_month_that_kept_its_promise() {
         "availability = \"99.9%\"\nuptime = \"99.9%\"\ndelivered_within = { \"30s\" = \"99%\" }",
     );
     let period = month();
-    // October in Berlin has 31 days and an hour: 8,940 tests, of which six fail in a row: half an hour.
+    // October in Berlin has 31 days and an hour: 8,940 tests, of which six fail in a row: half an
+    // hour.
     let series = series(&period, period.to, |n| if (100..106).contains(&n) { BAD } else { GOOD });
     let entry = judged(&level, &period, period.to, &series);
     assert_eq!(entry.tests, 8_940);

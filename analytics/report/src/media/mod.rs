@@ -109,9 +109,9 @@ struct Medium {
     finish: fn(work::Markup) -> Result<Vec<u8>, MediaError>,
 }
 
-/// The font family of charts: Inter without kerning and ligatures. Each label of a drawing is shaped
-/// on its own, reading all rules of the font anew, which took a third of the time of a PDF with a
-/// hundred heat maps.
+/// The font family of charts: Inter without kerning and ligatures. Each label of a drawing is
+/// shaped on its own, reading all rules of the font anew, which took a third of the time of a PDF
+/// with a hundred heat maps.
 const DRAWN: &str = "Inter Drawn";
 
 /// Markup of a block.

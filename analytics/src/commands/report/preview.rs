@@ -142,7 +142,8 @@ fn visit(folder: &Path, depth: usize, add: &mut impl FnMut(&Path)) {
     }
 }
 
-/// Whether a report may be made from a file of this kind: what else lies in the folder, such as a log, may change.
+/// Whether a report may be made from a file of this kind: what else lies in the folder, such as a
+/// log, may change.
 fn matters(path: &Path) -> bool {
     const KINDS: [&str; 7] = ["toml", "html", "typ", "png", "jpg", "jpeg", "svg"];
     let kind = path.extension().and_then(|kind| kind.to_str());

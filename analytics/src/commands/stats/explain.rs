@@ -1,4 +1,5 @@
-//! `mailqos-analytics stats --explain`: how one figure of one monitor comes about, down to its samples.
+//! `mailqos-analytics stats --explain`: how one figure of one monitor comes about, down to its
+//! samples.
 
 use std::process::ExitCode;
 
@@ -160,7 +161,8 @@ fn explain(
     }
 }
 
-/// The samples that are shown, each with what it is to the figure, and how many the figure rests on.
+/// The samples that are shown, each with what it is to the figure, and how many the figure rests
+/// on.
 fn behind(
     figure: &Figure,
     series: &Series,
@@ -264,7 +266,8 @@ fn moments(figure: &Figure, series: &Series, question: &FiguresQuery) -> Vec<(us
     let mut found = Vec::new();
     let mut stretches = |state: State, what: &str| {
         for stretch in timeline.stretches.iter().filter(|stretch| stretch.state == state) {
-            // What was before the first sample, and what came before the period, has the sample after it.
+            // What was before the first sample, and what came before the period, has the sample
+            // after it.
             let before =
                 series.started_at.partition_point(|at| *at <= stretch.from.0).checked_sub(1);
             let Some(row) = before.or_else(|| row_at(stretch.to)) else {

@@ -1,4 +1,5 @@
-//! `mailqos-analytics stats`: the contracts' figures per monitor or group of monitors, and bucket of time.
+//! `mailqos-analytics stats`: the contracts' figures per monitor or group of monitors, and bucket
+//! of time.
 
 mod answer;
 mod explain;
@@ -312,7 +313,8 @@ fn kind_of(monitor: &Monitor) -> Option<Arc<str>> {
     (name != "mail-qos").then(|| name.into())
 }
 
-/// The groups of the configured monitors that are asked for and have no sample at all, once for each.
+/// The groups of the configured monitors that are asked for and have no sample at all, once for
+/// each.
 fn untested(source: &Source, shape: &Shape, seen: &BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Subject> {
     let Some(config) = &source.config else {
         return Vec::new();

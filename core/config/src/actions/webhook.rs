@@ -116,10 +116,11 @@ keys! {
     REQUEST: RequestKeys {
         /// POST, PUT, PATCH or GET.
         method: Defaulted<String> = key().default("\"POST\"");
-        /// How the content is sent: as the template produces it, or the fields of its JSON object as a form, as SMS
-        /// gateways expect (with GET, in the address).
+        /// How the content is sent: as the template produces it, or the fields of its JSON object
+        /// as a form, as SMS gateways expect (with GET, in the address).
         content_type: Word<ContentType> = word!(CONTENT_TYPES).default("\"json\"");
-        /// The HTTP proxy: http://USER:PASSWORD@HOST:PORT (a secret if it contains a password), or `none`.
+        /// The HTTP proxy: http://USER:PASSWORD@HOST:PORT (a secret if it contains a password), or
+        /// `none`.
         proxy: Key = Key::text_or_secret().otherwise("`proxy` at the top of the file, or from the environment");
     }
 }

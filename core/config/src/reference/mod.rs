@@ -1,5 +1,6 @@
-//! References of TOML files: every table with its keys. The page `docs/configuration.md` and the JSON Schema for editors are
-//! generated from it. The keys are declared where they are read; the reference of reports is in their crate.
+//! References of TOML files: every table with its keys. The page `docs/configuration.md` and the
+//! JSON Schema for editors are generated from it. The keys are declared where they are read; the
+//! reference of reports is in their crate.
 
 mod markdown;
 mod schema;

@@ -57,7 +57,8 @@ const TOO_LARGE: [(&str, bool); 2] = [("leave", false), ("split", true)];
 
 keys! {
     RECIPIENTS: RecipientKeys {
-        /// Operators, groups or mail addresses, with or without names: `Anna Berg <anna@example.com>`.
+        /// Operators, groups or mail addresses, with or without names:
+        /// `Anna Berg <anna@example.com>`.
         to: Required<Vec<String>> = key();
         /// Additional recipients that everyone sees.
         cc: Defaulted<Vec<String>> = key().default("[]");
@@ -74,9 +75,11 @@ keys! {
         fallback: Defaulted<Vec<Name>> = key().default("[]");
         /// The maximum total size of files in one mail, for recipients without an individual limit.
         attachments: Optional<Bytes> = key().otherwise("the server's limit");
-        /// A target that receives the files if they are too large for a recipient; the mail then links to them.
+        /// A target that receives the files if they are too large for a recipient; the mail then
+        /// links to them.
         link_to: Optional<Name> = key();
-        /// Without `link_to`: send the mail without the files. (`"split"`, over several mails, is no longer supported.)
+        /// Without `link_to`: send the mail without the files. (`"split"`, over several mails, is
+        /// no longer supported.)
         too_large: OptionalWord<bool> = word!(TOO_LARGE).default("\"leave\"");
     }
 }

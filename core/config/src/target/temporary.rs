@@ -32,7 +32,8 @@ impl Default for TemporaryName {
 }
 
 impl TemporaryName {
-    /// The temporary name of a file, by its final name and the SHA-256 of its content in hexadecimal.
+    /// The temporary name of a file, by its final name and the SHA-256 of its content in
+    /// hexadecimal.
     pub fn of(&self, name: &str, sha256: &str) -> String {
         let hash = sha256.get(..HASH).unwrap_or(sha256);
         let written = |pieces: &[Piece]| -> String {

@@ -1,5 +1,5 @@
-//! The checksum of a day file: whether every byte is as this program wrote it. Files of other writers have none; what they
-//! promise is what Parquet promises.
+//! The checksum of a day file: whether every byte is as this program wrote it. Files of other
+//! writers have none; what they promise is what Parquet promises.
 
 use std::{
     fs::File,
@@ -13,7 +13,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::{LakeError, VERSION_KEY, io_error};
 
-/// Metadata key of the checksum: SHA-256 over the whole file, with [`UNSEALED`] where the checksum stands.
+/// Metadata key of the checksum: SHA-256 over the whole file, with [`UNSEALED`] where the checksum
+/// stands.
 pub(super) const CHECKSUM_KEY: &str = "mailqos.sha256";
 /// Placeholder of the checksum while it is computed.
 pub(super) const UNSEALED: [u8; 64] = [b'0'; 64];
@@ -22,7 +23,8 @@ const CHECKSUM_SINCE: u32 = 2;
 /// Prefix of the writer's name in files that this program wrote.
 const OURS: &str = "mailqos ";
 
-/// Computes the checksum of a file that is complete but for it, writes it into its place, and makes the file durable.
+/// Computes the checksum of a file that is complete but for it, writes it into its place, and makes
+/// the file durable.
 pub(super) fn write_checksum(path: &Path) -> std::io::Result<()> {
     let bytes = std::fs::read(path)?;
     let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
@@ -66,7 +68,8 @@ pub enum Intact {
     No,
     /// The file was written before checksums were introduced.
     Unknown,
-    /// Another program wrote it. If it carries a checksum, that was copied from the file that it was made of.
+    /// Another program wrote it. If it carries a checksum, that was copied from the file that it
+    /// was made of.
     Foreign,
 }
 
@@ -82,7 +85,8 @@ pub fn intact(path: &Path) -> Result<Intact, LakeError> {
     {
         return Ok(Intact::Yes);
     }
-    // An encrypted footer (Parquet format, "Encryption", magic PARE) is another program's: ours are never encrypted.
+    // An encrypted footer (Parquet format, "Encryption", magic PARE) is another program's: ours are
+    // never encrypted.
     if bytes.ends_with(b"PARE") {
         return Ok(Intact::Foreign);
     }
@@ -101,7 +105,8 @@ pub fn intact(path: &Path) -> Result<Intact, LakeError> {
     })
 }
 
-/// Whether the name of a writer is ours, perhaps with a damaged character: no other program has one like it.
+/// Whether the name of a writer is ours, perhaps with a damaged character: no other program has one
+/// like it.
 pub(super) fn is_our_name(writer: &str) -> bool {
     let same = writer.bytes().zip(OURS.bytes()).filter(|(a, b)| a == b).count();
     same + 2 > OURS.len()

@@ -1,7 +1,9 @@
-//! Day files: written whole under a temporary name and renamed, read row group by row group, merged with what came later.
+//! Day files: written whole under a temporary name and renamed, read row group by row group, merged
+//! with what came later.
 //!
-//! Encodings: durations and moments are delta-encoded (neighbours of one monitor are alike), words go into dictionaries; zstd over
-//! all. Row groups are small enough that one monitor's rows are read without most of the others'.
+//! Encodings: durations and moments are delta-encoded (neighbours of one monitor are alike), words
+//! go into dictionaries; zstd over all. Row groups are small enough that one monitor's rows are
+//! read without most of the others'.
 
 use std::{
     fs::File,
@@ -36,8 +38,9 @@ use super::{
     work_folder,
 };
 
-/// Rows of a row group at most: some hundred monitors' day at five minutes. It ends a little earlier at the end of a monitor's
-/// rows, so that readers who take some monitors at a time read each group once.
+/// Rows of a row group at most: some hundred monitors' day at five minutes. It ends a little
+/// earlier at the end of a monitor's rows, so that readers who take some monitors at a time read
+/// each group once.
 const ROW_GROUP: usize = 32 * 1024;
 /// The version of the columns that this program writes.
 const VERSION: &str = "2";
@@ -162,7 +165,8 @@ impl<R: Record> DayWriter<R> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(io_error(folder))?;
         std::fs::rename(&self.temporary, &self.path).map_err(io_error(&self.path))?;
-        // The new names of folders are as volatile as that of the file: date, site, samples, the lake.
+        // The new names of folders are as volatile as that of the file: date, site, samples, the
+        // lake.
         for folder in folder.ancestors().take(4) {
             mailqos_base::files::sync_folder(folder).map_err(io_error(folder))?;
         }
@@ -342,7 +346,8 @@ fn hop_levels(cells: &[Cell], field: usize) -> (Vec<Cell>, Vec<i16>, Vec<i16>) {
     (values, definitions, repetitions)
 }
 
-/// Two sorted runs as one, each key once: where both have it, the later one stays if it replaces the earlier.
+/// Two sorted runs as one, each key once: where both have it, the later one stays if it replaces
+/// the earlier.
 pub struct Merged<R, A: Iterator, B: Iterator> {
     earlier: std::iter::Peekable<A>,
     later: std::iter::Peekable<B>,
@@ -601,7 +606,8 @@ mod tests {
         assert_eq!(told(&old), Intact::Unknown);
     }
 
-    /// A small file of every version of the columns is kept; a new version adds one here and leaves the others alone.
+    /// A small file of every version of the columns is kept; a new version adds one here and leaves
+    /// the others alone.
     #[test]
     fn a_file_of_every_version_is_read() {
         let versions = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lakes");

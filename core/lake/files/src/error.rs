@@ -68,8 +68,9 @@ pub enum LakeError {
 }
 
 impl LakeError {
-    /// Whether the content of this file is damaged: that its bytes cannot be those that a writer wrote. A disk that can't be
-    /// read or written is another matter, and so is a sound file that this program can't decode or that holds something else.
+    /// Whether the content of this file is damaged: that its bytes cannot be those that a writer
+    /// wrote. A disk that can't be read or written is another matter, and so is a sound file that
+    /// this program can't decode or that holds something else.
     pub fn is_damage_of(&self, file: &Path) -> bool {
         match self {
             Self::NotFound(_)

@@ -1,10 +1,11 @@
-//! The sample lake: its layout, the columns of samples and events, and reading and writing day files.
+//! The sample lake: its layout, the columns of samples and events, and reading and writing day
+//! files.
 //!
-//! `<data>/samples/site=<site>/date=<YYYY-MM-DD>/samples.parquet`: one file per day and site, sorted
-//! by (`monitor`, `started_at`), replaced atomically and never edited in place. Events are beside it
-//! in `<data>/events`. These two trees contain nothing but day files: polars refuses a folder with
-//! files of several extensions, hidden ones included. Locks and files being written are in
-//! `<data>/.mailqos`, on the same file system.
+//! `<data>/samples/site=<site>/date=<YYYY-MM-DD>/samples.parquet`: one file per day and site,
+//! sorted by (`monitor`, `started_at`), replaced atomically and never edited in place. Events are
+//! beside it in `<data>/events`. These two trees contain nothing but day files: polars refuses a
+//! folder with files of several extensions, hidden ones included. Locks and files being written are
+//! in `<data>/.mailqos`, on the same file system.
 //!
 //! This crate knows neither who measures nor who queries.
 

@@ -96,7 +96,8 @@ impl SiteLock {
         // The content of the file is for people; the stale text of a crashed process is overwritten
         // here.
         let text = format!("{}, since {}\n", this_process(), UtcMicros::now());
-        // A full disk must not keep a probe from starting: without a text the holder has no name, but is the holder.
+        // A full disk must not keep a probe from starting: without a text the holder has no name,
+        // but is the holder.
         let _ = file
             .set_len(0)
             .and_then(|()| file.rewind())

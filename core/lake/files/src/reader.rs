@@ -1,8 +1,10 @@
-//! Reads day files, row group by row group: those that this program wrote, and those that others wrote or rewrote (pyarrow,
-//! DuckDB, Spark), whatever codec, page version, encoding, order and types they chose.
+//! Reads day files, row group by row group: those that this program wrote, and those that others
+//! wrote or rewrote (pyarrow, DuckDB, Spark), whatever codec, page version, encoding, order and
+//! types they chose.
 //!
-//! Three things are kept apart: a *damaged* file, whose bytes no writer wrote; a sound file that this program *can't decode*
-//! (encrypted, LZO); and a sound file that is *not one of samples* or not in order. Only the first kind is ever replaced.
+//! Three things are kept apart: a *damaged* file, whose bytes no writer wrote; a sound file that
+//! this program *can't decode* (encrypted, LZO); and a sound file that is *not one of samples* or
+//! not in order. Only the first kind is ever replaced.
 
 use std::{
     collections::HashMap,
@@ -151,7 +153,8 @@ pub fn read_sorted<R: Record>(path: &Path) -> Result<Vec<R>, LakeError> {
     Ok(sorted(read_day(path)?))
 }
 
-/// Rows in the order of their keys. Of several with the same key one stays: the last one that replaces those before it.
+/// Rows in the order of their keys. Of several with the same key one stays: the last one that
+/// replaces those before it.
 fn sorted<R: Record>(mut rows: Vec<R>) -> Vec<R> {
     if rows.is_sorted_by(|a, b| a.key() < b.key()) {
         return rows;
@@ -189,7 +192,8 @@ pub fn open_sorted<R: Record>(
     })
 }
 
-/// Writes a site's day file from these rows alone, in any order, in the place of what is there. Returns how many rows it has.
+/// Writes a site's day file from these rows alone, in any order, in the place of what is there.
+/// Returns how many rows it has.
 ///
 /// # Errors
 /// The day file can't be written; what is there is then as it was.
@@ -246,7 +250,8 @@ pub type Salvaged<R> = (Vec<R>, u64);
 /// Reads the readable rows of a day file, in no order, and counts the others.
 ///
 /// # Errors
-/// Nothing can be read at all: its end, where a Parquet file says what is in it, is missing or damaged.
+/// Nothing can be read at all: its end, where a Parquet file says what is in it, is missing or
+/// damaged.
 pub fn salvage<R: Record>(path: &Path) -> Result<Salvaged<R>, LakeError> {
     let Some(reader) = DayReader::<R>::open(path)? else {
         return Ok((Vec::new(), 0));
@@ -406,7 +411,8 @@ impl Form {
         }
     }
 
-    /// pandas has no null among whole numbers: it makes them floating-point numbers, and the nulls NaN.
+    /// pandas has no null among whole numbers: it makes them floating-point numbers, and the nulls
+    /// NaN.
     fn real(&self, value: f64) -> Cell {
         match self.holds {
             Hold::Real => Cell::Real(value),
@@ -503,8 +509,8 @@ fn read_column(
     Ok((cells, (definitions, repetitions)))
 }
 
-/// The leaves of the list of hops: the number and the descriptor of each field. Writers call the levels between differently:
-/// `list.element`, `list.item`, `bag.array_element`, `array`.
+/// The leaves of the list of hops: the number and the descriptor of each field. Writers call the
+/// levels between differently: `list.element`, `list.item`, `bag.array_element`, `array`.
 fn hop_leaves(group: &dyn RowGroupReader, name: &str) -> HashMap<String, usize> {
     let columns = group.metadata().columns().iter().enumerate();
     let found = columns.filter_map(|(index, column)| {
@@ -516,8 +522,8 @@ fn hop_leaves(group: &dyn RowGroupReader, name: &str) -> HashMap<String, usize> 
     found.collect()
 }
 
-/// The definition level from which on there is an element in a list, by the schema: one more for each optional and repeated node
-/// down to the repeated one.
+/// The definition level from which on there is an element in a list, by the schema: one more for
+/// each optional and repeated node down to the repeated one.
 fn element_level(root: &Type, path: &[String]) -> Option<i16> {
     let mut fields = root.get_fields();
     let mut level = 0;
@@ -537,7 +543,8 @@ fn element_level(root: &Type, path: &[String]) -> Option<i16> {
     None
 }
 
-/// The hops of each row; nothing where the file has none, or none of the form that this version knows.
+/// The hops of each row; nothing where the file has none, or none of the form that this version
+/// knows.
 fn read_hops(
     path: &Path,
     group: &dyn RowGroupReader,

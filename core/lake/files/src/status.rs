@@ -2,8 +2,8 @@
 //! probe's private files.
 //!
 //! `<data>/status/site=<site>/status.json` is replaced atomically. Readers ignore unknown keys, use
-//! defaults for missing ones, and treat a status older than three times its interval as stale. If the
-//! lake is in an object store, the object of the same name is replaced less often.
+//! defaults for missing ones, and treat a status older than three times its interval as stale. If
+//! the lake is in an object store, the object of the same name is replaced less often.
 
 use std::{
     collections::BTreeMap,
@@ -258,8 +258,8 @@ impl Status {
         Ok(bytes)
     }
 
-    /// Replaces the published status of its site, and returns the size of the file in bytes. Readers
-    /// see the old status or the new one.
+    /// Replaces the published status of its site, and returns the size of the file in bytes.
+    /// Readers see the old status or the new one.
     ///
     /// # Errors
     /// The file system refuses; the old status is then still there.

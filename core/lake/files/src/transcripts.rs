@@ -1,9 +1,9 @@
 //! Transcripts of tests: what both ends sent, byte for byte with times, without secrets and other
 //! people's mail; the evidence in a dispute with a provider.
 //!
-//! `<state>/transcripts/<monitor>@<started_at>.json`, with `started_at` in microseconds since 1970 UTC:
-//! one file per test, written by the probe and replaced atomically. The oldest are removed once all
-//! together exceed 256 MiB, or after 400 days. Readers ignore unknown keys.
+//! `<state>/transcripts/<monitor>@<started_at>.json`, with `started_at` in microseconds since 1970
+//! UTC: one file per test, written by the probe and replaced atomically. The oldest are removed
+//! once all together exceed 256 MiB, or after 400 days. Readers ignore unknown keys.
 
 use std::{
     fmt::Write as _,
@@ -91,7 +91,8 @@ impl Conversation {
         Self { protocol: protocol.to_owned(), began_at, said: Vec::new() }
     }
 
-    /// Adds bytes that were sent or received `at` after the beginning; `omitted` more were not kept.
+    /// Adds bytes that were sent or received `at` after the beginning; `omitted` more were not
+    /// kept.
     pub fn add(&mut self, at: Micros, direction: Direction, bytes: Vec<u8>, omitted: usize) {
         let (text, base64) = match String::from_utf8(bytes) {
             Ok(text) => (Some(text), None),
@@ -143,8 +144,8 @@ impl Transcript {
         }
     }
 
-    /// Returns a readable form: times in `timezone`, each line with its time and direction; bytes that
-    /// can't be shown are written as `\xNN`.
+    /// Returns a readable form: times in `timezone`, each line with its time and direction; bytes
+    /// that can't be shown are written as `\xNN`.
     pub fn render(&self, timezone: &TimeZone) -> String {
         let mut text =
             format!("{} at {}: {}", self.monitor, local(self.started_at, timezone), self.outcome);
@@ -244,8 +245,8 @@ impl Store {
         self.folder.join(format!("{monitor}@{}.json", started_at.0))
     }
 
-    /// Stores a transcript, and replaces one of the same test. The oldest are removed if there are too
-    /// many.
+    /// Stores a transcript, and replaces one of the same test. The oldest are removed if there are
+    /// too many.
     ///
     /// # Errors
     /// The file system refuses.

@@ -20,7 +20,8 @@ use super::{
     series::{Series, SeriesKey},
 };
 
-/// Footers that several batches need are kept up to so many bytes of them; each batch reads the others anew.
+/// Footers that several batches need are kept up to so many bytes of them; each batch reads the
+/// others anew.
 const FOOTERS: usize = 256 * 1024 * 1024;
 
 /// Reads series one by one; see [`Lake::series`](super::Lake::series).
@@ -58,7 +59,8 @@ pub(crate) struct Batch<'lake> {
 }
 
 impl Batch<'_> {
-    /// Puts the samples of a monitor, named by its number, in the time that the query looks at, in the place of what a series holds.
+    /// Puts the samples of a monitor, named by its number, in the time that the query looks at, in
+    /// the place of what a series holds.
     pub(crate) fn read(&self, monitor: usize, query: &SeriesQuery, series: &mut Series) {
         series.restart(&self.site, &self.monitors[monitor]);
         let rows = self.parts.iter().map(|part| part.count(monitor)).sum();
@@ -90,8 +92,8 @@ impl Batch<'_> {
 }
 
 impl Batch<'_> {
-    /// Keeps one of several rows of a monitor with the same start, and notes of which file the others were: a settled one, and
-    /// that of the day's own file.
+    /// Keeps one of several rows of a monitor with the same start, and notes of which file the
+    /// others were: a settled one, and that of the day's own file.
     fn drop_doubles(&self, monitor: usize, series: &Series, rows: &mut Vec<u32>, ends: &[usize]) {
         let part = |row: u32| ends.partition_point(|end| *end <= row as usize);
         let rank = |row: u32| {
@@ -163,7 +165,8 @@ impl<'lake> SeriesIter<'lake> {
         self.sites.into_iter().flatten().collect()
     }
 
-    /// Divides a site's monitors by name so that each batch keeps to the budget, along the edges of row groups.
+    /// Divides a site's monitors by name so that each batch keeps to the budget, along the edges of
+    /// row groups.
     fn plan(&self, files: Vec<&'lake LakeFile>) -> Result<VecDeque<Plan<'lake>>, LakeError> {
         let names = || Wanted { names: self.query.monitors.clone(), ..Wanted::default() };
         let held = AtomicUsize::new(0);
@@ -215,7 +218,8 @@ impl<'lake> SeriesIter<'lake> {
             wanted,
             divides_groups,
         };
-        // Where the monitors are known by name, a batch may end within a row group: what else is in it is let go file by file.
+        // Where the monitors are known by name, a batch may end within a row group: what else is in
+        // it is let go file by file.
         let mut plans: VecDeque<Plan<'lake>> = if self.query.monitors.len() >= count {
             let names: Vec<&String> = self.query.monitors.iter().collect();
             let chunks = names.chunks(names.len().div_ceil(count));

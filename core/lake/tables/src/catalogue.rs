@@ -13,7 +13,8 @@ use mailqos_lake::LakeError;
 
 use super::{footer::LakeFile, parallel};
 
-/// How many rows of which file, and of which monitor, are in another file as well: the most that any question met.
+/// How many rows of which file, and of which monitor, are in another file as well: the most that
+/// any question met.
 type Doubles = BTreeMap<PathBuf, BTreeMap<Arc<str>, usize>>;
 
 /// The files of samples of a lake, by site and date.
@@ -27,7 +28,8 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
-    /// What `read` makes of each file, on all cores, by the file's index; `None` for a corrupt one that is left out.
+    /// What `read` makes of each file, on all cores, by the file's index; `None` for a corrupt one
+    /// that is left out.
     pub(crate) fn in_parallel<T: Send>(
         &self,
         files: &[&LakeFile],

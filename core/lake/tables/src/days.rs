@@ -33,7 +33,8 @@ pub struct Day {
     pub date: Date,
     /// Its file.
     pub path: PathBuf,
-    /// Other Parquet files in its folder: copies, or what another program put there. Their rows count, each once.
+    /// Other Parquet files in its folder: copies, or what another program put there. Their rows
+    /// count, each once.
     pub others: Vec<PathBuf>,
     /// The size of all of them.
     pub bytes: u64,

@@ -1,4 +1,5 @@
-//! Columns of one day file: those that the probe wrote by our own decoder, and the others by polars.
+//! Columns of one day file: those that the probe wrote by our own decoder, and the others by
+//! polars.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +26,8 @@ use super::{
     },
 };
 
-/// Columns of some row groups of a file: those that the probe wrote by our own decoder, and the others by polars.
+/// Columns of some row groups of a file: those that the probe wrote by our own decoder, and the
+/// others by polars.
 pub(crate) struct Decoded {
     durations: BTreeMap<String, Durations>,
     moments: BTreeMap<String, Vec<i64>>,
@@ -59,8 +61,8 @@ impl Form {
     }
 }
 
-/// Decodes some columns, as far as the file has them, of the row groups that a question needs; `None` where there is none.
-/// `known` is the footer, if it has been read.
+/// Decodes some columns, as far as the file has them, of the row groups that a question needs;
+/// `None` where there is none. `known` is the footer, if it has been read.
 pub(crate) fn decode(
     file: &LakeFile,
     known: Option<&Footer>,
@@ -105,8 +107,8 @@ pub(crate) fn decode(
             leaves.all(all_null)
         })
     };
-    // A damaged footer may claim any number of rows, and a null or a repeated word takes no room in a file; a moment does. Where
-    // the moments can't be decoded here, nothing is.
+    // A damaged footer may claim any number of rows, and a null or a repeated word takes no room in
+    // a file; a moment does. Where the moments can't be decoded here, nothing is.
     let mut trusted = true;
     if columns.contains(&"started_at") {
         match catch_unwind(AssertUnwindSafe(|| own.moments("started_at"))) {
@@ -163,7 +165,8 @@ pub(crate) fn decode(
 
 fn by_polars(source: File, columns: Vec<String>, needed: &[bool]) -> PolarsResult<DataFrame> {
     let mut reader = ParquetReader::new(source);
-    // Some writers note their own in-memory types (dictionaries, large strings). What is stored is what counts.
+    // Some writers note their own in-memory types (dictionaries, large strings). What is stored is
+    // what counts.
     let mut metadata = (**reader.get_metadata()?).clone();
     metadata.key_value_metadata = None;
     let mut each = needed.iter();
@@ -274,7 +277,8 @@ impl Text {
                 }
                 let mut row = 0;
                 for chunk in column.downcast_iter() {
-                    // Equal views are equal words; unequal ones may be equal words in different places.
+                    // Equal views are equal words; unequal ones may be equal words in different
+                    // places.
                     let views = chunk.views();
                     let mut begin = 0;
                     for end in 1..=views.len() {

@@ -1,9 +1,10 @@
-//! Decodes columns of day files in the encodings that the probe writes, straight into the form that figures are made of: whole
-//! numbers from DELTA_BINARY_PACKED, words from their dictionary.
+//! Decodes columns of day files in the encodings that the probe writes, straight into the form that
+//! figures are made of: whole numbers from DELTA_BINARY_PACKED, words from their dictionary.
 //!
-//! A year of samples is read in a second or two only if each value is touched once. Columns of any other shape, by other
-//! writers, are refused here (`None`) and left to polars, which reads all of them, and says what is wrong with a damaged one.
-//! The format: <https://parquet.apache.org/docs/file-format/data-pages/encodings/>.
+//! A year of samples is read in a second or two only if each value is touched once. Columns of any
+//! other shape, by other writers, are refused here (`None`) and left to polars, which reads all of
+//! them, and says what is wrong with a damaged one. The format:
+//! <https://parquet.apache.org/docs/file-format/data-pages/encodings/>.
 
 use std::{fs::File, sync::Arc};
 
@@ -148,7 +149,8 @@ impl<'a> Columns<'a> {
         Some(values)
     }
 
-    /// Gives `take` the pages of a column in order; `None` as soon as something is not as the probe writes it.
+    /// Gives `take` the pages of a column in order; `None` as soon as something is not as the probe
+    /// writes it.
     fn pages(
         &self,
         name: &str,
@@ -290,7 +292,8 @@ enum Run<'a> {
     Packed(&'a [u8], usize),
 }
 
-/// Takes the next run of values of some bits off the front; `left` is how many values are still expected.
+/// Takes the next run of values of some bits off the front; `left` is how many values are still
+/// expected.
 fn run<'a>(bytes: &mut &'a [u8], bits: u32, left: usize) -> Option<Run<'a>> {
     let header = varint(bytes)?;
     let count = usize::try_from(header >> 1).ok()?;
@@ -455,7 +458,8 @@ impl<'a> Deltas<'a> {
         Some(())
     }
 
-    /// Adds all values in four bytes each, and null in the gaps between them; `None` where one of them needs more.
+    /// Adds all values in four bytes each, and null in the gaps between them; `None` where one of
+    /// them needs more.
     fn narrow_into(&self, count: usize, gaps: &[(usize, usize)], to: &mut Vec<u32>) -> Option<()> {
         let begin = to.len();
         let mut gaps = gaps.iter();

@@ -8,8 +8,8 @@ use mailqos_model::Micros;
 const NULL_NARROW: u32 = u32::MAX;
 const NULL_WIDE: i64 = i64::MIN;
 
-/// Durations in microseconds, some of them null: in four bytes each as long as none is negative or longer than 71 minutes,
-/// for a year of them has to fit into memory.
+/// Durations in microseconds, some of them null: in four bytes each as long as none is negative or
+/// longer than 71 minutes, for a year of them has to fit into memory.
 #[derive(Debug, Clone)]
 pub struct Durations(Store);
 
@@ -116,8 +116,8 @@ impl Durations {
         }
     }
 
-    /// Adds values of which only those are not null whose bit is set: the lowest bit of the first word
-    /// is the first value's.
+    /// Adds values of which only those are not null whose bit is set: the lowest bit of the first
+    /// word is the first value's.
     pub(crate) fn append_nullable<W: Iterator<Item = u64>>(
         &mut self,
         more: &[i64],
@@ -127,7 +127,8 @@ impl Durations {
         if let Store::Narrow(values) = &mut self.0 {
             let before = values.len();
             values.reserve(more.len());
-            // Without a branch that could be guessed wrongly: what is not valid becomes the mark of null.
+            // Without a branch that could be guessed wrongly: what is not valid becomes the mark of
+            // null.
             let mut all_fit = true;
             for (block, word) in blocks() {
                 values.extend(block.iter().enumerate().map(|(index, value)| {
@@ -193,7 +194,8 @@ impl Durations {
             into: impl Fn(F) -> T,
             to: &mut Vec<T>,
         ) {
-            // Writes each value and moves on only behind those that are kept: no branch that could be guessed wrongly.
+            // Writes each value and moves on only behind those that are kept: no branch that could
+            // be guessed wrongly.
             let begin = to.len();
             to.resize(begin + from.len(), T::default());
             let mut end = begin;
@@ -249,7 +251,8 @@ impl FromIterator<Option<Micros>> for Durations {
     }
 }
 
-/// Values of a metric in microseconds, none of them null, in any order; in four bytes each where all of them fit.
+/// Values of a metric in microseconds, none of them null, in any order; in four bytes each where
+/// all of them fit.
 #[derive(Debug, Clone)]
 pub enum Values {
     /// None is negative or longer than 71 minutes.

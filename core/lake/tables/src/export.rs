@@ -34,7 +34,8 @@ impl Choice {
     }
 }
 
-/// Writes the samples as CSV, with a head: site, then all columns; nothing for null, RFC 3339 for moments, hops as JSON.
+/// Writes the samples as CSV, with a head: site, then all columns; nothing for null, RFC 3339 for
+/// moments, hops as JSON.
 ///
 /// # Errors
 /// A day file can't be read, or nobody takes the text.

@@ -15,12 +15,14 @@ pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, LakeError> {
     };
     let paths = found.map(|entry| entry.map(|entry| entry.path()));
     let mut paths = paths.collect::<Result<Vec<_>, _>>().map_err(io_error(folder))?;
-    // Not in the order of the file system: what is listed first is shown first where moments are equal.
+    // Not in the order of the file system: what is listed first is shown first where moments are
+    // equal.
     paths.sort();
     Ok(paths)
 }
 
-/// Whether a file counts as one of a day: its name ends with `.parquet`, and does not mark it as hidden or temporary.
+/// Whether a file counts as one of a day: its name ends with `.parquet`, and does not mark it as
+/// hidden or temporary.
 pub(crate) fn is_day_file(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.ends_with(".parquet") && !name.starts_with(['.', '_'])
@@ -38,8 +40,8 @@ pub(crate) fn partitions(folder: &Path, key: &str) -> Result<Vec<(String, PathBu
         .collect())
 }
 
-/// Whether a site is named like a copy of another one that is there: `here (1)`, `here - Copy`, `here.sync-conflict-…`,
-/// `here~`, `here.bak`. No site that a probe writes for has such a name.
+/// Whether a site is named like a copy of another one that is there: `here (1)`, `here - Copy`,
+/// `here.sync-conflict-…`, `here~`, `here.bak`. No site that a probe writes for has such a name.
 pub(crate) fn is_copy(site: &str, all: &BTreeSet<String>) -> bool {
     let rest = |name: &String| site.strip_prefix(name.as_str()).map(str::to_ascii_lowercase);
     all.iter().filter(|name| *name != site).filter_map(rest).any(|rest| {
@@ -59,7 +61,8 @@ pub(crate) fn is_copy(site: &str, all: &BTreeSet<String>) -> bool {
     })
 }
 
-/// The value of a partition: other writers escape what is no letter or digit in it (`Main%20office`), as in an address.
+/// The value of a partition: other writers escape what is no letter or digit in it
+/// (`Main%20office`), as in an address.
 fn unescaped(name: &str) -> String {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();

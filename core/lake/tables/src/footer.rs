@@ -139,7 +139,8 @@ pub(crate) fn encrypted(file: &LakeFile, what: &str) -> LakeError {
 }
 
 impl Footer {
-    /// Reads it. What it notes of encodings and sizes nobody asks for, and would be a third of the work.
+    /// Reads it. What it notes of encodings and sizes nobody asks for, and would be a third of the
+    /// work.
     pub(crate) fn read(file: &LakeFile, source: &File) -> Result<Self, LakeError> {
         let options = ParquetMetaDataOptions::new()
             .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
@@ -165,7 +166,8 @@ impl Footer {
         self.metadata.memory_size()
     }
 
-    /// Estimates how many bytes a decoded row takes of those columns of a query in which there is anything.
+    /// Estimates how many bytes a decoded row takes of those columns of a query in which there is
+    /// anything.
     pub(crate) fn bytes_per_row(&self, query: &SeriesQuery) -> usize {
         let share = |name: &str| {
             let (mut values, mut rows) = (0.0_f64, 0.0);

@@ -1,4 +1,5 @@
-//! Measurements of another tool become samples: CSV and Parquet with a map of columns, values and units.
+//! Measurements of another tool become samples: CSV and Parquet with a map of columns, values and
+//! units.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -37,7 +38,8 @@ pub struct Mapping {
 impl std::str::FromStr for Mapping {
     type Err = String;
 
-    /// `round_trip_us=latency:ms`: our column, their column, and the unit if theirs is a number of something else than µs.
+    /// `round_trip_us=latency:ms`: our column, their column, and the unit if theirs is a number of
+    /// something else than µs.
     fn from_str(text: &str) -> Result<Self, String> {
         let (ours, theirs) = text.split_once('=').ok_or(
             "use OURS=THEIRS, such as started_at=time, or OURS=THEIRS:UNIT with min, s, ms or us",
@@ -85,8 +87,8 @@ pub struct Plan {
     pub preset: Option<Preset>,
     /// Words of the file that mean "no value", beside the usual ones.
     pub missing: Vec<String>,
-    /// The outcome of rows without a round trip, if `outcome` holds for the rest; they are skipped by default, because nothing
-    /// is known about these tests.
+    /// The outcome of rows without a round trip, if `outcome` holds for the rest; they are skipped
+    /// by default, because nothing is known about these tests.
     pub missing_outcome: Option<Outcome>,
     /// The decimal mark of numbers; learnt from each column by default.
     pub decimal_mark: Option<Mark>,
@@ -126,8 +128,8 @@ struct Read {
     notes: Vec<String>,
 }
 
-/// Reads the file and, with `apply`, writes its samples into the lake. All or nothing: a row that can't be understood, and
-/// duplicates unless they are to be left out, refuse the whole import.
+/// Reads the file and, with `apply`, writes its samples into the lake. All or nothing: a row that
+/// can't be understood, and duplicates unless they are to be left out, refuse the whole import.
 ///
 /// # Errors
 /// The file or the lake can't be read or written, or what is in the file is not right.
@@ -472,7 +474,8 @@ fn is_ours(file: &Path) -> Result<bool, LakeAdminError> {
     Ok(writer.is_some_and(|writer| writer.starts_with("mailqos ")))
 }
 
-/// The samples of a file of our own form, all columns as they are, but for what is said of all rows.
+/// The samples of a file of our own form, all columns as they are, but for what is said of all
+/// rows.
 fn ours(file: &Path, plan: &Plan) -> Result<Read, LakeAdminError> {
     let reader = DayReader::<Sample>::open(file)?.ok_or_else(|| {
         LakeAdminError::Import(format!("{}: there is no such file", file.display()))
@@ -497,7 +500,8 @@ fn parquet(file: &Path, plan: &Plan) -> Result<Read, LakeAdminError> {
     let error = unreadable(file);
     let open = File::open(file).map_err(io_error(file))?;
     let mut reader = ParquetReader::new(open);
-    // Some writers note their own in-memory types (dictionaries, large strings). What is stored is what counts.
+    // Some writers note their own in-memory types (dictionaries, large strings). What is stored is
+    // what counts.
     let mut metadata = (**reader.get_metadata().map_err(&error)?).clone();
     metadata.key_value_metadata = None;
     reader.set_metadata(metadata.into());

@@ -1,9 +1,11 @@
-//! Reads the sample lake: only the files, row groups and columns that a question needs, one monitor's series at a time.
+//! Reads the sample lake: only the files, row groups and columns that a question needs, one
+//! monitor's series at a time.
 //!
-//! Parquet is decoded a file at a time: what the probe wrote by our own decoder, all else by polars. Not by one lazy frame over
-//! all: files may differ in columns and types (older ones, other writers'), a corrupt one must be named, and the samples
-//! are already sorted by monitor and time, so that no engine has to group what lies together. How much is decoded at a
-//! time is bounded; what is larger is read in batches of monitors.
+//! Parquet is decoded a file at a time: what the probe wrote by our own decoder, all else by
+//! polars. Not by one lazy frame over all: files may differ in columns and types (older ones, other
+//! writers'), a corrupt one must be named, and the samples are already sorted by monitor and time,
+//! so that no engine has to group what lies together. How much is decoded at a time is bounded;
+//! what is larger is read in batches of monitors.
 
 use std::{
     collections::BTreeSet,
@@ -95,8 +97,9 @@ impl Lake {
         }
     }
 
-    /// What was found twice so far and counts once, or is named like a copy and was passed over: one line each, for people. A
-    /// synchronising program or a person made it, and every other reader counts it twice.
+    /// What was found twice so far and counts once, or is named like a copy and was passed over:
+    /// one line each, for people. A synchronising program or a person made it, and every other
+    /// reader counts it twice.
     pub fn doubles(&self) -> Vec<String> {
         let passed_over = self.passed_over.iter().map(|path| {
             format!(
@@ -126,7 +129,8 @@ impl Lake {
         &self.folder
     }
 
-    /// The events of each site from a moment to another, in order; the sites by name. A site that has none is left out.
+    /// The events of each site from a moment to another, in order; the sites by name. A site that
+    /// has none is left out.
     ///
     /// # Errors
     /// A file can't be read.
@@ -203,7 +207,8 @@ impl Lake {
         Some((dates().min()?, dates().max()?))
     }
 
-    /// The (site, monitor) pairs that have samples on the UTC days of a period; of all time without one.
+    /// The (site, monitor) pairs that have samples on the UTC days of a period; of all time without
+    /// one.
     ///
     /// # Errors
     /// A file is corrupt or can't be read.
@@ -232,13 +237,14 @@ impl Lake {
         Ok(monitors)
     }
 
-    /// The series of each (site, monitor) that a query selects, ordered by site and monitor. Those without any sample are
-    /// left out.
+    /// The series of each (site, monitor) that a query selects, ordered by site and monitor. Those
+    /// without any sample are left out.
     pub fn series<'lake>(&'lake self, query: &SeriesQuery) -> SeriesIter<'lake> {
         SeriesIter::new(&self.catalogue, query)
     }
 
-    /// What `figure` makes of each series, which it may take, on all cores, in the order of [`Lake::series`].
+    /// What `figure` makes of each series, which it may take, on all cores, in the order of
+    /// [`Lake::series`].
     ///
     /// # Errors
     /// A file is corrupt or can't be read.
@@ -255,8 +261,9 @@ impl Lake {
         Ok(all)
     }
 
-    /// Gives `take` what `figure` makes of each series, on all cores, in the order of [`Lake::series`]: batch by batch, so
-    /// that neither the samples nor what is made of them have to fit into memory.
+    /// Gives `take` what `figure` makes of each series, on all cores, in the order of
+    /// [`Lake::series`]: batch by batch, so that neither the samples nor what is made of them have
+    /// to fit into memory.
     ///
     /// # Errors
     /// A file is corrupt or can't be read, or `take` failed.

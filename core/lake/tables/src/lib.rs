@@ -1,8 +1,9 @@
-//! Whole lakes: samples of many day files as columns, import, export, verification, repair and retention.
+//! Whole lakes: samples of many day files as columns, import, export, verification, repair and
+//! retention.
 //!
-//! [`Lake`] finds the day files, [`SeriesQuery`] says what to read of them, and each monitor's samples come as a [`Series`].
-//! This crate knows no figure and no report. The probe does not use it, so that it links no polars; what both programs need
-//! of day files is in `mailqos-lake`.
+//! [`Lake`] finds the day files, [`SeriesQuery`] says what to read of them, and each monitor's
+//! samples come as a [`Series`]. This crate knows no figure and no report. The probe does not use
+//! it, so that it links no polars; what both programs need of day files is in `mailqos-lake`.
 
 mod batch;
 mod catalogue;

@@ -62,7 +62,8 @@ impl Metric {
 }
 
 words!(
-    /// Columns beyond the outcome that a question may need. Exclusion and provisional state are always read.
+    /// Columns beyond the outcome that a question may need. Exclusion and provisional state are
+    /// always read.
     Column, "column" {
         /// Where a test failed.
         Stage = "stage",

@@ -1,8 +1,9 @@
 //! The same work on many things, on all cores, with the results in the order of the things.
 //!
-//! Not by rayon, although polars and the typesetter bring it: things are begun in their order, so that of several corrupt
-//! files the first one is named; and a thread that waits for work within its own work takes up nothing else meanwhile, which
-//! would hold two chapters, or two media, in memory and on one stack.
+//! Not by rayon, although polars and the typesetter bring it: things are begun in their order, so
+//! that of several corrupt files the first one is named; and a thread that waits for work within
+//! its own work takes up nothing else meanwhile, which would hold two chapters, or two media, in
+//! memory and on one stack.
 
 use std::{
     sync::{

@@ -110,7 +110,8 @@ pub(crate) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
 /// The stations of a mail, where they are known.
 type HopPath = Option<Arc<[HopDelay]>>;
 
-/// The stations of each mail; nothing where the file has none, or none of the form that this version knows.
+/// The stations of each mail; nothing where the file has none, or none of the form that this
+/// version knows.
 fn hops(frame: &DataFrame) -> Option<Vec<HopPath>> {
     let column = frame.column("hops").ok()?;
     let list = column.list().ok()?;
@@ -302,7 +303,8 @@ impl Part {
         self.monitors.iter().map(|(monitor, _)| monitor)
     }
 
-    /// Notes where the monitors of a batch, in order, are here: names are compared once, not once for each question.
+    /// Notes where the monitors of a batch, in order, are here: names are compared once, not once
+    /// for each question.
     pub(crate) fn place(&mut self, batch: &[SeriesKey]) {
         let mut own = self.monitors.iter().zip(0_u32..).peekable();
         let places = batch.iter().map(|monitor| {
@@ -336,7 +338,8 @@ impl Part {
         }
     }
 
-    /// The same without the rows of other monitors than those that were wanted: of many files at once, they take much room.
+    /// The same without the rows of other monitors than those that were wanted: of many files at
+    /// once, they take much room.
     pub(crate) fn of_wanted(mut self, query: &SeriesQuery) -> Self {
         fn known<T>(column: Vec<T>) -> Option<Vec<T>> {
             (!column.is_empty()).then_some(column)
@@ -448,8 +451,8 @@ impl Chosen<'_> {
         }
     }
 
-    /// Adds rows of a column behind the `before` rows that there are. As long as nothing stands in any file, a column stays
-    /// empty: it reads the same.
+    /// Adds rows of a column behind the `before` rows that there are. As long as nothing stands in
+    /// any file, a column stays empty: it reads the same.
     fn add<T: Clone + Default>(&self, from: Option<&[T]>, before: usize, to: &mut Vec<T>) {
         match from {
             Some(from) => {

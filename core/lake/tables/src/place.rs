@@ -28,8 +28,9 @@ pub enum PlaceError {
     Remote(#[from] RemoteError),
 }
 
-/// The folder of the lake: that of `--data`, or else that of the configuration. A lake in an object store is brought up to date
-/// in a folder of this machine first; what has not changed is not fetched again.
+/// The folder of the lake: that of `--data`, or else that of the configuration. A lake in an object
+/// store is brought up to date in a folder of this machine first; what has not changed is not
+/// fetched again.
 ///
 /// # Errors
 /// There is no lake, or the store can't be reached.
@@ -83,7 +84,8 @@ async fn fetch(address: &str, config: Option<&Config>, mirror: &Path) -> Result<
     Ok(())
 }
 
-/// Beside the state, or in the user's own cache. Each lake has its own: one that is brought up to date loses what another has.
+/// Beside the state, or in the user's own cache. Each lake has its own: one that is brought up to
+/// date loses what another has.
 fn mirror_folder(address: &str, config: Option<&Config>) -> Result<PathBuf, PlaceError> {
     if let Some(config) = config
         && matches!(&config.data, DataLocation::ObjectStore(own) if own == address)

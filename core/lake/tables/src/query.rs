@@ -25,10 +25,11 @@ pub struct SeriesQuery {
     pub monitors: BTreeSet<String>,
     /// The period whose samples are `inside`.
     pub period: Range<UtcMicros>,
-    /// How far before and after the period samples are read as context, for outages that go over its edges: at least, and of
-    /// monitors with long test intervals as far as they need.
+    /// How far before and after the period samples are read as context, for outages that go over
+    /// its edges: at least, and of monitors with long test intervals as far as they need.
     pub context: Micros,
-    /// The test intervals of monitors as they are configured: samples, of other tools for one, may carry none.
+    /// The test intervals of monitors as they are configured: samples, of other tools for one, may
+    /// carry none.
     pub intervals: BTreeMap<String, Micros>,
     /// Which metrics to read.
     pub metrics: BTreeSet<Metric>,
@@ -88,8 +89,9 @@ impl SeriesQuery {
         self
     }
 
-    /// With the samples of a day before and after, and the test interval: what outages need. Of a monitor whose test interval
-    /// is longer than eight hours, three of which are known, samples are read from further away.
+    /// With the samples of a day before and after, and the test interval: what outages need. Of a
+    /// monitor whose test interval is longer than eight hours, three of which are known, samples
+    /// are read from further away.
     #[must_use]
     pub fn for_outages(mut self) -> Self {
         self.context = Micros::from_secs(86_400);

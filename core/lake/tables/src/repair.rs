@@ -40,9 +40,9 @@ pub struct Verdict {
     pub remarks: Vec<Finding>,
 }
 
-/// Opens every file of a tree and reads it whole: schema, order, uniqueness, and that each row is in the day it began in. Of files
-/// that other programs wrote, what Parquet itself promises is checked as well: the footer, the number of rows, and the checksums
-/// of pages where there are any.
+/// Opens every file of a tree and reads it whole: schema, order, uniqueness, and that each row is
+/// in the day it began in. Of files that other programs wrote, what Parquet itself promises is
+/// checked as well: the footer, the number of rows, and the checksums of pages where there are any.
 ///
 /// # Errors
 /// A folder can't be read; what is wrong with a file is no error but a finding.
@@ -76,8 +76,9 @@ pub fn verify<R: Record>(
     Ok(())
 }
 
-/// What a file is that does not belong into the tree. Copies that a synchronising program or a person made are read by every
-/// Parquet reader, and count twice there; mailqos counts each row once.
+/// What a file is that does not belong into the tree. Copies that a synchronising program or a
+/// person made are read by every Parquet reader, and count twice there; mailqos counts each row
+/// once.
 fn stray<R: Record>(path: &Path) -> String {
     let day = path.with_file_name(format!("{}.parquet", R::FOLDER));
     let is_parquet = path.extension().is_some_and(|ending| ending == "parquet") && path.is_file();
@@ -114,7 +115,8 @@ enum Condition {
     Sound { rows: u64, remark: Option<String> },
     /// It can be read, and breaks a promise of the lake: a row is there twice, or in the wrong day.
     Untidy { rows: u64, problem: String },
-    /// It can't be read here, and may be sound: encrypted, of another version, of another content, or the disk refuses.
+    /// It can't be read here, and may be sound: encrypted, of another version, of another content,
+    /// or the disk refuses.
     Unread(String),
     /// No writer wrote these bytes.
     Damaged(String),
@@ -255,9 +257,9 @@ pub enum Remedy {
     },
 }
 
-/// Rebuilds damaged day files from what can be read of them, and files whose rows are twice or in the wrong day. A copy of each as
-/// it was is kept aside first. A file that can't be read here and may be sound is left as it is. Without `apply` it only says what
-/// it would do.
+/// Rebuilds damaged day files from what can be read of them, and files whose rows are twice or in
+/// the wrong day. A copy of each as it was is kept aside first. A file that can't be read here and
+/// may be sound is left as it is. Without `apply` it only says what it would do.
 ///
 /// # Errors
 /// A site's lock is held by a running probe, or the file system refuses.
@@ -295,8 +297,8 @@ pub fn repair<R: Record>(
     Ok(repairs)
 }
 
-/// Writes what can be read of a file into the days that it belongs to; with `apply`, after a copy of it was put aside. The file
-/// itself goes last, when all of its rows are elsewhere.
+/// Writes what can be read of a file into the days that it belongs to; with `apply`, after a copy
+/// of it was put aside. The file itself goes last, when all of its rows are elsewhere.
 fn rebuild<R: Record>(data: &Path, day: &Day, apply: bool) -> Result<Remedy, LakeAdminError> {
     let (rows, lost) = match salvage::<R>(&day.path) {
         Ok((rows, lost)) => (rows, Some(lost)),
@@ -324,7 +326,8 @@ fn rebuild<R: Record>(data: &Path, day: &Day, apply: bool) -> Result<Remedy, Lak
     Ok(remedy)
 }
 
-/// Merges rows into the days that they belong to, whatever is there already and whoever wrote it; returns how many rows they are.
+/// Merges rows into the days that they belong to, whatever is there already and whoever wrote it;
+/// returns how many rows they are.
 ///
 /// # Errors
 /// A day file can't be read or written.
@@ -360,7 +363,8 @@ pub fn aside(data: &Path) -> Result<Vec<PathBuf>, LakeAdminError> {
     Ok(entries(&aside_folder(data))?)
 }
 
-/// The days that began more than `keep_days` before today; never the last two, into which samples may still be settled.
+/// The days that began more than `keep_days` before today; never the last two, into which samples
+/// may still be settled.
 ///
 /// # Errors
 /// A folder can't be read.
@@ -377,7 +381,8 @@ pub fn outdated<R: Record>(
     Ok(days)
 }
 
-/// Deletes a day that is too old, with whatever copies of it are there. Readers that have a file open read on.
+/// Deletes a day that is too old, with whatever copies of it are there. Readers that have a file
+/// open read on.
 ///
 /// # Errors
 /// The file system refuses.

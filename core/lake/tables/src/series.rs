@@ -25,10 +25,12 @@ pub fn has_mails(kind: Option<&str>) -> bool {
     kind != Some("mailbox")
 }
 
-/// The samples of one monitor at one site, by time; each column has one value a sample, or none where it was not asked for.
+/// The samples of one monitor at one site, by time; each column has one value a sample, or none
+/// where it was not asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Series {
-    /// The site, as the lake names it. Lakes of other writers may use names that no configuration would accept.
+    /// The site, as the lake names it. Lakes of other writers may use names that no configuration
+    /// would accept.
     pub site: Arc<str>,
     /// The monitor, as the lake names it.
     pub monitor: Arc<str>,
@@ -52,7 +54,8 @@ pub struct Series {
     pub test_interval: Durations,
     /// The monitor's max round trip at each test.
     pub max_round_trip: Durations,
-    /// The stations of each mail, oldest first: who wrote the `Received` field and how long after the one before.
+    /// The stations of each mail, oldest first: who wrote the `Received` field and how long after
+    /// the one before.
     pub hops: Vec<Option<Arc<[HopDelay]>>>,
     /// Whether a certificate was accepted unverified at each test.
     pub unverified: Vec<bool>,
@@ -151,7 +154,8 @@ impl Series {
         counting
     }
 
-    /// Adds the non-null values of a metric over a range to others; `counting` is [`Series::counting`].
+    /// Adds the non-null values of a metric over a range to others; `counting` is
+    /// [`Series::counting`].
     pub fn values_into(
         &self,
         metric: Metric,
@@ -222,7 +226,8 @@ impl Series {
         }
     }
 
-    /// Lets go of columns in which nothing stands: they read as before, and a year of them has to fit into memory.
+    /// Lets go of columns in which nothing stands: they read as before, and a year of them has to
+    /// fit into memory.
     pub fn leave_out_empty(&mut self) {
         fn drop_if<T>(column: &mut Vec<T>, is_empty: impl Fn(&T) -> bool) {
             if column.iter().all(is_empty) {

@@ -1,6 +1,7 @@
 //! OAUTHBEARER (RFC 7628) and XOAUTH2: an OAuth 2.0 access token in place of a password.
 //!
-//! A server that refuses says why in a challenge; it wants an answer to that, and only then comes its final reply.
+//! A server that refuses says why in a challenge; it wants an answer to that, and only then comes
+//! its final reply.
 
 use mailqos_base::{Secret, one_line};
 
@@ -42,7 +43,8 @@ impl Bearer {
     }
 }
 
-/// The server's reason: a JSON object of which all parts are optional. The token is taken out, should the server repeat it.
+/// The server's reason: a JSON object of which all parts are optional. The token is taken out,
+/// should the server repeat it.
 fn read(challenge: &[u8], token: &Secret) -> String {
     let without_token = |text: &str| one_line(text, std::slice::from_ref(token));
     let Ok(serde_json::Value::Object(members)) = serde_json::from_slice(challenge) else {

@@ -38,7 +38,8 @@ pub struct Credentials {
 /// State of an account's logins that outlives connections.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// Mechanisms that failed at a server where another then served, so that they are not tried each time.
+    /// Mechanisms that failed at a server where another then served, so that they are not tried
+    /// each time.
     passed_over: Mutex<HashSet<(String, Mechanism)>>,
     /// Deriving the keys of SCRAM takes milliseconds, which must not count as the server's.
     scram: scram::CachedKeys,
@@ -94,8 +95,8 @@ impl Credentials {
     }
 }
 
-/// The mechanisms that both sides have, the best first. `place` is the server and its port, `offered` is in capitals.
-/// Once all of them have failed there, all are tried again.
+/// The mechanisms that both sides have, the best first. `place` is the server and its port,
+/// `offered` is in capitals. Once all of them have failed there, all are tried again.
 pub fn choose(place: &str, offered: &[String], credentials: &Credentials) -> Vec<Mechanism> {
     let common = MECHANISMS
         .into_iter()
@@ -176,8 +177,8 @@ impl Dialogue {
         Some(initial)
     }
 
-    /// The answer to a challenge as the server sent it, in Base64. That of LOGIN is only words, and some servers send them as
-    /// they are.
+    /// The answer to a challenge as the server sent it, in Base64. That of LOGIN is only words, and
+    /// some servers send them as they are.
     ///
     /// # Errors
     /// When the challenge can't be read, or asks what the mechanism does not have.
@@ -207,7 +208,8 @@ impl Dialogue {
                 scram.answer(challenge, secret, &self.credentials.memory.scram)
             }
             (Role::Bearer(bearer), mechanism, 2) => Ok(bearer.answer(mechanism, challenge, secret)),
-            // The words of the challenge vary ("Username:", "User Name", translations); their order does not.
+            // The words of the challenge vary ("Username:", "User Name", translations); their order
+            // does not.
             (Role::Password, Mechanism::Login, 1) => Ok(Secret::new(self.credentials.user.clone())),
             (Role::Password, Mechanism::Login, 2) => Ok(secret.clone()),
             _ => Err(format!("the server sent more challenges than {} has", self.mechanism)),
@@ -234,8 +236,8 @@ impl Dialogue {
         }
     }
 
-    /// Whether the server had what it needs to tell right credentials from wrong ones. A refusal before says something about
-    /// the mechanism, not about the password.
+    /// Whether the server had what it needs to tell right credentials from wrong ones. A refusal
+    /// before says something about the mechanism, not about the password.
     fn was_judged(&self) -> bool {
         match (&self.role, self.mechanism) {
             (Role::Scram(scram), _) => scram.is_proved(),
@@ -250,7 +252,8 @@ fn encode_initial(text: &Secret) -> String {
     if text.expose().is_empty() { "=".to_owned() } else { encode(text) }
 }
 
-/// An answer to a challenge, as it goes over the connection: in Base64, an empty one as an empty line.
+/// An answer to a challenge, as it goes over the connection: in Base64, an empty one as an empty
+/// line.
 fn encode(text: &Secret) -> String {
     STANDARD.encode(text.expose())
 }

@@ -1,5 +1,5 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding: the password does not travel, and the server has to prove
-//! that it knows it.
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding: the password does not travel, and
+//! the server has to prove that it knows it.
 
 use std::sync::{Arc, Mutex};
 

@@ -139,8 +139,8 @@ impl State {
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
         let bytes = text.as_bytes();
-        // RFC 5321, section 4.2.1: a client that doesn't know a code goes by its first digit. Codes such
-        // as 571 (Courier, many filters) and 699 are in use.
+        // RFC 5321, section 4.2.1: a client that doesn't know a code goes by its first digit. Codes
+        // such as 571 (Courier, many filters) and 699 are in use.
         let is_reply = bytes.len() >= 3
             && matches!(bytes[0], b'2'..=b'5')
             && bytes[1].is_ascii_digit()
@@ -156,8 +156,8 @@ impl State {
         let more = bytes.get(3) == Some(&b'-');
         let ehlo = self.ehlo.take_if(|_| !more);
         if matches!(code, 500 | 502 | 504) && (more && self.ehlo.is_some() || ehlo.is_some()) {
-            // RFC 5321, section 3.2: a server without extensions is greeted by HELO. lettre sees the reply
-            // to that as the reply to its EHLO.
+            // RFC 5321, section 3.2: a server without extensions is greeted by HELO. lettre sees
+            // the reply to that as the reply to its EHLO.
             if let Some(name) = ehlo {
                 self.helo = Some([b"HELO ".as_slice(), &name].concat());
             }

@@ -15,7 +15,8 @@ use super::{
 };
 
 impl Smtp {
-    /// Logs in by the best mechanism that both sides have; falls back where a server offers what it can't do.
+    /// Logs in by the best mechanism that both sides have; falls back where a server offers what it
+    /// can't do.
     ///
     /// # Errors
     /// When no mechanism fits or the server refuses.
@@ -65,7 +66,8 @@ impl Smtp {
         let mut result = Ok(());
         for mechanism in mechanisms {
             let mut ended = self.authenticate_by(mechanism, credentials, usize::MAX).await;
-            // Some servers know no initial response, or no line that is as long as a token (Dovecot's submission service).
+            // Some servers know no initial response, or no line that is as long as a token
+            // (Dovecot's submission service).
             if mechanism != Mechanism::Login
                 && ended.as_ref().is_err_and(|(error, _)| is_of_line(error))
             {
@@ -79,9 +81,9 @@ impl Smtp {
             result = Err(error);
             match refusal {
                 Some(refusal) if refusal.leaves_other_mechanisms() => failed.push(mechanism),
-                // Where the credentials are wrong, no other mechanism makes them right, and each failed login brings the
-                // account closer to being locked. Should the server merely not master this mechanism, the next test
-                // tries another one.
+                // Where the credentials are wrong, no other mechanism makes them right, and each
+                // failed login brings the account closer to being locked. Should the server merely
+                // not master this mechanism, the next test tries another one.
                 Some(LoginRefusal::Credentials) => {
                     credentials.pass_over(&place, mechanism);
                     break;

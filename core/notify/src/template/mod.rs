@@ -1,4 +1,5 @@
-//! Fills in the templates of messages, within limits: what loops or grows without end keeps no alarm from being sent.
+//! Fills in the templates of messages, within limits: what loops or grows without end keeps no
+//! alarm from being sent.
 
 pub mod process;
 
@@ -70,7 +71,8 @@ fn may_grow(text: &str) -> bool {
     })
 }
 
-/// Runs it on a thread of its own, which is abandoned if it takes too long: the system ends it with the program.
+/// Runs it on a thread of its own, which is abandoned if it takes too long: the system ends it with
+/// the program.
 fn within_limits<F>(work: F, deadline: Duration) -> Result<String, String>
 where
     F: FnOnce() -> Result<String, String> + Send + 'static,

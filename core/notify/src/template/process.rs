@@ -1,5 +1,6 @@
-//! Users' templates are filled in by a separate process, which is the same program again, with limits of
-//! time and memory: a template that grows without end takes nothing from the program itself.
+//! Users' templates are filled in by a separate process, which is the same program again, with
+//! limits of time and memory: a template that grows without end takes nothing from the program
+//! itself.
 
 use std::{
     io::{self, Read, Write as _},
@@ -42,7 +43,8 @@ pub(crate) struct Work {
     pub(crate) context: Value,
 }
 
-/// Fills a template in; `None` where no such process can be had, as in tests or while the program is being replaced.
+/// Fills a template in; `None` where no such process can be had, as in tests or while the program
+/// is being replaced.
 pub(crate) fn run(work: &Work) -> Option<Result<String, String>> {
     let child = start(PROGRAM.get()?).ok()?;
     Some(talk(child, work).unwrap_or_else(|error| Err(error.to_string())))

@@ -30,7 +30,8 @@ fn built_in(service: Service) -> Option<&'static str> {
     }
 }
 
-/// Sends the message; returns the answer that accepted it. What is too large for the service is sent once more, in short.
+/// Sends the message; returns the answer that accepted it. What is too large for the service is
+/// sent once more, in short.
 pub(crate) async fn send(
     hook: &Webhook,
     proxy: &Proxy,
@@ -54,8 +55,8 @@ pub(crate) async fn send(
     Ok([Some(words), problem].into_iter().flatten().collect::<Vec<_>>().join("; "))
 }
 
-/// What of an address is not to be shown: what follows the server, which people need to know. A short path that stands in the
-/// configuration is nobody's key.
+/// What of an address is not to be shown: what follows the server, which people need to know. A
+/// short path that stands in the configuration is nobody's key.
 fn secret_part(hook: &Webhook, url: &Secret) -> Option<Secret> {
     let (_, rest) = url.expose().split_once("://")?;
     let (_, path) = rest.split_once(['/', '?'])?;
@@ -154,7 +155,8 @@ impl<'hook> Sender<'hook> {
     }
 }
 
-/// Whether a service refuses the message for its size: a template of one's own may not keep the limits.
+/// Whether a service refuses the message for its size: a template of one's own may not keep the
+/// limits.
 fn is_too_large(answer: &Response) -> bool {
     const WORDS: [&str; 9] = [
         "too long",
@@ -208,7 +210,8 @@ pub(crate) fn preview(hook: &Webhook, notification: &Notification) -> String {
     }
 }
 
-/// The content; that of the service's built-in form where the template is wrong, with what is wrong: the alarm matters more.
+/// The content; that of the service's built-in form where the template is wrong, with what is
+/// wrong: the alarm matters more.
 fn content(hook: &Webhook, context: &Value) -> Result<(Value, Option<String>), String> {
     let error = match render(hook, context) {
         Ok(content) => return Ok((content, None)),
@@ -222,8 +225,8 @@ fn content(hook: &Webhook, context: &Value) -> Result<(Value, Option<String>), S
     Ok((fill(hook.service.as_str(), text, context)?, Some(problem)))
 }
 
-/// How long the service asks to be left alone, in the header or in the content: Discord's `retry_after` in seconds,
-/// Telegram's in `parameters`, Matrix' `retry_after_ms`.
+/// How long the service asks to be left alone, in the header or in the content: Discord's
+/// `retry_after` in seconds, Telegram's in `parameters`, Matrix' `retry_after_ms`.
 fn patience(answer: &Response) -> Option<Duration> {
     let said = || {
         let content: Value = serde_json::from_slice(&answer.body).ok()?;
@@ -258,8 +261,9 @@ fn form(content: &Value) -> Result<String, String> {
 
 /// What a server says in the content of a success: that it was none.
 ///
-/// Microsoft's connectors for Teams answer 200 with "Webhook message delivery failed with error: …"; the Web API of Slack
-/// and Telegram `"ok": false`, Rocket.Chat `"success": false`, DingTalk and WeCom an `errcode`, Feishu and Lark a `code`.
+/// Microsoft's connectors for Teams answer 200 with "Webhook message delivery failed with error:
+/// …"; the Web API of Slack and Telegram `"ok": false`, Rocket.Chat `"success": false`, DingTalk
+/// and WeCom an `errcode`, Feishu and Lark a `code`.
 fn is_refused_in_content(service: Service, answer: &Response) -> bool {
     let text = String::from_utf8_lossy(&answer.body);
     let text = text.trim();

@@ -120,8 +120,8 @@ fn limits_of_services_are_kept_in_bytes() {
         assert!(characters(&slack["blocks"][0]["text"]["text"]) <= 150);
         assert!(characters(&slack["blocks"][1]["text"]["text"]) <= 3000);
         assert!(characters(&slack["text"]) <= 4000);
-        // The workflow passes the card on as a text within JSON: what has 24,453 bytes here was 28,897 there
-        // (https://github.com/MicrosoftDocs/msteams-docs/issues/11274).
+        // The workflow passes the card on as a text within JSON: what has 24,453 bytes here was
+        // 28,897 there (https://github.com/MicrosoftDocs/msteams-docs/issues/11274).
         let card = content(Service::Teams).to_string();
         let teams = serde_json::to_string(&card).expect("JSON").len();
         assert!(teams <= 28 * 1024, "{teams}");
@@ -226,8 +226,10 @@ async fn a_form_goes_to_a_gateway_and_a_request_for_patience_is_heard() {
     );
 }
 
-/// What a template of one's own makes too large is sent in short: <https://github.com/megaease/easeprobe/issues/364>,
-/// <https://github.com/grafana/grafana/issues/74724>, <https://github.com/elastic/kibana/issues/124716>.
+/// What a template of one's own makes too large is sent in short:
+/// <https://github.com/megaease/easeprobe/issues/364>,
+/// <https://github.com/grafana/grafana/issues/74724>,
+/// <https://github.com/elastic/kibana/issues/124716>.
 #[tokio::test]
 async fn what_is_too_large_for_a_service_is_sent_in_short() {
     let telegram =

@@ -1,5 +1,6 @@
-//! `mailqos-probe init`: asks for a monitor, or takes it from flags; tries its connections, shows the certificates, writes the configuration
-//! with comments, and runs one test. What is in the configuration already can be used again, and is kept.
+//! `mailqos-probe init`: asks for a monitor, or takes it from flags; tries its connections, shows
+//! the certificates, writes the configuration with comments, and runs one test. What is in the
+//! configuration already can be used again, and is kept.
 
 mod login;
 mod presets;

@@ -1,4 +1,5 @@
-//! The two servers of a first monitor: their ports and encryption, tried as it goes, changed until they answer.
+//! The two servers of a first monitor: their ports and encryption, tried as it goes, changed until
+//! they answer.
 
 use std::{
     io::Write as _,
@@ -186,8 +187,9 @@ impl Server {
         inline(pairs)
     }
 
-    /// Opens the connection, and shows the certificate. What fails is tried again, changed or kept as it is, whatever is wanted.
-    /// `authority` is the file that vouches for another server, most likely for this one as well.
+    /// Opens the connection, and shows the certificate. What fails is tried again, changed or kept
+    /// as it is, whatever is wanted. `authority` is the file that vouches for another server, most
+    /// likely for this one as well.
     pub(super) async fn try_it(
         &mut self,
         pin: bool,

@@ -263,7 +263,8 @@ fn whatever_contradicts_the_header_makes_it_another_message() {
 
 #[test]
 fn a_mail_that_is_edited_as_new_is_a_persons() {
-    // Programs that keep fields they do not know (mutt's resend-message, "Edit as new"), from any address.
+    // Programs that keep fields they do not know (mutt's resend-message, "Edit as new"), from any
+    // address.
     let new = mail().replace("Message-ID: <mq1.ab01020304050607@", "Message-ID: <new@");
     let from_anna = new.replace("mailqos <probe@", "Anna <anna@");
     let text = KEY.write(&token(NONCE));
@@ -415,7 +416,8 @@ proptest! {
         }
     }
 
-    /// Changes of the mail itself yield the mail or nothing of the kind, and never the mail of another test.
+    /// Changes of the mail itself yield the mail or nothing of the kind, and never the mail of
+    /// another test.
     #[test]
     fn a_changed_mail_is_never_that_of_another_test(places in proptest::collection::vec((0.0..1.0_f64, any::<u8>()), 0..8)) {
         let mut message = mail().into_bytes();

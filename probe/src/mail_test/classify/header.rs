@@ -47,7 +47,8 @@ impl Header {
                 }
                 return header;
             }
-            // Lines by which mailbox files part their messages, at the top or stored within the header.
+            // Lines by which mailbox files part their messages, at the top or stored within the
+            // header.
             let parts_mailbox = line.starts_with(b"From ") || line.starts_with(b">From ");
             let fields = if is_stray { &mut header.stray } else { &mut header.fields };
             if begins_with_blank && !is_first {
@@ -127,7 +128,8 @@ pub(super) fn groups(bytes: &[u8]) -> Vec<Header> {
             at = next;
         }
         let mut group = Header::read(&rest[..end]);
-        // A report's text is damaged more often than it is forged: what stands behind a damaged line counts.
+        // A report's text is damaged more often than it is forged: what stands behind a damaged
+        // line counts.
         group.fields.append(&mut group.stray);
         groups.push(group);
         rest = &rest[end..];
@@ -145,7 +147,8 @@ pub(super) fn line(bytes: &[u8], at: usize) -> (&[u8], usize) {
     (line.strip_suffix(b"\r").unwrap_or(line), next)
 }
 
-/// Bytes as text: UTF-8 where they are that, else each byte as the character of its number (ISO 8859-1).
+/// Bytes as text: UTF-8 where they are that, else each byte as the character of its number (ISO
+/// 8859-1).
 pub(super) fn text(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes)
         .map_or_else(|_| bytes.iter().map(|byte| char::from(*byte)).collect(), str::to_owned)
@@ -219,7 +222,8 @@ mod tests {
         assert!(header.is_complete);
         assert_eq!(header.first("subject"), Some("Undeliverable: X-MailQoS-Token: mq1"));
         assert!(!header.has("x-mailqos-token") && !header.has("x-later"));
-        // The empty line was lost: fields in the body are evidence against a message, and none for it.
+        // The empty line was lost: fields in the body are evidence against a message, and none for
+        // it.
         let header = Header::read(
             b"From: a@b\nYour mail came back\nX-MailQoS-Token: mq1\nContent-Type: x/y\n\n",
         );

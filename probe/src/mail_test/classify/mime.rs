@@ -1,4 +1,5 @@
-//! The parts of a message (RFC 2045 and 2046), as far as they can be told apart: damaged ones yield what is left of them.
+//! The parts of a message (RFC 2045 and 2046), as far as they can be told apart: damaged ones yield
+//! what is left of them.
 
 use base64::{Engine as _, alphabet, engine};
 

@@ -1,12 +1,14 @@
 //! Decides which message is the mail of a test, and what other messages report about it.
 //!
-//! One rule decides: a message is the mail, and may be deleted as such, only if its *own top-level header* carries our valid
-//! signature and nothing else in that header contradicts it ([`Classification::TestMail`]). A signature that is found anywhere
-//! deeper (quoted, enclosed, in a report) makes a message one *about* the mail. Nothing here falls through to "this is the mail":
-//! that is the answer of one function, `own`, which reads nothing but a complete header.
+//! One rule decides: a message is the mail, and may be deleted as such, only if its *own top-level
+//! header* carries our valid signature and nothing else in that header contradicts it
+//! ([`Classification::TestMail`]). A signature that is found anywhere deeper (quoted, enclosed, in
+//! a report) makes a message one *about* the mail. Nothing here falls through to "this is the
+//! mail": that is the answer of one function, `own`, which reads nothing but a complete header.
 //!
-//! `header` and `mime` read messages, damaged or not · `sender` tells mail systems, responders and persons apart · `report` reads
-//! what has the structure of a report, `words` what has not · `status` finds status codes.
+//! `header` and `mime` read messages, damaged or not · `sender` tells mail systems, responders and
+//! persons apart · `report` reads what has the structure of a report, `words` what has not ·
+//! `status` finds status codes.
 
 #[cfg(test)]
 mod corpus;
@@ -86,7 +88,8 @@ impl Report {
         self.kind == Kind::Failed
     }
 
-    /// Whether it may be deleted once it has been read: only what a mail system wrote of the delivery.
+    /// Whether it may be deleted once it has been read: only what a mail system wrote of the
+    /// delivery.
     pub(super) fn is_deletable(&self) -> bool {
         self.is_certain && matches!(self.kind, Kind::Failed | Kind::Delayed | Kind::Delivered)
     }
@@ -124,7 +127,8 @@ pub(super) enum Kind {
     Unclear,
 }
 
-/// Classifies a message: all of it, or its beginning; a header that is cut short makes no test mail.
+/// Classifies a message: all of it, or its beginning; a header that is cut short makes no test
+/// mail.
 pub(super) fn classify(known: &dyn Known, message: &[u8]) -> Classification {
     let header = Header::read(message);
     let sender = Sender::of(&header);
@@ -140,7 +144,8 @@ pub(super) fn classify(known: &dyn Known, message: &[u8]) -> Classification {
     }
 }
 
-/// Whether a message with this header may be a notification, so that more of it is worth asking for.
+/// Whether a message with this header may be a notification, so that more of it is worth asking
+/// for.
 pub(super) fn may_notify(header: &[u8]) -> bool {
     let header = Header::read(header);
     let sender = Sender::of(&header);
@@ -174,16 +179,17 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
         let is_daemon = sender.is_daemon && !is_ours;
         let answers = refers_to(header, token.nonce) || (sender.refers && !is_identified);
         let is_other = titled.as_ref().is_some_and(|titled| *titled != token);
-        // Under another identifier, from elsewhere, it is a message that has taken over our field: programs in which a
-        // mail is "edited as new" or resent keep fields that they do not know, and the subject, around a person's text.
+        // Under another identifier, from elsewhere, it is a message that has taken over our field:
+        // programs in which a mail is "edited as new" or resent keep fields that they do not know,
+        // and the subject, around a person's text.
         let is_foreign = header.has("from") && !(is_identified || is_ours);
         // The same, written by someone who uses the monitor's own address.
         let is_written = !is_identified && (sender.answers || is_of_client(header));
         let fits = !(is_foreign || is_written || is_other || is_daemon || answers);
         return (fits && (is_ours || !sender.is_responder)).then_some(token);
     }
-    // A gateway removed the field: what is left must not be contradicted by anything. A field that is there but not validly
-    // signed contradicts an identifier, which carries no signature.
+    // A gateway removed the field: what is left must not be contradicted by anything. A field that
+    // is there but not validly signed contradicts an identifier, which carries no signature.
     let awaited =
         || identified.filter(|_| fields.is_empty()).and_then(|nonce| known.awaited(nonce));
     let token = titled.or_else(awaited)?;
@@ -191,8 +197,8 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
     (is_from(&token) && !is_contradicted).then_some(token)
 }
 
-/// Whether a header that carries our token says that it is not our mail's all the same: some gateways copy the fields of a mail
-/// into their notification's own header.
+/// Whether a header that carries our token says that it is not our mail's all the same: some
+/// gateways copy the fields of a mail into their notification's own header.
 fn is_contradicted(sender: &Sender) -> bool {
     let is_other_auto = sender.auto.as_deref().is_some_and(|auto| !sender::is_our_auto(auto));
     sender.is_report
@@ -239,7 +245,8 @@ fn nonce_in(text: &str) -> Option<[u8; 8]> {
     u64::from_str_radix(digits, 16).ok().map(u64::to_be_bytes)
 }
 
-/// A token anywhere in a message: itself, or the identifier of a mail that is waited for; also in what is encoded.
+/// A token anywhere in a message: itself, or the identifier of a mail that is waited for; also in
+/// what is encoded.
 fn anywhere(known: &dyn Known, message: &[u8]) -> Option<Token> {
     let identified = |text: &[u8]| identified(known, text);
     known.key().find(message).or_else(|| identified(message)).or_else(|| {
@@ -280,7 +287,8 @@ fn is_service(header: &Header) -> bool {
         .any(|name| header.has(name))
 }
 
-/// Reads a message about our mail as a notification; `None` where a person may have written it, or where it says nothing.
+/// Reads a message about our mail as a notification; `None` where a person may have written it, or
+/// where it says nothing.
 fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Report> {
     // A journal (Exchange) encloses what was sent, and says nothing of its delivery.
     if header.has("x-ms-journal-report") {
@@ -295,7 +303,8 @@ fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Repo
     let is_from_system = (sender.is_system() || is_of_office || is_service(header)) && !answers;
     let parts = mime::parts(message);
     let words = words::of(&parts);
-    // Some gateways write their notifications as answers, or from any address: they show what the servers said to each other.
+    // Some gateways write their notifications as answers, or from any address: they show what the
+    // servers said to each other.
     let encloses = || parts.iter().any(|part| report::is_original(&part.kind));
     let is_of_machine = || sender.is_office || (encloses() && !sender.answers && !sender.refers);
     if !(is_from_system || is_of_machine() && words::show_transcript(&words)) {

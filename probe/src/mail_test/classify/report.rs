@@ -1,4 +1,5 @@
-//! Reports by their structure: delivery status (RFC 3464, RFC 6533), feedback (RFC 5965, RFC 6591), disposition (RFC 8098).
+//! Reports by their structure: delivery status (RFC 3464, RFC 6533), feedback (RFC 5965, RFC 6591),
+//! disposition (RFC 8098).
 
 use super::{
     Kind, Report,

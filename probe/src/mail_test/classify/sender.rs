@@ -315,7 +315,8 @@ impl Sender {
         sender
     }
 
-    /// Whether a program of the mail system wrote it, for certain: messages of persons have none of these.
+    /// Whether a program of the mail system wrote it, for certain: messages of persons have none of
+    /// these.
     pub(super) fn is_system(&self) -> bool {
         self.is_report
             || self.has_null_path
@@ -344,13 +345,15 @@ fn is_null_path(value: &str) -> bool {
     DAEMONS.contains(&&*local(&path))
 }
 
-/// An address's local part, without punctuation: `Mail.Delivery.System` and `mailer-daemon` are spelled in many ways.
+/// An address's local part, without punctuation: `Mail.Delivery.System` and `mailer-daemon` are
+/// spelled in many ways.
 fn local(address: &str) -> String {
     let local = address.split('@').next().unwrap_or_default();
     local.chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
-/// Whether a subject is that of an answer or a forwarded message: `Re: x`, `[list] AW: x`, `Fwd[2]: x`.
+/// Whether a subject is that of an answer or a forwarded message: `Re: x`, `[list] AW: x`,
+/// `Fwd[2]: x`.
 pub(super) fn is_answer(subject: &str) -> bool {
     let decoded = decoded(subject);
     let mut rest = decoded.trim_start();
@@ -369,7 +372,8 @@ pub(super) fn is_answer(subject: &str) -> bool {
     REPLIES.contains(&word)
 }
 
-/// A text whose encoded words (RFC 2047) are decoded; of other character sets than UTF-8 what can be read as it is.
+/// A text whose encoded words (RFC 2047) are decoded; of other character sets than UTF-8 what can
+/// be read as it is.
 pub(super) fn decoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

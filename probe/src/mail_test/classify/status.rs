@@ -1,9 +1,11 @@
-//! Status codes in what mail systems write: enhanced ones (RFC 3463) and those of SMTP replies (RFC 5321).
+//! Status codes in what mail systems write: enhanced ones (RFC 3463) and those of SMTP replies (RFC
+//! 5321).
 
 /// The longest enhanced code that is taken for one: `5.7.606`.
 const MAX_DIGITS: usize = 3;
 
-/// The enhanced status codes of failures and delays in a text, in their order, and where each stands.
+/// The enhanced status codes of failures and delays in a text, in their order, and where each
+/// stands.
 pub(super) fn enhanced(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let bytes = text.as_bytes();
     bytes
@@ -47,8 +49,8 @@ pub(super) fn is_vague(code: &str) -> bool {
     code.ends_with(".0.0")
 }
 
-/// The code that says most of a failure: one behind an SMTP reply's, then any other; what is vague comes last, and what speaks of
-/// a success does not come at all.
+/// The code that says most of a failure: one behind an SMTP reply's, then any other; what is vague
+/// comes last, and what speaks of a success does not come at all.
 pub(super) fn best(text: &str) -> Option<&str> {
     let failures = || enhanced(text).filter(|(_, code)| !code.starts_with('2'));
     let rank = |(at, code): &(usize, &str)| {

@@ -298,7 +298,8 @@ pub(super) fn of(parts: &[Part]) -> String {
     let mut words = String::new();
     let mut is_inset = false;
     for line in text.lines() {
-        // Fields of the mail that are set in among the words end at the next empty line; any others are the end.
+        // Fields of the mail that are set in among the words end at the next empty line; any others
+        // are the end.
         is_inset = (is_inset || begins_inset(line)) && !line.trim().is_empty();
         if is_inset {
             continue;
@@ -338,8 +339,8 @@ fn begins_original(line: &str) -> bool {
     is_ruled && ORIGINALS.iter().any(|words| bare.starts_with(words)) && !bare.contains("received")
 }
 
-/// Whether the words show a piece of a conversation between mail servers: a command of the envelope, and a reply that refuses.
-/// What a person quotes does not count.
+/// Whether the words show a piece of a conversation between mail servers: a command of the
+/// envelope, and a reply that refuses. What a person quotes does not count.
 pub(super) fn show_transcript(words: &str) -> bool {
     let is_quoted = |line: &&str| line.starts_with("> ") || line.starts_with('|');
     let (mut commands, mut refusals) = (false, false);
@@ -418,7 +419,8 @@ pub(super) fn read(words: &str, subject: &str, sender: &Sender) -> Option<Report
         && !sender.is_report
         && !contains(&subject, FAILURES)
     {
-        // Who answers for a person may use any words; only what a mail system says in the subject is taken at its word.
+        // Who answers for a person may use any words; only what a mail system says in the subject
+        // is taken at its word.
         let is_bare = sender.auto.is_none() && !sender.is_responder;
         if !(is_bare && has_code) {
             return Some(Report {

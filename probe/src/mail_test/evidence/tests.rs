@@ -1,5 +1,6 @@
-//! A simulated world of servers with the habits that are reported of real ones. The truth is known here, so
-//! that the guaranteed interval can be held to its word, and the calibrated one to its 99 %.
+//! A simulated world of servers with the habits that are reported of real ones. The truth is known
+//! here, so that the guaranteed interval can be held to its word, and the calibrated one to its 99
+//! %.
 
 use proptest::prelude::*;
 
@@ -458,8 +459,8 @@ fn where_nothing_is_calibrated_the_prediction_is_still_the_estimate() {
     assert!(errors[15] < 2_500_000, "{errors:?}");
 }
 
-/// Issue 18, A3: two machines of one name, five seconds apart; the mail lands after eight seconds, and a
-/// pick-up every fifteen finds it.
+/// Issue 18, A3: two machines of one name, five seconds apart; the mail lands after eight seconds,
+/// and a pick-up every fifteen finds it.
 #[test]
 fn two_machines_of_one_name_do_not_make_one_clock() {
     for behind in [-7, -5, -3, -1, 1, 3, 5, 7] {
@@ -551,8 +552,8 @@ fn what_was_reported_of_real_servers_puts_no_truth_outside() {
     }
 }
 
-/// Small steps of NTP that no coarse pick-up shows (Dovecot pull request 231: a jump of 0.1 s a day), and
-/// large ones (ITIL-Server issue 5: two minutes, corrected in the evening).
+/// Small steps of NTP that no coarse pick-up shows (Dovecot pull request 231: a jump of 0.1 s a
+/// day), and large ones (ITIL-Server issue 5: two minutes, corrected in the evening).
 #[test]
 fn after_a_clock_was_set_it_is_learnt_again() {
     for by in [-120, -14, -5, -1, 1, 5, 14, 120] {

@@ -1,4 +1,5 @@
-//! A mailbox and the tests that wait for mails in it: one pick-up serves them all, at the moments that each asks for.
+//! A mailbox and the tests that wait for mails in it: one pick-up serves them all, at the moments
+//! that each asks for.
 
 mod plan;
 mod progress;
@@ -70,7 +71,8 @@ pub(in crate::mail_test) struct Expected {
 }
 
 impl Expected {
-    /// The mail is on its way since this moment, stamped with this time: from now on it is looked for.
+    /// The mail is on its way since this moment, stamped with this time: from now on it is looked
+    /// for.
     pub(in crate::mail_test) fn sent(
         &self,
         monitor: &MonitorId,
@@ -118,8 +120,8 @@ pub(in crate::mail_test) struct Mailbox {
     is_watching: AtomicBool,
 }
 
-/// A visit that is being made. Where it is broken off, the mails that it has read are handed out all the same: they may be
-/// deleted already.
+/// A visit that is being made. Where it is broken off, the mails that it has read are handed out
+/// all the same: they may be deleted already.
 struct OngoingVisit<'a> {
     registry: &'a Registry,
     duplicates: &'a UnboundedSender<Sample>,
@@ -233,7 +235,8 @@ impl Mailbox {
     ) {
         let mut memory = Memory::default();
         let mut watching: Option<(Moment, RunningWatch)> = None;
-        // Only where a visit has just succeeded: a watch must not double the tries of a wrong password.
+        // Only where a visit has just succeeded: a watch must not double the tries of a wrong
+        // password.
         let mut welcome = false;
         loop {
             let due_again = match &watching {
@@ -251,7 +254,8 @@ impl Mailbox {
                 }
             }
             if Arc::strong_count(&self) == 1 {
-                // The configuration leads elsewhere now, and the last mail that was waited for here is settled.
+                // The configuration leads elsewhere now, and the last mail that was waited for here
+                // is settled.
                 return;
             }
             let due = registry.next_due(self.id);

@@ -120,7 +120,8 @@ impl Plan {
         }
         if began < self.deadline {
             self.next = match error {
-                // Each refused login may cost the account and this address a penalty, or lock it: one more try suffices.
+                // Each refused login may cost the account and this address a penalty, or lock it:
+                // one more try suffices.
                 Some(error) if error.refused => self.deadline,
                 None if self.by_visits && self.precise_from.is_some() => {
                     (now + VISITS.gap(now - self.sent)).min(self.deadline)

@@ -1,4 +1,5 @@
-//! The tests of this process whose mails are on their way, and what visits to mailboxes find of them.
+//! The tests of this process whose mails are on their way, and what visits to mailboxes find of
+//! them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,7 +32,8 @@ use super::{
 /// then, the process that sent it may wait for it (`mailqos-probe run`, whose late mails
 /// `mailqos-probe test` may see).
 const CLEAR_AFTER: Micros = Micros::from_secs(600);
-/// The age at which a mail of another site, or of a monitor that is gone, is cleared: its horizon is not known here.
+/// The age at which a mail of another site, or of a monitor that is gone, is cleared: its horizon
+/// is not known here.
 const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros(MAX_HORIZON.0 + CLEAR_AFTER.0);
 /// Settled tests that are remembered, so that duplicates of their mails are recognised.
 const REMEMBERED: usize = 1024;
@@ -574,7 +576,8 @@ mod tests {
         let registry = registry();
         let (mine, same_by_another_name) = (MailboxId::new(), MailboxId::new());
         let (progress, watch) = watch::channel(Progress::default());
-        // Another monitor's visit may find it before the server has said that it took it, or through another door.
+        // Another monitor's visit may find it before the server has said that it took it, or
+        // through another door.
         let waiting = Waiting {
             token: found([1; 8]).token,
             mailbox: mine,

@@ -116,8 +116,8 @@ impl WatchControl for Director {
         })
     }
 
-    /// The next check is not waited for. Foreign mails land as well: there is a limit unless a monitor is
-    /// precise.
+    /// The next check is not waited for. Foreign mails land as well: there is a limit unless a
+    /// monitor is precise.
     fn landed(&self) {
         let now = Moment::now();
         self.registry.each_plan(self.mailbox.id, |plan| {

@@ -1,4 +1,5 @@
-//! A pick-up: one visit to a mailbox over POP3 or IMAP, which looks for mails of ours and touches no other.
+//! A pick-up: one visit to a mailbox over POP3 or IMAP, which looks for mails of ours and touches
+//! no other.
 
 pub(super) mod imap;
 mod pop3;
@@ -534,8 +535,8 @@ pub(super) async fn visit(
     let wire = visit.connect(errand.door).await?;
     let ending = converse(wire, errand, memory, judge, visit).await;
     let worth_an_end = match ending {
-        // What was deleted in this session counts only after QUIT; a conversation that stumbled over one command can still
-        // end well.
+        // What was deleted in this session counts only after QUIT; a conversation that stumbled
+        // over one command can still end well.
         Ending::Pop3(_) => {
             visit.error.as_ref().is_none_or(|error| error.is_passing) || !visit.found.is_empty()
         }

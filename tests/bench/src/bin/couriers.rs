@@ -1,4 +1,5 @@
-//! The measure of delivery: sends files to real servers through faults and prints what became of them.
+//! The measure of delivery: sends files to real servers through faults and prints what became of
+//! them.
 //!
 //! ```text
 //! export MAILQOS_REAL_SERVERS=/tmp/mailqos-real
@@ -6,7 +7,8 @@
 //! cargo run --package mailqos-bench --bin couriers -- --faults 50
 //! ```
 //!
-//! The disk of the far end is filled where it is a small file system of its own: `mount -t tmpfs -o size=60m tmpfs FOLDER`.
+//! The disk of the far end is filled where it is a small file system of its own:
+//! `mount -t tmpfs -o size=60m tmpfs FOLDER`.
 
 use std::process::ExitCode;
 
@@ -25,7 +27,8 @@ struct Arguments {
     /// Bytes of each file.
     #[arg(long, default_value_t = 20_000_000)]
     size: usize,
-    /// How many reports go through mail servers with each of the habits of servers in the wild; these run in this process.
+    /// How many reports go through mail servers with each of the habits of servers in the wild;
+    /// these run in this process.
     #[arg(long, default_value_t = 3)]
     mail_habits: usize,
     /// What everything random is drawn from.

@@ -1,5 +1,6 @@
-//! The measure of the recorder: kills the real probe at random moments, on a sound disk, on one that fails at random, or on one
-//! that is full now and then, and prints kills survived and samples acknowledged, lost and doubled.
+//! The measure of the recorder: kills the real probe at random moments, on a sound disk, on one
+//! that fails at random, or on one that is full now and then, and prints kills survived and samples
+//! acknowledged, lost and doubled.
 //!
 //! ```text
 //! cargo run --package mailqos-bench --bin crash -- --kills 300

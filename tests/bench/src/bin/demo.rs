@@ -1,7 +1,8 @@
 //! The demonstration: mails travel, samples land, the report opens; nothing to configure.
 //!
-//! Embedded mail servers with realistic delays and a failure now and then, the real `mailqos-probe` testing them, a month of
-//! simulated samples under a site name of its own, and the real `mailqos-analytics` making the report of it all.
+//! Embedded mail servers with realistic delays and a failure now and then, the real `mailqos-probe`
+//! testing them, a month of simulated samples under a site name of its own, and the real
+//! `mailqos-analytics` making the report of it all.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
-//! Writes a large lake for benchmarks: a year of tests every five minutes, as the recorder's own day files.
+//! Writes a large lake for benchmarks: a year of tests every five minutes, as the recorder's own
+//! day files.
 //!
 //! ```text
 //! cargo run --release --package mailqos-bench --bin lake_of -- --samples 21 --data /tmp/lake-21
@@ -91,7 +92,8 @@ fn write(arguments: &Arguments, day: i64, monitors: i64) -> Result<u64, LakeErro
     file.publish(None)
 }
 
-/// A duration whose logarithm is spread about evenly around a middle: cheap to draw, and not unlike what networks do.
+/// A duration whose logarithm is spread about evenly around a middle: cheap to draw, and not unlike
+/// what networks do.
 fn about(random: &mut Pcg64Mcg, milliseconds: f64) -> Option<Micros> {
     let sum: f64 = (0..4).map(|_| random.random::<f64>()).sum::<f64>() - 2.0;
     Some(Micros((milliseconds * 1_000.0 * (0.8 * sum).exp()) as i64))

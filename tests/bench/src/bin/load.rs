@@ -1,5 +1,6 @@
-//! Load benchmark: one probe, thousands of monitors at short intervals, embedded servers on loopback. Says tests a second, how late starts were,
-//! the probe's processor time and memory; beside the Nagios plugin `check_email_delivery`, where that is installed.
+//! Load benchmark: one probe, thousands of monitors at short intervals, embedded servers on
+//! loopback. Says tests a second, how late starts were, the probe's processor time and memory;
+//! beside the Nagios plugin `check_email_delivery`, where that is installed.
 //!
 //! `cargo run --release --package mailqos-bench --bin load`
 
@@ -216,7 +217,8 @@ fn read(process: u32, port: u16) -> Reading {
     reading
 }
 
-/// A mail by the Nagios plugin, with its two helpers, against the same servers; its processor time is that of its processes.
+/// A mail by the Nagios plugin, with its two helpers, against the same servers; its processor time
+/// is that of its processes.
 fn compare(smtp: u16, imap: u16) {
     const FOLDER: &str = "/usr/lib/nagios/plugins";
     let plugin = format!("{FOLDER}/check_email_delivery");

@@ -1,13 +1,15 @@
-//! The measure of the whole: one table of faults injected and survived, samples and reports lost and doubled, foreign mails touched,
-//! secrets found, memory and fuzz executions. Every row is counted in the run.
+//! The measure of the whole: one table of faults injected and survived, samples and reports lost
+//! and doubled, foreign mails touched, secrets found, memory and fuzz executions. Every row is
+//! counted in the run.
 //!
 //! ```text
 //! cargo run --package mailqos-bench --bin measure                     # some minutes
 //! cargo run --package mailqos-bench --bin measure -- --faults 100 --reports 60 --deliveries 50
 //! ```
 //!
-//! With `MAILQOS_REAL_SERVERS` (see `tests/real`) files go to real FTP, SFTP and SMB servers, too. `--fuzzed FILE`, or the variable
-//! `MAILQOS_FUZZED`, names a file with a line `fuzz executions: N`.
+//! With `MAILQOS_REAL_SERVERS` (see `tests/real`) files go to real FTP, SFTP and SMB servers, too.
+//! `--fuzzed FILE`, or the variable `MAILQOS_FUZZED`, names a file with a line
+//! `fuzz executions: N`.
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -1,4 +1,5 @@
-//! Every ready template from every kind of lake, as HTML and PDF, to be looked at: the lakes are made up, the program is the real one.
+//! Every ready template from every kind of lake, as HTML and PDF, to be looked at: the lakes are
+//! made up, the program is the real one.
 //!
 //! ```text
 //! cargo run --release --package mailqos-bench --bin pages -- --output /tmp/pages
@@ -10,9 +11,10 @@
 //! cargo run --release --package mailqos-bench --bin pages -- --output /tmp/pages --kind ordinary --pictures docs/pictures
 //! ```
 //!
-//! `ordinary` has nineteen months of two sites with outages, late mails, maintenance, shifts and alarms; `empty` no sample, `awful`
-//! only lost mails, `single` one sample, `one` a single monitor, `many` two hundred, or with `--monitors` fewer of them.
-//! `tests/bench/page_fill.py` measures how full the pages are.
+//! `ordinary` has nineteen months of two sites with outages, late mails, maintenance, shifts and
+//! alarms; `empty` no sample, `awful` only lost mails, `single` one sample, `one` a single monitor,
+//! `many` two hundred, or with `--monitors` fewer of them. `tests/bench/page_fill.py` measures how
+//! full the pages are.
 
 use std::{
     fmt::Write as _,
@@ -316,7 +318,8 @@ fn stories(places: &[Place], (first, last): (Date, Date), seed: u64) -> PagesRes
     Ok((samples, events))
 }
 
-/// What the alarms of a monitor did: they rise at the third failure in a row and clear at the next good test.
+/// What the alarms of a monitor did: they rise at the third failure in a row and clear at the next
+/// good test.
 fn alarms(monitor: &MonitorId, samples: &[Sample]) -> Vec<Event> {
     let mut events = Vec::new();
     let mut failed = 0;

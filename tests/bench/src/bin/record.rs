@@ -1,4 +1,5 @@
-//! A benchmark of the recorder's files: bytes a sample at five metrics, and the time and memory of sealing a large day.
+//! A benchmark of the recorder's files: bytes a sample at five metrics, and the time and memory of
+//! sealing a large day.
 //!
 //! ```text
 //! cargo run --release --package mailqos-bench --bin record -- --samples 3000000
@@ -79,7 +80,8 @@ fn name(monitor: i64) -> mailqos_model::MonitorId {
     format!("monitor-{monitor:05}").parse().expect("a name")
 }
 
-/// A day of a monitor: log-normal durations, as those of real servers are, started within some milliseconds of their slot.
+/// A day of a monitor: log-normal durations, as those of real servers are, started within some
+/// milliseconds of their slot.
 #[allow(clippy::expect_used, reason = "the parameters are constants")]
 fn day(monitor: i64, each: i64, interval: i64) -> impl Iterator<Item = Sample> {
     let mut random = Pcg64Mcg::seed_from_u64(monitor.unsigned_abs());

@@ -1,19 +1,22 @@
-//! A month in minutes: the real probe and the real `mailqos-analytics schedule` run through simulated days, watched for memory,
-//! descriptors and lateness (Linux only).
+//! A month in minutes: the real probe and the real `mailqos-analytics schedule` run through
+//! simulated days, watched for memory, descriptors and lateness (Linux only).
 //!
 //! ```text
 //! cargo run --package mailqos-bench --bin soak                  # 30 days, some ten minutes
 //! cargo run --package mailqos-bench --bin soak -- --days 2      # what runs in CI
 //! ```
 //!
-//! What is simulated: the time between tests. Both programs run with a clock that is put forward (`tests/shims/clock.c`) from the end
-//! of one round of tests to just before the next; everything that sleeps meanwhile wakes when its time has come by that clock. While
-//! tests run, time runs as it does: lateness, conversations, disk and processor are real, and so is every test. What is not shown
-//! thereby is what only a month of real time shows: connections that are idle for hours, and the load of other programs.
+//! What is simulated: the time between tests. Both programs run with a clock that is put forward
+//! (`tests/shims/clock.c`) from the end of one round of tests to just before the next; everything
+//! that sleeps meanwhile wakes when its time has come by that clock. While tests run, time runs as
+//! it does: lateness, conversations, disk and processor are real, and so is every test. What is not
+//! shown thereby is what only a month of real time shows: connections that are idle for hours, and
+//! the load of other programs.
 //!
-//! Each night a server is away for an hour, now and then a mail is lost, and each morning a report is delivered. Between tests somebody
-//! sets the clock on the wall, forward and back; each other night those who are told of alarms refuse to listen, for a while or until
-//! it is over. Each alarm must be told in order, and closed.
+//! Each night a server is away for an hour, now and then a mail is lost, and each morning a report
+//! is delivered. Between tests somebody sets the clock on the wall, forward and back; each other
+//! night those who are told of alarms refuse to listen, for a while or until it is over. Each alarm
+//! must be told in order, and closed.
 
 use std::{
     collections::BTreeMap,
@@ -66,7 +69,8 @@ fn put_forward(clock: &mut SetClock, by: Micros, server: &MailServer) {
     server.set_clock(ServerClock::off_by(clock.ahead(), 0.0));
 }
 
-/// What became of alarms: how many rose, whether each was told in order and closed where it was opened.
+/// What became of alarms: how many rose, whether each was told in order and closed where it was
+/// opened.
 #[derive(Debug, Default)]
 struct Alarms {
     raised: usize,
@@ -210,7 +214,8 @@ async fn run(arguments: &Arguments) -> bool {
                 server.admit(Protocol::Smtp);
             }
         }
-        // Each other night those who are told are away as well: half the outage, or all of it and longer.
+        // Each other night those who are told are away as well: half the outage, or all of it and
+        // longer.
         let minute = at.0.rem_euclid(DAY) / 60_000_000;
         let refuses = match nights % 4 {
             1 => (180..225).contains(&minute),
@@ -235,7 +240,8 @@ async fn run(arguments: &Arguments) -> bool {
                 count = wanted;
             }
         }
-        // Between two rounds the clock on the wall is set: over none of the moments of tests, or back over the last one.
+        // Between two rounds the clock on the wall is set: over none of the moments of tests, or
+        // back over the last one.
         let step = match round % 9 {
             2 => Some(Micros::from_secs(arguments.every * 20)),
             4 => Some(Micros::from_secs(arguments.every * -20)),
@@ -342,7 +348,8 @@ async fn run(arguments: &Arguments) -> bool {
         let (Some(first), Some(last)) = (readings.first().map(of), readings.last().map(of)) else {
             return false;
         };
-        // Descriptors come and go with what is done at the moment; those that leak do so with each test.
+        // Descriptors come and go with what is done at the moment; those that leak do so with each
+        // test.
         last.1 > first.1 + 30
     };
     // The first third fills caches. Memory comes and goes, too: what leaks grows on.

@@ -1,14 +1,14 @@
 //! A benchmark: how true is the stated round trip?
 //!
-//! The real `mailqos-probe` tests embedded servers that know the true moment of each landing, while their
-//! clock is off by 37 s and drifts by 20 ppm, and delays are drawn between 50 ms and 60 s. For POP3 and
-//! IMAP at several check intervals, with and without announcements (half a second late, as Dovecot's),
-//! without extra pick-ups, and in precise mode, it prints the share of true values inside the guaranteed
-//! and the calibrated interval (aims: all; 99 %), the median of their full widths (aim: at most 0.7 s for
-//! the calibrated one), median and p99 of the absolute error of the estimate, and pick-ups per mail. The
-//! first mails of each monitor, from which the server is learnt, count for the shares but not for widths
-//! and errors. It fails if a true value is outside a guaranteed interval, or if more are outside the
-//! calibrated ones than chance explains.
+//! The real `mailqos-probe` tests embedded servers that know the true moment of each landing, while
+//! their clock is off by 37 s and drifts by 20 ppm, and delays are drawn between 50 ms and 60 s.
+//! For POP3 and IMAP at several check intervals, with and without announcements (half a second
+//! late, as Dovecot's), without extra pick-ups, and in precise mode, it prints the share of true
+//! values inside the guaranteed and the calibrated interval (aims: all; 99 %), the median of their
+//! full widths (aim: at most 0.7 s for the calibrated one), median and p99 of the absolute error of
+//! the estimate, and pick-ups per mail. The first mails of each monitor, from which the server is
+//! learnt, count for the shares but not for widths and errors. It fails if a true value is outside
+//! a guaranteed interval, or if more are outside the calibrated ones than chance explains.
 //!
 //! ```text
 //! cargo run --package mailqos-bench --bin truth -- --minutes 15 --monitors 4
@@ -17,8 +17,8 @@
 //! MAILQOS_REAL_SERVERS=/tmp/real cargo run --package mailqos-bench --bin truth -- --real --monitors 1
 //! ```
 //!
-//! A monitor has one mail on its way at a time: without extra pick-ups and with a check interval of 60 s
-//! thirty mails take half an hour.
+//! A monitor has one mail on its way at a time: without extra pick-ups and with a check interval of
+//! 60 s thirty mails take half an hour.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -52,13 +52,15 @@ struct Arguments {
     /// How many monitors of each kind, each on a server of its own.
     #[arg(long, default_value_t = 2)]
     monitors: u64,
-    /// Tests the real Postfix and Dovecot that tests/real/mail.sh has started, whose mails land within milliseconds.
+    /// Tests the real Postfix and Dovecot that tests/real/mail.sh has started, whose mails land
+    /// within milliseconds.
     #[arg(long)]
     real: bool,
     /// What the delays are drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many mails of each monitor count neither for widths nor for errors, while the server is learnt.
+    /// How many mails of each monitor count neither for widths nor for errors, while the server is
+    /// learnt.
     #[arg(long, default_value_t = 30)]
     learning: usize,
     /// What the embedded servers' clocks are like.
@@ -122,8 +124,9 @@ fn kind(name: &str) -> Result<Kind, String> {
 /// True landings by `sent_at`: not before, and not after.
 type Landings = BTreeMap<UtcMicros, (UtcMicros, UtcMicros)>;
 
-/// The file system's clock advances by ticks, so a change may be this much later than it states. It may
-/// also be earlier: a Maildir delivery by link and unlink is visible before the unlink sets the time.
+/// The file system's clock advances by ticks, so a change may be this much later than it states. It
+/// may also be earlier: a Maildir delivery by link and unlink is visible before the unlink sets the
+/// time.
 const TICK: Micros = Micros::from_millis(10);
 
 /// Where a monitor's mails land, and who knows when.
@@ -146,8 +149,9 @@ impl Mailbox {
         }
     }
 
-    /// Looks into a Maildir every millisecond; a mail has landed when its file has its name in `new`. The file system says when
-    /// that was (`st_ctime`), so that it does not matter if a busy machine lets nobody look for a while.
+    /// Looks into a Maildir every millisecond; a mail has landed when its file has its name in
+    /// `new`. The file system says when that was (`st_ctime`), so that it does not matter if a busy
+    /// machine lets nobody look for a while.
     fn real(folder: PathBuf) -> Self {
         let landings = Arc::new(Mutex::new(Landings::new()));
         let noted = landings.clone();
@@ -384,8 +388,8 @@ fn step(servers: &BTreeMap<String, Mailbox>, round: i64) {
     }
 }
 
-/// Whether so many misses are no more than chance explains where each mail misses with 1 %: three standard
-/// deviations.
+/// Whether so many misses are no more than chance explains where each mail misses with 1 %: three
+/// standard deviations.
 fn is_explained(misses: usize, count: usize) -> bool {
     let expected = count as f64 / 100.0;
     misses as f64 <= expected + 3.0 * (expected * 0.99).sqrt()

@@ -1,5 +1,6 @@
-//! The measure of the whole: faults strike every path between the parts while programs are killed, and it is counted what became of
-//! samples, reports, foreign mails and secrets. All figures are those of the run.
+//! The measure of the whole: faults strike every path between the parts while programs are killed,
+//! and it is counted what became of samples, reports, foreign mails and secrets. All figures are
+//! those of the run.
 
 mod probe;
 mod reports;
@@ -72,7 +73,8 @@ pub struct Toll {
     pub reports_lost: u64,
     /// Those that arrived more than once.
     pub reports_doubled: u64,
-    /// Mails that were sent again since the process was killed before it could write down the server's reply: no mail system can know.
+    /// Mails that were sent again since the process was killed before it could write down the
+    /// server's reply: no mail system can know.
     pub reports_in_doubt: u64,
     /// Foreign mails in the mailboxes of the monitors.
     pub foreign: u64,

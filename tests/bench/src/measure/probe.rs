@@ -1,5 +1,5 @@
-//! The probe, its mail servers, those whom it tells of alarms, and the object store of its lake: every path through a proxy, and the
-//! probe killed now and then.
+//! The probe, its mail servers, those whom it tells of alarms, and the object store of its lake:
+//! every path through a proxy, and the probe killed now and then.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -140,8 +140,8 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     );
     setting.replace(
         "test_interval = \"5s\"",
-        // On a busy machine tests are fewer, and each may differ from the one before it: an alarm that then flaps, and stays, tells nobody
-        // anything any more.
+        // On a busy machine tests are fewer, and each may differ from the one before it: an alarm
+        // that then flaps, and stays, tells nobody anything any more.
         "test_interval = \"1s\"\nalarm_after = 1\nalarm = { flapping = false }\naction_list = \"default\"",
     );
     setting.replace("{ env = \"PROBE_PASSWORD\" }", &file("probe", MAILBOX));
@@ -215,7 +215,8 @@ pub(super) async fn run(plan: &Plan) -> Toll {
         ("probe - object store", objects, Box::new(move || kept.writes())),
     ]
     .map(|(name, proxy, works)| Struck { name, proxy, works });
-    // A path that has borne its faults goes on working: others are measured by it, and the lake's end passes through its proxy.
+    // A path that has borne its faults goes on working: others are measured by it, and the lake's
+    // end passes through its proxy.
     let open: Vec<Arc<Proxy>> = paths.iter().map(|path| Arc::clone(&path.proxy)).collect();
 
     let setting = Arc::new(setting);
@@ -304,7 +305,8 @@ fn count_alarms(toll: &mut Toll, lake: &std::path::Path, status: Option<&Status>
         toll.alarms +=
             events.iter().filter(|event| event.kind == EventKind::AlarmRaised).count() as u64;
     }
-    // Whether somebody knows of an alarm of a monitor. What comes twice, since its answer was lost, changes nothing.
+    // Whether somebody knows of an alarm of a monitor. What comes twice, since its answer was lost,
+    // changes nothing.
     let mut open: BTreeMap<String, bool> = BTreeMap::new();
     let mut ended: BTreeSet<(String, String)> = BTreeSet::new();
     for hook in hooks.accepted() {
@@ -324,7 +326,8 @@ fn count_alarms(toll: &mut Toll, lake: &std::path::Path, status: Option<&Status>
             }
         }
     }
-    // An alarm that has not cleared may be open; a notification may wait for a channel to accept it.
+    // An alarm that has not cleared may be open; a notification may wait for a channel to accept
+    // it.
     let may_be_open = |monitor: &str| {
         let mut monitors = status.iter().flat_map(|status| &status.monitors);
         monitors.any(|one| one.id.as_str() == monitor && (one.alarm.is_some() || one.unsent > 0))

@@ -1,4 +1,5 @@
-//! Analytics: scheduled reports to a mail server, an object store and a folder, through proxies; the process is killed now and then.
+//! Analytics: scheduled reports to a mail server, an object store and a folder, through proxies;
+//! the process is killed now and then.
 
 use std::{
     collections::BTreeMap,
@@ -143,7 +144,8 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     let mut random = Pcg64Mcg::seed_from_u64(plan.seed);
     let mut paths = ["analytics - SMTP", "analytics - object store", "analytics itself (SIGKILL)"]
         .map(|name| Path { name: name.to_owned(), ..Path::default() });
-    // A new definition owes nothing of the time before, which ends when the first day's run has fallen due.
+    // A new definition owes nothing of the time before, which ends when the first day's run has
+    // fallen due.
     let start = day(0) + Micros::from_secs(8 * 3_600);
     office.due(start, MAX_LENGTH).await;
     let begun = Instant::now();
@@ -209,8 +211,9 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     toll
 }
 
-/// A mail whose acceptance is not heard may have been taken or not: nobody can know, and it is sent again. To be counted are the cases
-/// in which one can, so that no connection to a mail server ends or stalls while its replies come.
+/// A mail whose acceptance is not heard may have been taken or not: nobody can know, and it is sent
+/// again. To be counted are the cases in which one can, so that no connection to a mail server ends
+/// or stalls while its replies come.
 fn without_doubt(is_mail: bool, treatment: Treatment) -> Treatment {
     if is_mail && (treatment.cut_after_received.is_some() || treatment.stall_after.is_some()) {
         return Treatment {
@@ -222,7 +225,8 @@ fn without_doubt(is_mail: bool, treatment: Treatment) -> Treatment {
     treatment
 }
 
-/// What the mail server called a mail when it took it; whoever brought it to the mailbox put a field of its own above.
+/// What the mail server called a mail when it took it; whoever brought it to the mailbox put a
+/// field of its own above.
 fn queue_id(mail: &Landing) -> String {
     let text = String::from_utf8_lossy(&mail.content);
     let id = text.split("(Postfix) with ").nth(1).and_then(|rest| rest.split(" id ").nth(1));
@@ -270,7 +274,8 @@ fn count(
             }
         }
     }
-    // Each report's mail has a Message-ID of its own, the same for each attempt; each copy a queue id of its own, in the order of time.
+    // Each report's mail has a Message-ID of its own, the same for each attempt; each copy a queue
+    // id of its own, in the order of time.
     let mut ids: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for mail in mails.iter().filter(|mail| mail.to == "anna@example.com") {
         let id = mail.field("Message-ID").unwrap_or_default();
@@ -282,8 +287,8 @@ fn count(
     for (id, mut queued) in ids {
         queued.sort();
         let last = queued.pop().unwrap_or_default();
-        // A copy before the one that the ledger has: the process was killed between the server's reply and the disk, and nobody could
-        // know. A copy after it: it was known.
+        // A copy before the one that the ledger has: the process was killed between the server's
+        // reply and the disk, and nobody could know. A copy after it: it was known.
         if ledger.contains(&last) {
             toll.reports_in_doubt += queued.len() as u64;
         } else {

@@ -18,7 +18,8 @@ pub(super) enum Fate {
 }
 
 impl Fate {
-    /// What the record says of a recipient. Pieces of mails, which earlier versions sent, are no mail.
+    /// What the record says of a recipient. Pieces of mails, which earlier versions sent, are no
+    /// mail.
     pub(super) fn of(address: &str, progress: &Progress<'_>) -> Self {
         let known = || {
             let of_theirs = progress.done.iter().filter(|(_, served)| served.recipient == address);
@@ -62,7 +63,8 @@ impl<'a> Fates<'a> {
         }
     }
 
-    /// The receipt, which there is only where nobody is due: this is the one place that writes a receipt for a mail.
+    /// The receipt, which there is only where nobody is due: this is the one place that writes a
+    /// receipt for a mail.
     ///
     /// # Errors
     /// Who is still due.

@@ -57,7 +57,8 @@ impl<'a> Content<'a> {
         let mut files = Vec::new();
         for item in &parcel.items {
             let bytes = tokio::fs::read(&item.path).await.map_err(DeliveryError::io(&item.path))?;
-            // Without a form of its own, the first short page among the files is the mail's HTML form.
+            // Without a form of its own, the first short page among the files is the mail's HTML
+            // form.
             let is_page = html.is_none() && item.name.ends_with(".html") && bytes.len() <= MAX_PAGE;
             match String::from_utf8(bytes) {
                 Ok(page) if is_page => html = Some(page),
@@ -79,8 +80,8 @@ impl<'a> Content<'a> {
         self.files.iter().map(|file| file.bytes.len() as u64).sum()
     }
 
-    /// The next smaller form that fits into a limit; without one, the next that is clearly smaller. Sizes are those of the
-    /// mail as it is sent, with everything in it.
+    /// The next smaller form that fits into a limit; without one, the next that is clearly smaller.
+    /// Sizes are those of the mail as it is sent, with everything in it.
     pub(super) fn smaller(
         &self,
         servers: &Servers<'_>,
@@ -99,7 +100,8 @@ impl<'a> Content<'a> {
                 return Ok(Some(smaller));
             }
         }
-        // The last resort is tried as long as it is another mail: what the server said of its limit may be wrong.
+        // The last resort is tried as long as it is another mail: what the server said of its limit
+        // may be wrong.
         Ok((form < Form::Notice).then_some(Form::Notice))
     }
 
@@ -157,7 +159,8 @@ impl<'a> Content<'a> {
         Ok(head.with(&whole.formatted()))
     }
 
-    /// Whoever gets the same report twice, after a reply that was lost, sees it once: mail clients know it by this.
+    /// Whoever gets the same report twice, after a reply that was lost, sees it once: mail clients
+    /// know it by this.
     fn message_id(&self, form: Form) -> String {
         let mut hash = Sha256::new();
         hash.update(self.parcel.letter.id.as_bytes());
@@ -245,7 +248,8 @@ enum Written {
     Several(MultiPart),
 }
 
-/// A file as it is, byte by byte. As text, a CSV or JSON file would arrive with other line ends than it has.
+/// A file as it is, byte by byte. As text, a CSV or JSON file would arrive with other line ends
+/// than it has.
 fn unchanged(bytes: Vec<u8>) -> Result<Body, DeliveryError> {
     Body::new_with_encoding(bytes, header::ContentTransferEncoding::Base64)
         .map_err(|_| DeliveryError::MailContent("a file can't be encoded in Base64".to_owned()))

@@ -4,7 +4,8 @@ use mailqos_config::{Config, EmailTarget, FilesTarget, Target, TooLarge};
 
 use crate::{DeliveryError, Parcel, Receipt, put};
 
-/// Puts the files where those find them who can't take them; gives the lines that say so, and what became of the files.
+/// Puts the files where those find them who can't take them; gives the lines that say so, and what
+/// became of the files.
 pub(super) async fn link(
     config: &Config,
     target: &EmailTarget,

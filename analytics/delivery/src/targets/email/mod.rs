@@ -1,5 +1,6 @@
-//! E-mail: a text, its HTML form and the files attached. Whoever can't take that much gets a smaller form of it, down to
-//! a notice that says where the files are. Each recipient is served once, whatever becomes of the others.
+//! E-mail: a text, its HTML form and the files attached. Whoever can't take that much gets a
+//! smaller form of it, down to a notice that says where the files are. Each recipient is served
+//! once, whatever becomes of the others.
 
 mod fates;
 mod form;
@@ -98,7 +99,8 @@ fn queue<'a>(
             };
             allowed == form && matches!(Fate::of(&person.address, progress), Fate::Due)
         });
-        // A mail for an address beyond ASCII can't pass servers that know no SMTPUTF8 (RFC 6531): only they wait for it.
+        // A mail for an address beyond ASCII can't pass servers that know no SMTPUTF8 (RFC 6531):
+        // only they wait for it.
         let (plain, foreign): (Vec<_>, Vec<_>) = due.partition(|person| person.address.is_ascii());
         queue.extend(
             [plain, foreign]
@@ -110,8 +112,8 @@ fn queue<'a>(
     queue
 }
 
-/// Of two failures the one after which another try may succeed sooner: as long as somebody may be served, the delivery is
-/// not over.
+/// Of two failures the one after which another try may succeed sooner: as long as somebody may be
+/// served, the delivery is not over.
 fn sooner(known: Option<DeliveryError>, new: DeliveryError) -> Option<DeliveryError> {
     match known {
         Some(known) if known.again() <= new.again() => Some(known),
@@ -119,8 +121,8 @@ fn sooner(known: Option<DeliveryError>, new: DeliveryError) -> Option<DeliveryEr
     }
 }
 
-/// Even the shortest notice is too large. The recipients stay due, until a person has raised the limit or the patience is
-/// over.
+/// Even the shortest notice is too large. The recipients stay due, until a person has raised the
+/// limit or the patience is over.
 fn too_large(people: &[&Person], limit: Option<u64>, reason: &str) -> DeliveryError {
     let addresses: Vec<&str> = people.iter().map(|person| person.address.as_str()).collect();
     let at_most = limit.map_or_else(String::new, |limit| format!(" (at most {limit} bytes)"));

@@ -4,7 +4,8 @@ use resvg::tiny_skia::{FilterQuality, Pixmap, PixmapPaint, Transform};
 
 use crate::Inline;
 
-/// A picture of half the width and height; as it is, where it can't be read or would not get smaller.
+/// A picture of half the width and height; as it is, where it can't be read or would not get
+/// smaller.
 pub(super) fn halved(picture: &Inline) -> Inline {
     let smaller = (|| {
         let large = Pixmap::decode_png(&picture.bytes).ok()?;

@@ -66,10 +66,12 @@ impl Failures {
 }
 
 impl Content<'_> {
-    /// Sends a form of the mail to people through the first server that takes it, and records for each what became of it.
+    /// Sends a form of the mail to people through the first server that takes it, and records for
+    /// each what became of it.
     ///
     /// # Errors
-    /// The mail can't be written, or it can't be recorded what became of it: then nothing more may be sent.
+    /// The mail can't be written, or it can't be recorded what became of it: then nothing more may
+    /// be sent.
     pub(super) async fn send<'p>(
         &self,
         servers: &Servers<'_>,

@@ -11,7 +11,8 @@ use crate::{DeliveryError, targets::object_store::Store};
 /// Mail servers by their names.
 pub(super) type Servers<'a> = Vec<(Name, &'a MailServer)>;
 
-/// The servers in the order in which they are tried: those last through which a monitor is in alarm.
+/// The servers in the order in which they are tried: those last through which a monitor is in
+/// alarm.
 pub(super) async fn servers<'a>(
     config: &'a Config,
     target: &EmailTarget,
@@ -52,8 +53,8 @@ pub(super) async fn servers<'a>(
 /// Deadline for reading the status from an object store.
 const STATUS_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Returns the monitors in alarm according to the probe's published status; none if there is no status,
-/// or it is stale.
+/// Returns the monitors in alarm according to the probe's published status; none if there is no
+/// status, or it is stale.
 async fn failing(config: &Config) -> HashSet<MonitorId> {
     let status = match status(config).await {
         Ok(Some(status)) if status.is_stale(UtcMicros::now()) => {
@@ -73,8 +74,8 @@ async fn failing(config: &Config) -> HashSet<MonitorId> {
     monitors.filter(|monitor| monitor.alarm.is_some()).map(|monitor| monitor.id).collect()
 }
 
-/// Reads the probe's status: that of this machine if it is current, otherwise that in the lake's object
-/// store.
+/// Reads the probe's status: that of this machine if it is current, otherwise that in the lake's
+/// object store.
 async fn status(config: &Config) -> Result<Option<Status>, String> {
     let local =
         Status::read(&local_folder(config), &config.site).map_err(|error| error.to_string());

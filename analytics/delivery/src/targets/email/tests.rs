@@ -206,7 +206,8 @@ async fn delivered(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_report_is_too_large_to_arrive() {
-    // The file alone; the pictures as well; the page; the text: all the ways in which a server says so.
+    // The file alone; the pictures as well; the page; the text: all the ways in which a server says
+    // so.
     for (limit, says_so) in [
         (600_000, true),
         (600_000, false),

@@ -5,8 +5,8 @@ use unicode_normalization::UnicodeNormalization as _;
 /// The longest name.
 const MAX_LENGTH: usize = 230;
 
-/// A name in ASCII that people still recognize: letters without their marks, `ae` for `ä`, and `_65e5` for a character that has no
-/// likeness, so that names which differ stay different.
+/// A name in ASCII that people still recognize: letters without their marks, `ae` for `ä`, and
+/// `_65e5` for a character that has no likeness, so that names which differ stay different.
 pub(super) fn spelled(name: &str) -> String {
     let mut text = String::new();
     for c in name.nfc() {

@@ -86,7 +86,8 @@ pub(super) async fn connect(login: &Login, options: Options<'_>) -> Result<Sessi
         FtpData::Passive if !is_v6 && needs_pasv(login) => Mode::Passive,
         FtpData::Passive | FtpData::Extended => Mode::ExtendedPassive,
     };
-    // An address in the reply to PASV is not believed: behind a NAT it is one that nobody can reach, or 0.0.0.0.
+    // An address in the reply to PASV is not believed: behind a NAT it is one that nobody can
+    // reach, or 0.0.0.0.
     client.set_passive_nat_workaround(true);
     client.set_mode(mode);
     Ok(Session {
@@ -113,8 +114,9 @@ async fn reach(login: &Login, shown: &Arc<ConversationLog>) -> Result<Client, De
                 transient: true,
             })?;
             let mut config = (*shared).clone();
-            // Servers demand that the data connection resumes the control connection's session (vsftpd's require_ssl_reuse, ProFTPD
-            // without NoSessionReuseRequired). A store of our own holds the sessions of this conversation and no other.
+            // Servers demand that the data connection resumes the control connection's session
+            // (vsftpd's require_ssl_reuse, ProFTPD without NoSessionReuseRequired). A store of our
+            // own holds the sessions of this conversation and no other.
             config.resumption = Resumption::in_memory_sessions(32);
             Some(TlsConnector::from(Arc::new(config)))
         }
@@ -196,7 +198,8 @@ fn with_data_ports(
     })
 }
 
-/// Asks for TLS on data connections (RFC 4217); tells whether the server has agreed, or need not be asked.
+/// Asks for TLS on data connections (RFC 4217); tells whether the server has agreed, or need not be
+/// asked.
 async fn protect(login: &Login, client: &mut Client) -> Result<bool, DeliveryError> {
     if login.endpoint.tls == TlsMode::None {
         return Ok(true);
@@ -252,8 +255,8 @@ async fn log_in(login: &Login, client: &mut Client) -> Result<(), DeliveryError>
     })
 }
 
-/// Turns UTF-8 on, where the server has it; tells whether names may be written in it. IIS takes names for UTF-8 only after
-/// `OPTS UTF8 ON`; others always do, or say so in `FEAT` (RFC 2640).
+/// Turns UTF-8 on, where the server has it; tells whether names may be written in it. IIS takes
+/// names for UTF-8 only after `OPTS UTF8 ON`; others always do, or say so in `FEAT` (RFC 2640).
 async fn takes_utf8(
     login: &Login,
     client: &mut Client,
@@ -290,7 +293,8 @@ fn modes(state: &Path) -> BTreeMap<String, String> {
         .unwrap_or_default()
 }
 
-/// Remembers by which command a server's data ports are reached, so that no later delivery waits for the other.
+/// Remembers by which command a server's data ports are reached, so that no later delivery waits
+/// for the other.
 pub(super) fn remember(login: &Login, mode: Mode) {
     let mut modes = modes(&login.state);
     let changed = if mode == Mode::Passive {

@@ -1,5 +1,5 @@
-//! FTP and FTPS (RFC 959, 2428, 2640, 3659, 4217): passive and active, TLS sessions resumed on the data connection, published by
-//! rename or written under the final name.
+//! FTP and FTPS (RFC 959, 2428, 2640, 3659, 4217): passive and active, TLS sessions resumed on the
+//! data connection, published by rename or written under the final name.
 
 mod ascii;
 mod connect;
@@ -26,7 +26,8 @@ use super::{
     own_parts, unopened,
 };
 
-/// How many data connections resume the TLS session of one conversation: servers give two or three tickets for it.
+/// How many data connections resume the TLS session of one conversation: servers give two or three
+/// tickets for it.
 const RESUMED: u32 = 2;
 /// How long the server may take to say why it broke a data connection.
 const EXPLAINING: Duration = Duration::from_secs(3);
@@ -47,7 +48,8 @@ pub(super) struct Ftp<'a> {
     transfers: u32,
     /// Whether a name was written in ASCII because the server has no UTF-8.
     spelled: bool,
-    /// Whether a path with a drive begins with a slash: `/C:/reports`, as Serv-U and FileZilla Server have it.
+    /// Whether a path with a drive begins with a slash: `/C:/reports`, as Serv-U and FileZilla
+    /// Server have it.
     slash_before_drive: bool,
     /// Whether `MLST` may be asked for what `SIZE` does not tell.
     has_facts: bool,
@@ -77,7 +79,8 @@ impl<'a> Ftp<'a> {
         let _ = tokio::time::timeout(Duration::from_secs(5), self.session.client.quit()).await;
     }
 
-    /// Another conversation in the same folder, in place of one that has fallen silent or may be out of step.
+    /// Another conversation in the same folder, in place of one that has fallen silent or may be
+    /// out of step.
     async fn renew(&mut self) -> Result<(), DeliveryError> {
         let mode = self.session.mode;
         self.session = connect(self.login, self.options).await?;
@@ -100,7 +103,8 @@ impl<'a> Ftp<'a> {
         path.starts_with(['/', '\\']) || drive(path)
     }
 
-    /// A path from the log-in folder or the root, as an argument. A leading blank would be lost on the way.
+    /// A path from the log-in folder or the root, as an argument. A leading blank would be lost on
+    /// the way.
     fn argument(&self, parts: &[String]) -> String {
         let path = parts.join("/");
         match parts {
@@ -160,7 +164,8 @@ impl<'a> Ftp<'a> {
         }
     }
 
-    /// Goes up to the nearest folder that may be entered, and down again, making what is missing. No folder above is asked for anything.
+    /// Goes up to the nearest folder that may be entered, and down again, making what is missing.
+    /// No folder above is asked for anything.
     async fn make_way(
         &mut self,
         parts: &[String],
@@ -298,7 +303,8 @@ impl<'a> Ftp<'a> {
             tracing::debug!(mode = ?other, reason = %error, "data connection mode changed");
             self.set_mode(other);
             if !is_refused {
-                // After a port that leads nowhere, some servers take no other in the same conversation.
+                // After a port that leads nowhere, some servers take no other in the same
+                // conversation.
                 self.renew().await?;
                 self.session.may_change = false;
             }
@@ -357,14 +363,16 @@ impl<'a> Ftp<'a> {
         login.step(&step, transient, data.finish()).await?;
         self.unconfirmed = self.session.shown.confirmed_early();
         if self.unconfirmed {
-            // The reply to the data may still come: it must not be taken for that to another command.
+            // The reply to the data may still come: it must not be taken for that to another
+            // command.
             self.renew().await?;
         }
         Ok(())
     }
 
-    /// Asks again for a file that the server keeps locked: vsftpd says nothing while it keeps a file locked for a connection that it
-    /// doesn't know to be dead, which may last for minutes; the lock is the file's, not the name's.
+    /// Asks again for a file that the server keeps locked: vsftpd says nothing while it keeps a
+    /// file locked for a connection that it doesn't know to be dead, which may last for minutes;
+    /// the lock is the file's, not the name's.
     async fn begin_again(
         &mut self,
         name: &str,
@@ -422,7 +430,8 @@ fn is_drive(part: &str) -> bool {
     part.len() == 2 && drive(part)
 }
 
-/// A folder as the server shows it, in the form of addresses: `/C:/reports` for `C:\\reports` and `/C:\\reports`.
+/// A folder as the server shows it, in the form of addresses: `/C:/reports` for `C:\\reports` and
+/// `/C:\\reports`.
 fn shown_folder(home: &str) -> String {
     let bare = home.trim_start_matches(['/', '\\']);
     if drive(bare) {
@@ -453,7 +462,8 @@ fn with_cause(error: DeliveryError, cause: &DeliveryError) -> DeliveryError {
     error.reworded(|reason| Some(format!("{reason} (before: {cause})")))
 }
 
-/// Replies of 4xx and broken connections may pass; 5xx is the server's last word, and a certificate is mended by a person.
+/// Replies of 4xx and broken connections may pass; 5xx is the server's last word, and a certificate
+/// is mended by a person.
 fn transient(error: &FtpError) -> bool {
     match error {
         FtpError::UnexpectedResponse(_) => {
@@ -475,8 +485,9 @@ fn refusal(error: &FtpError) -> Option<u32> {
     }
 }
 
-/// What the server says to a data connection that broke says more than the break: that there is no room, for one. `abort` hands on the
-/// reply to the transfer where it is neither of those to ABOR; `finish` would hand on the break.
+/// What the server says to a data connection that broke says more than the break: that there is no
+/// room, for one. `abort` hands on the reply to the transfer where it is neither of those to ABOR;
+/// `finish` would hand on the break.
 async fn explained(
     login: &Login,
     step: String,
@@ -585,7 +596,8 @@ impl FileStore for Ftp<'_> {
                 Ok(count) => {
                     hashing.update(&chunk[..count]);
                     if hashing.size() > size {
-                        // Whatever more comes is not waited for, nor is a server that goes on sending asked to stop.
+                        // Whatever more comes is not waited for, nor is a server that goes on
+                        // sending asked to stop.
                         drop(data);
                         self.renew().await?;
                         return Ok(Some(hashing.finish().1));
@@ -608,8 +620,8 @@ impl FileStore for Ftp<'_> {
     async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
         let (part, name) = (self.spelled(part), self.spelled(name));
         match self.rename(&part, &name).await {
-            // Some servers rename over no file: then the old one goes first. Where there is none, something else was refused; those that
-            // tell no sizes say so only when it is to go.
+            // Some servers rename over no file: then the old one goes first. Where there is none,
+            // something else was refused; those that tell no sizes say so only when it is to go.
             Err(refused @ DeliveryError::Server { transient: false, .. }) => {
                 let there = self.size(&name).await?;
                 if there == Extent::Absent {

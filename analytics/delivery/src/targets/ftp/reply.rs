@@ -21,8 +21,8 @@ pub(super) enum Parsed {
     Partial,
     /// A reply, and how many bytes it took.
     Whole(Reply, usize),
-    /// A reply if nothing more comes: its last line has another code than its first. RFC 959 (section 4.2) lets such a line
-    /// stand within a reply, and glFTPd ends replies so.
+    /// A reply if nothing more comes: its last line has another code than its first. RFC 959
+    /// (section 4.2) lets such a line stand within a reply, and glFTPd ends replies so.
     Doubtful(Reply, usize),
     /// No reply of FTP.
     Foreign,
@@ -105,7 +105,8 @@ fn code_of(line: &[u8]) -> Option<(u16, &[u8])> {
     fits.then(|| (number(digits[0]) * 100 + number(digits[1]) * 10 + number(digits[2]), rest))
 }
 
-/// Text in whichever encoding: UTF-8 where it is, else Latin-1, which every byte is. Without control characters.
+/// Text in whichever encoding: UTF-8 where it is, else Latin-1, which every byte is. Without
+/// control characters.
 fn decoded(bytes: &[u8]) -> String {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
@@ -114,7 +115,8 @@ fn decoded(bytes: &[u8]) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
 
-/// The address and port of a `227`: six numbers, wherever in the text and whatever around them (RFC 1123, 4.1.2.6).
+/// The address and port of a `227`: six numbers, wherever in the text and whatever around them (RFC
+/// 1123, 4.1.2.6).
 pub(super) fn passive_port(text: &str) -> Option<([u8; 4], u16)> {
     let numbers = |from: &str| -> Option<[u8; 6]> {
         let mut found = [0; 6];
@@ -167,7 +169,8 @@ pub(super) fn size_fact(text: &str) -> Option<u64> {
     })
 }
 
-/// The folder in a `257`: between quotes, those within it doubled (RFC 959, appendix II); or the first word.
+/// The folder in a `257`: between quotes, those within it doubled (RFC 959, appendix II); or the
+/// first word.
 pub(super) fn quoted_path(text: &str) -> Option<String> {
     let Some((_, inner)) = text.split_once('"') else {
         return text.split_whitespace().next().map(str::to_owned);

@@ -10,7 +10,8 @@ use super::*;
 const OPTIONS: Options<'static> =
     Options { path: "", data: FtpData::Passive, encoding: FtpEncoding::Auto };
 
-/// Publishes `p` as `n` at a server that renames over no file, or as `answers` has it; with the commands that it heard.
+/// Publishes `p` as `n` at a server that renames over no file, or as `answers` has it; with the
+/// commands that it heard.
 async fn publish(answers: &[(&str, &str)]) -> (Result<(), DeliveryError>, Vec<String>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let login = Login {

@@ -1,8 +1,10 @@
-//! The connections of an FTP conversation, below the client: TLS where it is wanted, and replies in the one form that the client reads.
+//! The connections of an FTP conversation, below the client: TLS where it is wanted, and replies in
+//! the one form that the client reads.
 //!
-//! The client takes any stream in place of a TLS stream of its own. This one reads the control connection itself (see [`super::reply`])
-//! and hands each reply on in one line, with the code that RFC 959 has for it: servers answer without text, in Latin-1, with several
-//! lines of odd shapes, with `227` without parentheses, or to `STOR` without a `150`.
+//! The client takes any stream in place of a TLS stream of its own. This one reads the control
+//! connection itself (see [`super::reply`]) and hands each reply on in one line, with the code that
+//! RFC 959 has for it: servers answer without text, in Latin-1, with several lines of odd shapes,
+//! with `227` without parentheses, or to `STOR` without a `150`.
 
 use std::{
     io,
@@ -56,7 +58,8 @@ impl ConversationLog {
         self.text.lock().ignore_poison().clone()
     }
 
-    /// Whether the server said nothing to the last transfer's command, and it was begun all the same.
+    /// Whether the server said nothing to the last transfer's command, and it was begun all the
+    /// same.
     pub(super) fn presumed(&self) -> bool {
         self.presumed.load(Ordering::Relaxed)
     }
@@ -73,7 +76,8 @@ pub(super) struct Connector {
     pub(super) tls: Option<TlsConnector>,
     /// Whether TLS begins with the first byte.
     pub(super) implicit: bool,
-    /// How long a server may be silent to `STOR` before it is taken for one that says nothing there.
+    /// How long a server may be silent to `STOR` before it is taken for one that says nothing
+    /// there.
     pub(super) patience: Duration,
     pub(super) shown: Arc<ConversationLog>,
     /// Whether the control connection is there: all others are for data.
@@ -339,7 +343,8 @@ impl Control {
         }
     }
 
-    /// Whether a success can't be meant for the last command, which asks for something that it does not tell.
+    /// Whether a success can't be meant for the last command, which asks for something that it does
+    /// not tell.
     fn is_stale(&self, reply: &Reply) -> bool {
         let is_silent = match self.verb.as_str() {
             "PASV" | "EPSV" => {
@@ -353,7 +358,8 @@ impl Control {
         is_silent && matches!(reply.code, 200 | 226 | 230 | 250)
     }
 
-    /// The reply with the code that the client waits for after this command, where the server's own means the same.
+    /// The reply with the code that the client waits for after this command, where the server's own
+    /// means the same.
     fn usual(&self, mut reply: Reply) -> Reply {
         match reply.code {
             200..300 => {
@@ -521,8 +527,8 @@ impl Wire {
         }
     }
 
-    /// Drops what the server has said that nobody asked for, before it is taken for the answer to the next command. What it says as it
-    /// closes the connection stays.
+    /// Drops what the server has said that nobody asked for, before it is taken for the answer to
+    /// the next command. What it says as it closes the connection stays.
     fn drop_stale(&mut self, cx: &mut Context<'_>, next: &[u8]) {
         let Some(control) = &mut self.control else {
             return;

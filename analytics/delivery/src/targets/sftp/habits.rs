@@ -294,13 +294,15 @@ type Case = (&'static str, Habits, Option<&'static str>, Proof);
 fn cases() -> Vec<Case> {
     vec![
         ("usual", USUAL_HABITS, USUAL_NAME, Proof::Read),
-        // Files that are not there are a failure, or have no path (SSH_FX_NO_SUCH_PATH of later drafts).
+        // Files that are not there are a failure, or have no path (SSH_FX_NO_SUCH_PATH of later
+        // drafts).
         ("failure", Habits { absent: 4, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         ("no such path", Habits { absent: 10, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         ("no texts", Habits { texts: false, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         // Azure Blob Storage, "Limitations and known issues with SFTP": no appending.
         ("no append", Habits { appends: false, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
-        // velociraptor #950 and ssh2-sftp-client #372: nothing may be looked at; paramiko #134: nothing is there.
+        // velociraptor #950 and ssh2-sftp-client #372: nothing may be looked at; paramiko #134:
+        // nothing is there.
         ("hidden", Habits { hidden: Some(3), ..USUAL_HABITS }, USUAL_NAME, Proof::Accepted),
         (
             "hidden, direct",

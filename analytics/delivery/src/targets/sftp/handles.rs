@@ -1,6 +1,7 @@
-//! Handles of SFTP servers are bytes (draft-ietf-secsh-filexfer-02, section 3), often a binary number. The client takes them for
-//! text, and what is not UTF-8 would be sent back changed (hierynomus/sshj#169). So each byte of a handle is a character for the
-//! client, and becomes that byte again on its way to the server.
+//! Handles of SFTP servers are bytes (draft-ietf-secsh-filexfer-02, section 3), often a binary
+//! number. The client takes them for text, and what is not UTF-8 would be sent back changed
+//! (hierynomus/sshj#169). So each byte of a handle is a character for the client, and becomes that
+//! byte again on its way to the server.
 
 use std::{
     io,
@@ -83,7 +84,8 @@ impl<W> Handles<W> {
     }
 }
 
-/// Where the handle of a packet is, if it has one; or the number of bytes that must be known to tell.
+/// Where the handle of a packet is, if it has one; or the number of bytes that must be known to
+/// tell.
 fn handle(packet: &[u8]) -> Result<Option<Range<usize>>, usize> {
     let kind = packet.get(4).filter(|_| packet.len() >= HEAD).ok_or(HEAD)?;
     match *kind {
@@ -131,7 +133,8 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Handles<W> {
             };
             this.begin(place);
         }
-        // The caller knows of the bytes only when they are on their way: nobody flushes behind a packet.
+        // The caller knows of the bytes only when they are on their way: nobody flushes behind a
+        // packet.
         while !this.ready.is_empty() {
             let count = ready!(Pin::new(&mut this.to).poll_write(cx, &this.ready))?;
             if count == 0 {
@@ -169,7 +172,8 @@ mod tests {
     }
 
     proptest! {
-        /// Handles of any bytes arrive as they were given, in packets that arrive in pieces; all else is left alone.
+        /// Handles of any bytes arrive as they were given, in packets that arrive in pieces; all
+        /// else is left alone.
         #[test]
         fn handles_are_given_back(handle in any::<Vec<u8>>(), rest in any::<Vec<u8>>(), piece in 1_usize..40) {
             let text = as_text(&handle);

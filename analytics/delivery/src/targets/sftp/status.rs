@@ -1,5 +1,6 @@
-//! Statuses of SFTP servers as they are in the wild: later drafts' codes within version 3, and packets without their texts. The client
-//! knows only the codes 0 to 8 and the whole packet, and ends the conversation over any other. Handles become text here.
+//! Statuses of SFTP servers as they are in the wild: later drafts' codes within version 3, and
+//! packets without their texts. The client knows only the codes 0 to 8 and the whole packet, and
+//! ends the conversation over any other. Handles become text here.
 
 use std::{
     io,
@@ -17,7 +18,8 @@ const HANDLE: u8 = 102;
 const MAX_LENGTH: usize = 32 << 10;
 const HEAD: usize = 5;
 
-/// The codes of later drafts (draft-ietf-secsh-filexfer-13, section 9.1), what version 3 has for them, and their names.
+/// The codes of later drafts (draft-ietf-secsh-filexfer-13, section 9.1), what version 3 has for
+/// them, and their names.
 const LATER: [(u32, u32, &str); 23] = [
     (9, 4, "INVALID_HANDLE"),
     (10, 2, "NO_SUCH_PATH"),

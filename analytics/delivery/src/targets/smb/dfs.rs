@@ -1,7 +1,8 @@
 //! Where the links of a DFS namespace lead (MS-DFSC).
 //!
-//! The client asks for referrals and reads those of version 4, as Windows sends them. Over others, such as those of version 3 that Samba
-//! sends, it panics (smb-msg 0.12.1, `IoctlResponse::parse_fsctl`): that ends a task of its own here, and is told as an error.
+//! The client asks for referrals and reads those of version 4, as Windows sends them. Over others,
+//! such as those of version 3 that Samba sends, it panics (smb-msg 0.12.1,
+//! `IoctlResponse::parse_fsctl`): that ends a task of its own here, and is told as an error.
 
 use std::{
     cell::Cell,

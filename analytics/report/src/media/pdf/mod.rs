@@ -296,7 +296,8 @@ mod tests {
         set.output.unwrap_or_else(|errors| panic!("{}", explain(&sheet, &errors)))
     }
 
-    /// How full the pages of blocks are: the share of the room between head and foot down to the last thing in it.
+    /// How full the pages of blocks are: the share of the room between head and foot down to the
+    /// last thing in it.
     fn fullness(blocks: Vec<Block>) -> Vec<f64> {
         let share = |page: &typst_layout::Page| {
             let height = page.frame.height().to_pt();
@@ -420,7 +421,8 @@ mod tests {
         }
     }
 
-    /// PgBiel/typst-tablex#12, wkhtmltopdf/wkhtmltopdf#2643: the head of a table stood alone at the end of a page.
+    /// PgBiel/typst-tablex#12, wkhtmltopdf/wkhtmltopdf#2643: the head of a table stood alone at the
+    /// end of a page.
     #[test]
     fn no_head_of_a_table_stands_alone() {
         for above in 0..9 {

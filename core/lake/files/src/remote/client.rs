@@ -136,7 +136,8 @@ impl Request<'_> {
         builder
     }
 
-    /// An account of the configuration is the whole of who asks: nothing of the environment is added to it.
+    /// An account of the configuration is the whole of who asks: nothing of the environment is
+    /// added to it.
     fn azure(self) -> MicrosoftAzureBuilder {
         let builder = match self.bucket.credentials {
             Some(_) => MicrosoftAzureBuilder::new(),
@@ -176,8 +177,9 @@ impl Request<'_> {
     }
 }
 
-/// The builder of a client for S3, from the environment. With an account of the configuration nothing of who asks is taken from
-/// there: a session token of another key would make the store refuse this one.
+/// The builder of a client for S3, from the environment. With an account of the configuration
+/// nothing of who asks is taken from there: a session token of another key would make the store
+/// refuse this one.
 fn s3_environment(has_account: bool) -> AmazonS3Builder {
     const PLACE: [&str; 6] = [
         "aws_region",

@@ -7,21 +7,23 @@ use std::{
 
 use object_store::path::Path as Key;
 
-/// The ETag that stands for none. The library takes an answer to a PUT without one for a failure, though the object is there.
+/// The ETag that stands for none. The library takes an answer to a PUT without one for a failure,
+/// though the object is there.
 pub(super) const NO_ETAG: &str = "\"none\"";
 
 /// Known properties of a store, for all requests to it.
 #[derive(Debug, Default)]
 pub(super) struct Dialect {
-    /// Objects are sent with their MD5 (RFC 1864): where an object lock is in force, stores refuse those without a checksum, and
-    /// not all of them know newer ones.
+    /// Objects are sent with their MD5 (RFC 1864): where an object lock is in force, stores refuse
+    /// those without a checksum, and not all of them know newer ones.
     pub(super) digest: AtomicBool,
     /// Keys that the library can't handle (`a//b`, `./a`), which have been said.
     said: Mutex<BTreeSet<String>>,
 }
 
 impl Dialect {
-    /// A listing without the keys that the library can't handle: one of them would make it refuse all others.
+    /// A listing without the keys that the library can't handle: one of them would make it refuse
+    /// all others.
     pub(super) fn tame(&self, text: &str) -> String {
         let text = &plain_names(text);
         let text = without(text, ("<Contents>", "</Contents>"), ("<Key>", "</Key>"), |key| {

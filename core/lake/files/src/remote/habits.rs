@@ -7,7 +7,8 @@ use super::dialect::NO_ETAG;
 pub struct Version {
     pub(super) e_tag: Option<String>,
     pub(super) version: Option<String>,
-    /// SHA-256 of the content, where it was seen: what tells versions apart in a store without ETags.
+    /// SHA-256 of the content, where it was seen: what tells versions apart in a store without
+    /// ETags.
     #[serde(default)]
     pub(super) digest: Option<String>,
     /// Size and time, where it was listed.
@@ -16,8 +17,8 @@ pub struct Version {
 }
 
 impl Version {
-    /// Whether it is the same version, as far as the two can be compared: some answers quote ETags, some mark them as weak, and
-    /// not all of them name a version.
+    /// Whether it is the same version, as far as the two can be compared: some answers quote ETags,
+    /// some mark them as weak, and not all of them name a version.
     pub fn is(&self, other: &Self) -> bool {
         if let (Some(own), Some(other)) = (&self.digest, &other.digest) {
             return own == other;

@@ -91,7 +91,8 @@ impl Remote {
                             reason: error.to_string(),
                         }
                     })?;
-                    // What is listed is what the next listing is compared with: other answers name a version, or no time.
+                    // What is listed is what the next listing is compared with: other answers name
+                    // a version, or no time.
                     let same = fetched.is(&object.version) || !fetched.has_tag();
                     let version = if same { object.version } else { fetched };
                     Ok(Some((object.name, version, bytes.len() as u64)))

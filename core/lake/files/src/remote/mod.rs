@@ -2,9 +2,10 @@
 //! whole, each with a condition against a second writer, and mirrored to a folder for reading. The
 //! layout is that of a lake in a folder.
 //!
-//! Stores differ in what they make of a condition. What one does is found out as it answers, and remembered in [`Habits`]: some
-//! want ETags without quotes (Ceph's gateway), some know no conditions (Backblaze B2), some ignore them, some want a checksum
-//! (object lock), some never replace an object. No habit makes an object overwrite rows of another writer.
+//! Stores differ in what they make of a condition. What one does is found out as it answers, and
+//! remembered in [`Habits`]: some want ETags without quotes (Ceph's gateway), some know no
+//! conditions (Backblaze B2), some ignore them, some want a checksum (object lock), some never
+//! replace an object. No habit makes an object overwrite rows of another writer.
 
 #[cfg(feature = "object-store")]
 mod client;
@@ -125,8 +126,9 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Opens the lake at `s3://bucket/prefix`, `az://container/prefix` or `gs://bucket/prefix`. What the options leave open comes
-    /// from the environment, by the names that each store's own tools use. Nothing is sent yet.
+    /// Opens the lake at `s3://bucket/prefix`, `az://container/prefix` or `gs://bucket/prefix`.
+    /// What the options leave open comes from the environment, by the names that each store's own
+    /// tools use. Nothing is sent yet.
     ///
     /// # Errors
     /// The address or the options make no sense.
@@ -245,7 +247,8 @@ impl Remote {
     /// not exist yet.
     ///
     /// # Errors
-    /// [`RemoteError::Changed`] if it is not as it was known; the store refuses or can't be reached.
+    /// [`RemoteError::Changed`] if it is not as it was known; the store refuses or can't be
+    /// reached.
     pub async fn put(
         &self,
         name: &str,
@@ -300,7 +303,8 @@ impl Remote {
                 return Err(RemoteError::Changed(format!("{}/{name}", self.address)));
             }
             if !is_conflict {
-                // A store that replaces nothing answers so; one that denies this client everything does, too.
+                // A store that replaces nothing answers so; one that denies this client everything
+                // does, too.
                 if self.may_create().await {
                     self.learn(|habits| habits.write_once = true);
                     return Err(RemoteError::WriteOnce(format!("{}/{name}", self.address)));
@@ -362,8 +366,9 @@ impl Remote {
         }
     }
 
-    /// Finds out what the store makes of conditions, by an object that was just put there and that may be put again as it is.
-    /// Nothing else tells a store that keeps conditions from one that ignores them.
+    /// Finds out what the store makes of conditions, by an object that was just put there and that
+    /// may be put again as it is. Nothing else tells a store that keeps conditions from one that
+    /// ignores them.
     ///
     /// # Errors
     /// The store refuses or can't be reached.
@@ -540,8 +545,8 @@ impl Remote {
     }
 }
 
-/// Amazon: "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"; others
-/// name the one or the other.
+/// Amazon: "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with
+/// Object Lock parameters"; others name the one or the other.
 fn wants_checksum(refusal: &Refusal) -> bool {
     refusal.status.is_some_and(|status| (400..500).contains(&status))
         && [
@@ -555,7 +560,8 @@ fn wants_checksum(refusal: &Refusal) -> bool {
         .any(|words| refusal.says(words))
 }
 
-/// Backblaze: "501 NotImplemented: A header you provided implies functionality that is not implemented".
+/// Backblaze: "501 NotImplemented: A header you provided implies functionality that is not
+/// implemented".
 fn knows_no_conditions(refusal: &Refusal) -> bool {
     refusal.status == Some(501)
         || matches!(refusal.status, Some(400 | 405 | 422))

@@ -14,7 +14,8 @@ pub(super) use presets::ExportSelection;
 pub use presets::Preset;
 pub(super) use table::{Row, Table, read_csv};
 
-/// Words that mean "no value", in addition to an empty field (spreadsheets, RRDtool, Grafana, pandas, PostgreSQL).
+/// Words that mean "no value", in addition to an empty field (spreadsheets, RRDtool, Grafana,
+/// pandas, PostgreSQL).
 const MISSING: [&str; 18] = [
     "-",
     "--",

@@ -32,8 +32,8 @@ impl Mark {
 
     /// The mark of a column, from all its values. `usual` decides if no value has a mark.
     ///
-    /// A value such as `12,5` or `1.234,5` settles it. `1.234` alone does not if `usual` is a comma:
-    /// it may be one and a bit, or more than a thousand.
+    /// A value such as `12,5` or `1.234,5` settles it. `1.234` alone does not if `usual` is a
+    /// comma: it may be one and a bit, or more than a thousand.
     ///
     /// # Errors
     /// The value that can be read in two ways, or the two that contradict each other.
@@ -124,7 +124,8 @@ const UNITS: [(&str, f64); 27] = [
     ("hours", 3.6e9),
 ];
 
-/// A number and the unit behind it, in microseconds: `12,3 ms`, `1.2s`, `< 1 msec` (which is at most that). `None` without one.
+/// A number and the unit behind it, in microseconds: `12,3 ms`, `1.2s`, `< 1 msec` (which is at
+/// most that). `None` without one.
 pub(crate) fn with_unit(text: &str) -> Option<(&str, f64)> {
     let text = text.trim().trim_start_matches('<').trim_start();
     let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;

@@ -1,5 +1,5 @@
-//! The exports of other tools, brought under our columns: `started_at` (microseconds since 1970 UTC),
-//! `monitor`, `outcome`, `error`, `round_trip_us`.
+//! The exports of other tools, brought under our columns: `started_at` (microseconds since 1970
+//! UTC), `monitor`, `outcome`, `error`, `round_trip_us`.
 
 mod checkmk;
 mod grafana;
@@ -20,7 +20,8 @@ use crate::LakeAdminError;
 pub enum Preset {
     /// PRTG: historic data as CSV or XML.
     Prtg,
-    /// SmokePing: the output of `rrdtool fetch FILE AVERAGE`, of `rrdtool xport` or of `rrdtool dump`.
+    /// SmokePing: the output of `rrdtool fetch FILE AVERAGE`, of `rrdtool xport` or of
+    /// `rrdtool dump`.
     Smokeping,
     /// Uptime Kuma: the table heartbeat as CSV or JSON.
     UptimeKuma,

@@ -98,7 +98,8 @@ pub(crate) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Table, Lake
         let record = record.map_err(error)?;
         let begin = record.position().and_then(|position| usize::try_from(position.byte()).ok());
         let line = lines.at(begin.unwrap_or_default()) + skipped;
-        // More fields than the head has names for are a delimiter within a value, not quoted; empty ones are harmless.
+        // More fields than the head has names for are a delimiter within a value, not quoted; empty
+        // ones are harmless.
         if record.iter().skip(head.len()).any(|field| !field.trim().is_empty()) {
             return Err(LakeAdminError::Import(format!(
                 "{}: row {line} has {} fields, the header has {}; a value may contain the delimiter",
@@ -115,7 +116,8 @@ pub(crate) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Table, Lake
     Ok(Table { head, rows, delimiter: Some(delimiter), notes: Vec::new() })
 }
 
-/// The lines of a text by their bytes. (The csv crate's own count is one behind if lines end in CR LF.)
+/// The lines of a text by their bytes. (The csv crate's own count is one behind if lines end in CR
+/// LF.)
 struct Lines<'a> {
     text: &'a [u8],
     at: usize,

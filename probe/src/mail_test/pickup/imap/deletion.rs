@@ -257,8 +257,8 @@ async fn expunge(
     Ok(())
 }
 
-/// Forgets mails that were left for others, once they are many: most are gone by then, since those who waited have taken
-/// them.
+/// Forgets mails that were left for others, once they are many: most are gone by then, since those
+/// who waited have taken them.
 pub(super) async fn forget_gone(
     session: &mut Session,
     ours: &mut BTreeMap<u64, OwnMail>,

@@ -1,4 +1,5 @@
-//! The folders that a mailbox has: where its trash is, and what a configured folder may really be called.
+//! The folders that a mailbox has: where its trash is, and what a configured folder may really be
+//! called.
 
 use mailqos_model::{Micros, Stage};
 

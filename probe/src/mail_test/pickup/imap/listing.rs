@@ -19,7 +19,8 @@ pub(super) const LOOKED_INTO: usize = 64;
 const TAKEN_FOR_OURS: usize = 1024;
 /// Number of visits without news after which the folder is listed anyway.
 const LISTS_AGAIN_AFTER: u8 = 8;
-/// The longest set of UIDs in a command: lines should not exceed 1,000 bytes (RFC 2683, section 3.2.1.5).
+/// The longest set of UIDs in a command: lines should not exceed 1,000 bytes (RFC 2683, section
+/// 3.2.1.5).
 const MAX_SET: usize = 800;
 
 /// A server's response to opening a folder.
@@ -72,8 +73,8 @@ pub(super) struct New {
 }
 
 impl Folder {
-    /// Whether the UIDs have begun again at lower numbers, although the validity is the same (GMX, 2020): what is
-    /// remembered is then of other mails.
+    /// Whether the UIDs have begun again at lower numbers, although the validity is the same (GMX,
+    /// 2020): what is remembered is then of other mails.
     pub(super) fn went_back(&self, selected: &Selected) -> bool {
         matches!((selected.next, self.uid_next), (Some(now), Some(before)) if now < before)
     }
@@ -87,7 +88,8 @@ impl Folder {
             || (self.proved && stands_still && self.unlisted < LISTS_AGAIN_AFTER)
     }
 
-    /// Lists what is new, by the search and, where that shows less than has come, by the last sequence numbers.
+    /// Lists what is new, by the search and, where that shows less than has come, by the last
+    /// sequence numbers.
     pub(super) async fn list_new(
         &self,
         session: &mut Session,
@@ -158,7 +160,8 @@ struct Listing {
     total: u64,
 }
 
-/// The UIDs from `first` on that are to be looked into: the newest, and what the server's search takes for ours.
+/// The UIDs from `first` on that are to be looked into: the newest, and what the server's search
+/// takes for ours.
 async fn list(
     session: &mut Session,
     first: u64,
@@ -185,7 +188,8 @@ async fn list(
             fetched.into_iter().map(|fetched| fetched.uid).collect()
         }
     };
-    // `n:*` names the last mail even where all numbers are below n; some servers take no notice of the range at all.
+    // `n:*` names the last mail even where all numbers are below n; some servers take no notice of
+    // the range at all.
     uids.retain(|uid| *uid >= first);
     uids.sort_unstable();
     uids.dedup();
@@ -221,7 +225,8 @@ async fn last_mails(session: &mut Session, from: u64) -> Result<Vec<u64>, Pickup
     Ok(uids)
 }
 
-/// The highest UID of the folder, as the last mail has it; `None` where the folder is empty or does not tell.
+/// The highest UID of the folder, as the last mail has it; `None` where the folder is empty or does
+/// not tell.
 pub(super) async fn highest(
     session: &mut Session,
     exists: u64,

@@ -93,7 +93,8 @@ pub(super) async fn shake_hands(
     Ok(welcome != "PREAUTH")
 }
 
-/// Logs in, with another token where one is rejected; then says who this client is, where the server wants to know.
+/// Logs in, with another token where one is rejected; then says who this client is, where the
+/// server wants to know.
 pub(super) async fn log_in(
     session: &mut Session,
     credentials: Option<&Credentials>,
@@ -135,8 +136,8 @@ pub(super) async fn send_id(session: &mut Session) -> Result<(), PickupError> {
     session.command(Stage::PickupLogin, &command, MAX_REPLY, |_| {}).await.map(|_| ())
 }
 
-/// The methods to log in that the server offers and the account allows, the best first. Once all have failed, all are tried
-/// again, one a visit.
+/// The methods to log in that the server offers and the account allows, the best first. Once all
+/// have failed, all are tried again, one a visit.
 fn methods(
     session: &Session,
     offered: &[String],
@@ -183,7 +184,8 @@ async fn log_in_with(
         session.has_fresh_capabilities = false;
         let mut answer = exchange(session, method, credentials, habits).await?;
         if answer.is_of_syntax() && answer.at_once {
-            // Coremail (NetEase) lists SASL-IR, but does not take what belongs to it (pimalaya/himalaya/issues/729).
+            // Coremail (NetEase) lists SASL-IR, but does not take what belongs to it
+            // (pimalaya/himalaya/issues/729).
             habits.lacks.insert(INITIAL_RESPONSE);
             answer = exchange(session, method, credentials, habits).await?;
         }
@@ -195,7 +197,8 @@ async fn log_in_with(
             }
             let took = session.wire.received_at().saturating_duration_since(began);
             phases.login = Some(Micros::from(took));
-            // What is offered before a login need not be offered after it (RFC 9051, section 6.2.2).
+            // What is offered before a login need not be offered after it (RFC 9051, section
+            // 6.2.2).
             if !session.has_fresh_capabilities {
                 session.capabilities.clear();
                 session.must(stage, "CAPABILITY", MAX_REPLY, |_| {}).await?;
@@ -214,7 +217,8 @@ async fn log_in_with(
             last.text = format!("{}; {reason}", last.text);
         }
         if matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Mechanism) {
-            // The server may only seem to have this method to log in: the next one is tried, now or at the next test.
+            // The server may only seem to have this method to log in: the next one is tried, now or
+            // at the next test.
             habits.lacks.insert(method.name());
         }
         if !refusal.leaves_other_mechanisms() {

@@ -1,7 +1,8 @@
 //! IMAP (RFC 3501 and RFC 9051, with 4315 UIDPLUS, 4959 SASL-IR, 7888 non-synchronising literals).
 //!
-//! Mails are read with PEEK, so that no flag of a foreign mail changes; only mails of ours are deleted, by their UIDs.
-//! UIDs are remembered between visits, so that a mail is looked into once, and a visit without news costs one SELECT.
+//! Mails are read with PEEK, so that no flag of a foreign mail changes; only mails of ours are
+//! deleted, by their UIDs. UIDs are remembered between visits, so that a mail is looked into once,
+//! and a visit without news costs one SELECT.
 
 mod deletion;
 mod folders;
@@ -55,12 +56,14 @@ struct Seen {
     tries: u8,
     /// Time of the last attempt.
     tried: Option<Moment>,
-    /// The last try broke the conversation, or was refused: it is tried alone, so that it takes no other mail with it.
+    /// The last try broke the conversation, or was refused: it is tried alone, so that it takes no
+    /// other mail with it.
     broke: bool,
 }
 
 impl Seen {
-    /// Whether it is to be read in the visit that began at `began`: once a visit, and ever more rarely.
+    /// Whether it is to be read in the visit that began at `began`: once a visit, and ever more
+    /// rarely.
     fn is_due(&self, began: Moment) -> bool {
         let Some(tried) = self.tried else { return true };
         let beyond = self.tries.saturating_sub(TRIES_IN_A_ROW);
@@ -76,7 +79,8 @@ impl Seen {
         self.tried = Some(Moment::now());
     }
 
-    /// Whether it was listed only a while ago, and has not been read: it may be the mail that a test waits for.
+    /// Whether it was listed only a while ago, and has not been read: it may be the mail that a
+    /// test waits for.
     fn is_missed(&self) -> bool {
         self.tries > 0 && Moment::now() - self.shown < UNREADABLE_FOR
     }
@@ -179,7 +183,8 @@ struct Imap<'a> {
     visit: &'a mut Visit,
 }
 
-/// Does what a visit is for, on a connection that has just been opened; the session is still to be ended.
+/// Does what a visit is for, on a connection that has just been opened; the session is still to be
+/// ended.
 pub(super) async fn converse(
     wire: Wire,
     errand: VisitTarget<'_>,
@@ -225,13 +230,15 @@ impl Imap<'_> {
                     } else {
                         format!("{}; {suggestion}", refusal.text)
                     };
-                    // A folder may come into being with its first mail; without the first one there is nothing to measure.
+                    // A folder may come into being with its first mail; without the first one there
+                    // is nothing to measure.
                     if number == 0 {
                         failure = Some(PickupError { text: reason.clone(), ..refusal });
                     }
                     self.visit.missing.push(MissingFolder { name: name.clone(), reason });
                 }
-                // What the server does not give now, it may give later; meanwhile the other folders are looked into.
+                // What the server does not give now, it may give later; meanwhile the other folders
+                // are looked into.
                 Err(error) if error.is_passing => failure = failure.or(Some(error)),
                 Err(error) => return Err(error),
             }
@@ -292,7 +299,8 @@ impl Imap<'_> {
             };
             let mut retrieval = Retrieval { session: &mut self.session, folder, judge: self.judge };
             let examined = retrieval.examine(asked, again).await;
-            // What was read before something went wrong is taken and deleted all the same, if that can be.
+            // What was read before something went wrong is taken and deleted all the same, if that
+            // can be.
             keep_passing(examined, &mut failure)?;
             let result = retrieval.take(name, self.visit).await;
             let deleted = deletion::delete(&mut self.session, name, self.memory, self.judge).await;
@@ -344,7 +352,8 @@ impl Imap<'_> {
             if watched && folder.went_back(&selected) {
                 self.memory.witness.distrust();
             }
-            // The UIDs of before mean nothing any more; without a validity they never did (RFC 3501, section 6.3.1).
+            // The UIDs of before mean nothing any more; without a validity they never did (RFC
+            // 3501, section 6.3.1).
             *folder = Folder { validity: selected.validity, ..Folder::default() };
         }
         if folder.is_unchanged(&selected) {
@@ -355,13 +364,15 @@ impl Imap<'_> {
         let before = folder.next;
         let new = folder.list_new(&mut self.session, &selected, &mut self.memory.habits).await?;
         let listed = Moment::of(self.session.wire.received_at());
-        // A mail below UIDNEXT was there when the folder was opened, unless UIDNEXT runs ahead of the mails.
+        // A mail below UIDNEXT was there when the folder was opened, unless UIDNEXT runs ahead of
+        // the mails.
         let highest = new.uids.iter().max().copied().unwrap_or(0).max(before.saturating_sub(1));
         let sane_next = selected.next.filter(|next| *next <= highest + 1);
         let moved = selected.next > folder.uid_next;
         for uid in &new.uids {
             let is_plain = *uid >= before && !new.overlooked.contains(uid);
-            // Only the first folder is watched; another one's numbers have another validity, mostly, or are not in the notes.
+            // Only the first folder is watched; another one's numbers have another validity,
+            // mostly, or are not in the notes.
             let told = match watched && is_plain {
                 true => self.memory.witness.testify(selected.validity, *uid),
                 false => watch::WatchObservations::default(),

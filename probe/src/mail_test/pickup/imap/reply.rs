@@ -228,7 +228,8 @@ pub(super) fn fetched(values: &[Value]) -> Option<Fetched> {
     has_uid.then_some(fetched)
 }
 
-/// The UIDs of `SEARCH 1 2 3`, or of `ESEARCH (TAG "A1") UID ALL 1:3`; `None` for any other response.
+/// The UIDs of `SEARCH 1 2 3`, or of `ESEARCH (TAG "A1") UID ALL 1:3`; `None` for any other
+/// response.
 pub(super) fn uids(values: &[Value]) -> Option<Vec<u64>> {
     let (word, rest) = values.split_first()?;
     if word.text().eq_ignore_ascii_case("SEARCH") {
@@ -296,7 +297,8 @@ pub(super) fn utf7(name: &str) -> String {
     text
 }
 
-/// The name that modified UTF-7 stands for, for people to read; as it is where it is not well-formed.
+/// The name that modified UTF-7 stands for, for people to read; as it is where it is not
+/// well-formed.
 pub(super) fn from_utf7(text: &str) -> String {
     use base64::{
         Engine as _, alphabet,

@@ -23,7 +23,8 @@ use crate::mail_test::{
 const MAX_MAIL: usize = 128 * 1024 * 1024;
 /// Number of mails that are inspected together.
 const BATCH: usize = 16;
-/// Bytes of a body that are looked at where the header does not make a message ours: it may be a notification.
+/// Bytes of a body that are looked at where the header does not make a message ours: it may be a
+/// notification.
 const BODY_BYTES: usize = 16 * 1024;
 /// Additional amount that is read of a possible notification, piece by piece: pictures and HTML may
 /// precede the returned mail.
@@ -92,7 +93,8 @@ impl Retrieval<'_> {
         }
     }
 
-    /// Reads the heads of a batch and, where a head has no token, the beginning of the body; notes which are ours.
+    /// Reads the heads of a batch and, where a head has no token, the beginning of the body; notes
+    /// which are ours.
     async fn read(&mut self, batch: &[(u64, Seen)], mark: usize) -> Result<Read, PickupError> {
         let stage = Stage::PickupReceive;
         let mut read = Read::default();
@@ -181,8 +183,8 @@ impl Retrieval<'_> {
         Ok(())
     }
 
-    /// Reads on in what may be a notification, until the returned mail has shown up or enough was read; or gives back why the
-    /// server does not give more.
+    /// Reads on in what may be a notification, until the returned mail has shown up or enough was
+    /// read; or gives back why the server does not give more.
     async fn look_further(
         &mut self,
         uid: u64,
@@ -286,7 +288,8 @@ impl Retrieval<'_> {
     }
 }
 
-/// A header with the empty line that ends it, which some servers leave out; one that was cut stays without.
+/// A header with the empty line that ends it, which some servers leave out; one that was cut stays
+/// without.
 pub(super) fn whole_header(mut content: Vec<u8>) -> Vec<u8> {
     let has_end = content.ends_with(b"\r\n\r\n") || content.ends_with(b"\n\n");
     if !has_end && content.len() < KEPT_OF_MAIL {

@@ -102,7 +102,8 @@ impl Session {
         self.whereabouts.note(Some(stage));
         let error = |error: WireError| Self::wire_error(stage, &error);
         let mut first = self.wire.line(MAX_LINE).await.map_err(error)?;
-        // Some servers send an empty line between responses. It counts towards the limits of the reply.
+        // Some servers send an empty line between responses. It counts towards the limits of the
+        // reply.
         while first.is_empty() {
             first = self.wire.line(MAX_LINE).await.map_err(error)?;
         }

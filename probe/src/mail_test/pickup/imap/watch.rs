@@ -1,6 +1,7 @@
-//! A second connection that watches a mailbox's first folder while mails are waited for: over IDLE (RFC 2177) without
-//! polling, or by short polls where a monitor asks for precision. It lists, and neither reads nor changes anything: what it
-//! sees bounds the landing more closely than the pick-ups do.
+//! A second connection that watches a mailbox's first folder while mails are waited for: over IDLE
+//! (RFC 2177) without polling, or by short polls where a monitor asks for precision. It lists, and
+//! neither reads nor changes anything: what it sees bounds the landing more closely than the
+//! pick-ups do.
 
 use std::{
     collections::VecDeque,
@@ -33,7 +34,8 @@ const IDLE_AT_LEAST: Micros = Micros::from_millis(250);
 /// Time before a poll at which IDLE is ended.
 const ENDING_IDLE: Micros = Micros::from_millis(30);
 
-/// The folder at a moment: all mails below `next` were there when it was answered, and none from `next` on when it was asked.
+/// The folder at a moment: all mails below `next` were there when it was answered, and none from
+/// `next` on when it was asked.
 #[derive(Debug, Clone, Copy)]
 struct Checkpoint {
     next: u64,
@@ -204,7 +206,8 @@ pub(in crate::mail_test) async fn watch(
                     next: last + 1,
                     asked,
                     answered: Moment::of(session.wire.received_at()),
-                    // If the one that was announced is gone already, the lowest may have come later.
+                    // If the one that was announced is gone already, the lowest may have come
+                    // later.
                     announced: announced.filter(|_| *lowest == expected).map(|at| (*lowest, at)),
                 };
                 next = checkpoint.next;
@@ -219,7 +222,8 @@ pub(in crate::mail_test) async fn watch(
     Ok(())
 }
 
-/// Waits until the server announces new mail, and tells when it did; or until a moment, or until attention turns elsewhere.
+/// Waits until the server announces new mail, and tells when it did; or until a moment, or until
+/// attention turns elsewhere.
 async fn idle(
     session: &mut Session,
     attention: &dyn WatchControl,

@@ -69,7 +69,8 @@ impl Offer {
 }
 
 impl Pop3<'_> {
-    /// Logs in, with another token if one is rejected; returns when the first credential command was sent.
+    /// Logs in, with another token if one is rejected; returns when the first credential command
+    /// was sent.
     pub(super) async fn log_in(&mut self, offer: &Offer) -> Result<Moment, PickupError> {
         let Some(credentials) = self.errand.credentials else {
             return Err(PickupError::new(
@@ -125,8 +126,8 @@ impl Pop3<'_> {
             last.refusal = Some(refusal);
             last.refused = refusal.waits_for_next_test();
             if matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Mechanism) {
-                // The server may only seem to have this method to log in (APOP and SCRAM need what not every server keeps): the
-                // next one is tried, now or at the next test.
+                // The server may only seem to have this method to log in (APOP and SCRAM need what
+                // not every server keeps): the next one is tried, now or at the next test.
                 memory.lacks.insert(method.name());
             }
             if !refusal.leaves_other_mechanisms() {

@@ -144,7 +144,8 @@ impl Memory {
         }
     }
 
-    /// A mail of ours that is still there is let lie after some tries: what deletes it then is the next start.
+    /// A mail of ours that is still there is let lie after some tries: what deletes it then is the
+    /// next start.
     pub(super) fn note_deletion(&mut self, entry: &Entry) {
         if let Some(identifier) = &entry.identifier
             && let Some(seen) = self.seen.get_mut(identifier)
@@ -156,7 +157,8 @@ impl Memory {
         }
     }
 
-    /// A mail that can't be read must not end every visit; but the fault may as well be the connection's.
+    /// A mail that can't be read must not end every visit; but the fault may as well be the
+    /// connection's.
     pub(super) fn note_failure(&mut self, entry: &Entry, error: &PickupError) {
         if let Some(identifier) = &entry.identifier
             && let Some(seen) = self.seen.get_mut(identifier)

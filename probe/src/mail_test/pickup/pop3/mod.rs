@@ -1,7 +1,8 @@
 //! POP3 (RFC 1939, with 2449 CAPA, 2595 STLS, 5034 AUTH, 3206 and 2449 response codes).
 //!
-//! A session sees what was there at login and nothing later; deletions count at QUIT only. Identifiers (UIDL) are
-//! remembered between visits, so that a mail is looked into once, and a full mailbox costs one UIDL.
+//! A session sees what was there at login and nothing later; deletions count at QUIT only.
+//! Identifiers (UIDL) are remembered between visits, so that a mail is looked into once, and a full
+//! mailbox costs one UIDL.
 
 mod listing;
 mod login;
@@ -35,7 +36,8 @@ struct Pop3<'a> {
     visit: &'a mut Visit,
 }
 
-/// Does what a visit is for, on a connection that has just been opened; the session is still to be ended.
+/// Does what a visit is for, on a connection that has just been opened; the session is still to be
+/// ended.
 pub(super) async fn converse(
     wire: Wire,
     errand: VisitTarget<'_>,
@@ -81,7 +83,8 @@ impl<'a> Pop3<'a> {
         Ok(())
     }
 
-    /// The greeting, STLS if it is wanted, and the login; returns when the first credential command was sent.
+    /// The greeting, STLS if it is wanted, and the login; returns when the first credential command
+    /// was sent.
     async fn sign_in(&mut self) -> Result<Moment, PickupError> {
         let stage = Stage::PickupGreeting;
         let connected = Instant::now();

@@ -20,8 +20,8 @@ const TOP_LINES: usize = 60;
 /// Number of commands that are sent together if the server supports PIPELINING (RFC 2449, section
 /// 6.6).
 const BATCH: usize = 16;
-/// A mail that must be retrieved to be looked into (no TOP) may be so much larger than ours: small ones, what gateways add, and
-/// notifications that hold ours.
+/// A mail that must be retrieved to be looked into (no TOP) may be so much larger than ours: small
+/// ones, what gateways add, and notifications that hold ours.
 const MAX_WITHOUT_TOP: u64 = 256 * 1024;
 
 /// Retrieves our mails from a mailbox.
@@ -73,7 +73,8 @@ impl Retrieval<'_> {
             self.examine_batch(batch, &mut refused).await?;
         }
         for (entry, nonce) in taken {
-            // Whatever comes of it: neither a mailbox that refuses nor a mail that can't be read is to cost every visit something.
+            // Whatever comes of it: neither a mailbox that refuses nor a mail that can't be read is
+            // to cost every visit something.
             self.pop3.memory.note_deletion(entry);
             if !self.delete_again(entry, nonce).await?
                 && let Some(identifier) = &entry.identifier
@@ -215,8 +216,8 @@ impl Retrieval<'_> {
         Ok(State::Taken(nonce))
     }
 
-    /// The beginning of a mail, by TOP, or the whole of a small one if the server has no TOP; `None` if it is gone, or too
-    /// large to be ours.
+    /// The beginning of a mail, by TOP, or the whole of a small one if the server has no TOP;
+    /// `None` if it is gone, or too large to be ours.
     async fn beginning(
         &mut self,
         number: u64,
@@ -266,7 +267,8 @@ impl Retrieval<'_> {
             }
             Err(text) => text,
         };
-        // Deleted elsewhere meanwhile, or a server without TOP: an empty mailbox would not tell; LIST does.
+        // Deleted elsewhere meanwhile, or a server without TOP: an empty mailbox would not tell;
+        // LIST does.
         self.pop3.session.send(stage, &format!("LIST {number}"), MAX_REPLY).await?;
         match self.pop3.session.answer(stage).await? {
             Answer::Ok(_) => self.pop3.memory.note_refused_top(&text),
@@ -303,8 +305,9 @@ impl Retrieval<'_> {
         }
     }
 
-    /// Deletes a mail of ours that an earlier visit took, if it is the one behind its identifier: a server may give that to
-    /// another mail once ours is gone (RFC 1939, section 7). Tells whether it was.
+    /// Deletes a mail of ours that an earlier visit took, if it is the one behind its identifier: a
+    /// server may give that to another mail once ours is gone (RFC 1939, section 7). Tells whether
+    /// it was.
     async fn delete_again(&mut self, entry: &Entry, nonce: [u8; 8]) -> Result<bool, PickupError> {
         let number = entry.number;
         let (command, most) = if self.pop3.memory.lacks.contains("TOP") {
@@ -376,7 +379,8 @@ fn nothing_given(number: u64) -> PickupError {
     }
 }
 
-/// Answers have no names in POP3: should a server mix them up, no foreign mail may be deleted for ours.
+/// Answers have no names in POP3: should a server mix them up, no foreign mail may be deleted for
+/// ours.
 fn mixed_up(number: u64) -> PickupError {
     let text =
         format!("the server returned a different mail as number {number} than it had listed");

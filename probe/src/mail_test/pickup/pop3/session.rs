@@ -41,7 +41,8 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// Reads an answer. `+OK` alone is success (RFC 1939, section 3): hMailServer refuses some commands with `+ERR`.
+    /// Reads an answer. `+OK` alone is success (RFC 1939, section 3): hMailServer refuses some
+    /// commands with `+ERR`.
     pub(super) fn read(text: &str) -> Option<Self> {
         let after = |mark: &str| {
             let begin = text.get(..mark.len())?;
@@ -142,7 +143,8 @@ impl Session {
         error
     }
 
-    /// The lines of a multi-line reply, dots taken out; `line` gets parts of at most [`MAX_LINE`] bytes.
+    /// The lines of a multi-line reply, dots taken out; `line` gets parts of at most [`MAX_LINE`]
+    /// bytes.
     pub(super) async fn lines(
         &mut self,
         stage: Stage,

@@ -1,7 +1,9 @@
-//! Tables of a time and values with units, as Grafana ("Inspect", "Download CSV") and Checkmk (a graph "as CSV") write them.
+//! Tables of a time and values with units, as Grafana ("Inspect", "Download CSV") and Checkmk (a
+//! graph "as CSV") write them.
 //!
-//! The first column is the time: as it is shown, without an offset, or milliseconds since 1970. Each other column is a series;
-//! values have their unit behind them (`12.3 ms`, `1.20 s`) or are seconds. Before version 7 Grafana wrote `Series;Time;Value`.
+//! The first column is the time: as it is shown, without an offset, or milliseconds since 1970.
+//! Each other column is a series; values have their unit behind them (`12.3 ms`, `1.20 s`) or are
+//! seconds. Before version 7 Grafana wrote `Series;Time;Value`.
 
 use super::{ExportSelection, Measurement, id, micros};
 use crate::foreign::{Mark, Table, is_missing, with_unit};

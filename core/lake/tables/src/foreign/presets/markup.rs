@@ -1,5 +1,5 @@
-//! The XML that monitoring tools export: elements that hold elements or one text. It is read piece by piece, without a parser of
-//! all of XML; what is not of that shape is refused.
+//! The XML that monitoring tools export: elements that hold elements or one text. It is read piece
+//! by piece, without a parser of all of XML; what is not of that shape is refused.
 
 use crate::foreign::{Row, Table};
 
@@ -100,8 +100,8 @@ pub(super) fn plain(text: &str) -> String {
         .replace("&amp;", "&")
 }
 
-/// PRTG's `historicdata.xml` as the table that its CSV export is: a column and a raw one for the time, each channel, and the
-/// coverage.
+/// PRTG's `historicdata.xml` as the table that its CSV export is: a column and a raw one for the
+/// time, each channel, and the coverage.
 pub(super) fn historic_data(text: &str) -> Result<Table, String> {
     let mut table = Table::default();
     let mut column = |name: String, rows: &mut Vec<Row>| -> usize {

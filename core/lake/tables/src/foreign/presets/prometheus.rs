@@ -1,4 +1,5 @@
-//! Prometheus and what speaks its API: the result of `query_range` (or of an instant query) as JSON.
+//! Prometheus and what speaks its API: the result of `query_range` (or of an instant query) as
+//! JSON.
 //!
 //! Values are strings, times seconds with a fraction. A metric whose name ends in `success` or is
 //! `up` says whether a test was good (1) or not (0); one that ends in `milliseconds` is in those,
@@ -151,8 +152,9 @@ fn of_lines(text: &str) -> Result<Vec<Series>, String> {
     series.collect()
 }
 
-/// What promtool prints: `{labels} VALUE MILLISECONDS` of `tsdb dump`, `name{labels} VALUE SECONDS` of `tsdb dump-openmetrics`,
-/// or `name{labels} =>` before lines `VALUE @[SECONDS]` of `query range`.
+/// What promtool prints: `{labels} VALUE MILLISECONDS` of `tsdb dump`, `name{labels} VALUE SECONDS`
+/// of `tsdb dump-openmetrics`, or `name{labels} =>` before lines `VALUE @[SECONDS]` of
+/// `query range`.
 fn printed(text: &str) -> Result<Vec<Series>, String> {
     let mut all: BTreeMap<BTreeMap<String, String>, Vec<(i64, f64)>> = BTreeMap::new();
     let mut current = None;
@@ -194,7 +196,8 @@ fn printed(text: &str) -> Result<Vec<Series>, String> {
     Ok(all.into_iter().map(|(labels, values)| Series { labels, values }).collect())
 }
 
-/// The labels at the beginning of a line, with the name as `__name__`, and what follows them; none where it begins with a value.
+/// The labels at the beginning of a line, with the name as `__name__`, and what follows them; none
+/// where it begins with a value.
 fn selector(line: &str) -> Option<(BTreeMap<String, String>, &str)> {
     let mut labels = BTreeMap::new();
     let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | ':')))?;

@@ -1,7 +1,7 @@
 //! PRTG Network Monitor: historic data as CSV (sensor, "Historic Data", or `historicdata.csv`).
 //!
-//! Each channel has two columns, `Name` and `Name(RAW)`, and so has the time, in front. Names are in
-//! the language of the installation, so columns are recognised by their place: the time first,
+//! Each channel has two columns, `Name` and `Name(RAW)`, and so has the time, in front. Names are
+//! in the language of the installation, so columns are recognised by their place: the time first,
 //! downtime and coverage last. RAW times are OLE Automation dates in UTC (days since 30 December
 //! 1899); RAW values of time channels are milliseconds. Sums and averages follow the rows.
 

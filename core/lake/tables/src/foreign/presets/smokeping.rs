@@ -1,9 +1,9 @@
-//! SmokePing: the output of `rrdtool fetch TARGET.rrd AVERAGE --start … --end …`, of `rrdtool xport` (XML or JSON) with the
-//! legends `median` and `loss`, or of `rrdtool dump`.
+//! SmokePing: the output of `rrdtool fetch TARGET.rrd AVERAGE --start … --end …`, of
+//! `rrdtool xport` (XML or JSON) with the legends `median` and `loss`, or of `rrdtool dump`.
 //!
 //! A head of data sources (`uptime loss median ping1 …`), then `SECONDS: value value …`; times are
-//! UTC seconds at the end of each step, medians seconds, `nan` is unknown. `loss` counts lost pings:
-//! without a median all were lost.
+//! UTC seconds at the end of each step, medians seconds, `nan` is unknown. `loss` counts lost
+//! pings: without a median all were lost.
 
 use serde_json::Value;
 
@@ -136,7 +136,8 @@ struct Archive {
     rows: Vec<Step>,
 }
 
-/// `rrdtool dump`: of the archives of averages the one with the shortest step. Its times stand in comments.
+/// `rrdtool dump`: of the archives of averages the one with the shortest step. Its times stand in
+/// comments.
 fn dumped(text: &str) -> Result<Vec<Measurement>, String> {
     let mut names = Vec::new();
     let mut archives: Vec<Archive> = Vec::new();

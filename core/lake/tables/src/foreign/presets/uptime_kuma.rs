@@ -1,9 +1,9 @@
 //! Uptime Kuma: its table `heartbeat` as CSV, such as by
 //! `sqlite3 -header -csv kuma.db "SELECT * FROM heartbeat"`.
 //!
-//! `time` is UTC without an offset; `status` is 0 down, 1 up, 2 pending (failed, to be retried),
-//! 3 maintenance; `ping` is in milliseconds. The same rows come as JSON (`sqlite3 -json`), or as the list of beats of each
-//! monitor that a status page has.
+//! `time` is UTC without an offset; `status` is 0 down, 1 up, 2 pending (failed, to be retried), 3
+//! maintenance; `ping` is in milliseconds. The same rows come as JSON (`sqlite3 -json`), or as the
+//! list of beats of each monitor that a status page has.
 
 use serde_json::Value;
 
