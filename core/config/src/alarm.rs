@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mailqos_model::{Micros, MonitorId, Sample, words};
 
 use super::{
-    Monitor, Node, Problem, Problems, Severity, Table, TestKind,
+    Monitor, Node, Problem, Problems, Severity, Table,
     key::{Defaulted, Optional, Required, Word, key},
     reference::{Key, ValueKind},
 };
@@ -125,24 +125,23 @@ impl Default for AlarmRule {
 }
 
 impl AlarmRule {
-    /// Drops thresholds of timings that tests of this kind don't have, which come from
+    /// Drops thresholds of timings that tests of this kind don't measure, which come from
     /// `[defaults]`; a monitor's own are refused.
     pub(super) fn confine(
         &mut self,
-        kind: &dyn TestKind,
+        kind: &str,
+        timings: &[Timing],
         table: &mut Table,
         problems: &mut Problems,
     ) {
-        let timings = kind.timings();
         let own =
             table.node(&MONITOR_ALARM.alarm).filter(|_| table.is_own(MONITOR_ALARM.alarm.name));
         let own = own.and_then(|node| node.as_table());
         let mut refuse = |key: &'static str| {
             if let Some(own) = own.as_ref().filter(|own| own.is_own(key)) {
-                let name = kind.name();
                 problems.push(
-                    own.problem(key, format!("{key:?} does not apply to kind {name:?}"), "here")
-                        .help(format!("remove it; {name} tests don't measure this")),
+                    own.problem(key, format!("{key:?} does not apply to kind {kind:?}"), "here")
+                        .help(format!("remove it; {kind} tests don't measure this")),
                 );
             }
         };

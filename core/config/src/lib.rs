@@ -29,6 +29,7 @@ mod server;
 mod service_level;
 mod table;
 mod target;
+mod test_options;
 mod value;
 mod wording;
 
@@ -47,11 +48,10 @@ pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
 pub use from_toml::{DateText, FromToml};
 pub use hours::{Hours, Span, time_of_day};
-pub use kind::{Kind, MailQos, Mailbox, Pickup, PickupProtocol, TestKind, Transcripts};
+pub use kind::{Kind, MailQos, Mailbox, TestKind};
 pub use maintenance::{Maintenance, Window};
 pub use mechanism::{MECHANISMS, Mechanism};
 pub use message::MessageShape;
-pub use monitor::MAX_HORIZON;
 pub use object_store::ObjectStoreOptions;
 pub use person::{Person, PersonError, is_forbidden, is_plain, split_list};
 pub use problem::{Problem, Problems, Severity};
@@ -67,6 +67,7 @@ pub use target::{
     DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, FtpData, FtpEncoding, Sftp,
     Target, TemporaryName, TooLarge, Verify, foreign_variable,
 };
+pub use test_options::{MAX_HORIZON, Pickup, PickupProtocol, Transcripts};
 pub use wording::{Template, Wording};
 
 use mailqos_base::SecretSource;

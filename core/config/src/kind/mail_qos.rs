@@ -2,10 +2,10 @@
 
 use mailqos_model::{Micros, Stage};
 
-use super::{Kind, Pickup, PickupProtocol, TestKind, Transcripts};
+use super::{Kind, TestKind};
 use crate::{
     Endpoint, MessageShape, Person, Problems, Table, Timing,
-    monitor::{MONITOR, Options},
+    test_options::{MONITOR, Options, Pickup, PickupProtocol, Transcripts},
 };
 
 /// The options of kind `mail-qos`.

@@ -2,8 +2,11 @@
 
 use mailqos_model::{Micros, Stage};
 
-use super::{Kind, Pickup, PickupProtocol, TestKind, Transcripts};
-use crate::{Endpoint, Problems, Table, Timing, monitor::Options};
+use super::{Kind, TestKind};
+use crate::{
+    Endpoint, Problems, Table, Timing,
+    test_options::{Options, Pickup, PickupProtocol, Transcripts},
+};
 
 /// The steps of a test, each of which may take the timeout: connecting, greeting, TLS, login,
 /// listing.

@@ -4,14 +4,16 @@
 mod mail_qos;
 mod mailbox;
 
-use std::{fmt, ops::Deref};
+use std::ops::Deref;
 
 pub use mail_qos::MailQos;
 pub use mailbox::Mailbox;
 use mailqos_model::{Micros, Stage};
 
-use super::{Endpoint, Problems, Table, Timing};
-use crate::monitor::Options;
+use crate::{
+    Endpoint, Problems, Table, Timing,
+    test_options::{Options, Pickup, Transcripts},
+};
 
 /// The kind of a monitor's tests.
 #[derive(Debug, Clone)]
@@ -86,46 +88,4 @@ pub trait TestKind: Send + Sync {
 
     /// Returns which tests leave a transcript.
     fn transcripts(&self) -> Transcripts;
-}
-
-/// Access to a mailbox.
-#[derive(Debug, Clone)]
-pub struct Pickup {
-    /// The mailbox server.
-    pub endpoint: Endpoint,
-    /// Protocol of the mailbox.
-    pub protocol: PickupProtocol,
-    /// The folders over IMAP; POP3 knows the inbox only.
-    pub folders: Vec<String>,
-    /// Deadline of each step of a conversation.
-    pub timeout: Micros,
-}
-
-/// Tests that leave a transcript.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transcripts {
-    /// Failed tests.
-    Failed,
-    /// All tests.
-    All,
-    /// No tests.
-    None,
-}
-
-/// Protocol of a mailbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PickupProtocol {
-    /// POP3 (RFC 1939).
-    Pop3,
-    /// RFC 9051, RFC 3501.
-    Imap,
-}
-
-impl fmt::Display for PickupProtocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pop3 => "POP3",
-            Self::Imap => "IMAP",
-        })
-    }
 }

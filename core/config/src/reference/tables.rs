@@ -12,7 +12,7 @@ use crate::{
     mail_server::{DkimKeys, MailServerKeys, SenderKeys},
     maintenance::MaintenanceKeys,
     message::MessageKeys,
-    monitor::{MonitorKeys, ObjectKeys, OwnMonitorKeys, PickupKeys},
+    monitor::{KindKeys, ObjectKeys, OwnMonitorKeys},
     object_store::ObjectStoreKeys,
     operator::OperatorKeys,
     proxy::ProxyKeys,
@@ -23,6 +23,7 @@ use crate::{
         DeliveryKeys, FilesKeys, FolderKeys, FtpServerKeys, KIND, MailKeys, PatienceKeys,
         RecipientKeys, ServerFilesKeys, SftpKeys, SmbKeys, StoreKeys, TemporaryKeys, UrlKeys,
     },
+    test_options::{MonitorKeys, PickupKeys},
     wording::{ContentKeys, WordingKeys},
 };
 
@@ -83,13 +84,18 @@ pub const CONFIGURATION: Reference = Reference {
             id: "monitor",
             head: "[monitor.NAME]",
             about: "A test that is repeated. Keys that are not set here come from `[defaults]`. `pickup` is required in one of the two places, and with kind `mail-qos` also `from`, `to` and `smtp`.",
-            keys: &[OwnMonitorKeys::KEYS, MonitorKeys::KEYS, MonitorAlarmKeys::KEYS],
+            keys: &[
+                OwnMonitorKeys::KEYS,
+                KindKeys::KEYS,
+                MonitorKeys::KEYS,
+                MonitorAlarmKeys::KEYS,
+            ],
         },
         Shape {
             id: "defaults",
             head: "[defaults]",
             about: "Defaults for all monitors; tables within it are completed key by key.",
-            keys: &[MonitorKeys::KEYS, MonitorAlarmKeys::KEYS],
+            keys: &[KindKeys::KEYS, MonitorKeys::KEYS, MonitorAlarmKeys::KEYS],
         },
         Shape {
             id: "monitor.smtp",
