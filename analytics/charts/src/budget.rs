@@ -93,22 +93,23 @@ pub fn chart(data: &Budgets, locale: &dyn ChartLocale) -> Chart {
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, locale);
     let passed = passed(data);
+    let bars = Bars { plot, axis: &axis, locale };
     let pen = |canvas: &mut Canvas| {
         plot.value_axis_below(canvas, &axis, share);
-        let whole = plot.x(axis.place(1.0));
+        let whole = bars.x(1.0);
         canvas.line((whole, plot.top - 4.0), (whole, plot.bottom), Ink::Ink, 1.0);
-        canvas.text(locale.t("full budget"), whole - 4.0, plot.top - 7.0, At::End, Ink::Ink, SMALL);
+        bars.full_budget(canvas);
         for (index, row) in data.rows.iter().enumerate() {
             let middle = plot.top + pitch * (index as f64 + 0.5);
             let two = if row.promise.is_empty() { 4.0 } else { -2.0 };
-            canvas.name(&row.name, names, middle + two, At::End, names);
-            canvas.text(&row.promise, names, middle + 12.0, At::End, Ink::Grey, SMALL);
-            bar(canvas, row, plot, &axis, middle, locale);
+            canvas.name(&row.name, At::End.point(names, middle + two), names);
+            canvas.text(&row.promise, At::End.point(names, middle + 12.0), Ink::Grey, SMALL);
+            bars.draw(canvas, row, middle);
             let over = row.spent().is_some_and(|spent| spent > 1.0);
             let ink = if over { Ink::Failed } else { Ink::Ink };
             let two = if row.amount.is_empty() { 4.0 } else { -2.0 };
-            canvas.text(&words(row), words_at, middle + two, At::Start, ink, TEXT);
-            canvas.text(&row.amount, words_at, middle + 12.0, At::Start, Ink::Grey, SMALL);
+            canvas.text(&words(row), At::Start.point(words_at, middle + two), ink, TEXT);
+            canvas.text(&row.amount, At::Start.point(words_at, middle + 12.0), Ink::Grey, SMALL);
         }
         if passed < 1.0 {
             let x = plot.x(axis.place(passed));
@@ -116,10 +117,8 @@ pub fn chart(data: &Budgets, locale: &dyn ChartLocale) -> Chart {
             canvas.dashed("1 3");
             let text = locale.fill("{0} of the period elapsed", &[&locale.share(passed)]);
             // If there is no room for both texts, the subtitle explains the line.
-            if x + 4.0 + text_width(&text, SMALL)
-                < whole - 8.0 - text_width(locale.t("full budget"), SMALL)
-            {
-                canvas.text(&text, x + 4.0, plot.top - 7.0, At::Start, Ink::Grey, SMALL);
+            if x + 4.0 + text_width(&text, SMALL) < whole - 8.0 - text_width(bars.label(), SMALL) {
+                canvas.text(&text, At::Start.point(x + 4.0, plot.top - 7.0), Ink::Grey, SMALL);
             }
         }
     };
@@ -152,24 +151,23 @@ fn narrow(data: &Budgets, whole: &Chart, locale: &dyn ChartLocale) -> String {
         top,
         bottom: top + pitch * data.rows.len().max(1) as f64,
     };
+    let bars = Bars { plot, axis: &axis, locale };
     let pen = |canvas: &mut Canvas| {
         plot.value_axis_below(canvas, &axis, share);
-        let (whole, passed) = (plot.x(axis.place(1.0)), passed(data));
-        canvas.text(locale.t("full budget"), whole - 4.0, plot.top - 7.0, At::End, Ink::Ink, SMALL);
+        let (whole, passed) = (bars.x(1.0), passed(data));
+        bars.full_budget(canvas);
         for (index, row) in data.rows.iter().enumerate() {
             let middle = plot.top + pitch * index as f64 + 31.0;
             let (words, over) = (words(row, locale), row.spent().is_some_and(|spent| spent > 1.0));
             let room = |text: &str, size| share - text_width(text, size) - 8.0;
-            canvas.name(&row.name, 0.0, middle - 16.0, At::Start, room(&words, TEXT));
+            canvas.name(&row.name, At::Start.point(0.0, middle - 16.0), room(&words, TEXT));
             canvas.text(
                 &words,
-                share,
-                middle - 16.0,
-                At::End,
+                At::End.point(share, middle - 16.0),
                 if over { Ink::Failed } else { Ink::Ink },
                 TEXT,
             );
-            bar(canvas, row, plot, &axis, middle, locale);
+            bars.draw(canvas, row, middle);
             // The lines leave out the texts.
             canvas.line((whole, middle - 12.0), (whole, middle + 12.0), Ink::Ink, 1.0);
             if passed < 1.0 {
@@ -177,8 +175,8 @@ fn narrow(data: &Budgets, whole: &Chart, locale: &dyn ChartLocale) -> String {
                 canvas.line((x, middle - 12.0), (x, middle + 12.0), Ink::Ink, 1.0);
                 canvas.dashed("1 3");
             }
-            canvas.text(&row.promise, 0.0, middle + 23.0, At::Start, Ink::Grey, SMALL);
-            canvas.text(&row.amount, share, middle + 23.0, At::End, Ink::Grey, SMALL);
+            canvas.text(&row.promise, At::Start.point(0.0, middle + 23.0), Ink::Grey, SMALL);
+            canvas.text(&row.amount, At::End.point(share, middle + 23.0), Ink::Grey, SMALL);
         }
     };
     let height = (plot.bottom + 22.0).ceil() as u32;
@@ -206,43 +204,62 @@ fn words(row: &Budget, locale: &dyn ChartLocale) -> String {
     row.spent().map_or_else(|| locale.t("unknown").to_owned(), |spent| state(spent, locale))
 }
 
-fn bar(
-    canvas: &mut Canvas,
-    row: &Budget,
+/// The bars of a chart and their scale.
+struct Bars<'a> {
     plot: Plot,
-    axis: &Axis,
-    middle: f64,
-    locale: &dyn ChartLocale,
-) {
-    let (top, tall) = (middle - 8.0, 16.0);
-    let x = |share: f64| plot.x(axis.place(share));
-    canvas.rect(plot.left, top, x(1.0) - plot.left, tall, Ink::Shade);
-    let Some(spent) = row.spent() else {
-        canvas.line((plot.left, middle), (x(1.0), middle), Ink::Mist, 0.75);
-        return;
-    };
-    canvas.rect(plot.left, top, x(spent.min(1.0)) - plot.left, tall, Ink::Accent);
-    canvas.title(format!("{}: {}", row.name, state(spent, locale)));
-    if spent > 1.0 {
-        // Beyond the line and taller, so an overspent budget is recognisable by its outline.
-        canvas.rect(x(1.0), top - 3.0, x(spent) - x(1.0), tall + 6.0, Ink::Failed);
-        canvas.title(format!("{}: {}", row.name, state(spent, locale)));
-        if spent > axis.high {
-            let end = plot.right;
-            canvas.polygon(
-                &[(end, top - 3.0), (end + 8.0, middle), (end, top + tall + 3.0)],
-                Ink::Failed,
-            );
-        }
+    axis: &'a Axis,
+    locale: &'a dyn ChartLocale,
+}
+
+impl Bars<'_> {
+    fn label(&self) -> &str {
+        self.locale.t("full budget")
     }
-    if let Some(forecast) = row.forecast().filter(|forecast| *forecast > spent) {
-        let ink = if forecast > 1.0 { Ink::Failed } else { Ink::Accent };
-        let (from, to) = (x(spent), x(forecast));
-        canvas.line((from, middle), (to - 4.5, middle), ink, 1.0);
-        canvas.dashed("3 2");
-        canvas.disc((to, middle), 4.5, ink);
-        canvas.disc((to, middle), 3.0, Ink::Ground);
-        canvas.title(locale.fill("forecast {0}", &[&locale.whole_percent(forecast)]));
+
+    /// Returns where a share of a budget ends.
+    fn x(&self, share: f64) -> f64 {
+        self.plot.x(self.axis.place(share))
+    }
+
+    /// Draws the label of the full budget above the bars.
+    fn full_budget(&self, canvas: &mut Canvas) {
+        let anchor = At::End.point(self.x(1.0) - 4.0, self.plot.top - 7.0);
+        canvas.text(self.label(), anchor, Ink::Ink, SMALL);
+    }
+
+    /// Draws what is spent of a budget, and the forecast, around the middle of a row.
+    fn draw(&self, canvas: &mut Canvas, row: &Budget, middle: f64) {
+        let Self { plot, axis, locale } = *self;
+        let (top, tall) = (middle - 8.0, 16.0);
+        let x = |share: f64| self.x(share);
+        canvas.rect((plot.left, top), (x(1.0) - plot.left, tall), Ink::Shade);
+        let Some(spent) = row.spent() else {
+            canvas.line((plot.left, middle), (x(1.0), middle), Ink::Mist, 0.75);
+            return;
+        };
+        canvas.rect((plot.left, top), (x(spent.min(1.0)) - plot.left, tall), Ink::Accent);
+        canvas.title(format!("{}: {}", row.name, state(spent, locale)));
+        if spent > 1.0 {
+            // Beyond the line and taller, so an overspent budget is recognisable by its outline.
+            canvas.rect((x(1.0), top - 3.0), (x(spent) - x(1.0), tall + 6.0), Ink::Failed);
+            canvas.title(format!("{}: {}", row.name, state(spent, locale)));
+            if spent > axis.high {
+                let end = plot.right;
+                canvas.polygon(
+                    &[(end, top - 3.0), (end + 8.0, middle), (end, top + tall + 3.0)],
+                    Ink::Failed,
+                );
+            }
+        }
+        if let Some(forecast) = row.forecast().filter(|forecast| *forecast > spent) {
+            let ink = if forecast > 1.0 { Ink::Failed } else { Ink::Accent };
+            let (from, to) = (x(spent), x(forecast));
+            canvas.line((from, middle), (to - 4.5, middle), ink, 1.0);
+            canvas.dashed("3 2");
+            canvas.disc((to, middle), 4.5, ink);
+            canvas.disc((to, middle), 3.0, Ink::Ground);
+            canvas.title(locale.fill("forecast {0}", &[&locale.whole_percent(forecast)]));
+        }
     }
 }
 

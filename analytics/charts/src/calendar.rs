@@ -21,6 +21,77 @@ const LINE: f64 = 14.0;
 /// Gap between adjacent calendars.
 const GAP: f64 = 22.0;
 
+/// Sizes that all calendars of a chart share, in pixels.
+struct Layout {
+    /// Space for the names of weekdays.
+    left: f64,
+    /// Pitch of weeks and days.
+    size: f64,
+    /// Width of a calendar.
+    wide: f64,
+    /// Width of a name with its figure beside it.
+    beside: f64,
+    /// Whether figures stand below the names instead.
+    stacked: bool,
+    /// Number of calendars in a line.
+    across: usize,
+    /// Distance between the left ends of adjacent calendars.
+    pitch: f64,
+}
+
+impl Layout {
+    /// Fits the calendars of some weeks into a width. Names stay readable: a calendar is as wide as
+    /// its name, with the figure beside or below it.
+    fn of(rows: &[strip::Row], weeks: i64, weekdays: &[String], width: f64) -> Self {
+        let left = widest(weekdays.iter().map(String::as_str), SMALL).ceil() + 6.0;
+        let size = ((width - left) / weeks as f64).clamp(SIZES.0, SIZES.1).floor();
+        let wide = left + size * weeks as f64;
+        let width_of =
+            |text: &dyn Fn(&strip::Row) -> f64| rows.iter().map(text).fold(100.0, f64::max);
+        let name = |row: &strip::Row| text_width(&row.name, TEXT) * BOLD;
+        let beside = width_of(&|row| name(row) + text_width(&row.figure, TEXT) + 10.0);
+        let stacked = beside > wide.max(NAME);
+        let texts = if stacked { width_of(&name) } else { beside };
+        let needed = wide.max(texts.min(NAME)) + GAP;
+        let across = (((width + GAP) / needed).floor() as usize).clamp(1, rows.len().max(1));
+        Self { left, size, wide, beside, stacked, across, pitch: (width + GAP) / across as f64 }
+    }
+
+    /// Returns a name in the lines that it takes above its calendar.
+    fn lines(&self, name: &str) -> Vec<String> {
+        if self.stacked {
+            two_lines(name, (self.pitch - GAP) / BOLD)
+        } else {
+            vec![name.to_owned()]
+        }
+    }
+
+    /// Draws the name and the figure of a row; `top` is the top of its calendar.
+    fn heading(
+        &self,
+        canvas: &mut Canvas,
+        row: &strip::Row,
+        lines: &[String],
+        (x, top): (f64, f64),
+    ) {
+        let base = |line: usize| top + 16.0 + LINE * line as f64;
+        for (line, part) in lines.iter().enumerate() {
+            canvas.strong(part, At::Start.point(x, base(line)), Ink::Ink, TEXT);
+            if part.ends_with('…') {
+                canvas.title(&row.name);
+            }
+        }
+        let anchor = if self.stacked {
+            At::Start.point(x, base(lines.len()))
+        } else if self.across == 1 {
+            At::End.point(x + self.wide.max(self.beside), base(0))
+        } else {
+            At::End.point(x + self.pitch - GAP, base(0))
+        };
+        canvas.text(&row.figure, anchor, Ink::Grey, TEXT);
+    }
+}
+
 /// Draws the calendars of a strip whose cells are days in the zone of the chart.
 pub fn chart(data: &Strip, first_day: i8, locale: &dyn ChartLocale) -> Chart {
     let width = data.width.clamp(240, 2_000);
@@ -32,79 +103,40 @@ pub fn chart(data: &Strip, first_day: i8, locale: &dyn ChartLocale) -> Chart {
     let weeks = week(last, first, first_day) + 1;
     let days: Vec<String> =
         (0..7).map(|row| locale.weekday((first_day - 1 + row).rem_euclid(7) + 1)).collect();
-    let left = widest(days.iter().map(String::as_str), SMALL).ceil() + 6.0;
-    let size = ((f64::from(width) - left) / weeks as f64).clamp(SIZES.0, SIZES.1).floor();
-    let wide = left + size * weeks as f64;
-    // Names stay readable: a calendar is as wide as its name, with the figure beside or below it.
-    let width_of =
-        |text: &dyn Fn(&strip::Row) -> f64| data.rows.iter().map(text).fold(100.0, f64::max);
-    let name = |row: &strip::Row| text_width(&row.name, TEXT) * BOLD;
-    let beside = width_of(&|row| name(row) + text_width(&row.figure, TEXT) + 10.0);
-    let stacked = beside > wide.max(NAME);
-    let texts = if stacked { width_of(&name) } else { beside };
-    let needed = wide.max(texts.min(NAME)) + GAP;
-    let across =
-        (((f64::from(width) + GAP) / needed).floor() as usize).clamp(1, data.rows.len().max(1));
-    let pitch = (f64::from(width) + GAP) / across as f64;
+    let layout = Layout::of(&data.rows, weeks, &days, f64::from(width));
     let mut states: Vec<strip::State> =
         data.rows.iter().flat_map(|row| &row.cells).map(Cell::state).collect();
     states.sort_unstable();
     states.dedup();
     let key = Key::of(&states, f64::from(width), locale);
-    let names: Vec<Vec<String>> = data
-        .rows
-        .iter()
-        .map(|row| {
-            if stacked {
-                two_lines(&row.name, (pitch - GAP) / BOLD)
-            } else {
-                vec![row.name.clone()]
-            }
-        })
-        .collect();
-    let head =
-        if stacked { LINE * names.iter().map(Vec::len).max().unwrap_or(1) as f64 } else { 0.0 };
-    let tall = 7.0 * size + 50.0 + head;
-    let lines = data.rows.len().max(1).div_ceil(across);
+    let names: Vec<Vec<String>> = data.rows.iter().map(|row| layout.lines(&row.name)).collect();
+    let head = if layout.stacked {
+        LINE * names.iter().map(Vec::len).max().unwrap_or(1) as f64
+    } else {
+        0.0
+    };
+    let tall = 7.0 * layout.size + 50.0 + head;
+    let lines = data.rows.len().max(1).div_ceil(layout.across);
     let height = (key.height + tall * lines as f64).ceil();
     let finding = strip::finding(data, locale);
     let pen = |canvas: &mut Canvas| {
         key.draw(canvas);
         if data.rows.is_empty() {
-            canvas.text(
-                locale.t("no monitors"),
-                0.0,
-                key.height + 20.0,
-                At::Start,
-                Ink::Grey,
-                TEXT,
-            );
+            let anchor = At::Start.point(0.0, key.height + 20.0);
+            canvas.text(locale.t("no monitors"), anchor, Ink::Grey, TEXT);
         }
         for (index, row) in data.rows.iter().enumerate() {
-            let x = (index % across) as f64 * pitch;
-            let top = key.height + (index / across) as f64 * tall;
-            let end = if across == 1 { x + wide.max(beside) } else { x + pitch - GAP };
-            for (line, part) in names[index].iter().enumerate() {
-                let base = top + 16.0 + LINE * line as f64;
-                canvas.strong(part, x, base, At::Start, Ink::Ink, TEXT);
-                if part.ends_with('…') {
-                    canvas.title(&row.name);
-                }
-            }
-            let figure = |canvas: &mut Canvas, x, line: usize, at| {
-                let base = top + 16.0 + LINE * line as f64;
-                canvas.text(&row.figure, x, base, at, Ink::Grey, TEXT);
+            let x = (index % layout.across) as f64 * layout.pitch;
+            let top = key.height + (index / layout.across) as f64 * tall;
+            layout.heading(canvas, row, &names[index], (x, top));
+            let grid = Grid {
+                left: x + layout.left,
+                top: top + 38.0 + head,
+                size: layout.size,
+                first,
+                first_day,
             };
-            if stacked {
-                figure(canvas, x, names[index].len(), At::Start);
-            } else {
-                figure(canvas, end, 0, At::End);
-            }
-            let grid = Grid { left: x + left, top: top + 38.0 + head, size, first, first_day };
-            for (number, day) in days.iter().enumerate().step_by(2) {
-                let base = grid.top + size * (number as f64 + 0.5) + 4.0;
-                canvas.text(day, grid.left - 5.0, base, At::End, Ink::Grey, SMALL.min(size + 1.0));
-            }
+            grid.weekdays(canvas, &days);
             grid.months(canvas, last, locale);
             for layer in strip::LAYERS {
                 for cell in row.cells.iter().filter(|cell| cell.span.to > cell.span.from) {
@@ -159,6 +191,15 @@ impl Grid {
         (self.left + column as f64 * self.size, self.top + f64::from(row) * self.size)
     }
 
+    /// Draws the name of every other weekday to the left of its row.
+    fn weekdays(&self, canvas: &mut Canvas, names: &[String]) {
+        for (number, day) in names.iter().enumerate().step_by(2) {
+            let base = self.top + self.size * (number as f64 + 0.5) + 4.0;
+            let anchor = At::End.point(self.left - 5.0, base);
+            canvas.text(day, anchor, Ink::Grey, SMALL.min(self.size + 1.0));
+        }
+    }
+
     /// Draws the name of each month above the week of its first day, if there is room.
     fn months(&self, canvas: &mut Canvas, last: Date, locale: &dyn ChartLocale) {
         let mut free = f64::MIN;
@@ -167,7 +208,7 @@ impl Grid {
             let name = locale.month(day.month());
             let (x, _) = self.place(day);
             if x >= free {
-                canvas.text(&name, x, self.top - 5.0, At::Start, Ink::Grey, SMALL);
+                canvas.text(&name, At::Start.point(x, self.top - 5.0), Ink::Grey, SMALL);
                 free = x + text_width(&name, SMALL) + 4.0;
             }
             let Ok(next) = day.first_of_month().checked_add(jiff::Span::new().months(1)) else {

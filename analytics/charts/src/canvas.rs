@@ -51,6 +51,21 @@ pub(super) enum At {
     End,
 }
 
+impl At {
+    /// Aligns a text at a position on its base line.
+    pub(super) fn point(self, x: f64, base: f64) -> Anchor {
+        Anchor { at: self, x, base }
+    }
+}
+
+/// A position on the base line of a text, and the part of the text that is there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Anchor {
+    pub(super) at: At,
+    pub(super) x: f64,
+    pub(super) base: f64,
+}
+
 /// Appearance of an element, independent of its position.
 #[derive(Debug, Clone, PartialEq)]
 enum Look {
@@ -396,7 +411,7 @@ impl Canvas {
     }
 
     /// Draws a filled rectangle.
-    pub(super) fn rect(&mut self, left: f64, top: f64, width: f64, height: f64, ink: Ink) {
+    pub(super) fn rect(&mut self, (left, top): (f64, f64), (width, height): (f64, f64), ink: Ink) {
         let from = (fine(left), fine(top));
         let to = (fine(left + width.max(0.0)), fine(top + height.max(0.0)));
         let _ = self.pen(ink).draw_rect(from, to, &ink.rgb(), true);
@@ -410,15 +425,17 @@ impl Canvas {
     }
 
     /// Draws a text on its base line.
-    pub(super) fn text(&mut self, text: &str, x: f64, base: f64, at: At, ink: Ink, size: f64) {
-        let style = Self::letters(at, ink, size, FontStyle::Normal);
-        let _ = self.pen(ink).draw_text(text, &style, (fine(x), fine(base)));
+    pub(super) fn text(&mut self, text: &str, anchor: Anchor, ink: Ink, size: f64) {
+        let style = Self::letters(anchor.at, ink, size, FontStyle::Normal);
+        let position = (fine(anchor.x), fine(anchor.base));
+        let _ = self.pen(ink).draw_text(text, &style, position);
     }
 
     /// Draws a bold text on its base line.
-    pub(super) fn strong(&mut self, text: &str, x: f64, base: f64, at: At, ink: Ink, size: f64) {
-        let style = Self::letters(at, ink, size, FontStyle::Bold);
-        let _ = self.pen(ink).draw_text(text, &style, (fine(x), fine(base)));
+    pub(super) fn strong(&mut self, text: &str, anchor: Anchor, ink: Ink, size: f64) {
+        let style = Self::letters(anchor.at, ink, size, FontStyle::Bold);
+        let position = (fine(anchor.x), fine(anchor.base));
+        let _ = self.pen(ink).draw_text(text, &style, position);
     }
 
     fn letters(at: At, ink: Ink, size: f64, weight: FontStyle) -> TextStyle<'static> {
@@ -436,9 +453,9 @@ impl Canvas {
 
     /// Draws a name, shortened to the available width; the tooltip of a shortened name is the full
     /// name.
-    pub(super) fn name(&mut self, name: &str, x: f64, base: f64, at: At, room: f64) {
+    pub(super) fn name(&mut self, name: &str, anchor: Anchor, room: f64) {
         let shown = shorten(name, room, TEXT);
-        self.text(&shown, x, base, at, Ink::Ink, TEXT);
+        self.text(&shown, anchor, Ink::Ink, TEXT);
         if shown != name {
             self.title(name);
         }
@@ -804,12 +821,17 @@ mod tests {
     fn a_drawing_has_classes_pixels_and_titles() {
         let svg = draw(100, 50, "A <b>", "Says \"so\"", |canvas| {
             canvas.line((0.0, 0.05), (10.0, 0.5), Ink::Accent, 1.5);
-            canvas.rect(1.0, 2.0, 3.0, 4.0, Ink::Failed);
+            canvas.rect((1.0, 2.0), (3.0, 4.0), Ink::Failed);
             canvas.title("3 < 4");
             canvas.path(&[(0.0, 0.0), (1.25, 2.5)], Ink::Ink, 1.0);
             canvas.dashed("1 3");
-            canvas.text("<script>alert('x')</script>\u{1}", 1.0, 2.0, At::Middle, Ink::Grey, TEXT);
-            canvas.text("", 1.0, 2.0, At::Start, Ink::Grey, TEXT);
+            canvas.text(
+                "<script>alert('x')</script>\u{1}",
+                At::Middle.point(1.0, 2.0),
+                Ink::Grey,
+                TEXT,
+            );
+            canvas.text("", At::Start.point(1.0, 2.0), Ink::Grey, TEXT);
         });
         insta::assert_snapshot!(svg);
     }
@@ -819,7 +841,11 @@ mod tests {
         let cells = |titled: bool| {
             draw(1_000, 50, "A", "B", |canvas| {
                 for cell in 0..1_000 {
-                    canvas.rect(f64::from(cell), 2.0, 0.8, 20.0 + f64::from(cell % 2), Ink::Calm);
+                    canvas.rect(
+                        (f64::from(cell), 2.0),
+                        (0.8, 20.0 + f64::from(cell % 2)),
+                        Ink::Calm,
+                    );
                     if titled && cell == 500 {
                         canvas.title("its own");
                     }

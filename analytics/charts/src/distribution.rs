@@ -32,37 +32,69 @@ pub struct Distribution {
     pub thresholds: Vec<f64>,
 }
 
+/// The values to draw, in ascending order, and the thresholds that say something about them.
+struct Times {
+    values: Vec<f64>,
+    /// Number of counted tests, including those without a value.
+    tests: u64,
+    thresholds: Vec<f64>,
+}
+
+impl Times {
+    fn of(data: &Distribution) -> Self {
+        let sorted = |values: &[f64], is_valid: fn(f64) -> bool| {
+            let valid = |value: &f64| value.is_finite() && is_valid(*value);
+            let mut values: Vec<f64> = values.iter().copied().filter(valid).collect();
+            values.sort_unstable_by(f64::total_cmp);
+            values
+        };
+        let values = sorted(&data.values, |value| value >= 0.0);
+        let mut thresholds = sorted(&data.thresholds, |limit| limit > 0.0);
+        thresholds.dedup();
+        let times =
+            Self { tests: data.tests.max(values.len() as u64), values, thresholds: Vec::new() };
+        // Of the thresholds that all mails met, only the first is useful.
+        let greatest = times.greatest();
+        let kept = thresholds
+            .iter()
+            .position(|limit| *limit >= greatest)
+            .map_or(thresholds.len(), |first| first + 1);
+        thresholds.truncate(kept);
+        Self { thresholds, ..times }
+    }
+
+    fn greatest(&self) -> f64 {
+        self.values.last().copied().unwrap_or(1e6)
+    }
+
+    /// Returns the number of values within a limit.
+    fn within(&self, limit: f64) -> u64 {
+        self.values.partition_point(|value| *value <= limit) as u64
+    }
+
+    /// Returns the share of the tests within a limit, if there are tests.
+    fn share(&self, limit: f64) -> Option<f64> {
+        (self.tests > 0).then(|| self.within(limit) as f64 / self.tests as f64)
+    }
+
+    fn axis(&self, locale: &dyn ChartLocale) -> Axis {
+        let least = self.values.first().copied().unwrap_or(1e5).max(1.0);
+        let greatest = self.greatest();
+        let last = self.thresholds.last().copied().unwrap_or(greatest);
+        Axis::log(least, last.max(greatest), 7, locale)
+    }
+}
+
 /// Draws the chart.
 pub fn chart(data: &Distribution, locale: &dyn ChartLocale) -> Chart {
-    let mut values: Vec<f64> =
-        data.values.iter().copied().filter(|value| value.is_finite() && *value >= 0.0).collect();
-    values.sort_unstable_by(f64::total_cmp);
-    let tests = data.tests.max(values.len() as u64);
-    let within = |limit: f64| values.partition_point(|value| *value <= limit) as u64;
-    let share = |limit: f64| (tests > 0).then(|| within(limit) as f64 / tests as f64);
-    let mut thresholds: Vec<f64> =
-        data.thresholds.iter().copied().filter(|limit| limit.is_finite() && *limit > 0.0).collect();
-    thresholds.sort_by(f64::total_cmp);
-    thresholds.dedup();
-
+    let times = Times::of(data);
     let width = data.width.clamp(240, 2_000);
-    let least = values.first().copied().unwrap_or(1e5).max(1.0);
-    let greatest = values.last().copied().unwrap_or(1e6);
-    // Of the thresholds that all mails met, only the first is useful.
-    let kept = thresholds
-        .iter()
-        .position(|limit| *limit >= greatest)
-        .map_or(thresholds.len(), |first| first + 1);
-    thresholds.truncate(kept);
-    let axis =
-        Axis::log(least, thresholds.last().copied().unwrap_or(greatest).max(greatest), 7, locale);
+    let axis = times.axis(locale);
     let lane = 15.0;
-    let marks = marks(&thresholds, &axis, (44.0, f64::from(width) - 10.0), |limit| {
-        format!(
-            "{}: {}",
-            locale.duration(limit),
-            share(limit).map_or_else(|| DASH.to_owned(), |share| locale.share(share))
-        )
+    let marks = marks(&times.thresholds, &axis, (44.0, f64::from(width) - 10.0), |limit| {
+        let share = times.share(limit);
+        let share = share.map_or_else(|| DASH.to_owned(), |share| locale.share(share));
+        format!("{}: {share}", locale.duration(limit))
     });
     let lanes = marks.iter().map(|mark| mark.lane + 1).max().unwrap_or(0) as f64;
     let curve = Plot {
@@ -73,8 +105,7 @@ pub fn chart(data: &Distribution, locale: &dyn ChartLocale) -> Chart {
     };
     let bars = Plot { top: curve.bottom + 22.0, bottom: curve.bottom + 92.0, ..curve };
     let height = (bars.bottom + 22.0).ceil();
-    let finding = finding(&values, tests, &thresholds, &share, data, locale);
-    let bins = bins(bars, &axis, &values);
+    let bins = bins(bars, &axis, &times.values);
     let pen = |canvas: &mut Canvas| {
         let percent = Axis::share(0.0, 1.0, 5, locale);
         bars.value_axis_below(canvas, &axis, f64::from(width));
@@ -84,33 +115,14 @@ pub fn chart(data: &Distribution, locale: &dyn ChartLocale) -> Chart {
         }
         curve.value_axis(canvas, &percent);
         for mark in &marks {
-            let base = 12.0 + mark.lane as f64 * lane;
-            canvas.line((mark.x, base - 10.0), (mark.x, bars.bottom), Ink::Ink, 0.8);
-            canvas.dashed("1 3");
-            let (x, at) =
-                if mark.left { (mark.x - 4.0, At::End) } else { (mark.x + 4.0, At::Start) };
-            canvas.text(&mark.text, x, base, at, Ink::Ink, SMALL);
+            mark.draw(canvas, 12.0 + mark.lane as f64 * lane, bars.bottom);
         }
-        if values.is_empty() {
+        if times.values.is_empty() {
             curve.no_values(canvas, TEXT, locale);
             return;
         }
-        steps(canvas, curve, &axis, &values, tests);
-        canvas.text(
-            locale.t("delivered within"),
-            curve.left + 5.0,
-            curve.top + 14.0,
-            At::Start,
-            Ink::Accent,
-            TEXT,
-        );
-        let lost = tests - values.len() as u64;
-        if lost > 0 {
-            let text = locale.fill("{0} with no observed arrival", &[&locale.count(lost)]);
-            let y = curve.y(values.len() as f64 / tests as f64);
-            let base = if y - curve.top > 16.0 { y - 5.0 } else { y + 14.0 };
-            curve.framed(canvas, &text, curve.right - 3.0, base, At::End);
-        }
+        steps(canvas, curve, &axis, &times);
+        label(canvas, curve, &times, locale);
         histogram(canvas, bars, &bins, locale);
     };
     ChartContent {
@@ -124,11 +136,29 @@ pub fn chart(data: &Distribution, locale: &dyn ChartLocale) -> Chart {
             ]),
             period(data.period, locale)
         ),
-        finding,
-        data: table(&axis, &thresholds, &within, tests, locale),
+        finding: finding(&times, &data.metric, locale),
+        data: table(&axis, &times, locale),
     }
     .chart(width, height, pen)
     .hovering(&hover(bars, &axis, &bins, locale))
+}
+
+/// Draws the name of the curve, and how many mails it leaves out.
+fn label(canvas: &mut Canvas, curve: Plot, times: &Times, locale: &dyn ChartLocale) {
+    canvas.text(
+        locale.t("delivered within"),
+        At::Start.point(curve.left + 5.0, curve.top + 14.0),
+        Ink::Accent,
+        TEXT,
+    );
+    let found = times.values.len();
+    let lost = times.tests - found as u64;
+    if lost > 0 {
+        let text = locale.fill("{0} with no observed arrival", &[&locale.count(lost)]);
+        let y = curve.y(found as f64 / times.tests as f64);
+        let base = if y - curve.top > 16.0 { y - 5.0 } else { y + 14.0 };
+        curve.framed(canvas, &text, At::End.point(curve.right - 3.0, base));
+    }
 }
 
 /// A threshold and the position of its label.
@@ -137,6 +167,20 @@ struct Mark {
     lane: usize,
     left: bool,
     text: String,
+}
+
+impl Mark {
+    /// Draws the threshold down to `bottom`, with its label on a base line.
+    fn draw(&self, canvas: &mut Canvas, base: f64, bottom: f64) {
+        canvas.line((self.x, base - 10.0), (self.x, bottom), Ink::Ink, 0.8);
+        canvas.dashed("1 3");
+        let anchor = if self.left {
+            At::End.point(self.x - 4.0, base)
+        } else {
+            At::Start.point(self.x + 4.0, base)
+        };
+        canvas.text(&self.text, anchor, Ink::Ink, SMALL);
+    }
 }
 
 /// Places each text in the first lane in which it overlaps no other.
@@ -169,7 +213,8 @@ fn marks(
 }
 
 /// Returns the curve: exact for few values, one point per column for many.
-fn steps(canvas: &mut Canvas, plot: Plot, axis: &Axis, values: &[f64], tests: u64) {
+fn steps(canvas: &mut Canvas, plot: Plot, axis: &Axis, times: &Times) {
+    let (values, tests) = (&times.values, times.tests);
     let y = |count: usize| plot.y(count as f64 / tests as f64);
     let mut points = vec![(plot.left, y(0))];
     if values.len() <= COLUMNS {
@@ -223,64 +268,54 @@ fn histogram(canvas: &mut Canvas, plot: Plot, bins: &[u64], locale: &dyn ChartLo
     for (bin, tests) in bins.iter().enumerate().filter(|(_, tests)| **tests > 0) {
         // A single test stays visible.
         let tall = (*tests as f64 / most as f64 * (plot.bottom - plot.top)).max(1.5);
-        canvas.rect(plot.left + bin as f64 * room, plot.bottom - tall, room - 1.0, tall, Ink::Calm);
+        canvas.rect(
+            (plot.left + bin as f64 * room, plot.bottom - tall),
+            (room - 1.0, tall),
+            Ink::Calm,
+        );
     }
     let text = locale.fill("tests, up to {0} per bar", &[&locale.count(most)]);
-    canvas.text(&text, plot.left + 5.0, plot.top - 6.0, At::Start, Ink::Grey, SMALL);
+    canvas.text(&text, At::Start.point(plot.left + 5.0, plot.top - 6.0), Ink::Grey, SMALL);
 }
 
-fn finding(
-    values: &[f64],
-    tests: u64,
-    thresholds: &[f64],
-    share: &dyn Fn(f64) -> Option<f64>,
-    data: &Distribution,
-    locale: &dyn ChartLocale,
-) -> String {
+fn finding(times: &Times, metric: &str, locale: &dyn ChartLocale) -> String {
+    let values = times.values.as_slice();
     if values.is_empty() {
-        return locale.fill("No {0} was measured.", &[&data.metric]);
+        return locale.fill("No {0} was measured.", &[metric]);
     }
-    if let ([only], 1) = (values, tests) {
-        return locale
-            .fill("The only test had a {0} of {1}.", &[&data.metric, &locale.duration(*only)]);
+    if let ([only], 1) = (values, times.tests) {
+        return locale.fill("The only test had a {0} of {1}.", &[metric, &locale.duration(*only)]);
     }
     // The first threshold that nearly all tests met is the most informative.
-    let telling = thresholds
+    let telling = times
+        .thresholds
         .iter()
-        .find(|limit| share(**limit).is_some_and(|share| share >= 0.95))
-        .or(thresholds.last());
-    match telling.and_then(|limit| Some((limit, share(*limit)?))) {
+        .find(|limit| times.share(**limit).is_some_and(|share| share >= 0.95))
+        .or(times.thresholds.last());
+    match telling.and_then(|limit| Some((limit, times.share(*limit)?))) {
         Some((limit, share)) => locale.fill(
             "Mail was delivered within {0} in {1} of {2} tests.",
-            &[&locale.duration(*limit), &locale.share(share), &locale.count(tests)],
+            &[&locale.duration(*limit), &locale.share(share), &locale.count(times.tests)],
         ),
         None => {
             let median = median(values.to_vec()).unwrap_or_default();
-            locale.fill("The median {0} was {1}.", &[&data.metric, &locale.duration(median)])
+            locale.fill("The median {0} was {1}.", &[metric, &locale.duration(median)])
         }
     }
 }
 
-fn table(
-    axis: &Axis,
-    thresholds: &[f64],
-    within: &dyn Fn(f64) -> u64,
-    tests: u64,
-    locale: &dyn ChartLocale,
-) -> Data {
+fn table(axis: &Axis, times: &Times, locale: &dyn ChartLocale) -> Data {
     let mut limits: Vec<f64> =
-        axis.ticks.iter().map(|tick| tick.value).chain(thresholds.iter().copied()).collect();
+        axis.ticks.iter().map(|tick| tick.value).chain(times.thresholds.iter().copied()).collect();
     limits.sort_by(f64::total_cmp);
     limits.dedup();
     let rows = limits
         .into_iter()
         .map(|limit| {
-            let count = within(limit);
-            let share = (tests > 0).then(|| count as f64 / tests as f64);
             vec![
                 Datum::measured(Some(limit), Measure::Duration, locale),
-                Datum::count(count, locale),
-                Datum::measured(share, Measure::Share, locale),
+                Datum::count(times.within(limit), locale),
+                Datum::measured(times.share(limit), Measure::Share, locale),
             ]
         })
         .collect();

@@ -2,7 +2,7 @@
 
 use super::{
     Chart, Data, Datum,
-    axis::Axis,
+    axis::{Axis, Scale},
     canvas::{At, Canvas, NAMES, SMALL, TEXT, text_width, widest},
     locale::{ChartLocale, DASH, Measure},
     palette::Ink,
@@ -69,44 +69,74 @@ impl Row {
     }
 }
 
+impl Dumbbell {
+    /// Returns by how much a change is for the worse; negative for an improvement.
+    fn worse(&self, change: f64) -> f64 {
+        if self.less_is_better { change } else { -change }
+    }
+
+    /// Returns the rows without impossible values: worst change first; monitors that can't be
+    /// compared last, in their original order.
+    fn sorted_rows(&self) -> Vec<Row> {
+        let finite = |value: Option<f64>| value.filter(|value| value.is_finite() && *value >= 0.0);
+        let mut rows: Vec<Row> = self
+            .rows
+            .iter()
+            .map(|row| Row {
+                name: row.name.clone(),
+                before: finite(row.before),
+                after: finite(row.after),
+                by_chance: row.by_chance,
+            })
+            .collect();
+        rows.sort_by(|one, other| {
+            let key =
+                |row: &Row| row.change().map_or(f64::NEG_INFINITY, |change| self.worse(change));
+            key(other).total_cmp(&key(one))
+        });
+        rows
+    }
+
+    fn axis(&self, rows: &[Row], locale: &dyn ChartLocale) -> Axis {
+        let values = || rows.iter().flat_map(|row| [row.before, row.after]).flatten();
+        let least = values().fold(f64::INFINITY, f64::min);
+        let greatest = values().fold(0.0, f64::max);
+        match self.measure {
+            Measure::Share => Axis::share(least, greatest, 6, locale),
+            Measure::Duration if greatest > least.max(1.0) * 40.0 => {
+                Axis::log(least, greatest, 6, locale)
+            }
+            Measure::Duration => Axis::from_zero(greatest, 6, locale),
+        }
+    }
+
+    fn change_text(&self, row: &Row, locale: &dyn ChartLocale) -> String {
+        row.change()
+            .map_or_else(|| DASH.to_owned(), |change| self.measure.difference(change, locale))
+    }
+
+    /// Returns the colour of a row: failed for a change for the worse, `other` for another change
+    /// that stands out.
+    fn ink(&self, row: &Row, other: Ink) -> Ink {
+        let stands_out = row.stands_out(self.measure);
+        let bad = stands_out && row.change().is_some_and(|change| self.worse(change) > 0.0);
+        match (bad, stands_out) {
+            (true, _) => Ink::Failed,
+            (false, true) => other,
+            (false, false) => Ink::Grey,
+        }
+    }
+}
+
 /// Draws the chart.
 pub fn chart(data: &Dumbbell, locale: &dyn ChartLocale) -> Chart {
-    let finite = |value: Option<f64>| value.filter(|value| value.is_finite() && *value >= 0.0);
-    let mut rows: Vec<Row> = data
-        .rows
-        .iter()
-        .map(|row| Row {
-            name: row.name.clone(),
-            before: finite(row.before),
-            after: finite(row.after),
-            by_chance: row.by_chance,
-        })
-        .collect();
-    let worse = |change: f64| if data.less_is_better { change } else { -change };
-    // Worst change first; monitors that can't be compared last, in their original order.
-    rows.sort_by(|one, other| {
-        let key = |row: &Row| row.change().map_or(f64::NEG_INFINITY, worse);
-        key(other).total_cmp(&key(one))
-    });
+    let rows = data.sorted_rows();
     let width = data.width.clamp(240, 2_000);
-    let values: Vec<f64> = rows.iter().flat_map(|row| [row.before, row.after]).flatten().collect();
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let greatest = values.iter().copied().fold(0.0, f64::max);
-    let axis = match data.measure {
-        Measure::Share => Axis::share(least, greatest, 6, locale),
-        Measure::Duration if greatest > least.max(1.0) * 40.0 => {
-            Axis::log(least, greatest, 6, locale)
-        }
-        Measure::Duration => Axis::from_zero(greatest, 6, locale),
-    };
+    let axis = data.axis(&rows, locale);
     let pitch = if rows.len() <= 12 { 26.0 } else { 18.0 };
     let names =
         widest(rows.iter().map(|row| row.name.as_str()), TEXT).ceil().min(f64::from(width) * NAMES);
-    let change = |row: &Row| {
-        row.change()
-            .map_or_else(|| DASH.to_owned(), |change| data.measure.difference(change, locale))
-    };
-    let changes: Vec<String> = rows.iter().map(change).collect();
+    let changes: Vec<String> = rows.iter().map(|row| data.change_text(row, locale)).collect();
     let room = widest(changes.iter().map(String::as_str), TEXT).ceil();
     let plot = Plot {
         left: names + 18.0,
@@ -115,49 +145,68 @@ pub fn chart(data: &Dumbbell, locale: &dyn ChartLocale) -> Chart {
         bottom: 22.0 + pitch * rows.len().max(1) as f64,
     };
     let height = (plot.bottom + 22.0).ceil();
-    let finding = finding(data, &rows, &worse, locale);
+    let finding = finding(data, &rows, locale);
     let pen = |canvas: &mut Canvas| {
-        // Legend, with a hollow and a filled mark as in the rows.
-        canvas.disc((plot.left + 4.0, 7.0), 4.5, Ink::Grey);
-        canvas.disc((plot.left + 4.0, 7.0), 3.0, Ink::Ground);
-        canvas.text(&data.before, plot.left + 13.0, 11.0, At::Start, Ink::Grey, SMALL);
-        let second = plot.left + 28.0 + text_width(&data.before, SMALL);
-        canvas.disc((second, 7.0), 4.5, Ink::Accent);
-        canvas.text(&data.after, second + 9.0, 11.0, At::Start, Ink::Grey, SMALL);
+        legend(canvas, plot.left, data);
         plot.value_axis_below(canvas, &axis, f64::from(width));
         for (index, (row, change)) in rows.iter().zip(&changes).enumerate() {
             let y = plot.top + pitch * (index as f64 + 0.5);
-            canvas.name(&row.name, names + 2.0, y + 4.0, At::End, names);
-            let x = |value: f64| plot.x(axis.place(value));
-            let stands_out = row.stands_out(data.measure);
-            let bad = stands_out && row.change().is_some_and(|change| worse(change) > 0.0);
-            let ink = match (bad, stands_out) {
-                (true, _) => Ink::Failed,
-                (false, true) => Ink::Accent,
-                (false, false) => Ink::Grey,
-            };
-            if let (Some(before), Some(after)) = (row.before, row.after) {
-                canvas.line((x(before), y), (x(after), y), ink, 2.0);
-            }
-            if let Some(before) = row.before {
-                canvas.disc((x(before), y), 4.5, Ink::Grey);
-                canvas.disc((x(before), y), 3.0, Ink::Ground);
-                canvas.title(format!("{}: {}", data.before, data.measure.text(before, locale)));
-            }
-            if let Some(after) = row.after {
-                canvas.disc((x(after), y), 4.5, ink);
-                canvas.title(format!("{}: {}", data.after, data.measure.text(after, locale)));
-            }
+            canvas.name(&row.name, At::End.point(names + 2.0, y + 4.0), names);
+            marks(canvas, (data, row), |value| (plot.x(axis.place(value)), y), locale);
             // The sign shows the direction without colour.
-            let ink = match (bad, stands_out) {
-                (true, _) => Ink::Failed,
-                (false, true) => Ink::Ink,
-                (false, false) => Ink::Grey,
-            };
-            canvas.text(change, f64::from(width), y + 4.0, At::End, ink, TEXT);
+            let ink = data.ink(row, Ink::Ink);
+            canvas.text(change, At::End.point(f64::from(width), y + 4.0), ink, TEXT);
         }
     };
-    let cut = if axis.is_cut() && axis.scale == super::axis::Scale::Linear {
+    ChartContent {
+        title: &data.title,
+        subtitle: format!(
+            "{}. {} → {}",
+            reading(data, &rows, &axis, locale),
+            data.before,
+            data.after
+        ),
+        finding,
+        data: table(data, &rows, locale),
+    }
+    .chart(width, height, pen)
+}
+
+/// Draws the legend, with a hollow and a filled mark as in the rows.
+fn legend(canvas: &mut Canvas, left: f64, data: &Dumbbell) {
+    canvas.disc((left + 4.0, 7.0), 4.5, Ink::Grey);
+    canvas.disc((left + 4.0, 7.0), 3.0, Ink::Ground);
+    canvas.text(&data.before, At::Start.point(left + 13.0, 11.0), Ink::Grey, SMALL);
+    let second = left + 28.0 + text_width(&data.before, SMALL);
+    canvas.disc((second, 7.0), 4.5, Ink::Accent);
+    canvas.text(&data.after, At::Start.point(second + 9.0, 11.0), Ink::Grey, SMALL);
+}
+
+/// Draws the two values of a row, and the line between them.
+fn marks(
+    canvas: &mut Canvas,
+    (data, row): (&Dumbbell, &Row),
+    point: impl Fn(f64) -> (f64, f64),
+    locale: &dyn ChartLocale,
+) {
+    let ink = data.ink(row, Ink::Accent);
+    if let (Some(before), Some(after)) = (row.before, row.after) {
+        canvas.line(point(before), point(after), ink, 2.0);
+    }
+    if let Some(before) = row.before {
+        canvas.disc(point(before), 4.5, Ink::Grey);
+        canvas.disc(point(before), 3.0, Ink::Ground);
+        canvas.title(format!("{}: {}", data.before, data.measure.text(before, locale)));
+    }
+    if let Some(after) = row.after {
+        canvas.disc(point(after), 4.5, ink);
+        canvas.title(format!("{}: {}", data.after, data.measure.text(after, locale)));
+    }
+}
+
+/// Returns how to read the chart: metric, order, grey changes and a cut scale.
+fn reading(data: &Dumbbell, rows: &[Row], axis: &Axis, locale: &dyn ChartLocale) -> String {
+    let cut = if axis.is_cut() && axis.scale == Scale::Linear {
         locale.t("the scale does not begin at zero")
     } else if axis.is_cut() {
         locale.t("logarithmic scale")
@@ -184,45 +233,37 @@ pub fn chart(data: &Dumbbell, locale: &dyn ChartLocale) -> Chart {
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect();
-    ChartContent {
-        title: &data.title,
-        subtitle: format!("{}. {} → {}", sentence(&parts), data.before, data.after),
-        finding,
-        data: Data::new(
-            vec![
-                locale.t("monitor").to_owned(),
-                data.before.clone(),
-                data.after.clone(),
-                locale.t("change").to_owned(),
-            ],
-            rows.iter()
-                .map(|row| {
-                    let datum = |value| Datum::measured(value, data.measure, locale);
-                    let both = row.before.zip(row.after);
-                    let difference = Datum {
-                        text: change(row),
-                        ..datum(both.map(|(before, after)| after - before))
-                    };
-                    vec![Datum::text(&row.name), datum(row.before), datum(row.after), difference]
-                })
-                .collect(),
-        ),
-    }
-    .chart(width, height, pen)
+    sentence(&parts)
 }
 
-fn finding(
-    data: &Dumbbell,
-    rows: &[Row],
-    worse: &dyn Fn(f64) -> f64,
-    locale: &dyn ChartLocale,
-) -> String {
+fn table(data: &Dumbbell, rows: &[Row], locale: &dyn ChartLocale) -> Data {
+    let row = |row: &Row| {
+        let datum = |value| Datum::measured(value, data.measure, locale);
+        let both = row.before.zip(row.after);
+        let difference = Datum {
+            text: data.change_text(row, locale),
+            ..datum(both.map(|(before, after)| after - before))
+        };
+        vec![Datum::text(&row.name), datum(row.before), datum(row.after), difference]
+    };
+    Data::new(
+        vec![
+            locale.t("monitor").to_owned(),
+            data.before.clone(),
+            data.after.clone(),
+            locale.t("change").to_owned(),
+        ],
+        rows.iter().map(row).collect(),
+    )
+}
+
+fn finding(data: &Dumbbell, rows: &[Row], locale: &dyn ChartLocale) -> String {
     let changes: Vec<(&Row, f64)> =
         rows.iter().filter_map(|row| Some((row, row.change()?))).collect();
     let Some(first) = changes.first() else {
         return locale.t("No comparison is possible.").to_owned();
     };
-    let is_bad = |row: &Row, change: f64| row.stands_out(data.measure) && worse(change) > 0.0;
+    let is_bad = |row: &Row, change: f64| row.stands_out(data.measure) && data.worse(change) > 0.0;
     let bad = changes.iter().filter(|(row, change)| is_bad(row, *change)).count() as u64;
     // Significant changes are reported even if a larger, insignificant change occurred elsewhere.
     let by_chance = changes.iter().any(|(row, _)| row.by_chance && row.is_large(data.measure));

@@ -105,18 +105,18 @@ pub fn chart(data: &HeatMap, locale: &dyn ChartLocale) -> Chart {
         let every = if room >= 22.0 { 1 } else { 3 };
         for hour in (0..24).step_by(every) {
             let x = plot.left + (hour as f64 + 0.5) * room;
-            canvas.text(&hour.to_string(), x, plot.top - 5.0, At::Middle, Ink::Grey, SMALL);
+            canvas.text(&hour.to_string(), At::Middle.point(x, plot.top - 5.0), Ink::Grey, SMALL);
         }
         for (row, name) in names.iter().enumerate() {
             let base = plot.top + row as f64 * tall + tall / 2.0 + 4.0;
-            canvas.text(name, plot.left - 8.0, base, At::End, Ink::Ink, TEXT);
+            canvas.text(name, At::End.point(plot.left - 8.0, base), Ink::Ink, TEXT);
         }
         // One step after another, so that the cells of a step become one path.
         for of in (0..RAMP).map(Some).chain([None]) {
             for (day, hour, _) in cells.iter().filter(|cell| cell.2.map(step) == of) {
                 let (x, top) = (plot.left + *hour as f64 * room, plot.top + *day as f64 * tall);
                 match of {
-                    Some(of) => canvas.rect(x, top, room - 1.0, tall - 1.0, Ink::Ramp(of)),
+                    Some(of) => canvas.rect((x, top), (room - 1.0, tall - 1.0), Ink::Ramp(of)),
                     None => {
                         let middle = top + tall / 2.0;
                         canvas.line(
@@ -134,7 +134,12 @@ pub fn chart(data: &HeatMap, locale: &dyn ChartLocale) -> Chart {
             let text = locale.number(value / size, decimals);
             let middle = plot.left + *hour as f64 * room + (room - 1.0) / 2.0;
             let base = plot.top + *day as f64 * tall + tall / 2.0 + 3.2;
-            canvas.text(&text, middle, base, At::Middle, Ink::Ramp(step(*value)).text_on(), FIGURE);
+            canvas.text(
+                &text,
+                At::Middle.point(middle, base),
+                Ink::Ramp(step(*value)).text_on(),
+                FIGURE,
+            );
         }
     };
     let in_unit = format!("{}, {unit}", data.metric);
@@ -158,11 +163,11 @@ pub fn chart(data: &HeatMap, locale: &dyn ChartLocale) -> Chart {
 /// Draws the colour scale with its limits, above the cells at the right.
 fn key(canvas: &mut Canvas, right: f64, low: &str, high: &str) {
     let ramp = right - text_width(high, SMALL) - 8.0 - f64::from(RAMP) * 12.0;
-    canvas.text(low, ramp - 5.0, 11.0, At::End, Ink::Grey, SMALL);
+    canvas.text(low, At::End.point(ramp - 5.0, 11.0), Ink::Grey, SMALL);
     for step in 0..RAMP {
-        canvas.rect(ramp + f64::from(step) * 12.0, 2.0, 12.0, 10.0, Ink::Ramp(step));
+        canvas.rect((ramp + f64::from(step) * 12.0, 2.0), (12.0, 10.0), Ink::Ramp(step));
     }
-    canvas.text(high, right, 11.0, At::End, Ink::Grey, SMALL);
+    canvas.text(high, At::End.point(right, 11.0), Ink::Grey, SMALL);
 }
 
 fn finding(data: &HeatMap, known: &[(usize, usize, f64)], locale: &dyn ChartLocale) -> String {

@@ -5,7 +5,7 @@ use mailqos_model::UtcMicros;
 
 use super::{
     Chart, Data, Datum, Measure,
-    axis::{Scale, TimeSpan, place},
+    axis::{Axis, Scale, TimeSpan, place},
     canvas::{At, Canvas, TEXT, widest},
     locale::ChartLocale,
     palette::{CATEGORIES, Ink},
@@ -89,8 +89,7 @@ pub fn chart(data: &Lines, locale: &dyn ChartLocale) -> Chart {
         // The first line is drawn last, on top of the others.
         for (index, line) in data.lines.iter().enumerate().rev() {
             let ink = if index < named { Ink::Category(index as u8) } else { Ink::Mist };
-            let last =
-                trace(canvas, line, data.period, plot, |value| plot.y(axis.place(value)), ink);
+            let last = trace(canvas, line, (data.period, plot, &axis), ink);
             if let Some(y) = last.filter(|_| index < named) {
                 ends.push((y, index));
             }
@@ -121,11 +120,10 @@ pub fn chart(data: &Lines, locale: &dyn ChartLocale) -> Chart {
 fn trace(
     canvas: &mut Canvas,
     line: &Line,
-    span: TimeSpan,
-    plot: Plot,
-    y: impl Fn(f64) -> f64,
+    (span, plot, axis): (TimeSpan, Plot, &Axis),
     ink: Ink,
 ) -> Option<f64> {
+    let y = |value: f64| plot.y(axis.place(value));
     let values: Vec<(&Bucket, f64)> = line.values().collect();
     let stroke = if ink == Ink::Mist { 0.75 } else { 1.8 };
     for run in values.chunk_by(|one, other| one.0.end == other.0.start) {
@@ -160,7 +158,7 @@ fn label(canvas: &mut Canvas, mut ends: Vec<(f64, usize)>, data: &Lines, plot: P
         let (line, ink) = (&data.lines[index], Ink::Category(index as u8));
         canvas.line((plot.right - 1.0, y), (plot.right + 7.0, height), ink, 1.0);
         // The stroke has the colour of the line; the name is dark enough to read.
-        canvas.name(&line.name, plot.right + 10.0, height + 4.0, At::Start, room);
+        canvas.name(&line.name, At::Start.point(plot.right + 10.0, height + 4.0), room);
     }
 }
 

@@ -80,13 +80,14 @@ pub fn chart(data: &Phases, locale: &dyn ChartLocale) -> Chart {
     };
     let height = (plot.bottom + 22.0).ceil();
     let finding = finding(data, locale);
+    let bars = Bars { data, plot, axis: &axis, locale };
     let pen = |canvas: &mut Canvas| {
         key.draw(canvas, data);
         plot.value_axis_below(canvas, &axis, f64::from(width));
         for (index, row) in data.rows.iter().enumerate() {
             let middle = plot.top + pitch * (index as f64 + 0.5);
-            canvas.name(&row.name, plot.left - 10.0, middle + 4.0, At::End, names);
-            bar(canvas, (data, row), plot, &axis, (middle, (pitch * 0.72).min(26.0)), locale);
+            canvas.name(&row.name, At::End.point(plot.left - 10.0, middle + 4.0), names);
+            bars.draw(canvas, row, (middle, (pitch * 0.72).min(26.0)));
         }
         canvas.line((plot.left, plot.top), (plot.left, plot.bottom), Ink::Mist, 1.0);
     };
@@ -99,32 +100,47 @@ pub fn chart(data: &Phases, locale: &dyn ChartLocale) -> Chart {
     .chart(width, height, pen)
 }
 
-fn bar(
-    canvas: &mut Canvas,
-    (data, row): (&Phases, &Row),
+/// The bars of a chart and their scale.
+struct Bars<'a> {
+    data: &'a Phases,
     plot: Plot,
-    axis: &Axis,
-    (middle, tall): (f64, f64),
-    locale: &dyn ChartLocale,
-) {
-    let mut sum = 0.0;
-    for (phase, part) in row.known() {
-        let from = plot.x(axis.place(sum));
-        sum += part;
-        let room = plot.x(axis.place(sum)) - from;
-        // A white seam between neighbours, unless it would cover them.
-        let seam = if room > 3.0 { 1.0 } else { 0.0 };
-        canvas.rect(from, middle - tall / 2.0, (room - seam).max(0.4), tall, ink(phase));
-        let name = data.phases.get(phase).map_or("", String::as_str);
-        canvas.title(format!("{name}: {}", locale.duration(part)));
-        let text = locale.duration(part);
-        if text_width(&text, SMALL) + 6.0 < room {
-            let centre = from + (room - seam) / 2.0;
-            canvas.text(&text, centre, middle + 4.0, At::Middle, ink(phase).text_on(), SMALL);
+    axis: &'a Axis,
+    locale: &'a dyn ChartLocale,
+}
+
+impl Bars<'_> {
+    /// Draws the phases of a row one after the other, and their sum.
+    fn draw(&self, canvas: &mut Canvas, row: &Row, (middle, tall): (f64, f64)) {
+        let Self { data, plot, axis, locale } = *self;
+        let mut sum = 0.0;
+        for (phase, part) in row.known() {
+            let from = plot.x(axis.place(sum));
+            sum += part;
+            let room = plot.x(axis.place(sum)) - from;
+            // A white seam between neighbours, unless it would cover them.
+            let seam = if room > 3.0 { 1.0 } else { 0.0 };
+            canvas.rect((from, middle - tall / 2.0), ((room - seam).max(0.4), tall), ink(phase));
+            let name = data.phases.get(phase).map_or("", String::as_str);
+            canvas.title(format!("{name}: {}", locale.duration(part)));
+            let text = locale.duration(part);
+            if text_width(&text, SMALL) + 6.0 < room {
+                let centre = from + (room - seam) / 2.0;
+                canvas.text(
+                    &text,
+                    At::Middle.point(centre, middle + 4.0),
+                    ink(phase).text_on(),
+                    SMALL,
+                );
+            }
         }
+        let total = if sum > 0.0 { locale.duration(sum) } else { locale.t("unknown").to_owned() };
+        canvas.text(
+            &total,
+            At::Start.point(plot.x(axis.place(sum)) + 5.0, middle + 4.0),
+            Ink::Ink,
+            TEXT,
+        );
     }
-    let total = if sum > 0.0 { locale.duration(sum) } else { locale.t("unknown").to_owned() };
-    canvas.text(&total, plot.x(axis.place(sum)) + 5.0, middle + 4.0, At::Start, Ink::Ink, TEXT);
 }
 
 /// Draws the legend of the phases.
@@ -146,9 +162,9 @@ impl Key {
 
     fn draw(&self, canvas: &mut Canvas, data: &Phases) {
         for (phase, x, line) in &self.entries {
-            canvas.rect(*x, line + 2.0, 10.0, 10.0, ink(*phase));
+            canvas.rect((*x, line + 2.0), (10.0, 10.0), ink(*phase));
             let name = data.phases.get(*phase).map_or("", String::as_str);
-            canvas.text(name, x + 14.0, line + 11.0, At::Start, Ink::Grey, SMALL);
+            canvas.text(name, At::Start.point(x + 14.0, line + 11.0), Ink::Grey, SMALL);
         }
     }
 }

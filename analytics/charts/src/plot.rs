@@ -10,7 +10,7 @@ use mailqos_model::UtcMicros;
 use super::{
     Chart, Data,
     axis::{Axis, TimeSpan, place, time_ticks},
-    canvas::{At, Canvas, SMALL, TEXT, draw, text_width},
+    canvas::{Anchor, At, Canvas, SMALL, TEXT, draw, text_width},
     locale::{ChartLocale, capitalised},
     palette::Ink,
 };
@@ -81,7 +81,7 @@ impl Plot {
                 ink,
                 if tick.value == 0.0 { 1.0 } else { 0.75 },
             );
-            canvas.text(&tick.label, self.left - 6.0, y + 4.0, At::End, Ink::Grey, TEXT);
+            canvas.text(&tick.label, At::End.point(self.left - 6.0, y + 4.0), Ink::Grey, TEXT);
         }
     }
 
@@ -94,7 +94,12 @@ impl Plot {
             let width = text_width(&tick.label, TEXT);
             let middle = x.max(width / 2.0 + 1.0).min(edge - width / 2.0);
             if middle - width / 2.0 >= free {
-                canvas.text(&tick.label, middle, self.bottom + 15.0, At::Middle, Ink::Grey, TEXT);
+                canvas.text(
+                    &tick.label,
+                    At::Middle.point(middle, self.bottom + 15.0),
+                    Ink::Grey,
+                    TEXT,
+                );
                 free = middle + width / 2.0 + 8.0;
             }
         }
@@ -115,7 +120,7 @@ impl Plot {
             let half = text_width(&tick.label, TEXT) / 2.0;
             // At the ends labels lean inwards rather than leave the paper.
             let middle = x.max(half + 1.0).min(edge - half);
-            canvas.text(&tick.label, middle, base + 17.0, At::Middle, Ink::Grey, TEXT);
+            canvas.text(&tick.label, At::Middle.point(middle, base + 17.0), Ink::Grey, TEXT);
         }
     }
 
@@ -127,19 +132,20 @@ impl Plot {
     /// Draws a note in the middle that there is nothing to draw.
     pub(super) fn no_values(&self, canvas: &mut Canvas, size: f64, locale: &dyn ChartLocale) {
         let (x, y) = ((self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0);
-        canvas.text(locale.t("no values"), x, y, At::Middle, Ink::Grey, size);
+        canvas.text(locale.t("no values"), At::Middle.point(x, y), Ink::Grey, size);
     }
 
     /// Draws a label that stays readable across lines and bands.
-    pub(super) fn framed(&self, canvas: &mut Canvas, text: &str, x: f64, base: f64, at: At) {
+    pub(super) fn framed(&self, canvas: &mut Canvas, text: &str, anchor: Anchor) {
         let width = text_width(text, SMALL) + 4.0;
+        let Anchor { at, x, base } = anchor;
         let left = match at {
             At::Start => x - 2.0,
             At::Middle => x - width / 2.0,
             At::End => x - width + 2.0,
         };
-        canvas.rect(left, base - 10.0, width, 12.0, Ink::Ground);
-        canvas.text(text, x, base, at, Ink::Ink, SMALL);
+        canvas.rect((left, base - 10.0), (width, 12.0), Ink::Ground);
+        canvas.text(text, anchor, Ink::Ink, SMALL);
     }
 }
 
@@ -165,7 +171,7 @@ pub(super) fn in_lines(widths: impl Iterator<Item = f64>, paper: f64) -> (Vec<(f
 pub(super) fn hatched(canvas: &mut Canvas, corner: (f64, f64), size: (f64, f64), title: &str) {
     let ((left, top), (width, height)) = (corner, size);
     let bottom = top + height;
-    canvas.rect(left, top, width, height, Ink::Shade);
+    canvas.rect((left, top), (width, height), Ink::Shade);
     canvas.title(title);
     let distance = if height > 40.0 { 7.0 } else { 4.0 };
     let mut x = left - height + distance / 2.0;

@@ -418,10 +418,8 @@ impl Drawing<'_> {
                 let (from, to) = (self.x(bucket.start), self.x(bucket.end));
                 let width = (to - from).max(2.0);
                 canvas.rect(
-                    from,
-                    self.y(spread[2]),
-                    width,
-                    self.y(spread[0]) - self.y(spread[2]),
+                    (from, self.y(spread[2])),
+                    (width, self.y(spread[0]) - self.y(spread[2])),
                     Ink::Band,
                 );
                 continue;
@@ -488,7 +486,7 @@ impl Drawing<'_> {
         } else {
             (x + 5.0, At::Start)
         };
-        self.plot.framed(canvas, &text, x, y, at);
+        self.plot.framed(canvas, &text, at.point(x, y));
     }
 
     /// Draws names at the right end of line and band, if there is room.
@@ -505,9 +503,9 @@ impl Drawing<'_> {
         // Never over the labels of the time axis.
         let over = (low - self.plot.bottom - 4.0).max(0.0);
         (low, median, high) = (low - over, median - over, high.min(median - over - 14.0));
-        canvas.strong(self.locale.t("median"), x, median, At::Start, Ink::Accent, TEXT);
-        canvas.text("p95", x, high, At::Start, Ink::Grey, SMALL);
-        canvas.text("p5", x, low, At::Start, Ink::Grey, SMALL);
+        canvas.strong(self.locale.t("median"), At::Start.point(x, median), Ink::Accent, TEXT);
+        canvas.text("p95", At::Start.point(x, high), Ink::Grey, SMALL);
+        canvas.text("p5", At::Start.point(x, low), Ink::Grey, SMALL);
     }
 
     fn limit(&self, canvas: &mut Canvas) {
@@ -519,14 +517,14 @@ impl Drawing<'_> {
         if limit > self.axis.high {
             let text = self.locale.fill("{0}, beyond the scale ↑", &[&text]);
             let (x, at) = self.beside_flags(&text, At::End);
-            self.plot.framed(canvas, &text, x, self.plot.top - 5.0, at);
+            self.plot.framed(canvas, &text, at.point(x, self.plot.top - 5.0));
             return;
         }
         let y = self.y(limit);
         canvas.line((self.plot.left, y), (self.plot.right, y), Ink::Ink, 1.0);
         let above = if y - self.plot.top > 14.0 { y - 4.0 } else { y + 12.0 };
         let (x, at) = self.beside_flags(&text, At::Start);
-        self.plot.framed(canvas, &text, x, above, at);
+        self.plot.framed(canvas, &text, at.point(x, above));
     }
 
     /// Returns the end of the plot for a text: the preferred one, or the other if a flag would
@@ -567,7 +565,7 @@ impl Drawing<'_> {
             }
             free = from + width + 6.0;
             let anchor = if at == At::End { x - 4.0 } else { x + 4.0 };
-            self.plot.framed(canvas, &text, anchor, base, at);
+            self.plot.framed(canvas, &text, at.point(anchor, base));
             canvas.title(format!(
                 "{}: {} → {}",
                 moment(change.at, self.locale),
@@ -614,7 +612,7 @@ impl Drawing<'_> {
         self.ticks(canvas);
         let text = failed(self.data, self.locale);
         let base = self.plot.bottom + 13.0;
-        canvas.text(&text, self.plot.right + 6.0, base, At::Start, Ink::Failed, SMALL);
+        canvas.text(&text, At::Start.point(self.plot.right + 6.0, base), Ink::Failed, SMALL);
         canvas.title(failures(self.data, self.locale));
     }
 }

@@ -81,7 +81,7 @@ pub fn chart(data: &SmallMultiples, locale: &dyn ChartLocale) -> Chart {
     let finding = finding(data, range, locale);
     let pen = |canvas: &mut Canvas| {
         if data.panels.is_empty() {
-            canvas.text(locale.t("no monitors"), left, 20.0, At::Start, Ink::Grey, TEXT);
+            canvas.text(locale.t("no monitors"), At::Start.point(left, 20.0), Ink::Grey, TEXT);
         }
         for (index, panel) in data.panels.iter().enumerate() {
             let (column, line) = (index % columns, index / columns);
@@ -94,18 +94,23 @@ pub fn chart(data: &SmallMultiples, locale: &dyn ChartLocale) -> Chart {
                 canvas.line((plot.left, y), (plot.right, y), ink, 0.75);
                 // The scale is common, so each line of panels has its labels once.
                 if column == 0 {
-                    canvas.text(&tick.label, plot.left - 6.0, y + 4.0, At::End, Ink::Grey, SMALL);
+                    canvas.text(
+                        &tick.label,
+                        At::End.point(plot.left - 6.0, y + 4.0),
+                        Ink::Grey,
+                        SMALL,
+                    );
                 }
             }
             let taken = if stacked { 0.0 } else { text_width(&panel.figure, SMALL) + 8.0 };
             // Bold text is wider.
             let name = shorten(&panel.name, (wide - taken) / BOLD, SMALL);
-            canvas.strong(&name, plot.left, top - head + 13.0, At::Start, Ink::Ink, SMALL);
+            canvas.strong(&name, At::Start.point(plot.left, top - head + 13.0), Ink::Ink, SMALL);
             if name != panel.name {
                 canvas.title(&panel.name);
             }
             let (x, at) = if stacked { (plot.left, At::Start) } else { (plot.right, At::End) };
-            canvas.text(&panel.figure, x, top - 7.0, at, Ink::Grey, SMALL);
+            canvas.text(&panel.figure, at.point(x, top - 7.0), Ink::Grey, SMALL);
             let one = RoundTrip {
                 title: String::new(),
                 metric: data.metric.clone(),
@@ -151,7 +156,7 @@ fn times(canvas: &mut Canvas, plot: Plot, span: TimeSpan, locale: &dyn ChartLoca
         canvas.line((x, plot.bottom + 15.0), (x, plot.bottom + 18.0), Ink::Mist, 0.75);
         let half = text_width(&tick.label, SMALL) / 2.0;
         let middle = x.max(plot.left - 6.0 + half).min(plot.right - half);
-        canvas.text(&tick.label, middle, plot.bottom + 29.0, At::Middle, Ink::Grey, SMALL);
+        canvas.text(&tick.label, At::Middle.point(middle, plot.bottom + 29.0), Ink::Grey, SMALL);
     }
 }
 

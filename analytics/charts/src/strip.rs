@@ -121,7 +121,12 @@ pub fn chart(data: &Strip, locale: &dyn ChartLocale) -> Chart {
     let pen = |canvas: &mut Canvas| {
         key.draw(canvas);
         if data.rows.is_empty() {
-            canvas.text(locale.t("no monitors"), left, plot.top + 20.0, At::Start, Ink::Grey, TEXT);
+            canvas.text(
+                locale.t("no monitors"),
+                At::Start.point(left, plot.top + 20.0),
+                Ink::Grey,
+                TEXT,
+            );
         }
         let middle = |index: usize| plot.top + pitch * (index as f64 + 0.5);
         // If nothing is drawn above this line, nothing is known.
@@ -132,14 +137,14 @@ pub fn chart(data: &Strip, locale: &dyn ChartLocale) -> Chart {
         // One state after another, so that similar cells become one path.
         for layer in LAYERS {
             for (index, cells) in rows.iter().enumerate() {
-                strip(canvas, plot, cells, data.period, (middle(index), pitch * 0.8), layer);
+                strip(canvas, cells, (plot, data.period), (middle(index), pitch * 0.8), layer);
             }
         }
         for (index, row) in data.rows.iter().enumerate() {
-            canvas.name(&row.name, left - 10.0, middle(index) + 4.0, At::End, names);
+            canvas.name(&row.name, At::End.point(left - 10.0, middle(index) + 4.0), names);
         }
         for (index, row) in data.rows.iter().enumerate() {
-            canvas.name(&row.figure, f64::from(width), middle(index) + 4.0, At::End, figures);
+            canvas.name(&row.figure, At::End.point(f64::from(width), middle(index) + 4.0), figures);
         }
         plot.time_axis(canvas, data.period, (plot.bottom + 2.0, f64::from(width)), locale);
     };
@@ -225,11 +230,11 @@ pub(super) enum Layer {
 /// All layers, from bottom to top.
 pub(super) const LAYERS: [Layer; 3] = [Layer::Calm, Layer::Failed, Layer::Hatched];
 
+/// Draws the cells of a row in one layer; `middle` is the middle of the row.
 fn strip(
     canvas: &mut Canvas,
-    plot: Plot,
     cells: &[Cell],
-    whole: TimeSpan,
+    (plot, whole): (Plot, TimeSpan),
     (middle, tall): (f64, f64),
     layer: Layer,
 ) {
@@ -258,7 +263,7 @@ fn strip(
         let width = (to - from - gap).max(0.5);
         if run.len() > 1 && layer == Layer::Calm {
             // Failed parts are drawn on top of it.
-            canvas.rect(from, top, width, tall, Ink::Calm);
+            canvas.rect((from, top), (width, tall), Ink::Calm);
             continue;
         }
         if run.len() > 1 && layer == Layer::Failed {
@@ -294,13 +299,13 @@ pub(super) fn mark(
 ) {
     let part = part(cell, tall);
     match (cell.state(), layer) {
-        (State::Ok, Layer::Calm) => canvas.rect(left, top, width, tall, Ink::Calm),
-        (State::Some, Layer::Calm) => canvas.rect(left, top, width, tall - part, Ink::Calm),
+        (State::Ok, Layer::Calm) => canvas.rect((left, top), (width, tall), Ink::Calm),
+        (State::Some, Layer::Calm) => canvas.rect((left, top), (width, tall - part), Ink::Calm),
         (State::Some, Layer::Failed) => {
-            canvas.rect(left, top + tall - part, width, part, Ink::Failed)
+            canvas.rect((left, top + tall - part), (width, part), Ink::Failed)
         }
         (State::All, Layer::Failed) => {
-            canvas.rect(left, top - beyond, width, tall + 2.0 * beyond, Ink::Failed)
+            canvas.rect((left, top - beyond), (width, tall + 2.0 * beyond), Ink::Failed)
         }
         (State::Maintenance, Layer::Hatched) => {
             return hatched(canvas, (left, top), (width, tall), words);
@@ -334,18 +339,18 @@ impl Key {
         for (state, x, line, text) in &self.entries {
             let (x, top) = (*x, line + 2.0);
             match state {
-                State::Ok => canvas.rect(x, top, 10.0, 10.0, Ink::Calm),
+                State::Ok => canvas.rect((x, top), (10.0, 10.0), Ink::Calm),
                 State::Some => {
-                    canvas.rect(x, top, 10.0, 6.0, Ink::Calm);
-                    canvas.rect(x, top + 6.0, 10.0, 4.0, Ink::Failed);
+                    canvas.rect((x, top), (10.0, 6.0), Ink::Calm);
+                    canvas.rect((x, top + 6.0), (10.0, 4.0), Ink::Failed);
                 }
-                State::All => canvas.rect(x, top - 1.0, 10.0, 12.0, Ink::Failed),
+                State::All => canvas.rect((x, top - 1.0), (10.0, 12.0), Ink::Failed),
                 State::Maintenance => hatched(canvas, (x, top), (10.0, 10.0), ""),
                 State::Unknown => {
                     canvas.line((x, top + 5.0), (x + 10.0, top + 5.0), Ink::Mist, 0.75)
                 }
             }
-            canvas.text(text, x + 15.0, top + 9.0, At::Start, Ink::Grey, SMALL);
+            canvas.text(text, At::Start.point(x + 15.0, top + 9.0), Ink::Grey, SMALL);
         }
     }
 }

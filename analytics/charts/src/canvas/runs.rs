@@ -136,7 +136,7 @@ mod tests {
             for tick in 0..9 {
                 let x = f64::from(tick) * 60.0;
                 canvas.line((x, 100.0), (x, 104.0), Ink::Mist, 1.0);
-                canvas.text("Jan", x, 120.0, At::Middle, Ink::Grey, 12.0);
+                canvas.text("Jan", At::Middle.point(x, 120.0), Ink::Grey, 12.0);
             }
         });
         assert_eq!(ticks, [9, 9]);
@@ -145,19 +145,19 @@ mod tests {
     #[test]
     fn what_covers_something_stays_above_it() {
         let covered = runs_of(|canvas| {
-            canvas.rect(0.0, 0.0, 10.0, 10.0, Ink::Calm);
-            canvas.rect(5.0, 5.0, 10.0, 10.0, Ink::Failed);
-            canvas.rect(8.0, 8.0, 10.0, 10.0, Ink::Calm);
+            canvas.rect((0.0, 0.0), (10.0, 10.0), Ink::Calm);
+            canvas.rect((5.0, 5.0), (10.0, 10.0), Ink::Failed);
+            canvas.rect((8.0, 8.0), (10.0, 10.0), Ink::Calm);
             // Far from all other elements.
-            canvas.rect(80.0, 8.0, 10.0, 10.0, Ink::Calm);
-            canvas.rect(90.0, 90.0, 10.0, 10.0, Ink::Failed);
+            canvas.rect((80.0, 8.0), (10.0, 10.0), Ink::Calm);
+            canvas.rect((90.0, 90.0), (10.0, 10.0), Ink::Failed);
         });
         assert_eq!(covered, [1, 2, 2]);
         let titled = runs_of(|canvas| {
-            canvas.rect(0.0, 0.0, 1.0, 1.0, Ink::Calm);
-            canvas.rect(5.0, 0.0, 1.0, 1.0, Ink::Calm);
+            canvas.rect((0.0, 0.0), (1.0, 1.0), Ink::Calm);
+            canvas.rect((5.0, 0.0), (1.0, 1.0), Ink::Calm);
             canvas.title("its own");
-            canvas.rect(9.0, 0.0, 1.0, 1.0, Ink::Calm);
+            canvas.rect((9.0, 0.0), (1.0, 1.0), Ink::Calm);
         });
         assert_eq!(titled, [2, 1]);
     }
@@ -167,7 +167,7 @@ mod tests {
         let marks = runs_of(|canvas| {
             for mark in 0..40_000 {
                 let ink = if mark % 2 == 0 { Ink::Calm } else { Ink::Failed };
-                canvas.rect(f64::from(mark), 0.0, 0.5, 10.0, ink);
+                canvas.rect((f64::from(mark), 0.0), (0.5, 10.0), ink);
             }
         });
         assert_eq!(marks.iter().sum::<usize>(), 40_000);
