@@ -95,54 +95,139 @@ fn code(text: &str) -> Option<LoginRefusal> {
         .next()
 }
 
+/// Words for an amount that was exceeded, of logins, attempts or connections.
+const MANY: [&str; 8] = [
+    "too many",
+    "maximum",
+    "max ",
+    "exceed",
+    "limit",
+    "too frequent",
+    "too often",
+    "frequently",
+];
+/// Words about a user name or a password that is wrong.
+const CREDENTIALS: [&str; 13] = [
+    "invalid credential",
+    "incorrect password",
+    "password is incorrect",
+    "password incorrect",
+    "wrong password",
+    "invalid password",
+    "bad password",
+    "invalid user",
+    "invalid login",
+    "unknown user",
+    "username or password",
+    "user name or password",
+    "username and password",
+];
+/// What there may be too much of, if it is about logins.
+const ATTEMPTS: [&str; 9] = [
+    "attempt",
+    "fail",
+    "invalid",
+    "incorrect",
+    "wrong",
+    "error",
+    "rate",
+    "frequen",
+    "often",
+];
+/// Words for a mailbox that another session may hold.
+const MAILBOX: [&str; 8] = [
+    "mailbox",
+    "maildrop",
+    "mail drop",
+    "mail-drop",
+    "folder",
+    "spool",
+    "inbox",
+    "another",
+];
+/// Words about an account that may not log in, or not this way.
+const BLOCKED: [&str; 23] = [
+    "locked",
+    "lockout",
+    "suspended",
+    "frozen",
+    "deactivated",
+    "inactive",
+    "expired",
+    "must change",
+    "is disabled for",
+    "account disabled",
+    "account is disabled",
+    "account has been disabled",
+    "account is blocked",
+    "account blocked",
+    "not enabled for",
+    "access is disabled",
+    "application-specific password",
+    "web browser",
+    "basicauthblocked",
+    "basic authentication is",
+    "authenticated but not connected",
+    "security defaults",
+    "did not meet the criteria",
+];
+/// Words about a mechanism or command that the server does not accept.
+const MECHANISM: [&str; 22] = [
+    "mechanism",
+    "unsupported",
+    "not supported",
+    "unrecognized auth",
+    "unknown auth",
+    "disallowed",
+    "plaintext",
+    "plain text",
+    "clear text",
+    "cleartext",
+    "unknown command",
+    "unrecognized command",
+    "unrecognised command",
+    "invalid command",
+    "bad command",
+    "command not",
+    "not implemented",
+    "syntax",
+    "parse",
+    "argument",
+    "encryption required",
+    "under a layer",
+];
+/// Words about a failure of the server itself.
+const UNAVAILABLE: [&str; 16] = [
+    "temporar",
+    "later",
+    "unavailable",
+    "internal",
+    "server error",
+    "system error",
+    "generic failure",
+    "cannot connect",
+    "can't connect",
+    "unable to connect",
+    "unable to contact",
+    "database",
+    "overload",
+    "timed out",
+    "timeout",
+    "busy",
+];
+
 /// Classifies a refusal by its text in lower case; `None` if the text is not specific.
 fn by_words(text: &str) -> Option<LoginRefusal> {
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let many = has(&[
-        "too many",
-        "maximum",
-        "max ",
-        "exceed",
-        "limit",
-        "too frequent",
-        "too often",
-        "frequently",
-    ]);
+    let many = has(&MANY);
     if many && has(&["simultaneous", "concurrent"]) {
         return Some(LoginRefusal::Connections);
     }
-    let wrong = has(&[
-        "invalid credential",
-        "incorrect password",
-        "password is incorrect",
-        "password incorrect",
-        "wrong password",
-        "invalid password",
-        "bad password",
-        "invalid user",
-        "invalid login",
-        "unknown user",
-        "username or password",
-        "user name or password",
-        "username and password",
-    ]);
     let too_many = has(&["too many", "exceed", "too frequent", "too often"]);
-    if wrong && !too_many && !has(&["locked", "disabled"]) {
+    if has(&CREDENTIALS) && !too_many && !has(&["locked", "disabled"]) {
         return Some(LoginRefusal::Credentials);
     }
-    if many
-        && has(&[
-            "attempt",
-            "fail",
-            "invalid",
-            "incorrect",
-            "wrong",
-            "error",
-            "rate",
-            "frequen",
-            "often",
-        ])
-    {
+    if many && has(&ATTEMPTS) {
         return Some(LoginRefusal::TooOften);
     }
     if many && has(&["connection", "session", "clients"]) {
@@ -151,93 +236,18 @@ fn by_words(text: &str) -> Option<LoginRefusal> {
     if too_many && has(&["login", "logon", "auth", "log in"]) || has(&["throttl"]) {
         return Some(LoginRefusal::TooOften);
     }
-    let mailbox = has(&[
-        "mailbox",
-        "maildrop",
-        "mail drop",
-        "mail-drop",
-        "folder",
-        "spool",
-        "inbox",
-        "another",
-    ]);
-    if mailbox && has(&["lock", "in use", "busy", "being used"])
+    if has(&MAILBOX) && has(&["lock", "in use", "busy", "being used"])
         || has(&["already in use", "already logged in"])
     {
         return Some(LoginRefusal::InUse);
     }
-    if has(&[
-        "locked",
-        "lockout",
-        "suspended",
-        "frozen",
-        "deactivated",
-        "inactive",
-        "expired",
-        "must change",
-        "is disabled for",
-        "account disabled",
-        "account is disabled",
-        "account has been disabled",
-        "account is blocked",
-        "account blocked",
-        "not enabled for",
-        "access is disabled",
-        "application-specific password",
-        "web browser",
-        "basicauthblocked",
-        "basic authentication is",
-        "authenticated but not connected",
-        "security defaults",
-        "did not meet the criteria",
-    ]) {
+    if has(&BLOCKED) {
         return Some(LoginRefusal::Blocked);
     }
-    if has(&[
-        "mechanism",
-        "unsupported",
-        "not supported",
-        "unrecognized auth",
-        "unknown auth",
-        "disallowed",
-        "plaintext",
-        "plain text",
-        "clear text",
-        "cleartext",
-        "unknown command",
-        "unrecognized command",
-        "unrecognised command",
-        "invalid command",
-        "bad command",
-        "command not",
-        "not implemented",
-        "syntax",
-        "parse",
-        "argument",
-        "encryption required",
-        "under a layer",
-    ]) {
+    if has(&MECHANISM) {
         return Some(LoginRefusal::Mechanism);
     }
-    has(&[
-        "temporar",
-        "later",
-        "unavailable",
-        "internal",
-        "server error",
-        "system error",
-        "generic failure",
-        "cannot connect",
-        "can't connect",
-        "unable to connect",
-        "unable to contact",
-        "database",
-        "overload",
-        "timed out",
-        "timeout",
-        "busy",
-    ])
-    .then_some(LoginRefusal::Unavailable)
+    has(&UNAVAILABLE).then_some(LoginRefusal::Unavailable)
 }
 
 /// Classifies a refusal by the code of an SMTP reply (RFC 4954, section 6); no code or an
