@@ -26,7 +26,7 @@ use super::{
     locale::{DASH, Locale},
     media::{self, MediaError},
     naming::period_stem,
-    provenance::Provenance,
+    provenance::{Part, Provenance},
     sections::{self, Ids, Placed, View},
     stems::{stem_of, unlike},
 };
@@ -110,11 +110,11 @@ pub fn documents(
     let provisional = facts.is_provisional() || all.any(unsettled);
     let begun = Instant::now();
     let mut stems = BTreeSet::new();
+    let material = Material { definition, source, facts: &facts, others: &others, locale: &locale };
     let reports: Vec<Report> = groups(definition.each, &facts)
         .into_iter()
         .map(|(group, members)| {
-            let mut document =
-                document(definition, source, &facts, &others, &locale, group.as_deref(), &members);
+            let mut document = material.document(group.as_deref(), &members);
             document.theme = theme.clone();
             let stem = stem_of(&definition.slug, group.as_deref());
             Report {
@@ -207,105 +207,137 @@ fn of_group<'a>(
     facts.monitors.iter().filter(belongs).collect()
 }
 
-/// Returns the document of some of the monitors.
-pub(super) fn document(
-    definition: &Definition,
-    source: Source<'_>,
-    facts: &Facts,
-    others: &SectionFacts,
-    locale: &Locale,
-    group: Option<&str>,
-    members: &BTreeSet<usize>,
-) -> Document {
-    let l = locale;
-    let monitors: Vec<_> = members.iter().map(|index| &facts.monitors[*index]).collect();
-    let ids = Ids::default();
-    let mut blocks = Vec::new();
-    let mut parts = BTreeMap::from([(String::new(), facts.parts(&monitors))]);
-    let mut seen = vec![(facts, monitors.clone())];
-    for placed in &definition.template.sections {
-        let key = key(placed, definition);
-        let other = others.get(&key);
-        let view = View {
-            facts: other.unwrap_or(facts),
-            monitors: match other {
-                Some(other) => of_group(other, placed, definition.each, group),
-                None => monitors.clone(),
-            },
-            locale,
-            ids: &ids,
+/// What the documents of a definition are made of.
+pub(super) struct Material<'a> {
+    pub(super) definition: &'a Definition,
+    pub(super) source: Source<'a>,
+    pub(super) facts: &'a Facts,
+    pub(super) others: &'a SectionFacts,
+    pub(super) locale: &'a Locale,
+}
+
+/// The sections of a document, and what they show.
+struct Sections<'a> {
+    blocks: Vec<Block>,
+    /// The parts of the lake that were read for each of the different facts.
+    parts: BTreeMap<String, Vec<Part>>,
+    /// All facts that are shown, each with the monitors that are.
+    seen: Vec<(&'a Facts, Vec<&'a Monitor>)>,
+}
+
+impl<'a> Material<'a> {
+    /// Returns the document of some of the monitors.
+    pub(super) fn document(&self, group: Option<&str>, members: &BTreeSet<usize>) -> Document {
+        let (l, facts, template) = (self.locale, self.facts, &self.definition.template);
+        let monitors: Vec<_> = members.iter().map(|index| &facts.monitors[*index]).collect();
+        let ids = Ids::default();
+        let Sections { mut blocks, parts, seen } = self.sections(&monitors, group, &ids);
+        level(&mut blocks);
+        let title = match group {
+            Some(group) => format!("{}: {group}", l.text(&template.title)),
+            None => l.text(&template.title),
         };
-        blocks.extend(sections::blocks(&*placed.section, &view));
-        if let Some(other) = other {
-            parts.entry(key).or_insert_with(|| other.parts(&view.monitors));
-            seen.push((other, view.monitors));
+        // Sections with another period may have later data.
+        let last_sample = seen.iter().filter_map(|(facts, _)| facts.last_sample).max();
+        let data_until = self.source.made_at.or(last_sample);
+        // Files have a date even without samples.
+        let made_at = data_until.unwrap_or(facts.period.to);
+        let provenance = Provenance::new(parts.into_values().flatten().collect());
+        let chapters = heads(&ids, &seen, l);
+        Document {
+            headline: findings::headline(&monitors, l),
+            lead: String::new(),
+            period: l.period(&facts.period),
+            from: facts.period.from,
+            to: facts.period.to,
+            zone: l.zone_name(),
+            scope: scope(&monitors, l),
+            language: l.tag().to_owned(),
+            made: data_until.map_or_else(|| DASH.to_owned(), |at| l.moment(at)),
+            made_at,
+            producer: concat!("mailqos ", env!("CARGO_PKG_VERSION")).to_owned(),
+            data_hash: provenance.sha256.clone(),
+            provenance,
+            notes: notes(&seen, l),
+            chapters,
+            theme: Theme::default(),
+            layout: template.layout.clone(),
+            words: words(l),
+            title,
+            blocks,
         }
     }
-    level(&mut blocks);
-    let title = match group {
-        Some(group) => format!("{}: {group}", l.text(&definition.template.title)),
-        None => l.text(&definition.template.title),
-    };
-    // Sections with another period may have later data.
-    let last_sample = seen.iter().filter_map(|(facts, _)| facts.last_sample).max();
-    let data_until = source.made_at.or(last_sample);
-    // Files have a date even without samples.
-    let made_at = data_until.unwrap_or(facts.period.to);
-    let provenance = Provenance::new(parts.into_values().flatten().collect());
+
+    /// Returns the blocks of all sections, most of which show `monitors`.
+    fn sections(&self, monitors: &[&'a Monitor], group: Option<&str>, ids: &Ids) -> Sections<'a> {
+        let (definition, facts) = (self.definition, self.facts);
+        let mut sections = Sections {
+            blocks: Vec::new(),
+            parts: BTreeMap::from([(String::new(), facts.parts(monitors))]),
+            seen: vec![(facts, monitors.to_vec())],
+        };
+        for placed in &definition.template.sections {
+            let key = key(placed, definition);
+            let other = self.others.get(&key);
+            let shown = match other {
+                Some(other) => of_group(other, placed, definition.each, group),
+                None => monitors.to_vec(),
+            };
+            let view = View {
+                facts: other.unwrap_or(facts),
+                monitors: shown.clone(),
+                locale: self.locale,
+                ids,
+            };
+            sections.blocks.extend(sections::blocks(&*placed.section, &view));
+            if let Some(other) = other {
+                sections.parts.entry(key).or_insert_with(|| other.parts(&shown));
+                sections.seen.push((other, shown));
+            }
+        }
+        sections
+    }
+}
+
+/// Returns how many monitors a document covers, and on how many objects.
+fn scope(monitors: &[&Monitor], l: &Locale) -> String {
     let objects: BTreeSet<&str> =
         monitors.iter().filter_map(|monitor| monitor.object.as_deref()).collect();
     let mut scope = l.count(monitors.len() as u64, "1 monitor", "{0} monitors");
     if objects.len() > 1 {
         scope.push_str(&l.fill(" on {0} objects", &[&l.integer(objects.len() as u64)]));
     }
-    let chapters = heads(&ids, &seen, l);
-    Document {
-        headline: findings::headline(&monitors, l),
-        lead: String::new(),
-        period: l.period(&facts.period),
-        from: facts.period.from,
-        to: facts.period.to,
-        zone: l.zone_name(),
-        scope,
-        language: l.tag().to_owned(),
-        made: data_until.map_or_else(|| DASH.to_owned(), |at| l.moment(at)),
-        made_at,
-        producer: concat!("mailqos ", env!("CARGO_PKG_VERSION")).to_owned(),
-        data_hash: provenance.sha256.clone(),
-        provenance,
-        notes: notes(&seen, l),
-        chapters,
-        theme: Theme::default(),
-        layout: definition.template.layout.clone(),
-        words: Words {
-            contents: l.t("Contents"),
-            of: l.t("of"),
-            page: l.t("Page"),
-            more: l.t("{0} more in the full report"),
-            shortened: l.t("Without individual monitors."),
-            left_out: l.t(
-                "This file omits the chapters of {0} individual monitors. They are in the archive of web pages (format zip).",
-            ),
-            data: l.t("Chart data"),
-            made: l.t("Data until"),
-            data_hash: l.t("SHA-256 of the data"),
-            times_in: l.t("Times in"),
-            times_inline: l.t("times in"),
-            dash: DASH,
-            report: l.t("Report"),
-            finding: l.t("Finding"),
-            period: l.t("Period"),
-            scope: l.t("Monitors"),
-            chapter: l.t("Chapter"),
-            key_figures: l.t("Key figures"),
-            figure: l.t("Figure"),
-            value: l.t("Value"),
-            unit: l.t("Unit"),
-            detail: l.t("Detail"),
-            change: l.t("Change"),
-        },
-        title,
-        blocks,
+    scope
+}
+
+/// Returns the words that layouts and partials use.
+fn words(l: &Locale) -> Words {
+    Words {
+        contents: l.t("Contents"),
+        of: l.t("of"),
+        page: l.t("Page"),
+        more: l.t("{0} more in the full report"),
+        shortened: l.t("Without individual monitors."),
+        left_out: l.t(
+            "This file omits the chapters of {0} individual monitors. They are in the archive of web pages (format zip).",
+        ),
+        data: l.t("Chart data"),
+        made: l.t("Data until"),
+        data_hash: l.t("SHA-256 of the data"),
+        times_in: l.t("Times in"),
+        times_inline: l.t("times in"),
+        dash: DASH,
+        report: l.t("Report"),
+        finding: l.t("Finding"),
+        period: l.t("Period"),
+        scope: l.t("Monitors"),
+        chapter: l.t("Chapter"),
+        key_figures: l.t("Key figures"),
+        figure: l.t("Figure"),
+        value: l.t("Value"),
+        unit: l.t("Unit"),
+        detail: l.t("Detail"),
+        change: l.t("Change"),
     }
 }
 

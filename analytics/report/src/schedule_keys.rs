@@ -97,77 +97,15 @@ pub(super) fn read(
 ) -> Option<Schedule> {
     let cron = table.read(&SCHEDULE.cron, problems);
     let every = table.read(&SCHEDULE.every, problems);
-    let single: [(&Key, &str); 2] =
-        [(&SCHEDULE.on, "0 7 1,15 * *"), (&SCHEDULE.at, "0 7,19 * * *")];
-    for (key, cron) in single {
-        if let Some(node) = table.node(key).filter(|node| node.as_list().len() > 1) {
-            problems.push(node.problem(format!("{} takes one value", key.name), "several").help(
-                format!("use a single value, or replace every, on and at with cron = \"{cron}\""),
-            ));
-            return None;
-        }
+    if has_lists(&mut table, problems) {
+        return None;
     }
     let on = table.read(&SCHEDULE.on, problems).map(|on| day_word(&on));
-    let at = table.node(&SCHEDULE.at).map(|node| {
-        // `at = 7` and `at = 07:00:00`.
-        let text = DateText::from_toml(&node).map(|text| text.0);
-        text.or_else(|_| String::from_toml(&node)).unwrap_or_default()
-    });
-    let at = at.unwrap_or_else(|| table.default_of::<String>(&SCHEDULE.at));
-    let at = match time_of_day(&at) {
-        Some(at) => at,
-        None => {
-            problems.push(
-                table
-                    .problem(&SCHEDULE.at, format!("{at:?} is not a time of day"), "here")
-                    .help("use a time such as \"07:00\""),
-            );
-            return None;
-        }
-    };
+    let at = time(&mut table, problems)?;
     let catch_up = table.read(&SCHEDULE.catch_up, problems);
     let grace = table.read(&SCHEDULE.grace, problems);
-    let month_day = |problems: &mut Problems, table: &Table| -> Option<MonthDay> {
-        let text = on.as_deref().unwrap_or("1");
-        let day = match text {
-            "last" => Some(MonthDay::Last),
-            other => match (other.strip_prefix("first-"), other.strip_prefix("last-")) {
-                (Some(day), _) => weekday(day).map(MonthDay::First),
-                (_, Some(day)) => weekday(day).map(MonthDay::LastOf),
-                (None, None) => {
-                    other.parse().ok().filter(|day| (1..=31).contains(day)).map(MonthDay::Day)
-                }
-            },
-        };
-        if day.is_none() {
-            problems.push(
-                table
-                    .problem(&SCHEDULE.on, format!("{text:?} is not a day of the month"), "here")
-                    .help("use \"1\" to \"31\", \"last\", \"first-monday\" or \"last-friday\""),
-            );
-        }
-        day
-    };
-    // Keys that would be ignored are rejected.
-    let (with, unused, remedy): (&str, &[&Key], &str) = match (&cron, every) {
-        (Some(_), None) => (
-            "cron",
-            &[&SCHEDULE.on, &SCHEDULE.at],
-            "remove it; the cron expression already sets the time",
-        ),
-        (None, Some(0)) => (
-            "every = \"day\"",
-            &[&SCHEDULE.on],
-            "remove it, or set every = \"week\", \"month\", \"quarter\" or \"year\"",
-        ),
-        _ => ("", &[], ""),
-    };
-    for key in unused {
-        if table.node(*key).is_some() {
-            let message = format!("{} has no effect with {with}", key.name);
-            problems.push(table.problem(*key, message, "here").help(remedy));
-        }
-    }
+    reject_ignored(&mut table, cron.is_some(), every, problems);
+    let on = on.as_deref();
     let rule = match (cron, every) {
         (Some(cron), None) => Some(Rule::Cron(Box::new(cron))),
         (Some(_), Some(_)) => {
@@ -180,21 +118,15 @@ pub(super) fn read(
         }
         (None, Some(0)) => Some(Rule::Daily(at)),
         (None, Some(1)) => {
-            let day = on.as_deref().map_or(Some(week_start), weekday);
-            if let (None, Some(text)) = (day, &on) {
-                problems.push(
-                    table
-                        .problem(&SCHEDULE.on, format!("{text:?} is not a weekday"), "here")
-                        .help("use monday, tuesday, … or sunday"),
-                );
-            }
-            day.map(|day| Rule::Weekly(day, at))
+            day_of_week(on, week_start, &table, problems).map(|day| Rule::Weekly(day, at))
         }
-        (None, Some(2)) => month_day(problems, &table).map(|day| Rule::Monthly(day, at)),
+        (None, Some(2)) => month_day(on, &table, problems).map(|day| Rule::Monthly(day, at)),
         (None, Some(3)) => {
-            month_day(problems, &table).map(|day| Rule::Quarterly(day, at, year_start))
+            month_day(on, &table, problems).map(|day| Rule::Quarterly(day, at, year_start))
         }
-        (None, Some(_)) => month_day(problems, &table).map(|day| Rule::Yearly(day, at, year_start)),
+        (None, Some(_)) => {
+            month_day(on, &table, problems).map(|day| Rule::Yearly(day, at, year_start))
+        }
         (None, None) => {
             if table.node(&SCHEDULE.every).is_none() && table.node(&SCHEDULE.cron).is_none() {
                 problems.push(table.missing(
@@ -207,6 +139,108 @@ pub(super) fn read(
     };
     table.finish(problems);
     Some(Schedule { rule: rule?, catch_up, grace })
+}
+
+/// Notes keys that have several values: a report is due at one time only, except by a cron
+/// expression.
+fn has_lists(table: &mut Table, problems: &mut Problems) -> bool {
+    let single: [(&Key, &str); 2] =
+        [(&SCHEDULE.on, "0 7 1,15 * *"), (&SCHEDULE.at, "0 7,19 * * *")];
+    for (key, cron) in single {
+        if let Some(node) = table.node(key).filter(|node| node.as_list().len() > 1) {
+            problems.push(node.problem(format!("{} takes one value", key.name), "several").help(
+                format!("use a single value, or replace every, on and at with cron = \"{cron}\""),
+            ));
+            return true;
+        }
+    }
+    false
+}
+
+/// Reads the time of day; an invalid one is noted.
+fn time(table: &mut Table, problems: &mut Problems) -> Option<Time> {
+    let at = table.node(&SCHEDULE.at).map(|node| {
+        // `at = 7` and `at = 07:00:00`.
+        let text = DateText::from_toml(&node).map(|text| text.0);
+        text.or_else(|_| String::from_toml(&node)).unwrap_or_default()
+    });
+    let at = at.unwrap_or_else(|| table.default_of::<String>(&SCHEDULE.at));
+    let time = time_of_day(&at);
+    if time.is_none() {
+        problems.push(
+            table
+                .problem(&SCHEDULE.at, format!("{at:?} is not a time of day"), "here")
+                .help("use a time such as \"07:00\""),
+        );
+    }
+    time
+}
+
+/// Rejects keys that would be ignored.
+fn reject_ignored(table: &mut Table, has_cron: bool, every: Option<u8>, problems: &mut Problems) {
+    let (with, unused, remedy): (&str, &[&Key], &str) = match (has_cron, every) {
+        (true, None) => (
+            "cron",
+            &[&SCHEDULE.on, &SCHEDULE.at],
+            "remove it; the cron expression already sets the time",
+        ),
+        (false, Some(0)) => (
+            "every = \"day\"",
+            &[&SCHEDULE.on],
+            "remove it, or set every = \"week\", \"month\", \"quarter\" or \"year\"",
+        ),
+        _ => return,
+    };
+    for key in unused {
+        if table.node(*key).is_some() {
+            let message = format!("{} has no effect with {with}", key.name);
+            problems.push(table.problem(*key, message, "here").help(remedy));
+        }
+    }
+}
+
+/// Returns the weekday that `on` names, by default the first of the week; another word is noted.
+fn day_of_week(
+    on: Option<&str>,
+    week_start: Weekday,
+    table: &Table,
+    problems: &mut Problems,
+) -> Option<Weekday> {
+    let Some(text) = on else {
+        return Some(week_start);
+    };
+    let day = weekday(text);
+    if day.is_none() {
+        problems.push(
+            table
+                .problem(&SCHEDULE.on, format!("{text:?} is not a weekday"), "here")
+                .help("use monday, tuesday, … or sunday"),
+        );
+    }
+    day
+}
+
+/// Returns the day of a month that `on` names, by default the first; another word is noted.
+fn month_day(on: Option<&str>, table: &Table, problems: &mut Problems) -> Option<MonthDay> {
+    let text = on.unwrap_or("1");
+    let day = match text {
+        "last" => Some(MonthDay::Last),
+        other => match (other.strip_prefix("first-"), other.strip_prefix("last-")) {
+            (Some(day), _) => weekday(day).map(MonthDay::First),
+            (_, Some(day)) => weekday(day).map(MonthDay::LastOf),
+            (None, None) => {
+                other.parse().ok().filter(|day| (1..=31).contains(day)).map(MonthDay::Day)
+            }
+        },
+    };
+    if day.is_none() {
+        problems.push(
+            table
+                .problem(&SCHEDULE.on, format!("{text:?} is not a day of the month"), "here")
+                .help("use \"1\" to \"31\", \"last\", \"first-monday\" or \"last-friday\""),
+        );
+    }
+    day
 }
 
 /// Normalises the usual spellings of a day: `1st`, `1.`, `Last day`, `first Monday`, `Mondays`.

@@ -10,6 +10,9 @@ use super::super::{
 };
 use super::{DAYS, FEW, Pattern, TestedPattern, WEEKS, WORTH, worth};
 
+/// A day: its beginning, its weekday (1 for Monday to 7 for Sunday) and its median.
+type Day = (UtcMicros, i8, f64);
+
 /// Slope, shifts, weekdays and single days of a metric, from its daily medians; `counting` is
 /// [`Series::counting`].
 pub(super) fn levels(
@@ -19,18 +22,7 @@ pub(super) fn levels(
     counting: &[bool],
     asked: &mut Vec<TestedPattern>,
 ) {
-    let mut days: Vec<(UtcMicros, i8, f64)> = Vec::new();
-    let mut values = Values::default();
-    for bucket in period.buckets(Unit::Day) {
-        values.clear();
-        series.values_into(metric, series.rows(bucket.start, bucket.end), counting, &mut values);
-        if values.len() >= FEW
-            && let Some(median) = values.median()
-        {
-            let weekday = period.calendar.zoned(bucket.start).weekday().to_monday_one_offset();
-            days.push((bucket.start, weekday, median));
-        }
-    }
+    let days = daily_medians(series, period, metric, counting);
     if days.len() < DAYS {
         return;
     }
@@ -43,16 +35,57 @@ pub(super) fn levels(
         .iter()
         .map(|(at, weekday, value)| (x(*at), value / habit[*weekday as usize - 1]))
         .collect();
-    let values: Vec<f64> = plain.iter().map(|(_, y)| *y).collect();
-    let Some(slope) = trend::slope(&plain) else {
+    // What is left without the change: by weekday, and each day by itself.
+    let Some(expected) = changes(&days, &plain, metric, asked) else {
         return;
     };
+    asked.extend(weekday(&days, &expected, metric));
+    let relative: Vec<f64> = plain
+        .iter()
+        .zip(&expected)
+        .map(|((_, value), level)| (value / level).max(1e-9).ln())
+        .collect();
+    asked.push(outlier(&relative, |index, _| Pattern::Day {
+        metric,
+        at: days[index].0,
+        value: raw[index],
+        expected: expected[index] * habit[days[index].1 as usize - 1],
+    }));
+}
+
+/// The medians of days with enough values.
+fn daily_medians(series: &Series, period: &Period, metric: Metric, counting: &[bool]) -> Vec<Day> {
+    let mut days = Vec::new();
+    let mut values = Values::default();
+    for bucket in period.buckets(Unit::Day) {
+        values.clear();
+        series.values_into(metric, series.rows(bucket.start, bucket.end), counting, &mut values);
+        if values.len() >= FEW
+            && let Some(median) = values.median()
+        {
+            let weekday = period.calendar.zoned(bucket.start).weekday().to_monday_one_offset();
+            days.push((bucket.start, weekday, median));
+        }
+    }
+    days
+}
+
+/// Tests for a slope and for shifts of the level; `plain` are the values of the days without the
+/// habits of weekdays. Returns the level of each day that the change explains.
+fn changes(
+    days: &[Day],
+    plain: &[(f64, f64)],
+    metric: Metric,
+    asked: &mut Vec<TestedPattern>,
+) -> Option<Vec<f64>> {
+    let values: Vec<f64> = plain.iter().map(|(_, y)| *y).collect();
+    let slope = trend::slope(plain)?;
     let places = trend::shifts(&values, 3);
     let level_of = level_around(&values, &places);
     let around_levels: Vec<f64> =
         values.iter().zip(&level_of).map(|(value, level)| value - level).collect();
     let p_shift = trend::pettitt(&values, trend::inflation(&around_levels));
-    let steps = !places.is_empty() && trend::steps_fit_better(&plain, &places, &slope);
+    let steps = !places.is_empty() && trend::steps_fit_better(plain, &places, &slope);
     let says_shifts: Vec<Pattern> = places
         .iter()
         .filter(|_| steps)
@@ -68,59 +101,50 @@ pub(super) fn levels(
         .collect();
     let last = plain.last().map_or(0.0, |(x, _)| *x);
     let (from, to) = (slope.at_first, slope.at_first + slope.per_unit * last);
-    let says_trend = if !steps && worth(from, to) {
-        vec![Pattern::Trend {
-            metric,
-            per_day: slope.per_unit,
-            interval: slope.interval,
-            from,
-            to,
-            days: days.len(),
-        }]
-    } else {
-        Vec::new()
-    };
-    asked.push(TestedPattern { p: slope.p, says: says_trend });
+    let says_trend = (!steps && worth(from, to)).then_some(Pattern::Trend {
+        metric,
+        per_day: slope.per_unit,
+        interval: slope.interval,
+        from,
+        to,
+        days: days.len(),
+    });
+    asked.push(TestedPattern { p: slope.p, says: says_trend.into_iter().collect() });
     asked.push(TestedPattern { p: p_shift, says: says_shifts });
-    // What is left without the change: by weekday, and each day by itself.
-    let expected: Vec<f64> = if steps {
-        level_of.clone()
+    Some(if steps {
+        level_of
     } else if slope.p <= LEVEL {
         plain.iter().map(|(x, _)| slope.at_first + slope.per_unit * x).collect()
     } else {
         vec![median(&mut values.clone()).unwrap_or(1.0); values.len()]
-    };
-    if days.len() >= WEEKS {
-        let relative: Vec<f64> =
-            raw.iter().zip(&expected).map(|(value, level)| value / level).collect();
-        let mut groups = vec![Vec::new(); 7];
-        for ((_, weekday, _), value) in days.iter().zip(&relative) {
-            groups[*weekday as usize - 1].push(*value);
-        }
-        if let Some((day, value, others, p)) = extreme_day(&groups) {
-            let level = median(&mut raw.clone()).unwrap_or(0.0);
-            let says = worth(value, others).then_some(Pattern::Weekday {
-                metric,
-                day,
-                value: value * level,
-                others: others * level,
-            });
-            asked.push(TestedPattern { p, says: says.into_iter().collect() });
-        }
+    })
+}
+
+/// Tests for a weekday that differs from the others, by the ratio of each day to its expected
+/// level.
+fn weekday(days: &[Day], expected: &[f64], metric: Metric) -> Option<TestedPattern> {
+    if days.len() < WEEKS {
+        return None;
     }
-    let relative: Vec<f64> =
-        values.iter().zip(&expected).map(|(value, level)| (value / level).max(1e-9).ln()).collect();
-    asked.push(outlier(&relative, |index, _| Pattern::Day {
+    let mut groups = vec![Vec::new(); 7];
+    for ((_, weekday, value), level) in days.iter().zip(expected) {
+        groups[*weekday as usize - 1].push(value / level);
+    }
+    let (day, value, others, p) = extreme_day(&groups)?;
+    let level =
+        median(&mut days.iter().map(|(_, _, value)| *value).collect::<Vec<_>>()).unwrap_or(0.0);
+    let says = worth(value, others).then_some(Pattern::Weekday {
         metric,
-        at: days[index].0,
-        value: raw[index],
-        expected: expected[index] * habit[days[index].1 as usize - 1],
-    }));
+        day,
+        value: value * level,
+        others: others * level,
+    });
+    Some(TestedPattern { p, says: says.into_iter().collect() })
 }
 
 /// How each weekday compares with the middle of its own week: 1 where there are too few weeks to
 /// say.
-fn weekdays(days: &[(UtcMicros, i8, f64)], raw: &[f64]) -> [f64; 7] {
+fn weekdays(days: &[Day], raw: &[f64]) -> [f64; 7] {
     let mut habit = [1.0; 7];
     if days.len() < WEEKS {
         return habit;

@@ -20,8 +20,33 @@ const SVG: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 20 10
 
 /// Returns the sample document in a house style and a layout.
 pub fn document(theme: Theme, layout: Option<String>) -> Document {
-    let text = |text: &str| vec![Span::plain(text), Span::strong("strong")];
-    let words = Words {
+    let provenance = Provenance::new(Vec::new());
+    Document {
+        title: "Specimen".to_owned(),
+        headline: "A block of every kind".to_owned(),
+        lead: "What a layout and its partials are tried on.".to_owned(),
+        period: "October 2026".to_owned(),
+        from: UtcMicros(1_790_812_800_000_000),
+        to: UtcMicros(1_793_491_200_000_000),
+        zone: "UTC".to_owned(),
+        scope: "1 monitor".to_owned(),
+        language: "en".to_owned(),
+        made: "1 Nov 2026, 00:00".to_owned(),
+        made_at: UtcMicros(1_793_491_200_000_000),
+        producer: concat!("mailqos ", env!("CARGO_PKG_VERSION")).to_owned(),
+        data_hash: provenance.sha256.clone(),
+        provenance,
+        notes: vec![note()],
+        chapters: std::collections::BTreeMap::new(),
+        theme,
+        layout,
+        words: words(),
+        blocks: blocks(),
+    }
+}
+
+fn words() -> Words {
+    Words {
         contents: "Contents",
         more: "{0} more in the full report",
         shortened: "Without individual monitors.",
@@ -45,20 +70,29 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
         unit: "Unit",
         detail: "Detail",
         change: "Change",
-    };
-    let picture = Picture {
+    }
+}
+
+fn spans(text: &str) -> Vec<Span> {
+    vec![Span::plain(text), Span::strong("strong")]
+}
+
+fn note() -> Note {
+    Note { status: Status::Warn, title: "A note.".to_owned(), text: "What it says.".to_owned() }
+}
+
+fn picture() -> Picture {
+    Picture {
         name: "picture.svg".to_owned(),
         media_type: "image/svg+xml",
         bytes: SVG.as_bytes().to_vec(),
         alternative: "A picture".to_owned(),
         width: 40,
-    };
-    let note = || Note {
-        status: Status::Warn,
-        title: "A note.".to_owned(),
-        text: "What it says.".to_owned(),
-    };
-    let table = Table {
+    }
+}
+
+fn table() -> Table {
+    Table {
         id: "table".to_owned(),
         title: "A table".to_owned(),
         subtitle: "How to read it".to_owned(),
@@ -71,8 +105,11 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
             strong: false,
         }],
         note: "A remark".to_owned(),
-    };
-    let chart = |id: &str| ChartBlock {
+    }
+}
+
+fn chart(id: &str) -> ChartBlock {
+    ChartBlock {
         id: id.to_owned(),
         chart: Chart {
             hover: String::new(),
@@ -85,8 +122,11 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
             alternative: "What it shows".to_owned(),
             data: Data::new(vec!["Day".to_owned()], vec![vec![Datum::text("1")]]),
         },
-    };
-    let transcript = Transcript {
+    }
+}
+
+fn transcript() -> Transcript {
+    Transcript {
         id: "transcript".to_owned(),
         title: "A test".to_owned(),
         subtitle: "What became of it".to_owned(),
@@ -99,11 +139,15 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
             }],
         }],
         note: "Where the whole is".to_owned(),
-    };
-    let blocks = vec![
+    }
+}
+
+/// Returns a block of every kind.
+fn blocks() -> Vec<Block> {
+    vec![
         Block::Heading { level: 1, text: "A chapter".to_owned(), id: "chapter".to_owned() },
-        Block::Paragraph { spans: text("A paragraph, ") },
-        Block::List { ordered: false, items: vec![text("an item, ")] },
+        Block::Paragraph { spans: spans("A paragraph, ") },
+        Block::List { ordered: false, items: vec![spans("an item, ")] },
         Block::KeyFigures {
             figures: vec![KeyFigure {
                 label: "Availability".to_owned(),
@@ -117,42 +161,19 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
             }],
         },
         Block::Findings {
-            findings: vec![Finding { spans: text("A finding, "), chart: Some(chart("finding")) }],
+            findings: vec![Finding { spans: spans("A finding, "), chart: Some(chart("finding")) }],
         },
         Block::Note(note()),
         Block::PageBreak,
-        Block::Table(table),
+        Block::Table(table()),
         Block::Chart(chart("chart")),
-        Block::Transcript(transcript),
-        Block::Image { picture, caption: "A caption".to_owned() },
+        Block::Transcript(transcript()),
+        Block::Image { picture: picture(), caption: "A caption".to_owned() },
         Block::Columns {
             columns: vec![vec![Block::paragraph("left")], vec![Block::paragraph("right")]],
         },
         Block::Group { blocks: vec![Block::paragraph("together")] },
-    ];
-    let provenance = Provenance::new(Vec::new());
-    Document {
-        title: "Specimen".to_owned(),
-        headline: "A block of every kind".to_owned(),
-        lead: "What a layout and its partials are tried on.".to_owned(),
-        period: "October 2026".to_owned(),
-        from: UtcMicros(1_790_812_800_000_000),
-        to: UtcMicros(1_793_491_200_000_000),
-        zone: "UTC".to_owned(),
-        scope: "1 monitor".to_owned(),
-        language: "en".to_owned(),
-        made: "1 Nov 2026, 00:00".to_owned(),
-        made_at: UtcMicros(1_793_491_200_000_000),
-        producer: concat!("mailqos ", env!("CARGO_PKG_VERSION")).to_owned(),
-        data_hash: provenance.sha256.clone(),
-        provenance,
-        notes: vec![note()],
-        chapters: std::collections::BTreeMap::new(),
-        theme,
-        layout,
-        words,
-        blocks,
-    }
+    ]
 }
 
 /// Renders the sample document with the custom partials and layouts of every medium and returns the

@@ -96,22 +96,78 @@ fn moment_cell(at: Option<UtcMicros>, l: &Locale) -> Cell {
     at.map_or_else(|| Cell::text(DASH), |at| Cell::moment(l.moment_in_period(at), at))
 }
 
+/// Returns the name of the monitor that an alarm is about, if it is one of the section's.
+fn name(alarm: &Alarm, view: &View<'_>) -> Option<String> {
+    let monitor = view
+        .monitors
+        .iter()
+        .find(|monitor| monitor.id == alarm.monitor && monitor.site == *alarm.site);
+    match monitor {
+        Some(monitor) => Some(monitor.name.clone()),
+        // The probe's own alarm belongs to no monitor.
+        None => alarm.monitor.starts_with("mailqos.").then(|| alarm.monitor.clone()),
+    }
+}
+
+/// Returns the row of an alarm.
+fn row(alarm: &Alarm, name: &str, l: &Locale) -> Row {
+    let by = match &alarm.acknowledged {
+        Some((who, at)) => Cell::text(who).detail(l.moment_in_period(*at)),
+        None => Cell::text(DASH),
+    };
+    let mut about = Cell::text(if alarm.raised_at.is_some() {
+        alarm.text.as_str()
+    } else {
+        l.t("raised before the log starts")
+    });
+    if alarm.simulated {
+        about = about.detail(l.t("triggered to test the action list"));
+    }
+    let ended = match alarm.cleared_at {
+        None => Cell::text(DASH).detail(l.t("clearing not observed")).status(Status::Unknown),
+        cleared => moment_cell(cleared, l),
+    };
+    let raised = moment_cell(alarm.raised_at, l);
+    Row {
+        cells: vec![raised, ended, Cell::text(name), notified_cell(alarm, l), by, about],
+        strong: false,
+    }
+}
+
+/// Returns the time until the first notification of an alarm, or that no one was notified.
+fn notified_cell(alarm: &Alarm, l: &Locale) -> Cell {
+    match (alarm.raised_at, alarm.told_at) {
+        (Some(raised), Some(notified)) => {
+            let took = notified - raised;
+            Cell::number(
+                l.fill("after {0}", &[&l.duration(took.0.max(0) as f64)]),
+                Some(took.as_secs_f64()),
+            )
+        }
+        (Some(_), None) => {
+            Cell::text(l.t("no one")).status(Status::Warn).detail(match alarm.refused {
+                0 => String::new(),
+                refused => l.count(
+                    refused,
+                    "one notification not accepted",
+                    "{0} notifications not accepted",
+                ),
+            })
+        }
+        (None, _) => Cell::text(DASH),
+    }
+}
+
 impl Alarms {
     fn alarms(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
-        let name = |alarm: &Alarm| {
-            let monitor = view
-                .monitors
-                .iter()
-                .find(|monitor| monitor.id == alarm.monitor && monitor.site == *alarm.site);
-            match monitor {
-                Some(monitor) => Some(monitor.name.clone()),
-                // The probe's own alarm belongs to no monitor.
-                None => alarm.monitor.starts_with("mailqos.").then(|| alarm.monitor.clone()),
-            }
-        };
-        let mut alarms: Vec<(&Alarm, String)> =
-            view.facts.log.alarms.iter().filter_map(|alarm| Some((alarm, name(alarm)?))).collect();
+        let mut alarms: Vec<(&Alarm, String)> = view
+            .facts
+            .log
+            .alarms
+            .iter()
+            .filter_map(|alarm| Some((alarm, name(alarm, view)?)))
+            .collect();
         let unseen = if view.facts.log.is_cut {
             let days = u64::try_from(LOOK_BACK_DAYS).unwrap_or_default();
             l.fill(
@@ -126,56 +182,11 @@ impl Alarms {
             return vec![Block::paragraph(text.trim_end())];
         }
         let all = alarms.len();
-        let untold = |alarm: &Alarm| alarm.told_at.is_none() && alarm.raised_at.is_some();
+        let unnotified = |alarm: &Alarm| alarm.told_at.is_none() && alarm.raised_at.is_some();
         // If not all alarms fit, those without a notification take precedence, then the latest.
-        alarms.sort_by_key(|(alarm, _)| (!untold(alarm), std::cmp::Reverse(alarm.raised_at)));
+        alarms.sort_by_key(|(alarm, _)| (!unnotified(alarm), std::cmp::Reverse(alarm.raised_at)));
         alarms.truncate(self.limit);
         alarms.sort_by(|(a, one), (b, other)| (a.raised_at, one).cmp(&(b.raised_at, other)));
-        let rows = alarms
-            .iter()
-            .map(|(alarm, name)| {
-                let told = match (alarm.raised_at, alarm.told_at) {
-                    (Some(raised), Some(told)) => {
-                        let took = told - raised;
-                        Cell::number(
-                            l.fill("after {0}", &[&l.duration(took.0.max(0) as f64)]),
-                            Some(took.as_secs_f64()),
-                        )
-                    }
-                    (Some(_), None) => {
-                        Cell::text(l.t("no one")).status(Status::Warn).detail(match alarm.refused {
-                            0 => String::new(),
-                            refused => l.count(
-                                refused,
-                                "one notification not accepted",
-                                "{0} notifications not accepted",
-                            ),
-                        })
-                    }
-                    (None, _) => Cell::text(DASH),
-                };
-                let by = match &alarm.acknowledged {
-                    Some((who, at)) => Cell::text(who).detail(l.moment_in_period(*at)),
-                    None => Cell::text(DASH),
-                };
-                let mut about = Cell::text(if alarm.raised_at.is_some() {
-                    alarm.text.as_str()
-                } else {
-                    l.t("raised before the log starts")
-                });
-                if alarm.simulated {
-                    about = about.detail(l.t("triggered to test the action list"));
-                }
-                let ended = match alarm.cleared_at {
-                    None => Cell::text(DASH)
-                        .detail(l.t("clearing not observed"))
-                        .status(Status::Unknown),
-                    cleared => moment_cell(cleared, l),
-                };
-                let raised = moment_cell(alarm.raised_at, l);
-                Row { cells: vec![raised, ended, Cell::text(name), told, by, about], strong: false }
-            })
-            .collect();
         vec![Block::Table(Table {
             id: view.ids.unique("alarms"),
             title: l.count(all as u64, "One alarm", "{0} alarms"),
@@ -190,7 +201,7 @@ impl Alarms {
                 Column::wide(5, l.t("Acknowledged by")),
                 Column::wide(8, l.t("Problem")),
             ],
-            rows,
+            rows: alarms.iter().map(|(alarm, name)| row(alarm, name, l)).collect(),
             note: if all > self.limit {
                 let listed = l.fill(
                     "{0} of {1} alarms are listed.",

@@ -13,7 +13,7 @@ use crate::{
     document::{Block, Cell, Column, Row, Status, Table},
     facts::Monitor,
     findings::{self, CombinedFigures},
-    locale::{DASH, decimals_for},
+    locale::{DASH, Locale, decimals_for},
 };
 
 #[derive(Debug)]
@@ -37,6 +37,80 @@ fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
     Some(Box::new(Groups { by }))
 }
 
+/// Monitors that have a property in common, with their combined figures.
+struct Group<'a> {
+    name: String,
+    monitors: Vec<&'a Monitor>,
+    combined: CombinedFigures,
+}
+
+impl Group<'_> {
+    fn row(&self, decimals: usize, l: &Locale) -> Row {
+        let counts = &self.combined.counts;
+        let tests = counts.tests();
+        let round_trip = findings::round_trip(&self.monitors);
+        let trip = |index: usize| {
+            let value = round_trip.map(|values| values[index]);
+            Cell::number(
+                value.map_or_else(|| DASH.to_owned(), |value| l.duration(value)),
+                value.map(|value| value / 1e6),
+            )
+        };
+        // Without tests, no outage is not a good sign.
+        let tested = |text: String, value: f64| {
+            if tests == 0 {
+                Cell::number(DASH.to_owned(), None)
+            } else {
+                Cell::number(text, Some(value))
+            }
+        };
+        let (outages, downtime) = (self.combined.outages, self.combined.downtime);
+        let change = self.combined.compared.and_then(|compared| compared.change());
+        Row {
+            cells: vec![
+                Cell::text(&self.name),
+                Cell::number(
+                    l.integer(self.monitors.len() as u64),
+                    Some(self.monitors.len() as f64),
+                ),
+                Cell::number(l.integer(tests), Some(tests as f64)),
+                availability_cell(counts, decimals, l),
+                Cell::number(
+                    change.map_or_else(|| DASH.to_owned(), |change| l.points(change)),
+                    change.map(|change| change * 100.0),
+                ),
+                trip(0),
+                trip(2),
+                tested(l.integer(outages as u64), outages as f64).status(if outages > 0 {
+                    Status::Warn
+                } else {
+                    Status::Neutral
+                }),
+                tested(l.about(downtime), downtime.0 as f64 / 1e6),
+            ],
+            strong: false,
+        }
+    }
+}
+
+/// Returns the range of the availability from the worst group to the best.
+fn title(groups: &[Group<'_>], l: &Locale) -> String {
+    match groups {
+        [worst, .., best]
+            if worst.combined.counts.tests() > 0 && best.combined.counts.tests() > 0 =>
+        {
+            let share = |group: &Group<'_>| {
+                l.share(group.combined.counts.ok, group.combined.counts.tests())
+            };
+            l.fill(
+                "Availability ranged from {0} ({1}) to {2} ({3})",
+                &[&share(worst), &worst.name, &share(best), &best.name],
+            )
+        }
+        _ => l.t("Availability and round trip").to_owned(),
+    }
+}
+
 impl Section for Groups {
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
         let l = view.locale;
@@ -54,87 +128,24 @@ impl Section for Groups {
         if groups.is_empty() {
             return vec![Block::paragraph(nothing)];
         }
-        let mut figures: Vec<(String, Vec<&Monitor>, CombinedFigures)> = groups
+        let mut groups: Vec<Group<'_>> = groups
             .into_iter()
-            .map(|(name, monitors)| {
-                let together = CombinedFigures::of(&monitors);
-                (name, monitors, together)
+            .map(|(name, monitors)| Group {
+                name,
+                combined: CombinedFigures::of(&monitors),
+                monitors,
             })
             .collect();
-        let decimals = figures.iter().map(|(_, _, together)| decimals_for(together.counts.tests()));
-        let decimals = decimals.max().unwrap_or(2);
         // Worst first.
-        figures.sort_by(|(a_name, _, a), (b_name, _, b)| {
-            let share = |together: &CombinedFigures| together.counts.availability().unwrap_or(2.0);
-            share(a).total_cmp(&share(b)).then_with(|| a_name.cmp(b_name))
+        groups.sort_by(|a, b| {
+            let share = |group: &Group<'_>| group.combined.counts.availability().unwrap_or(2.0);
+            share(a).total_cmp(&share(b)).then_with(|| a.name.cmp(&b.name))
         });
-        let title = match (figures.first(), figures.last()) {
-            (Some((worst, _, low)), Some((best, _, high)))
-                if figures.len() > 1 && low.counts.tests() > 0 && high.counts.tests() > 0 =>
-            {
-                l.fill(
-                    "Availability ranged from {0} ({1}) to {2} ({3})",
-                    &[
-                        &l.share(low.counts.ok, low.counts.tests()),
-                        worst,
-                        &l.share(high.counts.ok, high.counts.tests()),
-                        best,
-                    ],
-                )
-            }
-            _ => l.t("Availability and round trip").to_owned(),
-        };
-        let rows = figures
-            .iter()
-            .map(|(name, monitors, together)| {
-                let counts = &together.counts;
-                let tests = counts.tests();
-                let round_trip = findings::round_trip(monitors);
-                let trip = |index: usize| {
-                    let value = round_trip.map(|values| values[index]);
-                    Cell::number(
-                        value.map_or_else(|| DASH.to_owned(), |value| l.duration(value)),
-                        value.map(|value| value / 1e6),
-                    )
-                };
-                let change = together.compared.and_then(|compared| compared.change());
-                Row {
-                    cells: vec![
-                        Cell::text(name),
-                        Cell::number(l.integer(monitors.len() as u64), Some(monitors.len() as f64)),
-                        Cell::number(l.integer(tests), Some(tests as f64)),
-                        availability_cell(counts, decimals, l),
-                        Cell::number(
-                            change.map_or_else(|| DASH.to_owned(), |change| l.points(change)),
-                            change.map(|change| change * 100.0),
-                        ),
-                        trip(0),
-                        trip(2),
-                        Cell::number(
-                            if tests == 0 {
-                                DASH.to_owned()
-                            } else {
-                                l.integer(together.outages as u64)
-                            },
-                            (tests > 0).then_some(together.outages as f64),
-                        )
-                        .status(if together.outages > 0 {
-                            Status::Warn
-                        } else {
-                            Status::Neutral
-                        }),
-                        Cell::number(
-                            if tests == 0 { DASH.to_owned() } else { l.about(together.downtime) },
-                            (tests > 0).then_some(together.downtime.0 as f64 / 1e6),
-                        ),
-                    ],
-                    strong: false,
-                }
-            })
-            .collect();
+        let decimals = groups.iter().map(|group| decimals_for(group.combined.counts.tests()));
+        let decimals = decimals.max().unwrap_or(2);
         vec![Block::Table(Table {
             id: view.ids.unique("groups"),
-            title,
+            title: title(&groups, l),
             subtitle: l
                 .t("All monitors of each group combined, worst first; 95 % confidence interval in brackets")
                 .to_owned(),
@@ -152,7 +163,7 @@ impl Section for Groups {
                 Column::number(l.t("Outages"), ""),
                 Column::measured(l.t("Downtime"), "s"),
             ],
-            rows,
+            rows: groups.iter().map(|group| group.row(decimals, l)).collect(),
             note: String::new(),
         })]
     }

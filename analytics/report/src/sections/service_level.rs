@@ -176,99 +176,119 @@ fn promise(target: &LevelTarget, l: &Locale) -> String {
 /// Returns the overall finding of a service level in one or two sentences.
 fn verdict_note(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>) -> Note {
     let l = view.locale;
-    let of = |wanted: fn(Verdict) -> bool| {
-        rows.iter().filter(|(_, judgement)| wanted(judgement.verdict)).count() as u64
-    };
-    let all = rows.len() as u64;
-    let missed = of(|verdict| verdict == Verdict::Missed);
-    let undecided = of(|verdict| matches!(verdict, Verdict::NotDecidable(_)));
-    let threatened = rows
+    let worst = highest(rows, |result| {
+        (result.verdict == Verdict::Missed).then(|| result.spent().unwrap_or(0.0))
+    });
+    let threatened = highest(rows, |result| {
+        let spent = result.forecast.map(|forecast| forecast.spent);
+        spent.filter(|spent| result.verdict == Verdict::Open && *spent > 1.0)
+    });
+    let undecided = rows
         .iter()
-        .filter(|(_, judgement)| {
-            judgement.verdict == Verdict::Open
-                && judgement.forecast.is_some_and(|forecast| forecast.spent > 1.0)
-        })
-        .max_by(|a, b| {
-            let ends = |row: &(&Entry, &TargetResult)| {
-                row.1.forecast.map_or(0.0, |forecast| forecast.spent)
-            };
-            ends(a).total_cmp(&ends(b))
-        });
-    let worst =
-        rows.iter().filter(|(_, judgement)| judgement.verdict == Verdict::Missed).max_by(|a, b| {
-            let key = |row: &(&Entry, &TargetResult)| row.1.spent().unwrap_or(0.0);
-            key(a).total_cmp(&key(b))
-        });
-    let (status, title, mut text) = if let Some((entry, judgement)) = worst {
-        let title = if report.is_over { l.t("Missed.") } else { l.t("Already missed.") };
-        let main = l.fill(
-            "{1}: objective {0}, measured {2}.",
-            &[
-                &promise(&judgement.target, l),
-                &name_of(entry, view),
-                &measured(entry, judgement, l),
-            ],
-        );
-        let count = if all > 1 {
-            format!(
-                " {}",
-                l.fill("Missed: {0} of {1} objectives.", &[&l.integer(missed), &l.integer(all)])
-            )
-        } else {
-            String::new()
-        };
-        (Status::Bad, title, main + &count)
-    } else if undecided == all {
+        .filter(|(_, result)| matches!(result.verdict, Verdict::NotDecidable(_)))
+        .count();
+    let (status, title, mut text) = if let Some(worst) = worst {
+        missed(report, rows, worst, view)
+    } else if undecided == rows.len() {
         (
             Status::Unknown,
             l.t("Undetermined."),
             l.t("There is too little data to judge whether the objectives were met.").to_owned(),
         )
     } else if report.is_over {
-        let text =
-            l.count(all - undecided, "The objective was met.", "All objectives ({0}) were met.");
-        if undecided == 0 {
-            (Status::Good, l.t("Met."), text)
-        } else {
-            let rest = l.fill(
-                "Met: {0} of {1} objectives; there is too little data on the others.",
-                &[&l.integer(all - undecided), &l.integer(all)],
-            );
-            (Status::Unknown, l.t("Met, as far as known."), rest)
-        }
-    } else if let Some((entry, judgement)) = threatened {
-        let forecast = judgement.forecast.map_or(0.0, |forecast| forecast.spent);
+        met(rows.len() as u64, undecided as u64, l)
+    } else if let Some((entry, result)) = threatened {
+        let forecast = result.forecast.map_or(0.0, |forecast| forecast.spent);
         let text = l.fill(
             "{1}: on the current trend, the objective ({0}) will be missed and {2} of the error budget spent.",
             &[
-                &promise(&judgement.target, l),
+                &promise(&result.target, l),
                 &name_of(entry, view),
                 &l.share_beside(forecast, 1.0, 0),
             ],
         );
         (Status::Warn, l.t("At risk."), text)
     } else {
-        let title = l.t("On track.");
-        if undecided == 0 {
-            let text = l.count(
-                all,
-                "On the current trend, the objective will be met.",
-                "On the current trend, all objectives ({0}) will be met.",
-            );
-            (Status::Good, title, text)
-        } else {
-            let text = l.fill(
-                "On track: {0} of {1} objectives; there is too little data on the others.",
-                &[&l.integer(all - undecided), &l.integer(all)],
-            );
-            (Status::Unknown, title, text)
-        }
+        on_track(rows.len() as u64, undecided as u64, l)
     };
     if !report.is_over {
         text.push(' ');
         text.push_str(&l.fill("As of {0}.", &[&l.moment(report.until)]));
     }
     Note { status, title: title.to_owned(), text }
+}
+
+/// Returns the row for which `value` is highest, among those that have one.
+fn highest<'a>(
+    rows: &[(&'a Entry, &'a TargetResult)],
+    value: impl Fn(&TargetResult) -> Option<f64>,
+) -> Option<(&'a Entry, &'a TargetResult)> {
+    rows.iter()
+        .filter_map(|row| Some((*row, value(row.1)?)))
+        .max_by(|(_, a), (_, b)| a.total_cmp(b))
+        .map(|(row, _)| row)
+}
+
+/// Returns status, title and text if an objective was missed; `worst` is the one by the widest
+/// margin.
+fn missed(
+    report: &LevelReport,
+    rows: &[(&Entry, &TargetResult)],
+    (entry, worst): (&Entry, &TargetResult),
+    view: &View<'_>,
+) -> (Status, &'static str, String) {
+    let l = view.locale;
+    let title = if report.is_over { l.t("Missed.") } else { l.t("Already missed.") };
+    let main = l.fill(
+        "{1}: objective {0}, measured {2}.",
+        &[&promise(&worst.target, l), &name_of(entry, view), &measured(entry, worst, l)],
+    );
+    let all = rows.len() as u64;
+    let is_missed = |(_, result): &&(&Entry, &TargetResult)| result.verdict == Verdict::Missed;
+    let missed = rows.iter().filter(is_missed).count() as u64;
+    let count = if all > 1 {
+        format!(
+            " {}",
+            l.fill("Missed: {0} of {1} objectives.", &[&l.integer(missed), &l.integer(all)])
+        )
+    } else {
+        String::new()
+    };
+    (Status::Bad, title, main + &count)
+}
+
+/// Returns status, title and text of a period that is over and in which no objective was missed.
+fn met(all: u64, undecided: u64, l: &Locale) -> (Status, &'static str, String) {
+    let met = all - undecided;
+    let text = l.count(met, "The objective was met.", "All objectives ({0}) were met.");
+    if undecided == 0 {
+        (Status::Good, l.t("Met."), text)
+    } else {
+        let rest = l.fill(
+            "Met: {0} of {1} objectives; there is too little data on the others.",
+            &[&l.integer(met), &l.integer(all)],
+        );
+        (Status::Unknown, l.t("Met, as far as known."), rest)
+    }
+}
+
+/// Returns status, title and text of a period that continues without an objective at risk.
+fn on_track(all: u64, undecided: u64, l: &Locale) -> (Status, &'static str, String) {
+    let title = l.t("On track.");
+    if undecided == 0 {
+        let text = l.count(
+            all,
+            "On the current trend, the objective will be met.",
+            "On the current trend, all objectives ({0}) will be met.",
+        );
+        (Status::Good, title, text)
+    } else {
+        let text = l.fill(
+            "On track: {0} of {1} objectives; there is too little data on the others.",
+            &[&l.integer(all - undecided), &l.integer(all)],
+        );
+        (Status::Unknown, title, text)
+    }
 }
 
 /// Returns the measured value; a share is never rounded up to its objective.
@@ -375,55 +395,6 @@ fn verdict_cell(judgement: &TargetResult, is_over: bool, l: &Locale) -> Cell {
 fn table(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>) -> Block {
     let l = view.locale;
     let several = rows.iter().any(|(entry, _)| entry.monitor != rows[0].0.monitor);
-    let cells = rows.iter().take(MAX_ROWS).map(|(entry, judgement)| {
-        let interval =
-            judgement.interval.map_or_else(String::new, |(low, high)| match judgement.value {
-                Value::Time(_) | Value::NotDelivered => {
-                    format!("({}–{})", l.duration(low), l.duration(high))
-                }
-                _ => {
-                    let decimals = super::super::locale::decimals_for(entry.tests).max(1);
-                    format!("({}–{})", l.number(low * 100.0, decimals), l.percent(high, decimals))
-                }
-            });
-        let percent = |share: Option<f64>| {
-            share.map_or_else(
-                || Cell::text(DASH),
-                |share| Cell::number(l.percent_bare(share, 0), Some(share * 100.0)),
-            )
-        };
-        let minutes = |time: Micros| {
-            let text = if time == Micros::ZERO { "0".to_owned() } else { l.span(time) };
-            Cell::number(text, Some(time.0 as f64 / 60e6))
-        };
-        let mut cells = Vec::new();
-        if several {
-            cells.push(Cell::text(name_of(entry, view)));
-        }
-        cells.extend([
-            Cell::text(promise(&judgement.target, l)),
-            Cell::text(measured(entry, judgement, l)).detail(interval),
-            verdict_cell(judgement, report.is_over, l),
-            Cell::text(amount(judgement, l)),
-            percent(judgement.spent()),
-            judgement.burn_rate.map_or_else(
-                || Cell::text(DASH),
-                |rate| Cell::number(l.number(rate, 2), Some(rate)),
-            ),
-        ]);
-        if !report.is_over {
-            let forecast = judgement.forecast;
-            let range = forecast.and_then(|forecast| forecast.interval).map_or_else(
-                String::new,
-                |(low, high)| {
-                    format!("({}–{})", l.number(low * 100.0, 0), l.number(high * 100.0, 0))
-                },
-            );
-            cells.push(percent(forecast.map(|forecast| forecast.spent)).detail(range));
-        }
-        cells.extend([minutes(entry.maintenance), minutes(entry.unknown)]);
-        Row { cells, strong: false }
-    });
     let mut columns = Vec::new();
     if several {
         columns.push(Column::wide(3, l.t("Monitor")));
@@ -443,6 +414,71 @@ fn table(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>
         Column::measured(l.t("Maintenance"), "min"),
         Column::measured(l.t("Unknown"), "min"),
     ]);
+    let row = |(entry, result): &(&Entry, &TargetResult)| {
+        let mut cells = cells(entry, result, report.is_over, l);
+        if several {
+            cells.insert(0, Cell::text(name_of(entry, view)));
+        }
+        Row { cells, strong: false }
+    };
+    Block::Table(Table {
+        id: view.ids.unique(&format!("promises-{}", report.id)),
+        title: l.fill("{0}: objectives and error budgets", &[&report.name]),
+        subtitle: l
+            .t("The error budget is the permitted share of failures; measured values come with their 95 % confidence intervals")
+            .to_owned(),
+        columns,
+        rows: rows.iter().take(MAX_ROWS).map(row).collect(),
+        note: remarks(report, rows.len(), l),
+    })
+}
+
+/// Returns the cells of an objective, without the name of its monitor.
+fn cells(entry: &Entry, result: &TargetResult, is_over: bool, l: &Locale) -> Vec<Cell> {
+    let interval = result.interval.map_or_else(String::new, |(low, high)| match result.value {
+        Value::Time(_) | Value::NotDelivered => {
+            format!("({}–{})", l.duration(low), l.duration(high))
+        }
+        _ => {
+            let decimals = super::super::locale::decimals_for(entry.tests).max(1);
+            format!("({}–{})", l.number(low * 100.0, decimals), l.percent(high, decimals))
+        }
+    });
+    let percent = |share: Option<f64>| {
+        share.map_or_else(
+            || Cell::text(DASH),
+            |share| Cell::number(l.percent_bare(share, 0), Some(share * 100.0)),
+        )
+    };
+    let minutes = |time: Micros| {
+        let text = if time == Micros::ZERO { "0".to_owned() } else { l.span(time) };
+        Cell::number(text, Some(time.0 as f64 / 60e6))
+    };
+    let mut cells = vec![
+        Cell::text(promise(&result.target, l)),
+        Cell::text(measured(entry, result, l)).detail(interval),
+        verdict_cell(result, is_over, l),
+        Cell::text(amount(result, l)),
+        percent(result.spent()),
+        result
+            .burn_rate
+            .map_or_else(|| Cell::text(DASH), |rate| Cell::number(l.number(rate, 2), Some(rate))),
+    ];
+    if !is_over {
+        let forecast = result.forecast;
+        let range = forecast
+            .and_then(|forecast| forecast.interval)
+            .map_or_else(String::new, |(low, high)| {
+                format!("({}–{})", l.number(low * 100.0, 0), l.number(high * 100.0, 0))
+            });
+        cells.push(percent(forecast.map(|forecast| forecast.spent)).detail(range));
+    }
+    cells.extend([minutes(entry.maintenance), minutes(entry.unknown)]);
+    cells
+}
+
+/// Returns the remarks below the table: service hours, holidays, how to read it, omitted rows.
+fn remarks(report: &LevelReport, rows: usize, l: &Locale) -> String {
     let mut remarks = Vec::new();
     if !report.hours.is_empty() {
         let zone = report.period.timezone().iana_name().unwrap_or("UTC").to_owned();
@@ -464,20 +500,11 @@ fn table(report: &LevelReport, rows: &[(&Entry, &TargetResult)], view: &View<'_>
             l.t("In brackets: 90 % range of the forecast, resampled from past days.").to_owned(),
         );
     }
-    if rows.len() > MAX_ROWS {
+    if rows > MAX_ROWS {
         remarks.push(l.fill(
             "The {0} of {1} error budgets with the highest use are listed.",
-            &[&l.integer(MAX_ROWS as u64), &l.integer(rows.len() as u64)],
+            &[&l.integer(MAX_ROWS as u64), &l.integer(rows as u64)],
         ));
     }
-    Block::Table(Table {
-        id: view.ids.unique(&format!("promises-{}", report.id)),
-        title: l.fill("{0}: objectives and error budgets", &[&report.name]),
-        subtitle: l
-            .t("The error budget is the permitted share of failures; measured values come with their 95 % confidence intervals")
-            .to_owned(),
-        columns,
-        rows: cells.collect(),
-        note: remarks.join(" "),
-    })
+    remarks.join(" ")
 }

@@ -22,7 +22,7 @@ use crate::{
     document::{Block, Document, Note, Status},
     facts::{Facts, Selection},
     findings::{self, CombinedFigures},
-    generate::{self, SectionFacts, Source},
+    generate::{self, Material, SectionFacts, Source},
     locale::Locale,
     media,
 };
@@ -244,15 +244,14 @@ impl Made {
         let source = self.source();
         let locale = Locale::new("en", TimeZone::UTC).expect("English");
         let members = (0..self.facts.monitors.len()).collect();
-        generate::document(
-            &definition,
+        let material = Material {
+            definition: &definition,
             source,
-            &self.facts,
-            &SectionFacts::new(),
-            &locale,
-            None,
-            &members,
-        )
+            facts: &self.facts,
+            others: &SectionFacts::new(),
+            locale: &locale,
+        };
+        material.document(None, &members)
     }
 }
 
