@@ -96,16 +96,8 @@ fn code(text: &str) -> Option<LoginRefusal> {
 }
 
 /// Words for an amount that was exceeded, of logins, attempts or connections.
-const MANY: [&str; 8] = [
-    "too many",
-    "maximum",
-    "max ",
-    "exceed",
-    "limit",
-    "too frequent",
-    "too often",
-    "frequently",
-];
+const MANY: [&str; 8] =
+    ["too many", "maximum", "max ", "exceed", "limit", "too frequent", "too often", "frequently"];
 /// Words about a user name or a password that is wrong.
 const CREDENTIALS: [&str; 13] = [
     "invalid credential",
@@ -123,28 +115,11 @@ const CREDENTIALS: [&str; 13] = [
     "username and password",
 ];
 /// What there may be too much of, if it is about logins.
-const ATTEMPTS: [&str; 9] = [
-    "attempt",
-    "fail",
-    "invalid",
-    "incorrect",
-    "wrong",
-    "error",
-    "rate",
-    "frequen",
-    "often",
-];
+const ATTEMPTS: [&str; 9] =
+    ["attempt", "fail", "invalid", "incorrect", "wrong", "error", "rate", "frequen", "often"];
 /// Words for a mailbox that another session may hold.
-const MAILBOX: [&str; 8] = [
-    "mailbox",
-    "maildrop",
-    "mail drop",
-    "mail-drop",
-    "folder",
-    "spool",
-    "inbox",
-    "another",
-];
+const MAILBOX: [&str; 8] =
+    ["mailbox", "maildrop", "mail drop", "mail-drop", "folder", "spool", "inbox", "another"];
 /// Words about an account that may not log in, or not this way.
 const BLOCKED: [&str; 23] = [
     "locked",
