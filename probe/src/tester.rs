@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mailqos_config::{Config, Kind, Monitor};
 use mailqos_model::Exclusion;
 
-pub use crate::testing::{Part, Phase, TestResult, Timeline};
+pub use crate::testing::{Arrival, Part, Phase, TestResult, Timeline};
 use crate::{
     mail_test::{MailTests, TesterError},
     mailbox_test::MailboxTests,
@@ -34,6 +34,12 @@ impl Tester {
         let mail = MailTests::new(base.clone()).await?;
         let mailbox = MailboxTests::new(base.clone(), mail.connections().clone());
         Ok(Arc::new(Self { base, mail, mailbox }))
+    }
+
+    /// Looks for mails at short gaps from now on, whatever the check interval, because a person
+    /// waits for the results.
+    pub fn attend(&self) {
+        self.mail.attend();
     }
 
     /// Runs one test. Its sample is recorded when this returns.

@@ -97,6 +97,48 @@ async fn a_first_monitor_is_set_up_by_one_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_person_who_tests_does_not_wait_for_the_check_interval() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    let server = MailServer::start(Options::default()).await.unwrap();
+    let (smtp, pop3) = (server.smtp_port().to_string(), server.pop3s_port().to_string());
+    let said = folder.well(&[
+        "init",
+        "--yes",
+        "--site",
+        "lyon",
+        "--address",
+        "127.0.0.1",
+        "--object",
+        "mail",
+        "--mailbox",
+        PROBE,
+        "--smtp-port",
+        &smtp,
+        "--smtp-tls",
+        "starttls",
+        "--protocol",
+        "pop3",
+        "--pickup-port",
+        &pop3,
+        "--password-env",
+        "PROBE_PASSWORD",
+        "--pin",
+        "--check-interval",
+        "10m",
+        "--max-round-trip",
+        "20m",
+    ]);
+    let explained = |said: &str| {
+        let (_, round_trip) = said.split_once("✓ ok: round trip ").expect(said);
+        let seconds: f64 = round_trip.split(' ').next().unwrap().parse().unwrap();
+        assert!(seconds < 60.0, "the test waited for the check interval: {said}");
+        assert!(said.contains(" pick-up") && said.contains(" after sending"), "{said}");
+    };
+    explained(&said);
+    explained(&folder.well(&["test", "mail", "--no-record"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mailbox_is_set_up_without_an_smtp_server() {
     let folder = Folder(tempfile::tempdir().unwrap());
     let server = MailServer::start(Options::default()).await.unwrap();

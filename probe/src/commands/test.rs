@@ -10,7 +10,7 @@ use mailqos_model::{Micros, Outcome, RoundTrip, Sample, Stage};
 use super::{Failure, Global, run::stop_signal, terminal, write_out};
 use crate::{
     record::{RecordError, Recorder},
-    tester::{Part, Phase, TestResult, Tester, Timeline},
+    tester::{Arrival, Part, Phase, TestResult, Tester, Timeline},
 };
 
 #[derive(Debug, clap::Args)]
@@ -38,6 +38,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let mut stop = stop_signal().map_err(Failure::work)?;
     let recorder = if args.no_record { None } else { recorder(&config).await? };
     let tester = Tester::new(Arc::clone(&config), recorder.clone()).await.map_err(Failure::work)?;
+    tester.attend();
     let mut notes = std::io::stderr();
     let _ = writeln!(notes, "{}: {}", monitor.id, monitor.kind.plan());
     let testing = tester.test(monitor);
@@ -161,6 +162,40 @@ fn draw(result: &TestResult, kind: &Kind, width: usize, colour: bool) -> String 
     if let Some(bounds) = round_trip.and_then(RoundTrip::bounds) {
         let _ = writeln!(text, "  guaranteed {bounds}; the interval above covers 99 %");
     }
+    if let Some(arrival) = &timeline.arrival {
+        let _ = writeln!(text, "  {}", explanation(arrival, sample.round_trip_error));
+    }
+    text
+}
+
+/// Explains the error of a round trip: between which observations the mail arrived. `error` is half
+/// of the guaranteed interval.
+fn explanation(arrival: &Arrival, error: Option<Micros>) -> String {
+    let mut text = match arrival.pickups {
+        1 => "1 pick-up: ".to_owned(),
+        pickups => format!("{pickups} pick-ups: "),
+    };
+    let shown = milliseconds(arrival.shown);
+    let _ = match arrival.not_shown {
+        Some(before) => write!(
+            text,
+            "the mail was not in the mailbox {} after sending, and was there after {shown}",
+            milliseconds(before)
+        ),
+        None => write!(
+            text,
+            "the mail was in the mailbox {shown} after sending, and may have arrived at any time \
+             before"
+        ),
+    };
+    if let Some(announced) = arrival.announced {
+        let _ = write!(text, "; the server announced it after {}", milliseconds(announced));
+    }
+    let gap = arrival.shown - arrival.not_shown.unwrap_or(Micros::ZERO);
+    // Half a millisecond is not worth a word.
+    if error.is_some_and(|error| error.0.saturating_mul(2) + 500 < gap.0) {
+        text.push_str("; the servers' timestamps narrow this down");
+    }
     text
 }
 
@@ -268,6 +303,12 @@ mod tests {
                 phase(Part::Pickup, "login", 2_500_900, 30_000),
                 phase(Part::Pickup, "receive", 2_530_900, 9_000),
             ],
+            arrival: Some(Arrival {
+                not_shown: Some(Micros(1_612_000)),
+                announced: None,
+                shown: Micros(2_541_000),
+                pickups: 9,
+            }),
         };
         let text = draw(
             &TestResult { notes: Vec::new(), sample, timeline, conversations: Vec::new() },
@@ -283,7 +324,7 @@ mod tests {
         let mut sample = sample(Outcome::SmtpFailed);
         sample.stage = Some(Stage::SmtpAuth);
         sample.error = Some("535 5.7.8 refused".into());
-        let timeline = Timeline { phases: Vec::new() };
+        let timeline = Timeline::default();
         let text = draw(
             &TestResult { notes: Vec::new(), sample, timeline, conversations: Vec::new() },
             &kind(),
@@ -293,6 +334,28 @@ mod tests {
         assert_eq!(
             text,
             "✗ smtp_failed at smtp_auth (mail.example.com:587 STARTTLS): 535 5.7.8 refused\n"
+        );
+    }
+
+    #[test]
+    fn the_error_is_explained_by_what_was_seen() {
+        let arrival = Arrival {
+            not_shown: None,
+            announced: Some(Micros(330_000)),
+            shown: Micros(361_000),
+            pickups: 1,
+        };
+        assert_eq!(
+            explanation(&arrival, Some(Micros(180_500))),
+            "1 pick-up: the mail was in the mailbox 361 ms after sending, and may have arrived at any time \
+             before; the server announced it after 330 ms"
+        );
+        let arrival = Arrival { not_shown: Some(Micros(50_400)), announced: None, ..arrival };
+        let text = explanation(&arrival, Some(Micros(3_000)));
+        assert_eq!(
+            text,
+            "1 pick-up: the mail was not in the mailbox 50.4 ms after sending, and was there after 361 ms; \
+             the servers' timestamps narrow this down"
         );
     }
 

@@ -30,7 +30,7 @@ mod verdicts;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -53,7 +53,7 @@ use tokio::{
 use crate::{
     boot::Boot,
     record::InFlight,
-    testing::{TestBase, TestResult, Timeline},
+    testing::{Arrival, TestBase, TestResult, Timeline},
 };
 
 /// Time that recording mails may take that are found at the very end.
@@ -117,6 +117,11 @@ impl MailTests {
             });
         }
         Ok(tests)
+    }
+
+    /// Looks for the mails at short gaps from now on, because a person waits for the results.
+    pub(crate) fn attend(&self) {
+        self.registry.is_attended.store(true, Ordering::Relaxed);
     }
 
     /// The connections to servers of mailboxes.
@@ -195,7 +200,10 @@ impl MailTests {
             .as_ref()
             .or(progress.last.as_ref())
             .map(|visit| visit.began - started);
-        let timeline = Timeline::of(&sample, smtp, Some(sent.moment - started), pickup);
+        let timeline = Timeline {
+            arrival: arrival_of(&sent, &progress),
+            ..Timeline::of(&sample, smtp, Some(sent.moment - started), pickup)
+        };
         if self.base.excuse_if_offline(&mut sample).await {
             // Whatever becomes of the mail, nothing can be told by it.
             sample.settled = None;
@@ -443,6 +451,18 @@ fn habits(config: &Config) -> HashMap<MonitorId, ClockBehaviour> {
         (monitor.id.clone(), habit)
     };
     mail_tests(config).map(of).collect()
+}
+
+/// What the pick-ups say of when a mail arrived.
+fn arrival_of(sent: &Sent, progress: &Progress) -> Option<Arrival> {
+    let found = progress.found.as_ref()?;
+    let after = |moment: Moment| Micros((moment - sent.moment).0.max(0));
+    Some(Arrival {
+        not_shown: found.not_shown.filter(|moment| *moment > sent.moment).map(after),
+        announced: found.notified.map(after),
+        shown: after(found.shown),
+        pickups: u32::try_from(progress.pickups).unwrap_or_default().max(1),
+    })
 }
 
 /// Waits until the mail was found and read, or max round trip has passed and a pick-up after it has

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::record::{RecordError, Recorder};
 
-pub use timeline::{Part, Phase, Timeline};
+pub use timeline::{Arrival, Part, Phase, Timeline};
 
 /// Starts of a monitor that are remembered, so that no two are the same.
 const MAX_STARTS: usize = 64;

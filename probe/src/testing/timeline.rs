@@ -31,6 +31,21 @@ pub enum Part {
 pub struct Timeline {
     /// The phases.
     pub phases: Vec<Phase>,
+    /// When the mail was seen, if it was.
+    pub arrival: Option<Arrival>,
+}
+
+/// The observations between which a mail arrived, relative to its sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// The last time at which it was not in the mailbox yet; `None` if the first pick-up found it.
+    pub not_shown: Option<Micros>,
+    /// When the server announced it (IDLE).
+    pub announced: Option<Micros>,
+    /// The first time at which it was in the mailbox.
+    pub shown: Micros,
+    /// Number of pick-ups.
+    pub pickups: u32,
 }
 
 impl Timeline {

@@ -89,6 +89,9 @@ impl Expected {
             let looks = self.registry.looks(monitor, (self.mailbox.id, self.nonce), &plan, options);
             plan = plan.looking(&looks, options.extra_pickups);
         }
+        if self.registry.is_attended.load(Ordering::Relaxed) {
+            plan = plan.attended();
+        }
         self.registry.plan(self.nonce, plan, at);
         self.mailbox.changed();
     }

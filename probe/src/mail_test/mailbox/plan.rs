@@ -14,16 +14,27 @@ const SPARSEST: Micros = Micros::from_secs(15 * 60);
 struct Pace {
     shortest: Micros,
     longest: Micros,
+    /// The gap is one part in this many of the elapsed time.
+    part: i64,
 }
 
 /// A poll over a connection that is kept costs the server next to nothing.
-const POLLS: Pace = Pace { shortest: Micros::from_millis(20), longest: Micros::from_millis(200) };
+const POLLS: Pace =
+    Pace { shortest: Micros::from_millis(20), longest: Micros::from_millis(200), part: 20 };
 /// A visit costs it a login.
-const VISITS: Pace = Pace { shortest: Micros::from_millis(60), longest: Micros::from_millis(500) };
+const VISITS: Pace =
+    Pace { shortest: Micros::from_millis(60), longest: Micros::from_millis(500), part: 20 };
+
+/// The pace while a person waits for the result: a single test may cost the server a few dozen
+/// logins. The round trip is then known to within a tenth. A longer check interval does not apply.
+fn while_waited_for(check_interval: Micros) -> Pace {
+    const SHORTEST: Micros = Micros::from_millis(50);
+    Pace { shortest: SHORTEST, longest: check_interval.max(SHORTEST), part: 5 }
+}
 
 impl Pace {
     fn gap(self, elapsed: Micros) -> Micros {
-        Micros((elapsed.0 / 20).clamp(self.shortest.0, self.longest.0))
+        Micros((elapsed.0 / self.part).clamp(self.shortest.0, self.longest.0))
     }
 }
 
@@ -42,6 +53,9 @@ pub(in crate::mail_test) struct Plan {
     pub(super) on_landing: u8,
     /// For precise monitors: the time from which on the mail is looked for at short gaps.
     pub(super) precise_from: Option<Moment>,
+    /// Whether a person waits for the result, so that the mail is looked for at short gaps whatever
+    /// the check interval; until the server refuses a visit.
+    pub(super) is_attended: bool,
     /// Whether visits are the only way to look, because nothing watches the mailbox.
     pub(super) by_visits: bool,
 }
@@ -59,8 +73,17 @@ impl Plan {
             looks: Vec::new(),
             on_landing: 0,
             precise_from: None,
+            is_attended: false,
             by_visits: true,
         }
+    }
+
+    /// A person waits for the result.
+    pub(super) fn attended(mut self) -> Self {
+        self.is_attended = true;
+        let pace = while_waited_for(self.check_interval);
+        self.next = self.next.min(self.sent + pace.shortest);
+        self
     }
 
     /// A watch looks into the mailbox meanwhile.
@@ -114,6 +137,7 @@ impl Plan {
         if error.is_some() {
             self.looks.clear();
             self.on_landing = 0;
+            self.is_attended = false;
         }
         if began >= self.check || error.is_some() {
             self.check = (began + self.check_interval).min(self.deadline);
@@ -126,6 +150,10 @@ impl Plan {
                 None if self.by_visits && self.precise_from.is_some() => {
                     (now + VISITS.gap(now - self.sent)).min(self.deadline)
                 }
+                None if self.is_attended => {
+                    let gap = while_waited_for(self.check_interval).gap(now - self.sent);
+                    (now + gap).min(self.next_visit())
+                }
                 _ => self.next_visit(),
             };
         } else {
@@ -135,5 +163,66 @@ impl Plan {
             );
             self.next = began + pause;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailqos_model::Stage;
+
+    use super::*;
+
+    fn plan(check_interval: Micros) -> Plan {
+        let sent = Moment::now();
+        let deadline = sent + Micros::from_secs(3600);
+        let check = sent + check_interval;
+        Plan {
+            sent,
+            check_interval,
+            deadline,
+            next: check,
+            check,
+            looks: Vec::new(),
+            on_landing: 0,
+            precise_from: None,
+            is_attended: false,
+            by_visits: true,
+        }
+    }
+
+    #[test]
+    fn a_person_does_not_wait_for_the_check_interval() {
+        for check_interval in
+            [Micros::from_millis(50), Micros::from_secs(5), Micros::from_secs(900)]
+        {
+            let plan = plan(check_interval).attended();
+            assert_eq!(plan.next - plan.sent, Micros::from_millis(50));
+            // Until a minute has passed: the gaps stay in proportion, and the logins few.
+            let pace = while_waited_for(check_interval);
+            let (mut elapsed, mut visits) = (Micros::from_millis(50), 1);
+            while elapsed < Micros::from_secs(60) {
+                let gap = pace.gap(elapsed);
+                assert!(gap <= check_interval.max(Micros::from_millis(50)));
+                assert!(gap.0 <= elapsed.0 / 5 || gap == Micros::from_millis(50));
+                elapsed = elapsed + gap;
+                visits += 1;
+            }
+            assert!(visits < 50 || check_interval < Micros::from_secs(1), "{visits}");
+        }
+    }
+
+    /// As Outlook.com did: "-ERR Exceeded the login limit for a 15 minute period" (frappe issue
+    /// 242).
+    #[test]
+    fn a_server_that_refuses_a_visit_sees_the_check_interval_again() {
+        let mut plan = plan(Micros::from_secs(900)).attended();
+        plan.advance(plan.next, None);
+        assert!(plan.next - plan.sent < Micros::from_secs(1));
+        let refusal = PickupError::new(Stage::PickupLogin, "-ERR Exceeded the login limit");
+        plan.advance(plan.next, Some(&refusal));
+        let next = plan.next;
+        plan.advance(next, None);
+        assert!(next - plan.sent > Micros::from_secs(890));
+        assert!(plan.next - next > Micros::from_secs(890));
     }
 }

@@ -5,7 +5,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -79,6 +79,8 @@ pub(in crate::mail_test) struct Registry {
     /// The largest size that a mail has been asked to have.
     largest: AtomicU64,
     settled: Mutex<VecDeque<([u8; 8], Sample)>>,
+    /// A person waits for the results of the tests.
+    pub(in crate::mail_test) is_attended: AtomicBool,
     /// The last round trips of precise monitors: the least that each can have been.
     history: Mutex<HashMap<MonitorId, VecDeque<Micros>>>,
     pub(in crate::mail_test) connections: Arc<Connections>,
@@ -116,6 +118,7 @@ impl Registry {
             waiting: Mutex::default(),
             largest: AtomicU64::new(0),
             settled: Mutex::default(),
+            is_attended: AtomicBool::new(false),
             history: Mutex::default(),
             visited: Mutex::default(),
             learned: Mutex::default(),
@@ -438,6 +441,7 @@ mod tests {
             looks: Vec::new(),
             on_landing: 0,
             precise_from: None,
+            is_attended: false,
             by_visits: true,
         };
         let waiting = Waiting {
@@ -490,6 +494,7 @@ mod tests {
             looks: vec![in_seconds(10), in_seconds(20), in_seconds(30)],
             on_landing: 5,
             precise_from: None,
+            is_attended: false,
             by_visits: true,
         };
         plan.advance(in_seconds(5), None);

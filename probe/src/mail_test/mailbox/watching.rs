@@ -121,7 +121,7 @@ impl WatchControl for Director {
     fn landed(&self) {
         let now = Moment::now();
         self.registry.each_plan(self.mailbox.id, |plan| {
-            if plan.precise_from.is_some() {
+            if plan.precise_from.is_some() || plan.is_attended {
                 plan.next = plan.next.min(now);
             } else if plan.on_landing > 0 && now < plan.deadline {
                 plan.on_landing -= 1;
