@@ -145,10 +145,12 @@ actions = [
   {{ webhook = {{ kind = "teams", url = {{ env = "TEAMS" }} }} }},
   {{ webhook = {{ kind = "pagerduty", url = "{}", {key} }} }},
   {{ webhook = {{ kind = "opsgenie", url = "{}", {key} }} }},
+  {{ webhook = {{ kind = "jira-service-management", url = "{}", {key} }} }},
   {{ webhook = {{ kind = "ntfy", url = "{}", {key} }} }},
 ]"#,
         hooks.url("/pagerduty"),
         hooks.url("/opsgenie"),
+        hooks.url("/jsm/ops/integration/v2/alerts"),
         hooks.url("/ntfy/alarms"),
     ));
     let output = setting
@@ -159,7 +161,7 @@ actions = [
         .output()
         .unwrap();
     let said = words_of(&output);
-    assert_eq!(said.matches('✓').count(), 5, "{said}");
+    assert_eq!(said.matches('✓').count(), 6, "{said}");
     assert!(!said.contains(PASSWORD), "{said}");
     let taken = hooks.taken();
     let of = |path: &str| {
@@ -180,13 +182,16 @@ actions = [
         (&pagerduty["routing_key"], &pagerduty["event_action"]),
         (&PASSWORD.into(), &"trigger".into())
     );
-    let opsgenie = of("/opsgenie");
-    assert_eq!(opsgenie.json()["message"], subject);
-    assert!(opsgenie.head.contains(&format!("GenieKey {PASSWORD}")), "{}", opsgenie.head);
-    // What a test opens it closes again.
-    let alias = opsgenie.json()["alias"].as_str().unwrap().to_owned();
-    let close = taken.iter().find(|hook| hook.line.contains("/close?identifierType=alias"));
-    assert!(close.is_some() && !alias.is_empty(), "{taken:?}");
+    for path in ["/opsgenie", "/jsm/ops/integration/v2/alerts"] {
+        let alert = of(path);
+        assert_eq!(alert.json()["message"], subject);
+        assert!(alert.head.contains(&format!("GenieKey {PASSWORD}")), "{}", alert.head);
+        // What a test opens it closes again.
+        let alias = alert.json()["alias"].as_str().unwrap().replace('/', "%2F");
+        let line = format!("POST {path}/{alias}/close?identifierType=alias ");
+        let close = taken.iter().find(|hook| hook.line.starts_with(&line));
+        assert!(close.is_some() && !alias.is_empty(), "{taken:?}");
+    }
     let ntfy = of("/ntfy/");
     assert_eq!((&ntfy.json()["topic"], &ntfy.json()["title"]), (&"alarms".into(), &subject.into()));
     assert!(ntfy.head.contains(&format!("Bearer {PASSWORD}")), "{}", ntfy.head);

@@ -14,7 +14,8 @@ const KNOWN: [Known; 27] = [
     (
         &["5.7.139", "smtpclientauthentication is disabled"],
         "SMTP AUTH is disabled for this mailbox or tenant in Microsoft 365: Set-CASMailbox \
-         -SmtpClientAuthenticationDisabled $false",
+         -SmtpClientAuthenticationDisabled $false; with a password, SMTP AUTH is off by default from the end \
+         of December 2026, so give the account oauth = { preset = \"microsoft-365\", … }",
     ),
     (
         &["5.7.139", "security defaults"],

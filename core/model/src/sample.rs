@@ -182,7 +182,7 @@ macro_rules! sample_columns {
             spf: Option<String> = "spf",
             /// DKIM verdict of the receiving system (RFC 6376).
             dkim: Option<String> = "dkim",
-            /// DMARC verdict of the receiving system (RFC 7489).
+            /// DMARC verdict of the receiving system (RFC 9989).
             dmarc: Option<String> = "dmarc",
             /// What its spam filter decided: `spam` or `ham`.
             spam_verdict: Option<String> = "spam_verdict",

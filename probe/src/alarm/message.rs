@@ -600,7 +600,7 @@ pub(super) mod tests {
             let folder = tempfile::tempdir().expect("folder");
             let path = folder.path().join("mailqos.toml");
             let place = match kind {
-                "pagerduty" | "opsgenie" => "key = { env = \"X\" }",
+                "pagerduty" | "opsgenie" | "jira-service-management" => "key = { env = \"X\" }",
                 _ => "url = { env = \"X\" }",
             };
             let text = format!(
@@ -612,7 +612,9 @@ pub(super) mod tests {
             config.action_lists["default"].steps[0].action.clone()
         };
         let mut shown = String::new();
-        for service in ["slack", "teams", "pagerduty", "opsgenie", "ntfy"] {
+        for service in
+            ["slack", "teams", "pagerduty", "opsgenie", "jira-service-management", "ntfy"]
+        {
             let action = action(service);
             for (what, notification) in examples(&config) {
                 let text = preview(&action, &notification);

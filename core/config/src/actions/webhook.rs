@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{WEBHOOK_ACTION, pairs};
 use crate::{
-    Problems, Table,
+    Problem, Problems, Severity, Table,
     key::{Defaulted, OptionalWord, Word, key},
     proxy,
     reference::{Key, ValueKind},
@@ -61,8 +61,10 @@ words!(
         Teams = "teams",
         /// PagerDuty: Events API v2.
         PagerDuty = "pagerduty",
-        /// Opsgenie: Alert API.
+        /// Opsgenie: Alert API; it ends on 5 April 2027.
         Opsgenie = "opsgenie",
+        /// Jira Service Management Operations: Integration Events API, the successor of Opsgenie.
+        Jira = "jira-service-management",
         /// ntfy: a topic.
         Ntfy = "ntfy",
     }
@@ -74,6 +76,7 @@ impl Service {
         match self {
             Self::PagerDuty => Some("https://events.pagerduty.com/v2/enqueue"),
             Self::Opsgenie => Some("https://api.opsgenie.com/v2/alerts"),
+            Self::Jira => Some("https://api.atlassian.com/jsm/ops/integration/v2/alerts"),
             _ => None,
         }
     }
@@ -85,15 +88,16 @@ impl Service {
 
     /// Whether the service counts alarms one by one, and has them closed one by one.
     pub fn counts_incidents(self) -> bool {
-        matches!(self, Self::PagerDuty | Self::Opsgenie)
+        matches!(self, Self::PagerDuty | Self::Opsgenie | Self::Jira)
     }
 }
 
-const SERVICES: [(&str, Service); 5] = [
+const SERVICES: [(&str, Service); 6] = [
     (Service::Slack.as_str(), Service::Slack),
     (Service::Teams.as_str(), Service::Teams),
     (Service::PagerDuty.as_str(), Service::PagerDuty),
     (Service::Opsgenie.as_str(), Service::Opsgenie),
+    (Service::Jira.as_str(), Service::Jira),
     (Service::Ntfy.as_str(), Service::Ntfy),
 ];
 const CONTENT_TYPES: [(&str, ContentType); 2] =
@@ -104,7 +108,7 @@ keys! {
         /// The service that receives the request.
         kind: OptionalWord<Service> = word!(SERVICES).otherwise("defined by `template` or `body`");
         /// The address; a secret for Slack and Teams.
-        url: Key = Key::text_or_secret().otherwise("the address of PagerDuty or Opsgenie");
+        url: Key = Key::text_or_secret().otherwise("the address of PagerDuty, Opsgenie or Jira Service Management");
         /// The service's key or token.
         key: Key = Key::secret();
         /// Additional header fields.
@@ -151,6 +155,16 @@ pub(super) fn webhook(
                 .help("use https://HOST/PATH"),
         );
     }
+    if service == Service::Opsgenie && url.as_ref().is_some_and(is_at_opsgenie) {
+        // https://www.atlassian.com/software/opsgenie/migration
+        problems.push(Problem {
+            severity: Severity::Warning,
+            ..inner.problem(&WEBHOOK.kind, "Opsgenie ends on 5 April 2027", "this service").help(
+                "move the alerts to Jira Service Management, and use \
+                     kind = \"jira-service-management\" with the key of its API integration",
+            )
+        });
+    }
     let key = inner.node(&WEBHOOK.key).and_then(|node| secret(&node, plaintext, problems));
     if key.is_none() && service.counts_incidents() && inner.node(&WEBHOOK.key).is_none() {
         problems.push(inner.missing(&WEBHOOK.key, "the integration key: { env = \"NAME\" }"));
@@ -164,8 +178,8 @@ pub(super) fn webhook(
     {
         problems.push(inner.missing(
             &CONTENT.template,
-            "the file with the JSON to send; or use body = \"…\", or kind = slack, teams, pagerduty, opsgenie \
-             or ntfy",
+            "the file with the JSON to send; or use body = \"…\", or kind = slack, teams, pagerduty, opsgenie, \
+             jira-service-management or ntfy",
         ));
     }
     let method = inner.read(&REQUEST.method, problems);
@@ -187,6 +201,13 @@ pub(super) fn webhook(
     Some(Webhook { service, url: url?, method, key, headers, trust, template, content_type, proxy })
 }
 
+/// Whether an address is that of Opsgenie, in any region.
+fn is_at_opsgenie(url: &SecretSource) -> bool {
+    let SecretSource::Literal(text) = url else { return false };
+    Place::parse(text.expose())
+        .is_ok_and(|place| place.host == "opsgenie.com" || place.host.ends_with(".opsgenie.com"))
+}
+
 fn content_type(table: &mut Table, service: Service, problems: &mut Problems) -> ContentType {
     let chosen = table.read(&REQUEST.content_type, problems);
     if chosen == ContentType::Form && service != Service::Own {
@@ -201,4 +222,34 @@ fn content_type(table: &mut Table, service: Service, problems: &mut Problems) ->
         );
     }
     chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, read::of_text};
+
+    fn config(kind: &str) -> Config {
+        let text = format!(
+            "site = \"here\"\n[action_list.default]\n\
+             actions = [{{ webhook = {{ kind = {kind}, key = {{ env = \"KEY\" }} }} }}]\n"
+        );
+        let path = std::path::Path::new("mailqos.toml");
+        of_text(path, text, Problems::default()).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    #[test]
+    fn the_end_of_opsgenie_is_announced_where_it_is_used() {
+        for (kind, is_announced) in [
+            ("\"opsgenie\"", true),
+            ("\"opsgenie\", url = \"https://api.eu.opsgenie.com/v2/alerts\"", true),
+            // Anything else may speak the same protocol.
+            ("\"opsgenie\", url = \"https://alerts.example.net/v2/alerts\"", false),
+            ("\"opsgenie\", url = \"https://notopsgenie.com/v2/alerts\"", false),
+            ("\"jira-service-management\"", false),
+        ] {
+            let warnings = config(kind).warnings.to_string();
+            assert_eq!(warnings.contains("5 April 2027"), is_announced, "{kind}: {warnings}");
+        }
+    }
 }

@@ -26,6 +26,9 @@ fn built_in(service: Service) -> Option<&'static str> {
         Service::Teams => Some(include_str!("../../../../templates/webhooks/teams.json")),
         Service::PagerDuty => Some(include_str!("../../../../templates/webhooks/pagerduty.json")),
         Service::Opsgenie => Some(include_str!("../../../../templates/webhooks/opsgenie.json")),
+        Service::Jira => {
+            Some(include_str!("../../../../templates/webhooks/jira-service-management.json"))
+        }
         Service::Ntfy => Some(include_str!("../../../../templates/webhooks/ntfy.json")),
     }
 }
@@ -317,7 +320,9 @@ fn authorize(
             content["routing_key"] = Value::String(key.expose().to_owned());
             return;
         }
-        Service::Opsgenie => "GenieKey",
+        // Jira Service Management has kept Opsgenie's scheme
+        // (https://developer.atlassian.com/cloud/jira/service-desk-ops/rest/v1/api-group-integration-events).
+        Service::Opsgenie | Service::Jira => "GenieKey",
         _ => "Bearer",
     };
     let value = Secret::new(format!("{scheme} {}", key.expose()));
@@ -333,7 +338,7 @@ fn address(
 ) -> Result<Secret, String> {
     let url = whole.expose().trim_end_matches('/');
     Ok(match service {
-        Service::Opsgenie if notification.is_recovery() => {
+        Service::Opsgenie | Service::Jira if notification.is_recovery() => {
             let alias = percent_encoded(&notification.incident);
             Secret::new(format!("{url}/{alias}/close?identifierType=alias"))
         }

@@ -108,13 +108,15 @@ fn limits_of_services_are_kept_in_bytes() {
             size(&pagerduty["dedup_key"]) <= 255 && size(&pagerduty["payload"]["source"]) <= 1024
         );
         assert!(pagerduty.to_string().len() <= 512 * 1024);
-        let opsgenie = content(Service::Opsgenie);
-        assert!(size(&opsgenie["message"]) <= 130 && size(&opsgenie["description"]) <= 15_000);
-        assert!(
-            size(&opsgenie["alias"]) <= 512
-                && size(&opsgenie["entity"]) <= 512
-                && size(&opsgenie["source"]) <= 100
-        );
+        for service in [Service::Opsgenie, Service::Jira] {
+            let alert = content(service);
+            assert!(size(&alert["message"]) <= 130 && size(&alert["description"]) <= 15_000);
+            assert!(
+                size(&alert["alias"]) <= 512
+                    && size(&alert["entity"]) <= 512
+                    && size(&alert["source"]) <= 100
+            );
+        }
         let slack = content(Service::Slack);
         let characters = |value: &Value| value.as_str().map_or(0, |text| text.chars().count());
         assert!(characters(&slack["blocks"][0]["text"]["text"]) <= 150);
