@@ -20,19 +20,18 @@ use mailqos_report::{
 /// Reasons why a report's deliveries can't be queued.
 #[derive(Debug, thiserror::Error)]
 pub enum DispatchError {
-    /// The template of a name is wrong.
+    /// The template of a name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The mail can't be written.
+    /// The mail can't be composed.
     #[error(transparent)]
     Media(#[from] MediaError),
 }
 
-/// The deliveries of a report's files; `run` is the moment at which it was due or asked for, and
-/// tells them from those of another run.
+/// Returns the delivery requests for a report's files. `run` is the time at which it was due or
+/// requested, and distinguishes them from those of other runs.
 ///
-/// # Errors
-/// A folder's name or the mail can't be made.
+/// # Errors A folder's name or the mail can't be generated.
 pub fn requests(
     config: &Config,
     definition: &Definition,
@@ -79,10 +78,10 @@ pub fn requests(
         .collect()
 }
 
-/// Whether a format is delivered. A mail has the page as its body, so by default only the PDF is
-/// attached.
+/// Returns whether a format is delivered. A mail has the page as its body, so by default only the
+/// PDF is attached.
 fn wanted(delivery: &Delivery, format: Format, by_mail: bool) -> bool {
-    // A report of very many chapters is an archive where a page was wanted.
+    // If a page was requested, a report with many sections is an archive instead.
     let is_page = matches!(format, Format::Html | Format::Zip);
     if delivery.formats.is_empty() {
         !(by_mail && is_page)

@@ -1,5 +1,5 @@
-//! Entries for the fuzz targets: what reports and figures are made from. Not part of what the
-//! program offers.
+//! Entry points for the fuzz targets: the inputs of reports and figures. Not part of the public
+//! interface.
 
 use std::sync::LazyLock;
 
@@ -16,10 +16,10 @@ use mailqos_report::{
     media::html,
 };
 
-/// What is tried with bytes from outside; panics where a promise is broken.
+/// A function to fuzz with bytes from outside; it panics if an invariant is violated.
 pub type Target = fn(&[u8]);
 
-/// What is fuzzed: each entry's name, which is also that of its folder of seeds, and the entry.
+/// Fuzz targets by name, which is also the name of the folder with their seeds.
 pub const TARGETS: [(&str, Target); 4] = [
     ("import", import),
     ("lake", lake),
@@ -27,10 +27,11 @@ pub const TARGETS: [(&str, Target); 4] = [
     ("report_template", report_template),
 ];
 
-/// Parts what the map says from the file.
+/// Separator between the mapping and the file.
 const FILE: &str = "=== file ===\n";
 
-/// A map of columns and outcomes, a line each, and behind `=== file ===` the table.
+/// Imports a table: a mapping of columns and outcomes, one per line, and the table after `=== file
+/// ===`.
 pub fn import(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (said, at) = match text.find(FILE) {
@@ -74,7 +75,7 @@ static DAY: LazyLock<Period> = LazyLock::new(|| {
     Period::between("2026-11-01", "2026-12-01", Calendar::new(TimeZone::UTC)).expect("a period")
 });
 
-/// A day's file, as the figures read it.
+/// Reads a day file as the figures do.
 pub fn lake(bytes: &[u8]) {
     in_file("samples/site=here/date=2026-11-24/samples.parquet", bytes, |file| {
         let data = file.ancestors().nth(4).expect("the data folder");
@@ -92,7 +93,7 @@ pub fn lake(bytes: &[u8]) {
     });
 }
 
-/// The definition of a report, or a report template.
+/// Parses the definition of a report, or a report template.
 pub fn report_definition(text: &[u8]) {
     in_file("report.toml", text, |file| match definitions::load(None, file) {
         Ok(definition) => {
@@ -102,7 +103,7 @@ pub fn report_definition(text: &[u8]) {
     });
 }
 
-/// A report to be shown.
+/// A report to render.
 static REPORT: LazyLock<Document> = LazyLock::new(|| {
     let definition = definitions::of_template(None, "executive-summary").expect("a template");
     let mut document = in_file("samples/none", b"", |file| {
@@ -120,7 +121,7 @@ static REPORT: LazyLock<Document> = LazyLock::new(|| {
     document
 });
 
-/// Renders a page with a user's Tera partial, or reports what is wrong with it.
+/// Renders a page with a user's Tera partial, or reports its errors.
 pub fn report_template(text: &[u8]) {
     in_file("html/paragraph.html", text, |file| {
         let own = file.ancestors().nth(2).expect("a folder");

@@ -60,7 +60,7 @@ const ROUND: [f64; 23] = [
     1.0, 10.0, 100.0, 1e3, 2e3, 5e3, 10e3, 20e3, 50e3, 100e3, 200e3, 500e3, 1e6, 2e6, 5e6, 10e6,
     30e6, 60e6, 300e6, 900e6, 3_600e6, 14_400e6, 86_400e6,
 ];
-/// Further round values, for axes that contain hardly any of the others.
+/// Further round values, for axes that contain few of the others.
 const ROUND_TOO: [f64; 14] = [
     2.0, 5.0, 20.0, 50.0, 200.0, 500.0, 20e6, 120e6, 600e6, 1_800e6, 7_200e6, 28_800e6, 43_200e6,
     172_800e6,
@@ -79,7 +79,7 @@ impl Axis {
         let mut steps: Vec<f64> = if own.is_empty() {
             steps.collect()
         } else {
-            // Units of sixty have their own round numbers.
+            // Units of sixty have different round numbers.
             steps
                 .filter(|step| *step < 15.0 || *step > 60.0)
                 .chain(own.iter().copied())
@@ -96,7 +96,7 @@ impl Axis {
             .map(|n| {
                 let value = n as f64 * step;
                 let number = locale.number(value, if n == 0 { 0 } else { decimals });
-                // The unit appears once, where reading starts.
+                // The unit appears only at the topmost label, where reading starts.
                 let label = if n == count { format!("{number}\u{a0}{unit}") } else { number };
                 Tick { value: value * size, label }
             })
@@ -370,8 +370,8 @@ fn moments(step: Step, span: TimeSpan, zone: &TimeZone) -> Vec<UtcMicros> {
     };
     let start = |date: Date| date.to_datetime(Time::midnight());
     let next = |at: DateTime, by: Span| at.checked_add(by).ok();
-    // A start that is round in the step and not after that of the span, and the distance to the
-    // next tick.
+    // A start that is a multiple of the step and not after the start of the span, and the distance
+    // to the next tick.
     let (mut at, by) = match step {
         Step::Seconds(n) | Step::Minutes(n) | Step::Hours(n) => {
             let by = match step {

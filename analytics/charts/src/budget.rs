@@ -139,14 +139,13 @@ pub fn chart(data: &Budgets, locale: &dyn ChartLocale) -> Chart {
     Chart { narrow: narrow(data, &whole, locale), ..whole }
 }
 
-/// Draws the budgets for a telephone: texts stand above and below their bars instead of beside
-/// them.
+/// Draws the budgets for a phone: texts are above and below their bars instead of beside them.
 fn narrow(data: &Budgets, whole: &Chart, locale: &dyn ChartLocale) -> String {
     let axis = axis(data, locale);
     let (pitch, top, share) = (64.0, 16.0, f64::from(NARROW));
     let plot = Plot {
         left: 0.0,
-        // An arrow may stand beside the bars.
+        // The arrow of an overspent budget fits beside the bars.
         right: share - 10.0,
         top,
         bottom: top + pitch * data.rows.len().max(1) as f64,
@@ -194,12 +193,12 @@ fn axis(data: &Budgets, locale: &dyn ChartLocale) -> Axis {
     Axis { high: most, ..Axis::share(0.0, 1.0, 5, locale) }
 }
 
-/// The share of the period that has passed, 0 to 1.
+/// Returns the elapsed share of the period, 0 to 1.
 fn passed(data: &Budgets) -> f64 {
     if data.passed.is_finite() { data.passed.clamp(0.0, 1.0) } else { 0.0 }
 }
 
-/// What is spent of a budget, in words.
+/// Describes the spent share of a budget in words.
 fn words(row: &Budget, locale: &dyn ChartLocale) -> String {
     row.spent().map_or_else(|| locale.t("unknown").to_owned(), |spent| state(spent, locale))
 }
@@ -357,7 +356,8 @@ mod tests {
         assert!(!chart.narrow.contains("NaN") && !chart.narrow.contains("inf"));
     }
 
-    /// On 390 px, the wide drawing would be scrolled, with its texts at the right out of sight.
+    /// On a screen of 390 px, the wide drawing would need scrolling, and its texts at the right
+    /// would be out of sight.
     #[test]
     fn the_narrow_drawing_has_the_same_content() {
         let (data, locale) = samples::budgets();

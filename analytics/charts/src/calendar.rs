@@ -14,7 +14,7 @@ use super::{
 
 /// Minimum and maximum pitch of weeks and days, in pixels; the width decides within these limits.
 const SIZES: (f64, f64) = (4.0, 22.0);
-/// Maximum width for the sake of a name; longer names take a second line.
+/// Maximum extra width to fit a name in pixels; longer names take a second line.
 const NAME: f64 = 214.0;
 /// Distance between the base lines of a name and the text below it.
 const LINE: f64 = 14.0;

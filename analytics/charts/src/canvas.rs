@@ -22,7 +22,7 @@ use super::{palette::Ink, widths::WIDTHS};
 /// Total time spent drawing.
 pub static DRAWING: Sum = Sum::new();
 
-/// Coordinate steps per pixel: no one sees finer steps than a tenth.
+/// Coordinate steps per pixel. Steps finer than a tenth are invisible.
 const FINE: f64 = 10.0;
 /// Steps per pixel of line widths.
 const STROKE: f64 = 100.0;

@@ -118,7 +118,7 @@ impl Plot {
             let x = self.x(place(period, tick.at));
             canvas.line((x, base), (x, base + 4.0), Ink::Mist, 1.0);
             let half = text_width(&tick.label, TEXT) / 2.0;
-            // At the ends labels lean inwards rather than leave the paper.
+            // At the ends, labels are shifted inwards so that they stay on the canvas.
             let middle = x.max(half + 1.0).min(edge - half);
             canvas.text(&tick.label, At::Middle.point(middle, base + 17.0), Ink::Grey, TEXT);
         }
@@ -129,7 +129,7 @@ impl Plot {
         hatched(canvas, (from, self.top), (width, self.bottom - self.top), title);
     }
 
-    /// Draws a note in the middle that there is nothing to draw.
+    /// Draws a note in the middle that there are no values.
     pub(super) fn no_values(&self, canvas: &mut Canvas, size: f64, locale: &dyn ChartLocale) {
         let (x, y) = ((self.left + self.right) / 2.0, (self.top + self.bottom) / 2.0);
         canvas.text(locale.t("no values"), At::Middle.point(x, y), Ink::Grey, size);

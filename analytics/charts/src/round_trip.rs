@@ -500,7 +500,7 @@ impl Drawing<'_> {
         let (mut low, mut high) = (self.y(spread[0]) + 4.0, self.y(spread[2]) + 4.0);
         high = high.min(median - 14.0);
         low = low.max(median + 14.0);
-        // Never over the labels of the time axis.
+        // The text never covers the labels of the time axis.
         let over = (low - self.plot.bottom - 4.0).max(0.0);
         (low, median, high) = (low - over, median - over, high.min(median - over - 14.0));
         canvas.strong(self.locale.t("median"), At::Start.point(x, median), Ink::Accent, TEXT);

@@ -13,7 +13,7 @@ use super::{
     round_trip::{self, Bucket, Failure, RoundTrip},
 };
 
-/// Minimum width of a panel, and maximum width for the sake of its name, in pixels.
+/// Minimum width of a panel, and maximum width to fit its name, in pixels.
 const PANEL: (f64, f64) = (150.0, 212.0);
 /// Height of a panel's plot, in pixels.
 const TALL: f64 = 58.0;
@@ -92,7 +92,7 @@ pub fn chart(data: &SmallMultiples, locale: &dyn ChartLocale) -> Chart {
                 let y = plot.y(axis.place(tick.value));
                 let ink = if tick.value == 0.0 { Ink::Mist } else { Ink::Hair };
                 canvas.line((plot.left, y), (plot.right, y), ink, 0.75);
-                // The scale is common, so each line of panels has its labels once.
+                // The scale is common, so only the first panel of each line has labels.
                 if column == 0 {
                     canvas.text(
                         &tick.label,
@@ -147,7 +147,7 @@ fn name_width(panel: &Panel) -> f64 {
     text_width(&panel.name, SMALL) * BOLD
 }
 
-/// Reduces the labels to a few, because the panels are small.
+/// Reduces the number of labels, because the panels are small.
 fn times(canvas: &mut Canvas, plot: Plot, span: TimeSpan, locale: &dyn ChartLocale) {
     let ticks = time_ticks(span, plot.width(), SMALL, locale);
     let every = ticks.len().div_ceil(4).max(1);

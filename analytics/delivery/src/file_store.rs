@@ -1,6 +1,6 @@
-//! What all places for files have in common: a file is written under a name of its own that says it
-//! is not whole, checked, and only then given its name. What is there already is not written again;
-//! what was broken off goes on where it ended.
+//! Operations shared by all targets that store files. A file is uploaded under a temporary name,
+//! checked, and then renamed to its final name. A file that is already there is not uploaded again,
+//! and an interrupted upload is resumed.
 
 use std::path::{Path, PathBuf};
 
@@ -12,42 +12,41 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::{DeliveryError, Receipt, Retry};
 
-/// How much is read or written between two looks at the clock.
+/// Bytes read or written between two checks of the deadline.
 pub(super) const CHUNK: usize = 64 << 10;
 
-/// SHA-256.
+/// A SHA-256 hash.
 pub(super) type Hash = [u8; 32];
 
-/// What is known of a file at the target.
+/// What the target reports about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// There is none.
+    /// The file does not exist.
     Absent,
-    /// It has so many bytes.
+    /// The size of the file in bytes.
     Bytes(u64),
-    /// The target doesn't say.
+    /// The target does not report it.
     Unknown,
 }
 
-/// A place for files. Names are of the folder that was entered last.
+/// A target that stores files. File names are relative to the folder entered last.
 pub(super) trait FileStore {
-    /// Whether a file appears at once and whole when it is written, so that it needs no name for
-    /// the time before.
+    /// Whether a written file appears complete in one step, so that it needs no temporary name.
     const AT_ONCE: bool = false;
 
-    /// Goes into a folder below the target's own; where there is none, makes it or says `false`. A
-    /// target's own folder that is not there is made or an error: what it has is not gone, if it is
-    /// only not mounted.
+    /// Enters a folder below the target's own. If it does not exist, creates it if `make` is set,
+    /// and otherwise returns `false`. A missing target folder is created or an error: it may only
+    /// be unmounted, so its files must not be taken for removed.
     fn enter(
         &mut self,
         below: &[String],
         make: bool,
     ) -> impl Future<Output = Result<bool, DeliveryError>> + Send;
 
-    /// The size of a file.
+    /// Returns the size of a file.
     fn extent(&mut self, name: &str) -> impl Future<Output = Result<Extent, DeliveryError>> + Send;
 
-    /// Writes a file from an offset on; what is behind it is replaced.
+    /// Writes a file from an offset and replaces everything after it.
     fn write(
         &mut self,
         name: &str,
@@ -55,57 +54,56 @@ pub(super) trait FileStore {
         offset: u64,
     ) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// The SHA-256 of a file, read back; `None` where the target lets nobody read. Of one that is
-    /// longer than it should be, no more than shows that is read, and another hash comes of it.
+    /// Reads a file back and returns its SHA-256, or `None` if the target does not allow reading.
+    /// If the file is longer than expected, reading stops just past `size`, and the hash differs.
     fn hash(
         &mut self,
         name: &str,
         size: u64,
     ) -> impl Future<Output = Result<Option<Hash>, DeliveryError>> + Send;
 
-    /// Gives a whole file its name, over one that has it.
+    /// Renames a completed upload to its final name, replacing any existing file.
     fn publish(
         &mut self,
         part: &str,
         name: &str,
     ) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// Removes a file; one that is gone already is no error.
+    /// Removes a file. A file that is already gone is not an error.
     fn remove(&mut self, name: &str) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// Removes the folder that was entered, if there is nothing in it; another must be entered
-    /// then.
+    /// Removes the entered folder if it is empty. Another folder must be entered afterwards.
     fn remove_folder(&mut self) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// Where a file is, for people.
+    /// Returns the location of a file for display.
     fn place(&self, name: &str) -> String;
 
-    /// Whether the server has confirmed the last file that was written, after it had all of it.
+    /// Returns whether the server confirmed the last upload after receiving all of it.
     fn is_confirmed(&self) -> bool {
         true
     }
 
-    /// What people should know of the names that the files have got.
+    /// Returns a remark for users about the stored names, such as a conversion to ASCII.
     fn remark(&self) -> Option<&'static str> {
         None
     }
 }
 
-/// How sure it is that a file has arrived; the surer comes first.
+/// Evidence that a file has arrived, strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Proof {
-    /// It was read back, and is the same.
+    /// The file was read back and is identical.
     Read,
-    /// It was read back before it got its name, and has been taken away since.
+    /// The file was read back before it was renamed, and was collected since.
     Taken,
-    /// It has the right size.
+    /// The file has the right size.
     Size,
-    /// The server has confirmed it, and shows nothing of it.
+    /// The server confirmed the file but does not show it.
     Accepted,
 }
 
 impl Proof {
-    /// For the ledger.
+    /// Returns the wording for the ledger.
     pub(super) fn words(self, verify: Verify) -> &'static str {
         match (self, verify) {
             (Self::Read, _) => "size and SHA-256 checked",
@@ -117,14 +115,14 @@ impl Proof {
     }
 }
 
-/// A file to put, with the name that the target takes.
+/// A file to upload, under a name that the target accepts.
 #[derive(Debug, Clone)]
 pub(super) struct File {
     pub(super) name: String,
     pub(super) path: PathBuf,
 }
 
-/// A file that was put before, and may be removed if it is still the same.
+/// A file delivered earlier, which may be removed if it is unchanged.
 #[derive(Debug, Clone)]
 pub(super) struct Old {
     pub(super) name: String,
@@ -136,22 +134,22 @@ words!(
     /// Why a delivered file is no longer retained.
     #[derive(Default)]
     Reason, "reason" {
-        /// The target's rule removed it.
+        /// The target's retention rule removed it.
         #[default]
         Removed = "removed",
-        /// It was removed before, by others.
+        /// Someone else had removed it before.
         Gone = "gone",
-        /// It was changed by others; it stays.
+        /// Someone else changed it, so it stays.
         Changed = "changed",
-        /// The target shows nothing of it; whatever has its name stays.
+        /// The target does not show it, so any file with its name stays.
         Unseen = "unseen",
     }
 );
 
-/// What became of files that were put before, and why it ended, if it ended early.
+/// Result for each file, and the error that ended the sweep early.
 pub(super) type Swept = (Vec<(String, Reason)>, Result<(), DeliveryError>);
 
-/// Puts files into a folder of the shelf.
+/// Uploads files to a folder of the file store.
 pub(super) async fn put(
     file_store: &mut impl FileStore,
     below: &[String],
@@ -172,7 +170,7 @@ pub(super) async fn put(
     Ok(receipt)
 }
 
-/// Puts one file; tells how sure it is that it is there.
+/// Uploads one file and returns the evidence that it arrived.
 pub(super) async fn put_one(
     file_store: &mut impl FileStore,
     file: &File,
@@ -183,10 +181,10 @@ pub(super) async fn put_one(
         Extent::Absent => false,
         Extent::Bytes(bytes) if bytes != size => true,
         there => match file_store.hash(&file.name, size).await? {
-            // Delivered by an attempt whose end nobody heard of.
+            // An earlier attempt delivered it, but its result was lost.
             Some(read) if read == hash => return Ok(Proof::Read),
-            // Where nothing is said and nothing can be read, nothing is there, for all that anybody
-            // can know.
+            // If the target reports no size and allows no reading, assume that the file does not
+            // exist.
             None => there != Extent::Unknown,
             Some(_) => true,
         },
@@ -196,7 +194,7 @@ pub(super) async fn put_one(
     }
     let Some(temporary) = target.temporary.as_ref().filter(|_| !shelf_writes_at_once(file_store))
     else {
-        // What may be there under the final name is no beginning of this file.
+        // A file under the final name can't be a partial upload of this one, so start over.
         file_store.write(&file.name, &file.path, 0).await?;
         return check(file_store, &file.name, size, hash, target).await;
     };
@@ -210,7 +208,7 @@ pub(super) async fn put_one(
             place: file_store.place(&file.name),
             reason: format!("it has {bytes} bytes of {size}"),
         }),
-        // Somebody has taken it already, who was waiting for it.
+        // Someone who was waiting for the file has already collected it.
         Extent::Absent if before == Proof::Read => Ok(Proof::Taken),
         Extent::Absent => Ok(Proof::Accepted),
         _ => Ok(before),
@@ -225,15 +223,15 @@ async fn write_part(
     (size, hash): (u64, Hash),
     target: &FilesTarget,
 ) -> Result<Proof, DeliveryError> {
-    // Only a name that no other content has says what was begun.
+    // Only a unique temporary name shows that a partial upload belongs to this file.
     let resumes = target.temporary.as_ref().is_some_and(TemporaryName::is_unique);
     let offset = match file_store.extent(part).await? {
         Extent::Bytes(bytes) if bytes <= size && resumes => bytes,
         _ => 0,
     };
     if let Err(error) = file_store.write(part, &file.path, offset).await {
-        // What was broken off stays for the next attempt; where there is no room, or nothing may
-        // be, it would only be in the way.
+        // A partial upload is kept for the next attempt, unless the target is full or refuses
+        // files: it would only be in the way there.
         if error.is_full() || error.again() != Retry::Soon {
             let _ = file_store.remove(part).await;
         }
@@ -242,10 +240,10 @@ async fn write_part(
     check(file_store, part, size, hash, target).await
 }
 
-/// What may be wrong where a temporary name is refused.
+/// Hint shown if a temporary name is refused.
 const WRITING: &str = "if the server rejects the temporary name, set temporary to another pattern or to \
     \"none\"; `targets test` finds one that works";
-/// Likewise where a file can't get its final name.
+/// Hint shown if a file can't get its final name.
 const NAMING: &str =
     "if renaming is not allowed there, set temporary = \"none\"; `targets test` finds out";
 
@@ -254,8 +252,8 @@ fn with_hint(error: DeliveryError, hint: &str) -> DeliveryError {
     error.reworded(|reason| (!may_pass).then(|| format!("{reason}; {hint}")))
 }
 
-/// Why a file has not got its name. One that has vanished under its temporary name, or never shows,
-/// would be written again with each attempt: that goes to a person at once.
+/// Returns why a file did not get its final name. If it vanished under its temporary name or was
+/// never visible, each attempt would upload it again, so an operator is notified at once.
 async fn unpublished(
     file_store: &mut impl FileStore,
     error: DeliveryError,
@@ -273,9 +271,8 @@ fn shelf_writes_at_once<S: FileStore>(_: &S) -> bool {
     S::AT_ONCE
 }
 
-/// Whether what was written is what it should be; what isn't is removed, to be written anew. A file
-/// that the server has confirmed, and of which it shows nothing, is one in a drop box, or was taken
-/// away by whoever waits for it.
+/// Checks an uploaded file and removes it if it differs, so that it is uploaded again. A file that
+/// the server confirmed but does not show is in a drop box, or its reader has already collected it.
 async fn check(
     file_store: &mut impl FileStore,
     name: &str,
@@ -312,9 +309,9 @@ async fn check(
     }
 }
 
-/// Removes files that were put before; one that somebody has changed or replaced stays. One that
-/// the target does not let go keeps no other. Tells what became of each, also where it ends early:
-/// what was removed can't be found anew.
+/// Removes files delivered earlier, except those that someone has changed or replaced. A file that
+/// can't be removed does not stop the sweep. Returns the result of each file even if the sweep ends
+/// early, because a removed file can't be found again.
 pub(super) async fn sweep(file_store: &mut impl FileStore, below: &[String], old: &[Old]) -> Swept {
     match file_store.enter(below, false).await {
         Ok(true) => {}
@@ -343,7 +340,7 @@ async fn sweep_one(file_store: &mut impl FileStore, old: &Old) -> Result<Reason,
     }
     match file_store.hash(&old.name, old.size).await? {
         Some(hash) if hex(&hash) != old.sha256 => Ok(Reason::Changed),
-        // A name alone does not say whose file it is.
+        // Without size and hash, the name alone does not identify the file.
         None if extent == Extent::Unknown => Ok(Reason::Unseen),
         _ => {
             file_store.remove(&old.name).await?;
@@ -352,8 +349,8 @@ async fn sweep_one(file_store: &mut impl FileStore, old: &Old) -> Result<Reason,
     }
 }
 
-/// Removes what is there of files that are not whole, and never will be. One that can't be removed
-/// keeps no other.
+/// Removes partial uploads that will never be completed. A file that can't be removed does not stop
+/// the others.
 pub(super) async fn abandon(
     file_store: &mut impl FileStore,
     below: &[String],
@@ -370,25 +367,25 @@ pub(super) async fn abandon(
     end
 }
 
-/// Somebody else has given a part its name meanwhile, or removed it: what has that name now is no
-/// old file, and stays.
+/// Returns the error for a partial upload that someone else renamed or removed. The file that now
+/// has the final name is not an old one and stays.
 pub(super) fn vanished(place: String) -> DeliveryError {
     let reason = "it disappeared before it could be renamed".to_owned();
     DeliveryError::Differs { place, reason }
 }
 
-/// Size and SHA-256 of a file of this machine.
+/// Returns the size and SHA-256 of a local file.
 pub(super) async fn local(path: &Path) -> Result<(u64, Hash), DeliveryError> {
     beginning(path, u64::MAX).await
 }
 
-/// Size and SHA-256 of the first so many bytes of a file of this machine.
+/// Returns the size and SHA-256 of the first `most` bytes of a local file.
 pub(super) async fn beginning(path: &Path, most: u64) -> Result<(u64, Hash), DeliveryError> {
     let file = tokio::fs::File::open(path).await.map_err(DeliveryError::io(path))?;
     read(&mut file.take(most)).await.map_err(DeliveryError::io(path))
 }
 
-/// Size and SHA-256 of all that can be read.
+/// Returns the size and SHA-256 of everything that can be read.
 pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(u64, Hash)> {
     let mut context = Hashing::default();
     let mut chunk = vec![0; CHUNK];
@@ -401,7 +398,7 @@ pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result
     }
 }
 
-/// SHA-256 in the making.
+/// A SHA-256 calculation in progress.
 #[derive(Default)]
 pub(super) struct Hashing {
     hasher: Sha256,
@@ -414,7 +411,7 @@ impl Hashing {
         self.size += bytes.len() as u64;
     }
 
-    /// How many bytes it has seen.
+    /// Returns the number of bytes hashed so far.
     pub(super) fn size(&self) -> u64 {
         self.size
     }
@@ -432,14 +429,14 @@ mod tests {
 
     use super::*;
 
-    /// A shelf in memory.
+    /// A file store in memory.
     struct Memory {
         files: BTreeMap<String, Vec<u8>>,
-        /// Whether it says how large files are.
+        /// Whether it reports file sizes.
         sizes: bool,
         /// A file that can't be removed.
         stays: &'static str,
-        /// Whether that is because the connection breaks.
+        /// Whether removing that file breaks the connection.
         breaks: bool,
     }
 
@@ -545,8 +542,8 @@ mod tests {
             file_store
         };
         let old = names.clone().map(|name| Old { name, size, sha256: hex(&hash) });
-        // Where the server lets one file not go, the others go; where the connection breaks, it
-        // ends.
+        // A file that the server refuses to remove does not stop the sweep; a broken connection
+        // does.
         for (breaks, removed, left) in
             [(false, &["a", "c"][..], &["b"][..]), (true, &["a"], &["b", "c"])]
         {
@@ -582,7 +579,7 @@ mod tests {
         };
         for sizes in [true, false] {
             let mut file_store = memory(sizes);
-            // The second time it is found to be there.
+            // The second upload finds the file in place.
             for _ in 0..2 {
                 assert_eq!(
                     put_one(&mut file_store, &file, &target).await.expect("put"),

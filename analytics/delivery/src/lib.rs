@@ -1,8 +1,8 @@
-//! Delivery: brings files to a target, completely or not at all. `targets` has a module for each
-//! kind of target, `file_store` what all targets that store files share, and `outbox` what is still
-//! to be delivered, with the ledger of what has been.
+//! Delivers files to a target, completely or not at all. `targets` has a module for each kind of
+//! target, `file_store` has what all targets that store files share, and `outbox` has pending
+//! deliveries and the ledger of completed ones.
 //!
-//! This crate knows files and mails, but no report.
+//! This crate handles files and mails and does not depend on reports.
 
 mod file_store;
 mod names;
@@ -27,30 +27,29 @@ use self::{
     targets::{Task, TaskResult, at_place, email, rules},
 };
 
-/// What is brought to a target.
+/// The files and the mail text to deliver to a target.
 #[derive(Debug, Clone, Default)]
 pub struct Parcel {
     /// The files.
     pub items: Vec<Item>,
-    /// Folder at the target, below the one that the target names; `/` between its parts; may be
-    /// empty.
+    /// Folder at the target, below the target's own; `/` separates its parts. May be empty.
     pub folder: String,
-    /// The same at the target that a mail links to.
+    /// The same folder at the target that a mail links to.
     pub linked_folder: String,
-    /// What a mail says.
+    /// Contents of the mail.
     pub letter: MailContent,
 }
 
-/// A file to bring.
+/// A file to deliver.
 #[derive(Debug, Clone)]
 pub struct Item {
     /// Its name at the target.
     pub name: String,
-    /// Where it lies.
+    /// Path of the local file.
     pub path: PathBuf,
 }
 
-/// What a mail says.
+/// Contents of a mail.
 #[derive(Debug, Clone, Default)]
 pub struct MailContent {
     /// Its subject.
@@ -59,26 +58,26 @@ pub struct MailContent {
     pub text: String,
     /// Its HTML form, if it has one.
     pub html: Option<String>,
-    /// The pictures that the HTML form shows as `cid:ID`.
+    /// Pictures that the HTML form references as `cid:ID`.
     pub pictures: Vec<Inline>,
-    /// What its Message-ID is made of: the same parcel always has the same.
+    /// Source of the Message-ID: the same parcel always has the same id.
     pub id: String,
-    /// What it says of files that are not in it.
+    /// Notes about files that are not attached.
     pub notes: Notes,
 }
 
-/// What a mail says of files that are too large for it, in the report's language.
+/// Notes in a mail about files that are too large to attach, in the report's language.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notes {
-    /// Before the places where the files are.
+    /// Text before the locations of the files.
     pub elsewhere: String,
-    /// Before the names of files that are nowhere else.
+    /// Text before the names of files that are stored nowhere else.
     pub left_out: String,
-    /// How many more files there are, as `{0}`.
+    /// Text for the number of further files, with the placeholder `{0}`.
     pub more: String,
-    /// In place of a mail that is itself too large.
+    /// Text that replaces a mail that is itself too large.
     pub too_large: String,
-    /// The decimal sign of sizes.
+    /// Decimal separator of sizes.
     pub decimal: char,
 }
 
@@ -94,59 +93,59 @@ impl Default for Notes {
     }
 }
 
-/// A picture within a mail.
+/// An inline picture of a mail.
 #[derive(Debug, Clone)]
 pub struct Inline {
-    /// What the HTML form calls it: letters, digits, `-`, `_`, `.` and `@`.
+    /// Content id by which the HTML form references it: letters, digits, `-`, `_`, `.` and `@`.
     pub id: String,
-    /// Its type, such as `image/png`.
+    /// Media type, such as `image/png`.
     pub media_type: String,
-    /// The file.
+    /// Contents of the file.
     pub bytes: Vec<u8>,
 }
 
-/// What became of a parcel.
+/// Result of a delivery.
 #[derive(Debug, Clone, Default)]
 pub struct Receipt {
-    /// Where each file is, or who got it.
+    /// Location of each file, or the recipients.
     pub places: Vec<String>,
-    /// What the server said last.
+    /// The last reply of the server.
     pub reply: String,
-    /// Recipients whom the server refused, with its words.
+    /// Recipients that the server refused, with its replies.
     pub refused: Vec<(String, String)>,
-    /// Recipients whom a server has accepted a mail for.
+    /// Recipients whose mail a server accepted.
     pub accepted: Vec<Served>,
-    /// Where the files are for recipients who can't take them: the target's name, and what became
-    /// of them there.
+    /// The target that stores the files for recipients whose mail can't hold them, and the result
+    /// there.
     pub linked: Option<(String, Box<Receipt>)>,
 }
 
-/// Which parts of a delivery are done, so that no later attempt does them again.
+/// Completed parts of a delivery, which later attempts don't repeat.
 pub struct Progress<'a> {
-    /// What is done, and what the server said to it.
+    /// Completed parts by key, with the server's reply.
     pub done: BTreeMap<String, Served>,
-    /// Puts it on disk.
+    /// Stores the completed parts on disk.
     #[expect(clippy::type_complexity, reason = "used only here")]
     pub save: Box<dyn FnMut(&BTreeMap<String, Served>) -> std::io::Result<()> + Send + 'a>,
 }
 
 impl Progress<'_> {
-    /// For what is tried once.
+    /// Returns progress that is not stored, for a single attempt.
     pub fn forgotten() -> Self {
         Self { done: BTreeMap::new(), save: Box::new(|_| Ok(())) }
     }
 }
 
-/// A recipient whom a server has accepted a mail for, or refused for good.
+/// A recipient whose mail a server accepted or permanently refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Served {
     /// The mail address.
     pub recipient: String,
-    /// When, RFC 3339.
+    /// Time of the reply, RFC 3339.
     pub at: String,
-    /// Which server, and its words.
+    /// Name of the server and its reply.
     pub reply: String,
-    /// Whether it refused.
+    /// Whether the server refused the recipient.
     pub refused: bool,
 }
 
@@ -159,65 +158,65 @@ pub enum DeliveryError {
     /// A file can't be read, or a folder can't be written.
     #[error("{what}: {source}{remedy}", remedy = remedy(.source))]
     Io {
-        /// What was tried, and where.
+        /// The attempted operation and its location.
         what: String,
-        /// Why it failed.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The account's secret can't be had.
+    /// The account's secret is not available.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
-    /// A server refused, or could not be talked to.
+    /// A server refused a step, or the connection failed.
     #[error("{server}: {step}: {reason}")]
     Server {
-        /// Which.
+        /// Name of the server.
         server: String,
-        /// What was tried.
+        /// The attempted step.
         step: String,
-        /// What it said, or what happened.
+        /// The server's reply, or a description of the failure.
         reason: String,
-        /// Whether a later try may succeed.
+        /// Whether a later attempt may succeed.
         transient: bool,
     },
-    /// A mail server refused the mail for good.
+    /// A mail server permanently refused the mail.
     #[error("{server}: {reason}")]
     Refused {
-        /// Which.
+        /// Name of the server.
         server: String,
-        /// Its words.
+        /// The server's reply.
         reason: String,
     },
     /// An object store refused, or could not be reached.
     #[error("{reason}")]
     Store {
-        /// What it said, or what happened, with the address.
+        /// The store's reply, or a description of the failure, with the address.
         reason: String,
-        /// Whether a later try may succeed.
+        /// Whether a later attempt may succeed.
         transient: bool,
     },
-    /// Another file of the name is there, and is to stay.
+    /// A file of that name exists and must not be replaced.
     #[error("{0}: a different file with this name exists, and existing = \"refuse\"")]
     Exists(String),
-    /// What has arrived is not what was sent.
+    /// The delivered file differs from the one that was sent.
     #[error("{place}: {reason}")]
     Differs {
-        /// Where.
+        /// Location of the file.
         place: String,
-        /// In what it differs.
+        /// Difference between the files.
         reason: String,
     },
-    /// The server let a file be written, shows nothing of it, and gives it no final name.
+    /// The server accepted a file but does not show it and refuses to rename it.
     #[error(
         "{place}: accepted under its temporary name but can't be renamed ({reason}); set temporary = \"none\", \
          or another pattern if another program removes such files"
     )]
     Unnamed {
-        /// Where it was written.
+        /// Location of the file.
         place: String,
-        /// What the server said.
+        /// The server's reply.
         reason: String,
     },
-    /// The server confirmed a file before it had it, and shows nothing of it.
+    /// The server confirmed a file before receiving it, and does not show it.
     #[error(
         "{0}: the server confirmed the file before receiving all of it and does not show it, so its arrival \
          can't be verified; give the account permission to list or read"
@@ -228,58 +227,58 @@ pub enum DeliveryError {
         "this build cannot deliver to {0} targets: it was built without the cargo feature {0:?}"
     )]
     NotBuiltIn(&'static str),
-    /// A step took too long.
+    /// A step exceeded its deadline.
     #[error("{server}: {step}: no answer within {} s", .limit.as_secs())]
     Deadline {
-        /// Which server.
+        /// Name of the server.
         server: String,
-        /// What was tried.
+        /// The attempted step.
         step: String,
-        /// How long was waited.
+        /// The deadline.
         limit: Duration,
     },
-    /// Recipients whom no server has answered for.
+    /// Recipients for whom no server has given a final answer.
     #[error("not yet delivered to {}", .0.join(", "))]
     Due(Vec<String>),
-    /// A mail can't be written.
+    /// The mail can't be composed.
     #[error("can't compose the mail: {0}")]
     MailContent(String),
-    /// A name would lead out of the target's folder.
+    /// A name would lead outside the target's folder.
     #[error("{0:?} is outside the target's folder")]
     Outside(String),
-    /// The target could not be opened: nothing was begun there.
+    /// The target could not be opened, so nothing was started there.
     #[error("{0}")]
     Unopened(Box<DeliveryError>),
-    /// The files can't be put to the target that a mail links to.
+    /// The files can't be stored at the target that a mail links to.
     #[error("{error}")]
     Linked {
-        /// That target's name.
+        /// Name of that target.
         target: Name,
-        /// Why.
+        /// The error at that target.
         error: Box<DeliveryError>,
     },
 }
 
-/// When another try may succeed; the sooner comes first.
+/// When another attempt may succeed, soonest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Retry {
     /// At any time.
     Soon,
-    /// When a person has mended something, such as a password or a right: it is tried seldom, and
-    /// somebody is told.
+    /// After an operator has fixed something, such as a password or a permission. It is tried
+    /// rarely, and someone is notified.
     WhenMended,
-    /// Not as it is.
+    /// Never in its present form.
     Never,
 }
 
 impl DeliveryError {
-    /// A file or folder that can't be read or written.
+    /// Returns a function that describes a failed file or folder operation.
     fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let what = path.display().to_string();
         move |source| Self::Io { what, source }
     }
 
-    /// A server's refusal in other words, where there are better ones.
+    /// Replaces the reason of a server's refusal if `words` has a better one.
     fn reworded(mut self, words: impl FnOnce(&str) -> Option<String>) -> Self {
         if let Self::Server { reason, .. } = &mut self
             && let Some(better) = words(reason)
@@ -289,7 +288,7 @@ impl DeliveryError {
         self
     }
 
-    /// When another try may succeed.
+    /// Returns when another attempt may succeed.
     pub fn again(&self) -> Retry {
         match self {
             Self::NoTarget(_)
@@ -314,9 +313,9 @@ impl DeliveryError {
         }
     }
 
-    /// The target at which something may be begun that the attempt has failed to end: `own`, or the
-    /// one that the mail links to. `None` where it did not come as far, as where the log-in was
-    /// refused, or who goes there again would only wait once more.
+    /// Returns the target that may hold a partial delivery of the failed attempt: `own`, or the
+    /// target that the mail links to. Returns `None` if the attempt did not get that far, as after
+    /// a refused login, or if a visit to the target would only time out again.
     fn left_at<'a>(&'a self, own: &'a str) -> Option<&'a str> {
         match self {
             Self::Linked { target, error } => error.left_at(target.as_str()),
@@ -329,7 +328,7 @@ impl DeliveryError {
         }
     }
 
-    /// Whether there is no room at the target.
+    /// Returns whether the target is out of space.
     fn is_full(&self) -> bool {
         match self {
             Self::Io { source, .. } => {
@@ -363,10 +362,10 @@ fn remedy(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// Brings a parcel to a target.
+/// Delivers a parcel to a target.
 ///
-/// # Errors
-/// Nothing of it is visible under its final name, or (several files) only whole files are.
+/// # Errors No file is visible under its final name, or, with several files, only complete files
+/// are.
 pub async fn deliver(
     config: &Config,
     target: &Name,
@@ -402,8 +401,8 @@ async fn put(
     }
 }
 
-/// Removes files that were put before from a folder of a target, unless somebody has changed them;
-/// tells what became of each, also where it ends early.
+/// Removes files delivered earlier from a folder of a target, unless someone has changed them.
+/// Returns the result of each file even if the sweep ends early.
 async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old]) -> Swept {
     let done = async {
         let below = names::parts(folder, rules(&target.place))?;
@@ -418,7 +417,7 @@ async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old])
     }
 }
 
-/// Removes what was begun at a target of files that are given up: their names, and their SHA-256 in
+/// Removes partial uploads of abandoned files from a target, given the files' names and SHA-256 in
 /// hexadecimal.
 async fn abandon(
     config: &Config,
@@ -426,13 +425,13 @@ async fn abandon(
     folder: &str,
     files: &[(&str, &str)],
 ) -> Result<(), DeliveryError> {
-    // Mails are whole or none.
+    // Mails have no partial uploads.
     let Some(Target::Files(target)) = config.targets.get(target) else {
         return Ok(());
     };
     let rules = rules(&target.place);
     let names = names::distinct(files.iter().map(|(name, _)| *name), rules);
-    // Without temporary names, nothing tells what was begun from what was there.
+    // Without temporary names, partial uploads can't be distinguished from existing files.
     let Some(temporary) = &target.temporary else {
         return Ok(());
     };
@@ -443,11 +442,9 @@ async fn abandon(
     Ok(())
 }
 
-/// Tries a target: does what a delivery does with a file that is removed again, or sends a small
-/// mail.
+/// Tests a target: uploads a file as a delivery does and removes it, or sends a small mail.
 ///
-/// # Errors
-/// As [`deliver`].
+/// # Errors As [`deliver`].
 pub async fn try_out(config: &Config, name: &Name) -> Result<Trial, DeliveryError> {
     let options =
         config.targets.get(name).ok_or_else(|| DeliveryError::NoTarget(name.to_string()))?;
@@ -512,7 +509,7 @@ mod tests {
         };
         let unopened = |error: DeliveryError| DeliveryError::Unopened(Box::new(error));
         assert_eq!(server(true).left_at("own"), Some("own"));
-        // Such as a rename that is refused for good: what was written is there.
+        // As after a permanently refused rename, when the upload is still there.
         assert_eq!(server(false).left_at("own"), Some("own"));
         assert_eq!(linked(server(true)).left_at("own"), Some("share"));
         assert_eq!(DeliveryError::Exists("r.pdf".into()).left_at("own"), Some("own"));
@@ -530,7 +527,7 @@ mod tests {
         ] {
             assert_eq!(error.left_at("own"), None, "{error:?}");
         }
-        // When it is tried again, and what is said of it, stays the same.
+        // The retry time and the message don't change.
         assert_eq!(linked(unopened(server(false))).again(), Retry::WhenMended);
         assert_eq!(
             linked(unopened(server(true))).to_string(),

@@ -1,28 +1,28 @@
-//! Names that every target takes: no reserved ones, none too long, none that leads out of the
+//! Makes names that every target accepts: not reserved, not too long, and never outside the
 //! target's folder.
 
 use std::collections::BTreeSet;
 
 use super::DeliveryError;
 
-/// Whose rules names follow.
+/// Naming rules of a kind of target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rules {
     /// Folders of Unix, SFTP, FTP.
     Unix,
-    /// Shares: what Windows can't open is no use there.
+    /// Network shares: names that Windows can open.
     Windows,
     /// Object stores.
     Keys,
 }
 
-/// The longest name, in bytes or, on Windows, UTF-16 units; the name of the unfinished file needs
-/// some of the 255.
+/// Longest name in bytes, or in UTF-16 units on Windows. The temporary name needs the rest of the
+/// 255.
 const MAX_LENGTH: usize = 230;
-/// The longest ending that is kept when a name is cut.
+/// Longest extension that is kept when a name is shortened.
 const ENDING: usize = 16;
 
-/// A name made safe: what a target can't take becomes `_`.
+/// Returns a safe name, with `_` for each character that the target does not accept.
 pub(super) fn safe(name: &str, rules: Rules) -> String {
     let mut safe: String = name
         .chars()
@@ -39,8 +39,8 @@ pub(super) fn safe(name: &str, rules: Rules) -> String {
             safe.insert(0, '_');
         }
     }
-    // A leading blank is lost on the way to many FTP servers, and a leading `-` reads like an
-    // option to others.
+    // Many FTP servers lose a leading blank, and a leading `-` looks like an option to other
+    // programs.
     if safe.starts_with([' ', '-', '~']) {
         safe.replace_range(..1, "_");
     }
@@ -50,7 +50,7 @@ pub(super) fn safe(name: &str, rules: Rules) -> String {
     shorten(&safe, rules)
 }
 
-/// Names of devices, which Windows takes for no file, with any ending.
+/// Returns whether Windows reserves a name for a device, with or without an extension.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or("").trim_end().to_ascii_uppercase();
     let numbered = |word: &str| {
@@ -70,7 +70,7 @@ fn length(text: &str, rules: Rules) -> usize {
     if rules == Rules::Windows { text.encode_utf16().count() } else { text.len() }
 }
 
-/// Cuts a name that is too long before its ending.
+/// Shortens a name that is too long, and keeps its extension.
 fn shorten(name: &str, rules: Rules) -> String {
     if length(name, rules) <= MAX_LENGTH {
         return name.to_owned();
@@ -92,13 +92,13 @@ fn shorten(name: &str, rules: Rules) -> String {
     if rules == Rules::Windows { unended(&cut) } else { cut }
 }
 
-/// A name without the dots and blanks at its end, which Windows drops.
+/// Returns a name without trailing dots and blanks, which Windows drops.
 fn unended(name: &str) -> String {
     let kept = name.trim_end_matches(['.', ' ']).len();
     format!("{}{}", &name[..kept], "_".repeat(name.len() - kept))
 }
 
-/// Safe names, none of them twice; upper and lower case are one on a share.
+/// Returns unique safe names; on a share, names that differ only in case count as equal.
 pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>, rules: Rules) -> Vec<String> {
     let mut taken = BTreeSet::new();
     names
@@ -117,7 +117,7 @@ pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>, rules: Rules) -
         .collect()
 }
 
-/// The parts of a folder's path, each made safe; none leads upward.
+/// Returns the safe parts of a folder's path; none of them leads upward.
 pub(super) fn parts(folder: &str, rules: Rules) -> Result<Vec<String>, DeliveryError> {
     folder
         .split(['/', '\\'])

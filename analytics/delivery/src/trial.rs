@@ -1,4 +1,4 @@
-//! Trying a target: what a delivery does, step by step, and what the target supports of it.
+//! Tests a target: performs a delivery step by step and finds out what the target supports.
 
 use std::path::Path;
 
@@ -11,33 +11,34 @@ use super::{
     file_store::{self, Extent, File, FileStore, Proof},
 };
 
-/// What came of a trial.
+/// Result of a target test.
 #[derive(Debug, Clone)]
 pub struct Trial {
     /// Whether deliveries arrive as the target is configured.
     pub works: bool,
     /// The result in one line.
     pub summary: String,
-    /// What the target supports, in the order in which it was tried.
+    /// Features of the target, in the order of the tests.
     pub findings: Vec<Finding>,
 }
 
-/// What a target supports, or does not.
+/// A feature that a target supports or does not support.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Of what.
+    /// Name of the feature.
     pub what: &'static str,
     /// Whether it is supported.
     pub supported: bool,
-    /// More about it; may be empty.
+    /// Details; may be empty.
     pub words: String,
 }
 
-/// The patterns that are tried where the target's own is refused, `None` being none.
+/// Temporary name patterns to try if the target refuses the configured one; `None` stands for no
+/// temporary name.
 const PATTERNS: [Option<&str>; 3] =
     [Some("{{ name }}.{{ hash }}.part"), Some("{{ name }}.{{ hash }}.tmp"), None];
 
-/// The findings in the making.
+/// The findings collected so far.
 #[derive(Default)]
 struct Findings(Vec<Finding>);
 
@@ -47,7 +48,7 @@ impl Findings {
     }
 }
 
-/// The files of a trial, on this machine.
+/// Local files for the test.
 struct Samples {
     folder: tempfile::TempDir,
     stamp: i64,
@@ -58,7 +59,7 @@ impl Samples {
         Ok(Self { folder: tempfile::tempdir()?, stamp: UtcMicros::now().0 })
     }
 
-    /// A file with some content under a name.
+    /// Creates a local file.
     fn file(&self, name: &str, text: &str) -> std::io::Result<File> {
         let path = self.folder.path().join(format!("{}.txt", text.len()));
         std::fs::write(&path, text)?;
@@ -81,7 +82,7 @@ impl Samples {
 const FIRST: &str = "mailqos tested this target. You can delete this file.\n";
 const SECOND: &str = "mailqos tested this target and replaced a file. You can delete this file.\n";
 
-/// Does with a shelf what a delivery does, and says what it supports.
+/// Performs a delivery to a file store and reports what it supports.
 pub(super) async fn of_shelf<S: FileStore>(
     file_store: &mut S,
     target: &FilesTarget,
@@ -96,8 +97,7 @@ pub(super) async fn of_shelf<S: FileStore>(
         Ok(proof) => proof,
         Err(error) if error.again() == Retry::Soon => return Err(error),
         Err(error) => {
-            // In a drop box, nothing that is tried can be removed: no more is tried than what can
-            // help.
+            // In a drop box, test files can't be removed, so only patterns that can help are tried.
             let patterns: &[Option<&str>] = match error {
                 DeliveryError::Unnamed { .. } => &[None],
                 _ => &PATTERNS,
@@ -157,7 +157,8 @@ pub(super) async fn of_shelf<S: FileStore>(
     })
 }
 
-/// Goes into a folder below the target's own, or stays in that; tells which folders were made.
+/// Enters a folder below the target's own, or stays in the target's own. Returns the folders that
+/// were created.
 async fn folders(
     file_store: &mut impl FileStore,
     samples: &Samples,
@@ -178,7 +179,7 @@ async fn folders(
     }
 }
 
-/// What can be seen of a file that is there.
+/// Reports what can be seen of an existing file.
 async fn look(
     file_store: &mut impl FileStore,
     file: &File,
@@ -238,7 +239,7 @@ async fn remove_folders(file_store: &mut impl FileStore, below: &[String]) -> bo
     true
 }
 
-/// Finds out what would work where a file can't be put as it should be.
+/// Finds out which settings work if a file can't be uploaded as configured.
 async fn diagnose(
     file_store: &mut impl FileStore,
     target: &FilesTarget,
@@ -285,7 +286,7 @@ fn parsed(pattern: Option<&str>) -> Option<TemporaryName> {
     pattern.and_then(|text| text.parse().ok())
 }
 
-/// Removes what a trial may have left.
+/// Removes the files of a test.
 async fn clear(file_store: &mut impl FileStore, file: &File, temporary: Option<&TemporaryName>) {
     let _ = file_store.remove(&file.name).await;
     if let (Some(temporary), Some(sha256)) = (temporary, sha256(&file.path).await) {
@@ -297,7 +298,7 @@ async fn sha256(path: &Path) -> Option<String> {
     file_store::local(path).await.ok().map(|(_, hash)| hex(&hash))
 }
 
-/// Leaves nothing behind where a trial has failed.
+/// Removes all traces of a failed test.
 async fn leave(
     file_store: &mut impl FileStore,
     below: &[String],

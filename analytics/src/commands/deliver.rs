@@ -1,4 +1,4 @@
-//! `mailqos-analytics deliver`: delivers files that have been made.
+//! `mailqos-analytics deliver`: delivers existing files.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -34,9 +34,8 @@ pub struct Args {
 
 /// Runs the command.
 ///
-/// # Errors
-/// Wrong usage, an unreadable file, or a delivery that failed; that one is tried again by
-/// `schedule` and `outbox retry`.
+/// # Errors Wrong usage, an unreadable file, or a failed delivery, which `schedule` and `outbox
+/// retry` try again.
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.load()?;
     let now = UtcMicros::now();
@@ -76,7 +75,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             linked_folder,
             letter: letter.clone(),
             items: items.clone(),
-            // Said by a person, now: not a repetition of another delivery.
+            // Each call counts as a new delivery, not as a repetition of an earlier one.
             occasion: now.to_string(),
             report: String::new(),
             run: String::new(),
@@ -85,7 +84,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     send(&config, &requests, now).await
 }
 
-/// A target by its name.
+/// Returns the target with the given name.
 pub(super) fn target_of(config: &Config, name: &str) -> Result<Name, Failure> {
     config.targets.keys().find(|known| known.as_str() == name).cloned().ok_or_else(|| {
         let known = config.targets.keys().map(Name::as_str);
@@ -129,7 +128,7 @@ pub(super) async fn send(
     })
 }
 
-/// Prints the results of working off the outbox to standard error.
+/// Prints the results of the delivery attempts to standard error.
 pub(super) fn tell(work: &Work) {
     for target in &work.busy {
         eprintln!(

@@ -1,7 +1,7 @@
-//! The subcommands, a file each, and what they share: global options, exit codes, the way to
+//! The subcommands, a file for each, and their common parts: global options, exit codes and
 //! standard output.
 //!
-//! A subcommand is a clap `Args` struct and a `run`, and one line in [`Command`] and in
+//! A subcommand needs a clap `Args` struct, a `run` function, and a line in [`Command`] and in
 //! `Command::run`.
 
 pub mod deliver;
@@ -72,21 +72,20 @@ pub struct Global {
 }
 
 impl Global {
-    /// The configuration file's path.
+    /// Returns the configuration file's path.
     pub fn config_file(&self) -> PathBuf {
         self.config.clone().unwrap_or_else(|| PathBuf::from("mailqos.toml"))
     }
 
-    /// Reads the configuration without a word; nothing where it is wrong or not there.
+    /// Reads the configuration without messages, or returns nothing if it is invalid or missing.
     fn quiet(&self) -> Option<Config> {
         mailqos_config::load(&self.config_file()).ok()
     }
 
-    /// Reads the configuration. What is unwise in it, `mailqos-probe check` and `schedule` say: not
-    /// each question for a figure.
+    /// Reads the configuration without its warnings, which only `mailqos-probe check` and
+    /// `schedule` print.
     ///
-    /// # Errors
-    /// All that is wrong with it, as wrong configuration (exit code 2).
+    /// # Errors All problems of the configuration (exit code 2).
     pub fn load(&self) -> Result<Config, Failure> {
         mailqos_config::load(&self.config_file()).map_err(Failure::Configuration)
     }
@@ -168,13 +167,13 @@ pub enum Failure {
     Usage(miette::Report),
     /// The configuration is wrong: exit code 2.
     Configuration(Problems),
-    /// The reader of standard output has left, as with `head`: not a failure.
+    /// The reader of standard output has closed it, as `head` does: not a failure.
     BrokenPipe,
 }
 
-/// The folder of the lake, mirrored there first if it is in an object store.
+/// Returns the folder of the lake. A lake in an object store is mirrored to it first.
 fn place(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, Failure> {
-    // Most commands are synchronous; only this needs the network.
+    // Most commands are synchronous; only mirroring needs the network.
     let folder = mailqos_lake_tables::place::folder(data, config);
     let folder = match Handle::try_current() {
         Ok(runtime) => block_in_place(|| runtime.block_on(folder)),
@@ -194,17 +193,17 @@ fn place(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, Failur
 }
 
 impl Failure {
-    /// A failure of the work, in one line.
+    /// Returns a failure of the work, in one line.
     pub fn work(message: impl std::fmt::Display) -> Self {
         Self::Work(miette::miette!("{message}"))
     }
 
-    /// A failure of the work, with its remedy.
+    /// Returns a failure of the work, with its remedy.
     pub fn work_help(message: impl std::fmt::Display, help: impl std::fmt::Display) -> Self {
         Self::Work(miette::miette!(help = help.to_string(), "{message}"))
     }
 
-    /// Wrong usage, with its remedy.
+    /// Returns a usage error, with its remedy.
     pub fn usage(message: impl std::fmt::Display, help: impl std::fmt::Display) -> Self {
         Self::Usage(miette::miette!(help = help.to_string(), "{message}"))
     }
@@ -265,8 +264,7 @@ impl From<Problems> for Failure {
 
 /// Writes data to standard output.
 ///
-/// # Errors
-/// The reader has left, or the data can't be written.
+/// # Errors The reader has closed it, or the data can't be written.
 pub fn print(data: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(data.as_ref())?;
@@ -286,7 +284,7 @@ pub fn main() -> ExitCode {
     }
     template_process::enable();
     guard::enable();
-    // clap itself ends with 0 after --help and with 2 on wrong usage.
+    // clap itself exits with 0 after --help and with 2 on wrong usage.
     let cli = Cli::parse();
     log(cli.global.verbose);
     match cli.command.run(&cli.global) {
@@ -317,7 +315,7 @@ fn log(verbose: u8) {
     };
 }
 
-/// Lines for systemd's journal, which knows the time itself: each with its priority (sd-daemon(3)).
+/// Formats lines for systemd's journal, which adds the time: each has its priority (sd-daemon(3)).
 struct Journal(Format<Full, ()>);
 
 impl<S, N> FormatEvent<S, N> for Journal

@@ -1,4 +1,4 @@
-//! `mailqos-analytics outages`: when monitors were down, and for how long.
+//! `mailqos-analytics outages`: lists when monitors were down, and for how long.
 
 use std::process::ExitCode;
 
@@ -29,7 +29,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         .query(&source.period)
         .metrics(&[Metric::RoundTrip])
         .columns(&[Column::Stage, Column::Error]);
-    // A period that is not over ends now: what has not been is not unknown.
+    // A current period ends now: the time to come does not count as unknown.
     let period = source.period.until(UtcMicros::now()).unwrap_or_else(|| source.period.clone());
     let found = source
         .lake
@@ -56,7 +56,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A row for each outage that touches the period.
+/// Returns a row for each outage that overlaps the period.
 fn rows(series: &Series, period: &Period, format: Format) -> Vec<Vec<Cell>> {
     let moment = |at: UtcMicros| moment(&period.calendar, at);
     let time = |time: Micros| match format {
@@ -73,9 +73,9 @@ fn rows(series: &Series, period: &Period, format: Format) -> Vec<Vec<Cell>> {
                 Cell::Text(series.site.to_string()),
                 Cell::Text(series.monitor.to_string()),
                 Cell::Text(moment(outage.from)),
-                // Null where its end was not seen.
+                // Null if the end was not observed.
                 Cell::text(outage.to.map(moment)),
-                // The known part of it that lies in the period.
+                // The known part of the outage within the period.
                 time(outage.downtime),
                 outage.duration().map_or(Cell::None, time),
                 Cell::Count(outage.failed_tests),

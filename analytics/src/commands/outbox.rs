@@ -1,4 +1,4 @@
-//! `mailqos-analytics outbox`: shows and works off what waits for delivery.
+//! `mailqos-analytics outbox`: shows and attempts pending deliveries.
 
 use std::process::ExitCode;
 
@@ -106,7 +106,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             for id in &ids {
                 match outbox.retry(id, now).map_err(Failure::work)? {
                     Named::Done => {}
-                    // It was delivered, or dropped, since they were listed.
+                    // The delivery arrived or was dropped after the listing.
                     Named::Unknown if are_all => {}
                     Named::Unknown => return Err(unknown(id)),
                     Named::Busy => {
@@ -150,8 +150,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether a line of the ledger is of one of these targets, any if there is none, and of these days
-/// (UTC).
+/// Returns whether a ledger entry belongs to one of the targets (any, if none is given) and to the
+/// period (UTC).
 fn is_asked_for(line: &Line, targets: &[String], from: Option<Date>, to: Option<Date>) -> bool {
     let (at, name) = match line {
         Line::Delivered(entry) => (&entry.delivered_at, &entry.target),
@@ -183,7 +183,7 @@ fn csv(lines: &[Line]) -> Result<String, Failure> {
         match line {
             Line::Delivered(entry) => {
                 let attempts = entry.attempts.to_string();
-                // Files lie each in its place; a mail has all of them for each recipient.
+                // Each file has one location; a mail has all files for each recipient.
                 let served = entry.accepted.iter().map(|served| {
                     (
                         "accepted",

@@ -1,5 +1,5 @@
-//! `mailqos-analytics patterns`: lasting changes, habits and what failures have in common, in words
-//! and figures.
+//! `mailqos-analytics patterns`: reports lasting changes, recurring patterns and common features of
+//! failures, in words and figures.
 
 use std::process::ExitCode;
 
@@ -85,7 +85,7 @@ fn line(found: &PatternFinding, l: &Locale) -> String {
         pattern_words::test(&found.pattern, l),
         pattern_words::strength(found.p, l)
     );
-    // A terminal breaks lines itself.
+    // Terminals wrap lines themselves.
     text.replace(['\u{a0}', '\u{202f}'], " ")
 }
 

@@ -1,4 +1,4 @@
-//! `mailqos-analytics schedule`: runs the report schedules until told to stop.
+//! `mailqos-analytics schedule`: runs the report schedules until it is stopped.
 
 use std::{
     io::IsTerminal as _,
@@ -40,17 +40,16 @@ enum Action {
     },
 }
 
-/// Time that work in progress may take when the program is stopped: less than service managers wait
+/// Time to finish work in progress when the program is stopped, shorter than service managers wait
 /// by default.
 const FINISHING: Duration = Duration::from_secs(60);
-/// Every ten seconds: rules are read from the definitions, so that a new or changed one applies
-/// immediately.
+/// Every ten seconds. Rules are read from the definitions each time, so that a new or changed one
+/// applies immediately.
 const TICK: &str = "*/10 * * * * *";
 
 /// Runs the command.
 ///
-/// # Errors
-/// The configuration is wrong, or nothing can be remembered.
+/// # Errors The configuration is wrong, or the state can't be stored.
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.load()?;
     match args.action {
@@ -78,7 +77,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
 /// The last message about invalid definitions.
 static SAID: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
 
-/// The definitions that are right; those that are wrong are named on standard error.
+/// Returns the valid definitions, and reports the invalid ones on standard error.
 fn definitions(
     config: &Config,
 ) -> Result<(Vec<Definition>, Vec<schedule::InvalidDefinition>), Failure> {
@@ -88,7 +87,7 @@ fn definitions(
         .iter()
         .map(|(_, problems)| problems.render(std::io::stderr().is_terminal()))
         .collect();
-    // Said when it is new, not every ten seconds.
+    // Printed only if it has changed, not every ten seconds.
     let mut last = SAID.lock().ignore_poison();
     if *last != said {
         eprint!("{said}");
@@ -97,8 +96,8 @@ fn definitions(
     Ok((definitions, wrong))
 }
 
-/// Generates due reports, works off the outbox and removes old files from targets; returns whether
-/// everything succeeded.
+/// Generates due reports, attempts pending deliveries and removes old files from targets. Returns
+/// whether everything succeeded.
 async fn pass(config: &Arc<Config>, now: UtcMicros) -> Result<bool, Failure> {
     let made = make(config, now).await?;
     let delivered = deliver(config, now).await?;
@@ -140,7 +139,7 @@ async fn deliver(config: &Config, now: UtcMicros) -> Result<bool, Failure> {
     Ok(work.is_well())
 }
 
-/// Logs what working off the outbox did, a line each.
+/// Logs the results of the delivery attempts, a line for each.
 fn say(work: &Work) {
     for entry in &work.delivered {
         tracing::info!(target_name = %entry.target, id = %entry.id, places = %entry.places.join(", "), reply = %entry.reply, "delivered");
@@ -167,7 +166,7 @@ fn say(work: &Work) {
     }
 }
 
-/// Time of the last notice that nothing can be generated or delivered.
+/// Time of the last notice that reports can't be generated or delivered.
 static TOLD: std::sync::Mutex<Option<std::time::Instant>> = std::sync::Mutex::new(None);
 
 /// Handles a pass that failed as a whole, for example because the state folder is not writable: it
@@ -201,7 +200,7 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
     let scheduled = all.iter().filter(|definition| definition.schedule.is_some()).count();
     tracing::info!(reports = scheduled, folder = %config.reports.display(), "schedules started");
     let config = Arc::new(std::sync::RwLock::new(Arc::new(config)));
-    // Each task in progress holds a shared lock; the end waits until all are released.
+    // Each task in progress holds a shared lock. The program ends once all are released.
     let working = Arc::new(RwLock::new(()));
     let mut scheduler = ticking(&config, &working).await?;
     let clock = Clock::resume(None);
@@ -214,7 +213,7 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
             // In parallel: a file that can't be read must not prevent the program from stopping.
             _ = hang_up.recv() => drop(tokio::spawn(reload(global.config_file(), Arc::clone(&config)))),
             _ = look.tick() => if let Some(by) = steps.since_last(clock.now()) {
-                // It waits for a moment of the clock as it was.
+                // The scheduler still waits for a time of the old clock.
                 tracing::warn!(%by, "system clock was set");
                 let mut old = std::mem::replace(&mut scheduler, ticking(&config, &working).await?);
                 old.shutdown().await.map_err(Failure::work)?;
@@ -234,7 +233,7 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Generates and delivers what is due, every ten seconds.
+/// Generates and delivers due reports every ten seconds.
 async fn ticking(
     config: &Arc<std::sync::RwLock<Arc<Config>>>,
     working: &Arc<RwLock<()>>,
@@ -244,8 +243,8 @@ async fn ticking(
     let job = Job::new_async(TICK, move |_, _| {
         let (config, working) = (Arc::clone(&job_config), Arc::clone(&job_working));
         Box::pin(async move {
-            // Passes may overlap: what one is at, each report and each target, is left alone by the
-            // others.
+            // Passes may overlap: a report or target that one of them is processing is skipped by
+            // the others.
             let now = UtcMicros::now();
             let config = Arc::clone(&config.read().ignore_poison());
             let (reports, guard) = (Arc::clone(&config), Arc::clone(&working).read_owned().await);

@@ -1,5 +1,5 @@
-//! `mailqos-analytics sla`: whether the service levels were kept, what is left of their error
-//! budgets, and where they will end.
+//! `mailqos-analytics sla`: shows whether service levels were met, their remaining error budgets
+//! and a forecast.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -118,7 +118,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
             );
         }
     }
-    // Without tests, the share spent is undefined; name the missing tests.
+    // Without tests, the share spent is undefined, so the missing tests are reported.
     source.remarks(rows(&reports).all(|(_, entry, _)| entry.tests == 0));
     if source.format == Format::Table {
         print_table(&reports)?;
@@ -151,7 +151,7 @@ fn levels<'a>(name: Option<&str>, config: &'a Config) -> Result<Levels<'a>, Fail
     Ok(found)
 }
 
-/// A promise in words.
+/// Returns an objective in words.
 fn promise(target: &LevelTarget) -> String {
     match target {
         LevelTarget::Availability(share) => format!("{share} % of tests on time"),
@@ -163,7 +163,7 @@ fn promise(target: &LevelTarget) -> String {
     }
 }
 
-/// The word of a kind of target, as the configuration has it.
+/// Returns the word for a kind of objective, as in the configuration.
 fn kind(target: &LevelTarget) -> &'static str {
     match target {
         LevelTarget::Availability(_) => "availability",
@@ -186,7 +186,7 @@ fn minutes(time: Micros) -> f64 {
     time.0 as f64 / 60e6
 }
 
-/// Each target of each monitor with all its figures.
+/// Returns each objective of each monitor with all its figures.
 fn rows<'a>(
     reports: &'a [LevelReport],
 ) -> impl Iterator<Item = (&'a LevelReport, &'a Entry, &'a TargetResult)> + 'a {
@@ -365,7 +365,7 @@ fn shown(entry: &Entry, judgement: &TargetResult, is_over: bool) -> Vec<Cell> {
         }),
         Value::NotDelivered => Some("not delivered".to_owned()),
     };
-    // Of a budget of 8.9 tests eight may fail.
+    // With a budget of 8.9 tests, eight may fail.
     let tests_of = |tests: Amount| format!("{:.0} tests", (tests.whole + 1e-6).floor());
     let minutes_of = |time: Amount| {
         let decimals = decimals_apart(time.spent / 60e6, time.whole / 60e6, 1);
@@ -377,7 +377,7 @@ fn shown(entry: &Entry, judgement: &TargetResult, is_over: bool) -> Vec<Cell> {
         (None, Some(tests)) => Some(tests_of(tests)),
         (None, None) => None,
     };
-    // What is spent of a budget must not look like all of it unless it is.
+    // A partly spent budget must not be displayed as fully spent.
     let percent = |share: f64| {
         let decimals = decimals_apart(share * 100.0, 100.0, 0);
         format!("{:.decimals$} %", share * 100.0)

@@ -64,12 +64,12 @@ pub struct SourceArgs {
     pub format: Format,
 }
 
-/// `monday` or `mon`.
+/// Parses `monday` or `mon`.
 pub(super) fn weekday(text: &str) -> Result<Weekday, String> {
     mailqos_report::weekday(text).ok_or_else(|| "use monday, tuesday, … or sunday".into())
 }
 
-/// An opened lake, what is asked of it, and the configuration where there is one.
+/// An opened lake, the selected samples, and the configuration if there is one.
 #[derive(Debug)]
 pub struct Source {
     /// The lake.
@@ -80,28 +80,27 @@ pub struct Source {
     pub monitors: BTreeSet<String>,
     /// Selected sites; all if empty.
     pub sites: BTreeSet<String>,
-    /// The configuration, unless `--data` made it needless.
+    /// The configuration, unless `--data` made it unnecessary.
     pub config: Option<Config>,
     /// Output format.
     pub format: Format,
 }
 
 impl Source {
-    /// The shares that were promised, whatever of: what is shown must not look like one of them
-    /// unless it is.
+    /// Returns the shares that any objective promises. A different share must not be rounded to the
+    /// same text.
     pub fn promises(&self) -> Vec<f64> {
         self.config.as_ref().map(Config::promised_shares).unwrap_or_default()
     }
 }
 
 impl SourceArgs {
-    /// Opens the lake and checks what is asked of it.
+    /// Opens the lake and validates the selection.
     ///
-    /// # Errors
-    /// Wrong usage, wrong configuration, or a lake that can't be read.
+    /// # Errors Wrong usage, wrong configuration, or a lake that can't be read.
     pub fn open(&self, global: &Global) -> Result<Source, Failure> {
-        // With --data, a configuration is read only if it was named: the lake may belong to another
-        // installation.
+        // With --data, a configuration is read only if one was given: the lake may belong to
+        // another installation.
         let config = if self.data.is_none() || global.config.is_some() {
             Some(global.load()?)
         } else {
@@ -177,7 +176,8 @@ impl Source {
         Ok(())
     }
 
-    /// Resolves what `--monitor` says. A monitor must be known to the lake or to the configuration.
+    /// Resolves the patterns of `--monitor`. A monitor must exist in the lake or in the
+    /// configuration.
     fn select(&mut self, patterns: &[String]) -> Result<(), Failure> {
         if patterns.is_empty() {
             return Ok(());
@@ -192,8 +192,8 @@ impl Source {
                 .collect()
         };
         let in_period = self.lake.monitors(Some((&self.period).into())).map_err(lake_failure)?;
-        // All of the lake's monitors are read only where the period's don't answer: they cost a
-        // look into every file.
+        // All monitors of the lake are read only if a pattern matches none in the period, because
+        // that opens every file.
         let mut everywhere: Option<BTreeSet<String>> = None;
         let mut chosen = BTreeSet::new();
         for pattern in patterns {
@@ -225,7 +225,7 @@ impl Source {
         Ok(())
     }
 
-    /// Returns a query for the samples of the selected monitors in a period, with what outages
+    /// Returns a query for the samples of the selected monitors in a period, including what outages
     /// need.
     pub fn query(&self, period: &Period) -> SeriesQuery {
         SeriesQuery {
@@ -237,8 +237,7 @@ impl Source {
 
     /// Prints a table with the number of skipped corrupt files.
     ///
-    /// # Errors
-    /// It can't be written.
+    /// # Errors It can't be printed.
     pub fn print(&self, mut table: Table) -> Result<(), Failure> {
         if self.format == Format::Table {
             table.print(self.format)?;
@@ -250,10 +249,9 @@ impl Source {
         table.print(self.format)
     }
 
-    /// Lists skipped corrupt files below a table for people.
+    /// Lists skipped corrupt files below a table for terminals.
     ///
-    /// # Errors
-    /// It can't be written.
+    /// # Errors The list can't be printed.
     pub fn print_left_out(&self) -> Result<(), Failure> {
         for (path, reason) in self.lake.skipped() {
             print(format!("\nSkipped: {} ({reason}).\n", path.display()))?;
@@ -264,7 +262,7 @@ impl Source {
         Ok(())
     }
 
-    /// Prints remarks to standard error: no samples found, files skipped.
+    /// Prints remarks to standard error: no samples found, or files skipped.
     pub fn remarks(&self, empty: bool) {
         for (path, reason) in self.lake.skipped() {
             tracing::warn!(path = %path.display(), %reason, "corrupt file skipped");
@@ -285,7 +283,7 @@ impl Source {
     }
 }
 
-/// A lake that can't be read, with the remedy.
+/// Returns the failure for a lake that can't be read, with its remedy.
 pub fn lake_failure(error: LakeError) -> Failure {
     match &error {
         LakeError::Unsupported { .. } => {
@@ -305,7 +303,7 @@ impl From<LakeError> for Failure {
     }
 }
 
-/// "did you mean", or what there is.
+/// Returns a "did you mean" suggestion, or the list of existing names.
 pub(super) fn suggestion<'a>(
     what: &str,
     wanted: &str,

@@ -1,4 +1,4 @@
-//! A table of answers, and its ways out: aligned text, CSV (RFC 4180), JSON, Parquet.
+//! A table of results and its output formats: aligned text, CSV (RFC 4180), JSON and Parquet.
 
 use std::io::IsTerminal as _;
 
@@ -8,7 +8,7 @@ use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
 use super::{Failure, print};
 
-/// Output format of an answer.
+/// Output format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Aligned columns for reading; the layout may change.
@@ -30,7 +30,7 @@ pub enum Cell {
     Text(String),
     /// A count.
     Count(u64),
-    /// A number, and how many decimals a table shows.
+    /// A number, and the number of decimals in a table.
     Number(f64, usize),
     /// A share in [0, 1], displayed as a percentage with as many decimals as its number of tests
     /// supports, and at least the given number.
@@ -40,12 +40,12 @@ pub enum Cell {
 }
 
 impl Cell {
-    /// Text, or nothing.
+    /// Creates a text, or a missing value.
     pub fn text(text: Option<impl Into<String>>) -> Self {
         text.map_or(Self::None, |text| Self::Text(text.into()))
     }
 
-    /// A number, or nothing.
+    /// Creates a number, or a missing value.
     pub fn number(value: Option<f64>, decimals: usize) -> Self {
         value
             .filter(|value| value.is_finite())
@@ -57,7 +57,7 @@ impl Cell {
         value.map_or(Self::None, |value| Self::Share(value, of, 0))
     }
 
-    /// The same with as many decimals as it takes to see on which side of each promise it is.
+    /// Like [`Cell::share`], with enough decimals to show on which side of each promise it is.
     pub fn share_beside(value: Option<f64>, of: u64, promises: &[f64]) -> Self {
         value.map_or(Self::None, |value| {
             let usual = usual_decimals(of);
@@ -79,10 +79,10 @@ impl Cell {
         }
     }
 
-    /// Adds it as a field of CSV, quoted where it has to be.
+    /// Appends the cell as a CSV field, quoted if necessary.
     pub fn write_csv(&self, line: &mut String) {
         use std::fmt::Write as _;
-        // Into a string: there is nothing that could fail.
+        // Writing to a `String` can't fail.
         let _ = match self {
             Self::None => Ok(()),
             Self::Text(text) if text.contains([',', '"', '\n', '\r']) => {
@@ -145,22 +145,22 @@ pub fn per_cent_beside(value: f64, goal: f64, of: u64) -> String {
     if decimals > usual { format!("{:.decimals$} %", value * 100.0) } else { per_cent(value, of) }
 }
 
-/// A moment in RFC 3339, to the second, with the zone's offset at that moment.
+/// Formats a time in RFC 3339, to the second, with the zone's offset at that time.
 pub fn moment(calendar: &Calendar, at: UtcMicros) -> String {
     calendar.zoned(at).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 
-/// `1 file`, `2 files`: English adds an s to all things that are counted here.
+/// Formats a count with its noun: `1 file`, `2 files`. All nouns used here take an s.
 pub fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Microseconds as seconds.
+/// Converts microseconds to seconds.
 pub fn seconds(time: Micros) -> f64 {
     time.0 as f64 / 1e6
 }
 
-/// `1 d 2 h 3 min`, the two greatest units.
+/// Formats a duration in its two largest units: `1 d 2 h 3 min`.
 pub fn long(time: Micros) -> String {
     let seconds = time.0 / 1_000_000;
     let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
@@ -188,7 +188,7 @@ impl Table {
         Self { columns: columns.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row, with a cell a column.
+    /// Adds a row with one cell per column.
     pub fn push(&mut self, row: Vec<Cell>) {
         debug_assert_eq!(row.len(), self.columns.len(), "a cell a column");
         self.rows.push(row);
@@ -202,18 +202,16 @@ impl Table {
         }
     }
 
-    /// Writes it to standard output.
+    /// Writes the table to standard output.
     ///
-    /// # Errors
-    /// It can't be written.
+    /// # Errors The table can't be written.
     pub fn print(&self, format: Format) -> Result<(), Failure> {
         print(self.bytes(format)?)
     }
 
     /// Returns the output of [`Table::print`].
     ///
-    /// # Errors
-    /// It has no such form.
+    /// # Errors The format can't represent the table.
     pub fn bytes(&self, format: Format) -> Result<Vec<u8>, Failure> {
         Ok(match format {
             Format::Table => self.text().into_bytes(),
@@ -233,7 +231,7 @@ impl Table {
                 cells.max(width(&self.columns[i]))
             })
             .collect();
-        // A column of text is aligned left, one of numbers right, dashes as the others.
+        // Text columns are aligned left and number columns right; dashes follow their column.
         let left: Vec<bool> = (0..self.columns.len())
             .map(|i| {
                 let mut cells =
@@ -352,7 +350,7 @@ impl Table {
     }
 }
 
-/// Adds a line of CSV.
+/// Appends a line of CSV.
 pub fn csv_line(cells: &[Cell], text: &mut String) {
     for (number, cell) in cells.iter().enumerate() {
         if number > 0 {
@@ -363,7 +361,7 @@ pub fn csv_line(cells: &[Cell], text: &mut String) {
     text.push('\n');
 }
 
-/// An array, one element a line, so that it can be read and compared.
+/// Formats an array with one element per line, so that it is readable and easy to compare.
 pub fn json<T: serde::Serialize>(rows: &[T]) -> Result<String, Failure> {
     let mut text = String::from("[");
     for (index, row) in rows.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! `mailqos-analytics top`: the worst and the best monitors by any figure.
+//! `mailqos-analytics top`: ranks the worst and best monitors by any figure.
 
 use std::{cmp::Ordering, collections::BTreeSet, process::ExitCode};
 
@@ -62,7 +62,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         .collect();
     let (mut known, unknown): (Vec<&Row>, Vec<&Row>) =
         rows.iter().partition(|row| figure.value(row, &question) != FigureValue::None);
-    // Best first; equals in the order of their names.
+    // Best first; ties are ordered by name.
     known.sort_by(|a, b| {
         let order = match (figure.value(a, &question), figure.value(b, &question)) {
             (FigureValue::Is(a), FigureValue::Is(b)) => a.total_cmp(&b),
@@ -72,7 +72,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         };
         if figure.more_is_better() { order.reverse() } else { order }
     });
-    // Tests of different kinds don't compete: each kind has its own ranks.
+    // Tests of different kinds are not compared: each kind has its own ranking.
     let kinds: BTreeSet<Option<&str>> = rows.iter().map(|row| row.whose.kind.as_deref()).collect();
     let names_kind = kinds.iter().any(Option::is_some);
     let mut columns = vec![
@@ -118,7 +118,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
                 Cell::text(row.whose.monitor.as_deref()),
                 match figure.value(row, &question) {
                     FigureValue::Is(value) => cell(value),
-                    // Numbers and words don't share a column of a file.
+                    // A column of a file can't mix numbers and words.
                     FigureValue::NotDelivered
                         if matches!(source.format, Format::Table | Format::Json) =>
                     {

@@ -1,4 +1,5 @@
-//! Schedules: what is due, for which period; each run ends in the outbox before it counts as done.
+//! Schedules determine which reports are due for which period. A run counts as done only once its
+//! deliveries are in the outbox.
 
 mod run;
 

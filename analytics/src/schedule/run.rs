@@ -40,10 +40,10 @@ pub enum ScheduleError {
     /// The samples can't be read.
     #[error(transparent)]
     Lake(#[from] LakeError),
-    /// The period is none.
+    /// The period is invalid.
     #[error(transparent)]
     Period(#[from] PeriodError),
-    /// The report can't be made.
+    /// The report can't be generated.
     #[error(transparent)]
     Report(#[from] ReportError),
     /// Its delivery can't be queued.
@@ -60,7 +60,7 @@ pub enum ScheduleError {
         /// The reason.
         reason: String,
     },
-    /// The program has a fault.
+    /// The program panicked.
     #[error("internal error in mailqos; report it as a bug: {0}")]
     Panicked(String),
 }
@@ -88,15 +88,15 @@ struct State {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Known {
-    /// Time up to which its runs are known: generated, owed or skipped.
+    /// Time up to which its runs are processed: generated, owed or skipped.
     seen: i64,
     /// The rule of its schedule; empty if an earlier version wrote the state.
     rule: String,
-    /// Runs that are owed, oldest first: they are made, whatever falls due after them.
+    /// Runs that are owed, oldest first. They are generated whatever becomes due after them.
     owed: Vec<PendingRun>,
 }
 
-/// A run that is to be made.
+/// A run to generate.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct PendingRun {
@@ -124,19 +124,18 @@ static MAKING: Semaphore = Semaphore::const_new(4);
 /// Name of the lock for notices about invalid definitions; not a valid name of a definition.
 const TELLING: &str = "..telling";
 
-/// Pauses before a waiting or failed run is tried again: as long as it has been due, within these
-/// bounds.
+/// Shortest and longest time before a waiting or failed run is tried again. In between, the pause
+/// equals the time since the run was due.
 const PAUSES: (Micros, Micros) = (Micros::from_secs(60), Micros::from_secs(3_600));
 
-/// Runs that became due less than this ago were not missed: passes of a timer may be this far
-/// apart.
+/// Runs that became due within this time were not missed: passes of a timer may be this far apart.
 const ON_TIME: Micros = Micros::from_secs(3_600);
 
 /// If the clock was further ahead than this at the last pass, it was wrong: runs that were
 /// generated too early become due again. Unchanged files are not delivered again.
 const AHEAD: Micros = Micros::from_secs(3_600);
 
-/// The runs that fell due in `(seen, now]`, and which of them the policy makes.
+/// Returns the runs that became due in `(seen, now]`, and which of them the policy generates.
 pub fn due(
     definition: &Definition,
     schedule: &Schedule,
@@ -165,10 +164,9 @@ pub fn due(
 }
 
 /// Generates and queues everything that is due now; returns the failures by definition. A failed or
-/// slow run delays no other; one that another process is generating is left to it.
+/// slow run does not delay others. A run that another process is generating is skipped.
 ///
-/// # Errors
-/// What is done can't be read or remembered.
+/// # Errors The state can't be read or stored.
 pub async fn run_due(
     config: &Arc<Config>,
     definitions: Vec<Definition>,
@@ -209,7 +207,7 @@ async fn run_one(
     let Some(_lock) = lock(config, slug)? else {
         return Ok(());
     };
-    // Only who has the lock changes what is known of the definition.
+    // Only the holder of the lock changes the state of the definition.
     let before = read_state(&state_file(config))?.reports.remove(slug);
     let rule = schedule.rule.text();
     let mut known = known(slug, before.clone(), rule, now);
@@ -239,7 +237,8 @@ async fn run_one(
         let until = at + schedule.grace;
         let later = now + (now - at).clamp(PAUSES.0, PAUSES.1);
         let done = if outbox.is_ordered(&run(slug, at)) {
-            // A crash came before it was remembered. What it would say now is not what it said.
+            // The program crashed before the run was recorded as done. Generating it again could
+            // give different figures.
             Ok(true)
         } else {
             caught(make(config, &outbox, definition, at, now, now < until)).await
@@ -255,7 +254,7 @@ async fn run_one(
                 owed.look = later.min(until).0;
             }
             Err(error) => {
-                // It stays owed, and delays no later run.
+                // The run stays owed and does not delay later ones.
                 owed.told = owed.told || tell(config, slug, at, &error).await;
                 owed.look = later.0;
                 result = Err(error);
@@ -272,26 +271,27 @@ async fn run_one(
     result
 }
 
-/// Returns the time from which a definition's runs are due, and those that it owes.
+/// Returns the time from which a definition's runs are due, and the runs that it owes.
 fn known(slug: &str, before: Option<Known>, rule: String, now: UtcMicros) -> Known {
     match before {
         Some(known) if known.seen > (now + AHEAD).0 => {
             tracing::error!(report = %slug, before = %UtcMicros(known.seen), %now, "the clock was ahead; only runs due from now on are generated");
             Known { seen: now.0, rule, ..known }
         }
-        // With another rule, many runs may have been due since the last one; they are not wanted.
+        // Under the new rule, many runs may have been due since the last one; they are not
+        // generated.
         Some(known) if known.rule != rule && !known.rule.is_empty() => {
             tracing::info!(report = %slug, "the schedule has changed; only runs due from now on are generated");
             Known { seen: known.seen.max(now.0), rule, ..known }
         }
         Some(known) => Known { rule, ..known },
-        // A definition that is new owes nothing of the time before.
+        // A new definition owes no runs before its creation.
         None => Known { seen: now.0, rule, owed: Vec::new() },
     }
 }
 
-/// Converts a panic to a failure: it is reported with the report's name, and retried as seldom as
-/// others.
+/// Converts a panic to a failure, so that it is reported with the report's name and retried like
+/// other failures.
 async fn caught<T>(
     work: impl Future<Output = Result<T, ScheduleError>>,
 ) -> Result<T, ScheduleError> {
@@ -313,10 +313,9 @@ fn run(slug: &str, due: UtcMicros) -> String {
 }
 
 /// Sends notices about definitions that can't be read, whenever their problems change: no reports
-/// are generated from them. If another process is sending them, it is left to it.
+/// are generated from them. If another process is sending them, nothing is done.
 ///
-/// # Errors
-/// It can't be remembered.
+/// # Errors The state can't be stored.
 pub(crate) async fn report_invalid_definitions(
     config: &Config,
     wrong: &[InvalidDefinition],
@@ -376,8 +375,8 @@ pub(crate) async fn say(config: &Config, id: &str, subject: &str, text: &str) ->
     }
 }
 
-/// Generates a run of a report and queues its deliveries; `false` if it is patient and some samples
-/// are not settled yet.
+/// Generates a run of a report and queues its deliveries. Returns `false` if it waits for unsettled
+/// samples.
 async fn make(
     config: &Config,
     outbox: &Outbox,
@@ -427,7 +426,7 @@ async fn make(
     Ok(true)
 }
 
-/// A definition's file, and what is wrong with it.
+/// An invalid definition's file and its problems.
 pub(crate) type InvalidDefinition = (PathBuf, Problems);
 
 /// Reads the definitions of the configuration's folder; invalid ones are returned with their
@@ -446,8 +445,8 @@ pub fn definitions(config: &Config) -> std::io::Result<(Vec<Definition>, Vec<Inv
             Err(problems) => wrong.push((file, problems)),
         }
     }
-    // Of two definitions that would write the same file, the first is generated; the other one
-    // waits until this is fixed.
+    // If two definitions would write the same file, the first is generated; the other one waits
+    // until this is fixed.
     for (number, problems) in among(&good, config).into_iter().rev() {
         good.remove(number);
         wrong.push((files.remove(number), problems));
@@ -487,14 +486,14 @@ fn lock(config: &Config, slug: &str) -> Result<Option<std::fs::File>, ScheduleEr
     }
 }
 
-/// Remembers what is known of a definition.
+/// Stores the state of a definition.
 fn remember(config: &Config, slug: &str, known: &Known) -> Result<(), ScheduleError> {
     change_state(config, |state| {
         state.reports.insert(slug.to_owned(), known.clone());
     })
 }
 
-/// Changes what is remembered; others may remember something at the same time.
+/// Changes the stored state; other processes may change it at the same time.
 fn change_state(config: &Config, change: impl FnOnce(&mut State)) -> Result<(), ScheduleError> {
     let path = state_file(config);
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -532,7 +531,7 @@ mod tests {
         };
         assert_eq!(seen(before(month)), (10, 1));
         assert_eq!(seen(before("cron 0 * * * *")), (1_000, 1));
-        // What an earlier version has written names no rule.
+        // A state written by an earlier version contains no rule.
         let earlier = serde_json::from_str("{\"seen\": 10, \"owed\": [{\"at\": 5}]}")
             .expect("it can be read");
         assert_eq!(seen(Some(earlier)), (10, 1));

@@ -1,8 +1,8 @@
 //! Logging in with an account of the configuration: the only source of [`Credentials`].
 //!
-//! Access tokens, mechanisms that failed and rejected passwords are remembered per account, by this
-//! process and not by the configuration: monitors, alarms and reports share an account, and a
-//! reloaded configuration must not make them try a rejected password again.
+//! Access tokens, failed mechanisms and rejected passwords are stored per account in this process,
+//! not in the configuration. Monitors, alarms and reports share an account, and reloading the
+//! configuration must not make them try a rejected password again.
 
 use std::{
     collections::HashMap,
@@ -19,10 +19,10 @@ use super::{
     sasl::Memory,
 };
 
-/// Maximum number of remembered accounts; beyond it, unused ones are forgotten.
+/// Maximum number of stored accounts; beyond it, unused ones are dropped.
 const MAX_ACCOUNTS: usize = 20_000;
 
-/// Reasons why credentials are not available. They never contain any part of them.
+/// Reasons why credentials are not available. They never contain any part of the credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The password is not available.
@@ -70,15 +70,14 @@ fn live(account: &Account) -> Arc<AccountState> {
     live
 }
 
-/// Forgets what this process knows of an account's logins, as its end does.
+/// Drops the state of an account's logins, as the end of the process does.
 pub fn forget(account: &Account) {
     LIVE.lock().ignore_poison().remove(account);
 }
 
-/// Fetches what an account logs in with.
+/// Obtains the credentials of an account.
 ///
-/// # Errors
-/// The password or token is not available.
+/// # Errors The password or token is not available.
 pub async fn credentials(account: &Account) -> Result<Credentials, CredentialError> {
     let live = live(account);
     let mut credentials = match &live.login {
@@ -95,11 +94,10 @@ fn token(user: &str, oauth: &Arc<OAuth>, Fetched { token, fresh }: Fetched) -> C
 }
 
 impl Credentials {
-    /// Others in place of a token that the server rejected: it may have been revoked. `None` where
-    /// others would not help.
+    /// Returns new credentials in place of a token that the server rejected, because it may have
+    /// been revoked. Returns `None` if new ones would not help.
     ///
-    /// # Errors
-    /// New credentials are required but not available.
+    /// # Errors New credentials are required but not available.
     pub async fn renewed(&self) -> Option<Result<Self, CredentialError>> {
         let (oauth, fresh) = self.renewal.as_ref()?;
         let rejected = Fetched { token: self.secret.clone(), fresh: *fresh };

@@ -1,5 +1,5 @@
-//! Signs mails (DKIM: RFC 6376, with Ed25519: RFC 8463), relaxed in both ways, since relays rewrap
-//! lines.
+//! Signs mails (DKIM: RFC 6376, with Ed25519: RFC 8463). Header and body use relaxed
+//! canonicalization, because relays rewrap lines.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailqos_base::{Secret, SecretError};
@@ -12,7 +12,7 @@ use ring::{
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
 
-/// The fields that are signed where they are there.
+/// Fields that are signed if present.
 const SIGNED: [&str; 11] = [
     "from",
     "reply-to",
@@ -26,9 +26,10 @@ const SIGNED: [&str; 11] = [
     "content-transfer-encoding",
     "auto-submitted",
 ];
-/// Signed once more than they occur, so that no one can add another (RFC 6376, section 8.15).
+/// Fields that are signed once more than they occur, so that no one can add another (RFC 6376,
+/// section 8.15).
 const SEALED: [&str; 4] = ["from", "to", "subject", "date"];
-/// Length of the lines of the signature.
+/// Line length of the signature.
 const LINE: usize = 70;
 
 /// Reasons why a mail could not be signed. They never contain any part of the key.
@@ -37,7 +38,7 @@ pub enum DkimError {
     /// The key is not available.
     #[error("the DKIM key: {0}")]
     Secret(#[from] SecretError),
-    /// The key can't sign.
+    /// The key can't be used for signing.
     #[error(
         "the DKIM key: {0}; create one with `openssl genrsa 2048` or `openssl genpkey -algorithm ed25519`"
     )]
@@ -87,16 +88,15 @@ impl Key {
                     .map_err(|_| DkimError::Key("it can't sign"))?;
                 Ok(signature)
             }
-            // RFC 8463, section 3: what is signed is the hash.
+            // RFC 8463, section 3: the hash is signed.
             Self::Ed25519(key) => Ok(key.sign(&Sha256::digest(text)).as_ref().to_vec()),
         }
     }
 }
 
-/// The mail with its signature on top.
+/// Returns the mail with its signature at the top.
 ///
-/// # Errors
-/// The key is not available or not valid.
+/// # Errors The key is not available or not valid.
 pub(super) async fn sign(
     content: Vec<u8>,
     options: &Dkim,
@@ -118,8 +118,8 @@ fn field(content: &[u8], options: &Dkim, key: &Key, now: UtcMicros) -> Result<St
     let mut names = Vec::new();
     let mut signed = String::new();
     for name in SIGNED {
-        // Several of one name are taken from the bottom up (section 5.4.2); mails of ours have one
-        // of each.
+        // Of several fields with the same name, the last is signed first (section 5.4.2). Our mails
+        // have one of each.
         for (_, value) in fields.iter().rev().filter(|(known, _)| known == name) {
             names.push(name);
             signed.push_str(&format!("{name}:{}\r\n", relaxed(value)));
@@ -150,7 +150,7 @@ fn field(content: &[u8], options: &Dkim, key: &Key, now: UtcMicros) -> Result<St
     Ok(text)
 }
 
-/// The fields of a head: names in lower case, values with their folds.
+/// Returns the fields of a head: names in lower case, values with their folds.
 fn fields(head: &str) -> Vec<(String, String)> {
     let mut fields: Vec<(String, String)> = Vec::new();
     for line in head.split_inclusive("\r\n") {
@@ -165,7 +165,8 @@ fn fields(head: &str) -> Vec<(String, String)> {
     fields
 }
 
-/// A value in one line, each white space one blank, none at its ends (section 3.4.2).
+/// Returns a value in one line, with each run of white space reduced to one blank and none at the
+/// ends (section 3.4.2).
 fn relaxed(value: &str) -> String {
     value
         .split([' ', '\t', '\r', '\n'])
@@ -174,7 +175,7 @@ fn relaxed(value: &str) -> String {
         .join(" ")
 }
 
-/// The content with white space reduced and without empty lines at its end (section 3.4.4).
+/// Returns the content with white space reduced and without empty lines at the end (section 3.4.4).
 fn relaxed_body(body: &[u8]) -> Vec<u8> {
     let mut relaxed = Vec::with_capacity(body.len());
     let mut lines = body.split(|byte| *byte == b'\n').peekable();

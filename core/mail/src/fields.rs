@@ -1,20 +1,20 @@
-//! Header fields as they go on the wire: folded (RFC 5322, section 2.1.1), with encoded words (RFC
-//! 2047) and encoded parameters (RFC 2231) where a text is not ASCII.
+//! Header fields in their transfer form: folded (RFC 5322, section 2.1.1), with encoded words (RFC
+//! 2047) and encoded parameters (RFC 2231) for non-ASCII text.
 //!
-//! Postfix cuts lines at 998 octets and Exchange refuses them, and a signature (DKIM) does not
-//! survive either, so every field of our mails passes through here.
+//! Postfix cuts lines at 998 octets and Exchange rejects them, and a DKIM signature survives
+//! neither, so every field of our mails is created here.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use mailqos_config::{Person, is_forbidden, is_plain};
 use mailqos_model::UtcMicros;
 
-/// The longest line that holds an encoded word (RFC 2047, section 2), and where other lines are
-/// folded.
+/// Maximum length of a line with an encoded word (RFC 2047, section 2). Other lines are folded
+/// there, too.
 const LINE: usize = 76;
-/// Bytes of text in an encoded word: with `=?utf-8?B?…?=` it has 72 characters of the 75 allowed.
+/// Bytes of text in an encoded word. With `=?utf-8?B?…?=` it has 72 of the 75 allowed characters.
 const WORD: usize = 45;
-/// A word of ASCII longer than this can't be folded, and is written in encoded words. A line may
+/// Length above which an ASCII word, which can't be folded, is written in encoded words. A line may
 /// have 998 octets.
 const UNBREAKABLE: usize = 400;
 
@@ -23,17 +23,17 @@ fn bracketed(id: &str) -> String {
     format!("<{id}>")
 }
 
-/// The head of a mail, field by field.
+/// The head of a mail, built field by field.
 #[derive(Debug, Clone, Default)]
 pub struct Head(String);
 
 impl Head {
-    /// An empty head.
+    /// Creates an empty head.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A field of free text, such as the subject (RFC 5322, section 2.2.1).
+    /// Adds a field of free text, such as the subject (RFC 5322, section 2.2.1).
     #[must_use]
     pub fn text(self, name: &str, text: &str) -> Self {
         self.field(name, &unstructured(name, text))
@@ -53,15 +53,14 @@ impl Head {
         self.field("Date", &date)
     }
 
-    /// `Message-ID`, of what stands between the angle brackets.
+    /// Adds the `Message-ID` field, given the text between the angle brackets.
     #[must_use]
     pub fn message_id(self, id: &str) -> Self {
         self.field("Message-ID", &bracketed(id))
     }
 
-    /// `In-Reply-To` and `References` (RFC 5322, section 3.6.4): the mails to which this one
-    /// belongs, by what stands between the angle brackets of their `Message-ID`. Without any, the
-    /// fields are omitted.
+    /// Adds `In-Reply-To` and `References` (RFC 5322, section 3.6.4), given the `Message-ID`s of
+    /// the related mails without angle brackets. Without any, the fields are omitted.
     #[must_use]
     pub fn references(self, ids: &[String]) -> Self {
         let all = ids.iter().map(|id| bracketed(id)).collect::<Vec<_>>().join("\r\n ");
@@ -71,8 +70,8 @@ impl Head {
         }
     }
 
-    /// Marks the mail as generated automatically (RFC 3834, section 5), so that no vacation notice
-    /// answers it.
+    /// Marks the mail as generated automatically (RFC 3834, section 5), so that vacation responders
+    /// don't answer it.
     #[must_use]
     pub fn auto_generated(self) -> Self {
         self.field("Auto-Submitted", "auto-generated")
@@ -86,13 +85,13 @@ impl Head {
         self
     }
 
-    /// The mail with a body that begins with its own MIME fields.
+    /// Returns the mail with a body that begins with its own MIME fields.
     pub fn with(&self, body: &[u8]) -> Vec<u8> {
         [self.0.as_bytes(), b"MIME-Version: 1.0\r\n", &whole_line_ends(body)].concat()
     }
 }
 
-/// A text all of whose lines end with CR and LF. Servers refuse either of them alone (RFC 5321,
+/// Returns a text in which all lines end with CR and LF. Servers reject bare CR or LF (RFC 5321,
 /// section 2.3.8): Exchange with 550 5.6.11, Postfix with `smtpd_forbid_bare_newline`.
 fn whole_line_ends(text: &[u8]) -> Vec<u8> {
     let mut whole = Vec::with_capacity(text.len());
@@ -108,8 +107,7 @@ fn whole_line_ends(text: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// A text that becomes folded lines: pieces that are kept whole, each with the white space before
-/// it.
+/// A text being folded into lines. Its pieces are never split; each has the white space before it.
 struct Folding {
     text: String,
     column: usize,
@@ -120,19 +118,19 @@ impl Folding {
         Self { text: String::new(), column: name.len() + 2 }
     }
 
-    /// Returns the columns that are left on the first line, or those of a new line.
+    /// Returns the columns left on the first line, or those of a new line.
     fn room(&self) -> usize {
         if self.text.is_empty() { LINE.saturating_sub(self.column) } else { LINE - 1 }
     }
 
-    /// Adds a piece behind a blank; the blank becomes a fold where the line would get too long.
+    /// Adds a piece after blanks, which become a fold if the line would be too long.
     fn add(&mut self, blanks: &str, piece: &str) {
         let length = piece.chars().count();
         let is_first = self.text.is_empty();
         let blanks = if is_first { "" } else { blanks };
         let is_encoded = piece.starts_with("=?");
         if is_first && is_encoded && self.column + length > LINE {
-            // Behind a long name of a field.
+            // After a long field name.
             self.text.push_str("\r\n ");
             self.column = 1;
         } else if !is_first && self.column + blanks.len() + length > LINE {
@@ -145,13 +143,13 @@ impl Folding {
     }
 }
 
-/// The value of a field of free text; `name` is needed for the length of the first line.
+/// Returns the value of a field of free text. `name` determines the length of the first line.
 pub fn unstructured(name: &str, text: &str) -> String {
     let text: String = text.chars().map(|c| if is_forbidden(c) { ' ' } else { c }).collect();
     let text = text.trim();
     let mut folding = Folding::after(name);
-    // Words with the blanks before them. Encoded words swallow the blanks between each other
-    // (section 6.2), so that a run of words that must be encoded is encoded with its blanks.
+    // Words with the blanks before them. Decoders drop the blanks between encoded words (section
+    // 6.2), so adjacent words that need encoding are encoded together with their blanks.
     let mut words: Vec<(String, String, bool)> = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -205,7 +203,7 @@ fn encoded_words(text: &str, room: usize) -> Vec<String> {
     words
 }
 
-/// The value of a field of addresses, folded between and, if need be, within them.
+/// Returns the value of a field of addresses, folded between and, if necessary, within them.
 pub fn addresses<'a>(name: &str, people: impl IntoIterator<Item = &'a Person>) -> String {
     let mut folding = Folding::after(name);
     let mut people = people.into_iter().peekable();
@@ -224,11 +222,11 @@ pub fn addresses<'a>(name: &str, people: impl IntoIterator<Item = &'a Person>) -
     folding.text
 }
 
-/// A display name in pieces between which a line may be folded.
+/// Returns a display name in pieces between which a line may be folded.
 fn display_name(name: &str, room: usize) -> Vec<String> {
     let name: String = name.chars().map(|c| if is_forbidden(c) { ' ' } else { c }).collect();
     if !name.is_ascii() || name.contains("=?") || name.len() > LINE - 10 {
-        // In a phrase (section 5), Base64 has only characters that are allowed there.
+        // In a phrase (section 5), Base64 uses only allowed characters.
         return encoded_words(&name, room);
     }
     if name.chars().all(is_plain) {
@@ -237,22 +235,22 @@ fn display_name(name: &str, room: usize) -> Vec<String> {
     vec![format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))]
 }
 
-/// A field of a MIME part with a file name in a parameter. `Content-Disposition` has it as RFC 2231
-/// wants it, with an ASCII name for programs that do not know that; `Content-Type` has it as
-/// `name`, in encoded words: Outlook up to 2003 looks only there.
+/// A field of a MIME part with a file name as a parameter. `Content-Disposition` has the name in
+/// the form of RFC 2231, and an ASCII name for programs that don't support it. `Content-Type` has
+/// it as `name` in encoded words, because Outlook up to 2003 looks only there.
 #[derive(Debug, Clone)]
 pub struct FileField<const IS_TYPE: bool> {
     value: String,
     name: String,
 }
 
-/// `Content-Type` with the file's name.
+/// `Content-Type` with a file name.
 pub type NamedType = FileField<true>;
-/// `Content-Disposition` with the file's name.
+/// `Content-Disposition` with a file name.
 pub type Disposition = FileField<false>;
 
 impl<const IS_TYPE: bool> FileField<IS_TYPE> {
-    /// The field: a media type, or `attachment` or `inline`; and the file's name.
+    /// Creates the field from a media type, `attachment` or `inline`, and the file's name.
     pub fn new(value: &str, name: &str) -> Self {
         let tame = |c: char| {
             if is_forbidden(c) || matches!(c, '"' | '\\' | '/') { '_' } else { c }
@@ -297,8 +295,8 @@ impl<const IS_TYPE: bool> Header for FileField<IS_TYPE> {
     }
 }
 
-/// A parameter in the form of RFC 2231, section 4; in numbered pieces (section 3) where it is too
-/// long for a line.
+/// Returns a parameter in the form of RFC 2231, section 4, in numbered pieces (section 3) if it is
+/// too long for a line.
 fn extended(key: &str, value: &str) -> Vec<String> {
     let mut pieces = vec![String::new()];
     for character in value.chars() {
@@ -314,8 +312,8 @@ fn extended(key: &str, value: &str) -> Vec<String> {
             })
             .collect();
         match pieces.last_mut() {
-            // One piece is understood more widely than several: only what would break the line is
-            // cut.
+            // A single piece is supported more widely than several, so only a value that would
+            // break the line is split.
             Some(piece) if piece.len() + encoded.len() <= 800 => piece.push_str(&encoded),
             _ => pieces.push(encoded),
         }
@@ -333,7 +331,7 @@ fn extended(key: &str, value: &str) -> Vec<String> {
     }
 }
 
-/// A name in ASCII that is still recognised.
+/// Returns a recognisable form of a name in ASCII.
 fn in_ascii(name: &str) -> String {
     let mut text = String::new();
     for character in name.chars() {
@@ -411,7 +409,7 @@ mod tests {
             .collect();
         let head = Head::new().people("To", &people);
         assert!(longest(&head.0) <= 78, "{}", head.0);
-        // Nothing is lost, nothing cut in two.
+        // No text is lost, and no character is split.
         let unfolded = head.0.replace("\r\n ", " ");
         for person in &people {
             assert!(unfolded.contains(&person.to_string()), "{person}");
@@ -431,7 +429,7 @@ mod tests {
             let person: Person = person.parse().expect("a person");
             assert_eq!(addresses("To", [&person]), field);
         }
-        // What got past the reader all the same starts no field.
+        // A line break that the parser missed does not start a new field.
         let person = Person {
             name: Some("Anna\r\nBcc: x@example.com".to_owned()),
             address: "anna@example.com".to_owned(),
@@ -482,7 +480,7 @@ mod tests {
 
     #[test]
     fn every_line_of_a_mail_ends_with_both() {
-        // gen_smtp #253 and packetfence #5380 (LF alone), msmtp #145 (CR alone).
+        // gen_smtp #253 and packetfence #5380 (bare LF), msmtp #145 (bare CR).
         let mail = Head::new().with(b"a\nb\r\nc\rd\r\r\n\n.\n");
         let mail = String::from_utf8(mail).expect("text");
         assert_eq!(mail, "MIME-Version: 1.0\r\na\r\nb\r\nc\r\nd\r\n\r\n\r\n.\r\n");

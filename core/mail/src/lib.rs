@@ -1,7 +1,7 @@
-//! The mail conversation: the recorded connection, login, SMTP, and a mailer on top of lettre; for
-//! tests, alarms and reports alike.
+//! Mail connections: recording, login, SMTP, and a mailer on top of lettre, shared by tests, alarms
+//! and reports.
 //!
-//! This crate knows no schedule, no lake and no report.
+//! This crate depends on no schedule, lake or report.
 
 mod account;
 mod dkim;

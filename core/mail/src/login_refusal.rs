@@ -1,29 +1,28 @@
-//! Reasons of refused logins. Only some of them are about the credentials, and only some leave
-//! another mechanism to try. Each failed login counts towards the lockout threshold of the account
-//! (Active Directory: 5 or 10), so credentials that the server has rejected are not tried again.
+//! Reasons of refused logins. Only some of them concern the credentials, and only some justify
+//! trying another mechanism. Each failed login counts towards the lockout threshold of the account
+//! (Active Directory: 5 or 10), so rejected credentials are not tried again.
 
 /// Reason of a refused login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LoginRefusal {
     /// The server rejected the credentials, or gave no other reason.
     Credentials,
-    /// The mechanism is not available, or failed for a technical reason; another one may serve.
+    /// The mechanism is not available, or failed for a technical reason; another one may succeed.
     Mechanism,
     /// The account is locked, disabled or expired, or a policy forbids this login; the password may
     /// be right.
     Blocked,
-    /// Too many logins, or failed logins, in a short time.
+    /// Too many logins, or too many failed logins, in a short time.
     TooOften,
     /// Too many simultaneous connections.
     Connections,
-    /// Another session holds the mailbox.
+    /// Another session has locked the mailbox.
     InUse,
-    /// The server can't check the credentials now.
+    /// The server is temporarily unable to check the credentials.
     Unavailable,
 }
 
-/// The response codes of IMAP (RFC 5530) and POP3 (RFC 2449, RFC 3206) that say something about a
-/// login.
+/// Response codes of IMAP (RFC 5530) and POP3 (RFC 2449, RFC 3206) that concern a login.
 const CODES: [(&str, LoginRefusal); 19] = [
     ("AUTHENTICATIONFAILED", LoginRefusal::Credentials),
     ("AUTH", LoginRefusal::Credentials),
@@ -47,16 +46,16 @@ const CODES: [(&str, LoginRefusal); 19] = [
 ];
 
 impl LoginRefusal {
-    /// Reads a refusal: an SMTP reply with its code, or the text of an IMAP or POP3 response with
-    /// its code in brackets.
+    /// Classifies a refusal: an SMTP reply with its code, or the text of an IMAP or POP3 response
+    /// with its code in brackets.
     pub fn read(text: &str) -> Self {
         let lower = text.to_ascii_lowercase();
         let lower = lower.rsplit_once(" refused: ").map_or(&*lower, |(_, reason)| reason);
         let words = by_words(lower);
         let code = code(text);
         match (code, words) {
-            // Dovecot says IN-USE and UNAVAILABLE, Yahoo LIMIT of too many connections and of too
-            // many logins alike.
+            // Dovecot uses IN-USE and UNAVAILABLE, and Yahoo uses LIMIT, for too many connections
+            // as well as too many logins.
             (Some(code), Some(words))
                 if words.is_about_load()
                     || words == Self::Blocked
@@ -74,13 +73,13 @@ impl LoginRefusal {
         matches!(self, Self::TooOften | Self::Connections)
     }
 
-    /// Whether another mechanism may succeed in the same conversation.
+    /// Returns whether another mechanism may succeed in the same session.
     pub fn leaves_other_mechanisms(self) -> bool {
         self == Self::Mechanism
     }
 
-    /// Whether another login would do harm before something has changed: it is left to the next
-    /// test.
+    /// Returns whether another login before something changes would do harm, so that it is left to
+    /// the next test.
     pub fn waits_for_next_test(self) -> bool {
         matches!(self, Self::Credentials | Self::Blocked | Self::TooOften | Self::Mechanism)
     }
@@ -225,15 +224,15 @@ fn by_words(text: &str) -> Option<LoginRefusal> {
     has(&UNAVAILABLE).then_some(LoginRefusal::Unavailable)
 }
 
-/// Classifies a refusal by the code of an SMTP reply (RFC 4954, section 6); no code or an
-/// unspecific one counts as wrong credentials.
+/// Classifies a refusal by the code of an SMTP reply (RFC 4954, section 6). A missing or unspecific
+/// code counts as wrong credentials.
 fn by_reply_code(text: &str) -> LoginRefusal {
     let mut words = text.split_whitespace();
     let code: Option<u16> =
         words.next().filter(|word| word.len() == 3).and_then(|word| word.parse().ok());
     match code {
-        // The user needs to log in once by PLAIN, so that the server can make what this mechanism
-        // needs.
+        // The user must log in once by PLAIN, so that the server can create the data that this
+        // mechanism needs.
         Some(432) if words.next().is_none_or(|status| status == "4.7.12") => {
             LoginRefusal::Mechanism
         }
@@ -311,7 +310,7 @@ mod tests {
             ),
             ("534 5.7.9 Application-specific password required.", Blocked),
             ("454 4.7.0 Too many login attempts, please try again later.", TooOften),
-            // iCloud, and others' temporary trouble (mailcore2/pull/1642, mailpile/pull/2242,
+            // iCloud, and temporary problems elsewhere (mailcore2/pull/1642, mailpile/pull/2242,
             // node-imap/issues/340).
             ("[UNAVAILABLE] Service temporarily unavailable", Unavailable),
             ("System error", Unavailable),
@@ -356,7 +355,7 @@ mod tests {
             ("501 5.5.2 Cannot decode response", Mechanism),
             ("535 Incorrect authentication data", Credentials),
             ("login refused: [AUTHENTICATIONFAILED] Authentication failed.", Credentials),
-            // Accounts that are locked for a while, whatever the code.
+            // Temporarily locked accounts, whatever the code.
             ("535 5.7.3 Authentication unsuccessful, account temporarily locked", Blocked),
             ("454 4.7.0 Account temporarily locked out", Blocked),
             ("[UNAVAILABLE] Account temporarily locked", Blocked),

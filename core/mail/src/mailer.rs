@@ -1,4 +1,4 @@
-//! Sends mailqos's own mails, alarms and reports, through a configured mail server.
+//! Sends mailqos's own mails, for alarms and reports, through a configured mail server.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use super::{
     SmtpError, dkim,
 };
 
-/// Deadline for the server to accept a completely sent mail (RFC 5321, section 4.5.3.2.6): giving
+/// Deadline for the server to accept a completely sent mail (RFC 5321, section 4.5.3.2.6). Giving
 /// up earlier would send an accepted mail twice.
 const ACCEPTING: Duration = Duration::from_secs(600);
 
-/// Deadline of a whole conversation: a large report over a slow line takes time, but a server that
-/// reads byte by byte must not delay all other mails forever.
+/// Deadline of a whole session. A large report over a slow line takes time, but a server that reads
+/// byte by byte must not delay all other mails forever.
 const WHOLE: Duration = Duration::from_secs(3 * 3600);
 
-/// Time for which rejected credentials are not tried again: mails are retried again and again, and
-/// each failed login brings the account closer to a lockout. (Active Directory typically counts
-/// those of the last 30 minutes.)
+/// Time for which rejected credentials are not tried again. Mails are retried repeatedly, and each
+/// failed login brings the account closer to a lockout. (Active Directory typically counts those of
+/// the last 30 minutes.)
 pub const HOLD: Duration = Duration::from_secs(30 * 60);
 
-/// A way to send mails: a mail server and the account for it.
+/// Sends mails through a mail server, with an account for it.
 #[derive(Debug, Clone)]
 pub struct Mailer {
     server: MailServer,
@@ -37,16 +37,16 @@ pub struct Mailer {
 /// Result of sending a mail. Each recipient of the envelope is in exactly one of the four lists.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The recipients for whom a server took the mail, with the reply that took it.
+    /// Recipients for whom a server accepted the mail, with the reply.
     pub accepted: Vec<(Address, Reply)>,
     /// Recipients that the server rejected, permanently (5xx) or temporarily (4xx), each with the
     /// reply.
     pub refused: Vec<(Address, Reply)>,
-    /// Recipients for whom the mail is too large, although it is not for others.
+    /// Recipients for whom the mail is too large, although others accept it.
     pub too_large: Vec<(Address, Reply)>,
-    /// Recipients whose result is unknown because of the error; they must still be served.
+    /// Recipients without a result because of the error; they must still be served.
     pub left: Vec<Address>,
-    /// Reason why the conversation ended early.
+    /// Reason why the session ended early.
     pub error: Option<MailError>,
 }
 
@@ -56,33 +56,33 @@ pub enum MailError {
     /// The account's password or token is not available.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
-    /// The conversation with the server failed.
+    /// The session with the server failed.
     #[error("{stage}: {0}", stage = .0.stage)]
     Smtp(SmtpError),
-    /// The server has rejected these credentials a while ago.
+    /// The server recently rejected these credentials.
     #[error("{stage}: {0}", stage = Stage::SmtpAuth)]
     HeldBack(HeldBack),
     /// The mail can't be signed.
     #[error(transparent)]
     Dkim(#[from] DkimError),
-    /// The server does not take a mail of this size.
+    /// The server does not accept a mail of this size.
     #[error("the mail has {size} bytes, which is more than the server accepts: {reason}")]
     TooLarge {
-        /// The mail's size.
+        /// Size of the mail in bytes.
         size: u64,
-        /// The server's size limit, if it announces one.
+        /// Size limit in bytes, if the server announces one.
         limit: Option<u64>,
-        /// The server's words.
+        /// The server's reply.
         reason: String,
     },
-    /// The results of recipients can't be recorded, so no further ones are served.
+    /// The results for recipients can't be recorded, so no further ones are served.
     #[error("can't record which recipients received the mail: {0}")]
     Unwritten(std::io::Error),
 }
 
 impl MailError {
-    /// Whether a later try may succeed: all but the server's final refusal (5xx), and a certificate
-    /// that is not accepted.
+    /// Returns whether a later attempt may succeed: always, except after a permanent refusal (5xx)
+    /// or an untrusted certificate.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Credentials(_) | Self::Dkim(_) | Self::Unwritten(_) => true,
@@ -96,8 +96,8 @@ impl MailError {
         }
     }
 
-    /// Whether a person can fix the problem, such as a refused login; the server's verdict on the
-    /// mail itself is final.
+    /// Returns whether an operator can fix the problem, such as a refused login. The server's
+    /// verdict on the mail itself is final.
     pub fn is_mendable(&self) -> bool {
         match self {
             Self::Credentials(_) | Self::Dkim(_) | Self::Unwritten(_) | Self::HeldBack(_) => true,
@@ -106,20 +106,20 @@ impl MailError {
         }
     }
 
-    /// Whether the mail may have been taken although no reply came.
+    /// Returns whether the mail may have been accepted although no reply came.
     pub fn is_uncertain(&self) -> bool {
         matches!(self, Self::Smtp(error) if error.uncertain)
     }
 }
 
 impl Mailer {
-    /// A mailer for a server; `account` is the one that its endpoint names.
+    /// Creates a mailer for a server. `account` is the account of its endpoint.
     pub fn new(server: &MailServer, account: Option<&Account>) -> Self {
         Self { server: server.clone(), account: account.cloned(), accepting: None }
     }
 
-    /// Lets the server take as long as the standard allows to accept the content: for what must not
-    /// come twice.
+    /// Gives the server as long as the standard allows to accept the content, for mails that must
+    /// not arrive twice.
     #[must_use]
     pub fn patient(self) -> Self {
         Self { accepting: Some(ACCEPTING), ..self }
@@ -163,8 +163,8 @@ impl Mailer {
             Some(address) => address.parse().ok(),
             None => envelope.from().cloned(),
         };
-        // Each session serves at least one recipient, or halves the number that the next one tries,
-        // so this terminates.
+        // Each session serves at least one recipient, or halves the number of recipients that the
+        // next one tries, so this terminates.
         while !run.outcome.left.is_empty() {
             let (served, most) = (run.served, run.most);
             let mut smtp = self.open(content.len() as u64, run).await?;
@@ -172,8 +172,8 @@ impl Mailer {
             smtp.quit();
             match ended {
                 Ok(()) => {}
-                // One mail per session, or a limit of the session's: another session is another
-                // beginning.
+                // The server may allow one mail per session, or have another limit per session, so
+                // a new session starts afresh.
                 Err(error) if run.served > served && !is_of_the_mail(&error) => {
                     tracing::debug!(%error, "continuing in a new session");
                 }
@@ -186,14 +186,14 @@ impl Mailer {
         Ok(())
     }
 
-    /// The turn to log in, which monitors with the same account and server share.
+    /// Waits for the turn to log in, which monitors with the same account and server share.
     async fn turn(&self, credentials: &Credentials) -> Result<LoginAttempt, HeldBack> {
         let endpoint = &self.server.endpoint;
         let place = format!("{}:{}", endpoint.server.to_ascii_lowercase(), endpoint.port);
         credentials.turn(&place, HOLD, self.server.timeout.to_std()).await
     }
 
-    /// Opens a session, and learns the limits that the server states.
+    /// Opens a session and reads the limits that the server announces.
     async fn open(&self, size: u64, run: &mut Run) -> Result<Smtp, MailError> {
         let credentials = match &self.account {
             Some(account) => Some(super::credentials(account).await?),
@@ -212,7 +212,7 @@ impl Mailer {
         smtp.open().await.map_err(MailError::Smtp)?;
         if let (Some(credentials), Some(turn)) = (&credentials, turn) {
             let result = smtp.authenticate(credentials).await;
-            // Problems that may pass, such as a limit on logins, are left to the caller that offers
+            // Temporary problems, such as a limit on logins, are left to the caller, which submits
             // the mail again.
             let is_lasting =
                 |refusal| matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Blocked);
@@ -236,23 +236,23 @@ impl Mailer {
     }
 }
 
-/// Writes down what became of recipients: those accepted, and those refused.
+/// Records the results for recipients: those accepted and those refused.
 pub type Record<'a> =
     dyn FnMut(&[(Address, Reply)], &[(Address, Reply)]) -> std::io::Result<()> + Send + 'a;
 
-/// A mail on its way to its recipients.
+/// A mail being sent to its recipients.
 struct Run {
     outcome: Outcome,
-    /// The most recipients of a transaction.
+    /// Maximum number of recipients in a transaction.
     most: usize,
-    /// A server has broken off among the recipients before.
+    /// Whether a server has already ended a transaction early because of the number of recipients.
     is_reduced: bool,
-    /// Recipients whose fate is known.
+    /// Number of recipients with a result.
     served: usize,
 }
 
 impl Run {
-    /// Serves recipients in transactions of one session until none are left.
+    /// Serves recipients in transactions of one session until none remain.
     async fn session(
         &mut self,
         smtp: &mut Smtp,
@@ -265,10 +265,10 @@ impl Run {
             let envelope = smtp.envelope(bounces, &batch, content.len(), !content.is_ascii()).await;
             let results = match envelope {
                 Ok(results) => results,
-                // No recipient is accepted, each for a separate reason.
+                // No recipient was accepted, each for a separate reason.
                 Err(error) if !error.refused.is_empty() => {
                     self.settle(Sorted::of(error.refused), None, record)?;
-                    // The transaction is open, and nothing is to be sent in it.
+                    // The transaction is open, but there is nothing to send in it.
                     if !self.outcome.left.is_empty() {
                         smtp.reset().await.map_err(MailError::Smtp)?;
                     }
@@ -289,7 +289,7 @@ impl Run {
         Ok(())
     }
 
-    /// Records the results of some recipients; `reply` accepted the mail.
+    /// Records the results for some recipients. `reply` accepted the mail.
     fn settle(
         &mut self,
         sorted: Sorted,
@@ -303,7 +303,7 @@ impl Run {
             None => Vec::new(),
         };
         if !sorted.postponed.is_empty() {
-            // Where the limit is known, the next transaction does not knock against it.
+            // With a known limit, the next transaction stays within it.
             self.most = self.most.min(accepted.len().max(1));
         }
         let result = record(&accepted, &sorted.refused);
@@ -329,7 +329,7 @@ impl Run {
         let crowded = error.reply.as_ref().is_some_and(is_crowded);
         let broken_off = error.stage == Stage::SmtpRcpt && error.taken > 0 && !error.uncertain;
         if broken_off {
-            // Where that was not the limit, halves find it.
+            // If that was not the limit, repeated halving finds it.
             let fewer = if self.is_reduced { recipients / 2 } else { recipients.saturating_sub(1) };
             self.most = self.most.min(fewer).min(error.taken).max(1);
             self.is_reduced = true;
@@ -340,7 +340,7 @@ impl Run {
     }
 }
 
-/// Whether another session would change nothing, or do harm.
+/// Returns whether another session would change nothing, or do harm.
 fn is_of_the_mail(error: &MailError) -> bool {
     match error {
         MailError::Smtp(error) => error.uncertain,
@@ -348,7 +348,7 @@ fn is_of_the_mail(error: &MailError) -> bool {
     }
 }
 
-/// The recipients of a transaction by the replies to RCPT.
+/// The recipients of a transaction, grouped by the replies to RCPT.
 #[derive(Default)]
 struct Sorted {
     accepted: Vec<Address>,
@@ -370,13 +370,13 @@ impl Sorted {
             } else if !is_first
                 && (is_crowded(&reply) || matches!(reply.code, 452 | 552) && !is_full(&reply))
             {
-                // RFC 5321, section 4.5.3.1.10: 452 means too many recipients, and so may 552,
-                // which RFC 821 had. After an accepted recipient, this can't be distinguished from
-                // a rejection of this one; as the first of a transaction it can.
+                // RFC 5321, section 4.5.3.1.10: 452 means too many recipients, and 552 may mean it,
+                // too, as in RFC 821. After an accepted recipient, this can't be distinguished from
+                // a rejection of this recipient; for the first one of a transaction, it can.
                 sorted.postponed.push(address);
             } else if is_crowded(&reply) {
-                // Too many, although there is only one: too many within a time, perhaps. It says
-                // nothing of the recipient.
+                // The server reports too many recipients although there is only one, perhaps too
+                // many within some time. The reply does not concern the recipient.
                 let reply = Reply { code: 452, ..reply };
                 sorted.refused.push((address, reply));
             } else {
@@ -387,8 +387,8 @@ impl Sorted {
     }
 }
 
-/// Whether a reply says that the mail is too large: RFC 1870, section 6; `X.2.3` and `X.3.4` of RFC
-/// 3463; 523 of Courier. Some servers say it in words only.
+/// Returns whether a reply reports that the mail is too large: RFC 1870, section 6; `X.2.3` and
+/// `X.3.4` of RFC 3463; 523 of Courier. Some servers report it only in the text.
 pub fn is_too_large(reply: &Reply) -> bool {
     if reply.code / 100 < 4 || is_crowded(reply) {
         return false;
@@ -428,8 +428,9 @@ pub fn is_too_large(reply: &Reply) -> bool {
         && (by_status || reply.code == 523 || in_words.iter().any(|words| text.contains(words)))
 }
 
-/// The same of a reply to MAIL, DATA or the content, where 552 has no other common meaning than the
-/// size. Gmail blocks some types of attachments with `552-5.7.0`, which is not about the size.
+/// Returns whether a reply to MAIL, DATA or the content reports that the mail is too large. There,
+/// 552 has no other common meaning. Gmail rejects some types of attachments with `552-5.7.0`, which
+/// does not concern the size.
 fn is_size_refused(reply: &Reply) -> bool {
     let is_other = |status: &str| {
         status.starts_with("5.7.") || status.starts_with("5.1.") || status.starts_with("5.6.")
@@ -441,7 +442,7 @@ fn is_size_refused(reply: &Reply) -> bool {
             && !reply.enhanced_status().is_some_and(is_other)
 }
 
-/// Whether a reply says that the transaction has too many recipients (RFC 3463, section 3.6:
+/// Returns whether a reply reports too many recipients in the transaction (RFC 3463, section 3.6:
 /// `X.5.3`).
 fn is_crowded(reply: &Reply) -> bool {
     if reply.code / 100 < 4 {
@@ -472,7 +473,7 @@ fn is_crowded(reply: &Reply) -> bool {
         .any(|words| text.contains(words))
 }
 
-/// Whether a reply says that a mailbox is full.
+/// Returns whether a reply reports a full mailbox.
 fn is_full(reply: &Reply) -> bool {
     let text = reply.lines.join(" ").to_ascii_lowercase();
     reply.enhanced_status().is_some_and(|status| status.ends_with(".2.2"))
@@ -524,7 +525,7 @@ mod tests {
         ] {
             assert!(is_too_large(&reply(text)) && is_size_refused(&reply(text)), "{text}");
         }
-        // Only to MAIL and to the content.
+        // Only in reply to MAIL and to the content.
         for text in ["552", "552 Requested mail action aborted: exceeded storage allocation"] {
             assert!(!is_too_large(&reply(text)) && is_size_refused(&reply(text)), "{text}");
         }
@@ -596,8 +597,8 @@ mod tests {
             (sorted.refused.len(), sorted.too_large.len(), sorted.postponed.len()),
             (4, 1, 0)
         );
-        // As the first of a transaction, the reply concerns the recipient, unless it is explicitly
-        // about a number.
+        // For the first recipient of a transaction, the reply concerns the recipient, unless it
+        // explicitly mentions a number.
         let sorted = sort(&["552 no", "550 5.5.3 Too many recipients"]);
         let transient: Vec<bool> =
             sorted.refused.iter().map(|(_, reply)| reply.is_transient()).collect();

@@ -1,5 +1,5 @@
-//! OAuth 2.0 access tokens (RFC 6749): fetched by client credentials or by a refresh token, kept in
-//! memory until shortly before they expire.
+//! OAuth 2.0 access tokens (RFC 6749): obtained by client credentials or a refresh token, and kept
+//! in memory until shortly before they expire.
 
 use std::{
     io::Write as _,
@@ -27,19 +27,19 @@ use super::token_response;
 
 /// Deadline of a request to a token server.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// The longest answer of a token server; tokens of a few KiB are common.
+/// Maximum response of a token server in bytes; tokens of a few KiB are common.
 const MAX: usize = 256 * 1024;
-/// Remaining life at which a token is replaced; tokens with a short life are replaced after 90 % of
-/// it.
+/// Remaining lifetime at which a token is replaced. Tokens with a short lifetime are replaced after
+/// 90 % of it.
 const MARGIN: Duration = Duration::from_secs(300);
-/// Life of a token whose server does not state it.
+/// Lifetime of a token if the server does not state it.
 const USUAL_LIFE: Duration = Duration::from_secs(600);
-/// A token is taken to live no longer, whatever its server says: the sum with the present moment
-/// must exist.
+/// Maximum lifetime of a token, whatever its server states, so that adding it to the current time
+/// can't overflow.
 const MAX_LIFE: Duration = Duration::from_secs(30 * 86_400);
-/// Pause after a failed renewal of a token that is still valid.
+/// Time until the next attempt after a failed renewal of a token that is still valid.
 const RENEWED_AGAIN: Duration = Duration::from_secs(30);
-/// Pause before rejected tokens are replaced again, after even a new token was rejected.
+/// Time until rejected tokens are replaced again, after even a new token was rejected.
 const FUTILE_FOR: Duration = Duration::from_secs(600);
 
 /// The access tokens of an account.
@@ -78,28 +78,28 @@ pub enum TokenError {
     /// The address of the proxy is not available.
     #[error("the address of the proxy: {0}")]
     Proxy(SecretError),
-    /// The address of the token server can't be used.
+    /// The URL of the token server is invalid.
     #[error("the address of the token server: {0}")]
     Url(String),
-    /// The token server could not be reached, or did not answer.
+    /// The token server could not be reached or did not respond.
     #[error("the token server: {0}")]
     Http(#[from] HttpError),
-    /// The token server refused.
+    /// The token server refused the request.
     #[error("the token server {server} rejected the request ({code}): {text}")]
     Refused {
         /// Host and port.
         server: String,
-        /// The error's name, such as `invalid_client`.
+        /// Name of the error, such as `invalid_client`.
         code: String,
         /// The meaning of the error, or the server's text.
         text: String,
     },
-    /// The answer is none of a token server.
+    /// The response is not a valid OAuth 2.0 response.
     #[error(
         "the token server {server} did not return a valid OAuth 2.0 response ({what}); check token_url"
     )]
     Unreadable {
-        /// Host and port.
+        /// Status and length of the response.
         server: String,
         /// Status and length.
         what: String,
@@ -121,10 +121,9 @@ impl OAuth {
         Self { options, state: Mutex::default() }
     }
 
-    /// The token in use, or a new one where that expires soon.
+    /// Returns the current token, or a new one if it expires soon.
     ///
-    /// # Errors
-    /// No valid token is available.
+    /// # Errors No valid token is available.
     pub async fn token(&self) -> Result<Fetched, TokenError> {
         let mut state = self.state.lock().await;
         let now = Instant::now();
@@ -137,10 +136,11 @@ impl OAuth {
                 state.token = Some(token);
                 Ok(Fetched { token: secret, fresh: true })
             }
-            // The token server has a bad moment, and the token still serves.
+            // The token server has a temporary problem, but the current token is still valid.
             Err(error) => match state.token.as_mut().filter(|token| now < token.expires_at) {
                 Some(token) => {
-                    // A silent server must not delay each login of the account by its full timeout.
+                    // An unresponsive server must not delay each login of the account by its full
+                    // timeout.
                     token.replace_at = token.expires_at.min(Instant::now() + RENEWED_AGAIN);
                     tracing::warn!(client = %self.options.client_id, %error, "access token not renewed; using the current one");
                     Ok(Fetched { token: token.secret.clone(), fresh: false })
@@ -150,11 +150,10 @@ impl OAuth {
         }
     }
 
-    /// Returns another token to replace one that a server rejected; `None` if another one would not
-    /// help. Of concurrent calls about the same token, a single one fetches.
+    /// Returns another token to replace one that a server rejected, or `None` if another one would
+    /// not help. Of several concurrent calls for the same token, only one requests a new token.
     ///
-    /// # Errors
-    /// No token is available.
+    /// # Errors No token is available.
     pub async fn replace(&self, rejected: &Fetched) -> Option<Result<Fetched, TokenError>> {
         let mut state = self.state.lock().await;
         if rejected.fresh {
@@ -188,7 +187,8 @@ impl OAuth {
             return asked.map(|(token, _)| token);
         };
         let first = source.fetch().await.map_err(TokenError::RefreshToken)?;
-        // The kept one has precedence as long as the configured one is the one that it came from.
+        // The stored token takes precedence as long as the configured one is the one that it was
+        // obtained from.
         let kept = read_stored_token(&self.options.kept, &first);
         let mut result = self
             .ask(&transport, client_secret.as_ref(), Some(kept.as_ref().unwrap_or(&first)))
@@ -208,7 +208,8 @@ impl OAuth {
         Ok(token)
     }
 
-    /// Requests an access token; returns it with the refresh token that may have come with it.
+    /// Requests an access token. Returns it with the new refresh token, if the response contains
+    /// one.
     async fn ask(
         &self,
         transport: &Transport,
@@ -248,8 +249,8 @@ impl OAuth {
         Ok(self.accept(&answer, asked))
     }
 
-    /// The access token and the refresh token in the answer of a server that says this, whatever it
-    /// hears.
+    /// Returns the access token and the refresh token from a server that sends this response
+    /// whatever it receives.
     #[doc(hidden)]
     pub async fn replay(
         &self,
@@ -275,7 +276,7 @@ impl OAuth {
     }
 }
 
-/// Transports of the crate's requests.
+/// Transports for token requests.
 enum Transport {
     /// Our own client, which limits time and size.
     Net(Trust, Route),
@@ -342,7 +343,8 @@ fn explain(error: Failure, place: &Place, secrets: &[Secret]) -> TokenError {
             };
             TokenError::Refused { server, code, text }
         }
-        // Neither what it is nor why it can't be read is shown: an access token may be in it.
+        // Neither the content nor the parser's error is shown, because it may contain an access
+        // token.
         RequestTokenError::Parse(_, body) => {
             TokenError::Unreadable { server, what: format!("{} bytes", body.len()) }
         }
@@ -353,7 +355,7 @@ fn explain(error: Failure, place: &Place, secrets: &[Secret]) -> TokenError {
 }
 
 /// Explains errors of token servers, with the remedy: those of Microsoft Entra by their numbers,
-/// the others by name.
+/// others by name.
 fn meaning(code: &str, said: &str) -> Option<&'static str> {
     const NUMBERS: [(&str, &str); 13] = [
         (
@@ -416,15 +418,15 @@ fn mark(first: &Secret) -> String {
     hex(&Sha256::digest(first.expose())[..8])
 }
 
-/// The refresh token that the server gave in place of `first`.
+/// Reads the refresh token that the server issued in place of `first`.
 fn read_stored_token(path: &Path, first: &Secret) -> Option<Secret> {
     let text = mailqos_base::files::read_text(path, MAX as u64).ok()?;
     let (of, token) = text.trim_end().split_once('\n')?;
     (of == mark(first) && !token.is_empty()).then(|| Secret::new(token))
 }
 
-/// Stores a refresh token readable only by its owner; after a crash, the file contains either the
-/// old or the new one.
+/// Stores a refresh token so that only its owner can read it. After a crash, the file contains
+/// either the old or the new one.
 fn write_stored_token(path: &Path, first: &Secret, token: &Secret) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;

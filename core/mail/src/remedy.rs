@@ -5,8 +5,8 @@ use mailqos_model::Stage;
 
 use super::{LoginRefusal, refusals};
 
-/// A remedy, where there is a likely one. Refusals of large providers carry their explanation
-/// already.
+/// Returns the likely remedy, if any. Refusals of large providers already include their
+/// explanation.
 pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> {
     use Stage::{
         PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting,

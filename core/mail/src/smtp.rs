@@ -1,4 +1,4 @@
-//! SMTP conversations on top of lettre, step by step, each step timed. Below lettre is our
+//! SMTP sessions on top of lettre, step by step, with each step timed. Below lettre is our
 //! [`LettreStream`]: it times and limits the replies, repairs those that lettre would reject, and
 //! upgrades the connection to TLS in place.
 //!
@@ -29,22 +29,22 @@ use mailqos_net::TlsSession;
 
 use super::{HeldBack, Transcript, Wire, WireError, refusals};
 
-/// Deadline of a polite end.
+/// Deadline for ending the session with QUIT.
 const QUITTING: Duration = Duration::from_secs(5);
 
 /// A server's reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// The three digits.
+    /// Reply code of three digits.
     pub code: u16,
-    /// The texts behind them, a line each.
+    /// Texts after the code, one per line.
     pub lines: Vec<String>,
     /// Time at which its last byte was received.
     pub at: Instant,
 }
 
 impl Reply {
-    /// The enhanced status code (RFC 3463), such as `5.1.1`.
+    /// Returns the enhanced status code (RFC 3463), such as `5.1.1`.
     pub fn enhanced_status(&self) -> Option<&str> {
         let word = self.lines.first()?.split_whitespace().next()?;
         let parts: Vec<&str> = word.split('.').collect();
@@ -56,12 +56,12 @@ impl Reply {
         fits.then_some(word)
     }
 
-    /// Whether the code is 2xx.
+    /// Returns whether the code is 2xx.
     pub fn is_success(&self) -> bool {
         self.code / 100 == 2
     }
 
-    /// 4xx: may succeed later.
+    /// Returns whether the code is 4xx: a later attempt may succeed.
     pub fn is_transient(&self) -> bool {
         self.code / 100 == 4
     }
@@ -73,7 +73,7 @@ impl fmt::Display for Reply {
     }
 }
 
-/// The failure of a conversation.
+/// The failure of a session.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{text}")]
 pub struct SmtpError {
@@ -87,14 +87,15 @@ pub struct SmtpError {
     pub refused: Vec<(Address, Reply)>,
     /// Number of recipients that the server had accepted before the failure.
     pub taken: usize,
-    /// The content was sent completely, and no reply came: the mail may have been taken.
+    /// Whether the content was sent completely without a reply, so that the mail may have been
+    /// accepted.
     pub uncertain: bool,
     /// Whether this machine, not the server, caused the failure.
     pub own_network: bool,
 }
 
 impl SmtpError {
-    /// A login that is not tried.
+    /// Creates the error for a login that was not attempted.
     pub fn of_login(held_back: &HeldBack) -> Self {
         Self {
             stage: Stage::SmtpAuth,
@@ -107,40 +108,40 @@ impl SmtpError {
         }
     }
 
-    /// Whether the server said that it may succeed later (4xx).
+    /// Returns whether the server reported a temporary failure (4xx).
     pub fn is_transient(&self) -> bool {
         self.reply.as_ref().is_some_and(Reply::is_transient)
     }
 }
 
-/// Durations of the phases; `None` until they end.
+/// Durations of the phases; `None` for phases that have not ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SmtpPhases {
     /// Name look-up and TCP.
     pub tcp: Option<Micros>,
-    /// The handshake, implicit or after STARTTLS.
+    /// TLS handshake, implicit or after STARTTLS.
     pub tls: Option<Micros>,
-    /// TCP and, if implicit, the handshake.
+    /// TCP and, if TLS is implicit, the handshake.
     pub connect: Option<Micros>,
-    /// From the connection to the greeting.
+    /// Time from the connection to the greeting.
     pub greeting: Option<Micros>,
-    /// EHLO; both, with STARTTLS.
+    /// EHLO, or both of them with STARTTLS.
     pub ehlo: Option<Micros>,
     /// Authentication.
     pub auth: Option<Micros>,
     /// MAIL and RCPT.
     pub envelope: Option<Micros>,
-    /// DATA, the content, and the reply that accepts it.
+    /// DATA, the content, and the reply that accepts the mail.
     pub data: Option<Micros>,
     /// SMTP send time: from the start of the connection to the reply that accepts the message.
     pub send: Option<Micros>,
 }
 
-/// A conversation with an SMTP server.
+/// A session with an SMTP server.
 pub struct Smtp {
     endpoint: Endpoint,
     step: Duration,
-    /// The most that the whole conversation may take.
+    /// Maximum duration of the whole session.
     whole: Option<Duration>,
     lane: LettreStream,
     connection: Option<AsyncSmtpConnection>,
@@ -149,7 +150,7 @@ pub struct Smtp {
     pub phases: SmtpPhases,
     /// The server's capabilities: the lines of its reply to EHLO.
     offers: Vec<String>,
-    /// Kept when the connection could not be opened.
+    /// The transcript, if the connection could not be opened.
     transcript: Option<Transcript>,
     /// Number of replies before this step.
     told: usize,
@@ -165,7 +166,7 @@ impl fmt::Debug for Smtp {
 }
 
 impl Smtp {
-    /// A conversation to be; `step` is the deadline of each step.
+    /// Creates a session that is not connected yet. `step` is the deadline of each step.
     pub fn new(endpoint: &Endpoint, step: Duration) -> Self {
         Self {
             endpoint: endpoint.clone(),
@@ -199,15 +200,15 @@ impl Smtp {
         (limit > 0).then_some(limit)
     }
 
-    /// The conversation as a whole must end within this, from its connection on.
+    /// Limits the duration of the whole session, from its connection on.
     pub fn limit(&mut self, whole: Duration) {
         self.whole = Some(whole);
     }
 
-    /// Connects, reads the greeting, sends EHLO and upgrades to TLS if configured.
+    /// Connects, reads the greeting, sends EHLO, and upgrades to TLS if configured.
     ///
     /// # Errors
-    /// [`SmtpError`] says in which phase.
+    /// [`SmtpError`] includes the failed phase.
     pub async fn open(&mut self) -> Result<(), SmtpError> {
         let began = Instant::now();
         let mut wire = match Wire::connect(&self.endpoint, self.step).await {
@@ -226,7 +227,7 @@ impl Smtp {
         self.greet(wire, began).await
     }
 
-    /// The same over a connection that is there; `began` is when its opening did.
+    /// Does the same over an open connection. `began` is the time at which it started to open.
     #[doc(hidden)]
     pub async fn greet(&mut self, wire: Wire, began: Instant) -> Result<(), SmtpError> {
         let connected = Instant::now();
@@ -283,8 +284,8 @@ impl Smtp {
             ));
         }
         self.command(Stage::SmtpTls, Starttls).await?;
-        // The stream below lettre changes; a new connection of lettre's takes it over with a
-        // greeting of ours.
+        // The stream below lettre changes, so a new lettre connection takes it over with a
+        // synthetic greeting.
         self.connection = None;
         let Some(mut wire) = self.lane.stop() else {
             return Err(self.refuse(Stage::SmtpTls, WireError::EarlyData.to_string()));
@@ -296,19 +297,19 @@ impl Smtp {
         self.hello(None).await
     }
 
-    /// The name under which this end said EHLO.
+    /// Returns the client name sent in EHLO.
     pub fn client_name(&self) -> String {
         self.client.to_string()
     }
 
-    /// Whether the server's reply to EHLO has this keyword.
+    /// Returns whether the server's reply to EHLO contains this keyword.
     pub fn offers(&self, keyword: &str) -> bool {
         self.offered(keyword).is_some()
     }
 
-    /// Returns the parameters of a keyword in the reply to EHLO, from all lines that have it: some
-    /// servers list each mechanism on a separate line, or repeat them as `AUTH=LOGIN`, the form
-    /// that old clients understand.
+    /// Returns the parameters of a keyword in the reply to EHLO, from all lines that contain it.
+    /// Some servers list each mechanism on a separate line, or repeat them as `AUTH=LOGIN`, the
+    /// form that old clients expect.
     fn offered(&self, keyword: &str) -> Option<Vec<String>> {
         let mut offered: Option<Vec<String>> = None;
         for line in &self.offers {
@@ -326,10 +327,9 @@ impl Smtp {
         offered
     }
 
-    /// MAIL and RCPT. Each recipient gets its own reply; it is an error when all are refused.
+    /// Sends MAIL and RCPT. Each recipient gets a separate reply.
     ///
-    /// # Errors
-    /// When the sender or every recipient is refused.
+    /// # Errors The sender or every recipient is refused.
     pub async fn envelope(
         &mut self,
         from: Option<&Address>,
@@ -345,7 +345,7 @@ impl Smtp {
         if eight_bit && self.offers("8BITMIME") {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
-        // A recipient that the server can't accept delays no other.
+        // A recipient that the server can't accept does not affect the others.
         let utf8 = self.offers("SMTPUTF8");
         let foreign = |address: &Address| !address.to_string().is_ascii();
         let beyond = "5.6.7 the address contains non-ASCII characters, which this server does not accept (no \
@@ -384,10 +384,10 @@ impl Smtp {
             match self.command(stage, Rcpt::new(recipient.clone(), wishes.clone())).await {
                 Ok(reply) => results.push((recipient.clone(), reply)),
                 Err(error) => match error.reply.clone() {
-                    // 421 ends the conversation (RFC 5321, section 3.8).
+                    // 421 ends the session (RFC 5321, section 3.8).
                     Some(reply) if reply.code != 421 => {
                         results.push((recipient.clone(), reply));
-                        // Where one may succeed later, the whole may.
+                        // If one recipient may succeed later, so may the whole transaction.
                         if error.is_transient()
                             || refusal.as_ref().is_none_or(|known| !known.is_transient())
                         {
@@ -421,18 +421,19 @@ impl Smtp {
         self.command(Stage::SmtpRcpt, Rset).await.map(drop)
     }
 
-    /// The most recipients of a transaction, where the server states them (RFC 9422).
+    /// Returns the maximum number of recipients in a transaction, if the server announces it (RFC
+    /// 9422).
     pub fn recipients_limit(&self) -> Option<usize> {
         let words = self.offered("LIMITS")?;
         let at = words.iter().position(|word| word == "RCPTMAX")?;
         words.get(at + 1)?.parse().ok().filter(|most| *most > 0)
     }
 
-    /// DATA and the content, which is made only after the server said that it waits for it:
-    /// `content` can stamp the moment.
+    /// Sends DATA and the content. `content` is called only after the server is ready for it, so
+    /// that it can include the time.
     ///
     /// # Errors
-    /// [`SmtpError::uncertain`] says whether the mail may have been taken all the same.
+    /// [`SmtpError::uncertain`] is set if the mail may have been accepted.
     pub async fn data(
         &mut self,
         content: impl FnOnce() -> Vec<u8> + Send,
@@ -471,7 +472,7 @@ impl Smtp {
         }
     }
 
-    /// Sends one command and takes its reply.
+    /// Sends a command and reads its reply.
     async fn command<C: fmt::Display>(
         &mut self,
         stage: Stage,
@@ -500,7 +501,7 @@ impl Smtp {
         }
     }
 
-    /// The last reply.
+    /// Returns the last reply.
     pub fn last_reply(&self) -> Option<Reply> {
         self.lane.lock().replies.last().cloned()
     }
@@ -524,7 +525,7 @@ impl Smtp {
             .or_else(|| self.transcript.clone())
     }
 
-    /// The error behind a failure that lettre reports.
+    /// Returns the error behind a failure that lettre reports.
     fn failed(&self, stage: Stage, error: &lettre::transport::smtp::Error) -> SmtpError {
         let lane = self.lane.lock();
         // The server's last reply in this step explains more than the end of the connection.
@@ -579,7 +580,7 @@ fn wire_error(stage: Stage, error: &WireError) -> SmtpError {
     }
 }
 
-/// A command line that may hold a secret.
+/// A command line that may contain a secret.
 struct Line<'a>(&'a Secret);
 
 impl fmt::Display for Line<'_> {

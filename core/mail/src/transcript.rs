@@ -1,22 +1,23 @@
-//! Transcript of a connection: chunks with their times, limited in size, without secrets.
+//! Transcripts of connections: chunks with their times, limited in size and without secrets.
 
 use std::time::Instant;
 
 use mailqos_base::{Secret, mask, one_line};
 use mailqos_model::{Direction, Micros, UtcMicros};
 
-/// Bytes kept of one conversation; of the rest only the size is known.
+/// Maximum number of bytes kept of a session; for the rest, only the size is recorded.
 const MAX_BYTES: usize = 64 * 1024;
-/// Chunks kept of one conversation.
+/// Maximum number of chunks kept of a session.
 const MAX_RECORDS: usize = 4096;
 
-/// A shorter word of a secret line is not taken out of other texts: it would spoil them.
+/// Minimum length of a word from a secret line that is removed from other texts; removing shorter
+/// ones would garble them.
 const SHORTEST_FORM: usize = 8;
 
-/// A chunk, as it went over the connection (decrypted).
+/// A chunk as transferred over the connection (decrypted).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// Time since the connection was begun.
+    /// Time since the connection was opened.
     pub at: Micros,
     /// Direction of the chunk.
     pub direction: Direction,
@@ -26,7 +27,7 @@ pub struct Chunk {
     pub omitted: usize,
 }
 
-/// A conversation.
+/// The transcript of a session.
 #[derive(Clone)]
 pub struct Transcript {
     began_at: UtcMicros,
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Transcript {
 }
 
 impl Transcript {
-    /// Starts the transcript of a conversation with a server.
+    /// Starts the transcript of a session with a server.
     pub fn begin(server: &str, port: u16) -> Self {
         let mut transcript = Self {
             began_at: UtcMicros::now(),
@@ -62,13 +63,13 @@ impl Transcript {
         }
     }
 
-    /// Hides what travels in a line that holds a secret in another form (Base64, a digest), should
-    /// the server repeat it.
+    /// Hides a line that contains a secret in another form (Base64, a digest), in case the server
+    /// repeats it.
     pub(super) fn hide_line(&mut self, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
         let words: Vec<&str> = line.split_whitespace().collect();
-        // Of two words the second is the name of a mechanism, but for a password's; so is what ends
-        // a command of IMAP.
+        // Of two words, the second is the name of a mechanism, unless the first is a password
+        // command. So is the last word of an IMAP command.
         let names_only = match words.as_slice() {
             [verb, _] => !verb.eq_ignore_ascii_case("PASS"),
             [_, verb, _] => verb.eq_ignore_ascii_case("AUTHENTICATE"),
@@ -103,12 +104,12 @@ impl Transcript {
         });
     }
 
-    /// A place in the conversation, for [`Transcript::withhold`].
+    /// Returns a position in the session, for [`Transcript::withhold`].
     pub fn mark(&self) -> usize {
         self.chunks.len()
     }
 
-    /// Removes what was received since a mark: other people's mail.
+    /// Removes data received since a mark, such as other people's mail.
     pub fn withhold(&mut self, since: usize) {
         for chunk in self.chunks.iter_mut().skip(since) {
             if chunk.direction == Direction::Received {
@@ -119,7 +120,7 @@ impl Transcript {
         }
     }
 
-    /// Writes down something that happened.
+    /// Records an event.
     pub fn note(&mut self, text: &str) {
         self.record(Instant::now(), Direction::Note, text.as_bytes());
     }
@@ -129,7 +130,8 @@ impl Transcript {
         self.began_at
     }
 
-    /// The chunks, secrets taken out also where the server repeated them, be it in two chunks.
+    /// Returns the chunks without secrets, including those that the server repeated, even across
+    /// two chunks.
     pub fn chunks(&self) -> impl Iterator<Item = Chunk> + '_ {
         let mut chunks = self.chunks.clone();
         for direction in [Direction::Sent, Direction::Received, Direction::Note] {
@@ -148,7 +150,8 @@ impl Transcript {
         chunks.into_iter()
     }
 
-    /// A server's words as one line of at most 200 characters: no control characters, no secrets.
+    /// Returns a server's message in one line of at most 200 characters, without control characters
+    /// and secrets.
     pub fn one_line(&self, text: &str) -> String {
         one_line(text, &self.secrets)
     }
@@ -191,7 +194,7 @@ pub(super) fn without_secret(line: &[u8]) -> Vec<u8> {
     format!("{}\r\n", shown.trim_end()).into_bytes()
 }
 
-/// Replaces a secret with a mark and drops the rest of it, across the chunks of a run.
+/// Replaces a secret with a mark and removes its remaining parts, across the chunks of a run.
 fn mask(run: &mut [&mut Chunk], secrets: &[Secret]) {
     let text: Vec<u8> = run.iter().flat_map(|chunk| &chunk.bytes).copied().collect();
     let places = mask::places(&text, secrets);
@@ -259,7 +262,7 @@ mod tests {
         ] {
             transcript.record(Instant::now(), direction, bytes);
         }
-        // What is missing may be what makes the difference.
+        // The missing part may make the difference.
         transcript.chunks.last_mut().expect("chunk").omitted = 9;
         transcript.record(Instant::now(), Direction::Received, b"ter2");
         let said: Vec<_> = transcript.chunks().skip(1).map(|chunk| chunk.bytes).collect();

@@ -1,6 +1,5 @@
-//! Coordination of logins with an account. As long as it is unknown whether a server accepts the
-//! credentials, a single login tries them; after a rejection, no monitor tries them again for a
-//! while.
+//! Coordinates logins with an account. Until it is known whether a server accepts the credentials,
+//! only one login tries them. After a rejection, no monitor tries them again for a while.
 
 use std::{
     collections::HashMap,
@@ -14,13 +13,13 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Credentials, LoginRefusal, SmtpError};
 
-/// Places whose rejections are remembered for an account.
+/// Maximum number of servers whose rejections are stored for an account.
 const MAX_PLACES: usize = 256;
 
 /// State of an account's logins at one server and port.
 #[derive(Debug, Default)]
 struct Place {
-    /// Held while unknown credentials are tried.
+    /// Held while credentials with an unknown result are tried.
     trying: Arc<tokio::sync::Mutex<()>>,
     accepted: Option<Secret>,
     rejected: Option<(Secret, Instant, String)>,
@@ -40,7 +39,7 @@ impl LoginAttempts {
     }
 }
 
-/// A login that the server refused a while ago, and that is not tried again yet.
+/// A login that the server recently refused and that is not yet tried again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", one_line(&format!(
     "{text} (seen {} ago; not tried again yet, to avoid locking the account: next attempt in {}, or as soon as \
@@ -51,13 +50,13 @@ impl LoginAttempts {
 pub struct HeldBack {
     /// The server's refusal.
     pub text: String,
-    /// The time since then.
+    /// Time since the refusal.
     pub age: Duration,
-    /// The time until these credentials may be tried again.
+    /// Time until these credentials may be tried again.
     pub left: Duration,
 }
 
-/// A time as people say it: `40 s`, `25 min`, `3 h`.
+/// Formats a duration in a rounded form: `40 s`, `25 min`, `3 h`.
 fn rounded(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
@@ -66,7 +65,7 @@ fn rounded(time: Duration) -> String {
     }
 }
 
-/// The right to try a login. Dropping it without a result leaves the question open.
+/// The right to try a login. Dropping it without a result leaves the result unknown.
 #[derive(Debug)]
 pub struct LoginAttempt {
     credentials: Credentials,
@@ -80,7 +79,7 @@ impl Credentials {
     /// instead.)
     ///
     /// # Errors
-    /// [`HeldBack`] with the refusal of that time.
+    /// [`HeldBack`] with the earlier refusal.
     pub async fn turn(
         &self,
         place: &str,
@@ -93,7 +92,7 @@ impl Credentials {
         let mut guard = None;
         if !is_known && !self.is_token {
             let trying = turns.with(place, |known| known.trying.clone());
-            // The first caller may wait for a silent server; the others don't wait forever.
+            // The first caller may wait for an unresponsive server; the others don't wait forever.
             guard = tokio::time::timeout(patience, trying.lock_owned()).await.ok();
         }
         let rejected = turns.with(place, |known| {
@@ -121,7 +120,7 @@ impl Credentials {
 }
 
 impl LoginAttempt {
-    /// Notes that the server accepted the credentials.
+    /// Records that the server accepted the credentials.
     pub fn accepted(self) {
         let secret = self.credentials.secret.clone();
         self.credentials.memory.turns.with(&self.place, |known| {
@@ -130,7 +129,7 @@ impl LoginAttempt {
         });
     }
 
-    /// Notes the result of a login over SMTP: accepted, or refused for one of the `lasting`
+    /// Records the result of a login over SMTP: accepted, or refused for one of the `lasting`
     /// reasons.
     pub fn settle(self, result: &Result<(), SmtpError>, lasting: impl Fn(LoginRefusal) -> bool) {
         match result {
@@ -142,8 +141,8 @@ impl LoginAttempt {
         }
     }
 
-    /// Notes that the server refused the login for a reason that another attempt would not change
-    /// soon.
+    /// Records that the server refused the login for a reason that another attempt would not soon
+    /// change.
     pub fn refused(self, text: &str) {
         let secret = self.credentials.secret.clone();
         self.credentials.memory.turns.with(&self.place, |known| {
@@ -177,7 +176,7 @@ mod tests {
         for (seconds, expected) in [(119, "119 s"), (1799, "29 min"), (8000, "2 h")] {
             assert_eq!(rounded(Duration::from_secs(seconds)), expected);
         }
-        // Another password, another server, and a later test may try.
+        // Another password, another server and a later test are allowed.
         drop(turn("right", "a:993", HOLD).await.expect("another password"));
         drop(turn("wrong", "b:993", HOLD).await.expect("another server"));
         drop(turn("wrong", "a:993", Duration::ZERO).await.expect("a later test"));
@@ -197,7 +196,7 @@ mod tests {
         assert!(!second.is_finished());
         first.refused("no");
         second.await.expect("a task").expect_err("held back");
-        // Known ones need not wait.
+        // Credentials with a known result don't have to wait.
         credentials.turn("b:993", HOLD, HOLD).await.expect("a turn").accepted();
         let _one = credentials.turn("b:993", HOLD, HOLD).await.expect("a turn");
         let _other = credentials.turn("b:993", HOLD, HOLD).await.expect("a turn");

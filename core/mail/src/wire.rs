@@ -1,5 +1,6 @@
-//! The connection below SMTP, POP3 and IMAP: recorded, timed, with deadlines and limits that no
-//! protocol above it can forget. TLS from the first byte or in place. Knows no protocol.
+//! The connection below SMTP, POP3 and IMAP: recorded and timed, with deadlines and limits that the
+//! protocols above can't bypass. Supports TLS from the first byte or in place. Independent of any
+//! protocol.
 
 use std::{
     io,
@@ -29,13 +30,13 @@ use super::transcript::{self, Transcript};
 
 /// Size of a single read.
 const CHUNK: usize = 16 * 1024;
-/// Deadline of a connection's polite end.
+/// Deadline for closing a connection properly.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// Failures below a protocol.
+/// Connection failures.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// The name has no address.
+    /// The name can't be resolved.
     #[error("the name {server} could not be resolved: {reason}")]
     Resolve {
         /// Name of the server.
@@ -57,34 +58,34 @@ pub enum WireError {
         /// Whether this machine caused the failure.
         own_network: bool,
     },
-    /// The certificates to trust could not be read.
+    /// The trusted certificates could not be read.
     #[error("{0}")]
     Trust(String),
-    /// The handshake failed.
+    /// The TLS handshake failed.
     #[error("TLS: {0}")]
     Tls(String),
-    /// Data arrived between the agreement to upgrade and the handshake, so it may have been
+    /// Data arrived between the agreement to upgrade and the handshake, so they may have been
     /// injected.
     #[error(
         "the server sent plaintext after accepting STARTTLS; someone may be tampering with the connection"
     )]
     EarlyData,
-    /// Nothing, or not all, within the deadline.
+    /// The data did not arrive completely within the deadline.
     #[error("no answer within {0}")]
     TimedOut(Micros),
     /// Each step was in time, but there were too many of them.
     #[error("the conversation did not end within {0}")]
     TookTooLong(Micros),
-    /// The server ended the connection.
+    /// The server closed the connection.
     #[error("the server closed the connection")]
     Closed,
-    /// A line without an end.
+    /// A line exceeded the maximum length.
     #[error("the server sent a line of more than {0} bytes")]
     LineTooLong(usize),
-    /// A reply without an end.
+    /// A reply exceeded the maximum size.
     #[error("the server sent a reply of more than {0} bytes")]
     TooMuch(usize),
-    /// The system's own words.
+    /// A system error.
     #[error("the connection broke: {0}")]
     Broken(String),
 }
@@ -102,7 +103,7 @@ impl WireError {
         }
     }
 
-    /// Whether it was this machine, not the server, that could not.
+    /// Returns whether this machine, not the server, caused the failure.
     pub fn is_own_network(&self) -> bool {
         matches!(
             self,
@@ -112,7 +113,7 @@ impl WireError {
         )
     }
 
-    /// Whether it arose in the TLS handshake, or in what it needs.
+    /// Returns whether the failure concerns the TLS handshake or its prerequisites.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Trust(_) | Self::Tls(_) | Self::EarlyData)
     }
@@ -127,9 +128,9 @@ impl From<TrustError> for WireError {
 enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-    /// A server that says the same whatever it hears.
+    /// A server that sends fixed data whatever it receives.
     Script(io::Cursor<Vec<u8>>, tokio::io::Sink),
-    /// Between clear and encrypted, or after a failed handshake.
+    /// Between plain and encrypted, or after a failed handshake.
     Gone,
 }
 
@@ -173,7 +174,7 @@ pub struct Wire {
     received_at: Instant,
     sent_at: Instant,
     step: Duration,
-    /// End of the conversation as a whole, and its maximum duration.
+    /// Deadline of the whole session, and its maximum duration.
     curfew: Option<(Instant, Duration)>,
     deadline: Pin<Box<Sleep>>,
     received_in_step: usize,
@@ -187,19 +188,19 @@ impl std::fmt::Debug for Wire {
 }
 
 impl Wire {
-    /// Opens a connection, with its TLS if that is implicit. Each of name look-up with TCP, and
-    /// handshake, may take `step`.
+    /// Opens a connection, including its TLS handshake if TLS is implicit. Both name resolution
+    /// with TCP, and the handshake, may take `step`.
     ///
     /// # Errors
-    /// [`WireError`] says which of them failed.
+    /// [`WireError`] distinguishes the steps.
     pub async fn connect(endpoint: &Endpoint, step: Duration) -> Result<Self, WireError> {
         let started = Instant::now();
         let transcript = Transcript::begin(&endpoint.server, endpoint.port);
         let tcp = connect_any(&endpoint.server, endpoint.port, step)
             .await
             .map_err(|error| WireError::of(error, &endpoint.server, endpoint.port))?;
-        // Small writes must be sent immediately: the product measures milliseconds (Nagle and
-        // delayed ACK cost 40 of them).
+        // Small writes must be sent immediately: delays of Nagle's algorithm and delayed ACK (40
+        // ms) would distort the measurements.
         let _ = tcp.set_nodelay(true);
         let peer = tcp.peer_addr().map_err(|error| WireError::Broken(error.to_string()))?;
         let mut wire =
@@ -241,8 +242,8 @@ impl Wire {
         }
     }
 
-    /// A conversation with a server that says this, whatever it hears, and then ends the
-    /// connection: for tests.
+    /// Creates a session with a server that sends these bytes whatever it receives, and then closes
+    /// the connection, for tests.
     #[doc(hidden)]
     pub fn scripted(said: Vec<u8>, step: Duration) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -256,13 +257,13 @@ impl Wire {
         )
     }
 
-    /// Limits the duration of the conversation as a whole, however many steps it has: a server that
-    /// stays just below the limit of each step must not block the caller forever.
+    /// Limits the duration of the whole session, however many steps it has. A server that stays
+    /// just below the limit of each step must not block the caller forever.
     pub fn limit(&mut self, whole: Duration) {
         self.curfew = Some((Instant::now() + whole, whole));
     }
 
-    /// Starts a step of the conversation, which may take `step` of time and receive `most` bytes.
+    /// Starts a step of the session, which may take `step` of time and receive `most` bytes.
     pub fn begin(&mut self, step: Duration, most: usize) {
         let step = match self.curfew {
             Some((curfew, _)) => step.min(curfew.saturating_duration_since(Instant::now())),
@@ -274,7 +275,7 @@ impl Wire {
         self.most_in_step = most;
     }
 
-    /// The deadline has passed.
+    /// Returns the error for an exceeded deadline.
     fn timed_out(&self) -> WireError {
         match self.curfew {
             Some((curfew, whole)) if Instant::now() >= curfew => {
@@ -286,8 +287,7 @@ impl Wire {
 
     /// Upgrades the connection to TLS in place.
     ///
-    /// # Errors
-    /// Also when something was received that should not be there.
+    /// # Errors Includes data received before the handshake.
     pub async fn upgrade(&mut self, trust: &Trust) -> Result<(), WireError> {
         if self.consumed < self.buffer.len() {
             return Err(WireError::EarlyData);
@@ -324,20 +324,20 @@ impl Wire {
         Ok(())
     }
 
-    /// Marks what is sent from now on as a secret (or no longer): transcripts get a mark instead.
+    /// Marks the bytes sent from now on as secret, or no longer secret. Transcripts contain a
+    /// placeholder instead.
     pub fn secret(&mut self, secret: bool) {
         self.secret = secret;
     }
 
-    /// A text that must never appear in what is recorded, also where the server repeats it.
+    /// Adds a text that must never appear in the transcript, even if the server repeats it.
     pub fn hide(&mut self, secret: &Secret) {
         self.transcript.hide(secret);
     }
 
-    /// Sends all of it.
+    /// Sends all bytes.
     ///
-    /// # Errors
-    /// When the step's deadline passes or the connection breaks.
+    /// # Errors The step's deadline passes or the connection breaks.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         let mut sent = 0;
         std::future::poll_fn(|cx| {
@@ -349,23 +349,21 @@ impl Wire {
         .await
     }
 
-    /// Reads a line, without its end, of at most `most` bytes.
+    /// Reads a line of at most `most` bytes, without its line end.
     ///
-    /// # Errors
-    /// When the deadline passes, the connection ends, or the line or the reply is too long.
+    /// # Errors The deadline passes, the connection ends, or the line or the reply is too long.
     pub async fn line(&mut self, most: usize) -> Result<Vec<u8>, WireError> {
         std::future::poll_fn(|cx| self.poll_line(cx, most)).await
     }
 
-    /// Reads a line, or the first `most` bytes of a longer one; tells whether the line ended.
+    /// Reads a line, or the first `most` bytes of a longer one. Returns whether the line ended.
     ///
-    /// # Errors
-    /// When the deadline passes, the connection ends, or the reply is too long.
+    /// # Errors The deadline passes, the connection ends, or the reply is too long.
     pub async fn part(&mut self, most: usize) -> Result<(Vec<u8>, bool), WireError> {
         match self.line(most).await {
             Ok(line) => Ok((line, true)),
             Err(WireError::LineTooLong(_)) => {
-                // A line end may lie across the cut: its first half stays for the next part.
+                // The line end may be split here: its first half stays for the next part.
                 let mut count = most.min(self.buffer.len() - self.consumed);
                 if count > 1 && self.buffer[self.consumed + count - 1] == b'\r' {
                     count -= 1;
@@ -376,10 +374,9 @@ impl Wire {
         }
     }
 
-    /// Reads this many bytes.
+    /// Reads `count` bytes.
     ///
-    /// # Errors
-    /// When the deadline passes, the connection ends, or the reply is too long.
+    /// # Errors The deadline passes, the connection ends, or the reply is too long.
     pub async fn bytes(&mut self, count: usize) -> Result<Vec<u8>, WireError> {
         if count > self.most_in_step {
             return Err(WireError::TooMuch(self.most_in_step));
@@ -395,7 +392,7 @@ impl Wire {
         .await
     }
 
-    /// Whether something was received that has not been read.
+    /// Returns whether there are received but unread data.
     pub fn has_more(&self) -> bool {
         self.consumed < self.buffer.len()
     }
@@ -437,7 +434,7 @@ impl Wire {
         }
     }
 
-    /// Receives at least a byte into the buffer.
+    /// Receives at least one byte into the buffer.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
         if self.deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(self.timed_out()));
@@ -504,24 +501,24 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends the connection politely, but soon.
+    /// Closes the connection properly, within a short deadline.
     pub async fn close(mut self) {
         if let Some(mut writer) = self.stream.writer() {
             let _ = tokio::time::timeout(CLOSING, writer.shutdown()).await;
         }
     }
 
-    /// The server as it was named, and its port.
+    /// Returns the server's name as configured, and its port.
     pub fn place(&self) -> String {
         format!("{}:{}", self.server, self.peer.port())
     }
 
-    /// The address of the server.
+    /// Returns the address of the server.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// The address of this end.
+    /// Returns the local address.
     pub fn local(&self) -> Option<SocketAddr> {
         match &self.stream {
             Stream::Plain(stream) => stream.local_addr().ok(),
@@ -530,17 +527,17 @@ impl Wire {
         }
     }
 
-    /// Returns when the connection started to open.
+    /// Returns the time at which the connection started to open.
     pub fn started(&self) -> Instant {
         self.started
     }
 
-    /// Name look-up and TCP.
+    /// Returns the duration of name resolution and TCP.
     pub fn tcp_took(&self) -> Micros {
         self.tcp
     }
 
-    /// The handshake, once there was one.
+    /// Returns the duration of the handshake, once there was one.
     pub fn tls_took(&self) -> Option<Micros> {
         self.tls_took
     }
@@ -550,22 +547,22 @@ impl Wire {
         self.tls.as_ref()
     }
 
-    /// Returns when the last bytes were received.
+    /// Returns the time at which the last bytes were received.
     pub fn received_at(&self) -> Instant {
         self.received_at
     }
 
-    /// Returns when the last bytes were sent.
+    /// Returns the time at which the last bytes were sent.
     pub fn sent_at(&self) -> Instant {
         self.sent_at
     }
 
-    /// A place in the transcript, for [`Wire::withhold`].
+    /// Returns a position in the transcript, for [`Wire::withhold`].
     pub fn mark(&self) -> usize {
         self.transcript.mark()
     }
 
-    /// Removes what was received since a mark from the transcript: other people's mail.
+    /// Removes data received since a mark, such as other people's mail, from the transcript.
     pub fn withhold(&mut self, since: usize) {
         self.transcript.withhold(since);
     }
@@ -578,7 +575,7 @@ impl Wire {
 
 fn broken(error: &io::Error) -> WireError {
     match error.kind() {
-        // Many servers end a TLS connection without a word.
+        // Many servers close a TLS connection without close_notify.
         io::ErrorKind::UnexpectedEof => WireError::Closed,
         _ => WireError::Broken(error.to_string()),
     }

@@ -1,5 +1,5 @@
-//! TCP connections to a server with any number of addresses, following RFC 8305 ("Happy Eyeballs"):
-//! a silent address delays nothing, because the next one is tried in parallel.
+//! TCP connections to a server with any number of addresses, following RFC 8305 ("Happy Eyeballs").
+//! An unresponsive address causes no delay, because the next one is tried in parallel.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -10,7 +10,8 @@ use tokio::{
     time::{sleep, timeout_at},
 };
 
-/// Time after which the next address is tried in parallel to a silent one (RFC 8305, section 5).
+/// Time after which the next address is tried in parallel to an unresponsive one (RFC 8305, section
+/// 5).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// Maximum number of a server's addresses to try.
 const MAX_ADDRESSES: usize = 8;
@@ -18,7 +19,7 @@ const MAX_ADDRESSES: usize = 8;
 /// Reasons why a connection failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// The name has no address.
+    /// The name can't be resolved.
     #[error("the name could not be resolved: {reason}")]
     Resolve {
         /// The resolver's error.
@@ -31,12 +32,12 @@ pub enum ConnectError {
     Connect {
         /// The system's error.
         reason: String,
-        /// The fault is this machine's own.
+        /// Whether this machine caused the failure.
         own_network: bool,
     },
 }
 
-/// Resolves a name: its addresses in the order in which to try them, at most eight.
+/// Resolves a name. Returns at most eight addresses in the order in which to try them.
 ///
 /// # Errors
 /// [`ConnectError::Resolve`]
@@ -53,11 +54,11 @@ pub async fn addresses(server: &str, port: u16) -> Result<Vec<SocketAddr>, Conne
 }
 
 /// Resolves the name and connects to the first address that answers, all within `limit`. A name
-/// server that keeps silent is reported as such: it is neither the server itself nor a firewall in
-/// front of it.
+/// server that does not answer is reported as such, because neither the server nor a firewall in
+/// front of it is the cause.
 ///
 /// # Errors
-/// [`ConnectError`] says which of the two failed.
+/// [`ConnectError`] distinguishes the two steps.
 pub async fn connect_any(
     server: &str,
     port: u16,
@@ -78,7 +79,8 @@ pub async fn connect_any(
     })
 }
 
-/// Connects to the first address that answers; if one stays silent, the next is tried in parallel.
+/// Connects to the first address that answers. If one does not respond, the next is tried in
+/// parallel.
 async fn connect_first(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectError> {
     let mut waiting = addresses.into_iter();
     let mut attempts = JoinSet::new();
@@ -120,7 +122,7 @@ async fn connect_first(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectE
     Err(ConnectError::Connect { reason, own_network })
 }
 
-/// IPv6 and IPv4 in turn, beginning with what the resolver put first.
+/// Alternates IPv6 and IPv4 addresses, starting with the family that the resolver put first.
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) =
@@ -137,8 +139,8 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Whether this machine has a route to no network at all. Asks the routing table only: connecting a
-/// UDP socket sends nothing.
+/// Returns whether this machine has no route to any network. Only the routing table is queried:
+/// connecting a UDP socket sends nothing.
 fn no_network() -> bool {
     let reaches = |local: &str, remote: &str| {
         std::net::UdpSocket::bind(local).and_then(|socket| socket.connect(remote)).is_ok()
@@ -154,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_address_and_a_closed_one_do_not_keep_from_the_third() {
-        // A listener whose queue is full drops further connections silently, as a firewall does.
+        // A listener with a full queue silently drops further connections, as a firewall does.
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
         let silent = socket.listen(1).expect("a listener");
@@ -163,7 +165,8 @@ mod tests {
         for _ in 0..8 {
             filling.spawn(TcpStream::connect(silent_at));
         }
-        // Those that fit are connected; when one is not within this time, the queue is full.
+        // Connections are opened until one does not succeed within this time, when the queue is
+        // full.
         let mut held = Vec::new();
         while let Ok(Some(joined)) =
             tokio::time::timeout(Duration::from_millis(300), filling.join_next()).await

@@ -1,6 +1,6 @@
-//! A small HTTP/1.1 client on hyper and rustls: one request, one answer, within a deadline and a
-//! size limit. It follows no redirects and keeps no connections: webhooks and token servers need
-//! neither.
+//! A small HTTP/1.1 client on hyper and rustls: one request and one response, with a deadline and a
+//! size limit. It does not follow redirects or reuse connections, which webhooks and token servers
+//! don't need.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -25,27 +25,27 @@ use tokio_rustls::TlsConnector;
 pub use crate::place::{HttpError, Place};
 use crate::{Trust, client_config, connect::connect_any, proxy::Proxy};
 
-/// An answer's head larger than this is refused.
+/// Maximum size of a response's head in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// A server that asks for more patience than this (Retry-After) is asked again after this time.
+/// Maximum wait accepted from a server (Retry-After).
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// A request to a server. It has no `Debug`, because the content may contain secrets.
 #[derive(Clone)]
 pub struct Request {
-    /// `GET`, `POST` …
+    /// Method, such as `GET` or `POST`.
     pub method: String,
-    /// `http://…` or `https://…`; a secret, since addresses of webhooks are.
+    /// URL, `http://…` or `https://…`. It is secret, because the URLs of webhooks are.
     pub url: Secret,
     /// Header fields; their values may be secrets.
     pub headers: Vec<(String, Secret)>,
     /// The content of the request.
     pub body: Vec<u8>,
-    /// The way to the server.
+    /// Route to the server.
     pub via: Route,
 }
 
-/// The way to a server.
+/// Route to a server.
 #[derive(Clone, Default)]
 pub enum Route {
     /// The proxy from the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`), unless `NO_PROXY`
@@ -73,20 +73,18 @@ impl Route {
         }
     }
 
-    /// Host and port of the proxy through which this way leads to a server, if any; never its
+    /// Returns host and port of the proxy that this route uses for a server, if any, without its
     /// password.
     ///
-    /// # Errors
-    /// The address of the proxy can't be used.
+    /// # Errors The address of the proxy is invalid.
     pub fn proxy_for(&self, place: &Place) -> Result<Option<String>, HttpError> {
         Ok(self.proxy(place)?.map(|proxy| proxy.place.server()))
     }
 }
 
-/// Checks the address of a proxy.
+/// Validates the address of a proxy.
 ///
-/// # Errors
-/// What is wrong with it, without showing it: there may be a password in it.
+/// # Errors Describes the problem without the address, which may contain a password.
 pub fn check_proxy(address: &str) -> Result<(), HttpError> {
     Proxy::parse(address).map(|_| ())
 }
@@ -94,23 +92,24 @@ pub fn check_proxy(address: &str) -> Result<(), HttpError> {
 /// A server's response.
 #[derive(Debug, Clone)]
 pub struct Response {
-    /// The status code.
+    /// HTTP status code.
     pub status: u16,
-    /// The content, or its beginning.
+    /// The content, or its beginning if it is too long.
     pub body: Vec<u8>,
-    /// The content went on beyond the limit.
+    /// Whether the content exceeded the limit.
     pub truncated: bool,
     /// How long the server asks clients to wait (RFC 9110, section 10.2.3), at most an hour.
     pub retry_after: Option<Duration>,
 }
 
 impl Response {
-    /// Whether the status is one of success (2xx).
+    /// Returns whether the status indicates success (2xx).
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// Status and the beginning of the content in one line, for messages, without these secrets.
+    /// Returns the status and the beginning of the content in one line, for messages, with the
+    /// given secrets removed.
     pub fn summary(&self, secrets: &[Secret]) -> String {
         let text = one_line(&String::from_utf8_lossy(&self.body), secrets);
         let separator = if text.is_empty() { "" } else { ": " };
@@ -121,8 +120,7 @@ impl Response {
 /// Sends a request and returns the response with at most `most` bytes of content, all within
 /// `deadline`.
 ///
-/// # Errors
-/// When there is no answer. An answer of failure (4xx, 5xx) is an answer.
+/// # Errors There is no response. A response with an error status (4xx, 5xx) is not an error.
 pub async fn send(
     request: &Request,
     trust: &Trust,
@@ -139,7 +137,7 @@ pub async fn send(
         let forwarding = proxy.as_ref().filter(|_| !place.tls);
         let answer = exchange(stream, request, &place, forwarding, most).await?;
         match forwarding {
-            // The proxy's own answer: the server has not seen the request.
+            // This is the proxy's own response: the server has not received the request.
             Some(proxy) if answer.status == 407 => Err(proxy.refusal(answer.status, "")),
             _ => Ok(answer),
         }
@@ -156,11 +154,11 @@ pub async fn send(
     }
 }
 
-/// A connection, plain or encrypted, perhaps through a tunnel.
+/// A connection, plain or encrypted, possibly through a tunnel.
 trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for S {}
 
-/// Opens the connection on which a request is sent.
+/// Opens the connection for a request.
 async fn open(
     place: &Place,
     proxy: Option<&Proxy>,
@@ -207,7 +205,7 @@ async fn encrypt(
 fn retry_after(value: &HeaderValue, now: UtcMicros) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     let asked = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More seconds than a number holds are as many as are allowed.
+        // A number of seconds that overflows is replaced by the maximum.
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
     } else {
         let micros = http_date(text)?.as_microsecond() - now.0;
@@ -216,7 +214,7 @@ fn retry_after(value: &HeaderValue, now: UtcMicros) -> Option<Duration> {
     Some(asked.min(MAX_RETRY_AFTER))
 }
 
-/// A date in one of the three forms that RFC 9110, section 5.6.7, asks for; all are in UTC.
+/// Parses a date in one of the three forms that RFC 9110, section 5.6.7, requires; all are in UTC.
 fn http_date(text: &str) -> Option<jiff::Timestamp> {
     if let Ok(date) = jiff::fmt::rfc2822::parse(text) {
         return Some(date.timestamp());
@@ -227,7 +225,7 @@ fn http_date(text: &str) -> Option<jiff::Timestamp> {
         .and_then(|moment| jiff::tz::TimeZone::UTC.to_timestamp(moment).ok())
 }
 
-/// Seconds with a fraction, as Discord and others write them.
+/// Parses seconds with a fraction, as Discord and others write them.
 fn seconds(value: &HeaderValue) -> Option<Duration> {
     patience_of(value.to_str().ok()?.trim().parse().ok()?)
 }
@@ -251,7 +249,7 @@ fn patience(answer: &hyper::Response<hyper::body::Incoming>) -> Option<Duration>
     })
 }
 
-/// `forwarding` is the proxy that passes the request on itself.
+/// Sends the request on an open connection. `forwarding` is the proxy that forwards the request.
 async fn exchange<S>(
     stream: S,
     request: &Request,
@@ -288,7 +286,7 @@ where
         while let Some(frame) = answer.frame().await {
             let frame = match frame {
                 Ok(frame) => frame,
-                // It has done what it was asked for, and only its words are cut off.
+                // The request succeeded; only the content of the response is cut off.
                 Err(_) if response.is_success() => {
                     response.truncated = true;
                     break;
@@ -307,9 +305,9 @@ where
         }
         Ok(response)
     };
-    // Whichever ends first ends the connection: an endless response is cut off. A connection that
-    // breaks after a complete response does not invalidate it: repeating the request would notify
-    // people twice.
+    // The exchange ends when either the response or the connection does, so an endless response is
+    // cut off. A connection that breaks after a complete response does not invalidate it: repeating
+    // the request would notify people twice.
     let mut connection = Box::pin(connection);
     tokio::pin!(asking);
     tokio::select! {
@@ -327,7 +325,7 @@ where
     }
 }
 
-/// The answer of a server that says this once it has been asked, whatever it hears: for the fuzz
+/// Returns the response from a server that sends these bytes whatever it receives, for the fuzz
 /// targets.
 #[doc(hidden)]
 pub async fn replay(said: Vec<u8>, request: &Request, most: usize) -> Result<Response, HttpError> {
@@ -337,7 +335,7 @@ pub async fn replay(said: Vec<u8>, request: &Request, most: usize) -> Result<Res
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut heard = [0; 4096];
         if theirs.read(&mut heard).await.is_ok() {
-            // If the receiver is gone, enough was read.
+            // If the receiver is gone, it has read enough.
             let _ = theirs.write_all(&said).await;
         }
     };
@@ -399,7 +397,7 @@ mod tests {
         net::TcpListener,
     };
 
-    /// A server that reads a request's head and then writes `chunk`, `times` times.
+    /// Starts a server that reads a request's head and then writes `chunk`, `times` times.
     async fn server(
         head: &'static str,
         chunk: Vec<u8>,
@@ -454,7 +452,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_without_end_is_cut() {
-        // Ten gigabytes, if they are read.
+        // Ten gigabytes, if the client reads them all.
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\n";
         let (url, task) = server(head, vec![b'x'; 1 << 20], 10 * 1024).await;
         let answer = send(&request(&url), &Trust::default(), SOON, 1000).await.expect("an answer");
@@ -465,8 +463,8 @@ mod tests {
     #[tokio::test]
     async fn silence_and_an_endless_head_end_in_an_error() {
         let (url, _task) = server("", Vec::new(), 0).await;
-        // The server closes; an address that takes connections and is silent is the listener's own
-        // backlog.
+        // The server closes the connection; an address that accepts connections but does not
+        // respond is the listener's own backlog.
         assert!(matches!(
             send(&request(&url), &Trust::default(), SOON, 10).await,
             Err(HttpError::Broken { .. })
@@ -489,8 +487,8 @@ mod tests {
         ));
     }
 
-    /// A server that sends everything after the first bytes it receives, and then resets the
-    /// connection.
+    /// A server that sends its whole response after the first bytes it receives, and then resets
+    /// the connection.
     struct Reset {
         said: std::io::Cursor<&'static [u8]>,
         heard: bool,
@@ -552,8 +550,8 @@ mod tests {
                 .expect("an answer");
             assert_eq!((answer.status, answer.body.as_slice()), (200, &b"ok"[..]));
         }
-        // A success is one although its words are cut off; of a failure the words are not known
-        // then.
+        // A success counts even if its content is cut off; the content of a failure is then
+        // unknown.
         let stream = Reset::saying("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok");
         let cut = exchange(stream, &request("http://script/"), &place, None, 100).await;
         let cut = cut.expect("an answer");
@@ -569,7 +567,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_proxy_gets_the_destination_and_the_credentials() {
-        // Over HTTP the proxy passes the request on itself.
+        // For HTTP, the proxy forwards the request.
         let (url, task) =
             server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Vec::new(), 0).await;
         let proxy = Place::parse(&url).expect("an address").server();
@@ -586,8 +584,8 @@ mod tests {
         let login = "proxy-authorization: Basic bWU6aHVudGVyMg==";
         assert!(heard.contains(login) && heard.contains("host: hooks.invalid:8080"), "{heard}");
 
-        // Over HTTPS it is asked for a tunnel; what it refuses is its own refusal, and its password
-        // is not shown.
+        // For HTTPS, the proxy is asked for a tunnel. Its refusal is reported as its own, without
+        // its password.
         for (head, said) in [
             (
                 "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",

@@ -1,16 +1,16 @@
-//! Connections: every address of a name is tried, TLS failures are explained, HTTP requests have
-//! limits and deadlines and go through proxies.
+//! Network connections: every address of a name is tried, TLS failures are explained, and HTTP
+//! requests have limits and deadlines and support proxies.
 //!
-//! # Why an own HTTP client
+//! # Why a separate HTTP client
 //!
 //! [`http`] sends one request with hyper, although `object_store` also links reqwest. A webhook
-//! must not notify people twice, so the caller has to know whether a request without an answer may
-//! have arrived ([`http::HttpError::may_have_arrived`]): only after name resolution, proxy and TLS.
-//! One deadline covers all of these steps and the answer. reqwest 0.12 reports the end of its
-//! overall timeout without that distinction, and has no setting for the largest head of an answer
-//! over HTTP/1.1.
+//! must not notify people twice, so the caller must know whether a request without a response may
+//! have arrived ([`http::HttpError::may_have_arrived`]), which is possible only after name
+//! resolution, proxy and TLS. One deadline covers all of these steps and the response. reqwest 0.12
+//! does not make that distinction when its overall timeout ends, and has no setting for the largest
+//! response head over HTTP/1.1.
 //!
-//! This crate knows no configuration file, no mail protocol and no lake.
+//! This crate depends on no configuration file, mail protocol or lake.
 
 mod certificate;
 pub mod connect;

@@ -1,4 +1,4 @@
-//! The places that requests go to, and why a request got no answer.
+//! Destinations of requests, and the reasons why a request got no response.
 
 use hyper::Uri;
 use mailqos_model::Micros;
@@ -6,13 +6,13 @@ use mailqos_model::Micros;
 /// Reasons why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The address can't be used.
+    /// The URL is invalid.
     #[error("the address is not a valid http:// or https:// URL: {0}")]
     Url(String),
-    /// The address of a proxy can't be used.
+    /// The address of a proxy is invalid.
     #[error("the address of the proxy is not valid: {0}")]
     ProxyAddress(String),
-    /// A proxy did not lead to the server.
+    /// The proxy could not be used.
     #[error("the proxy {proxy} can't connect to the server: {reason}")]
     Proxy {
         /// Host and port of the proxy.
@@ -39,7 +39,7 @@ pub enum HttpError {
         /// The reason.
         reason: String,
     },
-    /// The conversation broke.
+    /// The connection broke.
     #[error("{server} did not return a valid HTTP response: {reason}")]
     Broken {
         /// Host and port.
@@ -47,7 +47,7 @@ pub enum HttpError {
         /// The reason.
         reason: String,
     },
-    /// Nothing, or not all, in time.
+    /// The complete response did not arrive in time.
     #[error("{server} did not answer within {after}")]
     TimedOut {
         /// Host and port.
@@ -58,7 +58,7 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// Whether the server may have got the request, and done what it asks for, although no answer
+    /// Returns whether the server may have received and processed the request although no response
     /// came.
     pub fn may_have_arrived(&self) -> bool {
         matches!(self, Self::Broken { .. } | Self::TimedOut { .. })
@@ -79,12 +79,12 @@ pub struct Place {
 }
 
 impl Place {
-    /// The root of a server.
+    /// Returns the root of a server.
     pub(crate) fn new(tls: bool, host: &str, port: u16) -> Self {
         Self { tls, host: host.to_owned(), port, path: "/".to_owned() }
     }
 
-    /// Host and port as a request names them: an IPv6 address in brackets.
+    /// Returns host and port as used in a request, with an IPv6 address in brackets.
     pub(crate) fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -95,8 +95,7 @@ impl Place {
 
     /// Parses a URL.
     ///
-    /// # Errors
-    /// What is wrong with it, without showing it: it may be a secret.
+    /// # Errors Describes the problem without the URL, which may be a secret.
     pub fn parse(url: &str) -> Result<Self, HttpError> {
         let uri: Uri = url.parse().map_err(|error| HttpError::Url(format!("{error}")))?;
         let tls = match uri.scheme_str() {
@@ -130,7 +129,7 @@ impl Place {
         })
     }
 
-    /// Host and port, as messages show them.
+    /// Returns host and port as shown in messages.
     pub fn server(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }

@@ -1,8 +1,8 @@
-//! HTTP proxies: which one a request goes through, and the tunnel through it (CONNECT, RFC 9110,
+//! HTTP proxies: selects the proxy for a request, and opens a tunnel through it (CONNECT, RFC 9110,
 //! section 9.3.6).
 //!
 //! The variables are those of curl, wget and Go: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
-//! `NO_PROXY`, in either case.
+//! `NO_PROXY`, in upper or lower case.
 
 use std::net::IpAddr;
 
@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::place::{HttpError, Place};
 
-/// The head of a proxy's answer may be no larger than this.
+/// Maximum size of a proxy's response head in bytes.
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// A proxy, and how to log in there. It has no `Debug`: there is a password in it.
+/// A proxy and its credentials. It has no `Debug`, because it contains a password.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     /// Host and port of the proxy.
@@ -25,14 +25,14 @@ pub(crate) struct Proxy {
     pub(crate) authorization: Option<Secret>,
 }
 
-/// The error for an invalid proxy address; the address is not shown, because it may contain a
-/// password.
+/// Returns the error for an invalid proxy address. The address is not shown, because it may contain
+/// a password.
 fn unusable(reason: &str) -> HttpError {
     HttpError::ProxyAddress(reason.to_owned())
 }
 
 impl Proxy {
-    /// Reads `http://[USER:PASSWORD@]HOST[:PORT]`; `http://` may be omitted.
+    /// Parses `http://[USER:PASSWORD@]HOST[:PORT]`; `http://` may be omitted.
     pub(crate) fn parse(text: &str) -> Result<Self, HttpError> {
         let text = text.trim();
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
@@ -54,7 +54,7 @@ impl Proxy {
             .parse()
             .map_err(|_| unusable("it contains no valid host and port"))?;
         let name = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        // The parser of URIs takes an unreadable port for none.
+        // The URI parser treats an invalid port as missing.
         let port_is_wrong = host.rsplit_once(':').is_some_and(|(before, port)| {
             (!before.contains(':') || before.ends_with(']')) && port.parse::<u16>().is_err()
         });
@@ -74,7 +74,7 @@ impl Proxy {
         })
     }
 
-    /// The proxy that the environment names for a server, if any.
+    /// Returns the proxy that the environment sets for a server, if any.
     pub(crate) fn of_environment(place: &Place) -> Result<Option<Self>, HttpError> {
         Self::chosen(place, |name| std::env::var(name).ok())
     }
@@ -102,7 +102,7 @@ impl Proxy {
         Self::unless_exempt(&text, place, &either("NO_PROXY").unwrap_or_default())
     }
 
-    /// The proxy, unless the server is this machine or in a list like `NO_PROXY`.
+    /// Returns the proxy unless the server is this machine or matches a list like `NO_PROXY`.
     pub(crate) fn unless_exempt(
         address: &str,
         place: &Place,
@@ -152,7 +152,7 @@ impl Proxy {
         stream.write_all(asked.as_bytes()).await.map_err(broken)?;
         stream.flush().await.map_err(broken)?;
         let mut head = Vec::new();
-        // Byte by byte: what follows the head belongs to the server, and the head is short.
+        // Read byte by byte: the bytes after the head belong to the server, and the head is short.
         while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
             if head.len() >= MAX_ANSWER {
                 return Err(self.failed(format!("its reply is longer than {MAX_ANSWER} bytes")));
@@ -177,14 +177,14 @@ impl Proxy {
     }
 }
 
-/// Whether a host is this machine: no proxy leads there (as in Go).
+/// Returns whether a host is this machine, which is never reached through a proxy (as in Go).
 fn is_local(host: &str) -> bool {
     host.trim_end_matches('.').eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether `NO_PROXY` lists the server: names with all names below them, addresses, networks, each
-/// with a port or not; `*` is all of them.
+/// Returns whether `NO_PROXY` matches the server: names including their subdomains, addresses and
+/// networks, each with an optional port, or `*` for all servers.
 fn is_exempt(place: &Place, list: &str) -> bool {
     let host = place.host.trim_end_matches('.').to_ascii_lowercase();
     let address: Option<IpAddr> = host.parse().ok();

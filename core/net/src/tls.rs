@@ -27,9 +27,9 @@ use crate::Trust;
 /// The properties of a TLS session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSession {
-    /// Such as `TLSv1.3`.
+    /// TLS version, such as `TLSv1.3`.
     pub version: String,
-    /// Such as `TLS13_AES_256_GCM_SHA384`.
+    /// Cipher suite, such as `TLS13_AES_256_GCM_SHA384`.
     pub cipher: String,
     /// End of validity of the server's certificate.
     pub expires_at: Option<UtcMicros>,
@@ -40,7 +40,7 @@ pub struct TlsSession {
 }
 
 impl TlsSession {
-    /// The names that the certificate is for.
+    /// Returns the names for which the certificate is valid.
     pub fn names(&self) -> Vec<String> {
         let certificate = self.certificate.as_deref().map(CertificateDer::from);
         let parsed = certificate.as_ref().and_then(|der| webpki::EndEntityCert::try_from(der).ok());
@@ -49,14 +49,15 @@ impl TlsSession {
         })
     }
 
-    /// Returns the issuer of the certificate: its common name, or else its organisation, in a
-    /// single line without control characters, because it is displayed before it is trusted.
+    /// Returns the issuer of the certificate: its common name, or its organisation if there is
+    /// none, in a single line without control characters, because it is displayed before it is
+    /// trusted.
     pub fn issuer(&self) -> Option<String> {
         Certificate::parse(self.certificate.as_deref()?)?.issuer_name()
     }
 }
 
-/// Reasons why no certificate can be trusted at all.
+/// Reasons why no certificate can be trusted.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TrustError {
     /// The CA file could not be read.
@@ -67,21 +68,20 @@ pub enum TrustError {
         /// The reason.
         reason: String,
     },
-    /// The machine has no store of certificates.
+    /// The machine has no certificate store.
     #[error(
         "this machine's certificate store is empty or unreadable ({0}); install the package ca-certificates, \
          or set ca_file"
     )]
     NoPlatformStore(String),
-    /// The TLS library refused.
+    /// The TLS library reported an error.
     #[error("TLS: {0}")]
     Tls(String),
 }
 
 /// Creates the TLS configuration of a connection.
 ///
-/// # Errors
-/// When the certificates to trust can't be read.
+/// # Errors The trusted certificates can't be read.
 pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -122,7 +122,8 @@ fn read_roots(path: &std::path::Path) -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-/// The platform's store, read once: it is megabytes of PEM on some systems.
+/// Returns the platform's certificate store. It is read once, because it has megabytes of PEM on
+/// some systems.
 fn platform_roots() -> Result<RootCertStore, TrustError> {
     static ROOTS: OnceLock<Result<RootCertStore, TrustError>> = OnceLock::new();
     ROOTS
@@ -142,14 +143,14 @@ fn platform_roots() -> Result<RootCertStore, TrustError> {
         .clone()
 }
 
-/// Which certificates are accepted.
+/// Certificates that are accepted.
 #[derive(Debug)]
 enum Accepts {
-    /// Those that trusted authorities vouch for.
+    /// Certificates issued by trusted authorities.
     Chains(Arc<WebPkiServerVerifier>),
-    /// The one with this fingerprint.
+    /// The certificate with this fingerprint.
     Pinned([u8; 32]),
-    /// All.
+    /// All certificates.
     Any,
 }
 
@@ -162,7 +163,7 @@ pub(crate) struct Verifier {
 
 #[cfg(test)]
 impl Verifier {
-    /// Accepts what another verifier accepts, and explains the rest.
+    /// Creates a verifier that accepts what another verifier accepts, and explains rejections.
     pub(crate) fn of_chains(
         chains: Arc<WebPkiServerVerifier>,
         provider: Arc<CryptoProvider>,

@@ -1,5 +1,5 @@
-//! Grouping of elements into one path or group: elements of the same style, even with others
-//! between them, as long as the painting order of overlapping elements stays the same.
+//! Groups elements of the same style into one path or group, even with others between them, as long
+//! as the painting order of overlapping elements stays the same.
 
 use super::{At, BOLD, Element, FINE, Look, Shape, text_width};
 
@@ -7,7 +7,7 @@ use super::{At, BOLD, Element, FINE, Look, Shape, text_width};
 /// merged.
 const COMPARISONS: usize = 1_000_000;
 
-/// Left, top, right and bottom of the area that an element paints, in tenths of a pixel.
+/// The area that an element paints: left, top, right and bottom, in tenths of a pixel.
 #[derive(Debug, Clone, Copy)]
 struct Place(i64, i64, i64, i64);
 
@@ -36,7 +36,7 @@ impl Place {
         )
     }
 
-    /// From the widths of the font that pages embed.
+    /// Uses the widths of the font that pages embed.
     fn of_text(look: &Look, text: &str, (x, y): (i64, i64)) -> Self {
         let Look::Text(_, size, at, _) = look else {
             return Self(i64::MIN, i64::MIN, i64::MAX, i64::MAX);
@@ -71,8 +71,8 @@ fn is_sharing(element: &Element) -> bool {
     }
 }
 
-/// Returns the elements in writing order: each is merged with others of its style unless it would
-/// then be painted below something that it covers.
+/// Returns the elements in writing order. Each is merged with others of its style, unless it would
+/// then be painted below an element that it covers.
 pub(super) fn alike(elements: &[Element]) -> Vec<Vec<&Element>> {
     let mut runs: Vec<Run<'_>> = Vec::new();
     let mut left = COMPARISONS;

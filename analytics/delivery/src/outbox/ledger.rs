@@ -1,5 +1,5 @@
-//! The ledger: who received what and when, with the server's replies. It only grows; what is in it
-//! is never delivered again.
+//! The ledger records who received what and when, with the server's replies. It is append-only; a
+//! delivery in the ledger is never repeated.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -37,7 +37,7 @@ pub struct Entry {
     pub folder: String,
     /// The files.
     pub files: Vec<StoredFile>,
-    /// Where they are, or the recipients of a mail.
+    /// Locations of the files, or the recipients of a mail.
     pub places: Vec<String>,
     /// The server's reply.
     pub reply: String,
@@ -77,13 +77,13 @@ impl Removal {
     }
 }
 
-/// A line of the ledger.
+/// An entry of the ledger.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
-    /// A delivery has arrived.
+    /// A delivery arrived.
     Delivered(Box<Entry>),
-    /// An old file was removed, or was removed or changed by others.
+    /// An old file was removed, or someone else removed or changed it.
     Removed(Removal),
 }
 
@@ -117,8 +117,8 @@ impl Ledger {
         let mut lines = Vec::new();
         for line in io::BufReader::new(file).split(b'\n') {
             let line = line.map_err(failed(&self.path))?;
-            // A line torn by a crash, possibly within a character, was never acknowledged: its
-            // order still waits.
+            // A crash cut this line off, possibly within a character. It was never acknowledged, so
+            // its order is still pending.
             if let Ok(line) = serde_json::from_slice(&line) {
                 lines.push(line);
             }
@@ -144,7 +144,7 @@ impl Ledger {
         owner_only(&mut options);
         let write = || -> io::Result<()> {
             let mut file = options.open(&self.path)?;
-            // A leading line break, in case the last line was torn.
+            // Starts with a line break, in case the last line was cut off.
             file.write_all(format!("\n{text}\n").as_bytes())?;
             file.sync_all()
         };
@@ -152,7 +152,7 @@ impl Ledger {
     }
 }
 
-/// Returns the files of a target that its rule no longer keeps: delivered before a moment, or not
+/// Returns the files that a target's rule no longer keeps: delivered before the given time, or not
 /// among the last runs of their report.
 pub(super) fn removable(
     lines: &[Line],
@@ -160,7 +160,7 @@ pub(super) fn removable(
     before: Option<UtcMicros>,
     keep_last: Option<u32>,
 ) -> Vec<Removable> {
-    /// The file at the target under a name: the one that was delivered last.
+    /// The file at the target under a name, as delivered last.
     struct RemoteFile<'a> {
         entry: &'a Entry,
         file: &'a StoredFile,
@@ -248,7 +248,7 @@ mod tests {
             delivered("2026-01-01T07:00:05Z", "2026-01-01T07:00:00Z", "a.pdf"),
             delivered("2026-02-01T07:00:05Z", "2026-02-01T07:00:00Z", "b.pdf"),
             delivered("2026-03-01T07:00:05Z", "2026-03-01T07:00:00Z", "c.pdf"),
-            // The same name again: what is there is new.
+            // The same name again: the target now has the newer file.
             delivered("2026-04-01T07:00:05Z", "2026-04-01T07:00:00Z", "a.pdf"),
             Line::Removed(Removal {
                 removed_at: "2026-04-02T00:00:00Z".into(),

@@ -1,8 +1,9 @@
-//! The outbox: a delivery is stored before its first attempt, is tried again across restarts, and
-//! is entered in the ledger once it has arrived. What is in the ledger is never delivered again.
+//! The outbox stores each delivery before its first attempt, retries it across restarts, and enters
+//! it in the ledger once it has arrived. A delivery in the ledger is never repeated.
 //!
-//! [`Outbox`] is the store on disk. [`work_off`] delivers what is due, [`sweep`] removes old files
-//! from targets, and [`notify`] reports deliveries that failed. None of the three knows the others.
+//! [`Outbox`] is the store on disk. [`work_off`] attempts the due deliveries, [`sweep`] removes old
+//! files from targets, and [`notify`] reports deliveries that failed. The three are independent of
+//! each other.
 
 mod files;
 mod ledger;

@@ -1,6 +1,5 @@
-//! Notifies people of deliveries that were given up, that only a person can help, or that were
-//! refused for some recipients, by an action list, until one of its channels has accepted the
-//! notice.
+//! Notifies people of deliveries that were given up, need an operator, or were refused for some
+//! recipients. Runs an action list until one of its channels has accepted the notice.
 
 use std::{collections::BTreeMap, fs, time::Instant};
 
@@ -16,15 +15,15 @@ use super::{
     store::Outbox,
 };
 
-/// Pause before the next attempt to notify people after a failed one.
+/// Time between a failed attempt to notify people and the next one.
 const PAUSE: Micros = Micros::from_secs(300);
 
-/// What is wrong with a delivery.
+/// A problem with a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DeliveryProblem {
     /// It was given up.
     GivenUp,
-    /// Only a person can fix its cause.
+    /// Only an operator can fix its cause.
     Stuck,
     /// It arrived, but a server refused it for some recipients.
     Refused,
@@ -36,7 +35,7 @@ impl DeliveryProblem {
     pub(super) fn notice(self, order: &Order) -> String {
         let id = &order.id;
         match self {
-            // The same files may be ordered again, and given up after as many attempts.
+            // The same files may be ordered again and given up after the same number of attempts.
             Self::GivenUp => format!("{id}-{}-{}", order.ordered_at, order.attempts),
             Self::Stuck => format!("{id}-stuck-{}", order.stuck_at),
             Self::Refused => format!("{id}-refused"),
@@ -44,8 +43,8 @@ impl DeliveryProblem {
     }
 }
 
-/// States of notices by key. They are stored apart from the orders, so that delivery never waits
-/// for notification.
+/// States of notices by key, stored apart from the orders so that delivery never waits for
+/// notification.
 type Notices = BTreeMap<String, NoticeState>;
 
 /// State of a notice.
@@ -54,16 +53,15 @@ struct NoticeState {
     /// Whether a channel has accepted it.
     #[serde(rename = "told")]
     accepted: bool,
-    /// When it is sent again if no channel has, in microseconds since 1970 UTC.
+    /// Time of the next attempt if no channel has accepted it, in microseconds since 1970 UTC.
     #[serde(rename = "again")]
     retry_at: i64,
 }
 
 /// Notifies people of deliveries that were given up, are stuck or were refused for some recipients,
-/// and of which no one was notified yet. A failed notice is sent again later.
+/// unless a notice was sent before. A failed notice is sent again later.
 ///
-/// # Errors
-/// The outbox can't be read or written.
+/// # Errors The outbox can't be read or written.
 pub async fn notify(outbox: &Outbox, config: &Config, now: UtcMicros) -> Result<(), OutboxError> {
     let Some(list) = &config.delivery.action_list else {
         return Ok(());
@@ -76,16 +74,16 @@ pub async fn notify(outbox: &Outbox, config: &Config, now: UtcMicros) -> Result<
     if open.is_empty() {
         return Ok(());
     }
-    // Before anything is sent: if it can't be stored that people were notified, they would be
+    // Stored before anything is sent: if the state could not be stored afterwards, people would be
     // notified again and again.
     notifier.remember(&mut notices, &open, false, now + PAUSE)?;
     let began = Instant::now();
-    // Several problems are one message.
+    // Several problems share one message.
     let texts: Vec<String> = open.iter().map(|(order, problem)| text(order, *problem)).collect();
     let keys = open.iter().map(|(order, problem)| problem.notice(order));
     let mut id: String = keys.collect();
     if open.len() > 1 {
-        // It becomes part of a Message-ID, which must fit into a line.
+        // The key becomes part of a Message-ID, which must fit into a line.
         id = hex(&Sha256::digest(&id)[..12]);
     }
     let sent =
@@ -110,8 +108,7 @@ impl Notifier<'_> {
         self.outbox.folder.join("told.json")
     }
 
-    /// Returns the problems of which people are to be notified now, and the states of the notices
-    /// of all problems.
+    /// Returns the problems to notify people of now, and the states of the notices of all problems.
     fn open_problems(
         &self,
         now: UtcMicros,
@@ -143,7 +140,7 @@ impl Notifier<'_> {
         Ok((open, notices))
     }
 
-    /// Stores the states of notices; the caller holds the lock.
+    /// Stores the states of notices. The caller holds the lock.
     fn remember(
         &self,
         notices: &mut Notices,
@@ -163,7 +160,7 @@ impl Notifier<'_> {
         written().map_err(failed(&path))
     }
 
-    /// Removes orders that were refused for some recipients once a notice of them was accepted.
+    /// Removes orders that were refused for some recipients after a notice of them was accepted.
     fn discard_accepted(&self, notices: &Notices) -> Result<(), OutboxError> {
         for order in self.outbox.not_to_all()? {
             let state = notices.get(&DeliveryProblem::Refused.notice(&order));
@@ -261,14 +258,14 @@ mod tests {
     };
     use crate::Served;
 
-    /// An outbox with a delivery that was given up, as another file of its name is there.
+    /// Creates an outbox with a delivery that was given up because a file of its name exists.
     async fn given_up(folder: &Path, now: UtcMicros) -> (Config, Outbox, String) {
         let file = folder.join("mailqos.toml");
         let text = "site = \"here\"\n[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\nexisting = \"refuse\"\n";
         fs::write(&file, text).expect("written");
         let mut config =
             mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
-        // There is no such list: the notice fails.
+        // The action list does not exist, so the notice fails.
         config.delivery.action_list = Some("nobody".parse().expect("a name"));
         fs::create_dir_all(folder.join("shelf")).expect("made");
         fs::write(folder.join("shelf/r.pdf"), "another").expect("written");
@@ -277,7 +274,7 @@ mod tests {
         (config, outbox, id)
     }
 
-    /// Orders the delivery and has it given up.
+    /// Orders the delivery and makes it fail permanently.
     async fn order(config: &Config, outbox: &Outbox, folder: &Path, now: UtcMicros) -> String {
         let Ok(Submitted::Waits(id)) = outbox.submit(&request(folder, "a"), now) else {
             panic!("it waits");
@@ -286,7 +283,7 @@ mod tests {
         id
     }
 
-    /// As if people were told, or could not be.
+    /// Records that people were notified, or that notifying them failed.
     fn told(outbox: &Outbox, told: bool, now: UtcMicros) {
         let (open, mut notices) = Notifier { outbox }.open_problems(now).expect("read");
         Notifier { outbox }.remember(&mut notices, &open, told, now + PAUSE).expect("written");
@@ -313,8 +310,8 @@ mod tests {
             now = now + PAUSE;
         }
         drop(lock);
-        // A delivery that fails for good again is reported again, whether it was retried or ordered
-        // anew.
+        // A delivery that fails permanently again is reported again, whether it was retried or
+        // ordered again.
         assert_eq!(outbox.retry(&id, now).expect("retried"), Named::Done);
         assert_eq!(work_off(&outbox, &config, now).await.expect("tried").dead.len(), 1);
         assert_eq!(count(&outbox, now), 1);
@@ -325,7 +322,7 @@ mod tests {
             assert_eq!(count(&outbox, now), 1);
             told(&outbox, true, now);
         }
-        // Of what is gone nothing is kept.
+        // States of removed orders are dropped.
         assert_eq!(Notifier { outbox: &outbox }.open_problems(now).expect("read").1.len(), 1);
     }
 
@@ -337,18 +334,18 @@ mod tests {
         let read = || -> Notices {
             serde_json::from_slice(&fs::read(file(&outbox)).expect("there")).expect("notices")
         };
-        // What can't be written down is not told.
+        // A notice is not sent if its state can't be stored.
         let new = file(&outbox).with_extension("new");
         fs::create_dir(&new).expect("made");
         assert!(notify(&outbox, &config, now).await.is_err());
         fs::remove_dir(&new).expect("removed");
-        // One that is damaged counts as none; the target is busy.
+        // A damaged file counts as empty; the target is busy.
         fs::write(file(&outbox), "{").expect("written");
         let lock = outbox.lock("target-shelf").expect("asked").expect("free");
         notify(&outbox, &config, now).await.expect("written down");
         let notices = read();
         let told = notices.values().next().expect("one");
-        // From when the telling has ended.
+        // The time of the retry counts from the end of the attempt.
         assert!(!told.accepted && told.retry_at > (now + PAUSE).0, "{told:?}");
         notify(&outbox, &config, now).await.expect("nothing to tell");
         assert_eq!(read(), notices);
@@ -378,7 +375,7 @@ mod tests {
             .expect("written");
         for (is_told, left) in [(false, 1), (true, 0)] {
             told(&outbox, is_told, UtcMicros(now.0 + 2 * PAUSE.0 * i64::from(is_told)));
-            // As the next who tells does, too: a crash may come before.
+            // As in the next call: a crash may have happened in between.
             Notifier { outbox: &outbox }.open_problems(now).expect("read");
             assert_eq!(outbox.not_to_all().expect("read").len(), left);
         }

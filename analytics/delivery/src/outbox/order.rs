@@ -1,4 +1,4 @@
-//! Orders: deliveries as they are on disk, a folder each, with `order.json` beside the files.
+//! Orders are deliveries as stored on disk: a folder for each, with `order.json` beside the files.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::files::{OutboxError, failed, private_file, sync};
 use crate::{Notes, Served};
 
-/// Space on disk, in bytes, that an attempt reserves, and more for each recipient: the server's
-/// replies must fit even if the disk has become full meanwhile.
+/// Bytes of disk space that an attempt reserves, and for each recipient in addition. The server's
+/// replies must fit even if the disk fills up during the attempt.
 const RESERVE: (usize, usize) = (16 << 10, 1 << 10);
 
-/// A delivery that was ordered.
+/// A stored delivery.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Order {
-    /// Identifies the order; the same files for the same target and occasion have the same id.
+    /// Id of the order. The same files for the same target and occasion have the same id.
     pub id: String,
     /// The target's name in the configuration.
     pub target: String,
@@ -31,13 +31,13 @@ pub struct Order {
     pub text: String,
     /// HTML form of the mail.
     pub html: Option<String>,
-    /// What the mail says of files that are not in it.
+    /// Notes in the mail about files that are not attached.
     #[serde(default)]
     pub notes: Notes,
-    /// Pictures of the HTML form, which are beside the order: their content ids and media types.
+    /// Pictures of the HTML form, stored beside the order: content ids and media types.
     #[serde(default)]
     pub pictures: Vec<(String, String)>,
-    /// The files, which are beside the order.
+    /// The files, stored beside the order.
     pub files: Vec<StoredFile>,
     /// When it was ordered, in microseconds since 1970 UTC.
     pub ordered_at: i64,
@@ -53,13 +53,13 @@ pub struct Order {
     /// When the report was due; empty for files given on the command line.
     #[serde(default)]
     pub run: String,
-    /// Which parts of it are done, so that no later attempt does them again.
+    /// Completed parts, which later attempts don't repeat.
     #[serde(default)]
     pub done: BTreeMap<String, Served>,
-    /// Whether only a person can fix why the last attempt failed, such as a wrong password.
+    /// Whether only an operator can fix the cause of the last failure, such as a wrong password.
     #[serde(default)]
     pub stuck: bool,
-    /// When it became so, in microseconds since 1970 UTC.
+    /// When it became stuck, in microseconds since 1970 UTC.
     #[serde(default)]
     pub stuck_at: i64,
 }
@@ -73,12 +73,12 @@ impl Order {
         }
     }
 
-    /// The options of its target; `None` if the configuration has no such target.
+    /// Returns the options of its target, or `None` if the configuration has no such target.
     pub(super) fn target_options<'a>(&self, config: &'a Config) -> Option<&'a Target> {
         config.targets.get(&self.target.parse::<Name>().ok()?)
     }
 
-    /// Number of recipients of a mail; 0 for other targets.
+    /// Returns the number of recipients of a mail, or 0 for other targets.
     pub(super) fn recipients(&self, config: &Config) -> usize {
         match self.target_options(config) {
             Some(Target::Email(target)) => target.recipients().len(),
@@ -100,7 +100,7 @@ impl Order {
             let path = entry.map_err(failed(folder))?.path();
             match Self::load(&path) {
                 Ok(order) => orders.push(order),
-                // It was delivered meanwhile.
+                // It was delivered in the meantime.
                 Err(_) if !path.exists() => {}
                 Err(error) => tracing::error!("{error}"),
             }
@@ -125,7 +125,7 @@ impl Order {
     }
 }
 
-/// Reserves the space on disk that the next [`Order::save`] needs.
+/// Reserves the disk space that the next [`Order::save`] needs.
 pub(super) fn reserve(folder: &Path, recipients: usize) -> io::Result<()> {
     let text = fs::metadata(folder.join("order.json"))?.len() as usize;
     let space = vec![b' '; text + RESERVE.0 + recipients * RESERVE.1];
@@ -143,8 +143,8 @@ pub struct StoredFile {
     pub sha256: String,
 }
 
-/// Returns whether a moment has come, or is so far away that the clock that set it must have been
-/// wrong.
+/// Returns whether a time has come, or is so far in the future that the clock must have been wrong
+/// when it was set.
 pub fn is_due(at: i64, now: UtcMicros, pause: Micros) -> bool {
     at <= now.0 || at > now.0.saturating_add(pause.0.saturating_mul(2))
 }

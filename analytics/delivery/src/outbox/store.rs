@@ -1,5 +1,5 @@
-//! The outbox on disk: what is to be delivered is stored before the first attempt and survives
-//! restarts. What is in the ledger is never delivered again.
+//! The outbox on disk. A delivery is stored before the first attempt and survives restarts. A
+//! delivery in the ledger is never repeated.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{Item, MailContent};
 
-/// Drafts that a crash has left are removed after this time.
+/// Age at which drafts left by a crash are removed.
 const MAX_DRAFT_AGE: Duration = Duration::from_secs(86_400);
 
 /// A delivery to order.
@@ -32,11 +32,11 @@ pub struct Request {
     pub folder: String,
     /// Folder at the target that a mail links to.
     pub linked_folder: String,
-    /// Contents of a mail; its id is set by the outbox.
+    /// Contents of a mail. The outbox sets its id.
     pub letter: MailContent,
     /// The files.
     pub items: Vec<Item>,
-    /// Distinguishes this delivery from another of the same files, such as the moment at which a
+    /// Distinguishes this delivery from others of the same files, such as the time at which a
     /// schedule was due.
     pub occasion: String,
     /// The report's slug; empty for files given on the command line.
@@ -48,20 +48,20 @@ pub struct Request {
 /// Result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submitted {
-    /// It waits for delivery under this id.
+    /// The delivery is pending under this id.
     Waits(String),
-    /// It was delivered before.
+    /// The same delivery has already arrived.
     Delivered(String),
 }
 
-/// Result of an operation on an order that was given by its id.
+/// Result of an operation on an order by its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
-    /// It is done.
+    /// The operation succeeded.
     Done,
     /// The outbox has no order with this id.
     Unknown,
-    /// The order is being delivered at the moment, and was left alone.
+    /// The order is being delivered at the moment and was not changed.
     Busy,
 }
 
@@ -73,10 +73,9 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Opens the outbox in the configuration's state folder, and creates its folders.
+    /// Opens the outbox in the configuration's state folder and creates its folders.
     ///
-    /// # Errors
-    /// A folder can't be created.
+    /// # Errors A folder can't be created.
     pub fn open(config: &Config) -> Result<Self, OutboxError> {
         let folder = config.state.join("outbox");
         let outbox = Self { ledger: Ledger::new(&folder), folder };
@@ -93,10 +92,9 @@ impl Outbox {
         Ok(outbox)
     }
 
-    /// Checks whether the outbox can be written.
+    /// Checks that the outbox can be written.
     ///
-    /// # Errors
-    /// It can't.
+    /// # Errors The outbox can't be written.
     pub fn check(&self) -> Result<(), OutboxError> {
         let path = self.folder.join("writable");
         private_file(&path, b"mailqos").map_err(failed(&path))?;
@@ -111,12 +109,13 @@ impl Outbox {
         self.folder.join("dead")
     }
 
-    /// Orders that were delivered, but refused for some recipients, until someone is notified.
+    /// Returns the folder of delivered orders that were refused for some recipients, kept until
+    /// someone is notified.
     pub(super) fn refused(&self) -> PathBuf {
         self.folder.join("refused")
     }
 
-    /// Orders of runs that are not yet known to be done, a folder for each run.
+    /// Returns the folder of orders whose runs are not yet complete, with a folder for each run.
     pub(super) fn runs(&self) -> PathBuf {
         self.folder.join("runs")
     }
@@ -125,8 +124,8 @@ impl Outbox {
         self.folder.join("locks")
     }
 
-    /// Locks something against other processes until the file is dropped; `None` if another
-    /// process has locked it.
+    /// Takes a named lock that is held until the file is dropped, or returns `None` if another
+    /// process holds it.
     pub(super) fn lock(&self, what: &str) -> Result<Option<fs::File>, OutboxError> {
         let path = self.locks().join(what);
         let mut options = fs::OpenOptions::new();
@@ -143,7 +142,7 @@ impl Outbox {
     }
 
     pub(super) fn lock_target(&self, target: &str) -> Result<Option<fs::File>, OutboxError> {
-        // A name from an order is not a path.
+        // A target name from an order must not be used as a path.
         let name: String = target
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' })
@@ -151,10 +150,9 @@ impl Outbox {
         self.lock(&format!("target-{name}"))
     }
 
-    /// Stores a delivery. After this it is not forgotten.
+    /// Stores a delivery durably.
     ///
-    /// # Errors
-    /// A file can't be read, or the outbox can't be written.
+    /// # Errors A file can't be read, or the outbox can't be written.
     pub fn submit(&self, request: &Request, now: UtcMicros) -> Result<Submitted, OutboxError> {
         let draft = self.draft();
         let result = self.write(&draft, request, now).and_then(|submitted| {
@@ -169,12 +167,11 @@ impl Outbox {
         result
     }
 
-    /// Stores all deliveries of a run, or none. After this they are not forgotten, and the run [is
-    /// ordered](Self::is_ordered) until [`Self::close_run`]: a run that is repeated after a crash
-    /// may have other figures by then, and would be delivered twice.
+    /// Stores all deliveries of a run durably, or none of them. Afterwards the run [is
+    /// ordered](Self::is_ordered) until [`Self::close_run`]. If the run were repeated after a
+    /// crash, its figures might have changed, and the report would be delivered twice.
     ///
-    /// # Errors
-    /// A file can't be read, or the outbox can't be written.
+    /// # Errors A file can't be read, or the outbox can't be written.
     pub fn submit_run(
         &self,
         run: &str,
@@ -218,21 +215,20 @@ impl Outbox {
         Ok(all)
     }
 
-    /// The folder of a run.
+    /// Returns the folder of a run.
     pub(super) fn run(&self, run: &str) -> PathBuf {
         self.runs().join(hex(&Sha256::digest(run.as_bytes())[..12]))
     }
 
-    /// Returns whether the deliveries of a run were ordered already.
+    /// Returns whether the deliveries of a run were already ordered.
     pub fn is_ordered(&self, run: &str) -> bool {
         self.run(run).is_dir()
     }
 
-    /// Forgets that a run was ordered: its caller has stored that it is done, or that it is due
-    /// again. Its deliveries stay.
+    /// Removes the mark that a run was ordered, after its caller has stored that it is done or due
+    /// again. The deliveries stay.
     ///
-    /// # Errors
-    /// The outbox can't be written.
+    /// # Errors The outbox can't be written.
     pub fn close_run(&self, run: &str) -> Result<(), OutboxError> {
         let folder = self.run(run);
         if folder.is_dir() {
@@ -242,17 +238,17 @@ impl Outbox {
         Ok(())
     }
 
-    /// Moves the orders of a run to the pending ones, including those that a crash has left.
+    /// Moves the orders of a run to the pending ones, including those left by a crash.
     pub(super) fn place_run(&self, folder: &Path) -> Result<(), OutboxError> {
         let entries = match fs::read_dir(folder) {
-            // The run was closed meanwhile.
+            // The run was closed in the meantime.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             entries => entries.map_err(failed(folder))?,
         };
         for entry in entries {
             let entry = entry.map_err(failed(folder))?;
             match self.place(&entry.path(), &entry.file_name().to_string_lossy()) {
-                // Another process has moved it at the same time.
+                // Another process moved it at the same time.
                 Err(OutboxError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 }
                 placed => placed?,
@@ -270,7 +266,7 @@ impl Outbox {
         move_folder(from, &place)
     }
 
-    /// A folder for something incomplete.
+    /// Returns a new folder for an incomplete order.
     fn draft(&self) -> PathBuf {
         let mut unique = [0_u8; 8];
         // Any unused name will do.
@@ -338,10 +334,9 @@ impl Outbox {
         Ok(Submitted::Waits(id))
     }
 
-    /// Returns the orders that wait.
+    /// Returns the pending orders.
     ///
-    /// # Errors
-    /// The outbox can't be read.
+    /// # Errors The outbox can't be read.
     pub fn waiting(&self) -> Result<Vec<Order>, OutboxError> {
         Order::load_all(&self.pending())
     }
@@ -354,33 +349,32 @@ impl Outbox {
         Order::load_all(&self.dead())
     }
 
-    /// Returns the orders that were refused for some recipients, of which no one was notified yet.
+    /// Returns the orders that were refused for some recipients and whose notice is still to be
+    /// sent.
     pub(super) fn not_to_all(&self) -> Result<Vec<Order>, OutboxError> {
         Order::load_all(&self.refused())
     }
 
-    /// Returns the ledger, oldest first.
+    /// Returns the ledger, oldest entry first.
     ///
-    /// # Errors
-    /// It can't be read.
+    /// # Errors The ledger can't be read.
     pub fn ledger(&self) -> Result<Vec<Line>, OutboxError> {
         self.ledger.lines()
     }
 
-    /// Makes an order due at once, including one that was given up. Its patience starts again.
+    /// Makes an order due at once, including one that was given up, and restarts its attempts.
     ///
-    /// # Errors
-    /// The outbox can't be written.
+    /// # Errors The outbox can't be written.
     pub fn retry(&self, id: &str, now: UtcMicros) -> Result<Named, OutboxError> {
         let Some((_, order)) = self.find(id)? else {
             return Ok(Named::Unknown);
         };
-        // A delivery in progress writes down which recipients were served; that must not be
+        // A delivery in progress stores which recipients were served. That record must not be
         // overwritten.
         let Some(_lock) = self.lock_target(&order.target)? else {
             return Ok(Named::Busy);
         };
-        // It may have been delivered, or tried, before the lock was taken.
+        // The order may have been delivered or attempted before the lock was taken.
         let Some((folder, mut order)) = self.find(id)? else {
             return Ok(Named::Unknown);
         };
@@ -410,7 +404,7 @@ impl Outbox {
         Ok(Named::Done)
     }
 
-    /// Finds an order that waits, or else was given up, and its folder.
+    /// Finds a pending order, or one that was given up, and its folder.
     fn find(&self, id: &str) -> Result<Option<(PathBuf, Order)>, OutboxError> {
         if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(None);
@@ -418,7 +412,7 @@ impl Outbox {
         for folder in [self.pending().join(id), self.dead().join(id)] {
             match Order::load(&folder) {
                 Ok(order) => return Ok(Some((folder, order))),
-                // It isn't here, or was delivered just now.
+                // The order isn't in this folder, or was just delivered.
                 Err(_) if !folder.is_dir() => {}
                 Err(error) => return Err(error),
             }
@@ -426,8 +420,8 @@ impl Outbox {
         Ok(None)
     }
 
-    /// Removes an order at once and as a whole: a part that a crash leaves in its place would be
-    /// taken for the order when it is ordered again, and never be delivered.
+    /// Removes an order in one step. If a crash left a part of it, that part would be mistaken for
+    /// the order when it is ordered again, and the order would never be delivered.
     fn forget(&self, id: &str) -> Result<(), OutboxError> {
         for folder in [self.pending().join(id), self.dead().join(id)] {
             if folder.is_dir() {
@@ -448,8 +442,8 @@ impl Outbox {
         replace_folder(&self.pending().join(id), &self.dead().join(id))
     }
 
-    /// Removes an order that is in the ledger. If a server refused it for some recipients, it is
-    /// kept without its files until someone is notified.
+    /// Removes an order that is in the ledger. If a server refused it for some recipients, the
+    /// order stays without its files until someone is notified.
     pub(super) fn retire(&self, config: &Config, id: &str) -> Result<(), OutboxError> {
         let folder = self.pending().join(id);
         let order = Order::load(&folder)?;
@@ -468,7 +462,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Makes orders of runs pending that a crash has left, and removes old drafts, which were never
+    /// Makes orders of runs that a crash left pending, and removes old drafts, which were never
     /// acknowledged.
     pub(super) fn tidy(&self) -> Result<(), OutboxError> {
         for entry in fs::read_dir(self.runs()).map_err(failed(&self.folder))?.flatten() {
@@ -498,7 +492,7 @@ fn move_folder(from: &Path, to: &Path) -> Result<(), OutboxError> {
     to.parent().map_or(Ok(()), sync).map_err(failed(to))
 }
 
-/// Moves a folder to a place where an earlier delivery of the same files may be.
+/// Moves a folder, replacing an earlier delivery of the same files.
 fn replace_folder(from: &Path, to: &Path) -> Result<(), OutboxError> {
     if to.is_dir() {
         fs::remove_dir_all(to).map_err(failed(to))?;

@@ -1,5 +1,5 @@
-//! Removes old files from targets by their rules; only files that were delivered from this outbox
-//! and are unchanged.
+//! Removes old files from targets by their rules. Only unchanged files that this outbox delivered
+//! are removed.
 
 use std::{collections::BTreeMap, fs};
 
@@ -14,13 +14,13 @@ use super::{
 };
 use crate::{DeliveryError, Retry, file_store::Old};
 
-/// How often a target's old files are looked for.
+/// Time between two sweeps of a target.
 const SWEEP_INTERVAL: Micros = Micros::from_secs(3_600);
 
-/// Removes what the targets' rules no longer keep, at each target at most once an hour.
+/// Removes the files that the targets' rules no longer keep, at each target at most once an hour.
 ///
-/// # Errors
-/// The outbox can't be read or written. A target that can't be reached is tried again later.
+/// # Errors The outbox can't be read or written. A target that can't be reached is tried again
+/// later.
 pub async fn sweep(
     outbox: &Outbox,
     config: &Config,
@@ -95,8 +95,8 @@ impl Sweeper<'_> {
             }
             if let Err(error) = end {
                 tracing::warn!(target_name = %name, %error, "old files not removed");
-                // A refusal in one folder may not apply to another. After a refused login, the
-                // target is left alone.
+                // A refusal in one folder may not apply to another. After a refused login, no other
+                // folder is tried.
                 let is_inside =
                     !matches!(error, DeliveryError::Unopened(_) | DeliveryError::Credentials(_));
                 if !(is_inside && error.again() == Retry::WhenMended) {

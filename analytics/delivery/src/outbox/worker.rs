@@ -1,4 +1,4 @@
-//! Works the outbox off: attempts what is due, and writes the result down at once.
+//! Attempts the due deliveries of the outbox and stores each result immediately.
 
 use std::{collections::BTreeMap, fs, io, path::Path, time::Instant};
 
@@ -16,23 +16,23 @@ use crate::{
     DeliveryError, Inline, Item, MailContent, Parcel, Progress, Receipt, Retry, abandon, deliver,
 };
 
-/// What [`work_off`] did.
+/// Result of [`work_off`].
 #[derive(Debug, Default)]
 pub struct Work {
-    /// Delivered.
+    /// Delivered orders.
     pub delivered: Vec<Entry>,
-    /// Failed for now; they are tried again.
+    /// Orders that failed for now and will be tried again.
     pub failed: Vec<Order>,
-    /// Failed for good, and set aside.
+    /// Orders that failed permanently and were given up.
     pub dead: Vec<Order>,
-    /// Targets that another process is delivering to at the moment.
+    /// Targets to which another process is delivering at the moment.
     pub busy: Vec<String>,
-    /// Why the outbox could not be read or written for some targets; nothing was tried there.
+    /// Errors of the outbox for some targets, where nothing was attempted.
     pub trouble: Vec<OutboxError>,
 }
 
 impl Work {
-    /// Returns whether nothing failed, for any recipient.
+    /// Returns whether every delivery reached every recipient.
     pub fn is_well(&self) -> bool {
         let refused = self.delivered.iter().any(|entry| !entry.refused.is_empty());
         self.failed.is_empty() && self.dead.is_empty() && self.trouble.is_empty() && !refused
@@ -47,21 +47,20 @@ impl Work {
     }
 }
 
-/// Delivers what is due, to all targets at the same time, so that none delays another.
+/// Attempts the due deliveries to all targets in parallel, so that no target delays another.
 ///
-/// An order whose ledger entry was lost in a crash is delivered again, over the same names and with
-/// the same Message-ID. On a target that can be read back, its files are found to be there already.
+/// An order whose ledger entry was lost in a crash is delivered again, under the same names and
+/// with the same Message-ID. If the target's files can be read back, they are found in place.
 ///
-/// # Errors
-/// The outbox can't be read or written.
+/// # Errors The outbox can't be read or written.
 pub async fn work_off(
     outbox: &Outbox,
     config: &Config,
     now: UtcMicros,
 ) -> Result<Work, OutboxError> {
     outbox.tidy()?;
-    // Targets in parallel, orders of a target in sequence: two files of one name must not meet
-    // while they are being written.
+    // Targets in parallel, orders of a target in sequence: two files of the same name must not be
+    // written at the same time.
     let mut by_target: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for order in outbox.waiting()? {
         if is_due(order.next_attempt_at, now, config.delivery.longest_pause) {
@@ -88,7 +87,7 @@ pub async fn work_off(
 pub(super) struct Worker<'a> {
     outbox: &'a Outbox,
     config: &'a Config,
-    /// When the work began, by the wall clock and by the monotonic clock.
+    /// Start of the work by the wall clock and by the monotonic clock.
     began: (UtcMicros, Instant),
 }
 
@@ -118,7 +117,7 @@ impl<'a> Worker<'a> {
                 continue;
             }
             if delivered.contains(id) {
-                // A crash prevented its removal, or another process was faster.
+                // A crash prevented its removal, or another process delivered it first.
                 self.outbox.retire(self.config, id)?;
             } else {
                 self.work_order(&folder, work).await?;
@@ -129,8 +128,8 @@ impl<'a> Worker<'a> {
 
     async fn work_order(&self, folder: &Path, work: &mut Work) -> Result<(), OutboxError> {
         let mut order = Order::load(folder)?;
-        // Before anything is sent: if the disk is full or broken, it could not be written down
-        // afterwards who received it.
+        // Stored before anything is sent: if the disk is full or broken, it could not be recorded
+        // afterwards who received the delivery.
         order.attempts += 1;
         order.next_attempt_at = (self.now() + pause(order.attempts, &self.config.delivery)).0;
         order.save(folder)?;
@@ -161,7 +160,8 @@ impl<'a> Worker<'a> {
             save: Box::new(|done| {
                 let order = Order { done: done.clone(), ..copy.clone() };
                 order.save(&folder).map_err(|error| io::Error::other(error.to_string()))?;
-                // Space for the next one; if there is none, this was the last that can be stored.
+                // Reserve space for the next attempt. If there is none, this was the last attempt
+                // that can be stored.
                 reserve(&folder, recipients)
             }),
         };
@@ -170,7 +170,8 @@ impl<'a> Worker<'a> {
         result.and_then(|receipt| accounted_for(self.config, &target, receipt))
     }
 
-    /// Writes the result of an attempt down, at once: what is not written is done again.
+    /// Stores the result of an attempt at once, because an attempt without a stored result is
+    /// repeated.
     pub(super) fn settle(
         &self,
         order: Order,
@@ -200,7 +201,7 @@ impl<'a> Worker<'a> {
             attempts: order.attempts,
         };
         if let Some((target, linked)) = receipt.linked {
-            // They are there for the mail; that target's rules apply.
+            // The files are stored for the mail, and the rules of that target apply.
             self.outbox.ledger.add(&Line::Delivered(Box::new(Entry {
                 id: format!("{}-linked", order.id),
                 target,
@@ -244,7 +245,7 @@ impl<'a> Worker<'a> {
             self.outbox.bury(&order.id)?;
             work.dead.push(order);
         } else {
-            // Too many wrong passwords in a short time would lock an account.
+            // Repeated wrong passwords within a short time would lock an account.
             let attempts = if stuck { u32::MAX } else { order.attempts };
             order.next_attempt_at = (now + pause(attempts, options)).0;
             order.save(&folder)?;
@@ -253,8 +254,8 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Removes what attempts have left of the files of an order that was given up. It stays if that
-    /// fails, or if another process delivers to a target that is not the order's own.
+    /// Removes partial uploads of an order that was given up. The order stays if that fails, or if
+    /// another process is delivering to another target that it involves.
     async fn clear_away(&self, place: &str, order: &Order) {
         let Ok(target) = place.parse::<Name>() else {
             return;
@@ -273,7 +274,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// What an order brings to its target.
+/// Returns the parcel of an order.
 fn parcel(order: &Order, folder: &Path) -> Result<Parcel, DeliveryError> {
     let mut pictures = Vec::new();
     for (index, (id, media_type)) in order.pictures.iter().enumerate() {
@@ -306,7 +307,7 @@ fn parcel(order: &Order, folder: &Path) -> Result<Parcel, DeliveryError> {
 }
 
 /// Returns a mail's receipt if it accounts for every recipient. A delivery that a recipient did not
-/// get must not be entered in the ledger, whatever the target's module believes.
+/// get must not be entered in the ledger, even if the target's module returned a receipt.
 fn accounted_for(
     config: &Config,
     target: &Name,
@@ -324,8 +325,8 @@ fn accounted_for(
     if due.is_empty() { Ok(receipt) } else { Err(DeliveryError::Due(due)) }
 }
 
-/// Pause before the next attempt: twice as long after each, give or take a fifth, so that many that
-/// failed together don't come back together.
+/// Returns the time until the next attempt. It doubles after each attempt and varies by 20 %, so
+/// that deliveries that failed together are not retried together.
 fn pause(attempts: u32, options: &DeliveryOptions) -> Micros {
     let doubled = options.first_pause.0.saturating_mul(1_i64 << attempts.saturating_sub(1).min(20));
     let base = doubled.min(options.longest_pause.0);

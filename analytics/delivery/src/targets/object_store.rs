@@ -1,4 +1,5 @@
-//! An object store: Amazon S3 and its kin, Azure, Google. An object appears at once and whole.
+//! Object stores: Amazon S3 and compatible ones, Azure and Google. An object appears complete in
+//! one step.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use super::{
     file_store::{Extent, FileStore, Hash, Hashing},
 };
 
-/// The store, and the prefix below the target's own that was entered.
+/// The store, and the entered prefix below the target's own.
 pub(super) struct Store {
     remote: Remote,
     below: String,
@@ -89,7 +90,7 @@ impl FileStore for Store {
                 Ok(Some(hashing.finish().1))
             }
             Ok(None) => Ok(None),
-            // Accounts that may only write are usual.
+            // Write-only accounts are common.
             Err(error)
                 if error.to_string().contains("403")
                     || error.to_string().contains("AccessDenied") =>

@@ -1,4 +1,4 @@
-//! `mailqos-analytics report`: makes a report and prints the paths of its files.
+//! `mailqos-analytics report`: generates a report and prints the paths of its files.
 
 mod preview;
 
@@ -141,7 +141,7 @@ struct Verify {
     data: Option<PathBuf>,
 }
 
-/// Maximum size of a report.
+/// Maximum size of a report in bytes.
 const MAX_REPORT: u64 = 1 << 30;
 
 fn format(text: &str) -> Result<Format, String> {
@@ -153,8 +153,8 @@ fn format(text: &str) -> Result<Format, String> {
 
 /// Runs the command.
 ///
-/// # Errors
-/// Wrong usage, a wrong definition, samples that can't be read, files that can't be written.
+/// # Errors Wrong usage, an invalid definition, samples that can't be read, or files that can't be
+/// written.
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     if let Some(Action::Verify(args)) = &args.action {
         return verify(args, global);
@@ -207,12 +207,12 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     }
 }
 
-/// The configuration, where one is named or needed.
+/// Reads the configuration if one is given or needed.
 fn configuration(args: &Args, global: &Global) -> Result<Option<Config>, Failure> {
     if args.data.is_none() || global.config.is_some() { global.load().map(Some) } else { Ok(None) }
 }
 
-/// The definition that was asked for, its period and its documents.
+/// Returns the requested definition, its period and its documents.
 fn documents(
     args: &Args,
     config: Option<&Config>,
@@ -229,7 +229,7 @@ fn documents(
     Ok((definition, period, reports))
 }
 
-/// The file of the definition, where it is one.
+/// Returns the file of the definition, if it is one.
 fn file(args: &Args, config: Option<&Config>) -> Option<PathBuf> {
     args.definition.as_ref().map(|name| definitions::find(config, name))
 }
@@ -304,7 +304,7 @@ fn lake(data: Option<&Path>, config: Option<&Config>) -> Result<Lake, Failure> {
     })
 }
 
-/// Compares what a report says of its data with the lake.
+/// Compares the data of a report with the lake.
 fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
     let unread = |error: std::io::Error| {
         Failure::usage(
@@ -395,7 +395,7 @@ fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<
     Ok(())
 }
 
-/// A report that can't be made, with the remedy.
+/// Returns the failure for a report that can't be generated, with the remedy.
 pub fn report_failure(error: ReportError) -> Failure {
     match error {
         ReportError::Lake(error) => lake_failure(error),

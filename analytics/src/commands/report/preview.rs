@@ -33,16 +33,16 @@ use crate::commands::{Failure, Global, print, report};
 
 /// Interval of checks for changed files.
 const LOOK: Duration = Duration::from_millis(500);
-/// A browser says what it wants within this time.
+/// Timeout for a browser's request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections at one time.
+/// Maximum number of connections at the same time.
 const CONNECTIONS: usize = 32;
-/// Files that are watched at most.
+/// Maximum number of files that are watched.
 const MAX_FILES: usize = 2_000;
-/// Folders within folders that are watched.
+/// Maximum depth of the folders that are watched.
 const DEPTH: usize = 4;
 
-/// Loads the page again when there is a newer one.
+/// Reloads the page when a newer one is available.
 const RELOAD: &str = r#"<script>
 (async () => {
   let shown = null;
@@ -61,16 +61,15 @@ const RELOAD: &str = r#"<script>
 /// The displayed pages.
 #[derive(Debug, Default)]
 struct PreviewPages {
-    /// Grows with each making.
+    /// Incremented each time the report is generated.
     version: u64,
     /// Title and page of each report, or the error.
     pages: Vec<(String, String)>,
 }
 
-/// Serves the report until told to stop.
+/// Serves the report until the program is stopped.
 ///
-/// # Errors
-/// The port is not available.
+/// # Errors The port is not available.
 pub(super) async fn run(
     args: &report::Args,
     global: &Global,
@@ -108,7 +107,8 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The files that the report is made from, besides the samples, and when they were last changed.
+/// Returns the files that the report is generated from, except the samples, and the times of their
+/// last changes.
 fn watched(args: &report::Args, global: &Global) -> BTreeMap<PathBuf, Option<SystemTime>> {
     let config = global.quiet();
     let mut files = BTreeMap::new();
@@ -142,15 +142,15 @@ fn visit(folder: &Path, depth: usize, add: &mut impl FnMut(&Path)) {
     }
 }
 
-/// Whether a report may be made from a file of this kind: what else lies in the folder, such as a
-/// log, may change.
+/// Returns whether a report may be generated from a file of this kind. Other files in the folder,
+/// such as logs, may change without effect.
 fn matters(path: &Path) -> bool {
     const KINDS: [&str; 7] = ["toml", "html", "typ", "png", "jpg", "jpeg", "svg"];
     let kind = path.extension().and_then(|kind| kind.to_str());
     kind.is_some_and(|kind| KINDS.contains(&kind.to_ascii_lowercase().as_str()))
 }
 
-/// The pages as they are now, and a line about them.
+/// Returns the current pages, and a line about them.
 fn pages(args: &report::Args, global: &Global) -> (Vec<(String, String)>, String) {
     match make(args, global) {
         Ok(pages) if pages.is_empty() => {
@@ -202,7 +202,7 @@ fn plain(text: &str) -> String {
 
 fn tera_escape(text: &str) -> String {
     let mut out = Vec::new();
-    // Memory takes everything.
+    // Writing to memory can't fail.
     let _ = tera::escape_html(text, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
@@ -239,7 +239,7 @@ async fn converse(stream: TcpStream, shown: Arc<RwLock<PreviewPages>>) {
         .header_read_timeout(PATIENCE)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), answer);
-    // A page that a browser does not take must not hold the place for ever.
+    // A browser that does not read its page must not hold a connection forever.
     if let Ok(Err(error)) = tokio::time::timeout(6 * PATIENCE, served).await {
         tracing::debug!("preview: {error}");
     }
@@ -250,7 +250,8 @@ fn answer(request: &Request<Incoming>, shown: &PreviewPages) -> Response<Full<By
     let (status, kind, text) = if host.is_some_and(is_here) {
         page(request.uri().path(), shown)
     } else {
-        // A page from elsewhere must not read reports by a name that leads here.
+        // Reject requests under other host names: a foreign site could point its own name here and
+        // read reports (DNS rebinding).
         (
             StatusCode::FORBIDDEN,
             "text/plain; charset=utf-8",

@@ -1,4 +1,4 @@
-//! Rows of figures as they are written: the table for the eye, CSV, Parquet, JSON.
+//! Writes rows of figures as a table for terminals, CSV, Parquet or JSON.
 
 use std::io::Write as _;
 
@@ -23,7 +23,7 @@ use crate::commands::{
     table::{Cell, Format, Table, csv_line, long, per_cent, seconds},
 };
 
-/// The median round trip of each part of the period, as a line.
+/// Returns the median round trip of each part of the period as a sparkline.
 pub(super) fn sparkline(series: &Series, question: &FiguresQuery) -> String {
     const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let Some(past) = &question.past else {
@@ -45,7 +45,7 @@ pub(super) fn sparkline(series: &Series, question: &FiguresQuery) -> String {
         .iter()
         .map(|median| match median {
             None => '·',
-            // A level line where nothing differs.
+            // If all values are equal, the line is flat.
             Some(_) if greatest <= least => STEPS[0],
             Some(median) => {
                 STEPS[(((median - least) / (greatest - least) * 7.0).round() as usize).min(7)]
@@ -54,7 +54,7 @@ pub(super) fn sparkline(series: &Series, question: &FiguresQuery) -> String {
         .collect()
 }
 
-/// Writes rows in one of the formats, as they come.
+/// Writes rows in one of the formats as they arrive.
 pub(super) struct Answer<'a> {
     renderer: Renderer<'a>,
     out: Vec<u8>,
@@ -62,7 +62,7 @@ pub(super) struct Answer<'a> {
     rows: usize,
 }
 
-/// Turns rows into what is written, on any thread.
+/// Renders rows, on any thread.
 #[derive(Clone)]
 pub(super) struct Renderer<'a> {
     shape: &'a Shape,
@@ -71,12 +71,12 @@ pub(super) struct Renderer<'a> {
     promises: Vec<f64>,
 }
 
-/// The kind of a row's tests.
+/// Returns the kind of a row's tests.
 fn kind(row: &Row) -> Option<&str> {
     Some(row.whose.kind.as_deref().unwrap_or("mail-qos"))
 }
 
-/// Rendered rows: bytes, or the cells of a table.
+/// Rendered rows: bytes or table cells.
 pub(super) struct Rendered {
     bytes: Vec<u8>,
     cells: Vec<Vec<Cell>>,
@@ -140,7 +140,7 @@ impl<'a> Answer<'a> {
         Ok(())
     }
 
-    /// Writes what remains; says whether there was no row at all.
+    /// Writes the remaining rows; returns whether there was no row at all.
     pub(super) fn finish(mut self) -> Result<bool, Failure> {
         if self.rows == 0 {
             self.begin()?;
@@ -185,7 +185,7 @@ impl Renderer<'_> {
                         before: self.compared.as_ref().map(|period| (period, before)),
                         skipped: &skipped,
                     };
-                    // Into memory, and of numbers and text alone: there is nothing that could fail.
+                    // Writing numbers and texts to memory can't fail.
                     let _ = serde_json::to_writer(&mut rendered.bytes, &row);
                 }
                 Format::Csv => {
@@ -206,7 +206,7 @@ impl Renderer<'_> {
         skipped.into_iter().map(|(path, _)| path.display().to_string()).collect()
     }
 
-    /// Names of all figures, one column each.
+    /// Returns the column names of all figures.
     fn columns(&self) -> Vec<String> {
         let mut columns: Vec<String> = vec!["site".into(), "monitor".into()];
         columns.extend(self.shape.group.name().map(str::to_owned));
@@ -272,7 +272,7 @@ impl Renderer<'_> {
         columns
     }
 
-    /// The cells under [`Renderer::columns`].
+    /// Returns the cells of the columns from [`Renderer::columns`].
     fn cells(&self, row: &Row, before: Option<&Row>, skipped: &[String]) -> Vec<Cell> {
         let mut cells =
             vec![Cell::text(row.whose.site.as_deref()), Cell::text(row.whose.monitor.as_deref())];
@@ -345,7 +345,8 @@ impl Renderer<'_> {
         for index in 0..self.shape.percentiles.len() {
             cells.push(match row.delivered.get(index) {
                 Some(DeliveredPercentile::Within(micros)) => Cell::number(Some(micros / 1000.0), 1),
-                // A number column can't say it in words; tests without a delivered percentile do.
+                // A number column can't hold a word, but the percentile is undefined if its tests
+                // were not delivered.
                 Some(DeliveredPercentile::NotDelivered) | None => Cell::None,
             });
             let interval =

@@ -1,5 +1,5 @@
-//! `mailqos-analytics stats --explain`: how one figure of one monitor comes about, down to its
-//! samples.
+//! `mailqos-analytics stats --explain`: explains how a figure of one monitor is calculated, down to
+//! its samples.
 
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ use crate::commands::{
     table::{Cell, Format, Table, json, long, per_cent},
 };
 
-/// Number of samples that are shown without `--all`.
+/// Number of samples shown without `--all`.
 const SHOWN: usize = 20;
 
 /// Explanation of a monitor's figure.
@@ -35,7 +35,8 @@ struct Explanation {
     figure: String,
     period: String,
     definition: &'static str,
-    /// Null where there is nothing to make it of; `"not delivered"`.
+    /// Null if there are no values; `"not delivered"` if the percentile lies among undelivered
+    /// mails.
     value: serde_json::Value,
     /// 95 % confidence interval; null if the figure has none, or if there are too few tests.
     interval: Option<(f64, f64)>,
@@ -46,7 +47,7 @@ struct Explanation {
     counted_tests: u64,
     values: u64,
     left_out: Vec<LeftOut>,
-    /// Counted as failed although their mail may still be found.
+    /// Tests counted as failed although their mail may still be found.
     unsettled: u64,
     skipped_files: Vec<String>,
     /// Number of samples on which the figure is based, shown or not.
@@ -161,8 +162,8 @@ fn explain(
     }
 }
 
-/// The samples that are shown, each with what it is to the figure, and how many the figure rests
-/// on.
+/// Returns the samples to show, each with its role in the figure, and the number of samples that
+/// the figure is based on.
 fn behind(
     figure: &Figure,
     series: &Series,
@@ -193,7 +194,7 @@ fn behind(
     (rows, count)
 }
 
-/// Keeps the few samples that decide the figure.
+/// Keeps the few samples that determine the figure.
 fn decisive(figure: &Figure, series: &Series, behind: &mut Vec<(usize, String)>) {
     let value = |row: usize| series.metric(figure.metric()).get(row);
     let failed = |row: usize| series.counts(row) && series.outcome[row] != Outcome::Ok;
@@ -218,7 +219,7 @@ fn decisive(figure: &Figure, series: &Series, behind: &mut Vec<(usize, String)>)
     behind.truncate(SHOWN);
 }
 
-/// Counts the samples of the period that the figure skips, by reason.
+/// Counts the samples of the period that the figure excludes, by reason.
 fn left_out(figure: &Figure, series: &Series, row: &Row, values: u64) -> Vec<LeftOut> {
     let counts = &row.counts;
     let excluded = |reason: Exclusion| {
@@ -249,14 +250,14 @@ fn left_out(figure: &Figure, series: &Series, row: &Row, values: u64) -> Vec<Lef
     left_out
 }
 
-/// Keeps the samples around one position.
+/// Keeps the samples around a position.
 fn around(rows: &mut Vec<(usize, String)>, middle: usize) {
     let from = middle.saturating_sub(SHOWN / 2).min(rows.len().saturating_sub(SHOWN));
     rows.drain(..from);
     rows.truncate(SHOWN);
 }
 
-/// The samples at which the stretches of time begin and end that a figure of time is made of.
+/// Returns the samples at which the time spans of a time-based figure begin and end.
 fn moments(figure: &Figure, series: &Series, question: &FiguresQuery) -> Vec<(usize, String)> {
     let Some(past) = &question.past else {
         return Vec::new();
@@ -266,8 +267,8 @@ fn moments(figure: &Figure, series: &Series, question: &FiguresQuery) -> Vec<(us
     let mut found = Vec::new();
     let mut stretches = |state: State, what: &str| {
         for stretch in timeline.stretches.iter().filter(|stretch| stretch.state == state) {
-            // What was before the first sample, and what came before the period, has the sample
-            // after it.
+            // The state before the first sample, and before the period, is attributed to the
+            // following sample.
             let before =
                 series.started_at.partition_point(|at| *at <= stretch.from.0).checked_sub(1);
             let Some(row) = before.or_else(|| row_at(stretch.to)) else {
@@ -309,7 +310,7 @@ fn moments(figure: &Figure, series: &Series, question: &FiguresQuery) -> Vec<(us
     found
 }
 
-/// Returns the role of a sample in a figure of tests.
+/// Returns the role of a sample in a figure based on tests.
 fn role(figure: &Figure, series: &Series, row: usize, value: Option<Micros>) -> String {
     let outcome = series.outcome[row];
     let role = if let Figure::Tests(which) = figure
@@ -359,7 +360,7 @@ fn text(of: &Explanation) -> String {
         None => String::new(),
     };
     let mut text = String::new();
-    // Into a string: there is nothing that could fail.
+    // Writing to a `String` can't fail.
     let _ = writeln!(
         text,
         "{} of {} at {}, {}: {value}{interval}",

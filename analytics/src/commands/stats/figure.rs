@@ -1,4 +1,4 @@
-//! The figures of `stats` one by one, by their names: what `--explain` explains and `top` sorts by.
+//! The figures of `stats` by name, which `--explain` explains and `top` sorts by.
 
 use mailqos_figures::{
     Counts, DeliveredPercentile, Distribution, Share,
@@ -12,7 +12,7 @@ use mailqos_model::Outcome;
 use super::shape::{RequestedPercentile, limit_name, percentile};
 use crate::commands::table::{long, seconds};
 
-/// A figure of `stats`, by the name that CSV gives it.
+/// A figure of `stats`, by its CSV column name.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::commands) enum Figure {
     Availability,
@@ -26,15 +26,15 @@ pub(in crate::commands) enum Figure {
     LongestOutage,
     Mttr,
     Mtbf,
-    /// Number of tests, or of those with an outcome.
+    /// Number of tests, or of tests with a certain outcome.
     Tests(Which),
-    /// Share within one of [`LIMITS`], or within max round trip.
+    /// Share within one of [`LIMITS`], or within the maximum round trip.
     Within(Option<usize>),
     Delivered(RequestedPercentile),
     Of(Metric, Statistic),
 }
 
-/// Which tests are counted.
+/// Selection of tests to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::commands) enum Which {
     Counted,
@@ -77,7 +77,7 @@ impl Which {
         }
     }
 
-    /// Whether a row of a series is one of them.
+    /// Returns whether a row of a series is selected.
     pub(in crate::commands) fn has(self, series: &Series, row: usize) -> bool {
         let outcome = series.outcome[row];
         match self {
@@ -106,7 +106,7 @@ impl Figure {
          percentile of a metric: round_trip_p95, smtp_send_mean";
 }
 
-/// A figure's value, as far as there is one.
+/// Value of a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::commands) enum FigureValue {
     /// There are no values.
@@ -118,7 +118,7 @@ pub(in crate::commands) enum FigureValue {
 }
 
 impl Figure {
-    /// The metric that it is of.
+    /// Returns the metric of the figure.
     pub(in crate::commands) fn metric(&self) -> Metric {
         match self {
             Self::Of(metric, _) => *metric,
@@ -126,7 +126,7 @@ impl Figure {
         }
     }
 
-    /// The percentile that it is.
+    /// Returns the percentile, if the figure is one.
     pub(in crate::commands) fn percentile(&self) -> Option<&RequestedPercentile> {
         match self {
             Self::Delivered(asked) | Self::Of(_, Statistic::Percentile(asked)) => Some(asked),
@@ -134,7 +134,7 @@ impl Figure {
         }
     }
 
-    /// Whether it is made of stretches of time rather than of tests.
+    /// Returns whether the figure is calculated from time spans rather than from tests.
     pub(in crate::commands) fn is_of_time(&self) -> bool {
         matches!(
             self,
@@ -165,7 +165,7 @@ impl Figure {
         }
     }
 
-    /// Whether more of it is better.
+    /// Returns whether higher values are better.
     pub(in crate::commands) fn more_is_better(&self) -> bool {
         self.unit() == "share"
             || matches!(
@@ -326,8 +326,8 @@ impl std::fmt::Display for Figure {
 }
 
 impl Figure {
-    /// Returns its definition and the calculation of its value; `values` are the metric's non-null
-    /// ones.
+    /// Returns its definition and the calculation of its value. `values` are the metric's non-null
+    /// values.
     pub(in crate::commands) fn definition(&self, row: &Row, values: u64) -> (&'static str, String) {
         let (counts, time, tests) = (&row.counts, &row.time, row.counts.tests());
         let of_tests = |part: u64, what: &str| format!("{part} {what} of {tests} counted tests");
@@ -443,7 +443,7 @@ fn ranks(n: usize, asked: &RequestedPercentile) -> String {
     }
 }
 
-/// `1st`, `2nd`, `11th`.
+/// Formats an ordinal: `1st`, `2nd`, `11th`.
 fn ordinal(number: usize) -> String {
     let ending = match (number % 100, number % 10) {
         (11..=13, _) => "th",

@@ -1,5 +1,5 @@
-//! `mailqos-analytics stats`: the contracts' figures per monitor or group of monitors, and bucket
-//! of time.
+//! `mailqos-analytics stats`: prints the figures per monitor or group of monitors, and per time
+//! bucket.
 
 mod answer;
 mod explain;
@@ -34,9 +34,10 @@ use super::{
     table::Format,
 };
 
-/// About how many bytes of values are held at a time where several monitors' are put together.
+/// Approximate maximum size in bytes of the values held at a time when several monitors are
+/// combined.
 const BUDGET: usize = 1536 * 1024 * 1024;
-/// Amount of output that is buffered, so that a failure midway leaves no partial output.
+/// Bytes of output that are buffered, so that a failure midway leaves no partial output.
 const HELD: usize = 64 * 1024 * 1024;
 /// Number of parts of the period in a sparkline.
 const SPARK: i64 = 24;
@@ -129,7 +130,7 @@ impl Group {
         }
     }
 
-    /// The groups to which a monitor's samples belong.
+    /// Returns the groups to which a monitor's samples belong.
     fn of(self, series: &Series, source: &Source) -> Vec<Subject> {
         let whose = |site: Option<&Arc<str>>, group: Option<Arc<str>>| Subject {
             site: site.cloned(),
@@ -244,7 +245,7 @@ pub(super) fn query(source: &Source, question: &FiguresQuery) -> SeriesQuery {
     source.query(&question.period).metrics(&question.metrics)
 }
 
-/// The rows of a period, of monitors or groups, in order.
+/// Returns the rows of a period, of monitors or groups, in order.
 fn rows(
     source: &Source,
     shape: &Shape,
@@ -259,8 +260,8 @@ fn rows(
             .map_err(lake_failure)?;
         return Ok(rows.into_iter().flatten().collect());
     }
-    // Exact percentiles over several monitors need all their values in memory: as many metrics as
-    // fit are read together.
+    // Exact percentiles over several monitors need all their values in memory, so as many metrics
+    // as fit are read together.
     let samples = source.lake.count(&query(source, &whole)).map_err(lake_failure)?;
     let at_a_time = (BUDGET / (4 * samples).max(1)).clamp(1, whole.metrics.len());
     let mut all: Vec<Row> = Vec::new();
@@ -289,7 +290,7 @@ fn rows(
                 Ok::<_, Failure>(())
             },
         )?;
-        // A monitor without any sample makes its group no better known.
+        // A monitor without samples lowers the coverage of its group.
         for group in untested(source, shape, &seen) {
             if let Some(pool) = pools.get_mut(&group) {
                 pool.add_untested(&question);
@@ -307,14 +308,13 @@ fn rows(
     Ok(all)
 }
 
-/// The kind of a monitor's tests, as a series has it.
+/// Returns the kind of a monitor's tests, as in a series.
 fn kind_of(monitor: &Monitor) -> Option<Arc<str>> {
     let name = monitor.kind.name();
     (name != "mail-qos").then(|| name.into())
 }
 
-/// The groups of the configured monitors that are asked for and have no sample at all, once for
-/// each.
+/// Returns the groups of the selected configured monitors that have no samples, each once.
 fn untested(source: &Source, shape: &Shape, seen: &BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Subject> {
     let Some(config) = &source.config else {
         return Vec::new();

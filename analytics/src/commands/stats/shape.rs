@@ -1,4 +1,4 @@
-//! Figures of an output: metrics, percentiles, groups.
+//! The figures of an output: metrics, percentiles and groups.
 
 use mailqos_figures::{
     percentiles::CONTRACT,
@@ -11,14 +11,14 @@ use mailqos_model::{Micros, UtcMicros};
 use super::Group;
 use crate::commands::table::moment;
 
-/// A percentile that was asked for, as it was written.
+/// A requested percentile, as written by the user.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::commands) struct RequestedPercentile {
     name: String,
     q: f64,
 }
 
-/// `99.9` as 0.999.
+/// Parses a percentile, such as `99.9` as 0.999.
 pub(in crate::commands) fn percentile(text: &str) -> Result<RequestedPercentile, String> {
     let wrong =
         || format!("{text:?} is not a percentile; use a number from 0 to 100, such as 99.9");
@@ -40,13 +40,13 @@ impl RequestedPercentile {
         self.q
     }
 
-    /// Such as `p99.9`.
+    /// Returns its name, such as `p99.9`.
     pub(in crate::commands) fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// The name of one of the limits of delivery: `10s`, `5min`.
+/// Returns the name of one of the delivery limits: `10s`, `5min`.
 pub(super) fn limit_name(limit: Micros) -> String {
     match limit.0 / 1_000_000 {
         seconds if seconds % 60 == 0 => format!("{}min", seconds / 60),
@@ -54,20 +54,20 @@ pub(super) fn limit_name(limit: Micros) -> String {
     }
 }
 
-/// Figures of an output, in order.
+/// The figures of an output, in order.
 pub(in crate::commands) struct Shape {
     pub(super) metrics: Vec<Metric>,
     pub(super) percentiles: Vec<RequestedPercentile>,
     pub(super) group: Group,
-    /// Whether JSON has all figures, rather than the contract's alone.
+    /// Whether the JSON includes all figures, rather than only those of the contract.
     pub(super) full: bool,
     pub(super) calendar: Calendar,
-    /// Whether rows name the kind of their tests: if there are several.
+    /// Whether rows have a column for the kind of tests, because there are several.
     pub(super) kinds: bool,
 }
 
 impl Shape {
-    /// The contracts' figures of single monitors.
+    /// Returns the contract's figures of single monitors.
     pub(in crate::commands) fn of_monitors(
         calendar: Calendar,
         metrics: &[Metric],
@@ -99,13 +99,13 @@ impl Shape {
         }
     }
 
-    /// The question to which these figures are the answer.
+    /// Returns the query for these figures.
     pub(in crate::commands) fn question(&self, period: &Period, by: Option<Unit>) -> FiguresQuery {
         let qs: Vec<f64> = self.percentiles.iter().map(RequestedPercentile::q).collect();
         FiguresQuery::new(period.clone(), UtcMicros::now(), by, &self.metrics, &qs)
     }
 
-    /// RFC 3339 with the zone's offset at that moment.
+    /// Formats the start of a row's bucket in RFC 3339, with the zone's offset at that time.
     pub(super) fn bucket(&self, row: &Row) -> Option<String> {
         Some(moment(&self.calendar, row.bucket?))
     }

@@ -4,27 +4,27 @@ use mailqos_model::{
     Event, EventKind, Exclusion, Hop, Micros, MonitorId, Outcome, Sample, Stage, UtcMicros,
 };
 
-/// A value on its way to or from a column.
+/// A value that is read from or written to a column.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
     /// Unknown.
     Null,
-    /// Microseconds, counts.
+    /// A duration, a time in microseconds, or a count.
     Int(i64),
-    /// Words and texts.
+    /// A word or a text.
     Text(String),
     /// A boolean.
     Bool(bool),
     /// A score.
     Real(f64),
-    /// The mail's way.
+    /// The hops of a mail.
     Hops(Vec<Hop>),
 }
 
 /// Type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// `string`; few different values.
+    /// `string` with few distinct values.
     Word,
     /// `timestamp(µs, UTC)`.
     Timestamp,
@@ -46,9 +46,9 @@ pub struct Column<R> {
     pub name: &'static str,
     /// Type of the column.
     pub holds: Hold,
-    /// Whether it is never null.
+    /// Whether the column is never null.
     pub required: bool,
-    /// Gets the value from a record.
+    /// Returns the value of a record.
     pub get: fn(&R) -> Cell,
     /// Sets the value of a record; a value of the wrong type is an error.
     pub set: fn(&mut R, Cell) -> Result<(), String>,
@@ -56,19 +56,19 @@ pub struct Column<R> {
 
 /// A record that is stored in day files.
 pub trait Record: Clone + Send + 'static {
-    /// The folder in the lake, and the name of its files.
+    /// Folder in the lake, and base name of the files.
     const FOLDER: &'static str;
     /// Returns all columns, in the order of the file.
     fn columns() -> &'static [Column<Self>];
-    /// A record to be filled in.
+    /// Returns an empty record to be filled in.
     fn blank() -> Self;
-    /// The file's order and what is unique in a site: the monitor and a moment.
+    /// Returns the sort key, which is unique within a site: the monitor and a time.
     fn key(&self) -> (&str, i64);
-    /// Whether this record takes the place of another one with the same key.
+    /// Returns whether this record replaces another one with the same key.
     fn replaces(&self, other: &Self) -> bool;
 }
 
-/// A field of a record that a column holds.
+/// A record field that is stored in a column.
 trait Field: Sized {
     const HOLDS: Hold;
     const REQUIRED: bool = false;
@@ -76,7 +76,7 @@ trait Field: Sized {
     fn of(cell: Cell) -> Result<Self, String>;
 }
 
-/// What a column holds when it is not null.
+/// A non-null value of a column.
 trait Value: Sized {
     const HOLDS: Hold;
     fn cell(&self) -> Cell;
@@ -93,7 +93,7 @@ impl<T: Value> Field for Option<T> {
     }
 }
 
-/// Fields that are never null.
+/// Implements [`Field`] for fields that are never null.
 macro_rules! required {
     ($($type:ty),+) => {$(
         impl Field for $type {
@@ -114,7 +114,7 @@ macro_rules! required {
 
 required!(MonitorId, UtcMicros, Outcome, EventKind);
 
-/// Values of which a cell is made, and that are made of a cell of this kind only.
+/// Implements [`Value`] for types that convert to and from one kind of cell.
 macro_rules! values {
     ($($type:ty: $holds:ident = |$value:ident| $cell:expr, $kind:ident($content:ident) => $made:expr, $what:literal;)+) => {$(
         impl Value for $type {
@@ -133,7 +133,7 @@ macro_rules! values {
     )+};
 }
 
-/// Words come from outside: an unknown one is an error, which names it.
+/// Words come from outside, so an unknown one is an error that includes it.
 fn word<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error| format!("{error}"))
 }
@@ -153,7 +153,7 @@ values! {
     EventKind: Word = |value| Cell::Text(value.as_str().to_owned()), Text(value) => word(&value), "a text";
 }
 
-/// Which field a column holds.
+/// Returns the type of the column that stores a field.
 const fn field<R, T: Field>(
     name: &'static str,
     get: fn(&R) -> Cell,
@@ -214,7 +214,7 @@ impl Record for Sample {
 }
 
 static EVENT: &[Column<Event>] = &[
-    // Null would be no key: an event of the whole site has an empty text here.
+    // The key must not be null: an event of the whole site has an empty text here.
     Column {
         name: "monitor",
         holds: Hold::Word,

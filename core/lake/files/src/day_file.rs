@@ -1,9 +1,9 @@
-//! Day files: written whole under a temporary name and renamed, read row group by row group, merged
-//! with what came later.
+//! Day files are written completely under a temporary name and renamed, read one row group at a
+//! time, and merged with later rows.
 //!
-//! Encodings: durations and moments are delta-encoded (neighbours of one monitor are alike), words
-//! go into dictionaries; zstd over all. Row groups are small enough that one monitor's rows are
-//! read without most of the others'.
+//! Encodings: durations and times are delta-encoded, because neighbouring rows of a monitor are
+//! similar. Words use dictionaries, and zstd compresses everything. Row groups are small enough to
+//! read one monitor's rows without most of the others.
 
 use std::{
     fs::File,
@@ -38,26 +38,26 @@ use super::{
     work_folder,
 };
 
-/// Rows of a row group at most: some hundred monitors' day at five minutes. It ends a little
-/// earlier at the end of a monitor's rows, so that readers who take some monitors at a time read
-/// each group once.
+/// Maximum number of rows in a row group: about a hundred monitors' day at five minutes. A group
+/// ends a little earlier at the end of a monitor's rows, so that readers processing some monitors
+/// at a time read each group once.
 const ROW_GROUP: usize = 32 * 1024;
-/// The version of the columns that this program writes.
+/// Column version that this program writes.
 const VERSION: &str = "2";
-/// Definition levels of a hop's field: a null list, an empty one, a null field, a value.
+/// Definition levels of a hop's field: a null list, an empty list, a null field, a value.
 const HOP_LEVELS: [i16; 4] = [0, 1, 2, 3];
 
 /// Position up to which a journal's records are contained in a day file: the journal's name (a new
 /// one if the state folder was lost) and the position after the last record.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SealedUpTo {
-    /// The journal's random name.
+    /// Random name of the journal.
     pub journal: String,
-    /// Every record before this position is contained.
+    /// Position before which every record is contained.
     pub position: u64,
 }
 
-/// Writes one day file. Nothing is visible under its name until [`DayWriter::publish`].
+/// Writes a day file. No file is visible under the final name until [`DayWriter::publish`].
 pub struct DayWriter<R: Record> {
     path: PathBuf,
     temporary: PathBuf,
@@ -71,8 +71,7 @@ impl<R: Record> DayWriter<R> {
     /// Creates the file of a site's day in the lake at `data`. The caller must hold the site's
     /// [`SiteLock`](super::SiteLock).
     ///
-    /// # Errors
-    /// The file system refuses.
+    /// # Errors The file can't be created.
     pub fn create(data: &Path, site: &SiteName, date: Date) -> Result<Self, LakeError> {
         let folder = work_folder(data);
         std::fs::create_dir_all(&folder).map_err(io_error(&folder))?;
@@ -90,10 +89,10 @@ impl<R: Record> DayWriter<R> {
         })
     }
 
-    /// Adds a row; rows come in the order of their keys, each key once.
+    /// Adds a row. Rows must be added in the order of their keys, and each key only once.
     ///
-    /// # Errors
-    /// The file system refuses; [`LakeError::Order`] if the row is not behind the one before it.
+    /// # Errors The file can't be written; [`LakeError::Order`] if the row's key is not greater
+    /// than the previous one.
     pub fn push(&mut self, row: R) -> Result<(), LakeError> {
         let (monitor, at) = row.key();
         let other = self.last.as_ref().is_some_and(|(last, _)| last != monitor);
@@ -137,8 +136,7 @@ impl<R: Record> DayWriter<R> {
 
     /// Makes the file durable and then visible; returns the number of its rows.
     ///
-    /// # Errors
-    /// The file system refuses; the earlier file, if any, is then still there.
+    /// # Errors The file can't be written; an earlier file, if any, is still in place.
     pub fn publish(mut self, sealed: Option<&SealedUpTo>) -> Result<u64, LakeError> {
         self.flush()?;
         let Some(mut writer) = self.writer.take() else {
@@ -165,7 +163,7 @@ impl<R: Record> DayWriter<R> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(io_error(folder))?;
         std::fs::rename(&self.temporary, &self.path).map_err(io_error(&self.path))?;
-        // The new names of folders are as volatile as that of the file: date, site, samples, the
+        // New folders are not durable until synced, like the file: date, site, samples and the
         // lake.
         for folder in folder.ancestors().take(4) {
             mailqos_base::files::sync_folder(folder).map_err(io_error(folder))?;
@@ -263,7 +261,7 @@ fn write_group<R: Record>(
     Ok(())
 }
 
-/// Writes the values that are not null into the next column.
+/// Writes the non-null values into the next column.
 fn write_column(
     group: &mut parquet::file::writer::SerializedRowGroupWriter<'_, File>,
     values: &[Cell],
@@ -346,8 +344,8 @@ fn hop_levels(cells: &[Cell], field: usize) -> (Vec<Cell>, Vec<i16>, Vec<i16>) {
     (values, definitions, repetitions)
 }
 
-/// Two sorted runs as one, each key once: where both have it, the later one stays if it replaces
-/// the earlier.
+/// Merges two sorted sequences. If both contain a key, the later record is kept if it replaces the
+/// earlier one.
 pub struct Merged<R, A: Iterator, B: Iterator> {
     earlier: std::iter::Peekable<A>,
     later: std::iter::Peekable<B>,
@@ -360,7 +358,7 @@ where
     A: Iterator<Item = Result<R, LakeError>>,
     B: Iterator<Item = R>,
 {
-    /// Merges a file's rows with later ones; both sorted, each without doubles.
+    /// Merges a file's rows with later ones. Both must be sorted and without duplicates.
     pub fn new(earlier: A, later: B) -> Self {
         Self {
             earlier: earlier.peekable(),
@@ -593,7 +591,7 @@ mod tests {
             intact(&path).expect("read")
         };
         assert_eq!(told(&bytes), Intact::Yes);
-        // Each byte would take a minute without optimisation.
+        // Testing every byte would take a minute without optimisation.
         for at in (0..bytes.len()).step_by(19) {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1 << (at % 8);
@@ -606,8 +604,8 @@ mod tests {
         assert_eq!(told(&old), Intact::Unknown);
     }
 
-    /// A small file of every version of the columns is kept; a new version adds one here and leaves
-    /// the others alone.
+    /// There is a small file of every column version. A new version adds one and leaves the others
+    /// unchanged.
     #[test]
     fn a_file_of_every_version_is_read() {
         let versions = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lakes");
@@ -618,7 +616,7 @@ mod tests {
             assert_eq!(outcomes, [Outcome::Ok, Outcome::Lost], "version {version}");
             assert_eq!(samples[0].round_trip, Some(Micros(153_500)), "version {version}");
             assert_eq!(samples[1].round_trip, None, "version {version}");
-            // These came with version 2.
+            // These columns were added with version 2.
             let since_2 = version >= 2;
             assert_eq!(samples[0].spam_score, since_2.then_some(-0.5), "version {version}");
             assert_eq!(samples[0].spf.as_deref(), since_2.then_some("pass"), "version {version}");

@@ -15,7 +15,7 @@ pub enum LakeError {
     /// The folder does not exist.
     #[error("there is no sample lake in {path}: no such folder", path = .0.display())]
     NotFound(PathBuf),
-    /// The file system refused.
+    /// A file system operation failed.
     #[error("can't access {path}: {source}", path = path.display())]
     Io {
         /// The file or folder.
@@ -23,7 +23,7 @@ pub enum LakeError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// The file is not a Parquet file, or damaged.
+    /// The file is not a Parquet file, or is damaged.
     #[error("{path}: {source}", path = path.display())]
     Parquet {
         /// Path of the file.
@@ -31,7 +31,7 @@ pub enum LakeError {
         /// The reason.
         source: ParquetError,
     },
-    /// The file is a Parquet file that this program can't decode; it is not known to be damaged.
+    /// The file is a Parquet file that this program can't decode. It is not known to be damaged.
     #[error("{path} can't be read by this program: {reason}", path = path.display())]
     Unsupported {
         /// Path of the file.
@@ -44,10 +44,10 @@ pub enum LakeError {
     Corrupt {
         /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         reason: String,
     },
-    /// A column is not what it should be.
+    /// A column is not of the expected kind.
     #[error("{path}: column {column}: {reason}", path = path.display())]
     Column {
         /// Path of the file.
@@ -62,15 +62,15 @@ pub enum LakeError {
     Order {
         /// Path of the file.
         path: PathBuf,
-        /// The row, from 0.
+        /// Index of the row, from 0.
         row: u64,
     },
 }
 
 impl LakeError {
-    /// Whether the content of this file is damaged: that its bytes cannot be those that a writer
-    /// wrote. A disk that can't be read or written is another matter, and so is a sound file that
-    /// this program can't decode or that holds something else.
+    /// Returns whether the content of this file is damaged, that is, its bytes can't be those that
+    /// a writer wrote. A failing disk does not count as damage, nor does an intact file that this
+    /// program can't decode or that contains something else.
     pub fn is_damage_of(&self, file: &Path) -> bool {
         match self {
             Self::NotFound(_)
@@ -92,7 +92,7 @@ impl LakeError {
     }
 }
 
-/// Makes an error of what the file system says about a file or folder.
+/// Returns a function that converts an error of the file system about a file or folder.
 pub fn io_error(path: &Path) -> impl Fn(std::io::Error) -> LakeError + '_ {
     |source| LakeError::Io { path: path.to_owned(), source }
 }

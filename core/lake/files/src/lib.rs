@@ -3,11 +3,11 @@
 //!
 //! `<data>/samples/site=<site>/date=<YYYY-MM-DD>/samples.parquet`: one file per day and site,
 //! sorted by (`monitor`, `started_at`), replaced atomically and never edited in place. Events are
-//! beside it in `<data>/events`. These two trees contain nothing but day files: polars refuses a
-//! folder with files of several extensions, hidden ones included. Locks and files being written are
+//! beside it in `<data>/events`. These two trees contain only day files, because polars rejects a
+//! folder with files of several extensions, including hidden ones. Locks and incomplete files are
 //! in `<data>/.mailqos`, on the same file system.
 //!
-//! This crate knows neither who measures nor who queries.
+//! This crate depends on neither the probe nor the analytics.
 
 mod checksum;
 mod columns;
@@ -40,8 +40,9 @@ pub use status::{
 use mailqos_config::{Config, DataLocation};
 use mailqos_model::{SiteName, UtcMicros};
 
-/// The folder in which this machine's probe writes day files and its status: the lake itself, or a
-/// folder below the state from which they are uploaded if the lake is in an object store.
+/// Returns the folder in which this machine's probe writes day files and its status: the lake
+/// itself, or, if the lake is in an object store, a folder below the state from which they are
+/// uploaded.
 pub fn local_folder(config: &Config) -> PathBuf {
     match &config.data {
         DataLocation::Folder(folder) => folder.clone(),
@@ -49,21 +50,20 @@ pub fn local_folder(config: &Config) -> PathBuf {
     }
 }
 
-/// The folder of one site's days, of samples or of events.
+/// Returns the folder of a site's days, of samples or of events.
 pub fn site_folder<R: Record>(data: &Path, site: &SiteName) -> PathBuf {
     data.join(R::FOLDER).join(format!("site={site}"))
 }
 
-/// The day file of a site.
+/// Returns the path of a site's day file.
 pub fn day_path<R: Record>(data: &Path, site: &SiteName, date: Date) -> PathBuf {
     site_folder::<R>(data, site).join(format!("date={date}")).join(format!("{}.parquet", R::FOLDER))
 }
 
-/// Copies a day file durably to the folder of set-aside files, under a unique name, and returns the
+/// Copies a day file durably to the folder of damaged files, under a unique name, and returns the
 /// path of the copy. The file itself stays in place.
 ///
-/// # Errors
-/// The file system refuses, or the copy is not like the file.
+/// # Errors A file can't be read or written, or the copy differs from the file.
 pub fn keep_aside<R: Record>(
     data: &Path,
     site: &SiteName,
@@ -94,7 +94,7 @@ pub fn aside_folder(data: &Path) -> PathBuf {
     work_folder(data).join("aside")
 }
 
-/// The folder of locks and of files that are being written.
+/// Returns the folder of locks and incomplete files.
 pub fn work_folder(data: &Path) -> PathBuf {
     data.join(".mailqos")
 }

@@ -1,4 +1,4 @@
-//! The lock that allows one writer per site; the operating system releases it when its holder dies.
+//! A lock that allows one writer per site. The operating system releases it when its holder dies.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -14,17 +14,17 @@ use super::work_folder;
 /// Reasons why a site's lock is not available.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LockError {
-    /// Another process writes this site's days.
+    /// Another process writes days of this site.
     #[error("the samples of site {site} in {data} are being written by {holder}", data = data.display())]
     Held {
         /// Folder of the lake.
         data: PathBuf,
         /// The site.
         site: SiteName,
-        /// The holder of the lock: process, host, since when.
+        /// Holder of the lock: process, host and start time.
         holder: String,
     },
-    /// The file system has no locks, or none that it can give.
+    /// The file system does not support locks, or can't grant one.
     #[error(
         "{path}: this file system does not support locks ({source}), which prevent a second probe from writing \
          the same days; move data to a local disk or an object store, or enable locks on the file server (NFS: \
@@ -33,12 +33,12 @@ pub enum LockError {
         path = path.display()
     )]
     Unsupported {
-        /// The lock's file.
+        /// Path of the lock file.
         path: PathBuf,
         /// The system's error.
         source: std::sync::Arc<std::io::Error>,
     },
-    /// The file system refused.
+    /// A file system operation failed.
     #[error("{path}: {source}", path = path.display())]
     Io {
         /// The file or folder.
@@ -48,7 +48,7 @@ pub enum LockError {
     },
 }
 
-/// The lock of a site, held as long as this lives.
+/// The lock of a site, held until this is dropped.
 #[derive(Debug)]
 pub struct SiteLock {
     data: PathBuf,
@@ -57,7 +57,8 @@ pub struct SiteLock {
 }
 
 impl SiteLock {
-    /// Takes the lock of a site in the lake at `data`. The lock of a crashed process is free.
+    /// Takes the lock of a site in the lake at `data`. The lock of a crashed process is released
+    /// automatically.
     ///
     /// # Errors
     /// [`LockError::Held`] names the holder.
@@ -93,11 +94,11 @@ impl SiteLock {
             }
             Err(TryLockError::Error(source)) => return Err(error(source)),
         }
-        // The content of the file is for people; the stale text of a crashed process is overwritten
-        // here.
+        // The content of the file is informational; the stale text of a crashed process is
+        // overwritten here.
         let text = format!("{}, since {}\n", this_process(), UtcMicros::now());
-        // A full disk must not keep a probe from starting: without a text the holder has no name,
-        // but is the holder.
+        // A full disk must not keep a probe from starting: without the text, the holder is unnamed
+        // but still holds the lock.
         let _ = file
             .set_len(0)
             .and_then(|()| file.rewind())
@@ -105,8 +106,8 @@ impl SiteLock {
         Ok(Self { data: data.to_owned(), site: site.clone(), file })
     }
 
-    /// Takes the lock again if its file was deleted: a later process would find none, and write
-    /// too. Returns whether it was.
+    /// Takes the lock again if its file was deleted, because another process would then not find it
+    /// and start to write. Returns whether the file was deleted.
     ///
     /// # Errors
     /// [`LockError::Held`]: another process has already taken it.
@@ -118,10 +119,10 @@ impl SiteLock {
         Ok(gone)
     }
 
-    /// Removes incomplete files of killed writers of this site; no other process writes now.
+    /// Removes incomplete files left by killed writers of this site. No other process is writing at
+    /// this time.
     ///
-    /// # Errors
-    /// The file system refuses.
+    /// # Errors The file system refuses.
     pub fn sweep(&self) -> Result<(), LockError> {
         let folder = work_folder(&self.data);
         let error =
@@ -153,7 +154,7 @@ impl SiteLock {
     }
 }
 
-/// Names this process for people: `process 12 on probe1`.
+/// Returns a readable name of this process: `process 12 on probe1`.
 pub fn this_process() -> String {
     let host =
         std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "this host".into());
@@ -179,14 +180,14 @@ mod tests {
         std::fs::write(&theirs, "half").expect("write");
         held.sweep().expect("swept");
         assert!(!left.exists() && theirs.exists());
-        // A folder that is deleted underneath does not open the door.
+        // Deleting the folder does not give the lock to another process.
         std::fs::remove_dir_all(work_folder(data.path())).expect("remove");
         let mut held = held;
         held.keep().expect("taken again");
         held.keep().expect("still there");
         SiteLock::take(data.path(), &site).expect_err("held");
         drop(held);
-        // The file with the text of the former holder is still there: only the lock counts.
+        // The file with the former holder's text still exists: only the lock counts.
         SiteLock::take(data.path(), &site).expect("free again");
     }
 }

@@ -1,10 +1,9 @@
-//! Reads day files, row group by row group: those that this program wrote, and those that others
-//! wrote or rewrote (pyarrow, DuckDB, Spark), whatever codec, page version, encoding, order and
-//! types they chose.
+//! Reads day files one row group at a time, whether this program wrote them or others wrote or
+//! rewrote them (pyarrow, DuckDB, Spark), with any codec, page version, encoding, order and types.
 //!
-//! Three things are kept apart: a *damaged* file, whose bytes no writer wrote; a sound file that
-//! this program *can't decode* (encrypted, LZO); and a sound file that is *not one of samples* or
-//! not in order. Only the first kind is ever replaced.
+//! Three cases are distinguished: a *damaged* file, with bytes that no writer wrote; an intact file
+//! that this program *can't decode* (encrypted, LZO); and an intact file that *contains no samples*
+//! or is out of order. Only damaged files are ever replaced.
 
 use std::{
     collections::HashMap,
@@ -35,7 +34,7 @@ use super::{
     error::{LakeError, POSITION_KEY, io_error, parquet_error},
 };
 
-/// The last bytes of a file whose footer is encrypted, in place of `PAR1`.
+/// The last bytes of a file with an encrypted footer, in place of `PAR1`.
 const ENCRYPTED: [u8; 4] = *b"PARE";
 /// Remedy for an encrypted file.
 const DECRYPT: &str = "rewrite it without encryption, with the program that has its key; mailqos does not \
@@ -50,10 +49,9 @@ pub struct DayReader<R: Record> {
 }
 
 impl<R: Record> DayReader<R> {
-    /// Opens the file; `None` if there is none.
+    /// Opens the file; returns `None` if it does not exist.
     ///
-    /// # Errors
-    /// The file can't be read, is not a Parquet file, or can't be decoded by this program.
+    /// # Errors The file can't be read, is not a Parquet file, or can't be decoded by this program.
     pub fn open(path: &Path) -> Result<Option<Self>, LakeError> {
         let mut file = match File::open(path) {
             Ok(file) => file,
@@ -76,7 +74,7 @@ impl<R: Record> DayReader<R> {
         u64::try_from(self.reader.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
-    /// Up to where a journal is contained, if a probe wrote the file.
+    /// Returns the journal position up to which records are contained, if a probe wrote the file.
     pub fn sealed(&self) -> Option<SealedUpTo> {
         let metadata = self.reader.metadata().file_metadata().key_value_metadata()?;
         let value = metadata.iter().find(|pair| pair.key == POSITION_KEY)?.value.as_ref()?;
@@ -84,13 +82,13 @@ impl<R: Record> DayReader<R> {
         Some(SealedUpTo { journal: journal.to_owned(), position: position.parse().ok()? })
     }
 
-    /// The name of the other program that wrote the file; `None` if this one did.
+    /// Returns the name of the other program that wrote the file, or `None` if this program did.
     pub fn other_writer(&self) -> Option<&str> {
         let writer = self.reader.metadata().file_metadata().created_by()?;
         (!is_our_name(writer)).then_some(writer)
     }
 
-    /// The columns of the file that no record of this version has.
+    /// Returns the columns of the file that are unknown to this version.
     pub fn other_columns(&self) -> Vec<&str> {
         let fields = self.reader.metadata().file_metadata().schema().get_fields();
         let is_ours = |name: &str| R::columns().iter().any(|column| column.name == name);
@@ -133,10 +131,9 @@ impl<R: Record> Iterator for DayReader<R> {
     }
 }
 
-/// Reads all rows of a day file in their order; none if the file does not exist.
+/// Reads all rows of a day file in file order. Returns no rows if the file does not exist.
 ///
-/// # Errors
-/// It can't be read.
+/// # Errors The file can't be read.
 pub fn read_day<R: Record>(path: &Path) -> Result<Vec<R>, LakeError> {
     match DayReader::open(path)? {
         Some(reader) => reader.collect(),
@@ -144,17 +141,16 @@ pub fn read_day<R: Record>(path: &Path) -> Result<Vec<R>, LakeError> {
     }
 }
 
-/// Reads all rows of a day file in the order of their keys and without duplicates, however its
-/// writer left them; none if the file does not exist.
+/// Reads all rows of a day file in the order of their keys and without duplicates, however the file
+/// was written. Returns no rows if the file does not exist.
 ///
-/// # Errors
-/// It can't be read.
+/// # Errors The file can't be read.
 pub fn read_sorted<R: Record>(path: &Path) -> Result<Vec<R>, LakeError> {
     Ok(sorted(read_day(path)?))
 }
 
-/// Rows in the order of their keys. Of several with the same key one stays: the last one that
-/// replaces those before it.
+/// Sorts rows by their keys. Of several rows with the same key, keeps the last one that replaces
+/// those before it.
 fn sorted<R: Record>(mut rows: Vec<R>) -> Vec<R> {
     if rows.is_sorted_by(|a, b| a.key() < b.key()) {
         return rows;
@@ -174,12 +170,11 @@ fn sorted<R: Record>(mut rows: Vec<R>) -> Vec<R> {
     kept
 }
 
-/// Iterates over the rows of a day file in the order of their keys and without duplicates, whoever
-/// wrote it: group by group if this program wrote it, otherwise all at the same time. None if the
+/// Iterates over the rows of a day file in the order of their keys and without duplicates: one row
+/// group at a time if this program wrote the file, otherwise all at once. Returns `None` if the
 /// file does not exist.
 ///
-/// # Errors
-/// It can't be read.
+/// # Errors The file can't be read.
 pub fn open_sorted<R: Record>(
     path: &Path,
 ) -> Result<Box<dyn Iterator<Item = Result<R, LakeError>>>, LakeError> {
@@ -192,11 +187,10 @@ pub fn open_sorted<R: Record>(
     })
 }
 
-/// Writes a site's day file from these rows alone, in any order, in the place of what is there.
-/// Returns how many rows it has.
+/// Replaces a site's day file by one that contains only these rows, in any order. Returns the
+/// number of its rows.
 ///
-/// # Errors
-/// The day file can't be written; what is there is then as it was.
+/// # Errors The day file can't be written; an existing one is unchanged.
 pub fn rewrite_day<R: Record>(
     data: &Path,
     site: &SiteName,
@@ -211,11 +205,10 @@ pub fn rewrite_day<R: Record>(
     writer.publish(sealed)
 }
 
-/// Merges sorted rows without duplicates into a site's day file, whoever wrote it and in whatever
-/// order, and replaces it with the result. Returns the resulting number of rows.
+/// Merges sorted rows without duplicates into a site's day file and replaces it. The existing file
+/// may be in any order. Returns the resulting number of rows.
 ///
-/// # Errors
-/// The day file can't be read or written; it is then as it was.
+/// # Errors The day file can't be read or written, and is unchanged.
 pub fn merge_into_day<R: Record>(
     data: &Path,
     site: &SiteName,
@@ -236,7 +229,7 @@ pub fn merge_into_day<R: Record>(
     };
     if earlier.other_writer().is_none() {
         match write(&mut earlier, later.clone()) {
-            // Another version may have sorted differently: the slow way takes any order.
+            // Another version may have sorted differently; the slower method accepts any order.
             Err(LakeError::Order { .. }) => {}
             written => return written,
         }
@@ -244,14 +237,12 @@ pub fn merge_into_day<R: Record>(
     write(&mut read_sorted::<R>(&path)?.into_iter().map(Ok), later)
 }
 
-/// Rows that could be read, and how many could not.
+/// The readable rows, and the number of unreadable ones.
 pub type Salvaged<R> = (Vec<R>, u64);
 
-/// Reads the readable rows of a day file, in no order, and counts the others.
+/// Reads the readable rows of a day file, in no particular order, and counts the others.
 ///
-/// # Errors
-/// Nothing can be read at all: its end, where a Parquet file says what is in it, is missing or
-/// damaged.
+/// # Errors Nothing can be read, because the Parquet footer is missing or damaged.
 pub fn salvage<R: Record>(path: &Path) -> Result<Salvaged<R>, LakeError> {
     let Some(reader) = DayReader::<R>::open(path)? else {
         return Ok((Vec::new(), 0));
@@ -275,7 +266,7 @@ fn damaged(path: &Path, reason: &str) -> LakeError {
     parquet_error(path)(ParquetError::General(reason.to_owned()))
 }
 
-/// The decoder may panic on bytes that no writer writes.
+/// Catches panics of the decoder, which may occur on corrupt bytes.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, LakeError>) -> Result<T, LakeError> {
     let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
     match read.unwrap_or_else(|_| Err(damaged(path, "it is damaged and can't be decoded"))) {
@@ -333,7 +324,7 @@ fn decode_group<R: Record>(
             let reason = format!("column {} has {} rows, not {count}", column.name, cells.len());
             return Err(damaged(path, &reason));
         }
-        // Only now: how many rows a damaged file says that it has means nothing.
+        // Allocated only now, because the row count of a damaged file is unreliable.
         rows.resize(count, R::blank());
         set_all(column, &mut rows, cells).map_err(error)?;
     }
@@ -349,12 +340,12 @@ fn set_all<R>(column: &Column<R>, rows: &mut [R], cells: Vec<Cell>) -> Result<()
 
 type Levels = (Vec<i16>, Vec<i16>);
 
-/// Interpretation of the values of a leaf.
+/// How the values of a leaf are interpreted.
 struct Form {
     holds: Hold,
     /// Ratio of the file's unit to a microsecond.
     unit: TimeUnit,
-    /// Whether whole numbers are unsigned.
+    /// Whether integers are unsigned.
     unsigned: bool,
 }
 
@@ -411,8 +402,8 @@ impl Form {
         }
     }
 
-    /// pandas has no null among whole numbers: it makes them floating-point numbers, and the nulls
-    /// NaN.
+    /// Converts a floating-point number. pandas has no null among integers: it converts them to
+    /// floating-point numbers, and nulls to NaN.
     fn real(&self, value: f64) -> Cell {
         match self.holds {
             Hold::Real => Cell::Real(value),
@@ -422,7 +413,7 @@ impl Form {
     }
 }
 
-/// A leaf column's cells, null ones in their place, and its levels.
+/// Reads a leaf column's cells, including nulls, and its levels.
 fn read_column(
     path: &Path,
     group: &dyn RowGroupReader,
@@ -509,8 +500,8 @@ fn read_column(
     Ok((cells, (definitions, repetitions)))
 }
 
-/// The leaves of the list of hops: the number and the descriptor of each field. Writers call the
-/// levels between differently: `list.element`, `list.item`, `bag.array_element`, `array`.
+/// Returns the leaves of the list of hops: the number and descriptor of each field. Writers name
+/// the levels in between differently: `list.element`, `list.item`, `bag.array_element`, `array`.
 fn hop_leaves(group: &dyn RowGroupReader, name: &str) -> HashMap<String, usize> {
     let columns = group.metadata().columns().iter().enumerate();
     let found = columns.filter_map(|(index, column)| {
@@ -522,8 +513,8 @@ fn hop_leaves(group: &dyn RowGroupReader, name: &str) -> HashMap<String, usize> 
     found.collect()
 }
 
-/// The definition level from which on there is an element in a list, by the schema: one more for
-/// each optional and repeated node down to the repeated one.
+/// Returns the definition level from which a list has an element, by the schema: one more for each
+/// optional and repeated node down to the repeated one.
 fn element_level(root: &Type, path: &[String]) -> Option<i16> {
     let mut fields = root.get_fields();
     let mut level = 0;
@@ -543,8 +534,8 @@ fn element_level(root: &Type, path: &[String]) -> Option<i16> {
     None
 }
 
-/// The hops of each row; nothing where the file has none, or none of the form that this version
-/// knows.
+/// Reads the hops of each row. Returns no hops if the file has none, or none in a form that this
+/// version supports.
 fn read_hops(
     path: &Path,
     group: &dyn RowGroupReader,
@@ -620,7 +611,7 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lakes/foreign")
     }
 
-    /// The samples that `make.py` writes.
+    /// Returns the samples that `make.py` writes.
     fn expected() -> Vec<Sample> {
         let own = folder().with_file_name("columns-2").join("samples.parquet");
         let base = read_day::<Sample>(&own).expect("our own file");

@@ -1,4 +1,4 @@
-//! The published status of a probe: what its monitors are at, for programs that must not read the
+//! The published status of a probe: the state of its monitors, for programs that must not read the
 //! probe's private files.
 //!
 //! `<data>/status/site=<site>/status.json` is replaced atomically. Readers ignore unknown keys, use
@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Remote, RemoteError, work_folder};
 
-/// Version of the format; it changes only if older readers would misread a newer file.
+/// Version of the format, which changes only if older readers would misread a newer file.
 pub const STATUS_VERSION: u32 = 1;
 /// Largest status that is read, in bytes: about ten times that of 10,000 monitors.
 const MAX_STATUS: u64 = 64 << 20;
-/// A status older than this many of its intervals is stale.
+/// Number of intervals after which a status is stale.
 const STALE_AFTER: i64 = 3;
 
 /// The published status of one probe.
@@ -77,7 +77,7 @@ pub struct ProbeStatus {
 pub enum MonitorState {
     /// The last test succeeded.
     Ok,
-    /// The last tests failed, too few for an alarm.
+    /// The last tests failed, but not enough of them for an alarm.
     Failed,
     /// An alarm is open.
     Alarm,
@@ -85,7 +85,7 @@ pub enum MonitorState {
     Maintenance,
     /// Disabled in the configuration.
     Disabled,
-    /// No current result; also any state that a newer version adds.
+    /// There is no current result. Also used for states that a newer version adds.
     #[default]
     #[serde(other)]
     Unknown,
@@ -143,7 +143,7 @@ fn is_zero(number: &u32) -> bool {
 pub struct LastTest {
     /// Start of the test.
     pub started_at: Timestamp,
-    /// Outcome in the words of the lake; a newer version may add some.
+    /// Outcome in the terms of the lake; newer versions may add some.
     pub outcome: String,
     /// Estimated round trip, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -240,18 +240,17 @@ pub enum StatusError {
 }
 
 impl Status {
-    /// Whether the status is too old to describe the present: its age exceeds three intervals. A
-    /// status from the future is stale by the same limit, since one of the clocks is then wrong.
+    /// Returns whether the status is outdated: its age exceeds three intervals. A status from the
+    /// future is stale by the same limit, because one of the clocks must be wrong.
     pub fn is_stale(&self, now: UtcMicros) -> bool {
         let limit = i64::from(self.interval_s) * STALE_AFTER * 1_000_000;
         let Micros(age) = now - UtcMicros::from(self.written_at);
         age.abs() > limit
     }
 
-    /// The file's content.
+    /// Returns the file's content.
     ///
-    /// # Errors
-    /// A value has no JSON.
+    /// # Errors A value can't be represented in JSON.
     pub fn to_json(&self) -> io::Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec(self).map_err(io::Error::other)?;
         bytes.push(b'\n');
@@ -259,10 +258,9 @@ impl Status {
     }
 
     /// Replaces the published status of its site, and returns the size of the file in bytes.
-    /// Readers see the old status or the new one.
+    /// Readers see either the old status or the new one.
     ///
-    /// # Errors
-    /// The file system refuses; the old status is then still there.
+    /// # Errors The file system refuses; the old status is still in place.
     pub fn publish(&self, data: &Path) -> io::Result<usize> {
         let path = status_path(data, &self.site);
         let work = work_folder(data);
@@ -286,10 +284,9 @@ impl Status {
         Ok(remote.replace(&name, bytes).await?)
     }
 
-    /// Reads the published status of a site; `None` if there is none, as with older probes.
+    /// Reads the published status of a site; returns `None` if there is none, as with older probes.
     ///
-    /// # Errors
-    /// The file can't be read, is too large, is not a status, or has a newer format.
+    /// # Errors The file can't be read, is too large, is not a status, or has a newer format.
     pub fn read(data: &Path, site: &SiteName) -> Result<Option<Self>, StatusError> {
         let path = status_path(data, site);
         match files::read(&path, MAX_STATUS) {
@@ -299,10 +296,10 @@ impl Status {
         }
     }
 
-    /// Reads the published status of a site from an object store; `None` if there is none.
+    /// Reads the published status of a site from an object store; returns `None` if there is none.
     ///
-    /// # Errors
-    /// The store refuses or can't be reached; the object is not a status, or has a newer format.
+    /// # Errors The store refuses or can't be reached; the object is not a status, or has a newer
+    /// format.
     pub async fn download(remote: &Remote, site: &SiteName) -> Result<Option<Self>, StatusError> {
         let name = object_name(site);
         match remote.get_within(&name, MAX_STATUS).await? {
@@ -332,7 +329,7 @@ fn object_name(site: &SiteName) -> String {
     format!("status/site={site}/status.json")
 }
 
-/// The published status of a site.
+/// Returns the path of a site's published status.
 pub fn status_path(data: &Path, site: &SiteName) -> PathBuf {
     data.join("status").join(format!("site={site}")).join("status.json")
 }

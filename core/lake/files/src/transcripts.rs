@@ -1,9 +1,9 @@
-//! Transcripts of tests: what both ends sent, byte for byte with times, without secrets and other
-//! people's mail; the evidence in a dispute with a provider.
+//! Transcripts of tests: the bytes that both ends sent, with times, but without secrets and other
+//! people's mail. They serve as evidence in a dispute with a provider.
 //!
 //! `<state>/transcripts/<monitor>@<started_at>.json`, with `started_at` in microseconds since 1970
 //! UTC: one file per test, written by the probe and replaced atomically. The oldest are removed
-//! once all together exceed 256 MiB, or after 400 days. Readers ignore unknown keys.
+//! when the total exceeds 256 MiB, or after 400 days. Readers ignore unknown keys.
 
 use std::{
     fmt::Write as _,
@@ -22,13 +22,13 @@ use serde::{Deserialize, Serialize};
 
 /// Version of the format.
 const VERSION: u32 = 1;
-/// Size of all transcripts together, in bytes.
+/// Maximum total size of all transcripts in bytes.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
-/// A larger file, in bytes, was not written by the probe.
+/// Maximum file size in bytes; the probe never writes larger files.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
-/// Older transcripts are removed: 400 days, so that last year's dispute can still be settled.
+/// Maximum age in microseconds: 400 days, so that last year's disputes can still be settled.
 const MAX_AGE_US: i64 = 400 * 86_400 * 1_000_000;
-/// Conversations of one test.
+/// Maximum number of connections kept for a test.
 const MAX_CONVERSATIONS: usize = 12;
 
 /// The conversations of one test.
@@ -39,15 +39,15 @@ pub struct Transcript {
     pub site: SiteName,
     /// Id of the monitor.
     pub monitor: MonitorId,
-    /// When the test began; with the monitor, its key in the lake.
+    /// Start of the test; with the monitor, its key in the lake.
     pub started_at: UtcMicros,
-    /// Its outcome.
+    /// Outcome of the test.
     pub outcome: Outcome,
     /// The stage that failed.
     pub stage: Option<Stage>,
-    /// Why it failed.
+    /// Reason of the failure.
     pub error: Option<String>,
-    /// Ordered by their beginnings.
+    /// The connections, ordered by their start.
     pub conversations: Vec<Conversation>,
 }
 
@@ -62,12 +62,12 @@ pub struct Conversation {
     pub said: Vec<TranscriptEntry>,
 }
 
-/// Bytes that were sent or received at once.
+/// Bytes that were sent or received at the same time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TranscriptEntry {
     /// Microseconds since the conversation began.
     pub at_us: i64,
-    /// Who sent them.
+    /// Direction of the bytes.
     pub direction: Direction,
     /// The bytes, if they are text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -86,13 +86,12 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl Conversation {
-    /// An empty conversation.
+    /// Creates an empty conversation.
     pub fn new(protocol: &str, began_at: UtcMicros) -> Self {
         Self { protocol: protocol.to_owned(), began_at, said: Vec::new() }
     }
 
-    /// Adds bytes that were sent or received `at` after the beginning; `omitted` more were not
-    /// kept.
+    /// Adds bytes that were sent or received `at` after the start; `omitted` more were not kept.
     pub fn add(&mut self, at: Micros, direction: Direction, bytes: Vec<u8>, omitted: usize) {
         let (text, base64) = match String::from_utf8(bytes) {
             Ok(text) => (Some(text), None),
@@ -116,14 +115,14 @@ impl Conversation {
 pub struct Line {
     /// Time since the conversation began.
     pub at: Micros,
-    /// Who sent them.
+    /// Direction of the line.
     pub direction: Direction,
     /// The text, without its line end.
     pub text: String,
 }
 
 impl Transcript {
-    /// Returns the transcript of a test.
+    /// Creates the transcript of a test.
     pub fn new(site: &SiteName, sample: &Sample, mut conversations: Vec<Conversation>) -> Self {
         conversations.sort_by_key(|conversation| conversation.began_at);
         // The first and the last ones are the most useful.
@@ -144,8 +143,8 @@ impl Transcript {
         }
     }
 
-    /// Returns a readable form: times in `timezone`, each line with its time and direction; bytes
-    /// that can't be shown are written as `\xNN`.
+    /// Returns a readable form: times in `timezone`, each line with its time and direction, and
+    /// bytes that can't be shown as `\xNN`.
     pub fn render(&self, timezone: &TimeZone) -> String {
         let mut text =
             format!("{} at {}: {}", self.monitor, local(self.started_at, timezone), self.outcome);
@@ -191,7 +190,7 @@ impl TranscriptEntry {
         };
         let bytes = self.bytes();
         let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
-        // What ends with a line end has no further line.
+        // A trailing line break starts no further line.
         if lines.last().is_some_and(|last| last.is_empty()) {
             lines.pop();
         }
@@ -204,7 +203,7 @@ impl TranscriptEntry {
     }
 }
 
-/// A line without anything that could steer a terminal.
+/// Returns a line without control sequences for terminals.
 fn shown(line: &[u8]) -> String {
     let mut shown = String::new();
     for part in line.utf8_chunks() {
@@ -288,10 +287,9 @@ impl Store {
         self.save(&Transcript::new(site, sample, conversations))
     }
 
-    /// Removes the older half: on a full disk, samples come before transcripts.
+    /// Removes the older half. On a full disk, samples take precedence over transcripts.
     ///
-    /// # Errors
-    /// The file system refuses.
+    /// # Errors The file system refuses.
     pub fn give_way(&self) -> io::Result<()> {
         let mut used = self.used.lock().ignore_poison();
         *used = None;
@@ -318,7 +316,7 @@ impl Store {
         let mut total: u64 = files.iter().map(|file| file.size).sum();
         files.sort_by_key(|file| file.started_at);
         let oldest = UtcMicros(UtcMicros::now().0 - MAX_AGE_US);
-        // Somewhat more than necessary, so that not every transcript needs a listing.
+        // Removes somewhat more than necessary, so that not every transcript needs a listing.
         let most = if total > self.most { self.most / 10 * 9 } else { self.most };
         for file in files {
             if total <= most && file.started_at >= oldest {
@@ -375,8 +373,7 @@ impl Store {
 
     /// Returns the transcript of a test.
     ///
-    /// # Errors
-    /// There is none, or it can't be read.
+    /// # Errors The transcript does not exist or can't be read.
     pub fn get(&self, monitor: &MonitorId, started_at: UtcMicros) -> io::Result<Transcript> {
         read(&self.path(monitor, started_at))
     }

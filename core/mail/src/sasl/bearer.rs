@@ -1,7 +1,7 @@
-//! OAUTHBEARER (RFC 7628) and XOAUTH2: an OAuth 2.0 access token in place of a password.
+//! OAUTHBEARER (RFC 7628) and XOAUTH2: login with an OAuth 2.0 access token instead of a password.
 //!
-//! A server that refuses says why in a challenge; it wants an answer to that, and only then comes
-//! its final reply.
+//! A server that refuses sends the reason in a challenge. The client must respond to it before the
+//! server sends its final reply.
 
 use mailqos_base::{Secret, one_line};
 
@@ -26,7 +26,7 @@ pub(super) fn initial(mechanism: Mechanism, user: &str, token: &Secret) -> Secre
 }
 
 impl Bearer {
-    /// The answer to the server's complaint, upon which it gives its final reply.
+    /// Returns the response to the server's error message, after which it sends its final reply.
     pub(super) fn answer(
         &mut self,
         mechanism: Mechanism,
@@ -43,8 +43,8 @@ impl Bearer {
     }
 }
 
-/// The server's reason: a JSON object of which all parts are optional. The token is taken out,
-/// should the server repeat it.
+/// Returns the server's reason from a JSON object whose parts are all optional. The token is
+/// removed in case the server repeats it.
 fn read(challenge: &[u8], token: &Secret) -> String {
     let without_token = |text: &str| one_line(text, std::slice::from_ref(token));
     let Ok(serde_json::Value::Object(members)) = serde_json::from_slice(challenge) else {

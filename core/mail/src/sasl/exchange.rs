@@ -1,4 +1,4 @@
-//! A SASL authentication (RFC 4422) for SMTP, POP3 and IMAP: the protocols only send lines and read
+//! A SASL authentication (RFC 4422) for SMTP, POP3 and IMAP. The protocols only send lines and read
 //! the server's replies.
 
 use mailqos_base::Secret;
@@ -6,13 +6,13 @@ use mailqos_config::Mechanism;
 
 use super::{Credentials, Dialogue, encode, encode_initial};
 
-/// The most challenges of one authentication.
+/// Maximum number of challenges in an authentication.
 const MAX_CHALLENGES: usize = 6;
 
 /// A server's reply to a line of an authentication.
 #[derive(Debug)]
 pub enum Answer<R> {
-    /// A challenge, in Base64.
+    /// A challenge in Base64.
     Challenge(String),
     /// The login is accepted.
     Accepted,
@@ -20,14 +20,14 @@ pub enum Answer<R> {
     Refused(R),
 }
 
-/// A connection on which an authentication takes place.
+/// A connection used for an authentication.
 pub trait Channel {
     /// A refusal of the protocol, such as a reply line.
     type Refusal: Send;
     /// Reason why a line could not be sent or no reply was received.
     type Error: Send;
 
-    /// Sends a line, which must not be shown, and reads the server's answer.
+    /// Sends a secret line and reads the server's answer.
     fn exchange(
         &mut self,
         line: &Secret,
@@ -37,9 +37,9 @@ pub trait Channel {
 /// Result of an authentication.
 #[derive(Debug)]
 pub enum AuthenticationResult<R, E> {
-    /// The login is accepted, and the server proved what the mechanism has it prove.
+    /// The login is accepted, and the server gave the proof that the mechanism requires.
     Accepted,
-    /// The login is accepted without that proof: the reason.
+    /// The login is accepted without that proof, with the reason.
     Unproved(String),
     /// The server refused.
     Refused {
@@ -47,7 +47,7 @@ pub enum AuthenticationResult<R, E> {
         refusal: R,
         /// The server's reason before its final reply.
         reason: Option<String>,
-        /// Whether the server had what it needs to tell right credentials from wrong ones.
+        /// Whether the server had everything it needs to check the credentials.
         judged: bool,
     },
     /// This side cancelled the authentication.
@@ -68,8 +68,8 @@ pub enum AuthenticationResult<R, E> {
     },
 }
 
-/// Authenticates by a mechanism. `command` begins it, such as `AUTH PLAIN`; the initial response is
-/// in the same line if that has at most `room` bytes.
+/// Authenticates by a mechanism. `command` starts it, such as `AUTH PLAIN`. The initial response is
+/// in the same line if it has at most `room` bytes.
 pub async fn authenticate<C: Channel>(
     channel: &mut C,
     command: &str,
@@ -109,7 +109,7 @@ pub async fn authenticate<C: Channel>(
     cancel(channel, reason, dialogue.was_judged()).await
 }
 
-/// The dialogue and its first line.
+/// Returns the dialogue and its first line.
 fn begin(
     command: &str,
     room: usize,
@@ -124,7 +124,7 @@ fn begin(
         if line.expose().len() <= room {
             return (dialogue, line);
         }
-        // It follows when the server asks for it.
+        // The initial response is sent when the server asks for it.
         dialogue = Dialogue::begin(mechanism, credentials);
     }
     (dialogue, Secret::new(command))
@@ -151,7 +151,7 @@ async fn cancel<C: Channel>(
 mod tests {
     use super::*;
 
-    /// Answers by a script and notes the lines.
+    /// Answers from a script and records the lines.
     struct Script(Vec<Answer<&'static str>>, Vec<String>);
 
     impl Channel for Script {
@@ -221,7 +221,7 @@ mod tests {
         assert!(matches!(ending, AuthenticationResult::Broken { .. }), "{ending:?}");
     }
 
-    /// A server that says yes before it has proved that it knows the password is not believed.
+    /// A server that accepts the login before proving that it knows the password is rejected.
     #[tokio::test]
     async fn a_server_that_proves_nothing_is_not_believed() {
         let (ending, _) = run(Mechanism::ScramSha256, usize::MAX, vec![Answer::Accepted]).await;

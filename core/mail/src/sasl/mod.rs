@@ -1,4 +1,4 @@
-//! SASL mechanisms (RFC 4422), for SMTP, POP3 and IMAP alike.
+//! SASL mechanisms (RFC 4422) for SMTP, POP3 and IMAP.
 
 mod bearer;
 mod exchange;
@@ -24,11 +24,11 @@ use super::{oauth::OAuth, turn::LoginAttempts};
 pub struct Credentials {
     /// The user name.
     pub user: String,
-    /// The password, or the token.
+    /// The password or the token.
     pub secret: Secret,
     /// Whether the secret is an OAuth 2.0 access token instead of a password.
     pub is_token: bool,
-    /// The mechanisms that may be used; all where empty.
+    /// The mechanisms that may be used; all if empty.
     pub only: Vec<Mechanism>,
     /// The source of further tokens, and whether this one has never been used.
     pub(super) renewal: Option<(Arc<OAuth>, bool)>,
@@ -38,17 +38,17 @@ pub struct Credentials {
 /// State of an account's logins that outlives connections.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// Mechanisms that failed at a server where another then served, so that they are not tried
-    /// each time.
+    /// Mechanisms that failed at a server where another one then succeeded, so that they are not
+    /// tried each time.
     passed_over: Mutex<HashSet<(String, Mechanism)>>,
-    /// Deriving the keys of SCRAM takes milliseconds, which must not count as the server's.
+    /// Keys of SCRAM. Deriving them takes milliseconds, which must not be attributed to the server.
     scram: scram::CachedKeys,
     /// Results of its logins.
     pub(super) turns: LoginAttempts,
 }
 
 impl Credentials {
-    /// A name and a password.
+    /// Creates credentials from a user name and a password.
     pub fn password(user: impl Into<String>, secret: Secret) -> Self {
         Self {
             user: user.into(),
@@ -60,19 +60,20 @@ impl Credentials {
         }
     }
 
-    /// A name and an OAuth 2.0 access token.
+    /// Creates credentials from a user name and an OAuth 2.0 access token.
     pub fn token(user: impl Into<String>, secret: Secret) -> Self {
         Self { is_token: true, ..Self::password(user, secret) }
     }
 
-    /// The same with the memory of the account.
+    /// Adds the account's state of logins.
     #[must_use]
     pub fn remembering(mut self, memory: &Arc<Memory>) -> Self {
         self.memory = memory.clone();
         self
     }
 
-    /// A mechanism that failed at this server, where another one served, is not tried again.
+    /// Records that a mechanism failed at this server where another one succeeded, so that it is
+    /// not tried again.
     pub fn pass_over(&self, place: &str, mechanism: Mechanism) {
         let mut passed_over = self.memory.passed_over.lock().ignore_poison();
         passed_over.insert((place.to_owned(), mechanism));
@@ -88,15 +89,15 @@ impl Credentials {
         passed_over.contains(&(place.to_owned(), mechanism))
     }
 
-    /// Whether this mechanism may be used with this account.
+    /// Returns whether this mechanism may be used with this account.
     pub fn allows(&self, mechanism: Mechanism) -> bool {
         mechanism.takes_token() == self.is_token
             && (self.only.is_empty() || self.only.contains(&mechanism))
     }
 }
 
-/// The mechanisms that both sides have, the best first. `place` is the server and its port,
-/// `offered` is in capitals. Once all of them have failed there, all are tried again.
+/// Returns the mechanisms that both sides support, best first. `place` is the server and its port,
+/// and `offered` is in capitals. Once all of them have failed there, all are tried again.
 pub fn choose(place: &str, offered: &[String], credentials: &Credentials) -> Vec<Mechanism> {
     let common = MECHANISMS
         .into_iter()
@@ -177,11 +178,11 @@ impl Dialogue {
         Some(initial)
     }
 
-    /// The answer to a challenge as the server sent it, in Base64. That of LOGIN is only words, and
-    /// some servers send them as they are.
+    /// Responds to a challenge as received from the server, in Base64. The challenge of LOGIN is
+    /// only a text, which some servers send without encoding.
     ///
-    /// # Errors
-    /// When the challenge can't be read, or asks what the mechanism does not have.
+    /// # Errors The challenge can't be decoded, or requests something that the mechanism does not
+    /// provide.
     fn respond(&mut self, challenge: &str) -> Result<Secret, String> {
         let decoded = match decode(challenge) {
             Err(_) if self.mechanism == Mechanism::Login => Vec::new(),
@@ -190,12 +191,11 @@ impl Dialogue {
         self.answer(&decoded)
     }
 
-    /// The answer to a challenge.
+    /// Responds to a challenge.
     ///
-    /// # Errors
-    /// When the server asks what the mechanism does not have.
+    /// # Errors The server requests something that the mechanism does not provide.
     fn answer(&mut self, challenge: &[u8]) -> Result<Secret, String> {
-        // Servers without an initial response ask with an empty challenge.
+        // Servers that don't support an initial response send an empty challenge.
         if self.step == 0
             && let Some(initial) = self.initial()
         {
@@ -208,18 +208,17 @@ impl Dialogue {
                 scram.answer(challenge, secret, &self.credentials.memory.scram)
             }
             (Role::Bearer(bearer), mechanism, 2) => Ok(bearer.answer(mechanism, challenge, secret)),
-            // The words of the challenge vary ("Username:", "User Name", translations); their order
-            // does not.
+            // The text of the challenge varies ("Username:", "User Name", translations), but the
+            // order does not.
             (Role::Password, Mechanism::Login, 1) => Ok(Secret::new(self.credentials.user.clone())),
             (Role::Password, Mechanism::Login, 2) => Ok(secret.clone()),
             _ => Err(format!("the server sent more challenges than {} has", self.mechanism)),
         }
     }
 
-    /// Checks, when the server says yes, that it proved what the mechanism has it prove.
+    /// Checks after acceptance that the server gave the proof that the mechanism requires.
     ///
-    /// # Errors
-    /// When it did not.
+    /// # Errors The server gave no proof.
     fn finish(&self) -> Result<(), String> {
         match &self.role {
             Role::Scram(scram) => scram.finish(),
@@ -236,8 +235,8 @@ impl Dialogue {
         }
     }
 
-    /// Whether the server had what it needs to tell right credentials from wrong ones. A refusal
-    /// before says something about the mechanism, not about the password.
+    /// Returns whether the server had everything it needs to check the credentials. An earlier
+    /// refusal concerns the mechanism, not the password.
     fn was_judged(&self) -> bool {
         match (&self.role, self.mechanism) {
             (Role::Scram(scram), _) => scram.is_proved(),
@@ -252,8 +251,7 @@ fn encode_initial(text: &Secret) -> String {
     if text.expose().is_empty() { "=".to_owned() } else { encode(text) }
 }
 
-/// An answer to a challenge, as it goes over the connection: in Base64, an empty one as an empty
-/// line.
+/// Encodes a response to a challenge for the connection: Base64, or an empty line if it is empty.
 fn encode(text: &Secret) -> String {
     STANDARD.encode(text.expose())
 }
@@ -347,7 +345,7 @@ mod tests {
                             break;
                         }
                     }
-                    // A proof of the password can't succeed by chance.
+                    // Proof of the password can't succeed by chance.
                     prop_assert_eq!(dialogue.finish().is_err(), mechanism == Mechanism::ScramSha256);
                 }
             }

@@ -1,5 +1,5 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding: the password does not travel, and
-//! the server has to prove that it knows it.
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding. The password is not sent, and the
+//! server must prove that it knows it.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,16 +13,16 @@ use zeroize::Zeroize;
 /// Minimum number of iterations: fewer would make it easy for a fake server to guess passwords (RFC
 /// 7677, section 4).
 const MIN_ROUNDS: u32 = 4096;
-/// More rounds would keep this machine busy for the server's pleasure.
+/// Maximum number of iterations, so that a server can't keep this machine busy.
 const MAX_ROUNDS: u32 = 600_000;
-/// Longer than any real salt.
+/// Maximum length of a salt in bytes, longer than any in use.
 const MAX_SALT: usize = 1024;
-/// The header that says: no channel binding, no other identity (RFC 5801, section 4).
+/// Header for no channel binding and no other identity (RFC 5801, section 4).
 const HEADER: &str = "n,,";
 
 type Key = [u8; 32];
 
-/// Keys that are derived from a password.
+/// Keys derived from a password.
 struct Keys {
     client: Key,
     server: Key,
@@ -35,10 +35,10 @@ impl Drop for Keys {
     }
 }
 
-/// Keys, and what they were derived from: password, salt and rounds.
+/// Keys, and the inputs from which they were derived: password, salt and iterations.
 type Derived = (Secret, Vec<u8>, u32, Arc<Keys>);
 
-/// The last keys that were derived: RFC 5802, section 5.1, recommends to keep them.
+/// The last derived keys, which RFC 5802, section 5.1, recommends keeping.
 #[derive(Default)]
 pub(super) struct CachedKeys(Mutex<Option<Derived>>);
 
@@ -71,7 +71,8 @@ impl CachedKeys {
     }
 }
 
-/// SASLprep (RFC 4013); what it forbids is taken as it is, as servers do that know no SASLprep.
+/// Applies SASLprep (RFC 4013). Text that it forbids stays unchanged, as in servers without
+/// SASLprep.
 fn prepare(text: &str) -> String {
     stringprep::saslprep(text).map_or_else(|_| text.to_owned(), std::borrow::Cow::into_owned)
 }
@@ -86,13 +87,13 @@ fn hmac(key: &[u8], text: &[u8]) -> Key {
 }
 
 enum State {
-    /// The server's first message is waited for.
+    /// Waiting for the server's first message.
     First,
-    /// The proof is sent; the server's signature must be this.
+    /// The proof was sent; the server's signature must equal this.
     Proved(Key),
     /// The server has proved that it knows the password.
     Verified,
-    /// The server has refused, or proved the contrary.
+    /// The server has refused, or failed to prove that it knows the password.
     Refused,
 }
 
@@ -109,7 +110,7 @@ pub(super) struct Scram {
 impl Scram {
     pub(super) fn begin(user: &str) -> Self {
         let mut random = [0; 18];
-        // Without random numbers, replays can't be prevented; TLS would have failed before.
+        // Without random numbers, replays can't be prevented; TLS would have failed earlier.
         let _ = getrandom::fill(&mut random);
         Self::with_nonce(user, STANDARD.encode(random))
     }
@@ -142,7 +143,7 @@ impl Scram {
             State::Proved(signature) => {
                 self.state = State::Refused;
                 if let Some(reason) = challenge.strip_prefix("e=") {
-                    // Its final reply is to come all the same.
+                    // The server still sends its final reply.
                     self.complaint = Some(one_line(reason, &[]));
                 } else {
                     let given =
@@ -180,7 +181,7 @@ impl Scram {
         let mut parts = challenge.split(',');
         let mut part =
             |name: &str| parts.next().and_then(|part| part.strip_prefix(name)).map(str::to_owned);
-        // An extension that must be understood (`m=`) stands first, and is none that is known here.
+        // A mandatory extension (`m=`) comes first, and none is supported.
         let nonce = part("r=").ok_or_else(|| wrong("has no nonce"))?;
         let salt = part("s=").ok_or_else(|| wrong("has no salt"))?;
         let rounds = part("i=").ok_or_else(|| wrong("has no iteration count"))?;
@@ -226,7 +227,7 @@ impl Scram {
         self.complaint.as_deref()
     }
 
-    /// The server has had the proof.
+    /// Returns whether the server has received the proof.
     pub(super) fn is_proved(&self) -> bool {
         self.proved
     }
@@ -268,7 +269,7 @@ mod tests {
             );
             scram.finish().expect("the server knows the password");
         }
-        // Kept keys are those of their password.
+        // Cached keys belong to one password only.
         let mut scram = begun();
         let proof =
             scram.answer(CHALLENGE.as_bytes(), &Secret::new("pen"), &kept).expect("a proof");
@@ -316,7 +317,8 @@ mod tests {
     fn names_and_passwords_are_prepared() {
         let scram = Scram::with_nonce("a=b,c", "x".to_owned());
         assert_eq!(scram.first().expose(), "n,,n=a=3Db=2Cc,r=x");
-        // RFC 4013, section 3: a soft hyphen vanishes, a Roman numeral becomes letters; ß stays.
+        // RFC 4013, section 3: a soft hyphen is removed, a Roman numeral becomes letters, and ß is
+        // unchanged.
         assert_eq!(prepare("I\u{ad}X"), "IX");
         assert_eq!(prepare("\u{2168}ß"), "IXß");
         assert_eq!(prepare("a\u{7}"), "a\u{7}");

@@ -19,11 +19,11 @@ use super::{
 };
 use mailqos_base::lock::IgnorePoison as _;
 
-/// The longest reply line that is taken; RFC 5321 allows 512 bytes.
+/// Maximum length of a reply line in bytes; RFC 5321 allows 512.
 const MAX_LINE: usize = 4096;
-/// The longest reply.
+/// Maximum size of a reply in bytes.
 const MAX_REPLY: usize = 64 * 1024;
-/// Maximum part of a reply line that is passed to lettre, which rejects more than 1,000 bytes.
+/// Maximum length in bytes of a reply line passed to lettre, which rejects more than 1,000.
 const LETTRE_LINE: usize = 900;
 /// End of the content as lettre writes it (RFC 5321, section 4.1.1.4).
 const END_OF_CONTENT: &[u8] = b"\r\n.\r\n";
@@ -44,16 +44,16 @@ pub(super) struct State {
     /// Lines of a reply that is not complete.
     pub(super) partial: Vec<String>,
     pub(super) replies: Vec<Reply>,
-    /// The name given in an EHLO without a reply yet.
+    /// The name in an EHLO that has no reply yet.
     ehlo: Option<Vec<u8>>,
-    /// The rest of a HELO to send and flush.
+    /// The unsent rest of a HELO.
     helo: Option<Vec<u8>>,
-    /// When the last command was sent.
+    /// Time at which the last command was sent.
     pub(super) asked_at: Option<Instant>,
-    /// Content that is buffered until its final dot, so that both are sent together.
+    /// Content buffered until its final dot, so that both are sent together.
     pub(super) held: Option<Vec<u8>>,
     pub(super) sent_of_held: usize,
-    /// The held content has its final dot.
+    /// Whether the held content has its final dot.
     pub(super) complete: bool,
     pub(super) failure: Option<WireError>,
 }
@@ -83,7 +83,7 @@ impl LettreStream {
         }
     }
 
-    /// Takes the wire out, unless it contains unsolicited data.
+    /// Takes the connection out, unless it contains unsolicited data.
     pub(super) fn stop(&self) -> Option<Wire> {
         let mut state = self.lock();
         let clean = state.partial.is_empty() && state.given >= state.ready.len();
@@ -107,7 +107,7 @@ impl LettreStream {
         state.complete = false;
     }
 
-    /// Whether the content was sent completely.
+    /// Returns whether the content was sent completely.
     pub(super) fn release(&self) -> bool {
         let mut state = self.lock();
         let all = state.complete
@@ -133,13 +133,13 @@ impl State {
             Err(error) => return Poll::Ready(Err(self.fail(error))),
         };
         let at = wire.received_at();
-        // Replies in Latin-1 exist; lettre takes UTF-8 only.
+        // Some servers reply in Latin-1, but lettre accepts only UTF-8.
         let text: String = String::from_utf8_lossy(&line)
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
         let bytes = text.as_bytes();
-        // RFC 5321, section 4.2.1: a client that doesn't know a code goes by its first digit. Codes
+        // RFC 5321, section 4.2.1: a client that doesn't know a code uses its first digit. Codes
         // such as 571 (Courier, many filters) and 699 are in use.
         let is_reply = bytes.len() >= 3
             && matches!(bytes[0], b'2'..=b'5')
@@ -156,18 +156,18 @@ impl State {
         let more = bytes.get(3) == Some(&b'-');
         let ehlo = self.ehlo.take_if(|_| !more);
         if matches!(code, 500 | 502 | 504) && (more && self.ehlo.is_some() || ehlo.is_some()) {
-            // RFC 5321, section 3.2: a server without extensions is greeted by HELO. lettre sees
-            // the reply to that as the reply to its EHLO.
+            // RFC 5321, section 3.2: a server without extensions is greeted by HELO. lettre treats
+            // the reply to it as the reply to its EHLO.
             if let Some(name) = ehlo {
                 self.helo = Some([b"HELO ".as_slice(), &name].concat());
             }
             return Poll::Ready(Ok(()));
         }
         let words = text.get(4..).unwrap_or("").to_owned();
-        // A reply without text is legal, but lettre stumbles over it.
+        // A reply without text is valid, but lettre rejects it.
         let given = if words.trim().is_empty() { "(none)" } else { words.as_str() };
         let given = &given[..given.floor_char_boundary(LETTRE_LINE)];
-        // lettre refuses a second digit above 5; it needs the first one only.
+        // lettre rejects a second digit above 5, but uses only the first one.
         self.ready.extend_from_slice(&[bytes[0], bytes[1].min(b'5'), bytes[2]]);
         self.ready.push(if more { b'-' } else { b' ' });
         self.ready.extend_from_slice(given.as_bytes());
@@ -198,7 +198,7 @@ impl State {
         Poll::Ready(flushed.map_err(|error| self.fail(error)))
     }
 
-    /// Sends what is held back.
+    /// Sends the held content.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (Some(held), Some(wire)) = (&self.held, &mut self.wire) else {
             return Poll::Ready(Ok(()));
@@ -210,7 +210,7 @@ impl State {
             match ready!(wire.poll_write(cx, &held[self.sent_of_held..])) {
                 Ok(count) => {
                     self.sent_of_held += count;
-                    // A long content takes its time; only a standstill is a failure.
+                    // Long content takes time, so only a standstill counts as a failure.
                     wire.begin(self.step, MAX_REPLY);
                 }
                 Err(error) => return Poll::Ready(Err(self.fail(error))),
@@ -290,7 +290,7 @@ impl AsyncWrite for LettreStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The wire closes when it is dropped; waiting for a server's TLS close_notify has no
+        // The connection closes when it is dropped; waiting for a server's TLS close_notify has no
         // benefit.
         Poll::Ready(Ok(()))
     }

@@ -15,11 +15,10 @@ use super::{
 };
 
 impl Smtp {
-    /// Logs in by the best mechanism that both sides have; falls back where a server offers what it
-    /// can't do.
+    /// Logs in by the best mechanism that both sides support, and falls back if the server offers
+    /// one that it can't perform.
     ///
-    /// # Errors
-    /// When no mechanism fits or the server refuses.
+    /// # Errors No mechanism is supported by both sides, or the server refuses.
     pub async fn authenticate(&mut self, credentials: &Credentials) -> Result<(), SmtpError> {
         let Err(error) = self.log_in(credentials).await else {
             return Ok(());
@@ -32,7 +31,7 @@ impl Smtp {
             Some(Ok(credentials)) => {
                 let result = self.log_in(&credentials).await;
                 if result.is_err() {
-                    // It is not the token's age: others would not help for a while either.
+                    // The token's age is not the cause: new ones would not help for a while either.
                     credentials.renewed().await;
                 }
                 result
@@ -66,7 +65,7 @@ impl Smtp {
         let mut result = Ok(());
         for mechanism in mechanisms {
             let mut ended = self.authenticate_by(mechanism, credentials, usize::MAX).await;
-            // Some servers know no initial response, or no line that is as long as a token
+            // Some servers don't support an initial response, or not a line as long as a token
             // (Dovecot's submission service).
             if mechanism != Mechanism::Login
                 && ended.as_ref().is_err_and(|(error, _)| is_of_line(error))
@@ -81,9 +80,9 @@ impl Smtp {
             result = Err(error);
             match refusal {
                 Some(refusal) if refusal.leaves_other_mechanisms() => failed.push(mechanism),
-                // Where the credentials are wrong, no other mechanism makes them right, and each
-                // failed login brings the account closer to being locked. Should the server merely
-                // not master this mechanism, the next test tries another one.
+                // If the credentials are wrong, another mechanism does not help, and each failed
+                // login brings the account closer to a lockout. If the server only fails at this
+                // mechanism, the next test tries another one.
                 Some(LoginRefusal::Credentials) => {
                     credentials.pass_over(&place, mechanism);
                     break;
@@ -100,7 +99,7 @@ impl Smtp {
         Ok(())
     }
 
-    /// Authenticates once; an error also states whether the server had seen the password.
+    /// Authenticates once. An error includes whether the server had received the password.
     async fn authenticate_by(
         &mut self,
         mechanism: Mechanism,
@@ -148,7 +147,7 @@ impl Channel for Smtp {
     }
 }
 
-/// Whether the server could not read the line (RFC 5321, section 4.2.3).
+/// Returns whether the server could not parse the line (RFC 5321, section 4.2.3).
 fn is_of_line(error: &SmtpError) -> bool {
     error.reply.as_ref().is_some_and(|reply| reply.code == 500)
 }
@@ -157,7 +156,7 @@ fn is_of_line(error: &SmtpError) -> bool {
 fn refusal(error: &SmtpError, judged: bool) -> Option<LoginRefusal> {
     error.reply.as_ref()?;
     Some(match LoginRefusal::read(&error.text) {
-        // The server has not seen the password yet.
+        // The server has not received the password yet.
         LoginRefusal::Credentials if !judged => LoginRefusal::Mechanism,
         refusal => refusal,
     })

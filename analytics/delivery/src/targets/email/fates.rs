@@ -1,4 +1,4 @@
-//! What became of each recipient. A delivery is complete only when no recipient is due any more.
+//! Results for each recipient. A delivery is complete only when no recipient is due any more.
 
 use mailqos_config::Person;
 use mailqos_model::UtcMicros;
@@ -6,20 +6,20 @@ use mailqos_model::UtcMicros;
 use super::form::Form;
 use crate::{DeliveryError, Progress, Receipt, Served};
 
-/// What became of a recipient.
+/// Result for a recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Nobody has accepted the mail for them, and nobody has refused it for good.
+    /// No server has accepted the mail for the recipient or permanently refused it.
     Due,
     /// A server has accepted it.
     Accepted(Served),
-    /// A server has refused it for good.
+    /// A server has permanently refused it.
     Refused(Served),
 }
 
 impl Fate {
-    /// What the record says of a recipient. Pieces of mails, which earlier versions sent, are no
-    /// mail.
+    /// Reads a recipient's result from the record. Partial mails, which earlier versions sent,
+    /// don't count.
     pub(super) fn of(address: &str, progress: &Progress<'_>) -> Self {
         let known = || {
             let of_theirs = progress.done.iter().filter(|(_, served)| served.recipient == address);
@@ -34,7 +34,7 @@ impl Fate {
     }
 }
 
-/// What became of all recipients of a delivery, also in the attempts before.
+/// Results of all recipients of a delivery, including earlier attempts.
 pub(super) struct Fates<'a>(Vec<(&'a Person, Fate)>);
 
 impl<'a> Fates<'a> {
@@ -43,7 +43,7 @@ impl<'a> Fates<'a> {
         Self(all.iter().map(fate).collect())
     }
 
-    /// Whether every one of them was refused for good.
+    /// Returns whether the mail was permanently refused for every recipient.
     pub(super) fn is_nobody_served(&self) -> bool {
         !self.0.is_empty() && self.0.iter().all(|(_, fate)| matches!(fate, Fate::Refused(_)))
     }
@@ -63,11 +63,9 @@ impl<'a> Fates<'a> {
         }
     }
 
-    /// The receipt, which there is only where nobody is due: this is the one place that writes a
-    /// receipt for a mail.
+    /// Returns the receipt if no recipient is due. No other code creates a receipt for a mail.
     ///
-    /// # Errors
-    /// Who is still due.
+    /// # Errors Returns the recipients that are still due.
     pub(super) fn complete(self) -> Result<Receipt, DeliveryError> {
         let mut receipt = Receipt::default();
         let mut due = Vec::new();
@@ -87,12 +85,12 @@ impl<'a> Fates<'a> {
     }
 }
 
-/// Under which key the record has what became of a recipient.
+/// Returns the key of a recipient's result in the record.
 pub(super) fn key(address: &str, form: Form) -> String {
     format!("{address} {}", form.word())
 }
 
-/// Records that a mail was refused for some recipients for good.
+/// Records that a mail was permanently refused for some recipients.
 pub(super) fn refuse(
     to: &[&Person],
     form: Form,

@@ -1,26 +1,26 @@
-//! The forms that a mail can have, each smaller than the one before.
+//! Forms of a mail, each smaller than the one before.
 
-/// How much of a report a mail holds.
+/// How much of a report a mail contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Form {
-    /// The page, its pictures and the files.
+    /// The page, its pictures and the attached files.
     Whole,
-    /// The page and its pictures; it says where the files are.
+    /// The page and its pictures, with links to the files.
     Page,
-    /// The same with pictures of half the size.
+    /// The page with pictures of half the size.
     SmallPictures,
-    /// The same with few of them.
+    /// The page with at most two pictures.
     FewPictures,
     /// The page without pictures.
     NoPictures,
     /// The text alone.
     Text,
-    /// A few lines that say which report it is, and where the files are.
+    /// A few lines that name the report and the location of the files.
     Notice,
 }
 
 impl Form {
-    /// All of them, the largest first.
+    /// All forms, largest first.
     pub(super) const ALL: [Self; 7] = [
         Self::Whole,
         Self::Page,
@@ -31,7 +31,7 @@ impl Form {
         Self::Notice,
     ];
 
-    /// Its word in the record, which stays the same from version to version.
+    /// Returns the form's word in the record, which must not change between versions.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Whole => "whole",
@@ -44,17 +44,17 @@ impl Form {
         }
     }
 
-    /// Whether the files are not in it.
+    /// Returns whether the form omits the files.
     pub(super) fn is_without_files(self) -> bool {
         self != Self::Whole
     }
 
-    /// Whether it has an HTML form.
+    /// Returns whether it has an HTML form.
     pub(super) fn has_page(self) -> bool {
         self < Self::Text
     }
 
-    /// Those that are smaller.
+    /// Returns the smaller forms, largest first.
     pub(super) fn smaller(self) -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(move |form| *form > self)
     }

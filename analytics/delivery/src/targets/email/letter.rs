@@ -1,4 +1,4 @@
-//! Writes the mail in one of its forms.
+//! Composes the mail in one of its forms.
 
 use lettre::{
     Address,
@@ -18,31 +18,31 @@ use super::{
 };
 use crate::{DeliveryError, Inline, Parcel};
 
-/// The largest page that stands in a mail. Gmail cuts what is longer than 102 kB.
+/// Largest HTML page of a mail in bytes. Gmail clips messages above 102 kB.
 const MAX_PAGE: usize = 100_000;
-/// How many pictures are few.
+/// Number of pictures in [`Form::FewPictures`].
 const FEW: usize = 2;
-/// How many files a notice names.
+/// Maximum number of files that a notice names.
 const NAMED: usize = 20;
-/// Room for the signature (DKIM), which is added after the size is known.
+/// Bytes reserved for the DKIM signature, which is added after the size is known.
 const SIGNATURE: u64 = 2_000;
 
-/// A file that is attached.
+/// An attached file.
 pub(super) struct Attached {
     pub(super) name: String,
     pub(super) bytes: Vec<u8>,
 }
 
-/// Everything that all the mails of a delivery have in common.
+/// Content shared by all mails of a delivery.
 pub(super) struct Content<'a> {
     pub(super) config: &'a Config,
     pub(super) target: &'a EmailTarget,
     parcel: &'a Parcel,
     html: Option<String>,
     files: Vec<Attached>,
-    /// Where the files are, a line each, once they are there.
+    /// Locations of the stored files, one per line.
     pub(super) links: Option<String>,
-    /// The domain of all Message-IDs, whichever server takes the mail.
+    /// Domain of all Message-IDs, whichever server accepts the mail.
     domain: String,
 }
 
@@ -57,8 +57,7 @@ impl<'a> Content<'a> {
         let mut files = Vec::new();
         for item in &parcel.items {
             let bytes = tokio::fs::read(&item.path).await.map_err(DeliveryError::io(&item.path))?;
-            // Without a form of its own, the first short page among the files is the mail's HTML
-            // form.
+            // If the mail has no HTML form, the first short page among the files is used.
             let is_page = html.is_none() && item.name.ends_with(".html") && bytes.len() <= MAX_PAGE;
             match String::from_utf8(bytes) {
                 Ok(page) if is_page => html = Some(page),
@@ -75,13 +74,13 @@ impl<'a> Content<'a> {
         Ok(Self { config, target, parcel, html, files, links: None, domain })
     }
 
-    /// Bytes of all files.
+    /// Returns the total size of the files in bytes.
     pub(super) fn files_size(&self) -> u64 {
         self.files.iter().map(|file| file.bytes.len() as u64).sum()
     }
 
-    /// The next smaller form that fits into a limit; without one, the next that is clearly smaller.
-    /// Sizes are those of the mail as it is sent, with everything in it.
+    /// Returns the next smaller form that fits into the limit, or without a limit, the next one
+    /// that is clearly smaller. Sizes are those of the complete mail as sent.
     pub(super) fn smaller(
         &self,
         servers: &Servers<'_>,
@@ -100,8 +99,8 @@ impl<'a> Content<'a> {
                 return Ok(Some(smaller));
             }
         }
-        // The last resort is tried as long as it is another mail: what the server said of its limit
-        // may be wrong.
+        // The notice is always tried last, because the limit that the server announced may be
+        // wrong.
         Ok((form < Form::Notice).then_some(Form::Notice))
     }
 
@@ -117,7 +116,7 @@ impl<'a> Content<'a> {
         Envelope::new(Some(mailbox(&server.from)?), recipients).map_err(|error| wrong(&error))
     }
 
-    /// The mail as it is sent.
+    /// Composes the mail as it is sent.
     pub(super) fn write(
         &self,
         server: &MailServer,
@@ -125,7 +124,7 @@ impl<'a> Content<'a> {
         to: &[&Person],
     ) -> Result<Vec<u8>, DeliveryError> {
         let letter = &self.parcel.letter;
-        // What is beyond ASCII is shown only to those who can take it.
+        // Addresses beyond ASCII are shown only to recipients whose servers support them.
         let plain = to.iter().all(|person| person.address.is_ascii());
         let shown = |person: &&Person| !plain || person.address.is_ascii();
         let head = Head::new()
@@ -159,8 +158,8 @@ impl<'a> Content<'a> {
         Ok(head.with(&whole.formatted()))
     }
 
-    /// Whoever gets the same report twice, after a reply that was lost, sees it once: mail clients
-    /// know it by this.
+    /// Returns the Message-ID. It is stable, so that a mail client shows a mail only once if it
+    /// arrives again after a lost reply.
     fn message_id(&self, form: Form) -> String {
         let mut hash = Sha256::new();
         hash.update(self.parcel.letter.id.as_bytes());
@@ -210,7 +209,7 @@ impl<'a> Content<'a> {
         Ok(Written::Several(alternative))
     }
 
-    /// The pictures of a form that its page shows.
+    /// Returns the pictures of a form that its page references.
     fn pictures(&self, form: Form, html: &str) -> Vec<Inline> {
         let shown = |picture: &&Inline| html.contains(&format!("cid:{}\"", picture.id));
         let shown = self.parcel.letter.pictures.iter().filter(shown);
@@ -222,7 +221,7 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// What is said of files that are not in the mail.
+    /// Returns the note about files that are not attached.
     fn note(&self, form: Form) -> Option<String> {
         if !form.is_without_files() || self.files.is_empty() {
             return None;
@@ -248,8 +247,8 @@ enum Written {
     Several(MultiPart),
 }
 
-/// A file as it is, byte by byte. As text, a CSV or JSON file would arrive with other line ends
-/// than it has.
+/// Returns a file's content for transfer byte by byte. As text, a CSV or JSON file would arrive
+/// with changed line ends.
 fn unchanged(bytes: Vec<u8>) -> Result<Body, DeliveryError> {
     Body::new_with_encoding(bytes, header::ContentTransferEncoding::Base64)
         .map_err(|_| DeliveryError::MailContent("a file can't be encoded in Base64".to_owned()))
@@ -276,7 +275,7 @@ fn bytes_in_words(bytes: u64, decimal: char) -> String {
     }
 }
 
-/// The HTML form with a note at its head.
+/// Returns the HTML form with a note at the top.
 pub(super) fn with_note(html: &str, note: &str) -> String {
     let mut words = String::new();
     for c in note.chars() {

@@ -1,6 +1,6 @@
-//! E-mail: a text, its HTML form and the files attached. Whoever can't take that much gets a
-//! smaller form of it, down to a notice that says where the files are. Each recipient is served
-//! once, whatever becomes of the others.
+//! E-mail: a text, its HTML form and attached files. A recipient whose server rejects that size
+//! gets a smaller form, down to a notice with the location of the files. Each recipient is served
+//! exactly once, independently of the others.
 
 mod fates;
 mod form;
@@ -48,7 +48,7 @@ pub(crate) async fn deliver(
         let sent = content.send(&servers, form, &people, progress).await?;
         replies.extend(sent.replies);
         for error in sent.errors {
-            // What the others get, these don't: that is recorded for each of them.
+            // These recipients miss what the others get, which is recorded for each of them.
             match error {
                 DeliveryError::Refused { server, reason } if sent.left.len() < all.len() => {
                     fates::refuse(&sent.left, form, &format!("{server}: {reason}"), progress)?;
@@ -68,7 +68,7 @@ pub(crate) async fn deliver(
     }
     let fates = Fates::of(&all, progress);
     if fates.is_nobody_served() {
-        // Nobody got it: whoever tries again tries all.
+        // No recipient was served, so another attempt starts with all of them.
         let error = fates.all_refused();
         progress.done.clear();
         return Err(error);
@@ -81,7 +81,7 @@ pub(crate) async fn deliver(
     Ok(receipt)
 }
 
-/// Those who are still to be served, by the form that the configuration lets them have.
+/// Returns the recipients still to be served, by the largest form that the configuration allows.
 fn queue<'a>(
     target: &EmailTarget,
     all: &[&'a Person],
@@ -99,8 +99,8 @@ fn queue<'a>(
             };
             allowed == form && matches!(Fate::of(&person.address, progress), Fate::Due)
         });
-        // A mail for an address beyond ASCII can't pass servers that know no SMTPUTF8 (RFC 6531):
-        // only they wait for it.
+        // A mail for an address beyond ASCII can't pass servers without SMTPUTF8 (RFC 6531), so
+        // such recipients are served separately.
         let (plain, foreign): (Vec<_>, Vec<_>) = due.partition(|person| person.address.is_ascii());
         queue.extend(
             [plain, foreign]
@@ -112,8 +112,8 @@ fn queue<'a>(
     queue
 }
 
-/// Of two failures the one after which another try may succeed sooner: as long as somebody may be
-/// served, the delivery is not over.
+/// Returns the error that allows the sooner retry: the delivery continues as long as any recipient
+/// may be served.
 fn sooner(known: Option<DeliveryError>, new: DeliveryError) -> Option<DeliveryError> {
     match known {
         Some(known) if known.again() <= new.again() => Some(known),
@@ -121,8 +121,8 @@ fn sooner(known: Option<DeliveryError>, new: DeliveryError) -> Option<DeliveryEr
     }
 }
 
-/// Even the shortest notice is too large. The recipients stay due, until a person has raised the
-/// limit or the patience is over.
+/// Returns the error for a mail whose shortest notice is still too large. The recipients stay due
+/// until an operator has raised the limit or the attempts are used up.
 fn too_large(people: &[&Person], limit: Option<u64>, reason: &str) -> DeliveryError {
     let addresses: Vec<&str> = people.iter().map(|person| person.address.as_str()).collect();
     let at_most = limit.map_or_else(String::new, |limit| format!(" (at most {limit} bytes)"));
@@ -138,7 +138,7 @@ fn too_large(people: &[&Person], limit: Option<u64>, reason: &str) -> DeliveryEr
     }
 }
 
-/// What the servers said, and why it was not the first of them.
+/// Returns the servers' replies, and why it was not the first server.
 fn reply(replies: &BTreeSet<String>, receipt: &Receipt, why: Option<String>) -> String {
     let mut reply = replies.iter().cloned().collect::<Vec<_>>().join("; ");
     if reply.is_empty() {

@@ -1,11 +1,11 @@
-//! The pictures of a mail: fewer and smaller ones for servers that take no more.
+//! Reduces the number and size of the pictures in a mail for servers that accept no larger ones.
 
 use resvg::tiny_skia::{FilterQuality, Pixmap, PixmapPaint, Transform};
 
 use crate::Inline;
 
-/// A picture of half the width and height; as it is, where it can't be read or would not get
-/// smaller.
+/// Returns a picture of half the width and height, or the original if it can't be read or would not
+/// get smaller.
 pub(super) fn halved(picture: &Inline) -> Inline {
     let smaller = (|| {
         let large = Pixmap::decode_png(&picture.bytes).ok()?;
@@ -17,7 +17,7 @@ pub(super) fn halved(picture: &Inline) -> Inline {
     Inline { bytes: smaller.unwrap_or_else(|| picture.bytes.clone()), ..picture.clone() }
 }
 
-/// A page in which the pictures that the mail does not have are replaced by what they show.
+/// Returns a page whose missing pictures are replaced by their alternative texts.
 pub(super) fn without_missing(html: &str, has: impl Fn(&str) -> bool) -> String {
     let mut page = String::with_capacity(html.len());
     let mut rest = html;

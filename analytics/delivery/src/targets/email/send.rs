@@ -1,4 +1,4 @@
-//! Sends a form of the mail through the first server that takes it.
+//! Sends a form of the mail through the first server that accepts it.
 
 use lettre::Address;
 use mailqos_base::one_line;
@@ -9,24 +9,24 @@ use mailqos_model::{Name, UtcMicros};
 use super::{fates::key, form::Form, letter::Content, servers::Servers};
 use crate::{DeliveryError, Progress, Served};
 
-/// What became of a form of the mail.
+/// Result of sending a form of the mail.
 #[derive(Default)]
 pub(super) struct Sent<'a> {
-    /// What the servers said that took it.
+    /// Replies of the servers that accepted it.
     pub(super) replies: Vec<String>,
-    /// Those for whom it is too large.
+    /// Recipients for whom it is too large.
     pub(super) too_large: Vec<&'a Person>,
-    /// The bytes that the server takes, where it says so.
+    /// Size limit in bytes that the server announced.
     pub(super) limit: Option<u64>,
-    /// How it says that it is too large.
+    /// The server's reply that it is too large.
     pub(super) size_reason: String,
-    /// Those whom no server has answered for.
+    /// Recipients for whom no server has given a final answer.
     pub(super) left: Vec<&'a Person>,
-    /// Why somebody is not served.
+    /// Reasons why recipients were not served.
     pub(super) errors: Vec<DeliveryError>,
 }
 
-/// What servers failed of, one after the other.
+/// Failures of the servers tried so far.
 #[derive(Default)]
 struct Failures {
     reasons: Vec<(String, String)>,
@@ -66,12 +66,11 @@ impl Failures {
 }
 
 impl Content<'_> {
-    /// Sends a form of the mail to people through the first server that takes it, and records for
-    /// each what became of it.
+    /// Sends a form of the mail through the first server that accepts it, and records the result
+    /// for each recipient.
     ///
-    /// # Errors
-    /// The mail can't be written, or it can't be recorded what became of it: then nothing more may
-    /// be sent.
+    /// # Errors The mail can't be composed, or a result can't be recorded. Nothing more may be sent
+    /// then.
     pub(super) async fn send<'p>(
         &self,
         servers: &Servers<'_>,
@@ -122,7 +121,8 @@ impl Content<'_> {
                 Some(error) => {
                     tracing::debug!(server = %name as &Name, "{error}");
                     failures.note(&place, &error);
-                    // It may have been taken: through another server it would come twice.
+                    // The server may have accepted it; sending it through another would deliver it
+                    // twice.
                     if error.is_uncertain() {
                         break;
                     }
@@ -156,7 +156,7 @@ impl Content<'_> {
                 };
                 progress.done.insert(key(&recipient, form), served);
             }
-            // Before anything else: what is forgotten here is sent twice.
+            // Stored first: a recipient that is not recorded gets the mail twice.
             (progress.save)(&progress.done)
         };
         let mailer = Mailer::new(server, account).patient();

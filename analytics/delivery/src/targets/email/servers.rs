@@ -1,4 +1,4 @@
-//! Through which mail servers a mail goes, and in which order.
+//! Selects the mail servers for a mail and their order.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -11,8 +11,7 @@ use crate::{DeliveryError, targets::object_store::Store};
 /// Mail servers by their names.
 pub(super) type Servers<'a> = Vec<(Name, &'a MailServer)>;
 
-/// The servers in the order in which they are tried: those last through which a monitor is in
-/// alarm.
+/// Returns the servers in the order of attempts. Servers with a monitor in alarm come last.
 pub(super) async fn servers<'a>(
     config: &'a Config,
     target: &EmailTarget,
@@ -45,7 +44,7 @@ pub(super) async fn servers<'a>(
     });
     let first = servers.first().map(|(name, _)| name.clone());
     servers.sort_by_key(|(_, server)| ill(server).is_some());
-    // All of them in alarm: the order is as it was.
+    // If all of them are in alarm, the order stays.
     let changed = servers.first().map(|(name, _)| name.clone()) != first;
     Ok((servers, why.filter(|_| changed)))
 }
@@ -74,8 +73,8 @@ async fn failing(config: &Config) -> HashSet<MonitorId> {
     monitors.filter(|monitor| monitor.alarm.is_some()).map(|monitor| monitor.id).collect()
 }
 
-/// Reads the probe's status: that of this machine if it is current, otherwise that in the lake's
-/// object store.
+/// Reads the probe's status from this machine if it is current, otherwise from the lake's object
+/// store.
 async fn status(config: &Config) -> Result<Option<Status>, String> {
     let local =
         Status::read(&local_folder(config), &config.site).map_err(|error| error.to_string());

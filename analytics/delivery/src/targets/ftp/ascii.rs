@@ -1,12 +1,12 @@
-//! File names in ASCII, for servers that would garble others.
+//! Converts file names to ASCII for servers that would garble other characters.
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// The longest name.
+/// Longest name in bytes.
 const MAX_LENGTH: usize = 230;
 
-/// A name in ASCII that people still recognize: letters without their marks, `ae` for `ä`, and
-/// `_65e5` for a character that has no likeness, so that names which differ stay different.
+/// Returns a readable name in ASCII: letters without diacritics, `ae` for `ä`, and `_65e5` for a
+/// character without an equivalent, so that different names stay different.
 pub(super) fn spelled(name: &str) -> String {
     let mut text = String::new();
     for c in name.nfc() {
@@ -42,7 +42,8 @@ pub(super) fn spelled(name: &str) -> String {
     shortened(text, name)
 }
 
-/// A name that became too long is cut before its ending; what was cut away is told by a checksum.
+/// Shortens a name that became too long before its extension, and adds a checksum of the removed
+/// part.
 fn shortened(text: String, name: &str) -> String {
     if text.len() <= MAX_LENGTH {
         return text;

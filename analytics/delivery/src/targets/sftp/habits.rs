@@ -1,4 +1,4 @@
-//! Deliveries to an SFTP server in this process, with the habits of those in the wild.
+//! Deliveries to an SFTP server in this process that behaves like real servers.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -14,24 +14,24 @@ use super::{
     *,
 };
 
-/// What a server does otherwise than OpenSSH.
+/// Deviations of a server from OpenSSH.
 #[derive(Debug, Clone, Copy)]
 struct Habits {
-    /// The status for a file that is not there.
+    /// Status for a file that does not exist.
     absent: u32,
-    /// The status to `stat` and to reading, if they are refused.
+    /// Status for `stat` and reading, if they are refused.
     hidden: Option<u32>,
-    /// The status to a rename, if it is refused.
+    /// Status for a rename, if it is refused.
     fixed: Option<u32>,
-    /// Whether a file is renamed over another.
+    /// Whether a rename replaces an existing file.
     replaces: bool,
-    /// Whether files may be opened without cutting them off.
+    /// Whether files can be opened without truncating them.
     appends: bool,
-    /// Whether somebody takes files away as they get their names.
+    /// Whether someone collects each file as soon as it has its final name.
     takes: bool,
-    /// Whether statuses have texts.
+    /// Whether statuses include a text.
     texts: bool,
-    /// Whether handles are bytes that are not UTF-8.
+    /// Whether handles contain bytes that are not UTF-8.
     binary: bool,
 }
 
@@ -98,7 +98,7 @@ fn status(id: u32, code: u32, habits: Habits) -> Vec<u8> {
 }
 
 impl Server {
-    /// The answer to a packet, without its length.
+    /// Returns the answer to a packet, without its length.
     fn answer(&mut self, kind: u8, body: &[u8], habits: Habits) -> Vec<u8> {
         if kind == 1 {
             return [&[2][..], &3_u32.to_be_bytes()].concat();
@@ -185,7 +185,7 @@ impl Server {
         bytes
     }
 
-    /// The status to a rename.
+    /// Returns the status for a rename.
     fn rename(&mut self, path: &str, to: String, habits: Habits) -> u32 {
         if let Some(code) = habits.fixed {
             return code;
@@ -218,7 +218,8 @@ async fn serve(mut stream: DuplexStream, mut server: Server, habits: Habits) -> 
 
 const CONTENT: &[u8] = b"a report, and all of it";
 
-/// Delivers `r.pdf` into `2026` below `in`; what came of it, and what the server has then.
+/// Delivers `r.pdf` to the folder `2026` below `in`. Returns the result and the files on the
+/// server.
 async fn deliver(
     habits: Habits,
     server: Server,
@@ -294,15 +295,14 @@ type Case = (&'static str, Habits, Option<&'static str>, Proof);
 fn cases() -> Vec<Case> {
     vec![
         ("usual", USUAL_HABITS, USUAL_NAME, Proof::Read),
-        // Files that are not there are a failure, or have no path (SSH_FX_NO_SUCH_PATH of later
-        // drafts).
+        // A missing file is reported as a failure, or as SSH_FX_NO_SUCH_PATH of later drafts.
         ("failure", Habits { absent: 4, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         ("no such path", Habits { absent: 10, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         ("no texts", Habits { texts: false, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         // Azure Blob Storage, "Limitations and known issues with SFTP": no appending.
         ("no append", Habits { appends: false, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
-        // velociraptor #950 and ssh2-sftp-client #372: nothing may be looked at; paramiko #134:
-        // nothing is there.
+        // velociraptor #950 and ssh2-sftp-client #372: `stat` and reading are refused; paramiko
+        // #134: files are invisible.
         ("hidden", Habits { hidden: Some(3), ..USUAL_HABITS }, USUAL_NAME, Proof::Accepted),
         (
             "hidden, direct",
@@ -311,7 +311,7 @@ fn cases() -> Vec<Case> {
             Proof::Accepted,
         ),
         ("shows none", Habits { hidden: Some(2), ..USUAL_HABITS }, None, Proof::Accepted),
-        // moov-io/go-sftp #256: somebody takes it.
+        // moov-io/go-sftp #256: the file is collected.
         ("taken", Habits { takes: true, ..USUAL_HABITS }, USUAL_NAME, Proof::Taken),
         // hierynomus/sshj#169: a handle of 8 bytes was sent back as 12.
         ("binary handles", Habits { binary: true, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
@@ -371,7 +371,8 @@ async fn a_refused_rename_names_the_key() {
 
 #[test]
 fn pieces_fit_into_the_packets_that_a_server_takes() {
-    // PROTOCOL of OpenSSH, section 4.8: a limit of 0 is none, but the packet's still counts.
+    // PROTOCOL of OpenSSH, section 4.8: a limit of 0 means none, but the packet limit still
+    // applies.
     for (packet, most, size) in [
         (0, 0, MAX),
         (262_144, 261_120, MAX),

@@ -1,8 +1,8 @@
-//! Where the links of a DFS namespace lead (MS-DFSC).
+//! Resolves the links of a DFS namespace (MS-DFSC).
 //!
-//! The client asks for referrals and reads those of version 4, as Windows sends them. Over others,
+//! The client requests referrals and parses those of version 4, which Windows sends. On others,
 //! such as those of version 3 that Samba sends, it panics (smb-msg 0.12.1,
-//! `IoctlResponse::parse_fsctl`): that ends a task of its own here, and is told as an error.
+//! `IoctlResponse::parse_fsctl`). The panic ends a separate task here and is reported as an error.
 
 use std::{
     cell::Cell,
@@ -13,21 +13,21 @@ use std::{
 
 use ::smb::{EntryV3Value, Error, ReferralEntryValue, Tree};
 
-/// How many targets of a link are looked at.
+/// Maximum number of targets tried for a link.
 const MAX: usize = 16;
-/// What is said of a referral that the client can't read.
+/// Message for a referral that the client can't parse.
 pub(super) const UNREADABLE: &str = "the server's DFS referral can't be read";
 
-/// Where a path leads.
+/// The targets of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Referral {
-    /// How many UTF-16 units of the path the link stands for.
+    /// Number of UTF-16 units of the path that the link covers.
     pub(super) consumed: usize,
-    /// `\server\share\folder`, each.
+    /// Targets in the form `\server\share\folder`.
     pub(super) targets: Vec<String>,
 }
 
-/// Asks a server where a path leads.
+/// Asks a server for the targets of a path.
 pub(super) async fn ask(tree: Arc<Tree>, path: &str) -> Result<Referral, Error> {
     let path = path.to_owned();
     let asked = async move {
@@ -48,20 +48,20 @@ pub(super) async fn ask(tree: Arc<Tree>, path: &str) -> Result<Referral, Error> 
     contained(asked).await.unwrap_or(Err(Error::Other(UNREADABLE)))
 }
 
-/// What a future gives; nothing if it panics.
+/// Returns the result of a future, or nothing if it panics.
 async fn contained<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
     tokio::spawn(Quiet(Box::pin(work))).await.ok()
 }
 
 thread_local! {
-    /// Whether a panic of this thread is expected, and not reported.
+    /// Whether a panic of this thread is expected and should not be reported.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A future whose panics are not reported.
 struct Quiet<F>(Pin<Box<F>>);
 
-/// Ends the quiet, also by a panic.
+/// Ends the suppression of panic messages when dropped, also during a panic.
 struct Aloud;
 
 impl Drop for Aloud {

@@ -1,24 +1,23 @@
-//! A store's handling of conditional writes, and the versions of objects.
+//! Behaviour of a store with conditional writes, and versions of objects.
 
 use super::dialect::NO_ETAG;
 
-/// A version of an object, for conditions.
+/// A version of an object, used in conditions.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Version {
     pub(super) e_tag: Option<String>,
     pub(super) version: Option<String>,
-    /// SHA-256 of the content, where it was seen: what tells versions apart in a store without
-    /// ETags.
+    /// SHA-256 of the content, if it was read. It distinguishes versions in a store without ETags.
     #[serde(default)]
     pub(super) digest: Option<String>,
-    /// Size and time, where it was listed.
+    /// Size and time from a listing, if there is one.
     #[serde(default)]
     pub(super) stamp: Option<String>,
 }
 
 impl Version {
-    /// Whether it is the same version, as far as the two can be compared: some answers quote ETags,
-    /// some mark them as weak, and not all of them name a version.
+    /// Returns whether both are the same version, as far as they can be compared. Some responses
+    /// quote ETags, some mark them as weak, and not all include a version.
     pub fn is(&self, other: &Self) -> bool {
         if let (Some(own), Some(other)) = (&self.digest, &other.digest) {
             return own == other;
@@ -32,12 +31,12 @@ impl Version {
         }
     }
 
-    /// Whether the store gave it an ETag.
+    /// Returns whether the store gave it an ETag.
     pub(super) fn has_tag(&self) -> bool {
         self.tag().is_some()
     }
 
-    /// The ETag without quotes and without the mark of a weak one.
+    /// Returns the ETag without quotes and without the mark of a weak one.
     pub(super) fn tag(&self) -> Option<&str> {
         let tag = self.e_tag.as_deref().filter(|tag| *tag != NO_ETAG)?;
         let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
@@ -45,18 +44,18 @@ impl Version {
     }
 }
 
-/// A store's handling of conditional writes.
+/// How a store handles conditional writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Conditions {
-    /// As in HTTP (RFC 9110, section 13.1).
+    /// As HTTP defines them (RFC 9110, section 13.1).
     #[default]
     Kept,
-    /// As in HTTP, with ETags without quotes.
+    /// As HTTP defines them, but with unquoted ETags.
     Unquoted,
-    /// It rejects conditional requests.
+    /// The store rejects conditional requests.
     Refused,
-    /// It ignores conditions.
+    /// The store ignores conditions.
     Ignored,
 }
 
@@ -65,14 +64,14 @@ pub enum Conditions {
 pub struct Habits {
     /// Handling of conditional writes.
     pub conditions: Conditions,
-    /// Whether it requires a checksum with each object.
+    /// Whether the store requires a checksum with each object.
     pub checksum: bool,
-    /// Whether it never replaces an object.
+    /// Whether the store never replaces an object.
     pub write_once: bool,
 }
 
 impl Habits {
-    /// Describes the consequences for people.
+    /// Describes the consequences of the behaviour for users.
     pub fn told(self) -> Vec<&'static str> {
         let mut told = vec![match self.conditions {
             Conditions::Kept => {
@@ -100,7 +99,7 @@ impl Habits {
         told
     }
 
-    /// Whether the store itself keeps two writers apart.
+    /// Returns whether the store itself prevents two writers from overwriting each other.
     pub fn guards(self) -> bool {
         matches!(self.conditions, Conditions::Kept | Conditions::Unquoted)
     }

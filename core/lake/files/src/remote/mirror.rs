@@ -1,4 +1,4 @@
-//! A lake in an object store, mirrored into a folder to be read.
+//! Mirrors a lake in an object store to a local folder for reading.
 
 use std::{collections::BTreeMap, fs, io::Write as _, path::Path, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::{Remote, RemoteError, Version};
 use crate::work_folder;
 
-/// Time since the last write after which a file of a mirror is no longer being written.
+/// Age of an incomplete file of a mirror at which its writer is considered dead.
 const ABANDONED: Duration = Duration::from_secs(3600);
 /// Number of objects that are fetched at the same time.
 const AT_ONCE: usize = 8;
@@ -41,7 +41,7 @@ impl Remote {
         let mut there = BTreeMap::new();
         for kind in ["samples", "events"] {
             for object in self.list(kind).await? {
-                // A name from outside becomes a path: nothing may lead out of the folder.
+                // Object names become paths, so reject names that lead outside the folder.
                 let tame = object
                     .name
                     .split('/')
@@ -82,7 +82,7 @@ impl Remote {
                 let (remote, folder) = (self.clone(), folder.to_owned());
                 fetching.spawn(async move {
                     let Some((fetched, bytes)) = remote.get(&object.name).await? else {
-                        // It was removed since the listing.
+                        // The object was deleted after the listing.
                         return Ok(None);
                     };
                     write_whole(&folder, &object.name, &bytes).map_err(|error| {
@@ -91,8 +91,8 @@ impl Remote {
                             reason: error.to_string(),
                         }
                     })?;
-                    // What is listed is what the next listing is compared with: other answers name
-                    // a version, or no time.
+                    // The version from the listing is stored, because the next listing is compared
+                    // with it: other responses may include a version but no time.
                     let same = fetched.is(&object.version) || !fetched.has_tag();
                     let version = if same { object.version } else { fetched };
                     Ok(Some((object.name, version, bytes.len() as u64)))
@@ -107,7 +107,7 @@ impl Remote {
                 }
                 Some(Ok(Ok(None))) => {}
                 Some(Ok(Err(error))) => {
-                    // What was fetched need not be fetched again.
+                    // Fetched objects need not be fetched again after an interruption.
                     let _ = write_whole(
                         folder,
                         VERSIONS,
@@ -137,12 +137,12 @@ pub struct Mirrored {
     pub fetched: usize,
     /// Total size in bytes.
     pub bytes: u64,
-    /// Files that were gone.
+    /// Number of deleted files.
     pub removed: usize,
 }
 
-/// Replaces a file of a mirror. It is written in the work folder of the lake's writers, so that the
-/// trees contain only day files at any moment; each process has a separate file there.
+/// Replaces a file of a mirror. It is written to the lake's work folder first, so that the trees
+/// contain only day files at any time. Each process uses a separate file there.
 fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let (path, work) = (folder.join(name), work_folder(folder));
     fs::create_dir_all(path.parent().unwrap_or(folder))?;
@@ -151,13 +151,13 @@ fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     files::swap(&path, &temporary, files::Access::Umask, |file| file.write_all(bytes))
 }
 
-/// Removes files of processes that ended while writing; no file is written for that long.
+/// Removes incomplete files of dead processes, which have not been written for [`ABANDONED`].
 fn sweep(work: &Path) {
     for entry in fs::read_dir(work).into_iter().flatten().flatten() {
         let modified = entry.metadata().and_then(|data| data.modified());
         let is_left = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED));
         if is_left && entry.path().extension().is_some_and(|ending| ending == "fetched") {
-            // The next mirroring tries again.
+            // The next update tries again.
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -1,11 +1,11 @@
-//! A lake in an object store (Amazon S3 or compatible, Azure, Google): day files are written as a
-//! whole, each with a condition against a second writer, and mirrored to a folder for reading. The
-//! layout is that of a lake in a folder.
+//! A lake in an object store (Amazon S3 or compatible, Azure, Google). Day files are written as a
+//! whole, each with a condition that guards against a second writer, and mirrored to a folder for
+//! reading. The layout is the same as in a folder.
 //!
-//! Stores differ in what they make of a condition. What one does is found out as it answers, and
-//! remembered in [`Habits`]: some want ETags without quotes (Ceph's gateway), some know no
-//! conditions (Backblaze B2), some ignore them, some want a checksum (object lock), some never
-//! replace an object. No habit makes an object overwrite rows of another writer.
+//! Stores handle conditions differently. The behaviour of a store is detected from its responses
+//! and kept in [`Habits`]: some require unquoted ETags (Ceph's gateway), some reject conditions
+//! (Backblaze B2), some ignore them, some require a checksum (object lock), and some never replace
+//! an object. Whatever the behaviour, another writer's rows are not overwritten.
 
 #[cfg(feature = "object-store")]
 mod client;
@@ -38,15 +38,15 @@ use mailqos_config::ObjectStoreOptions;
 use mailqos_net::http::Route;
 use refusal::Refusal;
 
-/// The largest object that is read.
+/// Largest object in bytes that is read.
 const MAX: u64 = 2 * 1024 * 1024 * 1024;
-/// An ETag that no object has: a condition with it must fail.
+/// An ETag that no object has, so a condition with it must fail.
 const WRONG_ETAG: &str = "\"00000000000000000000000000000000\"";
 
 /// Errors of an object store.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RemoteError {
-    /// The address or the options make no sense.
+    /// The address or the options are invalid.
     #[error("{address}: {reason}")]
     Options {
         /// The lake's address.
@@ -54,20 +54,20 @@ pub enum RemoteError {
         /// The reason.
         reason: String,
     },
-    /// The store refused, or could not be reached.
+    /// The store refused the request, or could not be reached.
     #[error("{address}: {reason}")]
     Store {
         /// The object's address.
         address: String,
         /// The store's message.
         reason: String,
-        /// The HTTP status of its answer; `None` if there was none.
+        /// HTTP status of the response; `None` if there was none.
         status: Option<u16>,
     },
     /// Another writer has changed the object in the meantime.
     #[error("{0}: another writer has changed it in the meantime")]
     Changed(String),
-    /// The store keeps what was written first, and this object is there with other content.
+    /// The store never replaces an object, and an object with different content exists.
     #[error(
         "{0}: this store never replaces an object, and the existing object has different content"
     )]
@@ -83,18 +83,18 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
-    /// Whether the store, not the object, is the trouble: it can't be reached, or is too busy.
+    /// Returns whether the problem concerns the whole store: it can't be reached, or is too busy.
     pub fn is_of_store(&self) -> bool {
         matches!(self, Self::Store { status, .. } if status.is_none_or(|status| status == 429 || (500..=504).contains(&status) && status != 501))
     }
 
-    /// Whether the store doesn't accept who asks.
+    /// Returns whether the store rejects the credentials.
     pub fn is_denial(&self) -> bool {
         matches!(self, Self::Store { status: Some(401 | 403), .. })
     }
 }
 
-/// A bucket, and how it is reached.
+/// A bucket and its access settings.
 #[cfg_attr(not(feature = "object-store"), allow(dead_code, reason = "clients read it"))]
 #[derive(Clone, Copy)]
 struct Bucket<'a> {
@@ -107,7 +107,7 @@ struct Bucket<'a> {
 /// An object in the store.
 #[derive(Debug, Clone)]
 pub struct Object {
-    /// Relative to the lake, with `/`.
+    /// Name relative to the lake, with `/`.
     pub name: String,
     /// Version, for conditions and to detect changes.
     pub version: Version,
@@ -117,7 +117,7 @@ pub struct Object {
 #[derive(Debug, Clone)]
 pub struct Remote {
     store: Arc<dyn ObjectStore>,
-    /// The same with a checksum for each object, where the library has one for such a store.
+    /// Client that sends a checksum with each object, if the library supports it for this store.
     summing: Option<Arc<dyn ObjectStore>>,
     dialect: Arc<Dialect>,
     habits: Arc<Mutex<Habits>>,
@@ -127,11 +127,10 @@ pub struct Remote {
 
 impl Remote {
     /// Opens the lake at `s3://bucket/prefix`, `az://container/prefix` or `gs://bucket/prefix`.
-    /// What the options leave open comes from the environment, by the names that each store's own
-    /// tools use. Nothing is sent yet.
+    /// Missing options are taken from the environment variables that each store's own tools use.
+    /// Nothing is sent yet.
     ///
-    /// # Errors
-    /// The address or the options make no sense.
+    /// # Errors The address or the options are invalid.
     pub fn open(
         address: &str,
         options: &ObjectStoreOptions,
@@ -190,7 +189,7 @@ impl Remote {
         *self.habits.lock().ignore_poison()
     }
 
-    /// Sets the behaviour of the store that an earlier process found out.
+    /// Sets the behaviour of the store that an earlier process detected.
     pub fn expect(&self, habits: Habits) {
         self.dialect.digest.store(habits.checksum, Ordering::Relaxed);
         *self.habits.lock().ignore_poison() = habits;
@@ -227,7 +226,7 @@ impl Remote {
         })
     }
 
-    /// Sends a PUT; again with a checksum if the store requires one.
+    /// Sends a PUT, and repeats it with a checksum if the store requires one.
     async fn put_summed(
         &self,
         name: &str,
@@ -243,11 +242,11 @@ impl Remote {
         }
     }
 
-    /// Writes an object as a whole. `known` is the version that it replaces; without one, it must
+    /// Writes an object as a whole. `known` is the version to replace; without one, the object must
     /// not exist yet.
     ///
     /// # Errors
-    /// [`RemoteError::Changed`] if it is not as it was known; the store refuses or can't be
+    /// [`RemoteError::Changed`] if the object has another version; the store refuses or can't be
     /// reached.
     pub async fn put(
         &self,
@@ -261,7 +260,7 @@ impl Remote {
                 _ => Err(RemoteError::WriteOnce(format!("{}/{name}", self.address))),
             };
         }
-        // Each round learns something about the store, or is the last one.
+        // Each round detects some behaviour of the store, or is the last one.
         for _ in 0..4 {
             let habits = self.habits();
             if !habits.guards() || known.is_some_and(|known| !known.has_tag()) {
@@ -291,20 +290,20 @@ impl Remote {
                 self.learn(|habits| habits.conditions = Conditions::Refused);
                 continue;
             }
-            // Has it changed, or did the store not understand the condition?
+            // Either the object has changed, or the store did not understand the condition.
             let Some((current, content)) = self.get(name).await? else {
                 return Err(self.error(name, &error));
             };
             if content == bytes {
-                // An earlier try arrived, and its answer did not.
+                // An earlier attempt succeeded, but its response was lost.
                 return Ok(current);
             }
             if !known.is_some_and(|known| known.is(&current)) {
                 return Err(RemoteError::Changed(format!("{}/{name}", self.address)));
             }
             if !is_conflict {
-                // A store that replaces nothing answers so; one that denies this client everything
-                // does, too.
+                // A store that never replaces objects responds like this, but so does one that
+                // denies this client any access.
                 if self.may_create().await {
                     self.learn(|habits| habits.write_once = true);
                     return Err(RemoteError::WriteOnce(format!("{}/{name}", self.address)));
@@ -321,7 +320,7 @@ impl Remote {
         Err(RemoteError::Changed(format!("{}/{name}", self.address)))
     }
 
-    /// Whether this client may write an object that is not there.
+    /// Returns whether this client may write a new object.
     async fn may_create(&self) -> bool {
         let mut random = [0; 8];
         if getrandom::fill(&mut random).is_err() {
@@ -333,8 +332,8 @@ impl Remote {
         created
     }
 
-    /// Writes an object to a store that does not support conditional writes: the existing one is
-    /// read before and after. Another writer's content is not overwritten knowingly, and a write in
+    /// Writes an object to a store that does not support conditional writes, reading the existing
+    /// one before and after. Content of another writer is not knowingly overwritten, and a write in
     /// between is detected.
     async fn put_compared(
         &self,
@@ -366,19 +365,17 @@ impl Remote {
         }
     }
 
-    /// Finds out what the store makes of conditions, by an object that was just put there and that
-    /// may be put again as it is. Nothing else tells a store that keeps conditions from one that
-    /// ignores them.
+    /// Tests how the store handles conditions, with an object that was just written and can be
+    /// written again unchanged. There is no other way to detect that a store ignores conditions.
     ///
-    /// # Errors
-    /// The store refuses or can't be reached.
+    /// # Errors The store refuses or can't be reached.
     pub async fn try_conditions(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
         if !self.habits().guards() {
             return Ok(());
         }
         let wrong = UpdateVersion {
             e_tag: Some(WRONG_ETAG.to_owned()),
-            // Google goes by generations, which are moments: none has this one.
+            // Google uses generations, which are timestamps, so none equals this one.
             version: Some("1".to_owned()),
         };
         for mode in [PutMode::Create, PutMode::Update(wrong)] {
@@ -406,8 +403,7 @@ impl Remote {
     /// Tests everything that a lake requires of the store with a separate object, which is deleted
     /// again, and returns the results.
     ///
-    /// # Errors
-    /// The store refuses or can't be reached; or what was written can't be read back.
+    /// # Errors The store refuses or can't be reached, or a written object can't be read back.
     pub async fn try_all(&self) -> Result<Habits, RemoteError> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| RemoteError::Options {
@@ -419,7 +415,7 @@ impl Remote {
         let deleted = self.delete(&name).await;
         tried?;
         if let Err(error) = deleted {
-            // Where nothing is deleted or replaced, retention takes away what was tried.
+            // On a write-once store, retention removes the test object later.
             tracing::warn!(%error, "trial object not deleted");
         }
         self.list("samples").await?;
@@ -455,10 +451,9 @@ impl Remote {
         put.map(|_| ()).map_err(|error| self.error(name, &error))
     }
 
-    /// The size of an object; `None` if there is none.
+    /// Returns the size of an object, or `None` if it does not exist.
     ///
-    /// # Errors
-    /// The store refuses or can't be reached.
+    /// # Errors The store refuses or can't be reached.
     pub async fn size(&self, name: &str) -> Result<Option<u64>, RemoteError> {
         match self.store.head(&self.key(name)).await {
             Ok(found) => Ok(Some(found.size)),
@@ -467,10 +462,9 @@ impl Remote {
         }
     }
 
-    /// The object's version and content; `None` if there is none.
+    /// Returns an object's version and content, or `None` if it does not exist.
     ///
-    /// # Errors
-    /// The store refuses or can't be reached; the object is larger than any of ours.
+    /// # Errors The store refuses or can't be reached, or the object is larger than any valid one.
     pub async fn get(&self, name: &str) -> Result<Option<(Version, Vec<u8>)>, RemoteError> {
         self.get_within(name, MAX).await
     }
@@ -545,8 +539,9 @@ impl Remote {
     }
 }
 
-/// Amazon: "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with
-/// Object Lock parameters"; others name the one or the other.
+/// Returns whether a store requires a checksum. Amazon: "Content-MD5 OR x-amz-checksum- HTTP header
+/// is required for Put Object requests with Object Lock parameters"; other stores mention only one
+/// of the two.
 fn wants_checksum(refusal: &Refusal) -> bool {
     refusal.status.is_some_and(|status| (400..500).contains(&status))
         && [
@@ -560,8 +555,8 @@ fn wants_checksum(refusal: &Refusal) -> bool {
         .any(|words| refusal.says(words))
 }
 
-/// Backblaze: "501 NotImplemented: A header you provided implies functionality that is not
-/// implemented".
+/// Returns whether a store does not support conditions. Backblaze: "501 NotImplemented: A header
+/// you provided implies functionality that is not implemented".
 fn knows_no_conditions(refusal: &Refusal) -> bool {
     refusal.status == Some(501)
         || matches!(refusal.status, Some(400 | 405 | 422))
@@ -577,7 +572,7 @@ fn knows_no_conditions(refusal: &Refusal) -> bool {
             .any(|words| refusal.says(words))
 }
 
-/// Stores under a retention that forbids replacing answer with one of these.
+/// Returns whether a refusal is one that stores give if a retention rule forbids replacing objects.
 fn refuses_to_replace(refusal: &Refusal) -> bool {
     matches!(refusal.status, Some(403 | 405 | 409))
 }
@@ -636,12 +631,12 @@ mod tests {
         assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(0, 0, 0));
         remote.put(&name(22), b"333".to_vec(), Some(&first)).await.expect("put");
         remote.delete(&name(23)).await.expect("delete");
-        // What is not wanted now is left as it is.
+        // Objects that are not wanted are left alone.
         let other = |name: &str| name.contains("11-22");
         assert_eq!(remote.mirror(folder.path(), other).await.expect("mirror"), told(1, 3, 0));
         assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(0, 0, 1));
         assert_eq!(fs::read(folder.path().join(name(22))).expect("read"), b"333");
-        // Nothing half fetched is left, also of a process that was killed.
+        // No partial download is left, even by a killed process.
         let left =
             fs::File::create(work_folder(folder.path()).join("samples.1.fetched")).expect("made");
         let long_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);

@@ -1,4 +1,4 @@
-//! Stands for the clients in builds without object stores.
+//! Replaces the clients in builds without object stores.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use object_store::ObjectStore;
 
 use super::{Bucket, dialect::Dialect};
 
-/// Clients of a store: there are none.
+/// Clients of a store, which this build lacks.
 pub(super) struct Clients {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) summing: Option<Arc<dyn ObjectStore>>,
 }
 
-/// Refuses, and names the cargo feature.
+/// Returns an error that names the cargo feature.
 pub(super) fn open(bucket: &Bucket<'_>, _: &Route, _: &Arc<Dialect>) -> Result<Clients, String> {
     let Bucket { scheme, name, .. } = bucket;
     Err(format!(
