@@ -28,10 +28,11 @@ pub enum DispatchError {
     Media(#[from] MediaError),
 }
 
-/// Returns the delivery requests for a report's files. `run` is the time at which it was due or
-/// requested, and distinguishes them from those of other runs.
+/// Returns the deliveries of a report's files; `run` is the time at which it was due or requested,
+/// and distinguishes them from those of another run.
 ///
-/// # Errors A folder's name or the mail can't be generated.
+/// # Errors
+/// A name template or the mail is invalid.
 pub fn requests(
     config: &Config,
     definition: &Definition,
@@ -81,7 +82,7 @@ pub fn requests(
 /// Returns whether a format is delivered. A mail has the page as its body, so by default only the
 /// PDF is attached.
 fn wanted(delivery: &Delivery, format: Format, by_mail: bool) -> bool {
-    // If a page was requested, a report with many sections is an archive instead.
+    // A report with very many chapters is an archive instead of a page.
     let is_page = matches!(format, Format::Html | Format::Zip);
     if delivery.formats.is_empty() {
         !(by_mail && is_page)

@@ -16,10 +16,10 @@ use mailqos_report::{
     media::html,
 };
 
-/// A function to fuzz with bytes from outside; it panics if an invariant is violated.
+/// A function that is fuzzed with input from outside; it panics if a guarantee is broken.
 pub type Target = fn(&[u8]);
 
-/// Fuzz targets by name, which is also the name of the folder with their seeds.
+/// Fuzz targets: each one's name, which is also that of its folder of seeds, and its function.
 pub const TARGETS: [(&str, Target); 4] = [
     ("import", import),
     ("lake", lake),
@@ -27,11 +27,10 @@ pub const TARGETS: [(&str, Target); 4] = [
     ("report_template", report_template),
 ];
 
-/// Separator between the mapping and the file.
+/// Separates the mapping from the file.
 const FILE: &str = "=== file ===\n";
 
-/// Imports a table: a mapping of columns and outcomes, one per line, and the table after `=== file
-/// ===`.
+/// Parses a mapping of columns and outcomes, one per line, and the table after `=== file ===`.
 pub fn import(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (said, at) = match text.find(FILE) {
@@ -75,7 +74,7 @@ static DAY: LazyLock<Period> = LazyLock::new(|| {
     Period::between("2026-11-01", "2026-12-01", Calendar::new(TimeZone::UTC)).expect("a period")
 });
 
-/// Reads a day file as the figures do.
+/// Reads a day file, as for figures.
 pub fn lake(bytes: &[u8]) {
     in_file("samples/site=here/date=2026-11-24/samples.parquet", bytes, |file| {
         let data = file.ancestors().nth(4).expect("the data folder");
@@ -93,7 +92,7 @@ pub fn lake(bytes: &[u8]) {
     });
 }
 
-/// Parses the definition of a report, or a report template.
+/// Reads the definition of a report, or a report template.
 pub fn report_definition(text: &[u8]) {
     in_file("report.toml", text, |file| match definitions::load(None, file) {
         Ok(definition) => {
@@ -103,7 +102,7 @@ pub fn report_definition(text: &[u8]) {
     });
 }
 
-/// A report to render.
+/// A report to display.
 static REPORT: LazyLock<Document> = LazyLock::new(|| {
     let definition = definitions::of_template(None, "executive-summary").expect("a template");
     let mut document = in_file("samples/none", b"", |file| {

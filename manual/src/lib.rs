@@ -1,6 +1,6 @@
-//! The subcommands `completions` and `man` of both programs: shell completions and man pages, made
-//! from the command line that the program itself parses, so that they can't say anything else.
-//! Knows clap, and nothing of mailqos.
+//! The subcommands `completions` and `man` of both programs: shell completions and man pages,
+//! generated from the command line that the program itself parses, so that they always agree.
+//! Depends on clap and on nothing of mailqos.
 
 use std::{
     fs, io,
@@ -11,30 +11,31 @@ use clap::{Command, ValueEnum as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-/// What `completions` is told.
+/// Options of `completions`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CompletionsArgs {
     /// The shell.
     #[arg(value_enum, required_unless_present = "folder")]
     shell: Option<Shell>,
-    /// Writes those of all shells into this folder instead, under the names that shells look for,
-    /// and prints their paths.
+    /// Write the completions for all shells to this folder, under the names that the shells expect,
+    /// and print their paths.
     #[arg(long, value_name = "DIR", conflicts_with = "shell")]
     folder: Option<PathBuf>,
 }
 
-/// What `man` is told.
+/// Options of `man`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ManArgs {
-    /// Where the pages are written; made if it is not there.
+    /// Output folder; created if missing.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
 
-/// The completions asked for: the script itself, or the paths of those written, a line each.
+/// Returns the requested completions: the script itself, or the paths of the written files, one per
+/// line.
 ///
 /// # Errors
-/// The folder can't be made or written to.
+/// The folder can't be created or written.
 pub fn completions(args: &CompletionsArgs, mut command: Command) -> io::Result<Vec<u8>> {
     let name = command.get_name().to_owned();
     if let Some(shell) = args.shell {
@@ -51,15 +52,15 @@ pub fn completions(args: &CompletionsArgs, mut command: Command) -> io::Result<V
     Ok(lines(&written))
 }
 
-/// Writes a page for the program and one for each of its subcommands; gives their paths, a line
-/// each.
+/// Writes a page for the program and one for each of its subcommands; returns their paths, one per
+/// line.
 ///
 /// # Errors
-/// The folder can't be made or written to.
+/// The folder can't be created or written.
 pub fn man(args: &ManArgs, command: Command) -> io::Result<Vec<u8>> {
     make(&args.folder)?;
     let mut command = command.disable_help_subcommand(true);
-    // Options that every subcommand takes are on every page.
+    // Options of all subcommands are on every page.
     command.build();
     let mut written = Vec::new();
     pages(&command, &args.folder, &mut written)?;
@@ -70,7 +71,7 @@ fn pages(command: &Command, folder: &Path, written: &mut Vec<PathBuf>) -> io::Re
     for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
         pages(inner, folder, written)?;
     }
-    // Built commands carry the name of their parents: mailqos-probe-run.
+    // Built commands include the name of their parents: mailqos-probe-run.
     let page = Man::new(command.clone()).manual("mailqos");
     let path = folder.join(page.get_filename());
     let mut text = Vec::new();

@@ -1,5 +1,5 @@
-//! A benchmark of the recorder: acknowledged samples a second, each on disk before it counts,
-//! beside what a file that is synced for every sample takes on the same disk.
+//! Benchmark of the recorder: acknowledged samples per second, each on disk before it counts,
+//! compared with a file that is synced for every sample on the same disk.
 //!
 //! ```text
 //! cargo run --release --package mailqos-probe --example acknowledge -- [SECONDS] [TESTS AT ONCE]

@@ -1,5 +1,5 @@
-//! Maintenance windows: those of the configuration, and those that were added while the probe runs,
-//! which survive a restart.
+//! Maintenance windows: those in the configuration, and those added while the probe runs, which
+//! survive a restart.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,19 +14,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::Recorder;
 
-/// A window of more monitors than this is one event, that of the whole site.
+/// A window with more monitors than this is one event for the whole site.
 const MAX_EVENTS: usize = 1_000;
 
-/// A window with its beginning and its end, such as is added while the probe runs.
+/// A window with a start and an end, as added while the probe runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddedWindow {
     /// Name of the window.
     pub name: String,
     /// Affected monitors, as selections; all if empty.
     pub monitors: Vec<String>,
-    /// The first moment.
+    /// Start of the window.
     pub from: UtcMicros,
-    /// The first moment after it.
+    /// End of the window, exclusive.
     pub to: UtcMicros,
     /// Reason for the maintenance.
     pub reason: Option<String>,
@@ -36,7 +36,7 @@ pub struct AddedWindow {
     pub pause: bool,
 }
 
-/// A window that is open.
+/// An open window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
     /// Name of the window.
@@ -63,9 +63,9 @@ struct Planned {
 }
 
 impl Planned {
-    /// The occurrence that contains `at`, if one does.
+    /// Returns the occurrence that contains `at`, if any.
     fn at(&mut self, at: UtcMicros) -> Option<(UtcMicros, UtcMicros)> {
-        // A clock that has been set back asks for what is over by what was looked up before.
+        // A clock that was set back may ask for times before the last lookup.
         if at < self.looked_up || self.occurrence.is_none_or(|(_, end)| end <= at) {
             self.occurrence = self.window.next(at);
             self.looked_up = at;
@@ -79,7 +79,7 @@ impl Planned {
 #[serde(default)]
 struct StoredWindows {
     added: Vec<AddedWindow>,
-    /// The windows whose beginning is on record, with their ends.
+    /// The windows whose start was recorded, with their ends.
     begun: BTreeMap<String, UtcMicros>,
 }
 
@@ -119,7 +119,7 @@ impl Maintenance {
         inner.plan();
     }
 
-    /// The window in which a monitor is, if it is in one; of several the one that ends last.
+    /// Returns the open window of a monitor, if any; of several, the one that ends last.
     pub fn open_for(&self, monitor: &MonitorId, at: UtcMicros) -> Option<Open> {
         let mut inner = self.lock();
         let inner = &mut *inner;
@@ -151,7 +151,7 @@ impl Maintenance {
     /// Adds a window; it is on disk when this returns.
     ///
     /// # Errors
-    /// It is impossible, selects nothing, or can't be kept.
+    /// The window is invalid, selects nothing, or can't be stored.
     pub fn add(&self, window: AddedWindow) -> Result<(), String> {
         if window.to <= window.from || window.to <= UtcMicros::now() {
             return Err("the window ends before it starts".to_owned());
@@ -178,7 +178,7 @@ impl Maintenance {
     /// Ends an added window now.
     ///
     /// # Errors
-    /// There is none of that name, or it can't be kept.
+    /// There is no window of that name, or it can't be stored.
     pub fn end(&self, name: &str) -> Result<(), String> {
         let now = UtcMicros::now();
         let mut inner = self.lock();
@@ -307,7 +307,7 @@ impl Maintenance {
     }
 }
 
-/// The events of a window: one for each of its monitors, or one for the site.
+/// Returns the events of a window: one for each of its monitors, or one for the site.
 fn about(
     planned: &Planned,
     config: &Config,
@@ -338,7 +338,7 @@ fn about(
 }
 
 impl Inner {
-    /// Lays out the windows of the configuration and those that were added.
+    /// Merges the windows of the configuration and the added ones.
     fn plan(&mut self) {
         let fixed = self.config.maintenance.iter().map(|window| Planned {
             name: window.name.to_string(),
@@ -363,7 +363,7 @@ impl Inner {
         self.planned = fixed.chain(added).collect();
         self.of_monitor.clear();
         for (index, planned) in self.planned.iter().enumerate() {
-            // Monitors that an added window names may be gone by now.
+            // Monitors of an added window may have been removed.
             let selects = |monitor: &Monitor| {
                 planned.monitors.is_empty()
                     || planned.monitors.iter().any(|pattern| monitor.is_selected(pattern))
@@ -398,7 +398,7 @@ mod tests {
         config_of(folder, "02:00-03:00")
     }
 
-    /// The same with a night of these hours.
+    /// Returns the same configuration with these hours of the night.
     fn config_of(folder: &Path, night: &str) -> Arc<Config> {
         let path = folder.join("mailqos.toml");
         let text = "site = \"here\"\ntimezone = \"UTC\"\n[defaults]\nfrom = \"a@b.example\"\nto = \"a@b.example\"\nsmtp = {}\npickup = { account = \"a\" }\n\
@@ -409,7 +409,7 @@ mod tests {
         Arc::new(mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}")))
     }
 
-    /// 2099-01-01T00:00:00Z: windows that are added must not be over.
+    /// 2099-01-01T00:00:00Z: added windows must not be over.
     const MIDNIGHT: i64 = 4_070_908_800_000_000;
 
     fn id(name: &str) -> MonitorId {
@@ -438,7 +438,7 @@ mod tests {
     fn windows_that_overlap_are_one_until_the_last_has_ended() {
         let folder = tempfile::tempdir().expect("folder");
         let maintenance = Maintenance::open(config(folder.path()));
-        // The night of tomorrow, and one that was added over its second half.
+        // Tomorrow night, and a window that was added over its second half.
         let day = UtcMicros::now().0 / 86_400_000_000 + 1;
         let hour = |hour: i64| UtcMicros(day * 86_400_000_000) + Micros::from_secs(hour * 1800);
         let added = AddedWindow {
@@ -478,7 +478,7 @@ mod tests {
         assert_eq!(kinds(8), ["maintenance_ended disks"]);
     }
 
-    /// An hour of the monitor `b`.
+    /// Returns a window of an hour for the monitor `b`.
     fn window(now: UtcMicros) -> AddedWindow {
         AddedWindow {
             name: "disks".into(),
@@ -495,7 +495,7 @@ mod tests {
     fn an_added_window_survives_a_restart_and_ends_on_command() {
         let folder = tempfile::tempdir().expect("folder");
         let now = UtcMicros::now();
-        // Not now, whenever this is run.
+        // Not now, whenever the test runs.
         let noon = (now.0 / 3_600_000_000 + 12) % 24;
         let config = config_of(folder.path(), &format!("{noon:02}:00-{noon:02}:30"));
         let added = window(now);
@@ -535,10 +535,10 @@ mod tests {
         let maintenance = Maintenance::open(config(folder.path()));
         let hour = |hour: i64| UtcMicros(MIDNIGHT) + Micros::from_secs(hour * 1800);
         let is_open = |monitor: &str, at| maintenance.open_for(&id(monitor), at).is_some();
-        // The clock was three hours ahead: the night is over, then it comes after all.
+        // The clock was three hours ahead: the night seems over, then it happens after all.
         assert!(!is_open("a", hour(10)));
         assert!(is_open("a", hour(5)));
-        // Begun for an hour at 23:00 by a clock that is then corrected to 21:10.
+        // Started at 23:00 for an hour, by a clock that is then corrected to 21:10.
         let (began, step) = (hour(46), Micros::from_secs(-6_600));
         maintenance.add(window(began)).expect("fine");
         assert!(is_open("b", began + Micros::from_secs(600)));

@@ -1,5 +1,5 @@
-//! Runs tests of every kind. A kind of test is a folder such as `mail_test`, and one line in
-//! [`Tester::test_as`]; scheduling, recording, alarms and commands know this file only.
+//! Runs tests of every kind. A kind of test is a folder such as `mail_test` and one line in
+//! [`Tester::test_as`]; scheduling, recording, alarms and commands only use this file.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     testing::TestBase,
 };
 
-/// Runs tests; one for all monitors.
+/// Runs the tests of all monitors.
 pub struct Tester {
     base: Arc<TestBase>,
     mail: Arc<MailTests>,
@@ -22,7 +22,7 @@ pub struct Tester {
 }
 
 impl Tester {
-    /// Prepares tests: reads the signing key, or makes one. Without a recorder nothing is kept.
+    /// Prepares tests: reads the signing key, or creates one. Without a recorder nothing is stored.
     ///
     /// # Errors
     /// The signing key is not available.
@@ -47,7 +47,7 @@ impl Tester {
         self.test_as(monitor, None).await
     }
 
-    /// Runs one test whose sample does not count, if there is a reason for that.
+    /// Runs one test; its sample does not count if `excluded` gives a reason.
     pub async fn test_as(&self, monitor: &Monitor, excluded: Option<Exclusion>) -> TestResult {
         let sample = self.base.begin(monitor, excluded);
         match &monitor.kind {
@@ -56,7 +56,7 @@ impl Tester {
         }
     }
 
-    /// Applies a new configuration; mails in flight are waited for as before.
+    /// Applies a new configuration; mails in flight are awaited as before.
     pub fn reload(&self, config: Arc<Config>) {
         self.mail.reload(&config);
         self.mailbox.reload();
@@ -68,13 +68,13 @@ impl Tester {
         self.mail.resume().await;
     }
 
-    /// Stops the running tests: each records what it knows, and returns.
+    /// Stops the running tests: each records its findings and returns.
     pub async fn stop(&self) {
         self.mail.stop_visits().await;
         self.base.stop();
     }
 
-    /// Ends all waiting; mails in flight stay recorded for the next process.
+    /// Stops waiting; mails in flight stay recorded for the next process.
     pub async fn shutdown(&self) {
         self.stop().await;
         self.mail.shutdown().await;

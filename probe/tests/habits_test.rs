@@ -1,6 +1,6 @@
-//! The mail test against servers with habits that no standard allows for: each was reported of a
-//! server in the wild (see `mailqos_tests::servers::Habits`), and each made a delivered mail count
-//! as lost, a mailbox fill up, or an account lock.
+//! The mail test with servers whose habits no standard allows: each was reported of a real server
+//! (see `mailqos_tests::servers::Habits`), and each made a delivered mail count as lost, a mailbox
+//! fill up, or an account get locked.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -58,7 +58,7 @@ pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = 
         load(self.folder.path(), &self.server, &text(IN_FILE, &options))
     }
 
-    /// Tests in a row by one tester.
+    /// Runs consecutive tests with one tester.
     async fn run(&self, more: &str, count: usize) -> Vec<TestResult> {
         let config = self.config(more);
         let tester = Tester::new(config.clone(), None).await.expect("tester");
@@ -71,7 +71,7 @@ pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = 
         results
     }
 
-    /// Waits, not for ever, until the inbox is so: deletion counts when the session has ended.
+    /// Waits, within a limit, for a state of the inbox: deletions count when the session has ended.
     async fn until(&self, is_so: impl Fn(&[StoredMail]) -> bool) {
         for _ in 0..300 {
             if is_so(&self.server.mails(PROBE, INBOX)) {
@@ -81,7 +81,7 @@ pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = 
         }
     }
 
-    /// Test mails that are still in the inbox.
+    /// Returns the number of test mails that are still in the inbox.
     fn ours(&self) -> usize {
         let mails = self.server.mails(PROBE, INBOX);
         mails.iter().filter(|mail| !mail.foreign).count()
@@ -169,7 +169,7 @@ async fn a_mail_is_found_whatever_uidnext_says() {
     }
 }
 
-/// The true landing lies in the interval that one of the samples states.
+/// Checks that the true arrival is in the interval of one of the samples.
 fn assert_within(results: &[TestResult], landing: &mailqos_tests::servers::Landing, what: &str) {
     let text = String::from_utf8_lossy(&landing.content).into_owned();
     let token = text.split("X-MailQoS-Token: ").nth(1).expect("the field");
@@ -205,7 +205,7 @@ async fn a_server_that_wants_to_know_its_client_is_told() {
     let probe = Probe::over_imap(Habits { wants_id: true, ..Habits::default() }).await;
     let results = probe.run("", 2).await;
     assert_all_ok(&results, "ID");
-    // The refusal is provoked once only.
+    // The refusal is only provoked once.
     let selects = probe.count(Protocol::Imap, |line| line.contains(" SELECT "));
     let visits: i32 = results.iter().map(|result| result.sample.pickups.unwrap()).sum();
     assert!(
@@ -217,7 +217,7 @@ async fn a_server_that_wants_to_know_its_client_is_told() {
 #[tokio::test]
 async fn where_a_login_can_be_one_round_trip_it_is() {
     for (mechanisms, habits, expected) in [
-        // What the greeting told is not asked again, and nor is what the end of the login told.
+        // Capabilities from the greeting, or from the end of the login, are not requested again.
         (vec!["PLAIN"], Habits::default(), vec!["AUTHENTICATE PLAIN …"]),
         (
             vec!["PLAIN"],
@@ -275,7 +275,7 @@ async fn watches_yield_where_connections_are_few() {
     ] {
         let probe =
             Probe::over_imap(Habits { connections: Some((1, how)), ..Habits::default() }).await;
-        // A watch begins behind the first pick-up, and is in the way of all that follow.
+        // A watch starts after the first pick-up, and affects all later ones.
         let results = probe.run("idle = true", 3).await;
         assert_all_ok(&results, &format!("{how:?}"));
         assert_eq!(probe.ours(), 0, "{how:?}");
@@ -291,7 +291,7 @@ async fn without_uidplus_test_mails_do_not_pile_up_for_ever() {
     let probe = Probe::new("imap", options).await;
     probe.server.fill(PROBE, 3);
     probe.server.mark_deleted(PROBE, |mail| mail.uid == 2);
-    // One life of the probe leaves its mail marked, as another program has marked one.
+    // One process of the probe leaves its mail marked, and another program has marked one, too.
     let config = probe.config("idle = false");
     let tester = Tester::new(config.clone(), None).await.expect("tester");
     assert_eq!(tester.test(monitor(&config)).await.sample.outcome, Outcome::Ok);
@@ -334,7 +334,7 @@ async fn a_folder_that_is_not_there_is_reported() {
             && note.contains("the server's junk folder is \"Junk\""),
         "{note}"
     );
-    // Where the mail is missing, the reason names the folder too.
+    // If the mail is missing, the reason names the folder, too.
     let probe = Probe::over_imap(Habits::default()).await;
     probe.server.befall(None, mailqos_tests::servers::Mishap::Lose, When::Always);
     let results = probe.run("folders = [\"INBOX\", \"Spam\"]\nmax_round_trip = \"1s\"", 1).await;
@@ -380,7 +380,7 @@ async fn a_wrong_password_costs_one_failed_login_a_test() {
             "{refusal}: {:?}",
             probe.server.commands(protocol)
         );
-        // A second monitor with the same account costs it nothing more meanwhile.
+        // A second monitor with the same account causes no further failed login meanwhile.
         let again = tester.test(monitor(&config)).await.sample;
         assert_eq!(probe.count(protocol, logins), 1, "{refusal}");
         let error = again.error.unwrap();
@@ -398,7 +398,7 @@ async fn the_name_in_ehlo_is_the_configured_one() {
     assert_eq!(results[0].sample.outcome, Outcome::SmtpFailed);
     let error = results[0].sample.error.clone().unwrap_or_default();
     assert!(error.contains("550 5.7.1 Helo command rejected"), "{error}");
-    // In clear, and again behind STARTTLS.
+    // In plaintext, and again after STARTTLS.
     for (tls, greetings) in [("implicit", 1), ("starttls", 2)] {
         let probe = Probe::over_smtp(habits.clone()).await;
         let port = match tls {
@@ -492,7 +492,7 @@ async fn prompts_of_login_are_only_words() {
 #[tokio::test]
 async fn lines_that_are_no_responses_are_passed_over() {
     for odd in [
-        // Xeams closes a response too early and sends the rest behind it
+        // Xeams closes a response too early and sends the rest after it
         // (paperless-ngx/paperless-ngx/issues/13412).
         " FLAGS (\\Recent) RFC822.SIZE 1019)",
         // QQ repeats a response without its asterisk (MailCore/mailcore2/issues/1025).
@@ -505,7 +505,7 @@ async fn lines_that_are_no_responses_are_passed_over() {
             Probe::over_imap(Habits { odd_lines: vec![odd.to_owned()], ..Habits::default() }).await;
         assert_all_ok(&probe.run("idle = false", 1).await, odd);
     }
-    // Not without an end.
+    // But not endlessly.
     let probe = Probe::over_imap(Habits {
         odd_lines: vec!["garbage".to_owned(); 100],
         ..Habits::default()
@@ -516,7 +516,7 @@ async fn lines_that_are_no_responses_are_passed_over() {
     assert!(error.contains("\"garbage\", which is not an IMAP response"), "{error}");
 }
 
-/// What a reply says in place of a part that it has.
+/// Replaces a part of a reply.
 fn with(reply: &str, part: &str, other: &str) -> Option<String> {
     reply.contains(part).then(|| reply.replacen(part, other, 1))
 }

@@ -1,5 +1,5 @@
 //! Mailbox servers that send without end, break off in the middle, or mix up their answers: each
-//! test ends with an outcome, and takes no more from the server than its limits.
+//! test ends with an outcome, and accepts no more from the server than its limits.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -22,13 +22,12 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// More than this nobody may take over one connection: the limit of a mail, and what lies in the
-/// buffers between.
+/// Maximum number of bytes accepted over one connection: the limit of a mail, plus buffers.
 const MAX_TAKEN: u64 = 150_000_000;
-/// A test that has not ended by then hangs.
+/// Time after which a test is considered to hang.
 const HANGS: Duration = Duration::from_secs(120);
 
-/// When it happens.
+/// Point of the attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Greeting,
@@ -37,14 +36,14 @@ enum At {
     Read,
 }
 
-/// What the server says then, instead of an answer.
+/// What the server sends then instead of an answer.
 #[derive(Debug, Clone, Copy)]
 enum Attack {
-    /// First this, then that for ever.
+    /// First this, then that forever.
     Endless(&'static str, &'static str),
-    /// This, and then the connection ends.
+    /// This, then the connection ends.
     Break(&'static str),
-    /// This, byte by byte and for ever, each byte in time.
+    /// This, byte by byte and forever, each byte in time.
     Drip(&'static str),
 }
 
@@ -52,11 +51,11 @@ struct Hostile {
     imap: bool,
     at: At,
     attack: Attack,
-    /// The most bytes that went over one connection.
+    /// Most bytes that were sent over one connection.
     most: AtomicU64,
 }
 
-/// A connection, and how much went over it.
+/// A connection and the number of bytes sent over it.
 struct Connection {
     stream: BufReader<TcpStream>,
     sent: u64,
@@ -196,8 +195,8 @@ async fn assert_fails(imap: bool, cases: &[(At, Attack, Stage, &str)]) {
     }
 }
 
-// Where a server floods in small pieces, it depends on the machine whether the limit or the
-// deadline comes first.
+// If a server floods in small pieces, it depends on the machine whether the limit or the deadline
+// is reached first.
 
 #[tokio::test]
 async fn a_hostile_pop3_server_that_lists_gets_an_outcome() {

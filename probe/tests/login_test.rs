@@ -1,4 +1,4 @@
-//! Every way to log in, over every protocol, against embedded servers.
+//! Every login method over every protocol, with embedded servers.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -16,7 +16,7 @@ use mailqos_tests::servers::{MailServer, Options, PROBE, Protocol, TokenBook, To
 struct Probe {
     folder: tempfile::TempDir,
     server: MailServer,
-    /// What stands in the account beside its user.
+    /// Further keys of the account.
     account: String,
 }
 
@@ -51,7 +51,7 @@ pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = 
         load(self.folder.path(), &self.server, &text(&self.account, &options))
     }
 
-    /// Tests in a row by one tester.
+    /// Runs consecutive tests with one tester.
     async fn run(&self, protocol: &str, count: usize) -> Vec<Sample> {
         let config = self.config(protocol);
         let tester = Tester::new(config.clone(), None).await.expect("tester");
@@ -60,12 +60,12 @@ pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = 
             samples.push(tester.test(monitor(&config)).await.sample);
         }
         tester.shutdown().await;
-        // Each run stands for a process of its own.
+        // Each run represents a separate process.
         config.accounts.values().for_each(mailqos_mail::forget);
         samples
     }
 
-    /// The commands by which somebody logged in, without what follows the mechanism's name.
+    /// Returns the commands of logins, without what follows the mechanism's name.
     fn logins(&self, protocol: Protocol) -> Vec<String> {
         let commands = self.server.commands(protocol);
         let verb = |word: &str| matches!(word, "AUTH" | "AUTHENTICATE" | "USER" | "APOP" | "LOGIN");
@@ -98,7 +98,7 @@ async fn each_mechanism_with_a_password_opens_each_server() {
             assert_eq!(samples[0].outcome, Outcome::Ok, "{expected} {pickup}: {samples:?}");
             assert_eq!(probe.logins(Protocol::Smtp), [expected], "SMTP");
             let logins = probe.logins(protocol(pickup));
-            // Before the obsolete LOGIN come the commands that the protocols have of their own.
+            // The protocols' own commands precede the obsolete LOGIN.
             let own = if pickup == "imap" { "LOGIN" } else { "USER" };
             let expected = if expected == "LOGIN" { own } else { expected };
             assert!(logins.iter().all(|login| login == expected), "{pickup}: {logins:?}");
@@ -181,7 +181,7 @@ async fn a_wrong_password_is_tried_once() {
     }
 }
 
-/// A probe whose account gets its tokens from an embedded token server.
+/// Returns a probe whose account gets its tokens from an embedded token server.
 async fn with_tokens(mechanisms: &[&str], refresh_token: &str) -> (Probe, TokenServer, TokenBook) {
     let tokens = TokenBook::default();
     let options = Options { tokens: tokens.clone(), ..Options::default() };
@@ -242,7 +242,7 @@ async fn a_rejected_token_is_replaced_once() {
             tester.shutdown().await;
         }
     }
-    // A token server whose tokens open nothing: two of them are tried, and then no more for a
+    // A token server whose tokens are not accepted: two of them are tried, and then no more for a
     // while.
     let (probe, tokens, _) = with_tokens(&["XOAUTH2"], "").await;
     let account = probe.account.clone();

@@ -1,5 +1,4 @@
-//! The mail test against embedded servers: what it measures, and what it says when something is
-//! wrong.
+//! The mail test with embedded servers: its measurements, and its errors when something is wrong.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -21,7 +20,7 @@ use mailqos_tests::servers::{
     Protocol, ServerClock, When,
 };
 
-/// A probe with one monitor named `mail`; `change` is put behind the monitor's own lines.
+/// A probe with one monitor named `mail`; `change` is added after the monitor's lines.
 struct Probe {
     folder: tempfile::TempDir,
     server: MailServer,
@@ -91,7 +90,7 @@ pickup = {{ protocol = "{}", port = {}, tls = "{}", account = "probe", ca_file =
         result
     }
 
-    /// Several tests in a row by one tester, which learns.
+    /// Runs several consecutive tests with one tester, which learns.
     async fn run_several(&self, change: &[(&str, &str)], count: usize) -> Vec<Sample> {
         let config = self.config(change);
         let tester = Tester::new(config.clone(), None).await.expect("tester");
@@ -374,7 +373,7 @@ async fn until_settled(recorder: &Recorder) {
     .expect("settled");
 }
 
-/// What the lake has of the day of a test.
+/// Returns the lake's samples on the day of a test.
 fn recorded(probe: &Probe, config: &Config, started_at: UtcMicros) -> Vec<Sample> {
     let path =
         day_path::<Sample>(&probe.folder.path().join("data"), &config.site, started_at.utc_date());
@@ -386,8 +385,8 @@ fn outcomes(samples: &[Sample]) -> Vec<(Outcome, bool)> {
     told.collect()
 }
 
-/// The sample of a test whose horizon ended while the probe was gone; its mail has landed
-/// meanwhile.
+/// Returns the sample of a test whose horizon ended while the probe was stopped; its mail has
+/// arrived meanwhile.
 async fn resumed(probe: &Probe, config: &Arc<Config>) -> Sample {
     let sent_at = UtcMicros::now() - Micros::from_secs(3600);
     let token = Token {
@@ -433,7 +432,7 @@ async fn a_mail_that_nobody_could_look_for_since_the_start_is_not_lost() {
     let slow = Fault::Delay(Duration::from_secs(6));
     for (faults, words) in [
         (vec![("GREETING", Fault::Reply("-ERR [SYS/TEMP] later".into()))], "[SYS/TEMP] later"),
-        // Each step is in time, but no visit has ended when the horizon does.
+        // Each step is in time, but no visit has ended before the horizon does.
         (
             vec![("GREETING", slow.clone()), ("CAPA", slow)],
             "no pick-up finished since the probe was started",
@@ -478,7 +477,7 @@ async fn a_stop_while_a_mail_is_being_taken_does_not_make_it_lost() {
             tester.stop().await;
         };
         let (result, ()) = tokio::join!(tester.test(monitor(&config)), stopped);
-        // Time for whatever a visit that went on would do.
+        // Time for anything that a continuing visit would do.
         tokio::time::sleep(Duration::from_secs(2)).await;
         tester.shutdown().await;
         let sample = result.sample;
@@ -604,7 +603,7 @@ async fn over_imap_the_true_round_trip_lies_within_what_is_stated() {
     }
 }
 
-/// Each sample beside the landing of its mail.
+/// Compares each sample with the arrival of its mail.
 fn assert_all_true(samples: &[Sample], server: &MailServer) {
     let landings = server.landings();
     assert_eq!(landings.len(), samples.len());
@@ -629,8 +628,8 @@ async fn announcements_of_new_mail_narrow_the_landing() {
         let idle = format!("check_interval = \"1500ms\"\nextra_pickups = 0\nidle = {idle}");
         let samples = probe.run_several(&[("check_interval = \"100ms\"", &idle)], 2).await;
         assert_all_true(&samples, &probe.server);
-        // The first visit decides whether the mailbox is watched at all; without a watch half the
-        // check interval remains, until enough stamps are known.
+        // The first visit determines whether the mailbox is watched at all; without a watch the
+        // error is half the check interval, until enough timestamps are known.
         let close = |sample: &Sample| sample.round_trip_error.unwrap() < Micros::from_millis(700);
         assert!(!close(&samples[0]));
         assert_eq!(close(&samples[1]), known, "lag {lag}, {idle}");
@@ -650,13 +649,13 @@ async fn what_a_server_refuses_for_now_is_tried_again() {
         let sample = probe.run().await;
         assert_true(&sample, &probe.server);
         assert_eq!((sample.smtp_attempts, sample.smtp_reply_code), (Some(3), Some(250)), "{phase}");
-        // The pauses are not in the send time, but in the whole time.
+        // The pauses are not part of the send time, but of the whole time.
         assert!(
             sample.smtp_elapsed.unwrap() > sample.smtp_send.unwrap() + Micros::from_millis(500),
             "{phase}"
         );
     }
-    // What is refused for good is not offered again, and what is refused for now not for ever.
+    // A permanently refused mail is not offered again, and a temporarily refused one not forever.
     for (code, attempts) in [(550, 1), (450, 4)] {
         let probe = Probe::new(Options::default()).await;
         let refusal = Fault::Reply(format!("{code} no"));
@@ -678,7 +677,7 @@ async fn the_timeline_shows_the_attempt_that_succeeded_where_it_was_made() {
     let phase = |name: &str| phases.iter().find(|phase| phase.name == name).expect("a phase");
     // The two pauses come before it.
     assert!(phases[0].begin > Micros::from_millis(500), "{phases:?}");
-    // The stamp is put into the mail after DATA.
+    // The timestamp is added to the mail after DATA.
     let (data, transit) = (phase("data"), phase("round trip"));
     assert!(data.begin <= transit.begin, "{phases:?}");
 }
@@ -728,7 +727,7 @@ async fn extra_pickups_bracket_the_landing_long_before_the_check_interval_ends()
         ];
         let samples = probe.run_several(&changes, 2).await;
         assert_all_true(&samples, &probe.server);
-        // The first mail, too: nobody watches the mailbox yet.
+        // Including the first mail: the mailbox is not watched yet.
         for sample in samples {
             let error = sample.round_trip_error.expect("an error");
             assert!(error < Micros::from_secs(10), "{over_imap} {idle} {error}");
@@ -739,7 +738,7 @@ async fn extra_pickups_bracket_the_landing_long_before_the_check_interval_ends()
 
 #[tokio::test]
 async fn a_precise_monitor_looks_closely_whatever_the_check_interval() {
-    // With IDLE whose announcements come late, they come in the reply to something else.
+    // If IDLE announcements are late, they arrive in the reply to another command.
     for (over_imap, without) in [(false, vec![]), (true, vec!["IDLE".to_owned()]), (true, vec![])] {
         let options = Options {
             delays: Delays::Fixed(Duration::from_millis(250)),
@@ -956,7 +955,7 @@ async fn a_foreign_mail_that_is_marked_as_deleted_stays() {
     assert_eq!(probe.server.foreign(PROBE), 3);
 }
 
-/// Marks a foreign mail as another client would.
+/// Marks a foreign mail, like another client.
 async fn mark_deleted(probe: &Probe, number: u32) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", probe.server.imap_port())).await;
@@ -1014,7 +1013,7 @@ async fn when_the_server_is_silent_after_the_content_the_mailbox_decides() {
     for (imap, fault, arrives) in [
         (false, Fault::CloseAfter, true),
         (true, Fault::CloseAfter, true),
-        // The reply comes after the deadline.
+        // The reply arrives after the deadline.
         (false, Fault::Delay(Duration::from_secs(4)), true),
         (true, Fault::Reset, false),
         (false, Fault::Stall, false),
@@ -1091,8 +1090,8 @@ async fn where_the_mailbox_hangs(lands: bool, horizon: &str, outcome: Outcome) {
     let recorder = Recorder::open(&config).await.expect("recorder");
     let tester = Tester::new(config.clone(), recorder.clone()).await.expect("tester");
     let hangs = async {
-        // The first visit finds nothing; from then on each step is in time, but there are too many
-        // of them.
+        // The first visit finds nothing; after that each step is in time, but there are too many of
+        // them.
         let ended = |commands: Vec<String>| commands.iter().any(|line| line.starts_with("QUIT"));
         while !ended(probe.server.commands(Protocol::Pop3)) {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,5 +1,5 @@
-//! The mailbox test against embedded servers: what it measures, what it leaves alone, and what it
-//! says when something is wrong.
+//! The mailbox test with embedded servers: its measurements, what it leaves alone, and its errors
+//! when something is wrong.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -13,7 +13,7 @@ use mailqos_model::{Outcome, Sample, Stage};
 use mailqos_probe::tester::{TestResult, Tester};
 use mailqos_tests::servers::{Fault, Habits, INBOX, MailServer, Options, PROBE, Protocol, When};
 
-/// A server with three mails of other people, and a probe that opens its mailbox.
+/// A server with three foreign mails, and a probe that opens its mailbox.
 struct Probe {
     folder: tempfile::TempDir,
     server: MailServer,
@@ -66,7 +66,7 @@ pickup = {{ protocol = "{word}", port = {port}, {tls}, account = "probe", ca_fil
         run(&self.config(more)).await
     }
 
-    /// The first words of the commands that the server received.
+    /// Returns the first words of the commands that the server received.
     fn verbs(&self) -> Vec<String> {
         let commands = self.server.commands(self.protocol());
         let verb = |line: &String| {
@@ -127,7 +127,8 @@ async fn a_mailbox_is_opened_and_listed_and_nothing_in_it_changes() {
             assert!(!verbs.iter().any(|known| known == verb), "{verb} in {verbs:?}");
         }
         assert!(probe.server.accepted().is_empty());
-        // Sessions that are not ended add up to the limit of connections (check-mail issue 183).
+        // Sessions that are not closed count towards the limit of connections (check-mail issue
+        // 183).
         assert_eq!(verbs.last().map(String::as_str), Some(if imap { "LOGOUT" } else { "QUIT" }));
     }
 }
@@ -161,8 +162,8 @@ async fn each_stage_of_a_failure_is_named() {
     }
 }
 
-/// A check that tells only whether the port is open misses this (Uptime Kuma issue 550), and one
-/// that goes on after a refused login shows a misleading error and locks the account
+/// A check that only tests whether the port is open misses this (Uptime Kuma issue 550), and one
+/// that continues after a refused login shows a misleading error and locks the account
 /// (mcp-email-server pull request 163).
 #[tokio::test]
 async fn a_wrong_password_is_one_failed_login_until_the_next_test() {
@@ -185,7 +186,7 @@ async fn a_wrong_password_is_one_failed_login_until_the_next_test() {
             !verbs.iter().any(|verb| matches!(verb.as_str(), "EXAMINE" | "UIDL" | "LIST")),
             "{verbs:?}"
         );
-        // A second test within the interval, such as one by hand, does not try it again.
+        // A second test within the interval, for example a manual one, does not try it again.
         let second = tester.test(monitor(&config)).await.sample;
         assert_eq!(failed(&second), (Outcome::PickupFailed, Some(Stage::PickupLogin)));
         assert_eq!(tries(probe.verbs()), so_far, "{:?}", second.error);
@@ -208,7 +209,7 @@ async fn a_login_that_opens_nothing_is_no_success() {
     assert_eq!(probe.verbs().last().map(String::as_str), Some("LOGOUT"));
 }
 
-/// A server that forbids logins in clear must not be sent the password (check-mail issue 321).
+/// The password must not be sent to a server that forbids plaintext logins (check-mail issue 321).
 #[tokio::test]
 async fn no_password_is_sent_where_logins_are_disabled() {
     let probe = Probe::new(true, Options { plaintext_login: false, ..Options::default() }).await;
@@ -234,7 +235,7 @@ async fn a_missing_folder_fails_the_test_and_is_named_with_a_suggestion() {
     assert!(error.contains("\"Jnuk\"") && error.contains("Junk"), "{error}");
 }
 
-/// NetEase refuses each folder to clients that have not said who they are.
+/// NetEase refuses each folder to clients that have not identified themselves.
 #[tokio::test]
 async fn a_server_that_wants_to_know_the_client_is_told() {
     let imap_habits = Habits { wants_id: true, ..Habits::default() };
@@ -243,8 +244,8 @@ async fn a_server_that_wants_to_know_the_client_is_told() {
     assert_eq!(failed(&sample), (Outcome::Ok, None), "{:?}", sample.error);
 }
 
-/// POP3 lets one session at a time into a mailbox (RFC 1939, section 3): someone who reads mail for
-/// a moment is no outage.
+/// POP3 allows one session at a time per mailbox (RFC 1939, section 3): someone who briefly reads
+/// mail is not an outage.
 #[tokio::test]
 async fn a_mailbox_in_use_is_tried_again_within_the_timeout() {
     let probe = Probe::new(false, Options::default()).await;

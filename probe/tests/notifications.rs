@@ -1,6 +1,5 @@
-//! The messages of `tests/notifications` come in place of the test mail, over POP3 and over IMAP:
-//! none counts as the mail, what a mail system wrote is explained, and what others wrote stays
-//! where it is.
+//! The messages of `tests/notifications` arrive in place of the test mail, over POP3 and IMAP: none
+//! counts as the mail, messages of mail systems are explained, and others stay where they are.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -15,11 +14,11 @@ use mailqos_tests::{
 };
 use tokio::task::JoinSet;
 
-/// Tests that run at the same time.
+/// Number of tests that run at the same time.
 const AT_ONCE: usize = 12;
 
-/// The sample of a test whose mail has become this message, and whether the message was left in the
-/// mailbox.
+/// Returns the sample of a test whose mail was replaced by this message, and whether the message
+/// was left in the mailbox.
 async fn told(story: &Story, protocol: &str) -> (Sample, bool) {
     let server = MailServer::start(Options::default()).await.unwrap();
     server.befall(None, Mishap::Story(Box::new(story.clone())), When::Always);
@@ -46,7 +45,7 @@ pickup = {{ protocol = "{protocol}", port = {port}, tls = "implicit", account = 
     (sample, stays)
 }
 
-/// What is wrong with that, if anything is.
+/// Returns the error in that result, if any.
 fn fault(story: &Story, sample: &Sample, stays: bool) -> Option<String> {
     let error = sample.error.clone().unwrap_or_default();
     let (kind, status) = story.answer.split_once(' ').unwrap_or((&story.answer, ""));
@@ -55,7 +54,7 @@ fn fault(story: &Story, sample: &Sample, stays: bool) -> Option<String> {
         && sample.stage == stage
         && sample.round_trip.is_none()
         && error.contains(status)
-        // What persons wrote, and what answers for them, is never touched.
+        // Messages from persons and their responders are never touched.
         && (stays || matches!(kind, "failed" | "delayed" | "delivered"));
     (!is_right).then(|| format!("{} ({}): {stays} {sample:?}", story.name, story.answer))
 }

@@ -1,5 +1,5 @@
-//! The real binaries, built as the running program was: the end-to-end tests and the demonstration
-//! drive these.
+//! Builds the real binaries in the profile of the running program, for the end-to-end tests and the
+//! demonstration.
 
 use std::{
     collections::BTreeMap,
@@ -10,14 +10,14 @@ use std::{
     sync::OnceLock,
 };
 
-/// The packages whose binaries are wanted.
+/// Packages whose binaries are built.
 const PACKAGES: [&str; 2] = ["mailqos-probe", "mailqos-analytics"];
 
-/// The path of `mailqos-probe` or `mailqos-analytics`, built if need be; in the folder that
-/// `MAILQOS_BIN` names, if it does.
+/// Returns the path of `mailqos-probe` or `mailqos-analytics`, built if necessary, or in the folder
+/// that `MAILQOS_BIN` names.
 ///
 /// # Panics
-/// When it can't be built: the tests can't go on then.
+/// The binary can't be built: the tests can't continue then.
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
     if let Some(folder) = std::env::var_os("MAILQOS_BIN") {
@@ -27,23 +27,23 @@ pub fn binary(name: &str) -> PathBuf {
     built.get(name).unwrap_or_else(|| panic!("there is no binary {name}")).clone()
 }
 
-/// The path of a program in the folder that `MAILQOS_BIN` names. It is absolute because the
+/// Returns the path of a program in the folder that `MAILQOS_BIN` names. It is absolute because
 /// programs start in other folders than the caller's.
 fn named(folder: &Path, name: &str) -> PathBuf {
     std::path::absolute(folder).expect("the current folder").join(name)
 }
 
-/// A command of one of the binaries, which says what it says without colours and in long lines.
+/// Returns a command that runs one of the binaries, with output without colours and in long lines.
 pub fn command(name: &str) -> Command {
     let mut command = Command::new(binary(name));
     command.env("NO_COLOR", "1").env("COLUMNS", "200").stdin(Stdio::null());
     command
 }
 
-/// Builds the binaries, with cargo's progress shown, unless `MAILQOS_BIN` says where they are.
+/// Builds the binaries, showing cargo's progress, unless `MAILQOS_BIN` names their folder.
 ///
 /// # Errors
-/// How the program is to end when they can't be built; why was said.
+/// The exit code for the program if they can't be built; the reason has been printed.
 pub fn ensure() -> Result<(), ExitCode> {
     if std::env::var_os("MAILQOS_BIN").is_none()
         && let Err(error) = build(Stdio::inherit())
@@ -55,10 +55,10 @@ pub fn ensure() -> Result<(), ExitCode> {
 }
 
 /// Builds the binaries with cargo, in the profile and target folder of the running program; cargo's
-/// progress goes to `progress`. Cargo itself keeps builds at the same time apart.
+/// progress goes to `progress`. Cargo itself serialises simultaneous builds.
 ///
 /// # Errors
-/// When cargo can't be started or fails.
+/// Cargo can't be started, or fails.
 pub fn build(progress: Stdio) -> io::Result<BTreeMap<String, PathBuf>> {
     let mut command =
         Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
@@ -71,8 +71,7 @@ pub fn build(progress: Stdio) -> io::Result<BTreeMap<String, PathBuf>> {
         let profile = if profile == "debug" { "dev".into() } else { profile };
         command.arg("--target-dir").arg(target).arg("--profile").arg(profile);
     }
-    // What cargo sets for the running program is not meant for another build; some build scripts
-    // would run again.
+    // Variables that cargo sets for the running program would make some build scripts run again.
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| {
             name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
@@ -98,7 +97,7 @@ pub fn build(progress: Stdio) -> io::Result<BTreeMap<String, PathBuf>> {
     Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(executable).collect())
 }
 
-/// The target folder and the profile's folder name of a program that cargo built.
+/// Returns the target folder and the profile's folder name of a program that cargo built.
 fn place(program: &Path) -> Option<(PathBuf, OsString)> {
     let mut folder = program.parent()?;
     if folder.ends_with("deps") || folder.ends_with("examples") {

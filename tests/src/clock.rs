@@ -1,5 +1,5 @@
-//! The clock of programs under test (`tests/shims/clock.c`): it can be put forward, set in either
-//! direction, and slept through, while they run (Linux only).
+//! The clock of programs under test (`tests/shims/clock.c`), which can be advanced, set in either
+//! direction, and suspended while they run (Linux only).
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use mailqos_model::{Micros, UtcMicros};
 
 use crate::shims;
 
-/// What programs need to have the clock.
+/// What a program needs to use the clock.
 #[derive(Debug, Clone)]
 pub struct Given {
     file: PathBuf,
@@ -20,13 +20,13 @@ pub struct Given {
 }
 
 impl Given {
-    /// Gives it to a program that is about to be started.
+    /// Gives the clock to a program that is about to be started.
     pub fn give_to<'command>(&self, command: &'command mut Command) -> &'command mut Command {
         command.env("LD_PRELOAD", &self.library).env("MAILQOS_CLOCK", &self.file)
     }
 }
 
-/// The clock; all programs that it is given to have the same.
+/// The clock, shared by all programs that it is given to.
 #[derive(Debug)]
 pub struct SetClock {
     given: Given,
@@ -36,7 +36,7 @@ pub struct SetClock {
 }
 
 impl SetClock {
-    /// Makes a clock that shows the time; its files are in this folder.
+    /// Creates a clock that shows the current time; its files are in this folder.
     ///
     /// # Errors
     /// There is no C compiler, or the folder can't be written.
@@ -52,39 +52,39 @@ impl SetClock {
         })
     }
 
-    /// Gives it to a program that is about to be started.
+    /// Gives the clock to a program that is about to be started.
     pub fn give_to<'command>(&self, command: &'command mut Command) -> &'command mut Command {
         self.given.give_to(command)
     }
 
-    /// What programs need to have it.
+    /// Returns what a program needs to use it.
     pub fn given(&self) -> Given {
         self.given.clone()
     }
 
-    /// What it shows.
+    /// Returns the time that it shows.
     pub fn now(&self) -> UtcMicros {
         UtcMicros::now() + self.ahead + self.set + self.slept
     }
 
-    /// By how much time has been let pass.
+    /// Returns by how much it was advanced.
     pub fn ahead(&self) -> Micros {
         self.ahead + self.slept
     }
 
-    /// Lets time pass; never backwards.
+    /// Advances the clock, never backwards.
     pub fn put_forward(&mut self, by: Micros) {
         self.ahead = Micros(self.ahead.0 + by.0.max(0));
         self.write(0, self.ahead);
     }
 
-    /// Somebody sets the clock on the wall: forward, or (negative) back.
+    /// Sets the wall clock forward or, if negative, back.
     pub fn set(&mut self, by: Micros) {
         self.set = self.set + by;
         self.write(8, self.set);
     }
 
-    /// The machine is suspended for so long.
+    /// Suspends the machine for this long.
     pub fn suspend(&mut self, lasts: Micros) {
         self.slept = Micros(self.slept.0 + lasts.0.max(0));
         self.write(16, self.slept);

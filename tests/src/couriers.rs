@@ -1,5 +1,5 @@
-//! The measure of delivery: files go to real servers through faults, and what is there afterwards
-//! is counted: once, twice, lost, half-visible.
+//! Measures deliveries: files are sent to real servers through faults, and the results are counted:
+//! delivered once, twice, lost, partly visible.
 
 use std::{
     collections::BTreeSet,
@@ -32,46 +32,46 @@ use crate::{
 pub const TARGETS: [&str; 8] =
     ["mail", "ftp", "ftp-tls12", "vsftpd", "sftp", "share", "folder", "s3"];
 
-/// What the targets with the habits of servers in the wild begin with: in-process FTP servers, each
-/// of [`ftp_habits`].
+/// Prefix of targets that are in-process FTP servers with habits of real ones, each of
+/// [`ftp_habits`].
 pub const HABIT: &str = "habit-";
 
-/// The names of all targets, those of habits too.
+/// Returns the names of all targets, including those for habits.
 pub fn targets() -> Vec<String> {
     let habits = ftp_habits().into_iter().map(|named| format!("{HABIT}{}", named.name));
     TARGETS.iter().map(|name| (*name).to_owned()).chain(habits).collect()
 }
 
-/// How often a delivery is tried again before it counts as lost.
+/// How often a delivery is retried before it counts as lost.
 const TRIES: usize = 40;
-/// How long an accepted mail may take to its mailbox.
+/// Time that an accepted mail may take to reach its mailbox.
 const ARRIVING: Duration = Duration::from_secs(90);
 
-/// What goes wrong in a delivery.
+/// A fault during a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// A proxy resets the connection after some bytes.
     Cut,
-    /// The server is ended in mid-transfer, and started again.
+    /// The server is stopped during a transfer and restarted.
     ServerStopped,
     /// The delivering process is killed.
     ProcessKilled,
     /// The password is wrong, then right.
     WrongPassword,
-    /// The server shows a certificate or key that is not trusted, then the right one.
+    /// The server presents an untrusted certificate or key, then the right one.
     Certificate,
-    /// There is no room at the far end, then there is.
+    /// There is no space at the destination, then there is.
     DiskFull,
-    /// A proxy loses packets: pieces come after pauses.
+    /// A proxy loses packets: data arrives after pauses.
     Lossy,
-    /// A proxy hands on a few bytes at a time.
+    /// A proxy forwards a few bytes at a time.
     Tiny,
-    /// A proxy hands nothing on any more after some bytes; the connection stays open.
+    /// A proxy stops forwarding after some bytes; the connection stays open.
     Stalled,
 }
 
 impl Fault {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Self; 9] = [
         Self::Cut,
         Self::ServerStopped,
@@ -85,61 +85,62 @@ impl Fault {
     ];
 }
 
-/// What is measured.
+/// Settings of a measurement.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// One of [`TARGETS`].
     pub target: String,
-    /// How many faults.
+    /// Number of faults.
     pub faults: usize,
-    /// Bytes of each file.
+    /// Size of each file in bytes.
     pub size: usize,
-    /// What everything random is drawn from.
+    /// Seed of all random numbers.
     pub seed: u64,
-    /// Only these faults; all that the target can have, if empty.
+    /// Only these faults; if empty, all that the target supports.
     pub only: Vec<Fault>,
 }
 
-/// What became of the deliveries.
+/// Results of the deliveries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Toll {
-    /// Arrived once, byte for byte.
+    /// Delivered once, byte for byte.
     pub once: u64,
-    /// Arrived more than once.
+    /// Delivered more than once.
     pub twice: u64,
-    /// Not arrived, or not as they were sent.
+    /// Not delivered, or altered.
     pub lost: u64,
-    /// Entered in the ledger as delivered, and not there.
+    /// Recorded in the ledger as delivered, but missing.
     pub claimed: u64,
-    /// Times at which something that was not whole had its final name; none where that can't be
-    /// seen: in a mailbox and an object store.
+    /// How often an incomplete file had its final name; `None` if that can't be observed: in a
+    /// mailbox and an object store.
     pub half_visible: Option<u64>,
-    /// The faults that had an effect: the first attempt failed or was slowed down, or the process
-    /// was killed.
+    /// Faults that had an effect: the first attempt failed or was slowed down, or the process was
+    /// killed.
     pub struck: u64,
-    /// What was lost or came twice, for people.
+    /// Descriptions of lost and duplicate deliveries.
     pub words: Vec<String>,
 }
 
-/// The far end.
+/// The remote end.
 struct Far {
     kind: String,
     /// Where files arrive: a folder, or that of the mailbox.
     folder: PathBuf,
     script: PathBuf,
-    /// What the script published.
+    /// Values that the script published.
     env: RealServer,
-    /// The way there; over FTP, first that of the commands, then those of the data.
+    /// Proxies on the path; over FTP, first that of the control connection, then those of the data
+    /// connections.
     ways: Vec<Proxy>,
-    /// The object store, if it is one.
+    /// The object store, if the target is one.
     store: Option<ObjectStore>,
-    /// The small file system that is a folder, if it is one.
+    /// The small file system, if the target is a folder.
     disk: Option<Disk>,
-    /// The server in this process, and its habits, if it is one.
+    /// The in-process server and its habits, if the target is one.
     habit: Option<(Arc<FtpServer>, NamedHabits)>,
 }
 
-/// A small file system, where this user may mount one.
+/// A small file system, if this user may mount one.
 struct Disk {
     folder: tempfile::TempDir,
     mounted: bool,
@@ -161,7 +162,7 @@ impl Disk {
         Self { folder, mounted }
     }
 
-    /// Whether it can be written.
+    /// Sets whether it can be written.
     fn set_writable(&self, writable: bool) {
         let how = if writable { "remount,rw" } else { "remount,ro" };
         run_quietly(Command::new("mount").args(["-o", how]).arg(self.folder.path()));
@@ -181,10 +182,10 @@ fn run_quietly(command: &mut Command) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// Delivers through the faults.
+/// Delivers files through the faults.
 ///
 /// # Panics
-/// When the setting can't be made.
+/// The setting can't be created.
 pub async fn run(plan: &Plan) -> Toll {
     let Some(far) = Far::reach(&plan.target).await else {
         return Toll::default();
@@ -283,7 +284,7 @@ fn setting(far: &Far) -> Setting {
     setting
 }
 
-/// Delivers a file through one fault, then without; tells whether the fault struck.
+/// Delivers a file through one fault, then without; returns whether the fault had an effect.
 async fn deliver(
     setting: &Setting,
     far: &Far,
@@ -336,7 +337,7 @@ async fn deliver(
             far.start();
             !ended
         }
-        // These slow it down, and need not let it fail.
+        // These slow it down but need not make it fail.
         Fault::Lossy | Fault::Tiny => {
             wait(&mut child).await;
             far.struck() > felt
@@ -373,7 +374,7 @@ async fn deliver(
     struck
 }
 
-/// Waits until the order is on disk: what comes after must not lose it.
+/// Waits until the order is on disk, so that later faults must not lose it.
 async fn ordered(setting: &Setting, child: &mut Child) {
     let pending = setting.path("data/state/outbox/pending");
     let begun = Instant::now();
@@ -399,7 +400,7 @@ fn set(setting: &Setting, name: &str, text: &str) {
     fs::write(setting.path(name), text).expect("a file");
 }
 
-/// Whether the ledger has a file.
+/// Returns whether the ledger lists a file as delivered.
 fn delivered(setting: &Setting, name: &str) -> bool {
     setting
         .succeed("mailqos-analytics", &["outbox", "ledger"])
@@ -408,7 +409,7 @@ fn delivered(setting: &Setting, name: &str) -> bool {
 }
 
 impl Far {
-    /// The far end of a target, if it is there.
+    /// Returns the remote end of a target, if it is available.
     async fn reach(target: &str) -> Option<Self> {
         let far = |env: RealServer, folder: PathBuf, script: &str, ways: Vec<Proxy>| Self {
             kind: target.to_owned(),
@@ -454,8 +455,8 @@ impl Far {
                     "ftp-tls12" => ("FAR_TLS12_PORT", "FAR_DATA", "FOLDER"),
                     _ => ("FAR_VSFTPD_PORT", "FAR_VSFTPD_DATA", "FAR_VSFTPD_FOLDER"),
                 };
-                // The servers are at another address of this machine, so that the ports that they
-                // name for data are free here.
+                // The servers use another local address, so that the ports that they name for data
+                // are free here.
                 let there = |port: u16| ([127, 0, 0, 2], port).into();
                 let mut ways = vec![Proxy::start(there(env.port(port))).await.expect("a proxy")];
                 let (first, last) = env.get(ports).split_once('-').expect("a range of ports");
@@ -496,7 +497,7 @@ impl Far {
         self.kind.contains("ftp") && self.kind != "sftp"
     }
 
-    /// Where the way to it begins.
+    /// Returns the port at which the path begins.
     fn port(&self) -> u16 {
         match &self.habit {
             Some((server, _)) => server.port(),
@@ -525,7 +526,7 @@ impl Far {
         self.ways.iter().map(Proxy::struck).sum()
     }
 
-    /// The password is wrong, or right again.
+    /// Makes the password wrong, or right again.
     fn refuse(&self, setting: &Setting, refuse: bool) {
         if let Some((server, _)) = &self.habit {
             return server.trouble(refuse.then_some(Trouble::Refuse));
@@ -541,21 +542,21 @@ impl Far {
         if let Some((_, named)) = &self.habit {
             return match fault {
                 Fault::Certificate | Fault::Lossy | Fault::Tiny => false,
-                // A file that is fetched away at once leaves no trace. When the process dies or the
-                // server goes away before the reply, nobody can tell whether it had arrived, and it
-                // is sent once more.
+                // A file that is collected immediately leaves no trace. If the process dies or the
+                // server disappears before the reply, it is unknown whether the file arrived, and
+                // it is sent again.
                 Fault::ProcessKilled | Fault::ServerStopped => !named.habits.taken_away,
                 _ => true,
             };
         }
         match fault {
-            // SMB has no certificates, nor is the store asked for one.
+            // SMB has no certificates, and the store does not use one.
             Fault::Certificate => !matches!(self.kind.as_str(), "share" | "folder" | "s3"),
-            // A folder of its own can be filled where it is a file system of its own.
+            // A folder can only be filled if it is a separate file system.
             Fault::DiskFull => matches!(self.kind.as_str(), "mail" | "s3") || fills(&self.folder),
-            // Is read-only, then not.
+            // Read-only, then writable.
             Fault::ServerStopped => self.disk.as_ref().is_none_or(|disk| disk.mounted),
-            // The acceptance of a mail is waited for, for ten minutes.
+            // The acceptance of a mail is awaited for ten minutes.
             Fault::Stalled => !matches!(self.kind.as_str(), "mail" | "folder"),
             Fault::Cut | Fault::Lossy | Fault::Tiny | Fault::WrongPassword => self.kind != "folder",
             _ => true,
@@ -573,7 +574,7 @@ impl Far {
         }
     }
 
-    /// For SFTP, a key that nobody knows.
+    /// For SFTP, an unknown key.
     fn wrong_password(&self, setting: &Setting) -> String {
         if self.kind != "sftp" {
             return "wrong".to_owned();
@@ -598,7 +599,7 @@ impl Far {
         }
     }
 
-    /// The server seems to have another certificate or key.
+    /// Makes the server appear to have another certificate or key.
     fn distrust(&self, setting: &Setting) {
         let other = if self.kind == "sftp" {
             self.wrong_password(setting);
@@ -610,7 +611,7 @@ impl Far {
         set(setting, "trust", &other);
     }
 
-    /// How long a delivery takes without faults, in seconds, more or less.
+    /// Returns the approximate duration of a delivery without faults, in seconds.
     fn takes(&self, size: usize) -> f64 {
         let megabytes = size as f64 / 1e6;
         match self.kind.as_str() {
@@ -623,8 +624,8 @@ impl Far {
         }
     }
 
-    /// Cuts or stalls the connection after so many bytes of the client; over FTP that of the data,
-    /// or now and then that of the commands.
+    /// Cuts or stalls the connection after this many bytes from the client; over FTP usually the
+    /// data connection, sometimes the control connection.
     fn cut(&self, fault: Fault, moment: f64, size: usize) {
         let (most, ways) = match self.kind.as_str() {
             _ if self.is_ftp() && moment < 0.15 => (15_000.0, &self.ways[..1]),
@@ -642,7 +643,7 @@ impl Far {
         }
     }
 
-    /// Ends the server with all its conversations.
+    /// Stops the server and all its connections.
     fn stop(&self) {
         if self.habit.is_some() {
             return self.trouble(Trouble::Away);
@@ -669,13 +670,13 @@ impl Far {
                 open.push(child.to_owned());
             }
         }
-        // Those that serve somebody outlive some servers; they are ours, started by the script.
+        // Session processes outlive some servers; they were started by the script.
         let pids = children.iter().map(String::as_str);
         let _ = Command::new("kill").arg("-KILL").args(pids).stderr(Stdio::null()).status();
         self.script("stop");
     }
 
-    /// Starts it again.
+    /// Restarts the server.
     fn start(&self) {
         if let Some((server, _)) = &self.habit {
             return server.trouble(None);
@@ -699,7 +700,7 @@ impl Far {
         assert!(status.is_ok_and(|status| status.success()), "{} {verb}", self.script.display());
     }
 
-    /// Takes the room at the far end, or gives it back.
+    /// Fills the space at the destination, or frees it.
     fn fill(&self, full: bool) {
         if let Some(store) = &self.store {
             return store.set_full(full);
@@ -733,16 +734,16 @@ impl Far {
         }
     }
 
-    /// Whether it can be seen what is not whole: where files lie in a folder.
+    /// Returns whether incomplete files can be observed: if files are in a folder.
     fn is_watched(&self) -> bool {
         match &self.habit {
-            // What is written under its final name is seen before it is whole.
+            // A file written under its final name is visible before it is complete.
             Some((_, named)) => !named.keys.contains("temporary = \"none\""),
             None => self.kind != "mail" && self.store.is_none(),
         }
     }
 
-    /// Looks all the time whether something under the final name is not whole.
+    /// Checks continuously whether an incomplete file has the final name.
     fn watch(&self, name: &str, size: u64) -> Watch {
         let (end, half) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (path, watched) = (self.folder.join(name), self.is_watched());
@@ -764,7 +765,7 @@ impl Far {
         Watch { end, half, thread }
     }
 
-    /// How often the file is there, byte for byte.
+    /// Returns how many copies of the file there are, byte for byte.
     fn copies(&self, name: &str, hash: &[u8], delivered: bool) -> usize {
         if let Some((server, _)) = &self.habit {
             let path = format!("couriers/{name}");
@@ -796,7 +797,7 @@ impl Far {
             if count != last.0 {
                 last = (count, Instant::now());
             }
-            // A second copy would come soon after the first, if at all.
+            // A second copy would follow the first soon, if at all.
             let settled = count > 0 && last.1.elapsed() > Duration::from_secs(2);
             if settled || !delivered || begun.elapsed() > ARRIVING {
                 return count;
@@ -805,9 +806,9 @@ impl Far {
         }
     }
 
-    /// The mails that have the file. One that the server took once and delivered twice itself, as
-    /// it does when it is killed before it has noted the first, counts once: it has one id of the
-    /// server's.
+    /// Counts the mails with the file. A mail that the server accepted once and delivered twice, as
+    /// it does if it is killed before recording the first delivery, counts once: both copies have
+    /// the same server id.
     fn mails(&self, name: &str, hash: &[u8]) -> usize {
         let mut taken = BTreeSet::new();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
@@ -832,7 +833,7 @@ impl Far {
         taken.len()
     }
 
-    /// Makes room for the next.
+    /// Frees space for the next delivery.
     fn clear(&self, name: &str) {
         if let Some((server, _)) = &self.habit {
             return server.clear();
@@ -861,7 +862,7 @@ impl Far {
     }
 }
 
-/// Whether the folder lies in a small file system of its own.
+/// Returns whether the folder is in a separate small file system.
 fn fills(folder: &Path) -> bool {
     let root = folder.parent().unwrap_or(folder);
     let output = Command::new("df").arg("--output=size").arg("-m").arg(root).output();
@@ -874,7 +875,7 @@ fn fills(folder: &Path) -> bool {
     })
 }
 
-/// Somebody who looks.
+/// A thread that watches a folder.
 struct Watch {
     end: Arc<AtomicBool>,
     half: Arc<AtomicU64>,

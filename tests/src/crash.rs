@@ -1,9 +1,9 @@
-//! Kills the real probe under load, again and again, and counts what it acknowledged and what the
-//! lake has of it.
+//! Kills the real probe repeatedly under load, and compares what it acknowledged with what is in
+//! the lake.
 //!
-//! The probe says on its log which samples it has put on disk; a line that was written survives the
-//! process. Meanwhile a reader opens every day file all the time, as reports and other engines do,
-//! and the disk may be full now and then, or fail at random.
+//! The probe logs which samples it has written to disk; a line in the log survives the process.
+//! Meanwhile a reader opens every day file continuously, as reports and other engines do, and the
+//! disk may sometimes be full or fail at random.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,26 +29,27 @@ use crate::{
     shims,
 };
 
-/// What is done to the probe.
+/// Settings of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// How often it is killed.
+    /// Number of kills.
     pub kills: usize,
-    /// What moments are drawn from.
+    /// Seed of the random times.
     pub seed: u64,
-    /// How many monitors are tested each second: of three, one sends mails, two fail at once.
+    /// Number of monitors, each tested every second: of three, one sends mails and two fail
+    /// immediately.
     pub monitors: usize,
-    /// The longest life.
+    /// Longest life of a process.
     pub longest: Duration,
-    /// Where the lake is; `None` for a temporary folder.
+    /// The lake's folder; `None` for a temporary one.
     pub data: Option<PathBuf>,
-    /// Fill the lake's disk now and then: it had better be a small one.
+    /// Whether to fill the lake's disk now and then, which should be a small one.
     pub fill: bool,
-    /// Of a thousand reads and writes of the lake so many fail.
+    /// Reads and writes of the lake that fail, per thousand.
     pub failing: u32,
 }
 
-/// What came of it.
+/// Results of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Toll {
     /// Lives that ended by SIGKILL.
@@ -59,15 +60,15 @@ pub struct Toll {
     pub acknowledged: usize,
     /// Samples in the lake at the end.
     pub in_lake: usize,
-    /// Acknowledged ones that are not there, or only as provisional though they were settled.
+    /// Acknowledged samples that are missing, or settled ones that are only there as provisional.
     pub lost: usize,
-    /// Samples that are there more than once, at the end or at any moment.
+    /// Samples found more than once, at the end or at any time before.
     pub doubled: u64,
-    /// How often a day file was opened and read whole.
+    /// How often a day file was opened and read completely.
     pub opened: u64,
     /// How often that failed.
     pub unreadable: u64,
-    /// Samples that the probe said it could not write, at that moment.
+    /// Samples that the probe reported as not written.
     pub refused: u64,
     /// How often the disk was full.
     pub filled: u64,
@@ -78,28 +79,28 @@ pub struct Toll {
 /// A sample's monitor and start.
 type Key = (String, String);
 
-/// What the probe said of its samples.
+/// What the probe logged about its samples.
 #[derive(Default)]
 pub struct Said {
-    /// Whether the acknowledged sample was settled.
+    /// Acknowledged samples; `true` if settled.
     acknowledged: BTreeMap<Key, bool>,
     refused: u64,
 }
 
-/// What the lake has of the samples that were acknowledged.
+/// Comparison of the lake with the acknowledged samples.
 pub struct Found {
     /// Samples in the lake.
     pub in_lake: usize,
-    /// Acknowledged ones that are not there, or only as provisional though they were settled.
+    /// Acknowledged samples that are missing, or settled ones that are only there as provisional.
     pub lost: usize,
-    /// Samples that are there more than once.
+    /// Duplicate samples.
     pub doubled: u64,
 }
 
-/// Kills the probe as planned, lets it live once more, and counts.
+/// Kills the probe as planned, starts it a last time, and counts.
 ///
 /// # Panics
-/// When the probe can't be started, or does not end in peace at the end.
+/// The probe can't be started, or does not stop cleanly at the end.
 pub async fn run(plan: &Plan) -> Toll {
     let server = MailServer::start(Options {
         seed: plan.seed,
@@ -118,7 +119,7 @@ pub async fn run(plan: &Plan) -> Toll {
     for number in 0..plan.monitors {
         let mut monitor = setting.monitor(&format!("m{number:03}"), &server);
         if number % 3 != 0 {
-            // Nobody listens there: a sample at once.
+            // Nothing listens there, so there is a sample immediately.
             monitor.smtp =
                 monitor.smtp.replace(&format!("port = {}", server.smtp_port()), "port = 1");
         }
@@ -172,11 +173,11 @@ fn text(log: &Path) -> String {
 }
 
 impl Said {
-    /// Takes in lines of the log, each a JSON object; whether anything was acknowledged in them.
+    /// Processes lines of the log, each a JSON object; returns whether they acknowledged anything.
     pub fn hear(&mut self, lines: &str) -> bool {
         let mut heard = false;
         for line in lines.lines() {
-            // The last line may be torn: what it would have said was not said.
+            // The last line may be truncated and then doesn't count.
             if let Ok(line) = serde_json::from_str::<Value>(line) {
                 heard |= self.take(&line["fields"]);
             }
@@ -184,7 +185,7 @@ impl Said {
         heard
     }
 
-    /// Takes in what a line says; whether it acknowledges a sample.
+    /// Processes a line of the log; returns whether it acknowledges a sample.
     pub fn take(&mut self, fields: &Value) -> bool {
         match fields["message"].as_str() {
             Some("on disk") => {
@@ -202,12 +203,12 @@ impl Said {
         false
     }
 
-    /// How many different samples were acknowledged.
+    /// Returns the number of different acknowledged samples.
     pub fn acknowledged(&self) -> usize {
         self.acknowledged.len()
     }
 
-    /// Compares what was said with what is there.
+    /// Compares the acknowledged samples with the lake.
     pub fn compare(&self, rows: &[Row]) -> Found {
         let mut found: BTreeMap<Key, (usize, bool)> = BTreeMap::new();
         for row in rows {
@@ -227,7 +228,7 @@ impl Said {
     }
 }
 
-/// One life of the probe.
+/// One process of the probe.
 struct Life(Child);
 
 impl Life {
@@ -245,7 +246,7 @@ impl Life {
     }
 
     fn kill(&mut self) {
-        // It may have ended by itself, where a full disk kept it from starting.
+        // It may have ended already because a full disk prevented its start.
         let _ = self.0.kill();
         self.0.wait().expect("the probe is gone");
     }
@@ -271,7 +272,7 @@ impl Drop for Life {
     }
 }
 
-/// What lets reads and writes of the lake fail.
+/// Makes reads and writes of the lake fail.
 struct Failing {
     environment: Vec<(&'static str, String)>,
     counted: PathBuf,
@@ -296,7 +297,7 @@ impl Failing {
     }
 }
 
-/// Opens every day file, all the time.
+/// Opens every day file continuously.
 struct Reader {
     stop: Arc<AtomicBool>,
     counts: Arc<[AtomicU64; 3]>,
@@ -342,7 +343,7 @@ impl Reader {
 
 const BALLAST: &str = "ballast";
 
-/// Fills the disk that the lake is on to the last byte.
+/// Fills the lake's disk to the last byte.
 fn fill(data: &Path) {
     let _ = std::fs::create_dir_all(data);
     let Ok(mut ballast) = File::options().create(true).append(true).open(data.join(BALLAST)) else {

@@ -1,5 +1,5 @@
-//! An HTTP server that takes webhooks: it keeps what it is sent, and answers as it is told: well,
-//! with a failure, never, or without end.
+//! An HTTP server that receives webhooks. It records requests and answers as configured: with
+//! success, with a failure, never, or without end.
 
 use std::{
     io,
@@ -34,19 +34,19 @@ pub enum Manner {
 pub struct Hook {
     /// Method and path.
     pub line: String,
-    /// The header fields, as they came.
+    /// The header fields, as received.
     pub head: String,
-    /// The content.
+    /// The body.
     pub body: String,
-    /// It was answered with a success.
+    /// Whether it was answered with a success.
     pub accepted: bool,
 }
 
 impl Hook {
-    /// The content as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// The body is not valid JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).expect("JSON")
     }
@@ -58,7 +58,7 @@ struct Shared {
     taken: Mutex<Vec<Hook>>,
 }
 
-/// The running server; dropping it ends it.
+/// The running server; dropping it stops it.
 #[derive(Debug)]
 pub struct Hooks {
     address: SocketAddr,
@@ -67,10 +67,10 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Starts it on a free port of the loopback interface.
+    /// Starts the server on a free port of the loopback interface.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// No port is available.
     pub async fn start(manner: Manner) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -83,27 +83,27 @@ impl Hooks {
         })
     }
 
-    /// Its port.
+    /// Returns its port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Its address, with a path.
+    /// Returns its address with a path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// What it has been sent.
+    /// Returns the received requests.
     pub fn taken(&self) -> Vec<Hook> {
         lock(&self.shared.taken).clone()
     }
 
-    /// What it has been sent and has accepted.
+    /// Returns the received requests that were accepted.
     pub fn accepted(&self) -> Vec<Hook> {
         self.taken().into_iter().filter(|hook| hook.accepted).collect()
     }
 
-    /// Answers in another manner from now on.
+    /// Changes how requests are answered from now on.
     pub fn set(&self, manner: Manner) {
         *lock(&self.shared.manner) = manner;
     }

@@ -1,5 +1,5 @@
-//! What the smaller servers have in common: each connection is served by itself, an HTTP request is
-//! read whole.
+//! Shared parts of the smaller servers: connections are served separately, HTTP requests are read
+//! completely.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Serves each connection by itself, until the result is dropped.
+/// Serves each connection in a separate task until the result is dropped.
 pub(crate) fn serve_each<F>(
     listener: TcpListener,
     serve: impl Fn(TcpStream) -> F + Send + 'static,
@@ -32,14 +32,14 @@ where
 pub(crate) struct Request {
     /// Method, path and version.
     pub(crate) line: String,
-    /// The header fields, as they came.
+    /// The header fields, as received.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
 impl Request {
-    /// Reads the next request of a connection; `None` at its end. What has come of the one after it
-    /// stays in `heard`.
+    /// Reads the next request of a connection; `None` at its end. Bytes of the following request
+    /// stay in `heard`.
     pub(crate) async fn read(
         stream: &mut TcpStream,
         heard: &mut Vec<u8>,
@@ -70,7 +70,7 @@ impl Request {
         Ok(Some(request))
     }
 
-    /// The value of a header field.
+    /// Returns the value of a header field.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let fields = self.head.lines().filter_map(|line| line.split_once(':'));
         let mut named = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));

@@ -1,4 +1,4 @@
-//! Reads the sample lake by the contract alone, independently of the product's own reader.
+//! Reads the sample lake by its specification alone, independently of the product's reader.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use parquet::{
     record::Field,
 };
 
-/// A sample as it stands in the lake.
+/// A sample in the lake.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// The site, from the partition.
@@ -22,10 +22,10 @@ pub struct Row {
 }
 
 impl Row {
-    /// A text; `None` for null.
+    /// Returns a text; `None` for null.
     ///
     /// # Panics
-    /// When there is no such column, or it holds no text.
+    /// The column does not exist or is not text.
     pub fn text(&self, column: &str) -> Option<&str> {
         match self.field(column) {
             Field::Null => None,
@@ -34,10 +34,10 @@ impl Row {
         }
     }
 
-    /// A number of microseconds, a moment or a count; `None` for null.
+    /// Returns a number of microseconds, a timestamp or a count; `None` for null.
     ///
     /// # Panics
-    /// When there is no such column, or it holds no number.
+    /// The column does not exist or is not a number.
     pub fn number(&self, column: &str) -> Option<i64> {
         match self.field(column) {
             Field::Null => None,
@@ -47,7 +47,7 @@ impl Row {
         }
     }
 
-    /// Yes or no; `None` for null or where the column is missing.
+    /// Returns a Boolean; `None` for null or if the column is missing.
     pub fn flag(&self, column: &str) -> Option<bool> {
         match self.fields.get(column) {
             Some(Field::Bool(flag)) => Some(*flag),
@@ -55,12 +55,12 @@ impl Row {
         }
     }
 
-    /// The monitor.
+    /// Returns the monitor.
     pub fn monitor(&self) -> &str {
         self.text("monitor").expect("monitor is never null")
     }
 
-    /// The outcome.
+    /// Returns the outcome.
     pub fn outcome(&self) -> &str {
         self.text("outcome").expect("outcome is never null")
     }
@@ -72,7 +72,7 @@ impl Row {
     }
 }
 
-/// The day files of a lake: `samples/site=…/date=…/samples.parquet`.
+/// Returns the day files of a lake: `samples/site=…/date=…/samples.parquet`.
 pub fn day_files(data: &Path) -> Vec<PathBuf> {
     let list = |folder: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -85,18 +85,18 @@ pub fn day_files(data: &Path) -> Vec<PathBuf> {
     dates.map(|date| date.join("samples.parquet")).filter(|file| file.exists()).collect()
 }
 
-/// All samples of a lake, in the order of its files.
+/// Returns all samples of a lake, in the order of its files.
 ///
 /// # Panics
-/// When a file can't be read: a reader may come at any moment.
+/// A file can't be read: files must be readable at any time.
 pub fn rows(data: &Path) -> Vec<Row> {
     day_files(data).iter().flat_map(|file| rows_of(file)).collect()
 }
 
-/// The samples of one day file.
+/// Returns the samples of one day file.
 ///
 /// # Panics
-/// When it can't be read.
+/// The file can't be read.
 pub fn rows_of(file: &Path) -> Vec<Row> {
     let partition = |name: &str| -> String {
         let mut parts =
@@ -119,7 +119,7 @@ pub fn rows_of(file: &Path) -> Vec<Row> {
     .collect()
 }
 
-/// What the contract demands of each column: name, Parquet type, whether it can be null.
+/// What the specification requires of each column: name, Parquet type, whether it can be null.
 pub const CONTRACT: [(&str, &str, bool); 12] = [
     ("monitor", "string", false),
     ("started_at", "timestamp", false),
@@ -135,10 +135,10 @@ pub const CONTRACT: [(&str, &str, bool); 12] = [
     ("round_trip_error_us", "int64", true),
 ];
 
-/// Checks a lake against the contract: layout, schema, order, uniqueness, compression.
+/// Checks a lake against the specification: layout, schema, order, uniqueness, compression.
 ///
 /// # Panics
-/// When anything is not as the contract says.
+/// Something violates the specification.
 pub fn check(data: &Path) {
     use parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, Type};
     for file in day_files(data) {

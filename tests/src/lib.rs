@@ -26,7 +26,7 @@ pub mod simulation;
 pub mod token;
 pub mod toml;
 
-/// Locks a mutex; a test that panicked elsewhere must not hide its own message behind a poisoned
+/// Locks a mutex, so that a test that panicked elsewhere doesn't hide its message behind a poisoned
 /// lock.
 pub fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

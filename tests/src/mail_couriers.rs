@@ -1,6 +1,5 @@
-//! The rows of the couriers' table for mail: reports go to many recipients through servers with the
-//! habits of servers in the wild, and what the ledger claims is compared with what the mailboxes
-//! have.
+//! Measures deliveries by mail: reports are sent to many recipients through servers with habits of
+//! real ones, and the ledger is compared with the mailboxes.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +10,9 @@ use crate::{
 
 /// Recipients of each delivery.
 const PEOPLE: usize = 7;
-/// How often a delivery is tried again before it counts as lost.
+/// How often a delivery is retried before it counts as lost.
 const TRIES: usize = 12;
-/// Bytes of each file: more than the servers with a limit take.
+/// Size of each file in bytes: more than the servers with a limit accept.
 const SIZE: usize = 300_000;
 
 /// A habit of a mail server.
@@ -21,7 +20,7 @@ pub struct Habit {
     /// Its name in the table.
     pub name: &'static str,
     options: fn() -> Options,
-    /// What goes wrong in each delivery: the phase, the reply, and how often.
+    /// Faults of each delivery: the phase, the reply, and how often.
     faults: &'static [(&'static str, &'static str, u32)],
 }
 
@@ -34,7 +33,7 @@ fn limited(most: usize, refusal: &str) -> Options {
 }
 
 /// All habits: sizes (RFC 1870; Postfix, Courier, Exchange), recipients (RFC 5321, section
-/// 4.5.3.1.10; Exchange; RFC 9422), refusals for now (greylisting).
+/// 4.5.3.1.10; Exchange; RFC 9422), temporary refusals (greylisting).
 pub const HABITS: &[Habit] = &[
     Habit {
         name: "size-in-ehlo",
@@ -104,23 +103,23 @@ pub const HABITS: &[Habit] = &[
     },
 ];
 
-/// What became of the mails of a habit, by recipient.
+/// Results of the mails with a habit, by recipient.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
-    /// Recipients who have the mail once.
+    /// Recipients with one copy.
     pub once: usize,
-    /// Who have it more than once.
+    /// Recipients with several copies.
     pub twice: usize,
-    /// Who have none, although they are to have one.
+    /// Recipients without a copy who should have one.
     pub lost: usize,
-    /// Who have none, although the ledger says that a server has accepted it for them.
+    /// Recipients without a copy although the ledger lists the mail as accepted for them.
     pub claimed: usize,
 }
 
 /// Delivers some reports through a server with a habit.
 ///
 /// # Panics
-/// When the setting can't be made.
+/// The setting can't be created.
 pub async fn run(habit: &Habit, deliveries: usize) -> Count {
     let users: Vec<String> = (0..PEOPLE).map(|number| format!("p{number}@example.com")).collect();
     let with_password = |user: &String| (user.clone(), PASSWORD.to_owned());

@@ -1,18 +1,18 @@
-//! The messages about test mails in `tests/notifications`, made of a mail.
+//! Messages about test mails, generated from the templates in `tests/notifications`.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-/// A message about a mail, and what it is to be taken for.
+/// A message about a mail and its expected classification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Story {
-    /// Tells it from the others.
+    /// Name of the message.
     pub name: String,
-    /// `failed 5.1.1`, `left` …
+    /// Expected classification: `failed 5.1.1`, `left` …
     pub answer: String,
     text: String,
 }
 
-/// All of them.
+/// Returns all messages.
 pub fn stories() -> Vec<Story> {
     let texts = [
         include_str!("../notifications/reports.txt"),
@@ -42,14 +42,14 @@ pub fn stories() -> Vec<Story> {
     stories
 }
 
-/// What of a mail stands in a message about it.
+/// Parts of a mail that are quoted in messages about it.
 struct Original<'a> {
     mail: &'a str,
     header: &'a str,
 }
 
 impl Original<'_> {
-    /// A field as it stands in the mail, with its name and its folds.
+    /// Returns a field as in the mail, with its name and its folds.
     fn raw(&self, name: &str) -> String {
         let mut field = String::new();
         for line in self.header.lines() {
@@ -65,7 +65,7 @@ impl Original<'_> {
         field
     }
 
-    /// A field's value, unfolded.
+    /// Returns a field's value, unfolded.
     fn value(&self, name: &str) -> String {
         let raw = self.raw(name);
         let value = raw.split_once(':').map_or("", |(_, value)| value);
@@ -78,7 +78,7 @@ impl Original<'_> {
 }
 
 impl Story {
-    /// Makes the message about a mail; `other` is another token.
+    /// Generates the message about a mail; `other` is another token.
     pub fn about(&self, mail: &[u8], other: &str) -> Vec<u8> {
         let mail = String::from_utf8_lossy(mail).replace("\r\n", "\n");
         let header = mail.split_once("\n\n").map_or(&*mail, |(header, _)| header);
@@ -113,7 +113,7 @@ impl Story {
     }
 }
 
-/// Puts lines in place of a mark that says how many.
+/// Replaces a mark with the number of lines that it states.
 fn repeated(text: &str, mark: &str, line: &str) -> String {
     let Some((before, rest)) = text.split_once(mark) else {
         return text.to_owned();
@@ -124,7 +124,7 @@ fn repeated(text: &str, mark: &str, line: &str) -> String {
     repeated(&format!("{before}{}{after}", lines.trim_end()), mark, line)
 }
 
-/// Encodes what stands between marks that say so.
+/// Encodes the text between encoding marks.
 fn encoded(text: &str) -> String {
     let mut out = String::new();
     let mut inner: Option<(&str, String)> = None;

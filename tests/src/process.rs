@@ -1,41 +1,41 @@
-//! What the kernel knows of a process: its memory, its descriptors, its processor time. Elsewhere
-//! than on Linux it tells nothing: 0.
+//! Statistics of a process from the kernel: memory, descriptors, processor time. On systems other
+//! than Linux they are 0.
 
 use std::fs;
 
-/// The most memory that a process has had, in bytes.
+/// Returns the peak memory of a process, in bytes.
 pub fn peak_memory(process: u32) -> u64 {
     bytes(process, "VmHWM:")
 }
 
-/// The memory that a process has now, in bytes.
+/// Returns the current memory of a process, in bytes.
 pub fn memory(process: u32) -> u64 {
     bytes(process, "VmRSS:")
 }
 
-/// How many files, sockets and the like a process has open.
+/// Returns how many files, sockets and similar objects a process has open.
 pub fn descriptors(process: u32) -> u64 {
     fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count) as u64
 }
 
-/// Processor seconds of a process, in user and system mode.
+/// Returns the processor time of a process in seconds, in user and system mode.
 pub fn processor(process: u32) -> f64 {
     ticks(process, [11, 12])
 }
 
-/// Processor seconds of the processes that this one has started and that have ended.
+/// Returns the processor time in seconds of ended child processes of this one.
 pub fn processor_of_children() -> f64 {
     ticks(std::process::id(), [13, 14])
 }
 
-/// The sum of some fields behind the name in a process's `stat`, in seconds.
+/// Returns the sum of some fields after the name in a process's `stat`, in seconds.
 fn ticks(process: u32, fields: [usize; 2]) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The name in parentheses may hold anything.
+    // The name in parentheses may contain anything.
     let all: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks =
         fields.map(|at| all.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0));
-    // The kernel counts in hundredths of a second wherever this runs.
+    // The kernel counts in hundredths of a second on all supported machines.
     ticks.iter().sum::<f64>() / 100.0
 }
 

@@ -1,6 +1,6 @@
-//! A proxy between two programs that treats their bytes badly: slow, late, in tiny pieces, stalled,
-//! cut off. It never reorders, as TCP never does; a packet that is lost shows as a pause, in which
-//! all that follows waits for it.
+//! A proxy that mistreats the bytes of a connection: slow, late, in tiny pieces, stalled, cut off.
+//! It never reorders them, as TCP never does; a lost packet appears as a pause that also delays
+//! everything after it.
 
 use std::{
     io,
@@ -24,36 +24,37 @@ use tokio::{
 
 use crate::lock;
 
-/// Of a packet that is lost TCP knows after this long, and after twice as long if it is lost again
-/// (RFC 6298, Linux).
+/// Time until TCP retransmits a lost packet; it doubles if the packet is lost again (RFC 6298,
+/// Linux).
 const RETRANSMISSION: Duration = Duration::from_millis(200);
 
-/// So long an address is waited for that somebody else has.
+/// How long to wait for an address that is in use.
 const LETTING_GO: Duration = Duration::from_secs(10);
 
-/// So long a stalled connection stays open: longer than anybody waits.
+/// How long a stalled connection stays open: longer than any client waits.
 const STALLED: Duration = Duration::from_secs(300);
 
-/// What is done to the bytes of each connection, both ways.
+/// How the bytes of each connection are treated, in both directions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Treatment {
-    /// Each piece comes so much later.
+    /// Delay of each piece.
     pub latency: Duration,
-    /// Of a hundred pieces so many are lost, and sent again after a pause.
+    /// Percentage of pieces that are lost and sent again after a pause.
     pub loss: u8,
-    /// At most so many bytes in one piece, with `pause` between the pieces.
+    /// Maximum bytes per piece, and the pause between pieces.
     pub drip: Option<(usize, Duration)>,
-    /// The connection is reset after so many bytes from the client.
+    /// Number of bytes from the client after which the connection is reset.
     pub cut_after_sent: Option<u64>,
-    /// The connection is reset after so many bytes from the server.
+    /// Number of bytes from the server after which the connection is reset.
     pub cut_after_received: Option<u64>,
-    /// Nothing passes any more after so many bytes in all; the connection stays open.
+    /// Number of bytes in both directions after which nothing passes any more; the connection stays
+    /// open.
     pub stall_after: Option<u64>,
-    /// No connection is taken at all: it is closed at once.
+    /// Whether connections are closed immediately.
     pub refuse: bool,
 }
 
-/// A running proxy; dropping it ends it and cuts its connections.
+/// A running proxy; dropping it stops it and cuts its connections.
 pub struct Proxy {
     address: SocketAddr,
     treatment: Arc<Mutex<Treatment>>,
@@ -64,18 +65,19 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a free port of the loopback interface and hands everything on to `server`.
+    /// Listens on a free port of the loopback interface and forwards everything to `server`.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// No port is available.
     pub async fn start(server: SocketAddr) -> io::Result<Self> {
         Self::start_at(([127, 0, 0, 1], 0).into(), server).await
     }
 
-    /// Listens on this address; waits a while for who has it, such as a proxy that ends just now.
+    /// Listens on this address; waits a while if it is in use, for example by a proxy that is just
+    /// stopping.
     ///
     /// # Errors
-    /// When somebody else keeps the port.
+    /// The port remains in use.
     pub async fn start_at(address: SocketAddr, server: SocketAddr) -> io::Result<Self> {
         let begun = Instant::now();
         let listener = loop {
@@ -104,27 +106,27 @@ impl Proxy {
         Ok(Self { address, treatment, connections, struck, cutting, _task: task })
     }
 
-    /// The proxy's port.
+    /// Returns the proxy's port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// How connections that begin from now on are treated.
+    /// Sets the treatment of new connections.
     pub fn treat(&self, treatment: Treatment) {
         *lock(&self.treatment) = treatment;
     }
 
-    /// Cuts the connections that exist: whoever keeps one for later needs another.
+    /// Cuts the existing connections, so that clients that kept one need another.
     pub fn cut(&self) {
         self.cutting.notify_one();
     }
 
-    /// How many connections there have been.
+    /// Returns how many connections there have been.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// How many connections have felt a treatment: were slowed, stalled, cut or refused.
+    /// Returns how many connections were affected: slowed, stalled, cut or refused.
     pub fn struck(&self) -> u64 {
         self.struck.load(Ordering::Relaxed)
     }
@@ -159,16 +161,16 @@ async fn take(
 
 /// Why a direction ended.
 enum End {
-    /// One side has said all that it had to say.
+    /// One side has sent everything.
     Whole,
     /// The connection is to be reset.
     Cut,
 }
 
-/// What the two directions of a connection share.
+/// State shared by the two directions of a connection.
 struct Course {
     treatment: Treatment,
-    /// Bytes of both.
+    /// Bytes in both directions.
     passed: AtomicU64,
     random: Mutex<Pcg64Mcg>,
     felt: AtomicBool,
@@ -176,7 +178,7 @@ struct Course {
 }
 
 impl Course {
-    /// How much later the next piece comes, beside what every piece has to wait.
+    /// Returns the additional delay of the next piece because of losses.
     fn lost(&self) -> Duration {
         let mut random = lock(&self.random);
         let (mut pause, mut next) = (Duration::ZERO, RETRANSMISSION);
@@ -229,7 +231,7 @@ async fn pass(
     }
 }
 
-/// Passes the bytes of one direction on.
+/// Forwards the bytes of one direction.
 async fn direction(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -275,7 +277,7 @@ async fn direction(
 mod tests {
     use super::*;
 
-    /// A server that says back what it hears.
+    /// Starts an echo server.
     async fn echo() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -334,7 +336,7 @@ mod tests {
         let mut heard = [0; 12];
         stream.read_exact(&mut heard).await.expect("heard");
         assert!(&heard == b"hello, world" && begun.elapsed() >= RETRANSMISSION);
-        // The first was as it is.
+        // The first connection was unaffected.
         assert_eq!(proxy.struck(), 4);
     }
 }

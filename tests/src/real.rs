@@ -1,18 +1,17 @@
-//! The real servers that the scripts of `tests/real/` start: where they are and who may log in.
+//! The real servers that the scripts in `tests/real/` start: their addresses and accounts.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-/// What one script published: `mail`, `ftp`, `share` or `sftp`.
+/// Values that one script published: `mail`, `ftp`, `share` or `sftp`.
 #[derive(Debug, Clone, Default)]
 pub struct RealServer(BTreeMap<String, String>);
 
 impl RealServer {
-    /// The server, if `MAILQOS_REAL_SERVERS` names the folder of the scripts. Says so on standard
-    /// error where it doesn't, so that nobody believes that something was tested.
+    /// Returns the server, if `MAILQOS_REAL_SERVERS` names the folder of the scripts. Otherwise
+    /// prints a note on standard error, so that no one believes that something was tested.
     ///
     /// # Panics
-    /// When the variable is set and the server is not there: a server that was asked for may not be
-    /// skipped.
+    /// The variable is set but the server is missing: a requested server may not be skipped.
     pub fn find(name: &str) -> Option<Self> {
         let Some(folder) = std::env::var_os("MAILQOS_REAL_SERVERS") else {
             eprintln!(
@@ -30,23 +29,23 @@ impl RealServer {
         Some(Self(text.lines().filter_map(pair).collect()))
     }
 
-    /// One of the published values.
+    /// Returns one of the published values.
     ///
     /// # Panics
-    /// When there is none of that name.
+    /// There is no value of that name.
     pub fn get(&self, key: &str) -> &str {
         self.0.get(key).unwrap_or_else(|| panic!("no {key} among {:?}", self.0.keys()))
     }
 
-    /// Whether a value of that name was published.
+    /// Returns whether a value of that name was published.
     pub fn has(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
 
-    /// A published port.
+    /// Returns a published port.
     ///
     /// # Panics
-    /// When it is no number.
+    /// The value is not a number.
     pub fn port(&self, key: &str) -> u16 {
         self.get(key).parse().expect("a port number")
     }

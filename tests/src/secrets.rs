@@ -1,5 +1,5 @@
-//! Recognisable secrets: files that have them, and the search for them in all that programs have
-//! written.
+//! Recognisable secrets: creates files with them, and searches everything that programs have
+//! written for them.
 
 use std::{
     fs,
@@ -8,10 +8,10 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-/// Writes a secret into a file that only its owner can read: the programs take it from no other.
+/// Writes a secret into a file that only its owner can read, as the programs require.
 ///
 /// # Panics
-/// When it can't be written.
+/// The file can't be written.
 pub fn secret_file(path: &Path, secret: &str) {
     fs::write(path, secret).expect("a file");
     #[cfg(unix)]
@@ -19,8 +19,8 @@ pub fn secret_file(path: &Path, secret: &str) {
         .expect("only for its owner");
 }
 
-/// A secret as it may be seen: plain, quoted, in the forms in which it travels for these users,
-/// escaped for a URL, and cut off.
+/// Returns the forms in which a secret may appear: plain, quoted, in the encodings used for these
+/// users, escaped for a URL, and truncated.
 pub fn shapes(secret: &str, users: &[&str]) -> Vec<String> {
     let mut shapes = vec![
         secret.to_owned(),
@@ -35,23 +35,23 @@ pub fn shapes(secret: &str, users: &[&str]) -> Vec<String> {
         _ => format!("%{byte:02X}"),
     });
     shapes.push(escaped.collect());
-    // What is left of it when the end is cut off.
+    // The remainder if the end is truncated.
     shapes.push(secret.chars().take(16).collect());
     shapes
 }
 
-/// What a search came to.
+/// Result of a search.
 #[derive(Debug, Clone, Default)]
 pub struct Search {
     /// Files that were read.
     pub files: u64,
-    /// Their bytes.
+    /// Their total size in bytes.
     pub bytes: u64,
-    /// What was found, and where.
+    /// Texts that were found, with their files.
     pub found: Vec<(String, PathBuf)>,
 }
 
-/// Looks for texts in every file of a folder, at any depth; each is named once a file.
+/// Searches every file of a folder, at any depth, for texts; each is reported once per file.
 pub fn search(folder: &Path, texts: &[String]) -> Search {
     let mut search = Search::default();
     let mut heads = vec![false; 1 << 16];
@@ -62,7 +62,7 @@ pub fn search(folder: &Path, texts: &[String]) -> Search {
     search
 }
 
-/// The first two bytes: few places of a file begin with those of a text.
+/// Returns the first two bytes: few positions of a file match those of a text.
 fn head(bytes: &[u8]) -> Option<usize> {
     let [first, second] = *bytes.first_chunk::<2>()?;
     Some(usize::from(first) << 8 | usize::from(second))

@@ -1,5 +1,5 @@
-//! A setting for the real binaries: a folder with a configuration, commands that run in it, a probe
-//! that runs until told.
+//! Environment for the real binaries: a folder with a configuration, commands that run in it, a
+//! probe that runs until it is stopped.
 
 use std::{
     fmt::Write as _,
@@ -17,13 +17,13 @@ use crate::{
     servers::{MailServer, PASSWORD, PROBE},
 };
 
-/// How long anything in a test may take before the test gives up.
+/// Longest wait of a test before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits until something is so.
+/// Waits for a condition.
 ///
 /// # Panics
-/// When it is not so within [`PATIENCE`].
+/// The condition is not met within [`PATIENCE`].
 pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
@@ -35,7 +35,7 @@ pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
 /// Writes a file that only its owner may read, as secrets must be.
 ///
 /// # Panics
-/// When it can't.
+/// The file can't be written.
 pub fn write_private(path: &Path, text: &str) {
     std::fs::write(path, text).expect("a private file");
     #[cfg(unix)]
@@ -46,7 +46,7 @@ pub fn write_private(path: &Path, text: &str) {
     }
 }
 
-/// The text of a monitor in the configuration; all parts can be changed.
+/// Text of a monitor in the configuration; all parts can be changed.
 #[derive(Debug, Clone)]
 pub struct MonitorText {
     /// Its id, and that of its object.
@@ -72,11 +72,11 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// A new folder, and a configuration with short intervals: tests each 5 s, max round trip 3 s,
-    /// steps of 1 s.
+    /// Creates a folder and a configuration with short intervals: a test every 5 s, max round trip
+    /// 3 s, timeouts of 1 s.
     ///
     /// # Panics
-    /// When there can be no folder.
+    /// The folder can't be created.
     pub fn new(site: &str) -> Self {
         let config = format!(
             "site = \"{site}\"\ndata = \"data\"\ntimezone = \"Europe/Stockholm\"\nseal_interval = \"1s\"\n\n\
@@ -87,12 +87,12 @@ impl Setting {
         Self { folder: tempfile::tempdir().expect("a temporary folder"), config }
     }
 
-    /// A path in the folder.
+    /// Returns a path in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The lake's folder.
+    /// Returns the lake's folder.
     pub fn data(&self) -> PathBuf {
         self.path("data")
     }
@@ -110,11 +110,11 @@ impl Setting {
         self.config = self.config.replace(old, new);
     }
 
-    /// The text of a monitor on an embedded server: STARTTLS for SMTP, implicit TLS for POP3, its
-    /// authority trusted.
+    /// Returns the text of a monitor on an embedded server: STARTTLS for SMTP, implicit TLS for
+    /// POP3, its authority trusted.
     ///
     /// # Panics
-    /// When the authority's file can't be written.
+    /// The authority's file can't be written.
     pub fn monitor(&self, id: &str, server: &MailServer) -> MonitorText {
         let ca_file = format!("{id}.ca.pem");
         std::fs::write(self.path(&ca_file), server.authority().pem())
@@ -150,11 +150,11 @@ impl Setting {
         .expect("writing into a string");
     }
 
-    /// Adds a server that takes alarms and reports, with an account of its name for a user whose
-    /// password is [`PASSWORD`].
+    /// Adds a server that accepts alarms and reports, with an account of the same name for a user
+    /// whose password is [`PASSWORD`].
     ///
     /// # Panics
-    /// When the authority's file can't be written.
+    /// The authority's file can't be written.
     pub fn add_mail_server(&mut self, name: &str, user: &str, server: &MailServer) {
         std::fs::write(self.path(&format!("{name}.pem")), server.authority().pem())
             .expect("the authority's file");
@@ -168,17 +168,17 @@ impl Setting {
     /// Writes the configuration file.
     ///
     /// # Panics
-    /// When it can't.
+    /// The file can't be written.
     pub fn write(&self) -> PathBuf {
         let path = self.path("mailqos.toml");
-        // Never half-written: a probe that starts at this moment would find an empty file.
+        // Never partially written: a probe that starts at this moment would find an empty file.
         let written = self.path("mailqos.toml.new");
         std::fs::write(&written, &self.config).expect("the configuration file");
         std::fs::rename(&written, &path).expect("the configuration file");
         path
     }
 
-    /// A command of one of the binaries, with this configuration and these secrets.
+    /// Returns a command of one of the binaries, with this configuration and these secrets.
     pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(binary(name));
         command
@@ -196,7 +196,7 @@ impl Setting {
     /// Runs a command to its end.
     ///
     /// # Panics
-    /// When it can't be started.
+    /// The command can't be started.
     pub fn run(&self, name: &str, arguments: &[&str]) -> Output {
         self.command(name).args(arguments).output().expect("the binary starts")
     }
@@ -204,7 +204,7 @@ impl Setting {
     /// Runs a command that must succeed and returns its standard output.
     ///
     /// # Panics
-    /// When it fails.
+    /// The command fails.
     pub fn succeed(&self, name: &str, arguments: &[&str]) -> String {
         let output = self.run(name, arguments);
         assert!(
@@ -217,28 +217,28 @@ impl Setting {
         String::from_utf8(output.stdout).expect("standard output is text")
     }
 
-    /// What the ledger of deliveries says, a line each.
+    /// Returns the lines of the ledger of deliveries.
     ///
     /// # Panics
-    /// When it can't be read.
+    /// The ledger can't be read.
     pub fn ledger(&self) -> Vec<serde_json::Value> {
         let text = self.succeed("mailqos-analytics", &["outbox", "ledger"]);
         let lines = text.lines().map(serde_json::from_str);
         lines.collect::<Result<_, _>>().expect("JSON")
     }
 
-    /// Starts `mailqos-probe run`; what it says goes to `probe.log`.
+    /// Starts `mailqos-probe run`; its output goes to `probe.log`.
     ///
     /// # Panics
-    /// When it can't be started.
+    /// It can't be started.
     pub fn start_probe(&self) -> Probe {
         self.start(self.command("mailqos-probe").arg("run"))
     }
 
-    /// Starts a command that runs until it is told to end; what it says goes to `probe.log`.
+    /// Starts a command that runs until it is stopped; its output goes to `probe.log`.
     ///
     /// # Panics
-    /// When it can't be started.
+    /// It can't be started.
     pub fn start(&self, command: &mut Command) -> Probe {
         let log = self.path("probe.log");
         let open =
@@ -247,12 +247,12 @@ impl Setting {
         Probe { child: child.expect("the probe starts"), log }
     }
 
-    /// The samples of the lake.
+    /// Returns the samples of the lake.
     pub fn rows(&self) -> Vec<Row> {
         lake::rows(&self.data())
     }
 
-    /// The settled samples of one monitor, in order.
+    /// Returns the settled samples of one monitor, in order.
     pub fn settled(&self, monitor: &str) -> Vec<Row> {
         let settled = |row: &Row| row.monitor() == monitor && row.flag("settled") != Some(false);
         self.rows().into_iter().filter(settled).collect()
@@ -266,28 +266,28 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Its process id.
+    /// Returns its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it still runs.
+    /// Returns whether it is still running.
     ///
     /// # Panics
-    /// When nobody knows.
+    /// The state of the process is unknown.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("the probe's state").is_none()
     }
 
-    /// What it has said so far.
+    /// Returns its output so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Tells it to end (SIGTERM) and waits for that.
+    /// Stops it with SIGTERM and waits for its end.
     ///
     /// # Panics
-    /// When it does not end in time.
+    /// It does not end in time.
     pub fn stop(mut self) -> ExitStatus {
         signal(self.id(), "TERM");
         let begun = Instant::now();
@@ -300,10 +300,10 @@ impl Probe {
         }
     }
 
-    /// Kills it at once (SIGKILL), as a power cut would.
+    /// Kills it immediately (SIGKILL), like a power cut.
     ///
     /// # Panics
-    /// When it can't be killed.
+    /// It can't be killed.
     pub fn kill(mut self) {
         self.child.kill().expect("the probe is killed");
         self.child.wait().expect("the probe is gone");
@@ -326,22 +326,22 @@ impl Drop for Probe {
     }
 }
 
-/// What a command said, on both its ways.
+/// Returns the complete output of a command.
 pub fn words_of(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
-/// What a command said on standard error, on one line: messages are broken for the terminal.
+/// Returns the standard error of a command on one line: messages are wrapped for the terminal.
 pub fn complaint_of(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let words: Vec<&str> = said.split_whitespace().collect();
     words.join(" ").replace("│ ", "")
 }
 
-/// Sends a signal by name. The standard library has only SIGKILL, and `kill` is on every Unix.
+/// Sends a signal by name. The standard library only supports SIGKILL, but every Unix has `kill`.
 ///
 /// # Panics
-/// When there is no command `kill`.
+/// There is no command `kill`.
 pub fn signal(process: u32, name: &str) {
     let status = Command::new("kill")
         .arg(format!("-{name}"))
@@ -351,7 +351,7 @@ pub fn signal(process: u32, name: &str) {
     status.expect("the command kill");
 }
 
-/// Whether a file of this folder, at any depth, contains these bytes; the first such file.
+/// Returns the first file in this folder, at any depth, that contains these bytes.
 pub fn find_bytes(folder: &Path, needle: &[u8]) -> Option<PathBuf> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

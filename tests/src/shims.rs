@@ -1,5 +1,5 @@
-//! What a program finds beneath it, made worse or faster: C libraries that are preloaded (Linux
-//! only), built by the linker's C compiler when they are needed.
+//! C libraries that are preloaded to make a program's environment worse or faster (Linux only),
+//! built with the linker's C compiler when needed.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use std::{
 /// Builds a library of `tests/shims` into a folder and returns its path.
 ///
 /// # Errors
-/// There is no C compiler, or it is no Linux with the GNU C library.
+/// There is no C compiler, or the system is not Linux with the GNU C library.
 pub fn build(name: &str, folder: &Path) -> io::Result<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("shims/{name}.c"));
     let library = folder.join(format!("{name}.so"));

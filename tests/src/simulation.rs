@@ -1,9 +1,8 @@
-//! A month that never was: samples with the habits of real mail, so that reports have something to
-//! show.
+//! A simulated month: samples with habits of real mail, so that reports have something to show.
 //!
-//! Each monitor has its own pace, busy hours and quiet weekends; between them lie two outages, a
-//! lasting shift, a window of maintenance, and now and then a late or lost mail. The same seed
-//! gives the same samples.
+//! Each monitor has its own pace, busy hours and quiet weekends; there are two outages, a lasting
+//! shift, a maintenance window, and sometimes a late or lost mail. The same seed produces the same
+//! samples.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -21,7 +20,7 @@ use rand_pcg::Pcg64Mcg;
 
 /// How often a simulated monitor is tested.
 pub const TEST_INTERVAL: Micros = Micros::from_secs(300);
-/// The max round trip of a simulated monitor.
+/// Max round trip of a simulated monitor.
 pub const MAX_ROUND_TRIP: Micros = Micros::from_secs(30);
 
 /// The habits of one monitor.
@@ -29,26 +28,26 @@ pub const MAX_ROUND_TRIP: Micros = Micros::from_secs(30);
 pub struct Habits {
     /// The monitor.
     pub monitor: MonitorId,
-    /// Half of the mails are faster, in seconds, on a quiet night.
+    /// Median on a quiet night, in seconds.
     pub median: f64,
-    /// How much slower it is in the busiest hour: 1.0 doubles.
+    /// How much slower it is in the busiest hour: 1.0 doubles the time.
     pub busy: f64,
     /// Spread of the logarithm.
     pub sigma: f64,
-    /// Share of mails that come late.
+    /// Share of late mails.
     pub late: f64,
-    /// Share of mails that never come.
+    /// Share of lost mails.
     pub lost: f64,
-    /// A time of failures: days before the end, hour, minutes, and what failed.
+    /// An outage: days before the end, hour, minutes, outcome and stage.
     pub outage: Option<(i64, i8, i64, Outcome, Stage, &'static str)>,
-    /// From so many days before the end on, everything takes this much longer: 1.4 is 40 % more.
+    /// Days before the end from which everything takes longer, and the factor: 1.4 is 40 % longer.
     pub shift: Option<(i64, f64)>,
-    /// A window of maintenance: days before the end, hour, minutes.
+    /// A maintenance window: days before the end, hour, minutes.
     pub maintenance: Option<(i64, i8, i64)>,
 }
 
 impl Habits {
-    /// A monitor that behaves.
+    /// Returns a well-behaved monitor.
     pub fn calm(monitor: MonitorId, median: f64) -> Self {
         Self {
             monitor,
@@ -64,7 +63,7 @@ impl Habits {
     }
 }
 
-/// The samples of one monitor in [from, to), one each [`TEST_INTERVAL`], in order.
+/// Returns the samples of one monitor in [from, to), one per [`TEST_INTERVAL`], in order.
 pub fn samples(
     habits: &Habits,
     seed: u64,
@@ -78,7 +77,7 @@ pub fn samples(
         .bytes()
         .fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     let mut random = Pcg64Mcg::seed_from_u64(seed ^ name);
-    // Each monitor keeps its own slot in the interval.
+    // Each monitor has a fixed slot in the interval.
     let slot = Micros(random.random_range(0..TEST_INTERVAL.0));
     let first = UtcMicros((from.0.div_euclid(TEST_INTERVAL.0) + 1) * TEST_INTERVAL.0) + slot;
     (0..)
@@ -177,8 +176,8 @@ fn sample(
     sample
 }
 
-/// How slow the hour makes the mail: busy at ten and at three, idle at night and on weekends, slow
-/// during the backup.
+/// Returns how the hour slows down mail: busy at ten and at three, idle at night and on weekends,
+/// slow during the backup.
 fn load(zone: &TimeZone, moment: UtcMicros, busy: f64) -> f64 {
     let local = zone.to_datetime(moment.timestamp());
     let hour = f64::from(local.hour()) + f64::from(local.minute()) / 60.0;
@@ -188,8 +187,8 @@ fn load(zone: &TimeZone, moment: UtcMicros, busy: f64) -> f64 {
     1.0 + busy * day + 0.9 * peak(2.5, 0.4)
 }
 
-/// Whether a moment lies in a window that began so many local days before the end, at an hour, and
-/// lasts some minutes.
+/// Returns whether a moment is in a window that began this many local days before the end, at an
+/// hour, and lasts some minutes.
 fn within(
     zone: &TimeZone,
     moment: UtcMicros,
@@ -209,7 +208,7 @@ fn within(
     })
 }
 
-/// Milliseconds around a value, as microseconds.
+/// Returns a random duration in microseconds around a value in milliseconds.
 fn about(random: &mut Pcg64Mcg, milliseconds: f64) -> Micros {
     let drawn = LogNormal::new(milliseconds.ln(), 0.22).expect("a finite spread").sample(random);
     Micros((drawn * 1_000.0) as i64)
@@ -253,7 +252,7 @@ fn pick_up(sample: &mut Sample, random: &mut Pcg64Mcg, load: f64) {
     sample.folder = Some("INBOX".to_owned());
 }
 
-/// Three stations; most of the time is spent at the filter in the middle.
+/// Three hops; most of the time is spent at the filter in the middle.
 fn hops(monitor: &str, started: UtcMicros, seconds: f64) -> Vec<Hop> {
     let whole = |moment: UtcMicros| UtcMicros(moment.0.div_euclid(1_000_000) * 1_000_000);
     let stations = [("probe", 0.05), ("mx", 0.15), ("filter", 0.95), ("mailbox", 1.0)];

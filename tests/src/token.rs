@@ -1,22 +1,21 @@
-//! Reads the token of a test mail, as its documented format says; the signature is not checked
-//! here.
+//! Reads the token of a test mail by its documented format; the signature is not checked here.
 
 use mailqos_model::UtcMicros;
 
-/// What a token says.
+/// Content of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// The place that sent the mail.
+    /// The site that sent the mail.
     pub site: String,
-    /// The monitor whose test it was.
+    /// The tested monitor.
     pub monitor: String,
-    /// Stamped just before the content was handed to the server.
+    /// Time just before the content was sent to the server.
     pub sent_at: UtcMicros,
-    /// Tells the mail from all others.
+    /// Random number that distinguishes the mail from all others.
     pub nonce: String,
 }
 
-/// The first token in a mail, whatever it stands in.
+/// Returns the first token in a mail, wherever it is.
 pub fn find(mail: &[u8]) -> Option<Token> {
     let text = String::from_utf8_lossy(mail);
     text.match_indices("mq1:").find_map(|(at, mark)| {

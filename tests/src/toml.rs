@@ -1,11 +1,11 @@
-//! TOML as JSON: what a JSON Schema is held against.
+//! Converts TOML to JSON, for validation against a JSON Schema.
 
 use toml_edit::{DocumentMut, Item, Value};
 
-/// A TOML text as JSON.
+/// Returns a TOML text as JSON.
 ///
 /// # Panics
-/// Where it is no TOML.
+/// The text is not valid TOML.
 pub fn json(text: &str) -> serde_json::Value {
     fn value(any: &Value) -> serde_json::Value {
         match any {
@@ -13,7 +13,7 @@ pub fn json(text: &str) -> serde_json::Value {
             Value::Integer(number) => (*number.value()).into(),
             Value::Float(number) => (*number.value()).into(),
             Value::Boolean(is) => (*is.value()).into(),
-            // Editors hand a date on as one, which is none of the types of JSON.
+            // Editors pass dates on as dates, which is not a JSON type.
             Value::Datetime(_) => serde_json::Value::Null,
             Value::Array(items) => items.iter().map(value).collect(),
             Value::InlineTable(table) => {

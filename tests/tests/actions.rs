@@ -1,5 +1,5 @@
-//! Action lists as their users see them: who is told by which way, what a dead way does to the
-//! others, how much ten thousand alarms say.
+//! Action lists from the user's perspective: who is notified over which channel, how a dead channel
+//! affects the others, and what is sent for ten thousand alarms.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -186,7 +186,7 @@ actions = [
         let alert = of(path);
         assert_eq!(alert.json()["message"], subject);
         assert!(alert.head.contains(&format!("GenieKey {PASSWORD}")), "{}", alert.head);
-        // What a test opens it closes again.
+        // A test closes what it opened.
         let alias = alert.json()["alias"].as_str().unwrap().replace('/', "%2F");
         let line = format!("POST {path}/{alias}/close?identifierType=alias ");
         let close = taken.iter().find(|hook| hook.line.starts_with(&line));
@@ -217,7 +217,7 @@ actions = [{{ syslog = {{ server = "127.0.0.1", port = {}, transport = "tls" }} 
         sealed.port(),
     ));
     let said = setting.succeed("mailqos-probe", &["actions", "test"]);
-    // A log server never says that it has a line.
+    // A log server never confirms a line.
     assert_eq!(said.matches('~').count(), 2, "{said}");
     for (log, priority) in [(&plain, "<157>1 "), (&sealed, "<29>1 ")] {
         until("a line", || !log.heard().is_empty()).await;
@@ -227,8 +227,8 @@ actions = [{{ syslog = {{ server = "127.0.0.1", port = {}, transport = "tls" }} 
         assert_eq!(length.parse(), Ok(line.len()), "{heard}");
         assert!(line.starts_with(priority) && line.contains(" mailqos-probe "), "{line}");
     }
-    // Servers that know no lengths
-    // (https://github.com/IonxSolutions/serilog-sinks-syslog/issues/43) take them for text.
+    // Servers without octet counting
+    // (https://github.com/IonxSolutions/serilog-sinks-syslog/issues/43) treat the lengths as text.
     let lines = LogServer::start(None).await.unwrap();
     setting.add(&format!(
         "[action_list.lines]\nactions = [{{ syslog = {{ server = \"127.0.0.1\", port = {}, transport = \"tcp\", framing = \"newline\" }} }}]",
@@ -307,7 +307,7 @@ actions = [{{ webhook = {{ url = "{}", body = '{{ "kind": {{{{ alarms[0].kind | 
     assert_eq!(kinds("/at-once"), ["alarm", "recovery"]);
     assert_eq!(kinds("/later"), ["escalation"], "told of the alarm only");
 
-    // The log and the next report tell of the way that was dead, and of whom the alarm reached.
+    // The log and the next report mention the dead channel and the recipients of the alarm.
     let log = setting.succeed("mailqos-probe", &["log"]);
     assert!(log.contains("channel_failed") && log.contains("channel_recovered"), "{log}");
     std::fs::write(
@@ -356,10 +356,10 @@ async fn a_template_that_cannot_be_filled_in_is_found_by_check() {
 
 /// <https://github.com/grafana/grafana/issues/35207>,
 /// <https://github.com/prometheus/alertmanager/issues/5322>,
-/// <https://github.com/ptarmiganlabs/butler/issues/384>: what a template gets wrong must not cost
-/// the alarm; and <https://github.com/triggerdotdev/trigger.dev/issues/1745>,
-/// <https://github.com/distribution/distribution/pull/4900>: nor may a line break in a subject,
-/// which is no header field either.
+/// <https://github.com/ptarmiganlabs/butler/issues/384>: a wrong template must not suppress the
+/// alarm, and, as in <https://github.com/triggerdotdev/trigger.dev/issues/1745>,
+/// <https://github.com/distribution/distribution/pull/4900>: neither may a line break in a subject,
+/// which must not become a header field.
 #[tokio::test(flavor = "multi_thread")]
 async fn mails_have_their_own_words_and_are_sent_when_these_fail() {
     let mut setting = Setting::new("lyon");
@@ -405,8 +405,8 @@ html = { file = "alarm.html" }"#,
     );
     assert!(content.contains("<p>lyon: TEST"), "{content}");
 
-    // A notice about reports has no alarms: the subject can't be made, and the mail is sent all the
-    // same.
+    // A notice about reports has no alarms: the subject can't be rendered, and the mail is sent
+    // nevertheless.
     let mut tell = setting.command("mailqos-probe");
     tell.args(["actions", "tell"])
         .stdin(std::process::Stdio::piped())
@@ -460,7 +460,7 @@ fn a_wrong_template_of_a_mail_is_found_by_check_with_its_file_and_line() {
     }
 }
 
-/// A redirect has delivered nothing: followed as a GET it would lose the content and look like a
+/// A redirect has delivered nothing: followed as a GET, it would lose the content and look like a
 /// success (<https://github.com/Cyrax321/SNAGLINE/issues/389>,
 /// <https://github.com/MrZoller/vantage-point/issues/49>,
 /// <https://github.com/grafana/grafana/issues/33591>). 202 and 204 are successes.
@@ -491,7 +491,7 @@ async fn a_redirect_is_no_delivery_and_an_empty_success_is_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_proxy_serves_the_whole_configuration() {
-    // A proxy over HTTP gets whole addresses, and answers itself here.
+    // A proxy over HTTP gets complete addresses; here it answers itself.
     let proxy = Hooks::start(Manner::Status(200)).await.unwrap();
     let direct = Hooks::start(Manner::Status(200)).await.unwrap();
     let mut setting = Setting::new("lyon");

@@ -1,4 +1,4 @@
-//! States and alarms as their users see them: acknowledging, maintenance, simulated failures,
+//! States and alarms from the user's perspective: acknowledging, maintenance, simulated failures,
 //! dependencies, thresholds.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
@@ -11,7 +11,7 @@ use mailqos_tests::{
     setting::{Setting, until, write_private},
 };
 
-/// A probe with tests each second, two failures to an alarm, and a webhook that tells kind,
+/// Creates a probe with a test every second, two failures to an alarm, and a webhook with kind,
 /// monitors and reason.
 async fn setting(name: &str) -> (Setting, MailServer, Hooks) {
     let mut setting = Setting::new(name);
@@ -29,7 +29,7 @@ fn told(hooks: &Hooks, kind: &str) -> Vec<serde_json::Value> {
     hooks.taken().iter().map(|hook| hook.json()).filter(|json| json["kind"] == kind).collect()
 }
 
-/// The kinds of the events that are in the lake, with their actors.
+/// Returns the kinds of the events in the lake, with their actors.
 fn events(setting: &Setting, site: &str) -> Vec<Event> {
     let site = site.parse().unwrap();
     let path = day_path::<Event>(&setting.data(), &site, UtcMicros::now().utc_date());
@@ -60,7 +60,8 @@ async fn an_alarm_is_acknowledged_by_name_and_note() {
         .find(|event| event.kind.as_str() == "acknowledged")
         .unwrap();
     assert_eq!((ack.actor.as_deref(), ack.text.as_deref()), (Some("anna"), Some("disk is full")));
-    // Ten seconds after the alarm a reminder would come; there is one test a second, at the most.
+    // A reminder would follow ten seconds after the alarm, and there is at most one test per
+    // second.
     let tests = setting.settled("mail1").len();
     until("twelve more tests", || setting.settled("mail1").len() >= tests + 12).await;
     assert_eq!(told(&hooks, "reminder").len(), 0);
@@ -121,7 +122,7 @@ async fn in_maintenance_no_alarm_rises_and_no_sample_counts() {
         &["maintenance", "add", "mail1", "--for", "2h", "--reason", "new disks", "--name", "disks"],
     );
     assert!(said.starts_with("maintenance disks of 1 monitor, "), "{said}");
-    // A test that was under way when the maintenance began is none in maintenance.
+    // A test that was running when the maintenance began is not in maintenance.
     let begun = UtcMicros::now().0;
     let failed = |row: &mailqos_tests::lake::Row| {
         row.outcome() == "smtp_failed" && row.number("started_at").is_some_and(|at| at >= begun)
@@ -248,7 +249,7 @@ async fn good_tests_raise_alarms_where_a_rule_says_so() {
         ("percentile", "the 95th percentile of sending over 1h took"),
         ("spam", "the mail was found in the folder \"Junk\""),
     ] {
-        // Alarms that come together are told together: the event is of one monitor.
+        // Simultaneous alarms share a notification: the event names one monitor.
         let raised = || {
             let events = events(&setting, "lyon").into_iter();
             let of_it = |event: &Event| {

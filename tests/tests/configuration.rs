@@ -1,5 +1,5 @@
-//! What a wrong configuration gets: all that is wrong at once, each with file, line and remedy;
-//! exit code 2; no lake.
+//! A wrong configuration: all problems together, each with file, line and remedy; exit code 2; no
+//! lake.
 
 #![allow(clippy::expect_used, missing_docs)]
 
@@ -8,7 +8,7 @@ use mailqos_tests::{
     setting::{Setting, words_of},
 };
 
-/// Runs a command on a configuration; returns exit code, standard output and standard error.
+/// Runs a command with a configuration; returns exit code, standard output and standard error.
 fn run(name: &str, config: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = command(name)
         .arg("--config")
@@ -139,7 +139,7 @@ fn a_secret_that_cannot_be_had_is_named_and_not_shown() {
     let output = setting.run("mailqos-probe", &["test", "mail"]);
     let said = words_of(&output);
     assert!(!output.status.success() && said.contains("NO_SUCH_VARIABLE"), "{said}");
-    // It may be there where the probe runs: a warning.
+    // It may exist where the probe runs, so this is a warning.
     let output = setting.run("mailqos-probe", &["check"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);

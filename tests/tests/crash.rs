@@ -1,5 +1,5 @@
-//! The real probe is killed at random moments: nothing that it acknowledged is lost or doubled. The
-//! measure with 300 kills, also on a disk that is full now and then, is
+//! The real probe is killed at random times: no acknowledged sample is lost or duplicated. The
+//! measurement with 300 kills, also with a disk that is sometimes full, is
 //! `cargo run --package mailqos-bench --bin crash`.
 
 #![cfg(unix)]

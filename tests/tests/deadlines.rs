@@ -1,5 +1,5 @@
-//! When tests begin and end: a monitor never overlaps itself unless it may, and a test ends
-//! whatever the servers do.
+//! Starts and ends of tests: a monitor's tests only overlap if configured, and a test ends whatever
+//! the servers do.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
@@ -40,7 +40,7 @@ async fn a_monitor_overlaps_itself_only_where_it_may() {
     .await;
     let log = probe.log();
     assert!(probe.stop().success(), "{log}");
-    // A test of a mail that does not come takes max round trip, 3 s, at least.
+    // A test of a mail that does not arrive takes at least the max round trip of 3 s.
     let apart = |monitor: &str| {
         starts(monitor).windows(2).map(|two| two[1] - two[0]).min().expect("several")
     };
@@ -48,7 +48,7 @@ async fn a_monitor_overlaps_itself_only_where_it_may() {
     assert!(apart("overlapping") < 3_000_000, "{}", apart("overlapping"));
 }
 
-/// Whatever hangs, the next test of the monitor begins.
+/// Whatever hangs, the monitor's next test starts.
 #[tokio::test]
 async fn tests_go_on_whatever_hangs() {
     let mut setting = Setting::new("hangs");
@@ -77,8 +77,7 @@ async fn tests_go_on_whatever_hangs() {
     assert!(rows.iter().all(|row| row.outcome() != "ok"));
 }
 
-/// A network file system whose server is gone: a read there never comes back, and stopping works
-/// all the same.
+/// A network file system whose server is gone: reads never return, but stopping works.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_told_to_stop_stops_although_a_file_hangs() {
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
@@ -102,11 +101,11 @@ async fn what_is_told_to_stop_stops_although_a_file_hangs() {
         let probe = setting.start(&mut command);
         until("it has begun", || probe.log().contains(begun)).await;
         std::fs::write(&told, "").expect("a file");
-        // The configuration is to be read again, and the secret with each test.
+        // The configuration must be reloaded, and the secret read with each test.
         signal(probe.id(), "HUP");
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         let log = probe.log();
-        // `stop` waits no longer than it waits for anything, far less than for ever.
+        // `stop` waits no longer than any other step, and certainly not forever.
         probe.stop();
         assert!(!log.contains("panicked"), "{program} {subcommand}: {log}");
     }

@@ -1,6 +1,6 @@
-//! The commands of figures from outside: groups, comparisons and explanations on a lake whose
-//! figures are known, and what bad input gets: a clear message or a dash, never NaN, never 0 % or
-//! 100 % out of nothing.
+//! Commands for figures from outside: groups, comparisons and explanations on a lake with known
+//! figures. Bad input results in a clear message or a dash, never NaN, and never 0 % or 100 %
+//! without data.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -28,7 +28,7 @@ fn lake(samples: Vec<Sample>) -> tempfile::TempDir {
     folder
 }
 
-/// Two monitors, a test every ten minutes of one day: `a` takes 1 to 144 seconds, `b` loses every
+/// Two monitors, a test every ten minutes for one day: `a` takes 1 to 144 seconds, `b` loses every
 /// second mail.
 fn usual() -> tempfile::TempDir {
     let mut samples = Vec::new();
@@ -49,7 +49,7 @@ fn run(data: &Path, arguments: &[&str]) -> Output {
     command.output().expect("it starts")
 }
 
-/// What it wrote, in a format; nothing in it is NaN or infinite.
+/// Returns the output in a format; it contains nothing that is NaN or infinite.
 fn answer(data: &Path, arguments: &[&str]) -> String {
     let output = run(data, arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -60,14 +60,14 @@ fn answer(data: &Path, arguments: &[&str]) -> String {
     text
 }
 
-/// The elements of the answer in JSON; of `stats`, with all figures.
+/// Returns the elements of the output in JSON; of `stats`, with all figures.
 fn json(data: &Path, arguments: &[&str]) -> Vec<Value> {
     let full: &[&str] = if arguments[0] == "stats" { &["--full"] } else { &[] };
     let text = answer(data, &[arguments, full, &["--format", "json"]].concat());
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Refused with this exit code and these words.
+/// Expects a refusal with this exit code and this text.
 fn refused(data: &Path, arguments: &[&str], code: i32, words: &[&str]) {
     let output = run(data, arguments);
     let said = complaint_of(&output);
@@ -247,7 +247,7 @@ fn a_figure_is_followed_to_its_samples() {
         .map(|s| s["role"].as_str().unwrap())
         .collect();
     assert!(roles[0].starts_with("starts an outage of ") && roles[1] == "ends it", "{roles:?}");
-    // The samples end after 1000 minutes; what follows is unknown.
+    // The samples end after 1000 minutes; the rest is unknown.
     let unknown = json(lake.path(), &["stats", "--explain", "a", "unknown"]);
     assert_eq!(unknown[0]["value"], (450 * 60) as f64);
     assert_eq!(unknown[0]["samples"][0]["role"], "7 h 30 min unknown from here");
@@ -337,7 +337,7 @@ fn a_corrupt_file_is_named_and_left_out_only_when_told_so() {
     let days = ["--from", "2026-03-10", "--to", "2026-03-13"];
     let with = |arguments: &[&'static str]| [arguments, &days].concat();
     let path = "date=2026-03-12";
-    // An answer that fails midway leaves no part of one.
+    // A command that fails midway prints no partial output.
     for format in ["csv", "json", "parquet"] {
         let corrupt = ["corrupt", path];
         refused(lake.path(), &with(&["stats", "--format", format]), 1, &corrupt);
@@ -358,7 +358,7 @@ fn a_corrupt_file_is_named_and_left_out_only_when_told_so() {
     let csv = answer(lake.path(), &with(&["stats", "--skip-corrupt", "--format", "csv"]));
     let (head, row) = csv.split_once('\n').unwrap();
     assert!(head.ends_with(",skipped_files") && row.trim().ends_with(",1"), "{csv}");
-    // A file that is neither of the period nor of the day around it is not looked at.
+    // A file that belongs neither to the period nor to the days around it is not opened.
     assert_eq!(
         json(lake.path(), &["stats", "--to", "2026-03-10T12:00:00Z", "--from", "2026-03-10"]).len(),
         1
@@ -423,7 +423,7 @@ fn one_sample_and_no_good_sample_claim_nothing() {
 
 #[test]
 fn days_of_daylight_saving_changes_have_23_and_25_hours() {
-    // A test every ten minutes for three days around each change.
+    // A test every ten minutes for three days around each clock change.
     let cases = [
         ("Europe/Berlin", "2026-03-29", 23 * 6),
         ("Europe/Berlin", "2025-10-26", 25 * 6),
@@ -455,8 +455,8 @@ fn days_of_daylight_saving_changes_have_23_and_25_hours() {
     }
 }
 
-/// Three months of an hourly test, of which `a` loses every hundredth mail; from June on its login
-/// takes twice as long.
+/// Three months of hourly tests; `a` loses every hundredth mail, and from June on its login takes
+/// twice as long.
 fn a_quarter() -> tempfile::TempDir {
     let begin = -9 * 24 * 60;
     let samples = (0..92 * 24).map(|hour: i64| {
@@ -503,7 +503,7 @@ fn service_levels_are_judged_in_every_format() {
         let words = with(more);
         answer(lake.path(), &words.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    // 92 days of 24 tests, of which 22 failed: the budget of 2 % is 44.16 tests.
+    // 92 days of 24 tests, 22 of which failed: the budget of 2 % is 44.16 tests.
     let rows: Vec<Value> = serde_json::from_str(&ask(&["--format", "json"])).unwrap();
     assert_eq!(rows.len(), 2, "a fiscal quarter, two promises: {rows:?}");
     let kept = &rows[0];
@@ -527,7 +527,7 @@ fn service_levels_are_judged_in_every_format() {
         2,
         &["\"z\" matches no monitor"],
     );
-    // Without a test, nothing is spent and nothing is met.
+    // Without a test, nothing is spent and no objective is met.
     let output =
         run(lake.path(), &["sla", "--config", &config, "--period", "2199", "--format", "json"]);
     let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
@@ -582,7 +582,7 @@ fn a_group_is_no_better_known_than_its_monitors() {
     assert_eq!(rows[0]["monitors"], 1, "one has samples");
     assert_eq!(rows[0]["coverage"], 0.5);
     assert_eq!(rows[1]["coverage"], 1.0, "b has not this tag");
-    // And hour by hour: `b` ends at noon, and what comes an hour later is known of `a` alone.
+    // And by hour: `b` ends at noon, and from an hour later on, only `a` is known.
     let mut samples: Vec<Sample> =
         (0..144).map(|test| sample("a", test * 10, Outcome::Ok, Some(900))).collect();
     samples.extend((0..72).map(|test| sample("b", test * 10, Outcome::Ok, Some(900))));

@@ -1,5 +1,5 @@
-//! Deliveries to FTP servers with the habits of those in the wild: once, whole, under the right
-//! name, and never claimed without reason.
+//! Deliveries to FTP servers with habits of real ones: once, complete, under the right name, and
+//! never claimed without evidence.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
@@ -75,7 +75,7 @@ async fn every_habit_gets_a_file_once_and_says_what_is_known_of_it() {
                 assert!(reply.starts_with(named.said), "{}: {reply}", named.name);
                 assert_eq!(reply.contains("ASCII"), named.habits.names == Names::Ansi, "{reply}");
             }
-            // Nothing is left to do, and nothing is done again.
+            // Nothing is left to do, and nothing is repeated.
             let before = server.heard().len();
             assert!(setting.run("mailqos-analytics", &["outbox", "retry"]).status.success());
             assert_eq!(server.heard().len(), before, "{}", named.name);
@@ -114,7 +114,7 @@ async fn drives_of_windows_are_written_in_any_form() {
             let (works, text) = try_out(&setting);
             assert!(works, "{drives:?} {path}: {text}");
         }
-        // Below the log-in folder, which lies on a drive.
+        // Below the login folder, which is on a drive.
         let server = FtpServer::with(FtpHabits {
             drives,
             home: "C:/home",
@@ -147,8 +147,8 @@ async fn facts_that_never_come_hold_up_no_delivery() {
     assert_eq!(setting.ledger().len(), 1);
 }
 
-/// FileZilla and lftp see 426 behind a whole file where a server misses the TLS goodbye; 421 where
-/// it ends while it takes one; 451 where its disk or its scanner fails at the end.
+/// FileZilla and lftp see 426 after a complete file if a server misses the TLS closing alert; 421
+/// if it stops during a transfer; 451 if its disk or its scanner fails at the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_was_refused_behind_its_last_byte_is_due_and_then_there_once() {
     for reply in [
@@ -351,7 +351,7 @@ async fn a_confirmation_before_the_data_counts_for_nothing_in_a_drop_box() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_old_file_is_taken_for_the_beginning_of_a_new_one() {
-    // Without a hash in the pattern, what has the temporary name may be anything.
+    // Without a hash in the pattern, a file with the temporary name may be anything.
     let server = FtpServer::start().await.unwrap();
     server.put("r.pdf.tmp", b"something else");
     let site = setting(&server, "temporary = \"{{ name }}.tmp\"");

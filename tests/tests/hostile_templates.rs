@@ -1,5 +1,5 @@
-//! Templates by somebody who means harm, and what a report tells about the machine that made it, by
-//! the real binary.
+//! Malicious templates, and what a report reveals about the machine that generated it, with the
+//! real binary.
 
 #![allow(clippy::expect_used, missing_docs)]
 
@@ -11,10 +11,10 @@ use mailqos_tests::{
     simulation::{self, Habits},
 };
 
-/// What lies in a file that no template may read, and in a variable of the environment.
+/// Content of a file that no template may read, and of an environment variable.
 const SECRET: &str = "Zwiebelkuchen-4Kp";
 
-/// What `templates check` says of a partial of one's own.
+/// Returns what `templates check` prints about a custom partial.
 fn refused(medium: &str, partial: &str, text: &str) -> String {
     let setting = Setting::new("here");
     std::fs::write(setting.path("secret.txt"), SECRET).expect("a file");
@@ -87,7 +87,7 @@ fn a_pdf_names_its_maker_and_neither_user_machine_nor_folder() {
         .expect("the program starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    // As plain as can be, so that nothing hides in compressed parts.
+    // Uncompressed, so that nothing hides in compressed parts.
     let plain = setting.path("plain");
     std::fs::create_dir(&plain).expect("a folder");
     let copied = Command::new("qpdf")

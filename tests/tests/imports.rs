@@ -1,6 +1,6 @@
-//! `lake import` by the real binary, of files in the shapes that other tools write. What RRDtool
-//! shows was written by RRDtool 1.7 from a file of SmokePing's form; the others follow the exports
-//! of PRTG 24, Checkmk 2.3, Nagios 4, PNP4Nagios and Uptime Kuma 1.23.
+//! `lake import` with the real binary, for files in the formats of other tools. The RRDtool output
+//! was written by RRDtool 1.7 from a file in SmokePing's format; the others follow the exports of
+//! PRTG 24, Checkmk 2.3, Nagios 4, PNP4Nagios and Uptime Kuma 1.23.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -69,7 +69,7 @@ const RRD_XPORT: &str = r#"{ "about": "RRDtool graph JSON output",
 }
 "#;
 
-/// Start, outcome and round trip in microseconds of the samples of a site.
+/// Returns start, outcome and round trip in microseconds of the samples of a site.
 fn samples(setting: &Setting, site: &str) -> Vec<[String; 3]> {
     let text = setting.succeed("mailqos-analytics", &["lake", "export", "--site", site]);
     let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
@@ -98,7 +98,7 @@ fn exports_of_other_tools_become_the_same_samples() {
         ("prtg", "prtg.csv", plain(PRTG_CSV), both.clone()),
         ("prtg", "prtg-utf16.csv", utf16(PRTG_CSV), both.clone()),
         ("prtg", "prtg-sep.csv", plain(&format!("sep=;\r\n{PRTG_CSV}")), both.clone()),
-        // A graph holds no failures.
+        // A graph contains no failures.
         ("checkmk", "checkmk.csv", plain(CHECKMK), vec![ok.clone()]),
         ("nagios", "nagios.txt", plain(NAGIOS), both.clone()),
         ("nagios", "pnp.txt", plain(PNP4NAGIOS), both.clone()),
@@ -119,7 +119,7 @@ fn exports_of_other_tools_become_the_same_samples() {
     }
 }
 
-/// SEED-platform/seed#4286: readings of the hour that comes twice failed to import.
+/// SEED-platform/seed#4286: readings in the repeated hour failed to import.
 #[test]
 fn the_hour_that_comes_twice_is_told_by_the_order_of_rows_or_refused() {
     let setting = Setting::new("here");

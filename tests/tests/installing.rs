@@ -1,5 +1,5 @@
-//! What a stranger's machine gets: programs that need nothing beside them, completions and man
-//! pages that know every command.
+//! Installation on a new machine: programs without further dependencies, completions and man pages
+//! for all commands.
 
 #![allow(clippy::expect_used, missing_docs)]
 
@@ -12,7 +12,7 @@ use mailqos_tests::binaries::command;
 
 const PROGRAMS: [&str; 2] = ["mailqos-probe", "mailqos-analytics"];
 
-/// Runs a program in a folder, and gives what it says on standard output.
+/// Runs a program in a folder and returns its standard output.
 fn said(name: &str, folder: &Path, arguments: &[&str]) -> String {
     let output =
         command(name).args(arguments).current_dir(folder).output().expect("the binary starts");
@@ -22,7 +22,7 @@ fn said(name: &str, folder: &Path, arguments: &[&str]) -> String {
     stdout
 }
 
-/// The subcommands that `--help` lists.
+/// Returns the subcommands that `--help` lists.
 fn subcommands(name: &str, folder: &Path) -> Vec<String> {
     let help = said(name, folder, &["--help"]);
     let (_, list) = help.split_once("Commands:\n").expect("a list of commands");
@@ -115,7 +115,7 @@ fn the_package_has_all_units_and_documents_and_every_file_that_it_names() {
         .iter()
         .filter_map(|asset| asset.as_array()?.get(0)?.as_str()?.strip_prefix("../"))
         .collect();
-    // Files of a folder whose names end so, without the folders in it.
+    // Files of a folder with this extension, excluding subfolders.
     let files = |folder: &str, ending: &str| -> Vec<String> {
         let entries = std::fs::read_dir(root.join(folder)).expect("a folder").flatten();
         let names = entries.filter(|entry| entry.path().is_file());

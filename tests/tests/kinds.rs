@@ -22,7 +22,7 @@ fn add_mailbox(setting: &mut Setting, id: &str, server: &MailServer, more: &str)
     ));
 }
 
-/// The output of a command of analytics over yesterday, today and tomorrow.
+/// Returns the output of a command of analytics for yesterday, today and tomorrow.
 fn analytics(setting: &Setting, arguments: &[&str]) -> String {
     let day = |days: i64| {
         (UtcMicros::now() + Micros::from_secs(days * 86_400)).to_string()[..10].to_owned()
@@ -93,7 +93,7 @@ async fn kinds_are_tested_side_by_side_and_never_mixed() {
     assert!(probe.stop().success(), "{log}");
     lake::check(&setting.data());
 
-    // The lake: the kind, the pick-up's times, and nothing of mails.
+    // The lake: the kind, the times of the pick-up, and nothing about mails.
     let row = setting.settled("box").remove(0);
     assert_eq!((row.outcome(), row.text("kind")), ("ok", Some("mailbox")));
     assert!(row.number("pickup_login_us").is_some() && row.number("round_trip_us").is_none());
@@ -103,7 +103,7 @@ async fn kinds_are_tested_side_by_side_and_never_mixed() {
     assert_eq!((row.outcome(), row.text("kind")), ("ok", None));
     assert_eq!(server.mails(PROBE, INBOX).iter().filter(|mail| mail.foreign).count(), 3);
 
-    // Alarms: a slow login and a missing folder, each with its own words.
+    // Alarms: a slow login and a missing folder, each with its text.
     let status: Value = serde_json::from_str(&status).expect("JSON");
     let state = |id: &str| {
         let monitors = status["monitors"].as_array().expect("monitors");
@@ -115,7 +115,7 @@ async fn kinds_are_tested_side_by_side_and_never_mixed() {
         ("alarm".into(), "alarm".into(), "ok".into())
     );
 
-    // Figures: availability of each, no round trip of a mailbox, and no number over both kinds.
+    // Figures: availability of each, no round trip of a mailbox, and no number across both kinds.
     let rows = stats(&setting, &["--full"]);
     let of = |rows: &[Value], id: &str| {
         rows.iter().find(|row| row["monitor"] == id).expect("a row").clone()
@@ -144,7 +144,7 @@ async fn kinds_are_tested_side_by_side_and_never_mixed() {
     let levels = setting.succeed("mailqos-analytics", &["sla"]);
     assert!(levels.contains("box (kinds), mailbox"), "{levels}");
 
-    // Reports: kind by kind, and nothing of mails in the part about mailboxes.
+    // Reports: one kind after the other, and nothing about mails in the part about mailboxes.
     let definition = "title = \"Kinds\"\nformats = [\"html\"]\n[[section]]\nkind = \"key-figures\"\n\
                       [[section]]\nkind = \"availability-table\"\n[[section]]\nkind = \"percentile-table\"\n";
     std::fs::write(setting.path("kinds.toml"), definition).expect("a definition");

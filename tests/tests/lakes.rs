@@ -1,5 +1,5 @@
-//! Lakes that other programs wrote into, on file systems that lack something, with copies that
-//! nobody wanted: nothing is lost, doubled or moved, and what can't be read is named.
+//! Lakes that other programs wrote, on limited file systems, with unwanted copies: nothing is lost,
+//! duplicated or moved, and unreadable files are named.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
@@ -19,7 +19,7 @@ fn foreign() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/lake/files/tests/lakes/foreign")
 }
 
-/// Puts a file into the lake, as the day of a site.
+/// Puts a file into the lake as the day of a site.
 fn lake_of(setting: &Setting, site: &str, file: &Path) -> PathBuf {
     let day = setting.data().join(format!("samples/site={site}/date={DAY}"));
     std::fs::create_dir_all(&day).expect("a folder");
@@ -147,7 +147,7 @@ fn copies_of_a_day_count_once_and_are_named() {
         assert!(said.contains("passed over"), "{said}");
         std::fs::remove_dir_all(folder).expect("removed");
     }
-    // A file of its own with rows that no other has counts whole.
+    // A file with rows that no other file has counts completely.
     std::fs::rename(&path, path.with_file_name("part-00000.snappy.parquet")).expect("renamed");
     assert_eq!(tests_of(&setting, &[]).0, 12);
     assert_eq!(setting.succeed("mailqos-analytics", &["lake", "export"]).lines().count(), 13);
@@ -161,8 +161,8 @@ async fn todays_file_that_another_program_rewrote_goes_on() {
     setting.add_monitor(&setting.monitor("mail", &server));
     setting.write();
     let today = UtcMicros::now().utc_date();
-    // Today's file as another program leaves it: unsorted, Snappy. Its rows are of another day,
-    // which nobody checks here.
+    // Today's file as another program leaves it: unsorted, Snappy. Its rows are from another day,
+    // which is not checked here.
     let day = setting.data().join(format!("samples/site=here/date={today}"));
     std::fs::create_dir_all(&day).expect("a folder");
     std::fs::copy(foreign().join("pyarrow-unsorted.parquet"), day.join("samples.parquet"))

@@ -1,5 +1,5 @@
-//! Alarms and status when clocks are set, channels refuse, the configuration changes under open
-//! alarms, and the probe itself is blind.
+//! Alarms and status when clocks are set, channels refuse, the configuration changes during open
+//! alarms, and the probe itself can't test.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -17,7 +17,7 @@ use serde_json::Value;
 const HOUR: Micros = Micros::from_secs(3600);
 const BACK: Micros = Micros(-HOUR.0);
 
-/// A webhook's action that tells the kind, the monitor and what there is to say.
+/// Returns a webhook action that sends the kind, the monitor and the text.
 fn hook(hooks: &Hooks, path: &str, more: &str) -> String {
     format!(
         "{{ webhook = {{ url = \"{}\", body = '{{ \"kind\": {{{{ alarms[0].kind | json }}}}, \"monitor\": {{{{ alarms[0].monitor | json }}}}, \
@@ -62,7 +62,7 @@ fn state(setting: &Setting, monitor: &str) -> String {
     found.map_or_else(String::new, |one| one["state"].as_str().unwrap_or_default().to_owned())
 }
 
-/// What was sent to a path, in order.
+/// Returns what was sent to a path, in order.
 fn sent(hooks: &Hooks, path: &str) -> Vec<Value> {
     let taken = hooks.taken().into_iter();
     let line = format!("POST {path} ");
@@ -74,7 +74,7 @@ fn kinds(hooks: &Hooks, path: &str) -> Vec<String> {
     sent(hooks, path).into_iter().map(kind).collect()
 }
 
-/// What PagerDuty was told: by which key, what, of which incident.
+/// Returns what PagerDuty received: key, action, incident.
 fn incidents(hooks: &Hooks) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let told = sent(hooks, "/pagerduty").into_iter();
@@ -97,8 +97,8 @@ async fn a_clock_that_is_set_stops_and_doubles_no_test() {
     setting.add_monitor(&hourly);
     setting.write();
     let mut clock = SetClock::new(&setting.path("")).unwrap();
-    // An hour ahead at the start, then corrected: the case of the issue. Then by more than
-    // calendars look back, and forward.
+    // An hour ahead at the start, then corrected. Then by more than calendars look back, and
+    // forward.
     clock.set(HOUR);
     let probe = start(&setting, Some(&clock));
     until("tests", || tests(&probe) >= 5).await;
@@ -108,7 +108,7 @@ async fn a_clock_that_is_set_stops_and_doubles_no_test() {
         until("tests after the clock was set", || tests(&probe) >= before + 8).await;
         until("a state that is known", || state(&setting, "mail1") == "ok").await;
     }
-    // Asleep for eight hours: what was missed is not made up for.
+    // Suspended for eight hours: missed tests are not made up for.
     clock.suspend(Micros(HOUR.0 * 8));
     let before = tests(&probe);
     until("tests after the machine was suspended", || tests(&probe) >= before + 8).await;
@@ -123,7 +123,7 @@ async fn a_clock_that_is_set_stops_and_doubles_no_test() {
     assert_eq!(unique.len(), starts.len(), "(monitor, started_at) is unique");
     let good = rows.iter().filter(|row| row.monitor() == "mail1" && row.outcome() == "ok").count();
     assert!(good >= 35, "{good} of {}", rows.len());
-    // The hour that was jumped over is made up for once, each time.
+    // The skipped hour is made up for once, each time.
     let hourly = rows.iter().filter(|row| row.monitor() == "hourly").count();
     assert!(hourly <= 5, "{hourly}");
 }
@@ -165,11 +165,11 @@ async fn a_recovery_neither_overtakes_an_alarm_nor_comes_without_one() {
     hooks.set(Manner::Status(200));
     let refused = [kinds(&hooks, "/people").len(), incidents(&hooks).len()];
     let before = tests(&probe);
-    // Longer than the first pauses between two tries.
+    // Longer than the first pauses between two attempts.
     until("some tests", || tests(&probe) >= before + 25).await;
     let now = [kinds(&hooks, "/people").len(), incidents(&hooks).len()];
     assert_eq!(now, refused, "nobody hears of an alarm that nobody has heard of");
-    // The next one is told, and closed.
+    // The next one is reported and closed.
     server.refuse(Protocol::Smtp);
     until("the second alarm", || {
         kinds(&hooks, "/people").len() > refused[0] && incidents(&hooks).len() > refused[1]
@@ -196,7 +196,7 @@ async fn an_alarm_is_told_as_long_as_it_is_open() {
     hooks.set(Manner::Status(503));
     server.refuse(Protocol::Smtp);
     let probe = start(&setting, None);
-    // After five and ten more seconds: long after the time for which it was to be tried.
+    // After five and ten more seconds: long after the retry period.
     until("three tries", || hooks.taken().len() >= 3).await;
     hooks.set(Manner::Status(200));
     until("the alarm is accepted", || {
@@ -225,7 +225,7 @@ async fn an_open_alarm_is_closed_where_it_was_opened_whatever_is_reloaded() {
     server.refuse(Protocol::Smtp);
     let probe = start(&setting, None);
     until("three incidents", || incidents(&hooks).len() == 3).await;
-    // The key is another one, and one list is another, too.
+    // The key is changed, and one list is another, too.
     setting.add(&format!("[action_list.other]\n{}", list("NEW_KEY", "/new")));
     setting.replace("# disabled", "enabled = false");
     setting.replace("# moved", "action_list = \"other\"");
@@ -264,7 +264,7 @@ async fn an_open_alarm_is_closed_where_it_was_opened_whatever_is_reloaded() {
         .await;
     until("the other team hears of its end", || kinds(&hooks, "/new") == ["alarm", "recovery"])
         .await;
-    // No key is used for what was opened by the other one.
+    // The new key is not used for incidents that the other key opened.
     assert!(resolved("new").iter().all(|incident| is_of(incident, "moved")));
     assert!(probe.stop().success());
 }
@@ -297,7 +297,7 @@ async fn a_probe_that_is_killed_closes_what_it_has_opened_by_the_old_configurati
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_that_cannot_test_says_so() {
     let (mut setting, server, hooks) = scene("lyon").await;
-    // Nothing answers there (RFC 6761, section 6.4): the probe takes it that it has lost its own
+    // Nothing answers there (RFC 6761, section 6.4): the probe assumes that it has lost its own
     // network.
     setting.replace(
         "timezone =",
@@ -328,8 +328,7 @@ async fn a_probe_that_cannot_test_says_so() {
     assert!(probe.stop().success());
 }
 
-/// The file as versions up to 48347ca wrote it: an alarm that is open, and the end of another one
-/// that waits.
+/// The file as versions up to 48347ca wrote it: an open alarm, and the pending end of another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_alarms_of_an_earlier_version_are_closed_where_they_were_opened() {
     let (mut setting, server, hooks) = scene("lyon").await;

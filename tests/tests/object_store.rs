@@ -1,5 +1,5 @@
-//! A lake in an object store: nothing is lost while the store is away, when the state folder is
-//! lost, or when two probes write for one site; and it is read where it lies.
+//! A lake in an object store: nothing is lost while the store is unavailable, when the state folder
+//! is lost, or when two probes write for one site; and it can be read from there.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
@@ -32,7 +32,7 @@ fn setting(store: &ObjectStore, server: &MailServer) -> Setting {
     setting
 }
 
-/// The rows in the store.
+/// Returns the rows in the store.
 fn rows(store: &ObjectStore) -> Vec<Row> {
     let folder = tempfile::tempdir().expect("a folder");
     store.copy_to("bucket/some/lake/", folder.path());
@@ -61,14 +61,14 @@ async fn a_lake_in_an_object_store_loses_nothing() {
     let probe = first.start_probe();
     until("samples are in the store", || rows(&store).len() >= 2).await;
 
-    // A second probe on the same site is refused, and told by whom.
+    // A second probe for the same site is refused, with the name of the first.
     let second = setting(&store, &server);
     let refused = second.run("mailqos-probe", &["run"]);
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{words}");
     assert!(words.contains("another probe writes for the site cloud: process "), "{words}");
 
-    // While the store is away, testing goes on; afterwards all is there.
+    // While the store is unavailable, tests continue; afterwards nothing is missing.
     store.set_away(true);
     let before = store.writes();
     let known = rows(&store).len();
@@ -88,14 +88,14 @@ async fn a_lake_in_an_object_store_loses_nothing() {
         "the claim was given back"
     );
 
-    // A probe that lost its state, or another machine: what is in the store stays.
+    // A probe that lost its state, or another machine: the store's content stays.
     let probe = second.start_probe();
     until("more samples came", || starts(&rows(&store)).len() >= kept.len() + 2).await;
     assert!(probe.stop().success());
     let all = starts(&rows(&store));
     assert!(kept.is_subset(&all));
 
-    // It is read where it lies.
+    // It is read from the store.
     let day = Micros::from_secs(86_400);
     let (from, to) = (UtcMicros::now() - day, UtcMicros::now() + day + day);
     let (from, to) = (from.utc_date().to_string(), to.utc_date().to_string());
@@ -107,7 +107,7 @@ async fn a_lake_in_an_object_store_loses_nothing() {
         sum("tests") + sum("not_tested")
     };
     assert_eq!(counted(&second), all.len() as u64);
-    // Nothing is fetched twice; and when the store is away, it is said.
+    // Nothing is fetched twice; if the store is unavailable, that is reported.
     assert_eq!(counted(&second), all.len() as u64);
     store.set_away(true);
     let away = second.run("mailqos-analytics", &arguments);
@@ -119,7 +119,7 @@ async fn a_lake_in_an_object_store_loses_nothing() {
     }
 }
 
-/// What `stats` counts of all tests.
+/// Returns the total number of tests that `stats` counts.
 fn counted(setting: &Setting) -> u64 {
     let day = Micros::from_secs(86_400);
     let (from, to) = (UtcMicros::now() - day, UtcMicros::now() + day + day);
@@ -131,8 +131,8 @@ fn counted(setting: &Setting) -> u64 {
     sum("tests") + sum("not_tested")
 }
 
-/// A probe replaces its day in the store again and again, loses its state, and goes on; the store
-/// has what was measured once.
+/// A probe replaces its day in the store repeatedly, loses its state, and continues; the store has
+/// each sample once.
 async fn lives_with(name: &str, habits: StoreHabits, told: &str) {
     let store = ObjectStore::start_with(habits).await.expect("a store");
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
@@ -162,7 +162,7 @@ async fn lives_with(name: &str, habits: StoreHabits, told: &str) {
     assert!(kept.is_subset(&starts(&all)), "{name}: nothing is lost");
     assert_eq!(starts(&all).len(), all.len(), "{name}: none is there twice");
     assert_eq!(counted(&second), all.len() as u64, "{name}");
-    // What has not changed is not fetched again.
+    // Unchanged files are not fetched again.
     let reads = store.reads();
     assert_eq!(counted(&second), all.len() as u64, "{name}");
     assert_eq!(store.reads(), reads, "{name}");
@@ -241,7 +241,7 @@ async fn a_store_that_never_replaces_gets_a_day_once_it_is_complete() {
     let setting = setting(&store, &server);
     let checked = setting.succeed("mailqos-probe", &["check", "--connect"]);
     assert!(checked.contains("never replaces an object"), "{checked}");
-    // A day of last week, which an earlier life of the probe could not send.
+    // A day of last week that an earlier process of the probe could not upload.
     let old = UtcMicros::now() - Micros::from_secs(7 * 86_400);
     let site = "cloud".parse().expect("a name");
     let sample = Sample::new("mail".parse().expect("a name"), old, Outcome::Ok);
@@ -255,7 +255,7 @@ async fn a_store_that_never_replaces_gets_a_day_once_it_is_complete() {
     })
     .await;
     assert!(probe.stop().success());
-    // Today would be there for ever as it was at its first upload.
+    // Today would stay forever as it was at its first upload.
     let today = format!("samples/site=cloud/date={}", UtcMicros::now().utc_date());
     assert!(!store.names().iter().any(|name| name.contains(&today)), "{:?}", store.names());
 }
@@ -265,7 +265,7 @@ async fn one_refused_object_holds_up_no_other_and_is_named() {
     let store = ObjectStore::start().await.expect("a store");
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     let setting = setting(&store, &server);
-    // Events come before samples in the order of their names.
+    // Events precede samples in the order of their names.
     store.set_refused("/events/");
     let probe = setting.start_probe();
     until("samples are in the store", || rows(&store).len() >= 2).await;
@@ -334,7 +334,7 @@ async fn a_new_secret_of_the_same_key_is_used_with_a_reload_and_after_a_refusal_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_is_reached_through_the_proxy_of_the_configuration() {
-    // The store is its own proxy: only through it anything is found at this name.
+    // The store is its own proxy: this name is only reachable through it.
     let store = ObjectStore::start().await.expect("a store");
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     let mut setting = setting(&store, &server);
@@ -355,7 +355,7 @@ async fn the_store_is_reached_through_the_proxy_of_the_configuration() {
     until("samples are in the store", || !rows(&store).is_empty()).await;
     assert!(probe.stop().success());
     assert_eq!(counted(&setting), rows(&store).len() as u64);
-    // Exempt, it is not found.
+    // Exempt from the proxy, it is not found.
     setting.replace("proxy = ", "no_proxy = [\"s3.invalid\"]\nproxy = ");
     let exempt = setting.run("mailqos-probe", &["check", "--connect"]);
     assert_eq!(exempt.status.code(), Some(1), "{}", words_of(&exempt));
@@ -382,8 +382,8 @@ async fn a_lake_at_google_is_at_its_endpoint() {
     assert_eq!(counted(&setting), rows(&store).len() as u64);
 }
 
-/// <https://github.com/aws/aws-sdk-php/issues/612> is one of many that show the store's words and
-/// leave open what to do.
+/// <https://github.com/aws/aws-sdk-php/issues/612> is one of many reports that show the store's
+/// message but no remedy.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_be_done_about_a_refusal_is_said() {
     let store = ObjectStore::start().await.expect("a store");
@@ -439,7 +439,7 @@ async fn the_status_is_in_the_store_and_analytics_of_another_machine_reads_it() 
     assert!(probe.stop().success());
     assert!(!status().expect("a status").probe.running);
 
-    // Another machine: nothing but the configuration is the same.
+    // Another machine with the same configuration and nothing else.
     let mut other = setting(&store, &server);
     let second = MailServer::start(Options::default()).await.expect("an embedded server");
     other.add_mail_server("first", PROBE, &server);
@@ -462,7 +462,7 @@ async fn the_status_is_in_the_store_and_analytics_of_another_machine_reads_it() 
         said.contains("mail server first is tried last: the monitor mail is in alarm"),
         "{said}"
     );
-    // A stale status is named, and says nothing of the present.
+    // A stale status is reported as such and not used.
     alarm["written_at"] = "2026-01-01T00:00:00Z".into();
     store.put(name, alarm.to_string().as_bytes());
     let said = deliver();

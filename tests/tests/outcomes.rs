@@ -1,5 +1,5 @@
-//! What each kind of trouble leaves in the lake: one probe, one embedded server and one monitor per
-//! trouble.
+//! The sample that each kind of failure leaves in the lake: one probe, one embedded server and one
+//! monitor per failure.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
@@ -17,7 +17,7 @@ use mailqos_tests::{
 
 type Edit = Box<dyn Fn(&mut MonitorText, &MailServer)>;
 
-/// A trouble and what the sample must say of it.
+/// A failure and the expected sample.
 struct Trouble {
     id: String,
     options: Options,
@@ -25,7 +25,7 @@ struct Trouble {
     edit: Edit,
     outcome: &'static str,
     stages: &'static [&'static str],
-    /// Any of these, in the error; none at all for samples without one.
+    /// Possible texts in the error; empty for samples without one.
     error: &'static [&'static str],
 }
 
@@ -63,7 +63,8 @@ impl Trouble {
     }
 }
 
-/// One probe tests all troubles at once; the first settled sample of each must say what happened.
+/// One probe tests all failures at the same time; the first settled sample of each must state what
+/// happened.
 async fn suffer(site: &str, troubles: Vec<Trouble>) {
     let mut setting = Setting::new(site);
     let mut servers = Vec::new();
@@ -95,7 +96,7 @@ async fn suffer(site: &str, troubles: Vec<Trouble>) {
         let row = setting.settled(&trouble.id).remove(0);
         let (outcome, stage, error) = (row.outcome(), row.text("stage"), row.text("error"));
         let stage_right = match stage {
-            // A reset may come so early that the connection was never open for the probe.
+            // A reset may be so early that the probe never sees the connection as open.
             Some("smtp_connect" | "pickup_connect") if trouble.id.starts_with("reset-") => true,
             Some(stage) => trouble.stages.contains(&stage),
             None => trouble.stages.is_empty(),
@@ -134,10 +135,10 @@ async fn suffer(site: &str, troubles: Vec<Trouble>) {
 /// Deadlines for a monitor whose test succeeds: a busy machine must not turn a slow answer into a
 /// failure.
 const PATIENT: &str = "timeout = \"20s\"\nmax_round_trip = \"40s\"\nhorizon = \"50s\"\n";
-/// What the probe may take at most, whatever the servers send. Each of the monitors of a test may
-/// be sent megabytes at once.
+/// Maximum memory of the probe, whatever the servers send. Each monitor of a test may receive
+/// megabytes at the same time.
 const MEMORY: u64 = 100_000_000;
-/// An error is a line that people read.
+/// Maximum length of an error, which is a line for people.
 const MAX_ERROR: usize = 500;
 
 const MEGABYTES: usize = 10_000_000;
@@ -303,8 +304,7 @@ async fn smtp_troubles() {
                 );
             })
             .saying(&["fingerprint", "certificate"]),
-        // Something comes again and again, but the whole never does: the deadline is that of the
-        // step.
+        // Something arrives repeatedly, but never completely: the deadline is that of the step.
         Trouble::new("drip", "smtp_failed", &["smtp_greeting"])
             .make(|server| {
                 server.inject(Smtp, "EHLO", Fault::Drip(Duration::from_millis(300)), When::Always)
@@ -345,7 +345,7 @@ async fn smtp_troubles() {
     ];
     for (phase, stages) in PHASES {
         for (name, fault) in faults() {
-            // A handshake has no reply that could be cut.
+            // A handshake has no reply that could be truncated.
             if name == "cut" && phase == "TLS" {
                 continue;
             }
@@ -356,7 +356,7 @@ async fn smtp_troubles() {
             );
         }
     }
-    // Whether the mail was taken is not known then; it was not, unless the reply was cut.
+    // Whether the mail was accepted is unknown then; it was not, unless the reply was truncated.
     for (name, fault) in faults() {
         let trouble = match name {
             "cut" => Trouble::new("ok-cut-content", "ok", &[]),
@@ -374,8 +374,8 @@ async fn smtp_troubles() {
         ("RCPT", &["smtp_rcpt"], "550 5.1.1 no such user"),
         ("DATA", &["smtp_data"], "554 5.5.1 no"),
         ("CONTENT", &["smtp_data"], "554 5.7.1 spam"),
-        // A second digit beyond RFC 5321's changes nothing (section 4.2.1): Courier and many
-        // filters answer 571.
+        // A second digit that RFC 5321 does not define changes nothing (section 4.2.1): Courier and
+        // many filters reply 571.
         ("MAIL", &["smtp_rcpt"], "571 Sender not allowed"),
         ("RCPT", &["smtp_rcpt"], "571 5.7.1 Delivery not authorized, message refused"),
         ("CONTENT", &["smtp_data"], "571 Delivery not authorized here"),
@@ -474,8 +474,8 @@ async fn pop3_troubles() {
     ];
     for (phase, stages) in PHASES {
         for (name, fault) in faults() {
-            // A server may refuse UIDL and TOP, or not know them; then the pick-up goes another
-            // way. A handshake has no reply that could be cut.
+            // A server may refuse UIDL and TOP, or not support them; then the pick-up uses another
+            // method. A handshake has no reply that could be truncated.
             if name == "garbage" && matches!(phase, "UIDL" | "TOP")
                 || name == "cut" && phase == "TLS"
             {

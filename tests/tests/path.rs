@@ -1,4 +1,4 @@
-//! From mail to report: the real binaries on embedded servers, from the configuration to the
+//! From mail to report: the real binaries with embedded servers, from the configuration to the
 //! delivered files.
 
 #![cfg(unix)]
@@ -24,12 +24,12 @@ fn options(seed: u64) -> Options {
     Options { seed, delays, ..Options::default() }
 }
 
-/// The settled samples of one monitor are as many as wanted.
+/// Returns whether a monitor has this many settled samples.
 fn has(setting: &Setting, monitor: &str, count: usize) -> bool {
     setting.settled(monitor).len() >= count
 }
 
-/// What `stats` must say of some samples, computed anew from the contract.
+/// Returns the expected output of `stats` for some samples, computed independently.
 fn figures(rows: &[&Row]) -> Value {
     let counted: Vec<&&Row> = rows.iter().filter(|row| row.outcome() != "not_tested").collect();
     let count = |outcome: &str| rows.iter().filter(|row| row.outcome() == outcome).count();
@@ -64,8 +64,8 @@ fn figures(rows: &[&Row]) -> Value {
     })
 }
 
-/// The contract's keys in the contract's order before all others, the same texts and whole numbers,
-/// fractions alike to the ninth digit.
+/// Compares results: the basic keys come first and in order, texts and integers are equal,
+/// fractions agree to the ninth digit.
 fn assert_alike(path: &str, expected: &Value, found: &Value) {
     match (expected, found) {
         (Value::Object(a), Value::Object(b)) => {
@@ -108,13 +108,13 @@ async fn mails_become_samples_figures_a_report_and_files_in_a_folder() {
     let log = probe.log();
     assert!(probe.stop().success(), "{log}");
 
-    // The lake is as the contract says; the mailboxes hold what they held.
+    // The lake matches its specification; the mailboxes are unchanged.
     lake::check(&setting.data());
     let rows = setting.rows();
     assert!(rows.iter().any(|row| row.text("stage") == Some("smtp_rcpt")), "{rows:?}");
     assert_eq!(good.foreign(PROBE), 5);
 
-    // Each stated interval holds the true round trip.
+    // Each stated interval contains the true round trip.
     let sent: Vec<UtcMicros> = good
         .landings()
         .iter()
@@ -124,7 +124,8 @@ async fn mails_become_samples_figures_a_report_and_files_in_a_folder() {
     assert!(sent.len() >= 6);
     for row in rows.iter().filter(|row| row.monitor() == "good" && row.outcome() == "ok") {
         let started = UtcMicros(row.number("started_at").unwrap());
-        // A monitor has one mail on its way at a time: the next that was sent is the test's.
+        // A monitor has one mail in transit at a time: the next mail that was sent belongs to the
+        // test.
         let mails = good.landings().into_iter().filter_map(|landing| {
             let sent_at = token::find(&landing.content)?.sent_at;
             (sent_at > started).then_some((sent_at, landing.at))
@@ -136,7 +137,7 @@ async fn mails_become_samples_figures_a_report_and_files_in_a_folder() {
         assert!((found - truth).abs() <= error + 2_000, "true {truth}, stated {found} ± {error}");
     }
 
-    // stats says what the contract demands, computed anew here.
+    // The output of stats matches an independent computation.
     let mut expected = Vec::new();
     for monitor in ["good", "weak"] {
         expected
@@ -147,7 +148,7 @@ async fn mails_become_samples_figures_a_report_and_files_in_a_folder() {
         .succeed("mailqos-analytics", &[&["stats", "--format", "json"], &period[..]].concat());
     assert_alike("stats", &Value::Array(expected), &serde_json::from_str(&printed).expect("JSON"));
 
-    // The report: two files, whole, in the folder that was named.
+    // The report: two complete files in the given folder.
     let today = jiff::Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
     let (from, to) = (today.to_string(), today.tomorrow().unwrap().tomorrow().unwrap().to_string());
     let printed = setting.succeed(
@@ -176,7 +177,7 @@ async fn mails_become_samples_figures_a_report_and_files_in_a_folder() {
                         && text.contains("good")
                         && text.trim_end().ends_with("</html>")
                 );
-                // Embedded fonts are Base64, in which any three letters may stand.
+                // Embedded fonts are Base64, which may contain any three letters.
                 let words = text
                     .split("base64,")
                     .map(|part| part.split_once(')').map_or(part, |(_, rest)| rest));
@@ -331,7 +332,7 @@ async fn forged_and_replayed_mails_become_no_samples_and_are_not_touched() {
     let seen = setting.rows().len();
     until("more samples", || setting.rows().len() > seen + 2).await;
     assert_eq!(server.foreign(PROBE), count, "a forged mail was touched");
-    // A copy of one that was settled is counted with it, and cleared.
+    // A copy of a settled mail is counted with it and deleted.
     server.put(PROBE, INBOX, [genuine.into_bytes()]);
     until("the copy to be cleared", || server.foreign(PROBE) == count).await;
     let duplicates = || -> i64 {

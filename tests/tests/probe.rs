@@ -1,5 +1,5 @@
-//! The running probe as its administrator sees it: status, log, metrics, reload, calendars, limits,
-//! the service manager.
+//! The running probe from the administrator's perspective: status, log, metrics, reload, calendars,
+//! limits, the service manager.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -24,7 +24,7 @@ fn monitor<'a>(status: &'a serde_json::Value, id: &str) -> &'a serde_json::Value
     monitors.clone().find(|monitor| monitor["id"] == id).unwrap_or(&serde_json::Value::Null)
 }
 
-/// What the metrics' endpoint says; `None` if nobody listens there.
+/// Returns the response of the metrics endpoint; `None` if it is not available.
 fn scrape(port: u16, accept: &str) -> Option<String> {
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
     let asked = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n");
@@ -34,7 +34,7 @@ fn scrape(port: u16, accept: &str) -> Option<String> {
     Some(text)
 }
 
-/// Prometheus' own linter has nothing to complain about, where it is installed.
+/// Runs Prometheus' linter, if it is installed, which must not complain.
 fn lint(metrics: &str) {
     let mut promtool = std::process::Command::new("promtool");
     promtool.args(["check", "metrics"]).stdin(std::process::Stdio::piped());
@@ -65,7 +65,8 @@ async fn the_metrics_move_to_another_address_when_it_can_be_had() {
         |port: u16| scrape(port, "*/*").is_some_and(|text| text.contains("mailqos_probe_info"));
     until("metrics", || answers(first)).await;
 
-    // The new address is another program's: the old one serves on, and the status says why.
+    // Another program uses the new address: the old one remains in service, and the status shows
+    // why.
     setting.replace(&key(first), &key(taken));
     setting.succeed("mailqos-probe", &["reload"]);
     until("the problem", || {
@@ -169,7 +170,7 @@ async fn states_events_and_metrics_are_shown() {
     }
     assert!(probe.stop().success());
     assert_eq!(setting.run("mailqos-probe", &["status"]).status.code(), Some(1));
-    // What happened in the last day is there again after a restart.
+    // The last day is shown again after a restart.
     let probe = setting.start_probe();
     until("the probe", || !status(&setting).is_null()).await;
     let seen = status(&setting);
@@ -258,14 +259,14 @@ async fn calendars_retests_and_limits_decide_when_tests_start() {
     let mut again = setting.monitor("again", &broken);
     again.more = "retest_interval = \"1s\"".to_owned();
     setting.add_monitor(&again);
-    // Three tests that want one mailbox at the same time, each second, and need a second each.
+    // Three tests per second that use one mailbox at the same time and take a second each.
     for number in 0..3 {
         let mut crowd = setting.monitor(&format!("crowd{number}"), &server);
         crowd.more = "test_interval = \"1s\"".to_owned();
         setting.add_monitor(&crowd);
     }
     let probe = setting.start_probe();
-    // Without calendar and retests an hour would lie between two tests.
+    // Without calendar and retests, two tests would be an hour apart.
     until("tests", || {
         setting.settled("calendar").len() >= 4
             && setting.settled("again").len() >= 4
@@ -302,7 +303,8 @@ async fn check_names_folders_that_are_not_there() {
     assert!(said.contains("can't open the mailbox"), "{said}");
 }
 
-/// The width of the first reading of each clock in a file of what was learnt, by the clock's name.
+/// Returns the width of the first reading of each clock in a file of learned data, by the clock's
+/// name.
 fn widths(file: &std::path::Path) -> std::collections::BTreeMap<String, i64> {
     let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     let clocks = kept["clocks"].as_array().unwrap().iter();
@@ -333,7 +335,7 @@ async fn what_was_learnt_of_clocks_survives_restarts_and_widens_with_age() {
     let untaught = run(12).await;
     let taught = run(2).await;
     assert!(taught < untaught, "{taught} µs behind a restart, {untaught} µs at first");
-    // Six hours later a clock may have gone 432 ms either way, and a restart costs 10 ms.
+    // Six hours later a clock may have drifted 432 ms either way, and a restart costs 10 ms.
     let before = widths(&file);
     assert!(!before.is_empty());
     let mut kept: serde_json::Value =
@@ -346,7 +348,7 @@ async fn what_was_learnt_of_clocks_survives_restarts_and_widens_with_age() {
         let wider = after[&name] - width;
         assert!((884_000..950_000).contains(&wider), "{name}: {wider} µs wider");
     }
-    // What can't be read is set aside, and the probe goes on.
+    // An unreadable file is moved aside, and the probe continues.
     for text in ["{\"version\": 99, \"clocks\": {}}", "{\"version\": 1,"] {
         std::fs::write(&file, text).unwrap();
         run(1).await;
@@ -430,7 +432,7 @@ async fn a_password_is_a_credential_of_the_service_manager() {
     assert!(code == Some(1) && said.contains("CREDENTIALS_DIRECTORY"), "{said}");
 }
 
-/// What a service manager hears on its socket.
+/// Returns what a service manager receives on its socket.
 fn heard(socket: &std::os::unix::net::UnixDatagram, wanted: &str) -> Vec<String> {
     let mut said: Vec<String> = Vec::new();
     let mut space = [0; 4096];
@@ -452,7 +454,7 @@ async fn the_service_manager_is_told_of_readiness_life_reload_and_end() {
     socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let probe = setting.command("mailqos-probe");
     let mut command = std::process::Command::new("sh");
-    // As systemd does: the watchdog is of one process.
+    // As with systemd: the watchdog applies to one process.
     command
         .args(["-c", "export WATCHDOG_PID=$$; exec \"$0\" \"$@\""])
         .arg(probe.get_program())
@@ -469,7 +471,7 @@ async fn the_service_manager_is_told_of_readiness_life_reload_and_end() {
     }
     signal(probe.id(), "HUP");
     let said = heard(&socket, "RELOADING=1");
-    // What notify-reload of systemd demands beside it.
+    // Also required by systemd's notify-reload.
     assert!(said.iter().any(|line| line.starts_with("MONOTONIC_USEC=")), "{said:?}");
     assert!(!said.iter().any(|line| line == "READY=1"), "{said:?}");
     heard(&socket, "READY=1");
@@ -483,7 +485,7 @@ async fn a_probe_without_a_network_of_its_own_tests_nothing_and_raises_no_alarm(
     let mut setting = Setting::new("lyon");
     let server = MailServer::start(Options::default()).await.unwrap();
     server.refuse(Protocol::Smtp);
-    // Nobody answers at this name, ever (RFC 6761).
+    // This name never resolves (RFC 6761).
     setting.replace("timezone =", "reference_addresses = [\"reference.invalid:53\"]\ntimezone =");
     setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"\nalarm_after = 2");
     setting.add_monitor(&setting.monitor("mail1", &server));
@@ -494,7 +496,7 @@ async fn a_probe_without_a_network_of_its_own_tests_nothing_and_raises_no_alarm(
         assert!(row.text("error").unwrap().contains("the probe's own network"), "{row:?}");
     }
     assert_ne!(monitor(&status(&setting), "mail1")["state"], "alarm");
-    // With one that answers, it is the mail that fails.
+    // With one that answers, the failure is attributed to the mail.
     let reference = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = reference.local_addr().unwrap().to_string();
     setting.replace("reference.invalid:53", &address);

@@ -1,6 +1,6 @@
-//! The real binaries against real servers: Postfix and Dovecot, ProFTPD, Samba. Needs
-//! `MAILQOS_REAL_SERVERS`, the folder of the scripts in `tests/real/`; says so and passes where the
-//! variable is not set.
+//! The real binaries with real servers: Postfix and Dovecot, ProFTPD, Samba. Needs
+//! `MAILQOS_REAL_SERVERS`, the folder of the scripts in `tests/real/`; if the variable is not set,
+//! prints a note and passes.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
@@ -17,7 +17,7 @@ use mailqos_tests::{
     simulation::{self, Habits},
 };
 
-/// The text of a monitor on Postfix and Dovecot.
+/// Returns the text of a monitor on Postfix and Dovecot.
 fn monitor(
     mail: &RealServer,
     id: &str,
@@ -61,7 +61,7 @@ fn setting(mail: &RealServer) -> Setting {
     setting
 }
 
-/// The mails of a real mailbox that contain a text.
+/// Returns the mails of a real mailbox that contain a text.
 fn mailbox(mail: &RealServer, user: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for folder in ["new", "cur"] {
@@ -150,7 +150,7 @@ async fn postfix_and_dovecot_take_each_mechanism() {
             setting.add_monitor(&monitor);
             let said = setting.succeed("mailqos-probe", &["test", &id, "--transcript"]);
             let login = format!("{command} {mechanism}");
-            // In SMTP and at the mailbox; LOGIN of a mailbox has commands of its own.
+            // In SMTP and at the mailbox; LOGIN of a mailbox has separate commands.
             assert!(said.contains(&format!("> AUTH {mechanism}")), "{said}");
             assert!(said.contains(&login), "{said}");
             assert!(!said.contains(PASSWORD), "{said}");
@@ -158,7 +158,7 @@ async fn postfix_and_dovecot_take_each_mechanism() {
     }
 }
 
-/// Runs a probe until each monitor has three good samples, and looks at everything that it left.
+/// Runs a probe until each monitor has three good samples, and checks everything that it left.
 async fn fill(mail: &RealServer, kinds: &[MonitorText]) -> Setting {
     let mut setting = setting(mail);
     for monitor in kinds {
@@ -257,7 +257,7 @@ async fn an_alarm_and_a_scheduled_report_reach_anna_through_postfix() {
     .await;
 }
 
-/// Postfix takes 100 recipients of a mail here and answers 452 to the others.
+/// Postfix accepts 100 recipients per mail here and replies 452 to the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_reaches_three_hundred_people_once_through_postfix() {
     let Some(mail) = RealServer::find("mail") else {
@@ -288,7 +288,7 @@ async fn a_report_reaches_three_hundred_people_once_through_postfix() {
     let habits = Habits::calm("quiet".parse().unwrap(), 1.0);
     let samples = simulation::samples(&habits, 3, &jiff::tz::TimeZone::UTC, day, now);
     simulation::write(&setting.data(), &"here".parse().unwrap(), samples).unwrap();
-    // A title of its own tells the mails of this run from those of others.
+    // A unique title distinguishes the mails of this run from others.
     let title = format!("To {}", UtcMicros::now().0);
     std::fs::create_dir_all(setting.path("reports")).unwrap();
     std::fs::write(
@@ -508,7 +508,7 @@ async fn a_report_goes_out_by_mail_ftp_share_and_folder() {
     );
 }
 
-/// The measure of delivery in short: each kind of fault once, on each target.
+/// The measurement of deliveries in short: each kind of fault once, for each target.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_arrive_once_and_whole_through_faults() {
     for target in ["ftp", "sftp", "share", "mail"] {
@@ -516,7 +516,7 @@ async fn files_arrive_once_and_whole_through_faults() {
         if RealServer::find(script).is_none() {
             return;
         }
-        // The servers are shared with the other tests: nobody stops them here.
+        // The servers are shared with the other tests, so they are not stopped here.
         let only = [
             couriers::Fault::Cut,
             couriers::Fault::ProcessKilled,
@@ -532,8 +532,8 @@ async fn files_arrive_once_and_whole_through_faults() {
         })
         .await;
         assert!(toll.struck >= 4, "{target}: {toll:?}");
-        // Of a mail whose acceptance was not heard nobody knows whether it was accepted; it is sent
-        // again, with the same Message-ID (RFC 1047).
+        // If the acceptance of a mail was not received, it is unknown whether it was accepted; it
+        // is sent again with the same Message-ID (RFC 1047).
         let unheard = |words: &String| words.contains("ProcessKilled") || words.contains("Cut");
         let may_come_twice = target == "mail" && toll.words.iter().all(unheard);
         assert!(toll.twice == 0 || may_come_twice, "{target}: {:?}", toll.words);

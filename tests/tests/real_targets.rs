@@ -1,6 +1,6 @@
-//! Targets at real servers with rights and rules as companies set them: ProFTPD, Pure-FTPd,
-//! OpenSSH, Samba. Needs `MAILQOS_REAL_SERVERS`, the folder of the scripts in `tests/real/`;
-//! without it, it says that it was skipped.
+//! Targets on real servers with permissions and rules as in companies: ProFTPD, Pure-FTPd, OpenSSH,
+//! Samba. Needs `MAILQOS_REAL_SERVERS`, the folder of the scripts in `tests/real/`; otherwise
+//! prints that it was skipped.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
@@ -13,7 +13,7 @@ const NAME: &str = "Bericht März – 東京.pdf";
 const ACCEPTED: &str = "accepted; can't be read back";
 const CHECKED: &str = "size and SHA-256 checked";
 
-/// A setting with one target.
+/// Returns a setting with one target.
 fn setting(server: &RealServer, target: &str) -> Setting {
     let mut setting = Setting::new("here");
     if server.has("PASSWORD") {
@@ -58,7 +58,7 @@ fn smb(server: &RealServer, share: &str, keys: &str) -> Setting {
     )
 }
 
-/// Delivers; what the ledger says, or the complaint.
+/// Delivers; returns the ledger's entry, or the error.
 fn deliver(setting: &Setting, content: &[u8], folder: &str) -> Result<String, String> {
     std::fs::write(setting.path(NAME), content).unwrap();
     let output =
@@ -75,7 +75,7 @@ fn try_out(setting: &Setting) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A folder's files, but for those of other tests.
+/// Returns a folder's files, except those of other tests.
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
@@ -98,7 +98,7 @@ fn ftp_servers_with_rules_are_served() {
         return;
     };
     let folder = |key: &str, below: &str| Path::new(server.get(key)).join(below);
-    // Pure-FTPd -x: no dots. It offers no UTF-8, and stores what comes.
+    // Pure-FTPd -x: no dots. It does not offer UTF-8, and stores the bytes that it receives.
     let pure = folder("PURE_FOLDER", "");
     clear(&pure);
     let text = deliver(&ftp(&server, "PURE_PORT", ""), b"x", "").unwrap_err();
@@ -193,8 +193,8 @@ fn shares_with_rules_are_served() {
     assert!(text.contains("lacks write permission there"), "{text}");
 }
 
-/// Samba refers by version 3, which the SMB client can't read; Windows, which can't be reached
-/// here, by version 4.
+/// Samba sends referrals of version 3, which the SMB client can't parse; Windows, which is not
+/// available here, sends version 4.
 #[test]
 fn a_link_of_a_dfs_root_that_cannot_be_followed_is_told() {
     let Some(server) = RealServer::find("share") else {

@@ -15,8 +15,8 @@ use toml_edit::{DocumentMut, Item, Value};
 
 const COMPLETE: &str = include_str!("configurations/complete.toml");
 
-/// Where tables of each shape stand in the complete configuration: the keys that lead there,
-/// numbers in arrays.
+/// Positions of each kind of table in the complete configuration: the keys that lead there, numbers
+/// in arrays.
 const PLACES: &[(&str, &[&str])] = &[
     ("file", &[""]),
     ("limits", &["limits"]),
@@ -68,7 +68,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("service_level.percentile", &["service_level gold percentile"]),
 ];
 
-/// Values of all types, right for some keys and wrong for others.
+/// Values of all types, valid for some keys and invalid for others.
 const VALUES: &[&str] = &[
     "true",
     "1",
@@ -92,7 +92,7 @@ fn places(shape: &Shape) -> &'static [&'static str] {
         .1
 }
 
-/// The complete configuration with a key of the table at a place set, or removed.
+/// Returns the complete configuration with a key of the table at a position set or removed.
 fn with(place: &str, key: &str, value: Option<&str>) -> String {
     static PARSED: LazyLock<DocumentMut> = LazyLock::new(|| COMPLETE.parse().expect("TOML"));
     let mut document = PARSED.clone();
@@ -138,14 +138,14 @@ fn set_value(inner: &mut Value, way: &[&str], key: &str, value: Option<Value>) {
     }
 }
 
-/// Reads a configuration; all its problems, and what was read as text.
+/// Reads a configuration; returns all its problems and the parsed values as text.
 fn read(folder: &Path, text: &str) -> (Problems, Option<String>) {
     let path = folder.join("mailqos.toml");
     std::fs::write(&path, text).expect("written");
     match load(&path) {
         Ok(mut config) => {
             let warnings = std::mem::take(&mut config.warnings);
-            // A template remembers its place, which moves with every line above it.
+            // A template stores its location, which moves with every line above it.
             for step in config.action_lists.values_mut().flat_map(|list| &mut list.steps) {
                 if let Action::Webhook(webhook) = &mut step.action {
                     webhook.template = None;
@@ -157,7 +157,7 @@ fn read(folder: &Path, text: &str) -> (Problems, Option<String>) {
     }
 }
 
-/// The remedy of the problem that a text is not known.
+/// Returns the remedy of the problem about an unknown text.
 fn remedy<'a>(problems: &'a Problems, message: &str) -> Option<&'a str> {
     let problem = problems.iter().find(|problem| problem.message.contains(message))?;
     problem.help.as_deref()
@@ -188,7 +188,7 @@ fn the_schema_refuses_nothing_that_the_readers_take_and_no_type_less() {
         });
         differences.collect()
     };
-    // Some thousand configurations: as many at once as there are processors.
+    // Some thousand configurations, on all processors.
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let wrong: Vec<String> = std::thread::scope(|scope| {
         let parts = all.chunks(all.len().div_ceil(threads));
@@ -198,7 +198,7 @@ fn the_schema_refuses_nothing_that_the_readers_take_and_no_type_less() {
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// How the readers and the schema differ over a value.
+/// Returns how the readers and the schema differ for a value.
 fn difference(
     folder: &Path,
     validator: &jsonschema::Validator,
@@ -235,7 +235,7 @@ fn defaults_are_what_holds_where_nothing_is_said() {
             continue;
         };
         let (problems, said) = read(folder.path(), &with(place, key.name, Some(default)));
-        // Keys that mean something at another place of this shape only.
+        // Keys that are only used at another position of this table.
         if said.is_none() && places(shape).len() > 1 && remedy(&problems, "unknown key").is_some() {
             continue;
         }
@@ -260,7 +260,7 @@ fn what_must_be_said_is_missed() {
     }
 }
 
-/// All keys at all places of their tables.
+/// Iterates over all keys at all positions of their tables.
 fn keys() -> impl Iterator<Item = (&'static Shape, &'static Key, &'static str)> {
     CONFIGURATION.tables.iter().flat_map(|shape| {
         places(shape)
@@ -290,7 +290,7 @@ fn what_is_generated_is_current() {
     );
 }
 
-/// The page of the reference.
+/// Returns the page of the reference.
 fn page() -> String {
     format!(
         "{}{}",

@@ -1,5 +1,5 @@
-//! Reports from outside: what bad names, templates and missing files get, the same bytes twice,
-//! verification, the preview.
+//! Reports from outside: bad names, templates and missing files, identical bytes from identical
+//! data, verification, the preview.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -22,7 +22,7 @@ use mailqos_tests::{
 /// 2026-03-02, a Monday, midnight UTC.
 const MONDAY: UtcMicros = UtcMicros(1_772_409_600_000_000);
 const WEEK: [&str; 4] = ["--from", "2026-03-02", "--to", "2026-03-09"];
-/// Names that mean something to one format or another, each with its monitor's id.
+/// Names with a special meaning in some format, each with its monitor's id.
 const NAMES: [(&str, &str); 8] = [
     ("script", "<script>alert(1)</script><img src=x onerror=alert(1)>"),
     ("quotes", r#"The "quoted" 'name' & more"#),
@@ -34,12 +34,12 @@ const NAMES: [(&str, &str); 8] = [
     ("formula", "=cmd|' /C calc'!A1"),
 ];
 
-/// Monitors with the names and ids, a week of tests of each, with an outage on Wednesday.
+/// Creates monitors with these names and ids, with a week of tests each and an outage on Wednesday.
 fn setting(names: &[(&str, &str)]) -> Setting {
     setting_with(names, |_| ())
 }
 
-/// The same, with samples that are changed.
+/// Does the same with changes to the samples.
 fn setting_with(names: &[(&str, &str)], change: impl Fn(&mut Sample)) -> Setting {
     let mut setting = Setting::new("here");
     setting.replace("timezone = \"Europe/Stockholm\"", "timezone = \"UTC\"");
@@ -83,7 +83,7 @@ fn report(setting: &Setting, arguments: &[&str], output: &str) -> Output {
         .run("mailqos-analytics", &[&["report"], arguments, &WEEK, &["--output", folder]].concat())
 }
 
-/// The files that a report wrote, sorted.
+/// Returns the files that a report wrote, sorted.
 fn files(output: &Output) -> Vec<PathBuf> {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
@@ -100,7 +100,7 @@ fn read(files: &[PathBuf], extension: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Whether a tool that only looks is on this machine.
+/// Returns whether an inspection tool is installed.
 fn have(tool: &str) -> bool {
     let version =
         Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -133,7 +133,7 @@ fn names_are_shown_as_they_are_and_do_nothing() {
     let json: serde_json::Value = serde_json::from_str(&read(&files, "json")).expect("JSON");
     let json = json.to_string();
     for (_, name) in &names {
-        // Marks that turn the direction of what follows are taken out of drawings, not of data.
+        // Marks that change the text direction are removed from drawings, but not from data.
         let quoted = serde_json::to_string(name).unwrap();
         assert!(json.contains(quoted.trim_matches('"')), "{name:?} is not in the JSON");
     }
@@ -160,7 +160,7 @@ fn a_report_for_each_object_tells_nothing_of_the_others() {
     let mut setting = setting(&names);
     setting.add("[monitor.west-too]\nobject = \"west\"\nname = \"West, too\"\nkind = \"mail-qos\"\nfrom = \"a@b.example\"\nto = \"a@b.example\"\nsmtp = { port = 587, account = \"probe\" }\npickup = { protocol = \"pop3\", account = \"probe\" }");
     fs::create_dir_all(setting.path("reports")).unwrap();
-    // A section with a period of its own has samples of its own.
+    // A section with a separate period has separate samples.
     let definition = "title = \"Mail\"\neach = \"object\"\nformats = [\"html\", \"json\"]\n\
                       [[section]]\nkind = \"availability-table\"\n[[section]]\nkind = \"availability-table\"\nperiod = \"2026-03\"\n\
                       [[section]]\nkind = \"alarms\"\n[[section]]\nkind = \"outages\"\n";
@@ -171,7 +171,7 @@ fn a_report_for_each_object_tells_nothing_of_the_others() {
         files.iter().filter(|path| path.extension().is_some_and(|e| e == "html")).collect();
     let stems: Vec<_> =
         pages.iter().map(|path| path.file_stem().unwrap().to_string_lossy()).collect();
-    // Names that are alike in a file system make two files, not one.
+    // Names that are equal in a file system result in two files, not one.
     let week = "2026-03-02_2026-03-08";
     let expected = ["Customer-North", "West", "customer-north-2"]
         .map(|name| format!("customers-{name}-{week}"));
@@ -193,7 +193,7 @@ fn a_report_for_each_object_tells_nothing_of_the_others() {
             setting.run("mailqos-analytics", &["report", "verify", page.to_str().unwrap()]);
         assert!(verified.status.success(), "{}", complaint_of(&verified));
     }
-    // By the command line; a monitor that is in none of the reports is named.
+    // From the command line; a monitor that is in none of the reports is named.
     let template = ["--template", "executive-summary", "--format", "html"];
     let by = |kind: &str, output: &str| {
         report(&setting, &[&template[..], &["--per", kind]].concat(), output)
@@ -263,8 +263,8 @@ fn a_click_on_a_head_sorts_the_table() {
     fs::write(setting.path("reports/sorted.toml"), definition).unwrap();
     let page = read(&files(&report(&setting, &["sorted"], "out")), "html");
     assert!(page.contains("<title>"), "no values when pointed at");
-    // The page clicks itself: twice on the medians, then twice on the names, and writes down what
-    // it sees.
+    // The page clicks itself, twice on the medians, then twice on the names, and records what it
+    // sees.
     let script = "<script>const seen = [], table = document.querySelector('table.sortable');\
                   const look = () => seen.push([...table.tBodies[0].rows].map(row => row.cells[0].textContent.trim()).join());\
                   for (const head of [3, 3, 0, 0]) { table.tHead.rows[0].cells[head].querySelector('button').click(); look(); }\
@@ -305,7 +305,7 @@ fn the_same_samples_give_the_same_bytes_and_can_be_verified() {
         let output = verify(&setting, file);
         assert!(output.status.success(), "{}: {}", file.display(), complaint_of(&output));
     }
-    // What the file says is changed.
+    // Change the data in the file.
     let html =
         verifiable.iter().find(|path| path.extension().is_some_and(|e| e == "html")).unwrap();
     let text = fs::read_to_string(html).unwrap();
@@ -315,7 +315,7 @@ fn the_same_samples_give_the_same_bytes_and_can_be_verified() {
     let output = verify(&setting, &forged);
     assert_eq!(output.status.code(), Some(1));
     assert!(complaint_of(&output).contains("has been changed"), "{}", complaint_of(&output));
-    // What the lake holds is changed: one sample less.
+    // Change the data in the lake: one sample less.
     let mut samples = simulation::samples(
         &Habits::calm("script".parse().unwrap(), 1.0),
         0,
@@ -377,7 +377,7 @@ fn what_is_missing_is_warned_of_and_leaves_a_placeholder() {
     assert!(read(&files, "pdf").starts_with("%PDF-1."));
 }
 
-/// The answer of a preview.
+/// Returns the response of a preview.
 fn get(address: &str, path: &str, host: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
@@ -419,7 +419,7 @@ async fn the_preview_is_made_anew_when_a_file_changes() {
     fs::write(&file, definition("second words")).unwrap();
     until("the second page", || shows("second words")).await;
     assert_ne!(version(), before, "the browser learns of it");
-    // A mistake is shown where one looks, and mended.
+    // A mistake is shown in the browser, and fixed.
     fs::write(&file, "title = \"Draft\"\n[[section]]\nkind = \"txt\"\n").unwrap();
     until("the error", || shows("txt") && shows("draft.toml")).await;
     fs::write(&file, definition("third words")).unwrap();
@@ -429,8 +429,8 @@ async fn the_preview_is_made_anew_when_a_file_changes() {
     child.wait().unwrap();
 }
 
-/// October 2026, a test every five minutes: 9 of 8,928 fail, where 8.928 may; 45 minutes are down,
-/// where 44 min 38 s may be.
+/// October 2026, a test every five minutes: 9 of 8,928 fail, while 8.928 are allowed; downtime is
+/// 45 minutes, while 44 min 38 s are allowed.
 fn just_missed() -> Setting {
     const OCTOBER: UtcMicros = UtcMicros(1_790_812_800_000_000);
     let mut setting = Setting::new("here");
@@ -463,7 +463,7 @@ fn just_missed() -> Setting {
 #[test]
 fn a_promise_that_is_just_missed_looks_missed_in_every_place() {
     let setting = just_missed();
-    // 99.8992 %: two decimals would be those of the promise.
+    // 99.8992 %: two decimals would be those of the objective.
     let of_promise = |text: &str| {
         ["99.90\u{202f}%", "99.90 %", " 99.9\u{202f}% of 8,928", ">99.90<", "99.90\u{202f}\\%"]
             .iter()

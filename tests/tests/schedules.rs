@@ -1,4 +1,4 @@
-//! Schedules and the outbox, by the real binary: once, whole, and never silently not at all.
+//! Schedules and the outbox with the real binary: once, completely, and never silently skipped.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -41,8 +41,8 @@ fn setting() -> Setting {
     setting
 }
 
-/// A pass so many days from now, at midnight: no report falls due between two of them on the same
-/// day.
+/// Runs a pass this many days from now, at midnight: no report becomes due between two passes on
+/// the same day.
 fn pass(setting: &Setting, day: i64) -> std::process::Output {
     let now = midnight(day).to_string();
     setting.run("mailqos-analytics", &["schedule", "run-due", "--now", &now])
@@ -111,7 +111,7 @@ fn a_run_that_was_ordered_before_a_crash_is_not_ordered_again_with_other_figures
         );
         simulation::write(&setting.data(), &"here".parse().unwrap(), samples).unwrap();
     };
-    // As a crash leaves it: all is ordered, and not yet remembered. Meanwhile the figures have
+    // As left by a crash: everything is ordered but not yet recorded. Meanwhile the figures have
     // changed.
     let crash = |ordered: bool| {
         let file = setting.path("data/state/schedule.json");
@@ -134,7 +134,7 @@ fn a_run_that_was_ordered_before_a_crash_is_not_ordered_again_with_other_figures
     pass_at(&setting, midnight(-2) + Micros::from_secs(60));
     assert_eq!(setting.ledger().len(), 1, "it was ordered");
     assert!(!folder.exists(), "the run is over");
-    // Else it would be made anew, and be another.
+    // Otherwise it would be generated again, with other figures.
     crash(false);
     pass_at(&setting, midnight(-2) + Micros::from_secs(120));
     assert_eq!(setting.ledger().len(), 2);
@@ -180,7 +180,7 @@ async fn a_wrong_definition_is_told_once_and_what_is_due_does_not_wait_for_it() 
     assert_eq!(hooks.taken().len(), 1);
 }
 
-/// Midnight UTC so many days from now.
+/// Returns midnight UTC this many days from now.
 fn midnight(days: i64) -> UtcMicros {
     let day = 86_400_000_000;
     UtcMicros((UtcMicros::now().0 / day + days) * day)
@@ -205,7 +205,7 @@ fn what_fell_due_meanwhile_is_made_as_the_definition_says() {
     }
     pass_at(&setting, midnight(-5));
     assert_eq!(setting.ledger().len(), 0);
-    // Three runs fell due; nobody was there.
+    // Three runs became due while no schedule was running.
     pass_at(&setting, midnight(-2));
     let runs = |report: &str| -> Vec<String> {
         let lines = setting.ledger().into_iter();
@@ -215,11 +215,11 @@ fn what_fell_due_meanwhile_is_made_as_the_definition_says() {
             .collect()
     };
     let day = |days: i64| midnight(days).to_string()[..10].to_owned();
-    // Each with the period that it would have had: the day before it was due.
+    // Each with its original period: the day before it was due.
     assert_eq!(runs("all"), [-6, -5, -4].map(|days| format!("all-{}.html", day(days))));
     assert_eq!(runs("latest"), [format!("latest-{}.html", day(-4))]);
     assert!(runs("none").is_empty());
-    // On time, all are made.
+    // On time, all are generated.
     pass_at(&setting, midnight(-2) + Micros::from_secs(7 * 3_600 + 5));
     assert_eq!((runs("all").len(), runs("latest").len(), runs("none").len()), (4, 2, 1));
 }
@@ -265,7 +265,8 @@ fn the_next_runs_are_listed_in_the_reports_zone_and_in_utc() {
     }
 }
 
-/// Lists the next runs of one definition with this schedule; the answer without its first line.
+/// Lists the next runs of a definition with this schedule; returns the output without its first
+/// line.
 fn listed(schedule: &str, keys: &str) -> Vec<String> {
     let setting = setting();
     let text = format!(
@@ -276,7 +277,7 @@ fn listed(schedule: &str, keys: &str) -> Vec<String> {
     list.lines().skip(1).map(str::to_owned).collect()
 }
 
-/// akaunting/akaunting#1834: quarters of a year from February were those of the calendar.
+/// akaunting/akaunting#1834: quarters of a year from February were calendar quarters.
 #[test]
 fn quarters_and_years_fall_due_as_the_year_begins() {
     let months = |schedule: &str, keys: &str| {
@@ -293,7 +294,7 @@ fn quarters_and_years_fall_due_as_the_year_begins() {
     );
     assert_eq!(months("every = \"quarter\"", ""), ["01-01", "04-01", "07-01", "10-01"]);
     assert_eq!(months("every = \"year\"\non = 6", "year_start = 4"), ["04-06"]);
-    // The first day of a week is a Sunday here, and any other can be named.
+    // The first day of a week is a Sunday here, and any other can be set.
     for (schedule, weekday) in [
         ("every = \"week\"", jiff::civil::Weekday::Sunday),
         ("every = \"week\"\non = \"tuesday\"", jiff::civil::Weekday::Tuesday),
@@ -321,7 +322,7 @@ fn a_run_that_waits_or_fails_is_owed_whatever_falls_due_after_it() {
     std::fs::write(setting.path("reports/weekly.toml"), &text).unwrap();
     let hour = |hours: i64| midnight(-2) + Micros::from_secs(hours * 3_600 + 5);
     pass_at(&setting, hour(0));
-    // Due at 7, its day not over; a day later the next falls due.
+    // Due at 7, before its day is over; a day later the next one becomes due.
     for hours in [7, 8, 31] {
         pass_at(&setting, hour(hours));
     }
@@ -331,7 +332,7 @@ fn a_run_that_waits_or_fails_is_owed_whatever_falls_due_after_it() {
     };
     let day = |days: i64| midnight(days).to_string()[..10].to_owned();
     assert_eq!(runs(), [day(-2)], "the first is made once its day is over");
-    // A broken definition holds up nothing that is owed: it is made when it is right again.
+    // An invalid definition affects no owed runs: they are generated once it is valid again.
     std::fs::write(setting.path("reports/weekly.toml"), text.replace("period", "perid")).unwrap();
     let moment = hour(62).to_string();
     let output = setting.run("mailqos-analytics", &["schedule", "run-due", "--now", &moment]);
@@ -353,8 +354,7 @@ fn a_clock_that_was_ahead_stops_no_report() {
     assert_eq!(setting.ledger().len(), made + 1);
 }
 
-/// Notices need no probe beside analytics, and a template without bounds keeps none from being
-/// sent.
+/// Notices need no probe next to analytics, and an endless template does not prevent them.
 #[tokio::test(flavor = "multi_thread")]
 async fn analytics_notifies_alone_and_with_the_built_in_form_if_a_template_grows_without_bounds() {
     let mut setting = setting();
@@ -368,7 +368,7 @@ async fn analytics_notifies_alone_and_with_the_built_in_form_if_a_template_grows
     );
     setting.write();
     std::fs::write(setting.path("reports/a-broken.toml"), "perid = \"last-week\"\n").unwrap();
-    // A folder in which there is no other program.
+    // A folder without other programs.
     let alone = setting.path("alone");
     std::fs::create_dir(&alone).unwrap();
     std::fs::copy(

@@ -1,5 +1,5 @@
-//! Recognisable secrets are given to the programs in every way there is; no file, log or mail that
-//! they write has one in it.
+//! Recognisable secrets are given to the programs in every possible way; no file, log or mail that
+//! they write contains one.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
@@ -11,13 +11,13 @@ use mailqos_tests::{
     setting::{Setting, find_bytes, until},
 };
 
-/// Of the mailbox, in a file; the server echoes it when it refuses.
+/// Of the mailbox, in a file; the server echoes it in its refusal.
 const MAILBOX: &str = "Mailbox-Geheimnis-7Qz\"4";
-/// Of the mailbox of the alarms and reports, from a command.
+/// Of the mailbox for alarms and reports, from a command.
 const ALERTS: &str = "Alerts-Hemlighet-9Wx'5";
-/// Of a delivery that fails, from an environment variable.
+/// Of a failing delivery, from an environment variable.
 const DELIVERY: &str = "Delivery-Secret-3Kv\\6";
-/// What mails are signed with, in a file.
+/// The signing key for mails, in a file.
 const SIGNING: &str = "Signing-Salaisuus-8Jy-and-some-more-of-it";
 
 async fn server(user: &str, password: &str) -> MailServer {
@@ -41,7 +41,7 @@ async fn no_secret_is_found_in_anything_that_was_written() {
         (file("mailbox", MAILBOX), file("alerts", ALERTS), file("signing", SIGNING));
     let good = server(PROBE, MAILBOX).await;
     let (weak_smtp, weak_pop3) = (server(PROBE, MAILBOX).await, server(PROBE, MAILBOX).await);
-    // Servers that say what they refuse.
+    // Servers that echo what they refuse.
     let plain = STANDARD.encode(format!("\0{PROBE}\0{MAILBOX}"));
     weak_smtp.inject(
         Protocol::Smtp,
@@ -81,7 +81,7 @@ async fn no_secret_is_found_in_anything_that_was_written() {
     setting.add(
         "[target.people]\nkind = \"email\"\nmail_server = \"alerts\"\nto = [\"anna@example.net\"]",
     );
-    // Nothing speaks FTP there: the error must not tell with what it was tried.
+    // There is no FTP server: the error must not contain the credentials.
     setting.add(&format!(
         "[target.files]\nkind = \"ftp\"\nserver = \"127.0.0.1\"\nport = {}\ntls = \"none\"\naccount = \"files\"\npath = \"reports\"",
         alerts.pop3_port()
@@ -90,7 +90,7 @@ async fn no_secret_is_found_in_anything_that_was_written() {
         setting.add_monitor(&setting.monitor(id, server));
     }
 
-    // Everything is said that can be said, and kept beside what the programs write themselves.
+    // Collect all possible output, in addition to the files that the programs write.
     let mut said = Vec::new();
     let mut run = |code: i32, name: &str, arguments: &[&str]| {
         let mut command = setting.command(name);

@@ -1,4 +1,4 @@
-//! The embedded servers themselves: what the other tests rely on.
+//! The embedded servers themselves, on which the other tests rely.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -48,7 +48,7 @@ fn sender(server: &MailServer, implicit: bool) -> AsyncSmtpTransport<Tokio1Execu
         .build()
 }
 
-/// One POP3 conversation in clear; multi-line replies count as one.
+/// One plaintext POP3 session; multi-line replies count as one.
 async fn pop3(server: &MailServer, commands: &[&str]) -> Vec<String> {
     let stream = TcpStream::connect(("127.0.0.1", server.pop3_port())).await.expect("POP3");
     let mut stream = BufReader::new(stream);
@@ -199,7 +199,7 @@ async fn faults_strike_at_their_phase() {
     assert!(bytes.iter().all(|byte| *byte == b'x'));
 }
 
-/// One IMAP conversation in clear, after login: each command's replies, up to its tagged one.
+/// One plaintext IMAP session after login: each command's replies, up to the tagged one.
 async fn imap(server: &MailServer, commands: &[&str]) -> Vec<String> {
     let stream = TcpStream::connect(("127.0.0.1", server.imap_port())).await.expect("IMAP");
     let mut stream = BufReader::new(stream);

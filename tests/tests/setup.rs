@@ -1,5 +1,5 @@
-//! Setting up by commands: a first monitor in one, what was there is kept, what is wrong is not
-//! written.
+//! Setup with commands: a first monitor in one command, existing entries are kept, invalid ones are
+//! not written.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -67,7 +67,7 @@ async fn a_first_monitor_is_set_up_by_one_command() {
         "--max-round-trip",
         "5s",
     ];
-    // Nobody vouches for the certificate: nothing is written.
+    // The certificate is not trusted: nothing is written.
     let output = folder.run(&arguments);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -75,7 +75,7 @@ async fn a_first_monitor_is_set_up_by_one_command() {
         "{said}"
     );
     assert_eq!(folder.config(), "");
-    // Editors find the schema that lies there.
+    // Editors find the schema in that folder.
     let schema = folder.well(&["schema"]);
     let schema = &schema[schema.find('{').unwrap()..];
     std::fs::write(folder.0.path().join("mailqos.schema.json"), schema).unwrap();
@@ -90,7 +90,7 @@ async fn a_first_monitor_is_set_up_by_one_command() {
     assert!(!config.contains("word\\ß"), "the password stands in the configuration");
     folder.well(&["check"]);
     assert_eq!(folder.well(&["test", "mail", "--no-record"]).matches('✓').count(), 1);
-    // Without a terminal nothing is asked: what is missing is named.
+    // Without a terminal there are no prompts: missing options are named.
     let output = folder.run(&["init", "--site", "x"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--address"));
@@ -166,7 +166,7 @@ async fn a_mailbox_is_set_up_without_an_smtp_server() {
     let config = folder.config();
     assert!(config.contains("kind = \"mailbox\"") && !config.contains("smtp"), "{config}");
     folder.well(&["check"]);
-    // A key for mails is refused, and defaults for other monitors are not.
+    // A key for mails is refused, but defaults for other monitors are not.
     let path = folder.0.path().join("mailqos.toml");
     let add = |line: &str| {
         std::fs::write(
@@ -227,7 +227,7 @@ fn what_was_there_is_kept_and_what_is_wrong_is_not_written() {
     assert_eq!(rows.as_array().map(Vec::len), Some(2));
     let shown = folder.well(&["show", "new-1"]);
     assert!(shown.contains("new.example:993 TLS over IMAP"), "{shown}");
-    // Of what was written already there is nothing to read anew.
+    // For what was already written, there is no need to reload.
     for hints in [true, false] {
         let output = folder.run(&["disable", "included"]);
         assert_eq!(String::from_utf8_lossy(&output.stdout), "included: disabled\n");
@@ -340,7 +340,7 @@ fn a_provider_is_a_word_and_what_is_said_holds_against_it() {
         }
         folder.well(&["check"]);
     }
-    // What a provider needs and nobody said is named; nothing is written.
+    // Missing options for a provider are named; nothing is written.
     let folder = Folder(tempfile::tempdir().unwrap());
     for (arguments, missing) in [
         (&microsoft[..2], "--tenant"),

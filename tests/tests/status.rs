@@ -18,12 +18,12 @@ fn site() -> SiteName {
     "lyon".parse().unwrap()
 }
 
-/// The published status; an unreadable one fails the test.
+/// Returns the published status; an unreadable one fails the test.
 fn published(setting: &Setting) -> Option<Status> {
     Status::read(&setting.data(), &site()).unwrap()
 }
 
-/// The only monitor of the published status.
+/// Returns the only monitor of the published status.
 fn monitor(setting: &Setting) -> Option<MonitorStatus> {
     published(setting)?.monitors.pop()
 }

@@ -1,5 +1,5 @@
-//! Targets as their users see them: each recipient once, whatever becomes of the others; files
-//! whole, checked, and removed by rule; what can't be delivered is told.
+//! Targets from the user's perspective: each recipient is served once, whatever happens for the
+//! others; files are complete, verified, and removed by rule; failures are reported.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
@@ -32,7 +32,7 @@ async fn mail_server(setting: &mut Setting, name: &str, options: Options) -> Mai
     server
 }
 
-/// The same with further mailboxes, called `post`.
+/// Does the same with additional mailboxes for `post`.
 async fn mail_server_for(
     setting: &mut Setting,
     mut users: Vec<(String, String)>,
@@ -55,7 +55,7 @@ fn try_again(setting: &Setting) -> std::process::Output {
     setting.run("mailqos-analytics", &["outbox", "retry"])
 }
 
-/// The attached files of a mail: names and contents.
+/// Returns the attached files of a mail: names and contents.
 fn attached(mail: &Landing) -> Vec<(String, Vec<u8>)> {
     let text = String::from_utf8_lossy(&mail.content).replace('\r', "");
     text.split("Content-Disposition: attachment;\n filename=\"")
@@ -79,7 +79,7 @@ async fn a_recipient_refused_among_others_holds_nobody_up_and_nobody_gets_it_twi
          [target.people]\nkind = \"email\"\nto = [\"all\", \"nobody@example.com\"]\ncc = \"dora@example.com\"\nbcc = \"eva@example.com\"\nreply_to = \"desk@example.com\"",
     );
     let pdf = file(&setting, "r.pdf", 20_000);
-    // The first who is named has to wait.
+    // The first recipient has to wait.
     let later = Fault::Reply("450 4.2.0 greylisted".into());
     server.inject(Protocol::Smtp, "RCPT", later, When::Times(1));
     let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "people"]);
@@ -102,7 +102,7 @@ async fn a_recipient_refused_among_others_holds_nobody_up_and_nobody_gets_it_twi
     let mails = server.landings();
     assert!(mails.iter().all(|mail| attached(mail) == [("r.pdf".to_owned(), pdf.clone())]));
     assert!(mails.iter().all(|mail| mail.field("Message-ID") == mails[0].field("Message-ID")));
-    // Only her own mail knows of her, from the servers on its way.
+    // Only her mail contains her address, added by the servers on its path.
     let others = || mails.iter().filter(|mail| !mail.to.starts_with("eva"));
     assert!(others().all(|mail| !String::from_utf8_lossy(&mail.content).contains("eva@")));
     assert_eq!(mails[0].field("Reply-To").unwrap(), "desk@example.com");
@@ -265,7 +265,7 @@ async fn a_hundred_and_twenty_recipients_all_get_it_in_folded_lines() {
     let server = mail_server_for(
         &mut setting,
         (0..120).map(|number| (user(number), PASSWORD.to_owned())).collect(),
-        // RFC 821 had 552 for too many recipients.
+        // RFC 821 used 552 for too many recipients.
         Options {
             max_recipients: Some((50, "552 Too many recipients".into())),
             ..Options::default()
@@ -366,7 +366,7 @@ async fn a_name_that_the_server_refuses_is_what_is_told() {
     server.refuse_new_names();
     let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "site"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    // There is no old file: that it can't be removed is not the cause.
+    // There is no old file: the failure to remove it is not the cause.
     assert!(said.contains("RNTO r.pdf: 550 names stay") && !said.contains("DELE"), "{said}");
 }
 
@@ -402,7 +402,7 @@ fn old_files_are_removed_by_rule_and_only_ours() {
     assert!(csv.contains(",removed,shelf,,,,a.pdf,"), "{csv}");
 }
 
-/// Whoever takes what an action list tells of deliveries that fail at once.
+/// Receives the notices that an action list sends about failed deliveries.
 async fn bosses(setting: &mut Setting) -> Hooks {
     let hooks = Hooks::start(Manner::Status(200)).await.unwrap();
     setting.add(&format!(
@@ -448,10 +448,10 @@ async fn somebody_is_told_of_what_is_given_up() {
     let list = setting.succeed("mailqos-analytics", &["outbox", "list"]);
     assert!(list.contains("given up") && list.contains("nowhere"), "{list}");
     let id = list.split_whitespace().next().unwrap();
-    // Nobody is told twice, and what is dropped is gone.
+    // No one is notified twice, and dropped deliveries are gone.
     setting.succeed("mailqos-analytics", &["schedule", "run-due"]);
     assert_eq!(hooks.taken().len(), 1);
-    // Tried again by a person, it fails anew; no schedule runs.
+    // Retried by an operator, it fails again; no schedule is running.
     let output = setting.run("mailqos-analytics", &["outbox", "retry", id]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(hooks.taken().len(), 2);

@@ -1,5 +1,5 @@
-//! What was said in a failed test can be shown afterwards, and goes with its alarm: all of it,
-//! without secrets and without other people's mails.
+//! Transcripts of failed tests can be shown afterwards and are attached to alarms: completely,
+//! without secrets and other people's mails.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
@@ -22,7 +22,7 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     let mut refused = setting.monitor("refused", &server);
     refused.more = "alarm_after = 1\naction_list = \"tell\"".to_owned();
     setting.add_monitor(&refused);
-    // Few enough visits that all are kept, the first one as well, which looks into everybody's
+    // Few enough visits that all are kept, including the first one, which inspects everyone's
     // mails.
     let mut lost = setting.monitor("lost", &lossy);
     lost.more = "check_interval = \"1500ms\"\nextra_pickups = 0".to_owned();
@@ -44,7 +44,7 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     ));
     setting.write();
     let probe = setting.start_probe();
-    // A sample is on record before its mail is sent: only a settled one was waited for.
+    // A sample is recorded before its mail is sent: only a settled one was awaited.
     until("each monitor's test is settled", || {
         ["refused", "lost", "all", "good"].iter().all(|id| !setting.settled(id).is_empty())
     })
@@ -64,8 +64,8 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     ] {
         assert!(refused.contains(part), "{part:?} is in:\n{refused}");
     }
-    // The newest may be of a test that the stop cut short: the one that was settled first is asked
-    // for by its time.
+    // The newest may belong to a test that was stopped early: request the first settled one by its
+    // time.
     let first = setting.settled("lost").remove(0);
     let begun = jiff::Timestamp::from_microsecond(first.number("started_at").expect("a time"))
         .expect("a time");
@@ -92,7 +92,7 @@ async fn a_failed_test_can_be_shown_as_it_was() {
     let nonsense = setting.run("mailqos-probe", &["transcript", "refused", "yesterday"]);
     assert_eq!(nonsense.status.code(), Some(2));
 
-    // The report names what was said, and that somebody may have listened.
+    // The report contains the transcript, and the warning that the connection was not verified.
     let yesterday = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
     let (from, to) = (
         yesterday.to_string()[..10].to_owned(),

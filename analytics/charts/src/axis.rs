@@ -46,7 +46,8 @@ pub struct Axis {
     pub ticks: Vec<Tick>,
 }
 
-/// Units of a linear axis: microseconds per unit, its name, and its round steps besides 1, 2 and 5.
+/// Units of a linear axis: microseconds per unit, its name, and its round steps in addition to 1, 2
+/// and 5.
 const UNITS: [(f64, &str, &[f64]); 5] = [
     (1.0, "µs", &[]),
     (1e3, "ms", &[]),

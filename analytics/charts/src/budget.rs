@@ -139,13 +139,13 @@ pub fn chart(data: &Budgets, locale: &dyn ChartLocale) -> Chart {
     Chart { narrow: narrow(data, &whole, locale), ..whole }
 }
 
-/// Draws the budgets for a phone: texts are above and below their bars instead of beside them.
+/// Draws the budgets for a phone: texts are above and below their bars instead of next to them.
 fn narrow(data: &Budgets, whole: &Chart, locale: &dyn ChartLocale) -> String {
     let axis = axis(data, locale);
     let (pitch, top, share) = (64.0, 16.0, f64::from(NARROW));
     let plot = Plot {
         left: 0.0,
-        // The arrow of an overspent budget fits beside the bars.
+        // An arrow may follow the bars.
         right: share - 10.0,
         top,
         bottom: top + pitch * data.rows.len().max(1) as f64,
@@ -167,7 +167,7 @@ fn narrow(data: &Budgets, whole: &Chart, locale: &dyn ChartLocale) -> String {
                 TEXT,
             );
             bars.draw(canvas, row, middle);
-            // The lines leave out the texts.
+            // The lines are interrupted at the texts.
             canvas.line((whole, middle - 12.0), (whole, middle + 12.0), Ink::Ink, 1.0);
             if passed < 1.0 {
                 let x = plot.x(axis.place(passed));
@@ -198,7 +198,7 @@ fn passed(data: &Budgets) -> f64 {
     if data.passed.is_finite() { data.passed.clamp(0.0, 1.0) } else { 0.0 }
 }
 
-/// Describes the spent share of a budget in words.
+/// Returns the spent share of a budget in words.
 fn words(row: &Budget, locale: &dyn ChartLocale) -> String {
     row.spent().map_or_else(|| locale.t("unknown").to_owned(), |spent| state(spent, locale))
 }
@@ -356,8 +356,7 @@ mod tests {
         assert!(!chart.narrow.contains("NaN") && !chart.narrow.contains("inf"));
     }
 
-    /// On a screen of 390 px, the wide drawing would need scrolling, and its texts at the right
-    /// would be out of sight.
+    /// On 390 px, the wide drawing would be scrolled, with the texts at the right out of sight.
     #[test]
     fn the_narrow_drawing_has_the_same_content() {
         let (data, locale) = samples::budgets();

@@ -37,7 +37,7 @@ pub(super) const SMALL: f64 = 11.0;
 /// Ratio of the width of bold letters to that of regular ones.
 pub(super) const BOLD: f64 = 1.06;
 
-/// Maximum share of the width for names beside bars and strips.
+/// Maximum share of the width for names next to bars and strips.
 pub(super) const NAMES: f64 = 0.36;
 
 /// Alignment of a text at its position.

@@ -45,7 +45,7 @@ impl HeatMap {
     }
 }
 
-/// Returns the unit of all cells: its size, its name, and the number of decimals that fit.
+/// Returns the unit of all cells: its size, its name, and a suitable number of decimals.
 fn unit(measure: Measure, greatest: f64) -> (f64, &'static str, usize) {
     let (size, name) = match measure {
         Measure::Share => (0.01, "%"),
@@ -111,7 +111,7 @@ pub fn chart(data: &HeatMap, locale: &dyn ChartLocale) -> Chart {
             let base = plot.top + row as f64 * tall + tall / 2.0 + 4.0;
             canvas.text(name, At::End.point(plot.left - 8.0, base), Ink::Ink, TEXT);
         }
-        // One step after another, so that the cells of a step become one path.
+        // One colour step after another, so that the cells of a step become one path.
         for of in (0..RAMP).map(Some).chain([None]) {
             for (day, hour, _) in cells.iter().filter(|cell| cell.2.map(step) == of) {
                 let (x, top) = (plot.left + *hour as f64 * room, plot.top + *day as f64 * tall);

@@ -43,8 +43,8 @@ pub trait ChartLocale: Sync {
         "\u{202f}%"
     }
 
-    /// Returns the shares of objectives, from 0 to 1: no other share is rounded to the same text as
-    /// one of them.
+    /// Returns the shares of objectives, from 0 to 1, so that no other share is rounded to the same
+    /// text as one of them.
     fn promises(&self) -> &[f64] {
         &[]
     }

@@ -40,7 +40,7 @@ pub struct SmallMultiples {
 pub struct Panel {
     /// Display name.
     pub name: String,
-    /// Figure beside the name, such as its median; may be empty.
+    /// Figure next to the name, such as its median; may be empty.
     pub figure: String,
     /// Median and p95 over the whole period, if known; they can't be derived from the buckets.
     pub typical: Option<[f64; 2]>,

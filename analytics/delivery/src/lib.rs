@@ -1,8 +1,8 @@
 //! Delivers files to a target, completely or not at all. `targets` has a module for each kind of
-//! target, `file_store` has what all targets that store files share, and `outbox` has pending
+//! target, `file_store` the shared code of targets that store files, and `outbox` the pending
 //! deliveries and the ledger of completed ones.
 //!
-//! This crate handles files and mails and does not depend on reports.
+//! This crate handles files and mails and doesn't know reports.
 
 mod file_store;
 mod names;
@@ -27,16 +27,16 @@ use self::{
     targets::{Task, TaskResult, at_place, email, rules},
 };
 
-/// The files and the mail text to deliver to a target.
+/// Contents of a delivery.
 #[derive(Debug, Clone, Default)]
 pub struct Parcel {
     /// The files.
     pub items: Vec<Item>,
-    /// Folder at the target, below the target's own; `/` separates its parts. May be empty.
+    /// Folder at the target, below the target's own; `/` separates its parts; may be empty.
     pub folder: String,
     /// The same folder at the target that a mail links to.
     pub linked_folder: String,
-    /// Contents of the mail.
+    /// Contents of a mail.
     pub letter: MailContent,
 }
 
@@ -45,7 +45,7 @@ pub struct Parcel {
 pub struct Item {
     /// Its name at the target.
     pub name: String,
-    /// Path of the local file.
+    /// Its local path.
     pub path: PathBuf,
 }
 
@@ -56,28 +56,28 @@ pub struct MailContent {
     pub subject: String,
     /// Its text.
     pub text: String,
-    /// Its HTML form, if it has one.
+    /// Its HTML version, if there is one.
     pub html: Option<String>,
-    /// Pictures that the HTML form references as `cid:ID`.
+    /// Images that the HTML version shows as `cid:ID`.
     pub pictures: Vec<Inline>,
-    /// Source of the Message-ID: the same parcel always has the same id.
+    /// Basis of its Message-ID: the same parcel always has the same.
     pub id: String,
-    /// Notes about files that are not attached.
+    /// Notes on files that are not attached.
     pub notes: Notes,
 }
 
-/// Notes in a mail about files that are too large to attach, in the report's language.
+/// Notes on files that are too large for a mail, in the report's language.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notes {
     /// Text before the locations of the files.
     pub elsewhere: String,
-    /// Text before the names of files that are stored nowhere else.
+    /// Text before the names of files that are not available elsewhere.
     pub left_out: String,
-    /// Text for the number of further files, with the placeholder `{0}`.
+    /// Number of further files, as `{0}`.
     pub more: String,
-    /// Text that replaces a mail that is itself too large.
+    /// Text in place of a mail that is itself too large.
     pub too_large: String,
-    /// Decimal separator of sizes.
+    /// Decimal sign of sizes.
     pub decimal: char,
 }
 
@@ -93,10 +93,10 @@ impl Default for Notes {
     }
 }
 
-/// An inline picture of a mail.
+/// An image in a mail.
 #[derive(Debug, Clone)]
 pub struct Inline {
-    /// Content id by which the HTML form references it: letters, digits, `-`, `_`, `.` and `@`.
+    /// Its id in the HTML version: letters, digits, `-`, `_`, `.` and `@`.
     pub id: String,
     /// Media type, such as `image/png`.
     pub media_type: String,
@@ -109,28 +109,27 @@ pub struct Inline {
 pub struct Receipt {
     /// Location of each file, or the recipients.
     pub places: Vec<String>,
-    /// The last reply of the server.
+    /// The server's last reply.
     pub reply: String,
     /// Recipients that the server refused, with its replies.
     pub refused: Vec<(String, String)>,
     /// Recipients whose mail a server accepted.
     pub accepted: Vec<Served>,
-    /// The target that stores the files for recipients whose mail can't hold them, and the result
-    /// there.
+    /// Result at the linked target for recipients who can't accept the files: its name and receipt.
     pub linked: Option<(String, Box<Receipt>)>,
 }
 
-/// Completed parts of a delivery, which later attempts don't repeat.
+/// Completed parts of a delivery, which later attempts skip.
 pub struct Progress<'a> {
-    /// Completed parts by key, with the server's reply.
+    /// Completed parts, with the server's replies.
     pub done: BTreeMap<String, Served>,
-    /// Stores the completed parts on disk.
+    /// Writes them to disk.
     #[expect(clippy::type_complexity, reason = "used only here")]
     pub save: Box<dyn FnMut(&BTreeMap<String, Served>) -> std::io::Result<()> + Send + 'a>,
 }
 
 impl Progress<'_> {
-    /// Returns progress that is not stored, for a single attempt.
+    /// Returns a progress that is not stored, for single attempts.
     pub fn forgotten() -> Self {
         Self { done: BTreeMap::new(), save: Box::new(|_| Ok(())) }
     }
@@ -141,15 +140,15 @@ impl Progress<'_> {
 pub struct Served {
     /// The mail address.
     pub recipient: String,
-    /// Time of the reply, RFC 3339.
+    /// Time, RFC 3339.
     pub at: String,
-    /// Name of the server and its reply.
+    /// The server and its reply.
     pub reply: String,
-    /// Whether the server refused the recipient.
+    /// Whether the server refused.
     pub refused: bool,
 }
 
-/// Why a parcel was not delivered.
+/// Why a delivery failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
     /// The configuration has no such target.
@@ -158,22 +157,22 @@ pub enum DeliveryError {
     /// A file can't be read, or a folder can't be written.
     #[error("{what}: {source}{remedy}", remedy = remedy(.source))]
     Io {
-        /// The attempted operation and its location.
+        /// The operation and the path.
         what: String,
-        /// The system's error.
+        /// Cause of the error.
         source: std::io::Error,
     },
     /// The account's secret is not available.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
-    /// A server refused a step, or the connection failed.
+    /// A server refused, or the connection failed.
     #[error("{server}: {step}: {reason}")]
     Server {
         /// Name of the server.
         server: String,
-        /// The attempted step.
+        /// The operation.
         step: String,
-        /// The server's reply, or a description of the failure.
+        /// The server's reply, or another cause.
         reason: String,
         /// Whether a later attempt may succeed.
         transient: bool,
@@ -183,29 +182,29 @@ pub enum DeliveryError {
     Refused {
         /// Name of the server.
         server: String,
-        /// The server's reply.
+        /// Its reply.
         reason: String,
     },
     /// An object store refused, or could not be reached.
     #[error("{reason}")]
     Store {
-        /// The store's reply, or a description of the failure, with the address.
+        /// The reply or another cause, with the address.
         reason: String,
         /// Whether a later attempt may succeed.
         transient: bool,
     },
-    /// A file of that name exists and must not be replaced.
+    /// Another file of this name exists and must stay.
     #[error("{0}: a different file with this name exists, and existing = \"refuse\"")]
     Exists(String),
-    /// The delivered file differs from the one that was sent.
+    /// The delivered file differs from the original.
     #[error("{place}: {reason}")]
     Differs {
         /// Location of the file.
         place: String,
-        /// Difference between the files.
+        /// The difference.
         reason: String,
     },
-    /// The server accepted a file but does not show it and refuses to rename it.
+    /// The server accepted a file but does not show it, and does not rename it.
     #[error(
         "{place}: accepted under its temporary name but can't be renamed ({reason}); set temporary = \"none\", \
          or another pattern if another program removes such files"
@@ -232,53 +231,53 @@ pub enum DeliveryError {
     Deadline {
         /// Name of the server.
         server: String,
-        /// The attempted step.
+        /// The operation.
         step: String,
         /// The deadline.
         limit: Duration,
     },
-    /// Recipients for whom no server has given a final answer.
+    /// Recipients without an answer from any server.
     #[error("not yet delivered to {}", .0.join(", "))]
     Due(Vec<String>),
-    /// The mail can't be composed.
+    /// A mail can't be composed.
     #[error("can't compose the mail: {0}")]
     MailContent(String),
     /// A name would lead outside the target's folder.
     #[error("{0:?} is outside the target's folder")]
     Outside(String),
-    /// The target could not be opened, so nothing was started there.
+    /// The target could not be opened: nothing was started there.
     #[error("{0}")]
     Unopened(Box<DeliveryError>),
-    /// The files can't be stored at the target that a mail links to.
+    /// The files can't be delivered to the target that a mail links to.
     #[error("{error}")]
     Linked {
         /// Name of that target.
         target: Name,
-        /// The error at that target.
+        /// The error.
         error: Box<DeliveryError>,
     },
 }
 
-/// When another attempt may succeed, soonest first.
+/// When another attempt may succeed; sooner ones come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Retry {
     /// At any time.
     Soon,
-    /// After an operator has fixed something, such as a password or a permission. It is tried
-    /// rarely, and someone is notified.
+    /// After an operator has fixed something, such as a password or a permission: retried rarely,
+    /// with a notice.
     WhenMended,
-    /// Never in its present form.
+    /// Never, without a change.
     Never,
 }
 
 impl DeliveryError {
-    /// Returns a function that describes a failed file or folder operation.
+    /// Wraps an error of a file or folder that can't be read or written.
     fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let what = path.display().to_string();
         move |source| Self::Io { what, source }
     }
 
-    /// Replaces the reason of a server's refusal if `words` has a better one.
+    /// Replaces the text of a server's refusal, if there is a better one.
     fn reworded(mut self, words: impl FnOnce(&str) -> Option<String>) -> Self {
         if let Self::Server { reason, .. } = &mut self
             && let Some(better) = words(reason)
@@ -313,9 +312,9 @@ impl DeliveryError {
         }
     }
 
-    /// Returns the target that may hold a partial delivery of the failed attempt: `own`, or the
-    /// target that the mail links to. Returns `None` if the attempt did not get that far, as after
-    /// a refused login, or if a visit to the target would only time out again.
+    /// Returns the target that may contain unfinished parts of the failed attempt: `own`, or the
+    /// one that the mail links to. `None` if the attempt did not get that far, for example if the
+    /// login was refused, or if another visit would only wait again.
     fn left_at<'a>(&'a self, own: &'a str) -> Option<&'a str> {
         match self {
             Self::Linked { target, error } => error.left_at(target.as_str()),
@@ -328,7 +327,7 @@ impl DeliveryError {
         }
     }
 
-    /// Returns whether the target is out of space.
+    /// Returns whether the target has no space left.
     fn is_full(&self) -> bool {
         match self {
             Self::Io { source, .. } => {
@@ -340,7 +339,7 @@ impl DeliveryError {
             Self::Server { reason, .. } => {
                 let reason = reason.to_ascii_lowercase();
                 let mut words = reason.split(|c: char| !c.is_alphanumeric());
-                // RFC 959, section 4.2.1: 452 and 552 are about room. "Unsuccessful" is not.
+                // RFC 959, section 4.2.1: 452 and 552 are about space. "Unsuccessful" is not.
                 words.any(|word| matches!(word, "full" | "room"))
                     || ["no space", "quota"].iter().any(|words| reason.contains(words))
                     || reason.starts_with("452")
@@ -364,7 +363,8 @@ fn remedy(error: &std::io::Error) -> &'static str {
 
 /// Delivers a parcel to a target.
 ///
-/// # Errors No file is visible under its final name, or, with several files, only complete files
+/// # Errors
+/// Nothing of it is visible under its final name or, if there are several files, only complete ones
 /// are.
 pub async fn deliver(
     config: &Config,
@@ -401,8 +401,8 @@ async fn put(
     }
 }
 
-/// Removes files delivered earlier from a folder of a target, unless someone has changed them.
-/// Returns the result of each file even if the sweep ends early.
+/// Removes old files from a folder of a target, unless others have changed them; returns the result
+/// for each, even if it ends early.
 async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old]) -> Swept {
     let done = async {
         let below = names::parts(folder, rules(&target.place))?;
@@ -417,7 +417,7 @@ async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old])
     }
 }
 
-/// Removes partial uploads of abandoned files from a target, given the files' names and SHA-256 in
+/// Removes partial uploads of abandoned files from a target: their names, and their SHA-256 in
 /// hexadecimal.
 async fn abandon(
     config: &Config,
@@ -425,13 +425,13 @@ async fn abandon(
     folder: &str,
     files: &[(&str, &str)],
 ) -> Result<(), DeliveryError> {
-    // Mails have no partial uploads.
+    // Mails are complete or absent.
     let Some(Target::Files(target)) = config.targets.get(target) else {
         return Ok(());
     };
     let rules = rules(&target.place);
     let names = names::distinct(files.iter().map(|(name, _)| *name), rules);
-    // Without temporary names, partial uploads can't be distinguished from existing files.
+    // Without temporary names, a partial upload can't be distinguished from an existing file.
     let Some(temporary) = &target.temporary else {
         return Ok(());
     };
@@ -442,9 +442,10 @@ async fn abandon(
     Ok(())
 }
 
-/// Tests a target: uploads a file as a delivery does and removes it, or sends a small mail.
+/// Tests a target: delivers a file and removes it again, or sends a small mail.
 ///
-/// # Errors As [`deliver`].
+/// # Errors
+/// The same as for [`deliver`].
 pub async fn try_out(config: &Config, name: &Name) -> Result<Trial, DeliveryError> {
     let options =
         config.targets.get(name).ok_or_else(|| DeliveryError::NoTarget(name.to_string()))?;
@@ -509,7 +510,7 @@ mod tests {
         };
         let unopened = |error: DeliveryError| DeliveryError::Unopened(Box::new(error));
         assert_eq!(server(true).left_at("own"), Some("own"));
-        // As after a permanently refused rename, when the upload is still there.
+        // Such as a permanently refused rename: the written file is there.
         assert_eq!(server(false).left_at("own"), Some("own"));
         assert_eq!(linked(server(true)).left_at("own"), Some("share"));
         assert_eq!(DeliveryError::Exists("r.pdf".into()).left_at("own"), Some("own"));
@@ -527,7 +528,7 @@ mod tests {
         ] {
             assert_eq!(error.left_at("own"), None, "{error:?}");
         }
-        // The retry time and the message don't change.
+        // The time of the next attempt and the message stay the same.
         assert_eq!(linked(unopened(server(false))).again(), Retry::WhenMended);
         assert_eq!(
             linked(unopened(server(true))).to_string(),

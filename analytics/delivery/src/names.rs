@@ -1,5 +1,4 @@
-//! Makes names that every target accepts: not reserved, not too long, and never outside the
-//! target's folder.
+//! Names that every target accepts: not reserved, not too long, and within the target's folder.
 
 use std::collections::BTreeSet;
 
@@ -10,19 +9,19 @@ use super::DeliveryError;
 pub(super) enum Rules {
     /// Folders of Unix, SFTP, FTP.
     Unix,
-    /// Network shares: names that Windows can open.
+    /// Network shares: names that Windows can't open are useless there.
     Windows,
     /// Object stores.
     Keys,
 }
 
-/// Longest name in bytes, or in UTF-16 units on Windows. The temporary name needs the rest of the
-/// 255.
+/// Maximum length of a name, in bytes or, on Windows, UTF-16 units; the temporary name needs some
+/// of the 255.
 const MAX_LENGTH: usize = 230;
-/// Longest extension that is kept when a name is shortened.
+/// Maximum length of an extension that is kept when a name is shortened.
 const ENDING: usize = 16;
 
-/// Returns a safe name, with `_` for each character that the target does not accept.
+/// Replaces characters that a target can't accept with `_`.
 pub(super) fn safe(name: &str, rules: Rules) -> String {
     let mut safe: String = name
         .chars()
@@ -39,8 +38,7 @@ pub(super) fn safe(name: &str, rules: Rules) -> String {
             safe.insert(0, '_');
         }
     }
-    // Many FTP servers lose a leading blank, and a leading `-` looks like an option to other
-    // programs.
+    // Many FTP servers lose a leading blank, and others interpret a leading `-` as an option.
     if safe.starts_with([' ', '-', '~']) {
         safe.replace_range(..1, "_");
     }
@@ -50,7 +48,7 @@ pub(super) fn safe(name: &str, rules: Rules) -> String {
     shorten(&safe, rules)
 }
 
-/// Returns whether Windows reserves a name for a device, with or without an extension.
+/// Returns whether Windows interprets a name as a device, with any extension.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or("").trim_end().to_ascii_uppercase();
     let numbered = |word: &str| {
@@ -70,7 +68,7 @@ fn length(text: &str, rules: Rules) -> usize {
     if rules == Rules::Windows { text.encode_utf16().count() } else { text.len() }
 }
 
-/// Shortens a name that is too long, and keeps its extension.
+/// Shortens an overlong name before its extension.
 fn shorten(name: &str, rules: Rules) -> String {
     if length(name, rules) <= MAX_LENGTH {
         return name.to_owned();
@@ -98,7 +96,7 @@ fn unended(name: &str) -> String {
     format!("{}{}", &name[..kept], "_".repeat(name.len() - kept))
 }
 
-/// Returns unique safe names; on a share, names that differ only in case count as equal.
+/// Makes names safe and unique; shares ignore case.
 pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>, rules: Rules) -> Vec<String> {
     let mut taken = BTreeSet::new();
     names
@@ -117,7 +115,7 @@ pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>, rules: Rules) -
         .collect()
 }
 
-/// Returns the safe parts of a folder's path; none of them leads upward.
+/// Returns the parts of a folder's path, each made safe; none leads upward.
 pub(super) fn parts(folder: &str, rules: Rules) -> Result<Vec<String>, DeliveryError> {
     folder
         .split(['/', '\\'])

@@ -1,5 +1,4 @@
-//! What the event log tells of a period: the alarms and whom they reached, ways of telling that
-//! were dead, planned maintenance.
+//! The event log of a period: alarms and their notifications, dead channels, planned maintenance.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,7 +9,7 @@ use mailqos_lake_tables::{Lake, LakeError};
 
 use super::Period;
 
-/// What was open when a period began is looked for so far back.
+/// How far back to look for what was open when a period began.
 const LOOK_BACK: Micros = Micros::from_secs(LOOK_BACK_DAYS * 86_400);
 /// The same in days.
 pub const LOOK_BACK_DAYS: i64 = 31;
@@ -18,14 +17,14 @@ pub const LOOK_BACK_DAYS: i64 = 31;
 /// The alarm log of a period.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AlarmLog {
-    /// Alarms that were open in it, oldest first.
+    /// Alarms that were open in the period, oldest first.
     pub alarms: Vec<Alarm>,
-    /// Ways of telling that were dead in it.
+    /// Channels that were dead in the period.
     pub dead_channels: Vec<DeadChannel>,
-    /// Maintenance windows that were open in it.
+    /// Maintenance windows that were open in the period.
     pub windows: Vec<Window>,
-    /// There are older events than those that were read: an alarm that rose so long before may be
-    /// open, and not among these.
+    /// Whether there are older events that were not read: an alarm raised that long ago may be open
+    /// and missing here.
     pub is_cut: bool,
 }
 
@@ -36,23 +35,23 @@ pub struct Alarm {
     pub site: Arc<str>,
     /// The monitor's id.
     pub monitor: String,
-    /// When it rose; `None` if that is further back than was looked.
+    /// When it was raised; `None` if that is further back than the log was read.
     pub raised_at: Option<UtcMicros>,
-    /// When it cleared; `None` if it was not seen to.
+    /// When it cleared; `None` if it has not.
     pub cleared_at: Option<UtcMicros>,
-    /// What it was about.
+    /// Description of the problem.
     pub text: String,
-    /// When a channel first confirmed to have taken a message about it.
+    /// When a channel first confirmed a notification of it.
     pub told_at: Option<UtcMicros>,
     /// Messages that no channel accepted.
     pub refused: u64,
-    /// Who looked after it, and since when.
+    /// Who acknowledged it, and when.
     pub acknowledged: Option<(String, UtcMicros)>,
-    /// It was ordered, to try out an action list.
+    /// Whether it was simulated to test an action list.
     pub simulated: bool,
 }
 
-/// A way of telling that accepted nothing.
+/// A channel that accepted nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadChannel {
     /// The site of the probe that uses it.
@@ -61,9 +60,9 @@ pub struct DeadChannel {
     pub channel: String,
     /// Its first failure.
     pub from: UtcMicros,
-    /// When it accepted a message again; `None` if it was not seen to.
+    /// When it accepted a message again; `None` if it has not.
     pub to: Option<UtcMicros>,
-    /// What it said last.
+    /// Its last error.
     pub error: String,
 }
 
@@ -78,15 +77,15 @@ pub struct Window {
     pub monitors: Vec<String>,
     /// When it began.
     pub from: UtcMicros,
-    /// When it ended, or was to end.
+    /// When it ended, or was due to end.
     pub to: Option<UtcMicros>,
-    /// Who began it.
+    /// Who added it.
     pub by: Option<String>,
     name: String,
 }
 
 impl AlarmLog {
-    /// Reads the events of a period, for the monitors that are chosen.
+    /// Reads the events of a period for the selected monitors.
     ///
     /// # Errors
     /// The lake can't be read.
@@ -104,14 +103,14 @@ impl AlarmLog {
         Ok(log)
     }
 
-    /// Whether there is nothing in it.
+    /// Returns whether the log is empty.
     pub fn is_empty(&self) -> bool {
         self.alarms.is_empty() && self.dead_channels.is_empty() && self.windows.is_empty()
     }
 
-    /// Takes the events of a site, in order.
+    /// Processes the events of a site, in order.
     fn tell(&mut self, site: &Arc<str>, events: &[Event], chosen: &dyn Fn(&str, &str) -> bool) {
-        // By monitor: the alarm that was open last, and until when its failures are ordered ones.
+        // By monitor: the last open alarm, and the end of its simulated failures.
         let mut last: BTreeMap<&str, usize> = BTreeMap::new();
         let mut simulated: BTreeMap<&str, UtcMicros> = BTreeMap::new();
         for event in events {
@@ -210,8 +209,8 @@ impl AlarmLog {
             }
             return;
         }
-        // Its monitors come one after the other, moments apart; the same window on another day is
-        // another one.
+        // The events of its monitors follow each other within moments; the same window on another
+        // day is a different one.
         match open.filter(|window| event.at - window.from < Micros::from_secs(1)) {
             Some(window) => window.monitors.extend(monitor),
             None => self.windows.push(Window {
@@ -226,7 +225,7 @@ impl AlarmLog {
         }
     }
 
-    /// Leaves what was open in a period.
+    /// Keeps what was open in a period.
     fn keep(&mut self, period: &Period) {
         let inside = |from: Option<UtcMicros>, to: Option<UtcMicros>| {
             from.is_none_or(|from| from < period.to) && to.is_none_or(|to| to > period.from)
@@ -244,8 +243,8 @@ impl AlarmLog {
 }
 
 impl Alarm {
-    /// Whether it had been told when a channel took a message: those of its end, and late ones
-    /// about an alarm before it, don't count.
+    /// Determines whether recipients had been notified when a channel accepted a message:
+    /// notifications of the end, and late ones about an earlier alarm, don't count.
     fn follow(&mut self, event: &Event) {
         let detail = detail(event);
         if let (Some(created), Some(raised_at)) = (detail["created"].as_i64(), self.raised_at)
@@ -296,7 +295,7 @@ mod tests {
         Event { actor: Some(actor.to_owned()), ..event }
     }
 
-    /// The same about a message that came about in this minute.
+    /// Changes an event to be about a message created in this minute.
     fn about(minute: i64, event: Event) -> Event {
         let mut detail = detail(&event);
         detail["created"] = at(minute).0.into();

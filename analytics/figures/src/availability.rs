@@ -1,4 +1,4 @@
-//! Counts of outcomes, availability, delivery rate, and how sure they are.
+//! Counts of outcomes, availability and delivery rate, with their confidence.
 
 use std::ops::Range;
 
@@ -6,24 +6,24 @@ use mailqos_model::Outcome;
 
 use mailqos_lake_tables::Series;
 
-/// How many samples had each outcome. All but `not_tested` are over counted tests.
+/// Number of samples with each outcome. All but `not_tested` only include counted tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Landed within max round trip.
+    /// Arrived within max round trip.
     pub ok: u64,
-    /// Landed after max round trip.
+    /// Arrived after max round trip.
     pub late: u64,
-    /// Not seen within the horizon.
+    /// Not arrived within the horizon.
     pub lost: u64,
     /// Could not be sent.
     pub smtp_failed: u64,
     /// The mailbox could not be read.
     pub pickup_failed: u64,
-    /// The probe itself could not test.
+    /// The probe itself was unable to test.
     pub not_tested: u64,
-    /// Tests that did not count: in maintenance, or a failure was ordered.
+    /// Tests that did not count: in maintenance or with a simulated failure.
     pub excluded: u64,
-    /// Counted tests whose mail may still be found late; they are among the failed ones.
+    /// Counted tests whose mail may still arrive late; they are among the failed ones.
     pub provisional: u64,
 }
 
@@ -56,27 +56,27 @@ impl Counts {
         counts
     }
 
-    /// The counted tests.
+    /// Returns the number of counted tests.
     pub fn tests(&self) -> u64 {
         self.ok + self.late + self.lost + self.smtp_failed + self.pickup_failed
     }
 
-    /// The counted tests that failed.
+    /// Returns the number of counted tests that failed.
     pub fn failed(&self) -> u64 {
         self.tests() - self.ok
     }
 
-    /// `ok` / counted; `None` without a counted test.
+    /// Returns `ok` / counted; `None` without a counted test.
     pub fn availability(&self) -> Option<f64> {
         share(self.ok, self.tests())
     }
 
-    /// (`ok` + `late`) / counted; `None` without a counted test.
+    /// Returns (`ok` + `late`) / counted; `None` without a counted test.
     pub fn delivery_rate(&self) -> Option<f64> {
         share(self.ok + self.late, self.tests())
     }
 
-    /// Availability with its 95 % confidence interval.
+    /// Returns the availability with its 95 % confidence interval.
     pub fn availability_interval(&self) -> Option<Share> {
         Share::new(self.ok, self.tests())
     }
@@ -94,7 +94,7 @@ impl Counts {
     }
 }
 
-/// `part` / `whole`; `None` of nothing.
+/// Returns `part` / `whole`; `None` if `whole` is 0.
 pub fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
@@ -102,13 +102,13 @@ pub fn share(part: u64, whole: u64) -> Option<f64> {
 /// The normal distribution's 97.5 % point: two-sided 95 %.
 pub const Z95: f64 = 1.959_963_984_540_054;
 
-/// A share with its 95 % confidence interval (Wilson 1927), which stays within [0, 1] and is honest
-/// about few tests.
+/// A share with its 95 % confidence interval (Wilson 1927), which stays within [0, 1] and is also
+/// valid for few tests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share {
-    /// What was counted.
+    /// Number of items that qualify.
     pub part: u64,
-    /// Of how many.
+    /// Number of all items.
     pub whole: u64,
     /// `part` / `whole`.
     pub value: f64,
@@ -119,7 +119,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// The share of `part` in `whole`; `None` of nothing.
+    /// Returns the share of `part` in `whole`; `None` if `whole` is 0.
     pub fn new(part: u64, whole: u64) -> Option<Self> {
         let value = share(part, whole)?;
         let n = whole as f64;

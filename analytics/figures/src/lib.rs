@@ -1,8 +1,8 @@
-//! The figures of the contracts, exact; a file a family. Knows no report.
+//! All figures, exact, one file per family. Doesn't know reports.
 //!
-//! Each family makes its figures of a [`Series`](mailqos_lake_tables::Series), one monitor's
-//! samples as sorted columns, and a range of its rows. What the samples don't support is `None`,
-//! never NaN and never 0 % or 100 %.
+//! Each family computes its figures from a [`Series`](mailqos_lake_tables::Series), one monitor's
+//! samples as sorted columns, and a range of its rows. Figures that the samples don't support are
+//! `None`, never NaN and never 0 % or 100 %.
 
 pub mod alarm_log;
 pub mod availability;

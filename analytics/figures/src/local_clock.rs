@@ -1,15 +1,15 @@
-//! The local time of many tests one after the other: the zone is asked once in a quarter of an
-//! hour, not for each.
+//! Local times of many consecutive tests: the zone is looked up once per quarter of an hour, not
+//! for each test.
 
 use jiff::tz::TimeZone;
 use mailqos_model::UtcMicros;
 
-/// Clocks change at full quarters of an hour of UTC.
+/// Clocks change at full quarters of an hour in UTC.
 const QUARTER: i64 = 900_000_000;
 const HOUR: i64 = 3_600_000_000;
 const DAY: i64 = 24 * HOUR;
 
-/// A zone's clock, read at moments that mostly follow each other.
+/// A zone's clock for moments that mostly follow each other.
 #[derive(Debug)]
 pub struct LocalClock<'a> {
     zone: &'a TimeZone,
@@ -17,7 +17,7 @@ pub struct LocalClock<'a> {
     offset: i64,
 }
 
-/// What it shows.
+/// Local time that the clock shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalTime {
     /// The local day, counted from 1970-01-01.
@@ -27,7 +27,7 @@ pub struct LocalTime {
 }
 
 impl LocalTime {
-    /// 0 for Monday to 6 for Sunday.
+    /// Returns the weekday, from 0 for Monday to 6 for Sunday.
     pub fn weekday(self) -> usize {
         // 1970-01-01 was a Thursday.
         (self.day + 3).rem_euclid(7) as usize
@@ -35,12 +35,12 @@ impl LocalTime {
 }
 
 impl<'a> LocalClock<'a> {
-    /// Of a zone.
+    /// Creates the clock of a zone.
     pub fn new(zone: &'a TimeZone) -> Self {
         Self { zone, quarter: i64::MIN, offset: 0 }
     }
 
-    /// What it shows at a moment.
+    /// Returns the local time of a moment.
     pub fn at(&mut self, moment: UtcMicros) -> LocalTime {
         let quarter = moment.0.div_euclid(QUARTER);
         if quarter != self.quarter {
@@ -63,7 +63,7 @@ mod tests {
         {
             let zone = TimeZone::get(name).expect("a zone");
             let mut clock = LocalClock::new(&zone);
-            // From before 1970 through years of changes, in steps that are no divisor of an hour.
+            // From before 1970 through years of clock changes, in steps that don't divide an hour.
             for step in -20_000..60_000_i64 {
                 let at =
                     UtcMicros(step * 37 * 60_000_000 + 1_600_000_000_000_000 * i64::from(step > 0));

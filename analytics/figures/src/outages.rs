@@ -1,28 +1,27 @@
-//! Outages, downtime, unknown time and coverage: what each stretch of time between tests was.
+//! Outages, downtime, unknown time and coverage: the state of each stretch of time between tests.
 //!
-//! The time from one test to the next belongs to the first of the two. It is *unknown* where it is
-//! longer than three test intervals. An outage reaches from a failed test to the next good one,
-//! over unknown time as well; its downtime counts only what is known. A test in maintenance begins
-//! no outage; a good one ends it all the same.
+//! The time from one test to the next belongs to the first of the two. It is *unknown* if it is
+//! longer than three test intervals. An outage lasts from a failed test to the next good one,
+//! including unknown time; its downtime only counts known time. A test in maintenance starts no
+//! outage, but a good one ends it.
 
 use mailqos_lake_tables::Series;
 use mailqos_model::{Micros, Outcome, UtcMicros};
 
 use super::periods::Period;
 
-/// Assumed where the lake, the configuration and the samples themselves say nothing: one test alone
-/// has no interval.
+/// Used if the lake, the configuration and the samples don't provide an interval: a single test has
+/// none.
 const DEFAULT_INTERVAL: Micros = Micros::from_secs(300);
 
-/// What a stretch of time was.
+/// State of a stretch of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// From a good test on.
+    /// After a good test.
     Up,
-    /// From a failed test on.
+    /// After a failed test.
     Down,
-    /// From a test in maintenance on, or one whose failure was ordered: neither up nor down, but
-    /// known.
+    /// After a test in maintenance or with a simulated failure: known, but neither up nor down.
     Excluded,
     /// Without tests for more than three test intervals.
     Unknown,
@@ -33,48 +32,49 @@ pub enum State {
 pub struct StateSpan {
     /// Its state.
     pub state: State,
-    /// Its first moment.
+    /// Its start.
     pub from: UtcMicros,
-    /// The first moment after it.
+    /// Its end, exclusive.
     pub to: UtcMicros,
 }
 
-/// From the first failed test to the next good one.
+/// An outage, from the first failed test to the next good one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
-    /// When the first failed test began; it may lie before the period.
+    /// When the first failed test began; this may be before the period.
     pub from: UtcMicros,
-    /// When the next good test began; `None` where none has yet been.
+    /// When the next good test began; `None` if there is none yet.
     pub to: Option<UtcMicros>,
-    /// The known part of it that lies in the period.
+    /// Known time of the outage in the period.
     pub downtime: Micros,
-    /// How many counted tests failed in it, context included.
+    /// Number of counted tests that failed in it, including context.
     pub failed_tests: u64,
     /// The row of its first failed test.
     pub row: usize,
-    /// The samples before it don't reach back far enough to say when it began; it may be longer.
+    /// Whether samples don't reach back far enough to show when it began, so that it may be longer.
     pub began_earlier: bool,
 }
 
 impl Outage {
-    /// Its duration, from the first failed test to the next good one; `None` while it lasts.
+    /// Returns the duration from the first failed test to the next good one; `None` if it
+    /// continues.
     pub fn duration(&self) -> Option<Micros> {
         self.to.map(|to| to - self.from)
     }
 }
 
-/// The time of a period, by state, and its outages.
+/// The time of a period by state, and its outages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeline {
     /// All stretches, in order, without gaps; neighbours differ.
     pub stretches: Vec<StateSpan>,
     /// The outages that touch the period.
     pub outages: Vec<Outage>,
-    /// How long the period is.
+    /// Length of the period.
     pub period: Micros,
     /// Time up.
     pub up: Micros,
-    /// Time down: the sum of the known parts of outages that lie in the period.
+    /// Time down: the sum of the known times of outages in the period.
     pub downtime: Micros,
     /// Time in maintenance.
     pub excluded: Micros,
@@ -83,10 +83,10 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Of a series whose inside is the period's. Samples before and after the period (context) tell
-    /// what went over its edges.
+    /// Computes the timeline of a series whose inside matches the period. Samples before and after
+    /// the period (context) determine outages that cross its limits.
     ///
-    /// `configured` is the monitor's test interval where the samples don't carry one.
+    /// `configured` is the monitor's test interval, for samples that have none.
     pub fn of(series: &Series, period: &Period, configured: Option<Micros>) -> Self {
         let mut tests = rows_of_tests(series).peekable();
         let mut fallback = configured;
@@ -127,8 +127,7 @@ impl Timeline {
                 *fallback.get_or_insert_with(|| usual_interval(series).unwrap_or(DEFAULT_INTERVAL))
             });
             let limit = Micros(interval.0.saturating_mul(3));
-            // The last test speaks for what follows only as long as the next could still come in
-            // time.
+            // A test determines the state only until the next one could still start in time.
             let end = next.unwrap_or(period.to.max(at));
             let state = if end - at > limit {
                 State::Unknown
@@ -176,23 +175,24 @@ impl Timeline {
         }
     }
 
-    /// Known time / period.
+    /// Returns known time / period.
     pub fn coverage(&self) -> f64 {
         (self.period - self.unknown).0 as f64 / self.period.0 as f64
     }
 
-    /// Availability by time: up / (up + down); `None` where neither is known.
+    /// Returns the availability by time: up / (up + down); `None` if neither is known.
     pub fn availability(&self) -> Option<f64> {
         let counted = (self.up + self.downtime).0;
         (counted > 0).then(|| self.up.0 as f64 / counted as f64)
     }
 
-    /// The outage with the greatest downtime in the period.
+    /// Returns the outage with the greatest downtime in the period.
     pub fn longest(&self) -> Option<&Outage> {
         self.outages.iter().max_by_key(|outage| outage.downtime)
     }
 
-    /// Mean time to recovery: the mean duration of the outages that ended; `None` where none did.
+    /// Returns the mean time to recovery: the mean duration of the outages that ended; `None` if
+    /// none did.
     pub fn mttr(&self) -> Option<Micros> {
         let ended: Vec<i64> =
             self.outages.iter().filter_map(Outage::duration).map(|d| d.0).collect();
@@ -200,7 +200,8 @@ impl Timeline {
         (!ended.is_empty()).then(|| Micros((sum / ended.len() as i128) as i64))
     }
 
-    /// Mean time between failures: time up / number of outages; `None` without an outage.
+    /// Returns the mean time between failures: time up / number of outages; `None` without an
+    /// outage.
     pub fn mtbf(&self) -> Option<Micros> {
         let count = self.outages.len() as i64;
         (count > 0).then(|| Micros(self.up.0 / count))
@@ -216,7 +217,7 @@ fn rows_of_tests(series: &Series) -> impl Iterator<Item = usize> {
     (0..series.len()).filter(|row| series.outcome[*row] != Outcome::NotTested)
 }
 
-/// The median time between tests, as a guess of the test interval.
+/// Estimates the test interval as the median time between tests.
 fn usual_interval(series: &Series) -> Option<Micros> {
     let moments = || rows_of_tests(series).map(|row| series.started_at[row]);
     let mut gaps: Vec<i64> =

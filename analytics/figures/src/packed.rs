@@ -1,10 +1,10 @@
-//! All values of a metric in little memory, and exact percentiles over those of many monitors.
+//! All values of a metric in little memory, and exact percentiles over the values of many monitors.
 
 use super::percentiles::{BINS, Ranked, Value as _, needs};
 use mailqos_lake_tables::Values;
 
-/// Values in ascending order, each as its distance from the one before: of many values a byte or
-/// two each, so that those of a thousand monitors over a year fit into memory.
+/// Values in ascending order, each stored as the difference to the previous one: a byte or two per
+/// value, so that the values of a thousand monitors over a year fit into memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Packed {
     count: usize,
@@ -34,8 +34,8 @@ impl Packed {
         for value in values {
             match before {
                 None => least = value,
-                // Two's complement: right even where the difference of two numbers of eight bytes
-                // needs nine.
+                // Two's complement is correct even if the difference of two 64-bit numbers needs 65
+                // bits.
                 Some(before) => push(&mut distances, value.wrapping_sub(before) as u64),
             }
             before = Some(value);
@@ -43,17 +43,17 @@ impl Packed {
         Self { count, least, distances: distances.into_boxed_slice() }
     }
 
-    /// Returns how many there are.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Returns whether there is none.
+    /// Returns whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Iterates over them in ascending order.
+    /// Iterates over the values in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = i64> + '_ {
         let mut bytes = self.distances.iter();
         let first = (self.count > 0).then_some(self.least);
@@ -70,8 +70,9 @@ impl Packed {
         })
     }
 
-    /// Computes percentiles over the values of several, as [`percentiles`](super::percentiles())
-    /// does: exactly, without having all values in memory at once. Empty where there is no value.
+    /// Computes percentiles over several sets of values, exactly like
+    /// [`percentiles`](super::percentiles()), without having all values in memory at the same time.
+    /// Empty if there are no values.
     pub fn percentiles<'a>(all: impl Iterator<Item = &'a Self> + Clone, qs: &[f64]) -> Vec<f64> {
         let n = all.clone().map(Self::len).sum();
         if n == 0 {
@@ -86,7 +87,7 @@ impl Packed {
         for value in values() {
             counts[value.bin() % BINS] += 1;
         }
-        // Only values in the bins of the wanted ranks can be wanted.
+        // Only values in the bins of the requested ranks are needed.
         let mut kept = vec![false; BINS];
         let (mut below, mut left_out, mut places) = (0, 0, Vec::with_capacity(wanted.len()));
         for (bin, count) in counts.into_iter().enumerate() {

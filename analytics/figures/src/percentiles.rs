@@ -10,20 +10,20 @@ use super::availability::Z95;
 /// The percentiles that `stats` shows.
 pub const CONTRACT: [f64; 4] = [0.50, 0.90, 0.95, 0.99];
 
-/// A value that percentiles are taken of: microseconds in four or eight bytes.
+/// A value for percentiles: microseconds in four or eight bytes.
 pub trait Value: Copy + Ord + Into<i64> {
     /// Adds up values.
     fn sum(values: &[Self]) -> i128;
-    /// A bin of which greater values are in no lesser one; fewer than [`BINS`] of them, each at
-    /// most 0.4 % wide.
+    /// Returns the value's bin. Greater values are never in lower bins; there are fewer than
+    /// [`BINS`], each at most 0.4 % wide.
     fn bin(self) -> usize;
 }
 
 /// More than there are bins: 256 for each power of two.
 pub(super) const BINS: usize = 64 * 256;
-/// From so many values on they are put into bins first.
+/// From this number of values on, they are put into bins first.
 const MANY: usize = 8192;
-/// Up to so many values are sorted rather than selected from.
+/// Up to this number of values, they are sorted.
 const FEW: usize = 48;
 
 impl Value for u32 {
@@ -32,7 +32,7 @@ impl Value for u32 {
     }
 
     fn bin(self) -> usize {
-        // The highest nine bits and where they stand, as in a floating-point number.
+        // The highest nine bits and their position, as in a floating-point number.
         let shift = (31 - (self | 256).leading_zeros()) - 8;
         ((shift << 8) + (self >> shift)) as usize
     }
@@ -53,34 +53,34 @@ impl Value for i64 {
 /// Count, mean, extremes and percentiles of durations, in microseconds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// How many values there are; at least one.
+    /// Number of values, at least one.
     pub count: u64,
-    /// The least.
+    /// The smallest value.
     pub min: Micros,
     /// Arithmetic mean, in microseconds.
     pub mean: f64,
-    /// The greatest.
+    /// The greatest value.
     pub max: Micros,
-    /// Each percentile asked for, in the order asked for, in microseconds.
+    /// Each requested percentile, in the order of the request, in microseconds.
     pub percentiles: Vec<f64>,
 }
 
-/// What is known of a metric: its summary with the intervals of its percentiles, and the
-/// percentiles over all tests.
+/// Statistics of a metric: its summary with the intervals of its percentiles, and the percentiles
+/// over all tests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Distribution {
-    /// Over the values that there are.
+    /// Summary of the existing values.
     pub summary: Summary,
-    /// The 95 % confidence interval of each percentile, in microseconds; `None` where there are too
-    /// few values for one.
+    /// The 95 % confidence interval of each percentile, in microseconds; `None` if there are too
+    /// few values.
     pub intervals: Vec<Option<(f64, f64)>>,
 }
 
-/// Percentiles by linear interpolation between closest ranks, at (n − 1)·q; empty where there is no
-/// value.
+/// Returns percentiles by linear interpolation between closest ranks, at (n − 1)·q; empty if there
+/// are no values.
 ///
-/// `values` is reordered: no percentile needs more than its two ranks, which a selection finds in
-/// linear time.
+/// `values` is reordered: a percentile needs only two ranks, which a selection finds in linear
+/// time.
 pub fn percentiles<T: Value>(values: &mut [T], qs: &[f64]) -> Vec<f64> {
     if values.is_empty() {
         return Vec::new();
@@ -92,7 +92,7 @@ pub fn percentiles<T: Value>(values: &mut [T], qs: &[f64]) -> Vec<f64> {
     qs.iter().map(|q| ranked.percentile(n, *q)).collect()
 }
 
-/// As [`percentiles`], of the values of a metric, in microseconds; `None` where there is none.
+/// Like [`percentiles`], for the values of a metric, in microseconds; `None` if there are none.
 pub fn percentiles_of<const N: usize>(values: &mut Values, qs: &[f64; N]) -> Option<[f64; N]> {
     let found = match values {
         Values::Narrow(values) => percentiles(values, qs),
@@ -101,7 +101,7 @@ pub fn percentiles_of<const N: usize>(values: &mut Values, qs: &[f64; N]) -> Opt
     found.try_into().ok()
 }
 
-/// As [`distribution`], of the values of a metric.
+/// Like [`distribution`], for the values of a metric.
 pub fn distribution_of(
     values: &mut Values,
     qs: &[f64],
@@ -113,9 +113,9 @@ pub fn distribution_of(
     }
 }
 
-/// What is known of a metric's values, which are reordered; `None` of none. `tests` are the counted
-/// tests: of the percentiles over all of them (see [`delivered_percentile`]) `delivered` gets one
-/// for each `q`.
+/// Computes the statistics of a metric's values, which are reordered; `None` if there are none.
+/// `tests` is the number of counted tests: `delivered` gets one percentile over all of them (see
+/// [`delivered_percentile`]) for each `q`.
 pub fn distribution<T: Value>(
     values: &mut [T],
     qs: &[f64],
@@ -126,7 +126,7 @@ pub fn distribution<T: Value>(
     }
     let (n, sum) = (values.len(), T::sum(values));
     let intervals: Vec<Option<(usize, usize)>> = qs.iter().map(|q| interval_ranks(n, *q)).collect();
-    // The extremes are ranks as any other.
+    // The extremes are ranks like any other.
     let mut wanted: Vec<usize> = Vec::with_capacity(2 + 6 * qs.len());
     wanted.extend([0, n - 1]);
     for (q, interval) in qs.iter().zip(&intervals) {
@@ -165,12 +165,13 @@ pub fn distribution<T: Value>(
     })
 }
 
-/// The rank (from 0) of (n − 1)·q of `n` values, and how far it is to the next.
+/// Returns the rank (from 0) of (n − 1)·q of `n` values, and the fraction of the distance to the
+/// next.
 pub fn needed_ranks(n: usize, q: f64) -> (usize, f64) {
     if n == 0 { (0, 0.0) } else { rank(n, q) }
 }
 
-/// The lower rank and the way to the next, of (n − 1)·q.
+/// Returns the lower rank of (n − 1)·q and the fraction of the distance to the next.
 fn rank(n: usize, q: f64) -> (usize, f64) {
     let position = (n - 1) as f64 * q.clamp(0.0, 1.0);
     let low = (position.floor() as usize).min(n - 1);
@@ -178,13 +179,13 @@ fn rank(n: usize, q: f64) -> (usize, f64) {
     (low, if low + 1 < n { fraction } else { 0.0 })
 }
 
-/// The greater rank that a percentile is made of.
+/// Returns the higher rank that a percentile needs.
 fn highest_rank(n: usize, q: f64) -> usize {
     let (low, fraction) = rank(n, q);
     low + usize::from(fraction > 0.0)
 }
 
-/// Adds the ranks that a percentile is made of.
+/// Adds the ranks that a percentile needs.
 pub(super) fn needs(n: usize, q: f64, wanted: &mut Vec<usize>) {
     let (low, fraction) = rank(n, q);
     wanted.push(low);
@@ -193,7 +194,7 @@ pub(super) fn needs(n: usize, q: f64, wanted: &mut Vec<usize>) {
     }
 }
 
-/// The values at some ranks of many.
+/// The values at some ranks.
 pub(super) struct Ranked(Vec<(usize, i64)>);
 
 impl Ranked {
@@ -202,7 +203,7 @@ impl Ranked {
         Self(ranks)
     }
 
-    /// `values` may be reordered.
+    /// Selects the values at these ranks; `values` may be reordered.
     fn of<T: Value>(values: &mut [T], mut ranks: Vec<usize>) -> Self {
         ranks.sort_unstable();
         ranks.dedup();
@@ -210,9 +211,9 @@ impl Ranked {
             select(values, 0, &ranks);
             return Self(ranks.into_iter().map(|rank| (rank, values[rank].into())).collect());
         }
-        // Of many values, only those in the bins of the wanted ranks can be wanted. Two passes
-        // without a branch find them, whatever the number of ranks; the ranks among them follow
-        // from how many in lesser bins were left out.
+        // With many values, only those in the bins of the requested ranks are needed. Two passes
+        // without branches find them, whatever the number of ranks; their ranks among these values
+        // follow from the number skipped in lower bins.
         let mut counts = vec![0_u32; BINS];
         for value in values.iter() {
             counts[value.bin() % BINS] += 1;
@@ -243,13 +244,13 @@ impl Ranked {
         Self(ranks.into_iter().zip(moved).map(|(rank, place)| (rank, few[place].into())).collect())
     }
 
-    /// The value at a rank that was asked for.
+    /// Returns the value at a requested rank.
     fn at(&self, rank: usize) -> i64 {
         let index = self.0.partition_point(|(known, _)| *known < rank);
         self.0.get(index).map_or(0, |(_, value)| *value)
     }
 
-    /// The percentile of `n` values of which these are the first.
+    /// Returns the percentile of `n` values that begin with these.
     pub(super) fn percentile(&self, n: usize, q: f64) -> f64 {
         let (low, fraction) = rank(n, q);
         let below = self.at(low) as f64;
@@ -257,14 +258,13 @@ impl Ranked {
     }
 }
 
-/// Brings the values of ascending ranks to their places; `offset` is the rank of the first value.
+/// Moves the values of ascending ranks to their places; `offset` is the rank of the first value.
 fn select<T: Copy + Ord>(values: &mut [T], offset: usize, ranks: &[usize]) {
     let (Some(first), Some(last)) = (ranks.first(), ranks.last()) else {
         return;
     };
-    // The widest stretch in which no rank is wanted is cut off: nobody has to look at its values
-    // again. The ranks of the median and of high percentiles with their intervals are two crowds of
-    // neighbours.
+    // Cut out the widest stretch without requested ranks: its values need not be looked at again.
+    // The ranks of the median and of high percentiles with their intervals form two clusters.
     let before = (first - offset, 0);
     let between = ranks.windows(2).zip(1..).map(|(pair, index)| (pair[1] - pair[0], index));
     let after = (offset + values.len() - 1 - last, ranks.len() - 1);
@@ -284,19 +284,18 @@ fn select<T: Copy + Ord>(values: &mut [T], offset: usize, ranks: &[usize]) {
 /// A percentile with its 95 % confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Percentile {
-    /// Which one, in [0, 1].
+    /// The quantile, in [0, 1].
     pub q: f64,
-    /// How many values it is over.
+    /// Number of values.
     pub count: u64,
     /// The percentile, in microseconds.
     pub value: f64,
-    /// Lower and upper end of the interval, in microseconds; `None` where there are too few values
-    /// for one.
+    /// Lower and upper end of the interval, in microseconds; `None` if there are too few values.
     pub interval: Option<(f64, f64)>,
 }
 
 impl Percentile {
-    /// Of values in any order, which are sorted; `None` of none.
+    /// Computes a percentile of values in any order, which are sorted; `None` if there are none.
     ///
     /// The interval is distribution-free: two order statistics between which the true percentile
     /// lies with at least 95 % probability, whatever the distribution (e.g. Hahn and Meeker,
@@ -312,10 +311,10 @@ impl Percentile {
     }
 }
 
-/// The ranks (from 0) of the order statistics that enclose the `q` percentile of `n` values with at
-/// least 95 %; `None` where even the extremes don't.
+/// Returns the ranks (from 0) of the order statistics that enclose the `q` percentile of `n` values
+/// with at least 95 % probability; `None` if even the extremes don't.
 pub fn interval_ranks(n: usize, q: f64) -> Option<(usize, usize)> {
-    // Days have a few hundred samples each, again and again the same numbers of them.
+    // Cache: days have a few hundred samples each, often the same number.
     type Known = HashMap<(usize, u64), Option<(usize, usize)>>;
     thread_local! {
         static KNOWN: RefCell<Known> = RefCell::default();
@@ -331,11 +330,12 @@ pub fn interval_ranks(n: usize, q: f64) -> Option<(usize, usize)> {
     })
 }
 
-/// Up to so many values the binomial distribution is summed up; beyond, the normal one is as good.
+/// Up to this number of values the binomial distribution is summed; above it, the normal
+/// approximation is as good.
 const EXACT_UP_TO: usize = 2000;
 
 fn find_interval_ranks(n: usize, q: f64) -> Option<(usize, usize)> {
-    // X: how many of n values lie below the true percentile; binomial(n, q). [x(l), x(u)] (from 1)
+    // X: how many of n values are below the true percentile; binomial(n, q). [x(l), x(u)] (from 1)
     // covers it with P(l <= X < u). Each tail may have 2.5 %.
     let (low, high) = if n <= EXACT_UP_TO {
         let (mut below, mut low, mut high) = (0.0_f64, None, None);
@@ -364,17 +364,18 @@ fn find_interval_ranks(n: usize, q: f64) -> Option<(usize, usize)> {
     (low >= 1 && high <= n).then(|| (low - 1, high - 1))
 }
 
-/// A percentile in which undelivered mail counts as slower than any delivered.
+/// A percentile in which undelivered mail counts as slower than any delivered mail.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum DeliveredPercentile {
-    /// So many microseconds.
+    /// Microseconds.
     Within(f64),
-    /// This share of the mails was not delivered in the first place (or it is not yet known).
+    /// The share of mails that were not delivered, or may not have been yet, is at least this
+    /// large.
     NotDelivered,
 }
 
-/// The percentile of the round trip over all counted tests; `delivered` are the round trips of the
-/// delivered mails, `tests` all counted tests. `None` without a counted test.
+/// Returns the percentile of the round trip over all counted tests; `delivered` are the round trips
+/// of the delivered mails, `tests` is the number of counted tests. `None` without a counted test.
 pub fn delivered_percentile(
     delivered: &mut [i64],
     tests: usize,
@@ -398,7 +399,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The definition, word by word.
+    /// Follows the definition literally.
     fn by_sorting(values: &[i64], q: f64) -> f64 {
         let mut sorted = values.to_vec();
         sorted.sort_unstable();
@@ -417,8 +418,8 @@ mod tests {
 
     #[test]
     fn interval_ranks_known_from_tables() {
-        // Median of 10: second and ninth value cover with 97.9 %; of 5 values not even the extremes
-        // reach 95 %.
+        // Median of 10: the second and ninth value cover it with 97.9 %; of 5 values not even the
+        // extremes reach 95 %.
         assert_eq!(interval_ranks(10, 0.5), Some((1, 8)));
         assert_eq!(interval_ranks(6, 0.5), Some((0, 5)));
         assert_eq!(interval_ranks(5, 0.5), None);

@@ -1,5 +1,5 @@
-//! Periods and their buckets: half-open spans of local calendar time, right across daylight-saving
-//! changes.
+//! Periods and their buckets: half-open spans of local calendar time, correct across
+//! daylight-saving changes.
 
 use std::ops::Range;
 
@@ -10,39 +10,39 @@ use jiff::{
 };
 use mailqos_model::{Micros, UtcMicros};
 
-/// How local time is divided: the zone, the first day of a week, the first month of a year.
+/// How local time is divided: the zone, the first day of the week, the first month of the year.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Calendar {
     /// The zone in which days begin and end.
     pub timezone: TimeZone,
-    /// The first day of a week; Monday by ISO 8601.
+    /// The first day of the week; Monday by ISO 8601.
     pub week_start: Weekday,
-    /// The first month of a (fiscal) year, from 1 to 12; quarters follow it.
+    /// The first month of a (fiscal) year, from 1 to 12; quarters follow from it.
     pub year_start: i8,
 }
 
 impl Calendar {
-    /// ISO weeks and calendar years in this zone.
+    /// Creates a calendar with ISO weeks and calendar years in this zone.
     pub fn new(timezone: TimeZone) -> Self {
         Self { timezone, week_start: Weekday::Monday, year_start: 1 }
     }
 
-    /// The moment in this calendar's zone.
+    /// Returns the moment in this calendar's zone.
     pub fn zoned(&self, moment: UtcMicros) -> Zoned {
         Zoned::new(moment.timestamp(), self.timezone.clone())
     }
 
-    /// The first moment of a local date; where midnight is skipped, the moment after the gap.
+    /// Returns the first moment of a local date; if midnight is skipped, the moment after the gap.
     pub fn midnight(&self, date: Date) -> UtcMicros {
         match date.to_zoned_datetime(self.timezone.clone()) {
             Ok(zoned) => zoned.timestamp().into(),
-            // Beyond jiff's years: the nearest moment that there is.
+            // Outside jiff's range: the nearest moment in it.
             Err(_) if date.year() < 0 => UtcMicros(jiff::Timestamp::MIN.as_microsecond()),
             Err(_) => UtcMicros(jiff::Timestamp::MAX.as_microsecond()),
         }
     }
 
-    /// The first local date of the day, week, month, quarter or year in which a date lies.
+    /// Returns the first local date of the day, week, month, quarter or year that contains a date.
     pub fn first_date(&self, unit: Unit, day: Date) -> Date {
         let back = |days: i32| day.saturating_sub(Span::new().days(days));
         let months_into_year = i32::from((day.month() - self.year_start).rem_euclid(12));
@@ -57,19 +57,19 @@ impl Calendar {
         }
     }
 
-    /// The start of the bucket in which a moment lies.
+    /// Returns the start of the bucket that contains a moment.
     ///
-    /// An hour begins where the local clock shows a full hour. The hour that is repeated when
-    /// clocks go back is a bucket of its own (it differs in its offset); in zones that change by
-    /// half an hour it lasts 90 or 30 minutes.
+    /// An hour begins when the local clock shows a full hour. The hour that is repeated when clocks
+    /// go back is a separate bucket (with a different offset); in zones that change by half an hour
+    /// it lasts 90 or 30 minutes.
     pub fn start_of(&self, unit: Unit, moment: UtcMicros) -> UtcMicros {
         let zoned = self.zoned(moment);
         if unit == Unit::Hour {
             let Ok(hour) = Time::new(zoned.hour(), 0, 0, 0) else {
                 return moment;
             };
-            // Keeps the offset of the moment where the full hour has it, too; else takes the one
-            // that the hour has.
+            // Keeps the offset of the moment if the full hour has it, too; otherwise uses that of
+            // the hour.
             return zoned
                 .with()
                 .time(hour)
@@ -79,11 +79,11 @@ impl Calendar {
         self.midnight(self.first_date(unit, zoned.date()))
     }
 
-    /// The start of the bucket after the one that starts at `start`.
+    /// Returns the start of the bucket after the one that starts at `start`.
     pub fn next(&self, unit: Unit, start: UtcMicros) -> UtcMicros {
         if unit == Unit::Hour {
-            // Half an hour is the least by which clocks change today; two hours later another
-            // bucket has begun for sure.
+            // Half an hour is the smallest clock change today; two hours later another bucket has
+            // certainly begun.
             return (1..=4)
                 .map(|halves| self.start_of(unit, start + Micros::from_secs(halves * 1800)))
                 .find(|next| *next > start)
@@ -91,25 +91,25 @@ impl Calendar {
         }
         let day = self.zoned(start).date();
         let next = self.midnight(day.saturating_add(unit.span(1)));
-        // Only at the end of jiff's years.
+        // Only at the end of jiff's range.
         if next > start { next } else { UtcMicros(i64::MAX) }
     }
 }
 
-/// What a period can be divided into.
+/// Units that a period can be divided into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unit {
     /// A local hour.
     Hour,
     /// A local day of 23, 24 or 25 hours.
     Day,
-    /// Seven days from the calendar's first day of a week.
+    /// Seven days from the calendar's first day of the week.
     Week,
     /// A calendar month.
     Month,
-    /// Three months from the calendar's first month of a year.
+    /// Three months from the calendar's first month of the year.
     Quarter,
-    /// Twelve months from the calendar's first month of a year.
+    /// Twelve months from the calendar's first month of the year.
     Year,
 }
 
@@ -129,13 +129,13 @@ impl Unit {
 /// A half-open span of time `[from, to)` in a calendar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Period {
-    /// The first moment that belongs to it.
+    /// Start, inclusive.
     pub from: UtcMicros,
-    /// The first moment that does not.
+    /// End, exclusive.
     pub to: UtcMicros,
     /// How its local time is divided.
     pub calendar: Calendar,
-    /// By which step it goes back to the one before; `None` where its edges tell.
+    /// Step back to the previous period; `None` if it follows from start and end.
     step: Option<(Unit, i64)>,
 }
 
@@ -151,31 +151,31 @@ impl From<Period> for Range<UtcMicros> {
     }
 }
 
-/// Why there is no such period.
+/// Why a period is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeriodError {
-    /// Nothing would lie in it.
+    /// It would be empty.
     #[error("the period is empty: it is to end ({to}) after it begins ({from})")]
     Empty {
-        /// Its beginning.
+        /// Its start.
         from: String,
         /// Its end.
         to: String,
     },
-    /// Not one of the names.
+    /// Not a known name.
     #[error(
         "{0:?} is not a period; use last-month, current-week, last-7d, today, yesterday, month-to-date, \
          2026-03, 2026-W09, 2026-Q1 or 2026"
     )]
     Name(String),
-    /// No date and no moment.
+    /// Neither a date nor a moment.
     #[error(
         "{0:?} is not a date; use a date such as 2026-03-31, or a time such as 2026-03-31T08:00:00Z"
     )]
     Date(String),
 }
 
-/// The units of rolling periods, by what people call them.
+/// The units of rolling periods, by their common names.
 const ROLLING: [(&str, &str); 10] = [
     ("hours", "h"),
     ("hour", "h"),
@@ -189,8 +189,8 @@ const ROLLING: [(&str, &str); 10] = [
     ("year", "y"),
 ];
 
-/// A period's name in its usual spelling: `last-month` for `Last_Month` and `previous month`,
-/// `last-7d` for `last 7 days`.
+/// Normalises a period's name: `last-month` for `Last_Month` and `previous month`, `last-7d` for
+/// `last 7 days`.
 fn usual_name(name: &str) -> String {
     let plain = name.trim().to_lowercase();
     let words: Vec<&str> = plain
@@ -203,7 +203,7 @@ fn usual_name(name: &str) -> String {
         Some(word) => word,
         None => return plain,
     };
-    // `-to-date` is no period: what begins or ends with a sign stays as it is.
+    // `-to-date` is not a period, so a text that begins or ends with a sign stays as it is.
     if plain.starts_with(['-', '_']) || plain.ends_with(['-', '_']) {
         return plain;
     }
@@ -227,7 +227,7 @@ fn usual_name(name: &str) -> String {
     found.unwrap_or_else(|| words.join("-"))
 }
 
-/// The name of a period that is there, most like a text that is none.
+/// Returns the name of a period that is most similar to an invalid one.
 pub fn period_like(text: &str) -> Option<&'static str> {
     const KNOWN: [&str; 19] = [
         "last-hour",
@@ -263,18 +263,18 @@ pub fn period_like(text: &str) -> Option<&'static str> {
     mailqos_config::nearest(word, KNOWN.into_iter())
 }
 
-/// One part of a period; where the period begins or ends within it, samples outside the period do
-/// not belong to it.
+/// One part of a period. If the period begins or ends within it, samples outside the period do not
+/// belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
-    /// Its first moment.
+    /// Its start.
     pub start: UtcMicros,
-    /// The first moment of the next.
+    /// Its end, exclusive.
     pub end: UtcMicros,
 }
 
 impl Period {
-    /// The period between two moments.
+    /// Creates the period between two moments.
     ///
     /// # Errors
     /// It would be empty.
@@ -288,11 +288,11 @@ impl Period {
         Ok(Self { from, to, calendar, step: None })
     }
 
-    /// The period between two dates (or RFC 3339 moments) as a person writes them; `to` does not
-    /// belong to it.
+    /// Creates the period between two dates (or RFC 3339 moments) as a person writes them; `to` is
+    /// exclusive.
     ///
     /// # Errors
-    /// No dates, or nothing between them.
+    /// The dates are not valid, or there is nothing between them.
     pub fn between(from: &str, to: &str, calendar: Calendar) -> Result<Self, PeriodError> {
         let moment = |text: &str| -> Result<UtcMicros, PeriodError> {
             if let Ok(date) = text.parse::<Date>()
@@ -316,15 +316,15 @@ impl Period {
         Self::new(first, last, calendar)
     }
 
-    /// A period by its name, as seen at `now`: `last-month`, `current-week`, `last-7d`, `last-24h`,
-    /// `today`, `yesterday`, `month-to-date`, `2026-03`, `2026-W09`, `2026-Q1`, `2026`,
+    /// Parses the name of a period, relative to `now`: `last-month`, `current-week`, `last-7d`,
+    /// `last-24h`, `today`, `yesterday`, `month-to-date`, `2026-03`, `2026-W09`, `2026-Q1`, `2026`,
     /// `2026-03-31`.
     ///
     /// `last-7d` are the seven whole days before today; a `current-` period ends with its unit,
     /// `-to-date` at `now`.
     ///
     /// # Errors
-    /// No such name.
+    /// The name is not known.
     pub fn named(name: &str, now: UtcMicros, calendar: Calendar) -> Result<Self, PeriodError> {
         let wrong = || PeriodError::Name(name.to_owned());
         let name = &usual_name(name);
@@ -381,7 +381,7 @@ impl Period {
         Ok(period)
     }
 
-    /// `2026`, `2026-Q1`, `2026-03`, `2026-W09`, `2026-03-31`.
+    /// Parses `2026`, `2026-Q1`, `2026-03`, `2026-W09`, `2026-03-31`.
     fn written(name: &str, calendar: Calendar) -> Option<Result<Self, PeriodError>> {
         let (year, rest) = name.split_at_checked(4)?;
         let year: i16 = year.parse().ok().filter(|year| *year > 0)?;
@@ -413,35 +413,35 @@ impl Period {
         }))
     }
 
-    /// The zone of its days.
+    /// Returns the zone of its days.
     pub fn timezone(&self) -> &TimeZone {
         &self.calendar.timezone
     }
 
-    /// How long it lasts.
+    /// Returns its length.
     pub fn duration(&self) -> Micros {
         self.to - self.from
     }
 
-    /// Whether a moment lies in it.
+    /// Returns whether it contains a moment.
     pub fn contains(&self, moment: UtcMicros) -> bool {
         self.from <= moment && moment < self.to
     }
 
-    /// Its part that lies before a moment, such as now; `None` where it lies wholly after it.
+    /// Returns its part before a moment, such as now; `None` if it is entirely after it.
     pub fn until(&self, moment: UtcMicros) -> Option<Self> {
         (self.from < moment).then(|| Self { to: self.to.min(moment), ..self.clone() })
     }
 
-    /// The one before it, as long by the calendar: the month before a month, the week before a
-    /// week.
+    /// Returns the preceding period, which is as long by the calendar: the month before a month,
+    /// the week before a week.
     pub fn previous(&self) -> Self {
         let (unit, count) = self.step();
         self.back(unit, count)
     }
 
-    /// The same one a year before; a week, or some days, 52 weeks before, so that the days of the
-    /// week agree.
+    /// Returns the same period a year earlier; for a week or some days, 52 weeks earlier, so that
+    /// weekdays match.
     pub fn year_ago(&self) -> Self {
         match self.step() {
             (Unit::Month | Unit::Quarter | Unit::Year, _) => self.back(Unit::Year, 1),
@@ -449,8 +449,8 @@ impl Period {
         }
     }
 
-    /// By which step it goes back: whole months where it begins and ends with months, whole days
-    /// where with days.
+    /// Returns the step to the preceding period: whole months if it begins and ends with months,
+    /// whole days if with days.
     fn step(&self) -> (Unit, i64) {
         if let Some(step) = self.step {
             return step;
@@ -489,7 +489,7 @@ impl Period {
         Self { from: earlier(self.from), to: earlier(self.to), ..self.clone() }
     }
 
-    /// The buckets that it touches, in order. The first and the last may reach beyond it.
+    /// Returns the buckets that overlap it, in order. The first and the last may extend beyond it.
     pub fn buckets(&self, unit: Unit) -> Vec<Bucket> {
         let mut buckets = Vec::new();
         let mut start = self.calendar.start_of(unit, self.from);
@@ -502,8 +502,7 @@ impl Period {
     }
 }
 
-/// `2026-03-01 to 2026-04-01 (Europe/Berlin)`; with times where it does not begin and end with
-/// days.
+/// `2026-03-01 to 2026-04-01 (Europe/Berlin)`; with times if it does not begin and end with days.
 impl std::fmt::Display for Period {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (from, to) = (self.calendar.zoned(self.from), self.calendar.zoned(self.to));
@@ -526,7 +525,7 @@ mod tests {
         Calendar::new(TimeZone::get(zone).expect("a zone"))
     }
 
-    /// A period's edges in its own zone.
+    /// Returns a period's start and end in its zone.
     fn edges(period: &Period) -> (String, String) {
         let edge = |at| period.calendar.zoned(at).strftime("%Y-%m-%dT%H:%M%:z").to_string();
         (edge(period.from), edge(period.to))
@@ -619,7 +618,7 @@ mod tests {
             ("Asia/Kathmandu", "2026-03-29", 24.0),
             // Midnight itself is skipped.
             ("America/Sao_Paulo", "2018-11-04", 23.0),
-            // A whole day was left out.
+            // A whole day was skipped.
             ("Pacific/Apia", "2011-12-31", 24.0),
         ] {
             let period = named(day, "2027-01-01T00:00:00Z", calendar(zone));
@@ -641,13 +640,13 @@ mod tests {
     fn the_one_before_and_a_year_ago_follow_the_calendar() {
         let now = "2026-03-31T10:00:00Z";
         for (name, before, year_ago) in [
-            // The months before and a year ago, whatever their length and offset.
+            // The previous months and a year ago, whatever their length and offset.
             (
                 "2026-03",
                 pair("2026-02-01T00:00+01:00", "2026-03-01T00:00+01:00"),
                 pair("2025-03-01T00:00+01:00", "2025-04-01T00:00+02:00"),
             ),
-            // A day a year ago has the same day of the week.
+            // A day a year ago has the same weekday.
             (
                 "2026-03-30",
                 pair("2026-03-29T00:00+01:00", "2026-03-30T00:00+02:00"),
@@ -658,7 +657,7 @@ mod tests {
                 pair("2026-03-23T00:00+01:00", "2026-03-30T00:00+02:00"),
                 pair("2025-03-31T00:00+02:00", "2025-04-07T00:00+02:00"),
             ),
-            // As far into the month, as far as it has such a day.
+            // The same part of the month, if it has that day.
             (
                 "month-to-date",
                 pair("2026-02-01T00:00+01:00", "2026-02-28T12:00+01:00"),

@@ -1,4 +1,4 @@
-//! Random numbers that are the same on every machine: for forecasts, and for tests.
+//! Random numbers that are the same on every machine, for forecasts and tests.
 
 /// SplitMix64 (Steele, Lea and Flood 2014): small, and the same on every machine.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// Below `n`, as evenly as anybody needs.
+    /// Returns a number below `n`, uniformly enough.
     pub(crate) fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }

@@ -1,26 +1,25 @@
-//! How many digits it takes to see on which side of a limit a number is. What is rounded for a
-//! reader must not look like the limit unless it is the limit: "99.90 %, promised 99.9 %, missed"
-//! explains nothing.
+//! Number of decimals needed to show on which side of a limit a number is. A rounded value must not
+//! look like the limit unless it equals it: "99.90 %, promised 99.9 %, missed" explains nothing.
 
-/// No more decimals than these: a promise has seven.
+/// Maximum number of decimals: an objective has at most seven.
 const FINEST: usize = 9;
 
-/// The least number of decimals, from so many on, at which a number is seen to be below, above or
-/// at a limit, as it is.
+/// Returns the smallest number of decimals, at least `least`, at which a number is visibly below,
+/// above or at a limit.
 pub fn decimals_apart(value: f64, limit: f64, least: usize) -> usize {
     let is_shown = |decimals: usize| {
         let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));
         let round = |number: f64| (number * scale).round();
         round(value).partial_cmp(&round(limit)) == value.partial_cmp(&limit)
     };
-    // What a division is off by is no difference.
+    // Rounding errors of a division are not a difference.
     if (value - limit).abs() <= limit.abs() * 1e-12 {
         return least;
     }
     (least..=FINEST).find(|decimals| is_shown(*decimals)).unwrap_or(FINEST)
 }
 
-/// Spans of time in units down to seconds with so many decimals: `45 min 0.4 s`.
+/// Formats a duration in units down to seconds, with this many decimals: `45 min 0.4 s`.
 pub fn exact_span(
     micros: f64,
     decimals: usize,

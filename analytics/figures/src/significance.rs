@@ -1,29 +1,28 @@
-//! How sure a finding is: rank tests, their p-values, and the correction for asking many questions
-//! at once.
+//! Significance of findings: rank tests, their p-values, and the correction for multiple testing.
 
 use statrs::distribution::{
     Binomial, ChiSquared, ContinuousCDF as _, DiscreteCDF as _, Hypergeometric, Normal, StudentsT,
 };
 
-/// Nothing is claimed that chance would bring about in more than one of twenty runs.
+/// Significance level: at most one of twenty runs has a finding by chance.
 pub const LEVEL: f64 = 0.05;
 
-/// Two-sided p-value of a standard normal score.
+/// Returns the two-sided p-value of a standard normal score.
 pub fn normal(z: f64) -> f64 {
     Normal::standard().sf(z.abs()) * 2.0
 }
 
-/// Upper tail of the chi-square distribution.
+/// Returns the upper tail of the chi-square distribution.
 pub fn chi_square(x: f64, degrees: f64) -> f64 {
     ChiSquared::new(degrees).map_or(1.0, |chi| chi.sf(x.max(0.0)))
 }
 
-/// Two-sided p-value of Student's t.
+/// Returns the two-sided p-value of Student's t.
 pub fn student(t: f64, degrees: f64) -> f64 {
     StudentsT::new(0.0, 1.0, degrees).map_or(1.0, |student| student.sf(t.abs()) * 2.0)
 }
 
-/// The chance of at least `k` of `n` where each has the chance `p`.
+/// Returns the probability of at least `k` of `n` successes if each has probability `p`.
 pub fn binomial_at_least(k: u64, n: u64, p: f64) -> f64 {
     if k == 0 {
         return 1.0;
@@ -31,8 +30,8 @@ pub fn binomial_at_least(k: u64, n: u64, p: f64) -> f64 {
     Binomial::new(p.clamp(0.0, 1.0), n).map_or(1.0, |binomial| binomial.sf(k - 1))
 }
 
-/// Fisher's exact test, one-sided: the chance that of `a + b` drawn at least `a` are marked, where
-/// `a + c` of all `a + b + c + d` are.
+/// Fisher's exact test, one-sided: the probability that at least `a` of `a + b` drawn items are
+/// marked, if `a + c` of all `a + b + c + d` are.
 pub fn fisher(a: u64, b: u64, c: u64, d: u64) -> f64 {
     if a == 0 {
         return 1.0;
@@ -40,9 +39,9 @@ pub fn fisher(a: u64, b: u64, c: u64, d: u64) -> f64 {
     Hypergeometric::new(a + b + c + d, a + c, a + b).map_or(1.0, |drawn| drawn.sf(a - 1))
 }
 
-/// Ranks from 1, ties sharing their mean; and Σ(t³ − t) over the groups of ties.
+/// Returns ranks from 1, ties sharing their mean, and Σ(t³ − t) over the groups of ties.
 pub fn ranks(values: &[f64]) -> (Vec<f64>, f64) {
-    // As integers of the same order: they are compared in a single step.
+    // As integers of the same order, which are compared in a single step.
     let key = |value: f64| {
         let bits = value.to_bits();
         if value.is_sign_negative() { !bits } else { bits | 1 << 63 }
@@ -107,7 +106,7 @@ pub fn mann_whitney(a: &[f64], b: &[f64]) -> Option<f64> {
     (variance > 0.0).then(|| normal((((u - n * m / 2.0).abs() - 0.5).max(0.0)) / variance.sqrt()))
 }
 
-/// Pearson's correlation of two rows of equal length.
+/// Pearson's correlation of two series of equal length.
 fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
     let n = a.len() as f64;
     let (mean_a, mean_b) = (a.iter().sum::<f64>() / n, b.iter().sum::<f64>() / n);
@@ -122,9 +121,8 @@ fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
 
 /// Spearman's rank correlation and its p-value.
 ///
-/// Values that follow each other are alike, so that there is less to go by than their number says:
-/// it is reduced by the two rows' correlations with themselves one step later (Bretherton and
-/// others 1999).
+/// Successive values are similar, so the effective sample size is smaller than their number: it is
+/// reduced by the lag-1 autocorrelations of both series (Bretherton and others 1999).
 pub fn spearman(a: &[f64], b: &[f64]) -> Option<(f64, f64)> {
     if a.len() < 10 || a.len() != b.len() {
         return None;
@@ -145,8 +143,8 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Option<(f64, f64)> {
     Some((rho, p))
 }
 
-/// The p-values as they are after so many questions (Holm 1979): the chance that any of those up to
-/// this one is a whim.
+/// Returns p-values corrected for multiple testing (Holm 1979): the probability that any of those
+/// up to this one is due to chance.
 pub fn holm(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
@@ -159,7 +157,7 @@ pub fn holm(values: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// The median, by reordering; `None` of nothing.
+/// Returns the median, reordering the values; `None` if there are none.
 pub fn median(values: &mut [f64]) -> Option<f64> {
     if values.is_empty() {
         return None;

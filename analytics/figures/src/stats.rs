@@ -1,5 +1,5 @@
-//! The contracts' `stats`: counts, availability by tests and by time, and the metrics of each
-//! bucket of a series, or of several series together.
+//! The figures of `stats`: counts, availability by tests and by time, and the metrics of each
+//! bucket, for one series or for several series together.
 
 use std::sync::Arc;
 
@@ -14,36 +14,36 @@ use super::{
     periods::{Bucket, Period, Unit},
 };
 
-/// Whose figures they are.
+/// What figures are about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subject {
-    /// The site; `None` over several.
+    /// The site; `None` for several.
     pub site: Option<Arc<str>>,
-    /// The monitor; `None` over several.
+    /// The monitor; `None` for several.
     pub monitor: Option<Arc<str>>,
-    /// The object or the tag; `None` where the figures are not by these, or the monitor has none.
+    /// The object or the tag; `None` if figures are not grouped by these, or the monitor has none.
     pub group: Option<Arc<str>>,
     /// The kind of the tests; `None` is `mail-qos`.
     pub kind: Option<Arc<str>>,
 }
 
-/// The figures of a bucket.
+/// The figures of one bucket.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Whose they are.
+    /// What they are about.
     pub whose: Subject,
-    /// When the bucket begins; `None` for the whole period.
+    /// Start of the bucket; `None` for the whole period.
     pub bucket: Option<UtcMicros>,
-    /// How many monitors' samples they are of.
+    /// Number of monitors.
     pub monitors: u64,
-    /// How many tests had which outcome.
+    /// Number of tests with each outcome.
     pub counts: Counts,
-    /// How many counted tests' mail landed within each of [`LIMITS`].
+    /// Number of counted tests whose mail arrived within each of [`LIMITS`].
     pub within: [u64; LIMITS.len()],
-    /// The part of time.
+    /// Figures about time.
     pub time: Time,
-    /// The metrics asked for, in the order asked for, over their non-null values; `None` where
-    /// there is none.
+    /// The requested metrics in the order of the request, over their non-null values; `None` if
+    /// there are none.
     pub metrics: Vec<Option<Distribution>>,
     /// Each percentile of the round trip over all counted tests; empty without a counted test, or
     /// without the round trip.
@@ -51,28 +51,29 @@ pub struct Row {
 }
 
 impl Row {
-    /// The share of counted tests whose mail arrived; `None` if the tests are not about mails.
+    /// Returns the share of counted tests whose mail arrived; `None` if the tests are not about
+    /// mails.
     pub fn delivery_rate(&self) -> Option<f64> {
         self.of_mails(self.counts.delivery_rate())
     }
 
-    /// The share of counted tests whose mail arrived within a limit: one of [`LIMITS`] by its
-    /// number, or max round trip.
+    /// Returns the share of counted tests whose mail arrived within a limit: one of [`LIMITS`] by
+    /// its index, or max round trip.
     pub fn delivered_within(&self, limit: Option<usize>) -> Option<f64> {
         let within = limit.map_or(Some(self.counts.ok), |index| self.within.get(index).copied())?;
         self.of_mails(share(within, self.counts.tests()))
     }
 
-    /// What is said of mails, if the tests are about mails.
+    /// Returns a value about mails, if the tests are about mails.
     pub fn of_mails<T>(&self, value: Option<T>) -> Option<T> {
         value.filter(|_| has_mails(self.whose.kind.as_deref()))
     }
 }
 
-/// Availability by time of one monitor, or of several added up.
+/// Availability by time of one monitor, or the sum of several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Time {
-    /// How long the bucket is, as far as it lies in the period; once for each monitor.
+    /// Length of the part of the bucket in the period, once for each monitor.
     pub length: Micros,
     /// Time up.
     pub up: Micros,
@@ -82,34 +83,36 @@ pub struct Time {
     pub excluded: Micros,
     /// Time without tests for more than three test intervals.
     pub unknown: Micros,
-    /// How many outages touch it.
+    /// Number of outages that overlap it.
     pub outages: u64,
-    /// The longest known part of an outage in it.
+    /// Longest known part of an outage in it.
     pub longest: Option<Micros>,
-    /// How many of the outages ended.
+    /// Number of outages that ended.
     ended: u64,
-    /// How long those lasted, from the first failed test to the next good one.
+    /// Total duration of those, from the first failed test to the next good one.
     lasted: Micros,
 }
 
 impl Time {
-    /// Known time / length.
+    /// Returns known time / length.
     pub fn coverage(&self) -> Option<f64> {
         (self.length.0 > 0).then(|| (self.length - self.unknown).0 as f64 / self.length.0 as f64)
     }
 
-    /// Availability by time: up / (up + down); `None` where neither is known.
+    /// Returns the availability by time: up / (up + down); `None` if neither is known.
     pub fn availability(&self) -> Option<f64> {
         let counted = (self.up + self.downtime).0;
         (counted > 0).then(|| self.up.0 as f64 / counted as f64)
     }
 
-    /// Mean time to recovery: the mean duration of the outages that ended; `None` where none did.
+    /// Returns the mean time to recovery: the mean duration of the outages that ended; `None` if
+    /// none did.
     pub fn mttr(&self) -> Option<Micros> {
         (self.ended > 0).then(|| Micros(self.lasted.0 / self.ended as i64))
     }
 
-    /// Mean time between failures: time up / number of outages; `None` without an outage.
+    /// Returns the mean time between failures: time up / number of outages; `None` without an
+    /// outage.
     pub fn mtbf(&self) -> Option<Micros> {
         (self.outages > 0).then(|| Micros(self.up.0 / self.outages as i64))
     }
@@ -126,7 +129,7 @@ impl Time {
         self.lasted = self.lasted + other.lasted;
     }
 
-    /// Of each bucket, in order; they follow each other without gaps.
+    /// Computes the figures of each bucket, in order; buckets follow each other without gaps.
     fn of(timeline: &Timeline, buckets: &[Bucket], period: &Period) -> Vec<Self> {
         let mut times: Vec<Self> = buckets
             .iter()
@@ -182,25 +185,24 @@ impl Time {
     }
 }
 
-/// What is asked of each series.
+/// Which figures to compute for each series.
 #[derive(Debug, Clone)]
 pub struct FiguresQuery {
     /// The whole period.
     pub period: Period,
-    /// Its part that is over: what has not been is not unknown. `None` where all of it lies in the
-    /// future.
+    /// Its part so far: the future is not unknown. `None` if it is entirely in the future.
     pub past: Option<Period>,
-    /// Into what the period is divided; not at all without a unit.
+    /// Unit that the period is divided into; undivided without one.
     pub by: Option<Unit>,
-    /// Which metrics.
+    /// The metrics.
     pub metrics: Vec<Metric>,
-    /// Which percentiles of them, in [0, 1].
+    /// The quantiles, in [0, 1].
     pub qs: Vec<f64>,
     buckets: Vec<Bucket>,
 }
 
 impl FiguresQuery {
-    /// These figures of a period, as seen at `now`.
+    /// Creates the question for a period, as seen at `now`.
     pub fn new(
         period: Period,
         now: UtcMicros,
@@ -219,8 +221,8 @@ impl FiguresQuery {
         }
     }
 
-    /// The parts of each bucket that has samples, or of all buckets, with what is made of the
-    /// values of each metric.
+    /// Returns the parts of each bucket with samples, or of all buckets, with the result of `make`
+    /// for the values of each metric.
     fn parts<V>(
         &self,
         series: &Series,
@@ -272,7 +274,7 @@ impl FiguresQuery {
         parts
     }
 
-    /// The figures of each bucket of a series that has samples.
+    /// Returns the figures of each bucket of a series that has samples.
     pub fn rows(&self, series: &Series) -> Vec<Row> {
         let mut delivered: Vec<DeliveredPercentile> = Vec::new();
         let mut all_delivered = Vec::new();
@@ -322,9 +324,9 @@ impl FiguresQuery {
         found
     }
 
-    /// What a series adds to the figures of several: to be put together by [`Pool`].
+    /// Returns the contribution of a series to figures of several, which [`Pool`] combines.
     pub fn share(&self, series: &Series) -> Share {
-        // Also the time of buckets in which it has no sample: others of the group may have some.
+        // Includes the time of buckets without samples: other series of the group may have some.
         Share(self.parts(series, true, |_, _, values| std::mem::take(values)))
     }
 }
@@ -338,23 +340,23 @@ struct Part {
     time: Time,
 }
 
-/// What a series adds to the figures of several.
+/// The contribution of a series to figures of several.
 #[derive(Debug, Clone)]
 pub struct Share(Vec<(Part, Vec<Values>)>);
 
 impl Share {
-    /// Whether there is no sample in it.
+    /// Returns whether it has no samples.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|(part, _)| !part.has_samples)
     }
 }
 
-/// The samples of several series, put together by bucket.
+/// Combines the samples of several series by bucket.
 #[derive(Debug, Default)]
 pub struct Pool(std::collections::BTreeMap<Option<UtcMicros>, (Part, u64, Vec<Values>)>);
 
 impl Pool {
-    /// Adds a series' share.
+    /// Adds the contribution of a series.
     pub fn add(&mut self, share: Share) {
         for (part, mut values) in share.0 {
             match self.0.entry(part.bucket) {
@@ -379,7 +381,7 @@ impl Pool {
         }
     }
 
-    /// Adds a monitor without any sample: of all its time nothing is known.
+    /// Adds a monitor without samples: all its time is unknown.
     pub fn add_untested(&mut self, question: &FiguresQuery) {
         let Some(past) = &question.past else { return };
         for bucket in &question.buckets {
@@ -391,7 +393,7 @@ impl Pool {
         }
     }
 
-    /// The figures of each bucket with samples, exact over all of them.
+    /// Returns the figures of each bucket with samples, exact over all of them.
     pub fn rows(self, question: &FiguresQuery, whose: &Subject) -> Vec<Row> {
         self.0
             .into_values()
@@ -435,7 +437,7 @@ mod tests {
     use super::*;
     use crate::{Calendar, percentiles::CONTRACT};
 
-    /// Seconds since the test before, outcome, whether excluded, round trip in milliseconds.
+    /// Seconds since the previous test, outcome, whether excluded, round trip in milliseconds.
     type Drawn = (i64, u8, bool, i64);
 
     fn drawn() -> impl Strategy<Value = Vec<Drawn>> {
@@ -465,7 +467,7 @@ mod tests {
         series
     }
 
-    /// The last day of summer time in these zones, and the first.
+    /// Returns the last day of summer time in these zones, or the first.
     fn period(zone: usize, autumn: bool, hours: i64) -> Period {
         let (zone, autumn_day, spring_day) = [
             ("Australia/Lord_Howe", "2026-04-04", "2026-10-03"),
@@ -488,7 +490,7 @@ mod tests {
     }
 
     proptest! {
-        /// Each bucket has the figures that the period of its own would have, and its values are
+        /// Each bucket has the figures of the same span as a separate period, and its values are
         /// counted by hand.
         #[test]
         fn a_bucket_is_a_period_of_its_own(
@@ -496,8 +498,8 @@ mod tests {
         ) {
             let period = period(zone, autumn, hours);
             let mut series = series(&drawn, period.from - Micros::from_secs(7200));
-            // What the last test of all says depends on where the period ends; here it is known
-            // what comes after.
+            // The effect of the very last test depends on where the period ends; here the next test
+            // is known.
             let end = series.started_at.last().map_or(period.to.0, |last| (*last).max(period.to.0)) + 1;
             series.started_at.push(end);
             series.outcome.push(Outcome::Ok);
@@ -558,7 +560,7 @@ mod tests {
             prop_assert_eq!(rows.next(), None);
         }
 
-        /// Several monitors together have the figures of all their samples.
+        /// Figures of several monitors are those of all their samples.
         #[test]
         fn a_group_is_all_samples_of_its_monitors(each in prop::collection::vec(drawn(), 1..4)) {
             let period = period(2, true, 80);

@@ -10,25 +10,25 @@ pub struct Slope {
     pub per_unit: f64,
     /// Its 95 % confidence interval.
     pub interval: (f64, f64),
-    /// The level at the first x by that slope: the median of y − slope · x, plus slope times the
+    /// The level at the first x on that slope: the median of y − slope · x, plus slope times the
     /// first x.
     pub at_first: f64,
-    /// Chance of such a trend among values without one: Mann and Kendall, corrected for ties and
-    /// for the likeness of successive values.
+    /// Probability of such a trend among values without one: Mann and Kendall, corrected for ties
+    /// and autocorrelation.
     pub p: f64,
 }
 
 /// Mann and Kendall's S, its variance with ties, and the score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Kendall {
-    /// Rising pairs less falling ones.
+    /// Rising pairs minus falling ones.
     pub s: i64,
     /// Variance of S without a trend: (n(n−1)(2n+5) − Σt(t−1)(2t+5)) / 18.
     pub variance: f64,
 }
 
 impl Kendall {
-    /// Of values in the order of time.
+    /// Computes S for values in chronological order.
     pub fn of(values: &[f64]) -> Self {
         let mut s = 0_i64;
         for (index, later) in values.iter().enumerate() {
@@ -44,15 +44,15 @@ impl Kendall {
         Self { s, variance: (spread(values.len() as f64) - ties) / 18.0 }
     }
 
-    /// The standard score, corrected for continuity; 0 where all values are the same.
+    /// Returns the standard score, corrected for continuity; 0 if all values are the same.
     pub fn z(&self, inflation: f64) -> f64 {
         let deviation = (self.variance * inflation).sqrt();
         if deviation > 0.0 { (self.s - self.s.signum()) as f64 / deviation } else { 0.0 }
     }
 }
 
-/// By how much the likeness of successive values inflates the variance of S (Hamed and Rao 1998),
-/// from values without trend; never below 1.
+/// Returns by how much autocorrelation inflates the variance of S (Hamed and Rao 1998), from values
+/// without trend; never below 1.
 pub fn inflation(residuals: &[f64]) -> f64 {
     let n = residuals.len();
     if n < 4 {
@@ -79,8 +79,8 @@ pub fn inflation(residuals: &[f64]) -> f64 {
     (1.0 + 2.0 / (n * (n - 1.0) * (n - 2.0)) * sum).max(1.0)
 }
 
-/// The slope of points in the order of x; `None` with fewer than four, or where all have the same
-/// x.
+/// Returns the slope of points in the order of x; `None` with fewer than four points, or if all
+/// have the same x.
 pub fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     if points.len() < 4 {
         return None;
@@ -96,7 +96,7 @@ pub fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     if slopes.is_empty() {
         return None;
     }
-    // Of some ten thousand slopes only a few ranks matter.
+    // Only a few ranks among some ten thousand slopes matter.
     let per_unit = median(&mut slopes)?;
     let mut levels: Vec<f64> = points.iter().map(|(x, y)| y - per_unit * x).collect();
     let level = median(&mut levels)?;
@@ -118,8 +118,8 @@ pub fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     })
 }
 
-/// Pettitt's test for a shift at an unknown place: the chance of one like that among values
-/// without; `inflated` by the likeness of successive values.
+/// Pettitt's test for a shift at an unknown place: the probability of such a shift among values
+/// without one, `inflated` by autocorrelation.
 pub fn pettitt(values: &[f64], inflation: f64) -> f64 {
     let n = values.len() as f64;
     if values.len() < 4 {
@@ -136,21 +136,21 @@ pub fn pettitt(values: &[f64], inflation: f64) -> f64 {
     (2.0 * (-6.0 * greatest * greatest / ((n.powi(3) + n.powi(2)) * inflation)).exp()).min(1.0)
 }
 
-/// Where the level shifts: the first index of each new level, ascending. PELT with the cost of a
-/// normal mean, a robust variance, and levels of at least `least` values.
+/// Returns where the level shifts: the first index of each new level, ascending. PELT with the cost
+/// of a normal mean, a robust variance, and levels of at least `least` values.
 pub fn shifts(values: &[f64], least: usize) -> Vec<usize> {
     let n = values.len();
     let least = least.max(1);
     if n < 2 * least {
         return Vec::new();
     }
-    // From differences of neighbours, which shifts hardly touch.
+    // From differences of neighbours, which shifts hardly affect.
     let mut steps: Vec<f64> = values.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
     let noise = median(&mut steps).unwrap_or(0.0) / (0.674_489_75 * std::f64::consts::SQRT_2);
     let spread = values.iter().copied().fold(f64::MIN, f64::max)
         - values.iter().copied().fold(f64::MAX, f64::min);
-    // Values that are mostly the same have no noise to be seen; a thousandth of the spread then
-    // stands for it.
+    // Values that are mostly equal have no visible noise; a thousandth of the spread is used
+    // instead.
     let noise = noise.max(spread * 1e-3).max(f64::MIN_POSITIVE);
     let (mut sums, mut squares) = (vec![0.0; n + 1], vec![0.0; n + 1]);
     let base = values[0];
@@ -168,7 +168,7 @@ pub fn shifts(values: &[f64], least: usize) -> Vec<usize> {
     let mut best = vec![f64::INFINITY; n + 1];
     let mut last = vec![0_usize; n + 1];
     best[0] = -penalty;
-    // Where the last level may have begun, and from which end on that is out of the question.
+    // Possible starts of the last level, and the end from which each is ruled out.
     let mut candidates = vec![(0_usize, usize::MAX)];
     for end in least..=n {
         if end >= 2 * least {
@@ -182,8 +182,8 @@ pub fn shifts(values: &[f64], least: usize) -> Vec<usize> {
                 last[end] = *from;
             }
         }
-        // Pruning: what is worse by now even without a penalty is never the best once a level can
-        // have begun here.
+        // Pruning: a start that is already worse without a penalty can't be optimal once a level
+        // can have begun here.
         for (from, until) in &mut candidates {
             if best[*from] + cost(*from, end) >= best[end] {
                 *until = (*until).min(end + least);
@@ -200,8 +200,8 @@ pub fn shifts(values: &[f64], least: usize) -> Vec<usize> {
     found
 }
 
-/// Sum of squares around the levels between shifts, and around a line: whether steps or a slope
-/// tell more, by Bayes' criterion (Schwarz 1978). True where steps do.
+/// Compares the sums of squares around the levels between shifts and around a line by Bayes'
+/// criterion (Schwarz 1978). True if steps explain more than a slope.
 pub fn steps_fit_better(points: &[(f64, f64)], shifts: &[usize], slope: &Slope) -> bool {
     let n = points.len() as f64;
     let mut edges = vec![0];
@@ -274,7 +274,7 @@ mod tests {
         assert!(pettitt(&level, 1.0) < 1e-5);
     }
 
-    /// The best partition by trying all of the last beginnings, without pruning.
+    /// Returns the best partition, found by trying all starts of the last level, without pruning.
     fn best_cost(values: &[f64], least: usize, penalty: f64) -> f64 {
         let n = values.len();
         let cost = |from: usize, to: usize| {
@@ -302,7 +302,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(Kendall::of(&values).s, s);
-            // Read backwards it is the opposite.
+            // Reversed, it is the opposite.
             let back: Vec<f64> = values.iter().rev().copied().collect();
             prop_assert_eq!(Kendall::of(&back).s, -s);
         }
@@ -326,7 +326,7 @@ mod tests {
             let found = slope(&points).expect("a slope");
             prop_assert!((found.per_unit - middle).abs() < 1e-9);
             prop_assert!(found.interval.0 <= found.per_unit && found.per_unit <= found.interval.1);
-            // Moved and stretched, it moves and stretches.
+            // Shifted and scaled values shift and scale the result.
             let stretched: Vec<(f64, f64)> = points.iter().map(|(x, y)| (*x, y * 3.0 + 7.0)).collect();
             let other = slope(&stretched).expect("a slope");
             prop_assert!((other.per_unit - 3.0 * found.per_unit).abs() < 1e-9);

@@ -21,7 +21,7 @@ fn the_context_of_a_monitor_is_as_long_as_three_of_its_test_intervals() {
     let site = "here".parse().expect("a site");
     let often = (-60..60).map(|hour| ("often", hour, 1));
     let rarely = [-54, -30, 6, 60].map(|hour| ("rarely", hour, 24));
-    // Its samples carry no test interval.
+    // Its samples have no test interval.
     let silent = [-54, -30, 6, 60].map(|hour| ("silent", hour, 0));
     let mut days: BTreeMap<Date, Vec<Sample>> = BTreeMap::new();
     for (monitor, hour, interval) in often.chain(rarely).chain(silent) {

@@ -41,7 +41,7 @@ pub struct Definition {
     pub timezone: Option<TimeZone>,
     /// First day of the week (default: Monday).
     pub week_start: Weekday,
-    /// First month of the year, 1 to 12; quarters follow it.
+    /// First month of the year, 1 to 12; quarters follow from it.
     pub year_start: i8,
     /// Language tag.
     pub language: String,

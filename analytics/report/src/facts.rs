@@ -54,7 +54,7 @@ pub struct Facts {
     pub log: AlarmLog,
     /// Start of the last sample.
     pub last_sample: Option<UtcMicros>,
-    /// Corrupt files that were skipped.
+    /// Skipped corrupt files.
     pub skipped: Vec<String>,
     /// Duplicates that count once, and skipped files that are named like copies.
     pub doubles: Vec<String>,
@@ -169,7 +169,7 @@ fn values(series: &Series, metric: Metric) -> Values {
     values
 }
 
-/// Monitors to read, and the figures to compute.
+/// Monitors to read and figures to compute.
 struct Reading<'a> {
     source: Source<'a>,
     /// Site and id of each selected monitor.

@@ -77,7 +77,7 @@ impl CombinedFigures {
         Self {
             outages: monitors.iter().map(|monitor| monitor.timeline.outages.len()).sum(),
             coverage: (whole > 0).then(|| known as f64 / whole as f64),
-            // The change of some monitors beside the figure of all would be misread as the change
+            // The change of some monitors next to the figure for all would be misread as the change
             // of all.
             compared: compared.filter(|compared| compared.now.tests() == counts.tests()),
             counts,

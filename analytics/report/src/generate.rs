@@ -177,7 +177,7 @@ fn groups(each: Grouping, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>
     groups.into_iter().map(|(name, members)| (Some(name), members)).collect()
 }
 
-/// Returns the reason why there is no report.
+/// Returns why there is no report.
 fn none(each: Grouping, no_samples: bool, period: &Period) -> String {
     if no_samples {
         return format!("no report was generated: no monitor has samples in the period {period}");

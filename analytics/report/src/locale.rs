@@ -97,7 +97,8 @@ impl Locale {
         Some(Self { language, zone, formats: Formats::default(), promises: Vec::new() })
     }
 
-    /// Sets the shares of objectives: no other share is rounded to the same text as one of them.
+    /// Sets the shares of objectives, so that no other share is rounded to the same text as one of
+    /// them.
     #[must_use]
     pub fn beside(mut self, promises: Vec<f64>) -> Self {
         self.promises = promises;
@@ -319,7 +320,7 @@ impl Locale {
         self.percent(part as f64 / whole as f64, decimals_for(whole))
     }
 
-    /// Formats a share of counted tests for sentences and key figures: with two decimals, unless
+    /// Formats a share of counted tests for sentences and key figures, with two decimals unless
     /// more are needed to show the nines.
     pub fn share_text(&self, part: u64, whole: u64) -> String {
         if part == 0 && whole > 0 {

@@ -161,14 +161,14 @@ fn is_repeated(moment: UtcMicros, zone: &TimeZone) -> bool {
     }
 }
 
-/// Returns the local hour, such as `02`; an hour that repeats is `02`, then `02b`, so that no name
-/// repeats.
+/// Returns the local hour, such as `02`; the second occurrence of a repeated hour is `02b`, so that
+/// no name repeats.
 fn hour(moment: UtcMicros, zone: &TimeZone) -> String {
     let hour = zone.to_datetime(moment.timestamp()).hour();
     format!("{hour:02}{}", if is_repeated(moment, zone) { "b" } else { "" })
 }
 
-/// Returns the local time, such as `0230`, or `0230b` when it repeats.
+/// Returns the local time, such as `0230`, or `0230b` for its second occurrence.
 fn time(moment: UtcMicros, zone: &TimeZone) -> String {
     let local = zone.to_datetime(moment.timestamp());
     let again = if is_repeated(moment, zone) { "b" } else { "" };
@@ -287,8 +287,8 @@ fn sample_runs(definition: &Definition, zone: &TimeZone) -> Vec<UtcMicros> {
     for month in 1..=26 {
         consecutive(BASE + Micros(DAY.0 * 61 / 2 * month), 2);
     }
-    // Weeks around a new year may have the number of one in another year: 2029 begins and ends with
-    // a first week.
+    // Weeks around a new year may have the number of a week in another year: 2029 begins and ends
+    // with week 1.
     for year in 2028..=2033 {
         if let Ok(new_year) = zone.to_timestamp(jiff::civil::date(year, 1, 1).at(0, 0, 0, 0)) {
             consecutive(UtcMicros::from(new_year) - Micros(DAY.0 * 8), 4);
@@ -408,7 +408,7 @@ mod tests {
             ("2026-10-03T20:00:00Z", "2026-10-04T00:00:00Z", "2026-10-03T2200_2026-10-04T0200"),
             // From 22:00 to 24:00: the end belongs to the next day.
             ("2026-10-03T20:00:00Z", "2026-10-03T22:00:00Z", "2026-10-03T2200_2026-10-04T0000"),
-            // The hour that repeats.
+            // The repeated hour.
             ("2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z", "2026-10-25T02"),
             ("2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z", "2026-10-25T02b"),
         ] {
@@ -419,7 +419,7 @@ mod tests {
         assert_eq!(period_stem(&cairo), "2026-04-24");
     }
 
-    /// The names of periods by a template; years begin in a month.
+    /// Returns the names of periods by a template; years begin in this month.
     fn named(template: &str, year_start: i8, periods: &[(&str, &str)]) -> Vec<String> {
         let calendar = Calendar {
             year_start,

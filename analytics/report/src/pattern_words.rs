@@ -50,7 +50,7 @@ fn difference(a: f64, b: f64, l: &Locale) -> String {
     (l as &dyn ChartLocale).percent((a / b - 1.0).abs() * 100.0, 0)
 }
 
-/// A steady change per day with its interval, from one value to another over some days.
+/// Returns a steady change per day with its interval, from one value to another over some days.
 fn trend(
     metric: Metric,
     (per_day, interval): (f64, (f64, f64)),
@@ -79,7 +79,7 @@ fn trend(
     )
 }
 
-/// A lasting change on a day.
+/// Returns a lasting change on a day.
 fn shift(metric: Metric, at: UtcMicros, (before, after): (f64, f64), l: &Locale) -> String {
     let text = if after > before {
         "{0} rose by {4} on {1}, from {2} to {3}, and stayed there."
@@ -98,7 +98,7 @@ fn shift(metric: Metric, at: UtcMicros, (before, after): (f64, f64), l: &Locale)
     )
 }
 
-/// A weekday that differs from the others.
+/// Returns a weekday that differs from the others.
 fn weekday(metric: Metric, day: i8, (value, others): (f64, f64), l: &Locale) -> String {
     let text = if value > others {
         "{0} is longest on {1}: {2}, {4} more than on other days ({3})."
@@ -117,7 +117,7 @@ fn weekday(metric: Metric, day: i8, (value, others): (f64, f64), l: &Locale) -> 
     )
 }
 
-/// The hours with the longest and the shortest value.
+/// Returns the hours with the longest and the shortest value.
 fn hours(
     metric: Metric,
     (slowest, slow): (u8, f64),
@@ -164,7 +164,7 @@ fn correlation((metric, with): (Metric, Metric), rho: f64, hours: usize, l: &Loc
     )
 }
 
-/// The server at which mails wait longest.
+/// Returns the server at which mails wait longest.
 fn slowest_hop(by: &str, longest: Share, (delay, transit): (f64, f64), l: &Locale) -> String {
     l.fill(
         "Mail waits longest at {0}: it was the slowest hop for {1} of {2} mails with hop times, with a median of {3} out of {4} in transit.",
@@ -178,7 +178,7 @@ fn slowest_hop(by: &str, longest: Share, (delay, transit): (f64, f64), l: &Local
     )
 }
 
-/// The hour in which many of the failures began.
+/// Returns the hour in which many of the failures began.
 fn failure_hour(at: u8, (events, of): (u64, u64), tests: f64, l: &Locale) -> String {
     l.fill(
         "{0} of {1} failures began between {2} and {3}, when {4} of the tests took place.",
@@ -192,7 +192,7 @@ fn failure_hour(at: u8, (events, of): (u64, u64), tests: f64, l: &Locale) -> Str
     )
 }
 
-/// The weekday on which many of the failures began.
+/// Returns the weekday on which many of the failures began.
 fn failure_weekday(day: i8, (events, of): (u64, u64), tests: f64, l: &Locale) -> String {
     l.fill(
         "{0} of {1} failures began on {2}, when {3} of the tests took place.",
@@ -200,7 +200,7 @@ fn failure_weekday(day: i8, (events, of): (u64, u64), tests: f64, l: &Locale) ->
     )
 }
 
-/// The kind of most failures.
+/// Returns the kind of most failures.
 fn failure_kind(outcome: Outcome, stage: Option<Stage>, share: Share, l: &Locale) -> String {
     let kind = match stage {
         Some(stage) => format!("{} ({stage})", outcome_word(outcome, l)),
@@ -218,7 +218,7 @@ fn failure_kind(outcome: Outcome, stage: Option<Stage>, share: Share, l: &Locale
     )
 }
 
-/// The reply code of many failures, and its share among successful tests.
+/// Returns the reply code of many failures, and its share among successful tests.
 fn failure_reply(code: i32, share: Share, good: f64, l: &Locale) -> String {
     let good = if good > 0.0 { l.percent(good, 1) } else { l.t("none").to_owned() };
     l.fill(
@@ -227,7 +227,7 @@ fn failure_reply(code: i32, share: Share, good: f64, l: &Locale) -> String {
     )
 }
 
-/// A metric that differs while tests fail.
+/// Returns a metric that differs while tests fail.
 fn failure_metric(metric: Metric, (during, good): (f64, f64), events: u64, l: &Locale) -> String {
     let text = if during > good {
         "{0} was longer while tests failed: {1}, compared with {2} otherwise ({3} failures)."
@@ -271,8 +271,8 @@ fn hour(hour: u8, l: &Locale) -> String {
     (l as &dyn ChartLocale).clock(time, false)
 }
 
-/// Sorts findings for display: for each monitor first changes, then recurring patterns, then
-/// failures; within a kind, the largest effect first.
+/// Sorts findings for display: for each monitor changes, then recurring patterns, then failures;
+/// within a kind, the largest effect first.
 pub fn told<'a>(found: impl Iterator<Item = &'a PatternFinding>) -> Vec<&'a PatternFinding> {
     let rank = |pattern: &Pattern| match pattern {
         Pattern::Shift { .. } => 0,

@@ -1,6 +1,6 @@
 //! Reference of report definitions, templates and themes: all tables and keys as data. The page
-//! `docs/report-definitions.md` and the JSON Schemas for editors are generated from it; the
-//! readers read the same declarations.
+//! `docs/report-definitions.md` and the JSON Schemas for editors are generated from it, and the
+//! readers use the same declarations.
 
 use mailqos_config::reference::{Reference, Shape};
 

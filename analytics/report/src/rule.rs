@@ -76,9 +76,9 @@ impl Rule {
     }
 }
 
-/// In the words of a rule, the month in which years begin.
+/// Returns the words for the month in which years begin.
 fn from(start: i8) -> String {
-    // Years that begin in January were there first, without these words.
+    // Rules with years from January existed first, without these words.
     if start == 1 { String::new() } else { format!(" of years from month {start}") }
 }
 
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(next(&cron, "2026-10-02T06:30:00Z", "UTC"), "2026-10-05T06:30:00Z");
     }
 
-    /// The year of Sweden's companies may begin in May, that of the United Kingdom's government in
+    /// The fiscal year of Swedish companies may begin in May, that of the British government in
     /// April.
     #[test]
     fn quarters_and_years_follow_the_first_month_of_the_year() {
@@ -238,7 +238,7 @@ mod tests {
         let rule = Rule::Daily(Time::constant(2, 30, 0, 0));
         // 2026-03-29 has no 02:30 in Berlin, so 03:30 summer time is due.
         assert_eq!(next(&rule, "2026-03-28T12:00:00Z", "Europe/Berlin"), "2026-03-29T01:30:00Z");
-        // The clock shows 03:20 then, and 02:30 of that day is still due.
+        // At that time the clock shows 03:20, and 02:30 of that day is still due.
         assert_eq!(next(&rule, "2026-03-29T01:20:00Z", "Europe/Berlin"), "2026-03-29T01:30:00Z");
         assert_eq!(next(&rule, "2026-03-29T01:30:00Z", "Europe/Berlin"), "2026-03-30T00:30:00Z");
         // 02:30 repeats on 2026-10-25; the first counts.

@@ -34,7 +34,7 @@ pub enum Rule {
     Monthly(MonthDay, Time),
     /// On a day of the first month of each quarter of years that begin in that month.
     Quarterly(MonthDay, Time, i8),
-    /// On a day of the first month of years, which is given.
+    /// On a day of the first month of years that begin in that month.
     Yearly(MonthDay, Time, i8),
     /// A cron expression: minute, hour, day of month, month, day of week.
     Cron(Box<Cron>),

@@ -34,8 +34,9 @@ pub struct Args {
 
 /// Runs the command.
 ///
-/// # Errors Wrong usage, an unreadable file, or a failed delivery, which `schedule` and `outbox
-/// retry` try again.
+/// # Errors
+/// Wrong usage, an unreadable file, or a failed delivery, which `schedule` and `outbox retry`
+/// retry.
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.load()?;
     let now = UtcMicros::now();
@@ -75,7 +76,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             linked_folder,
             letter: letter.clone(),
             items: items.clone(),
-            // Each call counts as a new delivery, not as a repetition of an earlier one.
+            // Requested by a person now, and therefore not a repetition of another delivery.
             occasion: now.to_string(),
             report: String::new(),
             run: String::new(),
@@ -84,7 +85,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     send(&config, &requests, now).await
 }
 
-/// Returns the target with the given name.
+/// Returns a target by its name.
 pub(super) fn target_of(config: &Config, name: &str) -> Result<Name, Failure> {
     config.targets.keys().find(|known| known.as_str() == name).cloned().ok_or_else(|| {
         let known = config.targets.keys().map(Name::as_str);

@@ -1,4 +1,4 @@
-//! `mailqos-analytics lake`: maintains the sample lake.
+//! `mailqos-analytics lake`: administers the sample lake.
 
 use std::{
     collections::BTreeMap,
@@ -215,7 +215,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let data = super::place(args.data.as_deref(), config.as_ref())?;
     let remote = args.data.as_deref().is_some_and(|data| data.to_string_lossy().contains("://"))
         || config.is_some_and(|config| matches!(config.data, DataLocation::ObjectStore(_)));
-    // The local folder is a copy of the object store: changes to it would be lost.
+    // This is a copy: changes would be lost, and would not affect the lake.
     let changes = match &args.command {
         Command::Import(_) => true,
         Command::Repair { apply, .. } | Command::Retain { apply, .. } => *apply,
@@ -227,7 +227,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             "set retention in the probe's configuration, or export the lake to a folder and work there",
         ));
     }
-    // Only an import may create a lake.
+    // An import may create a lake; everything else needs an existing one.
     if !matches!(args.command, Command::Import(_)) && !data.join("samples").is_dir() {
         return Err(Failure::usage(
             format!("no lake found in {}", data.display()),
@@ -286,7 +286,7 @@ fn info(data: &Path, sites: &[SiteName], format: Format) -> Result<ExitCode, Fai
     Ok(ExitCode::SUCCESS)
 }
 
-/// Describes what a site's probe is doing according to its published status; `None` if there is no
+/// Returns what a site's probe is doing according to its published status; `None` if there is no
 /// status.
 fn probe(data: &Path, site: &SiteName) -> Option<String> {
     let status = match Status::read(data, site) {
@@ -348,8 +348,7 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
             Remedy::Rebuilt { kept, lost, aside } => (*kept, *lost, aside),
         };
         rebuilt += 1;
-        // Every row of a changed file is readable: one of them differs, but it is unknown which
-        // one.
+        // All rows of a changed file are readable: one of them differs, but it is unknown which.
         let doubtful = lost == Some(0) && kept > 0 && problem.contains("checksum");
         let lost = match lost {
             None => "an unknown number is lost".to_owned(),

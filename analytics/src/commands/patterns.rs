@@ -1,4 +1,4 @@
-//! `mailqos-analytics patterns`: reports lasting changes, recurring patterns and common features of
+//! `mailqos-analytics patterns`: lasting changes, recurring patterns and common features of
 //! failures, in words and figures.
 
 use std::process::ExitCode;
@@ -30,7 +30,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// Wrong usage, or a lake that can't be read.
+/// Wrong usage, or the lake can't be read.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let source = args.source.open(global)?;
     let query = source.query(&source.period).metrics(&Metric::CONTRACT).columns(&[
@@ -85,7 +85,7 @@ fn line(found: &PatternFinding, l: &Locale) -> String {
         pattern_words::test(&found.pattern, l),
         pattern_words::strength(found.p, l)
     );
-    // Terminals wrap lines themselves.
+    // A terminal wraps lines itself.
     text.replace(['\u{a0}', '\u{202f}'], " ")
 }
 

@@ -1,5 +1,5 @@
-//! `mailqos-analytics sla`: shows whether service levels were met, their remaining error budgets
-//! and a forecast.
+//! `mailqos-analytics sla`: whether the service levels were met, their remaining error budgets, and
+//! their forecasts.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -74,7 +74,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// Wrong usage, no such service level, or a lake that can't be read.
+/// Wrong usage, no such service level, or the lake can't be read.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let asked = args.period.is_some() || args.from.is_some();
     let source = SourceArgs {
@@ -377,7 +377,7 @@ fn shown(entry: &Entry, judgement: &TargetResult, is_over: bool) -> Vec<Cell> {
         (None, Some(tests)) => Some(tests_of(tests)),
         (None, None) => None,
     };
-    // A partly spent budget must not be displayed as fully spent.
+    // A partly spent budget must not look completely spent.
     let percent = |share: f64| {
         let decimals = decimals_apart(share * 100.0, 100.0, 0);
         format!("{:.decimals$} %", share * 100.0)

@@ -1,4 +1,4 @@
-//! A table of results and its output formats: aligned text, CSV (RFC 4180), JSON and Parquet.
+//! A table of results and its output formats: aligned text, CSV (RFC 4180), JSON, Parquet.
 
 use std::io::IsTerminal as _;
 
@@ -30,7 +30,7 @@ pub enum Cell {
     Text(String),
     /// A count.
     Count(u64),
-    /// A number, and the number of decimals in a table.
+    /// A number and its decimals in a table.
     Number(f64, usize),
     /// A share in [0, 1], displayed as a percentage with as many decimals as its number of tests
     /// supports, and at least the given number.
@@ -57,7 +57,8 @@ impl Cell {
         value.map_or(Self::None, |value| Self::Share(value, of, 0))
     }
 
-    /// Like [`Cell::share`], with enough decimals to show on which side of each promise it is.
+    /// Creates the same with as many decimals as needed to show on which side of each objective it
+    /// is.
     pub fn share_beside(value: Option<f64>, of: u64, promises: &[f64]) -> Self {
         value.map_or(Self::None, |value| {
             let usual = usual_decimals(of);
@@ -79,10 +80,10 @@ impl Cell {
         }
     }
 
-    /// Appends the cell as a CSV field, quoted if necessary.
+    /// Appends it as a CSV field, quoted if necessary.
     pub fn write_csv(&self, line: &mut String) {
         use std::fmt::Write as _;
-        // Writing to a `String` can't fail.
+        // Writing to a string can't fail.
         let _ = match self {
             Self::None => Ok(()),
             Self::Text(text) if text.contains([',', '"', '\n', '\r']) => {
@@ -137,7 +138,7 @@ pub fn per_cent(value: f64, of: u64) -> String {
     }
 }
 
-/// Formats a share next to its objective: with as many decimals as are needed to see whether it was
+/// Formats a share next to its objective: with as many decimals as needed to show whether it was
 /// met.
 pub fn per_cent_beside(value: f64, goal: f64, of: u64) -> String {
     let usual = usual_decimals(of);
@@ -145,12 +146,12 @@ pub fn per_cent_beside(value: f64, goal: f64, of: u64) -> String {
     if decimals > usual { format!("{:.decimals$} %", value * 100.0) } else { per_cent(value, of) }
 }
 
-/// Formats a time in RFC 3339, to the second, with the zone's offset at that time.
+/// Formats a time as RFC 3339, to the second, with the zone's offset at that time.
 pub fn moment(calendar: &Calendar, at: UtcMicros) -> String {
     calendar.zoned(at).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 
-/// Formats a count with its noun: `1 file`, `2 files`. All nouns used here take an s.
+/// Formats a count: `1 file`, `2 files`. All words used here form their plural with s.
 pub fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
@@ -160,7 +161,7 @@ pub fn seconds(time: Micros) -> f64 {
     time.0 as f64 / 1e6
 }
 
-/// Formats a duration in its two largest units: `1 d 2 h 3 min`.
+/// Formats a duration in its two largest units: `1 d 2 h`.
 pub fn long(time: Micros) -> String {
     let seconds = time.0 / 1_000_000;
     let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
@@ -188,7 +189,7 @@ impl Table {
         Self { columns: columns.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row with one cell per column.
+    /// Adds a row, with one cell per column.
     pub fn push(&mut self, row: Vec<Cell>) {
         debug_assert_eq!(row.len(), self.columns.len(), "a cell a column");
         self.rows.push(row);
@@ -204,14 +205,16 @@ impl Table {
 
     /// Writes the table to standard output.
     ///
-    /// # Errors The table can't be written.
+    /// # Errors
+    /// The output can't be written.
     pub fn print(&self, format: Format) -> Result<(), Failure> {
         print(self.bytes(format)?)
     }
 
     /// Returns the output of [`Table::print`].
     ///
-    /// # Errors The format can't represent the table.
+    /// # Errors
+    /// It can't be represented in this format.
     pub fn bytes(&self, format: Format) -> Result<Vec<u8>, Failure> {
         Ok(match format {
             Format::Table => self.text().into_bytes(),
@@ -231,7 +234,8 @@ impl Table {
                 cells.max(width(&self.columns[i]))
             })
             .collect();
-        // Text columns are aligned left and number columns right; dashes follow their column.
+        // Columns of text are aligned left, those of numbers right, and dashes like the other
+        // cells.
         let left: Vec<bool> = (0..self.columns.len())
             .map(|i| {
                 let mut cells =
@@ -361,7 +365,7 @@ pub fn csv_line(cells: &[Cell], text: &mut String) {
     text.push('\n');
 }
 
-/// Formats an array with one element per line, so that it is readable and easy to compare.
+/// Formats an array with one element per line, so that it can be read and compared.
 pub fn json<T: serde::Serialize>(rows: &[T]) -> Result<String, Failure> {
     let mut text = String::from("[");
     for (index, row) in rows.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! `mailqos-analytics templates`: lists, shows, creates and validates report templates.
+//! `mailqos-analytics templates`: lists, shows, creates and checks report templates.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -69,7 +69,7 @@ enum Action {
 /// Runs the command.
 ///
 /// # Errors
-/// There is no such template, or one is wrong.
+/// There is no such template, or one is invalid.
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     // The built-in templates need no configuration.
     let config = if global.config.is_some() || global.config_file().is_file() {
@@ -161,8 +161,8 @@ fn check(names: Vec<String>, config: Option<&Config>) -> Result<(), Failure> {
             templates.push(name);
         }
     }
-    // Layouts and partials are tested on a document with a block of every kind, once for each one
-    // in use.
+    // Layouts and partials are rendered with a document that contains a block of every kind, once
+    // for each that is used.
     let mut tried = BTreeMap::new();
     let mut definitions = Vec::new();
     let found = templates
@@ -189,7 +189,7 @@ fn check(names: Vec<String>, config: Option<&Config>) -> Result<(), Failure> {
         let mut said = BTreeSet::new();
         for (layout, theme) in &tried {
             for error in specimen::check(&theme.resolve(), layout.as_deref(), &config.templates) {
-                // A problem with a partial would appear for every layout.
+                // A wrong partial is wrong in every layout.
                 if said.insert(error.to_string()) {
                     problems.push(Problem::error(error.to_string()));
                 }

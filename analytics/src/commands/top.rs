@@ -1,4 +1,4 @@
-//! `mailqos-analytics top`: ranks the worst and best monitors by any figure.
+//! `mailqos-analytics top`: the worst and best monitors by any figure.
 
 use std::{cmp::Ordering, collections::BTreeSet, process::ExitCode};
 
@@ -45,7 +45,7 @@ fn figure(text: &str) -> Result<Figure, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// Wrong usage, or a lake that can't be read.
+/// Wrong usage, or the lake can't be read.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     let source = args.source.open(global)?;
     let figure = &args.figure;
@@ -62,7 +62,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         .collect();
     let (mut known, unknown): (Vec<&Row>, Vec<&Row>) =
         rows.iter().partition(|row| figure.value(row, &question) != FigureValue::None);
-    // Best first; ties are ordered by name.
+    // Best first; equal ones in the order of their names.
     known.sort_by(|a, b| {
         let order = match (figure.value(a, &question), figure.value(b, &question)) {
             (FigureValue::Is(a), FigureValue::Is(b)) => a.total_cmp(&b),
@@ -118,7 +118,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
                 Cell::text(row.whose.monitor.as_deref()),
                 match figure.value(row, &question) {
                     FigureValue::Is(value) => cell(value),
-                    // A column of a file can't mix numbers and words.
+                    // Numbers and words can't share a column of a file.
                     FigureValue::NotDelivered
                         if matches!(source.format, Format::Table | Format::Json) =>
                     {

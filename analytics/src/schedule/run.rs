@@ -60,7 +60,7 @@ pub enum ScheduleError {
         /// The reason.
         reason: String,
     },
-    /// The program panicked.
+    /// The program has a bug.
     #[error("internal error in mailqos; report it as a bug: {0}")]
     Panicked(String),
 }
@@ -92,11 +92,11 @@ struct Known {
     seen: i64,
     /// The rule of its schedule; empty if an earlier version wrote the state.
     rule: String,
-    /// Runs that are owed, oldest first. They are generated whatever becomes due after them.
+    /// Runs that are owed, oldest first: they are generated, whatever becomes due after them.
     owed: Vec<PendingRun>,
 }
 
-/// A run to generate.
+/// A run that is to be generated.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct PendingRun {
@@ -166,7 +166,8 @@ pub fn due(
 /// Generates and queues everything that is due now; returns the failures by definition. A failed or
 /// slow run does not delay others. A run that another process is generating is skipped.
 ///
-/// # Errors The state can't be read or stored.
+/// # Errors
+/// The state can't be read or stored.
 pub async fn run_due(
     config: &Arc<Config>,
     definitions: Vec<Definition>,
@@ -237,8 +238,7 @@ async fn run_one(
         let until = at + schedule.grace;
         let later = now + (now - at).clamp(PAUSES.0, PAUSES.1);
         let done = if outbox.is_ordered(&run(slug, at)) {
-            // The program crashed before the run was recorded as done. Generating it again could
-            // give different figures.
+            // A crash happened before it was recorded. The report might have other figures now.
             Ok(true)
         } else {
             caught(make(config, &outbox, definition, at, now, now < until)).await
@@ -278,14 +278,14 @@ fn known(slug: &str, before: Option<Known>, rule: String, now: UtcMicros) -> Kno
             tracing::error!(report = %slug, before = %UtcMicros(known.seen), %now, "the clock was ahead; only runs due from now on are generated");
             Known { seen: now.0, rule, ..known }
         }
-        // Under the new rule, many runs may have been due since the last one; they are not
-        // generated.
+        // After a change of the rule, many runs may have been due since the last one; they are not
+        // wanted.
         Some(known) if known.rule != rule && !known.rule.is_empty() => {
             tracing::info!(report = %slug, "the schedule has changed; only runs due from now on are generated");
             Known { seen: known.seen.max(now.0), rule, ..known }
         }
         Some(known) => Known { rule, ..known },
-        // A new definition owes no runs before its creation.
+        // A new definition owes no earlier runs.
         None => Known { seen: now.0, rule, owed: Vec::new() },
     }
 }
@@ -315,7 +315,8 @@ fn run(slug: &str, due: UtcMicros) -> String {
 /// Sends notices about definitions that can't be read, whenever their problems change: no reports
 /// are generated from them. If another process is sending them, nothing is done.
 ///
-/// # Errors The state can't be stored.
+/// # Errors
+/// The state can't be stored.
 pub(crate) async fn report_invalid_definitions(
     config: &Config,
     wrong: &[InvalidDefinition],
@@ -375,8 +376,8 @@ pub(crate) async fn say(config: &Config, id: &str, subject: &str, text: &str) ->
     }
 }
 
-/// Generates a run of a report and queues its deliveries. Returns `false` if it waits for unsettled
-/// samples.
+/// Generates a run of a report and queues its deliveries; `false` if it waits because some samples
+/// are not settled yet.
 async fn make(
     config: &Config,
     outbox: &Outbox,
@@ -426,7 +427,7 @@ async fn make(
     Ok(true)
 }
 
-/// An invalid definition's file and its problems.
+/// A definition's file and its problems.
 pub(crate) type InvalidDefinition = (PathBuf, Problems);
 
 /// Reads the definitions of the configuration's folder; invalid ones are returned with their
@@ -493,7 +494,7 @@ fn remember(config: &Config, slug: &str, known: &Known) -> Result<(), ScheduleEr
     })
 }
 
-/// Changes the stored state; other processes may change it at the same time.
+/// Changes the stored state, safely against other processes.
 fn change_state(config: &Config, change: impl FnOnce(&mut State)) -> Result<(), ScheduleError> {
     let path = state_file(config);
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -531,7 +532,7 @@ mod tests {
         };
         assert_eq!(seen(before(month)), (10, 1));
         assert_eq!(seen(before("cron 0 * * * *")), (1_000, 1));
-        // A state written by an earlier version contains no rule.
+        // State written by an earlier version contains no rule.
         let earlier = serde_json::from_str("{\"seen\": 10, \"owed\": [{\"at\": 5}]}")
             .expect("it can be read");
         assert_eq!(seen(Some(earlier)), (10, 1));

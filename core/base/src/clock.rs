@@ -1,9 +1,9 @@
-//! The two clocks of this machine: the wall clock, which can be set at any moment and in either
-//! direction, and a steady one, which only ever runs forward and goes on while the machine is
+//! The two clocks of this machine: the wall clock, which can be set at any time and in either
+//! direction, and a steady one, which only runs forward and continues while the machine is
 //! suspended (`CLOCK_BOOTTIME` on Linux).
 //!
-//! The wall clock says when something happened. How long ago that was, and when something is due,
-//! only the steady clock can say.
+//! The wall clock states when something happened. Only the steady clock can show how long ago that
+//! was, and when something is due.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,12 +11,12 @@ use crate::lock::IgnorePoison as _;
 use mailqos_model::{Micros, UtcMicros};
 use serde::{Deserialize, Serialize};
 
-/// A difference between two readings of the clocks that is larger than this is a step of the wall
-/// clock. NTP slews slower than 500 µs a second (RFC 5905, section 11.3), and sets the clock beyond
-/// 128 ms.
+/// Smallest difference between two readings of the clocks that counts as a step of the wall clock.
+/// NTP slews slower than 500 µs per second (RFC 5905, section 11.3), and sets the clock beyond 128
+/// ms.
 const STEP: Micros = Micros::from_millis(500);
 
-/// A moment of the steady clock, in microseconds from an origin that means nothing.
+/// A time of the steady clock, in microseconds from an arbitrary origin.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -44,7 +44,7 @@ impl std::ops::Sub<Micros> for MonotonicTime {
     }
 }
 
-/// A moment, read from both clocks.
+/// A time on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// The time of the wall clock.
@@ -73,7 +73,7 @@ impl Now {
     }
 }
 
-/// Notices when the wall clock has been set.
+/// Detects when the wall clock was set.
 #[derive(Debug, Clone, Copy)]
 pub struct Steps {
     ahead: Micros,
@@ -89,14 +89,13 @@ impl Steps {
     /// back; `None` if it has not been set.
     pub fn since_last(&mut self, now: Now) -> Option<Micros> {
         let step = Micros(now.ahead().0.saturating_sub(self.ahead.0));
-        // A clock that is slewed drifts from look to look; only what happens between two of them is
-        // a step.
+        // A clock that is slewed drifts between calls; only a change between two of them is a step.
         self.ahead = now.ahead();
         (step.0.saturating_abs() > STEP.0).then_some(step)
     }
 }
 
-/// A reading of the clocks that later processes can go on from.
+/// A reading of the clocks from which later processes can continue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anchor {
     /// Identifier of the machine's boot, if the system provides one.
@@ -110,7 +109,7 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    /// The present, by the clocks of this machine.
+    /// Returns the current reading of this machine's clocks.
     pub fn now() -> Self {
         Clock::resume(None).anchor()
     }
@@ -135,21 +134,20 @@ impl Anchor {
 
 #[derive(Debug)]
 enum Source {
-    /// The clocks of this machine; the steady one is so far ahead of the time since the machine was
-    /// started.
+    /// This machine's clocks; the steady one is this far ahead of its uptime.
     System(Micros),
     /// Clocks that a test sets.
     Manual(Mutex<Now>),
 }
 
-/// Both clocks; clones are the same clocks.
+/// Both clocks; clones share them.
 #[derive(Debug, Clone)]
 pub struct Clock(Arc<Source>);
 
 impl Clock {
-    /// The clocks of this machine. The steady one goes on from where an earlier process left it, so
-    /// that what that process has noted by it still holds; without an earlier process it begins
-    /// with the wall clock's time.
+    /// Returns the clocks of this machine. The steady one continues from where an earlier process
+    /// left it, so that times recorded by that process remain valid; without an earlier process it
+    /// starts with the wall clock's time.
     pub fn resume(anchor: Option<&Anchor>) -> Self {
         let (wall, running) = (UtcMicros::now(), since_boot());
         let steady = match anchor {
@@ -159,7 +157,7 @@ impl Clock {
         Self(Arc::new(Source::System(Micros(steady.0.saturating_sub(running.0)))))
     }
 
-    /// Creates clocks that stand still until they are advanced; for tests.
+    /// Creates clocks for tests, which only change when they are set or advanced.
     pub fn manual(wall: UtcMicros) -> Self {
         let steady = MonotonicTime(wall.0);
         Self(Arc::new(Source::Manual(Mutex::new(Now { wall, steady }))))
@@ -175,7 +173,7 @@ impl Clock {
         }
     }
 
-    /// The present, for a later process to go on from.
+    /// Returns a reading from which a later process can continue.
     pub fn anchor(&self) -> Anchor {
         let now = self.now();
         let ahead = match &*self.0 {
@@ -190,7 +188,7 @@ impl Clock {
         }
     }
 
-    /// Lets time pass. Does nothing to the clocks of the machine.
+    /// Advances both clocks. Does nothing to the clocks of the machine.
     pub fn advance(&self, by: Micros) {
         self.set(|now| Now { wall: now.wall + by, steady: now.steady + Micros(by.0.max(0)) });
     }

@@ -15,8 +15,8 @@ const PIPE_DEADLINE: Duration = Duration::from_secs(5);
 /// Pause between two attempts to read from a pipe.
 const PIPE_WAIT: Duration = Duration::from_millis(20);
 
-/// Reads a file that is no longer than `limit` bytes. A named pipe has five seconds; what is
-/// neither a file nor a pipe is refused without being read.
+/// Reads a file of at most `limit` bytes. A named pipe has five seconds; anything that is neither a
+/// file nor a pipe is refused without being read.
 ///
 /// # Errors
 /// The system refuses; the file is longer ([`io::ErrorKind::FileTooLarge`]), a pipe delivers
@@ -41,10 +41,10 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Reads an open file as [`read`] does.
+/// Reads an open file like [`read`].
 ///
 /// # Errors
-/// Those of [`read`].
+/// The same as for [`read`].
 pub(crate) fn read_open(file: &mut File, limit: u64) -> io::Result<Vec<u8>> {
     let kind = file.metadata()?.file_type();
     let mut bytes = Vec::new();
@@ -115,14 +115,13 @@ fn read_pipe(file: &mut File, limit: u64, bytes: &mut Vec<u8>) -> io::Result<()>
 /// UTF-16 with one.
 ///
 /// # Errors
-/// Those of [`read`]; [`io::ErrorKind::InvalidData`] if the file is not text.
+/// The same as for [`read`]; [`io::ErrorKind::InvalidData`] if the file is not text.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     text(read(path, limit)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
-/// Bytes as the text that they are, without a byte order mark; the bytes themselves if they are
-/// none.
+/// Decodes bytes as text without a byte order mark; returns the bytes if they are not text.
 ///
 /// # Errors
 /// They are neither UTF-8 nor UTF-16 with a byte order mark.
@@ -147,7 +146,7 @@ pub fn text(mut bytes: Vec<u8>) -> Result<String, Vec<u8>> {
     String::from_utf8(bytes).map_err(std::string::FromUtf8Error::into_bytes)
 }
 
-/// Replaces a file as a whole: `write` fills `temporary`, which is synced and renamed to `path`;
+/// Replaces a file atomically: `write` fills `temporary`, which is synced and renamed to `path`;
 /// then the folder is synced. A crash leaves the earlier file or the new one. `temporary` must be
 /// in the same folder; one left by a crash is overwritten.
 ///
@@ -167,8 +166,8 @@ pub fn replace(
     sync_folder(path.parent().unwrap_or(Path::new("")))
 }
 
-/// Replaces a file like [`replace`], without waiting for the disk: for data that can be
-/// regenerated, if every wait counts. If the machine loses power, the file may be empty.
+/// Replaces a file like [`replace`], without waiting for the disk: for data that can be regenerated
+/// and must be written quickly. If the machine loses power, the file may be empty.
 ///
 /// # Errors
 /// The file system or `write` refuses. The earlier file is then still there, and the temporary one
@@ -231,7 +230,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether an error of `fsync` means that the file system has no such thing for folders.
+/// Returns whether an error of `fsync` means that the file system can't sync folders.
 fn cannot_sync(error: &io::Error) -> bool {
     let kinds = [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported];
     #[cfg(unix)]
@@ -246,7 +245,7 @@ fn cannot_sync(error: &io::Error) -> bool {
     is_errno || kinds.contains(&error.kind())
 }
 
-/// Whether an error of a lock is not one of the disk: no lock service answers (NFS), or there is no
+/// Returns whether an error of a lock is not one of the disk: there is no lock service (NFS), or no
 /// such call (some file systems in user space and shares).
 pub fn gives_no_locks(error: &io::Error) -> bool {
     #[cfg(unix)]
@@ -262,7 +261,7 @@ pub fn gives_no_locks(error: &io::Error) -> bool {
     }
 }
 
-/// An error of a lock, saying what it means where the file system has no locks.
+/// Explains an error of a lock if the file system does not support locks.
 pub fn lock_error(error: io::Error) -> io::Error {
     if gives_no_locks(&error) {
         io::Error::new(

@@ -1,4 +1,4 @@
-//! What the fuzz targets of all crates share. Not part of what the crate offers.
+//! Shared parts of the fuzz targets of all crates. Not part of the public interface.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,7 +1,7 @@
 //! Foundations of every mailqos crate: files read with limits and deadlines, secrets that can't be
 //! printed, monotonic clocks, time zones, and single-line text for logs.
 //!
-//! This crate knows no configuration, no server and no lake.
+//! This crate doesn't know the configuration, servers or the lake.
 
 pub mod clock;
 pub mod files;

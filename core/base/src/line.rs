@@ -1,8 +1,10 @@
-//! Text for people: one line, of bounded length, without secrets; and bytes as hexadecimal digits.
+//! Text for people: single lines of limited length without secrets; and bytes as hexadecimal
+//! digits.
 
 use crate::{Secret, mask};
 
-/// A text from outside as one line of at most 200 characters: no control characters, no secrets.
+/// Converts a text from outside to one line of at most 200 characters, without control characters
+/// and secrets.
 pub fn one_line(text: &str, secrets: &[Secret]) -> String {
     const MAX: usize = 200;
     let text = mask::masked(text, secrets);
@@ -23,7 +25,7 @@ pub fn one_line(text: &str, secrets: &[Secret]) -> String {
     line
 }
 
-/// Two hexadecimal digits a byte, as fingerprints are written.
+/// Formats bytes as two hexadecimal digits each, like fingerprints.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -32,7 +34,7 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// A name or path as targets compare it that don't distinguish upper and lower case.
+/// Returns a name or path in the form in which targets without case sensitivity compare it.
 pub fn comparable(name: &str) -> String {
     name.trim_matches('/').to_lowercase()
 }

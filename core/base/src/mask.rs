@@ -1,5 +1,5 @@
 //! Masks secrets in text that comes from outside, in every encoding in which a server may repeat
-//! them: as sent, escaped, percent-encoded, in Base64, in another character set, cut short.
+//! them: as sent, escaped, percent-encoded, in Base64, in another character set, truncated.
 //!
 //! Must not know where the text came from or where it goes.
 
@@ -14,18 +14,18 @@ use super::Secret;
 
 /// The replacement for a secret.
 pub const MARK: &str = "(secret)";
-/// A part of a secret is masked from this length on: shorter parts are ordinary words.
+/// Minimum length of a part of a secret that is masked: shorter parts are ordinary words.
 const SHORTEST_PART: usize = 10;
-/// A part this long is masked however long the whole is.
+/// Length from which a part is masked however long the whole secret is.
 const MAX_PART: usize = 24;
-/// Encodings of a secret that are shorter than this aren't searched for: they would match by
-/// chance.
+/// Minimum length of an encoded secret that is searched for: shorter ones would match by chance.
 const SHORTEST_ENCODING: usize = 4;
 
-/// The places of `secrets` in `text`, in order and without overlaps.
+/// Returns the places of `secrets` in `text`, in order and without overlaps.
 ///
 /// Letter case and the amount of white space don't matter, and a part of a secret (60 % of it, at
-/// least 10 bytes) counts as the secret: servers change case, collapse blanks, and cut long lines.
+/// least 10 bytes) counts as the secret: servers change case, collapse blanks, and truncate long
+/// lines.
 ///
 /// ```text
 /// secret   a "b\c          text   BAD LOGIN probe "a \"b\\c"
@@ -52,7 +52,7 @@ pub fn places(text: &[u8], secrets: &[Secret]) -> Vec<Range<usize>> {
         if length > text.len() {
             break;
         }
-        // The text is short and forms can be long, so the text's windows are the ones kept.
+        // The text is short and forms can be long, so the windows of the text are stored.
         let windows: HashSet<&[u8]> = text.windows(length).collect();
         let found: BTreeSet<&[u8]> = forms
             .iter()
@@ -70,7 +70,7 @@ pub fn places(text: &[u8], secrets: &[Secret]) -> Vec<Range<usize>> {
     }
     ranges(&hidden)
         .map(|mut range| {
-            // A blank at the edge belongs to the words around the secret.
+            // A blank at the edge belongs to the text around the secret.
             while range.len() > 1 && text[range.start] == b' ' {
                 range.start += 1;
             }
@@ -82,7 +82,7 @@ pub fn places(text: &[u8], secrets: &[Secret]) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// The text with every secret in it replaced by [`MARK`].
+/// Replaces every secret in a text with [`MARK`].
 pub fn masked(text: &str, secrets: &[Secret]) -> String {
     let places = places(text.as_bytes(), secrets);
     if places.is_empty() {
@@ -103,8 +103,8 @@ pub fn masked(text: &str, secrets: &[Secret]) -> String {
     shown
 }
 
-/// ASCII in lower case and each run of white space as one blank, with the place of each byte in the
-/// original.
+/// Converts ASCII to lower case and each run of white space to one blank; returns the position of
+/// each byte in the original.
 fn normalized(text: &[u8]) -> (Vec<u8>, Vec<Range<usize>>) {
     let mut bytes = Vec::with_capacity(text.len());
     let mut origin: Vec<Range<usize>> = Vec::with_capacity(text.len());
@@ -125,7 +125,7 @@ fn normalized(text: &[u8]) -> (Vec<u8>, Vec<Range<usize>>) {
     (bytes, origin)
 }
 
-/// The runs of `true`.
+/// Returns the runs of `true`.
 fn ranges(hidden: &[bool]) -> impl Iterator<Item = Range<usize>> + '_ {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -139,8 +139,7 @@ fn ranges(hidden: &[bool]) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// The secret as it is, and in each encoding in which a server or a library in between may write
-/// it.
+/// Returns the secret as it is, and in each encoding in which a server or a library may write it.
 fn forms(secret: &str) -> BTreeSet<Vec<u8>> {
     let mut forms = BTreeSet::from([secret.as_bytes().to_vec()]);
     let mut add = |form: Vec<u8>| {
@@ -161,8 +160,8 @@ fn forms(secret: &str) -> BTreeSet<Vec<u8>> {
     forms
 }
 
-/// Each byte or character by its number, as debuggers and filters write it, and in UTF-7 and Base64
-/// of UTF-16.
+/// Encodes each byte or character by its number, as debuggers and filters do, and in UTF-7 and
+/// Base64 of UTF-16.
 fn spelled_out(secret: &str) -> Vec<Vec<u8>> {
     let by_byte = |between: &str, escape: &dyn Fn(u8) -> String| {
         let bytes: Vec<String> = secret.bytes().map(escape).collect();
@@ -197,7 +196,7 @@ fn spelled_out(secret: &str) -> Vec<Vec<u8>> {
     forms
 }
 
-/// UTF-7 whose runs of Base64 begin with `shift`; `last` is the last digit.
+/// Encodes in UTF-7 whose runs of Base64 begin with `shift`; `last` is the last digit.
 fn utf_7(text: &str, shift: char, last: char) -> Vec<u8> {
     let mut out = String::new();
     let mut run: Vec<u8> = Vec::new();
@@ -224,7 +223,7 @@ fn utf_7(text: &str, shift: char, last: char) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// Escaped as in IMAP, JSON, C, HTML, URLs, SQL and quoted-printable text.
+/// Escapes as in IMAP, JSON, C, HTML, URLs, SQL and quoted-printable text.
 fn escaped(secret: &str) -> Vec<Vec<u8>> {
     // RFC 3501, section 9: a quoted string escapes the quotation mark and the backslash.
     let quoted = secret.replace('\\', "\\\\").replace('"', "\\\"");
@@ -298,13 +297,13 @@ fn escaped(secret: &str) -> Vec<Vec<u8>> {
     texts.into_iter().map(String::into_bytes).collect()
 }
 
-/// `\uXXXX`, as JSON writes a character beyond ASCII for readers of ASCII.
+/// Returns `\uXXXX`, JSON's escape for characters beyond ASCII.
 fn utf16_escape(c: char) -> String {
     let mut units = [0; 2];
     c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
 }
 
-/// Characters beyond ASCII as they look once another character set was applied to them.
+/// Returns non-ASCII characters as they look after conversion with the wrong character set.
 fn other_characters(secret: &str) -> Vec<Vec<u8>> {
     if secret.is_ascii() {
         return Vec::new();
@@ -338,8 +337,8 @@ fn other_characters(secret: &str) -> Vec<Vec<u8>> {
     forms
 }
 
-/// Base64 of the secret alone, and of the secret inside something longer: what precedes it shifts
-/// the groups of three bytes, so there are three forms, less the characters that its neighbours
+/// Returns the Base64 of the secret alone, and within something longer: what precedes it shifts the
+/// groups of three bytes, so there are three forms, without the characters that its neighbours
 /// share.
 fn base64_forms(secret: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();
@@ -347,7 +346,7 @@ fn base64_forms(secret: &[u8]) -> Vec<Vec<u8>> {
         forms.push(engine.encode(secret).into_bytes());
         for before in 0..3 {
             let text = engine.encode([&vec![0; before][..], secret].concat());
-            // 8 bits a byte against 6 a character, rounded inwards.
+            // 8 bits per byte, 6 per character, rounded inwards.
             let (start, end) = ((before * 8).div_ceil(6), (before + secret.len()) * 8 / 6);
             if end > start + SHORTEST_PART {
                 forms.push(text.as_bytes()[start..end].to_vec());

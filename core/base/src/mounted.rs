@@ -5,12 +5,11 @@
 //! 2. It belongs to root, this process runs as another user and in the file's group, the group can
 //!    only read, and all others have no access: root has given it to this program.
 //! 3. An orchestrator mounted it: it belongs to root, to this user, or to a user that does not
-//!    exist
-//!    in this user namespace, only its owner can write it, and it is where only orchestrators put
-//!    files: below `/run/secrets` (Docker, Podman, Kubernetes' service accounts), in a Kubernetes
-//!    volume (whose files are reached over a link to a folder such as
-//!    `..2026_11_30_16_20_05.1`), or on a separate read-only mount that is in memory or contains
-//!    only this file. Such a file is inside the container, whatever its mode is there.
+//!    exist in this user namespace, only its owner can write it, and it is where only orchestrators
+//!    put files: below `/run/secrets` (Docker, Podman, Kubernetes' service accounts), in a
+//!    Kubernetes volume (whose files are links into a folder such as `..2026_11_30_16_20_05.1`), or
+//!    on a separate read-only mount that is in memory or contains only this file. Such a file is
+//!    inside the container, whatever its mode is there.
 
 use std::{
     fs::Metadata,
@@ -76,7 +75,7 @@ fn in_group(group: u32) -> bool {
             .is_ok_and(|groups| groups.iter().any(|own| own.as_raw() == group))
 }
 
-/// Whether a file, by its path without links, lies where only orchestrators put files.
+/// Returns whether a file, by its path without links, is where only orchestrators put files.
 fn is_mounted(real: &Path) -> bool {
     real.starts_with("/run/secrets")
         || real.starts_with("/var/run/secrets")
@@ -88,8 +87,8 @@ fn is_mounted(real: &Path) -> bool {
             .is_ok_and(|mounts| has_own_mount(real, &mounts))
 }
 
-/// Whether a file is on a read-only mount that is in memory, or on one that holds nothing else; by
-/// the text of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+/// Returns whether a file is on a read-only mount that is in memory or contains nothing else,
+/// according to `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 fn has_own_mount(real: &Path, mounts: &str) -> bool {
     let mut best: Option<(usize, bool)> = None;
     for line in mounts.lines() {
@@ -100,7 +99,7 @@ fn has_own_mount(real: &Path, mounts: &str) -> bool {
         let (Some(point), Some(options)) = (words.next(), words.next()) else {
             continue;
         };
-        // Spaces, tabs, line ends and backslashes in names are written in octal.
+        // Spaces, tabs, line ends and backslashes in names are octal escapes.
         let point = point.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
         let point = Path::new(&point);
         let depth = point.components().count();

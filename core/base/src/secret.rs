@@ -14,7 +14,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::mounted;
 use crate::files;
 
-/// The longest secret that is read: an OAuth token is at most a few KiB.
+/// Maximum size of a secret: an OAuth token has at most a few KiB.
 const MAX_SECRET: u64 = 64 * 1024;
 /// Deadline for reading a secret's file: an unreachable file server would otherwise block forever.
 const FILE_DEADLINE: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The secret itself, for the one place that needs it.
+    /// Returns the secret itself, for the one place that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -43,7 +43,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The source of a secret. It is read at each use, so a changed password needs no restart.
+/// The source of a secret. It is read at each use, so that a changed password needs no restart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SecretSource {
     /// An environment variable.
@@ -51,8 +51,8 @@ pub enum SecretSource {
     /// A file that only its owner can read, or one that an orchestrator mounted. A byte order mark
     /// before the secret and a line end after it are removed.
     File(PathBuf),
-    /// A credential of the service manager: a file of this name in the folder that it gives
-    /// (systemd's `LoadCredential`).
+    /// A credential of the service manager: a file of this name in the folder that the manager
+    /// provides (systemd's `LoadCredential`).
     Credential(String),
     /// The standard output of a command: program and arguments.
     Command(Vec<String>),
@@ -103,7 +103,7 @@ impl SecretSource {
     /// Fetches the secret.
     ///
     /// # Errors
-    /// [`SecretError`] says what is missing, never what was found.
+    /// [`SecretError`] names what is missing, never what was found.
     pub async fn fetch(&self) -> Result<Secret, SecretError> {
         let (bytes, from) = match self {
             Self::Literal(secret) => return Ok(secret.clone()),
@@ -155,7 +155,7 @@ fn credential(name: &str) -> Result<PathBuf, SecretError> {
     Ok(Path::new(&folder).join(name))
 }
 
-/// Reads a file off the threads that serve the network, and gives up on one that doesn't answer.
+/// Reads a file outside the threads that serve the network, and gives up if it doesn't answer.
 async fn read_in_time(path: &Path, guarded: bool) -> Result<Vec<u8>, SecretError> {
     let owned = path.to_owned();
     let reading = tokio::task::spawn_blocking(move || read_file(&owned, guarded));
@@ -285,7 +285,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("secret");
-        // As PowerShell and Notepad save texts.
+        // As saved by PowerShell and Notepad.
         let wide: Vec<u8> =
             "\u{feff}pass word\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
         for bytes in ["\u{feff}pass word\r\n".as_bytes(), &wide] {

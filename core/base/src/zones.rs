@@ -1,6 +1,6 @@
 //! Time zones by their names, from the newer of two sets of rules: those of the system and those
-//! built into the program. A system whose rules are years old would otherwise put every day of a
-//! zone that changed them since at the wrong hours; a program that is old uses the system's.
+//! built into the program. With outdated system rules, every day of a zone that has changed them
+//! since would otherwise have the wrong hours; an old program uses the system's rules.
 
 use std::{path::PathBuf, sync::OnceLock};
 
@@ -79,19 +79,19 @@ fn system_version() -> Option<Version> {
         })
 }
 
-/// A zone by its IANA name.
+/// Returns a zone by its IANA name.
 ///
 /// # Errors
-/// Neither the rules that are used nor the system know it.
+/// Neither the rules in use nor the system contain it.
 pub fn get(name: &str) -> Result<TimeZone, jiff::Error> {
     rules().database.get(name).or_else(|_| TimeZone::get(name))
 }
 
-/// The zone of this machine: that of `TZ`, or else that of the system, with the rules that are used
-/// for all.
+/// Returns the zone of this machine: that of `TZ`, or else that of the system, with the rules used
+/// for all zones.
 ///
 /// # Errors
-/// What `TZ` says is not a zone.
+/// The value of `TZ` is not a valid zone.
 pub fn system() -> Result<TimeZone, String> {
     let zone = match TimeZone::try_system() {
         Ok(zone) => zone,
@@ -99,11 +99,11 @@ pub fn system() -> Result<TimeZone, String> {
             Some(text) => {
                 return Err(format!("the environment's TZ is {text:?}, which is not a time zone"));
             }
-            // A container without any setting.
+            // A container without any settings.
             None => TimeZone::UTC,
         },
     };
-    // "Nonsense" is a POSIX zone as well to some readers: letters without an offset.
+    // Some readers also accept "Nonsense" as a POSIX zone: letters without an offset.
     Ok(match zone.iana_name() {
         Some(name) => get(name).unwrap_or(zone),
         None => zone,
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_zone_that_changed_its_rules_lately_has_the_new_ones() {
-        // British Columbia stays at UTC-7 from 2026 on; rules of 2025 go back to UTC-8 on 1
+        // British Columbia stays at UTC-7 from 2026 on; the rules of 2025 go back to UTC-8 on 1
         // November.
         let vancouver = get("America/Vancouver").expect("a zone");
         let winter: jiff::Timestamp = "2026-12-15T12:00:00Z".parse().expect("a moment");

@@ -45,14 +45,14 @@ pub struct OAuthOptions {
     pub secret_expires: Option<Date>,
     /// Trusted certificates of the token server.
     pub trust: Trust,
-    /// The file for a refresh token that the server issues in place of the first.
+    /// File for a refresh token that the server issues to replace the first.
     pub kept: PathBuf,
     /// The proxy for requests to the token server.
     pub proxy: Proxy,
 }
 
 impl Account {
-    /// The OAuth 2.0 options, if it logs in with tokens.
+    /// Returns the OAuth 2.0 options, if the account logs in with tokens.
     pub fn oauth(&self) -> Option<&OAuthOptions> {
         match &self.login {
             Login::Password(_) => None,
@@ -181,7 +181,7 @@ pub(super) fn read(
     Some(Account { user: user?, domain, login: login?, mechanisms })
 }
 
-/// The SASL mechanisms that an account may use.
+/// Reads the SASL mechanisms that an account may use.
 fn mechanisms(table: &mut Table, problems: &mut Problems) -> Vec<Mechanism> {
     let nodes: Vec<Node> =
         table.list(&ACCOUNT.mechanisms).map(|node| node.as_list()).unwrap_or_default();

@@ -31,7 +31,7 @@ pub use self::{
     webhook::{ContentType, Service, Webhook},
 };
 
-/// A list that comes to more actions than this, with those of the lists in it, is refused.
+/// Maximum number of actions in a list, including nested lists.
 const MAX_STEPS: usize = 200;
 
 /// Actions to carry out when an alarm is raised, lasts and clears.
@@ -44,7 +44,7 @@ pub struct ActionList {
 /// An action and its conditions.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// Minimum number of consecutive failed tests; 0: as soon as the alarm is raised.
+    /// Minimum number of consecutive failed tests; 0 means as soon as the alarm is raised.
     pub at_failure: u32,
     /// Minimum duration of the alarm.
     pub after: Micros,
@@ -108,8 +108,8 @@ pub enum Action {
 }
 
 impl Action {
-    /// The way in a few words, the same as long as it leads to the same: shown in status and
-    /// events, and what failures are counted by. No secret is in it.
+    /// Returns a short description of the channel, which stays the same as long as the channel
+    /// does: shown in status and events, and used to count failures. It contains no secret.
     pub fn route(&self) -> String {
         match self {
             Self::Email { to, mail_server, .. } => {
@@ -150,7 +150,7 @@ enum Entry {
     List(Step, Name, Box<Problem>),
 }
 
-/// Reads all action lists, and puts the lists within lists in their places.
+/// Reads all action lists and expands nested lists.
 pub(super) fn read(
     tables: Vec<(Name, Table)>,
     plaintext: bool,
@@ -183,7 +183,7 @@ pub(super) fn read(
     lists
 }
 
-/// Adds the steps of a list; `above` is what the list that names it asks for.
+/// Adds the steps of a list; `above` has the conditions of the list that contains it.
 fn flatten(
     name: &Name,
     entries: &BTreeMap<Name, Vec<Entry>>,
@@ -238,7 +238,7 @@ fn flatten(
     }
 }
 
-/// A step of a list that is itself a step: what both ask for must be so.
+/// Combines a step with the conditions of the step that includes its list: both apply.
 fn within(step: &Step, above: &Step) -> Step {
     Step {
         at_failure: step.at_failure.max(above.at_failure),
@@ -365,7 +365,7 @@ fn read_entry(
     config: &Config,
     problems: &mut Problems,
 ) -> Option<Entry> {
-    // If the kind is not clear, these are not unknown.
+    // If the kind is unclear, these keys are not unknown.
     const OF_ONE_KIND: [&[Key]; 4] =
         [EmailKeys::KEYS, SenderKeys::KEYS, WordingKeys::KEYS, CommandKeys::KEYS];
     let kinds: [&Key; 5] = [
@@ -501,15 +501,15 @@ fn read_entry(
     Some(Entry::Step(step))
 }
 
-/// Whether a name, as of a header field, sounds as if its value were a secret.
+/// Returns whether a name, such as that of a header field, suggests that its value is a secret.
 pub fn sounds_secret(name: &str) -> bool {
     const TELLING: [&str; 7] = ["auth", "cookie", "key", "pass", "pwd", "secret", "token"];
     let name = name.to_ascii_lowercase();
     TELLING.iter().any(|word| name.contains(word))
 }
 
-/// Names with values, such as header fields; a name that sounds like a secret needs one for its
-/// value.
+/// Reads names with values, such as header fields; if a name suggests a secret, its value must be a
+/// secret.
 fn pairs(
     table: &mut Table,
     key: &Key,
@@ -552,7 +552,7 @@ from = "alerts@example.org"
         std::fs::write(folder.path().join("own.json"), "{ \"text\": {{ subject | json }} }")
             .expect("write");
         std::fs::write(&path, format!("{HEAD}{text}")).expect("write");
-        // The folder's changing name is taken out.
+        // The folder's changing name is removed.
         load(&path).map_err(|problems| {
             problems.to_string().replace(&format!("{}/", folder.path().display()), "")
         })

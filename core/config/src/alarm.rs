@@ -56,7 +56,7 @@ words!(
     }
 );
 
-/// The most that a timing may be.
+/// Upper limit of a timing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threshold {
     /// The timing.
@@ -65,7 +65,7 @@ pub struct Threshold {
     pub most: Micros,
 }
 
-/// The most that a percentile over a window may be.
+/// Upper limit of a percentile over a window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PercentileRule {
     /// The timing.
@@ -81,7 +81,7 @@ pub struct PercentileRule {
 }
 
 impl Timing {
-    /// What people call it.
+    /// Returns its display name.
     pub fn words(self) -> &'static str {
         match self {
             Self::RoundTrip => "the round trip",
@@ -151,7 +151,7 @@ impl AlarmRule {
         if self.percentiles.iter().any(|rule| !timings.contains(&rule.timing)) {
             refuse("percentiles");
         }
-        // Where no mail is received, none is found in a folder.
+        // If no mail is received, none is found in a folder.
         if !timings.contains(&Timing::PickupReceive) {
             refuse("spam_folders");
             self.spam_folders.clear();
@@ -227,8 +227,8 @@ keys! {
     }
 }
 
-/// Reads `alarm_after` and the table `alarm`; the patterns of `depends_on` come with their places,
-/// to be resolved when all monitors are known.
+/// Reads `alarm_after` and the table `alarm`; the patterns of `depends_on` are returned with their
+/// locations and resolved once all monitors are known.
 pub(super) fn read(
     table: &mut Table,
     folders: &[String],
@@ -331,7 +331,7 @@ pub(super) fn resolve(
     problems: &mut Problems,
 ) {
     let mut places: BTreeMap<MonitorId, Node> = BTreeMap::new();
-    // The defaults may name the same for ten thousand monitors.
+    // The defaults may name the same monitors ten thousand times.
     let mut selected: BTreeMap<String, BTreeSet<MonitorId>> = BTreeMap::new();
     for (id, patterns) in depends_on {
         for (pattern, node) in patterns {
@@ -369,11 +369,11 @@ pub(super) fn resolve(
     }
 }
 
-/// The first circle, its first monitor again at its end.
+/// Returns the first dependency cycle, with its first monitor repeated at the end.
 fn circle(monitors: &BTreeMap<MonitorId, Monitor>) -> Option<Vec<MonitorId>> {
     let mut done: BTreeSet<&MonitorId> = BTreeSet::new();
     for start in monitors.keys() {
-        // The way down, each with what it still has to visit.
+        // The path so far, each monitor with those that it still has to visit.
         let mut way: Vec<(&MonitorId, Vec<&MonitorId>)> = Vec::new();
         let below = |id: &MonitorId| -> Vec<&MonitorId> {
             monitors

@@ -1,4 +1,4 @@
-//! A calendar: the moments that a cron expression names in a time zone.
+//! Calendars: the times of a cron expression in a time zone.
 
 use std::str::FromStr;
 
@@ -37,7 +37,7 @@ pub struct Calendar {
 }
 
 impl Calendar {
-    /// The first moment after `after`; `None` if there is none.
+    /// Returns the first time after `after`; `None` if there is none.
     pub fn next(&self, after: UtcMicros) -> Option<UtcMicros> {
         self.cron.next(after, &self.zone)
     }
@@ -62,7 +62,7 @@ impl FromStr for Cron {
             text: text.to_owned(),
             pattern,
         };
-        // Any year does: what comes at all comes again.
+        // Any year suffices: every possible time recurs.
         match cron.next_local(civil::date(2000, 1, 1).at(0, 0, 0, 0)) {
             Some(_) => Ok(cron),
             None if text.split_whitespace().count() > 6 => Err(format!(
@@ -76,20 +76,20 @@ impl FromStr for Cron {
 }
 
 impl Cron {
-    /// The expression as written.
+    /// Returns the expression as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The first moment after `after`; `None` if there is none.
+    /// Returns the first time after `after`; `None` if there is none.
     ///
     /// Clock changes are treated as by Vixie cron (cron(8), "Daylight saving time"):
     ///
-    /// - An expression whose hour or minute is a wildcard (`*`, `*/15`, or all hours) comes
-    ///   whenever the clock on the wall shows a matching time: again in an hour that comes twice,
-    ///   and not in one that is skipped.
-    /// - Any other expression names fixed times. One that comes twice counts the first time; those
-    ///   that are skipped come once, at the end of the gap.
+    /// - An expression whose hour or minute is a wildcard (`*`, `*/15`, or all hours) is due
+    ///   whenever the wall clock shows a matching time: again in a repeated hour, and not in a
+    ///   skipped one.
+    /// - Any other expression has fixed times. A repeated time is due the first time; skipped ones
+    ///   are due once, at the end of the gap.
     ///
     /// ```text
     /// Europe/Berlin, 2026    0 * * * *                  30 2 * * *
@@ -104,8 +104,8 @@ impl Cron {
         }
     }
 
-    /// Between two clock changes local time is UTC and a fixed offset: the expression is looked up
-    /// in one such stretch after the other.
+    /// Returns the first time by the wall clock. Between two clock changes, local time is UTC plus
+    /// a fixed offset, so the expression is looked up in one such stretch after the other.
     fn next_on_the_clock(&self, after: Timestamp, zone: &TimeZone) -> Option<UtcMicros> {
         let mut from = after;
         let mut local = zone.to_offset(from).to_datetime(from);
@@ -118,7 +118,7 @@ impl Cron {
             match change {
                 Some(change) if moment >= change => {
                     from = change;
-                    // The moment of the change counts, too.
+                    // The time of the change counts, too.
                     let begin = zone.to_offset(from).to_datetime(from);
                     local = begin.checked_sub(Span::new().seconds(1)).ok()?;
                 }
@@ -149,7 +149,7 @@ impl Cron {
     }
 
     fn next_local(&self, after: DateTime) -> Option<DateTime> {
-        // The expression is about local time: it is looked up as if that were UTC, which knows no
+        // The expression refers to local time: look it up as if that were UTC, which has no
         // changes.
         let naive = NaiveDate::from_ymd_opt(
             i32::from(after.year()),
@@ -169,24 +169,24 @@ impl Cron {
     }
 }
 
-/// The clock change that skips a local time; `skipped` is that time with the offset before the
-/// change, a moment after it and less than a gap away from it.
+/// Returns the clock change that skips a local time; `skipped` is that time with the offset before
+/// the change, which is after the change by less than the gap.
 fn end_of_gap(zone: &TimeZone, skipped: Timestamp) -> Option<Timestamp> {
     zone.preceding(skipped.checked_add(Span::new().seconds(1)).ok()?)
         .next()
         .map(|change| change.timestamp())
 }
 
-/// Days of the week and months as they are named.
+/// Names of weekdays and months.
 const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 const MONTHS: [&str; 12] =
     ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 
-/// Reads an expression as Vixie cron does (crontab(5)), also where the parser alone would not:
+/// Parses an expression like Vixie cron (crontab(5)), even where the parser alone would not:
 ///
-/// - A day field that begins with `*` is a wildcard, with a step, too: the other day field must
-///   match as well. Where neither begins with one, either of the two is enough.
-/// - Names stand only in their own field.
+/// - A day field that begins with `*` is a wildcard, even with a step: the other day field must
+///   match as well. If neither begins with one, either of the two suffices.
+/// - Names are only valid in their field.
 /// - `7L` is the last Sunday, as `0L` is, and `@midnight` is `@daily`.
 fn pattern(text: &str) -> Result<croner::Cron, String> {
     let mut fields: Vec<String> = text.split_whitespace().map(str::to_ascii_uppercase).collect();
@@ -203,7 +203,7 @@ fn pattern(text: &str) -> Result<croner::Cron, String> {
             parser = parser.dom_and_dow(is_star(days) || is_star(weekdays));
             *weekdays = sundays(weekdays);
         }
-        // The parser says what is wrong.
+        // The parser explains the error.
         _ => {}
     }
     parser.build().parse(&fields.join(" ")).map_err(|error| error.to_string())
@@ -213,7 +213,7 @@ fn is_star(field: &str) -> bool {
     field.starts_with(['*', '?'])
 }
 
-/// Refuses what the parser would take for something else.
+/// Rejects what the parser would misinterpret.
 fn check(times: &[&str], days: &str, months: &str, weekdays: &str) -> Result<(), String> {
     for field in times.iter().chain([&days, &months, &weekdays]) {
         if field.split(',').any(str::is_empty) {
@@ -261,7 +261,7 @@ fn check(times: &[&str], days: &str, months: &str, weekdays: &str) -> Result<(),
     Ok(())
 }
 
-/// The days of the week, Sunday as 0 where the last of a month is meant.
+/// Normalises the weekdays: Sunday is 0 if the last one of a month is meant.
 fn sundays(weekdays: &str) -> String {
     let parts = weekdays.split(',').map(|part| match part {
         "7L" | "7#L" => "0L",
@@ -270,7 +270,7 @@ fn sundays(weekdays: &str) -> String {
     parts.collect::<Vec<_>>().join(",")
 }
 
-/// Whether the expression's hour or minute is a wildcard, or names all that there are.
+/// Returns whether the expression's hour or minute is a wildcard, or lists all values.
 fn follows_the_clock(text: &str, pattern: &croner::Cron) -> bool {
     let fields: Vec<&str> = text.split_whitespace().collect();
     let is_wildcard = match fields.as_slice() {
@@ -306,7 +306,7 @@ mod tests {
         text.parse::<Timestamp>().expect("a time").into()
     }
 
-    /// The runs in `[from, to)`.
+    /// Returns the times in `[from, to)`.
     fn runs(text: &str, zone: &str, from: &str, to: &str) -> Vec<String> {
         let (cron, zone, to) = (cron(text), TimeZone::get(zone).expect("a zone"), at(to));
         let mut after = UtcMicros(at(from).0 - 1);
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn fixed_times_come_once_on_each_day() {
-        // 29 March 2026 has no 02:30: it comes at the end of the gap, 03:00 summer time.
+        // 29 March 2026 has no 02:30: it is due at the end of the gap, 03:00 summer time.
         let spring = runs("30 2 * * *", BERLIN, "2026-03-28T00:00:00Z", "2026-03-31T00:00:00Z");
         assert_eq!(
             spring,
@@ -332,7 +332,7 @@ mod tests {
             autumn,
             ["2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
         );
-        // Several that are skipped come as one, and so does one that falls on the end of the gap.
+        // Several skipped times become one, and so does one that coincides with the end of the gap.
         let several =
             runs("0,30 2,3 * * *", BERLIN, "2026-03-29T00:00:00Z", "2026-03-29T12:00:00Z");
         assert_eq!(several, ["2026-03-29T01:00:00Z", "2026-03-29T01:30:00Z"]);
@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(samoa, ["2011-12-29T17:00:00Z", "2011-12-30T10:00:00Z", "2011-12-30T17:00:00Z"]);
     }
 
-    /// The dates in January and February 2027 at which an expression comes.
+    /// Returns the dates in January and February 2027 at which an expression is due.
     fn dates(text: &str) -> Vec<String> {
         let moments = runs(text, "UTC", "2027-01-01T00:00:00Z", "2027-03-01T00:00:00Z");
         moments.iter().map(|moment| moment[5..10].to_owned()).collect()
@@ -394,8 +394,8 @@ mod tests {
 
     #[test]
     fn days_are_read_as_by_vixie_cron() {
-        // qwen-code #7452, orca #15900, robfig/cron #70: a step of a wildcard is one, a range of
-        // all days is none.
+        // qwen-code #7452, orca #15900, robfig/cron #70: a wildcard with a step is a wildcard, a
+        // range of all days is not.
         assert_eq!(
             dates("0 0 */2 * 1"),
             ["01-11", "01-25", "02-01", "02-15"],
@@ -431,7 +431,7 @@ mod tests {
     #[test]
     fn what_would_be_read_as_something_else_is_refused() {
         for (wrong, reason) in [
-            // MON is not a month, and two months in one word are not a third.
+            // MON is not a month, and two months in one word are not a third one.
             ("0 7 1 MON *", "MON is not a month"),
             ("0 7 1 JANFEB *", "JANFEB is not a month"),
             ("0 7 * * JAN", "JAN is not a day of the week"),
@@ -444,7 +444,7 @@ mod tests {
             ("0 7 LW * *", "LW is not a day of the month"),
             ("0 7 1,,5 * *", "before or after a comma"),
             ("0 7 * * 1,", "before or after a comma"),
-            // cronie #15: a range does not go over midnight.
+            // cronie #15: ranges don't wrap around midnight.
             ("0 22-5 * * *", "is not a cron"),
             ("*/0 * * * *", "is not a cron"),
             ("60 * * * *", "is not a cron"),
@@ -467,8 +467,8 @@ mod tests {
         }
     }
 
-    /// Hexagon/croner#132: a job of every day lost a day in Chile, whose clocks skip the midnight
-    /// of 7 September 2025.
+    /// Hexagon/croner#132: a daily job skipped a day in Chile, where clocks skip the midnight of 7
+    /// September 2025.
     #[test]
     fn no_day_is_lost_with_its_midnight() {
         let santiago = "America/Santiago";
@@ -482,7 +482,7 @@ mod tests {
         assert_eq!(days, expected);
     }
 
-    /// Steve-Mcl/node-red-contrib-cron-plus#108: nothing ran in the hour that comes twice.
+    /// Steve-Mcl/node-red-contrib-cron-plus#108: nothing ran in the repeated hour.
     #[test]
     fn seconds_of_every_minute_come_in_both_hours_of_one_name() {
         for expression in ["15 * * * * * *", "15 * * * * *"] {
@@ -522,19 +522,19 @@ mod tests {
         }
     }
 
-    /// Every zone of the database.
+    /// Returns any zone of the database.
     fn zones() -> impl Strategy<Value = TimeZone> {
         let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
         proptest::sample::select(names).prop_filter_map("a zone", |name| TimeZone::get(&name).ok())
     }
 
     proptest! {
-        // Each case looks at every second of more than a day.
+        // Each case checks every second of more than a day.
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
         fn every_hour_means_every_hour_of_the_clock(zone in zones(), hour in 0_i64..1_100_000) {
-            // From 1920 to 2045: each moment at which the clock shows a full hour, and no other.
+            // From 1920 to 2045: exactly the times at which the clock shows a full hour.
             let begin = Timestamp::from_second(-1_577_000_000 + hour * 3_600).expect("a moment");
             let every = cron("0 * * * *");
             let mut after: UtcMicros = begin.into();
@@ -554,7 +554,7 @@ mod tests {
         }
     }
 
-    /// A day field and what it names: its text, the days, and whether it begins with a wildcard.
+    /// Returns a day field: its text, its days, and whether it begins with a wildcard.
     fn day_field(first: u8, last: u8) -> impl Strategy<Value = (String, Vec<u8>, bool)> {
         let all = move |step: u8| (first..=last).step_by(usize::from(step)).collect::<Vec<u8>>();
         prop_oneof![

@@ -13,12 +13,12 @@ pub trait FromToml: Sized {
     /// Whether it is a list, whose key may be written in the singular or the plural.
     const IS_LIST: bool = false;
 
-    /// Describes the expected value for messages and the reference: `"a whole number from 1 to
-    /// 65535"`.
+    /// Describes the expected value for messages and the reference:
+    /// `"a whole number from 1 to 65535"`.
     fn expected() -> String;
 
-    /// The same as a JSON Schema. It may allow what the reader then refuses, but never the other
-    /// way round: an editor that marks what is right is worse than one that says nothing.
+    /// Describes the same as a JSON Schema. May be more permissive than the reader, never stricter,
+    /// so editors show no false errors.
     fn schema() -> Json {
         json!({ "type": "string" })
     }
@@ -26,17 +26,17 @@ pub trait FromToml: Sized {
     /// Reads the value.
     ///
     /// # Errors
-    /// What is wrong with it, without its place; an empty text stands for a wrong type.
+    /// Description of the problem, without its location; an empty text means a wrong type.
     fn from_toml(node: &Node) -> Result<Self, String>;
 
-    /// The value as text, if it is not within bounds, which are written as in the file; an empty
-    /// upper bound is none.
+    /// Returns the value as text if it is out of bounds. Bounds are written as in the file; an
+    /// empty upper bound means none.
     fn out_of_bounds(&self, _least: &str, _most: &str) -> Option<String> {
         None
     }
 }
 
-/// Whether a value lies outside of bounds that are read like it.
+/// Returns whether a value is outside of bounds, which are parsed like it.
 fn is_outside<T: std::str::FromStr + PartialOrd>(value: &T, least: &str, most: &str) -> bool {
     least.parse().is_ok_and(|least| *value < least) || most.parse().is_ok_and(|most| *value > most)
 }
@@ -203,7 +203,7 @@ impl FromToml for Micros {
     }
 }
 
-/// A date, a time or both as they are written, in quotes or as TOML's own.
+/// A date, a time or both as written, in quotes or as a TOML date.
 pub struct DateText(pub String);
 
 impl FromToml for DateText {
@@ -250,7 +250,7 @@ impl FromToml for jiff::tz::TimeZone {
     }
 }
 
-/// Relative paths refer to the folder of the file in which they stand.
+/// Relative paths are relative to the folder of the file that contains them.
 impl FromToml for PathBuf {
     fn expected() -> String {
         "a path in quotes".into()
@@ -418,7 +418,7 @@ mod tests {
             let mut table = parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");
             let tags = table.get::<Vec<String>>("tags", &mut problems);
             let names: Option<Vec<String>> = table.get("host_key", &mut problems);
-            // No list: its plural is another key.
+            // Not a list: the plural would be another key.
             let title = table.get::<String>("title", &mut problems);
             table.finish(&mut problems);
             (tags, names, title, problems.to_string())

@@ -1,6 +1,6 @@
-//! Times of day on days of the week, in a time zone: when an action may be carried out, when a
-//! recurring maintenance is, when a service is promised. They follow the clock on the wall: an hour
-//! that it shows twice counts twice, one that it skips not at all.
+//! Times of day on days of the week, in a time zone: when an action may be carried out, when
+//! recurring maintenance takes place, when a service is promised. They follow the wall clock: a
+//! repeated hour counts twice, a skipped one not at all.
 
 use jiff::{
     civil::{Date, Time, Weekday},
@@ -28,9 +28,9 @@ pub struct Hours {
 /// Part of a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The first minute.
+    /// Start of the span.
     pub from: Time,
-    /// The first minute that is outside again; on the day after where it is not later than `from`.
+    /// End of the span, exclusive; on the next day if it is not later than `from`.
     pub to: Time,
 }
 
@@ -63,7 +63,8 @@ impl Hours {
         })
     }
 
-    /// The occurrence that contains `at`, or else the first after it: its beginning and its end.
+    /// Returns the start and end of the occurrence that contains `at`, or else of the first one
+    /// after it.
     pub fn next(&self, at: UtcMicros) -> Option<(UtcMicros, UtcMicros)> {
         let today = self.zone.to_datetime(at.timestamp()).date();
         (-1..=DAYS_AHEAD)
@@ -73,7 +74,7 @@ impl Hours {
             .min()
     }
 
-    /// All days around the clock.
+    /// Returns all days around the clock.
     pub(super) fn whole_days(zone: TimeZone) -> Self {
         Self { spans: vec![WHOLE_DAY], weekdays: Vec::new(), zone }
     }
@@ -100,11 +101,11 @@ impl Hours {
                 .filter(|(begin, end): &(UtcMicros, UtcMicros)| begin < end)
                 .collect();
         }
-        // Between two changes of the clocks, the wall shows a time once.
+        // Between two clock changes, each local time occurs once.
         let (Ok(mut since), Ok(until)) = (begins.earlier(), ends.later()) else {
             return Vec::new();
         };
-        // A change may be at the very end of a span that it leaves nothing of.
+        // A clock change may be at the very end of a span and leave nothing of it.
         let around = jiff::SignedDuration::from_hours(3);
         since -= around;
         let until = until + around;
@@ -132,12 +133,11 @@ impl Hours {
         found
     }
 
-    /// The first moment, not before `at`, that lies within all of these; `None` if there is none in
-    /// sight.
+    /// Returns the first time, not before `at`, that is within all of these; `None` if there is
+    /// none in the foreseeable future.
     pub fn first_in_all(all: &[Self], at: UtcMicros) -> Option<UtcMicros> {
         let mut moment = at;
-        // Each round moves on to the next beginning of one of them: a few weeks of them are more
-        // than enough.
+        // Each round advances to the next start of one of them: a few weeks of starts suffice.
         for _ in 0..200 {
             let mut latest = moment;
             for hours in all {
@@ -152,8 +152,8 @@ impl Hours {
     }
 }
 
-/// A time of day as people write it: `07:00`, `7:00`, `7.00`, `07:00:00`, `7 am`, `7:30 PM` or the
-/// hour alone.
+/// Parses a time of day as people write it: `07:00`, `7:00`, `7.00`, `07:00:00`, `7 am`, `7:30 PM`,
+/// or only the hour.
 pub fn time_of_day(text: &str) -> Option<Time> {
     let text = text.trim();
     let lower = text.to_lowercase();
@@ -162,7 +162,7 @@ pub fn time_of_day(text: &str) -> Option<Time> {
         halves.iter().find_map(|(word, half)| Some((lower.strip_suffix(word)?, *half)))
     {
         let time = time_of_day(clock).filter(|time| (1..=12).contains(&time.hour()))?;
-        // Twelve is the first hour of each half.
+        // Twelve is the first hour of each half of the day.
         return time.with().hour(time.hour() % 12 + half).build().ok();
     }
     let text = lower.strip_suffix("uhr").map_or(text, |clock| &text[..clock.trim_end().len()]);
@@ -198,8 +198,8 @@ impl std::str::FromStr for Span {
     }
 }
 
-/// Hours with their days in one text: `Mon-Fri 07:00-19:00`, `Sat 08:00-12:00`, `22:00-06:00` of
-/// every day.
+/// Parses hours with their days in one text: `Mon-Fri 07:00-19:00`, `Sat 08:00-12:00`,
+/// `22:00-06:00` for every day.
 pub(super) fn weekly(text: &str, zone: &TimeZone) -> Result<Hours, String> {
     let (days, span) = match text.trim().rsplit_once(char::is_whitespace) {
         Some((days, span)) => (Some(days.trim()), span),
@@ -223,7 +223,7 @@ pub(super) fn weekly(text: &str, zone: &TimeZone) -> Result<Hours, String> {
     Ok(Hours { spans: vec![span], weekdays, zone: zone.clone() })
 }
 
-/// A day of the week, or a run of them.
+/// A weekday or a range of weekdays.
 pub(super) struct Days(Vec<Weekday>);
 
 impl FromToml for Days {
@@ -238,7 +238,7 @@ impl FromToml for Days {
     }
 }
 
-/// `mon`, `mon-fri`.
+/// Parses `mon`, `mon-fri`.
 fn run_of_days(text: &str) -> Option<Vec<Weekday>> {
     let (from, to) = text.split_once('-').unwrap_or((text, text));
     let (from, to) = (weekday(from)?, weekday(to)?);
@@ -316,8 +316,8 @@ mod tests {
     #[test]
     fn office_hours_follow_the_clock_on_the_wall() {
         let office = hours("hours = \"08:00-18:00\"\nweekdays = [\"mon-fri\"]");
-        // Friday evening in winter: Monday 08:00 is 07:00 UTC; after the change to summer time
-        // 06:00 UTC.
+        // Friday evening in winter: Monday 08:00 is 07:00 UTC; after the change to summer time it
+        // is 06:00 UTC.
         assert_eq!(
             office.next(at("2026-03-20T19:00:00Z")).expect("one").0,
             at("2026-03-23T07:00:00Z")
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn hours_that_a_change_of_the_clocks_leaves_out_come_the_day_after() {
-        // On 2026-03-29 there is no time from 02:00 to 03:00.
+        // 2026-03-29 has no time from 02:00 to 03:00.
         for (text, next) in [
             ("02:30-03:00", "2026-03-30T00:30:00Z"),
             ("02:00-03:00", "2026-03-30T00:00:00Z"),
@@ -349,7 +349,8 @@ mod tests {
 
     #[test]
     fn an_hour_that_comes_twice_counts_twice_however_it_is_written() {
-        // In Stockholm, 02:00 to 03:00 came twice on 25 October 2026, and not at all on 29 March.
+        // In Stockholm, 02:00 to 03:00 occurred twice on 25 October 2026, and not at all on 29
+        // March.
         let minutes = |text: &str, date: Date| {
             let spans = hours(&format!("hours = \"{text}\"")).on(date).collect::<Vec<_>>();
             let length =

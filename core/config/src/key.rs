@@ -21,7 +21,7 @@ use super::{
     reference::{Key, ValueKind},
 };
 
-/// A declared key whose values are read as `T`; `P` states what an absent key means.
+/// A declared key whose values are read as `T`; `P` states the meaning of an absent key.
 #[derive(Debug, Clone, Copy)]
 pub struct TypedKey<T, P> {
     key: Key,
@@ -42,12 +42,12 @@ pub struct OrProblem;
 pub type Optional<T> = TypedKey<T, OrNone>;
 /// A key with a default: reads as `T`.
 pub type Defaulted<T> = TypedKey<T, OrDefault>;
-/// A key that must be set: reads as `Option<T>`, and its absence is noted.
+/// A required key: reads as `Option<T>`, and its absence is a problem.
 pub type Required<T> = TypedKey<T, OrProblem>;
 
 /// Whether a key must be set.
 pub trait Presence {
-    /// Whether it must.
+    /// Whether it is required.
     const IS_REQUIRED: bool = false;
 }
 
@@ -57,7 +57,7 @@ impl Presence for OrProblem {
     const IS_REQUIRED: bool = true;
 }
 
-/// A key that is not yet named; [`keys!`](crate::keys) names it after its field.
+/// Declares a key without a name; [`keys!`](crate::keys) names it after its field.
 pub const fn key<T: FromToml, P: Presence>() -> TypedKey<T, P> {
     let key = Key::new("", ValueKind::of::<T>(), "");
     TypedKey { key: if P::IS_REQUIRED { key.required() } else { key }, reads: PhantomData }
@@ -70,7 +70,7 @@ impl<T, P> TypedKey<T, P> {
         self.with(self.key.named(name, about))
     }
 
-    /// The default, as TOML that is also JSON. It is read like a value in the file.
+    /// Sets the default, as TOML that is also JSON. It is read like a value in the file.
     #[must_use]
     pub const fn default(self, value: &'static str) -> Self {
         self.with(self.key.default(value))
@@ -82,13 +82,13 @@ impl<T, P> TypedKey<T, P> {
         self.with(self.key.otherwise(words))
     }
 
-    /// The smallest and the largest valid value, as written in the file.
+    /// Sets the smallest and the largest valid value, as written in the file.
     #[must_use]
     pub const fn within(self, least: &'static str, most: &'static str) -> Self {
         self.with(Key { bounds: Some((least, most)), ..self.key })
     }
 
-    /// The declaration without its type.
+    /// Returns the declaration without its type.
     pub const fn untyped(self) -> Key {
         self.key
     }
@@ -119,7 +119,7 @@ pub type Word<T> = WordKey<T, OrDefault>;
 pub type OptionalWord<T> = WordKey<T, OrNone>;
 
 impl<T, P> WordKey<T, P> {
-    /// A key that takes these words; see [`word!`](crate::word).
+    /// Declares a key that takes these words; see [`word!`](crate::word).
     pub const fn new(words: &'static [(&'static str, T)], names: &'static [&'static str]) -> Self {
         Self { key: Key::new("", ValueKind::Words(names), ""), words, reads: PhantomData }
     }
@@ -130,7 +130,7 @@ impl<T, P> WordKey<T, P> {
         self.with(self.key.named(name, about))
     }
 
-    /// The default word, in quotes.
+    /// Sets the default word, in quotes.
     #[must_use]
     pub const fn default(self, word: &'static str) -> Self {
         self.with(self.key.default(word))
@@ -142,7 +142,7 @@ impl<T, P> WordKey<T, P> {
         self.with(self.key.otherwise(words))
     }
 
-    /// The declaration without its words' values.
+    /// Returns the declaration without the values of its words.
     pub const fn untyped(self) -> Key {
         self.key
     }
@@ -160,7 +160,7 @@ impl<T, P> Deref for WordKey<T, P> {
 }
 
 impl<T: Copy + PartialEq, P> WordKey<T, P> {
-    /// The word for a value.
+    /// Returns the word for a value.
     pub fn word(&self, value: T) -> &'static str {
         let pair = self.words.iter().find(|(_, other)| *other == value);
         pair.map_or("", |(word, _)| word)
@@ -169,7 +169,7 @@ impl<T: Copy + PartialEq, P> WordKey<T, P> {
 
 /// The name of a declared key.
 pub trait Named {
-    /// The name in the file.
+    /// Returns the name in the file.
     fn name(&self) -> &'static str;
 }
 
@@ -202,7 +202,7 @@ impl Named for &'static str {
 pub trait Readable {
     /// The type of the value.
     type Value;
-    /// Reads the key; problems are noted.
+    /// Reads the key and collects problems.
     fn read(&self, table: &mut Table, problems: &mut Problems) -> Self::Value;
 }
 
@@ -252,7 +252,7 @@ impl<T: Copy> Readable for Word<T> {
     }
 }
 
-/// The words of pairs of words and values.
+/// Returns only the words of pairs of words and values.
 pub const fn only_words<T, const N: usize>(pairs: &[(&'static str, T); N]) -> [&'static str; N] {
     let mut words = [""; N];
     let mut at = 0;

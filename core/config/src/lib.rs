@@ -1,7 +1,7 @@
 //! The configuration: one TOML file with includes, checked as a whole. Both programs start from a
 //! [`Config`], or from all problems of the file together, each with its location and remedy.
 //!
-//! A [`Config`] is plain data. This crate knows no login, no connection and no user of a key.
+//! A [`Config`] is plain data. This crate doesn't know logins, connections or the users of keys.
 
 #[macro_use]
 pub mod key;
@@ -74,24 +74,24 @@ use mailqos_base::SecretSource;
 use mailqos_model::{AccountName, Micros, MonitorId, Name, ObjectId, SiteName};
 use mailqos_net::Trust;
 
-/// Everything that the configuration file and the files that it includes say.
+/// The contents of the configuration file and all included files.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The configuration file.
     pub file: PathBuf,
-    /// The place that this probe measures from.
+    /// Site that this probe measures from.
     pub site: SiteName,
     /// Location of the lake.
     pub data: DataLocation,
     /// Access to the object store, if the lake is in one.
     pub object_store: ObjectStoreOptions,
-    /// The HTTP proxy that requests go through.
+    /// HTTP proxy for requests.
     pub proxy: Proxy,
     /// Days older than this are removed from the lake; `None` keeps all.
     pub retention: Option<Micros>,
     /// Local folder of journals, locks, keys and queues (default: `<data>/state`).
     pub state: PathBuf,
-    /// The zone of calendar schedules and of reports that name none.
+    /// Time zone of calendar schedules, and of reports that don't set one.
     pub timezone: TimeZone,
     /// Interval at which recorded samples are sealed into the day's Parquet file.
     pub seal_interval: Micros,
@@ -99,7 +99,7 @@ pub struct Config {
     pub signing_key: Option<SecretSource>,
     /// Accounts by name.
     pub accounts: BTreeMap<AccountName, Account>,
-    /// Hosts and services under watch.
+    /// Monitored hosts and services.
     pub objects: BTreeMap<ObjectId, Object>,
     /// Configured tests.
     pub monitors: BTreeMap<MonitorId, Monitor>,
@@ -115,15 +115,15 @@ pub struct Config {
     pub limits: Limits,
     /// Address of the OpenMetrics endpoint, if it is enabled.
     pub metrics: Option<std::net::SocketAddr>,
-    /// Addresses (`HOST:PORT`) that tell whether the probe itself has a network.
+    /// Addresses (`HOST:PORT`) that show whether the probe itself has a network connection.
     pub references: Vec<String>,
-    /// Places that reports can be delivered to.
+    /// Targets of report deliveries.
     pub targets: BTreeMap<Name, Target>,
     /// Settings of all deliveries.
     pub delivery: DeliveryOptions,
     /// Promised service levels.
     pub service_levels: BTreeMap<Name, ServiceLevel>,
-    /// Folder of the user's own report templates, searched before the built-in ones.
+    /// Folder of the user's report templates, searched before the built-in ones.
     pub templates: PathBuf,
     /// Folder of the report definitions.
     pub reports: PathBuf,
@@ -145,7 +145,7 @@ pub struct Limits {
 /// Location of the lake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataLocation {
-    /// A folder of this machine.
+    /// A local folder.
     Folder(PathBuf),
     /// An object store, such as `s3://bucket/prefix`.
     ObjectStore(String),
@@ -217,17 +217,17 @@ impl DataLocation {
 /// Credentials, referred to by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Account {
-    /// The name to log in with.
+    /// User name for login.
     pub user: String,
     /// Windows domain, for network shares.
     pub domain: Option<String>,
     /// Password or tokens.
     pub login: Login,
-    /// The SASL mechanisms that may be used; all where empty.
+    /// SASL mechanisms that may be used; all if empty.
     pub mechanisms: Vec<Mechanism>,
 }
 
-/// A host or service under watch.
+/// A monitored host or service.
 #[derive(Debug, Clone)]
 pub struct Object {
     /// Display name (default: the id).
@@ -245,7 +245,7 @@ pub struct Monitor {
     pub id: MonitorId,
     /// Display name (default: the id).
     pub name: String,
-    /// The object that it watches.
+    /// Object that it monitors.
     pub object: ObjectId,
     /// Labels of the monitor and its object.
     pub tags: BTreeSet<String>,
@@ -253,11 +253,11 @@ pub struct Monitor {
     pub enabled: bool,
     /// Time between the starts of two tests.
     pub test_interval: Micros,
-    /// The moments at which tests start, instead of an interval.
+    /// Start times of tests, instead of an interval.
     pub calendar: Option<Calendar>,
     /// Time between the starts of two tests while it fails.
     pub retest_interval: Option<Micros>,
-    /// A test may begin while the one before still runs.
+    /// Whether a test may start while the previous one is running.
     pub overlap: bool,
     /// The action list that it uses, if any.
     pub action_list: Option<Name>,
@@ -267,7 +267,7 @@ pub struct Monitor {
     pub kind: Kind,
 }
 
-/// A server to talk to.
+/// A server to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Host name or IP address.
@@ -278,9 +278,9 @@ pub struct Endpoint {
     pub tls: TlsMode,
     /// Trusted certificates.
     pub trust: Trust,
-    /// The account that logs in; `None`: no login.
+    /// Account that logs in; `None` for no login.
     pub account: Option<AccountName>,
-    /// The name given in EHLO (SMTP); by default the address literal of this end of the connection.
+    /// Name given in EHLO (SMTP); by default the address literal of this end of the connection.
     pub helo: Option<String>,
 }
 
@@ -312,9 +312,9 @@ pub enum TlsMode {
 pub struct Operator {
     /// Display name (default: the name).
     pub name: String,
-    /// Their mail addresses; those of its members, where it is a group.
+    /// Their mail addresses; for a group, those of its members.
     pub email: Vec<Person>,
-    /// The most bytes of files that a mail to them may have.
+    /// Maximum total size of files in a mail to them, in bytes.
     pub attachments: Option<u64>,
 }
 
@@ -345,7 +345,7 @@ pub struct Dkim {
 }
 
 impl Config {
-    /// The shares that service levels promise, each in [0, 1].
+    /// Returns the shares that service levels promise, each in [0, 1].
     pub fn promised_shares(&self) -> Vec<f64> {
         let targets = self.service_levels.values().flat_map(|level| &level.targets);
         targets
@@ -354,7 +354,7 @@ impl Config {
             .collect()
     }
 
-    /// The account of an endpoint, if it names one.
+    /// Returns the account of an endpoint, if it names one.
     pub fn account(&self, name: Option<&AccountName>) -> Option<&Account> {
         self.accounts.get(name?)
     }
@@ -417,7 +417,7 @@ impl Config {
         found
     }
 
-    /// The monitors that a selection names: by id, object, tag (`tag:NAME`, `object:NAME`) or glob
+    /// Returns the selected monitors: by id, object, tag (`tag:NAME`, `object:NAME`) or glob
     /// (`mail-*`); all for an empty selection.
     ///
     /// # Errors
@@ -444,7 +444,7 @@ impl Config {
 }
 
 impl Monitor {
-    /// Whether a pattern selects it: `tag:NAME`, `object:NAME`, an id or a glob of ids.
+    /// Returns whether a pattern selects it: `tag:NAME`, `object:NAME`, an id or a glob of ids.
     pub fn is_selected(&self, pattern: &str) -> bool {
         if let Some(tag) = pattern.strip_prefix("tag:") {
             self.tags.iter().any(|own| glob(tag, own))
@@ -456,7 +456,8 @@ impl Monitor {
     }
 }
 
-/// Whether `text` matches `pattern`, in which `*` stands for any characters and `?` for one.
+/// Returns whether `text` matches `pattern`, in which `*` stands for any characters and `?` for one
+/// character.
 pub fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), text.chars().collect());

@@ -112,7 +112,7 @@ fn dkim(
     Some(Dkim { domain: domain?, selector: selector?, key: key? })
 }
 
-/// The mail server that is named; the only one there is where none is named.
+/// Returns the named mail server; the only one if none is named.
 pub(super) fn mail_server_of(
     table: &mut Table,
     config: &Config,

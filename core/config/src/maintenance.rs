@@ -1,4 +1,4 @@
-//! Maintenance: planned windows in which no alarm rises and samples do not count in availability.
+//! Maintenance: planned windows without alarms, in which samples do not count in availability.
 
 use jiff::{civil::DateTime, tz::TimeZone};
 use mailqos_model::{Micros, Name, UtcMicros};
@@ -9,10 +9,10 @@ use super::{
     key::{Optional, Word, key},
 };
 
-/// The longest window.
+/// Longest window.
 const MAX_LENGTH: Micros = Micros::from_secs(366 * 86_400);
 
-/// A planned window, or one that comes again and again.
+/// A planned window, single or recurring.
 #[derive(Debug, Clone)]
 pub struct Maintenance {
     /// Name of the window.
@@ -32,9 +32,9 @@ pub struct Maintenance {
 pub enum Window {
     /// Once.
     Once {
-        /// The first moment.
+        /// Start of the window.
         from: UtcMicros,
-        /// The first moment after it.
+        /// End of the window, exclusive.
         to: UtcMicros,
     },
     /// Every week.
@@ -51,7 +51,8 @@ pub enum Window {
 }
 
 impl Window {
-    /// The occurrence that contains `at`, or else the first after it; `None` if there is none.
+    /// Returns the occurrence that contains `at`, or else the first one after it; `None` if there
+    /// is none.
     pub fn next(&self, at: UtcMicros) -> Option<(UtcMicros, UtcMicros)> {
         match self {
             Self::Once { from, to } => (*to > at).then_some((*from, *to)),
@@ -64,7 +65,7 @@ impl Window {
     }
 }
 
-/// A local date and time, or a moment with its offset.
+/// A local date and time, or a time with its offset.
 pub(super) enum Moment {
     Local(DateTime),
     Fixed(UtcMicros),
@@ -87,7 +88,7 @@ impl FromToml for Moment {
 }
 
 impl Moment {
-    /// The end of the year 9999 if the time is out of range.
+    /// Returns the end of the year 9999 if the time is out of range.
     fn in_zone(&self, zone: &TimeZone) -> UtcMicros {
         match self {
             Self::Local(local) => zone.to_timestamp(*local).unwrap_or(jiff::Timestamp::MAX).into(),
@@ -117,7 +118,7 @@ keys! {
     }
 }
 
-/// Reads a table `[maintenance.NAME]`; `complete` says whether all monitors are known.
+/// Reads a table `[maintenance.NAME]`; `complete` states whether all monitors are known.
 pub(super) fn read(
     name: Name,
     mut table: Table,

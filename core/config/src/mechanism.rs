@@ -1,11 +1,11 @@
-//! The names of SASL mechanisms (RFC 4422); how they work is known to those who log in.
+//! Names of SASL mechanisms (RFC 4422), which the mail crate implements.
 
 use std::{fmt, str::FromStr};
 
-/// A way to prove who one is.
+/// An authentication mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mechanism {
-    /// RFC 7677: the password does not travel, and the server proves that it knows it.
+    /// RFC 7677: the password is not transmitted, and the server proves that it knows it.
     ScramSha256,
     /// PLAIN (RFC 4616).
     Plain,
@@ -13,7 +13,7 @@ pub enum Mechanism {
     Login,
     /// RFC 7628: an OAuth 2.0 access token.
     OAuthBearer,
-    /// The same in the form that Google and Microsoft had before there was a standard.
+    /// The form that Google and Microsoft used before the standard.
     XOAuth2,
 }
 
@@ -38,7 +38,7 @@ impl Mechanism {
         }
     }
 
-    /// Whether it takes an access token rather than a password.
+    /// Returns whether it takes an access token rather than a password.
     pub fn takes_token(self) -> bool {
         matches!(self, Self::OAuthBearer | Self::XOAuth2)
     }

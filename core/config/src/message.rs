@@ -19,15 +19,15 @@ keys! {
     }
 }
 
-/// The largest test mail.
+/// Largest test mail, in bytes.
 const MAX: u64 = 100_000_000;
-/// The smallest that can be asked for: head and words take about so much.
+/// Smallest size that can be set, in bytes: header and text take about this much.
 const SMALLEST: u64 = 4_000;
-/// The longest subject, and the longest value of a header field.
+/// Maximum length of the subject and of a header field's value, in characters.
 const MAX_LENGTH: usize = 500;
-/// The longest body.
+/// Maximum length of the body, in characters.
 const MAX_BODY: usize = 20_000;
-/// Fields that the mail has already, or that would change how it is understood.
+/// Fields that the mail already has, or that would change its interpretation.
 const RESERVED: [&str; 19] = [
     "from",
     "to",
@@ -53,13 +53,13 @@ const RESERVED: [&str; 19] = [
 /// Contents of a test mail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MessageShape {
-    /// Bytes of the whole mail, filled up with an attachment; as small as it is if absent.
+    /// Size of the whole mail in bytes, reached with an attachment (default: as small as possible).
     pub size: Option<u64>,
-    /// The beginning of the subject; the token follows.
+    /// Beginning of the subject; the token follows.
     pub subject: Option<String>,
     /// Additional header fields: names and values.
     pub headers: Vec<(String, String)>,
-    /// Words above those that explain the mail.
+    /// Text above the explanation of the mail.
     pub body: Option<String>,
 }
 
@@ -105,7 +105,7 @@ impl FromToml for Bytes {
     }
 }
 
-/// Reads the table, where there is one.
+/// Reads the table, if there is one.
 pub(super) fn read(table: &mut Table, key: impl Named, problems: &mut Problems) -> MessageShape {
     let Some(mut table) = table.table(key, problems) else {
         return MessageShape::default();

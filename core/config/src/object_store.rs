@@ -39,11 +39,11 @@ pub struct ObjectStoreOptions {
     pub account: Option<AccountName>,
     /// PEM certificates that are trusted in addition to the platform's.
     pub ca_file: Option<PathBuf>,
-    /// The endpoint may be one without TLS.
+    /// Whether an endpoint without TLS is allowed.
     pub allow_http: bool,
 }
 
-/// Reads the table, where there is one; `account` reads the reference to an account.
+/// Reads the table, if there is one; `account` reads the reference to an account.
 pub(super) fn read(
     root: &mut Table,
     key: impl Named,
@@ -82,7 +82,7 @@ pub(super) fn options(
     options
 }
 
-/// Whether a table sets any of the options itself.
+/// Returns whether a table itself sets any of the options.
 pub(super) fn is_any_set(table: &mut Table) -> bool {
     ObjectStoreKeys::KEYS.iter().any(|key| table.node(key).is_some())
 }

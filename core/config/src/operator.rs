@@ -26,7 +26,7 @@ keys! {
     }
 }
 
-/// Reads all operators; the members of groups are put in their places.
+/// Reads all operators and replaces groups with their members.
 pub(super) fn operators(
     tables: Vec<(Name, Table)>,
     problems: &mut Problems,
@@ -118,7 +118,7 @@ fn person(text: &str, node: &Node, problems: &mut Problems) -> Option<Person> {
     }
 }
 
-/// People, each an address with or without a display name; `None` where one of them is wrong.
+/// Reads people, each an address with or without a display name; `None` if one of them is invalid.
 pub(super) fn people(node: &Node, problems: &mut Problems) -> Option<Vec<Person>> {
     let parts = parts(node, problems);
     if parts.is_empty() {
@@ -127,8 +127,7 @@ pub(super) fn people(node: &Node, problems: &mut Problems) -> Option<Vec<Person>
     parts.iter().map(|(text, node)| person(text, node, problems)).collect()
 }
 
-/// Mail addresses, each written as such, with or without a display name, or as the name of an
-/// operator.
+/// Reads mail addresses: with or without a display name, or as the name of an operator.
 pub(super) fn recipients(
     table: &mut Table,
     key: impl Named + Copy,

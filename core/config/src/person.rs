@@ -5,16 +5,16 @@ use std::{fmt, str::FromStr};
 
 use lettre::Address;
 
-/// The longest display name, in characters.
+/// Maximum length of a display name, in characters.
 const MAX_NAME: usize = 200;
 
-/// A mail address, with a display name where there is one.
+/// A mail address, with a display name if there is one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Person {
     /// The name that mail clients show instead of the address. Contains no control characters.
     pub name: Option<String>,
-    /// The address alone, such as `anna@example.com`; a domain such as `köln.example` in the form
-    /// that every mail server takes, `xn--kln-sna.example` (RFC 5890).
+    /// The address alone, such as `anna@example.com`; a domain such as `köln.example` is in the
+    /// form that every mail server accepts, `xn--kln-sna.example` (RFC 5890).
     pub address: String,
 }
 
@@ -38,18 +38,18 @@ pub enum PersonError {
 }
 
 impl Person {
-    /// An address without a display name.
+    /// Creates a person from an address without a display name.
     ///
     /// # Errors
-    /// It is not a mail address.
+    /// The address is not valid.
     pub fn of_address(text: &str) -> Result<Self, PersonError> {
         Ok(Self { name: None, address: address(text)?.to_string() })
     }
 
-    /// The address for an envelope.
+    /// Returns the address for an envelope.
     ///
     /// # Errors
-    /// It is not a mail address: the fields are public.
+    /// The address is not valid, because the fields are public.
     pub fn mailbox(&self) -> Result<Address, PersonError> {
         address(&self.address)
     }
@@ -66,7 +66,7 @@ fn address(text: &str) -> Result<Address, PersonError> {
     if address.domain().is_ascii() {
         return Ok(address);
     }
-    // Servers without SMTPUTF8 (RFC 6531) refuse the domain as people write it, and few have it.
+    // Servers without SMTPUTF8 (RFC 6531) refuse international domains, and few support it.
     let domain = idna::domain_to_ascii(address.domain())
         .map_err(|_| wrong("its domain is not a valid host name".to_owned()))?;
     Address::new(address.user(), domain).map_err(|error| wrong(error.to_string()))
@@ -100,14 +100,14 @@ impl FromStr for Person {
     }
 }
 
-/// `anna@example.com (Anna Berg)`: the old form, in which the name is a comment (RFC 5322, section
-/// 3.4).
+/// Parses `anna@example.com (Anna Berg)`: the old form, in which the name is a comment (RFC 5322,
+/// section 3.4).
 fn comment(text: &str) -> Option<(&str, &str)> {
     let (address, comment) = text.strip_suffix(')')?.split_once('(')?;
     (address.contains('@') && !comment.contains(['(', ')'])).then(|| (address.trim(), comment))
 }
 
-/// A display name, its quotes taken off. `None` for an empty one.
+/// Parses a display name without its quotes; `None` if it is empty.
 fn phrase(text: &str) -> Result<Option<String>, PersonError> {
     let text = text.trim();
     let wrong = |reason| PersonError::Name(text.to_owned(), reason);
@@ -123,7 +123,7 @@ fn phrase(text: &str) -> Result<Option<String>, PersonError> {
             }
         }
         let rest = characters.as_str().trim();
-        // `"Anna" Berg <…>`: several words of a phrase, some of them in quotes.
+        // `"Anna" Berg <…>`: several words of a phrase, some of them quoted.
         match rest {
             "" => name,
             rest if rest.contains('"') => {
@@ -143,7 +143,7 @@ fn phrase(text: &str) -> Result<Option<String>, PersonError> {
     Ok((!name.is_empty()).then_some(name))
 }
 
-/// Characters that end a line of a header field, or that change the direction in which it is read.
+/// Returns whether a character ends a line of a header field, or changes the text direction.
 pub fn is_forbidden(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -164,17 +164,17 @@ impl fmt::Display for Person {
     }
 }
 
-/// A character that needs no quotes in a display name (RFC 5322, section 3.2.3).
+/// Returns whether a character needs no quotes in a display name (RFC 5322, section 3.2.3).
 pub fn is_plain(character: char) -> bool {
     character.is_alphanumeric()
         || !character.is_ascii()
         || "!#$%&'*+-/=?^_`{|}~ ".contains(character)
 }
 
-/// The parts of a list as people write one: `Anna Berg <anna@example.com>, ben@example.com`, or
-/// with the semicolons of Outlook. A comma within quotes or angle brackets separates nothing, nor
-/// does one in an unquoted name (`Berg, Anna <anna@example.com>`), which is recognised because
-/// `Berg` is neither an address nor a name of ours.
+/// Splits a list as people write it: `Anna Berg <anna@example.com>, ben@example.com`, or with the
+/// semicolons of Outlook. A comma within quotes or angle brackets does not separate parts, nor does
+/// one in an unquoted name (`Berg, Anna <anna@example.com>`), which is recognised because `Berg` is
+/// neither an address nor the name of an operator.
 pub fn split_list(text: &str) -> Vec<String> {
     let separator = if top_level(text).any(|(_, character)| character == ';') { ';' } else { ',' };
     let mut parts = Vec::new();
@@ -207,7 +207,7 @@ pub fn split_list(text: &str) -> Vec<String> {
     list
 }
 
-/// The characters outside quotes, angle brackets and comments.
+/// Iterates over the characters outside quotes, angle brackets and comments.
 fn top_level(text: &str) -> impl Iterator<Item = (usize, char)> {
     let (mut quoted, mut escaped, mut depth) = (false, false, 0_usize);
     text.char_indices().filter(move |(_, character)| {

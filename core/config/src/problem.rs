@@ -1,4 +1,4 @@
-//! Problems of a file, collected: message, location (file, line, an excerpt) and remedy.
+//! Collects the problems of a file: message, location (file, line, an excerpt) and remedy.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
 
-/// Maximum number of problems of the same line that are shown one by one.
+/// Maximum number of problems with the same line that are shown one by one.
 const FEW: usize = 3;
 
 /// A file and its text.
@@ -23,7 +23,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Line and column, from 1, of a byte of the text.
+    /// Returns line and column, from 1, of a byte of the text.
     pub fn line_column(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset).unwrap_or(&self.text);
         let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
@@ -55,12 +55,12 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// An error without a place.
+    /// Creates an error without a location.
     pub fn error(message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, message: message.into(), place: None, help: None }
     }
 
-    /// A warning without a place.
+    /// Creates a warning without a location.
     pub fn warning(message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(message) }
     }
@@ -156,7 +156,7 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Adds a problem unless it is known already.
+    /// Adds a problem unless it is already known.
     pub fn push(&mut self, problem: Problem) {
         if !self.found.contains(&problem) {
             self.found.push(problem);
@@ -169,13 +169,13 @@ impl Problems {
         self.broken.extend(others.broken);
     }
 
-    /// Notes that an entry exists but is invalid, so that references to it are not reported as
+    /// Records that an entry exists but is invalid, so that references to it are not reported as
     /// missing.
     pub(super) fn note_broken(&mut self, kind: &'static str, name: &str) {
         self.broken.insert((kind, name.to_owned()));
     }
 
-    /// The names of this kind that are there, though wrong.
+    /// Returns the names of existing but invalid entries of this kind.
     pub(super) fn broken<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a str> {
         self.broken
             .iter()
@@ -197,7 +197,7 @@ impl Problems {
         self.found.iter()
     }
 
-    /// Whether nothing is wrong at all.
+    /// Returns whether there are no problems at all.
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
@@ -214,7 +214,7 @@ impl Problems {
         self
     }
 
-    /// Whether anything can't work.
+    /// Returns whether there are errors.
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0
     }

@@ -1,4 +1,4 @@
-//! The HTTP proxy that requests go through: webhooks, OAuth tokens, object stores.
+//! The HTTP proxy for webhooks, OAuth tokens and object stores.
 
 use mailqos_base::{SecretError, SecretSource};
 use mailqos_net::http::{Route, check_proxy};
@@ -19,7 +19,7 @@ const NONE: &str = "none";
 pub struct Proxy {
     /// Address of the proxy, or `none`; by default from the environment.
     pub address: Option<SecretSource>,
-    /// Servers that are reached without it, as in `NO_PROXY`; that variable if absent.
+    /// Servers that are reached without it, as in `NO_PROXY` (default: that variable).
     pub exempt: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl Proxy {
     }
 }
 
-/// The way through a proxy that was named for one purpose.
+/// Returns the route through a proxy that is set for one purpose.
 ///
 /// # Errors
 /// The address is a secret that is not available.
@@ -84,7 +84,7 @@ pub(super) fn read(root: &mut Table, plaintext: bool, problems: &mut Problems) -
     Proxy { address, exempt: exempt.map(|list| list.join(",")) }
 }
 
-/// Reads the address of a proxy: a secret where there is a password in it.
+/// Reads the address of a proxy, which must be a secret if it contains a password.
 pub(super) fn address(
     table: &mut Table,
     key: impl Named,
@@ -105,7 +105,7 @@ pub(super) fn address(
                 .help("use http://HOST:PORT, or \"none\""),
         );
     } else if text.expose().contains('@') && !plaintext {
-        // Reports it, with what to write instead.
+        // Reports it with the replacement.
         return secret(&node, false, problems);
     }
     Some(source)

@@ -1,5 +1,4 @@
-//! Reads the configuration file and what it includes into a [`Config`], noting all that is wrong on
-//! the way.
+//! Reads the configuration file and included files into a [`Config`] and collects all problems.
 
 use std::{
     collections::BTreeMap,
@@ -23,14 +22,14 @@ use super::{
     value::{DAY, secret},
 };
 
-/// A configuration file larger than this is refused.
+/// Maximum size of a configuration file, in bytes.
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 
 const fn named(name: &'static str, tables: &'static [&'static str], about: &'static str) -> Key {
     Key::named_tables(tables).named(name, about)
 }
 
-/// The tables of named things; each included file can contain them too.
+/// Tables of named entries; included files can contain them too.
 pub(super) const NAMED: [Key; 9] = [
     named("account", &["account"], "Credentials."),
     named("object", &["object"], "Monitored hosts and services."),
@@ -101,7 +100,7 @@ keys! {
 /// Reads and checks the configuration.
 ///
 /// # Errors
-/// All that is wrong with it, warnings included.
+/// All problems, including warnings.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let mut problems = Problems::default();
     match read_text(path, &mut problems) {
@@ -110,7 +109,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     }
 }
 
-/// Reads and checks a configuration that was in this file.
+/// Reads and checks a configuration from the text of this file.
 pub fn of_text(path: &Path, text: String, mut problems: Problems) -> Result<Config, Problems> {
     let config = parse(path, text, &mut problems).and_then(|root| read(path, root, &mut problems));
     match config {
@@ -287,7 +286,7 @@ fn top_of_file(
     };
     Some(Config {
         file: path.to_owned(),
-        // A missing site has been noted; what else is wrong is to be found all the same.
+        // A missing site has been reported; continue to find other problems.
         site: site.or_else(|| "unnamed".parse().ok())?,
         data,
         object_store: ObjectStoreOptions::default(),
@@ -368,7 +367,7 @@ fn metrics(root: &mut Table, problems: &mut Problems) -> Option<std::net::Socket
     Some(address)
 }
 
-/// Addresses that tell whether the probe itself has a network.
+/// Reads the addresses that show whether the probe itself has a network connection.
 fn references(root: &mut Table, problems: &mut Problems) -> Vec<String> {
     let mut addresses = Vec::new();
     let nodes = root.list(&ROOT_MORE.reference_addresses).map(|node| node.as_list());
@@ -393,7 +392,7 @@ fn references(root: &mut Table, problems: &mut Problems) -> Vec<String> {
     addresses
 }
 
-/// The tables of named things of all files, and whether all of them could be read.
+/// Tables of named entries in all files, and whether all of them could be read.
 struct Named {
     tables: BTreeMap<&'static str, Vec<(String, Table)>>,
     /// Whether everything except monitors was read.
@@ -496,7 +495,7 @@ fn include(node: &Node, main: &Path, parts: &mut Vec<Table>, problems: &mut Prob
     }
 }
 
-/// The TOML files of a folder, by name; hidden ones are an editor's.
+/// Returns the TOML files of a folder, by name; hidden ones belong to editors.
 fn toml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -522,7 +521,7 @@ mod tests {
         load(&path)
     }
 
-    /// The problems as a user sees them, with the folder's changing name taken out.
+    /// Returns the problems as shown to users, without the folder's changing name.
     fn problems_of(text: &str) -> String {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");

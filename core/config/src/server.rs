@@ -1,4 +1,4 @@
-//! A server to talk to: where it is, how the way to it is protected, who logs in.
+//! Servers: address, encryption and login.
 
 use std::path::PathBuf;
 
@@ -110,7 +110,7 @@ pub(super) const IMAP: Service = Service {
     helo: None,
 };
 
-/// Reads the keys of a server; `address` is used where no server is named.
+/// Reads the keys of a server; `address` is used if no server is named.
 pub(super) fn endpoint(
     table: &mut Table,
     service: Service,
@@ -303,11 +303,11 @@ pub(super) fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
     Trust { ca_file, fingerprint, insecure }
 }
 
-/// 64 hexadecimal digits, colons allowed between.
+/// Parses 64 hexadecimal digits, with optional colons between.
 fn fingerprint(text: &str) -> Option<[u8; 32]> {
     let digits: Vec<u8> = text.bytes().filter(|b| *b != b':').collect();
     let mut bytes = [0; 32];
-    // The digits are looked at, too: numbers may have a sign.
+    // The digits are checked as well: numbers may have a sign.
     if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Service levels: what was promised of which monitors, over which period, in which hours.
+//! Service levels: the objectives of monitors, their period and service hours.
 
 use std::{collections::BTreeSet, fmt, path::PathBuf};
 
@@ -22,7 +22,7 @@ pub struct ServiceLevel {
     pub name: String,
     /// Monitors by id, pattern, `tag:NAME` or `object:NAME`; all if empty.
     pub monitors: Vec<String>,
-    /// Seen from which sites; all if empty.
+    /// Sites whose tests count; all if empty.
     pub sites: Vec<String>,
     /// Whether the monitors are judged as one, instead of separately.
     pub together: bool,
@@ -32,7 +32,7 @@ pub struct ServiceLevel {
     pub period: LevelPeriod,
     /// Service hours.
     pub hours: ServiceHours,
-    /// Less of the service hours known, and nothing is decided.
+    /// Minimum known share of the service hours; with less, there is no verdict.
     pub min_coverage: Percent,
 }
 
@@ -50,9 +50,9 @@ pub enum Target {
         /// The share.
         share: Percent,
     },
-    /// A percentile of a metric is no greater than a time.
+    /// Upper limit of a percentile of a metric.
     Percentile {
-        /// The metric's name, one of those of the contracts.
+        /// Name of the metric, one of those in `stats`.
         metric: &'static str,
         /// The percentile: p95 is 95 %.
         q: Percent,
@@ -62,7 +62,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The share that is to be good: what is left of it is the error budget.
+    /// Returns the share that must be good: the rest is the error budget.
     pub fn share(&self) -> Percent {
         match self {
             Self::Availability(share)
@@ -84,11 +84,11 @@ pub enum LevelPeriod {
     Quarter,
     /// A calendar year.
     Year,
-    /// This many days back from any day.
+    /// This many days up to any day.
     Rolling(u32),
 }
 
-/// A share in per cent, exact: 99.9 % of a thousand is 999.
+/// A share as a percentage, exact: 99.9 % of a thousand is 999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percent(u64);
 
@@ -107,13 +107,13 @@ impl Percent {
         whole * (Self::WHOLE - self.0) as f64 / Self::WHOLE as f64
     }
 
-    /// Whether `part` of `whole` is at least this share.
+    /// Returns whether `part` of `whole` is at least this share.
     pub fn is_reached(self, part: impl Into<u128>, whole: impl Into<u128>) -> bool {
         let (part, whole): (u128, u128) = (part.into(), whole.into());
         part.saturating_mul(Self::WHOLE.into()) >= whole.saturating_mul(self.0.into())
     }
 
-    /// The number of per cent: `99.9`.
+    /// Parses a percentage: `99.9`.
     fn parse(text: &str) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -131,7 +131,7 @@ impl Percent {
     }
 }
 
-/// The number of per cent, as short as it can be: `99.9`.
+/// Formats the percentage as short as possible: `99.9`.
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, fraction) = (self.0 / 10_000_000, format!("{:07}", self.0 % 10_000_000));
@@ -170,14 +170,14 @@ impl FromToml for Percent {
     }
 }
 
-/// Hours in which the promise applies: a weekly calendar in a zone, without holidays.
+/// Hours in which the service level applies: a weekly calendar in a zone, without holidays.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceHours {
-    /// Times of the week; always, if empty. Those that overlap count once.
+    /// Times of the week; empty means always. Overlapping times count once.
     pub weekly: Vec<Hours>,
-    /// The same as the configuration says it, for readers.
+    /// The same as written in the configuration, for display.
     pub written: Vec<String>,
-    /// Days on which no hours begin.
+    /// Days on which no service hours begin.
     pub holidays: Holidays,
     /// Time zone of days and hours.
     pub zone: TimeZone,
@@ -193,7 +193,7 @@ pub struct Holidays {
 }
 
 impl Holidays {
-    /// Whether a date is one of them.
+    /// Returns whether a date is one of them.
     pub fn contains(&self, date: Date) -> bool {
         self.dates.contains(&date) || self.yearly.contains(&(date.month(), date.day()))
     }
@@ -202,7 +202,7 @@ impl Holidays {
         self.dates.is_empty() && self.yearly.is_empty()
     }
 
-    /// `2026-12-24`, or `12-24` for every year.
+    /// Parses `2026-12-24`, or `12-24` for every year.
     fn add(&mut self, text: &str) -> bool {
         if let Ok(date) = text.parse::<Date>() {
             self.dates.insert(date);
@@ -210,7 +210,7 @@ impl Holidays {
         }
         let day = text.split_once('-').and_then(|(month, day)| {
             let (month, day) = (month.parse().ok()?, day.parse().ok()?);
-            // A leap year: it has every day that there is.
+            // A leap year has every possible day.
             Date::new(2024, month, day).ok().map(|_| (month, day))
         });
         day.is_some_and(|day| {
@@ -221,20 +221,19 @@ impl Holidays {
 }
 
 impl ServiceHours {
-    /// Around the clock.
+    /// Returns service hours around the clock.
     pub fn always(zone: TimeZone) -> Self {
         Self { weekly: Vec::new(), written: Vec::new(), holidays: Holidays::default(), zone }
     }
 
-    /// Whether they cover the whole week.
+    /// Returns whether they cover the whole week.
     pub fn are_all(&self) -> bool {
         self.weekly.is_empty() && self.holidays.is_empty()
     }
 
-    /// The stretches of service within `[from, to)`, in order, disjoint.
+    /// Returns the stretches of service within `[from, to)`, in order and disjoint.
     ///
-    /// Hours follow the clock on the wall: a night with a change of the clocks is an hour longer or
-    /// shorter.
+    /// Hours follow the wall clock: a night with a clock change is an hour longer or shorter.
     pub fn within(&self, from: UtcMicros, to: UtcMicros) -> Vec<(UtcMicros, UtcMicros)> {
         if self.are_all() {
             return if from < to { vec![(from, to)] } else { Vec::new() };
@@ -243,7 +242,7 @@ impl ServiceHours {
         let whole_days = [Hours::whole_days(self.zone.clone())];
         let weekly = if self.weekly.is_empty() { &whole_days[..] } else { &self.weekly[..] };
         let mut found: Vec<(UtcMicros, UtcMicros)> = Vec::new();
-        // What began the day before may reach into the first day.
+        // Hours that began the day before may extend into the first day.
         let mut date = local(from).yesterday().unwrap_or(Date::MIN);
         let last = local(to);
         while date <= last {
@@ -322,7 +321,7 @@ pub(super) const PERCENTILES: [Key; 6] = [
     percentiles_of("pickup_receive", "Receiving."),
 ];
 
-/// Reads a `[service_level.NAME]`; `complete` says whether all monitors are known.
+/// Reads a table `[service_level.NAME]`; `complete` states whether all monitors are known.
 pub(super) fn read(
     id: &Name,
     mut table: Table,
@@ -606,8 +605,8 @@ holidays_file = "days.txt"
     #[test]
     fn a_night_with_a_change_of_clocks_is_longer_or_shorter() {
         let nights = service(&["Sat 22:00-06:00"], &[], "Australia/Lord_Howe");
-        // Lord Howe changes by half an hour on the first Sunday of April (back) and of October
-        // (forth).
+        // Lord Howe changes its clocks by half an hour on the first Sunday of April (back) and of
+        // October (forward).
         let autumn = nights.within(at("2026-04-03T00:00:00Z"), at("2026-04-06T00:00:00Z"));
         let spring = nights.within(at("2026-10-02T00:00:00Z"), at("2026-10-05T00:00:00Z"));
         assert!((hours_of(&autumn) - 8.5).abs() < 1e-9, "{autumn:?}");
@@ -636,7 +635,7 @@ holidays_file = "days.txt"
             let found = service.within(from, to);
             prop_assert!(found.iter().all(|(a, b)| from <= *a && a < b && *b <= to));
             prop_assert!(found.windows(2).all(|pair| pair[0].1 < pair[1].0));
-            // Cut in two, it is the same time.
+            // Divided in two, the total is the same.
             let middle = from + Micros((to - from).0 / 3);
             let parts = hours_of(&service.within(from, middle)) + hours_of(&service.within(middle, to));
             prop_assert!((parts - hours_of(&found)).abs() < 1e-6);

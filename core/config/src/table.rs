@@ -1,4 +1,4 @@
-//! A TOML table that is read key by key. Wrong types are noted with their location, unknown keys
+//! A TOML table that is read key by key. Wrong types are reported with their location, unknown keys
 //! are rejected with a suggestion, and reading continues, so that all problems are found together.
 
 use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc};
@@ -17,7 +17,7 @@ use mailqos_base::files;
 
 use super::problem::{Problem, Problems};
 
-/// A TOML value and its place.
+/// A TOML value and its location.
 #[derive(Debug, Clone)]
 pub struct Node {
     source: Arc<Source>,
@@ -62,18 +62,18 @@ impl Data {
 }
 
 impl Node {
-    /// A problem at this value.
+    /// Creates a problem at this value.
     pub fn problem(&self, message: impl Into<String>, label: impl Into<String>) -> Problem {
         Problem::error(message).at(&self.source, self.span.clone(), label)
     }
 
-    /// The folder of the file in which the value stands: what relative paths refer to.
+    /// Returns the folder of the file that contains the value, to which paths are relative.
     pub(super) fn folder(&self) -> &Path {
         self.source.path.parent().unwrap_or(Path::new(""))
     }
 }
 
-/// A value together with its place.
+/// A value with its location.
 impl FromToml for Node {
     fn expected() -> String {
         "a value".into()
@@ -87,7 +87,7 @@ impl FromToml for Node {
 }
 
 impl Node {
-    /// The value read as `T`, or a problem noted.
+    /// Reads the value as `T`, or reports a problem.
     pub fn read<T: FromToml>(&self, problems: &mut Problems) -> Option<T> {
         match T::from_toml(self) {
             Ok(value) => Some(value),
@@ -107,7 +107,7 @@ impl Node {
         }
     }
 
-    /// The value as a table; `None` if it is none, without a problem noted.
+    /// Returns the value as a table; `None` if it is not one, without reporting a problem.
     pub fn as_table(&self) -> Option<Table> {
         match &self.data {
             Data::Table(entries) => Some(Table {
@@ -121,7 +121,7 @@ impl Node {
         }
     }
 
-    /// The value as a table; another type is noted.
+    /// Returns the value as a table; reports another type.
     fn table(&self, problems: &mut Problems) -> Option<Table> {
         let table = self.as_table();
         if table.is_none() {
@@ -131,8 +131,8 @@ impl Node {
         table
     }
 
-    /// The same, where a text may also name several, parted by commas or semicolons: for names,
-    /// which have neither.
+    /// Like [`Node::as_list`], but splits a text at commas and semicolons, which names don't
+    /// contain.
     pub fn as_names(&self) -> Vec<Node> {
         let Data::Text(text) = &self.data else {
             return self.as_list();
@@ -143,7 +143,7 @@ impl Node {
         if parts.is_empty() { vec![self.clone()] } else { parts }
     }
 
-    /// The value as a list of values; a single one is a list of one.
+    /// Returns the value as a list; a single value becomes a list of one.
     pub fn as_list(&self) -> Vec<Node> {
         match &self.data {
             Data::Array(items) => items.clone(),
@@ -152,23 +152,24 @@ impl Node {
     }
 }
 
-/// A TOML table that remembers which keys were asked for.
+/// A TOML table that records which keys were read.
 #[derive(Debug, Clone)]
 pub struct Table {
     source: Arc<Source>,
     span: Range<usize>,
     entries: Vec<Entry>,
     asked: BTreeSet<&'static str>,
-    /// Keys of lists that were asked for.
+    /// Keys of lists that were read.
     lists: BTreeSet<&'static str>,
 }
 
-/// A key in British spelling, which ours have: `colours` for `colors`, `grey` for `gray`.
+/// Returns a key in British spelling, which our keys use: `colours` for `colors`, `grey` for
+/// `gray`.
 pub(super) fn british(key: &str) -> String {
     key.replace("color", "colour").replace("gray", "grey")
 }
 
-/// The other number of a key of a list: `monitors` for `monitor`, `tag` for `tags`.
+/// Returns the key of a list in the other number: `monitors` for `monitor`, `tag` for `tags`.
 pub(super) fn other_number(key: &str) -> String {
     match key.strip_suffix("sses").map(|stem| format!("{stem}ss")) {
         Some(singular) => singular,
@@ -178,19 +179,19 @@ pub(super) fn other_number(key: &str) -> String {
 }
 
 impl Table {
-    /// The value of a declared key.
+    /// Reads the value of a declared key.
     pub fn read<K: Readable>(&mut self, key: &K, problems: &mut Problems) -> K::Value {
         key.read(self, problems)
     }
 
-    /// The value of a declared key that is one of a list of similar keys.
+    /// Reads the value of a declared key that is one of several similar keys.
     pub fn read_as<T: FromToml>(&mut self, key: &Key, problems: &mut Problems) -> Option<T> {
         let value = self.get(key.name, problems)?;
         self.check_bounds(key, &value, problems);
         Some(value)
     }
 
-    /// The default of a declared key, read like a value in the file.
+    /// Reads the default of a declared key like a value in the file.
     pub fn default_of<T: FromToml>(&self, key: &Key) -> T {
         let text = key.default.unwrap_or_default();
         let node = serde_json::from_str(text).ok().map(|value| self.node_of(&value));
@@ -214,7 +215,7 @@ impl Table {
         Node { source: Arc::clone(&self.source), span: self.span.clone(), data }
     }
 
-    /// Notes that the value of a declared key is out of bounds.
+    /// Reports that the value of a declared key is out of bounds.
     pub(super) fn check_bounds<T: FromToml>(&self, key: &Key, value: &T, problems: &mut Problems) {
         let Some((least, most)) = key.bounds else {
             return;
@@ -235,7 +236,8 @@ impl Table {
         problems.push(self.problem(key.name, message, label).help(help));
     }
 
-    /// The table at a key; an empty one if it is absent or of another type, which is noted.
+    /// Returns the table at a key; an empty one if it is absent or of another type, which is
+    /// reported.
     pub(super) fn table_or_empty(&mut self, key: impl Named, problems: &mut Problems) -> Table {
         self.table(key, problems).unwrap_or_else(|| Table {
             source: Arc::clone(&self.source),
@@ -246,7 +248,7 @@ impl Table {
         })
     }
 
-    /// The value of a key, if it is there and of the right type; a wrong type is noted.
+    /// Returns the value of a key, if it exists and has the right type; a wrong type is reported.
     pub fn get<T: FromToml>(&mut self, key: &'static str, problems: &mut Problems) -> Option<T> {
         let node = if T::IS_LIST { self.list(key) } else { self.node(key) };
         node?.read(problems)
@@ -262,7 +264,7 @@ impl Table {
         exact.or_else(|| entry().map(|entry| entry.node.clone()))
     }
 
-    /// The value of a key; its absence is noted as well. `why` says what it is for.
+    /// Returns the value of a key and reports its absence. `why` is its purpose.
     pub fn require<T: FromToml>(
         &mut self,
         key: impl Named,
@@ -277,7 +279,7 @@ impl Table {
         self.get(key, problems)
     }
 
-    /// The problem that a key is missing in this table.
+    /// Creates the problem that a key is missing in this table.
     pub fn missing(&self, key: impl Named, why: &str) -> Problem {
         let key = key.name();
         Problem::error(format!("{key:?} is missing"))
@@ -285,7 +287,7 @@ impl Table {
             .help(format!("add {key} = …: {why}"))
     }
 
-    /// Reads one of several words; any other is noted with a suggestion.
+    /// Reads one of several words; any other is reported with a suggestion.
     pub fn word<T: Copy>(
         &mut self,
         key: &'static str,
@@ -316,7 +318,7 @@ impl Table {
         None
     }
 
-    /// The value of a key as it stands.
+    /// Returns the unconverted value of a key.
     pub fn node(&mut self, key: impl Named) -> Option<Node> {
         let key = key.name();
         self.asked.insert(key);
@@ -325,12 +327,12 @@ impl Table {
         exact.or_else(other).map(|entry| entry.node.clone())
     }
 
-    /// The table at a key; another type is noted.
+    /// Returns the table at a key; another type is reported.
     pub fn table(&mut self, key: impl Named, problems: &mut Problems) -> Option<Table> {
         self.node(key)?.table(problems)
     }
 
-    /// The tables at a key, in an array of tables.
+    /// Returns the tables at a key, from an array of tables.
     pub fn tables(&mut self, key: impl Named, problems: &mut Problems) -> Vec<Table> {
         let Some(node) = self.list(key) else {
             return Vec::new();
@@ -348,8 +350,8 @@ impl Table {
             .collect()
     }
 
-    /// The entries of a table of named tables, such as `[monitor.NAME]`; a name that is none is
-    /// noted.
+    /// Returns the entries of a table of named tables, such as `[monitor.NAME]`; an invalid name is
+    /// reported.
     pub fn named<N>(&mut self, key: &'static str, problems: &mut Problems) -> Vec<(N, Table)>
     where
         N: std::str::FromStr<Err = mailqos_model::InvalidName>,
@@ -365,7 +367,7 @@ impl Table {
             match entry.key.parse::<N>() {
                 Ok(name) => {
                     if let Some(mut inner) = entry.node.as_table() {
-                        // The key is the best place to point at for the table as a whole.
+                        // The key is the best location for problems of the whole table.
                         inner.source = Arc::clone(&entry.source);
                         inner.span = entry.key_span.clone();
                         found.push((name, inner));
@@ -394,7 +396,7 @@ impl Table {
         self.entries.into_iter().map(|entry| (entry.key, entry.node)).collect()
     }
 
-    /// A problem at the value of a key, or at the head of the table if the key is absent.
+    /// Creates a problem at the value of a key, or at the head of the table if the key is absent.
     pub fn problem(
         &self,
         key: impl Named,
@@ -414,20 +416,19 @@ impl Table {
         format!("{}:{line}", self.source.path.display())
     }
 
-    /// Lays this table over `below`: what it does not say itself is taken from there, tables within
-    /// tables alike.
+    /// Lays this table over `below`, which provides missing keys, also in nested tables.
     #[must_use]
     pub fn over(mut self, below: &Table) -> Table {
         merge(&mut self.entries, &below.entries);
         self
     }
 
-    /// Whether the table sets a key itself, and not only `[defaults]`.
+    /// Returns whether the table itself sets a key, and not only `[defaults]`.
     pub fn is_own(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key && !entry.is_inherited)
     }
 
-    /// Notes every unknown key, with a suggestion.
+    /// Reports every unknown key, with a suggestion.
     pub fn finish(self, problems: &mut Problems) {
         for entry in &self.entries {
             if self.asked.contains(entry.key.as_str()) {
@@ -458,7 +459,7 @@ impl Table {
         }
     }
 
-    /// The first line of the table, to point at when something is missing in it.
+    /// Returns the first line of the table, the location of missing keys.
     fn head(&self) -> Range<usize> {
         let end = self.source.text[self.span.start.min(self.source.text.len())..]
             .find('\n')
@@ -469,7 +470,7 @@ impl Table {
 
 fn merge(own: &mut Vec<Entry>, below: &[Entry]) {
     for entry in below {
-        // What the table says itself in the other number goes before.
+        // If the table itself has the key in the other number, that takes precedence.
         let key = british(&entry.key);
         let has_other_number = own.iter().any(|mine| british(&mine.key) == other_number(&key));
         match own.iter_mut().find(|mine| british(&mine.key) == key) {
@@ -486,7 +487,7 @@ fn merge(own: &mut Vec<Entry>, below: &[Entry]) {
     }
 }
 
-/// The known word that `word` was probably meant to be.
+/// Returns the known word that `word` was probably meant to be.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| {
@@ -506,7 +507,7 @@ pub fn did_you_mean<'a>(
     nearest(word, known).map_or_else(otherwise, |near| format!("did you mean {near:?}?"))
 }
 
-/// The text as pictures may show it: what may be a secret is masked, byte for byte, so that places
+/// Masks possible secrets in a text that is shown in excerpts, byte for byte, so that positions
 /// stay right.
 ///
 /// Masks the values of accounts other than `user` and `domain`, and those of any key whose name
@@ -546,7 +547,8 @@ fn hide_secrets(text: &str) -> String {
     shown
 }
 
-/// `account.NAME.KEY = …` and `account = { … }`, outside a table of accounts.
+/// Returns whether a line outside a table of accounts is `account.NAME.KEY = …` or
+/// `account = { … }`.
 fn holds_accounts(line: &str) -> bool {
     line.strip_prefix("account").map(str::trim_start).is_some_and(|rest| {
         let value = rest.strip_prefix('=').map(str::trim_start);
@@ -557,7 +559,7 @@ fn holds_accounts(line: &str) -> bool {
 /// State that a masked line passes on to the next.
 #[derive(Default)]
 struct Open {
-    /// The quotes that end a text of several lines.
+    /// Quotes that end a multi-line text.
     quotes: Option<&'static str>,
     /// Brackets and braces, the innermost last.
     brackets: Vec<char>,
@@ -569,8 +571,8 @@ impl Open {
     }
 }
 
-/// Adds the end of a line with its values masked; TOML's own signs and the keys of inline tables
-/// stay, so that the picture is still to be understood. `open` is what began on a line before.
+/// Adds the end of a line with its values masked; TOML syntax and the keys of inline tables stay,
+/// so that the excerpt remains understandable. `open` is the state from the previous line.
 fn mask(line: &str, open: &mut Open, shown: &mut String) {
     let value = line.trim();
     let is_bare = !open.is_any()
@@ -581,7 +583,7 @@ fn mask(line: &str, open: &mut Open, shown: &mut String) {
         return;
     }
     let mut rest = line;
-    // The last of TOML's own signs, or a value.
+    // The last character of TOML syntax, or a value.
     let mut before = ' ';
     while let Some(first) = rest.chars().next() {
         let (length, is_secret) = match open.quotes {
@@ -589,7 +591,7 @@ fn mask(line: &str, open: &mut Open, shown: &mut String) {
                 open.quotes = None;
                 (quotes.len(), false)
             }
-            // What is escaped ends no text.
+            // An escaped quote does not end a text.
             Some(quotes) if first == '\\' && quotes.starts_with('"') => {
                 (rest.chars().take(2).map(char::len_utf8).sum::<usize>(), true)
             }
@@ -634,11 +636,11 @@ fn mask(line: &str, open: &mut Open, shown: &mut String) {
         }
         rest = after;
     }
-    // Only a text in three quotes goes on.
+    // Only a text in triple quotes continues.
     open.quotes = open.quotes.filter(|quotes| quotes.len() == 3);
 }
 
-/// The length of what a text begins with, up to a sign of TOML's.
+/// Returns the length of the text before the next character of TOML syntax.
 fn word(text: &str) -> usize {
     text.find(|c: char| c.is_whitespace() || "[]{},=#\"'".contains(c)).unwrap_or(text.len())
 }
@@ -652,7 +654,7 @@ fn stars(text: &str, shown: &mut String) {
     }
 }
 
-/// A text file of a limited size, without the byte order mark that some editors put before it.
+/// Reads a text file of a limited size, without the byte order mark that some editors add.
 ///
 /// # Errors
 /// It can't be read, is larger ([`ErrorKind::FileTooLarge`](std::io::ErrorKind::FileTooLarge)) or
@@ -661,7 +663,7 @@ pub(super) fn file_text(path: &Path, limit: u64) -> std::io::Result<String> {
     files::read_text(path, limit)
 }
 
-/// Parses a TOML text; a syntax error is noted.
+/// Parses a TOML text; a syntax error is reported.
 pub fn parse(path: &Path, text: String, problems: &mut Problems) -> Option<Table> {
     let source = Arc::new(Source { path: path.to_owned(), text: hide_secrets(&text) });
     match Document::parse(text.as_str()) {
@@ -785,7 +787,7 @@ mod tests {
             "[object.b]\naddress = \"mail\"\nsmtp = { password = 'hunter2', x = 1 }\n",
             "[account]\nc = { user = \"u\", password = \"hunter2\" }\n",
             "signing_key = \"\"\"\nhunter2\n\"\"\"\n[object.c]\naddress = \"hers\"\n",
-            // What is escaped, or of another kind, ends no text; quotes may have been forgotten.
+            // Escaped quotes, or quotes of another kind, don't end a text; quotes may be missing.
             "key = \"a\\\"hunter2\"\nkey = '''it's hunter2'''\nurl = 'a\"hunter2'\npassword = hunter2\n",
             "account.d.pasword = \"hunter2\"\naccount = { e = { pasword = \"hunter2\" } }\n",
             "# password = \"hunter2\"\n",

@@ -49,19 +49,18 @@ impl Default for DeliveryOptions {
 /// A place that reports can be delivered to.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// Files are put somewhere.
+    /// Files.
     Files(FilesTarget),
-    /// Mails are sent.
+    /// Mails.
     Email(EmailTarget),
 }
 
-/// Files are put somewhere.
+/// A target that stores files.
 #[derive(Debug, Clone)]
 pub struct FilesTarget {
     /// Location of the files.
     pub place: FilesPlace,
-    /// The folders of the path from the first one with a variable on, as a template: they lie below
-    /// `place`. Mostly empty.
+    /// Template of the folders below `place`, from the first one with a variable on; usually empty.
     pub below: String,
     /// Handling of an existing file with the same name.
     pub existing: Existing,
@@ -71,11 +70,11 @@ pub struct FilesTarget {
     pub keep: Option<Micros>,
     /// Number of files to keep per report.
     pub keep_last: Option<u32>,
-    /// Address at which people find the target's folder with a browser.
+    /// Address of the target's folder in a browser.
     pub url: Option<String>,
     /// How long a delivery is retried, if it differs from `[delivery]`.
     pub patience: Option<Micros>,
-    /// The name that a file has until it is whole; `None`: it is written under its final name.
+    /// Name of a file until it is complete; `None` to write directly to the final name.
     pub temporary: Option<TemporaryName>,
 }
 
@@ -137,7 +136,7 @@ pub struct Sftp {
     pub key_file: Option<PathBuf>,
     /// The server's public keys, each as in `known_hosts` without the name: `ssh-ed25519 AAAA…`.
     pub host_keys: Vec<String>,
-    /// A `known_hosts` file; the user's own where neither is given.
+    /// A `known_hosts` file (default: the user's, if there are no keys either).
     pub known_hosts: Option<PathBuf>,
     /// Folder on the server; relative to the login folder unless it begins with `/`.
     pub path: String,
@@ -148,14 +147,14 @@ pub struct Sftp {
 /// Direction and command of FTP data connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FtpData {
-    /// mailqos: `EPSV`, and `PASV` where that leads nowhere.
+    /// mailqos opens them: `EPSV`, then `PASV` if that fails.
     #[default]
     Passive,
-    /// mailqos, with `EPSV` only.
+    /// mailqos opens them, with `EPSV` only.
     Extended,
-    /// mailqos, with `PASV` only.
+    /// mailqos opens them, with `PASV` only.
     Plain,
-    /// Opened by the server.
+    /// The server opens them.
     Active,
 }
 
@@ -220,7 +219,7 @@ const KINDS: [(&str, Word); 6] = [
     ("email", Word::Email),
 ];
 
-/// Reads the table `delivery`, where there is one.
+/// Reads the table `delivery`, if there is one.
 pub(super) fn read_delivery(
     root: &mut Table,
     key: &Key,
@@ -244,7 +243,7 @@ pub(super) fn read_delivery(
     options
 }
 
-/// The kind of a target as it is written.
+/// Returns the kind of a target as written.
 fn kind_of(table: &Table) -> Option<String> {
     let node = table.clone().node(&KIND)?;
     node.read(&mut Problems::default())
@@ -267,7 +266,7 @@ pub(super) fn read(
     targets
 }
 
-/// The kind of a target, which decides on its other keys.
+/// The kind of a target, which determines its other keys.
 pub(super) const KIND: OptionalWord<Word> = word!(KINDS).named("kind", "The kind of target.");
 
 /// Encryption of FTP.
@@ -488,13 +487,13 @@ fn files(
     })
 }
 
-/// A path or URL as it stands up to its first folder with a variable, and the template of the
-/// folders from there on.
+/// Splits a path or URL at its first folder with a variable: the fixed part, and the template of
+/// the rest.
 fn split_template(text: &str, separators: &[char]) -> (String, String) {
     match ["{{", "{%"].iter().filter_map(|sign| text.find(sign)).min() {
         None => (text.to_owned(), String::new()),
         Some(at) => match text[..at].rfind(separators) {
-            // The root stays one.
+            // The root remains.
             Some(0) => (text[..1].to_owned(), text[1..].to_owned()),
             Some(end) => (text[..end].to_owned(), text[end + 1..].to_owned()),
             None => (String::new(), text.to_owned()),
@@ -517,7 +516,8 @@ fn no_foreign_variables(table: &Table, key: &Key, text: &str, problems: &mut Pro
     }
 }
 
-/// A sign that stands for a part of a date in other programs, such as `%Y`, `{year}` or `$(date)`.
+/// Returns a placeholder of other programs for a part of a date, such as `%Y`, `{year}` or
+/// `$(date)`.
 pub fn foreign_variable(text: &str) -> Option<String> {
     let dates = ["%Y", "%y", "%m", "%d", "%H", "%M", "%F", "%j", "%V", "$(date", "${"];
     if let Some(sign) = dates.iter().find(|sign| text.contains(**sign)) {
@@ -542,7 +542,7 @@ pub fn foreign_variable(text: &str) -> Option<String> {
     None
 }
 
-/// The path of a target on a server, split at its first variable.
+/// Returns the path of a target on a server, split at its first variable.
 fn path_and_below(
     table: &mut Table,
     separators: &[char],
@@ -553,7 +553,7 @@ fn path_and_below(
     split_template(&text, separators)
 }
 
-/// A local folder, split at its first variable.
+/// Returns a local folder, split at its first variable.
 fn folder_and_below(table: &mut Table, problems: &mut Problems) -> (Option<PathBuf>, String) {
     let path = table.read(&FOLDER.path, problems);
     let written = table.node(&FOLDER.path);
@@ -564,7 +564,7 @@ fn folder_and_below(table: &mut Table, problems: &mut Problems) -> (Option<PathB
     if below.is_empty() {
         return (path, below);
     }
-    // The path begins with the folder of the configuration, unless it is absolute.
+    // Unless it is absolute, the path is relative to the folder of the configuration.
     let begin =
         path.as_ref().and_then(|path| path.to_str()?.strip_suffix(&text).map(str::to_owned));
     let own = format!("{}{own}", begin.unwrap_or_default());
@@ -660,7 +660,7 @@ fn place(
                         ),
                 );
             }
-            // A target without separate options is reached like the lake.
+            // A target without separate options uses those of the lake.
             let own = object_store::is_any_set(table);
             let read = object_store::options(table, config, problems);
             let (url, below) = match url {
@@ -730,7 +730,7 @@ fn sftp(table: &mut Table, path: String, config: &Config, problems: &mut Problem
 }
 
 impl Sftp {
-    /// The server as an endpoint, for messages and accounts.
+    /// Returns the server as an endpoint, for messages and accounts.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint {
             server: self.server.clone(),

@@ -23,7 +23,7 @@ pub struct Pickup {
     pub endpoint: Endpoint,
     /// Protocol of the mailbox.
     pub protocol: PickupProtocol,
-    /// The folders over IMAP; POP3 knows the inbox only.
+    /// Folders over IMAP; POP3 only has the inbox.
     pub folders: Vec<String>,
     /// Deadline of each step of a conversation.
     pub timeout: Micros,
@@ -122,7 +122,7 @@ keys! {
     }
 }
 
-/// The longest that a mail may be waited for.
+/// Longest horizon that can be configured.
 pub const MAX_HORIZON: Micros = Micros::from_secs(30 * 86_400);
 
 const PROTOCOLS: [(&str, PickupProtocol); 2] =
@@ -241,7 +241,7 @@ fn action_list(
     named.or_else(default)
 }
 
-/// Max round trip, check interval and horizon, which must fit together.
+/// Reads max round trip, check interval and horizon, which must be consistent.
 fn waits(table: &mut Table, problems: &mut Problems) -> (Micros, Micros, Micros) {
     let max_round_trip = table.read(&MONITOR.max_round_trip, problems);
     let check_interval = table.read(&MONITOR.check_interval, problems);
@@ -333,7 +333,7 @@ fn folders(table: &mut Table, problems: &mut Problems) -> Vec<String> {
 }
 
 impl Options {
-    /// The mailbox's server, which needs an account.
+    /// Reads the mailbox server, which requires an account.
     pub(crate) fn mailbox(&self, table: &mut Table, problems: &mut Problems) -> Option<Pickup> {
         if table.node(&MONITOR.pickup).is_none() {
             let why =
@@ -362,7 +362,7 @@ impl Options {
     }
 }
 
-/// Reads a table of a monitor's server to its end; the defaults alone have no address, and need
+/// Reads a table of a monitor's server completely; the defaults alone have no address, and need
 /// none.
 fn read_endpoint(
     table: Option<Table>,

@@ -1,5 +1,4 @@
-//! Values that many tables have: durations within bounds, secrets, names of other things,
-//! addresses.
+//! Values used by many tables: durations within bounds, secrets, references, addresses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -75,7 +74,7 @@ pub(super) fn tags(
     nodes.iter().filter_map(|node| node.read(problems)).collect()
 }
 
-/// Notes a text that is neither a host name nor an IP address.
+/// Reports a text that is neither a host name nor an IP address.
 pub(super) fn host(text: &str, key: impl Named, table: &Table, problems: &mut Problems) {
     let label = |label: &str| {
         !label.is_empty()
@@ -107,7 +106,7 @@ pub(super) fn host(text: &str, key: impl Named, table: &Table, problems: &mut Pr
     );
 }
 
-/// The name of something that must exist.
+/// Reads a reference to an entry that must exist.
 pub(super) fn reference<N, V>(
     table: &mut Table,
     key: impl Named,
@@ -140,7 +139,7 @@ where
     Some(name)
 }
 
-/// The problem that a value names something that is not there.
+/// Creates the problem that a value refers to an entry that does not exist.
 pub(super) fn no_such<'a>(
     node: &Node,
     what: &str,

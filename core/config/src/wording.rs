@@ -1,4 +1,4 @@
-//! Users' own words in messages: templates, in the configuration itself or in files.
+//! Users' wording of messages: templates, in the configuration itself or in files.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use serde_json::{Value as Json, json};
 use super::key::{Optional, key};
 use super::{FromToml, Node, Problems, Table, table::file_text};
 
-/// A template larger than this is refused.
+/// Maximum size of a template, in bytes.
 const MAX_TEMPLATE: u64 = 256 * 1024;
 
-/// A text with places to fill in.
+/// A template text.
 #[derive(Debug, Clone)]
 pub struct Template {
     /// Text of the template.
@@ -21,14 +21,14 @@ pub struct Template {
     pub node: Option<Node>,
 }
 
-/// The own wording of a mail; what is absent is worded as built in.
+/// The user's wording of a mail; absent parts use the built-in wording.
 #[derive(Debug, Clone, Default)]
 pub struct Wording {
     /// Template of the subject.
     pub subject: Option<Template>,
     /// The plain text.
     pub text: Option<Template>,
-    /// The same as HTML; without it the mail is plain text only.
+    /// The same as HTML; without it the mail is plain text.
     pub html: Option<Template>,
 }
 
@@ -39,7 +39,7 @@ impl Wording {
         all.into_iter().filter_map(|(key, template)| Some((key, template.as_ref()?)))
     }
 
-    /// Whether everything is worded as built in.
+    /// Returns whether everything uses the built-in wording.
     pub fn is_built_in(&self) -> bool {
         self.templates().next().is_none()
     }
@@ -131,7 +131,7 @@ keys! {
     }
 }
 
-/// Reads the template of a webhook: `body` in place, or `template`, a file.
+/// Reads the template of a webhook: `body` in the configuration, or `template`, a file.
 pub(super) fn webhook_template(table: &mut Table, problems: &mut Problems) -> Option<Template> {
     if let Some(node) = table.node(&CONTENT.body) {
         return Some(Template {

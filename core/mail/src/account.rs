@@ -70,12 +70,12 @@ fn live(account: &Account) -> Arc<AccountState> {
     live
 }
 
-/// Drops the state of an account's logins, as the end of the process does.
+/// Forgets what this process knows about an account's logins, as if it had ended.
 pub fn forget(account: &Account) {
     LIVE.lock().ignore_poison().remove(account);
 }
 
-/// Obtains the credentials of an account.
+/// Fetches the credentials of an account.
 ///
 /// # Errors The password or token is not available.
 pub async fn credentials(account: &Account) -> Result<Credentials, CredentialError> {
@@ -94,8 +94,8 @@ fn token(user: &str, oauth: &Arc<OAuth>, Fetched { token, fresh }: Fetched) -> C
 }
 
 impl Credentials {
-    /// Returns new credentials in place of a token that the server rejected, because it may have
-    /// been revoked. Returns `None` if new ones would not help.
+    /// Returns new credentials to replace a rejected token, which may have been revoked; `None` if
+    /// others would not help.
     ///
     /// # Errors New credentials are required but not available.
     pub async fn renewed(&self) -> Option<Result<Self, CredentialError>> {

@@ -27,15 +27,15 @@ use super::token_response;
 
 /// Deadline of a request to a token server.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Maximum response of a token server in bytes; tokens of a few KiB are common.
+/// Maximum size of a token server's answer, in bytes; tokens of a few KiB are common.
 const MAX: usize = 256 * 1024;
 /// Remaining lifetime at which a token is replaced. Tokens with a short lifetime are replaced after
 /// 90 % of it.
 const MARGIN: Duration = Duration::from_secs(300);
 /// Lifetime of a token if the server does not state it.
 const USUAL_LIFE: Duration = Duration::from_secs(600);
-/// Maximum lifetime of a token, whatever its server states, so that adding it to the current time
-/// can't overflow.
+/// Longest assumed life of a token, whatever its server states: the sum with the current time must
+/// not overflow.
 const MAX_LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// Time until the next attempt after a failed renewal of a token that is still valid.
 const RENEWED_AGAIN: Duration = Duration::from_secs(30);
@@ -94,7 +94,7 @@ pub enum TokenError {
         /// The meaning of the error, or the server's text.
         text: String,
     },
-    /// The response is not a valid OAuth 2.0 response.
+    /// The answer is not that of a token server.
     #[error(
         "the token server {server} did not return a valid OAuth 2.0 response ({what}); check token_url"
     )]
@@ -121,7 +121,7 @@ impl OAuth {
         Self { options, state: Mutex::default() }
     }
 
-    /// Returns the current token, or a new one if it expires soon.
+    /// Returns the token in use, or a new one if that expires soon.
     ///
     /// # Errors No valid token is available.
     pub async fn token(&self) -> Result<Fetched, TokenError> {
@@ -136,7 +136,7 @@ impl OAuth {
                 state.token = Some(token);
                 Ok(Fetched { token: secret, fresh: true })
             }
-            // The token server has a temporary problem, but the current token is still valid.
+            // The token server has a temporary problem, but the token is still valid.
             Err(error) => match state.token.as_mut().filter(|token| now < token.expires_at) {
                 Some(token) => {
                     // An unresponsive server must not delay each login of the account by its full
@@ -150,8 +150,8 @@ impl OAuth {
         }
     }
 
-    /// Returns another token to replace one that a server rejected, or `None` if another one would
-    /// not help. Of several concurrent calls for the same token, only one requests a new token.
+    /// Returns another token to replace one that a server rejected; `None` if another one would not
+    /// help. Of concurrent calls about the same token, only one fetches a new token.
     ///
     /// # Errors No token is available.
     pub async fn replace(&self, rejected: &Fetched) -> Option<Result<Fetched, TokenError>> {
@@ -170,7 +170,7 @@ impl OAuth {
         Some(self.token().await.map(|fetched| Fetched { fresh: true, ..fetched }))
     }
 
-    /// Boxed, so that callers don't have to name the crate's future types.
+    /// Fetches a token. The future is boxed, so that callers don't have to name its type.
     fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Token, TokenError>> + Send + '_>> {
         Box::pin(self.fetch_now())
     }
@@ -187,8 +187,7 @@ impl OAuth {
             return asked.map(|(token, _)| token);
         };
         let first = source.fetch().await.map_err(TokenError::RefreshToken)?;
-        // The stored token takes precedence as long as the configured one is the one that it was
-        // obtained from.
+        // The stored token takes precedence as long as the configured one is its origin.
         let kept = read_stored_token(&self.options.kept, &first);
         let mut result = self
             .ask(&transport, client_secret.as_ref(), Some(kept.as_ref().unwrap_or(&first)))
@@ -208,8 +207,7 @@ impl OAuth {
         Ok(token)
     }
 
-    /// Requests an access token. Returns it with the new refresh token, if the response contains
-    /// one.
+    /// Requests an access token; returns it with the new refresh token, if there is one.
     async fn ask(
         &self,
         transport: &Transport,
@@ -249,8 +247,7 @@ impl OAuth {
         Ok(self.accept(&answer, asked))
     }
 
-    /// Returns the access token and the refresh token from a server that sends this response
-    /// whatever it receives.
+    /// Returns the access token and the refresh token in a server's fixed answer.
     #[doc(hidden)]
     pub async fn replay(
         &self,
@@ -343,7 +340,7 @@ fn explain(error: Failure, place: &Place, secrets: &[Secret]) -> TokenError {
             };
             TokenError::Refused { server, code, text }
         }
-        // Neither the content nor the parser's error is shown, because it may contain an access
+        // Neither the answer nor the parser's error is shown, because they may contain an access
         // token.
         RequestTokenError::Parse(_, body) => {
             TokenError::Unreadable { server, what: format!("{} bytes", body.len()) }
@@ -418,7 +415,7 @@ fn mark(first: &Secret) -> String {
     hex(&Sha256::digest(first.expose())[..8])
 }
 
-/// Reads the refresh token that the server issued in place of `first`.
+/// Returns the refresh token that the server issued to replace `first`.
 fn read_stored_token(path: &Path, first: &Secret) -> Option<Secret> {
     let text = mailqos_base::files::read_text(path, MAX as u64).ok()?;
     let (of, token) = text.trim_end().split_once('\n')?;

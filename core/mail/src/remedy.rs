@@ -5,7 +5,7 @@ use mailqos_model::Stage;
 
 use super::{LoginRefusal, refusals};
 
-/// Returns the likely remedy, if any. Refusals of large providers already include their
+/// Returns a remedy, if a likely one is known. Refusals of large providers already contain an
 /// explanation.
 pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> {
     use Stage::{

@@ -29,7 +29,7 @@ use mailqos_net::TlsSession;
 
 use super::{HeldBack, Transcript, Wire, WireError, refusals};
 
-/// Deadline for ending the session with QUIT.
+/// Deadline for a polite end.
 const QUITTING: Duration = Duration::from_secs(5);
 
 /// A server's reply.
@@ -37,7 +37,7 @@ const QUITTING: Duration = Duration::from_secs(5);
 pub struct Reply {
     /// Reply code of three digits.
     pub code: u16,
-    /// Texts after the code, one per line.
+    /// The text of each line.
     pub lines: Vec<String>,
     /// Time at which its last byte was received.
     pub at: Instant,
@@ -61,7 +61,7 @@ impl Reply {
         self.code / 100 == 2
     }
 
-    /// Returns whether the code is 4xx: a later attempt may succeed.
+    /// Returns whether the code is 4xx: it may succeed later.
     pub fn is_transient(&self) -> bool {
         self.code / 100 == 4
     }
@@ -95,7 +95,7 @@ pub struct SmtpError {
 }
 
 impl SmtpError {
-    /// Creates the error for a login that was not attempted.
+    /// Creates the error for a login that is not attempted.
     pub fn of_login(held_back: &HeldBack) -> Self {
         Self {
             stage: Stage::SmtpAuth,
@@ -108,7 +108,7 @@ impl SmtpError {
         }
     }
 
-    /// Returns whether the server reported a temporary failure (4xx).
+    /// Returns whether the server replied that it may succeed later (4xx).
     pub fn is_transient(&self) -> bool {
         self.reply.as_ref().is_some_and(Reply::is_transient)
     }
@@ -125,7 +125,7 @@ pub struct SmtpPhases {
     pub connect: Option<Micros>,
     /// Time from the connection to the greeting.
     pub greeting: Option<Micros>,
-    /// EHLO, or both of them with STARTTLS.
+    /// EHLO, both times with STARTTLS.
     pub ehlo: Option<Micros>,
     /// Authentication.
     pub auth: Option<Micros>,
@@ -141,7 +141,7 @@ pub struct SmtpPhases {
 pub struct Smtp {
     endpoint: Endpoint,
     step: Duration,
-    /// Maximum duration of the whole session.
+    /// Maximum duration of the whole conversation.
     whole: Option<Duration>,
     lane: LettreStream,
     connection: Option<AsyncSmtpConnection>,
@@ -150,7 +150,7 @@ pub struct Smtp {
     pub phases: SmtpPhases,
     /// The server's capabilities: the lines of its reply to EHLO.
     offers: Vec<String>,
-    /// The transcript, if the connection could not be opened.
+    /// Set if the connection could not be opened.
     transcript: Option<Transcript>,
     /// Number of replies before this step.
     told: usize,
@@ -166,7 +166,7 @@ impl fmt::Debug for Smtp {
 }
 
 impl Smtp {
-    /// Creates a session that is not connected yet. `step` is the deadline of each step.
+    /// Prepares a conversation; `step` is the deadline of each step.
     pub fn new(endpoint: &Endpoint, step: Duration) -> Self {
         Self {
             endpoint: endpoint.clone(),
@@ -200,7 +200,7 @@ impl Smtp {
         (limit > 0).then_some(limit)
     }
 
-    /// Limits the duration of the whole session, from its connection on.
+    /// Limits the duration of the whole conversation, from the start of the connection.
     pub fn limit(&mut self, whole: Duration) {
         self.whole = Some(whole);
     }
@@ -208,7 +208,7 @@ impl Smtp {
     /// Connects, reads the greeting, sends EHLO, and upgrades to TLS if configured.
     ///
     /// # Errors
-    /// [`SmtpError`] includes the failed phase.
+    /// [`SmtpError`] names the phase.
     pub async fn open(&mut self) -> Result<(), SmtpError> {
         let began = Instant::now();
         let mut wire = match Wire::connect(&self.endpoint, self.step).await {
@@ -227,7 +227,7 @@ impl Smtp {
         self.greet(wire, began).await
     }
 
-    /// Does the same over an open connection. `began` is the time at which it started to open.
+    /// Does the same over an existing connection; `began` is when it started to open.
     #[doc(hidden)]
     pub async fn greet(&mut self, wire: Wire, began: Instant) -> Result<(), SmtpError> {
         let connected = Instant::now();
@@ -284,8 +284,8 @@ impl Smtp {
             ));
         }
         self.command(Stage::SmtpTls, Starttls).await?;
-        // The stream below lettre changes, so a new lettre connection takes it over with a
-        // synthetic greeting.
+        // The stream below lettre changes; a new lettre connection takes it over with a generated
+        // greeting.
         self.connection = None;
         let Some(mut wire) = self.lane.stop() else {
             return Err(self.refuse(Stage::SmtpTls, WireError::EarlyData.to_string()));
@@ -297,7 +297,7 @@ impl Smtp {
         self.hello(None).await
     }
 
-    /// Returns the client name sent in EHLO.
+    /// Returns this end's name in EHLO.
     pub fn client_name(&self) -> String {
         self.client.to_string()
     }
@@ -307,9 +307,9 @@ impl Smtp {
         self.offered(keyword).is_some()
     }
 
-    /// Returns the parameters of a keyword in the reply to EHLO, from all lines that contain it.
-    /// Some servers list each mechanism on a separate line, or repeat them as `AUTH=LOGIN`, the
-    /// form that old clients expect.
+    /// Returns the parameters of a keyword in the reply to EHLO, from all lines that have it: some
+    /// servers list each mechanism on a separate line, or repeat them as `AUTH=LOGIN` for old
+    /// clients.
     fn offered(&self, keyword: &str) -> Option<Vec<String>> {
         let mut offered: Option<Vec<String>> = None;
         for line in &self.offers {
@@ -327,9 +327,10 @@ impl Smtp {
         offered
     }
 
-    /// Sends MAIL and RCPT. Each recipient gets a separate reply.
+    /// Sends MAIL and RCPT. Each recipient gets a reply; it is an error if all are refused.
     ///
-    /// # Errors The sender or every recipient is refused.
+    /// # Errors
+    /// The sender or every recipient is refused.
     pub async fn envelope(
         &mut self,
         from: Option<&Address>,
@@ -345,7 +346,7 @@ impl Smtp {
         if eight_bit && self.offers("8BITMIME") {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
-        // A recipient that the server can't accept does not affect the others.
+        // An unacceptable recipient must not affect the others.
         let utf8 = self.offers("SMTPUTF8");
         let foreign = |address: &Address| !address.to_string().is_ascii();
         let beyond = "5.6.7 the address contains non-ASCII characters, which this server does not accept (no \
@@ -387,7 +388,7 @@ impl Smtp {
                     // 421 ends the session (RFC 5321, section 3.8).
                     Some(reply) if reply.code != 421 => {
                         results.push((recipient.clone(), reply));
-                        // If one recipient may succeed later, so may the whole transaction.
+                        // If one may succeed later, the whole may.
                         if error.is_transient()
                             || refusal.as_ref().is_none_or(|known| !known.is_transient())
                         {
@@ -421,7 +422,7 @@ impl Smtp {
         self.command(Stage::SmtpRcpt, Rset).await.map(drop)
     }
 
-    /// Returns the maximum number of recipients in a transaction, if the server announces it (RFC
+    /// Returns the maximum number of recipients per transaction, if the server states it (RFC
     /// 9422).
     pub fn recipients_limit(&self) -> Option<usize> {
         let words = self.offered("LIMITS")?;
@@ -429,11 +430,11 @@ impl Smtp {
         words.get(at + 1)?.parse().ok().filter(|most| *most > 0)
     }
 
-    /// Sends DATA and the content. `content` is called only after the server is ready for it, so
-    /// that it can include the time.
+    /// Sends DATA and the content, which is only created after the server is ready for it, so that
+    /// `content` can contain the time.
     ///
     /// # Errors
-    /// [`SmtpError::uncertain`] is set if the mail may have been accepted.
+    /// [`SmtpError::uncertain`] states whether the mail may have been accepted nevertheless.
     pub async fn data(
         &mut self,
         content: impl FnOnce() -> Vec<u8> + Send,
@@ -449,8 +450,7 @@ impl Smtp {
             return Err(self.refuse(stage, "there is no connection".to_owned()));
         };
         let content = content();
-        // lettre adds a line end before the final dot; the content's last line end is dropped for
-        // it.
+        // lettre adds a line end before the final dot, so the content's last line end is removed.
         let content = content.strip_suffix(b"\r\n").unwrap_or(&content);
         self.lane.hold();
         self.told = self.lane.replies();
@@ -525,7 +525,7 @@ impl Smtp {
             .or_else(|| self.transcript.clone())
     }
 
-    /// Returns the error behind a failure that lettre reports.
+    /// Converts a failure that lettre reports.
     fn failed(&self, stage: Stage, error: &lettre::transport::smtp::Error) -> SmtpError {
         let lane = self.lane.lock();
         // The server's last reply in this step explains more than the end of the connection.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Who sent something on a connection, as seen from this end.
+/// The sender of data on a connection, as seen from this end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {

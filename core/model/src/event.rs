@@ -6,21 +6,21 @@ use super::{MonitorId, UtcMicros, words};
 words!(
     /// The kind of an event.
     EventKind, "event" {
-        /// The probe began to test.
+        /// The probe started testing.
         ProbeStarted = "probe_started",
         /// The probe was stopped by a signal.
         ProbeStopped = "probe_stopped",
-        /// A monitor's alarm rose.
+        /// A monitor's alarm was raised.
         AlarmRaised = "alarm_raised",
-        /// A monitor's alarm lasted, and further recipients were notified.
+        /// A monitor's alarm continued, and further recipients were notified.
         AlarmEscalated = "alarm_escalated",
         /// A monitor's alarm cleared.
         AlarmCleared = "alarm_cleared",
-        /// A monitor's alarm waits, since another's failure explains it.
+        /// A monitor's alarm is suppressed because another monitor's failure explains it.
         AlarmHeld = "alarm_held",
         /// Someone acknowledged an alarm.
         Acknowledged = "acknowledged",
-        /// A channel accepted a message about an alarm.
+        /// A channel accepted a notification of an alarm.
         NotificationSent = "notification_sent",
         /// No channel accepted a notification of an alarm.
         NotificationFailed = "notification_failed",
@@ -29,7 +29,7 @@ words!(
         ChannelFailed = "channel_failed",
         /// A channel accepts notifications again.
         ChannelRecovered = "channel_recovered",
-        /// A maintenance window began.
+        /// A maintenance window started.
         MaintenanceStarted = "maintenance_started",
         /// A maintenance window ended.
         MaintenanceEnded = "maintenance_ended",
@@ -59,14 +59,14 @@ pub struct Event {
     pub text: Option<String>,
     /// The person who acknowledged, or the channel that accepted.
     pub actor: Option<String>,
-    /// Until when, where it is known: the end of a maintenance window.
+    /// End of what the event announces, if known: the end of a maintenance window.
     pub until: Option<UtcMicros>,
-    /// More, as JSON.
+    /// Details as JSON.
     pub detail: Option<String>,
 }
 
 impl Event {
-    /// An event with nothing more to say.
+    /// Creates an event without further details.
     pub fn new(monitor: Option<MonitorId>, at: UtcMicros, kind: EventKind) -> Self {
         Self { monitor, at, kind, text: None, actor: None, until: None, detail: None }
     }

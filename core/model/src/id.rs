@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// The most characters that a name may have.
+/// Maximum length of a name, in characters.
 const MAX_NAME: usize = 64;
 
 /// Reasons why a text is not a valid name.
@@ -50,7 +50,7 @@ macro_rules! name {
         pub struct $type(Arc<str>);
 
         impl $type {
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -108,7 +108,7 @@ name!(
     MonitorId
 );
 name!(
-    /// The id of an object: a host or service under watch.
+    /// The id of an object: a monitored host or service.
     ObjectId
 );
 name!(
@@ -116,11 +116,11 @@ name!(
     AccountName
 );
 name!(
-    /// The name of a site: the place that a probe measures from.
+    /// The name of a site that a probe measures from.
     SiteName
 );
 name!(
-    /// The name of anything else that the configuration names: operator, action list, mail server,
+    /// The name of any other entry of the configuration: operator, action list, mail server,
     /// target.
     Name
 );

@@ -1,7 +1,7 @@
 //! The terms of mailqos as types: names, times, durations, samples and events. Each term is defined
 //! once and has the same name in the configuration, the lake and the reports.
 //!
-//! This crate knows no file, no network and no configuration.
+//! This crate doesn't know files, networks or the configuration.
 
 mod direction;
 mod event;

@@ -1,4 +1,4 @@
-//! A round trip as people read it: the estimate, and between what it lies.
+//! A round trip for display: the estimate and its interval.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use super::{Micros, Sample};
 
 /// The round trip of one test with its intervals.
 ///
-/// Displayed as "3.7 s (3.5–3.9 s)": no more digits than are known, with the calibrated interval,
+/// Displayed as "3.7 s (3.5–3.9 s)": no more digits than are certain, with the calibrated interval,
 /// rounded outwards. With `#` (`{:#}`) the guaranteed interval is appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoundTrip {
     /// The best estimate.
     pub estimate: Micros,
-    /// Half of the interval that certainly contains the true value.
+    /// Half the width of the interval that certainly contains the true value.
     pub error: Option<Micros>,
-    /// Half of the interval that contains it with 99 %.
+    /// Half the width of the 99 % interval.
     pub likely_error: Option<Micros>,
 }
 
@@ -36,13 +36,13 @@ impl RoundTrip {
         }
     }
 
-    /// The estimate alone, with no more digits than are known: "3.7 s".
+    /// Formats the estimate alone, with no more digits than are certain: "3.7 s".
     pub fn brief(self) -> String {
         let half = self.shown().unwrap_or(Micros::ZERO);
         format!("{} s", seconds(self.estimate.0, digits(half)))
     }
 
-    /// Between what the true value certainly lies: "0.1–15.1 s".
+    /// Formats the interval that certainly contains the true value: "0.1–15.1 s".
     pub fn bounds(self) -> Option<String> {
         self.error.map(|error| self.interval(error))
     }
@@ -74,7 +74,7 @@ impl fmt::Display for RoundTrip {
     }
 }
 
-/// Digits after the point of a value that is known this well.
+/// Returns the number of decimals for a value with this error.
 fn digits(half: Micros) -> u32 {
     match half.0 {
         ..10_000 => 3,
@@ -125,7 +125,7 @@ mod tests {
                 "0.342 s (0.340–0.344 s)",
                 "0.342 s (0.340–0.344 s), guaranteed 0.31–0.38 s",
             ),
-            // As the samples of earlier versions: only what is certain.
+            // Samples of earlier versions only have the guaranteed interval.
             (7_500, None, Some(7_500), "7.5 s (0.0–15.0 s)", "7.5 s (0.0–15.0 s)"),
             (
                 80_000,
@@ -135,7 +135,7 @@ mod tests {
                 "80 s (40–120 s), guaranteed 20–140 s",
             ),
             (1_340, None, None, "1.340 s", "1.340 s"),
-            // Never below nothing.
+            // Never below zero.
             (
                 100,
                 Some(300),

@@ -1,22 +1,21 @@
-//! The sample: the row that a test leaves in the lake. Names and meanings are those of the
-//! contracts.
+//! The sample: the row that a test leaves in the lake.
 
 use super::{Micros, MonitorId, UtcMicros, words};
 
 words!(
     /// Outcome of a test.
     Outcome, "outcome" {
-        /// The mail landed within max round trip.
+        /// The mail arrived within max round trip.
         Ok = "ok",
-        /// The mail landed after max round trip.
+        /// The mail arrived after max round trip.
         Late = "late",
-        /// The mail was not seen within the horizon.
+        /// The mail did not arrive within the horizon.
         Lost = "lost",
-        /// The mail could not be handed to the SMTP server.
+        /// The mail could not be submitted to the SMTP server.
         SmtpFailed = "smtp_failed",
         /// The mailbox could not be read.
         PickupFailed = "pickup_failed",
-        /// The probe itself could not test: its own network, shutdown.
+        /// The probe itself was unable to test: its network, shutdown.
         NotTested = "not_tested",
     }
 );
@@ -24,7 +23,7 @@ words!(
 words!(
     /// The stage at which a test failed.
     Stage, "stage" {
-        /// Opening the TCP connection to the SMTP server, the name look-up included.
+        /// Opening the TCP connection to the SMTP server, including the name look-up.
         SmtpConnect = "smtp_connect",
         /// The TLS handshake with the SMTP server, implicit or after STARTTLS.
         SmtpTls = "smtp_tls",
@@ -36,11 +35,11 @@ words!(
         SmtpRcpt = "smtp_rcpt",
         /// The message content, up to the reply that accepts it.
         SmtpData = "smtp_data",
-        /// Opening the TCP connection to the mailbox's server, the name look-up included.
+        /// Opening the TCP connection to the mailbox server, including the name look-up.
         PickupConnect = "pickup_connect",
-        /// The TLS handshake with the mailbox's server.
+        /// The TLS handshake with the mailbox server.
         PickupTls = "pickup_tls",
-        /// The greeting of the mailbox's server.
+        /// The greeting of the mailbox server.
         PickupGreeting = "pickup_greeting",
         /// Logging in to the mailbox.
         PickupLogin = "pickup_login",
@@ -58,7 +57,7 @@ words!(
     Exclusion, "exclusion" {
         /// The test began in a maintenance window.
         Maintenance = "maintenance",
-        /// The failure was ordered, to try out an action list.
+        /// The failure was simulated to test an action list.
         SimulatedFailure = "simulated_failure",
     }
 );
@@ -70,26 +69,26 @@ pub struct Hop {
     pub by: Option<String>,
     /// The server that handed the mail over.
     pub from: Option<String>,
-    /// The field's time stamp by that server's clock.
+    /// The field's timestamp by that server's clock.
     pub at: Option<UtcMicros>,
-    /// Time since the station before, by the two servers' clocks; negative where they disagree.
+    /// Time since the previous hop, by the two servers' clocks; negative if they disagree.
     pub delay: Option<Micros>,
-    /// The delay can't be true: the clocks of two neighbours disagree.
+    /// Whether the delay is implausible, because the clocks of two neighbours disagree.
     pub clock_suspect: bool,
 }
 
-/// Calls a macro with every column of a sample beyond its key and outcome, in the order of day
-/// files: field, type, and the column's name in the lake. This is the one place where a column is
-/// declared; [`Sample`] and the lake's table of columns are made of it. Durations are in
+/// Calls a macro with every column of a sample except its key and outcome, in the order of day
+/// files: field, type, and the column's name in the lake. This is the only place where a column is
+/// declared; [`Sample`] and the lake's table of columns are generated from it. Durations are in
 /// microseconds. The first nine, with the key and the outcome, are those that every reader may rely
 /// on.
 #[macro_export]
 macro_rules! sample_columns {
     ($callback:ident) => {
         $callback! {
-            /// Where it failed.
+            /// Stage at which it failed.
             stage: Option<Stage> = "stage",
-            /// One line, without secrets.
+            /// Error in one line, without secrets.
             error: Option<String> = "error",
             /// Opening the SMTP connection: TCP and, with implicit TLS, the handshake.
             smtp_connect: Option<Micros> = "smtp_connect_us",
@@ -103,19 +102,19 @@ macro_rules! sample_columns {
             pickup_receive: Option<Micros> = "pickup_receive_us",
             /// Best estimate of the round trip.
             round_trip: Option<Micros> = "round_trip_us",
-            /// Half the width of the interval in which the landing must lie.
+            /// Half the width of the interval that certainly contains the arrival.
             round_trip_error: Option<Micros> = "round_trip_error_us",
-            /// Half the width of the interval in which the landing lies with 99 %, calibrated by
-            /// the mails before.
+            /// Half the width of the interval that contains the arrival with 99 % probability,
+            /// calibrated by earlier mails.
             round_trip_likely_error: Option<Micros> = "round_trip_likely_error_us",
             /// `false` while the mail may still be found late; null and `true` mean settled.
             settled: Option<bool> = "settled",
             /// Why the sample does not count in availability.
             excluded: Option<Exclusion> = "excluded",
-            /// The monitor's test interval when it was tested; what "three test intervals" refers
-            /// to.
+            /// The monitor's test interval at the time of the test, to which "three test intervals"
+            /// refers.
             test_interval: Option<Micros> = "test_interval_us",
-            /// The monitor's max round trip when it was tested.
+            /// The monitor's max round trip at the time of the test.
             max_round_trip: Option<Micros> = "max_round_trip_us",
             /// Opening the TCP connection to the SMTP server.
             smtp_tcp: Option<Micros> = "smtp_tcp_us",
@@ -131,51 +130,51 @@ macro_rules! sample_columns {
             smtp_envelope: Option<Micros> = "smtp_envelope_us",
             /// DATA, the content, and the reply that accepts it.
             smtp_data: Option<Micros> = "smtp_data_us",
-            /// Opening the TCP connection to the mailbox's server.
+            /// Opening the TCP connection to the mailbox server.
             pickup_tcp: Option<Micros> = "pickup_tcp_us",
-            /// The TLS handshake with the mailbox's server.
+            /// The TLS handshake with the mailbox server.
             pickup_tls: Option<Micros> = "pickup_tls_us",
-            /// Waiting for the greeting of the mailbox's server.
+            /// Waiting for the greeting of the mailbox server.
             pickup_greeting: Option<Micros> = "pickup_greeting_us",
             /// Listing or searching the mailbox.
             pickup_list: Option<Micros> = "pickup_list_us",
-            /// How many pick-ups were made until the mail was found.
+            /// Number of pick-ups until the mail was found.
             pickups: Option<i32> = "pickups",
-            /// How many times the mail was offered to the SMTP server.
+            /// How often the mail was offered to the SMTP server.
             smtp_attempts: Option<i32> = "smtp_attempts",
             /// The SMTP server's last reply code.
             smtp_reply_code: Option<i32> = "smtp_reply_code",
             /// The SMTP server's last enhanced status code (RFC 3463).
             smtp_enhanced_status: Option<String> = "smtp_enhanced_status",
-            /// TLS version towards the SMTP server, such as `TLSv1.3`.
+            /// TLS version of the connection to the SMTP server, such as `TLSv1.3`.
             smtp_tls_version: Option<String> = "smtp_tls_version",
-            /// Cipher suite towards the SMTP server.
+            /// Cipher suite of the connection to the SMTP server.
             smtp_tls_cipher: Option<String> = "smtp_tls_cipher",
             /// Expiry of the SMTP server's certificate.
             smtp_certificate_expires_at: Option<UtcMicros> = "smtp_certificate_expires_at",
-            /// TLS version towards the mailbox's server.
+            /// TLS version of the connection to the mailbox server.
             pickup_tls_version: Option<String> = "pickup_tls_version",
-            /// Cipher suite towards the mailbox's server.
+            /// Cipher suite of the connection to the mailbox server.
             pickup_tls_cipher: Option<String> = "pickup_tls_cipher",
             /// Expiry of the mailbox server's certificate.
             pickup_certificate_expires_at: Option<UtcMicros> = "pickup_certificate_expires_at",
-            /// Certificates were not verified, by the monitor's explicit setting.
+            /// Whether certificates were not verified, by the monitor's explicit setting.
             tls_unverified: Option<bool> = "tls_unverified",
             /// The folder in which the mail was found.
             folder: Option<String> = "folder",
             /// Configured folders that could not be opened at the last pick-up, separated by
             /// commas: they were not searched.
             folders_missing: Option<String> = "folders_missing",
-            /// How many further copies of the mail were found.
+            /// Number of further copies of the mail that were found.
             duplicates: Option<i32> = "duplicates",
-            /// The mail's way, oldest station first.
+            /// The mail's hops, oldest first.
             hops: Option<Vec<Hop>> = "hops",
-            /// From the start of the first attempt to hand the mail over to the reply that accepted
-            /// it, pauses included; with one attempt the same as [`Sample::smtp_send`].
+            /// From the start of the first submission attempt to the reply that accepted the mail,
+            /// including pauses; with one attempt the same as [`Sample::smtp_send`].
             smtp_elapsed: Option<Micros> = "smtp_elapsed_us",
-            /// The connection ended before the server said whether it took the mail.
+            /// Whether the connection ended before the server confirmed the mail.
             send_uncertain: Option<bool> = "send_uncertain",
-            /// The size of the mail as it was sent.
+            /// Size of the sent mail in bytes.
             message_bytes: Option<i32> = "message_bytes",
             /// SPF verdict of the receiving system (RFC 7208), from `Authentication-Results` (RFC
             /// 8601).
@@ -184,9 +183,9 @@ macro_rules! sample_columns {
             dkim: Option<String> = "dkim",
             /// DMARC verdict of the receiving system (RFC 9989).
             dmarc: Option<String> = "dmarc",
-            /// What its spam filter decided: `spam` or `ham`.
+            /// Decision of its spam filter: `spam` or `ham`.
             spam_verdict: Option<String> = "spam_verdict",
-            /// Its spam filter's score, on that filter's own scale.
+            /// Score of its spam filter, on that filter's scale.
             spam_score: Option<f64> = "spam_score",
             /// The kind of test, such as `mailbox`; null is `mail-qos`.
             kind: Option<String> = "kind",
@@ -196,20 +195,20 @@ macro_rules! sample_columns {
 
 macro_rules! define_sample {
     ($($(#[$doc:meta])* $field:ident: $type:ty = $column:literal,)+) => {
-        /// One test's row in the lake. `None` is null: not known, never zero.
+        /// One test's row in the lake. `None` is null and means unknown, never zero.
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         pub struct Sample {
-            /// The monitor whose test it was.
+            /// The tested monitor.
             pub monitor: MonitorId,
-            /// When the test began; unique for a monitor within a site.
+            /// Start of the test; unique for a monitor within a site.
             pub started_at: UtcMicros,
-            /// What became of the test.
+            /// Outcome of the test.
             pub outcome: Outcome,
             $($(#[$doc])* pub $field: $type,)+
         }
 
         impl Sample {
-            /// A sample with nothing measured yet.
+            /// Creates a sample without measurements.
             pub fn new(monitor: MonitorId, started_at: UtcMicros, outcome: Outcome) -> Self {
                 Self {
                     monitor,
@@ -225,7 +224,7 @@ macro_rules! define_sample {
 sample_columns!(define_sample);
 
 impl Sample {
-    /// Whether the mail may still be found late.
+    /// Returns whether the mail may still arrive late.
     pub fn is_provisional(&self) -> bool {
         self.settled == Some(false)
     }

@@ -1,15 +1,15 @@
-//! Moments and durations: integers of microseconds, UTC. Time zones belong to the edges.
+//! Times and durations: integers of microseconds, UTC. Time zones belong to input and output.
 
 use std::{fmt, ops, str::FromStr, time::Duration};
 
-/// A moment: microseconds since 1970-01-01T00:00:00Z.
+/// A time: microseconds since 1970-01-01T00:00:00Z.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(transparent)]
 pub struct UtcMicros(pub i64);
 
-/// A duration in microseconds; negative where a difference of moments is.
+/// A duration in microseconds, which may be negative.
 #[derive(
     Debug,
     Clone,
@@ -27,13 +27,13 @@ pub struct UtcMicros(pub i64);
 pub struct Micros(pub i64);
 
 impl UtcMicros {
-    /// The moment by this machine's clock.
+    /// Returns the current time by this machine's clock.
     pub fn now() -> Self {
         Self(jiff::Timestamp::now().as_microsecond())
     }
 
-    /// The same moment as a jiff time stamp; beyond jiff's range (year ±9999) the nearest that it
-    /// has.
+    /// Returns the same time as a jiff timestamp; outside jiff's range (year ±9999) the nearest one
+    /// in it.
     pub fn timestamp(self) -> jiff::Timestamp {
         jiff::Timestamp::from_microsecond(self.0).unwrap_or(if self.0 < 0 {
             jiff::Timestamp::MIN
@@ -42,7 +42,7 @@ impl UtcMicros {
         })
     }
 
-    /// The UTC date on which the moment lies: the `date=` of the sample lake.
+    /// Returns the UTC date of the time: the `date=` of the sample lake.
     pub fn utc_date(self) -> jiff::civil::Date {
         jiff::tz::TimeZone::UTC.to_datetime(self.timestamp()).date()
     }
@@ -54,7 +54,7 @@ impl From<jiff::Timestamp> for UtcMicros {
     }
 }
 
-/// RFC 3339 in UTC with as many digits as are needed.
+/// Formats the time as RFC 3339 in UTC, with as many digits as needed.
 impl fmt::Display for UtcMicros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.timestamp(), f)
@@ -106,7 +106,7 @@ impl Micros {
         self.0 as f64 / 1_000_000.0
     }
 
-    /// The standard library's duration; negative ones become zero.
+    /// Returns the standard library's duration; negative ones become zero.
     pub fn to_std(self) -> Duration {
         Duration::from_micros(u64::try_from(self.0).unwrap_or(0))
     }
@@ -132,7 +132,7 @@ impl ops::Sub for Micros {
     }
 }
 
-/// Units that a duration may be written in, largest first, in microseconds.
+/// Units of durations, largest first, in microseconds.
 const UNITS: [(&str, i64); 7] = [
     ("w", 7 * 86_400_000_000),
     ("d", 86_400_000_000),
@@ -153,8 +153,8 @@ pub struct ParseDurationError(String);
 impl FromStr for Micros {
     type Err = ParseDurationError;
 
-    /// `"1h30m"`, `"2.5s"`, `"500ms"`: numbers with units, largest first or not, blanks between
-    /// allowed.
+    /// Parses `"1h30m"`, `"2.5s"`, `"500ms"`: numbers with units in any order, with optional blanks
+    /// between.
     fn from_str(text: &str) -> Result<Self, ParseDurationError> {
         let error = || ParseDurationError(text.to_owned());
         let mut rest = text.trim();

@@ -1,12 +1,12 @@
-//! Words that stand for the values of an enum.
+//! Enums whose values are words in files.
 
-/// A word that is none of those allowed.
+/// A word that is not one of the allowed ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a known {1}: use {list}", list = .2.join(", "))]
 pub struct UnknownWord(pub String, pub &'static str, pub &'static [&'static str]);
 
-/// Declares an enum whose values are words in files: `as_str`, `ALL`, `WORDS`, and reading and
-/// writing as text all come from one list.
+/// Declares an enum whose values are words in files: `as_str`, `ALL`, `WORDS`, and conversion from
+/// and to text are generated from one list.
 ///
 /// ```
 /// mailqos_model::words!(
@@ -29,13 +29,13 @@ macro_rules! words {
         }
 
         impl $type {
-            /// All of them, in order.
+            /// All values, in order.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// All of them, each with its word.
+            /// All values, each with its word.
             pub const WORDS: [(&'static str, Self); [$($word),+].len()] = [$(($word, Self::$variant)),+];
 
-            /// Its word.
+            /// Returns the word of the value.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word),+

@@ -25,9 +25,9 @@ use tokio_rustls::TlsConnector;
 pub use crate::place::{HttpError, Place};
 use crate::{Trust, client_config, connect::connect_any, proxy::Proxy};
 
-/// Maximum size of a response's head in bytes.
+/// Maximum size of an answer's header, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// Maximum wait accepted from a server (Retry-After).
+/// Longest wait that a server may ask for (Retry-After).
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// A request to a server. It has no `Debug`, because the content may contain secrets.
@@ -35,7 +35,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 pub struct Request {
     /// Method, such as `GET` or `POST`.
     pub method: String,
-    /// URL, `http://…` or `https://…`. It is secret, because the URLs of webhooks are.
+    /// `http://…` or `https://…`; secret, because webhook addresses are.
     pub url: Secret,
     /// Header fields; their values may be secrets.
     pub headers: Vec<(String, Secret)>,
@@ -61,7 +61,7 @@ pub enum Route {
 }
 
 impl Route {
-    /// The proxy for a server, if any.
+    /// Returns the proxy for a server, if any.
     fn proxy(&self, place: &Place) -> Result<Option<Proxy>, HttpError> {
         match self {
             Self::Environment => Proxy::of_environment(place),
@@ -73,7 +73,7 @@ impl Route {
         }
     }
 
-    /// Returns host and port of the proxy that this route uses for a server, if any, without its
+    /// Returns host and port of the proxy that this route uses for a server, if any; never its
     /// password.
     ///
     /// # Errors The address of the proxy is invalid.
@@ -84,7 +84,8 @@ impl Route {
 
 /// Validates the address of a proxy.
 ///
-/// # Errors Describes the problem without the address, which may contain a password.
+/// # Errors
+/// Description of the problem without the address, which may contain a password.
 pub fn check_proxy(address: &str) -> Result<(), HttpError> {
     Proxy::parse(address).map(|_| ())
 }
@@ -96,20 +97,20 @@ pub struct Response {
     pub status: u16,
     /// The content, or its beginning if it is too long.
     pub body: Vec<u8>,
-    /// Whether the content exceeded the limit.
+    /// Whether the content was truncated at the limit.
     pub truncated: bool,
     /// How long the server asks clients to wait (RFC 9110, section 10.2.3), at most an hour.
     pub retry_after: Option<Duration>,
 }
 
 impl Response {
-    /// Returns whether the status indicates success (2xx).
+    /// Returns whether the status is 2xx.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// Returns the status and the beginning of the content in one line, for messages, with the
-    /// given secrets removed.
+    /// Returns the status and the beginning of the content in one line, for messages, without these
+    /// secrets.
     pub fn summary(&self, secrets: &[Secret]) -> String {
         let text = one_line(&String::from_utf8_lossy(&self.body), secrets);
         let separator = if text.is_empty() { "" } else { ": " };
@@ -120,7 +121,8 @@ impl Response {
 /// Sends a request and returns the response with at most `most` bytes of content, all within
 /// `deadline`.
 ///
-/// # Errors There is no response. A response with an error status (4xx, 5xx) is not an error.
+/// # Errors
+/// There is no answer. A failure status (4xx, 5xx) is an answer.
 pub async fn send(
     request: &Request,
     trust: &Trust,
@@ -205,7 +207,7 @@ async fn encrypt(
 fn retry_after(value: &HeaderValue, now: UtcMicros) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     let asked = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // A number of seconds that overflows is replaced by the maximum.
+        // A number of seconds that is too large becomes the maximum.
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
     } else {
         let micros = http_date(text)?.as_microsecond() - now.0;
@@ -214,7 +216,7 @@ fn retry_after(value: &HeaderValue, now: UtcMicros) -> Option<Duration> {
     Some(asked.min(MAX_RETRY_AFTER))
 }
 
-/// Parses a date in one of the three forms that RFC 9110, section 5.6.7, requires; all are in UTC.
+/// Parses a date in one of the three forms in RFC 9110, section 5.6.7; all are in UTC.
 fn http_date(text: &str) -> Option<jiff::Timestamp> {
     if let Ok(date) = jiff::fmt::rfc2822::parse(text) {
         return Some(date.timestamp());
@@ -249,7 +251,7 @@ fn patience(answer: &hyper::Response<hyper::body::Incoming>) -> Option<Duration>
     })
 }
 
-/// Sends the request on an open connection. `forwarding` is the proxy that forwards the request.
+/// Sends the request; `forwarding` is the proxy that forwards it.
 async fn exchange<S>(
     stream: S,
     request: &Request,
@@ -286,7 +288,7 @@ where
         while let Some(frame) = answer.frame().await {
             let frame = match frame {
                 Ok(frame) => frame,
-                // The request succeeded; only the content of the response is cut off.
+                // The server has done its work; only the content is truncated.
                 Err(_) if response.is_success() => {
                     response.truncated = true;
                     break;
@@ -325,8 +327,7 @@ where
     }
 }
 
-/// Returns the response from a server that sends these bytes whatever it receives, for the fuzz
-/// targets.
+/// Returns the answer of a server with fixed replies, for the fuzz targets.
 #[doc(hidden)]
 pub async fn replay(said: Vec<u8>, request: &Request, most: usize) -> Result<Response, HttpError> {
     let place = Place::parse(request.url.expose())?;
@@ -397,7 +398,7 @@ mod tests {
         net::TcpListener,
     };
 
-    /// Starts a server that reads a request's head and then writes `chunk`, `times` times.
+    /// Starts a server that reads a request's header and then writes `chunk` this many times.
     async fn server(
         head: &'static str,
         chunk: Vec<u8>,
@@ -452,7 +453,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_without_end_is_cut() {
-        // Ten gigabytes, if the client reads them all.
+        // Ten gigabytes, if all of them are read.
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\n";
         let (url, task) = server(head, vec![b'x'; 1 << 20], 10 * 1024).await;
         let answer = send(&request(&url), &Trust::default(), SOON, 1000).await.expect("an answer");
@@ -463,8 +464,8 @@ mod tests {
     #[tokio::test]
     async fn silence_and_an_endless_head_end_in_an_error() {
         let (url, _task) = server("", Vec::new(), 0).await;
-        // The server closes the connection; an address that accepts connections but does not
-        // respond is the listener's own backlog.
+        // The server closes; an address that accepts connections and is silent is the listener's
+        // backlog.
         assert!(matches!(
             send(&request(&url), &Trust::default(), SOON, 10).await,
             Err(HttpError::Broken { .. })
@@ -550,7 +551,7 @@ mod tests {
                 .expect("an answer");
             assert_eq!((answer.status, answer.body.as_slice()), (200, &b"ok"[..]));
         }
-        // A success counts even if its content is cut off; the content of a failure is then
+        // A success counts although its content is truncated; the content of a failure is then
         // unknown.
         let stream = Reset::saying("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok");
         let cut = exchange(stream, &request("http://script/"), &place, None, 100).await;
@@ -567,7 +568,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_proxy_gets_the_destination_and_the_credentials() {
-        // For HTTP, the proxy forwards the request.
+        // Over HTTP the proxy forwards the request itself.
         let (url, task) =
             server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Vec::new(), 0).await;
         let proxy = Place::parse(&url).expect("an address").server();
@@ -584,8 +585,8 @@ mod tests {
         let login = "proxy-authorization: Basic bWU6aHVudGVyMg==";
         assert!(heard.contains(login) && heard.contains("host: hooks.invalid:8080"), "{heard}");
 
-        // For HTTPS, the proxy is asked for a tunnel. Its refusal is reported as its own, without
-        // its password.
+        // Over HTTPS the proxy is asked for a tunnel; its refusal is reported as such, and its
+        // password is not shown.
         for (head, said) in [
             (
                 "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",

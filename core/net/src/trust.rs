@@ -1,8 +1,9 @@
-//! The certificates that a connection accepts.
+//! Certificates that a connection accepts.
 
 use std::path::PathBuf;
 
-/// Maximum size in bytes of a file of trusted certificates, four times a platform's whole store.
+/// Maximum size of a file of trusted certificates, in bytes: a platform's whole store has a quarter
+/// of that.
 pub const MAX_CA_FILE: u64 = 1024 * 1024;
 
 /// Settings for trusted certificates.

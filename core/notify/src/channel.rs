@@ -2,9 +2,9 @@
 //! which an alarm was reported is stored with the alarm, so that its end is reported there even
 //! after the configuration has changed or the probe was restarted.
 //!
-//! A stored channel says where a secret comes from, never the secret itself. One in plaintext in
-//! the configuration is omitted, and is found again only while the configuration has the same
-//! channel.
+//! A stored channel records where a secret comes from, never the secret itself. A secret that the
+//! configuration has in plaintext is omitted; the channel works again only while the configuration
+//! still contains it.
 
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ impl std::fmt::Display for ChannelId {
 pub struct Channel {
     /// The site, for Message-IDs.
     pub site: SiteName,
-    /// The action.
+    /// Action of the step.
     pub action: Action,
     /// The mail servers that it uses, each with its account, if any.
     pub servers: Vec<(Name, MailServer, Option<Account>)>,
@@ -46,7 +46,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Returns the channel of a step of the configuration.
+    /// Returns the channel of a step in the configuration.
     pub fn of(config: &Config, step: &Step) -> Self {
         let names: Vec<&Name> = match &step.action {
             Action::Email { mail_server, fallback, .. } => {
@@ -76,8 +76,7 @@ impl Channel {
         ChannelId(digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Returns whether it is a service that counts alarms individually and has them closed
-    /// individually.
+    /// Returns whether the service counts alarms individually and expects each to be closed.
     pub fn counts_incidents(&self) -> bool {
         matches!(&self.action, Action::Webhook(hook) if hook.service.counts_incidents())
     }
@@ -92,9 +91,9 @@ impl Channel {
 /// Treatment of secrets that are in the configuration in plaintext.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Literals {
-    /// They are part of the digest.
+    /// Included in the digest.
     Included,
-    /// They are stored nowhere.
+    /// Not stored.
     LeftOut,
 }
 
@@ -164,7 +163,7 @@ fn template_of(kept: &StoredTemplate) -> Template {
     Template { text: kept.1.clone(), name: kept.0.clone(), node: None }
 }
 
-/// The own wording of a mail.
+/// The user's wording of a mail.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct StoredWording {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,9 +204,9 @@ enum Source {
     File(PathBuf),
     Credential(String),
     Command(Vec<String>),
-    /// It is no secret.
+    /// Not a secret.
     Text(String),
-    /// It was in the configuration in plaintext.
+    /// In the configuration in plaintext.
     LeftOut,
 }
 
@@ -251,9 +250,9 @@ struct StoredServer {
 struct StoredAccount {
     user: String,
     domain: Option<String>,
-    /// None: it logs in with tokens, which only the configuration can describe.
+    /// Absent if it logs in with tokens, which only the configuration can describe.
     password: Option<Source>,
-    /// The application that asks for tokens.
+    /// Client id of the application that requests tokens.
     client_id: Option<String>,
     mechanisms: Vec<String>,
 }
@@ -282,7 +281,7 @@ struct StoredTrust {
 pub struct LostChannel(String);
 
 impl StoredChannel {
-    /// Returns a channel as it is stored: everything but secrets in plaintext.
+    /// Returns the form of a channel that is stored: everything but secrets in plaintext.
     pub fn from_channel(channel: &Channel) -> Self {
         Self { timeout: Some(channel.timeout), ..Self::of(channel, Literals::LeftOut) }
     }
@@ -319,7 +318,7 @@ impl StoredChannel {
                     trust: StoredTrust::of(&hook.trust),
                     template: hook.template.as_ref().map(stored_template),
                     content_type: hook.content_type,
-                    // There may be a password in it.
+                    // The address may contain a password.
                     proxy: hook.proxy.as_ref().map(secret),
                 }
             }
@@ -347,11 +346,11 @@ impl StoredChannel {
         Self { site: channel.site.clone(), action, timeout: None }
     }
 
-    /// Returns the stored channel, ready to be used.
+    /// Returns the stored channel, ready for use.
     ///
     /// # Errors
-    /// It needs a secret that was in the configuration in plaintext, or something that this version
-    /// doesn't know.
+    /// The channel needs a secret that was in the configuration in plaintext, or has something that
+    /// this version doesn't know.
     pub fn channel(&self, config: &Config) -> Result<Channel, LostChannel> {
         let mut servers = Vec::new();
         let action = match &self.action {
@@ -508,7 +507,7 @@ impl StoredServer {
                         .filter_map(|one| one.parse::<Mechanism>().ok())
                         .collect(),
                 },
-                // Tokens are renewed by what the configuration says, and only there.
+                // Tokens can only be renewed with the settings in the configuration.
                 None => config.account(endpoint.account.as_ref()).cloned().ok_or_else(|| {
                     LostChannel(format!(
                         "the configuration no longer contains the account of {}",

@@ -1,4 +1,5 @@
-//! A program that is told of alarms: by its environment, and as JSON on its standard input.
+//! Commands: programs that receive notifications in their environment and as JSON on standard
+//! input.
 
 use std::{process::Stdio, time::Duration};
 
@@ -9,15 +10,15 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::Notification;
 
-/// So much of what the program says is kept, for the record.
+/// Size of the output that is kept for the record, in bytes.
 const MAX_OUTPUT: usize = 4 * 1024;
-/// What the program may go on saying after its end: what is in the pipe then, not what its children
-/// say for hours.
+/// How long to read on after the program has ended. This covers what is already in the pipe; its
+/// children may write for hours.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// What a program needs of the probe's environment; the rest may hold secrets.
+/// Variables of the probe's environment that are passed on; the rest may hold secrets.
 const INHERITED: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TZ", "TMPDIR"];
 
-/// Ends the program and all that it has started, when dropped.
+/// Kills the program and its process group when dropped.
 struct Group(Option<Pid>);
 
 impl Drop for Group {
@@ -28,7 +29,8 @@ impl Drop for Group {
     }
 }
 
-/// Runs the program to its end; good when it ends with 0. Dropping this kills its process group.
+/// Runs the program to its end; exit status 0 means success. Dropping the future kills the process
+/// group.
 pub(crate) async fn run(
     words: &[String],
     environment: &[(String, SecretSource)],
@@ -64,7 +66,7 @@ pub(crate) async fn run(
     let content = notification.context.to_string();
     let talk = async {
         if let Some(mut stdin) = stdin {
-            // A program that doesn't read its input is fine.
+            // A program may ignore its input.
             let _ = stdin.write_all(content.as_bytes()).await;
         }
     };
@@ -87,7 +89,7 @@ pub(crate) async fn run(
         }
         status
     };
-    // It has ended by itself: what it left running on purpose may run.
+    // The program has ended; background processes that it started may keep running.
     group.0 = None;
     let status = status.map_err(|error| format!("{program}: {error}"))?;
     let words = if complained.is_empty() { said } else { complained };
@@ -100,7 +102,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Reads to the end, keeping the beginning.
+/// Reads to the end and keeps the beginning.
 async fn collect(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut stream) = stream else { return };
     let mut space = [0; 4096];
@@ -163,7 +165,7 @@ mod tests {
             .expect_err("it does not end");
         let child = std::fs::read_to_string(&file).expect("the child's number");
         let proc = std::path::PathBuf::from(format!("/proc/{}/stat", child.trim()));
-        // Gone, or dead and not yet fetched by its parent.
+        // Gone, or a zombie that its parent has not reaped yet.
         let gone = || std::fs::read_to_string(&proc).map_or(true, |stat| stat.contains(") Z "));
         for _ in 0..200 {
             if gone() {

@@ -12,15 +12,15 @@ use mailqos_model::{Name, UtcMicros};
 use super::letter::AlarmMail;
 use crate::Channel;
 
-/// Why nobody got a mail.
+/// Why a mail was not accepted for any recipient.
 pub(crate) enum Failed {
-    /// The server refused the recipients, each by itself: why, and whom.
+    /// The server refused every recipient: the reason, and the recipients.
     Recipients(String, Refusals),
-    /// Anything else; the mail may have been taken all the same where the last is true.
+    /// Any other reason; `true` means that the server may have accepted the mail nevertheless.
     Otherwise(String, bool),
 }
 
-/// Whom a server refused.
+/// Recipients that a server refused.
 #[derive(Default)]
 pub(crate) struct Refusals {
     pub(crate) for_now: Vec<String>,
@@ -33,8 +33,8 @@ impl From<String> for Failed {
     }
 }
 
-/// Sends the message through one mail server, to those of its recipients in `only` unless nobody
-/// is; returns the reply that accepted it, and who was refused.
+/// Sends the message through one mail server to the recipients in `only`, or to all if `only` is
+/// empty. Returns the reply that accepted it, and the refused recipients.
 pub(crate) async fn send(
     channel: &Channel,
     server: &Name,
@@ -46,7 +46,7 @@ pub(crate) async fn send(
         return Err(format!("the configuration no longer contains the mail server {server}").into());
     };
     let mailer = Mailer::new(options, account);
-    // The same mail for those who are told again: it names the others, too.
+    // Recipients who are notified again get the same mail, so it still lists the others.
     let recipients: Vec<Address> = to
         .iter()
         .filter(|person| only.is_empty() || only.contains(&person.address))
@@ -60,7 +60,7 @@ pub(crate) async fn send(
     if matches!(outcome.error, Some(MailError::TooLarge { .. }))
         && !letter.notification.transcripts.is_empty()
     {
-        // The alarm is worth more than what goes with it.
+        // An alarm matters more than its attachments.
         let mail = compose(&options.from, to, letter, Enclosed::Nothing, (server, site));
         outcome = mailer.send(&envelope, mail, &mut |_, _| Ok(())).await;
     }
@@ -83,7 +83,7 @@ pub(crate) async fn send(
     }
 }
 
-/// What a server said of those whom it refused, and who they are.
+/// Returns the recipients that a server refused, with its replies.
 fn refusals(outcome: &Outcome, server: &Name) -> (Vec<String>, Refusals) {
     let (mut words, mut all) = (Vec::new(), Refusals::default());
     for (address, refusal) in outcome.refused.iter().chain(&outcome.too_large) {
@@ -95,7 +95,7 @@ fn refusals(outcome: &Outcome, server: &Name) -> (Vec<String>, Refusals) {
     (words, all)
 }
 
-/// What goes with a mail.
+/// Attachments of a mail.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Enclosed {
     Transcripts,
@@ -110,8 +110,8 @@ fn compose(
     (server, site): (&Name, &str),
 ) -> Vec<u8> {
     let notification = letter.notification;
-    // All mails about an alarm refer to the first one, whose Message-ID follows from the alarm;
-    // through which server it went makes no difference.
+    // All mails about an alarm refer to the first one. Its Message-ID follows from the alarm, so
+    // the server that delivered it makes no difference.
     let mut references: Vec<String> =
         notification.threads.iter().map(|thread| format!("{thread}@{site}.mailqos")).collect();
     let message_id = if notification.opens_thread && !references.is_empty() {
@@ -158,7 +158,7 @@ mod tests {
     use crate::{Notification, testing};
     use mailqos_config::Wording;
 
-    /// The fields of a mail, in one line each.
+    /// Returns the fields of a mail, one per line.
     fn fields(notification: &Notification) -> Vec<String> {
         let from = Person { name: None, address: "q@example.net".to_owned() };
         let server = "alerts".parse().expect("a name");

@@ -1,13 +1,13 @@
-//! The filters of templates: what makes a text safe and short enough for a service.
+//! Filters of templates, which make text safe and short enough for a service.
 //!
-//! Part of what is told are the words of servers that were tested, and anybody may have written
-//! them: no service may read them as markup.
+//! Notifications quote replies of the tested servers, so anyone may have written parts of them. No
+//! service may interpret these as markup.
 
 use std::borrow::Cow;
 
 use tera::{Kwargs, State, Tera};
 
-/// Makes the filters known to a template.
+/// Registers the filters with Tera.
 pub(crate) fn register(tera: &mut Tera) {
     tera.register_filter("json", |value: &tera::Value, _: Kwargs, _: &State<'_>| {
         if value.is_undefined() {
@@ -52,7 +52,7 @@ pub(crate) fn register(tera: &mut Tera) {
     });
 }
 
-/// At most this many characters.
+/// Shortens a text to at most this many characters.
 fn in_characters(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         text.to_owned()
@@ -61,7 +61,7 @@ fn in_characters(text: &str, most: usize) -> String {
     }
 }
 
-/// At most this many bytes in UTF-8; no character is cut in two.
+/// Shortens a text to at most this many bytes of UTF-8 without splitting a character.
 fn in_bytes(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
@@ -72,8 +72,8 @@ fn in_bytes(text: &str, most: usize) -> String {
     }
 }
 
-/// A text, character by character in the words of a service, that is no longer than asked; no
-/// escape is cut in two. `size` is what of a word counts.
+/// Escapes a text character by character, up to a limit, without splitting an escape. `size`
+/// returns how much an escaped character counts towards the limit.
 fn escaped(
     text: &str,
     most: usize,
@@ -95,7 +95,7 @@ fn escaped(
             return whole;
         }
         whole.push_str(&written);
-        // There must be room for the dots.
+        // Leave room for the dots.
         if count <= room {
             cut = whole.len();
         }
@@ -107,13 +107,13 @@ fn as_it_is(character: char) -> Cow<'static, str> {
     character.to_string().into()
 }
 
-/// Characters as they are written: what most services count.
+/// Counts the escaped characters, as most services do.
 fn characters(_: char, written: &str) -> usize {
     written.chars().count()
 }
 
-/// Slack's escapes (<https://docs.slack.dev/messaging/formatting-message-text>), in at most this
-/// many characters.
+/// Escapes a text for Slack (<https://docs.slack.dev/messaging/formatting-message-text>), in at
+/// most this many characters.
 fn slack(text: &str, most: usize) -> String {
     let word = |character| match character {
         '&' => "&amp;".into(),
@@ -124,20 +124,19 @@ fn slack(text: &str, most: usize) -> String {
     escaped(text, most, "…", word, characters)
 }
 
-/// A text that Markdown shows as it is (CommonMark, section 2.4): for Mattermost, Discord,
-/// Rocket.Chat, Zulip and others. What their apps find to be an address is kept from becoming a
-/// link, and a mention from reaching anybody. They count the characters that are written, escapes
-/// too.
+/// Escapes a text for Markdown (CommonMark, section 2.4): Mattermost, Discord, Rocket.Chat, Zulip
+/// and others. Also stops their apps from turning addresses into links and mentions into
+/// notifications. These services count the escaped characters.
 fn markdown(text: &str, most: usize) -> String {
     let word = |character: char| match character {
         '@' => "@\u{200b}".into(),
-        // An address has :// in it.
+        // Addresses contain `://`.
         ':' => ":\u{200b}".into(),
         '.' | ',' | ';' | '?' | '%' | '/' | '"' | '\'' => as_it_is(character),
         mark if mark.is_ascii_punctuation() => format!("\\{mark}").into(),
         other => as_it_is(other),
     };
-    // Between other colons and what follows them nothing is needed.
+    // Other colons need nothing after them.
     let plain = |text: String| {
         text.replace(":\u{200b}//", ":\u{0}//")
             .replace(":\u{200b}", ":")
@@ -146,8 +145,9 @@ fn markdown(text: &str, most: usize) -> String {
     plain(escaped(&text.replace('\0', " "), most, "…", word, characters))
 }
 
-/// For Telegram's MarkdownV2 (<https://core.telegram.org/bots/api#markdownv2-style>). Its limit
-/// counts what is shown, in UTF-16.
+/// Escapes a text for Telegram's MarkdownV2
+/// (<https://core.telegram.org/bots/api#markdownv2-style>). Its limit applies to the displayed
+/// text, in UTF-16.
 fn telegram(text: &str, most: usize) -> String {
     // "Any character with code between 1 and 126 can be escaped"; these must be.
     let word = |character: char| match character {
@@ -157,8 +157,8 @@ fn telegram(text: &str, most: usize) -> String {
     escaped(text, most, "…", word, |character, _| character.len_utf16())
 }
 
-/// For Telegram's HTML, Matrix' `formatted_body` and Microsoft's older cards; limits count what is
-/// shown, in UTF-16.
+/// Escapes a text for Telegram's HTML, Matrix' `formatted_body` and Microsoft's older cards. Their
+/// limits apply to the displayed text, in UTF-16.
 fn html(text: &str, most: usize) -> String {
     let word = |character: char| match character {
         '&' => "&amp;".into(),
@@ -171,8 +171,8 @@ fn html(text: &str, most: usize) -> String {
     escaped(text, most, "…", word, |character, _| character.len_utf16())
 }
 
-/// A text in the alphabet of GSM (3GPP TS 23.038, section 6.2.1): one character beyond it makes a
-/// message of 160 characters one of 70. Characters of the extension table count twice.
+/// Converts a text to the GSM alphabet (3GPP TS 23.038, section 6.2.1). One character outside it
+/// reduces a message from 160 characters to 70. Characters of the extension table count twice.
 fn gsm(text: &str, most: usize) -> String {
     const ALPHABET: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿\
                             abcdefghijklmnopqrstuvwxyzäöñüà";
@@ -202,8 +202,8 @@ fn gsm(text: &str, most: usize) -> String {
     escaped(text, most, "...", word, size)
 }
 
-/// No link of Markdown is left in it, even where an app renders Markdown in places that are
-/// documented to be plain.
+/// Breaks Markdown links, because some apps render Markdown even in fields that are documented as
+/// plain text.
 fn unlinked(text: &str) -> String {
     text.replace("](", "]\u{2060}(")
 }
@@ -214,8 +214,8 @@ mod tests {
 
     use super::*;
 
-    /// Limits that others ran into: <https://github.com/grafana/grafana/issues/48812> (Telegram),
-    /// <https://github.com/rjstone/discord-webhook-notify/issues/15> (Discord).
+    /// Limits that other projects ran into: <https://github.com/grafana/grafana/issues/48812>
+    /// (Telegram), <https://github.com/rjstone/discord-webhook-notify/issues/15> (Discord).
     #[test]
     fn texts_are_escaped_as_their_services_read_them() {
         assert_eq!(slack("<a&b>", usize::MAX), "&lt;a&amp;b&gt;");
@@ -230,7 +230,7 @@ mod tests {
         );
         assert_eq!(markdown("a*b*c", 5), "a\\*b…");
         assert_eq!(telegram("a.b_c!", all), "a\\.b\\_c\\!");
-        // What is shown counts, in UTF-16; no escape is cut in two.
+        // The displayed text counts, in UTF-16; no escape is split.
         assert_eq!(telegram("....", 3), "\\.\\.…");
         assert_eq!(telegram("😀😀", 4), "😀😀");
         assert_eq!(telegram("😀😀", 3), "😀…");
@@ -257,7 +257,7 @@ mod tests {
             let escaped = slack(&text, most);
             prop_assert!(escaped.chars().count() <= most);
             prop_assert!(!escaped.contains(['<', '>']));
-            // Each & begins an escape, whole.
+            // Each `&` begins a complete escape.
             for (at, _) in escaped.match_indices('&') {
                 let rest = &escaped[at..];
                 prop_assert!(["&amp;", "&lt;", "&gt;"].iter().any(|escape| rest.starts_with(escape)), "{}", escaped);

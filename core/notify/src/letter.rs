@@ -1,5 +1,5 @@
-//! The words of a mail: its own, by templates, or the built-in ones. A template that fails keeps no
-//! mail from being sent.
+//! Subject and text of a mail, from the user's templates or the built-in ones. A failing template
+//! never prevents a mail from being sent.
 
 use mailqos_base::one_line;
 use mailqos_config::{Problems, Template, Wording};
@@ -12,7 +12,7 @@ const MAX_SUBJECT: usize = 250;
 
 /// A mail about alarms, before it is addressed.
 pub(crate) struct AlarmMail<'a> {
-    /// What it is about.
+    /// The notification that it is about.
     pub(crate) notification: &'a Notification,
     /// One line.
     pub(crate) subject: String,
@@ -20,12 +20,12 @@ pub(crate) struct AlarmMail<'a> {
     pub(crate) text: String,
     /// The same as HTML.
     pub(crate) html: Option<String>,
-    /// Why it has not the words that it was to have.
+    /// Why the user's wording was not used.
     pub(crate) problem: Option<String>,
 }
 
 impl<'a> AlarmMail<'a> {
-    /// Words a message.
+    /// Composes subject and text of a notification.
     pub(crate) fn write(wording: &Wording, notification: &'a Notification) -> Self {
         match Self::own(wording, notification) {
             Ok(letter) => letter,
@@ -80,7 +80,7 @@ impl std::fmt::Display for AlarmMail<'_> {
     }
 }
 
-/// One line: a line break in a subject would begin another header field.
+/// Joins a text into one line: a line break in a subject would begin another header field.
 fn subject(text: &str) -> String {
     let words: Vec<&str> = text
         .split(|c: char| c.is_whitespace() || c.is_control())
@@ -93,7 +93,7 @@ fn subject(text: &str) -> String {
     }
 }
 
-/// Notes what is wrong with the templates of a mail.
+/// Reports problems with the templates of a mail.
 pub(crate) fn check(
     wording: &Wording,
     examples: &[(&'static str, Notification)],

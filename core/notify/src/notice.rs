@@ -1,4 +1,4 @@
-//! Sends notices through an action list: messages that no monitor is the cause of, such as that a
+//! Sends notices through an action list: messages that are not about a monitor, such as that a
 //! report could not be delivered.
 
 use std::time::Duration;
@@ -36,11 +36,11 @@ pub async fn send_notice(
     answers
 }
 
-/// Notifies people of something by an action list, within five minutes. `id` is the same for a
-/// notice that is sent again.
+/// Notifies people through an action list, within five minutes. `id` stays the same if a notice is
+/// sent again.
 ///
 /// # Errors
-/// No channel has accepted it.
+/// No channel accepted the notice.
 pub async fn notify(
     config: &Config,
     list: &str,

@@ -48,8 +48,8 @@ pub struct LogLine {
 }
 
 impl Notification {
-    /// Returns a message that no monitor is the cause of, such as that a report could not be
-    /// delivered. `id` is the same for a message that is sent again.
+    /// Returns a message that is not about a monitor, such as that a report could not be delivered.
+    /// `id` stays the same if a message is sent again.
     pub fn notice(config: &Config, id: &str, subject: &str, text: &str) -> Self {
         let subject = format!("[mailqos {}] {subject}", config.site);
         let incident = format!("mailqos/{}/notice/{id}", config.site);
@@ -87,7 +87,7 @@ impl Notification {
         }
     }
 
-    /// Returns a notice such as `mailqos-analytics` sends.
+    /// Returns an example of the notices that `mailqos-analytics` sends.
     pub fn example_notice(config: &Config) -> Self {
         Self::notice(
             config,

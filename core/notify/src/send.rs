@@ -1,25 +1,25 @@
-//! Sends a notification through a channel once, within a deadline.
+//! Sends a notification through a channel: one attempt, within a deadline.
 
 use mailqos_config::{Action, Config, Problems};
 use mailqos_model::Micros;
 
 use crate::{Channel, Notification, command, email, letter, letter::AlarmMail, syslog, webhook};
 
-/// What a channel has done with a message.
+/// How a channel accepted a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Accepted {
-    /// The other end has accepted it, with this reply.
+    /// The other end accepted it, with this reply.
     Confirmed(String),
-    /// It was accepted for some recipients.
+    /// The server accepted it for some recipients.
     Partly {
         /// The replies.
         words: String,
-        /// Recipients that were refused for now, and that are notified again.
+        /// Recipients that were refused temporarily, and that are notified again.
         left: Vec<String>,
         /// Recipients that were refused permanently.
         gone: Vec<String>,
     },
-    /// It was submitted, and nothing ever confirms it.
+    /// Submitted over a channel that never confirms anything.
     Unconfirmed(String),
 }
 
@@ -30,7 +30,7 @@ impl Accepted {
         words
     }
 
-    /// Returns whether someone is sure to have received it.
+    /// Returns whether someone has certainly received it.
     pub fn is_confirmed(&self) -> bool {
         !matches!(self, Self::Unconfirmed(_))
     }
@@ -42,13 +42,13 @@ impl Accepted {
 pub struct Refused {
     /// The reason.
     pub text: String,
-    /// Recipients of the mail that are to be notified again; all of them if absent.
+    /// Recipients of the mail that still have to be notified; all of them if absent.
     pub left: Option<Vec<String>>,
-    /// Whether it may have been accepted all the same, because the answer is missing.
+    /// Whether it may have been accepted nevertheless, because the answer is missing.
     pub maybe: bool,
     /// Whether trying again is useless.
     pub lost: bool,
-    /// How long the other end asks not to be contacted.
+    /// How long the other end asks senders to wait before the next attempt.
     pub retry_after: Option<Micros>,
 }
 
@@ -92,7 +92,7 @@ pub async fn send(channel: &Channel, notification: &Notification, only: &[String
     }
     let result = tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| {
         Err(Refused {
-            // A program may have done its work without having ended.
+            // A program may have done its work without ending.
             maybe: matches!(channel.action, Action::Command { .. }),
             ..Refused::from(late(channel))
         })
@@ -110,7 +110,7 @@ fn late(channel: &Channel) -> String {
 struct Mailing {
     replies: Vec<String>,
     failures: Vec<String>,
-    /// Recipients still to be notified, once a server has refused some.
+    /// Recipients that still have to be notified after a server has refused some.
     left: Option<Vec<String>>,
     gone: Vec<String>,
     maybe: bool,
@@ -127,7 +127,7 @@ async fn mail(channel: &Channel, notification: &Notification, only: &[String]) -
     let mut all = Mailing::default();
     for name in std::iter::once(mail_server).chain(fallback) {
         let route = format!("e-mail through {name}");
-        // The fallback is for those whom the first server refused.
+        // The fallback serves recipients that the first server refused.
         let rest = all.left.as_deref().unwrap_or(only);
         let sent = tokio::time::timeout(
             channel.timeout.to_std(),
@@ -142,12 +142,12 @@ async fn mail(channel: &Channel, notification: &Notification, only: &[String]) -
                 all.left = Some(refused.for_now);
                 all.gone.extend(refused.for_good);
             }
-            // A full mailbox of the remaining recipients is no failure of the channel, which
+            // If the remaining recipients' mailboxes are full, the channel has not failed: it
             // accepts mail for others.
             Err(email::Failed::Recipients(error, refused)) if !rest.is_empty() => {
                 all.failures.push(format!("{name}: {error}"));
                 // A refusal by the fallback is not final for recipients that the first server
-                // refused for now.
+                // refused temporarily.
                 if name == mail_server {
                     all.left = Some(refused.for_now);
                     all.gone.extend(refused.for_good);
@@ -272,15 +272,15 @@ mod tests {
         let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
         let step = &Channel::of(&config, &config.action_lists["default"].steps[0]);
         let notification = testing::test();
-        // Mailboxes that the servers do not have are refused for good, but the first one that is
-        // named is only full.
+        // The servers have none of these mailboxes and refuse them permanently; only the first
+        // mailbox is merely full.
         let fill = || {
             let reply = Fault::Reply("452 4.2.2 mailbox full".to_owned());
             first.inject(Protocol::Smtp, "RCPT", reply, When::Times(1));
         };
         let [full, gone] = ["full@example.net", "gone@example.net"].map(str::to_owned);
 
-        // To all: the fallback is for the one that is full.
+        // To all recipients: the fallback is for the full mailbox.
         fill();
         let outcome = send(step, &notification, &[]).await;
         let Ok(Accepted::Partly { words, left, gone: lost }) = outcome.result else {
@@ -297,7 +297,7 @@ mod tests {
         );
         assert_eq!(outcome.channels, [("e-mail through first".to_owned(), Ok(()))]);
 
-        // Alone: those who are refused for good are tried no more, and the fallback has no say in
+        // To one: permanently refused recipients are not retried, and the fallback does not change
         // that.
         let rest = [full.clone(), gone];
         for (is_full, expected) in [(true, vec![full]), (false, Vec::new())] {
@@ -311,7 +311,7 @@ mod tests {
             assert!(outcome.channels.is_empty(), "{:?}", outcome.channels);
         }
 
-        // A server that takes mail for none of them all may well be dead.
+        // A server that accepts mail for none of the recipients may well be broken.
         first.inject(
             Protocol::Smtp,
             "RCPT",

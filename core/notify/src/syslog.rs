@@ -1,5 +1,5 @@
-//! Lines in a system log, one for each alarm: RFC 5424 over UDP, TCP and TLS; the older form for
-//! this machine's own socket.
+//! Syslog: one line per alarm, as RFC 5424 over UDP, TCP and TLS, or in the older form for the
+//! local socket.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -15,13 +15,13 @@ use tokio::{
 use super::Accepted;
 use crate::{LogLine, Notification};
 
-/// What a datagram can carry for sure, less its headers (RFC 5426, section 3.2, asks for 2048 at
-/// the least to be taken).
+/// Size that a datagram can certainly carry, without headers (RFC 5426, section 3.2: receivers
+/// should accept 2048 bytes).
 const MAX_LINE: usize = 1900;
-/// How long an answer of the network ("nobody listens there") is waited for after a datagram.
+/// How long to wait for an ICMP error after a datagram, such as "port unreachable".
 const UNREACHABLE_WITHIN: Duration = Duration::from_millis(300);
 
-/// Sends a line for each alarm of the message.
+/// Sends one line for each alarm of the message.
 pub(crate) async fn send(
     to: &LogPlace,
     facility: u8,
@@ -53,13 +53,13 @@ pub(crate) async fn send(
                 let text = rfc5424(facility, line, &host);
                 let framed = match framing {
                     Framing::OctetCounting => format!("{} {text}", text.len()),
-                    // What would end the line is no part of it.
+                    // A character that would end the line is replaced.
                     Framing::Newline => format!("{}\n", text.replace(['\n', '\r', '\0'], " ")),
                 };
                 wire.send(framed.as_bytes()).await.map_err(failed)?;
             }
             wire.close().await;
-            // RFC 6587, section 3.1, and RFC 5425: no answer ever comes back.
+            // RFC 6587, section 3.1, and RFC 5425: there is never an answer.
             Ok(Accepted::Unconfirmed(format!(
                 "{count} sent to {}:{} (not confirmed: syslog)",
                 endpoint.server, endpoint.port
@@ -72,8 +72,7 @@ async fn local(path: &Path, facility: u8, lines: &[LogLine]) -> Result<(), Strin
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     let socket = UnixDatagram::unbound().map_err(failed)?;
     match socket.connect(path) {
-        // Some daemons listen for connections there, and glibc's syslog(3) opens one then:
-        // EPROTOTYPE.
+        // Some daemons use a stream socket there; glibc's syslog(3) switches to one on EPROTOTYPE.
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::PROTOTYPE.raw_os_error()) => {
             let mut stream = UnixStream::connect(path).await.map_err(failed)?;
             for line in lines {
@@ -91,7 +90,7 @@ async fn local(path: &Path, facility: u8, lines: &[LogLine]) -> Result<(), Strin
     Ok(())
 }
 
-/// Sends the lines to the first address of the server at which somebody may be listening.
+/// Sends the lines to the first address of the server that does not report an error.
 async fn udp(server: &str, port: u16, facility: u8, lines: &[LogLine]) -> Result<(), String> {
     let addresses = connect::addresses(server, port)
         .await
@@ -116,9 +115,9 @@ async fn udp_first(
     Err(failures.join("; "))
 }
 
-/// Sends the lines to one address. UDP confirms nothing, but a host at which nobody listens, or a
-/// router without a way to it, mostly says so (ICMP): the system reports it to a connected socket
-/// at its next call.
+/// Sends the lines to one address. UDP confirms nothing, but a host without a listener or a router
+/// without a route usually reports it (ICMP). A connected socket returns that error from its next
+/// call.
 async fn datagrams(address: SocketAddr, facility: u8, lines: &[LogLine]) -> std::io::Result<()> {
     let any: std::net::IpAddr = if address.is_ipv4() {
         std::net::Ipv4Addr::UNSPECIFIED.into()
@@ -131,10 +130,10 @@ async fn datagrams(address: SocketAddr, facility: u8, lines: &[LogLine]) -> std:
     for (index, line) in lines.iter().enumerate() {
         let text = rfc5424(facility, line, &host);
         socket.send(text.as_bytes()).await?;
-        // After the first it is known whether the others are of any use; after the last, whether
-        // they were.
+        // The answer to the first line shows whether to send the others; that to the last, whether
+        // they arrived.
         if index == 0 || index + 1 == lines.len() {
-            // Nothing came, or a datagram, which from a log server means nothing: both are fine.
+            // A timeout or a datagram is fine: log servers send no meaningful datagrams.
             let answer = tokio::time::timeout(UNREACHABLE_WITHIN, socket.recv(&mut [0; 1])).await;
             if let Ok(Err(error)) = answer {
                 return Err(error);
@@ -160,13 +159,13 @@ fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_LINE)]
 }
 
-/// Whose alarm it is, and what is told of it; a notice is nobody's.
+/// Returns the text of a line: monitor and message; a notice has no monitor.
 fn words(line: &LogLine) -> String {
     let text = cut(&line.text);
     if line.monitor.is_empty() { text.to_owned() } else { format!("{}: {text}", line.monitor) }
 }
 
-/// RFC 5424, section 6. The byte order mark says that the text is UTF-8.
+/// Formats a line by RFC 5424, section 6. The byte order mark marks the text as UTF-8.
 fn rfc5424(facility: u8, line: &LogLine, host: &str) -> String {
     let priority = facility * 8 + line.severity;
     format!(
@@ -178,8 +177,8 @@ fn rfc5424(facility: u8, line: &LogLine, host: &str) -> String {
     )
 }
 
-/// RFC 3164, section 4.1, without a host: the only form that every local daemon (journald among
-/// them) understands.
+/// Formats a line by RFC 3164, section 4.1, without a host: the only form that every local daemon
+/// (journald among them) understands.
 fn rfc3164(facility: u8, line: &LogLine) -> String {
     let local = mailqos_base::zones::system()
         .unwrap_or(jiff::tz::TimeZone::UTC)

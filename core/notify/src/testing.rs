@@ -1,16 +1,16 @@
-//! Messages for tests, such as the probe writes them.
+//! Example messages for tests, in the form in which the probe writes them.
 
 use mailqos_model::UtcMicros;
 use serde_json::json;
 
 use crate::{LogLine, Notification};
 
-/// An alarm of the monitor `m1`, with the reply of the tested server.
+/// Returns an alarm of the monitor `m1`, with the reply of the tested server.
 pub(crate) fn alarm(error: &str) -> Notification {
     alarms(1, error)
 }
 
-/// As many alarms in one message.
+/// Returns one message with this many alarms.
 pub(crate) fn alarms(count: usize, error: &str) -> Notification {
     let alarm = json!({
         "kind": "alarm",
@@ -73,7 +73,7 @@ pub(crate) fn alarms(count: usize, error: &str) -> Notification {
     }
 }
 
-/// A recovery of the monitor `m1`.
+/// Returns a recovery of the monitor `m1`.
 pub(crate) fn recovery() -> Notification {
     let mut recovery = alarm("none");
     recovery.kind = "recovery";
@@ -82,7 +82,7 @@ pub(crate) fn recovery() -> Notification {
     recovery
 }
 
-/// A message that tests an action list.
+/// Returns a message that tests an action list.
 pub(crate) fn test() -> Notification {
     let mut test = alarm("none");
     test.kind = "test";

@@ -1,6 +1,6 @@
-//! Reads `alarms.json` as versions wrote it that knew one clock only (up to 48347ca): moments of
-//! the wall clock, channels known by a few words, and the messages of each step apart. Open alarms
-//! and queued messages go on under this version.
+//! Reads `alarms.json` of versions that only used one clock (up to 48347ca): times of the wall
+//! clock, channels identified by short descriptions, and a separate list of messages per step. Open
+//! alarms and queued messages are continued under this version.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -53,14 +53,14 @@ struct OldPending {
     left: Vec<String>,
 }
 
-/// A monitor that counts as failed by order.
+/// A simulated failure.
 #[derive(Deserialize)]
 struct OldSimulation {
     until: UtcMicros,
     by: String,
 }
 
-/// Reads the file if an earlier version wrote it; later versions also note the clocks. Unreadable
+/// Reads the file if an earlier version wrote it; later versions also record the clocks. Unreadable
 /// parts are logged and skipped.
 pub(super) fn read(bytes: &[u8], config: &Config, plan: &Plan) -> Option<StoredState> {
     let Ok(Value::Object(mut whole)) = serde_json::from_slice(bytes) else {
@@ -92,7 +92,8 @@ pub(super) fn read(bytes: &[u8], config: &Config, plan: &Plan) -> Option<StoredS
         }
         _ => Vec::new(),
     };
-    // What is still to be sent has not been heard; what was never tried may have been under way.
+    // Recipients have not been notified of queued messages; those that were never tried may have
+    // been in progress.
     let mut queued: BTreeMap<(MonitorId, String), Notified> = BTreeMap::new();
     for message in messages.iter().filter(|message| message.why != NotificationKind::Cleared) {
         let heard = if message.tries == 0 { Notified::Maybe } else { Notified::No };
@@ -157,14 +158,14 @@ fn understood<T: DeserializeOwned>(what: &str, value: Value) -> Option<T> {
         .ok()
 }
 
-/// The steps of the action lists, by the names that they had.
+/// The steps of the action lists, by their old names.
 struct Steps<'all> {
     config: &'all Config,
     plan: &'all Plan,
 }
 
 impl<'all> Steps<'all> {
-    /// The step of a list that had this name.
+    /// Returns the step of a list that had this name.
     fn find(&self, list: Option<&Name>, old: &str) -> Option<&'all Planned> {
         let (name, list) = self.config.action_lists.get_key_value(list?)?;
         let index = old_names(list).iter().position(|known| known == old)?;
@@ -212,7 +213,7 @@ impl<'all> Steps<'all> {
         let planned = self.find(old.list.as_ref(), &old.step)?;
         let open = kept.episodes.get(&old.monitor).map(|episode| episode.raised_at);
         let alarm = match old.why {
-            // Named after the moment in which the alarm rose, whatever has happened since.
+            // Named after the time when the alarm was raised, whatever has happened since.
             NotificationKind::Cleared => risen(&old.incident).unwrap_or(old.created),
             _ => open.or_else(|| risen(&old.incident)).unwrap_or(old.created),
         };
@@ -261,8 +262,8 @@ fn old_names(list: &ActionList) -> Vec<String> {
         .collect()
 }
 
-/// The moment in the name of an incident: `mailqos/SITE/MONITOR/MICROSECONDS`, perhaps with a word
-/// behind it.
+/// Returns the time in the name of an incident: `mailqos/SITE/MONITOR/MICROSECONDS`, possibly with
+/// a suffix.
 fn risen(incident: &str) -> Option<UtcMicros> {
     incident.split('/').nth(3)?.parse().ok().map(UtcMicros)
 }
@@ -308,8 +309,8 @@ actions = [
 ]
 "#;
 
-    /// The file as 48347ca wrote it: one alarm open, accepted by mail and refused by PagerDuty so
-    /// far; one over, its end queued.
+    /// Returns the file as 48347ca wrote it: one open alarm, accepted by mail and so far refused by
+    /// PagerDuty; one that has cleared, with its end queued.
     fn old_file() -> Value {
         let example = pending(NotificationKind::Raised);
         let sample = serde_json::to_value(&example.sample).expect("JSON");
@@ -391,7 +392,7 @@ actions = [
         assert!(kept.outbox.iter().all(|one| kept.origins.contains_key(&one.channel)));
         assert_eq!(kept.states["m1"].failing_from, Some(MonotonicTime(1_780_000_000_000_000)));
         assert_eq!(kept.simulations["m2"].ends, MonotonicTime(1_780_009_000_000_000));
-        // What this version writes is its own.
+        // This version reads its own files.
         let mut own = serde_json::to_value(&kept).expect("JSON");
         own["anchor"] = serde_json::to_value(mailqos_base::clock::Anchor::now()).expect("JSON");
         assert!(read(own.to_string().as_bytes(), &config, &plan).is_none());

@@ -1,5 +1,4 @@
-//! An alarm from its rise to its end: which steps of its action list are due, and which have been
-//! taken.
+//! An alarm from start to end: which steps of its action list are due, and which have been taken.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,7 +21,7 @@ pub struct Acknowledgement {
     pub note: Option<String>,
 }
 
-/// An alarm that has risen and not cleared.
+/// An alarm that was raised and has not cleared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Episode {
     /// Time at which the alarm was raised; unique for the monitor.
@@ -39,7 +38,7 @@ pub(super) struct Episode {
     /// State of each channel.
     #[serde(default)]
     pub(super) contacts: BTreeMap<ChannelId, Contact>,
-    /// Number of times that a channel was told that another one takes over.
+    /// How often a channel was notified that another one takes over.
     #[serde(default)]
     pub(super) handed_over: u32,
     /// Time at which a channel first accepted a notification.
@@ -69,13 +68,13 @@ pub(super) struct StepState {
     pub(super) last: MonotonicTime,
 }
 
-/// Whether a channel has heard of an alarm.
+/// Whether a channel was notified of an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Notified {
     /// It has accepted nothing.
     No,
-    /// A try ended without an answer.
+    /// An attempt ended without an answer.
     Maybe,
     /// It has accepted a notification.
     Yes,
@@ -86,24 +85,24 @@ pub(super) enum Notified {
 pub(super) struct Contact {
     /// Key of the alarm in services that count incidents.
     pub(super) incident: String,
-    /// Whether it has heard of it.
+    /// Whether it was notified.
     pub(super) heard: Notified,
-    /// The recipients of a mail who have not got it.
+    /// Recipients of a mail who have not received it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) missed: Vec<String>,
-    /// Name of the channel for people.
+    /// Display name of the channel.
     pub(super) step: String,
     /// How long a notification is retried.
     pub(super) retry_for: Micros,
     /// Whether it also reports the end.
     pub(super) wants_end: bool,
-    /// The thread of mails that it is part of, where it was first reported together with others.
+    /// The mail thread to which it belongs, if it was first reported together with other alarms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) thread: Option<String>,
 }
 
 impl Episode {
-    /// An alarm that has just risen.
+    /// Creates an alarm that was just raised.
     pub(super) fn new(now: Now, list: Option<Name>, sample: Sample) -> Self {
         Self {
             raised_at: now.wall,
@@ -119,7 +118,8 @@ impl Episode {
         }
     }
 
-    /// The steps that are due now, with their keys and what they tell; notes when the next one is.
+    /// Returns the steps that are due now, with their keys and kinds of notification; records when
+    /// the next one is due.
     pub(super) fn due(
         &mut self,
         list: &ActionList,
@@ -148,7 +148,7 @@ impl Episode {
             };
             due.push((key.clone(), why));
         }
-        // What is taken now may come again.
+        // A step taken now may be due again.
         self.next = due.is_empty().then_some(next);
         due
     }
@@ -166,12 +166,12 @@ impl Episode {
             None => self.since + step.after,
         };
         let waits = step.on == On::Recovery || failures < step.at_failure;
-        // An acknowledged alarm needs no reminder, and no one else needs to be woken.
+        // An acknowledged alarm needs no reminder or escalation.
         let silenced = self.acknowledged.is_some() && (taken.is_some() || is_escalation(step));
         if waits || silenced {
             return None;
         }
-        // Hours are those of the wall clock, as it is now.
+        // Hours refer to the current wall clock.
         let begin = begin.max(now.steady);
         if step.hours.is_empty() {
             return Some(begin);
@@ -216,7 +216,7 @@ mod tests {
         elapsed_despite_clock_change(actions, minutes, acknowledged_at, None)
     }
 
-    /// The same, and at a minute the wall clock is set by so much.
+    /// Does the same with the wall clock set by this much at one of the minutes.
     fn elapsed_despite_clock_change(
         actions: &str,
         minutes: i64,
@@ -227,7 +227,7 @@ mod tests {
         let list = &config.action_lists["default"];
         let keys: Vec<String> = list.steps.iter().map(|step| step.action.route()).collect();
         let sample = Sample::new("m".parse().expect("a name"), UtcMicros(0), Outcome::Lost);
-        // The wall clock is set while it lasts.
+        // The wall clock is set during the alarm.
         let clock = Clock::manual(UtcMicros(0));
         let mut episode = Episode::new(clock.now(), None, sample);
         let mut told = Vec::new();
@@ -289,7 +289,7 @@ mod tests {
                 usual
             );
         }
-        // Hours follow the wall clock, whoever sets it: at 00:05 it is set to 01:05, and at 00:30
+        // Hours follow the wall clock however it is set: at 00:05 it is set to 01:05, and at 00:30
         // back to 00:00.
         let actions = r#"{ command = ["a"], hours = "01:00-02:00" }"#;
         let hour = Micros::from_secs(3600);
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn an_action_waits_for_its_hours() {
-        // 1970-01-01 was a Thursday; the alarm rises at midnight.
+        // 1970-01-01 was a Thursday; the alarm is raised at midnight.
         let actions = r#"{ command = ["a"], hours = "00:10-00:20", repeat = "4m" }, { command = ["b"], weekdays = "fri" }"#;
         assert_eq!(
             lines(&told(actions, 24 * 60, None)),

@@ -1,4 +1,4 @@
-//! Entry for the fuzz target of webhooks' templates. Not part of what the probe offers.
+//! Entry point for the fuzz target of webhook templates. Not part of the public interface.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::message;
 
-/// What templates are given: an alarm, a recovery, many at once.
+/// Example data for templates: an alarm, a recovery, many alarms together.
 static EXAMPLES: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let config =
         in_file("mailqos.toml", b"site = \"here\"\n", config::load).expect("a configuration");
@@ -18,7 +18,7 @@ static EXAMPLES: LazyLock<Vec<Value>> = LazyLock::new(|| {
     contexts
 });
 
-/// A user's template of a webhook: it makes JSON, or it is said what is wrong with it.
+/// Fills in a user's webhook template: the result is JSON or a description of the error.
 pub fn webhook_template(text: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else {
         return;

@@ -1,5 +1,5 @@
-//! What people read: the words of an alarm, in the site's time zone. Never a secret: samples hold
-//! none.
+//! Texts of notifications about alarms, in the site's time zone. They contain no secrets, because
+//! samples don't.
 
 use jiff::tz::TimeZone;
 use mailqos_base::clock::MonotonicTime;
@@ -11,23 +11,23 @@ use serde_json::{Value, json};
 
 use super::{EndReason, NotificationKind, Pending, State, own_names as own};
 
-/// Ten thousand alarms in a minute are one message that can still be read: so many are told in
-/// full.
+/// Alarms that a message describes in full. Ten thousand alarms in a minute still make one readable
+/// message.
 const MAX_ALARMS_IN_FULL: usize = 50;
-/// So many transcripts go with it.
+/// Transcripts that are attached to a message.
 const MAX_TRANSCRIPTS: usize = 3;
-/// A mail refers to no more alarms than this.
+/// Alarms that a mail refers to as threads.
 const MAX_THREADS: usize = 20;
-/// So many monitors are named to a program.
+/// Monitors that are listed for a program.
 const MAX_NAMED: usize = 500;
 
-/// The thread that a mail about this alarm alone opens: its own in each channel, since not
-/// everybody gets the same mails.
+/// Returns the thread that a mail about this alarm alone opens. Each channel has a separate one,
+/// because recipients differ.
 pub(super) fn thread_of(change: &Pending) -> String {
     format!("{}.{}.{}", change.monitor, change.alarm.0, change.channel)
 }
 
-/// The threads to which a mail about these changes belongs.
+/// Returns the threads to which a mail about these changes belongs.
 fn threads(changes: &[Pending]) -> Vec<String> {
     let mut threads = Vec::new();
     for change in changes.iter().filter(|change| change.why != NotificationKind::Test) {
@@ -42,7 +42,7 @@ fn threads(changes: &[Pending]) -> Vec<String> {
     threads
 }
 
-/// What was said in the tests behind these changes, where it was kept.
+/// Returns the stored transcripts of the tests that led to these changes.
 fn transcripts(config: &Config, changes: &[Pending]) -> Vec<(String, String)> {
     let store = Store::new(config);
     let failed = changes.iter().filter(|change| {
@@ -63,7 +63,7 @@ fn transcripts(config: &Config, changes: &[Pending]) -> Vec<(String, String)> {
 }
 
 impl NotificationKind {
-    /// The word in templates and logs.
+    /// Returns the word used in templates and logs.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Raised => "alarm",
@@ -94,7 +94,7 @@ impl NotificationKind {
     }
 }
 
-/// Writes the notification about these changes of alarms.
+/// Composes the notification about these changes of alarms.
 pub(super) fn write(config: &Config, changes: &[Pending]) -> Notification {
     let (subject, body) = (subject(config, changes), body(config, changes));
     let first = changes.first();
@@ -149,12 +149,12 @@ pub(super) fn write(config: &Config, changes: &[Pending]) -> Notification {
     }
 }
 
-/// A message that tests an action list.
+/// Composes a message that tests an action list.
 pub(crate) fn test(config: &Config, why: NotificationKind) -> Notification {
     write(config, &[example(config, why)])
 }
 
-/// Examples of the messages that are sent about alarms, each with a description.
+/// Returns examples of messages about alarms, each with a description.
 pub(crate) fn examples(config: &Config) -> Vec<(&'static str, Notification)> {
     vec![
         ("an alarm", test(config, NotificationKind::Raised)),
@@ -166,7 +166,7 @@ pub(crate) fn examples(config: &Config) -> Vec<(&'static str, Notification)> {
     ]
 }
 
-/// A message about more alarms than are described in full, and a recovery.
+/// Composes a message about more alarms than are described in full, and a recovery.
 pub(crate) fn many(config: &Config) -> Notification {
     let mut many: Vec<Pending> =
         vec![example(config, NotificationKind::Raised); MAX_ALARMS_IN_FULL + 7];
@@ -174,7 +174,7 @@ pub(crate) fn many(config: &Config) -> Notification {
     write(config, &many)
 }
 
-/// Something that may have happened to a monitor, one of the configuration's if it has any.
+/// Returns an example change of a monitor, one from the configuration if possible.
 fn example(config: &Config, why: NotificationKind) -> Pending {
     let monitor = config.monitors.keys().next().cloned().unwrap_or_else(|| {
         let site = config.site.as_str();
@@ -278,7 +278,7 @@ fn line(config: &Config, change: &Pending) -> LogLine {
     }
 }
 
-/// One line about a change.
+/// Returns one line about a change.
 pub(super) fn summary(name: &str, why: NotificationKind, sample: &Sample, state: &State) -> String {
     if let Some((_, over)) = own::words(&sample.monitor) {
         return match why {
@@ -299,25 +299,25 @@ pub(super) fn summary(name: &str, why: NotificationKind, sample: &Sample, state:
             } else {
                 format!("{} tests in a row", state.failures)
             };
-            // A mail that came, but was slower than allowed, has not failed.
+            // A mail that arrived more slowly than allowed has not failed.
             let what = if is_out_of_bounds(sample) { "outside limits" } else { "failed" };
             format!("{name}: {tests} {what}: {}", why_failed(sample, state))
         }
     }
 }
 
-/// Whether the mail was well, and only something about it is not as it must be: a threshold, a
-/// percentile, a certificate, the folder.
+/// Returns whether the mail arrived in time and something else is wrong: a threshold, a percentile,
+/// a certificate or the folder.
 fn is_out_of_bounds(sample: &Sample) -> bool {
     sample.outcome == Outcome::Ok
 }
 
-/// Why the last test counts as failed.
+/// Returns why the last test counts as failed.
 fn why_failed(sample: &Sample, state: &State) -> String {
     state.reason.clone().unwrap_or_else(|| reason(sample))
 }
 
-/// What went wrong, in one line.
+/// Returns the cause of the failure in one line.
 pub(super) fn reason(sample: &Sample) -> String {
     let outcome = match sample.outcome.as_str() {
         "late" => "the mail was late",
@@ -332,7 +332,7 @@ pub(super) fn reason(sample: &Sample) -> String {
     }
 }
 
-/// What to look at, by the stage that failed.
+/// Returns what to check, by the stage that failed.
 fn remedy(stage: Option<Stage>) -> Option<&'static str> {
     Some(match stage? {
         Stage::SmtpConnect => {
@@ -382,7 +382,7 @@ fn moment(at: UtcMicros, zone: &TimeZone) -> String {
     )
 }
 
-/// Seconds and larger, two units.
+/// Formats a duration in two units, down to seconds.
 pub(super) fn rough(duration: Micros) -> String {
     let seconds = Micros(duration.0 / 1_000_000 * 1_000_000);
     if seconds == Micros::ZERO {
@@ -394,12 +394,12 @@ pub(super) fn rough(duration: Micros) -> String {
     text[..end].to_owned()
 }
 
-/// What people call the monitor; its id where it is not in the configuration.
+/// Returns the monitor's display name, or its id if it is not in the configuration.
 fn name_of<'all>(config: &'all Config, change: &'all Pending) -> &'all str {
     config.monitors.get(&change.monitor).map_or(change.monitor.as_str(), |monitor| &monitor.name)
 }
 
-/// The subject of one message about one or more changes.
+/// Returns the subject of a message about one or more changes.
 fn subject(config: &Config, changes: &[Pending]) -> String {
     match changes {
         [only] => {
@@ -454,7 +454,7 @@ fn subject(config: &Config, changes: &[Pending]) -> String {
     }
 }
 
-/// The body of one message about one or more changes.
+/// Returns the body of a message about one or more changes.
 fn body(config: &Config, changes: &[Pending]) -> String {
     let zone = &config.timezone;
     let mut body = String::new();
@@ -631,7 +631,7 @@ pub(super) mod tests {
     fn messages_about_one_alarm_belong_to_one_thread() {
         let message = |why: NotificationKind| {
             let mut change = pending(why);
-            // Of one alarm, as the outbox has them.
+            // About one alarm, as stored in the outbox.
             change.alarm = UtcMicros(1_780_000_000_000_000);
             write(&config(), &[change])
         };
@@ -656,7 +656,7 @@ pub(super) mod tests {
         let first = write(&config(), &changes);
         assert!(first.opens_thread);
         let thread = first.threads[0].clone();
-        // As the outbox has them after the first mail.
+        // As stored in the outbox after the first mail.
         for why in [NotificationKind::Reminder, NotificationKind::Cleared] {
             let mut later = changes[1].clone();
             (later.why, later.thread) = (why, Some(thread.clone()));

@@ -1,4 +1,4 @@
-//! Alarms: when one rises and clears, and what is done then.
+//! Alarms: when they are raised and clear, and which actions follow.
 //!
 //! The sample of a test updates its monitor's [`State`]. A change is recorded and then passed to a
 //! worker that carries out the steps of the action list, so that an unreachable mail server delays
@@ -50,29 +50,29 @@ pub use state::{Change, State, Status};
 
 use crate::{maintenance::Maintenance, record::Recorder};
 
-/// Time that notifications may still take when the probe is stopped.
+/// How long notifications may still be sent when the probe is stopped.
 const LAST_MESSAGES: Duration = Duration::from_secs(10);
 
 /// Kind of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum NotificationKind {
-    /// The alarm rose.
+    /// The alarm was raised.
     Raised,
-    /// The alarm lasts, and further recipients are notified.
+    /// The alarm continues, and further recipients are notified.
     Escalated,
-    /// The alarm lasts.
+    /// The alarm continues.
     Reminder,
     /// The alarm has cleared.
     Cleared,
-    /// An action list is tried out.
+    /// A test of an action list.
     Test,
 }
 
 /// Subject of a notification: an alarm, and the channel that reports it.
 type About = (MonitorId, UtcMicros, ChannelId);
 
-/// A message that is to be sent.
+/// A message waiting to be sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pending {
     /// Unique; part of the Message-ID, so that a mail sent twice is one mail.
@@ -83,7 +83,7 @@ pub(crate) struct Pending {
     why: NotificationKind,
     /// The sample that led to it.
     sample: Box<Sample>,
-    /// The monitor's state then.
+    /// The monitor's state at that time.
     state: State,
     /// The alarm, identified by the time at which it was raised.
     alarm: UtcMicros,
@@ -91,7 +91,7 @@ pub(crate) struct Pending {
     list: Option<Name>,
     /// The channel.
     channel: ChannelId,
-    /// Name of the channel for people.
+    /// Display name of the channel.
     step: String,
     /// Key of the alarm in services that count incidents.
     incident: String,
@@ -105,13 +105,13 @@ pub(crate) struct Pending {
     tries: u32,
     /// Time of the next attempt.
     next_try: MonotonicTime,
-    /// The recipients of a mail who have not got it, where others have.
+    /// Recipients of a mail who have not received it, if others have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left: Vec<String>,
     /// Whether it is being sent.
     #[serde(default, skip_serializing_if = "is_false")]
     attempting: bool,
-    /// A try ended without an answer: it may have been received.
+    /// Whether an attempt ended without an answer, so that the message may have been received.
     #[serde(default, skip_serializing_if = "is_false")]
     maybe: bool,
     /// Whether a notification of the alarm is being sent at the moment, so that its end is reported
@@ -124,8 +124,7 @@ pub(crate) struct Pending {
     /// Reason why the alarm ends without a successful test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<EndReason>,
-    /// The thread of mails to which it belongs, where the alarm was first reported together with
-    /// others.
+    /// The mail thread to which it belongs, if the alarm was first reported together with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     thread: Option<String>,
 }
@@ -157,13 +156,13 @@ struct StoredState {
     states: BTreeMap<MonitorId, State>,
     episodes: BTreeMap<MonitorId, Episode>,
     outbox: Vec<Pending>,
-    /// The channels that alarms were opened by.
+    /// The channels that opened alarms.
     origins: BTreeMap<ChannelId, StoredChannel>,
     channels: BTreeMap<String, ChannelHealth>,
-    /// The channels that asked to be left alone, until when.
+    /// The channels that asked for a pause, and its end.
     patience: BTreeMap<ChannelId, MonotonicTime>,
     simulations: BTreeMap<MonitorId, Simulation>,
-    /// The same channels, ready to be used.
+    /// The same channels, ready for use.
     #[serde(skip)]
     usable: BTreeMap<ChannelId, Arc<Channel>>,
     /// Whether the state must be written soon.
@@ -227,7 +226,7 @@ impl StoredState {
         self.channels.retain(|name, _| is_used(name) || waits(name));
     }
 
-    /// The wall clock was set: what waits for a time of day is looked at again.
+    /// Recomputes what waits for a time of day after the wall clock was set.
     fn stepped(&mut self) {
         for episode in self.episodes.values_mut() {
             episode.next = None;
@@ -244,7 +243,7 @@ fn list_of(config: &Config, monitor: &MonitorId) -> Option<Name> {
     config.monitors.get(monitor)?.action_list.clone()
 }
 
-/// An alarm that is open.
+/// An open alarm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenAlarm {
     /// Time at which the alarm was raised.
@@ -267,7 +266,7 @@ pub struct Simulation {
     pub by: String,
 }
 
-/// The alarms of all monitors; clones are the same alarms.
+/// Shared handle to the alarms of all monitors; cloning is cheap.
 #[derive(Clone)]
 pub struct Alarms {
     config: Arc<RwLock<(Arc<Config>, Arc<Plan>)>>,
@@ -279,7 +278,7 @@ pub struct Alarms {
     kept: Arc<Mutex<StoredState>>,
     file: Arc<PathBuf>,
     /// Held while the file is written: an aborted worker may still be writing when the probe writes
-    /// for the last time.
+    /// it for the last time.
     writing: Arc<Mutex<()>>,
     wake: Arc<Notify>,
     worker: Arc<Mutex<Option<JoinHandle<()>>>>,
@@ -291,7 +290,7 @@ pub fn check(config: &Config) -> Problems {
 }
 
 impl Alarms {
-    /// Reads the states of an earlier life, and begins to send what it left.
+    /// Restores the states of an earlier process and starts sending its pending messages.
     pub async fn open(config: Arc<Config>, recorder: Recorder, maintenance: Maintenance) -> Self {
         let file = config.state.join(format!("site={}", config.site)).join("alarms.json");
         let plan = Arc::new(Plan::new(&config));
@@ -299,8 +298,7 @@ impl Alarms {
         let clock = Clock::resume(kept.anchor.as_ref());
         let now = clock.now();
         for (id, origin) in &kept.origins {
-            // The same channel, with what could not be written down, where the configuration still
-            // has it.
+            // Restores parts that could not be stored, if the configuration still has the channel.
             let channel =
                 plan.channel(id).cloned().map_or_else(|| origin.channel(&config).map(Arc::new), Ok);
             match channel {
@@ -330,7 +328,7 @@ impl Alarms {
         alarms
     }
 
-    /// The clocks that all goes by.
+    /// Returns the clocks.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -342,12 +340,12 @@ impl Alarms {
         Some(last.started_at)
     }
 
-    /// Whether the monitor has been tested in this or an earlier life.
+    /// Returns whether the monitor has been tested by this process or an earlier one.
     pub fn knows(&self, monitor: &MonitorId) -> bool {
         self.lock().states.contains_key(monitor)
     }
 
-    /// Whether the last test of the monitor counts as failed.
+    /// Returns whether the last test of the monitor counts as failed.
     pub fn is_failing(&self, monitor: &MonitorId) -> bool {
         let kept = self.lock();
         let state = kept.states.get(monitor);
@@ -356,19 +354,19 @@ impl Alarms {
         })
     }
 
-    /// Whether the monitor has an open alarm, and its last test failed.
+    /// Returns whether the monitor has an open alarm and its last test failed.
     pub fn is_in_alarm(&self, monitor: &MonitorId) -> bool {
         let kept = self.lock();
         let state = kept.states.get(monitor);
         state.is_some_and(|state| state.status == Status::Alarm && state.good == 0)
     }
 
-    /// Whether tests of the monitor are paused at the moment.
+    /// Returns whether tests of the monitor are paused at the moment.
     pub fn is_paused(&self, monitor: &MonitorId, at: UtcMicros) -> bool {
         self.maintenance.open_for(monitor, at).is_some_and(|open| open.pause)
     }
 
-    /// The states of all monitors that were tested.
+    /// Returns the states of all tested monitors.
     pub fn states(&self) -> BTreeMap<MonitorId, State> {
         let kept = self.lock();
         kept.states.iter().map(|(id, state)| (id.clone(), state.brief())).collect()
@@ -394,7 +392,7 @@ impl Alarms {
         open.collect()
     }
 
-    /// The number of notifications about each monitor that no channel has accepted yet.
+    /// Returns the number of notifications about each monitor that no channel has accepted yet.
     pub fn unsent(&self) -> BTreeMap<MonitorId, u32> {
         let mut unsent = BTreeMap::new();
         for pending in &self.lock().outbox {
@@ -403,7 +401,7 @@ impl Alarms {
         unsent
     }
 
-    /// The monitors that count as failed by order.
+    /// Returns the simulated failures by monitor.
     pub fn simulations(&self) -> BTreeMap<MonitorId, Simulation> {
         self.lock().simulations.clone()
     }
@@ -442,7 +440,7 @@ impl Alarms {
         }
     }
 
-    /// Moves the monitor's state; what happened comes back as an event.
+    /// Updates the monitor's state and returns the resulting events.
     fn take(&self, monitor: &Monitor, sample: &Sample, began: MonotonicTime) -> Option<Event> {
         let now = self.clock.now();
         let mut guard = self.lock();
@@ -454,7 +452,7 @@ impl Alarms {
         }
         kept.changed = true;
         let simulation = kept.simulations.get(&monitor.id);
-        // A good test that had begun before the simulation must not end the alarm that was ordered.
+        // A good test that started before the simulation must not end the simulated alarm.
         if simulation.is_some() && sample.excluded.is_none() {
             return None;
         }
@@ -506,8 +504,8 @@ impl Alarms {
         Some(event.text(message::summary(&monitor.name, why, sample, &state)))
     }
 
-    /// The monitor whose failure explains this one's: one that it depends on, and that fails, is in
-    /// maintenance, or has not been tested since this one began to fail.
+    /// Returns the monitor whose failure explains this one's: one that it depends on and that
+    /// fails, is in maintenance, or has not been tested since this one began to fail.
     fn holder(
         &self,
         kept: &StoredState,
@@ -527,13 +525,13 @@ impl Alarms {
             if self.maintenance.open_for(other, now.wall).is_some() {
                 return true;
             }
-            // None: not tested even once, as after the first start.
+            // None: never tested, as after the first start.
             let theirs = kept.states.get(*other);
             if theirs.is_some_and(|theirs| matches!(theirs.status, Status::Failed | Status::Alarm))
             {
                 return true;
             }
-            // It is flapping, and succeeds at the moment.
+            // It is flapping and currently succeeds.
             let Some(since) = state.failing_from else {
                 return false;
             };
@@ -606,7 +604,7 @@ impl Alarms {
         self.note_all(events).await;
     }
 
-    /// Lets monitors count as they are again; returns those that did not.
+    /// Ends the simulations of monitors; returns those that had one.
     pub async fn end_simulation(&self, monitors: &[MonitorId]) -> Vec<MonitorId> {
         let mut ended = Vec::new();
         {
@@ -660,7 +658,7 @@ impl Alarms {
         at
     }
 
-    /// Gives messages a last chance, and keeps the states.
+    /// Gives pending messages a last chance and stores the states.
     pub async fn close(self) {
         let until = tokio::time::Instant::now() + LAST_MESSAGES;
         let untried = |kept: &StoredState| {
@@ -692,11 +690,11 @@ impl Alarms {
         }
     }
 
-    /// Writes the states down if they have changed: whole, under a temporary name first.
+    /// Writes the states if they have changed: completely, first under a temporary name.
     fn write_down(&self) {
         let _one_at_a_time = self.writing.lock().ignore_poison();
-        // As text under the lock: some milliseconds for ten thousand states. Copies of them all
-        // would stay in the memory of each thread that made one.
+        // Serialise under the lock, which takes some milliseconds for ten thousand states. Copies
+        // of all states would stay in the memory of each thread that made one.
         let text = {
             let mut kept = self.lock();
             if !kept.changed {
@@ -717,7 +715,7 @@ impl Alarms {
         }
     }
 
-    /// Records events side by side: one by one, those of ten thousand monitors would wait for the
+    /// Records events concurrently: one by one, those of ten thousand monitors would wait for the
     /// disk ten thousand times.
     async fn note_all(&self, events: impl IntoIterator<Item = Event>) {
         let mut notes = JoinSet::new();

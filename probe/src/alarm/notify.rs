@@ -1,5 +1,5 @@
-//! The worker that takes the steps of action lists and offers messages to their channels until they
-//! are accepted.
+//! The worker that carries out the steps of action lists and offers messages to their channels
+//! until they are accepted.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -20,7 +20,7 @@ use super::{
 
 /// Maximum interval between writes of the states; important changes are written immediately.
 const KEEP: Micros = Micros::from_secs(60);
-/// The longest that the worker sleeps.
+/// Longest time that the worker sleeps.
 const MAX_NAP: Duration = Duration::from_secs(5);
 
 /// Carries out steps and sends notifications until it is aborted.
@@ -47,8 +47,8 @@ pub(super) async fn work(alarms: Alarms) {
         };
         alarms.end_old_simulations().await;
         if !ready.is_empty() || urgent || now.steady - kept_at >= KEEP {
-            // On disk before anything is sent: a crash may send a message again, with the same
-            // Message-ID, but never forgets one.
+            // Stored before anything is sent: after a crash a message may be sent again, with the
+            // same Message-ID, but none is forgotten.
             alarms.keep().await;
             kept_at = now.steady;
         }
@@ -68,7 +68,7 @@ pub(super) async fn work(alarms: Alarms) {
                     settle(&alarms, report).await;
                 }
                 Err(error) => {
-                    // What it was sending is still in the outbox.
+                    // The message is still in the outbox.
                     tracing::error!(%error, "sending a message aborted");
                     if let Some(channel) = busy.remove(&error.id()) {
                         alarms.lock().revive(|dead| *dead == channel);
@@ -80,7 +80,7 @@ pub(super) async fn work(alarms: Alarms) {
     }
 }
 
-/// Offers the messages of one channel to it.
+/// Offers messages to their channel.
 async fn send(
     config: Arc<Config>,
     channel: ChannelId,
@@ -106,7 +106,7 @@ async fn send(
             })
             .await;
             while let Ok(news) = news.try_recv() {
-                // Another channel may have the same route: status shows them apart.
+                // Another channel may have the same route: status shows them separately.
                 let named = |(one, result)| (if one == route { name.clone() } else { one }, result);
                 channels.extend(news.into_iter().map(named));
             }
@@ -200,7 +200,8 @@ mod tests {
         record::{Days, Recorder},
     };
 
-    /// A configuration with this many monitors, whose alarms a command counts in the file `told`.
+    /// Returns a configuration with this many monitors, whose alarms a command counts in the file
+    /// `told`.
     fn config(folder: &Path, monitors: usize, action: &str) -> Arc<Config> {
         let mut text = format!(
             "site = \"here\"\nseal_interval = \"1h\"\n[defaults]\nalarm_after = 1\nfrom = \"a@b.example\"\nto = \"a@b.example\"\n\
@@ -380,7 +381,7 @@ mod tests {
         assert!(alarms.lock().episodes[RECORDER].list.is_some());
         alarms.recording(None).await;
         alarms.close().await;
-        // While the probe was stopped, monitors may go, too.
+        // Monitors may also be removed while the probe is stopped.
         let none = config(folder.path(), 0, &count_into(folder.path()));
         let alarms = Alarms::open(none.clone(), recorder.clone(), Maintenance::open(none)).await;
         assert_eq!(open(&alarms), [""; 0]);

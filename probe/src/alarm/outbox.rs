@@ -1,12 +1,12 @@
 //! Pending notifications of each channel, and their order. Pure: it uses no network and only the
 //! clock that it is given.
 //!
-//! - Messages about one monitor go through one channel in the order in which they came about.
-//! - A recovery cancels what its channel has not been told yet; who was never told of an alarm is
-//!   not told of its end.
-//! - Told is only what the channel has accepted. Where that is not known, since a try ended without
-//!   an answer or the probe was killed meanwhile, the end is told: it closes what may be open, and
-//!   does no harm where nothing is.
+//! - Messages about one monitor pass through a channel in the order in which they were created.
+//! - A recovery cancels pending messages of its channel; recipients who were never notified of an
+//!   alarm are not notified of its end.
+//! - Only what a channel has accepted counts as delivered. If that is unknown, because an attempt
+//!   ended without an answer or the probe was killed meanwhile, the end is reported: it closes
+//!   anything that may be open and does no harm otherwise.
 //! - An alarm is closed by the channel that opened it, however the configuration has changed since.
 //! - An alarm is offered to its channel as long as it is open.
 
@@ -29,7 +29,7 @@ use super::{
     settling::Settling,
 };
 
-/// Changes are gathered until none has come for this time …
+/// Changes are gathered until none has arrived for this time …
 const QUIET: Micros = Micros::from_millis(1000);
 /// … but the first of them waits no longer than this.
 const MAX_GATHERING: Micros = Micros::from_secs(60);
@@ -50,7 +50,7 @@ pub(crate) enum EndReason {
     Removed,
     /// The monitor is disabled.
     Disabled,
-    /// Others are notified from now on: those of this action list.
+    /// Others are notified from now on, through this action list.
     Moved(Option<Name>),
 }
 
@@ -76,7 +76,7 @@ pub(super) struct End<'all> {
     pub(super) monitor: &'all MonitorId,
     /// The sample that led to it.
     pub(super) sample: &'all Sample,
-    /// The monitor's state then.
+    /// The monitor's state at that time.
     pub(super) state: &'all State,
     /// The reason, if no test was successful.
     pub(super) ended: Option<EndReason>,
@@ -101,7 +101,8 @@ pub(super) enum AttemptResult {
     HeldBack,
 }
 
-/// Unique, and fit for a Message-ID: between two reminders there need not be another test.
+/// Creates a unique id that is valid in a Message-ID. The time alone would not do, because there
+/// may be no test between two reminders.
 pub(super) fn id_of(
     monitor: &MonitorId,
     at: UtcMicros,
@@ -118,7 +119,7 @@ impl Pending {
         (self.monitor.clone(), self.alarm, self.channel.clone())
     }
 
-    /// Whether it is about this alarm or its end.
+    /// Returns whether it is about this alarm or its end.
     fn is_about(&self, monitor: &MonitorId, alarm: UtcMicros, channel: &ChannelId) -> bool {
         self.monitor == *monitor && self.alarm == alarm && self.channel == *channel
     }
@@ -188,7 +189,7 @@ impl StoredState {
         alarms.map(Pending::about).collect()
     }
 
-    /// The same for one alarm; tells whether something was due.
+    /// Does the same for one alarm; returns whether something was due.
     fn take_steps_of(
         &mut self,
         (monitor, episode): (&MonitorId, &mut Episode),
@@ -270,8 +271,7 @@ impl StoredState {
         for (channel, contact) in std::mem::take(&mut episode.contacts) {
             self.close(&episode, end, (&channel, contact), now);
         }
-        // Steps that are for recoveries only were not notified of the alarm, but are notified of
-        // its end.
+        // Steps for recoveries only were not notified of the alarm, but are notified of its end.
         let Some(list) = &episode.list else { return };
         for step in plan.steps(list).iter().filter(|step| step.on == On::Recovery) {
             let is_end = |pending: &Pending| {
@@ -306,7 +306,7 @@ impl StoredState {
         self.usable.entry(channel.clone()).or_insert_with(|| Arc::clone(usable));
     }
 
-    /// Whether a channel counts alarms one by one.
+    /// Returns whether a channel counts alarms individually.
     pub(super) fn counts_incidents(&self, channel: &ChannelId) -> bool {
         self.usable.get(channel).is_some_and(|channel| channel.counts_incidents())
     }
@@ -392,8 +392,8 @@ impl StoredState {
         episode.next = None;
     }
 
-    /// The messages that are to be sent now, by channel, marked as being sent; and when the next
-    /// ones are.
+    /// Returns the messages to send now, by channel, marked as being sent, and when the next ones
+    /// are due.
     pub(super) fn ready(
         &mut self,
         busy: &HashSet<ChannelId>,
@@ -451,7 +451,7 @@ impl StoredState {
         (ready, next)
     }
 
-    /// The messages of a channel that is not busy: those that are due, and before them all that are
+    /// Returns the messages of an idle channel: those that are due, and before them all others
     /// about the same monitors.
     fn take_up(&mut self, channel: &ChannelId, now: MonotonicTime) -> Vec<Pending> {
         let due: BTreeSet<MonitorId> = self
@@ -470,8 +470,8 @@ impl StoredState {
         messages
     }
 
-    /// Combines many simultaneous alarms into one incident. Its alarms are decided before it is
-    /// opened, and don't change.
+    /// Combines many simultaneous alarms into one incident. Its members are chosen before it is
+    /// opened and don't change.
     fn gather_incidents(&mut self, channel: &ChannelId, now: MonotonicTime) {
         let episodes = &self.episodes;
         let contact = |pending: &Pending| {
@@ -507,8 +507,7 @@ impl StoredState {
         }
     }
 
-    /// An incident of several alarms ends with the last of them: the ends of the others tell its
-    /// service nothing.
+    /// Drops the ends of members of an open incident: it ends with the last of its alarms.
     fn drop_members_of_open_incidents(&mut self) {
         let mut open: BTreeSet<(&ChannelId, &str)> = BTreeSet::new();
         for contacts in self.episodes.values().map(|episode| &episode.contacts) {
@@ -529,7 +528,7 @@ impl StoredState {
         });
     }
 
-    /// Notes that a channel was notified of an alarm, or may have been; returns whether the alarm
+    /// Records that a channel was notified of an alarm, or may have been; returns whether the alarm
     /// is still open there.
     pub(super) fn heard(&mut self, message: &Pending, heard: Notified) -> bool {
         let episode = self.episodes.get_mut(&message.monitor);
@@ -542,8 +541,7 @@ impl StoredState {
         true
     }
 
-    /// Alarms that have ended while they were being sent have been heard of, by these incidents:
-    /// their ends are worth telling.
+    /// Confirms the ends of alarms that ended while they were being sent as these incidents.
     fn confirm_ends(&mut self, heard: &HashMap<About, String>) {
         if heard.is_empty() {
             return;
@@ -558,7 +556,7 @@ impl StoredState {
         }
     }
 
-    /// Whether an alarm is open, and concerns this channel.
+    /// Returns whether an alarm is open and uses this channel.
     pub(super) fn is_open(&self, message: &Pending) -> bool {
         self.episodes.get(&message.monitor).is_some_and(|episode| {
             episode.raised_at == message.alarm && episode.contacts.contains_key(&message.channel)
@@ -577,7 +575,7 @@ impl StoredState {
             .into_iter()
             .filter(|pending| match pending.why {
                 _ if pending.attempting => true,
-                // Its alarm was not accepted after all.
+                // The alarm was not accepted after all.
                 NotificationKind::Cleared => {
                     !pending.doubtful || sending.contains(&pending.about())
                 }
@@ -586,7 +584,7 @@ impl StoredState {
             .collect();
     }
 
-    /// Alarms that one mail has reported first are one thread from now on.
+    /// Joins alarms that were first reported in the same mail into one thread.
     fn join_threads(&mut self, messages: &[Pending]) {
         let Some(first) = messages.first().filter(|first| first.why == NotificationKind::Raised)
         else {
@@ -649,8 +647,8 @@ impl StoredState {
                 rest.push(settling.pending);
             }
         }
-        // A server that asks to be left alone (Retry-After) is, by all messages of its channel,
-        // those that are still to come too.
+        // A server's request for a pause (Retry-After) applies to all messages of its channel,
+        // including future ones.
         let asked = report.results.iter().filter_map(|(_, tried)| match tried {
             AttemptResult::Answered(Err(refused)) => refused.retry_after,
             _ => None,
@@ -667,7 +665,7 @@ impl StoredState {
         events
     }
 
-    /// Channels that no alarm and no message refers to any more are not kept.
+    /// Drops channels that no alarm or message refers to any more.
     pub(super) fn forget_channels(&mut self) {
         let outbox = self.outbox.iter().map(|pending| &pending.channel);
         let contacts = self.episodes.values().flat_map(|episode| episode.contacts.keys());
@@ -678,8 +676,8 @@ impl StoredState {
 }
 
 /// Offers messages to a channel in their order, using `attempt`. A message that was not accepted
-/// delays later ones about the same monitor; a channel that rejects one after the other is left
-/// alone.
+/// delays later ones about the same monitor; a channel that rejects several in a row gets no more
+/// for now.
 pub(super) async fn offer<F>(
     counts_incidents: bool,
     messages: Vec<Pending>,
@@ -723,10 +721,10 @@ pub(super) fn divide(counts_incidents: bool, messages: Vec<Pending>) -> Vec<Vec<
                 );
                 return message.incident == first.incident && ends == ended;
             }
-            // Who got the one need not have got the other.
+            // Their recipients may differ.
             message.left == first.left
         };
-        // Only to the last group of its monitor or to a later one: what is about one monitor stays
+        // Only in the last group of its monitor or a later one, to keep messages about one monitor
         // in order.
         let after = groups
             .iter()

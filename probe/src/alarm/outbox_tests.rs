@@ -1,6 +1,6 @@
-//! The outbox against everything that happens to it at once: tests that fail and are good again,
-//! channels that refuse, fall silent and come back, a wall clock that is set, other configurations,
-//! crashes. Whatever the order, people hear the truth in the end.
+//! Property tests of the outbox with all events at the same time: tests that fail and recover,
+//! channels that refuse, fall silent and come back, clock changes, new configurations, crashes.
+//! Whatever the order, recipients get correct information in the end.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -24,7 +24,7 @@ use super::{
 
 const MONITORS: usize = 14;
 
-/// A configuration of `MONITORS` monitors, changed by what is given.
+/// Creates a configuration of `MONITORS` monitors with these changes.
 fn config(lists: &str, of_monitor: impl Fn(usize) -> Option<&'static str>) -> (Config, Plan) {
     let mut text = format!(
         "site = \"here\"\ntimezone = \"UTC\"\n[account.a]\nuser = \"a\"\npassword = {{ env = \"X\" }}\n[object.o]\naddress = \"o\"\n\
@@ -84,15 +84,15 @@ static CONFIGS: LazyLock<Vec<(Config, Plan)>> = LazyLock::new(|| {
 enum Manner {
     Accepts,
     Refuses,
-    /// It takes the message, and its answer is lost.
+    /// It accepts the message, but its answer is lost.
     TakesSilently,
-    /// The message is lost, and so is the answer.
+    /// Both the message and the answer are lost.
     Silent,
-    /// It asks to be left alone for five minutes (Retry-After).
+    /// It asks for a pause of five minutes (Retry-After).
     Busy,
 }
 
-/// For how long a busy channel asks to be left alone.
+/// Length of the pause that a busy channel asks for.
 const PATIENCE: Micros = Micros::from_secs(300);
 
 #[derive(Debug, Clone)]
@@ -104,28 +104,30 @@ enum Step {
     Set(i64),
     Channel(usize, Manner),
     Reload(usize),
-    /// The probe is killed before it has taken notice of any answer.
+    /// The probe is killed before it has processed any answer.
     Crash,
     Restart,
 }
 
-/// The probe and those whom it notifies.
+/// The probe and its recipients.
 struct World {
     clock: Clock,
     config: usize,
     kept: StoredState,
     disk: Vec<u8>,
     manners: HashMap<ChannelId, Manner>,
-    /// What each channel was sent, whether or not it has answered: why, whose, which alarm.
+    /// What each channel received, whether or not it answered: kind, monitor, alarm.
     got: BTreeMap<ChannelId, Vec<(NotificationKind, MonitorId, UtcMicros)>>,
-    /// The alarms, in the order in which they rose: their times on the wall may say something else.
+    /// The alarms in the order in which they were raised, which their wall-clock times may
+    /// contradict.
     raised: Vec<(MonitorId, UtcMicros)>,
-    /// What may have been received, as far as the probe can know: a try ended without an answer.
+    /// Messages that may have been received, as far as the probe knows: an attempt ended without an
+    /// answer.
     unanswered: HashSet<(ChannelId, MonitorId, UtcMicros)>,
-    /// The incidents that are open.
+    /// The open incidents.
     open: BTreeMap<ChannelId, BTreeSet<String>>,
     recent: HashMap<ChannelId, VecDeque<MonotonicTime>>,
-    /// Until when channels have asked to be left alone.
+    /// Ends of the pauses that channels asked for.
     busy: HashMap<ChannelId, MonotonicTime>,
     runtime: tokio::runtime::Runtime,
 }
@@ -202,11 +204,11 @@ impl World {
                 }
             }
         }
-        // No two things at the same microsecond.
+        // No two events in the same microsecond.
         self.clock.advance(Micros(1));
     }
 
-    /// One round of the worker; whether it comes to take notice of the answers.
+    /// Runs one round of the worker; `survives` is whether it processes the answers.
     fn work(&mut self, survives: bool) {
         let (config, plan) = &CONFIGS[self.config];
         let now = self.clock.now();
@@ -257,7 +259,7 @@ impl World {
         }
     }
 
-    /// A channel gets a message.
+    /// Delivers a message to a channel.
     fn take(&mut self, channel: &ChannelId, counts: bool, group: &[Pending]) {
         let got = self.got.entry(channel.clone()).or_default();
         for message in group {
@@ -272,7 +274,7 @@ impl World {
                 let may_be = self.unanswered.contains(&about);
                 assert!(told || may_be, "a recovery without an alarm: {about:?}");
             } else {
-                // Nothing about an alarm comes behind the end of it, or that of a later one.
+                // Nothing about an alarm arrives after its end or that of a later alarm.
                 let rank = |alarm: UtcMicros| {
                     let known = (message.monitor.clone(), alarm);
                     self.raised.iter().position(|raised| *raised == known)
@@ -333,11 +335,11 @@ impl World {
         }
     }
 
-    /// All channels accept again, and there is time.
+    /// Lets all channels accept and enough time pass.
     fn settle_down(&mut self) {
         self.manners.clear();
         for _ in 0..12 {
-            // What happens in the first round is reported in the second one.
+            // Changes in the first round are reported in the second.
             for seconds in [601, 2] {
                 self.clock.advance(Micros::from_secs(seconds));
                 self.work(true);
@@ -346,7 +348,7 @@ impl World {
         self.write_down();
     }
 
-    /// What must be so when all channels accept and nothing is left to do.
+    /// Checks the invariants that hold once all channels accept and nothing is pending.
     fn look(&self) {
         let (config, plan) = &CONFIGS[self.config];
         for (monitor, episode) in &self.kept.episodes {
@@ -438,7 +440,7 @@ proptest! {
     }
 }
 
-/// A channel that refuses everything from the beginning, known by its place among all.
+/// Makes a channel, given by its index, refuse everything from the beginning.
 fn all_refuse(world: &mut World, manner: Manner) {
     for number in 0..5 {
         world.step(&Step::Channel(number, manner));
@@ -482,7 +484,7 @@ fn what_comes_about_while_a_channel_asks_for_patience_waits_too() {
     world.step(&Step::Test(0, false));
     world.step(&Step::Pass(2));
     world.manners.clear();
-    // `World::work` checks that nothing is offered meanwhile, after a restart either.
+    // `World::work` checks that nothing is offered meanwhile, even after a restart.
     for step in
         [Step::Test(1, false), Step::Pass(60), Step::Restart, Step::Test(2, false), Step::Pass(60)]
     {
@@ -498,7 +500,7 @@ fn an_alarm_outlives_the_time_for_which_it_is_tried() {
     let mut world = World::new();
     all_refuse(&mut world, Manner::Refuses);
     world.step(&Step::Test(0, false));
-    // An hour, of which it was to be tried for ten minutes.
+    // An hour, with retries for ten minutes.
     for _ in 0..12 {
         world.step(&Step::Pass(300));
     }
@@ -543,7 +545,7 @@ fn an_open_alarm_is_closed_where_it_was_opened_after_any_reload() {
                 world.step(&Step::Restart);
             }
             world.step(&Step::Pass(5));
-            // Long enough for an escalation that the new list has.
+            // Long enough for an escalation in the new list.
             world.step(&Step::Pass(400));
             let open: Vec<&ChannelId> =
                 world.open.iter().filter(|(_, open)| !open.is_empty()).map(|(id, _)| id).collect();
@@ -645,8 +647,8 @@ fn what_is_about_one_monitor_stays_in_order_and_waits_for_what_came_before() {
         [NotificationKind::Cleared, NotificationKind::Raised, NotificationKind::Raised]
     );
     assert_eq!(divide(true, messages.clone()).len(), 3);
-    // The end of the first alarm is refused: the second one waits, that of the other monitor does
-    // not.
+    // The end of the first alarm is refused: the second message waits, that of the other monitor
+    // does not.
     let mut offered = Vec::new();
     let results = runtime.block_on(offer(true, messages, |group| {
         offered.push((group[0].why, group[0].monitor.clone()));
@@ -707,7 +709,7 @@ fn channels_are_told_apart_by_all_that_they_are() {
     assert_eq!(channels.len(), all.len());
     let names: HashSet<&str> = steps.iter().map(|step| step.name.as_str()).collect();
     assert_eq!(names.len(), all.len(), "{names:?}");
-    // When it is used, how often and for how long makes no other channel of it.
+    // Changing when, how often and how long it is used keeps the channel's identity.
     let changed = all.clone().map(|action| {
         let end = action.rfind(" }").expect("an end");
         format!("{}, timeout = \"7s\", at_failure = 9{}", &action[..end], &action[end..])

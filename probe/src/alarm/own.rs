@@ -1,4 +1,4 @@
-//! Alarms about the probe itself: it can't keep its samples, or it can't test.
+//! Alarms about the probe itself: it can't store samples, or it can't test.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ impl Alarms {
         self.own_trouble(RECORDER, problem).await;
     }
 
-    /// Looks for monitors that can't be tested: an alarm is raised if there are some for a while,
+    /// Looks for monitors that can't be tested. An alarm is raised if there are some for a while,
     /// and clears when all are tested again.
     pub async fn look_for_blindness(&self) {
         let blind = self.untested();
@@ -50,7 +50,7 @@ impl Alarms {
         self.own_trouble(BLIND, problem).await;
     }
 
-    /// The monitors about which nothing has been found out for a while, and why.
+    /// Returns the monitors without results for a while, and why.
     pub fn untested(&self) -> BTreeMap<MonitorId, String> {
         let (now, config) = (self.clock.now(), self.config());
         let kept = self.lock();
@@ -102,7 +102,7 @@ impl Alarms {
     }
 }
 
-/// Returns why nothing has been found out about a monitor for a while, if that is the case.
+/// Returns why a monitor has had no results for a while, if so.
 fn untested(monitor: &Monitor, state: &State, opened: MonotonicTime, now: Now) -> Option<String> {
     let since = state.judged.map_or(opened, |judged| judged.max(opened));
     let interval = monitor.test_interval.max(monitor.retest_interval.unwrap_or_default()).0;
@@ -110,11 +110,11 @@ fn untested(monitor: &Monitor, state: &State, opened: MonotonicTime, now: Now) -
     if state.untested >= UNTESTED && silent >= BLIND_FOR {
         return Some(state.hindrance.clone().unwrap_or_else(|| "not tested".to_owned()));
     }
-    // A calendar has gaps by design.
+    // Calendars have gaps by design.
     if monitor.calendar.is_some() {
         return None;
     }
-    // A test says something at its end, which comes some time after the end of the one before.
+    // A test has its result when it ends, some time after the end of the previous one.
     let longest = monitor.kind.longest_test().0.saturating_mul(3);
     let patience = interval.saturating_mul(4).saturating_add(longest).max(BLIND_FOR.0 * 3);
     (silent > Micros(patience))

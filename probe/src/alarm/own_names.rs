@@ -1,4 +1,4 @@
-//! The names of alarms about the probe itself, and what people read of them.
+//! Names of alarms about the probe itself, and their texts.
 
 use mailqos_model::MonitorId;
 
@@ -7,7 +7,7 @@ pub(super) const RECORDER: &str = "mailqos.recorder";
 /// Monitor id of the alarm about a probe that can't test.
 pub(super) const BLIND: &str = "mailqos.probe";
 
-/// Whether this is the name of an alarm about the probe itself.
+/// Returns whether this is the name of an alarm about the probe itself.
 pub(crate) fn is_own(monitor: &MonitorId) -> bool {
     [RECORDER, BLIND].contains(&monitor.as_str())
 }

@@ -1,5 +1,5 @@
-//! The action lists of a configuration, step by step, with the channels that they use and the names
-//! that people know these by.
+//! The action lists of a configuration step by step, with their channels and the channels' display
+//! names.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,12 +13,12 @@ use mailqos_notify::{Channel, ChannelId};
 /// A step of an action list.
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
-    /// The channel, and which step of the same channel it is. It stays the same when the
-    /// configuration is read again.
+    /// Identifies the channel and the step within it; stays the same when the configuration is
+    /// reloaded.
     pub(super) key: String,
     /// The channel.
     pub(super) channel: ChannelId,
-    /// Name of the channel for people.
+    /// Display name of the channel.
     pub(super) name: String,
     /// What the step reports.
     pub(super) on: On,
@@ -83,12 +83,12 @@ impl Plan {
         plan
     }
 
-    /// The steps of a list, in order.
+    /// Returns the steps of a list, in order.
     pub(super) fn steps(&self, list: &Name) -> &[Planned] {
         self.lists.get(list).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// A channel of the configuration.
+    /// Returns a channel of the configuration.
     pub(super) fn channel(&self, id: &ChannelId) -> Option<&Arc<Channel>> {
         self.channels.get(id)
     }
@@ -99,7 +99,7 @@ impl Plan {
         self.channels.keys()
     }
 
-    /// Returns the channels' names for people.
+    /// Returns the channels' display names.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.values().map(String::as_str)
     }

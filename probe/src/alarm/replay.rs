@@ -11,7 +11,7 @@ use super::{Change, State};
 /// Alarms that a rule would have raised.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
-    /// Tests that were played.
+    /// Tests that were replayed.
     pub tests: usize,
     /// Number of alarms.
     pub alarms: usize,
@@ -19,9 +19,9 @@ pub struct Found {
     pub delays: Vec<Micros>,
     /// Number of alarms about short outages.
     pub for_nothing: usize,
-    /// Outages that were worth telling, and raised no alarm.
+    /// Outages of relevant length that raised no alarm.
     pub missed: usize,
-    /// Outages that were worth telling.
+    /// Outages of relevant length.
     pub outages: usize,
 }
 
@@ -29,17 +29,17 @@ pub struct Found {
 #[derive(Debug)]
 struct Player {
     rule: AlarmRule,
-    /// Samples that follow the previous one within less than this are skipped.
+    /// Samples that follow the previous one by less than this are skipped.
     interval: Option<Micros>,
     state: State,
     last: Option<UtcMicros>,
-    /// When the open alarm was raised, and since when the monitor had failed.
+    /// When the open alarm was raised, and when the monitor began to fail.
     open: Option<(UtcMicros, UtcMicros)>,
     /// The run of failed tests, and whether an alarm has been open in it.
     failing: Option<(UtcMicros, bool)>,
 }
 
-/// Plays samples of many monitors.
+/// Replays samples of many monitors.
 #[derive(Debug)]
 pub struct Replay {
     worth: Micros,
@@ -67,7 +67,7 @@ impl Replay {
         self.found.insert(monitor.clone(), Found::default());
     }
 
-    /// Plays a sample; those of a monitor come in the order of time.
+    /// Processes a sample; those of one monitor must be in chronological order.
     pub fn play(&mut self, sample: &Sample) {
         let (Some(player), Some(found)) =
             (self.players.get_mut(&sample.monitor), self.found.get_mut(&sample.monitor))
@@ -85,7 +85,7 @@ impl Replay {
             player.failing = Some((now, player.open.is_some()));
         }
         let gap = player.interval.zip(player.last).map(|(interval, last)| (now - last, interval));
-        // A twentieth less: tests are not started to the microsecond.
+        // Allow for 5 % less: tests don't start at exact intervals.
         if gap.is_some_and(|(gap, interval)| gap.0 < interval.0 / 20 * 19) {
             return;
         }
@@ -134,7 +134,7 @@ fn end_outage(player: &mut Player, found: &mut Found, now: UtcMicros, worth: Mic
 }
 
 impl Found {
-    /// Adds that of another monitor.
+    /// Adds the results of another monitor.
     pub fn add(&mut self, other: &Self) {
         self.tests += other.tests;
         self.alarms += other.alarms;
@@ -144,7 +144,7 @@ impl Found {
         self.outages += other.outages;
     }
 
-    /// The median of the times from the first failed test to the alarm.
+    /// Returns the median time from the first failed test to the alarm.
     pub fn median_delay(&self) -> Option<Micros> {
         let mut delays = self.delays.clone();
         delays.sort_unstable();
@@ -160,7 +160,7 @@ mod tests {
 
     const MINUTE: Micros = Micros::from_secs(60);
 
-    /// A test each minute; `f` failed, `.` good.
+    /// Replays one test a minute; `f` failed, `.` good.
     fn played(tests: &str, rule: AlarmRule, interval: Option<Micros>) -> Found {
         let monitor: MonitorId = "m".parse().expect("a name");
         let mut replay = Replay::new(Micros(MINUTE.0 * 5));

@@ -11,9 +11,9 @@ use super::{
     episode::{Contact, Notified},
 };
 
-/// The longest pause between two tries.
+/// Longest pause between two attempts.
 const MAX_PAUSE: Micros = Micros::from_secs(600);
-/// An incident that was opened is closed; no longer than this is it tried, however.
+/// An open incident is closed; this is how long that is attempted.
 const CLOSED_WITHIN: Micros = Micros::from_secs(30 * 86_400);
 /// Ends of alarms that are older than this are no longer reported.
 const ENDED_WITHIN: Micros = Micros::from_secs(86_400);
@@ -24,7 +24,7 @@ pub(super) struct Settling<'all> {
     pub(super) counts_incidents: bool,
     pub(super) now: Now,
     pub(super) events: &'all mut Vec<Event>,
-    /// Alarms that have ended meanwhile, and have been heard of.
+    /// Alarms that have ended meanwhile and were reported.
     pub(super) ended: &'all mut HashMap<About, String>,
 }
 
@@ -48,7 +48,7 @@ impl Settling<'_> {
         true
     }
 
-    /// The channel has taken it; tells whether there is something left to do.
+    /// Handles acceptance by the channel; returns whether something is left to do.
     pub(super) fn accepted(&mut self, kept: &mut StoredState, accepted: &Accepted) -> bool {
         let words = accepted.words();
         self.heard(kept, Notified::Yes);
@@ -96,7 +96,7 @@ impl Settling<'_> {
         stays
     }
 
-    /// The channel has not taken it; tells whether it is tried again.
+    /// Handles a refusal by the channel; returns whether the message is retried.
     pub(super) fn refused(&mut self, kept: &mut StoredState, refused: &Refused) -> bool {
         if refused.maybe {
             self.pending.maybe = true;
@@ -141,7 +141,7 @@ impl Settling<'_> {
         episode.contacts.get_mut(&self.pending.channel).filter(|_| is_its)
     }
 
-    /// Notes that all recipients of the message received it, as far as is known.
+    /// Records that all recipients received the message, as far as is known.
     fn reach(&self, kept: &mut StoredState) {
         let left = &self.pending.left;
         if let Some(contact) = self.contact(kept) {
@@ -149,7 +149,7 @@ impl Settling<'_> {
         }
     }
 
-    /// Notes recipients that did not receive the alarm, so they need not be notified of its end.
+    /// Records recipients that did not receive the alarm, so that they are not notified of its end.
     fn miss<'who>(&self, kept: &mut StoredState, who: impl Iterator<Item = &'who String>) {
         if let Some(contact) = self.contact(kept) {
             contact.missed.extend(who.cloned());
@@ -175,13 +175,13 @@ impl Settling<'_> {
     }
 }
 
-/// 5 s, 10 s, 20 s … 10 min.
+/// Returns the pause after this many attempts: 5 s, 10 s, 20 s … 10 min.
 fn pause(tries: u32) -> Micros {
     Micros::from_secs(5i64 << tries.min(8).saturating_sub(1)).min(MAX_PAUSE)
 }
 
-/// Creates an event about a message. It is never earlier than the alarm that it is about, even if
-/// the clock has been set back: readers of the log would otherwise relate it to an earlier alarm.
+/// Creates an event about a message. It is never earlier than its alarm, even if the clock has been
+/// set back: readers of the log would otherwise relate it to an earlier alarm.
 fn event_of(pending: &Pending, at: UtcMicros, kind: EventKind, text: String) -> Event {
     let at = at.max(pending.alarm + Micros(1));
     let mut event = Event::new(Some(pending.monitor.clone()), at, kind).text(text);

@@ -1,5 +1,5 @@
-//! The state of one monitor: moved by samples, and by nothing else. Pure, so that it can be played
-//! again over old samples.
+//! The state of one monitor, which only samples change. Pure, so that it can be replayed over old
+//! samples.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -26,11 +26,11 @@ pub enum Status {
     /// Not tested yet.
     #[default]
     Unknown,
-    /// The last test was good.
+    /// The last test succeeded.
     Ok,
     /// The last tests failed, too few for an alarm.
     Failed,
-    /// The alarm has risen and not cleared.
+    /// The alarm was raised and has not cleared.
     Alarm,
 }
 
@@ -38,13 +38,13 @@ pub enum Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// The alarm rose.
+    /// The alarm was raised.
     Raised,
     /// The alarm cleared.
     Cleared,
 }
 
-/// A test, in short.
+/// Summary of a test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Last {
     /// Start of the test.
@@ -56,10 +56,10 @@ pub struct Last {
     pub outcome: Outcome,
     /// The round trip.
     pub round_trip: Option<Micros>,
-    /// Half of the interval that certainly contains it.
+    /// Half the width of the interval that certainly contains the round trip.
     #[serde(default)]
     pub round_trip_error: Option<Micros>,
-    /// Half of the interval that contains it with 99 %.
+    /// Half the width of the 99 % interval.
     #[serde(default)]
     pub round_trip_likely_error: Option<Micros>,
 }
@@ -90,24 +90,24 @@ pub struct State {
     pub(super) hindrance: Option<String>,
     /// Start of the last successful test.
     pub last_ok: Option<UtcMicros>,
-    /// The last test, whatever became of it.
+    /// The last test, whatever its outcome.
     pub last: Option<Last>,
     /// Reason of the last failure.
     pub reason: Option<String>,
     /// Whether the monitor is flapping.
     pub flapping: bool,
-    /// The failing monitor that explains this one's failures; the alarm waits.
+    /// The failing monitor that explains this one's failures and delays its alarm.
     pub held_by: Option<MonitorId>,
-    /// The last verdicts, a bit each, the newest lowest: 1 is bad.
+    /// The last verdicts as bits, the newest lowest: 1 is bad.
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) verdicts: u32,
     /// Number of bits that contain verdicts.
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) known: u32,
-    /// Thresholds that are exceeded.
+    /// Exceeded thresholds.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) exceeded: BTreeSet<String>,
-    /// The values that percentiles are taken of.
+    /// Values of the percentiles' windows.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) windows: BTreeMap<String, VecDeque<(MonotonicTime, Micros)>>,
 }
@@ -150,7 +150,7 @@ impl State {
             }
             None => self.judge(sample, began, rule),
         };
-        // During an alarm this is not a change; otherwise it has just begun, or the alarm waits for
+        // Not a change during an alarm. Otherwise, flapping has just begun, or the alarm waits for
         // another monitor.
         let flaps = self.flap(bad.is_some(), rule);
         if let Some(reason) = bad {
@@ -196,7 +196,7 @@ impl State {
         Some(Change::Raised)
     }
 
-    /// Returns what messages need of the state: without the values of windows.
+    /// Returns the part of the state that messages need, without the values of windows.
     pub(super) fn brief(&self) -> Self {
         Self {
             windows: BTreeMap::new(),
@@ -245,9 +245,9 @@ impl State {
         lasted.max(Micros::ZERO)
     }
 
-    /// Whether the last test is too old to be meaningful: older than three test intervals on the
-    /// steady clock. A test from the future, as an earlier version of the probe may have noted it,
-    /// is old.
+    /// Returns whether the last test is too old to be meaningful: older than three test intervals
+    /// on the steady clock. A test in the future, which an earlier version of the probe may have
+    /// recorded, is old.
     pub fn is_old(&self, test_interval: Micros, now: Now) -> bool {
         let Some(last) = &self.last else { return true };
         let age = match last.began {
@@ -257,7 +257,7 @@ impl State {
         age < Micros::ZERO || age > Micros(test_interval.0.saturating_mul(3))
     }
 
-    /// Whether it has failed often and long enough.
+    /// Returns whether it has failed often and long enough.
     fn is_due(&self, now: MonotonicTime, rule: &AlarmRule) -> bool {
         let often = self.failures >= rule.after;
         let long =
@@ -275,7 +275,7 @@ impl State {
         ((self.verdicts ^ (self.verdicts >> 1)) & mask).count_ones()
     }
 
-    /// Remembers a verdict; tells whether the monitor flaps.
+    /// Records a verdict; returns whether the monitor flaps.
     fn flap(&mut self, bad: bool, rule: &AlarmRule) -> bool {
         self.verdicts = (self.verdicts << 1) | u32::from(bad);
         self.known = (self.known + 1).min(CHANGES + 1);
@@ -284,7 +284,7 @@ impl State {
         self.flapping
     }
 
-    /// Returns what is wrong with a test, if anything: its outcome, a threshold, a certificate, the
+    /// Returns the problem of a test, if any: its outcome, a threshold, a certificate or the
     /// folder.
     fn judge(&mut self, sample: &Sample, began: MonotonicTime, rule: &AlarmRule) -> Option<String> {
         if sample.outcome != Outcome::Ok {
@@ -342,7 +342,8 @@ impl State {
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
-    /// Whether a value is above its threshold; below it again only when it is clearly so.
+    /// Compares a value with its threshold. An exceeded threshold must be undercut clearly to
+    /// clear.
     fn compare(
         &mut self,
         key: String,
@@ -359,7 +360,7 @@ impl State {
         };
         if value > limit {
             self.exceeded.insert(key);
-            // Milliseconds are enough, unless they hide by how much the limit was exceeded.
+            // Milliseconds suffice, unless they hide by how much the limit was exceeded.
             let short = Micros(value.0 / 1000 * 1000);
             let shown = if short > limit { short } else { value };
             let until = if value > most { String::new() } else { format!(" (clears at {limit})") };
@@ -369,7 +370,7 @@ impl State {
         None
     }
 
-    /// The values of a window that ends with this sample, in order of size, and how many they are.
+    /// Returns a percentile of the window that ends with this sample, and the number of its values.
     fn percentile(
         &mut self,
         timing: Timing,
@@ -393,7 +394,7 @@ impl State {
     }
 }
 
-/// A number as an ordinal: 50th, 91st, 99.9th.
+/// Formats a number as an ordinal: 50th, 91st, 99.9th.
 fn ordinal(number: f64) -> String {
     let ending = match (number % 10.0, number % 100.0) {
         (_, 11.0 | 12.0 | 13.0) => "th",
@@ -405,7 +406,7 @@ fn ordinal(number: f64) -> String {
     format!("{number}{ending}")
 }
 
-/// Linear interpolation between closest ranks: (n − 1)·q.
+/// Interpolates linearly between the closest ranks: (n − 1)·q.
 fn quantile(sorted: Vec<Micros>, q: f64) -> Micros {
     let place = (sorted.len().saturating_sub(1)) as f64 * q;
     let (low, high) = (place.floor() as usize, place.ceil() as usize);
@@ -560,7 +561,7 @@ mod tests {
                 .as_deref()
                 .is_some_and(|reason| reason.contains("50th percentile of the login"))
         );
-        // The slow ones leave the window.
+        // The slow values leave the window.
         for at in [200, 201] {
             assert_eq!(step(&mut state, &login(at, 1_000), &rule).is_some(), at == 200);
         }
@@ -640,8 +641,8 @@ mod tests {
             flapping: false,
             ..AlarmRule::default()
         };
-        // A failed test each minute; after five of them the clock on the wall is set back by an
-        // hour, then forward by two.
+        // A failed test each minute; after five of them the wall clock is set back by an hour, then
+        // forward by two.
         for steps in [[0, 0], [-3600, 7200], [86_400, -86_400]] {
             let mut state = State::default();
             let mut wall = 1_780_000_000;

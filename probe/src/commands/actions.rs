@@ -90,10 +90,10 @@ fn show(config: &Config, list: &ActionList, kind: Example) -> Result<ExitCode, F
 /// Maximum size of standard input, in bytes.
 const MAX_INPUT: u64 = 1 << 20;
 
-/// The notification in standard input.
+/// The notification read from standard input.
 #[derive(serde::Deserialize)]
 struct Notice {
-    /// The same for a notification that is sent again.
+    /// Stays the same if a notification is sent again.
     id: String,
     subject: String,
     text: String,
@@ -157,7 +157,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
             (Channel::of(&config, step), message::test(&config, NotificationKind::Test));
         let mut outcome = send(&channel, &notification, &[]).await;
         if channel.counts_incidents() && outcome.result.is_ok() {
-            // What the test has opened is closed again.
+            // What the test opened is closed again.
             let end = message::test(&config, NotificationKind::Cleared)
                 .of_incident(&notification.incident);
             outcome = send(&channel, &end, &[]).await;

@@ -1,5 +1,4 @@
-//! `mailqos-probe alarms replay`: what other settings would have raised over the samples that
-//! exist.
+//! `mailqos-probe alarms replay`: applies other alarm rules to recorded samples.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -153,8 +152,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
             }
         }
     }
-    // An outage that is still open has lasted until now, not until a day that lies ahead; and no
-    // such day has samples.
+    // An open outage has lasted until now, not until a day in the future, which has no samples.
     let end = to.min(UtcMicros::now());
     play(&config, from, end, &mut plays).await?;
     let found: Vec<_> = plays.into_iter().map(|(name, replay)| (name, replay.end(end))).collect();
@@ -199,7 +197,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
-/// The interval of another configuration, where it is longer.
+/// Returns the interval in the other configuration, if it is longer.
 fn thinner(other: Option<&Config>, monitor: &Monitor) -> Option<Micros> {
     let other = other?.monitors.get(&monitor.id)?;
     (other.test_interval > monitor.test_interval).then_some(other.test_interval)

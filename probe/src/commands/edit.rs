@@ -1,5 +1,5 @@
-//! Changes to the configuration files that keep what was there, comments and order included: what
-//! is written is checked, and taken back if wrong.
+//! Edits configuration files and preserves their content, including comments and order. Changes are
+//! checked after writing and reverted if they are wrong.
 
 use std::{
     io::Write as _,
@@ -30,7 +30,7 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
 }
 
 impl Edit {
-    /// Opens the main file, which need not be there.
+    /// Opens the main file, which need not exist.
     pub(super) fn main(main: &Path) -> Result<Self, Failure> {
         Self::open(main, main.to_owned())
     }
@@ -44,18 +44,18 @@ impl Edit {
         Ok(Self { main: main.to_owned(), path, before, document })
     }
 
-    /// Opens the main file and all that it includes.
+    /// Opens the main file and all included files.
     pub(super) fn all(main: &Path) -> Result<Vec<Self>, Failure> {
         files(main)?.into_iter().map(|path| Self::open(main, path)).collect()
     }
 
-    /// Opens the file, the main one or one that it includes, in which `[kind.name]` stands.
+    /// Opens the main or included file that contains `[kind.name]`.
     pub(super) fn find(main: &Path, kind: &str, name: &str) -> Result<Self, Failure> {
         let found = Self::all(main)?.into_iter().find(|edit| edit.has(kind, name));
         found.ok_or_else(|| Failure::Usage(format!("unknown {kind} {name:?}")))
     }
 
-    /// Whether this file contains `[kind.name]`.
+    /// Returns whether this file contains `[kind.name]`.
     pub(super) fn has(&self, kind: &str, name: &str) -> bool {
         self.document.get(kind).and_then(|table| table.get(name)).is_some()
     }
@@ -89,7 +89,7 @@ impl Edit {
         Ok(())
     }
 
-    /// Sets a key at the top of the file, unless it is there.
+    /// Sets a key at the top of the file, unless it exists.
     pub(super) fn top(&mut self, key: &str, value: impl Into<Value>, comment: &str) {
         if !self.document.contains_key(key) {
             self.document.insert(key, Item::Value(value.into()));
@@ -100,7 +100,7 @@ impl Edit {
         }
     }
 
-    /// A comment above all that is there.
+    /// Adds a comment at the top of the file.
     pub(super) fn begin_with(&mut self, comment: &str) {
         let first = self.document.iter().next().map(|(key, _)| key.to_owned());
         if let Some(mut key) = first.and_then(|first| self.document.key_mut(&first)) {
@@ -115,14 +115,14 @@ impl Edit {
         self.document.set_trailing(comment);
     }
 
-    /// Writes the file; if the configuration is then wrong, everything is as it was before.
+    /// Writes the file; if the configuration is then wrong, everything is restored.
     pub(super) fn save(self) -> Result<PathBuf, Failure> {
         Self::save_all(std::slice::from_ref(&self))?;
         Ok(self.path)
     }
 
-    /// Writes the files that have changed, and tells whether any had; if the configuration is then
-    /// wrong, everything is as it was before.
+    /// Writes the changed files and returns whether there were any; if the configuration is then
+    /// wrong, everything is restored.
     pub(super) fn save_all(edits: &[Self]) -> Result<bool, Failure> {
         let mut written: Vec<&Self> = Vec::new();
         let mut failed = None;
@@ -173,7 +173,7 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     use mailqos_base::files::Access;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
-    // A link is kept: its destination is rewritten.
+    // A symbolic link is kept: its destination is rewritten.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)?;
@@ -188,8 +188,8 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     mailqos_base::files::replace(&path, &temporary, access, |file| {
         file.write_all(text.as_bytes())?;
         let Some(before) = before else { return Ok(()) };
-        // Root edits it, and the probe's user must be able to read it still. Others can't give
-        // files away, but to a group of theirs.
+        // If root edits it, the probe's user must still be able to read it. Other users can only
+        // give files to one of their groups.
         let group = Some(before.gid());
         let stays = fchown(&*file, Some(before.uid()), group).is_ok()
             || fchown(&*file, None, group).is_ok();
@@ -201,7 +201,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     })
 }
 
-/// The main file and those that it includes.
+/// Returns the main file and all included files.
 fn files(main: &Path) -> Result<Vec<PathBuf>, Failure> {
     let edit = Edit::main(main)?;
     let folder = main.parent().unwrap_or(Path::new(""));
@@ -230,7 +230,7 @@ fn files(main: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// A table of values in one line.
+/// Returns an inline table.
 pub(super) fn inline(pairs: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
     let mut table = InlineTable::new();
     for (key, value) in pairs {
@@ -239,7 +239,7 @@ pub(super) fn inline(pairs: impl IntoIterator<Item = (&'static str, Value)>) -> 
     Value::InlineTable(table)
 }
 
-/// A list of texts.
+/// Returns a list of texts.
 pub(super) fn list(texts: &[String]) -> Value {
     Value::Array(texts.iter().map(String::as_str).collect::<Array>())
 }

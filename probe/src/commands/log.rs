@@ -29,7 +29,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.config()?;
     let chosen = select(&config, &args.monitors)?;
-    // What happened a moment ago is in the journal of the running probe, if one runs.
+    // Recent events are in the journal of the running probe, if there is one.
     let _: Result<Sealed, _> = ask(&config, &Request::Seal).await;
     let from = UtcMicros::now() - args.since;
     let events = events(&config, from).await?;
@@ -55,7 +55,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
-/// The events from a moment on, oldest first.
+/// Returns the events from a moment on, oldest first.
 async fn events(config: &Config, from: UtcMicros) -> Result<Vec<Event>, Failure> {
     let days = Days::open(config).await.map_err(Failure::work)?;
     let last = UtcMicros::now().utc_date();

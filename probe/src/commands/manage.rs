@@ -401,7 +401,7 @@ pub(super) fn switch(
 ) -> Result<ExitCode, Failure> {
     let config: Config = global.config()?;
     let chosen = select(&config, &args.monitors)?;
-    // Each file once, and the whole checked once: there may be ten thousand monitors.
+    // Each file is written once, and all are checked once: there may be ten thousand monitors.
     let mut edits = Edit::all(global.path())?;
     let mut lines = String::new();
     for monitor in chosen {

@@ -26,15 +26,14 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// The probe tests. A manager that wants to hear that it is alive does from now on, as long as
-/// tests that are due are started: a probe that hangs, or whose scheduler has stopped, is not
-/// alive.
+/// Reports that the probe is ready. If the service manager has a watchdog, reports from now on that
+/// the probe is alive, as long as due tests are started: a probe that hangs, or whose scheduler has
+/// stopped, is not alive.
 pub(super) fn ready(helpers: &mut JoinSet<()>, board: Arc<Board>) {
     tell(&[NotifyState::Ready]);
     let mut micros = 0;
     if sd_notify::watchdog_enabled(false, &mut micros) {
-        // Several times within the time that it may take: that the probe was suspended for a while
-        // makes one of them miss.
+        // Several times within the limit, so that one may be missed while the probe is suspended.
         let limit = Duration::from_micros(micros);
         helpers.spawn(async move {
             let mut well = true;
@@ -70,7 +69,7 @@ fn notify_abstract(_name: &[u8], _text: &str) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 
-/// The configuration is being read.
+/// Reports that the configuration is being reloaded.
 pub(super) fn reloading() {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;

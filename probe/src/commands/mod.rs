@@ -1,4 +1,4 @@
-//! The subcommands, a file each; what they have in common: the configuration, the log, the exit
+//! The subcommands, one file each, and their common parts: the configuration, the log, the exit
 //! codes.
 
 mod actions;
@@ -120,7 +120,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The work failed.
+    /// Returns a failure with exit code 1.
     pub(crate) fn work(error: impl std::fmt::Display) -> Self {
         Self::Work(error.to_string())
     }
@@ -138,7 +138,7 @@ impl Global {
         &self.config
     }
 
-    /// Reads the configuration; what is wrong ends the command.
+    /// Reads the configuration; errors end the command.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         let colour = self.log_format == LogFormat::Text && std::io::stderr().is_terminal();
         config::load(&self.config).map_err(|problems| Failure::Usage(problems.render(colour)))
@@ -161,7 +161,7 @@ impl Global {
                 let warnings = config.warnings.render(notes.is_terminal());
                 let _ = notes.write_all(warnings.as_bytes());
             }
-            // Who reads the log is a program, and wants all of it in one form.
+            // The log is read by a program, which needs all of it in one form.
             LogFormat::Json => config
                 .warnings
                 .iter()
@@ -224,7 +224,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The JSON Schema of the configuration.
+/// Returns the JSON Schema of the configuration.
 fn schema() -> std::io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(&config::reference::schema(
         &config::reference::CONFIGURATION,
@@ -234,7 +234,7 @@ fn schema() -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Prints what was made.
+/// Prints a result.
 fn print(made: std::io::Result<Vec<u8>>) -> Result<ExitCode, Failure> {
     write_out(&made.map_err(Failure::work)?)?;
     Ok(ExitCode::SUCCESS)
@@ -253,7 +253,7 @@ fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// The monitors that are selected.
+/// Returns the selected monitors.
 fn select<'config>(
     config: &'config Config,
     patterns: &[String],
@@ -298,7 +298,7 @@ fn json_line(message: &str, now: UtcMicros) -> String {
     serde_json::json!({ "timestamp": now.to_string(), "level": "ERROR", "fields": { "message": message } }).to_string()
 }
 
-/// Logs to standard error; `RUST_LOG` chooses what.
+/// Logs to standard error; `RUST_LOG` selects what.
 fn begin_log(format: LogFormat) {
     use tracing_subscriber::{EnvFilter, fmt};
     let filter =

@@ -19,7 +19,7 @@ enum Unknown {
     Address(#[from] HttpError),
 }
 
-/// A line for each server that requests go to, if any of them goes through a proxy.
+/// Returns a line for each server that receives requests, if any of them uses a proxy.
 pub(super) async fn describe(config: &Config) -> Vec<String> {
     let (mut lines, mut any) = (BTreeSet::new(), false);
     for (what, url, own) in requests(config) {
@@ -36,7 +36,7 @@ pub(super) async fn describe(config: &Config) -> Vec<String> {
     if any || config.proxy.address.is_some() { lines.into_iter().collect() } else { Vec::new() }
 }
 
-/// Returns the requests that are made, their destinations, and their own proxies.
+/// Returns the requests, their destinations, and their own proxies.
 fn requests(config: &Config) -> Vec<(String, SecretSource, Option<&SecretSource>)> {
     let literal = |url: &str| SecretSource::Literal(mailqos_base::Secret::new(url));
     let mut found = Vec::new();
@@ -62,7 +62,7 @@ fn requests(config: &Config) -> Vec<(String, SecretSource, Option<&SecretSource>
     found
 }
 
-/// A server of the cloud, as `NO_PROXY` may list it.
+/// Returns a server of the cloud, as `NO_PROXY` may list it.
 fn usual_endpoint(address: &str) -> String {
     let host = match address.split("://").next() {
         Some("gs") => "storage.googleapis.com",

@@ -1,4 +1,4 @@
-//! `mailqos-probe run`: runs tests until it is stopped, then records what is in flight, seals and
+//! `mailqos-probe run`: runs tests until it is stopped, then records mails in flight, seals and
 //! exits.
 
 use std::{
@@ -163,7 +163,7 @@ async fn keep_as_long_as_wanted(live: Arc<RunningProbe>) {
     }
 }
 
-/// Removes the days that are older than the configuration, as it is now, wants to keep.
+/// Removes the days that are older than the current configuration's retention.
 async fn remove_old_days(live: Arc<RunningProbe>) {
     let config = live.config();
     if let Err(error) = Recorder::remove_old_days(&config).await {
@@ -230,7 +230,7 @@ pub(super) fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
     use tokio::signal::unix::{SignalKind, signal};
     static TOLD: OnceLock<watch::Sender<bool>> = OnceLock::new();
     if let Some(told) = TOLD.get() {
-        // A run that starts now has not been told to stop, whatever happened before.
+        // A new run has not been asked to stop, whatever happened before.
         told.send_replace(false);
         return Ok(told.subscribe());
     }
@@ -246,7 +246,7 @@ pub(super) fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
             }
             let nothing_to_end = told.is_closed();
             if told.send_replace(true) {
-                // All that was acknowledged is in the journal; the next start seals it.
+                // Everything acknowledged is in the journal; the next start seals it.
                 tracing::warn!("second stop signal; exiting without sealing");
             } else if !nothing_to_end {
                 continue;

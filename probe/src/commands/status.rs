@@ -1,5 +1,5 @@
-//! `mailqos-probe status`: the running probe's monitors in a table, once or again and again; as
-//! JSON, or in the words of a monitoring plugin.
+//! `mailqos-probe status`: the running probe's monitors in a table, once or repeatedly; as JSON, or
+//! as a monitoring plugin.
 
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
@@ -28,7 +28,7 @@ const TIMEOUT: Micros = Micros::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(2);
 /// Maximum number of monitors whose round trips a plugin prints.
 const MAX_MEASURED: usize = 20;
-/// … and names so many that are bad.
+/// … and how many failing ones it names.
 const MAX_NAMED: usize = 5;
 
 #[derive(Debug, clap::Args)]
@@ -68,13 +68,13 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let _screen = live.then(Screen::enter);
     tokio::select! {
         shown = show_states(&args, &config, live) => shown?,
-        // Also while the probe is being asked: the terminal is left as it was.
+        // Also during a request: the terminal is restored.
         _ = tokio::signal::ctrl_c(), if args.watch => {}
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows the states once, or again and again until that fails.
+/// Shows the states once, or repeatedly until that fails.
 async fn show_states(args: &Args, config: &Config, live: bool) -> Result<(), Failure> {
     let colour = terminal::is_coloured();
     loop {
@@ -82,8 +82,7 @@ async fn show_states(args: &Args, config: &Config, live: bool) -> Result<(), Fai
         let request = Request::Status {
             monitors: args.monitors.clone(),
             states: args.states.clone(),
-            // Of ten thousand monitors a screen shows fifty: the probe has better things to do than
-            // to describe them all.
+            // A screen shows fifty of ten thousand monitors: the probe need not describe them all.
             most: size.filter(|_| live).map(|(_, lines)| lines),
         };
         let patience = args.timeout.unwrap_or(TIMEOUT).to_std();
@@ -97,13 +96,13 @@ async fn show_states(args: &Args, config: &Config, live: bool) -> Result<(), Fai
                 }
             })
         } else {
-            // As the probe has sent it: a newer one may know more.
+            // As the probe sent it: a newer one may have more keys.
             let status: Result<Value, _> = ask_within(config, &request, patience).await;
             status.map(|status| format!("{status}\n"))
         };
         let text = match text {
             Ok(text) => text,
-            // It is being restarted, perhaps.
+            // It may be restarting.
             Err(error @ ControlError::NotRunning { .. }) if live => error.to_string(),
             Err(error) => return Err(error.into()),
         };
@@ -119,7 +118,7 @@ fn show(text: &str, live: bool) {
     let mut out = std::io::stdout();
     // A reader that has left is not a failure.
     let _ = if live {
-        // Home, the new text over the old one, and nothing below it: no flicker.
+        // Cursor home, the new text over the old one, and clear below it: no flicker.
         let text = text.trim_end().replace('\n', "\x1b[K\n");
         write!(out, "\x1b[H{text}\x1b[K\x1b[J")
     } else {
@@ -163,7 +162,7 @@ struct Table {
 }
 
 impl Table {
-    /// Everything, in the order of the monitors.
+    /// Returns all rows, in the order of the monitors.
     fn whole(self) -> String {
         let rows = self.rows.into_iter().flat_map(|(_, lines)| lines);
         let more = (self.unsent > 0).then(|| format!("… and {} more", self.unsent));
@@ -192,8 +191,8 @@ impl Table {
     }
 }
 
-/// The last day in at most `bars` bars. Their height is the round trip, relative to the longest;
-/// failures are marked, and so are times without tests.
+/// Draws the last day in at most `bars` bars. Their height is the round trip, relative to the
+/// longest; failures and times without tests are marked.
 fn sparkline(day: &[Option<HalfHour>], bars: usize, colour: bool) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     if day.is_empty() {
@@ -228,7 +227,7 @@ fn sparkline(day: &[Option<HalfHour>], bars: usize, colour: bool) -> String {
     line
 }
 
-/// Now, and in which zone that is.
+/// The current time and its zone.
 struct Clock<'a> {
     now: Option<Timestamp>,
     zone: &'a TimeZone,
@@ -240,7 +239,7 @@ impl Clock<'_> {
         self.now.is_none_or(|now| date(now) == date(timestamp))
     }
 
-    /// The time of a moment of today, the day of another, in eight columns.
+    /// Returns the time of a moment today, or the day of another, in eight columns.
     fn short(&self, moment: Option<Timestamp>) -> String {
         let Some(timestamp) = moment else {
             return "–".to_owned();
@@ -249,7 +248,7 @@ impl Clock<'_> {
         self.zone.to_datetime(timestamp).strftime(form).to_string()
     }
 
-    /// The time of a moment, with its day if that is not today.
+    /// Returns the time of a moment, with its day if that is not today.
     fn long(&self, moment: Option<Timestamp>) -> String {
         let Some(timestamp) = moment else {
             return "–".to_owned();
@@ -276,13 +275,13 @@ impl Columns {
     const BRIEF: usize = 10;
     const MOMENT: usize = 8;
 
-    /// Gives up what is missed least, until ids and names have room.
+    /// Drops the least important columns until ids and names fit.
     fn fitting(ids: usize, names: usize, screen: Option<usize>) -> Self {
         let (ids, names) = (ids.max("monitor".len()), names.min(40));
         let mut columns =
             Self { id: ids, name: names, took: Self::ROUND_TRIP, bars: 24, at: true, next: true };
         let Some(screen) = screen else { return columns };
-        // One long name must not push everything else aside.
+        // One long name must not displace everything else.
         columns.id = columns.id.min(40);
         for give_up in [
             |columns: &mut Self| columns.took = Self::BRIEF,
@@ -346,12 +345,12 @@ impl Columns {
     }
 }
 
-/// A text without control characters; empty if there is none.
+/// Returns a text without control characters; empty if there is none.
 fn text<'a>(text: impl Into<Option<&'a String>>) -> String {
     terminal::plain(text.into().map_or("", String::as_str))
 }
 
-/// The round trip of a monitor's last test, with its interval where there is room for it.
+/// Returns the round trip of a monitor's last test, with its interval if there is space.
 fn round_trip(monitor: &MonitorReport, is_brief: bool) -> String {
     let micros = |ms: f64| Micros((ms * 1e3) as i64);
     let Some((last, estimate)) =
@@ -367,7 +366,7 @@ fn round_trip(monitor: &MonitorReport, is_brief: bool) -> String {
     if is_brief { round_trip.brief() } else { round_trip.to_string() }
 }
 
-/// The table, for a screen of this many columns, or as wide as it becomes.
+/// Returns the table for a screen with this many columns, or as wide as necessary.
 fn table(status: &StatusResponse, zone: &TimeZone, screen: Option<usize>, colour: bool) -> Table {
     let clock = Clock { now: status.at, zone };
     let monitors = &status.monitors;
@@ -433,12 +432,12 @@ fn table(status: &StatusResponse, zone: &TimeZone, screen: Option<usize>, colour
     table
 }
 
-/// A text in a colour of the terminal, if there are colours.
+/// Colours a text for the terminal, if colours are used.
 fn paint(code: &str, text: String, colour: bool) -> String {
     if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text }
 }
 
-/// The lines of a monitor: its cells, and a remark behind them or below.
+/// Returns the lines of a monitor: its cells, and a remark after or below them.
 fn row(
     monitor: &MonitorReport,
     columns: Columns,
@@ -468,7 +467,7 @@ fn row(
     match room {
         _ if remark.is_empty() => {}
         Some(room) if width(&remark) > room => {
-            // There is more room below.
+            // There is more space below.
             let indent = Columns::STATE + 1;
             let room = screen.unwrap_or(0).saturating_sub(indent).max(20);
             for line in terminal::lines(&remark, room, 2) {
@@ -480,7 +479,7 @@ fn row(
     lines
 }
 
-/// Problems of the probe itself, a line each.
+/// Returns the problems of the probe itself, one line each.
 fn problems(probe: &ProbeReport) -> Vec<String> {
     let mut problems = Vec::new();
     if let Some(problem) = &probe.recorder_problem {
@@ -495,7 +494,7 @@ fn problems(probe: &ProbeReport) -> Vec<String> {
     problems
 }
 
-/// A line about a channel that accepts nothing.
+/// Returns a line about a dead channel.
 fn dead(channel: &ChannelReport, clock: &Clock<'_>) -> String {
     let accepted = match channel.accepted_at {
         None => "has never accepted a message".to_owned(),
@@ -509,7 +508,7 @@ fn dead(channel: &ChannelReport, clock: &Clock<'_>) -> String {
     )
 }
 
-/// How many monitors the probe could not test for a while, and why it could not test the first of
+/// Returns how many monitors the probe could not test for a while, and the reason for the first of
 /// them.
 fn untested(probe: &ProbeReport) -> Option<(String, String)> {
     let (monitor, why) = probe.untested.iter().next()?;
@@ -521,12 +520,12 @@ fn plural(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Number of monitors in a state.
+/// Returns the number of monitors in a state.
 fn total(status: &StatusResponse, word: StateWord) -> u64 {
     status.totals.get(word.as_str()).copied().unwrap_or(0)
 }
 
-/// How many monitors are in which state.
+/// Returns how many monitors are in which state.
 fn counts(status: &StatusResponse) -> String {
     let counts: Vec<String> = StateWord::ALL
         .iter()
@@ -536,7 +535,7 @@ fn counts(status: &StatusResponse) -> String {
     if counts.is_empty() { "no monitors".to_owned() } else { counts.join(", ") }
 }
 
-/// Whether a channel that works now did not within the last day.
+/// Returns whether a working channel was dead within the last day.
 fn was_dead_lately(channel: &ChannelReport, now: Option<Timestamp>) -> bool {
     match (channel.failed_at, now) {
         (Some(failed), Some(now)) => {
@@ -579,8 +578,8 @@ fn remark(monitor: &MonitorReport, clock: &Clock<'_>) -> String {
     terminal::plain(&parts.join("; "))
 }
 
-/// Answers as a monitoring plugin does: one line, what is measured behind a bar, and 0, 1, 2 or 3
-/// (<https://nagios-plugins.org/doc/guidelines.html>).
+/// Responds as a monitoring plugin: one line, performance data after a bar, and exit code 0, 1, 2
+/// or 3 (<https://nagios-plugins.org/doc/guidelines.html>).
 async fn plugin(args: &Args, global: &Global) -> ExitCode {
     let said = async {
         let config = global.config().map_err(|failure| match failure {
@@ -594,7 +593,7 @@ async fn plugin(args: &Args, global: &Global) -> ExitCode {
         let patience = args.timeout.unwrap_or(PLUGIN_TIMEOUT).to_std();
         match ask_within(&config, &request, patience).await {
             Ok(status) => Ok(verdict(&status)),
-            // This is exactly what the monitoring system must know: nothing is tested.
+            // The monitoring system must be alerted to exactly this: nothing is being tested.
             Err(error @ (ControlError::NotRunning { .. } | ControlError::Silent(_))) => {
                 Err((2, error.to_string()))
             }
@@ -611,7 +610,7 @@ async fn plugin(args: &Args, global: &Global) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The exit code of a plugin, and its line.
+/// Returns the exit code of a plugin and its line.
 fn verdict(status: &StatusResponse) -> (u8, String) {
     let count = |word: StateWord| total(status, word);
     let mut troubles: Vec<String> = Vec::new();
@@ -625,7 +624,7 @@ fn verdict(status: &StatusResponse) -> (u8, String) {
     let code = if count(StateWord::Alarm) > 0 {
         2
     } else if blind.is_some() && count(StateWord::Failed) == 0 {
-        // Nothing is known to be wrong, but nothing would be known either.
+        // No problem is known, but problems would not be noticed either.
         3
     } else if count(StateWord::Failed) > 0 || !troubles.is_empty() {
         1

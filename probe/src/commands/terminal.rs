@@ -1,5 +1,4 @@
-//! Text on a terminal: how many columns it takes, cut and filled up to columns, in colour where
-//! that is wanted.
+//! Text on a terminal: its width, cut and padded to columns, in colour if wanted.
 
 use std::io::IsTerminal as _;
 
@@ -69,8 +68,8 @@ fn lines_up(line: &str, word: &str, columns: usize) -> bool {
     width(line) + 1 + width(word) <= columns
 }
 
-/// Columns and lines of the terminal that standard output is; nothing where it is none, and all may
-/// be written.
+/// Returns columns and lines of the terminal; `None` if standard output is not a terminal, so that
+/// everything may be printed.
 pub(super) fn size() -> Option<(usize, usize)> {
     if !std::io::stdout().is_terminal() {
         return None;
@@ -79,14 +78,13 @@ pub(super) fn size() -> Option<(usize, usize)> {
     (columns > 0 && lines > 0).then(|| (usize::from(columns), usize::from(lines)))
 }
 
-/// Whether standard output is in colour (<https://no-color.org>).
+/// Returns whether standard output is coloured (<https://no-color.org>).
 pub(super) fn is_coloured() -> bool {
     std::io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Rows of a table under their headings, each column as wide as it must be; the last is not filled
-/// up.
+/// Formats rows under their headings, each column as wide as necessary; the last one is not padded.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let widest = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at));

@@ -1,4 +1,4 @@
-//! `mailqos-probe test`: one test of a monitor now, and its timeline in the terminal.
+//! `mailqos-probe test`: runs one test of a monitor and shows its timeline.
 
 use std::{fmt::Write as _, io::Write as _, process::ExitCode, sync::Arc};
 
@@ -26,7 +26,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// One test of a monitor that leaves no sample.
+    /// Runs one test of a monitor without recording a sample.
     pub(super) fn once(monitor: String) -> Self {
         Self { monitor, no_record: true, transcript: false }
     }
@@ -85,7 +85,7 @@ pub(super) fn find<'config>(
     })
 }
 
-/// The recorder, unless a running probe has the lake; it alone writes there.
+/// Returns the recorder, unless a running probe has the lake, which then only that probe may write.
 async fn recorder(config: &Config) -> Result<Option<Recorder>, Failure> {
     match Recorder::open(config).await {
         Ok(recorder) => Ok(Some(recorder)),
@@ -111,7 +111,7 @@ fn width() -> usize {
         .clamp(60, 160)
 }
 
-/// The timeline: each phase a bar at its place in time with its milliseconds, then the outcome.
+/// Draws the timeline: a bar for each phase with its milliseconds, then the outcome.
 fn draw(result: &TestResult, kind: &Kind, width: usize, colour: bool) -> String {
     const LABELS: usize = 22;
     const VALUES: usize = 26;
@@ -199,7 +199,7 @@ fn explanation(arrival: &Arrival, error: Option<Micros>) -> String {
     text
 }
 
-/// What a person can do about a failed test, where there is a likely remedy.
+/// Returns the remedy for a failed test, if a likely one is known.
 pub(super) fn what_to_do(kind: &Kind, stage: Option<Stage>, error: Option<&str>) -> Option<String> {
     let (stage, error) = (stage?, error?);
     remedy(stage, error, kind.endpoint(stage)).map(|remedy| format!("→ {remedy}"))
@@ -235,8 +235,8 @@ fn end_of(timeline: &Timeline) -> Micros {
         .max(Micros(1))
 }
 
-/// Where a phase's bar begins, in cells, and the bar, which is never empty and never beyond the
-/// end.
+/// Returns where a phase's bar begins, in cells, and the bar, which is never empty and never beyond
+/// the end.
 fn place_bar(phase: &Phase, end: Micros, cells: usize) -> (usize, String) {
     let eighths =
         |at: Micros| (at.0.max(0) as f64 / end.0 as f64 * cells as f64 * 8.0).round() as usize;
@@ -250,7 +250,7 @@ fn place_bar(phase: &Phase, end: Micros, cells: usize) -> (usize, String) {
     (from, bar)
 }
 
-/// Milliseconds with as many digits as a reader needs.
+/// Formats milliseconds with as many digits as a reader needs.
 fn milliseconds(duration: Micros) -> String {
     let ms = duration.0 as f64 / 1000.0;
     match ms.abs() {

@@ -1,4 +1,4 @@
-//! Commands that tell the running probe something: `ack`, `maintenance`, `simulate`, `reload`.
+//! Commands for the running probe: `ack`, `maintenance`, `simulate`, `reload`.
 
 use std::process::ExitCode;
 
@@ -170,7 +170,7 @@ pub(super) async fn maintenance(
 }
 
 pub(super) async fn reload(global: &Global) -> Result<ExitCode, Failure> {
-    // What is wrong is shown here, with pictures; the probe looks once more.
+    // Errors are shown here, with excerpts; the probe checks again.
     let config = global.config_with_warnings()?;
     let Reloaded { reloaded } = ask(&config, &Request::Reload).await?;
     print_line(&format!("reloaded: {reloaded}"))?;
@@ -195,7 +195,7 @@ pub(super) async fn simulate(args: SimulateArgs, global: &Global) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// A moment of a response, in the configuration's time zone.
+/// Formats a time of a response in the configuration's time zone.
 fn local(config: &Config, moment: Option<Timestamp>) -> String {
     match moment {
         Some(timestamp) => {

@@ -8,7 +8,7 @@ use mailqos_model::MonitorId;
 
 use super::{Failure, Global, moment, print_line, test::what_to_do, write_out};
 
-/// A test is meant by a time that lies so near its beginning, in µs.
+/// Maximum distance of a given time from the start of the test that it selects, in µs.
 const NEAR: i64 = 60_000_000;
 
 #[derive(Debug, clap::Args)]

@@ -1,5 +1,5 @@
-//! How commands talk to the running probe: one line of JSON over a socket that only its owner can
-//! open, and one JSON document back.
+//! Connection between commands and the running probe: one line of JSON over a socket that only its
+//! owner can open, and one JSON document in return.
 
 pub mod response;
 mod server;
@@ -32,7 +32,7 @@ const MAX_RESPONSE: u64 = 256 * 1024 * 1024;
 /// How long a conversation may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a command asks of the probe.
+/// A command's request to the probe.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Request {
@@ -40,96 +40,96 @@ pub enum Request {
     Status {
         /// Selections; all if empty.
         monitors: Vec<String>,
-        /// Only those that are in one of these states; in any if empty.
+        /// Only monitors in one of these states; all if empty.
         #[serde(default)]
         states: Vec<StateWord>,
-        /// At most so many, those first that somebody should look at; all, in the order of their
-        /// ids, if nothing is said.
+        /// Maximum number of monitors, those that need attention first (default: all, ordered by
+        /// id).
         #[serde(default)]
         most: Option<usize>,
     },
-    /// Somebody looks after alarms.
+    /// Acknowledges alarms.
     Ack {
         /// Selections.
         monitors: Vec<String>,
-        /// Who.
+        /// Name of the operator.
         by: String,
-        /// What they say.
+        /// The operator's note.
         note: Option<String>,
     },
-    /// A maintenance begins.
+    /// Adds a maintenance window.
     MaintenanceAdd {
-        /// Its name; made up if absent.
+        /// Name of the window (default: generated).
         name: Option<String>,
         /// Selections; all if empty.
         monitors: Vec<String>,
-        /// The first moment; now if absent.
+        /// Start of the window (default: now).
         from: Option<UtcMicros>,
-        /// The first moment after it.
+        /// End of the window.
         to: UtcMicros,
-        /// What for.
+        /// Reason for the maintenance.
         reason: Option<String>,
-        /// Who.
+        /// Name of the operator.
         by: String,
         /// Whether tests are skipped.
         pause: bool,
     },
-    /// A maintenance that was added ends.
+    /// Ends an added maintenance window.
     MaintenanceEnd {
-        /// Its name.
+        /// Name of the window.
         name: String,
     },
-    /// The maintenance windows that are open or still come.
+    /// Lists the maintenance windows that are open or in the future.
     MaintenanceList,
-    /// Monitors count as failed.
+    /// Simulates a failure of monitors.
     Simulate {
         /// Selections.
         monitors: Vec<String>,
-        /// For how long, in microseconds.
+        /// Duration of the simulation, in microseconds.
         lasts: i64,
-        /// Who.
+        /// Name of the operator.
         by: String,
     },
-    /// They count as they are again.
+    /// Ends simulations.
     SimulateEnd {
         /// Selections; all if empty.
         monitors: Vec<String>,
     },
-    /// What was recorded is written into the day files.
+    /// Writes all recorded samples into the day files.
     Seal,
-    /// The configuration is read anew.
+    /// Reloads the configuration.
     Reload,
 }
 
 /// Why a command could not talk to the probe, or was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Nobody listens.
+    /// No probe listens.
     #[error("no probe is running for site {site} with its state in {folder} ({reason}); start it: \
         mailqos-probe run", folder = folder.display())]
     NotRunning {
         /// The site.
         site: String,
-        /// Where its socket would be.
+        /// Folder of its socket.
         folder: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// This user may not ask.
+    /// This user has no permission.
     #[error("this user has no access to the probe of site {site} ({folder}: {reason}); run the command as the \
         user that runs the probe, or as root", folder = folder.display())]
     NotAllowed {
         /// The site.
         site: String,
-        /// Where its socket is.
+        /// Folder of its socket.
         folder: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// No answer in time.
+    /// No response in time.
     #[error("the probe did not answer within {0}; it hangs or is overloaded")]
     Silent(Micros),
-    /// The conversation broke.
+    /// The connection was closed early.
     #[error("the probe did not answer: {0}")]
     Broken(String),
     /// The response has another form than this program expects.
@@ -142,8 +142,8 @@ pub enum ControlError {
     Refused(String),
 }
 
-/// The folder of the socket: nobody else may enter it, so that nobody finds the socket before its
-/// mode is set.
+/// Returns the folder of the socket. No one else may enter it, so the socket is protected even
+/// before its mode is set.
 fn folder(config: &Config) -> PathBuf {
     config.state.join(format!("site={}", config.site)).join("control")
 }
@@ -151,8 +151,8 @@ fn folder(config: &Config) -> PathBuf {
 /// The longest path of a socket (`sun_path` of unix(7), with a zero byte at its end).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// A path of the socket in this folder that is short enough, however long that of the folder is; it
-/// is valid as long as the file beside it is open.
+/// Returns a path of the socket in this folder that is short enough, however long the folder's path
+/// is. It is valid as long as the returned file is open.
 fn socket(folder: &Path) -> std::io::Result<(Option<File>, PathBuf)> {
     let path = folder.join("socket");
     if path.as_os_str().len() <= MAX_SOCKET_PATH {
@@ -163,7 +163,7 @@ fn socket(folder: &Path) -> std::io::Result<(Option<File>, PathBuf)> {
     Ok((Some(open), path))
 }
 
-/// Sends a request to the running probe, and returns its response.
+/// Sends a request to the running probe and returns its response.
 ///
 /// # Errors
 /// No probe runs, or it refuses.
@@ -174,10 +174,10 @@ pub async fn ask<T: DeserializeOwned>(
     ask_within(config, request, PATIENCE).await
 }
 
-/// Sends a request to the running probe, and waits this long for its response.
+/// Sends a request to the running probe and waits this long for its response.
 ///
 /// # Errors
-/// No probe runs, or it refuses, or does not respond in time.
+/// No probe runs, or it refuses or does not respond in time.
 pub async fn ask_within<T: DeserializeOwned>(
     config: &Config,
     request: &Request,
@@ -217,7 +217,7 @@ fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, ControlError> {
         return Err(ControlError::Refused(error));
     }
     serde_json::from_slice(answer).map_err(|error| match error.classify() {
-        // As when the probe was stopped meanwhile.
+        // For example, if the probe was stopped meanwhile.
         Category::Eof | Category::Io => ControlError::Broken(error.to_string()),
         Category::Syntax | Category::Data => ControlError::Misunderstood(error.to_string()),
     })
@@ -268,12 +268,12 @@ mod tests {
         });
         assert_eq!(answer.expect("an answer"), serde_json::json!([1]));
 
-        // Now nobody accepts, as when the probe hangs.
+        // Now no one accepts, as if the probe hung.
         let error = ask_within::<Value>(&config, &request, Duration::from_millis(50))
             .await
             .expect_err("silence");
         assert!(matches!(error, ControlError::Silent(_)), "{error}");
-        // After a restart the old socket is no obstacle.
+        // A socket left by an earlier process does not prevent a restart.
         drop(listener);
         server::listen(&config).expect("a socket");
     }

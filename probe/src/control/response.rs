@@ -204,7 +204,7 @@ pub struct MonitorReport {
     pub simulated_until: Option<Timestamp>,
     /// Start of the next test.
     pub next: Option<Timestamp>,
-    /// The last day, oldest half-hour first; absent where nothing was tested.
+    /// The last day, oldest half-hour first; absent for half-hours without tests.
     pub day: Vec<Option<HalfHour>>,
 }
 
@@ -232,7 +232,7 @@ pub struct AlarmReport {
     pub since: Option<Timestamp>,
     /// When a channel first accepted a notification.
     pub notified_at: Option<Timestamp>,
-    /// The operator who takes care of it.
+    /// The operator who acknowledged the alarm.
     pub acknowledged: Option<AcknowledgementReport>,
 }
 
@@ -258,7 +258,7 @@ pub struct MaintenanceReport {
     pub until: Option<Timestamp>,
     /// Its reason.
     pub reason: Option<String>,
-    /// What becomes of tests: `run` or `pause`.
+    /// Whether tests continue: `run` or `pause`.
     pub tests: String,
 }
 

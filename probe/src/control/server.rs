@@ -45,22 +45,22 @@ pub struct RunningProbe {
     pub config: RwLock<Arc<Config>>,
     /// States and alarms.
     pub alarms: Alarms,
-    /// Windows without alarms.
+    /// Maintenance windows.
     pub maintenance: Maintenance,
-    /// Keeps samples and events.
+    /// Records samples and events.
     pub recorder: Recorder,
     /// Runs tests.
     pub tester: Arc<Tester>,
-    /// What the scheduler counts.
+    /// The scheduler's counters.
     pub board: Arc<Board>,
-    /// What was seen of the monitors.
+    /// Observations about the monitors, shown by `status`.
     pub observed: Arc<Observed>,
-    /// Tells the scheduler of another configuration.
+    /// Notifies the scheduler of a new configuration.
     pub configs: watch::Sender<Arc<Config>>,
 }
 
-/// Answers commands until it is aborted. That there can be no socket is told, and no reason not to
-/// test.
+/// Answers commands until it is aborted. If no socket can be created, that is logged, and tests
+/// continue.
 pub async fn serve(live: Arc<RunningProbe>) {
     let listener = match listen(&live.config()) {
         Ok(listener) => listener,
@@ -92,7 +92,7 @@ pub(super) fn listen(config: &Config) -> std::io::Result<UnixListener> {
     }
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
     let path = folder.join("socket");
-    // This probe holds the site's lock: whatever lies there is of an earlier life.
+    // This probe holds the site's lock, so an existing socket is left over from an earlier process.
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -122,7 +122,7 @@ async fn converse(stream: UnixStream, live: &Arc<RunningProbe>) -> std::io::Resu
 }
 
 impl RunningProbe {
-    /// The configuration in force.
+    /// Returns the configuration in force.
     pub fn config(&self) -> Arc<Config> {
         self.config.read().ignore_poison().clone()
     }
@@ -287,10 +287,10 @@ impl RunningProbe {
         }
     }
 
-    /// Reads the configuration anew; refused whole if anything is wrong with it.
+    /// Reloads the configuration; rejected as a whole if it has errors.
     ///
     /// # Errors
-    /// What is wrong.
+    /// Description of the errors.
     pub async fn reload(&self) -> Result<String, String> {
         let old = self.config();
         let file = old.file.clone();
@@ -343,7 +343,8 @@ fn time(at: Option<UtcMicros>) -> Option<Timestamp> {
     at.map(UtcMicros::timestamp)
 }
 
-/// What the configuration and the alarm state say of a monitor; the rest is left empty.
+/// Returns what the configuration and the alarm state contain about a monitor; the rest is left
+/// empty.
 fn monitor_report(monitor: &Monitor, state: Option<&State>) -> MonitorReport {
     let last = state.and_then(|state| state.last.as_ref());
     MonitorReport {

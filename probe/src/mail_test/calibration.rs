@@ -1,8 +1,8 @@
 //! The calibrated interval: split conformal prediction (V. Vovk, A. Gammerman and G. Shafer,
 //! "Algorithmic Learning in a Random World", 2005; J. Lei et al., "Distribution-Free Predictive
-//! Inference for Regression", JASA 2018) on landings that are themselves known only within bounds.
+//! Inference for Regression", JASA 2018) on arrivals that are themselves only known within bounds.
 //!
-//! What is known of the servers predicts an interval for each arrival. A mail whose own pick-ups
+//! Knowledge about the servers predicts an interval for each arrival. A mail whose own pick-ups
 //! bracket its arrival closely shows how far that prediction could have been off in the worst case:
 //! by as much as its bracket reaches beyond the prediction. If arrivals continue as before, then
 //! widening the next prediction by the ⌈(n + 1) · 99 %⌉-th smallest of the last n such scores
@@ -16,16 +16,16 @@ use mailqos_model::Micros;
 
 use super::moment::Bounds;
 
-/// The share of landings that the calibrated interval covers at least, in percent.
+/// Minimum percentage of arrivals that the calibrated interval covers.
 const COVERAGE: usize = 99;
-/// Scores by which a prediction is judged, the last ones.
+/// Number of recent scores by which predictions are judged.
 const WINDOW: usize = 400;
 /// Maximum width of a bracket that is used to score a prediction.
 const CLOSE: Micros = Micros::from_millis(1_500);
-/// Kinds of predictions that are remembered; those that were judged last stay.
+/// Number of remembered kinds of predictions; the most recently judged ones stay.
 const MAX_GROUPS: usize = 256;
 
-/// The scores of one kind of prediction: by one way through the servers, from the same witnesses.
+/// The scores of one kind of prediction: for one path through the servers, with the same witnesses.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Group {
     /// Number of the last judgement.
@@ -52,7 +52,7 @@ impl Calibration {
         sorted.get(rank.checked_sub(1)?).copied().map(Micros)
     }
 
-    /// A prediction that was made without this mail's own bracket, and the bracket.
+    /// Records a prediction that was made without this mail's bracket, and the bracket.
     pub(super) fn note(&mut self, group: &str, predicted: Bounds, certain: Bounds) {
         if certain.before - certain.after > CLOSE {
             return;
@@ -73,7 +73,7 @@ impl Calibration {
         group.scores.push_back(short.0.max(0));
     }
 
-    /// Limits data of an earlier process to what this one would keep.
+    /// Limits data of an earlier process to the amounts kept by this one.
     pub(super) fn limited(mut self) -> Self {
         if self.groups.len() > MAX_GROUPS {
             return Self::default();
@@ -135,7 +135,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
 
-        /// The share of landings that are covered, over many mails of any distribution of errors.
+        /// The share of covered arrivals, over many mails with any distribution of errors.
         #[test]
         fn ninety_nine_in_a_hundred_are_covered(seed in any::<u64>(), heavy in 1..6_i32, gap in 1_000..600_000_i64) {
             let mut state = seed | 1;

@@ -2,14 +2,14 @@
 //! Marzullo and S. Owicki, "Maintaining the Time in a Distributed System", 1983; RFC 5905, section
 //! 11.2.1).
 //!
-//! Each stamp whose moment is known within bounds says that the clock's offset lies in an interval.
-//! All intervals that agree, over a sliding window, leave a region of (offset, rate); its extent at
-//! a moment bounds the offset there. Stamps that are truncated to whole seconds thus bound the
-//! offset far more closely than a second, since they fall on all parts of it.
+//! Each timestamp whose true time is known within bounds implies that the clock's offset is in an
+//! interval. All intervals that agree, over a sliding window, leave a region of (offset, rate); its
+//! extent at a moment bounds the offset there. Timestamps that are truncated to whole seconds thus
+//! bound the offset far more closely than a second, because they are spread over all parts of it.
 //!
 //! One name may stand for several clocks (a cluster), and a clock may be set. If readings
-//! contradict one another too often, only the spread of those that are known closely is stated.
-//! Nothing that is learned here is ever part of a guarantee.
+//! contradict one another too often, only the spread of the precise ones is stated. Nothing that is
+//! learned here is ever part of a guarantee.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -17,9 +17,9 @@ use mailqos_model::{Micros, UtcMicros};
 
 use super::moment::{Bounds, Moment};
 
-/// Readings that a clock is judged by.
+/// Number of readings by which a clock is judged.
 const WINDOW: usize = 128;
-/// Older readings say nothing any more.
+/// Maximum age of a reading.
 const OLDEST: Micros = Micros::from_secs(12 * 3600);
 /// Minimum number of agreeing readings for a statement.
 const MIN: usize = 5;
@@ -28,7 +28,7 @@ const MIN: usize = 5;
 const STEP: usize = 3;
 /// The clock is not relied on as long as one of this many last readings contradicts the others.
 const DOUBTED: usize = 2;
-/// The fastest that a clock runs away, in µs a second: what RFC 5905 allows (MAXFREQ).
+/// Fastest drift of a clock, in µs per second: the maximum in RFC 5905 (MAXFREQ).
 const FASTEST: f64 = 500.0;
 /// Maximum drift of a clock's rate, in µs per second of a reading's age: mostly due to temperature.
 const WANDER: f64 = 2.0;
@@ -36,13 +36,13 @@ const WANDER: f64 = 2.0;
 /// not relied on.
 const MAX_FALSE_STATEMENTS: usize = 4;
 const RECENT: usize = 32;
-/// Clocks that are remembered; those that were read last stay.
+/// Number of remembered clocks; the most recently read ones stay.
 const MAX_CLOCKS: usize = 512;
-/// A reading this close tells where a clock that contradicts itself may be.
+/// Maximum width, in µs, of a reading that locates a clock that contradicts itself.
 const CLOSE: i64 = 2_500_000;
 /// Minimum number of close readings for a statement about a clock that contradicts itself.
 const MIN_CLOSE: usize = 12;
-/// Clocks, and readings of each, that are kept across restarts.
+/// Number of clocks, and of readings of each, that are kept across restarts.
 const MAX_KEPT: usize = 128;
 const READINGS_KEPT: usize = 64;
 /// By how much a reading widens when it is kept across a restart: immediately, and per second of
@@ -51,14 +51,14 @@ const READINGS_KEPT: usize = 64;
 const RESTART_SLACK: i64 = 10_000;
 const RESTART_PPM: f64 = 20.0;
 
-/// A reading of a clock: between `at` and `at + resolution`, in µs of its own count.
+/// A reading of a clock: between `at` and `at + resolution`, in µs of its own time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) at: i64,
     pub(super) resolution: Micros,
 }
 
-/// An interval in which a clock's offset (its time minus ours) must lie at a moment.
+/// An interval that contains a clock's offset (its time minus ours) at a moment.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     at: Moment,
@@ -69,7 +69,7 @@ struct Reading {
 impl Reading {
     fn new(stamp: Stamp, bounds: Bounds) -> Self {
         let width = (bounds.before - bounds.after).0;
-        // Within the bounds the offset itself may move.
+        // The offset itself may move within the bounds.
         let moves = (width as f64 / 2e6 * FASTEST).ceil() as i64;
         Self {
             at: bounds.after + Micros(width / 2),
@@ -83,10 +83,10 @@ impl Reading {
     }
 }
 
-/// A point of the region: rate in µs a second, offset in µs from a base.
+/// A point of the region: rate in µs per second, offset in µs from a base.
 type Point = (f64, f64);
 
-/// The region that a set of readings leaves possible, around a moment.
+/// The region that a set of readings allows, around a moment.
 struct Region {
     corners: Vec<Point>,
     base: i64,
@@ -95,7 +95,7 @@ struct Region {
 
 impl Region {
     fn new(around: Moment, first: &Reading) -> Self {
-        // Wide enough for the first reading from wherever it is in the window.
+        // Wide enough for the first reading from anywhere in the window.
         let spread = (first.most - first.least) as f64 + 2.0 * FASTEST * OLDEST.0 as f64 / 1e6;
         Self {
             corners: vec![
@@ -109,7 +109,7 @@ impl Region {
         }
     }
 
-    /// Cuts away what a reading excludes; `false` if nothing is left.
+    /// Removes the part that a reading excludes; returns `false` if nothing is left.
     fn cut(&mut self, reading: &Reading) -> bool {
         let seconds = (reading.at - self.around).0 as f64 / 1e6;
         let slack = WANDER * seconds.abs();
@@ -140,7 +140,7 @@ impl Region {
         self.corners = kept;
     }
 
-    /// The least and the most that the offset can be at the moment around which the region lies.
+    /// Returns the smallest and largest possible offset at the region's central moment.
     fn offset(&self) -> Option<(i64, i64)> {
         let offsets = self.corners.iter().map(|(_, offset)| *offset);
         let least = offsets.clone().reduce(f64::min)?;
@@ -152,14 +152,14 @@ impl Region {
 /// Knowledge about a clock.
 #[derive(Debug, Default)]
 struct Clock {
-    /// The last readings, oldest first, and which agree with one another.
+    /// The last readings, oldest first, and whether each agrees with the others.
     readings: VecDeque<(Reading, bool)>,
     /// Which of the last readings agreed. It is kept when a clock that was set is learned again.
     recent: VecDeque<bool>,
 }
 
 impl Clock {
-    /// Returns the region that these readings leave possible.
+    /// Returns the region that these readings allow.
     fn region<'a>(around: Moment, readings: impl Iterator<Item = &'a Reading>) -> Option<Region> {
         let mut region: Option<Region> = None;
         for reading in readings {
@@ -193,9 +193,9 @@ impl Clock {
         }
     }
 
-    /// If the clock was set, what it showed before counts no more. It was if several readings
-    /// contradict the others, and all since the first of them agree: coarse ones in between may
-    /// agree with what was before as well.
+    /// Drops readings from before the clock was set. It was set if several readings contradict the
+    /// others, and all since the first of them agree; coarse ones in between may agree with earlier
+    /// readings as well.
     fn forget_what_was_before(&mut self) {
         let against = self.readings.iter().enumerate().rev().filter(|(_, (_, agreed))| !agreed);
         let Some((first, _)) = against.clone().nth(STEP - 1) else {
@@ -223,8 +223,7 @@ impl Clock {
         Self::region(at, self.agreed())?.offset()
     }
 
-    /// Between what the offset lies if it is any of those seen lately: several clocks behind one
-    /// name.
+    /// Returns the range of all recently seen offsets: several clocks behind one name.
     fn varied(&self) -> Option<(i64, i64)> {
         let close = || {
             let readings = self.readings.iter().map(|(reading, _)| reading);
@@ -243,12 +242,12 @@ impl Clock {
 #[derive(Debug, Default)]
 pub(super) struct Clocks {
     clocks: HashMap<String, (u64, Clock)>,
-    /// Counts readings, to tell which clock was read last.
+    /// Counts readings, to determine which clock was read last.
     count: u64,
 }
 
 impl Clocks {
-    /// A clock showed this at a moment within these bounds.
+    /// Records that a clock showed this at a moment within these bounds.
     pub(super) fn note(&mut self, name: &str, stamp: Stamp, bounds: Bounds) {
         self.count += 1;
         if !self.clocks.contains_key(name) && self.clocks.len() >= MAX_CLOCKS {
@@ -332,7 +331,7 @@ impl Clocks {
             while clock.recent.len() > RECENT {
                 clock.recent.pop_front();
             }
-            // Where the machine's own clock was set meanwhile, the first mails tell.
+            // If the machine's own clock was set meanwhile, the first mails reveal it.
             clocks.count = count as u64 + 1;
             clocks.clocks.insert(name, (clocks.count, clock));
         }
@@ -349,7 +348,7 @@ pub(super) enum ClockBehaviour {
     Varied,
 }
 
-/// The wall clock at the beginning of this process's monotonic one.
+/// The wall clock at the start of this process's monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Anchor(i64);
 
@@ -367,11 +366,11 @@ impl Anchor {
     }
 }
 
-/// A clock as it is kept across restarts: moments and offsets by the wall clock, in µs.
+/// A clock as stored across restarts: times and offsets by the wall clock, in µs.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(super) struct StoredClock {
     name: String,
-    /// Moment, least and most offset, whether it agreed with the others; the oldest first.
+    /// Time, smallest and largest offset, whether it agreed with the others; oldest first.
     readings: Vec<(i64, i64, i64, bool)>,
 }
 
@@ -437,7 +436,7 @@ mod tests {
         }
     }
 
-    /// The moments of mails, 10 to 30 seconds apart, that fall on all parts of a second.
+    /// Returns the times of mails, 10 to 30 seconds apart, spread over all parts of a second.
     fn moments(count: i64) -> impl Iterator<Item = i64> {
         (0..count).map(|number| number * 20 * SECOND + number * 7_654_321 % (10 * SECOND))
     }
@@ -452,7 +451,7 @@ mod tests {
             last = now;
         }
         let told = when(&clocks, truth.stamp(last), last).expect("it is known");
-        // The second itself is all that remains, but for a rest.
+        // Little more than the second itself remains.
         assert!(width(told) < 1_200_000, "{}", width(told));
     }
 
@@ -470,7 +469,7 @@ mod tests {
         let now = 200 * SECOND;
         clocks.note("it", set.stamp(now), bounds(now - 3_000, now + 3_000));
         assert_eq!(when(&clocks, set.stamp(now), now), None);
-        // One that was wrong once is believed again.
+        // A clock that was wrong once is trusted again.
         for (now, believed) in [(220, false), (240, true)] {
             let now = now * SECOND;
             clocks.note("it", truth.stamp(now), bounds(now - 3_000, now + 3_000));
@@ -559,7 +558,7 @@ mod tests {
         let (soon, later) = (after(10 * SECOND), after(6 * 3600 * SECOND));
         assert!(known < soon && soon < known + 100_000, "{known} {soon}");
         assert!(soon + 500_000 < later, "{soon} {later}");
-        // By another process's monotonic clock, it is the same.
+        // With another process's monotonic clock the result is the same.
         let other = Anchor(anchor.0 + 5_000 * SECOND);
         let again = Clocks::of_kept(clocks.kept(anchor), other, Micros(10 * SECOND));
         let stamp = truth.stamp(at);

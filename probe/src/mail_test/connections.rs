@@ -1,6 +1,6 @@
-//! Connections to mailbox servers. Servers limit them by address or by user (Courier: 4 per
-//! address, Dovecot: 10 per user and address), so watches (IDLE) count towards the limits and yield
-//! to pick-ups. A server's limit is learned from its refusals.
+//! Connections to mailbox servers. Servers limit connections per address or per user (Courier: 4
+//! per address, Dovecot: 10 per user and address), so watches (IDLE) count towards the limits and
+//! yield to pick-ups. A server's limit is learned from its refusals.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,8 @@ use super::evidence::Moment;
 
 /// Time after which a learned limit is forgotten: other programs may have held the connections.
 const LEARNT_FOR: Micros = Micros::from_secs(3600);
-/// The same for a server that hung up without a word, which may have had another reason.
+/// The same for a server that closed the connection without a reply, which may have had another
+/// reason.
 const SUSPECTED_FOR: Micros = Micros::from_secs(600);
 /// Time that a watch may take to end.
 const YIELDING: Duration = Duration::from_secs(1);
@@ -35,20 +36,20 @@ impl MailboxId {
     }
 }
 
-/// A watch that runs.
+/// A running watch.
 struct Watch {
     id: u64,
     mailbox: MailboxId,
     task: Option<AbortHandle>,
 }
 
-/// The connections to one server.
+/// Connections to one server.
 #[derive(Default)]
 struct Server {
     visits: usize,
     watches: Vec<Watch>,
-    /// Number of connections that the server accepts, as far as is known, and how long that is
-    /// believed.
+    /// Number of connections that the server accepts, as far as known, and how long that is
+    /// assumed.
     limit: Option<(usize, Moment)>,
 }
 
@@ -66,9 +67,9 @@ impl Server {
 #[derive(Default)]
 pub(crate) struct Connections {
     servers: Mutex<HashMap<String, Server>>,
-    /// `limits.per_server`; 0 where there is none.
+    /// `limits.per_server`; 0 if not set.
     configured: AtomicU64,
-    /// A connection has ended.
+    /// Signals that a connection has ended.
     ended: Notify,
 }
 
@@ -85,7 +86,7 @@ impl Connections {
         configured.min(server.learned().unwrap_or(usize::MAX))
     }
 
-    /// A place for a watch, if that leaves one for a pick-up.
+    /// Takes a slot for a watch, if that leaves one for a pick-up.
     pub(super) fn watch(self: &Arc<Self>, place: &str, mailbox: MailboxId) -> Option<WatchPlace> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let mut servers = self.servers.lock().ignore_poison();
@@ -98,8 +99,8 @@ impl Connections {
         Some(WatchPlace { all: self.clone(), place: place.to_owned(), id })
     }
 
-    /// Takes a slot for a pick-up: watches yield, unneeded ones first; other pick-ups are waited
-    /// for, for at most `patience`.
+    /// Takes a slot for a pick-up: watches yield, unneeded ones first; other pick-ups are awaited
+    /// for at most `patience`.
     pub(crate) async fn visit(
         self: &Arc<Self>,
         place: &str,
@@ -123,7 +124,7 @@ impl Connections {
                 if yields { YIELDING.min(deadline - now) } else { deadline - now }
             };
             if tokio::time::timeout(wait, ended).await.is_err() && wait == YIELDING {
-                // The watch does not end: the server decides.
+                // The watch does not end, so the server decides.
                 self.servers.lock().ignore_poison().entry(place.to_owned()).or_default().visits +=
                     1;
                 break;
@@ -132,12 +133,12 @@ impl Connections {
         VisitPlace { all: self.clone(), place: place.to_owned() }
     }
 
-    /// Learns from a refusal, or from a server that hung up; all watches over its mailboxes yield.
-    /// Tells whether there were any.
+    /// Learns from a refusal, or from a server that closed the connection; all watches over its
+    /// mailboxes yield. Returns whether there were any.
     pub(super) fn refused(&self, place: &str, said_so: bool) -> bool {
         let mut servers = self.servers.lock().ignore_poison();
         let server = servers.entry(place.to_owned()).or_default();
-        // The refused connection is among those that are counted.
+        // The refused connection is included in the count.
         let limit = server.open().saturating_sub(1).max(1);
         let had_watches = !server.watches.is_empty();
         if said_so || had_watches {
@@ -175,7 +176,7 @@ fn yield_watches(
     yielding.filter_map(|watch| watch.task.as_ref()).map(AbortHandle::abort).count() > 0
 }
 
-/// A watch's place; free again when this is dropped.
+/// Slot of a watch, released when dropped.
 pub(super) struct WatchPlace {
     all: Arc<Connections>,
     place: String,
@@ -203,7 +204,7 @@ impl Drop for WatchPlace {
     }
 }
 
-/// A pick-up's place; free again when this is dropped.
+/// Slot of a pick-up, released when dropped.
 pub(crate) struct VisitPlace {
     all: Arc<Connections>,
     place: String,
@@ -253,7 +254,7 @@ mod tests {
         assert!(!first_watch.as_ref().expect("a watch or a task").is_finished());
         drop((visit, other));
         assert!(watch(&connections, third).is_some());
-        // Another server is not meant.
+        // Another server is not affected.
         assert!(connections.watch("b:993", third).is_some());
     }
 
@@ -269,10 +270,10 @@ mod tests {
         for watch in watches {
             assert!(watch.await.expect_err("ended").is_cancelled());
         }
-        // Four connections are taken: three watches and a pick-up.
+        // Four connections are accepted: three watches and a pick-up.
         let watches: Vec<_> = (0..4).map_while(|_| watch(&connections, MailboxId::new())).collect();
         assert_eq!(watches.len(), 3);
-        // A server that hangs up where nothing of ours is in the way has another reason.
+        // A server that closes the connection without any of ours in the way has another reason.
         let _visit = connections.visit("b:993", PATIENCE, |_| true).await;
         assert!(!connections.refused("b:993", false));
         assert!(connections.watch("b:993", MailboxId::new()).is_some());
@@ -291,7 +292,7 @@ mod tests {
         assert!(!second.is_finished());
         drop(first);
         drop(second.await.expect("a watch or a task"));
-        // But not for ever.
+        // But not forever.
         let _first = connections.visit("a:993", PATIENCE, |_| true).await;
         connections.visit("a:993", Duration::from_millis(5), |_| true).await;
     }

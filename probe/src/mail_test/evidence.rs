@@ -1,14 +1,14 @@
 //! Bounds on the arrival of a mail: each piece of evidence bounds it from one side or both.
 //!
-//! Two kinds of evidence are kept apart. What this test itself observed is *certain*: the mail
+//! Two kinds of evidence are kept apart. Observations of this test itself are *certain*: the mail
 //! arrived after it was sent, it was not there when an earlier pick-up requested the list, it was
-//! there when a list showed it or when the server announced it. What servers state about time is
-//! not: the name in a field may be shared by several machines, a clock may have been set a moment
-//! ago by less than the pick-ups of this mail can show, a field may be missing or out of order, an
+//! there when a list showed it or when the server announced it. The servers' timestamps are not:
+//! the name in a field may be shared by several machines, a clock may have been set a moment ago by
+//! less than the pick-ups of this mail can show, a field may be missing or out of order, an
 //! announcement may come later than ever before. No agreement between them proves anything about
-//! this mail. So what is learned from stamps and announcements only *predicts* the arrival; how far
-//! that can be trusted is measured (`calibration`), and makes the calibrated interval, which is the
-//! estimate, but never the guarantee.
+//! this mail. So timestamps and announcements only *predict* the arrival. The accuracy of these
+//! predictions is measured (`calibration`) and determines the calibrated interval, which is the
+//! estimate but never the guarantee.
 
 use mailqos_model::{Hop, Micros, UtcMicros};
 
@@ -18,21 +18,21 @@ use super::{
     learned::LearnedState,
 };
 
-/// Usual maximum time from a server's stamp to the moment at which the mail becomes visible
-/// (Dovecot's LMTP: 2 ms; 59 ms on a machine with ten times the work it can do).
+/// Usual maximum time from a server's timestamp to the moment at which the mail becomes visible
+/// (Dovecot's LMTP: 2 ms; 59 ms on a machine under ten times the load that it can handle).
 const FILING: Micros = Micros::from_millis(75);
-/// Announcements come later by a server's habit; by so much more now and then (some ms on a calm
-/// machine, 350 ms on one with several times the work it can do).
+/// Usual additional delay of announcements beyond a server's habit (a few ms on an idle machine,
+/// 350 ms on one under several times the load that it can handle).
 const NOTIFYING: Micros = Micros::from_millis(400);
 /// Maximum width of a bracket whose middle is a good estimate.
 const COARSE: Micros = Micros::from_millis(1_500);
-/// Stamps of mails are truncated to seconds.
+/// Timestamps in mails are truncated to seconds.
 const SECOND: Micros = Micros::from_secs(1);
 
 /// The arrival of a mail, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Arrival {
-    /// Guaranteed bounds, whatever servers state.
+    /// Guaranteed bounds, independent of servers' statements.
     pub(super) certain: Bounds,
     /// 99 % bounds: calibrated, or the same as the guaranteed ones. Always within the guaranteed
     /// bounds.
@@ -41,23 +41,23 @@ pub(super) struct Arrival {
     pub(super) expected: Bounds,
 }
 
-/// A round trip and how well it is known.
+/// A round trip with its errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RoundTrip {
     /// The best estimate.
     pub(super) estimate: Micros,
-    /// The truth is within so much of it.
+    /// The true value is within this distance.
     pub(super) error: Micros,
-    /// The truth is within so much of it with 99 %.
+    /// The true value is within this distance with 99 % probability.
     pub(super) likely_error: Micros,
 }
 
 impl Arrival {
-    /// The round trip; errors are rounded up: the truth is inside.
+    /// Returns the round trip; errors are rounded up, so that they contain the true value.
     pub(super) fn round_trip(self, sent: Moment) -> RoundTrip {
         let Self { certain, likely, expected } = self;
-        // Where the pick-ups are coarse and no quantile is known yet, a prediction is still the
-        // best guess.
+        // If pick-ups are coarse and there is no quantile yet, a prediction is still the best
+        // estimate.
         let is_guessed = likely == certain && certain.before - certain.after > COARSE;
         let best = if is_guessed { expected } else { likely };
         let middle = best.after + Micros((best.before - best.after).0 / 2);
@@ -71,15 +71,15 @@ impl Arrival {
 pub(super) struct Evidence<'a> {
     /// Time of sending.
     pub(super) sent: Moment,
-    /// Between which moments the SMTP server took it, where that is known.
+    /// Between which moments the SMTP server accepted it, if known.
     pub(super) accepted: Option<Bounds>,
     /// A moment at which it was not there yet.
     pub(super) not_shown: Option<Moment>,
     /// A moment at which it was there.
     pub(super) shown: Moment,
-    /// The stations on its way, oldest first.
+    /// The hops of the mail, oldest first.
     pub(super) hops: &'a [Hop],
-    /// The last station wrote its stamp when it filed the mail, not when it took it into a queue.
+    /// Whether the last hop wrote its timestamp when it stored the mail, not when it queued it.
     pub(super) filed: bool,
     /// Arrival by the mailbox server's clock (INTERNALDATE).
     pub(super) internal_date: Option<UtcMicros>,
@@ -95,7 +95,7 @@ pub(super) struct Evidence<'a> {
 /// Bounds of the arrival, predicted from what was learned.
 struct Prediction {
     bounds: Bounds,
-    /// Predictions of one kind are as good as one another.
+    /// Predictions in the same group are equally accurate.
     group: String,
 }
 
@@ -112,7 +112,7 @@ impl Evidence<'_> {
         if let Some(Prediction { bounds, group }) = prediction {
             expected = bounds.and(certain).unwrap_or(certain);
             if let Some(margin) = learned.calibration.margin(&group) {
-                // A prediction that even then contradicts what was seen is wrong altogether.
+                // A prediction that still contradicts the observations is entirely wrong.
                 likely = bounds.widened(margin).and(certain).unwrap_or(certain);
             }
             if self.uncounted == Micros::ZERO {
@@ -135,7 +135,7 @@ impl Evidence<'_> {
         let mut add = |bounds: Bounds| {
             all = Some(match all {
                 None => bounds,
-                // Witnesses that contradict one another tell nothing.
+                // Contradicting witnesses prove nothing.
                 Some(so_far) => so_far.and(bounds)?,
             });
             Some(())
@@ -159,7 +159,7 @@ impl Evidence<'_> {
         }
         let mut bounds = all?;
         for said in stamps.iter().filter(|said| !said.place.is_of_landing()) {
-            // A mail lands after it has passed the stations before.
+            // A mail arrives after it has passed all hops.
             if let Some((when, ClockBehaviour::Steady)) =
                 learned.clocks.when(&said.clocks, said.stamp, self.shown)
             {
@@ -174,7 +174,7 @@ impl Evidence<'_> {
         Some(Prediction { bounds, group })
     }
 
-    /// Learns from this mail what its servers' clocks are like.
+    /// Learns the behaviour of the servers' clocks from this mail.
     fn learn(&self, stamps: &[ServerStamp], certain: Bounds, learned: &mut LearnedState) {
         for said in stamps {
             for clock in &said.clocks {
@@ -195,7 +195,7 @@ impl Evidence<'_> {
         format!("{} IDLE", self.route)
     }
 
-    /// Each stamp, and when it was written as far as is known without it.
+    /// Returns each timestamp, and when it was written as far as known without it.
     fn stamps(&self, certain: Bounds) -> Vec<ServerStamp> {
         let mut stamps = Vec::new();
         for (number, hop) in self.hops.iter().enumerate() {
@@ -215,9 +215,9 @@ impl Evidence<'_> {
         stamps
     }
 
-    /// A stamp that was written at this place of the way. A clock belongs to a machine seen at one
-    /// place: machines elsewhere may bear the same name. Where names change from mail to mail, all
-    /// machines at the place may have the same time nevertheless.
+    /// Returns a timestamp written at this place on the path. A clock belongs to a machine at one
+    /// place: machines elsewhere may have the same name. If names change from mail to mail, all
+    /// machines at the place may still have the same time.
     fn said(&self, place: Place, by: Option<&str>, at: UtcMicros, certain: Bounds) -> ServerStamp {
         let anybody = format!("{} {place}", self.route);
         let by = by.map(|name| format!("{anybody} by {}", name.to_ascii_lowercase()));
@@ -237,7 +237,7 @@ impl Evidence<'_> {
     }
 }
 
-/// The place on a mail's path at which a stamp was written.
+/// The place on a mail's path at which a timestamp was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// By the server that accepted the mail from us, during submission.
@@ -267,14 +267,14 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// A server's stamp.
+/// A server's timestamp.
 #[derive(Debug)]
 struct ServerStamp {
     /// Names of its clock: the machine of this name at this place, or any at this place.
     clocks: Vec<String>,
-    /// The stamp.
+    /// The timestamp.
     stamp: Stamp,
-    /// Bounds of the time of the stamp, as far as known without it.
+    /// Bounds of its true time, as far as known without it.
     known: Bounds,
     place: Place,
 }
@@ -285,7 +285,7 @@ fn stamp(at: UtcMicros) -> Stamp {
         resolution: if at.0.rem_euclid(SECOND.0) == 0 {
             SECOND
         } else {
-            // It has a fraction; of how many digits does not show.
+            // It has a fraction; the number of digits is unknown.
             Micros::from_millis(100)
         },
     }

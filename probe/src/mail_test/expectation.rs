@@ -5,17 +5,18 @@ use std::collections::{HashMap, VecDeque};
 
 use mailqos_model::{Micros, MonitorId};
 
-/// Round trips that an expectation rests on.
+/// Number of round trips on which an expectation is based.
 const HISTORY: usize = 64;
 /// Minimum number of known mails; with fewer, pick-ups follow at doubling intervals.
 const MIN: usize = 4;
-/// Monitors whose round trips are remembered.
+/// Number of monitors whose round trips are remembered.
 const MAX_MONITORS: usize = 4096;
 /// Time between pick-ups plus the duration of a pick-up: the width of a bracket.
 const BRACKET: Micros = Micros::from_millis(550);
 const SHORTEST_GAP: Micros = Micros::from_millis(200);
 const MAX_GAP: Micros = Micros::from_millis(500);
-/// The soonest look, and how wide a bracket counts at most where no look catches the mail, in µs.
+/// Earliest pick-up, and the maximum width that a bracket counts if no pick-up catches the mail, in
+/// µs.
 const SOONEST: i64 = 100_000;
 const MISSED: i64 = 3_000_000;
 /// One mail in this many is looked for around a round trip drawn from the history, so that slow
@@ -29,21 +30,20 @@ pub(super) struct Limits {
     pub(super) count: usize,
     /// Duration of one pick-up.
     pub(super) cost: Micros,
-    /// The mail is looked for this often anyhow.
+    /// Interval of the regular pick-ups.
     pub(super) check_interval: Micros,
-    /// Later looks would not count.
+    /// Later pick-ups would not count.
     pub(super) max_round_trip: Micros,
 }
 
-/// The round trips of each monitor's last mails: the least and the most that each can have been, in
-/// µs.
+/// Round trips of each monitor's last mails: the minimum and maximum of each, in µs.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Expectations {
     monitors: HashMap<MonitorId, VecDeque<(i64, i64)>>,
 }
 
 impl Expectations {
-    /// A mail's round trip lay between these.
+    /// Records the bounds of a mail's round trip.
     pub(super) fn note(&mut self, monitor: &MonitorId, least: Micros, most: Micros) {
         if !self.monitors.contains_key(monitor) && self.monitors.len() >= MAX_MONITORS {
             // Removed monitors go first; the others are learned again within a few mails.
@@ -84,7 +84,7 @@ impl Expectations {
         looks.into_iter().filter(in_time).map(Micros).collect()
     }
 
-    /// Limits data of an earlier process to what this one would keep.
+    /// Limits data of an earlier process to the amounts kept by this one.
     pub(super) fn limited(mut self) -> Self {
         if self.monitors.len() > MAX_MONITORS {
             return Self::default();
@@ -101,7 +101,7 @@ impl Expectations {
 /// Returns the first pick-up and the gap with which a number of pick-ups bracket the mails most
 /// closely on average.
 fn best(known: &VecDeque<(i64, i64)>, gap: i64, count: i64) -> (i64, i64) {
-    // The best first look is soon, or where something in the history begins or ends.
+    // The best first pick-up is early, or where something in the history begins or ends.
     let soon = (1..=20).map(|number| number * SOONEST);
     let ends = known.iter().flat_map(|(least, most)| [*least, *most]);
     let mut firsts: Vec<i64> = soon.chain(ends).map(|first| first.max(SOONEST)).collect();
@@ -111,7 +111,7 @@ fn best(known: &VecDeque<(i64, i64)>, gap: i64, count: i64) -> (i64, i64) {
     for gap in [gap, (gap / 2).max(SHORTEST_GAP.0)] {
         for first in &firsts {
             let width = mean_width(known, *first, gap, count);
-            // Larger gaps catch the mail with fewer looks.
+            // Larger gaps catch the mail with fewer pick-ups.
             if width < best.0 * 0.99 {
                 best = (width, *first, gap);
             }
@@ -120,13 +120,13 @@ fn best(known: &VecDeque<(i64, i64)>, gap: i64, count: i64) -> (i64, i64) {
     (best.1, best.2)
 }
 
-/// Returns the mean width of the brackets around these round trips, in µs; each may have been
-/// anything between its bounds.
+/// Returns the mean width of the brackets around these round trips, in µs; each may be anywhere
+/// between its bounds.
 fn mean_width(known: &VecDeque<(i64, i64)>, first: i64, gap: i64, count: i64) -> f64 {
     let until = first + (count - 1) * gap;
     let mean_of = |&(least, most): &(i64, i64)| {
         let whole = (most - least).max(1) as f64;
-        // What lands between these, and how wide the bracket is there.
+        // The share that arrives between these, and the width of the bracket there.
         let part = |from: i64, to: i64, width: i64| {
             let inside = most.max(least + 1).min(to) - least.max(from);
             inside.max(0) as f64 / whole * width.min(MISSED) as f64
@@ -181,14 +181,14 @@ mod tests {
         // Mails that are always fast are bracketed more closely.
         let looks = of(&[(0.05, 0.2); 20]).looks(&monitor(), LIMITS, 1);
         assert!(looks[0] <= Micros::from_millis(250), "{looks:?}");
-        // Now and then it is a round trip drawn from all.
+        // Sometimes it is a round trip drawn from all.
         let mut slow = vec![(0.5, 1.0); 20];
         slow[7] = (30.0, 30.0);
         let looks = of(&slow).looks(&monitor(), LIMITS, 8 * 7);
         assert!(looks[0] < Micros::from_secs(30) && Micros::from_secs(30) < looks[4]);
     }
 
-    /// A machine that is starved by other programs: each pick-up takes a third of a second.
+    /// A machine starved by other programs: each pick-up takes a third of a second.
     #[test]
     fn mails_that_land_at_once_are_looked_for_at_once() {
         let looks = of(&[(0.0, 0.5); 20]).looks(
@@ -205,7 +205,7 @@ mod tests {
         assert!(none(Limits { count: 0, ..LIMITS }));
         assert!(none(Limits { check_interval: Micros::from_millis(200), ..LIMITS }));
         assert!(none(Limits { max_round_trip: Micros::from_millis(300), ..LIMITS }));
-        // A slow server is looked at less closely together, not more often.
+        // A slow server is polled at larger gaps, not more often.
         let slow = Limits { cost: Micros::from_secs(3), ..LIMITS };
         assert_eq!(Expectations::default().looks(&monitor(), slow, 1).len(), 5);
     }

@@ -1,5 +1,5 @@
-//! Entries for the fuzz targets and for the test that keeps them from rotting: bytes from outside,
-//! each room's promises checked. Not part of what the probe offers.
+//! Entry points for the fuzz targets and for the test that keeps them working: input from outside,
+//! with the guarantees of each parser checked. Not part of the public interface.
 
 use std::{cell::RefCell, time::Duration};
 
@@ -20,10 +20,10 @@ use super::{
     verdicts,
 };
 
-/// What is tried with bytes from outside; panics where a promise is broken.
+/// A function that is fuzzed with input from outside; it panics if a guarantee is broken.
 pub type Target = fn(&[u8]);
 
-/// What is fuzzed: each entry's name, which is also that of its folder of seeds, and the entry.
+/// Fuzz targets: each one's name, which is also that of its folder of seeds, and its function.
 pub const TARGETS: [(&str, Target); 6] = [
     ("pop3_reply", pop3_reply),
     ("imap_reply", imap_reply),
@@ -33,12 +33,12 @@ pub const TARGETS: [(&str, Target); 6] = [
     ("bounce", bounce),
 ];
 
-/// The key by which the tokens of the seeds are signed.
+/// The key that signs the tokens of the seeds.
 const KEY: &str = "the key of the fuzz targets";
-/// Parts the conversations of several visits.
+/// Separates the conversations of several visits.
 const NEXT_VISIT: &[u8] = b"\n=== next visit ===\n";
 
-/// What the seeds' token says.
+/// Returns the content of the seeds' token.
 fn seeded() -> Token {
     Token {
         site: "here".parse().expect("a name"),
@@ -52,7 +52,7 @@ fn key() -> SigningKey {
     SigningKey::new(&Secret::new(KEY)).expect("long enough")
 }
 
-/// The token of the seeds.
+/// Returns the token of the seeds.
 pub fn seeded_token() -> String {
     key().write(&seeded())
 }
@@ -88,19 +88,19 @@ thread_local! {
     );
 }
 
-/// A server's side of one or several visits over POP3.
+/// Replays a server's side of one or several POP3 visits.
 pub fn pop3_reply(said: &[u8]) {
     let _ = visits(PickupProtocol::Pop3, said);
 }
 
-/// A server's side of one or several visits over IMAP.
+/// Replays a server's side of one or several IMAP visits.
 pub fn imap_reply(said: &[u8]) {
     let _ = visits(PickupProtocol::Imap, said);
 }
 
-/// What was found, and what was sent.
+/// Returns what was found and what was sent.
 fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
-    // The last byte chooses what is to be done with our mail.
+    // The last byte selects what is to be done with our mail.
     let action = match said.last().map_or(0, |byte| byte % 3) {
         0 => Action::Collect,
         1 => Action::Delete,
@@ -167,7 +167,7 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
     (taken, all)
 }
 
-/// A mail, of which the `Received` fields are read.
+/// Parses the `Received` fields of a mail.
 pub fn received(mail: &[u8]) {
     let hops: Vec<Hop> = received::hops(mail);
     for pair in hops.windows(2) {
@@ -183,14 +183,14 @@ pub fn received(mail: &[u8]) {
     let _ = received::date(&String::from_utf8_lossy(mail));
 }
 
-/// A mail, in which a token is looked for.
+/// Searches a mail for a token.
 pub fn token(mail: &[u8]) {
     let found = key().find(mail);
     assert!(found.is_none_or(|token| token == seeded()), "nothing is found that was not signed");
     let _ = key().read(&String::from_utf8_lossy(mail));
 }
 
-/// A mail, of which the verdicts are read.
+/// Parses the verdicts of a mail.
 pub fn authentication_results(mail: &[u8]) {
     let verdicts = verdicts::read(mail);
     for word in [&verdicts.spf, &verdicts.dkim, &verdicts.dmarc].into_iter().flatten() {
@@ -202,7 +202,7 @@ pub fn authentication_results(mail: &[u8]) {
     assert!(verdicts.score.is_none_or(f64::is_finite));
 }
 
-/// A mail that may be a notification about one of ours.
+/// Classifies a mail that may be a notification about one of ours.
 pub fn bounce(mail: &[u8]) {
     let judge = Seeds { key: key(), action: Action::Collect };
     let classification = classify::classify(&judge, mail);
@@ -216,7 +216,7 @@ pub fn bounce(mail: &[u8]) {
             "{report:?}"
         );
     }
-    // Deeper down, a message about our mail never becomes the mail.
+    // Enclosed in another message, a message about our mail never becomes the mail.
     let head = b"From: Anna <anna@example.com>\r\nSubject: look\r\n\r\n";
     let quoted = classify::classify(&judge, &[head, mail].concat());
     assert!(!matches!(quoted, Classification::TestMail(_)), "{quoted:?}");
@@ -261,7 +261,7 @@ mod tests {
             let said = format!("{listed}+OK 1 {size}\r\n+OK 1 {size}\r\n{ours}+OK\r\nx");
             visits(PickupProtocol::Pop3, said.as_bytes()).0.len()
         };
-        // Foreign mails are not all fetched.
+        // Foreign mails are not fetched completely.
         assert_eq!((taken(1_100_000), taken(2_000_000)), (1, 0));
     }
 
@@ -302,7 +302,7 @@ mod tests {
         };
         assert_eq!(deletions(1, &[1, 1, 1, 0, 0]), 1 + 3);
         assert_eq!(deletions(40, &[32, 32, 32, 8, 8, 8, 0]), 40 + 3 * 40);
-        // One that can't be read ends no more visits than that either.
+        // An unreadable mail ends no more visits than that either.
         let listed = format!("{ready}1 mail1\r\n.\r\n");
         let broken = format!("{next}{listed}-ERR no\r\n");
         let said = format!("{listed}{ours}{ours}{refused}{}{next}{listed}x", broken.repeat(5));
@@ -319,7 +319,7 @@ mod tests {
             );
             let field = format!("X-MailQoS-Token: {}\r\n\r\n", seeded_token());
             let length = field.len();
-            // Taken, and marked; then the connection ends before it is removed.
+            // Retrieved and marked; then the connection ends before it is removed.
             let taken = format!(
                 "* SEARCH 1\r\nA3 OK found\r\n* 1 FETCH (UID 1 BODY[HEADER] {{{length}}}\r\n{field})\r\nA4 OK read\r\n\
                  * 1 FETCH (UID 1 BODY[] {{{length}}}\r\n{field})\r\nA5 OK read\r\nA6 OK marked\r\n"

@@ -1,6 +1,6 @@
-//! The fields of a mail's head (RFC 5322, section 2.2), unfolded.
+//! The fields of a mail's header (RFC 5322, section 2.2), unfolded.
 
-/// The values of all fields of this name, the topmost first.
+/// Returns the values of all fields of this name, topmost first.
 pub(super) fn fields(mail: &[u8], name: &str) -> Vec<String> {
     let mut values: Vec<String> = Vec::new();
     let mut inside = false;
@@ -26,7 +26,7 @@ pub(super) fn fields(mail: &[u8], name: &str) -> Vec<String> {
     values
 }
 
-/// A text without its comments, which may lie in one another.
+/// Returns a text without its comments, which may be nested.
 pub(super) fn without_comments(text: &str) -> String {
     let mut bare = String::with_capacity(text.len());
     let mut depth = 0_usize;

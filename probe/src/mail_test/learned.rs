@@ -17,9 +17,9 @@ use super::{
 
 /// The version of the file; another version is ignored.
 const VERSION: u32 = 1;
-/// A larger file is not read; far more than this program writes.
+/// Larger files are not read; this program writes far smaller ones.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
-/// The file is written at most this often.
+/// Shortest interval between writes of the file.
 const KEEP_EVERY: Micros = Micros::from_secs(60);
 /// Maximum age of quantiles and expectations.
 const OLDEST: Micros = Micros::from_secs(30 * 24 * 3600);
@@ -94,7 +94,7 @@ impl LearnedState {
             return Err("too large, or not a file".to_owned());
         }
         let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
-        // A later version may have another form altogether.
+        // A later version may have a completely different form.
         let of_version: OfVersion =
             serde_json::from_slice(&bytes).map_err(|error| format!("damaged ({error})"))?;
         if of_version.version != VERSION {
@@ -113,8 +113,7 @@ impl LearnedState {
         if pause > OLDEST {
             return Self::default();
         }
-        // A file from the future: this machine's own clock was set, so that no offset means
-        // anything.
+        // A file from the future: this machine's clock was set, so offsets are meaningless.
         let clocks = if pause >= Micros::ZERO {
             Clocks::of_kept(kept.clocks, Anchor::now(), pause)
         } else {
@@ -129,12 +128,12 @@ impl LearnedState {
         }
     }
 
-    /// Notes that something was learned.
+    /// Records that something was learned.
     pub(super) fn change(&mut self) {
         self.changed = true;
     }
 
-    /// The file's bytes, if it is time to write it.
+    /// Returns the file's bytes, if it is time to write it.
     pub(super) fn due(&mut self, at_once: bool) -> Option<Vec<u8>> {
         let now = Moment::now();
         let is_due = at_once || self.kept.is_none_or(|kept| now - kept >= KEEP_EVERY);

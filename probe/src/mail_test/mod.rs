@@ -1,11 +1,10 @@
 //! The mail test, kind `mail-qos`: from its start to its sample.
 //!
-//! `token` (what makes a mail ours) · `message` (the mail) · `submission` (its sending) · `mailbox`
-//! (who waits, when it is looked for) · `classify` (which message is the mail, and what others say
-//! of it) · `pickup` (one visit) · `evidence` (where the landing must lie) · `clock` (what servers'
-//! stamps mean) · `calibration` (how far that is to be trusted) · `expectation` (when to look) ·
-//! `learned` (all that, kept across restarts) · `outcome` (what all that comes to). The SMTP
-//! conversation is `mailqos_mail::Smtp`.
+//! `token` (identifies our mails) · `message` (the mail) · `submission` (sending it) · `mailbox`
+//! (waiting tests and plans) · `classify` (which message is the mail, and what others report about
+//! it) · `pickup` (one visit) · `evidence` (bounds of the arrival) · `clock` (servers' timestamps)
+//! · `calibration` (accuracy of predictions) · `expectation` (when to look) · `learned` (knowledge
+//! kept across restarts) · `outcome` (results). The SMTP conversation is `mailqos_mail::Smtp`.
 
 mod calibration;
 mod classify;
@@ -56,7 +55,7 @@ use crate::{
     testing::{Arrival, TestBase, TestResult, Timeline},
 };
 
-/// Time that recording mails may take that are found at the very end.
+/// Time for recording mails that are found at the very end.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// The test could not be prepared.
@@ -67,7 +66,7 @@ pub enum TesterError {
     Key(#[from] KeyError),
 }
 
-/// Runs mail tests. One for all monitors: those that share a mailbox share its pick-ups.
+/// Runs the mail tests of all monitors: those that share a mailbox share its pick-ups.
 pub struct MailTests {
     base: Arc<TestBase>,
     key: SigningKey,
@@ -81,7 +80,7 @@ pub struct MailTests {
 }
 
 impl MailTests {
-    /// Prepares tests: reads the signing key, or makes one.
+    /// Prepares tests: reads the signing key, or creates one.
     pub(crate) async fn new(base: Arc<TestBase>) -> Result<Arc<Self>, TesterError> {
         let config = base.config();
         let key = match &config.signing_key {
@@ -109,7 +108,7 @@ impl MailTests {
                     let sample = tokio::select! {
                         biased;
                         Some(sample) = found.recv() => sample,
-                        // No visit is made any more.
+                        // No more visits are made.
                         _ = stopping.wait_for(|stop| *stop) => break,
                     };
                     base.record(&sample).await;
@@ -124,16 +123,16 @@ impl MailTests {
         self.registry.is_attended.store(true, Ordering::Relaxed);
     }
 
-    /// The connections to servers of mailboxes.
+    /// Returns the connections to mailbox servers.
     pub(crate) fn connections(&self) -> &Arc<Connections> {
         &self.registry.connections
     }
 
-    /// Applies a new configuration; mails in flight are waited for as before.
+    /// Applies a new configuration; mails in flight are awaited as before.
     pub(crate) fn reload(&self, config: &Config) {
         {
-            // A mailbox that is reached as before goes on with what it remembers. Of the others
-            // tests from now on go the new way; the mails in flight hold their old one.
+            // A mailbox with an unchanged endpoint keeps its state. For the others, new tests use
+            // the new endpoint, and mails in flight keep the old one.
             let mut mailboxes = self.mailboxes.lock().ignore_poison();
             let before = std::mem::take(&mut *mailboxes);
             for (_, options) in mail_tests(config) {
@@ -187,8 +186,8 @@ impl MailTests {
             }
         };
         let deadline = sent.moment + options.max_round_trip;
-        // Meanwhile it is put on record that the server took the mail. The sample comes after it,
-        // which ends the record.
+        // Meanwhile the acceptance by the server is recorded. The sample follows, which ends that
+        // record.
         let (progress, ()) = tokio::join!(
             wait(expected.progress.clone(), deadline, options.timeout, &mut stopping),
             self.note_in_flight(&sample, sent.nonce, sent.at, options)
@@ -205,7 +204,7 @@ impl MailTests {
             ..Timeline::of(&sample, smtp, Some(sent.moment - started), pickup)
         };
         if self.base.excuse_if_offline(&mut sample).await {
-            // Whatever becomes of the mail, nothing can be told by it.
+            // Whatever happens to the mail, this test can't be decided by it.
             sample.settled = None;
             settled = true;
         }
@@ -219,8 +218,7 @@ impl MailTests {
             self.registry.settled(sent.nonce, sample.clone());
         } else {
             self.note_in_flight(&sample, sent.nonce, sent.at, options).await;
-            // Also for a test that is stopped: the server may have accepted its mail since it was
-            // judged.
+            // Also for a stopped test: the server may have accepted its mail since it was judged.
             let tester = self.clone();
             let (sample, options) = (sample.clone(), options.clone());
             spawn(&self.settling, async move {
@@ -230,7 +228,7 @@ impl MailTests {
         TestResult { sample, timeline, conversations, notes }
     }
 
-    /// Records that a mail is in flight, with what is known of its test.
+    /// Records that a mail is in flight, with the current state of its test.
     async fn note_in_flight(
         &self,
         sample: &Sample,
@@ -267,7 +265,7 @@ impl MailTests {
         let horizon = sent.moment + options.horizon;
         let mut watch = expected.progress.clone();
         let mut stopping = self.base.stopping();
-        // However it ends, the last state tells.
+        // However it ends, the last state counts.
         tokio::select! {
             _ = timeout_at(horizon.instant(), watch.wait_for(Progress::is_complete)) => {}
             _ = stopping.wait_for(|stop| *stop) => {}
@@ -276,12 +274,12 @@ impl MailTests {
         let progress = expected.progress.borrow().clone();
         let transit = Transit { sent: &sent, expected: &expected, progress: &progress, options };
         if progress.is_complete() {
-            // It arrived: statements about the time before were true then.
+            // It arrived: statements about the time before were correct then.
             sample.stage = None;
             sample.error = None;
             self.note_found(&mut sample, transit);
         } else if is_stopped {
-            // It stays on record for the next life.
+            // It stays recorded for the next process.
             return;
         } else {
             self.give_up(&mut sample, transit).await;
@@ -326,7 +324,7 @@ impl MailTests {
                 accepted: None,
             };
             let mut options = options.clone();
-            // However long the probe was gone: there is time to look into the mailbox once.
+            // However long the probe was gone, there is time for one visit to the mailbox.
             let once = (Moment::now() - sent.moment) + options.max_round_trip + options.timeout;
             options.horizon = (mail.horizon_at - mail.sent_at).max(once);
             let token = Token {
@@ -347,8 +345,8 @@ impl MailTests {
 
     /// Ends the visits to mailboxes, before the tests are stopped.
     pub(crate) async fn stop_visits(&self) {
-        // The visits first: they would go on to take mails, and delete them, for tests that have
-        // given up. What they have read by now is handed out.
+        // Stop the visits first: they would continue to collect and delete mails for tests that
+        // have given up. What they have read so far is handed out.
         let visits = std::mem::take(&mut *self.visits.lock().ignore_poison());
         visits.iter().for_each(JoinHandle::abort);
         for visit in visits {
@@ -356,13 +354,13 @@ impl MailTests {
         }
     }
 
-    /// Ends all waiting, once the tests have been stopped; mails in flight stay recorded for the
-    /// next process.
+    /// Stops waiting once the tests have been stopped; mails in flight stay recorded for the next
+    /// process.
     pub(crate) async fn shutdown(&self) {
         let settling = std::mem::take(&mut *self.settling.lock().ignore_poison());
         let deadline = tokio::time::Instant::now() + SETTLING;
         for mut test in settling {
-            // It ends automatically; its mail may have been found at the last moment.
+            // It ends by then; its mail may have been found at the last moment.
             if timeout_at(deadline, &mut test).await.is_err() {
                 test.abort();
                 let _ = test.await;
@@ -423,7 +421,7 @@ fn unless_found(sample: &mut Sample) {
     } else if sample.smtp_send.is_some() {
         (Outcome::Lost, None, "the probe was stopped while the mail was in flight")
     } else {
-        // The server may never have been given it: that it is missing is not the server's doing.
+        // The server may never have received it, so its absence is not the server's fault.
         let error = "the probe was stopped before it recorded the server's acceptance of the mail, and the \
             mail was not found";
         (Outcome::NotTested, None, error)
@@ -431,7 +429,7 @@ fn unless_found(sample: &mut Sample) {
     sample.error = Some(error.to_owned());
 }
 
-/// The options of a monitor that sends mails.
+/// Returns the options of a monitor that sends mails.
 fn options_of(monitor: &Monitor) -> Option<&MailQos> {
     match &monitor.kind {
         Kind::MailQos(options) => Some(options),
@@ -439,7 +437,7 @@ fn options_of(monitor: &Monitor) -> Option<&MailQos> {
     }
 }
 
-/// The monitors that send mails.
+/// Returns the monitors that send mails.
 fn mail_tests(config: &Config) -> impl Iterator<Item = (&Monitor, &MailQos)> {
     let monitors = config.monitors.values();
     monitors.filter_map(|monitor| Some((monitor, options_of(monitor)?)))
@@ -465,8 +463,8 @@ fn arrival_of(sent: &Sent, progress: &Progress) -> Option<Arrival> {
     })
 }
 
-/// Waits until the mail was found and read, or max round trip has passed and a pick-up after it has
-/// looked once more.
+/// Waits until the mail was found and read, or until a pick-up after max round trip has looked once
+/// more.
 async fn wait(
     mut progress: watch::Receiver<Progress>,
     deadline: Moment,

@@ -1,4 +1,4 @@
-//! Moments on the probe's own clock, and what lies between two of them.
+//! Moments on the probe's own clock, and intervals between them.
 
 use std::{
     sync::{
@@ -11,7 +11,7 @@ use std::{
 use mailqos_base::clock::since_boot;
 use mailqos_model::{Micros, UtcMicros};
 
-/// A machine that was suspended was so for longer than this.
+/// Shortest suspension of a machine that is detected.
 const ASLEEP: Micros = Micros::from_millis(200);
 
 /// A moment on a monotonic clock that continues while the machine is suspended, relative to the
@@ -24,8 +24,8 @@ impl Moment {
         Self::of(Instant::now())
     }
 
-    /// The moment of an instant that lies a short time back: instants know nothing of the time for
-    /// which the machine was suspended.
+    /// Returns the moment of a recent instant: instants don't count the time for which the machine
+    /// was suspended.
     pub(crate) fn of(instant: Instant) -> Self {
         static ANCHOR: OnceLock<(Instant, Micros)> = OnceLock::new();
         static SLEPT: AtomicI64 = AtomicI64::new(0);
@@ -34,7 +34,7 @@ impl Moment {
         let (present, running) = read();
         let slept =
             (running - booted).0 - Micros::from(present.saturating_duration_since(anchor)).0;
-        // The two clocks are not read at quite the same time.
+        // The two clocks are not read at exactly the same time.
         if slept > SLEPT.load(Ordering::Relaxed) + ASLEEP.0 {
             SLEPT.fetch_max(slept, Ordering::Relaxed);
         }
@@ -62,8 +62,8 @@ impl Moment {
         UtcMicros::now() + (self - Self::now())
     }
 
-    /// A moment that is known by the wall clock only: it lies in an earlier process, whatever the
-    /// clock has been set to since.
+    /// Returns a moment that is only known by the wall clock: it belongs to an earlier process,
+    /// whatever the clock has been set to since.
     pub(crate) fn of_wall(moment: UtcMicros) -> Self {
         Self::now() - (UtcMicros::now() - moment).max(Micros::ZERO)
     }
@@ -95,7 +95,7 @@ impl std::ops::Sub<Micros> for Moment {
     }
 }
 
-/// The landing lies between these moments.
+/// Moments between which the mail arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
     /// Lower bound.

@@ -15,7 +15,7 @@ use super::{
     verdicts,
 };
 
-/// A mail on its way, and what is known of it.
+/// A mail in transit, and what is known about it.
 #[derive(Clone, Copy)]
 pub(super) struct Transit<'a> {
     pub(super) sent: &'a Sent,
@@ -47,7 +47,7 @@ impl MailTests {
         }
         let error = progress.last.as_ref().and_then(|visit| visit.error.as_ref());
         if sample.stage.is_some() {
-            // Send uncertain, and nothing landed so far.
+            // Sending is uncertain, and nothing has arrived so far.
             sample.outcome = Outcome::SmtpFailed;
             sample.settled = Some(false);
             return false;
@@ -61,8 +61,8 @@ impl MailTests {
                 let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
                 sample.outcome = Outcome::PickupFailed;
                 sample.stage = Some(stage);
-                // Those before it looked too early, if there were any: whether the mail has landed,
-                // it will tell.
+                // Any earlier pick-ups looked too early: the next one shows whether the mail has
+                // arrived.
                 sample.settled = Some(false);
                 let what = if progress.last.is_some() {
                     "the last pick-up did not finish within"
@@ -87,14 +87,14 @@ impl MailTests {
     /// Judges a test whose mail was not found before the horizon ended.
     pub(super) async fn give_up(&self, sample: &mut Sample, transit: Transit<'_>) {
         let Transit { sent, expected, progress, options } = transit;
-        // The pick-up at max round trip told nothing; one after it has.
+        // The pick-up at max round trip had no result; one after it has.
         if sample.outcome == Outcome::PickupFailed
             && progress.looked_at.is_some_and(|at| at >= sent.moment + options.max_round_trip)
         {
             note_lost(sample, progress, options.horizon);
         }
         if sample.outcome == Outcome::Lost && progress.notified.is_some() {
-            // It may have come since the sample was judged.
+            // It may have arrived since the sample was judged.
             note_lost(sample, progress, options.horizon);
         }
         if sample.outcome != Outcome::Lost || progress.looked_at.is_some() {
@@ -122,7 +122,7 @@ impl MailTests {
         self.base.excuse_if_offline(sample).await;
     }
 
-    /// Fills in what is known of a mail that landed.
+    /// Fills in the properties of a mail that arrived.
     pub(super) fn note_found(&self, sample: &mut Sample, transit: Transit<'_>) {
         let Transit { sent, progress, options, .. } = transit;
         if let Some(report) = progress.failure() {
@@ -130,8 +130,7 @@ impl MailTests {
             return;
         }
         let Some(found) = &progress.found else { return };
-        // After a restart the moment is known only as it was before DATA; the token tells the true
-        // one.
+        // After a restart only the moment before DATA is known; the token has the true one.
         let moment = sent.moment + (found.token.sent_at - sent.at);
         let hops = received::hops(&found.mail);
         let is_of = |submission: &&Submission| {
@@ -213,7 +212,7 @@ fn note_lost(sample: &mut Sample, progress: &Progress, after: Micros) {
     sample.error = Some(one_line(&text, &[]));
 }
 
-/// A notification's status and reason behind what it means.
+/// Returns a notification's status and reason after its meaning.
 fn said(report: &Report, what: &str) -> String {
     let mut text = what.to_owned();
     for part in [&report.status, &report.reason].into_iter().flatten() {
@@ -240,7 +239,7 @@ fn route(options: &MailQos) -> String {
     format!("{}:{} to {}:{}", smtp.server, smtp.port, pickup.server, pickup.port)
 }
 
-/// Fills in what a notification says of a mail that will not land.
+/// Fills in what a notification reports about a mail that will not arrive.
 fn note_bounce(sample: &mut Sample, progress: &Progress, report: &Report) {
     sample.outcome = Outcome::Lost;
     sample.stage = Some(Stage::Bounced);
@@ -251,7 +250,7 @@ fn note_bounce(sample: &mut Sample, progress: &Progress, report: &Report) {
     sample.pickups = Some(progress.pickups.max(1));
 }
 
-/// Fills in what the receiving system thought of the mail.
+/// Fills in the receiving system's verdicts on the mail.
 fn note_verdicts(sample: &mut Sample, mail: &[u8]) {
     let verdicts = verdicts::read(mail);
     sample.spf = verdicts.spf;

@@ -1,7 +1,7 @@
 //! The grammar of `Authentication-Results` (RFC 8601, section 2.2) and `Received-SPF` (RFC 7208,
-//! section 9.1): comments that lie in one another, quoted strings, pairs of names and values.
+//! section 9.1): nested comments, quoted strings, pairs of names and values.
 
-/// Pairs that are read of one result.
+/// Maximum number of pairs in one result.
 const MAX_PAIRS: usize = 64;
 
 /// One part of a field, between two semicolons.
@@ -16,13 +16,13 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    /// A value by its name.
+    /// Returns a value by its name.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.pairs.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| &**value)
     }
 
-    /// The word before all pairs.
+    /// Returns the word before all pairs.
     pub(super) fn leading_word(&self) -> Option<&str> {
         self.words.first().filter(|_| self.begins_with_word).map(|word| &**word)
     }
@@ -32,7 +32,7 @@ impl Statement {
 pub(super) fn statements(value: &str) -> Vec<Statement> {
     let mut statements = vec![Statement::default()];
     let mut rest = value;
-    // The name that an equals sign may follow.
+    // A name that an equals sign may follow.
     let mut pending: Option<String> = None;
     loop {
         rest = skip(rest);
@@ -84,7 +84,7 @@ impl Statement {
     }
 }
 
-/// Skips blanks and comments; a parenthesis that is never closed is none.
+/// Skips blanks and comments; an unclosed parenthesis is not a comment.
 fn skip(text: &str) -> &str {
     let mut rest = text.trim_start();
     while rest.starts_with('(')
@@ -95,7 +95,7 @@ fn skip(text: &str) -> &str {
     rest
 }
 
-/// Where the comment ends that begins here.
+/// Returns the end of the comment that begins here.
 fn comment(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     let mut is_escaped = false;
@@ -144,7 +144,7 @@ fn quoted(rest: &str) -> Option<(String, &str)> {
             other => content.push(other),
         }
     }
-    // Never closed: an ordinary character.
+    // Unclosed: an ordinary character.
     None
 }
 
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(read[1].get("reason"), Some("signature (rsa; \"x\""));
         assert_eq!(read[1].get("header.b"), Some("a/b="));
         assert_eq!(read[2].pairs[0], ("spf".to_owned(), "pass".to_owned()));
-        // What is never closed swallows nothing.
+        // An unclosed parenthesis or quote swallows nothing.
         assert_eq!(statements("x; spf=pass (oops; dmarc=pass").len(), 3);
         assert_eq!(statements("x; spf=\"pass; dmarc=pass").len(), 3);
         assert_eq!(

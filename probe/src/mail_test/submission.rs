@@ -1,4 +1,4 @@
-//! Hands a mail over to the SMTP server, again where it is refused for now.
+//! Submits a mail to the SMTP server and retries temporary refusals.
 
 use std::{
     sync::Arc,
@@ -22,25 +22,25 @@ use super::{
 };
 use crate::testing;
 
-/// The longest pause between two attempts to hand a mail over.
+/// Longest pause between two submission attempts.
 const MAX_PAUSE: Micros = Micros::from_secs(60);
-/// Attempts to hand a mail over whose conversations are kept.
+/// Number of submission attempts whose transcripts are kept.
 const MAX_TRANSCRIPTS: usize = 8;
 
-/// What is offered to the server.
+/// A mail offered to the server.
 struct Offer<'a> {
     options: &'a MailQos,
     draft: message::Draft,
     credentials: Option<Credentials>,
     from: Address,
     to: Address,
-    /// When the offering must have ended.
+    /// Deadline of the submission.
     until: Moment,
 }
 
-/// The attempts to hand a mail over.
+/// The attempts to submit a mail.
 pub(super) struct Attempts {
-    /// How long credentials are not tried again that a server has rejected.
+    /// How long rejected credentials are not tried again.
     hold: Micros,
     /// Start of the last attempt, which is the one in the sample.
     pub(super) began: Option<Moment>,
@@ -48,7 +48,7 @@ pub(super) struct Attempts {
     said: Vec<mail::Transcript>,
 }
 
-/// How long a monitor holds rejected credentials back.
+/// Returns how long a monitor does not try rejected credentials again.
 pub(super) fn hold(monitor: &Monitor, options: &MailQos) -> Micros {
     testing::hold(monitor, options.max_round_trip + options.check_interval)
 }
@@ -70,29 +70,29 @@ impl Attempts {
     }
 }
 
-/// A mail that was handed over.
+/// A submitted mail.
 pub(super) struct Sent {
     pub(super) nonce: [u8; 8],
-    /// What its token says.
+    /// Time in its token.
     pub(super) at: UtcMicros,
-    /// The same, by the clock that round trips are measured with.
+    /// The same on the clock that measures round trips.
     pub(super) moment: Moment,
-    /// How the server took it, where that is known.
+    /// How the server accepted it, if known.
     pub(super) accepted: Option<Submission>,
 }
 
-/// A mail's acceptance.
+/// Acceptance of a mail.
 pub(super) struct Submission {
-    /// The server stamped it then.
+    /// Bounds of the server's timestamp.
     pub(super) within: Bounds,
     /// Its reply to the content.
     pub(super) reply: String,
-    /// The name under which this end said EHLO.
+    /// The client's name in EHLO.
     pub(super) client: String,
 }
 
 impl MailTests {
-    /// Sends the mail; on success it is being looked for.
+    /// Sends the mail; on success the mailbox is searched for it.
     pub(super) async fn send(
         self: &Arc<Self>,
         options: &MailQos,
@@ -101,7 +101,7 @@ impl MailTests {
     ) -> Result<(Sent, Expected), (String, Option<Stage>)> {
         let own = |error: String| (error, None);
         let smtp_credentials = self.base.credentials(&options.smtp).await.map_err(own)?;
-        // A missing password of the mailbox would only be found out with a mail on its way.
+        // Otherwise, a missing mailbox password would only be noticed with a mail in transit.
         let _ = self.base.credentials(&options.pickup).await.map_err(own)?;
         let address = |person: &Person| person.mailbox().map_err(|error| own(error.to_string()));
         let (from, to) = (address(&options.from)?, address(&options.to)?);
@@ -150,8 +150,8 @@ impl MailTests {
                 Err(error) => error,
             };
             let stage = (!error.own_network).then_some(error.stage);
-            // Greylisting, a full queue, a server that is busy: what it calls temporary is tried
-            // again while there is time.
+            // Greylisting, a full queue, a busy server: temporary refusals are retried while there
+            // is time.
             let again = Moment::now() + pause;
             if !is_worth_another_try(&error) || again >= patience {
                 let text = match attempt {
@@ -166,8 +166,8 @@ impl MailTests {
         }
     }
 
-    /// Offers the mail to the server once. A mail that may have been taken counts as sent, with a
-    /// stage in the sample.
+    /// Offers the mail to the server once. A mail that may have been accepted counts as sent, with
+    /// a stage in the sample.
     async fn submit(
         &self,
         sample: &mut Sample,
@@ -217,7 +217,7 @@ impl MailTests {
                 smtp.quit();
                 Ok(sent)
             }
-            // The mail may have been taken: the evidence decides.
+            // The mail may have been accepted: the evidence decides.
             Err(error) if error.uncertain && stamp.is_some() => {
                 sample.stage = Some(error.stage);
                 sample.error = Some(format!(
@@ -235,15 +235,14 @@ impl MailTests {
     }
 }
 
-/// Whether a mail that was refused is offered again in the same test. A server that limits logins
-/// is left alone.
+/// Returns whether a refused mail is offered again in the same test. A server that limits logins is
+/// left alone.
 fn is_worth_another_try(error: &SmtpError) -> bool {
     let is_login = error.stage == Stage::SmtpAuth;
     error.is_transient() && !(is_login && LoginRefusal::read(&error.text).waits_for_next_test())
 }
 
-/// Logs in, unless the server has rejected these credentials a moment ago, in a test of whichever
-/// monitor.
+/// Logs in, unless the server has just rejected these credentials, in a test of any monitor.
 async fn log_in(
     smtp: &mut Smtp,
     options: &MailQos,
@@ -260,8 +259,8 @@ async fn log_in(
     result
 }
 
-/// The pause before a mail is offered again: a server that sends all away at first wants some
-/// seconds, mostly minutes.
+/// Returns the pause before a mail is offered again: servers that refuse all first attempts require
+/// some seconds, usually minutes.
 fn first_pause(max_round_trip: Micros) -> Micros {
     Micros((max_round_trip.0 / 24).clamp(200_000, 5_000_000))
 }

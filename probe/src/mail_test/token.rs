@@ -1,4 +1,4 @@
-//! The token: what makes a mail ours, and says which test sent it, when.
+//! The token: identifies our mails, the test that sent them, and when.
 //!
 //! ```text
 //! mq1:<site>:<monitor>:<sent_at>:<nonce>:<signature>
@@ -13,7 +13,7 @@
 //! | signature | HMAC-SHA-256 over everything before its colon, in Base64 for URLs (RFC 4648, section 5), 43 characters, no padding |
 //!
 //! It is in the header field `X-MailQoS-Token`, in the subject and in the body, because gateways
-//! drop or rewrite each of them. It is found wherever it survived: folded, quoted, in
+//! drop or rewrite each of them. It is found wherever it survives: folded, quoted, in
 //! quoted-printable, in Base64, escaped for HTML, after a tag. Only a valid signature counts;
 //! `classify` decides whether a message that has one is the mail or about it.
 
@@ -32,50 +32,50 @@ use mailqos_base::{Secret, SecretError};
 use mailqos_model::{MonitorId, SiteName, UtcMicros};
 use sha2::Sha256;
 
-/// How a token begins.
+/// Prefix of a token.
 const MARK: &[u8] = b"mq1:";
-/// Signatures checked in one mail: a hostile mail must not keep the probe busy.
+/// Maximum number of signatures checked per mail: a hostile mail must not keep the probe busy.
 const MAX_CANDIDATES: usize = 32;
-/// Characters of a signature.
+/// Length of a signature in characters.
 const SIGNATURE: usize = 43;
-/// The longest token: 3 + 64 + 64 + 13 + 16 + 43 and five colons.
+/// Length of the longest token: 3 + 64 + 64 + 13 + 16 + 43 and five colons.
 const MAX_CHARACTERS: usize = 208;
-/// How far a token may be stretched by what gateways put into it.
+/// Maximum length of a token with insertions by gateways.
 const MAX_STRETCHED: usize = 1024;
 
-/// What a token says.
+/// Content of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// The place that sent the mail.
+    /// The site that sent the mail.
     pub site: SiteName,
-    /// The monitor whose test it was.
+    /// The tested monitor.
     pub monitor: MonitorId,
-    /// Stamped just before the content was handed to the server.
+    /// Time just before the content was sent to the server.
     pub sent_at: UtcMicros,
-    /// Tells the mail from all others.
+    /// Random number that distinguishes the mail from all others.
     pub nonce: [u8; 8],
 }
 
 /// Why there is no signing key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The key file could not be read or made.
+    /// The key file could not be read or created.
     #[error("the signing key {path}: {source}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause of the error.
         source: io::Error,
     },
     /// The configured key is not available.
     #[error("the signing key: {0}")]
     Secret(#[from] SecretError),
-    /// Too short to protect anything.
+    /// The key is too short for protection.
     #[error(
         "the signing key has {0} bytes; at least 16 are required (create one: openssl rand -base64 32)"
     )]
     Short(usize),
-    /// The key file holds too little.
+    /// The key file is too short.
     #[error(
         "the signing key {path} has {bytes} bytes; at least 16 are required: restore the key from a backup, or \
          remove the file to create a new key (mails in flight are then no longer recognised)",
@@ -84,7 +84,7 @@ pub enum KeyError {
     ShortFile {
         /// The file.
         path: PathBuf,
-        /// What it holds.
+        /// Its size.
         bytes: usize,
     },
 }
@@ -100,10 +100,10 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// Takes a configured key.
+    /// Creates a signing key from a configured key.
     ///
     /// # Errors
-    /// When it is too short.
+    /// The key is too short.
     pub fn new(secret: &Secret) -> Result<Self, KeyError> {
         let bytes = secret.expose().as_bytes();
         if bytes.len() < 16 {
@@ -112,10 +112,10 @@ impl SigningKey {
         Hmac::new_from_slice(bytes).map(Self).map_err(|_| KeyError::Short(bytes.len()))
     }
 
-    /// Reads the key of a state folder; makes it when there is none.
+    /// Reads the key in a state folder; creates it if there is none.
     ///
     /// # Errors
-    /// When it can be neither read nor made.
+    /// The key can be neither read nor created.
     pub fn of_folder(state: &Path) -> Result<Self, KeyError> {
         let path = state.join("signing.key");
         let error = |source| KeyError::File { path: path.clone(), source };
@@ -154,7 +154,7 @@ impl SigningKey {
         format!("{text}:{signature}")
     }
 
-    /// Reads a token; `None` unless its signature is right.
+    /// Parses a token; `None` unless its signature is valid.
     pub fn read(&self, text: &str) -> Option<Token> {
         let (signed, signature) = text.rsplit_once(':')?;
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
@@ -173,7 +173,7 @@ impl SigningKey {
         })
     }
 
-    /// Finds the first valid token in a mail, or in what is left of it.
+    /// Finds the first valid token in a mail or a part of one.
     pub fn find(&self, mail: &[u8]) -> Option<Token> {
         let mut left = MAX_CANDIDATES;
         self.scan(mail, &mut left)
@@ -212,7 +212,7 @@ fn make_key(state: &Path, path: &Path) -> io::Result<()> {
     // A link fails if a key exists: of two probes that start simultaneously, one creates the key
     // and both use it.
     let linked = match std::fs::hard_link(&temporary, path) {
-        // Network file systems and those in user space often have no links.
+        // Network file systems and those in user space often have no hard links.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
             std::fs::rename(&temporary, path)
         }
@@ -244,8 +244,8 @@ fn base36(number: i64) -> String {
     digits.iter().rev().collect()
 }
 
-/// Gathers a token's characters, without what gateways put between them: line folds, marks of
-/// quoted lines, soft line breaks of quoted-printable, the seams of encoded words, HTML's escapes.
+/// Collects a token's characters without what gateways insert between them: line folds, marks of
+/// quoted lines, soft line breaks of quoted-printable, boundaries of encoded words, HTML escapes.
 fn gather(text: &[u8]) -> Option<String> {
     let mut token = String::new();
     let (mut at, mut colons, mut signature) = (0, 0, 0);
@@ -254,7 +254,7 @@ fn gather(text: &[u8]) -> Option<String> {
         let rest = &text[at..];
         begins_line = rest[0] == b'\n' || begins_line && matches!(rest[0], b' ' | b'\t' | b'>');
         let (character, taken) = match rest[0] {
-            // The mark of a quoted line.
+            // Mark of a quoted line.
             b'>' if begins_line => (None, 1),
             b'\r' | b'\n' | b'\t' | b' ' => (None, 1),
             b'?' if rest.starts_with(b"?=") => (None, seam(rest)?),
@@ -282,7 +282,7 @@ fn gather(text: &[u8]) -> Option<String> {
     None
 }
 
-/// Quoted-printable (RFC 2045, section 6.7): a soft line break, or two hexadecimal digits.
+/// Parses quoted-printable (RFC 2045, section 6.7): a soft line break, or two hexadecimal digits.
 fn quoted(rest: &[u8]) -> Option<(Option<u8>, usize)> {
     if rest.starts_with(b"=\r\n") {
         return Some((None, 3));
@@ -294,7 +294,7 @@ fn quoted(rest: &[u8]) -> Option<(Option<u8>, usize)> {
     Some((Some(u8::from_str_radix(digits, 16).ok()?), 3))
 }
 
-/// The seam between two encoded words of the Q encoding (RFC 2047): `?= =?utf-8?q?`.
+/// Parses the boundary between two encoded words of the Q encoding (RFC 2047): `?= =?utf-8?q?`.
 fn seam(rest: &[u8]) -> Option<usize> {
     let blank = rest[2..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
     let next = rest.get(2 + blank..)?;
@@ -307,7 +307,7 @@ fn seam(rest: &[u8]) -> Option<usize> {
     matches!(next.get(charset + 1..encoding)?, b"q" | b"Q").then_some(2 + blank + encoding + 1)
 }
 
-/// A colon, escaped for HTML.
+/// Parses a colon that is escaped for HTML; returns its length.
 fn entity(rest: &[u8]) -> Option<usize> {
     [&b"&#58;"[..], b"&#x3a;", b"&#x3A;", b"&colon;"]
         .into_iter()
@@ -315,7 +315,7 @@ fn entity(rest: &[u8]) -> Option<usize> {
         .map(<[u8]>::len)
 }
 
-/// Decoded: bodies in Base64, and encoded words of the B encoding.
+/// Returns decoded parts: bodies in Base64, and encoded words of the B encoding.
 fn base64_parts(mail: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let mut parts = Vec::new();
     let mut run = Vec::new();
@@ -342,7 +342,7 @@ fn base64_parts(mail: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     parts
         .into_iter()
         .map(|mut run| {
-            // What TOP gives may end within a group of four.
+            // The response to TOP may end within a group of four.
             run.truncate(run.len() / 4 * 4);
             STANDARD.decode(&run).unwrap_or_default()
         })

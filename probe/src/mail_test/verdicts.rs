@@ -1,17 +1,17 @@
-//! What the receiving system thought of a mail: `Authentication-Results` (RFC 8601) and the fields
-//! of spam filters.
+//! The receiving system's verdicts on a mail: `Authentication-Results` (RFC 8601) and the fields of
+//! spam filters.
 
 use super::{
     head::fields,
     results::{Statement, statements},
 };
 
-/// From this spam confidence level on Exchange takes a mail for spam.
+/// Spam confidence level from which Exchange classifies a mail as spam.
 const SCL_OF_SPAM: f64 = 5.0;
-/// The longest word of a result.
+/// Longest word of a result.
 const MAX_LENGTH: usize = 32;
 
-/// The verdicts, as far as the mail's head tells them.
+/// The verdicts in the mail's header.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Verdicts {
     pub(super) spf: Option<String>,
@@ -22,12 +22,12 @@ pub(super) struct Verdicts {
     pub(super) score: Option<f64>,
 }
 
-/// Reads the verdicts. Of `Authentication-Results` those count that the server on top wrote: it is
-/// the one that filed the mail.
+/// Reads the verdicts. `Authentication-Results` only count if the topmost server wrote them, which
+/// is the one that stored the mail.
 pub(super) fn read(mail: &[u8]) -> Verdicts {
     let mut verdicts = Verdicts::default();
     let mut server = None;
-    // A result that names no identity counts where none names that of MAIL FROM.
+    // A result without an identity counts if there is none for MAIL FROM.
     let mut spf_of_none = None;
     for field in fields(mail, "Authentication-Results") {
         let mut statements = statements(&field).into_iter().peekable();
@@ -48,7 +48,7 @@ pub(super) fn read(mail: &[u8]) -> Verdicts {
                     None => spf_of_none.get_or_insert(result),
                 },
                 "dmarc" => verdicts.dmarc.get_or_insert(result),
-                // Of several signatures one that holds suffices.
+                // One valid signature of several suffices.
                 "dkim" if verdicts.dkim.is_none() || result == "pass" => {
                     verdicts.dkim.insert(result)
                 }
@@ -62,14 +62,14 @@ pub(super) fn read(mail: &[u8]) -> Verdicts {
     verdicts
 }
 
-/// Whose name SPF was asked about.
+/// The identity that SPF checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Identity {
     MailFrom,
     Helo,
 }
 
-/// Identity to which an SPF result applies, if stated (RFC 8601, section 2.7.2).
+/// Returns the identity to which an SPF result applies, if stated (RFC 8601, section 2.7.2).
 fn identity(statement: &Statement) -> Option<Identity> {
     let has = |names: &[&str]| names.iter().any(|name| statement.get(name).is_some());
     if has(&["smtp.mailfrom", "smtp.mfrom", "smtp.mail", "smtp.from", "envelope-from"]) {
@@ -79,7 +79,7 @@ fn identity(statement: &Statement) -> Option<Identity> {
     }
 }
 
-/// The result for MAIL FROM in `Received-SPF` fields:
+/// Returns the result for MAIL FROM in `Received-SPF` fields:
 /// `Pass (comment) identity=mailfrom; client-ip=192.0.2.1`.
 fn received_spf(mail: &[u8]) -> Option<String> {
     let mut of_none = None;
@@ -91,7 +91,7 @@ fn received_spf(mail: &[u8]) -> Option<String> {
         };
         let named = statements.iter().find_map(|statement| statement.get("identity"));
         let named = named.map(str::to_ascii_lowercase);
-        // Without the pair a comment may name it: `None (helo) …`.
+        // Without the pair, a comment may state it: `None (helo) …`.
         let comment = field.to_ascii_lowercase();
         let is_of_helo =
             comment.split_once('(').is_some_and(|(_, rest)| rest.trim_start().starts_with("helo"));
@@ -104,14 +104,14 @@ fn received_spf(mail: &[u8]) -> Option<String> {
     of_none
 }
 
-/// `dkim=pass header.d=example.com`, `spf = fail`, `dmarc/1=none`.
+/// Parses `dkim=pass header.d=example.com`, `spf = fail`, `dmarc/1=none`.
 fn result(statement: &Statement) -> Option<(String, String)> {
     let (method, result) = statement.pairs.first()?;
     let method = method.split('/').next()?.trim().to_owned();
     Some((method, word(result)?))
 }
 
-/// A word of letters and digits, in small letters.
+/// Returns a word of letters and digits in lower case.
 fn word(text: &str) -> Option<String> {
     let word = text.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_ascii_lowercase();
     let fits = !word.is_empty()
@@ -120,7 +120,7 @@ fn word(text: &str) -> Option<String> {
     fits.then_some(word)
 }
 
-/// SpamAssassin and similar filters, rspamd, Exchange.
+/// Reads the fields of SpamAssassin and similar filters, rspamd, Exchange.
 fn spam(verdicts: &mut Verdicts, first: impl Fn(&'static str) -> Option<String>) {
     let decided = |is_spam: bool| if is_spam { "spam" } else { "ham" };
     let yes = |text: &str| {
@@ -159,7 +159,7 @@ fn spam(verdicts: &mut Verdicts, first: impl Fn(&'static str) -> Option<String>)
     }
 }
 
-/// The number behind a mark.
+/// Returns the number after a mark.
 fn behind(text: &str, mark: &str) -> Option<f64> {
     let text = text[text.find(mark)? + mark.len()..].trim_start();
     let end = text
@@ -241,8 +241,8 @@ mod tests {
                 "Received-SPF: pass (mx.example.com: domain of a@example.com designates 192.0.2.1) client-ip=192.0.2.1",
                 (Some("pass"), None, None),
             ),
-            // https://github.com/jstedfast/MimeKit/issues/527: names of hosts stand between Office
-            // 365's results.
+            // https://github.com/jstedfast/MimeKit/issues/527: Office 365 puts host names between
+            // the results.
             (
                 "Authentication-Results: spf=temperror (sender IP is 192.0.2.1) smtp.helo=mx.example.net; example.com; dkim=none (message not signed) header.d=none;example.com; dmarc=none action=none header.from=;",
                 (None, Some("none"), Some("none")),
@@ -259,7 +259,7 @@ mod tests {
                 "Authentication-Results: mx.example.com ; dkim=pass (1024-bit key; unprotected) header.d=example.com; dkim-atps=neutral; spf=pass (a; (b;) c) smtp.mailfrom=x",
                 (Some("pass"), Some("pass"), None),
             ),
-            // https://github.com/sympa-community/sympa/pull/585: a comment before and behind the
+            // https://github.com/sympa-community/sympa/pull/585: comments before and after the
             // server's name.
             (
                 "Authentication-Results: (x) mx.example.com (y); spf=pass smtp.mailfrom=x\r\nAuthentication-Results: mx.example.com; dmarc=pass",

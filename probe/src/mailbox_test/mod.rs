@@ -20,10 +20,10 @@ use crate::{
     testing::{self, TestBase, TestResult, Timeline},
 };
 
-/// Runs mailbox tests; one for all monitors.
+/// Runs the mailbox tests of all monitors.
 pub(crate) struct MailboxTests {
     base: Arc<TestBase>,
-    /// The connections to servers of mailboxes, those of mail tests among them.
+    /// The connections to mailbox servers, shared with mail tests.
     connections: Arc<Connections>,
     /// Knowledge about each mailbox that is kept between tests.
     memories: Mutex<HashMap<String, Memory>>,
@@ -34,7 +34,7 @@ impl MailboxTests {
         Self { base, connections, memories: Mutex::default() }
     }
 
-    /// Forgets what is remembered of mailboxes: some may be gone.
+    /// Drops what is remembered about mailboxes: some may have been removed.
     pub(crate) fn reload(&self) {
         self.memories.lock().ignore_poison().clear();
     }
@@ -104,14 +104,14 @@ impl MailboxTests {
     }
 }
 
-/// The server and its port.
+/// Returns the server and its port.
 fn place(pickup: &Pickup) -> String {
     let endpoint = &pickup.endpoint;
     format!("{}:{}", endpoint.server.to_ascii_lowercase(), endpoint.port)
 }
 
-/// Opens and lists a mailbox; one that another program has locked is tried again within a step's
-/// deadline.
+/// Opens and lists a mailbox; if another program has locked it, retries within the deadline of a
+/// step.
 async fn survey(
     pickup: &Pickup,
     credentials: Option<&Credentials>,
@@ -122,7 +122,7 @@ async fn survey(
     let (door, step) = (MailboxEndpoint::of(pickup), pickup.timeout.to_std());
     let began = Moment::now();
     let place = place(pickup);
-    // Of tests that share an account with a wrong password, only the first one logs in.
+    // If tests share an account with a wrong password, only the first one tries to log in.
     let turn = match credentials {
         Some(credentials) => match credentials.turn(&place, hold.to_std(), step).await {
             Ok(turn) => Some(turn),
@@ -151,7 +151,7 @@ async fn survey(
 }
 
 /// Tries a mailbox for `check --connect`; returns a line for each configured folder that can't be
-/// opened. POP3 has no folders: nothing is tried.
+/// opened. POP3 has no folders and is not tried.
 ///
 /// # Errors
 /// Why the mailbox can't be reached, in one line without secrets.

@@ -1,5 +1,4 @@
-//! Reads the days of this probe's own site, from the folder or from the object store in which the
-//! lake is.
+//! Reads the days of this probe's own site from the lake's folder or object store.
 
 use std::path::{Path, PathBuf};
 
@@ -21,19 +20,19 @@ impl Days {
     /// Opens the days of the configured site.
     ///
     /// # Errors
-    /// The object store, where the lake is in one, can't be opened.
+    /// The lake's object store, if there is one, can't be opened.
     pub async fn open(config: &Config) -> Result<Self, RecordError> {
         let (folder, remote) = place(config).await?;
         Ok(Self { folder, remote: remote.map(|(remote, _)| remote), site: config.site.clone() })
     }
 
-    /// The rows of a day, sorted; none if there is no such day.
+    /// Reads the rows of a day, sorted; none if there is no such day.
     ///
     /// # Errors
     /// The file can't be read, or the object store can't be reached.
     pub async fn read<R: Record>(&self, date: Date) -> Result<Vec<R>, RecordError> {
         let path = day_path::<R>(&self.folder, &self.site, date);
-        // A day that lies here too is at least as new as the one in the store.
+        // A local copy of a day is at least as new as the one in the store.
         let remote = self.remote.as_ref().filter(|_| !path.exists());
         let Some(remote) = remote else {
             return Ok(read_sorted(&path)?);

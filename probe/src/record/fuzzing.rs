@@ -1,10 +1,10 @@
-//! Entry for the fuzz target of the journal. Not part of what the probe offers.
+//! Entry point for the fuzz target of the journal. Not part of the public interface.
 
 use mailqos_base::fuzzing::in_file;
 
 use super::journal::{self, Entry};
 
-/// A segment of the journal: what is whole in it is read, in order, and could be written again.
+/// Reads a segment of the journal: complete entries are returned in order and can be written again.
 pub fn journal(bytes: &[u8]) {
     in_file("00000000000000000000-000000.journal", bytes, |path| {
         let Some(contents) = journal::read(path).expect("a file that can be read") else {

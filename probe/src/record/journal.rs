@@ -1,11 +1,11 @@
-//! The journal: what was recorded and is not yet in a day file. Checksummed entries in segments; a
+//! The journal: recorded entries that are not yet in a day file. Checksummed entries in segments; a
 //! torn tail is tolerated.
 //!
 //! A segment begins with [`MAGIC`], the journal's name and the position of its first entry. An
 //! entry is its length (u32), a CRC-32 (u32) of what follows, its position (u64, all little
 //! endian), and its content as JSON. Segments are synced in groups and deleted when day files
-//! contain all of their entries. After a start, and after a failure, a new segment is begun: what
-//! was torn is never written behind.
+//! contain all of their entries. After a start and after a failure, a new segment is started:
+//! nothing is ever written after a torn entry.
 
 use std::{
     fs::{File, OpenOptions},
@@ -23,9 +23,9 @@ const MAGIC: &[u8; 8] = b"mqosjnl1";
 const HEADER: usize = 8 + 16 + 8;
 /// Length and checksum of an entry.
 const FRAME: usize = 4 + 4;
-/// An entry larger than this was never written.
+/// Maximum size of an entry, in bytes.
 const MAX_ENTRY: usize = 1024 * 1024;
-/// A segment that is larger is followed by another.
+/// Size after which a new segment is started, in bytes.
 const FULL_SEGMENT: u64 = 32 * 1024 * 1024;
 /// Maximum distance of a position after damage: limits the search for the next intact entry.
 const MAX_GAP: u64 = 10_000_000;
@@ -61,18 +61,19 @@ impl Entry {
 pub(super) struct Contents {
     /// The journal's name.
     pub(super) name: String,
-    /// The position behind the last entry.
+    /// Position after the last entry.
     pub(super) end: u64,
     /// The entries with their positions, oldest first.
     pub(super) entries: Vec<(u64, Entry)>,
-    /// Places in the middle that can't be read: not the traces of a crash, but of a sick disk.
+    /// Number of unreadable places in the middle, which indicate a failing disk rather than a
+    /// crash.
     pub(super) damaged: usize,
 }
 
-/// The segments of a folder, oldest first.
+/// Returns the segments of a folder, oldest first.
 ///
 /// # Errors
-/// The folder can't be read. One that is not there has no segments.
+/// The folder can't be read. A missing folder has no segments.
 pub(super) fn segments(folder: &Path) -> Result<Vec<PathBuf>, RecordError> {
     let error = |source| RecordError::io(folder, source);
     let mut segments = Vec::new();
@@ -91,7 +92,7 @@ pub(super) fn segments(folder: &Path) -> Result<Vec<PathBuf>, RecordError> {
     Ok(segments)
 }
 
-/// Reads a segment; `None` if it has no whole header: a crash came before anything in it was
+/// Reads a segment; `None` if it has no complete header: a crash happened before anything in it was
 /// acknowledged.
 ///
 /// # Errors
@@ -107,8 +108,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Contents>, RecordError> {
     let mut contents = Contents { name, end: first, entries: Vec::new(), damaged: 0 };
     let mut at = HEADER;
     while at < bytes.len() {
-        // What is torn or damaged is searched for the next whole entry; behind a torn tail there is
-        // none.
+        // Torn or damaged parts are searched for the next complete entry; there is none after a
+        // torn tail.
         let window = contents.end..contents.end.saturating_add(MAX_GAP);
         let found = (at..bytes.len()).find_map(|at| Some((at, frame(&bytes[at..], &window)?)));
         let Some((start, (position, content))) = found else {
@@ -119,7 +120,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Contents>, RecordError> {
         contents.end = position + 1;
         match serde_json::from_slice(content) {
             Ok(entry) => contents.entries.push((position, entry)),
-            // Written by a newer program, perhaps: it must not be deleted.
+            // A newer program may have written it: it must not be deleted.
             Err(_) => contents.damaged += 1,
         }
     }
@@ -133,7 +134,7 @@ fn header(bytes: &[u8]) -> Option<(String, u64)> {
     Some((String::from_utf8(name.to_vec()).ok()?, u64::from_le_bytes(*position)))
 }
 
-/// The whole and undamaged entry at the beginning of the bytes.
+/// Returns the complete and undamaged entry at the beginning of the bytes.
 fn frame<'a>(bytes: &'a [u8], window: &std::ops::Range<u64>) -> Option<(u64, &'a [u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (checksum, rest) = rest.split_first_chunk::<4>()?;
@@ -144,12 +145,12 @@ fn frame<'a>(bytes: &'a [u8], window: &std::ops::Range<u64>) -> Option<(u64, &'a
     let checked = rest.get(..length)?;
     let (position, content) = checked.split_first_chunk::<8>()?;
     let position = u64::from_le_bytes(*position);
-    // The cheap check first: it spares almost every checksum of a search.
+    // The cheap check comes first: it avoids almost every checksum during a search.
     (window.contains(&position) && crc32fast::hash(checked) == u32::from_le_bytes(*checksum))
         .then_some((position, content))
 }
 
-/// A random name for a new journal.
+/// Returns a random name for a new journal.
 ///
 /// # Errors
 /// The operating system has no random numbers.
@@ -159,17 +160,17 @@ pub(super) fn new_name() -> Result<String, RecordError> {
     Ok(format!("{:016x}", u64::from_le_bytes(bytes)))
 }
 
-/// The segment that is written to.
+/// The segment that is being written.
 #[derive(Debug)]
 pub(super) struct Segment {
     path: PathBuf,
     file: File,
-    /// Behind the last entry that is known to be on disk.
+    /// End of the last entry that is known to be on disk.
     length: u64,
 }
 
 impl Segment {
-    /// Creates a segment; it and its name are durable when this returns.
+    /// Creates a segment; its content and name are durable when this returns.
     ///
     /// # Errors
     /// The file system refuses.
@@ -190,7 +191,7 @@ impl Segment {
             use std::os::unix::fs::OpenOptionsExt as _;
             options.mode(0o600);
         }
-        // Never over an existing one: a damaged segment may begin at the same position.
+        // Never overwrite an existing one: a damaged segment may begin at the same position.
         let mut number = 0;
         let (path, mut file) = loop {
             let path = folder.join(format!("{position:020}-{number:06}.journal"));
@@ -214,11 +215,10 @@ impl Segment {
         Ok(Self { path, file, length: bytes.len() as u64 })
     }
 
-    /// Appends entries from `position` on and syncs them: when this returns they survive
-    /// everything.
+    /// Appends entries from `position` on and syncs them: when this returns, they survive a crash.
     ///
     /// # Errors
-    /// The file system refuses; this segment must not be written again then, because the effect of
+    /// The file system refuses; this segment must then not be written again, because the effect of
     /// a failed sync is unknown.
     pub(super) fn append<'a>(
         &mut self,
@@ -248,7 +248,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Whether the file still has its name. Without one, what is written is lost with the process.
+    /// Returns whether the file still has its name. Without one, its content is lost when the
+    /// process ends.
     pub(super) fn is_there(&self) -> bool {
         #[cfg(unix)]
         {
@@ -268,10 +269,10 @@ impl Segment {
         }
     }
 
-    /// Writes what was deleted underneath once more, from the file that is still open.
+    /// Writes a deleted segment again, from the file that is still open.
     ///
     /// # Errors
-    /// The file system refuses; this segment is then as it was.
+    /// The file system refuses; this segment is then unchanged.
     pub(super) fn rescue(&mut self, folder: &Path) -> Result<(), RecordError> {
         let mut bytes = Vec::new();
         self.file
@@ -303,7 +304,7 @@ mod tests {
         Entry::Sample(Box::new(Sample::new("m".parse().expect("a name"), at, Outcome::Ok)))
     }
 
-    /// A segment of entries 5, 6, …, each as long as the others.
+    /// Writes a segment with entries 5, 6, …, all of the same length.
     fn written(folder: &Path, count: u64) -> PathBuf {
         let mut segment = Segment::begin(folder, "0123456789abcdef", 5).expect("begin");
         for position in 5..5 + count {

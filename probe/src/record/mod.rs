@@ -1,4 +1,4 @@
-//! Records samples and events: a journal that is sealed into the day files of the lake.
+//! Records samples and events in a journal, which is sealed into the day files of the lake.
 //!
 //! A sample is acknowledged when it is on disk in the journal. Every seal interval, at the end and
 //! on demand, the journal's samples are merged into the day files (rewritten, synced, renamed);
@@ -51,10 +51,10 @@ pub enum RecordError {
     Locked {
         /// The holder of the lock.
         holder: String,
-        /// The lock's own words.
+        /// The lock's error.
         lock: LockError,
     },
-    /// The file system gives no locks.
+    /// The file system does not support locks.
     #[error("{0}")]
     NoLock(LockError),
     /// The file system refused.
@@ -75,10 +75,10 @@ pub enum RecordError {
     /// The operating system gave no random numbers.
     #[error("the system provides no random numbers: {0}")]
     Random(String),
-    /// Memory for samples that can't be written is used up.
+    /// Memory for samples that can't be written is exhausted.
     #[error("{0} samples are waiting for the disk and no more fit in memory; this sample is lost")]
     Full(usize),
-    /// The writer has ended.
+    /// The writer has stopped.
     #[error("the recorder is closed")]
     Closed,
     /// Another probe writes for this site into the object store.
@@ -107,8 +107,8 @@ impl RecordError {
         Self::Io { path: path.to_owned(), source: Arc::new(source) }
     }
 
-    /// Whether the problem may pass or be fixed while the probe runs: not a missing permission or a
-    /// path that was never valid.
+    /// Returns whether the problem may pass or be fixed while the probe runs: not a missing
+    /// permission or a path that was never valid.
     fn is_trouble_of_disk(&self) -> bool {
         use std::io::ErrorKind::{AlreadyExists, NotADirectory, NotFound, PermissionDenied};
         let lasting = [PermissionDenied, NotFound, NotADirectory, AlreadyExists];
@@ -132,14 +132,15 @@ impl From<LakeError> for RecordError {
     }
 }
 
-/// A mail that was about to be sent: what a later life of the probe needs to go on waiting for it.
+/// A mail that is about to be sent: what a later process of the probe needs to continue waiting for
+/// it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct InFlight {
     /// The random number in the mail's token.
     pub nonce: [u8; 8],
     /// Time at which the content was submitted.
     pub sent_at: UtcMicros,
-    /// Until when the mail is waited for.
+    /// End of the wait for the mail.
     pub horizon_at: UtcMicros,
     /// The steady clock at that time.
     #[serde(default)]
@@ -162,9 +163,9 @@ pub struct SealReport {
 /// State of the recorder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Entries that are in memory only, since the disk refuses them.
+    /// Entries that are only in memory, because the disk refuses them.
     pub held: usize,
-    /// Entries that were lost because no more could be held.
+    /// Entries that were lost because the memory limit was reached.
     pub dropped: u64,
     /// Entries that are in the journal and not yet in day files.
     pub unsealed: u64,
@@ -181,7 +182,7 @@ pub struct Health {
 struct Counts {
     held: usize,
     dropped: u64,
-    /// Entries in the journal, since the start, those found in it included.
+    /// Entries in the journal since the start, including those found in it.
     appended: u64,
     /// Number of entries that are in day files.
     sealed: u64,
@@ -218,8 +219,8 @@ impl Shared {
     }
 }
 
-/// Writes a small file of the state folder: whole and durable under a temporary name, then renamed;
-/// for its owner's eyes only.
+/// Writes a small file of the state folder: completely and durably under a temporary name, then
+/// renamed, readable only by its owner.
 ///
 /// # Errors
 /// The file system refuses; the earlier file is then still there.
@@ -230,7 +231,7 @@ pub(crate) fn write_whole(path: &std::path::Path, bytes: &[u8]) -> std::io::Resu
     })
 }
 
-/// A handle to the one writer of a site; clones are the same writer.
+/// Shared handle to the one writer of a site; cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     writer: mpsc::Sender<Command>,
@@ -239,7 +240,7 @@ pub struct Recorder {
     uploads: Option<channel::UnboundedSender<Upload>>,
 }
 
-/// The folder in which days are written, and the object store to which they go from there.
+/// Returns the folder in which days are written, and the object store to which they are uploaded.
 async fn place(
     config: &Config,
 ) -> Result<(PathBuf, Option<(Remote, Option<Secret>)>), RecordError> {
@@ -250,7 +251,7 @@ async fn place(
     Ok((mailqos_lake::local_folder(config), remote))
 }
 
-/// Time that the end of a probe waits for uploads to the object store.
+/// How long the probe waits for uploads to the object store when it stops.
 const UPLOADING: Duration = Duration::from_secs(30);
 
 impl Recorder {
@@ -272,11 +273,10 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Removes days that are older than the configuration wants to keep; nothing, if it does not
-    /// say.
+    /// Removes days beyond the configured retention; nothing if it is not configured.
     ///
     /// # Errors
-    /// The object store, where the lake is in one, can't be opened.
+    /// The lake's object store, if there is one, can't be opened.
     pub async fn remove_old_days(config: &Config) -> Result<usize, RecordError> {
         let Some(retention) = config.retention else {
             return Ok(0);
@@ -332,12 +332,12 @@ impl Recorder {
         .map_err(|_| RecordError::Closed)?
     }
 
-    /// Records a sample; it is on disk when this returns. The same (`monitor`, `started_at`)
-    /// replaces; settled beats provisional.
+    /// Records a sample; it is on disk when this returns. It replaces one with the same (`monitor`,
+    /// `started_at`), except that a provisional sample never replaces a settled one.
     ///
     /// # Errors
-    /// The disk refuses. The sample is then held in memory and written when that is possible again;
-    /// only [`RecordError::Full`] means that it is lost.
+    /// The disk refuses. The sample is then held in memory and written as soon as possible; only
+    /// [`RecordError::Full`] means that it is lost.
     pub async fn record(&self, sample: Sample) -> Result<(), RecordError> {
         let (monitor, started_at, settled) =
             (sample.monitor.clone(), sample.started_at, !sample.is_provisional());
@@ -346,11 +346,11 @@ impl Recorder {
         Ok(())
     }
 
-    /// Records an event, with the same guarantees. Its time is moved by microseconds where it is
-    /// not unique.
+    /// Records an event with the same guarantees. Its time is moved by microseconds if it is not
+    /// unique.
     ///
     /// # Errors
-    /// As for [`Recorder::record`].
+    /// The same as for [`Recorder::record`].
     pub async fn record_event(&self, mut event: Event) -> Result<(), RecordError> {
         {
             let mut events = self.shared.events.lock().ignore_poison();
@@ -364,11 +364,11 @@ impl Recorder {
         self.write(Entry::Event(event)).await
     }
 
-    /// Records that a mail is about to be sent, and later, in its place, that it was sent. The
-    /// entry is removed when the settled sample of the same test is recorded.
+    /// Records that a mail is about to be sent, and later, replacing that entry, that it was sent.
+    /// The entry is removed when the settled sample of the same test is recorded.
     ///
     /// # Errors
-    /// As for [`Recorder::record`].
+    /// The same as for [`Recorder::record`].
     pub async fn note_in_flight(&self, mail: InFlight) -> Result<(), RecordError> {
         self.write(Entry::InFlight(Box::new(mail))).await
     }
@@ -379,7 +379,7 @@ impl Recorder {
         ask(&self.writer, |done| Command::Write { content, effect, done }).await
     }
 
-    /// The mails that were sent and whose tests are not settled.
+    /// Returns the sent mails whose tests are not settled.
     pub fn in_flight(&self) -> Vec<InFlight> {
         self.shared.in_flight.lock().ignore_poison().values().cloned().collect()
     }
@@ -401,7 +401,7 @@ impl Recorder {
         }
     }
 
-    /// Writes all that was recorded into the day files.
+    /// Writes everything recorded into the day files.
     ///
     /// # Errors
     /// A day file can't be written; the journal then keeps the samples.
@@ -416,8 +416,8 @@ impl Recorder {
         }
     }
 
-    /// Tries everything that a lake in an object store needs, and says what was found out about the
-    /// store; `None` if the lake is in a folder.
+    /// Tries everything that a lake in an object store needs, and returns the findings; `None` if
+    /// the lake is in a folder.
     ///
     /// # Errors
     /// The store refuses or can't be reached.
@@ -431,10 +431,10 @@ impl Recorder {
         }
     }
 
-    /// Seals and gives the lock back; other handles then find the recorder closed.
+    /// Seals and releases the lock; other handles then find the recorder closed.
     ///
     /// # Errors
-    /// As for [`Recorder::seal`]; the lock is given back all the same.
+    /// The same as for [`Recorder::seal`]; the lock is released in any case.
     pub async fn close(self) -> Result<SealReport, RecordError> {
         let sealed = ask(&self.sealer, Seal::Close).await;
         if let Some(uploads) = &self.uploads {
@@ -453,8 +453,8 @@ impl Recorder {
     }
 }
 
-/// Opens the object store of the lake for objects other than day files, with what the uploader has
-/// learned of it.
+/// Opens the object store of the lake for objects other than day files, with the store's behaviour
+/// as learned by the uploader.
 ///
 /// # Errors
 /// The secret or the options of the store are unusable.
@@ -466,7 +466,7 @@ pub(crate) async fn open_store(config: &Config, address: &str) -> Result<Remote,
     Ok(remote)
 }
 
-/// The secret of who asks the object store, if the configuration names an account.
+/// Returns the secret for the object store, if the configuration names an account.
 async fn store_secret(config: &Config) -> Result<Option<Secret>, RecordError> {
     let Some(account) = config.account(config.object_store.account.as_ref()) else {
         return Ok(None);
@@ -475,7 +475,7 @@ async fn store_secret(config: &Config) -> Result<Option<Secret>, RecordError> {
     secret.map(Some).map_err(|error| RecordError::Secret(error.to_string()))
 }
 
-/// The lake's object store, as the configuration says, and the secret that it was opened with.
+/// Opens the configured object store of the lake; returns it with its secret.
 async fn open_remote(
     config: &Config,
     address: &str,
@@ -500,7 +500,7 @@ async fn ask<C, T>(
 }
 
 /// Retries for a while if the disk has a problem: a single failed read at the start must not end
-/// the probe. Problems that a person must fix (a permission, another probe) are returned
+/// the probe. Problems that an operator must fix (a permission, another probe) are returned
 /// immediately.
 fn patiently<T>(mut attempt: impl FnMut() -> Result<T, RecordError>) -> Result<T, RecordError> {
     let mut waits = [100, 300, 1000, 3000, 10_000].map(Duration::from_millis).into_iter();
@@ -517,7 +517,7 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, RecordError>) -> Result<T
     }
 }
 
-/// The segments of an earlier life, oldest first.
+/// Reads the segments of an earlier process, oldest first.
 fn read_journal(folder: &std::path::Path) -> Result<Vec<journal::Contents>, RecordError> {
     let segments = journal::segments(folder)?;
     let contents = segments.iter().filter_map(|path| journal::read(path).transpose());
@@ -649,8 +649,8 @@ mod tests {
         for at in 5..10 {
             recorder.record(sample(at, Outcome::Ok)).await.expect("record");
         }
-        // What a machine finds that lost its power now; once more with the journal that a crash
-        // kept after a seal.
+        // What a machine finds after losing its power now, and again with the journal that a crash
+        // left after a seal.
         let crashed = tempfile::tempdir().expect("folder");
         copy(&folder.path().join("data"), &crashed.path().join("data"));
         for _ in 0..2 {
@@ -669,7 +669,7 @@ mod tests {
     async fn a_folder_deleted_underneath_costs_no_sample() {
         let folder = tempfile::tempdir().expect("folder");
         let recorder = Recorder::open(&config(folder.path())).await.expect("open");
-        // After a seal the sealer rests for seconds: what follows happens to the journal alone.
+        // After a seal the sealer pauses for seconds: what follows only affects the journal.
         recorder.seal().await.expect("seal");
         recorder.record(sample(1, Outcome::Ok)).await.expect("record");
         std::fs::remove_dir_all(folder.path().join("data")).expect("remove");
@@ -682,10 +682,10 @@ mod tests {
     async fn what_the_disk_refuses_is_held_and_written_later() {
         let folder = tempfile::tempdir().expect("folder");
         let recorder = Recorder::open(&config(folder.path())).await.expect("open");
-        // After a seal the sealer rests for seconds: what follows happens to the journal alone.
+        // After a seal the sealer pauses for seconds: what follows only affects the journal.
         recorder.seal().await.expect("seal");
         recorder.record(sample(1, Outcome::Ok)).await.expect("record");
-        // A file where the state's folder was: nothing can be written there, not even by root.
+        // A file in place of the state folder: nothing can be written there, not even by root.
         let state = folder.path().join("data/state");
         std::fs::remove_dir_all(&state).expect("remove");
         std::fs::write(&state, "in the way").expect("write");

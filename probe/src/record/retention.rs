@@ -1,4 +1,4 @@
-//! Removes days of this probe's own site that are older than is to be kept; never a day that is
+//! Removes days of this probe's own site that are older than the retention, but never a day that is
 //! still open.
 
 use std::{fs, path::Path};
@@ -6,10 +6,10 @@ use std::{fs, path::Path};
 use mailqos_lake::{Record, Remote, site_folder};
 use mailqos_model::{Event, Micros, Sample, SiteName, UtcMicros};
 
-/// Days that are open: a mail may settle late, up to the longest horizon.
+/// Days that are still open: a mail may settle late, up to the longest horizon.
 const OPEN: Micros = Micros::from_secs(31 * 86_400);
 
-/// Removes what is too old; returns how many files went.
+/// Removes outdated days; returns the number of files.
 pub(super) async fn remove_old(
     data: std::path::PathBuf,
     site: SiteName,
@@ -35,7 +35,7 @@ pub(super) async fn remove_old(
     removed
 }
 
-/// The folder of the first day that is kept.
+/// Returns the folder of the first day that is kept.
 fn first_kept(now: UtcMicros, retention: Micros) -> String {
     format!("date={}", (now - retention.max(OPEN)).utc_date())
 }
@@ -46,7 +46,7 @@ fn remove<R: Record>(data: &Path, site: &SiteName, before: &str) -> usize {
     for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         if name.to_str().is_some_and(|name| name.starts_with("date=") && name < before) {
-            // The file first: a reader sees a whole day or none.
+            // The file first: a reader sees a complete day or none.
             let file = entry.path().join(format!("{}.parquet", R::FOLDER));
             match fs::remove_file(&file) {
                 Ok(()) => removed += 1,
@@ -94,7 +94,7 @@ mod tests {
         let now = UtcMicros(1_795_456_800_000_000);
         let before = first_kept(now, Micros::from_secs(100 * 86_400));
         assert_eq!(before, "date=2026-08-15");
-        // What is open is never removed, however short the retention.
+        // Open days are never removed, however short the retention is.
         assert_eq!(first_kept(now, Micros::from_secs(86_400)), "date=2026-10-23");
         let file = |site: &str, date: &str| {
             folder.path().join(format!("samples/site={site}/date={date}/samples.parquet"))

@@ -33,7 +33,7 @@ const BATCH: usize = 50_000;
 /// Time from the start to the first seal, if the seal interval is longer; it doubles each time.
 const FIRST: Duration = Duration::from_secs(10);
 
-/// A seal that is done within this costs nothing worth saving.
+/// A seal that takes less than this is cheap enough to repeat soon.
 const LIGHT: Duration = Duration::from_millis(500);
 
 /// Pause before a failed seal is retried, if the seal interval is longer.
@@ -75,7 +75,7 @@ struct Batch {
 #[derive(Default)]
 struct Run {
     report: SealReport,
-    /// Day files that failed. Later rows must not go into them, or the position would speak for the
+    /// Day files that failed. Later rows must not go into them, or the position would claim the
     /// missing ones.
     failed: BTreeSet<(&'static str, Date)>,
     error: Option<RecordError>,
@@ -93,8 +93,8 @@ impl Sealer {
                     Ok(Seal::Now(answer)) => (Some(answer), false),
                     Ok(Seal::Close(answer)) => (Some(answer), true),
                     Err(mpsc::RecvTimeoutError::Timeout) => (None, false),
-                    // No handle is left: nothing more comes, and what is in the journal waits for
-                    // the next start.
+                    // No handle is left: nothing more will follow, and the journal's content waits
+                    // for the next start.
                     Err(mpsc::RecvTimeoutError::Disconnected) => return self.end_writer(),
                 };
             let began = Instant::now();
@@ -105,7 +105,7 @@ impl Sealer {
             soon = if began.elapsed() < LIGHT { soon.saturating_mul(2) } else { self.interval };
             if close {
                 self.end_writer();
-                // The answer means that the next probe may come.
+                // The reply allows the next probe to start.
                 drop(self.lock);
                 if let Some(answer) = answer {
                     let _ = answer.send(result);
@@ -232,7 +232,7 @@ impl Sealer {
             if let Err(source) = &result
                 && is_damaged(&path, source)
             {
-                // Not the disk, but the file: it must not keep the day from going on.
+                // The file, not the disk, is the problem: it must not stop the day.
                 result = self.go_on(run, date, &rows, (sealed, source));
             }
             if let Err(error) = result {
@@ -263,7 +263,7 @@ impl Sealer {
         if let Some((earlier, writer)) =
             earlier.as_ref().and_then(|day| Some((day, day.other_writer()?)))
         {
-            // Once: from then on the file is one of ours again.
+            // Once: after that the file is ours again.
             tracing::warn!(file = %path.display(), %writer, "day file of another program rewritten with its rows");
             let columns = earlier.other_columns();
             if !columns.is_empty() {
@@ -278,8 +278,8 @@ impl Sealer {
         Ok(())
     }
 
-    /// Writes a day whose file is damaged from what can be read of it and the new rows. The damaged
-    /// one is kept.
+    /// Writes a day with a damaged file from its readable rows and the new ones. The damaged file
+    /// is kept.
     fn go_on<R: Record>(
         &self,
         run: &mut Run,
@@ -295,8 +295,7 @@ impl Sealer {
             Err(_) => (Vec::new(), "all".to_owned()),
         };
         tracing::error!(rows = all.len(), lost, aside = %aside.display(), error = %source, "day file damaged; it was kept aside, and the day continues with the readable rows");
-        // Whatever position the damaged file names: what it contained up to there may be what can't
-        // be read.
+        // Whatever position the damaged file states: the unreadable part may be before it.
         let later = later(rows, 0);
         let merged = later.len();
         all.extend(later);
@@ -307,19 +306,19 @@ impl Sealer {
     }
 }
 
-/// Whether a day file is damaged. One whose rows make no sense is, if this program wrote it and
-/// some byte has changed since.
+/// Returns whether a day file is damaged. If this program wrote it and its rows make no sense, some
+/// bytes have changed since.
 fn is_damaged(path: &Path, error: &LakeError) -> bool {
     let nonsense = matches!(error, LakeError::Column { path: of, .. } | LakeError::Order { path: of, .. } if of == path);
     error.is_damage_of(path) || nonsense && matches!(intact(path), Ok(Intact::No))
 }
 
-/// The rows from a position of the journal on, sorted, each key once.
+/// Returns the rows from a position of the journal on, sorted, each key once.
 fn later<R: Record>(rows: &[(u64, R)], contained: u64) -> Vec<R> {
     let mut later: Vec<R> = Vec::new();
     let mut sorted: Vec<&R> =
         rows.iter().filter(|(position, _)| *position >= contained).map(|(_, row)| row).collect();
-    // Stable: the same key stays in the order of the journal.
+    // A stable sort: equal keys stay in the order of the journal.
     sorted.sort_by(|a, b| a.key().cmp(&b.key()));
     for row in sorted {
         match later.last_mut() {

@@ -1,5 +1,5 @@
-//! Sends day files to a lake in an object store. They are sealed into a folder of the state first,
-//! so that nothing waits for the store: what could not be sent is sent when the store is there
+//! Uploads day files to a lake in an object store. They are first sealed into a folder of the
+//! state, so that nothing waits for the store: uploads are retried when the store is available
 //! again.
 
 use std::{
@@ -30,7 +30,7 @@ const RETRY: Duration = Duration::from_secs(15);
 const CLAIMING: Duration = Duration::from_secs(10);
 /// Interval at which the claim on the site is renewed.
 const RENEWING: Micros = Micros::from_secs(5 * 60);
-/// A claim that was not renewed for so long is that of a probe that is gone.
+/// Age after which a claim that was not renewed is considered abandoned.
 const STALE: Micros = Micros::from_secs(20 * 60);
 /// Days that are kept locally after their upload: a mail may settle late, up to the longest
 /// horizon.
@@ -52,7 +52,7 @@ const UNANSWERED: usize = 3;
 /// Name of the file with the known behaviour of the store.
 const HABITS: &str = "store.json";
 
-/// A file as it was sent.
+/// An uploaded file.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Sent {
     size: u64,
@@ -63,7 +63,7 @@ struct Sent {
 /// Claim of a writer on a site.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Claim {
-    /// Random, kept in the state folder.
+    /// Random id, kept in the state folder.
     owner: String,
     /// Name for people.
     name: String,
@@ -77,11 +77,11 @@ pub(super) enum Upload {
     Sealed,
     /// The configuration was read again.
     Reloaded(Arc<Config>),
-    /// Send all, give the claim back, and end.
+    /// Upload everything, release the claim, and end.
     Close(oneshot::Sender<()>),
 }
 
-/// What an uploader has learned about the store, in this run or an earlier one.
+/// Returns what is known about the store, from this or an earlier process.
 pub(super) fn known_habits(config: &Config) -> Option<Habits> {
     kept(&config.state.join(format!("site={}", config.site)).join(HABITS))
 }
@@ -99,16 +99,16 @@ pub(super) struct Uploader {
     stuck: BTreeMap<String, String>,
     owner: String,
     claim: Option<(Version, UtcMicros)>,
-    /// Whether what the store makes of conditions was tried in this life.
+    /// Whether the store's handling of conditions was tested by this process.
     tried: bool,
     shared: Arc<Shared>,
 }
 
 impl Uploader {
-    /// Claims the site. A store that can't be reached does not keep a probe from starting.
+    /// Claims the site. An unreachable store does not prevent a probe from starting.
     ///
     /// # Errors
-    /// Another probe writes for this site; the state folder can't be written.
+    /// Another probe writes for this site, or the state folder can't be written.
     pub(super) async fn open(
         (remote, opened_with): (Remote, Option<Secret>),
         data: PathBuf,
@@ -135,8 +135,8 @@ impl Uploader {
             tried: false,
             shared,
         };
-        // A store that answers slowly or not at all must not keep the tests waiting; the first pass
-        // claims the site then.
+        // A store that answers slowly or not at all must not delay the tests; the first pass then
+        // claims the site.
         let Ok(renewed) = tokio::time::timeout(CLAIMING, uploader.renew()).await else {
             tracing::warn!("the object store does not answer; the site is claimed once it does");
             return Ok(uploader);
@@ -169,7 +169,7 @@ impl Uploader {
             self.refresh(force).await;
             let mut ended = self.pass().await;
             if matches!(&ended, Err(denied) if *denied) && self.refresh(true).await {
-                // The key was changed: that of now may be right.
+                // The key has changed: the current one may be right.
                 ended = self.pass().await;
             }
             match order {
@@ -244,8 +244,8 @@ impl Uploader {
             if lasting.is_some() {
                 break;
             }
-            // Days that were kept for long take long to send: another probe must not take the claim
-            // for one of a probe that is gone.
+            // Uploading many retained days takes long: another probe must not consider the claim
+            // abandoned.
             let sent = match self.renew().await {
                 Ok(()) => self.send(&file).await,
                 Err(error) => {
@@ -313,8 +313,8 @@ impl Uploader {
         format!("writers/site={}.json", self.site)
     }
 
-    /// Claims the site, or renews the claim. In a store that doesn't keep conditions the claim is
-    /// looked at more often, as nothing else keeps another probe from writing.
+    /// Claims the site, or renews the claim. In a store that ignores conditions the claim is
+    /// checked more often, because nothing else prevents another probe from writing.
     async fn renew(&mut self) -> Result<(), RecordError> {
         let now = UtcMicros::now();
         let habits = self.remote.habits();
@@ -336,13 +336,13 @@ impl Uploader {
         let bytes =
             serde_json::to_vec(&claim).map_err(|error| RecordError::Encode(error.to_string()))?;
         let mut version = match self.remote.put(&name, bytes.clone(), known.as_ref()).await {
-            // An earlier claim stays for ever there; it says who was first.
+            // An earlier claim stays there forever; it shows who was first.
             Err(RemoteError::WriteOnce(_)) => known.unwrap_or_default(),
             put => put?,
         };
         if !self.tried {
             self.remote.try_conditions(&name, &bytes).await?;
-            // Whether objects are replaced at all must be known before the first day goes there.
+            // Whether objects can be replaced must be known before the first day is uploaded.
             let again = serde_json::to_vec(&Claim { renewed_at: now + Micros(1), ..claim });
             let again = again.map_err(|error| RecordError::Encode(error.to_string()))?;
             let current = self.claimed_by_us(&name).await?;
@@ -356,7 +356,7 @@ impl Uploader {
                 tracing::warn!(store = %self.remote.address(), habits = %habits.told().join("; "), "object store tested");
                 tokio::time::sleep(SETTLING).await;
             }
-            // What was tried may have made it another version.
+            // The test may have created another version.
             if let Some(seen) = self.claimed_by_us(&name).await? {
                 version = seen;
             }
@@ -365,7 +365,7 @@ impl Uploader {
         Ok(())
     }
 
-    /// The version of the claim, if there is one and it is ours or that of a probe that is gone.
+    /// Returns the version of the claim, if there is one and it is ours or abandoned.
     async fn claimed_by_us(&mut self, name: &str) -> Result<Option<Version>, RecordError> {
         let Some((version, bytes)) = self.remote.get(name).await? else {
             return Ok(None);
@@ -384,7 +384,8 @@ impl Uploader {
         Ok(Some(version))
     }
 
-    /// Day files that are not as they were sent, oldest first, by their names in the lake.
+    /// Returns day files that differ from the uploaded ones, oldest first, by their names in the
+    /// lake.
     fn changed(&self) -> Vec<String> {
         let mut changed = Vec::new();
         for kind in [Sample::FOLDER, Event::FOLDER] {
@@ -404,8 +405,8 @@ impl Uploader {
                 }
             }
         }
-        // What could not be sent last time comes last: whatever it is about, it must not take the
-        // place of the others.
+        // Files that could not be uploaded last time come last, so that they don't delay the
+        // others.
         changed.sort_unstable_by_key(|name| (self.stuck.contains_key(name), name.clone()));
         changed
     }
@@ -413,8 +414,7 @@ impl Uploader {
     async fn send(&mut self, name: &str) -> Result<(), RecordError> {
         let path = self.data.join(name);
         let mut known = self.sent.get(name).map(|sent| sent.version.clone());
-        // Once with the known version, and once more with the rows that another writer had put
-        // there.
+        // Once with the known version, and again with the rows that another writer added.
         for attempt in 0..3 {
             let Some((size, modified_ns)) = stamp(&path) else {
                 return Ok(());
@@ -431,8 +431,8 @@ impl Uploader {
                         .map_err(|source| RecordError::io(&index, source));
                 }
                 Err(RemoteError::Changed(_)) if attempt < 2 => {
-                    // The state folder is a new one, or a second writer was there: either way its
-                    // rows must stay.
+                    // The state folder is new, or there was a second writer: either way its rows
+                    // must stay.
                     known = match self.remote.get(name).await? {
                         Some((version, theirs)) => {
                             self.adopt(name, theirs).await?;
@@ -487,7 +487,7 @@ impl Uploader {
         merged.await.map_err(|_| RecordError::Closed)?
     }
 
-    /// Removes days that were sent long ago from this machine.
+    /// Removes local copies of days that were uploaded long ago.
     fn tidy(&mut self) {
         let oldest = UtcMicros::now() - Micros::from_secs(KEPT_DAYS * 86_400);
         let oldest = format!("date={}", oldest.utc_date());
@@ -500,7 +500,7 @@ impl Uploader {
         for name in old {
             let path = self.data.join(&name);
             match fs::remove_file(&path) {
-                // Removed by an earlier life that did not come to note it, or as too old.
+                // Removed by an earlier process that did not record it, or because it was outdated.
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => continue,
                 _ => {}
             }
@@ -517,7 +517,8 @@ fn kept<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// The random name under which this state folder claims its site; made at the first start.
+/// Returns the random name under which this state folder claims its site; it is created at the
+/// first start.
 fn owner(folder: &Path) -> Result<String, RecordError> {
     let path = folder.join(OWNER);
     match fs::read_to_string(&path) {
@@ -533,8 +534,9 @@ fn owner(folder: &Path) -> Result<String, RecordError> {
     }
 }
 
-/// Whether nothing of a day changes any more: it is over, all of its tests are recorded, and none
-/// of its samples is provisional. At the latest that is so when the longest horizon has ended.
+/// Returns whether a day can't change any more: it is over, all of its tests are recorded, and none
+/// of its samples is provisional. That is the case at the latest when the longest horizon has
+/// ended.
 fn is_complete(path: &Path, kind: &str, folder: &str) -> bool {
     let Some(date) = folder.strip_prefix("date=").and_then(|date| date.parse::<Date>().ok()) else {
         return false;
@@ -550,7 +552,7 @@ fn is_complete(path: &Path, kind: &str, folder: &str) -> bool {
             .is_ok_and(|samples| !samples.iter().any(Sample::is_provisional))
 }
 
-/// Size and time of a file.
+/// Returns size and time of a file.
 fn stamp(path: &Path) -> Option<(u64, u128)> {
     let metadata = fs::metadata(path).ok()?;
     let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;

@@ -1,4 +1,4 @@
-//! The thread that appends to the journal in groups: all waiting callers are served by one sync.
+//! The thread that appends to the journal in groups: one sync serves all waiting callers.
 
 use std::{
     path::PathBuf,
@@ -58,8 +58,8 @@ pub(super) enum Command {
 /// Data that can be sealed.
 #[derive(Debug)]
 pub(super) struct Rotated {
-    /// The segment that is written to, and is to be left alone. Without one nothing may be deleted:
-    /// the mails in flight would be.
+    /// The current segment, which must be left alone. Without one nothing may be deleted, because
+    /// the mails in flight would be lost.
     pub(super) current: Option<PathBuf>,
     /// Number of samples and events appended so far.
     pub(super) appended: u64,
@@ -69,7 +69,7 @@ pub(super) struct Writer {
     folder: PathBuf,
     /// The journal's name.
     name: String,
-    /// The position of the next entry, held ones not counted.
+    /// Position of the next entry, not counting held ones.
     position: u64,
     segment: Option<Segment>,
     /// Whether the segment has anything to seal.
@@ -84,7 +84,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts a segment of the journal with the mails in flight. A full or failing disk does not
-    /// keep a probe from starting: samples are then held in memory.
+    /// prevent a probe from starting: samples are then held in memory.
     ///
     /// # Errors
     /// The file system refuses permanently: missing permission, or missing folder.
@@ -163,7 +163,7 @@ impl Writer {
         }
     }
 
-    /// Appends what is held and what is new, and answers.
+    /// Appends held and new entries, and answers.
     fn append(
         &mut self,
         contents: Vec<Vec<u8>>,
@@ -237,7 +237,7 @@ impl Writer {
         let all = self.held.iter().chain(contents).map(Vec::as_slice);
         let count = (self.held.len() + contents.len()) as u64;
         let first = self.position;
-        // Positions are never used twice, not even those of a failed try: what it left in its
+        // Positions are never reused, not even those of a failed attempt: what it left in its
         // segment may be read and sealed.
         self.position += count;
         if let Err(error) = segment.append(first, all) {
@@ -278,7 +278,7 @@ impl Writer {
     fn rotate(&mut self) -> Rotated {
         self.append(Vec::new(), Vec::new());
         let mut sound = self.retry_at.is_none();
-        // A segment that the disk lost is kept open: it is the last place of what was acknowledged.
+        // A segment that the disk lost is kept open: it is the last place of acknowledged entries.
         if sound && self.dirty {
             self.segment = None;
             if let Err(error) = self.begin_segment() {
@@ -301,7 +301,7 @@ impl Writer {
                 "the disk did not accept these samples before the stop; they are lost"
             );
         }
-        // All is sealed and no mail is waited for: nothing in it is needed.
+        // Everything is sealed and no mail is awaited: nothing in it is needed.
         if let Some(segment) = &self.segment
             && !self.dirty
             && self.shared.in_flight.lock().ignore_poison().is_empty()

@@ -1,5 +1,5 @@
-//! Warns in the log of servers' certificates that are about to expire, once a day each. An alarm of
-//! it is a monitor's own choice.
+//! Logs warnings about server certificates that are about to expire, once a day each. Monitors can
+//! also raise an alarm about it.
 
 use std::{collections::HashMap, sync::Mutex};
 
@@ -12,12 +12,12 @@ const WARNED: Micros = Micros::from_secs(14 * 86_400);
 /// Minimum interval between warnings.
 const AGAIN: Micros = Micros::from_secs(86_400);
 
-/// Servers whose certificates were warned of, with the time of the last warning.
+/// Servers with warnings about their certificates, with the time of the last warning.
 #[derive(Debug, Default)]
 pub struct Certificates(Mutex<HashMap<String, UtcMicros>>);
 
 impl Certificates {
-    /// Checks the certificates that a test has seen.
+    /// Checks the certificates seen in a test.
     pub(super) fn look(&self, monitor: &Monitor, sample: &Sample) {
         for (stage, expires_at) in [
             (Stage::SmtpTls, sample.smtp_certificate_expires_at),
@@ -42,7 +42,7 @@ impl Certificates {
             return None;
         }
         let mut warned = self.0.lock().ignore_poison();
-        // A clock that has been set back since counts as a day that has passed.
+        // If the clock has since been set back, the day counts as over.
         let lately = |at: &UtcMicros| *at <= now && now - *at < AGAIN;
         if warned.get(server).is_some_and(lately) {
             return None;

@@ -1,6 +1,6 @@
-//! Starts of tests: each monitor has a fixed slot in its interval, or the times of its calendar,
-//! the same after every restart. Tests of one monitor don't overlap by default, and limits cap the
-//! number of simultaneous tests.
+//! Schedules tests: each monitor has a fixed slot in its interval, or the times of its calendar,
+//! which stay the same after every restart. Tests of one monitor don't overlap by default, and
+//! limits cap the number of simultaneous tests.
 //!
 //! A custom timer queue holds all of them: tokio-cron-scheduler drops jobs when ten thousand are
 //! due in one tick, checks twice per second, and reads a zone's UTC offset once, when a job is
@@ -34,7 +34,7 @@ use crate::{
 pub use certificates::Certificates;
 use queue::Queue;
 
-/// The clock is looked at least this often, so that a step of it is noticed.
+/// Longest sleep between clock checks, so that clock steps are noticed.
 const MAX_NAP: Duration = Duration::from_millis(500);
 /// A start later than this is counted as late.
 const LATE: Micros = Micros::from_millis(1000);
@@ -53,9 +53,9 @@ pub struct Board {
     pub late: AtomicU64,
     /// Tests that were skipped because the previous one was still running or waiting.
     pub left_out: AtomicU64,
-    /// Tests that run now.
+    /// Tests that are running.
     pub running: AtomicU64,
-    /// Tests that wait for a place now.
+    /// Tests that wait for a free slot.
     pub waiting: AtomicU64,
     /// Delays of the starts of tests.
     pub lateness: Mutex<Histogram>,
@@ -64,20 +64,20 @@ pub struct Board {
 }
 
 impl Board {
-    /// Notes a check for tests to start.
+    /// Records a check for tests to start.
     fn beat(&self) {
         let mut beat = self.beat.lock().ignore_poison();
         *beat = Some(std::time::Instant::now());
     }
 
-    /// Whether tests that are due have been started within this time. (By a clock that does not run
-    /// while the machine is suspended, as the service manager's watchdog.)
+    /// Returns whether due tests have been started within this time. (By a clock that does not run
+    /// while the machine is suspended, like the service manager's watchdog.)
     pub fn is_alive(&self, within: Duration) -> bool {
         let beat = self.beat.lock().ignore_poison();
         beat.is_some_and(|beat| beat.elapsed() < within)
     }
 
-    /// A test has begun, so late: what it waited for a worker thread counts as well.
+    /// Records the start of a test and its delay, including the wait for a worker thread.
     fn begun(&self, monitor: &MonitorId, lateness: Micros) {
         self.lateness.lock().ignore_poison().count(lateness);
         if lateness > LATE {
@@ -95,19 +95,19 @@ pub struct Parts {
     pub tester: Arc<Tester>,
     /// Receives the samples.
     pub alarms: Alarms,
-    /// Counts.
+    /// Counters.
     pub board: Arc<Board>,
-    /// Counts each sample, for those who watch.
+    /// Receives each sample for `status` and metrics.
     pub observed: Arc<Observed>,
     /// Checks the certificates.
     pub certificates: Arc<Certificates>,
 }
 
-/// The next start of a monitor after `now`.
+/// Returns the next start of a monitor after `now`.
 pub fn next(config: &Config, monitor: &Monitor, now: UtcMicros) -> UtcMicros {
     match &monitor.calendar {
-        // A calendar that never comes has been refused; one that comes no more is looked at again
-        // in a year.
+        // A calendar without any times is rejected; one without further times is checked again in a
+        // year.
         Some(calendar) => {
             calendar.next(now).unwrap_or_else(|| now + Micros::from_secs(365 * 86_400))
         }
@@ -115,10 +115,10 @@ pub fn next(config: &Config, monitor: &Monitor, now: UtcMicros) -> UtcMicros {
     }
 }
 
-/// Resources that limit simultaneous tests.
+/// Resource that limits simultaneous tests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Place {
-    /// An SMTP server, or a server of mailboxes.
+    /// An SMTP server or a mailbox server.
     Server(String),
     /// A mailbox.
     Mailbox(String),
@@ -163,7 +163,7 @@ impl Places {
         is_free
     }
 
-    /// Whether a server or the mailbox of a monitor has as many tests as it may.
+    /// Returns whether a server or the mailbox of a monitor has reached its limit.
     fn is_full(&self, monitor: &MonitorId) -> bool {
         let mut places = self.of.get(monitor).into_iter().flatten();
         places.any(|place| {
@@ -175,7 +175,7 @@ impl Places {
         })
     }
 
-    /// A test of this monitor runs, whether there is a place or not.
+    /// Counts a running test of this monitor, even if there is no free slot.
     fn hold(&mut self, monitor: &MonitorId) {
         for key in self.of.get(monitor).into_iter().flatten() {
             *self.taken.entry(key.clone()).or_default() += 1;
@@ -201,14 +201,14 @@ struct Scheduler {
     queue: Queue,
     places: Places,
     running: JoinSet<MonitorId>,
-    /// The monitors that are tested, or wait for a place, and since when.
+    /// Monitors with running or waiting tests, and since when.
     busy: HashMap<MonitorId, MonotonicTime>,
     waiting: VecDeque<(MonotonicTime, MonitorId)>,
     looked: tokio::time::Instant,
 }
 
-/// Starts tests until `stop` becomes `true`, and waits for those that run then: each records its
-/// sample before it ends.
+/// Starts tests until `stop` becomes `true`, then waits for running ones: each records its sample
+/// before it ends.
 pub async fn run(
     parts: Parts,
     mut configs: watch::Receiver<Arc<Config>>,
@@ -267,7 +267,7 @@ impl Scheduler {
             if monitor.calendar.is_some() {
                 self.queue.take(&id, start.moment);
             }
-            // From now, not from the slot: what a suspended machine missed is not made up for.
+            // From now, not from the slot: tests missed during a suspension are not made up for.
             self.queue.plan(&id, self.following(monitor, start, now));
             let may_overlap =
                 monitor.overlap && !self.waiting.iter().any(|(_, waits)| *waits == id);
@@ -324,7 +324,7 @@ impl Scheduler {
         self.config = config;
         self.plan_all();
         self.places = Places::new(&self.config);
-        // What runs holds its place in the new order, too, even where there are fewer places.
+        // Running tests also hold their slots under the new configuration, even if it has fewer.
         let waits = |id: &MonitorId| self.waiting.iter().any(|(_, waits)| waits == id);
         for id in self.busy.keys().filter(|id| !waits(id)) {
             self.places.hold(id);
@@ -340,8 +340,8 @@ impl Scheduler {
                 self.plan_after(&id, started);
             }
             Err(error) => {
-                // A test that fell over must not keep its monitor from being tested: all who are
-                // not running may start again.
+                // An aborted test must not prevent further tests of its monitor: every monitor
+                // without a running test may start again.
                 tracing::error!(%error, "a test aborted");
                 self.busy.clear();
                 self.waiting.clear();
@@ -351,7 +351,7 @@ impl Scheduler {
         }
     }
 
-    /// Plans every monitor that has no start yet, or another interval than before.
+    /// Plans every monitor that has no start yet, or whose interval has changed.
     fn plan_all(&mut self) {
         let now = self.clock.now();
         let (config, alarms) = (Arc::clone(&self.config), &self.parts.alarms);
@@ -372,9 +372,9 @@ impl Scheduler {
                 }
             }
             match self.queue.planned(&monitor.id) {
-                // Its slot is where it was, or it is tested sooner since it fails.
+                // Its slot is unchanged, or it is tested sooner because it fails.
                 Some(planned) if planned.at <= start.at => {}
-                // An open alarm has its tests further apart.
+                // Tests during an open alarm are further apart.
                 Some(_) if retests_later(monitor) && alarms.is_in_alarm(&monitor.id) => {}
                 _ => self.queue.plan(&monitor.id, start),
             }
@@ -407,7 +407,7 @@ impl Scheduler {
         }
     }
 
-    /// The start after the one that is due now.
+    /// Returns the start after the one that is due now.
     fn following(&self, monitor: &Monitor, due: queue::Start, now: Now) -> queue::Start {
         match monitor.retest_interval {
             Some(interval)
@@ -442,13 +442,13 @@ impl Scheduler {
     }
 }
 
-/// Whether the retest interval is longer than the time between two tests.
+/// Returns whether the retest interval is longer than the test interval.
 fn retests_later(monitor: &Monitor) -> bool {
     let slower = |interval: Micros| monitor.calendar.is_none() && interval > monitor.test_interval;
     monitor.retest_interval.is_some_and(slower)
 }
 
-/// A test that has been started.
+/// A started test.
 struct Test {
     monitor: Monitor,
     start: MonotonicTime,
@@ -526,7 +526,7 @@ mod tests {
         assert!(places.take(&id(0)) && !places.take(&id(1)));
         places.give_back(&id(0));
         assert!(places.take(&id(1)));
-        // Two run already when the limit comes down to one: both have to end.
+        // Two are running when the limit is reduced to one: both must end.
         let mut places = Places::new(&config("per_mailbox = 1"));
         places.hold(&id(0));
         places.hold(&id(1));

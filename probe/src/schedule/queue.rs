@@ -1,13 +1,12 @@
 //! The queue of starts, by the steady clock: setting the wall clock neither stops tests nor doubles
 //! them.
 //!
-//! A monitor with an interval keeps its pace when the wall clock is set: what is planned stays
-//! planned, and from then on it falls into its slots by the new time. A monitor with a calendar
-//! follows the wall clock by the rules of Vixie cron (`cron(8)`): a moment that a step forward of
-//! less than three hours jumps over is made up for, once; a moment that comes again after a step
-//! back of less than three hours is not taken twice. Only where that would leave a frequent
-//! calendar without tests for longer than two of its gaps do its moments count again, as cron's
-//! wildcard jobs do.
+//! A monitor with an interval keeps its pace when the wall clock is set: the planned start remains,
+//! and later ones use its slots by the new time. A monitor with a calendar follows the wall clock
+//! by the rules of Vixie cron (`cron(8)`): a time that is skipped by a step forward of less than
+//! three hours is made up for, once; a time that repeats after a step back of less than three hours
+//! is not used twice. Only if that would leave a frequent calendar without tests for longer than
+//! two of its gaps do its times count again, like those of cron's wildcard jobs.
 
 use std::{
     cmp::Reverse,
@@ -20,25 +19,25 @@ use mailqos_model::{Micros, MonitorId, UtcMicros};
 
 use super::slot;
 
-/// A step of the wall clock of at least this is a correction: calendars go by the new time without
-/// looking back (`cron(8)`).
+/// Smallest step of the wall clock that counts as a correction: calendars then use the new time
+/// without looking back (`cron(8)`).
 const CORRECTION: Micros = Micros::from_secs(3 * 3600);
-/// A calendar that comes no more is looked at again after this time.
+/// Time after which a calendar without further times is checked again.
 const LOOKED_AGAIN: Micros = Micros::from_secs(365 * 86_400);
-/// Starts that are late by more than this were slept through: the machine was suspended.
+/// Starts that are later than this were missed because the machine was suspended.
 const SLEPT: Micros = Micros::from_secs(5);
-/// The calendars follow a wall clock that has been slewed by more than this.
+/// Smallest slew of the wall clock that calendars follow.
 const SLEWED: Micros = Micros::from_millis(20);
 /// Time over which missed starts are spread after a suspension: networks take a moment to come
 /// back, and ten thousand simultaneous tests would help no one.
 const SPREAD: Micros = Micros::from_secs(30);
 
-/// A start that is planned.
+/// A planned start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Start {
     /// Time of the start.
     pub(super) at: MonotonicTime,
-    /// The moment of the calendar, or of the slot, that it stands for.
+    /// The time of the calendar or slot that it represents.
     pub(super) moment: UtcMicros,
     /// Offset of the wall clock from the steady clock when the start was planned.
     ahead: Micros,
@@ -53,7 +52,7 @@ impl Start {
 }
 
 impl Start {
-    /// A start that stands for no moment of a calendar or slot.
+    /// Creates a start that does not represent a time of a calendar or slot.
     pub(super) fn at(at: MonotonicTime, now: Now) -> Self {
         Self::new(now.wall_at(at), now)
     }
@@ -67,8 +66,7 @@ fn ahead(now: Now) -> Micros {
     Micros(now.wall.0.saturating_sub(now.steady.0))
 }
 
-/// The first start of a monitor after the present; `last` is the moment of its calendar that was
-/// taken last.
+/// Returns the first start of a monitor after now; `last` is the last used time of its calendar.
 pub(super) fn first(
     config: &Config,
     monitor: &Monitor,
@@ -82,7 +80,7 @@ pub(super) fn first(
     Start::new(moment, now)
 }
 
-/// The start that follows one that is due now.
+/// Returns the start after one that is due now.
 pub(super) fn following(config: &Config, monitor: &Monitor, due: Start, now: Now) -> Start {
     if let Some(calendar) = &monitor.calendar {
         return Start::new(coming(calendar, Some(due.moment), now.wall), now);
@@ -92,31 +90,31 @@ pub(super) fn following(config: &Config, monitor: &Monitor, due: Start, now: Now
     if apart(ahead(now), due.ahead) > Micros((interval.0 / 1000).max(50_000))
         && moment - now.wall < Micros(interval.0 / 2)
     {
-        // By the new time its slot is just about to come: that would be two tests in a row.
+        // By the new time its slot is imminent, which would mean two tests in a row.
         moment = slot::next(&config.site, monitor, moment);
     }
     Start::new(moment, now)
 }
 
-/// The next moment of a calendar, of which `last` was taken last.
+/// Returns the next time of a calendar whose last used time was `last`.
 fn coming(calendar: &Calendar, last: Option<UtcMicros>, now: UtcMicros) -> UtcMicros {
     let next = |after: UtcMicros| calendar.next(after).unwrap_or(after + LOOKED_AGAIN);
     let coming = next(now);
     let Some(last) = last.filter(|last| coming <= *last) else {
         return coming;
     };
-    // The wall clock is back before what has been taken.
+    // The wall clock was set back before the last used time.
     let (fresh, behind) = (next(last), last - now);
     let gap = (fresh - last).0;
     if behind < CORRECTION && (fresh - now).0 <= gap.saturating_mul(2) { fresh } else { coming }
 }
 
-/// Starts in their order. Of several entries of a monitor the one that `planned` names holds.
+/// Starts in order. If a monitor has several entries, the one named in `planned` counts.
 #[derive(Default)]
 pub(super) struct Queue {
     heap: BinaryHeap<Reverse<(MonotonicTime, MonitorId)>>,
     planned: HashMap<MonitorId, Start>,
-    /// The moment of its calendar that a monitor has taken last.
+    /// Last used time of each monitor's calendar.
     taken: HashMap<MonitorId, UtcMicros>,
     /// Offset of the wall clock from the steady clock when the calendars were last updated.
     followed: Micros,
@@ -136,17 +134,17 @@ impl Queue {
         }
     }
 
-    /// The start of a monitor that is planned.
+    /// Returns the planned start of a monitor.
     pub(super) fn planned(&self, monitor: &MonitorId) -> Option<Start> {
         self.planned.get(monitor).copied()
     }
 
-    /// The moment of its calendar that a monitor has taken last.
+    /// Returns the last used time of a monitor's calendar.
     pub(super) fn taken(&self, monitor: &MonitorId) -> Option<UtcMicros> {
         self.taken.get(monitor).copied()
     }
 
-    /// A monitor with a calendar takes this moment of it.
+    /// Records that a monitor uses this time of its calendar.
     pub(super) fn take(&mut self, monitor: &MonitorId, moment: UtcMicros) {
         self.taken.insert(monitor.clone(), moment);
     }
@@ -161,7 +159,7 @@ impl Queue {
         self.planned.remove(monitor);
     }
 
-    /// The next start that is due.
+    /// Returns the next start that is due.
     pub(super) fn pop(&mut self, now: Now) -> Option<(MonitorId, Start)> {
         while let Some(Reverse((at, monitor))) = self.heap.peek() {
             let Some(start) = self.planned.get(monitor).filter(|start| start.at == *at) else {
@@ -178,7 +176,7 @@ impl Queue {
     }
 
     /// Postpones a start that was missed during a suspension, so that not all start at the same
-    /// time, and one that is not due yet by a wall clock that was slewed; returns whether it did.
+    /// time, or that is not due yet because the wall clock was slewed; returns whether it did.
     pub(super) fn put_off(
         &mut self,
         config: &Config,
@@ -207,8 +205,7 @@ impl Queue {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Lets the calendars follow the wall clock, which may have been set or slewed since they were
-    /// planned.
+    /// Updates the calendars after the wall clock may have been set or slewed.
     pub(super) fn follow(&mut self, config: &Config, now: Now) {
         if apart(ahead(now), self.followed) <= SLEWED {
             return;
@@ -247,7 +244,7 @@ mod tests {
     /// 2026-11-26T00:00:00Z, a Thursday.
     const MIDNIGHT: i64 = 1_795_651_200_000_000;
 
-    /// A configuration with one monitor and the given timing.
+    /// Returns a configuration with one monitor and this timing.
     fn config(timing: &str) -> Config {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
@@ -260,7 +257,7 @@ mod tests {
         mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
-    /// A scheduler without its tests: what it starts, by both clocks.
+    /// A scheduler without tests: its starts by both clocks.
     struct Scene {
         config: Config,
         clock: Clock,
@@ -308,7 +305,7 @@ mod tests {
             self.look();
         }
 
-        /// The minutes of the day at which it was started, by the wall clock.
+        /// Returns the minutes of the day at which it started tests, by the wall clock.
         fn minutes(&self) -> Vec<i64> {
             let minute = |now: &Now| (now.wall.0 - MIDNIGHT).div_euclid(MINUTE);
             self.started.iter().map(minute).collect()
@@ -317,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_corrected_by_an_hour_stops_no_test() {
-        // The case of the issue: an hour ahead, then corrected; a test each two seconds.
+        // An hour ahead, then corrected; a test every two seconds.
         for step in [-HOUR, HOUR, -26 * HOUR, 400 * 24 * HOUR] {
             let mut scene = Scene::begin("test_interval = \"2s\"", MIDNIGHT + 12 * HOUR);
             scene.run(20 * SECOND);
@@ -345,8 +342,8 @@ mod tests {
             let gaps: Vec<i64> = scene.started.windows(2).map(|two| (two[1].steady - two[0].steady).0).collect();
             prop_assert!(!gaps.is_empty());
             for gap in gaps {
-                // Starts wander by up to a second, or half the interval; the queue is looked at
-                // each half-second.
+                // Starts wander by up to a second, or half the interval; the queue is checked every
+                // half-second.
                 let slack = 2 * SECOND;
                 prop_assert!(gap >= interval * SECOND / 2 - slack, "{gap}");
                 prop_assert!(gap <= interval * SECOND * 3 / 2 + slack, "{gap}");
@@ -356,13 +353,13 @@ mod tests {
 
     #[test]
     fn a_daily_test_is_made_up_for_once_and_never_doubled() {
-        // Forward over it: once, immediately. (cron(8): "run as soon as possible")
+        // Forward past it: once, immediately. (cron(8): "run as soon as possible")
         let mut scene = Scene::begin("schedule = \"30 2 * * *\"", MIDNIGHT + 2 * HOUR);
         scene.run(MINUTE);
         scene.step(2 * HOUR);
         scene.run(MINUTE);
         assert_eq!(scene.minutes(), [241]);
-        // Back before it: it has been taken.
+        // Back before it: it has been used.
         scene.step(-2 * HOUR);
         scene.run(HOUR);
         assert_eq!(scene.minutes(), [241]);
@@ -381,18 +378,18 @@ mod tests {
 
     #[test]
     fn a_frequent_calendar_takes_no_minute_twice_and_does_not_wait_for_an_hour() {
-        // A minute and a half back: the two minutes that were taken are not taken again.
+        // A minute and a half back: the two used minutes are not used again.
         let mut scene = Scene::begin("schedule = \"*/5 * * * *\"", MIDNIGHT + 12 * HOUR - SECOND);
         scene.run(6 * MINUTE);
         assert_eq!(scene.minutes(), [720, 725]);
         scene.step(-90 * SECOND);
         scene.run(7 * MINUTE);
         assert_eq!(scene.minutes(), [720, 725, 730]);
-        // An hour back: it goes on by the new time.
+        // An hour back: it continues by the new time.
         scene.step(-HOUR);
         scene.run(11 * MINUTE);
         assert_eq!(scene.minutes(), [720, 725, 730, 675, 680]);
-        // Forward over many: one of them is made up for.
+        // Forward past many: one of them is made up for.
         scene.step(HOUR);
         scene.run(SECOND);
         assert_eq!(scene.minutes().len(), 6);
@@ -402,7 +399,7 @@ mod tests {
     fn a_slewed_clock_takes_the_calendar_along() {
         let mut scene = Scene::begin("schedule = \"0 6 * * *\"", MIDNIGHT);
         for _ in 0..6 * 60 {
-            // 500 µs a second, the fastest that NTP slews.
+            // 500 µs per second, the fastest slew of NTP.
             scene.clock.step(Micros(30_000));
             scene.run(MINUTE);
         }
@@ -416,7 +413,7 @@ mod tests {
         let mut scene = Scene::begin("test_interval = \"60s\"", MIDNIGHT);
         scene.run(3 * MINUTE);
         let before = scene.started.len();
-        // Eight hours of sleep: both clocks have gone on.
+        // Eight hours of suspension: both clocks have advanced.
         scene.clock.advance(Micros(8 * HOUR));
         scene.look();
         assert_eq!(scene.started.len(), before);
@@ -428,7 +425,7 @@ mod tests {
             "{}",
             scene.started.len()
         );
-        // A daily test whose moment was slept through is made up for, as anacron does.
+        // A daily test that was missed during a suspension is made up for, as with anacron.
         let mut daily = Scene::begin("schedule = \"30 2 * * *\"", MIDNIGHT + HOUR);
         daily.clock.advance(Micros(8 * HOUR));
         daily.look();

@@ -1,5 +1,5 @@
-//! A monitor's slot: its place in the test interval, from its name alone, so that starts are spread
-//! evenly and stay where they are.
+//! A monitor's slot: its position in the test interval, derived from its name alone, so that starts
+//! are spread evenly and don't change.
 
 use mailqos_config::Monitor;
 use mailqos_model::{Micros, SiteName, UtcMicros};
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 /// sent at the same fraction of a second would reveal a server's clock only to that second.
 const WANDER: i64 = 1_000_000;
 
-/// The first start of a monitor after `now`.
+/// Returns the first start of a monitor after `now`.
 pub(super) fn next(site: &SiteName, monitor: &Monitor, now: UtcMicros) -> UtcMicros {
     let interval = monitor.test_interval.0.max(1);
     let slot = offset(site.as_str(), monitor.id.as_str(), monitor.test_interval).0;
@@ -32,7 +32,7 @@ pub(super) fn offset(site: &str, monitor: &str, interval: Micros) -> Micros {
     let digest = Sha256::digest(format!("{site}\n{monitor}"));
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
-    // The high bits of the product: every place is equally likely, whatever the interval.
+    // The high bits of the product: every position is equally likely, whatever the interval.
     let spread = (u128::from(u64::from_be_bytes(first))
         * u128::from(interval.0.max(1).unsigned_abs()))
         >> 64;

@@ -27,7 +27,7 @@ use crate::{control::RunningProbe, schedule::Board};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Maximum number of simultaneous clients.
 const MAX_CLIENTS: usize = 32;
-/// The pauses between tries to listen: the first, and the longest.
+/// The pauses between attempts to listen: the first and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// The media type of Prometheus' own text format.
@@ -70,7 +70,7 @@ pub async fn serve(live: Arc<RunningProbe>) {
     }
 }
 
-/// Whether our own listener keeps us from another address with the same port, such as that of all
+/// Returns whether our own listener blocks another address with the same port, such as that of all
 /// networks.
 async fn hinders(at: Option<SocketAddr>, address: SocketAddr) -> bool {
     if at.is_none_or(|at| at.port() != address.port()) {
@@ -118,7 +118,7 @@ async fn bind(observed: &Observed, address: SocketAddr, first_pause: Duration) -
             }
             Err(error) => {
                 let problem = format!("can't serve metrics at {address}: {error}");
-                // Once: the status has it.
+                // Once: it is also in the status.
                 if observed.metrics_problem().as_ref() != Some(&problem) {
                     tracing::error!(error = problem, "metrics unavailable; retrying");
                 }
@@ -158,13 +158,12 @@ impl Form {
     }
 }
 
-/// The same in the text format 0.0.4 of Prometheus
+/// Converts to Prometheus' text format 0.0.4
 /// (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>): counters are
-/// named with their `_total`, there are no units, no info and no state sets, and nothing marks the
-/// end.
+/// named with their `_total`, there are no units, info metrics or state sets, and no end marker.
 fn classic(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
-    // What the name of the family has to end with.
+    // Required suffix of the family's name.
     let mut suffix = "";
     for line in open_metrics.lines() {
         let mut words = line.splitn(4, ' ');
@@ -206,7 +205,7 @@ async fn answer(live: Arc<RunningProbe>, request: &Request<Incoming>) -> Respons
         Form::Classic => (CLASSIC_TYPE, classic(&write(&live))),
     };
     let (status, kind, text) = match (request.method(), request.uri().path()) {
-        // For ten thousand monitors it takes a while, in which no test shall wait for this thread.
+        // Ten thousand monitors take a while, and tests must not wait for this thread.
         (&Method::GET | &Method::HEAD, "/metrics") => {
             match tokio::task::spawn_blocking(written).await {
                 Ok((kind, text)) => (StatusCode::OK, kind, text),
@@ -226,7 +225,7 @@ async fn answer(live: Arc<RunningProbe>, request: &Request<Incoming>) -> Respons
     response
 }
 
-/// The name and the words of a metric family.
+/// Writes the name and the description of a metric family.
 fn family(text: &mut String, name: &str, kind: &str, unit: &str, help: &str) {
     let _ = writeln!(text, "# TYPE {name} {kind}");
     if !unit.is_empty() {
@@ -246,7 +245,7 @@ fn histogram(text: &mut String, name: &str, labels: &str, histogram: &Histogram)
     let _ = writeln!(text, "{name}_sum{braces} {}", histogram.sum());
 }
 
-/// A text as the value of a label.
+/// Escapes a text as a label value.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -258,7 +257,8 @@ fn seconds(at: UtcMicros) -> f64 {
 /// A monitor and its identifying labels.
 type Labelled<'config> = (String, &'config Monitor);
 
-/// Everything, as OpenMetrics asks: families one after the other, `# EOF` at the end.
+/// Returns all metrics in the form of OpenMetrics: families one after the other, `# EOF` at the
+/// end.
 pub fn write(live: &RunningProbe) -> String {
     let now = live.alarms.clock().now();
     let config = live.config();
@@ -287,7 +287,7 @@ pub fn write(live: &RunningProbe) -> String {
     text
 }
 
-/// The numbers, the outcomes and the round trips of tests, and when certificates expire.
+/// Writes the numbers, outcomes and round trips of tests, and when certificates expire.
 fn tests(text: &mut String, live: &RunningProbe, monitors: &[Labelled<'_>]) {
     let seen = live.observed.lock();
     family(text, "mailqos_tests", "counter", "", "Tests since the probe was started, by outcome.");
@@ -389,7 +389,7 @@ fn starts(text: &mut String, board: &Board) {
     }
 }
 
-/// Channels that do not accept, samples that can't be kept.
+/// Writes failing channels and samples that can't be stored.
 fn troubles(text: &mut String, live: &RunningProbe) {
     let channels = live.alarms.channels();
     let name = "mailqos_channel_failures";

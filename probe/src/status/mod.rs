@@ -23,7 +23,7 @@ pub use publish::{publish, publish_stop};
 pub const BUCKET: Micros = Micros::from_secs(1800);
 /// Number of buckets: a day.
 pub const BUCKETS: usize = 48;
-/// The bounds of histograms, in seconds: from a connection's milliseconds to the minutes of a slow
+/// Bounds of histograms, in seconds: from a connection's milliseconds to the minutes of a slow
 /// mail.
 pub const BOUNDS: [f64; 16] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0,
@@ -53,7 +53,7 @@ impl Histogram {
         self.counts.iter().sum::<u64>() + self.above
     }
 
-    /// The sum, in seconds.
+    /// Returns the sum, in seconds.
     pub fn sum(&self) -> f64 {
         self.sum
     }
@@ -95,14 +95,14 @@ pub struct Observed {
     /// Reason why metrics can't be served.
     metrics_problem: Mutex<Option<String>>,
     file: PathBuf,
-    /// Held while the file is written: the regular writing may still be under way when the probe
-    /// ends and writes its last.
+    /// Held while the file is written: a regular write may still be in progress when the probe
+    /// stops and writes the last one.
     writing: Mutex<()>,
     /// Whether the last status has been published; held while one is written.
     stopped: Mutex<bool>,
 }
 
-/// Half an hour of a monitor, as `status` draws it.
+/// Half an hour of a monitor, as drawn by `status`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HalfHour {
@@ -115,7 +115,7 @@ pub struct HalfHour {
 }
 
 impl Observed {
-    /// Reads the last day that an earlier life has seen.
+    /// Reads the last day of an earlier process.
     pub fn open(config: &Config) -> Self {
         let file = config.state.join(format!("site={}", config.site)).join("last-day.json");
         let days: HashMap<MonitorId, VecDeque<Bucket>> = std::fs::read(&file)
@@ -146,11 +146,10 @@ impl Observed {
         *self.metrics_problem.lock().ignore_poison() = problem;
     }
 
-    /// Writes the last day down.
+    /// Stores the last day.
     pub fn keep(&self) {
         let _one_at_a_time = self.writing.lock().ignore_poison();
-        // Copied first: tests that end meanwhile must not wait until ten thousand days are written
-        // as text.
+        // Copied first: ending tests must not wait until ten thousand days are serialised.
         let days: HashMap<MonitorId, VecDeque<Bucket>> = {
             let seen = self.lock();
             seen.iter().map(|(monitor, seen)| (monitor.clone(), seen.day.clone())).collect()
@@ -192,8 +191,7 @@ impl Observed {
             return;
         }
         let number = sample.started_at.0.div_euclid(BUCKET.0);
-        // A clock that was ahead has left half-hours that have not come yet: they are none of the
-        // last day.
+        // A clock that was ahead has left future half-hours, which don't belong to the last day.
         while seen.day.back().is_some_and(|last| last.number > number) {
             seen.day.pop_back();
         }
@@ -213,7 +211,7 @@ impl Observed {
         }
     }
 
-    /// The last day of a monitor, its oldest half-hour first; `None` where nothing was counted.
+    /// Returns the last day of a monitor, oldest half-hour first; `None` if nothing was counted.
     pub fn day(&self, monitor: &MonitorId, now: UtcMicros) -> Vec<Option<HalfHour>> {
         let last = now.0.div_euclid(BUCKET.0);
         let mut day = vec![None; BUCKETS];
@@ -233,7 +231,7 @@ impl Observed {
         day
     }
 
-    /// Forgets monitors that are no more.
+    /// Forgets removed monitors.
     pub fn forget(&self, config: &Config) {
         self.lock().retain(|monitor, _| config.monitors.contains_key(monitor));
     }
@@ -249,7 +247,7 @@ impl Observed {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum StateWord {
-    /// The alarm has risen and not cleared.
+    /// The alarm was raised and has not cleared.
     Alarm,
     /// The last tests failed, too few for an alarm.
     Failed,
@@ -257,9 +255,9 @@ pub enum StateWord {
     Unknown,
     /// A planned window is open.
     Maintenance,
-    /// The last test was good.
+    /// The last test succeeded.
     Ok,
-    /// The configuration wants no tests.
+    /// The monitor is disabled in the configuration.
     Disabled,
 }
 
@@ -268,7 +266,7 @@ impl StateWord {
     pub const ALL: [Self; 6] =
         [Self::Alarm, Self::Failed, Self::Unknown, Self::Maintenance, Self::Ok, Self::Disabled];
 
-    /// Returns the word.
+    /// Returns its name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Alarm => "alarm",
@@ -302,7 +300,7 @@ impl StateWord {
             || (monitor.calendar.is_none() && state.is_old(monitor.test_interval, now));
         match state.status {
             Status::Alarm => Self::Alarm,
-            // The probe could not test: whatever was found out before, the current state is
+            // The probe was unable to test: whatever the earlier result, the current state is
             // unknown.
             _ if old || state.untested > 0 => Self::Unknown,
             Status::Unknown => Self::Unknown,
@@ -355,7 +353,7 @@ mod tests {
         assert!((histogram.sum() - 2001.011).abs() < 1e-9);
     }
 
-    /// A monitor that is tested each minute, and its state after a test with this outcome.
+    /// Returns a monitor that is tested every minute, and its state after a test with this outcome.
     fn tested(
         outcome: Outcome,
         clock: &mailqos_base::clock::Clock,
@@ -388,8 +386,8 @@ mod tests {
         }
         clock.advance(Micros::from_secs(181));
         assert_eq!(word(&state), StateWord::Unknown, "three intervals have passed");
-        // Noted by an earlier version, which knew no other clock than that on the wall: from the
-        // future, and so old.
+        // Recorded by an earlier version that only knew the wall clock: in the future, and
+        // therefore old.
         let mut old = state;
         let last = old.last.as_mut().expect("a test");
         (last.began, last.started_at) = (None, clock.now().wall + Micros::from_secs(3600));
@@ -409,7 +407,7 @@ mod tests {
         assert_eq!(again(Outcome::NotTested, &mut state), StateWord::Unknown);
         assert_eq!(again(Outcome::NotTested, &mut state), StateWord::Unknown);
         assert_eq!(again(Outcome::Ok, &mut state), StateWord::Ok);
-        // An open alarm stays open: no test has shown that it is over.
+        // An open alarm stays open: no test has shown that the problem is over.
         for _ in 0..monitor.alarm.after {
             again(Outcome::Lost, &mut state);
         }

@@ -26,7 +26,8 @@ use crate::{
 
 /// Shortest time between two writes.
 const MIN_PAUSE: Duration = Duration::from_secs(3);
-/// Longest time between two writes, in seconds: an unchanged status is written again for its time.
+/// Longest time between two writes, in seconds: an unchanged status is written again to update its
+/// time.
 const INTERVAL_S: u32 = 15;
 /// The pause is at least this many times the duration of the last write.
 const PAUSE_PER_WRITE: u32 = 50;
@@ -46,7 +47,7 @@ pub async fn publish(live: Arc<RunningProbe>) {
     tokio::join!(write(Arc::clone(&live)), upload(live));
 }
 
-/// A status that was published, when, and its size in bytes.
+/// A published status, its time and its size in bytes.
 struct Published {
     status: Status,
     at: Instant,
@@ -54,8 +55,8 @@ struct Published {
 }
 
 impl Published {
-    /// Whether a newer status is to replace it: it has changed, or would be older than its interval
-    /// at the next chance, which is `pause` away.
+    /// Returns whether a newer status must replace it: it has changed, or would exceed its interval
+    /// by the next opportunity, which is `pause` away.
     fn is_due(&self, new: &Status, pause: Duration) -> bool {
         let interval = Duration::from_secs(self.status.interval_s.into());
         self.at.elapsed() + pause >= interval || !is_same(&self.status, new)
@@ -146,7 +147,7 @@ impl Store {
                 _ => open_store(config, address).await.map_err(|error| error.to_string())?,
             };
             if !remote.habits().write_once {
-                // After a failure it is opened again, since its key may have changed.
+                // After a failure it is opened again, because its key may have changed.
                 status.upload(&remote).await.map_err(|error| error.to_string())?;
             }
             self.0 = Some((Arc::clone(config), remote));
@@ -193,7 +194,7 @@ pub async fn publish_stop(live: Arc<RunningProbe>) {
     }
 }
 
-/// Whether nothing but the time of writing differs.
+/// Returns whether two statuses only differ in their time.
 fn is_same(old: &Status, new: &Status) -> bool {
     old.site == new.site
         && old.probe == new.probe
@@ -201,7 +202,7 @@ fn is_same(old: &Status, new: &Status) -> bool {
         && old.channels == new.channels
 }
 
-/// The status now.
+/// Returns the current status.
 fn status(live: &RunningProbe, running: bool) -> Status {
     let now = live.alarms.clock().now();
     let config = live.config();
@@ -250,7 +251,7 @@ fn status(live: &RunningProbe, running: bool) -> Status {
     }
 }
 
-/// The status of one monitor.
+/// Returns the status of one monitor.
 fn monitor_status(
     config: &Config,
     monitor: &Monitor,

@@ -1,5 +1,5 @@
 //! Shared parts of all kinds of tests: the configuration, the recorder, transcripts, the probe's
-//! own network. It doesn't know any kind of test.
+//! network. It doesn't depend on any kind of test.
 
 mod network;
 mod timeline;
@@ -21,7 +21,7 @@ use crate::record::{RecordError, Recorder};
 
 pub use timeline::{Arrival, Part, Phase, Timeline};
 
-/// Starts of a monitor that are remembered, so that no two are the same.
+/// Number of remembered starts of a monitor, so that each is unique.
 const MAX_STARTS: usize = 64;
 
 /// Result of a test.
@@ -33,11 +33,11 @@ pub struct TestResult {
     pub timeline: Timeline,
     /// The conversations with the servers.
     pub conversations: Vec<Conversation>,
-    /// Remarks that did not affect the outcome, a sentence each.
+    /// Remarks that did not affect the outcome, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Returns what was recorded on a connection in the form of the lake.
+/// Converts the recording of a connection to the form of the lake.
 pub(crate) fn conversation(protocol: &str, recorded: &mailqos_mail::Transcript) -> Conversation {
     let mut conversation = Conversation::new(protocol, recorded.began_at());
     for chunk in recorded.chunks() {
@@ -46,7 +46,7 @@ pub(crate) fn conversation(protocol: &str, recorded: &mailqos_mail::Transcript) 
     conversation
 }
 
-/// What tests of every kind use; one for all monitors.
+/// Shared parts of tests of every kind, for all monitors.
 pub(crate) struct TestBase {
     config: RwLock<Arc<Config>>,
     recorder: Option<Recorder>,
@@ -57,7 +57,7 @@ pub(crate) struct TestBase {
 }
 
 impl TestBase {
-    /// Without a recorder nothing is kept.
+    /// Creates the shared parts. Without a recorder nothing is stored.
     pub(crate) fn new(config: Arc<Config>, recorder: Option<Recorder>) -> Self {
         Self {
             recorder,
@@ -69,7 +69,7 @@ impl TestBase {
         }
     }
 
-    /// Applies a new configuration to the tests that begin from now on.
+    /// Applies a new configuration to tests that start from now on.
     pub(crate) fn reload(&self, config: Arc<Config>) {
         self.network.reload(&config.references);
         *self.config.write().ignore_poison() = config;
@@ -79,23 +79,23 @@ impl TestBase {
         self.config.read().ignore_poison().clone()
     }
 
-    /// The recorder, if samples are kept.
+    /// Returns the recorder, if samples are stored.
     pub(crate) fn recorder(&self) -> Option<&Recorder> {
         self.recorder.as_ref()
     }
 
-    /// Becomes `true` when the running tests are to end.
+    /// Returns a flag that becomes `true` when running tests must end.
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
     }
 
-    /// Stops the running tests: each records what it knows, and returns.
+    /// Stops the running tests: each records its findings and returns.
     pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
     }
 
-    /// The sample of a test that begins now, `not_tested` so far. Its start is unique for the
-    /// monitor, also if the clock was set back and shows the same time again.
+    /// Returns the sample of a test that starts now, initially `not_tested`. Its start is unique
+    /// for the monitor, even if the clock was set back and shows the same time again.
     pub(crate) fn begin(&self, monitor: &Monitor, excluded: Option<Exclusion>) -> Sample {
         let started_at = {
             let mut starts = self.starts.lock().ignore_poison();
@@ -136,7 +136,7 @@ impl TestBase {
         }
     }
 
-    /// Whether the transcript of a test is kept.
+    /// Returns whether the transcript of a test is stored.
     fn is_kept(&self, sample: &Sample, kind: &dyn TestKind) -> bool {
         let is_wanted = match kind.transcripts() {
             Transcripts::All => true,
@@ -164,7 +164,7 @@ impl TestBase {
         }
     }
 
-    /// Adds to the transcript of a test that was settled later.
+    /// Extends the transcript of a test that was settled later.
     pub(crate) async fn amend_transcript(
         &self,
         sample: &Sample,
@@ -182,12 +182,12 @@ impl TestBase {
         }
     }
 
-    /// The account that logs in to a server.
+    /// Returns the account that logs in to a server.
     pub(crate) fn account(&self, endpoint: &Endpoint) -> Option<Account> {
         self.config().account(endpoint.account.as_ref()).cloned()
     }
 
-    /// The credentials for a server; an error is one line without secrets.
+    /// Returns the credentials for a server; an error is one line without secrets.
     pub(crate) async fn credentials(
         &self,
         endpoint: &Endpoint,

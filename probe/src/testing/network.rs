@@ -7,12 +7,12 @@ use mailqos_base::lock::IgnorePoison as _;
 use mailqos_model::{Outcome, Sample, Stage};
 use tokio::{net::TcpStream, sync::Mutex, task::JoinSet, time::timeout};
 
-/// How long the reference addresses may take, all together.
+/// Total time limit for all reference addresses.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Time for which a result is reused: ten thousand simultaneous failures cause one check.
 const HOLDS: Duration = Duration::from_secs(2);
 
-/// The reference addresses, and what they said last.
+/// The reference addresses and the last result.
 #[derive(Debug)]
 pub(super) struct Network {
     references: std::sync::Mutex<Vec<String>>,
@@ -70,7 +70,7 @@ impl Network {
             tries.spawn(async move {
                 match TcpStream::connect(&address).await {
                     Ok(_) => true,
-                    // Who refuses has answered.
+                    // A refused connection is also an answer.
                     Err(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
                 }
             });
@@ -104,7 +104,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_without_a_network_is_no_test() {
-        // A name that never resolves: nothing answers.
+        // A name that never resolves: there is no answer.
         let alone = Network::new(&["nowhere.invalid:53".to_owned()]);
         let mut sample = failed(Stage::SmtpConnect);
         alone.excuse_if_offline(&mut sample).await;

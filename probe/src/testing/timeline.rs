@@ -18,15 +18,15 @@ pub struct Phase {
 /// The active side of a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The SMTP server, with us.
+    /// The SMTP server and the probe.
     Smtp,
-    /// The mail, on its way.
+    /// The mail in transit.
     Transit,
-    /// The mailbox's server, with us.
+    /// The mailbox server and the probe.
     Pickup,
 }
 
-/// A test's phases in the order in which they happened.
+/// A test's phases in chronological order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timeline {
     /// The phases.
@@ -109,7 +109,7 @@ impl Timeline {
     }
 }
 
-/// Whether the handshake came after the greeting (STARTTLS): `connect` is TCP alone then.
+/// Returns whether the handshake followed the greeting (STARTTLS): then `connect` is TCP only.
 fn is_upgraded(connect: Option<Micros>, tcp: Option<Micros>, tls: Option<Micros>) -> bool {
     let Some(tls) = tls else { return false };
     let (connect, tcp) = (connect.unwrap_or_default(), tcp.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! What the tests of a mail test share: a configuration with one monitor, on an embedded server.
+//! Shared parts of the tests of mail tests: a configuration with one monitor on an embedded server.
 
 use std::{path::Path, sync::Arc};
 
@@ -9,8 +9,8 @@ use mailqos_tests::servers::{MailServer, PASSWORD, PROBE};
 #[allow(dead_code, reason = "not every test file has a monitor that sends")]
 pub(crate) const IN_FILE: &str = "password = { file = \"password\" }";
 
-/// A configuration with the monitor `mail`; `account` stands in its account beside the user,
-/// `options` among its own lines.
+/// Returns a configuration with the monitor `mail`; `account` is added to its account next to the
+/// user, `options` to its lines.
 #[allow(dead_code, reason = "not every test file has a monitor that sends")]
 pub(crate) fn text(account: &str, options: &str) -> String {
     format!(
@@ -30,7 +30,7 @@ to = "{PROBE}"
     )
 }
 
-/// Writes a configuration into a folder, with the files that it names, and reads it.
+/// Writes a configuration with its files into a folder, and reads it.
 pub(crate) fn load(folder: &Path, server: &MailServer, text: &str) -> Arc<Config> {
     write(&folder.join("ca.pem"), server.authority().pem());
     write(&folder.join("password"), PASSWORD);
@@ -39,7 +39,7 @@ pub(crate) fn load(folder: &Path, server: &MailServer, text: &str) -> Arc<Config
     Arc::new(mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}")))
 }
 
-/// The one monitor.
+/// Returns the only monitor.
 pub(crate) fn monitor(config: &Config) -> &Monitor {
     config.monitors.values().next().expect("monitor")
 }

@@ -1,5 +1,5 @@
-//! Benchmarks, the demonstration, and runs that inject faults and count what is lost: what takes
-//! too long for a test, or prints figures rather than pass or fail. Each program in `src/bin`
+//! Benchmarks, the demonstration, and runs that inject faults and count losses: everything that
+//! takes too long for a test, or prints figures instead of pass or fail. Each program in `src/bin`
 //! explains itself with `--help`.
 
 #![allow(clippy::expect_used)]

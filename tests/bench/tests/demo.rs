@@ -1,5 +1,5 @@
-//! The demonstration: it makes its reports, and whenever it is stopped the lake is readable and
-//! nothing runs on.
+//! The demonstration generates its reports, and whenever it is stopped, the lake is readable and no
+//! process remains.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, missing_docs)]
@@ -17,7 +17,7 @@ use mailqos_tests::{
     setting::{PATIENCE, signal, until},
 };
 
-/// Starts the demonstration. The programs are built first: that may take longer than a test waits
+/// Starts the demonstration. The programs are built first, which may take longer than a test waits
 /// for its end.
 fn start(folder: &Path, seconds: &str) -> Child {
     binary("mailqos-probe");
@@ -76,8 +76,8 @@ async fn it_makes_its_reports() {
 
 #[tokio::test]
 async fn stopped_at_any_time_it_leaves_a_readable_lake() {
-    // At once; while it simulates; while it tests, before and after the first seal; while it makes
-    // the reports.
+    // Immediately; during the simulation; during the tests, before and after the first seal; while
+    // it generates the reports.
     for (moment, seconds) in
         [("", "60"), ("2/4", "60"), ("3/4", "60"), ("samples", "60"), ("4/4", "3")]
     {
@@ -99,7 +99,7 @@ async fn stopped_at_any_time_it_leaves_a_readable_lake() {
     }
 }
 
-/// The processes whose command line names a folder (Linux; nothing elsewhere).
+/// Returns the processes whose command line contains a folder (Linux; nothing elsewhere).
 fn running_in(folder: &Path) -> Vec<String> {
     let name = folder.to_string_lossy().into_owned();
     fs::read_dir("/proc")

@@ -1,6 +1,5 @@
-//! Every example in the documents is right: configurations and report definitions are read by the
-//! programs, commands are understood by their command lines, links lead somewhere, and tests that
-//! `SECURITY.md` names are there.
+//! Every example in the documents is valid: configurations and report definitions can be read,
+//! commands parse, links lead somewhere, and tests named in `SECURITY.md` exist.
 
 #![allow(clippy::expect_used, missing_docs)]
 
@@ -13,7 +12,7 @@ use std::{
 use mailqos_tests::{binaries::binary, toml::json};
 use toml_edit::DocumentMut;
 
-/// What examples of single tables refer to.
+/// Context that examples of single tables refer to.
 const AROUND: &str = r#"
 site = "stockholm"
 [account.probe]
@@ -65,7 +64,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The documents, with their texts.
+/// Returns the documents with their texts.
 fn documents() -> Vec<(PathBuf, String)> {
     fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).expect("a folder").flatten() {
@@ -96,7 +95,7 @@ fn documents() -> Vec<(PathBuf, String)> {
         .collect()
 }
 
-/// The fenced blocks of a language, each with the line on which it begins.
+/// Returns the fenced blocks of a language, each with its first line.
 fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut open: Option<(usize, String, bool)> = None;
@@ -118,7 +117,7 @@ fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// What an example leaves out is put around it.
+/// Adds what an example omits.
 fn completed(example: &str) -> String {
     let mut whole: DocumentMut = AROUND.parse().expect("TOML");
     let own: DocumentMut = example.parse().unwrap_or_else(|error| panic!("{error}\n{example}"));
@@ -137,14 +136,14 @@ fn completed(example: &str) -> String {
     whole.to_string()
 }
 
-/// The schema of a kind of file, as it is published.
+/// Returns the published schema of a kind of file.
 fn validator(name: &str) -> jsonschema::Validator {
     let text =
         fs::read_to_string(root().join(format!("docs/{name}.schema.json"))).expect("the schema");
     jsonschema::draft7::new(&serde_json::from_str(&text).expect("JSON")).expect("a schema")
 }
 
-/// What a schema refuses of a file.
+/// Returns what a schema rejects in a file.
 fn refusals(validator: &jsonschema::Validator, text: &str, place: &str) -> Vec<String> {
     validator
         .iter_errors(&json(text))
@@ -239,7 +238,7 @@ fn every_configuration_and_definition_is_accepted() {
     assert!(read > 12, "only {read} examples were found");
 }
 
-/// The words of a command as a shell would split them, up to a redirection; quotes keep blanks.
+/// Splits a command into words as a shell would, up to a redirection; quotes keep blanks.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quote = None;
@@ -260,7 +259,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// The measures and benchmarks that documents name.
+/// Measurements and benchmarks that documents name.
 const MEASURES: [(&str, &str); 10] = [
     ("couriers", env!("CARGO_BIN_EXE_couriers")),
     ("crash", env!("CARGO_BIN_EXE_crash")),
@@ -273,7 +272,7 @@ const MEASURES: [(&str, &str); 10] = [
     ("soak", env!("CARGO_BIN_EXE_soak")),
     ("truth", env!("CARGO_BIN_EXE_truth")),
 ];
-/// Programs of others, which documents may name without further ado.
+/// Other programs that documents may name.
 const OTHERS: [&str; 9] = [
     "editor",
     "export",
@@ -286,7 +285,7 @@ const OTHERS: [&str; 9] = [
     "systemd-analyze",
 ];
 
-/// Commands in the running text, between backticks.
+/// Returns commands in the running text, between backticks.
 fn inline_commands(text: &str) -> Vec<String> {
     let mut open = false;
     let prose: Vec<&str> = text
@@ -313,8 +312,8 @@ fn inline_commands(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// What is wrong with a `cargo test`, if anything: its package, its file and, with `--exact`, its
-/// test must be there.
+/// Returns the problem of a `cargo test`, if any: its package, its file and, with `--exact`, its
+/// test must exist.
 fn wrong_test(arguments: &[String]) -> Option<String> {
     let mut file = None;
     let mut words = arguments.iter().skip(1).map(String::as_str);
@@ -364,10 +363,10 @@ fn measures_build_the_programs_that_they_run() {
     }
 }
 
-/// What is wrong with a command, if anything.
+/// Returns the problem of a command, if any.
 fn wrong_command(command: &str, folder: &Path) -> Option<String> {
     let mut words = words(command);
-    // Variables, and `sudo -u mailqos`, may stand before it.
+    // Variables and `sudo -u mailqos` may precede it.
     while words.first().is_some_and(|word| word.contains('=')) {
         words.remove(0);
     }
@@ -383,8 +382,8 @@ fn wrong_command(command: &str, folder: &Path) -> Option<String> {
         true => None,
         false => Some(format!("there is no {path}")),
     };
-    // What stands for something of the reader's own; the help is shown only if all that stands
-    // before it is right.
+    // Placeholders for the reader's values; the help is only shown if everything before it is
+    // valid.
     let helped = |program: &Path, arguments: &[String]| {
         let arguments = arguments
             .iter()
@@ -458,8 +457,8 @@ fn every_block_is_of_a_language_that_is_tried() {
         for (number, line) in text.lines().enumerate() {
             if let Some(language) = line.trim_start().strip_prefix("```") {
                 open = !open;
-                // A query is for the reader's own engine, a text is a picture, and Rust is quoted
-                // from the sources (below).
+                // Queries are for the reader's engine, text is a drawing, and Rust is quoted from
+                // the sources (below).
                 if open && !["sh", "toml", "sql", "text", "rust"].contains(&language) {
                     strange.push(format!("{}:{}: {language:?}", path.display(), number + 1));
                 }
@@ -505,7 +504,7 @@ fn links_lead_somewhere() {
     assert!(dead.is_empty(), "{}", dead.join("\n"));
 }
 
-/// `SECURITY.md` names tests as `file.rs: function`, several of a file with commas between.
+/// `SECURITY.md` names tests as `file.rs: function`, several in a file separated by commas.
 #[test]
 fn tests_that_are_named_are_there() {
     let text = fs::read_to_string(root().join("SECURITY.md")).expect("SECURITY.md");

@@ -1,6 +1,6 @@
-//! Fuzzing: the targets of all crates, their seeds, and changed ones made of these. The program
-//! `mailqos-fuzz` hands the targets to libFuzzer; `tests/seeds.rs` runs them over the seeds and
-//! some hundred changes of them like any other test.
+//! Fuzzing: the targets of all crates, their seeds, and mutations of these. The program
+//! `mailqos-fuzz` passes the targets to libFuzzer; `tests/seeds.rs` runs them with the seeds and
+//! some hundred mutations like any other test.
 
 mod mutation;
 mod shared;
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 pub use mutation::Mutations;
 
-/// What is tried with bytes from outside; panics where a promise is broken.
+/// A function that is fuzzed with input from outside; it panics if a guarantee is broken.
 pub type Target = fn(&[u8]);
 
-/// Each target's name, which is also that of its folder of seeds, and its entry.
+/// Returns each target's name, which is also that of its folder of seeds, and its function.
 pub fn targets() -> Vec<(&'static str, Target)> {
     let mut targets: Vec<(&str, Target)> = Vec::new();
     targets.extend(shared::TARGETS);
@@ -23,12 +23,12 @@ pub fn targets() -> Vec<(&'static str, Target)> {
     targets
 }
 
-/// The folder of all seeds.
+/// Returns the folder of all seeds.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds")
 }
 
-/// The seeds of a target, by the order of their names.
+/// Returns the seeds of a target, ordered by name.
 ///
 /// # Errors
 /// The folder can't be read.

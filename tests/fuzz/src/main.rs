@@ -1,5 +1,5 @@
-//! The fuzz targets under libFuzzer: the environment says which one, the arguments are libFuzzer's
-//! own.
+//! The fuzz targets under libFuzzer: the environment selects one, and the arguments are
+//! libFuzzer's.
 //!
 //! ```text
 //! MAILQOS_FUZZ=imap_reply mailqos-fuzz corpus tests/fuzz/seeds/imap_reply -max_total_time=60
@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use mailqos_fuzz::{Target, targets};
 
-/// What is tried.
+/// The fuzzed function.
 static TARGET: LazyLock<Target> = LazyLock::new(|| {
     let name = std::env::var("MAILQOS_FUZZ").unwrap_or_default();
     let found = targets().into_iter().find(|(known, _)| *known == name);
@@ -25,8 +25,8 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
 
 libfuzzer_sys::fuzz_target!(
     init: {
-        // libFuzzer's own hook ends the process at any panic; some are caught where foreign
-        // decoders are not to be trusted.
+        // libFuzzer's hook ends the process at any panic, but some are caught, because foreign
+        // decoders can't be trusted.
         drop(std::panic::take_hook());
         LazyLock::force(&TARGET);
     },

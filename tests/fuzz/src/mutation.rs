@@ -1,7 +1,7 @@
-//! Changed seeds, the same in each run: bits turned, parts cut out, doubled, moved between seeds,
-//! and telling words put in.
+//! Mutated seeds, the same in each run: bits flipped, parts removed, duplicated, moved between
+//! seeds, and special words inserted.
 
-/// What breaks parsers.
+/// Words that tend to break parsers.
 const WORDS: [&[u8]; 34] = [
     b"\r\n",
     b"\n",
@@ -56,14 +56,14 @@ impl Random {
     }
 }
 
-/// Changed seeds without end.
+/// Endless mutations of seeds.
 pub struct Mutations<'a> {
     seeds: &'a [Vec<u8>],
     random: Random,
 }
 
 impl<'a> Mutations<'a> {
-    /// Those of these seeds that this number stands for.
+    /// Creates the mutations of these seeds with this number.
     pub fn new(seeds: &'a [Vec<u8>], number: u64) -> Self {
         Self { seeds, random: Random(number) }
     }

@@ -1,5 +1,5 @@
-//! The targets of the crates in `core/`: what both programs read from outside, and what must hold
-//! whatever it contains.
+//! The targets of the crates in `core/`: inputs of both programs from outside, and guarantees that
+//! must hold for any content.
 
 use std::{
     cell::RefCell,
@@ -18,7 +18,7 @@ use mailqos_model::{Direction, Event, Sample, Stage, UtcMicros};
 use mailqos_net::{Trust, http};
 use tokio::runtime::Runtime;
 
-/// What is fuzzed: each entry's name, which is also that of its folder of seeds, and the entry.
+/// Fuzz targets: each one's name, which is also that of its folder of seeds, and its function.
 pub(crate) const TARGETS: [(&str, crate::Target); 6] = [
     ("configuration", configuration),
     ("schedule", schedule),
@@ -30,7 +30,7 @@ pub(crate) const TARGETS: [(&str, crate::Target); 6] = [
 
 /// A word that no message may show.
 const PASSWORD: &str = "Xyzzy-4711-Plugh";
-/// Runs of an expression that are looked at.
+/// Number of occurrences of an expression that are checked.
 const RUNS: usize = 3;
 
 thread_local! {
@@ -43,7 +43,7 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.with_borrow(|runtime| runtime.block_on(future))
 }
 
-/// A message for people: one line, not too long, without the password.
+/// Checks a message for people: one line, not too long, without the password.
 fn is_presentable(text: &str, most: usize) {
     assert!(
         text.chars().count() <= most && !text.contains(['\r', '\n']) && !text.contains(PASSWORD),
@@ -51,7 +51,7 @@ fn is_presentable(text: &str, most: usize) {
     );
 }
 
-/// A configuration file: it is read, or all that is wrong with it is said.
+/// Reads a configuration file, or reports all its problems.
 pub(crate) fn configuration(text: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else {
         return;
@@ -61,7 +61,7 @@ pub(crate) fn configuration(text: &[u8]) {
         Ok(config) => {
             assert!(!config.warnings.has_errors());
             let _ = config.warnings.render(false);
-            // Where it stands elsewhere, too, it is no secret.
+            // If it also occurs elsewhere, it is not a secret.
             let is_secret = text.matches(PASSWORD).count() == 1
                 && text.contains(&format!("\npassword = \"{PASSWORD}\"\n"));
             assert!(!is_secret || !format!("{config:?}").contains(PASSWORD), "a secret is shown");
@@ -85,8 +85,8 @@ pub(crate) fn configuration(text: &[u8]) {
     }
 }
 
-/// A cron expression, on the next lines a time zone and the second since 1970 after which the next
-/// moment is asked for.
+/// Parses a cron expression, followed on the next lines by a time zone and the second since 1970
+/// after which the next time is requested.
 pub(crate) fn schedule(text: &[u8]) {
     let text = String::from_utf8_lossy(text);
     let mut lines = text.lines();
@@ -106,7 +106,7 @@ pub(crate) fn schedule(text: &[u8]) {
     }
 }
 
-/// A day's file of the lake.
+/// Reads a day file of the lake.
 pub(crate) fn day_file(bytes: &[u8]) {
     in_file("samples.parquet", bytes, |path| {
         rows::<Sample>(path);
@@ -126,7 +126,7 @@ fn rows<R: Record>(path: &Path) {
     let _ = lake::salvage::<R>(path);
 }
 
-/// A server's side of an SMTP conversation, in clear: greeting, EHLO, AUTH, MAIL, RCPT, DATA.
+/// Replays a server's side of a plaintext SMTP session: greeting, EHLO, AUTH, MAIL, RCPT, DATA.
 pub(crate) fn smtp_reply(said: &[u8]) {
     let step = Duration::from_secs(10);
     let endpoint = config::Endpoint {
@@ -158,7 +158,7 @@ pub(crate) fn smtp_reply(said: &[u8]) {
                 error.text.chars().count() <= 600 && !error.text.contains(['\r', '\n']),
                 "{error}"
             );
-            // What the server says before it has heard the password is no secret.
+            // The server can't reveal a password that it has not received.
             let heard = !matches!(error.stage, Stage::SmtpConnect | Stage::SmtpGreeting);
             assert!(!heard || !error.text.contains(PASSWORD), "{error}");
             assert!(!error.uncertain || (reached && error.stage == Stage::SmtpData), "{error:?}");
@@ -171,7 +171,7 @@ pub(crate) fn smtp_reply(said: &[u8]) {
     }
 }
 
-/// The answer of a webhook's server.
+/// Parses the answer of a webhook's server.
 pub(crate) fn http_reply(said: &[u8]) {
     const MAX: usize = 512;
     let request = http::Request {
@@ -191,7 +191,7 @@ pub(crate) fn http_reply(said: &[u8]) {
     }
 }
 
-/// The answer of an OAuth 2.0 token server.
+/// Parses the answer of an OAuth 2.0 token server.
 pub(crate) fn token_server(said: &[u8]) {
     let oauth = OAuth::new(config::OAuthOptions {
         token_url: "http://script/token".to_owned(),

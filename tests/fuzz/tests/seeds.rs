@@ -1,10 +1,10 @@
-//! All fuzz targets over their seeds and over changes of them, with any compiler.
+//! All fuzz targets with their seeds and mutations of them, with any compiler.
 
 use std::collections::BTreeSet;
 
 use mailqos_fuzz::{Mutations, folder, seeds, targets};
 
-/// Changed seeds of each target in a test run.
+/// Mutations of each target in a test run.
 const MUTATIONS: usize = 300;
 
 #[test]

@@ -10,20 +10,20 @@ use rcgen::{
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 
-/// Which certificate a server shows.
+/// Certificate that a server presents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificate {
     /// For `localhost`, `127.0.0.1` and `::1`, signed by the authority.
     Good,
-    /// The same, signed by an authority that nobody knows.
+    /// The same, signed by an unknown authority.
     Untrusted,
     /// Signed by the authority, for another host.
     WrongName,
     /// Signed by the authority, expired in 2020.
     Expired,
-    /// As the good one, but not for much longer: it expires the day after tomorrow.
+    /// Like the good one, but it expires the day after tomorrow.
     Expiring,
-    /// Its own authority, as most tools make it where nobody signs (basic constraints CA:TRUE).
+    /// Self-signed, as most tools create certificates (basic constraints CA:TRUE).
     SelfSigned,
 }
 
@@ -36,14 +36,14 @@ const ALL: [Certificate; 6] = [
     Certificate::SelfSigned,
 ];
 
-/// A private authority with the TLS set-ups made from it.
+/// A private authority and the TLS configurations made from it.
 pub struct Authority {
     pem: String,
     shown: Vec<(Certificate, String, Arc<ServerConfig>)>,
 }
 
 impl Authority {
-    /// Makes an authority and its certificates.
+    /// Creates an authority and its certificates.
     pub fn new() -> Self {
         let authority = issuer("mailqos test authority");
         let stranger = issuer("some other authority");
@@ -58,17 +58,18 @@ impl Authority {
         Self { pem: authority.pem(), shown }
     }
 
-    /// The authority's certificate, for a `ca_file`.
+    /// Returns the authority's certificate, for a `ca_file`.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// SHA-256 of a server certificate in hexadecimal digits, for a `fingerprint`.
+    /// Returns the SHA-256 fingerprint of a server certificate in hexadecimal digits, for a
+    /// `fingerprint`.
     pub fn fingerprint(&self, kind: Certificate) -> &str {
         &self.find(kind).1
     }
 
-    /// The TLS set-up of a server that shows this certificate.
+    /// Returns the TLS configuration of a server that presents this certificate.
     pub(super) fn config(&self, kind: Certificate) -> Arc<ServerConfig> {
         self.find(kind).2.clone()
     }

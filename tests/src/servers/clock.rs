@@ -1,36 +1,36 @@
-//! The embedded server's own clock, right or wrong.
+//! The clock of the embedded servers, right or wrong.
 
 use mailqos_model::{Micros, UtcMicros};
 
-/// What a server believes the time to be.
+/// Time as a server sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ServerClock {
-    /// How far it is ahead of true time at `since`.
+    /// How far it is ahead of the true time at `since`.
     pub offset: Micros,
-    /// How many microseconds it gains in a second.
+    /// Microseconds that it gains per second.
     pub drift_ppm: f64,
-    /// From when on the drift counts.
+    /// Start of the drift.
     pub since: UtcMicros,
 }
 
 impl ServerClock {
-    /// A clock that is right.
+    /// Returns a clock that is right.
     pub fn right() -> Self {
         Self::off_by(Micros::ZERO, 0.0)
     }
 
-    /// A clock that is ahead by `offset` now and gains `drift_ppm` microseconds in a second.
+    /// Returns a clock that is ahead by `offset` now and gains `drift_ppm` microseconds per second.
     pub fn off_by(offset: Micros, drift_ppm: f64) -> Self {
         Self { offset, drift_ppm, since: UtcMicros::now() }
     }
 
-    /// What the clock shows at a moment.
+    /// Returns what the clock shows at a moment.
     pub fn at(&self, moment: UtcMicros) -> UtcMicros {
         let gained = (moment - self.since).0 as f64 * self.drift_ppm / 1e6;
         moment + self.offset + Micros(gained.round() as i64)
     }
 
-    /// The same, as a mail's date (RFC 5322): whole seconds, cut off, not rounded.
+    /// Returns the same as a mail's date (RFC 5322): whole seconds, truncated.
     pub fn date(&self, moment: UtcMicros) -> String {
         let seconds = self.at(moment).0.div_euclid(1_000_000);
         jiff::fmt::rfc2822::to_string(

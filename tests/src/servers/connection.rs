@@ -1,5 +1,4 @@
-//! A server's side of a connection: lines in, replies out, TLS, and the faults that strike in
-//! between.
+//! A server's side of a connection: lines in, replies out, TLS, and faults in between.
 
 use std::{
     io,
@@ -27,30 +26,30 @@ use super::{
     faults::{Fault, Protocol},
 };
 
-/// The longest line that is taken from a client.
+/// Longest line that is accepted from a client.
 const MAX_LINE: u64 = 64 * 1024;
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// What [`Connection::meet`] found.
+/// Result of [`Connection::meet`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Met {
-    /// The command is to be carried out.
+    /// The command is to be executed.
     Go,
-    /// A fault has answered in its place.
+    /// A fault has answered instead.
     Answered,
 }
 
 pub(super) struct Connection {
     stream: Option<BufReader<Box<dyn Stream>>>,
-    /// Asks for a reset in place of an orderly end.
+    /// Requests a reset instead of an orderly end.
     reset: Arc<AtomicBool>,
     pub(super) shared: Arc<Shared>,
     protocol: Protocol,
-    /// What strikes at the next reply.
+    /// Fault of the next reply.
     next: Option<Fault>,
-    /// TLS version and cipher, once there is TLS.
+    /// TLS version and cipher, once TLS is active.
     pub(super) tls: Option<String>,
 }
 
@@ -115,7 +114,7 @@ impl Connection {
         self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// The next line without its line end; `None` at the end of the connection.
+    /// Reads the next line without its line end; `None` at the end of the connection.
     pub(super) async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         self.stream()?.take(MAX_LINE).read_until(b'\n', &mut line).await?;
@@ -129,7 +128,7 @@ impl Connection {
         Ok(Some(line))
     }
 
-    /// The next command, which is logged.
+    /// Reads the next command and logs it.
     pub(super) async fn command(&mut self) -> io::Result<Option<String>> {
         let line = self.line().await?.map(|line| String::from_utf8_lossy(&line).into_owned());
         if let Some(line) = &line {
@@ -138,14 +137,14 @@ impl Connection {
         Ok(line)
     }
 
-    /// Exactly so many bytes: an IMAP literal.
+    /// Reads exactly this many bytes: an IMAP literal.
     pub(super) async fn exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; count];
         self.stream()?.read_exact(&mut bytes).await?;
         Ok(bytes)
     }
 
-    /// Lets a fault of this phase strike, if there is one.
+    /// Applies a fault of this phase, if there is one.
     pub(super) async fn meet(&mut self, phase: &str) -> io::Result<Met> {
         let Some(fault) = self.shared.fault(self.protocol, phase) else {
             return Ok(Met::Go);
@@ -192,14 +191,14 @@ impl Connection {
         }
     }
 
-    /// Says nothing more until the client goes away.
+    /// Sends nothing more until the client disconnects.
     async fn stall(&mut self) -> io::Result<Met> {
         let mut sink = [0; 4096];
         while self.stream()?.read(&mut sink).await? > 0 {}
         Err(io::ErrorKind::TimedOut.into())
     }
 
-    /// Sends a reply, as the fault that was met demands.
+    /// Sends a reply, as altered by the current fault.
     pub(super) async fn reply(&mut self, reply: &[u8]) -> io::Result<()> {
         let rewrite = self.shared.options.rewrite;
         let rewritten =
@@ -241,13 +240,12 @@ impl Connection {
         stream.flush().await
     }
 
-    /// Ends the connection in order.
+    /// Closes the connection in an orderly way.
     pub(super) async fn close(mut self) -> io::Result<()> {
         self.stream()?.get_mut().shutdown().await
     }
 
-    /// Speaks TLS from here on. Whatever the client sent in clear before is dropped
-    /// (CVE-2011-0411).
+    /// Switches to TLS. Plaintext that the client has already sent is dropped (CVE-2011-0411).
     pub(super) async fn start_tls(&mut self) -> io::Result<()> {
         if self.meet("TLS").await? == Met::Answered {
             return Err(io::ErrorKind::ConnectionAborted.into());

@@ -1,4 +1,4 @@
-//! How long a mail is under way inside the embedded server: drawn from a seeded distribution.
+//! How long a mail takes inside the embedded server: drawn from a seeded distribution.
 
 use std::time::Duration;
 
@@ -6,22 +6,23 @@ use rand::RngExt as _;
 use rand_distr::{Distribution as _, LogNormal};
 use rand_pcg::Pcg64Mcg;
 
-/// The distribution of the time between a mail's acceptance and its landing in the mailbox.
+/// Distribution of the time between a mail's acceptance and its arrival in the mailbox.
 #[derive(Debug, Clone)]
 pub enum Delays {
-    /// Always the same.
+    /// Always the same delay.
     Fixed(Duration),
-    /// Each in the range is as likely as any other.
+    /// Uniform in this range.
     Uniform(Duration, Duration),
-    /// Log-normal, as real mail is: most near the median, a long tail, cut at `longest`.
+    /// Log-normal, like real mail: most delays are near the median, with a long tail that is cut at
+    /// `longest`.
     LogNormal {
-        /// Half of the mails are faster.
+        /// Median delay above `shortest`.
         median: Duration,
         /// Standard deviation of the logarithm; 0.5 is calm, 1.5 is wild.
         sigma: f64,
-        /// The fixed part that no mail undercuts.
+        /// Minimum delay.
         shortest: Duration,
-        /// No mail takes longer.
+        /// Maximum delay.
         longest: Duration,
     },
 }

@@ -1,4 +1,4 @@
-//! The way of an accepted mail into a mailbox: header fields as Postfix and Dovecot add them, the
+//! Path of an accepted mail into a mailbox: header fields as Postfix and Dovecot add them, the
 //! delay, the mishaps.
 
 use std::{sync::Arc, time::Duration};
@@ -10,51 +10,51 @@ use super::{INBOX, JUNK, Mishap, Shared, lock, next_queue_id};
 /// A mail that the SMTP server accepted.
 #[derive(Debug, Clone)]
 pub struct Accepted {
-    /// When its last byte had come, by this machine's clock.
+    /// When its last byte was received, by this machine's clock.
     pub at: UtcMicros,
     /// Envelope sender.
     pub from: String,
     /// Envelope recipients.
     pub to: Vec<String>,
-    /// Its content, as it came.
+    /// Its content, as received.
     pub content: Arc<[u8]>,
 }
 
-/// A mail that landed in a mailbox.
+/// A mail that arrived in a mailbox.
 #[derive(Debug, Clone)]
 pub struct Landing {
-    /// The true moment, by this machine's clock.
+    /// True time of arrival, by this machine's clock.
     pub at: UtcMicros,
-    /// Whose mailbox.
+    /// Owner of the mailbox.
     pub to: String,
-    /// Which folder of it.
+    /// Folder.
     pub folder: String,
-    /// Its content, as it lies in the mailbox.
+    /// Its content in the mailbox.
     pub content: Arc<[u8]>,
 }
 
 impl Landing {
-    /// The value of its first header field of this name, unfolded.
+    /// Returns the value of its first header field of this name, unfolded.
     pub fn field(&self, name: &str) -> Option<String> {
         field(&self.content, name)
     }
 }
 
 impl Accepted {
-    /// The value of its first header field of this name, unfolded.
+    /// Returns the value of its first header field of this name, unfolded.
     pub fn field(&self, name: &str) -> Option<String> {
         field(&self.content, name)
     }
 }
 
-/// Whom the SMTP server was talking to.
+/// The client of the SMTP server.
 pub(super) struct Client {
     pub(super) helo: String,
     pub(super) tls: Option<String>,
     pub(super) authenticated: bool,
 }
 
-/// Takes a mail for delivery and returns its queue id.
+/// Accepts a mail for delivery and returns its queue id.
 pub(super) fn accept(
     shared: &Arc<Shared>,
     client: &Client,
@@ -87,7 +87,7 @@ pub(super) fn accept(
     queue_id
 }
 
-/// Postfix's own field.
+/// Returns the field that Postfix adds.
 fn smtp_received(
     shared: &Shared,
     client: &Client,
@@ -113,7 +113,7 @@ fn smtp_received(
     )
 }
 
-/// A mail on its way to one recipient.
+/// A mail in transit to one recipient.
 struct Mail {
     shared: Arc<Shared>,
     from: String,
@@ -179,7 +179,7 @@ impl Mail {
         }
     }
 
-    /// Puts the mail into the mailbox as Dovecot's LMTP does, and logs the moment.
+    /// Stores the mail in the mailbox as Dovecot's LMTP server does, and logs the time.
     fn land(&self, folder: &str) {
         let now = UtcMicros::now();
         let host = &self.shared.options.host_name;
@@ -204,7 +204,7 @@ impl Mail {
         }
     }
 
-    /// Sends a message about the mail to its sender, as it is: what files mails adds nothing to it.
+    /// Sends a message about the mail to its sender, without the fields that storing a mail adds.
     fn tell(&self, story: &crate::notifications::Story) {
         let mail = [self.received.as_bytes(), &self.content].concat();
         let clock = |moment| self.shared.server_time(moment);
@@ -212,7 +212,7 @@ impl Mail {
         self.shared.mailboxes.put(&self.from, INBOX, [message], false, clock);
     }
 
-    /// Tells the sender what became of the mail (RFC 3464).
+    /// Sends the mail's sender a delivery status notification (RFC 3464).
     fn notify(&self, action: &str, status: &str) {
         let host = &self.shared.options.host_name;
         let date = self.shared.server_date(UtcMicros::now());
@@ -246,12 +246,12 @@ impl Mail {
     }
 }
 
-/// Where the body begins.
+/// Returns the start of the body.
 fn header_end(mail: &[u8]) -> usize {
     mail.windows(4).position(|four| four == b"\r\n\r\n").map_or(mail.len(), |at| at + 4)
 }
 
-/// The header fields: name and the range of the whole field with its line end.
+/// Returns the header fields: name and the range of the whole field with its line end.
 fn fields(mail: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
     let end = header_end(mail);
     let mut found: Vec<(String, std::ops::Range<usize>)> = Vec::new();
@@ -293,7 +293,7 @@ fn replace_field(mail: &mut Vec<u8>, name: &str, value: Option<&str>) {
     }
 }
 
-/// The mail as a filter hands it on: inside another one.
+/// Returns the mail as a filter forwards it: as an attachment of another one.
 fn as_attachment(mail: &[u8], recipient: &str) -> Vec<u8> {
     let mut outer = format!(
         "From: Filter <filter@example.com>\r\nTo: {recipient}\r\nSubject: [held for review]\r\nMIME-Version: 1.0\r\n\

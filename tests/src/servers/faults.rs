@@ -1,5 +1,4 @@
-//! What can be made to go wrong: in a conversation ([`Fault`]) and with a mail on its way
-//! ([`Mishap`]).
+//! Injected problems: in a conversation ([`Fault`]) and with a mail in transit ([`Mishap`]).
 
 use std::{sync::Mutex, time::Duration};
 
@@ -8,20 +7,20 @@ use rand_pcg::Pcg64Mcg;
 
 use super::certificates::Certificate;
 
-/// Which of the servers.
+/// One of the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// Takes mails.
+    /// Accepts mails.
     Smtp,
-    /// Gives mails.
+    /// Serves mails.
     Pop3,
-    /// Gives mails.
+    /// Serves mails.
     Imap,
 }
 
 impl Protocol {
-    /// The moments of a conversation at which a fault can be injected; commands are those on the
-    /// wire.
+    /// Returns the points of a conversation at which a fault can be injected; commands have their
+    /// names on the wire.
     pub fn phases(self) -> &'static [&'static str] {
         match self {
             Self::Smtp => &[
@@ -58,58 +57,57 @@ impl Protocol {
     }
 }
 
-/// What goes wrong in a conversation.
+/// A fault in a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// The connection is closed instead of a reply.
     Close,
     /// The connection is reset instead of a reply.
     Reset,
-    /// Nothing comes any more; the connection stays open.
+    /// Nothing is sent any more; the connection stays open.
     Stall,
-    /// The reply comes after a while.
+    /// The reply is delayed.
     Delay(Duration),
-    /// The reply comes byte by byte, with this pause between them.
+    /// The reply is sent byte by byte, with this pause.
     Drip(Duration),
-    /// Bytes that are no reply.
+    /// Bytes that are not a valid reply.
     Garbage,
-    /// So many bytes without a line end, then nothing.
+    /// This many bytes without a line end, then nothing.
     Endless(usize),
     /// Half of the reply, then the connection is closed.
     CutReply,
-    /// The command is carried out, then the connection is closed without a reply.
+    /// The command is executed, then the connection is closed without a reply.
     CloseAfter,
-    /// Another reply; the command is not carried out. For IMAP without the tag:
-    /// `NO [UNAVAILABLE] …`.
+    /// Another reply; the command is not executed. For IMAP without the tag: `NO [UNAVAILABLE] …`.
     Reply(String),
     /// In phase `TLS`: another certificate.
     Certificate(Certificate),
 }
 
-/// What goes wrong with a mail that was accepted.
+/// A problem with an accepted mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mishap {
     /// It never arrives.
     Lose,
     /// It arrives twice.
     Duplicate,
-    /// It arrives so much later.
+    /// It arrives this much later.
     Late(Duration),
     /// A delivery status notification goes to its sender instead, with this status.
     Bounce(String),
     /// One of the messages in `tests/notifications` goes to its sender instead.
     Story(Box<crate::notifications::Story>),
-    /// It arrives, and before that a notification of its delay.
+    /// It arrives after a notification of its delay.
     Warn,
-    /// It lands in the folder `Junk`.
+    /// It arrives in the folder `Junk`.
     Junk,
-    /// A tag is put before the subject.
+    /// A tag is added before the subject.
     TagSubject(String),
     /// The subject is replaced.
     ReplaceSubject(String),
     /// All fields of this name are dropped.
     StripField(String),
-    /// Fields are put before all others, as by a filter on the way; each ends its line.
+    /// Fields are added before all others, as by a filter; each ends its line.
     AddFields(String),
     /// The body is replaced.
     ReplaceBody(String),
@@ -119,12 +117,12 @@ pub enum Mishap {
     Attach,
 }
 
-/// How often something goes wrong.
+/// How often a problem occurs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum When {
     /// Each time.
     Always,
-    /// So many times, then no more.
+    /// This many times.
     Times(u32),
     /// With this probability, each time.
     Chance(f64),

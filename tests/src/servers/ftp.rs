@@ -1,4 +1,4 @@
-//! An FTP server in clear that keeps files in memory, with the habits of servers in the wild.
+//! A plaintext FTP server that keeps files in memory, with habits of real servers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,36 +19,36 @@ use tokio::{
 pub use super::ftp_habits::{Beginning, Drives, Extended, Facts, FtpHabits, Names, Shown};
 use crate::{http::serve_each, lock};
 
-/// So many bytes arrive of a file whose connection falls silent.
+/// Number of bytes that arrive of a file whose connection stalls.
 const ARRIVED: usize = 50_000;
 
 #[derive(Debug, Default)]
 struct Files {
     whole: BTreeMap<String, Vec<u8>>,
-    /// Folders, from the root; the root itself has no name.
+    /// Folders, as paths from the root; the root itself has no name.
     folders: BTreeSet<String>,
-    /// Those that a connection writes, for all that the server knows.
+    /// Files that are being written, as far as the server knows.
     locked: BTreeSet<String>,
-    /// Files that were taken away, each time.
+    /// Files that were collected, each time.
     taken: Vec<(String, Vec<u8>)>,
-    /// The commands that were heard.
+    /// The received commands.
     heard: Vec<String>,
 }
 
-/// What goes wrong at a server.
+/// A fault of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// The next file's data connection is closed after so many bytes.
+    /// The next file's data connection is closed after this many bytes.
     Cut(usize),
-    /// The next file is taken whole, and refused all the same with this reply.
+    /// The next file is received completely but refused with this reply.
     Denied(&'static str),
-    /// The next file's data are not read behind so many bytes.
+    /// The next file's data is not read beyond this many bytes.
     Stall(usize),
-    /// There is no room behind so many bytes of each file.
+    /// There is no space for more than this many bytes of each file.
     Full(usize),
     /// Every password is wrong.
     Refuse,
-    /// Nobody answers.
+    /// The server does not answer.
     Away,
 }
 
@@ -62,7 +62,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// What goes wrong now; what goes wrong once is over then.
+    /// Returns the current fault; a one-time fault is cleared.
     fn strike(&self) -> Option<Trouble> {
         let mut trouble = lock(&self.trouble);
         match *trouble {
@@ -76,7 +76,7 @@ impl Shared {
     }
 }
 
-/// The running server; dropping it ends it.
+/// The running server; dropping it stops it.
 #[derive(Debug)]
 pub struct FtpServer {
     address: SocketAddr,
@@ -85,18 +85,18 @@ pub struct FtpServer {
 }
 
 impl FtpServer {
-    /// Starts one that follows the standards on a free port of the loopback interface.
+    /// Starts a server that follows the standards on a free port of the loopback interface.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// No port is available.
     pub async fn start() -> io::Result<Self> {
         Self::with(FtpHabits::default()).await
     }
 
-    /// Starts one with habits.
+    /// Starts a server with habits.
     ///
     /// # Errors
-    /// As [`FtpServer::start`].
+    /// The same as for [`FtpServer::start`].
     pub async fn with(habits: FtpHabits) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -113,43 +113,43 @@ impl FtpServer {
         })
     }
 
-    /// Its port.
+    /// Returns its port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// The next file's connection falls silent in the middle. The file stays locked: who wants to
-    /// write it waits for ever.
+    /// Stalls the next file's connection in the middle. The file stays locked, and writing it
+    /// blocks forever.
     pub fn fall_silent(&self) {
         self.shared.silent.store(true, Ordering::SeqCst);
     }
 
-    /// What goes wrong from now on, or next; `None`: nothing any more.
+    /// Sets the fault from now on, or for the next file; `None` clears it.
     pub fn trouble(&self, trouble: Option<Trouble>) {
         *lock(&self.shared.trouble) = trouble;
     }
 
-    /// From now on no file gets another name.
+    /// Refuses to rename files from now on.
     pub fn refuse_new_names(&self) {
         self.shared.names_stay.store(true, Ordering::SeqCst);
     }
 
-    /// The paths of all files, from the root.
+    /// Returns the paths of all files from the root.
     pub fn names(&self) -> Vec<String> {
         self.shared.files().whole.keys().cloned().collect()
     }
 
-    /// The folders that were there or were made.
+    /// Returns all folders, including created ones.
     pub fn folders(&self) -> Vec<String> {
         self.shared.files().folders.iter().cloned().collect()
     }
 
-    /// A file's content.
+    /// Returns a file's content.
     pub fn get(&self, name: &str) -> Option<Vec<u8>> {
         self.shared.files().whole.get(name).cloned()
     }
 
-    /// Puts a file there.
+    /// Adds a file.
     pub fn put(&self, name: &str, bytes: &[u8]) {
         self.shared.files().whole.insert(name.to_owned(), bytes.to_vec());
     }
@@ -161,24 +161,24 @@ impl FtpServer {
         files.taken.clear();
     }
 
-    /// The files that were taken away, each time that one was.
+    /// Returns the collected files, once for each time.
     pub fn taken(&self) -> Vec<(String, Vec<u8>)> {
         self.shared.files().taken.clone()
     }
 
-    /// The commands that were heard, of all conversations.
+    /// Returns the received commands of all connections.
     pub fn heard(&self) -> Vec<String> {
         self.shared.files().heard.clone()
     }
 }
 
-/// A conversation.
+/// A connection.
 struct Session {
     shared: Arc<Shared>,
     control: BufReader<TcpStream>,
     data: Option<TcpListener>,
     offset: usize,
-    /// What is to get another name.
+    /// Source of a rename.
     renamed: String,
     folder: String,
     utf8: bool,
@@ -215,7 +215,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
             None => (&line[..], &line[line.len()..]),
         };
         let verb = String::from_utf8_lossy(verb).to_ascii_uppercase();
-        // Many servers take all blanks behind the command for one.
+        // Many servers ignore additional blanks after the command.
         let argument = argument.trim_ascii_start();
         let argument = session.decoded(argument);
         let heard = format!("{verb} {argument}");
@@ -227,7 +227,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
 }
 
 impl Session {
-    /// Replies in the server's encoding.
+    /// Sends a reply in the server's encoding.
     async fn say(&mut self, text: &str) -> io::Result<()> {
         let latin1 = self.shared.habits.latin1;
         let bytes = |text: &str| -> Vec<u8> {
@@ -242,7 +242,7 @@ impl Session {
         self.control.get_mut().write_all(&all).await
     }
 
-    /// The name that the server takes these bytes for.
+    /// Decodes a name as the server does.
     fn decoded(&self, bytes: &[u8]) -> String {
         if self.utf8 || self.shared.habits.names == Names::Bytes {
             String::from_utf8_lossy(bytes).into_owned()
@@ -251,7 +251,7 @@ impl Session {
         }
     }
 
-    /// A path from the root.
+    /// Returns a path from the root.
     fn path(&self, argument: &str) -> String {
         let drives = self.shared.habits.drives;
         let argument = match drives {
@@ -381,7 +381,7 @@ impl Session {
                 format!("229 (|||{port}|)")
             }
             Extended::Unknown => "500 'EPSV': command not understood.".to_owned(),
-            // Nobody listens there any more.
+            // Nothing listens there any more.
             Extended::Unreachable => format!("229 Entering Extended Passive Mode (|||{port}|)"),
         })
     }
@@ -405,7 +405,7 @@ impl Session {
         }
     }
 
-    /// Why a file of this name can't be written.
+    /// Returns why a file of this name can't be written.
     fn refused(&self, argument: &str) -> Option<String> {
         let path = self.path(argument);
         let name = path.rsplit('/').next().unwrap_or(&path);
@@ -449,7 +449,7 @@ impl Session {
         Ok((habits.beginning != Beginning::Completed).then(|| habits.completed.to_owned()))
     }
 
-    /// Somebody who waits for files takes one.
+    /// Collects a file, as a job that waits for files would.
     fn take_away(&self, path: &str) {
         let mut files = self.files();
         if let Some(bytes) = files.whole.remove(path) {
@@ -503,7 +503,7 @@ impl Session {
         "250 renamed".to_owned()
     }
 
-    /// The lock is the file's that is gone, not the name's.
+    /// Deletes a file with its lock, which belongs to the file, not to its name.
     fn delete(&self, argument: &str) -> String {
         let path = self.path(argument);
         if let Shown::Refused(_) = self.shared.habits.shown {
@@ -518,7 +518,7 @@ impl Session {
     }
 }
 
-/// Takes a file from an offset on; tells what is said where not all of it was taken.
+/// Receives a file from an offset; returns the reply if it is not received completely.
 async fn receive(
     connection: &mut TcpStream,
     shared: &Shared,

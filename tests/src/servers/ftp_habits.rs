@@ -1,18 +1,18 @@
-//! What FTP servers in the wild do otherwise than the standards, each with the place where it is
-//! documented or was reported.
+//! Deviations of real FTP servers from the standards, each with the source that documents or
+//! reports it.
 
 /// How file names are stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Names {
-    /// In UTF-8, as `FEAT` says (RFC 2640).
+    /// In UTF-8, as `FEAT` reports (RFC 2640).
     #[default]
     Utf8,
-    /// In UTF-8 after `OPTS UTF8 ON`, until then in the code page of Windows, though `FEAT` lists
+    /// In UTF-8 after `OPTS UTF8 ON`, before that in the Windows code page, although `FEAT` lists
     /// UTF8: IIS.
     Utf8OnRequest,
-    /// In the code page of Windows, always.
+    /// In the Windows code page, always.
     Ansi,
-    /// As the bytes come, and without a word of it in `FEAT`: Pure-FTPd, ProFTPD without mod_lang.
+    /// As bytes, without an entry in `FEAT`: Pure-FTPd, ProFTPD without mod_lang.
     Bytes,
 }
 
@@ -20,7 +20,7 @@ impl Names {
     pub(super) fn features(self) -> &'static str {
         match self {
             Self::Utf8 => "211-Features:\r\n UTF8\r\n SIZE\r\n REST STREAM\r\n211 End",
-            // IIS lists its features without a last line of its own text.
+            // IIS lists its features without text in the last line.
             Self::Utf8OnRequest => {
                 "211-Extended features supported:\r\n LANG EN*\r\n UTF8\r\n AUTH TLS;TLS-C;SSL;TLS-P;\r\n PBSZ\r\n SIZE\r\n REST STREAM\r\n211 END"
             }
@@ -29,7 +29,7 @@ impl Names {
     }
 }
 
-/// What becomes of `EPSV`.
+/// Result of `EPSV`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Extended {
     /// It works.
@@ -37,44 +37,44 @@ pub enum Extended {
     Works,
     /// The server doesn't know it.
     Unknown,
-    /// It is answered, and the port can't be reached: a firewall that watches for `227` only.
+    /// It is answered, but the port can't be reached: a firewall that only recognises `227`.
     Unreachable,
 }
 
-/// What the server says to `STOR` before the data.
+/// Reply to `STOR` before the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beginning {
-    /// This.
+    /// This reply.
     Said(&'static str),
-    /// Nothing; the completion comes behind the data.
+    /// None; the completion follows the data.
     Silent,
-    /// The completion, and nothing behind the data.
+    /// The completion, and nothing after the data.
     Completed,
-    /// The completion, and once more behind the data.
+    /// The completion, and again after the data.
     CompletedTwice,
 }
 
-/// What `SIZE` and `RETR` show, and whether `DELE` works.
+/// Results of `SIZE`, `RETR` and `DELE`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Shown {
-    /// Every file.
+    /// Every file is visible.
     #[default]
     All,
-    /// Nothing: a drop box. The reply.
+    /// Nothing is visible (a drop box); the reply.
     Refused(&'static str),
-    /// No sizes; the reply to `SIZE`.
+    /// No sizes are available; the reply to `SIZE`.
     Sizeless(&'static str),
 }
 
-/// What becomes of `MLST`.
+/// Result of `MLST`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Facts {
     /// The server doesn't know it.
     #[default]
     Unknown,
-    /// It tells the size.
+    /// It reports the size.
     Told,
-    /// It is never answered: uftpd 2.13.
+    /// It never answers: uftpd 2.13.
     Silent,
 }
 
@@ -86,14 +86,14 @@ pub enum Drives {
     Hidden,
     /// `/C:/reports`: Serv-U and FileZilla Server.
     Slashed,
-    /// `C:/reports`, in which `/` is no root.
+    /// `C:/reports`, where `/` is not a root.
     Bare,
     /// `C:\\reports`.
     Backslashed,
 }
 
 impl Drives {
-    /// A folder as `PWD` shows it.
+    /// Returns a folder in the form of `PWD`.
     pub(super) fn shown(self, folder: &str) -> String {
         match self {
             Self::Hidden | Self::Slashed => format!("/{folder}"),
@@ -102,7 +102,7 @@ impl Drives {
         }
     }
 
-    /// Whether an argument is a path from a root; `None` if there can be no such path.
+    /// Returns whether an argument is an absolute path; `None` if such a path is not possible.
     pub(super) fn is_whole(self, argument: &str) -> Option<bool> {
         let bare = argument.as_bytes().get(1) == Some(&b':');
         match self {
@@ -112,7 +112,7 @@ impl Drives {
     }
 }
 
-/// What a server does.
+/// Behaviour of a server.
 #[derive(Debug, Clone)]
 pub struct FtpHabits {
     /// The greeting.
@@ -123,51 +123,50 @@ pub struct FtpHabits {
     pub names: Names,
     /// Whether replies are in Latin-1.
     pub latin1: bool,
-    /// What becomes of `EPSV`.
+    /// Result of `EPSV`.
     pub extended: Extended,
-    /// The reply to `PASV`, with `{six}` for the numbers.
+    /// The reply to `PASV`, with `{six}` in place of the numbers.
     pub passive: &'static str,
-    /// The address in it.
+    /// The address in that reply.
     pub claims: &'static str,
-    /// What is said to `STOR`.
+    /// The reply to `STOR` before the data.
     pub beginning: Beginning,
     /// The reply that completes a transfer.
     pub completed: &'static str,
-    /// What `SIZE` and `RETR` show.
+    /// Results of `SIZE` and `RETR`.
     pub shown: Shown,
-    /// The code for a file or folder that is not there.
+    /// The code for a missing file or folder.
     pub absent: u16,
-    /// Whether a job takes every file away as soon as it is there, but for those whose names begin
-    /// with a dot.
+    /// Whether a job collects every file immediately, except for names that begin with a dot.
     pub taken_away: bool,
     /// Whether names that begin with a dot are refused.
     pub no_dots: bool,
-    /// Endings that are refused.
+    /// Extensions that are refused.
     pub no_endings: &'static [&'static str],
     /// Whether files may not be renamed.
     pub no_renames: bool,
     /// Whether a file may not be renamed over another.
     pub no_replacing: bool,
-    /// The longest name, in the bytes that the server stores.
+    /// Longest name, in bytes as stored.
     pub longest: usize,
-    /// The log-in folder.
+    /// The login folder.
     pub home: &'static str,
-    /// Folders that are there.
+    /// Existing folders.
     pub folders: &'static [&'static str],
-    /// Folders that may not be entered, and in which nothing may be made.
+    /// Folders that may not be entered or written.
     pub closed: &'static [&'static str],
-    /// Whether `CWD` takes one folder at a time only.
+    /// Whether `CWD` accepts only one folder at a time.
     pub one_level: bool,
     /// Whether `PWD` is refused.
     pub hides_folder: bool,
-    /// How folders are named on Windows.
+    /// Names of folders on Windows.
     pub drives: Drives,
-    /// What becomes of `MLST`.
+    /// Result of `MLST`.
     pub facts: Facts,
 }
 
 impl Default for FtpHabits {
-    /// By the standards.
+    /// Returns the behaviour that the standards require.
     fn default() -> Self {
         Self {
             greeting: "220 ready",
@@ -198,23 +197,23 @@ impl Default for FtpHabits {
     }
 }
 
-/// A habit by its name, for tables and tests.
+/// A habit and its name, for tables and tests.
 #[derive(Debug, Clone)]
 pub struct NamedHabits {
     /// Its name.
     pub name: &'static str,
-    /// What the server does.
+    /// The server's behaviour.
     pub habits: FtpHabits,
-    /// What a target needs there, as lines of its table; may be empty.
+    /// Keys that a target needs there, as lines of its table; may be empty.
     pub keys: &'static str,
-    /// The beginning of what the ledger says of a delivery.
+    /// Beginning of the expected reply in the ledger.
     pub said: &'static str,
 }
 
 const CHECKED: &str = "size and SHA-256 checked";
 const ACCEPTED: &str = "accepted; can't be read back";
 
-/// Servers as they are met, and what a target needs there.
+/// Returns typical servers and the keys that a target needs for each.
 pub fn ftp_habits() -> Vec<NamedHabits> {
     let mut all = replies();
     all.extend(rights());
@@ -234,11 +233,11 @@ fn named(
     NamedHabits { name, habits, keys, said }
 }
 
-/// Those that answer otherwise.
+/// Returns servers with unusual replies.
 fn replies() -> Vec<NamedHabits> {
     vec![
         // Microsoft, "FTP Globalization" and RFC 2640: names are UTF-8 only after OPTS UTF8 ON. IIS
-        // begins with 125 where the data connection is there, and renames over no file.
+        // replies 125 if the data connection is open, and does not rename over an existing file.
         named(
             "iis",
             FtpHabits {
@@ -270,7 +269,7 @@ fn replies() -> Vec<NamedHabits> {
             "",
             CHECKED,
         ),
-        // Firewalls that open the port of a 227 only (curl's CURLOPT_FTP_USE_EPSV; lftp's
+        // Firewalls that only open the port of a 227 (curl's CURLOPT_FTP_USE_EPSV; lftp's
         // ftp:prefer-epsv).
         named(
             "epsv-blocked",
@@ -317,7 +316,7 @@ fn replies() -> Vec<NamedHabits> {
     ]
 }
 
-/// Those that allow less.
+/// Returns servers with restricted permissions.
 fn rights() -> Vec<NamedHabits> {
     vec![
         // ProFTPD's documentation, "Configuring Limits": an "incoming" folder with <Limit ALL>
@@ -339,7 +338,7 @@ fn rights() -> Vec<NamedHabits> {
             "",
             ACCEPTED,
         ),
-        // RFC 3659 has SIZE and MLST; some devices have the newer one only.
+        // RFC 3659 defines SIZE and MLST; some devices only have the newer one.
         named(
             "mlst-only",
             FtpHabits {
@@ -350,7 +349,7 @@ fn rights() -> Vec<NamedHabits> {
             "",
             CHECKED,
         ),
-        // A job that moves every file as it comes.
+        // A job that moves every file on arrival.
         named(
             "taken-away",
             FtpHabits { taken_away: true, ..standard() },
@@ -370,7 +369,7 @@ fn rights() -> Vec<NamedHabits> {
             "temporary = \"{{ name }}.{{ hash }}.part\"\nencoding = \"utf-8\"",
             CHECKED,
         ),
-        // Devices that store names in the code page and offer nothing else.
+        // Devices that store names in the code page and offer no alternative.
         named("ansi", FtpHabits { names: Names::Ansi, ..standard() }, "", CHECKED),
     ]
 }

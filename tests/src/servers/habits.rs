@@ -1,4 +1,4 @@
-//! Habits of IMAP servers in the wild that no standard allows for, each with where it was seen.
+//! Habits of real IMAP servers that violate the standards, each with its source.
 
 use std::{
     collections::HashMap,
@@ -10,44 +10,44 @@ use std::{
 
 use super::{Protocol, lock, mailboxes::StoredMail};
 
-/// What a FETCH gives of a mail that was delivered a moment ago.
+/// Result of a FETCH of a mail that was delivered a moment ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gives {
-    /// OK, and no response (1&1: github.com/OfflineIMAP/offlineimap/issues/429; Gmail:
+    /// OK without a response (1&1: github.com/OfflineIMAP/offlineimap/issues/429; Gmail:
     /// MailCore/mailcore2/issues/1279).
     Nothing,
-    /// `NIL` in place of the content.
+    /// `NIL` instead of the content.
     Nil,
     /// An empty literal.
     Empty,
     /// A response without UID.
     WithoutUid,
-    /// What other mails have, and then `NO` (Yahoo: emailjs/emailjs-imap-client/issues/60; RFC
+    /// Responses for other mails, then `NO` (Yahoo: emailjs/emailjs-imap-client/issues/60; RFC
     /// 2180, section 4.1.2).
     Refusal,
 }
 
-/// What UIDNEXT says.
+/// Value of UIDNEXT.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UidNext {
-    /// What it should.
+    /// The correct value.
     #[default]
     Right,
     /// Always 1.
     Stuck,
-    /// Too much, always by the same.
+    /// Too high, always by the same amount.
     Ahead,
-    /// One more than the highest UID that is there: it goes back when the last mail is deleted, and
-    /// so do the UIDs (GMX rewound them in 2020: chatmail/core/issues/2188).
+    /// One more than the highest existing UID: it goes back when the last mail is deleted, and so
+    /// do the UIDs (GMX rewound them in 2020: chatmail/core/issues/2188).
     GoesBack,
 }
 
-/// How a server refuses a connection too many.
+/// How a server refuses excess connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TooMany {
-    /// It hangs up (couriertcpd's MAXPERIP).
+    /// It closes the connection (couriertcpd's MAXPERIP).
     HangsUp,
-    /// It says BYE in place of a greeting.
+    /// It sends BYE instead of a greeting.
     Bye,
     /// It refuses the login (Gmail: `[ALERT] Too many simultaneous connections. (Failure)`,
     /// zone-eu/wildduck/issues/35; Dovecot:
@@ -59,60 +59,59 @@ pub enum TooMany {
 /// Habits of an IMAP server; none by default.
 #[derive(Debug, Clone, Default)]
 pub struct Habits {
-    /// What the first FETCHes of a mail's content give, and how many do.
+    /// Result of the first FETCHes of a mail's content, and how many are affected.
     pub gives_at_first: Option<(Gives, u32)>,
-    /// Flags are told of in each FETCH before the content, without being asked for (RFC 3501,
-    /// section 7.4.2 allows it).
+    /// Each FETCH returns flags before the content, unrequested (RFC 3501, section 7.4.2 allows
+    /// it).
     pub tells_flags_first: bool,
-    /// What UIDNEXT says.
+    /// Value of UIDNEXT.
     pub uid_next: UidNext,
-    /// SEARCH does not show delivered mails (github.com/jstedfast/MailKit/issues/1431,
+    /// SEARCH does not find delivered mails (github.com/jstedfast/MailKit/issues/1431,
     /// mscdex/node-imap/issues/567).
     pub searches_an_old_index: bool,
     /// SEARCH is refused (`NO [SERVERBUG]`, Yahoo: mscdex/node-imap/issues/737).
     pub refuses_search: bool,
-    /// How many connections are taken at once, and how one more is refused.
+    /// Maximum number of simultaneous connections, and how more are refused.
     pub connections: Option<(usize, TooMany)>,
-    /// No folder is opened before ID (NetEase: pimalaya/himalaya/issues/651).
+    /// Folders can only be opened after ID (NetEase: pimalaya/himalaya/issues/651).
     pub wants_id: bool,
-    /// Capabilities are told only when they are asked for (Courier).
+    /// Capabilities are only sent on request (Courier).
     pub keeps_capabilities: bool,
-    /// The longest command line (RFC 2683, section 3.2.1.5: at least 1,000 bytes).
+    /// Longest command line (RFC 2683, section 3.2.1.5: at least 1,000 bytes).
     pub longest_line: Option<usize>,
-    /// AUTHENTICATE with an initial response is not understood, although SASL-IR is listed
-    /// (Coremail: pimalaya/himalaya/issues/729).
+    /// AUTHENTICATE does not accept an initial response, although SASL-IR is listed (Coremail:
+    /// pimalaya/himalaya/issues/729).
     pub rejects_initial_response: bool,
-    /// What is expunged is archived; there is a trash (Gmail: chatmail/core/issues/3957).
+    /// Expunged mails are archived; there is a trash folder (Gmail: chatmail/core/issues/3957).
     pub archives: bool,
     /// UIDVALIDITY is 0 (modern-email/defects/issues/52).
     pub no_validity: bool,
-    /// Lines that are no responses: behind each response with content, and before the answer to a
+    /// Lines that are not responses: after each response with content, and before the answer to a
     /// login.
     pub odd_lines: Vec<String>,
 }
 
-/// Changes what a server says, a reply at a time; `None` leaves it as it is.
+/// Rewrites replies one by one; `None` leaves a reply unchanged.
 pub type Rewrite = fn(Protocol, &str) -> Option<String>;
 
 /// Habits of an SMTP server; none by default.
 #[derive(Debug, Clone, Default)]
 pub struct SmtpHabits {
-    /// The only name that is taken in EHLO, as where a server resolves it or has a list.
+    /// The only name that is accepted in EHLO, as if the server resolves it or has a list.
     pub only_helo: Option<String>,
-    /// The answer to EHLO of a server that knows only HELO, such as
+    /// The answer to EHLO of a server that only knows HELO, such as
     /// `502 5.5.2 Command not recognized` (RFC 5321, section 3.2).
     pub no_ehlo: Option<&'static str>,
     /// The lines of the reply to EHLO that list mechanisms, without `250-`: several, or in the form
-    /// `AUTH=`, which old clients understand (Exchange, Sendmail, Postfix'
-    /// `broken_sasl_auth_clients`).
+    /// `AUTH=` for old clients (Exchange, Sendmail, Postfix' `broken_sasl_auth_clients`).
     pub auth_lines: Option<Vec<String>>,
-    /// AUTH takes no initial response: the line is too long for it (Dovecot's submission service
-    /// with a long token: raa-org/thunderbird-custom-idp/issues/1; servers without it:
+    /// AUTH accepts no initial response: the line is too long (Dovecot's submission service with a
+    /// long token: raa-org/thunderbird-custom-idp/issues/1; servers without it:
     /// xhit/go-simple-mail/pull/119).
     pub rejects_initial_response: bool,
 }
 
-/// What the habits remember.
+/// State that habits need.
 #[derive(Default)]
 pub(super) struct Memory {
     fetched: Mutex<HashMap<u32, u32>>,
@@ -120,7 +119,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// What a FETCH of this mail's content is to give, where that is not the content.
+    /// Returns the special result of a FETCH of this mail's content, if there is one.
     pub(super) fn gives(&self, habits: &Habits, mail: &StoredMail) -> Option<Gives> {
         let (gives, times) = habits.gives_at_first?;
         if mail.foreign {
@@ -132,7 +131,7 @@ impl Memory {
         (*count <= times).then_some(gives)
     }
 
-    /// Counts a connection; the guard ends with it.
+    /// Counts a connection until the guard is dropped.
     pub(super) fn open(&self) -> (usize, impl Drop + '_) {
         struct Open<'a>(&'a AtomicUsize);
         impl Drop for Open<'_> {

@@ -14,7 +14,7 @@ use super::{
     sasl::{Exchange, Step},
 };
 
-/// The largest literal that is taken.
+/// Largest literal that is accepted.
 const MAX_LITERAL: usize = 1_000_000;
 
 /// A word of a command.
@@ -35,11 +35,11 @@ impl Word {
     }
 }
 
-/// The folder that is selected: what this session knows of it.
+/// The selected folder as seen by this session.
 struct Selected {
     name: String,
     read_only: bool,
-    /// The UIDs in the order of their sequence numbers, as told to the client.
+    /// The UIDs in the order of their sequence numbers, as reported to the client.
     uids: Vec<u32>,
 }
 
@@ -48,9 +48,9 @@ struct Session {
     shared: Arc<Shared>,
     user: Option<String>,
     selected: Option<Selected>,
-    /// There are too many connections.
+    /// Whether there are too many connections.
     is_refused: Option<TooMany>,
-    /// The client has said who it is.
+    /// Whether the client has identified itself.
     is_known: bool,
 }
 
@@ -103,7 +103,7 @@ pub(super) async fn serve(connection: Connection) -> io::Result<()> {
     Ok(())
 }
 
-/// The phase at which a command's faults strike.
+/// Returns the phase of a command's faults.
 fn phase(verb: &str) -> &'static str {
     let verb = match verb {
         "AUTHENTICATE" => "LOGIN",
@@ -149,7 +149,7 @@ impl Session {
         capabilities.join(" ")
     }
 
-    /// Reads the rest of a command, its literals included, and takes it apart.
+    /// Reads the rest of a command, including its literals, and parses it.
     async fn words(&mut self, mut line: String) -> io::Result<Option<(String, Vec<Word>)>> {
         while let Some((length, waits)) = literal(&line) {
             if length > MAX_LITERAL {
@@ -174,7 +174,7 @@ impl Session {
         Ok(parse(&mut characters, false).map(|words| (tag.to_owned(), words)))
     }
 
-    /// Carries out a command; `true` ends the connection.
+    /// Executes a command; `true` ends the connection.
     async fn carry_out(&mut self, tag: &str, mut words: Vec<Word>) -> io::Result<bool> {
         let mut verb =
             words.first().map(|word| word.text().to_ascii_uppercase()).unwrap_or_default();
@@ -310,7 +310,7 @@ impl Session {
             && !self.without(&format!("AUTH={mechanism}"))
     }
 
-    /// Who is logged in by the mechanism, or nobody.
+    /// Authenticates with a mechanism; returns the user, if successful.
     async fn authenticate(
         &mut self,
         mechanism: &str,
@@ -338,7 +338,7 @@ impl Session {
         self.user.as_deref().unwrap_or_default()
     }
 
-    /// Looks into the selected folder.
+    /// Reads the selected folder.
     fn look<T>(&self, look: impl FnOnce(&Folder) -> T) -> Option<T> {
         self.shared.mailboxes.look(self.name(), &self.selected.as_ref()?.name, look)
     }
@@ -348,8 +348,8 @@ impl Session {
         self.shared.mailboxes.change(self.name(), &self.selected.as_ref()?.name, work)
     }
 
-    /// What has changed since the client was last told; sequence numbers may only vanish where
-    /// `EXPUNGE` may be told.
+    /// Returns the changes since the last report to the client; sequence numbers may only vanish
+    /// where `EXPUNGE` is allowed.
     fn news(&mut self, keep_numbers: bool) -> String {
         let Some(now) =
             self.look(|folder| folder.mails.iter().map(|mail| mail.uid).collect::<Vec<_>>())
@@ -466,7 +466,7 @@ impl Session {
         self.connection.reply(reply.as_bytes()).await
     }
 
-    /// The mails of a set of sequence numbers or UIDs, with their sequence numbers.
+    /// Returns the mails of a set of sequence numbers or UIDs, with their sequence numbers.
     fn chosen(&self, set: &str, by_uid: bool) -> Vec<(usize, StoredMail)> {
         let Some(selected) = &self.selected else {
             return Vec::new();
@@ -631,7 +631,7 @@ impl Session {
         self.connection.reply(format!("{news}{tag} OK Move completed.\r\n").as_bytes()).await
     }
 
-    /// One item of a FETCH reply.
+    /// Returns one item of a FETCH reply.
     fn item(&self, item: &str, mail: &StoredMail) -> Option<Vec<u8>> {
         let plain = match item {
             "UID" => Some(format!("UID {}", mail.uid)),
@@ -685,7 +685,7 @@ impl Session {
                 })
             }
         };
-        // A piece of it (RFC 9051, section 6.4.5): `BODY[TEXT]<0.16384>`, answered as
+        // A part of it (RFC 9051, section 6.4.5): `BODY[TEXT]<0.16384>`, answered as
         // `BODY[TEXT]<0>`.
         let piece =
             item.rsplit_once("]<").and_then(|(_, piece)| piece.strip_suffix('>')?.split_once('.'));
@@ -738,7 +738,7 @@ impl Session {
         self.connection.reply(reply.as_bytes()).await
     }
 
-    /// Removes the mails that are marked as deleted, those of a set only if one is given.
+    /// Removes the mails that are marked as deleted, only those of a set if one is given.
     fn remove_deleted(&self, only: Option<&[u32]>) {
         let goes = |mail: &StoredMail| {
             mail.flags.contains("\\Deleted") && only.is_none_or(|uids| uids.contains(&mail.uid))
@@ -775,13 +775,13 @@ impl Session {
         self.connection.reply(format!("{news}{tag} OK Expunge completed.\r\n").as_bytes()).await
     }
 
-    /// Tells of changes until the client says DONE, as late as the server does.
+    /// Reports changes until the client sends DONE, with the server's delay.
     async fn idle(&mut self, tag: &str) -> io::Result<()> {
         let Some(mut changes) = self.shared.mailboxes.watch(self.name()) else {
             return Err(io::ErrorKind::NotFound.into());
         };
         self.connection.say("+ idling").await?;
-        // When what has changed is told.
+        // When changes are reported.
         let mut due = Some(Instant::now());
         loop {
             tokio::select! {
@@ -808,20 +808,20 @@ impl Session {
     }
 }
 
-/// Waits for a change; for ever if there can't be one any more.
+/// Waits for a change; forever if there can't be any more.
 async fn changed(changes: &mut watch::Receiver<u64>) {
     if changes.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// A mail's landing as IMAP writes it: whole seconds.
+/// Formats a mail's arrival for IMAP: whole seconds.
 fn internal_date(mail: &StoredMail) -> String {
     let date = jiff::tz::TimeZone::UTC.to_datetime(mail.internal_date.timestamp());
     date.strftime("%d-%b-%Y %H:%M:%S +0000").to_string()
 }
 
-/// The header fields that are wanted, and the empty line.
+/// Returns the requested header fields and the empty line.
 fn fields(head: &[u8], wanted: impl Fn(&str) -> bool) -> Vec<u8> {
     let mut found = Vec::new();
     let mut take = false;
@@ -838,7 +838,7 @@ fn fields(head: &[u8], wanted: impl Fn(&str) -> bool) -> Vec<u8> {
     found
 }
 
-/// Whether a mail matches all criteria of a SEARCH; `None` for one that is not known.
+/// Returns whether a mail matches all criteria of a SEARCH; `None` for an unknown criterion.
 fn matches(
     criteria: &[Word],
     number: usize,
@@ -892,8 +892,8 @@ fn matches(
     Some(all)
 }
 
-/// The length of the literal at the end of a line, and whether the client waits to be told to send
-/// it.
+/// Returns the length of the literal at the end of a line, and whether the client waits before
+/// sending it.
 fn literal(line: &str) -> Option<(usize, bool)> {
     let inner = line.strip_suffix('}')?;
     let length = &inner[inner.rfind('{')? + 1..];
@@ -907,7 +907,7 @@ fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Takes words apart, up to the end or the closing parenthesis.
+/// Parses words up to the end or the closing parenthesis.
 fn parse(
     characters: &mut std::iter::Peekable<std::str::Chars<'_>>,
     inside: bool,
@@ -940,7 +940,7 @@ fn parse(
                 words.push(Word::Text(text));
             }
             Some(_) => {
-                // An atom; the brackets of BODY[…] hold blanks and parentheses of their own.
+                // An atom; the brackets of BODY[…] contain blanks and parentheses.
                 let mut text = String::new();
                 let mut brackets = 0;
                 while let Some(character) = characters.peek().copied() {

@@ -1,4 +1,4 @@
-//! A log server that keeps what it hears over TCP, in clear or with TLS.
+//! A log server that records what it receives over TCP, in plaintext or with TLS.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{Authority, Certificate};
 use crate::{http::serve_each, lock};
 
-/// The running server; dropping it ends it.
+/// The running server; dropping it stops it.
 #[derive(Debug)]
 pub struct LogServer {
     address: SocketAddr,
@@ -25,11 +25,11 @@ pub struct LogServer {
 }
 
 impl LogServer {
-    /// Starts it on a free port of the loopback interface; with an authority, it shows its
-    /// certificate.
+    /// Starts the server on a free port of the loopback interface; with an authority, it presents
+    /// its certificate.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// No port is available.
     pub async fn start(authority: Option<&Authority>) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -48,12 +48,12 @@ impl LogServer {
         Ok(Self { address, heard, _task: task })
     }
 
-    /// Its port.
+    /// Returns its port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// All that it has heard.
+    /// Returns everything received.
     pub fn heard(&self) -> String {
         String::from_utf8_lossy(&lock(&self.heard)).into_owned()
     }

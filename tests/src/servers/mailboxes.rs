@@ -10,27 +10,27 @@ use tokio::sync::watch;
 
 use super::lock;
 
-/// The folder that mails land in.
+/// The folder in which mails arrive.
 pub const INBOX: &str = "INBOX";
-/// The folder that mails taken for spam land in.
+/// The folder for mails classified as spam.
 pub const JUNK: &str = "Junk";
-/// The folder of deleted mails, where there is one: Gmail's, in German.
+/// The folder of deleted mails, if there is one: Gmail's, in German.
 pub const TRASH: &str = "[Gmail]/Papierkorb";
-/// The folder of what was expunged elsewhere.
+/// The folder of mails that were expunged elsewhere.
 pub const ARCHIVE: &str = "[Gmail]/Alle Nachrichten";
 
 /// A mail in a folder.
 #[derive(Debug, Clone)]
 pub struct StoredMail {
-    /// Its number, never given twice in a folder.
+    /// Its number, which is never reused in a folder.
     pub uid: u32,
     /// Its content, with CRLF line ends.
     pub bytes: Arc<[u8]>,
-    /// When it landed, by the server's clock.
+    /// When it arrived, by the server's clock.
     pub internal_date: UtcMicros,
     /// IMAP flags.
     pub flags: BTreeSet<String>,
-    /// It was put there by the test, not delivered.
+    /// Whether the test put it there, rather than a delivery.
     pub foreign: bool,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Folder {
 
 struct Mailbox {
     folders: BTreeMap<String, Folder>,
-    /// A POP3 session holds the mailbox (with an exclusive lock only).
+    /// Whether a POP3 session holds the mailbox (with an exclusive lock only).
     locked: bool,
     changed: watch::Sender<u64>,
 }
@@ -114,7 +114,7 @@ impl Mailboxes {
         lock(&self.0).get_mut(&user.to_ascii_lowercase()).map(work)
     }
 
-    /// Puts mails into a folder and tells when, by this machine's clock, they became visible.
+    /// Puts mails into a folder and returns when, by this machine's clock, they became visible.
     pub(super) fn put(
         &self,
         user: &str,
@@ -144,12 +144,12 @@ impl Mailboxes {
         })?
     }
 
-    /// A folder as it is now.
+    /// Returns a folder in its current state.
     pub(super) fn snapshot(&self, user: &str, folder: &str) -> Option<Folder> {
         self.with(user, |mailbox| mailbox.folders.get(folder).cloned())?
     }
 
-    /// Looks into a folder without copying it.
+    /// Reads a folder without copying it.
     pub(super) fn look<T>(
         &self,
         user: &str,
@@ -163,7 +163,7 @@ impl Mailboxes {
         self.with(user, |mailbox| mailbox.folders.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// Changes a folder and tells those who wait for it.
+    /// Changes a folder and notifies watchers.
     pub(super) fn change<T>(
         &self,
         user: &str,
@@ -177,12 +177,12 @@ impl Mailboxes {
         })?
     }
 
-    /// Learns of each change of the mailbox.
+    /// Returns a receiver of all changes of the mailbox.
     pub(super) fn watch(&self, user: &str) -> Option<watch::Receiver<u64>> {
         self.with(user, |mailbox| mailbox.changed.subscribe())
     }
 
-    /// Takes the exclusive lock of a mailbox, if it is free; dropping the result gives it back.
+    /// Takes the exclusive lock of a mailbox, if it is free; dropping the result releases it.
     pub(super) fn try_lock(self: &Arc<Self>, user: &str) -> Option<Locked> {
         let free = self.with(user, |mailbox| !std::mem::replace(&mut mailbox.locked, true))?;
         free.then(|| Locked { mailboxes: self.clone(), user: user.to_owned() })

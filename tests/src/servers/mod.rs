@@ -1,6 +1,5 @@
 //! Embedded mail servers: SMTP in, POP3 and IMAP out, mailboxes in memory between them. They behave
-//! like Postfix and Dovecot, know the true moment at which each mail landed, and go wrong on
-//! demand.
+//! like Postfix and Dovecot, record the true arrival time of each mail, and fail on demand.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -70,71 +69,71 @@ use crate::lock;
 use connection::Connection;
 use mailboxes::Mailboxes;
 
-/// How many commands are kept in the log.
+/// Number of commands kept in the log.
 const LOGGED_COMMANDS: usize = 200_000;
 
-/// What the embedded servers are like.
+/// Properties of the embedded servers.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What everything random is drawn from.
+    /// Seed of all random numbers.
     pub seed: u64,
-    /// The name that the servers call themselves.
+    /// The servers' host name.
     pub host_name: String,
-    /// Mailboxes: address, which is also the name to log in with, and password.
+    /// Mailboxes: address, which is also the user name, and password.
     pub users: Vec<(String, String)>,
-    /// Time between acceptance and landing.
+    /// Time between acceptance and arrival.
     pub delays: Delays,
     /// The servers' clock.
     pub clock: ServerClock,
-    /// Machines behind the one name that file mails, each as likely as any other: how far the clock
-    /// of each is ahead of `clock`. With none, the machine that took a mail files it.
+    /// Machines behind the one name that store mails, each equally likely: how far the clock of
+    /// each is ahead of `clock`. If empty, the machine that accepted a mail stores it.
     pub cluster: Vec<Micros>,
-    /// Credentials are taken without TLS too.
+    /// Whether credentials are also accepted without TLS.
     pub plaintext_login: bool,
-    /// Mails are taken only after AUTH.
+    /// Whether mails are only accepted after AUTH.
     pub smtp_auth_required: bool,
-    /// The largest mail that is taken.
+    /// Size of the largest mail that is accepted.
     pub max_size: usize,
-    /// Whether the reply to EHLO says so (RFC 1870); without it, the server finds out when it has
-    /// the content.
+    /// Whether the reply to EHLO states the limit (RFC 1870); otherwise the server only checks
+    /// after the content.
     pub states_size: bool,
-    /// The most recipients of a transaction, and how the next one is refused: Postfix says
-    /// `452 4.5.3`, RFC 821 had 552, others say 550, or 421 and close.
+    /// Maximum recipients of a transaction, and how the next one is refused: Postfix replies
+    /// `452 4.5.3`, RFC 821 had 552, others reply 550, or 421 and close.
     pub max_recipients: Option<(usize, String)>,
-    /// Whether the reply to EHLO says so (RFC 9422).
+    /// Whether the reply to EHLO states that limit (RFC 9422).
     pub states_max_recipients: bool,
     /// The SASL mechanisms of all protocols.
     pub mechanisms: Vec<String>,
-    /// Those of them that fail whatever the client says.
+    /// Mechanisms that always fail.
     pub broken_mechanisms: Vec<String>,
-    /// The access tokens that open mailboxes.
+    /// Access tokens for mailboxes.
     pub tokens: TokenBook,
-    /// How long a refused login waits for its reply.
+    /// Delay of the reply to a refused login.
     pub auth_failure_delay: Duration,
-    /// POP3 commands and capabilities that the server does not know (`TOP`, `UIDL`, `CAPA`,
+    /// POP3 commands and capabilities that the server does not support (`TOP`, `UIDL`, `CAPA`,
     /// `PIPELINING`, `SASL`, `APOP`).
     pub pop3_without: Vec<String>,
-    /// A POP3 session holds the mailbox alone; others get `-ERR [IN-USE]`.
+    /// Whether a POP3 session locks the mailbox; others get `-ERR [IN-USE]`.
     pub pop3_exclusive: bool,
-    /// How late IMAP IDLE announces new mail (Dovecot: 500 ms).
+    /// Delay of announcements of new mail by IMAP IDLE (Dovecot: 500 ms).
     pub idle_lag: Duration,
     /// IMAP capabilities that the server does not have (`IDLE`, `UIDPLUS`, `LITERAL+`,
     /// `AUTH=PLAIN`).
     pub imap_without: Vec<String>,
-    /// IMAP is that of RFC 9051 alone: what belongs to it is not listed, and searches are answered
+    /// Whether IMAP follows RFC 9051 only: its extensions are not listed, and searches are answered
     /// with `ESEARCH`.
     pub imap_rev2: bool,
-    /// What the IMAP server does that no standard allows for.
+    /// Non-standard behaviour of the IMAP server.
     pub imap_habits: Habits,
-    /// What the SMTP server does that others do not.
+    /// Unusual behaviour of the SMTP server.
     pub smtp_habits: SmtpHabits,
-    /// How the replies of all protocols differ from what they should be.
+    /// Changes of replies in all protocols.
     pub rewrite: Option<Rewrite>,
 }
 
 /// The address of the default mailbox.
 pub const PROBE: &str = "probe@example.com";
-/// Its password, with all that a careless client trips over.
+/// Its password, with everything that trips up careless clients.
 pub const PASSWORD: &str = "pass \"word\\ß 1";
 
 impl Default for Options {
@@ -168,7 +167,7 @@ impl Default for Options {
     }
 }
 
-/// What all servers and sessions share.
+/// State shared by all servers and sessions.
 struct Shared {
     options: Options,
     authority: Authority,
@@ -201,7 +200,7 @@ impl Shared {
         lock(&self.clock).at(moment)
     }
 
-    /// How far the clock of a machine that files a mail is ahead.
+    /// Returns how far the clock of the machine that stores a mail is ahead.
     fn machine(&self) -> Micros {
         let cluster = &self.options.cluster;
         if cluster.is_empty() {
@@ -214,7 +213,7 @@ impl Shared {
         lock(&self.clock).date(moment)
     }
 
-    /// Whether these credentials open a mailbox.
+    /// Returns whether these credentials are valid for a mailbox.
     fn may_log_in(&self, user: &str, password: &str) -> bool {
         self.options
             .users
@@ -230,7 +229,7 @@ impl Shared {
             .map(|(_, password)| &**password)
     }
 
-    /// Reads a SASL PLAIN response and tells whose mailbox it opens.
+    /// Parses a SASL PLAIN response and returns the user, if it is valid.
     fn sasl_plain(&self, response: &str) -> Option<String> {
         use base64::Engine as _;
         let bytes = base64::engine::general_purpose::STANDARD.decode(response.trim()).ok()?;
@@ -241,7 +240,7 @@ impl Shared {
     }
 }
 
-/// One of the doors of the server.
+/// A port of the server.
 struct Door {
     name: &'static str,
     protocol: Protocol,
@@ -249,7 +248,7 @@ struct Door {
     open: watch::Sender<bool>,
 }
 
-/// The running servers; dropping it ends them.
+/// The running servers; dropping it stops them.
 pub struct MailServer {
     shared: Arc<Shared>,
     doors: Vec<Door>,
@@ -260,15 +259,15 @@ impl MailServer {
     /// Starts all servers on free ports of the loopback interface.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// No port is available.
     pub async fn start(options: Options) -> io::Result<Self> {
         Self::start_with(options, Authority::new()).await
     }
 
-    /// The same, with certificates of an authority that exists already.
+    /// Does the same with certificates of an existing authority.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// No port is available.
     pub async fn start_with(options: Options, authority: Authority) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             clock: Mutex::new(options.clock),
@@ -322,67 +321,67 @@ impl MailServer {
         self.doors.iter().find(|door| door.name == name).expect("a door of that name")
     }
 
-    /// The port for SMTP with STARTTLS.
+    /// Returns the port for SMTP with STARTTLS.
     pub fn smtp_port(&self) -> u16 {
         self.door("smtp").address.port()
     }
 
-    /// The port for SMTP with implicit TLS.
+    /// Returns the port for SMTP with implicit TLS.
     pub fn smtps_port(&self) -> u16 {
         self.door("smtps").address.port()
     }
 
-    /// The port for POP3 with STLS.
+    /// Returns the port for POP3 with STLS.
     pub fn pop3_port(&self) -> u16 {
         self.door("pop3").address.port()
     }
 
-    /// The port for POP3 with implicit TLS.
+    /// Returns the port for POP3 with implicit TLS.
     pub fn pop3s_port(&self) -> u16 {
         self.door("pop3s").address.port()
     }
 
-    /// The port for IMAP with STARTTLS.
+    /// Returns the port for IMAP with STARTTLS.
     pub fn imap_port(&self) -> u16 {
         self.door("imap").address.port()
     }
 
-    /// The port for IMAP with implicit TLS.
+    /// Returns the port for IMAP with implicit TLS.
     pub fn imaps_port(&self) -> u16 {
         self.door("imaps").address.port()
     }
 
-    /// The authority that signed the certificates.
+    /// Returns the authority that signed the certificates.
     pub fn authority(&self) -> &Authority {
         &self.shared.authority
     }
 
-    /// Lets a fault strike at a phase of a protocol (see [`Protocol::phases`]).
+    /// Injects a fault at a phase of a protocol (see [`Protocol::phases`]).
     ///
     /// # Panics
-    /// When the protocol has no such phase.
+    /// The protocol has no such phase.
     pub fn inject(&self, protocol: Protocol, phase: &str, fault: Fault, when: When) {
         self.shared.rules.inject(protocol, phase, fault, when);
     }
 
-    /// Lets a mishap befall mails to one recipient, or to all.
+    /// Injects a mishap for mails to one recipient, or to all.
     pub fn befall(&self, recipient: Option<&str>, mishap: Mishap, when: When) {
         self.shared.rules.befall(recipient, mishap, when);
     }
 
-    /// Forgets all faults and mishaps.
+    /// Clears all faults and mishaps.
     pub fn heal(&self) {
         self.shared.rules.clear();
     }
 
-    /// Refuses connections to a protocol and cuts those that exist.
+    /// Refuses connections of a protocol and cuts existing ones.
     pub fn refuse(&self, protocol: Protocol) {
         self.doors.iter().filter(|door| door.protocol == protocol).for_each(|door| {
             door.open.send_replace(false);
         });
     }
 
-    /// Takes connections to a protocol again, on the same ports.
+    /// Accepts connections of a protocol again, on the same ports.
     pub fn admit(&self, protocol: Protocol) {
         self.doors.iter().filter(|door| door.protocol == protocol).for_each(|door| {
             door.open.send_replace(true);
@@ -394,7 +393,7 @@ impl MailServer {
         *lock(&self.shared.clock) = clock;
     }
 
-    /// Marks the mails of an inbox as deleted that are `chosen`, as another client would.
+    /// Marks the `chosen` mails of an inbox as deleted, as another client would.
     pub fn mark_deleted(&self, user: &str, chosen: impl Fn(&StoredMail) -> bool) {
         self.shared.mailboxes.change(user, INBOX, |folder| {
             for mail in folder.mails.iter_mut().filter(|mail| chosen(mail)) {
@@ -403,7 +402,7 @@ impl MailServer {
         });
     }
 
-    /// Puts foreign mails, `count` different ones, into a user's inbox.
+    /// Puts `count` different foreign mails into a user's inbox.
     pub fn fill(&self, user: &str, count: usize) {
         let mails = (0..count).map(|number| {
             format!(
@@ -416,10 +415,10 @@ impl MailServer {
         self.put(user, INBOX, mails);
     }
 
-    /// Puts mails of the test's own into a folder; they count as foreign.
+    /// Puts mails from the test into a folder; they count as foreign.
     ///
     /// # Panics
-    /// When there is no such mailbox or folder.
+    /// There is no such mailbox or folder.
     pub fn put(&self, user: &str, folder: &str, mails: impl IntoIterator<Item = Vec<u8>>) {
         let clock = |moment| self.shared.server_time(moment);
         self.shared
@@ -428,27 +427,27 @@ impl MailServer {
             .expect("a mailbox and folder of the server");
     }
 
-    /// What lies in a folder.
+    /// Returns the mails in a folder.
     pub fn mails(&self, user: &str, folder: &str) -> Vec<StoredMail> {
         self.shared.mailboxes.snapshot(user, folder).map(|folder| folder.mails).unwrap_or_default()
     }
 
-    /// How many foreign mails lie in a user's inbox, untouched.
+    /// Returns how many foreign mails are in a user's inbox, untouched.
     pub fn foreign(&self, user: &str) -> usize {
         self.mails(user, INBOX).iter().filter(|mail| mail.foreign).count()
     }
 
-    /// All mails that were accepted.
+    /// Returns all accepted mails.
     pub fn accepted(&self) -> Vec<Accepted> {
         lock(&self.shared.accepted).clone()
     }
 
-    /// All mails that landed, with the true moment.
+    /// Returns all mails that arrived, with the true time.
     pub fn landings(&self) -> Vec<Landing> {
         lock(&self.shared.landings).clone()
     }
 
-    /// The commands that were received by a protocol (the last 200,000 of all), as they came.
+    /// Returns the received commands of a protocol (the last 200,000 of all protocols).
     pub fn commands(&self, protocol: Protocol) -> Vec<String> {
         lock(&self.shared.commands)
             .iter()
@@ -457,20 +456,20 @@ impl MailServer {
             .collect()
     }
 
-    /// How many connections were taken at a door (`smtp`, `smtps`, `pop3`, `pop3s`, `imap`,
+    /// Returns how many connections a port accepted (`smtp`, `smtps`, `pop3`, `pop3s`, `imap`,
     /// `imaps`).
     pub fn connections(&self, door: &str) -> u64 {
         lock(&self.shared.sessions).get(door).copied().unwrap_or(0)
     }
 
-    /// How far the servers' clock is off at this moment.
+    /// Returns the current error of the servers' clock.
     pub fn clock_error(&self) -> Micros {
         let now = UtcMicros::now();
         self.shared.server_time(now) - now
     }
 }
 
-/// Takes connections as long as the door is open.
+/// Accepts connections as long as the port is open.
 async fn keep_door(
     listener: TcpListener,
     address: SocketAddr,
@@ -486,8 +485,7 @@ async fn keep_door(
         if !*open.borrow_and_update() {
             listener = None;
             sessions = JoinSet::new();
-            // A socket that is bound and doesn't listen refuses, and keeps the port from everybody
-            // else.
+            // A bound socket that doesn't listen refuses connections and keeps the port reserved.
             let held = bind(address);
             if open.changed().await.is_err() {
                 return;
@@ -523,7 +521,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// One connection. Errors of a connection end it and nothing else.
+/// Serves one connection, whose errors only end this connection.
 async fn serve(stream: TcpStream, protocol: Protocol, implicit_tls: bool, shared: Arc<Shared>) {
     let mut connection = Connection::new(stream, shared, protocol);
     let work = async {
@@ -539,7 +537,7 @@ async fn serve(stream: TcpStream, protocol: Protocol, implicit_tls: bool, shared
     let _: io::Result<()> = work.await;
 }
 
-/// A number for names that must differ.
+/// Returns a unique number for names.
 fn next_queue_id(shared: &Shared) -> String {
     format!("{:X}", shared.queue_id.fetch_add(1, Ordering::Relaxed))
 }

@@ -12,13 +12,13 @@ use super::{
     sasl::{Exchange, Step},
 };
 
-/// The phase at which a command's faults strike: the last command of each way to log in is `LOGIN`.
+/// Returns the phase of a command's faults: the last command of each login method is `LOGIN`.
 fn phase(verb: &str) -> Option<&'static str> {
     let verb = if matches!(verb, "PASS" | "APOP" | "AUTH") { "LOGIN" } else { verb };
     Protocol::Pop3.phases().iter().copied().find(|phase| *phase == verb)
 }
 
-/// A mailbox as it was at login.
+/// A mailbox in its state at login.
 struct Session {
     user: String,
     uid_validity: u32,
@@ -112,7 +112,7 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                     continue;
                 };
                 if mechanism.eq_ignore_ascii_case("XOAUTH2") && !initial.is_empty() {
-                    // As Microsoft 365 has it.
+                    // Microsoft 365's reply.
                     connection.say("-ERR Protocol error. Connection is closed. 10").await?;
                     return connection.close().await;
                 }
@@ -149,7 +149,7 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens the mailbox of a user whose credentials were right.
+/// Opens the mailbox of an authenticated user.
 async fn log_in(connection: &mut Connection, user: Option<String>) -> io::Result<Option<Session>> {
     let shared = connection.shared.clone();
     let Some(user) = user else {
@@ -186,7 +186,7 @@ impl Session {
         self.mails.get_mut(index).filter(|(_, deleted)| !deleted)
     }
 
-    /// Whether a mail is still there: another session may have deleted it in the meantime.
+    /// Returns whether a mail still exists: another session may have deleted it meanwhile.
     fn still_there(&self, connection: &Connection, uid: u32) -> bool {
         let look =
             |folder: &Folder| folder.mails.binary_search_by_key(&uid, |mail| mail.uid).is_ok();
@@ -203,7 +203,7 @@ impl Session {
         }
     }
 
-    /// A listing of one mail or of all.
+    /// Lists one mail or all.
     async fn list(
         &mut self,
         connection: &mut Connection,
@@ -281,7 +281,7 @@ impl Session {
     }
 }
 
-/// A mail, or its header and so many lines, as a dot-stuffed reply.
+/// Returns a mail, or its header and this many lines, as a dot-stuffed reply.
 fn multiline(mail: &[u8], lines: Option<usize>) -> Vec<u8> {
     let mut reply = format!("+OK {} octets\r\n", mail.len()).into_bytes();
     let mut body_lines = None;

@@ -1,5 +1,5 @@
-//! An object store that speaks as much of S3 as a lake needs: whole objects, conditions, listings;
-//! and that can be away.
+//! An object store with as much of S3 as a lake needs: whole objects, conditions, listings. It can
+//! be made unavailable.
 
 use std::{
     collections::BTreeMap,
@@ -26,45 +26,45 @@ use crate::{
     lock,
 };
 
-/// What a store does differently from Amazon's.
+/// Differences of a store from Amazon's.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StoreHabits {
-    /// ETags have no quotes in answers, and conditions with quotes never hold: Ceph's gateway and
-    /// what is built on it (<https://github.com/versity/versitygw/issues/1710> is another one:
+    /// ETags have no quotes in answers, and conditions with quotes never match: Ceph's gateway and
+    /// stores built on it (<https://github.com/versity/versitygw/issues/1710> is another one:
     /// `If-Match` fails when it should succeed).
     pub unquoted: bool,
     /// Conditions are refused with 501: Backblaze B2, "A header you provided implies functionality
     /// that is not implemented"
     /// (<https://github.com/sathinduga/obsidian-s3-sync-and-backup/issues/78>).
     pub refuses_conditions: bool,
-    /// Conditions are passed over, as if they were not there: proxies and small servers
+    /// Conditions are ignored: proxies and small servers
     /// (<https://github.com/developmentseed/multistore/issues/120>), and Amazon's own before August
     /// 2024.
     pub ignores_conditions: bool,
-    /// An object without Content-MD5 or x-amz-checksum-… is refused: Amazon and Backblaze, with an
-    /// object lock in force (<https://github.com/apache/arrow-rs-object-store/issues/190>,
+    /// An object without Content-MD5 or x-amz-checksum-… is refused: Amazon and Backblaze with an
+    /// object lock (<https://github.com/apache/arrow-rs-object-store/issues/190>,
     /// <https://github.com/zmanda/amanda/issues/275>).
     pub wants_checksum: bool,
-    /// An object is never replaced or deleted: stores under a retention that keeps the first
+    /// An object is never replaced or deleted: stores with a retention policy that keeps the first
     /// version (S3 "compliance" of several vendors, Azure's immutable storage).
     pub write_once: bool,
     /// Answers have no ETag (<https://github.com/FilenCloudDienste/filen-s3/issues/146>).
     pub no_etag: bool,
-    /// Answers name a version, listings don't: any bucket with versioning.
+    /// Answers contain a version, listings don't: any bucket with versioning.
     pub versioned: bool,
     /// Google's XML API: no signature, generations instead of ETags in conditions.
     pub google: bool,
-    /// ETags of answers are weak, those of conditions must be as they are: proxies that compress
+    /// ETags in answers are weak, and conditions must repeat them exactly: proxies that compress
     /// (<https://github.com/gocd/gocd/pull/2247>).
     pub weak: bool,
-    /// The first request for anything is answered with 503 SlowDown, as any store may.
+    /// The first request for each object is answered with 503 SlowDown, as any store may.
     pub slow_down: bool,
-    /// Keys in listings are URL-encoded though nobody asked for it, as with Hitachi's platform
+    /// Keys in listings are URL-encoded without a request for it, as with Hitachi's platform
     /// (<https://github.com/minio/minio-go/issues/1723>).
     pub encoded_keys: bool,
 }
 
-/// Who may ask.
+/// The access key id that is accepted.
 pub const KEY_ID: &str = "AKIATESTTESTTEST";
 
 #[derive(Debug, Clone)]
@@ -85,16 +85,16 @@ struct Shared {
     habits: StoreHabits,
     /// Objects whose names contain one of these are refused.
     refused: Mutex<Vec<String>>,
-    /// Who may ask instead of [`KEY_ID`].
+    /// The access key id that is accepted instead of [`KEY_ID`].
     key: Mutex<Option<String>>,
-    /// The secret with which requests must be signed; any if absent.
+    /// The secret with which requests must be signed; any secret if absent.
     secret: Mutex<Option<String>>,
     /// The code with which every request is refused.
     refusal: Mutex<Option<&'static str>>,
     requests: AtomicU64,
 }
 
-/// The running server; dropping it ends it.
+/// The running server; dropping it stops it.
 #[derive(Debug)]
 pub struct ObjectStore {
     address: SocketAddr,
@@ -103,18 +103,18 @@ pub struct ObjectStore {
 }
 
 impl ObjectStore {
-    /// Starts it on a free port of the loopback interface.
+    /// Starts the server on a free port of the loopback interface.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// No port is available.
     pub async fn start() -> io::Result<Self> {
         Self::start_with(StoreHabits::default()).await
     }
 
-    /// Starts one with habits of its own.
+    /// Starts a server with habits.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// No port is available.
     pub async fn start_with(habits: StoreHabits) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -127,78 +127,77 @@ impl ObjectStore {
         })
     }
 
-    /// Its port.
+    /// Returns its port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Its address.
+    /// Returns its address.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// From now on it is away, or there again.
+    /// Makes it unavailable, or available again.
     pub fn set_away(&self, away: bool) {
         self.shared.away.store(away, Ordering::SeqCst);
     }
 
-    /// From now on it has no room for anything, or has again.
+    /// Fills it, or frees it again.
     pub fn set_full(&self, full: bool) {
         self.shared.full.store(full, Ordering::SeqCst);
     }
 
-    /// From now on it knows nobody by the key that he has, or does again.
+    /// Makes it refuse the client's key, or accept it again.
     pub fn set_refusing(&self, refusing: bool) {
         self.shared.refusing.store(refusing, Ordering::SeqCst);
     }
 
-    /// From now on it refuses to write objects whose names contain this; nothing more if it is
-    /// empty.
+    /// Makes it refuse writes of objects whose names contain this text; none if it is empty.
     pub fn set_refused(&self, part: &str) {
         let mut refused = lock(&self.shared.refused);
         refused.clear();
         refused.extend((!part.is_empty()).then(|| part.to_owned()));
     }
 
-    /// From now on only this key may ask.
+    /// Makes it accept only this access key id.
     pub fn set_key(&self, id: &str) {
         *lock(&self.shared.key) = Some(id.to_owned());
     }
 
-    /// From now on requests must be signed with this secret.
+    /// Requires requests to be signed with this secret.
     pub fn set_secret(&self, secret: &str) {
         *lock(&self.shared.secret) = Some(secret.to_owned());
     }
 
-    /// From now on every request is refused with 403 and this code, or none is.
+    /// Makes it refuse every request with 403 and this code, or none.
     pub fn set_refusal(&self, code: Option<&'static str>) {
         *lock(&self.shared.refusal) = code;
     }
 
-    /// How many objects were read, over all.
+    /// Returns how many objects were read in total.
     pub fn reads(&self) -> u64 {
         self.shared.reads.load(Ordering::SeqCst)
     }
 
-    /// How many objects were written, over all.
+    /// Returns how many objects were written in total.
     pub fn writes(&self) -> u64 {
         self.shared.writes.load(Ordering::SeqCst)
     }
 
-    /// The names of all objects, with their buckets.
+    /// Returns the names of all objects, with their buckets.
     pub fn names(&self) -> Vec<String> {
         lock(&self.shared.objects).keys().cloned().collect()
     }
 
-    /// An object's content.
+    /// Returns an object's content.
     pub fn get(&self, name: &str) -> Option<Vec<u8>> {
         lock(&self.shared.objects).get(name).map(|object| object.bytes.clone())
     }
 
-    /// Writes the objects below a prefix into a folder, as the files of a lake.
+    /// Writes the objects with a prefix into a folder, as the files of a lake.
     ///
     /// # Panics
-    /// When the folder can't be written.
+    /// The folder can't be written.
     pub fn copy_to(&self, prefix: &str, folder: &Path) {
         for name in self.names() {
             if let (Some(path), Some(bytes)) = (name.strip_prefix(prefix), self.get(&name)) {
@@ -209,14 +208,14 @@ impl ObjectStore {
         }
     }
 
-    /// Puts an object there, as if somebody else had.
+    /// Adds an object, as if another client had.
     pub fn put(&self, name: &str, bytes: &[u8]) {
         self.shared.put(name, bytes.to_vec());
     }
 }
 
 impl Shared {
-    /// The fields of an answer that name an object's version.
+    /// Returns the fields of an answer that identify an object's version.
     fn described(&self, e_tag: &str) -> String {
         let mut fields = match self.habits {
             StoreHabits { no_etag: true, .. } => String::new(),
@@ -233,7 +232,7 @@ impl Shared {
         fields
     }
 
-    /// Why a PUT is refused before its conditions are looked at.
+    /// Returns why a PUT is refused before its conditions are checked.
     fn refusal(&self, request: &Request, is_there: bool) -> Option<Reply> {
         let has = |name: &str| request.http.field(name).is_some();
         let has_condition = has("if-match") || has("if-none-match");
@@ -319,7 +318,7 @@ impl Request {
         let mut words = http.line.split(' ');
         let method = words.next().unwrap_or_default().to_owned();
         let target = words.next().unwrap_or_default();
-        // A proxy is told the whole address.
+        // A proxy gets the complete address.
         let target = match target.strip_prefix("http://") {
             Some(rest) => rest.split_once('/').map_or("", |(_, path)| path),
             None => target,
@@ -335,9 +334,9 @@ impl Request {
     }
 }
 
-/// Google's number of an object's version.
+/// Returns Google's number of an object's version.
 fn generation(e_tag: &str) -> u64 {
-    // Moments in microseconds, there.
+    // Google's numbers are times in microseconds.
     u64::from_str_radix(e_tag.trim_matches('"'), 16)
         .map_or(0, |number| 1_790_000_000_000_000 + number)
 }
@@ -361,19 +360,19 @@ pub(super) fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Why who asks is refused.
+/// Returns why the client is refused.
 fn stranger(request: &Request, shared: &Shared) -> Option<Reply> {
     let refused = |code: &str| Some(Reply::error("403 Forbidden", code));
     if let Some(code) = *lock(&shared.refusal) {
         return refused(code);
     }
     if shared.habits.google {
-        // A key with `disable_oauth`, as emulators want it, asks in nobody's name.
+        // A key with `disable_oauth`, as emulators use it, is anonymous.
         return None;
     }
     let key = lock(&shared.key).clone().unwrap_or_else(|| KEY_ID.to_owned());
     let credential = format!("Credential={key}/");
-    // A token belongs to a key that was given out for a while; this one was not.
+    // A session token belongs to a temporary key, which this one is not.
     if request.http.field("x-amz-security-token").is_some() {
         return refused("InvalidToken");
     }
@@ -427,7 +426,7 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
             let same = |tag: &str| {
                 let is = |object: &Object| match shared.habits {
                     StoreHabits { unquoted: true, .. } => object.e_tag.trim_matches('"') == tag,
-                    // A weak tag never holds in If-Match (RFC 9110, section 13.1.1).
+                    // A weak tag never matches in If-Match (RFC 9110, section 13.1.1).
                     _ => object.e_tag == tag,
                 };
                 known.as_ref().is_some_and(is)

@@ -11,20 +11,20 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Shared, lock};
 
-/// The rounds of SCRAM.
+/// Iteration count of SCRAM.
 const ROUNDS: u32 = 4096;
 
-/// The access tokens that open mailboxes: shared by a token server and mail servers.
+/// Access tokens for mailboxes, shared by a token server and mail servers.
 #[derive(Debug, Clone, Default)]
 pub struct TokenBook(Arc<Mutex<BTreeMap<String, String>>>);
 
 impl TokenBook {
-    /// A token opens this user's mailbox from now on.
+    /// Makes a token valid for this user's mailbox.
     pub fn admit(&self, token: &str, user: &str) {
         lock(&self.0).insert(token.to_owned(), user.to_owned());
     }
 
-    /// No token opens anything any more.
+    /// Revokes all tokens.
     pub fn revoke_all(&self) {
         lock(&self.0).clear();
     }
@@ -34,20 +34,20 @@ impl TokenBook {
     }
 }
 
-/// What the server says next.
+/// Next step of the server.
 pub(super) enum Step {
-    /// It asks.
+    /// A challenge.
     Challenge(Vec<u8>),
-    /// The end: who is logged in, or nobody.
+    /// The end, with the authenticated user, if successful.
     End(Option<String>),
 }
 
 enum State {
-    /// Nothing was said yet.
+    /// Nothing received yet.
     Begin,
-    /// LOGIN: the name is known.
+    /// LOGIN: the name was received.
     Name(String),
-    /// SCRAM: user, what was said so far, the combined nonce, the salted password.
+    /// SCRAM: user, messages so far, the combined nonce, the salted password.
     Proof(String, String, String, [u8; 32]),
     /// SCRAM: the signature was sent.
     Signed(String),
@@ -62,14 +62,14 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Begins, if the server has the mechanism.
+    /// Starts an authentication, if the server supports the mechanism.
     pub(super) fn begin(shared: &Shared, mechanism: &str) -> Option<Self> {
         let has = |list: &[String]| list.iter().any(|name| name.eq_ignore_ascii_case(mechanism));
         has(&shared.options.mechanisms)
             .then(|| Self { mechanism: mechanism.to_ascii_uppercase(), state: State::Begin })
     }
 
-    /// What the server says to a response in Base64; `None` where there is no initial response.
+    /// Processes a response in Base64; `None` if there is no initial response.
     pub(super) fn next(&mut self, shared: &Shared, response: Option<&str>) -> Step {
         let broken = &shared.options.broken_mechanisms;
         if broken.iter().any(|name| name.eq_ignore_ascii_case(&self.mechanism)) {
@@ -104,8 +104,7 @@ impl Exchange {
             }
             ("SCRAM-SHA-256", State::Signed(user)) => Step::End(text.is_empty().then_some(user)),
             ("XOAUTH2" | "OAUTHBEARER", State::Begin) => self.bearer(shared, &text),
-            // A client that does not answer the refusal as its document says gets no reply that
-            // helps.
+            // A client that does not answer the refusal as specified gets an unhelpful reply.
             (_, State::Refused(expected)) if text.as_bytes() == expected => Step::End(None),
             _ => Step::Challenge(b"malformed".to_vec()),
         }

@@ -1,4 +1,4 @@
-//! Whether an S3 request was signed with the right secret (Signature Version 4).
+//! Checks whether an S3 request was signed with the right secret (Signature Version 4).
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::http::Request;
 
-/// Whether the request is signed by who has this secret; `target` is the path and query of its
+/// Returns whether the request was signed with this secret; `target` is the path and query of its
 /// first line.
 pub(super) fn is_signed_with(request: &Request, secret: &str) -> bool {
     let Some(field) = request.field("authorization") else {
@@ -55,7 +55,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The parameters in their order, each encoded in the one way that the signature knows.
+/// Returns the sorted parameters, each in the canonical encoding.
 fn sorted(query: &str) -> String {
     let pairs: BTreeMap<String, String> = query
         .split('&')

@@ -11,7 +11,7 @@ use super::{
     sasl::{Exchange, Step},
 };
 
-/// The phase at which a command's faults strike.
+/// Returns the phase of a command's faults.
 fn phase(verb: &str) -> Option<&'static str> {
     let verb = if verb == "HELO" { "EHLO" } else { verb };
     Protocol::Smtp.phases().iter().copied().find(|phase| *phase == verb)
@@ -157,7 +157,7 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
                 let Some(content) = content(&mut connection, options.max_size).await? else {
                     return Ok(());
                 };
-                // RFC 5321, section 4.5.3.1.6; Exchange refuses such a mail, Postfix cuts its
+                // RFC 5321, section 4.5.3.1.6; Exchange refuses such a mail, Postfix splits its
                 // lines.
                 if content.as_deref().is_some_and(has_long_line) {
                     (from, to) = (None, Vec::new());
@@ -193,7 +193,7 @@ pub(super) async fn serve(mut connection: Connection) -> io::Result<()> {
     Ok(())
 }
 
-/// `None` for an unknown mechanism, else whether the credentials are right.
+/// Checks credentials; `None` for an unknown mechanism.
 async fn authenticate(connection: &mut Connection, arguments: &str) -> io::Result<Option<bool>> {
     let shared = connection.shared.clone();
     let (mechanism, initial) = arguments.split_once(' ').unwrap_or((arguments, ""));
@@ -217,7 +217,7 @@ async fn authenticate(connection: &mut Connection, arguments: &str) -> io::Resul
     }
 }
 
-/// The address and the parameters of `FROM:<…> …` or `TO:<…> …`.
+/// Parses the address and the parameters of `FROM:<…> …` or `TO:<…> …`.
 fn path(arguments: &str, keyword: &str) -> Option<(String, String)> {
     let head = arguments.get(..keyword.len())?;
     let rest = arguments[keyword.len()..].trim_start().strip_prefix('<')?;
@@ -230,8 +230,8 @@ fn has_long_line(content: &[u8]) -> bool {
     content.split(|byte| *byte == b'\n').any(|line| line.len() > 999)
 }
 
-/// The mail's content without dot-stuffing: `None` at the end of the connection, `Some(None)` if it
-/// is too large.
+/// Reads the mail's content without dot-stuffing: `None` at the end of the connection, `Some(None)`
+/// if it is too large.
 async fn content(
     connection: &mut Connection,
     max_size: usize,

@@ -1,4 +1,4 @@
-//! The embedded token server (RFC 6749): client credentials and refresh tokens, in clear on the
+//! The embedded token server (RFC 6749): client credentials and refresh tokens, in plaintext on the
 //! loopback interface.
 
 use std::{
@@ -18,19 +18,19 @@ use crate::{
     lock,
 };
 
-/// What the server knows.
+/// State of the server.
 #[derive(Debug, Default)]
 struct Shared {
     book: TokenBook,
     user: String,
     client_secret: String,
-    /// The refresh token that is valid; each use replaces it.
+    /// The valid refresh token; each use replaces it.
     refresh_token: Mutex<String>,
     requests: Mutex<Vec<String>>,
     refusal: Mutex<Option<String>>,
 }
 
-/// The running server; dropping it ends it.
+/// The running server; dropping it stops it.
 pub struct TokenServer {
     shared: Arc<Shared>,
     port: u16,
@@ -38,10 +38,11 @@ pub struct TokenServer {
 }
 
 impl TokenServer {
-    /// Starts a server whose tokens open this user's mailbox at all servers that share the book.
+    /// Starts a server whose tokens are valid for this user's mailbox on all servers that share the
+    /// book.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// No port is available.
     pub async fn start(
         book: &TokenBook,
         user: &str,
@@ -65,17 +66,17 @@ impl TokenServer {
         })
     }
 
-    /// Its address, for `token_url`.
+    /// Returns its address, for `token_url`.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/tenant/oauth2/v2.0/token", self.port)
     }
 
-    /// Answers every request with this JSON and status 400 from now on, or no longer.
+    /// Makes it answer every request with this JSON and status 400, or stop doing so.
     pub fn refuse(&self, json: Option<&str>) {
         *lock(&self.shared.refusal) = json.map(str::to_owned);
     }
 
-    /// The forms that were sent.
+    /// Returns the received forms.
     pub fn requests(&self) -> Vec<String> {
         lock(&self.shared.requests).clone()
     }

@@ -1,5 +1,5 @@
-//! Removes old files from targets by their rules. Only unchanged files that this outbox delivered
-//! are removed.
+//! Removes old files from targets by their rules, but only unchanged files that were delivered from
+//! this outbox.
 
 use std::{collections::BTreeMap, fs};
 

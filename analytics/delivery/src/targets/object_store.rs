@@ -1,5 +1,4 @@
-//! Object stores: Amazon S3 and compatible ones, Azure and Google. An object appears complete in
-//! one step.
+//! An object store: Amazon S3 and compatible ones, Azure, Google. An object appears atomically.
 
 use std::path::Path;
 
@@ -42,7 +41,7 @@ impl Store {
         })
     }
 
-    /// Reads the published status of a site's probe, if the store holds a lake.
+    /// Reads the published status of a site's probe, if the store contains a lake.
     pub(super) async fn status(&self, site: &SiteName) -> Result<Option<Status>, StatusError> {
         Status::download(&self.remote, site).await
     }
@@ -90,7 +89,7 @@ impl FileStore for Store {
                 Ok(Some(hashing.finish().1))
             }
             Ok(None) => Ok(None),
-            // Write-only accounts are common.
+            // Accounts with write access only are common.
             Err(error)
                 if error.to_string().contains("403")
                     || error.to_string().contains("AccessDenied") =>
@@ -109,7 +108,7 @@ impl FileStore for Store {
         self.remote.delete(&self.key(name)).await.map_err(failed)
     }
 
-    /// An object store has no folders, only names with slashes.
+    /// Does nothing: an object store has no folders, only names with slashes.
     async fn remove_folder(&mut self) -> Result<(), DeliveryError> {
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! What failures have in common: hour, weekday, stage, reply, and a metric that differs during
-//! them.
+//! failures.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -11,8 +11,8 @@ use super::super::{
 };
 use super::{EVENTS, Hourly, Pattern, TestedPattern, worth};
 
-/// What failures have in common. Tests that fail in a row are one event: they are no witnesses of
-/// their own.
+/// Looks for what failures have in common. Consecutive failed tests are one event, because they are
+/// not independent.
 pub(super) fn failures(
     series: &Series,
     period: &Period,
@@ -39,7 +39,7 @@ pub(super) fn failures(
         event_hour[local.hour() as usize % 24] += 1;
         event_day[local.weekday().to_monday_zero_offset() as usize % 7] += 1;
     }
-    // The clearest of all hours; its chance counts all of them.
+    // Finds the clearest of all hours; its p-value is corrected for all of them.
     let clearest = |events: &[u64], all: &[u64]| {
         (0..events.len())
             .map(|slot| {
@@ -78,7 +78,7 @@ pub(super) fn failures(
 
 type Event = (usize, UtcMicros, Option<UtcMicros>);
 
-/// Where most failures began, if it is more than half of them for sure.
+/// Finds where most failures began, if a significant majority did.
 fn kind(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
     let mut kinds: Vec<((Outcome, Option<Stage>), u64)> = Vec::new();
     for (row, ..) in events {
@@ -94,8 +94,8 @@ fn kind(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
     };
     let of = events.len() as u64;
     let p = significance::binomial_at_least(count, of, 0.5);
-    // One kind only, as where there is no other way to fail, is a fact and no finding; but a stage
-    // is worth knowing.
+    // If there is only one kind of failure, that is a fact and not a finding, but its stage is
+    // worth knowing.
     let says = (kinds.len() > 1 || stage.is_some())
         .then(|| Share::new(count, of))
         .flatten()
@@ -103,7 +103,7 @@ fn kind(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
     asked.push(TestedPattern { p, says: says.into_iter().collect() });
 }
 
-/// A reply code that goes with failures.
+/// Looks for a reply code that goes with failures.
 fn reply(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
     let code = |row: usize| series.smtp_reply_code.get(row).copied().flatten();
     let mut codes: BTreeMap<i32, u64> = BTreeMap::new();
@@ -135,7 +135,7 @@ fn reply(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
     asked.push(TestedPattern { p: p.min(1.0), says: says.into_iter().collect() });
 }
 
-/// Whether a phase takes longer or shorter while tests fail: the median of each event against
+/// Tests whether a phase takes longer or shorter while tests fail: the median of each event against
 /// hourly medians of good tests.
 fn during(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
     let mut is_good = series.counting();
@@ -181,7 +181,7 @@ fn during(series: &Series, events: &[Event], asked: &mut Vec<TestedPattern>) {
     }
 }
 
-/// Rows of the period that began in the same hour (UTC), in order.
+/// Returns the rows of the period by the hour (UTC) in which their tests began, in order.
 fn hours(series: &Series) -> Vec<Range<usize>> {
     let hour = |row: usize| series.started_at[row].div_euclid(3_600_000_000);
     let mut hours: Vec<Range<usize>> = Vec::new();

@@ -1,4 +1,4 @@
-//! Where on the way of a mail the time is spent.
+//! Where in the delivery path the time is spent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use super::super::{availability::Share, significance, significance::median};
 use super::{Pattern, TestedPattern};
 use mailqos_lake_tables::Series;
 
-/// At which station most of the time is spent: the one that is the longest of a mail's way most
-/// often, against the next.
+/// Finds the hop where most of the time is spent: the one that is most often the longest, compared
+/// with the next.
 pub(super) fn hop(series: &Series, asked: &mut Vec<TestedPattern>) {
     let mut longest: BTreeMap<Arc<str>, u64> = BTreeMap::new();
     let mut delays: BTreeMap<Arc<str>, Vec<f64>> = BTreeMap::new();
@@ -23,7 +23,7 @@ pub(super) fn hop(series: &Series, asked: &mut Vec<TestedPattern>) {
             .filter_map(|hop| Some((hop.by.as_ref()?, hop.delay?.0)))
             .filter(|(_, delay)| *delay >= 0)
             .collect();
-        // With one station there is nothing to compare.
+        // With one hop there is nothing to compare.
         if known.len() < 2 {
             continue;
         }
@@ -33,7 +33,7 @@ pub(super) fn hop(series: &Series, asked: &mut Vec<TestedPattern>) {
         }
         let most = known.iter().map(|(_, delay)| *delay).max().unwrap_or(0);
         let mut at_most = known.iter().filter(|(_, delay)| *delay == most);
-        // Stamps are of whole seconds: a tie says nothing.
+        // Timestamps are in whole seconds: a tie is not evidence.
         if let (Some((by, _)), None) = (at_most.next(), at_most.next()) {
             *longest.entry(Arc::clone(by)).or_default() += 1;
         }
@@ -48,7 +48,7 @@ pub(super) fn hop(series: &Series, asked: &mut Vec<TestedPattern>) {
         return;
     }
     let second = ranked.get(1).map_or(0, |(_, count)| *count);
-    // The sign test of the two, times the stations among which the first was chosen.
+    // The sign test of the two, multiplied by the number of hops from which the first was chosen.
     let p = significance::binomial_at_least(first, first + second, 0.5) * 2.0 * delays.len() as f64;
     let share = Share::new(first, ways.len() as u64);
     let says =

@@ -1,4 +1,4 @@
-//! Habits of the day and what rises together, from the medians of the hours.
+//! Daily patterns and correlated metrics, from hourly medians.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -10,16 +10,16 @@ use super::super::{
 use super::{DAYS, FEW, LOOSE, Pattern, TestedPattern, WORTH};
 use mailqos_lake_tables::{Metric, Series, Values};
 
-/// Medians of each metric by the hour of local time.
+/// Medians of each metric by local hour.
 pub(super) struct Hourly {
-    /// Each hour with tests that counted, and how many they were.
+    /// Each hour with counted tests, and their number.
     hours: Vec<(LocalTime, u64)>,
-    /// By metric of the contracts, then by hour.
+    /// By metric of `stats`, then by hour.
     medians: Vec<Vec<Option<f64>>>,
 }
 
 impl Hourly {
-    /// `counting` is [`Series::counting`].
+    /// Computes the hourly medians; `counting` is [`Series::counting`].
     pub(super) fn of(series: &Series, period: &Period, counting: &[bool]) -> Self {
         let mut clock = LocalClock::new(period.timezone());
         let mut hours: Vec<(LocalTime, u64)> = Vec::new();
@@ -50,7 +50,7 @@ impl Hourly {
         Self { hours, medians }
     }
 
-    /// How many tests lie in each hour of the day, and on each weekday from Monday on.
+    /// Returns the number of tests in each hour of the day, and on each weekday from Monday.
     pub(super) fn tests(&self) -> ([u64; 24], [u64; 7]) {
         let (mut by_hour, mut by_day) = ([0; 24], [0; 7]);
         for (shown, count) in &self.hours {
@@ -60,7 +60,7 @@ impl Hourly {
         (by_hour, by_day)
     }
 
-    /// Whether the hour of the day matters: hourly medians against the middle of their own day.
+    /// Tests whether the hour of the day matters: hourly medians against the median of their day.
     pub(super) fn habit(&self, metric: Metric, asked: &mut Vec<TestedPattern>) {
         let Some(place) = Metric::CONTRACT.iter().position(|of| *of == metric) else {
             return;
@@ -72,7 +72,7 @@ impl Hourly {
                 days.entry(shown.day).or_default().push((shown.hour, *value));
             }
         }
-        // Days that were seen in full: half a day would be compared with another middle.
+        // Complete days only: half a day would be compared with a different median.
         days.retain(|_, hours| hours.len() >= 18);
         if days.len() < DAYS / 2 {
             return;
@@ -101,7 +101,7 @@ impl Hourly {
             .collect();
         of_hours.sort_by(|a, b| a.1.total_cmp(&b.1));
         let says = match (of_hours.first(), of_hours.last()) {
-            // Of 24 hours one is always the slowest: it takes more to be worth a sentence.
+            // One of 24 hours is always the slowest, so the threshold is higher.
             (Some((fastest, fast)), Some((slowest, slow)))
                 if *slow >= *fast * (1.0 + 2.0 * WORTH) =>
             {
@@ -118,7 +118,7 @@ impl Hourly {
         asked.push(TestedPattern { p, says });
     }
 
-    /// Whether the round trip rises and falls with another metric.
+    /// Tests whether the round trip rises and falls with another metric.
     pub(super) fn correlation(&self, with: Metric, asked: &mut Vec<TestedPattern>) {
         let place = |metric: Metric| Metric::CONTRACT.iter().position(|of| *of == metric);
         let (Some(trip), Some(other)) = (place(Metric::RoundTrip), place(with)) else {

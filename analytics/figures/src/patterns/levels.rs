@@ -13,7 +13,7 @@ use super::{DAYS, FEW, Pattern, TestedPattern, WEEKS, WORTH, worth};
 /// A day: its beginning, its weekday (1 for Monday to 7 for Sunday) and its median.
 type Day = (UtcMicros, i8, f64);
 
-/// Slope, shifts, weekdays and single days of a metric, from its daily medians; `counting` is
+/// Tests slope, shifts, weekdays and single days of a metric, from its daily medians; `counting` is
 /// [`Series::counting`].
 pub(super) fn levels(
     series: &Series,
@@ -26,7 +26,7 @@ pub(super) fn levels(
     if days.len() < DAYS {
         return;
     }
-    // Days count from the first; a missing one leaves a gap.
+    // Days are counted from the first; a missing one leaves a gap.
     let origin = days[0].0;
     let x = |at: UtcMicros| (at - origin).0 as f64 / 86_400e6;
     let raw: Vec<f64> = days.iter().map(|(_, _, value)| *value).collect();
@@ -35,7 +35,7 @@ pub(super) fn levels(
         .iter()
         .map(|(at, weekday, value)| (x(*at), value / habit[*weekday as usize - 1]))
         .collect();
-    // What is left without the change: by weekday, and each day by itself.
+    // The remainder without the change: by weekday, and by day.
     let Some(expected) = changes(&days, &plain, metric, asked) else {
         return;
     };
@@ -53,7 +53,7 @@ pub(super) fn levels(
     }));
 }
 
-/// The medians of days with enough values.
+/// Returns the medians of days with enough values.
 fn daily_medians(series: &Series, period: &Period, metric: Metric, counting: &[bool]) -> Vec<Day> {
     let mut days = Vec::new();
     let mut values = Values::default();
@@ -142,8 +142,7 @@ fn weekday(days: &[Day], expected: &[f64], metric: Metric) -> Option<TestedPatte
     Some(TestedPattern { p, says: says.into_iter().collect() })
 }
 
-/// How each weekday compares with the middle of its own week: 1 where there are too few weeks to
-/// say.
+/// Returns how each weekday compares with the median of its week: 1 if there are too few weeks.
 fn weekdays(days: &[Day], raw: &[f64]) -> [f64; 7] {
     let mut habit = [1.0; 7];
     if days.len() < WEEKS {
@@ -151,7 +150,8 @@ fn weekdays(days: &[Day], raw: &[f64]) -> [f64; 7] {
     }
     let mut by_weekday = vec![Vec::new(); 7];
     for (index, (_, weekday, value)) in days.iter().enumerate() {
-        // Seven days around it, so that a change over the weeks is no habit.
+        // Use the seven days around it, so that a change over the weeks does not look like a weekly
+        // pattern.
         let from = index.saturating_sub(3).min(days.len() - 7);
         let around = median(&mut raw[from..from + 7].to_vec()).unwrap_or(1.0);
         if around > 0.0 {
@@ -168,7 +168,7 @@ fn weekdays(days: &[Day], raw: &[f64]) -> [f64; 7] {
     habit
 }
 
-/// The median of the level that each value belongs to.
+/// Returns the median of the level that each value belongs to.
 fn level_around(values: &[f64], shifts: &[usize]) -> Vec<f64> {
     let mut edges = vec![0];
     edges.extend(shifts);
@@ -182,8 +182,8 @@ fn level_around(values: &[f64], shifts: &[usize]) -> Vec<f64> {
         .collect()
 }
 
-/// The weekday that differs most clearly from the others: its number, its median, theirs, and its
-/// chance, which counts all seven.
+/// Returns the weekday that differs most clearly from the others: its number, its median, theirs,
+/// and its p-value, corrected for all seven.
 fn extreme_day(groups: &[Vec<f64>]) -> Option<(i8, f64, f64, f64)> {
     (0..7_usize)
         .filter(|day| groups[*day].len() >= FEW)
@@ -199,8 +199,8 @@ fn extreme_day(groups: &[Vec<f64>]) -> Option<(i8, f64, f64, f64)> {
         .min_by(|a, b| a.3.total_cmp(&b.3))
 }
 
-/// The value that stands out most, by its distance from the middle in robust deviations; its chance
-/// counts all values.
+/// Returns the value that stands out most, by its distance from the median in robust deviations;
+/// its p-value is corrected for all values.
 fn outlier(relative: &[f64], says: impl Fn(usize, f64) -> Pattern) -> TestedPattern {
     let middle = median(&mut relative.to_vec()).unwrap_or(0.0);
     let mut distances: Vec<f64> = relative.iter().map(|value| (value - middle).abs()).collect();
@@ -213,8 +213,7 @@ fn outlier(relative: &[f64], says: impl Fn(usize, f64) -> Pattern) -> TestedPatt
     let (Some((index, distance)), true) = (found, spread > 0.0) else {
         return TestedPattern { p: 1.0, says: Vec::new() };
     };
-    // Deviations that were estimated from so few days make for heavier tails than the normal
-    // distribution's.
+    // Deviations estimated from so few days have heavier tails than the normal distribution.
     let degrees = (relative.len() as f64 / 4.0).max(3.0);
     let p = (significance::student(distance / spread, degrees) * relative.len() as f64).min(1.0);
     let worth = distance >= (1.0 + WORTH).ln();

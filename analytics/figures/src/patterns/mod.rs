@@ -1,11 +1,10 @@
-//! What the samples have in common: lasting changes, habits of the week and the day, days that
-//! stand out, what rises together, where on the way the time is spent, and what failures have in
+//! Patterns in the samples: lasting changes, weekly and daily patterns, days that stand out,
+//! correlated metrics, where in the delivery path the time is spent, and what failures have in
 //! common.
 //!
-//! Every question that is asked yields a p-value, also where the answer is no; all of them together
-//! are corrected for their number (Holm). What is left stands out more than chance would let
-//! anything stand out in one of twenty runs. And a difference that is certain but small is not
-//! worth a sentence.
+//! Every hypothesis yields a p-value, even if nothing is found; all of them together are corrected
+//! for their number (Holm). By chance alone, at most one of twenty runs has any finding. And a
+//! difference that is significant but small is not reported.
 
 mod failures;
 mod hops;
@@ -25,17 +24,17 @@ use super::{
     significance::{self, LEVEL},
 };
 
-/// Days that a question about days needs.
+/// Days needed for hypotheses about days.
 const DAYS: usize = 14;
-/// Days that a question about weekdays needs: three weeks.
+/// Days needed for hypotheses about weekdays: three weeks.
 const WEEKS: usize = 21;
 /// Values that a day or an hour needs to have a median.
 const FEW: usize = 3;
-/// A change or difference of less than this share of the level is not worth a sentence.
+/// A change or difference of less than this share of the level is not reported.
 const WORTH: f64 = 0.05;
 /// A correlation weaker than this explains next to nothing.
 const LOOSE: f64 = 0.3;
-/// Failures of fewer events have nothing in common that could be told from chance.
+/// With fewer events, what failures have in common can't be distinguished from chance.
 const EVENTS: u64 = 5;
 
 use failures::failures;
@@ -50,49 +49,48 @@ pub struct PatternFinding {
     pub site: Arc<str>,
     /// The monitor.
     pub monitor: Arc<str>,
-    /// What was found.
+    /// The pattern.
     pub pattern: Pattern,
-    /// How many questions were asked in all.
+    /// Number of hypotheses tested in all.
     pub questions: usize,
-    /// The chance that anything as clear as this comes up by chance, after all questions that were
-    /// asked.
+    /// The p-value, corrected for all tested hypotheses.
     pub p: f64,
 }
 
-/// What can be found. Times are in microseconds.
+/// Patterns that can be found. Times are in microseconds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pattern {
     /// A steady change.
     Trend {
-        /// Of which metric.
+        /// The metric.
         metric: Metric,
-        /// A day.
+        /// Change per day.
         per_day: f64,
         /// Its 95 % confidence interval.
         interval: (f64, f64),
-        /// The level at the first day.
+        /// Level on the first day.
         from: f64,
-        /// The level at the last.
+        /// Level on the last day.
         to: f64,
         /// Days with values.
         days: usize,
     },
     /// A lasting shift.
     Shift {
-        /// Of which metric.
+        /// The metric.
         metric: Metric,
         /// The first day of the new level.
         at: UtcMicros,
-        /// Median of the days before, since the shift before that.
+        /// Median of the days before it, since the previous shift.
         before: f64,
-        /// Median of the days after, until the next shift.
+        /// Median of the days after it, until the next shift.
         after: f64,
     },
     /// A weekday that differs from the others.
     Weekday {
-        /// Of which metric.
+        /// The metric.
         metric: Metric,
-        /// Which: 1 for Monday to 7 for Sunday.
+        /// The weekday: 1 for Monday to 7 for Sunday.
         day: i8,
         /// Its median.
         value: f64,
@@ -101,105 +99,105 @@ pub enum Pattern {
     },
     /// Hours that differ from the others.
     Hours {
-        /// Of which metric.
+        /// The metric.
         metric: Metric,
         /// The slowest hour of the day.
         slowest: u8,
         /// Its median.
         slow: f64,
-        /// The fastest.
+        /// The fastest hour of the day.
         fastest: u8,
         /// Its median.
         fast: f64,
     },
-    /// A day unlike what its weekday and the level of the time let expect.
+    /// A day that differs from what its weekday and the current level suggest.
     Day {
-        /// Of which metric.
+        /// The metric.
         metric: Metric,
         /// When the day began.
         at: UtcMicros,
         /// Its median.
         value: f64,
-        /// What was to be expected.
+        /// The expected value.
         expected: f64,
     },
     /// Two metrics that rise and fall together, by the hour.
     Correlation {
-        /// The one.
+        /// One metric.
         metric: Metric,
-        /// The other.
+        /// The other metric.
         with: Metric,
         /// Spearman's coefficient.
         rho: f64,
-        /// Hours.
+        /// Number of hours.
         hours: usize,
     },
-    /// The station of the way at which most of the time is spent.
+    /// The hop where most of the time is spent.
     Hop {
-        /// The server that wrote the stamp.
+        /// The server that wrote the timestamp.
         by: Arc<str>,
-        /// In how many mails it was the longest.
+        /// Share of mails in which it was the longest.
         longest: Share,
         /// Its median delay.
         delay: f64,
-        /// Median of all delays of a mail together.
+        /// Median time of all hops of a mail together.
         way: f64,
     },
     /// The hour in which failures begin.
     FailureHour {
-        /// From this hour to the next.
+        /// Start of the hour.
         hour: u8,
-        /// How many began in it.
+        /// Number of events that began in it.
         events: u64,
-        /// How many there were.
+        /// Number of all events.
         of: u64,
-        /// The share of the tests that lie in it.
+        /// Share of the tests in this hour.
         tests: f64,
     },
     /// The weekday on which failures begin.
     FailureWeekday {
-        /// Which: 1 for Monday to 7 for Sunday.
+        /// The weekday: 1 for Monday to 7 for Sunday.
         day: i8,
-        /// How many began on it.
+        /// Number of events that began on it.
         events: u64,
-        /// How many there were.
+        /// Number of all events.
         of: u64,
-        /// The share of the tests that lie on it.
+        /// Share of the tests on this weekday.
         tests: f64,
     },
-    /// How or where most failures happened.
+    /// Outcome or stage of most failures.
     FailureKind {
-        /// What became of the first test.
+        /// Outcome of the first test.
         outcome: Outcome,
         /// Where it failed.
         stage: Option<Stage>,
-        /// How many, of how many.
+        /// Share of the events.
         share: Share,
     },
-    /// What the server replied when tests failed, and does not otherwise.
+    /// A reply of the server that occurs when tests fail and not otherwise.
     FailureReply {
         /// The SMTP reply code.
         code: i32,
-        /// How many, of how many.
+        /// Share of the events.
         share: Share,
-        /// The share of good tests that had it.
+        /// Share of good tests with this reply.
         good: f64,
     },
     /// A metric that is different while tests fail.
     FailureMetric {
-        /// Which.
+        /// The metric.
         metric: Metric,
         /// Median during failures.
         during: f64,
         /// Median of good tests.
         good: f64,
-        /// How many failures.
+        /// Number of failures.
         events: u64,
     },
 }
 
 impl Pattern {
-    /// Its kind, in data.
+    /// Returns its kind, as used in data.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Trend { .. } => "trend",
@@ -217,12 +215,12 @@ impl Pattern {
         }
     }
 
-    /// Whether it is about a change over time rather than a habit.
+    /// Returns whether it is a change over time rather than a recurring pattern.
     pub fn is_change(&self) -> bool {
         matches!(self, Self::Trend { .. } | Self::Shift { .. })
     }
 
-    /// The metric that it is about, if any.
+    /// Returns its metric, if any.
     pub fn metric(&self) -> Option<Metric> {
         match self {
             Self::Trend { metric, .. }
@@ -236,7 +234,7 @@ impl Pattern {
         }
     }
 
-    /// By how much it differs: a factor's logarithm, or a share; to sort by.
+    /// Returns the size of the effect, for sorting: the logarithm of a factor, or a share.
     pub fn effect(&self) -> f64 {
         let factor = |a: f64, b: f64| (a / b).ln().abs();
         let effect = match self {
@@ -257,15 +255,15 @@ impl Pattern {
     }
 }
 
-/// A question that was asked: how likely its answer is by chance, and what it says.
+/// A tested hypothesis: its p-value and the resulting patterns.
 #[derive(Debug)]
 struct TestedPattern {
     p: f64,
-    /// Several where one question has several answers, such as all shifts of a metric.
+    /// Several if one hypothesis has several results, such as all shifts of a metric.
     says: Vec<Pattern>,
 }
 
-/// What was asked of one series.
+/// Results of the hypotheses about one series.
 #[derive(Debug)]
 pub struct Answers {
     site: Arc<str>,
@@ -273,7 +271,8 @@ pub struct Answers {
     asked: Vec<TestedPattern>,
 }
 
-/// All that stands out, the clearest first: changes before habits before failures of each monitor.
+/// Returns all significant patterns, the clearest first: for each monitor changes, then recurring
+/// patterns, then failures.
 pub fn find(answers: Vec<Answers>) -> Vec<PatternFinding> {
     let values: Vec<f64> =
         answers.iter().flat_map(|answers| answers.asked.iter().map(|asked| asked.p)).collect();
@@ -298,10 +297,9 @@ pub fn find(answers: Vec<Answers>) -> Vec<PatternFinding> {
     found
 }
 
-/// Asks one series, of its samples in the period.
+/// Tests all hypotheses about one series with its samples in the period.
 ///
-/// It needs the six metrics of the contracts; stages, reply codes and hops are used where they were
-/// read.
+/// It needs the six metrics of `stats`; stages, reply codes and hops are used if they were read.
 pub fn ask(series: &Series, period: &Period) -> Answers {
     let mut asked = Vec::new();
     let counting = series.counting();
@@ -318,12 +316,12 @@ pub fn ask(series: &Series, period: &Period) -> Answers {
     Answers { site: Arc::clone(&series.site), monitor: Arc::clone(&series.monitor), asked }
 }
 
-/// Whether two levels differ enough for a sentence.
+/// Returns whether two levels differ enough to be reported.
 fn worth(a: f64, b: f64) -> bool {
     a > 0.0 && b > 0.0 && (a / b).ln().abs() >= (1.0 + WORTH).ln()
 }
 
-/// The shifts of a metric in a period, by themselves: for the chart of one monitor.
+/// Returns only the shifts of a metric in a period, for the chart of one monitor.
 pub fn shifts(
     found: &[PatternFinding],
     (site, monitor): (&str, &str),

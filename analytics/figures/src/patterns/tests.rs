@@ -1,4 +1,4 @@
-//! Patterns that were planted are found, and noise is not one.
+//! Planted patterns are found, and noise is not.
 
 use jiff::tz::TimeZone;
 use mailqos_lake_tables::{Durations, HopDelay, Metric, Series};
@@ -9,7 +9,7 @@ use super::{
     *,
 };
 
-/// Six weeks with a change of the clocks, in a zone that is 5:45 h off, or one that changes by half
+/// Six weeks with a clock change, in a zone with an offset of 5:45 h, or one that changes by half
 /// an hour.
 fn weeks(zone: &str) -> Period {
     Period::between("2026-09-14", "2026-10-26", Calendar::new(TimeZone::get(zone).expect("a zone")))
@@ -24,10 +24,10 @@ struct Test {
     metrics: [f64; 6],
 }
 
-/// A test every twenty minutes of pure noise, which `plant` may change.
+/// A test every twenty minutes with pure noise, which `plant` may change.
 fn series(period: &Period, seed: u64, plant: impl Fn(&mut Test)) -> Series {
     let mut random = SplitMix64(seed);
-    // The sum of twelve even draws is nearly normal.
+    // The sum of twelve uniform variables is nearly normal.
     let mut normal =
         || (0..12).map(|_| random.below(1 << 20) as f64 / f64::from(1 << 20)).sum::<f64>() - 6.0;
     let mut series = Series { site: "x".into(), monitor: "m".into(), ..Series::default() };
@@ -77,7 +77,7 @@ fn of_noise_at_most_one_run_in_twenty_claims_anything() {
 #[test]
 fn a_planted_slope_is_found_with_its_figure() {
     let period = weeks("Asia/Kathmandu");
-    // From 1 s by 1 % of it a day.
+    // From 1 s, rising by 1 % of that per day.
     let series = series(&period, 1, |test| test.metrics[0] *= 1.0 + 0.01 * test.day);
     let found = found(&period, &series);
     let [Pattern::Trend { metric, per_day, interval, from, to, days }] = &found[..] else {
@@ -115,7 +115,7 @@ fn a_planted_weekday_is_found() {
     let found = found(&period, &series);
     let [Pattern::Weekday { day, value, others, .. }] = &found[..] else { panic!("{found:?}") };
     assert_eq!(*day, 2);
-    // Six Tuesdays of noise: their median is known to some three per cent.
+    // Six noisy Tuesdays: their median is accurate to about 3 %.
     assert!((value / others - 1.4).abs() < 0.1, "{value} against {others}");
 }
 
@@ -128,7 +128,7 @@ fn a_planted_hour_is_found_in_local_time() {
                 test.metrics[0] *= 1.6;
             }
         });
-        // The other metrics are noise, of which one run in twenty may claim something.
+        // The other metrics are noise, in which one run in twenty may find something.
         let mut found = found(&period, &series);
         found.retain(|pattern| pattern.metric() == Some(Metric::RoundTrip));
         let [Pattern::Hours { slowest, slow, .. }] = &found[..] else {
@@ -146,7 +146,7 @@ fn a_planted_correlation_is_found() {
     let found = found(&period, &series);
     let [Pattern::Correlation { with, rho, .. }] = &found[..] else { panic!("{found:?}") };
     assert_eq!(*with, Metric::PickupLogin);
-    // Medians of three of either: less than the 0.8 of single tests.
+    // Each is a median of three values: less than the 0.8 of single tests.
     assert!((0.6..0.85).contains(rho), "{rho}");
 }
 
@@ -205,19 +205,18 @@ fn the_station_where_mail_waits_is_found() {
     assert_eq!(&**by, "filter");
     assert!((longest.value - 0.8).abs() < 0.001, "{longest:?}");
     assert_eq!((*delay, *way), (3e6, 4e6));
-    // All stations alike, in seconds: ties say nothing.
+    // All hops alike, in seconds: ties are not evidence.
     series.hops.fill(Some([hop("filter", 1), hop("store", 1)].into()));
     assert_eq!(super::tests::found(&period, &series), []);
 }
 
-/// Every 97th test fails, each for itself, 32 in all: at which stage and with which reply says
-/// `of`.
+/// Every 97th test fails alone, 32 in all; `of` decides at which stage and with which reply.
 fn failing(seed: u64, of: impl Fn(usize) -> (Option<Stage>, Option<i32>)) -> (Period, Series) {
     let period = weeks("Europe/Berlin");
     let mut series = series(&period, seed, |test| test.outcome = Outcome::Ok);
     series.stage = vec![None; series.len()];
     series.smtp_reply_code = vec![Some(250); series.len()];
-    // A number of tests that shares no factor with those of a day: at no hour, on no weekday.
+    // A step without a common factor with the tests of a day: no particular hour or weekday.
     for (event, row) in (7..series.len()).step_by(97).enumerate() {
         series.outcome[row] = Outcome::SmtpFailed;
         (series.stage[row], series.smtp_reply_code[row]) = of(event);
@@ -235,7 +234,7 @@ fn the_stage_at_which_most_failures_begin_is_found() {
     let [Pattern::FailureKind { outcome, stage, share }] = &found[..] else { panic!("{found:?}") };
     assert_eq!((*outcome, *stage), (Outcome::SmtpFailed, Some(Stage::SmtpAuth)));
     assert_eq!((share.part, share.whole), (28, 32));
-    // Half and half is no majority.
+    // Half is not a majority.
     let (period, series) = failing(11, |event| {
         let stage = if event % 2 == 0 { Stage::SmtpConnect } else { Stage::SmtpAuth };
         (Some(stage), None)

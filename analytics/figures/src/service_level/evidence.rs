@@ -1,4 +1,4 @@
-//! What speaks for and against the targets of a service level, and what follows: the verdict, the
+//! Evidence for and against the objectives of a service level and its results: the verdict, the
 //! budget, the forecast.
 
 use std::{ops::Range, sync::Arc};
@@ -19,12 +19,12 @@ use super::{
     service::{Service, overlap},
 };
 
-/// Fewer days say nothing about how the rest of a period may go.
+/// With fewer days there is no forecast.
 const DAYS_FOR_FORECAST: usize = 5;
-/// How many ways the rest of the period is drawn from the days that were.
+/// How often the rest of the period is resampled from past days.
 const DRAWS: usize = 1_000;
 
-/// Tests or time of a day, and how much of it was bad.
+/// Tests or time of a day, and the bad part.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
     all: f64,
@@ -38,7 +38,7 @@ impl Tally {
     }
 }
 
-/// What speaks for and against the targets of a level.
+/// Evidence for and against the objectives of a service level.
 #[derive(Debug)]
 pub(super) struct Evidence {
     pub(super) monitor: Option<(Arc<str>, Arc<str>)>,
@@ -52,13 +52,13 @@ pub(super) struct Evidence {
     maintenance: Micros,
     unknown: Micros,
     tests: u64,
-    /// Service time of each day that has passed.
+    /// Service time of each day so far.
     days: Vec<Micros>,
-    /// By target, then by day.
+    /// By objective, then by day.
     tallies: Vec<Vec<Tally>>,
-    /// By target: the last 24 hours of service.
+    /// By objective: the last 24 hours of service.
     last_day: Vec<Tally>,
-    /// By target: the values of a percentile, and how many tests it is over.
+    /// By objective: the values of a percentile, and the number of tests.
     values: Vec<(Vec<i64>, u64)>,
 }
 
@@ -225,7 +225,7 @@ impl Evidence {
         let mut sum = Tally::default();
         self.tallies[index].iter().for_each(|tally| sum.add(*tally));
         let by_time = matches!(target, LevelTarget::Uptime(_));
-        // What the rest of the period will add, at the pace of what is known.
+        // What the rest of the period will add, at the current rate.
         let known = (self.up + self.down).0 as f64;
         let to_come = if is_over { 0 } else { (self.service - self.passed).0.max(0) };
         let rest = if by_time {
@@ -265,7 +265,7 @@ impl Evidence {
         }
     }
 
-    /// What was measured, its interval, and whether it meets the target.
+    /// Returns the measured value, its interval, and whether it meets the objective.
     fn value(
         &mut self,
         index: usize,
@@ -293,7 +293,7 @@ impl Evidence {
                 let (values, tests) = &mut self.values[index];
                 let fits = |value: f64| value <= limit.0 as f64;
                 if *metric == Metric::RoundTrip.as_str() {
-                    // A lost mail is slower than any other.
+                    // A lost mail is slower than any delivered one.
                     let undelivered = (*tests as usize).saturating_sub(values.len());
                     let found = delivered_percentile(values, *tests as usize, q.as_f64());
                     let mut all = std::mem::take(values);
@@ -334,13 +334,13 @@ impl Evidence {
                 Verdict::Open
             };
         }
-        // In whole numbers: what is spent to the last test is not more than the budget.
+        // In integers: a budget that is spent to the last test is not exceeded.
         let (all, bad) = (sum.all as u128, sum.bad as u128);
         let time = |time: Micros| time.0.max(0).unsigned_abs();
         let (known, counting) = (time(self.up + self.down), time(self.passed - self.maintenance));
         let by_time = matches!(target, LevelTarget::Uptime(_));
-        // Whether more is bad than may be, if all of so much time goes on at the pace of what is
-        // known, and without a fault.
+        // Whether the bad part exceeds the budget if the whole period continues at the known rate
+        // without a fault.
         let is_spent = |whole: u64| {
             let (bad, all) = if by_time {
                 (bad, whole.into())
@@ -352,7 +352,7 @@ impl Evidence {
             !target.share().is_reached(all.saturating_sub(bad), all)
         };
         if !is_over {
-            // At the pace of tests so far, even a faultless rest is too short.
+            // At the rate of tests so far, even a faultless rest is too short.
             return if is_spent(known + to_come.unsigned_abs()) {
                 Verdict::Missed
             } else {
@@ -360,7 +360,7 @@ impl Evidence {
             };
         }
         if counting == 0 || !level.min_coverage.is_reached(known, counting) {
-            // Missed all the same where it would be even if all that is not known had been good.
+            // Missed even if everything unknown had been good.
             return if known > 0 && is_spent(counting) {
                 Verdict::Missed
             } else {
@@ -368,7 +368,7 @@ impl Evidence {
             };
         }
         if !by_time && !target.share().is_reached(all.saturating_sub(1), all) {
-            // Too coarse a measure, unless it misses beyond chance.
+            // Too few tests to decide, unless it is missed significantly.
             let goal = target.share().as_f64();
             let clearly = match target {
                 LevelTarget::Percentile { .. } => {
@@ -386,9 +386,9 @@ impl Evidence {
         if met { Verdict::Met } else { Verdict::Missed }
     }
 
-    /// The rate so far, and how much the days so far differ: the days to come are drawn from those
-    /// that were, with replacement (the bootstrap of Efron 1979, by whole days because failures
-    /// come in bunches).
+    /// Forecasts the period from the rate so far and how much days differ. Future days are drawn
+    /// with replacement from past days (the bootstrap of Efron 1979, by whole days because failures
+    /// cluster).
     fn forecast(
         &self,
         index: usize,
@@ -406,7 +406,7 @@ impl Evidence {
         if days.len() < DAYS_FOR_FORECAST {
             return Some(Forecast { spent, interval: None, chance: None });
         }
-        // The same question gets the same answer.
+        // The same question must get the same answer.
         let mut random = SplitMix64(0x5eed ^ days.len() as u64);
         let mut ends: Vec<f64> = (0..DRAWS)
             .map(|_| {
@@ -429,7 +429,7 @@ impl Evidence {
     }
 }
 
-/// The counted tests that began in service hours, each with its day.
+/// Returns the counted tests that began in service hours, each with its day.
 fn in_service(series: &Series, service: &Service) -> Vec<(usize, usize)> {
     let rows: Range<usize> = series.inside.clone();
     series
@@ -439,7 +439,7 @@ fn in_service(series: &Series, service: &Service) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// Whether a test speaks against a target; `None` where it says nothing.
+/// Returns whether a test violates an objective; `None` if it is not evidence.
 fn is_bad(
     series: &Series,
     row: usize,
@@ -456,8 +456,8 @@ fn is_bad(
             let metric = metric?;
             match series.metric(metric).get(row) {
                 Some(value) => Some(value > *limit),
-                // What never landed took longer than anything; a phase that was not reached says
-                // nothing.
+                // A mail that never arrived is slower than any other; a phase that was not reached
+                // is not evidence.
                 None => (metric == Metric::RoundTrip && is_of_mails).then_some(true),
             }
         }

@@ -1,10 +1,10 @@
-//! Service levels: whether what was promised was kept, what is left of the error budget, and where
-//! it will end.
+//! Service levels: whether objectives were met, what is left of the error budget, and how the
+//! period will end.
 //!
-//! Every target allows some share of tests (or of time) to be bad: that share of all that the
-//! period will hold is its error budget. Only tests and time within the service hours count,
-//! without maintenance. Time that is not known counts neither as good nor as bad; where too little
-//! is known, nothing is decided.
+//! Every objective allows some share of tests (or of time) to be bad: that share of everything in
+//! the period is its error budget. Only tests and time within the service hours and outside
+//! maintenance count. Unknown time counts neither as good nor as bad; if too little is known, there
+//! is no verdict.
 
 mod evidence;
 mod service;
@@ -29,76 +29,76 @@ use super::periods::{Calendar, Period, Unit};
 pub struct LevelReport {
     /// Its key in the configuration.
     pub id: String,
-    /// What people call it.
+    /// Its display name.
     pub name: String,
-    /// Its service hours as the configuration says them; none for around the clock.
+    /// Its configured service hours; empty for around the clock.
     pub hours: Vec<String>,
-    /// How many days were holidays, without service.
+    /// Number of holidays, which have no service.
     pub holidays: usize,
     /// The whole period.
     pub period: Period,
-    /// Up to when it is looked at: the period's end, or where the data ends.
+    /// End of the evaluated part: the period's end, or the end of the data.
     pub until: UtcMicros,
     /// Whether the period is over.
     pub is_over: bool,
-    /// The monitors, each judged by itself; a single entry where they are judged together.
+    /// The monitors, each judged separately; a single entry if they are judged together.
     pub entries: Vec<Entry>,
 }
 
-/// What is judged: a monitor seen from a site, or all of them together.
+/// Subject of a judgement: a monitor seen from a site, or all monitors together.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The site and the monitor; `None` for several together.
     pub monitor: Option<(Arc<str>, Arc<str>)>,
     /// The kind of the tests; `None` is `mail-qos`.
     pub kind: Option<Arc<str>>,
-    /// How many monitors it is over.
+    /// Number of monitors.
     pub monitors: usize,
     /// Service time of the whole period.
     pub service: Micros,
-    /// Service time that has passed.
+    /// Service time so far.
     pub passed: Micros,
-    /// Of that: up.
+    /// Time up, of `passed`.
     pub up: Micros,
-    /// Of that: down.
+    /// Time down, of `passed`.
     pub down: Micros,
-    /// Of that: in maintenance, which does not count.
+    /// Time in maintenance, which does not count, of `passed`.
     pub maintenance: Micros,
-    /// Of that: not known.
+    /// Unknown time, of `passed`.
     pub unknown: Micros,
     /// Counted tests in service hours.
     pub tests: u64,
-    /// Each target, in the order of the configuration.
+    /// Each objective, in the order of the configuration.
     pub targets: Vec<TargetResult>,
 }
 
-/// What is to be said of one target.
+/// Judgement of one objective.
 #[derive(Debug, Clone)]
 pub struct TargetResult {
-    /// The promise.
+    /// The objective.
     pub target: LevelTarget,
-    /// What was measured.
+    /// The measured value.
     pub value: Value,
     /// Its 95 % confidence interval: shares, or microseconds for a percentile. `None` for time,
-    /// which is no sample.
+    /// which is not a sample.
     pub interval: Option<(f64, f64)>,
-    /// Kept, missed, open or not decidable.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Whether the confidence interval lies wholly on the verdict's side of the target.
+    /// Whether the confidence interval is entirely on the verdict's side of the objective.
     pub is_certain: bool,
-    /// The budget in tests, where the target counts tests.
+    /// The budget in tests, if the objective counts tests.
     pub tests: Option<Amount>,
-    /// The budget in microseconds, where the target is about being up.
+    /// The budget in microseconds, if the objective is about time up.
     pub time: Option<Amount>,
-    /// How fast the budget is spent: 1 spends it exactly at the period's end.
+    /// How fast the budget is spent: 1 spends exactly all of it by the period's end.
     pub burn_rate: Option<f64>,
     /// The same over the last 24 hours of service.
     pub burn_rate_last_day: Option<f64>,
-    /// How the period will end; `None` where it is over or nothing is known.
+    /// How the period will end; `None` if it is over or nothing is known.
     pub forecast: Option<Forecast>,
 }
 
-/// What was measured of a target.
+/// The measured value of an objective.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value {
     /// Nothing.
@@ -107,21 +107,21 @@ pub enum Value {
     Share(f64),
     /// A percentile, in microseconds.
     Time(f64),
-    /// A percentile that fell on mails which never came.
+    /// A percentile that falls on mails that never arrived.
     NotDelivered,
 }
 
 /// Part of a budget: tests, or microseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Amount {
-    /// What may be bad in the whole period.
+    /// Bad part that is allowed in the whole period.
     pub whole: f64,
-    /// What was bad so far.
+    /// Bad part so far.
     pub spent: f64,
 }
 
 impl Amount {
-    /// Share of the budget that is spent; `None` where there is no budget yet.
+    /// Returns the spent share of the budget; `None` if there is no budget yet.
     pub fn share(&self) -> Option<f64> {
         (self.whole > 0.0).then(|| self.spent / self.whole)
     }
@@ -130,32 +130,31 @@ impl Amount {
 /// How the period will end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Forecast {
-    /// Share of the budget that will be spent if it goes on at the rate so far.
+    /// Share of the budget that will be spent if the current rate continues.
     pub spent: f64,
-    /// Between these in nine of ten draws of the days to come from the days that were; `None`
-    /// before there are five days.
+    /// 90 % interval, resampled from past days; `None` with fewer than five days.
     pub interval: Option<(f64, f64)>,
-    /// In this share of the draws the target is met.
+    /// Share of the resampled periods that meet the objective.
     pub chance: Option<f64>,
 }
 
-/// Kept or not.
+/// Verdict on an objective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// The period is over, and the target was met.
+    /// The period is over, and the objective was met.
     Met,
-    /// The period is not over, and the target can still be met.
+    /// The period is not over, and the objective can still be met.
     Open,
-    /// Too little is known to say.
+    /// Too little is known for a verdict.
     NotDecidable(UndecidedReason),
-    /// Missed; where the period is not over, even a faultless rest would not help.
+    /// Missed; if the period is not over, even a faultless rest would not help.
     Missed,
 }
 
-/// Why nothing is decided.
+/// Why there is no verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UndecidedReason {
-    /// One failed test would already be more than the budget, so that a good result proves nothing.
+    /// One failed test would already exceed the budget, so a good result proves nothing.
     FewTests,
     /// Less than the required share of the service time is known.
     Coverage,
@@ -164,7 +163,7 @@ pub enum UndecidedReason {
 }
 
 impl Verdict {
-    /// Its word in tables and data.
+    /// Returns the word used in tables and data.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Met => "met",
@@ -176,8 +175,8 @@ impl Verdict {
 }
 
 impl TargetResult {
-    /// Share of the error budget that is spent, by what the target counts; `None` where nothing is
-    /// known.
+    /// Returns the spent share of the error budget, by the unit of the objective; `None` if nothing
+    /// is known.
     pub fn spent(&self) -> Option<f64> {
         if self.value == Value::Unknown {
             return None;
@@ -187,14 +186,14 @@ impl TargetResult {
 }
 
 impl Entry {
-    /// The worst of its targets' verdicts.
+    /// Returns the worst verdict of its objectives.
     pub fn verdict(&self) -> Verdict {
         let worst = self.targets.iter().map(|judgement| judgement.verdict).max();
         worst.unwrap_or(Verdict::NotDecidable(UndecidedReason::NoTests))
     }
 
-    /// Share of the service time that is known, of what has passed, maintenance included as in
-    /// every coverage; `None` where none has. (The verdict asks for so much of what is outside
+    /// Returns the known share of the service time so far, including maintenance as in every
+    /// coverage; `None` if there was none. (The verdict requires a share of the time outside
     /// maintenance.)
     pub fn coverage(&self) -> Option<f64> {
         (self.passed.0 > 0).then(|| (self.passed - self.unknown).0 as f64 / self.passed.0 as f64)
@@ -202,15 +201,15 @@ impl Entry {
 }
 
 impl LevelReport {
-    /// The worst of its entries' verdicts.
+    /// Returns the worst verdict of its entries.
     pub fn verdict(&self) -> Verdict {
         let worst = self.entries.iter().map(Entry::verdict).max();
         worst.unwrap_or(Verdict::NotDecidable(UndecidedReason::NoTests))
     }
 }
 
-/// The periods of a service level that touch `asked`, each with the moment up to which it is looked
-/// at: what comes after `asked` or `now` is not known to whoever asks.
+/// Returns the periods of a service level that overlap `asked`, each with the end of its evaluated
+/// part: what comes after `asked` or `now` is not known.
 pub fn periods(level: &ServiceLevel, asked: &Period, now: UtcMicros) -> Vec<(Period, UtcMicros)> {
     let calendar = Calendar { timezone: level.hours.zone.clone(), ..asked.calendar.clone() };
     let end = asked.to.min(now.max(asked.from + Micros(1)));
@@ -220,8 +219,7 @@ pub fn periods(level: &ServiceLevel, asked: &Period, now: UtcMicros) -> Vec<(Per
         LevelPeriod::Quarter => Unit::Quarter,
         LevelPeriod::Year => Unit::Year,
         LevelPeriod::Rolling(days) => {
-            // Whole days, of which the last is the one that ends with what was asked for, or in
-            // which it ends.
+            // Whole days; the last one contains the end of the requested period.
             let last = calendar.next(Unit::Day, calendar.start_of(Unit::Day, UtcMicros(end.0 - 1)));
             let first =
                 calendar.zoned(last).date().saturating_sub(jiff::Span::new().days(i64::from(days)));
@@ -243,7 +241,7 @@ pub fn periods(level: &ServiceLevel, asked: &Period, now: UtcMicros) -> Vec<(Per
 
 /// Judges a service level over one of its periods, up to a moment.
 ///
-/// `chosen` says which monitors are asked for, besides the level's own choice.
+/// `chosen` selects monitors in addition to the level's own selection.
 ///
 /// # Errors
 /// The lake can't be read.
@@ -297,7 +295,7 @@ pub fn judge(
             .flatten()
             .collect();
     }
-    // A monitor that left no sample was promised all the same: nothing is known of it.
+    // The objective also applies to a monitor without samples: nothing is known about it.
     for monitor in &configured {
         let seen = known.iter().any(|(_, known)| **known == **monitor);
         let site = config.site.as_str();
@@ -313,7 +311,7 @@ pub fn judge(
     }
     evidence.sort_by(|a, b| (&a.monitor, &a.kind).cmp(&(&b.monitor, &b.kind)));
     if level.together {
-        // Tests of different kinds are not put together.
+        // Tests of different kinds are not combined.
         let mut of_kind: BTreeMap<Option<Arc<str>>, Evidence> = BTreeMap::new();
         for one in evidence.drain(..) {
             match of_kind.entry(one.kind.clone()) {

@@ -1,4 +1,4 @@
-//! The time in which a service level holds: service hours without holidays, by local day.
+//! The time in which a service level applies: service hours without holidays, by local day.
 
 use jiff::civil::Date;
 use mailqos_config::ServiceLevel;
@@ -12,7 +12,7 @@ const DAY: Micros = Micros::from_secs(86_400);
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) stretches: Vec<(UtcMicros, UtcMicros)>,
-    /// Each day's date, and its service time that has passed.
+    /// Each day's date, and its service time so far.
     pub(super) days: Vec<(Date, Micros)>,
     pub(super) whole: Micros,
     pub(super) until: UtcMicros,
@@ -54,7 +54,7 @@ impl Service {
         self.days.binary_search_by(|(day, _)| day.cmp(&date)).ok()
     }
 
-    /// When the last 24 hours of service that have passed began.
+    /// Returns the start of the last 24 hours of service so far.
     pub(super) fn last_day(&self) -> UtcMicros {
         let mut left = DAY;
         for (from, to) in self.stretches.iter().rev() {
@@ -71,7 +71,7 @@ impl Service {
     }
 }
 
-/// How much of a stretch lies in sorted, disjoint stretches.
+/// Returns how much of a stretch overlaps sorted, disjoint stretches.
 pub(super) fn overlap(
     stretches: &[(UtcMicros, UtcMicros)],
     from: UtcMicros,

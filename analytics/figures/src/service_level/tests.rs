@@ -1,4 +1,4 @@
-//! What was promised, judged over series that are made here.
+//! Judgements of generated series.
 
 use jiff::tz::TimeZone;
 use mailqos_model::{Exclusion, Outcome};
@@ -26,7 +26,8 @@ fn month() -> Period {
         .expect("a month")
 }
 
-/// A test every five minutes over a period; `fate` says what became of the nth, `None` for none.
+/// Returns a test every five minutes over a period; `fate` returns the result of the nth, `None`
+/// for no test.
 fn series(period: &Period, until: UtcMicros, fate: impl Fn(usize) -> Fate) -> Series {
     let mut series = Series { site: "x".into(), monitor: "m".into(), ..Series::default() };
     let mut trips = Vec::new();
@@ -54,7 +55,7 @@ fn judged(level: &ServiceLevel, period: &Period, until: UtcMicros, series: &Seri
     Evidence::of(series, level, &passed, &service, None).entry(level, until >= period.to)
 }
 
-/// What became of a test, its round trip, and whether it was in maintenance; `None` for no test.
+/// Outcome of a test, its round trip, and whether it was in maintenance; `None` for no test.
 type Fate = Option<(Outcome, i64, bool)>;
 
 type Case = (fn(usize) -> Fate, Verdict);
@@ -122,7 +123,7 @@ fn only_service_hours_count_and_maintenance_does_not() {
         let at = period.from + Micros::from_secs(300 * n as i64);
         period.calendar.zoned(at)
     };
-    // All nights fail; and a Monday morning of maintenance fails, too.
+    // All nights fail, and a Monday morning of maintenance, too.
     let series = series(&period, period.to, |n| {
         let local = of_week(n);
         match (local.hour(), local.day()) {
@@ -145,14 +146,14 @@ fn too_little_is_not_decided() {
     let level = level("availability = \"99.9%\"");
     let period = month();
     let cases: [Case; 5] = [
-        // A test an hour would be too few even without a failure.
+        // One test an hour would be too few even without a failure.
         (
             |n| if n % 300 == 0 { GOOD } else { None },
             Verdict::NotDecidable(UndecidedReason::Coverage),
         ),
         (|_| None, Verdict::NotDecidable(UndecidedReason::NoTests)),
         (|n| if n < 6_000 { GOOD } else { None }, Verdict::NotDecidable(UndecidedReason::Coverage)),
-        // Half is unknown, but the other half misses whatever the unknown was.
+        // Half is unknown, but the known half already misses the objective.
         (
             |n| {
                 if n < 400 {
@@ -179,7 +180,7 @@ fn a_period_that_runs_is_forecast() {
     let level = level("availability = \"99%\"");
     let period = month();
     let until = period.calendar.midnight(jiff::civil::date(2026, 10, 16));
-    // One failure in 200: half the budget, evenly.
+    // One failure in 200: half the budget, evenly spread.
     let even = series(&period, until, |n| if n % 200 == 0 { BAD } else { GOOD });
     let entry = judged(&level, &period, until, &even);
     let judgement = &entry.targets[0];
@@ -190,7 +191,7 @@ fn a_period_that_runs_is_forecast() {
     assert_eq!(forecast.chance, Some(1.0));
     let (low, high) = forecast.interval.expect("an interval");
     assert!(low <= forecast.spent && forecast.spent <= high, "{forecast:?}");
-    // One day of 15 in which a third fails: what is to come is far less certain.
+    // One day of 15 in which a third fails: the forecast is far less certain.
     let bunch = series(&period, until, |n| if (288..384).contains(&n) { BAD } else { GOOD });
     let bunch = judged(&level, &period, until, &bunch);
     assert_eq!(bunch.verdict(), Verdict::Missed, "96 of 89 that may fail");

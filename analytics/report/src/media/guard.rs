@@ -26,7 +26,7 @@ const PROCESSOR: Duration = Duration::from_secs(60);
 const WALL: Duration = Duration::from_secs(600);
 /// Maximum memory per page, in bytes.
 const MEMORY: u64 = 2 << 30;
-/// Maximum length of messages besides the page, in bytes.
+/// Maximum length of messages in addition to the page, in bytes.
 const MAX_SAID: u64 = 1 << 20;
 /// Interval at which the process is checked.
 const LOOK: Duration = Duration::from_millis(5);

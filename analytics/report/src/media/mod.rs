@@ -110,7 +110,7 @@ struct Medium {
 }
 
 /// The font family of charts: Inter without kerning and ligatures. Each label of a drawing is
-/// shaped on its own, reading all rules of the font anew, which took a third of the time of a PDF
+/// shaped separately and reads all rules of the font again, which took a third of the time of a PDF
 /// with a hundred heat maps.
 const DRAWN: &str = "Inter Drawn";
 

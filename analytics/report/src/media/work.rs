@@ -144,14 +144,14 @@ fn is_guarded(medium: &Medium, own: Option<&Path>) -> Result<bool, MediaError> {
 }
 
 impl Markup {
-    /// Returns the program that made the report, and when, in microseconds since 1970.
+    /// Returns the program that created the report, and when, in microseconds since 1970.
     pub(super) fn origin(&self) -> (String, i64) {
         let made_at = self.document.get("made_at").and_then(Value::as_i64);
         (text(&self.document, "producer").to_owned(), made_at.unwrap_or_default())
     }
 }
 
-/// Makes the page of a [`Work`] in JSON.
+/// Renders the page of a [`Work`] in JSON.
 pub(super) fn make(order: &[u8]) -> Result<Vec<u8>, String> {
     let work: Work = serde_json::from_slice(order).map_err(|error| error.to_string())?;
     let medium = MEDIA.iter().find(|medium| medium.name == work.medium);
@@ -272,7 +272,7 @@ impl Work {
         if is_guarded(medium, self.own.as_deref())? { self.guarded() } else { self.set(medium) }
     }
 
-    /// The page, made by a process with limits.
+    /// Renders the page in a process with limits.
     fn guarded(&self) -> Result<Vec<u8>, MediaError> {
         let folder = self.own.as_ref().map(|own| own.join(&self.medium));
         let folder =

@@ -55,8 +55,8 @@ impl Section for Alarms {
     }
 }
 
-/// Returns the names of a section's monitors that a window applies to; empty if it applies to the
-/// whole site, `None` if it applies only to other monitors.
+/// Returns the names of a section's monitors that a window covers; empty if it covers the whole
+/// site, `None` if it only covers other monitors.
 fn concerned(window: &Window, view: &View<'_>) -> Option<Vec<String>> {
     let here: Vec<_> =
         view.monitors.iter().filter(|monitor| monitor.site == *window.site).collect();

@@ -70,7 +70,7 @@ pub trait Section: std::fmt::Debug + Send + Sync {
     }
 
     /// Declares the figures that the section needs from the samples, which are no longer available
-    /// when its blocks are created. Most sections only need what is known of every monitor.
+    /// when its blocks are created. Most sections only need what is known about every monitor.
     fn needs(&self, _needs: &mut Needs) {}
 }
 

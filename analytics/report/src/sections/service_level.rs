@@ -153,7 +153,7 @@ fn name_of(entry: &Entry, view: &View<'_>) -> String {
     }
 }
 
-/// Returns an objective in words.
+/// Returns the text of an objective.
 fn promise(target: &LevelTarget, l: &Locale) -> String {
     let share = |share: &mailqos_config::Percent| {
         let chart_locale: &dyn ChartLocale = l;
@@ -324,7 +324,7 @@ fn amount(judgement: &TargetResult, l: &Locale) -> String {
         return String::new();
     }
     if let Some(tests) = judgement.tests {
-        // Of a budget of 8.9 tests, eight may fail.
+        // With a budget of 8.9 tests, eight may fail.
         let failed = l.integer(tests.spent.round() as u64);
         let allowed = l.integer((tests.whole + 1e-6) as u64);
         return l.fill("{0} failed, {1} allowed", &[&failed, &allowed]);

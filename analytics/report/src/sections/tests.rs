@@ -311,8 +311,8 @@ fn no_id_is_given_twice() {
 #[test]
 fn a_period_is_judged_by_the_configured_interval_when_it_is_the_one_before_too() {
     let folder = tempfile::tempdir().expect("a folder");
-    // The samples contain no interval, and only one of six tests took place, so the interval would
-    // appear to be six hours.
+    // The samples have no interval, and only one of six tests took place, so the interval appears
+    // to be six hours.
     let kept = samples().into_iter().enumerate().filter_map(|(index, mut sample)| {
         sample.test_interval = None;
         (index % 6 == 0).then_some(sample)

@@ -153,8 +153,8 @@ fn format(text: &str) -> Result<Format, String> {
 
 /// Runs the command.
 ///
-/// # Errors Wrong usage, an invalid definition, samples that can't be read, or files that can't be
-/// written.
+/// # Errors
+/// Wrong usage, an invalid definition, samples that can't be read, or files that can't be written.
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     if let Some(Action::Verify(args)) = &args.action {
         return verify(args, global);
@@ -207,7 +207,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Reads the configuration if one is given or needed.
+/// Returns the configuration, if one is named or needed.
 fn configuration(args: &Args, global: &Global) -> Result<Option<Config>, Failure> {
     if args.data.is_none() || global.config.is_some() { global.load().map(Some) } else { Ok(None) }
 }
@@ -304,7 +304,7 @@ fn lake(data: Option<&Path>, config: Option<&Config>) -> Result<Lake, Failure> {
     })
 }
 
-/// Compares the data of a report with the lake.
+/// Compares a report's provenance with the lake.
 fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
     let unread = |error: std::io::Error| {
         Failure::usage(
@@ -395,7 +395,7 @@ fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<
     Ok(())
 }
 
-/// Returns the failure for a report that can't be generated, with the remedy.
+/// Creates the failure for a report that can't be generated, with the remedy.
 pub fn report_failure(error: ReportError) -> Failure {
     match error {
         ReportError::Lake(error) => lake_failure(error),

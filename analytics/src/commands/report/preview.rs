@@ -33,16 +33,16 @@ use crate::commands::{Failure, Global, print, report};
 
 /// Interval of checks for changed files.
 const LOOK: Duration = Duration::from_millis(500);
-/// Timeout for a browser's request.
+/// Deadline for a browser's request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Maximum number of connections at the same time.
+/// Maximum number of connections.
 const CONNECTIONS: usize = 32;
-/// Maximum number of files that are watched.
+/// Maximum number of watched files.
 const MAX_FILES: usize = 2_000;
-/// Maximum depth of the folders that are watched.
+/// Maximum depth of watched folders.
 const DEPTH: usize = 4;
 
-/// Reloads the page when a newer one is available.
+/// Reloads the page when there is a newer one.
 const RELOAD: &str = r#"<script>
 (async () => {
   let shown = null;
@@ -67,7 +67,7 @@ struct PreviewPages {
     pages: Vec<(String, String)>,
 }
 
-/// Serves the report until the program is stopped.
+/// Serves the report until it is stopped.
 ///
 /// # Errors The port is not available.
 pub(super) async fn run(
@@ -107,8 +107,8 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the files that the report is generated from, except the samples, and the times of their
-/// last changes.
+/// Returns the files that the report is made from, except samples, with the times of their last
+/// changes.
 fn watched(args: &report::Args, global: &Global) -> BTreeMap<PathBuf, Option<SystemTime>> {
     let config = global.quiet();
     let mut files = BTreeMap::new();
@@ -119,7 +119,7 @@ fn watched(args: &report::Args, global: &Global) -> BTreeMap<PathBuf, Option<Sys
     add(&global.config_file());
     if let Some(file) = report::file(args, config.as_ref()) {
         add(&file);
-        // Pictures and a logo are next to the definition.
+        // Images and a logo are next to the definition.
         if let Some(folder) = file.parent() {
             visit(folder, 1, &mut add);
         }
@@ -142,15 +142,15 @@ fn visit(folder: &Path, depth: usize, add: &mut impl FnMut(&Path)) {
     }
 }
 
-/// Returns whether a report may be generated from a file of this kind. Other files in the folder,
-/// such as logs, may change without effect.
+/// Returns whether a report may be made from a file of this kind: other files in the folder, such
+/// as a log, may change.
 fn matters(path: &Path) -> bool {
     const KINDS: [&str; 7] = ["toml", "html", "typ", "png", "jpg", "jpeg", "svg"];
     let kind = path.extension().and_then(|kind| kind.to_str());
     kind.is_some_and(|kind| KINDS.contains(&kind.to_ascii_lowercase().as_str()))
 }
 
-/// Returns the current pages, and a line about them.
+/// Returns the current pages and a line about them.
 fn pages(args: &report::Args, global: &Global) -> (Vec<(String, String)>, String) {
     match make(args, global) {
         Ok(pages) if pages.is_empty() => {
@@ -239,7 +239,7 @@ async fn converse(stream: TcpStream, shown: Arc<RwLock<PreviewPages>>) {
         .header_read_timeout(PATIENCE)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), answer);
-    // A browser that does not read its page must not hold a connection forever.
+    // A browser that does not read a page must not block a connection forever.
     if let Ok(Err(error)) = tokio::time::timeout(6 * PATIENCE, served).await {
         tracing::debug!("preview: {error}");
     }
@@ -250,8 +250,7 @@ fn answer(request: &Request<Incoming>, shown: &PreviewPages) -> Response<Full<By
     let (status, kind, text) = if host.is_some_and(is_here) {
         page(request.uri().path(), shown)
     } else {
-        // Reject requests under other host names: a foreign site could point its own name here and
-        // read reports (DNS rebinding).
+        // A foreign page must not read reports through a name that resolves to this machine.
         (
             StatusCode::FORBIDDEN,
             "text/plain; charset=utf-8",

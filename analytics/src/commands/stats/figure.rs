@@ -1,4 +1,4 @@
-//! The figures of `stats` by name, which `--explain` explains and `top` sorts by.
+//! The figures of `stats` by their names, for `--explain` and `top`.
 
 use mailqos_figures::{
     Counts, DeliveredPercentile, Distribution, Share,
@@ -12,7 +12,7 @@ use mailqos_model::Outcome;
 use super::shape::{RequestedPercentile, limit_name, percentile};
 use crate::commands::table::{long, seconds};
 
-/// A figure of `stats`, by its CSV column name.
+/// A figure of `stats`, by its name in CSV.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::commands) enum Figure {
     Availability,
@@ -77,7 +77,7 @@ impl Which {
         }
     }
 
-    /// Returns whether a row of a series is selected.
+    /// Returns whether a row of a series is one of them.
     pub(in crate::commands) fn has(self, series: &Series, row: usize) -> bool {
         let outcome = series.outcome[row];
         match self {
@@ -111,14 +111,14 @@ impl Figure {
 pub(in crate::commands) enum FigureValue {
     /// There are no values.
     None,
-    /// The percentile lies among undelivered mails.
+    /// The percentile falls on undelivered mails.
     NotDelivered,
     /// Shares in [0, 1], seconds, milliseconds, or a count.
     Is(f64),
 }
 
 impl Figure {
-    /// Returns the metric of the figure.
+    /// Returns its metric.
     pub(in crate::commands) fn metric(&self) -> Metric {
         match self {
             Self::Of(metric, _) => *metric,
@@ -126,7 +126,7 @@ impl Figure {
         }
     }
 
-    /// Returns the percentile, if the figure is one.
+    /// Returns its percentile.
     pub(in crate::commands) fn percentile(&self) -> Option<&RequestedPercentile> {
         match self {
             Self::Delivered(asked) | Self::Of(_, Statistic::Percentile(asked)) => Some(asked),
@@ -134,7 +134,7 @@ impl Figure {
         }
     }
 
-    /// Returns whether the figure is calculated from time spans rather than from tests.
+    /// Returns whether it is based on time rather than on tests.
     pub(in crate::commands) fn is_of_time(&self) -> bool {
         matches!(
             self,
@@ -443,7 +443,7 @@ fn ranks(n: usize, asked: &RequestedPercentile) -> String {
     }
 }
 
-/// Formats an ordinal: `1st`, `2nd`, `11th`.
+/// Formats `1st`, `2nd`, `11th`.
 fn ordinal(number: usize) -> String {
     let ending = match (number % 100, number % 10) {
         (11..=13, _) => "th",

@@ -1,4 +1,4 @@
-//! System logs: a line as the action of an alarm.
+//! System logs: a line as an alarm action.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::{
 /// The address of a system log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogPlace {
-    /// The socket of this machine's own.
+    /// This machine's socket.
     Local(PathBuf),
     /// Datagrams (RFC 5426): nothing confirms them.
     Udp {

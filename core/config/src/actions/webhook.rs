@@ -1,4 +1,4 @@
-//! Webhooks: an HTTP request as the action of an alarm.
+//! Webhooks: an HTTP request as an alarm action.
 
 use mailqos_base::{Secret, SecretSource};
 use mailqos_model::words;
@@ -31,11 +31,11 @@ pub struct Webhook {
     pub headers: Vec<(String, SecretSource)>,
     /// Trusted certificates.
     pub trust: Trust,
-    /// The user's own content.
+    /// Template of the content, if it is the user's own.
     pub template: Option<Template>,
     /// Format of the content.
     pub content_type: ContentType,
-    /// The proxy's address, or `none`; that of the configuration if absent.
+    /// The proxy's address, or `none` (default: that of the configuration).
     pub proxy: Option<SecretSource>,
 }
 
@@ -46,12 +46,12 @@ pub enum ContentType {
     /// The JSON that the template produces.
     #[default]
     Json,
-    /// The object that the template makes, as fields of a form.
+    /// The fields of the object that the template produces, as a form.
     Form,
 }
 
 words!(
-    /// Whose form a webhook's request has.
+    /// The service that defines the format of a webhook's request.
     Service, "service" {
         /// The user's own template.
         Own = "webhook",
@@ -81,12 +81,12 @@ impl Service {
         }
     }
 
-    /// Whether anyone who knows the address can post, so that the address is a secret.
+    /// Returns whether anyone who knows the address can post, so that the address is a secret.
     fn url_is_secret(self) -> bool {
         matches!(self, Self::Slack | Self::Teams)
     }
 
-    /// Whether the service counts alarms one by one, and has them closed one by one.
+    /// Returns whether the service counts alarms individually and expects each to be closed.
     pub fn counts_incidents(self) -> bool {
         matches!(self, Self::PagerDuty | Self::Opsgenie | Self::Jira)
     }
@@ -201,7 +201,7 @@ pub(super) fn webhook(
     Some(Webhook { service, url: url?, method, key, headers, trust, template, content_type, proxy })
 }
 
-/// Whether an address is that of Opsgenie, in any region.
+/// Returns whether an address is that of Opsgenie, in any region.
 fn is_at_opsgenie(url: &SecretSource) -> bool {
     let SecretSource::Literal(text) = url else { return false };
     Place::parse(text.expose())

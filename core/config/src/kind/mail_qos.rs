@@ -11,12 +11,12 @@ use crate::{
 /// The options of kind `mail-qos`.
 #[derive(Debug, Clone)]
 pub struct MailQos {
-    /// The longest round trip that counts as good.
+    /// Longest round trip that counts as ok.
     pub max_round_trip: Micros,
-    /// The wait before the first pick-up and between pick-ups; shorter than max round trip.
+    /// Wait before the first pick-up and between pick-ups; shorter than max round trip.
     pub check_interval: Micros,
-    /// The most pick-ups for each mail beyond those of the check interval, made where it is
-    /// expected to arrive; twice as many looks where a watch over IMAP makes them.
+    /// Maximum number of pick-ups for each mail in addition to those of the check interval, around
+    /// its expected arrival; twice as many if an IMAP watch makes them.
     pub extra_pickups: u8,
     /// Time after which a mail counts as `lost`.
     pub horizon: Micros,
@@ -26,13 +26,13 @@ pub struct MailQos {
     pub from: Person,
     /// The mailbox: envelope recipient and `To`.
     pub to: Person,
-    /// The server that takes the mail.
+    /// Server that accepts the mail.
     pub smtp: Endpoint,
-    /// The server whose mailbox is read.
+    /// Server of the mailbox.
     pub pickup: Endpoint,
     /// Protocol of the mailbox.
     pub protocol: PickupProtocol,
-    /// The folders that are searched over IMAP, in this order; POP3 knows the inbox only.
+    /// Folders that are searched over IMAP, in this order; POP3 only has the inbox.
     pub folders: Vec<String>,
     /// Whether the server's announcements of new mail (IMAP IDLE) are used as evidence of the
     /// arrival.
@@ -41,7 +41,7 @@ pub struct MailQos {
     pub transcripts: Transcripts,
     /// Contents of the test mail.
     pub message: MessageShape,
-    /// The mail is looked for at short gaps around its expected arrival, whatever the check
+    /// Whether the mail is looked for at short gaps around its expected arrival, whatever the check
     /// interval.
     pub precise: bool,
 }

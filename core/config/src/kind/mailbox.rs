@@ -36,7 +36,7 @@ pub struct Mailbox {
 }
 
 pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems) -> Option<Kind> {
-    // In `[defaults]` they are for monitors of other kinds.
+    // In `[defaults]` they apply to monitors of other kinds.
     for key in FOREIGN_KEYS.into_iter().filter(|key| table.is_own(key)) {
         problems.push(
             table.problem(key, format!("{key:?} does not apply to kind \"mailbox\""), "here").help(

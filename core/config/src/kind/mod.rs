@@ -1,4 +1,4 @@
-//! Kinds of tests. Each kind is a file of this folder with its options, and a line in [`Kind`]; the
+//! Kinds of tests. Each kind is a file in this folder with its options, and a line in [`Kind`]; the
 //! test itself is a folder of the probe. All other code uses [`TestKind`].
 
 mod mail_qos;
@@ -36,7 +36,7 @@ impl Deref for Kind {
     }
 }
 
-/// Builds a kind from a monitor's keys, and notes what is wrong with them.
+/// Builds a kind from a monitor's keys and collects problems.
 pub(crate) type Read = fn(&Options, &mut Table, &mut Problems) -> Option<Kind>;
 
 /// The kinds by their names in the configuration; the first one is the default.
@@ -45,37 +45,37 @@ pub(crate) const KINDS: [(&str, Read); 2] =
 
 /// Properties of a kind that scheduling, recording, alarms and commands need.
 pub trait TestKind: Send + Sync {
-    /// Name in the configuration and in the column `kind`, such as `mail-qos`.
+    /// Returns the name in the configuration and in the column `kind`, such as `mail-qos`.
     fn name(&self) -> &'static str;
 
     /// Describes what a test does, in one line.
     fn plan(&self) -> String;
 
-    /// The addresses and servers that a test involves, in their order.
+    /// Returns the addresses and servers that a test involves, in their order.
     fn path(&self) -> String;
 
-    /// The options, as keys of the configuration and their values.
+    /// Returns the options, as keys of the configuration and their values.
     fn options(&self) -> Vec<(&'static str, String)>;
 
-    /// The server that a stage of a test talks to.
+    /// Returns the server that a stage of a test talks to.
     fn endpoint(&self, stage: Stage) -> &Endpoint;
 
-    /// The SMTP server that a test sends through.
+    /// Returns the SMTP server that a test sends through.
     fn smtp(&self) -> Option<&Endpoint> {
         None
     }
 
-    /// The mailbox that a test reads.
+    /// Returns the mailbox that a test reads.
     fn pickup(&self) -> Option<Pickup> {
         None
     }
 
-    /// The address whose mailbox is tested.
+    /// Returns the address of the tested mailbox.
     fn recipient(&self) -> Option<&str> {
         None
     }
 
-    /// The longest round trip that counts as good.
+    /// Returns the longest round trip that counts as ok.
     fn max_round_trip(&self) -> Option<Micros> {
         None
     }

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use super::{Key, Reference, ValueKind};
 
-/// Maximum number of tables that are linked one by one.
+/// Maximum number of tables that are linked individually.
 const MAX_LINKS: usize = 12;
 
-/// The tables of a reference, each with its keys.
+/// Returns the tables of a reference as Markdown, each with its keys.
 pub fn markdown(reference: &Reference) -> String {
     let mut text = String::new();
     for shape in reference.tables {
@@ -32,7 +32,7 @@ pub fn markdown(reference: &Reference) -> String {
     text
 }
 
-/// A text as a cell of a table.
+/// Formats a text as a cell of a table.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
@@ -63,7 +63,7 @@ fn takes(key: &Key, reference: &Reference) -> String {
     }
 }
 
-/// Links to tables; where there are many, to the first of them, which the others follow.
+/// Returns links to tables; if there are many, only to the first of them, which the others follow.
 fn links(ids: &[&str], reference: &Reference) -> String {
     let links: Vec<String> = reference
         .tables

@@ -14,7 +14,7 @@ pub use tables::CONFIGURATION;
 
 use super::FromToml;
 
-/// The contents that a kind of file may have.
+/// Possible contents of a kind of file.
 #[derive(Debug, Clone, Copy)]
 pub struct Reference {
     /// Title of the kind of file.
@@ -43,7 +43,7 @@ pub struct Key {
     pub name: &'static str,
     /// Values that the key accepts.
     pub takes: ValueKind,
-    /// Whether it must be there.
+    /// Whether it is required.
     pub required: bool,
     /// The default, as TOML that is also valid JSON.
     pub default: Option<&'static str>,
@@ -69,11 +69,11 @@ pub enum ValueKind {
     Words(&'static [&'static str]),
     /// A list of these words, or one of them.
     SomeOf(&'static [&'static str]),
-    /// A source of a secret.
+    /// The source of a secret.
     Secret,
-    /// A text, or where a secret comes from.
+    /// A text, or the source of a secret.
     TextOrSecret,
-    /// A table: one of these.
+    /// A table, one of these.
     Table(&'static [&'static str]),
     /// The name of a separate file, or a table of one of these kinds.
     NameOrTable(&'static [&'static str]),
@@ -93,7 +93,7 @@ impl ValueKind {
         Self::Type { expected: T::expected, schema: T::schema }
     }
 
-    /// Whether it is a list, whose key may be written in the singular or the plural.
+    /// Returns whether it is a list, whose key may be singular or plural.
     pub fn is_list(&self) -> bool {
         match self {
             Self::SomeOf(_) | Self::NamesOrTables(_) | Self::Tables(_) | Self::Named(_) => true,
@@ -134,22 +134,22 @@ impl ValueKind {
 }
 
 impl Key {
-    /// A key that need not be there.
+    /// Declares an optional key.
     pub const fn new(name: &'static str, takes: ValueKind, about: &'static str) -> Self {
         Self { name, takes, required: false, default: None, otherwise: None, bounds: None, about }
     }
 
-    /// A table, one of these.
+    /// Declares a table, one of these.
     pub const fn table(ids: &'static [&'static str]) -> Self {
         Self::new("", ValueKind::Table(ids), "")
     }
 
-    /// An array of tables, each one of these.
+    /// Declares an array of tables, each one of these.
     pub const fn tables(ids: &'static [&'static str]) -> Self {
         Self::new("", ValueKind::Tables(ids), "")
     }
 
-    /// A table of named tables, each one of these.
+    /// Declares a table of named tables, each one of these.
     pub const fn named_tables(ids: &'static [&'static str]) -> Self {
         Self::new("", ValueKind::Named(ids), "")
     }
@@ -159,12 +159,12 @@ impl Key {
         Self::new("", ValueKind::Secret, "")
     }
 
-    /// A text, or where a secret comes from.
+    /// Declares a text or the source of a secret.
     pub const fn text_or_secret() -> Self {
         Self::new("", ValueKind::TextOrSecret, "")
     }
 
-    /// A table with free keys.
+    /// Declares a table with free keys.
     pub const fn pairs(takes: &'static ValueKind) -> Self {
         Self::new("", ValueKind::Pairs(takes), "")
     }
@@ -175,7 +175,7 @@ impl Key {
         Self { name, about, ..self }
     }
 
-    /// The declaration itself, like that of a typed key.
+    /// Returns the declaration itself, like that of a typed key.
     pub const fn untyped(self) -> Self {
         self
     }
@@ -191,7 +191,7 @@ impl Key {
         format!("{}{}", first.unwrap_or_default(), letters.as_str())
     }
 
-    /// The description and the bounds.
+    /// Returns the description and the bounds.
     pub fn meaning(&self) -> String {
         let about = self.about.trim();
         match self.bounds {

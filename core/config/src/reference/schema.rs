@@ -1,11 +1,11 @@
-//! The reference as a JSON Schema (draft 7, which editors of TOML know best).
+//! The reference as a JSON Schema (draft 7, which TOML editors support best).
 
 use serde_json::{Map, Value as Json, json};
 
 use super::{Key, Reference, Shape, ValueKind};
 use crate::{from_toml::NAME, table::other_number, value::SecretKeys};
 
-/// The schema of the files that a table of the reference, `file`, describes.
+/// Returns the schema of the files that `file`, a table of the reference, describes.
 pub fn schema(reference: &Reference, file: &str) -> Json {
     let (root, tables): (Vec<&Shape>, Vec<&Shape>) =
         reference.tables.iter().partition(|shape| shape.id == file);
@@ -37,7 +37,7 @@ fn table(shape: &Shape) -> Json {
     schema
 }
 
-/// An object with these keys, those of lists in both numbers.
+/// Returns an object with these keys, with those of lists in singular and plural.
 fn properties(keys: impl Iterator<Item = &'static Key> + Clone) -> Json {
     let mut properties: Map<String, Json> =
         keys.clone().map(|key| (key.name.to_owned(), property(key))).collect();
@@ -95,7 +95,7 @@ fn takes(value: &ValueKind) -> Json {
     }
 }
 
-/// The schema of a choice of words; the reader ignores case and accepts `_` for `-`.
+/// Returns the schema of a choice of words; the reader ignores case and accepts `_` for `-`.
 fn one_word(words: &[&str]) -> Json {
     let word = |word: &&str| -> String {
         let letter = |c: char| match c {
@@ -121,7 +121,7 @@ fn one_of(ids: &[&str]) -> Json {
     }
 }
 
-/// The sources of a secret, exactly one.
+/// Returns the schema of a secret's source, exactly one.
 fn secret() -> Json {
     let mut schema = properties(SecretKeys::KEYS.iter());
     schema["description"] = json!("The source of a secret.");

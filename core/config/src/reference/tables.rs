@@ -27,7 +27,7 @@ use crate::{
     wording::{ContentKeys, WordingKeys},
 };
 
-/// The kind of a target, which decides on its other keys.
+/// The kind of a target, which determines its other keys.
 macro_rules! kind {
     ($word:literal) => {
         &[Key { takes: ValueKind::Words(&[$word]), ..KIND.untyped().required() }]

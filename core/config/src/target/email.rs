@@ -13,7 +13,7 @@ use crate::{
     value::{no_such, reference_at},
 };
 
-/// Mails are sent.
+/// A target that sends mails.
 #[derive(Debug, Clone)]
 pub struct EmailTarget {
     /// Mail servers in order of preference; the others are fallbacks.
@@ -40,9 +40,9 @@ pub struct EmailTarget {
 /// What recipients get if the files are too large.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TooLarge {
-    /// The files are put to another target, and the mail says where they are.
+    /// The files are delivered to another target, and the mail contains their addresses.
     Link(Name),
-    /// The mail without the files; it says which there were.
+    /// The mail without the files, which it lists.
     Leave,
 }
 
@@ -97,7 +97,7 @@ pub(super) fn email(
     let to = some_recipients(table, &RECIPIENTS.to, config, problems);
     let mut cc = recipients(table, &RECIPIENTS.cc, config, problems);
     let mut bcc = recipients(table, &RECIPIENTS.bcc, config, problems);
-    // No recipient gets a mail twice.
+    // Each recipient gets the mail only once.
     let mut seen: BTreeSet<String> = to.iter().map(|person| person.address.clone()).collect();
     cc.retain(|person| seen.insert(person.address.clone()));
     bcc.retain(|person| seen.insert(person.address.clone()));

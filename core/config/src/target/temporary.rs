@@ -1,4 +1,4 @@
-//! The name that a file has at a target until it is whole.
+//! The name of a file at a target until it is complete.
 
 use std::str::FromStr;
 
@@ -32,7 +32,7 @@ impl Default for TemporaryName {
 }
 
 impl TemporaryName {
-    /// The temporary name of a file, by its final name and the SHA-256 of its content in
+    /// Returns the temporary name of a file, from its final name and the SHA-256 of its content in
     /// hexadecimal.
     pub fn of(&self, name: &str, sha256: &str) -> String {
         let hash = sha256.get(..HASH).unwrap_or(sha256);
@@ -46,8 +46,8 @@ impl TemporaryName {
         format!("{}{name}{}", written(&self.before), written(&self.after))
     }
 
-    /// Whether each content has a unique name, so that an existing file can only be a part of the
-    /// same content.
+    /// Returns whether each content has a unique name, so that an existing file can only be a part
+    /// of the same content.
     pub fn is_unique(&self) -> bool {
         self.before.contains(&Piece::Hash) || self.after.contains(&Piece::Hash)
     }

@@ -1,5 +1,5 @@
-//! The published status of a probe: the state of its monitors, for programs that must not read the
-//! probe's private files.
+//! The published status of a probe and its monitors, for programs that must not read the probe's
+//! private files.
 //!
 //! `<data>/status/site=<site>/status.json` is replaced atomically. Readers ignore unknown keys, use
 //! defaults for missing ones, and treat a status older than three times its interval as stale. If
@@ -240,8 +240,9 @@ pub enum StatusError {
 }
 
 impl Status {
-    /// Returns whether the status is outdated: its age exceeds three intervals. A status from the
-    /// future is stale by the same limit, because one of the clocks must be wrong.
+    /// Returns whether the status is too old to describe the present: its age exceeds three
+    /// intervals. A status from the future is stale by the same limit, because one of the clocks is
+    /// wrong.
     pub fn is_stale(&self, now: UtcMicros) -> bool {
         let limit = i64::from(self.interval_s) * STALE_AFTER * 1_000_000;
         let Micros(age) = now - UtcMicros::from(self.written_at);
@@ -250,7 +251,8 @@ impl Status {
 
     /// Returns the file's content.
     ///
-    /// # Errors A value can't be represented in JSON.
+    /// # Errors
+    /// A value can't be represented in JSON.
     pub fn to_json(&self) -> io::Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec(self).map_err(io::Error::other)?;
         bytes.push(b'\n');
@@ -329,7 +331,7 @@ fn object_name(site: &SiteName) -> String {
     format!("status/site={site}/status.json")
 }
 
-/// Returns the path of a site's published status.
+/// Returns the published status of a site.
 pub fn status_path(data: &Path, site: &SiteName) -> PathBuf {
     data.join("status").join(format!("site={site}")).join("status.json")
 }

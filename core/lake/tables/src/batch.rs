@@ -1,4 +1,4 @@
-//! Reads series batch by batch: how much is decoded at a time is bounded.
+//! Reads series in batches, which limits how much is decoded at a time.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -20,47 +20,47 @@ use super::{
     series::{Series, SeriesKey},
 };
 
-/// Footers that several batches need are kept up to so many bytes of them; each batch reads the
-/// others anew.
+/// Footers that several batches need are cached up to this many bytes; batches read the others
+/// again.
 const FOOTERS: usize = 256 * 1024 * 1024;
 
 /// Reads series one by one; see [`Lake::series`](super::Lake::series).
 pub struct SeriesIter<'lake> {
     catalogue: &'lake Catalogue,
     query: SeriesQuery,
-    /// The files of the sites that have not been begun.
+    /// Files of the sites that have not been started.
     sites: VecDeque<Vec<&'lake LakeFile>>,
-    /// The batches of the current site that have not been read.
+    /// Batches of the current site that have not been read.
     batches: VecDeque<Plan<'lake>>,
     batch: Option<(Batch<'lake>, usize)>,
     failed: bool,
 }
 
-/// Which monitors to read of which files.
+/// Which monitors to read from which files.
 struct Plan<'lake> {
     files: Vec<&'lake LakeFile>,
     footers: Footers,
     wanted: Wanted,
-    /// Row groups have rows of other batches, too.
+    /// Whether row groups also contain rows of other batches.
     divides_groups: bool,
 }
 
-/// The footers of files that several batches read, as far as they were kept.
+/// Cached footers of files that several batches read.
 type Footers = Arc<HashMap<PathBuf, Footer>>;
 
-/// The decoded parts of a batch, and their monitors.
+/// Decoded parts of a batch and their monitors.
 pub(crate) struct Batch<'lake> {
     catalogue: &'lake Catalogue,
     site: Arc<str>,
     parts: Vec<Part>,
     pub(crate) monitors: Vec<SeriesKey>,
-    /// The context of each.
+    /// Context of each monitor.
     contexts: Vec<Micros>,
 }
 
 impl Batch<'_> {
-    /// Puts the samples of a monitor, named by its number, in the time that the query looks at, in
-    /// the place of what a series holds.
+    /// Replaces a series with the samples of a monitor, given by its number, in the time range of
+    /// the query.
     pub(crate) fn read(&self, monitor: usize, query: &SeriesQuery, series: &mut Series) {
         series.restart(&self.site, &self.monitors[monitor]);
         let rows = self.parts.iter().map(|part| part.count(monitor)).sum();
@@ -92,8 +92,8 @@ impl Batch<'_> {
 }
 
 impl Batch<'_> {
-    /// Keeps one of several rows of a monitor with the same start, and notes of which file the
-    /// others were: a settled one, and that of the day's own file.
+    /// Keeps one of several rows of a monitor with the same start, preferring settled rows and
+    /// those in the day's own file, and counts the others by file.
     fn drop_doubles(&self, monitor: usize, series: &Series, rows: &mut Vec<u32>, ends: &[usize]) {
         let part = |row: u32| ends.partition_point(|end| *end <= row as usize);
         let rank = |row: u32| {
@@ -134,7 +134,7 @@ impl Batch<'_> {
 }
 
 impl<'lake> SeriesIter<'lake> {
-    /// The series that a query selects, site by site.
+    /// Prepares the series that a query selects, site by site.
     pub(crate) fn new(catalogue: &'lake Catalogue, query: &SeriesQuery) -> Self {
         let days = query.days(query.context);
         let mut sites: VecDeque<Vec<&LakeFile>> = VecDeque::new();
@@ -160,13 +160,13 @@ impl<'lake> SeriesIter<'lake> {
         }
     }
 
-    /// The files that may have something to do with the query.
+    /// Returns the files that may contain rows for the query.
     pub(crate) fn files(self) -> Vec<&'lake LakeFile> {
         self.sites.into_iter().flatten().collect()
     }
 
-    /// Divides a site's monitors by name so that each batch keeps to the budget, along the edges of
-    /// row groups.
+    /// Divides a site's monitors by name so that each batch stays within the budget, at the
+    /// boundaries of row groups.
     fn plan(&self, files: Vec<&'lake LakeFile>) -> Result<VecDeque<Plan<'lake>>, LakeError> {
         let names = || Wanted { names: self.query.monitors.clone(), ..Wanted::default() };
         let held = AtomicUsize::new(0);
@@ -218,8 +218,8 @@ impl<'lake> SeriesIter<'lake> {
             wanted,
             divides_groups,
         };
-        // Where the monitors are known by name, a batch may end within a row group: what else is in
-        // it is let go file by file.
+        // If the monitors are selected by name, a batch may end within a row group; the rest of the
+        // group is discarded file by file.
         let mut plans: VecDeque<Plan<'lake>> = if self.query.monitors.len() >= count {
             let names: Vec<&String> = self.query.monitors.iter().collect();
             let chunks = names.chunks(names.len().div_ceil(count));
@@ -243,7 +243,7 @@ impl<'lake> SeriesIter<'lake> {
             plans
         };
         if self.catalogue.skip_corrupt {
-            // A file that is corrupt further back must be left out of the first batch as well.
+            // A file that is corrupt further on must be excluded from the first batch as well.
             let sound = self.catalogue.in_parallel(&readable, |file| {
                 Part::read(file, None, &self.query, &names()).map(|_| ())
             })?;
@@ -291,7 +291,7 @@ impl<'lake> SeriesIter<'lake> {
         Ok(Some(batch))
     }
 
-    /// Adds the samples of those monitors that need more context than was read.
+    /// Reads the samples of monitors that need more context than was read.
     fn widen(&self, batch: &mut Batch<'_>) -> Result<(), LakeError> {
         let read = self.query.days(self.query.context);
         let widest = batch.contexts.iter().max().copied().unwrap_or_default();
@@ -353,7 +353,7 @@ impl<'lake> SeriesIter<'lake> {
                     }
                 }
             }
-            // Gone before the next one is read: two would be more than the budget.
+            // Free it before reading the next one: two would exceed the budget.
             self.batch = None;
             let Some(batch) = self.next_batch()? else {
                 return Ok(None);

@@ -1,4 +1,4 @@
-//! The files of a lake, and what was noticed about them.
+//! The files of a lake, and anomalies found in them.
 
 use std::{
     collections::BTreeMap,
@@ -13,23 +13,23 @@ use mailqos_lake::LakeError;
 
 use super::{footer::LakeFile, parallel};
 
-/// How many rows of which file, and of which monitor, are in another file as well: the most that
-/// any question met.
+/// Rows that are also in another file, by file and monitor: the highest number that any query
+/// found.
 type Doubles = BTreeMap<PathBuf, BTreeMap<Arc<str>, usize>>;
 
-/// The files of samples of a lake, by site and date.
+/// The sample files of a lake, by site and date.
 #[derive(Debug, Default)]
 pub(crate) struct Catalogue {
     pub(crate) files: Vec<LakeFile>,
-    /// Corrupt files are skipped rather than an error.
+    /// Skip corrupt files instead of failing.
     pub(crate) skip_corrupt: bool,
     pub(crate) skipped: Mutex<BTreeMap<PathBuf, String>>,
     pub(crate) doubles: Mutex<Doubles>,
 }
 
 impl Catalogue {
-    /// What `read` makes of each file, on all cores, by the file's index; `None` for a corrupt one
-    /// that is left out.
+    /// Reads each file with `read`, on all cores, and returns the results by the file's index;
+    /// `None` for a corrupt file that is skipped.
     pub(crate) fn in_parallel<T: Send>(
         &self,
         files: &[&LakeFile],
@@ -37,7 +37,7 @@ impl Catalogue {
     ) -> Result<Vec<(usize, Option<T>)>, LakeError> {
         let failed = AtomicBool::new(false);
         let results = parallel::map(files, |file| {
-            // What was not begun when one failed is not missed.
+            // Work that was not started after a failure is not missing.
             if failed.load(Ordering::Relaxed) {
                 return None;
             }

@@ -1,4 +1,4 @@
-//! The days of a lake: which files there are, and what each site has.
+//! The days of a lake: files and their other copies, and totals per site.
 
 use std::path::{Path, PathBuf};
 
@@ -10,38 +10,39 @@ use mailqos_model::{Sample, SiteName};
 
 use super::folders::{entries, is_day_file};
 
-/// Why the lake can't be looked after.
+/// Why an administrative operation on the lake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LakeAdminError {
     /// A day file can't be read or written.
     #[error(transparent)]
     Lake(#[from] LakeError),
-    /// Somebody else writes there.
+    /// Another process is writing there.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// What is to be imported is not right.
+    /// The file to import has errors.
     #[error("{0}")]
     Import(String),
 }
 
-/// A day of a site.
+/// One day of a site.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Day {
     /// The site.
     pub site: SiteName,
     /// The UTC date.
     pub date: Date,
-    /// Its file.
+    /// The day's file.
     pub path: PathBuf,
-    /// Other Parquet files in its folder: copies, or what another program put there. Their rows
-    /// count, each once.
+    /// Other Parquet files in its folder: copies, or files of another program. Each of their rows
+    /// counts once.
     pub others: Vec<PathBuf>,
-    /// The size of all of them.
+    /// Total size in bytes.
     pub bytes: u64,
 }
 
 impl Day {
-    /// All rows of the day in the order of their keys, each key once, from all of its files.
+    /// Returns all rows of the day from all of its files, in the order of their keys, each key
+    /// once.
     ///
     /// # Errors
     /// A file can't be read.
@@ -58,19 +59,19 @@ impl Day {
     }
 }
 
-/// What stands in one of the lake's trees.
+/// Contents of one of the lake's trees.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     /// The days, by site and date.
     pub days: Vec<Day>,
-    /// What does not belong there.
+    /// Files that don't belong there.
     pub strays: Vec<PathBuf>,
 }
 
-/// Lists the day files of samples or of events; of these sites, or of all if there are none.
+/// Lists the day files of samples or of events, of these sites or of all if the list is empty.
 ///
 /// # Errors
-/// A folder can't be read. One that is not there is empty.
+/// A folder can't be read. A missing folder counts as empty.
 pub fn list<R: Record>(data: &Path, sites: &[SiteName]) -> Result<Tree, LakeAdminError> {
     let mut tree = Tree::default();
     for site_folder in entries(&data.join(R::FOLDER))? {
@@ -91,7 +92,7 @@ pub fn list<R: Record>(data: &Path, sites: &[SiteName]) -> Result<Tree, LakeAdmi
             for path in entries(&date_folder)? {
                 let size = match std::fs::metadata(&path) {
                     Ok(metadata) => metadata.len(),
-                    // Retention may take it away meanwhile.
+                    // Retention may delete it meanwhile.
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                     Err(error) => return Err(io_error(&path)(error).into()),
                 };
@@ -121,28 +122,28 @@ fn partition<T: std::str::FromStr>(folder: &Path, prefix: &str) -> Option<T> {
     folder.file_name()?.to_str()?.strip_prefix(prefix)?.parse().ok()
 }
 
-/// What one site has.
+/// Summary of one site.
 #[derive(Debug, Clone)]
 pub struct SiteInfo {
     /// The site.
     pub site: SiteName,
-    /// How many days have a file.
+    /// Number of days that have a file.
     pub days: u64,
     /// The first of them.
     pub first: Date,
     /// The last of them.
     pub last: Date,
-    /// Samples.
+    /// Number of samples.
     pub rows: u64,
-    /// Size of the files.
+    /// Size of the files in bytes.
     pub bytes: u64,
-    /// Days between first and last without a file, as first and last of each gap.
+    /// Gaps between first and last: the first and last day of each.
     pub gaps: Vec<(Date, Date)>,
     /// Files that can't be opened.
     pub unreadable: u64,
 }
 
-/// Sums up the samples of each site.
+/// Summarises the samples of each site.
 ///
 /// # Errors
 /// A folder can't be read.

@@ -1,5 +1,4 @@
-//! Columns of one day file: those that the probe wrote by our own decoder, and the others by
-//! polars.
+//! Columns of one day file. Columns in the probe's encoding use our own decoder, all others polars.
 
 use std::{
     collections::BTreeMap,
@@ -26,8 +25,8 @@ use super::{
     },
 };
 
-/// Columns of some row groups of a file: those that the probe wrote by our own decoder, and the
-/// others by polars.
+/// Columns of some row groups of a file. Columns in the probe's encoding use our own decoder, all
+/// others polars.
 pub(crate) struct Decoded {
     durations: BTreeMap<String, Durations>,
     moments: BTreeMap<String, Vec<i64>>,
@@ -43,12 +42,12 @@ enum Form {
     Moments,
     Words,
     Codes,
-    /// As polars has it.
+    /// Polars' own representation.
     Any,
 }
 
 impl Form {
-    /// The form of a column, by its type in the table of columns.
+    /// Returns the form of a column, by its type in the table of columns.
     fn of(name: &str) -> Self {
         let column = Sample::columns().iter().find(|column| column.name == name);
         match column.map(|column| column.holds) {
@@ -61,8 +60,8 @@ impl Form {
     }
 }
 
-/// Decodes some columns, as far as the file has them, of the row groups that a question needs;
-/// `None` where there is none. `known` is the footer, if it has been read.
+/// Decodes columns that the file has, in the row groups that a query needs; `None` if there are no
+/// such row groups. `known` is the footer, if it has been read.
 pub(crate) fn decode(
     file: &LakeFile,
     known: Option<&Footer>,
@@ -107,8 +106,8 @@ pub(crate) fn decode(
             leaves.all(all_null)
         })
     };
-    // A damaged footer may claim any number of rows, and a null or a repeated word takes no room in
-    // a file; a moment does. Where the moments can't be decoded here, nothing is.
+    // A damaged footer may claim any number of rows. Nulls and repeated words take no space in a
+    // file, but timestamps do, so nothing is decoded here unless the timestamps can be.
     let mut trusted = true;
     if columns.contains(&"started_at") {
         match catch_unwind(AssertUnwindSafe(|| own.moments("started_at"))) {
@@ -128,7 +127,8 @@ pub(crate) fn decode(
         if says_nothing || !own.has(name) {
             continue;
         }
-        // What it can't decode, damaged bytes among them, polars decodes or names.
+        // Columns that it can't decode, because of damage for example, are left to polars, which
+        // decodes them or reports the error.
         let done = catch_unwind(AssertUnwindSafe(|| {
             let name = (*name).to_owned();
             match Form::of(&name) {
@@ -165,8 +165,8 @@ pub(crate) fn decode(
 
 fn by_polars(source: File, columns: Vec<String>, needed: &[bool]) -> PolarsResult<DataFrame> {
     let mut reader = ParquetReader::new(source);
-    // Some writers note their own in-memory types (dictionaries, large strings). What is stored is
-    // what counts.
+    // Some writers record their own in-memory types (dictionaries, large strings). Only the stored
+    // type matters.
     let mut metadata = (**reader.get_metadata()?).clone();
     metadata.key_value_metadata = None;
     let mut each = needed.iter();
@@ -180,7 +180,7 @@ fn by_polars(source: File, columns: Vec<String>, needed: &[bool]) -> PolarsResul
         .finish()
 }
 
-/// A column as text, if the file has it.
+/// Returns a column as text, if the file has it.
 fn text(frame: &DataFrame, name: &str) -> PolarsResult<Option<StringChunked>> {
     let Ok(column) = frame.column(name) else {
         return Ok(None);
@@ -188,13 +188,13 @@ fn text(frame: &DataFrame, name: &str) -> PolarsResult<Option<StringChunked>> {
     Ok(Some(column.cast(&DataType::String)?.str()?.clone()))
 }
 
-/// A column as whole numbers, if the file has it.
+/// Returns a column as integers, if the file has it.
 fn integers(frame: &DataFrame, name: &str) -> PolarsResult<Option<Int64Chunked>> {
     let Ok(column) = frame.column(name) else {
         return Ok(None);
     };
     let numbers = match column.dtype() {
-        // pandas has no null among whole numbers: it makes them floats, and the nulls NaN.
+        // pandas has no null among integers: it converts them to floats, and nulls to NaN.
         kind if kind.is_float() => column.cast(&DataType::Int64)?,
         kind if kind.is_integer() || *kind == DataType::Null => {
             column.strict_cast(&DataType::Int64)?
@@ -234,7 +234,7 @@ pub(crate) fn booleans(frame: &DataFrame, name: &str) -> PolarsResult<Option<Boo
     Ok(Some(column.cast(&DataType::Boolean)?.bool()?.clone()))
 }
 
-/// A column of moments in microseconds.
+/// Returns a column of timestamps in microseconds.
 fn moments(column: &Frame) -> PolarsResult<Int64Chunked> {
     if let kind @ (DataType::Date | DataType::Time | DataType::Duration(_)) = column.dtype() {
         let reason = format!("column {:?} contains {kind} values, not timestamps", column.name());
@@ -253,14 +253,14 @@ fn moments(column: &Frame) -> PolarsResult<Int64Chunked> {
     })
 }
 
-/// A column of words, as it was decoded.
+/// A decoded text column.
 pub(crate) enum Text {
     Words(Words),
     Strings(StringChunked),
 }
 
 impl Text {
-    /// Calls `each` with every stretch of equal words, in order; `false` at a null.
+    /// Calls `each` with every run of equal values, in order; returns `false` at a null.
     pub(crate) fn stretches(&self, mut each: impl FnMut(&str, Range<usize>)) -> bool {
         match self {
             Self::Words(words) => {
@@ -277,8 +277,8 @@ impl Text {
                 }
                 let mut row = 0;
                 for chunk in column.downcast_iter() {
-                    // Equal views are equal words; unequal ones may be equal words in different
-                    // places.
+                    // Equal views are equal values, but unequal views may be equal values in
+                    // different places.
                     let views = chunk.views();
                     let mut begin = 0;
                     for end in 1..=views.len() {
@@ -295,7 +295,7 @@ impl Text {
         true
     }
 
-    /// What is made of each row's word.
+    /// Maps the value of each row.
     pub(crate) fn each<T: Clone>(&self, of: impl Fn(Option<&str>) -> T) -> Vec<T> {
         match self {
             Self::Words(words) => words.each(|word| of(word.map(String::as_str))),
@@ -312,7 +312,7 @@ impl Text {
 }
 
 impl Decoded {
-    /// A column of words, if the file has it.
+    /// Returns a text column, if the file has it.
     pub(crate) fn text(&mut self, name: &str) -> PolarsResult<Option<Text>> {
         match self.words.remove(name) {
             Some(words) => Ok(Some(Text::Words(words))),
@@ -320,7 +320,7 @@ impl Decoded {
         }
     }
 
-    /// A column of durations, if the file has it.
+    /// Returns a column of durations, if the file has it.
     pub(crate) fn durations(&mut self, name: &str) -> PolarsResult<Option<Durations>> {
         match self.durations.remove(name) {
             Some(durations) => Ok(Some(durations)),
@@ -328,7 +328,7 @@ impl Decoded {
         }
     }
 
-    /// A column of whole numbers in four bytes, if the file has it; greater ones are left out.
+    /// Returns a column of 32-bit integers, if the file has it; larger values become null.
     pub(crate) fn codes(&mut self, name: &str) -> PolarsResult<Option<Vec<Option<i32>>>> {
         match self.codes.remove(name) {
             Some(codes) => Ok(Some(codes.each(|code| code.copied()))),
@@ -339,7 +339,8 @@ impl Decoded {
         }
     }
 
-    /// A column of moments without nulls, if the file has it; `Err(None)` where there is a null.
+    /// Returns a column of timestamps without nulls, if the file has it; `Err(None)` if it has a
+    /// null.
     pub(crate) fn moments(&mut self, name: &str) -> Result<Option<Vec<i64>>, Option<PolarsError>> {
         if let Some(moments) = self.moments.remove(name) {
             return Ok(Some(moments));

@@ -1,9 +1,9 @@
-//! Decodes columns of day files in the encodings that the probe writes, straight into the form that
-//! figures are made of: whole numbers from DELTA_BINARY_PACKED, words from their dictionary.
+//! Decodes columns of day files in the encodings that the probe writes, directly into the form that
+//! figures use: integers from DELTA_BINARY_PACKED, text from dictionaries.
 //!
-//! A year of samples is read in a second or two only if each value is touched once. Columns of any
-//! other shape, by other writers, are refused here (`None`) and left to polars, which reads all of
-//! them, and says what is wrong with a damaged one. The format:
+//! A year of samples can only be read in a second or two if each value is touched once. Columns of
+//! any other shape, from other writers, are refused here (`None`) and left to polars, which reads
+//! all of them and reports what is wrong with damaged ones. The format:
 //! <https://parquet.apache.org/docs/file-format/data-pages/encodings/>.
 
 use std::{fs::File, sync::Arc};
@@ -22,9 +22,9 @@ use parquet::{
 
 use super::durations::Durations;
 
-/// Room is made at once for so many rows at most: a damaged footer may claim any number.
+/// Most rows that are allocated in advance: a damaged footer may claim any number.
 const ROOM: usize = 1 << 20;
-/// What stands for null among the values of a column.
+/// Marks null among the values of a column.
 const NOTHING: u32 = u32::MAX;
 
 /// Some row groups of a file.
@@ -37,7 +37,7 @@ pub(crate) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Those row groups of a file that are marked as needed, one mark for each.
+    /// Selects the row groups of a file that are marked as needed, one mark for each group.
     pub(crate) fn new(file: File, metadata: &'a ParquetMetaData, needed: &[bool]) -> Self {
         let groups: Vec<usize> = (0..needed.len()).filter(|group| needed[*group]).collect();
         let rows =
@@ -51,18 +51,18 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// How many rows they have.
+    /// Returns the number of rows.
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Whether the file has the column.
+    /// Returns whether the file has the column.
     pub(crate) fn has(&self, name: &str) -> bool {
         let root = self.metadata.file_metadata().schema();
         root.get_fields().iter().any(|field| field.name() == name)
     }
 
-    /// A column of durations in microseconds.
+    /// Returns a column of durations in microseconds.
     pub(crate) fn durations(&self, name: &str) -> Option<Durations> {
         let mut values: Vec<u32> = Vec::with_capacity(self.rows.min(ROOM));
         let is_number = |column: &ColumnDescriptor| {
@@ -91,7 +91,7 @@ impl<'a> Columns<'a> {
         Some(Durations::narrow(values))
     }
 
-    /// A column of moments in microseconds, none of them null.
+    /// Returns a column of timestamps in microseconds without nulls.
     pub(crate) fn moments(&self, name: &str) -> Option<Vec<i64>> {
         let mut values: Vec<i64> = Vec::with_capacity(self.rows.min(ROOM));
         let is_moment = |column: &ColumnDescriptor| {
@@ -109,7 +109,7 @@ impl<'a> Columns<'a> {
         Some(values)
     }
 
-    /// A column of words.
+    /// Returns a text column.
     pub(crate) fn words(&self, name: &str) -> Option<Words> {
         let is_text = |column: &ColumnDescriptor| {
             column.physical_type() == Type::BYTE_ARRAY
@@ -124,7 +124,7 @@ impl<'a> Columns<'a> {
         })
     }
 
-    /// A column of whole numbers in four bytes.
+    /// Returns a column of 32-bit integers.
     pub(crate) fn codes(&self, name: &str) -> Option<Coded<i32>> {
         let is_code = |column: &ColumnDescriptor| {
             column.physical_type() == Type::INT32
@@ -149,8 +149,8 @@ impl<'a> Columns<'a> {
         Some(values)
     }
 
-    /// Gives `take` the pages of a column in order; `None` as soon as something is not as the probe
-    /// writes it.
+    /// Passes the pages of a column to `take` in order; `None` as soon as something differs from
+    /// what the probe writes.
     fn pages(
         &self,
         name: &str,
@@ -178,7 +178,7 @@ impl<'a> Columns<'a> {
                 let decoded = Decoded::of(&page, optional)?;
                 match decoded.content {
                     Content::Dictionary(_) => learned = true,
-                    // The dictionary of another row group has other words.
+                    // Another row group's dictionary has different words.
                     Content::Indices(_) if !learned => return None,
                     Content::Indices(_) | Content::Deltas(_) => {
                         seen = seen.checked_add(decoded.rows)?
@@ -197,17 +197,17 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The number of a column at the top of the schema.
+/// Returns the index of a column at the top level of the schema.
 fn place(group: &RowGroupMetaData, name: &str) -> Option<usize> {
     let is = |column: &parquet::file::metadata::ColumnChunkMetaData| matches!(column.column_path().parts(), [only] if only == name);
     group.columns().iter().position(is)
 }
 
-/// A page, taken apart.
+/// A decoded page.
 struct Decoded<'a> {
-    /// How many rows it has; of a dictionary, how many words.
+    /// Number of rows, or of words in a dictionary.
     rows: usize,
-    /// Which rows are not null; `None` where none can be.
+    /// Which rows are not null; `None` if none can be null.
     valid: Option<Levels<'a>>,
     content: Content<'a>,
 }
@@ -259,14 +259,14 @@ impl<'a> Decoded<'a> {
     }
 }
 
-/// Takes so many bytes off the front.
+/// Splits this many bytes off the front.
 fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
     let (first, rest) = bytes.split_first_chunk::<N>()?;
     *bytes = rest;
     Some(first)
 }
 
-/// Takes an unsigned LEB128 number off the front.
+/// Splits an unsigned LEB128 number off the front.
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
@@ -284,16 +284,16 @@ fn zigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
-/// A stretch of the hybrid of run lengths and packed bits.
+/// A run in the hybrid of run-length encoding and bit packing.
 enum Run<'a> {
-    /// One value, so many times.
+    /// One value and how often it repeats.
     Same(u32, usize),
-    /// Packed values, so many at most: the last ones may be filling.
+    /// Packed values and their maximum number: the last ones may be padding.
     Packed(&'a [u8], usize),
 }
 
-/// Takes the next run of values of some bits off the front; `left` is how many values are still
-/// expected.
+/// Splits the next run of values with this many bits off the front; `left` is the number of values
+/// still expected.
 fn run<'a>(bytes: &mut &'a [u8], bits: u32, left: usize) -> Option<Run<'a>> {
     let header = varint(bytes)?;
     let count = usize::try_from(header >> 1).ok()?;
@@ -302,7 +302,7 @@ fn run<'a>(bytes: &mut &'a [u8], bits: u32, left: usize) -> Option<Run<'a>> {
             bytes.split_at_checked(count.checked_mul(bits as usize)?.min(bytes.len()))?;
         *bytes = rest;
         let values = count.checked_mul(8)?.min(left);
-        // Some writers leave out the bytes behind the last value.
+        // Some writers omit the bytes after the last value.
         (packed.len() * 8 >= values.checked_mul(bits as usize)?)
             .then_some(Run::Packed(packed, values))
     } else {
@@ -356,7 +356,7 @@ impl<'a> Levels<'a> {
         Some(())
     }
 
-    /// The stretches of rows that are null: the first row, and how many.
+    /// Returns the runs of null rows: the first row of each, and the number of rows.
     fn gaps(&self) -> Option<Vec<(usize, usize)>> {
         let mut gaps: Vec<(usize, usize)> = Vec::new();
         let mut row = 0;
@@ -388,7 +388,7 @@ impl<'a> Levels<'a> {
     }
 }
 
-/// Whole numbers, each as its difference to the one before.
+/// Integers, each stored as the difference to the previous one.
 struct Deltas<'a> {
     bytes: &'a [u8],
     block: usize,
@@ -397,7 +397,7 @@ struct Deltas<'a> {
     first: i64,
 }
 
-/// The longest miniblock that is decoded here; the probe's have 64 values.
+/// Longest miniblock that is decoded here; the probe's have 64 values.
 const MINIBLOCK: usize = 256;
 
 impl<'a> Deltas<'a> {
@@ -411,7 +411,7 @@ impl<'a> Deltas<'a> {
             .then_some(Self { bytes, block, miniblocks, count, first })
     }
 
-    /// Calls `each` with every value; there must be `count` of them.
+    /// Calls `each` with every value; there must be `count` values.
     fn each(&self, count: usize, mut each: impl FnMut(i64)) -> Option<()> {
         if self.count != count {
             return None;
@@ -422,7 +422,7 @@ impl<'a> Deltas<'a> {
         let values = self.block / self.miniblocks;
         let (mut bytes, mut left, mut last) = (self.bytes, count - 1, self.first);
         each(last);
-        // Eight bytes more than a miniblock can have, so that each value is read as one word.
+        // Eight bytes more than a miniblock can have, so that each value can be read as one word.
         let mut packed = [0_u8; MINIBLOCK * 8 + 8];
         while left > 0 {
             let least = zigzag(varint(&mut bytes)?);
@@ -435,12 +435,12 @@ impl<'a> Deltas<'a> {
                 let width = usize::from(*width);
                 let (used, here) = (values * width / 8, values.min(left));
                 left -= here;
-                // A value of more bits can reach over nine bytes.
+                // A wider value can span nine bytes.
                 if width > 57 {
                     return None;
                 }
                 let (miniblock, rest) = bytes.split_at_checked(used.min(bytes.len()))?;
-                // Some writers leave out the bytes behind the last value.
+                // Some writers omit the bytes after the last value.
                 if miniblock.len() * 8 < here * width {
                     return None;
                 }
@@ -458,8 +458,7 @@ impl<'a> Deltas<'a> {
         Some(())
     }
 
-    /// Adds all values in four bytes each, and null in the gaps between them; `None` where one of
-    /// them needs more.
+    /// Appends all values in four bytes each, with null in the gaps; `None` if a value needs more.
     fn narrow_into(&self, count: usize, gaps: &[(usize, usize)], to: &mut Vec<u32>) -> Option<()> {
         let begin = to.len();
         let mut gaps = gaps.iter();
@@ -488,37 +487,37 @@ impl<'a> Deltas<'a> {
     }
 }
 
-/// The words of a column.
+/// A text column.
 pub(crate) type Words = Coded<String>;
 
-/// A column of few different values, in long runs.
+/// A column with few different values in long runs.
 #[derive(Debug, Default)]
 pub(crate) struct Coded<T> {
     known: Vec<T>,
-    /// Where the values of the current row group begin.
+    /// Index of the first value of the current row group.
     begin: u32,
-    /// Each run's value, and the row behind its end.
+    /// Value of each run, and the row after its end.
     runs: Vec<(u32, usize)>,
 }
 
 impl<T> Coded<T> {
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub(crate) fn len(&self) -> usize {
         self.runs.last().map_or(0, |(_, end)| *end)
     }
 
-    /// Whether no row has a value.
+    /// Returns whether no row has a value.
     pub(crate) fn all_null(&self) -> bool {
         self.runs.iter().all(|(value, _)| *value == NOTHING)
     }
 
-    /// Every stretch of rows with the same value, in order, with the row behind its end.
+    /// Returns every run of rows with the same value, in order, with the row after its end.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (Option<&T>, usize)> {
         let value = |value: u32| self.known.get(value as usize);
         self.runs.iter().map(move |(index, end)| (value(*index), *end))
     }
 
-    /// What is made of each row's value.
+    /// Maps the value of each row.
     pub(crate) fn each<V: Clone>(&self, of: impl Fn(Option<&T>) -> V) -> Vec<V> {
         let mut all = Vec::with_capacity(self.len());
         for (value, end) in self.runs() {
@@ -616,7 +615,7 @@ impl<T> Coded<T> {
         })
     }
 
-    /// The place of a value of the current row group.
+    /// Returns the index of a value of the current row group.
     fn known(&self, index: u32) -> Option<u32> {
         let place = self.begin.checked_add(index)?;
         ((place as usize) < self.known.len()).then_some(place)
@@ -639,7 +638,7 @@ mod tests {
 
     use super::*;
 
-    /// One row: a moment, a duration, a word.
+    /// One row: a timestamp, a duration, a word.
     type Row = (i64, Option<i64>, Option<String>);
 
     const SCHEMA: &str = "message rows {
@@ -648,12 +647,12 @@ mod tests {
         optional binary word (UTF8);
     }";
 
-    /// Rows as the probe writes them, in row groups of so many rows.
+    /// Returns rows as the probe writes them, in row groups of this many rows.
     fn written(rows: &[Row], group: usize, version: WriterVersion) -> Vec<u8> {
         let mut builder = WriterProperties::builder()
             .set_writer_version(version)
             .set_compression(Compression::ZSTD(Default::default()))
-            // Several pages a column.
+            // Several pages per column.
             .set_data_page_row_count_limit(100)
             .set_write_batch_size(50);
         for name in ["at", "took"] {
@@ -750,7 +749,7 @@ mod tests {
                 let place = place.index(file.len());
                 file[place] = byte;
             }
-            // The page reader may panic, and is guarded for it where day files are read.
+            // The page reader may panic; code that reads day files guards against that.
             let read = std::panic::catch_unwind(|| read(&file)).ok().flatten();
             if let Some((count, (at, took, words))) = read {
                 prop_assert!(at.is_none_or(|at| at.len() == count));

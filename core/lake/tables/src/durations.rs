@@ -1,15 +1,15 @@
-//! Columns of durations, and the values of a metric, in four bytes each where that is enough.
+//! Columns of durations, and the values of a metric, in four bytes each if that suffices.
 
 use std::ops::Range;
 
 use mailqos_model::Micros;
 
-/// What stands for null among the values; no duration is that long, and none is that negative.
+/// Marks null among the values; no duration is that long.
 const NULL_NARROW: u32 = u32::MAX;
 const NULL_WIDE: i64 = i64::MIN;
 
-/// Durations in microseconds, some of them null: in four bytes each as long as none is negative or
-/// longer than 71 minutes, for a year of them has to fit into memory.
+/// Durations in microseconds, some of them null. They take four bytes each as long as none is
+/// negative or longer than 71 minutes, because a year of them has to fit into memory.
 #[derive(Debug, Clone)]
 pub struct Durations(Store);
 
@@ -34,15 +34,15 @@ impl PartialEq for Durations {
 impl Eq for Durations {}
 
 impl Durations {
-    /// What stands for null in four bytes.
+    /// Marks null in four bytes.
     pub(crate) const NULL: u32 = NULL_NARROW;
 
-    /// Values in four bytes each, [`Durations::NULL`] for null.
+    /// Creates a column from values in four bytes each, with [`Durations::NULL`] for null.
     pub(crate) fn narrow(values: Vec<u32>) -> Self {
         Self(Store::Narrow(values))
     }
 
-    /// The value of a row.
+    /// Returns the value of a row.
     #[inline]
     pub fn get(&self, row: usize) -> Option<Micros> {
         match &self.0 {
@@ -51,13 +51,13 @@ impl Durations {
         }
     }
 
-    /// All values, in order.
+    /// Iterates over all values, in order.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<Micros>> + '_ {
         (0..self.len()).map(|row| self.get(row))
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -66,13 +66,13 @@ impl Durations {
         }
     }
 
-    /// Whether the column was not asked for, or there is no row.
+    /// Returns whether there are no rows, or the column was not requested.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Takes all away, but keeps the room.
+    /// Removes all values but keeps the allocated memory.
     pub(crate) fn clear(&mut self) {
         match &mut self.0 {
             Store::Narrow(values) => values.clear(),
@@ -108,7 +108,7 @@ impl Durations {
     /// Adds values that are not null.
     pub(crate) fn append(&mut self, more: &[i64]) {
         match &mut self.0 {
-            // Without an early end, so that the check runs in wide registers.
+            // Without an early exit, so that the check is vectorised.
             Store::Narrow(values) if more.iter().fold(true, |all, value| all & fits(*value)) => {
                 values.extend(more.iter().map(|value| *value as u32));
             }
@@ -116,8 +116,8 @@ impl Durations {
         }
     }
 
-    /// Adds values of which only those are not null whose bit is set: the lowest bit of the first
-    /// word is the first value's.
+    /// Appends values with a validity bitmap: the lowest bit of the first word belongs to the first
+    /// value.
     pub(crate) fn append_nullable<W: Iterator<Item = u64>>(
         &mut self,
         more: &[i64],
@@ -127,8 +127,7 @@ impl Durations {
         if let Store::Narrow(values) = &mut self.0 {
             let before = values.len();
             values.reserve(more.len());
-            // Without a branch that could be guessed wrongly: what is not valid becomes the mark of
-            // null.
+            // Without branches that could be mispredicted: invalid values become the null mark.
             let mut all_fit = true;
             for (block, word) in blocks() {
                 values.extend(block.iter().enumerate().map(|(index, value)| {
@@ -150,7 +149,7 @@ impl Durations {
         }
     }
 
-    /// Adds some rows of another column.
+    /// Appends some rows of another column.
     pub(crate) fn append_rows(&mut self, from: &Self, rows: Range<usize>) {
         match (&mut self.0, &from.0) {
             (Store::Narrow(values), Store::Narrow(more)) => values.extend_from_slice(&more[rows]),
@@ -161,7 +160,7 @@ impl Durations {
         }
     }
 
-    /// Whether a value may be longer than 71 minutes.
+    /// Returns whether a value may be longer than 71 minutes.
     pub(crate) fn may_be_long(&self) -> bool {
         matches!(self.0, Store::Wide(_))
     }
@@ -185,7 +184,7 @@ impl Durations {
         }
     }
 
-    /// Adds the non-null values of those rows for which `counts` is true.
+    /// Appends the non-null values of the rows for which `counts` is true.
     pub(crate) fn collect_into(&self, rows: Range<usize>, counts: &[bool], values: &mut Values) {
         fn keep<F: Copy, T: Copy + Default>(
             from: &[F],
@@ -194,8 +193,8 @@ impl Durations {
             into: impl Fn(F) -> T,
             to: &mut Vec<T>,
         ) {
-            // Writes each value and moves on only behind those that are kept: no branch that could
-            // be guessed wrongly.
+            // Writes each value but advances only if it is kept: no branch that could be
+            // mispredicted.
             let begin = to.len();
             to.resize(begin + from.len(), T::default());
             let mut end = begin;
@@ -251,13 +250,13 @@ impl FromIterator<Option<Micros>> for Durations {
     }
 }
 
-/// Values of a metric in microseconds, none of them null, in any order; in four bytes each where
-/// all of them fit.
+/// Values of a metric in microseconds without nulls, in any order, in four bytes each if all of
+/// them fit.
 #[derive(Debug, Clone)]
 pub enum Values {
     /// None is negative or longer than 71 minutes.
     Narrow(Vec<u32>),
-    /// Any.
+    /// Any values.
     Wide(Vec<i64>),
 }
 
@@ -268,7 +267,7 @@ impl Default for Values {
 }
 
 impl Values {
-    /// How many there are.
+    /// Returns the number of values.
     #[inline]
     pub fn len(&self) -> usize {
         match self {
@@ -277,13 +276,13 @@ impl Values {
         }
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no values.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Takes all of them away, but keeps the room.
+    /// Removes all values but keeps the allocated memory.
     pub fn clear(&mut self) {
         match self {
             Self::Narrow(values) => values.clear(),
@@ -291,7 +290,7 @@ impl Values {
         }
     }
 
-    /// How many are not greater than a limit.
+    /// Returns how many values do not exceed a limit.
     pub fn up_to(&self, limit: Micros) -> u64 {
         match self {
             Self::Narrow(values) => match u32::try_from(limit.0) {
@@ -311,7 +310,7 @@ impl Values {
         }
     }
 
-    /// The median in microseconds, by reordering; `None` of nothing.
+    /// Returns the median in microseconds, reordering the values; `None` if there are none.
     pub fn median(&mut self) -> Option<f64> {
         fn middle<T: Copy + Ord + Into<i64>>(values: &mut [T]) -> Option<f64> {
             let half = values.len() / 2;
@@ -333,7 +332,7 @@ impl Values {
         }
     }
 
-    /// Adds another's.
+    /// Moves the values of another into this one.
     pub fn append(&mut self, more: &mut Self) {
         match (&mut *self, more) {
             (Self::Narrow(values), Self::Narrow(more)) => values.append(more),

@@ -1,4 +1,4 @@
-//! Samples out of the lake: as CSV for anybody, or as a lake of its own.
+//! Exports samples as CSV or as a separate lake.
 
 use std::{collections::BTreeSet, io::Write, path::Path};
 
@@ -10,13 +10,13 @@ use super::{Day, LakeAdminError, list};
 /// Which samples are exported.
 #[derive(Debug, Clone)]
 pub struct Choice {
-    /// Of these sites; all if empty.
+    /// Sites; all if empty.
     pub sites: Vec<SiteName>,
-    /// Of these monitors; all if empty.
+    /// Monitors; all if empty.
     pub monitors: BTreeSet<String>,
-    /// From this moment on.
+    /// Start of the period, inclusive.
     pub from: UtcMicros,
-    /// Before this moment.
+    /// End of the period, exclusive.
     pub to: UtcMicros,
 }
 
@@ -34,11 +34,11 @@ impl Choice {
     }
 }
 
-/// Writes the samples as CSV, with a head: site, then all columns; nothing for null, RFC 3339 for
-/// moments, hops as JSON.
+/// Writes the samples as CSV with a header: the site, then all columns. Nulls are empty, times are
+/// RFC 3339, hops are JSON.
 ///
 /// # Errors
-/// A day file can't be read, or nobody takes the text.
+/// A day file can't be read, or the output can't be written.
 pub fn csv(data: &Path, choice: &Choice, out: impl Write) -> Result<u64, LakeAdminError> {
     let name = Path::new("the CSV file");
     let error = |error: csv::Error| io_error(name)(error.into());
@@ -87,7 +87,7 @@ fn hop(hop: &Hop) -> serde_json::Value {
     })
 }
 
-/// Writes the samples into a folder as a lake, which any Parquet reader opens.
+/// Writes the samples into a folder as a lake that any Parquet reader can open.
 ///
 /// # Errors
 /// A day file can't be read or written.

@@ -1,4 +1,4 @@
-//! Folders of a lake: `key=value`, by value.
+//! Folders of a lake, named `key=value`.
 
 use std::{
     collections::BTreeSet,
@@ -7,7 +7,7 @@ use std::{
 
 use mailqos_lake::{LakeError, io_error};
 
-/// Lists what is in a folder, by name; nothing if there is no such folder.
+/// Lists the contents of a folder by name; nothing if the folder doesn't exist.
 pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, LakeError> {
     let found = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -15,20 +15,20 @@ pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, LakeError> {
     };
     let paths = found.map(|entry| entry.map(|entry| entry.path()));
     let mut paths = paths.collect::<Result<Vec<_>, _>>().map_err(io_error(folder))?;
-    // Not in the order of the file system: what is listed first is shown first where moments are
-    // equal.
+    // Independent of the file system's order: of equal timestamps, the first one listed is shown
+    // first.
     paths.sort();
     Ok(paths)
 }
 
-/// Whether a file counts as one of a day: its name ends with `.parquet`, and does not mark it as
+/// Returns whether a file is a day file: its name ends with `.parquet` and does not mark it as
 /// hidden or temporary.
 pub(crate) fn is_day_file(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.ends_with(".parquet") && !name.starts_with(['.', '_'])
 }
 
-/// The folders `key=value` in a folder, by value.
+/// Returns the `key=value` folders in a folder, by value.
 pub(crate) fn partitions(folder: &Path, key: &str) -> Result<Vec<(String, PathBuf)>, LakeError> {
     Ok(entries(folder)?
         .into_iter()
@@ -40,8 +40,8 @@ pub(crate) fn partitions(folder: &Path, key: &str) -> Result<Vec<(String, PathBu
         .collect())
 }
 
-/// Whether a site is named like a copy of another one that is there: `here (1)`, `here - Copy`,
-/// `here.sync-conflict-…`, `here~`, `here.bak`. No site that a probe writes for has such a name.
+/// Returns whether a site's name looks like a copy of another existing site: `here (1)`,
+/// `here - Copy`, `here.sync-conflict-…`, `here~`, `here.bak`. Probes don't use such names.
 pub(crate) fn is_copy(site: &str, all: &BTreeSet<String>) -> bool {
     let rest = |name: &String| site.strip_prefix(name.as_str()).map(str::to_ascii_lowercase);
     all.iter().filter(|name| *name != site).filter_map(rest).any(|rest| {
@@ -61,8 +61,8 @@ pub(crate) fn is_copy(site: &str, all: &BTreeSet<String>) -> bool {
     })
 }
 
-/// The value of a partition: other writers escape what is no letter or digit in it
-/// (`Main%20office`), as in an address.
+/// Returns the value of a partition. Other writers percent-encode characters other than letters and
+/// digits (`Main%20office`).
 fn unescaped(name: &str) -> String {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();
@@ -81,6 +81,6 @@ fn unescaped(name: &str) -> String {
             }
         }
     }
-    // What would be no text was not escaped.
+    // If the result is not text, it was not encoded.
     String::from_utf8(bytes).unwrap_or_else(|_| name.to_owned())
 }

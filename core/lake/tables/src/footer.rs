@@ -1,4 +1,4 @@
-//! Footers of day files: their row groups, and which of them a question needs.
+//! Footers of day files: their row groups, and which of them a query needs.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use parquet::file::{
 
 use super::{metric::Column, query::SeriesQuery};
 
-/// A file of samples.
+/// A sample file.
 #[derive(Debug, Clone)]
 pub(crate) struct LakeFile {
     pub(crate) site: Arc<str>,
@@ -30,7 +30,7 @@ pub(crate) struct LakeFile {
     pub(crate) path: PathBuf,
 }
 
-/// Which monitors are wanted: by name, and between two names (the second one excluded).
+/// The requested monitors: by name, and between two names (the second one exclusive).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
     pub(crate) names: BTreeSet<String>,
@@ -45,7 +45,7 @@ impl Wanted {
             && (self.names.is_empty() || self.names.contains(monitor))
     }
 
-    /// Whether a row group can hold one: by the least and the greatest name in it.
+    /// Returns whether a row group can contain one of them, by the smallest and largest name in it.
     pub(crate) fn may_be_in(&self, group: &Group) -> bool {
         let Some((least, greatest)) = &group.monitors else {
             return true;
@@ -64,16 +64,16 @@ impl Wanted {
     }
 }
 
-/// A column with something in fewer rows than this share of them is held without the others.
+/// A column with values in less than this share of its rows is stored sparsely.
 pub(crate) const SPARSE: f64 = 0.1;
 
-/// A row group, by the footer.
+/// A row group, as the footer describes it.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
     pub(crate) rows: usize,
-    /// The least and the greatest monitor, where the writer noted them.
+    /// The smallest and largest monitor, if the writer recorded them.
     pub(crate) monitors: Option<(Arc<str>, Arc<str>)>,
-    /// No sample is marked as provisional.
+    /// No sample is provisional.
     pub(crate) all_settled: bool,
     /// No certificate was accepted unverified.
     pub(crate) all_verified: bool,
@@ -89,7 +89,7 @@ pub(crate) fn open(file: &LakeFile) -> Result<File, LakeError> {
     File::open(&file.path).map_err(io_error(&file.path))
 }
 
-/// A decoder may panic on bytes that no writer writes.
+/// Catches panics of decoders on malformed bytes.
 pub(crate) fn guarded<T, E: ToString>(
     file: &LakeFile,
     what: &str,
@@ -102,14 +102,14 @@ pub(crate) fn guarded<T, E: ToString>(
     }
 }
 
-/// A file's footer, and of which file it is.
+/// A file's footer, and the identity of the file.
 #[derive(Debug)]
 pub(crate) struct Footer {
     pub(crate) metadata: ParquetMetaData,
     pub(crate) of: Option<Identity>,
 }
 
-/// What tells a file from another that takes its place: today's is replaced while it is read.
+/// Distinguishes a file from another that replaces it: today's file is replaced while it is read.
 pub(crate) type Identity = (u64, u64, SystemTime);
 
 pub(crate) fn identity(source: &File) -> Option<Identity> {
@@ -121,7 +121,8 @@ pub(crate) fn identity(source: &File) -> Option<Identity> {
     Some((number, about.len(), about.modified().ok()?))
 }
 
-/// Whether the footer of a file is encrypted: it ends with `PARE` then, in place of `PAR1`.
+/// Returns whether the footer of a file is encrypted: the file then ends with `PARE` instead of
+/// `PAR1`.
 fn is_encrypted(mut source: &File) -> bool {
     let mut end = [0; 4];
     let read = source.seek(SeekFrom::End(-4)).and_then(|_| source.read_exact(&mut end));
@@ -139,8 +140,7 @@ pub(crate) fn encrypted(file: &LakeFile, what: &str) -> LakeError {
 }
 
 impl Footer {
-    /// Reads it. What it notes of encodings and sizes nobody asks for, and would be a third of the
-    /// work.
+    /// Reads the footer. Encodings and sizes are not needed and would be a third of the work.
     pub(crate) fn read(file: &LakeFile, source: &File) -> Result<Self, LakeError> {
         let options = ParquetMetaDataOptions::new()
             .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
@@ -151,7 +151,7 @@ impl Footer {
             return Err(encrypted(file, "its footer"));
         }
         let metadata = guarded(file, "its footer", || reader.parse_and_finish(source))?;
-        // Rows are added up and numbered in four bytes; a damaged footer may claim any number.
+        // Rows are counted and numbered in four bytes; a damaged footer may claim any number.
         let add = |sum: u32, group: &RowGroupMetaData| {
             sum.checked_add(u32::try_from(group.num_rows()).ok()?)
         };
@@ -161,13 +161,12 @@ impl Footer {
         Ok(Self { metadata, of })
     }
 
-    /// About how many bytes it holds.
+    /// Returns its approximate size in memory, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.metadata.memory_size()
     }
 
-    /// Estimates how many bytes a decoded row takes of those columns of a query in which there is
-    /// anything.
+    /// Estimates the size of a decoded row, in bytes, for the columns of a query that have values.
     pub(crate) fn bytes_per_row(&self, query: &SeriesQuery) -> usize {
         let share = |name: &str| {
             let (mut values, mut rows) = (0.0_f64, 0.0);
@@ -190,29 +189,30 @@ impl Footer {
             Column::SmtpReplyCode => sparse(column.as_str(), 8),
             Column::TestInterval | Column::MaxRoundTrip => full(column.as_str(), 4),
             Column::Unverified => full(column.as_str(), 1),
-            // The stations of a mail, about: a third of them is the first leaf's share of rows.
+            // Approximation for hops: the share of rows with values is a third of that of the first
+            // leaf.
             Column::Hops => full(column.as_str(), 150),
         });
-        // started_at and outcome; exclusion and provisional state, where there is any.
+        // started_at and outcome; exclusion and provisional state, if present.
         9 + full("excluded", 1) + full("settled", 1) + metrics + columns.sum::<usize>()
     }
 }
 
-/// The row groups of a file, and the footer that they are from.
+/// Returns the row groups of a file and the footer that they are from.
 ///
 /// # Errors
-/// It can't be read, or is no Parquet file.
+/// The file can't be read or is not a Parquet file.
 pub(crate) fn groups(file: &LakeFile) -> Result<(Vec<Group>, Footer), LakeError> {
     let footer = Footer::read(file, &open(file)?)?;
     Ok((groups_of(&footer.metadata), footer))
 }
 
-/// Whether a chunk belongs to a column of the schema's top level.
+/// Returns whether a chunk belongs to a column at the top level of the schema.
 pub(crate) fn is_of(chunk: &ColumnChunkMetaData, name: &str) -> bool {
     chunk.column_path().parts().first().is_some_and(|root| root == name)
 }
 
-/// Whether a chunk has no value, by its statistics.
+/// Returns whether a chunk has no values, by its statistics.
 pub(crate) fn all_null(chunk: &ColumnChunkMetaData) -> bool {
     let nulls = chunk.statistics().and_then(Statistics::null_count_opt);
     nulls.is_some() && nulls == u64::try_from(chunk.num_values()).ok()
@@ -227,10 +227,10 @@ pub(crate) fn groups_of(metadata: &ParquetMetaData) -> Vec<Group> {
         };
         let statistics = |name: &str| chunk(name)?.statistics();
         let monitors = statistics("monitor").and_then(|statistics| {
-            // Shortened bounds are still bounds, if they are still text.
+            // Truncated bounds are still bounds, if they are still text.
             let name = |bytes: Option<&[u8]>| Some(Arc::<str>::from(std::str::from_utf8(bytes?).ok()?));
             let bounds = (name(statistics.min_bytes_opt())?, name(statistics.max_bytes_opt())?);
-            // Bounds in the wrong order, of a damaged footer, say nothing.
+            // Bounds in the wrong order, from a damaged footer, are useless.
             (bounds.0 <= bounds.1).then_some(bounds)
         });
         let all = |name: &str, expected: bool| {
@@ -264,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    /// The row groups of a file whose footer claims these bounds of its monitors.
+    /// Returns the row groups of a file whose footer claims these bounds of its monitors.
     fn claimed(least: &str, greatest: &str) -> Vec<Group> {
         let schema = Arc::new(
             parse_message_type("message rows { required binary monitor (UTF8); }")

@@ -1,5 +1,5 @@
-//! Measurements of another tool become samples: CSV and Parquet with a map of columns, values and
-//! units.
+//! Converts measurements of other tools to samples: CSV and Parquet with a mapping of columns,
+//! values and units.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -19,27 +19,28 @@ use super::{
     repair::write_into,
 };
 
-/// How many wrong rows and duplicates are named.
+/// How many wrong rows and duplicates are listed.
 const NAMED: usize = 5;
-/// No sample is older: 1990-01-01. A number of seconds that is taken for microseconds lies in 1970.
+/// Earliest start that is accepted: 1990-01-01. Seconds that are mistaken for microseconds are in
+/// 1970.
 const OLDEST: UtcMicros = UtcMicros(631_152_000_000_000);
 
-/// Where a column of ours comes from.
+/// Source of one of our columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     /// Our column.
     pub ours: String,
     /// The file's column.
     pub theirs: String,
-    /// How many microseconds one of theirs is, where it is a number.
+    /// Microseconds per unit of the file's column, if it is a number.
     pub unit: Option<i64>,
 }
 
 impl std::str::FromStr for Mapping {
     type Err = String;
 
-    /// `round_trip_us=latency:ms`: our column, their column, and the unit if theirs is a number of
-    /// something else than µs.
+    /// Parses `round_trip_us=latency:ms`: our column, the file's column, and its unit if it is a
+    /// number in another unit than µs.
     fn from_str(text: &str) -> Result<Self, String> {
         let (ours, theirs) = text.split_once('=').ok_or(
             "use OURS=THEIRS, such as started_at=time, or OURS=THEIRS:UNIT with min, s, ms or us",
@@ -62,52 +63,52 @@ impl std::str::FromStr for Mapping {
     }
 }
 
-/// What is imported, and how it is to be understood.
+/// What to import and how to interpret it.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The site that the samples go to.
+    /// The site of the samples.
     pub site: SiteName,
-    /// The monitor of all rows, whatever the file says.
+    /// The monitor of all rows, overriding the file.
     pub monitor: Option<MonitorId>,
     /// Columns that have other names or units.
     pub mappings: Vec<Mapping>,
-    /// Outcomes by the file's words.
+    /// The file's words for outcomes.
     pub outcomes: BTreeMap<String, String>,
-    /// The outcome of all rows, whatever the file says, unless a mapping names a column for it.
+    /// The outcome of all rows, overriding the file, unless a mapping names a column for it.
     pub outcome: Option<Outcome>,
-    /// What parts the fields of a CSV file; what its head suggests, unless said.
+    /// The delimiter of a CSV file (default: inferred from its header).
     pub delimiter: Option<u8>,
-    /// How times are written (strftime), where it is none of the usual ways.
+    /// The format of times (strftime), if it is not one of the usual ones.
     pub time_format: Option<String>,
-    /// Where times without an offset are read.
+    /// The time zone of times without an offset.
     pub timezone: TimeZone,
-    /// Leave out what the lake has already, instead of refusing.
+    /// Skip duplicates of samples in the lake instead of refusing the import.
     pub skip_duplicates: bool,
-    /// The tool whose export it is, if its form is known.
+    /// The tool that exported the file, if its format is known.
     pub preset: Option<Preset>,
-    /// Words of the file that mean "no value", beside the usual ones.
+    /// Words for "no value" in the file, in addition to the usual ones.
     pub missing: Vec<String>,
     /// The outcome of rows without a round trip, if `outcome` holds for the rest; they are skipped
     /// by default, because nothing is known about these tests.
     pub missing_outcome: Option<Outcome>,
-    /// The decimal mark of numbers; learnt from each column by default.
+    /// The decimal mark of numbers (default: inferred from each column).
     pub decimal_mark: Option<Mark>,
 }
 
-/// What an import did, or would do.
+/// Result of an import or of a dry run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Rows of the file.
+    /// Rows in the file.
     pub rows: u64,
-    /// Samples that were new.
+    /// New samples.
     pub new: u64,
-    /// Samples that the lake or the file had already.
+    /// Samples that were already in the lake or earlier in the file.
     pub duplicates: u64,
-    /// Days that they go into.
+    /// Days that receive samples.
     pub days: u64,
     /// The first and the last start.
     pub span: Option<(UtcMicros, UtcMicros)>,
-    /// What people should know about the file, a line each.
+    /// Notes for the user, one line each.
     pub notes: Vec<String>,
 }
 
@@ -121,18 +122,18 @@ enum Value {
     Flag(bool),
 }
 
-/// The samples of a file, and notes on it.
+/// The samples of a file and notes on it.
 #[derive(Debug, Default)]
 struct Read {
     samples: Vec<Sample>,
     notes: Vec<String>,
 }
 
-/// Reads the file and, with `apply`, writes its samples into the lake. All or nothing: a row that
-/// can't be understood, and duplicates unless they are to be left out, refuse the whole import.
+/// Reads the file and, with `apply`, writes its samples into the lake. All or nothing: the import
+/// is refused if a row is invalid, or if there are duplicates that are not to be skipped.
 ///
 /// # Errors
-/// The file or the lake can't be read or written, or what is in the file is not right.
+/// The file or the lake can't be read or written, or the file's content is invalid.
 pub fn import(
     data: &Path,
     file: &Path,
@@ -152,7 +153,7 @@ pub fn import(
     } else {
         table(file, plan, foreign::read_csv(file, plan.delimiter)?)?
     };
-    // The lock first: what is there must not change between the look and the writing.
+    // Take the lock first: the lake must not change between check and write.
     let _lock = apply.then(|| SiteLock::take(data, &plan.site)).transpose()?;
     let mut imported = Imported { rows: samples.len() as u64, notes, ..Imported::default() };
     let mut days: BTreeMap<_, BTreeMap<(MonitorId, UtcMicros), Sample>> = BTreeMap::new();
@@ -208,10 +209,10 @@ pub fn import(
     Ok(imported)
 }
 
-/// A column of ours, where it stands in the file, and how many microseconds one of theirs is.
+/// One of our columns, its index in the file, and the microseconds per unit of the file's column.
 type Place = (&'static Column<Sample>, usize, i64);
 
-/// The columns of ours that the file has, with the place and the unit of theirs.
+/// Returns our columns that the file has, with their indices and units.
 fn columns(file: &Path, plan: &Plan, theirs: &[String]) -> Result<Vec<Place>, LakeAdminError> {
     let mut columns = Vec::new();
     for column in Sample::columns() {
@@ -224,7 +225,7 @@ fn columns(file: &Path, plan: &Plan, theirs: &[String]) -> Result<Vec<Place>, La
             _ => false,
         };
         match theirs.iter().position(|theirs| theirs == name) {
-            // Lists can't be told in CSV, and other tools have other ones.
+            // CSV can't represent lists, and other tools' lists differ.
             _ if column.holds == Hold::Hops || given => {}
             Some(index) => columns.push((column, index, unit)),
             None if column.required || mapping.is_some() => {
@@ -256,16 +257,16 @@ fn columns(file: &Path, plan: &Plan, theirs: &[String]) -> Result<Vec<Place>, La
     Ok(columns)
 }
 
-/// Collects samples, and what is wrong with rows.
+/// Collects samples and errors in rows.
 struct Collector<'a> {
     plan: &'a Plan,
     samples: Vec<Sample>,
     wrong: Vec<String>,
     count: usize,
     now: UtcMicros,
-    /// The local starts of samples that have no offset: sample, and time.
+    /// Local starts of samples without an offset: index of the sample, and time.
     locals: Vec<(usize, Local)>,
-    /// Rows that say nothing about their test.
+    /// Rows without information about their test.
     empty: u64,
 }
 
@@ -304,7 +305,7 @@ impl Collector<'_> {
         }
         let has_outcome = columns.iter().any(|(column, ..)| column.name == "outcome");
         let measures = columns.iter().any(|(column, ..)| column.name == "round_trip_us");
-        // An outcome given for all rows does not make a good test of a row without a value.
+        // An outcome given for all rows does not turn a row without a value into a good test.
         if !has_outcome && measures && sample.round_trip.is_none() {
             match self.plan.missing_outcome {
                 Some(outcome) => sample.outcome = outcome,
@@ -325,7 +326,7 @@ impl Collector<'_> {
         }
     }
 
-    /// Gives the samples with local starts their moments, monitor by monitor.
+    /// Resolves local starts, monitor by monitor.
     fn place(&mut self) {
         let mut by_monitor: BTreeMap<MonitorId, Vec<(usize, Local)>> = BTreeMap::new();
         for (index, local) in std::mem::take(&mut self.locals) {
@@ -383,7 +384,7 @@ fn collector(plan: &Plan) -> Collector<'_> {
     }
 }
 
-/// Refuses what no test can have measured: mostly a unit that was not said.
+/// Rejects values that no test can have measured: usually a missing unit.
 fn plausible(column: &Column<Sample>, cell: Cell, now: UtcMicros) -> Result<Cell, String> {
     match cell {
         Cell::Int(at) if column.name == "started_at" => {
@@ -397,7 +398,7 @@ fn plausible(column: &Column<Sample>, cell: Cell, now: UtcMicros) -> Result<Cell
     Ok(cell)
 }
 
-/// A start that a test can have had.
+/// Checks that a test can have started at this time.
 fn in_time(at: UtcMicros, now: UtcMicros) -> Result<UtcMicros, String> {
     if at < OLDEST || at > now + Micros::from_secs(86_400) {
         return Err(format!(
@@ -407,11 +408,11 @@ fn in_time(at: UtcMicros, now: UtcMicros) -> Result<UtcMicros, String> {
     Ok(at)
 }
 
-/// The samples of a table of text.
+/// Reads the samples of a text table.
 fn table(file: &Path, plan: &Plan, table: Table) -> Result<Read, LakeAdminError> {
     let columns = columns(file, plan, &table.head)?;
     let mut marks = vec![Mark::Point; table.head.len()];
-    // Files whose fields are separated by commas have decimal points; in others both are common.
+    // Files with commas as delimiters use decimal points; in other files both marks are common.
     let usual = match table.delimiter {
         None | Some(b',') => Mark::Point,
         Some(_) => Mark::Comma,
@@ -443,7 +444,7 @@ fn table(file: &Path, plan: &Plan, table: Table) -> Result<Read, LakeAdminError>
     Ok(read)
 }
 
-/// The samples of another tool's export.
+/// Reads the samples of another tool's export.
 fn export(file: &Path, preset: Preset, plan: &Plan) -> Result<Read, LakeAdminError> {
     let refuse = |reason: &str| LakeAdminError::Import(format!("{}: {reason}", file.display()));
     if plan.outcome.is_some() || plan.missing_outcome.is_some() || !plan.outcomes.is_empty() {
@@ -465,7 +466,7 @@ fn export(file: &Path, preset: Preset, plan: &Plan) -> Result<Read, LakeAdminErr
     table(file, plan, found)
 }
 
-/// Whether mailqos wrote a Parquet file.
+/// Returns whether mailqos wrote a Parquet file.
 fn is_ours(file: &Path) -> Result<bool, LakeAdminError> {
     let open = File::open(file).map_err(io_error(file))?;
     let mut reader = ParquetReader::new(open);
@@ -474,8 +475,8 @@ fn is_ours(file: &Path) -> Result<bool, LakeAdminError> {
     Ok(writer.is_some_and(|writer| writer.starts_with("mailqos ")))
 }
 
-/// The samples of a file of our own form, all columns as they are, but for what is said of all
-/// rows.
+/// Reads the samples of a file in our own format, all columns as they are, except for values set
+/// for all rows.
 fn ours(file: &Path, plan: &Plan) -> Result<Read, LakeAdminError> {
     let reader = DayReader::<Sample>::open(file)?.ok_or_else(|| {
         LakeAdminError::Import(format!("{}: there is no such file", file.display()))
@@ -500,8 +501,8 @@ fn parquet(file: &Path, plan: &Plan) -> Result<Read, LakeAdminError> {
     let error = unreadable(file);
     let open = File::open(file).map_err(io_error(file))?;
     let mut reader = ParquetReader::new(open);
-    // Some writers note their own in-memory types (dictionaries, large strings). What is stored is
-    // what counts.
+    // Some writers record their own in-memory types (dictionaries, large strings). Only the stored
+    // type matters.
     let mut metadata = (**reader.get_metadata().map_err(&error)?).clone();
     metadata.key_value_metadata = None;
     reader.set_metadata(metadata.into());
@@ -549,14 +550,14 @@ fn micros(value: i64, unit: TimeUnit) -> i64 {
     }
 }
 
-/// A value of the file for a column of ours.
+/// A converted value for one of our columns.
 enum Found {
     Cell(Cell),
     /// A time without an offset.
     Local(DateTime),
 }
 
-/// A value of the file as a cell of our column.
+/// Converts a value of the file to a cell of our column.
 fn cell(
     column: &Column<Sample>,
     value: Value,
@@ -578,7 +579,7 @@ fn cell(
                 .ok_or_else(|| format!("{value} is too large"));
         }
         Value::Int(value) => value.to_string(),
-        // NaN in a Parquet file is no value either.
+        // NaN in a Parquet file is not a value either.
         Value::Number(value) if value.is_nan() => return Ok(Found::Cell(Cell::Null)),
         Value::Number(value) => value.to_string(),
         Value::Text(text) => text,
@@ -596,7 +597,7 @@ fn cell(
         Hold::Real => {
             Cell::Real(mark.parse(&text).ok_or_else(|| format!("{text:?} is not a number"))?)
         }
-        // `30 s` is no time of the day.
+        // `30 s` is not a time of day.
         Hold::Timestamp if foreign::with_unit(&text).is_some() => return moment(&text, plan),
         Hold::Timestamp => match number(&text, unit, mark) {
             Ok(at) => Cell::Int(at),
@@ -611,11 +612,11 @@ fn number(text: &str, unit: i64, mark: Mark) -> Result<i64, String> {
     if let Ok(value) = text.parse::<i64>() {
         return value.checked_mul(unit).ok_or_else(|| format!("{text} is too large"));
     }
-    // A unit behind the number says more than what was stated for the column.
+    // A unit in the field takes precedence over the one given for the column.
     let (digits, unit) = foreign::with_unit(text).unwrap_or((text, unit as f64));
     let value = mark.parse(digits).ok_or_else(|| format!("{text:?} is not a number"))?;
     let micros = (value * unit).round();
-    // Beyond 2^53 a floating-point number has no microseconds.
+    // Above 2^53 floating-point numbers don't resolve microseconds.
     if micros.abs() < 9_007_199_254_740_992.0 {
         Ok(micros as i64)
     } else {
@@ -631,7 +632,7 @@ fn moment(text: &str, plan: &Plan) -> Result<Found, String> {
             return Ok(Found::Cell(Cell::Int(at.as_microsecond())));
         }
         let date = parsed.to_date().map_err(|error| error.to_string())?;
-        // A date alone is its midnight.
+        // A date alone means midnight.
         let time = parsed.to_time().unwrap_or_else(|_| jiff::civil::Time::midnight());
         return Ok(Found::Local(date.to_datetime(time)));
     }
@@ -646,7 +647,7 @@ fn moment(text: &str, plan: &Plan) -> Result<Found, String> {
     })
 }
 
-/// A local time of a column whose order says nothing.
+/// Resolves a local time of a column whose order doesn't help.
 fn in_zone(at: DateTime, zone: &TimeZone) -> Result<Cell, String> {
     zone.to_ambiguous_timestamp(at).unambiguous().map(|at| Cell::Int(at.as_microsecond())).map_err(
         |_| {

@@ -1,11 +1,11 @@
-//! Reads the sample lake: only the files, row groups and columns that a question needs, one
-//! monitor's series at a time.
+//! Reads the sample lake: only the files, row groups and columns that a query needs, one monitor's
+//! series at a time.
 //!
-//! Parquet is decoded a file at a time: what the probe wrote by our own decoder, all else by
-//! polars. Not by one lazy frame over all: files may differ in columns and types (older ones, other
-//! writers'), a corrupt one must be named, and the samples are already sorted by monitor and time,
-//! so that no engine has to group what lies together. How much is decoded at a time is bounded;
-//! what is larger is read in batches of monitors.
+//! Parquet is decoded one file at a time, the probe's encodings with our own decoder and all others
+//! with polars. A single lazy frame over all files would not work: files may differ in columns and
+//! types (older versions, other writers), a corrupt one must be named, and the samples are already
+//! sorted by monitor and time, so no engine has to group them. The amount decoded at a time is
+//! limited; larger queries are read in batches of monitors.
 
 use std::{
     collections::BTreeSet,
@@ -39,15 +39,15 @@ pub type SiteEvents = (Arc<str>, Vec<Event>);
 pub struct Lake {
     folder: PathBuf,
     catalogue: Catalogue,
-    /// What is named like a copy of a site or a day, and was passed over.
+    /// Files and folders named like copies of a site or a day, which were skipped.
     passed_over: Vec<PathBuf>,
 }
 
 impl Lake {
-    /// Opens the lake in a data folder; one without samples is empty.
+    /// Opens the lake in a data folder; a folder without samples is an empty lake.
     ///
     /// # Errors
-    /// There is no such folder, or it can't be listed.
+    /// The folder doesn't exist or can't be listed.
     pub fn open(data: &Path) -> Result<Self, LakeError> {
         if !data.is_dir() {
             return Err(LakeError::NotFound(data.to_owned()));
@@ -75,19 +75,19 @@ impl Lake {
         Ok(Self { folder, catalogue: Catalogue { files, ..Catalogue::default() }, passed_over })
     }
 
-    /// Leaves out corrupt files, which [`Lake::skipped`] then names, instead of failing.
+    /// Skips corrupt files, which [`Lake::skipped`] then returns, instead of failing.
     #[must_use]
     pub fn skip_corrupt(mut self, skip: bool) -> Self {
         self.catalogue.skip_corrupt = skip;
         self
     }
 
-    /// Whether corrupt files are left out.
+    /// Returns whether corrupt files are skipped.
     pub fn skips(&self) -> bool {
         self.catalogue.skip_corrupt
     }
 
-    /// The corrupt files that have been left out so far, each with what is wrong with it.
+    /// Returns the corrupt files skipped so far, each with its error.
     pub fn skipped(&self) -> Vec<(PathBuf, String)> {
         match self.catalogue.skipped.lock() {
             Ok(skipped) => {
@@ -97,9 +97,9 @@ impl Lake {
         }
     }
 
-    /// What was found twice so far and counts once, or is named like a copy and was passed over:
-    /// one line each, for people. A synchronising program or a person made it, and every other
-    /// reader counts it twice.
+    /// Returns one line, for users, for each duplicate found so far, which counts once, and for
+    /// each copy skipped because of its name. Synchronisation programs or people create them, and
+    /// every other reader counts them twice.
     pub fn doubles(&self) -> Vec<String> {
         let passed_over = self.passed_over.iter().map(|path| {
             format!(
@@ -124,13 +124,13 @@ impl Lake {
         passed_over.chain(doubles).collect()
     }
 
-    /// The folder of the samples.
+    /// Returns the folder of the samples.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The events of each site from a moment to another, in order; the sites by name. A site that
-    /// has none is left out.
+    /// Returns the events of each site in a time range, in order; sites are sorted by name and
+    /// omitted if they have no events.
     ///
     /// # Errors
     /// A file can't be read.
@@ -158,7 +158,7 @@ impl Lake {
         Ok(all)
     }
 
-    /// Whether there are events of earlier UTC days than that of a moment.
+    /// Returns whether there are events on UTC days before that of `moment`.
     ///
     /// # Errors
     /// A folder can't be read.
@@ -188,12 +188,12 @@ impl Lake {
         Ok(Vec::new())
     }
 
-    /// Whether there is no file of samples at all.
+    /// Returns whether there are no sample files at all.
     pub fn is_empty(&self) -> bool {
         self.catalogue.files.is_empty()
     }
 
-    /// The sites, in order.
+    /// Returns the sites, in order.
     pub fn sites(&self) -> Vec<Arc<str>> {
         let mut sites: Vec<_> =
             self.catalogue.files.iter().map(|file| Arc::clone(&file.site)).collect();
@@ -201,14 +201,14 @@ impl Lake {
         sites
     }
 
-    /// The first and the last UTC date that have samples.
+    /// Returns the first and the last UTC date with samples.
     pub fn dates(&self) -> Option<(Date, Date)> {
         let dates = || self.catalogue.files.iter().map(|file| file.date);
         Some((dates().min()?, dates().max()?))
     }
 
-    /// The (site, monitor) pairs that have samples on the UTC days of a period; of all time without
-    /// one.
+    /// Returns the (site, monitor) pairs that have samples on the UTC days of a period, or at any
+    /// time if there is no period.
     ///
     /// # Errors
     /// A file is corrupt or can't be read.
@@ -237,14 +237,14 @@ impl Lake {
         Ok(monitors)
     }
 
-    /// The series of each (site, monitor) that a query selects, ordered by site and monitor. Those
-    /// without any sample are left out.
+    /// Reads the series of each (site, monitor) that a query selects, ordered by site and monitor.
+    /// Series without samples are omitted.
     pub fn series<'lake>(&'lake self, query: &SeriesQuery) -> SeriesIter<'lake> {
         SeriesIter::new(&self.catalogue, query)
     }
 
-    /// What `figure` makes of each series, which it may take, on all cores, in the order of
-    /// [`Lake::series`].
+    /// Maps each series with `figure`, which may consume it, on all cores, and returns the results
+    /// in the order of [`Lake::series`].
     ///
     /// # Errors
     /// A file is corrupt or can't be read.
@@ -261,8 +261,8 @@ impl Lake {
         Ok(all)
     }
 
-    /// Gives `take` what `figure` makes of each series, on all cores, in the order of
-    /// [`Lake::series`]: batch by batch, so that neither the samples nor what is made of them have
+    /// Maps each series with `figure` on all cores and passes the results to `take` in the order of
+    /// [`Lake::series`]. It works batch by batch, so that neither the samples nor the results have
     /// to fit into memory.
     ///
     /// # Errors
@@ -276,7 +276,7 @@ impl Lake {
         let mut batches = self.series(query);
         while let Some(batch) = batches.next_batch()? {
             let monitors: Vec<usize> = (0..batch.monitors.len()).collect();
-            // One after the other in the same memory.
+            // One after the other, in the same memory.
             let results = parallel::map_with(&monitors, Series::default, |series, monitor| {
                 batch.read(*monitor, query, series);
                 (!series.is_empty()).then(|| figure(series))
@@ -288,7 +288,7 @@ impl Lake {
         Ok(())
     }
 
-    /// How many samples a query can meet at most, by the files' footers.
+    /// Returns the largest possible number of samples that a query matches, by the files' footers.
     ///
     /// # Errors
     /// A file is corrupt or can't be read.
@@ -296,7 +296,8 @@ impl Lake {
         Ok(self.groups(query)?.iter().map(|group| group.rows).sum())
     }
 
-    /// Whether a query may meet tests of other kinds than `mail-qos`, by the files' footers.
+    /// Returns whether a query may match tests of kinds other than `mail-qos`, by the files'
+    /// footers.
     ///
     /// # Errors
     /// A file is corrupt or can't be read.
@@ -304,7 +305,7 @@ impl Lake {
         Ok(self.groups(query)?.iter().any(|group| group.has_kinds))
     }
 
-    /// The row groups that a query may meet.
+    /// Returns the row groups that a query may match.
     fn groups(&self, query: &SeriesQuery) -> Result<Vec<Group>, LakeError> {
         let wanted = Wanted { names: query.monitors.clone(), ..Wanted::default() };
         let files: Vec<&LakeFile> = self.series(query).files();

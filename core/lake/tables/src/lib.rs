@@ -1,9 +1,10 @@
 //! Whole lakes: samples of many day files as columns, import, export, verification, repair and
 //! retention.
 //!
-//! [`Lake`] finds the day files, [`SeriesQuery`] says what to read of them, and each monitor's
-//! samples come as a [`Series`]. This crate knows no figure and no report. The probe does not use
-//! it, so that it links no polars; what both programs need of day files is in `mailqos-lake`.
+//! [`Lake`] finds the day files, [`SeriesQuery`] selects what to read, and each monitor's samples
+//! are returned as a [`Series`]. This crate doesn't know figures or reports. The probe does not use
+//! it, and so does not link polars; the code for day files that both programs need is in
+//! `mailqos-lake`.
 
 mod batch;
 mod catalogue;

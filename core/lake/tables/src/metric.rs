@@ -1,9 +1,9 @@
-//! What can be read of a sample beyond its outcome: metrics, and further columns.
+//! What can be read from a sample in addition to its outcome: metrics and other columns.
 
 use mailqos_model::words;
 
 words!(
-    /// Column of durations in the lake; the six of the contracts first, in their order.
+    /// Column of durations in the lake; the six that `stats` shows come first.
     Metric, "metric" {
         /// Best estimate of the round trip.
         RoundTrip = "round_trip",
@@ -13,11 +13,11 @@ words!(
         SmtpSend = "smtp_send",
         /// Opening the POP3 or IMAP connection.
         PickupConnect = "pickup_connect",
-        /// Log-in to the mailbox.
+        /// Login to the mailbox.
         PickupLogin = "pickup_login",
         /// Retrieving the mail.
         PickupReceive = "pickup_receive",
-        /// Half the width of the interval in which the landing must lie.
+        /// Half the width of the interval that contains the arrival.
         RoundTripError = "round_trip_error",
         /// Opening the TCP connection to the SMTP server.
         SmtpTcp = "smtp_tcp",
@@ -33,11 +33,11 @@ words!(
         SmtpEnvelope = "smtp_envelope",
         /// DATA, the content, and the reply that accepts it.
         SmtpData = "smtp_data",
-        /// Opening the TCP connection to the mailbox's server.
+        /// Opening the TCP connection to the mailbox server.
         PickupTcp = "pickup_tcp",
-        /// TLS handshake with the mailbox's server.
+        /// TLS handshake with the mailbox server.
         PickupTls = "pickup_tls",
-        /// Waiting for the greeting of the mailbox's server.
+        /// Waiting for the greeting of the mailbox server.
         PickupGreeting = "pickup_greeting",
         /// Listing or searching the mailbox.
         PickupList = "pickup_list",
@@ -55,15 +55,15 @@ impl Metric {
         Self::PickupReceive,
     ];
 
-    /// Its column in the lake.
+    /// Returns the metric's column in the lake.
     pub fn column(self) -> String {
         format!("{}_us", self.as_str())
     }
 }
 
 words!(
-    /// Columns beyond the outcome that a question may need. Exclusion and provisional state are
-    /// always read.
+    /// Columns in addition to the outcome that a query may need. Exclusion and provisional state
+    /// are always read.
     Column, "column" {
         /// Where a test failed.
         Stage = "stage",
@@ -75,7 +75,7 @@ words!(
         TestInterval = "test_interval_us",
         /// The monitor's max round trip.
         MaxRoundTrip = "max_round_trip_us",
-        /// The stations of the mail.
+        /// The hops of the mail.
         Hops = "hops",
         /// Whether a certificate was accepted unverified.
         Unverified = "tls_unverified",

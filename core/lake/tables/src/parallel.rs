@@ -1,8 +1,8 @@
-//! The same work on many things, on all cores, with the results in the order of the things.
+//! Does the same work on many items, on all cores, with the results in the order of the items.
 //!
-//! Not by rayon, although polars and the typesetter bring it: things are begun in their order, so
-//! that of several corrupt files the first one is named; and a thread that waits for work within
-//! its own work takes up nothing else meanwhile, which would hold two chapters, or two media, in
+//! It does not use rayon, although polars and the typesetter include it. Items are started in
+//! order, so that the first of several corrupt files is reported. And a thread that waits for
+//! nested work takes up no other work meanwhile, which would keep two sections, or two media, in
 //! memory and on one stack.
 
 use std::{
@@ -13,12 +13,12 @@ use std::{
     thread,
 };
 
-/// What `work` makes of each item.
+/// Maps each item with `work`.
 pub fn map<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
     map_with(items, || (), |(), item| work(item))
 }
 
-/// As [`map`], with a place to work in for each thread.
+/// Like [`map`], with reusable scratch state for each thread.
 pub fn map_with<I: Sync, S, T: Send>(
     items: &[I],
     place: impl Fn() -> S + Sync,

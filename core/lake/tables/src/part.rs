@@ -1,4 +1,4 @@
-//! The samples of one day file that a query needs, as columns that take little memory.
+//! The samples of one day file that a query needs, as compact columns.
 
 use std::{collections::BTreeMap, ops::Range, path::PathBuf, sync::Arc};
 
@@ -15,13 +15,13 @@ use super::{
     series::{HopDelay, Series, SeriesKey},
 };
 
-/// The rows of one monitor: consecutive, or picked where the file is not sorted.
+/// The rows of one monitor: consecutive, or listed if the file is not sorted.
 enum Rows {
     Range(Range<usize>),
     Picked(Vec<u32>),
 }
 
-/// Where each wanted monitor's rows are; `None` if a sample has no monitor.
+/// Returns the rows of each requested monitor; `None` if a sample has no monitor.
 fn monitors_of(column: &Text, wanted: &Wanted) -> Option<Vec<(SeriesKey, Rows)>> {
     let mut runs: Vec<(Arc<str>, Range<usize>)> = Vec::new();
     let mut last: Option<(String, bool)> = None;
@@ -43,7 +43,7 @@ fn monitors_of(column: &Text, wanted: &Wanted) -> Option<Vec<(SeriesKey, Rows)>>
     if !complete {
         return None;
     }
-    // Several runs of one monitor are only where the file is not sorted.
+    // A monitor has several runs only if the file is not sorted.
     runs.sort_by(|(a, rows), (b, others)| (a, rows.start).cmp(&(b, others.start)));
     let mut found: Vec<(SeriesKey, Rows)> = Vec::with_capacity(runs.len());
     for (monitor, run) in runs {
@@ -62,9 +62,9 @@ fn monitors_of(column: &Text, wanted: &Wanted) -> Option<Vec<(SeriesKey, Rows)>>
     Some(found)
 }
 
-/// Divides the rows of each monitor by the kind of its tests; a monitor has one, mostly.
+/// Divides the rows of each monitor by the kind of its tests; usually there is only one.
 fn by_kind(monitors: Vec<(SeriesKey, Rows)>, kinds: &[Option<Arc<str>>]) -> Vec<(SeriesKey, Rows)> {
-    // Null and the word for it are the same kind.
+    // Null and the explicit name are the same kind.
     let kind = |row: usize| kinds.get(row).cloned().flatten().filter(|kind| **kind != *"mail-qos");
     let mut divided = Vec::with_capacity(monitors.len());
     for (SeriesKey { monitor, .. }, rows) in monitors {
@@ -89,10 +89,10 @@ fn by_kind(monitors: Vec<(SeriesKey, Rows)>, kinds: &[Option<Arc<str>>]) -> Vec<
     divided
 }
 
-/// The monitors that have rows in a file.
+/// Returns the monitors that have rows in a file.
 ///
 /// # Errors
-/// It can't be read, or is no samples' file.
+/// The file can't be read or is not a sample file.
 pub(crate) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
     let wanted = Wanted::default();
     let Some(mut decoded) = decode(file, None, &["monitor"], &wanted)? else {
@@ -107,11 +107,11 @@ pub(crate) fn monitors(file: &LakeFile) -> Result<Vec<Arc<str>>, LakeError> {
     Ok(found.into_iter().map(|(key, _)| key.monitor).collect())
 }
 
-/// The stations of a mail, where they are known.
+/// The hops of a mail, if known.
 type HopPath = Option<Arc<[HopDelay]>>;
 
-/// The stations of each mail; nothing where the file has none, or none of the form that this
-/// version knows.
+/// Returns the hops of each mail; `None` if the file has none, or none in a form that this version
+/// knows.
 fn hops(frame: &DataFrame) -> Option<Vec<HopPath>> {
     let column = frame.column("hops").ok()?;
     let list = column.list().ok()?;
@@ -120,7 +120,7 @@ fn hops(frame: &DataFrame) -> Option<Vec<HopPath>> {
     let by = stations.field_by_name("by").ok()?.cast(&DataType::String).ok()?;
     let delay = stations.field_by_name("delay_us").ok()?.cast(&DataType::Int64).ok()?;
     let suspect = stations.field_by_name("clock_suspect").ok()?.cast(&DataType::Boolean).ok()?;
-    // A file names few stations, many times.
+    // A file names few servers many times.
     let mut names: BTreeMap<&str, Arc<str>> = BTreeMap::new();
     let mut all: Vec<HopDelay> = Vec::with_capacity(stations.len());
     for ((by, delay), suspect) in
@@ -147,10 +147,10 @@ fn hops(frame: &DataFrame) -> Option<Vec<HopPath>> {
     Some(ways)
 }
 
-/// A column of which most rows may have nothing: errors and what belongs to them take little room.
+/// A column in which most rows may be empty, such as errors: it then takes little memory.
 enum Filled<T> {
     All(Vec<T>),
-    /// The rows that have something, ascending.
+    /// The rows that have a value, ascending.
     Few(Vec<(u32, T)>),
 }
 
@@ -169,10 +169,10 @@ impl<T: Clone + Default + PartialEq> Filled<T> {
 /// The decoded rows of a file that a batch needs.
 #[derive(Default)]
 pub(crate) struct Part {
-    /// The file that it is of.
+    /// The file that it was read from.
     pub(crate) path: PathBuf,
     monitors: Vec<(SeriesKey, Rows)>,
-    /// Where the rows of each monitor of the batch are among `monitors`.
+    /// Index in `monitors` of each monitor of the batch.
     places: Vec<Option<u32>>,
     started_at: Vec<i64>,
     outcome: Vec<Outcome>,
@@ -189,10 +189,10 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Reads what a query needs of a file; `known` is its footer, if it has been read.
+    /// Reads what a query needs from a file; `known` is its footer, if it has been read.
     ///
     /// # Errors
-    /// It can't be read, or is no samples' file.
+    /// The file can't be read or is not a sample file.
     pub(crate) fn read(
         file: &LakeFile,
         known: Option<&Footer>,
@@ -246,7 +246,7 @@ impl Part {
             .text("excluded")
             .map_err(wrong)?
             .filter(|column| !column.all_null())
-            // A reason that a later version adds is a reason all the same.
+            // A reason added by a later version is still a reason.
             .map(|column| {
                 column.each(|word| word.map(|word| word.parse().unwrap_or(Exclusion::Maintenance)))
             });
@@ -298,13 +298,13 @@ impl Part {
         })
     }
 
-    /// The monitors whose rows it has.
+    /// Returns the monitors whose rows it contains.
     pub(crate) fn monitors(&self) -> impl Iterator<Item = &SeriesKey> {
         self.monitors.iter().map(|(monitor, _)| monitor)
     }
 
-    /// Notes where the monitors of a batch, in order, are here: names are compared once, not once
-    /// for each question.
+    /// Looks up the monitors of a batch, in order, so that names are compared once and not in each
+    /// query.
     pub(crate) fn place(&mut self, batch: &[SeriesKey]) {
         let mut own = self.monitors.iter().zip(0_u32..).peekable();
         let places = batch.iter().map(|monitor| {
@@ -314,13 +314,13 @@ impl Part {
         self.places = places.collect();
     }
 
-    /// The rows of a monitor, by its number in the batch.
+    /// Returns the rows of a monitor, by its number in the batch.
     fn rows(&self, monitor: usize) -> Option<&Rows> {
         let place = (*self.places.get(monitor)?)?;
         self.monitors.get(place as usize).map(|(_, rows)| rows)
     }
 
-    /// How many rows it has of a monitor.
+    /// Returns the number of rows of a monitor.
     pub(crate) fn count(&self, monitor: usize) -> usize {
         match self.rows(monitor) {
             None => 0,
@@ -329,7 +329,7 @@ impl Part {
         }
     }
 
-    /// The longest test interval of a monitor, where it may be longer than 71 minutes.
+    /// Returns the longest test interval of a monitor, if it may be longer than 71 minutes.
     pub(crate) fn longest_interval(&self, monitor: usize) -> Option<Micros> {
         let intervals = self.test_interval.as_ref().filter(|column| column.may_be_long())?;
         match self.rows(monitor)? {
@@ -338,8 +338,8 @@ impl Part {
         }
     }
 
-    /// The same without the rows of other monitors than those that were wanted: of many files at
-    /// once, they take much room.
+    /// Drops the rows of monitors that were not requested: those of many files together would take
+    /// much memory.
     pub(crate) fn of_wanted(mut self, query: &SeriesQuery) -> Self {
         fn known<T>(column: Vec<T>) -> Option<Vec<T>> {
             (!column.is_empty()).then_some(column)
@@ -350,7 +350,7 @@ impl Part {
         let names: Vec<SeriesKey> = self.monitors().cloned().collect();
         self.place(&names);
         let mut series = Series::default();
-        // No more room than is needed: there are many files.
+        // Don't overallocate: there are many files.
         let rows = (0..names.len()).map(|number| self.count(number)).sum();
         series.reserve(rows, &query.metrics, &query.columns);
         let mut monitors = Vec::with_capacity(names.len());
@@ -430,7 +430,7 @@ impl Part {
     }
 }
 
-/// The rows that are added to a series.
+/// The rows to add to a series.
 enum Chosen<'a> {
     Range(Range<usize>),
     Picked(&'a [u32]),
@@ -451,8 +451,8 @@ impl Chosen<'_> {
         }
     }
 
-    /// Adds rows of a column behind the `before` rows that there are. As long as nothing stands in
-    /// any file, a column stays empty: it reads the same.
+    /// Appends rows of a column after the `before` existing rows. A column stays empty as long as
+    /// no file has a value; it reads the same.
     fn add<T: Clone + Default>(&self, from: Option<&[T]>, before: usize, to: &mut Vec<T>) {
         match from {
             Some(from) => {
@@ -464,7 +464,7 @@ impl Chosen<'_> {
         }
     }
 
-    /// As [`Chosen::add`], of a column of which most rows may have nothing.
+    /// Like [`Chosen::add`], for a column in which most rows may be empty.
     fn add_filled<T: Clone + Default>(
         &self,
         from: Option<&Filled<T>>,

@@ -1,4 +1,4 @@
-//! Where the lake is: a folder, or an object store that is mirrored into one.
+//! Location of the lake: a folder, or an object store that is mirrored into one.
 
 use std::path::{Path, PathBuf};
 
@@ -8,19 +8,19 @@ use mailqos_lake::{Remote, RemoteError};
 use mailqos_net::http::Route;
 use sha2::{Digest as _, Sha256};
 
-/// Why there is no lake to be read.
+/// Why the lake can't be located.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
-    /// Nobody said where it is.
+    /// No location was given.
     #[error("no lake found: set its folder with --data DIR")]
     Unknown,
-    /// What was named is no place.
+    /// The name is not a valid location.
     #[error("{0}; {1}")]
     NoPlace(String, String),
-    /// There is no folder to mirror an object store into.
+    /// There is no folder for the mirror of an object store.
     #[error("no cache folder for data from the object store: set XDG_CACHE_HOME or HOME")]
     NoCache,
-    /// The secret for the object store can't be had.
+    /// The secret for the object store is not available.
     #[error("the account of the object store: {0}")]
     Secret(String),
     /// The object store refuses, or can't be reached.
@@ -28,9 +28,8 @@ pub enum PlaceError {
     Remote(#[from] RemoteError),
 }
 
-/// The folder of the lake: that of `--data`, or else that of the configuration. A lake in an object
-/// store is brought up to date in a folder of this machine first; what has not changed is not
-/// fetched again.
+/// Returns the folder of the lake: that of `--data`, or else that of the configuration. A lake in
+/// an object store is first mirrored into a local folder; unchanged files are not fetched again.
 ///
 /// # Errors
 /// There is no lake, or the store can't be reached.
@@ -84,8 +83,8 @@ async fn fetch(address: &str, config: Option<&Config>, mirror: &Path) -> Result<
     Ok(())
 }
 
-/// Beside the state, or in the user's own cache. Each lake has its own: one that is brought up to
-/// date loses what another has.
+/// Returns the folder of a mirror, in the state folder or the user's cache. Each lake has a
+/// separate folder: updating a mirror deletes what its lake doesn't have.
 fn mirror_folder(address: &str, config: Option<&Config>) -> Result<PathBuf, PlaceError> {
     if let Some(config) = config
         && matches!(&config.data, DataLocation::ObjectStore(own) if own == address)

@@ -1,4 +1,4 @@
-//! Is every file sound? What can be rebuilt? What is old enough to go?
+//! Verification, repair and retention of day files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,34 +18,34 @@ use super::{
     folders::entries,
 };
 
-/// What is wrong with a file.
+/// A problem with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
 }
 
-/// What a look at every file came to.
+/// Result of verifying all files.
 #[derive(Debug, Clone, Default)]
 pub struct Verdict {
-    /// Files that were read whole.
+    /// Files that were read completely.
     pub files: u64,
     /// Rows in them.
     pub rows: u64,
-    /// What is wrong; nothing if all is well.
+    /// Problems; empty if there are none.
     pub findings: Vec<Finding>,
-    /// What is worth knowing and costs nothing but time or tidiness.
+    /// Observations that cost only time or tidiness.
     pub remarks: Vec<Finding>,
 }
 
-/// Opens every file of a tree and reads it whole: schema, order, uniqueness, and that each row is
-/// in the day it began in. Of files that other programs wrote, what Parquet itself promises is
-/// checked as well: the footer, the number of rows, and the checksums of pages where there are any.
+/// Reads every file of a tree completely and checks schema, order, uniqueness, and that each row
+/// belongs to its day. Files of other programs are also checked for what Parquet itself guarantees:
+/// the footer, the number of rows, and the checksums of pages, if present.
 ///
 /// # Errors
-/// A folder can't be read; what is wrong with a file is no error but a finding.
+/// A folder can't be read; problems with a file are findings, not errors.
 pub fn verify<R: Record>(
     data: &Path,
     sites: &[SiteName],
@@ -76,9 +76,8 @@ pub fn verify<R: Record>(
     Ok(())
 }
 
-/// What a file is that does not belong into the tree. Copies that a synchronising program or a
-/// person made are read by every Parquet reader, and count twice there; mailqos counts each row
-/// once.
+/// Describes a file that doesn't belong in the tree. Copies made by a synchronisation program or a
+/// person are read by every Parquet reader and count twice there; mailqos counts each row once.
 fn stray<R: Record>(path: &Path) -> String {
     let day = path.with_file_name(format!("{}.parquet", R::FOLDER));
     let is_parquet = path.extension().is_some_and(|ending| ending == "parquet") && path.is_file();
@@ -108,28 +107,28 @@ fn stray<R: Record>(path: &Path) -> String {
     }
 }
 
-/// What a day file is like.
+/// Condition of a day file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
-    /// All is as it should be, or as another program may leave it.
+    /// Sound, possibly with a deviation that another program may cause.
     Sound { rows: u64, remark: Option<String> },
-    /// It can be read, and breaks a promise of the lake: a row is there twice, or in the wrong day.
+    /// Readable, but it breaks a rule of the lake: a duplicate row, or a row in the wrong day.
     Untidy { rows: u64, problem: String },
-    /// It can't be read here, and may be sound: encrypted, of another version, of another content,
-    /// or the disk refuses.
+    /// Not readable here but possibly sound: encrypted, of another version, with other content, or
+    /// the disk refuses.
     Unread(String),
-    /// No writer wrote these bytes.
+    /// Damaged: no writer writes these bytes.
     Damaged(String),
 }
 
-/// Reads a day file whole.
+/// Reads a day file completely.
 fn check<R: Record>(day: &Day) -> Condition {
     let failed = |error: LakeError| {
         let damaged = error.is_damage_of(&day.path) || matches!(intact(&day.path), Ok(Intact::No));
         if !damaged {
             return Condition::Unread(cause(&error));
         }
-        // A second opinion: no file is damaged that another reader here reads to its end.
+        // Ask for a second opinion: a file is not damaged if another reader reads it to the end.
         match polars_rows(&day.path) {
             Ok(rows) if !matches!(intact(&day.path), Ok(Intact::No)) => Condition::Unread(format!(
                 "{}; but another reader finds {rows} intact rows in it, so it stays unchanged",
@@ -140,7 +139,7 @@ fn check<R: Record>(day: &Day) -> Condition {
     };
     let reader = match DayReader::<R>::open(&day.path) {
         Ok(Some(reader)) => reader,
-        // Gone since it was listed, or the day has other files only.
+        // Deleted since it was listed, or the day only has other files.
         Ok(None) => {
             return Condition::Sound { rows: 0, remark: None };
         }
@@ -159,7 +158,7 @@ fn check<R: Record>(day: &Day) -> Condition {
         if unsorted.is_none() && last.as_ref().is_some_and(|last| *last > key) {
             unsorted = Some(rows);
         }
-        // As long as rows are in order, the last one tells.
+        // As long as rows are in order, comparing with the last one suffices.
         let is_twice = last.as_ref() == Some(&key) || (unsorted.is_some() && seen.contains(&key));
         if is_twice {
             problem.get_or_insert_with(|| {
@@ -207,7 +206,7 @@ fn check<R: Record>(day: &Day) -> Condition {
     }
 }
 
-/// How many rows the reader of the figures finds when it decodes a whole file.
+/// Returns how many rows polars finds when it decodes a whole file.
 fn polars_rows(path: &Path) -> Result<usize, String> {
     let read = std::panic::catch_unwind(|| {
         let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
@@ -217,7 +216,7 @@ fn polars_rows(path: &Path) -> Result<usize, String> {
     read.unwrap_or_else(|_| Err("it can't be decoded".to_owned()))
 }
 
-/// What is wrong, without the path, which stands beside.
+/// Returns the problem without the path, which is shown separately.
 fn cause(error: &LakeError) -> String {
     match error {
         LakeError::Io { source, .. } => source.to_string(),
@@ -230,39 +229,39 @@ fn cause(error: &LakeError) -> String {
     }
 }
 
-/// What a repair did, or would do.
+/// Result of a repair or of a dry run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repair {
     /// The file.
     pub path: PathBuf,
-    /// What was wrong.
+    /// The problem.
     pub problem: String,
-    /// What is done about it.
+    /// The remedy.
     pub remedy: Remedy,
 }
 
-/// What is done about a file with a problem.
+/// Remedy for a problem with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remedy {
-    /// Nothing: it can't be read here, and may be sound.
+    /// None: the file can't be read here but may be sound.
     Left,
-    /// It is written again from what can be read of it.
+    /// Rewrite the file from its readable rows.
     Rebuilt {
-        /// Rows that could be read.
+        /// Rows that were readable.
         kept: u64,
-        /// Rows that are known to be lost; `None` if nobody knows.
+        /// Rows that are known to be lost; `None` if the number is unknown.
         lost: Option<u64>,
-        /// Where a copy of the file as it was is kept; `None` if nothing was done.
+        /// Path of the copy of the original file; `None` in a dry run.
         aside: Option<PathBuf>,
     },
 }
 
-/// Rebuilds damaged day files from what can be read of them, and files whose rows are twice or in
-/// the wrong day. A copy of each as it was is kept aside first. A file that can't be read here and
-/// may be sound is left as it is. Without `apply` it only says what it would do.
+/// Rebuilds damaged day files from their readable rows, and files with rows that are duplicates or
+/// belong to another day. Each file is first copied. A file that can't be read here but may be
+/// sound stays as it is. Without `apply` it only reports what it would do.
 ///
 /// # Errors
-/// A site's lock is held by a running probe, or the file system refuses.
+/// A running probe holds a site's lock, or the file system refuses.
 pub fn repair<R: Record>(
     data: &Path,
     sites: &[SiteName],
@@ -277,7 +276,7 @@ pub fn repair<R: Record>(
         };
         if apply && is_wrong(&condition) && !locks.contains_key(&day.site) {
             locks.insert(day.site.clone(), SiteLock::take(data, &day.site)?);
-            // A probe that ended meanwhile may have replaced the file.
+            // A probe that has ended meanwhile may have replaced the file.
             condition = check::<R>(&day);
         }
         let (problem, remedy) = match condition {
@@ -297,8 +296,8 @@ pub fn repair<R: Record>(
     Ok(repairs)
 }
 
-/// Writes what can be read of a file into the days that it belongs to; with `apply`, after a copy
-/// of it was put aside. The file itself goes last, when all of its rows are elsewhere.
+/// Writes the readable rows of a file into the days that they belong to; with `apply`, after
+/// copying the file. The file itself is deleted last, once all of its rows are elsewhere.
 fn rebuild<R: Record>(data: &Path, day: &Day, apply: bool) -> Result<Remedy, LakeAdminError> {
     let (rows, lost) = match salvage::<R>(&day.path) {
         Ok((rows, lost)) => (rows, Some(lost)),
@@ -326,8 +325,8 @@ fn rebuild<R: Record>(data: &Path, day: &Day, apply: bool) -> Result<Remedy, Lak
     Ok(remedy)
 }
 
-/// Merges rows into the days that they belong to, whatever is there already and whoever wrote it;
-/// returns how many rows they are.
+/// Merges rows into the days that they belong to, whatever is already there; returns the number of
+/// rows.
 ///
 /// # Errors
 /// A day file can't be read or written.
@@ -355,7 +354,7 @@ pub(super) fn write_into<R: Record>(
     Ok(count)
 }
 
-/// The damaged files that are kept aside.
+/// Returns the copies of damaged files.
 ///
 /// # Errors
 /// The folder can't be read.
@@ -363,8 +362,8 @@ pub fn aside(data: &Path) -> Result<Vec<PathBuf>, LakeAdminError> {
     Ok(entries(&aside_folder(data))?)
 }
 
-/// The days that began more than `keep_days` before today; never the last two, into which samples
-/// may still be settled.
+/// Returns the days that began more than `keep_days` before today, except for the last two, in
+/// which samples may still be settled.
 ///
 /// # Errors
 /// A folder can't be read.
@@ -381,8 +380,7 @@ pub fn outdated<R: Record>(
     Ok(days)
 }
 
-/// Deletes a day that is too old, with whatever copies of it are there. Readers that have a file
-/// open read on.
+/// Deletes an outdated day with all its copies. Readers that have a file open can continue.
 ///
 /// # Errors
 /// The file system refuses.
@@ -398,7 +396,7 @@ pub fn delete_all(day: &Day) -> Result<(), LakeAdminError> {
     delete(day)
 }
 
-/// Deletes the file of a day. Readers that have it open read on.
+/// Deletes the file of a day. Readers that have it open can continue.
 ///
 /// # Errors
 /// The file system refuses.
@@ -410,7 +408,7 @@ pub fn delete(day: &Day) -> Result<(), LakeAdminError> {
         _ => {}
     }
     if let Some(folder) = day.path.parent() {
-        // It may not be empty: what is not ours is left there.
+        // The folder may contain other files, which stay.
         let _ = std::fs::remove_dir(folder);
     }
     Ok(())
@@ -445,7 +443,7 @@ mod tests {
         };
         assert_eq!(verdict(0).rows, 3);
         let (first, second) = (UtcMicros(1).utc_date(), UtcMicros(DAY).utc_date());
-        // A day's file under another date, and one without its end.
+        // A day's file under another date, and a truncated one.
         let (good, wrong) =
             (day_path::<Sample>(data, &site(), first), day_path::<Sample>(data, &site(), second));
         std::fs::copy(&good, &wrong).expect("copy");

@@ -9,44 +9,44 @@ use super::{
     metric::{Column, Metric},
 };
 
-/// What tells the series of a site apart: a monitor, and the kind of its tests. A monitor whose
-/// kind was changed has one series of each, so that no figure mixes kinds.
+/// Identifies a series of a site: a monitor and the kind of its tests. A monitor whose kind was
+/// changed has one series for each, so that figures don't mix kinds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SeriesKey {
-    /// The monitor, as the lake names it.
+    /// Name of the monitor in the lake.
     pub monitor: Arc<str>,
-    /// The kind of its tests; `None` is `mail-qos`.
+    /// Kind of its tests; `None` is `mail-qos`.
     pub kind: Option<Arc<str>>,
 }
 
-/// Whether tests of a kind are about mails that arrive: others have neither a delivery rate nor a
-/// share of mails delivered within a time.
+/// Returns whether tests of a kind are about mails that arrive: others have neither a delivery rate
+/// nor a share of mails delivered within a time.
 pub fn has_mails(kind: Option<&str>) -> bool {
     kind != Some("mailbox")
 }
 
-/// The samples of one monitor at one site, by time; each column has one value a sample, or none
-/// where it was not asked for.
+/// The samples of one monitor at one site, by time; each column has one value per sample, or none
+/// if it was not requested.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Series {
-    /// The site, as the lake names it. Lakes of other writers may use names that no configuration
-    /// would accept.
+    /// Name of the site in the lake. Lakes of other writers may use names that are not valid in a
+    /// configuration.
     pub site: Arc<str>,
-    /// The monitor, as the lake names it.
+    /// Name of the monitor in the lake.
     pub monitor: Arc<str>,
-    /// The kind of its tests; `None` is `mail-qos`.
+    /// Kind of its tests; `None` is `mail-qos`.
     pub kind: Option<Arc<str>>,
-    /// When each test began, in microseconds since 1970 UTC; ascending.
+    /// Start of each test, in microseconds since 1970 UTC; ascending.
     pub started_at: Vec<i64>,
-    /// What became of each test.
+    /// Outcome of each test.
     pub outcome: Vec<Outcome>,
-    /// Why a sample does not count.
+    /// Why each sample does not count, if so.
     pub excluded: Vec<Option<Exclusion>>,
     /// Whether the mail may still be found late.
     pub provisional: Vec<bool>,
     /// Where each test failed.
     pub stage: Vec<Option<Stage>>,
-    /// One line about each failure.
+    /// Error of each failed test, in one line.
     pub error: Vec<Option<Arc<str>>>,
     /// The SMTP server's last reply code.
     pub smtp_reply_code: Vec<Option<i32>>,
@@ -54,78 +54,79 @@ pub struct Series {
     pub test_interval: Durations,
     /// The monitor's max round trip at each test.
     pub max_round_trip: Durations,
-    /// The stations of each mail, oldest first: who wrote the `Received` field and how long after
-    /// the one before.
+    /// Hops of each mail, oldest first: the server that wrote each `Received` field and the time
+    /// since the previous one.
     pub hops: Vec<Option<Arc<[HopDelay]>>>,
     /// Whether a certificate was accepted unverified at each test.
     pub unverified: Vec<bool>,
     /// The metrics, by `Metric as usize`.
     pub metrics: [Durations; Metric::ALL.len()],
-    /// The samples of the period; those before and after it are context for outages.
+    /// Rows in the period; those before and after it are context for outages.
     pub inside: Range<usize>,
 }
 
-/// One station of a mail: its name and the time since the station before.
+/// One hop of a mail: the server's name and the time since the previous hop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HopDelay {
     /// The server that wrote the `Received` field.
     pub by: Option<Arc<str>>,
-    /// The time since the station before, by the clocks of the two servers.
+    /// Time since the previous hop, by the clocks of the two servers.
     pub delay: Option<Micros>,
-    /// The delay can't be true.
+    /// Whether the delay is implausible.
     pub clock_suspect: bool,
 }
 
 impl Series {
-    /// How many samples there are, context included.
+    /// Returns the number of samples, including context.
     #[inline]
     pub fn len(&self) -> usize {
         self.started_at.len()
     }
 
-    /// Whether there is no sample at all.
+    /// Returns whether there are no samples at all.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.started_at.is_empty()
     }
 
-    /// A metric's column.
+    /// Returns a metric's column.
     #[inline]
     pub fn metric(&self, metric: Metric) -> &Durations {
         &self.metrics[metric as usize]
     }
 
-    /// When a test began.
+    /// Returns when a test began.
     #[inline]
     pub fn at(&self, row: usize) -> UtcMicros {
         UtcMicros(self.started_at[row])
     }
 
-    /// Why a sample does not count.
+    /// Returns why a sample does not count.
     #[inline]
     pub fn exclusion(&self, row: usize) -> Option<Exclusion> {
         self.excluded.get(row).copied().flatten()
     }
 
-    /// Whether a test counts: outcome other than `not_tested`, outside maintenance.
+    /// Returns whether a test counts: its outcome is not `not_tested`, and it is outside
+    /// maintenance.
     #[inline]
     pub fn counts(&self, row: usize) -> bool {
         self.outcome[row] != Outcome::NotTested && self.exclusion(row).is_none()
     }
 
-    /// The rows of the tests in the period that count.
+    /// Returns the rows of the counted tests in the period.
     #[inline]
     pub fn counted(&self) -> impl Iterator<Item = usize> + '_ {
         self.counted_in(self.inside.clone())
     }
 
-    /// The rows in a range that count.
+    /// Returns the counted rows in a range.
     #[inline]
     pub fn counted_in(&self, rows: Range<usize>) -> impl Iterator<Item = usize> + '_ {
         rows.filter(|row| self.counts(*row))
     }
 
-    /// The rows whose tests began in `[from, to)`, never outside the period.
+    /// Returns the rows of tests that began in `[from, to)` and in the period.
     pub fn rows(&self, from: UtcMicros, to: UtcMicros) -> Range<usize> {
         let inside = &self.started_at[self.inside.clone()];
         let first = inside.partition_point(|at| *at < from.0);
@@ -133,7 +134,7 @@ impl Series {
         self.inside.start + first..self.inside.start + last.max(first)
     }
 
-    /// The non-null values of a metric over the counted tests of a range, in microseconds.
+    /// Returns the non-null values of a metric over the counted tests of a range, in microseconds.
     pub fn values(&self, metric: Metric, rows: Range<usize>) -> Vec<i64> {
         let column = self.metric(metric);
         if column.is_empty() {
@@ -144,7 +145,7 @@ impl Series {
             .collect()
     }
 
-    /// Which rows count; see [`Series::counts`].
+    /// Returns which rows count; see [`Series::counts`].
     pub fn counting(&self) -> Vec<bool> {
         let mut counting: Vec<bool> =
             self.outcome.iter().map(|outcome| *outcome != Outcome::NotTested).collect();
@@ -154,8 +155,7 @@ impl Series {
         counting
     }
 
-    /// Adds the non-null values of a metric over a range to others; `counting` is
-    /// [`Series::counting`].
+    /// Appends the non-null values of a metric over a range; `counting` is [`Series::counting`].
     pub fn values_into(
         &self,
         metric: Metric,
@@ -169,7 +169,7 @@ impl Series {
         }
     }
 
-    /// Begins anew with another monitor's samples, in the same memory.
+    /// Restarts with another monitor's samples, in the same memory.
     pub(crate) fn restart(&mut self, site: &Arc<str>, key: &SeriesKey) {
         let Self {
             site: own_site,
@@ -226,8 +226,8 @@ impl Series {
         }
     }
 
-    /// Lets go of columns in which nothing stands: they read as before, and a year of them has to
-    /// fit into memory.
+    /// Frees columns without values: they read as before, and a year of them has to fit into
+    /// memory.
     pub fn leave_out_empty(&mut self) {
         fn drop_if<T>(column: &mut Vec<T>, is_empty: impl Fn(&T) -> bool) {
             if column.iter().all(is_empty) {
@@ -250,7 +250,7 @@ impl Series {
         }
     }
 
-    /// Only those samples that lie in `period` are inside from now on; the others become context.
+    /// Restricts the inside to the samples in `period`; the others become context.
     pub fn confine(&mut self, period: impl Into<Range<UtcMicros>>) {
         let period = period.into();
         let first = self.started_at.partition_point(|at| *at < period.start.0);
@@ -258,7 +258,7 @@ impl Series {
         self.inside = first..last.max(first);
     }
 
-    /// A copy with only some of its rows, all inside: for tests and for filtered figures.
+    /// Returns a copy with only these rows, all inside: for tests and filtered figures.
     #[must_use]
     pub fn select(&self, rows: &[u32]) -> Self {
         fn pick<T: Clone>(column: &[T], rows: &[u32]) -> Vec<T> {

@@ -28,7 +28,7 @@ pub struct Credentials {
     pub secret: Secret,
     /// Whether the secret is an OAuth 2.0 access token instead of a password.
     pub is_token: bool,
-    /// The mechanisms that may be used; all if empty.
+    /// Mechanisms that may be used; all if empty.
     pub only: Vec<Mechanism>,
     /// The source of further tokens, and whether this one has never been used.
     pub(super) renewal: Option<(Arc<OAuth>, bool)>,
@@ -38,17 +38,17 @@ pub struct Credentials {
 /// State of an account's logins that outlives connections.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// Mechanisms that failed at a server where another one then succeeded, so that they are not
-    /// tried each time.
+    /// Mechanisms that failed at a server where another one succeeded, so that they are not tried
+    /// each time.
     passed_over: Mutex<HashSet<(String, Mechanism)>>,
-    /// Keys of SCRAM. Deriving them takes milliseconds, which must not be attributed to the server.
+    /// Deriving the keys of SCRAM takes milliseconds, which must not be attributed to the server.
     scram: scram::CachedKeys,
     /// Results of its logins.
     pub(super) turns: LoginAttempts,
 }
 
 impl Credentials {
-    /// Creates credentials from a user name and a password.
+    /// Creates credentials with a user name and a password.
     pub fn password(user: impl Into<String>, secret: Secret) -> Self {
         Self {
             user: user.into(),
@@ -60,19 +60,19 @@ impl Credentials {
         }
     }
 
-    /// Creates credentials from a user name and an OAuth 2.0 access token.
+    /// Creates credentials with a user name and an OAuth 2.0 access token.
     pub fn token(user: impl Into<String>, secret: Secret) -> Self {
         Self { is_token: true, ..Self::password(user, secret) }
     }
 
-    /// Adds the account's state of logins.
+    /// Returns the same credentials with the memory of the account.
     #[must_use]
     pub fn remembering(mut self, memory: &Arc<Memory>) -> Self {
         self.memory = memory.clone();
         self
     }
 
-    /// Records that a mechanism failed at this server where another one succeeded, so that it is
+    /// Records that a mechanism failed at this server, where another one succeeded, so that it is
     /// not tried again.
     pub fn pass_over(&self, place: &str, mechanism: Mechanism) {
         let mut passed_over = self.memory.passed_over.lock().ignore_poison();
@@ -96,8 +96,8 @@ impl Credentials {
     }
 }
 
-/// Returns the mechanisms that both sides support, best first. `place` is the server and its port,
-/// and `offered` is in capitals. Once all of them have failed there, all are tried again.
+/// Returns the mechanisms that both sides support, the best first. `place` is the server and its
+/// port, `offered` is in capitals. Once all of them have failed there, all are tried again.
 pub fn choose(place: &str, offered: &[String], credentials: &Credentials) -> Vec<Mechanism> {
     let common = MECHANISMS
         .into_iter()
@@ -178,11 +178,11 @@ impl Dialogue {
         Some(initial)
     }
 
-    /// Responds to a challenge as received from the server, in Base64. The challenge of LOGIN is
-    /// only a text, which some servers send without encoding.
+    /// Returns the answer to a challenge as the server sent it, in Base64. LOGIN's challenge is
+    /// only text, and some servers send it without encoding.
     ///
-    /// # Errors The challenge can't be decoded, or requests something that the mechanism does not
-    /// provide.
+    /// # Errors
+    /// The challenge can't be decoded, or requests something that the mechanism does not provide.
     fn respond(&mut self, challenge: &str) -> Result<Secret, String> {
         let decoded = match decode(challenge) {
             Err(_) if self.mechanism == Mechanism::Login => Vec::new(),
@@ -191,11 +191,12 @@ impl Dialogue {
         self.answer(&decoded)
     }
 
-    /// Responds to a challenge.
+    /// Returns the answer to a challenge.
     ///
-    /// # Errors The server requests something that the mechanism does not provide.
+    /// # Errors
+    /// The server requests something that the mechanism does not provide.
     fn answer(&mut self, challenge: &[u8]) -> Result<Secret, String> {
-        // Servers that don't support an initial response send an empty challenge.
+        // Servers that require a separate initial response send an empty challenge.
         if self.step == 0
             && let Some(initial) = self.initial()
         {
@@ -208,17 +209,19 @@ impl Dialogue {
                 scram.answer(challenge, secret, &self.credentials.memory.scram)
             }
             (Role::Bearer(bearer), mechanism, 2) => Ok(bearer.answer(mechanism, challenge, secret)),
-            // The text of the challenge varies ("Username:", "User Name", translations), but the
-            // order does not.
+            // The text of the challenge varies ("Username:", "User Name", translations); the order
+            // does not.
             (Role::Password, Mechanism::Login, 1) => Ok(Secret::new(self.credentials.user.clone())),
             (Role::Password, Mechanism::Login, 2) => Ok(secret.clone()),
             _ => Err(format!("the server sent more challenges than {} has", self.mechanism)),
         }
     }
 
-    /// Checks after acceptance that the server gave the proof that the mechanism requires.
+    /// Checks, after the server has accepted, that it provided the proof that the mechanism
+    /// requires.
     ///
-    /// # Errors The server gave no proof.
+    /// # Errors
+    /// It did not.
     fn finish(&self) -> Result<(), String> {
         match &self.role {
             Role::Scram(scram) => scram.finish(),
@@ -235,7 +238,7 @@ impl Dialogue {
         }
     }
 
-    /// Returns whether the server had everything it needs to check the credentials. An earlier
+    /// Returns whether the server had enough information to judge the credentials. An earlier
     /// refusal concerns the mechanism, not the password.
     fn was_judged(&self) -> bool {
         match (&self.role, self.mechanism) {
@@ -251,7 +254,7 @@ fn encode_initial(text: &Secret) -> String {
     if text.expose().is_empty() { "=".to_owned() } else { encode(text) }
 }
 
-/// Encodes a response to a challenge for the connection: Base64, or an empty line if it is empty.
+/// Encodes an answer to a challenge for the connection: in Base64, an empty one as an empty line.
 fn encode(text: &Secret) -> String {
     STANDARD.encode(text.expose())
 }

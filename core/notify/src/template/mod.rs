@@ -1,5 +1,5 @@
-//! Fills in the templates of messages, within limits: what loops or grows without end keeps no
-//! alarm from being sent.
+//! Fills in message templates within limits, so that a template that loops or grows without end
+//! can't prevent a notification.
 
 pub mod process;
 
@@ -19,11 +19,11 @@ use tera::{Context, Tera};
 
 use super::escapes;
 
-/// No template makes more than this.
+/// Maximum size of a template's output, in bytes.
 pub(crate) const MAX_OUTPUT: usize = 1 << 20;
 /// How long a template may take.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// While this many templates have not come to their end, no other is begun.
+/// No further template is started while this many have not finished.
 const MAX_RUNNING: usize = 64;
 
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
@@ -31,16 +31,16 @@ static RUNNING: AtomicUsize = AtomicUsize::new(0);
 /// Whether values are escaped for HTML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Escape {
-    /// They are.
+    /// Escaped.
     Html,
-    /// The template does what its service needs.
+    /// Not escaped: the template escapes what its service needs.
     Nothing,
 }
 
-/// What a template makes of a message.
+/// Fills in a template with a message.
 ///
 /// # Errors
-/// What is wrong with it, with its name and line.
+/// A description of the problem, with the template's name and line.
 pub(crate) fn fill(
     name: &str,
     text: &str,
@@ -53,7 +53,8 @@ pub(crate) fn fill(
         html: escape == Escape::Html,
         context: context.clone(),
     };
-    // Without variables of its own and loops a template makes little more than it is given.
+    // A template without loops and without variables that it sets produces little more than its
+    // input.
     let result = match may_grow(text).then(|| process::run(&work)).flatten() {
         Some(result) => result,
         None => {
@@ -63,7 +64,7 @@ pub(crate) fn fill(
     result.map_err(|error| format!("the template {name}: {error}"))
 }
 
-/// Whether there is a tag other than a condition or a comment in it.
+/// Returns whether a template contains tags other than conditions and comments.
 fn may_grow(text: &str) -> bool {
     text.split("{%").skip(1).any(|tag| {
         let tag = tag.trim_start_matches('-').trim_start();
@@ -71,8 +72,7 @@ fn may_grow(text: &str) -> bool {
     })
 }
 
-/// Runs it on a thread of its own, which is abandoned if it takes too long: the system ends it with
-/// the program.
+/// Runs work on a separate thread, which is abandoned after the deadline and ends with the program.
 fn within_limits<F>(work: F, deadline: Duration) -> Result<String, String>
 where
     F: FnOnce() -> Result<String, String> + Send + 'static,
@@ -83,7 +83,7 @@ where
     }
     let (done, result) = mpsc::channel();
     let thread = thread::Builder::new().name("template".to_owned()).spawn(move || {
-        // Whoever waited may have gone.
+        // The receiver may have given up.
         let _ = done.send(work());
         RUNNING.fetch_sub(1, Ordering::Relaxed);
     });
@@ -102,7 +102,7 @@ fn render(name: &str, text: &str, escape: Escape, context: &Value) -> Result<Str
         return Err(format!("{word} is not allowed: a message consists of a single template"));
     }
     let mut tera = Tera::new();
-    // By the end of the name: of all names, or of none.
+    // Escaping depends on the end of a template's name: select all names, or none.
     tera.autoescape_on(match escape {
         Escape::Html => vec![""],
         Escape::Nothing => Vec::new(),
@@ -115,7 +115,7 @@ fn render(name: &str, text: &str, escape: Escape, context: &Value) -> Result<Str
     String::from_utf8(output.0).map_err(|error| error.to_string())
 }
 
-/// Tera's words with all causes.
+/// Returns Tera's error with all its causes.
 fn explained(error: &tera::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -126,7 +126,8 @@ fn explained(error: &tera::Error) -> String {
     text
 }
 
-/// The tag of a template that needs another one; one that includes itself would never end.
+/// Returns the tag of a template that refers to another template; one that includes itself would
+/// never end.
 fn leads_elsewhere(text: &str) -> Option<&'static str> {
     text.split("{%").skip(1).find_map(|tag| {
         let tag = tag.trim_start_matches('-').trim_start();
@@ -138,7 +139,7 @@ fn leads_elsewhere(text: &str) -> Option<&'static str> {
     })
 }
 
-/// What is written into it has a limit.
+/// Writer with a size limit.
 struct Limited(Vec<u8>);
 
 impl Write for Limited {

@@ -1,6 +1,5 @@
-//! Users' templates are filled in by a separate process, which is the same program again, with
-//! limits of time and memory: a template that grows without end takes nothing from the program
-//! itself.
+//! Fills in users' templates in a separate process, a second instance of the program with limits on
+//! time and memory, so that a growing template takes nothing from the program itself.
 
 use std::{
     io::{self, Read, Write as _},
@@ -16,25 +15,25 @@ use serde_json::Value;
 
 use super::{DEADLINE, Escape, MAX_OUTPUT, render};
 
-/// Hidden argument that makes the program such a process.
+/// Hidden argument that starts the program as such a process.
 pub const ARGUMENT: &str = "fill-template";
-/// The memory that a template may take.
+/// Memory limit of the process, in bytes.
 const MEMORY: u64 = 256 << 20;
-/// How often the process is looked at.
+/// Interval at which the process is polled.
 const LOOK: Duration = Duration::from_millis(5);
-/// Nothing that is said beside the text is longer.
+/// Size limit of the process's standard error, in bytes.
 const MAX_SAID: u64 = 64 << 10;
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Declares that this program handles [`ARGUMENT`]. Each program calls it once at its start.
+/// Declares that this program handles [`ARGUMENT`]. Each program calls it once when it starts.
 pub fn enable() {
     if let Ok(program) = std::env::current_exe() {
         let _ = PROGRAM.set(program);
     }
 }
 
-/// A template, and what it is filled with.
+/// A template and the values to fill in.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Work {
     pub(crate) name: String,
@@ -43,7 +42,7 @@ pub(crate) struct Work {
     pub(crate) context: Value,
 }
 
-/// Fills a template in; `None` where no such process can be had, as in tests or while the program
+/// Fills in a template; `None` if no such process can be started, as in tests or while the program
 /// is being replaced.
 pub(crate) fn run(work: &Work) -> Option<Result<String, String>> {
     let child = start(PROGRAM.get()?).ok()?;
@@ -65,7 +64,7 @@ fn talk(mut child: Child, work: &Work) -> io::Result<Result<String, String>> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (text, said, status) = thread::scope(|scope| {
         scope.spawn(move || {
-            // A process that ends early says why in another channel.
+            // If the process ends early, its status or standard error has the reason.
             let _ = stdin.map(|mut stdin| stdin.write_all(&order));
         });
         let said = scope.spawn(|| read(stderr, MAX_SAID));
@@ -89,7 +88,7 @@ fn read(from: Option<impl Read>, limit: u64) -> Vec<u8> {
     bytes
 }
 
-/// Waits for its end; `None` if it was ended after the longest wait.
+/// Waits for the process to end; `None` if it was killed at the deadline.
 fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
     let begin = Instant::now();
     loop {
@@ -105,7 +104,7 @@ fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
     }
 }
 
-/// Why a process ended that did not say so itself.
+/// Explains why a process ended without reporting a reason.
 fn why(status: Option<ExitStatus>, said: &str) -> String {
     if said.contains("memory allocation") || said.contains("capacity overflow") {
         format!("it needs more than {} MB of memory", MEMORY >> 20)
@@ -117,7 +116,7 @@ fn why(status: Option<ExitStatus>, said: &str) -> String {
     }
 }
 
-/// Out of processor time: SIGXCPU, then SIGKILL.
+/// Returns whether the process ran out of processor time: SIGXCPU, then SIGKILL.
 fn ran_out(status: ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt as _;
     matches!(status.signal(), Some(9 | 24))
@@ -127,7 +126,7 @@ fn limit() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let set = |resource, limit| {
         let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
-        // A system that knows no such limit leaves that of time.
+        // If the system does not support this limit, the time limit remains.
         let _ = setrlimit(resource, limit);
     };
     set(Resource::Cpu, DEADLINE.as_secs());

@@ -1,4 +1,4 @@
-//! An HTTP request about alarms: JSON from a template, the user's own or that of a service.
+//! Webhooks: HTTP requests with JSON from a template, either the user's or a built-in one.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use super::{
 };
 use crate::Notification;
 
-/// So much of an answer is read: enough for what the server has to say.
+/// How much of an answer is read, in bytes: enough for the server's error message.
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// The form of a service.
+/// Returns the built-in template of a service.
 fn built_in(service: Service) -> Option<&'static str> {
     match service {
         Service::Own => None,
@@ -33,8 +33,8 @@ fn built_in(service: Service) -> Option<&'static str> {
     }
 }
 
-/// Sends the message; returns the answer that accepted it. What is too large for the service is
-/// sent once more, in short.
+/// Sends the message and returns the answer that accepted it. If it is too large for the service, a
+/// short version is sent.
 pub(crate) async fn send(
     hook: &Webhook,
     proxy: &Proxy,
@@ -58,8 +58,8 @@ pub(crate) async fn send(
     Ok([Some(words), problem].into_iter().flatten().collect::<Vec<_>>().join("; "))
 }
 
-/// What of an address is not to be shown: what follows the server, which people need to know. A
-/// short path that stands in the configuration is nobody's key.
+/// Returns the secret part of an address: everything after the server's name, which users need to
+/// see. A short path that is in the configuration is not a key.
 fn secret_part(hook: &Webhook, url: &Secret) -> Option<Secret> {
     let (_, rest) = url.expose().split_once("://")?;
     let (_, path) = rest.split_once(['/', '?'])?;
@@ -113,7 +113,7 @@ impl<'hook> Sender<'hook> {
         Ok(Self { hook, url, key, headers, via, secrets })
     }
 
-    /// Makes one request.
+    /// Sends one request.
     async fn post(
         &mut self,
         mut content: Value,
@@ -158,8 +158,8 @@ impl<'hook> Sender<'hook> {
     }
 }
 
-/// Whether a service refuses the message for its size: a template of one's own may not keep the
-/// limits.
+/// Returns whether a service refuses the message because of its size, which users' templates may
+/// exceed.
 fn is_too_large(answer: &Response) -> bool {
     const WORDS: [&str; 9] = [
         "too long",
@@ -178,7 +178,7 @@ fn is_too_large(answer: &Response) -> bool {
             && WORDS.iter().any(|words| text.contains(words))
 }
 
-/// The message in short, for a service that takes no more: the subject, and the first alarm.
+/// Returns a short version of the message: the subject and the first alarm.
 fn brief(context: &Value) -> Value {
     const MAX_TEXT: usize = 150;
     fn shorten(value: &mut Value) {
@@ -202,7 +202,7 @@ fn brief(context: &Value) -> Value {
     brief
 }
 
-/// What would be sent, without the key.
+/// Returns what would be sent, without the key.
 pub(crate) fn preview(hook: &Webhook, notification: &Notification) -> String {
     match content(hook, &notification.context) {
         Ok((content, _)) => match hook.content_type {
@@ -213,8 +213,8 @@ pub(crate) fn preview(hook: &Webhook, notification: &Notification) -> String {
     }
 }
 
-/// The content; that of the service's built-in form where the template is wrong, with what is
-/// wrong: the alarm matters more.
+/// Returns the content of a request. If the user's template fails, returns the built-in one and the
+/// problem, because the alarm matters more.
 fn content(hook: &Webhook, context: &Value) -> Result<(Value, Option<String>), String> {
     let error = match render(hook, context) {
         Ok(content) => return Ok((content, None)),
@@ -228,7 +228,7 @@ fn content(hook: &Webhook, context: &Value) -> Result<(Value, Option<String>), S
     Ok((fill(hook.service.as_str(), text, context)?, Some(problem)))
 }
 
-/// How long the service asks to be left alone, in the header or in the content: Discord's
+/// Returns how long the service asks senders to wait, in the header or in the content: Discord's
 /// `retry_after` in seconds, Telegram's in `parameters`, Matrix' `retry_after_ms`.
 fn patience(answer: &Response) -> Option<Duration> {
     let said = || {
@@ -243,7 +243,7 @@ fn patience(answer: &Response) -> Option<Duration> {
     answer.retry_after.into_iter().chain(said()).max()
 }
 
-/// The fields of a form: those of a flat JSON object.
+/// Encodes a flat JSON object as form fields.
 fn form(content: &Value) -> Result<String, String> {
     let object = content
         .as_object()
@@ -262,7 +262,7 @@ fn form(content: &Value) -> Result<String, String> {
     Ok(fields.collect::<Result<Vec<_>, String>>()?.join("&"))
 }
 
-/// What a server says in the content of a success: that it was none.
+/// Returns the error that a server reports in the content of a successful response.
 ///
 /// Microsoft's connectors for Teams answer 200 with "Webhook message delivery failed with error:
 /// …"; the Web API of Slack and Telegram `"ok": false`, Rocket.Chat `"success": false`, DingTalk
@@ -287,11 +287,11 @@ fn is_refused_in_content(service: Service, answer: &Response) -> bool {
     is_no("ok")
         || is_no("success")
         || number("errcode").is_some_and(|code| code != 0)
-        // Elsewhere a `code` may well be a status of success, such as 200.
+        // Other services may use `code` for success, such as 200.
         || (said.contains_key("msg") && number("code").is_some_and(|code| code >= 9000))
 }
 
-/// Only a success is an acceptance: a redirect has delivered nothing.
+/// Evaluates an answer. Only a success counts as accepted: a redirect has delivered nothing.
 fn judge(service: Service, answer: &Response, secrets: &[Secret]) -> Result<String, String> {
     if answer.is_success() {
         if is_refused_in_content(service, answer) {
@@ -308,7 +308,7 @@ fn judge(service: Service, answer: &Response, secrets: &[Secret]) -> Result<Stri
     Err(format!("{}{hint}", answer.summary(secrets)))
 }
 
-/// Puts the service's key into the request.
+/// Adds the service's key to the request.
 fn authorize(
     service: Service,
     key: &Secret,
@@ -329,7 +329,7 @@ fn authorize(
     headers.push(("authorization".to_owned(), value));
 }
 
-/// Returns the address of the request, and puts the topic of ntfy into its content.
+/// Returns the address of the request, and adds ntfy's topic to its content.
 fn address(
     service: Service,
     whole: &Secret,
@@ -366,14 +366,14 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// The content: what the template makes of the message, which must be JSON.
+/// Renders the content, which must be JSON.
 fn render(hook: &Webhook, context: &Value) -> Result<Value, String> {
     let (name, text) = match &hook.template {
         Some(template) => (template.name.as_str(), template.text.as_str()),
         None => (hook.service.as_str(), built_in(hook.service).ok_or("there is no template")?),
     };
     let content = fill(name, text, context)?;
-    // The service's key or topic is put into it.
+    // The service's key or topic is added to it.
     if matches!(hook.service, Service::PagerDuty | Service::Ntfy) && !content.is_object() {
         let service = hook.service.as_str();
         return Err(format!(
@@ -383,7 +383,7 @@ fn render(hook: &Webhook, context: &Value) -> Result<Value, String> {
     Ok(content)
 }
 
-/// What a template makes of a message.
+/// Fills in a template with a message.
 pub(crate) fn fill(name: &str, text: &str, context: &Value) -> Result<Value, String> {
     let content = template::fill(name, text, Escape::Nothing, context)?;
     serde_json::from_str(&content).map_err(|error| {
@@ -392,7 +392,7 @@ pub(crate) fn fill(name: &str, text: &str, context: &Value) -> Result<Value, Str
     })
 }
 
-/// Notes what is wrong with the template of a webhook.
+/// Reports problems with the template of a webhook.
 pub(crate) fn check(
     hook: &Webhook,
     examples: &[(&'static str, Notification)],

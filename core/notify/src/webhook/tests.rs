@@ -1,4 +1,4 @@
-//! Webhooks: what is sent, what counts as accepted, and what nobody may read.
+//! Tests of webhooks: what is sent, what counts as accepted, and what must stay secret.
 
 use mailqos_net::Trust;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -39,7 +39,7 @@ fn content_that_has_no_room_for_the_key_is_found_beforehand() {
 #[test]
 fn a_secret_that_the_server_repeats_is_not_told() {
     let secret = Secret::new("hunter2hunter2");
-    // What is told of the content ends in the middle of the secret.
+    // The quoted part of the content ends in the middle of the secret.
     let answer = Response {
         status: 401,
         body: format!("{}{}", "x".repeat(195), secret.expose()).into_bytes(),
@@ -78,7 +78,7 @@ fn words_of_a_tested_server_are_links_nowhere() {
         .into_iter()
         .filter(|(_, text)| text.contains("Reset your password"))
         .partition(|(place, _)| !place.starts_with("TextRun."));
-    // Of the elements of a card only TextRun is never read as Markdown.
+    // TextRun is the only element of a card that is never rendered as Markdown.
     assert!(markdown.is_empty() && !plain.is_empty(), "{markdown:?}");
     assert!(plain.iter().all(|(_, text)| !text.contains("](")), "{plain:?}");
     let content = render(&hook(Service::Slack), &notification.context).expect("JSON").to_string();
@@ -122,8 +122,8 @@ fn limits_of_services_are_kept_in_bytes() {
         assert!(characters(&slack["blocks"][0]["text"]["text"]) <= 150);
         assert!(characters(&slack["blocks"][1]["text"]["text"]) <= 3000);
         assert!(characters(&slack["text"]) <= 4000);
-        // The workflow passes the card on as a text within JSON: what has 24,453 bytes here was
-        // 28,897 there (https://github.com/MicrosoftDocs/msteams-docs/issues/11274).
+        // The workflow passes on the card as a JSON string: 24,453 bytes here became 28,897 there
+        // (https://github.com/MicrosoftDocs/msteams-docs/issues/11274).
         let card = content(Service::Teams).to_string();
         let teams = serde_json::to_string(&card).expect("JSON").len();
         assert!(teams <= 28 * 1024, "{teams}");
@@ -167,7 +167,7 @@ fn an_error_in_a_success_is_a_failure() {
     }
 }
 
-/// Answers one request; returns what was asked, head and body.
+/// Answers one request and returns its head and body.
 async fn answer_once(listener: &tokio::net::TcpListener, answer: &str) -> String {
     let (mut stream, _) = listener.accept().await.expect("a client");
     let mut heard = Vec::new();
@@ -228,8 +228,7 @@ async fn a_form_goes_to_a_gateway_and_a_request_for_patience_is_heard() {
     );
 }
 
-/// What a template of one's own makes too large is sent in short:
-/// <https://github.com/megaease/easeprobe/issues/364>,
+/// Users' templates may exceed the limits: <https://github.com/megaease/easeprobe/issues/364>,
 /// <https://github.com/grafana/grafana/issues/74724>,
 /// <https://github.com/elastic/kibana/issues/124716>.
 #[tokio::test]

@@ -139,7 +139,7 @@ impl Secrets {
             "password" => self.account.clone(),
             kind => format!("{}.{kind}", self.account),
         };
-        // A file that is there may be another account's.
+        // An existing file may be another account's.
         let name = (1u32..)
             .map(|number| if number == 1 { base.clone() } else { format!("{base}-{number}") })
             .find(|name| !self.folder.join(name).exists())
@@ -148,7 +148,7 @@ impl Secrets {
         Ok(inline([("file", format!("secrets/{name}").into())]))
     }
 
-    /// Writes down what was typed.
+    /// Writes the typed secrets.
     pub(super) fn keep(&self) -> Result<(), Failure> {
         for (path, secret) in &self.typed {
             write(path, secret, true)?;
@@ -168,7 +168,7 @@ impl Secrets {
         }
     }
 
-    /// Whether a password was typed, so that it can be typed again.
+    /// Returns whether a password was typed, so that the user can type it again.
     pub(super) fn has_typed(&self) -> bool {
         !self.typed.is_empty()
     }

@@ -1,6 +1,6 @@
-//! `mailqos-probe init`: asks for a monitor, or takes it from flags; tries its connections, shows
-//! the certificates, writes the configuration with comments, and runs one test. What is in the
-//! configuration already can be used again, and is kept.
+//! `mailqos-probe init`: prompts for a monitor, or takes it from options; tries its connections,
+//! shows the certificates, writes the configuration with comments, and runs one test. Existing
+//! entries of the configuration can be reused, and are kept.
 
 mod login;
 mod presets;
@@ -122,7 +122,7 @@ fn folded(text: &str) -> String {
     text.to_lowercase().split_whitespace().collect::<Vec<_>>().join("-")
 }
 
-/// The name of a site, or nearly.
+/// Checks that a text is the name of a site, ignoring case and spaces.
 fn is_site(text: &str) -> Result<(), String> {
     let parsed = folded(text).parse::<SiteName>();
     parsed.map(|_| ()).map_err(|error| error.to_string())
@@ -139,7 +139,7 @@ fn id_of(text: &str) -> String {
     if id.chars().all(|c| c == '.') { "mail".to_owned() } else { id }
 }
 
-/// An id, and one that nothing has yet.
+/// Returns a check that an id is valid and unused.
 fn is_free(taken: Vec<String>, what: &'static str) -> impl Fn(&str) -> Result<(), String> + Clone {
     move |text: &str| {
         text.parse::<Name>().map(|_| ()).map_err(|error| error.to_string())?;
@@ -150,7 +150,7 @@ fn is_free(taken: Vec<String>, what: &'static str) -> impl Fn(&str) -> Result<()
     }
 }
 
-/// The name, or the first with a number behind it, that nothing has yet.
+/// Returns the name, with a number appended if it is already used.
 fn free(name: &str, taken: &[String]) -> String {
     (1u32..)
         .map(|number| if number == 1 { name.to_owned() } else { format!("{name}-{number}") })
@@ -202,7 +202,8 @@ struct Servers {
 }
 
 impl Servers {
-    /// Prompts for the servers. What a provider's preset says is not asked; flags take precedence.
+    /// Prompts for the servers. Settings of a provider's preset are not prompted for; options take
+    /// precedence.
     fn ask(
         prompter: Prompter,
         args: &mut Args,
@@ -246,7 +247,7 @@ impl Servers {
     }
 }
 
-/// The answers that a monitor is written from.
+/// The answers that determine a monitor.
 struct Answers {
     /// `None` if the configuration has a site.
     site: Option<String>,
@@ -316,7 +317,7 @@ impl Answers {
         Ok(Self { site, preset, address, plan, mailbox, user, servers })
     }
 
-    /// Adds the site, the account and the object, as far as they are new.
+    /// Adds the site, the account and the object, unless they exist.
     fn write_surroundings(
         &self,
         edit: &mut Edit,
@@ -379,7 +380,7 @@ impl Answers {
 }
 
 impl Args {
-    /// Whether the kind of test sends mails.
+    /// Returns whether the kind of test sends mails.
     fn sends(&self) -> bool {
         self.kind == "mail-qos"
     }
@@ -389,7 +390,7 @@ pub(super) async fn run(mut args: Args, global: &Global) -> Result<ExitCode, Fai
     let prompter = Prompter { ask: !args.yes && std::io::stdin().is_terminal() };
     let mut edit = Edit::main(global.path())?;
     let fresh = !edit.document.contains_key("site");
-    // What is there must be right before something is added to it.
+    // An existing configuration must be valid before something is added to it.
     let there =
         if fresh {
             None
@@ -474,7 +475,7 @@ fn schema(configuration: &Path) -> Option<String> {
     installed.is_file().then(|| installed.display().to_string())
 }
 
-/// Which object, account and monitor: of what is there, or new.
+/// Prompts for object, account and monitor: existing or new ones.
 fn plan(
     prompter: Prompter,
     there: Option<&Config>,
@@ -483,7 +484,7 @@ fn plan(
     args: &mut Args,
 ) -> Result<Plan, Failure> {
     let (object, monitor, account) = (args.object.take(), args.monitor.take(), args.account.take());
-    // The same server under another name would be another object in every report.
+    // The same server under another name would be a separate object in every report.
     let same =
         there.and_then(|there| there.objects.iter().find(|(_, object)| object.address == address));
     let others = there.map_or_else(Vec::new, |there| {
@@ -540,7 +541,7 @@ fn plan(
     })
 }
 
-/// The mailbox of an account that is there: that of its monitors, or its user name.
+/// Returns the mailbox of an existing account: that of its monitors, or its user name.
 fn mailbox_of(there: Option<&Config>, plan: &Plan) -> Option<String> {
     let there = there.filter(|_| !plan.is_new_account)?;
     let mut monitors = there.monitors.values();
@@ -587,7 +588,7 @@ async fn first_test(
     }
 }
 
-/// The provider, if it is one whose servers are known.
+/// Returns the provider, if its servers are known.
 fn chosen_preset(
     prompter: Prompter,
     said: Option<&str>,

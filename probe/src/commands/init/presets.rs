@@ -112,7 +112,7 @@ pub(super) const PRESETS: [Preset; 7] = [
 /// Word for a server without a preset.
 const OTHER: &str = "other";
 
-/// The words on the command line.
+/// Returns the names on the command line.
 pub(in crate::commands) fn words() -> Vec<&'static str> {
     std::iter::once(OTHER).chain(PRESETS.iter().map(|preset| preset.word)).collect()
 }

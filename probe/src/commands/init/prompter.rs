@@ -29,7 +29,7 @@ pub(super) struct Prompter {
 }
 
 impl Prompter {
-    /// A text that is as it must be.
+    /// Prompts for a text until it is valid.
     pub(super) fn text(
         self,
         said: Option<String>,
@@ -84,12 +84,13 @@ impl Prompter {
     }
 }
 
-/// Paths in the configuration refer to its folder, those typed here to this one.
+/// Makes a typed path absolute: paths in the configuration are relative to its folder, typed ones
+/// to the current folder.
 pub(super) fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-/// A text that is there, and in one word.
+/// Checks that a text is a single word.
 pub(super) fn is_word(text: &str) -> Result<(), String> {
     match text {
         "" => Err("a value is required".to_owned()),
@@ -98,7 +99,7 @@ pub(super) fn is_word(text: &str) -> Result<(), String> {
     }
 }
 
-/// A host name or an IP address, and nothing else.
+/// Checks that a text is a host name or an IP address.
 pub(super) fn is_host(text: &str) -> Result<(), String> {
     is_word(text)?;
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
@@ -110,13 +111,13 @@ pub(super) fn is_host(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A mail address.
+/// Checks that a text is a mail address.
 pub(super) fn is_mail_address(text: &str) -> Result<(), String> {
     let parsed = text.parse::<lettre::Address>();
     parsed.map(|_| ()).map_err(|error| format!("not a valid e-mail address ({error})"))
 }
 
-/// The number of a port.
+/// Checks that a text is a port number.
 pub(super) fn is_port(text: &str) -> Result<(), String> {
     match text.parse::<u16>() {
         Ok(1..) => Ok(()),
@@ -124,7 +125,7 @@ pub(super) fn is_port(text: &str) -> Result<(), String> {
     }
 }
 
-/// A duration that is more than nothing.
+/// Checks that a text is a positive duration.
 pub(super) fn is_duration(text: &str) -> Result<(), String> {
     match text.parse::<Micros>() {
         Ok(duration) if duration > Micros::ZERO => Ok(()),
@@ -133,7 +134,7 @@ pub(super) fn is_duration(text: &str) -> Result<(), String> {
     }
 }
 
-/// A duration shorter than another.
+/// Returns a check that a duration is shorter than another.
 pub(super) fn is_shorter_than(most: Micros) -> impl Fn(&str) -> Result<(), String> + Clone {
     move |text: &str| {
         is_duration(text)?;

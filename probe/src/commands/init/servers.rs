@@ -1,5 +1,5 @@
-//! The two servers of a first monitor: their ports and encryption, tried as it goes, changed until
-//! they answer.
+//! The two servers of a first monitor: their ports and encryption, tried and changed until they
+//! answer.
 
 use std::{
     io::Write as _,
@@ -38,7 +38,7 @@ impl Role {
         }
     }
 
-    /// The flags that say its port and its encryption.
+    /// Returns the options for its port and its encryption.
     fn flags(self) -> [&'static str; 2] {
         match self {
             Self::Smtp => ["--smtp-port", "--smtp-tls"],
@@ -46,7 +46,7 @@ impl Role {
         }
     }
 
-    /// The encryption that is usual, first of all.
+    /// Returns the usual encryption.
     fn usual_tls(self) -> &'static str {
         match self {
             Self::Smtp => "starttls",
@@ -160,7 +160,7 @@ impl Server {
         self.endpoint.server = server;
         self.endpoint.port = port.parse().unwrap_or_default();
         self.endpoint.tls = mode(&tls);
-        // A certificate that was pinned was another server's, perhaps.
+        // The pinned certificate may belong to another server.
         self.endpoint.trust.fingerprint = None;
         self.tls = tls;
         Ok(())
@@ -187,9 +187,9 @@ impl Server {
         inline(pairs)
     }
 
-    /// Opens the connection, and shows the certificate. What fails is tried again, changed or kept
-    /// as it is, whatever is wanted. `authority` is the file that vouches for another server, most
-    /// likely for this one as well.
+    /// Opens the connection and shows the certificate. If that fails, the user can retry, change
+    /// the settings or keep them. `authority` is the file that vouches for another server, and
+    /// probably for this one as well.
     pub(super) async fn try_it(
         &mut self,
         pin: bool,
@@ -248,7 +248,7 @@ impl Server {
         }
     }
 
-    /// The file of the authority that its certificate must come from.
+    /// Returns the file of the authority that its certificate must come from.
     pub(super) fn authority(&self) -> Option<&Path> {
         self.endpoint.trust.ca_file.as_deref()
     }
@@ -257,7 +257,7 @@ impl Server {
         self.endpoint.trust = Trust { fingerprint: Some(fingerprint), ..Trust::default() };
     }
 
-    /// The handshake, if it is only the certificate that is not trusted.
+    /// Returns the TLS session, if only the certificate is not trusted.
     async fn seen_blindly(&self) -> Option<TlsSession> {
         if self.endpoint.tls == TlsMode::None {
             return None;
@@ -276,7 +276,7 @@ async fn open(role: Role, endpoint: &Endpoint) -> Result<Option<TlsSession>, Str
         smtp.quit();
         return Ok(session);
     }
-    // The upgrade in the middle belongs to the protocol: the test that follows tries it.
+    // The upgrade in the middle belongs to the protocol; the following test tries it.
     let wire = Wire::connect(endpoint, PATIENCE).await.map_err(|error| error.to_string())?;
     let session = wire.tls().cloned();
     wire.close().await;

@@ -1,4 +1,4 @@
-//! The messages of `tests/notifications` are taken for what they are: whole, cut short and changed.
+//! The messages of `tests/notifications` are classified correctly: complete, truncated and changed.
 
 use std::sync::LazyLock;
 
@@ -25,7 +25,7 @@ fn token(nonce: [u8; 8]) -> Token {
     }
 }
 
-/// What the probe knows: one mail is waited for.
+/// What the probe knows: it waits for one mail.
 struct Probe;
 
 impl Known for Probe {
@@ -249,7 +249,7 @@ fn whatever_contradicts_the_header_makes_it_another_message() {
         ("From: probe@example.com", "From: probe@example.com, anna@example.com"),
         ("From: probe@example.com", "From: \"probe@example.com\" <anna@example.com>"),
         ("From: probe@example.com\r\n", ""),
-        // Cut short: what follows might contradict it.
+        // Truncated: the missing part might contradict it.
         ("\r\n\r\n", "\r\n"),
         // A field of ours that is contained in another signature is not decisive, nor is one that
         // was changed.
@@ -356,7 +356,7 @@ fn odd_bytes_neither_hide_the_mail_nor_make_one() {
     }
 }
 
-/// Where a message's header ends.
+/// Returns the end of a message's header.
 fn header_end(message: &[u8]) -> usize {
     message.windows(4).position(|window| window == b"\r\n\r\n").map_or(message.len(), |at| at + 4)
 }
@@ -416,8 +416,8 @@ proptest! {
         }
     }
 
-    /// Changes of the mail itself yield the mail or nothing of the kind, and never the mail of
-    /// another test.
+    /// Changes of the mail itself result in the mail or in nothing of the kind, and never in the
+    /// mail of another test.
     #[test]
     fn a_changed_mail_is_never_that_of_another_test(places in proptest::collection::vec((0.0..1.0_f64, any::<u8>()), 0..8)) {
         let mut message = mail().into_bytes();

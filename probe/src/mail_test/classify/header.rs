@@ -4,9 +4,9 @@
 //! empty line was lost, the body begins there, and anything that resembles a field further down is
 //! content.
 
-/// Fields that are read; more of them are treated as a header that does not end.
+/// Maximum number of fields that are read; a header with more is treated as unterminated.
 const MAX_FIELDS: usize = 2000;
-/// The longest value that is kept.
+/// Longest value that is kept.
 const MAX_VALUE: usize = 16 * 1024;
 
 /// A field: its name in lower case and its unfolded value.
@@ -39,7 +39,7 @@ impl Header {
         while at < bytes.len() {
             let (line, next) = line(bytes, at);
             let begins_with_blank = line.starts_with(b" ") || line.starts_with(b"\t");
-            // A line of blanks that follows no field is an empty one, to many programs.
+            // Many programs treat a line of blanks that follows no field as empty.
             if line.is_empty() || (is_first && line.trim_ascii().is_empty()) {
                 header.is_complete = true;
                 if !is_stray {
@@ -47,7 +47,7 @@ impl Header {
                 }
                 return header;
             }
-            // Lines by which mailbox files part their messages, at the top or stored within the
+            // Lines that separate messages in mailbox files, at the top or stored within the
             // header.
             let parts_mailbox = line.starts_with(b"From ") || line.starts_with(b">From ");
             let fields = if is_stray { &mut header.stray } else { &mut header.fields };
@@ -82,12 +82,12 @@ impl Header {
         header
     }
 
-    /// The values of all fields of this name (in lower case), the topmost first.
+    /// Returns the values of all fields of this name (in lower case), topmost first.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.fields.iter().filter(move |field| field.name == name).map(|field| &*field.value)
     }
 
-    /// The same, with those behind a damaged line.
+    /// Returns the same, including those after a damaged line.
     pub(super) fn anywhere<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.fields
             .iter()
@@ -96,25 +96,26 @@ impl Header {
             .map(|field| &*field.value)
     }
 
-    /// The first value of this name.
+    /// Returns the first value of this name.
     pub(super) fn first(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|field| field.name == name).map(|field| &*field.value)
     }
 
-    /// Whether there is a field of this name, also behind a damaged line.
+    /// Returns whether there is a field of this name, even after a damaged line.
     pub(super) fn has(&self, name: &str) -> bool {
         self.fields.iter().chain(&self.stray).any(|field| field.name == name)
     }
 }
 
-/// The groups of fields in a report part (RFC 3464, section 2.1): parted by empty lines.
+/// Returns the groups of fields in a report part (RFC 3464, section 2.1), which are separated by
+/// empty lines.
 pub(super) fn groups(bytes: &[u8]) -> Vec<Header> {
     const MAX_GROUPS: usize = 200;
     let mut groups = Vec::new();
     let mut rest = bytes;
     while !rest.trim_ascii().is_empty() && groups.len() < MAX_GROUPS {
         let blank = rest.len() - rest.trim_ascii_start().len();
-        // The blanks before a folded line belong to it; those of empty lines go.
+        // The blanks before a folded line belong to it; blank lines are dropped.
         let begin = rest[..blank].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         rest = &rest[begin..];
         let mut end = rest.len();
@@ -128,8 +129,7 @@ pub(super) fn groups(bytes: &[u8]) -> Vec<Header> {
             at = next;
         }
         let mut group = Header::read(&rest[..end]);
-        // A report's text is damaged more often than it is forged: what stands behind a damaged
-        // line counts.
+        // A report is more often damaged than forged: fields after a damaged line count.
         group.fields.append(&mut group.stray);
         groups.push(group);
         rest = &rest[end..];
@@ -137,7 +137,7 @@ pub(super) fn groups(bytes: &[u8]) -> Vec<Header> {
     groups
 }
 
-/// The line that begins here, without its end, and where the next one begins.
+/// Returns the line that begins here, without its end, and the start of the next one.
 pub(super) fn line(bytes: &[u8], at: usize) -> (&[u8], usize) {
     let rest = &bytes[at..];
     let (line, next) = match rest.iter().position(|byte| *byte == b'\n') {
@@ -147,8 +147,7 @@ pub(super) fn line(bytes: &[u8], at: usize) -> (&[u8], usize) {
     (line.strip_suffix(b"\r").unwrap_or(line), next)
 }
 
-/// Bytes as text: UTF-8 where they are that, else each byte as the character of its number (ISO
-/// 8859-1).
+/// Decodes bytes as UTF-8 if valid, otherwise as ISO 8859-1.
 pub(super) fn text(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes)
         .map_or_else(|_| bytes.iter().map(|byte| char::from(*byte)).collect(), str::to_owned)
@@ -187,7 +186,7 @@ pub(super) fn addresses(value: &str) -> Vec<String> {
     found
 }
 
-/// A text without its comments and quoted strings: neither may smuggle in a bracket or a comma.
+/// Returns a text without its comments and quoted strings, which may contain brackets or commas.
 fn without_quotes_and_comments(value: &str) -> String {
     let mut bare = String::with_capacity(value.len());
     let (mut depth, mut is_quoted) = (0_usize, false);
@@ -222,15 +221,15 @@ mod tests {
         assert!(header.is_complete);
         assert_eq!(header.first("subject"), Some("Undeliverable: X-MailQoS-Token: mq1"));
         assert!(!header.has("x-mailqos-token") && !header.has("x-later"));
-        // The empty line was lost: fields in the body are evidence against a message, and none for
-        // it.
+        // The empty line was lost: fields in the body count as evidence against a message, never
+        // for it.
         let header = Header::read(
             b"From: a@b\nYour mail came back\nX-MailQoS-Token: mq1\nContent-Type: x/y\n\n",
         );
         assert_eq!(header.first("x-mailqos-token"), None);
         assert_eq!(header.anywhere("content-type").collect::<Vec<_>>(), ["x/y"]);
         assert_eq!(header.body, 10);
-        // Of a mailbox file.
+        // From a mailbox file.
         let header =
             Header::read(b"From MAILER-DAEMON Sun Sep  7 2008\nFrom: a@b\n>From x\nTo: c\n\nbody");
         assert_eq!((header.first("from"), header.first("to")), (Some("a@b"), Some("c")));

@@ -1,4 +1,4 @@
-//! The parts of a message (RFC 2045 and 2046), as far as they can be told apart: damaged ones yield
+//! The parts of a message (RFC 2045 and 2046), as far as they can be separated: damaged ones yield
 //! what is left of them.
 
 use base64::{Engine as _, alphabet, engine};
@@ -9,10 +9,10 @@ use super::header::{self, Header};
 const MAX_DEPTH: usize = 8;
 /// Maximum number of parts to inspect.
 const MAX_PARTS: usize = 64;
-/// Decoded content that is kept of one part.
+/// Maximum decoded content that is kept of one part, in bytes.
 const MAX_CONTENT: usize = 256 * 1024;
 
-/// Base64 as it comes: padded, cut short, with bits left over.
+/// Lenient Base64: padded, truncated, with bits left over.
 const LENIENT: engine::GeneralPurpose = engine::GeneralPurpose::new(
     &alphabet::STANDARD,
     engine::GeneralPurposeConfig::new()
@@ -20,7 +20,7 @@ const LENIENT: engine::GeneralPurpose = engine::GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// A part that holds no others; enclosed messages are not looked into.
+/// A part without nested parts; enclosed messages are not parsed.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     /// Type and subtype in lower case.
@@ -31,7 +31,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Whether the content was encoded, so that it differs from what the message shows.
+    /// Returns whether the content was encoded, so that it differs from the message's text.
     pub(super) fn is_encoded(&self) -> bool {
         let encoding = self.header.first("content-transfer-encoding").unwrap_or_default();
         let encoding = encoding.trim().to_ascii_lowercase();
@@ -39,7 +39,7 @@ impl Part {
     }
 }
 
-/// A field such as `Content-Type`: its first word in lower case, and its parameters.
+/// A field such as `Content-Type`: its first word in lower case and its parameters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Parameterised {
     pub(super) word: String,
@@ -47,7 +47,7 @@ pub(super) struct Parameterised {
 }
 
 impl Parameterised {
-    /// Reads a value with parameters, however its separators are spelled.
+    /// Parses a value with parameters, however its separators are written.
     pub(super) fn read(value: &str) -> Self {
         let mut pieces = split(value).into_iter();
         let word = pieces.next().unwrap_or_default();
@@ -68,14 +68,14 @@ impl Parameterised {
         Self { word, parameters }
     }
 
-    /// A parameter's value.
+    /// Returns a parameter's value.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.parameters.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| &**value)
     }
 }
 
-/// Parts a value at semicolons outside quoted strings and comments.
+/// Splits a value at semicolons outside quoted strings and comments.
 fn split(value: &str) -> Vec<String> {
     let mut pieces = vec![String::new()];
     let (mut is_quoted, mut depth) = (false, 0_usize);
@@ -117,7 +117,7 @@ fn unquote(rest: &str) -> String {
     text
 }
 
-/// The parts of a message, in their order.
+/// Returns the parts of a message, in order.
 pub(super) fn parts(message: &[u8]) -> Vec<Part> {
     let mut parts = Vec::new();
     walk(message, "text/plain", 0, &mut parts);
@@ -180,7 +180,7 @@ fn between<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// The content of an encoded word (RFC 2047).
+/// Decodes the content of an encoded word (RFC 2047).
 pub(super) fn decoded_word(content: &str, is_base64: bool) -> Vec<u8> {
     if is_base64 {
         from_base64(content.as_bytes())
@@ -203,7 +203,7 @@ fn from_base64(content: &[u8]) -> Vec<u8> {
     while at < content.len() {
         let (line, next) = header::line(content, at);
         let line = line.trim_ascii();
-        // An appended footer is not Base64, and none of its lines may spoil the rest.
+        // An appended footer is not Base64 and must not spoil the rest.
         if !line
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
@@ -273,7 +273,7 @@ mod tests {
             kinds("Content-Type: multipart/mixed; boundary=x\n\n--y\n\nhello\n--y--\n"),
             ["multipart/mixed"]
         );
-        // No boundary at all; no content.
+        // No boundary at all, and no content.
         assert_eq!(kinds("Content-Type: multipart/mixed\n\n--y\n\nhello\n"), ["multipart/mixed"]);
         assert_eq!(kinds("Content-Type: text/plain\n   charset=\"x\"\n\nhello"), ["text/plain"]);
         let nested = "Content-Type: multipart/mixed; boundary=x\n\n--x\nContent-Type: multipart/alternative; boundary=x2\n\n\

@@ -2,13 +2,13 @@
 //!
 //! One rule decides: a message is the mail, and may be deleted as such, only if its *own top-level
 //! header* carries our valid signature and nothing else in that header contradicts it
-//! ([`Classification::TestMail`]). A signature that is found anywhere deeper (quoted, enclosed, in
-//! a report) makes a message one *about* the mail. Nothing here falls through to "this is the
-//! mail": that is the answer of one function, `own`, which reads nothing but a complete header.
+//! ([`Classification::TestMail`]). A signature anywhere deeper (quoted, enclosed, in a report)
+//! means that a message is *about* the mail. Nothing here falls through to "this is the mail": only
+//! the function `own` returns that, and it reads nothing but a complete header.
 //!
-//! `header` and `mime` read messages, damaged or not · `sender` tells mail systems, responders and
-//! persons apart · `report` reads what has the structure of a report, `words` what has not ·
-//! `status` finds status codes.
+//! `header` and `mime` read messages, damaged or not · `sender` distinguishes mail systems,
+//! responders and persons · `report` reads structured reports, `words` reports in prose · `status`
+//! finds status codes.
 
 #[cfg(test)]
 mod corpus;
@@ -23,21 +23,21 @@ use super::token::{SigningKey, Token};
 use header::{Header, addresses};
 use sender::Sender;
 
-/// The field that holds the token of our mails, in lower case.
+/// The header field with the token of our mails, in lower case.
 const TOKEN_FIELD: &str = "x-mailqos-token";
 /// Prefix of the Message-ID of our mails; the nonce follows as 16 hexadecimal digits.
 const ID_MARK: &str = "mq1.";
 
 /// Knowledge about our own mails.
 pub(super) trait Known {
-    /// The key of our signatures.
+    /// Returns the key of our signatures.
     fn key(&self) -> &SigningKey;
-    /// The token of a mail that is waited for, by its nonce: an identifier carries no more.
+    /// Returns the token of an awaited mail by its nonce: an identifier contains no more than that.
     fn awaited(&self, nonce: [u8; 8]) -> Option<Token> {
         let _ = nonce;
         None
     }
-    /// The address from which the mails of a token's monitor are sent, where it is one of ours.
+    /// Returns the address from which a token's monitor sends mails, if it is one of ours.
     fn sender(&self, token: &Token) -> Option<String> {
         let _ = token;
         None
@@ -59,7 +59,7 @@ pub(super) enum Classification {
 }
 
 impl Classification {
-    /// The token that makes it ours, or about ours.
+    /// Returns the token that identifies our mail.
     pub(super) fn token(&self) -> Option<&Token> {
         match self {
             Self::TestMail(token) | Self::Notification(token, _) | Self::About(token) => {
@@ -74,22 +74,22 @@ impl Classification {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) kind: Kind,
-    /// The enhanced status code (RFC 3463), where one is stated.
+    /// The enhanced status code (RFC 3463), if there is one.
     pub(super) status: Option<String>,
-    /// The other server's words, or those of the notification.
+    /// The other server's reply, or the text of the notification.
     pub(super) reason: Option<String>,
-    /// A mail system wrote it, for certain.
+    /// Whether a mail system certainly wrote it.
     is_certain: bool,
 }
 
 impl Report {
-    /// Whether it says that the mail will not be delivered.
+    /// Returns whether it reports that the mail will not be delivered.
     pub(super) fn is_failure(&self) -> bool {
         self.kind == Kind::Failed
     }
 
-    /// Whether it may be deleted once it has been read: only what a mail system wrote of the
-    /// delivery.
+    /// Returns whether it may be deleted after reading: only messages about the delivery from a
+    /// mail system.
     pub(super) fn is_deletable(&self) -> bool {
         self.is_certain && matches!(self.kind, Kind::Failed | Kind::Delayed | Kind::Delivered)
     }
@@ -97,7 +97,7 @@ impl Report {
 
 #[cfg(test)]
 impl Report {
-    /// A failure, as a mail system reports it.
+    /// Returns a failure as a mail system reports it.
     pub(super) fn failed(status: &str, reason: &str) -> Self {
         Self {
             kind: Kind::Failed,
@@ -113,7 +113,7 @@ impl Report {
 pub(super) enum Kind {
     /// It will not be delivered.
     Failed,
-    /// Delivery goes on.
+    /// Delivery continues.
     Delayed,
     /// It was delivered or relayed.
     Delivered,
@@ -123,12 +123,11 @@ pub(super) enum Kind {
     Disposition,
     /// An automatic reply, such as an out-of-office reply.
     AutoReply,
-    /// A report that does not say.
+    /// A report that does not state it.
     Unclear,
 }
 
-/// Classifies a message: all of it, or its beginning; a header that is cut short makes no test
-/// mail.
+/// Classifies a complete message or its beginning; a truncated header is never a test mail.
 pub(super) fn classify(known: &dyn Known, message: &[u8]) -> Classification {
     let header = Header::read(message);
     let sender = Sender::of(&header);
@@ -144,15 +143,15 @@ pub(super) fn classify(known: &dyn Known, message: &[u8]) -> Classification {
     }
 }
 
-/// Whether a message with this header may be a notification, so that more of it is worth asking
-/// for.
+/// Returns whether a message with this header may be a notification, so that more of it is worth
+/// fetching.
 pub(super) fn may_notify(header: &[u8]) -> bool {
     let header = Header::read(header);
     let sender = Sender::of(&header);
     sender.is_system() || sender.is_office || sender.is_titled_failure || is_service(&header)
 }
 
-/// The token by which a message is the mail itself.
+/// Returns the token if the message is the mail itself.
 fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
     if !header.is_complete || is_contradicted(sender) {
         return None;
@@ -179,17 +178,17 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
         let is_daemon = sender.is_daemon && !is_ours;
         let answers = refers_to(header, token.nonce) || (sender.refers && !is_identified);
         let is_other = titled.as_ref().is_some_and(|titled| *titled != token);
-        // Under another identifier, from elsewhere, it is a message that has taken over our field:
-        // programs in which a mail is "edited as new" or resent keep fields that they do not know,
-        // and the subject, around a person's text.
+        // With another identifier and from another address, it is a message that has inherited our
+        // field: programs that resend a mail or edit it "as new" keep unknown fields and the
+        // subject, around a person's text.
         let is_foreign = header.has("from") && !(is_identified || is_ours);
-        // The same, written by someone who uses the monitor's own address.
+        // The same, written by someone with the monitor's own address.
         let is_written = !is_identified && (sender.answers || is_of_client(header));
         let fits = !(is_foreign || is_written || is_other || is_daemon || answers);
         return (fits && (is_ours || !sender.is_responder)).then_some(token);
     }
-    // A gateway removed the field: what is left must not be contradicted by anything. A field that
-    // is there but not validly signed contradicts an identifier, which carries no signature.
+    // A gateway removed the field, so nothing may contradict the rest. A field without a valid
+    // signature contradicts an identifier, which has no signature.
     let awaited =
         || identified.filter(|_| fields.is_empty()).and_then(|nonce| known.awaited(nonce));
     let token = titled.or_else(awaited)?;
@@ -197,8 +196,8 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
     (is_from(&token) && !is_contradicted).then_some(token)
 }
 
-/// Whether a header that carries our token says that it is not our mail's all the same: some
-/// gateways copy the fields of a mail into their notification's own header.
+/// Returns whether a header with our token shows that it is not our mail: some gateways copy the
+/// fields of a mail into the header of their notification.
 fn is_contradicted(sender: &Sender) -> bool {
     let is_other_auto = sender.auto.as_deref().is_some_and(|auto| !sender::is_our_auto(auto));
     sender.is_report
@@ -208,13 +207,13 @@ fn is_contradicted(sender: &Sender) -> bool {
         || is_other_auto
 }
 
-/// Whether a program by which people write has left its name: our mails have none.
+/// Returns whether a mail client left its name: our mails have none.
 fn is_of_client(header: &Header) -> bool {
-    // X-MS-Has-Attach is none of these: Exchange adds it to whatever passes, our mails included.
+    // X-MS-Has-Attach is not one of these: Exchange adds it to every message, including our mails.
     ["user-agent", "x-mailer", "x-newsreader", "x-webmailer"].iter().any(|name| header.has(name))
 }
 
-/// The one token of several fields; the outer `None` where they differ.
+/// Returns the one token of several fields; the outer `None` if they differ.
 #[allow(clippy::option_option, reason = "none at all is something else than several")]
 fn sole(tokens: impl Iterator<Item = Token>) -> Option<Option<Token>> {
     let mut sole = None;
@@ -227,7 +226,7 @@ fn sole(tokens: impl Iterator<Item = Token>) -> Option<Option<Token>> {
     Some(sole)
 }
 
-/// Whether the message answers the mail with this nonce.
+/// Returns whether the message replies to the mail with this nonce.
 fn refers_to(header: &Header, nonce: [u8; 8]) -> bool {
     let id = format!("{ID_MARK}{:016x}", u64::from_be_bytes(nonce));
     ["in-reply-to", "references"]
@@ -235,7 +234,7 @@ fn refers_to(header: &Header, nonce: [u8; 8]) -> bool {
         .any(|name| header.anywhere(name).any(|value| value.contains(&id)))
 }
 
-/// The nonce in an identifier of ours.
+/// Returns the nonce in one of our identifiers.
 fn nonce_in(text: &str) -> Option<[u8; 8]> {
     let (_, rest) = text.split_once(ID_MARK)?;
     let digits = rest.get(..16)?;
@@ -245,8 +244,7 @@ fn nonce_in(text: &str) -> Option<[u8; 8]> {
     u64::from_str_radix(digits, 16).ok().map(u64::to_be_bytes)
 }
 
-/// A token anywhere in a message: itself, or the identifier of a mail that is waited for; also in
-/// what is encoded.
+/// Finds a token anywhere in a message, or the identifier of an awaited mail, also in encoded text.
 fn anywhere(known: &dyn Known, message: &[u8]) -> Option<Token> {
     let identified = |text: &[u8]| identified(known, text);
     known.key().find(message).or_else(|| identified(message)).or_else(|| {
@@ -259,9 +257,9 @@ fn anywhere(known: &dyn Known, message: &[u8]) -> Option<Token> {
     })
 }
 
-/// The token of a mail that is waited for, by its identifier in a text.
+/// Returns the token of an awaited mail by its identifier in a text.
 fn identified(known: &dyn Known, text: &[u8]) -> Option<Token> {
-    /// Identifiers that are looked up in one text.
+    /// Maximum number of identifiers that are looked up in one text.
     const MAX_IDS: usize = 64;
     let mut ids = 0;
     let mut rest = text;
@@ -280,22 +278,21 @@ fn identified(known: &dyn Known, text: &[u8]) -> Option<Token> {
     None
 }
 
-/// Whether a service writes from its own addresses: Amazon SNS, and list managers.
+/// Returns whether the sender is a service with its own addresses: Amazon SNS, and list managers.
 fn is_service(header: &Header) -> bool {
     ["x-amz-sns-message-id", "x-amz-sns-subscription-arn", "x-mlserver"]
         .iter()
         .any(|name| header.has(name))
 }
 
-/// Reads a message about our mail as a notification; `None` where a person may have written it, or
-/// where it says nothing.
+/// Reads a message about our mail as a notification; `None` if a person may have written it, or if
+/// it contains no information.
 fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Report> {
-    // A journal (Exchange) encloses what was sent, and says nothing of its delivery.
+    // A journal (Exchange) encloses sent mail and contains no information about its delivery.
     if header.has("x-ms-journal-report") {
         return None;
     }
-    // People who answer or forward a notification write from their own address, and without a
-    // report.
+    // People who answer or forward a notification use their own address, and include no report.
     let is_titled = (sender.is_titled_failure || sender.is_complaint) && !sender.answers;
     let is_of_office = is_titled || (sender.is_office && !sender.answers && !sender.refers);
     let answers = sender.answers
@@ -303,8 +300,8 @@ fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Repo
     let is_from_system = (sender.is_system() || is_of_office || is_service(header)) && !answers;
     let parts = mime::parts(message);
     let words = words::of(&parts);
-    // Some gateways write their notifications as answers, or from any address: they show what the
-    // servers said to each other.
+    // Some gateways send their notifications as replies, or from any address; these show the
+    // servers' conversation.
     let encloses = || parts.iter().any(|part| report::is_original(&part.kind));
     let is_of_machine = || sender.is_office || (encloses() && !sender.answers && !sender.refers);
     if !(is_from_system || is_of_machine() && words::show_transcript(&words)) {
@@ -346,7 +343,7 @@ fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Repo
     })
 }
 
-/// A report of which no more is known than its kind.
+/// Returns a report that only has a kind.
 fn bare(kind: Kind) -> Report {
     Report { kind, status: None, reason: None, is_certain: false }
 }

@@ -8,12 +8,12 @@ use super::{
     status,
 };
 
-/// Whether a part of this type is a report.
+/// Returns whether a part of this type is a report.
 pub(super) fn is_report_type(kind: &str) -> bool {
     is_status(kind) || is_disposition(kind) || is_feedback(kind)
 }
 
-/// The status of a delivery, also as Exchange and others have spelled it.
+/// Returns whether a type is a delivery status, including the spellings of Exchange and others.
 fn is_status(kind: &str) -> bool {
     matches!(
         kind,
@@ -32,7 +32,7 @@ fn is_feedback(kind: &str) -> bool {
     matches!(kind, "message/feedback-report" | "message/feedback-status")
 }
 
-/// Whether a part holds the original or its header.
+/// Returns whether a part contains the original or its header.
 pub(super) fn is_original(kind: &str) -> bool {
     matches!(
         kind,
@@ -46,7 +46,7 @@ pub(super) fn is_original(kind: &str) -> bool {
     )
 }
 
-/// Reads the first report among the parts that says something.
+/// Reads the first informative report among the parts.
 pub(super) fn read(parts: &[Part]) -> Option<Report> {
     parts.iter().find_map(|part| match &*part.kind {
         kind if is_status(kind) => delivery(part),
@@ -56,7 +56,7 @@ pub(super) fn read(parts: &[Part]) -> Option<Report> {
     })
 }
 
-/// Reads the report of a notification that a gateway has enclosed in another one.
+/// Reads the report of a notification that a gateway enclosed in another one.
 pub(super) fn read_enclosed(parts: &[Part]) -> Option<Report> {
     let enclosed = parts.iter().filter(|part| part.kind == "message/rfc822");
     enclosed
@@ -91,8 +91,7 @@ fn delivery(part: &Part) -> Option<Report> {
         (rank(recipient.kind), says_little, recipient.reason.is_none())
     })?;
     Some(Report {
-        // Without an action, the class of the status decides; without that, the surrounding words
-        // do.
+        // Without an action, the class of the status decides; without a status, the text does.
         kind: best.kind.unwrap_or(Kind::Unclear),
         status: best.status,
         reason: best.reason,
@@ -111,7 +110,8 @@ fn recipient(group: &Header) -> Option<Recipient> {
     let said = diagnostic.as_deref().and_then(status::best).map(str::to_owned);
     let kind = group.first("action").and_then(action);
     let code = match (code, said) {
-        // The remote server's own code says more than the one that the reporting server made up.
+        // The remote server's own code is more informative than one that the reporting server made
+        // up.
         (Some(code), Some(said)) if status::is_vague(&code) || code.starts_with('2') => Some(said),
         (None, said) => said,
         (code, _) => code,
@@ -146,7 +146,7 @@ fn action(value: &str) -> Option<Kind> {
     }
 }
 
-/// A diagnostic code's words, without the type before them: `smtp; 550 no`.
+/// Returns the text of a diagnostic code without its type: `smtp; 550 no`.
 fn words_of(value: &str) -> String {
     match value.split_once(';') {
         Some((kind, words)) if !kind.trim().contains(' ') => words.trim().to_owned(),
@@ -159,7 +159,8 @@ fn feedback(part: &Part) -> Option<Report> {
     let first = |name: &str| groups.iter().find_map(|group| group.first(name)).map(str::to_owned);
     let what = first("feedback-type")?;
     let result = first("delivery-result").unwrap_or_default().to_ascii_lowercase();
-    // RFC 6591, section 3.2.2: a report of failed authentication says what was done with the mail.
+    // RFC 6591, section 3.2.2: a report of failed authentication states what was done with the
+    // mail.
     let kind = match result.trim() {
         "reject" => Kind::Failed,
         _ => Kind::Complaint,

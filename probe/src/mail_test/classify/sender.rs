@@ -6,7 +6,7 @@ use super::{
     mime::Parameterised,
 };
 
-/// Local parts by which only mail systems write, without punctuation.
+/// Local parts that only mail systems use, without punctuation.
 const DAEMONS: &[&str] = &[
     "mailerdaemon",
     "maildaemon",
@@ -16,7 +16,7 @@ const DAEMONS: &[&str] = &[
     "mailsystem",
     "doublebounce",
 ];
-/// Local parts by which both mail systems and their administrators write.
+/// Local parts that both mail systems and their administrators use.
 const OFFICES: &[&str] = &[
     "postmaster",
     "postoffice",
@@ -36,7 +36,7 @@ const OFFICES: &[&str] = &[
     "root",
     "system",
 ];
-/// Names by which only mail systems write.
+/// Names that only mail systems use.
 const DAEMON_NAMES: &[&str] = &[
     "mailer-daemon",
     "mailer daemon",
@@ -49,10 +49,10 @@ const DAEMON_NAMES: &[&str] = &[
     "microsoft exchange",
     "microsoft outlook",
 ];
-/// Names by which both write.
+/// Names that both use.
 const OFFICE_NAMES: &[&str] =
     &["system administrator", "postmaster", "mail administrator", "mail system"];
-/// Fields that only mail systems put into a notification of failure.
+/// Fields that only mail systems put into notifications of failure.
 const MARKS_OF_FAILURE: &[&str] = &[
     "x-failed-recipients",
     "x-ms-embedded-report",
@@ -232,29 +232,29 @@ const AUTOMATIC: &[&str] = &[
 /// Properties of the sender according to the header.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sender {
-    /// The return path is null, or a mail system's.
+    /// Whether the return path is null, or a mail system's.
     pub(super) has_null_path: bool,
-    /// The address or name is used only by mail systems.
+    /// Whether the address or name is only used by mail systems.
     pub(super) is_daemon: bool,
-    /// The address or name is also used by administrators.
+    /// Whether the address or name is also used by administrators.
     pub(super) is_office: bool,
     /// Value of `Auto-Submitted` (RFC 3834) with parameters and comments, unless it is `no`.
     pub(super) auto: Option<String>,
-    /// `multipart/report` or a report itself.
+    /// Whether it is `multipart/report` or a report itself.
     pub(super) is_report: bool,
-    /// The whole message is an enclosed one.
+    /// Whether the whole message is an enclosed one.
     pub(super) is_enclosure: bool,
-    /// A field that only notifications of failure have.
+    /// Whether it has a field that only notifications of failure have.
     pub(super) is_marked: bool,
-    /// The subject is that of an answer or a forwarded message.
+    /// Whether the subject is that of a reply or a forwarded message.
     pub(super) answers: bool,
-    /// The subject, or a field of responders, says that this is an automatic answer.
+    /// Whether the subject, or a field of responders, indicates an automatic reply.
     pub(super) is_responder: bool,
     /// Whether it refers to an earlier message.
     pub(super) refers: bool,
-    /// The subject is that of a notification of failure.
+    /// Whether the subject is that of a notification of failure.
     pub(super) is_titled_failure: bool,
-    /// The subject is that of a complaint which a provider passes on.
+    /// Whether the subject is that of a complaint that a provider passes on.
     pub(super) is_complaint: bool,
     /// Type of the report, in lower case.
     pub(super) report_type: Option<String>,
@@ -315,8 +315,8 @@ impl Sender {
         sender
     }
 
-    /// Whether a program of the mail system wrote it, for certain: messages of persons have none of
-    /// these.
+    /// Returns whether a program of the mail system certainly wrote it: messages from persons have
+    /// none of these.
     pub(super) fn is_system(&self) -> bool {
         self.is_report
             || self.has_null_path
@@ -326,7 +326,7 @@ impl Sender {
     }
 }
 
-/// Whether `Auto-Submitted` has exactly the value of our own mails.
+/// Returns whether `Auto-Submitted` has exactly the value of our own mails.
 pub(super) fn is_our_auto(value: &str) -> bool {
     value.trim().eq_ignore_ascii_case("auto-generated")
 }
@@ -335,7 +335,7 @@ fn keyword(value: &str) -> &str {
     value.split([';', '(', ' ', '\t']).next().unwrap_or_default()
 }
 
-/// `<>`, and what stands for it where a program could not write that.
+/// Returns whether a path is `<>`, or a replacement that some programs write.
 fn is_null_path(value: &str) -> bool {
     let path = value.trim();
     if path.is_empty() || path.starts_with("<>") {
@@ -345,14 +345,14 @@ fn is_null_path(value: &str) -> bool {
     DAEMONS.contains(&&*local(&path))
 }
 
-/// An address's local part, without punctuation: `Mail.Delivery.System` and `mailer-daemon` are
-/// spelled in many ways.
+/// Returns an address's local part without punctuation: `Mail.Delivery.System` and `mailer-daemon`
+/// have many spellings.
 fn local(address: &str) -> String {
     let local = address.split('@').next().unwrap_or_default();
     local.chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
-/// Whether a subject is that of an answer or a forwarded message: `Re: x`, `[list] AW: x`,
+/// Returns whether a subject is that of a reply or a forwarded message: `Re: x`, `[list] AW: x`,
 /// `Fwd[2]: x`.
 pub(super) fn is_answer(subject: &str) -> bool {
     let decoded = decoded(subject);
@@ -372,8 +372,8 @@ pub(super) fn is_answer(subject: &str) -> bool {
     REPLIES.contains(&word)
 }
 
-/// A text whose encoded words (RFC 2047) are decoded; of other character sets than UTF-8 what can
-/// be read as it is.
+/// Decodes the encoded words (RFC 2047) of a text; in character sets other than UTF-8, only
+/// characters that are readable as they are.
 pub(super) fn decoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -392,7 +392,7 @@ pub(super) fn decoded(text: &str) -> String {
                 continue;
             }
         };
-        // Blanks between two encoded words are none of the text's.
+        // Blanks between two encoded words are not part of the text.
         let gap = &rest[..begin];
         if !gap.trim().is_empty() || out.is_empty() {
             out.push_str(gap);

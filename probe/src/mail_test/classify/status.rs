@@ -1,11 +1,11 @@
-//! Status codes in what mail systems write: enhanced ones (RFC 3463) and those of SMTP replies (RFC
-//! 5321).
+//! Status codes in messages from mail systems: enhanced ones (RFC 3463) and those of SMTP replies
+//! (RFC 5321).
 
-/// The longest enhanced code that is taken for one: `5.7.606`.
+/// Maximum number of digits in a part of an enhanced code: `5.7.606`.
 const MAX_DIGITS: usize = 3;
 
-/// The enhanced status codes of failures and delays in a text, in their order, and where each
-/// stands.
+/// Finds the enhanced status codes of failures and delays in a text, in order, with their
+/// positions.
 pub(super) fn enhanced(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let bytes = text.as_bytes();
     bytes
@@ -30,7 +30,7 @@ fn length(bytes: &[u8], at: usize) -> Option<usize> {
         return None;
     }
     let subject = digits(at + 2);
-    // RFC 3463 has the subjects 0 to 7: a number of two digits belongs to a version.
+    // RFC 3463 has the subjects 0 to 7: a two-digit number belongs to a version.
     if subject != 1 || bytes.get(at + 3) != Some(&b'.') {
         return None;
     }
@@ -44,13 +44,13 @@ fn length(bytes: &[u8], at: usize) -> Option<usize> {
     ((1..=MAX_DIGITS).contains(&detail) && !goes_on).then_some(end - at)
 }
 
-/// Whether a code says no more than that something failed.
+/// Returns whether a code only states that something failed.
 pub(super) fn is_vague(code: &str) -> bool {
     code.ends_with(".0.0")
 }
 
-/// The code that says most of a failure: one behind an SMTP reply's, then any other; what is vague
-/// comes last, and what speaks of a success does not come at all.
+/// Returns the most informative code of a failure: first one after an SMTP reply code, then any
+/// other; vague ones come last, and codes of success are ignored.
 pub(super) fn best(text: &str) -> Option<&str> {
     let failures = || enhanced(text).filter(|(_, code)| !code.starts_with('2'));
     let rank = |(at, code): &(usize, &str)| {
@@ -61,7 +61,7 @@ pub(super) fn best(text: &str) -> Option<&str> {
     failures().min_by_key(rank).map(|(_, code)| code)
 }
 
-/// The SMTP reply code right before a place: `550 5.1.1`, `550-5.1.1`, `550 #5.1.1`.
+/// Returns the SMTP reply code right before a position: `550 5.1.1`, `550-5.1.1`, `550 #5.1.1`.
 fn reply_before(text: &str, at: usize) -> Option<&str> {
     let before = text[..at].trim_end_matches([' ', '-', '#', '(', '<', ',', ':']);
     let code = before.get(before.len().checked_sub(3)?..)?;

@@ -3,14 +3,14 @@
 
 use super::{Kind, Report, header, mime::Part, report::is_original, sender::Sender, status};
 
-/// Characters of a notification's own words that are read.
+/// Maximum number of characters of a notification's own text that are read.
 const MAX_WORDS: usize = 64 * 1024;
-/// Characters of a reason.
+/// Maximum length of a reason, in characters.
 const MAX_REASON: usize = 300;
-/// Lines over which one reason may go on.
+/// Maximum number of lines of a reason.
 const MAX_LINES: usize = 4;
 
-/// Delivery goes on.
+/// Phrases for continued delivery attempts.
 const DELAYS: &[&str] = &[
     "will be retried",
     "will retry",
@@ -233,7 +233,7 @@ const FAILURES: &[&str] = &[
     "teslim edilemedi",
     "nem kézbesíthető",
 ];
-/// Behind these stands the returned mail. In lower case, without the rules of dashes around them.
+/// Phrases that precede the returned mail, in lower case, without surrounding dashes.
 const ORIGINALS: &[&str] = &[
     "below this line is a copy of the message",
     "this is a copy of the message",
@@ -262,11 +262,11 @@ const ORIGINALS: &[&str] = &[
     "start of returned message",
     "undelivered message",
 ];
-/// Commands of the envelope, as transcripts show them.
+/// Envelope commands, as shown in transcripts.
 const COMMANDS: &[&str] = &["rcpt to:", "mail from:"];
 /// Words that introduce a server's reply.
 const REPLIES: &[&str] = &["received", "out:", "response:"];
-/// Fields by which a returned mail begins where nothing announces it.
+/// Fields with which a returned mail begins if nothing announces it.
 const FIRST_FIELDS: &[&str] = &[
     "received:",
     "return-path:",
@@ -276,11 +276,11 @@ const FIRST_FIELDS: &[&str] = &[
     "x-received:",
     "domainkey-signature:",
 ];
-/// Behind these stands why.
+/// Phrases that precede the reason.
 const BECAUSES: &[&str] =
     &["because:", "reason:", "reasons", "following reason", "because of", "reason was"];
 
-/// The notification's own words: its text up to the returned mail.
+/// Returns the notification's own text, up to the returned mail.
 pub(super) fn of(parts: &[Part]) -> String {
     let own = parts.iter().take_while(|part| !is_original(&part.kind));
     let of_kind = |kind: &str| -> String {
@@ -298,8 +298,8 @@ pub(super) fn of(parts: &[Part]) -> String {
     let mut words = String::new();
     let mut is_inset = false;
     for line in text.lines() {
-        // Fields of the mail that are set in among the words end at the next empty line; any others
-        // are the end.
+        // Fields of the mail that are quoted within the text end at the next empty line; any other
+        // field ends the text.
         is_inset = (is_inset || begins_inset(line)) && !line.trim().is_empty();
         if is_inset {
             continue;
@@ -313,7 +313,7 @@ pub(super) fn of(parts: &[Part]) -> String {
     words
 }
 
-/// Whether a line, set in, is a field of the returned mail.
+/// Returns whether an indented line is a field of the returned mail.
 fn begins_inset(line: &str) -> bool {
     line.starts_with([' ', '\t']) && is_first_field(&line.trim().to_lowercase())
 }
@@ -328,7 +328,7 @@ fn begins_original(line: &str) -> bool {
         return true;
     }
     let bare = lower.trim_matches(|c: char| !c.is_alphanumeric());
-    // Between rules of dashes, or at the end of a line that announces it.
+    // Between lines of dashes, or at the end of a line that announces it.
     let is_ruled = lower.starts_with("--")
         || lower.starts_with("|--")
         || lower.starts_with("==")
@@ -339,8 +339,8 @@ fn begins_original(line: &str) -> bool {
     is_ruled && ORIGINALS.iter().any(|words| bare.starts_with(words)) && !bare.contains("received")
 }
 
-/// Whether the words show a piece of a conversation between mail servers: a command of the
-/// envelope, and a reply that refuses. What a person quotes does not count.
+/// Returns whether the text shows part of a conversation between mail servers: an envelope command
+/// and a reply that refuses. Text quoted by a person does not count.
 pub(super) fn show_transcript(words: &str) -> bool {
     let is_quoted = |line: &&str| line.starts_with("> ") || line.starts_with('|');
     let (mut commands, mut refusals) = (false, false);
@@ -356,7 +356,7 @@ pub(super) fn show_transcript(words: &str) -> bool {
     commands && refusals
 }
 
-/// A text without its HTML tags.
+/// Returns a text without its HTML tags.
 fn without_tags(html: &str) -> String {
     let mut text = String::with_capacity(html.len());
     let mut is_tag = false;
@@ -419,8 +419,8 @@ pub(super) fn read(words: &str, subject: &str, sender: &Sender) -> Option<Report
         && !sender.is_report
         && !contains(&subject, FAILURES)
     {
-        // Who answers for a person may use any words; only what a mail system says in the subject
-        // is taken at its word.
+        // A responder for a person may use any words; only a mail system's subject is taken
+        // literally.
         let is_bare = sender.auto.is_none() && !sender.is_responder;
         if !(is_bare && has_code) {
             return Some(Report {
@@ -460,7 +460,7 @@ fn published(words: &str) -> Option<Report> {
     })
 }
 
-/// The line that tells why.
+/// Returns the line with the reason.
 fn reason(words: &str) -> Option<String> {
     let lines: Vec<&str> = words.lines().collect();
     let best = status::best(words);
@@ -482,7 +482,7 @@ fn reason(words: &str) -> Option<String> {
         }
         (at + 1..lines.len()).find(|at| lines[*at].chars().any(char::is_alphanumeric))
     };
-    // What ends with a colon only announces the reason.
+    // A line that ends with a colon only announces the reason.
     let fails = |line: &&str| contains(&line.to_lowercase(), FAILURES);
     let announces = |line: &&str| line.trim_end().ends_with(':');
     let failing = || {
@@ -495,7 +495,7 @@ fn reason(words: &str) -> Option<String> {
     if lines[at].trim().starts_with('<') && !lines[at].trim().starts_with("<<<") {
         lines[at].trim().clone_into(&mut text);
     }
-    // A reply that was folded goes on in lines that are set in.
+    // A folded reply continues in indented lines.
     for line in lines.iter().skip(at + 1).take(MAX_LINES - 1) {
         if !line.starts_with([' ', '\t']) || line.trim().is_empty() {
             break;

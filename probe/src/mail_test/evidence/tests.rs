@@ -1,6 +1,5 @@
-//! A simulated world of servers with the habits that are reported of real ones. The truth is known
-//! here, so that the guaranteed interval can be held to its word, and the calibrated one to its 99
-//! %.
+//! A simulated world of servers with reported habits of real ones. The truth is known here, so the
+//! tests can check the guaranteed interval and the coverage of the calibrated one.
 
 use proptest::prelude::*;
 
@@ -33,7 +32,7 @@ proptest! {
     }
 }
 
-/// The same numbers each time, for each seed.
+/// Deterministic random numbers for each seed.
 #[derive(Debug, Clone)]
 struct Random(u64);
 
@@ -53,7 +52,7 @@ impl Random {
         self.0
     }
 
-    /// From 0 to 1.
+    /// Returns a number from 0 to 1.
     fn part(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
@@ -66,7 +65,7 @@ impl Random {
         least + (self.part() * (most - least) as f64) as i64
     }
 
-    /// From a log-normal distribution around a median.
+    /// Returns a number from a log-normal distribution around a median.
     fn around(&mut self, median: i64, sigma: f64) -> i64 {
         let (a, b) = (self.part().max(1e-12), self.part());
         let normal = (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos();
@@ -74,7 +73,7 @@ impl Random {
     }
 }
 
-/// How a machine writes a moment down.
+/// How a machine writes timestamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Writes {
     /// Whole seconds, truncated, as most servers do.
@@ -113,40 +112,40 @@ impl Machine {
     }
 }
 
-/// Servers, and what befalls them.
+/// Servers and their faults.
 #[derive(Debug, Clone)]
 struct World {
     seed: u64,
-    /// Between the end of a test and the next.
+    /// Time between the end of a test and the start of the next.
     pause: i64,
-    /// The round trips' median and spread.
+    /// Median and spread of the round trips.
     delay: (i64, f64),
     check_interval: i64,
     /// Extra pick-ups for each mail.
     extra: usize,
     /// How long a pick-up takes.
     cost: i64,
-    /// The mailbox is watched and the landing announced, so late.
+    /// Delay of announcements, if the mailbox is watched.
     announced: Option<i64>,
-    /// The machines that file, behind one name.
+    /// The machines behind one name that store mails.
     cluster: Vec<Machine>,
     writes: Writes,
-    /// The machine that accepts the mail has a separate clock but the same name.
+    /// Whether the machine that accepts the mail has a separate clock but the same name.
     one_name: bool,
-    /// Machines have another name for each connection.
+    /// Whether machines have another name for each connection.
     fresh_names: bool,
-    /// The last station stamps when it files, not when it queues.
+    /// Whether the last hop writes its timestamp when it stores the mail, not when it queues it.
     filed: bool,
     internal_date: bool,
-    /// How far the clock of INTERNALDATE is ahead of the machine that files.
+    /// How far the clock of INTERNALDATE is ahead of the machine that stores mails.
     dated: i64,
-    /// So often the announcement is not made.
+    /// Share of announcements that are missing.
     silent: f64,
-    /// So often a machine's clock is set, by up to so much.
+    /// Share of mails before which a machine's clock is set, and by how much at most.
     set: (f64, i64),
-    /// So often a mail's fields are in odd order, incomplete, or missing.
+    /// Share of mails whose fields are in an odd order, incomplete, or missing.
     odd: f64,
-    /// So often a server is busy and files, or announces, up to two seconds late.
+    /// Share of mails that a busy server stores or announces up to two seconds late.
     busy: f64,
 }
 
@@ -202,7 +201,7 @@ struct Seen {
 }
 
 impl World {
-    /// A world that is drawn from all habits.
+    /// Returns a world with a random selection of all habits.
     fn drawn(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut machine = || Machine {
@@ -211,7 +210,8 @@ impl World {
         };
         let mut cluster = vec![machine()];
         if seed.is_multiple_of(3) {
-            // A cluster is a few seconds apart; one that forgot its zone is an hour off.
+            // Machines of a cluster differ by a few seconds; one with a wrong time zone is an hour
+            // off.
             let Machine { ahead, ppm } = cluster[0];
             let apart = if seed.is_multiple_of(5) { HOUR } else { 3 * SECOND };
             cluster.push(Machine { ahead: ahead + apart, ppm });
@@ -248,7 +248,7 @@ impl World {
         }
     }
 
-    /// When the mail is looked for, by the plan that the probe makes.
+    /// Returns when the mail is looked for, by the probe's own plan.
     fn seen(&self, learned: &LearnedState, random: &mut Random, sent: i64, landed: i64) -> Seen {
         let (count, cost) = match self.announced {
             Some(_) => (2 * self.extra, 2_000),
@@ -268,7 +268,7 @@ impl World {
         let mut not_shown = None;
         let mut free = sent;
         for at in polls {
-            // One after the other; a look that is past is not made up for.
+            // One after the other; a missed pick-up is not made up for.
             if at < free {
                 continue;
             }
@@ -286,7 +286,7 @@ impl World {
         Seen { not_shown, shown, notified: None }
     }
 
-    /// The fields of a mail.
+    /// Returns the fields of a mail.
     fn hops(&self, random: &mut Random, machine: Machine, sent: i64, stamped: i64) -> Vec<Hop> {
         let name = |random: &mut Random, name: &str| {
             let fresh =
@@ -313,7 +313,7 @@ impl World {
         hops
     }
 
-    /// The stated bounds of each arrival.
+    /// Returns the stated bounds of each arrival.
     fn told(&self, mails: usize) -> Vec<Told> {
         let mut random = Random::new(self.seed);
         let mut learned = LearnedState::default();
@@ -369,13 +369,13 @@ fn monitor() -> mailqos_model::MonitorId {
     "mail".parse().expect("an id")
 }
 
-/// The share of landings that the calibrated interval covers.
+/// Returns the share of arrivals that the calibrated interval covers.
 fn covered(told: &[Told]) -> f64 {
     let inside = told.iter().filter(|told| told.is_within(told.landing.likely)).count();
     inside as f64 / told.len() as f64
 }
 
-/// The median width of the calibrated interval.
+/// Returns the median width of the calibrated interval.
 fn median_width(told: &[Told]) -> i64 {
     let mut widths: Vec<i64> = told.iter().map(|told| width(told.landing.likely)).collect();
     widths.sort_unstable();
@@ -459,8 +459,8 @@ fn where_nothing_is_calibrated_the_prediction_is_still_the_estimate() {
     assert!(errors[15] < 2_500_000, "{errors:?}");
 }
 
-/// Issue 18, A3: two machines of one name, five seconds apart; the mail lands after eight seconds,
-/// and a pick-up every fifteen finds it.
+/// Issue 18, A3: two machines with one name, five seconds apart; the mail arrives after eight
+/// seconds, and a pick-up every fifteen finds it.
 #[test]
 fn two_machines_of_one_name_do_not_make_one_clock() {
     for behind in [-7, -5, -3, -1, 1, 3, 5, 7] {
@@ -484,7 +484,7 @@ fn two_machines_of_one_name_do_not_make_one_clock() {
     }
 }
 
-/// What was reported of real servers.
+/// Returns habits reported of real servers.
 fn reported() -> Vec<(&'static str, World)> {
     let machine = |ahead: i64| Machine { ahead, ppm: 15.0 };
     vec![

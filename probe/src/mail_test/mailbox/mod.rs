@@ -1,5 +1,5 @@
-//! A mailbox and the tests that wait for mails in it: one pick-up serves them all, at the moments
-//! that each asks for.
+//! A mailbox and the tests that wait for mails in it: one pick-up serves all of them, at the times
+//! that they need.
 
 mod plan;
 mod progress;
@@ -30,12 +30,12 @@ use super::{
 pub(super) use progress::{LastVisit, Progress};
 pub(super) use registry::{ClockBehaviour, Registry};
 
-/// Time that a watch continues after the last mail was waited for: the next test may be near.
+/// How long a watch continues after the last awaited mail: the next test may be near.
 const LINGER: Micros = Micros::from_secs(90);
-/// A watch that has failed is tried again after this.
+/// Pause before a failed watch is retried.
 const WATCH_AGAIN: Micros = Micros::from_secs(60);
 
-/// Whether a mailbox is watched while mails of this monitor are on their way.
+/// Returns whether a mailbox is watched while mails of this monitor are in transit.
 fn is_watched(options: &MailQos) -> bool {
     options.protocol == PickupProtocol::Imap && (options.idle || options.precise)
 }
@@ -62,7 +62,7 @@ impl Key {
     }
 }
 
-/// A mail that is waited for; dropping it ends the waiting.
+/// An awaited mail; dropping it stops the waiting.
 pub(in crate::mail_test) struct Expected {
     nonce: [u8; 8],
     registry: Arc<Registry>,
@@ -71,7 +71,7 @@ pub(in crate::mail_test) struct Expected {
 }
 
 impl Expected {
-    /// The mail is on its way since this moment, stamped with this time: from now on it is looked
+    /// Records that the mail was sent at this moment, with this timestamp: from now on it is looked
     /// for.
     pub(in crate::mail_test) fn sent(
         &self,
@@ -109,22 +109,22 @@ impl Drop for Expected {
     }
 }
 
-/// A mailbox; visits to it follow one another.
+/// A mailbox; visits to it are sequential.
 pub(in crate::mail_test) struct Mailbox {
     id: MailboxId,
     key: Key,
     door: MailboxEndpoint,
     account: Mutex<Option<Account>>,
-    /// Wakes the visits: the plan may have changed.
+    /// Wakes the visits because the plan may have changed.
     wake: Notify,
-    /// Wakes the watch: there may be something else to do.
+    /// Wakes the watch because there may be something else to do.
     attention: Notify,
-    /// A watch is running.
+    /// Whether a watch is running.
     is_watching: AtomicBool,
 }
 
-/// A visit that is being made. Where it is broken off, the mails that it has read are handed out
-/// all the same: they may be deleted already.
+/// A visit in progress. If it is aborted, the mails that it has read are still handed out, because
+/// they may have been deleted already.
 struct OngoingVisit<'a> {
     registry: &'a Registry,
     duplicates: &'a UnboundedSender<Sample>,
@@ -142,8 +142,8 @@ impl Drop for OngoingVisit<'_> {
         let mut visit = std::mem::replace(&mut self.visit, Visit::begin());
         visit.found.retain(|found| found.receive.is_some());
         if !visit.found.is_empty() {
-            // As in a mailbox without waiting tests: a test whose mail was not found learns nothing
-            // from half a visit.
+            // As in a mailbox without waiting tests: an incomplete visit proves nothing about a
+            // mail that was not found.
             for sample in self.registry.hand_out(MailboxId::new(), visit) {
                 let _ = self.duplicates.send(sample);
             }
@@ -198,12 +198,12 @@ impl Mailbox {
         Expected { nonce, registry: registry.clone(), mailbox: self.clone(), progress }
     }
 
-    /// Whether these options lead to it through the same door.
+    /// Returns whether these options access it through the same endpoint.
     pub(in crate::mail_test) fn is_reached_as(&self, options: &MailQos) -> bool {
         self.door.endpoint == options.pickup && self.door.step == options.timeout.to_std()
     }
 
-    /// Sets the account of future visits: that of the same user, whose password may differ.
+    /// Sets the account of future visits: the same user, possibly with another password.
     pub(in crate::mail_test) fn log_in_by(&self, account: Option<&Account>) {
         *self.account.lock().ignore_poison() = account.cloned();
     }
@@ -213,7 +213,7 @@ impl Mailbox {
         self.attention.notify_one();
     }
 
-    /// The server and its port.
+    /// Returns the server and its port.
     fn place(&self) -> String {
         format!("{}:{}", self.key.server, self.key.port)
     }
@@ -229,8 +229,8 @@ impl Mailbox {
         }
     }
 
-    /// Visits the mailbox whenever a plan requires it, until no plan is left; `duplicates` takes
-    /// the samples of settled tests whose mail came again.
+    /// Visits the mailbox whenever a plan requires it, until no plan is left; `duplicates` receives
+    /// the samples of settled tests whose mail arrived again.
     pub(in crate::mail_test) async fn serve(
         self: Arc<Self>,
         registry: Arc<Registry>,
@@ -238,7 +238,7 @@ impl Mailbox {
     ) {
         let mut memory = Memory::default();
         let mut watching: Option<(Moment, RunningWatch)> = None;
-        // Only where a visit has just succeeded: a watch must not double the tries of a wrong
+        // Only after a successful visit: a watch must not double the attempts with a wrong
         // password.
         let mut welcome = false;
         loop {
@@ -247,7 +247,7 @@ impl Mailbox {
                 None => true,
             };
             if welcome && due_again && registry.is_watched(self.id) {
-                // The old watch's place is free before the new one takes its own.
+                // The old watch's slot is free before the new one takes a slot.
                 watching = None;
                 if let Some(place) = registry.connections.watch(&self.place(), self.id) {
                     watching = Some((
@@ -257,8 +257,8 @@ impl Mailbox {
                 }
             }
             if Arc::strong_count(&self) == 1 {
-                // The configuration leads elsewhere now, and the last mail that was waited for here
-                // is settled.
+                // The configuration now uses another endpoint, and the last awaited mail here is
+                // settled.
                 return;
             }
             let due = registry.next_due(self.id);
@@ -294,8 +294,8 @@ impl Mailbox {
         }
     }
 
-    /// Visits the mailbox once; one that another program has locked is tried again within a step's
-    /// deadline.
+    /// Visits the mailbox once; if another program has locked it, retries within the deadline of a
+    /// step.
     async fn visit(
         &self,
         memory: &mut Memory,

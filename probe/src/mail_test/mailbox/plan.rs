@@ -1,11 +1,11 @@
-//! Plans of when a mail is looked for.
+//! Plans when to look for a mail.
 
 use mailqos_config::MailQos;
 use mailqos_model::Micros;
 
 use super::super::{evidence::Moment, pickup::PickupError};
 
-/// The longest pause between pick-ups for a late mail.
+/// Longest pause between pick-ups for a late mail.
 const SPARSEST: Micros = Micros::from_secs(15 * 60);
 
 /// Pace of a precise monitor: gaps in proportion to the elapsed time, from shortly before the
@@ -18,15 +18,16 @@ struct Pace {
     part: i64,
 }
 
-/// A poll over a connection that is kept costs the server next to nothing.
+/// Polling over an open connection costs the server next to nothing.
 const POLLS: Pace =
     Pace { shortest: Micros::from_millis(20), longest: Micros::from_millis(200), part: 20 };
-/// A visit costs it a login.
+/// A visit costs the server a login.
 const VISITS: Pace =
     Pace { shortest: Micros::from_millis(60), longest: Micros::from_millis(500), part: 20 };
 
-/// The pace while a person waits for the result: a single test may cost the server a few dozen
-/// logins. The round trip is then known to within a tenth. A longer check interval does not apply.
+/// Returns the pace while a person waits for the result: a single test may cost the server a few
+/// dozen logins. The round trip is then known to within a tenth. A longer check interval does not
+/// apply.
 fn while_waited_for(check_interval: Micros) -> Pace {
     const SHORTEST: Micros = Micros::from_millis(50);
     Pace { shortest: SHORTEST, longest: check_interval.max(SHORTEST), part: 5 }
@@ -38,7 +39,7 @@ impl Pace {
     }
 }
 
-/// Plan of when a mail is looked for.
+/// When to look for a mail.
 #[derive(Debug, Clone)]
 pub(in crate::mail_test) struct Plan {
     pub(in crate::mail_test) sent: Moment,
@@ -47,7 +48,7 @@ pub(in crate::mail_test) struct Plan {
     pub(super) next: Moment,
     /// Next pick-up by the check interval.
     pub(super) check: Moment,
-    /// Extra looks where the mail is expected, earliest first.
+    /// Extra pick-ups around the expected arrival, earliest first.
     pub(super) looks: Vec<Moment>,
     /// Number of immediate visits that are left for announcements of a watch.
     pub(super) on_landing: u8,
@@ -78,7 +79,7 @@ impl Plan {
         }
     }
 
-    /// A person waits for the result.
+    /// Returns a person waits for the result.
     pub(super) fn attended(mut self) -> Self {
         self.is_attended = true;
         let pace = while_waited_for(self.check_interval);
@@ -86,7 +87,7 @@ impl Plan {
         self
     }
 
-    /// A watch looks into the mailbox meanwhile.
+    /// Marks that a watch looks into the mailbox meanwhile.
     pub(super) fn watched(mut self) -> Self {
         self.by_visits = false;
         self
@@ -124,15 +125,15 @@ impl Plan {
         if let Some(from) = self.precise_from {
             return Some(from.max(now + POLLS.gap(now - self.sent)));
         }
-        // One that has just been made, a little early, is not made again.
+        // A poll that was made slightly early is not repeated.
         let soon = now + POLLS.shortest + POLLS.shortest;
         self.looks.iter().find(|look| **look > soon).copied()
     }
 
-    /// After a pick-up that began at `began`: when the next one is due.
+    /// Advances the plan after a pick-up that started at `began`.
     pub(super) fn advance(&mut self, began: Moment, error: Option<&PickupError>) {
         let now = Moment::now();
-        // Those that have passed while a slow server was visited are not made up for.
+        // Pick-ups that were due while a slow server was visited are not made up for.
         self.looks.retain(|look| *look > now);
         if error.is_some() {
             self.looks.clear();
@@ -144,8 +145,8 @@ impl Plan {
         }
         if began < self.deadline {
             self.next = match error {
-                // Each refused login may cost the account and this address a penalty, or lock it:
-                // one more try suffices.
+                // Each refused login may cost the account and this address a penalty, or lock the
+                // account: one more attempt suffices.
                 Some(error) if error.refused => self.deadline,
                 None if self.by_visits && self.precise_from.is_some() => {
                     (now + VISITS.gap(now - self.sent)).min(self.deadline)

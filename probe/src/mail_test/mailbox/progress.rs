@@ -39,9 +39,9 @@ pub(in crate::mail_test) struct Progress {
     pub(in crate::mail_test) looked_at: Option<Moment>,
     /// The mail itself.
     pub(in crate::mail_test) found: Option<Found>,
-    /// Notification about the mail; a failure takes precedence over others.
+    /// Notification about the mail; a failure takes precedence.
     pub(in crate::mail_test) notified: Option<Report>,
-    /// The visit that found what settles the test.
+    /// The visit that found the decisive message.
     pub(in crate::mail_test) found_by: Option<LastVisit>,
     pub(in crate::mail_test) duplicates: i32,
     /// Transcripts of the last visits.
@@ -49,7 +49,7 @@ pub(in crate::mail_test) struct Progress {
 }
 
 impl Progress {
-    /// Notes a visit and what it found about the mail.
+    /// Records a visit and what it found about the mail.
     pub(super) fn note_visit(&mut self, visit: &LastVisit, finds: Vec<Found>) {
         self.pickups += 1;
         if visit.error.is_none() {
@@ -77,7 +77,7 @@ impl Progress {
         }
     }
 
-    /// Notes a notification about the mail. It is not a copy of the mail: it does not count as a
+    /// Records a notification about the mail. It is not a copy of the mail: it does not count as a
     /// duplicate, and the mail takes precedence.
     fn note_notification(&mut self, report: Report, visit: &LastVisit) {
         if self.failure().is_some() {
@@ -118,12 +118,12 @@ impl Progress {
             .collect()
     }
 
-    /// A visit that began at this moment or later has ended.
+    /// Returns whether a visit that started at this moment or later has ended.
     pub(in crate::mail_test) fn has_looked_at(&self, moment: Moment) -> bool {
         self.last.as_ref().is_some_and(|visit| visit.began >= moment)
     }
 
-    /// Found and read to its end, or known to have failed.
+    /// Returns whether the mail was found and completely read, or is known to have failed.
     pub(in crate::mail_test) fn is_complete(&self) -> bool {
         match &self.found {
             Some(found) => found.receive.is_some(),

@@ -1,4 +1,4 @@
-//! The tests of this process whose mails are on their way, and what visits to mailboxes find of
+//! The tests of this process whose mails are in transit, and what visits to mailboxes find for
 //! them.
 
 use std::{
@@ -32,27 +32,27 @@ use super::{
 /// then, the process that sent it may wait for it (`mailqos-probe run`, whose late mails
 /// `mailqos-probe test` may see).
 const CLEAR_AFTER: Micros = Micros::from_secs(600);
-/// The age at which a mail of another site, or of a monitor that is gone, is cleared: its horizon
-/// is not known here.
+/// Age at which a mail of another site, or of a removed monitor, is deleted: its horizon is not
+/// known here.
 const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros(MAX_HORIZON.0 + CLEAR_AFTER.0);
-/// Settled tests that are remembered, so that duplicates of their mails are recognised.
+/// Number of settled tests that are remembered, so that duplicates of their mails are recognised.
 const REMEMBERED: usize = 1024;
-/// Check interval above which no extra pick-ups are made: few logins are wanted then (servers that
+/// Check interval above which there are no extra pick-ups: the user wants few logins (servers that
 /// announce LOGIN-DELAY, RFC 2449, section 6.5, reject more).
 const RARE: Micros = Micros::from_secs(120);
-/// After a visit that failed, extra ones are made again after this.
+/// Time without extra pick-ups after a failed visit.
 const SPARED: Micros = Micros::from_secs(15 * 60);
-/// Mailboxes of which it is remembered what visits were like.
+/// Number of mailboxes whose visits are remembered.
 const MAX_VISITED: usize = 4096;
-/// Round trips that a precise monitor's expectation rests on.
+/// Number of round trips on which a precise monitor's expectation is based.
 const HISTORY: usize = 64;
 
-/// A mail that is waited for.
+/// An awaited mail.
 pub(super) struct Waiting {
     /// Token of the mail.
     pub(super) token: Token,
     pub(super) mailbox: MailboxId,
-    /// The mailbox is to be watched meanwhile.
+    /// Whether the mailbox is to be watched meanwhile.
     pub(super) watched: bool,
     pub(super) plan: Option<Plan>,
     /// Time for which rejected credentials are not tried again.
@@ -76,12 +76,12 @@ pub(in crate::mail_test) struct Registry {
     /// Settings of each monitor's mails.
     habits: Mutex<HashMap<MonitorId, ClockBehaviour>>,
     waiting: Mutex<HashMap<[u8; 8], Waiting>>,
-    /// The largest size that a mail has been asked to have.
+    /// Largest configured size of a mail.
     largest: AtomicU64,
     settled: Mutex<VecDeque<([u8; 8], Sample)>>,
     /// A person waits for the results of the tests.
     pub(in crate::mail_test) is_attended: AtomicBool,
-    /// The last round trips of precise monitors: the least that each can have been.
+    /// Last round trips of precise monitors: the lower bound of each.
     history: Mutex<HashMap<MonitorId, VecDeque<Micros>>>,
     pub(in crate::mail_test) connections: Arc<Connections>,
     /// Recent visits to each mailbox.
@@ -95,7 +95,7 @@ pub(in crate::mail_test) struct Registry {
 struct Visited {
     /// Moving average of their duration.
     took: Micros,
-    /// After one that failed, no extra ones are made until then.
+    /// After a failed visit, no extra ones are made until then.
     spared_until: Option<Moment>,
 }
 
@@ -126,7 +126,7 @@ impl Registry {
         }
     }
 
-    /// Applies the settings of other monitors.
+    /// Applies the settings of changed monitors.
     pub(in crate::mail_test) fn reload(&self, habits: HashMap<MonitorId, ClockBehaviour>) {
         *self.habits.lock().ignore_poison() = habits;
     }
@@ -137,7 +137,7 @@ impl Registry {
         self.waiting.lock().ignore_poison().insert(nonce, waiting);
     }
 
-    /// Changes the plans of the mails that are waited for in a mailbox.
+    /// Changes the plans of the awaited mails in a mailbox.
     pub(super) fn each_plan(&self, mailbox: MailboxId, mut change: impl FnMut(&mut Plan)) {
         for waiting in self.waiting.lock().ignore_poison().values_mut() {
             if let Some(plan) = waiting.plan.as_mut().filter(|_| waiting.mailbox == mailbox) {
@@ -180,7 +180,7 @@ impl Registry {
         if options.check_interval > RARE || visited.is_spared() {
             return Vec::new();
         }
-        // Looks over the connection of a watch cost next to nothing.
+        // Polls over the connection of a watch cost next to nothing.
         let (times, cost) = if plan.by_visits { (1, visited.took) } else { (2, Micros::ZERO) };
         let limits = Limits {
             count: times * usize::from(options.extra_pickups),
@@ -192,7 +192,7 @@ impl Registry {
         learned.expectations.looks(monitor, limits, u64::from_le_bytes(nonce))
     }
 
-    /// Notes a visit: a server that refuses one gets no extra ones for a while.
+    /// Records a visit: a server that refuses one gets no extra ones for a while.
     fn note_visited(&self, mailbox: MailboxId, visit: &Visit) {
         let now = Moment::now();
         let mut all = self.visited.lock().ignore_poison();
@@ -226,7 +226,7 @@ impl Registry {
         known.push_back(least);
     }
 
-    /// Whether a mailbox is to be watched.
+    /// Returns whether a mailbox is to be watched.
     pub(super) fn is_watched(&self, mailbox: MailboxId) -> bool {
         self.waiting
             .lock()
@@ -249,7 +249,7 @@ impl Registry {
             .unwrap_or(Micros::ZERO)
     }
 
-    /// Whether all mails that are waited for in this mailbox were sent before this moment.
+    /// Returns whether all awaited mails in this mailbox were sent before this moment.
     pub(super) fn began_before(&self, mailbox: MailboxId, moment: Moment) -> bool {
         self.waiting
             .lock()
@@ -279,7 +279,7 @@ impl Registry {
             .min()
     }
 
-    /// Hands out what a visit found; gives back the samples that have one duplicate more.
+    /// Hands out the findings of a visit; returns the samples that have one more duplicate.
     pub(super) fn hand_out(&self, mailbox: MailboxId, visit: Visit) -> Vec<Sample> {
         self.note_visited(mailbox, &visit);
         let last = LastVisit {
@@ -300,7 +300,7 @@ impl Registry {
                 finds.entry(nonce).or_default().push(found);
                 continue;
             }
-            // Once its test is settled, a notification says nothing new: there are no two mails.
+            // Once its test is settled, a notification is nothing new: it is not a second mail.
             if !found.finding.is_mail() {
                 continue;
             }
@@ -311,7 +311,7 @@ impl Registry {
                         *count += 1;
                         changed.push(sample.clone());
                     }
-                    // Its test had given up before it saw the mail: this is the mail itself.
+                    // The test gave up before it saw the mail: this is the mail itself.
                     unseen => *unseen = Some(0),
                 }
             }
@@ -367,7 +367,7 @@ impl MailClassifier for Registry {
                 Some(horizon) if token.site == self.site => horizon + CLEAR_AFTER,
                 _ => CLEAR_FOREIGN_SITE_AFTER,
             };
-        // A mail from so far in the future was sent by a clock that has been set back since.
+        // A mail from this far in the future was sent by a clock that has since been set back.
         let is_over = age.0.saturating_abs() > patience.0;
         if is_over { Action::Delete } else { Action::Keep }
     }
@@ -455,14 +455,14 @@ mod tests {
         registry.waiting.lock().ignore_poison().insert([1; 8], waiting);
         assert_eq!((registry.next_due(before), registry.next_due(since)), (None, Some(plan.next)));
         assert!(!registry.is_watched(before) && registry.is_watched(since));
-        // What fails on the old way says nothing of the new one.
+        // A failure of the old endpoint says nothing about the new one.
         registry.hand_out(before, visit(Vec::new()));
         assert!(watch.borrow().last.is_none());
         registry.hand_out(since, visit(Vec::new()));
         assert!(watch.borrow().last.is_some());
     }
 
-    /// As Outlook.com did: "-ERR Exceeded the login limit for a 15 minute period. Reduce the
+    /// From Outlook.com: "-ERR Exceeded the login limit for a 15 minute period. Reduce the
     /// frequency of requests to the POP3 server" (frappe issue 242).
     #[test]
     fn a_server_that_refuses_a_visit_is_spared_extra_ones() {
@@ -482,7 +482,7 @@ mod tests {
         assert!(!is_spared(mine));
         registry.hand_out(mine, visit(Vec::new()));
         assert!(is_spared(mine) && !is_spared(other));
-        // Nor are those made that were planned already; those of the check interval are.
+        // Already planned extra pick-ups are dropped as well; regular ones are made.
         let now = Moment::now();
         let in_seconds = |seconds: i64| now + Micros::from_secs(seconds);
         let mut plan = Plan {
@@ -566,7 +566,7 @@ mod tests {
         assert_eq!(after(vec![bounce(nonce), found(nonce)]), (0, false));
         assert_eq!(after(vec![bounce(nonce), bounce(nonce)]), (0, true));
         assert_eq!(after(vec![found(nonce), found(nonce)]), (1, false));
-        // After the test was settled, too.
+        // Also after the test was settled.
         let registry = registry();
         let mut sample = Sample::new("mail-hq".parse().expect("an id"), UtcMicros(0), Outcome::Ok);
         sample.duplicates = Some(0);
@@ -581,8 +581,8 @@ mod tests {
         let registry = registry();
         let (mine, same_by_another_name) = (MailboxId::new(), MailboxId::new());
         let (progress, watch) = watch::channel(Progress::default());
-        // Another monitor's visit may find it before the server has said that it took it, or
-        // through another door.
+        // Another monitor's visit may find it before the server has confirmed its acceptance, or
+        // through another endpoint.
         let waiting = Waiting {
             token: found([1; 8]).token,
             mailbox: mine,

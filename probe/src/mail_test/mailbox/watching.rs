@@ -1,4 +1,4 @@
-//! The watch over a mailbox (IDLE), as long as mails are waited for in it.
+//! Watches a mailbox (IDLE) as long as mails are awaited in it.
 
 use std::{
     pin::Pin,
@@ -38,7 +38,7 @@ impl Drop for Mark<'_> {
     }
 }
 
-/// A watch that runs; it ends with this.
+/// A running watch; it ends when this is dropped.
 pub(super) struct RunningWatch(JoinHandle<()>);
 
 impl Drop for RunningWatch {
@@ -48,7 +48,7 @@ impl Drop for RunningWatch {
 }
 
 impl RunningWatch {
-    /// Starts to watch.
+    /// Starts watching.
     pub(super) fn begin(
         mailbox: &Arc<Mailbox>,
         registry: &Arc<Registry>,
@@ -89,7 +89,7 @@ impl RunningWatch {
     }
 }
 
-/// Directs the watch over a mailbox by what is waited for in it.
+/// Directs the watch over a mailbox by the mails awaited in it.
 struct Director {
     mailbox: Arc<Mailbox>,
     registry: Arc<Registry>,
@@ -116,8 +116,8 @@ impl WatchControl for Director {
         })
     }
 
-    /// The next check is not waited for. Foreign mails land as well: there is a limit unless a
-    /// monitor is precise.
+    /// Requests a visit without waiting for the next check. Foreign mails arrive as well, so there
+    /// is a limit unless a monitor is precise.
     fn landed(&self) {
         let now = Moment::now();
         self.registry.each_plan(self.mailbox.id, |plan| {

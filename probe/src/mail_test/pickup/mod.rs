@@ -1,5 +1,5 @@
-//! A pick-up: one visit to a mailbox over POP3 or IMAP, which looks for mails of ours and touches
-//! no other.
+//! A pick-up: one visit to a mailbox over POP3 or IMAP, which looks for our mails and leaves others
+//! alone.
 
 pub(super) mod imap;
 mod pop3;
@@ -26,13 +26,13 @@ use super::{
 
 /// Pause before the next attempt to open a mailbox that another program has locked.
 const IN_USE_PAUSE: Duration = Duration::from_secs(1);
-/// Time that a server has to notice that watches have ended.
+/// Time for a server to notice that watches have ended.
 const YIELDED_PAUSE: Duration = Duration::from_millis(200);
-/// A visit as a whole may take as many times the deadline of one step.
+/// Deadline of a whole visit, as a multiple of that of one step.
 const STEPS_A_VISIT: u32 = 10;
 /// Time for which visits report an unreadable mail: it may be the expected one.
 const UNREADABLE_FOR: Micros = Micros::from_secs(600);
-/// Bytes of a mail that are kept: its head and the beginning of its body.
+/// Bytes of a mail that are kept: its header and the beginning of its body.
 const KEPT_OF_MAIL: usize = 128 * 1024;
 
 /// Stage of the current visit, for callers that can't wait for its end.
@@ -63,7 +63,7 @@ pub(crate) struct MailboxEndpoint {
 }
 
 impl MailboxEndpoint {
-    /// The way to a mailbox.
+    /// Returns the endpoint of a mailbox.
     pub(crate) fn of(pickup: &Pickup) -> Self {
         Self {
             endpoint: pickup.endpoint.clone(),
@@ -101,7 +101,7 @@ pub(super) enum NextPoll {
     Stop,
     /// Wait for the server's announcement.
     Wait,
-    /// NextPoll at this moment.
+    /// Poll at this moment.
     Poll(Moment),
 }
 
@@ -109,9 +109,9 @@ pub(super) enum NextPoll {
 pub(super) trait WatchControl: Send + Sync {
     /// Returns the next action.
     fn look(&self) -> NextPoll;
-    /// Returns when [`WatchControl::look`] may say something else.
+    /// Completes when the result of [`WatchControl::look`] may have changed.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
-    /// Mails have landed.
+    /// Reports that mails have arrived.
     fn landed(&self);
 }
 
@@ -135,15 +135,16 @@ pub(crate) struct PickupError {
     pub(crate) text: String,
     /// Whether another program has locked the mailbox, so that another attempt soon may succeed.
     pub(crate) in_use: bool,
-    /// The credentials were refused: more tries cost penalties.
+    /// Whether the credentials were refused: more attempts cost penalties.
     pub(crate) refused: bool,
     /// Whether this machine, not the server, caused the failure.
     pub(crate) own_network: bool,
     /// Reason why the server refused the connection or the login.
     pub(crate) refusal: Option<LoginRefusal>,
-    /// The connection ended without a word.
+    /// Whether the connection ended without a reply.
     pub(crate) closed: bool,
-    /// The conversation can go on: what the server does not give now, it may give later.
+    /// Whether the conversation can continue: what the server does not return now, it may return
+    /// later.
     pub(crate) is_passing: bool,
 }
 
@@ -172,8 +173,8 @@ impl PickupError {
         Self { own_network: error.is_own_network(), closed, ..Self::new(stage, &error.to_string()) }
     }
 
-    /// Whether the server may have had too many connections: some report it, others just hang up
-    /// (couriertcpd, hMailServer).
+    /// Returns whether the server may have had too many connections: some report it, others just
+    /// close the connection (couriertcpd, hMailServer).
     pub(super) fn is_of_connections(&self) -> bool {
         let hung_up = self.closed
             && matches!(
@@ -185,12 +186,13 @@ impl PickupError {
 }
 
 impl PickupError {
-    /// The error for credentials that are not available on this machine.
+    /// Returns the error for credentials that are not available on this machine.
     pub(crate) fn no_credentials(reason: &str) -> Self {
         Self { own_network: true, ..Self::new(Stage::PickupLogin, reason) }
     }
 
-    /// The server has rejected the credentials lately: they are not tried again yet.
+    /// Returns the error for credentials that the server rejected recently, which are not tried
+    /// again yet.
     pub(crate) fn held_back(reason: &str) -> Self {
         Self { refused: true, ..Self::new(Stage::PickupLogin, reason) }
     }
@@ -225,7 +227,7 @@ impl PickupError {
     }
 }
 
-/// Others in place of credentials that were refused, or the refusal.
+/// Returns new credentials after a refusal, or the refusal.
 async fn renewed(
     credentials: &Credentials,
     refusal: PickupError,
@@ -240,7 +242,7 @@ async fn renewed(
     }
 }
 
-/// Notes that new credentials were rejected as well, so that further ones would not help for a
+/// Records that new credentials were rejected as well, so that further ones would not help for a
 /// while.
 async fn note_renewed(credentials: &Credentials, error: Option<&PickupError>) {
     if error.is_some_and(|error| error.refused) {
@@ -258,12 +260,12 @@ pub(super) enum Finding {
 }
 
 impl Finding {
-    /// Whether it is the mail itself.
+    /// Returns whether it is the mail itself.
     pub(super) fn is_mail(&self) -> bool {
         *self == Self::Mail
     }
 
-    /// Whether it may be deleted once it has been read.
+    /// Returns whether it may be deleted after reading.
     pub(super) fn is_deletable(&self) -> bool {
         match self {
             Self::Mail => true,
@@ -272,7 +274,7 @@ impl Finding {
     }
 }
 
-/// A mail of ours, or a notification about one, that was found.
+/// One of our mails, or a notification about one, that was found.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) token: Token,
@@ -284,7 +286,7 @@ pub(super) struct Found {
     pub(super) shown: Moment,
     /// Duration of its retrieval; `None` if that failed.
     pub(super) receive: Option<Micros>,
-    /// The folder in which it lay.
+    /// The folder that contained it.
     pub(super) folder: Option<String>,
     /// Arrival by the server's clock (INTERNALDATE).
     pub(super) landed: Option<UtcMicros>,
@@ -303,7 +305,7 @@ impl Found {
             Classification::Notification(token, report) => {
                 Some((token, Finding::Notification(report)))
             }
-            // The returned mail may lie beyond what is kept of a message.
+            // The returned mail may be beyond the part of a message that is kept.
             _ if !self.finding.is_mail() => return true,
             _ => None,
         };
@@ -337,7 +339,7 @@ fn finding(judge: &dyn MailClassifier, message: &[u8]) -> Option<(Token, Finding
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MissingFolder {
     pub(crate) name: String,
-    /// The server's refusal and, where there is one, the folder that may be meant.
+    /// The server's refusal and, if possible, the folder that was probably meant.
     pub(crate) reason: String,
 }
 
@@ -368,7 +370,7 @@ impl Visit {
         }
     }
 
-    /// Opens the connection; `None` where that failed.
+    /// Opens the connection; `None` if that failed.
     async fn connect(&mut self, door: &MailboxEndpoint) -> Option<Wire> {
         let began = Instant::now();
         match Wire::connect(&door.endpoint, door.step).await {
@@ -396,7 +398,7 @@ impl Visit {
         self.error = result.err();
     }
 
-    /// Notes the result of the login for others that use the account.
+    /// Records the result of the login for others that use the account.
     pub(crate) fn note_login(&self, turn: Option<LoginAttempt>) {
         let Some(turn) = turn else { return };
         match &self.error {
@@ -406,12 +408,13 @@ impl Visit {
         }
     }
 
-    /// Fills in how long each phase took, the folders that could not be opened, and the encryption.
+    /// Fills in the duration of each phase, the folders that could not be opened, and the
+    /// encryption.
     pub(crate) fn fill_in(&self, sample: &mut Sample) {
         fill_in(sample, &self.phases, &self.missing, self.tls.as_ref());
     }
 
-    /// A line for each folder that could not be opened.
+    /// Returns a line for each folder that could not be opened.
     pub(crate) fn missing_folders(&self) -> impl Iterator<Item = String> + '_ {
         let folders = self.missing.iter();
         folders.map(|folder| {
@@ -424,7 +427,7 @@ impl Visit {
     }
 }
 
-/// Fills in what a sample says of a visit.
+/// Fills in a sample with the results of a visit.
 pub(super) fn fill_in(
     sample: &mut Sample,
     phases: &PickupPhases,
@@ -453,7 +456,7 @@ pub(crate) struct Memory {
     pub(super) imap: imap::Memory,
 }
 
-/// A visit's connection, which is still to be ended; for POP3 that is when deletions count.
+/// A visit's connection, which must still be ended; for POP3, only that commits deletions.
 pub(super) enum Ending {
     Pop3(pop3::Session),
     Imap(imap::Session),
@@ -470,7 +473,7 @@ impl Ending {
     /// Ends the session politely.
     ///
     /// # Errors
-    /// When the server did not confirm: what was to be deleted may still be there.
+    /// The server did not confirm it: the mails to be deleted may still be there.
     pub(super) async fn end(self) -> Result<(), PickupError> {
         match self {
             Self::Pop3(session) => session.end().await,
@@ -486,7 +489,7 @@ pub(crate) struct VisitTarget<'a> {
     pub(crate) credentials: Option<&'a Credentials>,
 }
 
-/// Does what a visit is for, on a connection that has just been opened.
+/// Carries out a visit on a newly opened connection.
 async fn converse(
     wire: Wire,
     errand: VisitTarget<'_>,
@@ -510,7 +513,7 @@ async fn converse(
     ending
 }
 
-/// A visit to a server that says what it says, whatever it hears.
+/// Replays a visit to a server whose replies are fixed.
 pub(super) async fn replay(
     said: Vec<u8>,
     errand: VisitTarget<'_>,
@@ -535,8 +538,8 @@ pub(super) async fn visit(
     let wire = visit.connect(errand.door).await?;
     let ending = converse(wire, errand, memory, judge, visit).await;
     let worth_an_end = match ending {
-        // What was deleted in this session counts only after QUIT; a conversation that stumbled
-        // over one command can still end well.
+        // Deletions of this session only count after QUIT; a conversation that failed at one
+        // command can still end well.
         Ending::Pop3(_) => {
             visit.error.as_ref().is_none_or(|error| error.is_passing) || !visit.found.is_empty()
         }
@@ -545,8 +548,8 @@ pub(super) async fn visit(
     worth_an_end.then_some(ending)
 }
 
-/// Logs in and lists: no mail is read, deleted or marked as read. The folders that can't be opened
-/// are in [`Visit::missing`].
+/// Logs in and lists: no mail is read, deleted or marked as read. Folders that can't be opened are
+/// in [`Visit::missing`].
 pub(crate) async fn survey(errand: VisitTarget<'_>, memory: &mut Memory) -> Visit {
     let mut visit = Visit::begin();
     let Some(wire) = visit.connect(errand.door).await else {
@@ -564,7 +567,7 @@ pub(crate) async fn survey(errand: VisitTarget<'_>, memory: &mut Memory) -> Visi
     };
     visit.done(ending.wire(), result);
     if visit.error.as_ref().is_none_or(|error| error.is_passing) {
-        // The answer is there: a server that does not say goodbye changes nothing.
+        // The answer has been received: a missing goodbye changes nothing.
         let _ = ending.end().await;
     }
     visit

@@ -1,5 +1,4 @@
-//! The measure of delivery: sends files to real servers through faults and prints what became of
-//! them.
+//! Measures deliveries: sends files to real servers through faults and prints the results.
 //!
 //! ```text
 //! export MAILQOS_REAL_SERVERS=/tmp/mailqos-real
@@ -7,7 +6,7 @@
 //! cargo run --package mailqos-bench --bin couriers -- --faults 50
 //! ```
 //!
-//! The disk of the far end is filled where it is a small file system of its own:
+//! The destination's disk is filled if it is a separate small file system:
 //! `mount -t tmpfs -o size=60m tmpfs FOLDER`.
 
 use std::process::ExitCode;
@@ -15,23 +14,23 @@ use std::process::ExitCode;
 use clap::Parser;
 use mailqos_tests::{binaries, couriers, mail_couriers};
 
-/// Delivers files through faults.
+/// Deliver files through faults.
 #[derive(Parser)]
 struct Arguments {
-    /// The targets.
+    /// Targets.
     #[arg(long, value_delimiter = ',', default_values_t = couriers::targets())]
     targets: Vec<String>,
-    /// How many faults each.
+    /// Number of faults per target.
     #[arg(long, default_value_t = 50)]
     faults: usize,
-    /// Bytes of each file.
+    /// Size of each file in bytes.
     #[arg(long, default_value_t = 20_000_000)]
     size: usize,
-    /// How many reports go through mail servers with each of the habits of servers in the wild;
-    /// these run in this process.
+    /// Number of reports through mail servers with each of the habits of real ones, in this
+    /// process.
     #[arg(long, default_value_t = 3)]
     mail_habits: usize,
-    /// What everything random is drawn from.
+    /// Seed of all random numbers.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

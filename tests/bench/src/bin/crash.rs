@@ -1,6 +1,6 @@
-//! The measure of the recorder: kills the real probe at random moments, on a sound disk, on one
-//! that fails at random, or on one that is full now and then, and prints kills survived and samples
-//! acknowledged, lost and doubled.
+//! Measures the recorder: kills the real probe at random times, on a sound disk, on one that fails
+//! at random, or on one that is sometimes full, and prints the survived kills and the acknowledged,
+//! lost and duplicate samples.
 //!
 //! ```text
 //! cargo run --package mailqos-bench --bin crash -- --kills 300
@@ -13,28 +13,29 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::Parser;
 use mailqos_tests::{binaries, crash};
 
-/// Kills the real probe under load and counts what is lost.
+/// Kill the real probe under load and count lost samples.
 #[derive(Parser)]
 struct Arguments {
-    /// How often the probe is killed.
+    /// Number of kills.
     #[arg(long, default_value_t = 300)]
     kills: usize,
-    /// What the moments are drawn from.
+    /// Seed of the random times.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many monitors are tested each second.
+    /// Number of monitors, each tested every second.
     #[arg(long, default_value_t = 60)]
     monitors: usize,
-    /// The longest life, in milliseconds.
+    /// Longest life of a process, in milliseconds.
     #[arg(long, default_value_t = 2500)]
     longest: u64,
-    /// Where the lake is [default: a temporary folder].
+    /// Folder of the lake [default: a temporary folder].
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Fill the disk of the lake now and then; needs --data on a small file system of its own.
+    /// Fill the disk of the lake now and then; needs --data on a separate small file system.
     #[arg(long, requires = "data")]
     fill: bool,
-    /// Of a thousand reads, writes and syncs of the lake so many fail, torn or whole (Linux only).
+    /// Reads, writes and syncs of the lake that fail, per thousand, partly or completely (Linux
+    /// only).
     #[arg(long, default_value_t = 0, value_name = "PER_MILLE")]
     failing: u32,
 }

@@ -1,8 +1,8 @@
-//! The demonstration: mails travel, samples land, the report opens; nothing to configure.
+//! The demonstration: sends mails, records samples and opens a report, without any configuration.
 //!
-//! Embedded mail servers with realistic delays and a failure now and then, the real `mailqos-probe`
-//! testing them, a month of simulated samples under a site name of its own, and the real
-//! `mailqos-analytics` making the report of it all.
+//! Embedded mail servers with realistic delays and occasional failures, the real `mailqos-probe`
+//! testing them, a month of simulated samples under a separate site name, and the real
+//! `mailqos-analytics` generating the report.
 
 use std::{
     collections::BTreeMap,
@@ -25,26 +25,26 @@ use mailqos_tests::{
     simulation::{self, Habits},
 };
 
-/// Mails travel, samples land, the report opens: a demonstration of mailqos that needs nothing.
+/// Demonstrate mailqos without any configuration: send mails, record samples, open a report.
 #[derive(Parser)]
 #[command(name = "cargo demo")]
 struct Arguments {
-    /// How long the probe tests.
+    /// How long the probe tests, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(3..=3600))]
     seconds: u64,
-    /// The folder for the lake and the report; a demonstration of before in it is replaced.
+    /// Folder for the lake and the report; an earlier demonstration in it is replaced.
     #[arg(long, default_value = "out/demo")]
     output: PathBuf,
-    /// What all that is random is drawn from.
+    /// Seed of all random numbers.
     #[arg(long, default_value_t = 20)]
     seed: u64,
 }
 
-/// Everything that can go wrong is told to the person in front of it.
+/// Errors are messages for the user.
 type DemoResult<T> = Result<T, String>;
 
 const PASSWORD: &str = "demonstration";
-/// This folder was made by a demonstration, and may be replaced by one.
+/// Marks a folder that a demonstration created and may replace.
 const MARK: &str = ".mailqos-demonstration";
 
 /// A monitor of the demonstration.
@@ -52,7 +52,7 @@ struct Place {
     id: &'static str,
     name: &'static str,
     tag: &'static str,
-    /// Half of the live mails are faster, in milliseconds.
+    /// Median of the live mails, in milliseconds.
     live: u64,
     smtp_implicit: bool,
     pickup_implicit: bool,
@@ -112,7 +112,7 @@ const PLACES: [Place; 6] = [
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // What is dropped here ends in order: the probe seals what it has.
+    // Dropping this ends everything in order: the probe seals its samples.
     let result = tokio::select! {
         biased;
         () = told_to_end() => {
@@ -213,7 +213,7 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", path.display())
 }
 
-/// An empty folder; only one that a demonstration made before is emptied.
+/// Returns an empty folder; only one that an earlier demonstration created is emptied.
 fn prepare(output: &Path) -> DemoResult<PathBuf> {
     let error = |error: io::Error| format!("{}: {error}", output.display());
     if output.exists()
@@ -241,7 +241,7 @@ fn day(zone: &TimeZone, moment: UtcMicros, days: i64) -> DemoResult<String> {
         .map_err(|error| error.to_string())
 }
 
-/// A month of the same monitors, with stories in it.
+/// Simulates a month of the same monitors, with incidents.
 fn simulate(folder: &Path, seed: u64, zone: &TimeZone, to: UtcMicros) -> DemoResult<usize> {
     let from = to - Micros::from_secs(31 * 86_400);
     let mut all = Vec::new();
@@ -279,7 +279,7 @@ fn simulate(folder: &Path, seed: u64, zone: &TimeZone, to: UtcMicros) -> DemoRes
     Ok(count)
 }
 
-/// A mail server for each place, with its pace and its weaknesses.
+/// Starts a mail server for each place, with its speed and its weaknesses.
 async fn start_servers(seed: u64) -> DemoResult<Vec<MailServer>> {
     let mut servers = Vec::new();
     for (number, place) in PLACES.iter().enumerate() {
@@ -365,7 +365,7 @@ fn configuration(servers: &[MailServer], folder: &Path) -> DemoResult<String> {
     Ok(text)
 }
 
-/// Runs the probe for a while and shows what lands in the lake.
+/// Runs the probe for a while and shows the samples in the lake.
 async fn test(probe: &Path, config: &Path, folder: &Path, time: Duration) -> DemoResult<()> {
     let log = fs::File::create(folder.join("probe.log")).map_err(|error| error.to_string())?;
     let errors = log.try_clone().map_err(|error| error.to_string())?;
@@ -406,7 +406,7 @@ async fn test(probe: &Path, config: &Path, folder: &Path, time: Duration) -> Dem
     }
 }
 
-/// A child that is told to end if the demonstration ends in another way.
+/// A child process that is stopped if the demonstration ends early.
 struct Running(Child);
 
 impl Drop for Running {
@@ -434,7 +434,7 @@ async fn told_to_end() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
-/// What has landed so far, drawn anew in a terminal and line by line elsewhere.
+/// Samples so far, redrawn in a terminal and printed line by line elsewhere.
 struct View {
     samples: PathBuf,
     terminal: bool,
@@ -475,14 +475,14 @@ impl View {
         }
     }
 
-    /// One line: how many of each outcome, and the last round trip.
+    /// Prints one line: the number of each outcome, and the last round trip.
     fn tell(&self, elapsed: Duration) {
         let monitors = self.rows();
         let rows: Vec<&Row> = monitors.values().flatten().collect();
         println!("  {:>3} s  {}", elapsed.as_secs(), summary(&rows));
     }
 
-    /// A table that is drawn over itself.
+    /// Draws a table over the previous one.
     fn draw(&mut self, elapsed: Duration, time: Duration) {
         let monitors = self.rows();
         let mut text = String::new();
@@ -510,7 +510,7 @@ impl View {
     }
 }
 
-/// Not by colour alone: each outcome has a sign of its own.
+/// Returns the sign of an outcome, so that it does not depend on colour alone.
 fn mark(outcome: &str) -> &'static str {
     match outcome {
         "ok" => "\x1b[32m●\x1b[0m",
@@ -538,7 +538,7 @@ fn summary(rows: &[&Row]) -> String {
     parts.join(" · ")
 }
 
-/// A report that is wanted.
+/// A report to generate.
 struct Wanted {
     site: &'static str,
     from: String,
@@ -546,7 +546,7 @@ struct Wanted {
     output: PathBuf,
 }
 
-/// Makes a report; returns its files.
+/// Generates a report; returns its files.
 async fn report(
     analytics: &Path,
     config: &Path,

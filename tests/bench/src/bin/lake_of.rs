@@ -1,5 +1,5 @@
-//! Writes a large lake for benchmarks: a year of tests every five minutes, as the recorder's own
-//! day files.
+//! Writes a large lake for benchmarks: a year of tests every five minutes, in the recorder's day
+//! files.
 //!
 //! ```text
 //! cargo run --release --package mailqos-bench --bin lake_of -- --samples 21 --data /tmp/lake-21
@@ -24,13 +24,13 @@ const DAYS: i64 = 365;
 const FIRST: UtcMicros = UtcMicros(1_735_689_600_000_000);
 const A_DAY: i64 = 288;
 
-/// Writes a large lake.
+/// Write a large lake.
 #[derive(Parser)]
 struct Arguments {
-    /// Millions of samples, about: 105 are a year of 1,000 monitors.
+    /// Approximate number of samples in millions: 105 are a year of 1,000 monitors.
     #[arg(long, default_value_t = 2.0)]
     samples: f64,
-    /// The lake's folder, not there yet.
+    /// Folder of the lake, which must not exist.
     #[arg(long)]
     data: PathBuf,
 }
@@ -92,8 +92,8 @@ fn write(arguments: &Arguments, day: i64, monitors: i64) -> Result<u64, LakeErro
     file.publish(None)
 }
 
-/// A duration whose logarithm is spread about evenly around a middle: cheap to draw, and not unlike
-/// what networks do.
+/// Returns a duration whose logarithm is roughly uniform around a middle: cheap to draw, and
+/// similar to real networks.
 fn about(random: &mut Pcg64Mcg, milliseconds: f64) -> Option<Micros> {
     let sum: f64 = (0..4).map(|_| random.random::<f64>()).sum::<f64>() - 2.0;
     Some(Micros((milliseconds * 1_000.0 * (0.8 * sum).exp()) as i64))

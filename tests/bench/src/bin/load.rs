@@ -1,6 +1,6 @@
-//! Load benchmark: one probe, thousands of monitors at short intervals, embedded servers on
-//! loopback. Says tests a second, how late starts were, the probe's processor time and memory;
-//! beside the Nagios plugin `check_email_delivery`, where that is installed.
+//! Load benchmark: one probe, thousands of monitors with short intervals, embedded servers on
+//! loopback. Prints tests per second, delays of starts, and the probe's processor time and memory,
+//! compared with the Nagios plugin `check_email_delivery`, if that is installed.
 //!
 //! `cargo run --release --package mailqos-bench --bin load`
 
@@ -22,30 +22,30 @@ use mailqos_tests::{
     setting::signal,
 };
 
-/// The mailbox of the comparison, and its password: one that needs no quoting.
+/// The mailbox of the comparison and its password, which needs no quoting.
 const USER: &str = "probe@example.com";
 const SIMPLE: &str = "secret";
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many monitors.
+    /// Number of monitors.
     #[arg(long, default_value_t = 10_000)]
     monitors: usize,
-    /// On how many mailboxes.
+    /// Number of mailboxes.
     #[arg(long, default_value_t = 1_000)]
     mailboxes: usize,
-    /// Their test interval, in seconds.
+    /// Test interval in seconds.
     #[arg(long, default_value_t = 60)]
     interval: u64,
-    /// How long the probe warms up, in seconds: first starts are spread otherwise.
+    /// Warm-up time in seconds: first starts are spread differently.
     #[arg(long, default_value_t = 75)]
     warm_up: u64,
-    /// How long it is measured, in seconds.
+    /// Duration of the measurement in seconds.
     #[arg(long, default_value_t = 120)]
     measure: u64,
 }
 
-/// What the probe's metrics and the kernel say at a moment.
+/// Readings of the probe's metrics and the kernel at a moment.
 #[derive(Debug)]
 struct Reading {
     at: Instant,
@@ -140,12 +140,12 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The mailbox with a number.
+/// Returns the mailbox with a number.
 fn user(number: usize) -> String {
     format!("box{number}@example.com")
 }
 
-/// The probe's configuration: all monitors on the embedded servers, metrics on a port.
+/// Returns the probe's configuration: all monitors on the embedded servers, metrics on a port.
 fn configuration(args: &Args, server: &MailServer, metrics: u16) -> String {
     let mut config = format!(
         "site = \"load\"\ndata = \"data\"\nmetrics = \"127.0.0.1:{metrics}\"\n[defaults]\ntest_interval = \"{}s\"\nmax_round_trip = \"20s\"\ncheck_interval = \"1s\"\n\
@@ -174,7 +174,7 @@ fn configuration(args: &Args, server: &MailServer, metrics: u16) -> String {
     config
 }
 
-/// Within which bound of the histogram a part of the starts lies.
+/// Returns the bound of the histogram that contains this share of the starts.
 fn bound(late: &[(f64, f64)], part: f64) -> String {
     let total = late.last().map_or(0.0, |(_, count)| *count);
     let found = late.iter().find(|(_, count)| *count >= total * part);
@@ -217,8 +217,8 @@ fn read(process: u32, port: u16) -> Reading {
     reading
 }
 
-/// A mail by the Nagios plugin, with its two helpers, against the same servers; its processor time
-/// is that of its processes.
+/// Measures a mail with the Nagios plugin and its two helpers on the same servers; its processor
+/// time is that of its processes.
 fn compare(smtp: u16, imap: u16) {
     const FOLDER: &str = "/usr/lib/nagios/plugins";
     let plugin = format!("{FOLDER}/check_email_delivery");

@@ -1,6 +1,6 @@
-//! The measure of the whole: one table of faults injected and survived, samples and reports lost
-//! and doubled, foreign mails touched, secrets found, memory and fuzz executions. Every row is
-//! counted in the run.
+//! Measures the whole system: one table of injected and survived faults, lost and duplicate samples
+//! and reports, touched foreign mails, found secrets, memory and fuzz executions. Every row is
+//! counted during the run.
 //!
 //! ```text
 //! cargo run --package mailqos-bench --bin measure                     # some minutes
@@ -17,7 +17,7 @@ use clap::Parser;
 use mailqos_bench::measure;
 use mailqos_tests::binaries;
 
-/// Lets faults strike everywhere and counts what is lost.
+/// Inject faults everywhere and count losses.
 #[derive(Parser)]
 struct Arguments {
     /// Faults for each path of the probe.
@@ -29,10 +29,10 @@ struct Arguments {
     /// Faults for each target on a real server.
     #[arg(long, default_value_t = 5)]
     deliveries: usize,
-    /// What everything random is drawn from.
+    /// Seed of all random numbers.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// A file with a line `fuzz executions: N`.
+    /// File with a line `fuzz executions: N`.
     #[arg(long, env = "MAILQOS_FUZZED")]
     fuzzed: Option<PathBuf>,
 }

@@ -1,20 +1,20 @@
-//! Every ready template from every kind of lake, as HTML and PDF, to be looked at: the lakes are
-//! made up, the program is the real one.
+//! Renders every built-in template from every kind of lake as HTML and PDF, for inspection: the
+//! lakes are simulated, the program is the real one.
 //!
 //! ```text
 //! cargo run --release --package mailqos-bench --bin pages -- --output /tmp/pages
 //! ```
 //!
-//! The pictures of the documentation are made so, by `pdftoppm` of Poppler:
+//! The images in the documentation are generated like this, with `pdftoppm` of Poppler:
 //!
 //! ```text
 //! cargo run --release --package mailqos-bench --bin pages -- --output /tmp/pages --kind ordinary --pictures docs/pictures
 //! ```
 //!
 //! `ordinary` has nineteen months of two sites with outages, late mails, maintenance, shifts and
-//! alarms; `empty` no sample, `awful` only lost mails, `single` one sample, `one` a single monitor,
-//! `many` two hundred, or with `--monitors` fewer of them. `tests/bench/page_fill.py` measures how
-//! full the pages are.
+//! alarms; `empty` has no samples, `awful` only lost mails, `single` one sample, `one` a single
+//! monitor, `many` two hundred monitors, or fewer with `--monitors`. `tests/bench/page_fill.py`
+//! measures how full the pages are.
 
 use std::{
     fmt::Write as _,
@@ -50,10 +50,10 @@ const TEMPLATES: [&str; 8] = [
     "top-bottom",
 ];
 
-/// Makes every ready template from every kind of lake.
+/// Render every built-in template from every kind of lake.
 #[derive(Parser)]
 struct Arguments {
-    /// The folder for lakes and reports; lakes that are there already are used as they are.
+    /// Folder for lakes and reports; existing lakes are reused.
     #[arg(long)]
     output: PathBuf,
     /// Only these kinds of lakes.
@@ -62,19 +62,19 @@ struct Arguments {
     /// Only these templates.
     #[arg(long, value_delimiter = ',', default_values_t = TEMPLATES.map(str::to_owned))]
     template: Vec<String>,
-    /// Only the first so many monitors of the lake `many`.
+    /// Number of monitors in the lake `many`.
     #[arg(long)]
     monitors: Option<usize>,
-    /// The period of the reports.
+    /// Period of the reports.
     #[arg(long, default_value = "2025-10")]
     period: String,
-    /// The language of the reports.
+    /// Language of the reports.
     #[arg(long, default_value = "en")]
     language: String,
-    /// A folder for pictures of the first page of each template.
+    /// Folder for images of the first page of each template.
     #[arg(long)]
     pictures: Option<PathBuf>,
-    /// Only the lakes.
+    /// Only create the lakes.
     #[arg(long)]
     lakes: bool,
 }
@@ -95,7 +95,7 @@ fn make(arguments: &Arguments) -> PagesResult<()> {
     for kind in &arguments.kind {
         let folder = arguments.output.join(kind);
         if !folder.exists() {
-            // One that a failure leaves half-made must not be taken for a lake the next time.
+            // A lake that is incomplete after a failure must not be reused the next time.
             fs::create_dir_all(&arguments.output)?;
             let making = tempfile::Builder::new()
                 .prefix(&format!(".{kind}-"))
@@ -137,7 +137,7 @@ fn make(arguments: &Arguments) -> PagesResult<()> {
     Ok(())
 }
 
-/// The first page as a PNG beside a path without its ending.
+/// Converts the first page to a PNG at this path without its extension.
 fn picture(pdf: &Path, picture: &Path) -> PagesResult<()> {
     let drawn = Command::new("pdftoppm")
         .args(["-f", "1", "-singlefile", "-r", "76", "-png"])
@@ -151,7 +151,7 @@ fn picture(pdf: &Path, picture: &Path) -> PagesResult<()> {
     }
 }
 
-/// A monitor: its id, its name, its tag, and half of its mails are faster, in seconds.
+/// A monitor: its id, its name, its tag, and the median of its mails in seconds.
 struct Place(String, String, &'static str, f64);
 
 fn place(id: &str, name: &str, tag: &'static str, median: f64) -> Place {
@@ -226,7 +226,7 @@ fn lake(kind: &str, folder: &Path) -> PagesResult<()> {
                 })
                 .collect();
             let (samples, events) = stories(&places, (date(2025, 9, 1), date(2025, 11, 1)), 20)?;
-            // A quarter of the tests is enough to look at.
+            // A quarter of the tests suffices for inspection.
             let every = |(index, mut sample): (usize, Sample)| {
                 sample.test_interval = Some(Micros::from_secs(1_200));
                 (index % 4 == 0).then_some(sample)
@@ -248,7 +248,7 @@ fn lake(kind: &str, folder: &Path) -> PagesResult<()> {
 
 type Story = (Vec<Sample>, Vec<Event>);
 
-/// The samples and events of monitors, month by month, with stories in them.
+/// Generates the samples and events of monitors, month by month, with incidents.
 fn stories(places: &[Place], (first, last): (Date, Date), seed: u64) -> PagesResult<Story> {
     let zone = TimeZone::get(ZONE)?;
     let (mut samples, mut events) = (Vec::new(), Vec::new());
@@ -293,7 +293,7 @@ fn stories(places: &[Place], (first, last): (Date, Date), seed: u64) -> PagesRes
             }
             let mut some = simulation::samples(&habits, seed + age as u64, &zone, from, to);
             if turn % 11 == 0 {
-                // The probe stood still for most of a day.
+                // The probe was down for most of a day.
                 let hole = from + Micros::from_secs(86_400 * 12 + 9 * 3_600);
                 some.retain(|sample| {
                     !(hole..hole + Micros::from_secs(11 * 3_600)).contains(&sample.started_at)
@@ -318,8 +318,8 @@ fn stories(places: &[Place], (first, last): (Date, Date), seed: u64) -> PagesRes
     Ok((samples, events))
 }
 
-/// What the alarms of a monitor did: they rise at the third failure in a row and clear at the next
-/// good test.
+/// Generates the events of a monitor's alarms: they are raised at the third failure in a row and
+/// clear at the next good test.
 fn alarms(monitor: &MonitorId, samples: &[Sample]) -> Vec<Event> {
     let mut events = Vec::new();
     let mut failed = 0;

@@ -1,5 +1,5 @@
-//! A benchmark of the recorder's files: bytes a sample at five metrics, and the time and memory of
-//! sealing a large day.
+//! Benchmark of the recorder's files: bytes per sample with five metrics, and the time and memory
+//! for sealing a large day.
 //!
 //! ```text
 //! cargo run --release --package mailqos-bench --bin record -- --samples 3000000
@@ -15,13 +15,13 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_distr::{Distribution as _, LogNormal};
 use rand_pcg::Pcg64Mcg;
 
-/// Bytes a sample, and what a seal costs.
+/// Measure bytes per sample, and the cost of a seal.
 #[derive(Parser)]
 struct Arguments {
     /// Samples of the day.
     #[arg(long, default_value_t = 288_000)]
     samples: i64,
-    /// Monitors that they are of.
+    /// Number of monitors.
     #[arg(long, default_value_t = 1000)]
     monitors: i64,
 }
@@ -57,7 +57,7 @@ fn run(arguments: &Arguments) -> Result<(), LakeError> {
     println!("samples                {rows:>12}");
     println!("bytes a sample         {:>12.2}", bytes as f64 / rows as f64);
     println!("written in             {:>10.2} s", written.as_secs_f64());
-    // One more sample a monitor, as a seal late in the day brings them.
+    // One more sample per monitor, as in a seal late in the day.
     let begun = Instant::now();
     let later = (0..arguments.monitors).map(|monitor| {
         let mut sample = Sample::new(name(monitor), UtcMicros(86_399_999_999), Outcome::Ok);
@@ -80,8 +80,8 @@ fn name(monitor: i64) -> mailqos_model::MonitorId {
     format!("monitor-{monitor:05}").parse().expect("a name")
 }
 
-/// A day of a monitor: log-normal durations, as those of real servers are, started within some
-/// milliseconds of their slot.
+/// Generates a day of a monitor: log-normal durations, like those of real servers, started within
+/// some milliseconds of their slot.
 #[allow(clippy::expect_used, reason = "the parameters are constants")]
 fn day(monitor: i64, each: i64, interval: i64) -> impl Iterator<Item = Sample> {
     let mut random = Pcg64Mcg::seed_from_u64(monitor.unsigned_abs());

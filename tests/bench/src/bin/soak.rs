@@ -6,17 +6,17 @@
 //! cargo run --package mailqos-bench --bin soak -- --days 2      # what runs in CI
 //! ```
 //!
-//! What is simulated: the time between tests. Both programs run with a clock that is put forward
+//! Only the time between tests is simulated. Both programs run with a clock that is advanced
 //! (`tests/shims/clock.c`) from the end of one round of tests to just before the next; everything
-//! that sleeps meanwhile wakes when its time has come by that clock. While tests run, time runs as
-//! it does: lateness, conversations, disk and processor are real, and so is every test. What is not
-//! shown thereby is what only a month of real time shows: connections that are idle for hours, and
-//! the load of other programs.
+//! that sleeps meanwhile wakes on time by that clock. During tests, time passes normally: lateness,
+//! connections, disk and processor are real, and so is every test. This does not show effects that
+//! only a month of real time has: connections that are idle for hours, and the load of other
+//! programs.
 //!
-//! Each night a server is away for an hour, now and then a mail is lost, and each morning a report
-//! is delivered. Between tests somebody sets the clock on the wall, forward and back; each other
-//! night those who are told of alarms refuse to listen, for a while or until it is over. Each alarm
-//! must be told in order, and closed.
+//! Each night a server is unavailable for an hour, sometimes a mail is lost, and each morning a
+//! report is delivered. Between tests the wall clock is set forward and back; every other night the
+//! notification channels refuse, for a while or until the outage is over. Each alarm must be
+//! reported in order, and closed.
 
 use std::{
     collections::BTreeMap,
@@ -39,51 +39,51 @@ use mailqos_tests::{
 };
 
 const DAY: i64 = 86_400_000_000;
-/// Time runs as it does from so long before a round.
+/// Time before a round from which on time passes normally.
 const BEFORE: Micros = Micros::from_millis(40);
-/// A round that takes longer is helped on: somebody waits for a mail that does not come.
+/// A round that takes longer is helped: something waits for a mail that does not arrive.
 const HELPED: Duration = Duration::from_millis(1_500);
 const HELP: Micros = Micros::from_secs(20);
-/// So soon a clock that was set is noticed.
+/// Time within which a clock step is noticed.
 const NOTICED: Duration = Duration::from_millis(700);
-/// A round that takes longer, by the real clock, hangs.
+/// A round that takes longer, in real time, hangs.
 const MAX_LENGTH: Duration = Duration::from_secs(120);
 
-/// Lets simulated days pass.
+/// Simulate days.
 #[derive(Parser)]
 struct Arguments {
-    /// How many days.
+    /// Number of days.
     #[arg(long, default_value_t = 30)]
     days: i64,
     /// Minutes between two rounds of tests; a divisor of 60.
     #[arg(long, default_value_t = 15)]
     every: i64,
-    /// How many monitors are tested in each round.
+    /// Number of monitors tested in each round.
     #[arg(long, default_value_t = 4)]
     monitors: usize,
 }
 
-/// Lets time pass for the programs and the server.
+/// Advances time for the programs and the server.
 fn put_forward(clock: &mut SetClock, by: Micros, server: &MailServer) {
     clock.put_forward(by);
     server.set_clock(ServerClock::off_by(clock.ahead(), 0.0));
 }
 
-/// What became of alarms: how many rose, whether each was told in order and closed where it was
-/// opened.
+/// Results of alarms: how many were raised, and whether each was reported in order and closed where
+/// it was opened.
 #[derive(Debug, Default)]
 struct Alarms {
     raised: usize,
     cleared: usize,
-    /// Alarms of which a channel has accepted the beginning.
+    /// Alarms whose start a channel has accepted.
     told: usize,
-    /// Messages out of order: an end without a beginning, or twice the same.
+    /// Messages out of order: an end without a start, or a duplicate.
     disordered: usize,
-    /// Alarms that were told of, and not of their end.
+    /// Alarms whose start was reported, but not their end.
     left_open: usize,
 }
 
-/// Looks at the alarms on record, and at what the channel has accepted.
+/// Compares the recorded alarms with the messages that the channel accepted.
 fn alarms(setting: &Setting, hooks: &Hooks) -> Alarms {
     let mut found = Alarms::default();
     let root = setting.data().join("events/site=soak");
@@ -109,15 +109,15 @@ fn alarms(setting: &Setting, hooks: &Hooks) -> Alarms {
     found
 }
 
-/// What a process has: memory now, in bytes, and open descriptors.
+/// Returns the current memory of a process in bytes, and its open descriptors.
 fn watched(program: &Probe) -> (u64, u64) {
     (process::memory(program.id()), process::descriptors(program.id()))
 }
 
-/// Memory and descriptors of one of the two programs, of a reading of both.
+/// Selects memory and descriptors of one of the two programs from a reading of both.
 type Of = fn(&((u64, u64), (u64, u64))) -> (u64, u64);
 
-/// How many tests the probe has said to have ended.
+/// Returns the number of tests that the probe has logged as ended.
 fn tested(log: &Path, place: &mut u64, count: &mut usize) {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let mut bytes = Vec::new();
@@ -192,7 +192,7 @@ async fn run(arguments: &Arguments) -> bool {
     let (mut hung, mut away, mut nights) = (0_u64, false, 0_u64);
     let (mut reports_due, mut steps) = (0_u64, 0_u64);
     let shelf = || fs::read_dir(setting.path("shelf")).map_or(0, Iterator::count) as u64;
-    // A new definition owes nothing of the time before. What is due before the first round counts.
+    // A new definition owes no earlier runs. What is due before the first round counts.
     let now = UtcMicros::now().0;
     let mut next_report = now.div_euclid(DAY) * DAY + 7 * 3_600_000_000;
     if next_report <= now {
@@ -214,8 +214,8 @@ async fn run(arguments: &Arguments) -> bool {
                 server.admit(Protocol::Smtp);
             }
         }
-        // Each other night those who are told are away as well: half the outage, or all of it and
-        // longer.
+        // Every other night the channels are unavailable as well: for half the outage, or all of it
+        // and longer.
         let minute = at.0.rem_euclid(DAY) / 60_000_000;
         let refuses = match nights % 4 {
             1 => (180..225).contains(&minute),
@@ -240,8 +240,8 @@ async fn run(arguments: &Arguments) -> bool {
                 count = wanted;
             }
         }
-        // Between two rounds the clock on the wall is set: over none of the moments of tests, or
-        // back over the last one.
+        // Between two rounds the wall clock is set: without skipping a test, or back over the last
+        // one.
         let step = match round % 9 {
             2 => Some(Micros::from_secs(arguments.every * 20)),
             4 => Some(Micros::from_secs(arguments.every * -20)),
@@ -260,7 +260,7 @@ async fn run(arguments: &Arguments) -> bool {
             next_report += DAY;
             reports_due += 1;
             let waiting = Instant::now();
-            // The outbox is worked off every ten seconds.
+            // The outbox is processed every ten seconds.
             while shelf() < reports_due && waiting.elapsed() < MAX_LENGTH && analytics.is_running()
             {
                 tokio::time::sleep(Duration::from_millis(700)).await;
@@ -348,11 +348,10 @@ async fn run(arguments: &Arguments) -> bool {
         let (Some(first), Some(last)) = (readings.first().map(of), readings.last().map(of)) else {
             return false;
         };
-        // Descriptors come and go with what is done at the moment; those that leak do so with each
-        // test.
+        // Descriptors vary with the current work; leaks grow with each test.
         last.1 > first.1 + 30
     };
-    // The first third fills caches. Memory comes and goes, too: what leaks grows on.
+    // The first third fills caches. Memory varies, too, but leaks keep growing.
     let third = |of: Of, which: usize| -> f64 {
         let bounds = |n: usize| readings.len() * n / 3;
         let some = &readings[bounds(which)..bounds(which + 1)];

@@ -1,14 +1,15 @@
-//! A benchmark: how true is the stated round trip?
+//! Benchmark: how accurate is the stated round trip?
 //!
-//! The real `mailqos-probe` tests embedded servers that know the true moment of each landing, while
-//! their clock is off by 37 s and drifts by 20 ppm, and delays are drawn between 50 ms and 60 s.
-//! For POP3 and IMAP at several check intervals, with and without announcements (half a second
-//! late, as Dovecot's), without extra pick-ups, and in precise mode, it prints the share of true
-//! values inside the guaranteed and the calibrated interval (aims: all; 99 %), the median of their
-//! full widths (aim: at most 0.7 s for the calibrated one), median and p99 of the absolute error of
-//! the estimate, and pick-ups per mail. The first mails of each monitor, from which the server is
-//! learnt, count for the shares but not for widths and errors. It fails if a true value is outside
-//! a guaranteed interval, or if more are outside the calibrated ones than chance explains.
+//! The real `mailqos-probe` tests embedded servers that know the true time of each arrival, while
+//! their clock is off by 37 s and drifts by 20 ppm, and delays are between 50 ms and 60 s. For POP3
+//! and IMAP at several check intervals, with and without announcements (half a second late, like
+//! Dovecot's), without extra pick-ups, and in precise mode, it prints the share of true values
+//! inside the guaranteed and the calibrated interval (aims: all; 99 %), the median of their full
+//! widths (aim: at most 0.7 s for the calibrated one), median and p99 of the absolute error of the
+//! estimate, and pick-ups per mail. The first mails of each monitor, from which the server's
+//! behaviour is learned, count for the shares but not for widths and errors. It fails if a true
+//! value is outside a guaranteed interval, or if more are outside the calibrated ones than chance
+//! explains.
 //!
 //! ```text
 //! cargo run --package mailqos-bench --bin truth -- --minutes 15 --monitors 4
@@ -17,8 +18,8 @@
 //! MAILQOS_REAL_SERVERS=/tmp/real cargo run --package mailqos-bench --bin truth -- --real --monitors 1
 //! ```
 //!
-//! A monitor has one mail on its way at a time: without extra pick-ups and with a check interval of
-//! 60 s thirty mails take half an hour.
+//! A monitor has one mail in transit at a time: without extra pick-ups and with a check interval of
+//! 60 s, thirty mails take half an hour.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -40,44 +41,45 @@ use mailqos_tests::{
     token,
 };
 
-/// How true is the stated round trip?
+/// Measure the accuracy of the stated round trip.
 #[derive(Parser)]
 struct Arguments {
-    /// How long the probe tests.
+    /// Duration of the test, in minutes.
     #[arg(long, default_value_t = 15)]
     minutes: u64,
-    /// Which kinds of monitors; the default is all.
+    /// Kinds of monitors (default: all).
     #[arg(long, value_delimiter = ',', value_parser = kind)]
     kinds: Vec<Kind>,
-    /// How many monitors of each kind, each on a server of its own.
+    /// Number of monitors of each kind, each with a separate server.
     #[arg(long, default_value_t = 2)]
     monitors: u64,
-    /// Tests the real Postfix and Dovecot that tests/real/mail.sh has started, whose mails land
+    /// Test the real Postfix and Dovecot that tests/real/mail.sh has started, whose mails arrive
     /// within milliseconds.
     #[arg(long)]
     real: bool,
-    /// What the delays are drawn from.
+    /// Seed of the delays.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many mails of each monitor count neither for widths nor for errors, while the server is
-    /// learnt.
+    /// Number of first mails of each monitor that count neither for widths nor for errors, while
+    /// the server is being learned.
     #[arg(long, default_value_t = 30)]
     learning: usize,
-    /// What the embedded servers' clocks are like.
+    /// Clocks of the embedded servers.
     #[arg(long, value_enum, default_value_t = Clocks::Calm)]
     clocks: Clocks,
 }
 
-/// What the embedded servers' clocks are like.
+/// Clocks of the embedded servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Clocks {
-    /// One clock, which drifts.
+    /// One clock with drift.
     Calm,
-    /// The machine that files bears the name of the one that takes the mail, and is 5 s behind.
+    /// The machine that stores mails has the same name as the one that accepts them, and is 5 s
+    /// behind.
     TwoMachines,
-    /// Three machines behind one name file mails.
+    /// Three machines behind one name store mails.
     Cluster,
-    /// The clock is set by up to 5 s, once in about two minutes.
+    /// The clock is set by up to 5 s, about every two minutes.
     Stepped,
 }
 
@@ -93,7 +95,7 @@ impl Clocks {
     }
 }
 
-/// Name, protocol, what its monitor says beyond that.
+/// Name, protocol, further lines of the monitor.
 type Kind = (&'static str, &'static str, &'static str);
 
 /// The kinds of monitors.
@@ -121,7 +123,7 @@ fn kind(name: &str) -> Result<Kind, String> {
     })
 }
 
-/// True landings by `sent_at`: not before, and not after.
+/// True arrivals by `sent_at`: lower and upper bound.
 type Landings = BTreeMap<UtcMicros, (UtcMicros, UtcMicros)>;
 
 /// The file system's clock advances by ticks, so a change may be this much later than it states. It
@@ -129,7 +131,7 @@ type Landings = BTreeMap<UtcMicros, (UtcMicros, UtcMicros)>;
 /// time.
 const TICK: Micros = Micros::from_millis(10);
 
-/// Where a monitor's mails land, and who knows when.
+/// Where a monitor's mails arrive, and the source of the true time.
 enum Mailbox {
     Embedded(MailServer),
     Real(Arc<Mutex<Landings>>),
@@ -149,9 +151,9 @@ impl Mailbox {
         }
     }
 
-    /// Looks into a Maildir every millisecond; a mail has landed when its file has its name in
-    /// `new`. The file system says when that was (`st_ctime`), so that it does not matter if a busy
-    /// machine lets nobody look for a while.
+    /// Checks a Maildir every millisecond; a mail has arrived when its file has its name in `new`.
+    /// The file system records the time (`st_ctime`), so it does not matter if a busy machine
+    /// delays a check.
     fn real(folder: PathBuf) -> Self {
         let landings = Arc::new(Mutex::new(Landings::new()));
         let noted = landings.clone();
@@ -181,7 +183,7 @@ impl Mailbox {
     }
 }
 
-/// A monitor on an embedded server of its own.
+/// Starts a monitor with a separate embedded server.
 async fn embedded(
     setting: &mut Setting,
     id: &str,
@@ -211,7 +213,7 @@ async fn embedded(
     (monitor, Mailbox::Embedded(server))
 }
 
-/// A monitor on a mailbox of its own of the real servers.
+/// Returns a monitor with a separate mailbox on the real servers.
 fn real(
     setting: &mut Setting,
     mail: &RealServer,
@@ -243,7 +245,7 @@ fn real(
     (monitor, Mailbox::real(folder))
 }
 
-/// What one sample says beside the truth, in microseconds.
+/// One sample compared with the truth, in microseconds.
 struct Comparison {
     truth: (i64, i64),
     stated: i64,
@@ -253,12 +255,12 @@ struct Comparison {
 }
 
 impl Comparison {
-    /// By how much the truth is outside an interval around the estimate.
+    /// Returns by how much the truth is outside an interval around the estimate.
     fn misses(&self, error: i64) -> i64 {
         (self.off() - error).max(0)
     }
 
-    /// By how much the estimate is beside the truth.
+    /// Returns the error of the estimate.
     fn off(&self) -> i64 {
         (self.truth.0 - self.stated).max(self.stated - self.truth.1).max(0)
     }
@@ -356,7 +358,7 @@ async fn main() -> ExitCode {
         let (count, inside) = (whole().count(), within(|one| one.error));
         let worst = whole().map(|one| one.misses(one.error)).max().unwrap_or(0);
         let pickups = whole().map(|one| one.pickups).sum::<i64>() as f64 / (count as f64).max(1.0);
-        // No mail at all is no success.
+        // No mails at all are not a success.
         let calibrated = within(|one| one.likely);
         as_promised &= inside == count && count > 0 && is_explained(count - calibrated, count);
         let errors = sorted(&compared, Comparison::off);
@@ -376,7 +378,7 @@ async fn main() -> ExitCode {
     if as_promised { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Sets the clocks of some of the servers, by up to five seconds.
+/// Sets the clocks of some servers by up to five seconds.
 fn step(servers: &BTreeMap<String, Mailbox>, round: i64) {
     for (number, mailbox) in (0..).zip(servers.values()) {
         if let Mailbox::Embedded(server) = mailbox
@@ -388,14 +390,14 @@ fn step(servers: &BTreeMap<String, Mailbox>, round: i64) {
     }
 }
 
-/// Whether so many misses are no more than chance explains where each mail misses with 1 %: three
+/// Returns whether chance explains this number of misses if each mail misses with 1 %: three
 /// standard deviations.
 fn is_explained(misses: usize, count: usize) -> bool {
     let expected = count as f64 / 100.0;
     misses as f64 <= expected + 3.0 * (expected * 0.99).sqrt()
 }
 
-/// Puts each sample beside the landing of its mail.
+/// Compares each sample with the arrival of its mail.
 fn compare(rows: &[&Row], landings: &Landings) -> Vec<Comparison> {
     let starts: Vec<UtcMicros> =
         rows.iter().filter_map(|row| row.number("started_at")).map(UtcMicros).collect();
@@ -420,7 +422,7 @@ fn compare(rows: &[&Row], landings: &Landings) -> Vec<Comparison> {
         .collect()
 }
 
-/// In percent, or a dash.
+/// Formats a percentage, or a dash.
 fn share(part: usize, whole: usize) -> String {
     if whole == 0 {
         return "–".to_owned();
@@ -434,7 +436,7 @@ fn sorted(comparisons: &[Comparison], value: impl Fn(&Comparison) -> i64) -> Vec
     values
 }
 
-/// A quantile in milliseconds, or a dash.
+/// Formats a quantile in milliseconds, or a dash.
 fn at(sorted: &[i64], quantile: f64) -> String {
     let index = (sorted.len().saturating_sub(1) as f64 * quantile).round() as usize;
     sorted

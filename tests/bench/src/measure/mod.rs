@@ -1,6 +1,6 @@
-//! The measure of the whole: faults strike every path between the parts while programs are killed,
-//! and it is counted what became of samples, reports, foreign mails and secrets. All figures are
-//! those of the run.
+//! Measures the whole system: faults are injected on every path between the parts while programs
+//! are killed, and samples, reports, foreign mails and secrets are counted. All figures are from
+//! the run itself.
 
 mod probe;
 mod reports;
@@ -17,83 +17,83 @@ use mailqos_tests::{
     secrets::{self, Search},
 };
 
-/// How long a path may take to work again after a fault.
+/// Time for a path to work again after a fault.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// What is measured.
+/// Settings of a measurement.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// How many faults each path of the probe has to bear.
+    /// Number of faults on each path of the probe.
     pub faults: usize,
-    /// How many scheduled reports, each with a fault.
+    /// Number of scheduled reports, each with a fault.
     pub reports: usize,
-    /// How many faults each of the real servers' targets has to bear.
+    /// Number of faults for each target on real servers.
     pub deliveries: usize,
-    /// What everything random is drawn from.
+    /// Seed of all random numbers.
     pub seed: u64,
-    /// Where the fuzz targets left how often they ran: a file with a line `fuzz executions: N`.
+    /// File in which the fuzz targets left their number of executions: a line `fuzz executions: N`.
     pub fuzzed: Option<PathBuf>,
 }
 
 /// Faults on one path.
 #[derive(Debug, Clone, Default)]
 pub struct Path {
-    /// Between which parts.
+    /// The parts at its ends.
     pub name: String,
-    /// Faults that struck: a connection felt it, or the process was killed.
+    /// Faults that had an effect: on a connection, or by killing the process.
     pub injected: u64,
-    /// Those after which the path worked again by itself.
+    /// Faults after which the path recovered automatically.
     pub survived: u64,
 }
 
-/// What came of it.
+/// Results of a measurement.
 #[derive(Debug, Clone, Default)]
 pub struct Toll {
-    /// Each path.
+    /// Results of each path.
     pub paths: Vec<Path>,
-    /// Samples that were acknowledged.
+    /// Acknowledged samples.
     pub samples: u64,
-    /// Those that the lake does not have.
+    /// Acknowledged samples that are missing in the lake.
     pub samples_lost: u64,
-    /// Those that it has more than once.
+    /// Duplicate samples in the lake.
     pub samples_doubled: u64,
     /// How often the probe's clock was set, forward or back.
     pub clock_steps: u64,
-    /// Alarms that rose.
+    /// Raised alarms.
     pub alarms: u64,
-    /// Those of which the webhook has accepted the beginning.
+    /// Alarms whose start the webhook has accepted.
     pub alarms_told: u64,
-    /// Alarms that were told after their ends.
+    /// Alarms that were reported after their ends.
     pub alarms_disordered: u64,
-    /// Alarms that were told of, have cleared, and were not closed where they were opened.
+    /// Alarms that were reported and have cleared, but were not closed where they were opened.
     pub alarms_left_open: u64,
-    /// Deliveries that were due: each report to each target.
+    /// Due deliveries: each report to each target.
     pub reports: u64,
-    /// Those that did not arrive whole.
+    /// Deliveries that did not arrive completely.
     pub reports_lost: u64,
-    /// Those that arrived more than once.
+    /// Deliveries that arrived more than once.
     pub reports_doubled: u64,
-    /// Mails that were sent again since the process was killed before it could write down the
-    /// server's reply: no mail system can know.
+    /// Mails that were sent again because the process was killed before it could record the
+    /// server's reply: no mail system can avoid that.
     pub reports_in_doubt: u64,
     /// Foreign mails in the mailboxes of the monitors.
     pub foreign: u64,
-    /// Those that are gone or changed, by a flag even.
+    /// Foreign mails that are gone or changed, even by a flag.
     pub foreign_touched: u64,
-    /// Secrets that were planted.
+    /// Planted secrets.
     pub secrets: u64,
-    /// All that was searched for them.
+    /// Everything that was searched for them.
     pub search: Search,
-    /// The most memory that the probe had, in bytes.
+    /// Peak memory of the probe, in bytes.
     pub probe_memory: u64,
-    /// The most memory that analytics had, in bytes.
+    /// Peak memory of analytics, in bytes.
     pub analytics_memory: u64,
     /// Executions of the fuzz targets; `None` if they did not run.
     pub fuzzed: Option<u64>,
 }
 
 impl Toll {
-    /// Whether nothing happened that must never happen, and something was measured.
+    /// Returns whether nothing forbidden happened, and something was measured.
     pub fn is_good(&self) -> bool {
         let injected = |path: &Path| path.injected > 0 && path.survived == path.injected;
         self.paths.iter().all(injected)
@@ -177,10 +177,10 @@ impl fmt::Display for Toll {
     }
 }
 
-/// Runs it all.
+/// Runs the whole measurement.
 ///
 /// # Panics
-/// When the setting can't be made, or the probe does not end in peace.
+/// The setting can't be created, or the probe does not stop cleanly.
 pub async fn run(plan: &Plan) -> Toll {
     let (mut toll, reports) = tokio::join!(probe::run(plan), reports::run(plan));
     toll.paths.extend(reports.paths.iter().cloned());
@@ -204,7 +204,7 @@ pub async fn run(plan: &Plan) -> Toll {
     toll
 }
 
-/// Files to a real server, through faults.
+/// Delivers files to a real server through faults.
 async fn real(plan: &Plan, target: &str, toll: &mut Toll) {
     let counted = couriers::run(&couriers::Plan {
         target: target.to_owned(),
@@ -224,7 +224,7 @@ async fn real(plan: &Plan, target: &str, toll: &mut Toll) {
     toll.reports_doubled += counted.twice;
 }
 
-/// A treatment by chance; one that can end the connection does so within so many bytes.
+/// Returns a random treatment; one that can end the connection does so within this many bytes.
 fn treatment(random: &mut Pcg64Mcg, within: u64) -> Treatment {
     let none = Treatment::default();
     let bytes = random.random_range(0..within);
@@ -240,7 +240,7 @@ fn treatment(random: &mut Pcg64Mcg, within: u64) -> Treatment {
     }
 }
 
-/// All shapes of these secrets.
+/// Returns all forms of these secrets.
 fn shapes(planted: &[&str], users: &[&str]) -> Vec<String> {
     planted.iter().flat_map(|secret| secrets::shapes(secret, users)).collect()
 }

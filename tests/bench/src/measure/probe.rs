@@ -1,5 +1,5 @@
-//! The probe, its mail servers, those whom it tells of alarms, and the object store of its lake:
-//! every path through a proxy, and the probe killed now and then.
+//! The probe, its mail servers, its notification channels, and the object store of its lake: every
+//! path has a proxy, and the probe is sometimes killed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,25 +38,25 @@ const ALERTS: &str = "Alerts-Hemlighet-9Wx'5";
 const STORE: &str = "Object-Store-Secret-5Rt/8";
 const HOOK: &str = "Webhook-Segreto-2Lp-token";
 const SIGNING: &str = "Signing-Salaisuus-8Jy-and-some-more-of-it";
-/// How long a fault may take to strike.
+/// Time for a fault to have an effect.
 const STRIKING: Duration = Duration::from_secs(20);
 
-/// So many lives may follow, to send what the store refused until the end.
+/// Number of additional processes that may upload what the store refused until the end.
 const MORE_LIVES: usize = 3;
 
-/// What the probe has said so far.
+/// What the probe has logged so far.
 #[derive(Default)]
 struct Heard {
     said: Said,
-    /// How often each monitor was good.
+    /// Number of successful tests of each monitor.
     good: BTreeMap<String, u64>,
 }
 
-/// A path that can be struck.
+/// A path with injected faults.
 struct Struck {
     name: &'static str,
     proxy: Arc<Proxy>,
-    /// How often it is known to have worked.
+    /// Returns how often it is known to have worked.
     works: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
@@ -74,7 +74,7 @@ async fn proxy(port: u16) -> Arc<Proxy> {
     Arc::new(Proxy::start(([127, 0, 0, 1], port).into()).await.expect("a proxy"))
 }
 
-/// Foreign mails: some of anybody, and some that pretend to be ours.
+/// Creates foreign mails: some ordinary ones, and some that pretend to be ours.
 fn foreign(server: &MailServer) -> Vec<Vec<StoredMail>> {
     for user in USERS {
         server.fill(user, 10);
@@ -98,7 +98,7 @@ fn mails(server: &MailServer) -> Vec<Vec<StoredMail>> {
     USERS.iter().map(of).collect()
 }
 
-/// Those of `before` that are gone or not as they were.
+/// Returns the mails of `before` that are gone or changed.
 fn touched(before: &[Vec<StoredMail>], after: &[Vec<StoredMail>]) -> u64 {
     let same =
         |a: &StoredMail, b: &StoredMail| a.uid == b.uid && a.bytes == b.bytes && a.flags == b.flags;
@@ -140,8 +140,8 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     );
     setting.replace(
         "test_interval = \"5s\"",
-        // On a busy machine tests are fewer, and each may differ from the one before it: an alarm
-        // that then flaps, and stays, tells nobody anything any more.
+        // On a busy machine there are fewer tests, and each may differ from the previous one: an
+        // alarm that then flaps and stays open sends no more notifications.
         "test_interval = \"1s\"\nalarm_after = 1\nalarm = { flapping = false }\naction_list = \"default\"",
     );
     setting.replace("{ env = \"PROBE_PASSWORD\" }", &file("probe", MAILBOX));
@@ -215,14 +215,14 @@ pub(super) async fn run(plan: &Plan) -> Toll {
         ("probe - object store", objects, Box::new(move || kept.writes())),
     ]
     .map(|(name, proxy, works)| Struck { name, proxy, works });
-    // A path that has borne its faults goes on working: others are measured by it, and the lake's
-    // end passes through its proxy.
+    // A path that has had all its faults continues to work: others depend on it, and the end of the
+    // lake passes through its proxy.
     let open: Vec<Arc<Proxy>> = paths.iter().map(|path| Arc::clone(&path.proxy)).collect();
 
     let setting = Arc::new(setting);
     let memory = Arc::new(AtomicU64::new(0));
     let end = Arc::new(AtomicBool::new(false));
-    // It is listened as long as somebody waits for the probe to work again.
+    // Calls are answered as long as a path waits for the probe to work again.
     let silence = Arc::new(AtomicBool::new(false));
     let listening =
         tokio::spawn(listen(setting.path("probe.log"), Arc::clone(&heard), Arc::clone(&silence)));
@@ -254,7 +254,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     silence.store(true, Ordering::Relaxed);
     listening.await.expect("the listener ends");
 
-    // What was acknowledged is in the store, or is sent there by the next lives.
+    // Acknowledged samples are in the store, or are uploaded by the next processes.
     let here = setting.path("fetched");
     let mut rows = Vec::new();
     for life in 0..=MORE_LIVES {
@@ -280,7 +280,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     toll.foreign_touched = touched(&before, &mails(&tested));
     toll.probe_memory = memory.load(Ordering::Relaxed);
 
-    // Mails, messages and rows beside the files that the probe has written itself.
+    // Mails, messages and rows, in addition to the files that the probe wrote itself.
     let _ = std::fs::write(setting.path("rows.txt"), format!("{rows:?}"));
     for (number, body) in hooks.taken().iter().enumerate() {
         let _ = std::fs::write(setting.path(&format!("{number}.hook")), &body.body);
@@ -297,7 +297,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     toll
 }
 
-/// Counts what became of alarms: each is told in order, and closed where it was opened.
+/// Counts results of alarms: each must be reported in order, and closed where it was opened.
 fn count_alarms(toll: &mut Toll, lake: &std::path::Path, status: Option<&Status>, hooks: &Hooks) {
     let days = std::fs::read_dir(lake.join("events/site=measure")).into_iter().flatten().flatten();
     for day in days {
@@ -305,8 +305,8 @@ fn count_alarms(toll: &mut Toll, lake: &std::path::Path, status: Option<&Status>
         toll.alarms +=
             events.iter().filter(|event| event.kind == EventKind::AlarmRaised).count() as u64;
     }
-    // Whether somebody knows of an alarm of a monitor. What comes twice, since its answer was lost,
-    // changes nothing.
+    // Whether recipients know about an alarm of a monitor. Repetitions, because an answer was lost,
+    // change nothing.
     let mut open: BTreeMap<String, bool> = BTreeMap::new();
     let mut ended: BTreeSet<(String, String)> = BTreeSet::new();
     for hook in hooks.accepted() {
@@ -341,7 +341,7 @@ fn count_alarms(toll: &mut Toll, lake: &std::path::Path, status: Option<&Status>
     toll.alarms_left_open = left.count() as u64;
 }
 
-/// Sets the clock on the wall of the probe, forward and back, until the end.
+/// Sets the probe's wall clock forward and back until the end.
 async fn set_clock(mut clock: SetClock, end: Arc<AtomicBool>, seed: u64) -> u64 {
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     let mut steps = 0;
@@ -357,11 +357,11 @@ async fn set_clock(mut clock: SetClock, end: Arc<AtomicBool>, seed: u64) -> u64 
     steps
 }
 
-/// Strikes a path again and again, each time until it works again.
+/// Injects faults on a path repeatedly, each time until it works again.
 async fn strike(path: Struck, faults: usize, seed: u64) -> Path {
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     let mut counted = Path { name: path.name.to_owned(), ..Path::default() };
-    // Not before it has worked at all.
+    // Not before it has worked once.
     wait(PATIENCE, || (path.works)() > 0).await;
     for _ in 0..faults {
         let treatment = treatment(&mut random, 3_000);
@@ -396,7 +396,7 @@ async fn wait(longest: Duration, so: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Kills the probe and starts it again, until the end.
+/// Kills and restarts the probe until the end.
 async fn kill(
     (setting, clock): (Arc<Setting>, Given),
     works: Box<dyn Fn() -> u64 + Send + Sync>,
@@ -430,7 +430,7 @@ fn begin(setting: &Setting, clock: &Given) -> Probe {
     setting.start(&mut command)
 }
 
-/// Breaks and mends a server, so that there are alarms and recoveries to be told of.
+/// Breaks and repairs a server, so that there are alarms and recoveries.
 async fn toggle(server: MailServer, end: Arc<AtomicBool>) -> MailServer {
     while !end.load(Ordering::Relaxed) {
         server.refuse(Protocol::Smtp);
@@ -441,7 +441,7 @@ async fn toggle(server: MailServer, end: Arc<AtomicBool>) -> MailServer {
     server
 }
 
-/// Reads the probe's log as it grows, and what is left of it at the end.
+/// Reads the probe's log as it grows, and the rest at the end.
 async fn listen(log: PathBuf, heard: Arc<Mutex<Heard>>, end: Arc<AtomicBool>) {
     let (mut place, mut rest) = (0, String::new());
     loop {
@@ -470,7 +470,7 @@ async fn listen(log: PathBuf, heard: Arc<Mutex<Heard>>, end: Arc<AtomicBool>) {
             }
         }
         rest.drain(..whole);
-        // Nobody writes any more: what was not read yet follows in one more look.
+        // No one writes any more: one more read gets the rest.
         if ending && bytes.is_empty() {
             return;
         }

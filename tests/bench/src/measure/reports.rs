@@ -1,5 +1,5 @@
 //! Analytics: scheduled reports to a mail server, an object store and a folder, through proxies;
-//! the process is killed now and then.
+//! the process is sometimes killed.
 
 use std::{
     collections::BTreeMap,
@@ -26,9 +26,9 @@ use mailqos_tests::{
 
 const RELAY: &str = "Relay-Geheimnis-4Tn\"1";
 const BUCKET: &str = "Bucket-Hemlighet-6Bc/3";
-/// How often what waits is tried again before it counts as lost.
+/// How often pending deliveries are retried before they count as lost.
 const TRIES: i64 = 60;
-/// A pass that takes longer hangs, and is killed.
+/// A pass that takes longer hangs and is killed.
 const MAX_LENGTH: Duration = Duration::from_secs(120);
 
 const DEFINITION: &str = r#"
@@ -54,7 +54,7 @@ struct Office {
 }
 
 impl Office {
-    /// Runs a command to its end, or kills it after a while; whether it ended by itself.
+    /// Runs a command to its end, or kills it after a while; returns whether it ended on its own.
     async fn run(&self, arguments: &[&str], life: Duration) -> bool {
         let log = || {
             let path = self.setting.path("analytics.log");
@@ -144,14 +144,14 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     let mut random = Pcg64Mcg::seed_from_u64(plan.seed);
     let mut paths = ["analytics - SMTP", "analytics - object store", "analytics itself (SIGKILL)"]
         .map(|name| Path { name: name.to_owned(), ..Path::default() });
-    // A new definition owes nothing of the time before, which ends when the first day's run has
-    // fallen due.
+    // A new definition owes no earlier runs; that time ends when the first day's run has become
+    // due.
     let start = day(0) + Micros::from_secs(8 * 3_600);
     office.due(start, MAX_LENGTH).await;
     let begun = Instant::now();
     office.due(start, MAX_LENGTH).await;
     let rest = begun.elapsed();
-    // The shortest pass so far that made a report: a kill must come before its end.
+    // The shortest pass so far that generated a report: a kill must precede its end.
     let mut shortest = rest + Duration::from_millis(2_500);
     for number in 1..=plan.reports {
         let now = day(number) + Micros::from_secs(8 * 3_600);
@@ -164,7 +164,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
             None => {
                 let work = shortest.saturating_sub(rest).max(Duration::from_millis(100));
                 let into = work.mul_f64(random.random_range(0.0..0.6));
-                // A machine that became faster meanwhile may have escaped every kill before.
+                // If the machine has become faster, every kill may have been too late.
                 let escaped = number > 3 && paths[path].injected == 0;
                 life = if escaped { rest.mul_f64(0.7) } else { rest + into };
             }
@@ -179,7 +179,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
         }
         let felt = proxy.map_or(!ended, |proxy| proxy.struck() > struck);
         paths[path].injected += u64::from(felt);
-        // What was killed goes on where it was; what waits is tried again.
+        // Killed work continues where it ended; pending deliveries are retried.
         let mut well = false;
         for try_again in 1..=TRIES {
             let ended = office.due(now + Micros::from_secs(300 * try_again), MAX_LENGTH).await;
@@ -196,7 +196,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     }
     let mut toll = Toll { paths: paths.to_vec(), ..Toll::default() };
     toll.analytics_memory = office.memory.load(Ordering::Relaxed);
-    // The last mails are still on their way to the mailbox.
+    // The last mails are still in transit to the mailbox.
     tokio::time::sleep(Duration::from_secs(1)).await;
     count(plan, &office, &server.landings(), &store, &day, &mut toll);
     for (number, mail) in server.landings().iter().enumerate() {
@@ -211,9 +211,9 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     toll
 }
 
-/// A mail whose acceptance is not heard may have been taken or not: nobody can know, and it is sent
-/// again. To be counted are the cases in which one can, so that no connection to a mail server ends
-/// or stalls while its replies come.
+/// If the acceptance of a mail is not received, it is unknown whether it was accepted, and it is
+/// sent again. Only the other cases are to be counted, so no connection to a mail server ends or
+/// stalls while its replies arrive.
 fn without_doubt(is_mail: bool, treatment: Treatment) -> Treatment {
     if is_mail && (treatment.cut_after_received.is_some() || treatment.stall_after.is_some()) {
         return Treatment {
@@ -225,8 +225,8 @@ fn without_doubt(is_mail: bool, treatment: Treatment) -> Treatment {
     treatment
 }
 
-/// What the mail server called a mail when it took it; whoever brought it to the mailbox put a
-/// field of its own above.
+/// Returns the mail server's queue id of a mail; the program that stored it added another field
+/// above.
 fn queue_id(mail: &Landing) -> String {
     let text = String::from_utf8_lossy(&mail.content);
     let id = text.split("(Postfix) with ").nth(1).and_then(|rest| rest.split(" id ").nth(1));
@@ -234,7 +234,7 @@ fn queue_id(mail: &Landing) -> String {
     id.unwrap_or("a mail without a queue id").to_owned()
 }
 
-/// Each report must have arrived once at each of the three targets, whole.
+/// Each report must have arrived once, completely, at each of the three targets.
 fn count(
     plan: &Plan,
     office: &Office,
@@ -269,13 +269,13 @@ fn count(
             let whole = String::from_utf8_lossy(bytes).trim_end().ends_with("</html>");
             match copies.get_mut(name) {
                 Some(counts) if whole => counts[place] += 1,
-                // What has a name that no report has, or is not whole.
+                // A file with a name that no report has, or an incomplete one.
                 _ => toll.reports_doubled += u64::from(!name.starts_with('.')),
             }
         }
     }
-    // Each report's mail has a Message-ID of its own, the same for each attempt; each copy a queue
-    // id of its own, in the order of time.
+    // Each report's mail has a unique Message-ID, the same for each attempt; each copy has a
+    // separate queue id, in chronological order.
     let mut ids: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for mail in mails.iter().filter(|mail| mail.to == "anna@example.com") {
         let id = mail.field("Message-ID").unwrap_or_default();
@@ -287,8 +287,8 @@ fn count(
     for (id, mut queued) in ids {
         queued.sort();
         let last = queued.pop().unwrap_or_default();
-        // A copy before the one that the ledger has: the process was killed between the server's
-        // reply and the disk, and nobody could know. A copy after it: it was known.
+        // A copy before the one in the ledger: the process was killed between the server's reply
+        // and the disk, which can't be avoided. A copy after it could have been.
         if ledger.contains(&last) {
             toll.reports_in_doubt += queued.len() as u64;
         } else {

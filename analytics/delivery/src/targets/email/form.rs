@@ -1,17 +1,17 @@
-//! Forms of a mail, each smaller than the one before.
+//! The forms of a mail, each smaller than the previous one.
 
 /// How much of a report a mail contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Form {
-    /// The page, its pictures and the attached files.
+    /// The page, its images and the files.
     Whole,
-    /// The page and its pictures, with links to the files.
+    /// The page and its images; it states where the files are.
     Page,
-    /// The page with pictures of half the size.
+    /// The same with images of half the size.
     SmallPictures,
-    /// The page with at most two pictures.
+    /// The same with few images.
     FewPictures,
-    /// The page without pictures.
+    /// The page without images.
     NoPictures,
     /// The text alone.
     Text,
@@ -31,7 +31,7 @@ impl Form {
         Self::Notice,
     ];
 
-    /// Returns the form's word in the record, which must not change between versions.
+    /// Returns its word in the record, which stays the same in all versions.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Whole => "whole",
@@ -44,17 +44,17 @@ impl Form {
         }
     }
 
-    /// Returns whether the form omits the files.
+    /// Returns whether it lacks the files.
     pub(super) fn is_without_files(self) -> bool {
         self != Self::Whole
     }
 
-    /// Returns whether it has an HTML form.
+    /// Returns whether it has an HTML version.
     pub(super) fn has_page(self) -> bool {
         self < Self::Text
     }
 
-    /// Returns the smaller forms, largest first.
+    /// Returns the smaller forms.
     pub(super) fn smaller(self) -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(move |form| *form > self)
     }

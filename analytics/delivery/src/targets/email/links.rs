@@ -1,11 +1,12 @@
-//! Stores files that are too large for a mail at another target and links to them.
+//! Files that are too large for a mail: they are delivered elsewhere, and the mail contains their
+//! locations.
 
 use mailqos_config::{Config, EmailTarget, FilesTarget, Target, TooLarge};
 
 use crate::{DeliveryError, Parcel, Receipt, put};
 
-/// Stores the files at the target that the mail links to. Returns the lines for the mail and the
-/// result of the upload.
+/// Delivers the files to the linked target; returns the lines with their locations, and the
+/// receipt.
 pub(super) async fn link(
     config: &Config,
     target: &EmailTarget,
@@ -30,7 +31,7 @@ pub(super) async fn link(
     Ok((lines, receipt))
 }
 
-/// Returns the web address of a file if the target has one configured.
+/// Returns the address of a file in a browser, if the target has one.
 fn address_of(place: &FilesTarget, parcel: &Parcel, at: &str) -> Option<String> {
     let url = place.url.as_ref()?.trim_end_matches('/');
     let name = at.rsplit(['/', '\\']).next()?;
@@ -39,7 +40,7 @@ fn address_of(place: &FilesTarget, parcel: &Parcel, at: &str) -> Option<String> 
     Some(format!("{url}/{}", path.join("/")))
 }
 
-/// Percent-encodes a part of a URL's path (RFC 3986, section 2.3).
+/// Escapes a part of a URL's path (RFC 3986, section 2.3).
 pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! Selects the mail servers for a mail and their order.
+//! Order of the mail servers for a mail.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -11,7 +11,8 @@ use crate::{DeliveryError, targets::object_store::Store};
 /// Mail servers by their names.
 pub(super) type Servers<'a> = Vec<(Name, &'a MailServer)>;
 
-/// Returns the servers in the order of attempts. Servers with a monitor in alarm come last.
+/// Returns the servers in the order in which they are tried: those with a monitor in alarm come
+/// last.
 pub(super) async fn servers<'a>(
     config: &'a Config,
     target: &EmailTarget,
@@ -44,7 +45,7 @@ pub(super) async fn servers<'a>(
     });
     let first = servers.first().map(|(name, _)| name.clone());
     servers.sort_by_key(|(_, server)| ill(server).is_some());
-    // If all of them are in alarm, the order stays.
+    // If all of them are in alarm, the order is unchanged.
     let changed = servers.first().map(|(name, _)| name.clone()) != first;
     Ok((servers, why.filter(|_| changed)))
 }

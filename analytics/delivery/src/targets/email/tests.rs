@@ -6,8 +6,7 @@ use mailqos_tests::servers::{Fault, MailServer, Options, Protocol, SmtpHabits, W
 use super::{fates::key, *};
 use crate::{Inline, Item, MailContent, Notes, Served};
 
-/// Returns a configuration with recipients, a mail server and optional further lines for their
-/// target.
+/// Returns a configuration with a mail server and optional further lines for the target.
 fn config(folder: &Path, port: u16, lines: &str) -> Config {
     let file = folder.join("mailqos.toml");
     let text = format!(
@@ -26,7 +25,7 @@ fn people(config: &Config) -> &EmailTarget {
     }
 }
 
-/// Returns a report with a file, a page and two pictures of the given sizes.
+/// Returns a report with a file, a page and two images of these sizes.
 fn parcel(folder: &Path, file: usize, picture: usize) -> Parcel {
     let path = folder.join("r.pdf");
     std::fs::write(&path, vec![b'x'; file]).expect("written");
@@ -135,13 +134,13 @@ fn who_was_served_in_some_form_is_served() {
         Fate::of("anna@example.com", &progress)
     };
     assert_eq!(after(&[]), Fate::Due);
-    // Keys written by this version and by earlier ones.
+    // In the words of this version and of earlier ones.
     for word in ["whole", "link", "leave", "page", "notice"] {
         assert!(matches!(after(&[(word, false)]), Fate::Accepted(_)), "{word}");
         assert!(matches!(after(&[(word, true)]), Fate::Refused(_)), "{word}");
     }
     assert!(matches!(after(&[("whole", true), ("page", false)]), Fate::Accepted(_)));
-    // A part of a report does not count as the report.
+    // Part of a report is not the report.
     assert_eq!(after(&[("split 20000 1/2", false)]), Fate::Due);
     assert_eq!(key("anna@example.com", Form::Whole), "anna@example.com whole");
 }
@@ -151,7 +150,7 @@ fn there_is_no_receipt_while_somebody_is_due() {
     let all: Vec<Person> =
         (0..3).map(|number| format!("p{number}@example.com").parse().expect("a person")).collect();
     let all: Vec<&Person> = all.iter().collect();
-    // Every combination of results: a receipt exists exactly if no recipient is due.
+    // Every combination of results: there is a receipt if and only if no recipient is pending.
     for combination in 0..27_usize {
         let mut progress = Progress::forgotten();
         let fates = [combination % 3, combination / 3 % 3, combination / 9];
@@ -175,7 +174,7 @@ fn there_is_no_receipt_while_somebody_is_due() {
     }
 }
 
-/// Returns the mails that a server accepted for an address.
+/// Returns the mails that a server has accepted for an address.
 fn accepted(server: &MailServer, address: &str) -> Vec<Vec<u8>> {
     let all = server.accepted().into_iter();
     all.filter(|mail| mail.to.iter().any(|to| to == address))
@@ -183,8 +182,7 @@ fn accepted(server: &MailServer, address: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Delivers to some people through a server. Returns the delivered mails and the number of
-/// attempts.
+/// Returns what a server delivers to each recipient, and the number of attempts.
 async fn delivered(
     config: &Config,
     parcel: &Parcel,
@@ -208,8 +206,8 @@ async fn delivered(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_report_is_too_large_to_arrive() {
-    // The file alone, with the pictures, the page, the text, in every way in which servers reject a
-    // size.
+    // Without the files, then without images, the page, the text: in all the ways in which servers
+    // report their limit.
     for (limit, says_so) in [
         (600_000, true),
         (600_000, false),
@@ -303,7 +301,7 @@ async fn a_limit_of_recipients_is_a_matter_of_further_transactions() {
         let (mails, attempts) = delivered(&config, &parcel, &server, 11).await;
         assert_eq!((mails, attempts), (vec![1; 11], 1), "{refusal}");
     }
-    // Announced beforehand (RFC 9422), or rejected only after the data (Exchange Online).
+    // Stated in advance (RFC 9422), or only at the end (Exchange Online).
     for (states, phase) in [(true, None), (false, Some("CONTENT")), (false, Some("DATA"))] {
         let folder = tempfile::tempdir().expect("folder");
         let server = server(Options {
@@ -324,7 +322,7 @@ async fn a_limit_of_recipients_is_a_matter_of_further_transactions() {
     }
 }
 
-/// RFC 5321, section 3.2: a server without extensions is greeted by HELO.
+/// RFC 5321, section 3.2: a server without extensions gets HELO.
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_know_only_helo_get_reports() {
     for refusal in [
@@ -349,7 +347,7 @@ async fn servers_that_know_only_helo_get_reports() {
     }
 }
 
-/// PHPMailer/PHPMailer#2189: the reason of the refusal was lost because HELO followed it.
+/// PHPMailer/PHPMailer#2189: the text of the refusal was lost, because HELO followed it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_name_in_ehlo_is_no_reason_for_helo() {
     for refusal in [

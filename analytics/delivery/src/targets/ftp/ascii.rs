@@ -2,11 +2,11 @@
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// Longest name in bytes.
+/// Maximum length of a name.
 const MAX_LENGTH: usize = 230;
 
-/// Returns a readable name in ASCII: letters without diacritics, `ae` for `ä`, and `_65e5` for a
-/// character without an equivalent, so that different names stay different.
+/// Returns a recognisable ASCII version of a name: letters without diacritics, `ae` for `ä`, and
+/// `_65e5` for a character without a similar letter, so that different names stay different.
 pub(super) fn spelled(name: &str) -> String {
     let mut text = String::new();
     for c in name.nfc() {
@@ -42,8 +42,7 @@ pub(super) fn spelled(name: &str) -> String {
     shortened(text, name)
 }
 
-/// Shortens a name that became too long before its extension, and adds a checksum of the removed
-/// part.
+/// Shortens an overlong name before its extension and replaces the removed part with a checksum.
 fn shortened(text: String, name: &str) -> String {
     if text.len() <= MAX_LENGTH {
         return text;

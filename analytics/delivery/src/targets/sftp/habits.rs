@@ -1,4 +1,4 @@
-//! Deliveries to an SFTP server in this process that behaves like real servers.
+//! Deliveries to an in-process SFTP server with habits of real ones.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -14,20 +14,20 @@ use super::{
     *,
 };
 
-/// Deviations of a server from OpenSSH.
+/// Differences of a server from OpenSSH.
 #[derive(Debug, Clone, Copy)]
 struct Habits {
-    /// Status for a file that does not exist.
+    /// The status for a missing file.
     absent: u32,
-    /// Status for `stat` and reading, if they are refused.
+    /// The status for `stat` and reading, if they are refused.
     hidden: Option<u32>,
-    /// Status for a rename, if it is refused.
+    /// The status for a rename, if it is refused.
     fixed: Option<u32>,
     /// Whether a rename replaces an existing file.
     replaces: bool,
-    /// Whether files can be opened without truncating them.
+    /// Whether files may be opened without truncation.
     appends: bool,
-    /// Whether someone collects each file as soon as it has its final name.
+    /// Whether a job collects files as soon as they are renamed.
     takes: bool,
     /// Whether statuses include a text.
     texts: bool,
@@ -56,7 +56,7 @@ struct Server {
     written: usize,
 }
 
-/// Reads a packet's fields.
+/// Parses a packet's fields.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -218,8 +218,7 @@ async fn serve(mut stream: DuplexStream, mut server: Server, habits: Habits) -> 
 
 const CONTENT: &[u8] = b"a report, and all of it";
 
-/// Delivers `r.pdf` to the folder `2026` below `in`. Returns the result and the files on the
-/// server.
+/// Delivers `r.pdf` into `2026` below `in`; returns the result, and the server's files.
 async fn deliver(
     habits: Habits,
     server: Server,
@@ -295,14 +294,14 @@ type Case = (&'static str, Habits, Option<&'static str>, Proof);
 fn cases() -> Vec<Case> {
     vec![
         ("usual", USUAL_HABITS, USUAL_NAME, Proof::Read),
-        // A missing file is reported as a failure, or as SSH_FX_NO_SUCH_PATH of later drafts.
+        // Missing files are a failure, or have no path (SSH_FX_NO_SUCH_PATH of later drafts).
         ("failure", Habits { absent: 4, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         ("no such path", Habits { absent: 10, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         ("no texts", Habits { texts: false, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         // Azure Blob Storage, "Limitations and known issues with SFTP": no appending.
         ("no append", Habits { appends: false, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
-        // velociraptor #950 and ssh2-sftp-client #372: `stat` and reading are refused; paramiko
-        // #134: files are invisible.
+        // velociraptor #950 and ssh2-sftp-client #372: stat is refused; paramiko #134: files are
+        // invisible.
         ("hidden", Habits { hidden: Some(3), ..USUAL_HABITS }, USUAL_NAME, Proof::Accepted),
         (
             "hidden, direct",
@@ -311,7 +310,7 @@ fn cases() -> Vec<Case> {
             Proof::Accepted,
         ),
         ("shows none", Habits { hidden: Some(2), ..USUAL_HABITS }, None, Proof::Accepted),
-        // moov-io/go-sftp #256: the file is collected.
+        // moov-io/go-sftp #256: a job collects it.
         ("taken", Habits { takes: true, ..USUAL_HABITS }, USUAL_NAME, Proof::Taken),
         // hierynomus/sshj#169: a handle of 8 bytes was sent back as 12.
         ("binary handles", Habits { binary: true, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
@@ -371,7 +370,7 @@ async fn a_refused_rename_names_the_key() {
 
 #[test]
 fn pieces_fit_into_the_packets_that_a_server_takes() {
-    // PROTOCOL of OpenSSH, section 4.8: a limit of 0 means none, but the packet limit still
+    // PROTOCOL of OpenSSH, section 4.8: a limit of 0 means none, but that of the packet still
     // applies.
     for (packet, most, size) in [
         (0, 0, MAX),

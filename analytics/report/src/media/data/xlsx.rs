@@ -115,7 +115,7 @@ pub fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     }
     for stack in &stacks {
         let first = stack.sheets[0];
-        // The common part of the titles of its tables, in the report's language: `Round trip` of
+        // The common part of the titles of its tables, in the report's language: `Round trip` for
         // `Round trip: Lyon` and `Round trip: Oslo`. If there is none, the first title.
         let titles = stack.sheets.iter().map(|sheet| sheet.title);
         let shared =

@@ -57,7 +57,7 @@ fn compose(blocks: Vec<Set>, at_top: bool) -> String {
 }
 
 fn compose_part(blocks: &[Set], at_top: bool, is_flowing: bool, markup: &mut String) {
-    // What stands alone goes where it is; only a chart may be too tall for a page.
+    // A single block stays where it is; only a chart may be too tall for a page.
     let is_alone = blocks.len() < 2 && blocks.iter().all(|block| block.kind != "chart");
     if is_alone || is_flowing {
         return blocks.iter().for_each(|block| markup.push_str(&block.markup));
@@ -80,8 +80,8 @@ static SHOWING: Representation = Representation {
     files: true,
 };
 
-/// Returns the bundled fonts as files, for drawings, in a form of the first ones that is faster to
-/// set.
+/// Returns the bundled fonts as files, for drawings, with the first ones in a form that is faster
+/// to typeset.
 pub(super) fn drawn_font_files() -> impl Iterator<Item = &'static [u8]> {
     let drawn = fonts::DRAWN_FILES.iter().map(Vec::as_slice);
     drawn.chain(fonts::FILES.into_iter().skip(fonts::DRAWN_FILES.len()))
@@ -296,8 +296,8 @@ mod tests {
         set.output.unwrap_or_else(|errors| panic!("{}", explain(&sheet, &errors)))
     }
 
-    /// How full the pages of blocks are: the share of the room between head and foot down to the
-    /// last thing in it.
+    /// Returns how full the pages of blocks are: the share of the space between header and footer
+    /// down to the last item.
     fn fullness(blocks: Vec<Block>) -> Vec<f64> {
         let share = |page: &typst_layout::Page| {
             let height = page.frame.height().to_pt();
@@ -323,7 +323,7 @@ mod tests {
         }
     }
 
-    /// A chart 720 pixels wide.
+    /// Returns a chart 720 pixels wide.
     fn chart(number: usize, height: u32) -> Block {
         let svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 {height}\"><path d=\"M0 0h720v{height}\"/></svg>"
@@ -341,7 +341,7 @@ mod tests {
         Block::Chart(ChartBlock { id, chart })
     }
 
-    /// A chart so many pixels high, a table of so many rows, or a paragraph.
+    /// Returns a chart of this height in pixels, a table with this many rows, or a paragraph.
     fn block(number: usize, kind: usize, size: usize) -> Block {
         match kind {
             0 => chart(number, 100 + 60 * size as u32),
@@ -421,7 +421,7 @@ mod tests {
         }
     }
 
-    /// PgBiel/typst-tablex#12, wkhtmltopdf/wkhtmltopdf#2643: the head of a table stood alone at the
+    /// PgBiel/typst-tablex#12, wkhtmltopdf/wkhtmltopdf#2643: the header of a table was alone at the
     /// end of a page.
     #[test]
     fn no_head_of_a_table_stands_alone() {
@@ -448,7 +448,7 @@ mod tests {
         }
     }
 
-    /// Where pictures end, from the top of the page.
+    /// Returns the ends of images, from the top of the page.
     fn images(frame: &Frame, above: f64, ends: &mut Vec<f64>) {
         for (place, item) in frame.items() {
             let y = above + place.y.to_pt();

@@ -46,7 +46,7 @@ const MAX_CHAPTERS_OF_A_WHOLE: usize = 12;
 const HEADER_MM: f64 = 22.0;
 const FOOTER_MM: f64 = 20.0;
 
-/// Whether a document is long enough to be set in parts.
+/// Returns whether a document is long enough to be set in parts.
 pub(super) fn is_long(document: &Document) -> bool {
     html::chapters(document).len() > MAX_CHAPTERS_OF_A_WHOLE
 }
@@ -60,7 +60,7 @@ pub(super) fn render(document: &Document) -> Result<Vec<u8>, MediaError> {
     write(&sheet, &pages, &document.producer, document.made_at.0)
 }
 
-/// Sets the first part, and joins its pages with those of all parts.
+/// Sets the first part and joins its pages with those of all parts.
 fn set(document: &Document) -> Result<(Sheet, PagedDocument), MediaError> {
     let (front, parts) = divided(document);
     let mut later = Later::default();
@@ -88,7 +88,7 @@ fn set(document: &Document) -> Result<(Sheet, PagedDocument), MediaError> {
     Ok((sheet, joined))
 }
 
-/// Blocks of the first part, and of each part after it.
+/// Returns the blocks of the first part, and of each part after it.
 fn divided(document: &Document) -> (Range<usize>, Vec<Range<usize>>) {
     let chapters = html::chapters(document);
     // A chapter begins with its page break and its heading.

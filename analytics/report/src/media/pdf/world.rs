@@ -112,9 +112,10 @@ mod tests {
         }
     }
 
-    /// Embedders of the typesetter saw their memory grow with each document: its caches belong to
-    /// the process, and their `evict` was not called, not called after errors, or was that of
-    /// another version (Relacibo/typst-as-lib#8, Hermanverschooten/typst#29, typst/typst#8628).
+    /// Other programs that embed the typesetter saw their memory grow with each document: its
+    /// caches belong to the process, and their `evict` was not called, not called after errors, or
+    /// belonged to another version (Relacibo/typst-as-lib#8, Hermanverschooten/typst#29,
+    /// typst/typst#8628).
     #[test]
     fn nothing_of_a_document_stays_cached_after_typesetting() {
         let svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 9 9\"><path d=\"M0 0h9\" stroke=\"red\"/></svg>";

@@ -1,4 +1,4 @@
-//! Mirrors a lake in an object store to a local folder for reading.
+//! Mirrors a lake in an object store into a folder for reading.
 
 use std::{collections::BTreeMap, fs, io::Write as _, path::Path, time::Duration};
 
@@ -41,7 +41,7 @@ impl Remote {
         let mut there = BTreeMap::new();
         for kind in ["samples", "events"] {
             for object in self.list(kind).await? {
-                // Object names become paths, so reject names that lead outside the folder.
+                // A name from outside becomes a path: it must not lead out of the folder.
                 let tame = object
                     .name
                     .split('/')
@@ -91,8 +91,8 @@ impl Remote {
                             reason: error.to_string(),
                         }
                     })?;
-                    // The version from the listing is stored, because the next listing is compared
-                    // with it: other responses may include a version but no time.
+                    // The listed version is compared with the next listing: other responses may
+                    // have another version, or no time.
                     let same = fetched.is(&object.version) || !fetched.has_tag();
                     let version = if same { object.version } else { fetched };
                     Ok(Some((object.name, version, bytes.len() as u64)))
@@ -107,7 +107,7 @@ impl Remote {
                 }
                 Some(Ok(Ok(None))) => {}
                 Some(Ok(Err(error))) => {
-                    // Fetched objects need not be fetched again after an interruption.
+                    // Files that were fetched need not be fetched again.
                     let _ = write_whole(
                         folder,
                         VERSIONS,
@@ -137,7 +137,7 @@ pub struct Mirrored {
     pub fetched: usize,
     /// Total size in bytes.
     pub bytes: u64,
-    /// Number of deleted files.
+    /// Files that were deleted.
     pub removed: usize,
 }
 
@@ -151,7 +151,7 @@ fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     files::swap(&path, &temporary, files::Access::Umask, |file| file.write_all(bytes))
 }
 
-/// Removes incomplete files of dead processes, which have not been written for [`ABANDONED`].
+/// Removes files of processes that ended while writing; no file takes that long to write.
 fn sweep(work: &Path) {
     for entry in fs::read_dir(work).into_iter().flatten().flatten() {
         let modified = entry.metadata().and_then(|data| data.modified());

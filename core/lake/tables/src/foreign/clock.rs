@@ -1,5 +1,5 @@
-//! Local times without an offset become moments. Around a clock change the order of the rows
-//! decides; if it doesn't, nothing is guessed.
+//! Converts local times without an offset to timestamps. Around a clock change the order of the
+//! rows decides; if it can't, nothing is guessed.
 
 use jiff::{
     Timestamp,
@@ -7,19 +7,19 @@ use jiff::{
     tz::{AmbiguousOffset, TimeZone},
 };
 
-/// A local time, and the row that it comes from.
+/// A local time and the row that it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Local {
-    /// The time on the wall.
+    /// The local time.
     pub at: DateTime,
     /// The line in the file.
     pub line: u64,
 }
 
-/// A time that can't be placed.
+/// Why a local time could not be resolved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unresolved {
-    /// Clocks were set forward over it.
+    /// Skipped when clocks were set forward.
     #[error(
         "row {line}: {at} does not exist in {zone}, where clocks were set forward; if the file uses the same \
          offset all year, set it, such as --timezone +01:00 or --timezone UTC"
@@ -32,7 +32,7 @@ pub(crate) enum Unresolved {
         /// The zone.
         zone: String,
     },
-    /// Clocks were set back, and the rows don't say which of two times is meant.
+    /// Repeated when clocks were set back, and the rows don't show which of the two times is meant.
     #[error(
         "row {line}: {at} is ambiguous in {zone}, where clocks were set back, and the order of the rows does \
          not resolve it; export the times in UTC or with an offset, or set the file's offset, such as \
@@ -48,18 +48,18 @@ pub(crate) enum Unresolved {
     },
 }
 
-/// The moments of local times, which are those of one monitor in the order of the file.
+/// Returns the timestamps of local times, which are those of one monitor in the order of the file.
 ///
-/// Times that come twice are resolved if the file is in order, ascending or descending, and goes
-/// back exactly once in the doubled time: what is before that step is meant the first time, what is
+/// Repeated times are resolved if the file is in order, ascending or descending, and goes back
+/// exactly once during the repeated hour: rows before that step are meant the first time, rows
 /// after it the second time.
 ///
 /// # Errors
-/// A time that does not exist, or one of two that the order does not tell apart.
+/// A time doesn't exist, or the order doesn't determine which of two times is meant.
 pub(crate) fn resolve(times: &[Local], zone: &TimeZone) -> Result<Vec<Timestamp>, Unresolved> {
     let name = zone.iana_name().unwrap_or("this zone").to_owned();
     let mut moments = vec![Timestamp::UNIX_EPOCH; times.len()];
-    // Runs of rows in a row whose times come twice.
+    // Runs of consecutive rows whose times occur twice.
     let mut run: Vec<usize> = Vec::new();
     let mut runs: Vec<Vec<usize>> = Vec::new();
     for (index, local) in times.iter().enumerate() {
@@ -69,7 +69,7 @@ pub(crate) fn resolve(times: &[Local], zone: &TimeZone) -> Result<Vec<Timestamp>
                 return Err(Unresolved::Skipped { line: local.line, at: local.at, zone: name });
             }
             AmbiguousOffset::Fold { .. } => {
-                // Another clock change begins another run.
+                // Another clock change starts another run.
                 if run.last().is_some_and(|last| times[*last].at.date() != local.at.date()) {
                     runs.push(std::mem::take(&mut run));
                 }
@@ -105,10 +105,10 @@ pub(crate) fn resolve(times: &[Local], zone: &TimeZone) -> Result<Vec<Timestamp>
     Ok(moments)
 }
 
-/// The rows of a run that are meant the second time; `None` if the order doesn't say.
+/// Returns the rows of a run that are meant the second time; `None` if the order doesn't decide.
 fn second_pass(times: &[Local], run: &[usize]) -> Option<Vec<usize>> {
     let at = |index: usize| times[run[index]].at;
-    // The rows around the run say which way the file goes.
+    // The rows around the run show the order of the file.
     let (first, last) = (*run.first()?, *run.last()?);
     let before = first.checked_sub(1).map(|index| times[index].at);
     let after = times.get(last + 1).map(|local| local.at);
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn ambiguous_row_order_is_refused() {
         for times in [
-            // Only one of the two hours was measured.
+            // Only one of the two hours has measurements.
             &["2026-10-25T01:30", "2026-10-25T02:30", "2026-10-25T03:30"][..],
             &["2026-10-25T02:30"],
             &["2026-10-25T02:30", "2026-10-25T02:30"],
@@ -218,7 +218,7 @@ mod tests {
             ]), reverse: bool,
         ) {
             let zone = TimeZone::get(zone).expect("a zone");
-            // A whole year at this interval; of a doubled half hour each time has several rows.
+            // A whole year at this interval; each time in a repeated half hour has several rows.
             let begin = DateTime::new(year, 1, 1, 0, 0, 0, 0).expect("a time").to_zoned_datetime(zone.clone()).expect("a moment").timestamp();
             let minutes = minutes.min(14);
             let mut moments: Vec<Timestamp> = (0..366 * 24 * 60 / minutes)

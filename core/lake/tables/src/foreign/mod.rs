@@ -1,6 +1,6 @@
-//! Measurements of other tools as tables: rows of text under the names of our columns or of theirs.
+//! Measurements of other tools as tables: rows of text under our column names or theirs.
 //!
-//! Knows files and their habits; must not know samples or the lake (see `import`).
+//! Knows files and their peculiarities; must not know samples or the lake (see `import`).
 
 mod clock;
 mod numbers;
@@ -14,8 +14,8 @@ pub(super) use presets::ExportSelection;
 pub use presets::Preset;
 pub(super) use table::{Row, Table, read_csv};
 
-/// Words that mean "no value", in addition to an empty field (spreadsheets, RRDtool, Grafana,
-/// pandas, PostgreSQL).
+/// Words for "no value", in addition to an empty field (spreadsheets, RRDtool, Grafana, pandas,
+/// PostgreSQL).
 const MISSING: [&str; 18] = [
     "-",
     "--",
@@ -37,7 +37,7 @@ const MISSING: [&str; 18] = [
     "-NaN",
 ];
 
-/// Whether a field holds no value.
+/// Returns whether a field has no value.
 pub(super) fn is_missing(text: &str, own_words: &[String]) -> bool {
     text.is_empty() || MISSING.contains(&text) || own_words.iter().any(|word| word == text)
 }

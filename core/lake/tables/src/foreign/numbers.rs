@@ -1,7 +1,7 @@
-//! Numbers as people write them: which mark separates the fraction is learnt from a whole column,
-//! and asked for if the column does not settle it.
+//! Numbers as people write them. The decimal mark is inferred from a whole column; if that is
+//! ambiguous, the user has to state it.
 
-/// What separates the fraction of a number.
+/// The decimal mark of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     /// `1234.5`
@@ -30,13 +30,14 @@ impl Mark {
         }
     }
 
-    /// The mark of a column, from all its values. `usual` decides if no value has a mark.
+    /// Infers the decimal mark of a column from all its values. `usual` decides if no value has a
+    /// mark.
     ///
     /// A value such as `12,5` or `1.234,5` settles it. `1.234` alone does not if `usual` is a
-    /// comma: it may be one and a bit, or more than a thousand.
+    /// comma: it may be a little over one, or over a thousand.
     ///
     /// # Errors
-    /// The value that can be read in two ways, or the two that contradict each other.
+    /// The value that can be read in two ways, or the two values that contradict each other.
     pub fn of<'a>(values: impl Iterator<Item = &'a str>, usual: Self) -> Result<Self, String> {
         let mut found: Option<(Self, &str)> = None;
         let mut unclear: Option<&str> = None;
@@ -64,7 +65,8 @@ impl Mark {
         }
     }
 
-    /// The number; groups of thousands may be separated by blanks, apostrophes or the other mark.
+    /// Parses a number; groups of thousands may be separated by blanks, apostrophes or the other
+    /// mark.
     pub fn parse(self, text: &str) -> Option<f64> {
         let (whole, fraction) =
             text.split_once(self.sign()).map_or((text, None), |(a, b)| (a, Some(b)));
@@ -93,7 +95,7 @@ impl Mark {
     }
 }
 
-/// Microseconds in the units that other tools write behind a time.
+/// Microseconds per unit, for the units that other tools append to a time.
 const UNITS: [(&str, f64); 27] = [
     ("ns", 1e-3),
     ("µs", 1.0),
@@ -124,8 +126,8 @@ const UNITS: [(&str, f64); 27] = [
     ("hours", 3.6e9),
 ];
 
-/// A number and the unit behind it, in microseconds: `12,3 ms`, `1.2s`, `< 1 msec` (which is at
-/// most that). `None` without one.
+/// Parses a number with a unit, in microseconds: `12,3 ms`, `1.2s`, `< 1 msec` (at most that).
+/// `None` without a unit.
 pub(crate) fn with_unit(text: &str) -> Option<(&str, f64)> {
     let text = text.trim().trim_start_matches('<').trim_start();
     let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;
@@ -134,10 +136,10 @@ pub(crate) fn with_unit(text: &str) -> Option<(&str, f64)> {
     UNITS.iter().find(|(word, _)| *word == unit).map(|(_, micros)| (number, *micros))
 }
 
-/// What a value says about the decimal mark.
+/// What a value implies about the decimal mark.
 enum Shape {
     Settles(Mark),
-    /// With this mark it is a fraction of three digits, with the other one thousands.
+    /// With this mark it is a fraction of three digits, with the other one a thousands separator.
     Unclear(Mark),
     Neither,
 }
@@ -153,7 +155,7 @@ fn shape(value: &str) -> Shape {
         (None, None) => return Shape::Neither,
         (Some(at), None) => (Mark::Point, Mark::Comma, &value[at + 1..]),
         (None, Some(at)) => (Mark::Comma, Mark::Point, &value[at + 1..]),
-        // The last one of two separates the fraction: 1.234,5 and 1,234.5.
+        // The last of two marks separates the fraction: 1.234,5 and 1,234.5.
         (Some(point), Some(comma)) if point > comma => return Shape::Settles(Mark::Point),
         (Some(_), Some(_)) => return Shape::Settles(Mark::Comma),
     };

@@ -1,4 +1,4 @@
-//! The exports of other tools, brought under our columns: `started_at` (microseconds since 1970
+//! The exports of other tools, converted to our columns: `started_at` (microseconds since 1970
 //! UTC), `monitor`, `outcome`, `error`, `round_trip_us`.
 
 mod checkmk;
@@ -15,7 +15,7 @@ use std::path::Path;
 use super::{Row, Table, table};
 use crate::LakeAdminError;
 
-/// A tool whose exports are understood.
+/// A tool whose exports can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Preset {
     /// PRTG: historic data as CSV or XML.
@@ -25,35 +25,35 @@ pub enum Preset {
     Smokeping,
     /// Uptime Kuma: the table heartbeat as CSV or JSON.
     UptimeKuma,
-    /// Nagios and its kin: service performance data.
+    /// Nagios and compatible systems: service performance data.
     Nagios,
     /// Checkmk: metrics from the REST API as JSON, or a graph as CSV.
     Checkmk,
-    /// Prometheus: the result of query_range as JSON, or what promtool prints.
+    /// Prometheus: the result of query_range as JSON, or promtool's output.
     Prometheus,
     /// Grafana: the data of a panel as CSV.
     Grafana,
 }
 
-/// What to take from an export that holds more than one measurement.
+/// What to import from an export that contains several measurements.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExportSelection<'a> {
-    /// The channel, metric or label that is the round trip; a likely one by default.
+    /// The channel, metric or label of the round trip (default: a likely name).
     pub round_trip: Option<&'a str>,
     /// The delimiter of a CSV file.
     pub delimiter: Option<u8>,
 }
 
-/// A measurement under our columns.
+/// A measurement in our columns.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Measurement {
     line: u64,
     /// Microseconds since 1970 UTC.
     at: i64,
-    /// The time as it is written, where it has no offset: it is resolved by the order of rows.
+    /// The time as written, if it has no offset; it is resolved by the order of rows.
     local: Option<String>,
     monitor: Option<String>,
-    /// `None` if nothing is known about the test: it is skipped.
+    /// `None` if nothing is known about the test, which is then skipped.
     outcome: Option<&'static str>,
     error: Option<String>,
     round_trip_us: Option<i64>,
@@ -141,13 +141,14 @@ fn as_table(measurements: Vec<Measurement>, mut notes: Vec<String>) -> Table {
     Table { head: head.into_iter().map(str::to_owned).collect(), rows, delimiter: None, notes }
 }
 
-/// Seconds as microseconds, if they are a time that a test can take.
+/// Converts seconds to microseconds, if a test can take that long.
 fn micros(seconds: f64) -> Option<i64> {
     let micros = (seconds * 1e6).round();
     (seconds.is_finite() && (0.0..9e15).contains(&micros)).then_some(micros as i64)
 }
 
-/// A name of theirs as a monitor id: lower case, other signs as hyphens, at most 64 of them.
+/// Converts a name to a monitor id: lower case, at most 64 characters, with hyphens for all other
+/// characters.
 fn id(name: &str) -> String {
     let mut id = String::new();
     for c in name.chars().flat_map(char::to_lowercase) {
@@ -161,7 +162,7 @@ fn id(name: &str) -> String {
     id.trim_matches('-').to_owned()
 }
 
-/// One line of at most 200 characters.
+/// Returns one line of at most 200 characters.
 fn one_line(text: &str) -> Option<String> {
     let line = mailqos_base::one_line(text, &[]);
     (!line.is_empty()).then_some(line)

@@ -6,10 +6,10 @@ use mailqos_lake::io_error;
 
 use crate::LakeAdminError;
 
-/// No export that people make is larger; a mistake (a disk image) must not fill the memory.
+/// No real export is larger; a mistake (a disk image) must not fill the memory.
 const MAX_FILE: u64 = 2 << 30;
 
-/// A row, by the columns of its table.
+/// A row, in the order of the table's columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Row {
     /// The line in the file.
@@ -21,13 +21,13 @@ pub struct Row {
 /// A foreign file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
-    /// The names of the columns.
+    /// Names of the columns.
     pub head: Vec<String>,
     /// The rows.
     pub rows: Vec<Row>,
-    /// What separates the fields, if it is a CSV file.
+    /// The delimiter, if it is a CSV file.
     pub delimiter: Option<u8>,
-    /// What people should know about the file, such as that its rows are averages.
+    /// Notes for the user, such as that rows are averages.
     pub notes: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn text(file: &Path) -> Result<String, LakeAdminError> {
     })
 }
 
-/// Whether a file begins with these bytes, behind blanks and a byte order mark.
+/// Returns whether a file begins with these bytes after blanks and a byte order mark.
 pub(super) fn begins_with(file: &Path, bytes: &[u8]) -> Result<bool, LakeAdminError> {
     let mut begin = Vec::new();
     let open = File::open(file).map_err(io_error(file))?;
@@ -59,7 +59,7 @@ pub(super) fn begins_with(file: &Path, bytes: &[u8]) -> Result<bool, LakeAdminEr
     Ok(begin.trim_ascii_start().starts_with(bytes))
 }
 
-/// UTF-8, or UTF-16 with a byte order mark (what Excel calls Unicode text).
+/// Decodes UTF-8, or UTF-16 with a byte order mark (Excel's "Unicode text").
 fn decoded(bytes: Vec<u8>) -> Option<String> {
     let units = |pairs: &[u8], unit: fn([u8; 2]) -> u16| -> Vec<u16> {
         pairs.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect()
@@ -72,10 +72,10 @@ fn decoded(bytes: Vec<u8>) -> Option<String> {
     }
 }
 
-/// Reads a CSV file with a head. A first line `sep=;` is Excel's way to name the delimiter.
+/// Reads a CSV file with a header. Excel names the delimiter in a first line `sep=;`.
 ///
 /// # Errors
-/// The file can't be read, or is not CSV.
+/// The file can't be read, or is not a valid CSV file.
 pub(crate) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Table, LakeAdminError> {
     let text = text(file)?;
     let (text, named, skipped) = match text.split_once('\n') {
@@ -98,7 +98,7 @@ pub(crate) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Table, Lake
         let record = record.map_err(error)?;
         let begin = record.position().and_then(|position| usize::try_from(position.byte()).ok());
         let line = lines.at(begin.unwrap_or_default()) + skipped;
-        // More fields than the head has names for are a delimiter within a value, not quoted; empty
+        // More fields than the header has names mean an unquoted delimiter within a value; empty
         // ones are harmless.
         if record.iter().skip(head.len()).any(|field| !field.trim().is_empty()) {
             return Err(LakeAdminError::Import(format!(
@@ -116,7 +116,7 @@ pub(crate) fn read_csv(file: &Path, delimiter: Option<u8>) -> Result<Table, Lake
     Ok(Table { head, rows, delimiter: Some(delimiter), notes: Vec::new() })
 }
 
-/// The lines of a text by their bytes. (The csv crate's own count is one behind if lines end in CR
+/// Maps byte offsets of a text to lines. (The csv crate's count is off by one if lines end in CR
 /// LF.)
 struct Lines<'a> {
     text: &'a [u8],
@@ -129,7 +129,8 @@ impl<'a> Lines<'a> {
         Self { text: text.as_bytes(), at: 0, line: 1 }
     }
 
-    /// The line of a byte behind the last one, or of the first one after it that ends no line.
+    /// Returns the line of a byte after the previous one, or of the next byte that does not end a
+    /// line.
     fn at(&mut self, byte: usize) -> u64 {
         let ends_line = |at: usize| matches!(self.text.get(at), Some(b'\r' | b'\n'));
         let mut to = byte.clamp(self.at, self.text.len());
@@ -142,7 +143,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The delimiter that a line `sep=;` names.
+/// Returns the delimiter that a line `sep=;` names.
 fn separator(line: &str) -> Option<u8> {
     let line = line.trim_matches('"');
     let (key, value) = line.split_once('=')?;
@@ -152,7 +153,7 @@ fn separator(line: &str) -> Option<u8> {
     (key.eq_ignore_ascii_case("sep") && !sign.is_ascii_alphanumeric()).then_some(*sign)
 }
 
-/// Of the usual delimiters the one that the head has most of.
+/// Returns the usual delimiter that occurs most often in the header.
 fn likely(head: &str) -> u8 {
     let count = |sign: u8| head.bytes().filter(|byte| *byte == sign).count();
     b";\t|".iter().copied().fold(

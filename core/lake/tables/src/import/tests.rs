@@ -130,7 +130,7 @@ fn a_doubled_hour_is_read_by_the_order_of_its_rows() {
     let mut plan = plan(&["started_at=time", "round_trip_us=latency:ms"]);
     plan.outcome = Some(Outcome::Ok);
     plan.timezone = TimeZone::get("America/Sao_Paulo").expect("a zone");
-    // 2026-03-01 is an ordinary day there; the hour that comes twice is tried in `clock`.
+    // 2026-03-01 is an ordinary day there; `clock` tests the repeated hour.
     assert_eq!(imported("time,latency\n2026-03-01T09:00,1\n", &plan).expect("imported").len(), 1);
     plan.timezone = TimeZone::get("Europe/Berlin").expect("a zone");
     let hours = "time,latency\n2025-10-26T01:30,1\n2025-10-26T02:30,1\n2025-10-26T02:30,1\n2025-10-26T03:30,1\n";

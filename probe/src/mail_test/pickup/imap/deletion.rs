@@ -1,9 +1,9 @@
 //! Deletes test mails over IMAP, and nothing else.
 //!
-//! With UIDPLUS (RFC 4315), UID EXPUNGE is used. Without it, EXPUNGE removes everything that is
-//! marked as deleted: it is used only if all of that is ours; otherwise our mails stay marked until
-//! the program that marked the others expunges the folder. Gmail archives expunged mails: there,
-//! mails are moved to the trash, which Gmail empties after 30 days.
+//! With UIDPLUS (RFC 4315), UID EXPUNGE is used. Without it, EXPUNGE removes every mail that is
+//! marked as deleted, so it is only used if all of these are ours; otherwise our mails stay marked
+//! until the program that marked the others expunges the folder. Gmail archives expunged mails:
+//! there, mails are moved to the trash, which Gmail empties after 30 days.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -23,14 +23,14 @@ use crate::mail_test::{
     token::Token,
 };
 
-/// The most mails of ours, left for others, that are remembered.
+/// Maximum number of our mails, left for other probes, that are remembered.
 const MAX_LEFT: usize = 256;
 /// Maximum number of mails marked as deleted by others that are inspected in one visit: they may be
 /// ours.
 const MARKED_AT_ONCE: usize = 16;
-/// Foreign marked mails that are remembered.
+/// Maximum number of foreign marked mails that are remembered.
 const MAX_MARKED: usize = 4096;
-/// While foreign mails are marked, it is looked again after this.
+/// Interval of checks while foreign mails are marked.
 const LOOK_AGAIN: Micros = Micros::from_secs(600);
 
 /// The mails of a folder that are to be deleted.
@@ -40,7 +40,7 @@ pub(super) struct PendingDeletions {
     unmarked: BTreeMap<u64, [u8; 8]>,
     /// UIDs from an earlier visit: their mails are checked again.
     left_over: BTreeSet<u64>,
-    /// Marked as deleted, but still there as far as is known.
+    /// UIDs of mails that are marked as deleted, but still there as far as known.
     marked: BTreeSet<u64>,
     /// Marked mails of others.
     foreign: BTreeSet<u64>,
@@ -53,7 +53,7 @@ impl PendingDeletions {
         self.unmarked.insert(uid, nonce);
     }
 
-    /// A new visit begins.
+    /// Starts a new visit.
     pub(super) fn begin_visit(&mut self) {
         self.left_over = self.unmarked.keys().copied().collect();
     }
@@ -65,8 +65,8 @@ impl PendingDeletions {
 }
 
 impl Folder {
-    /// Notes that mails are gone: if the server reuses their UIDs, the new mails must not count as
-    /// known.
+    /// Records that mails are gone: if the server reuses their UIDs, the new mails must not count
+    /// as known.
     fn note_gone(&mut self, uids: &BTreeSet<u64>) {
         for uid in uids {
             self.looked.remove(uid);
@@ -76,7 +76,7 @@ impl Folder {
     }
 }
 
-/// Deletes what is doomed in the selected folder.
+/// Deletes the doomed mails in the selected folder.
 pub(super) async fn delete(
     session: &mut Session,
     name: &str,
@@ -163,7 +163,7 @@ async fn heads(session: &mut Session, uids: &[u64]) -> Result<Vec<(u64, Vec<u8>)
     Ok(fetched?.into_iter().filter_map(with_head).collect())
 }
 
-/// The token of a test mail itself, by its header.
+/// Returns the token if a header is that of a test mail itself.
 fn test_mail(judge: &dyn MailClassifier, head: &[u8]) -> Option<Token> {
     match classify(judge, head) {
         Classification::TestMail(token) => Some(token),
@@ -171,7 +171,7 @@ fn test_mail(judge: &dyn MailClassifier, head: &[u8]) -> Option<Token> {
     }
 }
 
-/// Moves mails to another folder; tells whether the server did.
+/// Moves mails to another folder; returns whether the server did.
 async fn move_to(
     session: &mut Session,
     folder: &str,
@@ -189,7 +189,7 @@ async fn move_to(
             return Ok(false);
         }
     }
-    // A copy is in the trash now; the mail itself is still to be marked and expunged.
+    // There is a copy in the trash now; the mail itself must still be marked and expunged.
     Ok(moves)
 }
 
@@ -202,7 +202,7 @@ async fn mark(session: &mut Session, doomed: &mut PendingDeletions) -> Result<()
     Ok(())
 }
 
-/// EXPUNGE without UIDPLUS, if all that is marked is ours.
+/// Runs EXPUNGE without UIDPLUS, if all marked mails are ours.
 async fn expunge(
     session: &mut Session,
     name: &str,
@@ -224,7 +224,7 @@ async fn expunge(
         .take(MARKED_AT_ONCE)
         .collect();
     if !unknown.is_empty() {
-        // An earlier life of the probe may have marked them.
+        // An earlier process of the probe may have marked them.
         let heads = heads(session, &unknown).await?;
         for (uid, head) in heads {
             match test_mail(judge, &head).map(|token| judge.action(&token)) {
@@ -257,8 +257,8 @@ async fn expunge(
     Ok(())
 }
 
-/// Forgets mails that were left for others, once they are many: most are gone by then, since those
-/// who waited have taken them.
+/// Forgets mails that were left for others once there are many: most are gone by then, because the
+/// waiting tests have collected them.
 pub(super) async fn forget_gone(
     session: &mut Session,
     ours: &mut BTreeMap<u64, OwnMail>,

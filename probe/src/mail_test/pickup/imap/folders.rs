@@ -1,5 +1,4 @@
-//! The folders that a mailbox has: where its trash is, and what a configured folder may really be
-//! called.
+//! The folders of a mailbox: the trash, and suggestions for configured folders that don't exist.
 
 use mailqos_model::{Micros, Stage};
 
@@ -10,9 +9,9 @@ use super::{
 };
 use crate::mail_test::evidence::Moment;
 
-/// The most folders that are looked at.
+/// Maximum number of folders that are inspected.
 const MAX_FOLDERS: usize = 2000;
-/// The folders are listed again after this.
+/// Interval after which the folders are listed again.
 const LIST_AGAIN: Micros = Micros::from_secs(3600);
 /// Names of the junk folder and the trash for servers without special-use attributes (RFC 6154).
 const JUNK: [&str; 7] =
@@ -20,7 +19,7 @@ const JUNK: [&str; 7] =
 const TRASH: [&str; 6] =
     ["trash", "deleted items", "deleted messages", "bin", "papierkorb", "corbeille"];
 
-/// A folder as LIST shows it.
+/// A folder in the response to LIST.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Listed {
     name: String,
@@ -30,7 +29,7 @@ struct Listed {
 }
 
 impl Listed {
-    /// The name without the folders above it, in lower case.
+    /// Returns the name without parent folders, in lower case.
     fn leaf(&self) -> String {
         let leaf = match &*self.delimiter {
             "" => &*self.name,
@@ -47,7 +46,7 @@ impl Listed {
 /// The trash folder, if there is one, and the time at which it was looked up.
 pub(super) type Trash = Option<(Moment, Option<String>)>;
 
-/// The folder of deleted mails, in whatever language it is named.
+/// Returns the folder of deleted mails, in whatever language it is named.
 pub(super) async fn trash(
     session: &mut Session,
     known: &mut Trash,

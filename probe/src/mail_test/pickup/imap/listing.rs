@@ -13,13 +13,13 @@ use super::{
     session::{MAX_REPLY, ServerLine, Session},
 };
 
-/// The newest mails, which are looked into one by one; the search finds ours among the rest.
+/// Number of newest mails that are inspected one by one; the search finds ours among the rest.
 pub(super) const LOOKED_INTO: usize = 64;
 /// Maximum number of mails that count as ours because the search returned them.
 const TAKEN_FOR_OURS: usize = 1024;
 /// Number of visits without news after which the folder is listed anyway.
 const LISTS_AGAIN_AFTER: u8 = 8;
-/// The longest set of UIDs in a command: lines should not exceed 1,000 bytes (RFC 2683, section
+/// Longest set of UIDs in a command: lines should not exceed 1,000 bytes (RFC 2683, section
 /// 3.2.1.5).
 const MAX_SET: usize = 800;
 
@@ -32,7 +32,7 @@ pub(super) struct Selected {
 }
 
 impl Session {
-    /// Opens a folder, or gives back why it was refused.
+    /// Opens a folder, or returns why that was refused.
     pub(super) async fn open_folder(
         &mut self,
         name: &str,
@@ -64,7 +64,7 @@ impl Session {
     }
 }
 
-/// The mails that are new in a folder.
+/// The new mails of a folder.
 #[derive(Debug, Default)]
 pub(super) struct New {
     pub(super) uids: Vec<u64>,
@@ -73,13 +73,13 @@ pub(super) struct New {
 }
 
 impl Folder {
-    /// Whether the UIDs have begun again at lower numbers, although the validity is the same (GMX,
-    /// 2020): what is remembered is then of other mails.
+    /// Returns whether the UIDs have restarted at lower numbers with the same validity (GMX, 2020):
+    /// what is remembered then belongs to other mails.
     pub(super) fn went_back(&self, selected: &Selected) -> bool {
         matches!((selected.next, self.uid_next), (Some(now), Some(before)) if now < before)
     }
 
-    /// Whether the listing can be spared.
+    /// Returns whether the listing can be skipped.
     pub(super) fn is_unchanged(&self, selected: &Selected) -> bool {
         let stands_still = selected.next.is_some()
             && selected.next == self.uid_next
@@ -88,7 +88,7 @@ impl Folder {
             || (self.proved && stands_still && self.unlisted < LISTS_AGAIN_AFTER)
     }
 
-    /// Lists what is new, by the search and, where that shows less than has come, by the last
+    /// Lists new mails, by the search and, if that returns fewer than have arrived, by the last
     /// sequence numbers.
     pub(super) async fn list_new(
         &self,
@@ -119,7 +119,7 @@ impl Folder {
         Ok(new)
     }
 
-    /// Notes what was listed, or that no listing was necessary.
+    /// Records what was listed, or that no listing was necessary.
     pub(super) fn note_listing(&mut self, selected: &Selected, new: Option<&New>) {
         let Some(new) = new else {
             self.unlisted = self.unlisted.saturating_add(1);
@@ -135,7 +135,7 @@ impl Folder {
             (Some(now), Some(before), Some(highest)) if now > before && highest < now => {
                 self.proved = true
             }
-            // New mails, and UIDNEXT has not moved for them.
+            // There are new mails, but UIDNEXT has not moved.
             (Some(now), Some(before), Some(_))
                 if now <= before && new.uids.iter().any(|uid| *uid < now) =>
             {
@@ -160,8 +160,8 @@ struct Listing {
     total: u64,
 }
 
-/// The UIDs from `first` on that are to be looked into: the newest, and what the server's search
-/// takes for ours.
+/// Returns the UIDs from `first` on that are to be inspected: the newest, and those that the
+/// server's search considers ours.
 async fn list(
     session: &mut Session,
     first: u64,
@@ -188,8 +188,8 @@ async fn list(
             fetched.into_iter().map(|fetched| fetched.uid).collect()
         }
     };
-    // `n:*` names the last mail even where all numbers are below n; some servers take no notice of
-    // the range at all.
+    // `n:*` includes the last mail even if all numbers are below n; some servers ignore the range
+    // entirely.
     uids.retain(|uid| *uid >= first);
     uids.sort_unstable();
     uids.dedup();
@@ -210,7 +210,7 @@ async fn list(
     Ok(Listing { uids, total })
 }
 
-/// The UIDs of the mails from this sequence number on; none where the server refuses.
+/// Returns the UIDs of the mails from this sequence number on; none if the server refuses.
 async fn last_mails(session: &mut Session, from: u64) -> Result<Vec<u64>, PickupError> {
     let mut uids = Vec::new();
     session
@@ -225,8 +225,8 @@ async fn last_mails(session: &mut Session, from: u64) -> Result<Vec<u64>, Pickup
     Ok(uids)
 }
 
-/// The highest UID of the folder, as the last mail has it; `None` where the folder is empty or does
-/// not tell.
+/// Returns the highest UID of the folder, that of the last mail; `None` if the folder is empty or
+/// the server does not return it.
 pub(super) async fn highest(
     session: &mut Session,
     exists: u64,
@@ -237,7 +237,7 @@ pub(super) async fn highest(
     Ok(last_mails(session, exists).await?.into_iter().max())
 }
 
-/// The UID of the last mail, as of this moment.
+/// Returns the UID of the last mail at this moment.
 pub(super) async fn last_uid(session: &mut Session) -> Result<Option<u64>, PickupError> {
     let mut last = None;
     session
@@ -251,9 +251,9 @@ pub(super) async fn last_uid(session: &mut Session) -> Result<Option<u64>, Picku
 /// Result of a search.
 pub(super) enum Search {
     Found(Vec<u64>),
-    /// The server refuses for now.
+    /// The server refuses temporarily.
     NotNow,
-    /// The server can't search so.
+    /// The server does not support this search.
     Unknown,
 }
 
@@ -319,7 +319,7 @@ pub(super) async fn fetch_some(
     Ok((all, refusal))
 }
 
-/// Sets of UIDs, each short enough for a command; consecutive ones as ranges.
+/// Returns sets of UIDs, each short enough for a command; consecutive ones as ranges.
 pub(super) fn sets(uids: impl IntoIterator<Item = u64>) -> Vec<String> {
     let mut sorted: Vec<u64> = uids.into_iter().collect();
     sorted.sort_unstable();
@@ -341,7 +341,7 @@ pub(super) fn sets(uids: impl IntoIterator<Item = u64>) -> Vec<String> {
     sets
 }
 
-/// The same for few mails.
+/// Returns the same for few mails.
 pub(super) fn set(uids: impl IntoIterator<Item = u64>) -> String {
     sets(uids).join(",")
 }

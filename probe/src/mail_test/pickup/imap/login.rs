@@ -1,4 +1,4 @@
-//! The greeting, STARTTLS, and the methods to log in over IMAP.
+//! The greeting, STARTTLS, and the IMAP login methods.
 
 use std::time::Instant;
 
@@ -18,11 +18,11 @@ use super::{
     session::{MAX_REPLY, ServerLine, Session},
 };
 
-/// Capability of AUTHENTICATE to accept an initial response in its line (RFC 4959), as noted among
-/// a server's missing features.
+/// AUTHENTICATE with an initial response in its line (RFC 4959), as recorded among a server's
+/// missing features.
 const INITIAL_RESPONSE: &str = "SASL-IR";
 
-/// A method to log in.
+/// A login method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LoginMethod {
     Sasl(Mechanism),
@@ -42,7 +42,7 @@ impl LoginMethod {
     }
 }
 
-/// The greeting, and STARTTLS where it is wanted; tells whether a login is to follow.
+/// Reads the greeting and runs STARTTLS if it is configured; returns whether a login must follow.
 pub(super) async fn shake_hands(
     session: &mut Session,
     door: &MailboxEndpoint,
@@ -93,8 +93,8 @@ pub(super) async fn shake_hands(
     Ok(welcome != "PREAUTH")
 }
 
-/// Logs in, with another token where one is rejected; then says who this client is, where the
-/// server wants to know.
+/// Logs in, with another token if one is rejected; then identifies this client if the server
+/// requires that.
 pub(super) async fn log_in(
     session: &mut Session,
     credentials: Option<&Credentials>,
@@ -118,8 +118,8 @@ pub(super) async fn log_in(
     }
 }
 
-/// Identifies this client (RFC 2971) to servers that require it: NetEase (163, 126, yeah.net) opens
-/// no folder before.
+/// Identifies this client (RFC 2971) to servers that require it: NetEase (163, 126, yeah.net) does
+/// not open folders before.
 pub(super) async fn identify(session: &mut Session, habits: &Habits) -> Result<(), PickupError> {
     let is_coremail = session.capabilities.iter().any(|word| word.starts_with("X-CM-EXT"));
     if session.has("ID") && (habits.wants_id || is_coremail) {
@@ -136,8 +136,8 @@ pub(super) async fn send_id(session: &mut Session) -> Result<(), PickupError> {
     session.command(Stage::PickupLogin, &command, MAX_REPLY, |_| {}).await.map(|_| ())
 }
 
-/// The methods to log in that the server offers and the account allows, the best first. Once all
-/// have failed, all are tried again, one a visit.
+/// Returns the login methods that the server offers and the account allows, the best first. Once
+/// all have failed, all are tried again, one per visit.
 fn methods(
     session: &Session,
     offered: &[String],
@@ -184,7 +184,7 @@ async fn log_in_with(
         session.has_fresh_capabilities = false;
         let mut answer = exchange(session, method, credentials, habits).await?;
         if answer.is_of_syntax() && answer.at_once {
-            // Coremail (NetEase) lists SASL-IR, but does not take what belongs to it
+            // Coremail (NetEase) lists SASL-IR but does not accept initial responses
             // (pimalaya/himalaya/issues/729).
             habits.lacks.insert(INITIAL_RESPONSE);
             answer = exchange(session, method, credentials, habits).await?;
@@ -197,8 +197,7 @@ async fn log_in_with(
             }
             let took = session.wire.received_at().saturating_duration_since(began);
             phases.login = Some(Micros::from(took));
-            // What is offered before a login need not be offered after it (RFC 9051, section
-            // 6.2.2).
+            // Capabilities before a login may differ from those after it (RFC 9051, section 6.2.2).
             if !session.has_fresh_capabilities {
                 session.capabilities.clear();
                 session.must(stage, "CAPABILITY", MAX_REPLY, |_| {}).await?;
@@ -207,7 +206,7 @@ async fn log_in_with(
         }
         last = session.refusal(stage, "login", &status);
         let refusal = match last.refusal.unwrap_or(LoginRefusal::Credentials) {
-            // The server has not seen the password, or not understood the command.
+            // The server has not seen the password, or has not understood the command.
             LoginRefusal::Credentials if !judged || of_syntax => LoginRefusal::Mechanism,
             refusal => refusal,
         };
@@ -217,8 +216,8 @@ async fn log_in_with(
             last.text = format!("{}; {reason}", last.text);
         }
         if matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Mechanism) {
-            // The server may only seem to have this method to log in: the next one is tried, now or
-            // at the next test.
+            // The server may only appear to support this login method: the next one is tried, now
+            // or at the next test.
             habits.lacks.insert(method.name());
         }
         if !refusal.leaves_other_mechanisms() {
@@ -231,17 +230,17 @@ async fn log_in_with(
 /// Result of a login method.
 struct Answer {
     status: Status,
-    /// Reason given by the server before, or failure on this side.
+    /// Reason given by the server earlier, or a failure on this side.
     reason: Option<String>,
-    /// The server had what it needs to tell right credentials from wrong ones.
+    /// Whether the server had enough information to judge the credentials.
     judged: bool,
     /// Whether the initial response was in the line of the command (SASL-IR).
     at_once: bool,
 }
 
 impl Answer {
-    /// Whether the server did not understand the command; iCloud also replies BAD to internal
-    /// problems.
+    /// Returns whether the server did not understand the command; iCloud also replies BAD to
+    /// internal problems.
     fn is_of_syntax(&self) -> bool {
         let text = self.status.text.to_ascii_lowercase();
         let is_judgement =
@@ -271,7 +270,7 @@ async fn exchange(
     session.wire.begin(session.step, MAX_REPLY);
     match method {
         LoginMethod::Login => {
-            // A quoted string holds ASCII only; everything else travels as a literal.
+            // A quoted string only contains ASCII; everything else is sent as a literal.
             let mut line = format!("{tag} LOGIN");
             for text in [&*credentials.user, credentials.secret.expose()] {
                 if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {

@@ -1,7 +1,7 @@
 //! IMAP (RFC 3501 and RFC 9051, with 4315 UIDPLUS, 4959 SASL-IR, 7888 non-synchronising literals).
 //!
-//! Mails are read with PEEK, so that no flag of a foreign mail changes; only mails of ours are
-//! deleted, by their UIDs. UIDs are remembered between visits, so that a mail is looked into once,
+//! Mails are read with PEEK, so that flags of foreign mails don't change; only our mails are
+//! deleted, by their UIDs. UIDs are remembered between visits, so that each mail is inspected once,
 //! and a visit without news costs one SELECT.
 
 mod deletion;
@@ -36,16 +36,16 @@ pub(in crate::mail_test) use session::Session;
 pub(super) use survey::survey;
 pub(in crate::mail_test) use watch::watch;
 
-/// The longest reply to a search, or to a fetch of several heads.
+/// Longest reply to a search, or to a FETCH of several headers.
 const MAX_LISTING: usize = 16 * 1024 * 1024;
 /// Number of attempts to read an unreadable mail, after all others; giving up too soon would count
 /// one of ours as lost.
 const TRIES: u8 = 100;
-/// Tries at every visit; from then on the pauses double, up to the longest one.
+/// Attempts in consecutive visits; after these the pauses double, up to the longest one.
 const TRIES_IN_A_ROW: u8 = 30;
 const MAX_PAUSE: Micros = Micros::from_secs(900);
 
-/// Between which moments a mail landed, as far as the visits tell.
+/// Between which moments a mail arrived, according to the visits.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     not_shown: Option<Moment>,
@@ -56,14 +56,14 @@ struct Seen {
     tries: u8,
     /// Time of the last attempt.
     tried: Option<Moment>,
-    /// The last try broke the conversation, or was refused: it is tried alone, so that it takes no
-    /// other mail with it.
+    /// Whether the last attempt broke the conversation or was refused: the mail is then tried
+    /// separately, so that it affects no other mail.
     broke: bool,
 }
 
 impl Seen {
-    /// Whether it is to be read in the visit that began at `began`: once a visit, and ever more
-    /// rarely.
+    /// Returns whether it is to be read in the visit that started at `began`: once per visit, and
+    /// with growing pauses.
     fn is_due(&self, began: Moment) -> bool {
         let Some(tried) = self.tried else { return true };
         let beyond = self.tries.saturating_sub(TRIES_IN_A_ROW);
@@ -79,21 +79,21 @@ impl Seen {
         self.tried = Some(Moment::now());
     }
 
-    /// Whether it was listed only a while ago, and has not been read: it may be the mail that a
-    /// test waits for.
+    /// Returns whether it was listed recently and has not been read: it may be the mail that a test
+    /// waits for.
     fn is_missed(&self) -> bool {
         self.tries > 0 && Moment::now() - self.shown < UNREADABLE_FOR
     }
 }
 
-/// A mail of ours that is still there.
+/// One of our mails that is still there.
 #[derive(Debug, Clone)]
 struct OwnMail {
     token: Token,
     finding: Finding,
     seen: Seen,
     date: Option<UtcMicros>,
-    /// Empty once it has been left for others: it may lie there for a month.
+    /// Empty once it has been left for others: it may stay for a month.
     head: Vec<u8>,
 }
 
@@ -101,25 +101,25 @@ struct OwnMail {
 #[derive(Debug, Default)]
 struct Folder {
     validity: Option<u64>,
-    /// UIDs below this were listed before.
+    /// UIDs below this were listed earlier.
     next: u64,
     /// UIDNEXT and the number of mails, as the last visit saw them.
     uid_next: Option<u64>,
     exists: Option<u64>,
-    /// UIDNEXT was seen to move with a new mail: while it stands still, nothing is new.
+    /// Whether UIDNEXT was seen to move with a new mail: while it stands still, nothing is new.
     proved: bool,
     /// Number of visits since the folder was listed.
     unlisted: u8,
     /// Start of the last listing, before which the mails from `next` on were not there.
     listed: Option<Moment>,
-    /// The same, if UIDNEXT is to be believed.
+    /// The same, if UIDNEXT is reliable.
     checked: Option<Moment>,
-    /// Mails to be looked into.
+    /// Mails to inspect.
     fresh: BTreeMap<u64, Seen>,
     ours: BTreeMap<u64, OwnMail>,
-    /// Mails of ours that are to be deleted.
+    /// Our mails that are to be deleted.
     doomed: PendingDeletions,
-    /// The highest UIDs that were listed.
+    /// Highest UIDs that were listed.
     looked: BTreeSet<u64>,
 }
 
@@ -135,9 +135,9 @@ impl Folder {
 /// Known behaviour of a server.
 #[derive(Debug, Clone, Default)]
 struct Habits {
-    /// Commands and ways to log in that the server does not have.
+    /// Commands and login methods that the server does not support.
     lacks: HashSet<&'static str>,
-    /// The server opens no folder before it knows who the client is.
+    /// Whether the server only opens folders after the client has identified itself.
     wants_id: bool,
 }
 
@@ -167,7 +167,7 @@ pub(in crate::mail_test) struct LearnedState {
     witness: Witness,
 }
 
-/// Whether a server refuses for now only (RFC 5530).
+/// Returns whether a server refuses only temporarily (RFC 5530).
 fn is_for_now(status: &Status) -> bool {
     ["UNAVAILABLE", "SERVERBUG", "TEMPFAIL", "INUSE", "LIMIT", "EXPUNGEISSUED"]
         .iter()
@@ -183,8 +183,7 @@ struct Imap<'a> {
     visit: &'a mut Visit,
 }
 
-/// Does what a visit is for, on a connection that has just been opened; the session is still to be
-/// ended.
+/// Carries out a visit on a newly opened connection; the session must still be ended.
 pub(super) async fn converse(
     wire: Wire,
     errand: VisitTarget<'_>,
@@ -230,15 +229,15 @@ impl Imap<'_> {
                     } else {
                         format!("{}; {suggestion}", refusal.text)
                     };
-                    // A folder may come into being with its first mail; without the first one there
-                    // is nothing to measure.
+                    // A folder may be created by its first mail; without the first folder there is
+                    // nothing to measure.
                     if number == 0 {
                         failure = Some(PickupError { text: reason.clone(), ..refusal });
                     }
                     self.visit.missing.push(MissingFolder { name: name.clone(), reason });
                 }
-                // What the server does not give now, it may give later; meanwhile the other folders
-                // are looked into.
+                // What the server does not return now, it may return later; meanwhile the other
+                // folders are inspected.
                 Err(error) if error.is_passing => failure = failure.or(Some(error)),
                 Err(error) => return Err(error),
             }
@@ -275,7 +274,7 @@ impl Imap<'_> {
         let asked = Moment::of(began);
         let mut answer = self.session.open_folder(name, "SELECT").await?;
         if answer.is_err() && self.session.has("ID") && !self.memory.habits.wants_id {
-            // NetEase requires the client's identification, and refuses without it (RFC 2971).
+            // NetEase requires the client's identification and refuses without it (RFC 2971).
             login::send_id(&mut self.session).await?;
             answer = self.session.open_folder(name, "SELECT").await?;
             self.memory.habits.wants_id = answer.is_ok();
@@ -292,15 +291,15 @@ impl Imap<'_> {
             folder.doomed.begin_visit();
         }
         let mut failure = None;
-        // What broke a conversation before comes last: by then, what else is ours has been taken.
+        // Mails that broke a conversation before come last, after our other mails have been
+        // collected.
         for again in [false, true] {
             let Some(folder) = self.memory.folders.get_mut(name) else {
                 break;
             };
             let mut retrieval = Retrieval { session: &mut self.session, folder, judge: self.judge };
             let examined = retrieval.examine(asked, again).await;
-            // What was read before something went wrong is taken and deleted all the same, if that
-            // can be.
+            // Mails that were read before the failure are collected and deleted if possible.
             keep_passing(examined, &mut failure)?;
             let result = retrieval.take(name, self.visit).await;
             let deleted = deletion::delete(&mut self.session, name, self.memory, self.judge).await;
@@ -334,7 +333,7 @@ impl Imap<'_> {
         failure.map_or(Ok(None), Err)
     }
 
-    /// Lists what is new in the selected folder, and between which moments it came.
+    /// Lists the new mails in the selected folder and between which moments they arrived.
     async fn list_folder(
         &mut self,
         name: &str,
@@ -352,8 +351,8 @@ impl Imap<'_> {
             if watched && folder.went_back(&selected) {
                 self.memory.witness.distrust();
             }
-            // The UIDs of before mean nothing any more; without a validity they never did (RFC
-            // 3501, section 6.3.1).
+            // Earlier UIDs are invalid; without a validity they always were (RFC 3501, section
+            // 6.3.1).
             *folder = Folder { validity: selected.validity, ..Folder::default() };
         }
         if folder.is_unchanged(&selected) {
@@ -371,8 +370,8 @@ impl Imap<'_> {
         let moved = selected.next > folder.uid_next;
         for uid in &new.uids {
             let is_plain = *uid >= before && !new.overlooked.contains(uid);
-            // Only the first folder is watched; another one's numbers have another validity,
-            // mostly, or are not in the notes.
+            // Only the first folder is watched; the numbers of others usually have another
+            // validity, or are not among the observations.
             let told = match watched && is_plain {
                 true => self.memory.witness.testify(selected.validity, *uid),
                 false => watch::WatchObservations::default(),
@@ -399,7 +398,7 @@ impl Imap<'_> {
     }
 }
 
-/// Keeps the first failure after which the conversation can continue; any other is returned.
+/// Keeps the first failure after which the conversation can continue; returns any other.
 fn keep_passing(
     result: Result<(), PickupError>,
     failure: &mut Option<PickupError>,
@@ -495,10 +494,10 @@ mod tests {
                 .expect("forgotten");
             folder.ours.into_keys().collect::<Vec<_>>()
         };
-        // Few cost nothing.
+        // A few are kept at no cost.
         assert_eq!(left(256, "", true).await.len(), 256);
         assert_eq!(left(300, "* SEARCH 7 300\r\nA1 OK found\r\n", true).await, [7, 300]);
-        // Mails that no search can find are limited to the newest.
+        // Mails that no search finds are limited to the newest.
         let newest: Vec<u64> = (173..=300).collect();
         assert_eq!(left(300, "A1 BAD no such search\r\n", true).await, newest);
         assert_eq!(left(300, "", false).await, newest);

@@ -5,23 +5,23 @@ use mailqos_model::UtcMicros;
 
 use crate::mail_test::received;
 
-/// Lists within lists that are followed.
+/// Maximum depth of nested lists.
 const MAX_DEPTH: usize = 32;
 /// UIDs have 32 bits (RFC 9051, section 2.3.1.1).
 pub(super) const LAST_UID: u64 = u32::MAX as u64;
-/// UIDs that are taken from one listing.
+/// Maximum number of UIDs in one listing.
 pub(super) const MAX_UIDS: usize = 1_000_000;
 
-/// A response: one line, and the literals that it held.
+/// A response: one line and its literals.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Response {
     /// The line without the content of literals, which follow their `{…}`.
     pub(super) text: Vec<u8>,
-    /// The literals' contents, or their beginnings.
+    /// The literals' contents, or the beginning of each.
     pub(super) literals: Vec<Vec<u8>>,
 }
 
-/// OK, NO and BAD: how a command ended, or what the server wants to say.
+/// OK, NO and BAD: the result of a command, or information from the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Status {
     /// `OK`, `NO`, `BAD`, `BYE` or `PREAUTH`.
@@ -33,7 +33,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    /// Reads what stands behind the tag.
+    /// Parses what follows the tag.
     pub(super) fn read(text: &str) -> Option<Self> {
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         let word = ["OK", "NO", "BAD", "BYE", "PREAUTH"]
@@ -51,7 +51,7 @@ impl Status {
         })
     }
 
-    /// OK, without a word more.
+    /// Returns a plain OK.
     pub(super) fn ok() -> Self {
         Self { word: "OK", code: Vec::new(), text: String::new() }
     }
@@ -60,18 +60,18 @@ impl Status {
         self.word == "OK"
     }
 
-    /// The first word of the code.
+    /// Returns whether the code begins with this word.
     pub(super) fn says(&self, code: &str) -> bool {
         self.code.first().is_some_and(|word| word == code)
     }
 
-    /// The number behind a word of the code, as in `[UIDNEXT 5]`.
+    /// Returns the number after a word of the code, as in `[UIDNEXT 5]`.
     pub(super) fn number(&self, code: &str) -> Option<u64> {
         self.says(code).then(|| self.code.get(1)?.parse().ok())?
     }
 }
 
-/// The length of the literal that a line announces at its end.
+/// Returns the length of the literal that a line announces at its end.
 pub(super) fn literal(line: &[u8]) -> Option<u64> {
     let inner = line.strip_suffix(b"}")?;
     let at = inner.iter().rposition(|byte| *byte == b'{')?;
@@ -86,7 +86,7 @@ pub(super) enum Value {
     Text(Vec<u8>),
     /// A list in parentheses.
     List(Vec<Value>),
-    /// `NIL`: there is no value, which is not the same as an empty one.
+    /// `NIL`: no value, which differs from an empty one.
     Nil,
 }
 
@@ -186,11 +186,11 @@ pub(super) struct Fetched {
     pub(super) uid: u64,
     /// INTERNALDATE.
     pub(super) date: Option<UtcMicros>,
-    /// The content of a section, whichever was asked for.
+    /// Content of the requested section.
     pub(super) section: Option<Vec<u8>>,
 }
 
-/// Reads `12 FETCH (…)`; `None` for any other response, and for one without UID.
+/// Parses `12 FETCH (…)`; `None` for any other response, and for one without UID.
 pub(super) fn fetched(values: &[Value]) -> Option<Fetched> {
     let [_, word, Value::List(items)] = values else {
         return None;
@@ -214,12 +214,12 @@ pub(super) fn fetched(values: &[Value]) -> Option<Fetched> {
             "INTERNALDATE" => {
                 fetched.date = items.next().and_then(|value| internal_date(&value.text()))
             }
-            // An empty section is none: the server lists the mail before it can give it.
+            // An empty section does not count: the server lists the mail before it can return it.
             _ if is_section => match items.next() {
                 Some(Value::Text(content)) => fetched.section = Some(content.clone()),
                 Some(Value::List(_) | Value::Nil) | None => {}
             },
-            // FLAGS, MODSEQ and whatever else a server adds: each has one value.
+            // FLAGS, MODSEQ and other additions of a server each have one value.
             _ => {
                 items.next();
             }
@@ -228,7 +228,7 @@ pub(super) fn fetched(values: &[Value]) -> Option<Fetched> {
     has_uid.then_some(fetched)
 }
 
-/// The UIDs of `SEARCH 1 2 3`, or of `ESEARCH (TAG "A1") UID ALL 1:3`; `None` for any other
+/// Returns the UIDs of `SEARCH 1 2 3`, or of `ESEARCH (TAG "A1") UID ALL 1:3`; `None` for any other
 /// response.
 pub(super) fn uids(values: &[Value]) -> Option<Vec<u64>> {
     let (word, rest) = values.split_first()?;
@@ -254,13 +254,13 @@ pub(super) fn uids(values: &[Value]) -> Option<Vec<u64>> {
     Some(uids)
 }
 
-/// `17-Jul-1996 02:44:25 -0700`: but for its hyphens a date as mails have it.
+/// Parses `17-Jul-1996 02:44:25 -0700`: like a date in a mail, except for its hyphens.
 fn internal_date(text: &str) -> Option<UtcMicros> {
     let (date, rest) = text.trim().split_once(' ')?;
     received::date(&format!("{} {rest}", date.replace('-', " ")))
 }
 
-/// A folder's name in modified UTF-7 (RFC 3501, section 5.1.3).
+/// Encodes a folder's name in modified UTF-7 (RFC 3501, section 5.1.3).
 pub(super) fn utf7(name: &str) -> String {
     use base64::{
         Engine as _, alphabet,
@@ -297,8 +297,7 @@ pub(super) fn utf7(name: &str) -> String {
     text
 }
 
-/// The name that modified UTF-7 stands for, for people to read; as it is where it is not
-/// well-formed.
+/// Decodes a name in modified UTF-7 for display; returns it unchanged if it is not well-formed.
 pub(super) fn from_utf7(text: &str) -> String {
     use base64::{
         Engine as _, alphabet,
@@ -333,7 +332,7 @@ pub(super) fn from_utf7(text: &str) -> String {
     name + rest
 }
 
-/// A text as a quoted string.
+/// Returns a text as a quoted string.
 pub(super) fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -415,7 +414,7 @@ mod tests {
         assert_eq!(section("3 FETCH (UID 7 BODY[HEADER] NIL)", &[]), None);
         assert_eq!(section("3 FETCH (UID 7 FLAGS (\\Seen))", &[]), None);
         assert_eq!(section("3 FETCH (UID 7 RFC822.SIZE 1234)", &[]), None);
-        // A string of these letters is one.
+        // Any string of these letters.
         assert_eq!(
             section("3 FETCH (UID 7 BODY[HEADER] \"NIL\")", &[]).as_deref(),
             Some(&b"NIL"[..])

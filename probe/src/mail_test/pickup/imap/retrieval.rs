@@ -19,17 +19,17 @@ use crate::mail_test::{
     token::Token,
 };
 
-/// The most that is read of a mail of ours.
+/// Maximum size of our mails that is read, in bytes.
 const MAX_MAIL: usize = 128 * 1024 * 1024;
 /// Number of mails that are inspected together.
 const BATCH: usize = 16;
-/// Bytes of a body that are looked at where the header does not make a message ours: it may be a
+/// Bytes of a body that are inspected if the header is not that of our mail: it may be a
 /// notification.
 const BODY_BYTES: usize = 16 * 1024;
 /// Additional amount that is read of a possible notification, piece by piece: pictures and HTML may
 /// precede the returned mail.
 const NOTIFICATION_BYTES: usize = 512 * 1024;
-/// Tries after which a mail whose body does not come counts as one without a body.
+/// Attempts after which a mail whose body is not returned counts as one without a body.
 const BODY_TRIES: u8 = 5;
 
 /// Retrieves our mails from a folder.
@@ -48,7 +48,7 @@ struct Read {
     refusal: Option<PickupError>,
 }
 
-/// Heads of which it is not known yet whose they are, with the server's date.
+/// Headers that are not classified yet, with the server's date.
 type Unknown = HashMap<u64, (Option<UtcMicros>, Vec<u8>)>;
 
 impl Retrieval<'_> {
@@ -58,7 +58,7 @@ impl Retrieval<'_> {
     pub(super) async fn examine(&mut self, began: Moment, again: bool) -> Result<(), PickupError> {
         let mut failure = None;
         loop {
-            // The newest first.
+            // Newest first.
             let mut batch: Vec<(u64, Seen)> =
                 self.folder.fresh.iter().rev().map(|(uid, seen)| (*uid, *seen)).collect();
             batch.retain(|(_, seen)| seen.broke == again && seen.is_due(began));
@@ -93,8 +93,8 @@ impl Retrieval<'_> {
         }
     }
 
-    /// Reads the heads of a batch and, where a head has no token, the beginning of the body; notes
-    /// which are ours.
+    /// Reads the headers of a batch and, if a header has no token, the beginning of the body;
+    /// records which are ours.
     async fn read(&mut self, batch: &[(u64, Seen)], mark: usize) -> Result<Read, PickupError> {
         let stage = Stage::PickupReceive;
         let mut read = Read::default();
@@ -104,7 +104,7 @@ impl Retrieval<'_> {
         read.refusal = refusal;
         let mut unknown = HashMap::new();
         for head in heads {
-            // No mail has an empty head.
+            // No mail has an empty header.
             let Some(content) = head.section.filter(|content| !content.trim_ascii().is_empty())
             else {
                 continue;
@@ -125,13 +125,13 @@ impl Retrieval<'_> {
             self.read_bodies(batch, unknown, &mut read).await?;
         }
         if batch.iter().any(|(uid, _)| !self.folder.ours.contains_key(uid)) {
-            // Other people's mails; ours is read as a whole later.
+            // These are other people's mails; ours is read completely later.
             self.session.wire.withhold(mark);
         }
         Ok(read)
     }
 
-    /// Reads the beginnings of bodies, and further where a message may be a notification.
+    /// Reads the beginnings of bodies, and more if a message may be a notification.
     async fn read_bodies(
         &mut self,
         batch: &[(u64, Seen)],
@@ -175,7 +175,7 @@ impl Retrieval<'_> {
                 }
             }
         }
-        // A body that never comes is none (NIL).
+        // A body that is never returned counts as none (NIL).
         let bodiless = batch
             .iter()
             .filter(|(uid, seen)| unknown.contains_key(uid) && seen.tries >= BODY_TRIES);
@@ -183,8 +183,8 @@ impl Retrieval<'_> {
         Ok(())
     }
 
-    /// Reads on in what may be a notification, until the returned mail has shown up or enough was
-    /// read; or gives back why the server does not give more.
+    /// Reads more of a possible notification until the returned mail appears or enough was read.
+    /// Returns why the server refuses more.
     async fn look_further(
         &mut self,
         uid: u64,
@@ -229,7 +229,7 @@ impl Retrieval<'_> {
         self.folder.ours.insert(uid, ours);
     }
 
-    /// Reads those of our mails that a test waits for, and dooms what is not to stay.
+    /// Reads our mails that a test waits for, and dooms those that are not to stay.
     pub(super) async fn take(&mut self, name: &str, visit: &mut Visit) -> Result<(), PickupError> {
         let mut failure = None;
         let uids: Vec<u64> = self.folder.ours.keys().copied().collect();
@@ -261,7 +261,7 @@ impl Retrieval<'_> {
                 match retrieve(self.session, (uid, self.judge), ours, &mut found).await {
                     Ok(true) => {}
                     Ok(false) => {
-                        // Whatever the server gave before, this is not what it was taken for.
+                        // Whatever the server returned before, the classification was wrong.
                         self.folder.ours.remove(&uid);
                         continue;
                     }
@@ -288,8 +288,8 @@ impl Retrieval<'_> {
     }
 }
 
-/// A header with the empty line that ends it, which some servers leave out; one that was cut stays
-/// without.
+/// Returns a header with the empty line that ends it, which some servers omit; a truncated one
+/// stays without.
 pub(super) fn whole_header(mut content: Vec<u8>) -> Vec<u8> {
     let has_end = content.ends_with(b"\r\n\r\n") || content.ends_with(b"\n\n");
     if !has_end && content.len() < KEPT_OF_MAIL {
@@ -299,7 +299,8 @@ pub(super) fn whole_header(mut content: Vec<u8>) -> Vec<u8> {
     content
 }
 
-/// Reads a mail of ours as a whole; tells whether it is what its beginning was taken for.
+/// Reads one of our mails completely; returns whether the classification of its beginning is
+/// confirmed.
 async fn retrieve(
     session: &mut Session,
     (uid, judge): (u64, &dyn MailClassifier),

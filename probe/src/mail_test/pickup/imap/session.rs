@@ -10,11 +10,12 @@ use super::{
     reply::{self, Response, Status},
 };
 
-/// The longest line: a search that finds some 400,000 mails.
+/// Longest line: a search that finds some 400,000 mails.
 pub(super) const MAX_LINE: usize = 4 * 1024 * 1024;
-/// The longest reply where nothing long is asked for.
+/// Longest reply to a command that asks for nothing long.
 pub(super) const MAX_REPLY: usize = 1024 * 1024;
-/// Lines up to the end of a command that may be no responses, or end other commands.
+/// Maximum number of lines before the end of a command that are not responses, or end other
+/// commands.
 const MAX_ODD: usize = 64;
 /// A literal is read in pieces of this size.
 const PIECE: usize = 64 * 1024;
@@ -26,9 +27,9 @@ pub(in crate::mail_test) struct Session {
     tag: u32,
     /// Capabilities in upper case.
     pub(super) capabilities: Vec<String>,
-    /// The server has sent its capabilities since this was last reset.
+    /// Whether the server has sent its capabilities since this was last reset.
     pub(super) has_fresh_capabilities: bool,
-    /// The last literal's end.
+    /// End of the last literal.
     pub(super) literal_at: Option<Instant>,
     /// Whether the server has announced more mails in any response; it does not repeat that.
     pub(super) has_news: bool,
@@ -41,7 +42,7 @@ pub(super) enum ServerLine {
     Data(Response),
     /// Without a tag: a status.
     Status(Status),
-    /// `+`: go on; what stands behind it.
+    /// `+`: continue; the text after it.
     Continue(String),
     /// The end of the command with this tag.
     Tagged(String, Status),
@@ -50,13 +51,13 @@ pub(super) enum ServerLine {
 }
 
 impl ServerLine {
-    /// Whether it says that there are more mails.
+    /// Returns whether it reports more mails.
     pub(super) fn is_news(&self) -> bool {
         matches!(self, Self::Data(response) if is_news(&response.text))
     }
 }
 
-/// Whether a line says that there are more mails.
+/// Returns whether a line reports more mails.
 pub(super) fn is_news(line: &[u8]) -> bool {
     line.len() >= 7 && line[line.len() - 7..].eq_ignore_ascii_case(b" EXISTS")
 }
@@ -125,7 +126,7 @@ impl Session {
         }
         let mut response = Response { text: first[2..].to_vec(), literals: Vec::new() };
         let mut announced = reply::literal(&response.text);
-        // One mail is asked for with one literal; a response with many gets no more room for that.
+        // One mail is requested with one literal; a response with many gets no additional space.
         let mut room = KEPT_OF_MAIL;
         while let Some(length) = announced {
             let mut left = length;
@@ -164,8 +165,8 @@ impl Session {
     }
 
     /// Reads to the end of the command; `each` gets the preceding responses. Lines that are not
-    /// responses are skipped, as are ends of other commands: what Xeams appends to a response, what
-    /// QQ repeats, what proxies send late.
+    /// responses are skipped, as are ends of other commands: those that Xeams appends, QQ repeats,
+    /// or proxies send late.
     pub(super) async fn finish(
         &mut self,
         stage: Stage,
@@ -178,7 +179,7 @@ impl Session {
             let said = match self.said(stage).await {
                 Ok(said) => said,
                 Err(error) => {
-                    // The server's own words say more than the end of the connection.
+                    // The server's last message is more informative than the end of the connection.
                     return Err(match (farewell, odd) {
                         (Some((text, refusal)), _) => PickupError { text, refusal, ..error },
                         (None, Some(odd)) => {
@@ -244,7 +245,7 @@ impl Session {
         self.has_fresh_capabilities = true;
     }
 
-    /// A command without secrets, from its sending to its end.
+    /// Runs a command without secrets to its end.
     pub(super) async fn command(
         &mut self,
         stage: Stage,
@@ -263,7 +264,7 @@ impl Session {
         }
     }
 
-    /// The same; anything but OK is an error.
+    /// Does the same; any response but OK is an error.
     pub(super) async fn must(
         &mut self,
         stage: Stage,

@@ -11,7 +11,7 @@ use super::{
     session::Session,
 };
 
-/// Logs in, opens each configured folder for reading only, and asks for its last mail's UID.
+/// Logs in, opens each configured folder for reading only, and requests the UID of its last mail.
 pub(in crate::mail_test::pickup) async fn survey(
     wire: Wire,
     errand: VisitTarget<'_>,

@@ -1,7 +1,6 @@
-//! A second connection that watches a mailbox's first folder while mails are waited for: over IDLE
-//! (RFC 2177) without polling, or by short polls where a monitor asks for precision. It lists, and
-//! neither reads nor changes anything: what it sees bounds the landing more closely than the
-//! pick-ups do.
+//! A second connection that watches a mailbox's first folder while mails are awaited, with IDLE
+//! (RFC 2177), or by frequent polling if a monitor is precise. It only lists, and neither reads nor
+//! changes anything: its observations bound the arrival more closely than the pick-ups do.
 
 use std::{
     collections::VecDeque,
@@ -29,19 +28,19 @@ const MAX_CHECKPOINTS: usize = 1024;
 /// Maximum duration of an IDLE command: it is restarted before a server's limit of 30 minutes (RFC
 /// 9051, section 5.4).
 const IDLE_AT_MOST: Micros = Micros::from_secs(25 * 60);
-/// A poll that is due so soon does not pay an IDLE in between.
+/// Shortest IDLE that is worthwhile before the next poll.
 const IDLE_AT_LEAST: Micros = Micros::from_millis(250);
 /// Time before a poll at which IDLE is ended.
 const ENDING_IDLE: Micros = Micros::from_millis(30);
 
 /// The folder at a moment: all mails below `next` were there when it was answered, and none from
-/// `next` on when it was asked.
+/// `next` on when it was requested.
 #[derive(Debug, Clone, Copy)]
 struct Checkpoint {
     next: u64,
     asked: Moment,
     answered: Moment,
-    /// The lowest mail that was new then, and when the server had announced it.
+    /// The lowest mail that was new then, and when the server announced it.
     announced: Option<(u64, Moment)>,
 }
 
@@ -83,7 +82,7 @@ impl Witness {
         });
     }
 
-    /// The pick-ups have seen that UIDs went back: nothing that is known of them holds.
+    /// Records that pick-ups have seen UIDs go back: all knowledge about them is void.
     pub(super) fn distrust(&self) {
         self.with(|notes| {
             notes.checkpoints.clear();
@@ -147,7 +146,7 @@ pub(in crate::mail_test) async fn watch(
         return Ok(());
     };
     // Without the next UID, it would be unknown which mail was announced. But UIDNEXT may run ahead
-    // of the mails, or stand still: the last mail shows what is there.
+    // of the mails or stand still, so the last mail is checked as well.
     let (Some(mut expected), Some(exists)) = (selected.next, selected.exists) else {
         return Ok(());
     };
@@ -206,8 +205,7 @@ pub(in crate::mail_test) async fn watch(
                     next: last + 1,
                     asked,
                     answered: Moment::of(session.wire.received_at()),
-                    // If the one that was announced is gone already, the lowest may have come
-                    // later.
+                    // If the announced mail is already gone, the lowest one may have arrived later.
                     announced: announced.filter(|_| *lowest == expected).map(|at| (*lowest, at)),
                 };
                 next = checkpoint.next;
@@ -222,8 +220,8 @@ pub(in crate::mail_test) async fn watch(
     Ok(())
 }
 
-/// Waits until the server announces new mail, and tells when it did; or until a moment, or until
-/// attention turns elsewhere.
+/// Waits until the server announces new mail and returns when it did, or until a deadline, or until
+/// there is something else to do.
 async fn idle(
     session: &mut Session,
     attention: &dyn WatchControl,

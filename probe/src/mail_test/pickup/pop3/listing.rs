@@ -4,14 +4,14 @@ use mailqos_model::Stage;
 
 use super::{super::PickupError, Pop3, session::Answer};
 
-/// The longest listing, in bytes and in mails.
+/// Maximum size of a listing, in bytes and in mails.
 const MAX_LISTING: usize = 16 * 1024 * 1024;
 const MAX_MAILS: usize = 400_000;
 
 /// A line of the listing.
 pub(super) struct Entry {
     pub(super) number: u64,
-    /// The identifier, where the server has UIDL.
+    /// The identifier, if the server supports UIDL.
     pub(super) identifier: Option<String>,
 }
 

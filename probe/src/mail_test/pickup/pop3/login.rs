@@ -1,4 +1,4 @@
-//! The methods to log in over POP3: AUTH (RFC 5034), USER and PASS, APOP.
+//! The POP3 login methods: AUTH (RFC 5034), USER and PASS, APOP.
 
 use std::time::Instant;
 
@@ -18,10 +18,10 @@ use super::{
 };
 use crate::mail_test::evidence::Moment;
 
-/// The longest line of AUTH: 255 bytes with its end (RFC 5034, section 4).
+/// Maximum length of an AUTH line without its end: 255 bytes with it (RFC 5034, section 4).
 const MAX_AUTH: usize = 253;
 
-/// A method to log in.
+/// A login method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LoginMethod {
     Sasl(Mechanism),
@@ -52,7 +52,7 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// The stamp for APOP in the greeting (RFC 1939, section 7).
+    /// Returns the timestamp for APOP in the greeting (RFC 1939, section 7).
     fn stamp(&self) -> Option<String> {
         let from = self.greeting.find('<')?;
         let length = self.greeting[from..].find('>')?;
@@ -60,7 +60,7 @@ impl Offer {
         stamp.contains('@').then(|| stamp.to_owned())
     }
 
-    /// The mechanisms of AUTH.
+    /// Returns the mechanisms of AUTH.
     fn mechanisms(&self) -> Vec<String> {
         let lines = self.capabilities.iter().flatten();
         let sasl = lines.filter(|line| line.first().is_some_and(|word| word == "SASL"));
@@ -101,7 +101,7 @@ impl Pop3<'_> {
         let offered = offer.mechanisms();
         let mut methods = methods(&offered, credentials, offer, stamp.is_some(), session);
         if methods.iter().all(|method| memory.lacks.contains(method.name())) {
-            // All have failed: it was not their fault, or they are worth another try, one a visit.
+            // All have failed, which may have other reasons: all are tried again, one per visit.
             let commands = |what: &&'static str| matches!(*what, "CAPA" | "UIDL" | "TOP");
             memory.lacks.retain(commands);
         }
@@ -126,8 +126,8 @@ impl Pop3<'_> {
             last.refusal = Some(refusal);
             last.refused = refusal.waits_for_next_test();
             if matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Mechanism) {
-                // The server may only seem to have this method to log in (APOP and SCRAM need what
-                // not every server keeps): the next one is tried, now or at the next test.
+                // The server may only appear to support this login method (APOP and SCRAM need data
+                // that not every server stores): the next one is tried, now or at the next test.
                 memory.lacks.insert(method.name());
             }
             if !refusal.leaves_other_mechanisms() {
@@ -138,7 +138,7 @@ impl Pop3<'_> {
     }
 }
 
-/// The methods to log in that server and account have, the best first.
+/// Returns the login methods that server and account share, the best first.
 fn methods(
     offered: &[String],
     credentials: &Credentials,
@@ -153,7 +153,7 @@ fn methods(
     if credentials.is_token || !credentials.only.is_empty() {
         return methods;
     }
-    // A server need not list USER; one that lists SASL but not USER means it, mostly.
+    // A server need not list USER; one that lists SASL but not USER usually does so on purpose.
     let listed = offer.capabilities.as_ref().is_none_or(|offered| has(offered, "USER"));
     let at = methods.iter().position(|method| *method == LoginMethod::Sasl(Mechanism::Login));
     methods.insert(
@@ -173,7 +173,7 @@ fn methods(
 /// A refused login.
 struct Refused {
     text: String,
-    /// The server had what it needs to tell right credentials from wrong ones.
+    /// Whether the server had enough information to judge the credentials.
     judged: bool,
 }
 
@@ -213,7 +213,7 @@ async fn exchange(
     })
 }
 
-/// AUTH (RFC 5034).
+/// Authenticates with AUTH (RFC 5034).
 async fn authenticate(
     session: &mut Session,
     mechanism: Mechanism,

@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use super::{super::PickupError, listing::Entry};
 use crate::mail_test::evidence::Moment;
 
-/// New mails that are looked into in one visit, the newest first.
+/// Number of new mails that are inspected per visit, newest first.
 const NEW_A_VISIT: usize = 256;
-/// Older ones, from before the first visit, that are looked into in one visit.
+/// Number of older mails, from before the first visit, that are inspected per visit.
 const OLD_A_VISIT: usize = 32;
-/// Mails that were taken and are still there, whose deletion is tried again in one visit.
+/// Number of retrieved mails that are still there whose deletion is retried per visit.
 const TAKEN_A_VISIT: usize = 32;
 /// Number of visits that try to delete a mail again before it is left alone.
 const LET_LIE_AFTER: u8 = 3;
@@ -19,7 +19,7 @@ const WITHOUT_UIDL: usize = 64;
 const UNREADABLE_AFTER: u8 = 3;
 /// Number of visits in which a server may refuse a mail, or return nothing, before it is skipped.
 const REFUSED_AFTER: u8 = 100;
-/// Refusals of TOP after which a server that has never answered it counts as one without TOP.
+/// Refusals of TOP after which a server that has never answered it is considered to have no TOP.
 const NO_TOP_AFTER: u8 = 3;
 
 /// State of a mail in the mailbox.
@@ -35,13 +35,14 @@ pub(super) struct Seen {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// Came between two visits.
+    /// It arrived between two visits.
     New,
-    /// Was there at the first visit.
+    /// It was there at the first visit.
     Old,
-    /// Is none of ours, or none of our business.
+    /// It is not ours, or does not concern us.
     Foreign,
-    /// Was taken already, but is still there: the deletion did not count. What tells our mail.
+    /// It was retrieved but is still there: the deletion did not count. Contains the nonce of our
+    /// mail.
     Taken([u8; 8]),
 }
 
@@ -51,17 +52,17 @@ pub(in crate::mail_test::pickup) struct Memory {
     pub(super) seen: HashMap<String, Seen>,
     /// The last login after which the mailbox was listed.
     pub(super) listed: Option<Moment>,
-    /// Commands and ways to log in that this server does not have.
+    /// Commands and login methods that this server does not support.
     pub(super) lacks: HashSet<&'static str>,
     /// Time at which a mail was skipped because it could not be read, and the reason.
     pub(super) unreadable: Option<(Moment, PickupError)>,
-    /// The server has TOP: it lists it, or has answered it.
+    /// Whether the server supports TOP: it lists it, or has answered it.
     pub(super) has_top: bool,
     top_refusals: u8,
 }
 
 impl Memory {
-    /// Notes that TOP was refused. Mails are retrieved as a whole only from a server without TOP,
+    /// Records that TOP was refused. Mails are retrieved completely only from a server without TOP,
     /// because that marks other people's mails as read; a server that refuses a single mail, or all
     /// for a while, is asked again.
     pub(super) fn note_refused_top(&mut self, text: &str) {
@@ -85,7 +86,7 @@ impl Memory {
         }
     }
 
-    /// Notes a listing: mails that are gone are forgotten; new ones are remembered with their
+    /// Records a listing: mails that are gone are forgotten; new ones are remembered with their
     /// bounds.
     pub(super) fn note_listing(&mut self, entries: &[Entry], fresh: Seen, login_began: Moment) {
         let first = self.seen.is_empty() && self.listed.is_none();
@@ -130,7 +131,7 @@ impl Memory {
                 unknown.push((entry, known));
             }
         }
-        // What could not be read before comes last: the conversation may end on it.
+        // Mails that could not be read before come last, because the conversation may end at them.
         unknown.sort_by_key(|(_, known)| known.failures > 0);
         Chosen { unknown, taken, is_complete: without > 0 }
     }
@@ -144,8 +145,8 @@ impl Memory {
         }
     }
 
-    /// A mail of ours that is still there is let lie after some tries: what deletes it then is the
-    /// next start.
+    /// Records a deletion. One of our mails that can't be deleted is left alone after some
+    /// attempts, until the next start.
     pub(super) fn note_deletion(&mut self, entry: &Entry) {
         if let Some(identifier) = &entry.identifier
             && let Some(seen) = self.seen.get_mut(identifier)
@@ -157,8 +158,8 @@ impl Memory {
         }
     }
 
-    /// A mail that can't be read must not end every visit; but the fault may as well be the
-    /// connection's.
+    /// Records a failed read. An unreadable mail must not end every visit, but the connection may
+    /// be at fault.
     pub(super) fn note_failure(&mut self, entry: &Entry, error: &PickupError) {
         if let Some(identifier) = &entry.identifier
             && let Some(seen) = self.seen.get_mut(identifier)
@@ -177,7 +178,7 @@ impl Memory {
 pub(super) struct Chosen<'a> {
     /// Mails to inspect.
     pub(super) unknown: Vec<(&'a Entry, Seen)>,
-    /// Taken already, but still there.
+    /// Retrieved, but still there.
     pub(super) taken: Vec<(&'a Entry, [u8; 8])>,
     /// Whether all mails without an identifier are among them.
     pub(super) is_complete: bool,

@@ -1,8 +1,8 @@
 //! POP3 (RFC 1939, with 2449 CAPA, 2595 STLS, 5034 AUTH, 3206 and 2449 response codes).
 //!
-//! A session sees what was there at login and nothing later; deletions count at QUIT only.
-//! Identifiers (UIDL) are remembered between visits, so that a mail is looked into once, and a full
-//! mailbox costs one UIDL.
+//! A session only sees mails that were there at login, and deletions only count at QUIT.
+//! Identifiers (UIDL) are remembered between visits, so that each mail is inspected once, and a
+//! full mailbox costs one UIDL.
 
 mod listing;
 mod login;
@@ -25,7 +25,7 @@ use login::Offer;
 use retrieval::Retrieval;
 use session::{Answer, MAX_REPLY};
 
-/// The most that is read of a foreign mail before the connection is given up.
+/// Bytes of a foreign mail that are read before the connection is abandoned.
 const MAX_TOP: usize = 4 * 1024 * 1024;
 
 /// A visit over POP3.
@@ -36,8 +36,7 @@ struct Pop3<'a> {
     visit: &'a mut Visit,
 }
 
-/// Does what a visit is for, on a connection that has just been opened; the session is still to be
-/// ended.
+/// Carries out a visit on a newly opened connection; the session must still be ended.
 pub(super) async fn converse(
     wire: Wire,
     errand: VisitTarget<'_>,
@@ -83,8 +82,8 @@ impl<'a> Pop3<'a> {
         Ok(())
     }
 
-    /// The greeting, STLS if it is wanted, and the login; returns when the first credential command
-    /// was sent.
+    /// Reads the greeting, runs STLS if it is configured, and logs in; returns when the first
+    /// credential command was sent.
     async fn sign_in(&mut self) -> Result<Moment, PickupError> {
         let stage = Stage::PickupGreeting;
         let connected = Instant::now();

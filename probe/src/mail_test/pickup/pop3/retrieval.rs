@@ -13,15 +13,15 @@ use super::{
 };
 use crate::mail_test::{classify::may_notify, evidence::Moment};
 
-/// The most that is read of a mail of ours.
+/// Maximum size of our mails that is read, in bytes.
 const MAX_MAIL: usize = 128 * 1024 * 1024;
-/// Lines of the body that are looked at: a message may be a notification.
+/// Lines of the body that are inspected, because a message may be a notification.
 const TOP_LINES: usize = 60;
 /// Number of commands that are sent together if the server supports PIPELINING (RFC 2449, section
 /// 6.6).
 const BATCH: usize = 16;
-/// A mail that must be retrieved to be looked into (no TOP) may be so much larger than ours: small
-/// ones, what gateways add, and notifications that hold ours.
+/// How much larger than ours a mail may be that must be retrieved for inspection (no TOP): small
+/// mails, additions of gateways, and notifications that contain ours.
 const MAX_WITHOUT_TOP: u64 = 256 * 1024;
 
 /// Retrieves our mails from a mailbox.
@@ -30,7 +30,7 @@ pub(super) struct Retrieval<'a> {
     pub(super) judge: &'a dyn MailClassifier,
 }
 
-/// The beginning of a mail, or the whole.
+/// The beginning of a mail, or all of it.
 struct Beginning {
     mail: Vec<u8>,
     /// Duration of retrieving the whole mail.
@@ -40,7 +40,7 @@ struct Beginning {
 /// Result of TOP.
 enum TopResult {
     Top(Vec<u8>),
-    /// The mail is there no more.
+    /// The mail no longer exists.
     Gone,
     /// The server has no TOP.
     NoTop,
@@ -48,13 +48,13 @@ enum TopResult {
 
 /// Reason why one of our mails was not read.
 enum Unread {
-    /// The server gave another mail.
+    /// The server returned another mail.
     MixedUp(PickupError),
     Failed(PickupError),
 }
 
 impl Retrieval<'_> {
-    /// Lists the mailbox, looks into what is unknown, and takes what is ours.
+    /// Lists the mailbox, inspects unknown mails, and collects ours.
     pub(super) async fn look(&mut self, login_began: Moment) -> Result<(), PickupError> {
         let began = Instant::now();
         let entries = self.pop3.list().await?;
@@ -73,8 +73,8 @@ impl Retrieval<'_> {
             self.examine_batch(batch, &mut refused).await?;
         }
         for (entry, nonce) in taken {
-            // Whatever comes of it: neither a mailbox that refuses nor a mail that can't be read is
-            // to cost every visit something.
+            // Whatever the result: neither a mailbox that refuses nor an unreadable mail should
+            // delay every visit.
             self.pop3.memory.note_deletion(entry);
             if !self.delete_again(entry, nonce).await?
                 && let Some(identifier) = &entry.identifier
@@ -106,7 +106,7 @@ impl Retrieval<'_> {
         refused: &mut Option<PickupError>,
     ) -> Result<(), PickupError> {
         let mut tops = self.tops(batch).await;
-        // After an answer that broke off, the rest of it would be taken for the next one's.
+        // After an incomplete answer, its rest would be mistaken for the next one.
         if let Some((entry, error)) = batch
             .iter()
             .find_map(|(entry, _)| Some((*entry, tops.get(&entry.number)?.as_ref().err()?.clone())))
@@ -170,7 +170,7 @@ impl Retrieval<'_> {
         let action = self.judge.action(&token);
         match action {
             Action::Keep if !what.is_mail() => return Ok(State::Foreign),
-            // Looked into again: should it lie around for long, it will be cleared.
+            // Inspected again: if it stays for long, it will be deleted.
             Action::Keep => return Ok(known.state),
             Action::Delete if !what.is_deletable() => return Ok(State::Foreign),
             Action::Delete | Action::Collect => {}
@@ -216,7 +216,7 @@ impl Retrieval<'_> {
         Ok(State::Taken(nonce))
     }
 
-    /// The beginning of a mail, by TOP, or the whole of a small one if the server has no TOP;
+    /// Returns the beginning of a mail, by TOP, or all of a small one if the server has no TOP;
     /// `None` if it is gone, or too large to be ours.
     async fn beginning(
         &mut self,
@@ -247,7 +247,7 @@ impl Retrieval<'_> {
         Ok(Some(Beginning { mail, receive }))
     }
 
-    /// A mail's top, which may have been asked for already.
+    /// Returns a mail's top, which may have been requested already.
     async fn top_of(&mut self, number: u64, asked: Option<Top>) -> Result<TopResult, PickupError> {
         let stage = Stage::PickupReceive;
         let answer = match asked {
@@ -267,8 +267,8 @@ impl Retrieval<'_> {
             }
             Err(text) => text,
         };
-        // Deleted elsewhere meanwhile, or a server without TOP: an empty mailbox would not tell;
-        // LIST does.
+        // Deleted elsewhere meanwhile, or a server without TOP: LIST shows which, because a mailbox
+        // may be empty.
         self.pop3.session.send(stage, &format!("LIST {number}"), MAX_REPLY).await?;
         match self.pop3.session.answer(stage).await? {
             Answer::Ok(_) => self.pop3.memory.note_refused_top(&text),
@@ -280,7 +280,7 @@ impl Retrieval<'_> {
         Err(PickupError { is_passing: true, ..self.pop3.session.refusal(stage, "TOP", &text) })
     }
 
-    /// Retrieves the whole of a mail that a test waits for.
+    /// Retrieves a complete mail that a test waits for.
     async fn retrieve(&mut self, number: u64, found: &mut Found) -> Result<(), Unread> {
         let began = Instant::now();
         let mail = self.pop3.session.mail(&format!("RETR {number}"), MAX_MAIL).await;
@@ -295,7 +295,7 @@ impl Retrieval<'_> {
         Ok(())
     }
 
-    /// Reads the top of a mail again that was among those of others, before it is deleted.
+    /// Reads the top of a mail that was among foreign ones again before it is deleted.
     async fn confirm(&mut self, number: u64, found: &mut Found) -> Result<(), Unread> {
         let again = self.pop3.session.mail(&format!("TOP {number} {TOP_LINES}"), MAX_TOP).await;
         if found.read_again(self.judge, again.map_err(Unread::Failed)?) {
@@ -305,9 +305,9 @@ impl Retrieval<'_> {
         }
     }
 
-    /// Deletes a mail of ours that an earlier visit took, if it is the one behind its identifier: a
-    /// server may give that to another mail once ours is gone (RFC 1939, section 7). Tells whether
-    /// it was.
+    /// Deletes one of our mails that an earlier visit retrieved, if its identifier still belongs to
+    /// it: a server may give that to another mail once ours is gone (RFC 1939, section 7). Returns
+    /// whether it did.
     async fn delete_again(&mut self, entry: &Entry, nonce: [u8; 8]) -> Result<bool, PickupError> {
         let number = entry.number;
         let (command, most) = if self.pop3.memory.lacks.contains("TOP") {
@@ -360,13 +360,14 @@ impl Retrieval<'_> {
             }
             self.pop3.session.wire.begin(self.pop3.session.step, MAX_TOP);
         }
-        // They are other people's, mostly; ours is read as a whole later.
+        // Most are other people's; ours is read completely later.
         self.pop3.session.wire.withhold(mark);
         tops
     }
 }
 
-/// A server may list a mail before it can give it: it is asked again.
+/// Returns the error for a mail that is listed but empty: a server may list a mail before it can
+/// return it, so it is requested again.
 fn nothing_given(number: u64) -> PickupError {
     PickupError {
         is_passing: true,
@@ -379,15 +380,15 @@ fn nothing_given(number: u64) -> PickupError {
     }
 }
 
-/// Answers have no names in POP3: should a server mix them up, no foreign mail may be deleted for
-/// ours.
+/// Returns the error for mixed-up answers, which have no names in POP3: a foreign mail must never
+/// be deleted in place of ours.
 fn mixed_up(number: u64) -> PickupError {
     let text =
         format!("the server returned a different mail as number {number} than it had listed");
     PickupError::new(Stage::PickupReceive, &text)
 }
 
-/// Lines of a message's body.
+/// Counts the lines of a message's body.
 fn body_lines(message: &[u8]) -> usize {
     let body = message.windows(4).position(|window| window == b"\r\n\r\n");
     let body = body.map_or(&[][..], |at| &message[at + 4..]);

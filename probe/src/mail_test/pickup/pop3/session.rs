@@ -21,7 +21,7 @@ const NOTIFICATION_LINES: usize = 8000;
 /// Bytes of it that are kept.
 const NOTIFICATION_BYTES: usize = 512 * 1024;
 
-/// An answer to TOP: the mail's top, or why it was refused.
+/// Answer to TOP: the mail's top, or why it was refused.
 pub(super) type Top = Result<Vec<u8>, String>;
 
 /// A conversation with a POP3 server.
@@ -41,7 +41,7 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// Reads an answer. `+OK` alone is success (RFC 1939, section 3): hMailServer refuses some
+    /// Parses an answer. Only `+OK` means success (RFC 1939, section 3): hMailServer refuses some
     /// commands with `+ERR`.
     pub(super) fn read(text: &str) -> Option<Self> {
         let after = |mark: &str| {
@@ -143,8 +143,8 @@ impl Session {
         error
     }
 
-    /// The lines of a multi-line reply, dots taken out; `line` gets parts of at most [`MAX_LINE`]
-    /// bytes.
+    /// Reads the lines of a multi-line reply without dot-stuffing; `line` gets parts of at most
+    /// [`MAX_LINE`] bytes.
     pub(super) async fn lines(
         &mut self,
         stage: Stage,
@@ -166,7 +166,7 @@ impl Session {
         }
     }
 
-    /// A mail: its first [`KEPT_OF_MAIL`] bytes.
+    /// Reads a mail and returns its first [`KEPT_OF_MAIL`] bytes.
     pub(super) async fn mail(
         &mut self,
         command: &str,
@@ -177,7 +177,7 @@ impl Session {
         self.content(stage, KEPT_OF_MAIL).await
     }
 
-    /// More of a message that may be a notification; `None` where the server refuses.
+    /// Reads more of a message that may be a notification; `None` if the server refuses.
     pub(super) async fn look_further(
         &mut self,
         number: u64,
@@ -202,7 +202,7 @@ impl Session {
         Ok(())
     }
 
-    /// The answer to a TOP that was sent.
+    /// Reads the answer to a TOP that was sent.
     pub(super) async fn top(&mut self) -> Result<Top, PickupError> {
         let stage = Stage::PickupReceive;
         Ok(match self.answer(stage).await? {
@@ -211,7 +211,7 @@ impl Session {
         })
     }
 
-    /// The first bytes of a multi-line reply.
+    /// Reads a multi-line reply and returns its first bytes.
     async fn content(&mut self, stage: Stage, kept: usize) -> Result<Vec<u8>, PickupError> {
         let mut mail = Vec::new();
         self.lines(stage, |part, ended| {
@@ -226,7 +226,7 @@ impl Session {
         Ok(mail)
     }
 
-    /// CAPA's lines in capitals; `None` where the server does not know it.
+    /// Returns the lines of CAPA in capitals; `None` if the server does not support it.
     pub(super) async fn capabilities(
         &mut self,
         stage: Stage,

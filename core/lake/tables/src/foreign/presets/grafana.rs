@@ -1,17 +1,17 @@
 //! Tables of a time and values with units, as Grafana ("Inspect", "Download CSV") and Checkmk (a
 //! graph "as CSV") write them.
 //!
-//! The first column is the time: as it is shown, without an offset, or milliseconds since 1970.
-//! Each other column is a series; values have their unit behind them (`12.3 ms`, `1.20 s`) or are
-//! seconds. Before version 7 Grafana wrote `Series;Time;Value`.
+//! The first column is the time: as displayed, without an offset, or milliseconds since 1970. Each
+//! other column is a series; values are followed by a unit (`12.3 ms`, `1.20 s`) or are seconds.
+//! Before version 7 Grafana wrote `Series;Time;Value`.
 
 use super::{ExportSelection, Measurement, id, micros};
 use crate::foreign::{Mark, Table, is_missing, with_unit};
 
-/// What the time is called.
+/// Names of the time column.
 const TIMES: [&str; 8] =
     ["time", "timestamp", "zeit", "tid", "datum", "date", "datetime", "date time"];
-/// Names that a round trip is likely to have.
+/// Likely names of a round trip.
 const LIKELY: [&str; 6] = ["round trip", "round_trip", "roundtrip", "rtt", "duration", "delay"];
 
 pub(super) fn read(
@@ -90,7 +90,7 @@ pub(super) fn read(
     Ok((found, notes))
 }
 
-/// Why a table of sums over a span is refused.
+/// Returns why a table of sums over a time span is refused.
 fn sums(table: &Table) -> Option<String> {
     let has = |name: &str| table.head.iter().any(|column| column.trim().eq_ignore_ascii_case(name));
     (has("OK") && (has("CRIT") || has("Crit")) || has("UP") && has("DOWN")).then(|| {
@@ -100,7 +100,7 @@ fn sums(table: &Table) -> Option<String> {
     })
 }
 
-/// The column of the round trip.
+/// Returns the column of the round trip.
 fn chosen(table: &Table, time: usize, wish: ExportSelection<'_>) -> Result<usize, String> {
     let columns: Vec<usize> = (0..table.head.len())
         .filter(|column| *column != time && !table.head[*column].is_empty())
@@ -127,7 +127,7 @@ fn chosen(table: &Table, time: usize, wish: ExportSelection<'_>) -> Result<usize
     }
 }
 
-/// Microseconds since 1970, or a local time to be resolved by the order of rows.
+/// Parses a time: microseconds since 1970, or a local time to be resolved by the order of rows.
 fn moment(text: &str) -> Option<(i64, Option<String>)> {
     if let Ok(number) = text.parse::<i64>() {
         // Eleven digits are seconds until the year 5138.

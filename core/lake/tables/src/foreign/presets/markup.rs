@@ -1,26 +1,26 @@
-//! The XML that monitoring tools export: elements that hold elements or one text. It is read piece
-//! by piece, without a parser of all of XML; what is not of that shape is refused.
+//! The XML that monitoring tools export: elements that contain elements or one text. It is read
+//! piece by piece, without a complete XML parser; documents of another shape are refused.
 
 use crate::foreign::{Row, Table};
 
 /// A piece of a document.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
-    /// `<name attributes>`; with whether it is empty.
+    /// `<name attributes>`, and whether it is empty.
     Open(&'a str, &'a str),
     /// `</name>`
     Close(&'a str),
-    /// What stands between, and comments, which RRDtool writes times in.
+    /// Text between tags.
     Text(&'a str),
-    /// `<!-- … -->`
+    /// `<!-- … -->`; RRDtool writes times in comments.
     Comment(&'a str),
 }
 
-/// The pieces of a document with the line of each.
+/// Pieces of a document with their lines.
 pub(super) struct Pieces<'a> {
     text: &'a str,
     line: u64,
-    /// The name of an element that was empty, to be closed.
+    /// Name of an empty element that is still to be closed.
     empty: Option<&'a str>,
 }
 
@@ -84,14 +84,14 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
-/// The value of an attribute.
+/// Returns the value of an attribute.
 fn attribute(attributes: &str, name: &str) -> Option<String> {
     let begin = attributes.find(&format!("{name}=\""))? + name.len() + 2;
     let value = &attributes[begin..];
     Some(plain(&value[..value.find('"')?]))
 }
 
-/// A text without the entities of XML.
+/// Decodes the entities of XML.
 pub(super) fn plain(text: &str) -> String {
     text.replace("&lt;", "<")
         .replace("&gt;", ">")
@@ -100,8 +100,8 @@ pub(super) fn plain(text: &str) -> String {
         .replace("&amp;", "&")
 }
 
-/// PRTG's `historicdata.xml` as the table that its CSV export is: a column and a raw one for the
-/// time, each channel, and the coverage.
+/// Converts PRTG's `historicdata.xml` to the table of its CSV export: a formatted and a raw column
+/// for the time, each channel, and the coverage.
 pub(super) fn historic_data(text: &str) -> Result<Table, String> {
     let mut table = Table::default();
     let mut column = |name: String, rows: &mut Vec<Row>| -> usize {
@@ -151,7 +151,7 @@ pub(super) fn historic_data(text: &str) -> Result<Table, String> {
     if !is_historic {
         return Err("not historic data from PRTG: no element histdata".to_owned());
     }
-    // Downtime and coverage are recognised by their place, as in CSV files.
+    // Downtime and coverage are recognised by position, as in CSV files.
     let is_behind = |name: &str| matches!(name.trim_end_matches("(RAW)"), "Coverage");
     let order: Vec<usize> = (0..table.head.len())
         .filter(|at| !is_behind(&table.head[*at]))

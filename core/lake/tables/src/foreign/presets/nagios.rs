@@ -1,15 +1,15 @@
 //! Nagios, Icinga, Naemon: service performance data, as `service_perfdata_file` collects it.
 //!
-//! Two templates are in use: Nagios's own (`[SERVICEPERFDATA]` and tab-separated values, the time
-//! second, output and performance data last) and that of PNP4Nagios (`KEY::value` separated by
-//! tabs). Performance data is `label=value[unit];warn;crit;min;max` (Nagios plugin guidelines).
+//! Two templates are in use: Nagios's own (`[SERVICEPERFDATA]` and tab-separated values; the time
+//! is second, output and performance data are last) and that of PNP4Nagios (`KEY::value` separated
+//! by tabs). Performance data is `label=value[unit];warn;crit;min;max` (Nagios plugin guidelines).
 
 use super::{ExportSelection, Measurement, id, micros, one_line};
 
 /// Labels that mail plugins use for the round trip.
 const LIKELY: [&str; 5] = ["delay", "elapsed", "roundtrip", "time", "rta"];
 
-/// The parts of a line.
+/// Parts of a line.
 #[derive(Default)]
 struct Line<'a> {
     time: &'a str,
@@ -62,7 +62,7 @@ pub(super) fn read(
     Ok((found, Vec::new()))
 }
 
-/// Why what Nagios writes otherwise can't be imported, if it is that.
+/// Returns why another format of Nagios can't be imported, if it is one.
 fn other_export(text: &str) -> Option<&'static str> {
     const STATES: [&str; 3] =
         ["SERVICE ALERT: ", "CURRENT SERVICE STATE: ", "INITIAL SERVICE STATE: "];
@@ -108,7 +108,8 @@ fn parts(line: &str) -> Option<Line<'_>> {
     }
 }
 
-/// The state that most plugins begin their output with: `EMAIL DELIVERY CRITICAL - …`.
+/// Returns the state that most plugins put at the beginning of their output:
+/// `EMAIL DELIVERY CRITICAL - …`.
 fn state_in(output: &str) -> &str {
     output
         .split(|c: char| !c.is_ascii_alphabetic())
@@ -116,7 +117,7 @@ fn state_in(output: &str) -> &str {
         .unwrap_or_default()
 }
 
-/// The value of a label, in seconds.
+/// Returns the value of a label, in seconds.
 fn seconds(performance: &str, wish: Option<&str>) -> Option<f64> {
     let values: Vec<(&str, f64)> = labels(performance)
         .filter_map(|(label, value)| Some((label, in_seconds(value)?)))
@@ -130,7 +131,7 @@ fn seconds(performance: &str, wish: Option<&str>) -> Option<f64> {
     }
 }
 
-/// Labels and values; a label with blanks is in apostrophes.
+/// Parses labels and values; labels with blanks are in apostrophes.
 fn labels(performance: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = performance.trim();
     std::iter::from_fn(move || {

@@ -1,9 +1,8 @@
-//! Prometheus and what speaks its API: the result of `query_range` (or of an instant query) as
-//! JSON.
+//! Prometheus and compatible systems: the result of `query_range` (or of an instant query) as JSON.
 //!
-//! Values are strings, times seconds with a fraction. A metric whose name ends in `success` or is
-//! `up` says whether a test was good (1) or not (0); one that ends in `milliseconds` is in those,
-//! any other one in seconds.
+//! Values are strings, times are seconds with a fraction. A metric whose name ends in `success` or
+//! is `up` states whether a test succeeded (1) or not (0). A metric whose name ends in
+//! `milliseconds` has that unit; all others are in seconds.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +10,14 @@ use serde_json::Value;
 
 use super::{ExportSelection, Measurement, id, micros};
 
-/// What is known of one moment of one monitor.
+/// Data of one monitor at one time.
 #[derive(Default)]
 struct Point {
     good: Option<bool>,
     round_trip_us: Option<i64>,
 }
 
-/// A series: its labels, and values with their moments in microseconds.
+/// A series: its labels, and values with their times in microseconds.
 struct Series {
     labels: BTreeMap<String, String>,
     values: Vec<(i64, f64)>,
@@ -35,7 +34,7 @@ pub(super) fn read(
         || begin.starts_with('[');
     let series = match serde_json::from_str::<Value>(text) {
         Ok(json) => of_json(&json)?,
-        // A line of JSON for each series: the export of VictoriaMetrics.
+        // One JSON object per line and series: the export of VictoriaMetrics.
         Err(_)
             if is_json
                 && begin.lines().next().is_some_and(|line| line.contains("\"timestamps\"")) =>
@@ -98,12 +97,12 @@ fn labels(metric: Option<&Value>) -> BTreeMap<String, String> {
     metric.into_iter().flatten().filter_map(text).collect()
 }
 
-/// The answer of the API.
+/// Parses the answer of the API.
 fn of_json(json: &Value) -> Result<Vec<Series>, String> {
     if let Some(error) = json.get("error").and_then(Value::as_str) {
         return Err(format!("Prometheus rejected the query: {error}"));
     }
-    // `promtool query range -o json` writes the list alone.
+    // `promtool query range -o json` writes only the list.
     let result = json
         .pointer("/data/result")
         .or_else(|| json.get("result"))
@@ -133,7 +132,7 @@ fn of_json(json: &Value) -> Result<Vec<Series>, String> {
     Ok(all)
 }
 
-/// `/api/v1/export` of VictoriaMetrics: a series in each line, times in milliseconds.
+/// Parses `/api/v1/export` of VictoriaMetrics: one series per line, times in milliseconds.
 fn of_lines(text: &str) -> Result<Vec<Series>, String> {
     let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
     let series = lines.map(|(line, row)| {
@@ -152,9 +151,9 @@ fn of_lines(text: &str) -> Result<Vec<Series>, String> {
     series.collect()
 }
 
-/// What promtool prints: `{labels} VALUE MILLISECONDS` of `tsdb dump`, `name{labels} VALUE SECONDS`
-/// of `tsdb dump-openmetrics`, or `name{labels} =>` before lines `VALUE @[SECONDS]` of
-/// `query range`.
+/// Parses promtool's output: `{labels} VALUE MILLISECONDS` of `tsdb dump`,
+/// `name{labels} VALUE SECONDS` of `tsdb dump-openmetrics`, or `name{labels} =>` before lines
+/// `VALUE @[SECONDS]` of `query range`.
 fn printed(text: &str) -> Result<Vec<Series>, String> {
     let mut all: BTreeMap<BTreeMap<String, String>, Vec<(i64, f64)>> = BTreeMap::new();
     let mut current = None;
@@ -180,7 +179,7 @@ fn printed(text: &str) -> Result<Vec<Series>, String> {
         let (value, at) = rest.split_once(char::is_whitespace).ok_or_else(wrong)?;
         let (at, unit) = match at.trim().strip_prefix("@[") {
             Some(at) => (at.trim_end_matches(']'), 1.0),
-            // Seconds have a point, or are few.
+            // Seconds have a decimal point or few digits.
             None if at.contains('.') || at.trim().len() < 12 => (at, 1.0),
             None => (at, 1e3),
         };
@@ -196,8 +195,8 @@ fn printed(text: &str) -> Result<Vec<Series>, String> {
     Ok(all.into_iter().map(|(labels, values)| Series { labels, values }).collect())
 }
 
-/// The labels at the beginning of a line, with the name as `__name__`, and what follows them; none
-/// where it begins with a value.
+/// Splits the labels at the beginning of a line, with the name as `__name__`, from what follows;
+/// none if the line begins with a value.
 fn selector(line: &str) -> Option<(BTreeMap<String, String>, &str)> {
     let mut labels = BTreeMap::new();
     let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | ':')))?;

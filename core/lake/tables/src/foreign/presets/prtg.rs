@@ -1,7 +1,7 @@
 //! PRTG Network Monitor: historic data as CSV (sensor, "Historic Data", or `historicdata.csv`).
 //!
-//! Each channel has two columns, `Name` and `Name(RAW)`, and so has the time, in front. Names are
-//! in the language of the installation, so columns are recognised by their place: the time first,
+//! The time, which comes first, and each channel have two columns, `Name` and `Name(RAW)`. Names
+//! are in the language of the installation, so columns are recognised by position: the time first,
 //! downtime and coverage last. RAW times are OLE Automation dates in UTC (days since 30 December
 //! 1899); RAW values of time channels are milliseconds. Sums and averages follow the rows.
 
@@ -10,10 +10,10 @@ use crate::foreign::{Mark, Table};
 
 /// OLE Automation dates count from 30 December 1899.
 const UNIX_EPOCH_DAYS: f64 = 25_569.0;
-/// Words for the whole round trip in the channels of PRTG's mail sensors.
+/// Names of the whole round trip in the channels of PRTG's mail sensors.
 const TOTAL: [&str; 6] = ["roundtrip", "round trip", "round-trip", "total", "gesamt", "summe"];
 
-/// A channel: its name, and the places of the shown and the raw value.
+/// A channel: its name, and the indices of the formatted and raw values.
 struct Channel<'a> {
     name: &'a str,
     shown: usize,
@@ -42,7 +42,7 @@ pub(super) fn read(
     let rates: Vec<&Channel<'_>> = channels.iter().rev().take(2).filter(percent).collect();
     let (coverage, downtime) = match rates.as_slice() {
         [coverage, downtime] => (Some(*coverage), Some(*downtime)),
-        // Without coverage the last one is the downtime.
+        // Without coverage, the last column is the downtime.
         [downtime] => (None, Some(*downtime)),
         _ => (None, None),
     };
@@ -102,7 +102,7 @@ pub(super) fn read(
     Ok((found, notes))
 }
 
-/// The columns that have a raw one beside them.
+/// Returns the columns that are accompanied by a raw one.
 fn channels(head: &[String]) -> Vec<Channel<'_>> {
     let raw = |name: &str| {
         let suffixed = |other: &String| {
@@ -143,7 +143,8 @@ fn chosen<'a, 'b>(
     }
 }
 
-/// Whole milliseconds: PRTG writes ten digits, and a day's fraction has some noise in the last one.
+/// Parses whole milliseconds: PRTG writes ten digits, and the last one of a day's fraction is
+/// noisy.
 fn moment(days: f64) -> Option<i64> {
     let ms = ((days - UNIX_EPOCH_DAYS) * 86_400_000.0).round();
     (ms > 0.0 && ms < 4e12).then_some(ms as i64 * 1_000)

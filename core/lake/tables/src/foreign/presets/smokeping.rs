@@ -1,9 +1,9 @@
 //! SmokePing: the output of `rrdtool fetch TARGET.rrd AVERAGE --start … --end …`, of
 //! `rrdtool xport` (XML or JSON) with the legends `median` and `loss`, or of `rrdtool dump`.
 //!
-//! A head of data sources (`uptime loss median ping1 …`), then `SECONDS: value value …`; times are
-//! UTC seconds at the end of each step, medians seconds, `nan` is unknown. `loss` counts lost
-//! pings: without a median all were lost.
+//! A header of data sources (`uptime loss median ping1 …`), then `SECONDS: value value …`; times
+//! are UTC seconds at the end of each step, medians are seconds, and `nan` is unknown. `loss`
+//! counts lost pings: if there is no median, all were lost.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use super::{
     micros,
 };
 
-/// What is reported of every export.
+/// Note on every export.
 const NOTE: &str =
     "rows are medians over a step of the RRD, so percentiles are percentiles of medians";
 
@@ -33,7 +33,8 @@ pub(super) fn read(text: &str) -> Result<(Vec<Measurement>, Vec<String>), String
     Ok((found, vec![NOTE.to_owned()]))
 }
 
-/// A step: its end, in seconds since 1970, the median in seconds, and how many pings were lost.
+/// Converts a step: its end in seconds since 1970, the median in seconds, and the number of lost
+/// pings.
 fn step(line: u64, at: i64, median: Option<f64>, loss: Option<f64>) -> Option<Measurement> {
     let number = |value: Option<f64>| value.filter(|value| value.is_finite());
     let round_trip_us = number(median).and_then(micros);
@@ -52,7 +53,7 @@ fn step(line: u64, at: i64, median: Option<f64>, loss: Option<f64>) -> Option<Me
     })
 }
 
-/// A number of RRDtool: `1.25e-01`, `1,25e-01` in some locales, `nan`, `-nan`, `NaN`.
+/// Parses a number of RRDtool: `1.25e-01`, `1,25e-01` in some locales, `nan`, `-nan`, `NaN`.
 fn number(text: &str) -> Option<f64> {
     text.trim().replace(',', ".").parse().ok()
 }
@@ -67,7 +68,8 @@ fn places<'a>(mut names: impl Iterator<Item = &'a str> + Clone) -> Result<(usize
     })
 }
 
-/// `rrdtool xport --showtime`, or without times, which then follow from start and step.
+/// Parses `rrdtool xport --showtime`, or output without times, which then follow from start and
+/// step.
 fn exported(text: &str) -> Result<Vec<Measurement>, String> {
     let (mut legend, mut rows) = (Vec::new(), Vec::<(u64, Option<i64>, Vec<f64>)>::new());
     let (mut start, mut every) = (None, None);
@@ -101,7 +103,7 @@ fn exported(text: &str) -> Result<Vec<Measurement>, String> {
     steps.collect()
 }
 
-/// `rrdtool xport --json`: start and step, and a list of values for each step.
+/// Parses `rrdtool xport --json`: start, step, and a list of values for each step.
 fn exported_json(text: &str) -> Result<Vec<Measurement>, String> {
     let json: Value = serde_json::from_str(text).map_err(|error| {
         format!("not JSON ({error}); old versions of RRDtool write invalid JSON, so export XML")
@@ -123,20 +125,20 @@ fn exported_json(text: &str) -> Result<Vec<Measurement>, String> {
     steps.collect()
 }
 
-/// A step of an archive: its line, its end, and the values of all sources.
+/// One step of an archive: its line, its end, and the values of all sources.
 type Step = (u64, i64, Vec<f64>);
 
 /// An archive of `rrdtool dump`.
 #[derive(Default)]
 struct Archive {
-    /// How its values are made: `AVERAGE`, `MIN`, `MAX`.
+    /// Its consolidation function: `AVERAGE`, `MIN`, `MAX`.
     function: String,
-    /// Steps of the RRD that one of its own steps spans.
+    /// Number of RRD steps in one step of the archive.
     steps: u64,
     rows: Vec<Step>,
 }
 
-/// `rrdtool dump`: of the archives of averages the one with the shortest step. Its times stand in
+/// Parses `rrdtool dump`: the archive of averages with the shortest step. Its times are in
 /// comments.
 fn dumped(text: &str) -> Result<Vec<Measurement>, String> {
     let mut names = Vec::new();
@@ -190,7 +192,7 @@ fn dumped(text: &str) -> Result<Vec<Measurement>, String> {
     steps.collect()
 }
 
-/// The output of `rrdtool fetch`.
+/// Parses the output of `rrdtool fetch`.
 fn fetched(text: &str) -> Result<Vec<Measurement>, String> {
     let mut lines = text.lines().zip(1_u64..).filter(|(line, _)| !line.trim().is_empty());
     let head: Vec<&str> =
@@ -236,7 +238,7 @@ mod tests {
         assert!(read("loss median\nx: 2 3\n").is_err());
     }
 
-    /// Outcome and round trip of each step.
+    /// Returns outcome and round trip of each step.
     fn brief(text: &str) -> Vec<(i64, Option<&'static str>, Option<i64>)> {
         let (found, _) = read(text).expect("measurements");
         let steps = found.iter();

@@ -2,21 +2,21 @@
 //! `sqlite3 -header -csv kuma.db "SELECT * FROM heartbeat"`.
 //!
 //! `time` is UTC without an offset; `status` is 0 down, 1 up, 2 pending (failed, to be retried), 3
-//! maintenance; `ping` is in milliseconds. The same rows come as JSON (`sqlite3 -json`), or as the
-//! list of beats of each monitor that a status page has.
+//! maintenance; `ping` is in milliseconds. The same rows are also read as JSON (`sqlite3 -json`) or
+//! from a status page, as a list of beats per monitor.
 
 use serde_json::Value;
 
 use super::{Measurement, id, micros, one_line};
 use crate::foreign::{Row, Table, is_missing};
 
-/// What to do with the database itself.
+/// Advice for users who import the database itself.
 pub(super) const DATABASE: &str = "this is Uptime Kuma's database; export its beats with: sqlite3 -header -csv \
     kuma.db \"SELECT * FROM heartbeat\" > beats.csv";
-/// The columns of a beat.
+/// Columns of a beat.
 const COLUMNS: [&str; 5] = ["monitor_id", "status", "time", "ping", "msg"];
 
-/// The beats of a JSON file as the table that the CSV file is.
+/// Converts the beats of a JSON file to the table of the CSV file.
 pub(super) fn from_json(text: &str) -> Result<Table, String> {
     let json: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
     if json.get("monitorList").is_some() && json.get("heartbeatList").is_none() {
@@ -34,7 +34,7 @@ pub(super) fn from_json(text: &str) -> Result<Table, String> {
                     .unwrap_or_default(),
                 (_, Some(Value::String(text))) => text.clone(),
                 (_, None | Some(Value::Null)) => String::new(),
-                // `important` and `status` are truths in some versions.
+                // `important` and `status` are booleans in some versions.
                 (_, Some(Value::Bool(truth))) => u8::from(*truth).to_string(),
                 (_, Some(other)) => other.to_string(),
             };
@@ -104,7 +104,7 @@ pub(super) fn read(table: &Table) -> Result<(Vec<Measurement>, Vec<String>), Str
     Ok((found, Vec::new()))
 }
 
-/// A time: UTC without an offset, or with one.
+/// Parses a time: UTC without an offset, or with one.
 fn moment(text: &str) -> Option<jiff::Timestamp> {
     text.parse::<jiff::Timestamp>().ok().or_else(|| {
         let at = text.parse::<jiff::civil::DateTime>().ok()?;
