@@ -265,7 +265,8 @@ impl From<Problems> for Failure {
 
 /// Writes data to standard output.
 ///
-/// # Errors The reader has closed it, or the data can't be written.
+/// # Errors
+/// The reader has closed it, or the data can't be written.
 pub fn print(data: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(data.as_ref())?;

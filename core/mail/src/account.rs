@@ -77,7 +77,8 @@ pub fn forget(account: &Account) {
 
 /// Fetches the credentials of an account.
 ///
-/// # Errors The password or token is not available.
+/// # Errors
+/// The password or token is not available.
 pub async fn credentials(account: &Account) -> Result<Credentials, CredentialError> {
     let live = live(account);
     let mut credentials = match &live.login {
@@ -97,7 +98,8 @@ impl Credentials {
     /// Returns new credentials to replace a rejected token, which may have been revoked; `None` if
     /// others would not help.
     ///
-    /// # Errors New credentials are required but not available.
+    /// # Errors
+    /// New credentials are required but not available.
     pub async fn renewed(&self) -> Option<Result<Self, CredentialError>> {
         let (oauth, fresh) = self.renewal.as_ref()?;
         let rejected = Fetched { token: self.secret.clone(), fresh: *fresh };

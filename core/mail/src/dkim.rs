@@ -96,7 +96,8 @@ impl Key {
 
 /// Returns the mail with its signature on top.
 ///
-/// # Errors The key is not available or not valid.
+/// # Errors
+/// The key is not available or not valid.
 pub(super) async fn sign(
     content: Vec<u8>,
     options: &Dkim,

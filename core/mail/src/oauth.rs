@@ -123,7 +123,8 @@ impl OAuth {
 
     /// Returns the token in use, or a new one if that expires soon.
     ///
-    /// # Errors No valid token is available.
+    /// # Errors
+    /// No valid token is available.
     pub async fn token(&self) -> Result<Fetched, TokenError> {
         let mut state = self.state.lock().await;
         let now = Instant::now();
@@ -153,7 +154,8 @@ impl OAuth {
     /// Returns another token to replace one that a server rejected; `None` if another one would not
     /// help. Of concurrent calls about the same token, only one fetches a new token.
     ///
-    /// # Errors No token is available.
+    /// # Errors
+    /// No token is available.
     pub async fn replace(&self, rejected: &Fetched) -> Option<Result<Fetched, TokenError>> {
         let mut state = self.state.lock().await;
         if rejected.fresh {

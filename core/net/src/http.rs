@@ -76,7 +76,8 @@ impl Route {
     /// Returns host and port of the proxy that this route uses for a server, if any; never its
     /// password.
     ///
-    /// # Errors The address of the proxy is invalid.
+    /// # Errors
+    /// The address of the proxy is invalid.
     pub fn proxy_for(&self, place: &Place) -> Result<Option<String>, HttpError> {
         Ok(self.proxy(place)?.map(|proxy| proxy.place.server()))
     }

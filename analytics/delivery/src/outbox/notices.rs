@@ -61,7 +61,8 @@ struct NoticeState {
 /// Notifies people of deliveries that were given up, are stuck or were refused for some recipients,
 /// unless a notice was sent before. A failed notice is sent again later.
 ///
-/// # Errors The outbox can't be read or written.
+/// # Errors
+/// The outbox can't be read or written.
 pub async fn notify(outbox: &Outbox, config: &Config, now: UtcMicros) -> Result<(), OutboxError> {
     let Some(list) = &config.delivery.action_list else {
         return Ok(());

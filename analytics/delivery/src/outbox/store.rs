@@ -75,7 +75,8 @@ pub struct Outbox {
 impl Outbox {
     /// Opens the outbox in the configuration's state folder and creates its folders.
     ///
-    /// # Errors A folder can't be created.
+    /// # Errors
+    /// A folder can't be created.
     pub fn open(config: &Config) -> Result<Self, OutboxError> {
         let folder = config.state.join("outbox");
         let outbox = Self { ledger: Ledger::new(&folder), folder };
@@ -94,7 +95,8 @@ impl Outbox {
 
     /// Checks that the outbox can be written.
     ///
-    /// # Errors The outbox can't be written.
+    /// # Errors
+    /// The outbox can't be written.
     pub fn check(&self) -> Result<(), OutboxError> {
         let path = self.folder.join("writable");
         private_file(&path, b"mailqos").map_err(failed(&path))?;
@@ -153,7 +155,8 @@ impl Outbox {
 
     /// Stores a delivery durably.
     ///
-    /// # Errors A file can't be read, or the outbox can't be written.
+    /// # Errors
+    /// A file can't be read, or the outbox can't be written.
     pub fn submit(&self, request: &Request, now: UtcMicros) -> Result<Submitted, OutboxError> {
         let draft = self.draft();
         let result = self.write(&draft, request, now).and_then(|submitted| {
@@ -172,7 +175,8 @@ impl Outbox {
     /// ordered](Self::is_ordered) until [`Self::close_run`]. If the run were repeated after a
     /// crash, its figures might have changed, and the report would be delivered twice.
     ///
-    /// # Errors A file can't be read, or the outbox can't be written.
+    /// # Errors
+    /// A file can't be read, or the outbox can't be written.
     pub fn submit_run(
         &self,
         run: &str,
@@ -229,7 +233,8 @@ impl Outbox {
     /// Removes the mark that a run was ordered, after its caller has stored that it is done or due
     /// again. The deliveries stay.
     ///
-    /// # Errors The outbox can't be written.
+    /// # Errors
+    /// The outbox can't be written.
     pub fn close_run(&self, run: &str) -> Result<(), OutboxError> {
         let folder = self.run(run);
         if folder.is_dir() {
@@ -337,7 +342,8 @@ impl Outbox {
 
     /// Returns the pending orders.
     ///
-    /// # Errors The outbox can't be read.
+    /// # Errors
+    /// The outbox can't be read.
     pub fn waiting(&self) -> Result<Vec<Order>, OutboxError> {
         Order::load_all(&self.pending())
     }
@@ -366,7 +372,8 @@ impl Outbox {
 
     /// Makes an order due immediately, including an abandoned one. Its retry period starts again.
     ///
-    /// # Errors The outbox can't be written.
+    /// # Errors
+    /// The outbox can't be written.
     pub fn retry(&self, id: &str, now: UtcMicros) -> Result<Named, OutboxError> {
         let Some((_, order)) = self.find(id)? else {
             return Ok(Named::Unknown);

@@ -52,7 +52,8 @@ impl Work {
 /// An order whose ledger entry was lost in a crash is delivered again, under the same names and
 /// with the same Message-ID. If the target's files can be read back, they are found in place.
 ///
-/// # Errors The outbox can't be read or written.
+/// # Errors
+/// The outbox can't be read or written.
 pub async fn work_off(
     outbox: &Outbox,
     config: &Config,

@@ -69,7 +69,8 @@ struct PreviewPages {
 
 /// Serves the report until it is stopped.
 ///
-/// # Errors The port is not available.
+/// # Errors
+/// The port is not available.
 pub(super) async fn run(
     args: &report::Args,
     global: &Global,

@@ -74,7 +74,8 @@ pub enum Intact {
 
 /// Reads a complete day file and compares its checksum.
 ///
-/// # Errors The file can't be read.
+/// # Errors
+/// The file can't be read.
 pub fn intact(path: &Path) -> Result<Intact, LakeError> {
     let bytes = std::fs::read(path).map_err(io_error(path))?;
     let place = checksum_place(&bytes);

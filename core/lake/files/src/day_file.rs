@@ -71,7 +71,8 @@ impl<R: Record> DayWriter<R> {
     /// Creates the file of a site's day in the lake at `data`. The caller must hold the site's
     /// [`SiteLock`](super::SiteLock).
     ///
-    /// # Errors The file can't be created.
+    /// # Errors
+    /// The file can't be created.
     pub fn create(data: &Path, site: &SiteName, date: Date) -> Result<Self, LakeError> {
         let folder = work_folder(data);
         std::fs::create_dir_all(&folder).map_err(io_error(&folder))?;
@@ -136,7 +137,8 @@ impl<R: Record> DayWriter<R> {
 
     /// Makes the file durable and then visible; returns the number of its rows.
     ///
-    /// # Errors The file can't be written; an earlier file, if any, is still in place.
+    /// # Errors
+    /// The file can't be written; an earlier file, if any, is still in place.
     pub fn publish(mut self, sealed: Option<&SealedUpTo>) -> Result<u64, LakeError> {
         self.flush()?;
         let Some(mut writer) = self.writer.take() else {

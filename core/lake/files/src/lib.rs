@@ -63,7 +63,8 @@ pub fn day_path<R: Record>(data: &Path, site: &SiteName, date: Date) -> PathBuf 
 /// Copies a day file durably to the folder of damaged files, under a unique name, and returns the
 /// path of the copy. The file itself stays in place.
 ///
-/// # Errors A file can't be read or written, or the copy differs from the file.
+/// # Errors
+/// A file can't be read or written, or the copy differs from the file.
 pub fn keep_aside<R: Record>(
     data: &Path,
     site: &SiteName,

@@ -121,7 +121,8 @@ impl SiteLock {
 
     /// Removes incomplete files of killed writers of this site; no other process is writing now.
     ///
-    /// # Errors The file system refuses.
+    /// # Errors
+    /// The file system refuses.
     pub fn sweep(&self) -> Result<(), LockError> {
         let folder = work_folder(&self.data);
         let error =

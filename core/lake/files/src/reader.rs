@@ -51,7 +51,8 @@ pub struct DayReader<R: Record> {
 impl<R: Record> DayReader<R> {
     /// Opens the file; returns `None` if it does not exist.
     ///
-    /// # Errors The file can't be read, is not a Parquet file, or can't be decoded by this program.
+    /// # Errors
+    /// The file can't be read, is not a Parquet file, or can't be decoded by this program.
     pub fn open(path: &Path) -> Result<Option<Self>, LakeError> {
         let mut file = match File::open(path) {
             Ok(file) => file,
@@ -212,7 +213,8 @@ pub fn rewrite_day<R: Record>(
 /// Merges sorted rows without duplicates into a site's day file, whatever program wrote it and in
 /// whatever order, and replaces it with the result. Returns the resulting number of rows.
 ///
-/// # Errors The day file can't be read or written, and is unchanged.
+/// # Errors
+/// The day file can't be read or written, and is unchanged.
 pub fn merge_into_day<R: Record>(
     data: &Path,
     site: &SiteName,

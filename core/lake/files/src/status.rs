@@ -262,7 +262,8 @@ impl Status {
     /// Replaces the published status of its site, and returns the size of the file in bytes.
     /// Readers see either the old status or the new one.
     ///
-    /// # Errors The file system refuses; the old status is still in place.
+    /// # Errors
+    /// The file system refuses; the old status is still in place.
     pub fn publish(&self, data: &Path) -> io::Result<usize> {
         let path = status_path(data, &self.site);
         let work = work_folder(data);
@@ -288,7 +289,8 @@ impl Status {
 
     /// Reads the published status of a site; returns `None` if there is none, as with older probes.
     ///
-    /// # Errors The file can't be read, is too large, is not a status, or has a newer format.
+    /// # Errors
+    /// The file can't be read, is too large, is not a status, or has a newer format.
     pub fn read(data: &Path, site: &SiteName) -> Result<Option<Self>, StatusError> {
         let path = status_path(data, site);
         match files::read(&path, MAX_STATUS) {
@@ -300,7 +302,8 @@ impl Status {
 
     /// Reads the published status of a site from an object store; returns `None` if there is none.
     ///
-    /// # Errors The store refuses or can't be reached; the object is not a status, or has a newer
+    /// # Errors
+    /// The store refuses or can't be reached; the object is not a status, or has a newer
     /// format.
     pub async fn download(remote: &Remote, site: &SiteName) -> Result<Option<Self>, StatusError> {
         let name = object_name(site);

@@ -289,7 +289,8 @@ impl Store {
 
     /// Removes the older half. On a full disk, samples take precedence over transcripts.
     ///
-    /// # Errors The file system refuses.
+    /// # Errors
+    /// The file system refuses.
     pub fn give_way(&self) -> io::Result<()> {
         let mut used = self.used.lock().ignore_poison();
         *used = None;
@@ -373,7 +374,8 @@ impl Store {
 
     /// Returns the transcript of a test.
     ///
-    /// # Errors The transcript does not exist or can't be read.
+    /// # Errors
+    /// The transcript does not exist or can't be read.
     pub fn get(&self, monitor: &MonitorId, started_at: UtcMicros) -> io::Result<Transcript> {
         read(&self.path(monitor, started_at))
     }

@@ -370,7 +370,8 @@ impl Remote {
     /// written again unchanged. There is no other way to distinguish a store that respects
     /// conditions from one that ignores them.
     ///
-    /// # Errors The store refuses or can't be reached.
+    /// # Errors
+    /// The store refuses or can't be reached.
     pub async fn try_conditions(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
         if !self.habits().guards() {
             return Ok(());
@@ -456,7 +457,8 @@ impl Remote {
 
     /// Returns the size of an object; `None` if there is none.
     ///
-    /// # Errors The store refuses or can't be reached.
+    /// # Errors
+    /// The store refuses or can't be reached.
     pub async fn size(&self, name: &str) -> Result<Option<u64>, RemoteError> {
         match self.store.head(&self.key(name)).await {
             Ok(found) => Ok(Some(found.size)),
@@ -467,7 +469,8 @@ impl Remote {
 
     /// Returns the object's version and content; `None` if there is none.
     ///
-    /// # Errors The store refuses or can't be reached, or the object is larger than any valid one.
+    /// # Errors
+    /// The store refuses or can't be reached, or the object is larger than any valid one.
     pub async fn get(&self, name: &str) -> Result<Option<(Version, Vec<u8>)>, RemoteError> {
         self.get_within(name, MAX).await
     }
