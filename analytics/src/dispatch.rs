@@ -28,19 +28,28 @@ pub enum DispatchError {
     Media(#[from] MediaError),
 }
 
-/// Returns the deliveries of a report's files; `run` is the time at which it was due or requested,
-/// and distinguishes them from those of another run.
+/// A run of a definition.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// The definition.
+    pub definition: &'a Definition,
+    /// The period of its reports.
+    pub period: &'a Period,
+    /// When it was due or requested; it distinguishes the deliveries from those of other runs.
+    pub at: UtcMicros,
+}
+
+/// Returns the deliveries of a report's files.
 ///
 /// # Errors
 /// A name template or the mail is invalid.
 pub fn requests(
     config: &Config,
-    definition: &Definition,
+    run: &Run<'_>,
     report: &Report,
     files: &[(Format, PathBuf)],
-    period: &Period,
-    run: UtcMicros,
 ) -> Result<Vec<Request>, DispatchError> {
+    let Run { definition, period, at } = *run;
     definition
         .deliveries
         .iter()
@@ -48,7 +57,7 @@ pub fn requests(
             let by_mail = matches!(config.targets.get(&delivery.target), Some(Target::Email(_)));
             let letter =
                 if by_mail { letter(&report.document, config)? } else { MailContent::default() };
-            let names = Names::of_report(definition, &report.stem, period, run);
+            let names = Names::of_report(definition, &report.stem, period, at);
             let named = match delivery.name.as_str() {
                 "" => None,
                 template => Some(names.expand("deliver.name", template)?),
@@ -71,9 +80,9 @@ pub fn requests(
                         path: path.clone(),
                     })
                     .collect(),
-                occasion: format!("{} {run} {}", definition.slug, report.stem),
+                occasion: format!("{} {at} {}", definition.slug, report.stem),
                 report: definition.slug.clone(),
-                run: run.to_string(),
+                run: at.to_string(),
             })
         })
         .collect()

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::BTreeSet, process::ExitCode};
 
-use mailqos_figures::stats::Row;
+use mailqos_figures::stats::{FiguresQuery, Row};
 
 use super::{
     Failure, Global, print,
@@ -62,9 +62,46 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         .collect();
     let (mut known, unknown): (Vec<&Row>, Vec<&Row>) =
         rows.iter().partition(|row| figure.value(row, &question) != FigureValue::None);
-    // Best first; equal ones in the order of their names.
+    sort_best_first(&mut known, figure, &question);
+    // Tests of different kinds are not compared: each kind has its own ranking.
+    let kinds: BTreeSet<Option<&str>> = rows.iter().map(|row| row.whose.kind.as_deref()).collect();
+    let names_kind = kinds.iter().any(Option::is_some);
+    let ranking =
+        Ranking { figure, question: &question, format: source.format, promises: source.promises() };
+    let mut columns = Ranking::COLUMNS.to_vec();
+    if names_kind {
+        columns.insert(0, "kind");
+    }
+    let mut table = Table::new(columns);
+    let count = args.limit as usize;
+    let ends = [End::Worst, End::Best].into_iter();
+    let ends = ends.filter(|end| args.only.is_none_or(|only| only == *end));
+    for (kind, end) in kinds.iter().flat_map(|kind| ends.clone().map(move |end| (*kind, end))) {
+        let known = known.iter().filter(|row| row.whose.kind.as_deref() == kind);
+        let chosen: Vec<&Row> = match end {
+            End::Worst => known.rev().take(count).copied().collect(),
+            End::Best => known.take(count).copied().collect(),
+        };
+        for (rank, row) in chosen.into_iter().enumerate() {
+            let mut cells = ranking.cells(end, rank, row);
+            if names_kind {
+                cells.insert(0, Cell::text(Some(kind.unwrap_or("mail-qos"))));
+            }
+            table.push(cells);
+        }
+    }
+    source.print(table)?;
+    if source.format == Format::Table && !unknown.is_empty() {
+        print_unknown(&unknown, figure)?;
+    }
+    source.remarks(rows.is_empty());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sorts monitors with a known figure; equals keep the order of their names.
+fn sort_best_first(known: &mut [&Row], figure: &Figure, question: &FiguresQuery) {
     known.sort_by(|a, b| {
-        let order = match (figure.value(a, &question), figure.value(b, &question)) {
+        let order = match (figure.value(a, question), figure.value(b, question)) {
             (FigureValue::Is(a), FigureValue::Is(b)) => a.total_cmp(&b),
             (FigureValue::NotDelivered, FigureValue::Is(_)) => Ordering::Greater,
             (FigureValue::Is(_), FigureValue::NotDelivered) => Ordering::Less,
@@ -72,10 +109,18 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         };
         if figure.more_is_better() { order.reverse() } else { order }
     });
-    // Tests of different kinds are not compared: each kind has its own ranking.
-    let kinds: BTreeSet<Option<&str>> = rows.iter().map(|row| row.whose.kind.as_deref()).collect();
-    let names_kind = kinds.iter().any(Option::is_some);
-    let mut columns = vec![
+}
+
+/// A figure that monitors are ranked by, and how it is shown.
+struct Ranking<'a> {
+    figure: &'a Figure,
+    question: &'a FiguresQuery,
+    format: Format,
+    promises: Vec<f64>,
+}
+
+impl Ranking<'_> {
+    const COLUMNS: [&'static str; 10] = [
         "end",
         "rank",
         "site",
@@ -87,69 +132,51 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         "tests",
         "coverage",
     ];
-    if names_kind {
-        columns.insert(0, "kind");
-    }
-    let mut table = Table::new(columns);
-    let count = args.limit as usize;
-    let promises = source.promises();
-    let ends = [End::Worst, End::Best].into_iter();
-    let ends = ends.filter(|end| args.only.is_none_or(|only| only == *end));
-    for (kind, end) in kinds.iter().flat_map(|kind| ends.clone().map(move |end| (*kind, end))) {
-        let known = known.iter().filter(|row| row.whose.kind.as_deref() == kind);
-        let chosen: Vec<&Row> = match end {
-            End::Worst => known.rev().take(count).copied().collect(),
-            End::Best => known.take(count).copied().collect(),
-        };
-        for (rank, row) in chosen.into_iter().enumerate() {
-            let tests = row.counts.tests();
-            let cell = |value: f64| {
-                if figure.unit() == "share" {
-                    Cell::share_beside(Some(value), tests, &promises)
-                } else {
-                    Cell::number(Some(value), if figure.unit() == "ms" { 1 } else { 0 })
-                }
-            };
-            let interval = figure.interval(row, &question);
-            let mut cells = vec![
-                Cell::Text(if end == End::Worst { "worst" } else { "best" }.into()),
-                Cell::Count(rank as u64 + 1),
-                Cell::text(row.whose.site.as_deref()),
-                Cell::text(row.whose.monitor.as_deref()),
-                match figure.value(row, &question) {
-                    FigureValue::Is(value) => cell(value),
-                    // Numbers and words can't share a column of a file.
-                    FigureValue::NotDelivered
-                        if matches!(source.format, Format::Table | Format::Json) =>
-                    {
-                        Cell::Text("not delivered".into())
-                    }
-                    FigureValue::NotDelivered | FigureValue::None => Cell::None,
-                },
-                Cell::Text(figure.unit().into()),
-                interval.map_or(Cell::None, |(low, _)| cell(low)),
-                interval.map_or(Cell::None, |(_, high)| cell(high)),
-                Cell::Count(tests),
-                Cell::share(row.time.coverage(), tests),
-            ];
-            if names_kind {
-                cells.insert(0, Cell::text(Some(kind.unwrap_or("mail-qos"))));
+
+    /// Returns the cells of a monitor; `rank` counts from zero.
+    fn cells(&self, end: End, rank: usize, row: &Row) -> Vec<Cell> {
+        let (figure, tests) = (self.figure, row.counts.tests());
+        let cell = |value: f64| {
+            if figure.unit() == "share" {
+                Cell::share_beside(Some(value), tests, &self.promises)
+            } else {
+                Cell::number(Some(value), if figure.unit() == "ms" { 1 } else { 0 })
             }
-            table.push(cells);
-        }
+        };
+        let interval = figure.interval(row, self.question);
+        vec![
+            Cell::Text(if end == End::Worst { "worst" } else { "best" }.into()),
+            Cell::Count(rank as u64 + 1),
+            Cell::text(row.whose.site.as_deref()),
+            Cell::text(row.whose.monitor.as_deref()),
+            match figure.value(row, self.question) {
+                FigureValue::Is(value) => cell(value),
+                // Numbers and words can't share a column of a file.
+                FigureValue::NotDelivered
+                    if matches!(self.format, Format::Table | Format::Json) =>
+                {
+                    Cell::Text("not delivered".into())
+                }
+                FigureValue::NotDelivered | FigureValue::None => Cell::None,
+            },
+            Cell::Text(figure.unit().into()),
+            interval.map_or(Cell::None, |(low, _)| cell(low)),
+            interval.map_or(Cell::None, |(_, high)| cell(high)),
+            Cell::Count(tests),
+            Cell::share(row.time.coverage(), tests),
+        ]
     }
-    source.print(table)?;
-    if source.format == Format::Table && !unknown.is_empty() {
-        let names: Vec<&str> =
-            unknown.iter().filter_map(|row| row.whose.monitor.as_deref()).take(10).collect();
-        print(format!(
-            "\n{} {} no {figure}: {}{}.\n",
-            counted(unknown.len() as u64, "monitor"),
-            if unknown.len() == 1 { "has" } else { "have" },
-            names.join(", "),
-            if unknown.len() > names.len() { ", …" } else { "" }
-        ))?;
-    }
-    source.remarks(rows.is_empty());
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Names monitors that are not ranked.
+fn print_unknown(unknown: &[&Row], figure: &Figure) -> Result<(), Failure> {
+    let names: Vec<&str> =
+        unknown.iter().filter_map(|row| row.whose.monitor.as_deref()).take(10).collect();
+    print(format!(
+        "\n{} {} no {figure}: {}{}.\n",
+        counted(unknown.len() as u64, "monitor"),
+        if unknown.len() == 1 { "has" } else { "have" },
+        names.join(", "),
+        if unknown.len() > names.len() { ", …" } else { "" }
+    ))
 }

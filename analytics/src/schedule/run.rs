@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     io::Write as _,
+    ops::Range,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::Arc,
@@ -241,7 +242,7 @@ async fn run_one(
             // A crash happened before it was recorded. The report might have other figures now.
             Ok(true)
         } else {
-            caught(make(config, &outbox, definition, at, now, now < until)).await
+            caught(make(config, &outbox, definition, now, at..until)).await
         };
         let mut ordered = false;
         match done {
@@ -376,16 +377,16 @@ pub(crate) async fn say(config: &Config, id: &str, subject: &str, text: &str) ->
     }
 }
 
-/// Generates a run of a report and queues its deliveries; `false` if it waits because some samples
-/// are not settled yet.
+/// Generates a run of a report and queues its deliveries. `due` begins when the run is due; `false`
+/// if it has not ended and some samples are not settled yet.
 async fn make(
     config: &Config,
     outbox: &Outbox,
     definition: &Definition,
-    due: UtcMicros,
     now: UtcMicros,
-    patient: bool,
+    due: Range<UtcMicros>,
 ) -> Result<bool, ScheduleError> {
+    let (due, is_patient) = (due.start, now < due.end);
     let folder = &place::folder(None, Some(config)).await?;
     let _permit = MAKING.acquire().await;
     let calendar = definition.calendar(Some(config));
@@ -399,13 +400,14 @@ async fn make(
         let lake = Lake::open(folder)?;
         let source = Source { lake: &lake, config: Some(config), now, made_at: None };
         let mut requests = Vec::new();
+        let run = dispatch::Run { definition, period: &period, at: due };
         for report in generate::documents(definition, source, &period)? {
-            if report.provisional && patient {
+            if report.provisional && is_patient {
                 return Ok(None);
             }
             let files =
                 generate::write(&report, &definition.formats, &output, Some(&config.templates))?;
-            requests.extend(dispatch::requests(config, definition, &report, &files, &period, due)?);
+            requests.extend(dispatch::requests(config, &run, &report, &files)?);
             tracing::info!(report = %report.stem, %due, folder = %output.display(), "report generated");
         }
         Ok(Some(requests))

@@ -1,6 +1,7 @@
 //! Action lists: who is notified of an alarm, over which channel, when, and how often. They are
 //! read and checked, and nested lists are expanded.
 
+mod nested;
 mod syslog;
 mod webhook;
 
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::Person;
 
+use self::nested::Entry;
 pub(super) use self::{
     syslog::SyslogKeys,
     webhook::{RequestKeys, WebhookKeys},
@@ -30,9 +32,6 @@ pub use self::{
     syslog::{Framing, LogPlace},
     webhook::{ContentType, Service, Webhook},
 };
-
-/// Maximum number of actions in a list, including nested lists.
-const MAX_STEPS: usize = 200;
 
 /// Actions to carry out when an alarm is raised, lasts and clears.
 #[derive(Debug, Clone)]
@@ -144,12 +143,6 @@ impl Action {
     }
 }
 
-/// An entry of an action list: an action, or another list.
-enum Entry {
-    Step(Step),
-    List(Step, Name, Box<Problem>),
-}
-
 /// Reads all action lists and expands nested lists.
 pub(super) fn read(
     tables: Vec<(Name, Table)>,
@@ -173,84 +166,7 @@ pub(super) fn read(
         let list = read_list(table, &names, plaintext, config, problems);
         entries.insert(name, list);
     }
-    let mut lists = BTreeMap::new();
-    for name in entries.keys() {
-        let mut steps = Vec::new();
-        let mut room = MAX_STEPS;
-        flatten(name, &entries, &mut vec![name.clone()], None, &mut room, &mut steps, problems);
-        lists.insert(name.clone(), ActionList { steps });
-    }
-    lists
-}
-
-/// Adds the steps of a list; `above` has the conditions of the list that contains it.
-fn flatten(
-    name: &Name,
-    entries: &BTreeMap<Name, Vec<Entry>>,
-    way: &mut Vec<Name>,
-    above: Option<&Step>,
-    room: &mut usize,
-    steps: &mut Vec<Step>,
-    problems: &mut Problems,
-) {
-    for entry in entries.get(name).into_iter().flatten() {
-        if *room == 0 {
-            return;
-        }
-        *room -= 1;
-        match entry {
-            Entry::Step(step) => steps.push(match above {
-                Some(above) => within(step, above),
-                None => step.clone(),
-            }),
-            Entry::List(step, inner, problem) => {
-                if way.contains(inner) {
-                    let mut circle: Vec<&str> = way.iter().map(AsRef::as_ref).collect();
-                    circle.push(inner.as_ref());
-                    // Each cycle is reported once, at the list that closes it in the order of
-                    // names.
-                    if way.first() == Some(inner) && way.iter().min() == Some(inner) {
-                        let mut problem = (**problem).clone();
-                        problem.message = format!(
-                            "action lists refer to each other in a cycle: {}",
-                            circle.join(" → ")
-                        );
-                        problems.push(problem.help("remove one of these references"));
-                    }
-                    continue;
-                }
-                let step = match above {
-                    Some(above) => within(step, above),
-                    None => step.clone(),
-                };
-                way.push(inner.clone());
-                flatten(inner, entries, way, Some(&step), room, steps, problems);
-                way.pop();
-                if *room == 0 {
-                    let mut problem = (**problem).clone();
-                    problem.message =
-                        format!("the action list expands to more than {MAX_STEPS} actions");
-                    problems.push(problem.help("nested lists multiply; remove some of them"));
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Combines a step with the conditions of the step that includes its list: both apply.
-fn within(step: &Step, above: &Step) -> Step {
-    Step {
-        at_failure: step.at_failure.max(above.at_failure),
-        after: step.after + above.after,
-        repeat: step.repeat.or(above.repeat),
-        on: match (step.on, above.on) {
-            (On::Both, other) | (other, On::Both) => other,
-            (own, _) => own,
-        },
-        hours: step.hours.iter().chain(&above.hours).cloned().collect(),
-        ..step.clone()
-    }
+    nested::expand(&entries, problems)
 }
 
 const ON: [(&str, On); 3] = [("both", On::Both), ("alarm", On::Alarm), ("recovery", On::Recovery)];
@@ -365,9 +281,6 @@ fn read_entry(
     config: &Config,
     problems: &mut Problems,
 ) -> Option<Entry> {
-    // If the kind is unclear, these keys are not unknown.
-    const OF_ONE_KIND: [&[Key]; 4] =
-        [EmailKeys::KEYS, SenderKeys::KEYS, WordingKeys::KEYS, CommandKeys::KEYS];
     let kinds: [&Key; 5] = [
         &EMAIL.email,
         &WEBHOOK_ACTION.webhook,
@@ -376,16 +289,37 @@ fn read_entry(
         &LIST.list,
     ];
     let chosen = kinds.into_iter().filter(|key| table.node(*key).is_some());
-    let chosen: Vec<&str> = chosen.map(|key| key.name).collect();
-    let on = table.read(&ACTION.on, problems);
-    let mut step = Step {
+    let chosen: Vec<&Key> = chosen.collect();
+    let step = conditions(table, chosen.as_slice(), config, problems);
+    let [kind] = chosen.as_slice() else {
+        problems.push(ambiguous(table, &chosen));
+        return None;
+    };
+    let action = match kind.name {
+        "email" => email(table, config, problems)?,
+        "webhook" => Action::Webhook(Box::new(webhook::webhook(table, plaintext, problems)?)),
+        "command" => command(table, plaintext, problems)?,
+        "syslog" => syslog::syslog(table, problems)?,
+        _ => return list(table, names, step, problems),
+    };
+    Some(Entry::Step(Step { action, ..step }))
+}
+
+/// Reads the conditions of an action and its timeout; the action itself is still to be read.
+fn conditions(
+    table: &mut Table,
+    chosen: &[&Key],
+    config: &Config,
+    problems: &mut Problems,
+) -> Step {
+    let step = Step {
+        on: table.read(&ACTION.on, problems),
         at_failure: table.read(&ACTION.at_failure, problems),
         after: table.read(&ACTION.after, problems),
         repeat: table.read(&ACTION.repeat, problems),
-        on,
         hours: Hours::read(table, &config.timezone, problems).into_iter().collect(),
-        timeout: match chosen.as_slice() {
-            ["email"] => table.read(&EMAIL_TIMEOUT.timeout, problems),
+        timeout: match chosen {
+            [only] if only.name == EMAIL.email.name => table.read(&EMAIL_TIMEOUT.timeout, problems),
             _ => table.read(&TIMEOUT.timeout, problems),
         },
         retry_for: table.read(&ACTION.retry_for, problems),
@@ -398,7 +332,7 @@ fn read_entry(
                 .help("check hours and weekdays"),
         );
     }
-    if on == On::Recovery
+    if step.on == On::Recovery
         && (step.at_failure > 0 || step.after > Micros::ZERO || step.repeat.is_some())
     {
         problems.push(
@@ -411,94 +345,86 @@ fn read_entry(
                 .help("remove them, or set on = \"both\""),
         );
     }
-    match chosen.as_slice() {
-        ["email"] => {
-            let to = some_recipients(table, &EMAIL.email, config, problems);
-            let mail_server = mail_server_of(table, config, problems);
-            let fallback =
-                reference(table, &EMAIL.fallback, "mail_server", &config.mail_servers, problems);
-            let mail_server = mail_server?;
-            if fallback.as_ref() == Some(&mail_server) {
-                problems.push(
-                    table
-                        .problem(
-                            &EMAIL.fallback,
-                            "the fallback is the mail server itself",
-                            "the same",
-                        )
-                        .help("name another mail server, or remove fallback"),
-                );
-            }
-            step.action = Action::Email {
-                to,
-                mail_server,
-                fallback,
-                wording: Box::new(Wording::read(table, problems)),
-            };
-        }
-        ["webhook"] => {
-            step.action = Action::Webhook(Box::new(webhook::webhook(table, plaintext, problems)?))
-        }
-        ["command"] => {
-            let words = table.read(&COMMAND.command, problems);
-            let environment = pairs(table, &COMMAND.environment, plaintext, problems);
-            let words = words?;
-            if words.first().is_none_or(String::is_empty) {
-                problems.push(
-                    table
-                        .problem(&COMMAND.command, "the command is empty", "empty")
-                        .help("use [\"PROGRAM\", \"ARGUMENT\"]"),
-                );
-            }
-            for (name, _) in &environment {
-                if name.is_empty() || name.contains(['=', '\0']) {
-                    problems.push(table.problem(
-                        &COMMAND.environment,
-                        format!("{name:?} is not a valid variable name"),
-                        "here",
-                    ));
-                }
-            }
-            step.action = Action::Command { words, environment };
-        }
-        ["syslog"] => step.action = syslog::syslog(table, problems)?,
-        ["list"] => {
-            let node = table.node(&LIST.list)?;
-            let name: Name = node.read(problems)?;
-            if !names.contains(&name) {
-                let known = names.iter().map(AsRef::as_ref);
-                problems.push(no_such(&node, "action_list", name.as_ref(), known));
-                return None;
-            }
-            let problem = node.problem("", "closes the cycle");
-            return Some(Entry::List(step, name, Box::new(problem)));
-        }
-        [] => {
-            let _ = OF_ONE_KIND.concat().iter().map(|key| table.node(key)).count();
-            problems.push(table.missing(
-                &EMAIL.email,
-                "the recipients of a mail; or use webhook, command, syslog or list",
+    step
+}
+
+/// Returns the problem that an action does nothing or several things.
+fn ambiguous(table: &mut Table, chosen: &[&Key]) -> Problem {
+    // If the kind is unclear, these keys are not unknown.
+    const OF_ONE_KIND: [&[Key]; 4] =
+        [EmailKeys::KEYS, SenderKeys::KEYS, WordingKeys::KEYS, CommandKeys::KEYS];
+    for key in OF_ONE_KIND.concat() {
+        table.node(&key);
+    }
+    let [_, second, ..] = chosen else {
+        return table.missing(
+            &EMAIL.email,
+            "the recipients of a mail; or use webhook, command, syslog or list",
+        );
+    };
+    let names: Vec<&str> = chosen.iter().map(|key| key.name).collect();
+    let all = names.join(" and ");
+    let message = format!("an action does only one thing, but this one has {all}");
+    table.problem(*second, message, "one too many").help("write a separate action for each")
+}
+
+/// Reads an e-mail to operators, through a mail server or its fallback.
+fn email(table: &mut Table, config: &Config, problems: &mut Problems) -> Option<Action> {
+    let to = some_recipients(table, &EMAIL.email, config, problems);
+    let mail_server = mail_server_of(table, config, problems);
+    let fallback = reference(table, &EMAIL.fallback, "mail_server", &config.mail_servers, problems);
+    let mail_server = mail_server?;
+    if fallback.as_ref() == Some(&mail_server) {
+        problems.push(
+            table
+                .problem(&EMAIL.fallback, "the fallback is the mail server itself", "the same")
+                .help("name another mail server, or remove fallback"),
+        );
+    }
+    let wording = Box::new(Wording::read(table, problems));
+    Some(Action::Email { to, mail_server, fallback, wording })
+}
+
+/// Reads a program with its arguments and environment.
+fn command(table: &mut Table, plaintext: bool, problems: &mut Problems) -> Option<Action> {
+    let words = table.read(&COMMAND.command, problems);
+    let environment = pairs(table, &COMMAND.environment, plaintext, problems);
+    let words = words?;
+    if words.first().is_none_or(String::is_empty) {
+        problems.push(
+            table
+                .problem(&COMMAND.command, "the command is empty", "empty")
+                .help("use [\"PROGRAM\", \"ARGUMENT\"]"),
+        );
+    }
+    for (name, _) in &environment {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            problems.push(table.problem(
+                &COMMAND.environment,
+                format!("{name:?} is not a valid variable name"),
+                "here",
             ));
-            return None;
-        }
-        several => {
-            let _ = OF_ONE_KIND.concat().iter().map(|key| table.node(key)).count();
-            problems.push(
-                table
-                    .problem(
-                        several[1],
-                        format!(
-                            "an action does only one thing, but this one has {}",
-                            several.join(" and ")
-                        ),
-                        "one too many",
-                    )
-                    .help("write a separate action for each"),
-            );
-            return None;
         }
     }
-    Some(Entry::Step(step))
+    Some(Action::Command { words, environment })
+}
+
+/// Reads the name of another list.
+fn list(
+    table: &mut Table,
+    names: &BTreeSet<Name>,
+    step: Step,
+    problems: &mut Problems,
+) -> Option<Entry> {
+    let node = table.node(&LIST.list)?;
+    let name: Name = node.read(problems)?;
+    if !names.contains(&name) {
+        let known = names.iter().map(AsRef::as_ref);
+        problems.push(no_such(&node, "action_list", name.as_ref(), known));
+        return None;
+    }
+    let problem = node.problem("", "closes the cycle");
+    Some(Entry::List(step, name, Box::new(problem)))
 }
 
 /// Returns whether a name, such as that of a header field, suggests that its value is a secret.

@@ -144,16 +144,11 @@ pub(super) fn read(
         monitors.push(pattern);
     }
     let pause = table.read(&MAINTENANCE.tests, problems);
-    let own_zone = table.read(&HOURS.timezone, problems).unwrap_or_else(|| zone.clone());
     let before = problems.count(Severity::Error);
-    let weekly = Hours::read(&mut table, zone, problems);
-    let from = table.read(&MAINTENANCE.from, problems);
-    let to = table.read(&MAINTENANCE.to, problems);
-    let cron = table.read(&MAINTENANCE.cron, problems);
-    let lasts = table.read(&MAINTENANCE.lasts, problems);
+    let times = Times::read(&mut table, zone, problems);
     // An invalid value is not a missing one.
     let when = if problems.count(Severity::Error) == before {
-        window(&table, weekly, from, to, cron, lasts, own_zone, problems)
+        times.window(&table, problems)
     } else {
         None
     };
@@ -161,110 +156,141 @@ pub(super) fn read(
     Some(Maintenance { name, reason, monitors, pause, when: when? })
 }
 
-#[expect(clippy::too_many_arguments, reason = "the keys belong to one table")]
-fn window(
-    table: &Table,
+/// The keys that set the times of a window.
+struct Times {
     weekly: Option<Hours>,
     from: Option<Moment>,
     to: Option<Moment>,
     cron: Option<Cron>,
     lasts: Option<Micros>,
     zone: TimeZone,
-    problems: &mut Problems,
-) -> Option<Window> {
+}
+
+impl Times {
     const HELP: &str =
         "use from with to or lasts (once), hours and weekdays (weekly), or cron with lasts";
-    match (weekly, from, cron) {
-        (Some(hours), None, None) => {
-            if to.is_some() || lasts.is_some() {
-                problems.push(
-                    table
-                        .problem(&HOURS.hours, "hours already set the duration", "here")
-                        .help(HELP),
-                );
-            }
-            Some(Window::Weekly(hours))
+
+    fn read(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Self {
+        let own_zone = table.read(&HOURS.timezone, problems).unwrap_or_else(|| zone.clone());
+        Self {
+            weekly: Hours::read(table, zone, problems),
+            from: table.read(&MAINTENANCE.from, problems),
+            to: table.read(&MAINTENANCE.to, problems),
+            cron: table.read(&MAINTENANCE.cron, problems),
+            lasts: table.read(&MAINTENANCE.lasts, problems),
+            zone: own_zone,
         }
-        (None, Some(from), None) => {
-            let from = from.in_zone(&zone);
-            let to = match (to, lasts) {
-                (Some(to), None) => to.in_zone(&zone),
-                (None, Some(lasts)) => from + lasts,
-                _ => {
+    }
+
+    /// Returns the window that these keys describe; keys that don't fit together are noted.
+    fn window(self, table: &Table, problems: &mut Problems) -> Option<Window> {
+        match self {
+            Self { weekly: Some(hours), from: None, cron: None, to, lasts, .. } => {
+                if to.is_some() || lasts.is_some() {
                     problems.push(
                         table
-                            .problem(&MAINTENANCE.from, "add to or lasts", "begins here")
-                            .help(HELP),
+                            .problem(&HOURS.hours, "hours already set the duration", "here")
+                            .help(Self::HELP),
                     );
-                    return None;
                 }
-            };
-            if to <= from {
+                Some(Window::Weekly(hours))
+            }
+            Self { weekly: None, from: Some(from), cron: None, to, lasts, zone } => {
+                once(table, from.in_zone(&zone), to.map(|to| to.in_zone(&zone)), lasts, problems)
+            }
+            Self { weekly: None, from: None, cron: Some(cron), lasts, zone, .. } => {
+                recurring(table, cron, lasts, zone, problems)
+            }
+            _ => {
                 problems.push(
                     table
                         .problem(
-                            &MAINTENANCE.to,
-                            "the window ends before it starts",
-                            "not after from",
+                            "",
+                            "a maintenance window must occur once, every week or by a cron expression",
+                            "no time given",
                         )
-                        .help("use a later time"),
+                        .help(Self::HELP),
                 );
-                return None;
+                None
             }
-            if to - from > MAX_LENGTH {
-                problems.push(
-                    table
-                        .problem(&MAINTENANCE.to, "the window lasts longer than a year", "here")
-                        .help("disable the monitors instead"),
-                );
-            }
-            Some(Window::Once { from, to })
         }
-        (None, None, Some(cron)) => {
-            let Some(lasts) = lasts else {
-                problems.push(
-                    table.missing(&MAINTENANCE.lasts, "how long each window is, such as \"2h\""),
-                );
-                return None;
-            };
-            let first = cron.next(UtcMicros::now(), &zone);
-            let second = first.and_then(|first| cron.next(first, &zone));
-            match (first, second) {
-                (None, _) => {
-                    problems.push(
-                        table
-                            .problem(&MAINTENANCE.cron, "this time never occurs", "never")
-                            .help("check day and month"),
-                    );
-                }
-                (Some(first), Some(second)) if second - first <= lasts => {
-                    problems.push(
-                        table
-                            .problem(
-                                &MAINTENANCE.lasts,
-                                "the next window starts before this one has ended",
-                                "too long",
-                            )
-                            .help("shorten the window, or make it less frequent"),
-                    );
-                }
-                _ => {}
-            }
-            Some(Window::Calendar { cron: Box::new(cron), zone, lasts })
-        }
+    }
+}
+
+/// Returns a single window, which has an end or a duration.
+fn once(
+    table: &Table,
+    from: UtcMicros,
+    to: Option<UtcMicros>,
+    lasts: Option<Micros>,
+    problems: &mut Problems,
+) -> Option<Window> {
+    let to = match (to, lasts) {
+        (Some(to), None) => to,
+        (None, Some(lasts)) => from + lasts,
         _ => {
             problems.push(
                 table
-                    .problem(
-                        "",
-                        "a maintenance window must occur once, every week or by a cron expression",
-                        "no time given",
-                    )
-                    .help(HELP),
+                    .problem(&MAINTENANCE.from, "add to or lasts", "begins here")
+                    .help(Times::HELP),
             );
-            None
+            return None;
         }
+    };
+    if to <= from {
+        problems.push(
+            table
+                .problem(&MAINTENANCE.to, "the window ends before it starts", "not after from")
+                .help("use a later time"),
+        );
+        return None;
     }
+    if to - from > MAX_LENGTH {
+        problems.push(
+            table
+                .problem(&MAINTENANCE.to, "the window lasts longer than a year", "here")
+                .help("disable the monitors instead"),
+        );
+    }
+    Some(Window::Once { from, to })
+}
+
+/// Returns windows that start by a cron expression; they must occur, and not overlap.
+fn recurring(
+    table: &Table,
+    cron: Cron,
+    lasts: Option<Micros>,
+    zone: TimeZone,
+    problems: &mut Problems,
+) -> Option<Window> {
+    let Some(lasts) = lasts else {
+        problems.push(table.missing(&MAINTENANCE.lasts, "how long each window is, such as \"2h\""));
+        return None;
+    };
+    let first = cron.next(UtcMicros::now(), &zone);
+    let second = first.and_then(|first| cron.next(first, &zone));
+    match (first, second) {
+        (None, _) => {
+            problems.push(
+                table
+                    .problem(&MAINTENANCE.cron, "this time never occurs", "never")
+                    .help("check day and month"),
+            );
+        }
+        (Some(first), Some(second)) if second - first <= lasts => {
+            problems.push(
+                table
+                    .problem(
+                        &MAINTENANCE.lasts,
+                        "the next window starts before this one has ended",
+                        "too long",
+                    )
+                    .help("shorten the window, or make it less frequent"),
+            );
+        }
+        _ => {}
+    }
+    Some(Window::Calendar { cron: Box::new(cron), zone, lasts })
 }
 
 #[cfg(test)]

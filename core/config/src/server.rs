@@ -143,7 +143,12 @@ pub(super) fn endpoint(
     };
     let port = port(table, service.port, usual, problems);
     let account = reference(table, service.account, "account", &config.accounts, problems);
-    warn_of_login(table, service, server.as_deref(), account.as_ref(), config, problems);
+    if let Some(name) = &account {
+        let server = server.as_deref().unwrap_or_default();
+        if let Some(problem) = login_problem(table, service, server, name, config) {
+            problems.push(problem);
+        }
+    }
     let trust = service.tls.map_or_else(Trust::default, |_| trust(table, problems));
     let helo = service.helo.and_then(|key| helo(table, key, problems));
     let server = server?;
@@ -202,52 +207,43 @@ pub(super) fn port(
     port
 }
 
-/// Warns of logins that are known to fail.
-fn warn_of_login(
+/// Returns the problem of a login that is known to fail.
+fn login_problem(
     table: &Table,
     service: Service,
-    server: Option<&str>,
-    name: Option<&AccountName>,
+    server: &str,
+    name: &AccountName,
     config: &Config,
-    problems: &mut Problems,
-) {
-    let Some((name, account)) = name.and_then(|name| Some((name, config.accounts.get(name)?)))
-    else {
-        return;
-    };
+) -> Option<Problem> {
+    let account = config.accounts.get(name)?;
     let is_mail = [SMTP, POP3, IMAP].iter().any(|mail| mail.what == service.what);
-    let server = server.unwrap_or_default().to_ascii_lowercase();
+    let server = server.to_ascii_lowercase();
     let has_token = account.oauth().is_some();
     if has_token && !is_mail {
-        problems.push(
+        let message = format!("{} does not accept OAuth tokens", service.what);
+        return Some(
             table
-                .problem(
-                    service.account,
-                    format!("{} does not accept OAuth tokens", service.what),
-                    "this account has oauth",
-                )
-                .help("name this account has a password"),
+                .problem(service.account, message, "this account has oauth")
+                .help("use an account that has a password"),
         );
-    } else if is_mail
-        && !has_token
-        && (server.ends_with(".office365.com") || server == "outlook.office.com")
-    {
-        let message = if service.what == SMTP.what {
-            "Microsoft 365 disables basic authentication (user and password) for SMTP by default at the end of \
-             December 2026"
-        } else {
-            "Microsoft 365 does not accept passwords over POP3 and IMAP"
-        };
-        problems.push(Problem {
-            severity: Severity::Warning,
-            ..table
-                .problem(service.account, message, "this account has a password")
-                .help(format!(
-                    "in [account.{name}], replace password with oauth = {{ preset = \"microsoft-365\", tenant = …, \
-                 client_id = …, client_secret = … }}"
-                ))
-        });
     }
+    let is_microsoft = server.ends_with(".office365.com") || server == "outlook.office.com";
+    if !is_mail || has_token || !is_microsoft {
+        return None;
+    }
+    let message = if service.what == SMTP.what {
+        "Microsoft 365 disables basic authentication (user and password) for SMTP by default at the end of \
+         December 2026"
+    } else {
+        "Microsoft 365 does not accept passwords over POP3 and IMAP"
+    };
+    Some(Problem {
+        severity: Severity::Warning,
+        ..table.problem(service.account, message, "this account has a password").help(format!(
+            "in [account.{name}], replace password with oauth = {{ preset = \"microsoft-365\", tenant = …, \
+             client_id = …, client_secret = … }}"
+        ))
+    })
 }
 
 pub(super) fn is_loopback(server: &str) -> bool {

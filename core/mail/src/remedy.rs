@@ -12,121 +12,177 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
         PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting,
         SmtpRcpt, SmtpTls,
     };
-    let Endpoint { server, port, tls, account, .. } = endpoint;
-    let smtp = matches!(stage, SmtpConnect | SmtpTls | SmtpGreeting | SmtpAuth | SmtpRcpt);
-    let usual = if smtp {
-        "587 with tls = \"starttls\", 465 with tls = \"implicit\""
-    } else {
-        "995 (POP3) or 993 (IMAP) with tls = \"implicit\", 110 or 143 with tls = \"starttls\""
-    };
-    let lower = error.to_lowercase();
-    let has = |text: &str| lower.contains(text);
-    let silent = has("no answer within");
-    let is_refusal = ["refused", "fail", "535", "invalid", "denied"].iter().any(|word| has(word))
-        || error.as_bytes().first().is_some_and(|digit| matches!(digit, b'4' | b'5'));
-    Some(match stage {
-        _ if refusals::explain(error).is_some() => return None,
-        SmtpConnect | PickupConnect
-            if has("could not be resolved") && (has("name server did not answer") || has("temporary failure")) =>
-        {
-            format!(
-                "this machine's name server does not answer, so the failure says nothing about {server}: check \
-                 /etc/resolv.conf, and try: getent hosts {server}"
-            )
+    if refusals::explain(error).is_some() {
+        return None;
+    }
+    let failure = Failure { stage, error, lower: error.to_lowercase(), endpoint };
+    match stage {
+        SmtpConnect | PickupConnect => failure.connecting(),
+        SmtpTls | PickupTls => failure.tls(),
+        SmtpGreeting | PickupGreeting => failure.greeting(),
+        SmtpAuth | PickupLogin => failure.login(),
+        SmtpRcpt => failure.recipient(),
+        _ => None,
+    }
+}
+
+/// A failure at a stage of a conversation with a server.
+struct Failure<'a> {
+    stage: Stage,
+    error: &'a str,
+    /// The error in lower case.
+    lower: String,
+    endpoint: &'a Endpoint,
+}
+
+impl Failure<'_> {
+    fn has(&self, text: &str) -> bool {
+        self.lower.contains(text)
+    }
+
+    fn is_silent(&self) -> bool {
+        self.has("no answer within")
+    }
+
+    /// Returns the usual ports of the server.
+    fn usual(&self) -> &'static str {
+        use Stage::{SmtpAuth, SmtpConnect, SmtpGreeting, SmtpRcpt, SmtpTls};
+        if matches!(self.stage, SmtpConnect | SmtpTls | SmtpGreeting | SmtpAuth | SmtpRcpt) {
+            "587 with tls = \"starttls\", 465 with tls = \"implicit\""
+        } else {
+            "995 (POP3) or 993 (IMAP) with tls = \"implicit\", 110 or 143 with tls = \"starttls\""
         }
-        SmtpConnect | PickupConnect if has("could not be resolved") => {
-            format!(
-                "check the spelling of {server}, and whether this machine can resolve names: getent hosts \
-                {server}"
-            )
-        }
-        SmtpConnect | PickupConnect if has("refused") => {
-            format!(
-                "nothing accepts connections on port {port}: check that the service is running and that \
-                the port is right (usual: {usual})"
-            )
-        }
-        SmtpConnect | PickupConnect if silent || has("unreachable") => {
-            format!(
-                "a firewall on the path may drop connections to port {port}; check the port (usual: \
-                {usual})"
-            )
-        }
-        SmtpTls | PickupTls if has("does not speak tls") && *tls == TlsMode::Implicit => {
+    }
+
+    fn connecting(&self) -> Option<String> {
+        let (Endpoint { server, port, .. }, usual) = (self.endpoint, self.usual());
+        let unresolved = self.has("could not be resolved");
+        Some(
+            if unresolved
+                && (self.has("name server did not answer") || self.has("temporary failure"))
+            {
+                format!(
+                    "this machine's name server does not answer, so the failure says nothing about {server}: check \
+                     /etc/resolv.conf, and try: getent hosts {server}"
+                )
+            } else if unresolved {
+                format!(
+                    "check the spelling of {server}, and whether this machine can resolve names: getent hosts \
+                     {server}"
+                )
+            } else if self.has("refused") {
+                format!(
+                    "nothing accepts connections on port {port}: check that the service is running and that \
+                     the port is right (usual: {usual})"
+                )
+            } else if self.is_silent() || self.has("unreachable") {
+                format!(
+                    "a firewall on the path may drop connections to port {port}; check the port (usual: \
+                     {usual})"
+                )
+            } else {
+                return None;
+            },
+        )
+    }
+
+    fn tls(&self) -> Option<String> {
+        let (Endpoint { server, port, tls, .. }, usual) = (self.endpoint, self.usual());
+        Some(if self.has("does not speak tls") && *tls == TlsMode::Implicit {
             format!(
                 "port {port} expects plaintext first: set tls = \"starttls\", or use another port (usual: \
-                {usual})"
+                 {usual})"
             )
-        }
-        SmtpTls | PickupTls if has("only in the common name") => {
+        } else if self.has("only in the common name") {
             "until the certificate is reissued, pin it with fingerprint".to_owned()
-        }
-        SmtpTls | PickupTls if has("is not for the name") => {
-            "set server to a name in the certificate, or pin the certificate with fingerprint".to_owned()
-        }
-        SmtpTls | PickupTls if has("intermediate certificate") => {
+        } else if self.has("is not for the name") {
+            "set server to a name in the certificate, or pin the certificate with fingerprint"
+                .to_owned()
+        } else if self.has("intermediate certificate") {
+            let upgrade = if *tls == TlsMode::StartTls {
+                format!(" -starttls {}", starttls(self.stage, *port))
+            } else {
+                String::new()
+            };
             format!(
-                "to see what the server sends, run: openssl s_client -connect {server}:{port} -showcerts{}",
-                if *tls == TlsMode::StartTls {
-                    format!(" -starttls {}", starttls(stage, *port))
-                } else {
-                    String::new()
-                }
+                "to see what the server sends, run: openssl s_client -connect {server}:{port} -showcerts{upgrade}"
             )
-        }
-        SmtpTls | PickupTls if has("has expired") => "renew the certificate on the server".to_owned(),
-        SmtpTls | PickupTls if has("not the pinned one") => {
+        } else if self.has("has expired") {
+            "renew the certificate on the server".to_owned()
+        } else if self.has("not the pinned one") {
             "if the certificate was renewed on purpose, update fingerprint in the configuration; if not, \
              someone may be intercepting the connection"
                 .to_owned()
-        }
-        SmtpGreeting | PickupGreeting if has("which is not a") => {
+        } else {
+            return None;
+        })
+    }
+
+    fn greeting(&self) -> Option<String> {
+        let (Endpoint { port, tls, .. }, usual) = (self.endpoint, self.usual());
+        if self.has("which is not a") {
             let what = match () {
-                () if has("sent \"+ok") => "a POP3 server",
-                () if has("sent \"* ok") || has("sent \"* preauth") => "an IMAP server",
-                () if has("sent \"220") => "an SMTP server",
-                () if has("sent \"ssh-") => "an SSH server",
-                () if has("sent \"http") => "a web server",
+                () if self.has("sent \"+ok") => "a POP3 server",
+                () if self.has("sent \"* ok") || self.has("sent \"* preauth") => "an IMAP server",
+                () if self.has("sent \"220") => "an SMTP server",
+                () if self.has("sent \"ssh-") => "an SSH server",
+                () if self.has("sent \"http") => "a web server",
                 () => "something else",
             };
-            format!("{what} answers on port {port}; the usual ports are {usual}")
+            return Some(format!("{what} answers on port {port}; the usual ports are {usual}"));
         }
-        SmtpGreeting | PickupGreeting if (silent || has("closed the connection")) && *tls != TlsMode::Implicit => {
-            format!(
+        if (self.is_silent() || self.has("closed the connection")) && *tls != TlsMode::Implicit {
+            return Some(format!(
                 "a server that expects TLS from the first byte waits silently: if port {port} uses implicit \
                  TLS, set tls = \"implicit\""
-            )
+            ));
         }
-        SmtpAuth | PickupLogin if has("offers no authentication") && *tls == TlsMode::None => {
-            "most servers don't allow logins over an unencrypted connection: set tls = \"starttls\" or \
-             \"implicit\""
-                .to_owned()
+        let is_full = self.stage == Stage::PickupGreeting
+            && LoginRefusal::read(self.error) == LoginRefusal::Connections;
+        if is_full { login_remedy(LoginRefusal::Connections, "") } else { None }
+    }
+
+    fn login(&self) -> Option<String> {
+        if self.has("offers no authentication") && self.endpoint.tls == TlsMode::None {
+            return Some(
+                "most servers don't allow logins over an unencrypted connection: set tls = \"starttls\" or \
+                 \"implicit\""
+                    .to_owned(),
+            );
         }
-        SmtpAuth if has("offers no authentication") => {
-            format!("mail is usually submitted on another port: {usual}")
+        if self.stage == Stage::SmtpAuth && self.has("offers no authentication") {
+            return Some(format!("mail is usually submitted on another port: {}", self.usual()));
         }
-        SmtpAuth | PickupLogin if silent || has("did not end within") || has("not answered yet") => {
-            "many servers delay an address after failed logins: check the passwords of other monitors and \
-             programs on this machine, or raise the timeout to see the reply"
-                .to_owned()
+        if self.is_silent() || self.has("did not end within") || self.has("not answered yet") {
+            return Some(
+                "many servers delay an address after failed logins: check the passwords of other monitors and \
+                 programs on this machine, or raise the timeout to see the reply"
+                    .to_owned(),
+            );
         }
-        SmtpAuth | PickupLogin if is_refusal => login_remedy(
-            LoginRefusal::read(error),
-            account.as_ref().map_or("", |name| name.as_str()),
-        )?,
-        PickupGreeting if LoginRefusal::read(error) == LoginRefusal::Connections => {
-            login_remedy(LoginRefusal::Connections, "")?
+        let is_refusal =
+            ["refused", "fail", "535", "invalid", "denied"].iter().any(|word| self.has(word))
+                || self.error.starts_with(['4', '5']);
+        if !is_refusal {
+            return None;
         }
-        SmtpRcpt if has("relay") || has("denied") || has("authentication required") || error.starts_with("530") => {
-            "the server does not accept mail for this address from this machine: give smtp an account, or \
-             allow this machine on the server"
-                .to_owned()
+        let account = self.endpoint.account.as_ref().map_or("", |name| name.as_str());
+        login_remedy(LoginRefusal::read(self.error), account)
+    }
+
+    fn recipient(&self) -> Option<String> {
+        let relaying = ["relay", "denied", "authentication required"];
+        if relaying.iter().any(|word| self.has(word)) || self.error.starts_with("530") {
+            return Some(
+                "the server does not accept mail for this address from this machine: give smtp an account, or \
+                 allow this machine on the server"
+                    .to_owned(),
+            );
         }
-        SmtpRcpt if has("5.1.1") || has("unknown") || has("no such") => {
-            "check that the mailbox in the monitor's to exists on this server".to_owned()
-        }
-        _ => return None,
-    })
+        let unknown = ["5.1.1", "unknown", "no such"].iter().any(|word| self.has(word));
+        unknown
+            .then(|| "check that the mailbox in the monitor's to exists on this server".to_owned())
+    }
 }
 
 /// Returns the protocol name that `openssl s_client -starttls` uses for a port.

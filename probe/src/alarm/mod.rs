@@ -474,7 +474,10 @@ impl Alarms {
                 let episode = Episode::new(now, list, sample.clone());
                 kept.episodes.insert(monitor.id.clone(), episode);
             }
-            Some(Change::Cleared) => at = self.cleared(kept, &monitor.id, sample, &state, now),
+            Some(Change::Cleared) => {
+                let end = End { monitor: &monitor.id, sample, state: &state, ended: None };
+                at = self.cleared(kept, &end, now);
+            }
             None => {
                 if state.status == Status::Alarm
                     && let Some(episode) = kept.episodes.get_mut(&monitor.id)
@@ -641,20 +644,12 @@ impl Alarms {
 
     /// Ends an alarm and notifies those who were notified of it. Returns the end: never before the
     /// alarm was raised.
-    fn cleared(
-        &self,
-        kept: &mut StoredState,
-        monitor: &MonitorId,
-        sample: &Sample,
-        state: &State,
-        now: Now,
-    ) -> UtcMicros {
-        let Some(episode) = kept.episodes.remove(monitor) else {
+    fn cleared(&self, kept: &mut StoredState, end: &End<'_>, now: Now) -> UtcMicros {
+        let Some(episode) = kept.episodes.remove(end.monitor) else {
             return now.wall;
         };
         let at = now.wall.max(episode.raised_at + Micros(1));
-        let end = End { monitor, sample, state, ended: None };
-        kept.end(episode, &end, &self.plan(), now);
+        kept.end(episode, end, &self.plan(), now);
         at
     }
 

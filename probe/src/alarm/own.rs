@@ -8,6 +8,7 @@ use mailqos_model::{Event, EventKind, Micros, MonitorId, Outcome, Sample};
 
 use super::{
     Alarms, Episode, NotificationKind, State, list_of, message,
+    outbox::End,
     own_names::{BLIND, RECORDER},
 };
 
@@ -86,7 +87,8 @@ impl Alarms {
                 }
                 (None, true) => {
                     let state = kept.states.remove(&id).unwrap_or_default();
-                    let at = self.cleared(kept, &id, &sample, &state, now);
+                    let end = End { monitor: &id, sample: &sample, state: &state, ended: None };
+                    let at = self.cleared(kept, &end, now);
                     (at, EventKind::AlarmCleared, NotificationKind::Cleared)
                 }
                 _ => return,

@@ -117,6 +117,17 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
+/// An upper limit of a value.
+struct Limit<'a> {
+    /// What it is a limit of, in the state.
+    key: String,
+    /// The same in a message.
+    words: &'a str,
+    most: Micros,
+    /// The share of the limit below which an exceeded value has to fall.
+    clear_below: f64,
+}
+
 impl State {
     /// Processes the sample of a test that started at `began`; alarms and recoveries alternate.
     /// `ordered` is a simulated failure. `held_by` is called when the alarm is about to be raised
@@ -295,7 +306,8 @@ impl State {
             let value = threshold.timing.of(sample);
             let key = threshold.timing.as_str().to_owned();
             let words = threshold.timing.words();
-            reasons.extend(self.compare(key, words, value, threshold.most, rule));
+            let limit = Limit { key, words, most: threshold.most, clear_below: rule.clear_below };
+            reasons.extend(self.compare(limit, value));
         }
         for percentile in &rule.percentiles {
             let key = format!(
@@ -314,7 +326,9 @@ impl State {
                 percentile.timing.words(),
                 percentile.over
             );
-            reasons.extend(self.compare(key, &words, value, percentile.most, rule));
+            let limit =
+                Limit { key, words: &words, most: percentile.most, clear_below: rule.clear_below };
+            reasons.extend(self.compare(limit, value));
         }
         if let Some(least) = rule.certificate {
             for (server, expires_at) in [
@@ -342,19 +356,12 @@ impl State {
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
-    /// Compares a value with its threshold. An exceeded threshold must be undercut clearly to
-    /// clear.
-    fn compare(
-        &mut self,
-        key: String,
-        words: &str,
-        value: Option<Micros>,
-        most: Micros,
-        rule: &AlarmRule,
-    ) -> Option<String> {
+    /// Returns that a value is above its limit; below it again only if it is clearly so.
+    fn compare(&mut self, limit: Limit<'_>, value: Option<Micros>) -> Option<String> {
+        let Limit { key, words, most, clear_below } = limit;
         let value = value?;
         let limit = if self.exceeded.contains(&key) {
-            Micros((most.0 as f64 * rule.clear_below) as i64)
+            Micros((most.0 as f64 * clear_below) as i64)
         } else {
             most
         };

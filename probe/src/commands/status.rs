@@ -258,6 +258,19 @@ impl Clock<'_> {
     }
 }
 
+/// The cells of a row.
+struct Cells<'a> {
+    /// The state, as wide as its column.
+    state: &'a str,
+    id: &'a str,
+    name: &'a str,
+    took: &'a str,
+    at: &'a str,
+    /// The results of the last day, as wide as their column.
+    bars: &'a str,
+    next: &'a str,
+}
+
 /// Widths of the columns; 0 for omitted ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Columns {
@@ -318,17 +331,8 @@ impl Columns {
     }
 
     /// Formats a row; columns without space are omitted.
-    #[expect(clippy::too_many_arguments, reason = "they are the cells of one row")]
-    fn row(
-        self,
-        state: &str,
-        id: &str,
-        name: &str,
-        took: &str,
-        at: &str,
-        bars: &str,
-        next: &str,
-    ) -> String {
+    fn row(self, cells: &Cells<'_>) -> String {
+        let Cells { state, id, name, took, at, bars, next } = cells;
         let mut row = format!("{state} {}", column(id, self.id));
         if self.name > 0 {
             row = format!("{row} {}", column(name, self.name));
@@ -383,15 +387,15 @@ fn table(status: &StatusResponse, zone: &TimeZone, screen: Option<usize>, colour
     let columns = Columns::fitting(widest(|monitor| &monitor.id), names, screen);
     let paint = |code, text| paint(code, text, colour);
     let day = if columns.bars == 24 { "last day by hour" } else { "last day" };
-    let head = columns.row(
-        &column("state", Columns::STATE),
-        "monitor",
-        "name",
-        "round trip",
-        "at",
-        &column(day, columns.bars),
-        "next",
-    );
+    let head = columns.row(&Cells {
+        state: &column("state", Columns::STATE),
+        id: "monitor",
+        name: "name",
+        took: "round trip",
+        at: "at",
+        bars: &column(day, columns.bars),
+        next: "next",
+    });
     let mut table = Table {
         head: paint("1", head.trim_end().to_owned()),
         rows: Vec::new(),
@@ -452,15 +456,15 @@ fn row(
         "maintenance" => "36",
         _ => "2",
     };
-    let row = columns.row(
-        &paint(code, column(&state, Columns::STATE), colour),
-        &text(&monitor.id),
-        &text(&monitor.name),
-        &round_trip(monitor, columns.took < Columns::ROUND_TRIP),
-        &clock.short(monitor.last.as_ref().and_then(|last| last.started_at)),
-        &sparkline(&monitor.day, columns.bars, colour),
-        &clock.short(monitor.next),
-    );
+    let row = columns.row(&Cells {
+        state: &paint(code, column(&state, Columns::STATE), colour),
+        id: &text(&monitor.id),
+        name: &text(&monitor.name),
+        took: &round_trip(monitor, columns.took < Columns::ROUND_TRIP),
+        at: &clock.short(monitor.last.as_ref().and_then(|last| last.started_at)),
+        bars: &sparkline(&monitor.day, columns.bars, colour),
+        next: &clock.short(monitor.next),
+    });
     let remark = remark(monitor, clock);
     let room = screen.map(|screen| screen.saturating_sub(columns.width() + 1));
     let mut lines = vec![row.trim_end().to_owned()];

@@ -239,7 +239,7 @@ impl Evidence {
         let budget = Amount { whole: share.rest_of(whole), spent: sum.bad };
         let (value, interval, met) = self.value(index, target, sum);
         let burn = |tally: Tally| (tally.all > 0.0).then(|| tally.bad / share.rest_of(tally.all));
-        let verdict = self.verdict(target, level, sum, (to_come, is_over), (met, interval));
+        let verdict = self.verdict((level, target), sum, (to_come, is_over), (met, interval));
         let goal = match target {
             LevelTarget::Percentile { limit, .. } => limit.0 as f64,
             _ => share.as_f64(),
@@ -321,8 +321,7 @@ impl Evidence {
 
     fn verdict(
         &self,
-        target: &LevelTarget,
-        level: &ServiceLevel,
+        (level, target): (&ServiceLevel, &LevelTarget),
         sum: Tally,
         (to_come, is_over): (i64, bool),
         (met, interval): (bool, Option<(f64, f64)>),

@@ -193,7 +193,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
         if args.deliver
             && let Some(config) = config
         {
-            let ordered = dispatch::requests(config, &definition, report, &files, &period, now);
+            let run = dispatch::Run { definition: &definition, period: &period, at: now };
+            let ordered = dispatch::requests(config, &run, report, &files);
             requests.extend(ordered.map_err(Failure::work)?);
         }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, io::Write as _, path::Path, time::Duration}
 use mailqos_base::files;
 use tokio::task::JoinSet;
 
-use super::{Remote, RemoteError, Version};
+use super::{Object, Remote, RemoteError, Version};
 use crate::work_folder;
 
 /// Age of an incomplete file of a mirror at which its writer is considered dead.
@@ -27,17 +27,48 @@ impl Remote {
         folder: &Path,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Mirrored, RemoteError> {
-        let trouble = |path: &Path, error: std::io::Error| RemoteError::Mirror {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        };
-        fs::create_dir_all(folder).map_err(|error| trouble(folder, error))?;
+        fs::create_dir_all(folder).map_err(trouble(folder))?;
         let index = folder.join(VERSIONS);
         let mut held: BTreeMap<String, Version> = fs::read(&index)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
-        let mut mirrored = Mirrored::default();
+        let there = self.day_files(&wanted).await?;
+        let mut mirrored = Mirrored {
+            removed: remove_gone(folder, &mut held, |name| {
+                wanted(name) && !there.contains_key(name)
+            })?,
+            ..Mirrored::default()
+        };
+        let missing = there.into_values().filter(|object| {
+            !held.get(&object.name).is_some_and(|held| held.is(&object.version))
+                || !folder.join(&object.name).exists()
+        });
+        let missing: Vec<Object> = missing.collect();
+        let note = |name, version, bytes| {
+            held.insert(name, version);
+            mirrored.fetched += 1;
+            mirrored.bytes += bytes;
+        };
+        let fetched = self.fetch_all(folder, missing, note).await;
+        if let Err(error) = fetched {
+            // Files that were fetched need not be fetched again.
+            let bytes = serde_json::to_vec(&held).unwrap_or_default();
+            let _ = write_whole(folder, VERSIONS, &bytes);
+            return Err(error);
+        }
+        sweep(&work_folder(folder));
+        let bytes =
+            serde_json::to_vec(&held).map_err(std::io::Error::from).map_err(trouble(&index))?;
+        write_whole(folder, VERSIONS, &bytes).map_err(trouble(&index))?;
+        Ok(mirrored)
+    }
+
+    /// Lists the wanted day files of the store by their names.
+    async fn day_files(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, Object>, RemoteError> {
         let mut there = BTreeMap::new();
         for kind in ["samples", "events"] {
             for object in self.list(kind).await? {
@@ -51,83 +82,79 @@ impl Remote {
                 }
             }
         }
-        let gone: Vec<String> = held
-            .keys()
-            .filter(|name| wanted(name) && !there.contains_key(*name))
-            .cloned()
-            .collect();
-        for name in gone {
-            let path = folder.join(&name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(trouble(&path, error));
-                }
-                _ => held.remove(&name),
-            };
-            mirrored.removed += 1;
-        }
-        let mut missing = there
-            .into_values()
-            .filter(|object| {
-                !held.get(&object.name).is_some_and(|held| held.is(&object.version))
-                    || !folder.join(&object.name).exists()
-            })
-            .collect::<Vec<_>>()
-            .into_iter();
+        Ok(there)
+    }
+
+    /// Fetches objects into a folder, several at a time; `done` gets the name, the version and the
+    /// size of each.
+    async fn fetch_all(
+        &self,
+        folder: &Path,
+        objects: Vec<Object>,
+        mut done: impl FnMut(String, Version, u64),
+    ) -> Result<(), RemoteError> {
+        let mut objects = objects.into_iter();
         let mut fetching = JoinSet::new();
         loop {
             while fetching.len() < AT_ONCE
-                && let Some(object) = missing.next()
+                && let Some(object) = objects.next()
             {
                 let (remote, folder) = (self.clone(), folder.to_owned());
-                fetching.spawn(async move {
-                    let Some((fetched, bytes)) = remote.get(&object.name).await? else {
-                        // The object was deleted after the listing.
-                        return Ok(None);
-                    };
-                    write_whole(&folder, &object.name, &bytes).map_err(|error| {
-                        RemoteError::Mirror {
-                            path: folder.join(&object.name),
-                            reason: error.to_string(),
-                        }
-                    })?;
-                    // The listed version is compared with the next listing: other responses may
-                    // have another version, or no time.
-                    let same = fetched.is(&object.version) || !fetched.has_tag();
-                    let version = if same { object.version } else { fetched };
-                    Ok(Some((object.name, version, bytes.len() as u64)))
-                });
+                fetching.spawn(async move { remote.fetch(&folder, object).await });
             }
             match fetching.join_next().await {
-                None => break,
-                Some(Ok(Ok(Some((name, version, bytes))))) => {
-                    held.insert(name, version);
-                    mirrored.fetched += 1;
-                    mirrored.bytes += bytes;
-                }
+                None => return Ok(()),
+                Some(Ok(Ok(Some((name, version, bytes))))) => done(name, version, bytes),
                 Some(Ok(Ok(None))) => {}
-                Some(Ok(Err(error))) => {
-                    // Files that were fetched need not be fetched again.
-                    let _ = write_whole(
-                        folder,
-                        VERSIONS,
-                        &serde_json::to_vec(&held).unwrap_or_default(),
-                    );
-                    return Err(error);
-                }
+                Some(Ok(Err(error))) => return Err(error),
                 Some(Err(_)) => {
-                    return Err(trouble(
-                        folder,
-                        std::io::Error::other("a transfer was interrupted"),
-                    ));
+                    let error = std::io::Error::other("a transfer was interrupted");
+                    return Err(trouble(folder)(error));
                 }
             }
         }
-        sweep(&work_folder(folder));
-        let bytes = serde_json::to_vec(&held).map_err(|error| trouble(&index, error.into()))?;
-        write_whole(folder, VERSIONS, &bytes).map_err(|error| trouble(&index, error))?;
-        Ok(mirrored)
     }
+
+    /// Fetches an object into a folder; `None` if it was removed since the listing.
+    async fn fetch(
+        &self,
+        folder: &Path,
+        object: Object,
+    ) -> Result<Option<(String, Version, u64)>, RemoteError> {
+        let Some((fetched, bytes)) = self.get(&object.name).await? else {
+            return Ok(None);
+        };
+        write_whole(folder, &object.name, &bytes).map_err(trouble(&folder.join(&object.name)))?;
+        // What is listed is what the next listing is compared with: other answers name a version,
+        // or no time.
+        let same = fetched.is(&object.version) || !fetched.has_tag();
+        let version = if same { object.version } else { fetched };
+        Ok(Some((object.name, version, bytes.len() as u64)))
+    }
+}
+
+/// Names the file or folder that an error is about.
+fn trouble(path: &Path) -> impl Fn(std::io::Error) -> RemoteError {
+    move |error| RemoteError::Mirror { path: path.to_owned(), reason: error.to_string() }
+}
+
+/// Removes the files that are gone from the store, and returns their number.
+fn remove_gone(
+    folder: &Path,
+    held: &mut BTreeMap<String, Version>,
+    is_gone: impl Fn(&str) -> bool,
+) -> Result<usize, RemoteError> {
+    let gone: Vec<String> = held.keys().filter(|name| is_gone(name)).cloned().collect();
+    for name in &gone {
+        let path = folder.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(trouble(&path)(error));
+            }
+            _ => held.remove(name),
+        };
+    }
+    Ok(gone.len())
 }
 
 /// Result of mirroring.
