@@ -207,7 +207,7 @@ pub async fn run(plan: &Plan) -> Toll {
         let hash = Sha256::digest(&content);
         let moment = random.random_range(0.02..0.95);
         let watch = far.watch(&name, content.len() as u64);
-        let struck = deliver(&setting, &far, &name, fault, moment, plan.size).await;
+        let struck = deliver(&setting, &far, &name, (fault, moment), plan.size).await;
         toll.struck += u64::from(struck);
         let half = watch.end();
         toll.half_visible = toll.half_visible.map(|before| before + half);
@@ -289,8 +289,7 @@ async fn deliver(
     setting: &Setting,
     far: &Far,
     name: &str,
-    fault: Fault,
-    moment: f64,
+    (fault, moment): (Fault, f64),
     size: usize,
 ) -> bool {
     match fault {

@@ -57,11 +57,17 @@ pub struct Treatment {
 /// A running proxy; dropping it stops it and cuts its connections.
 pub struct Proxy {
     address: SocketAddr,
-    treatment: Arc<Mutex<Treatment>>,
-    connections: Arc<AtomicU64>,
-    struck: Arc<AtomicU64>,
-    cutting: Arc<Notify>,
+    shared: Arc<Shared>,
     _task: JoinSet<()>,
+}
+
+/// What a proxy shares with its task.
+#[derive(Default)]
+struct Shared {
+    treatment: Mutex<Treatment>,
+    connections: AtomicU64,
+    struck: Arc<AtomicU64>,
+    cutting: Notify,
 }
 
 impl Proxy {
@@ -91,19 +97,10 @@ impl Proxy {
             }
         };
         let address = listener.local_addr()?;
-        let treatment = Arc::new(Mutex::new(Treatment::default()));
-        let (connections, struck) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let cutting = Arc::new(Notify::new());
+        let shared = Arc::new(Shared::default());
         let mut task = JoinSet::new();
-        task.spawn(take(
-            listener,
-            server,
-            treatment.clone(),
-            connections.clone(),
-            struck.clone(),
-            cutting.clone(),
-        ));
-        Ok(Self { address, treatment, connections, struck, cutting, _task: task })
+        task.spawn(take(listener, server, shared.clone()));
+        Ok(Self { address, shared, _task: task })
     }
 
     /// Returns the proxy's port.
@@ -113,40 +110,34 @@ impl Proxy {
 
     /// Sets the treatment of new connections.
     pub fn treat(&self, treatment: Treatment) {
-        *lock(&self.treatment) = treatment;
+        *lock(&self.shared.treatment) = treatment;
     }
 
     /// Cuts the existing connections, so that clients that kept one need another.
     pub fn cut(&self) {
-        self.cutting.notify_one();
+        self.shared.cutting.notify_one();
     }
 
     /// Returns how many connections there have been.
     pub fn connections(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     /// Returns how many connections were affected: slowed, stalled, cut or refused.
     pub fn struck(&self) -> u64 {
-        self.struck.load(Ordering::Relaxed)
+        self.shared.struck.load(Ordering::Relaxed)
     }
 }
 
-async fn take(
-    listener: TcpListener,
-    server: SocketAddr,
-    treatment: Arc<Mutex<Treatment>>,
-    connections: Arc<AtomicU64>,
-    struck: Arc<AtomicU64>,
-    cutting: Arc<Notify>,
-) {
+async fn take(listener: TcpListener, server: SocketAddr, shared: Arc<Shared>) {
+    let Shared { treatment, connections, struck, cutting } = &*shared;
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
             taken = listener.accept() => {
                 let Ok((client, _)) = taken else { continue };
                 let number = connections.fetch_add(1, Ordering::Relaxed);
-                let treatment = lock(&treatment).clone();
+                let treatment = lock(treatment).clone();
                 if treatment.refuse {
                     struck.fetch_add(1, Ordering::Relaxed);
                 } else {

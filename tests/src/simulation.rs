@@ -127,14 +127,11 @@ fn sample(
     sample.max_round_trip = Some(MAX_ROUND_TRIP);
     sample.settled = Some(true);
     sample.smtp_attempts = Some(1);
-    if habits
-        .maintenance
-        .is_some_and(|(days, hour, minutes)| within(zone, started, end, days, hour, minutes))
-    {
+    if habits.maintenance.is_some_and(|window| within(zone, started, end, window)) {
         sample.excluded = Some(Exclusion::Maintenance);
     }
     if let Some((days, hour, minutes, outcome, stage, error)) = habits.outage
-        && within(zone, started, end, days, hour, minutes)
+        && within(zone, started, end, (days, hour, minutes))
     {
         sample.outcome = outcome;
         sample.stage = Some(stage);
@@ -193,9 +190,7 @@ fn within(
     zone: &TimeZone,
     moment: UtcMicros,
     end: UtcMicros,
-    days: i64,
-    hour: i8,
-    minutes: i64,
+    (days, hour, minutes): (i64, i8, i64),
 ) -> bool {
     let date = zone.to_datetime(end.timestamp()).date();
     let begin = Time::new(hour, 17, 0, 0).ok().and_then(|time| {

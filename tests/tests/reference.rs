@@ -184,7 +184,7 @@ fn the_schema_refuses_nothing_that_the_readers_take_and_no_type_less() {
     let compare = |part: &[((&Shape, &Key, &str), &str)]| -> Vec<String> {
         let folder = tempfile::tempdir().expect("a folder");
         let differences = part.iter().filter_map(|((shape, key, place), value)| {
-            difference(folder.path(), &validator, shape, key, place, value)
+            difference(folder.path(), &validator, (shape, key), place, value)
         });
         differences.collect()
     };
@@ -202,8 +202,7 @@ fn the_schema_refuses_nothing_that_the_readers_take_and_no_type_less() {
 fn difference(
     folder: &Path,
     validator: &jsonschema::Validator,
-    shape: &Shape,
-    key: &Key,
+    (shape, key): (&Shape, &Key),
     place: &str,
     value: &str,
 ) -> Option<String> {

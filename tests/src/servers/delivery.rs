@@ -196,7 +196,7 @@ impl Mail {
         let mail = [lmtp.as_bytes(), self.received.as_bytes(), &self.content].concat();
         let content: Arc<[u8]> = mail.clone().into();
         let clock = |moment| self.shared.server_time(moment + ahead);
-        let landed = self.shared.mailboxes.put(&self.recipient, folder, [mail], false, clock);
+        let landed = self.shared.mailboxes.put((&self.recipient, folder), [mail], false, clock);
         if let Some(at) = landed {
             let landing =
                 Landing { at, to: self.recipient.clone(), folder: folder.to_owned(), content };
@@ -209,7 +209,7 @@ impl Mail {
         let mail = [self.received.as_bytes(), &self.content].concat();
         let clock = |moment| self.shared.server_time(moment);
         let message = story.about(&mail, "mq1:there:other:0:0000000000000000:no-signature");
-        self.shared.mailboxes.put(&self.from, INBOX, [message], false, clock);
+        self.shared.mailboxes.put((&self.from, INBOX), [message], false, clock);
     }
 
     /// Sends the mail's sender a delivery status notification (RFC 3464).

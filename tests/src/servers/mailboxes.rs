@@ -117,8 +117,7 @@ impl Mailboxes {
     /// Puts mails into a folder and returns when, by this machine's clock, they became visible.
     pub(super) fn put(
         &self,
-        user: &str,
-        folder: &str,
+        (user, folder): (&str, &str),
         mails: impl IntoIterator<Item = Vec<u8>>,
         foreign: bool,
         clock: impl FnOnce(UtcMicros) -> UtcMicros,

@@ -303,16 +303,11 @@ impl MailServer {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             let address = listener.local_addr()?;
             let open = watch::Sender::new(true);
-            tasks.spawn(keep_door(
-                listener,
-                address,
-                name,
-                protocol,
-                implicit_tls,
-                open.subscribe(),
-                shared.clone(),
-            ));
-            doors.push(Door { name, protocol, address, open });
+            let door = Door { name, protocol, address, open };
+            let is_open = door.open.subscribe();
+            let serving = Serving { name, protocol, implicit_tls, shared: shared.clone() };
+            tasks.spawn(serving.keep_door(listener, address, is_open));
+            doors.push(door);
         }
         Ok(Self { shared, doors, _tasks: tasks })
     }
@@ -423,7 +418,7 @@ impl MailServer {
         let clock = |moment| self.shared.server_time(moment);
         self.shared
             .mailboxes
-            .put(user, folder, mails, true, clock)
+            .put((user, folder), mails, true, clock)
             .expect("a mailbox and folder of the server");
     }
 
@@ -469,47 +464,54 @@ impl MailServer {
     }
 }
 
-/// Accepts connections as long as the port is open.
-async fn keep_door(
-    listener: TcpListener,
-    address: SocketAddr,
+/// What is served at a door.
+struct Serving {
     name: &'static str,
     protocol: Protocol,
     implicit_tls: bool,
-    mut open: watch::Receiver<bool>,
     shared: Arc<Shared>,
-) {
-    let mut listener = Some(listener);
-    let mut sessions = JoinSet::new();
-    loop {
-        if !*open.borrow_and_update() {
-            listener = None;
-            sessions = JoinSet::new();
-            // A bound socket that doesn't listen refuses connections and keeps the port reserved.
-            let held = bind(address);
-            if open.changed().await.is_err() {
-                return;
+}
+
+impl Serving {
+    /// Accepts connections as long as the port is open.
+    async fn keep_door(
+        self,
+        listener: TcpListener,
+        address: SocketAddr,
+        mut open: watch::Receiver<bool>,
+    ) {
+        let mut listener = Some(listener);
+        let mut sessions = JoinSet::new();
+        loop {
+            if !*open.borrow_and_update() {
+                listener = None;
+                sessions = JoinSet::new();
+                // A bound socket that doesn't listen refuses connections and keeps the port reserved.
+                let held = bind(address);
+                if open.changed().await.is_err() {
+                    return;
+                }
+                if *open.borrow() {
+                    listener = held.and_then(|socket| socket.listen(1024)).ok();
+                }
+                continue;
             }
-            if *open.borrow() {
-                listener = held.and_then(|socket| socket.listen(1024)).ok();
+            if listener.is_none() {
+                listener = bind(address).and_then(|socket| socket.listen(1024)).ok();
             }
-            continue;
-        }
-        if listener.is_none() {
-            listener = bind(address).and_then(|socket| socket.listen(1024)).ok();
-        }
-        let Some(listening) = &listener else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        tokio::select! {
-            taken = listening.accept() => {
-                let Ok((stream, _)) = taken else { continue };
-                *lock(&shared.sessions).entry(name).or_default() += 1;
-                sessions.spawn(serve(stream, protocol, implicit_tls, shared.clone()));
+            let Some(listening) = &listener else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            tokio::select! {
+                taken = listening.accept() => {
+                    let Ok((stream, _)) = taken else { continue };
+                    *lock(&self.shared.sessions).entry(self.name).or_default() += 1;
+                    sessions.spawn(serve(stream, self.protocol, self.implicit_tls, self.shared.clone()));
+                }
+                changed = open.changed() => if changed.is_err() { return },
+                Some(_) = sessions.join_next() => {}
             }
-            changed = open.changed() => if changed.is_err() { return },
-            Some(_) = sessions.join_next() => {}
         }
     }
 }

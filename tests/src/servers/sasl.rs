@@ -100,7 +100,7 @@ impl Exchange {
                 self.challenge(shared, &text).unwrap_or(Step::End(None))
             }
             ("SCRAM-SHA-256", State::Proof(user, said, nonce, salted)) => {
-                self.verify(user, &said, &nonce, &salted, &text).unwrap_or(Step::End(None))
+                self.verify(user, (&said, &nonce), &salted, &text).unwrap_or(Step::End(None))
             }
             ("SCRAM-SHA-256", State::Signed(user)) => Step::End(text.is_empty().then_some(user)),
             ("XOAUTH2" | "OAUTHBEARER", State::Begin) => self.bearer(shared, &text),
@@ -153,8 +153,7 @@ impl Exchange {
     fn verify(
         &mut self,
         user: String,
-        said: &str,
-        nonce: &str,
+        (said, nonce): (&str, &str),
         salted: &[u8; 32],
         text: &str,
     ) -> Option<Step> {

@@ -198,7 +198,7 @@ pub(super) async fn run(plan: &Plan) -> Toll {
     toll.analytics_memory = office.memory.load(Ordering::Relaxed);
     // The last mails are still in transit to the mailbox.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    count(plan, &office, &server.landings(), &store, &day, &mut toll);
+    count(plan, (&office, &store), &server.landings(), &day, &mut toll);
     for (number, mail) in server.landings().iter().enumerate() {
         let _ = fs::write(office.setting.path(&format!("{number}.eml")), &mail.content);
     }
@@ -237,9 +237,8 @@ fn queue_id(mail: &Landing) -> String {
 /// Each report must have arrived once, completely, at each of the three targets.
 fn count(
     plan: &Plan,
-    office: &Office,
+    (office, store): (&Office, &ObjectStore),
     mails: &[Landing],
-    store: &ObjectStore,
     day: &impl Fn(usize) -> UtcMicros,
     toll: &mut Toll,
 ) {
