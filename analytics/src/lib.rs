@@ -2,6 +2,6 @@
 
 pub mod commands;
 pub mod dispatch;
-#[doc(hidden)]
+#[cfg(feature = "test-hooks")]
 pub mod fuzzing;
 pub mod schedule;

@@ -5,7 +5,7 @@
 
 pub mod clock;
 pub mod files;
-#[doc(hidden)]
+#[cfg(feature = "test-hooks")]
 pub mod fuzzing;
 mod line;
 pub mod lock;

@@ -57,8 +57,6 @@ pub use person::{Person, PersonError, is_forbidden, is_plain, split_list};
 pub use problem::{Problem, Problems, Severity};
 pub use proxy::{Proxy, via};
 pub use read::load;
-#[doc(hidden)]
-pub use read::of_text;
 pub use service_level::{
     Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget,
 };
@@ -73,6 +71,15 @@ pub use wording::{Template, Wording};
 use mailqos_base::SecretSource;
 use mailqos_model::{AccountName, Micros, MonitorId, Name, ObjectId, SiteName};
 use mailqos_net::Trust;
+
+/// Reads and checks a configuration that was in this file.
+///
+/// # Errors
+/// All that is wrong with it, warnings included.
+#[cfg(feature = "test-hooks")]
+pub fn of_text(path: &std::path::Path, text: String) -> Result<Config, Problems> {
+    read::of_text(path, text, Problems::default())
+}
 
 /// The contents of the configuration file and all included files.
 #[derive(Debug, Clone)]

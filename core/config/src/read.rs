@@ -110,7 +110,11 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 }
 
 /// Reads and checks a configuration from the text of this file.
-pub fn of_text(path: &Path, text: String, mut problems: Problems) -> Result<Config, Problems> {
+pub(super) fn of_text(
+    path: &Path,
+    text: String,
+    mut problems: Problems,
+) -> Result<Config, Problems> {
     let config = parse(path, text, &mut problems).and_then(|root| read(path, root, &mut problems));
     match config {
         Some(mut config) if !problems.has_errors() => {

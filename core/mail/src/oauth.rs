@@ -87,7 +87,7 @@ pub enum TokenError {
     /// The token server refused the request.
     #[error("the token server {server} rejected the request ({code}): {text}")]
     Refused {
-        /// Host and port.
+        /// Status and length of the response.
         server: String,
         /// Name of the error, such as `invalid_client`.
         code: String,
@@ -250,7 +250,7 @@ impl OAuth {
     }
 
     /// Returns the access token and the refresh token in a server's fixed answer.
-    #[doc(hidden)]
+    #[cfg(feature = "test-hooks")]
     pub async fn replay(
         &self,
         said: Vec<u8>,
@@ -276,11 +276,26 @@ impl OAuth {
 }
 
 /// Transports for token requests.
+#[derive(Clone)]
 enum Transport {
     /// Our own client, which limits time and size.
     Net(Trust, Route),
     /// A server that always sends this reply, for the fuzz targets.
+    #[cfg(feature = "test-hooks")]
     Said(Vec<u8>),
+}
+
+impl Transport {
+    async fn send(self, mut request: http::Request) -> Result<http::Response, HttpError> {
+        match self {
+            Self::Net(trust, via) => {
+                request.via = via;
+                http::send(&request, &trust, DEADLINE, MAX).await
+            }
+            #[cfg(feature = "test-hooks")]
+            Self::Said(said) => http::replay(said, &request, MAX).await,
+        }
+    }
 }
 
 impl<'c> AsyncHttpClient<'c> for Transport {
@@ -288,10 +303,7 @@ impl<'c> AsyncHttpClient<'c> for Transport {
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'static>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
-        let way = match self {
-            Self::Net(trust, via) => Ok((trust.clone(), via.clone())),
-            Self::Said(said) => Err(said.clone()),
-        };
+        let transport = self.clone();
         Box::pin(async move {
             let headers = request
                 .headers()
@@ -300,20 +312,14 @@ impl<'c> AsyncHttpClient<'c> for Transport {
                     Some((name.to_string(), Secret::new(value.to_str().ok()?)))
                 })
                 .collect();
-            let mut request = http::Request {
+            let request = http::Request {
                 method: request.method().to_string(),
                 url: Secret::new(request.uri().to_string()),
                 headers,
                 body: request.into_body(),
                 via: Route::default(),
             };
-            let response = match way {
-                Ok((trust, via)) => {
-                    request.via = via;
-                    http::send(&request, &trust, DEADLINE, MAX).await?
-                }
-                Err(said) => http::replay(said, &request, MAX).await?,
-            };
+            let response = transport.send(request).await?;
             let body = if response.truncated { Vec::new() } else { response.body };
             let (status, body) = token_response::regular(response.status, body);
             oauth2::http::Response::builder()

@@ -228,8 +228,12 @@ impl Smtp {
     }
 
     /// Does the same over an existing connection; `began` is when it started to open.
-    #[doc(hidden)]
-    pub async fn greet(&mut self, wire: Wire, began: Instant) -> Result<(), SmtpError> {
+    #[cfg(feature = "test-hooks")]
+    pub async fn converse_over(&mut self, wire: Wire, began: Instant) -> Result<(), SmtpError> {
+        self.greet(wire, began).await
+    }
+
+    async fn greet(&mut self, wire: Wire, began: Instant) -> Result<(), SmtpError> {
         let connected = Instant::now();
         self.phases.tcp = Some(wire.tcp_took());
         self.phases.tls = wire.tls_took();

@@ -128,6 +128,7 @@ enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     /// A server with fixed replies.
+    #[cfg(feature = "test-hooks")]
     Script(io::Cursor<Vec<u8>>, tokio::io::Sink),
     /// Between plaintext and encryption, or after a failed handshake.
     Gone,
@@ -142,6 +143,7 @@ impl Stream {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            #[cfg(feature = "test-hooks")]
             Self::Script(said, _) => Pin::new(said).poll_read(cx, buffer),
             Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
@@ -151,6 +153,7 @@ impl Stream {
         match self {
             Self::Plain(stream) => Some(Pin::new(stream)),
             Self::Tls(stream) => Some(Pin::new(&mut **stream)),
+            #[cfg(feature = "test-hooks")]
             Self::Script(_, heard) => Some(Pin::new(heard)),
             Self::Gone => None,
         }
@@ -243,7 +246,7 @@ impl Wire {
 
     /// Simulates a conversation with a server that sends fixed replies and then closes the
     /// connection, for tests.
-    #[doc(hidden)]
+    #[cfg(feature = "test-hooks")]
     pub fn scripted(said: Vec<u8>, step: Duration) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let stream = Stream::Script(io::Cursor::new(said), tokio::io::sink());
@@ -527,7 +530,9 @@ impl Wire {
         match &self.stream {
             Stream::Plain(stream) => stream.local_addr().ok(),
             Stream::Tls(stream) => stream.get_ref().0.local_addr().ok(),
-            Stream::Script(..) | Stream::Gone => None,
+            #[cfg(feature = "test-hooks")]
+            Stream::Script(..) => None,
+            Stream::Gone => None,
         }
     }
 

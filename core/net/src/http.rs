@@ -329,7 +329,7 @@ where
 }
 
 /// Returns the answer of a server with fixed replies, for the fuzz targets.
-#[doc(hidden)]
+#[cfg(feature = "test-hooks")]
 pub async fn replay(said: Vec<u8>, request: &Request, most: usize) -> Result<Response, HttpError> {
     let place = Place::parse(request.url.expose())?;
     let (ours, mut theirs) = tokio::io::duplex(MAX_HEAD);

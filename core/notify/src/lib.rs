@@ -9,7 +9,7 @@ mod channel;
 mod command;
 mod email;
 mod escapes;
-#[doc(hidden)]
+#[cfg(feature = "test-hooks")]
 pub mod fuzzing;
 mod letter;
 mod notice;

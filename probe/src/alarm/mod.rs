@@ -6,7 +6,7 @@
 
 mod earlier;
 mod episode;
-#[doc(hidden)]
+#[cfg(feature = "test-hooks")]
 pub mod fuzzing;
 pub(crate) mod message;
 mod notify;

@@ -12,7 +12,7 @@ mod clock;
 pub(crate) mod connections;
 mod evidence;
 mod expectation;
-#[doc(hidden)]
+#[cfg(feature = "test-hooks")]
 pub mod fuzzing;
 mod head;
 mod learned;

@@ -10,7 +10,7 @@
 //! never wait for a seal.
 
 mod days;
-#[doc(hidden)]
+#[cfg(feature = "test-hooks")]
 pub mod fuzzing;
 mod journal;
 mod retention;

@@ -10,7 +10,7 @@ use std::{
 use jiff::tz::TimeZone;
 use mailqos_base::{Secret, fuzzing::in_file};
 use mailqos_config as config;
-use mailqos_config::{Cron, Problems};
+use mailqos_config::Cron;
 use mailqos_lake as lake;
 use mailqos_lake::{DayReader, Record};
 use mailqos_mail::{Credentials, Smtp, Wire, oauth::OAuth};
@@ -57,7 +57,7 @@ pub(crate) fn configuration(text: &[u8]) {
         return;
     };
     let path = Path::new("/nowhere/mailqos.toml");
-    match config::of_text(path, text.to_owned(), Problems::default()) {
+    match config::of_text(path, text.to_owned()) {
         Ok(config) => {
             assert!(!config.warnings.has_errors());
             let _ = config.warnings.render(false);
@@ -141,7 +141,7 @@ pub(crate) fn smtp_reply(said: &[u8]) {
     let mut smtp = Smtp::new(&endpoint, step);
     let mut reached = false;
     let result = wait_for(async {
-        smtp.greet(Wire::scripted(said.to_vec(), step), Instant::now()).await?;
+        smtp.converse_over(Wire::scripted(said.to_vec(), step), Instant::now()).await?;
         let _ = smtp.size_limit();
         smtp.authenticate(&Credentials::password("user", Secret::new(PASSWORD))).await?;
         smtp.envelope(Some(&address), std::slice::from_ref(&address), 100, false).await?;

@@ -514,6 +514,7 @@ async fn converse(
 }
 
 /// Replays a visit to a server whose replies are fixed.
+#[cfg(feature = "test-hooks")]
 pub(super) async fn replay(
     said: Vec<u8>,
     errand: VisitTarget<'_>,
