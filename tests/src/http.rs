@@ -4,7 +4,7 @@
 use std::io;
 
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncRead, AsyncReadExt as _},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
@@ -41,7 +41,7 @@ impl Request {
     /// Reads the next request of a connection; `None` at its end. Bytes of the following request
     /// stay in `heard`.
     pub(crate) async fn read(
-        stream: &mut TcpStream,
+        stream: &mut (impl AsyncRead + Unpin),
         heard: &mut Vec<u8>,
     ) -> io::Result<Option<Self>> {
         let mut space = vec![0; 64 * 1024];

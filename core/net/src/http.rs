@@ -12,7 +12,8 @@ use hyper::{
     Method,
     body::Bytes,
     header::{
-        CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
+        CONTENT_LENGTH, HOST, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION, RETRY_AFTER,
+        USER_AGENT,
     },
 };
 use hyper_util::rt::TokioIo;
@@ -102,6 +103,8 @@ pub struct Response {
     pub truncated: bool,
     /// How long the server asks clients to wait (RFC 9110, section 10.2.3), at most an hour.
     pub retry_after: Option<Duration>,
+    /// Destination of a redirect (RFC 9110, section 10.2.2), which is not followed.
+    pub location: Option<String>,
 }
 
 impl Response {
@@ -252,6 +255,12 @@ fn patience(answer: &hyper::Response<hyper::body::Incoming>) -> Option<Duration>
     })
 }
 
+/// Returns the destination of a redirect.
+fn location(answer: &hyper::Response<hyper::body::Incoming>) -> Option<String> {
+    let value = answer.headers().get(LOCATION).filter(|_| answer.status().is_redirection())?;
+    value.to_str().ok().map(str::to_owned)
+}
+
 /// Sends the request; `forwarding` is the proxy that forwards it.
 async fn exchange<S>(
     stream: S,
@@ -285,6 +294,7 @@ where
             body: Vec::new(),
             truncated: false,
             retry_after: patience(&answer),
+            location: location(&answer),
         };
         while let Some(frame) = answer.frame().await {
             let frame = match frame {

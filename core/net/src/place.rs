@@ -85,7 +85,7 @@ impl Place {
     }
 
     /// Returns host and port as used in a request, with an IPv6 address in brackets.
-    pub(crate) fn authority(&self) -> String {
+    pub fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {

@@ -4,6 +4,7 @@
 mod actions;
 mod alarms;
 mod check;
+mod discover;
 mod edit;
 mod init;
 mod log;
@@ -66,6 +67,8 @@ enum Format {
 enum Command {
     /// Set up a monitor: prompt for its settings, try the connections and run a test.
     Init(Box<init::Args>),
+    /// Find the mail servers of an address and show where they were found.
+    Discover(discover::Args),
     /// Add an object, an account or a monitor to the configuration.
     Add(Box<manage::AddArgs>),
     /// List objects, accounts or monitors.
@@ -193,6 +196,7 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match cli.command {
             Command::Init(args) => init::run(*args, &global).await,
+            Command::Discover(args) => discover::run(args).await,
             Command::Add(args) => manage::add(*args, &global),
             Command::List(args) => manage::show_list(&args, &global),
             Command::Show(args) => manage::show(&args, &global),

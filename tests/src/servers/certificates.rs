@@ -38,6 +38,7 @@ const ALL: [Certificate; 6] = [
 
 /// A private authority and the TLS configurations made from it.
 pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
     pem: String,
     shown: Vec<(Certificate, String, Arc<ServerConfig>)>,
 }
@@ -55,7 +56,7 @@ impl Authority {
                 (kind, fingerprint, config)
             })
             .collect();
-        Self { pem: authority.pem(), shown }
+        Self { pem: authority.pem(), issuer: authority, shown }
     }
 
     /// Returns the authority's certificate, for a `ca_file`.
@@ -72,6 +73,11 @@ impl Authority {
     /// Returns the TLS configuration of a server that presents this certificate.
     pub(super) fn config(&self, kind: Certificate) -> Arc<ServerConfig> {
         self.find(kind).2.clone()
+    }
+
+    /// The TLS set-up of a server with another name.
+    pub(super) fn server_for(&self, name: &str) -> Arc<ServerConfig> {
+        issue_for(Certificate::Good, &[name], &self.issuer).1
     }
 
     fn find(&self, kind: Certificate) -> &(Certificate, String, Arc<ServerConfig>) {
@@ -102,6 +108,15 @@ fn issue(
         Certificate::WrongName => &["other.example.net"],
         _ => &["localhost", "127.0.0.1", "::1"],
     };
+    issue_for(kind, names, issuer)
+}
+
+/// Issues a certificate for these names.
+fn issue_for(
+    kind: Certificate,
+    names: &[&str],
+    issuer: &CertifiedIssuer<'static, KeyPair>,
+) -> (String, Arc<ServerConfig>) {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names.clone()).expect("names of a certificate");
     params.distinguished_name = distinguished_name(&names[0]);

@@ -16,6 +16,7 @@ mod clock;
 mod connection;
 mod delays;
 mod delivery;
+mod dns;
 mod faults;
 mod ftp;
 mod ftp_habits;
@@ -29,6 +30,7 @@ mod sasl;
 mod signature;
 mod smtp;
 mod tokens;
+mod web;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -54,6 +56,7 @@ pub use certificates::{Authority, Certificate};
 pub use clock::ServerClock;
 pub use delays::Delays;
 pub use delivery::{Accepted, Landing};
+pub use dns::{DnsFault, DnsServer};
 pub use faults::{Fault, Mishap, Protocol, When};
 pub use ftp::{Beginning, Drives, Extended, Facts, FtpHabits, FtpServer, Names, Shown, Trouble};
 pub use ftp_habits::{NamedHabits, ftp_habits};
@@ -63,6 +66,7 @@ pub use mailboxes::{ARCHIVE, INBOX, JUNK, StoredMail, TRASH};
 pub use s3::{KEY_ID, ObjectStore, StoreHabits};
 pub use sasl::TokenBook;
 pub use tokens::TokenServer;
+pub use web::{Page, Web};
 
 use crate::lock;
 

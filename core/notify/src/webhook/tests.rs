@@ -45,6 +45,7 @@ fn a_secret_that_the_server_repeats_is_not_told() {
         body: format!("{}{}", "x".repeat(195), secret.expose()).into_bytes(),
         truncated: true,
         retry_after: None,
+        location: None,
     };
     let error = judge(Service::Own, &answer, &[secret]).expect_err("refused");
     assert!(!error.contains("hunt"), "{error}");
@@ -138,6 +139,7 @@ fn an_error_in_a_success_is_a_failure() {
             body: body.as_bytes().to_vec(),
             truncated: false,
             retry_after: None,
+            location: None,
         };
         judge(service, &answer, &[])
     };
@@ -331,6 +333,7 @@ fn patience_is_asked_for_in_the_content_too() {
             body: body.as_bytes().to_vec(),
             truncated: false,
             retry_after: header.map(Duration::from_secs),
+            location: None,
         };
         patience(&answer).map(|asked| asked.as_millis())
     };

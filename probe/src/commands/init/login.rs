@@ -12,7 +12,7 @@ use mailqos_base::Secret;
 use toml_edit::Value;
 
 use super::{
-    presets::{Preset, Tokens},
+    presets::{Provider, Tokens},
     prompter::{Prompter, absolute, is_word},
 };
 use crate::commands::{Failure, edit::inline};
@@ -63,7 +63,7 @@ impl LoginArgs {
     pub(super) fn ask(
         self,
         prompter: Prompter,
-        preset: Option<&'static Preset>,
+        preset: Option<&'static Provider>,
         secrets: &mut Secrets,
     ) -> Result<(&'static str, Value), Failure> {
         if !self.is_with_tokens(prompter, preset)? {
@@ -72,7 +72,7 @@ impl LoginArgs {
             return Ok(("password", secrets.place(said, PASSWORD, "password", flags)?));
         }
         let tokens = Application {
-            preset: preset.filter(|preset| preset.oauth.is_some()),
+            preset: preset.filter(|preset| preset.tokens.is_some()),
             client_id: self.client_id,
             client_secret: (self.client_secret_env, self.client_secret_file.map(absolute)),
             refresh_token: (self.refresh_token_env, self.refresh_token_file.map(absolute)),
@@ -83,8 +83,12 @@ impl LoginArgs {
         Ok(("oauth", tokens.value(secrets)?))
     }
 
-    fn is_with_tokens(&self, prompter: Prompter, preset: Option<&Preset>) -> Result<bool, Failure> {
-        Ok(match (self.login.as_deref(), preset.and_then(|preset| preset.oauth)) {
+    fn is_with_tokens(
+        &self,
+        prompter: Prompter,
+        preset: Option<&Provider>,
+    ) -> Result<bool, Failure> {
+        Ok(match (self.login.as_deref(), preset.and_then(|preset| preset.tokens)) {
             (Some(login), _) => login == "oauth",
             (None, Some(Tokens::Only)) => true,
             (None, _) if self.client_id.is_some() => true,
@@ -209,7 +213,7 @@ fn write(path: &Path, secret: &Secret, fresh: bool) -> Result<(), Failure> {
 
 /// An application that fetches tokens (OAuth 2.0), as far as options set it.
 struct Application {
-    preset: Option<&'static Preset>,
+    preset: Option<&'static Provider>,
     client_id: Option<String>,
     client_secret: Source,
     refresh_token: Source,
@@ -223,7 +227,7 @@ impl Application {
     fn value(self, secrets: &mut Secrets) -> Result<Value, Failure> {
         let prompter = secrets.prompter;
         let mut pairs: Vec<(&'static str, Value)> = Vec::new();
-        let microsoft = self.preset.is_some_and(|preset| preset.oauth == Some(Tokens::Only));
+        let microsoft = self.preset.is_some_and(|preset| preset.tokens == Some(Tokens::Only));
         if let Some(preset) = self.preset {
             pairs.push(("preset", preset.word.into()));
         }

@@ -2,6 +2,7 @@
 //! shows the certificates, writes the configuration with comments, and runs one test. Existing
 //! entries of the configuration can be reused, and are kept.
 
+mod discovery;
 mod login;
 mod presets;
 mod prompter;
@@ -18,14 +19,16 @@ use login::{LoginArgs, PASSWORD, Secrets};
 use mailqos_config as config;
 use mailqos_config::Config;
 use mailqos_model::{Micros, Name, SiteName};
-use presets::{PRESETS, Preset};
+use presets::{PROVIDERS, Provider};
 use prompter::{
     Prompter, absolute, is_duration, is_host, is_mail_address, is_shorter_than, is_word,
 };
-use servers::{Role, Server, ServerOptions};
+use servers::{Role, Server, ServerOptions, word};
 use toml_edit::Table;
 
-use super::{Failure, Global, edit::Edit, test};
+pub(super) use servers::word as tls_word;
+
+use super::{Failure, Global, discover::DiscoveryArgs, edit::Edit, test};
 
 /// End of a new configuration.
 const HINT: &str = r##"
@@ -44,6 +47,9 @@ const OF_MAILBOX: &str =
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// E-mail address of the mailbox; its servers are found by it.
+    #[arg(value_name = "EMAIL", conflicts_with = "mailbox")]
+    email: Option<String>,
     /// Name of the site that the probe measures from.
     #[arg(long)]
     site: Option<String>,
@@ -94,6 +100,8 @@ pub(super) struct Args {
     user: Option<String>,
     #[command(flatten)]
     login: LoginArgs,
+    #[command(flatten)]
+    discovery: DiscoveryArgs,
     /// Maximum round trip that counts as ok, such as 5m.
     #[arg(long)]
     max_round_trip: Option<Micros>,
@@ -207,15 +215,15 @@ impl Servers {
     fn ask(
         prompter: Prompter,
         args: &mut Args,
-        preset: Option<&'static Preset>,
+        preset: Option<&'static Provider>,
         address: &str,
     ) -> Result<Self, Failure> {
         let ca_file = args.ca_file.take().map(absolute);
-        let (smtp_port, smtp_tls) = preset.map(|preset| preset.smtp.1).unzip();
+        let of_preset = preset.and_then(|preset| preset.server(Role::Smtp.protocol()));
         let smtp = ServerOptions {
             server: args.smtp_server.take(),
-            port: args.smtp_port.or(smtp_port),
-            tls: args.smtp_tls.take().or(smtp_tls.map(str::to_owned)),
+            port: args.smtp_port.or(of_preset.as_ref().map(|server| server.port)),
+            tls: args.smtp_tls.take().or(of_preset.map(|server| word(server.tls).to_owned())),
         };
         let smtp = match args.sends() {
             true => Some(Server::ask(prompter, Role::Smtp, address, smtp, ca_file.clone())?),
@@ -224,15 +232,15 @@ impl Servers {
         let protocol = args.protocol.take();
         let protocol = prompter.choice(protocol, "Mailbox protocol", &["imap", "pop3"], "imap")?;
         let role = if protocol == "imap" { Role::Imap } else { Role::Pop3 };
-        let of_preset = preset.map(|preset| preset.pickup(role));
+        let of_preset = preset.and_then(|preset| preset.server(role.protocol()));
         let pickup = ServerOptions {
             server: args
                 .pickup_server
                 .take()
-                .or(of_preset.map(|(server, _)| server.to_owned()))
+                .or(of_preset.as_ref().map(|server| server.host.clone()))
                 .filter(|server| *server != address),
-            port: args.pickup_port.or(of_preset.map(|(_, (port, _))| port)),
-            tls: args.pickup_tls.take().or(of_preset.map(|(_, (_, tls))| tls.to_owned())),
+            port: args.pickup_port.or(of_preset.as_ref().map(|server| server.port)),
+            tls: args.pickup_tls.take().or(of_preset.map(|server| word(server.tls).to_owned())),
         };
         Ok(Self { smtp, pickup: Server::ask(prompter, role, address, pickup, ca_file)?, protocol })
     }
@@ -251,7 +259,7 @@ impl Servers {
 struct Answers {
     /// `None` if the configuration has a site.
     site: Option<String>,
-    preset: Option<&'static Preset>,
+    preset: Option<&'static Provider>,
     address: String,
     plan: Plan,
     mailbox: String,
@@ -282,9 +290,10 @@ impl Answers {
             let _ = writeln!(std::io::stderr(), "{preset}: {}", preset.hint);
         }
         let address = args.address.take();
-        let address = match preset {
-            Some(preset) => address.unwrap_or_else(|| preset.smtp.0.to_owned()),
-            None => prompter.text(
+        let of_preset = preset.and_then(|preset| preset.server(Role::Smtp.protocol()));
+        let address = match (address, of_preset) {
+            (None, Some(server)) => server.host,
+            (address, _) => prompter.text(
                 address,
                 "Mail server (host name or IP address)",
                 "--address",
@@ -400,6 +409,7 @@ pub(super) async fn run(mut args: Args, global: &Global) -> Result<ExitCode, Fai
             })?)
         };
     let there = there.as_ref();
+    discovery::find_servers(prompter, &mut args).await?;
     let mut answers = Answers::ask(prompter, &mut args, there)?;
     if !args.offline {
         answers.servers.try_them(args.pin, prompter).await?;
@@ -592,15 +602,15 @@ async fn first_test(
 fn chosen_preset(
     prompter: Prompter,
     said: Option<&str>,
-) -> Result<Option<&'static Preset>, Failure> {
+) -> Result<Option<&'static Provider>, Failure> {
     if let Some(word) = said {
-        return Ok(PRESETS.iter().find(|preset| preset.word == word));
+        return Ok(Provider::by_word(word));
     }
     if !prompter.ask {
         return Ok(None);
     }
     let mut titles = vec!["another provider, or your own server".to_owned()];
-    titles.extend(PRESETS.iter().map(ToString::to_string));
+    titles.extend(PROVIDERS.iter().map(ToString::to_string));
     let index = Select::new("Mail provider", titles).raw_prompt()?.index;
-    Ok(index.checked_sub(1).and_then(|index| PRESETS.get(index)))
+    Ok(index.checked_sub(1).and_then(|index| PROVIDERS.get(index)))
 }

@@ -10,6 +10,7 @@ use std::{
 use inquire::Select;
 use mailqos_base::hex;
 use mailqos_config::{Endpoint, TlsMode};
+use mailqos_discovery::Protocol;
 use mailqos_mail::{Smtp, Wire};
 use mailqos_model::UtcMicros;
 use mailqos_net::{TlsSession, Trust};
@@ -35,6 +36,15 @@ impl Role {
             Self::Smtp => "SMTP",
             Self::Imap => "IMAP",
             Self::Pop3 => "POP3",
+        }
+    }
+
+    /// The same for discovery.
+    pub(super) fn protocol(self) -> Protocol {
+        match self {
+            Self::Smtp => Protocol::Smtp,
+            Self::Imap => Protocol::Imap,
+            Self::Pop3 => Protocol::Pop3,
         }
     }
 
@@ -92,6 +102,15 @@ fn mode(word: &str) -> TlsMode {
         "none" => TlsMode::None,
         "starttls" => TlsMode::StartTls,
         _ => TlsMode::Implicit,
+    }
+}
+
+/// Returns the word for an encryption in the configuration.
+pub(in crate::commands) fn word(mode: TlsMode) -> &'static str {
+    match mode {
+        TlsMode::None => "none",
+        TlsMode::StartTls => "starttls",
+        TlsMode::Implicit => "implicit",
     }
 }
 
