@@ -131,7 +131,7 @@ fn a_file_that_is_no_configuration_is_refused() {
 #[test]
 fn a_secret_that_cannot_be_had_is_named_and_not_shown() {
     let mut setting = Setting::new("secrets");
-    setting.add("[object.mail]\naddress = \"127.0.0.1\"\n[monitor.mail]\nobject = \"mail\"\nfrom = \"a@example.com\"\nto = \"a@example.com\"");
+    setting.add("[object.mail]\naddress = \"127.0.0.1\"\n[monitor.mail]\nobject = \"mail\"\nfrom = \"a@example.com\"\nto = \"a@example.com\"\naction_list = \"none\"");
     setting.add(
         "smtp = { port = 1, account = \"absent\" }\npickup = { port = 1, account = \"absent\" }",
     );

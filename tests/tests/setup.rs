@@ -7,6 +7,7 @@ use std::process::Output;
 
 use mailqos_tests::{
     binaries::command,
+    hooks::{Hooks, Manner},
     servers::{MailServer, Options, PASSWORD, PROBE},
     setting::words_of,
 };
@@ -357,4 +358,100 @@ fn a_provider_is_a_word_and_what_is_said_holds_against_it() {
         assert!(output.status.code() == Some(2) && said.contains(missing), "{arguments:?}: {said}");
     }
     assert_eq!(folder.config(), "");
+}
+
+/// The options that set up a monitor of this server.
+fn monitor_of(server: &MailServer) -> Vec<String> {
+    let (smtp, pop3) = (server.smtp_port().to_string(), server.pop3s_port().to_string());
+    let options = format!(
+        "init --yes --pin --site lyon --address 127.0.0.1 --object mail --mailbox {PROBE} --smtp-port {smtp} \
+         --smtp-tls starttls --protocol pop3 --pickup-port {pop3} --password-env PROBE_PASSWORD"
+    );
+    options.split_whitespace().map(str::to_owned).collect()
+}
+
+fn with<'a>(options: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
+    options.iter().map(String::as_str).chain(more.iter().copied()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_is_tried_before_it_is_written() {
+    const WARNING: &str = "no one is notified of alarms of mail";
+    let folder = Folder(tempfile::tempdir().unwrap());
+    let server = MailServer::start(Options::default()).await.unwrap();
+    let options = monitor_of(&server);
+    // Nobody listens there: the monitor is written, and no action list.
+    let hooks = Hooks::start(Manner::Status(200)).await.unwrap();
+    let topic = hooks.url("/alarms");
+    hooks.set(Manner::Status(403));
+    let output = folder.run(&with(&options, &["--notify", "ntfy", "--notify-url", &topic]));
+    let said = words_of(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("✗ ntfy at 127.0.0.1") && said.contains("not accepted"), "{said}");
+    let config = folder.config();
+    assert!(config.contains("[monitor.mail]") && !config.contains("\n[action_list"), "{config}");
+    assert!(folder.well(&["check"]).contains(WARNING));
+    // Who wants no notifications says so.
+    let path = folder.0.path().join("mailqos.toml");
+    let silent = config.replace("[monitor.mail]", "[monitor.mail]\naction_list = \"none\"");
+    std::fs::write(&path, silent).unwrap();
+    assert!(!folder.well(&["check"]).contains(WARNING));
+    // It is accepted: the list is written, and the next monitor uses it.
+    std::fs::remove_file(&path).unwrap();
+    hooks.set(Manner::Status(200));
+    let said = folder.well(&with(
+        &options,
+        &["--notify", "ntfy", "--notify-url", &topic, "--notify-token-env", "PROBE_PASSWORD"],
+    ));
+    assert!(said.contains("✓ ntfy at 127.0.0.1: accepted"), "{said}");
+    assert!(!said.contains(PASSWORD) && !said.contains("no one is notified"), "{said}");
+    let told = hooks.accepted();
+    let told = told.last().unwrap();
+    assert_eq!(told.json()["topic"], "alarms");
+    assert!(told.head.contains(&format!("Bearer {PASSWORD}")), "{}", told.head);
+    let config = folder.config();
+    assert!(
+        config.contains("[action_list.default]") && !config.contains("# [action_list"),
+        "{config}"
+    );
+    assert!(!folder.well(&["check"]).contains(WARNING));
+    let again = folder.run(&with(&options, &["--monitor", "b", "--notify", "none"]));
+    assert!(again.status.success(), "{}", words_of(&again));
+    let again = folder
+        .run(&with(&options, &["--monitor", "c", "--notify", "ntfy", "--notify-url", &topic]));
+    assert!(words_of(&again).contains("already exists"), "{}", words_of(&again));
+    assert!(!folder.config().contains("[monitor.c]"), "{}", folder.config());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mails_about_alarms_go_through_another_server() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    let server = MailServer::start(Options::default()).await.unwrap();
+    let other = MailServer::start(Options::default()).await.unwrap();
+    let port = other.smtp_port().to_string();
+    let options = monitor_of(&server);
+    let email = ["--notify", "email", "--notify-to", PROBE, "--notify-port", &port];
+    // The tested server can't report its own failure.
+    let own = [&email[..], &["--notify-server", "127.0.0.1"]].concat();
+    let refused = words_of(&folder.run(&with(&options, &own)));
+    assert!(refused.contains("this server is tested"), "{refused}");
+    std::fs::remove_file(folder.0.path().join("mailqos.toml")).unwrap();
+    let login = ["--notify-server", "localhost", "--notify-password-env", "PROBE_PASSWORD"];
+    let said = folder.well(&with(&options, &[&email[..], &login].concat()));
+    assert!(said.contains(&format!("✓ e-mail to {PROBE} through alarms: accepted")), "{said}");
+    let config = folder.config();
+    for part in
+        ["[account.alarms]", "[mail_server.alarms]", "fingerprint = ", "server = \"localhost\""]
+    {
+        assert!(config.contains(part), "{part}: {config}");
+    }
+    let mails = other.accepted();
+    let text = String::from_utf8_lossy(&mails.first().expect("a mail").content).into_owned();
+    assert!(text.contains("Subject: TEST"), "{text}");
+    folder.well(&["actions", "test"]);
+    // Offline, nothing is tried.
+    std::fs::remove_file(folder.0.path().join("mailqos.toml")).unwrap();
+    drop(other);
+    folder.well(&with(&options, &[&email[..], &login, &["--offline"]].concat()));
+    folder.well(&["check"]);
 }

@@ -268,6 +268,8 @@ pub struct Monitor {
     pub overlap: bool,
     /// The action list that it uses, if any.
     pub action_list: Option<Name>,
+    /// Whether no one is to be notified of its alarms: `action_list = "none"`.
+    pub is_silent: bool,
     /// Conditions of its alarm.
     pub alarm: AlarmRule,
     /// The kind of its tests, with options.

@@ -142,6 +142,7 @@ pub(super) fn monitor(
         retest_interval: options.retest_interval,
         overlap: options.overlap,
         action_list: options.action_list,
+        is_silent: options.is_silent,
         alarm: options.alarm,
         kind: kind?,
     };

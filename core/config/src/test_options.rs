@@ -140,6 +140,8 @@ pub(crate) struct Options {
     pub(crate) retest_interval: Option<Micros>,
     pub(crate) overlap: bool,
     pub(crate) action_list: Option<Name>,
+    /// Whether no one is to be notified.
+    pub(crate) is_silent: bool,
     pub(crate) alarm: AlarmRule,
     pub(crate) depends_on: Vec<(String, Node)>,
     pub(crate) tags: BTreeSet<String>,
@@ -169,7 +171,8 @@ pub(super) fn read(
     complete: bool,
     problems: &mut Problems,
 ) -> Options {
-    let action_list = action_list(table, config, complete, problems);
+    let is_silent = names_no_list(table);
+    let action_list = if is_silent { None } else { action_list(table, config, complete, problems) };
     let (max_round_trip, check_interval, horizon) = waits(table, problems);
     let (test_interval, retest_interval, calendar) = starts(table, config, problems);
     let timeout = table.read(&MONITOR.timeout, problems);
@@ -195,6 +198,7 @@ pub(super) fn read(
         retest_interval,
         overlap: table.read(&MONITOR.overlap, problems),
         action_list,
+        is_silent,
         alarm,
         depends_on,
         tags: tags(table, &MONITOR.tags, problems),
@@ -216,6 +220,14 @@ pub(super) fn read(
     }
 }
 
+/// Whether the monitor has `action_list = "none"`.
+fn names_no_list(table: &mut Table) -> bool {
+    table
+        .node(&MONITOR.action_list)
+        .and_then(|node| node.read::<String>(&mut Problems::default()))
+        .is_some_and(|name| name == "none")
+}
+
 /// Returns the action list that is set, or `default`.
 fn action_list(
     table: &mut Table,
@@ -225,13 +237,6 @@ fn action_list(
 ) -> Option<Name> {
     // If not all lists were read, a missing one is not reported.
     let mut ignored = Problems::default();
-    let nobody = table
-        .node(&MONITOR.action_list)
-        .and_then(|node| node.read::<String>(&mut ignored))
-        .is_some_and(|name| name == "none");
-    if nobody {
-        return None;
-    }
     let named = if complete {
         reference(table, &MONITOR.action_list, "action_list", &config.action_lists, problems)
     } else {

@@ -2,7 +2,7 @@
 
 use std::{io::Read as _, process::ExitCode, time::Instant};
 
-use mailqos_config::{ActionList, Config, nearest};
+use mailqos_config::{ActionList, Config, Step, nearest};
 use mailqos_model::Micros;
 use mailqos_notify::{Accepted, Channel, Notification, preview, send, send_notice};
 
@@ -124,6 +124,32 @@ async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Sends a test message through an action, once; returns a line about the result.
+///
+/// # Errors
+/// The line, if the message was not accepted.
+pub(super) async fn try_step(config: &Config, step: &Step) -> Result<String, String> {
+    let route = step.action.route();
+    let begun = Instant::now();
+    let (channel, notification) =
+        (Channel::of(config, step), message::test(config, NotificationKind::Test));
+    let mut outcome = send(&channel, &notification, &[]).await;
+    if channel.counts_incidents() && outcome.result.is_ok() {
+        // What the test opened is closed again.
+        let end =
+            message::test(config, NotificationKind::Cleared).of_incident(&notification.incident);
+        outcome = send(&channel, &end, &[]).await;
+    }
+    let took = Micros(Micros::from(begun.elapsed()).0 / 1000 * 1000);
+    match outcome.result {
+        Ok(Accepted::Confirmed(words) | Accepted::Partly { words, .. }) => {
+            Ok(format!("✓ {route}: accepted in {took} ({words})"))
+        }
+        Ok(Accepted::Unconfirmed(words)) => Ok(format!("~ {route}: {words}")),
+        Err(error) => Err(format!("✗ {route}: {error}")),
+    }
+}
+
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let (Command::Test { list: name }
     | Command::Tell { list: name }
@@ -151,28 +177,10 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     }
     let mut failed = 0;
     for step in &list.steps {
-        let route = step.action.route();
-        let begun = Instant::now();
-        let (channel, notification) =
-            (Channel::of(&config, step), message::test(&config, NotificationKind::Test));
-        let mut outcome = send(&channel, &notification, &[]).await;
-        if channel.counts_incidents() && outcome.result.is_ok() {
-            // What the test opened is closed again.
-            let end = message::test(&config, NotificationKind::Cleared)
-                .of_incident(&notification.incident);
-            outcome = send(&channel, &end, &[]).await;
-        }
-        let took = Micros(Micros::from(begun.elapsed()).0 / 1000 * 1000);
-        let line = match outcome.result {
-            Ok(Accepted::Confirmed(words) | Accepted::Partly { words, .. }) => {
-                format!("✓ {route}: accepted in {took} ({words})")
-            }
-            Ok(Accepted::Unconfirmed(words)) => format!("~ {route}: {words}"),
-            Err(error) => {
-                failed += 1;
-                format!("✗ {route}: {error}")
-            }
-        };
+        let line = try_step(&config, step).await.unwrap_or_else(|line| {
+            failed += 1;
+            line
+        });
         print_line(&line)?;
     }
     if failed == 0 {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, process::ExitCode};
 
 use mailqos_base::{SecretSource, zones};
-use mailqos_config::{Config, DataLocation, Severity};
+use mailqos_config::{Config, DataLocation, Monitor, Severity};
 
 use super::{Failure, Global, print_line, proxies};
 use crate::{mailbox_test, record::Recorder};
@@ -43,13 +43,49 @@ async fn missing_secrets(config: &Config) -> Vec<String> {
     told
 }
 
+/// Maximum number of monitors that a warning names.
+const MAX_NAMED: usize = 5;
+
+/// Returns a warning if no one is notified of the alarms of some monitors, although that is not
+/// requested.
+fn unnotified(config: &Config) -> Option<String> {
+    let is_notified = |monitor: &Monitor| {
+        let list = monitor.action_list.as_ref().and_then(|name| config.action_lists.get(name));
+        list.is_some_and(|list| !list.steps.is_empty())
+    };
+    let silent: Vec<&str> = config
+        .monitors
+        .values()
+        .filter(|monitor| monitor.enabled && !monitor.is_silent && !is_notified(monitor))
+        .map(|monitor| monitor.id.as_str())
+        .collect();
+    if silent.is_empty() {
+        return None;
+    }
+    let more = match silent.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let named = silent.iter().take(MAX_NAMED).copied().collect::<Vec<_>>().join(", ");
+    Some(format!(
+        "no one is notified of alarms of {named}{more}; add [action_list.default] (docs/alarms.md), or set \
+         action_list = \"none\" if that is intended"
+    ))
+}
+
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.config_with_warnings()?;
     let missing = missing_secrets(&config).await;
     for line in &missing {
         tracing::warn!(file = %config.file.display(), "{line}");
     }
-    let warnings = config.warnings.count(Severity::Warning) + missing.len();
+    let unnotified = unnotified(&config);
+    if let Some(line) = &unnotified {
+        tracing::warn!(file = %config.file.display(), "{line}");
+    }
+    let warnings = config.warnings.count(Severity::Warning)
+        + missing.len()
+        + usize::from(unnotified.is_some());
     let plural = |count: usize| if count == 1 { "" } else { "s" };
     let monitors = config.monitors.len();
     let enabled = config.monitors.values().filter(|monitor| monitor.enabled).count();

@@ -123,7 +123,7 @@ impl Secrets {
     }
 
     /// Returns the source of a secret; a typed one will be in a file that only its owner can read.
-    fn place(
+    pub(super) fn place(
         &mut self,
         said: Source,
         what: &str,

@@ -4,6 +4,7 @@
 
 mod discovery;
 mod login;
+mod notify;
 mod presets;
 mod prompter;
 mod servers;
@@ -19,6 +20,7 @@ use login::{LoginArgs, PASSWORD, Secrets};
 use mailqos_config as config;
 use mailqos_config::Config;
 use mailqos_model::{Micros, Name, SiteName};
+use notify::{Connections, NotifyArgs};
 use presets::{PROVIDERS, Provider};
 use prompter::{
     Prompter, absolute, is_duration, is_host, is_mail_address, is_shorter_than, is_word,
@@ -123,6 +125,8 @@ pub(super) struct Args {
     /// Don't connect to servers and don't run a test.
     #[arg(long)]
     offline: bool,
+    #[command(flatten)]
+    notify: NotifyArgs,
 }
 
 /// Converts a typed name to lower case without spaces.
@@ -409,7 +413,10 @@ pub(super) async fn run(mut args: Args, global: &Global) -> Result<ExitCode, Fai
             })?)
         };
     let there = there.as_ref();
+    args.notify.check(there)?;
     discovery::find_servers(prompter, &mut args).await?;
+    let connections =
+        Connections { offline: args.offline, pin: args.pin, ca_file: args.ca_file.clone() };
     let mut answers = Answers::ask(prompter, &mut args, there)?;
     if !args.offline {
         answers.servers.try_them(args.pin, prompter).await?;
@@ -460,15 +467,11 @@ pub(super) async fn run(mut args: Args, global: &Global) -> Result<ExitCode, Fai
         )
         .await?
     };
-    let is_told = there.is_some_and(|there| !there.action_lists.is_empty());
+    let is_notified = args.notify.set_up(prompter, global, connections).await?;
     let _ = writeln!(
         notes,
         "next: mailqos-probe run{}",
-        if is_told {
-            ""
-        } else {
-            "; no one is notified of alarms yet: see the end of the file and docs/alarms.md"
-        }
+        if is_notified { "" } else { "; no one is notified of alarms yet: see docs/alarms.md" }
     );
     Ok(code)
 }
