@@ -72,11 +72,10 @@ use mailqos_base::SecretSource;
 use mailqos_model::{AccountName, Micros, MonitorId, Name, ObjectId, SiteName};
 use mailqos_net::Trust;
 
-/// Reads and checks a configuration that was in this file.
+/// Reads and checks a configuration that is, or will be, in this file.
 ///
 /// # Errors
 /// All that is wrong with it, warnings included.
-#[cfg(feature = "test-hooks")]
 pub fn of_text(path: &std::path::Path, text: String) -> Result<Config, Problems> {
     read::of_text(path, text, Problems::default())
 }

@@ -227,7 +227,7 @@ fn content_type(table: &mut Table, service: Service, problems: &mut Problems) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, read::of_text};
+    use crate::{Config, of_text};
 
     fn config(kind: &str) -> Config {
         let text = format!(
@@ -235,7 +235,7 @@ mod tests {
              actions = [{{ webhook = {{ kind = {kind}, key = {{ env = \"KEY\" }} }} }}]\n"
         );
         let path = std::path::Path::new("mailqos.toml");
-        of_text(path, text, Problems::default()).unwrap_or_else(|problems| panic!("{problems}"))
+        of_text(path, text).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{io::Write as _, path::PathBuf};
 
 use inquire::Select;
 use mailqos_config as config;
-use mailqos_config::{Config, Problems};
+use mailqos_config::Config;
 use mailqos_net::http::Place;
 use toml_edit::{Array, Item, Table, Value};
 
@@ -479,7 +479,7 @@ async fn is_accepted(edit: &Edit, global: &Global, prompter: Prompter) -> Result
     const KEEP: &str = "keep it all the same";
     let mut notes = std::io::stderr();
     let text = edit.document.to_string();
-    let config = config::of_text(global.path(), text, Problems::default())
+    let config = config::of_text(global.path(), text)
         .map_err(|problems| Failure::Usage(problems.errors().to_string()))?;
     let Some(step) = config.action_lists.get(DEFAULT).and_then(|list| list.steps.first()) else {
         return Err(Failure::Work("the action list is empty".to_owned()));
