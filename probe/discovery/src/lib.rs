@@ -82,6 +82,15 @@ pub struct Server {
     pub tls: TlsMode,
 }
 
+/// Returns the word for an encryption in configuration files.
+pub fn tls_word(mode: TlsMode) -> &'static str {
+    match mode {
+        TlsMode::None => "none",
+        TlsMode::StartTls => "starttls",
+        TlsMode::Implicit => "implicit",
+    }
+}
+
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tls = match self.tls {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use mailqos_discovery::{
     Candidate, Check, Choice, Discovery, MailAddress, NoChoice, Options, Outcome, Standing,
-    discover,
+    discover, tls_word,
 };
 
 use super::{Failure, Format, print_line, write_out};
@@ -181,7 +181,7 @@ fn json(found: &Discovery, choice: Option<&Choice<'_>>) -> serde_json::Value {
                 "protocol": candidate.server.protocol.word(),
                 "server": candidate.server.host,
                 "port": candidate.server.port,
-                "tls": super::init::tls_word(candidate.server.tls),
+                "tls": tls_word(candidate.server.tls),
                 "source": candidate.source.to_string(),
                 "needs_consent": candidate.standing == Standing::Foreign,
                 "user": candidate.user,

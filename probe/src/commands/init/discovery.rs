@@ -3,12 +3,11 @@
 use std::io::Write as _;
 
 use inquire::{Confirm, Text};
-use mailqos_discovery::{Choice, NoChoice, Protocol, discover};
+use mailqos_discovery::{Choice, NoChoice, Protocol, discover, tls_word};
 
 use super::{
     Args,
     prompter::{Prompter, absolute},
-    servers::word,
 };
 use crate::commands::{
     Failure,
@@ -91,14 +90,14 @@ fn fill(args: &mut Args, choice: &Choice<'_>) {
     let address = args.address.get_or_insert_with(|| main.host.clone()).clone();
     if let Some(smtp) = choice.smtp {
         args.smtp_port.get_or_insert(smtp.server.port);
-        args.smtp_tls.get_or_insert_with(|| word(smtp.server.tls).to_owned());
+        args.smtp_tls.get_or_insert_with(|| tls_word(smtp.server.tls).to_owned());
     }
     args.protocol.get_or_insert_with(|| mailbox.protocol.word().to_owned());
     if args.pickup_server.is_none() && mailbox.host != address {
         args.pickup_server = Some(mailbox.host.clone());
     }
     args.pickup_port.get_or_insert(mailbox.port);
-    args.pickup_tls.get_or_insert_with(|| word(mailbox.tls).to_owned());
+    args.pickup_tls.get_or_insert_with(|| tls_word(mailbox.tls).to_owned());
     let user = choice.mailbox.user.as_ref().or(choice.smtp.and_then(|smtp| smtp.user.as_ref()));
     if args.user.is_none() {
         args.user = user.cloned();

@@ -19,16 +19,15 @@ use inquire::Select;
 use login::{LoginArgs, PASSWORD, Secrets};
 use mailqos_config as config;
 use mailqos_config::Config;
+use mailqos_discovery::tls_word;
 use mailqos_model::{Micros, Name, SiteName};
 use notify::{Connections, NotifyArgs};
 use presets::{PROVIDERS, Provider};
 use prompter::{
     Prompter, absolute, is_duration, is_host, is_mail_address, is_shorter_than, is_word,
 };
-use servers::{Role, Server, ServerOptions, word};
+use servers::{Role, Server, ServerOptions};
 use toml_edit::Table;
-
-pub(super) use servers::word as tls_word;
 
 use super::{Failure, Global, discover::DiscoveryArgs, edit::Edit, test};
 
@@ -227,7 +226,7 @@ impl Servers {
         let smtp = ServerOptions {
             server: args.smtp_server.take(),
             port: args.smtp_port.or(of_preset.as_ref().map(|server| server.port)),
-            tls: args.smtp_tls.take().or(of_preset.map(|server| word(server.tls).to_owned())),
+            tls: args.smtp_tls.take().or(of_preset.map(|server| tls_word(server.tls).to_owned())),
         };
         let smtp = match args.sends() {
             true => Some(Server::ask(prompter, Role::Smtp, address, smtp, ca_file.clone())?),
@@ -244,7 +243,7 @@ impl Servers {
                 .or(of_preset.as_ref().map(|server| server.host.clone()))
                 .filter(|server| *server != address),
             port: args.pickup_port.or(of_preset.as_ref().map(|server| server.port)),
-            tls: args.pickup_tls.take().or(of_preset.map(|server| word(server.tls).to_owned())),
+            tls: args.pickup_tls.take().or(of_preset.map(|server| tls_word(server.tls).to_owned())),
         };
         Ok(Self { smtp, pickup: Server::ask(prompter, role, address, pickup, ca_file)?, protocol })
     }

@@ -105,15 +105,6 @@ fn mode(word: &str) -> TlsMode {
     }
 }
 
-/// Returns the word for an encryption in the configuration.
-pub(in crate::commands) fn word(mode: TlsMode) -> &'static str {
-    match mode {
-        TlsMode::None => "none",
-        TlsMode::StartTls => "starttls",
-        TlsMode::Implicit => "implicit",
-    }
-}
-
 impl Server {
     /// Prompts for missing settings.
     pub(super) fn ask(
