@@ -226,7 +226,6 @@ fn content_type(table: &mut Table, service: Service, problems: &mut Problems) ->
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{Config, of_text};
 
     fn config(kind: &str) -> Config {
