@@ -348,7 +348,7 @@ async fn what_was_learnt_of_clocks_survives_restarts_and_widens_with_age() {
         let wider = after[&name] - width;
         assert!((884_000..950_000).contains(&wider), "{name}: {wider} µs wider");
     }
-    // An unreadable file is moved aside, and the probe continues.
+    // An unreadable file is renamed, and the probe continues.
     for text in ["{\"version\": 99, \"clocks\": {}}", "{\"version\": 1,"] {
         std::fs::write(&file, text).unwrap();
         run(1).await;

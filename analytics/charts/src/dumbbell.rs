@@ -278,7 +278,11 @@ fn finding(data: &Dumbbell, rows: &[Row], locale: &dyn ChartLocale) -> String {
                 .fill("{0} at {1} was unchanged.", &[&sentence(&[&data.metric]), &only.name]);
         }
         return locale.fill(
-            "{0} was unchanged at all monitors ({1}).",
+            if changes.len() == 2 {
+                "{0} was unchanged at both monitors."
+            } else {
+                "{0} was unchanged at all monitors ({1})."
+            },
             &[&sentence(&[&data.metric]), &locale.count(changes.len() as u64)],
         );
     };

@@ -389,7 +389,11 @@ pub(super) fn finding(data: &Strip, locale: &dyn ChartLocale) -> String {
     }
     if sums.iter().all(|sum| sum.1 > 0) {
         return locale.fill(
-            "Tests failed at all monitors ({0}), most often at {1}: {2} of {3} tests.",
+            if data.rows.len() == 2 {
+                "Tests failed at both monitors, most often at {1}: {2} of {3} tests."
+            } else {
+                "Tests failed at all monitors ({0}), most often at {1}: {2} of {3} tests."
+            },
             &[
                 &locale.count(data.rows.len() as u64),
                 name,

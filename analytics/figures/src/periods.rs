@@ -155,7 +155,7 @@ impl From<Period> for Range<UtcMicros> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeriodError {
     /// It would be empty.
-    #[error("the period is empty: it is to end ({to}) after it begins ({from})")]
+    #[error("the period is empty: its end ({to}) must be after its start ({from})")]
     Empty {
         /// Its start.
         from: String,

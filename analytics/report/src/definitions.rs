@@ -440,7 +440,7 @@ mod tests {
         std::fs::write(&file, text).expect("written");
         let problems = load(None, &file).expect_err("it would be ignored").to_string();
         assert!(
-            problems.contains("a section within another can't have its own period"),
+            problems.contains("a nested section cannot have its own period"),
             "{problems}"
         );
         std::fs::write(&file, text.replace("period = \"last-year\"", "limit = 3"))

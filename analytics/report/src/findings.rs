@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mailqos_figures::{Counts, Outage, Packed, percentiles};
 use mailqos_lake_tables::Metric;
-use mailqos_model::{Micros, UtcMicros};
+use mailqos_model::{Micros, Stage, UtcMicros};
 
 use super::{
     facts::Monitor,
@@ -137,11 +137,16 @@ fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
     let tests = locale.integer(counts.tests());
     let has_mails = monitors.iter().any(|monitor| monitor.has_mails());
     let main = match common_limit(monitors) {
-        _ if !has_mails && counts.failed() == 0 => {
-            locale.fill("The mailbox could be opened in all {0} tests", &[&tests])
-        }
+        _ if !has_mails && counts.failed() == 0 => locale.fill(
+            if counts.tests() == 2 {
+                "The mailbox could be opened in both tests"
+            } else {
+                "The mailbox could be opened in all {0} tests"
+            },
+            &[&tests],
+        ),
         _ if !has_mails && counts.ok == 0 => {
-            locale.fill("The mailbox could be opened in none of {0} tests", &[&tests])
+            locale.fill("The mailbox could not be opened in any of {0} tests", &[&tests])
         }
         _ if !has_mails => {
             locale.fill("The mailbox could be opened in {0} of {1} tests", &[&share, &tests])
@@ -149,7 +154,14 @@ fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
         Some(limit) => {
             let limit = locale.span(limit);
             if counts.failed() == 0 {
-                locale.fill("Mail was delivered within {0} in all {1} tests", &[&limit, &tests])
+                locale.fill(
+                    if counts.tests() == 2 {
+                        "Mail was delivered within {0} in both tests"
+                    } else {
+                        "Mail was delivered within {0} in all {1} tests"
+                    },
+                    &[&limit, &tests],
+                )
             } else if counts.ok == 0 {
                 locale.fill("Mail was delivered within {0} in none of {1} tests", &[&limit, &tests])
             } else {
@@ -159,9 +171,14 @@ fn headline_of_kind(monitors: &[&Monitor], locale: &Locale) -> String {
                 )
             }
         }
-        _ if counts.failed() == 0 => {
-            locale.fill("Mail was delivered on time in all {0} tests", &[&tests])
-        }
+        _ if counts.failed() == 0 => locale.fill(
+            if counts.tests() == 2 {
+                "Mail was delivered on time in both tests"
+            } else {
+                "Mail was delivered on time in all {0} tests"
+            },
+            &[&tests],
+        ),
         _ if counts.ok == 0 => {
             locale.fill("Mail was delivered on time in none of {0} tests", &[&tests])
         }
@@ -278,7 +295,11 @@ pub fn sentences<'a>(monitors: &[&'a Monitor], locale: &Locale) -> Vec<Sentence<
         (0, _) => said.push(Sentence::plain(locale.count(
             together.counts.tests(),
             "The only test succeeded.",
-            "All {0} tests succeeded.",
+            if together.counts.tests() == 2 {
+                "Both tests succeeded."
+            } else {
+                "All {0} tests succeeded."
+            },
         ))),
         (some, all) if all > 1 && some < all => said.push(Sentence::plain(locale.fill(
             "{0} of {1} monitors had no failed tests.",
@@ -373,11 +394,32 @@ pub fn cause(monitor: &Monitor, outage: &Outage, locale: &Locale) -> String {
         (None, None, Some(took)) => {
             locale.fill("late: took {0}", &[&locale.duration(took.0 as f64)])
         }
-        (Some(stage), Some(error), _) => format!("{} ({stage})", error.trim_end_matches('.')),
+        (Some(stage), Some(error), _) => {
+            format!("{} ({})", error.trim_end_matches('.'), stage_word(stage, locale))
+        }
         (None, Some(error), _) => error.trim_end_matches('.').to_owned(),
-        (Some(stage), None, _) => stage.to_string(),
+        (Some(stage), None, _) => stage_word(stage, locale).to_owned(),
         (None, None, None) => outcome_word(cause.outcome, locale).to_owned(),
     }
+}
+
+/// Returns the stage at which a test failed, in words.
+pub fn stage_word(stage: Stage, locale: &Locale) -> &'static str {
+    locale.t(match stage {
+        Stage::SmtpConnect => "SMTP connection",
+        Stage::SmtpTls => "SMTP: TLS handshake",
+        Stage::SmtpGreeting => "SMTP: greeting",
+        Stage::SmtpAuth => "SMTP: authentication",
+        Stage::SmtpRcpt => "SMTP: envelope",
+        Stage::SmtpData => "SMTP: content",
+        Stage::PickupConnect => "Pick-up connection",
+        Stage::PickupTls => "Pick-up: TLS handshake",
+        Stage::PickupGreeting => "Pick-up: greeting",
+        Stage::PickupLogin => "Pick-up login",
+        Stage::PickupList => "Pick-up: listing",
+        Stage::PickupReceive => "Pick-up download",
+        Stage::Bounced => "Bounced",
+    })
 }
 
 /// Returns an outcome in words.

@@ -127,7 +127,12 @@ pub fn documents(
         })
         .collect();
     if reports.is_empty() {
-        tracing::warn!("{}", none(definition.each, facts.monitors.is_empty(), period));
+        if facts.monitors.is_empty() {
+            tracing::warn!(%period, "no report was generated: no monitor has samples in the period");
+        } else {
+            let property = definition.each.word();
+            tracing::warn!(%period, property, "no report was generated: no monitor with samples in the period has this property");
+        }
     }
     timing::tell("sections", begun.elapsed());
     timing::tell("drawings, on all cores", DRAWING.take());
@@ -172,22 +177,9 @@ fn groups(each: Grouping, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>
         }
     }
     if !alone.is_empty() {
-        tracing::warn!(property = each.word(), monitors = %alone.join(", "), "monitors without this property are in no report");
+        tracing::warn!(property = each.word(), monitors = %alone.join(", "), "monitors without this property do not appear in any report");
     }
     groups.into_iter().map(|(name, members)| (Some(name), members)).collect()
-}
-
-/// Returns why there is no report.
-fn none(each: Grouping, no_samples: bool, period: &Period) -> String {
-    if no_samples {
-        return format!("no report was generated: no monitor has samples in the period {period}");
-    }
-    let word = each.word();
-    let article = if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-    format!(
-        "no report was generated: none of the monitors with samples in the period {period} has {article} \
-        {word}"
-    )
 }
 
 /// Returns the monitors of a section with its own facts: those of the report's group, unless the

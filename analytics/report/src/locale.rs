@@ -1,10 +1,11 @@
 //! Language of a report, and its formats of numbers, durations, shares and dates.
 
 use jiff::{
-    civil::{Date, Time},
+    civil::{Date, Time, Weekday},
     tz::TimeZone,
 };
 use mailqos_charts::{ChartLocale, locale::unit_of};
+use mailqos_config::{Hours, Span};
 use mailqos_figures::{
     Calendar, Period,
     rounding::{decimals_apart, exact_span},
@@ -420,6 +421,39 @@ impl Locale {
         &self.language.recurring_weekdays[index]
     }
 
+    /// Formats weekly hours: `Mon–Fri 07:00–19:00`, or without days for every day.
+    pub fn hours(&self, hours: &Hours) -> String {
+        let clock = |time: Time| self.time(time, false);
+        let end = |span: &Span| match span.to {
+            to if to == Time::midnight() && !self.formats.twelve_hours => "24:00".to_owned(),
+            to => clock(to),
+        };
+        let spans = hours.spans.iter().map(|span| format!("{}–{}", clock(span.from), end(span)));
+        let spans = spans.collect::<Vec<_>>().join(", ");
+        if hours.weekdays.is_empty() {
+            return spans;
+        }
+        format!("{} {spans}", self.weekday_list(&hours.weekdays))
+    }
+
+    /// Formats weekdays, with runs of three or more as ranges: `Mon–Fri`, `Sat, Sun`.
+    fn weekday_list(&self, weekdays: &[Weekday]) -> String {
+        let mut runs: Vec<(i8, i8)> = Vec::new();
+        for day in weekdays.iter().map(|day| day.to_monday_one_offset()) {
+            match runs.last_mut() {
+                Some((_, last)) if day == *last % 7 + 1 => *last = day,
+                _ => runs.push((day, day)),
+            }
+        }
+        let name = |day: i8| self.weekday(day);
+        let runs = runs.into_iter().map(|(first, last)| match (last - first).rem_euclid(7) {
+            0 => name(first),
+            1 => format!("{}, {}", name(first), name(last)),
+            _ => format!("{}–{}", name(first), name(last)),
+        });
+        runs.collect::<Vec<_>>().join(", ")
+    }
+
     /// Formats a period in its shortest common form: `October 2026`, `3–9 October 2026`, `2026`.
     pub fn period(&self, period: &Period) -> String {
         let (from, to) = (self.local(period.from), self.local(UtcMicros(period.to.0 - 1)));
@@ -637,6 +671,40 @@ mod tests {
         ]
         .map(|(part, whole)| locale.share(part, whole).replace('\u{202f}', " "));
         assert_eq!(shown, ["–", "100 %", "90 %", "99.99 %", "100.00 %", "99.999 %", "0.001 %"]);
+    }
+
+    #[test]
+    fn weekly_hours_are_written_in_the_language() {
+        let time = |hour| Time::new(hour, 0, 0, 0).expect("a time");
+        let span = |from, to| Span { from: time(from), to: time(to) };
+        let hours = |spans, weekdays: &[Weekday]| Hours {
+            spans,
+            weekdays: weekdays.to_vec(),
+            zone: TimeZone::UTC,
+        };
+        use Weekday::{Friday, Monday, Saturday, Sunday, Thursday, Tuesday, Wednesday};
+        let week = [Monday, Tuesday, Wednesday, Thursday, Friday];
+        let office = hours(vec![span(7, 19)], &week);
+        for (tag, text) in [
+            ("en", "Mon–Fri 07:00–19:00"),
+            ("de", "Mo–Fr 07:00–19:00"),
+            ("sv", "mån–fre 07:00–19:00"),
+        ] {
+            let locale = Locale::new(tag, TimeZone::UTC).expect("a language");
+            assert_eq!(locale.hours(&office), text);
+        }
+        let locale = Locale::new("de", TimeZone::UTC).expect("German");
+        let shown = |spans, weekdays: &[Weekday]| locale.hours(&hours(spans, weekdays));
+        assert_eq!(shown(vec![span(22, 6)], &[]), "22:00–06:00");
+        assert_eq!(shown(vec![span(8, 0)], &[Saturday, Sunday]), "Sa, So 08:00–24:00");
+        assert_eq!(
+            shown(vec![span(0, 0)], &[Saturday, Sunday, Monday, Wednesday]),
+            "Sa–Mo, Mi 00:00–24:00"
+        );
+        assert_eq!(
+            shown(vec![span(8, 12), span(13, 17)], &[Monday]),
+            "Mo 08:00–12:00, 13:00–17:00"
+        );
     }
 
     #[test]

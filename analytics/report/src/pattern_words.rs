@@ -8,7 +8,11 @@ use mailqos_figures::{
 use mailqos_lake_tables::Metric;
 use mailqos_model::{Outcome, Stage, UtcMicros};
 
-use super::{findings::outcome_word, locale::Locale, sections::metric_name};
+use super::{
+    findings::{outcome_word, stage_word},
+    locale::Locale,
+    sections::metric_name,
+};
 
 /// Returns the sentence, without the name of the monitor and the significance.
 pub fn sentence(pattern: &Pattern, l: &Locale) -> String {
@@ -203,7 +207,7 @@ fn failure_weekday(day: i8, (events, of): (u64, u64), tests: f64, l: &Locale) ->
 /// Returns the kind of most failures.
 fn failure_kind(outcome: Outcome, stage: Option<Stage>, share: Share, l: &Locale) -> String {
     let kind = match stage {
-        Some(stage) => format!("{} ({stage})", outcome_word(outcome, l)),
+        Some(stage) => format!("{} ({})", outcome_word(outcome, l), stage_word(stage, l)),
         None => outcome_word(outcome, l).to_owned(),
     };
     l.fill(

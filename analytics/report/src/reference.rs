@@ -21,13 +21,13 @@ const OWN: [Shape; 7] = [
     Shape {
         id: "definition",
         head: "Definitions: `reports/NAME.toml`",
-        about: "Which monitors a report covers, what it displays, when it is generated and where it is delivered. NAME is its slug, with which the names of its files begin.",
+        about: "Which monitors a report covers, what it displays, when it is generated and where it is delivered. NAME is its slug: the names of its files begin with it.",
         keys: &[DefinitionKeys::KEYS, theme::StyleKeys::KEYS, LayoutKeys::KEYS],
     },
     Shape {
         id: "template",
         head: "Templates: `templates/NAME.toml`",
-        about: "What to display, without monitors. `templates new NAME` creates one.",
+        about: "What a report displays, without monitors. `templates new NAME` creates one.",
         keys: &[TemplateKeys::KEYS, theme::StyleKeys::KEYS, LayoutKeys::KEYS],
     },
     theme::SHAPE,
@@ -36,7 +36,7 @@ const OWN: [Shape; 7] = [
     Shape {
         id: "schedule",
         head: "[schedule]",
-        about: "When a report is generated: a calendar rule or a cron expression, in the report's zone.",
+        about: "When a report is generated: a calendar rule or a cron expression, in the report's time zone.",
         keys: &[ScheduleKeys::KEYS],
     },
     Shape {

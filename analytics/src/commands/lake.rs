@@ -292,7 +292,7 @@ fn probe(data: &Path, site: &SiteName) -> Option<String> {
     let status = match Status::read(data, site) {
         Ok(status) => status?,
         Err(error) => {
-            tracing::warn!("{error}");
+            tracing::warn!(%error, "can't read the probe's status");
             return None;
         }
     };

@@ -25,7 +25,7 @@ enum Action {
         /// Id of the delivery.
         id: String,
     },
-    /// Retry deliveries now (default: all pending).
+    /// Retry deliveries now [default: all pending].
     Retry {
         /// Ids of the deliveries.
         ids: Vec<String>,

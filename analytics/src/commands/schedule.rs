@@ -132,7 +132,7 @@ async fn deliver(config: &Config, now: UtcMicros) -> Result<bool, Failure> {
         let what = match removal.reason {
             Reason::Removed => "old file removed",
             Reason::Gone => "old file was already gone",
-            Reason::Changed => "old file was changed by another program and stays",
+            Reason::Changed => "old file was changed by another program and was kept",
             Reason::Unseen => "old file is not visible in the target",
         };
         tracing::info!(target_name = %removal.target, path = %removal.path(), "{what}");
@@ -290,7 +290,7 @@ async fn reload(file: PathBuf, config: Arc<std::sync::RwLock<Arc<Config>>>) {
 /// Logs the configuration's warnings, and whether no one would be notified of failures.
 fn warn(config: &Config) {
     for warning in config.warnings.iter() {
-        tracing::warn!(remedy = warning.help.as_deref(), "{warning}");
+        tracing::warn!(problem = %warning, remedy = warning.help.as_deref(), "configuration warning");
     }
     if config.delivery.action_list.is_none() && !config.targets.is_empty() {
         tracing::warn!("no one is notified of failures; set action_list in [delivery]");
@@ -310,7 +310,7 @@ fn list(config: &Config) -> Result<ExitCode, Failure> {
         for number in 0..5 {
             let Some(at) = schedule.rule.next(after, &zone) else {
                 if number == 0 {
-                    text.push_str("  no more runs: the years of its cron expression are past\n");
+                    text.push_str("  no more runs: the years of its cron expression have passed\n");
                 }
                 break;
             };

@@ -26,7 +26,7 @@ use super::{
 /// overlap it; later samples are ignored.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Service level (default: all).
+    /// Service level [default: all].
     #[arg(value_name = "NAME")]
     name: Option<String>,
 
@@ -155,7 +155,7 @@ fn levels<'a>(name: Option<&str>, config: &'a Config) -> Result<Levels<'a>, Fail
 fn promise(target: &LevelTarget) -> String {
     match target {
         LevelTarget::Availability(share) => format!("{share} % of tests on time"),
-        LevelTarget::Uptime(share) => format!("{share} % of time up"),
+        LevelTarget::Uptime(share) => format!("{share} % uptime"),
         LevelTarget::DeliveredWithin { limit, share } => format!("{share} % within {limit}"),
         LevelTarget::Percentile { metric, q, limit } => {
             format!("{} p{q} at most {limit}", metric.replace('_', " "))

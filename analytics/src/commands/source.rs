@@ -17,7 +17,7 @@ use super::{
 #[derive(Debug, Clone, clap::Args)]
 pub struct SourceArgs {
     /// Only this monitor: id, glob (`mail-*`), or with a configuration `tag:NAME` or `object:NAME`
-    /// (repeatable; default: all).
+    /// (repeatable) [default: all].
     #[arg(long, value_name = "ID")]
     pub monitor: Vec<String>,
 
@@ -270,7 +270,7 @@ impl Source {
             tracing::warn!(path = %path.display(), %reason, "corrupt file skipped");
         }
         for text in self.lake.doubles() {
-            tracing::warn!("{text}");
+            tracing::warn!(detail = %text, "duplicates in the lake");
         }
         if !empty {
             return;

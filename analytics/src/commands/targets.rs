@@ -23,7 +23,7 @@ enum Action {
     /// Test targets by delivering and removing a small file, or sending a short mail, and show what
     /// each supports.
     Test {
-        /// Names of targets (default: all).
+        /// Names of targets [default: all].
         targets: Vec<String>,
     },
 }

@@ -59,7 +59,7 @@ enum Action {
         #[arg(value_name = "KIND", default_value = FILES[0], value_parser = FILES)]
         file: String,
     },
-    /// Validate templates and definitions (default: all configured).
+    /// Validate templates and definitions [default: all configured].
     Check {
         /// Names of templates or files of definitions.
         names: Vec<String>,

@@ -273,7 +273,7 @@ pub(super) fn read(
             inner
                 .problem(
                     &ALARM.clear_below,
-                    format!("clear_below = {} is out of bounds", rule.clear_below),
+                    format!("clear_below = {} is out of range", rule.clear_below),
                     "here",
                 )
                 .help("use a factor from 0.1 to 1.0; 0.9 clears below 90 % of the threshold"),

@@ -66,7 +66,7 @@ impl FromStr for Cron {
         match cron.next_local(civil::date(2000, 1, 1).at(0, 0, 0, 0)) {
             Some(_) => Ok(cron),
             None if text.split_whitespace().count() > 6 => Err(format!(
-                "{text:?} never comes: no month of these years has such a day; look at day, month and year"
+                "{text:?} never occurs: no month of these years has such a day; check day, month and year"
             )),
             None => Err(format!(
                 "{text:?} never occurs: none of its months has such a day; check day and month"

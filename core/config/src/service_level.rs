@@ -175,8 +175,6 @@ impl FromToml for Percent {
 pub struct ServiceHours {
     /// Times of the week; empty means always. Overlapping times count once.
     pub weekly: Vec<Hours>,
-    /// The same as written in the configuration, for display.
-    pub written: Vec<String>,
     /// Days on which no service hours begin.
     pub holidays: Holidays,
     /// Time zone of days and hours.
@@ -223,7 +221,7 @@ impl Holidays {
 impl ServiceHours {
     /// Returns service hours around the clock.
     pub fn always(zone: TimeZone) -> Self {
-        Self { weekly: Vec::new(), written: Vec::new(), holidays: Holidays::default(), zone }
+        Self { weekly: Vec::new(), holidays: Holidays::default(), zone }
     }
 
     /// Returns whether they cover the whole week.
@@ -362,8 +360,8 @@ pub(super) fn read(
     }
     let period = table.read(&LEVEL.period, problems);
     let zone = table.read(&LEVEL.timezone, problems).unwrap_or_else(|| config.timezone.clone());
-    let (weekly, written) = weekly(&mut table, &zone, problems).into_iter().unzip();
-    let hours = ServiceHours { weekly, written, holidays: holidays(&mut table, problems), zone };
+    let weekly = weekly(&mut table, &zone, problems);
+    let hours = ServiceHours { weekly, holidays: holidays(&mut table, problems), zone };
     let min_coverage = table.read(&LEVEL.min_coverage, problems);
     table.finish(problems);
     Some(ServiceLevel { name, monitors, sites, together, targets, period, hours, min_coverage })
@@ -416,7 +414,7 @@ fn targets(table: &mut Table, problems: &mut Problems) -> Vec<Target> {
     targets
 }
 
-fn weekly(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Vec<(Hours, String)> {
+fn weekly(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Vec<Hours> {
     let Some(node) = table.node(&LEVEL.hours) else {
         return Vec::new();
     };
@@ -425,7 +423,7 @@ fn weekly(table: &mut Table, zone: &TimeZone, problems: &mut Problems) -> Vec<(H
         .filter_map(|item| {
             let text: String = item.read(problems)?;
             match hours::weekly(&text, zone) {
-                Ok(hours) => Some((hours, text)),
+                Ok(hours) => Some(hours),
                 Err(message) => {
                     problems.push(item.problem(message, "these hours").help(
                         "use \"Mon-Fri 07:00-19:00\", \"Sat 08:00-12:00\" or \"Sun 22:00-06:00\"; \
@@ -530,7 +528,6 @@ mod tests {
         }
         ServiceHours {
             weekly: hours.iter().map(|text| hours::weekly(text, &zone).expect("hours")).collect(),
-            written: Vec::new(),
             holidays: days,
             zone,
         }

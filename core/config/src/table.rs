@@ -228,7 +228,7 @@ impl Table {
                 (format!("{} can't be {found}", key.name), "here", format!("use {least} or more"))
             }
             _ => (
-                format!("{} = {found} is out of bounds", key.name),
+                format!("{} = {found} is out of range", key.name),
                 "this duration",
                 format!("use a duration from {least} to {most}"),
             ),

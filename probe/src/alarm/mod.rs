@@ -740,7 +740,7 @@ impl Alarms {
     }
 }
 
-/// Reads the state of an earlier process. A damaged file is moved aside, so that an operator can
+/// Reads the state of an earlier process. A damaged file is renamed, so that an operator can
 /// find out which alarms were open.
 fn read(file: &std::path::Path, earlier: impl FnOnce(&[u8]) -> Option<StoredState>) -> StoredState {
     let bytes = match std::fs::read(file) {

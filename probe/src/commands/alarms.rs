@@ -32,7 +32,7 @@ struct ReplayArgs {
     /// First day after the period.
     #[arg(long)]
     to: Date,
-    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" (default: all).
+    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" [default: all].
     monitors: Vec<String>,
     /// Configuration file with the changed rules.
     #[arg(long, alias = "with", value_name = "FILE")]

@@ -77,7 +77,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let config = global.config_with_warnings()?;
     let missing = missing_secrets(&config).await;
     for line in &missing {
-        tracing::warn!(file = %config.file.display(), "{line}");
+        tracing::warn!(file = %config.file.display(), problem = %line, "problem with a secret");
     }
     let unnotified = unnotified(&config);
     if let Some(line) = &unnotified {

@@ -13,7 +13,7 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" (default: all events).
+    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" [default: all events].
     monitors: Vec<String>,
     /// How far back to show events, such as 2h.
     #[arg(long, value_name = "DURATION", default_value = "1d")]

@@ -113,13 +113,13 @@ enum Add {
         /// Time between the starts of two tests, such as 5m.
         #[arg(long)]
         test_interval: Option<Micros>,
-        /// A cron expression instead of an interval.
+        /// Cron expression, instead of an interval.
         #[arg(long, conflicts_with = "test_interval")]
         schedule: Option<String>,
-        /// The time zone of the cron expression.
+        /// Time zone of the cron expression.
         #[arg(long, requires = "schedule")]
         timezone: Option<String>,
-        /// The action list that it uses.
+        /// Action list for its alarms.
         #[arg(long)]
         action_list: Option<String>,
         /// Tag to select by (repeatable).
@@ -147,35 +147,35 @@ impl EntryKind {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArgs {
-    /// What to list.
+    /// Kind of entries to list.
     #[arg(value_enum, default_value_t = EntryKind::Monitor)]
     what: EntryKind,
-    /// Which monitors: ids, object:NAME, tag:NAME, patterns.
+    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" [default: all].
     monitors: Vec<String>,
-    /// How it is written.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShowArgs {
-    /// The monitor's id.
+    /// Id of the monitor.
     monitor: String,
-    /// How it is written.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SwitchArgs {
-    /// The monitors: ids, object:NAME, tag:NAME, patterns.
+    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*".
     #[arg(required = true)]
     monitors: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RemoveArgs {
-    /// What to remove.
+    /// Kind of the entry.
     #[arg(value_enum)]
     what: EntryKind,
     /// Id of the entry.

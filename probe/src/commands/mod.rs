@@ -165,10 +165,9 @@ impl Global {
                 let _ = notes.write_all(warnings.as_bytes());
             }
             // The log is read by a program, which needs all of it in one form.
-            LogFormat::Json => config
-                .warnings
-                .iter()
-                .for_each(|warning| tracing::warn!(remedy = warning.help.as_deref(), "{warning}")),
+            LogFormat::Json => config.warnings.iter().for_each(
+                |warning| tracing::warn!(problem = %warning, remedy = warning.help.as_deref(), "configuration warning"),
+            ),
         }
         Ok(config)
     }

@@ -86,7 +86,7 @@ pub(super) async fn run(_args: Args, global: &Global) -> Result<ExitCode, Failur
     if let Err(error) = housekeeping.await {
         tracing::warn!(%error, "the housekeeping schedule aborted");
     }
-    tracing::info!("stopping; mails in flight stay recorded");
+    tracing::info!("stopping; mails in flight remain recorded");
     tester.shutdown().await;
     helpers.shutdown().await;
     alarms.close().await;

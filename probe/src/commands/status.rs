@@ -33,7 +33,7 @@ const MAX_NAMED: usize = 5;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" (default: all).
+    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" [default: all].
     monitors: Vec<String>,
     /// Show only monitors in this state (repeatable; ignored with --format nagios).
     #[arg(long = "state", value_enum, value_name = "STATE")]
@@ -41,7 +41,7 @@ pub(super) struct Args {
     /// Refresh the display every 2 s.
     #[arg(long, short)]
     watch: bool,
-    /// How long to wait for the probe's response (default: 1m; 8s with --format nagios).
+    /// How long to wait for the probe's response [default: 1m; 8s with --format nagios].
     #[arg(long, value_name = "DURATION")]
     timeout: Option<Micros>,
     /// Output format.

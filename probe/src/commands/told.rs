@@ -38,12 +38,12 @@ pub(super) struct MaintenanceArgs {
 enum MaintenanceCommand {
     /// Add a maintenance window that starts now or later.
     Add {
-        /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" (default: all).
+        /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" [default: all].
         monitors: Vec<String>,
         /// Duration, such as 2h.
         #[arg(long = "for", value_name = "DURATION")]
         lasts: Micros,
-        /// Start, such as 2026-12-01T22:00 in the configuration's time zone (default: now).
+        /// Start, such as 2026-12-01T22:00 in the configuration's time zone [default: now].
         #[arg(long)]
         from: Option<String>,
         /// Reason, shown in status and reports.

@@ -16,7 +16,7 @@ pub(super) struct Args {
     /// Id of the monitor, which may have been removed from the configuration.
     monitor: MonitorId,
     /// Start of the test, such as 2026-11-23T18:00:05Z, or 2026-11-23T18:00 in the configuration's
-    /// time zone (default: latest transcript).
+    /// time zone [default: latest transcript].
     time: Option<String>,
     /// List tests with a transcript.
     #[arg(long, conflicts_with = "time")]

@@ -134,7 +134,7 @@ pub enum ControlError {
     Broken(String),
     /// The response has another form than this program expects.
     #[error(
-        "the probe's response is not understood ({0}); the running probe may have another version than this program: restart it"
+        "can't understand the probe's response ({0}); the running probe may have a different version than this program: restart it"
     )]
     Misunderstood(String),
     /// The probe refused.

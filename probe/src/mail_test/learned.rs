@@ -1,7 +1,7 @@
 //! Knowledge about servers from earlier mails, kept across restarts.
 //!
 //! The file is a convenience: no guarantee is based on it. A file that is damaged, of another
-//! version, or too large is moved aside (`learned.json.unread`), and everything is learned again.
+//! version, or too large is renamed to `learned.json.unread`, and everything is learned again.
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,7 @@ struct OfVersion {
     version: u32,
 }
 
-/// Returns the name of an unreadable file that is moved aside.
+/// Returns the name of an unreadable file after it is renamed.
 fn aside(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".unread");
@@ -64,7 +64,7 @@ pub(super) fn file_of(config: &Config) -> PathBuf {
 }
 
 impl LearnedState {
-    /// Reads the data of an earlier process; an unreadable file is moved aside.
+    /// Reads the data of an earlier process; an unreadable file is renamed.
     pub(super) fn load(file: &Path) -> Self {
         let unread = match Self::read(file) {
             Ok(learned) => return learned,
@@ -73,10 +73,10 @@ impl LearnedState {
         let aside = aside(file);
         match std::fs::rename(file, &aside) {
             Ok(()) => {
-                tracing::warn!(file = %aside.display(), reason = %unread, "the calibration of the servers' clocks was moved aside and starts over")
+                tracing::warn!(file = %aside.display(), reason = %unread, "can't read the calibration of the servers' clocks; the file was renamed, and calibration starts again")
             }
             Err(error) => {
-                tracing::warn!(file = %file.display(), reason = %unread, %error, "the calibration of the servers' clocks starts over; its file can't be moved aside")
+                tracing::warn!(file = %file.display(), reason = %unread, %error, "can't read or rename the file with the calibration of the servers' clocks; calibration starts again")
             }
         }
         Self::default()

@@ -512,7 +512,7 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, RecordError>) -> Result<T
         let Some(wait) = waits.next() else {
             return Err(error);
         };
-        tracing::error!(%error, "the disk does not accept writes; the start waits for it");
+        tracing::error!(%error, "the disk does not accept writes; waiting to start");
         std::thread::sleep(wait);
     }
 }

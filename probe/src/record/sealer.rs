@@ -209,7 +209,7 @@ impl Sealer {
         for (segment, damaged) in batch.segments {
             let gone = if damaged > 0 {
                 let aside = segment.with_extension("damaged");
-                tracing::error!(damaged, aside = %aside.display(), "a journal segment could not be read completely and was kept aside");
+                tracing::error!(damaged, aside = %aside.display(), "can't read a journal segment completely; it was renamed and kept");
                 std::fs::rename(&segment, aside)
             } else {
                 std::fs::remove_file(&segment)
@@ -264,11 +264,11 @@ impl Sealer {
             earlier.as_ref().and_then(|day| Some((day, day.other_writer()?)))
         {
             // Once: after that the file is ours again.
-            tracing::warn!(file = %path.display(), %writer, "day file of another program rewritten with its rows");
+            tracing::warn!(file = %path.display(), %writer, "day file of another program rewritten, keeping its rows");
             let columns = earlier.other_columns();
             if !columns.is_empty() {
                 let aside = keep_aside::<R>(&self.data, &self.site, date)?;
-                tracing::warn!(columns = %columns.join(", "), aside = %aside.display(), "unknown columns dropped; the original file was kept aside");
+                tracing::warn!(columns = %columns.join(", "), aside = %aside.display(), "unknown columns dropped; a copy of the original file was kept");
             }
         }
         let merged = later.len();
@@ -294,7 +294,7 @@ impl Sealer {
             Err(LakeError::Io { path, source }) => return Err(LakeError::Io { path, source }),
             Err(_) => (Vec::new(), "all".to_owned()),
         };
-        tracing::error!(rows = all.len(), lost, aside = %aside.display(), error = %source, "day file damaged; it was kept aside, and the day continues with the readable rows");
+        tracing::error!(rows = all.len(), lost, aside = %aside.display(), error = %source, "damaged day file replaced by its readable rows; a copy of the original was kept");
         // Whatever position the damaged file states: the unreadable part may be before it.
         let later = later(rows, 0);
         let merged = later.len();

@@ -478,7 +478,7 @@ impl Uploader {
                     Ok(())
                 }
                 Err(error) if error.is_damage_of(&path) => {
-                    tracing::error!(object = name, aside = %path.display(), %error, "object in the store damaged; it was kept aside");
+                    tracing::error!(object = name, aside = %path.display(), %error, "damaged object in the store replaced; a copy was kept");
                     Ok(())
                 }
                 Err(error) => Err(error.into()),

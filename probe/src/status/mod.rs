@@ -158,7 +158,7 @@ impl Observed {
             .map_err(std::io::Error::other)
             .and_then(|bytes| crate::record::write_whole(&self.file, &bytes));
         if let Err(error) = written {
-            tracing::warn!(file = %self.file.display(), %error, "can't write the last day for status");
+            tracing::warn!(file = %self.file.display(), %error, "can't write the test results of the last day");
         }
     }
 

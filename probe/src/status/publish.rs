@@ -190,7 +190,7 @@ pub async fn publish_stop(live: Arc<RunningProbe>) {
     for error in
         [written.err().map(|error| error.to_string()), uploaded.err()].into_iter().flatten()
     {
-        tracing::warn!(%error, "can't publish the status at the stop");
+        tracing::warn!(%error, "can't publish the final status");
     }
 }
 

@@ -102,7 +102,7 @@ impl Order {
                 Ok(order) => orders.push(order),
                 // It was delivered in the meantime.
                 Err(_) if !path.exists() => {}
-                Err(error) => tracing::error!("{error}"),
+                Err(error) => tracing::error!(%error, "unreadable delivery record skipped"),
             }
         }
         orders.sort_by(|a: &Self, b| {

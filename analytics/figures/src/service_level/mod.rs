@@ -17,7 +17,7 @@ use std::{
 };
 
 use evidence::Evidence;
-use mailqos_config::{Config, LevelPeriod, LevelTarget, ServiceLevel};
+use mailqos_config::{Config, Hours, LevelPeriod, LevelTarget, ServiceLevel};
 use mailqos_lake_tables::{Lake, LakeError, Metric, SeriesQuery};
 use mailqos_model::{Micros, UtcMicros};
 use service::Service;
@@ -32,7 +32,7 @@ pub struct LevelReport {
     /// Its display name.
     pub name: String,
     /// Its configured service hours; empty for around the clock.
-    pub hours: Vec<String>,
+    pub hours: Vec<Hours>,
     /// Number of holidays, which have no service.
     pub holidays: usize,
     /// The whole period.
@@ -327,7 +327,7 @@ pub fn judge(
     Ok(LevelReport {
         id: id.to_owned(),
         name: level.name.clone(),
-        hours: level.hours.written.clone(),
+        hours: level.hours.weekly.clone(),
         holidays: hours
             .days
             .iter()

@@ -54,7 +54,7 @@ pub fn render(document: &Document, own: Option<&Path>) -> Result<Page, MediaErro
     let mut measures = MEASURES.iter().peekable();
     loop {
         let Some(measure) = measures.next() else {
-            return Err(MediaError::Template("there is no measure of a mail".to_owned()));
+            return Err(MediaError::Template("no size is defined for mails".to_owned()));
         };
         let composed = compose(document, measure);
         let page = Work::new(&MEDIUM, &SHOWING, &composed, own)?.done(&MEDIUM)?;
@@ -65,7 +65,7 @@ pub fn render(document: &Document, own: Option<&Path>) -> Result<Page, MediaErro
         if is_short || measures.peek().is_none() {
             if !is_short {
                 tracing::warn!(
-                    "the mail's page has {} kB even at its shortest, and Gmail cuts what is longer than 102 kB: \
+                    "the mail is {} kB long even in its shortest form, and Gmail clips mails above 102 kB: \
                      shorten the layout in templates/email",
                     html.len() / 1_000
                 );
@@ -80,7 +80,7 @@ fn source(picture: &Picture) -> String {
     if picture.media_type == "image/svg+xml" {
         return raster::png(&picture.bytes)
             .map(|bytes| data_uri("image/png", &bytes))
-            .inspect_err(|error| tracing::warn!(%error, "picture missing in the mail"))
+            .inspect_err(|error| tracing::warn!(%error, "image missing in the mail"))
             .unwrap_or_default();
     }
     data_uri(picture.media_type, &picture.bytes)

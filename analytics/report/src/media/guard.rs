@@ -47,7 +47,7 @@ pub(super) fn can_guard() -> bool {
 /// Renders a page in a process with limits; `from` names the partials and the layout in errors.
 pub(super) fn run(work: &impl Serialize, from: &str) -> Result<Vec<u8>, MediaError> {
     let failed = |error: std::io::Error| {
-        MediaError::Stopped(format!("the page can't be made apart: {error}"))
+        MediaError::Stopped(format!("can't render the page in a separate process: {error}"))
     };
     let program = PROGRAM.get().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
     let order = serde_json::to_vec(work).map_err(|error| MediaError::Data(error.to_string()))?;
@@ -111,13 +111,13 @@ fn wait(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
 /// Returns the reason why a process ended without reporting one.
 fn why(from: &str, status: Option<ExitStatus>, said: &str) -> String {
     let what = if said.contains("overflowed its stack") {
-        "it calls itself without end".to_owned()
+        "it includes itself endlessly".to_owned()
     } else if said.contains("memory allocation") || said.contains("capacity overflow") {
         format!("it needs more than {} MB of memory", MEMORY >> 20)
     } else if status.is_none_or(ran_out) {
         format!("it takes more than {} seconds", PROCESSOR.as_secs())
     } else {
-        let last = said.lines().last().unwrap_or("it ended without a word");
+        let last = said.lines().last().unwrap_or("it ended without an error message");
         return format!("the partials or the layout of {from} fail: {last}");
     };
     format!("a partial or layout of {from} was stopped: {what}; is there an endless loop in it?")
@@ -142,7 +142,7 @@ fn limit() {
         let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
         // On systems without this limit, the wall-clock limit remains.
         if let Err(error) = setrlimit(resource, limit) {
-            tracing::debug!("no limit: {error}");
+            tracing::debug!("can't set a resource limit: {error}");
         }
     };
     set(Resource::Cpu, PROCESSOR.as_secs());

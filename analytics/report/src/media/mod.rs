@@ -52,10 +52,10 @@ pub enum MediaError {
     #[error("{0}")]
     Template(String),
     /// Typst can't set the page.
-    #[error("the PDF can't be set: {0}")]
+    #[error("can't typeset the PDF: {0}")]
     Setting(String),
     /// The figures can't be written.
-    #[error("the figures can't be written: {0}")]
+    #[error("can't write the figures: {0}")]
     Data(String),
     /// A custom partial can't be read.
     #[error("{path}: {source}", path = path.display())]

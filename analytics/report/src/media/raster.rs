@@ -32,7 +32,7 @@ static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
 /// # Errors
 /// The drawing is not valid SVG, or too large.
 pub(super) fn png(svg: &[u8]) -> Result<Vec<u8>, MediaError> {
-    let failed = |what: String| MediaError::Setting(format!("a picture can't be drawn: {what}"));
+    let failed = |what: String| MediaError::Setting(format!("can't draw an image: {what}"));
     let mut options = Options {
         fontdb: Arc::clone(&FONTS),
         font_family: "Inter".to_owned(),

@@ -24,7 +24,7 @@ pub fn document(theme: Theme, layout: Option<String>) -> Document {
     Document {
         title: "Specimen".to_owned(),
         headline: "A block of every kind".to_owned(),
-        lead: "What a layout and its partials are tried on.".to_owned(),
+        lead: "A sample document for testing layouts and partials.".to_owned(),
         period: "October 2026".to_owned(),
         from: UtcMicros(1_790_812_800_000_000),
         to: UtcMicros(1_793_491_200_000_000),
@@ -78,7 +78,7 @@ fn spans(text: &str) -> Vec<Span> {
 }
 
 fn note() -> Note {
-    Note { status: Status::Warn, title: "A note.".to_owned(), text: "What it says.".to_owned() }
+    Note { status: Status::Warn, title: "A note.".to_owned(), text: "The text of the note.".to_owned() }
 }
 
 fn picture() -> Picture {
@@ -118,8 +118,8 @@ fn chart(id: &str) -> ChartBlock {
             width: 20,
             height: 10,
             title: "A chart".to_owned(),
-            subtitle: "What is drawn".to_owned(),
-            alternative: "What it shows".to_owned(),
+            subtitle: "Subtitle of the chart".to_owned(),
+            alternative: "Description of the chart".to_owned(),
             data: Data::new(vec!["Day".to_owned()], vec![vec![Datum::text("1")]]),
         },
     }
@@ -129,7 +129,7 @@ fn transcript() -> Transcript {
     Transcript {
         id: "transcript".to_owned(),
         title: "A test".to_owned(),
-        subtitle: "What became of it".to_owned(),
+        subtitle: "Result of the test".to_owned(),
         conversations: vec![Conversation {
             title: "SMTP".to_owned(),
             lines: vec![Line {
@@ -138,7 +138,7 @@ fn transcript() -> Transcript {
                 text: "220 ready".to_owned(),
             }],
         }],
-        note: "Where the whole is".to_owned(),
+        note: "Source of the full transcript".to_owned(),
     }
 }
 

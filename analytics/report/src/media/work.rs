@@ -155,7 +155,7 @@ impl Markup {
 pub(super) fn make(order: &[u8]) -> Result<Vec<u8>, String> {
     let work: Work = serde_json::from_slice(order).map_err(|error| error.to_string())?;
     let medium = MEDIA.iter().find(|medium| medium.name == work.medium);
-    let medium = medium.ok_or_else(|| format!("there is no medium {:?}", work.medium))?;
+    let medium = medium.ok_or_else(|| format!("unknown medium {:?}", work.medium))?;
     work.set(medium).map_err(|error| error.to_string())
 }
 

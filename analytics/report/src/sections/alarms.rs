@@ -32,7 +32,7 @@ keys! {
 
 /// The kind of section.
 pub(super) const KIND: Kind = Kind::new(
-    "Alarms, who was notified, dead channels and planned maintenance.",
+    "Alarms, notified people, failing channels and planned maintenance.",
     AlarmsKeys::KEYS,
     read,
 );

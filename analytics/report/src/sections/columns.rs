@@ -25,7 +25,7 @@ keys! {
 
 keys! {
     COLUMN: ColumnKeys {
-        /// The sections of the column, without monitors, sites and period of their own.
+        /// The sections of the column, which cannot set monitors, sites or a period.
         section: Key = Key::tables(SECTIONS);
     }
 }

@@ -55,7 +55,7 @@ impl Section for Image {
         match picture(&self.file, &self.alternative, self.width) {
             Ok(picture) => vec![Block::Image { picture, caption: self.caption.clone() }],
             Err(error) => {
-                tracing::warn!(%error, "picture missing in the report");
+                tracing::warn!(%error, "image missing in the report");
                 vec![Block::Note(Note {
                     status: Status::Warn,
                     title: view.locale.t("Image missing").to_owned(),

@@ -360,11 +360,11 @@ fn read_within(
             for key in PlacedKeys::KEYS {
                 if section.node(key).is_some() {
                     let message =
-                        format!("a section within another can't have its own {}", key.name);
+                        format!("a nested section cannot have its own {}", key.name);
                     problems.push(
                         section
                             .problem(key, message, "here")
-                            .help("say it of the section around it, or leave it out"),
+                            .help("set it in the enclosing section, or remove it"),
                     );
                 }
             }

@@ -37,7 +37,7 @@ keys! {
 
 /// The kind of section.
 pub(super) const KIND: Kind =
-    Kind::new("What the samples have in common, in words.", PatternsKeys::KEYS, read);
+    Kind::new("Statistically significant patterns, in sentences.", PatternsKeys::KEYS, read);
 
 fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let limit = table.read(&PATTERNS.limit, problems);

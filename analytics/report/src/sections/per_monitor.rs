@@ -21,7 +21,7 @@ struct PerMonitor {
 
 keys! {
     PER_MONITOR: PerMonitorKeys {
-        /// The sections for each monitor, without monitors, sites and period of their own.
+        /// The sections for each monitor, which cannot set monitors, sites or a period.
         section: Key = Key::tables(SECTIONS).required();
         /// Start each monitor on a new page.
         new_page: Defaulted<bool> = key().default("true");

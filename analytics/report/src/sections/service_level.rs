@@ -260,7 +260,11 @@ fn missed(
 /// Returns status, title and text of a period that is over and in which no objective was missed.
 fn met(all: u64, undecided: u64, l: &Locale) -> (Status, &'static str, String) {
     let met = all - undecided;
-    let text = l.count(met, "The objective was met.", "All objectives ({0}) were met.");
+    let text = l.count(
+        met,
+        "The objective was met.",
+        if met == 2 { "Both objectives were met." } else { "All objectives ({0}) were met." },
+    );
     if undecided == 0 {
         (Status::Good, l.t("Met."), text)
     } else {
@@ -279,7 +283,11 @@ fn on_track(all: u64, undecided: u64, l: &Locale) -> (Status, &'static str, Stri
         let text = l.count(
             all,
             "On the current trend, the objective will be met.",
-            "On the current trend, all objectives ({0}) will be met.",
+            if all == 2 {
+                "On the current trend, both objectives will be met."
+            } else {
+                "On the current trend, all objectives ({0}) will be met."
+            },
         );
         (Status::Good, title, text)
     } else {
@@ -482,7 +490,8 @@ fn remarks(report: &LevelReport, rows: usize, l: &Locale) -> String {
     let mut remarks = Vec::new();
     if !report.hours.is_empty() {
         let zone = report.period.timezone().iana_name().unwrap_or("UTC").to_owned();
-        remarks.push(l.fill("Service hours: {0} ({1}).", &[&report.hours.join(", "), &zone]));
+        let hours: Vec<String> = report.hours.iter().map(|hours| l.hours(hours)).collect();
+        remarks.push(l.fill("Service hours: {0} ({1}).", &[&hours.join("; "), &zone]));
     }
     if report.holidays > 0 {
         remarks.push(l.count(

@@ -51,7 +51,7 @@ const RELOAD: &str = r#"<script>
       const now = await (await fetch("/version", {cache: "no-store"})).text();
       if (shown !== null && now !== shown) location.reload();
       shown = now;
-    } catch { /* The preview has ended, or begins anew. */ }
+    } catch { /* The preview has ended or is restarting. */ }
     await new Promise(resolve => setTimeout(resolve, 700));
   }
 })();

@@ -103,7 +103,7 @@ impl Lake {
     pub fn doubles(&self) -> Vec<String> {
         let passed_over = self.passed_over.iter().map(|path| {
             format!(
-                "{} is named like a copy of another folder, and was passed over; move it out of the lake",
+                "{} has the name of a copied folder and was skipped; move it out of the lake",
                 path.display()
             )
         });
@@ -117,7 +117,7 @@ impl Lake {
                 format!("{count} samples")
             };
             format!(
-                "{rows} of {} are there a second time and were counted once; move copies of day files out of the lake",
+                "{rows} of {} occur twice and were counted once; move copies of day files out of the lake",
                 path.display()
             )
         });

@@ -50,10 +50,10 @@ pub(super) struct LoginArgs {
     /// OAuth 2.0 with Microsoft 365: tenant id or domain.
     #[arg(long)]
     tenant: Option<String>,
-    /// OAuth 2.0: token server URL (default: set by the preset).
+    /// OAuth 2.0: token server URL [default: set by the preset].
     #[arg(long)]
     token_url: Option<String>,
-    /// OAuth 2.0: scope of the token (default: set by the preset).
+    /// OAuth 2.0: scope of the token [default: set by the preset].
     #[arg(long)]
     scope: Option<String>,
 }

@@ -63,10 +63,10 @@ pub(super) struct Args {
     /// Host name or IP address of the mail server.
     #[arg(long)]
     address: Option<String>,
-    /// Id of a new or existing object (default: derived from the address).
+    /// Id of a new or existing object [default: derived from the address].
     #[arg(long)]
     object: Option<String>,
-    /// Id of the monitor (default: id of the object).
+    /// Id of the monitor [default: id of the object].
     #[arg(long)]
     monitor: Option<String>,
     /// Address of the SMTP server, if it differs from the object's.
@@ -90,13 +90,13 @@ pub(super) struct Args {
     /// Encryption of the pick-up: none, starttls or implicit.
     #[arg(long, value_parser = ["none", "starttls", "implicit"])]
     pickup_tls: Option<String>,
-    /// Id of a new or existing account (default: id of the object).
+    /// Id of a new or existing account [default: id of the object].
     #[arg(long)]
     account: Option<String>,
     /// Mail address of the mailbox: sender and recipient of the test mails.
     #[arg(long)]
     mailbox: Option<String>,
-    /// User name for login (default: address of the mailbox).
+    /// User name for login [default: address of the mailbox].
     #[arg(long)]
     user: Option<String>,
     #[command(flatten)]

@@ -119,7 +119,7 @@ impl Content<'_> {
                     return Ok(sent);
                 }
                 Some(error) => {
-                    tracing::debug!(server = %name as &Name, "{error}");
+                    tracing::debug!(server = %name as &Name, %error, "mail not sent");
                     failures.note(&place, &error);
                     // It may have been accepted: through another server it would arrive twice.
                     if error.is_uncertain() {

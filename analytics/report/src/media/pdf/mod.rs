@@ -333,8 +333,8 @@ mod tests {
             width: 720,
             height,
             title: format!("Chart {number}"),
-            subtitle: "What is drawn".to_owned(),
-            alternative: "What it shows".to_owned(),
+            subtitle: "Subtitle of the chart".to_owned(),
+            alternative: "Description of the chart".to_owned(),
             ..Chart::default()
         };
         let id = format!("chart-{number}");

@@ -412,7 +412,7 @@ impl Remote {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| RemoteError::Options {
             address: self.address.clone(),
-            reason: format!("the system provides the system provides no random numbers: {error}"),
+            reason: format!("the system provides no random numbers: {error}"),
         })?;
         let name = format!("writers/check-{}.json", hex(&random));
         let tried = self.try_object(&name).await;
@@ -420,7 +420,7 @@ impl Remote {
         tried?;
         if let Err(error) = deleted {
             // If nothing can be deleted or replaced, retention removes the test object.
-            tracing::warn!(%error, "trial object not deleted");
+            tracing::warn!(%error, "test object not deleted");
         }
         self.list("samples").await?;
         Ok(self.habits())

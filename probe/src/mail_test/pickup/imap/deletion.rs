@@ -185,7 +185,8 @@ async fn move_to(
         let command = format!("UID {verb} {uids} {target}");
         let status = session.command(stage, &command, MAX_REPLY, |_| {}).await?;
         if !status.is_ok() {
-            tracing::debug!(folder, "{}", session.refusal(stage, &command, &status));
+            let reason = session.refusal(stage, &command, &status);
+            tracing::debug!(folder, %reason, "test mails not moved");
             return Ok(false);
         }
     }

@@ -204,7 +204,7 @@ impl Session {
                     if oddities > MAX_ODD {
                         return Err(PickupError::new(stage, &what));
                     }
-                    tracing::debug!("{what}");
+                    tracing::debug!(what, "unexpected line ignored");
                     odd = Some(what);
                     continue;
                 }
