@@ -55,7 +55,7 @@ async fn main() {
     }
     let alone = alone as f64 / begun.elapsed().as_secs_f64();
 
-    println!("tests at once           {at_once:>12}");
+    println!("simultaneous tests      {at_once:>12}");
     println!("acknowledged            {count:>12}");
     println!("acknowledged a second   {rate:>12.0}");
     println!("one sync for each       {alone:>12.0} a second");

@@ -260,7 +260,7 @@ async fn a_server_that_only_seems_to_take_initial_responses_is_asked_without() {
     let results = probe.run("idle = false", 2).await;
     assert_all_ok(&results, "SASL-IR");
     let at_once = |line: &str| line.contains("AUTHENTICATE PLAIN ");
-    assert_eq!(probe.count(Protocol::Imap, at_once), 1, "that is learnt once");
+    assert_eq!(probe.count(Protocol::Imap, at_once), 1, "the limit is learned once");
 }
 
 #[tokio::test]

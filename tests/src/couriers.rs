@@ -156,7 +156,7 @@ impl Disk {
         );
         if !mounted {
             eprintln!(
-                "the folder is no file system of its own: only who may mount one can fill it, or make it read-only"
+                "the folder is not a separate file system: mount one to fill it or make it read-only"
             );
         }
         Self { folder, mounted }

@@ -305,7 +305,7 @@ actions = [{{ webhook = {{ url = "{}", body = '{{ "kind": {{{{ alarms[0].kind | 
     let log = probe.log();
     assert!(probe.stop().success(), "{log}");
     assert_eq!(kinds("/at-once"), ["alarm", "recovery"]);
-    assert_eq!(kinds("/later"), ["escalation"], "told of the alarm only");
+    assert_eq!(kinds("/later"), ["escalation"], "notified of the alarm only");
 
     // The log and the next report mention the dead channel and the recipients of the alarm.
     let log = setting.succeed("mailqos-probe", &["log"]);

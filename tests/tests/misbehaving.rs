@@ -168,7 +168,7 @@ async fn a_recovery_neither_overtakes_an_alarm_nor_comes_without_one() {
     // Longer than the first pauses between two attempts.
     until("some tests", || tests(&probe) >= before + 25).await;
     let now = [kinds(&hooks, "/people").len(), incidents(&hooks).len()];
-    assert_eq!(now, refused, "nobody hears of an alarm that nobody has heard of");
+    assert_eq!(now, refused, "no notification about an alarm that no one was notified of");
     // The next one is reported and closed.
     server.refuse(Protocol::Smtp);
     until("the second alarm", || {

@@ -72,12 +72,12 @@ async fn a_lake_in_an_object_store_loses_nothing() {
     store.set_away(true);
     let before = store.writes();
     let known = rows(&store).len();
-    until("somebody was told", || !people.landings().is_empty()).await;
+    until("a notification was sent", || !people.landings().is_empty()).await;
     let told = String::from_utf8_lossy(&people.landings()[0].content).into_owned();
     assert!(told.contains("mailqos.recorder"), "{told}");
     assert_eq!(store.writes(), before);
     store.set_away(false);
-    until("they were told that it is good again", || people.landings().len() > 1).await;
+    until("the recovery was notified", || people.landings().len() > 1).await;
     until("what was held came", || rows(&store).len() >= known + 4).await;
     assert!(probe.log().contains("can't upload day files"), "{}", probe.log());
     assert!(probe.stop().success());
@@ -269,7 +269,7 @@ async fn one_refused_object_holds_up_no_other_and_is_named() {
     store.set_refused("/events/");
     let probe = setting.start_probe();
     until("samples are in the store", || rows(&store).len() >= 2).await;
-    until("it is said which file is stuck, and why", || {
+    until("the stuck file is reported with its reason", || {
         let log = probe.log();
         log.contains("can't upload day files")
             && log.contains("/events/")

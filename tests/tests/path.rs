@@ -259,7 +259,7 @@ async fn a_mail_in_flight_is_settled_after_a_crash() {
     let probe = setting.start_probe();
     until("the mail is accepted", || !server.accepted().is_empty()).await;
     probe.kill();
-    until("it lands while nobody looks", || !server.landings().is_empty()).await;
+    until("the mail arrives while no one looks", || !server.landings().is_empty()).await;
     let probe = setting.start_probe();
     until("its sample", || has(&setting, "mail1", 1)).await;
     let log = probe.log();

@@ -127,7 +127,7 @@ async fn states_events_and_metrics_are_shown() {
     assert_eq!(monitor(&seen, "good")["state"], "ok");
     assert_eq!(monitor(&seen, "bad")["state"], "alarm");
     assert_eq!(monitor(&seen, "off")["state"], "disabled");
-    assert!(monitor(&seen, "bad")["alarm"]["notified_at"].is_null(), "nobody accepted it: {seen}");
+    assert!(monitor(&seen, "bad")["alarm"]["notified_at"].is_null(), "no one accepted it: {seen}");
     assert_eq!(monitor(&seen, "good")["day"].as_array().map(Vec::len), Some(48));
     let table = setting.succeed("mailqos-probe", &["status"]);
     assert!(

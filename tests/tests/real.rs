@@ -232,7 +232,7 @@ async fn an_alarm_and_a_scheduled_report_reach_anna_through_postfix() {
         ("pop3", "POP3S_PORT", "implicit"),
         "probe@example.com",
     );
-    // Nobody listens on port 1.
+    // Nothing listens on port 1.
     dead.smtp = "port = 1, tls = \"none\"".to_owned();
     setting.add_monitor(&dead);
     let probe = setting.start_probe();
@@ -478,7 +478,7 @@ async fn a_report_goes_out_by_mail_ftp_share_and_folder() {
         let plain = STANDARD.encode(format!("\0alerts@example.com\0{PASSWORD}"));
         for secret in [PASSWORD, &plain] {
             let line = said.lines().find(|line| line.contains(secret));
-            assert_eq!(line, None, "{target}: a secret is said");
+            assert_eq!(line, None, "{target}: a secret is printed");
         }
         let folder = match target {
             "share" => Path::new(share.get("FOLDER")).join("mailqos/reports"),

@@ -252,7 +252,7 @@ fn what_must_be_said_is_missed() {
         let (problems, config) = read(folder.path(), &with(place, key.name, None));
         assert!(
             config.is_none() && problems.count(Severity::Error) > 0,
-            "{} can do without {}",
+            "{} does not require {}",
             shape.head,
             key.name
         );

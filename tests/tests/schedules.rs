@@ -170,7 +170,7 @@ async fn a_wrong_definition_is_told_once_and_what_is_due_does_not_wait_for_it() 
     let now = midnight(1).to_string();
     let mut command = setting.command("mailqos-analytics");
     let _telling = setting.start(command.args(["schedule", "run-due", "--now", &now]));
-    until("somebody is being told", || !hooks.taken().is_empty()).await;
+    until("a notification is being sent", || !hooks.taken().is_empty()).await;
     until("the report is ordered", || {
         setting.succeed("mailqos-analytics", &["outbox", "list"]).contains("shelf")
     })

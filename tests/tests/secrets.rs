@@ -142,7 +142,7 @@ async fn no_secret_is_found_in_anything_that_was_written() {
     let folder = setting.path("");
     assert!(
         find_bytes(&folder, b"is wrong, and so is").is_some(),
-        "what the server refused with is told, without the secret"
+        "the server's refusal is shown, without the secret"
     );
     let mut found = Vec::new();
     let texts: Vec<String> = [MAILBOX, ALERTS, DELIVERY, SIGNING]

@@ -88,7 +88,7 @@ async fn a_first_monitor_is_set_up_by_one_command() {
         config.contains("# The monitored server.") && config.contains("fingerprint = \""),
         "{config}"
     );
-    assert!(!config.contains("word\\ß"), "the password stands in the configuration");
+    assert!(!config.contains("word\\ß"), "the password is in the configuration");
     folder.well(&["check"]);
     assert_eq!(folder.well(&["test", "mail", "--no-record"]).matches('✓').count(), 1);
     // Without a terminal there are no prompts: missing options are named.

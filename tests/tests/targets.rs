@@ -379,7 +379,7 @@ fn old_files_are_removed_by_rule_and_only_ours() {
         setting.succeed("mailqos-analytics", &["deliver", name, "--to", "shelf"]);
     }
     std::fs::write(setting.path("shelf/theirs.pdf"), "theirs").unwrap();
-    std::fs::write(setting.path("shelf/b.pdf"), "changed by somebody").unwrap();
+    std::fs::write(setting.path("shelf/b.pdf"), "changed by someone").unwrap();
     let later = |days: i64| {
         let now = (UtcMicros::now() + Micros::from_secs(days * 86_400)).to_string();
         setting.succeed("mailqos-analytics", &["schedule", "run-due", "--now", &now]);
@@ -424,7 +424,7 @@ async fn somebody_is_told_whom_a_mail_did_not_reach() {
     file(&setting, "r.pdf", 1_000);
     let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "people"]);
     assert_eq!(output.status.code(), Some(1));
-    until("somebody was told", || !hooks.taken().is_empty()).await;
+    until("a notification was sent", || !hooks.taken().is_empty()).await;
     let told = hooks.taken()[0].json();
     assert_eq!(told["subject"], "[mailqos here] not delivered to all recipients of people: r.pdf");
     assert!(told["text"].as_str().unwrap().contains("Refused: nobody@example.com"), "{told}");
@@ -441,7 +441,7 @@ async fn somebody_is_told_of_what_is_given_up() {
     file(&setting, "r.pdf", 1_000);
     let output = setting.run("mailqos-analytics", &["deliver", "r.pdf", "--to", "nowhere"]);
     assert_eq!(output.status.code(), Some(1));
-    until("somebody was told", || !hooks.taken().is_empty()).await;
+    until("a notification was sent", || !hooks.taken().is_empty()).await;
     let told = hooks.taken()[0].json();
     assert_eq!(told["subject"], "[mailqos here] not delivered to nowhere: r.pdf");
     assert!(told["text"].as_str().unwrap().contains("outbox retry"), "{told}");

@@ -29,9 +29,9 @@ struct Layout {
     size: f64,
     /// Width of a calendar.
     wide: f64,
-    /// Width of a name with its figure beside it.
+    /// Width of a name with its figure next to it.
     beside: f64,
-    /// Whether figures stand below the names instead.
+    /// Whether figures are below the names instead.
     stacked: bool,
     /// Number of calendars in a line.
     across: usize,
@@ -41,7 +41,7 @@ struct Layout {
 
 impl Layout {
     /// Fits the calendars of some weeks into a width. Names stay readable: a calendar is as wide as
-    /// its name, with the figure beside or below it.
+    /// its name, with the figure next to or below it.
     fn of(rows: &[strip::Row], weeks: i64, weekdays: &[String], width: f64) -> Self {
         let left = widest(weekdays.iter().map(String::as_str), SMALL).ceil() + 6.0;
         let size = ((width - left) / weeks as f64).clamp(SIZES.0, SIZES.1).floor();

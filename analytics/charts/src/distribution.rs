@@ -143,7 +143,7 @@ pub fn chart(data: &Distribution, locale: &dyn ChartLocale) -> Chart {
     .hovering(&hover(bars, &axis, &bins, locale))
 }
 
-/// Draws the name of the curve, and how many mails it leaves out.
+/// Draws the name of the curve, and how many mails it omits.
 fn label(canvas: &mut Canvas, curve: Plot, times: &Times, locale: &dyn ChartLocale) {
     canvas.text(
         locale.t("delivered within"),

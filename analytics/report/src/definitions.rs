@@ -46,7 +46,7 @@ keys! {
         year_start: Defaulted<FirstMonth> = key().default("1");
         /// `en`, `de` or `sv`.
         language: Optional<LanguageTag> = key().otherwise("the theme's, or `en`");
-        /// One report for all monitors, or one for each of these.
+        /// One report for all monitors, or a separate one for each monitor, object, tag or site.
         each: Word<Grouping> = word!(Grouping::WORDS).default("\"all\"");
         /// Which files are generated.
         formats: Key = Key::new("", ValueKind::SomeOf(FORMATS), "").default("[\"html\", \"pdf\"]");

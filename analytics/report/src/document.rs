@@ -47,8 +47,8 @@ pub struct Document {
     pub provenance: Provenance,
     /// Notes to read first, such as on simulated data or provisional figures.
     pub notes: Vec<Note>,
-    /// Headers of chapters about some of the monitors, by id of the chapter, for pages of their
-    /// own.
+    /// Headers of chapters about some of the monitors, by id of the chapter, for separate
+    /// pages.
     #[serde(skip)]
     pub chapters: BTreeMap<String, Head>,
     /// House style.

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 const FORM: u32 = 1;
 /// Start of the provenance in a file, by which it is found.
 const BEGIN: &str = r#"{"mailqos_provenance":"#;
-/// Approximate number of bytes hashed at once.
+/// Approximate number of bytes hashed in one step.
 const CHUNK: usize = 64 << 10;
 /// Maximum size of a provenance, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
@@ -120,7 +120,7 @@ impl Origin {
         let mut hash = Sha256::new();
         let metrics = columns.metrics().iter().map(|metric| series.metric(*metric));
         let metrics: Vec<_> = metrics.collect();
-        // Hashing many bytes at once is faster.
+        // Hashing many bytes in one step is faster.
         let mut bytes = Vec::with_capacity(2 * CHUNK);
         for row in series.inside.clone() {
             bytes.extend_from_slice(&series.started_at[row].to_le_bytes());

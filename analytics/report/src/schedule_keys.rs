@@ -71,8 +71,8 @@ const CATCH_UP: [(&str, CatchUp); 3] =
 
 keys! {
     SCHEDULE: ScheduleKeys {
-        /// The calendar rule; required without `cron`. Weeks, quarters and years begin as
-        /// `week_start` and `year_start` say.
+        /// The calendar rule; required without `cron`. Weeks, quarters and years follow
+        /// `week_start` and `year_start`.
         every: OptionalWord<u8> = word!(EVERY);
         /// The day: of weeks `monday` …, otherwise `1` to `31`, `last`, `first-monday`,
         /// `last-friday`.
@@ -83,7 +83,7 @@ keys! {
         cron: Optional<Cron> = key();
         /// How long to wait for unsettled samples.
         grace: Defaulted<Micros> = key().default("\"0s\"");
-        /// Which of the runs that were missed while no schedule was running are made up for.
+        /// Which runs are made up for if they were missed while no schedule was running.
         catch_up: Word<CatchUp> = word!(CATCH_UP).default("\"latest\"");
     }
 }

@@ -82,9 +82,9 @@ keys! {
         ground: Key = Key::new("", PAIR, "");
         /// Areas.
         tint: Key = Key::new("", PAIR, "");
-        /// What is good.
+        /// Good values.
         good: Key = Key::new("", PAIR, "");
-        /// What is late, and warnings.
+        /// Late tests, and warnings.
         late: Key = Key::new("", PAIR, "");
         /// What failed.
         failed: Key = Key::new("", PAIR, "");

@@ -42,7 +42,7 @@ keys! {
         hours: Optional<Vec<Span>> = key().otherwise("the whole day");
         /// Days of the week.
         weekdays: Optional<Vec<Days>> = key().otherwise("all");
-        /// The time zone of these.
+        /// The time zone of hours and weekdays.
         timezone: Optional<TimeZone> = key().otherwise("the file's");
     }
 }

@@ -376,7 +376,7 @@ keys! {
         verify: Choice<Verify> = word!(VERIFY).default("\"hash\"");
         /// Remove files that were delivered longer ago.
         keep: Optional<Micros> = key().otherwise("files are kept").within("1d", "36500d");
-        /// Keep only the files of the last runs of each report, this many.
+        /// The number of last runs of each report whose files are kept.
         keep_last: Optional<u32> = key().otherwise("all are kept");
     }
 }

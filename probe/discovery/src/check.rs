@@ -12,7 +12,7 @@ use crate::{Protocol, Server};
 /// Size limit of a reply.
 const MAX_REPLY: usize = 16 * 1024;
 
-/// What came of the connection to a server.
+/// Result of a connection to a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Check {
     /// It was not tried.

@@ -155,7 +155,7 @@ pub struct Candidate {
     pub user: Option<String>,
     /// Whether its publisher states OAuth 2.0 as the only authentication.
     pub tokens_only: bool,
-    /// What came of a connection.
+    /// Result of a connection.
     pub check: Check,
 }
 

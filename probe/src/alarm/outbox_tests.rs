@@ -163,7 +163,7 @@ impl World {
         let (config, plan) = &CONFIGS[self.config];
         self.kept = serde_json::from_slice(&self.disk).expect("what was written");
         for (id, origin) in &self.kept.origins {
-            let way = origin.channel(config).expect("there is nothing in clear");
+            let way = origin.channel(config).expect("no secret is in plaintext");
             assert_eq!(way.id(), *id, "what is written down is the same channel");
             self.kept.usable.insert(id.clone(), way.into());
         }

@@ -51,7 +51,7 @@ const READINGS_KEPT: usize = 64;
 const RESTART_SLACK: i64 = 10_000;
 const RESTART_PPM: f64 = 20.0;
 
-/// A reading of a clock: between `at` and `at + resolution`, in µs of its own time.
+/// A reading of a clock: between `at` and `at + resolution`, in µs, by the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) at: i64,

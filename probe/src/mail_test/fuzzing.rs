@@ -145,7 +145,7 @@ fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
             "only what is signed is ours"
         );
         taken.extend(visit.found);
-        let transcript = visit.transcript.expect("what was said");
+        let transcript = visit.transcript.expect("the transcript");
         let sent: String = transcript
             .chunks()
             .filter(|chunk| chunk.direction == Direction::Sent)

@@ -425,7 +425,7 @@ fn wrong_command(command: &str, folder: &Path) -> Option<String> {
         ("python3", Some(script)) => is_there(script),
         (path, _) if path.contains('/') => is_there(path),
         (other, _) if OTHERS.contains(&other) => None,
-        _ => Some("nobody knows whether it works: add it to the tests of the documents".to_owned()),
+        _ => Some("no test covers it: add it to the tests of the documents".to_owned()),
     }
 }
 

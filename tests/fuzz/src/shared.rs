@@ -164,7 +164,7 @@ pub(crate) fn smtp_reply(said: &[u8]) {
             assert!(!error.uncertain || (reached && error.stage == Stage::SmtpData), "{error:?}");
         }
     }
-    let transcript = smtp.transcript().expect("what was said");
+    let transcript = smtp.transcript().expect("the transcript");
     let sent = transcript.chunks().filter(|chunk| chunk.direction == Direction::Sent);
     for chunk in sent {
         assert!(!String::from_utf8_lossy(&chunk.bytes).contains(PASSWORD), "a password is shown");

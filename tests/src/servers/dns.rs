@@ -66,7 +66,7 @@ impl DnsServer {
     /// Starts a server without any record.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// No port is available.
     pub async fn start() -> io::Result<Self> {
         let (udp, tcp) = sockets().await?;
         let address = udp.local_addr()?;
@@ -101,7 +101,7 @@ impl DnsServer {
     /// Adds an address.
     ///
     /// # Panics
-    /// When it is not one.
+    /// It is not an address.
     pub fn address_of(&self, owner: &str, address: &str) {
         self.add(owner, RData::A(address.parse().expect("an IPv4 address")));
     }

@@ -407,7 +407,7 @@ impl MailServer {
             format!(
                 "Return-Path: <someone{number}@example.org>\r\nDelivered-To: {user}\r\nMessage-ID: <foreign-{number}@example.org>\r\n\
                  From: Someone <someone{number}@example.org>\r\nTo: {user}\r\nSubject: foreign mail {number}\r\n\
-                 Date: Thu, 1 Jan 2026 00:00:00 +0000\r\n\r\nThis mail belongs to somebody.\r\n.a line that begins with a dot\r\n"
+                 Date: Thu, 1 Jan 2026 00:00:00 +0000\r\n\r\nThis mail belongs to someone.\r\n.a line that begins with a dot\r\n"
             )
             .into_bytes()
         });

@@ -275,7 +275,7 @@ mod tests {
         (config, outbox, id)
     }
 
-    /// Orders the delivery and lets it be abandoned.
+    /// Orders the delivery and abandons it.
     async fn order(config: &Config, outbox: &Outbox, folder: &Path, now: UtcMicros) -> String {
         let Ok(Submitted::Waits(id)) = outbox.submit(&request(folder, "a"), now) else {
             panic!("it waits");

@@ -34,10 +34,10 @@ pub struct Order {
     /// Notes on files that are not in the mail.
     #[serde(default)]
     pub notes: Notes,
-    /// Pictures of the HTML form, stored beside the order: content ids and media types.
+    /// Pictures of the HTML form, stored next to the order: content ids and media types.
     #[serde(default)]
     pub pictures: Vec<(String, String)>,
-    /// The files, stored beside the order.
+    /// The files, stored next to the order.
     pub files: Vec<StoredFile>,
     /// When it was ordered, in microseconds since 1970 UTC.
     pub ordered_at: i64,

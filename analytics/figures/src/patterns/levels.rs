@@ -213,7 +213,7 @@ fn outlier(relative: &[f64], says: impl Fn(usize, f64) -> Pattern) -> TestedPatt
     let (Some((index, distance)), true) = (found, spread > 0.0) else {
         return TestedPattern { p: 1.0, says: Vec::new() };
     };
-    // Deviations estimated from so few days have heavier tails than the normal distribution.
+    // Deviations estimated from only a few days have heavier tails than the normal distribution.
     let degrees = (relative.len() as f64 / 4.0).max(3.0);
     let p = (significance::student(distance / spread, degrees) * relative.len() as f64).min(1.0);
     let worth = distance >= (1.0 + WORTH).ln();

@@ -15,7 +15,7 @@ pub(super) struct Measure {
     figures: usize,
     /// Maximum findings.
     findings: usize,
-    /// Maximum charts beside findings.
+    /// Maximum number of charts next to findings.
     sparks: usize,
     /// Maximum other charts and images.
     charts: usize,

@@ -30,7 +30,7 @@ keys! {
         alternative: Defaulted<String> = key().default("\"\"");
         /// The text below the picture.
         caption: Defaulted<String> = key().default("\"\"");
-        /// The width in percent of the page's width.
+        /// The width as a percentage of the page's width.
         width: Defaulted<u16> = key().default("100");
     }
 }

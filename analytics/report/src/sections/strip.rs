@@ -53,7 +53,7 @@ fn read(table: &mut Table, problems: &mut Problems) -> Option<Box<dyn Section>> 
         problems.push(table.problem(
             &STRIP.cell,
             "a calendar has a cell per day",
-            "leave it out, or write shape = \"strip\"",
+            "remove it, or set shape = \"strip\"",
         ));
     }
     let limit = table.read(&STRIP.limit, problems);

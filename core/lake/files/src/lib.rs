@@ -3,7 +3,7 @@
 //!
 //! `<data>/samples/site=<site>/date=<YYYY-MM-DD>/samples.parquet`: one file per day and site,
 //! sorted by (`monitor`, `started_at`), replaced atomically and never edited in place. Events are
-//! beside it in `<data>/events`. These two trees only contain day files: polars refuses a folder
+//! next to it, in `<data>/events`. These two trees only contain day files: polars refuses a folder
 //! with files of several extensions, including hidden ones. Locks and files being written are in
 //! `<data>/.mailqos`, on the same file system.
 //!

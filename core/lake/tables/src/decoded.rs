@@ -157,7 +157,7 @@ pub(crate) fn decode(
         let source = open(file)?;
         decoded.frame = guarded(file, "it", || by_polars(source, rest, &needed))?;
         if decoded.frame.height() != own.rows() {
-            return Err(corrupt(file, "its columns are not equally long"));
+            return Err(corrupt(file, "its columns differ in length"));
         }
     }
     Ok(Some(decoded))

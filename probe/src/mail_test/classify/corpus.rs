@@ -282,7 +282,7 @@ fn a_mail_that_is_edited_as_new_is_a_persons() {
             mail().replace("Date:", &format!("X-MailQoS-Token: {other}\r\nDate:")),
         ),
         (
-            "with a damaged field beside ours",
+            "with an additional damaged field",
             mail().replace("Date:", "X-MailQoS-Token: mq1:x\r\nDate:"),
         ),
         (
@@ -327,7 +327,7 @@ fn odd_bytes_neither_hide_the_mail_nor_make_one() {
         ),
         ("in part with bare line feeds", whole.replace("\r\nX-MailQoS-Token", "\nX-MailQoS-Token")),
         (
-            "through Exchange, which gives it an identifier of its own",
+            "through Exchange, which replaces its identifier",
             format!(
                 "X-MS-Has-Attach:\r\nX-MS-TNEF-Correlator:\r\n{}",
                 whole.replace("Message-ID: <mq1.ab01020304050607@", "Message-ID: <AM6PR01@")

@@ -326,7 +326,7 @@ impl Sender {
     }
 }
 
-/// Returns whether `Auto-Submitted` has exactly the value of our own mails.
+/// Returns whether `Auto-Submitted` has exactly the value in our mails.
 pub(super) fn is_our_auto(value: &str) -> bool {
     value.trim().eq_ignore_ascii_case("auto-generated")
 }

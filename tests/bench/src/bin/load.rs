@@ -114,7 +114,7 @@ async fn main() -> ExitCode {
         all / seconds,
         count("ok")
     );
-    println!("left out               {:.0}", after.left_out - before.left_out);
+    println!("skipped                {:.0}", after.left_out - before.left_out);
     println!("start lateness         p50 {}, p99 {}", bound(&late, 0.5), bound(&late, 0.99));
     println!(
         "CPU of the probe       {:.2} s per 1,000 tests ({:.0} % of one core)",

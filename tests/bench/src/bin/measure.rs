@@ -53,7 +53,7 @@ async fn main() -> ExitCode {
     .await;
     print!("{toll}");
     for (secret, path) in &toll.search.found {
-        eprintln!("{secret:?} stands in {}", path.display());
+        eprintln!("{secret:?} is in {}", path.display());
     }
     if toll.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

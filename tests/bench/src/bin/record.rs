@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-#[allow(clippy::expect_used, reason = "a benchmark may end at once")]
+#[allow(clippy::expect_used, reason = "a benchmark may panic")]
 fn run(arguments: &Arguments) -> Result<(), LakeError> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let site: SiteName = "here".parse().expect("a name");

@@ -141,7 +141,7 @@ async fn main() -> ExitCode {
     if run(&arguments).await { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-#[allow(clippy::expect_used, reason = "a measure may end at once")]
+#[allow(clippy::expect_used, reason = "a measurement may panic")]
 #[allow(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn run(arguments: &Arguments) -> bool {
     let server = MailServer::start(Options {
@@ -310,7 +310,7 @@ async fn run(arguments: &Arguments) -> bool {
     lake::check(&setting.data());
     println!("simulated              {} days in {:.0} s", arguments.days, took.as_secs_f64());
     println!(
-        "tests                  {} of {expected}, missing {missing}, doubled {doubled}",
+        "tests                  {} of {expected}, missing {missing}, duplicated {doubled}",
         rows.len()
     );
     for outcome in ["ok", "late", "lost", "smtp_failed", "pickup_failed", "not_tested"] {

@@ -169,7 +169,7 @@ pub(super) fn size_fact(text: &str) -> Option<u64> {
     })
 }
 
-/// Parses the folder in a `257`: between quotes, with inner ones doubled (RFC 959, appendix II), or
+/// Parses the folder in a `257`: between quotes, with inner ones written twice (RFC 959, appendix II), or
 /// the first word.
 pub(super) fn quoted_path(text: &str) -> Option<String> {
     let Some((_, inner)) = text.split_once('"') else {

@@ -133,7 +133,7 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Handles<W> {
             };
             this.begin(place);
         }
-        // The caller is only told of the bytes once they are sent, because no one flushes after a
+        // The bytes are only reported to the caller once they are sent, because no one flushes after a
         // packet.
         while !this.ready.is_empty() {
             let count = ready!(Pin::new(&mut this.to).poll_write(cx, &this.ready))?;

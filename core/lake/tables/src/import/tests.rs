@@ -121,7 +121,7 @@ fn rows_without_a_value_are_not_good_tests() {
     let samples = imported(&text, &plan).expect("imported");
     assert_eq!(samples.iter().filter(|sample| sample.outcome == Outcome::Lost).count(), 6);
     plan.missing.clear();
-    let refused = imported(&text, &plan).expect_err("a word that nobody declared");
+    let refused = imported(&text, &plan).expect_err("an undeclared word");
     assert!(refused.contains("Timeout"), "{refused}");
 }
 
