@@ -566,8 +566,6 @@ fn publish(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::stems::{MAX_NAME, safe};
-    use jiff::tz::TimeZone;
-    use mailqos_figures::Calendar;
 
     #[test]
     fn names_of_files_are_safe_everywhere() {
@@ -616,20 +614,6 @@ mod tests {
             note.text
         );
         assert_eq!(report.document.blocks.len(), before + 39, "other files have all of them");
-    }
-
-    #[test]
-    fn a_missing_report_has_a_reason() {
-        let period = Period::between("2026-10-01", "2026-11-01", Calendar::new(TimeZone::UTC))
-            .expect("a period");
-        for (each, no_samples, words) in [
-            (Grouping::Object, true, "no monitor has samples in the period 2026-10-01"),
-            (Grouping::Object, false, "has an object"),
-            (Grouping::Tag, false, "has a tag"),
-        ] {
-            let said = none(each, no_samples, &period);
-            assert!(said.contains(words), "{said}");
-        }
     }
 
     #[test]

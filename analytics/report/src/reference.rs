@@ -15,7 +15,7 @@ use super::{
 pub const FILES: [&str; 3] = ["definition", "template", "theme"];
 
 /// Report definitions (the table `definition`), templates (`template`) and themes (`theme`).
-pub const REPORTS: Reference = Reference { title: "Reports of mailqos", tables: &TABLES };
+pub const REPORTS: Reference = Reference { title: "mailqos reports", tables: &TABLES };
 
 const OWN: [Shape; 7] = [
     Shape {

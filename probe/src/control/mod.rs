@@ -241,7 +241,7 @@ mod tests {
         let refused = read::<Acknowledged>(br#"{"error":"no such monitor"}"#).expect_err("refused");
         assert_eq!(refused.to_string(), "no such monitor");
         let other = read::<Vec<MaintenanceWindow>>(br#"{"windows":[]}"#).expect_err("another form");
-        assert!(other.to_string().contains("may have another version"), "{other}");
+        assert!(other.to_string().contains("may have a different version"), "{other}");
         let broken = read::<Acknowledged>(br#"{"acknow"#).expect_err("broken off");
         assert!(matches!(broken, ControlError::Broken(_)), "{broken}");
     }
