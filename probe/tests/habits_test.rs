@@ -143,7 +143,7 @@ async fn a_mail_that_is_never_given_is_not_lost_and_asked_for_once_a_pickup() {
 }
 
 #[tokio::test]
-async fn flags_that_are_told_of_first_are_not_the_mail() {
+async fn flags_sent_first_are_not_the_mail() {
     let probe = Probe::over_imap(Habits { tells_flags_first: true, ..Habits::default() }).await;
     let results = probe.run("", 2).await;
     assert_all_ok(&results, "flags first");
@@ -151,7 +151,7 @@ async fn flags_that_are_told_of_first_are_not_the_mail() {
 }
 
 #[tokio::test]
-async fn a_mail_is_found_whatever_uidnext_says() {
+async fn a_mail_is_found_despite_a_wrong_uidnext() {
     for uid_next in [UidNext::Stuck, UidNext::Ahead, UidNext::GoesBack] {
         for foreign in [0, 3] {
             for idle in [true, false] {
@@ -184,7 +184,7 @@ fn assert_within(results: &[TestResult], landing: &mailqos_tests::servers::Landi
 }
 
 #[tokio::test]
-async fn a_mail_is_found_whatever_the_search_says() {
+async fn a_mail_is_found_despite_a_wrong_search_result() {
     for (habits, what) in [
         (Habits { searches_an_old_index: true, ..Habits::default() }, "an old index"),
         (Habits { refuses_search: true, ..Habits::default() }, "no search"),
@@ -201,7 +201,7 @@ async fn a_mail_is_found_whatever_the_search_says() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_to_know_its_client_is_told() {
+async fn a_server_that_requires_the_client_id_receives_it() {
     let probe = Probe::over_imap(Habits { wants_id: true, ..Habits::default() }).await;
     let results = probe.run("", 2).await;
     assert_all_ok(&results, "ID");
@@ -490,7 +490,7 @@ async fn prompts_of_login_are_only_words() {
 }
 
 #[tokio::test]
-async fn lines_that_are_no_responses_are_passed_over() {
+async fn lines_that_are_not_responses_are_skipped() {
     for odd in [
         // Xeams closes a response too early and sends the rest after it
         // (paperless-ngx/paperless-ngx/issues/13412).

@@ -131,7 +131,7 @@ async fn a_mechanism_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn apop_is_the_way_where_there_is_no_other() {
+async fn apop_is_used_if_nothing_else_is_offered() {
     let options = Options {
         pop3_without: vec!["SASL".to_owned(), "USER".to_owned(), "PASS".to_owned()],
         ..Options::default()

@@ -305,7 +305,7 @@ async fn a_mailbox_of_20_000_foreign_mails_is_neither_read_through_nor_touched()
 }
 
 #[tokio::test]
-async fn a_mail_is_known_by_what_survives_in_its_header() {
+async fn a_mail_is_recognised_by_what_survives_in_its_header() {
     for mishaps in [
         vec![Mishap::TagSubject("[SPAM?] ".into()), Mishap::ReplaceMessageId],
         vec![
@@ -326,7 +326,7 @@ async fn a_mail_is_known_by_what_survives_in_its_header() {
 }
 
 #[tokio::test]
-async fn a_token_in_the_content_alone_makes_no_mail_of_ours() {
+async fn a_token_only_in_the_content_does_not_identify_a_test_mail() {
     for (imap, mishaps) in [
         (false, vec![Mishap::Attach]),
         (true, vec![Mishap::Attach]),
@@ -428,7 +428,7 @@ async fn a_mail_whose_horizon_ended_while_the_probe_was_gone_is_looked_for_once_
 }
 
 #[tokio::test]
-async fn a_mail_that_nobody_could_look_for_since_the_start_is_not_lost() {
+async fn a_mail_is_not_lost_if_no_pick_up_was_possible_since_the_start() {
     let slow = Fault::Delay(Duration::from_secs(6));
     for (faults, words) in [
         (vec![("GREETING", Fault::Reply("-ERR [SYS/TEMP] later".into()))], "[SYS/TEMP] later"),
@@ -737,7 +737,7 @@ async fn extra_pickups_bracket_the_landing_long_before_the_check_interval_ends()
 }
 
 #[tokio::test]
-async fn a_precise_monitor_looks_closely_whatever_the_check_interval() {
+async fn a_precise_monitor_polls_often_whatever_the_check_interval() {
     // If IDLE announcements are late, they arrive in the reply to another command.
     for (over_imap, without) in [(false, vec![]), (true, vec!["IDLE".to_owned()]), (true, vec![])] {
         let options = Options {
@@ -976,7 +976,7 @@ async fn mark_deleted(probe: &Probe, number: u32) {
 }
 
 #[tokio::test]
-async fn a_mail_that_comes_back_is_lost_and_says_why() {
+async fn a_bounced_mail_is_lost_with_the_reason() {
     for imap in [false, true] {
         let probe = Probe::over(imap, Options::default()).await;
         probe.server.befall(None, Mishap::Bounce("5.2.2".into()), When::Always);
@@ -991,7 +991,7 @@ async fn a_mail_that_comes_back_is_lost_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_notification_of_a_delay_is_no_failure() {
+async fn a_notice_of_a_delay_is_not_a_failure() {
     for imap in [false, true] {
         let options =
             Options { delays: Delays::Fixed(Duration::from_millis(300)), ..Options::default() };
@@ -1051,7 +1051,7 @@ async fn a_conversation_of_slow_steps_ends_as_a_whole() {
 }
 
 #[tokio::test]
-async fn a_test_does_not_wait_for_a_visit_without_end() {
+async fn a_test_does_not_wait_for_an_endless_pick_up() {
     let probe =
         Probe::new(Options { pop3_without: vec!["PIPELINING".to_owned()], ..Options::default() })
             .await;

@@ -197,7 +197,7 @@ async fn a_wrong_password_is_one_failed_login_until_the_next_test() {
 /// Microsoft 365 accepts the login and then opens no folder: "User is authenticated but not
 /// connected" (check-mail issue 183).
 #[tokio::test]
-async fn a_login_that_opens_nothing_is_no_success() {
+async fn a_login_that_opens_nothing_is_not_a_success() {
     let probe = Probe::new(true, Options::default()).await;
     let reply = "A3 BAD User is authenticated but not connected.".to_owned();
     probe.server.inject(Protocol::Imap, "SELECT", Fault::Reply(reply), When::Always);
@@ -237,7 +237,7 @@ async fn a_missing_folder_fails_the_test_and_is_named_with_a_suggestion() {
 
 /// NetEase refuses each folder to clients that have not identified themselves.
 #[tokio::test]
-async fn a_server_that_wants_to_know_the_client_is_told() {
+async fn a_server_that_requires_the_client_id_receives_it() {
     let imap_habits = Habits { wants_id: true, ..Habits::default() };
     let probe = Probe::new(true, Options { imap_habits, ..Options::default() }).await;
     let sample = probe.run("").await.sample;
@@ -263,7 +263,7 @@ async fn a_mailbox_in_use_is_tried_again_within_the_timeout() {
 }
 
 #[tokio::test]
-async fn a_test_that_is_stopped_says_nothing_of_the_server() {
+async fn a_stopped_test_says_nothing_about_the_server() {
     let probe = Probe::new(true, Options::default()).await;
     probe.server.inject(Protocol::Imap, "LOGIN", Fault::Stall, When::Always);
     let config = probe.config("");

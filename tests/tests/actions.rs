@@ -92,7 +92,7 @@ actions = [
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recipient_who_is_refused_for_now_is_told_all_the_same() {
+async fn a_temporarily_rejected_recipient_is_notified_later() {
     let mut setting = Setting::new("lyon");
     let first = alert_server(&mut setting, "first").await;
     let second = alert_server(&mut setting, "second").await;
@@ -134,7 +134,7 @@ actions = [{ email = ["anna@example.net", "first@example.net"], mail_server = "f
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_service_is_told_in_its_own_form() {
+async fn each_service_receives_its_own_format() {
     let hooks = Hooks::start(Manner::Status(202)).await.unwrap();
     let mut setting = Setting::new("lyon");
     let key = "key = { env = \"PROBE_PASSWORD\" }";
@@ -263,7 +263,7 @@ fn lists_that_refer_to_each_other_in_a_circle_are_found_by_check() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_way_holds_up_no_other_and_is_tried_again() {
+async fn a_dead_channel_delays_no_other_and_is_retried() {
     let mut setting = Setting::new("lyon");
     let tested = MailServer::start(Options::default()).await.unwrap();
     let hooks = Hooks::start(Manner::Status(200)).await.unwrap();
@@ -334,7 +334,7 @@ actions = [{{ webhook = {{ url = "{}", body = '{{ "kind": {{{{ alarms[0].kind | 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_that_cannot_be_filled_in_is_found_by_check() {
+async fn check_finds_a_template_that_fails() {
     for (template, part) in [
         ("{ \"text\": {{ subjekt | json }} }", "subjekt"),
         ("{ \"text\": {% if }", "body"),
@@ -465,7 +465,7 @@ fn a_wrong_template_of_a_mail_is_found_by_check_with_its_file_and_line() {
 /// <https://github.com/MrZoller/vantage-point/issues/49>,
 /// <https://github.com/grafana/grafana/issues/33591>). 202 and 204 are successes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_is_no_delivery_and_an_empty_success_is_one() {
+async fn a_redirect_is_not_a_delivery_but_an_empty_success_is() {
     for (status, fine) in [
         (301, false),
         (302, false),

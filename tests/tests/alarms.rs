@@ -219,7 +219,7 @@ async fn a_slow_step_raises_an_alarm_of_good_tests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn good_tests_raise_alarms_where_a_rule_says_so() {
+async fn good_tests_raise_alarms_if_a_rule_requires_it() {
     let (mut setting, server, _hooks) = setting("lyon").await;
     let filtered = MailServer::start(Options::default()).await.unwrap();
     filtered.befall(None, Mishap::Junk, When::Always);

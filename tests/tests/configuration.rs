@@ -43,14 +43,14 @@ fn write(folder: &tempfile::TempDir, content: impl AsRef<[u8]>) -> std::path::Pa
 }
 
 #[test]
-fn a_right_configuration_is_said_to_be_right() {
+fn a_valid_configuration_is_reported_as_valid() {
     let folder = tempfile::tempdir().expect("a folder");
     let (code, stdout, stderr) = run("mailqos-probe", &write(&folder, FINE), &["check"]);
     assert_eq!(code, Some(0), "{stdout}{stderr}");
 }
 
 #[test]
-fn metrics_that_everybody_can_read_are_warned_of() {
+fn a_public_metrics_endpoint_causes_a_warning() {
     let folder = tempfile::tempdir().expect("a folder");
     for (address, warned) in
         [("127.0.0.1:9925", false), ("[::1]:9925", false), ("0.0.0.0:9925", true)]
@@ -64,7 +64,7 @@ fn metrics_that_everybody_can_read_are_warned_of() {
 }
 
 #[test]
-fn everything_wrong_is_said_at_once_with_place_and_remedy() {
+fn all_errors_are_reported_together_with_location_and_remedy() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = FINE
         .replace("address = \"127.0.0.1\"", "adress = \"127.0.0.1\"\naddress = \"imap://mail\"")
@@ -102,7 +102,7 @@ fn everything_wrong_is_said_at_once_with_place_and_remedy() {
 }
 
 #[test]
-fn a_file_that_is_no_configuration_is_refused() {
+fn a_file_other_than_a_configuration_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     for (what, content) in [
         ("no text", &b"site = \"\xff\xfe\"\n"[..]),
@@ -129,7 +129,7 @@ fn a_file_that_is_no_configuration_is_refused() {
 }
 
 #[test]
-fn a_secret_that_cannot_be_had_is_named_and_not_shown() {
+fn an_unavailable_secret_is_named_but_not_shown() {
     let mut setting = Setting::new("secrets");
     setting.add("[object.mail]\naddress = \"127.0.0.1\"\n[monitor.mail]\nobject = \"mail\"\nfrom = \"a@example.com\"\nto = \"a@example.com\"\naction_list = \"none\"");
     setting.add(

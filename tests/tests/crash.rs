@@ -52,7 +52,7 @@ async fn a_disk_that_fails_at_random_costs_no_sample_that_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_probe_of_the_same_site_is_refused_by_name_and_a_killed_one_gives_way() {
+async fn a_second_probe_of_a_site_is_refused_and_a_killed_one_is_replaced() {
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     let mut setting = Setting::new("lock");
     setting.add_monitor(&setting.monitor("mail", &server));

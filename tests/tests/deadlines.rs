@@ -50,7 +50,7 @@ async fn a_monitor_overlaps_itself_only_where_it_may() {
 
 /// Whatever hangs, the monitor's next test starts.
 #[tokio::test]
-async fn tests_go_on_whatever_hangs() {
+async fn tests_continue_whatever_hangs() {
     let mut setting = Setting::new("hangs");
     let mut servers = Vec::new();
     for (id, protocol, phase, fault) in [
@@ -79,7 +79,7 @@ async fn tests_go_on_whatever_hangs() {
 
 /// A network file system whose server is gone: reads never return, but stopping works.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_told_to_stop_stops_although_a_file_hangs() {
+async fn a_schedule_stops_on_request_although_a_file_hangs() {
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     for (program, subcommand, begun) in [
         ("mailqos-probe", "run", " INFO testing"),

@@ -271,7 +271,7 @@ fn a_figure_is_followed_to_its_samples() {
 }
 
 #[test]
-fn an_empty_lake_and_a_period_without_samples_say_so() {
+fn an_empty_lake_and_a_period_without_samples_are_reported() {
     let empty = tempfile::tempdir().unwrap();
     let full = usual();
     let cases: [(&Path, &[&str], &str); 4] = [
@@ -324,7 +324,7 @@ fn what_was_meant_is_asked_back() {
 }
 
 #[test]
-fn a_corrupt_file_is_named_and_left_out_only_when_told_so() {
+fn a_corrupt_file_is_named_and_skipped_only_on_request() {
     let mut samples: Vec<Sample> =
         (0..10).map(|test| sample("a", test * 10, Outcome::Ok, Some(1000))).collect();
     samples.extend((0..10).map(|test| sample("a", test * 10 + 2880, Outcome::Ok, Some(1000))));
@@ -540,7 +540,7 @@ fn service_levels_are_judged_in_every_format() {
 }
 
 #[test]
-fn patterns_are_told_in_every_format() {
+fn patterns_are_printed_in_every_format() {
     let lake = a_quarter();
     let days = ["--from", "2026-03-01", "--to", "2026-06-01"];
     let with = |more: &[&'static str]| [&["patterns"], &days[..], more].concat();
@@ -571,7 +571,7 @@ fn patterns_are_told_in_every_format() {
 }
 
 #[test]
-fn a_group_is_no_better_known_than_its_monitors() {
+fn the_coverage_of_a_group_is_not_above_that_of_its_monitors() {
     // `a` is tested all day, `b` not at all: half of the group's time is unknown.
     let lake = lake((0..144).map(|test| sample("a", test * 10, Outcome::Ok, Some(900))).collect());
     let config = lake.path().join("mailqos.toml");

@@ -44,7 +44,7 @@ fn try_out(setting: &Setting) -> (bool, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_habit_gets_a_file_once_and_says_what_is_known_of_it() {
+async fn every_habit_receives_a_file_once_and_the_ledger_shows_what_is_known() {
     let mut all = Vec::new();
     for named in ftp_habits() {
         let server = FtpServer::with(named.habits.clone()).await.unwrap();
@@ -239,7 +239,7 @@ async fn paths_are_gone_to_directly_and_only_what_is_missing_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_may_not_be_entered_is_told_with_its_name() {
+async fn a_forbidden_folder_is_reported_with_its_name() {
     let server = FtpServer::with(FtpHabits {
         folders: &["private"],
         closed: &["private"],
@@ -276,7 +276,7 @@ async fn what_a_target_needs_is_found_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trial_says_line_by_line_what_a_target_supports() {
+async fn a_trial_lists_what_a_target_supports() {
     let server = FtpServer::start().await.unwrap();
     let (works, text) = try_out(&setting(&server, ""));
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -311,7 +311,7 @@ async fn a_refused_temporary_name_names_its_key_and_heals_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drop_box_without_renames_is_told_once_and_not_filled() {
+async fn a_drop_box_without_renames_is_reported_once_and_not_filled() {
     let server = FtpServer::with(FtpHabits {
         shown: Shown::Refused("550 Permission denied."),
         no_renames: true,

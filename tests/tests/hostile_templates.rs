@@ -62,7 +62,7 @@ fn the_typesetter_reads_no_files_and_no_packages() {
 }
 
 #[test]
-fn a_pdf_names_its_maker_and_neither_user_machine_nor_folder() {
+fn a_pdf_names_its_producer_but_no_user_machine_or_folder() {
     let mut setting = Setting::new("here");
     setting.add("[object.lyon]\naddress = \"127.0.0.1\"");
     let now = UtcMicros::now();

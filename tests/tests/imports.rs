@@ -121,7 +121,7 @@ fn exports_of_other_tools_become_the_same_samples() {
 
 /// SEED-platform/seed#4286: readings in the repeated hour failed to import.
 #[test]
-fn the_hour_that_comes_twice_is_told_by_the_order_of_rows_or_refused() {
+fn a_repeated_hour_is_resolved_by_the_order_of_rows_or_refused() {
     let setting = Setting::new("here");
     setting.write();
     let import = |site: &str, text: &str| {

@@ -80,7 +80,7 @@ fn files_of_other_programs_are_verified_kept_exported_and_imported() {
 }
 
 #[test]
-fn an_encrypted_file_is_named_and_left_as_it_is() {
+fn an_encrypted_file_is_named_and_not_changed() {
     for name in ["encrypted-footer", "encrypted-columns"] {
         let setting = Setting::new("here");
         setting.write();
@@ -154,7 +154,7 @@ fn copies_of_a_day_count_once_and_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn todays_file_that_another_program_rewrote_goes_on() {
+async fn todays_file_continues_after_another_program_rewrote_it() {
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     let mut setting = Setting::new("here");
     setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"");

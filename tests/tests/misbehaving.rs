@@ -188,7 +188,7 @@ async fn a_recovery_neither_overtakes_an_alarm_nor_comes_without_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alarm_is_told_as_long_as_it_is_open() {
+async fn an_alarm_is_notified_as_long_as_it_is_open() {
     let (mut setting, server, hooks) = scene("lyon").await;
     let action = hook(&hooks, "/", ", retry_for = \"2s\"");
     setting.add(&format!("[action_list.default]\nactions = [{action}]"));
@@ -295,7 +295,7 @@ async fn a_probe_that_is_killed_closes_what_it_has_opened_by_the_old_configurati
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_probe_that_cannot_test_says_so() {
+async fn a_probe_that_cannot_test_reports_it() {
     let (mut setting, server, hooks) = scene("lyon").await;
     // Nothing answers there (RFC 6761, section 6.4): the probe assumes that it has lost its own
     // network.

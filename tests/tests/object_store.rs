@@ -209,7 +209,7 @@ async fn stores_with_other_habits_get_every_sample_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_store_that_ignores_conditions_the_second_probe_of_a_site_gives_way() {
+async fn in_a_store_that_ignores_conditions_the_second_probe_of_a_site_stops() {
     let store =
         ObjectStore::start_with(StoreHabits { ignores_conditions: true, ..StoreHabits::default() })
             .await
@@ -261,7 +261,7 @@ async fn a_store_that_never_replaces_gets_a_day_once_it_is_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_refused_object_holds_up_no_other_and_is_named() {
+async fn one_rejected_object_blocks_no_other_and_is_named() {
     let store = ObjectStore::start().await.expect("a store");
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     let setting = setting(&store, &server);
@@ -385,7 +385,7 @@ async fn a_lake_at_google_is_at_its_endpoint() {
 /// <https://github.com/aws/aws-sdk-php/issues/612> is one of many reports that show the store's
 /// message but no remedy.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_be_done_about_a_refusal_is_said() {
+async fn the_remedy_for_a_rejection_is_shown() {
     let store = ObjectStore::start().await.expect("a store");
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     let setting = setting(&store, &server);
@@ -403,7 +403,7 @@ async fn what_can_be_done_about_a_refusal_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_no_lake_has_stops_nobody() {
+async fn an_impossible_key_blocks_nothing() {
     let store = ObjectStore::start().await.expect("a store");
     let server = MailServer::start(Options::default()).await.expect("an embedded server");
     let setting = setting(&store, &server);

@@ -313,7 +313,7 @@ async fn one_test_shows_its_timeline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forged_and_replayed_mails_become_no_samples_and_are_not_touched() {
+async fn forged_and_replayed_mails_yield_no_samples_and_are_not_touched() {
     let mut setting = Setting::new("forged");
     let server = MailServer::start(options(7)).await.unwrap();
     setting.replace("test_interval = \"5s\"", "test_interval = \"1s\"");

@@ -54,7 +54,7 @@ fn free_port() -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_metrics_move_to_another_address_when_it_can_be_had() {
+async fn the_metrics_move_to_another_address_when_it_is_available() {
     let mut setting = Setting::new("lyon");
     let (first, second) = (free_port(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let taken = second.local_addr().unwrap().port();
@@ -186,7 +186,7 @@ async fn states_events_and_metrics_are_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_is_read_anew_whole_or_not_at_all() {
+async fn a_configuration_is_reloaded_completely_or_not_at_all() {
     let mut setting = Setting::new("lyon");
     let server = MailServer::start(Options {
         delays: Delays::Fixed(Duration::from_millis(4_000)),
@@ -317,7 +317,7 @@ fn widths(file: &std::path::Path) -> std::collections::BTreeMap<String, i64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_learnt_of_clocks_survives_restarts_and_widens_with_age() {
+async fn calibration_of_clocks_survives_restarts_and_widens_with_age() {
     let mut setting = Setting::new("lyon");
     let server = MailServer::start(Options::default()).await.unwrap();
     let mut monitor = setting.monitor("mail1", &server);
@@ -446,7 +446,7 @@ fn heard(socket: &std::os::unix::net::UnixDatagram, wanted: &str) -> Vec<String>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_manager_is_told_of_readiness_life_reload_and_end() {
+async fn the_service_manager_is_notified_of_readiness_life_reload_and_end() {
     let mut setting = Setting::new("lyon");
     let server = MailServer::start(Options::default()).await.unwrap();
     setting.add_monitor(&setting.monitor("mail1", &server));
@@ -481,7 +481,7 @@ async fn the_service_manager_is_told_of_readiness_life_reload_and_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_probe_without_a_network_of_its_own_tests_nothing_and_raises_no_alarm() {
+async fn a_probe_without_a_network_tests_nothing_and_raises_no_alarm() {
     let mut setting = Setting::new("lyon");
     let server = MailServer::start(Options::default()).await.unwrap();
     server.refuse(Protocol::Smtp);

@@ -312,7 +312,7 @@ async fn a_report_reaches_three_hundred_people_once_through_postfix() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_postfix_returns_and_what_it_greylists_is_told() {
+async fn bounces_and_greylisting_of_postfix_are_reported() {
     let Some(mail) = RealServer::find("mail") else {
         return;
     };

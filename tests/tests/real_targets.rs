@@ -196,7 +196,7 @@ fn shares_with_rules_are_served() {
 /// Samba sends referrals of version 3, which the SMB client can't parse; Windows, which is not
 /// available here, sends version 4.
 #[test]
-fn a_link_of_a_dfs_root_that_cannot_be_followed_is_told() {
+fn a_dfs_link_that_cannot_be_followed_is_reported() {
     let Some(server) = RealServer::find("share") else {
         return;
     };

@@ -224,7 +224,7 @@ fn difference(
 }
 
 #[test]
-fn defaults_are_what_holds_where_nothing_is_said() {
+fn defaults_apply_where_nothing_is_set() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut compared = 0;
     for (shape, key, place) in keys() {
@@ -246,7 +246,7 @@ fn defaults_are_what_holds_where_nothing_is_said() {
 }
 
 #[test]
-fn what_must_be_said_is_missed() {
+fn missing_required_keys_are_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     for (shape, key, place) in keys().filter(|(_, key, _)| key.required) {
         let (problems, config) = read(folder.path(), &with(place, key.name, None));

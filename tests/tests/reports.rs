@@ -155,7 +155,7 @@ fn names_are_shown_as_they_are_and_do_nothing() {
 }
 
 #[test]
-fn a_report_for_each_object_tells_nothing_of_the_others() {
+fn a_report_for_one_object_reveals_nothing_about_others() {
     let names = [("north", "Customer <North>"), ("south", "customer (north)"), ("west", "West")];
     let mut setting = setting(&names);
     setting.add("[monitor.west-too]\nobject = \"west\"\nname = \"West, too\"\nkind = \"mail-qos\"\nfrom = \"a@b.example\"\nto = \"a@b.example\"\nsmtp = { port = 587, account = \"probe\" }\npickup = { protocol = \"pop3\", account = \"probe\" }");
@@ -226,7 +226,7 @@ fn monitors_and_sites_that_are_asked_for_must_exist() {
 }
 
 #[test]
-fn a_report_says_that_certificates_were_not_verified() {
+fn a_report_mentions_unverified_certificates() {
     let names = [("north", "North"), ("south", "South")];
     let setting = setting_with(&names, |sample| {
         sample.tls_unverified = (sample.monitor.as_str() == "south").then_some(true);
@@ -242,7 +242,7 @@ fn a_report_says_that_certificates_were_not_verified() {
 }
 
 #[test]
-fn nothing_but_paths_is_said_where_nobody_looks() {
+fn only_paths_are_printed_without_a_terminal() {
     let setting = setting(&NAMES[1..2]);
     let output = report(&setting, &["--template", "monthly-operations"], "out");
     let paths = files(&output);
@@ -358,7 +358,7 @@ fn a_template_without_end_is_stopped() {
 }
 
 #[test]
-fn what_is_missing_is_warned_of_and_leaves_a_placeholder() {
+fn missing_files_cause_a_warning_and_a_placeholder() {
     let setting = setting(&NAMES[1..2]);
     fs::create_dir_all(setting.path("reports")).unwrap();
     let definition = "title = \"House\"\nformats = [\"html\", \"pdf\"]\n[theme]\ncompany = \"ACME\"\nlogo = \"no-logo.svg\"\n\
@@ -387,7 +387,7 @@ fn get(address: &str, path: &str, host: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_preview_is_made_anew_when_a_file_changes() {
+async fn the_preview_is_regenerated_when_a_file_changes() {
     let setting = setting(&NAMES[1..2]);
     fs::create_dir_all(setting.path("reports")).unwrap();
     let definition = |text: &str| {

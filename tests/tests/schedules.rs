@@ -141,7 +141,7 @@ fn a_run_that_was_ordered_before_a_crash_is_not_ordered_again_with_other_figures
 }
 
 #[test]
-fn a_wrong_definition_is_named_and_holds_up_no_other() {
+fn an_invalid_definition_is_named_and_delays_no_other() {
     let setting = setting();
     std::fs::write(
         setting.path("reports/a-broken.toml"),
@@ -157,7 +157,7 @@ fn a_wrong_definition_is_named_and_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_definition_is_told_once_and_what_is_due_does_not_wait_for_it() {
+async fn an_invalid_definition_is_reported_once_and_delays_nothing() {
     let mut setting = setting();
     let hooks = Hooks::start(Manner::Silent).await.unwrap();
     setting.add(&format!(
@@ -191,7 +191,7 @@ fn pass_at(setting: &Setting, moment: UtcMicros) {
 }
 
 #[test]
-fn what_fell_due_meanwhile_is_made_as_the_definition_says() {
+fn missed_runs_are_made_up_for_according_to_the_definition() {
     let setting = setting();
     let definition = |name: &str, catch_up: &str| {
         let text = DEFINITION
@@ -314,7 +314,7 @@ fn an_expression_whose_years_are_past_is_listed_as_such() {
 }
 
 #[test]
-fn a_run_that_waits_or_fails_is_owed_whatever_falls_due_after_it() {
+fn a_run_that_waits_or_fails_remains_due() {
     let setting = setting();
     let text = DEFINITION
         .replace("period = \"last-week\"", "period = \"today\"\ntimezone = \"UTC\"")

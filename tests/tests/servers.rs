@@ -258,7 +258,7 @@ async fn a_mail_is_found_read_and_removed_by_imap() {
 }
 
 #[tokio::test]
-async fn idle_announces_a_mail_as_late_as_it_was_told_to() {
+async fn idle_announces_a_mail_with_the_configured_delay() {
     let lag = Duration::from_millis(120);
     let server = MailServer::start(Options { idle_lag: lag, ..options() }).await.expect("server");
     let mut stream =

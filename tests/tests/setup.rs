@@ -269,7 +269,7 @@ fn what_was_there_is_kept_and_what_is_wrong_is_not_written() {
 }
 
 #[test]
-fn a_provider_is_a_word_and_what_is_said_holds_against_it() {
+fn explicit_settings_override_the_provider() {
     let microsoft = [
         "--preset",
         "microsoft-365",

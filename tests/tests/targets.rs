@@ -70,7 +70,7 @@ fn attached(mail: &Landing) -> Vec<(String, Vec<u8>)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recipient_refused_among_others_holds_nobody_up_and_nobody_gets_it_twice() {
+async fn a_rejected_recipient_delays_no_one_and_no_one_gets_it_twice() {
     let mut setting = Setting::new("here");
     let server = mail_server(&mut setting, "post", Options::default()).await;
     setting.add(
@@ -114,7 +114,7 @@ async fn a_recipient_refused_among_others_holds_nobody_up_and_nobody_gets_it_twi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_is_not_accepted_is_told_at_once() {
+async fn a_rejected_certificate_is_reported_immediately() {
     let mut setting = Setting::new("here");
     let server = mail_server(&mut setting, "post", Options::default()).await;
     setting.add("[target.people]\nkind = \"email\"\nto = [\"anna@example.com\"]");
@@ -177,7 +177,7 @@ async fn another_server_stands_in_and_a_path_in_alarm_is_avoided() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_cannot_take_a_large_file_gets_a_mail_that_says_so_or_a_link() {
+async fn recipients_with_a_low_limit_get_a_note_or_a_link() {
     let mut setting = Setting::new("here");
     let small = Options { max_size: 1_500_000, ..Options::default() };
     let server = mail_server(&mut setting, "post", small).await;
@@ -219,7 +219,7 @@ async fn who_cannot_take_a_large_file_gets_a_mail_that_says_so_or_a_link() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mail_that_nobody_takes_is_never_recorded_as_delivered() {
+async fn a_mail_rejected_for_all_is_never_recorded_as_delivered() {
     let mut setting = Setting::new("here");
     let tiny = Options { max_size: 200, ..Options::default() };
     let server = mail_server(&mut setting, "post", tiny).await;
@@ -293,7 +293,7 @@ async fn a_hundred_and_twenty_recipients_all_get_it_in_folded_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_habit_of_a_mail_server_loses_or_doubles_a_mail() {
+async fn no_habit_of_a_mail_server_loses_or_duplicates_a_mail() {
     for habit in mail_couriers::HABITS {
         let count = mail_couriers::run(habit, 1).await;
         let all = mail_couriers::Count { once: 7, ..Default::default() };
@@ -332,7 +332,7 @@ async fn an_object_store_gets_files_once_it_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_the_server_keeps_locked_for_a_dead_connection_is_written_anew() {
+async fn a_file_locked_for_a_dead_connection_is_written_again() {
     let server = FtpServer::start().await.unwrap();
     let mut setting = Setting::new("here");
     setting.add(&format!(
@@ -355,7 +355,7 @@ async fn a_file_that_the_server_keeps_locked_for_a_dead_connection_is_written_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_the_server_refuses_is_what_is_told() {
+async fn a_name_that_the_server_rejects_is_reported() {
     let server = FtpServer::start().await.unwrap();
     let mut setting = Setting::new("here");
     setting.add(&format!(
@@ -371,7 +371,7 @@ async fn a_name_that_the_server_refuses_is_what_is_told() {
 }
 
 #[test]
-fn old_files_are_removed_by_rule_and_only_ours() {
+fn only_our_own_old_files_are_removed_by_rule() {
     let mut setting = Setting::new("here");
     setting.add("[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\nkeep = \"30d\"");
     for name in ["a.pdf", "b.pdf"] {
@@ -414,7 +414,7 @@ async fn bosses(setting: &mut Setting) -> Hooks {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_is_told_whom_a_mail_did_not_reach() {
+async fn someone_is_notified_of_recipients_not_reached() {
     let mut setting = Setting::new("here");
     let hooks = bosses(&mut setting).await;
     let _server = mail_server(&mut setting, "post", Options::default()).await;
@@ -433,7 +433,7 @@ async fn somebody_is_told_whom_a_mail_did_not_reach() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_is_told_of_what_is_given_up() {
+async fn someone_is_notified_of_abandoned_deliveries() {
     let mut setting = Setting::new("here");
     let hooks = bosses(&mut setting).await;
     setting

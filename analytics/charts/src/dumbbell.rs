@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_that_stays_zero_is_no_change() {
+    fn an_unchanged_zero_is_not_a_change() {
         let (mut data, locale) = samples::dumbbell(1);
         (data.rows[0].before, data.rows[0].after) = (Some(0.0), Some(0.0));
         let chart = chart(&data, &locale);

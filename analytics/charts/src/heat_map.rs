@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_known_and_one_value_are_no_error() {
+    fn unknown_and_single_values_are_not_errors() {
         let (mut data, locale) = samples::heat_map();
         data.cells = [[None; 24]; 7];
         assert_eq!(chart(&data, &locale).alternative, "Median round trip is unknown.");

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn no_label_of_time_leaves_the_paper() {
+    fn no_time_label_exceeds_the_page() {
         let plot = Plot { left: 40.0, right: 298.0, top: 0.0, bottom: 50.0 };
         let english = English(TimeZone::UTC);
         // The last label, 18:00, is at the very end.

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn none_and_one_are_no_error() {
+    fn zero_and_one_value_are_not_errors() {
         let none = chart(&samples::sparkline(&[]), &samples::paris());
         assert_eq!(none.alternative, "Round trip is unknown.");
         let one = chart(&samples::sparkline(&[Some(1e6)]), &samples::paris());

@@ -497,7 +497,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_clears_away_where_nothing_was_begun_or_nobody_answers() {
+    fn nothing_is_removed_where_nothing_was_begun_or_no_one_answers() {
         let server = |transient: bool| DeliveryError::Server {
             server: "far:21".into(),
             step: "STOR r.pdf".into(),

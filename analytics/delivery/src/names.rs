@@ -171,7 +171,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_one_name(name in "\\PC{0,400}|.{0,20}", which in 0_usize..3) {
+        fn arbitrary_input_becomes_one_name(name in "\\PC{0,400}|.{0,20}", which in 0_usize..3) {
             let rules = [Rules::Unix, Rules::Windows, Rules::Keys][which];
             let safe = safe(&name, rules);
             prop_assert!(!safe.is_empty() && safe != "." && safe != "..");

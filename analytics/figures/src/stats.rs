@@ -493,7 +493,7 @@ mod tests {
         /// Each bucket has the figures of the same span as a separate period, and its values are
         /// counted by hand.
         #[test]
-        fn a_bucket_is_a_period_of_its_own(
+        fn a_bucket_is_a_separate_period(
             drawn in drawn(), zone in 0_usize..4, autumn: bool, hours in 1_i64..80, by_day: bool,
         ) {
             let period = period(zone, autumn, hours);

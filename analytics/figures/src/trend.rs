@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn all_the_same_is_no_trend_and_no_shift() {
+    fn equal_values_have_neither_a_trend_nor_a_shift() {
         let points: Vec<(f64, f64)> = (0..30).map(|x| (f64::from(x), 5.0)).collect();
         let slope = slope(&points).expect("a slope");
         assert_eq!((slope.per_unit, slope.p), (0.0, 1.0));

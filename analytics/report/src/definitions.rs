@@ -439,10 +439,7 @@ mod tests {
         let text = "title = \"x\"\n[[section]]\nkind = \"per-monitor\"\n[[section.section]]\nkind = \"outages\"\nperiod = \"last-year\"\n";
         std::fs::write(&file, text).expect("written");
         let problems = load(None, &file).expect_err("it would be ignored").to_string();
-        assert!(
-            problems.contains("a nested section cannot have its own period"),
-            "{problems}"
-        );
+        assert!(problems.contains("a nested section cannot have its own period"), "{problems}");
         std::fs::write(&file, text.replace("period = \"last-year\"", "limit = 3"))
             .expect("written");
         assert!(load(None, &file).is_ok());

@@ -442,7 +442,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_that_is_nothing_as_it_is_written_is_no_rise_or_fall() {
+    fn a_change_that_rounds_to_zero_is_neither_a_rise_nor_a_fall() {
         let counts = |ok, lost| Counts { ok, lost, ..Counts::default() };
         // With this many tests, even the smallest change is significant.
         let compared = |before: u64, now: u64| Compared {

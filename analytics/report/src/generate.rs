@@ -617,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn no_report_takes_the_place_of_another() {
+    fn no_report_replaces_another() {
         let mut taken = BTreeSet::new();
         let mut name = |name: &str| unlike(name.to_owned(), &mut taken);
         assert_eq!(name("mail-Lyon"), "mail-Lyon");
@@ -627,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_sees_half_a_file() {
+    fn no_one_sees_a_partial_file() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("a.html");
         publish(&path, b"one").expect("written");

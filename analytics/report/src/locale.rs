@@ -726,7 +726,7 @@ mod tests {
     }
 
     #[test]
-    fn a_house_may_write_dates_and_numbers_its_own_way() {
+    fn a_house_style_may_set_formats_of_dates_and_numbers() {
         let formats = Formats {
             dates: Dates::parse("%d.%m.%Y").expect("a form"),
             twelve_hours: true,
@@ -812,7 +812,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_a_dash() {
+    fn a_value_that_is_not_a_number_is_a_dash() {
         assert_eq!(english("UTC").number(f64::NAN, 1), DASH);
     }
 

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_left_out_runs_at_the_next_and_one_that_comes_twice_runs_once() {
+    fn a_skipped_time_runs_at_the_next_and_a_repeated_one_runs_once() {
         let rule = Rule::Daily(Time::constant(2, 30, 0, 0));
         // 2026-03-29 has no 02:30 in Berlin, so 03:30 summer time is due.
         assert_eq!(next(&rule, "2026-03-28T12:00:00Z", "Europe/Berlin"), "2026-03-29T01:30:00Z");

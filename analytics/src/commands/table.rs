@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn one_is_no_more_than_one() {
+    fn one_monitor_is_not_several() {
         assert_eq!([0, 1, 2].map(|count| counted(count, "file")), ["0 files", "1 file", "2 files"]);
     }
 

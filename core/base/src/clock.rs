@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_steady_clock_goes_on_from_where_it_was_left() {
+    fn the_monotonic_clock_continues_after_a_restart() {
         let first = Clock::resume(None);
         let before = first.now();
         let anchor = first.anchor();

@@ -337,7 +337,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_file_is_refused_and_a_pipe_has_a_deadline() {
+    fn anything_but_a_file_is_refused_and_a_pipe_has_a_deadline() {
         let folder = tempfile::tempdir().expect("a folder");
         let refused = |path: &Path| read(path, 10).expect_err("refused").kind();
         assert_eq!(refused(folder.path()), io::ErrorKind::InvalidInput);

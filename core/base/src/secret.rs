@@ -281,7 +281,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn a_mark_before_a_secret_is_no_part_of_it_and_an_empty_pipe_ends() {
+    async fn a_byte_order_mark_is_not_part_of_a_secret_and_an_empty_pipe_ends() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("secret");

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_that_a_change_of_the_clocks_leaves_out_come_the_day_after() {
+    fn hours_skipped_by_a_clock_change_occur_the_next_day() {
         // 2026-03-29 has no time from 02:00 to 03:00.
         for (text, next) in [
             ("02:30-03:00", "2026-03-30T00:30:00Z"),

@@ -560,7 +560,7 @@ mod tests {
     "#;
 
     #[test]
-    fn tests_that_would_be_left_out_are_warned_of() {
+    fn tests_that_would_be_skipped_cause_a_warning() {
         let short = GOOD.replace("\"2m\"", "\"1m\"");
         let told = problems_of(&short);
         assert!(told.contains("longer than the test interval (1m) of m1"), "{told}");
@@ -624,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_that_microsoft_refuses_is_warned_of_wherever_the_server_is_named() {
+    fn a_login_that_microsoft_rejects_causes_a_warning() {
         let named = GOOD.replace(
             "account = \"probe\"",
             "server = \"outlook.office365.com\", account = \"probe\"",

@@ -781,7 +781,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn pictures_show_no_secrets() {
+    fn quoted_lines_show_no_secrets() {
         let text = concat!(
             "[account.a]\nuser = \"anna\"\npasword = \"hunter2\"\n",
             "[object.b]\naddress = \"mail\"\nsmtp = { password = 'hunter2', x = 1 }\n",

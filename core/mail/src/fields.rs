@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_word_is_no_long_line() {
+    fn a_long_word_is_split() {
         let text = format!("Mail quality {} end", "x".repeat(3_000));
         let field = unstructured("Subject", &text);
         assert!(longest(&field) < 998);

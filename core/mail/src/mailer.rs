@@ -576,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_its_own_is_no_matter_of_room() {
+    fn a_specific_rejection_is_not_a_lack_of_space() {
         let sort = |texts: &[&str]| {
             let of = |(number, text): (usize, &&str)| {
                 (format!("a{number}@example.com").parse().expect("an address"), reply(text))

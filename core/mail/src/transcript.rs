@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_the_server_repeats_is_taken_out() {
+    fn a_secret_repeated_by_the_server_is_removed() {
         let mut transcript = Transcript::begin("host", 25);
         transcript.hide(&Secret::new("hunter2"));
         transcript.record(
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_in_which_a_secret_travels_is_taken_out_too() {
+    fn an_encoded_secret_is_removed_too() {
         let mut transcript = Transcript::begin("host", 25);
         transcript.hide_line(b"AUTH PLAIN AGh1bnRlcgBodW50ZXIy\r\n");
         transcript.hide_line(b"AUTH SCRAM-SHA-256\r\n");
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_short_line() {
+    fn a_quoted_reply_is_one_short_line() {
         let line = one_line(&"wörd\r\n".repeat(100), &[]);
         assert_eq!(line.chars().count(), 200);
         assert!(line.ends_with('…') && !line.contains('\n'));

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_that_is_held_for_ever_keeps_nobody_waiting_for_ever() {
+    async fn a_turn_held_forever_does_not_block_others_forever() {
         let credentials = Credentials::password("u", Secret::new("p")).remembering(&Arc::default());
         let _first = credentials.turn("a:993", HOLD, HOLD).await.expect("a turn");
         credentials.turn("a:993", HOLD, Duration::from_millis(5)).await.expect("a turn after all");

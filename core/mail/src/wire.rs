@@ -618,7 +618,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_without_end_is_cut_off() {
+    async fn an_endless_line_is_cut_off() {
         let endpoint =
             server(
                 |mut stream| async move { while stream.write_all(&[b'x'; 65536]).await.is_ok() {} },
@@ -631,7 +631,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reply_without_end_is_cut_off() {
+    async fn an_endless_reply_is_cut_off() {
         let endpoint = server(|mut stream| async move {
             while stream.write_all(b"250-more\r\n").await.is_ok() {}
         })
@@ -659,7 +659,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn steps_that_are_all_in_time_end_together_all_the_same() {
+    async fn a_conversation_has_a_deadline_even_if_each_step_is_in_time() {
         let endpoint = server(|mut stream| async move {
             while stream.write_all(b"250 more\r\n").await.is_ok() {
                 sleep(Duration::from_millis(1)).await;
@@ -678,7 +678,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_slipped_in_before_tls_end_the_connection() {
+    async fn bytes_injected_before_tls_end_the_connection() {
         let endpoint = server(|mut stream| async move {
             let _ = stream.write_all(b"220 go ahead\r\n250 slipped in\r\n").await;
             let _ = stream.read(&mut [0]).await;

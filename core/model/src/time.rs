@@ -233,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_duration_is_read_as_it_is_written(micros in 0..i64::MAX) {
+        fn a_written_duration_is_read_back(micros in 0..i64::MAX) {
             prop_assert_eq!(Micros(micros).to_string().parse(), Ok(Micros(micros)));
         }
     }

@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_without_end_is_cut() {
+    async fn an_endless_reply_is_cut_off() {
         // Ten gigabytes, if all of them are read.
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 10737418240\r\n\r\n";
         let (url, task) = server(head, vec![b'x'; 1 << 20], 10 * 1024).await;

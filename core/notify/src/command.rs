@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_without_end_is_ended_with_its_children() {
+    async fn an_endless_program_is_killed_with_its_children() {
         let folder = tempfile::tempdir().expect("folder");
         let file = folder.path().join("child");
         let script = format!("sleep 1000 & echo $! > {}; yes", file.display());

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_has_its_own_words_and_no_field_of_a_templates_making() {
+    fn a_mail_has_its_custom_text_and_no_header_from_a_template() {
         let notification = told();
         let wording = Wording {
             subject: template(

@@ -246,7 +246,7 @@ mod tests {
     use crate::testing;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_full_mailbox_of_one_is_no_failure_of_the_channel() {
+    async fn one_full_mailbox_is_not_a_failure_of_the_channel() {
         let open = || Options {
             users: vec![("anna@example.net".to_owned(), "x".to_owned())],
             smtp_auth_required: false,

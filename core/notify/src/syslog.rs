@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_where_nobody_listens_is_reported_and_the_next_address_tried() {
+    async fn a_closed_port_is_reported_and_the_next_address_tried() {
         let closed = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         let closed_at = closed.local_addr().expect("an address");
         drop(closed);

@@ -361,7 +361,7 @@ actions = [
     }
 
     #[test]
-    fn open_alarms_and_queued_messages_of_an_earlier_version_go_on() {
+    fn open_alarms_and_queued_messages_of_an_earlier_version_continue() {
         let (config, plan) = config();
         let bytes = serde_json::to_vec(&old_file()).expect("JSON");
         let kept = read(&bytes, &config, &plan).expect("it is understood");

@@ -425,7 +425,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn in_the_end_everybody_knows_what_is_so(steps in steps()) {
+    fn in_the_end_everyone_knows_the_state(steps in steps()) {
         let mut world = World::new();
         for step in &steps {
             world.step(step);
@@ -448,7 +448,7 @@ fn all_refuse(world: &mut World, manner: Manner) {
 }
 
 #[test]
-fn a_recovery_cancels_what_nobody_has_heard() {
+fn a_recovery_cancels_messages_that_were_not_accepted() {
     // 503 while the alarm is raised and cleared: no one is notified of either.
     let mut world = World::new();
     all_refuse(&mut world, Manner::Refuses);
@@ -561,7 +561,7 @@ fn an_open_alarm_is_closed_where_it_was_opened_after_any_reload() {
 }
 
 #[test]
-fn a_reload_that_changes_nothing_about_channels_tells_nobody_anything() {
+fn a_reload_without_changed_channels_notifies_no_one() {
     let mut world = World::new();
     world.step(&Step::All(false));
     world.step(&Step::Pass(5));
@@ -662,7 +662,7 @@ fn what_is_about_one_monitor_stays_in_order_and_waits_for_what_came_before() {
 }
 
 #[test]
-fn what_is_written_down_holds_no_secret_in_clear() {
+fn stored_files_contain_no_plaintext_secret() {
     let text = "[account.m]\nuser = \"m\"\npassword = \"Geheimnis\"\n[mail_server.m]\nserver = \"smtp.example\"\naccount = \"m\"\nfrom = \"a@b.c\"\n\
                 [action_list.default]\nactions = [{ webhook = { kind = \"pagerduty\", key = \"Geheimnis\" } }, \
                 { webhook = { kind = \"slack\", url = \"https://hooks.example/Geheimnis\" } }, \
@@ -687,7 +687,7 @@ fn what_is_written_down_holds_no_secret_in_clear() {
 }
 
 #[test]
-fn channels_are_told_apart_by_all_that_they_are() {
+fn channels_are_distinguished_by_all_their_properties() {
     let key = |env: &str| pagerduty(env);
     let command = |words: &str| format!("{{ command = [{words}] }}");
     let all = [

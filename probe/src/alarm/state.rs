@@ -641,7 +641,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_and_durations_go_by_the_clock_that_nobody_sets() {
+    fn windows_and_durations_use_the_monotonic_clock() {
         let rule = AlarmRule {
             after: 1,
             after_time: Some(Micros::from_secs(600)),

@@ -737,7 +737,7 @@ mod tests {
     }
 
     #[test]
-    fn where_not_all_fit_those_are_shown_that_somebody_should_look_at() {
+    fn if_not_all_fit_those_that_need_attention_are_shown() {
         let states = ["ok", "ok", "alarm", "ok", "failed", "disabled"];
         let table = || Table {
             head: "head".to_owned(),

@@ -130,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_column_is_exactly_as_wide_as_it_is_to_be(text in "[a-zö東京 🙂]{0,30}", columns in 0usize..20) {
+        fn a_column_has_exactly_the_required_width(text in "[a-zö東京 🙂]{0,30}", columns in 0usize..20) {
             prop_assert_eq!(width(&column(&text, columns)), columns);
         }
     }

@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_is_learnt_anew() {
+    fn a_clock_that_was_set_is_learned_again() {
         let (before, after) =
             (Truth { offset: 0, ppm: 0.0 }, Truth { offset: -90 * SECOND, ppm: 0.0 });
         let mut clocks = Clocks::default();
@@ -537,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_learnt_is_known_after_a_restart_less_closely_the_longer_the_pause_was() {
+    fn calibration_after_a_restart_is_wider_the_longer_the_pause() {
         let truth = Truth { offset: 37 * SECOND, ppm: 0.0 };
         let now = Moment::now();
         let past = (now - Moment::of_micros(0)).0 - 700 * SECOND;

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_limit_is_learnt_from_a_refusal() {
+    async fn a_limit_is_learned_from_a_rejection() {
         let connections = Arc::new(Connections::default());
         let watches: Vec<_> = (0..4)
             .map(|_| watch(&connections, MailboxId::new()).expect("a watch or a task"))

@@ -190,7 +190,7 @@ mod tests {
 
     /// A machine starved by other programs: each pick-up takes a third of a second.
     #[test]
-    fn mails_that_land_at_once_are_looked_for_at_once() {
+    fn mails_that_arrive_immediately_are_looked_for_immediately() {
         let looks = of(&[(0.0, 0.5); 20]).looks(
             &monitor(),
             Limits { cost: Micros::from_millis(350), ..LIMITS },

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn another_mail_by_the_identifier_of_ours_is_not_deleted() {
+    fn a_foreign_mail_with_our_identifier_is_not_deleted() {
         let listed = "+OK ready\r\n+OK\r\nUSER\r\nUIDL\r\nTOP\r\nSASL PLAIN\r\n.\r\n+OK\r\n+OK\r\n1 aaa\r\n.\r\n";
         let ours = format!("+OK\r\nX-MailQoS-Token: {}\r\n\r\n.\r\n", seeded_token());
         let next = String::from_utf8_lossy(NEXT_VISIT);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn without_top_a_mail_of_ours_is_read_however_large_it_was_asked_to_be() {
+    fn without_top_a_test_mail_of_any_size_is_read() {
         let listed = "+OK ready\r\n-ERR\r\n+OK\r\n+OK\r\n+OK\r\n1 aaa\r\n.\r\n-ERR no TOP\r\n";
         let ours = format!("+OK\r\nX-MailQoS-Token: {}\r\n\r\n.\r\n", seeded_token());
         let taken = |size: u64| {
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn mails_that_a_mailbox_does_not_let_go_of_are_tried_a_few_times_and_a_few_at_once() {
+    fn mails_that_cannot_be_retrieved_are_retried_in_small_batches() {
         let ready = "+OK ready\r\n+OK\r\nUSER\r\nUIDL\r\nTOP\r\nSASL PLAIN\r\n.\r\n+OK\r\n+OK\r\n";
         let ours = format!("+OK\r\nX-MailQoS-Token: {}\r\n\r\n.\r\n", seeded_token());
         let refused = "-ERR read-only\r\n";

@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_key_or_a_changed_character_makes_it_foreign() {
+    fn a_foreign_key_or_a_changed_character_makes_a_token_foreign() {
         let text = key().write(&token());
         let other = SigningKey::new(&Secret::new("another key of sixteen bytes")).expect("key");
         assert_eq!(other.find(text.as_bytes()), None);
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_made_once_and_is_private() {
+    fn the_key_is_created_once_and_is_private() {
         let folder = tempfile::tempdir().expect("folder");
         let state = folder.path().join("state");
         let text = SigningKey::of_folder(&state).expect("made").write(&token());
@@ -442,7 +442,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_no_panic_and_no_token(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), at in 0..600_usize) {
+        fn arbitrary_bytes_yield_neither_a_panic_nor_a_token(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), at in 0..600_usize) {
             let at = at.min(bytes.len());
             bytes.splice(at..at, *b"mq1:");
             prop_assert_eq!(key().find(&bytes), None);

@@ -706,7 +706,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_damaged_day_file_is_kept_aside_and_the_day_goes_on() {
+    async fn a_damaged_day_file_is_kept_and_the_day_continues() {
         let folder = tempfile::tempdir().expect("folder");
         let config = config(folder.path());
         let data = folder.path().join("data");

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_is_warned_of_in_time_and_once_a_day() {
+    fn a_certificate_causes_a_warning_in_time_and_once_a_day() {
         let certificates = Certificates::default();
         let day = 86_400_000_000;
         let warning =

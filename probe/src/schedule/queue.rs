@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daily_test_is_made_up_for_once_and_never_doubled() {
+    fn a_daily_test_is_made_up_for_once_and_never_duplicated() {
         // Forward past it: once, immediately. (cron(8): "run as soon as possible")
         let mut scene = Scene::begin("schedule = \"30 2 * * *\"", MIDNIGHT + 2 * HOUR);
         scene.run(MINUTE);
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_suspended_machine_missed_is_neither_made_up_for_nor_started_all_at_once() {
+    fn tests_missed_during_a_suspension_are_neither_made_up_for_nor_started_together() {
         let mut scene = Scene::begin("test_interval = \"60s\"", MIDNIGHT);
         scene.run(3 * MINUTE);
         let before = scene.started.len();

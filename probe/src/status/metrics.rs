@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_is_taken_is_reported_and_had_later() {
+    async fn an_address_in_use_is_reported_and_opened_later() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, "site = \"here\"\n").expect("write");

@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_as_old_as_it_is_whatever_the_clock_on_the_wall_shows() {
+    fn the_age_of_a_state_does_not_depend_on_the_wall_clock() {
         let clock = mailqos_base::clock::Clock::manual(UtcMicros(1_780_000_000_000_000));
         let (monitor, state) = tested(Outcome::Ok, &clock);
         let word =

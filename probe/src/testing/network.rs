@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_without_a_network_is_no_test() {
+    async fn a_failure_without_a_network_is_not_a_test() {
         // A name that never resolves: there is no answer.
         let alone = Network::new(&["nowhere.invalid:53".to_owned()]);
         let mut sample = failed(Stage::SmtpConnect);

@@ -96,7 +96,7 @@ async fn a_run_is_ordered_whole_and_once() {
 }
 
 #[test]
-fn what_was_refused_for_some_stays_where_somebody_can_be_told() {
+fn partial_rejections_remain_until_someone_is_notified() {
     let folder = tempfile::tempdir().expect("folder");
     let mut config = config(folder.path());
     let outbox = Outbox::open(&config).expect("outbox");
@@ -129,14 +129,14 @@ fn what_was_refused_for_some_stays_where_somebody_can_be_told() {
 }
 
 #[test]
-fn a_run_that_is_closed_while_others_look_for_it_holds_nobody_up() {
+fn a_run_closed_while_others_look_for_it_blocks_no_one() {
     let folder = tempfile::tempdir().expect("folder");
     let outbox = Outbox::open(&config(folder.path())).expect("outbox");
     outbox.place_run(&outbox.run("run")).expect("nothing to do");
 }
 
 #[test]
-fn a_stray_file_holds_nobody_up() {
+fn a_stray_file_blocks_nothing() {
     let folder = tempfile::tempdir().expect("folder");
     let outbox = Outbox::open(&config(folder.path())).expect("outbox");
     fs::write(outbox.runs().join("stray"), "x").expect("written");
@@ -182,7 +182,7 @@ async fn nothing_half_done_stays_of_what_is_given_up() {
 }
 
 #[tokio::test]
-async fn what_a_mail_was_to_link_to_is_cleared_away_unless_somebody_delivers_there() {
+async fn linked_files_are_removed_unless_another_delivery_uses_them() {
     for busy in [false, true] {
         let folder = tempfile::tempdir().expect("folder");
         let file = folder.path().join("mailqos.toml");

@@ -255,7 +255,7 @@ fn the_reply_that_goes_with_failures_is_found() {
 }
 
 #[test]
-fn next_to_nothing_says_nothing() {
+fn tiny_files_yield_no_conclusion() {
     let period = weeks("Europe/Berlin");
     let whole = series(&period, 7, |_| ());
     for rows in [0..0_u32, 0..1, 0..40] {

@@ -78,7 +78,11 @@ fn spans(text: &str) -> Vec<Span> {
 }
 
 fn note() -> Note {
-    Note { status: Status::Warn, title: "A note.".to_owned(), text: "The text of the note.".to_owned() }
+    Note {
+        status: Status::Warn,
+        title: "A note.".to_owned(),
+        text: "The text of the note.".to_owned(),
+    }
 }
 
 fn picture() -> Picture {

@@ -343,8 +343,7 @@ mod tests {
 
     #[test]
     fn long_texts_of_tables_are_wrapped_in_their_columns() {
-        let long =
-            "connection refused: the server runs, but nothing listens on port 587 (SMTP connection)";
+        let long = "connection refused: the server runs, but nothing listens on port 587 (SMTP connection)";
         insta::assert_snapshot!(with(vec![table([long, "late"])]));
     }
 

@@ -152,7 +152,7 @@ mod tests {
     use mailqos_figures::Counts;
 
     #[test]
-    fn a_change_that_is_nothing_as_it_is_written_has_no_colour() {
+    fn a_change_that_rounds_to_zero_has_no_colour() {
         let counts = |lost| Counts { ok: 10_000_000_000, lost, ..Counts::default() };
         let locale = Locale::new("en", TimeZone::UTC).expect("English");
         for (lost, change, trend) in [

@@ -359,8 +359,7 @@ fn read_within(
             let read = reader(&mut section, problems)?;
             for key in PlacedKeys::KEYS {
                 if section.node(key).is_some() {
-                    let message =
-                        format!("a nested section cannot have its own {}", key.name);
+                    let message = format!("a nested section cannot have its own {}", key.name);
                     problems.push(
                         section
                             .problem(key, message, "here")

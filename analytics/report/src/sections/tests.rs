@@ -280,7 +280,7 @@ fn without_drawings(html: &str) -> String {
 }
 
 #[test]
-fn each_kind_says_what_it_said() {
+fn each_kind_describes_itself() {
     let folder = tempfile::tempdir().expect("a folder");
     let made = Made::new(folder.path(), lake(folder.path()));
     let mut seen = 0;
@@ -328,7 +328,7 @@ fn a_period_is_judged_by_the_configured_interval_when_it_is_the_one_before_too()
 }
 
 #[test]
-fn a_change_is_told_only_where_the_period_before_is_known_of_all() {
+fn a_change_is_shown_only_if_the_previous_period_is_known_for_all() {
     let folder = tempfile::tempdir().expect("a folder");
     let is_kept =
         |sample: &Sample| sample.monitor.as_str() == "lyon" || sample.started_at >= MONDAY;
@@ -353,7 +353,7 @@ fn a_change_is_told_only_where_the_period_before_is_known_of_all() {
 }
 
 #[test]
-fn nothing_is_said_of_monitors_without_counted_tests_nor_of_mail_that_nobody_looked_for() {
+fn nothing_is_stated_about_untested_monitors_or_unobserved_mail() {
     let folder = tempfile::tempdir().expect("a folder");
     let broken = samples().into_iter().map(|mut sample| {
         sample.outcome = match sample.monitor.as_str() {
@@ -395,7 +395,7 @@ fn no_section_fails_without_samples() {
 }
 
 #[test]
-fn a_limit_that_changed_is_not_told_as_that_of_all() {
+fn a_changed_limit_is_not_shown_for_the_whole_period() {
     let folder = tempfile::tempdir().expect("a folder");
     let changed = samples().into_iter().map(|mut sample| {
         if sample.started_at < MONDAY + HOUR {
@@ -444,7 +444,7 @@ fn a_level_of_which_some_is_not_known_is_not_called_good() {
 }
 
 #[test]
-fn what_sections_of_another_period_are_made_of_is_told_as_well() {
+fn provenance_includes_sections_of_other_periods() {
     let folder = tempfile::tempdir().expect("a folder");
     let made = Made::new(folder.path(), lake(folder.path()));
     let definition = made.definition(folder.path(), "coverage", "period = \"current-month\"");
@@ -500,7 +500,7 @@ fn a_mail_that_passes_a_server_twice_is_one_mail_with_a_clock_in_doubt() {
 }
 
 #[test]
-fn an_alarm_that_may_be_open_since_long_before_is_told_of() {
+fn an_alarm_that_may_have_been_open_for_long_is_shown() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut made = Made::new(folder.path(), lake(folder.path()));
     let unlisted = "more than 31 days before";

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_refused_with_the_reason() {
+    fn an_invalid_pattern_is_refused_with_the_reason() {
         for (pattern, reason) in [
             ("part", "lacks"),
             ("{{ name }}", "final name"),

@@ -710,7 +710,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_that_another_program_wrote_goes_on_with_all_of_its_rows() {
+    fn a_day_of_another_program_continues_with_all_its_rows() {
         let site: SiteName = "here".parse().expect("a name");
         let all = expected();
         let mut new = Sample::new(

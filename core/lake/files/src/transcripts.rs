@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_half_gives_way() {
+    fn the_older_half_is_dropped() {
         let folder = tempfile::tempdir().expect("folder");
         let store = store(folder.path(), 1_000_000);
         let kept: Vec<Transcript> = (0..5).map(|number| transcript(number, 10)).collect();

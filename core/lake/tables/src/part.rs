@@ -523,7 +523,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_is_no_moment() {
+    fn a_date_is_not_a_moment() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("samples.parquet");
         let schema =

@@ -37,7 +37,7 @@ fn content_that_has_no_room_for_the_key_is_found_beforehand() {
 }
 
 #[test]
-fn a_secret_that_the_server_repeats_is_not_told() {
+fn a_secret_repeated_by_the_server_is_not_shown() {
     let secret = Secret::new("hunter2hunter2");
     // The quoted part of the content ends in the middle of the secret.
     let answer = Response {
@@ -352,7 +352,7 @@ fn patience_is_asked_for_in_the_content_too() {
 }
 
 #[tokio::test]
-async fn a_literal_behind_a_name_that_sounds_like_a_secret_is_not_told() {
+async fn a_literal_after_a_name_like_a_secret_is_masked() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let server = async {

@@ -219,7 +219,7 @@ fn the_mail_is_known_by_its_own_header_however_gateways_change_it() {
 }
 
 #[test]
-fn whatever_contradicts_the_header_makes_it_another_message() {
+fn a_contradiction_in_the_header_makes_it_another_message() {
     let whole = mail();
     for fields in [
         "Return-Path: <>\r\n",
@@ -366,7 +366,7 @@ proptest! {
 
     /// No mutation of a bounce, an answer or a forwarded copy of our mail is the mail.
     #[test]
-    fn no_change_of_a_message_about_the_mail_makes_it_the_mail(
+    fn no_mutation_of_a_message_about_the_mail_becomes_the_mail(
         story in 0..STORIES.len(),
         cut in 0.0..1.0_f64,
         changes in proptest::collection::vec((0.0..1.0_f64, any::<u8>(), 0..4_u8), 0..6),

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base64_any_more_ends_it() {
+    fn invalid_base64_ends_the_content() {
         assert_eq!(from_base64(b"aGVsbG8=\r\n\r\n-- footer --\r\n"), b"hello");
         assert_eq!(from_base64(b"aGVsbG8h\r\nd29ybGQ"), b"hello!world");
         assert_eq!(from_quoted_printable(b"a=3Db=\r\nc=XY=4"), b"a=bc=XY=4");

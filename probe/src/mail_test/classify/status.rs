@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_words_of_their_own() {
+    fn replies_are_separate_words() {
         assert_eq!(reply("<<< 550 <a@b>: User unknown"), Some("550"));
         assert_eq!(reply("Remote host said: 571 no"), Some("571"));
         for line in ["at 10.0.5.550", "a550@b", "5000 mails", "the 1550th"] {

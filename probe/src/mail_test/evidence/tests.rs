@@ -555,7 +555,7 @@ fn what_was_reported_of_real_servers_puts_no_truth_outside() {
 /// Small steps of NTP that no coarse pick-up shows (Dovecot pull request 231: a jump of 0.1 s a
 /// day), and large ones (ITIL-Server issue 5: two minutes, corrected in the evening).
 #[test]
-fn after_a_clock_was_set_it_is_learnt_again() {
+fn after_a_clock_was_set_it_is_learned_again() {
     for by in [-120, -14, -5, -1, 1, 5, 14, 120] {
         let set = World { set: (0.006, by * SECOND), ..calm() };
         let told = set.told(500);

@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mailbox_that_is_reached_in_another_way_has_its_own_plans() {
+    fn a_mailbox_reached_differently_has_its_own_plans() {
         let registry = registry();
         let (before, since) = (MailboxId::new(), MailboxId::new());
         let (progress, watch) = watch::channel(Progress::default());
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_that_its_test_never_saw_is_no_duplicate() {
+    fn a_mail_that_its_test_never_saw_is_not_a_duplicate() {
         let registry = registry();
         let mailbox = MailboxId::new();
         let monitor = "mail-hq".parse().expect("an id");
@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_beside_the_mail_is_no_duplicate() {
+    fn a_notification_next_to_the_mail_is_not_a_duplicate() {
         let bounce = |nonce| Found {
             finding: Finding::Notification(Report::failed("5.1.1", "no such user")),
             ..found(nonce)

@@ -146,7 +146,7 @@ fn who_was_served_in_some_form_is_served() {
 }
 
 #[test]
-fn there_is_no_receipt_while_somebody_is_due() {
+fn there_is_no_receipt_while_a_recipient_is_due() {
     let all: Vec<Person> =
         (0..3).map(|number| format!("p{number}@example.com").parse().expect("a person")).collect();
     let all: Vec<&Person> = all.iter().collect();
@@ -238,7 +238,7 @@ async fn no_report_is_too_large_to_arrive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_takes_nothing_leaves_everybody_due() {
+async fn a_server_that_accepts_nothing_leaves_all_recipients_due() {
     let folder = tempfile::tempdir().expect("folder");
     let server = server(Options { users: users(2), max_size: 100, ..Options::default() }).await;
     let config = config(folder.path(), server.smtp_port(), &to(2));
@@ -349,7 +349,7 @@ async fn servers_that_know_only_helo_get_reports() {
 
 /// PHPMailer/PHPMailer#2189: the text of the refusal was lost, because HELO followed it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_name_in_ehlo_is_no_reason_for_helo() {
+async fn a_rejected_name_in_ehlo_does_not_lead_to_helo() {
     for refusal in [
         "421 EHLO MXIN201 does not match your DNS configuration",
         "550 5.7.1 Helo command rejected: Host not found",
@@ -373,7 +373,7 @@ async fn what_is_wrong_with_a_name_in_ehlo_is_no_reason_for_helo() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_refused_for_now_is_due_and_alone() {
+async fn a_temporarily_rejected_recipient_is_retried_separately() {
     let folder = tempfile::tempdir().expect("folder");
     let server = server(Options { users: users(3), ..Options::default() }).await;
     server.inject(

@@ -84,7 +84,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_ascii_and_fits(name in "\\PC{1,120}") {
+        fn arbitrary_input_becomes_ascii_that_fits(name in "\\PC{1,120}") {
             let ascii = spelled(&name);
             prop_assert!(ascii.is_ascii() && !ascii.is_empty() && ascii.len() <= MAX_LENGTH);
             prop_assert!(!ascii.contains(['/', '\\']) || name.contains(['/', '\\']));

@@ -320,7 +320,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_comes_is_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_input_is_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Parsed::Whole(reply, length) | Parsed::Doubtful(reply, length) = parse(&bytes) {
                 prop_assert!(length <= bytes.len() && (100..600).contains(&reply.code));
             }

@@ -86,7 +86,7 @@ async fn an_old_file_goes_only_where_the_new_one_is_there() {
 }
 
 #[tokio::test]
-async fn what_was_refused_is_said() {
+async fn rejections_are_reported() {
     // It exists and may not be removed.
     let (published, _) = publish(&[("DELE n", "553 it stays")]).await;
     assert_eq!(step_of(published), "DELE n");

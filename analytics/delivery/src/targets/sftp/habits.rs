@@ -347,7 +347,7 @@ async fn an_old_file_is_replaced_where_none_is_renamed_over() {
 }
 
 #[tokio::test]
-async fn what_was_begun_goes_on_or_begins_again() {
+async fn an_interrupted_transfer_is_resumed_or_restarted() {
     let part = TemporaryName::default().of("r.pdf", &mailqos_base::hex(&Sha256::digest(CONTENT)));
     for appends in [true, false] {
         let mut server = Server { folders: vec!["in/2026".into()], ..Server::default() };

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_font_is_left_alone() {
+    fn a_file_that_is_not_a_font_is_unchanged() {
         assert_eq!(without(b"OTTO", &RULES), None);
         assert_eq!(without(&[0xff; 64], &RULES), None);
         assert_eq!(without(&FILES[0][..1000], &RULES), None);

@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_rows_do_not_get_a_page_of_their_own() {
+    fn a_few_rows_get_no_separate_page() {
         // Two charts and a table slightly too long for the page.
         let spilled =
             |rows: usize| fullness(vec![block(0, 0, 5), block(1, 0, 4), block(2, 1, rows)]);
@@ -424,7 +424,7 @@ mod tests {
     /// PgBiel/typst-tablex#12, wkhtmltopdf/wkhtmltopdf#2643: the header of a table was alone at the
     /// end of a page.
     #[test]
-    fn no_head_of_a_table_stands_alone() {
+    fn no_table_header_is_alone_on_a_page() {
         for above in 0..9 {
             let blocks = vec![block(0, 0, 6), block(1, 2, 3 * above), block(2, 1, 7)];
             for page in laid_out(blocks).pages() {
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_lines_do_not_get_a_page_of_their_own() {
+    fn a_few_lines_get_no_separate_page() {
         // Only text, so smaller charts can't make room.
         let spilled = |lines: usize| {
             let paragraphs =
@@ -477,7 +477,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
-        fn no_page_of_a_chapter_but_its_last_is_short_of_content(
+        fn only_the_last_page_of_a_chapter_may_be_nearly_empty(
             kinds in proptest::collection::vec((0_usize..3, 0_usize..8), 2..14),
         ) {
             let blocks = kinds.iter().enumerate().map(|(number, (kind, size))| block(number, *kind, *size));

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_that_no_lake_has_are_left_out_of_a_listing() {
+    fn impossible_keys_are_omitted_from_a_listing() {
         let dialect = Dialect::default();
         let entry = |key: &str| format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>");
         let keys = ["samples/a", "samples//b", "./samples/c", "samples/../d", "samples/e/"];

@@ -50,7 +50,7 @@ fn a_foreign_file_with_semicolons_commas_and_its_own_dates_is_understood() {
 }
 
 #[test]
-fn an_outcome_that_is_said_holds_for_a_file_of_our_own_form_as_well() {
+fn an_explicit_outcome_applies_to_files_in_our_format_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = UtcMicros(1_772_366_400_000_000);
     let mut lost = Sample::new("m1".parse().expect("a name"), at, Outcome::Lost);
@@ -126,7 +126,7 @@ fn rows_without_a_value_are_not_good_tests() {
 }
 
 #[test]
-fn a_doubled_hour_is_read_by_the_order_of_its_rows() {
+fn a_repeated_hour_is_resolved_by_the_order_of_rows() {
     let mut plan = plan(&["started_at=time", "round_trip_us=latency:ms"]);
     plan.outcome = Some(Outcome::Ok);
     plan.timezone = TimeZone::get("America/Sao_Paulo").expect("a zone");

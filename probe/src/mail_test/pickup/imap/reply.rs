@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_does_not_give_is_no_content() {
+    fn what_a_server_does_not_return_is_not_content() {
         let read = |text: &str, literals: &[&str]| {
             fetched(&values(&response(text, literals)).expect("values"))
         };

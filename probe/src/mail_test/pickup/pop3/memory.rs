@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_refused_top_is_no_server_without_top() {
+    fn one_rejected_top_does_not_mean_a_server_without_top() {
         let lacks = |has_top: bool, refusals: &[&str]| {
             let mut memory = Memory { has_top, ..Memory::default() };
             refusals.iter().for_each(|text| memory.note_refused_top(text));
