@@ -42,6 +42,7 @@ CLEAN = [
     "docs/guide",
     "docs/lake.md",
     "docs/mail-test.md",
+    "docs/microsoft-graph.md",
     "docs/reports.md",
     "docs/running.md",
     "docs/service-levels.md",

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::{
     binaries::binary,
     lake::{self, Row},
-    servers::{MailServer, PASSWORD, PROBE},
+    servers::{GraphOptions, GraphServer, MailServer, PASSWORD, PROBE},
 };
 
 /// Longest wait of a test before it fails.
@@ -134,6 +134,28 @@ impl Setting {
             to: PROBE.to_owned(),
             more: String::new(),
         }
+    }
+
+    /// Adds the account `NAME` for Microsoft Graph, with a secret in a file, and returns the inline
+    /// table of a pick-up with it; its authority is that of the monitor `ca`.
+    ///
+    /// # Panics
+    /// When the secret's file can't be written.
+    pub fn add_graph_account(&mut self, name: &str, ca: &str, graph: &GraphServer) -> String {
+        let options = GraphOptions::default();
+        write_private(&self.path("graph.secret"), &options.client_secret);
+        self.add(&format!(
+            "[account.{name:?}]\nuser = \"{PROBE}\"\n[account.{name:?}.oauth]\npreset = \"microsoft-365\"\n\
+             tenant = \"{}\"\nclient_id = \"{}\"\nclient_secret = {{ file = \"graph.secret\" }}\n\
+             token_url = \"{}\"\nca_file = \"{ca}.ca.pem\"",
+            options.tenant,
+            options.client_id,
+            graph.token_url()
+        ));
+        format!(
+            "protocol = \"graph\", server = \"localhost\", port = {}, account = \"{name}\", ca_file = \"{ca}.ca.pem\"",
+            graph.port()
+        )
     }
 
     /// Adds a monitor and its object.

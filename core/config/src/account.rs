@@ -9,7 +9,7 @@ use mailqos_net::{Trust, http::Place};
 
 use super::{
     Account, MECHANISMS, Mechanism, Node, Problem, Problems, Proxy, Severity, Table,
-    key::{Optional, OptionalWord, Required, key},
+    key::{Optional, OptionalWord, Required, Word, key},
     reference::Key,
     server::{is_loopback, trust},
     value::secret,
@@ -36,6 +36,12 @@ pub struct OAuthOptions {
     pub client_id: String,
     /// The source of the client's secret; public clients have none.
     pub client_secret: Option<SecretSource>,
+    /// The source of the client's certificate with its key, in PEM (RFC 7523).
+    pub certificate: Option<SecretSource>,
+    /// The file with a token of another identity provider, which proves who the client is.
+    pub federated_token_file: Option<PathBuf>,
+    /// Microsoft Graph, if the provider has it.
+    pub graph: Option<GraphService>,
     /// The scope requested.
     pub scope: Option<String>,
     /// The source of the first refresh token; without it the client uses its own credentials
@@ -51,7 +57,28 @@ pub struct OAuthOptions {
     pub proxy: Proxy,
 }
 
+/// Where Microsoft Graph is, and the scope of its tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct GraphService {
+    /// Host name.
+    pub server: String,
+    /// The scope to request for tokens.
+    pub scope: String,
+}
+
 impl Account {
+    /// The same account with tokens for Microsoft Graph instead of the mail protocols.
+    #[must_use]
+    pub fn for_graph(&self) -> Self {
+        let mut account = self.clone();
+        if let Login::OAuth(oauth) = &mut account.login
+            && let Some(graph) = &oauth.graph
+        {
+            oauth.scope = Some(graph.scope.clone());
+        }
+        account
+    }
+
     /// Returns the OAuth 2.0 options, if the account logs in with tokens.
     pub fn oauth(&self) -> Option<&OAuthOptions> {
         match &self.login {
@@ -70,6 +97,44 @@ pub(crate) enum Provider {
 
 const PROVIDERS: [(&str, Provider); 2] =
     [("microsoft-365", Provider::Microsoft365), ("google-workspace", Provider::GoogleWorkspace)];
+
+/// A cloud of Microsoft's (<https://learn.microsoft.com/graph/deployments>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cloud {
+    Global,
+    UsGovernment,
+    UsDefense,
+    China,
+}
+
+const CLOUDS: [(&str, Cloud); 4] = [
+    ("global", Cloud::Global),
+    ("us-government", Cloud::UsGovernment),
+    ("us-defense", Cloud::UsDefense),
+    ("china", Cloud::China),
+];
+
+impl Cloud {
+    /// The host of the token server. That of China is the one that
+    /// <https://docs.azure.cn/entra/identity-platform/certificate-credentials> names.
+    fn login(self) -> &'static str {
+        match self {
+            Self::Global => "login.microsoftonline.com",
+            Self::UsGovernment | Self::UsDefense => "login.microsoftonline.us",
+            Self::China => "login.partner.microsoftonline.cn",
+        }
+    }
+
+    /// The host of Microsoft Graph. China's lacks delta queries, so it is of no use here.
+    fn graph(self) -> Option<&'static str> {
+        match self {
+            Self::Global => Some("graph.microsoft.com"),
+            Self::UsGovernment => Some("graph.microsoft.us"),
+            Self::UsDefense => Some("dod-graph.microsoft.us"),
+            Self::China => None,
+        }
+    }
+}
 
 keys! {
     ACCOUNT: AccountKeys {
@@ -96,6 +161,13 @@ keys! {
         client_id: Required<String> = key();
         /// The application's secret.
         client_secret: Key = Key::secret();
+        /// Instead of a secret, a certificate and its RSA key, both in PEM, unencrypted.
+        certificate: Key = Key::secret();
+        /// Instead of a secret, a file with a token of another identity provider (workload identity
+        /// federation). It is read at each request for a token.
+        federated_token_file: Optional<PathBuf> = key();
+        /// Microsoft's cloud: the global one, which includes GCC, or a national one.
+        cloud: Word<Cloud> = word!(CLOUDS).default("\"global\"");
         /// A refresh token of the mailbox's owner. If the provider replaces it, the new one is
         /// stored in the state folder.
         refresh_token: Key = Key::secret();
@@ -220,21 +292,51 @@ fn oauth_of(
     };
     let client_secret = source(&OAUTH.client_secret, &mut table, problems);
     let refresh_token = source(&OAUTH.refresh_token, &mut table, problems);
-    if client_secret.is_none() && refresh_token.is_none() {
-        problems.push(
+    let certificate = source(&OAUTH.certificate, &mut table, problems);
+    let federated_token_file = table.read(&OAUTH.federated_token_file, problems);
+    let proofs = [client_secret.is_some(), certificate.is_some(), federated_token_file.is_some()];
+    match proofs.into_iter().filter(|is_set| *is_set).count() {
+        0 if refresh_token.is_none() => problems.push(
             table
                 .missing(&OAUTH.client_secret, "{ env = \"NAME\" }, or another source of a secret"),
-        );
+        ),
+        0 | 1 => {}
+        _ => problems.push(
+            table
+                .problem(
+                    &OAUTH.client_id,
+                    "the application proves who it is in several ways",
+                    "here",
+                )
+                .help("keep one of client_secret, certificate and federated_token_file"),
+        ),
     }
+    let cloud = match provider {
+        Some(Provider::Microsoft365) => table.read(&OAUTH.cloud, problems),
+        _ => Cloud::Global,
+    };
     if provider == Some(Provider::GoogleWorkspace) && refresh_token.is_none() {
         problems.push(table.missing(
             &OAUTH.refresh_token,
             "Google gives access to mailboxes only with a refresh token, not with client credentials",
         ));
     }
-    let token_url = token_url(&mut table, provider, problems);
-    let scope = table.read(&OAUTH.scope, problems).or_else(|| {
+    let token_url = token_url(&mut table, provider.map(|provider| (provider, cloud)), problems);
+    let own_scope = table.read(&OAUTH.scope, problems);
+    let graph = cloud.graph().filter(|_| provider == Some(Provider::Microsoft365)).map(|server| {
+        let scope = match refresh_token.is_some() {
+            false => format!("https://{server}/.default"),
+            true => {
+                format!("https://{server}/Mail.ReadWrite https://{server}/Mail.Send offline_access")
+            }
+        };
+        let scope = own_scope.clone().unwrap_or(scope);
+        GraphService { server: server.to_owned(), scope }
+    });
+    let scope = own_scope.or_else(|| {
         let scope = match (provider?, refresh_token.is_some()) {
+            // Microsoft does not document the scopes of its mail protocols in national clouds.
+            (Provider::Microsoft365, _) if cloud != Cloud::Global => return None,
             (Provider::Microsoft365, false) => "https://outlook.office365.com/.default",
             (Provider::Microsoft365, true) => {
                 "https://outlook.office.com/SMTP.Send https://outlook.office.com/POP.AccessAsUser.All https://outlook.office.com/IMAP.AccessAsUser.All offline_access"
@@ -264,6 +366,12 @@ fn oauth_of(
                 Some(source) => Some(source?),
                 None => None,
             },
+            certificate: match certificate {
+                Some(source) => Some(source?),
+                None => None,
+            },
+            federated_token_file,
+            graph,
             refresh_token: match refresh_token {
                 Some(source) => Some(source?),
                 None => None,
@@ -280,10 +388,10 @@ fn oauth_of(
 
 fn token_url(
     table: &mut Table,
-    provider: Option<Provider>,
+    provider: Option<(Provider, Cloud)>,
     problems: &mut Problems,
 ) -> Option<String> {
-    let tenant: Option<String> = if provider == Some(Provider::Microsoft365) {
+    let tenant: Option<String> = if matches!(provider, Some((Provider::Microsoft365, _))) {
         table.read(&OAUTH.tenant, problems)
     } else {
         None
@@ -312,13 +420,13 @@ fn token_url(
         return None;
     }
     match (provider, tenant) {
-        (Some(Provider::GoogleWorkspace), _) => {
+        (Some((Provider::GoogleWorkspace, _)), _) => {
             Some("https://oauth2.googleapis.com/token".to_owned())
         }
-        (Some(Provider::Microsoft365), Some(tenant)) => {
-            Some(format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"))
+        (Some((Provider::Microsoft365, cloud)), Some(tenant)) => {
+            Some(format!("https://{}/{tenant}/oauth2/v2.0/token", cloud.login()))
         }
-        (Some(Provider::Microsoft365), None) => {
+        (Some((Provider::Microsoft365, _)), None) => {
             problems.push(table.missing(
                 &OAUTH.tenant,
                 "the tenant's id or domain, such as \"contoso.onmicrosoft.com\"",
@@ -453,6 +561,58 @@ mod tests {
                 "{text}: {problems}"
             );
         }
+    }
+
+    #[test]
+    fn clouds_have_hosts_and_scopes_of_their_own() {
+        let preset = "preset = \"microsoft-365\", tenant = \"t\", client_id = \"c\"";
+        for (text, login, graph, mail) in [
+            (
+                "client_secret = { env = \"S\" }",
+                "login.microsoftonline.com",
+                Some("https://graph.microsoft.com/.default"),
+                Some("https://outlook.office365.com/.default"),
+            ),
+            (
+                "cloud = \"us-government\", certificate = { env = \"S\" }",
+                "login.microsoftonline.us",
+                Some("https://graph.microsoft.us/.default"),
+                None,
+            ),
+            (
+                "cloud = \"us-defense\", federated_token_file = \"token\"",
+                "login.microsoftonline.us",
+                Some("https://dod-graph.microsoft.us/.default"),
+                None,
+            ),
+            (
+                "cloud = \"china\", client_secret = { env = \"S\" }",
+                "login.partner.microsoftonline.cn",
+                None,
+                None,
+            ),
+            (
+                "refresh_token = { env = \"S\" }, scope = \"mine\"",
+                "login.microsoftonline.com",
+                Some("mine"),
+                Some("mine"),
+            ),
+        ] {
+            let (account, problems) =
+                account(&format!("user = \"u\"\noauth = {{ {preset}, {text} }}"));
+            assert_eq!(problems, "", "{text}");
+            let account = account.expect("an account");
+            let oauth = account.oauth().expect("OAuth");
+            assert_eq!(oauth.token_url, format!("https://{login}/t/oauth2/v2.0/token"));
+            assert_eq!(oauth.graph.as_ref().map(|graph| &*graph.scope), graph, "{text}");
+            assert_eq!(oauth.scope.as_deref(), mail, "{text}");
+            let over_graph = account.for_graph();
+            let scope = over_graph.oauth().expect("OAuth").scope.as_deref();
+            assert_eq!(scope, graph, "{text}");
+        }
+        let both = "client_secret = { env = \"S\" }, certificate = { env = \"C\" }";
+        let (_, problems) = account(&format!("user = \"u\"\noauth = {{ {preset}, {both} }}"));
+        assert!(problems.contains("in several ways"), "{problems}");
     }
 
     #[test]

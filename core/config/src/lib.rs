@@ -40,7 +40,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 
-pub use account::{Login, OAuthOptions};
+pub use account::{GraphService, Login, OAuthOptions};
 pub use actions::{
     Action, ActionList, ContentType, Framing, LogPlace, On, Service, Step, Webhook, sounds_secret,
 };
@@ -386,6 +386,10 @@ impl Config {
                     found.extend(
                         secret.map(|secret| (format!("client_secret of account {name}"), secret)),
                     );
+                    let certificate = oauth.certificate.as_ref();
+                    found.extend(certificate.map(|certificate| {
+                        (format!("certificate of account {name}"), certificate)
+                    }));
                     let token = oauth.refresh_token.as_ref();
                     found.extend(
                         token.map(|token| (format!("refresh_token of account {name}"), token)),

@@ -21,7 +21,7 @@ keys! {
 keys! {
     OBJECT_SERVER: ObjectServerKeys {
         /// Host name or IP address.
-        server: Optional<String> = key().otherwise("the object's address");
+        server: Optional<String> = key().otherwise("the object's address; Graph: the host of the account's cloud");
     }
 }
 
@@ -46,7 +46,7 @@ keys! {
 keys! {
     MAILBOX_SERVER: MailboxServerKeys {
         /// TCP port.
-        port: Optional<u16> = key().otherwise("POP3: 995 with `implicit`, otherwise 110; IMAP: 993, otherwise 143");
+        port: Optional<u16> = key().otherwise("POP3: 995 with `implicit`, otherwise 110; IMAP: 993, otherwise 143; Graph: 443");
         /// Encryption, as for `smtp`.
         tls: Word<TlsMode> = word!(MAIL_TLS).default("\"implicit\"");
         /// The account to log in with; required here or in the defaults.
@@ -109,6 +109,54 @@ pub(super) const IMAP: Service = Service {
     account: &MAILBOX_SERVER.account,
     helo: None,
 };
+
+/// Reads the keys of Microsoft Graph, which is the same for all objects: its host is that of the
+/// account's cloud.
+pub(super) fn graph_endpoint(
+    table: &mut Table,
+    account: &Optional<AccountName>,
+    config: &Config,
+    problems: &mut Problems,
+) -> Option<Endpoint> {
+    let server = table.read(&OBJECT_SERVER.server, problems);
+    if let Some(server) = &server {
+        host(server, &OBJECT_SERVER.server, table, problems);
+    }
+    if table.node(&MAILBOX_SERVER.tls).is_some() {
+        let tls = table.read(&MAILBOX_SERVER.tls, problems);
+        if tls != TlsMode::Implicit {
+            problems.push(
+                table
+                    .problem(&MAILBOX_SERVER.tls, "Microsoft Graph is used over TLS only", "here")
+                    .help("remove tls"),
+            );
+        }
+    }
+    let port = port(table, &MAILBOX_SERVER.port, 443, problems);
+    let name = reference(table, account, "account", &config.accounts, problems);
+    let trust = trust(table, problems);
+    let known = name.as_ref().and_then(|name| config.accounts.get(name));
+    let graph = known.and_then(|known| known.oauth()?.graph.as_ref());
+    if let (Some(name), Some(_), None) = (&name, known, graph) {
+        problems.push(
+            table
+                .problem(account, "this account has no tokens for Microsoft Graph", "this account")
+                .help(format!(
+                    "in [account.{name}], set oauth = {{ preset = \"microsoft-365\", tenant = …, client_id = …, \
+                     client_secret = … }}; the cloud \"china\" lacks the delta queries that are needed"
+                )),
+        );
+    }
+    let server = server.or_else(|| graph.map(|graph| graph.server.clone()));
+    Some(Endpoint {
+        server: server.or_else(|| name.is_none().then(|| "graph.microsoft.com".to_owned()))?,
+        port,
+        tls: TlsMode::Implicit,
+        trust,
+        account: name,
+        helo: None,
+    })
+}
 
 /// Reads the keys of a server; `address` is used if no server is named.
 pub(super) fn endpoint(
@@ -219,6 +267,15 @@ fn login_problem(
     let is_mail = [SMTP, POP3, IMAP].iter().any(|mail| mail.what == service.what);
     let server = server.to_ascii_lowercase();
     let has_token = account.oauth().is_some();
+    let lacks_scope = |oauth: &crate::OAuthOptions| oauth.scope.is_none() && oauth.graph.is_some();
+    if account.oauth().is_some_and(lacks_scope) && is_mail {
+        let message = format!("the scope of tokens for {} is not known in this cloud", service.what);
+        return Some(
+            table
+                .problem(service.account, message, "this account")
+                .help(format!("set scope in [account.{name}.oauth]")),
+        );
+    }
     if has_token && !is_mail {
         let message = format!("{} does not accept OAuth tokens", service.what);
         return Some(
@@ -360,6 +417,60 @@ actions = [
         assert_eq!(said.matches("0 is not a valid port").count(), 4, "{said}");
         for usual in ["22", "445", "514", "6514"] {
             assert!(said.contains(&format!("the usual ports are {usual}")), "{said}");
+        }
+    }
+
+    #[test]
+    fn microsoft_graph_is_where_the_account_has_its_cloud() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("mailqos.toml");
+        let text = r#"
+site = "here"
+[account.smtp]
+user = "a"
+password = { env = "X" }
+[account.m365]
+user = "probe@contoso.com"
+oauth = { preset = "microsoft-365", tenant = "t", client_id = "c", client_secret = { env = "S" } }
+[object.mail]
+address = "mail.example.com"
+[monitor.mail]
+object = "mail"
+from = "a@example.com"
+to = "probe@contoso.com"
+smtp = { account = "smtp" }
+pickup = { protocol = "graph", account = "m365" }
+folders = ["INBOX", "Junk Email"]
+"#;
+        let read = |change: &[(&str, &str)]| {
+            let mut text = text.to_owned();
+            for (from, to) in change {
+                assert!(text.contains(from), "{from}");
+                text = text.replace(from, to);
+            }
+            std::fs::write(&path, text).expect("write");
+            load(&path)
+        };
+        let server = |change| {
+            let config = read(change).unwrap_or_else(|problems| panic!("{problems}"));
+            let monitor = config.monitors.values().next().expect("a monitor");
+            let pickup = monitor.kind.pickup().expect("a mailbox");
+            (pickup.endpoint.place(), pickup.protocol.to_string())
+        };
+        let graph = |place: &str| (format!("{place} TLS"), "Graph".to_owned());
+        assert_eq!(server(&[]), graph("graph.microsoft.com:443"));
+        let cloud = [("tenant", "cloud = \"us-government\", tenant")];
+        assert_eq!(server(&cloud), graph("graph.microsoft.us:443"));
+        let own = [("\"graph\",", "\"graph\", server = \"localhost\", port = 8443,")];
+        assert_eq!(server(&own), graph("localhost:8443"));
+        for (change, expected) in [
+            ([("account = \"m365\"", "account = \"smtp\"")], "no tokens for Microsoft Graph"),
+            ([("tenant", "cloud = \"china\", tenant")], "lacks the delta queries"),
+            ([("\"graph\",", "\"graph\", tls = \"none\",")], "over TLS only"),
+            ([("account = \"m365\" }", "}")], "\"account\" is missing"),
+        ] {
+            let problems = read(&change).expect_err("it is wrong").to_string();
+            assert!(problems.contains(expected), "{problems}");
         }
     }
 }

@@ -4,14 +4,14 @@
 use std::{collections::BTreeSet, fmt};
 
 use jiff::tz::TimeZone;
-use mailqos_model::{Micros, Name, UtcMicros};
+use mailqos_model::{AccountName, Micros, Name, UtcMicros};
 
 use super::{
-    AlarmRule, Calendar, Config, Cron, Endpoint, MessageShape, Person, Problems, Table, alarm,
+    Account, AlarmRule, Calendar, Config, Cron, Endpoint, MessageShape, Person, Problems, Table, alarm,
     key::{Defaulted, Optional, Word, key},
     message,
     reference::Key,
-    server::{IMAP, POP3, SMTP, Service, endpoint},
+    server::{IMAP, MAILBOX_SERVER, POP3, SMTP, Service, endpoint, graph_endpoint},
     table::Node,
     value::{reference, tags},
 };
@@ -23,7 +23,7 @@ pub struct Pickup {
     pub endpoint: Endpoint,
     /// Protocol of the mailbox.
     pub protocol: PickupProtocol,
-    /// Folders over IMAP; POP3 only has the inbox.
+    /// Folders over IMAP and Microsoft Graph; POP3 only has the inbox.
     pub folders: Vec<String>,
     /// Deadline of each step of a conversation.
     pub timeout: Micros,
@@ -41,12 +41,24 @@ pub enum Transcripts {
 }
 
 /// Protocol of a mailbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PickupProtocol {
     /// POP3 (RFC 1939).
     Pop3,
     /// RFC 9051, RFC 3501.
     Imap,
+    /// Microsoft Graph.
+    Graph,
+}
+
+impl PickupProtocol {
+    /// Returns an account as this protocol uses it: Microsoft Graph needs other tokens.
+    pub fn account(self, account: &Account) -> Account {
+        match self {
+            Self::Graph => account.for_graph(),
+            Self::Pop3 | Self::Imap => account.clone(),
+        }
+    }
 }
 
 impl fmt::Display for PickupProtocol {
@@ -54,6 +66,7 @@ impl fmt::Display for PickupProtocol {
         f.write_str(match self {
             Self::Pop3 => "POP3",
             Self::Imap => "IMAP",
+            Self::Graph => "Graph",
         })
     }
 }
@@ -70,7 +83,7 @@ keys! {
         smtp: Key = Key::table(&["monitor.smtp"]);
         /// The mailbox.
         pickup: Key = Key::table(&["monitor.pickup"]);
-        /// The folders to search over IMAP, in this order.
+        /// The folders to search over IMAP and Microsoft Graph, in this order.
         folders: Defaulted<Vec<String>> = key().default("[\"INBOX\"]");
         /// Over IMAP, use the server's announcements of new mail (IDLE) as further evidence of the
         /// arrival.
@@ -125,8 +138,11 @@ keys! {
 /// Longest horizon that can be configured.
 pub const MAX_HORIZON: Micros = Micros::from_secs(30 * 86_400);
 
-const PROTOCOLS: [(&str, PickupProtocol); 2] =
-    [("pop3", PickupProtocol::Pop3), ("imap", PickupProtocol::Imap)];
+const PROTOCOLS: [(&str, PickupProtocol); 3] = [
+    ("pop3", PickupProtocol::Pop3),
+    ("imap", PickupProtocol::Imap),
+    ("graph", PickupProtocol::Graph),
+];
 
 /// Words for the tests that leave a transcript.
 const TRANSCRIPTS: [(&str, Transcripts); 3] =
@@ -179,15 +195,16 @@ pub(super) fn read(
     let from = table.read(&MONITOR.from, problems);
     let to = table.read(&MONITOR.to, problems);
     let smtp = table.table(&MONITOR.smtp, problems);
-    let smtp = read_endpoint(smtp, SMTP, address, config, problems);
+    let smtp = read_endpoint(smtp, Access::Mail(SMTP), address, config, problems);
     let mut pickup = table.table(&MONITOR.pickup, problems);
     let protocol = pickup
         .as_mut()
         .map(|pickup| pickup.read(&PICKUP.protocol, problems))
         .unwrap_or(PickupProtocol::Pop3);
-    let service = match protocol {
-        PickupProtocol::Pop3 => POP3,
-        PickupProtocol::Imap => IMAP,
+    let access = match protocol {
+        PickupProtocol::Pop3 => Access::Mail(POP3),
+        PickupProtocol::Imap => Access::Mail(IMAP),
+        PickupProtocol::Graph => Access::Graph(&MAILBOX_SERVER.account),
     };
     let folders = folders(table, problems);
     let (alarm, depends_on) = alarm::read(table, &folders, problems);
@@ -216,7 +233,7 @@ pub(super) fn read(
         message: message::read(table, &MONITOR.message, problems),
         transcripts: table.read(&MONITOR.transcripts, problems),
         smtp,
-        pickup: read_endpoint(pickup, service, address, config, problems),
+        pickup: read_endpoint(pickup, access, address, config, problems),
     }
 }
 
@@ -367,18 +384,29 @@ impl Options {
     }
 }
 
+/// How a server is reached.
+enum Access {
+    /// By a mail protocol.
+    Mail(Service),
+    /// Over Microsoft Graph, with the account that this key names.
+    Graph(&'static Optional<AccountName>),
+}
+
 /// Reads a table of a monitor's server completely; the defaults alone have no address, and need
 /// none.
 fn read_endpoint(
     table: Option<Table>,
-    service: Service,
+    access: Access,
     address: Option<&str>,
     config: &Config,
     problems: &mut Problems,
 ) -> Option<Endpoint> {
     let mut table = table?;
-    let found =
-        endpoint(&mut table, service, Some(address.unwrap_or("localhost")), config, problems);
+    let address = address.unwrap_or("localhost");
+    let found = match access {
+        Access::Mail(service) => endpoint(&mut table, service, Some(address), config, problems),
+        Access::Graph(account) => graph_endpoint(&mut table, account, config, problems),
+    };
     table.finish(problems);
     found
 }

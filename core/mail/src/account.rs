@@ -12,6 +12,7 @@ use std::{
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::{SecretError, SecretSource};
 use mailqos_config::{Account, Login};
+use mailqos_model::Micros;
 
 use super::{
     Credentials,
@@ -90,11 +91,23 @@ pub async fn credentials(account: &Account) -> Result<Credentials, CredentialErr
     Ok(credentials)
 }
 
-fn token(user: &str, oauth: &Arc<OAuth>, Fetched { token, fresh }: Fetched) -> Credentials {
-    Credentials { renewal: Some((oauth.clone(), fresh)), ..Credentials::token(user, token) }
+fn token(user: &str, oauth: &Arc<OAuth>, Fetched { token, fresh, took }: Fetched) -> Credentials {
+    Credentials {
+        renewal: Some((oauth.clone(), fresh)),
+        took: took.map(Micros::from),
+        ..Credentials::token(user, token)
+    }
 }
 
 impl Credentials {
+    /// Hands the credentials back unused: the next one to fetch them learns how long obtaining the
+    /// token took.
+    pub async fn hand_back(self) {
+        if let (Some(took), Some((oauth, _))) = (self.took, self.renewal) {
+            oauth.note_took(took.to_std()).await;
+        }
+    }
+
     /// Returns new credentials to replace a rejected token, which may have been revoked; `None` if
     /// others would not help.
     ///
@@ -102,10 +115,11 @@ impl Credentials {
     /// New credentials are required but not available.
     pub async fn renewed(&self) -> Option<Result<Self, CredentialError>> {
         let (oauth, fresh) = self.renewal.as_ref()?;
-        let rejected = Fetched { token: self.secret.clone(), fresh: *fresh };
+        let rejected = Fetched { token: self.secret.clone(), fresh: *fresh, took: None };
         Some(match oauth.replace(&rejected).await? {
             Ok(fetched) => Ok(Self {
                 renewal: Some((oauth.clone(), true)),
+                took: fetched.took.map(Micros::from),
                 secret: fetched.token,
                 ..self.clone()
             }),

@@ -4,8 +4,10 @@
 //! This crate doesn't know schedules, the lake or reports.
 
 mod account;
+mod assertion;
 mod dkim;
 mod fields;
+pub mod graph;
 mod login_refusal;
 mod mailer;
 pub mod oauth;

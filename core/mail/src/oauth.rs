@@ -23,7 +23,10 @@ use oauth2::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
-use super::token_response;
+use super::{
+    assertion::{self, ASSERTION_TYPE, AssertionError},
+    token_response,
+};
 
 /// Deadline of a request to a token server.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -55,6 +58,8 @@ pub struct OAuth {
 #[derive(Debug, Default)]
 struct State {
     token: Option<Token>,
+    /// How long obtaining it took, until a caller has been told.
+    took: Option<Duration>,
     /// Time at which even a new token was rejected.
     futile: Option<Instant>,
 }
@@ -72,6 +77,14 @@ pub enum TokenError {
     /// The client secret is not available.
     #[error("the client secret: {0}")]
     ClientSecret(SecretError),
+    /// The certificate, or the token of another identity provider, can't be used.
+    #[error("{what}: {error}")]
+    Assertion {
+        /// Where the assertion comes from.
+        what: &'static str,
+        /// The reason.
+        error: AssertionError,
+    },
     /// The refresh token is not available.
     #[error("the refresh token: {0}")]
     RefreshToken(SecretError),
@@ -113,6 +126,16 @@ pub struct Fetched {
     pub token: Secret,
     /// Whether it has never been used.
     pub fresh: bool,
+    /// How long obtaining it took; `None` if it was there already.
+    pub took: Option<Duration>,
+}
+
+/// How a client proves who it is.
+#[derive(Default)]
+struct ClientProof {
+    secret: Option<Secret>,
+    /// A JSON Web Token (RFC 7523).
+    assertion: Option<Secret>,
 }
 
 impl OAuth {
@@ -129,13 +152,14 @@ impl OAuth {
         let mut state = self.state.lock().await;
         let now = Instant::now();
         if let Some(token) = state.token.as_ref().filter(|token| now < token.replace_at) {
-            return Ok(Fetched { token: token.secret.clone(), fresh: false });
+            let token = token.secret.clone();
+            return Ok(Fetched { token, fresh: false, took: state.took.take() });
         }
         match self.fetch().await {
             Ok(token) => {
                 let secret = token.secret.clone();
                 state.token = Some(token);
-                Ok(Fetched { token: secret, fresh: true })
+                Ok(Fetched { token: secret, fresh: true, took: Some(now.elapsed()) })
             }
             // The token server has a temporary problem, but the token is still valid.
             Err(error) => match state.token.as_mut().filter(|token| now < token.expires_at) {
@@ -144,11 +168,16 @@ impl OAuth {
                     // timeout.
                     token.replace_at = token.expires_at.min(Instant::now() + RENEWED_AGAIN);
                     tracing::warn!(client = %self.options.client_id, %error, "access token not renewed; using the current one");
-                    Ok(Fetched { token: token.secret.clone(), fresh: false })
+                    Ok(Fetched { token: token.secret.clone(), fresh: false, took: None })
                 }
                 None => Err(error),
             },
         }
+    }
+
+    /// Notes how long obtaining the token in use took, for the next caller.
+    pub(super) async fn note_took(&self, took: Duration) {
+        self.state.lock().await.took = Some(took);
     }
 
     /// Returns another token to replace one that a server rejected; `None` if another one would not
@@ -178,26 +207,21 @@ impl OAuth {
     }
 
     async fn fetch_now(&self) -> Result<Token, TokenError> {
-        let client_secret = match &self.options.client_secret {
-            Some(source) => Some(source.fetch().await.map_err(TokenError::ClientSecret)?),
-            None => None,
-        };
+        let proof = self.proof().await?;
         let via = self.options.proxy.via().await.map_err(TokenError::Proxy)?;
         let transport = Transport::Net(self.options.trust.clone(), via);
         let Some(source) = &self.options.refresh_token else {
-            let asked = self.ask(&transport, client_secret.as_ref(), None).await;
+            let asked = self.ask(&transport, &proof, None).await;
             return asked.map(|(token, _)| token);
         };
         let first = source.fetch().await.map_err(TokenError::RefreshToken)?;
         // The stored token takes precedence as long as the configured one is its origin.
         let kept = read_stored_token(&self.options.kept, &first);
-        let mut result = self
-            .ask(&transport, client_secret.as_ref(), Some(kept.as_ref().unwrap_or(&first)))
-            .await;
+        let mut result = self.ask(&transport, &proof, Some(kept.as_ref().unwrap_or(&first))).await;
         if kept.is_some()
             && matches!(&result, Err(TokenError::Refused { code, .. }) if code == "invalid_grant")
         {
-            result = self.ask(&transport, client_secret.as_ref(), Some(&first)).await;
+            result = self.ask(&transport, &self.proof().await?, Some(&first)).await;
         }
         let (token, rotated) = result?;
         if let Some(rotated) =
@@ -209,11 +233,35 @@ impl OAuth {
         Ok(token)
     }
 
+    /// Fetches what proves who this client is.
+    async fn proof(&self) -> Result<ClientProof, TokenError> {
+        let options = &self.options;
+        let secret = match &options.client_secret {
+            Some(source) => Some(source.fetch().await.map_err(TokenError::ClientSecret)?),
+            None => None,
+        };
+        let assertion = match (&options.certificate, &options.federated_token_file) {
+            (Some(source), _) => {
+                let made =
+                    assertion::of_certificate(source, &options.client_id, &options.token_url);
+                let failed =
+                    |error| TokenError::Assertion { what: "the client certificate", error };
+                Some(made.await.map_err(failed)?)
+            }
+            (None, Some(path)) => {
+                let failed = |error| TokenError::Assertion { what: "the federated token", error };
+                Some(assertion::of_file(path).await.map_err(failed)?)
+            }
+            (None, None) => None,
+        };
+        Ok(ClientProof { secret, assertion })
+    }
+
     /// Requests an access token; returns it with the new refresh token, if there is one.
     async fn ask(
         &self,
         transport: &Transport,
-        client_secret: Option<&Secret>,
+        proof: &ClientProof,
         refresh_token: Option<&Secret>,
     ) -> Result<(Token, Option<Secret>), TokenError> {
         let asked = Instant::now();
@@ -223,7 +271,7 @@ impl OAuth {
         let mut client = BasicClient::new(ClientId::new(self.options.client_id.clone()))
             .set_token_uri(url)
             .set_auth_type(AuthType::RequestBody);
-        if let Some(secret) = client_secret {
+        if let Some(secret) = &proof.secret {
             client = client.set_client_secret(ClientSecret::new(secret.expose().to_owned()));
         }
         let scopes = self
@@ -235,16 +283,30 @@ impl OAuth {
         let result = match refresh_token {
             Some(token) => {
                 let token = RefreshToken::new(token.expose().to_owned());
-                let request = client.exchange_refresh_token(&token).add_scopes(scopes);
+                let mut request = client.exchange_refresh_token(&token).add_scopes(scopes);
+                if let Some(assertion) = &proof.assertion {
+                    request = request
+                        .add_extra_param("client_assertion_type", ASSERTION_TYPE)
+                        .add_extra_param("client_assertion", assertion.expose());
+                }
                 request.request_async(transport).await
             }
             None => {
-                let request = client.exchange_client_credentials().add_scopes(scopes);
+                let mut request = client.exchange_client_credentials().add_scopes(scopes);
+                if let Some(assertion) = &proof.assertion {
+                    request = request
+                        .add_extra_param("client_assertion_type", ASSERTION_TYPE)
+                        .add_extra_param("client_assertion", assertion.expose());
+                }
                 request.request_async(transport).await
             }
         };
-        let secrets: Vec<Secret> =
-            client_secret.into_iter().chain(refresh_token).cloned().collect();
+        let secrets: Vec<Secret> = [&proof.secret, &proof.assertion]
+            .into_iter()
+            .flatten()
+            .chain(refresh_token)
+            .cloned()
+            .collect();
         let answer = result.map_err(|error| explain(error, &place, &secrets))?;
         Ok(self.accept(&answer, asked))
     }
@@ -257,8 +319,8 @@ impl OAuth {
         client_secret: &Secret,
         refresh_token: Option<&Secret>,
     ) -> Result<(Secret, Option<Secret>), TokenError> {
-        let (token, rotated) =
-            self.ask(&Transport::Said(said), Some(client_secret), refresh_token).await?;
+        let proof = ClientProof { secret: Some(client_secret.clone()), ..ClientProof::default() };
+        let (token, rotated) = self.ask(&Transport::Said(said), &proof, refresh_token).await?;
         Ok((token.secret, rotated))
     }
 
@@ -362,11 +424,29 @@ fn explain(error: Failure, place: &Place, secrets: &[Secret]) -> TokenError {
 /// Explains errors of token servers, with the remedy: those of Microsoft Entra by their numbers,
 /// others by name.
 fn meaning(code: &str, said: &str) -> Option<&'static str> {
-    const NUMBERS: [(&str, &str); 13] = [
+    const NUMBERS: [(&str, &str); 18] = [
         (
             "AADSTS7000222",
             "the client secret has expired: create a new one in Microsoft Entra (App registrations, \
              Certificates & secrets)",
+        ),
+        (
+            "AADSTS700027",
+            "the certificate is not registered with the application, or has expired: upload it in Microsoft Entra \
+             (App registrations, Certificates & secrets)",
+        ),
+        ("AADSTS700024", "the clock of this machine is wrong, or the federated token has expired"),
+        (
+            "AADSTS700213",
+            "the application has no federated credential with this subject: compare issuer, subject and audience",
+        ),
+        (
+            "AADSTS70021",
+            "the application has no federated credential for this token: compare issuer, subject and audience",
+        ),
+        (
+            "AADSTS500011",
+            "the tenant does not know the service that scope names: check scope and cloud",
         ),
         ("AADSTS7000215", "the client secret is wrong: use its value, not its id"),
         ("AADSTS700016", "the tenant does not know the application: check client_id and tenant"),
@@ -510,6 +590,9 @@ mod tests {
             token_url: "http://127.0.0.1:1/token".to_owned(),
             client_id: "client".to_owned(),
             client_secret: None,
+            certificate: None,
+            federated_token_file: None,
+            graph: None,
             scope: None,
             refresh_token: None,
             secret_expires: None,

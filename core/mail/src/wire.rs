@@ -259,6 +259,30 @@ impl Wire {
         )
     }
 
+    /// Opens the connection again after the server has ended it. Transcript, limits and the times of
+    /// the first connection stay.
+    ///
+    /// # Errors
+    /// [`WireError`] says which step failed.
+    pub async fn reopen(&mut self, endpoint: &Endpoint, step: Duration) -> Result<(), WireError> {
+        self.transcript.note("connecting again");
+        let new = match Self::connect(endpoint, step).await {
+            Ok(new) => new,
+            Err(error) => {
+                self.transcript.note(&error.to_string());
+                return Err(error);
+            }
+        };
+        (self.stream, self.peer) = (new.stream, new.peer);
+        (self.buffer, self.consumed) = (Vec::new(), 0);
+        Ok(())
+    }
+
+    /// Writes down something that happened.
+    pub fn note(&mut self, text: &str) {
+        self.transcript.note(text);
+    }
+
     /// Limits the duration of the whole session, however many steps it has. A server that stays
     /// just below the limit of each step must not block the caller forever.
     pub fn limit(&mut self, whole: Duration) {

@@ -189,6 +189,9 @@ macro_rules! sample_columns {
             spam_score: Option<f64> = "spam_score",
             /// The kind of test, such as `mailbox`; null is `mail-qos`.
             kind: Option<String> = "kind",
+            /// Over Microsoft Graph, the access token was there already: [`Sample::pickup_login`] is
+            /// zero.
+            pickup_token_cached: Option<bool> = "pickup_token_cached",
         }
     };
 }

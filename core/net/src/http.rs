@@ -209,7 +209,12 @@ async fn encrypt(
 
 /// Parses how long the server asks clients to wait: seconds, or a date.
 fn retry_after(value: &HeaderValue, now: UtcMicros) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
+    parse_retry_after(value.to_str().ok()?, now)
+}
+
+/// Parses a field `Retry-After` (RFC 9110, section 10.2.3): the wait, at most an hour.
+pub fn parse_retry_after(text: &str, now: UtcMicros) -> Option<Duration> {
+    let text = text.trim();
     let asked = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // A number of seconds that is too large becomes the maximum.
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
@@ -218,6 +223,11 @@ fn retry_after(value: &HeaderValue, now: UtcMicros) -> Option<Duration> {
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     };
     Some(asked.min(MAX_RETRY_AFTER))
+}
+
+/// Parses a field `Date`, such as `Tue, 01 Dec 2026 09:00:00 GMT`.
+pub fn parse_date(text: &str) -> Option<UtcMicros> {
+    http_date(text.trim()).map(|at| UtcMicros(at.as_microsecond()))
 }
 
 /// Parses a date in one of the three forms in RFC 9110, section 5.6.7; all are in UTC.

@@ -102,7 +102,11 @@ impl MailTests {
         let own = |error: String| (error, None);
         let smtp_credentials = self.base.credentials(&options.smtp).await.map_err(own)?;
         // Otherwise, a missing mailbox password would only be noticed with a mail in transit.
-        let _ = self.base.credentials(&options.pickup).await.map_err(own)?;
+        let pickup = (&options.pickup, options.protocol);
+        let credentials = self.base.mailbox_credentials(pickup.0, pickup.1).await.map_err(own)?;
+        if let Some(credentials) = credentials {
+            credentials.hand_back().await;
+        }
         let address = |person: &Person| person.mailbox().map_err(|error| own(error.to_string()));
         let (from, to) = (address(&options.from)?, address(&options.to)?);
         let mut nonce = [0; 8];

@@ -88,12 +88,13 @@ impl MailboxTests {
     }
 
     async fn visit(&self, pickup: &Pickup, hold: Micros) -> Visit {
-        let credentials = match self.base.credentials(&pickup.endpoint).await {
-            Ok(credentials) => credentials,
-            Err(reason) => {
-                return Visit::failed(Moment::now(), PickupError::no_credentials(&reason));
-            }
-        };
+        let credentials =
+            match self.base.mailbox_credentials(&pickup.endpoint, pickup.protocol).await {
+                Ok(credentials) => credentials,
+                Err(reason) => {
+                    return Visit::failed(Moment::now(), PickupError::no_credentials(&reason));
+                }
+            };
         let account = pickup.endpoint.account.as_ref().map_or("", |account| account.as_str());
         let key = format!("{} {account}", place(pickup));
         let mut memory = self.memories.lock().ignore_poison().remove(&key).unwrap_or_default();
@@ -159,12 +160,13 @@ pub(crate) async fn missing_folders(
     config: &Config,
     pickup: &Pickup,
 ) -> Result<Vec<String>, String> {
-    if pickup.protocol != PickupProtocol::Imap {
+    if pickup.protocol == PickupProtocol::Pop3 {
         return Ok(Vec::new());
     }
     let credentials = match config.account(pickup.endpoint.account.as_ref()) {
         Some(account) => {
-            Some(mailqos_mail::credentials(account).await.map_err(|error| error.to_string())?)
+            let account = pickup.protocol.account(account);
+            Some(mailqos_mail::credentials(&account).await.map_err(|error| error.to_string())?)
         }
         None => None,
     };

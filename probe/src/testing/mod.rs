@@ -10,7 +10,7 @@ use std::{
 };
 
 use mailqos_base::lock::IgnorePoison as _;
-use mailqos_config::{Account, Config, Endpoint, Monitor, TestKind, Transcripts};
+use mailqos_config::{Account, Config, Endpoint, Monitor, PickupProtocol, TestKind, Transcripts};
 use mailqos_lake::transcripts::{Conversation, Store, Transcript};
 use mailqos_mail::Credentials;
 use mailqos_model::{Exclusion, Micros, MonitorId, Outcome, Sample, UtcMicros};
@@ -185,6 +185,21 @@ impl TestBase {
     /// Returns the account that logs in to a server.
     pub(crate) fn account(&self, endpoint: &Endpoint) -> Option<Account> {
         self.config().account(endpoint.account.as_ref()).cloned()
+    }
+
+    /// The credentials for a mailbox; an error is one line without secrets.
+    pub(crate) async fn mailbox_credentials(
+        &self,
+        endpoint: &Endpoint,
+        protocol: PickupProtocol,
+    ) -> Result<Option<Credentials>, String> {
+        match self.account(endpoint) {
+            Some(account) => {
+                let credentials = mailqos_mail::credentials(&protocol.account(&account)).await;
+                credentials.map(Some).map_err(|error| error.to_string())
+            }
+            None => Ok(None),
+        }
     }
 
     /// Returns the credentials for a server; an error is one line without secrets.

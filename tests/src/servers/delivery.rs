@@ -64,8 +64,20 @@ pub(super) fn accept(
 ) -> String {
     let at = UtcMicros::now();
     let queue_id = next_queue_id(shared);
+    accept_from(shared, smtp_received(shared, client, &queue_id, to, at), from, to, content);
+    queue_id
+}
+
+/// Takes a mail for delivery, with the field that the server puts on top of it.
+pub(super) fn accept_from(
+    shared: &Arc<Shared>,
+    received: String,
+    from: &str,
+    to: &[String],
+    content: &[u8],
+) {
     lock(&shared.accepted).push(Accepted {
-        at,
+        at: UtcMicros::now(),
         from: from.to_owned(),
         to: to.to_vec(),
         content: content.into(),
@@ -79,12 +91,11 @@ pub(super) fn accept(
             shared: shared.clone(),
             from: from.to_owned(),
             recipient: recipient.clone(),
-            received: smtp_received(shared, client, &queue_id, to, at),
+            received: received.clone(),
             content: content.to_vec(),
         };
         tokio::spawn(mail.deliver(delay, mishaps));
     }
-    queue_id
 }
 
 /// Returns the field that Postfix adds.
@@ -247,12 +258,12 @@ impl Mail {
 }
 
 /// Returns the start of the body.
-fn header_end(mail: &[u8]) -> usize {
+pub(super) fn header_end(mail: &[u8]) -> usize {
     mail.windows(4).position(|four| four == b"\r\n\r\n").map_or(mail.len(), |at| at + 4)
 }
 
 /// Returns the header fields: name and the range of the whole field with its line end.
-fn fields(mail: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
+pub(super) fn fields(mail: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
     let end = header_end(mail);
     let mut found: Vec<(String, std::ops::Range<usize>)> = Vec::new();
     let mut start = 0;
@@ -270,7 +281,7 @@ fn fields(mail: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
     found
 }
 
-fn field(mail: &[u8], name: &str) -> Option<String> {
+pub(super) fn field(mail: &[u8], name: &str) -> Option<String> {
     let (name, range) =
         fields(mail).into_iter().find(|(field, _)| field.eq_ignore_ascii_case(name))?;
     let value =
@@ -279,7 +290,7 @@ fn field(mail: &[u8], name: &str) -> Option<String> {
 }
 
 /// Replaces all fields of this name by one, or drops them.
-fn replace_field(mail: &mut Vec<u8>, name: &str, value: Option<&str>) {
+pub(super) fn replace_field(mail: &mut Vec<u8>, name: &str, value: Option<&str>) {
     let mut place = None;
     for (field, range) in fields(mail).into_iter().rev() {
         if field.eq_ignore_ascii_case(name) {

@@ -74,7 +74,7 @@ impl TestKind for Mailbox {
             ("kind", self.name().to_owned()),
             ("pickup", format!("{} over {protocol}", endpoint.place())),
         ];
-        if *protocol == PickupProtocol::Imap {
+        if *protocol != PickupProtocol::Pop3 {
             options.push(("folders", folders.join(", ")));
         }
         options.push(("timeout", timeout.to_string()));

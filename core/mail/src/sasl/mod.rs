@@ -15,6 +15,7 @@ pub use exchange::{Answer, AuthenticationResult, Channel, authenticate};
 use mailqos_base::Secret;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{MECHANISMS, Mechanism};
+use mailqos_model::Micros;
 use scram::Scram;
 
 use super::{oauth::OAuth, turn::LoginAttempts};
@@ -28,6 +29,9 @@ pub struct Credentials {
     pub secret: Secret,
     /// Whether the secret is an OAuth 2.0 access token instead of a password.
     pub is_token: bool,
+    /// How long obtaining the access token took; `None` for one that was there already, and for a
+    /// password.
+    pub took: Option<Micros>,
     /// Mechanisms that may be used; all if empty.
     pub only: Vec<Mechanism>,
     /// The source of further tokens, and whether this one has never been used.
@@ -54,6 +58,7 @@ impl Credentials {
             user: user.into(),
             secret,
             is_token: false,
+            took: None,
             only: Vec::new(),
             renewal: None,
             memory: Arc::default(),

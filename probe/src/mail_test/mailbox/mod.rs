@@ -45,7 +45,7 @@ fn is_watched(options: &MailQos) -> bool {
 pub(in crate::mail_test) struct Key {
     server: String,
     port: u16,
-    imap: bool,
+    protocol: PickupProtocol,
     folders: Vec<String>,
     user: String,
 }
@@ -55,7 +55,7 @@ impl Key {
         Self {
             server: options.pickup.server.to_ascii_lowercase(),
             port: options.pickup.port,
-            imap: options.protocol == PickupProtocol::Imap,
+            protocol: options.protocol,
             folders: options.folders.clone(),
             user: account.map(|account| account.user.clone()).unwrap_or_default(),
         }
@@ -167,7 +167,7 @@ impl Mailbox {
                 step: options.timeout.to_std(),
                 whereabouts: VisitStage::default(),
             },
-            account: Mutex::new(account.cloned()),
+            account: Mutex::new(account.map(|account| options.protocol.account(account))),
             wake: Notify::new(),
             attention: Notify::new(),
             is_watching: AtomicBool::new(false),
@@ -205,7 +205,8 @@ impl Mailbox {
 
     /// Sets the account of future visits: the same user, possibly with another password.
     pub(in crate::mail_test) fn log_in_by(&self, account: Option<&Account>) {
-        *self.account.lock().ignore_poison() = account.cloned();
+        let account = account.map(|account| self.door.protocol.account(account));
+        *self.account.lock().ignore_poison() = account;
     }
 
     fn changed(&self) {

@@ -1,6 +1,7 @@
-//! A pick-up: one visit to a mailbox over POP3 or IMAP, which looks for our mails and leaves others
-//! alone.
+//! A pick-up: one visit to a mailbox over POP3, IMAP or Microsoft Graph, which looks for our mails
+//! and leaves others alone.
 
+mod graph;
 pub(super) mod imap;
 mod pop3;
 
@@ -123,6 +124,8 @@ pub(crate) struct PickupPhases {
     pub(super) connect: Option<Micros>,
     pub(super) greeting: Option<Micros>,
     pub(super) login: Option<Micros>,
+    /// Over Microsoft Graph, the access token was there already.
+    pub(super) is_token_cached: bool,
     pub(super) list: Option<Micros>,
 }
 
@@ -439,6 +442,7 @@ pub(super) fn fill_in(
     sample.pickup_connect = phases.connect;
     sample.pickup_greeting = phases.greeting;
     sample.pickup_login = phases.login;
+    sample.pickup_token_cached = phases.is_token_cached.then_some(true);
     sample.pickup_list = phases.list;
     let missing: Vec<&str> = missing.iter().map(|folder| &*folder.name).collect();
     sample.folders_missing = (!missing.is_empty()).then(|| missing.join(", "));
@@ -453,6 +457,7 @@ pub(super) fn fill_in(
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     pop3: pop3::Memory,
+    graph: graph::Memory,
     pub(super) imap: imap::Memory,
 }
 
@@ -460,6 +465,7 @@ pub(crate) struct Memory {
 pub(super) enum Ending {
     Pop3(pop3::Session),
     Imap(imap::Session),
+    Graph(Box<mailqos_mail::graph::Graph>),
 }
 
 impl Ending {
@@ -467,6 +473,7 @@ impl Ending {
         match self {
             Self::Pop3(session) => &session.wire,
             Self::Imap(session) => &session.wire,
+            Self::Graph(graph) => &graph.wire,
         }
     }
 
@@ -478,6 +485,10 @@ impl Ending {
         match self {
             Self::Pop3(session) => session.end().await,
             Self::Imap(session) => session.end().await,
+            Self::Graph(graph) => {
+                graph.close().await;
+                Ok(())
+            }
         }
     }
 }
@@ -508,6 +519,11 @@ async fn converse(
                 imap::converse(wire, errand, &mut memory.imap, judge, visit).await;
             (Ending::Imap(session), result)
         }
+        PickupProtocol::Graph => {
+            let (graph, result) =
+                graph::converse(wire, errand, &mut memory.graph, judge, visit).await;
+            (Ending::Graph(Box::new(graph)), result)
+        }
     };
     visit.done(ending.wire(), result);
     ending
@@ -536,6 +552,10 @@ pub(super) async fn visit(
     visit: &mut Visit,
 ) -> Option<Ending> {
     *visit = Visit::begin();
+    if let Some(error) = memory.graph.held_back() {
+        visit.error = Some(error);
+        return None;
+    }
     let wire = visit.connect(errand.door).await?;
     let ending = converse(wire, errand, memory, judge, visit).await;
     let worth_an_end = match ending {
@@ -544,7 +564,9 @@ pub(super) async fn visit(
         Ending::Pop3(_) => {
             visit.error.as_ref().is_none_or(|error| error.is_passing) || !visit.found.is_empty()
         }
-        Ending::Imap(_) => visit.error.as_ref().is_none_or(|error| error.is_passing),
+        Ending::Imap(_) | Ending::Graph(_) => {
+            visit.error.as_ref().is_none_or(|error| error.is_passing)
+        }
     };
     worth_an_end.then_some(ending)
 }
@@ -553,6 +575,10 @@ pub(super) async fn visit(
 /// in [`Visit::missing`].
 pub(crate) async fn survey(errand: VisitTarget<'_>, memory: &mut Memory) -> Visit {
     let mut visit = Visit::begin();
+    if let Some(error) = memory.graph.held_back() {
+        visit.error = Some(error);
+        return visit;
+    }
     let Some(wire) = visit.connect(errand.door).await else {
         return visit;
     };
@@ -564,6 +590,10 @@ pub(crate) async fn survey(errand: VisitTarget<'_>, memory: &mut Memory) -> Visi
         PickupProtocol::Imap => {
             let (session, result) = imap::survey(wire, errand, &mut memory.imap, &mut visit).await;
             (Ending::Imap(session), result)
+        }
+        PickupProtocol::Graph => {
+            let (graph, result) = graph::survey(wire, errand, &mut memory.graph, &mut visit).await;
+            (Ending::Graph(Box::new(graph)), result)
         }
     };
     visit.done(ending.wire(), result);

@@ -36,7 +36,7 @@ use mailqos_tests::{
     binaries,
     lake::Row,
     real::RealServer,
-    servers::{Delays, MailServer, Options, ServerClock},
+    servers::{Delays, GraphOptions, GraphServer, MailServer, Options, ServerClock},
     setting::{MonitorText, Setting},
     token,
 };
@@ -99,7 +99,7 @@ impl Clocks {
 type Kind = (&'static str, &'static str, &'static str);
 
 /// The kinds of monitors.
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 15] = [
     ("pop3-1s", "pop3", "check_interval = \"1s\""),
     ("pop3-5s", "pop3", "check_interval = \"5s\""),
     ("pop3-15s", "pop3", "check_interval = \"15s\""),
@@ -113,6 +113,8 @@ const KINDS: [Kind; 13] = [
     ("imap-5s-unwatched", "imap", "check_interval = \"5s\"\nidle = false"),
     ("imap-60s-unwatched", "imap", "check_interval = \"60s\"\nidle = false"),
     ("imap-precise", "imap", "check_interval = \"5s\"\nprecise = true"),
+    ("graph-5s", "graph", "check_interval = \"5s\""),
+    ("graph-15s", "graph", "check_interval = \"15s\""),
 ];
 
 fn kind(name: &str) -> Result<Kind, String> {
@@ -133,14 +135,14 @@ const TICK: Micros = Micros::from_millis(10);
 
 /// Where a monitor's mails arrive, and the source of the true time.
 enum Mailbox {
-    Embedded(MailServer),
+    Embedded(MailServer, Option<GraphServer>),
     Real(Arc<Mutex<Landings>>),
 }
 
 impl Mailbox {
     fn landings(&self) -> Landings {
         match self {
-            Self::Embedded(server) => server
+            Self::Embedded(server, _) => server
                 .landings()
                 .iter()
                 .filter_map(|landing| {
@@ -210,7 +212,14 @@ async fn embedded(
         let (pop3, imap) = (server.pop3s_port().to_string(), server.imaps_port().to_string());
         monitor.pickup = monitor.pickup.replace("pop3", "imap").replace(&pop3, &imap);
     }
-    (monitor, Mailbox::Embedded(server))
+    let mut graph = None;
+    if protocol == "graph" {
+        let service = GraphServer::start(&server, GraphOptions::default()).await;
+        let service = service.expect("an embedded Graph");
+        monitor.pickup = setting.add_graph_account(&format!("{id}-m365"), id, &service);
+        graph = Some(service);
+    }
+    (monitor, Mailbox::Embedded(server, graph))
 }
 
 /// Returns a monitor with a separate mailbox on the real servers.
@@ -381,7 +390,7 @@ async fn main() -> ExitCode {
 /// Sets the clocks of some servers by up to five seconds.
 fn step(servers: &BTreeMap<String, Mailbox>, round: i64) {
     for (number, mailbox) in (0..).zip(servers.values()) {
-        if let Mailbox::Embedded(server) = mailbox
+        if let Mailbox::Embedded(server, _) = mailbox
             && (round + number) % 4 == 0
         {
             let by = (round * 7 + number * 3) % 11 - 5;

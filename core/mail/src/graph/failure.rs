@@ -1,0 +1,281 @@
+//! Failures of requests to Microsoft Graph: its error objects, what they mean, and what to do.
+//!
+//! Form and codes: <https://learn.microsoft.com/graph/errors>,
+//! <https://learn.microsoft.com/graph/resolve-auth-errors>; Exchange's codes (`Error…`,
+//! `MailboxNotEnabled…`) are known from public reports only, which are named in comments.
+
+use std::time::Duration;
+
+use mailqos_base::{Secret, one_line};
+use mailqos_model::Micros;
+
+use super::super::WireError;
+
+/// The deepest nesting of error objects that is followed.
+const MAX_DEPTH: usize = 8;
+
+/// A refusal by Microsoft Graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The codes of the error and of the errors inside it, outermost first; may be empty.
+    pub codes: Vec<String>,
+    /// The message, in one line without secrets.
+    pub message: String,
+    /// The wait that the server asks for.
+    pub retry_after: Option<Duration>,
+    /// The request's id, by which Microsoft's support finds it.
+    pub request_id: Option<String>,
+}
+
+impl Refusal {
+    /// Reads the content of a response with an error status.
+    pub(super) fn read(
+        status: u16,
+        body: &[u8],
+        retry_after: Option<Duration>,
+        secrets: &[Secret],
+    ) -> Self {
+        let mut refusal = Self {
+            status,
+            codes: Vec::new(),
+            message: String::new(),
+            retry_after,
+            request_id: None,
+        };
+        let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) else {
+            refusal.message =
+                one_line(&String::from_utf8_lossy(&body[..body.len().min(400)]), secrets);
+            return refusal;
+        };
+        let mut next = json.get("error");
+        for _ in 0..MAX_DEPTH {
+            let Some(error) = next else { break };
+            let text = |name: &str| error.get(name).and_then(|value| value.as_str());
+            // Only what may be a code: the rest of the message is quoted once.
+            if let Some(code) = text("code").filter(|code| !code.is_empty()) {
+                refusal.codes.push(one_line(code, secrets));
+            }
+            if let Some(message) = text("message").filter(|_| refusal.message.is_empty()) {
+                refusal.message = one_line(message, secrets);
+            }
+            if let Some(id) = text("request-id") {
+                refusal.request_id = Some(one_line(id, secrets));
+            }
+            next = error.get("innerError").or_else(|| error.get("innererror"));
+        }
+        refusal
+    }
+
+    /// Whether one of the codes is among these, in whatever case.
+    pub fn has_code(&self, codes: &[&str]) -> bool {
+        let is = |known: &String| codes.iter().any(|code| known.eq_ignore_ascii_case(code));
+        self.codes.iter().any(is)
+    }
+
+    /// Whether the service asks for fewer requests, or for some patience.
+    pub fn is_throttling(&self) -> bool {
+        matches!(self.status, 429 | 503 | 504 | 509)
+    }
+
+    /// The refusal as a request for patience, in a few words.
+    pub fn throttling(&self) -> String {
+        let code = self.codes.first().map(|code| format!(" {code}")).unwrap_or_default();
+        format!("throttled by Microsoft Graph ({}{code})", self.status)
+    }
+
+    /// Whether the state of a delta query has expired: the folder must be listed again
+    /// (<https://learn.microsoft.com/graph/delta-query-overview#synchronization-reset>).
+    pub fn is_expired_state(&self) -> bool {
+        let codes = [
+            "SyncStateNotFound",
+            "SyncStateInvalid",
+            "resyncRequired",
+            "ErrorInvalidSyncStateData",
+        ];
+        self.status == 410 || (self.status == 400 && self.has_code(&codes))
+    }
+
+    /// Whether the thing asked for is not there (any more).
+    pub fn is_missing_item(&self) -> bool {
+        self.status == 404 && !self.is_missing_mailbox()
+    }
+
+    /// Whether the mailbox is not there, or can't be reached over Microsoft Graph.
+    pub fn is_missing_mailbox(&self) -> bool {
+        let codes = [
+            "MailboxNotEnabledForRESTAPI",
+            "MailboxNotSupportedForRESTAPI",
+            "ErrorInvalidUser",
+            "ErrorNonExistentMailbox",
+            "Request_ResourceNotFound",
+            "ErrorMailboxStoreUnavailable",
+        ];
+        self.has_code(&codes)
+    }
+
+    /// Whether another token may help.
+    pub fn is_token(&self) -> bool {
+        self.status == 401
+    }
+
+    /// Whether the application may not do this.
+    pub fn is_permission(&self) -> bool {
+        self.status == 403 && !self.has_code(&["ErrorQuotaExceeded", "quotaLimitReached"])
+    }
+
+    /// What the error means and what to do, if that is known.
+    fn meaning(&self) -> Option<&'static str> {
+        Some(match self.status {
+            // https://github.com/microsoftgraph/microsoft-graph-docs-contrib/issues/405 and /717: guests, no licence.
+            _ if self
+                .has_code(&["MailboxNotEnabledForRESTAPI", "MailboxNotSupportedForRESTAPI"]) =>
+            {
+                "the mailbox is inactive, was deleted, is on-premises, or has no Exchange \
+                 Online licence: restore it or assign a licence, or measure it over IMAP or POP3"
+            }
+            _ if self.has_code(&[
+                "ErrorInvalidUser",
+                "ErrorNonExistentMailbox",
+                "Request_ResourceNotFound",
+            ]) =>
+            {
+                "the tenant has no such mailbox: check the account's user and tenant"
+            }
+            _ if self.has_code(&["ErrorSendAsDenied"]) => {
+                "the mailbox may not send as this address: set from to the account's user, or grant Send As"
+            }
+            413 => "the message is larger than Microsoft Graph accepts",
+            _ if self.has_code(&["ErrorMessageSizeExceeded"]) => {
+                "the message is larger than Microsoft Graph accepts"
+            }
+            _ if self.has_code(&["ErrorQuotaExceeded", "quotaLimitReached"]) => {
+                "the mailbox is full: empty it, Recoverable Items included"
+            }
+            // https://github.com/kartverket/skyline/issues/78: delegated permissions instead of application ones.
+            403 => {
+                "the application lacks a permission for this mailbox: grant Mail.ReadWrite (and Mail.Send, to send) as \
+                 application permissions with admin consent, or as Exchange application roles whose scope contains \
+                 the mailbox; a change takes up to two hours"
+            }
+            401 => {
+                "the access token is not valid here: check tenant, cloud and scope of the account"
+            }
+            410 => "the state of the listing has expired: the folder is listed again",
+            429 => "the service asks for fewer requests",
+            503 | 504 | 509 => "the service is temporarily unavailable",
+            _ => return None,
+        })
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Microsoft Graph refused the request ({}", self.status)?;
+        for code in &self.codes {
+            write!(f, " {code}")?;
+        }
+        f.write_str(")")?;
+        if let Some(meaning) = self.meaning() {
+            write!(f, ": {meaning}")?;
+        }
+        if !self.message.is_empty() {
+            let separator = if self.meaning().is_some() { "; the server reports: " } else { ": " };
+            write!(f, "{separator}{}", self.message)?;
+        }
+        Ok(())
+    }
+}
+
+/// The failure of a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// The connection failed.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The service refused.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The service asks for a longer wait than there is time for.
+    #[error("{}; it asks to wait {wait}", refusal.throttling())]
+    Throttled {
+        /// The last refusal.
+        refusal: Refusal,
+        /// The wait.
+        wait: Micros,
+    },
+    /// The response is not what Microsoft Graph sends.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl GraphError {
+    /// The refusal, if it was one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) | Self::Throttled { refusal, .. } => Some(refusal),
+            Self::Wire(_) | Self::Unreadable(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, body: &str) -> Refusal {
+        Refusal::read(status, body.as_bytes(), None, &[Secret::new("hunter2hunter2")])
+    }
+
+    #[test]
+    fn errors_are_explained_by_their_codes() {
+        for (status, body, expected) in [
+            (
+                403,
+                r#"{"error":{"code":"ErrorAccessDenied","message":"Access is denied. Check credentials and try again.","innerError":{"date":"2026-12-01T09:00:00","request-id":"5c1a","client-request-id":"5c1a"}}}"#,
+                "lacks a permission",
+            ),
+            (
+                404,
+                r#"{"error":{"code":"MailboxNotEnabledForRESTAPI","message":"The mailbox is either inactive, soft-deleted, or is hosted on-premise."}}"#,
+                "was deleted",
+            ),
+            (
+                404,
+                r#"{"error":{"code":"ErrorInvalidUser","message":"The requested user 'x@contoso.com' is invalid."}}"#,
+                "no such mailbox",
+            ),
+            (
+                429,
+                r#"{"error":{"code":"ApplicationThrottled","message":"Application is over its MailboxConcurrency limit."}}"#,
+                "fewer requests",
+            ),
+            (500, "<html>oops hunter2hunter2</html>", "(500): <html>oops"),
+            (500, "", "(500)"),
+            (400, r#"{"error":"not an object"}"#, "(400)"),
+        ] {
+            let text = refusal(status, body).to_string();
+            assert!(
+                text.contains(expected) && !text.contains("hunter2") && !text.contains('\n'),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn inner_codes_count() {
+        let inner = refusal(
+            400,
+            r#"{"error":{"code":"generalException","message":"","innerError":{"code":"x","innererror":{"code":"syncStateNotFound"}}}}"#,
+        );
+        assert!(inner.is_expired_state() && inner.codes.len() == 3, "{inner:?}");
+        assert!(!refusal(400, r#"{"error":{"code":"BadRequest"}}"#).is_expired_state());
+        assert!(refusal(410, "").is_expired_state());
+        assert!(refusal(404, r#"{"error":{"code":"ErrorItemNotFound"}}"#).is_missing_item());
+        assert!(!refusal(404, r#"{"error":{"code":"ErrorInvalidUser"}}"#).is_missing_item());
+        // However deep it goes, it ends.
+        let deep = format!("{}1{}", r#"{"innerError":"#.repeat(100), "}".repeat(100));
+        let _ = refusal(400, &format!(r#"{{"error":{deep}}}"#));
+    }
+}

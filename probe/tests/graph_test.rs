@@ -1,0 +1,339 @@
+//! Tests over Microsoft Graph against the embedded service: what is measured, what is touched, and
+//! what is reported when something is wrong.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use common::{load, monitor, text, write};
+use mailqos_config::Config;
+use mailqos_model::{Micros, Outcome, Sample, Stage};
+use mailqos_probe::tester::{TestResult, Tester};
+use mailqos_tests::servers::{
+    APPLICATION, Delays, GraphOptions, GraphServer, INBOX, JUNK, MailServer, Mishap, Options,
+    PASSWORD, PROBE, ServerClock, When,
+};
+
+/// A probe with one monitor that sends over SMTP and picks up over Graph.
+struct Probe {
+    folder: tempfile::TempDir,
+    server: MailServer,
+    graph: GraphServer,
+    /// How the application proves who it is.
+    proof: &'static str,
+}
+
+impl Probe {
+    async fn new(options: Options, graph: GraphOptions) -> Self {
+        let server = MailServer::start(options).await.expect("server");
+        let graph = GraphServer::start(&server, graph).await.expect("Graph");
+        let folder = tempfile::tempdir().expect("folder");
+        Self { folder, server, graph, proof: "client_secret = { file = \"secret\" }" }
+    }
+
+    fn config(&self, change: &[(&str, &str)]) -> Arc<Config> {
+        let Self { server, graph, proof, .. } = self;
+        let defaults = GraphOptions::default();
+        write(&self.folder.path().join("secret"), &defaults.client_secret);
+        write(&self.folder.path().join("application.pem"), APPLICATION);
+        write(&self.folder.path().join("federated"), &defaults.federated_token);
+        write(&self.folder.path().join("probe-password"), PASSWORD);
+        let account = format!(
+            r#"password = {{ file = "probe-password" }}
+[account.m365]
+user = "{PROBE}"
+[account.m365.oauth]
+preset = "microsoft-365"
+tenant = "{}"
+client_id = "{}"
+token_url = "{}"
+ca_file = "ca.pem"
+{proof}"#,
+            defaults.tenant,
+            defaults.client_id,
+            graph.token_url()
+        );
+        let options = format!(
+            r#"max_round_trip = "3s"
+check_interval = "100ms"
+timeout = "2s"
+test_interval = "1m"
+horizon = "10s"
+smtp = {{ port = {}, tls = "implicit", account = "probe", ca_file = "ca.pem" }}
+pickup = {{ protocol = "graph", server = "localhost", port = {}, account = "m365", ca_file = "ca.pem" }}"#,
+            server.smtps_port(),
+            graph.port()
+        );
+        let mut text = text(&account, &options);
+        for (from, to) in change {
+            assert!(text.contains(from), "{from} is in the configuration");
+            text = text.replace(from, to);
+        }
+        load(self.folder.path(), server, &text)
+    }
+
+    async fn run_with(&self, change: &[(&str, &str)]) -> TestResult {
+        let config = self.config(change);
+        let tester = Tester::new(config.clone(), None).await.expect("tester");
+        let result = tester.test(monitor(&config)).await;
+        tester.shutdown().await;
+        let violations = self.graph.violations();
+        assert!(violations.is_empty(), "{violations:?}");
+        result
+    }
+
+    /// Several tests in a row by one tester.
+    async fn run_several(&self, change: &[(&str, &str)], count: usize) -> Vec<Sample> {
+        let config = self.config(change);
+        let tester = Tester::new(config.clone(), None).await.expect("tester");
+        let mut samples = Vec::new();
+        for _ in 0..count {
+            samples.push(tester.test(monitor(&config)).await.sample);
+        }
+        tester.shutdown().await;
+        samples
+    }
+
+    async fn run(&self) -> Sample {
+        self.run_with(&[]).await.sample
+    }
+
+    fn ours(&self) -> usize {
+        self.server.mails(PROBE, INBOX).iter().filter(|mail| !mail.foreign).count()
+    }
+}
+
+fn transcript(result: &TestResult) -> String {
+    let chunks = result.conversations.iter().flat_map(|conversation| &conversation.said);
+    chunks.map(|chunk| chunk.text.clone().unwrap_or_default()).collect()
+}
+
+fn truth(sample: &Sample, server: &MailServer) {
+    assert_eq!(sample.outcome, Outcome::Ok, "{sample:?}");
+    let landing = &server.landings()[0];
+    let text = String::from_utf8_lossy(&landing.content).into_owned();
+    let token = text.split("X-MailQoS-Token: ").nth(1).expect("the field");
+    let sent_at = i64::from_str_radix(token.split(':').nth(3).unwrap(), 36).unwrap();
+    let truth = landing.at.0 - sent_at;
+    let (stated, error) = (sample.round_trip.unwrap().0, sample.round_trip_error.unwrap().0);
+    assert!((stated - truth).abs() <= error, "{stated} ± {error}, in truth {truth}");
+}
+
+#[tokio::test]
+async fn the_true_round_trip_lies_within_the_stated_one_and_nothing_else_is_touched() {
+    let options = Options {
+        delays: Delays::Fixed(Duration::from_millis(250)),
+        clock: ServerClock::off_by(Micros::from_secs(37), 20.0),
+        ..Options::default()
+    };
+    let probe = Probe::new(options, GraphOptions::default()).await;
+    probe.server.fill(PROBE, 300);
+    let result = probe.run_with(&[]).await;
+    let sample = &result.sample;
+    truth(sample, &probe.server);
+    assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 300));
+    assert_eq!(probe.graph.purged().len(), 1);
+    for (name, value) in [
+        ("pickup_connect", sample.pickup_connect),
+        ("pickup_tcp", sample.pickup_tcp),
+        ("pickup_tls", sample.pickup_tls),
+        ("pickup_login", sample.pickup_login),
+        ("pickup_list", sample.pickup_list),
+        ("pickup_receive", sample.pickup_receive),
+    ] {
+        assert!(value.is_some(), "{name}");
+    }
+    assert_eq!(sample.folder.as_deref(), Some("INBOX"));
+    assert_eq!(sample.pickup_greeting, None);
+    let told = transcript(&result);
+    assert!(told.contains("Authorization: Bearer (secret)"), "{told}");
+    assert!(told.contains("the server's clock is"), "{told}");
+    assert!(!told.contains("Graph-Token") && !told.contains("foreign mail"), "{told}");
+}
+
+#[tokio::test]
+async fn the_first_visit_shows_how_long_the_token_took_and_later_ones_that_it_was_there() {
+    let graph = GraphOptions { token_delay: Duration::from_millis(150), ..GraphOptions::default() };
+    let probe = Probe::new(Options::default(), graph).await;
+    let samples =
+        probe.run_several(&[("check_interval = \"100ms\"", "check_interval = \"1s\"")], 2);
+    let samples = samples.await;
+    let logins: Vec<_> = samples.iter().map(|sample| sample.pickup_login.unwrap()).collect();
+    assert!(logins[0] >= Micros::from_millis(150), "{logins:?}");
+    assert_eq!(logins[1], Micros::ZERO);
+    let cached: Vec<_> = samples.iter().map(|sample| sample.pickup_token_cached).collect();
+    assert_eq!(cached, [None, Some(true)]);
+    assert_eq!(probe.graph.token_requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_application_proves_who_it_is_in_three_ways() {
+    for proof in [
+        "client_secret = { file = \"secret\" }",
+        "certificate = { file = \"application.pem\" }",
+        "federated_token_file = \"federated\"",
+    ] {
+        let mut probe = Probe::new(Options::default(), GraphOptions::default()).await;
+        probe.proof = proof;
+        let sample = probe.run().await;
+        assert_eq!(sample.outcome, Outcome::Ok, "{proof}: {sample:?}");
+        let form = probe.graph.token_requests().join("\n");
+        assert_eq!(form.contains("client_secret="), proof.starts_with("client_secret"), "{proof}");
+    }
+    let mut probe = Probe::new(Options::default(), GraphOptions::default()).await;
+    probe.proof = "client_secret = { file = \"ca.pem\" }";
+    let sample = probe.run().await;
+    assert_eq!(sample.outcome, Outcome::NotTested, "{sample:?}");
+    let error = sample.error.unwrap();
+    assert!(error.contains("AADSTS7000215") && error.contains("use its value"), "{error}");
+}
+
+#[tokio::test]
+async fn mail_is_found_in_other_folders_and_missing_ones_are_named() {
+    let probe = Probe::new(Options::default(), GraphOptions::default()).await;
+    probe.server.befall(None, Mishap::Junk, When::Always);
+    let folders =
+        "horizon = \"10s\"\nfolders = [\"INBOX\", \"Junk Email\", \"Offers\", \"Nowhere\"]";
+    let result = probe.run_with(&[("horizon = \"10s\"", folders)]).await;
+    let sample = &result.sample;
+    assert_eq!((sample.outcome, sample.folder.as_deref()), (Outcome::Ok, Some("Junk Email")));
+    assert_eq!(sample.folders_missing.as_deref(), Some("Nowhere"));
+    let notes = result.notes.join("\n");
+    assert!(notes.contains("\"Nowhere\"") && notes.contains("\"Offers\""), "{notes}");
+    assert_eq!(probe.server.mails(PROBE, JUNK).len(), 0);
+}
+
+#[tokio::test]
+async fn throttling_is_waited_for_and_written_down() {
+    for (status, seconds) in [(429, Some(1)), (503, Some(1)), (429, None)] {
+        let probe = Probe::new(Options::default(), GraphOptions::default()).await;
+        probe.graph.throttle("delta", 1, status, seconds);
+        let result = probe.run_with(&[]).await;
+        assert_eq!(result.sample.outcome, Outcome::Ok, "{:?}", result.sample);
+        let told = transcript(&result);
+        assert!(told.contains(&format!("throttled ({status}); waiting 1")), "{told}");
+    }
+    // Longer than there is time for: no request is made meanwhile.
+    let probe = Probe::new(Options::default(), GraphOptions::default()).await;
+    probe.graph.throttle("delta", usize::MAX, 429, Some(300));
+    let sample = probe.run().await;
+    assert_eq!((sample.outcome, sample.stage), (Outcome::PickupFailed, Some(Stage::PickupList)));
+    let error = sample.error.unwrap();
+    assert!(error.contains("ApplicationThrottled") && error.contains("allowed in"), "{error}");
+    assert_eq!(probe.graph.requests().len(), 1, "{:?}", probe.graph.requests());
+}
+
+#[tokio::test]
+async fn an_expired_delta_query_begins_again() {
+    let probe = Probe::new(Options::default(), GraphOptions::default()).await;
+    probe.server.fill(PROBE, 3);
+    let config = probe.config(&[]);
+    let tester = Tester::new(config.clone(), None).await.expect("tester");
+    for round in 0..3 {
+        probe.graph.expire_deltas();
+        probe.graph.touch_all();
+        let sample = tester.test(monitor(&config)).await.sample;
+        assert_eq!(sample.outcome, Outcome::Ok, "{round}: {sample:?}");
+        assert_eq!(sample.duplicates, Some(0));
+    }
+    tester.shutdown().await;
+    let first = |line: &&String| line.contains("delta?$select");
+    assert!(probe.graph.requests().iter().filter(first).count() >= 3);
+    assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 3));
+}
+
+#[tokio::test]
+async fn a_delta_query_that_misses_a_message_does_not_lose_it() {
+    let options =
+        Options { delays: Delays::Fixed(Duration::from_millis(600)), ..Options::default() };
+    let probe = Probe::new(options, GraphOptions::default()).await;
+    probe.graph.miss(1);
+    let change = [("max_round_trip = \"3s\"", "max_round_trip = \"40s\""), ("10s", "60s")];
+    let sample = probe.run_with(&change).await.sample;
+    truth(&sample, &probe.server);
+    assert_eq!(probe.ours(), 0);
+}
+
+#[tokio::test]
+async fn refusals_are_explained() {
+    let denied = |grants| GraphOptions { grants, ..GraphOptions::default() };
+    for (options, gone, expected) in [
+        (denied(vec![]), false, "Mail.ReadWrite"),
+        (denied(vec![("other@example.com".to_owned(), vec!["Mail.ReadWrite"])]), false, "403"),
+        (GraphOptions::default(), true, "was deleted"),
+    ] {
+        let probe = Probe::new(Options::default(), options).await;
+        probe.graph.set_gone(PROBE, gone);
+        let sample = probe.run().await;
+        let state = (sample.outcome, sample.stage);
+        assert_eq!(state, (Outcome::PickupFailed, Some(Stage::PickupLogin)), "{sample:?}");
+        let error = sample.error.unwrap();
+        assert!(error.contains(expected), "{error}");
+    }
+    // May read and not delete: the mail is found, and stays.
+    let probe =
+        Probe::new(Options::default(), denied(vec![(PROBE.to_owned(), vec!["Mail.Read"])])).await;
+    let sample = probe.run().await;
+    assert_eq!((sample.outcome, probe.ours()), (Outcome::Ok, 1), "{sample:?}");
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_replaced_once() {
+    let probe = Probe::new(Options::default(), GraphOptions::default()).await;
+    let config = probe.config(&[]);
+    let tester = Tester::new(config.clone(), None).await.expect("tester");
+    for _ in 0..2 {
+        let sample = tester.test(monitor(&config)).await.sample;
+        assert_eq!(sample.outcome, Outcome::Ok, "{sample:?}");
+        probe.graph.revoke_tokens();
+    }
+    tester.shutdown().await;
+    assert_eq!(probe.graph.token_requests().len(), 2);
+}
+
+#[tokio::test]
+async fn without_permanent_delete_mails_go_to_deleted_items() {
+    let graph = GraphOptions { permanent_delete: false, ..GraphOptions::default() };
+    let probe = Probe::new(Options::default(), graph).await;
+    let samples = probe.run_several(&[], 2).await;
+    assert!(samples.iter().all(|sample| sample.outcome == Outcome::Ok), "{samples:?}");
+    assert_eq!((probe.ours(), probe.server.mails(PROBE, "Deleted Items").len()), (0, 2));
+}
+
+#[tokio::test]
+async fn pages_broken_answers_and_vanished_messages_are_survived() {
+    let graph = GraphOptions { page: 7, ..GraphOptions::default() };
+    let probe = Probe::new(Options::default(), graph).await;
+    probe.server.fill(PROBE, 100);
+    probe.graph.refuse("$value", 2, 500, "ErrorInternalServerError", "An internal error occurred.");
+    let sample = probe.run().await;
+    assert_eq!(sample.outcome, Outcome::Ok, "{sample:?}");
+    assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 100));
+    probe.graph.refuse("$value", usize::MAX, 404, "ErrorItemNotFound", "Not found.");
+    let sample = probe.run().await;
+    assert_eq!(sample.outcome, Outcome::Lost, "{sample:?}");
+}
+
+#[tokio::test]
+async fn a_mailbox_test_opens_the_folders_and_reads_nothing() {
+    let probe = Probe::new(Options::default(), GraphOptions::default()).await;
+    probe.server.fill(PROBE, 3);
+    let folders = "folders = [\"INBOX\", \"Offers\"]";
+    let config = probe.config(&[]);
+    let path = config.file.clone();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let own = ["from =", "to =", "smtp =", "max_round_trip", "check_interval", "horizon"];
+    let mut lines: Vec<_> =
+        text.lines().filter(|line| !own.iter().any(|key| line.starts_with(key))).collect();
+    lines.extend(["kind = \"mailbox\"", folders]);
+    let config = load(probe.folder.path(), &probe.server, &lines.join("\n"));
+    let tester = Tester::new(config.clone(), None).await.expect("tester");
+    let result = tester.test(monitor(&config)).await;
+    tester.shutdown().await;
+    assert_eq!(result.sample.outcome, Outcome::Ok, "{:?}", result.sample);
+    assert!(result.sample.pickup_list.is_some() && result.sample.pickup_login.is_some());
+    let requests = probe.graph.requests();
+    assert!(requests.iter().all(|line| !line.contains("messages")), "{requests:?}");
+}
