@@ -12,6 +12,10 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
         PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect, SmtpGreeting,
         SmtpRcpt, SmtpTls,
     };
+    let account = endpoint.account.as_ref().map_or("", |name| name.as_str());
+    if let Some(remedy) = super::graph::remedy(error, account) {
+        return Some(remedy);
+    }
     if refusals::explain(error).is_some() {
         return None;
     }

@@ -97,9 +97,16 @@ impl Refusal {
         self.status == 410 || (self.status == 400 && self.has_code(&codes))
     }
 
+    /// Whether the service does not know the action, as in national clouds.
+    pub fn is_unknown_action(&self) -> bool {
+        matches!(self.status, 405 | 501)
+            || self.has_code(&["ResourceNotFound"])
+            || (self.status == 400 && self.message.contains("segment"))
+    }
+
     /// Whether the thing asked for is not there (any more).
     pub fn is_missing_item(&self) -> bool {
-        self.status == 404 && !self.is_missing_mailbox()
+        self.status == 404 && !self.is_missing_mailbox() && !self.is_unknown_action()
     }
 
     /// Whether the mailbox is not there, or can't be reached over Microsoft Graph.
@@ -125,49 +132,69 @@ impl Refusal {
         self.status == 403 && !self.has_code(&["ErrorQuotaExceeded", "quotaLimitReached"])
     }
 
-    /// What the error means and what to do, if that is known.
+    /// What the error means, if that is known; [`remedy`] says what to do.
     fn meaning(&self) -> Option<&'static str> {
+        let is_size = self.status == 413 || self.has_code(&["ErrorMessageSizeExceeded"]);
         Some(match self.status {
-            // https://github.com/microsoftgraph/microsoft-graph-docs-contrib/issues/405 and /717: guests, no licence.
             _ if self
                 .has_code(&["MailboxNotEnabledForRESTAPI", "MailboxNotSupportedForRESTAPI"]) =>
             {
-                "the mailbox is inactive, was deleted, is on-premises, or has no Exchange \
-                 Online licence: restore it or assign a licence, or measure it over IMAP or POP3"
+                "the mailbox is inactive, was deleted, is on-premises, or has no licence"
             }
-            _ if self.has_code(&[
-                "ErrorInvalidUser",
-                "ErrorNonExistentMailbox",
-                "Request_ResourceNotFound",
-            ]) =>
-            {
-                "the tenant has no such mailbox: check the account's user and tenant"
+            _ if self.has_code(&["ErrorInvalidUser", "ErrorNonExistentMailbox"]) => {
+                "there is no such mailbox"
             }
+            _ if self.has_code(&["Request_ResourceNotFound"]) => "there is no such mailbox",
             _ if self.has_code(&["ErrorSendAsDenied"]) => {
-                "the mailbox may not send as this address: set from to the account's user, or grant Send As"
+                "the mailbox may not send as this address"
             }
-            413 => "the message is larger than Microsoft Graph accepts",
-            _ if self.has_code(&["ErrorMessageSizeExceeded"]) => {
-                "the message is larger than Microsoft Graph accepts"
-            }
+            _ if is_size => "the message is larger than Microsoft Graph accepts",
             _ if self.has_code(&["ErrorQuotaExceeded", "quotaLimitReached"]) => {
-                "the mailbox is full: empty it, Recoverable Items included"
+                "the mailbox is full"
             }
-            // https://github.com/kartverket/skyline/issues/78: delegated permissions instead of application ones.
-            403 => {
-                "the application lacks a permission for this mailbox: grant Mail.ReadWrite (and Mail.Send, to send) as \
-                 application permissions with admin consent, or as Exchange application roles whose scope contains \
-                 the mailbox; a change takes up to two hours"
-            }
-            401 => {
-                "the access token is not valid here: check tenant, cloud and scope of the account"
-            }
-            410 => "the state of the listing has expired: the folder is listed again",
+            403 => "the application lacks a permission for this mailbox",
+            401 => "the access token is not valid here",
+            410 => "the state of the listing has expired",
             429 => "the service asks for fewer requests",
             503 | 504 | 509 => "the service is temporarily unavailable",
             _ => return None,
         })
     }
+}
+
+/// A remedy for a failure that Microsoft Graph reported, by the text of the failure.
+pub(crate) fn remedy(error: &str, account: &str) -> Option<String> {
+    if !error.contains("Microsoft Graph") {
+        return None;
+    }
+    let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
+    Some(if has(&["MailboxNotEnabledForRESTAPI", "MailboxNotSupportedForRESTAPI"]) {
+        // https://github.com/microsoftgraph/microsoft-graph-docs-contrib/issues/405 and /717
+        "restore the mailbox or assign it a licence for Exchange Online; a mailbox on-premises can be \
+         measured over IMAP or POP3"
+            .to_owned()
+    } else if has(&["ErrorInvalidUser", "ErrorNonExistentMailbox", "Request_ResourceNotFound"]) {
+        format!(
+            "check user and tenant of the account {account}; user is the address of the mailbox"
+        )
+    } else if has(&["ErrorSendAsDenied"]) {
+        format!("set from to the user of the account {account}, or grant it Send As")
+    } else if has(&["(403"]) {
+        // https://github.com/kartverket/skyline/issues/78: delegated instead of application
+        // permissions.
+        "grant the application Mail.ReadWrite (and Mail.Send, to send), either as application permissions \
+         with admin consent, or in Exchange as application roles whose scope contains the mailbox; a change \
+         may take two hours"
+            .to_owned()
+    } else if has(&["(401"]) {
+        format!("check tenant, cloud and scope of the account {account}")
+    } else if has(&["throttled"]) {
+        "other programs may use the same application: give mailqos one alone, or raise check_interval and \
+         lower extra_pickups"
+            .to_owned()
+    } else {
+        return None;
+    })
 }
 
 impl std::fmt::Display for Refusal {

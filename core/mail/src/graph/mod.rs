@@ -10,6 +10,7 @@ use mailqos_base::Secret;
 use mailqos_config::Endpoint;
 use mailqos_model::{Micros, UtcMicros};
 
+pub(crate) use failure::remedy;
 pub use failure::{GraphError, Refusal};
 
 use super::{Credentials, Wire, WireError};

@@ -59,15 +59,11 @@ impl GraphVisit<'_> {
             }
             let Err(error) = self.ask(stage, &request).await else { return Ok(()) };
             let refusal = error.refusal();
-            // National clouds don't have it; there the mail goes to Deleted Items.
-            let is_unknown = refusal.is_some_and(|refusal| {
-                matches!(refusal.status, 405 | 501)
-                    || refusal.has_code(&["ResourceNotFound"])
-                    || (refusal.status == 400 && refusal.message.contains("segment"))
-            });
-            if refusal.is_some_and(Refusal::is_missing_item) && !is_unknown {
+            if refusal.is_some_and(Refusal::is_missing_item) {
                 return Ok(());
             }
+            // There the mail goes to Deleted Items.
+            let is_unknown = refusal.is_some_and(Refusal::is_unknown_action);
             if is_permanent && is_unknown {
                 self.memory.lacks_permanent_delete = true;
                 self.graph.wire.note("the service does not know permanentDelete");
