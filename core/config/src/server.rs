@@ -269,7 +269,8 @@ fn login_problem(
     let has_token = account.oauth().is_some();
     let lacks_scope = |oauth: &crate::OAuthOptions| oauth.scope.is_none() && oauth.graph.is_some();
     if account.oauth().is_some_and(lacks_scope) && is_mail {
-        let message = format!("the scope of tokens for {} is not known in this cloud", service.what);
+        let message =
+            format!("the scope of tokens for {} is not known in this cloud", service.what);
         return Some(
             table
                 .problem(service.account, message, "this account")

@@ -7,7 +7,8 @@ use jiff::tz::TimeZone;
 use mailqos_model::{AccountName, Micros, Name, UtcMicros};
 
 use super::{
-    Account, AlarmRule, Calendar, Config, Cron, Endpoint, MessageShape, Person, Problems, Table, alarm,
+    Account, AlarmRule, Calendar, Config, Cron, Endpoint, MessageShape, Person, Problems, Table,
+    alarm,
     key::{Defaulted, Optional, Word, key},
     message,
     reference::Key,

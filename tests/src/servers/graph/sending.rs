@@ -100,7 +100,7 @@ pub(super) fn draft(shared: &Shared, asked: &Asked<'_>, user: &str) -> Answer {
 
 fn store(shared: &Shared, user: &str, content: Vec<u8>) -> Option<(String, u32)> {
     let clock = |moment| shared.mail.server_time(moment);
-    shared.mail.mailboxes.put(user, "Drafts", [content], false, clock)?;
+    shared.mail.mailboxes.put((user, "Drafts"), [content], false, clock)?;
     let uid = shared
         .mail
         .mailboxes
