@@ -295,22 +295,8 @@ fn oauth_of(
     let certificate = source(&OAUTH.certificate, &mut table, problems);
     let federated_token_file = table.read(&OAUTH.federated_token_file, problems);
     let proofs = [client_secret.is_some(), certificate.is_some(), federated_token_file.is_some()];
-    match proofs.into_iter().filter(|is_set| *is_set).count() {
-        0 if refresh_token.is_none() => problems.push(
-            table
-                .missing(&OAUTH.client_secret, "{ env = \"NAME\" }, or another source of a secret"),
-        ),
-        0 | 1 => {}
-        _ => problems.push(
-            table
-                .problem(
-                    &OAUTH.client_id,
-                    "the application proves who it is in several ways",
-                    "here",
-                )
-                .help("keep one of client_secret, certificate and federated_token_file"),
-        ),
-    }
+    let count = proofs.into_iter().filter(|is_set| *is_set).count();
+    check_proofs(count, refresh_token.is_some(), &table, problems);
     let cloud = match provider {
         Some(Provider::Microsoft365) => table.read(&OAUTH.cloud, problems),
         _ => Cloud::Global,
@@ -323,28 +309,7 @@ fn oauth_of(
     }
     let token_url = token_url(&mut table, provider.map(|provider| (provider, cloud)), problems);
     let own_scope = table.read(&OAUTH.scope, problems);
-    let graph = cloud.graph().filter(|_| provider == Some(Provider::Microsoft365)).map(|server| {
-        let scope = match refresh_token.is_some() {
-            false => format!("https://{server}/.default"),
-            true => {
-                format!("https://{server}/Mail.ReadWrite https://{server}/Mail.Send offline_access")
-            }
-        };
-        let scope = own_scope.clone().unwrap_or(scope);
-        GraphService { server: server.to_owned(), scope }
-    });
-    let scope = own_scope.or_else(|| {
-        let scope = match (provider?, refresh_token.is_some()) {
-            // Microsoft does not document the scopes of its mail protocols in national clouds.
-            (Provider::Microsoft365, _) if cloud != Cloud::Global => return None,
-            (Provider::Microsoft365, false) => "https://outlook.office365.com/.default",
-            (Provider::Microsoft365, true) => {
-                "https://outlook.office.com/SMTP.Send https://outlook.office.com/POP.AccessAsUser.All https://outlook.office.com/IMAP.AccessAsUser.All offline_access"
-            }
-            (Provider::GoogleWorkspace, _) => "https://mail.google.com/",
-        };
-        Some(scope.to_owned())
-    });
+    let (scope, graph) = scopes(own_scope, provider.map(|it| (it, cloud)), refresh_token.is_some());
     let secret_expires = table.read(&OAUTH.secret_expires, problems);
     if let Some(expires) = secret_expires
         && let Some(text) = expiry(expires, today())
@@ -384,6 +349,57 @@ fn oauth_of(
         },
         provider,
     ))
+}
+
+/// Checks that the application proves who it is in one way; with a refresh token, it need not.
+fn check_proofs(count: usize, has_refresh_token: bool, table: &Table, problems: &mut Problems) {
+    if count == 0 && !has_refresh_token {
+        let sources = "{ env = \"NAME\" }, or another source of a secret";
+        problems.push(table.missing(&OAUTH.client_secret, sources));
+    } else if count > 1 {
+        let message = "the application proves who it is in several ways";
+        problems.push(
+            table
+                .problem(&OAUTH.client_id, message, "here")
+                .help("keep one of client_secret, certificate and federated_token_file"),
+        );
+    }
+}
+
+/// Returns the scope for mail protocols, and that for Microsoft Graph with its host.
+fn scopes(
+    own: Option<String>,
+    provider: Option<(Provider, Cloud)>,
+    is_delegated: bool,
+) -> (Option<String>, Option<GraphService>) {
+    let server = match provider {
+        Some((Provider::Microsoft365, cloud)) => cloud.graph(),
+        _ => None,
+    };
+    let graph = server.map(|server| {
+        let scope = match is_delegated {
+            false => format!("https://{server}/.default"),
+            true => {
+                format!("https://{server}/Mail.ReadWrite https://{server}/Mail.Send offline_access")
+            }
+        };
+        let scope = own.clone().unwrap_or(scope);
+        GraphService { server: server.to_owned(), scope }
+    });
+    let preset = || {
+        Some(match (provider?, is_delegated) {
+            ((Provider::GoogleWorkspace, _), _) => "https://mail.google.com/",
+            ((Provider::Microsoft365, Cloud::Global), false) => {
+                "https://outlook.office365.com/.default"
+            }
+            ((Provider::Microsoft365, Cloud::Global), true) => {
+                "https://outlook.office.com/SMTP.Send https://outlook.office.com/POP.AccessAsUser.All https://outlook.office.com/IMAP.AccessAsUser.All offline_access"
+            }
+            // Microsoft does not document the scopes of its mail protocols in national clouds.
+            ((Provider::Microsoft365, _), _) => return None,
+        })
+    };
+    (own.or_else(|| preset().map(str::to_owned)), graph)
 }
 
 fn token_url(
