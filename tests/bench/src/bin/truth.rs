@@ -135,7 +135,8 @@ const TICK: Micros = Micros::from_millis(10);
 
 /// Where a monitor's mails arrive, and the source of the true time.
 enum Mailbox {
-    Embedded(MailServer, Option<GraphServer>),
+    /// With the Graph service on its mailboxes, which lives as long.
+    Embedded(MailServer, #[allow(dead_code, reason = "kept running")] Option<GraphServer>),
     Real(Arc<Mutex<Landings>>),
 }
 

@@ -460,7 +460,7 @@ fn check(shared: &Shared, asked: &Asked<'_>, user: &str) -> Option<Answer> {
     let Some(token) = token else {
         return Some(Answer::error(401, "InvalidAuthenticationToken", "Access token is empty."));
     };
-    if !state.tokens.get(token).is_some_and(|expires| Instant::now() < *expires) {
+    if state.tokens.get(token).is_none_or(|expires| Instant::now() >= *expires) {
         let message = "Lifetime validation failed, the token is expired.";
         return Some(Answer::error(401, "InvalidAuthenticationToken", message));
     }

@@ -332,11 +332,8 @@ impl<'a> GraphVisit<'a> {
         };
         let taken = self.take(name, judge).await;
         let deleted = self.delete(name).await;
-        for result in [examined, taken] {
-            if let Err(error) = result {
-                return Err(error);
-            }
-        }
+        examined?;
+        taken?;
         if let Err(error) = deleted {
             // The deletion is tried again; what was found counts.
             match self.visit.found.iter().any(|found| found.receive.is_some()) {
