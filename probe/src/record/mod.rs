@@ -13,7 +13,6 @@ mod days;
 #[cfg(feature = "test-hooks")]
 pub mod fuzzing;
 mod journal;
-mod retention;
 mod sealer;
 mod upload;
 mod writer;
@@ -29,7 +28,7 @@ use std::{
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_base::{Secret, files};
 use mailqos_config::{Config, DataLocation};
-use mailqos_lake::{Habits, LakeError, LockError, Remote, RemoteError, SiteLock};
+use mailqos_lake::{Habits, LakeError, LockError, Remote, RemoteError, SiteLock, retention};
 use mailqos_model::{Event, Micros, MonitorId, Sample, SiteName, UtcMicros};
 use tokio::sync::{mpsc as channel, oneshot};
 

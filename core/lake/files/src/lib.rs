@@ -16,6 +16,7 @@ mod error;
 mod lock;
 mod reader;
 mod remote;
+pub mod retention;
 mod status;
 pub mod transcripts;
 

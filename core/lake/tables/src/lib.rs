@@ -24,6 +24,7 @@ mod part;
 pub mod place;
 mod query;
 pub mod repair;
+pub mod retention;
 mod series;
 
 pub use mailqos_lake::LakeError;

@@ -1,4 +1,4 @@
-//! Verification, repair and retention of day files.
+//! Verification and repair of day files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 use jiff::civil::Date;
 use mailqos_lake::{
     DayReader, Intact, LakeError, Record, SealedUpTo, SiteLock, aside_folder, day_path, intact,
-    io_error, keep_aside, merge_into_day, read_sorted, rewrite_day, salvage,
+    keep_aside, merge_into_day, read_sorted, rewrite_day, salvage,
 };
 use mailqos_model::{SiteName, UtcMicros};
 use polars::prelude::{ParquetReader, SerReader as _};
@@ -16,6 +16,7 @@ use polars::prelude::{ParquetReader, SerReader as _};
 use super::{
     days::{Day, LakeAdminError, list},
     folders::entries,
+    retention::delete,
 };
 
 /// A problem with a file.
@@ -362,58 +363,6 @@ pub fn aside(data: &Path) -> Result<Vec<PathBuf>, LakeAdminError> {
     Ok(entries(&aside_folder(data))?)
 }
 
-/// Returns the days that began more than `keep_days` before today, except for the last two, in
-/// which samples may still be settled.
-///
-/// # Errors
-/// A folder can't be read.
-pub fn outdated<R: Record>(
-    data: &Path,
-    sites: &[SiteName],
-    today: Date,
-    keep_days: u16,
-) -> Result<Vec<Day>, LakeAdminError> {
-    let first =
-        today.checked_sub(jiff::Span::new().days(i64::from(keep_days.max(2)))).unwrap_or(Date::MIN);
-    let mut days = list::<R>(data, sites)?.days;
-    days.retain(|day| day.date < first);
-    Ok(days)
-}
-
-/// Deletes an outdated day with all its copies. Readers that have a file open can continue.
-///
-/// # Errors
-/// The file system refuses.
-pub fn delete_all(day: &Day) -> Result<(), LakeAdminError> {
-    for path in &day.others {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(io_error(path)(error).into());
-            }
-            _ => {}
-        }
-    }
-    delete(day)
-}
-
-/// Deletes the file of a day. Readers that have it open can continue.
-///
-/// # Errors
-/// The file system refuses.
-pub fn delete(day: &Day) -> Result<(), LakeAdminError> {
-    match std::fs::remove_file(&day.path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(io_error(&day.path)(error).into());
-        }
-        _ => {}
-    }
-    if let Some(folder) = day.path.parent() {
-        // The folder may contain other files, which stay.
-        let _ = std::fs::remove_dir(folder);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use mailqos_model::{Outcome, Sample};
@@ -462,21 +411,5 @@ mod tests {
         assert_eq!(rebuilt(&done[1]), (2, Some(0), true));
         assert_eq!(verdict(0).rows, 2);
         assert_eq!(aside(data).expect("list").len(), 2);
-    }
-
-    #[test]
-    fn only_old_days_go_and_never_the_open_ones() {
-        let data = tempfile::tempdir().expect("folder");
-        let days = [0, 5, 8, 9, 10];
-        let rows = days.map(|day| sample(day * DAY)).to_vec();
-        write_into(data.path(), &site(), rows).expect("write");
-        let today = UtcMicros(10 * DAY).utc_date();
-        let old = |keep| outdated::<Sample>(data.path(), &[], today, keep).expect("list");
-        assert_eq!(old(5).len(), 1);
-        assert_eq!(old(0).len(), 2);
-        for day in old(5) {
-            delete(&day).expect("delete");
-        }
-        assert_eq!(list::<Sample>(data.path(), &[]).expect("list").days.len(), 4);
     }
 }
