@@ -477,7 +477,7 @@ impl StoredServer {
                     mechanisms: account
                         .mechanisms
                         .iter()
-                        .map(|one| one.name().to_owned())
+                        .map(|one| one.as_str().to_owned())
                         .collect(),
                 }
             }),

@@ -24,7 +24,7 @@ mod webhook;
 pub use self::{
     channel::{Channel, ChannelId, LostChannel, StoredChannel},
     notice::{notify, send_notice},
-    notification::{LogLine, Notification},
+    notification::{LogLine, Notification, Program},
     send::{Accepted, Outcome, Refused, check, preview, send},
     template::process as template_process,
 };

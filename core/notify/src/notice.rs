@@ -36,23 +36,15 @@ pub async fn send_notice(
     answers
 }
 
-/// Notifies people through an action list, within five minutes. `id` stays the same if a notice is
-/// sent again.
+/// Notifies people through an action list, within five minutes.
 ///
 /// # Errors
 /// No channel accepted the notice.
-pub async fn notify(
-    config: &Config,
-    list: &str,
-    id: &str,
-    subject: &str,
-    text: &str,
-) -> Result<(), String> {
+pub async fn notify(config: &Config, list: &str, notice: &Notification) -> Result<(), String> {
     let Some(actions) = config.action_lists.get(list) else {
         return Err(format!("no action list is named {list:?}"));
     };
-    let notice = Notification::notice(config, id, subject, text);
-    let sent = tokio::time::timeout(DEADLINE, send_notice(config, actions, &notice)).await;
+    let sent = tokio::time::timeout(DEADLINE, send_notice(config, actions, notice)).await;
     let answers = sent.map_err(|_| format!("did not end within {} s", DEADLINE.as_secs()))?;
     if answers.iter().any(|(_, answer)| answer.is_ok()) {
         return Ok(());

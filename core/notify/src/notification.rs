@@ -1,7 +1,7 @@
 //! Notifications: one message in all the forms that channels need.
 
 use mailqos_config::{Config, Problem, Severity};
-use mailqos_model::UtcMicros;
+use mailqos_model::{UtcMicros, words};
 use serde_json::{Value, json};
 
 /// One message, about alarms or about something else, in all the forms that channels need. It never
@@ -32,9 +32,21 @@ pub struct Notification {
     pub transcripts: Vec<(String, String)>,
 }
 
+words!(
+    /// The program that a message is from, as system logs name it.
+    Program, "program" {
+        /// The probe.
+        Probe = "mailqos-probe",
+        /// Analytics.
+        Analytics = "mailqos-analytics",
+    }
+);
+
 /// One alarm in one line.
 #[derive(Debug, Clone)]
 pub struct LogLine {
+    /// The program that reports it.
+    pub program: Program,
     /// When it happened.
     pub at: UtcMicros,
     /// RFC 5424, section 6.2.1: 2 critical, 3 error, 4 warning, 5 notice.
@@ -50,7 +62,7 @@ pub struct LogLine {
 impl Notification {
     /// Returns a message that is not about a monitor, such as that a report could not be delivered.
     /// `id` stays the same if a message is sent again.
-    pub fn notice(config: &Config, id: &str, subject: &str, text: &str) -> Self {
+    pub fn notice(config: &Config, program: Program, id: &str, subject: &str, text: &str) -> Self {
         let subject = format!("[mailqos {}] {subject}", config.site);
         let incident = format!("mailqos/{}/notice/{id}", config.site);
         let context = json!({
@@ -73,6 +85,7 @@ impl Notification {
             threads: Vec::new(),
             opens_thread: false,
             lines: vec![LogLine {
+                program,
                 at: UtcMicros::now(),
                 severity: 4,
                 kind: "notice",
@@ -91,6 +104,7 @@ impl Notification {
     pub fn example_notice(config: &Config) -> Self {
         Self::notice(
             config,
+            Program::Analytics,
             "example",
             "a report could not be delivered",
             "The report monthly has not been delivered to the target people.\n",

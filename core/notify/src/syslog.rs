@@ -169,8 +169,9 @@ fn words(line: &LogLine) -> String {
 fn rfc5424(facility: u8, line: &LogLine, host: &str) -> String {
     let priority = facility * 8 + line.severity;
     format!(
-        "<{priority}>1 {at} {host} mailqos-probe {process} {kind} - \u{feff}{words}",
+        "<{priority}>1 {at} {host} {program} {process} {kind} - \u{feff}{words}",
         at = line.at,
+        program = line.program,
         process = std::process::id(),
         kind = line.kind,
         words = words(line),
@@ -184,9 +185,10 @@ fn rfc3164(facility: u8, line: &LogLine) -> String {
         .unwrap_or(jiff::tz::TimeZone::UTC)
         .to_datetime(UtcMicros::now().timestamp());
     format!(
-        "<{}>{} mailqos-probe[{}]: {} {}",
+        "<{}>{} {}[{}]: {} {}",
         facility * 8 + line.severity,
         local.strftime("%b %e %H:%M:%S"),
+        line.program,
         std::process::id(),
         line.kind,
         words(line)
@@ -196,9 +198,11 @@ fn rfc3164(facility: u8, line: &LogLine) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Program;
 
     fn line() -> LogLine {
         LogLine {
+            program: Program::Probe,
             at: UtcMicros(1_780_000_000_123_456),
             severity: 3,
             kind: "alarm",
@@ -217,11 +221,12 @@ mod tests {
         assert_eq!(text, expected);
         let long = LogLine { text: "ö".repeat(5000), ..line() };
         assert!(rfc5424(23, &long, "host").len() < 2048);
-        let notice = LogLine { kind: "notice", monitor: String::new(), ..line() };
-        assert!(
-            rfc5424(3, &notice, "host")
-                .ends_with(" notice - \u{feff}Göteborg: 3 tests in a row failed")
-        );
+        let program = Program::Analytics;
+        let notice = LogLine { program, kind: "notice", monitor: String::new(), ..line() };
+        let text = rfc5424(3, &notice, "host");
+        assert!(text.ends_with(" notice - \u{feff}Göteborg: 3 tests in a row failed"), "{text}");
+        assert!(text.contains(" host mailqos-analytics "), "{text}");
+        assert!(rfc3164(3, &notice).contains(" mailqos-analytics["));
     }
 
     #[tokio::test]
@@ -239,7 +244,7 @@ mod tests {
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, "site = \"here\"\n").expect("write");
         let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        let notification = Notification::notice(&config, "1", "hello", "hello");
+        let notification = Notification::notice(&config, Program::Probe, "1", "hello", "hello");
         let sent = send(
             &LogPlace::Stream(endpoint, Framing::default()),
             3,
@@ -271,7 +276,7 @@ mod tests {
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, "site = \"here\"\n").expect("write");
         let config = mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
-        let notification = Notification::notice(&config, "1", "hello", "hello");
+        let notification = Notification::notice(&config, Program::Probe, "1", "hello", "hello");
         let to = LogPlace::Udp { server: closed_at.ip().to_string(), port: closed_at.port() };
         let sent = send(&to, 3, &notification, Duration::from_secs(10)).await;
         sent.expect_err("what nobody took was not sent");

@@ -3,7 +3,7 @@
 use mailqos_model::UtcMicros;
 use serde_json::json;
 
-use crate::{LogLine, Notification};
+use crate::{LogLine, Notification, Program};
 
 /// Returns an alarm of the monitor `m1`, with the reply of the tested server.
 pub(crate) fn alarm(error: &str) -> Notification {
@@ -37,6 +37,7 @@ pub(crate) fn alarms(count: usize, error: &str) -> Notification {
     });
     let text = format!("Göteborg, POP3: 3 tests in a row failed: {error}");
     let line = LogLine {
+        program: Program::Probe,
         at: UtcMicros(1_780_000_000_000_000),
         severity: 3,
         kind: "alarm",

@@ -6,7 +6,7 @@ use mailqos_base::clock::MonotonicTime;
 use mailqos_config::Config;
 use mailqos_lake::transcripts::Store;
 use mailqos_model::{Micros, Outcome, RoundTrip, Sample, Stage, UtcMicros};
-use mailqos_notify::{ChannelId, LogLine, Notification};
+use mailqos_notify::{ChannelId, LogLine, Notification, Program};
 use serde_json::{Value, json};
 
 use super::{EndReason, NotificationKind, Pending, State, own_names as own};
@@ -267,6 +267,7 @@ fn describe(config: &Config, change: &Pending) -> Value {
 
 fn line(config: &Config, change: &Pending) -> LogLine {
     LogLine {
+        program: Program::Probe,
         at: change.created,
         severity: change.why.severity(),
         kind: change.why.as_str(),

@@ -4,7 +4,7 @@ use std::{io::Read as _, process::ExitCode, time::Instant};
 
 use mailqos_config::{ActionList, Config, Step, nearest};
 use mailqos_model::Micros;
-use mailqos_notify::{Accepted, Channel, Notification, preview, send, send_notice};
+use mailqos_notify::{Accepted, Channel, Notification, Program, preview, send, send_notice};
 
 use super::{Failure, Global, print_line};
 use crate::alarm::{NotificationKind, message};
@@ -106,7 +106,8 @@ async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
     let notice: Notice = serde_json::from_str(&text).map_err(|error| {
         Failure::Usage(format!("standard input is not a valid notification: {error}"))
     })?;
-    let notice = Notification::notice(config, &notice.id, &notice.subject, &notice.text);
+    let Notice { id, subject, text } = notice;
+    let notice = Notification::notice(config, Program::Probe, &id, &subject, &text);
     let mut accepted = false;
     for (route, answer) in send_notice(config, list, &notice).await {
         match answer {
