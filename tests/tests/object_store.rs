@@ -462,6 +462,13 @@ async fn the_status_is_in_the_store_and_analytics_of_another_machine_reads_it() 
         said.contains("mail server first is tried last: the monitor mail is in alarm"),
         "{said}"
     );
+    let info = || {
+        let output = other.run("mailqos-analytics", &["lake", "info", "--format", "json"]);
+        assert!(output.status.success(), "{}", words_of(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let shown = info();
+    assert!(shown.contains("\"probe\": \"stopped "), "{shown}");
     // A stale status is reported as such and not used.
     alarm["written_at"] = "2026-01-01T00:00:00Z".into();
     store.put(name, alarm.to_string().as_bytes());

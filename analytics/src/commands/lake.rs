@@ -9,13 +9,14 @@ use std::{
 
 use jiff::tz::TimeZone;
 use mailqos_config::DataLocation;
-use mailqos_lake::{LockError, Status};
+use mailqos_lake::{LockError, Remote, Status};
 use mailqos_lake_tables as lake;
 use mailqos_lake_tables::{
     LakeAdminError, LakeError,
     export::{self, Choice},
     import::{self, Mapping, Mark, Plan, Preset},
     repair::{self, Remedy, Repair, Verdict},
+    retention,
 };
 use mailqos_model::{Event, MonitorId, Outcome, Sample, SiteName, UtcMicros};
 
@@ -214,7 +215,9 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     };
     let data = super::place(args.data.as_deref(), config.as_ref())?;
     let remote = args.data.as_deref().is_some_and(|data| data.to_string_lossy().contains("://"))
-        || config.is_some_and(|config| matches!(config.data, DataLocation::ObjectStore(_)));
+        || config
+            .as_ref()
+            .is_some_and(|config| matches!(config.data, DataLocation::ObjectStore(_)));
     // This is a copy: changes would be lost, and would not affect the lake.
     let changes = match &args.command {
         Command::Import(_) => true,
@@ -236,7 +239,10 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     }
     let sites = args.site;
     match args.command {
-        Command::Info { format } => info(&data, &sites, format),
+        Command::Info { format } => {
+            let store = lake::place::store(args.data.as_deref(), config.as_ref()).await;
+            info(&data, store.map_err(Failure::work)?.as_ref(), &sites, format).await
+        }
         Command::Verify => verify(&data, &sites),
         Command::Repair { apply } => repair(&data, &sites, apply),
         Command::Retain { keep_days, apply } => retain(&data, &sites, keep_days, apply),
@@ -245,7 +251,13 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     }
 }
 
-fn info(data: &Path, sites: &[SiteName], format: Format) -> Result<ExitCode, Failure> {
+/// Prints the sites of a lake; `store` is the object store that the folder mirrors, if any.
+async fn info(
+    data: &Path,
+    store: Option<&Remote>,
+    sites: &[SiteName],
+    format: Format,
+) -> Result<ExitCode, Failure> {
     let mut table = Table::new([
         "site",
         "first",
@@ -279,7 +291,7 @@ fn info(data: &Path, sites: &[SiteName], format: Format) -> Result<ExitCode, Fai
             Cell::number(each, 1),
             Cell::Count(info.unreadable),
             Cell::text((!gaps.is_empty()).then(|| gaps.join(", "))),
-            Cell::text(probe(data, &info.site)),
+            Cell::text(probe(data, store, &info.site).await),
         ]);
     }
     table.print(format)?;
@@ -288,8 +300,12 @@ fn info(data: &Path, sites: &[SiteName], format: Format) -> Result<ExitCode, Fai
 
 /// Returns what a site's probe is doing according to its published status; `None` if there is no
 /// status.
-fn probe(data: &Path, site: &SiteName) -> Option<String> {
-    let status = match Status::read(data, site) {
+async fn probe(data: &Path, store: Option<&Remote>, site: &SiteName) -> Option<String> {
+    let status = match store {
+        Some(store) => Status::download(store, site).await,
+        None => Status::read(data, site),
+    };
+    let status = match status {
         Ok(status) => status?,
         Err(error) => {
             tracing::warn!(%error, "can't read the probe's status");
@@ -391,13 +407,13 @@ fn retain(
     keep_days: u16,
     apply: bool,
 ) -> Result<ExitCode, Failure> {
-    let today = UtcMicros::now().utc_date();
-    let mut days = repair::outdated::<Sample>(data, sites, today, keep_days)?;
-    days.extend(repair::outdated::<Event>(data, sites, today, keep_days)?);
+    let now = UtcMicros::now();
+    let mut days = retention::outdated::<Sample>(data, sites, now, keep_days)?;
+    days.extend(retention::outdated::<Event>(data, sites, now, keep_days)?);
     let (mut text, mut bytes) = (String::new(), 0);
     for day in &days {
         if apply {
-            repair::delete_all(day)?;
+            retention::delete_all(day)?;
         }
         bytes += day.bytes;
         text += &format!("{}\n", day.path.display());

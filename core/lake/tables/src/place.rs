@@ -34,30 +34,43 @@ pub enum PlaceError {
 /// # Errors
 /// There is no lake, or the store can't be reached.
 pub async fn folder(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, PlaceError> {
-    let (address, config) = match (data, config) {
-        (Some(data), config) => match data.to_str() {
-            Some(text) => {
-                match DataLocation::parse(text, Path::new(""))
-                    .map_err(|(why, help)| PlaceError::NoPlace(why, help))?
-                {
-                    DataLocation::ObjectStore(address) => (address, config),
-                    DataLocation::Folder(_) => return Ok(data.to_owned()),
-                }
-            }
-            None => return Ok(data.to_owned()),
-        },
-        (None, Some(config)) => match &config.data {
-            DataLocation::Folder(folder) => return Ok(folder.clone()),
-            DataLocation::ObjectStore(address) => (address.clone(), Some(config)),
-        },
-        (None, None) => return Err(PlaceError::Unknown),
-    };
-    let mirror = mirror_folder(&address, config)?;
-    fetch(&address, config, &mirror).await?;
-    Ok(mirror)
+    match location(data, config)? {
+        DataLocation::Folder(folder) => Ok(folder),
+        DataLocation::ObjectStore(address) => {
+            let mirror = mirror_folder(&address, config)?;
+            let mirrored = open(&address, config).await?.mirror(&mirror, |_| true).await?;
+            tracing::debug!(?mirrored, "the lake's mirror is up to date");
+            Ok(mirror)
+        }
+    }
 }
 
-async fn fetch(address: &str, config: Option<&Config>, mirror: &Path) -> Result<(), PlaceError> {
+/// Returns the object store that the lake is in; `None` if it is in a folder. Nothing is sent.
+///
+/// # Errors
+/// There is no lake, or the options of the store are not valid.
+pub async fn store(
+    data: Option<&Path>,
+    config: Option<&Config>,
+) -> Result<Option<Remote>, PlaceError> {
+    match location(data, config)? {
+        DataLocation::Folder(_) => Ok(None),
+        DataLocation::ObjectStore(address) => open(&address, config).await.map(Some),
+    }
+}
+
+fn location(data: Option<&Path>, config: Option<&Config>) -> Result<DataLocation, PlaceError> {
+    let Some(data) = data else {
+        return config.map(|config| config.data.clone()).ok_or(PlaceError::Unknown);
+    };
+    let named = data.to_str().map(|text| DataLocation::parse(text, Path::new("")));
+    match named.transpose().map_err(|(why, help)| PlaceError::NoPlace(why, help))? {
+        Some(DataLocation::ObjectStore(address)) => Ok(DataLocation::ObjectStore(address)),
+        Some(DataLocation::Folder(_)) | None => Ok(DataLocation::Folder(data.to_owned())),
+    }
+}
+
+async fn open(address: &str, config: Option<&Config>) -> Result<Remote, PlaceError> {
     let none = ObjectStoreOptions::default();
     let options = config.map_or(&none, |config| &config.object_store);
     let account = config.and_then(|config| config.account(options.account.as_ref()));
@@ -77,10 +90,7 @@ async fn fetch(address: &str, config: Option<&Config>, mirror: &Path) -> Result<
     };
     let via =
         via.map_err(|error| PlaceError::Secret(format!("the address of the proxy: {error}")))?;
-    let mirrored =
-        Remote::open(address, options, credentials, &via)?.mirror(mirror, |_| true).await?;
-    tracing::debug!(?mirrored, "the lake's mirror is up to date");
-    Ok(())
+    Ok(Remote::open(address, options, credentials, &via)?)
 }
 
 /// Returns the folder of a mirror, in the state folder or the user's cache. Each lake has a
