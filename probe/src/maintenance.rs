@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use mailqos_base::files;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Monitor, Window};
 use mailqos_model::{Event, EventKind, Micros, MonitorId, UtcMicros};
@@ -376,7 +377,7 @@ impl Inner {
 }
 
 fn read(file: &Path) -> StoredWindows {
-    match std::fs::read(file) {
+    match files::read_state(file) {
         Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
             tracing::error!(file = %file.display(), %error, "the file of maintenance windows is damaged");
             StoredWindows::default()

@@ -18,6 +18,7 @@ use mailqos_figures::{Period, PeriodError};
 use mailqos_lake_tables::place::{self, PlaceError};
 use mailqos_lake_tables::{Lake, LakeError};
 use mailqos_model::{Micros, UtcMicros};
+use mailqos_notify::{Notification, Program};
 use mailqos_report::{
     among,
     definition::Definition,
@@ -368,7 +369,8 @@ pub(crate) async fn say(config: &Config, id: &str, subject: &str, text: &str) ->
     let Some(list) = &config.delivery.action_list else {
         return true;
     };
-    match mailqos_notify::notify(config, list.as_str(), id, subject, text).await {
+    let notice = Notification::notice(config, Program::Analytics, id, subject, text);
+    match mailqos_notify::notify(config, list.as_str(), &notice).await {
         Ok(()) => true,
         Err(reason) => {
             tracing::error!(action_list = %list, %reason, notice = subject, "notice not accepted");
@@ -462,7 +464,7 @@ fn failed(path: &Path, reason: impl std::fmt::Display) -> ScheduleError {
 }
 
 fn read_state(path: &Path) -> Result<State, ScheduleError> {
-    match std::fs::read(path) {
+    match files::read_state(path) {
         Ok(text) => serde_json::from_slice(&text).map_err(|error| failed(path, error)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
         Err(error) => Err(failed(path, error)),

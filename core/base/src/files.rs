@@ -25,6 +25,19 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_open(&mut open(path)?, limit)
 }
 
+/// Most bytes of a state file: far above those of ten thousand monitors or of a report for a
+/// thousand recipients.
+pub const MAX_STATE: u64 = 64 << 20;
+
+/// Reads a state file of the program itself, which something else may have replaced: like [`read`],
+/// with at most [`MAX_STATE`] bytes.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn read_state(path: &Path) -> io::Result<Vec<u8>> {
+    read(path, MAX_STATE)
+}
+
 /// Opens a file for reading without blocking: opening a pipe without a writer would otherwise never
 /// return.
 ///

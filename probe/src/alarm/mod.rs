@@ -28,6 +28,7 @@ use std::{
 };
 
 use mailqos_base::clock::{Anchor, Clock, MonotonicTime, Now};
+use mailqos_base::files;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Monitor, Problems};
 use mailqos_model::{
@@ -743,7 +744,7 @@ impl Alarms {
 /// Reads the state of an earlier process. A damaged file is renamed, so that an operator can
 /// find out which alarms were open.
 fn read(file: &std::path::Path, earlier: impl FnOnce(&[u8]) -> Option<StoredState>) -> StoredState {
-    let bytes = match std::fs::read(file) {
+    let bytes = match files::read_state(file) {
         Ok(bytes) => bytes,
         Err(error) => {
             if error.kind() != std::io::ErrorKind::NotFound {

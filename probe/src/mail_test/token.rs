@@ -124,7 +124,7 @@ impl SigningKey {
             other => other,
         };
         for _ in 0..2 {
-            match std::fs::read_to_string(&path) {
+            match mailqos_base::files::read_text(&path, mailqos_base::files::MAX_STATE) {
                 Ok(text) => return Self::new(&Secret::new(text.trim())).map_err(short),
                 Err(found) if found.kind() == io::ErrorKind::NotFound => {
                     make_key(state, &path).map_err(error)?

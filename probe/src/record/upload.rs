@@ -12,7 +12,7 @@ use std::{
 
 use jiff::civil::Date;
 use mailqos_base::lock::IgnorePoison as _;
-use mailqos_base::{Secret, SecretSource, hex};
+use mailqos_base::{Secret, SecretSource, files, hex};
 use mailqos_config::Login;
 use mailqos_config::{Config, DataLocation, MAX_HORIZON};
 use mailqos_lake::{
@@ -514,14 +514,14 @@ impl Uploader {
 
 /// Reads a small file of the state; `None` if it can't be read.
 fn kept<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&files::read_state(path).ok()?).ok()
 }
 
 /// Returns the random name under which this state folder claims its site; it is created at the
 /// first start.
 fn owner(folder: &Path) -> Result<String, RecordError> {
     let path = folder.join(OWNER);
-    match fs::read_to_string(&path) {
+    match files::read_text(&path, files::MAX_STATE) {
         Ok(owner) if !owner.trim().is_empty() => Ok(owner.trim().to_owned()),
         _ => {
             let mut bytes = [0; 16];

@@ -11,6 +11,7 @@ use std::{
 };
 
 use mailqos_base::clock::Now;
+use mailqos_base::files;
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{Config, Monitor, Timing};
 use mailqos_model::{Micros, MonitorId, Outcome, Sample, UtcMicros};
@@ -118,7 +119,7 @@ impl Observed {
     /// Reads the last day of an earlier process.
     pub fn open(config: &Config) -> Self {
         let file = config.state.join(format!("site={}", config.site)).join("last-day.json");
-        let days: HashMap<MonitorId, VecDeque<Bucket>> = std::fs::read(&file)
+        let days: HashMap<MonitorId, VecDeque<Bucket>> = files::read_state(&file)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();

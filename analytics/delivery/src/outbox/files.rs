@@ -65,6 +65,13 @@ pub(super) fn private_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Replaces a small state file as a whole.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let owner = mailqos_base::files::Access::Owner;
+    mailqos_base::files::replace(path, &temporary, owner, |file| file.write_all(bytes))
+}
+
 pub(super) fn sync(folder: &Path) -> io::Result<()> {
     mailqos_base::files::sync_folder(folder)
 }

@@ -1,16 +1,17 @@
 //! Notifies people of deliveries that were given up, need an operator, or were refused for some
 //! recipients. Runs an action list until one of its channels has accepted the notice.
 
-use std::{collections::BTreeMap, fs, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
-use mailqos_base::hex;
+use mailqos_base::{files, hex};
 use mailqos_config::Config;
 use mailqos_model::{Micros, UtcMicros};
+use mailqos_notify::{Notification, Program};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    files::{OutboxError, failed, private_file, sync},
+    files::{OutboxError, failed, replace},
     order::{Order, is_due},
     store::Outbox,
 };
@@ -87,9 +88,9 @@ pub async fn notify(outbox: &Outbox, config: &Config, now: UtcMicros) -> Result<
         // The key becomes part of a Message-ID, which must fit into a line.
         id = hex(&Sha256::digest(&id)[..12]);
     }
-    let sent =
-        mailqos_notify::notify(config, list.as_str(), &id, &subject(&open), &texts.join("\n\n"))
-            .await;
+    let (subject, text) = (subject(&open), texts.join("\n\n"));
+    let notice = Notification::notice(config, Program::Analytics, &id, &subject, &text);
+    let sent = mailqos_notify::notify(config, list.as_str(), &notice).await;
     if let Err(reason) = &sent {
         let ids: Vec<&str> = open.iter().map(|(order, _)| order.id.as_str()).collect();
         tracing::error!(action_list = %list, ids = %ids.join(", "), %reason, "notice not accepted");
@@ -115,7 +116,7 @@ impl Notifier<'_> {
         now: UtcMicros,
     ) -> Result<(Vec<(Order, DeliveryProblem)>, Notices), OutboxError> {
         // An unreadable file is replaced.
-        let known: Notices = fs::read(self.file())
+        let known: Notices = files::read_state(&self.file())
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
@@ -152,13 +153,8 @@ impl Notifier<'_> {
         let state = NoticeState { accepted, retry_at: retry_at.0 };
         notices.extend(open.iter().map(|(order, problem)| (problem.notice(order), state)));
         let path = self.file();
-        let new = path.with_extension("new");
-        let written = || {
-            private_file(&new, &serde_json::to_vec(notices)?)?;
-            fs::rename(&new, &path)?;
-            path.parent().map_or(Ok(()), sync)
-        };
-        written().map_err(failed(&path))
+        let text = serde_json::to_vec(notices).map_err(|error| failed(&path)(error.into()))?;
+        replace(&path, &text).map_err(failed(&path))
     }
 
     /// Removes orders that were refused for some recipients after a notice of them was accepted.
@@ -247,7 +243,10 @@ fn text(order: &Order, problem: DeliveryProblem) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
 
     use super::{
         super::{

@@ -6,6 +6,8 @@ use mailqos_config::{Config, Target};
 use mailqos_model::{Micros, Name, UtcMicros};
 use serde::{Deserialize, Serialize};
 
+use mailqos_base::files;
+
 use super::files::{OutboxError, failed, private_file, sync};
 use crate::{Notes, Served};
 
@@ -88,7 +90,7 @@ impl Order {
 
     pub(super) fn load(folder: &Path) -> Result<Self, OutboxError> {
         let path = folder.join("order.json");
-        let text = fs::read(&path).map_err(failed(&path))?;
+        let text = files::read_state(&path).map_err(failed(&path))?;
         serde_json::from_slice(&text)
             .map_err(|error| OutboxError::Order { path, reason: error.to_string() })
     }
@@ -111,7 +113,8 @@ impl Order {
         Ok(orders)
     }
 
-    /// Replaces the order in its folder.
+    /// Replaces the order in its folder, in the space of [`reserve`], which a new temporary file
+    /// would give up.
     pub(super) fn save(&self, folder: &Path) -> Result<(), OutboxError> {
         let path = folder.join("order.json");
         let text = serde_json::to_vec_pretty(self).map_err(|error| OutboxError::Order {

@@ -1,13 +1,14 @@
 //! Removes old files from targets by their rules, but only unchanged files that were delivered from
 //! this outbox.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
+use mailqos_base::files;
 use mailqos_config::{Config, FilesTarget, Target};
 use mailqos_model::{Micros, Name, UtcMicros};
 
 use super::{
-    files::{OutboxError, failed, private_file},
+    files::{OutboxError, failed, replace},
     ledger::{Line, Removal, removable},
     order::is_due,
     store::Outbox,
@@ -28,7 +29,7 @@ pub async fn sweep(
     now: UtcMicros,
 ) -> Result<Vec<Removal>, OutboxError> {
     let file = outbox.folder.join("sweeps.json");
-    let mut next: BTreeMap<String, i64> = fs::read(&file)
+    let mut next: BTreeMap<String, i64> = files::read_state(&file)
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();
@@ -54,7 +55,7 @@ pub async fn sweep(
     if next != before
         && let Ok(text) = serde_json::to_vec(&next)
     {
-        private_file(&file, &text).map_err(failed(&file))?;
+        replace(&file, &text).map_err(failed(&file))?;
     }
     Ok(removals)
 }

@@ -64,6 +64,33 @@ async fn what_was_delivered_is_not_delivered_again() {
     assert_eq!(outbox.ledger().expect("ledger").len(), 1);
 }
 
+/// Nothing that replaces a state file makes the program read without end.
+#[tokio::test]
+async fn a_state_file_of_any_size_is_refused_and_stops_no_other_delivery() {
+    let folder = tempfile::tempdir().expect("folder");
+    let config = config(folder.path());
+    let outbox = Outbox::open(&config).expect("outbox");
+    let now = UtcMicros(1_000_000);
+    let mut waiting = ["a", "b"].map(|occasion| {
+        match outbox.submit(&request(folder.path(), occasion), now).expect("submitted") {
+            Submitted::Waits(id) => id,
+            other => panic!("{other:?}"),
+        }
+    });
+    waiting.sort();
+    let huge = |path: &Path| {
+        let file = fs::File::options().write(true).create(true).truncate(false).open(path);
+        file.and_then(|file| file.set_len(mailqos_base::files::MAX_STATE + 1)).expect("enlarged");
+    };
+    huge(&outbox.pending().join(&waiting[0]).join("order.json"));
+    huge(&outbox.folder.join("told.json"));
+    huge(&outbox.folder.join("sweeps.json"));
+    let left: Vec<String> =
+        outbox.waiting().expect("listed").into_iter().map(|order| order.id).collect();
+    assert_eq!(left, waiting[1..]);
+    assert_eq!(work_off(&outbox, &config, now).await.expect("worked off").delivered.len(), 1);
+}
+
 #[tokio::test]
 async fn a_run_is_ordered_whole_and_once() {
     let folder = tempfile::tempdir().expect("folder");

@@ -29,7 +29,7 @@ impl Remote {
     ) -> Result<Mirrored, RemoteError> {
         fs::create_dir_all(folder).map_err(trouble(folder))?;
         let index = folder.join(VERSIONS);
-        let mut held: BTreeMap<String, Version> = fs::read(&index)
+        let mut held: BTreeMap<String, Version> = files::read_state(&index)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
