@@ -1,21 +1,12 @@
 //! The keys `period`, `language`, `week_start` and `year_start` of report definitions.
 
 use jiff::{civil::Weekday, tz::TimeZone};
-use mailqos_config::{DateText, FromToml, Node, nearest};
+use mailqos_config::{DateText, FromToml, Node, nearest, weekday};
 use mailqos_figures::{Calendar, Period, period_like};
 use mailqos_model::UtcMicros;
 
 use super::locale::Locale;
 
-const DAYS: [(&str, Weekday); 7] = [
-    ("monday", Weekday::Monday),
-    ("tuesday", Weekday::Tuesday),
-    ("wednesday", Weekday::Wednesday),
-    ("thursday", Weekday::Thursday),
-    ("friday", Weekday::Friday),
-    ("saturday", Weekday::Saturday),
-    ("sunday", Weekday::Sunday),
-];
 const MONTHS: [&str; 12] = [
     "january",
     "february",
@@ -34,12 +25,6 @@ const MONTHS: [&str; 12] = [
 /// Returns whether a word is a name or its first three letters.
 fn is_called(name: &str, word: &str) -> bool {
     name == word || word.len() == 3 && name.starts_with(word)
-}
-
-/// Returns a weekday by its English name or the first three letters of it, in any case.
-pub fn weekday(text: &str) -> Option<Weekday> {
-    let word = text.to_lowercase();
-    DAYS.iter().find(|(name, _)| is_called(name, &word)).map(|(_, day)| *day)
 }
 
 /// Reads the name of a period, such as `last-month`.
@@ -154,7 +139,14 @@ impl FromToml for FirstMonth {
 
 #[cfg(test)]
 mod tests {
+    use mailqos_config::key::{Optional, key};
+
     use super::*;
+
+    const PERIOD: Optional<PeriodName> = key().named("period", "");
+    const LANGUAGE: Optional<LanguageTag> = key().named("language", "");
+    const WEEK_START: Optional<FirstDay> = key().named("week_start", "");
+    const YEAR_START: Optional<FirstMonth> = key().named("year_start", "");
     use mailqos_config::{Problems, parse};
 
     #[test]
@@ -162,8 +154,8 @@ mod tests {
         let said = |text: &str| {
             let mut problems = Problems::default();
             let mut table = parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");
-            let _ = table.get::<PeriodName>("period", &mut problems);
-            let _ = table.get::<LanguageTag>("language", &mut problems);
+            let _ = table.read(&PERIOD, &mut problems);
+            let _ = table.read(&LANGUAGE, &mut problems);
             problems.to_string()
         };
         for fine in [
@@ -200,8 +192,8 @@ mod tests {
         let read = |text: &str| {
             let mut problems = Problems::default();
             let mut table = parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");
-            let day = table.get("week_start", &mut problems).map(|FirstDay(day)| day);
-            let month = table.get("year_start", &mut problems).map(|FirstMonth(month)| month);
+            let day = table.read(&WEEK_START, &mut problems).map(|FirstDay(day)| day);
+            let month = table.read(&YEAR_START, &mut problems).map(|FirstMonth(month)| month);
             problems.is_empty().then_some((day, month))
         };
         assert_eq!(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mailqos_config::{
     Config, Node, Problem, Problems, Table, did_you_mean, foreign_variable,
-    key::{Defaulted, Named, Optional, Required, key, only_words},
+    key::{Defaulted, Optional, Required, key, only_words},
     keys,
     reference::{Key, ValueKind},
 };
@@ -93,7 +93,8 @@ fn delivery(
             "here",
         ));
     }
-    for (key, text) in [(DELIVER.path.name, &path), (DELIVER.name.name, &name)] {
+    let names: [(&Key, &String); 2] = [(&DELIVER.path, &path), (&DELIVER.name, &name)];
+    for (key, text) in names {
         if let Some(sign) = foreign_variable(text) {
             problems.push(
                 delivery
@@ -124,7 +125,7 @@ fn delivery(
 /// Reads a list of formats.
 pub(super) fn formats_of(
     table: &mut Table,
-    key: impl Named + Copy,
+    key: &Key,
     problems: &mut Problems,
 ) -> BTreeSet<Format> {
     let words: Vec<String> = strings(table, key, problems);

@@ -26,5 +26,5 @@ pub mod sections;
 mod stems;
 pub mod theme;
 
-pub use calendar_keys::weekday;
 pub use deliveries::among;
+pub use mailqos_config::weekday;

@@ -6,11 +6,9 @@ use mailqos_config::{
     key::{Defaulted, Optional, OptionalWord, Word, key},
     keys,
     reference::Key,
-    time_of_day, word,
+    time_of_day, weekday, word,
 };
 use mailqos_model::Micros;
-
-use super::calendar_keys::weekday;
 
 /// Schedule of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 use mailqos_base::SecretSource;
-use mailqos_model::AccountName;
+use mailqos_model::{AccountName, UnknownWord};
 use mailqos_net::{Trust, http::Place};
 
 use super::{
-    Account, MECHANISMS, Mechanism, Node, Problem, Problems, Proxy, Severity, Table,
+    Account, Mechanism, Node, Problem, Problems, Proxy, Severity, Table,
     key::{Optional, OptionalWord, Required, Word, key},
     reference::Key,
     server::{is_loopback, trust},
@@ -262,17 +262,14 @@ fn mechanisms(table: &mut Table, problems: &mut Problems) -> Vec<Mechanism> {
         let Some(text) = node.read::<String>(problems) else {
             continue;
         };
-        match text.parse() {
+        match text.to_ascii_uppercase().parse() {
             Ok(mechanism) => mechanisms.push(mechanism),
-            Err(()) => problems.push(
+            Err(UnknownWord(_, _, known)) => problems.push(
                 node.problem(
                     format!("{text:?} is not a SASL mechanism that mailqos supports"),
                     "not known",
                 )
-                .help(format!(
-                    "use one or more of: {}",
-                    MECHANISMS.map(Mechanism::name).join(", ")
-                )),
+                .help(format!("use one or more of: {}", known.join(", "))),
             ),
         }
     }

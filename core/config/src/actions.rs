@@ -156,7 +156,7 @@ pub(super) fn read(
         if name.as_ref() == "none" {
             problems.push(
                 table
-                    .problem("", "\"none\" is not a valid name for an action list", "this name")
+                    .problem_of_all("\"none\" is not a valid name for an action list", "this name")
                     .help(
                         "action_list = \"none\" means that no one is notified; choose another name",
                     ),

@@ -137,23 +137,26 @@ impl AlarmRule {
         let own =
             table.node(&MONITOR_ALARM.alarm).filter(|_| table.is_own(MONITOR_ALARM.alarm.name));
         let own = own.and_then(|node| node.as_table());
-        let mut refuse = |key: &'static str| {
-            if let Some(own) = own.as_ref().filter(|own| own.is_own(key)) {
+        let mut refuse = |key: &Key| {
+            if let Some(own) = own.as_ref().filter(|own| own.is_own(key.name)) {
+                let name = key.name;
                 problems.push(
-                    own.problem(key, format!("{key:?} does not apply to kind {kind:?}"), "here")
+                    own.problem(key, format!("{name:?} does not apply to kind {kind:?}"), "here")
                         .help(format!("remove it; {kind} tests don't measure this")),
                 );
             }
         };
-        for timing in Timing::ALL.iter().filter(|timing| !timings.contains(timing)) {
-            refuse(timing.as_str());
+        for (timing, key) in Timing::ALL.iter().zip(&THRESHOLDS) {
+            if !timings.contains(timing) {
+                refuse(key);
+            }
         }
         if self.percentiles.iter().any(|rule| !timings.contains(&rule.timing)) {
-            refuse("percentiles");
+            refuse(&ALARM.percentiles);
         }
         // If no mail is received, none is found in a folder.
         if !timings.contains(&Timing::PickupReceive) {
-            refuse("spam_folders");
+            refuse(&ALARM.spam_folders);
             self.spam_folders.clear();
         }
         self.thresholds.retain(|threshold| timings.contains(&threshold.timing));

@@ -307,13 +307,20 @@ impl<T: FromToml> FromToml for Vec<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Problems, parse};
+    use super::super::{
+        Problems, parse,
+        reference::{Key, ValueKind},
+    };
+
+    fn named(name: &'static str) -> Key {
+        Key::new(name, ValueKind::of::<String>(), "")
+    }
 
     fn read<T: super::FromToml>(value: &str) -> Option<T> {
         let mut problems = Problems::default();
         let text = format!("x = {value}\n");
         let mut table = parse("x.toml".as_ref(), text, &mut problems).expect("TOML");
-        table.get("x", &mut problems)
+        table.get(&named("x"), &mut problems)
     }
 
     #[test]
@@ -357,9 +364,9 @@ mod tests {
             let mut problems = Problems::default();
             let mut table =
                 parse("x.toml".as_ref(), format!("{line}\n"), &mut problems).expect("TOML");
-            let _ = table.get::<bool>("flag", &mut problems);
-            let _ = table.get::<super::Micros>("span", &mut problems);
-            let _ = table.word("mode", &[("none", 0), ("file", 1)], &mut problems);
+            let _ = table.get::<bool>(&named("flag"), &mut problems);
+            let _ = table.get::<super::Micros>(&named("span"), &mut problems);
+            let _ = table.word(&named("mode"), &[("none", 0), ("file", 1)], &mut problems);
             problems.to_string()
         };
         for (line, answer) in [
@@ -388,7 +395,7 @@ mod tests {
         let text = "tags = \"a, b;c\"\nlist = [\"a, b\"]\nempty = \"\"\n";
         let mut table = parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");
         let mut names = |key| -> Vec<String> {
-            let node = table.list(key).expect("a value");
+            let node = table.list(&named(key)).expect("a value");
             let names = node.as_names();
             names.iter().filter_map(|node| node.read(&mut problems)).collect()
         };
@@ -402,10 +409,10 @@ mod tests {
         let mut problems = Problems::default();
         let text = "colors = { gray = \"x\" }\ncolor = 1\ncolour = 2\n";
         let mut table = parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");
-        let mut colours = table.table("colours", &mut problems).expect("a table");
-        assert_eq!(colours.get::<String>("grey", &mut problems).as_deref(), Some("x"));
+        let mut colours = table.table(&named("colours"), &mut problems).expect("a table");
+        assert_eq!(colours.get::<String>(&named("grey"), &mut problems).as_deref(), Some("x"));
         colours.finish(&mut problems);
-        assert_eq!(table.get::<u16>("colour", &mut problems), Some(2));
+        assert_eq!(table.get::<u16>(&named("colour"), &mut problems), Some(2));
         table.finish(&mut problems);
         assert_eq!(problems.iter().count(), 1, "{problems}");
         assert!(problems.to_string().contains("\"color\" and \"colour\" mean the same"));
@@ -416,10 +423,10 @@ mod tests {
         let lists = |text: &str| {
             let mut problems = Problems::default();
             let mut table = parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");
-            let tags = table.get::<Vec<String>>("tags", &mut problems);
-            let names: Option<Vec<String>> = table.get("host_key", &mut problems);
+            let tags = table.get::<Vec<String>>(&named("tags"), &mut problems);
+            let names: Option<Vec<String>> = table.get(&named("host_key"), &mut problems);
             // Not a list: the plural would be another key.
-            let title = table.get::<String>("title", &mut problems);
+            let title = table.get::<String>(&named("title"), &mut problems);
             table.finish(&mut problems);
             (tags, names, title, problems.to_string())
         };

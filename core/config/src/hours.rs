@@ -251,8 +251,8 @@ fn run_of_days(text: &str) -> Option<Vec<Weekday>> {
     Some(days)
 }
 
-/// Parses an English weekday name or its first three letters.
-fn weekday(text: &str) -> Option<Weekday> {
+/// Parses an English weekday name or its first three letters, in any case.
+pub fn weekday(text: &str) -> Option<Weekday> {
     const NAMES: [(&str, Weekday); 7] = [
         ("monday", Weekday::Monday),
         ("tuesday", Weekday::Tuesday),

@@ -167,37 +167,6 @@ impl<T: Copy + PartialEq, P> WordKey<T, P> {
     }
 }
 
-/// The name of a declared key.
-pub trait Named {
-    /// Returns the name in the file.
-    fn name(&self) -> &'static str;
-}
-
-impl Named for &Key {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-}
-
-impl<T, P> Named for &TypedKey<T, P> {
-    fn name(&self) -> &'static str {
-        self.key.name
-    }
-}
-
-impl<T, P> Named for &WordKey<T, P> {
-    fn name(&self) -> &'static str {
-        self.key.name
-    }
-}
-
-/// Keys that are not declared with [`keys!`](crate::keys).
-impl Named for &'static str {
-    fn name(&self) -> &'static str {
-        self
-    }
-}
-
 /// A declared key that [`Table::read`] reads.
 pub trait Readable {
     /// The type of the value.
@@ -216,14 +185,14 @@ impl<T: FromToml> Readable for Optional<T> {
 impl<T: FromToml> Readable for Required<T> {
     type Value = Option<T>;
     fn read(&self, table: &mut Table, problems: &mut Problems) -> Option<T> {
-        table.require(self.name, &self.why(), problems)
+        table.require(self, &self.why(), problems)
     }
 }
 
 impl<T: FromToml> Readable for Defaulted<T> {
     type Value = T;
     fn read(&self, table: &mut Table, problems: &mut Problems) -> T {
-        let Some(value) = table.get(self.name, problems) else {
+        let Some(value) = table.get(self, problems) else {
             return table.default_of(self);
         };
         table.check_bounds(self, &value, problems);
@@ -234,7 +203,7 @@ impl<T: FromToml> Readable for Defaulted<T> {
 impl<T: Copy> Readable for OptionalWord<T> {
     type Value = Option<T>;
     fn read(&self, table: &mut Table, problems: &mut Problems) -> Option<T> {
-        table.word(self.name, self.words, problems)
+        table.word(self, self.words, problems)
     }
 }
 
@@ -242,7 +211,7 @@ impl<T: Copy> Readable for Word<T> {
     type Value = T;
     fn read(&self, table: &mut Table, problems: &mut Problems) -> T {
         let default = self.default.unwrap_or_default().trim_matches('"');
-        let value = table.word(self.name, self.words, problems).or_else(|| {
+        let value = table.word(self, self.words, problems).or_else(|| {
             let word = self.words.iter().find(|(word, _)| *word == default);
             word.map(|(_, value)| *value)
         });

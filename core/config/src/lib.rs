@@ -47,10 +47,10 @@ pub use actions::{
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
 pub use from_toml::{DateText, FromToml};
-pub use hours::{Hours, Span, time_of_day};
+pub use hours::{Hours, Span, time_of_day, weekday};
 pub use kind::{Kind, MailQos, Mailbox, TestKind};
 pub use maintenance::{Maintenance, Window};
-pub use mechanism::{MECHANISMS, Mechanism};
+pub use mechanism::Mechanism;
 pub use message::MessageShape;
 pub use object_store::ObjectStoreOptions;
 pub use person::{Person, PersonError, is_forbidden, is_plain, split_list};

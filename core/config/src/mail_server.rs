@@ -84,7 +84,9 @@ fn dkim(
         });
     }
     let selector = table.read(&DKIM.selector, problems);
-    for (key, text) in [(DKIM.selector.name, &selector), (DKIM.domain.name, &domain)] {
+    let names: [(&Key, &Option<String>); 2] =
+        [(&DKIM.selector, &selector), (&DKIM.domain, &domain)];
+    for (key, text) in names {
         let fits = |text: &str| {
             text.split('.').all(|label| {
                 !label.is_empty()

@@ -204,9 +204,7 @@ impl Times {
             _ => {
                 problems.push(
                     table
-                        .problem(
-                            "",
-                            "a maintenance window must occur once, every week or by a cron expression",
+                        .problem_of_all("a maintenance window must occur once, every week or by a cron expression",
                             "no time given",
                         )
                         .help(Self::HELP),

@@ -2,7 +2,7 @@
 
 use super::{
     FromToml, Node, Problems, Table,
-    key::{Named, Optional, key},
+    key::{Optional, key},
     reference::{Key, ValueKind},
 };
 
@@ -106,7 +106,7 @@ impl FromToml for Bytes {
 }
 
 /// Reads the table, if there is one.
-pub(super) fn read(table: &mut Table, key: impl Named, problems: &mut Problems) -> MessageShape {
+pub(super) fn read(table: &mut Table, key: &Key, problems: &mut Problems) -> MessageShape {
     let Some(mut table) = table.table(key, problems) else {
         return MessageShape::default();
     };
@@ -207,13 +207,13 @@ fn headers(table: &mut Table, problems: &mut Problems) -> Vec<(String, String)> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse;
+    use crate::{parse, test_options::MONITOR};
 
     fn shape(text: &str) -> (MessageShape, String) {
         let mut problems = Problems::default();
         let mut table =
             parse("mailqos.toml".as_ref(), text.to_owned(), &mut problems).expect("a table");
-        let shape = read(&mut table, "message", &mut problems);
+        let shape = read(&mut table, &MONITOR.message, &mut problems);
         (shape, problems.to_string())
     }
 

@@ -173,7 +173,7 @@ fn own_server_warning(
     let problem = || {
         table
             .problem(
-                "action_list",
+                &MONITOR.action_list,
                 format!(
                     "alarms of {id} are sent through {}, the server that it tests",
                     smtp.server

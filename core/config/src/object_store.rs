@@ -6,7 +6,8 @@ use mailqos_model::AccountName;
 
 use super::{
     Config, Problems, Table,
-    key::{Defaulted, Named, Optional, key},
+    key::{Defaulted, Optional, key},
+    reference::Key,
     value::reference,
 };
 
@@ -46,7 +47,7 @@ pub struct ObjectStoreOptions {
 /// Reads the table, if there is one; `account` reads the reference to an account.
 pub(super) fn read(
     root: &mut Table,
-    key: impl Named,
+    key: &Key,
     config: &Config,
     problems: &mut Problems,
 ) -> ObjectStoreOptions {

@@ -6,8 +6,9 @@ use mailqos_model::Name;
 
 use super::{
     Config, Operator, Problems, Table,
-    key::{Named, Optional, key},
+    key::{Optional, key},
     message::Bytes,
+    reference::Key,
     table::{Node, did_you_mean},
     value::no_such,
 };
@@ -130,7 +131,7 @@ pub(super) fn people(node: &Node, problems: &mut Problems) -> Option<Vec<Person>
 /// Reads mail addresses: with or without a display name, or as the name of an operator.
 pub(super) fn recipients(
     table: &mut Table,
-    key: impl Named + Copy,
+    key: &Key,
     config: &Config,
     problems: &mut Problems,
 ) -> Vec<Person> {
@@ -160,7 +161,7 @@ pub(super) fn recipients(
 /// Reads recipients and requires at least one; operators may be groups without an address.
 pub(super) fn some_recipients(
     table: &mut Table,
-    key: impl Named + Copy,
+    key: &Key,
     config: &Config,
     problems: &mut Problems,
 ) -> Vec<Person> {

@@ -5,7 +5,7 @@ use mailqos_net::http::{Route, check_proxy};
 
 use super::{
     Problems, Table,
-    key::{Named, Optional, key},
+    key::{Optional, key},
     reference::Key,
     table::Node,
     value::secret,
@@ -87,7 +87,7 @@ pub(super) fn read(root: &mut Table, plaintext: bool, problems: &mut Problems) -
 /// Reads the address of a proxy, which must be a secret if it contains a password.
 pub(super) fn address(
     table: &mut Table,
-    key: impl Named,
+    key: &Key,
     plaintext: bool,
     problems: &mut Problems,
 ) -> Option<SecretSource> {

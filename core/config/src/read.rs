@@ -412,17 +412,16 @@ impl Default for Named {
 
 impl Named {
     fn collect(&mut self, table: &mut Table, problems: &mut Problems) {
-        for key in NAMED.map(|key| key.name) {
-            let found = self.tables.entry(key).or_default();
+        for key in &NAMED {
+            let found = self.tables.entry(key.name).or_default();
             let before = problems.count(Severity::Error);
             for (name, inner) in table.named::<AnyName>(key, problems) {
                 if let Some((_, first)) = found.iter().find(|(other, _)| *other == name.0) {
                     let place = first.place();
                     problems.push(
                         inner
-                            .problem(
-                                "",
-                                format!("{key} {:?} is defined twice", name.0),
+                            .problem_of_all(
+                                format!("{} {:?} is defined twice", key.name, name.0),
                                 "second definition",
                             )
                             .help(format!(
@@ -434,7 +433,7 @@ impl Named {
                 }
             }
             let all_read = problems.count(Severity::Error) == before;
-            match key {
+            match key.name {
                 "monitor" => self.monitors_complete &= all_read,
                 // Nothing refers to these.
                 "service_level" | "maintenance" => {}

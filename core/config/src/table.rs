@@ -8,11 +8,7 @@ use toml_edit::{Document, Item, Value};
 use serde_json::Value as Json;
 
 pub use super::problem::Source;
-use super::{
-    FromToml,
-    key::{Named, Readable},
-    reference::Key,
-};
+use super::{FromToml, key::Readable, reference::Key};
 use mailqos_base::files;
 
 use super::problem::{Problem, Problems};
@@ -186,7 +182,7 @@ impl Table {
 
     /// Reads the value of a declared key that is one of several similar keys.
     pub fn read_as<T: FromToml>(&mut self, key: &Key, problems: &mut Problems) -> Option<T> {
-        let value = self.get(key.name, problems)?;
+        let value = self.get(key, problems)?;
         self.check_bounds(key, &value, problems);
         Some(value)
     }
@@ -233,12 +229,12 @@ impl Table {
                 format!("use a duration from {least} to {most}"),
             ),
         };
-        problems.push(self.problem(key.name, message, label).help(help));
+        problems.push(self.problem(key, message, label).help(help));
     }
 
     /// Returns the table at a key; an empty one if it is absent or of another type, which is
     /// reported.
-    pub(super) fn table_or_empty(&mut self, key: impl Named, problems: &mut Problems) -> Table {
+    pub(super) fn table_or_empty(&mut self, key: &Key, problems: &mut Problems) -> Table {
         self.table(key, problems).unwrap_or_else(|| Table {
             source: Arc::clone(&self.source),
             span: self.span.clone(),
@@ -249,17 +245,16 @@ impl Table {
     }
 
     /// Returns the value of a key, if it exists and has the right type; a wrong type is reported.
-    pub fn get<T: FromToml>(&mut self, key: &'static str, problems: &mut Problems) -> Option<T> {
+    pub(crate) fn get<T: FromToml>(&mut self, key: &Key, problems: &mut Problems) -> Option<T> {
         let node = if T::IS_LIST { self.list(key) } else { self.node(key) };
         node?.read(problems)
     }
 
     /// Returns the value of a list's key. `monitor` and `monitors` are accepted as the same key.
-    pub fn list(&mut self, key: impl Named) -> Option<Node> {
-        let key = key.name();
-        self.lists.insert(key);
+    pub fn list(&mut self, key: &Key) -> Option<Node> {
+        self.lists.insert(key.name);
         let exact = self.node(key);
-        let other = other_number(key);
+        let other = other_number(key.name);
         let entry = || self.entries.iter().find(|entry| british(&entry.key) == other);
         exact.or_else(|| entry().map(|entry| entry.node.clone()))
     }
@@ -267,11 +262,10 @@ impl Table {
     /// Returns the value of a key and reports its absence. `why` is its purpose.
     pub fn require<T: FromToml>(
         &mut self,
-        key: impl Named,
+        key: &Key,
         why: &str,
         problems: &mut Problems,
     ) -> Option<T> {
-        let key = key.name();
         let node = if T::IS_LIST { self.list(key) } else { self.node(key) };
         if node.is_none() {
             problems.push(self.missing(key, why));
@@ -280,17 +274,17 @@ impl Table {
     }
 
     /// Creates the problem that a key is missing in this table.
-    pub fn missing(&self, key: impl Named, why: &str) -> Problem {
-        let key = key.name();
+    pub fn missing(&self, key: &Key, why: &str) -> Problem {
+        let key = key.name;
         Problem::error(format!("{key:?} is missing"))
             .at(&self.source, self.head(), format!("{key:?} belongs here"))
             .help(format!("add {key} = …: {why}"))
     }
 
     /// Reads one of several words; any other is reported with a suggestion.
-    pub fn word<T: Copy>(
+    pub(crate) fn word<T: Copy>(
         &mut self,
-        key: &'static str,
+        key: &Key,
         words: &[(&str, T)],
         problems: &mut Problems,
     ) -> Option<T> {
@@ -319,8 +313,8 @@ impl Table {
     }
 
     /// Returns the unconverted value of a key.
-    pub fn node(&mut self, key: impl Named) -> Option<Node> {
-        let key = key.name();
+    pub fn node(&mut self, key: &Key) -> Option<Node> {
+        let key = key.name;
         self.asked.insert(key);
         let exact = self.entries.iter().find(|entry| entry.key == key);
         let other = || self.entries.iter().find(|entry| british(&entry.key) == key);
@@ -328,12 +322,12 @@ impl Table {
     }
 
     /// Returns the table at a key; another type is reported.
-    pub fn table(&mut self, key: impl Named, problems: &mut Problems) -> Option<Table> {
+    pub fn table(&mut self, key: &Key, problems: &mut Problems) -> Option<Table> {
         self.node(key)?.table(problems)
     }
 
     /// Returns the tables at a key, from an array of tables.
-    pub fn tables(&mut self, key: impl Named, problems: &mut Problems) -> Vec<Table> {
+    pub fn tables(&mut self, key: &Key, problems: &mut Problems) -> Vec<Table> {
         let Some(node) = self.list(key) else {
             return Vec::new();
         };
@@ -352,7 +346,7 @@ impl Table {
 
     /// Returns the entries of a table of named tables, such as `[monitor.NAME]`; an invalid name is
     /// reported.
-    pub fn named<N>(&mut self, key: &'static str, problems: &mut Problems) -> Vec<(N, Table)>
+    pub fn named<N>(&mut self, key: &Key, problems: &mut Problems) -> Vec<(N, Table)>
     where
         N: std::str::FromStr<Err = mailqos_model::InvalidName>,
     {
@@ -377,7 +371,10 @@ impl Table {
                             entry
                                 .node
                                 .problem(format!("expected a table, found {kind}"), kind)
-                                .help(format!("write [{key}.{}] and its keys below", entry.key)),
+                                .help(format!(
+                                    "write [{}.{}] and its keys below",
+                                    key.name, entry.key
+                                )),
                         );
                     }
                 }
@@ -396,14 +393,19 @@ impl Table {
         self.entries.into_iter().map(|entry| (entry.key, entry.node)).collect()
     }
 
+    /// Creates a problem with the table as a whole, at its head.
+    pub fn problem_of_all(&self, message: impl Into<String>, label: impl Into<String>) -> Problem {
+        Problem::error(message).at(&self.source, self.head(), label)
+    }
+
     /// Creates a problem at the value of a key, or at the head of the table if the key is absent.
     pub fn problem(
         &self,
-        key: impl Named,
+        key: &Key,
         message: impl Into<String>,
         label: impl Into<String>,
     ) -> Problem {
-        let key = key.name();
+        let key = key.name;
         match self.entries.iter().find(|entry| entry.key == key) {
             Some(entry) => entry.node.problem(message, label),
             None => Problem::error(message).at(&self.source, self.head(), label),

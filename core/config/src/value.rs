@@ -10,7 +10,8 @@ use mailqos_model::{Micros, Name};
 
 use super::{
     FromToml, Problem, Problems, Table,
-    key::{Named, Optional, key},
+    key::{Optional, key},
+    reference::Key,
     table::{Node, did_you_mean},
 };
 
@@ -65,17 +66,13 @@ pub(super) fn secret(
     source
 }
 
-pub(super) fn tags(
-    table: &mut Table,
-    key: impl Named,
-    problems: &mut Problems,
-) -> BTreeSet<String> {
+pub(super) fn tags(table: &mut Table, key: &Key, problems: &mut Problems) -> BTreeSet<String> {
     let nodes = table.list(key).map(|node| node.as_names()).unwrap_or_default();
     nodes.iter().filter_map(|node| node.read(problems)).collect()
 }
 
 /// Reports a text that is neither a host name nor an IP address.
-pub(super) fn host(text: &str, key: impl Named, table: &Table, problems: &mut Problems) {
+pub(super) fn host(text: &str, key: &Key, table: &Table, problems: &mut Problems) {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
@@ -109,7 +106,7 @@ pub(super) fn host(text: &str, key: impl Named, table: &Table, problems: &mut Pr
 /// Reads a reference to an entry that must exist.
 pub(super) fn reference<N, V>(
     table: &mut Table,
-    key: impl Named,
+    key: &Key,
     what: &str,
     known: &BTreeMap<N, V>,
     problems: &mut Problems,

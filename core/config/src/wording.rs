@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value as Json, json};
 
 use super::key::{Optional, key};
-use super::{FromToml, Node, Problems, Table, table::file_text};
+use super::{
+    FromToml, Node, Problems, Table,
+    reference::{Key, ValueKind},
+    table::file_text,
+};
 
 /// Maximum size of a template, in bytes.
 const MAX_TEMPLATE: u64 = 256 * 1024;
@@ -75,6 +79,9 @@ impl Template {
     }
 }
 
+/// The key of a template that is in a file.
+const FILE: Key = Key::new("file", ValueKind::of::<PathBuf>(), "A file with the template.");
+
 /// A string, or a table that names a file.
 impl FromToml for Template {
     fn expected() -> String {
@@ -101,7 +108,7 @@ impl FromToml for Template {
                 node: Some(node.clone()),
             });
         };
-        let file = table.node("file");
+        let file = table.node(&FILE);
         let mut others = Problems::default();
         table.finish(&mut others);
         match file {

@@ -41,7 +41,7 @@ use std::{
 use mailqos_base::lock::IgnorePoison as _;
 use mailqos_config::{
     FromToml, Problems, Table,
-    key::{Named, Optional, OptionalWord, Word, key},
+    key::{Optional, OptionalWord, Word, key},
     keys,
     reference::{Key, Shape, ValueKind},
     word,
@@ -325,7 +325,7 @@ pub struct Placed {
 }
 
 /// Reads the sections at a key.
-pub fn read_all(table: &mut Table, key: impl Named, problems: &mut Problems) -> Vec<Placed> {
+pub fn read_all(table: &mut Table, key: &Key, problems: &mut Problems) -> Vec<Placed> {
     table
         .tables(key, problems)
         .into_iter()
@@ -347,11 +347,7 @@ pub fn read_all(table: &mut Table, key: impl Named, problems: &mut Problems) -> 
 }
 
 /// Reads the sections nested in another, which share its monitors and period.
-fn read_within(
-    table: &mut Table,
-    key: impl Named,
-    problems: &mut Problems,
-) -> Vec<Box<dyn Section>> {
+fn read_within(table: &mut Table, key: &Key, problems: &mut Problems) -> Vec<Box<dyn Section>> {
     table
         .tables(key, problems)
         .into_iter()
@@ -396,7 +392,7 @@ fn rows_a_chart(rows: usize) -> usize {
 }
 
 /// Reads the names at a key: a list, or a text with one or several names.
-pub fn strings<T: FromToml>(table: &mut Table, key: impl Named, problems: &mut Problems) -> Vec<T> {
+pub fn strings<T: FromToml>(table: &mut Table, key: &Key, problems: &mut Problems) -> Vec<T> {
     table.list(key).map_or_else(Vec::new, |node| {
         node.as_names().iter().filter_map(|item| item.read(problems)).collect()
     })

@@ -5,6 +5,7 @@ use mailqos_model::{Micros, Stage};
 use super::{Kind, TestKind};
 use crate::{
     Endpoint, MessageShape, Person, Problems, Table, Timing,
+    reference::Key,
     test_options::{MONITOR, Options, Pickup, PickupProtocol, Transcripts},
 };
 
@@ -47,15 +48,16 @@ pub struct MailQos {
 }
 
 pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems) -> Option<Kind> {
-    for (key, is_missing, why) in [
-        (MONITOR.from.name, options.from.is_none(), "the sender of the test mails"),
-        (MONITOR.to.name, options.to.is_none(), "the mailbox's address"),
+    let required: [(&Key, bool, &str); 3] = [
+        (&MONITOR.from, options.from.is_none(), "the sender of the test mails"),
+        (&MONITOR.to, options.to.is_none(), "the mailbox's address"),
         (
-            MONITOR.smtp.name,
+            &MONITOR.smtp,
             table.node(&MONITOR.smtp).is_none(),
             "the server that accepts the mail: { port = 587, tls = \"starttls\", account = \"NAME\" }",
         ),
-    ] {
+    ];
+    for (key, is_missing, why) in required {
         if is_missing && table.node(key).is_none() {
             problems.push(table.missing(key, why));
         }

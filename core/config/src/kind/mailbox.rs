@@ -5,26 +5,29 @@ use mailqos_model::{Micros, Stage};
 use super::{Kind, TestKind};
 use crate::{
     Endpoint, Problems, Table, Timing,
-    test_options::{Options, Pickup, PickupProtocol, Transcripts},
+    reference::Key,
+    test_options::{MONITOR, Options, Pickup, PickupProtocol, Transcripts},
 };
 
 /// The steps of a test, each of which may take the timeout: connecting, greeting, TLS, login,
 /// listing.
 const STEPS: i64 = 5;
 
-/// Keys that only other kinds have.
-const FOREIGN_KEYS: [&str; 10] = [
-    "from",
-    "to",
-    "smtp",
-    "max_round_trip",
-    "check_interval",
-    "extra_pickups",
-    "horizon",
-    "idle",
-    "precise",
-    "message",
-];
+/// Returns the keys that only other kinds have.
+fn foreign_keys() -> [&'static Key; 10] {
+    [
+        &MONITOR.from,
+        &MONITOR.to,
+        &MONITOR.smtp,
+        &MONITOR.max_round_trip,
+        &MONITOR.check_interval,
+        &MONITOR.extra_pickups,
+        &MONITOR.horizon,
+        &MONITOR.idle,
+        &MONITOR.precise,
+        &MONITOR.message,
+    ]
+}
 
 /// The options of kind `mailbox`.
 #[derive(Debug, Clone)]
@@ -37,9 +40,10 @@ pub struct Mailbox {
 
 pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems) -> Option<Kind> {
     // In `[defaults]` they apply to monitors of other kinds.
-    for key in FOREIGN_KEYS.into_iter().filter(|key| table.is_own(key)) {
+    for key in foreign_keys().into_iter().filter(|key| table.is_own(key.name)) {
+        let name = key.name;
         problems.push(
-            table.problem(key, format!("{key:?} does not apply to kind \"mailbox\""), "here").help(
+            table.problem(key, format!("{name:?} does not apply to kind \"mailbox\""), "here").help(
                 "remove it; mailbox tests only log in and list (kind = \"mail-qos\" sends mails)",
             ),
         );

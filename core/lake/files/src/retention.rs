@@ -98,7 +98,7 @@ async fn remove_remote(remote: &Remote, site: &SiteName, first: Date) -> usize {
         let objects = match remote.list(&format!("{kind}/site={site}")).await {
             Ok(objects) => objects,
             Err(error) => {
-                tracing::warn!(%error, "can't look for old days");
+                tracing::warn!(%error, "can't list days older than retention");
                 continue;
             }
         };

@@ -14,7 +14,7 @@ use bearer::Bearer;
 pub use exchange::{Answer, AuthenticationResult, Channel, authenticate};
 use mailqos_base::Secret;
 use mailqos_base::lock::IgnorePoison as _;
-use mailqos_config::{MECHANISMS, Mechanism};
+use mailqos_config::Mechanism;
 use mailqos_model::Micros;
 use scram::Scram;
 
@@ -104,9 +104,10 @@ impl Credentials {
 /// Returns the mechanisms that both sides support, the best first. `place` is the server and its
 /// port, `offered` is in capitals. Once all of them have failed there, all are tried again.
 pub fn choose(place: &str, offered: &[String], credentials: &Credentials) -> Vec<Mechanism> {
-    let common = MECHANISMS
-        .into_iter()
-        .filter(|mechanism| offered.iter().any(|name| name == mechanism.name()))
+    let common = Mechanism::ALL
+        .iter()
+        .copied()
+        .filter(|mechanism| offered.iter().any(|name| name == mechanism.as_str()))
         .filter(|mechanism| credentials.allows(*mechanism));
     let (passed_over, chosen): (Vec<_>, Vec<_>) =
         common.partition(|mechanism| credentials.is_passed_over(place, *mechanism));
@@ -282,7 +283,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn names(mechanisms: &[Mechanism]) -> Vec<&'static str> {
-        mechanisms.iter().map(|mechanism| mechanism.name()).collect()
+        mechanisms.iter().map(|mechanism| mechanism.as_str()).collect()
     }
 
     #[test]
@@ -337,7 +338,7 @@ mod tests {
             text in ".{0,60}",
         ) {
             let _ = decode(&text);
-            for mechanism in MECHANISMS {
+            for mechanism in Mechanism::ALL.iter().copied() {
                 let credentials = if mechanism.takes_token() {
                     Credentials::token("u", Secret::new("t"))
                 } else {
