@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use jiff::{civil::Weekday, tz::TimeZone};
 use mailqos_config::Config;
 use mailqos_figures::Calendar;
-use mailqos_model::Name;
+use mailqos_model::{Name, words};
 
 use super::{facts::Selection, schedule_keys::Schedule, sections::Placed, theme::ThemeOptions};
 
@@ -88,37 +88,25 @@ pub const CHAPTERS_ON_A_PAGE: usize = 150;
 /// and several megabytes of memory during typesetting, and no one leafs through a thousand pages.
 pub const CHAPTERS_IN_A_PDF: usize = 250;
 
-/// Grouping of reports.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Grouping {
-    /// All monitors in one report.
-    #[default]
-    All,
-    /// A report for each monitor.
-    Monitor,
-    /// A report for each object.
-    Object,
-    /// A report for each tag.
-    Tag,
-    /// A report for each site.
-    Site,
-}
+words!(
+    /// Grouping of reports, in the words of definitions and of the command line.
+    #[derive(Default)]
+    Grouping, "grouping" {
+        /// All monitors in one report.
+        #[default]
+        All = "all",
+        /// A report for each monitor.
+        Monitor = "monitor",
+        /// A report for each object.
+        Object = "object",
+        /// A report for each tag.
+        Tag = "tag",
+        /// A report for each site.
+        Site = "site",
+    }
+);
 
 impl Grouping {
-    /// Values by their words in definitions and on the command line.
-    pub const WORDS: [(&'static str, Self); 5] = [
-        ("all", Self::All),
-        ("monitor", Self::Monitor),
-        ("object", Self::Object),
-        ("tag", Self::Tag),
-        ("site", Self::Site),
-    ];
-
-    /// Returns the word of the value.
-    pub fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, each)| *each == self).map_or("", |(word, _)| word)
-    }
-
     /// Returns the names of the groups that a monitor belongs to.
     pub fn names(self, monitor: &super::facts::Monitor) -> Vec<String> {
         match self {

@@ -35,7 +35,7 @@ pub(super) fn stems(definition: &Definition, config: &Config) -> Vec<String> {
     }
     if groups.is_empty() {
         // The monitors are unknown, but the form of the names is known.
-        return vec![stem_of(&definition.slug, Some(definition.each.word()))];
+        return vec![stem_of(&definition.slug, Some(definition.each.as_str()))];
     }
     let mut taken = BTreeSet::new();
     groups.iter().map(|group| unlike(stem_of(&definition.slug, Some(group)), &mut taken)).collect()

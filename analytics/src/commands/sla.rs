@@ -175,9 +175,7 @@ fn kind(target: &LevelTarget) -> &'static str {
 
 fn why(verdict: Verdict) -> Option<&'static str> {
     match verdict {
-        Verdict::NotDecidable(UndecidedReason::FewTests) => Some("few_tests"),
-        Verdict::NotDecidable(UndecidedReason::Coverage) => Some("coverage"),
-        Verdict::NotDecidable(UndecidedReason::NoTests) => Some("no_tests"),
+        Verdict::NotDecidable(reason) => Some(reason.as_str()),
         _ => None,
     }
 }

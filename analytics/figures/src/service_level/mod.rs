@@ -19,7 +19,7 @@ use std::{
 use evidence::Evidence;
 use mailqos_config::{Config, Hours, LevelPeriod, LevelTarget, ServiceLevel};
 use mailqos_lake_tables::{Lake, LakeError, Metric, SeriesQuery};
-use mailqos_model::{Micros, UtcMicros};
+use mailqos_model::{Micros, UtcMicros, words};
 use service::Service;
 
 use super::periods::{Calendar, Period, Unit};
@@ -151,16 +151,17 @@ pub enum Verdict {
     Missed,
 }
 
-/// Why there is no verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum UndecidedReason {
-    /// One failed test would already exceed the budget, so a good result proves nothing.
-    FewTests,
-    /// Less than the required share of the service time is known.
-    Coverage,
-    /// No test counted.
-    NoTests,
-}
+words!(
+    /// Why there is no verdict.
+    UndecidedReason, "reason" {
+        /// One failed test would already exceed the budget, so a good result proves nothing.
+        FewTests = "few_tests",
+        /// Less than the required share of the service time is known.
+        Coverage = "coverage",
+        /// No test counted.
+        NoTests = "no_tests",
+    }
+);
 
 impl Verdict {
     /// Returns the word used in tables and data.

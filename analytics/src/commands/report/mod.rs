@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use mailqos_config::{Config, did_you_mean, glob};
 use mailqos_figures::{Period, PeriodError};
 use mailqos_lake_tables::{Lake, LakeError};
-use mailqos_model::UtcMicros;
+use mailqos_model::{UnknownWord, UtcMicros};
 use mailqos_report::{
     definition::{Definition, Format, Grouping},
     definitions,
@@ -109,11 +109,7 @@ pub struct Args {
 }
 
 fn each(text: &str) -> Result<Grouping, String> {
-    let found = Grouping::WORDS.iter().find(|(word, _)| *word == text);
-    found.map(|(_, each)| *each).ok_or_else(|| {
-        let words: Vec<&str> = Grouping::WORDS.iter().map(|(word, _)| *word).collect();
-        format!("use one of: {}", words.join(", "))
-    })
+    text.parse().map_err(|UnknownWord(_, _, known)| format!("use one of: {}", known.join(", ")))
 }
 
 fn language(text: &str) -> Result<String, String> {
