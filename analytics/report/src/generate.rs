@@ -182,22 +182,6 @@ fn groups(each: Grouping, facts: &Facts) -> Vec<(Option<String>, BTreeSet<usize>
     groups.into_iter().map(|(name, members)| (Some(name), members)).collect()
 }
 
-<<<<<<< HEAD
-=======
-/// Returns why there is no report.
-fn none(each: Grouping, no_samples: bool, period: &Period) -> String {
-    if no_samples {
-        return format!("no report was generated: no monitor has samples in the period {period}");
-    }
-    let word = each.as_str();
-    let article = if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-    format!(
-        "no report was generated: none of the monitors with samples in the period {period} has {article} \
-        {word}"
-    )
-}
-
->>>>>>> d96fba1 (Declare groupings and undecided verdicts as word lists)
 /// Returns the monitors of a section with its own facts: those of the report's group, unless the
 /// section selects monitors itself. A report for one customer reveals nothing about another.
 fn of_group<'a>(
