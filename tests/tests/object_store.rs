@@ -468,7 +468,7 @@ async fn the_status_is_in_the_store_and_analytics_of_another_machine_reads_it() 
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let shown = info();
-    assert!(shown.contains("\"probe\": \"stopped "), "{shown}");
+    assert!(shown.contains("\"probe\":\"stopped "), "{shown}");
     // A stale status is reported as such and not used.
     alarm["written_at"] = "2026-01-01T00:00:00Z".into();
     store.put(name, alarm.to_string().as_bytes());
