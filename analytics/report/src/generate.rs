@@ -130,7 +130,7 @@ pub fn documents(
         if facts.monitors.is_empty() {
             tracing::warn!(%period, "no report was generated: no monitor has samples in the period");
         } else {
-            let property = definition.each.word();
+            let property = definition.each.as_str();
             tracing::warn!(%period, property, "no report was generated: no monitor with samples in the period has this property");
         }
     }
