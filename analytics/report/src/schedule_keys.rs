@@ -190,9 +190,9 @@ fn reject_ignored(table: &mut Table, has_cron: bool, every: Option<u8>, problems
         _ => return,
     };
     for key in unused {
-        if table.node(*key).is_some() {
+        if table.node(key).is_some() {
             let message = format!("{} has no effect with {with}", key.name);
-            problems.push(table.problem(*key, message, "here").help(remedy));
+            problems.push(table.problem(key, message, "here").help(remedy));
         }
     }
 }

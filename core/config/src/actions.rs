@@ -288,7 +288,7 @@ fn read_entry(
         &SYSLOG_ACTION.syslog,
         &LIST.list,
     ];
-    let chosen = kinds.into_iter().filter(|key| table.node(*key).is_some());
+    let chosen = kinds.into_iter().filter(|key| table.node(key).is_some());
     let chosen: Vec<&Key> = chosen.collect();
     let step = conditions(table, chosen.as_slice(), config, problems);
     let [kind] = chosen.as_slice() else {
@@ -365,7 +365,7 @@ fn ambiguous(table: &mut Table, chosen: &[&Key]) -> Problem {
     let names: Vec<&str> = chosen.iter().map(|key| key.name).collect();
     let all = names.join(" and ");
     let message = format!("an action does only one thing, but this one has {all}");
-    table.problem(*second, message, "one too many").help("write a separate action for each")
+    table.problem(second, message, "one too many").help("write a separate action for each")
 }
 
 /// Reads an e-mail to operators, through a mail server or its fallback.
