@@ -35,14 +35,15 @@ pub struct Run<'a> {
     pub definition: &'a Definition,
     /// The period of its reports.
     pub period: &'a Period,
-    /// When it was due or requested; it distinguishes the deliveries from those of other runs.
+    /// Time at which it was due or requested, which distinguishes its deliveries from others.
     pub at: UtcMicros,
 }
 
-/// Returns the deliveries of a report's files.
+/// Returns the delivery requests for a report's files. `run` is the time at which it was due or
+/// requested, and distinguishes them from those of other runs.
 ///
 /// # Errors
-/// A name template or the mail is invalid.
+/// A folder's name or the mail can't be generated.
 pub fn requests(
     config: &Config,
     run: &Run<'_>,
@@ -91,7 +92,7 @@ pub fn requests(
 /// Returns whether a format is delivered. A mail has the page as its body, so by default only the
 /// PDF is attached.
 fn wanted(delivery: &Delivery, format: Format, by_mail: bool) -> bool {
-    // A report with very many chapters is an archive instead of a page.
+    // If a page was requested, a report with many sections is an archive instead.
     let is_page = matches!(format, Format::Html | Format::Zip);
     if delivery.formats.is_empty() {
         !(by_mail && is_page)

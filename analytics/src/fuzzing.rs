@@ -16,10 +16,10 @@ use mailqos_report::{
     media::html,
 };
 
-/// A function that is fuzzed with input from outside; it panics if a guarantee is broken.
+/// A function to fuzz with bytes from outside; it panics if an invariant is violated.
 pub type Target = fn(&[u8]);
 
-/// Fuzz targets: each one's name, which is also that of its folder of seeds, and its function.
+/// Fuzz targets by name, which is also the name of the folder with their seeds.
 pub const TARGETS: [(&str, Target); 4] = [
     ("import", import),
     ("lake", lake),
@@ -27,10 +27,11 @@ pub const TARGETS: [(&str, Target); 4] = [
     ("report_template", report_template),
 ];
 
-/// Separates the mapping from the file.
+/// Separator between the mapping and the file.
 const FILE: &str = "=== file ===\n";
 
-/// Parses a mapping of columns and outcomes, one per line, and the table after `=== file ===`.
+/// Imports a table: a mapping of columns and outcomes, one per line, and the table after `=== file
+/// ===`.
 pub fn import(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (said, at) = match text.find(FILE) {
@@ -74,7 +75,7 @@ static DAY: LazyLock<Period> = LazyLock::new(|| {
     Period::between("2026-11-01", "2026-12-01", Calendar::new(TimeZone::UTC)).expect("a period")
 });
 
-/// Reads a day file, as for figures.
+/// Reads a day file as the figures do.
 pub fn lake(bytes: &[u8]) {
     in_file("samples/site=here/date=2026-11-24/samples.parquet", bytes, |file| {
         let data = file.ancestors().nth(4).expect("the data folder");
@@ -92,7 +93,7 @@ pub fn lake(bytes: &[u8]) {
     });
 }
 
-/// Reads the definition of a report, or a report template.
+/// Parses the definition of a report, or a report template.
 pub fn report_definition(text: &[u8]) {
     in_file("report.toml", text, |file| match definitions::load(None, file) {
         Ok(definition) => {
@@ -102,7 +103,7 @@ pub fn report_definition(text: &[u8]) {
     });
 }
 
-/// A report to display.
+/// A report to render.
 static REPORT: LazyLock<Document> = LazyLock::new(|| {
     let definition = definitions::of_template(None, "executive-summary").expect("a template");
     let mut document = in_file("samples/none", b"", |file| {

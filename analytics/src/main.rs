@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Columns are decoded and freed a thousand times: this allocator keeps their pages, the system's
-/// returns them each time.
+/// Columns are allocated and freed thousands of times. This allocator keeps their pages, while the
+/// system's returns them each time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -13,8 +13,8 @@ fn main() -> ExitCode {
     mailqos_analytics::commands::main()
 }
 
-/// Runs the program again with settings for the allocator, which reads them only from the
-/// environment and before `main`.
+/// Restarts the program with settings of the allocator, which it reads only from the environment
+/// and before `main`.
 ///
 /// Free pages are kept instead of being returned after a second, which would clear them again for
 /// the next column. This saves a tenth of the time of `stats` by day. `report` returns them
@@ -25,8 +25,8 @@ fn keep_pages() {
     use std::{env, os::unix::process::CommandExt as _, process::Command};
 
     const DELAY: &str = "MIMALLOC_PURGE_DELAY";
-    /// Whether it uses pages of 2 MB. Typesetting keeps millions of small objects: a report takes
-    /// an eighth more memory with them, and is not generated faster.
+    /// Variable that turns pages of 2 MB on or off. Typesetting allocates millions of small
+    /// objects: with large pages a report takes an eighth more memory and no less time.
     const LARGE: &str = "MIMALLOC_ALLOW_THP";
     const KEEP: &str = "-1";
     const GIVE_BACK: &str = "0";
@@ -44,7 +44,7 @@ fn keep_pages() {
             anew.env(LARGE, "0");
         }
         let delay = if is_report { GIVE_BACK } else { KEEP };
-        // It only returns if that is impossible; the program then continues unchanged.
+        // `exec` returns only on failure; the program then continues without the settings.
         let _ = anew.args(env::args_os().skip(1)).env(DELAY, delay).exec();
     }
 }

@@ -1,14 +1,14 @@
 //! Time since the machine was booted: a monotonic clock that continues while the machine is
-//! suspended and when the probe is restarted.
+//! suspended, and across restarts of the probe.
 
 use mailqos_model::{Micros, UtcMicros};
 
-/// The clock of a boot, related to the wall clock at one moment.
+/// The clock of a boot, related to the wall clock at a given time.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Boot {
     /// Identifier of the boot.
     id: String,
-    /// Wall-clock time of the boot, as the clock was set at that moment.
+    /// Wall-clock time of the boot, as the clock was set at that time.
     began: UtcMicros,
 }
 
@@ -50,7 +50,7 @@ mod tests {
             (ago.expect("the same boot") - Micros::from_secs(100)).0.abs() < 60_000_000
         };
         assert!(close(boot.ago(sent)));
-        // When the mail was sent the wall clock was an hour ahead.
+        // When the mail was sent, the wall clock was an hour ahead.
         let hour = Micros::from_secs(3600);
         let ahead = Boot { began: boot.began + hour, ..boot.clone() };
         assert!(close(ahead.ago(sent + hour)));

@@ -1,4 +1,4 @@
-//! Maintenance windows: those in the configuration, and those added while the probe runs, which
+//! Maintenance windows: configured ones, and those that were added while the probe runs, which
 //! survive a restart.
 
 use std::{
@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::Recorder;
 
-/// A window with more monitors than this is one event for the whole site.
+/// Number of monitors above which a window is recorded as one event of the whole site.
 const MAX_EVENTS: usize = 1_000;
 
-/// A window with a start and an end, as added while the probe runs.
+/// A single window, such as one added while the probe runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddedWindow {
     /// Name of the window.
@@ -27,7 +27,7 @@ pub struct AddedWindow {
     pub monitors: Vec<String>,
     /// Start of the window.
     pub from: UtcMicros,
-    /// End of the window, exclusive.
+    /// End of the window, which is not part of it.
     pub to: UtcMicros,
     /// Reason for the maintenance.
     pub reason: Option<String>,
@@ -57,16 +57,16 @@ struct Planned {
     monitors: Vec<String>,
     pause: bool,
     window: Window,
-    /// The occurrence that was looked up last.
+    /// The occurrence found last.
     occurrence: Option<(UtcMicros, UtcMicros)>,
     /// The time for which it was looked up; an earlier time may have another occurrence.
     looked_up: UtcMicros,
 }
 
 impl Planned {
-    /// Returns the occurrence that contains `at`, if any.
+    /// Returns the occurrence that contains `at`, if there is one.
     fn at(&mut self, at: UtcMicros) -> Option<(UtcMicros, UtcMicros)> {
-        // A clock that was set back may ask for times before the last lookup.
+        // After the clock has been set back, the last occurrence may be too late.
         if at < self.looked_up || self.occurrence.is_none_or(|(_, end)| end <= at) {
             self.occurrence = self.window.next(at);
             self.looked_up = at;
@@ -80,7 +80,7 @@ impl Planned {
 #[serde(default)]
 struct StoredWindows {
     added: Vec<AddedWindow>,
-    /// The windows whose start was recorded, with their ends.
+    /// Windows whose start is recorded, with their ends.
     begun: BTreeMap<String, UtcMicros>,
 }
 
@@ -100,7 +100,7 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// Reads the windows that were added while an earlier process ran.
+    /// Loads the windows that were added while an earlier process ran.
     pub fn open(config: Arc<Config>) -> Self {
         let file = config.state.join(format!("site={}", config.site)).join("maintenance.json");
         let kept = read(&file);
@@ -120,7 +120,7 @@ impl Maintenance {
         inner.plan();
     }
 
-    /// Returns the open window of a monitor, if any; of several, the one that ends last.
+    /// Returns the open window of a monitor, or the one that ends last if there are several.
     pub fn open_for(&self, monitor: &MonitorId, at: UtcMicros) -> Option<Open> {
         let mut inner = self.lock();
         let inner = &mut *inner;
@@ -149,10 +149,10 @@ impl Maintenance {
         found
     }
 
-    /// Adds a window; it is on disk when this returns.
+    /// Adds a window. When this returns, it is on disk.
     ///
     /// # Errors
-    /// The window is invalid, selects nothing, or can't be stored.
+    /// The window is invalid, selects no monitors, or can't be stored.
     pub fn add(&self, window: AddedWindow) -> Result<(), String> {
         if window.to <= window.from || window.to <= UtcMicros::now() {
             return Err("the window ends before it starts".to_owned());
@@ -179,7 +179,7 @@ impl Maintenance {
     /// Ends an added window now.
     ///
     /// # Errors
-    /// There is no window of that name, or it can't be stored.
+    /// There is no window with this name, or the change can't be stored.
     pub fn end(&self, name: &str) -> Result<(), String> {
         let now = UtcMicros::now();
         let mut inner = self.lock();
@@ -216,8 +216,7 @@ impl Maintenance {
         }
     }
 
-    /// Returns all windows that are open or still to come, each with its current or next
-    /// occurrence.
+    /// Returns all open and future windows, each with its current or next occurrence.
     pub fn list(&self, now: UtcMicros) -> Vec<AddedWindow> {
         let mut windows = Vec::new();
         for planned in &mut self.lock().planned {
@@ -339,7 +338,7 @@ fn about(
 }
 
 impl Inner {
-    /// Merges the windows of the configuration and the added ones.
+    /// Plans the configured and the added windows.
     fn plan(&mut self) {
         let fixed = self.config.maintenance.iter().map(|window| Planned {
             name: window.name.to_string(),
@@ -364,7 +363,7 @@ impl Inner {
         self.planned = fixed.chain(added).collect();
         self.of_monitor.clear();
         for (index, planned) in self.planned.iter().enumerate() {
-            // Monitors of an added window may have been removed.
+            // Monitors named by an added window may have been removed.
             let selects = |monitor: &Monitor| {
                 planned.monitors.is_empty()
                     || planned.monitors.iter().any(|pattern| monitor.is_selected(pattern))
@@ -399,7 +398,7 @@ mod tests {
         config_of(folder, "02:00-03:00")
     }
 
-    /// Returns the same configuration with these hours of the night.
+    /// Like [`config`], with these hours for the night.
     fn config_of(folder: &Path, night: &str) -> Arc<Config> {
         let path = folder.join("mailqos.toml");
         let text = "site = \"here\"\ntimezone = \"UTC\"\n[defaults]\nfrom = \"a@b.example\"\nto = \"a@b.example\"\nsmtp = {}\npickup = { account = \"a\" }\n\
@@ -410,7 +409,7 @@ mod tests {
         Arc::new(mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}")))
     }
 
-    /// 2099-01-01T00:00:00Z: added windows must not be over.
+    /// 2099-01-01T00:00:00Z, so that added windows are not over.
     const MIDNIGHT: i64 = 4_070_908_800_000_000;
 
     fn id(name: &str) -> MonitorId {
@@ -439,7 +438,7 @@ mod tests {
     fn windows_that_overlap_are_one_until_the_last_has_ended() {
         let folder = tempfile::tempdir().expect("folder");
         let maintenance = Maintenance::open(config(folder.path()));
-        // Tomorrow night, and a window that was added over its second half.
+        // Tomorrow night, and an added window over its second half.
         let day = UtcMicros::now().0 / 86_400_000_000 + 1;
         let hour = |hour: i64| UtcMicros(day * 86_400_000_000) + Micros::from_secs(hour * 1800);
         let added = AddedWindow {
@@ -479,7 +478,7 @@ mod tests {
         assert_eq!(kinds(8), ["maintenance_ended disks"]);
     }
 
-    /// Returns a window of an hour for the monitor `b`.
+    /// Returns an hour of maintenance of the monitor `b`.
     fn window(now: UtcMicros) -> AddedWindow {
         AddedWindow {
             name: "disks".into(),
@@ -536,10 +535,10 @@ mod tests {
         let maintenance = Maintenance::open(config(folder.path()));
         let hour = |hour: i64| UtcMicros(MIDNIGHT) + Micros::from_secs(hour * 1800);
         let is_open = |monitor: &str, at| maintenance.open_for(&id(monitor), at).is_some();
-        // The clock was three hours ahead: the night seems over, then it happens after all.
+        // The clock was three hours ahead: the night is over, and then starts after all.
         assert!(!is_open("a", hour(10)));
         assert!(is_open("a", hour(5)));
-        // Started at 23:00 for an hour, by a clock that is then corrected to 21:10.
+        // Started for an hour at 23:00 by a clock that is then corrected to 21:10.
         let (began, step) = (hour(46), Micros::from_secs(-6_600));
         maintenance.add(window(began)).expect("fine");
         assert!(is_open("b", began + Micros::from_secs(600)));

@@ -1,5 +1,5 @@
-//! Runs tests of every kind. A kind of test is a folder such as `mail_test` and one line in
-//! [`Tester::test_as`]; scheduling, recording, alarms and commands only use this file.
+//! Runs tests of every kind. A kind of test is a folder such as `mail_test`, and one line in
+//! [`Tester::test_as`]; scheduling, recording, alarms and commands use only this file.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     testing::TestBase,
 };
 
-/// Runs the tests of all monitors.
+/// Runs tests. There is one instance for all monitors.
 pub struct Tester {
     base: Arc<TestBase>,
     mail: Arc<MailTests>,
@@ -22,7 +22,8 @@ pub struct Tester {
 }
 
 impl Tester {
-    /// Prepares tests: reads the signing key, or creates one. Without a recorder nothing is stored.
+    /// Prepares tests: reads the signing key, or creates one. Without a recorder, nothing is
+    /// stored.
     ///
     /// # Errors
     /// The signing key is not available.
@@ -42,12 +43,12 @@ impl Tester {
         self.mail.attend();
     }
 
-    /// Runs one test. Its sample is recorded when this returns.
+    /// Runs a test. When this returns, its sample is recorded.
     pub async fn test(&self, monitor: &Monitor) -> TestResult {
         self.test_as(monitor, None).await
     }
 
-    /// Runs one test; its sample does not count if `excluded` gives a reason.
+    /// Runs a test, whose sample does not count if there is a reason for exclusion.
     pub async fn test_as(&self, monitor: &Monitor, excluded: Option<Exclusion>) -> TestResult {
         let sample = self.base.begin(monitor, excluded);
         match &monitor.kind {
@@ -56,7 +57,7 @@ impl Tester {
         }
     }
 
-    /// Applies a new configuration; mails in flight are awaited as before.
+    /// Applies a new configuration. Mails in transit are waited for as before.
     pub fn reload(&self, config: Arc<Config>) {
         self.mail.reload(&config);
         self.mailbox.reload();
@@ -68,13 +69,13 @@ impl Tester {
         self.mail.resume().await;
     }
 
-    /// Stops the running tests: each records its findings and returns.
+    /// Stops the running tests. Each records its current state and returns.
     pub async fn stop(&self) {
         self.mail.stop_visits().await;
         self.base.stop();
     }
 
-    /// Stops waiting; mails in flight stay recorded for the next process.
+    /// Ends all waiting. Mails in transit stay recorded for the next process.
     pub async fn shutdown(&self) {
         self.stop().await;
         self.mail.shutdown().await;

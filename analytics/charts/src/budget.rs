@@ -145,7 +145,7 @@ fn narrow(data: &Budgets, whole: &Chart, locale: &dyn ChartLocale) -> String {
     let (pitch, top, share) = (64.0, 16.0, f64::from(NARROW));
     let plot = Plot {
         left: 0.0,
-        // An arrow may follow the bars.
+        // The arrow of an overspent budget fits next to the bars.
         right: share - 10.0,
         top,
         bottom: top + pitch * data.rows.len().max(1) as f64,
@@ -167,7 +167,7 @@ fn narrow(data: &Budgets, whole: &Chart, locale: &dyn ChartLocale) -> String {
                 TEXT,
             );
             bars.draw(canvas, row, middle);
-            // The lines are interrupted at the texts.
+            // The lines don't cross the texts.
             canvas.line((whole, middle - 12.0), (whole, middle + 12.0), Ink::Ink, 1.0);
             if passed < 1.0 {
                 let x = plot.x(axis.place(passed));
@@ -198,7 +198,7 @@ fn passed(data: &Budgets) -> f64 {
     if data.passed.is_finite() { data.passed.clamp(0.0, 1.0) } else { 0.0 }
 }
 
-/// Returns the spent share of a budget in words.
+/// Describes the spent share of a budget in words.
 fn words(row: &Budget, locale: &dyn ChartLocale) -> String {
     row.spent().map_or_else(|| locale.t("unknown").to_owned(), |spent| state(spent, locale))
 }
@@ -215,7 +215,7 @@ impl Bars<'_> {
         self.locale.t("full budget")
     }
 
-    /// Returns where a share of a budget ends.
+    /// Returns the x coordinate of a share of a budget.
     fn x(&self, share: f64) -> f64 {
         self.plot.x(self.axis.place(share))
     }
@@ -226,7 +226,7 @@ impl Bars<'_> {
         canvas.text(self.label(), anchor, Ink::Ink, SMALL);
     }
 
-    /// Draws what is spent of a budget, and the forecast, around the middle of a row.
+    /// Draws the spent share of a budget and the forecast around the middle of a row.
     fn draw(&self, canvas: &mut Canvas, row: &Budget, middle: f64) {
         let Self { plot, axis, locale } = *self;
         let (top, tall) = (middle - 8.0, 16.0);
@@ -239,7 +239,8 @@ impl Bars<'_> {
         canvas.rect((plot.left, top), (x(spent.min(1.0)) - plot.left, tall), Ink::Accent);
         canvas.title(format!("{}: {}", row.name, state(spent, locale)));
         if spent > 1.0 {
-            // Beyond the line and taller, so an overspent budget is recognisable by its outline.
+            // The area extends beyond the line and is taller, so an overspent budget is
+            // recognisable by its outline.
             canvas.rect((x(1.0), top - 3.0), (x(spent) - x(1.0), tall + 6.0), Ink::Failed);
             canvas.title(format!("{}: {}", row.name, state(spent, locale)));
             if spent > axis.high {
@@ -356,7 +357,8 @@ mod tests {
         assert!(!chart.narrow.contains("NaN") && !chart.narrow.contains("inf"));
     }
 
-    /// On 390 px, the wide drawing would be scrolled, with the texts at the right out of sight.
+    /// On a screen of 390 px, the wide drawing would need scrolling, and its texts at the right
+    /// would be out of sight.
     #[test]
     fn the_narrow_drawing_has_the_same_content() {
         let (data, locale) = samples::budgets();

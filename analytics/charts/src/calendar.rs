@@ -21,7 +21,7 @@ const LINE: f64 = 14.0;
 /// Gap between adjacent calendars.
 const GAP: f64 = 22.0;
 
-/// Sizes that all calendars of a chart share, in pixels.
+/// Sizes in pixels, common to all calendars of a chart.
 struct Layout {
     /// Space for the names of weekdays.
     left: f64,
@@ -57,7 +57,7 @@ impl Layout {
         Self { left, size, wide, beside, stacked, across, pitch: (width + GAP) / across as f64 }
     }
 
-    /// Returns a name in the lines that it takes above its calendar.
+    /// Returns the lines of a name above its calendar.
     fn lines(&self, name: &str) -> Vec<String> {
         if self.stacked {
             two_lines(name, (self.pitch - GAP) / BOLD)

@@ -59,7 +59,7 @@ impl At {
     }
 }
 
-/// A position on the base line of a text, and the part of the text that is there.
+/// A position on the base line of a text, and the part of the text aligned to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Anchor {
     pub(super) at: At,

@@ -32,7 +32,7 @@ pub struct Distribution {
     pub thresholds: Vec<f64>,
 }
 
-/// The values to draw, in ascending order, and the thresholds that say something about them.
+/// The values to draw, in ascending order, and the informative thresholds.
 struct Times {
     values: Vec<f64>,
     /// Number of counted tests, including those without a value.
@@ -53,7 +53,7 @@ impl Times {
         thresholds.dedup();
         let times =
             Self { tests: data.tests.max(values.len() as u64), values, thresholds: Vec::new() };
-        // Of the thresholds that all mails met, only the first is useful.
+        // Of the thresholds that all mails met, only the first is informative.
         let greatest = times.greatest();
         let kept = thresholds
             .iter()
@@ -143,7 +143,7 @@ pub fn chart(data: &Distribution, locale: &dyn ChartLocale) -> Chart {
     .hovering(&hover(bars, &axis, &bins, locale))
 }
 
-/// Draws the name of the curve, and how many mails it omits.
+/// Draws the name of the curve, and the number of mails that it omits.
 fn label(canvas: &mut Canvas, curve: Plot, times: &Times, locale: &dyn ChartLocale) {
     canvas.text(
         locale.t("delivered within"),

@@ -70,7 +70,7 @@ impl Row {
 }
 
 impl Dumbbell {
-    /// Returns by how much a change is for the worse; negative for an improvement.
+    /// Returns the size of a deterioration; negative for an improvement.
     fn worse(&self, change: f64) -> f64 {
         if self.less_is_better { change } else { -change }
     }
@@ -204,7 +204,7 @@ fn marks(
     }
 }
 
-/// Returns how to read the chart: metric, order, grey changes and a cut scale.
+/// Explains how to read the chart: metric, order, grey changes and a cut scale.
 fn reading(data: &Dumbbell, rows: &[Row], axis: &Axis, locale: &dyn ChartLocale) -> String {
     let cut = if axis.is_cut() && axis.scale == Scale::Linear {
         locale.t("the scale does not begin at zero")

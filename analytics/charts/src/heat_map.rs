@@ -45,7 +45,7 @@ impl HeatMap {
     }
 }
 
-/// Returns the unit of all cells: its size, its name, and a suitable number of decimals.
+/// Returns the unit of all cells: its size, its name, and the number of decimals that fit.
 fn unit(measure: Measure, greatest: f64) -> (f64, &'static str, usize) {
     let (size, name) = match measure {
         Measure::Share => (0.01, "%"),

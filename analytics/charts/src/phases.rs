@@ -109,7 +109,7 @@ struct Bars<'a> {
 }
 
 impl Bars<'_> {
-    /// Draws the phases of a row one after the other, and their sum.
+    /// Draws the phases of a row in sequence, and their sum.
     fn draw(&self, canvas: &mut Canvas, row: &Row, (middle, tall): (f64, f64)) {
         let Self { data, plot, axis, locale } = *self;
         let mut sum = 0.0;

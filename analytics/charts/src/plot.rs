@@ -118,7 +118,7 @@ impl Plot {
             let x = self.x(place(period, tick.at));
             canvas.line((x, base), (x, base + 4.0), Ink::Mist, 1.0);
             let half = text_width(&tick.label, TEXT) / 2.0;
-            // At the ends, labels are shifted inwards so that they stay within the drawing.
+            // At the ends, labels are shifted inwards so that they stay on the canvas.
             let middle = x.max(half + 1.0).min(edge - half);
             canvas.text(&tick.label, At::Middle.point(middle, base + 17.0), Ink::Grey, TEXT);
         }

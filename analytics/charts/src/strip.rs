@@ -287,9 +287,8 @@ fn part(cell: &Cell, tall: f64) -> f64 {
     (tall * (0.14 + 0.7 * share)).max(2.0)
 }
 
-/// Draws a cell, whose state is visible by colour and by shape. A cell in which everything failed
-/// extends beyond its row on both sides by this many pixels, so that outages are recognisable by
-/// their outline.
+/// Draws a cell, with a colour and a shape for its state. A cell in which everything failed extends
+/// beyond its row on both sides by this many pixels, so outages are recognisable by their outline.
 pub(super) fn mark(
     canvas: &mut Canvas,
     ((left, top), (width, tall)): ((f64, f64), (f64, f64)),

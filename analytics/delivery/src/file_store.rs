@@ -1,6 +1,6 @@
-//! Shared behaviour of all targets that store files: a file is written under a temporary name,
-//! verified, and only then renamed. Files that already exist are not written again; interrupted
-//! transfers continue where they ended.
+//! Operations shared by all targets that store files. A file is uploaded under a temporary name,
+//! checked, and then renamed to its final name. A file that is already there is not uploaded again,
+//! and an interrupted upload is resumed.
 
 use std::path::{Path, PathBuf};
 
@@ -12,31 +12,31 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::{DeliveryError, Receipt, Retry};
 
-/// How much is read or written between two checks of the deadline.
+/// Bytes read or written between two checks of the deadline.
 pub(super) const CHUNK: usize = 64 << 10;
 
 /// A SHA-256 hash.
 pub(super) type Hash = [u8; 32];
 
-/// Size of a file at the target.
+/// What the target reports about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
     /// The file does not exist.
     Absent,
-    /// Size in bytes.
+    /// The size of the file in bytes.
     Bytes(u64),
     /// The target does not report it.
     Unknown,
 }
 
-/// A store for files. Names are relative to the folder that was entered last.
+/// A target that stores files. File names are relative to the folder entered last.
 pub(super) trait FileStore {
-    /// Whether a file appears atomically when it is written, so that it needs no temporary name.
+    /// Whether a written file appears complete in one step, so that it needs no temporary name.
     const AT_ONCE: bool = false;
 
-    /// Enters a folder below the target's own; if it does not exist, creates it or returns `false`.
-    /// If the target's own folder does not exist, it is created or an error is returned: its files
-    /// are not gone if it is merely not mounted.
+    /// Enters a folder below the target's own. If it does not exist, creates it if `make` is set,
+    /// and otherwise returns `false`. A missing target folder is created or an error: it may only
+    /// be unmounted, so its files must not be taken for removed.
     fn enter(
         &mut self,
         below: &[String],
@@ -46,7 +46,7 @@ pub(super) trait FileStore {
     /// Returns the size of a file.
     fn extent(&mut self, name: &str) -> impl Future<Output = Result<Extent, DeliveryError>> + Send;
 
-    /// Writes a file from an offset on; anything after it is replaced.
+    /// Writes a file from an offset and replaces everything after it.
     fn write(
         &mut self,
         name: &str,
@@ -54,8 +54,8 @@ pub(super) trait FileStore {
         offset: u64,
     ) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// Reads a file back and returns its SHA-256; `None` if the target does not allow reading. If
-    /// the file is longer than expected, reading stops early and the hash differs.
+    /// Reads a file back and returns its SHA-256, or `None` if the target does not allow reading.
+    /// If the file is longer than expected, reading stops just past `size`, and the hash differs.
     fn hash(
         &mut self,
         name: &str,
@@ -69,41 +69,41 @@ pub(super) trait FileStore {
         name: &str,
     ) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// Removes a file; a missing file is not an error.
+    /// Removes a file. A file that is already gone is not an error.
     fn remove(&mut self, name: &str) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// Removes the entered folder if it is empty; another folder must be entered then.
+    /// Removes the entered folder if it is empty. Another folder must be entered afterwards.
     fn remove_folder(&mut self) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// Returns the location of a file, for display.
+    /// Returns the location of a file for display.
     fn place(&self, name: &str) -> String;
 
-    /// Returns whether the server confirmed the last written file after receiving all of it.
+    /// Returns whether the server confirmed the last upload after receiving all of it.
     fn is_confirmed(&self) -> bool {
         true
     }
 
-    /// Returns what users should know about the names of the files.
+    /// Returns a remark for users about the stored names, such as a conversion to ASCII.
     fn remark(&self) -> Option<&'static str> {
         None
     }
 }
 
-/// Strength of the evidence that a file has arrived, strongest first.
+/// Evidence that a file has arrived, strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Proof {
-    /// It was read back and is identical.
+    /// The file was read back and is identical.
     Read,
-    /// It was read back before it was renamed, and has been collected since.
+    /// The file was read back before it was renamed, and was collected since.
     Taken,
     /// The file has the right size.
     Size,
-    /// The server has confirmed it but does not show it.
+    /// The server confirmed the file but does not show it.
     Accepted,
 }
 
 impl Proof {
-    /// Returns the words for the ledger.
+    /// Returns the wording for the ledger.
     pub(super) fn words(self, verify: Verify) -> &'static str {
         match (self, verify) {
             (Self::Read, _) => "size and SHA-256 checked",
@@ -115,14 +115,14 @@ impl Proof {
     }
 }
 
-/// A file to deliver, with the name that the target accepts.
+/// A file to upload, under a name that the target accepts.
 #[derive(Debug, Clone)]
 pub(super) struct File {
     pub(super) name: String,
     pub(super) path: PathBuf,
 }
 
-/// A delivered file that may be removed if it is unchanged.
+/// A file delivered earlier, which may be removed if it is unchanged.
 #[derive(Debug, Clone)]
 pub(super) struct Old {
     pub(super) name: String,
@@ -137,19 +137,19 @@ words!(
         /// The target's retention rule removed it.
         #[default]
         Removed = "removed",
-        /// Others had already removed it.
+        /// Someone else had removed it before.
         Gone = "gone",
-        /// Others have changed it; it stays.
+        /// Someone else changed it, so it stays.
         Changed = "changed",
-        /// The target does not show it; a file of that name stays.
+        /// The target does not show it, so any file with its name stays.
         Unseen = "unseen",
     }
 );
 
-/// Results for old files, and the error, if it ended early.
+/// Result for each file, and the error that ended the sweep early.
 pub(super) type Swept = (Vec<(String, Reason)>, Result<(), DeliveryError>);
 
-/// Puts files into a folder of the store.
+/// Uploads files to a folder of the file store.
 pub(super) async fn put(
     file_store: &mut impl FileStore,
     below: &[String],
@@ -170,7 +170,7 @@ pub(super) async fn put(
     Ok(receipt)
 }
 
-/// Puts one file; returns the evidence of its arrival.
+/// Uploads one file and returns the evidence that it arrived.
 pub(super) async fn put_one(
     file_store: &mut impl FileStore,
     file: &File,
@@ -181,9 +181,10 @@ pub(super) async fn put_one(
         Extent::Absent => false,
         Extent::Bytes(bytes) if bytes != size => true,
         there => match file_store.hash(&file.name, size).await? {
-            // Delivered by an attempt whose result was lost.
+            // An earlier attempt delivered it, but its result was lost.
             Some(read) if read == hash => return Ok(Proof::Read),
-            // If nothing is reported and nothing can be read, assume that there is no file.
+            // If the target reports no size and allows no reading, assume that the file does not
+            // exist.
             None => there != Extent::Unknown,
             Some(_) => true,
         },
@@ -193,7 +194,7 @@ pub(super) async fn put_one(
     }
     let Some(temporary) = target.temporary.as_ref().filter(|_| !shelf_writes_at_once(file_store))
     else {
-        // A file under the final name is not the beginning of this one.
+        // A file under the final name can't be a partial upload of this one, so start over.
         file_store.write(&file.name, &file.path, 0).await?;
         return check(file_store, &file.name, size, hash, target).await;
     };
@@ -207,7 +208,7 @@ pub(super) async fn put_one(
             place: file_store.place(&file.name),
             reason: format!("it has {bytes} bytes of {size}"),
         }),
-        // A waiting job has collected it already.
+        // Someone who was waiting for the file has already collected it.
         Extent::Absent if before == Proof::Read => Ok(Proof::Taken),
         Extent::Absent => Ok(Proof::Accepted),
         _ => Ok(before),
@@ -222,15 +223,15 @@ async fn write_part(
     (size, hash): (u64, Hash),
     target: &FilesTarget,
 ) -> Result<Proof, DeliveryError> {
-    // Only a name that is unique for its content identifies a partial upload.
+    // Only a unique temporary name shows that a partial upload belongs to this file.
     let resumes = target.temporary.as_ref().is_some_and(TemporaryName::is_unique);
     let offset = match file_store.extent(part).await? {
         Extent::Bytes(bytes) if bytes <= size && resumes => bytes,
         _ => 0,
     };
     if let Err(error) = file_store.write(part, &file.path, offset).await {
-        // An interrupted upload stays for the next attempt, unless there is no space or permission,
-        // where it would only be in the way.
+        // A partial upload is kept for the next attempt, unless the target is full or refuses
+        // files: it would only be in the way there.
         if error.is_full() || error.again() != Retry::Soon {
             let _ = file_store.remove(part).await;
         }
@@ -239,10 +240,10 @@ async fn write_part(
     check(file_store, part, size, hash, target).await
 }
 
-/// Possible causes if a temporary name is refused.
+/// Hint shown if a temporary name is refused.
 const WRITING: &str = "if the server rejects the temporary name, set temporary to another pattern or to \
     \"none\"; `targets test` finds one that works";
-/// Possible causes if a file can't be renamed.
+/// Hint shown if a file can't get its final name.
 const NAMING: &str =
     "if renaming is not allowed there, set temporary = \"none\"; `targets test` finds out";
 
@@ -251,8 +252,8 @@ fn with_hint(error: DeliveryError, hint: &str) -> DeliveryError {
     error.reworded(|reason| (!may_pass).then(|| format!("{reason}; {hint}")))
 }
 
-/// Explains why a file could not be renamed. A file that vanished under its temporary name, or
-/// never appears, would be uploaded again in each attempt, so an operator is notified immediately.
+/// Returns why a file did not get its final name. If it vanished under its temporary name or was
+/// never visible, each attempt would upload it again, so an operator is notified immediately.
 async fn unpublished(
     file_store: &mut impl FileStore,
     error: DeliveryError,
@@ -270,8 +271,8 @@ fn shelf_writes_at_once<S: FileStore>(_: &S) -> bool {
     S::AT_ONCE
 }
 
-/// Checks a written file; removes it if it is wrong, so that it is uploaded again. A file that the
-/// server has confirmed but does not show is in a drop box, or was collected by a waiting job.
+/// Checks an uploaded file and removes it if it differs, so that it is uploaded again. A file that
+/// the server confirmed but does not show is in a drop box, or its reader has already collected it.
 async fn check(
     file_store: &mut impl FileStore,
     name: &str,
@@ -308,9 +309,9 @@ async fn check(
     }
 }
 
-/// Removes old files, except those that others have changed or replaced. A file that the target
-/// does not allow to be removed does not affect the others. Returns the result for each, even if it
-/// ends early: what was removed can't be determined later.
+/// Removes files delivered earlier, except those that someone has changed or replaced. A file that
+/// can't be removed does not stop the sweep. Returns the result of each file even if the sweep ends
+/// early, because a removed file can't be found again.
 pub(super) async fn sweep(file_store: &mut impl FileStore, below: &[String], old: &[Old]) -> Swept {
     match file_store.enter(below, false).await {
         Ok(true) => {}
@@ -339,7 +340,7 @@ async fn sweep_one(file_store: &mut impl FileStore, old: &Old) -> Result<Reason,
     }
     match file_store.hash(&old.name, old.size).await? {
         Some(hash) if hex(&hash) != old.sha256 => Ok(Reason::Changed),
-        // A name alone does not identify a file.
+        // Without size and hash, the name alone does not identify the file.
         None if extent == Extent::Unknown => Ok(Reason::Unseen),
         _ => {
             file_store.remove(&old.name).await?;
@@ -348,7 +349,7 @@ async fn sweep_one(file_store: &mut impl FileStore, old: &Old) -> Result<Reason,
     }
 }
 
-/// Removes partial uploads that will never be completed. One that can't be removed does not affect
+/// Removes partial uploads that will never be completed. A file that can't be removed does not stop
 /// the others.
 pub(super) async fn abandon(
     file_store: &mut impl FileStore,
@@ -366,25 +367,25 @@ pub(super) async fn abandon(
     end
 }
 
-/// Others have renamed or removed a part meanwhile: the file of that name is not the old one and
-/// stays.
+/// Returns the error for a partial upload that someone else renamed or removed. The file that now
+/// has the final name is not an old one and stays.
 pub(super) fn vanished(place: String) -> DeliveryError {
     let reason = "it disappeared before it could be renamed".to_owned();
     DeliveryError::Differs { place, reason }
 }
 
-/// Returns size and SHA-256 of a local file.
+/// Returns the size and SHA-256 of a local file.
 pub(super) async fn local(path: &Path) -> Result<(u64, Hash), DeliveryError> {
     beginning(path, u64::MAX).await
 }
 
-/// Returns size and SHA-256 of the first bytes of a local file.
+/// Returns the size and SHA-256 of the first `most` bytes of a local file.
 pub(super) async fn beginning(path: &Path, most: u64) -> Result<(u64, Hash), DeliveryError> {
     let file = tokio::fs::File::open(path).await.map_err(DeliveryError::io(path))?;
     read(&mut file.take(most)).await.map_err(DeliveryError::io(path))
 }
 
-/// Returns size and SHA-256 of everything that can be read.
+/// Returns the size and SHA-256 of everything that can be read.
 pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(u64, Hash)> {
     let mut context = Hashing::default();
     let mut chunk = vec![0; CHUNK];
@@ -397,7 +398,7 @@ pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result
     }
 }
 
-/// Incremental SHA-256.
+/// A SHA-256 calculation in progress.
 #[derive(Default)]
 pub(super) struct Hashing {
     hasher: Sha256,
@@ -410,7 +411,7 @@ impl Hashing {
         self.size += bytes.len() as u64;
     }
 
-    /// Returns the number of bytes so far.
+    /// Returns the number of bytes hashed so far.
     pub(super) fn size(&self) -> u64 {
         self.size
     }
@@ -428,7 +429,7 @@ mod tests {
 
     use super::*;
 
-    /// A store in memory.
+    /// A file store in memory.
     struct Memory {
         files: BTreeMap<String, Vec<u8>>,
         /// Whether it reports file sizes.
@@ -541,8 +542,8 @@ mod tests {
             file_store
         };
         let old = names.clone().map(|name| Old { name, size, sha256: hex(&hash) });
-        // If the server refuses to remove one file, the others are removed; if the connection
-        // breaks, it ends.
+        // A file that the server refuses to remove does not stop the sweep; a broken connection
+        // does.
         for (breaks, removed, left) in
             [(false, &["a", "c"][..], &["b"][..]), (true, &["a"], &["b", "c"])]
         {
@@ -578,7 +579,7 @@ mod tests {
         };
         for sizes in [true, false] {
             let mut file_store = memory(sizes);
-            // The second time it is already there.
+            // The second upload finds the file in place.
             for _ in 0..2 {
                 assert_eq!(
                     put_one(&mut file_store, &file, &target).await.expect("put"),

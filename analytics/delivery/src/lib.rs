@@ -1,8 +1,8 @@
 //! Delivers files to a target, completely or not at all. `targets` has a module for each kind of
-//! target, `file_store` the shared code of targets that store files, and `outbox` the pending
+//! target, `file_store` has what all targets that store files share, and `outbox` has pending
 //! deliveries and the ledger of completed ones.
 //!
-//! This crate handles files and mails and doesn't know reports.
+//! This crate handles files and mails and does not depend on reports.
 
 mod file_store;
 mod names;
@@ -27,16 +27,16 @@ use self::{
     targets::{Task, TaskResult, at_place, email, rules},
 };
 
-/// Contents of a delivery.
+/// The files and the mail text to deliver to a target.
 #[derive(Debug, Clone, Default)]
 pub struct Parcel {
     /// The files.
     pub items: Vec<Item>,
-    /// Folder at the target, below the target's own; `/` separates its parts; may be empty.
+    /// Folder at the target, below the target's own; `/` separates its parts. May be empty.
     pub folder: String,
     /// The same folder at the target that a mail links to.
     pub linked_folder: String,
-    /// Contents of a mail.
+    /// Contents of the mail.
     pub letter: MailContent,
 }
 
@@ -45,7 +45,7 @@ pub struct Parcel {
 pub struct Item {
     /// Its name at the target.
     pub name: String,
-    /// Its local path.
+    /// Path of the local file.
     pub path: PathBuf,
 }
 
@@ -58,26 +58,26 @@ pub struct MailContent {
     pub text: String,
     /// Its HTML version, if there is one.
     pub html: Option<String>,
-    /// Images that the HTML version shows as `cid:ID`.
+    /// Pictures that the HTML form references as `cid:ID`.
     pub pictures: Vec<Inline>,
-    /// Basis of its Message-ID: the same parcel always has the same.
+    /// Source of the Message-ID: the same parcel always has the same id.
     pub id: String,
-    /// Notes on files that are not attached.
+    /// Notes about files that are not attached.
     pub notes: Notes,
 }
 
-/// Notes on files that are too large for a mail, in the report's language.
+/// Notes in a mail about files that are too large to attach, in the report's language.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notes {
     /// Text before the locations of the files.
     pub elsewhere: String,
-    /// Text before the names of files that are not available elsewhere.
+    /// Text before the names of files that are stored nowhere else.
     pub left_out: String,
-    /// Number of further files, as `{0}`.
+    /// Text for the number of further files, with the placeholder `{0}`.
     pub more: String,
-    /// Text in place of a mail that is itself too large.
+    /// Text that replaces a mail that is itself too large.
     pub too_large: String,
-    /// Decimal sign of sizes.
+    /// Decimal separator of sizes.
     pub decimal: char,
 }
 
@@ -93,10 +93,10 @@ impl Default for Notes {
     }
 }
 
-/// An image in a mail.
+/// An inline picture of a mail.
 #[derive(Debug, Clone)]
 pub struct Inline {
-    /// Its id in the HTML version: letters, digits, `-`, `_`, `.` and `@`.
+    /// Content id by which the HTML form references it: letters, digits, `-`, `_`, `.` and `@`.
     pub id: String,
     /// Media type, such as `image/png`.
     pub media_type: String,
@@ -109,27 +109,28 @@ pub struct Inline {
 pub struct Receipt {
     /// Location of each file, or the recipients.
     pub places: Vec<String>,
-    /// The server's last reply.
+    /// The last reply of the server.
     pub reply: String,
     /// Recipients that the server refused, with its replies.
     pub refused: Vec<(String, String)>,
     /// Recipients whose mail a server accepted.
     pub accepted: Vec<Served>,
-    /// Result at the linked target for recipients who can't accept the files: its name and receipt.
+    /// The target that stores the files for recipients whose mail can't hold them, and the result
+    /// there.
     pub linked: Option<(String, Box<Receipt>)>,
 }
 
-/// Completed parts of a delivery, which later attempts skip.
+/// Completed parts of a delivery, which later attempts don't repeat.
 pub struct Progress<'a> {
-    /// Completed parts, with the server's replies.
+    /// Completed parts by key, with the server's reply.
     pub done: BTreeMap<String, Served>,
-    /// Writes them to disk.
+    /// Stores the completed parts on disk.
     #[expect(clippy::type_complexity, reason = "used only here")]
     pub save: Box<dyn FnMut(&BTreeMap<String, Served>) -> std::io::Result<()> + Send + 'a>,
 }
 
 impl Progress<'_> {
-    /// Returns a progress that is not stored, for single attempts.
+    /// Returns progress that is not stored, for a single attempt.
     pub fn forgotten() -> Self {
         Self { done: BTreeMap::new(), save: Box::new(|_| Ok(())) }
     }
@@ -140,11 +141,11 @@ impl Progress<'_> {
 pub struct Served {
     /// The mail address.
     pub recipient: String,
-    /// Time, RFC 3339.
+    /// Time of the reply, RFC 3339.
     pub at: String,
-    /// The server and its reply.
+    /// Name of the server and its reply.
     pub reply: String,
-    /// Whether the server refused.
+    /// Whether the server refused the recipient.
     pub refused: bool,
 }
 
@@ -157,22 +158,22 @@ pub enum DeliveryError {
     /// A file can't be read, or a folder can't be written.
     #[error("{what}: {source}{remedy}", remedy = remedy(.source))]
     Io {
-        /// The operation and the path.
+        /// The attempted operation and its location.
         what: String,
-        /// Cause of the error.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The account's secret is not available.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
-    /// A server refused, or the connection failed.
+    /// A server refused a step, or the connection failed.
     #[error("{server}: {step}: {reason}")]
     Server {
         /// Name of the server.
         server: String,
-        /// The operation.
+        /// The attempted step.
         step: String,
-        /// The server's reply, or another cause.
+        /// The server's reply, or a description of the failure.
         reason: String,
         /// Whether a later attempt may succeed.
         transient: bool,
@@ -182,29 +183,29 @@ pub enum DeliveryError {
     Refused {
         /// Name of the server.
         server: String,
-        /// Its reply.
+        /// The server's reply.
         reason: String,
     },
     /// An object store refused, or could not be reached.
     #[error("{reason}")]
     Store {
-        /// The reply or another cause, with the address.
+        /// The store's reply, or a description of the failure, with the address.
         reason: String,
         /// Whether a later attempt may succeed.
         transient: bool,
     },
-    /// Another file of this name exists and must stay.
+    /// A file of that name exists and must not be replaced.
     #[error("{0}: a different file with this name exists, and existing = \"refuse\"")]
     Exists(String),
-    /// The delivered file differs from the original.
+    /// The delivered file differs from the one that was sent.
     #[error("{place}: {reason}")]
     Differs {
         /// Location of the file.
         place: String,
-        /// The difference.
+        /// Difference between the files.
         reason: String,
     },
-    /// The server accepted a file but does not show it, and does not rename it.
+    /// The server accepted a file but does not show it and refuses to rename it.
     #[error(
         "{place}: accepted under its temporary name but can't be renamed ({reason}); set temporary = \"none\", \
          or another pattern if another program removes such files"
@@ -231,53 +232,53 @@ pub enum DeliveryError {
     Deadline {
         /// Name of the server.
         server: String,
-        /// The operation.
+        /// The attempted step.
         step: String,
         /// The deadline.
         limit: Duration,
     },
-    /// Recipients without an answer from any server.
+    /// Recipients for whom no server has given a final answer.
     #[error("not yet delivered to {}", .0.join(", "))]
     Due(Vec<String>),
-    /// A mail can't be composed.
+    /// The mail can't be composed.
     #[error("can't compose the mail: {0}")]
     MailContent(String),
     /// A name would lead outside the target's folder.
     #[error("{0:?} is outside the target's folder")]
     Outside(String),
-    /// The target could not be opened: nothing was started there.
+    /// The target could not be opened, so nothing was started there.
     #[error("{0}")]
     Unopened(Box<DeliveryError>),
-    /// The files can't be delivered to the target that a mail links to.
+    /// The files can't be stored at the target that a mail links to.
     #[error("{error}")]
     Linked {
         /// Name of that target.
         target: Name,
-        /// The error.
+        /// The error at that target.
         error: Box<DeliveryError>,
     },
 }
 
-/// When another attempt may succeed; sooner ones come first.
+/// When another attempt may succeed, soonest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Retry {
     /// At any time.
     Soon,
-    /// After an operator has fixed something, such as a password or a permission: retried rarely,
-    /// with a notice.
+    /// After an operator has fixed something, such as a password or a permission. It is tried
+    /// rarely, and someone is notified.
     WhenMended,
-    /// Never, without a change.
+    /// Never in its present form.
     Never,
 }
 
 impl DeliveryError {
-    /// Wraps an error of a file or folder that can't be read or written.
+    /// Returns a function that describes a failed file or folder operation.
     fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let what = path.display().to_string();
         move |source| Self::Io { what, source }
     }
 
-    /// Replaces the text of a server's refusal, if there is a better one.
+    /// Replaces the reason of a server's refusal if `words` has a better one.
     fn reworded(mut self, words: impl FnOnce(&str) -> Option<String>) -> Self {
         if let Self::Server { reason, .. } = &mut self
             && let Some(better) = words(reason)
@@ -312,9 +313,9 @@ impl DeliveryError {
         }
     }
 
-    /// Returns the target that may contain unfinished parts of the failed attempt: `own`, or the
-    /// one that the mail links to. `None` if the attempt did not get that far, for example if the
-    /// login was refused, or if another visit would only wait again.
+    /// Returns the target that may hold a partial delivery of the failed attempt: `own`, or the
+    /// target that the mail links to. Returns `None` if the attempt did not get that far, as after
+    /// a refused login, or if a visit to the target would only time out again.
     fn left_at<'a>(&'a self, own: &'a str) -> Option<&'a str> {
         match self {
             Self::Linked { target, error } => error.left_at(target.as_str()),
@@ -327,7 +328,7 @@ impl DeliveryError {
         }
     }
 
-    /// Returns whether the target has no space left.
+    /// Returns whether the target is out of space.
     fn is_full(&self) -> bool {
         match self {
             Self::Io { source, .. } => {
@@ -339,7 +340,7 @@ impl DeliveryError {
             Self::Server { reason, .. } => {
                 let reason = reason.to_ascii_lowercase();
                 let mut words = reason.split(|c: char| !c.is_alphanumeric());
-                // RFC 959, section 4.2.1: 452 and 552 are about space. "Unsuccessful" is not.
+                // RFC 959, section 4.2.1: 452 and 552 concern disk space, but "unsuccessful" does not.
                 words.any(|word| matches!(word, "full" | "room"))
                     || ["no space", "quota"].iter().any(|words| reason.contains(words))
                     || reason.starts_with("452")
@@ -364,8 +365,7 @@ fn remedy(error: &std::io::Error) -> &'static str {
 /// Delivers a parcel to a target.
 ///
 /// # Errors
-/// Nothing of it is visible under its final name or, if there are several files, only complete ones
-/// are.
+/// No file is visible under its final name, or, with several files, only complete files are.
 pub async fn deliver(
     config: &Config,
     target: &Name,
@@ -401,8 +401,8 @@ async fn put(
     }
 }
 
-/// Removes old files from a folder of a target, unless others have changed them; returns the result
-/// for each, even if it ends early.
+/// Removes files delivered earlier from a folder of a target, unless someone has changed them.
+/// Returns the result of each file even if the sweep ends early.
 async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old]) -> Swept {
     let done = async {
         let below = names::parts(folder, rules(&target.place))?;
@@ -417,7 +417,7 @@ async fn sweep(config: &Config, target: &FilesTarget, folder: &str, old: &[Old])
     }
 }
 
-/// Removes partial uploads of abandoned files from a target: their names, and their SHA-256 in
+/// Removes partial uploads of abandoned files from a target, given the files' names and SHA-256 in
 /// hexadecimal.
 async fn abandon(
     config: &Config,
@@ -425,13 +425,13 @@ async fn abandon(
     folder: &str,
     files: &[(&str, &str)],
 ) -> Result<(), DeliveryError> {
-    // Mails are complete or absent.
+    // Mails have no partial uploads.
     let Some(Target::Files(target)) = config.targets.get(target) else {
         return Ok(());
     };
     let rules = rules(&target.place);
     let names = names::distinct(files.iter().map(|(name, _)| *name), rules);
-    // Without temporary names, a partial upload can't be distinguished from an existing file.
+    // Without temporary names, partial uploads can't be distinguished from existing files.
     let Some(temporary) = &target.temporary else {
         return Ok(());
     };
@@ -442,10 +442,10 @@ async fn abandon(
     Ok(())
 }
 
-/// Tests a target: delivers a file and removes it again, or sends a small mail.
+/// Tests a target: uploads a file as a delivery does and removes it, or sends a small mail.
 ///
 /// # Errors
-/// The same as for [`deliver`].
+/// As [`deliver`].
 pub async fn try_out(config: &Config, name: &Name) -> Result<Trial, DeliveryError> {
     let options =
         config.targets.get(name).ok_or_else(|| DeliveryError::NoTarget(name.to_string()))?;
@@ -510,7 +510,7 @@ mod tests {
         };
         let unopened = |error: DeliveryError| DeliveryError::Unopened(Box::new(error));
         assert_eq!(server(true).left_at("own"), Some("own"));
-        // Such as a permanently refused rename: the written file is there.
+        // As after a permanently refused rename, when the upload is still there.
         assert_eq!(server(false).left_at("own"), Some("own"));
         assert_eq!(linked(server(true)).left_at("own"), Some("share"));
         assert_eq!(DeliveryError::Exists("r.pdf".into()).left_at("own"), Some("own"));
@@ -528,7 +528,7 @@ mod tests {
         ] {
             assert_eq!(error.left_at("own"), None, "{error:?}");
         }
-        // The time of the next attempt and the message stay the same.
+        // The retry time and the message don't change.
         assert_eq!(linked(unopened(server(false))).again(), Retry::WhenMended);
         assert_eq!(
             linked(unopened(server(true))).to_string(),

@@ -1,4 +1,5 @@
-//! Names that every target accepts: not reserved, not too long, and within the target's folder.
+//! Makes names that every target accepts: not reserved, not too long, and never outside the
+//! target's folder.
 
 use std::collections::BTreeSet;
 
@@ -9,19 +10,19 @@ use super::DeliveryError;
 pub(super) enum Rules {
     /// Folders of Unix, SFTP, FTP.
     Unix,
-    /// Network shares: names that Windows can't open are useless there.
+    /// Network shares: names that Windows can open.
     Windows,
     /// Object stores.
     Keys,
 }
 
-/// Maximum length of a name, in bytes or, on Windows, UTF-16 units; the temporary name needs some
-/// of the 255.
+/// Longest name in bytes, or in UTF-16 units on Windows. The temporary name needs the rest of the
+/// 255.
 const MAX_LENGTH: usize = 230;
-/// Maximum length of an extension that is kept when a name is shortened.
+/// Longest extension that is kept when a name is shortened.
 const ENDING: usize = 16;
 
-/// Replaces characters that a target can't accept with `_`.
+/// Returns a safe name, with `_` for each character that the target does not accept.
 pub(super) fn safe(name: &str, rules: Rules) -> String {
     let mut safe: String = name
         .chars()
@@ -38,7 +39,8 @@ pub(super) fn safe(name: &str, rules: Rules) -> String {
             safe.insert(0, '_');
         }
     }
-    // Many FTP servers lose a leading blank, and others interpret a leading `-` as an option.
+    // Many FTP servers lose a leading blank, and a leading `-` looks like an option to other
+    // programs.
     if safe.starts_with([' ', '-', '~']) {
         safe.replace_range(..1, "_");
     }
@@ -48,7 +50,7 @@ pub(super) fn safe(name: &str, rules: Rules) -> String {
     shorten(&safe, rules)
 }
 
-/// Returns whether Windows interprets a name as a device, with any extension.
+/// Returns whether Windows reserves a name for a device, with or without an extension.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or("").trim_end().to_ascii_uppercase();
     let numbered = |word: &str| {
@@ -68,7 +70,7 @@ fn length(text: &str, rules: Rules) -> usize {
     if rules == Rules::Windows { text.encode_utf16().count() } else { text.len() }
 }
 
-/// Shortens an overlong name before its extension.
+/// Shortens a name that is too long, and keeps its extension.
 fn shorten(name: &str, rules: Rules) -> String {
     if length(name, rules) <= MAX_LENGTH {
         return name.to_owned();
@@ -96,7 +98,7 @@ fn unended(name: &str) -> String {
     format!("{}{}", &name[..kept], "_".repeat(name.len() - kept))
 }
 
-/// Makes names safe and unique; shares ignore case.
+/// Returns unique safe names; on a share, names that differ only in case count as equal.
 pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>, rules: Rules) -> Vec<String> {
     let mut taken = BTreeSet::new();
     names
@@ -115,7 +117,7 @@ pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>, rules: Rules) -
         .collect()
 }
 
-/// Returns the parts of a folder's path, each made safe; none leads upward.
+/// Returns the safe parts of a folder's path; none of them leads upward.
 pub(super) fn parts(folder: &str, rules: Rules) -> Result<Vec<String>, DeliveryError> {
     folder
         .split(['/', '\\'])

@@ -1,4 +1,4 @@
-//! Tests of a target: the steps of a delivery, and the features that the target supports.
+//! Tests a target: performs a delivery step by step and finds out what the target supports.
 
 use std::path::Path;
 
@@ -11,21 +11,21 @@ use super::{
     file_store::{self, Extent, File, FileStore, Proof},
 };
 
-/// Result of a test.
+/// Result of a target test.
 #[derive(Debug, Clone)]
 pub struct Trial {
     /// Whether deliveries arrive as the target is configured.
     pub works: bool,
     /// The result in one line.
     pub summary: String,
-    /// Features of the target, in the order in which they were tested.
+    /// Features of the target, in the order of the tests.
     pub findings: Vec<Finding>,
 }
 
-/// A feature that a target supports or not.
+/// A feature that a target supports or does not support.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The feature.
+    /// Name of the feature.
     pub what: &'static str,
     /// Whether it is supported.
     pub supported: bool,
@@ -33,11 +33,12 @@ pub struct Finding {
     pub words: String,
 }
 
-/// Patterns that are tried if the target's own is refused; `None` means none.
+/// Temporary name patterns to try if the target refuses the configured one; `None` stands for no
+/// temporary name.
 const PATTERNS: [Option<&str>; 3] =
     [Some("{{ name }}.{{ hash }}.part"), Some("{{ name }}.{{ hash }}.tmp"), None];
 
-/// Collected findings.
+/// The findings collected so far.
 #[derive(Default)]
 struct Findings(Vec<Finding>);
 
@@ -47,7 +48,7 @@ impl Findings {
     }
 }
 
-/// The local files of a test.
+/// Local files for the test.
 struct Samples {
     folder: tempfile::TempDir,
     stamp: i64,
@@ -58,7 +59,7 @@ impl Samples {
         Ok(Self { folder: tempfile::tempdir()?, stamp: UtcMicros::now().0 })
     }
 
-    /// Creates a file with some content under a name.
+    /// Creates a local file.
     fn file(&self, name: &str, text: &str) -> std::io::Result<File> {
         let path = self.folder.path().join(format!("{}.txt", text.len()));
         std::fs::write(&path, text)?;
@@ -81,7 +82,7 @@ impl Samples {
 const FIRST: &str = "mailqos tested this target. You can delete this file.\n";
 const SECOND: &str = "mailqos tested this target and replaced a file. You can delete this file.\n";
 
-/// Carries out the steps of a delivery in a store and returns the features that it supports.
+/// Performs a delivery to a file store and reports what it supports.
 pub(super) async fn of_shelf<S: FileStore>(
     file_store: &mut S,
     target: &FilesTarget,
@@ -96,7 +97,7 @@ pub(super) async fn of_shelf<S: FileStore>(
         Ok(proof) => proof,
         Err(error) if error.again() == Retry::Soon => return Err(error),
         Err(error) => {
-            // In a drop box, test files can't be removed, so only useful tests are made.
+            // In a drop box, test files can't be removed, so only patterns that can help are tried.
             let patterns: &[Option<&str>] = match error {
                 DeliveryError::Unnamed { .. } => &[None],
                 _ => &PATTERNS,
@@ -156,7 +157,8 @@ pub(super) async fn of_shelf<S: FileStore>(
     })
 }
 
-/// Enters a folder below the target's own, or stays there; returns which folders were created.
+/// Enters a folder below the target's own, or stays in the target's own. Returns the folders that
+/// were created.
 async fn folders(
     file_store: &mut impl FileStore,
     samples: &Samples,
@@ -177,7 +179,7 @@ async fn folders(
     }
 }
 
-/// Determines what can be seen of an existing file.
+/// Reports what can be seen of an existing file.
 async fn look(
     file_store: &mut impl FileStore,
     file: &File,
@@ -237,7 +239,7 @@ async fn remove_folders(file_store: &mut impl FileStore, below: &[String]) -> bo
     true
 }
 
-/// Finds out what would work if a file can't be delivered as configured.
+/// Finds out which settings work if a file can't be uploaded as configured.
 async fn diagnose(
     file_store: &mut impl FileStore,
     target: &FilesTarget,
@@ -284,7 +286,7 @@ fn parsed(pattern: Option<&str>) -> Option<TemporaryName> {
     pattern.and_then(|text| text.parse().ok())
 }
 
-/// Removes everything that a test may have left.
+/// Removes the files of a test.
 async fn clear(file_store: &mut impl FileStore, file: &File, temporary: Option<&TemporaryName>) {
     let _ = file_store.remove(&file.name).await;
     if let (Some(temporary), Some(sha256)) = (temporary, sha256(&file.path).await) {
@@ -296,7 +298,7 @@ async fn sha256(path: &Path) -> Option<String> {
     file_store::local(path).await.ok().map(|(_, hash)| hex(&hash))
 }
 
-/// Cleans up after a failed test.
+/// Removes all traces of a failed test.
 async fn leave(
     file_store: &mut impl FileStore,
     below: &[String],

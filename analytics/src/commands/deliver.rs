@@ -35,8 +35,8 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// Wrong usage, an unreadable file, or a failed delivery, which `schedule` and `outbox retry`
-/// retry.
+/// Wrong usage, an unreadable file, or a failed delivery, which `schedule` and `outbox retry` try
+/// again.
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.load()?;
     let now = UtcMicros::now();
@@ -76,7 +76,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             linked_folder,
             letter: letter.clone(),
             items: items.clone(),
-            // Requested by a person now, and therefore not a repetition of another delivery.
+            // Each call counts as a new delivery, not as a repetition of an earlier one.
             occasion: now.to_string(),
             report: String::new(),
             run: String::new(),
@@ -85,7 +85,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     send(&config, &requests, now).await
 }
 
-/// Returns a target by its name.
+/// Returns the target with the given name.
 pub(super) fn target_of(config: &Config, name: &str) -> Result<Name, Failure> {
     config.targets.keys().find(|known| known.as_str() == name).cloned().ok_or_else(|| {
         let known = config.targets.keys().map(Name::as_str);

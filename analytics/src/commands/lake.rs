@@ -1,4 +1,4 @@
-//! `mailqos-analytics lake`: administers the sample lake.
+//! `mailqos-analytics lake`: maintains the sample lake.
 
 use std::{
     collections::BTreeMap,
@@ -230,7 +230,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
             "set retention in the probe's configuration, or export the lake to a folder and work there",
         ));
     }
-    // An import may create a lake; everything else needs an existing one.
+    // Only an import may create a lake.
     if !matches!(args.command, Command::Import(_)) && !data.join("samples").is_dir() {
         return Err(Failure::usage(
             format!("no lake found in {}", data.display()),
@@ -364,7 +364,8 @@ fn repair(data: &Path, sites: &[SiteName], apply: bool) -> Result<ExitCode, Fail
             Remedy::Rebuilt { kept, lost, aside } => (*kept, *lost, aside),
         };
         rebuilt += 1;
-        // All rows of a changed file are readable: one of them differs, but it is unknown which.
+        // Every row of a changed file is readable: one of them differs, but it is unknown which
+        // one.
         let doubtful = lost == Some(0) && kept > 0 && problem.contains("checksum");
         let lost = match lost {
             None => "an unknown number is lost".to_owned(),

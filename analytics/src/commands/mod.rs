@@ -1,4 +1,4 @@
-//! The subcommands, one file each, and their common parts: global options, exit codes, output to
+//! The subcommands, a file for each, and their common parts: global options, exit codes and
 //! standard output.
 //!
 //! A subcommand needs a clap `Args` struct, a `run` function, and a line in [`Command`] and in
@@ -77,16 +77,16 @@ impl Global {
         self.config.clone().unwrap_or_else(|| PathBuf::from("mailqos.toml"))
     }
 
-    /// Reads the configuration without reporting problems; `None` if it is wrong or missing.
+    /// Reads the configuration without messages, or returns nothing if it is invalid or missing.
     fn quiet(&self) -> Option<Config> {
         mailqos_config::load(&self.config_file()).ok()
     }
 
-    /// Reads the configuration. Its warnings are only shown by `mailqos-probe check` and
-    /// `schedule`, not by each query.
+    /// Reads the configuration without its warnings, which only `mailqos-probe check` and
+    /// `schedule` print.
     ///
     /// # Errors
-    /// All problems, as a wrong configuration (exit code 2).
+    /// All problems of the configuration (exit code 2).
     pub fn load(&self) -> Result<Config, Failure> {
         mailqos_config::load(&self.config_file()).map_err(Failure::Configuration)
     }
@@ -168,11 +168,11 @@ pub enum Failure {
     Usage(miette::Report),
     /// The configuration is wrong: exit code 2.
     Configuration(Problems),
-    /// The reader of standard output has left, as with `head`, which is not a failure.
+    /// The reader of standard output has closed it, as `head` does: not a failure.
     BrokenPipe,
 }
 
-/// Returns the folder of the lake, mirrored there first if it is in an object store.
+/// Returns the folder of the lake. A lake in an object store is mirrored to it first.
 fn place(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, Failure> {
     // Most commands are synchronous; only mirroring needs the network.
     let folder = mailqos_lake_tables::place::folder(data, config);
@@ -194,17 +194,17 @@ fn place(data: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, Failur
 }
 
 impl Failure {
-    /// Creates a failure of the work, in one line.
+    /// Returns a failure of the work, in one line.
     pub fn work(message: impl std::fmt::Display) -> Self {
         Self::Work(miette::miette!("{message}"))
     }
 
-    /// Creates a failure of the work, with its remedy.
+    /// Returns a failure of the work, with its remedy.
     pub fn work_help(message: impl std::fmt::Display, help: impl std::fmt::Display) -> Self {
         Self::Work(miette::miette!(help = help.to_string(), "{message}"))
     }
 
-    /// Creates a failure for wrong usage, with its remedy.
+    /// Returns a usage error, with its remedy.
     pub fn usage(message: impl std::fmt::Display, help: impl std::fmt::Display) -> Self {
         Self::Usage(miette::miette!(help = help.to_string(), "{message}"))
     }
@@ -317,7 +317,7 @@ fn log(verbose: u8) {
     };
 }
 
-/// Lines for systemd's journal, which adds the time itself, each with its priority (sd-daemon(3)).
+/// Formats lines for systemd's journal, which adds the time: each has its priority (sd-daemon(3)).
 struct Journal(Format<Full, ()>);
 
 impl<S, N> FormatEvent<S, N> for Journal

@@ -29,7 +29,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
         .query(&source.period)
         .metrics(&[Metric::RoundTrip])
         .columns(&[Column::Stage, Column::Error]);
-    // An unfinished period ends now: the future is not unknown time.
+    // A current period ends now: the time to come does not count as unknown.
     let period = source.period.until(UtcMicros::now()).unwrap_or_else(|| source.period.clone());
     let found = source
         .lake
@@ -73,9 +73,9 @@ fn rows(series: &Series, period: &Period, format: Format) -> Vec<Vec<Cell>> {
                 Cell::Text(series.site.to_string()),
                 Cell::Text(series.monitor.to_string()),
                 Cell::Text(moment(outage.from)),
-                // Null if its end was not seen.
+                // Null if the end was not observed.
                 Cell::text(outage.to.map(moment)),
-                // The known part in the period.
+                // The known part of the outage within the period.
                 time(outage.downtime),
                 outage.duration().map_or(Cell::None, time),
                 Cell::Count(outage.failed_tests),

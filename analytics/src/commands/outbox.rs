@@ -1,4 +1,4 @@
-//! `mailqos-analytics outbox`: shows and processes pending deliveries.
+//! `mailqos-analytics outbox`: shows and attempts pending deliveries.
 
 use std::process::ExitCode;
 
@@ -150,8 +150,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns whether a line of the ledger is about one of these targets (any if the list is empty)
-/// and these days (UTC).
+/// Returns whether a ledger entry belongs to one of the targets (any, if none is given) and to the
+/// period (UTC).
 fn is_asked_for(line: &Line, targets: &[String], from: Option<Date>, to: Option<Date>) -> bool {
     let (at, name) = match line {
         Line::Delivered(entry) => (&entry.delivered_at, &entry.target),
@@ -183,7 +183,7 @@ fn csv(lines: &[Line]) -> Result<String, Failure> {
         match line {
             Line::Delivered(entry) => {
                 let attempts = entry.attempts.to_string();
-                // Each file has its location; a mail has all files for each recipient.
+                // Each file has one location; a mail has all files for each recipient.
                 let served = entry.accepted.iter().map(|served| {
                     (
                         "accepted",

@@ -1,4 +1,4 @@
-//! `mailqos-analytics patterns`: lasting changes, recurring patterns and common features of
+//! `mailqos-analytics patterns`: reports lasting changes, recurring patterns and common features of
 //! failures, in words and figures.
 
 use std::process::ExitCode;
@@ -85,7 +85,7 @@ fn line(found: &PatternFinding, l: &Locale) -> String {
         pattern_words::test(&found.pattern, l),
         pattern_words::strength(found.p, l)
     );
-    // A terminal wraps lines itself.
+    // Terminals wrap lines themselves.
     text.replace(['\u{a0}', '\u{202f}'], " ")
 }
 

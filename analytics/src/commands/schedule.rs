@@ -78,7 +78,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
 /// The last message about invalid definitions.
 static SAID: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
 
-/// Returns the valid definitions; invalid ones are named on standard error.
+/// Returns the valid definitions, and reports the invalid ones on standard error.
 fn definitions(
     config: &Config,
 ) -> Result<(Vec<Definition>, Vec<schedule::InvalidDefinition>), Failure> {
@@ -88,7 +88,7 @@ fn definitions(
         .iter()
         .map(|(_, problems)| problems.render(std::io::stderr().is_terminal()))
         .collect();
-    // Logged when it is new, not every ten seconds.
+    // Printed only if it has changed, not every ten seconds.
     let mut last = SAID.lock().ignore_poison();
     if *last != said {
         eprint!("{said}");
@@ -140,7 +140,7 @@ async fn deliver(config: &Config, now: UtcMicros) -> Result<bool, Failure> {
     Ok(work.is_well())
 }
 
-/// Logs the results of processing the outbox, one line each.
+/// Logs the results of the delivery attempts, a line for each.
 fn say(work: &Work) {
     for entry in &work.delivered {
         tracing::info!(target_name = %entry.target, id = %entry.id, places = %entry.places.join(", "), reply = %entry.reply, "delivered");
@@ -214,7 +214,7 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
             // In parallel: a file that can't be read must not prevent the program from stopping.
             _ = hang_up.recv() => drop(tokio::spawn(reload(global.config_file(), Arc::clone(&config)))),
             _ = look.tick() => if let Some(by) = steps.since_last(clock.now()) {
-                // It waits for a time of the old clock.
+                // The scheduler still waits for a time of the old clock.
                 tracing::warn!(%by, "system clock was set");
                 let mut old = std::mem::replace(&mut scheduler, ticking(&config, &working).await?);
                 old.shutdown().await.map_err(Failure::work)?;
@@ -234,7 +234,7 @@ async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Generates and delivers due reports, every ten seconds.
+/// Generates and delivers due reports every ten seconds.
 async fn ticking(
     config: &Arc<std::sync::RwLock<Arc<Config>>>,
     working: &Arc<RwLock<()>>,
@@ -244,8 +244,8 @@ async fn ticking(
     let job = Job::new_async(TICK, move |_, _| {
         let (config, working) = (Arc::clone(&job_config), Arc::clone(&job_working));
         Box::pin(async move {
-            // Passes may overlap: reports and targets that one is working on are left alone by the
-            // others.
+            // Passes may overlap: a report or target that one of them is processing is skipped by
+            // the others.
             let now = UtcMicros::now();
             let config = Arc::clone(&config.read().ignore_poison());
             let (reports, guard) = (Arc::clone(&config), Arc::clone(&working).read_owned().await);

@@ -1,5 +1,5 @@
-//! `mailqos-analytics sla`: whether the service levels were met, their remaining error budgets, and
-//! their forecasts.
+//! `mailqos-analytics sla`: shows whether service levels were met, their remaining error budgets
+//! and a forecast.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -375,7 +375,7 @@ fn shown(entry: &Entry, judgement: &TargetResult, is_over: bool) -> Vec<Cell> {
         (None, Some(tests)) => Some(tests_of(tests)),
         (None, None) => None,
     };
-    // A partly spent budget must not look completely spent.
+    // A partly spent budget must not be displayed as fully spent.
     let percent = |share: f64| {
         let decimals = decimals_apart(share * 100.0, 100.0, 0);
         format!("{:.decimals$} %", share * 100.0)

@@ -69,7 +69,7 @@ pub(super) fn weekday(text: &str) -> Result<Weekday, String> {
     mailqos_report::weekday(text).ok_or_else(|| "use monday, tuesday, … or sunday".into())
 }
 
-/// An opened lake, the query, and the configuration, if there is one.
+/// An opened lake, the selected samples, and the configuration if there is one.
 #[derive(Debug)]
 pub struct Source {
     /// The lake.
@@ -80,25 +80,25 @@ pub struct Source {
     pub monitors: BTreeSet<String>,
     /// Selected sites; all if empty.
     pub sites: BTreeSet<String>,
-    /// The configuration, unless `--data` makes it unnecessary.
+    /// The configuration, unless `--data` made it unnecessary.
     pub config: Option<Config>,
     /// Output format.
     pub format: Format,
 }
 
 impl Source {
-    /// Returns all shares of objectives: displayed values must not look like one of them unless
-    /// they equal it.
+    /// Returns the shares that any objective promises. A different share must not be rounded to the
+    /// same text.
     pub fn promises(&self) -> Vec<f64> {
         self.config.as_ref().map(Config::promised_shares).unwrap_or_default()
     }
 }
 
 impl SourceArgs {
-    /// Opens the lake and checks the options.
+    /// Opens the lake and validates the selection.
     ///
     /// # Errors
-    /// Wrong usage, a wrong configuration, or the lake can't be read.
+    /// Wrong usage, wrong configuration, or a lake that can't be read.
     pub fn open(&self, global: &Global) -> Result<Source, Failure> {
         // With --data, a configuration is read only if one was given: the lake may belong to
         // another installation.
@@ -177,7 +177,8 @@ impl Source {
         Ok(())
     }
 
-    /// Resolves `--monitor`. A monitor must be known to the lake or to the configuration.
+    /// Resolves the patterns of `--monitor`. A monitor must exist in the lake or in the
+    /// configuration.
     fn select(&mut self, patterns: &[String]) -> Result<(), Failure> {
         if patterns.is_empty() {
             return Ok(());
@@ -192,8 +193,8 @@ impl Source {
                 .collect()
         };
         let in_period = self.lake.monitors(Some((&self.period).into())).map_err(lake_failure)?;
-        // All monitors of the lake are only read if those of the period don't suffice, because that
-        // opens every file.
+        // All monitors of the lake are read only if a pattern matches none in the period, because
+        // that opens every file.
         let mut everywhere: Option<BTreeSet<String>> = None;
         let mut chosen = BTreeSet::new();
         for pattern in patterns {
@@ -238,7 +239,7 @@ impl Source {
     /// Prints a table with the number of skipped corrupt files.
     ///
     /// # Errors
-    /// The output can't be written.
+    /// It can't be printed.
     pub fn print(&self, mut table: Table) -> Result<(), Failure> {
         if self.format == Format::Table {
             table.print(self.format)?;
@@ -253,7 +254,7 @@ impl Source {
     /// Lists skipped corrupt files below a table for terminals.
     ///
     /// # Errors
-    /// The output can't be written.
+    /// The list can't be printed.
     pub fn print_left_out(&self) -> Result<(), Failure> {
         for (path, reason) in self.lake.skipped() {
             print(format!("\nSkipped: {} ({reason}).\n", path.display()))?;
@@ -285,7 +286,7 @@ impl Source {
     }
 }
 
-/// Creates the failure for a lake that can't be read, with the remedy.
+/// Returns the failure for a lake that can't be read, with its remedy.
 pub fn lake_failure(error: LakeError) -> Failure {
     match &error {
         LakeError::Unsupported { .. } => {
@@ -305,7 +306,7 @@ impl From<LakeError> for Failure {
     }
 }
 
-/// Returns "did you mean", or the existing names.
+/// Returns a "did you mean" suggestion, or the list of existing names.
 pub(super) fn suggestion<'a>(
     what: &str,
     wanted: &str,

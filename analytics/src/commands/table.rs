@@ -1,4 +1,4 @@
-//! A table of results and its output formats: aligned text, CSV (RFC 4180), JSON, Parquet.
+//! A table of results and its output formats: aligned text, CSV (RFC 4180), JSON and Parquet.
 
 use std::io::IsTerminal as _;
 
@@ -30,7 +30,7 @@ pub enum Cell {
     Text(String),
     /// A count.
     Count(u64),
-    /// A number and its decimals in a table.
+    /// A number, and the number of decimals in a table.
     Number(f64, usize),
     /// A share in [0, 1], displayed as a percentage with as many decimals as its number of tests
     /// supports, and at least the given number.
@@ -57,8 +57,7 @@ impl Cell {
         value.map_or(Self::None, |value| Self::Share(value, of, 0))
     }
 
-    /// Creates the same with as many decimals as needed to show on which side of each objective it
-    /// is.
+    /// Like [`Cell::share`], with enough decimals to show on which side of each promise it is.
     pub fn share_beside(value: Option<f64>, of: u64, promises: &[f64]) -> Self {
         value.map_or(Self::None, |value| {
             let usual = usual_decimals(of);
@@ -80,10 +79,10 @@ impl Cell {
         }
     }
 
-    /// Appends it as a CSV field, quoted if necessary.
+    /// Appends the cell as a CSV field, quoted if necessary.
     pub fn write_csv(&self, line: &mut String) {
         use std::fmt::Write as _;
-        // Writing to a string can't fail.
+        // Writing to a `String` can't fail.
         let _ = match self {
             Self::None => Ok(()),
             Self::Text(text) if text.contains([',', '"', '\n', '\r']) => {
@@ -146,12 +145,12 @@ pub fn per_cent_beside(value: f64, goal: f64, of: u64) -> String {
     if decimals > usual { format!("{:.decimals$} %", value * 100.0) } else { per_cent(value, of) }
 }
 
-/// Formats a time as RFC 3339, to the second, with the zone's offset at that time.
+/// Formats a time in RFC 3339, to the second, with the zone's offset at that time.
 pub fn moment(calendar: &Calendar, at: UtcMicros) -> String {
     calendar.zoned(at).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 
-/// Formats a count: `1 file`, `2 files`. All words used here form their plural with s.
+/// Formats a count with its noun: `1 file`, `2 files`. All nouns used here take an s.
 pub fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
@@ -161,7 +160,7 @@ pub fn seconds(time: Micros) -> f64 {
     time.0 as f64 / 1e6
 }
 
-/// Formats a duration in its two largest units: `1 d 2 h`.
+/// Formats a duration in its two largest units: `1 d 2 h 3 min`.
 pub fn long(time: Micros) -> String {
     let seconds = time.0 / 1_000_000;
     let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
@@ -189,7 +188,7 @@ impl Table {
         Self { columns: columns.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row, with one cell per column.
+    /// Adds a row with one cell per column.
     pub fn push(&mut self, row: Vec<Cell>) {
         debug_assert_eq!(row.len(), self.columns.len(), "a cell a column");
         self.rows.push(row);
@@ -206,7 +205,7 @@ impl Table {
     /// Writes the table to standard output.
     ///
     /// # Errors
-    /// The output can't be written.
+    /// The table can't be written.
     pub fn print(&self, format: Format) -> Result<(), Failure> {
         print(self.bytes(format)?)
     }
@@ -214,7 +213,7 @@ impl Table {
     /// Returns the output of [`Table::print`].
     ///
     /// # Errors
-    /// It can't be represented in this format.
+    /// The format can't represent the table.
     pub fn bytes(&self, format: Format) -> Result<Vec<u8>, Failure> {
         Ok(match format {
             Format::Table => self.text().into_bytes(),
@@ -234,8 +233,7 @@ impl Table {
                 cells.max(width(&self.columns[i]))
             })
             .collect();
-        // Columns of text are aligned left, those of numbers right, and dashes like the other
-        // cells.
+        // Text columns are aligned left and number columns right; dashes follow their column.
         let left: Vec<bool> = (0..self.columns.len())
             .map(|i| {
                 let mut cells =
@@ -365,7 +363,7 @@ pub fn csv_line(cells: &[Cell], text: &mut String) {
     text.push('\n');
 }
 
-/// Formats an array with one element per line, so that it can be read and compared.
+/// Formats an array with one element per line, so that it is readable and easy to compare.
 pub fn json<T: serde::Serialize>(rows: &[T]) -> Result<String, Failure> {
     let mut text = String::from("[");
     for (index, row) in rows.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! `mailqos-analytics targets`: shows and tests the delivery targets.
+//! `mailqos-analytics targets`: lists and tests the delivery targets.
 
 use std::process::ExitCode;
 

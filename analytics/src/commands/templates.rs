@@ -1,4 +1,4 @@
-//! `mailqos-analytics templates`: lists, shows, creates and checks report templates.
+//! `mailqos-analytics templates`: lists, shows, creates and validates report templates.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -161,8 +161,8 @@ fn check(names: Vec<String>, config: Option<&Config>) -> Result<(), Failure> {
             templates.push(name);
         }
     }
-    // Layouts and partials are rendered with a document that contains a block of every kind, once
-    // for each that is used.
+    // Layouts and partials are tested on a document with a block of every kind, once for each one
+    // in use.
     let mut tried = BTreeMap::new();
     let mut definitions = Vec::new();
     let found = templates
@@ -189,7 +189,7 @@ fn check(names: Vec<String>, config: Option<&Config>) -> Result<(), Failure> {
         let mut said = BTreeSet::new();
         for (layout, theme) in &tried {
             for error in specimen::check(&theme.resolve(), layout.as_deref(), &config.templates) {
-                // A wrong partial is wrong in every layout.
+                // A problem with a partial would appear for every layout.
                 if said.insert(error.to_string()) {
                     problems.push(Problem::error(error.to_string()));
                 }

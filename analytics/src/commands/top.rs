@@ -1,4 +1,4 @@
-//! `mailqos-analytics top`: the worst and best monitors by any figure.
+//! `mailqos-analytics top`: ranks the worst and best monitors by any figure.
 
 use std::{cmp::Ordering, collections::BTreeSet, process::ExitCode};
 
@@ -98,7 +98,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sorts monitors with a known figure; equals keep the order of their names.
+/// Sorts monitors with a known figure; ties keep the order of their names.
 fn sort_best_first(known: &mut [&Row], figure: &Figure, question: &FiguresQuery) {
     known.sort_by(|a, b| {
         let order = match (figure.value(a, question), figure.value(b, question)) {
@@ -111,7 +111,7 @@ fn sort_best_first(known: &mut [&Row], figure: &Figure, question: &FiguresQuery)
     });
 }
 
-/// A figure that monitors are ranked by, and how it is shown.
+/// A figure to rank monitors by, and its display.
 struct Ranking<'a> {
     figure: &'a Figure,
     question: &'a FiguresQuery,
@@ -151,7 +151,7 @@ impl Ranking<'_> {
             Cell::text(row.whose.monitor.as_deref()),
             match figure.value(row, self.question) {
                 FigureValue::Is(value) => cell(value),
-                // Numbers and words can't share a column of a file.
+                // A column of a file can't mix numbers and words.
                 FigureValue::NotDelivered
                     if matches!(self.format, Format::Table | Format::Json) =>
                 {
@@ -168,7 +168,7 @@ impl Ranking<'_> {
     }
 }
 
-/// Names monitors that are not ranked.
+/// Lists monitors that are not ranked.
 fn print_unknown(unknown: &[&Row], figure: &Figure) -> Result<(), Failure> {
     let names: Vec<&str> =
         unknown.iter().filter_map(|row| row.whose.monitor.as_deref()).take(10).collect();

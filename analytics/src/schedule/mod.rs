@@ -1,5 +1,5 @@
-//! Schedules: which reports are due, and for which period; each run is stored in the outbox before
-//! it counts as done.
+//! Schedules determine which reports are due for which period. A run counts as done only once its
+//! deliveries are in the outbox.
 
 mod run;
 

@@ -62,7 +62,7 @@ pub enum ScheduleError {
         /// The reason.
         reason: String,
     },
-    /// The program has a bug.
+    /// The program panicked.
     #[error("internal error in mailqos; report it as a bug: {0}")]
     Panicked(String),
 }
@@ -94,11 +94,11 @@ struct Known {
     seen: i64,
     /// The rule of its schedule; empty if an earlier version wrote the state.
     rule: String,
-    /// Runs that are owed, oldest first: they are generated, whatever becomes due after them.
+    /// Runs that are owed, oldest first. They are generated whatever becomes due after them.
     owed: Vec<PendingRun>,
 }
 
-/// A run that is to be generated.
+/// A run to generate.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct PendingRun {
@@ -240,7 +240,8 @@ async fn run_one(
         let until = at + schedule.grace;
         let later = now + (now - at).clamp(PAUSES.0, PAUSES.1);
         let done = if outbox.is_ordered(&run(slug, at)) {
-            // A crash happened before it was recorded. The report might have other figures now.
+            // The program crashed before the run was recorded as done. Generating it again could
+            // give different figures.
             Ok(true)
         } else {
             caught(make(config, &outbox, definition, now, at..until)).await
@@ -280,14 +281,14 @@ fn known(slug: &str, before: Option<Known>, rule: String, now: UtcMicros) -> Kno
             tracing::error!(report = %slug, before = %UtcMicros(known.seen), %now, "the clock was ahead; only runs due from now on are generated");
             Known { seen: now.0, rule, ..known }
         }
-        // After a change of the rule, many runs may have been due since the last one; they are not
-        // wanted.
+        // Under the new rule, many runs may have been due since the last one; they are not
+        // generated.
         Some(known) if known.rule != rule && !known.rule.is_empty() => {
             tracing::info!(report = %slug, "the schedule has changed; only runs due from now on are generated");
             Known { seen: known.seen.max(now.0), rule, ..known }
         }
         Some(known) => Known { rule, ..known },
-        // A new definition owes no earlier runs.
+        // A new definition owes no runs before its creation.
         None => Known { seen: now.0, rule, owed: Vec::new() },
     }
 }
@@ -379,8 +380,8 @@ pub(crate) async fn say(config: &Config, id: &str, subject: &str, text: &str) ->
     }
 }
 
-/// Generates a run of a report and queues its deliveries. `due` begins when the run is due; `false`
-/// if it has not ended and some samples are not settled yet.
+/// Generates a run of a report and queues its deliveries. Returns `false` if it waits for unsettled
+/// samples.
 async fn make(
     config: &Config,
     outbox: &Outbox,
@@ -431,7 +432,7 @@ async fn make(
     Ok(true)
 }
 
-/// A definition's file and its problems.
+/// An invalid definition's file and its problems.
 pub(crate) type InvalidDefinition = (PathBuf, Problems);
 
 /// Reads the definitions of the configuration's folder; invalid ones are returned with their
@@ -498,7 +499,7 @@ fn remember(config: &Config, slug: &str, known: &Known) -> Result<(), ScheduleEr
     })
 }
 
-/// Changes the stored state, safely against other processes.
+/// Changes the stored state; other processes may change it at the same time.
 fn change_state(config: &Config, change: impl FnOnce(&mut State)) -> Result<(), ScheduleError> {
     let path = state_file(config);
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -536,7 +537,7 @@ mod tests {
         };
         assert_eq!(seen(before(month)), (10, 1));
         assert_eq!(seen(before("cron 0 * * * *")), (1_000, 1));
-        // State written by an earlier version contains no rule.
+        // A state written by an earlier version contains no rule.
         let earlier = serde_json::from_str("{\"seen\": 10, \"owed\": [{\"at\": 5}]}")
             .expect("it can be read");
         assert_eq!(seen(Some(earlier)), (10, 1));

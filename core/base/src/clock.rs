@@ -1,9 +1,9 @@
 //! The two clocks of this machine: the wall clock, which can be set at any time and in either
-//! direction, and a steady one, which only runs forward and continues while the machine is
+//! direction, and a monotonic one, which only moves forward and continues while the machine is
 //! suspended (`CLOCK_BOOTTIME` on Linux).
 //!
-//! The wall clock states when something happened. Only the steady clock can show how long ago that
-//! was, and when something is due.
+//! The wall clock provides the time of an event. Elapsed times and due times are based on the
+//! monotonic clock.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,12 +11,11 @@ use crate::lock::IgnorePoison as _;
 use mailqos_model::{Micros, UtcMicros};
 use serde::{Deserialize, Serialize};
 
-/// Smallest difference between two readings of the clocks that counts as a step of the wall clock.
-/// NTP slews slower than 500 µs per second (RFC 5905, section 11.3), and sets the clock beyond 128
-/// ms.
+/// Difference between two readings above which the wall clock was stepped. NTP slews slower than
+/// 500 µs a second (RFC 5905, section 11.3), and steps the clock beyond 128 ms.
 const STEP: Micros = Micros::from_millis(500);
 
-/// A time of the steady clock, in microseconds from an arbitrary origin.
+/// A time of the monotonic clock, in microseconds from an arbitrary origin.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -44,7 +43,7 @@ impl std::ops::Sub<Micros> for MonotonicTime {
     }
 }
 
-/// A time on both clocks.
+/// A time, read from both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// The time of the wall clock.
@@ -54,26 +53,26 @@ pub struct Now {
 }
 
 impl Now {
-    /// Returns the steady time at which the wall clock will show `wall`, assuming that it is not
+    /// Returns the monotonic time at which the wall clock will show `wall`, assuming that it is not
     /// set in between.
     pub fn steady_at(self, wall: UtcMicros) -> MonotonicTime {
         self.steady + (wall - self.wall)
     }
 
-    /// Returns the wall-clock time at the given steady time, assuming that the wall clock is not
+    /// Returns the wall-clock time at the given monotonic time, assuming that the wall clock is not
     /// set in between.
     pub fn wall_at(self, steady: MonotonicTime) -> UtcMicros {
         self.wall + (steady - self.steady)
     }
 
-    /// Returns the difference between wall clock and steady clock, which changes only when the wall
-    /// clock is set.
+    /// Returns the difference between the wall clock and the monotonic clock, which changes only
+    /// when the wall clock is set.
     fn ahead(self) -> Micros {
         Micros(self.wall.0.saturating_sub(self.steady.0))
     }
 }
 
-/// Detects when the wall clock was set.
+/// Detects steps of the wall clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Steps {
     ahead: Micros,
@@ -85,11 +84,11 @@ impl Steps {
         Self { ahead: now.ahead() }
     }
 
-    /// Returns by how much the wall clock has been set since the last call, forward or (negative)
-    /// back; `None` if it has not been set.
+    /// Returns the step of the wall clock since the last call, forward or (negative) back, or
+    /// `None` if it has not been set.
     pub fn since_last(&mut self, now: Now) -> Option<Micros> {
         let step = Micros(now.ahead().0.saturating_sub(self.ahead.0));
-        // A clock that is slewed drifts between calls; only a change between two of them is a step.
+        // A slewed clock drifts between calls; only a sudden difference counts as a step.
         self.ahead = now.ahead();
         (step.0.saturating_abs() > STEP.0).then_some(step)
     }
@@ -104,7 +103,7 @@ pub struct Anchor {
     since_boot: Micros,
     /// The wall clock.
     wall: UtcMicros,
-    /// The steady clock.
+    /// The monotonic clock.
     steady: MonotonicTime,
 }
 
@@ -114,8 +113,8 @@ impl Anchor {
         Clock::resume(None).anchor()
     }
 
-    /// Returns the time that has passed since. After a reboot only the wall clock can tell; if it
-    /// is behind, zero is returned.
+    /// Returns the elapsed time since the reading. After a reboot, only the wall clock can
+    /// determine it; if it is behind, zero is returned.
     pub fn elapsed(&self) -> Micros {
         self.passed(boot_id().as_deref(), since_boot(), UtcMicros::now())
     }
@@ -134,20 +133,21 @@ impl Anchor {
 
 #[derive(Debug)]
 enum Source {
-    /// This machine's clocks; the steady one is this far ahead of its uptime.
+    /// The clocks of this machine, with the offset of the monotonic clock from the machine's
+    /// uptime.
     System(Micros),
-    /// Clocks that a test sets.
+    /// Clocks controlled by a test.
     Manual(Mutex<Now>),
 }
 
-/// Both clocks; clones share them.
+/// Handle to both clocks. Clones share the same clocks.
 #[derive(Debug, Clone)]
 pub struct Clock(Arc<Source>);
 
 impl Clock {
-    /// Returns the clocks of this machine. The steady one continues from where an earlier process
-    /// left it, so that times recorded by that process remain valid; without an earlier process it
-    /// starts with the wall clock's time.
+    /// Returns the clocks of this machine. The monotonic clock continues from where an earlier
+    /// process left it, so that times stored by that process stay valid. Without an earlier
+    /// process, it starts with the wall clock's time.
     pub fn resume(anchor: Option<&Anchor>) -> Self {
         let (wall, running) = (UtcMicros::now(), since_boot());
         let steady = match anchor {
@@ -157,7 +157,7 @@ impl Clock {
         Self(Arc::new(Source::System(Micros(steady.0.saturating_sub(running.0)))))
     }
 
-    /// Creates clocks for tests, which only change when they are set or advanced.
+    /// Creates clocks that stand still until they are advanced, for tests.
     pub fn manual(wall: UtcMicros) -> Self {
         let steady = MonotonicTime(wall.0);
         Self(Arc::new(Source::Manual(Mutex::new(Now { wall, steady }))))
@@ -173,7 +173,7 @@ impl Clock {
         }
     }
 
-    /// Returns a reading from which a later process can continue.
+    /// Returns the current reading, from which a later process can continue.
     pub fn anchor(&self) -> Anchor {
         let now = self.now();
         let ahead = match &*self.0 {
@@ -188,12 +188,12 @@ impl Clock {
         }
     }
 
-    /// Advances both clocks. Does nothing to the clocks of the machine.
+    /// Advances manual clocks. Has no effect on the clocks of the machine.
     pub fn advance(&self, by: Micros) {
         self.set(|now| Now { wall: now.wall + by, steady: now.steady + Micros(by.0.max(0)) });
     }
 
-    /// Sets the wall clock forward or back. Does nothing to the clocks of the machine.
+    /// Sets a manual wall clock forward or back. Has no effect on the clocks of the machine.
     pub fn step(&self, by: Micros) {
         self.set(|now| Now { wall: now.wall + by, steady: now.steady });
     }
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(steps.since_last(clock.now()), None);
         clock.step(HOUR);
         assert_eq!(steps.since_last(clock.now()), Some(HOUR));
-        // Slewed: never a step.
+        // A slewed clock is never reported as a step.
         for _ in 0..10_000 {
             clock.step(Micros(500));
             assert_eq!(steps.since_last(clock.now()), None);
@@ -285,7 +285,7 @@ mod tests {
             wall: UtcMicros(1_000_000),
             steady: MonotonicTime(7),
         };
-        // The wall clock was set back meanwhile.
+        // The wall clock was set back in the meantime.
         assert_eq!(anchor.passed(Some("a"), Micros(160), UtcMicros(0)), Micros(60));
         assert_eq!(anchor.passed(Some("b"), Micros(5), UtcMicros(1_000_030)), Micros(30));
         assert_eq!(anchor.passed(Some("b"), Micros(5), UtcMicros(10)), Micros::ZERO);

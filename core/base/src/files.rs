@@ -1,4 +1,4 @@
-//! Reads files that others write, replaces files atomically and syncs folders, on any file system.
+//! Reads files written by others, replaces files atomically and syncs folders, on any file system.
 //! Every read has a deadline and a size limit, and missing features of a file system are tolerated.
 
 use std::{
@@ -15,12 +15,12 @@ const PIPE_DEADLINE: Duration = Duration::from_secs(5);
 /// Pause between two attempts to read from a pipe.
 const PIPE_WAIT: Duration = Duration::from_millis(20);
 
-/// Reads a file of at most `limit` bytes. A named pipe has five seconds; anything that is neither a
-/// file nor a pipe is refused without being read.
+/// Reads a file of at most `limit` bytes. A named pipe must deliver its content within five
+/// seconds. Anything but a file or a pipe is refused without being read.
 ///
 /// # Errors
 /// The system refuses; the file is longer ([`io::ErrorKind::FileTooLarge`]), a pipe delivers
-/// nothing in time ([`io::ErrorKind::TimedOut`]), or it is a folder, a device or a socket.
+/// nothing in time ([`io::ErrorKind::TimedOut`]), or the path is a folder, a device or a socket.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_open(&mut open(path)?, limit)
 }
@@ -57,7 +57,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 /// Reads an open file like [`read`].
 ///
 /// # Errors
-/// The same as for [`read`].
+/// Those of [`read`].
 pub(crate) fn read_open(file: &mut File, limit: u64) -> io::Result<Vec<u8>> {
     let kind = file.metadata()?.file_type();
     let mut bytes = Vec::new();
@@ -134,10 +134,10 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
-/// Decodes bytes as text without a byte order mark; returns the bytes if they are not text.
+/// Decodes bytes as text without a byte order mark.
 ///
 /// # Errors
-/// They are neither UTF-8 nor UTF-16 with a byte order mark.
+/// Returns the bytes if they are neither UTF-8 nor UTF-16 with a byte order mark.
 pub fn text(mut bytes: Vec<u8>) -> Result<String, Vec<u8>> {
     let wide = match bytes.as_slice() {
         [0xFF, 0xFE, rest @ ..] => Some((rest, u16::from_le_bytes as fn([u8; 2]) -> u16)),
@@ -159,13 +159,13 @@ pub fn text(mut bytes: Vec<u8>) -> Result<String, Vec<u8>> {
     String::from_utf8(bytes).map_err(std::string::FromUtf8Error::into_bytes)
 }
 
-/// Replaces a file atomically: `write` fills `temporary`, which is synced and renamed to `path`;
-/// then the folder is synced. A crash leaves the earlier file or the new one. `temporary` must be
-/// in the same folder; one left by a crash is overwritten.
+/// Replaces a file as a whole: `write` fills `temporary`, which is synced and renamed to `path`;
+/// then the folder is synced. After a crash, either the earlier file or the new one exists.
+/// `temporary` must be in the same folder; one left by a crash is overwritten.
 ///
 /// # Errors
-/// The file system or `write` refuses. The earlier file is then still there, and the temporary one
-/// is removed; only if the folder can't be synced, the new file is already in place.
+/// The file system or `write` refuses. The earlier file is still in place, and the temporary one is
+/// removed. Only if the folder can't be synced is the new file already in place.
 pub fn replace(
     path: &Path,
     temporary: &Path,
@@ -179,12 +179,12 @@ pub fn replace(
     sync_folder(path.parent().unwrap_or(Path::new("")))
 }
 
-/// Replaces a file like [`replace`], without waiting for the disk: for data that can be regenerated
-/// and must be written quickly. If the machine loses power, the file may be empty.
+/// Replaces a file like [`replace`], without waiting for the disk, for data that can be
+/// regenerated. If the machine loses power, the file may be empty.
 ///
 /// # Errors
-/// The file system or `write` refuses. The earlier file is then still there, and the temporary one
-/// is removed.
+/// The file system or `write` refuses. The earlier file is still in place, and the temporary one is
+/// removed.
 pub fn swap(
     path: &Path,
     temporary: &Path,
@@ -243,7 +243,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns whether an error of `fsync` means that the file system can't sync folders.
+/// Returns whether an error of `fsync` means that the file system does not support it for folders.
 fn cannot_sync(error: &io::Error) -> bool {
     let kinds = [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported];
     #[cfg(unix)]
@@ -258,8 +258,9 @@ fn cannot_sync(error: &io::Error) -> bool {
     is_errno || kinds.contains(&error.kind())
 }
 
-/// Returns whether an error of a lock is not one of the disk: there is no lock service (NFS), or no
-/// such call (some file systems in user space and shares).
+/// Returns whether an error of a lock means that locks are unavailable, rather than a disk failure:
+/// no lock service responds (NFS), or the call is not supported (some file systems in user space
+/// and shares).
 pub fn gives_no_locks(error: &io::Error) -> bool {
     #[cfg(unix)]
     {
@@ -274,7 +275,7 @@ pub fn gives_no_locks(error: &io::Error) -> bool {
     }
 }
 
-/// Explains an error of a lock if the file system does not support locks.
+/// Adds an explanation to an error of a lock if the file system has no locks.
 pub fn lock_error(error: io::Error) -> io::Error {
     if gives_no_locks(&error) {
         io::Error::new(

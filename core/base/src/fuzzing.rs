@@ -1,4 +1,4 @@
-//! Shared parts of the fuzz targets of all crates. Not part of the public interface.
+//! Helpers shared by the fuzz targets of all crates. Not part of the public interface.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,7 +1,7 @@
 //! Foundations of every mailqos crate: files read with limits and deadlines, secrets that can't be
 //! printed, monotonic clocks, time zones, and single-line text for logs.
 //!
-//! This crate doesn't know the configuration, servers or the lake.
+//! This crate depends on no configuration, server or lake.
 
 pub mod clock;
 pub mod files;

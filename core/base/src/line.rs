@@ -1,9 +1,9 @@
-//! Text for people: single lines of limited length without secrets; and bytes as hexadecimal
-//! digits.
+//! Text for display: a single line of limited length, without secrets. Also formats bytes as
+//! hexadecimal digits.
 
 use crate::{Secret, mask};
 
-/// Converts a text from outside to one line of at most 200 characters, without control characters
+/// Returns a text from outside as one line of at most 200 characters, without control characters
 /// and secrets.
 pub fn one_line(text: &str, secrets: &[Secret]) -> String {
     const MAX: usize = 200;
@@ -25,7 +25,7 @@ pub fn one_line(text: &str, secrets: &[Secret]) -> String {
     line
 }
 
-/// Formats bytes as two hexadecimal digits each, like fingerprints.
+/// Formats bytes as two hexadecimal digits each, as used for fingerprints.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -34,7 +34,7 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Returns a name or path in the form in which targets without case sensitivity compare it.
+/// Returns a name or path in the form in which targets that ignore case compare it.
 pub fn comparable(name: &str) -> String {
     name.trim_matches('/').to_lowercase()
 }

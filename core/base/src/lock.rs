@@ -4,8 +4,8 @@ use std::sync::{LockResult, PoisonError};
 
 /// Takes a lock, even if a previous holder panicked.
 ///
-/// Data that mailqos guards with locks is consistent between any two statements of a holder, so
-/// other tasks can continue if one panics:
+/// Data that mailqos guards by locks is consistent between any two statements of a holder, so the
+/// other tasks can continue after one has panicked:
 ///
 /// ```
 /// use mailqos_base::lock::IgnorePoison as _;

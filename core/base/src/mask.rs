@@ -1,7 +1,7 @@
-//! Masks secrets in text that comes from outside, in every encoding in which a server may repeat
-//! them: as sent, escaped, percent-encoded, in Base64, in another character set, truncated.
+//! Masks secrets in text from outside, in every encoding in which a server may repeat them:
+//! unchanged, escaped, percent-encoded, in Base64, in another character set, or truncated.
 //!
-//! Must not know where the text came from or where it goes.
+//! Independent of the origin and destination of the text.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -12,20 +12,19 @@ use base64::{Engine as _, engine::general_purpose};
 
 use super::Secret;
 
-/// The replacement for a secret.
+/// Replacement for a secret.
 pub const MARK: &str = "(secret)";
-/// Minimum length of a part of a secret that is masked: shorter parts are ordinary words.
+/// Length from which a part of a secret is masked. Shorter parts are ordinary words.
 const SHORTEST_PART: usize = 10;
-/// Length from which a part is masked however long the whole secret is.
+/// Length at which a part is masked however long the secret is.
 const MAX_PART: usize = 24;
-/// Minimum length of an encoded secret that is searched for: shorter ones would match by chance.
+/// Minimum length of an encoding of a secret to search for. Shorter ones would match by chance.
 const SHORTEST_ENCODING: usize = 4;
 
-/// Returns the places of `secrets` in `text`, in order and without overlaps.
+/// Returns the positions of `secrets` in `text`, in order and without overlaps.
 ///
-/// Letter case and the amount of white space don't matter, and a part of a secret (60 % of it, at
-/// least 10 bytes) counts as the secret: servers change case, collapse blanks, and truncate long
-/// lines.
+/// Case and the amount of white space are ignored, and a part of a secret (60 % of it, at least 10
+/// bytes) counts as the secret: servers change case, collapse blanks, and truncate long lines.
 ///
 /// ```text
 /// secret   a "b\c          text   BAD LOGIN probe "a \"b\\c"
@@ -52,7 +51,7 @@ pub fn places(text: &[u8], secrets: &[Secret]) -> Vec<Range<usize>> {
         if length > text.len() {
             break;
         }
-        // The text is short and forms can be long, so the windows of the text are stored.
+        // The text is short and encodings can be long, so the windows of the text are stored.
         let windows: HashSet<&[u8]> = text.windows(length).collect();
         let found: BTreeSet<&[u8]> = forms
             .iter()
@@ -82,7 +81,7 @@ pub fn places(text: &[u8], secrets: &[Secret]) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// Replaces every secret in a text with [`MARK`].
+/// Returns the text with every secret in it replaced by [`MARK`].
 pub fn masked(text: &str, secrets: &[Secret]) -> String {
     let places = places(text.as_bytes(), secrets);
     if places.is_empty() {
@@ -103,8 +102,8 @@ pub fn masked(text: &str, secrets: &[Secret]) -> String {
     shown
 }
 
-/// Converts ASCII to lower case and each run of white space to one blank; returns the position of
-/// each byte in the original.
+/// Converts ASCII to lower case and each run of white space to one blank, with the position of each
+/// byte in the original.
 fn normalized(text: &[u8]) -> (Vec<u8>, Vec<Range<usize>>) {
     let mut bytes = Vec::with_capacity(text.len());
     let mut origin: Vec<Range<usize>> = Vec::with_capacity(text.len());
@@ -139,7 +138,7 @@ fn ranges(hidden: &[bool]) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// Returns the secret as it is, and in each encoding in which a server or a library may write it.
+/// Returns the secret in each encoding in which a server or an intermediate library may write it.
 fn forms(secret: &str) -> BTreeSet<Vec<u8>> {
     let mut forms = BTreeSet::from([secret.as_bytes().to_vec()]);
     let mut add = |form: Vec<u8>| {
@@ -160,8 +159,8 @@ fn forms(secret: &str) -> BTreeSet<Vec<u8>> {
     forms
 }
 
-/// Encodes each byte or character by its number, as debuggers and filters do, and in UTF-7 and
-/// Base64 of UTF-16.
+/// Returns the secret with each byte or character as a number, as debuggers and filters write it,
+/// and in UTF-7 and Base64 of UTF-16.
 fn spelled_out(secret: &str) -> Vec<Vec<u8>> {
     let by_byte = |between: &str, escape: &dyn Fn(u8) -> String| {
         let bytes: Vec<String> = secret.bytes().map(escape).collect();
@@ -196,7 +195,7 @@ fn spelled_out(secret: &str) -> Vec<Vec<u8>> {
     forms
 }
 
-/// Encodes in UTF-7 whose runs of Base64 begin with `shift`; `last` is the last digit.
+/// Encodes a text in UTF-7 whose Base64 runs begin with `shift`; `last` is the last Base64 digit.
 fn utf_7(text: &str, shift: char, last: char) -> Vec<u8> {
     let mut out = String::new();
     let mut run: Vec<u8> = Vec::new();
@@ -223,7 +222,7 @@ fn utf_7(text: &str, shift: char, last: char) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// Escapes as in IMAP, JSON, C, HTML, URLs, SQL and quoted-printable text.
+/// Returns the secret escaped as in IMAP, JSON, C, HTML, URLs, SQL and quoted-printable text.
 fn escaped(secret: &str) -> Vec<Vec<u8>> {
     // RFC 3501, section 9: a quoted string escapes the quotation mark and the backslash.
     let quoted = secret.replace('\\', "\\\\").replace('"', "\\\"");
@@ -297,13 +296,13 @@ fn escaped(secret: &str) -> Vec<Vec<u8>> {
     texts.into_iter().map(String::into_bytes).collect()
 }
 
-/// Returns `\uXXXX`, JSON's escape for characters beyond ASCII.
+/// Formats a character as `\uXXXX`, as JSON does for ASCII-only output.
 fn utf16_escape(c: char) -> String {
     let mut units = [0; 2];
     c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
 }
 
-/// Returns non-ASCII characters as they look after conversion with the wrong character set.
+/// Returns the secret with non-ASCII characters garbled by a wrong character set.
 fn other_characters(secret: &str) -> Vec<Vec<u8>> {
     if secret.is_ascii() {
         return Vec::new();
@@ -337,16 +336,16 @@ fn other_characters(secret: &str) -> Vec<Vec<u8>> {
     forms
 }
 
-/// Returns the Base64 of the secret alone, and within something longer: what precedes it shifts the
-/// groups of three bytes, so there are three forms, without the characters that its neighbours
-/// share.
+/// Returns the Base64 forms of the secret alone, and of the secret within a longer text. The
+/// preceding bytes shift the groups of three bytes, so there are three forms, without the
+/// characters that the neighbours influence.
 fn base64_forms(secret: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();
     for engine in [general_purpose::STANDARD_NO_PAD, general_purpose::URL_SAFE_NO_PAD] {
         forms.push(engine.encode(secret).into_bytes());
         for before in 0..3 {
             let text = engine.encode([&vec![0; before][..], secret].concat());
-            // 8 bits per byte, 6 per character, rounded inwards.
+            // 8 bits per byte against 6 per character, rounded inwards.
             let (start, end) = ((before * 8).div_ceil(6), (before + secret.len()) * 8 / 6);
             if end > start + SHORTEST_PART {
                 forms.push(text.as_bytes()[start..end].to_vec());

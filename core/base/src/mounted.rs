@@ -7,9 +7,9 @@
 //! 3. An orchestrator mounted it: it belongs to root, to this user, or to a user that does not
 //!    exist in this user namespace, only its owner can write it, and it is where only orchestrators
 //!    put files: below `/run/secrets` (Docker, Podman, Kubernetes' service accounts), in a
-//!    Kubernetes volume (whose files are links into a folder such as `..2026_11_30_16_20_05.1`), or
-//!    on a separate read-only mount that is in memory or contains only this file. Such a file is
-//!    inside the container, whatever its mode is there.
+//!    Kubernetes volume (whose files are reached over a link to a folder such as
+//!    `..2026_11_30_16_20_05.1`), or on a separate read-only mount that is in memory or contains
+//!    only this file. Such a file is inside the container, whatever its mode is there.
 
 use std::{
     fs::Metadata,
@@ -87,8 +87,8 @@ fn is_mounted(real: &Path) -> bool {
             .is_ok_and(|mounts| has_own_mount(real, &mounts))
 }
 
-/// Returns whether a file is on a read-only mount that is in memory or contains nothing else,
-/// according to `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+/// Returns whether a file is on a read-only mount that is in memory or contains nothing else, based
+/// on the text of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 fn has_own_mount(real: &Path, mounts: &str) -> bool {
     let mut best: Option<(usize, bool)> = None;
     for line in mounts.lines() {

@@ -1,4 +1,4 @@
-//! Secrets: where they come from, and a type that can't be printed.
+//! Secrets: their sources, and a type that can't be printed.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::mounted;
 use crate::files;
 
-/// Maximum size of a secret: an OAuth token has at most a few KiB.
+/// Maximum size of a secret in bytes: an OAuth token has at most a few KiB.
 const MAX_SECRET: u64 = 64 * 1024;
 /// Deadline for reading a secret's file: an unreachable file server would otherwise block forever.
 const FILE_DEADLINE: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// Returns the secret itself, for the one place that needs it.
+    /// Returns the secret itself. Only code that uses it may call this.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -83,15 +83,15 @@ pub enum SecretError {
         mode: u32,
         /// The file's owner, if it is not this user.
         owner: String,
-        /// How to fix it.
+        /// The remedy.
         remedy: String,
     },
     /// The command could not be started, failed or took too long.
     #[error("the secret command {program:?} {reason}")]
     Command {
-        /// The program, without its arguments.
+        /// Program without its arguments.
         program: String,
-        /// What happened.
+        /// Description of the failure.
         reason: String,
     },
     /// The source was empty, not text, or too large.
@@ -100,10 +100,10 @@ pub enum SecretError {
 }
 
 impl SecretSource {
-    /// Fetches the secret.
+    /// Obtains the secret.
     ///
     /// # Errors
-    /// [`SecretError`] names what is missing, never what was found.
+    /// [`SecretError`] describes the problem without revealing any content.
     pub async fn fetch(&self) -> Result<Secret, SecretError> {
         let (bytes, from) = match self {
             Self::Literal(secret) => return Ok(secret.clone()),
@@ -155,7 +155,8 @@ fn credential(name: &str) -> Result<PathBuf, SecretError> {
     Ok(Path::new(&folder).join(name))
 }
 
-/// Reads a file outside the threads that serve the network, and gives up if it doesn't answer.
+/// Reads a file on a separate thread, so that network tasks are not blocked, and gives up on a file
+/// system that does not respond.
 async fn read_in_time(path: &Path, guarded: bool) -> Result<Vec<u8>, SecretError> {
     let owned = path.to_owned();
     let reading = tokio::task::spawn_blocking(move || read_file(&owned, guarded));
@@ -285,7 +286,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("secret");
-        // As saved by PowerShell and Notepad.
+        // As PowerShell and Notepad save text files.
         let wide: Vec<u8> =
             "\u{feff}pass word\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
         for bytes in ["\u{feff}pass word\r\n".as_bytes(), &wide] {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Runs a part of the work and logs its duration.
+/// Performs a part of the work and logs its duration.
 pub fn told<T>(part: &str, work: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let result = work();
@@ -19,7 +19,7 @@ pub fn tell(part: &str, took: Duration) {
     tracing::debug!(part, seconds = took.as_secs_f64(), "took");
 }
 
-/// Total duration of many small pieces of work, on all cores.
+/// Total duration of many small pieces of work on all cores.
 #[derive(Debug)]
 pub struct Sum(AtomicU64);
 
@@ -29,7 +29,7 @@ impl Sum {
         Self(AtomicU64::new(0))
     }
 
-    /// Runs a piece of work and adds its duration.
+    /// Performs a piece of work and adds its duration.
     pub fn add<T>(&self, work: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         let result = work();

@@ -1,12 +1,12 @@
-//! Time zones by their names, from the newer of two sets of rules: those of the system and those
-//! built into the program. With outdated system rules, every day of a zone that has changed them
-//! since would otherwise have the wrong hours; an old program uses the system's rules.
+//! Time zones by name, from the newer of two sets of rules: the system's and those built into the
+//! program. On a system with outdated rules, every day of a zone that has changed since would
+//! otherwise start at the wrong time; an outdated program uses the system's rules.
 
 use std::{path::PathBuf, sync::OnceLock};
 
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
-/// A version of the time zone rules, such as `2026b`. Letters count the releases of a year.
+/// A version of the time zone rules, such as `2026b`. The letters number the releases of a year.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Version(String);
 
@@ -27,7 +27,7 @@ struct Rules {
     database: TimeZoneDatabase,
     /// Version, such as `2026f`.
     number: String,
-    /// Version for people, such as `2026f, built in; those of the system are 2025b`.
+    /// Version for display, such as `2026f, built in; those of the system are 2025b`.
     told: String,
 }
 
@@ -87,11 +87,11 @@ pub fn get(name: &str) -> Result<TimeZone, jiff::Error> {
     rules().database.get(name).or_else(|_| TimeZone::get(name))
 }
 
-/// Returns the zone of this machine: that of `TZ`, or else that of the system, with the rules used
-/// for all zones.
+/// Returns the zone of this machine: that of `TZ` or, if it is not set, that of the system, with
+/// the rules used for all zones.
 ///
 /// # Errors
-/// The value of `TZ` is not a valid zone.
+/// The value of `TZ` is not a zone.
 pub fn system() -> Result<TimeZone, String> {
     let zone = match TimeZone::try_system() {
         Ok(zone) => zone,
@@ -103,7 +103,7 @@ pub fn system() -> Result<TimeZone, String> {
             None => TimeZone::UTC,
         },
     };
-    // Some readers also accept "Nonsense" as a POSIX zone: letters without an offset.
+    // Some parsers also accept "Nonsense" as a POSIX zone: letters without an offset.
     Ok(match zone.iana_name() {
         Some(name) => get(name).unwrap_or(zone),
         None => zone,
@@ -115,7 +115,7 @@ pub fn number() -> &'static str {
     &rules().number
 }
 
-/// Returns the version of the rules in use for people, such as `2026f, built in; those of the
+/// Returns the version of the rules in use for display, such as `2026f, built in; those of the
 /// system are 2025b`.
 pub fn version() -> &'static str {
     &rules().told
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_zone_that_changed_its_rules_lately_has_the_new_ones() {
-        // British Columbia stays at UTC-7 from 2026 on; the rules of 2025 go back to UTC-8 on 1
+        // British Columbia stays at UTC-7 from 2026 on; rules of 2025 return to UTC-8 on 1
         // November.
         let vancouver = get("America/Vancouver").expect("a zone");
         let winter: jiff::Timestamp = "2026-12-15T12:00:00Z".parse().expect("a moment");

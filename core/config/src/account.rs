@@ -15,13 +15,13 @@ use super::{
     value::secret,
 };
 
-/// Days before the expiry of a client secret at which warnings begin.
+/// Days before a client secret expires at which warnings start.
 const WARNED_DAYS: i32 = 30;
 
 /// Credentials with which an account authenticates.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Login {
-    /// A password, read at each use.
+    /// A password, read each time it is used.
     Password(SecretSource),
     /// OAuth 2.0 access tokens.
     OAuth(Box<OAuthOptions>),
@@ -30,11 +30,11 @@ pub enum Login {
 /// Options for obtaining access tokens (RFC 6749).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OAuthOptions {
-    /// The address of the token server.
+    /// URL of the token server.
     pub token_url: String,
-    /// The client's id.
+    /// Id of the client.
     pub client_id: String,
-    /// The source of the client's secret; public clients have none.
+    /// Source of the client's secret; public clients have none.
     pub client_secret: Option<SecretSource>,
     /// The source of the client's certificate with its key, in PEM (RFC 7523).
     pub certificate: Option<SecretSource>,
@@ -44,16 +44,16 @@ pub struct OAuthOptions {
     pub graph: Option<GraphService>,
     /// The scope requested.
     pub scope: Option<String>,
-    /// The source of the first refresh token; without it the client uses its own credentials
-    /// (client credentials grant).
+    /// Source of the first refresh token. Without one, the client uses its own credentials (client
+    /// credentials grant).
     pub refresh_token: Option<SecretSource>,
-    /// The day on which the client secret expires, if the configuration names it.
+    /// Day on which the client secret expires, if it is configured.
     pub secret_expires: Option<Date>,
     /// Trusted certificates of the token server.
     pub trust: Trust,
-    /// File for a refresh token that the server issues to replace the first.
+    /// File for a refresh token that the server issues in place of the first one.
     pub kept: PathBuf,
-    /// The proxy for requests to the token server.
+    /// Proxy for requests to the token server.
     pub proxy: Proxy,
 }
 
@@ -88,7 +88,7 @@ impl Account {
     }
 }
 
-/// A provider whose addresses and scopes are known.
+/// A provider with known addresses and scopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Provider {
     Microsoft365,
@@ -460,8 +460,7 @@ fn today() -> Date {
     jiff::Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date()
 }
 
-/// Returns the text of a warning about a secret that expires on this day; `None` if the day is far
-/// off.
+/// Returns the warning about a secret that expires on this day, or `None` if the day is far off.
 fn expiry(expires: Date, today: Date) -> Option<String> {
     let days = expires.since(today).ok()?.get_days();
     match days {

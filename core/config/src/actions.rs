@@ -1,5 +1,5 @@
-//! Action lists: who is notified of an alarm, over which channel, when, and how often. They are
-//! read and checked, and nested lists are expanded.
+//! Action lists: who is notified of an alarm, over which channel, when, and how often. Reads and
+//! validates them, and expands nested lists.
 
 mod nested;
 mod syslog;
@@ -36,34 +36,34 @@ pub use self::{
 /// Actions to carry out when an alarm is raised, lasts and clears.
 #[derive(Debug, Clone)]
 pub struct ActionList {
-    /// In the order of the configuration, including those of nested lists.
+    /// Steps in the order of the configuration, including those of nested lists.
     pub steps: Vec<Step>,
 }
 
 /// An action and its conditions.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// Minimum number of consecutive failed tests; 0 means as soon as the alarm is raised.
+    /// Minimum number of consecutive failed tests; 0 acts as soon as the alarm is raised.
     pub at_failure: u32,
     /// Minimum duration of the alarm.
     pub after: Micros,
     /// Repeats the action after this time, as long as the alarm lasts and no one has acknowledged
     /// it.
     pub repeat: Option<Micros>,
-    /// What it reports.
+    /// Events that the step reports.
     pub on: On,
-    /// Carried out only if all of these apply.
+    /// The step is carried out only within all of these hours.
     pub hours: Vec<Hours>,
     /// Timeout of an attempt.
     pub timeout: Micros,
     /// How long a notification is retried. Notifications of alarms that are still open are retried
-    /// after that too.
+    /// after that, too.
     pub retry_for: Micros,
     /// The action.
     pub action: Action,
 }
 
-/// What a step reports.
+/// Events that a step reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
     /// The alarm, and the recovery if the alarm was reported.
@@ -79,7 +79,7 @@ pub enum On {
 pub enum Action {
     /// A mail to operators or addresses.
     Email {
-        /// Recipients, those of operators resolved.
+        /// Recipients, with operators resolved to addresses.
         to: Vec<Person>,
         /// The mail server to use.
         mail_server: Name,
@@ -107,8 +107,8 @@ pub enum Action {
 }
 
 impl Action {
-    /// Returns a short description of the channel, which stays the same as long as the channel
-    /// does: shown in status and events, and used to count failures. It contains no secret.
+    /// Returns a short description of the channel without secrets. It is stable as long as the
+    /// destination stays the same. Status and events show it, and failures are counted by it.
     pub fn route(&self) -> String {
         match self {
             Self::Email { to, mail_server, .. } => {
@@ -305,7 +305,7 @@ fn read_entry(
     Some(Entry::Step(Step { action, ..step }))
 }
 
-/// Reads the conditions of an action and its timeout; the action itself is still to be read.
+/// Reads the conditions and the timeout of an action, but not the action itself.
 fn conditions(
     table: &mut Table,
     chosen: &[&Key],
@@ -348,7 +348,7 @@ fn conditions(
     step
 }
 
-/// Returns the problem that an action does nothing or several things.
+/// Returns the problem of an action of no kind or of several kinds.
 fn ambiguous(table: &mut Table, chosen: &[&Key]) -> Problem {
     // If the kind is unclear, these keys are not unknown.
     const OF_ONE_KIND: [&[Key]; 4] =
@@ -434,8 +434,8 @@ pub fn sounds_secret(name: &str) -> bool {
     TELLING.iter().any(|word| name.contains(word))
 }
 
-/// Reads names with values, such as header fields; if a name suggests a secret, its value must be a
-/// secret.
+/// Reads names with values, such as header fields. A name that suggests a secret requires its value
+/// to be one.
 fn pairs(
     table: &mut Table,
     key: &Key,

@@ -14,27 +14,27 @@ use super::{
 /// Conditions under which a monitor's alarm is raised and clears.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlarmRule {
-    /// Number of consecutive failures that raises it.
+    /// Number of consecutive failures that raises the alarm.
     pub after: u32,
-    /// Duration of failure that raises it.
+    /// Duration of failure that raises the alarm.
     pub after_time: Option<Micros>,
-    /// Whether one of the two is enough.
+    /// Whether either of the two is sufficient.
     pub either: bool,
-    /// Number of consecutive successful tests that clears it.
+    /// Number of consecutive successful tests that clears the alarm.
     pub clear_after: u32,
-    /// Whether a flapping monitor is in alarm until it has settled.
+    /// Whether a flapping monitor stays in alarm until it has settled.
     pub flapping: bool,
     /// Upper limits of timings in a single test.
     pub thresholds: Vec<Threshold>,
     /// Upper limits of percentiles over a window.
     pub percentiles: Vec<PercentileRule>,
-    /// A threshold that was exceeded counts as met again only below this part of it.
+    /// Fraction of a threshold below which an exceeded threshold counts as met again.
     pub clear_below: f64,
     /// Minimum remaining validity of certificates.
     pub certificate: Option<Micros>,
-    /// The folders in which a mail must not be found.
+    /// Folders in which a mail must not be found.
     pub spam_folders: Vec<String>,
-    /// The monitors whose failure explains this one's.
+    /// Monitors whose failure explains this one's.
     pub depends_on: BTreeSet<MonitorId>,
 }
 
@@ -59,7 +59,7 @@ words!(
 /// Upper limit of a timing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threshold {
-    /// The timing.
+    /// The limited timing.
     pub timing: Timing,
     /// Upper limit.
     pub most: Micros,
@@ -68,9 +68,9 @@ pub struct Threshold {
 /// Upper limit of a percentile over a window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PercentileRule {
-    /// The timing.
+    /// The limited timing.
     pub timing: Timing,
-    /// The percentile, 0 to 100.
+    /// Percentile, 0 to 100.
     pub percentile: f64,
     /// Length of the window.
     pub over: Micros,
@@ -81,7 +81,7 @@ pub struct PercentileRule {
 }
 
 impl Timing {
-    /// Returns its display name.
+    /// Returns the display name of the timing.
     pub fn words(self) -> &'static str {
         match self {
             Self::RoundTrip => "the round trip",
@@ -125,8 +125,8 @@ impl Default for AlarmRule {
 }
 
 impl AlarmRule {
-    /// Drops thresholds of timings that tests of this kind don't measure, which come from
-    /// `[defaults]`; a monitor's own are refused.
+    /// Drops thresholds from `[defaults]` for timings that tests of this kind don't have. A
+    /// monitor's own are rejected.
     pub(super) fn confine(
         &mut self,
         kind: &str,
@@ -154,7 +154,7 @@ impl AlarmRule {
         if self.percentiles.iter().any(|rule| !timings.contains(&rule.timing)) {
             refuse(&ALARM.percentiles);
         }
-        // If no mail is received, none is found in a folder.
+        // If no mail is received, none can be found in a folder.
         if !timings.contains(&Timing::PickupReceive) {
             refuse(&ALARM.spam_folders);
             self.spam_folders.clear();
@@ -205,7 +205,7 @@ const fn threshold(timing: Timing, about: &'static str) -> Key {
     }
 }
 
-/// The thresholds of single tests, in the order of [`Timing::ALL`].
+/// Thresholds of single tests, in the order of [`Timing::ALL`].
 pub(super) const THRESHOLDS: [Key; 6] = [
     threshold(Timing::RoundTrip, "The maximum round trip."),
     threshold(Timing::SmtpConnect, "The maximum time to open the SMTP connection."),
@@ -230,8 +230,8 @@ keys! {
     }
 }
 
-/// Reads `alarm_after` and the table `alarm`; the patterns of `depends_on` are returned with their
-/// locations and resolved once all monitors are known.
+/// Reads `alarm_after` and the table `alarm`. The patterns of `depends_on` are returned with their
+/// locations and are resolved when all monitors are known.
 pub(super) fn read(
     table: &mut Table,
     folders: &[String],
@@ -334,7 +334,7 @@ pub(super) fn resolve(
     problems: &mut Problems,
 ) {
     let mut places: BTreeMap<MonitorId, Node> = BTreeMap::new();
-    // The defaults may name the same monitors ten thousand times.
+    // The defaults may contain the same patterns for ten thousand monitors.
     let mut selected: BTreeMap<String, BTreeSet<MonitorId>> = BTreeMap::new();
     for (id, patterns) in depends_on {
         for (pattern, node) in patterns {
@@ -372,11 +372,11 @@ pub(super) fn resolve(
     }
 }
 
-/// Returns the first dependency cycle, with its first monitor repeated at the end.
+/// Returns the first dependency cycle. Its first monitor is repeated at the end.
 fn circle(monitors: &BTreeMap<MonitorId, Monitor>) -> Option<Vec<MonitorId>> {
     let mut done: BTreeSet<&MonitorId> = BTreeSet::new();
     for start in monitors.keys() {
-        // The path so far, each monitor with those that it still has to visit.
+        // The path from the start, with the dependencies still to visit at each step.
         let mut way: Vec<(&MonitorId, Vec<&MonitorId>)> = Vec::new();
         let below = |id: &MonitorId| -> Vec<&MonitorId> {
             monitors

@@ -1,4 +1,4 @@
-//! Calendars: the times of a cron expression in a time zone.
+//! Calendars: the times that a cron expression defines in a time zone.
 
 use std::str::FromStr;
 
@@ -12,22 +12,22 @@ use mailqos_model::UtcMicros;
 
 use super::{FromToml, Node};
 
-/// Maximum number of repeated fixed times to skip: an expression with seconds has 3,600 per hour.
+/// Maximum number of repeated fixed times to skip. An expression with seconds has 3,600 per hour.
 const MAX_STEPS: usize = 4_000;
-/// Maximum number of clock changes to skip: 29 February may be 8 years away, and 40 on a given
-/// weekday.
+/// Maximum number of clock changes to skip. The next 29 February may be 8 years away, and 40 on a
+/// given weekday.
 const MAX_CHANGES: usize = 200;
 
-/// A cron expression: five fields, or six with seconds in front.
+/// A cron expression of five fields, or of six with leading seconds.
 #[derive(Debug, Clone)]
 pub struct Cron {
     text: String,
     pattern: croner::Cron,
-    /// Whether its hour or minute is a wildcard.
+    /// Whether the hour or minute is a wildcard.
     follows_the_clock: bool,
 }
 
-/// A cron expression in a zone.
+/// A cron expression in a time zone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calendar {
     /// The expression.
@@ -37,7 +37,7 @@ pub struct Calendar {
 }
 
 impl Calendar {
-    /// Returns the first time after `after`; `None` if there is none.
+    /// Returns the first time after `after`, or `None` if there is none.
     pub fn next(&self, after: UtcMicros) -> Option<UtcMicros> {
         self.cron.next(after, &self.zone)
     }
@@ -62,7 +62,7 @@ impl FromStr for Cron {
             text: text.to_owned(),
             pattern,
         };
-        // Any year suffices: every possible time recurs.
+        // Any year works, because every expression that ever matches recurs.
         match cron.next_local(civil::date(2000, 1, 1).at(0, 0, 0, 0)) {
             Some(_) => Ok(cron),
             None if text.split_whitespace().count() > 6 => Err(format!(
@@ -81,15 +81,15 @@ impl Cron {
         &self.text
     }
 
-    /// Returns the first time after `after`; `None` if there is none.
+    /// Returns the first time after `after`, or `None` if there is none.
     ///
     /// Clock changes are treated as by Vixie cron (cron(8), "Daylight saving time"):
     ///
-    /// - An expression whose hour or minute is a wildcard (`*`, `*/15`, or all hours) is due
+    /// - An expression with a wildcard as its hour or minute (`*`, `*/15`, or all hours) runs
     ///   whenever the wall clock shows a matching time: again in a repeated hour, and not in a
     ///   skipped one.
-    /// - Any other expression has fixed times. A repeated time is due the first time; skipped ones
-    ///   are due once, at the end of the gap.
+    /// - Any other expression defines fixed times. A repeated time runs only once, the first time.
+    ///   Skipped times run once, at the end of the gap.
     ///
     /// ```text
     /// Europe/Berlin, 2026    0 * * * *                  30 2 * * *
@@ -104,8 +104,8 @@ impl Cron {
         }
     }
 
-    /// Returns the first time by the wall clock. Between two clock changes, local time is UTC plus
-    /// a fixed offset, so the expression is looked up in one such stretch after the other.
+    /// Searches the stretches between clock changes one after another. Within each, local time is
+    /// UTC plus a fixed offset.
     fn next_on_the_clock(&self, after: Timestamp, zone: &TimeZone) -> Option<UtcMicros> {
         let mut from = after;
         let mut local = zone.to_offset(from).to_datetime(from);
@@ -118,7 +118,7 @@ impl Cron {
             match change {
                 Some(change) if moment >= change => {
                     from = change;
-                    // The time of the change counts, too.
+                    // The time of the change itself is included.
                     let begin = zone.to_offset(from).to_datetime(from);
                     local = begin.checked_sub(Span::new().seconds(1)).ok()?;
                 }
@@ -149,8 +149,8 @@ impl Cron {
     }
 
     fn next_local(&self, after: DateTime) -> Option<DateTime> {
-        // The expression refers to local time: look it up as if that were UTC, which has no
-        // changes.
+        // The expression refers to local time, so it is evaluated as if that were UTC, which has no
+        // clock changes.
         let naive = NaiveDate::from_ymd_opt(
             i32::from(after.year()),
             u32::try_from(after.month()).ok()?,
@@ -169,25 +169,26 @@ impl Cron {
     }
 }
 
-/// Returns the clock change that skips a local time; `skipped` is that time with the offset before
-/// the change, which is after the change by less than the gap.
+/// Returns the clock change that skips a local time. `skipped` is that time with the offset before
+/// the change; it lies after the change by less than the gap.
 fn end_of_gap(zone: &TimeZone, skipped: Timestamp) -> Option<Timestamp> {
     zone.preceding(skipped.checked_add(Span::new().seconds(1)).ok()?)
         .next()
         .map(|change| change.timestamp())
 }
 
-/// Names of weekdays and months.
+/// Abbreviated names of the days of the week and the months.
 const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 const MONTHS: [&str; 12] =
     ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 
-/// Parses an expression like Vixie cron (crontab(5)), even where the parser alone would not:
+/// Parses an expression as Vixie cron does (crontab(5)), including cases that the parser alone
+/// treats differently:
 ///
-/// - A day field that begins with `*` is a wildcard, even with a step: the other day field must
-///   match as well. If neither begins with one, either of the two suffices.
-/// - Names are only valid in their field.
-/// - `7L` is the last Sunday, as `0L` is, and `@midnight` is `@daily`.
+/// - A day field that begins with `*` is a wildcard, even with a step, and the other day field must
+///   also match. If neither is a wildcard, either may match.
+/// - Names are allowed only in their own field.
+/// - `7L` is the last Sunday, as is `0L`, and `@midnight` is `@daily`.
 fn pattern(text: &str) -> Result<croner::Cron, String> {
     let mut fields: Vec<String> = text.split_whitespace().map(str::to_ascii_uppercase).collect();
     let mut parser = croner::parser::CronParser::builder();
@@ -203,7 +204,7 @@ fn pattern(text: &str) -> Result<croner::Cron, String> {
             parser = parser.dom_and_dow(is_star(days) || is_star(weekdays));
             *weekdays = sundays(weekdays);
         }
-        // The parser explains the error.
+        // The parser reports the problem.
         _ => {}
     }
     parser.build().parse(&fields.join(" ")).map_err(|error| error.to_string())
@@ -213,7 +214,7 @@ fn is_star(field: &str) -> bool {
     field.starts_with(['*', '?'])
 }
 
-/// Rejects what the parser would misinterpret.
+/// Rejects fields that the parser would misinterpret.
 fn check(times: &[&str], days: &str, months: &str, weekdays: &str) -> Result<(), String> {
     for field in times.iter().chain([&days, &months, &weekdays]) {
         if field.split(',').any(str::is_empty) {
@@ -261,7 +262,7 @@ fn check(times: &[&str], days: &str, months: &str, weekdays: &str) -> Result<(),
     Ok(())
 }
 
-/// Normalises the weekdays: Sunday is 0 if the last one of a month is meant.
+/// Normalizes the days of the week, with Sunday as 0 if the last one of a month is meant.
 fn sundays(weekdays: &str) -> String {
     let parts = weekdays.split(',').map(|part| match part {
         "7L" | "7#L" => "0L",
@@ -306,7 +307,7 @@ mod tests {
         text.parse::<Timestamp>().expect("a time").into()
     }
 
-    /// Returns the times in `[from, to)`.
+    /// Returns the runs in `[from, to)`.
     fn runs(text: &str, zone: &str, from: &str, to: &str) -> Vec<String> {
         let (cron, zone, to) = (cron(text), TimeZone::get(zone).expect("a zone"), at(to));
         let mut after = UtcMicros(at(from).0 - 1);
@@ -320,19 +321,20 @@ mod tests {
 
     #[test]
     fn fixed_times_come_once_on_each_day() {
-        // 29 March 2026 has no 02:30: it is due at the end of the gap, 03:00 summer time.
+        // 29 March 2026 has no 02:30, so the expression runs at the end of the gap, 03:00 summer
+        // time.
         let spring = runs("30 2 * * *", BERLIN, "2026-03-28T00:00:00Z", "2026-03-31T00:00:00Z");
         assert_eq!(
             spring,
             ["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]
         );
-        // 25 October has it twice: the first counts.
+        // 25 October has it twice, and the first one counts.
         let autumn = runs("30 2 * * *", BERLIN, "2026-10-24T00:00:00Z", "2026-10-27T00:00:00Z");
         assert_eq!(
             autumn,
             ["2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
         );
-        // Several skipped times become one, and so does one that coincides with the end of the gap.
+        // Several skipped times run once, also together with a time at the end of the gap.
         let several =
             runs("0,30 2,3 * * *", BERLIN, "2026-03-29T00:00:00Z", "2026-03-29T12:00:00Z");
         assert_eq!(several, ["2026-03-29T01:00:00Z", "2026-03-29T01:30:00Z"]);
@@ -356,7 +358,8 @@ mod tests {
             let spring = runs(every, BERLIN, "2026-03-29T00:00:00Z", "2026-03-29T02:00:00Z");
             assert_eq!(spring, ["2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"], "{every}");
         }
-        // A quarter of an hour, and a zone that changes by half an hour (Lord Howe, 2026-04-05).
+        // A step of a quarter of an hour, and a zone that changes by half an hour (Lord Howe,
+        // 2026-04-05).
         let lord_howe = runs(
             "*/15 1 * * *",
             "Australia/Lord_Howe",
@@ -386,7 +389,7 @@ mod tests {
         assert_eq!(samoa, ["2011-12-29T17:00:00Z", "2011-12-30T10:00:00Z", "2011-12-30T17:00:00Z"]);
     }
 
-    /// Returns the dates in January and February 2027 at which an expression is due.
+    /// Returns the dates in January and February 2027 on which an expression runs.
     fn dates(text: &str) -> Vec<String> {
         let moments = runs(text, "UTC", "2027-01-01T00:00:00Z", "2027-03-01T00:00:00Z");
         moments.iter().map(|moment| moment[5..10].to_owned()).collect()
@@ -431,7 +434,7 @@ mod tests {
     #[test]
     fn what_would_be_read_as_something_else_is_refused() {
         for (wrong, reason) in [
-            // MON is not a month, and two months in one word are not a third one.
+            // MON is not a month, and two month names in one word are not a third.
             ("0 7 1 MON *", "MON is not a month"),
             ("0 7 1 JANFEB *", "JANFEB is not a month"),
             ("0 7 * * JAN", "JAN is not a day of the week"),
@@ -444,7 +447,7 @@ mod tests {
             ("0 7 LW * *", "LW is not a day of the month"),
             ("0 7 1,,5 * *", "before or after a comma"),
             ("0 7 * * 1,", "before or after a comma"),
-            // cronie #15: ranges don't wrap around midnight.
+            // cronie #15: a range can't wrap around midnight.
             ("0 22-5 * * *", "is not a cron"),
             ("*/0 * * * *", "is not a cron"),
             ("60 * * * *", "is not a cron"),
@@ -467,7 +470,7 @@ mod tests {
         }
     }
 
-    /// Hexagon/croner#132: a daily job skipped a day in Chile, where clocks skip the midnight of 7
+    /// Hexagon/croner#132: a daily job skipped a day in Chile, whose clocks skip midnight on 7
     /// September 2025.
     #[test]
     fn no_day_is_lost_with_its_midnight() {
@@ -522,7 +525,7 @@ mod tests {
         }
     }
 
-    /// Returns any zone of the database.
+    /// Generates every zone of the database.
     fn zones() -> impl Strategy<Value = TimeZone> {
         let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
         proptest::sample::select(names).prop_filter_map("a zone", |name| TimeZone::get(&name).ok())
@@ -534,7 +537,7 @@ mod tests {
 
         #[test]
         fn every_hour_means_every_hour_of_the_clock(zone in zones(), hour in 0_i64..1_100_000) {
-            // From 1920 to 2045: exactly the times at which the clock shows a full hour.
+            // From 1920 to 2045: every time at which the clock shows a full hour, and no other.
             let begin = Timestamp::from_second(-1_577_000_000 + hour * 3_600).expect("a moment");
             let every = cron("0 * * * *");
             let mut after: UtcMicros = begin.into();
@@ -554,7 +557,7 @@ mod tests {
         }
     }
 
-    /// Returns a day field: its text, its days, and whether it begins with a wildcard.
+    /// Generates a day field: its text, its days, and whether it begins with a wildcard.
     fn day_field(first: u8, last: u8) -> impl Strategy<Value = (String, Vec<u8>, bool)> {
         let all = move |step: u8| (first..=last).step_by(usize::from(step)).collect::<Vec<u8>>();
         prop_oneof![

@@ -10,15 +10,15 @@ use super::table::{Data, Node};
 
 /// A type that can be read from a TOML value.
 pub trait FromToml: Sized {
-    /// Whether it is a list, whose key may be written in the singular or the plural.
+    /// Whether it is a list, whose key may be singular or plural.
     const IS_LIST: bool = false;
 
     /// Describes the expected value for messages and the reference:
     /// `"a whole number from 1 to 65535"`.
     fn expected() -> String;
 
-    /// Describes the same as a JSON Schema. May be more permissive than the reader, never stricter,
-    /// so editors show no false errors.
+    /// Returns the JSON Schema of the type. It may be more permissive than the reader but never
+    /// stricter, so that editors show no false errors.
     fn schema() -> Json {
         json!({ "type": "string" })
     }
@@ -26,17 +26,17 @@ pub trait FromToml: Sized {
     /// Reads the value.
     ///
     /// # Errors
-    /// Description of the problem, without its location; an empty text means a wrong type.
+    /// Describes the problem without its location; an empty text stands for a wrong type.
     fn from_toml(node: &Node) -> Result<Self, String>;
 
-    /// Returns the value as text if it is out of bounds. Bounds are written as in the file; an
+    /// Returns the value as text if it is out of bounds. The bounds are written as in the file; an
     /// empty upper bound means none.
     fn out_of_bounds(&self, _least: &str, _most: &str) -> Option<String> {
         None
     }
 }
 
-/// Returns whether a value is outside of bounds, which are parsed like it.
+/// Returns whether a value is out of bounds, which are parsed in the same way.
 fn is_outside<T: std::str::FromStr + PartialOrd>(value: &T, least: &str, most: &str) -> bool {
     least.parse().is_ok_and(|least| *value < least) || most.parse().is_ok_and(|most| *value > most)
 }
@@ -136,7 +136,7 @@ macro_rules! integer {
 }
 integer!(u16, u32, i64);
 
-/// Names, as a pattern.
+/// Pattern for names.
 pub(super) const NAME: &str = "^[a-z0-9._-]{1,64}$";
 
 macro_rules! parsed {
@@ -203,7 +203,7 @@ impl FromToml for Micros {
     }
 }
 
-/// A date, a time or both as written, in quotes or as a TOML date.
+/// A date, a time or both as written, in quotes or as a TOML value.
 pub struct DateText(pub String);
 
 impl FromToml for DateText {
@@ -250,7 +250,7 @@ impl FromToml for jiff::tz::TimeZone {
     }
 }
 
-/// Relative paths are relative to the folder of the file that contains them.
+/// Relative paths refer to the folder of the configuration file that contains them.
 impl FromToml for PathBuf {
     fn expected() -> String {
         "a path in quotes".into()

@@ -1,6 +1,6 @@
-//! Times of day on days of the week, in a time zone: when an action may be carried out, when
-//! recurring maintenance takes place, when a service is promised. They follow the wall clock: a
-//! repeated hour counts twice, a skipped one not at all.
+//! Times of day on days of the week, in a time zone: the hours of an action, of recurring
+//! maintenance, or of a service. They follow the wall clock: a repeated hour counts twice, and a
+//! skipped one does not count.
 
 use jiff::{
     civil::{Date, Time, Weekday},
@@ -11,10 +11,10 @@ use mailqos_model::UtcMicros;
 use super::key::{Optional, key};
 use super::{FromToml, Node, Problems, Table};
 
-/// Days to look ahead: in every week, all weekdays occur.
+/// Days to look ahead, so that every weekday occurs.
 const DAYS_AHEAD: i64 = 8;
 
-/// A weekly recurring time. A span over midnight belongs to the day on which it begins.
+/// A weekly recurring time. A span across midnight belongs to the day on which it begins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hours {
     /// Start and end; the whole day if both are the same.
@@ -28,9 +28,9 @@ pub struct Hours {
 /// Part of a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Start of the span.
+    /// First minute of the span.
     pub from: Time,
-    /// End of the span, exclusive; on the next day if it is not later than `from`.
+    /// First minute after the span; on the next day if it is not later than `from`.
     pub to: Time,
 }
 
@@ -63,8 +63,8 @@ impl Hours {
         })
     }
 
-    /// Returns the start and end of the occurrence that contains `at`, or else of the first one
-    /// after it.
+    /// Returns the start and end of the occurrence that contains `at`, or of the first one after
+    /// it.
     pub fn next(&self, at: UtcMicros) -> Option<(UtcMicros, UtcMicros)> {
         let today = self.zone.to_datetime(at.timestamp()).date();
         (-1..=DAYS_AHEAD)
@@ -85,8 +85,8 @@ impl Hours {
         self.spans.iter().filter(move |_| on).flat_map(move |span| self.occurrences(date, *span))
     }
 
-    /// Returns when the wall clock shows a time of a span that begins on this date. An hour that a
-    /// clock change repeats occurs twice; a skipped one doesn't occur.
+    /// Returns the times at which the wall clock is within a span that begins on this date. A
+    /// repeated hour occurs twice; a skipped one doesn't occur.
     fn occurrences(&self, date: Date, span: Span) -> Vec<(UtcMicros, UtcMicros)> {
         let last = if span.to > span.from { Ok(date) } else { date.tomorrow() };
         let Ok(last) = last else { return Vec::new() };
@@ -101,11 +101,11 @@ impl Hours {
                 .filter(|(begin, end): &(UtcMicros, UtcMicros)| begin < end)
                 .collect();
         }
-        // Between two clock changes, each local time occurs once.
+        // Between two clock changes, the wall clock shows each time once.
         let (Ok(mut since), Ok(until)) = (begins.earlier(), ends.later()) else {
             return Vec::new();
         };
-        // A clock change may be at the very end of a span and leave nothing of it.
+        // A clock change may be at the very end of a span, and remove it entirely.
         let around = jiff::SignedDuration::from_hours(3);
         since -= around;
         let until = until + around;
@@ -133,11 +133,12 @@ impl Hours {
         found
     }
 
-    /// Returns the first time, not before `at`, that is within all of these; `None` if there is
-    /// none in the foreseeable future.
+    /// Returns the first time, not before `at`, that lies within all of these; `None` if there is
+    /// none in the near future.
     pub fn first_in_all(all: &[Self], at: UtcMicros) -> Option<UtcMicros> {
         let mut moment = at;
-        // Each round advances to the next start of one of them: a few weeks of starts suffice.
+        // Each round moves on to the next start of one of them. Ten weeks or so are more than
+        // enough.
         for _ in 0..200 {
             let mut latest = moment;
             for hours in all {
@@ -152,7 +153,7 @@ impl Hours {
     }
 }
 
-/// Parses a time of day as people write it: `07:00`, `7:00`, `7.00`, `07:00:00`, `7 am`, `7:30 PM`,
+/// Parses a time of day as people write it: `07:00`, `7:00`, `7.00`, `07:00:00`, `7 am`, `7:30 PM`
 /// or only the hour.
 pub fn time_of_day(text: &str) -> Option<Time> {
     let text = text.trim();
@@ -198,8 +199,8 @@ impl std::str::FromStr for Span {
     }
 }
 
-/// Parses hours with their days in one text: `Mon-Fri 07:00-19:00`, `Sat 08:00-12:00`,
-/// `22:00-06:00` for every day.
+/// Parses hours with their days: `Mon-Fri 07:00-19:00`, `Sat 08:00-12:00`, or `22:00-06:00` for
+/// every day.
 pub(super) fn weekly(text: &str, zone: &TimeZone) -> Result<Hours, String> {
     let (days, span) = match text.trim().rsplit_once(char::is_whitespace) {
         Some((days, span)) => (Some(days.trim()), span),
@@ -223,7 +224,7 @@ pub(super) fn weekly(text: &str, zone: &TimeZone) -> Result<Hours, String> {
     Ok(Hours { spans: vec![span], weekdays, zone: zone.clone() })
 }
 
-/// A weekday or a range of weekdays.
+/// A day of the week, or a range of days.
 pub(super) struct Days(Vec<Weekday>);
 
 impl FromToml for Days {
@@ -238,7 +239,7 @@ impl FromToml for Days {
     }
 }
 
-/// Parses `mon`, `mon-fri`.
+/// Parses `mon` or `mon-fri`.
 fn run_of_days(text: &str) -> Option<Vec<Weekday>> {
     let (from, to) = text.split_once('-').unwrap_or((text, text));
     let (from, to) = (weekday(from)?, weekday(to)?);
@@ -316,8 +317,8 @@ mod tests {
     #[test]
     fn office_hours_follow_the_clock_on_the_wall() {
         let office = hours("hours = \"08:00-18:00\"\nweekdays = [\"mon-fri\"]");
-        // Friday evening in winter: Monday 08:00 is 07:00 UTC; after the change to summer time it
-        // is 06:00 UTC.
+        // Friday evening in winter: Monday 08:00 is 07:00 UTC, and after the change to summer time
+        // 06:00 UTC.
         assert_eq!(
             office.next(at("2026-03-20T19:00:00Z")).expect("one").0,
             at("2026-03-23T07:00:00Z")

@@ -21,7 +21,7 @@ use super::{
     reference::{Key, ValueKind},
 };
 
-/// A declared key whose values are read as `T`; `P` states the meaning of an absent key.
+/// A declared key with values of type `T`. `P` defines the meaning of an absent key.
 #[derive(Debug, Clone, Copy)]
 pub struct TypedKey<T, P> {
     key: Key,
@@ -42,12 +42,12 @@ pub struct OrProblem;
 pub type Optional<T> = TypedKey<T, OrNone>;
 /// A key with a default: reads as `T`.
 pub type Defaulted<T> = TypedKey<T, OrDefault>;
-/// A required key: reads as `Option<T>`, and its absence is a problem.
+/// A key that must be set: reads as `Option<T>`, and its absence is reported.
 pub type Required<T> = TypedKey<T, OrProblem>;
 
 /// Whether a key must be set.
 pub trait Presence {
-    /// Whether it is required.
+    /// Whether the key must be set.
     const IS_REQUIRED: bool = false;
 }
 
@@ -57,7 +57,7 @@ impl Presence for OrProblem {
     const IS_REQUIRED: bool = true;
 }
 
-/// Declares a key without a name; [`keys!`](crate::keys) names it after its field.
+/// Creates a key without a name; [`keys!`](crate::keys) names it after its field.
 pub const fn key<T: FromToml, P: Presence>() -> TypedKey<T, P> {
     let key = Key::new("", ValueKind::of::<T>(), "");
     TypedKey { key: if P::IS_REQUIRED { key.required() } else { key }, reads: PhantomData }
@@ -113,13 +113,13 @@ pub struct WordKey<T: 'static, P> {
     reads: PhantomData<fn() -> P>,
 }
 
-/// A key with one of several words and a default word.
+/// A key that accepts one of several words and has a default.
 pub type Word<T> = WordKey<T, OrDefault>;
-/// A key with one of several words, or none.
+/// A key that accepts one of several words and has no default.
 pub type OptionalWord<T> = WordKey<T, OrNone>;
 
 impl<T, P> WordKey<T, P> {
-    /// Declares a key that takes these words; see [`word!`](crate::word).
+    /// Creates a key that accepts these words; see [`word!`](crate::word).
     pub const fn new(words: &'static [(&'static str, T)], names: &'static [&'static str]) -> Self {
         Self { key: Key::new("", ValueKind::Words(names), ""), words, reads: PhantomData }
     }
@@ -171,7 +171,7 @@ impl<T: Copy + PartialEq, P> WordKey<T, P> {
 pub trait Readable {
     /// The type of the value.
     type Value;
-    /// Reads the key and collects problems.
+    /// Reads the key and reports problems.
     fn read(&self, table: &mut Table, problems: &mut Problems) -> Self::Value;
 }
 
@@ -221,7 +221,7 @@ impl<T: Copy> Readable for Word<T> {
     }
 }
 
-/// Returns only the words of pairs of words and values.
+/// Returns the words from pairs of words and values.
 pub const fn only_words<T, const N: usize>(pairs: &[(&'static str, T); N]) -> [&'static str; N] {
     let mut words = [""; N];
     let mut at = 0;
@@ -232,7 +232,7 @@ pub const fn only_words<T, const N: usize>(pairs: &[(&'static str, T); N]) -> [&
     words
 }
 
-/// A key that takes the words of a constant list of words and values.
+/// Declares a key that accepts the words of a constant list of words and values.
 #[macro_export]
 macro_rules! word {
     ($words:expr) => {
@@ -240,8 +240,8 @@ macro_rules! word {
     };
 }
 
-/// Declares keys of a table: each a field with its type, its properties and its description (the
-/// doc comment).
+/// Declares the keys of a table. Each is a field with its type, its properties and its description
+/// (the doc comment).
 #[macro_export]
 macro_rules! keys {
     ($NAME:ident: $Type:ident { $($(#[doc = $about:literal])+ $name:ident: $kind:ty = $init:expr;)+ }) => {

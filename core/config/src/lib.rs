@@ -1,7 +1,7 @@
-//! The configuration: one TOML file with includes, checked as a whole. Both programs start from a
-//! [`Config`], or from all problems of the file together, each with its location and remedy.
+//! The configuration: one TOML file with includes, validated as a whole. Both programs start from a
+//! [`Config`], or report all problems of the file together, each with its location and remedy.
 //!
-//! A [`Config`] is plain data. This crate doesn't know logins, connections or the users of keys.
+//! A [`Config`] is plain data. This crate depends on no login, no connection and no user of a key.
 
 #[macro_use]
 pub mod key;
@@ -72,7 +72,7 @@ use mailqos_base::SecretSource;
 use mailqos_model::{AccountName, Micros, MonitorId, Name, ObjectId, SiteName};
 use mailqos_net::Trust;
 
-/// Reads and checks a configuration that is, or will be, in this file.
+/// Reads and validates a configuration that is, or will be, in this file.
 ///
 /// # Errors
 /// All that is wrong with it, warnings included.
@@ -85,7 +85,7 @@ pub fn of_text(path: &std::path::Path, text: String) -> Result<Config, Problems>
 pub struct Config {
     /// The configuration file.
     pub file: PathBuf,
-    /// Site that this probe measures from.
+    /// Name of the place from which this probe measures.
     pub site: SiteName,
     /// Location of the lake.
     pub data: DataLocation,
@@ -93,11 +93,11 @@ pub struct Config {
     pub object_store: ObjectStoreOptions,
     /// HTTP proxy for requests.
     pub proxy: Proxy,
-    /// Days older than this are removed from the lake; `None` keeps all.
+    /// Age at which days are removed from the lake; `None` keeps all.
     pub retention: Option<Micros>,
     /// Local folder of journals, locks, keys and queues (default: `<data>/state`).
     pub state: PathBuf,
-    /// Time zone of calendar schedules, and of reports that don't set one.
+    /// Time zone of calendars and reports that don't set their own.
     pub timezone: TimeZone,
     /// Interval at which recorded samples are sealed into the day's Parquet file.
     pub seal_interval: Micros,
@@ -123,7 +123,7 @@ pub struct Config {
     pub metrics: Option<std::net::SocketAddr>,
     /// Addresses (`HOST:PORT`) that show whether the probe itself has a network connection.
     pub references: Vec<String>,
-    /// Targets of report deliveries.
+    /// Targets to which reports can be delivered.
     pub targets: BTreeMap<Name, Target>,
     /// Settings of all deliveries.
     pub delivery: DeliveryOptions,
@@ -140,11 +140,11 @@ pub struct Config {
 /// Maximum numbers of simultaneous tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// In total.
+    /// Maximum in total.
     pub tests: u32,
-    /// On the same SMTP or mailbox server.
+    /// Maximum on the same SMTP or mailbox server.
     pub per_server: Option<u32>,
-    /// On the same mailbox.
+    /// Maximum on the same mailbox.
     pub per_mailbox: Option<u32>,
 }
 
@@ -158,13 +158,13 @@ pub enum DataLocation {
 }
 
 impl DataLocation {
-    /// The schemes of object stores.
+    /// URL schemes of object stores.
     const SCHEMES: [&str; 7] = ["s3", "s3a", "az", "azure", "abfs", "abfss", "gs"];
 
-    /// Parses the location of a lake; a relative path is relative to `folder`.
+    /// Parses the location of a lake. A relative path is relative to `folder`.
     ///
     /// # Errors
-    /// The text is not a valid location: the reason, and the remedy.
+    /// The text is not a valid location; returns the reason and the remedy.
     pub fn parse(text: &str, folder: &std::path::Path) -> Result<Self, (String, String)> {
         let store = "write a folder, or the address of an object store: s3://bucket/prefix, az://container/prefix or \
                      gs://bucket/prefix";
@@ -220,10 +220,10 @@ impl DataLocation {
     }
 }
 
-/// Credentials, referred to by name.
+/// Named credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Account {
-    /// User name for login.
+    /// User name.
     pub user: String,
     /// Windows domain, for network shares.
     pub domain: Option<String>,
@@ -240,7 +240,7 @@ pub struct Object {
     pub name: String,
     /// Host name or IP address.
     pub address: String,
-    /// Labels to select by.
+    /// Labels for selection.
     pub tags: BTreeSet<String>,
 }
 
@@ -251,31 +251,31 @@ pub struct Monitor {
     pub id: MonitorId,
     /// Display name (default: the id).
     pub name: String,
-    /// Object that it monitors.
+    /// The monitored object.
     pub object: ObjectId,
     /// Labels of the monitor and its object.
     pub tags: BTreeSet<String>,
-    /// Whether it is tested at all.
+    /// Whether the monitor is tested.
     pub enabled: bool,
     /// Time between the starts of two tests.
     pub test_interval: Micros,
-    /// Start times of tests, instead of an interval.
+    /// Start times of tests, if there is no interval.
     pub calendar: Option<Calendar>,
     /// Time between the starts of two tests while it fails.
     pub retest_interval: Option<Micros>,
     /// Whether a test may start while the previous one is running.
     pub overlap: bool,
-    /// The action list that it uses, if any.
+    /// Action list for its alarms, if any.
     pub action_list: Option<Name>,
     /// Whether no one is to be notified of its alarms: `action_list = "none"`.
     pub is_silent: bool,
-    /// Conditions of its alarm.
+    /// Conditions under which its alarm is raised and clears.
     pub alarm: AlarmRule,
     /// The kind of its tests, with options.
     pub kind: Kind,
 }
 
-/// A server to connect to.
+/// Address and access settings of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Host name or IP address.
@@ -286,9 +286,9 @@ pub struct Endpoint {
     pub tls: TlsMode,
     /// Trusted certificates.
     pub trust: Trust,
-    /// Account that logs in; `None` for no login.
+    /// Account for the login; `None` for no login.
     pub account: Option<AccountName>,
-    /// Name given in EHLO (SMTP); by default the address literal of this end of the connection.
+    /// Name sent in EHLO (SMTP); by default the literal of the local address.
     pub helo: Option<String>,
 }
 
@@ -320,9 +320,9 @@ pub enum TlsMode {
 pub struct Operator {
     /// Display name (default: the name).
     pub name: String,
-    /// Their mail addresses; for a group, those of its members.
+    /// Mail addresses of the operator, or of the members if it is a group.
     pub email: Vec<Person>,
-    /// Maximum total size of files in a mail to them, in bytes.
+    /// Maximum size in bytes of the files in a mail to them.
     pub attachments: Option<u64>,
 }
 
@@ -341,14 +341,14 @@ pub struct MailServer {
     pub timeout: Micros,
 }
 
-/// A key that mails are signed with (RFC 6376).
+/// A DKIM key that signs mails (RFC 6376).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dkim {
-    /// The domain that signs.
+    /// Signing domain.
     pub domain: String,
-    /// The name of the key.
+    /// Selector of the key.
     pub selector: String,
-    /// The private key, RSA or Ed25519, in PEM.
+    /// Private key, RSA or Ed25519, in PEM.
     pub key: SecretSource,
 }
 
@@ -429,11 +429,11 @@ impl Config {
         found
     }
 
-    /// Returns the selected monitors: by id, object, tag (`tag:NAME`, `object:NAME`) or glob
-    /// (`mail-*`); all for an empty selection.
+    /// Returns the monitors that match a selection: by id, object, tag (`tag:NAME`, `object:NAME`)
+    /// or glob (`mail-*`). An empty selection matches all.
     ///
     /// # Errors
-    /// The first pattern that selects nothing.
+    /// The first pattern that matches nothing.
     pub fn select(&self, patterns: &[String]) -> Result<Vec<&Monitor>, String> {
         if patterns.is_empty() {
             return Ok(self.monitors.values().collect());
@@ -456,7 +456,8 @@ impl Config {
 }
 
 impl Monitor {
-    /// Returns whether a pattern selects it: `tag:NAME`, `object:NAME`, an id or a glob of ids.
+    /// Returns whether a pattern matches the monitor: `tag:NAME`, `object:NAME`, an id or a glob of
+    /// ids.
     pub fn is_selected(&self, pattern: &str) -> bool {
         if let Some(tag) = pattern.strip_prefix("tag:") {
             self.tags.iter().any(|own| glob(tag, own))
@@ -468,8 +469,8 @@ impl Monitor {
     }
 }
 
-/// Returns whether `text` matches `pattern`, in which `*` stands for any characters and `?` for one
-/// character.
+/// Returns whether `text` matches `pattern`, in which `*` stands for any characters and `?` for
+/// one.
 pub fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), text.chars().collect());

@@ -1,4 +1,4 @@
-//! SMTP servers for mailqos's own mails: `[mail_server.NAME]`, and the keys that name one.
+//! SMTP servers for mailqos's own mails: `[mail_server.NAME]`, and the keys that refer to one.
 
 use mailqos_model::{Micros, Name};
 
@@ -114,7 +114,7 @@ fn dkim(
     Some(Dkim { domain: domain?, selector: selector?, key: key? })
 }
 
-/// Returns the named mail server; the only one if none is named.
+/// Returns the mail server with the given name, or the only one if no name is given.
 pub(super) fn mail_server_of(
     table: &mut Table,
     config: &Config,

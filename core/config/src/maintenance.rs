@@ -1,4 +1,5 @@
-//! Maintenance: planned windows without alarms, in which samples do not count in availability.
+//! Maintenance: planned windows during which no alarm is raised and samples don't count in the
+//! availability.
 
 use jiff::{civil::DateTime, tz::TimeZone};
 use mailqos_model::{Micros, Name, UtcMicros};
@@ -9,7 +10,7 @@ use super::{
     key::{Optional, Word, key},
 };
 
-/// Longest window.
+/// Maximum duration of a window.
 const MAX_LENGTH: Micros = Micros::from_secs(366 * 86_400);
 
 /// A planned window, single or recurring.
@@ -34,7 +35,7 @@ pub enum Window {
     Once {
         /// Start of the window.
         from: UtcMicros,
-        /// End of the window, exclusive.
+        /// End of the window, which is not part of it.
         to: UtcMicros,
     },
     /// Every week.
@@ -88,7 +89,7 @@ impl FromToml for Moment {
 }
 
 impl Moment {
-    /// Returns the end of the year 9999 if the time is out of range.
+    /// Returns the time in a zone, or the end of the year 9999 if it is out of range.
     fn in_zone(&self, zone: &TimeZone) -> UtcMicros {
         match self {
             Self::Local(local) => zone.to_timestamp(*local).unwrap_or(jiff::Timestamp::MAX).into(),
@@ -118,7 +119,7 @@ keys! {
     }
 }
 
-/// Reads a table `[maintenance.NAME]`; `complete` states whether all monitors are known.
+/// Reads a table `[maintenance.NAME]`. `complete` states whether all monitors are known.
 pub(super) fn read(
     name: Name,
     mut table: Table,
@@ -182,7 +183,7 @@ impl Times {
         }
     }
 
-    /// Returns the window that these keys describe; keys that don't fit together are noted.
+    /// Returns the window that these keys define. Inconsistent keys are reported.
     fn window(self, table: &Table, problems: &mut Problems) -> Option<Window> {
         match self {
             Self { weekly: Some(hours), from: None, cron: None, to, lasts, .. } => {

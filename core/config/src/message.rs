@@ -19,15 +19,15 @@ keys! {
     }
 }
 
-/// Largest test mail, in bytes.
+/// Maximum size of a test mail in bytes.
 const MAX: u64 = 100_000_000;
-/// Smallest size that can be set, in bytes: header and text take about this much.
+/// Minimum configurable size in bytes, about that of the head and the explanation.
 const SMALLEST: u64 = 4_000;
-/// Maximum length of the subject and of a header field's value, in characters.
+/// Maximum length of the subject and of the value of a header field.
 const MAX_LENGTH: usize = 500;
-/// Maximum length of the body, in characters.
+/// Maximum length of the body.
 const MAX_BODY: usize = 20_000;
-/// Fields that the mail already has, or that would change its interpretation.
+/// Header fields that the mail already has, or that would change its meaning.
 const RESERVED: [&str; 19] = [
     "from",
     "to",
@@ -53,13 +53,14 @@ const RESERVED: [&str; 19] = [
 /// Contents of a test mail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MessageShape {
-    /// Size of the whole mail in bytes, reached with an attachment (default: as small as possible).
+    /// Size of the whole mail in bytes, filled up with an attachment. Without it, the mail has the
+    /// smallest possible size.
     pub size: Option<u64>,
     /// Beginning of the subject; the token follows.
     pub subject: Option<String>,
     /// Additional header fields: names and values.
     pub headers: Vec<(String, String)>,
-    /// Text above the explanation of the mail.
+    /// Text placed above the explanation in the mail.
     pub body: Option<String>,
 }
 

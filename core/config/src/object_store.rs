@@ -31,20 +31,21 @@ keys! {
 /// Access to an object store; missing settings come from the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObjectStoreOptions {
-    /// Address of a store that is not the cloud's own, such as `https://minio.example.com:9000`.
+    /// Address of a store that is not the cloud provider's own, such as
+    /// `https://minio.example.com:9000`.
     pub endpoint: Option<String>,
     /// Region of the bucket.
     pub region: Option<String>,
     /// Credentials: access key id and secret (S3), storage account and key (Azure), the service
     /// account's JSON as the password (Google).
     pub account: Option<AccountName>,
-    /// PEM certificates that are trusted in addition to the platform's.
+    /// File with PEM certificates that are trusted in addition to the platform's.
     pub ca_file: Option<PathBuf>,
-    /// Whether an endpoint without TLS is allowed.
+    /// Whether the endpoint may use plain HTTP.
     pub allow_http: bool,
 }
 
-/// Reads the table, if there is one; `account` reads the reference to an account.
+/// Reads the table, if there is one. `account` reads the reference to an account.
 pub(super) fn read(
     root: &mut Table,
     key: &Key,
@@ -83,7 +84,7 @@ pub(super) fn options(
     options
 }
 
-/// Returns whether a table itself sets any of the options.
+/// Returns whether a table sets any of the options itself.
 pub(super) fn is_any_set(table: &mut Table) -> bool {
     ObjectStoreKeys::KEYS.iter().any(|key| table.node(key).is_some())
 }

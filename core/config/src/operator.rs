@@ -1,4 +1,4 @@
-//! Operators: `[operator.NAME]`, and the keys that name them as recipients.
+//! Operators: `[operator.NAME]`, and the keys that refer to them as recipients.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ keys! {
     }
 }
 
-/// Reads all operators and replaces groups with their members.
+/// Reads all operators and resolves the members of groups.
 pub(super) fn operators(
     tables: Vec<(Name, Table)>,
     problems: &mut Problems,
@@ -119,7 +119,8 @@ fn person(text: &str, node: &Node, problems: &mut Problems) -> Option<Person> {
     }
 }
 
-/// Reads people, each an address with or without a display name; `None` if one of them is invalid.
+/// Reads people, each an address with or without a display name. Returns `None` if one of them is
+/// invalid.
 pub(super) fn people(node: &Node, problems: &mut Problems) -> Option<Vec<Person>> {
     let parts = parts(node, problems);
     if parts.is_empty() {
@@ -128,7 +129,8 @@ pub(super) fn people(node: &Node, problems: &mut Problems) -> Option<Vec<Person>
     parts.iter().map(|(text, node)| person(text, node, problems)).collect()
 }
 
-/// Reads mail addresses: with or without a display name, or as the name of an operator.
+/// Reads recipients, each a mail address with or without a display name, or the name of an
+/// operator.
 pub(super) fn recipients(
     table: &mut Table,
     key: &Key,

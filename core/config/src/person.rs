@@ -1,27 +1,27 @@
-//! A sender or recipient as people write one: `anna@example.com`, `Anna Berg <anna@example.com>`,
+//! Senders and recipients in common notations: `anna@example.com`, `Anna Berg <anna@example.com>`,
 //! `"Berg, Anna" <anna@example.com>` or `anna@example.com (Anna Berg)` (RFC 5322, section 3.4).
 
 use std::{fmt, str::FromStr};
 
 use lettre::Address;
 
-/// Maximum length of a display name, in characters.
+/// Maximum length of a display name in characters.
 const MAX_NAME: usize = 200;
 
-/// A mail address, with a display name if there is one.
+/// A mail address with an optional display name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Person {
-    /// The name that mail clients show instead of the address. Contains no control characters.
+    /// Name that mail clients display instead of the address, without control characters.
     pub name: Option<String>,
-    /// The address alone, such as `anna@example.com`; a domain such as `köln.example` is in the
-    /// form that every mail server accepts, `xn--kln-sna.example` (RFC 5890).
+    /// The address alone, such as `anna@example.com`. A domain such as `köln.example` is stored in
+    /// the form that every mail server accepts, `xn--kln-sna.example` (RFC 5890).
     pub address: String,
 }
 
 /// Reasons why a text is not a valid sender or recipient.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PersonError {
-    /// The address is wrong.
+    /// The address is invalid.
     #[error("{text:?} is not a valid e-mail address: {reason}")]
     Address {
         /// The address as written.
@@ -29,7 +29,7 @@ pub enum PersonError {
         /// The reason.
         reason: String,
     },
-    /// The display name is not allowed in a mail.
+    /// The display name can't be used in a mail.
     #[error("{0:?} is not a valid display name: {1}")]
     Name(String, &'static str),
     /// Several addresses where one is expected.
@@ -41,7 +41,7 @@ impl Person {
     /// Creates a person from an address without a display name.
     ///
     /// # Errors
-    /// The address is not valid.
+    /// The text is not a mail address.
     pub fn of_address(text: &str) -> Result<Self, PersonError> {
         Ok(Self { name: None, address: address(text)?.to_string() })
     }
@@ -49,7 +49,7 @@ impl Person {
     /// Returns the address for an envelope.
     ///
     /// # Errors
-    /// The address is not valid, because the fields are public.
+    /// The address is invalid, which is possible because the fields are public.
     pub fn mailbox(&self) -> Result<Address, PersonError> {
         address(&self.address)
     }
@@ -66,7 +66,7 @@ fn address(text: &str) -> Result<Address, PersonError> {
     if address.domain().is_ascii() {
         return Ok(address);
     }
-    // Servers without SMTPUTF8 (RFC 6531) refuse international domains, and few support it.
+    // Servers without SMTPUTF8 (RFC 6531), which most are, reject a domain that is not ASCII.
     let domain = idna::domain_to_ascii(address.domain())
         .map_err(|_| wrong("its domain is not a valid host name".to_owned()))?;
     Address::new(address.user(), domain).map_err(|error| wrong(error.to_string()))
@@ -100,14 +100,14 @@ impl FromStr for Person {
     }
 }
 
-/// Parses `anna@example.com (Anna Berg)`: the old form, in which the name is a comment (RFC 5322,
+/// Parses `anna@example.com (Anna Berg)`, the old form with the name as a comment (RFC 5322,
 /// section 3.4).
 fn comment(text: &str) -> Option<(&str, &str)> {
     let (address, comment) = text.strip_suffix(')')?.split_once('(')?;
     (address.contains('@') && !comment.contains(['(', ')'])).then(|| (address.trim(), comment))
 }
 
-/// Parses a display name without its quotes; `None` if it is empty.
+/// Parses a display name and removes its quotes. Returns `None` if it is empty.
 fn phrase(text: &str) -> Result<Option<String>, PersonError> {
     let text = text.trim();
     let wrong = |reason| PersonError::Name(text.to_owned(), reason);
@@ -123,7 +123,7 @@ fn phrase(text: &str) -> Result<Option<String>, PersonError> {
             }
         }
         let rest = characters.as_str().trim();
-        // `"Anna" Berg <…>`: several words of a phrase, some of them quoted.
+        // `"Anna" Berg <…>`: a phrase of several words, some of them quoted.
         match rest {
             "" => name,
             rest if rest.contains('"') => {
@@ -149,8 +149,8 @@ pub fn is_forbidden(character: char) -> bool {
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Formats the name and the address as people write them; quoted if the name contains a comma or
-/// another special character.
+/// Formats name and address, with the name in quotes if it contains a comma or another special
+/// character.
 impl fmt::Display for Person {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
@@ -171,10 +171,10 @@ pub fn is_plain(character: char) -> bool {
         || "!#$%&'*+-/=?^_`{|}~ ".contains(character)
 }
 
-/// Splits a list as people write it: `Anna Berg <anna@example.com>, ben@example.com`, or with the
-/// semicolons of Outlook. A comma within quotes or angle brackets does not separate parts, nor does
+/// Splits a list in common notations: `Anna Berg <anna@example.com>, ben@example.com`, or separated
+/// by semicolons as in Outlook. A comma within quotes or angle brackets does not separate, nor does
 /// one in an unquoted name (`Berg, Anna <anna@example.com>`), which is recognised because `Berg` is
-/// neither an address nor the name of an operator.
+/// neither an address nor a known name.
 pub fn split_list(text: &str) -> Vec<String> {
     let separator = if top_level(text).any(|(_, character)| character == ';') { ';' } else { ',' };
     let mut parts = Vec::new();
@@ -253,8 +253,8 @@ mod tests {
             ("anna@example.com (Anna Berg)", Some("Anna Berg"), "anna@example.com"),
             ("anna@example.com <anna@example.com>", Some("anna@example.com"), "anna@example.com"),
             ("\"Mail\" Team <x@example.com>", Some("Mail Team"), "x@example.com"),
-            // curl #4892: a domain has an ASCII form, which every server accepts; the part before
-            // the @ has none.
+            // curl #4892: a domain has an ASCII form that every server accepts; the part before the
+            // @ has none.
             ("Jörg <j@Köln.example>", Some("Jörg"), "j@xn--kln-sna.example"),
             ("x@例え.jp", None, "x@xn--r8jz45g.jp"),
             ("jörg@köln.example", None, "jörg@xn--kln-sna.example"),

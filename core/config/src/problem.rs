@@ -1,4 +1,4 @@
-//! Collects the problems of a file: message, location (file, line, an excerpt) and remedy.
+//! Problems of a file, collected with message, location (file, line, excerpt) and remedy.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
 
-/// Maximum number of problems with the same line that are shown one by one.
+/// Maximum number of problems of the same line that are shown individually.
 const FEW: usize = 3;
 
 /// A file and its text.
@@ -23,7 +23,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Returns line and column, from 1, of a byte of the text.
+    /// Returns the line and column, from 1, of a byte offset in the text.
     pub fn line_column(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset).unwrap_or(&self.text);
         let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
@@ -35,9 +35,9 @@ impl Source {
 /// Severity of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It works, but probably not as intended.
+    /// The setting works, but probably not as intended.
     Warning,
-    /// It can't work.
+    /// The setting is invalid.
     Error,
 }
 
@@ -48,9 +48,9 @@ pub struct Problem {
     pub severity: Severity,
     /// Description of the problem.
     pub message: String,
-    /// Location: the file, the range of bytes in it, and the label of the excerpt.
+    /// Location: the file, the byte range in it, and the label of the excerpt.
     pub place: Option<(Arc<Source>, Range<usize>, String)>,
-    /// Remedy.
+    /// Remedy, if there is one.
     pub help: Option<String>,
 }
 
@@ -156,7 +156,7 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Adds a problem unless it is already known.
+    /// Adds a problem unless it is already contained.
     pub fn push(&mut self, problem: Problem) {
         if !self.found.contains(&problem) {
             self.found.push(problem);
@@ -175,7 +175,7 @@ impl Problems {
         self.broken.insert((kind, name.to_owned()));
     }
 
-    /// Returns the names of existing but invalid entries of this kind.
+    /// Returns the names of invalid entries of this kind.
     pub(super) fn broken<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a str> {
         self.broken
             .iter()
@@ -207,14 +207,14 @@ impl Problems {
         self.found.iter().filter(|problem| problem.severity == severity).count()
     }
 
-    /// Keeps only errors, which warnings would hide.
+    /// Keeps only the errors, so that warnings don't obscure them.
     #[must_use]
     pub fn errors(mut self) -> Self {
         self.found.retain(|problem| problem.severity == Severity::Error);
         self
     }
 
-    /// Returns whether there are errors.
+    /// Returns whether there are any errors.
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0
     }

@@ -1,4 +1,4 @@
-//! The HTTP proxy for webhooks, OAuth tokens and object stores.
+//! The HTTP proxy for requests: webhooks, OAuth tokens and object stores.
 
 use mailqos_base::{SecretError, SecretSource};
 use mailqos_net::http::{Route, check_proxy};
@@ -11,15 +11,15 @@ use super::{
     value::secret,
 };
 
-/// The word for no proxy.
+/// Value for no proxy.
 const NONE: &str = "none";
 
-/// The proxy of the whole configuration.
+/// The proxy of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Proxy {
-    /// Address of the proxy, or `none`; by default from the environment.
+    /// Address of the proxy, or `none`. If absent, it comes from the environment.
     pub address: Option<SecretSource>,
-    /// Servers that are reached without it, as in `NO_PROXY` (default: that variable).
+    /// Servers reached without the proxy, as in `NO_PROXY`. If absent, that variable applies.
     pub exempt: Option<String>,
 }
 
@@ -68,7 +68,7 @@ keys! {
     }
 }
 
-/// Reads the keys at the top of the file.
+/// Reads the top-level keys of the file.
 pub(super) fn read(root: &mut Table, plaintext: bool, problems: &mut Problems) -> Proxy {
     let address = address(root, &PROXY.proxy, plaintext, problems);
     let exempt = root.read(&PROXY.no_proxy, problems);
@@ -105,7 +105,7 @@ pub(super) fn address(
                 .help("use http://HOST:PORT, or \"none\""),
         );
     } else if text.expose().contains('@') && !plaintext {
-        // Reports it with the replacement.
+        // Reports the problem and the correct form.
         return secret(&node, false, problems);
     }
     Some(source)

@@ -1,4 +1,4 @@
-//! Reads the configuration file and included files into a [`Config`] and collects all problems.
+//! Reads the configuration file and its includes into a [`Config`], and collects all problems.
 
 use std::{
     collections::BTreeMap,
@@ -22,14 +22,14 @@ use super::{
     value::{DAY, secret},
 };
 
-/// Maximum size of a configuration file, in bytes.
+/// Maximum size of a configuration file in bytes.
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 
 const fn named(name: &'static str, tables: &'static [&'static str], about: &'static str) -> Key {
     Key::named_tables(tables).named(name, about)
 }
 
-/// Tables of named entries; included files can contain them too.
+/// Tables of named entries, which included files can also contain.
 pub(super) const NAMED: [Key; 9] = [
     named("account", &["account"], "Credentials."),
     named("object", &["object"], "Monitored hosts and services."),
@@ -97,7 +97,7 @@ keys! {
     }
 }
 
-/// Reads and checks the configuration.
+/// Reads and validates the configuration.
 ///
 /// # Errors
 /// All problems, including warnings.
@@ -109,7 +109,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     }
 }
 
-/// Reads and checks a configuration from the text of this file.
+/// Reads and validates a configuration from the text of this file.
 pub(super) fn of_text(
     path: &Path,
     text: String,
@@ -235,7 +235,7 @@ fn read(path: &Path, mut root: Table, problems: &mut Problems) -> Option<Config>
     Some(config)
 }
 
-/// Reads the settings at the top of the file, without the tables.
+/// Reads the top-level settings of the file, without the tables.
 fn top_of_file(
     path: &Path,
     folder: &Path,
@@ -290,7 +290,7 @@ fn top_of_file(
     };
     Some(Config {
         file: path.to_owned(),
-        // A missing site has been reported; continue to find other problems.
+        // The missing site was reported; continue to find other problems.
         site: site.or_else(|| "unnamed".parse().ok())?,
         data,
         object_store: ObjectStoreOptions::default(),
@@ -396,10 +396,10 @@ fn references(root: &mut Table, problems: &mut Problems) -> Vec<String> {
     addresses
 }
 
-/// Tables of named entries in all files, and whether all of them could be read.
+/// The tables of named entries from all files, and whether all of them could be read.
 struct Named {
     tables: BTreeMap<&'static str, Vec<(String, Table)>>,
-    /// Whether everything except monitors was read.
+    /// Whether everything except the monitors was read.
     complete: bool,
     monitors_complete: bool,
 }
@@ -435,7 +435,7 @@ impl Named {
             let all_read = problems.count(Severity::Error) == before;
             match key.name {
                 "monitor" => self.monitors_complete &= all_read,
-                // Nothing refers to these.
+                // Nothing refers to these entries.
                 "service_level" | "maintenance" => {}
                 _ => self.complete &= all_read,
             }
@@ -452,7 +452,7 @@ impl Named {
     }
 }
 
-/// A checked name of any kind.
+/// A validated name of any kind.
 struct AnyName(String);
 
 impl std::str::FromStr for AnyName {
@@ -498,7 +498,8 @@ fn include(node: &Node, main: &Path, parts: &mut Vec<Table>, problems: &mut Prob
     }
 }
 
-/// Returns the TOML files of a folder, by name; hidden ones belong to editors.
+/// Returns the TOML files of a folder, ordered by name. Hidden files are skipped, because editors
+/// create them.
 fn toml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -524,7 +525,7 @@ mod tests {
         load(&path)
     }
 
-    /// Returns the problems as shown to users, without the folder's changing name.
+    /// Returns the problems as displayed, with the folder's changing name removed.
     fn problems_of(text: &str) -> String {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");

@@ -1,4 +1,4 @@
-//! Servers: address, encryption and login.
+//! Settings of a server: address, encryption and login.
 
 use std::path::PathBuf;
 
@@ -66,20 +66,20 @@ keys! {
     }
 }
 
-/// Properties of a server's table.
+/// How a kind of server is configured.
 #[derive(Clone, Copy)]
 pub(super) struct Service {
-    /// Name for messages.
+    /// Name in messages.
     pub(super) what: &'static str,
-    /// Ports for no TLS, STARTTLS, implicit TLS.
+    /// Default ports for no TLS, STARTTLS and implicit TLS.
     pub(super) ports: [u16; 3],
-    /// The key of the port.
+    /// Key of the port.
     pub(super) port: &'static Optional<u16>,
-    /// The key of the encryption, if the protocol has any.
+    /// Key of the encryption, if the protocol has any.
     pub(super) tls: Option<&'static Word<TlsMode>>,
-    /// The key of the account.
+    /// Key of the account.
     pub(super) account: &'static Optional<AccountName>,
-    /// The key of the name in EHLO.
+    /// Key of the name in EHLO.
     pub(super) helo: Option<&'static Optional<String>>,
 }
 
@@ -357,11 +357,11 @@ pub(super) fn trust(table: &mut Table, problems: &mut Problems) -> Trust {
     Trust { ca_file, fingerprint, insecure }
 }
 
-/// Parses 64 hexadecimal digits, with optional colons between.
+/// Parses 64 hexadecimal digits, with optional colons between them.
 fn fingerprint(text: &str) -> Option<[u8; 32]> {
     let digits: Vec<u8> = text.bytes().filter(|b| *b != b':').collect();
     let mut bytes = [0; 32];
-    // The digits are checked as well: numbers may have a sign.
+    // The digits are checked separately, because parsing a number accepts a sign.
     if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }

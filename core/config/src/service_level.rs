@@ -1,4 +1,4 @@
-//! Service levels: the objectives of monitors, their period and service hours.
+//! Service levels: objectives of monitors over a period, within service hours.
 
 use std::{collections::BTreeSet, fmt, path::PathBuf};
 
@@ -12,10 +12,10 @@ use super::{
     table::{did_you_mean, file_text},
 };
 
-/// Maximum size of a file of holidays.
+/// Maximum size of a file of holidays in bytes.
 const MAX_HOLIDAYS: u64 = 1 << 20;
 
-/// A promised service level of some monitors.
+/// A service level of some monitors.
 #[derive(Debug, Clone)]
 pub struct ServiceLevel {
     /// Display name (default: the name in the configuration).
@@ -24,7 +24,7 @@ pub struct ServiceLevel {
     pub monitors: Vec<String>,
     /// Sites whose tests count; all if empty.
     pub sites: Vec<String>,
-    /// Whether the monitors are judged as one, instead of separately.
+    /// Whether the monitors are judged together instead of separately.
     pub together: bool,
     /// Objectives; at least one.
     pub targets: Vec<Target>,
@@ -32,7 +32,7 @@ pub struct ServiceLevel {
     pub period: LevelPeriod,
     /// Service hours.
     pub hours: ServiceHours,
-    /// Minimum known share of the service hours; with less, there is no verdict.
+    /// Minimum known share of the service hours; below it, there is no verdict.
     pub min_coverage: Percent,
 }
 
@@ -45,24 +45,24 @@ pub enum Target {
     Uptime(Percent),
     /// Minimum share of mails that arrive within a time.
     DeliveredWithin {
-        /// The time.
+        /// Maximum time until arrival.
         limit: Micros,
-        /// The share.
+        /// Minimum share of mails.
         share: Percent,
     },
     /// Upper limit of a percentile of a metric.
     Percentile {
-        /// Name of the metric, one of those in `stats`.
+        /// Name of the metric, one of those defined in the contracts.
         metric: &'static str,
-        /// The percentile: p95 is 95 %.
+        /// The percentile: 95 % for p95.
         q: Percent,
-        /// The time.
+        /// Upper limit of the percentile.
         limit: Micros,
     },
 }
 
 impl Target {
-    /// Returns the share that must be good: the rest is the error budget.
+    /// Returns the minimum share of good tests or time. The rest is the error budget.
     pub fn share(&self) -> Percent {
         match self {
             Self::Availability(share)
@@ -88,12 +88,12 @@ pub enum LevelPeriod {
     Rolling(u32),
 }
 
-/// A share as a percentage, exact: 99.9 % of a thousand is 999.
+/// An exact percentage: 99.9 % of a thousand is 999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percent(u64);
 
 impl Percent {
-    /// Unit of the number: billionths.
+    /// Value of the whole, in billionths.
     const WHOLE: u64 = 1_000_000_000;
 
     /// Returns the share in (0, 1).
@@ -101,8 +101,8 @@ impl Percent {
         self.0 as f64 / Self::WHOLE as f64
     }
 
-    /// Returns the remainder of `whole`: the error budget. The product comes first, so that whole
-    /// numbers stay whole.
+    /// Returns the remainder of `whole`: the error budget. The multiplication comes first, so that
+    /// integers stay exact.
     pub fn rest_of(self, whole: f64) -> f64 {
         whole * (Self::WHOLE - self.0) as f64 / Self::WHOLE as f64
     }
@@ -113,7 +113,7 @@ impl Percent {
         part.saturating_mul(Self::WHOLE.into()) >= whole.saturating_mul(self.0.into())
     }
 
-    /// Parses a percentage: `99.9`.
+    /// Parses a number of per cent, such as `99.9`.
     fn parse(text: &str) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -131,7 +131,7 @@ impl Percent {
     }
 }
 
-/// Formats the percentage as short as possible: `99.9`.
+/// Formats the number of per cent as short as possible, such as `99.9`.
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, fraction) = (self.0 / 10_000_000, format!("{:07}", self.0 % 10_000_000));
@@ -151,7 +151,8 @@ impl FromToml for Percent {
         ] })
     }
     fn from_toml(node: &Node) -> Result<Self, String> {
-        // People write `99.9` and `"99.9"`; a number up to 1 is ambiguous: a share of 1 or of 100.
+        // Both `99.9` and `"99.9"` are accepted. A number up to 1 is ambiguous: a fraction or a
+        // percentage.
         let text = String::from_toml(node)
             .or_else(|_| f64::from_toml(node).map(|number| number.to_string()))?;
         let text = text.trim();
@@ -170,10 +171,10 @@ impl FromToml for Percent {
     }
 }
 
-/// Hours in which the service level applies: a weekly calendar in a zone, without holidays.
+/// Service hours: a weekly calendar in a time zone, without holidays.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceHours {
-    /// Times of the week; empty means always. Overlapping times count once.
+    /// Weekly hours; always if empty. Overlaps count once.
     pub weekly: Vec<Hours>,
     /// Days on which no service hours begin.
     pub holidays: Holidays,
@@ -184,9 +185,9 @@ pub struct ServiceHours {
 /// Days without service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holidays {
-    /// Single dates.
+    /// Individual dates.
     pub dates: BTreeSet<Date>,
-    /// Days of every year: month and day.
+    /// Dates in every year: month and day.
     pub yearly: BTreeSet<(i8, i8)>,
 }
 
@@ -200,7 +201,7 @@ impl Holidays {
         self.dates.is_empty() && self.yearly.is_empty()
     }
 
-    /// Parses `2026-12-24`, or `12-24` for every year.
+    /// Adds `2026-12-24`, or `12-24` for every year. Returns whether the text is valid.
     fn add(&mut self, text: &str) -> bool {
         if let Ok(date) = text.parse::<Date>() {
             self.dates.insert(date);
@@ -208,7 +209,7 @@ impl Holidays {
         }
         let day = text.split_once('-').and_then(|(month, day)| {
             let (month, day) = (month.parse().ok()?, day.parse().ok()?);
-            // A leap year has every possible day.
+            // A leap year, so that every day of the year exists.
             Date::new(2024, month, day).ok().map(|_| (month, day))
         });
         day.is_some_and(|day| {
@@ -224,14 +225,14 @@ impl ServiceHours {
         Self { weekly: Vec::new(), holidays: Holidays::default(), zone }
     }
 
-    /// Returns whether they cover the whole week.
+    /// Returns whether the hours cover the whole week.
     pub fn are_all(&self) -> bool {
         self.weekly.is_empty() && self.holidays.is_empty()
     }
 
-    /// Returns the stretches of service within `[from, to)`, in order and disjoint.
+    /// Returns the service hours within `[from, to)`, in order and without overlaps.
     ///
-    /// Hours follow the wall clock: a night with a clock change is an hour longer or shorter.
+    /// Hours follow the wall clock: a night with a clock change is longer or shorter.
     pub fn within(&self, from: UtcMicros, to: UtcMicros) -> Vec<(UtcMicros, UtcMicros)> {
         if self.are_all() {
             return if from < to { vec![(from, to)] } else { Vec::new() };
@@ -309,7 +310,7 @@ const fn percentiles_of(metric: &'static str, about: &'static str) -> Key {
     Key::pairs(&LIMIT).named(metric, about)
 }
 
-/// Percentiles can be promised of these metrics.
+/// Metrics for which percentiles can be promised.
 pub(super) const PERCENTILES: [Key; 6] = [
     percentiles_of("round_trip", "The round trip."),
     percentiles_of("smtp_connect", "Opening the SMTP connection."),
@@ -319,7 +320,7 @@ pub(super) const PERCENTILES: [Key; 6] = [
     percentiles_of("pickup_receive", "Receiving."),
 ];
 
-/// Reads a table `[service_level.NAME]`; `complete` states whether all monitors are known.
+/// Reads a `[service_level.NAME]`. `complete` states whether all monitors are known.
 pub(super) fn read(
     id: &Name,
     mut table: Table,
@@ -497,7 +498,7 @@ impl FromToml for LevelPeriod {
     }
 }
 
-/// `month`, `30d`.
+/// Formats the period as in the configuration: `month`, `30d`.
 impl fmt::Display for LevelPeriod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -584,7 +585,7 @@ holidays_file = "days.txt"
 
     #[test]
     fn office_hours_of_a_month_with_a_change_of_clocks_and_holidays() {
-        // October 2026 in Berlin: 22 working days; the clocks go back on Sunday the 25th.
+        // October 2026 in Berlin has 22 working days; the clocks go back on Sunday the 25th.
         let office = service(
             &["Mon-Fri 07:00-19:00", "Sat 08:00-12:00"],
             &["10-03", "2026-10-05"],
@@ -602,8 +603,8 @@ holidays_file = "days.txt"
     #[test]
     fn a_night_with_a_change_of_clocks_is_longer_or_shorter() {
         let nights = service(&["Sat 22:00-06:00"], &[], "Australia/Lord_Howe");
-        // Lord Howe changes its clocks by half an hour on the first Sunday of April (back) and of
-        // October (forward).
+        // Lord Howe changes by half an hour on the first Sunday of April (back) and of October
+        // (forward).
         let autumn = nights.within(at("2026-04-03T00:00:00Z"), at("2026-04-06T00:00:00Z"));
         let spring = nights.within(at("2026-10-02T00:00:00Z"), at("2026-10-05T00:00:00Z"));
         assert!((hours_of(&autumn) - 8.5).abs() < 1e-9, "{autumn:?}");
@@ -632,7 +633,7 @@ holidays_file = "days.txt"
             let found = service.within(from, to);
             prop_assert!(found.iter().all(|(a, b)| from <= *a && a < b && *b <= to));
             prop_assert!(found.windows(2).all(|pair| pair[0].1 < pair[1].0));
-            // Divided in two, the total is the same.
+            // Splitting the period does not change the total.
             let middle = from + Micros((to - from).0 / 3);
             let parts = hours_of(&service.within(from, middle)) + hours_of(&service.within(middle, to));
             prop_assert!((parts - hours_of(&found)).abs() < 1e-6);

@@ -58,18 +58,18 @@ impl Data {
 }
 
 impl Node {
-    /// Creates a problem at this value.
+    /// Returns a problem at this value.
     pub fn problem(&self, message: impl Into<String>, label: impl Into<String>) -> Problem {
         Problem::error(message).at(&self.source, self.span.clone(), label)
     }
 
-    /// Returns the folder of the file that contains the value, to which paths are relative.
+    /// Returns the folder of the file that contains the value, to which relative paths refer.
     pub(super) fn folder(&self) -> &Path {
         self.source.path.parent().unwrap_or(Path::new(""))
     }
 }
 
-/// A value with its location.
+/// A value together with its location.
 impl FromToml for Node {
     fn expected() -> String {
         "a value".into()
@@ -103,7 +103,7 @@ impl Node {
         }
     }
 
-    /// Returns the value as a table; `None` if it is not one, without reporting a problem.
+    /// Returns the value as a table. Another type is not reported.
     pub fn as_table(&self) -> Option<Table> {
         match &self.data {
             Data::Table(entries) => Some(Table {
@@ -117,7 +117,7 @@ impl Node {
         }
     }
 
-    /// Returns the value as a table; reports another type.
+    /// Returns the value as a table. Another type is reported.
     fn table(&self, problems: &mut Problems) -> Option<Table> {
         let table = self.as_table();
         if table.is_none() {
@@ -127,8 +127,8 @@ impl Node {
         table
     }
 
-    /// Like [`Node::as_list`], but splits a text at commas and semicolons, which names don't
-    /// contain.
+    /// Returns the value as a list in which a text may contain several names, separated by commas
+    /// or semicolons.
     pub fn as_names(&self) -> Vec<Node> {
         let Data::Text(text) = &self.data else {
             return self.as_list();
@@ -139,7 +139,7 @@ impl Node {
         if parts.is_empty() { vec![self.clone()] } else { parts }
     }
 
-    /// Returns the value as a list; a single value becomes a list of one.
+    /// Returns the value as a list of values. A single value is a list of one.
     pub fn as_list(&self) -> Vec<Node> {
         match &self.data {
             Data::Array(items) => items.clone(),
@@ -159,13 +159,12 @@ pub struct Table {
     lists: BTreeSet<&'static str>,
 }
 
-/// Returns a key in British spelling, which our keys use: `colours` for `colors`, `grey` for
-/// `gray`.
+/// Returns a key in the British spelling used here: `colours` for `colors`, `grey` for `gray`.
 pub(super) fn british(key: &str) -> String {
     key.replace("color", "colour").replace("gray", "grey")
 }
 
-/// Returns the key of a list in the other number: `monitors` for `monitor`, `tag` for `tags`.
+/// Returns the other number of a list's key: `monitors` for `monitor`, `tag` for `tags`.
 pub(super) fn other_number(key: &str) -> String {
     match key.strip_suffix("sses").map(|stem| format!("{stem}ss")) {
         Some(singular) => singular,
@@ -180,14 +179,14 @@ impl Table {
         key.read(self, problems)
     }
 
-    /// Reads the value of a declared key that is one of several similar keys.
+    /// Reads the value of a declared key from a list of similar keys.
     pub fn read_as<T: FromToml>(&mut self, key: &Key, problems: &mut Problems) -> Option<T> {
         let value = self.get(key, problems)?;
         self.check_bounds(key, &value, problems);
         Some(value)
     }
 
-    /// Reads the default of a declared key like a value in the file.
+    /// Returns the default of a declared key, read like a value in the file.
     pub fn default_of<T: FromToml>(&self, key: &Key) -> T {
         let text = key.default.unwrap_or_default();
         let node = serde_json::from_str(text).ok().map(|value| self.node_of(&value));
@@ -211,7 +210,7 @@ impl Table {
         Node { source: Arc::clone(&self.source), span: self.span.clone(), data }
     }
 
-    /// Reports that the value of a declared key is out of bounds.
+    /// Reports a value of a declared key that is out of bounds.
     pub(super) fn check_bounds<T: FromToml>(&self, key: &Key, value: &T, problems: &mut Problems) {
         let Some((least, most)) = key.bounds else {
             return;
@@ -259,7 +258,7 @@ impl Table {
         exact.or_else(|| entry().map(|entry| entry.node.clone()))
     }
 
-    /// Returns the value of a key and reports its absence. `why` is its purpose.
+    /// Reads the value of a required key. Its absence is reported with its purpose, `why`.
     pub fn require<T: FromToml>(
         &mut self,
         key: &Key,
@@ -361,7 +360,7 @@ impl Table {
             match entry.key.parse::<N>() {
                 Ok(name) => {
                     if let Some(mut inner) = entry.node.as_table() {
-                        // The key is the best location for problems of the whole table.
+                        // The key is the best location to show for the table as a whole.
                         inner.source = Arc::clone(&entry.source);
                         inner.span = entry.key_span.clone();
                         found.push((name, inner));
@@ -398,7 +397,7 @@ impl Table {
         Problem::error(message).at(&self.source, self.head(), label)
     }
 
-    /// Creates a problem at the value of a key, or at the head of the table if the key is absent.
+    /// Returns a problem at the value of a key, or at the head of the table if the key is absent.
     pub fn problem(
         &self,
         key: &Key,
@@ -418,14 +417,14 @@ impl Table {
         format!("{}:{line}", self.source.path.display())
     }
 
-    /// Lays this table over `below`, which provides missing keys, also in nested tables.
+    /// Overlays this table on `below`: missing keys are taken from there, also in nested tables.
     #[must_use]
     pub fn over(mut self, below: &Table) -> Table {
         merge(&mut self.entries, &below.entries);
         self
     }
 
-    /// Returns whether the table itself sets a key, and not only `[defaults]`.
+    /// Returns whether the table itself, not `[defaults]`, sets a key.
     pub fn is_own(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key && !entry.is_inherited)
     }
@@ -461,7 +460,7 @@ impl Table {
         }
     }
 
-    /// Returns the first line of the table, the location of missing keys.
+    /// Returns the first line of the table, where missing keys are reported.
     fn head(&self) -> Range<usize> {
         let end = self.source.text[self.span.start.min(self.source.text.len())..]
             .find('\n')
@@ -472,7 +471,7 @@ impl Table {
 
 fn merge(own: &mut Vec<Entry>, below: &[Entry]) {
     for entry in below {
-        // If the table itself has the key in the other number, that takes precedence.
+        // A key in the other number that the table sets itself takes precedence.
         let key = british(&entry.key);
         let has_other_number = own.iter().any(|mine| british(&mine.key) == other_number(&key));
         match own.iter_mut().find(|mine| british(&mine.key) == key) {
@@ -509,8 +508,8 @@ pub fn did_you_mean<'a>(
     nearest(word, known).map_or_else(otherwise, |near| format!("did you mean {near:?}?"))
 }
 
-/// Masks possible secrets in a text that is shown in excerpts, byte for byte, so that positions
-/// stay right.
+/// Returns the text as excerpts may show it. Possible secrets are masked byte for byte, so that
+/// positions stay valid.
 ///
 /// Masks the values of accounts other than `user` and `domain`, and those of any key whose name
 /// suggests a secret: quoted text, and values that lack their quotes. It works line by line, so
@@ -549,8 +548,8 @@ fn hide_secrets(text: &str) -> String {
     shown
 }
 
-/// Returns whether a line outside a table of accounts is `account.NAME.KEY = …` or
-/// `account = { … }`.
+/// Returns whether a line is `account.NAME.KEY = …` or `account = { … }`, outside a table of
+/// accounts.
 fn holds_accounts(line: &str) -> bool {
     line.strip_prefix("account").map(str::trim_start).is_some_and(|rest| {
         let value = rest.strip_prefix('=').map(str::trim_start);
@@ -558,12 +557,12 @@ fn holds_accounts(line: &str) -> bool {
     })
 }
 
-/// State that a masked line passes on to the next.
+/// State that is carried over from one masked line to the next.
 #[derive(Default)]
 struct Open {
-    /// Quotes that end a multi-line text.
+    /// The quotes that close a multi-line string.
     quotes: Option<&'static str>,
-    /// Brackets and braces, the innermost last.
+    /// Open brackets and braces, the innermost last.
     brackets: Vec<char>,
 }
 
@@ -573,8 +572,8 @@ impl Open {
     }
 }
 
-/// Adds the end of a line with its values masked; TOML syntax and the keys of inline tables stay,
-/// so that the excerpt remains understandable. `open` is the state from the previous line.
+/// Appends the end of a line with its values masked. TOML's punctuation and the keys of inline
+/// tables stay, so that the excerpt remains readable. `open` is the state from earlier lines.
 fn mask(line: &str, open: &mut Open, shown: &mut String) {
     let value = line.trim();
     let is_bare = !open.is_any()
@@ -585,7 +584,7 @@ fn mask(line: &str, open: &mut Open, shown: &mut String) {
         return;
     }
     let mut rest = line;
-    // The last character of TOML syntax, or a value.
+    // The last punctuation mark, or a value.
     let mut before = ' ';
     while let Some(first) = rest.chars().next() {
         let (length, is_secret) = match open.quotes {
@@ -593,7 +592,7 @@ fn mask(line: &str, open: &mut Open, shown: &mut String) {
                 open.quotes = None;
                 (quotes.len(), false)
             }
-            // An escaped quote does not end a text.
+            // An escaped quote does not end a string.
             Some(quotes) if first == '\\' && quotes.starts_with('"') => {
                 (rest.chars().take(2).map(char::len_utf8).sum::<usize>(), true)
             }
@@ -638,11 +637,11 @@ fn mask(line: &str, open: &mut Open, shown: &mut String) {
         }
         rest = after;
     }
-    // Only a text in triple quotes continues.
+    // Only a string in triple quotes continues on the next line.
     open.quotes = open.quotes.filter(|quotes| quotes.len() == 3);
 }
 
-/// Returns the length of the text before the next character of TOML syntax.
+/// Returns the length of the word at the start of a text, up to TOML punctuation.
 fn word(text: &str) -> usize {
     text.find(|c: char| c.is_whitespace() || "[]{},=#\"'".contains(c)).unwrap_or(text.len())
 }
@@ -659,13 +658,14 @@ fn stars(text: &str, shown: &mut String) {
 /// Reads a text file of a limited size, without the byte order mark that some editors add.
 ///
 /// # Errors
-/// It can't be read, is larger ([`ErrorKind::FileTooLarge`](std::io::ErrorKind::FileTooLarge)) or
-/// is not UTF-8 ([`ErrorKind::InvalidData`](std::io::ErrorKind::InvalidData)).
+/// The file can't be read, is larger
+/// ([`ErrorKind::FileTooLarge`](std::io::ErrorKind::FileTooLarge)) or is not UTF-8
+/// ([`ErrorKind::InvalidData`](std::io::ErrorKind::InvalidData)).
 pub(super) fn file_text(path: &Path, limit: u64) -> std::io::Result<String> {
     files::read_text(path, limit)
 }
 
-/// Parses a TOML text; a syntax error is reported.
+/// Parses a TOML text. A syntax error is reported.
 pub fn parse(path: &Path, text: String, problems: &mut Problems) -> Option<Table> {
     let source = Arc::new(Source { path: path.to_owned(), text: hide_secrets(&text) });
     match Document::parse(text.as_str()) {
@@ -789,7 +789,7 @@ mod tests {
             "[object.b]\naddress = \"mail\"\nsmtp = { password = 'hunter2', x = 1 }\n",
             "[account]\nc = { user = \"u\", password = \"hunter2\" }\n",
             "signing_key = \"\"\"\nhunter2\n\"\"\"\n[object.c]\naddress = \"hers\"\n",
-            // Escaped quotes, or quotes of another kind, don't end a text; quotes may be missing.
+            // Escaped quotes and those of another kind don't end a string; quotes may be missing.
             "key = \"a\\\"hunter2\"\nkey = '''it's hunter2'''\nurl = 'a\"hunter2'\npassword = hunter2\n",
             "account.d.pasword = \"hunter2\"\naccount = { e = { pasword = \"hunter2\" } }\n",
             "# password = \"hunter2\"\n",

@@ -27,9 +27,9 @@ use super::{
 pub struct DeliveryOptions {
     /// How long a delivery is retried before it is given up.
     pub patience: Micros,
-    /// The pause after the first failed attempt; each further one is twice as long.
+    /// Time after the first failed attempt; it doubles with each further one.
     pub first_pause: Micros,
-    /// The longest pause between two attempts.
+    /// Maximum time between two attempts.
     pub longest_pause: Micros,
     /// Action list for deliveries that are given up.
     pub action_list: Option<Name>,
@@ -46,12 +46,12 @@ impl Default for DeliveryOptions {
     }
 }
 
-/// A place that reports can be delivered to.
+/// A target to which reports can be delivered.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// Files.
+    /// Stores files.
     Files(FilesTarget),
-    /// Mails.
+    /// Sends mails.
     Email(EmailTarget),
 }
 
@@ -60,25 +60,26 @@ pub enum Target {
 pub struct FilesTarget {
     /// Location of the files.
     pub place: FilesPlace,
-    /// Template of the folders below `place`, from the first one with a variable on; usually empty.
+    /// The folders of the path from the first variable on, as a template. They are below `place`.
+    /// Usually empty.
     pub below: String,
     /// Handling of an existing file with the same name.
     pub existing: Existing,
     /// How the arrival of a file is verified.
     pub verify: Verify,
-    /// Files that were delivered longer ago than this are removed; `None` keeps all.
+    /// Age at which delivered files are removed; `None` keeps all.
     pub keep: Option<Micros>,
     /// Number of files to keep per report.
     pub keep_last: Option<u32>,
-    /// Address of the target's folder in a browser.
+    /// URL of the target's folder for browsers.
     pub url: Option<String>,
     /// How long a delivery is retried, if it differs from `[delivery]`.
     pub patience: Option<Micros>,
-    /// Name of a file until it is complete; `None` to write directly to the final name.
+    /// Temporary name of a file until it is complete; `None` if it is written under its final name.
     pub temporary: Option<TemporaryName>,
 }
 
-/// A place for files.
+/// A location for files.
 #[derive(Debug, Clone)]
 pub enum FilesPlace {
     /// A local or mounted folder.
@@ -105,7 +106,7 @@ pub enum FilesPlace {
     Smb {
         /// The server and the account (with its Windows domain).
         endpoint: Endpoint,
-        /// The share's name.
+        /// Name of the share.
         share: String,
         /// Folder in the share.
         path: String,
@@ -128,15 +129,15 @@ pub struct Sftp {
     pub server: String,
     /// TCP port.
     pub port: u16,
-    /// The account that logs in with a password, or whose password is the passphrase of the key.
+    /// Account that logs in with a password, or whose password is the passphrase of the key.
     pub account: Option<AccountName>,
-    /// The user who logs in with a key, if there is no account.
+    /// User who logs in with a key, if there is no account.
     pub user: Option<String>,
     /// File of the private key.
     pub key_file: Option<PathBuf>,
-    /// The server's public keys, each as in `known_hosts` without the name: `ssh-ed25519 AAAA…`.
+    /// Public keys of the server, each as in `known_hosts` without the name: `ssh-ed25519 AAAA…`.
     pub host_keys: Vec<String>,
-    /// A `known_hosts` file (default: the user's, if there are no keys either).
+    /// A `known_hosts` file; the user's own if neither is set.
     pub known_hosts: Option<PathBuf>,
     /// Folder on the server; relative to the login folder unless it begins with `/`.
     pub path: String,
@@ -147,12 +148,12 @@ pub struct Sftp {
 /// Direction and command of FTP data connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FtpData {
-    /// mailqos opens them: `EPSV`, then `PASV` if that fails.
+    /// Opened by mailqos with `EPSV`, or with `PASV` if the connection fails.
     #[default]
     Passive,
-    /// mailqos opens them, with `EPSV` only.
+    /// Opened by mailqos with `EPSV` only.
     Extended,
-    /// mailqos opens them, with `PASV` only.
+    /// Opened by mailqos with `PASV` only.
     Plain,
     /// The server opens them.
     Active,
@@ -269,7 +270,7 @@ pub(super) fn read(
 /// The kind of a target, which determines its other keys.
 pub(super) const KIND: OptionalWord<Word> = word!(KINDS).named("kind", "The kind of target.");
 
-/// Encryption of FTP.
+/// Values of FTP encryption.
 const FTP_TLS: [(&str, TlsMode); 3] =
     [("none", TlsMode::None), ("explicit", TlsMode::StartTls), ("implicit", TlsMode::Implicit)];
 const FTP_MODES: [(&str, FtpData); 4] = [
@@ -487,13 +488,13 @@ fn files(
     })
 }
 
-/// Splits a path or URL at its first folder with a variable: the fixed part, and the template of
-/// the rest.
+/// Splits a path or URL into the part before its first folder with a variable, and the template of
+/// the folders from there on.
 fn split_template(text: &str, separators: &[char]) -> (String, String) {
     match ["{{", "{%"].iter().filter_map(|sign| text.find(sign)).min() {
         None => (text.to_owned(), String::new()),
         Some(at) => match text[..at].rfind(separators) {
-            // The root remains.
+            // The root is kept.
             Some(0) => (text[..1].to_owned(), text[1..].to_owned()),
             Some(end) => (text[..end].to_owned(), text[end + 1..].to_owned()),
             None => (String::new(), text.to_owned()),
@@ -501,7 +502,7 @@ fn split_template(text: &str, separators: &[char]) -> (String, String) {
     }
 }
 
-/// Rejects variables of other programs, which would create a folder with that name.
+/// Rejects variables of other programs, which would create a folder with that literal name.
 fn no_foreign_variables(table: &Table, key: &Key, text: &str, problems: &mut Problems) {
     if let Some(sign) = foreign_variable(text) {
         problems.push(
@@ -516,7 +517,7 @@ fn no_foreign_variables(table: &Table, key: &Key, text: &str, problems: &mut Pro
     }
 }
 
-/// Returns a placeholder of other programs for a part of a date, such as `%Y`, `{year}` or
+/// Returns a placeholder of another program for a part of a date, such as `%Y`, `{year}` or
 /// `$(date)`.
 pub fn foreign_variable(text: &str) -> Option<String> {
     let dates = ["%Y", "%y", "%m", "%d", "%H", "%M", "%F", "%j", "%V", "$(date", "${"];
@@ -542,7 +543,7 @@ pub fn foreign_variable(text: &str) -> Option<String> {
     None
 }
 
-/// Returns the path of a target on a server, split at its first variable.
+/// Reads the path of a target on a server, split at its first variable.
 fn path_and_below(
     table: &mut Table,
     separators: &[char],
@@ -553,7 +554,7 @@ fn path_and_below(
     split_template(&text, separators)
 }
 
-/// Returns a local folder, split at its first variable.
+/// Reads a local folder, split at its first variable.
 fn folder_and_below(table: &mut Table, problems: &mut Problems) -> (Option<PathBuf>, String) {
     let path = table.read(&FOLDER.path, problems);
     let written = table.node(&FOLDER.path);
@@ -564,7 +565,7 @@ fn folder_and_below(table: &mut Table, problems: &mut Problems) -> (Option<PathB
     if below.is_empty() {
         return (path, below);
     }
-    // Unless it is absolute, the path is relative to the folder of the configuration.
+    // A relative path starts at the folder of the configuration.
     let begin =
         path.as_ref().and_then(|path| path.to_str()?.strip_suffix(&text).map(str::to_owned));
     let own = format!("{}{own}", begin.unwrap_or_default());
@@ -660,7 +661,7 @@ fn place(
                         ),
                 );
             }
-            // A target without separate options uses those of the lake.
+            // A target without separate options is accessed like the lake.
             let own = object_store::is_any_set(table);
             let read = object_store::options(table, config, problems);
             let (url, below) = match url {

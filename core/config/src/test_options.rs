@@ -24,9 +24,9 @@ pub struct Pickup {
     pub endpoint: Endpoint,
     /// Protocol of the mailbox.
     pub protocol: PickupProtocol,
-    /// Folders over IMAP and Microsoft Graph; POP3 only has the inbox.
+    /// Folders over IMAP; POP3 supports only the inbox.
     pub folders: Vec<String>,
-    /// Deadline of each step of a conversation.
+    /// Deadline of each step of a session.
     pub timeout: Micros,
 }
 
@@ -46,7 +46,7 @@ pub enum Transcripts {
 pub enum PickupProtocol {
     /// POP3 (RFC 1939).
     Pop3,
-    /// RFC 9051, RFC 3501.
+    /// IMAP (RFC 9051, RFC 3501).
     Imap,
     /// Microsoft Graph.
     Graph,
@@ -136,7 +136,7 @@ keys! {
     }
 }
 
-/// Longest horizon that can be configured.
+/// Maximum time to wait for a mail.
 pub const MAX_HORIZON: Micros = Micros::from_secs(30 * 86_400);
 
 const PROTOCOLS: [(&str, PickupProtocol); 3] = [
@@ -149,7 +149,7 @@ const PROTOCOLS: [(&str, PickupProtocol); 3] = [
 const TRANSCRIPTS: [(&str, Transcripts); 3] =
     [("failed", Transcripts::Failed), ("all", Transcripts::All), ("none", Transcripts::None)];
 
-/// The keys that defaults and monitors share, as read; a kind of test uses some of them.
+/// Values of the keys that defaults and monitors share. A kind of test uses some of them.
 pub(crate) struct Options {
     pub(crate) enabled: bool,
     pub(crate) test_interval: Micros,
@@ -253,7 +253,7 @@ fn action_list(
     complete: bool,
     problems: &mut Problems,
 ) -> Option<Name> {
-    // If not all lists were read, a missing one is not reported.
+    // If not all lists could be read, a missing one is not reported.
     let mut ignored = Problems::default();
     let named = if complete {
         reference(table, &MONITOR.action_list, "action_list", &config.action_lists, problems)
@@ -264,7 +264,7 @@ fn action_list(
     named.or_else(default)
 }
 
-/// Reads max round trip, check interval and horizon, which must be consistent.
+/// Reads the maximum round trip, check interval and horizon, which must be consistent.
 fn waits(table: &mut Table, problems: &mut Problems) -> (Micros, Micros, Micros) {
     let max_round_trip = table.read(&MONITOR.max_round_trip, problems);
     let check_interval = table.read(&MONITOR.check_interval, problems);
@@ -301,7 +301,7 @@ fn waits(table: &mut Table, problems: &mut Problems) -> (Micros, Micros, Micros)
     (max_round_trip, check_interval, horizon)
 }
 
-/// Reads the maximum number of additional pick-ups per mail around its expected arrival.
+/// Reads the maximum number of extra pick-ups per mail around its expected arrival.
 fn extra_pickups(table: &mut Table, problems: &mut Problems) -> u8 {
     const MAX: u32 = 20;
     let count = table.read(&MONITOR.extra_pickups, problems);
@@ -319,7 +319,7 @@ fn extra_pickups(table: &mut Table, problems: &mut Problems) -> u8 {
     u8::try_from(count).unwrap_or(u8::MAX)
 }
 
-/// Reads when tests start: test interval, retest interval, calendar.
+/// Reads the settings that determine when tests start: test interval, retest interval and calendar.
 fn starts(
     table: &mut Table,
     config: &Config,
@@ -340,7 +340,7 @@ fn starts(
     (test_interval, retest_interval, calendar)
 }
 
-/// Reads the folders to search; by default the inbox.
+/// Reads the folders to search, by default the inbox.
 fn folders(table: &mut Table, problems: &mut Problems) -> Vec<String> {
     let folders = table.read(&MONITOR.folders, problems);
     let bad = folders.iter().any(|name| name.is_empty() || name.chars().any(char::is_control));

@@ -1,4 +1,4 @@
-//! Values used by many tables: durations within bounds, secrets, references, addresses.
+//! Values used in many tables: durations within bounds, secrets, references, addresses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -103,7 +103,7 @@ pub(super) fn host(text: &str, key: &Key, table: &Table, problems: &mut Problems
     );
 }
 
-/// Reads a reference to an entry that must exist.
+/// Reads a reference to an existing entry.
 pub(super) fn reference<N, V>(
     table: &mut Table,
     key: &Key,
@@ -136,7 +136,7 @@ where
     Some(name)
 }
 
-/// Creates the problem that a value refers to an entry that does not exist.
+/// Returns the problem of a reference to a missing entry.
 pub(super) fn no_such<'a>(
     node: &Node,
     what: &str,

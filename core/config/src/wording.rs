@@ -1,4 +1,4 @@
-//! Users' wording of messages: templates, in the configuration itself or in files.
+//! Custom texts of messages: templates in the configuration or in files.
 
 use std::path::{Path, PathBuf};
 
@@ -21,18 +21,18 @@ pub struct Template {
     pub text: String,
     /// Name of its file, or the key in the configuration.
     pub name: String,
-    /// Its location in the configuration, if it comes from there.
+    /// Location of the template, if it is in the configuration.
     pub node: Option<Node>,
 }
 
-/// The user's wording of a mail; absent parts use the built-in wording.
+/// Custom texts of a mail. Missing parts use the built-in texts.
 #[derive(Debug, Clone, Default)]
 pub struct Wording {
     /// Template of the subject.
     pub subject: Option<Template>,
-    /// The plain text.
+    /// Template of the plain text.
     pub text: Option<Template>,
-    /// The same as HTML; without it the mail is plain text.
+    /// Template of the HTML version; without it, the mail is plain text only.
     pub html: Option<Template>,
 }
 
@@ -43,7 +43,7 @@ impl Wording {
         all.into_iter().filter_map(|(key, template)| Some((key, template.as_ref()?)))
     }
 
-    /// Returns whether everything uses the built-in wording.
+    /// Returns whether all texts are built in.
     pub fn is_built_in(&self) -> bool {
         self.templates().next().is_none()
     }
@@ -138,7 +138,7 @@ keys! {
     }
 }
 
-/// Reads the template of a webhook: `body` in the configuration, or `template`, a file.
+/// Reads the template of a webhook: `body` in place, or the file `template`.
 pub(super) fn webhook_template(table: &mut Table, problems: &mut Problems) -> Option<Template> {
     if let Some(node) = table.node(&CONTENT.body) {
         return Some(Template {

@@ -71,12 +71,12 @@ fn live(account: &Account) -> Arc<AccountState> {
     live
 }
 
-/// Forgets what this process knows about an account's logins, as if it had ended.
+/// Drops the state of an account's logins, as the end of the process does.
 pub fn forget(account: &Account) {
     LIVE.lock().ignore_poison().remove(account);
 }
 
-/// Fetches the credentials of an account.
+/// Obtains the credentials of an account.
 ///
 /// # Errors
 /// The password or token is not available.

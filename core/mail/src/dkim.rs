@@ -1,5 +1,5 @@
-//! Signs mails (DKIM: RFC 6376, with Ed25519: RFC 8463), with relaxed canonicalisation of header
-//! and body, because relays rewrap lines.
+//! Signs mails (DKIM: RFC 6376, with Ed25519: RFC 8463). Header and body use relaxed
+//! canonicalization, because relays rewrap lines.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailqos_base::{Secret, SecretError};
@@ -12,7 +12,7 @@ use ring::{
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
 
-/// Fields that are signed if they are present.
+/// Fields that are signed if present.
 const SIGNED: [&str; 11] = [
     "from",
     "reply-to",
@@ -26,8 +26,8 @@ const SIGNED: [&str; 11] = [
     "content-transfer-encoding",
     "auto-submitted",
 ];
-/// Fields signed once more than they occur, so that no one can add another (RFC 6376, section
-/// 8.15).
+/// Fields that are signed once more than they occur, so that no one can add another (RFC 6376,
+/// section 8.15).
 const SEALED: [&str; 4] = ["from", "to", "subject", "date"];
 /// Line length of the signature.
 const LINE: usize = 70;
@@ -94,7 +94,7 @@ impl Key {
     }
 }
 
-/// Returns the mail with its signature on top.
+/// Returns the mail with its signature at the top.
 ///
 /// # Errors
 /// The key is not available or not valid.
@@ -119,8 +119,8 @@ fn field(content: &[u8], options: &Dkim, key: &Key, now: UtcMicros) -> Result<St
     let mut names = Vec::new();
     let mut signed = String::new();
     for name in SIGNED {
-        // Fields with the same name are taken from the bottom up (section 5.4.2); our mails have
-        // one of each.
+        // Of several fields with the same name, the last is signed first (section 5.4.2). Our mails
+        // have one of each.
         for (_, value) in fields.iter().rev().filter(|(known, _)| known == name) {
             names.push(name);
             signed.push_str(&format!("{name}:{}\r\n", relaxed(value)));
@@ -151,7 +151,7 @@ fn field(content: &[u8], options: &Dkim, key: &Key, now: UtcMicros) -> Result<St
     Ok(text)
 }
 
-/// Returns the fields of a header: names in lower case, values with their folds.
+/// Returns the fields of a head: names in lower case, values with their folds.
 fn fields(head: &str) -> Vec<(String, String)> {
     let mut fields: Vec<(String, String)> = Vec::new();
     for line in head.split_inclusive("\r\n") {
@@ -166,8 +166,8 @@ fn fields(head: &str) -> Vec<(String, String)> {
     fields
 }
 
-/// Returns a value in one line, with each run of white space as one blank and none at the ends
-/// (section 3.4.2).
+/// Returns a value in one line, with each run of white space reduced to one blank and none at the
+/// ends (section 3.4.2).
 fn relaxed(value: &str) -> String {
     value
         .split([' ', '\t', '\r', '\n'])
@@ -176,7 +176,7 @@ fn relaxed(value: &str) -> String {
         .join(" ")
 }
 
-/// Returns the content with reduced white space and without empty lines at its end (section 3.4.4).
+/// Returns the content with white space reduced and without empty lines at the end (section 3.4.4).
 fn relaxed_body(body: &[u8]) -> Vec<u8> {
     let mut relaxed = Vec::with_capacity(body.len());
     let mut lines = body.split(|byte| *byte == b'\n').peekable();

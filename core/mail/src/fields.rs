@@ -1,21 +1,21 @@
-//! Header fields as they go on the wire: folded (RFC 5322, section 2.1.1), with encoded words (RFC
-//! 2047) and encoded parameters (RFC 2231) if a text is not ASCII.
+//! Header fields in their transfer form: folded (RFC 5322, section 2.1.1), with encoded words (RFC
+//! 2047) and encoded parameters (RFC 2231) for non-ASCII text.
 //!
-//! Postfix splits lines at 998 octets and Exchange refuses them, and signatures (DKIM) don't
-//! survive either, so all fields of our mails are written here.
+//! Postfix cuts lines at 998 octets and Exchange rejects them, and a DKIM signature survives
+//! neither, so every field of our mails is created here.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use mailqos_config::{Person, is_forbidden, is_plain};
 use mailqos_model::UtcMicros;
 
-/// Maximum length of a line with an encoded word (RFC 2047, section 2); other lines are folded
+/// Maximum length of a line with an encoded word (RFC 2047, section 2). Other lines are folded
 /// there, too.
 const LINE: usize = 76;
 /// Bytes of text in an encoded word. With `=?utf-8?B?…?=` it has 72 of the 75 allowed characters.
 const WORD: usize = 45;
-/// Length from which a word of ASCII, which can't be folded, is written in encoded words. A line
-/// may have 998 octets.
+/// Length above which an ASCII word, which can't be folded, is written in encoded words. A line may
+/// have 998 octets.
 const UNBREAKABLE: usize = 400;
 
 fn bracketed(id: &str) -> String {
@@ -23,12 +23,12 @@ fn bracketed(id: &str) -> String {
     format!("<{id}>")
 }
 
-/// The header of a mail, field by field.
+/// The head of a mail, built field by field.
 #[derive(Debug, Clone, Default)]
 pub struct Head(String);
 
 impl Head {
-    /// Creates an empty header.
+    /// Creates an empty head.
     pub fn new() -> Self {
         Self::default()
     }
@@ -53,15 +53,14 @@ impl Head {
         self.field("Date", &date)
     }
 
-    /// Adds `Message-ID` with this text in angle brackets.
+    /// Adds the `Message-ID` field, given the text between the angle brackets.
     #[must_use]
     pub fn message_id(self, id: &str) -> Self {
         self.field("Message-ID", &bracketed(id))
     }
 
-    /// Adds `In-Reply-To` and `References` (RFC 5322, section 3.6.4), which name the mails that
-    /// this one belongs to by the text between the angle brackets of their `Message-ID`. Without
-    /// any, the fields are omitted.
+    /// Adds `In-Reply-To` and `References` (RFC 5322, section 3.6.4), given the `Message-ID`s of
+    /// the related mails without angle brackets. Without any, the fields are omitted.
     #[must_use]
     pub fn references(self, ids: &[String]) -> Self {
         let all = ids.iter().map(|id| bracketed(id)).collect::<Vec<_>>().join("\r\n ");
@@ -86,13 +85,13 @@ impl Head {
         self
     }
 
-    /// Returns the mail with a body that begins with its MIME fields.
+    /// Returns the mail with a body that begins with its own MIME fields.
     pub fn with(&self, body: &[u8]) -> Vec<u8> {
         [self.0.as_bytes(), b"MIME-Version: 1.0\r\n", &whole_line_ends(body)].concat()
     }
 }
 
-/// Converts all line ends of a text to CR and LF. Servers refuse either of them alone (RFC 5321,
+/// Returns a text in which all lines end with CR and LF. Servers reject bare CR or LF (RFC 5321,
 /// section 2.3.8): Exchange with 550 5.6.11, Postfix with `smtpd_forbid_bare_newline`.
 fn whole_line_ends(text: &[u8]) -> Vec<u8> {
     let mut whole = Vec::with_capacity(text.len());
@@ -108,7 +107,7 @@ fn whole_line_ends(text: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// A text to fold: pieces that must not be split, each with the preceding white space.
+/// A text being folded into lines. Its pieces are never split; each has the white space before it.
 struct Folding {
     text: String,
     column: usize,
@@ -124,7 +123,7 @@ impl Folding {
         if self.text.is_empty() { LINE.saturating_sub(self.column) } else { LINE - 1 }
     }
 
-    /// Adds a piece after a blank, which becomes a fold if the line would get too long.
+    /// Adds a piece after blanks, which become a fold if the line would be too long.
     fn add(&mut self, blanks: &str, piece: &str) {
         let length = piece.chars().count();
         let is_first = self.text.is_empty();
@@ -144,13 +143,13 @@ impl Folding {
     }
 }
 
-/// Returns the value of a field of free text; `name` determines the length of the first line.
+/// Returns the value of a field of free text. `name` determines the length of the first line.
 pub fn unstructured(name: &str, text: &str) -> String {
     let text: String = text.chars().map(|c| if is_forbidden(c) { ' ' } else { c }).collect();
     let text = text.trim();
     let mut folding = Folding::after(name);
-    // Words with the preceding blanks. Blanks between encoded words are ignored (section 6.2), so a
-    // run of words that must be encoded is encoded with its blanks.
+    // Words with the blanks before them. Decoders drop the blanks between encoded words (section
+    // 6.2), so adjacent words that need encoding are encoded together with their blanks.
     let mut words: Vec<(String, String, bool)> = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -227,7 +226,7 @@ pub fn addresses<'a>(name: &str, people: impl IntoIterator<Item = &'a Person>) -
 fn display_name(name: &str, room: usize) -> Vec<String> {
     let name: String = name.chars().map(|c| if is_forbidden(c) { ' ' } else { c }).collect();
     if !name.is_ascii() || name.contains("=?") || name.len() > LINE - 10 {
-        // In a phrase (section 5), Base64 only has allowed characters.
+        // In a phrase (section 5), Base64 uses only allowed characters.
         return encoded_words(&name, room);
     }
     if name.chars().all(is_plain) {
@@ -236,9 +235,9 @@ fn display_name(name: &str, room: usize) -> Vec<String> {
     vec![format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))]
 }
 
-/// A field of a MIME part with a file name in a parameter. `Content-Disposition` uses RFC 2231,
-/// with an ASCII name for programs that don't support it; `Content-Type` has it as `name`, in
-/// encoded words, because Outlook up to 2003 only looks there.
+/// A field of a MIME part with a file name as a parameter. `Content-Disposition` has the name in
+/// the form of RFC 2231, and an ASCII name for programs that don't support it. `Content-Type` has
+/// it as `name` in encoded words, because Outlook up to 2003 looks only there.
 #[derive(Debug, Clone)]
 pub struct FileField<const IS_TYPE: bool> {
     value: String,
@@ -251,7 +250,7 @@ pub type NamedType = FileField<true>;
 pub type Disposition = FileField<false>;
 
 impl<const IS_TYPE: bool> FileField<IS_TYPE> {
-    /// Creates the field from a media type, or `attachment` or `inline`, and the file's name.
+    /// Creates the field from a media type, `attachment` or `inline`, and the file's name.
     pub fn new(value: &str, name: &str) -> Self {
         let tame = |c: char| {
             if is_forbidden(c) || matches!(c, '"' | '\\' | '/') { '_' } else { c }
@@ -296,7 +295,7 @@ impl<const IS_TYPE: bool> Header for FileField<IS_TYPE> {
     }
 }
 
-/// Returns a parameter in the form of RFC 2231, section 4; in numbered pieces (section 3) if it is
+/// Returns a parameter in the form of RFC 2231, section 4, in numbered pieces (section 3) if it is
 /// too long for a line.
 fn extended(key: &str, value: &str) -> Vec<String> {
     let mut pieces = vec![String::new()];
@@ -313,8 +312,8 @@ fn extended(key: &str, value: &str) -> Vec<String> {
             })
             .collect();
         match pieces.last_mut() {
-            // One piece is supported more widely than several: split only what would exceed the
-            // line.
+            // A single piece is supported more widely than several, so only a value that would
+            // break the line is split.
             Some(piece) if piece.len() + encoded.len() <= 800 => piece.push_str(&encoded),
             _ => pieces.push(encoded),
         }
@@ -332,7 +331,7 @@ fn extended(key: &str, value: &str) -> Vec<String> {
     }
 }
 
-/// Returns a recognisable ASCII version of a name.
+/// Returns a recognisable form of a name in ASCII.
 fn in_ascii(name: &str) -> String {
     let mut text = String::new();
     for character in name.chars() {
@@ -410,7 +409,7 @@ mod tests {
             .collect();
         let head = Head::new().people("To", &people);
         assert!(longest(&head.0) <= 78, "{}", head.0);
-        // Nothing is lost or split.
+        // No text is lost, and no character is split.
         let unfolded = head.0.replace("\r\n ", " ");
         for person in &people {
             assert!(unfolded.contains(&person.to_string()), "{person}");
@@ -430,7 +429,7 @@ mod tests {
             let person: Person = person.parse().expect("a person");
             assert_eq!(addresses("To", [&person]), field);
         }
-        // Text that the reader should have rejected starts no field.
+        // A line break that the parser missed does not start a new field.
         let person = Person {
             name: Some("Anna\r\nBcc: x@example.com".to_owned()),
             address: "anna@example.com".to_owned(),

@@ -1,7 +1,7 @@
 //! Mail connections: recording, login, SMTP, and a mailer on top of lettre, shared by tests, alarms
 //! and reports.
 //!
-//! This crate doesn't know schedules, the lake or reports.
+//! This crate depends on no schedule, lake or report.
 
 mod account;
 mod assertion;

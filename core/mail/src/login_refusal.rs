@@ -22,7 +22,7 @@ pub enum LoginRefusal {
     Unavailable,
 }
 
-/// Response codes of IMAP (RFC 5530) and POP3 (RFC 2449, RFC 3206) about logins.
+/// Response codes of IMAP (RFC 5530) and POP3 (RFC 2449, RFC 3206) that concern a login.
 const CODES: [(&str, LoginRefusal); 19] = [
     ("AUTHENTICATIONFAILED", LoginRefusal::Credentials),
     ("AUTH", LoginRefusal::Credentials),
@@ -46,16 +46,16 @@ const CODES: [(&str, LoginRefusal); 19] = [
 ];
 
 impl LoginRefusal {
-    /// Parses a refusal: an SMTP reply with its code, or the text of an IMAP or POP3 response with
-    /// its code in brackets.
+    /// Classifies a refusal: an SMTP reply with its code, or the text of an IMAP or POP3 response
+    /// with its code in brackets.
     pub fn read(text: &str) -> Self {
         let lower = text.to_ascii_lowercase();
         let lower = lower.rsplit_once(" refused: ").map_or(&*lower, |(_, reason)| reason);
         let words = by_words(lower);
         let code = code(text);
         match (code, words) {
-            // Dovecot uses IN-USE and UNAVAILABLE, and Yahoo LIMIT, both for too many connections
-            // and for too many logins.
+            // Dovecot uses IN-USE and UNAVAILABLE, and Yahoo uses LIMIT, for too many connections
+            // as well as too many logins.
             (Some(code), Some(words))
                 if words.is_about_load()
                     || words == Self::Blocked
@@ -73,12 +73,12 @@ impl LoginRefusal {
         matches!(self, Self::TooOften | Self::Connections)
     }
 
-    /// Returns whether another mechanism may succeed in the same conversation.
+    /// Returns whether another mechanism may succeed in the same session.
     pub fn leaves_other_mechanisms(self) -> bool {
         self == Self::Mechanism
     }
 
-    /// Returns whether another login would do harm until something changes, so that it is left to
+    /// Returns whether another login before something changes would do harm, so that it is left to
     /// the next test.
     pub fn waits_for_next_test(self) -> bool {
         matches!(self, Self::Credentials | Self::Blocked | Self::TooOften | Self::Mechanism)
@@ -94,10 +94,10 @@ fn code(text: &str) -> Option<LoginRefusal> {
         .next()
 }
 
-/// Words for an amount that was exceeded, of logins, attempts or connections.
+/// Phrases for an exceeded number of logins, attempts or connections.
 const MANY: [&str; 8] =
     ["too many", "maximum", "max ", "exceed", "limit", "too frequent", "too often", "frequently"];
-/// Words about a user name or a password that is wrong.
+/// Phrases for a wrong user name or password.
 const CREDENTIALS: [&str; 13] = [
     "invalid credential",
     "incorrect password",
@@ -113,13 +113,13 @@ const CREDENTIALS: [&str; 13] = [
     "user name or password",
     "username and password",
 ];
-/// What there may be too much of, if it is about logins.
+/// Words that relate an exceeded number to logins.
 const ATTEMPTS: [&str; 9] =
     ["attempt", "fail", "invalid", "incorrect", "wrong", "error", "rate", "frequen", "often"];
-/// Words for a mailbox that another session may hold.
+/// Words for a mailbox that another session may have locked.
 const MAILBOX: [&str; 8] =
     ["mailbox", "maildrop", "mail drop", "mail-drop", "folder", "spool", "inbox", "another"];
-/// Words about an account that may not log in, or not this way.
+/// Phrases for an account that may not log in, or not by this method.
 const BLOCKED: [&str; 23] = [
     "locked",
     "lockout",
@@ -145,7 +145,7 @@ const BLOCKED: [&str; 23] = [
     "security defaults",
     "did not meet the criteria",
 ];
-/// Words about a mechanism or command that the server does not accept.
+/// Phrases for a mechanism or command that the server does not accept.
 const MECHANISM: [&str; 22] = [
     "mechanism",
     "unsupported",
@@ -170,7 +170,7 @@ const MECHANISM: [&str; 22] = [
     "encryption required",
     "under a layer",
 ];
-/// Words about a failure of the server itself.
+/// Phrases for a failure of the server itself.
 const UNAVAILABLE: [&str; 16] = [
     "temporar",
     "later",
@@ -231,8 +231,8 @@ fn by_reply_code(text: &str) -> LoginRefusal {
     let code: Option<u16> =
         words.next().filter(|word| word.len() == 3).and_then(|word| word.parse().ok());
     match code {
-        // The user needs to log in once with PLAIN, so that the server can create the data that
-        // this mechanism needs.
+        // The user must log in once by PLAIN, so that the server can create the data that this
+        // mechanism needs.
         Some(432) if words.next().is_none_or(|status| status == "4.7.12") => {
             LoginRefusal::Mechanism
         }
@@ -310,7 +310,7 @@ mod tests {
             ),
             ("534 5.7.9 Application-specific password required.", Blocked),
             ("454 4.7.0 Too many login attempts, please try again later.", TooOften),
-            // iCloud, and temporary problems of others (mailcore2/pull/1642, mailpile/pull/2242,
+            // iCloud, and temporary problems elsewhere (mailcore2/pull/1642, mailpile/pull/2242,
             // node-imap/issues/340).
             ("[UNAVAILABLE] Service temporarily unavailable", Unavailable),
             ("System error", Unavailable),

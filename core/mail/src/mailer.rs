@@ -12,8 +12,8 @@ use super::{
     SmtpError, dkim,
 };
 
-/// Deadline for the server to accept a completely sent mail (RFC 5321, section 4.5.3.2.6): giving
-/// up earlier could send an accepted mail twice.
+/// Deadline for the server to accept a completely sent mail (RFC 5321, section 4.5.3.2.6). Giving
+/// up earlier would send an accepted mail twice.
 const ACCEPTING: Duration = Duration::from_secs(600);
 
 /// Deadline of a whole session. A large report over a slow line takes time, but a server that reads
@@ -25,7 +25,7 @@ const WHOLE: Duration = Duration::from_secs(3 * 3600);
 /// the last 30 minutes.)
 pub const HOLD: Duration = Duration::from_secs(30 * 60);
 
-/// Sends mails through a mail server with an account.
+/// Sends mails through a mail server, with an account for it.
 #[derive(Debug, Clone)]
 pub struct Mailer {
     server: MailServer,
@@ -59,7 +59,7 @@ pub enum MailError {
     /// The session with the server failed.
     #[error("{stage}: {0}", stage = .0.stage)]
     Smtp(SmtpError),
-    /// The server rejected these credentials recently.
+    /// The server recently rejected these credentials.
     #[error("{stage}: {0}", stage = Stage::SmtpAuth)]
     HeldBack(HeldBack),
     /// The mail can't be signed.
@@ -81,8 +81,8 @@ pub enum MailError {
 }
 
 impl MailError {
-    /// Returns whether a later attempt may succeed: after anything but the server's final refusal
-    /// (5xx) or a rejected certificate.
+    /// Returns whether a later attempt may succeed: always, except after a permanent refusal (5xx)
+    /// or an untrusted certificate.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Credentials(_) | Self::Dkim(_) | Self::Unwritten(_) => true,
@@ -96,8 +96,8 @@ impl MailError {
         }
     }
 
-    /// Returns whether a person can fix the problem, such as a refused login; the server's verdict
-    /// on the mail itself is final.
+    /// Returns whether an operator can fix the problem, such as a refused login. The server's
+    /// verdict on the mail itself is final.
     pub fn is_mendable(&self) -> bool {
         match self {
             Self::Credentials(_) | Self::Dkim(_) | Self::Unwritten(_) | Self::HeldBack(_) => true,
@@ -106,20 +106,20 @@ impl MailError {
         }
     }
 
-    /// Returns whether the mail may have been accepted although there was no reply.
+    /// Returns whether the mail may have been accepted although no reply came.
     pub fn is_uncertain(&self) -> bool {
         matches!(self, Self::Smtp(error) if error.uncertain)
     }
 }
 
 impl Mailer {
-    /// Creates a mailer for a server; `account` is the one that its endpoint names.
+    /// Creates a mailer for a server. `account` is the account of its endpoint.
     pub fn new(server: &MailServer, account: Option<&Account>) -> Self {
         Self { server: server.clone(), account: account.cloned(), accepting: None }
     }
 
-    /// Gives the server as much time as the standard allows to accept the content: for mails that
-    /// must not arrive twice.
+    /// Gives the server as long as the standard allows to accept the content, for mails that must
+    /// not arrive twice.
     #[must_use]
     pub fn patient(self) -> Self {
         Self { accepting: Some(ACCEPTING), ..self }
@@ -172,7 +172,8 @@ impl Mailer {
             smtp.quit();
             match ended {
                 Ok(()) => {}
-                // One mail per session, or a session limit: try another session.
+                // The server may allow one mail per session, or have another limit per session, so
+                // a new session starts afresh.
                 Err(error) if run.served > served && !is_of_the_mail(&error) => {
                     tracing::debug!(%error, "continuing in a new session");
                 }
@@ -192,7 +193,7 @@ impl Mailer {
         credentials.turn(&place, HOLD, self.server.timeout.to_std()).await
     }
 
-    /// Opens a session and reads the limits that the server states.
+    /// Opens a session and reads the limits that the server announces.
     async fn open(&self, size: u64, run: &mut Run) -> Result<Smtp, MailError> {
         let credentials = match &self.account {
             Some(account) => Some(super::credentials(account).await?),
@@ -235,18 +236,18 @@ impl Mailer {
     }
 }
 
-/// Records the results of recipients: those accepted and those refused.
+/// Records the results for recipients: those accepted and those refused.
 pub type Record<'a> =
     dyn FnMut(&[(Address, Reply)], &[(Address, Reply)]) -> std::io::Result<()> + Send + 'a;
 
-/// A mail that is being sent to its recipients.
+/// A mail being sent to its recipients.
 struct Run {
     outcome: Outcome,
-    /// Maximum number of recipients per transaction.
+    /// Maximum number of recipients in a transaction.
     most: usize,
-    /// Whether a server has broken off before the last recipient.
+    /// Whether a server has already ended a transaction early because of the number of recipients.
     is_reduced: bool,
-    /// Number of recipients with a known result.
+    /// Number of recipients with a result.
     served: usize,
 }
 
@@ -302,7 +303,7 @@ impl Run {
             None => Vec::new(),
         };
         if !sorted.postponed.is_empty() {
-            // Once the limit is known, the next transaction stays below it.
+            // With a known limit, the next transaction stays within it.
             self.most = self.most.min(accepted.len().max(1));
         }
         let result = record(&accepted, &sorted.refused);
@@ -328,7 +329,7 @@ impl Run {
         let crowded = error.reply.as_ref().is_some_and(is_crowded);
         let broken_off = error.stage == Stage::SmtpRcpt && error.taken > 0 && !error.uncertain;
         if broken_off {
-            // If that was not the limit, halving finds it.
+            // If that was not the limit, repeated halving finds it.
             let fewer = if self.is_reduced { recipients / 2 } else { recipients.saturating_sub(1) };
             self.most = self.most.min(fewer).min(error.taken).max(1);
             self.is_reduced = true;
@@ -369,13 +370,13 @@ impl Sorted {
             } else if !is_first
                 && (is_crowded(&reply) || matches!(reply.code, 452 | 552) && !is_full(&reply))
             {
-                // RFC 5321, section 4.5.3.1.10: 452 means too many recipients, and so may 552, from
-                // RFC 821. After an accepted recipient, this can't be distinguished from a
-                // rejection of this one; for the first recipient of a transaction it can.
+                // RFC 5321, section 4.5.3.1.10: 452 means too many recipients, and 552 may mean it,
+                // too, as in RFC 821. After an accepted recipient, this can't be distinguished from
+                // a rejection of this recipient; for the first one of a transaction, it can.
                 sorted.postponed.push(address);
             } else if is_crowded(&reply) {
-                // Too many, although there is only one: perhaps too many within a time. That is not
-                // about the recipient.
+                // The server reports too many recipients although there is only one, perhaps too
+                // many within some time. The reply does not concern the recipient.
                 let reply = Reply { code: 452, ..reply };
                 sorted.refused.push((address, reply));
             } else {
@@ -386,8 +387,8 @@ impl Sorted {
     }
 }
 
-/// Returns whether a reply means that the mail is too large: RFC 1870, section 6; `X.2.3` and
-/// `X.3.4` of RFC 3463; 523 of Courier. Some servers only state it in words.
+/// Returns whether a reply reports that the mail is too large: RFC 1870, section 6; `X.2.3` and
+/// `X.3.4` of RFC 3463; 523 of Courier. Some servers report it only in the text.
 pub fn is_too_large(reply: &Reply) -> bool {
     if reply.code / 100 < 4 || is_crowded(reply) {
         return false;
@@ -427,8 +428,9 @@ pub fn is_too_large(reply: &Reply) -> bool {
         && (by_status || reply.code == 523 || in_words.iter().any(|words| text.contains(words)))
 }
 
-/// Returns the same for a reply to MAIL, DATA or the content, where 552 usually refers to the size.
-/// Gmail blocks some types of attachments with `552-5.7.0`, which is not about the size.
+/// Returns whether a reply to MAIL, DATA or the content reports that the mail is too large. There,
+/// 552 has no other common meaning. Gmail rejects some types of attachments with `552-5.7.0`, which
+/// does not concern the size.
 fn is_size_refused(reply: &Reply) -> bool {
     let is_other = |status: &str| {
         status.starts_with("5.7.") || status.starts_with("5.1.") || status.starts_with("5.6.")
@@ -440,8 +442,8 @@ fn is_size_refused(reply: &Reply) -> bool {
             && !reply.enhanced_status().is_some_and(is_other)
 }
 
-/// Returns whether a reply means that the transaction has too many recipients (RFC 3463, section
-/// 3.6: `X.5.3`).
+/// Returns whether a reply reports too many recipients in the transaction (RFC 3463, section 3.6:
+/// `X.5.3`).
 fn is_crowded(reply: &Reply) -> bool {
     if reply.code / 100 < 4 {
         return false;
@@ -471,7 +473,7 @@ fn is_crowded(reply: &Reply) -> bool {
         .any(|words| text.contains(words))
 }
 
-/// Returns whether a reply means that a mailbox is full.
+/// Returns whether a reply reports a full mailbox.
 fn is_full(reply: &Reply) -> bool {
     let text = reply.lines.join(" ").to_ascii_lowercase();
     reply.enhanced_status().is_some_and(|status| status.ends_with(".2.2"))
@@ -523,7 +525,7 @@ mod tests {
         ] {
             assert!(is_too_large(&reply(text)) && is_size_refused(&reply(text)), "{text}");
         }
-        // Only in reply to MAIL and the content.
+        // Only in reply to MAIL and to the content.
         for text in ["552", "552 Requested mail action aborted: exceeded storage allocation"] {
             assert!(!is_too_large(&reply(text)) && is_size_refused(&reply(text)), "{text}");
         }
@@ -595,7 +597,7 @@ mod tests {
             (sorted.refused.len(), sorted.too_large.len(), sorted.postponed.len()),
             (4, 1, 0)
         );
-        // For the first recipient of a transaction, the reply is about the recipient, unless it
+        // For the first recipient of a transaction, the reply concerns the recipient, unless it
         // explicitly mentions a number.
         let sorted = sort(&["552 no", "550 5.5.3 Too many recipients"]);
         let transient: Vec<bool> =

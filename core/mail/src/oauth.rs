@@ -30,15 +30,15 @@ use super::{
 
 /// Deadline of a request to a token server.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Maximum size of a token server's answer, in bytes; tokens of a few KiB are common.
+/// Maximum response of a token server in bytes; tokens of a few KiB are common.
 const MAX: usize = 256 * 1024;
 /// Remaining lifetime at which a token is replaced. Tokens with a short lifetime are replaced after
 /// 90 % of it.
 const MARGIN: Duration = Duration::from_secs(300);
 /// Lifetime of a token if the server does not state it.
 const USUAL_LIFE: Duration = Duration::from_secs(600);
-/// Longest assumed life of a token, whatever its server states: the sum with the current time must
-/// not overflow.
+/// Maximum lifetime of a token, whatever its server states, so that adding it to the current time
+/// can't overflow.
 const MAX_LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// Time until the next attempt after a failed renewal of a token that is still valid.
 const RENEWED_AGAIN: Duration = Duration::from_secs(30);
@@ -107,7 +107,7 @@ pub enum TokenError {
         /// The meaning of the error, or the server's text.
         text: String,
     },
-    /// The answer is not that of a token server.
+    /// The response is not a valid OAuth 2.0 response.
     #[error(
         "the token server {server} did not return a valid OAuth 2.0 response ({what}); check token_url"
     )]
@@ -144,7 +144,7 @@ impl OAuth {
         Self { options, state: Mutex::default() }
     }
 
-    /// Returns the token in use, or a new one if that expires soon.
+    /// Returns the current token, or a new one if it expires soon.
     ///
     /// # Errors
     /// No valid token is available.
@@ -161,7 +161,7 @@ impl OAuth {
                 state.token = Some(token);
                 Ok(Fetched { token: secret, fresh: true, took: Some(now.elapsed()) })
             }
-            // The token server has a temporary problem, but the token is still valid.
+            // The token server has a temporary problem, but the current token is still valid.
             Err(error) => match state.token.as_mut().filter(|token| now < token.expires_at) {
                 Some(token) => {
                     // An unresponsive server must not delay each login of the account by its full
@@ -180,8 +180,8 @@ impl OAuth {
         self.state.lock().await.took = Some(took);
     }
 
-    /// Returns another token to replace one that a server rejected; `None` if another one would not
-    /// help. Of concurrent calls about the same token, only one fetches a new token.
+    /// Returns another token to replace one that a server rejected, or `None` if another one would
+    /// not help. Of several concurrent calls for the same token, only one requests a new token.
     ///
     /// # Errors
     /// No token is available.
@@ -215,7 +215,8 @@ impl OAuth {
             return asked.map(|(token, _)| token);
         };
         let first = source.fetch().await.map_err(TokenError::RefreshToken)?;
-        // The stored token takes precedence as long as the configured one is its origin.
+        // The stored token takes precedence as long as the configured one is the one that it was
+        // obtained from.
         let kept = read_stored_token(&self.options.kept, &first);
         let mut result = self.ask(&transport, &proof, Some(kept.as_ref().unwrap_or(&first))).await;
         if kept.is_some()
@@ -257,7 +258,8 @@ impl OAuth {
         Ok(ClientProof { secret, assertion })
     }
 
-    /// Requests an access token; returns it with the new refresh token, if there is one.
+    /// Requests an access token. Returns it with the new refresh token, if the response contains
+    /// one.
     async fn ask(
         &self,
         transport: &Transport,
@@ -311,7 +313,8 @@ impl OAuth {
         Ok(self.accept(&answer, asked))
     }
 
-    /// Returns the access token and the refresh token in a server's fixed answer.
+    /// Returns the access token and the refresh token from a server that sends this response
+    /// whatever it receives.
     #[cfg(feature = "test-hooks")]
     pub async fn replay(
         &self,
@@ -410,7 +413,7 @@ fn explain(error: Failure, place: &Place, secrets: &[Secret]) -> TokenError {
             };
             TokenError::Refused { server, code, text }
         }
-        // Neither the answer nor the parser's error is shown, because they may contain an access
+        // Neither the content nor the parser's error is shown, because it may contain an access
         // token.
         RequestTokenError::Parse(_, body) => {
             TokenError::Unreadable { server, what: format!("{} bytes", body.len()) }
@@ -503,7 +506,7 @@ fn mark(first: &Secret) -> String {
     hex(&Sha256::digest(first.expose())[..8])
 }
 
-/// Returns the refresh token that the server issued to replace `first`.
+/// Reads the refresh token that the server issued in place of `first`.
 fn read_stored_token(path: &Path, first: &Secret) -> Option<Secret> {
     let text = mailqos_base::files::read_text(path, MAX as u64).ok()?;
     let (of, token) = text.trim_end().split_once('\n')?;

@@ -1,9 +1,9 @@
 //! Meanings of the refusals of large providers, with remedies.
 
-/// A known refusal: texts that it must contain (in lower case), and its meaning.
+/// A known refusal: lower-case texts that must all occur in it, and its meaning.
 type Known = (&'static [&'static str], &'static str);
 
-/// The more specific ones come first.
+/// Known refusals, more specific ones first.
 const KNOWN: [Known; 27] = [
     // Microsoft 365.
     (
@@ -121,7 +121,7 @@ pub(super) fn explain(refusal: &str) -> Option<&'static str> {
     KNOWN.iter().find(is_meant).map(|(_, meaning)| *meaning)
 }
 
-/// Returns whether a text contains a part; a status code does not match within a longer one.
+/// Returns whether a text contains a part. A status code is not found within a longer one.
 fn contains(text: &str, part: &str) -> bool {
     let is_code = part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.match_indices(part).any(|(at, _)| {
@@ -133,7 +133,7 @@ fn contains(text: &str, part: &str) -> bool {
     })
 }
 
-/// Adds the meaning to a refusal, if it is known.
+/// Adds its meaning to a known refusal.
 pub fn explained(refusal: String) -> String {
     match explain(&refusal) {
         Some(meaning) => format!("{refusal} ({meaning})"),

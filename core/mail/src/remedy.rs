@@ -5,7 +5,7 @@ use mailqos_model::Stage;
 
 use super::{LoginRefusal, refusals};
 
-/// Returns a remedy, if a likely one is known. Refusals of large providers already contain an
+/// Returns the likely remedy, if any. Refusals of large providers already include their
 /// explanation.
 pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> {
     use Stage::{
@@ -30,7 +30,7 @@ pub fn remedy(stage: Stage, error: &str, endpoint: &Endpoint) -> Option<String> 
     }
 }
 
-/// A failure at a stage of a conversation with a server.
+/// A failure at a stage of a session with a server.
 struct Failure<'a> {
     stage: Stage,
     error: &'a str,

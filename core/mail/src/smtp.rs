@@ -29,7 +29,7 @@ use mailqos_net::TlsSession;
 
 use super::{HeldBack, Transcript, Wire, WireError, refusals};
 
-/// Deadline for a polite end.
+/// Deadline for ending the session with QUIT.
 const QUITTING: Duration = Duration::from_secs(5);
 
 /// A server's reply.
@@ -37,7 +37,7 @@ const QUITTING: Duration = Duration::from_secs(5);
 pub struct Reply {
     /// Reply code of three digits.
     pub code: u16,
-    /// The text of each line.
+    /// Texts after the code, one per line.
     pub lines: Vec<String>,
     /// Time at which its last byte was received.
     pub at: Instant,
@@ -61,7 +61,7 @@ impl Reply {
         self.code / 100 == 2
     }
 
-    /// Returns whether the code is 4xx: it may succeed later.
+    /// Returns whether the code is 4xx: a later attempt may succeed.
     pub fn is_transient(&self) -> bool {
         self.code / 100 == 4
     }
@@ -95,7 +95,7 @@ pub struct SmtpError {
 }
 
 impl SmtpError {
-    /// Creates the error for a login that is not attempted.
+    /// Creates the error for a login that was not attempted.
     pub fn of_login(held_back: &HeldBack) -> Self {
         Self {
             stage: Stage::SmtpAuth,
@@ -108,7 +108,7 @@ impl SmtpError {
         }
     }
 
-    /// Returns whether the server replied that it may succeed later (4xx).
+    /// Returns whether the server reported a temporary failure (4xx).
     pub fn is_transient(&self) -> bool {
         self.reply.as_ref().is_some_and(Reply::is_transient)
     }
@@ -125,7 +125,7 @@ pub struct SmtpPhases {
     pub connect: Option<Micros>,
     /// Time from the connection to the greeting.
     pub greeting: Option<Micros>,
-    /// EHLO, both times with STARTTLS.
+    /// EHLO, or both of them with STARTTLS.
     pub ehlo: Option<Micros>,
     /// Authentication.
     pub auth: Option<Micros>,
@@ -141,7 +141,7 @@ pub struct SmtpPhases {
 pub struct Smtp {
     endpoint: Endpoint,
     step: Duration,
-    /// Maximum duration of the whole conversation.
+    /// Maximum duration of the whole session.
     whole: Option<Duration>,
     lane: LettreStream,
     connection: Option<AsyncSmtpConnection>,
@@ -150,7 +150,7 @@ pub struct Smtp {
     pub phases: SmtpPhases,
     /// The server's capabilities: the lines of its reply to EHLO.
     offers: Vec<String>,
-    /// Set if the connection could not be opened.
+    /// The transcript, if the connection could not be opened.
     transcript: Option<Transcript>,
     /// Number of replies before this step.
     told: usize,
@@ -166,7 +166,7 @@ impl fmt::Debug for Smtp {
 }
 
 impl Smtp {
-    /// Prepares a conversation; `step` is the deadline of each step.
+    /// Creates a session that is not connected yet. `step` is the deadline of each step.
     pub fn new(endpoint: &Endpoint, step: Duration) -> Self {
         Self {
             endpoint: endpoint.clone(),
@@ -200,7 +200,7 @@ impl Smtp {
         (limit > 0).then_some(limit)
     }
 
-    /// Limits the duration of the whole conversation, from the start of the connection.
+    /// Limits the duration of the whole session, from its connection on.
     pub fn limit(&mut self, whole: Duration) {
         self.whole = Some(whole);
     }
@@ -208,7 +208,7 @@ impl Smtp {
     /// Connects, reads the greeting, sends EHLO, and upgrades to TLS if configured.
     ///
     /// # Errors
-    /// [`SmtpError`] names the phase.
+    /// [`SmtpError`] includes the failed phase.
     pub async fn open(&mut self) -> Result<(), SmtpError> {
         let began = Instant::now();
         let mut wire = match Wire::connect(&self.endpoint, self.step).await {
@@ -288,8 +288,8 @@ impl Smtp {
             ));
         }
         self.command(Stage::SmtpTls, Starttls).await?;
-        // The stream below lettre changes; a new lettre connection takes it over with a generated
-        // greeting.
+        // The stream below lettre changes, so a new lettre connection takes it over with a
+        // synthetic greeting.
         self.connection = None;
         let Some(mut wire) = self.lane.stop() else {
             return Err(self.refuse(Stage::SmtpTls, WireError::EarlyData.to_string()));
@@ -301,7 +301,7 @@ impl Smtp {
         self.hello(None).await
     }
 
-    /// Returns this end's name in EHLO.
+    /// Returns the client name sent in EHLO.
     pub fn client_name(&self) -> String {
         self.client.to_string()
     }
@@ -311,9 +311,9 @@ impl Smtp {
         self.offered(keyword).is_some()
     }
 
-    /// Returns the parameters of a keyword in the reply to EHLO, from all lines that have it: some
-    /// servers list each mechanism on a separate line, or repeat them as `AUTH=LOGIN` for old
-    /// clients.
+    /// Returns the parameters of a keyword in the reply to EHLO, from all lines that contain it.
+    /// Some servers list each mechanism on a separate line, or repeat them as `AUTH=LOGIN`, the
+    /// form that old clients expect.
     fn offered(&self, keyword: &str) -> Option<Vec<String>> {
         let mut offered: Option<Vec<String>> = None;
         for line in &self.offers {
@@ -331,7 +331,7 @@ impl Smtp {
         offered
     }
 
-    /// Sends MAIL and RCPT. Each recipient gets a reply; it is an error if all are refused.
+    /// Sends MAIL and RCPT. Each recipient gets a separate reply.
     ///
     /// # Errors
     /// The sender or every recipient is refused.
@@ -350,7 +350,7 @@ impl Smtp {
         if eight_bit && self.offers("8BITMIME") {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
-        // An unacceptable recipient must not affect the others.
+        // A recipient that the server can't accept does not affect the others.
         let utf8 = self.offers("SMTPUTF8");
         let foreign = |address: &Address| !address.to_string().is_ascii();
         let beyond = "5.6.7 the address contains non-ASCII characters, which this server does not accept (no \
@@ -392,7 +392,7 @@ impl Smtp {
                     // 421 ends the session (RFC 5321, section 3.8).
                     Some(reply) if reply.code != 421 => {
                         results.push((recipient.clone(), reply));
-                        // If one may succeed later, the whole may.
+                        // If one recipient may succeed later, so may the whole transaction.
                         if error.is_transient()
                             || refusal.as_ref().is_none_or(|known| !known.is_transient())
                         {
@@ -426,7 +426,7 @@ impl Smtp {
         self.command(Stage::SmtpRcpt, Rset).await.map(drop)
     }
 
-    /// Returns the maximum number of recipients per transaction, if the server states it (RFC
+    /// Returns the maximum number of recipients in a transaction, if the server announces it (RFC
     /// 9422).
     pub fn recipients_limit(&self) -> Option<usize> {
         let words = self.offered("LIMITS")?;
@@ -434,11 +434,11 @@ impl Smtp {
         words.get(at + 1)?.parse().ok().filter(|most| *most > 0)
     }
 
-    /// Sends DATA and the content, which is only created after the server is ready for it, so that
-    /// `content` can contain the time.
+    /// Sends DATA and the content. `content` is called only after the server is ready for it, so
+    /// that it can include the time.
     ///
     /// # Errors
-    /// [`SmtpError::uncertain`] states whether the mail may have been accepted nevertheless.
+    /// [`SmtpError::uncertain`] is set if the mail may have been accepted.
     pub async fn data(
         &mut self,
         content: impl FnOnce() -> Vec<u8> + Send,
@@ -529,7 +529,7 @@ impl Smtp {
             .or_else(|| self.transcript.clone())
     }
 
-    /// Converts a failure that lettre reports.
+    /// Returns the error behind a failure that lettre reports.
     fn failed(&self, stage: Stage, error: &lettre::transport::smtp::Error) -> SmtpError {
         let lane = self.lane.lock();
         // The server's last reply in this step explains more than the end of the connection.

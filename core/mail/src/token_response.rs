@@ -1,14 +1,15 @@
 //! Converts the responses of token servers to the form of RFC 6749, section 5, which `oauth2`
 //! requires.
 //!
-//! Observed in practice: `expires_in` as a string (Entra's v1 endpoint, AD FS, PayPal) or a
-//! fraction, no `token_type` (older identity servers), `scope` as a list (Twitch, Strava),
-//! form-encoded responses (GitHub by default), errors with status 200 (GitHub, Slack), errors as an
-//! object (Google's APIs), a byte order mark in front.
+//! Seen in use: `expires_in` as a string (Entra's v1 endpoint, AD FS, PayPal) or a fraction, a
+//! missing `token_type` (older identity servers), `scope` as a list (Twitch, Strava), form-encoded
+//! responses (GitHub by default), errors with status 200 (GitHub, Slack), errors as an object
+//! (Google's APIs), and a leading byte order mark.
 
 use serde_json::{Map, Value};
 
-/// Normalises status and body for `oauth2`; unreadable bodies stay as they are.
+/// Returns status and body in the form that `oauth2` supports. A body that can't be parsed stays
+/// unchanged.
 pub(super) fn regular(status: u16, body: Vec<u8>) -> (u16, Vec<u8>) {
     let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
     let fields = match serde_json::from_slice(text) {
@@ -41,8 +42,9 @@ fn regular_token(fields: &mut Map<String, Value>) {
             Value::String(text) => text.trim().parse().ok(),
             _ => None,
         };
-        // Without a usable lifetime the caller's default applies; 0 also means no expiry
-        // (spring-projects/spring-security/issues/4810, superseriousbusiness/gotosocial/pull/731).
+        // Without a usable lifetime, the caller's default applies. 0 also means that the token does
+        // not expire (spring-projects/spring-security/issues/4810,
+        // superseriousbusiness/gotosocial/pull/731).
         match seconds.filter(|seconds: &f64| seconds.is_finite() && *seconds >= 1.0) {
             Some(seconds) => fields.insert("expires_in".to_owned(), Value::from(seconds as u64)),
             None => fields.shift_remove("expires_in"),
@@ -85,7 +87,7 @@ fn regular_error(fields: &mut Map<String, Value>) {
     }
 }
 
-/// Parses a form (`access_token=…&token_type=bearer`), if it has the required fields.
+/// Parses a form (`access_token=…&token_type=bearer`) if it contains the parts of a token response.
 fn form(text: &[u8]) -> Option<Map<String, Value>> {
     let text = std::str::from_utf8(text).ok()?.trim();
     let mut fields = Map::new();
@@ -96,7 +98,7 @@ fn form(text: &[u8]) -> Option<Map<String, Value>> {
     (fields.contains_key("access_token") || fields.contains_key("error")).then_some(fields)
 }
 
-/// Decodes percent-encoding, with `+` for a blank.
+/// Decodes percent-encoding, with `+` as a blank.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -5,19 +5,19 @@ use std::time::Instant;
 use mailqos_base::{Secret, mask, one_line};
 use mailqos_model::{Direction, Micros, UtcMicros};
 
-/// Maximum bytes kept of one conversation; only the size of the rest is recorded.
+/// Maximum number of bytes kept of a session; for the rest, only the size is recorded.
 const MAX_BYTES: usize = 64 * 1024;
-/// Maximum number of chunks kept of one conversation.
+/// Maximum number of chunks kept of a session.
 const MAX_RECORDS: usize = 4096;
 
-/// Minimum length of a word of a secret line that is removed from other texts: shorter ones would
-/// spoil them.
+/// Minimum length of a word from a secret line that is removed from other texts; removing shorter
+/// ones would garble them.
 const SHORTEST_FORM: usize = 8;
 
 /// A chunk as transferred over the connection (decrypted).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// Time since the start of the connection.
+    /// Time since the connection was opened.
     pub at: Micros,
     /// Direction of the chunk.
     pub direction: Direction,
@@ -63,13 +63,13 @@ impl Transcript {
         }
     }
 
-    /// Hides the encoded forms of a secret in a line (Base64, a digest), in case the server repeats
-    /// them.
+    /// Hides a line that contains a secret in another form (Base64, a digest), in case the server
+    /// repeats it.
     pub(super) fn hide_line(&mut self, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
         let words: Vec<&str> = line.split_whitespace().collect();
-        // The second of two words is the name of a mechanism, except for a password; so is the last
-        // word of an IMAP command.
+        // Of two words, the second is the name of a mechanism, unless the first is a password
+        // command. So is the last word of an IMAP command.
         let names_only = match words.as_slice() {
             [verb, _] => !verb.eq_ignore_ascii_case("PASS"),
             [_, verb, _] => verb.eq_ignore_ascii_case("AUTHENTICATE"),
@@ -104,12 +104,12 @@ impl Transcript {
         });
     }
 
-    /// Returns a position in the conversation, for [`Transcript::withhold`].
+    /// Returns a position in the session, for [`Transcript::withhold`].
     pub fn mark(&self) -> usize {
         self.chunks.len()
     }
 
-    /// Removes everything received since a mark: other people's mail.
+    /// Removes data received since a mark, such as other people's mail.
     pub fn withhold(&mut self, since: usize) {
         for chunk in self.chunks.iter_mut().skip(since) {
             if chunk.direction == Direction::Received {
@@ -120,7 +120,7 @@ impl Transcript {
         }
     }
 
-    /// Adds a note about an event.
+    /// Records an event.
     pub fn note(&mut self, text: &str) {
         self.record(Instant::now(), Direction::Note, text.as_bytes());
     }
@@ -150,7 +150,7 @@ impl Transcript {
         chunks.into_iter()
     }
 
-    /// Formats a server's text as one line of at most 200 characters, without control characters
+    /// Returns a server's message in one line of at most 200 characters, without control characters
     /// and secrets.
     pub fn one_line(&self, text: &str) -> String {
         one_line(text, &self.secrets)

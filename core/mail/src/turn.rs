@@ -1,6 +1,5 @@
-//! Coordination of logins with an account. As long as it is unknown whether a server accepts the
-//! credentials, only one login at a time tries them; after a rejection, no monitor tries them again
-//! for a while.
+//! Coordinates logins with an account. Until it is known whether a server accepts the credentials,
+//! only one login tries them. After a rejection, no monitor tries them again for a while.
 
 use std::{
     collections::HashMap,
@@ -14,7 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Credentials, LoginRefusal, SmtpError};
 
-/// Maximum number of servers whose rejections are remembered for an account.
+/// Maximum number of servers whose rejections are stored for an account.
 const MAX_PLACES: usize = 256;
 
 /// State of an account's logins at one server and port.
@@ -40,7 +39,7 @@ impl LoginAttempts {
     }
 }
 
-/// A login that the server refused recently, and that is not tried again yet.
+/// A login that the server recently refused and that is not yet tried again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", one_line(&format!(
     "{text} (seen {} ago; not tried again yet, to avoid locking the account: next attempt in {}, or as soon as \
@@ -57,7 +56,7 @@ pub struct HeldBack {
     pub left: Duration,
 }
 
-/// Formats a time in one unit: `40 s`, `25 min`, `3 h`.
+/// Formats a duration in a rounded form: `40 s`, `25 min`, `3 h`.
 fn rounded(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
@@ -76,7 +75,8 @@ pub struct LoginAttempt {
 
 impl Credentials {
     /// Waits for the turn to log in at a server and port, for at most `patience`. Credentials that
-    /// were rejected there less than `hold` ago are held back. (Access tokens are renewed instead.)
+    /// were rejected there less than `hold` ago are held back. (An access token is renewed
+    /// instead.)
     ///
     /// # Errors
     /// [`HeldBack`] with the earlier refusal.
@@ -196,7 +196,7 @@ mod tests {
         assert!(!second.is_finished());
         first.refused("no");
         second.await.expect("a task").expect_err("held back");
-        // Known credentials need not wait.
+        // Credentials with a known result don't have to wait.
         credentials.turn("b:993", HOLD, HOLD).await.expect("a turn").accepted();
         let _one = credentials.turn("b:993", HOLD, HOLD).await.expect("a turn");
         let _other = credentials.turn("b:993", HOLD, HOLD).await.expect("a turn");

@@ -1,5 +1,6 @@
-//! The connection below SMTP, POP3 and IMAP: recorded, timed, with deadlines and limits that no
-//! protocol above it can bypass. TLS from the first byte or in place. Independent of protocols.
+//! The connection below SMTP, POP3 and IMAP: recorded and timed, with deadlines and limits that the
+//! protocols above can't bypass. Supports TLS from the first byte or in place. Independent of any
+//! protocol.
 
 use std::{
     io,
@@ -29,7 +30,7 @@ use super::transcript::{self, Transcript};
 
 /// Size of a single read.
 const CHUNK: usize = 16 * 1024;
-/// Deadline for politely closing a connection.
+/// Deadline for closing a connection properly.
 const CLOSING: Duration = Duration::from_secs(2);
 
 /// Connection failures.
@@ -69,7 +70,7 @@ pub enum WireError {
         "the server sent plaintext after accepting STARTTLS; someone may be tampering with the connection"
     )]
     EarlyData,
-    /// Nothing, or only a part, arrived within the deadline.
+    /// The data did not arrive completely within the deadline.
     #[error("no answer within {0}")]
     TimedOut(Micros),
     /// Each step was in time, but there were too many of them.
@@ -84,7 +85,7 @@ pub enum WireError {
     /// A reply exceeded the maximum size.
     #[error("the server sent a reply of more than {0} bytes")]
     TooMuch(usize),
-    /// Another error of the system.
+    /// A system error.
     #[error("the connection broke: {0}")]
     Broken(String),
 }
@@ -112,7 +113,7 @@ impl WireError {
         )
     }
 
-    /// Returns whether it occurred in the TLS handshake or its preparation.
+    /// Returns whether the failure concerns the TLS handshake or its prerequisites.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Trust(_) | Self::Tls(_) | Self::EarlyData)
     }
@@ -127,10 +128,10 @@ impl From<TrustError> for WireError {
 enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-    /// A server with fixed replies.
+    /// A server that sends fixed data whatever it receives.
     #[cfg(feature = "test-hooks")]
     Script(io::Cursor<Vec<u8>>, tokio::io::Sink),
-    /// Between plaintext and encryption, or after a failed handshake.
+    /// Between plain and encrypted, or after a failed handshake.
     Gone,
 }
 
@@ -190,19 +191,19 @@ impl std::fmt::Debug for Wire {
 }
 
 impl Wire {
-    /// Opens a connection, with TLS if that is implicit. Name look-up and TCP together, and the
-    /// handshake, may each take `step`.
+    /// Opens a connection, including its TLS handshake if TLS is implicit. Both name resolution
+    /// with TCP, and the handshake, may take `step`.
     ///
     /// # Errors
-    /// [`WireError`] states which of them failed.
+    /// [`WireError`] distinguishes the steps.
     pub async fn connect(endpoint: &Endpoint, step: Duration) -> Result<Self, WireError> {
         let started = Instant::now();
         let transcript = Transcript::begin(&endpoint.server, endpoint.port);
         let tcp = connect_any(&endpoint.server, endpoint.port, step)
             .await
             .map_err(|error| WireError::of(error, &endpoint.server, endpoint.port))?;
-        // Small writes must be sent immediately, because milliseconds are measured (Nagle and
-        // delayed ACK cost 40 of them).
+        // Small writes must be sent immediately: delays of Nagle's algorithm and delayed ACK (40
+        // ms) would distort the measurements.
         let _ = tcp.set_nodelay(true);
         let peer = tcp.peer_addr().map_err(|error| WireError::Broken(error.to_string()))?;
         let mut wire =
@@ -244,8 +245,8 @@ impl Wire {
         }
     }
 
-    /// Simulates a conversation with a server that sends fixed replies and then closes the
-    /// connection, for tests.
+    /// Creates a session with a server that sends these bytes whatever it receives, and then closes
+    /// the connection, for tests.
     #[cfg(feature = "test-hooks")]
     pub fn scripted(said: Vec<u8>, step: Duration) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -289,7 +290,7 @@ impl Wire {
         self.curfew = Some((Instant::now() + whole, whole));
     }
 
-    /// Starts a step of the conversation, which may take the time `step` and receive `most` bytes.
+    /// Starts a step of the session, which may take `step` of time and receive `most` bytes.
     pub fn begin(&mut self, step: Duration, most: usize) {
         let step = match self.curfew {
             Some((curfew, _)) => step.min(curfew.saturating_duration_since(Instant::now())),
@@ -301,7 +302,7 @@ impl Wire {
         self.most_in_step = most;
     }
 
-    /// Returns the error for a deadline that has passed.
+    /// Returns the error for an exceeded deadline.
     fn timed_out(&self) -> WireError {
         match self.curfew {
             Some((curfew, whole)) if Instant::now() >= curfew => {
@@ -314,7 +315,7 @@ impl Wire {
     /// Upgrades the connection to TLS in place.
     ///
     /// # Errors
-    /// The handshake fails, or unexpected data was received before it.
+    /// Includes data received before the handshake.
     pub async fn upgrade(&mut self, trust: &Trust) -> Result<(), WireError> {
         if self.consumed < self.buffer.len() {
             return Err(WireError::EarlyData);
@@ -351,13 +352,13 @@ impl Wire {
         Ok(())
     }
 
-    /// Marks what is sent from now on as secret (or no longer secret): transcripts contain a mark
-    /// instead.
+    /// Marks the bytes sent from now on as secret, or no longer secret. Transcripts contain a
+    /// placeholder instead.
     pub fn secret(&mut self, secret: bool) {
         self.secret = secret;
     }
 
-    /// Hides a text from everything recorded, even if the server repeats it.
+    /// Adds a text that must never appear in the transcript, even if the server repeats it.
     pub fn hide(&mut self, secret: &Secret) {
         self.transcript.hide(secret);
     }
@@ -365,7 +366,7 @@ impl Wire {
     /// Sends all bytes.
     ///
     /// # Errors
-    /// The step's deadline passes, or the connection breaks.
+    /// The step's deadline passes or the connection breaks.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         let mut sent = 0;
         std::future::poll_fn(|cx| {
@@ -385,7 +386,7 @@ impl Wire {
         std::future::poll_fn(|cx| self.poll_line(cx, most)).await
     }
 
-    /// Reads a line, or the first `most` bytes of a longer one; returns whether the line ended.
+    /// Reads a line, or the first `most` bytes of a longer one. Returns whether the line ended.
     ///
     /// # Errors
     /// The deadline passes, the connection ends, or the reply is too long.
@@ -393,7 +394,7 @@ impl Wire {
         match self.line(most).await {
             Ok(line) => Ok((line, true)),
             Err(WireError::LineTooLong(_)) => {
-                // A line end may be split: its first half stays for the next part.
+                // The line end may be split here: its first half stays for the next part.
                 let mut count = most.min(self.buffer.len() - self.consumed);
                 if count > 1 && self.buffer[self.consumed + count - 1] == b'\r' {
                     count -= 1;
@@ -423,7 +424,7 @@ impl Wire {
         .await
     }
 
-    /// Returns whether received data has not been read.
+    /// Returns whether there are received but unread data.
     pub fn has_more(&self) -> bool {
         self.consumed < self.buffer.len()
     }
@@ -532,14 +533,14 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Closes the connection politely, within a short deadline.
+    /// Closes the connection properly, within a short deadline.
     pub async fn close(mut self) {
         if let Some(mut writer) = self.stream.writer() {
             let _ = tokio::time::timeout(CLOSING, writer.shutdown()).await;
         }
     }
 
-    /// Returns the server as named, and its port.
+    /// Returns the server's name as configured, and its port.
     pub fn place(&self) -> String {
         format!("{}:{}", self.server, self.peer.port())
     }
@@ -549,7 +550,7 @@ impl Wire {
         self.peer
     }
 
-    /// Returns the address of this end.
+    /// Returns the local address.
     pub fn local(&self) -> Option<SocketAddr> {
         match &self.stream {
             Stream::Plain(stream) => stream.local_addr().ok(),
@@ -565,12 +566,12 @@ impl Wire {
         self.started
     }
 
-    /// Returns the duration of name look-up and TCP.
+    /// Returns the duration of name resolution and TCP.
     pub fn tcp_took(&self) -> Micros {
         self.tcp
     }
 
-    /// Returns the duration of the handshake, if there was one.
+    /// Returns the duration of the handshake, once there was one.
     pub fn tls_took(&self) -> Option<Micros> {
         self.tls_took
     }
@@ -595,7 +596,7 @@ impl Wire {
         self.transcript.mark()
     }
 
-    /// Removes everything received since a mark from the transcript: other people's mail.
+    /// Removes data received since a mark, such as other people's mail, from the transcript.
     pub fn withhold(&mut self, since: usize) {
         self.transcript.withhold(since);
     }
@@ -608,7 +609,7 @@ impl Wire {
 
 fn broken(error: &io::Error) -> WireError {
     match error.kind() {
-        // Many servers end a TLS connection without notice.
+        // Many servers close a TLS connection without close_notify.
         io::ErrorKind::UnexpectedEof => WireError::Closed,
         _ => WireError::Broken(error.to_string()),
     }

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The sender of data on a connection, as seen from this end.
+/// Direction of data on a connection, as seen from this end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// This end.
+    /// Sent by this end.
     Sent,
-    /// The server.
+    /// Sent by the server.
     Received,
     /// Neither: an event such as a connection attempt.
     Note,

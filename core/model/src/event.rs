@@ -6,17 +6,17 @@ use super::{MonitorId, UtcMicros, words};
 words!(
     /// The kind of an event.
     EventKind, "event" {
-        /// The probe started testing.
+        /// The probe started to test.
         ProbeStarted = "probe_started",
         /// The probe was stopped by a signal.
         ProbeStopped = "probe_stopped",
         /// A monitor's alarm was raised.
         AlarmRaised = "alarm_raised",
-        /// A monitor's alarm continued, and further recipients were notified.
+        /// A monitor's alarm escalated: further recipients were notified.
         AlarmEscalated = "alarm_escalated",
         /// A monitor's alarm cleared.
         AlarmCleared = "alarm_cleared",
-        /// A monitor's alarm is suppressed because another monitor's failure explains it.
+        /// A monitor's alarm is suppressed, because another monitor's failure explains it.
         AlarmHeld = "alarm_held",
         /// Someone acknowledged an alarm.
         Acknowledged = "acknowledged",
@@ -49,29 +49,29 @@ words!(
 /// An event; (`monitor`, `at`) is unique within a site.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Event {
-    /// The monitor that it is about; the whole site if absent.
+    /// The monitor that the event concerns; the whole site if absent.
     pub monitor: Option<MonitorId>,
     /// Time of the event.
     pub at: UtcMicros,
     /// Kind of the event.
     pub kind: EventKind,
-    /// A single line for people, without secrets.
+    /// A single line for display, without secrets.
     pub text: Option<String>,
     /// The person who acknowledged, or the channel that accepted.
     pub actor: Option<String>,
-    /// End of what the event announces, if known: the end of a maintenance window.
+    /// End of the event, if known, such as that of a maintenance window.
     pub until: Option<UtcMicros>,
-    /// Details as JSON.
+    /// Further details as JSON.
     pub detail: Option<String>,
 }
 
 impl Event {
-    /// Creates an event without further details.
+    /// Creates an event without optional fields.
     pub fn new(monitor: Option<MonitorId>, at: UtcMicros, kind: EventKind) -> Self {
         Self { monitor, at, kind, text: None, actor: None, until: None, detail: None }
     }
 
-    /// Adds the line for people.
+    /// Adds the line for display.
     #[must_use]
     pub fn text(mut self, text: impl Into<String>) -> Self {
         self.text = Some(text.into());

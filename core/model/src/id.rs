@@ -1,9 +1,9 @@
-//! Names of things: lower-case letters, digits, `-`, `_` and `.`, at most 64 characters, so that
-//! they are safe in file names, hive partitions, mail header fields and tokens.
+//! Names of configured things: lower-case letters, digits, `-`, `_` and `.`, at most 64 characters,
+//! so that they are safe in file names, hive partitions, mail header fields and tokens.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// Maximum length of a name, in characters.
+/// Maximum number of characters in a name.
 const MAX_NAME: usize = 64;
 
 /// Reasons why a text is not a valid name.
@@ -15,7 +15,7 @@ pub enum InvalidName {
     /// The name has more than 64 characters.
     #[error("the name has {0} characters; at most {MAX_NAME} are allowed")]
     TooLong(usize),
-    /// A character other than `a`–`z`, `0`–`9`, `-`, `_`, `.`.
+    /// The name contains a character other than `a`–`z`, `0`–`9`, `-`, `_`, `.`.
     #[error(
         "{0:?} is not allowed; names may contain lower-case letters a–z, digits, '-', '_' and '.'"
     )]
@@ -104,24 +104,23 @@ macro_rules! name {
 }
 
 name!(
-    /// The id of a monitor, unique within a site.
+    /// Id of a monitor, unique within a site.
     MonitorId
 );
 name!(
-    /// The id of an object: a monitored host or service.
+    /// Id of an object: a monitored host or service.
     ObjectId
 );
 name!(
-    /// The name of an account: credentials, referred to by name.
+    /// Name of an account.
     AccountName
 );
 name!(
-    /// The name of a site that a probe measures from.
+    /// Name of a site: the place from which a probe measures.
     SiteName
 );
 name!(
-    /// The name of any other entry of the configuration: operator, action list, mail server,
-    /// target.
+    /// Name of any other configured thing: operator, action list, mail server, target.
     Name
 );
 

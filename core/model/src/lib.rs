@@ -1,7 +1,7 @@
 //! The terms of mailqos as types: names, times, durations, samples and events. Each term is defined
 //! once and has the same name in the configuration, the lake and the reports.
 //!
-//! This crate doesn't know files, networks or the configuration.
+//! This crate depends on no file, network or configuration.
 
 mod direction;
 mod event;

@@ -1,20 +1,20 @@
-//! A round trip for display: the estimate and its interval.
+//! Display of a round trip: the estimate and its interval.
 
 use std::fmt;
 
 use super::{Micros, Sample};
 
-/// The round trip of one test with its intervals.
+/// The round trip of a test with its intervals.
 ///
-/// Displayed as "3.7 s (3.5–3.9 s)": no more digits than are certain, with the calibrated interval,
-/// rounded outwards. With `#` (`{:#}`) the guaranteed interval is appended.
+/// Displayed as "3.7 s (3.5–3.9 s)", with no more digits than are significant and the calibrated
+/// interval rounded outwards. With `#` (`{:#}`), the guaranteed interval is appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoundTrip {
-    /// The best estimate.
+    /// Best estimate.
     pub estimate: Micros,
-    /// Half the width of the interval that certainly contains the true value.
+    /// Half-width of the interval that certainly contains the true value.
     pub error: Option<Micros>,
-    /// Half the width of the 99 % interval.
+    /// Half-width of the interval that contains the true value with a probability of 99 %.
     pub likely_error: Option<Micros>,
 }
 
@@ -36,13 +36,13 @@ impl RoundTrip {
         }
     }
 
-    /// Formats the estimate alone, with no more digits than are certain: "3.7 s".
+    /// Formats the estimate alone, with no more digits than are significant: "3.7 s".
     pub fn brief(self) -> String {
         let half = self.shown().unwrap_or(Micros::ZERO);
         format!("{} s", seconds(self.estimate.0, digits(half)))
     }
 
-    /// Formats the interval that certainly contains the true value: "0.1–15.1 s".
+    /// Formats the bounds within which the true value certainly lies: "0.1–15.1 s".
     pub fn bounds(self) -> Option<String> {
         self.error.map(|error| self.interval(error))
     }
@@ -74,7 +74,7 @@ impl fmt::Display for RoundTrip {
     }
 }
 
-/// Returns the number of decimals for a value with this error.
+/// Returns the number of decimals of a value known to this precision.
 fn digits(half: Micros) -> u32 {
     match half.0 {
         ..10_000 => 3,
@@ -125,7 +125,7 @@ mod tests {
                 "0.342 s (0.340–0.344 s)",
                 "0.342 s (0.340–0.344 s), guaranteed 0.31–0.38 s",
             ),
-            // Samples of earlier versions only have the guaranteed interval.
+            // As in samples of earlier versions: only the guaranteed interval.
             (7_500, None, Some(7_500), "7.5 s (0.0–15.0 s)", "7.5 s (0.0–15.0 s)"),
             (
                 80_000,
@@ -135,7 +135,7 @@ mod tests {
                 "80 s (40–120 s), guaranteed 20–140 s",
             ),
             (1_340, None, None, "1.340 s", "1.340 s"),
-            // Never below zero.
+            // A bound is never negative.
             (
                 100,
                 Some(300),

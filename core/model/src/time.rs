@@ -1,15 +1,16 @@
-//! Times and durations: integers of microseconds, UTC. Time zones belong to input and output.
+//! Times and durations as integers of microseconds in UTC. Time zones are applied only for input
+//! and output.
 
 use std::{fmt, ops, str::FromStr, time::Duration};
 
-/// A time: microseconds since 1970-01-01T00:00:00Z.
+/// A time in microseconds since 1970-01-01T00:00:00Z.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(transparent)]
 pub struct UtcMicros(pub i64);
 
-/// A duration in microseconds, which may be negative.
+/// A duration in microseconds. Differences of times may be negative.
 #[derive(
     Debug,
     Clone,
@@ -27,13 +28,13 @@ pub struct UtcMicros(pub i64);
 pub struct Micros(pub i64);
 
 impl UtcMicros {
-    /// Returns the current time by this machine's clock.
+    /// Returns the current time of this machine's clock.
     pub fn now() -> Self {
         Self(jiff::Timestamp::now().as_microsecond())
     }
 
-    /// Returns the same time as a jiff timestamp; outside jiff's range (year ±9999) the nearest one
-    /// in it.
+    /// Returns the time as a jiff time stamp. Times beyond jiff's range (year ±9999) become the
+    /// nearest one in it.
     pub fn timestamp(self) -> jiff::Timestamp {
         jiff::Timestamp::from_microsecond(self.0).unwrap_or(if self.0 < 0 {
             jiff::Timestamp::MIN
@@ -54,7 +55,7 @@ impl From<jiff::Timestamp> for UtcMicros {
     }
 }
 
-/// Formats the time as RFC 3339 in UTC, with as many digits as needed.
+/// Formats the time in RFC 3339 in UTC with as many digits as needed.
 impl fmt::Display for UtcMicros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.timestamp(), f)
@@ -106,7 +107,7 @@ impl Micros {
         self.0 as f64 / 1_000_000.0
     }
 
-    /// Returns the standard library's duration; negative ones become zero.
+    /// Converts to the standard library's duration; negative ones become zero.
     pub fn to_std(self) -> Duration {
         Duration::from_micros(u64::try_from(self.0).unwrap_or(0))
     }
@@ -132,7 +133,7 @@ impl ops::Sub for Micros {
     }
 }
 
-/// Units of durations, largest first, in microseconds.
+/// Units of durations with their lengths in microseconds, largest first.
 const UNITS: [(&str, i64); 7] = [
     ("w", 7 * 86_400_000_000),
     ("d", 86_400_000_000),
@@ -143,7 +144,7 @@ const UNITS: [(&str, i64); 7] = [
     ("us", 1),
 ];
 
-/// The error for a text that is not a duration.
+/// Error for a text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a duration; write a number with a unit, such as \"500ms\", \"30s\", \"5m\", \"1h30m\" or \"2d\""
@@ -153,8 +154,8 @@ pub struct ParseDurationError(String);
 impl FromStr for Micros {
     type Err = ParseDurationError;
 
-    /// Parses `"1h30m"`, `"2.5s"`, `"500ms"`: numbers with units in any order, with optional blanks
-    /// between.
+    /// Parses `"1h30m"`, `"2.5s"`, `"500ms"`: numbers with units in any order, optionally with
+    /// blanks between them.
     fn from_str(text: &str) -> Result<Self, ParseDurationError> {
         let error = || ParseDurationError(text.to_owned());
         let mut rest = text.trim();
@@ -167,7 +168,7 @@ impl FromStr for Micros {
             let number: f64 = rest[..digits].parse().map_err(|_| error())?;
             rest = rest[digits..].trim_start();
             let end = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
-            // `5 Minutes`; but `M` may be months.
+            // `5 Minutes` is accepted, but `M` may mean months.
             let word = &rest[..end];
             let lower = word.to_lowercase();
             let unit = match if word.chars().count() > 2 { lower.as_str() } else { word } {

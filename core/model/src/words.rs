@@ -1,18 +1,18 @@
 //! Enums whose values are words in files.
 
-/// A word that is not one of the allowed ones.
+/// The error for a word that is not one of the allowed words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a known {1}: use {list}", list = .2.join(", "))]
 pub struct UnknownWord(pub String, pub &'static str, pub &'static [&'static str]);
 
-/// Declares an enum whose values are words in files: `as_str`, `ALL`, `WORDS`, and conversion from
-/// and to text are generated from one list.
+/// Declares an enum whose values are words in files: `as_str`, `ALL`, `WORDS`, parsing and
+/// formatting are all generated from one list.
 ///
 /// ```
 /// mailqos_model::words!(
 ///     /// A colour.
 ///     Colour, "colour" {
-///         /// Like grass.
+///         /// The colour of grass.
 ///         Green = "green",
 ///     }
 /// );

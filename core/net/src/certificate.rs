@@ -1,7 +1,7 @@
-//! Reads from an X.509 certificate what rustls doesn't report: issuer, subject, validity, version
-//! and key size. Verifies nothing: for explanations only.
+//! Reads details from an X.509 certificate that rustls doesn't report: issuer, subject, expiry,
+//! version and key size. Verifies nothing, so the result is for explanations only.
 //!
-//! Iterating over DER headers (RFC 5280, section 4.1) needs no parser crate.
+//! Walking the DER headers (RFC 5280, section 4.1) needs no parser crate.
 
 use mailqos_base::one_line;
 use mailqos_model::UtcMicros;
@@ -30,7 +30,7 @@ impl<'a> Certificate<'a> {
         let (_, certificate, _) = der(certificate)?;
         let (_, mut rest, _) = der(certificate)?;
         let mut version = 1;
-        // The version is optional, tag [0]; without it the certificate has version 1.
+        // The version is optional, tag [0]; a certificate without it has version 1.
         let (tag, content, after) = der(rest)?;
         if tag == 0xa0 {
             version = der(content)?.1.last()?.saturating_add(1);
@@ -46,7 +46,7 @@ impl<'a> Certificate<'a> {
         Some(Self { version, issuer: next()?, validity: next()?, subject: next()?, key: next()? })
     }
 
-    /// Returns the issuer's common name, or else its organisation, in one line.
+    /// Returns the issuer's common name, or its organisation if there is none, in one line.
     pub(super) fn issuer_name(&self) -> Option<String> {
         name(self.issuer)
     }
@@ -56,15 +56,15 @@ impl<'a> Certificate<'a> {
         attribute_of(self.subject, &COMMON_NAME)
     }
 
-    /// Returns the length of an RSA key.
+    /// Returns the length of an RSA key in bits.
     pub(super) fn rsa_bits(&self) -> Option<usize> {
         let (_, algorithm, key) = der(self.key)?;
         let (_, identifier, _) = der(algorithm)?;
         if identifier != RSA {
             return None;
         }
-        // BIT STRING (the first byte is the number of unused bits in the last one) of SEQUENCE {
-        // modulus, exponent }.
+        // BIT STRING (the first byte is the number of unused bits) of SEQUENCE { modulus, exponent
+        // }.
         let (_, bits, _) = der(key)?;
         let (_, sequence, _) = der(bits.get(1..)?)?;
         let (_, modulus, _) = der(sequence)?;
@@ -102,7 +102,7 @@ impl<'a> Certificate<'a> {
     }
 }
 
-/// Returns the common name in a distinguished name, or else the organisation.
+/// Returns the common name in a distinguished name, or the organisation if there is none.
 fn name(name: &[u8]) -> Option<String> {
     attribute_of(name, &COMMON_NAME).or_else(|| attribute_of(name, &ORGANIZATION))
 }
@@ -124,7 +124,7 @@ fn attribute_of(name: &[u8], attribute: &[u8]) -> Option<String> {
     None
 }
 
-/// Returns tag and content of a DER element, and the bytes after it.
+/// Splits a DER element into its tag, its content and the bytes after it.
 fn der(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&length, mut rest) = rest.split_first()?;

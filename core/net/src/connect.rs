@@ -37,7 +37,7 @@ pub enum ConnectError {
     },
 }
 
-/// Resolves a name to at most eight addresses, in the order in which to try them.
+/// Resolves a name. Returns at most eight addresses in the order in which to try them.
 ///
 /// # Errors
 /// [`ConnectError::Resolve`]
@@ -53,12 +53,12 @@ pub async fn addresses(server: &str, port: u16) -> Result<Vec<SocketAddr>, Conne
     Ok(interleave(addresses))
 }
 
-/// Resolves the name and connects to the first address that answers, all within `limit`. A silent
-/// name server is reported as such: the fault is neither with the server itself nor with a firewall
-/// in front of it.
+/// Resolves the name and connects to the first address that answers, all within `limit`. A name
+/// server that does not answer is reported as such, because neither the server nor a firewall in
+/// front of it is the cause.
 ///
 /// # Errors
-/// [`ConnectError`] states which of the two failed.
+/// [`ConnectError`] distinguishes the two steps.
 pub async fn connect_any(
     server: &str,
     port: u16,
@@ -139,7 +139,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Returns whether this machine has no route to any network. Only queries the routing table:
+/// Returns whether this machine has no route to any network. Only the routing table is queried:
 /// connecting a UDP socket sends nothing.
 fn no_network() -> bool {
     let reaches = |local: &str, remote: &str| {
@@ -156,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_address_and_a_closed_one_do_not_keep_from_the_third() {
-        // A listener with a full queue silently drops further connections, like a firewall.
+        // A listener with a full queue silently drops further connections, as a firewall does.
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
         let silent = socket.listen(1).expect("a listener");
@@ -165,7 +165,8 @@ mod tests {
         for _ in 0..8 {
             filling.spawn(TcpStream::connect(silent_at));
         }
-        // Connections that fit are accepted; if one is not within this time, the queue is full.
+        // Connections are opened until one does not succeed within this time, when the queue is
+        // full.
         let mut held = Vec::new();
         while let Ok(Some(joined)) =
             tokio::time::timeout(Duration::from_millis(300), filling.join_next()).await

@@ -26,9 +26,9 @@ use tokio_rustls::TlsConnector;
 pub use crate::place::{HttpError, Place};
 use crate::{Trust, client_config, connect::connect_any, proxy::Proxy};
 
-/// Maximum size of an answer's header, in bytes.
+/// Maximum size of a response's head in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// Longest wait that a server may ask for (Retry-After).
+/// Maximum wait accepted from a server (Retry-After).
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// A request to a server. It has no `Debug`, because the content may contain secrets.
@@ -36,7 +36,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 pub struct Request {
     /// Method, such as `GET` or `POST`.
     pub method: String,
-    /// `http://…` or `https://…`; secret, because webhook addresses are.
+    /// URL, `http://…` or `https://…`. It is secret, because the URLs of webhooks are.
     pub url: Secret,
     /// Header fields; their values may be secrets.
     pub headers: Vec<(String, Secret)>,
@@ -74,7 +74,7 @@ impl Route {
         }
     }
 
-    /// Returns host and port of the proxy that this route uses for a server, if any; never its
+    /// Returns host and port of the proxy that this route uses for a server, if any, without its
     /// password.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ impl Route {
 /// Validates the address of a proxy.
 ///
 /// # Errors
-/// Description of the problem without the address, which may contain a password.
+/// Describes the problem without the address, which may contain a password.
 pub fn check_proxy(address: &str) -> Result<(), HttpError> {
     Proxy::parse(address).map(|_| ())
 }
@@ -99,7 +99,7 @@ pub struct Response {
     pub status: u16,
     /// The content, or its beginning if it is too long.
     pub body: Vec<u8>,
-    /// Whether the content was truncated at the limit.
+    /// Whether the content exceeded the limit.
     pub truncated: bool,
     /// How long the server asks clients to wait (RFC 9110, section 10.2.3), at most an hour.
     pub retry_after: Option<Duration>,
@@ -108,13 +108,13 @@ pub struct Response {
 }
 
 impl Response {
-    /// Returns whether the status is 2xx.
+    /// Returns whether the status indicates success (2xx).
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// Returns the status and the beginning of the content in one line, for messages, without these
-    /// secrets.
+    /// Returns the status and the beginning of the content in one line, for messages, with the
+    /// given secrets removed.
     pub fn summary(&self, secrets: &[Secret]) -> String {
         let text = one_line(&String::from_utf8_lossy(&self.body), secrets);
         let separator = if text.is_empty() { "" } else { ": " };
@@ -126,7 +126,7 @@ impl Response {
 /// `deadline`.
 ///
 /// # Errors
-/// There is no answer. A failure status (4xx, 5xx) is an answer.
+/// There is no response. A response with an error status (4xx, 5xx) is not an error.
 pub async fn send(
     request: &Request,
     trust: &Trust,
@@ -216,7 +216,7 @@ fn retry_after(value: &HeaderValue, now: UtcMicros) -> Option<Duration> {
 pub fn parse_retry_after(text: &str, now: UtcMicros) -> Option<Duration> {
     let text = text.trim();
     let asked = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // A number of seconds that is too large becomes the maximum.
+        // A number of seconds that overflows is replaced by the maximum.
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
     } else {
         let micros = http_date(text)?.as_microsecond() - now.0;
@@ -230,7 +230,7 @@ pub fn parse_date(text: &str) -> Option<UtcMicros> {
     http_date(text.trim()).map(|at| UtcMicros(at.as_microsecond()))
 }
 
-/// Parses a date in one of the three forms in RFC 9110, section 5.6.7; all are in UTC.
+/// Parses a date in one of the three forms that RFC 9110, section 5.6.7, requires; all are in UTC.
 fn http_date(text: &str) -> Option<jiff::Timestamp> {
     if let Ok(date) = jiff::fmt::rfc2822::parse(text) {
         return Some(date.timestamp());
@@ -271,7 +271,7 @@ fn location(answer: &hyper::Response<hyper::body::Incoming>) -> Option<String> {
     value.to_str().ok().map(str::to_owned)
 }
 
-/// Sends the request; `forwarding` is the proxy that forwards it.
+/// Sends the request on an open connection. `forwarding` is the proxy that forwards the request.
 async fn exchange<S>(
     stream: S,
     request: &Request,
@@ -309,7 +309,7 @@ where
         while let Some(frame) = answer.frame().await {
             let frame = match frame {
                 Ok(frame) => frame,
-                // The server has done its work; only the content is truncated.
+                // The request succeeded; only the content of the response is cut off.
                 Err(_) if response.is_success() => {
                     response.truncated = true;
                     break;
@@ -348,7 +348,8 @@ where
     }
 }
 
-/// Returns the answer of a server with fixed replies, for the fuzz targets.
+/// Returns the response from a server that sends these bytes whatever it receives, for the fuzz
+/// targets.
 #[cfg(feature = "test-hooks")]
 pub async fn replay(said: Vec<u8>, request: &Request, most: usize) -> Result<Response, HttpError> {
     let place = Place::parse(request.url.expose())?;
@@ -419,7 +420,7 @@ mod tests {
         net::TcpListener,
     };
 
-    /// Starts a server that reads a request's header and then writes `chunk` this many times.
+    /// Starts a server that reads a request's head and then writes `chunk`, `times` times.
     async fn server(
         head: &'static str,
         chunk: Vec<u8>,
@@ -485,8 +486,8 @@ mod tests {
     #[tokio::test]
     async fn silence_and_an_endless_head_end_in_an_error() {
         let (url, _task) = server("", Vec::new(), 0).await;
-        // The server closes; an address that accepts connections and is silent is the listener's
-        // backlog.
+        // The server closes the connection; an address that accepts connections but does not
+        // respond is the listener's own backlog.
         assert!(matches!(
             send(&request(&url), &Trust::default(), SOON, 10).await,
             Err(HttpError::Broken { .. })
@@ -572,7 +573,7 @@ mod tests {
                 .expect("an answer");
             assert_eq!((answer.status, answer.body.as_slice()), (200, &b"ok"[..]));
         }
-        // A success counts although its content is truncated; the content of a failure is then
+        // A success counts even if its content is cut off; the content of a failure is then
         // unknown.
         let stream = Reset::saying("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok");
         let cut = exchange(stream, &request("http://script/"), &place, None, 100).await;
@@ -589,7 +590,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_proxy_gets_the_destination_and_the_credentials() {
-        // Over HTTP the proxy forwards the request itself.
+        // For HTTP, the proxy forwards the request.
         let (url, task) =
             server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Vec::new(), 0).await;
         let proxy = Place::parse(&url).expect("an address").server();
@@ -606,8 +607,8 @@ mod tests {
         let login = "proxy-authorization: Basic bWU6aHVudGVyMg==";
         assert!(heard.contains(login) && heard.contains("host: hooks.invalid:8080"), "{heard}");
 
-        // Over HTTPS the proxy is asked for a tunnel; its refusal is reported as such, and its
-        // password is not shown.
+        // For HTTPS, the proxy is asked for a tunnel. Its refusal is reported as its own, without
+        // its password.
         for (head, said) in [
             (
                 "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",

@@ -10,7 +10,7 @@
 //! does not make that distinction when its overall timeout ends, and has no setting for the largest
 //! response head over HTTP/1.1.
 //!
-//! This crate doesn't know configuration files, mail protocols or the lake.
+//! This crate depends on no configuration file, mail protocol or lake.
 
 mod certificate;
 pub mod connect;

@@ -1,4 +1,4 @@
-//! Destinations of requests, and reasons why a request got no answer.
+//! Destinations of requests, and the reasons why a request got no response.
 
 use hyper::Uri;
 use mailqos_model::Micros;
@@ -12,7 +12,7 @@ pub enum HttpError {
     /// The address of a proxy is invalid.
     #[error("the address of the proxy is not valid: {0}")]
     ProxyAddress(String),
-    /// A proxy did not connect to the server.
+    /// The proxy could not be used.
     #[error("the proxy {proxy} can't connect to the server: {reason}")]
     Proxy {
         /// Host and port of the proxy.
@@ -47,7 +47,7 @@ pub enum HttpError {
         /// The reason.
         reason: String,
     },
-    /// No answer, or an incomplete one, in time.
+    /// The complete response did not arrive in time.
     #[error("{server} did not answer within {after}")]
     TimedOut {
         /// Host and port.
@@ -58,8 +58,8 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// Returns whether the server may have received the request and carried it out, although there
-    /// was no answer.
+    /// Returns whether the server may have received and processed the request although no response
+    /// came.
     pub fn may_have_arrived(&self) -> bool {
         matches!(self, Self::Broken { .. } | Self::TimedOut { .. })
     }
@@ -79,7 +79,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Creates the root of a server.
+    /// Returns the root of a server.
     pub(crate) fn new(tls: bool, host: &str, port: u16) -> Self {
         Self { tls, host: host.to_owned(), port, path: "/".to_owned() }
     }
@@ -96,7 +96,7 @@ impl Place {
     /// Parses a URL.
     ///
     /// # Errors
-    /// Description of the problem without the URL, which may be a secret.
+    /// Describes the problem without the URL, which may be a secret.
     pub fn parse(url: &str) -> Result<Self, HttpError> {
         let uri: Uri = url.parse().map_err(|error| HttpError::Url(format!("{error}")))?;
         let tls = match uri.scheme_str() {

@@ -1,5 +1,5 @@
-//! HTTP proxies: selection of the proxy for a request, and the tunnel through it (CONNECT, RFC
-//! 9110, section 9.3.6).
+//! HTTP proxies: selects the proxy for a request, and opens a tunnel through it (CONNECT, RFC 9110,
+//! section 9.3.6).
 //!
 //! The variables are those of curl, wget and Go: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
 //! `NO_PROXY`, in upper or lower case.
@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::place::{HttpError, Place};
 
-/// Maximum size of the header of a proxy's answer, in bytes.
+/// Maximum size of a proxy's response head in bytes.
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// A proxy with its login. It has no `Debug`, because it contains a password.
+/// A proxy and its credentials. It has no `Debug`, because it contains a password.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     /// Host and port of the proxy.
@@ -25,7 +25,7 @@ pub(crate) struct Proxy {
     pub(crate) authorization: Option<Secret>,
 }
 
-/// Returns the error for an invalid proxy address; the address is not shown, because it may contain
+/// Returns the error for an invalid proxy address. The address is not shown, because it may contain
 /// a password.
 fn unusable(reason: &str) -> HttpError {
     HttpError::ProxyAddress(reason.to_owned())
@@ -74,7 +74,7 @@ impl Proxy {
         })
     }
 
-    /// Returns the proxy that the environment names for a server, if any.
+    /// Returns the proxy that the environment sets for a server, if any.
     pub(crate) fn of_environment(place: &Place) -> Result<Option<Self>, HttpError> {
         Self::chosen(place, |name| std::env::var(name).ok())
     }
@@ -102,7 +102,7 @@ impl Proxy {
         Self::unless_exempt(&text, place, &either("NO_PROXY").unwrap_or_default())
     }
 
-    /// Returns the proxy, unless the server is this machine or in a list like `NO_PROXY`.
+    /// Returns the proxy unless the server is this machine or matches a list like `NO_PROXY`.
     pub(crate) fn unless_exempt(
         address: &str,
         place: &Place,
@@ -152,7 +152,7 @@ impl Proxy {
         stream.write_all(asked.as_bytes()).await.map_err(broken)?;
         stream.flush().await.map_err(broken)?;
         let mut head = Vec::new();
-        // Byte by byte: data after the header belongs to the server, and the header is short.
+        // Read byte by byte: the bytes after the head belong to the server, and the head is short.
         while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
             if head.len() >= MAX_ANSWER {
                 return Err(self.failed(format!("its reply is longer than {MAX_ANSWER} bytes")));
@@ -183,8 +183,8 @@ fn is_local(host: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Returns whether `NO_PROXY` lists the server: names including all subdomains, addresses,
-/// networks, each with or without a port; `*` matches all.
+/// Returns whether `NO_PROXY` matches the server: names including their subdomains, addresses and
+/// networks, each with an optional port, or `*` for all servers.
 fn is_exempt(place: &Place, list: &str) -> bool {
     let host = place.host.trim_end_matches('.').to_ascii_lowercase();
     let address: Option<IpAddr> = host.parse().ok();

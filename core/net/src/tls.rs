@@ -27,7 +27,7 @@ use crate::Trust;
 /// The properties of a TLS session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSession {
-    /// Version, such as `TLSv1.3`.
+    /// TLS version, such as `TLSv1.3`.
     pub version: String,
     /// Cipher suite, such as `TLS13_AES_256_GCM_SHA384`.
     pub cipher: String,
@@ -40,7 +40,7 @@ pub struct TlsSession {
 }
 
 impl TlsSession {
-    /// Returns the names that the certificate is valid for.
+    /// Returns the names for which the certificate is valid.
     pub fn names(&self) -> Vec<String> {
         let certificate = self.certificate.as_deref().map(CertificateDer::from);
         let parsed = certificate.as_ref().and_then(|der| webpki::EndEntityCert::try_from(der).ok());
@@ -123,7 +123,8 @@ fn read_roots(path: &std::path::Path) -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-/// Returns the platform's store, read once: it is megabytes of PEM on some systems.
+/// Returns the platform's certificate store. It is read once, because it has megabytes of PEM on
+/// some systems.
 fn platform_roots() -> Result<RootCertStore, TrustError> {
     static ROOTS: OnceLock<Result<RootCertStore, TrustError>> = OnceLock::new();
     ROOTS
@@ -143,10 +144,10 @@ fn platform_roots() -> Result<RootCertStore, TrustError> {
         .clone()
 }
 
-/// Accepted certificates.
+/// Certificates that are accepted.
 #[derive(Debug)]
 enum Accepts {
-    /// Those issued by trusted authorities.
+    /// Certificates issued by trusted authorities.
     Chains(Arc<WebPkiServerVerifier>),
     /// The certificate with this fingerprint.
     Pinned([u8; 32]),
@@ -163,7 +164,7 @@ pub(crate) struct Verifier {
 
 #[cfg(test)]
 impl Verifier {
-    /// Accepts what another verifier accepts, and explains rejections.
+    /// Creates a verifier that accepts what another verifier accepts, and explains rejections.
     pub(crate) fn of_chains(
         chains: Arc<WebPkiServerVerifier>,
         provider: Arc<CryptoProvider>,

@@ -1,7 +1,7 @@
 //! Explains TLS failures: the problem with the server's certificate or protocol, and the remedy.
 //!
-//! rustls reports a rejection without the certificate, so [`rejected`] inspects the certificate
-//! when it is rejected.
+//! rustls reports a rejected certificate without the certificate itself, so [`rejected`] examines
+//! it at the moment of rejection.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use rustls::{
 
 use super::certificate::Certificate;
 
-/// Maximum number of names shown for a certificate that is valid for other hosts.
+/// Maximum number of names shown of a certificate for other names.
 const MAX_NAMES: usize = 3;
-/// Length of the shortest RSA key that rustls accepts, in bits.
+/// Shortest RSA key in bits that rustls accepts.
 const SHORTEST_RSA: usize = 2048;
 
-/// A rejected certificate, explained when it was rejected.
+/// The explanation of a rejected certificate, made at the moment of rejection.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Rejected(String);
@@ -41,7 +41,8 @@ pub(super) fn rejected(
     }
 }
 
-/// Returns the error, or the real reason if the certificate's key is too short to verify anything.
+/// Returns the error, or a better explanation if the certificate's key is too short for any
+/// verification.
 pub(super) fn unless_short_key(error: TlsError, certificate: &CertificateDer<'_>) -> TlsError {
     match short_key(certificate) {
         Some(text) => TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(
@@ -86,7 +87,7 @@ fn rejection(
                 Some(at) if at.0 < mailqos_model::UtcMicros::now().0 => {
                     format!("the certificate of {server} has expired (on {})", day(at))
                 }
-                // Then it is an intermediate certificate.
+                // Another position: an intermediate certificate.
                 _ => format!(
                     "the certificate of {server} is valid, but a CA certificate in its chain has expired; install \
                  the current chain on the server"
@@ -123,7 +124,7 @@ fn day(at: mailqos_model::UtcMicros) -> String {
     text.get(..10).unwrap_or(&text).to_owned()
 }
 
-/// Explains a wrong name: only the names in subjectAltName count (RFC 9525, section 6.3).
+/// Explains a name mismatch. Names are only in subjectAltName (RFC 9525, section 6.3).
 fn wrong_name(presented: &[String], certificate: Option<Certificate<'_>>, server: &str) -> String {
     let shown = |name: &String| {
         let name = name
@@ -184,7 +185,7 @@ fn unknown_issuer(
             authority(&certificate)
         );
     };
-    // The chain is at most as long as what was sent, so a cycle ends, too.
+    // The chain is at most as long as the list of sent certificates, so a cycle ends, too.
     for _ in 0..sent.len() {
         match issuer_of(&last) {
             Some(next) if next != last => last = next,
@@ -257,7 +258,7 @@ fn no_cipher() -> String {
         .to_owned()
 }
 
-/// Explains alerts with which a server ends a handshake (RFC 8446, section 6.2).
+/// Explains an alert with which a server ends a handshake (RFC 8446, section 6.2).
 fn refused(alert: AlertDescription, server: &str) -> String {
     use AlertDescription as A;
     match alert {
@@ -273,7 +274,7 @@ fn refused(alert: AlertDescription, server: &str) -> String {
     }
 }
 
-/// Returns whether an explanation is about an untrusted certificate: an operator must act, and
+/// Returns whether an explanation concerns an untrusted certificate: an operator must act, and
 /// retries don't help.
 pub fn is_of_certificate(explained: &str) -> bool {
     explained.contains("the certificate")
@@ -324,7 +325,7 @@ mod tests {
         assert!(is_of_certificate(&expired), "{expired}");
     }
 
-    /// Creates an authority, or a certificate below one.
+    /// Issues an authority, or a certificate below one.
     fn issued(
         name: &str,
         by: Option<&Issued>,
@@ -416,7 +417,7 @@ mod tests {
         ] {
             let text = reason_of(&root, &certificate.der, &sent);
             assert!(text.contains(expected), "{expected}: {text}");
-            // Errors are truncated at 200 characters, and "TLS: " precedes it.
+            // Errors are cut at 200 characters, including the prefix "TLS: ".
             assert!(text.chars().count() < 195, "{text}");
             assert!(is_of_certificate(&text) || expected == "fine", "{text}");
         }

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Maximum size of a file of trusted certificates, in bytes: a platform's whole store has a quarter
-/// of that.
+/// Maximum size in bytes of a file of trusted certificates, four times a platform's whole store.
 pub const MAX_CA_FILE: u64 = 1024 * 1024;
 
 /// Settings for trusted certificates.

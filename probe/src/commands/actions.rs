@@ -61,7 +61,7 @@ enum Example {
 }
 
 impl Example {
-    /// Kind of message.
+    /// Returns an example of the notification.
     fn notification(self, config: &Config) -> Notification {
         let why = match self {
             Self::Alarm => NotificationKind::Raised,
@@ -76,7 +76,7 @@ impl Example {
     }
 }
 
-/// Shows what the actions of a list would send.
+/// Prints what the actions of a list would send.
 fn show(config: &Config, list: &ActionList, kind: Example) -> Result<ExitCode, Failure> {
     let notification = kind.notification(config);
     for step in &list.steps {
@@ -90,16 +90,16 @@ fn show(config: &Config, list: &ActionList, kind: Example) -> Result<ExitCode, F
 /// Maximum size of standard input, in bytes.
 const MAX_INPUT: u64 = 1 << 20;
 
-/// The notification read from standard input.
+/// The notification from standard input.
 #[derive(serde::Deserialize)]
 struct Notice {
-    /// Stays the same if a notification is sent again.
+    /// Id, which stays the same if a notification is sent again.
     id: String,
     subject: String,
     text: String,
 }
 
-/// Sends a notification that is read from standard input. It succeeds if one channel accepts it.
+/// Sends a notification read from standard input. It succeeds if one channel accepts it.
 async fn tell(config: &Config, list: &ActionList) -> Result<ExitCode, Failure> {
     let mut text = String::new();
     std::io::stdin().take(MAX_INPUT).read_to_string(&mut text).map_err(Failure::work)?;

@@ -1,4 +1,5 @@
-//! `mailqos-probe alarms replay`: applies other alarm rules to recorded samples.
+//! `mailqos-probe alarms replay`: shows the alarms that other settings would have raised over the
+//! recorded samples.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -152,7 +153,8 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
             }
         }
     }
-    // An open outage has lasted until now, not until a day in the future, which has no samples.
+    // A current outage has lasted until now, not until a future day, and future days have no
+    // samples.
     let end = to.min(UtcMicros::now());
     play(&config, from, end, &mut plays).await?;
     let found: Vec<_> = plays.into_iter().map(|(name, replay)| (name, replay.end(end))).collect();
@@ -197,7 +199,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the interval in the other configuration, if it is longer.
+/// Returns the test interval of another configuration, if it is longer.
 fn thinner(other: Option<&Config>, monitor: &Monitor) -> Option<Micros> {
     let other = other?.monitors.get(&monitor.id)?;
     (other.test_interval > monitor.test_interval).then_some(other.test_interval)

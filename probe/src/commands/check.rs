@@ -117,7 +117,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tries the mailbox of each enabled monitor, each mailbox once; returns whether all folders exist.
+/// Tests the mailbox of each enabled monitor, each mailbox once; returns whether all folders exist.
 async fn mailboxes(config: &Config) -> Result<bool, Failure> {
     let mut tried = BTreeSet::new();
     let mut all_there = true;

@@ -1,5 +1,5 @@
-//! Edits configuration files and preserves their content, including comments and order. Changes are
-//! checked after writing and reverted if they are wrong.
+//! Edits configuration files while preserving the rest, including comments and order. The result is
+//! validated, and reverted if invalid.
 
 use std::{
     io::Write as _,
@@ -11,7 +11,7 @@ use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
 
 use super::Failure;
 
-/// A configuration file that is edited.
+/// A configuration file to edit.
 #[derive(Debug)]
 pub(super) struct Edit {
     main: PathBuf,
@@ -30,7 +30,7 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
 }
 
 impl Edit {
-    /// Opens the main file, which need not exist.
+    /// Opens the main file, which may be missing.
     pub(super) fn main(main: &Path) -> Result<Self, Failure> {
         Self::open(main, main.to_owned())
     }
@@ -44,12 +44,12 @@ impl Edit {
         Ok(Self { main: main.to_owned(), path, before, document })
     }
 
-    /// Opens the main file and all included files.
+    /// Opens the main file and all of its includes.
     pub(super) fn all(main: &Path) -> Result<Vec<Self>, Failure> {
         files(main)?.into_iter().map(|path| Self::open(main, path)).collect()
     }
 
-    /// Opens the main or included file that contains `[kind.name]`.
+    /// Opens the file that contains `[kind.name]`: the main file or one of its includes.
     pub(super) fn find(main: &Path, kind: &str, name: &str) -> Result<Self, Failure> {
         let found = Self::all(main)?.into_iter().find(|edit| edit.has(kind, name));
         found.ok_or_else(|| Failure::Usage(format!("unknown {kind} {name:?}")))
@@ -89,7 +89,7 @@ impl Edit {
         Ok(())
     }
 
-    /// Sets a key at the top of the file, unless it exists.
+    /// Sets a top-level key of the file, unless it is already set.
     pub(super) fn top(&mut self, key: &str, value: impl Into<Value>, comment: &str) {
         if !self.document.contains_key(key) {
             self.document.insert(key, Item::Value(value.into()));
@@ -115,14 +115,14 @@ impl Edit {
         self.document.set_trailing(comment);
     }
 
-    /// Writes the file; if the configuration is then wrong, everything is restored.
+    /// Writes the file. If the configuration becomes invalid, all changes are reverted.
     pub(super) fn save(self) -> Result<PathBuf, Failure> {
         Self::save_all(std::slice::from_ref(&self))?;
         Ok(self.path)
     }
 
-    /// Writes the changed files and returns whether there were any; if the configuration is then
-    /// wrong, everything is restored.
+    /// Writes the changed files; returns whether there were any. If the configuration becomes
+    /// invalid, all changes are reverted.
     pub(super) fn save_all(edits: &[Self]) -> Result<bool, Failure> {
         let mut written: Vec<&Self> = Vec::new();
         let mut failed = None;
@@ -169,11 +169,11 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// Writes under a temporary name first, so that a reloading probe never sees a partial file. The
-/// permissions of the file are kept at every moment, because it may contain secrets.
+/// permissions of the file are preserved at all times, because it may contain secrets.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     use mailqos_base::files::Access;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
-    // A symbolic link is kept: its destination is rewritten.
+    // A link is preserved: its destination is rewritten.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)?;
@@ -188,8 +188,8 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     mailqos_base::files::replace(&path, &temporary, access, |file| {
         file.write_all(text.as_bytes())?;
         let Some(before) = before else { return Ok(()) };
-        // If root edits it, the probe's user must still be able to read it. Other users can only
-        // give files to one of their groups.
+        // If root edits the file, the probe's user must still be able to read it. Other users can
+        // only change the group, to one that they are in.
         let group = Some(before.gid());
         let stays = fchown(&*file, Some(before.uid()), group).is_ok()
             || fchown(&*file, None, group).is_ok();
@@ -201,7 +201,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     })
 }
 
-/// Returns the main file and all included files.
+/// Returns the main file and its includes.
 fn files(main: &Path) -> Result<Vec<PathBuf>, Failure> {
     let edit = Edit::main(main)?;
     let folder = main.parent().unwrap_or(Path::new(""));
@@ -230,7 +230,7 @@ fn files(main: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// Returns an inline table.
+/// Formats a table of values in one line.
 pub(super) fn inline(pairs: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
     let mut table = InlineTable::new();
     for (key, value) in pairs {
@@ -239,7 +239,7 @@ pub(super) fn inline(pairs: impl IntoIterator<Item = (&'static str, Value)>) -> 
     Value::InlineTable(table)
 }
 
-/// Returns a list of texts.
+/// Returns an array of texts.
 pub(super) fn list(texts: &[String]) -> Value {
     Value::Array(texts.iter().map(String::as_str).collect::<Array>())
 }

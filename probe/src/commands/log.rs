@@ -1,4 +1,4 @@
-//! `mailqos-probe log`: the events of the lake, in order.
+//! `mailqos-probe log`: prints the events of the lake, in order.
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -29,7 +29,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     let config = global.config()?;
     let chosen = select(&config, &args.monitors)?;
-    // Recent events are in the journal of the running probe, if there is one.
+    // The latest events are in the journal of the running probe, if there is one.
     let _: Result<Sealed, _> = ask(&config, &Request::Seal).await;
     let from = UtcMicros::now() - args.since;
     let events = events(&config, from).await?;
@@ -47,7 +47,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
             Format::Json => json(&event),
             Format::Table => line(&event, &config),
         };
-        // A reader that has left is not a failure.
+        // A closed standard output is not a failure.
         if writeln!(out, "{line}").is_err() {
             break;
         }
@@ -55,7 +55,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the events from a moment on, oldest first.
+/// Returns the events from a time on, oldest first.
 async fn events(config: &Config, from: UtcMicros) -> Result<Vec<Event>, Failure> {
     let days = Days::open(config).await.map_err(Failure::work)?;
     let last = UtcMicros::now().utc_date();

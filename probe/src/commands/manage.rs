@@ -113,7 +113,7 @@ enum Add {
         /// Time between the starts of two tests, such as 5m.
         #[arg(long)]
         test_interval: Option<Micros>,
-        /// Cron expression, instead of an interval.
+        /// Cron expression instead of an interval.
         #[arg(long, conflicts_with = "test_interval")]
         schedule: Option<String>,
         /// Time zone of the cron expression.
@@ -150,7 +150,7 @@ pub(super) struct ListArgs {
     /// Kind of entries to list.
     #[arg(value_enum, default_value_t = EntryKind::Monitor)]
     what: EntryKind,
-    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" [default: all].
+    /// Monitors: ids, object:NAME, tag:NAME, patterns such as "mail-*" (default: all).
     monitors: Vec<String>,
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -175,7 +175,7 @@ pub(super) struct SwitchArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RemoveArgs {
-    /// Kind of the entry.
+    /// Kind of entry to remove.
     #[arg(value_enum)]
     what: EntryKind,
     /// Id of the entry.
@@ -401,7 +401,7 @@ pub(super) fn switch(
 ) -> Result<ExitCode, Failure> {
     let config: Config = global.config()?;
     let chosen = select(&config, &args.monitors)?;
-    // Each file is written once, and all are checked once: there may be ten thousand monitors.
+    // Write each file once and validate once, because there may be ten thousand monitors.
     let mut edits = Edit::all(global.path())?;
     let mut lines = String::new();
     for monitor in chosen {

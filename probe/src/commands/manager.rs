@@ -12,8 +12,8 @@ fn tell(states: &[NotifyState<'_>]) {
     let name = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
     // Without a service manager there is nothing to notify.
     let told = match name.as_encoded_bytes().strip_prefix(b"@") {
-        // An abstract socket (unix(7)), such as those of containers and older managers; the library
-        // knows only paths.
+        // An abstract socket (unix(7)), as used by containers and older managers; the library
+        // supports only paths.
         Some(name) => {
             let lines: Vec<String> =
                 states.iter().map(|state| state.to_string().trim().to_owned()).collect();
@@ -26,14 +26,13 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Reports that the probe is ready. If the service manager has a watchdog, reports from now on that
-/// the probe is alive, as long as due tests are started: a probe that hangs, or whose scheduler has
-/// stopped, is not alive.
+/// Reports that the probe is ready. From now on, a manager with a watchdog is notified as long as
+/// due tests are started: a probe that hangs, or whose scheduler has stopped, counts as dead.
 pub(super) fn ready(helpers: &mut JoinSet<()>, board: Arc<Board>) {
     tell(&[NotifyState::Ready]);
     let mut micros = 0;
     if sd_notify::watchdog_enabled(false, &mut micros) {
-        // Several times within the limit, so that one may be missed while the probe is suspended.
+        // Several times within the limit, because a suspension of the probe makes it miss one.
         let limit = Duration::from_micros(micros);
         helpers.spawn(async move {
             let mut well = true;

@@ -36,7 +36,7 @@ pub(super) async fn describe(config: &Config) -> Vec<String> {
     if any || config.proxy.address.is_some() { lines.into_iter().collect() } else { Vec::new() }
 }
 
-/// Returns the requests, their destinations, and their own proxies.
+/// Returns the requests in use, their destinations, and their own proxies.
 fn requests(config: &Config) -> Vec<(String, SecretSource, Option<&SecretSource>)> {
     let literal = |url: &str| SecretSource::Literal(mailqos_base::Secret::new(url));
     let mut found = Vec::new();
@@ -62,7 +62,7 @@ fn requests(config: &Config) -> Vec<(String, SecretSource, Option<&SecretSource>
     found
 }
 
-/// Returns a server of the cloud, as `NO_PROXY` may list it.
+/// Returns the host of a cloud service, as `NO_PROXY` may list it.
 fn usual_endpoint(address: &str) -> String {
     let host = match address.split("://").next() {
         Some("gs") => "storage.googleapis.com",

@@ -1,5 +1,5 @@
-//! `mailqos-probe run`: runs tests until it is stopped, then records mails in flight, seals and
-//! exits.
+//! `mailqos-probe run`: runs tests until it is stopped, then records the mails in transit, seals
+//! and exits.
 
 use std::{
     process::ExitCode,
@@ -163,7 +163,7 @@ async fn keep_as_long_as_wanted(live: Arc<RunningProbe>) {
     }
 }
 
-/// Removes the days that are older than the current configuration's retention.
+/// Removes the days that are older than the retention of the current configuration.
 async fn remove_old_days(live: Arc<RunningProbe>) {
     let config = live.config();
     if let Err(error) = Recorder::remove_old_days(&config).await {
@@ -187,7 +187,7 @@ async fn hang_up(live: Arc<RunningProbe>) {
     }
 }
 
-/// Raises an alarm if samples can't be stored for a while: no one reads logs at night.
+/// Raises an alarm if samples can't be stored for a while, because no one reads logs at night.
 async fn watch_recorder(recorder: Recorder, alarms: Alarms) {
     let mut since = None;
     loop {
@@ -207,7 +207,7 @@ async fn watch_recorder(recorder: Recorder, alarms: Alarms) {
     }
 }
 
-/// Raises an alarm when monitors can't be tested for a while: a probe that is blind must not look
+/// Raises an alarm if monitors can't be tested for a while: a probe that can't test must not appear
 /// healthy.
 async fn watch_tests(alarms: Alarms) {
     loop {
@@ -230,7 +230,7 @@ pub(super) fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
     use tokio::signal::unix::{SignalKind, signal};
     static TOLD: OnceLock<watch::Sender<bool>> = OnceLock::new();
     if let Some(told) = TOLD.get() {
-        // A new run has not been asked to stop, whatever happened before.
+        // This run has not been stopped yet, whatever happened before.
         told.send_replace(false);
         return Ok(told.subscribe());
     }
@@ -246,7 +246,7 @@ pub(super) fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
             }
             let nothing_to_end = told.is_closed();
             if told.send_replace(true) {
-                // Everything acknowledged is in the journal; the next start seals it.
+                // Everything acknowledged is in the journal, and the next start seals it.
                 tracing::warn!("second stop signal; exiting without sealing");
             } else if !nothing_to_end {
                 continue;

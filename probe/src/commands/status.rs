@@ -1,5 +1,5 @@
-//! `mailqos-probe status`: the running probe's monitors in a table, once or repeatedly; as JSON, or
-//! as a monitoring plugin.
+//! `mailqos-probe status`: shows the running probe's monitors in a table, once or refreshed, as
+//! JSON, or in the format of a monitoring plugin.
 
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
@@ -28,7 +28,7 @@ const TIMEOUT: Micros = Micros::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(2);
 /// Maximum number of monitors whose round trips a plugin prints.
 const MAX_MEASURED: usize = 20;
-/// … and how many failing ones it names.
+/// Maximum number of failing monitors that a plugin names.
 const MAX_NAMED: usize = 5;
 
 #[derive(Debug, clap::Args)]
@@ -68,7 +68,7 @@ pub(super) async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure
     let _screen = live.then(Screen::enter);
     tokio::select! {
         shown = show_states(&args, &config, live) => shown?,
-        // Also during a request: the terminal is restored.
+        // Ctrl-C also works while the probe is being asked, and the terminal is restored.
         _ = tokio::signal::ctrl_c(), if args.watch => {}
     }
     Ok(ExitCode::SUCCESS)
@@ -82,7 +82,8 @@ async fn show_states(args: &Args, config: &Config, live: bool) -> Result<(), Fai
         let request = Request::Status {
             monitors: args.monitors.clone(),
             states: args.states.clone(),
-            // A screen shows fifty of ten thousand monitors: the probe need not describe them all.
+            // Of ten thousand monitors, a screen shows fifty; the probe should not have to describe
+            // all of them.
             most: size.filter(|_| live).map(|(_, lines)| lines),
         };
         let patience = args.timeout.unwrap_or(TIMEOUT).to_std();
@@ -96,13 +97,13 @@ async fn show_states(args: &Args, config: &Config, live: bool) -> Result<(), Fai
                 }
             })
         } else {
-            // As the probe sent it: a newer one may have more keys.
+            // Printed as received, because a newer probe may send more.
             let status: Result<Value, _> = ask_within(config, &request, patience).await;
             status.map(|status| format!("{status}\n"))
         };
         let text = match text {
             Ok(text) => text,
-            // It may be restarting.
+            // The probe may be restarting.
             Err(error @ ControlError::NotRunning { .. }) if live => error.to_string(),
             Err(error) => return Err(error.into()),
         };
@@ -116,9 +117,10 @@ async fn show_states(args: &Args, config: &Config, live: bool) -> Result<(), Fai
 
 fn show(text: &str, live: bool) {
     let mut out = std::io::stdout();
-    // A reader that has left is not a failure.
+    // A closed standard output is not a failure.
     let _ = if live {
-        // Cursor home, the new text over the old one, and clear below it: no flicker.
+        // Move the cursor home and overwrite the old text, then clear the rest, which avoids
+        // flicker.
         let text = text.trim_end().replace('\n', "\x1b[K\n");
         write!(out, "\x1b[H{text}\x1b[K\x1b[J")
     } else {
@@ -127,7 +129,7 @@ fn show(text: &str, live: bool) {
     let _ = out.flush();
 }
 
-/// The alternate screen of the terminal, until dropped; long lines are cut, not wrapped.
+/// The alternate screen of the terminal, until dropped. Long lines are cut, not wrapped.
 struct Screen;
 
 impl Screen {
@@ -162,7 +164,7 @@ struct Table {
 }
 
 impl Table {
-    /// Returns all rows, in the order of the monitors.
+    /// Returns all rows in the order of the monitors.
     fn whole(self) -> String {
         let rows = self.rows.into_iter().flat_map(|(_, lines)| lines);
         let more = (self.unsent > 0).then(|| format!("… and {} more", self.unsent));
@@ -192,7 +194,7 @@ impl Table {
 }
 
 /// Draws the last day in at most `bars` bars. Their height is the round trip, relative to the
-/// longest; failures and times without tests are marked.
+/// longest. Failures and times without tests are marked.
 fn sparkline(day: &[Option<HalfHour>], bars: usize, colour: bool) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     if day.is_empty() {
@@ -227,7 +229,7 @@ fn sparkline(day: &[Option<HalfHour>], bars: usize, colour: bool) -> String {
     line
 }
 
-/// The current time and its zone.
+/// The current time and its time zone.
 struct Clock<'a> {
     now: Option<Timestamp>,
     zone: &'a TimeZone,
@@ -239,7 +241,7 @@ impl Clock<'_> {
         self.now.is_none_or(|now| date(now) == date(timestamp))
     }
 
-    /// Returns the time of a moment today, or the day of another, in eight columns.
+    /// Formats the time if it is today, otherwise the day, in eight columns.
     fn short(&self, moment: Option<Timestamp>) -> String {
         let Some(timestamp) = moment else {
             return "–".to_owned();
@@ -248,7 +250,7 @@ impl Clock<'_> {
         self.zone.to_datetime(timestamp).strftime(form).to_string()
     }
 
-    /// Returns the time of a moment, with its day if that is not today.
+    /// Formats a time, with its day if that is not today.
     fn long(&self, moment: Option<Timestamp>) -> String {
         let Some(timestamp) = moment else {
             return "–".to_owned();
@@ -260,13 +262,13 @@ impl Clock<'_> {
 
 /// The cells of a row.
 struct Cells<'a> {
-    /// The state, as wide as its column.
+    /// The state, padded to its column.
     state: &'a str,
     id: &'a str,
     name: &'a str,
     took: &'a str,
     at: &'a str,
-    /// The results of the last day, as wide as their column.
+    /// The results of the last day, padded to their column.
     bars: &'a str,
     next: &'a str,
 }
@@ -288,13 +290,13 @@ impl Columns {
     const BRIEF: usize = 10;
     const MOMENT: usize = 8;
 
-    /// Drops the least important columns until ids and names fit.
+    /// Drops the least important columns until there is room for ids and names.
     fn fitting(ids: usize, names: usize, screen: Option<usize>) -> Self {
         let (ids, names) = (ids.max("monitor".len()), names.min(40));
         let mut columns =
             Self { id: ids, name: names, took: Self::ROUND_TRIP, bars: 24, at: true, next: true };
         let Some(screen) = screen else { return columns };
-        // One long name must not displace everything else.
+        // A single long name must not displace everything else.
         columns.id = columns.id.min(40);
         for give_up in [
             |columns: &mut Self| columns.took = Self::BRIEF,
@@ -349,12 +351,12 @@ impl Columns {
     }
 }
 
-/// Returns a text without control characters; empty if there is none.
+/// Returns a text without control characters, or an empty one if there is none.
 fn text<'a>(text: impl Into<Option<&'a String>>) -> String {
     terminal::plain(text.into().map_or("", String::as_str))
 }
 
-/// Returns the round trip of a monitor's last test, with its interval if there is space.
+/// Formats the round trip of a monitor's last test, with its interval if there is room.
 fn round_trip(monitor: &MonitorReport, is_brief: bool) -> String {
     let micros = |ms: f64| Micros((ms * 1e3) as i64);
     let Some((last, estimate)) =
@@ -370,7 +372,7 @@ fn round_trip(monitor: &MonitorReport, is_brief: bool) -> String {
     if is_brief { round_trip.brief() } else { round_trip.to_string() }
 }
 
-/// Returns the table for a screen with this many columns, or as wide as necessary.
+/// Formats the table for a screen of this many columns, or in its full width.
 fn table(status: &StatusResponse, zone: &TimeZone, screen: Option<usize>, colour: bool) -> Table {
     let clock = Clock { now: status.at, zone };
     let monitors = &status.monitors;
@@ -436,7 +438,7 @@ fn table(status: &StatusResponse, zone: &TimeZone, screen: Option<usize>, colour
     table
 }
 
-/// Colours a text for the terminal, if colours are used.
+/// Returns a text in a terminal colour, if colours are enabled.
 fn paint(code: &str, text: String, colour: bool) -> String {
     if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text }
 }
@@ -471,7 +473,7 @@ fn row(
     match room {
         _ if remark.is_empty() => {}
         Some(room) if width(&remark) > room => {
-            // There is more space below.
+            // There is more room below the row.
             let indent = Columns::STATE + 1;
             let room = screen.unwrap_or(0).saturating_sub(indent).max(20);
             for line in terminal::lines(&remark, room, 2) {
@@ -483,7 +485,7 @@ fn row(
     lines
 }
 
-/// Returns the problems of the probe itself, one line each.
+/// Returns the problems of the probe itself, one per line.
 fn problems(probe: &ProbeReport) -> Vec<String> {
     let mut problems = Vec::new();
     if let Some(problem) = &probe.recorder_problem {
@@ -498,7 +500,7 @@ fn problems(probe: &ProbeReport) -> Vec<String> {
     problems
 }
 
-/// Returns a line about a dead channel.
+/// Returns a line about a channel that accepts nothing.
 fn dead(channel: &ChannelReport, clock: &Clock<'_>) -> String {
     let accepted = match channel.accepted_at {
         None => "has never accepted a message".to_owned(),
@@ -512,8 +514,8 @@ fn dead(channel: &ChannelReport, clock: &Clock<'_>) -> String {
     )
 }
 
-/// Returns how many monitors the probe could not test for a while, and the reason for the first of
-/// them.
+/// Returns the number of monitors that the probe could not test for a while, with the reason for
+/// the first of them.
 fn untested(probe: &ProbeReport) -> Option<(String, String)> {
     let (monitor, why) = probe.untested.iter().next()?;
     let count = plural(probe.untested.len() as u64, "monitor");
@@ -529,7 +531,7 @@ fn total(status: &StatusResponse, word: StateWord) -> u64 {
     status.totals.get(word.as_str()).copied().unwrap_or(0)
 }
 
-/// Returns how many monitors are in which state.
+/// Describes how many monitors are in which state.
 fn counts(status: &StatusResponse) -> String {
     let counts: Vec<String> = StateWord::ALL
         .iter()
@@ -539,7 +541,7 @@ fn counts(status: &StatusResponse) -> String {
     if counts.is_empty() { "no monitors".to_owned() } else { counts.join(", ") }
 }
 
-/// Returns whether a working channel was dead within the last day.
+/// Returns whether a working channel failed within the last day.
 fn was_dead_lately(channel: &ChannelReport, now: Option<Timestamp>) -> bool {
     match (channel.failed_at, now) {
         (Some(failed), Some(now)) => {
@@ -549,7 +551,7 @@ fn was_dead_lately(channel: &ChannelReport, now: Option<Timestamp>) -> bool {
     }
 }
 
-/// Remarks on a monitor's state.
+/// Returns the remarks on a monitor's state.
 fn remark(monitor: &MonitorReport, clock: &Clock<'_>) -> String {
     let mut parts = Vec::new();
     if let Some(alarm) = &monitor.alarm {
@@ -582,8 +584,8 @@ fn remark(monitor: &MonitorReport, clock: &Clock<'_>) -> String {
     terminal::plain(&parts.join("; "))
 }
 
-/// Responds as a monitoring plugin: one line, performance data after a bar, and exit code 0, 1, 2
-/// or 3 (<https://nagios-plugins.org/doc/guidelines.html>).
+/// Prints the result of a monitoring plugin: one line with the performance data after a bar, and
+/// exit code 0, 1, 2 or 3 (<https://nagios-plugins.org/doc/guidelines.html>).
 async fn plugin(args: &Args, global: &Global) -> ExitCode {
     let said = async {
         let config = global.config().map_err(|failure| match failure {
@@ -597,7 +599,7 @@ async fn plugin(args: &Args, global: &Global) -> ExitCode {
         let patience = args.timeout.unwrap_or(PLUGIN_TIMEOUT).to_std();
         match ask_within(&config, &request, patience).await {
             Ok(status) => Ok(verdict(&status)),
-            // The monitoring system must be alerted to exactly this: nothing is being tested.
+            // The monitoring system must report exactly this: nothing is tested.
             Err(error @ (ControlError::NotRunning { .. } | ControlError::Silent(_))) => {
                 Err((2, error.to_string()))
             }
@@ -628,7 +630,7 @@ fn verdict(status: &StatusResponse) -> (u8, String) {
     let code = if count(StateWord::Alarm) > 0 {
         2
     } else if blind.is_some() && count(StateWord::Failed) == 0 {
-        // No problem is known, but problems would not be noticed either.
+        // No problem is known, but problems would not be detected either.
         3
     } else if count(StateWord::Failed) > 0 || !troubles.is_empty() {
         1
@@ -711,7 +713,7 @@ mod tests {
     fn the_table_fits_the_screen_and_shows_states_the_last_day_and_dead_channels() {
         for (name, screen) in [("piped", None), ("wide", Some(180)), ("narrow", Some(80))] {
             let shown = table(&status(), &TimeZone::UTC, screen, false).whole();
-            // Failing channels are described in full, and wrap.
+            // Failing channels are described completely and wrap.
             let monitors = shown.lines().take_while(|line| !line.is_empty());
             let widest = monitors.map(width).max();
             assert!(screen.is_none_or(|screen| widest <= Some(screen)), "{shown}");

@@ -1,4 +1,4 @@
-//! Text on a terminal: its width, cut and padded to columns, in colour if wanted.
+//! Text on a terminal: its width in columns, truncation, padding and colours.
 
 use std::io::IsTerminal as _;
 
@@ -68,8 +68,8 @@ fn lines_up(line: &str, word: &str, columns: usize) -> bool {
     width(line) + 1 + width(word) <= columns
 }
 
-/// Returns columns and lines of the terminal; `None` if standard output is not a terminal, so that
-/// everything may be printed.
+/// Returns the columns and lines of the terminal on standard output, or `None` if it is not a
+/// terminal.
 pub(super) fn size() -> Option<(usize, usize)> {
     if !std::io::stdout().is_terminal() {
         return None;
@@ -84,7 +84,8 @@ pub(super) fn is_coloured() -> bool {
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Formats rows under their headings, each column as wide as necessary; the last one is not padded.
+/// Formats rows of a table under their headings. Each column is as wide as its content, and the
+/// last one is not padded.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let widest = |at: usize| {
         let cells = rows.iter().filter_map(|row| row.get(at));

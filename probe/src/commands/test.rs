@@ -1,4 +1,4 @@
-//! `mailqos-probe test`: runs one test of a monitor and shows its timeline.
+//! `mailqos-probe test`: runs one test of a monitor now and shows its timeline.
 
 use std::{fmt::Write as _, io::Write as _, process::ExitCode, sync::Arc};
 
@@ -26,7 +26,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// Runs one test of a monitor without recording a sample.
+    /// Returns the options of a test that leaves no sample.
     pub(super) fn once(monitor: String) -> Self {
         Self { monitor, no_record: true, transcript: false }
     }
@@ -85,7 +85,7 @@ pub(super) fn find<'config>(
     })
 }
 
-/// Returns the recorder, unless a running probe has the lake, which then only that probe may write.
+/// Opens the recorder, unless a running probe, as the only writer, holds the lake.
 async fn recorder(config: &Config) -> Result<Option<Recorder>, Failure> {
     match Recorder::open(config).await {
         Ok(recorder) => Ok(Some(recorder)),
@@ -111,7 +111,8 @@ fn width() -> usize {
         .clamp(60, 160)
 }
 
-/// Draws the timeline: a bar for each phase with its milliseconds, then the outcome.
+/// Draws the timeline: each phase as a bar at its position in time with its milliseconds, then the
+/// outcome.
 fn draw(result: &TestResult, kind: &Kind, width: usize, colour: bool) -> String {
     const LABELS: usize = 22;
     const VALUES: usize = 26;
@@ -168,8 +169,8 @@ fn draw(result: &TestResult, kind: &Kind, width: usize, colour: bool) -> String 
     text
 }
 
-/// Explains the error of a round trip: between which observations the mail arrived. `error` is half
-/// of the guaranteed interval.
+/// Explains the error of a round trip by the observations between which the mail arrived. `error` is
+/// the half-width of the guaranteed interval.
 fn explanation(arrival: &Arrival, error: Option<Micros>) -> String {
     let mut text = match arrival.pickups {
         1 => "1 pick-up: ".to_owned(),
@@ -192,14 +193,14 @@ fn explanation(arrival: &Arrival, error: Option<Micros>) -> String {
         let _ = write!(text, "; the server announced it after {}", milliseconds(announced));
     }
     let gap = arrival.shown - arrival.not_shown.unwrap_or(Micros::ZERO);
-    // Half a millisecond is not worth a word.
+    // Half a millisecond needs no explanation.
     if error.is_some_and(|error| error.0.saturating_mul(2) + 500 < gap.0) {
         text.push_str("; the servers' timestamps narrow this down");
     }
     text
 }
 
-/// Returns the remedy for a failed test, if a likely one is known.
+/// Returns the likely remedy for a failed test, if there is one.
 pub(super) fn what_to_do(kind: &Kind, stage: Option<Stage>, error: Option<&str>) -> Option<String> {
     let (stage, error) = (stage?, error?);
     remedy(stage, error, kind.endpoint(stage)).map(|remedy| format!("→ {remedy}"))
@@ -235,8 +236,8 @@ fn end_of(timeline: &Timeline) -> Micros {
         .max(Micros(1))
 }
 
-/// Returns where a phase's bar begins, in cells, and the bar, which is never empty and never beyond
-/// the end.
+/// Returns the start of a phase's bar in cells, and the bar, which is never empty and never extends
+/// beyond the end.
 fn place_bar(phase: &Phase, end: Micros, cells: usize) -> (usize, String) {
     let eighths =
         |at: Micros| (at.0.max(0) as f64 / end.0 as f64 * cells as f64 * 8.0).round() as usize;
@@ -250,7 +251,7 @@ fn place_bar(phase: &Phase, end: Micros, cells: usize) -> (usize, String) {
     (from, bar)
 }
 
-/// Formats milliseconds with as many digits as a reader needs.
+/// Formats milliseconds with a suitable number of digits.
 fn milliseconds(duration: Micros) -> String {
     let ms = duration.0 as f64 / 1000.0;
     match ms.abs() {

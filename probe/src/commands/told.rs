@@ -170,7 +170,7 @@ pub(super) async fn maintenance(
 }
 
 pub(super) async fn reload(global: &Global) -> Result<ExitCode, Failure> {
-    // Errors are shown here, with excerpts; the probe checks again.
+    // Problems are shown here with excerpts; the probe validates the configuration again.
     let config = global.config_with_warnings()?;
     let Reloaded { reloaded } = ask(&config, &Request::Reload).await?;
     print_line(&format!("reloaded: {reloaded}"))?;

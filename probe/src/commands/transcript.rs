@@ -8,7 +8,7 @@ use mailqos_model::MonitorId;
 
 use super::{Failure, Global, moment, print_line, test::what_to_do, write_out};
 
-/// Maximum distance of a given time from the start of the test that it selects, in µs.
+/// Maximum distance in µs between a given time and the start of the test that it refers to.
 const NEAR: i64 = 60_000_000;
 
 #[derive(Debug, clap::Args)]

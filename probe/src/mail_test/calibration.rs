@@ -1,14 +1,14 @@
 //! The calibrated interval: split conformal prediction (V. Vovk, A. Gammerman and G. Shafer,
 //! "Algorithmic Learning in a Random World", 2005; J. Lei et al., "Distribution-Free Predictive
-//! Inference for Regression", JASA 2018) on arrivals that are themselves only known within bounds.
+//! Inference for Regression", JASA 2018) on arrivals that are themselves known only within bounds.
 //!
 //! Knowledge about the servers predicts an interval for each arrival. A mail whose own pick-ups
-//! bracket its arrival closely shows how far that prediction could have been off in the worst case:
-//! by as much as its bracket reaches beyond the prediction. If arrivals continue as before, then
+//! bracket its arrival closely shows how wrong that prediction could have been in the worst case:
+//! by as much as its bracket extends beyond the prediction. If arrivals continue as before,
 //! widening the next prediction by the ⌈(n + 1) · 99 %⌉-th smallest of the last n such scores
-//! covers it with a probability of at least 99 %, whatever the distribution of the errors. Taking
-//! the worst case in each bracket only adds to that. With fewer than 99 scores there is no such
-//! quantile, and no interval is stated.
+//! covers it with a probability of at least 99 %, whatever the distribution of the errors. Using
+//! the worst case in each bracket only increases that probability. With fewer than 99 scores there
+//! is no such quantile, and no interval is stated.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,21 +16,22 @@ use mailqos_model::Micros;
 
 use super::moment::Bounds;
 
-/// Minimum percentage of arrivals that the calibrated interval covers.
+/// Minimum share of arrivals that the calibrated interval covers, in percent.
 const COVERAGE: usize = 99;
-/// Number of recent scores by which predictions are judged.
+/// Number of recent scores that determine the accuracy of a prediction.
 const WINDOW: usize = 400;
 /// Maximum width of a bracket that is used to score a prediction.
 const CLOSE: Micros = Micros::from_millis(1_500);
-/// Number of remembered kinds of predictions; the most recently judged ones stay.
+/// Maximum number of kinds of predictions to remember; the most recently scored ones are kept.
 const MAX_GROUPS: usize = 256;
 
-/// The scores of one kind of prediction: for one path through the servers, with the same witnesses.
+/// The scores of one kind of prediction: for one route through the servers, based on the same
+/// evidence.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Group {
-    /// Number of the last judgement.
+    /// Number of the last score.
     last: u64,
-    /// Scores in µs, oldest first.
+    /// Scores in microseconds, oldest first.
     scores: VecDeque<i64>,
 }
 
@@ -42,8 +43,8 @@ pub(super) struct Calibration {
 }
 
 impl Calibration {
-    /// Returns by how much a prediction of this group must be widened to cover the arrival with 99
-    /// %; `None` with too few scores.
+    /// Returns by how much a prediction of this group must be widened to cover the arrival with a
+    /// probability of 99 %, or `None` with too few scores.
     pub(super) fn margin(&self, group: &str) -> Option<Micros> {
         let scores = &self.groups.get(group)?.scores;
         let rank = ((scores.len() + 1) * COVERAGE).div_ceil(100);
@@ -52,7 +53,8 @@ impl Calibration {
         sorted.get(rank.checked_sub(1)?).copied().map(Micros)
     }
 
-    /// Records a prediction that was made without this mail's bracket, and the bracket.
+    /// Records the score of a prediction that was made without this mail's own bracket, and the
+    /// bracket.
     pub(super) fn note(&mut self, group: &str, predicted: Bounds, certain: Bounds) {
         if certain.before - certain.after > CLOSE {
             return;
@@ -73,7 +75,7 @@ impl Calibration {
         group.scores.push_back(short.0.max(0));
     }
 
-    /// Limits data of an earlier process to the amounts kept by this one.
+    /// Limits the data of an earlier process to what this one would keep.
     pub(super) fn limited(mut self) -> Self {
         if self.groups.len() > MAX_GROUPS {
             return Self::default();
@@ -108,7 +110,7 @@ mod tests {
         calibration.note("way", bounds(100, 200), bounds(150, 1_200));
         assert_eq!(calibration.margin("way"), Some(Micros(1_000)));
         assert_eq!(calibration.margin("another way"), None);
-        // With 199 the second largest suffices.
+        // With 199 scores, the second largest is sufficient.
         for _ in 0..100 {
             calibration.note("way", bounds(100, 200), bounds(150, 160));
         }
@@ -135,7 +137,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
 
-        /// The share of covered arrivals, over many mails with any distribution of errors.
+        /// Checks the share of covered arrivals over many mails with any distribution of errors.
         #[test]
         fn ninety_nine_in_a_hundred_are_covered(seed in any::<u64>(), heavy in 1..6_i32, gap in 1_000..600_000_i64) {
             let mut state = seed | 1;
@@ -148,7 +150,7 @@ mod tests {
             let mut calibration = Calibration::default();
             let (mut claimed, mut covered) = (0, 0);
             for _ in 0..2_000 {
-                // The error of the prediction has heavy tails.
+                // The prediction error has heavy tails.
                 let error = (100_000.0 * (random() - 0.5) / random().max(1e-6).powf(1.0 / f64::from(heavy))) as i64;
                 let landed = (random() * 1e7) as i64;
                 let predicted = bounds(landed + error - 200_000, landed + error + 200_000);
@@ -159,7 +161,7 @@ mod tests {
                 let before = (random() * gap as f64) as i64;
                 calibration.note("way", predicted, bounds(landed - before, landed + gap - before));
             }
-            // Four standard deviations of the share below 99 %.
+            // Four standard deviations below 99 %.
             prop_assert!(f64::from(covered) >= f64::from(claimed) * (0.99 - 4.0 * 0.0023), "{covered} of {claimed}");
         }
     }

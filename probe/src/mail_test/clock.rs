@@ -1,14 +1,14 @@
-//! Clocks of servers, learned from their timestamps: interval-based clock synchronisation (K.
+//! Learns the clocks of servers from their timestamps: interval-based clock synchronisation (K.
 //! Marzullo and S. Owicki, "Maintaining the Time in a Distributed System", 1983; RFC 5905, section
 //! 11.2.1).
 //!
-//! Each timestamp whose true time is known within bounds implies that the clock's offset is in an
-//! interval. All intervals that agree, over a sliding window, leave a region of (offset, rate); its
-//! extent at a moment bounds the offset there. Timestamps that are truncated to whole seconds thus
-//! bound the offset far more closely than a second, because they are spread over all parts of it.
+//! Each stamp whose time is known within bounds restricts the clock's offset to an interval. All
+//! intervals that agree, over a sliding window, leave a region of (offset, rate); its extent at a
+//! given time bounds the offset there. Stamps that are truncated to whole seconds thus bound the
+//! offset far more closely than a second, because they occur at all parts of a second.
 //!
-//! One name may stand for several clocks (a cluster), and a clock may be set. If readings
-//! contradict one another too often, only the spread of the precise ones is stated. Nothing that is
+//! One name may belong to several clocks (a cluster), and a clock may be set. If readings
+//! contradict each other too often, only the spread of the closely known ones is stated. Nothing
 //! learned here is ever part of a guarantee.
 
 use std::collections::{HashMap, VecDeque};
@@ -17,18 +17,18 @@ use mailqos_model::{Micros, UtcMicros};
 
 use super::moment::{Bounds, Moment};
 
-/// Number of readings by which a clock is judged.
+/// Number of readings that are evaluated per clock.
 const WINDOW: usize = 128;
-/// Maximum age of a reading.
+/// Age above which readings are ignored.
 const OLDEST: Micros = Micros::from_secs(12 * 3600);
 /// Minimum number of agreeing readings for a statement.
 const MIN: usize = 5;
 /// Number of readings that contradict all others, with none agreeing since the first of them, after
 /// which the clock counts as set.
 const STEP: usize = 3;
-/// The clock is not relied on as long as one of this many last readings contradicts the others.
+/// Number of latest readings, any of which contradicting the others makes the clock unreliable.
 const DOUBTED: usize = 2;
-/// Fastest drift of a clock, in µs per second: the maximum in RFC 5905 (MAXFREQ).
+/// Maximum rate error of a clock, in µs per second: the tolerance of RFC 5905 (MAXFREQ).
 const FASTEST: f64 = 500.0;
 /// Maximum drift of a clock's rate, in µs per second of a reading's age: mostly due to temperature.
 const WANDER: f64 = 2.0;
@@ -36,29 +36,29 @@ const WANDER: f64 = 2.0;
 /// not relied on.
 const MAX_FALSE_STATEMENTS: usize = 4;
 const RECENT: usize = 32;
-/// Number of remembered clocks; the most recently read ones stay.
+/// Maximum number of clocks to remember; the most recently read ones are kept.
 const MAX_CLOCKS: usize = 512;
-/// Maximum width, in µs, of a reading that locates a clock that contradicts itself.
+/// Width in µs below which a reading is close enough to describe a clock that contradicts itself.
 const CLOSE: i64 = 2_500_000;
 /// Minimum number of close readings for a statement about a clock that contradicts itself.
 const MIN_CLOSE: usize = 12;
-/// Number of clocks, and of readings of each, that are kept across restarts.
+/// Maximum number of clocks, and of readings of each, that are kept across restarts.
 const MAX_KEPT: usize = 128;
 const READINGS_KEPT: usize = 64;
-/// By how much a reading widens when it is kept across a restart: immediately, and per second of
-/// the pause. The machine's own clock measures the pause, and a clock under NTP drifts by up to 15
-/// ppm (RFC 5905, PHI).
+/// Amount by which a reading widens when it is kept across a restart: immediately, and per second
+/// of the pause. The machine's own clock measures the pause, and a clock under NTP drifts by up to
+/// 15 ppm (RFC 5905, PHI).
 const RESTART_SLACK: i64 = 10_000;
 const RESTART_PPM: f64 = 20.0;
 
-/// A reading of a clock: between `at` and `at + resolution`, in µs, by the clock.
+/// A reading of a clock: between `at` and `at + resolution`, in µs by that clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) at: i64,
     pub(super) resolution: Micros,
 }
 
-/// An interval that contains a clock's offset (its time minus ours) at a moment.
+/// An interval that contains a clock's offset (its time minus ours) at a given time.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     at: Moment,
@@ -69,7 +69,7 @@ struct Reading {
 impl Reading {
     fn new(stamp: Stamp, bounds: Bounds) -> Self {
         let width = (bounds.before - bounds.after).0;
-        // The offset itself may move within the bounds.
+        // The offset itself may change within the bounds.
         let moves = (width as f64 / 2e6 * FASTEST).ceil() as i64;
         Self {
             at: bounds.after + Micros(width / 2),
@@ -86,7 +86,7 @@ impl Reading {
 /// A point of the region: rate in µs per second, offset in µs from a base.
 type Point = (f64, f64);
 
-/// The region that a set of readings allows, around a moment.
+/// The region that a set of readings leaves possible around a given time.
 struct Region {
     corners: Vec<Point>,
     base: i64,
@@ -140,7 +140,7 @@ impl Region {
         self.corners = kept;
     }
 
-    /// Returns the smallest and largest possible offset at the region's central moment.
+    /// Returns the minimum and maximum of the offset at the time around which the region lies.
     fn offset(&self) -> Option<(i64, i64)> {
         let offsets = self.corners.iter().map(|(_, offset)| *offset);
         let least = offsets.clone().reduce(f64::min)?;
@@ -152,9 +152,9 @@ impl Region {
 /// Knowledge about a clock.
 #[derive(Debug, Default)]
 struct Clock {
-    /// The last readings, oldest first, and whether each agrees with the others.
+    /// The last readings, oldest first, each with whether it agrees with the others.
     readings: VecDeque<(Reading, bool)>,
-    /// Which of the last readings agreed. It is kept when a clock that was set is learned again.
+    /// Whether each of the last readings agreed. Kept when a clock that was set is learned again.
     recent: VecDeque<bool>,
 }
 
@@ -193,9 +193,9 @@ impl Clock {
         }
     }
 
-    /// Drops readings from before the clock was set. It was set if several readings contradict the
-    /// others, and all since the first of them agree; coarse ones in between may agree with earlier
-    /// readings as well.
+    /// Drops the readings from before the clock was set. It was set if several readings contradict
+    /// the others, and all since the first of them agree. Coarse readings in between may also agree
+    /// with the earlier ones.
     fn forget_what_was_before(&mut self) {
         let against = self.readings.iter().enumerate().rev().filter(|(_, (_, agreed))| !agreed);
         let Some((first, _)) = against.clone().nth(STEP - 1) else {
@@ -223,7 +223,7 @@ impl Clock {
         Self::region(at, self.agreed())?.offset()
     }
 
-    /// Returns the range of all recently seen offsets: several clocks behind one name.
+    /// Returns the range of all recently seen offsets, for several clocks behind one name.
     fn varied(&self) -> Option<(i64, i64)> {
         let close = || {
             let readings = self.readings.iter().map(|(reading, _)| reading);
@@ -242,12 +242,12 @@ impl Clock {
 #[derive(Debug, Default)]
 pub(super) struct Clocks {
     clocks: HashMap<String, (u64, Clock)>,
-    /// Counts readings, to determine which clock was read last.
+    /// Number of readings, to determine which clock was read last.
     count: u64,
 }
 
 impl Clocks {
-    /// Records that a clock showed this at a moment within these bounds.
+    /// Records that a clock showed a stamp at a time within these bounds.
     pub(super) fn note(&mut self, name: &str, stamp: Stamp, bounds: Bounds) {
         self.count += 1;
         if !self.clocks.contains_key(name) && self.clocks.len() >= MAX_CLOCKS {
@@ -261,9 +261,9 @@ impl Clocks {
         clock.note(Reading::new(stamp, bounds));
     }
 
-    /// Returns when, on our clock, a clock showed this stamp, if it is known; `around` is any
-    /// moment near it. The first of the names that is known to be a steady clock is used, otherwise
-    /// the first that is known at all.
+    /// Returns the time, on our clock, at which a clock showed this stamp, if known; `around` is
+    /// any time near it. Uses the first of the names that is known as a steady clock, otherwise the
+    /// first that is known at all.
     pub(super) fn when(
         &self,
         names: &[String],
@@ -331,7 +331,7 @@ impl Clocks {
             while clock.recent.len() > RECENT {
                 clock.recent.pop_front();
             }
-            // If the machine's own clock was set meanwhile, the first mails reveal it.
+            // If the machine's own clock was set in the meantime, the first mails reveal it.
             clocks.count = count as u64 + 1;
             clocks.clocks.insert(name, (clocks.count, clock));
         }
@@ -344,11 +344,11 @@ impl Clocks {
 pub(super) enum ClockBehaviour {
     /// A single steady clock.
     Steady,
-    /// Several clocks, or one that is set now and then.
+    /// Several clocks, or one that is set occasionally.
     Varied,
 }
 
-/// The wall clock at the start of this process's monotonic clock.
+/// The wall clock at the start of this process's monotonic one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Anchor(i64);
 
@@ -370,7 +370,7 @@ impl Anchor {
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(super) struct StoredClock {
     name: String,
-    /// Time, smallest and largest offset, whether it agreed with the others; oldest first.
+    /// Time, minimum and maximum offset, and whether it agreed with the others; oldest first.
     readings: Vec<(i64, i64, i64, bool)>,
 }
 
@@ -381,7 +381,7 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
 
-    /// A clock that is off by `offset` µs at 0 and gains `ppm`.
+    /// A clock that is off by `offset` µs at time 0 and gains `ppm`.
     #[derive(Debug, Clone, Copy)]
     struct Truth {
         offset: i64,
@@ -402,7 +402,7 @@ mod tests {
         Bounds { after: Moment::of_micros(after), before: Moment::of_micros(before) }
     }
 
-    /// Returns when a steady clock showed a stamp.
+    /// Returns the time at which a steady clock showed a stamp.
     fn when(clocks: &Clocks, stamp: Stamp, around: i64) -> Option<Bounds> {
         let told = clocks.when(&["it".to_owned()], stamp, Moment::of_micros(around));
         told.and_then(|(bounds, habit)| (habit == ClockBehaviour::Steady).then_some(bounds))
@@ -436,7 +436,7 @@ mod tests {
         }
     }
 
-    /// Returns the times of mails, 10 to 30 seconds apart, spread over all parts of a second.
+    /// Returns the times of mails, 10 to 30 seconds apart, at all parts of a second.
     fn moments(count: i64) -> impl Iterator<Item = i64> {
         (0..count).map(|number| number * 20 * SECOND + number * 7_654_321 % (10 * SECOND))
     }
@@ -451,7 +451,7 @@ mod tests {
             last = now;
         }
         let told = when(&clocks, truth.stamp(last), last).expect("it is known");
-        // Little more than the second itself remains.
+        // Apart from a small margin, only the second itself remains.
         assert!(width(told) < 1_200_000, "{}", width(told));
     }
 
@@ -516,7 +516,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_contradicts_itself_is_not_taken_for_one() {
-        // Three machines behind one name, up to ten seconds apart.
+        // Three machines with the same name, up to ten seconds apart.
         let mut clocks = Clocks::default();
         for (number, now) in moments(60).enumerate() {
             let offset = [0, -3 * SECOND, 7 * SECOND][number * number % 11 % 3];
@@ -558,7 +558,7 @@ mod tests {
         let (soon, later) = (after(10 * SECOND), after(6 * 3600 * SECOND));
         assert!(known < soon && soon < known + 100_000, "{known} {soon}");
         assert!(soon + 500_000 < later, "{soon} {later}");
-        // With another process's monotonic clock the result is the same.
+        // The result is the same for the monotonic clock of another process.
         let other = Anchor(anchor.0 + 5_000 * SECOND);
         let again = Clocks::of_kept(clocks.kept(anchor), other, Micros(10 * SECOND));
         let stamp = truth.stamp(at);

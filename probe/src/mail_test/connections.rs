@@ -17,15 +17,15 @@ use tokio::{sync::Notify, task::AbortHandle};
 
 use super::evidence::Moment;
 
-/// Time after which a learned limit is forgotten: other programs may have held the connections.
+/// Time after which a learned limit expires. Other programs may have held the connections.
 const LEARNT_FOR: Micros = Micros::from_secs(3600);
-/// The same for a server that closed the connection without a reply, which may have had another
-/// reason.
+/// Time after which a limit expires if the server closed the connection without a reason, which may
+/// have been another one.
 const SUSPECTED_FOR: Micros = Micros::from_secs(600);
-/// Time that a watch may take to end.
+/// Maximum time for a watch to end.
 const YIELDING: Duration = Duration::from_secs(1);
 
-/// Identifies a mailbox; the same mailbox has another id after its settings have changed.
+/// Id of a mailbox, which changes with its settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct MailboxId(u64);
 
@@ -48,8 +48,7 @@ struct Watch {
 struct Server {
     visits: usize,
     watches: Vec<Watch>,
-    /// Number of connections that the server accepts, as far as known, and how long that is
-    /// assumed.
+    /// Number of connections that the server accepts, if known, and how long that is assumed.
     limit: Option<(usize, Moment)>,
 }
 
@@ -67,7 +66,7 @@ impl Server {
 #[derive(Default)]
 pub(crate) struct Connections {
     servers: Mutex<HashMap<String, Server>>,
-    /// `limits.per_server`; 0 if not set.
+    /// Value of `limits.per_server`; 0 if it is not set.
     configured: AtomicU64,
     /// Signals that a connection has ended.
     ended: Notify,
@@ -99,8 +98,8 @@ impl Connections {
         Some(WatchPlace { all: self.clone(), place: place.to_owned(), id })
     }
 
-    /// Takes a slot for a pick-up: watches yield, unneeded ones first; other pick-ups are awaited
-    /// for at most `patience`.
+    /// Takes a slot for a pick-up. Watches yield, unneeded ones first. Waits for other pick-ups for
+    /// at most `patience`.
     pub(crate) async fn visit(
         self: &Arc<Self>,
         place: &str,
@@ -124,7 +123,7 @@ impl Connections {
                 if yields { YIELDING.min(deadline - now) } else { deadline - now }
             };
             if tokio::time::timeout(wait, ended).await.is_err() && wait == YIELDING {
-                // The watch does not end, so the server decides.
+                // The watch does not end, so let the server decide.
                 self.servers.lock().ignore_poison().entry(place.to_owned()).or_default().visits +=
                     1;
                 break;
@@ -133,12 +132,12 @@ impl Connections {
         VisitPlace { all: self.clone(), place: place.to_owned() }
     }
 
-    /// Learns from a refusal, or from a server that closed the connection; all watches over its
-    /// mailboxes yield. Returns whether there were any.
+    /// Learns from a refusal, or from a closed connection. All watches on the server yield. Returns
+    /// whether there were any.
     pub(super) fn refused(&self, place: &str, said_so: bool) -> bool {
         let mut servers = self.servers.lock().ignore_poison();
         let server = servers.entry(place.to_owned()).or_default();
-        // The refused connection is included in the count.
+        // The count includes the refused connection.
         let limit = server.open().saturating_sub(1).max(1);
         let had_watches = !server.watches.is_empty();
         if said_so || had_watches {
@@ -176,7 +175,7 @@ fn yield_watches(
     yielding.filter_map(|watch| watch.task.as_ref()).map(AbortHandle::abort).count() > 0
 }
 
-/// Slot of a watch, released when dropped.
+/// The slot of a watch, released when this is dropped.
 pub(super) struct WatchPlace {
     all: Arc<Connections>,
     place: String,
@@ -204,7 +203,7 @@ impl Drop for WatchPlace {
     }
 }
 
-/// Slot of a pick-up, released when dropped.
+/// The slot of a pick-up, released when this is dropped.
 pub(crate) struct VisitPlace {
     all: Arc<Connections>,
     place: String,
@@ -248,7 +247,7 @@ mod tests {
             !first_watch.as_ref().expect("a watch or a task").is_finished()
                 && !second_watch.as_ref().expect("a watch or a task").is_finished()
         );
-        // One more: the unneeded watch yields.
+        // With one more, the unneeded watch yields.
         let other = connections.visit("a:993", PATIENCE, |mailbox| mailbox == first).await;
         assert!(second_watch.expect("a watch or a task").await.expect_err("ended").is_cancelled());
         assert!(!first_watch.as_ref().expect("a watch or a task").is_finished());
@@ -270,10 +269,10 @@ mod tests {
         for watch in watches {
             assert!(watch.await.expect_err("ended").is_cancelled());
         }
-        // Four connections are accepted: three watches and a pick-up.
+        // Four connections are in use: three watches and a pick-up.
         let watches: Vec<_> = (0..4).map_while(|_| watch(&connections, MailboxId::new())).collect();
         assert_eq!(watches.len(), 3);
-        // A server that closes the connection without any of ours in the way has another reason.
+        // A server that closes the connection although none of ours competes has another reason.
         let _visit = connections.visit("b:993", PATIENCE, |_| true).await;
         assert!(!connections.refused("b:993", false));
         assert!(connections.watch("b:993", MailboxId::new()).is_some());
@@ -292,7 +291,7 @@ mod tests {
         assert!(!second.is_finished());
         drop(first);
         drop(second.await.expect("a watch or a task"));
-        // But not forever.
+        // The wait is limited.
         let _first = connections.visit("a:993", PATIENCE, |_| true).await;
         connections.visit("a:993", Duration::from_millis(5), |_| true).await;
     }

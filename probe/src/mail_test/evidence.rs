@@ -1,14 +1,15 @@
-//! Bounds on the arrival of a mail: each piece of evidence bounds it from one side or both.
+//! Determines bounds on the arrival of a mail. Each piece of evidence bounds it from one side or
+//! both.
 //!
-//! Two kinds of evidence are kept apart. Observations of this test itself are *certain*: the mail
-//! arrived after it was sent, it was not there when an earlier pick-up requested the list, it was
-//! there when a list showed it or when the server announced it. The servers' timestamps are not:
-//! the name in a field may be shared by several machines, a clock may have been set a moment ago by
-//! less than the pick-ups of this mail can show, a field may be missing or out of order, an
-//! announcement may come later than ever before. No agreement between them proves anything about
-//! this mail. So timestamps and announcements only *predict* the arrival. The accuracy of these
-//! predictions is measured (`calibration`) and determines the calibrated interval, which is the
-//! estimate but never the guarantee.
+//! Two kinds of evidence are distinguished. Observations of this test itself are *certain*: the
+//! mail arrived after it was sent, it was not there when an earlier pick-up requested the list, and
+//! it was there when a list showed it or when the server announced it. Time statements of servers
+//! are not certain: the name in a field may be shared by several machines, a clock may have been
+//! set recently by less than the pick-ups of this mail can show, a field may be missing or out of
+//! order, and an announcement may come later than ever before. Their agreement proves nothing about
+//! this mail. Stamps and announcements therefore only *predict* the arrival. The accuracy of
+//! predictions is measured (`calibration`) and determines the calibrated interval. It is the
+//! estimate, but never the guarantee.
 
 use mailqos_model::{Hop, Micros, UtcMicros};
 
@@ -18,45 +19,45 @@ use super::{
     learned::LearnedState,
 };
 
-/// Usual maximum time from a server's timestamp to the moment at which the mail becomes visible
-/// (Dovecot's LMTP: 2 ms; 59 ms on a machine under ten times the load that it can handle).
+/// Typical maximum time from a server's stamp until the mail becomes visible (Dovecot's LMTP: 2 ms;
+/// 59 ms on a machine with ten times its capacity of work).
 const FILING: Micros = Micros::from_millis(75);
-/// Usual additional delay of announcements beyond a server's habit (a few ms on an idle machine,
-/// 350 ms on one under several times the load that it can handle).
+/// Occasional additional delay of announcements beyond the server's usual one (some ms on an idle
+/// machine, 350 ms on one with several times its capacity of work).
 const NOTIFYING: Micros = Micros::from_millis(400);
 /// Maximum width of a bracket whose middle is a good estimate.
 const COARSE: Micros = Micros::from_millis(1_500);
-/// Timestamps in mails are truncated to seconds.
+/// Resolution of stamps in mails, which are truncated to seconds.
 const SECOND: Micros = Micros::from_secs(1);
 
-/// The arrival of a mail, as far as it is known.
+/// The arrival of a mail, as precisely as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Arrival {
     /// Guaranteed bounds, independent of servers' statements.
     pub(super) certain: Bounds,
-    /// 99 % bounds: calibrated, or the same as the guaranteed ones. Always within the guaranteed
+    /// 99 % bounds: calibrated, or equal to the guaranteed ones. Always within the guaranteed
     /// bounds.
     pub(super) likely: Bounds,
-    /// Bounds if the servers behave as before: good enough for planning.
+    /// Bounds if the servers behave as before, good enough for planning.
     pub(super) expected: Bounds,
 }
 
-/// A round trip with its errors.
+/// A round trip and its accuracy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RoundTrip {
-    /// The best estimate.
+    /// Best estimate.
     pub(super) estimate: Micros,
-    /// The true value is within this distance.
+    /// Guaranteed maximum error.
     pub(super) error: Micros,
-    /// The true value is within this distance with 99 % probability.
+    /// Maximum error with a probability of 99 %.
     pub(super) likely_error: Micros,
 }
 
 impl Arrival {
-    /// Returns the round trip; errors are rounded up, so that they contain the true value.
+    /// Returns the round trip. Errors are rounded up, so that they include the true value.
     pub(super) fn round_trip(self, sent: Moment) -> RoundTrip {
         let Self { certain, likely, expected } = self;
-        // If pick-ups are coarse and there is no quantile yet, a prediction is still the best
+        // If the pick-ups are coarse and no quantile is known yet, a prediction is still the best
         // estimate.
         let is_guessed = likely == certain && certain.before - certain.after > COARSE;
         let best = if is_guessed { expected } else { likely };
@@ -71,31 +72,31 @@ impl Arrival {
 pub(super) struct Evidence<'a> {
     /// Time of sending.
     pub(super) sent: Moment,
-    /// Between which moments the SMTP server accepted it, if known.
+    /// Bounds of the acceptance by the SMTP server, if known.
     pub(super) accepted: Option<Bounds>,
-    /// A moment at which it was not there yet.
+    /// Last time at which the mail was known to be absent.
     pub(super) not_shown: Option<Moment>,
-    /// A moment at which it was there.
+    /// First time at which the mail was known to be present.
     pub(super) shown: Moment,
-    /// The hops of the mail, oldest first.
+    /// Hops of the mail, oldest first.
     pub(super) hops: &'a [Hop],
-    /// Whether the last hop wrote its timestamp when it stored the mail, not when it queued it.
+    /// Whether the last hop stamped the mail when storing it, not when queueing it.
     pub(super) filed: bool,
     /// Arrival by the mailbox server's clock (INTERNALDATE).
     pub(super) internal_date: Option<UtcMicros>,
-    /// Moment at which the mailbox's server announced new mail, which was this one (IDLE).
+    /// Time at which the mailbox server announced this mail (IDLE).
     pub(super) notified: Option<Moment>,
-    /// Time that this machine's monotonic clock did not count since the mail was sent, as far as
-    /// the wall clock shows: it does not run while a machine is suspended.
+    /// Time since sending that this machine's monotonic clock did not count because the machine was
+    /// suspended, as far as the wall clock shows.
     pub(super) uncounted: Micros,
-    /// The servers that the mail passed: distinguishes clocks with the same name.
+    /// Servers of the mail's route, which distinguishes clocks with the same name.
     pub(super) route: &'a str,
 }
 
-/// Bounds of the arrival, predicted from what was learned.
+/// Predicted bounds of the arrival.
 struct Prediction {
     bounds: Bounds,
-    /// Predictions in the same group are equally accurate.
+    /// Group of predictions with the same expected accuracy.
     group: String,
 }
 
@@ -112,7 +113,7 @@ impl Evidence<'_> {
         if let Some(Prediction { bounds, group }) = prediction {
             expected = bounds.and(certain).unwrap_or(certain);
             if let Some(margin) = learned.calibration.margin(&group) {
-                // A prediction that still contradicts the observations is entirely wrong.
+                // A prediction that still contradicts the observations is completely wrong.
                 likely = bounds.widened(margin).and(certain).unwrap_or(certain);
             }
             if self.uncounted == Micros::ZERO {
@@ -127,7 +128,7 @@ impl Evidence<'_> {
         Arrival { certain, likely, expected }
     }
 
-    /// Predicts the arrival from what was learned, if that bounds it from above.
+    /// Predicts the arrival from earlier mails, if that gives an upper bound.
     fn predict(&self, stamps: &[ServerStamp], learned: &LearnedState) -> Option<Prediction> {
         let mut all: Option<Bounds> = None;
         let mut worst = ClockBehaviour::Steady;
@@ -135,7 +136,7 @@ impl Evidence<'_> {
         let mut add = |bounds: Bounds| {
             all = Some(match all {
                 None => bounds,
-                // Contradicting witnesses prove nothing.
+                // Contradictory evidence is unusable.
                 Some(so_far) => so_far.and(bounds)?,
             });
             Some(())
@@ -159,7 +160,7 @@ impl Evidence<'_> {
         }
         let mut bounds = all?;
         for said in stamps.iter().filter(|said| !said.place.is_of_landing()) {
-            // A mail arrives after it has passed all hops.
+            // A mail arrives after it has passed the earlier hops.
             if let Some((when, ClockBehaviour::Steady)) =
                 learned.clocks.when(&said.clocks, said.stamp, self.shown)
             {
@@ -174,7 +175,7 @@ impl Evidence<'_> {
         Some(Prediction { bounds, group })
     }
 
-    /// Learns the behaviour of the servers' clocks from this mail.
+    /// Learns the servers' clocks from this mail.
     fn learn(&self, stamps: &[ServerStamp], certain: Bounds, learned: &mut LearnedState) {
         for said in stamps {
             for clock in &said.clocks {
@@ -186,7 +187,7 @@ impl Evidence<'_> {
         }
     }
 
-    /// Returns the server's announcement as if it were the stamp of a clock.
+    /// Returns the server's announcement as the stamp of a clock.
     fn announcement(&self) -> Option<Stamp> {
         self.notified.map(|notified| Stamp { at: (notified - NOTIFYING).0, resolution: NOTIFYING })
     }
@@ -195,7 +196,7 @@ impl Evidence<'_> {
         format!("{} IDLE", self.route)
     }
 
-    /// Returns each timestamp, and when it was written as far as known without it.
+    /// Returns each stamp with the bounds of its time that are known without it.
     fn stamps(&self, certain: Bounds) -> Vec<ServerStamp> {
         let mut stamps = Vec::new();
         for (number, hop) in self.hops.iter().enumerate() {
@@ -215,9 +216,9 @@ impl Evidence<'_> {
         stamps
     }
 
-    /// Returns a timestamp written at this place on the path. A clock belongs to a machine at one
-    /// place: machines elsewhere may have the same name. If names change from mail to mail, all
-    /// machines at the place may still have the same time.
+    /// Returns a stamp written at this place of the route. A clock belongs to a machine at one
+    /// place, because machines elsewhere may have the same name. If names change from mail to mail,
+    /// all machines at the place may still share the same time.
     fn said(&self, place: Place, by: Option<&str>, at: UtcMicros, certain: Bounds) -> ServerStamp {
         let anybody = format!("{} {place}", self.route);
         let by = by.map(|name| format!("{anybody} by {}", name.to_ascii_lowercase()));
@@ -237,16 +238,16 @@ impl Evidence<'_> {
     }
 }
 
-/// The place on a mail's path at which a timestamp was written.
+/// Place on a mail's route at which a stamp was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// By the server that accepted the mail from us, during submission.
+    /// The server that accepted the mail from us.
     Taken,
-    /// By a hop this many before the last.
+    /// A hop this many before the last one.
     Passed(usize),
-    /// By the program that stored the mail: it arrived then, or a little later.
+    /// The program that stored the mail, which arrived then or a little later.
     Filed,
-    /// By the mailbox server, likewise (INTERNALDATE).
+    /// The mailbox server (INTERNALDATE); the mail arrived then or a little later.
     Dated,
 }
 
@@ -270,7 +271,7 @@ impl std::fmt::Display for Place {
 /// A server's timestamp.
 #[derive(Debug)]
 struct ServerStamp {
-    /// Names of its clock: the machine of this name at this place, or any at this place.
+    /// Names of its clock: the machine with this name at this place, or any machine at this place.
     clocks: Vec<String>,
     /// The timestamp.
     stamp: Stamp,
@@ -285,7 +286,7 @@ fn stamp(at: UtcMicros) -> Stamp {
         resolution: if at.0.rem_euclid(SECOND.0) == 0 {
             SECOND
         } else {
-            // It has a fraction; the number of digits is unknown.
+            // The stamp has a fraction of unknown precision.
             Micros::from_millis(100)
         },
     }

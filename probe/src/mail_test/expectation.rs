@@ -1,4 +1,4 @@
-//! Predicts when a mail arrives: a few extra pick-ups at these times bracket the arrival closely,
+//! Predicts the arrival of mails. A few extra pick-ups at these times bracket the arrival closely,
 //! whatever the check interval.
 
 use std::collections::{HashMap, VecDeque};
@@ -9,34 +9,34 @@ use mailqos_model::{Micros, MonitorId};
 const HISTORY: usize = 64;
 /// Minimum number of known mails; with fewer, pick-ups follow at doubling intervals.
 const MIN: usize = 4;
-/// Number of monitors whose round trips are remembered.
+/// Maximum number of monitors whose round trips are stored.
 const MAX_MONITORS: usize = 4096;
 /// Time between pick-ups plus the duration of a pick-up: the width of a bracket.
 const BRACKET: Micros = Micros::from_millis(550);
 const SHORTEST_GAP: Micros = Micros::from_millis(200);
 const MAX_GAP: Micros = Micros::from_millis(500);
-/// Earliest pick-up, and the maximum width that a bracket counts if no pick-up catches the mail, in
-/// µs.
+/// Earliest pick-up after sending, and maximum counted width of a bracket if no pick-up catches the
+/// mail, in µs.
 const SOONEST: i64 = 100_000;
 const MISSED: i64 = 3_000_000;
-/// One mail in this many is looked for around a round trip drawn from the history, so that slow
-/// mails are bracketed, too: what is learned from brackets must apply to all mails.
+/// Of this many mails, one is looked for around a round trip drawn from the history, so that slow
+/// mails are bracketed, too. What is learned from brackets must apply to all mails.
 const DRAWN: u64 = 8;
 
 /// Limits of the extra pick-ups for a mail.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Maximum number.
+    /// Maximum number of extra pick-ups.
     pub(super) count: usize,
     /// Duration of one pick-up.
     pub(super) cost: Micros,
     /// Interval of the regular pick-ups.
     pub(super) check_interval: Micros,
-    /// Later pick-ups would not count.
+    /// Maximum round trip; later pick-ups would not count.
     pub(super) max_round_trip: Micros,
 }
 
-/// Round trips of each monitor's last mails: the minimum and maximum of each, in µs.
+/// Recent round trips of each monitor's mails: the lower and upper bound of each, in µs.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Expectations {
     monitors: HashMap<MonitorId, VecDeque<(i64, i64)>>,
@@ -46,7 +46,8 @@ impl Expectations {
     /// Records the bounds of a mail's round trip.
     pub(super) fn note(&mut self, monitor: &MonitorId, least: Micros, most: Micros) {
         if !self.monitors.contains_key(monitor) && self.monitors.len() >= MAX_MONITORS {
-            // Removed monitors go first; the others are learned again within a few mails.
+            // Drop everything, including removed monitors; the others are learned again within a
+            // few mails.
             self.monitors.clear();
         }
         let known = self.monitors.entry(monitor.clone()).or_default();
@@ -57,8 +58,8 @@ impl Expectations {
         known.push_back((least, most.0.max(least)));
     }
 
-    /// Returns the times after sending at which a mail is to be looked for, earliest first.
-    /// `chance` is any number that differs from mail to mail.
+    /// Returns the times after sending at which to look for a mail, earliest first. `chance` is any
+    /// number that differs from mail to mail.
     pub(super) fn looks(&self, monitor: &MonitorId, limits: Limits, chance: u64) -> Vec<Micros> {
         let gap = Micros((BRACKET.0 - limits.cost.0).clamp(SHORTEST_GAP.0, MAX_GAP.0));
         if limits.count == 0 || limits.check_interval <= gap {
@@ -84,7 +85,7 @@ impl Expectations {
         looks.into_iter().filter(in_time).map(Micros).collect()
     }
 
-    /// Limits data of an earlier process to the amounts kept by this one.
+    /// Limits the data of an earlier process to what this one would keep.
     pub(super) fn limited(mut self) -> Self {
         if self.monitors.len() > MAX_MONITORS {
             return Self::default();
@@ -98,10 +99,10 @@ impl Expectations {
     }
 }
 
-/// Returns the first pick-up and the gap with which a number of pick-ups bracket the mails most
-/// closely on average.
+/// Returns the first pick-up and the gap with which the given number of pick-ups bracket the mails
+/// most closely on average.
 fn best(known: &VecDeque<(i64, i64)>, gap: i64, count: i64) -> (i64, i64) {
-    // The best first pick-up is early, or where something in the history begins or ends.
+    // The best first pick-up is soon, or at a bound in the history.
     let soon = (1..=20).map(|number| number * SOONEST);
     let ends = known.iter().flat_map(|(least, most)| [*least, *most]);
     let mut firsts: Vec<i64> = soon.chain(ends).map(|first| first.max(SOONEST)).collect();
@@ -120,13 +121,13 @@ fn best(known: &VecDeque<(i64, i64)>, gap: i64, count: i64) -> (i64, i64) {
     (best.1, best.2)
 }
 
-/// Returns the mean width of the brackets around these round trips, in µs; each may be anywhere
-/// between its bounds.
+/// Returns the mean width of the brackets around these round trips, in µs. The true round trip may
+/// be anywhere between its bounds.
 fn mean_width(known: &VecDeque<(i64, i64)>, first: i64, gap: i64, count: i64) -> f64 {
     let until = first + (count - 1) * gap;
     let mean_of = |&(least, most): &(i64, i64)| {
         let whole = (most - least).max(1) as f64;
-        // The share that arrives between these, and the width of the bracket there.
+        // The share of arrivals between two times, multiplied by the width of the bracket there.
         let part = |from: i64, to: i64, width: i64| {
             let inside = most.max(least + 1).min(to) - least.max(from);
             inside.max(0) as f64 / whole * width.min(MISSED) as f64
@@ -181,7 +182,7 @@ mod tests {
         // Mails that are always fast are bracketed more closely.
         let looks = of(&[(0.05, 0.2); 20]).looks(&monitor(), LIMITS, 1);
         assert!(looks[0] <= Micros::from_millis(250), "{looks:?}");
-        // Sometimes it is a round trip drawn from all.
+        // Occasionally, the time is drawn from all round trips.
         let mut slow = vec![(0.5, 1.0); 20];
         slow[7] = (30.0, 30.0);
         let looks = of(&slow).looks(&monitor(), LIMITS, 8 * 7);
@@ -205,7 +206,7 @@ mod tests {
         assert!(none(Limits { count: 0, ..LIMITS }));
         assert!(none(Limits { check_interval: Micros::from_millis(200), ..LIMITS }));
         assert!(none(Limits { max_round_trip: Micros::from_millis(300), ..LIMITS }));
-        // A slow server is polled at larger gaps, not more often.
+        // On a slow server, pick-ups are further apart, not more frequent.
         let slow = Limits { cost: Micros::from_secs(3), ..LIMITS };
         assert_eq!(Expectations::default().looks(&monitor(), slow, 1).len(), 5);
     }

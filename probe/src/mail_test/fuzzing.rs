@@ -1,5 +1,5 @@
-//! Entry points for the fuzz targets and for the test that keeps them working: input from outside,
-//! with the guarantees of each parser checked. Not part of the public interface.
+//! Entry points for the fuzz targets and for the test that keeps them working: bytes from outside,
+//! with the invariants of each module checked. Not part of the public interface.
 
 use std::{cell::RefCell, time::Duration};
 
@@ -20,10 +20,10 @@ use super::{
     verdicts,
 };
 
-/// A function that is fuzzed with input from outside; it panics if a guarantee is broken.
+/// A function to fuzz with bytes from outside; it panics if an invariant is violated.
 pub type Target = fn(&[u8]);
 
-/// Fuzz targets: each one's name, which is also that of its folder of seeds, and its function.
+/// Fuzz targets by name, which is also the name of the folder with their seeds.
 pub const TARGETS: [(&str, Target); 6] = [
     ("pop3_reply", pop3_reply),
     ("imap_reply", imap_reply),
@@ -33,9 +33,9 @@ pub const TARGETS: [(&str, Target); 6] = [
     ("bounce", bounce),
 ];
 
-/// The key that signs the tokens of the seeds.
+/// Key that signs the tokens of the seeds.
 const KEY: &str = "the key of the fuzz targets";
-/// Separates the conversations of several visits.
+/// Separator between the sessions of several visits.
 const NEXT_VISIT: &[u8] = b"\n=== next visit ===\n";
 
 /// Returns the content of the seeds' token.
@@ -88,19 +88,19 @@ thread_local! {
     );
 }
 
-/// Replays a server's side of one or several POP3 visits.
+/// Replays a server's side of one or several visits over POP3.
 pub fn pop3_reply(said: &[u8]) {
     let _ = visits(PickupProtocol::Pop3, said);
 }
 
-/// Replays a server's side of one or several IMAP visits.
+/// Replays a server's side of one or several visits over IMAP.
 pub fn imap_reply(said: &[u8]) {
     let _ = visits(PickupProtocol::Imap, said);
 }
 
-/// Returns what was found and what was sent.
+/// Replays visits and returns the findings and the sent data.
 fn visits(protocol: PickupProtocol, said: &[u8]) -> (Vec<Found>, String) {
-    // The last byte selects what is to be done with our mail.
+    // The last byte selects the action on our mail.
     let action = match said.last().map_or(0, |byte| byte % 3) {
         0 => Action::Collect,
         1 => Action::Delete,
@@ -190,7 +190,7 @@ pub fn token(mail: &[u8]) {
     let _ = key().read(&String::from_utf8_lossy(mail));
 }
 
-/// Parses the verdicts of a mail.
+/// Reads the verdicts of a mail.
 pub fn authentication_results(mail: &[u8]) {
     let verdicts = verdicts::read(mail);
     for word in [&verdicts.spf, &verdicts.dkim, &verdicts.dmarc].into_iter().flatten() {
@@ -261,7 +261,7 @@ mod tests {
             let said = format!("{listed}+OK 1 {size}\r\n+OK 1 {size}\r\n{ours}+OK\r\nx");
             visits(PickupProtocol::Pop3, said.as_bytes()).0.len()
         };
-        // Foreign mails are not fetched completely.
+        // Foreign mails are not all retrieved.
         assert_eq!((taken(1_100_000), taken(2_000_000)), (1, 0));
     }
 
@@ -302,7 +302,7 @@ mod tests {
         };
         assert_eq!(deletions(1, &[1, 1, 1, 0, 0]), 1 + 3);
         assert_eq!(deletions(40, &[32, 32, 32, 8, 8, 8, 0]), 40 + 3 * 40);
-        // An unreadable mail ends no more visits than that either.
+        // A mail that can't be read ends no more visits than that, either.
         let listed = format!("{ready}1 mail1\r\n.\r\n");
         let broken = format!("{next}{listed}-ERR no\r\n");
         let said = format!("{listed}{ours}{ours}{refused}{}{next}{listed}x", broken.repeat(5));
@@ -319,7 +319,7 @@ mod tests {
             );
             let field = format!("X-MailQoS-Token: {}\r\n\r\n", seeded_token());
             let length = field.len();
-            // Retrieved and marked; then the connection ends before it is removed.
+            // Retrieved and marked; the connection ends before the mail is removed.
             let taken = format!(
                 "* SEARCH 1\r\nA3 OK found\r\n* 1 FETCH (UID 1 BODY[HEADER] {{{length}}}\r\n{field})\r\nA4 OK read\r\n\
                  * 1 FETCH (UID 1 BODY[] {{{length}}}\r\n{field})\r\nA5 OK read\r\nA6 OK marked\r\n"

@@ -1,6 +1,6 @@
 //! The fields of a mail's header (RFC 5322, section 2.2), unfolded.
 
-/// Returns the values of all fields of this name, topmost first.
+/// Returns the values of all fields with this name, topmost first.
 pub(super) fn fields(mail: &[u8], name: &str) -> Vec<String> {
     let mut values: Vec<String> = Vec::new();
     let mut inside = false;

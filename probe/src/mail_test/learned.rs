@@ -1,7 +1,7 @@
 //! Knowledge about servers from earlier mails, kept across restarts.
 //!
-//! The file is a convenience: no guarantee is based on it. A file that is damaged, of another
-//! version, or too large is renamed to `learnt.json.unread`, and everything is learned again.
+//! The file is only a convenience: no guarantee is based on it. A file that is damaged, of another
+//! version, or too large is moved aside (`learned.json.unread`), and everything is learned again.
 
 use std::path::{Path, PathBuf};
 
@@ -15,11 +15,11 @@ use super::{
     moment::Moment,
 };
 
-/// The version of the file; another version is ignored.
+/// Version of the file format; other versions are ignored.
 const VERSION: u32 = 1;
-/// Larger files are not read; this program writes far smaller ones.
+/// Maximum size of the file in bytes, far above what this program writes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
-/// Shortest interval between writes of the file.
+/// Minimum time between two writes of the file.
 const KEEP_EVERY: Micros = Micros::from_secs(60);
 /// Maximum age of quantiles and expectations.
 const OLDEST: Micros = Micros::from_secs(30 * 24 * 3600);
@@ -30,7 +30,7 @@ pub(super) struct LearnedState {
     pub(super) clocks: Clocks,
     pub(super) calibration: Calibration,
     pub(super) expectations: Expectations,
-    /// Whether something was learned since the last write, and the time of that write.
+    /// Whether the state has changed since the last write, and the time of that write.
     changed: bool,
     kept: Option<Moment>,
 }
@@ -45,13 +45,13 @@ struct LearnedFile {
     expectations: Expectations,
 }
 
-/// Fields that all versions of the file have.
+/// Field that all versions of the file have.
 #[derive(serde::Deserialize)]
 struct OfVersion {
     version: u32,
 }
 
-/// Returns the name of an unreadable file after it is renamed.
+/// Returns the name to which an unreadable file is moved.
 fn aside(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".unread");
@@ -94,7 +94,7 @@ impl LearnedState {
             return Err("too large, or not a file".to_owned());
         }
         let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
-        // A later version may have a completely different form.
+        // A later version may have a completely different structure.
         let of_version: OfVersion =
             serde_json::from_slice(&bytes).map_err(|error| format!("damaged ({error})"))?;
         if of_version.version != VERSION {
@@ -113,7 +113,7 @@ impl LearnedState {
         if pause > OLDEST {
             return Self::default();
         }
-        // A file from the future: this machine's clock was set, so offsets are meaningless.
+        // A file from the future: this machine's own clock was set, so the offsets are invalid.
         let clocks = if pause >= Micros::ZERO {
             Clocks::of_kept(kept.clocks, Anchor::now(), pause)
         } else {
@@ -128,12 +128,12 @@ impl LearnedState {
         }
     }
 
-    /// Records that something was learned.
+    /// Marks the state as changed.
     pub(super) fn change(&mut self) {
         self.changed = true;
     }
 
-    /// Returns the file's bytes, if it is time to write it.
+    /// Returns the content of the file, if it is time to write it.
     pub(super) fn due(&mut self, at_once: bool) -> Option<Vec<u8>> {
         let now = Moment::now();
         let is_due = at_once || self.kept.is_none_or(|kept| now - kept >= KEEP_EVERY);
@@ -208,7 +208,7 @@ mod tests {
             assert_ne!(text, whole);
             std::fs::write(&file, text).expect("written");
             assert!(is_empty(&LearnedState::load(&file)), "{what}");
-            // Data that is merely too old does no harm: it is overwritten.
+            // Data that is only too old does no harm: it is overwritten.
             assert_eq!(file.exists(), what == "too old", "{what}");
         }
         std::fs::create_dir(&file).expect("a folder");

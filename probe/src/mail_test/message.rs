@@ -1,4 +1,4 @@
-//! The test mail itself: the token three times, and an explanation for people who find it.
+//! The test mail: contains the token three times, and an explanation for a person who finds it.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailqos_config::MailQos;
@@ -12,12 +12,12 @@ const TOKEN: usize = 150;
 
 /// Boundary between the text and the filler.
 const BOUNDARY: &str = "=_mailqos";
-/// Characters in a line of Base64.
+/// Line length of Base64.
 const LINE: usize = 76;
 
-/// A mail without its token: what takes time to prepare is prepared before the clock runs.
+/// A mail without its token. Everything that takes time is prepared before the measurement starts.
 pub(super) struct Draft {
-    /// The fields' values, folded.
+    /// Folded values of the fields.
     from: String,
     to: String,
     /// Domain of the sender.
@@ -25,7 +25,7 @@ pub(super) struct Draft {
     subject: String,
     headers: String,
     body: Option<String>,
-    /// Random bytes in Base64, which can't be compressed and don't resemble anything.
+    /// Random bytes in Base64, which can't be compressed and resemble no content.
     filler: Option<String>,
 }
 
@@ -33,7 +33,7 @@ impl Draft {
     /// Prepares the mail of a test.
     ///
     /// # Errors
-    /// The system has no random bytes.
+    /// The system provides no random bytes.
     pub(super) fn new(options: &MailQos) -> Result<Self, getrandom::Error> {
         let shape = &options.message;
         let headers = shape
@@ -54,7 +54,7 @@ impl Draft {
         };
         if let Some(size) = shape.size {
             draft.filler = Some(String::new());
-            // A longer token changes the header by a few bytes only.
+            // With the longest token, the head is only some bytes longer.
             let bare = draft.assemble("", UtcMicros::now(), "", 0).len() + 4 * TOKEN;
             let characters = usize::try_from(size).unwrap_or(usize::MAX).saturating_sub(bare);
             let lines = characters / (LINE + 2);
@@ -70,7 +70,7 @@ impl Draft {
         Ok(draft)
     }
 
-    /// Writes the mail. Its lines are in ASCII and shorter than 998 bytes, so that servers have no
+    /// Composes the mail. Its lines are ASCII and shorter than 998 bytes, so that no server has a
     /// reason to change them.
     pub(super) fn write(&self, key: &SigningKey, token: &Token) -> Vec<u8> {
         let nonce = u64::from_be_bytes(token.nonce);
@@ -92,7 +92,7 @@ impl Draft {
             words = format!("{}\r\n\r\n", quoted_printable(body));
         }
         words = format!("{words}{about}\r\n{token}\r\n");
-        // A token has no characters that quoted-printable changes.
+        // A token contains no characters that quoted-printable changes.
         let encoding = if self.body.is_some() { "quoted-printable" } else { "7bit" };
         let text = format!(
             "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{words}"

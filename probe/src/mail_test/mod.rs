@@ -1,10 +1,11 @@
 //! The mail test, kind `mail-qos`: from its start to its sample.
 //!
-//! `token` (identifies our mails) · `message` (the mail) · `submission` (sending it) · `mailbox`
-//! (waiting tests and plans) · `classify` (which message is the mail, and what others report about
-//! it) · `pickup` (one visit) · `evidence` (bounds of the arrival) · `clock` (servers' timestamps)
-//! · `calibration` (accuracy of predictions) · `expectation` (when to look) · `learned` (knowledge
-//! kept across restarts) · `outcome` (results). The SMTP conversation is `mailqos_mail::Smtp`.
+//! `token` (the signature of our mails) · `message` (the mail) · `submission` (sending it) ·
+//! `mailbox` (waiting tests and the times of pick-ups) · `classify` (which message is the mail, and
+//! what others report about it) · `pickup` (one visit) · `evidence` (bounds of the arrival) ·
+//! `clock` (meaning of servers' stamps) · `calibration` (accuracy of predictions) · `expectation`
+//! (when to look) · `learned` (knowledge kept across restarts) · `outcome` (the resulting sample).
+//! The SMTP session is `mailqos_mail::Smtp`.
 
 mod calibration;
 mod classify;
@@ -55,10 +56,10 @@ use crate::{
     testing::{Arrival, TestBase, TestResult, Timeline},
 };
 
-/// Time for recording mails that are found at the very end.
+/// Maximum time to record mails that are found at the very end.
 const SETTLING: Duration = Duration::from_secs(5);
 
-/// The test could not be prepared.
+/// Reasons why tests can't be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum TesterError {
     /// No signing key is available.
@@ -66,16 +67,17 @@ pub enum TesterError {
     Key(#[from] KeyError),
 }
 
-/// Runs the mail tests of all monitors: those that share a mailbox share its pick-ups.
+/// Runs mail tests. There is one instance for all monitors, so that monitors with the same mailbox
+/// share its pick-ups.
 pub struct MailTests {
     base: Arc<TestBase>,
     key: SigningKey,
     registry: Arc<Registry>,
     mailboxes: Mutex<HashMap<Key, Arc<Mailbox>>>,
     duplicates: tokio::sync::mpsc::UnboundedSender<Sample>,
-    /// Tasks that visit the mailboxes.
+    /// Tasks that pick up mail from the mailboxes.
     visits: Mutex<Vec<JoinHandle<()>>>,
-    /// Tasks that wait for mails beyond max round trip, and those that record duplicates.
+    /// Tasks that wait for mails beyond the maximum round trip, and tasks that record duplicates.
     settling: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -108,7 +110,7 @@ impl MailTests {
                     let sample = tokio::select! {
                         biased;
                         Some(sample) = found.recv() => sample,
-                        // No more visits are made.
+                        // No further visits are made.
                         _ = stopping.wait_for(|stop| *stop) => break,
                     };
                     base.record(&sample).await;
@@ -128,11 +130,11 @@ impl MailTests {
         &self.registry.connections
     }
 
-    /// Applies a new configuration; mails in flight are awaited as before.
+    /// Applies a new configuration. Mails in transit are waited for as before.
     pub(crate) fn reload(&self, config: &Config) {
         {
             // A mailbox with an unchanged endpoint keeps its state. For the others, new tests use
-            // the new endpoint, and mails in flight keep the old one.
+            // the new endpoint, and mails in transit keep the old one.
             let mut mailboxes = self.mailboxes.lock().ignore_poison();
             let before = std::mem::take(&mut *mailboxes);
             for (_, options) in mail_tests(config) {
@@ -150,7 +152,7 @@ impl MailTests {
         self.registry.connections.configure(config.limits.per_server);
     }
 
-    /// Runs one test. Its sample is recorded when this returns.
+    /// Runs a test. When this returns, its sample is recorded.
     pub(crate) async fn test(
         self: &Arc<Self>,
         monitor: &Monitor,
@@ -186,8 +188,8 @@ impl MailTests {
             }
         };
         let deadline = sent.moment + options.max_round_trip;
-        // Meanwhile the acceptance by the server is recorded. The sample follows, which ends that
-        // record.
+        // In the meantime, record that the server accepted the mail. The sample follows and ends
+        // that record.
         let (progress, ()) = tokio::join!(
             wait(expected.progress.clone(), deadline, options.timeout, &mut stopping),
             self.note_in_flight(&sample, sent.nonce, sent.at, options)
@@ -204,7 +206,7 @@ impl MailTests {
             ..Timeline::of(&sample, smtp, Some(sent.moment - started), pickup)
         };
         if self.base.excuse_if_offline(&mut sample).await {
-            // Whatever happens to the mail, this test can't be decided by it.
+            // Whatever happens to the mail, it no longer affects the sample.
             sample.settled = None;
             settled = true;
         }
@@ -218,7 +220,7 @@ impl MailTests {
             self.registry.settled(sent.nonce, sample.clone());
         } else {
             self.note_in_flight(&sample, sent.nonce, sent.at, options).await;
-            // Also for a stopped test: the server may have accepted its mail since it was judged.
+            // Also for a stopped test: the server may have accepted its mail after it was judged.
             let tester = self.clone();
             let (sample, options) = (sample.clone(), options.clone());
             spawn(&self.settling, async move {
@@ -228,7 +230,7 @@ impl MailTests {
         TestResult { sample, timeline, conversations, notes }
     }
 
-    /// Records that a mail is in flight, with the current state of its test.
+    /// Records that a mail is in transit, with the known properties of its test.
     async fn note_in_flight(
         &self,
         sample: &Sample,
@@ -253,8 +255,8 @@ impl MailTests {
         }
     }
 
-    /// Waits for a mail beyond max round trip, until it is found or the horizon ends, and settles
-    /// its sample.
+    /// Waits for a mail beyond the maximum round trip, until it is found or the horizon ends, and
+    /// settles its sample.
     async fn settle(
         self: Arc<Self>,
         mut sample: Sample,
@@ -265,7 +267,7 @@ impl MailTests {
         let horizon = sent.moment + options.horizon;
         let mut watch = expected.progress.clone();
         let mut stopping = self.base.stopping();
-        // However it ends, the last state counts.
+        // However the wait ends, the last state counts.
         tokio::select! {
             _ = timeout_at(horizon.instant(), watch.wait_for(Progress::is_complete)) => {}
             _ = stopping.wait_for(|stop| *stop) => {}
@@ -274,12 +276,12 @@ impl MailTests {
         let progress = expected.progress.borrow().clone();
         let transit = Transit { sent: &sent, expected: &expected, progress: &progress, options };
         if progress.is_complete() {
-            // It arrived: statements about the time before were correct then.
+            // The mail arrived; statements about earlier times were correct then.
             sample.stage = None;
             sample.error = None;
             self.note_found(&mut sample, transit);
         } else if is_stopped {
-            // It stays recorded for the next process.
+            // The mail stays recorded for the next process.
             return;
         } else {
             self.give_up(&mut sample, transit).await;
@@ -291,7 +293,7 @@ impl MailTests {
         self.registry.settled(sent.nonce, sample);
     }
 
-    /// Continues to wait for the mails that an earlier process of the probe sent.
+    /// Continues to wait for mails that an earlier process of the probe sent.
     pub(crate) async fn resume(self: &Arc<Self>) {
         let Some(recorder) = self.base.recorder() else {
             return;
@@ -303,7 +305,7 @@ impl MailTests {
             let Some((monitor, options)) =
                 monitor.and_then(|monitor| Some((monitor, options_of(monitor)?)))
             else {
-                // The mailbox is no longer known.
+                // The mailbox is no longer configured.
                 sample.outcome = Outcome::NotTested;
                 sample.stage = None;
                 sample.error = Some(
@@ -324,7 +326,7 @@ impl MailTests {
                 accepted: None,
             };
             let mut options = options.clone();
-            // However long the probe was gone, there is time for one visit to the mailbox.
+            // However long the probe was stopped, there must be time for one visit to the mailbox.
             let once = (Moment::now() - sent.moment) + options.max_round_trip + options.timeout;
             options.horizon = (mail.horizon_at - mail.sent_at).max(once);
             let token = Token {
@@ -343,10 +345,10 @@ impl MailTests {
         }
     }
 
-    /// Ends the visits to mailboxes, before the tests are stopped.
+    /// Ends the visits to mailboxes before the tests are stopped.
     pub(crate) async fn stop_visits(&self) {
-        // Stop the visits first: they would continue to collect and delete mails for tests that
-        // have given up. What they have read so far is handed out.
+        // The visits end first: otherwise they would continue to retrieve and delete mails for
+        // tests that have given up. The mails read so far are handed out.
         let visits = std::mem::take(&mut *self.visits.lock().ignore_poison());
         visits.iter().for_each(JoinHandle::abort);
         for visit in visits {
@@ -354,13 +356,13 @@ impl MailTests {
         }
     }
 
-    /// Stops waiting once the tests have been stopped; mails in flight stay recorded for the next
-    /// process.
+    /// Ends all waiting after the tests have been stopped. Mails in transit stay recorded for the
+    /// next process.
     pub(crate) async fn shutdown(&self) {
         let settling = std::mem::take(&mut *self.settling.lock().ignore_poison());
         let deadline = tokio::time::Instant::now() + SETTLING;
         for mut test in settling {
-            // It ends by then; its mail may have been found at the last moment.
+            // It ends on its own; its mail may have been found at the last moment.
             if timeout_at(deadline, &mut test).await.is_err() {
                 test.abort();
                 let _ = test.await;
@@ -369,7 +371,7 @@ impl MailTests {
         self.keep_learnt(true).await;
     }
 
-    /// Writes what was learned from mails, periodically or immediately.
+    /// Writes the knowledge learned from mails, periodically or immediately.
     async fn keep_learnt(&self, at_once: bool) {
         if self.base.recorder().is_none() {
             return;
@@ -406,22 +408,22 @@ fn spawn(tasks: &Mutex<Vec<JoinHandle<()>>>, task: impl Future<Output = ()> + Se
     tasks.push(tokio::spawn(task));
 }
 
-/// Fills in the result of a test that an earlier process of the probe could not finish, in case its
-/// mail is not found.
+/// Fills in the result of a test that an earlier process of the probe could not finish, for the
+/// case that its mail is not found.
 fn unless_found(sample: &mut Sample) {
     if sample.outcome != Outcome::NotTested {
-        // It was judged at max round trip.
+        // The test was already judged at the maximum round trip.
         return;
     }
     let error;
     (sample.outcome, sample.stage, error) = if sample.send_uncertain == Some(true) {
-        // If it does not arrive, it was never accepted, as far as is known.
+        // If it does not arrive, it was presumably never accepted.
         let error = "the probe was stopped while the mail was in flight";
         (Outcome::SmtpFailed, Some(Stage::SmtpData), error)
     } else if sample.smtp_send.is_some() {
         (Outcome::Lost, None, "the probe was stopped while the mail was in flight")
     } else {
-        // The server may never have received it, so its absence is not the server's fault.
+        // The server may never have received it, so the server is not to blame if it is missing.
         let error = "the probe was stopped before it recorded the server's acceptance of the mail, and the \
             mail was not found";
         (Outcome::NotTested, None, error)
@@ -451,7 +453,7 @@ fn habits(config: &Config) -> HashMap<MonitorId, ClockBehaviour> {
     mail_tests(config).map(of).collect()
 }
 
-/// What the pick-ups say of when a mail arrived.
+/// Returns the observations of the pick-ups about the arrival of a mail.
 fn arrival_of(sent: &Sent, progress: &Progress) -> Option<Arrival> {
     let found = progress.found.as_ref()?;
     let after = |moment: Moment| Micros((moment - sent.moment).0.max(0));
@@ -463,8 +465,8 @@ fn arrival_of(sent: &Sent, progress: &Progress) -> Option<Arrival> {
     })
 }
 
-/// Waits until the mail was found and read, or until a pick-up after max round trip has looked once
-/// more.
+/// Waits until the mail was found and read, or until the maximum round trip has passed and one more
+/// pick-up was made.
 async fn wait(
     mut progress: watch::Receiver<Progress>,
     deadline: Moment,

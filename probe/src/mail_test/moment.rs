@@ -1,4 +1,4 @@
-//! Moments on the probe's own clock, and intervals between them.
+//! Times on the probe's own clock, and the bounds between two of them.
 
 use std::{
     sync::{
@@ -11,11 +11,11 @@ use std::{
 use mailqos_base::clock::since_boot;
 use mailqos_model::{Micros, UtcMicros};
 
-/// Shortest suspension of a machine that is detected.
+/// Minimum difference between the clocks that counts as a suspension of the machine.
 const ASLEEP: Micros = Micros::from_millis(200);
 
-/// A moment on a monotonic clock that continues while the machine is suspended, relative to the
-/// start of this process; moments of earlier processes are negative.
+/// A time on a monotonic clock that continues while the machine is suspended, relative to the start
+/// of this process. Times of earlier processes are negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(pub(super) i64);
 
@@ -24,7 +24,7 @@ impl Moment {
         Self::of(Instant::now())
     }
 
-    /// Returns the moment of a recent instant: instants don't count the time for which the machine
+    /// Returns the time of a recent instant. Instants don't include the time for which the machine
     /// was suspended.
     pub(crate) fn of(instant: Instant) -> Self {
         static ANCHOR: OnceLock<(Instant, Micros)> = OnceLock::new();
@@ -43,12 +43,12 @@ impl Moment {
         Self(since.0 - before.0 + SLEPT.load(Ordering::Relaxed))
     }
 
-    /// Returns by how much a clock that shows `stamp` now is ahead of ours.
+    /// Returns how far a clock that shows `stamp` now is ahead of ours.
     pub(crate) fn offset_of(self, stamp: i64) -> i64 {
         stamp.saturating_sub(self.0)
     }
 
-    /// Returns when a clock that is ahead of ours by `offset` shows `stamp`.
+    /// Returns the time at which a clock that is ahead of ours by `offset` shows `stamp`.
     pub(crate) fn at_offset(stamp: i64, offset: i64) -> Self {
         Self(stamp.saturating_sub(offset))
     }
@@ -57,18 +57,18 @@ impl Moment {
         Self(micros)
     }
 
-    /// Returns the moment on the wall clock.
+    /// Returns the time on the wall clock.
     pub(crate) fn on_wall(self) -> UtcMicros {
         UtcMicros::now() + (self - Self::now())
     }
 
-    /// Returns a moment that is only known by the wall clock: it belongs to an earlier process,
+    /// Returns a time that is known only by the wall clock. It belongs to an earlier process,
     /// whatever the clock has been set to since.
     pub(crate) fn of_wall(moment: UtcMicros) -> Self {
         Self::now() - (UtcMicros::now() - moment).max(Micros::ZERO)
     }
 
-    /// Returns the moment for timers.
+    /// Returns the time for timers.
     pub(crate) fn instant(self) -> tokio::time::Instant {
         tokio::time::Instant::now() + (self - Self::now()).to_std()
     }
@@ -95,7 +95,7 @@ impl std::ops::Sub<Micros> for Moment {
     }
 }
 
-/// Moments between which the mail arrived.
+/// Bounds of the arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
     /// Lower bound.
@@ -106,7 +106,7 @@ pub(super) struct Bounds {
 
 impl Bounds {
     /// Creates the bounds from sending and pick-ups: the mail arrived after it was sent, and was
-    /// there when it was listed.
+    /// present when it was listed.
     pub(super) fn new(sent: Moment, not_shown: Option<Moment>, shown: Moment) -> Self {
         let after = not_shown.map_or(sent, |moment| moment.max(sent));
         Self { after, before: shown.max(after) }

@@ -15,7 +15,7 @@ use super::{
     verdicts,
 };
 
-/// A mail in transit, and what is known about it.
+/// A mail in transit, with the known facts about it.
 #[derive(Clone, Copy)]
 pub(super) struct Transit<'a> {
     pub(super) sent: &'a Sent,
@@ -25,7 +25,7 @@ pub(super) struct Transit<'a> {
 }
 
 impl MailTests {
-    /// Judges a test at max round trip; returns whether it is settled.
+    /// Judges a test at the maximum round trip; returns whether it is settled.
     pub(super) fn judge(&self, sample: &mut Sample, transit: Transit<'_>, stopped: bool) -> bool {
         let Transit { sent, expected, progress, options } = transit;
         if progress.is_complete() {
@@ -47,7 +47,7 @@ impl MailTests {
         }
         let error = progress.last.as_ref().and_then(|visit| visit.error.as_ref());
         if sample.stage.is_some() {
-            // Sending is uncertain, and nothing has arrived so far.
+            // The submission is uncertain, and no mail has arrived so far.
             sample.outcome = Outcome::SmtpFailed;
             sample.settled = Some(false);
             return false;
@@ -61,8 +61,8 @@ impl MailTests {
                 let stage = expected.visit_is_at().unwrap_or(Stage::PickupConnect);
                 sample.outcome = Outcome::PickupFailed;
                 sample.stage = Some(stage);
-                // Any earlier pick-ups looked too early: the next one shows whether the mail has
-                // arrived.
+                // Any earlier pick-ups were too early, so the next one will show whether the mail
+                // has arrived.
                 sample.settled = Some(false);
                 let what = if progress.last.is_some() {
                     "the last pick-up did not finish within"
@@ -87,21 +87,21 @@ impl MailTests {
     /// Judges a test whose mail was not found before the horizon ended.
     pub(super) async fn give_up(&self, sample: &mut Sample, transit: Transit<'_>) {
         let Transit { sent, expected, progress, options } = transit;
-        // The pick-up at max round trip had no result; one after it has.
+        // The pick-up at the maximum round trip was inconclusive, but a later one succeeded.
         if sample.outcome == Outcome::PickupFailed
             && progress.looked_at.is_some_and(|at| at >= sent.moment + options.max_round_trip)
         {
             note_lost(sample, progress, options.horizon);
         }
         if sample.outcome == Outcome::Lost && progress.notified.is_some() {
-            // It may have arrived since the sample was judged.
+            // It may have arrived after the sample was judged.
             note_lost(sample, progress, options.horizon);
         }
         if sample.outcome != Outcome::Lost || progress.looked_at.is_some() {
             return;
         }
-        // The mailbox has not been seen since the probe was restarted, so it is unknown whether the
-        // mail is lost.
+        // The mailbox has not been checked since the probe was restarted, so it is unknown whether
+        // the mail is lost.
         if let Some(visit) = &progress.last {
             note_visit(sample, visit);
             sample.pickups = Some(progress.pickups);
@@ -122,7 +122,7 @@ impl MailTests {
         self.base.excuse_if_offline(sample).await;
     }
 
-    /// Fills in the properties of a mail that arrived.
+    /// Fills in the known facts about a mail that arrived.
     pub(super) fn note_found(&self, sample: &mut Sample, transit: Transit<'_>) {
         let Transit { sent, progress, options, .. } = transit;
         if let Some(report) = progress.failure() {
@@ -130,7 +130,7 @@ impl MailTests {
             return;
         }
         let Some(found) = &progress.found else { return };
-        // After a restart only the moment before DATA is known; the token has the true one.
+        // After a restart, only the time before DATA is known; the token contains the exact one.
         let moment = sent.moment + (found.token.sent_at - sent.at);
         let hops = received::hops(&found.mail);
         let is_of = |submission: &&Submission| {
@@ -178,8 +178,8 @@ impl MailTests {
 }
 
 /// Returns the time since sending that the wall clock counted and the monotonic one did not. The
-/// latter stands still while a machine is suspended; the former may have been set, and the two
-/// cases can't be distinguished.
+/// monotonic clock stands still while a machine is suspended, and the wall clock may have been set.
+/// The two cases can't be distinguished.
 fn uncounted(sent_at: UtcMicros, sent: Moment) -> Micros {
     let monotonic = Moment::now() - sent;
     let ahead = (UtcMicros::now() - sent_at) - monotonic;
@@ -188,7 +188,7 @@ fn uncounted(sent_at: UtcMicros, sent: Moment) -> Micros {
     if ahead > slewed { ahead } else { Micros::ZERO }
 }
 
-/// Records that the mail was not there this long after sending, and a notification that does not
+/// Records that the mail was not there this long after sending, and any notification that does not
 /// settle its fate.
 fn note_lost(sample: &mut Sample, progress: &Progress, after: Micros) {
     sample.outcome = Outcome::Lost;
@@ -212,7 +212,7 @@ fn note_lost(sample: &mut Sample, progress: &Progress, after: Micros) {
     sample.error = Some(one_line(&text, &[]));
 }
 
-/// Returns a notification's status and reason after its meaning.
+/// Returns a notification's meaning, followed by its status and reason.
 fn said(report: &Report, what: &str) -> String {
     let mut text = what.to_owned();
     for part in [&report.status, &report.reason].into_iter().flatten() {
@@ -221,7 +221,7 @@ fn said(report: &Report, what: &str) -> String {
     text
 }
 
-/// Returns what an unfinished visit waits for.
+/// Describes what an unfinished visit is waiting for.
 fn waits_for(stage: Stage) -> &'static str {
     match stage {
         Stage::PickupTls => "waiting for the TLS handshake",
@@ -233,13 +233,13 @@ fn waits_for(stage: Stage) -> &'static str {
     }
 }
 
-/// Names the servers that the mails of a test pass.
+/// Returns the servers that the mails of a test pass.
 fn route(options: &MailQos) -> String {
     let (smtp, pickup) = (&options.smtp, &options.pickup);
     format!("{}:{} to {}:{}", smtp.server, smtp.port, pickup.server, pickup.port)
 }
 
-/// Fills in what a notification reports about a mail that will not arrive.
+/// Fills in the content of a notification that a mail will not arrive.
 fn note_bounce(sample: &mut Sample, progress: &Progress, report: &Report) {
     sample.outcome = Outcome::Lost;
     sample.stage = Some(Stage::Bounced);

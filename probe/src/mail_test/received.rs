@@ -1,23 +1,24 @@
-//! `Received` fields: the mail's path through the servers, as Postfix, Exim, Sendmail, Exchange,
-//! Gmail, qmail and Dovecot write them (RFC 5321, section 4.4, and common practice).
+//! `Received` fields: the route of a mail through the servers, as written by Postfix, Exim,
+//! Sendmail, Exchange, Gmail, qmail and Dovecot (RFC 5321, section 4.4, and variants in use).
 
 use mailqos_model::{Hop, Micros, UtcMicros};
 
 use super::head::{fields, without_comments};
 
-/// Maximum number of fields that are read; a loop adds more and more.
+/// Maximum number of fields to read; a loop adds more and more of them.
 const MAX_HOPS: usize = 50;
-/// Number of words at the end of a field that are searched for a date if no semicolon precedes it.
+/// Maximum number of words at the end of a field in which to search for its date if no semicolon
+/// precedes it.
 const MAX_WORDS: usize = 16;
 /// Maximum length of a server's name, in characters.
 const MAX_NAME: usize = 255;
 /// Minimum length of an identifier that can't be in a reply by chance.
 const SHORTEST_ID: usize = 6;
-/// A timestamp this far before that of the previous hop comes from another clock: timestamps are
-/// truncated to seconds.
+/// Difference by which a stamp must precede that of the previous hop to be from another clock,
+/// because stamps are truncated to seconds.
 const SUSPECT: Micros = Micros::from_secs(-2);
 
-/// Returns the mail's path, oldest hop first.
+/// Returns the hops of a mail, oldest first.
 pub(super) fn hops(mail: &[u8]) -> Vec<Hop> {
     let mut hops: Vec<Hop> =
         fields(mail, "Received").iter().take(MAX_HOPS).map(|value| hop(value)).collect();
@@ -31,8 +32,8 @@ pub(super) fn hops(mail: &[u8]) -> Vec<Hop> {
     hops
 }
 
-/// Returns whether the newest field was written by the program that stores mails, at that moment:
-/// an LMTP server (RFC 2033), or Exchange's mailbox transport. Others may have queued the mail.
+/// Returns whether the newest field was written while storing the mail in the mailbox, by an LMTP
+/// server (RFC 2033) or Exchange's mailbox transport. Others may have queued the mail.
 pub(super) fn is_filed(mail: &[u8]) -> bool {
     let Some(newest) = fields(mail, "Received").into_iter().next() else {
         return false;
@@ -62,8 +63,8 @@ pub(super) fn is_filed(mail: &[u8]) -> bool {
 }
 
 /// Returns whether the oldest field was written by the server that accepted the mail from us: it
-/// contains the identifier from the reply to the content, or the name in our EHLO. If a server
-/// hides that field (for privacy), the oldest one is that of a later hop.
+/// contains the identifier in the reply to the content, or the name in our EHLO. If a server hides
+/// that field (for privacy), the oldest one belongs to a later hop.
 pub(super) fn is_of_submission(mail: &[u8], reply: &str, client: &str) -> bool {
     let all = fields(mail, "Received");
     let Some(oldest) = all.last().filter(|_| all.len() <= MAX_HOPS) else {
@@ -107,7 +108,7 @@ fn hop(value: &str) -> Hop {
     Hop { by: behind("by"), from: behind("from"), at, delay: None, clock_suspect: false }
 }
 
-/// Splits a field into its clauses and its timestamp. Some servers write no semicolon between them:
+/// Splits a field into its clauses and its stamp. Some servers write no semicolon between them:
 /// SendGrid (Go's time format: SpamScope/mail-parser issue 71), OS/400 (fame_modules pull request
 /// 106), and others (elixir-mail pull request 96).
 fn split_stamp(bare: &str) -> (&str, Option<UtcMicros>) {
@@ -119,15 +120,14 @@ fn split_stamp(bare: &str) -> (&str, Option<UtcMicros>) {
             && bare.as_bytes()[*at - 1].is_ascii_whitespace()
     };
     let found = (1..bare.len()).filter(begins).rev().take(MAX_WORDS).find_map(|at| {
-        // From the end, a date is complete as soon as it can be parsed, except for its weekday,
-        // which does not matter.
+        // When searching from the end, the date is complete as soon as it can be parsed. Only its
+        // weekday may be missing, which does not matter.
         date(&bare[at..]).map(|stamp| (&bare[..at], Some(stamp)))
     });
     found.unwrap_or((bare, None))
 }
 
-/// Parses a date (RFC 5322, section 3.3), including obsolete zones, and fractions of seconds if a
-/// server writes them.
+/// Parses a date of RFC 5322, section 3.3, including obsolete zones and fractions of seconds.
 pub(super) fn date(text: &str) -> Option<UtcMicros> {
     const MONTHS: [&str; 12] =
         ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -136,7 +136,7 @@ pub(super) fn date(text: &str) -> Option<UtcMicros> {
     words.next_if(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()));
     let first = words.next()?;
     let (day, month, year) = match first.split('-').collect::<Vec<_>>()[..] {
-        // Go's format.
+        // In Go's format.
         [year, month, day] if year.len() == 4 => {
             (day, month.parse::<usize>().ok()?.checked_sub(1)?, year)
         }

@@ -1,7 +1,7 @@
 //! The grammar of `Authentication-Results` (RFC 8601, section 2.2) and `Received-SPF` (RFC 7208,
 //! section 9.1): nested comments, quoted strings, pairs of names and values.
 
-/// Maximum number of pairs in one result.
+/// Maximum number of pairs to read of a result.
 const MAX_PAIRS: usize = 64;
 
 /// One part of a field, between two semicolons.
@@ -9,7 +9,7 @@ const MAX_PAIRS: usize = 64;
 pub(super) struct Statement {
     /// Words that are not a pair, in order.
     pub(super) words: Vec<String>,
-    /// Names in lower case and values.
+    /// Pairs of names in lower case and values.
     pub(super) pairs: Vec<(String, String)>,
     /// Whether a word precedes the first pair.
     begins_with_word: bool,
@@ -32,7 +32,7 @@ impl Statement {
 pub(super) fn statements(value: &str) -> Vec<Statement> {
     let mut statements = vec![Statement::default()];
     let mut rest = value;
-    // A name that an equals sign may follow.
+    // The name that may be followed by an equals sign.
     let mut pending: Option<String> = None;
     loop {
         rest = skip(rest);
@@ -84,7 +84,7 @@ impl Statement {
     }
 }
 
-/// Skips blanks and comments; an unclosed parenthesis is not a comment.
+/// Skips blanks and comments. An unclosed parenthesis is not a comment.
 fn skip(text: &str) -> &str {
     let mut rest = text.trim_start();
     while rest.starts_with('(')
@@ -144,7 +144,7 @@ fn quoted(rest: &str) -> Option<(String, &str)> {
             other => content.push(other),
         }
     }
-    // Unclosed: an ordinary character.
+    // Unclosed, so an ordinary character.
     None
 }
 
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(read[1].get("reason"), Some("signature (rsa; \"x\""));
         assert_eq!(read[1].get("header.b"), Some("a/b="));
         assert_eq!(read[2].pairs[0], ("spf".to_owned(), "pass".to_owned()));
-        // An unclosed parenthesis or quote swallows nothing.
+        // An unclosed comment or string does not consume the rest.
         assert_eq!(statements("x; spf=pass (oops; dmarc=pass").len(), 3);
         assert_eq!(statements("x; spf=\"pass; dmarc=pass").len(), 3);
         assert_eq!(

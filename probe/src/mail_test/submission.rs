@@ -1,4 +1,4 @@
-//! Submits a mail to the SMTP server and retries temporary refusals.
+//! Submits a mail to the SMTP server, with retries after temporary refusals.
 
 use std::{
     sync::Arc,
@@ -22,12 +22,12 @@ use super::{
 };
 use crate::testing;
 
-/// Longest pause between two submission attempts.
+/// Maximum time between two attempts to submit a mail.
 const MAX_PAUSE: Micros = Micros::from_secs(60);
-/// Number of submission attempts whose transcripts are kept.
+/// Maximum number of attempts whose transcripts are kept.
 const MAX_TRANSCRIPTS: usize = 8;
 
-/// A mail offered to the server.
+/// A submission.
 struct Offer<'a> {
     options: &'a MailQos,
     draft: message::Draft,
@@ -40,7 +40,7 @@ struct Offer<'a> {
 
 /// The attempts to submit a mail.
 pub(super) struct Attempts {
-    /// How long rejected credentials are not tried again.
+    /// Time for which rejected credentials are not tried again.
     hold: Micros,
     /// Start of the last attempt, which is the one in the sample.
     pub(super) began: Option<Moment>,
@@ -48,7 +48,7 @@ pub(super) struct Attempts {
     said: Vec<mail::Transcript>,
 }
 
-/// Returns how long a monitor does not try rejected credentials again.
+/// Returns the time for which a monitor does not retry rejected credentials.
 pub(super) fn hold(monitor: &Monitor, options: &MailQos) -> Micros {
     testing::hold(monitor, options.max_round_trip + options.check_interval)
 }
@@ -75,24 +75,24 @@ pub(super) struct Sent {
     pub(super) nonce: [u8; 8],
     /// Time in its token.
     pub(super) at: UtcMicros,
-    /// The same on the clock that measures round trips.
+    /// The same time by the clock that measures round trips.
     pub(super) moment: Moment,
-    /// How the server accepted it, if known.
+    /// The server's acceptance, if known.
     pub(super) accepted: Option<Submission>,
 }
 
-/// Acceptance of a mail.
+/// A server's acceptance of a mail.
 pub(super) struct Submission {
-    /// Bounds of the server's timestamp.
+    /// Bounds of the time at which the server stamped it.
     pub(super) within: Bounds,
     /// Its reply to the content.
     pub(super) reply: String,
-    /// The client's name in EHLO.
+    /// The client name sent in EHLO.
     pub(super) client: String,
 }
 
 impl MailTests {
-    /// Sends the mail; on success the mailbox is searched for it.
+    /// Sends the mail. After success, pick-ups look for it.
     pub(super) async fn send(
         self: &Arc<Self>,
         options: &MailQos,
@@ -170,7 +170,7 @@ impl MailTests {
         }
     }
 
-    /// Offers the mail to the server once. A mail that may have been accepted counts as sent, with
+    /// Submits the mail to the server once. A mail that may have been accepted counts as sent, with
     /// a stage in the sample.
     async fn submit(
         &self,
@@ -181,7 +181,7 @@ impl MailTests {
     ) -> Result<Sent, SmtpError> {
         let Offer { options, draft, from, to, .. } = offer;
         let mut smtp = Smtp::new(&options.smtp, options.timeout.to_std());
-        // In whole seconds, because it is shown to people.
+        // In whole seconds for display.
         let left = (offer.until - Moment::now()).to_std();
         smtp.limit(Duration::from_secs(left.as_secs() + 1));
         let began = Moment::now();
@@ -221,7 +221,7 @@ impl MailTests {
                 smtp.quit();
                 Ok(sent)
             }
-            // The mail may have been accepted: the evidence decides.
+            // The mail may have been accepted, so the evidence decides.
             Err(error) if error.uncertain && stamp.is_some() => {
                 sample.stage = Some(error.stage);
                 sample.error = Some(format!(
@@ -239,14 +239,14 @@ impl MailTests {
     }
 }
 
-/// Returns whether a refused mail is offered again in the same test. A server that limits logins is
-/// left alone.
+/// Returns whether a refused mail is submitted again in the same test. Not if the server limits
+/// logins.
 fn is_worth_another_try(error: &SmtpError) -> bool {
     let is_login = error.stage == Stage::SmtpAuth;
     error.is_transient() && !(is_login && LoginRefusal::read(&error.text).waits_for_next_test())
 }
 
-/// Logs in, unless the server has just rejected these credentials, in a test of any monitor.
+/// Logs in, unless the server has recently rejected these credentials in a test of any monitor.
 async fn log_in(
     smtp: &mut Smtp,
     options: &MailQos,
@@ -263,8 +263,8 @@ async fn log_in(
     result
 }
 
-/// Returns the pause before a mail is offered again: servers that refuse all first attempts require
-/// some seconds, usually minutes.
+/// Returns the pause before a mail is submitted again: a server that refuses all first attempts
+/// requires some seconds, usually minutes.
 fn first_pause(max_round_trip: Micros) -> Micros {
     Micros((max_round_trip.0 / 24).clamp(200_000, 5_000_000))
 }

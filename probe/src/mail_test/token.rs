@@ -1,21 +1,21 @@
-//! The token: identifies our mails, the test that sent them, and when.
+//! The token identifies a mail as ours, and contains the test that sent it and the time.
 //!
 //! ```text
 //! mq1:<site>:<monitor>:<sent_at>:<nonce>:<signature>
 //! ```
 //!
-//! | part | what it is |
+//! | part | meaning |
 //! | --- | --- |
-//! | `mq1` | the version of this format |
+//! | `mq1` | version of this format |
 //! | site, monitor | their names: lower-case letters, digits, `-`, `_`, `.` |
 //! | sent_at | microseconds since 1970-01-01T00:00:00Z in base 36 (`0`–`9`, `a`–`z`) |
 //! | nonce | 8 random bytes in 16 hexadecimal digits |
 //! | signature | HMAC-SHA-256 over everything before its colon, in Base64 for URLs (RFC 4648, section 5), 43 characters, no padding |
 //!
 //! It is in the header field `X-MailQoS-Token`, in the subject and in the body, because gateways
-//! drop or rewrite each of them. It is found wherever it survives: folded, quoted, in
-//! quoted-printable, in Base64, escaped for HTML, after a tag. Only a valid signature counts;
-//! `classify` decides whether a message that has one is the mail or about it.
+//! drop or rewrite each of them. It is found wherever it survived: folded, quoted, in
+//! quoted-printable, in Base64, escaped for HTML, or after a tag. Only a valid signature counts;
+//! `classify` decides whether a message with one is the mail or about it.
 
 use std::{
     io::{self, Write as _},
@@ -34,43 +34,44 @@ use sha2::Sha256;
 
 /// Prefix of a token.
 const MARK: &[u8] = b"mq1:";
-/// Maximum number of signatures checked per mail: a hostile mail must not keep the probe busy.
+/// Maximum number of signatures to check in a mail, so that a hostile mail can't keep the probe
+/// busy.
 const MAX_CANDIDATES: usize = 32;
 /// Length of a signature in characters.
 const SIGNATURE: usize = 43;
-/// Length of the longest token: 3 + 64 + 64 + 13 + 16 + 43 and five colons.
+/// Maximum length of a token: 3 + 64 + 64 + 13 + 16 + 43 and five colons.
 const MAX_CHARACTERS: usize = 208;
-/// Maximum length of a token with insertions by gateways.
+/// Maximum length of a token including characters that gateways have inserted.
 const MAX_STRETCHED: usize = 1024;
 
 /// Content of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// The site that sent the mail.
+    /// Site that sent the mail.
     pub site: SiteName,
-    /// The tested monitor.
+    /// Monitor of the test.
     pub monitor: MonitorId,
     /// Time just before the content was sent to the server.
     pub sent_at: UtcMicros,
-    /// Random number that distinguishes the mail from all others.
+    /// Random bytes that make the mail unique.
     pub nonce: [u8; 8],
 }
 
-/// Why there is no signing key.
+/// Reasons why no signing key is available.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The key file could not be read or created.
     #[error("the signing key {path}: {source}", path = path.display())]
     File {
-        /// The file.
+        /// Path of the key file.
         path: PathBuf,
-        /// Cause of the error.
+        /// The system's error.
         source: io::Error,
     },
     /// The configured key is not available.
     #[error("the signing key: {0}")]
     Secret(#[from] SecretError),
-    /// The key is too short for protection.
+    /// The key is too short to be secure.
     #[error(
         "the signing key has {0} bytes; at least 16 are required (create one: openssl rand -base64 32)"
     )]
@@ -82,9 +83,9 @@ pub enum KeyError {
         path = path.display()
     )]
     ShortFile {
-        /// The file.
+        /// Path of the key file.
         path: PathBuf,
-        /// Its size.
+        /// Size of the key file in bytes.
         bytes: usize,
     },
 }
@@ -100,10 +101,10 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// Creates a signing key from a configured key.
+    /// Creates the key from a configured secret.
     ///
     /// # Errors
-    /// The key is too short.
+    /// The secret is too short.
     pub fn new(secret: &Secret) -> Result<Self, KeyError> {
         let bytes = secret.expose().as_bytes();
         if bytes.len() < 16 {
@@ -112,7 +113,7 @@ impl SigningKey {
         Hmac::new_from_slice(bytes).map(Self).map_err(|_| KeyError::Short(bytes.len()))
     }
 
-    /// Reads the key in a state folder; creates it if there is none.
+    /// Reads the key of a state folder, and creates it if it does not exist.
     ///
     /// # Errors
     /// The key can be neither read nor created.
@@ -141,7 +142,7 @@ impl SigningKey {
         mac
     }
 
-    /// Writes a token.
+    /// Formats and signs a token.
     pub fn write(&self, token: &Token) -> String {
         let nonce = u64::from_be_bytes(token.nonce);
         let text = format!(
@@ -154,7 +155,7 @@ impl SigningKey {
         format!("{text}:{signature}")
     }
 
-    /// Parses a token; `None` unless its signature is valid.
+    /// Parses a token; returns `None` if its signature is not valid.
     pub fn read(&self, text: &str) -> Option<Token> {
         let (signed, signature) = text.rsplit_once(':')?;
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
@@ -173,7 +174,7 @@ impl SigningKey {
         })
     }
 
-    /// Finds the first valid token in a mail or a part of one.
+    /// Finds the first valid token in a mail, or in the remains of one.
     pub fn find(&self, mail: &[u8]) -> Option<Token> {
         let mut left = MAX_CANDIDATES;
         self.scan(mail, &mut left)
@@ -209,10 +210,10 @@ fn make_key(state: &Path, path: &Path) -> io::Result<()> {
     file.write_all(URL_SAFE_NO_PAD.encode(key).as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
-    // A link fails if a key exists: of two probes that start simultaneously, one creates the key
-    // and both use it.
+    // The link fails if a key exists. If two probes start at the same time, one creates the key and
+    // both use it.
     let linked = match std::fs::hard_link(&temporary, path) {
-        // Network file systems and those in user space often have no hard links.
+        // Network file systems and those in user space often don't support links.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
             std::fs::rename(&temporary, path)
         }
@@ -244,8 +245,8 @@ fn base36(number: i64) -> String {
     digits.iter().rev().collect()
 }
 
-/// Collects a token's characters without what gateways insert between them: line folds, marks of
-/// quoted lines, soft line breaks of quoted-printable, boundaries of encoded words, HTML escapes.
+/// Collects a token's characters, without insertions by gateways: line folds, quote marks, soft
+/// line breaks of quoted-printable, seams between encoded words, HTML escapes.
 fn gather(text: &[u8]) -> Option<String> {
     let mut token = String::new();
     let (mut at, mut colons, mut signature) = (0, 0, 0);
@@ -294,7 +295,8 @@ fn quoted(rest: &[u8]) -> Option<(Option<u8>, usize)> {
     Some((Some(u8::from_str_radix(digits, 16).ok()?), 3))
 }
 
-/// Parses the boundary between two encoded words of the Q encoding (RFC 2047): `?= =?utf-8?q?`.
+/// Returns the length of the seam between two encoded words of the Q encoding (RFC 2047): `?=
+/// =?utf-8?q?`.
 fn seam(rest: &[u8]) -> Option<usize> {
     let blank = rest[2..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
     let next = rest.get(2 + blank..)?;
@@ -307,7 +309,7 @@ fn seam(rest: &[u8]) -> Option<usize> {
     matches!(next.get(charset + 1..encoding)?, b"q" | b"Q").then_some(2 + blank + encoding + 1)
 }
 
-/// Parses a colon that is escaped for HTML; returns its length.
+/// Returns the length of a colon escaped for HTML.
 fn entity(rest: &[u8]) -> Option<usize> {
     [&b"&#58;"[..], b"&#x3a;", b"&#x3A;", b"&colon;"]
         .into_iter()
@@ -315,7 +317,7 @@ fn entity(rest: &[u8]) -> Option<usize> {
         .map(<[u8]>::len)
 }
 
-/// Returns decoded parts: bodies in Base64, and encoded words of the B encoding.
+/// Returns the decoded parts in Base64: bodies, and encoded words of the B encoding.
 fn base64_parts(mail: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let mut parts = Vec::new();
     let mut run = Vec::new();
@@ -342,7 +344,7 @@ fn base64_parts(mail: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     parts
         .into_iter()
         .map(|mut run| {
-            // The response to TOP may end within a group of four.
+            // The reply to TOP may end within a group of four.
             run.truncate(run.len() / 4 * 4);
             STANDARD.decode(&run).unwrap_or_default()
         })

@@ -6,12 +6,12 @@ use super::{
     results::{Statement, statements},
 };
 
-/// Spam confidence level from which Exchange classifies a mail as spam.
+/// Spam confidence level from which Exchange treats a mail as spam.
 const SCL_OF_SPAM: f64 = 5.0;
-/// Longest word of a result.
+/// Maximum length of a result word.
 const MAX_LENGTH: usize = 32;
 
-/// The verdicts in the mail's header.
+/// The verdicts in a mail's header.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Verdicts {
     pub(super) spf: Option<String>,
@@ -22,12 +22,12 @@ pub(super) struct Verdicts {
     pub(super) score: Option<f64>,
 }
 
-/// Reads the verdicts. `Authentication-Results` only count if the topmost server wrote them, which
-/// is the one that stored the mail.
+/// Reads the verdicts. Only those `Authentication-Results` count that the topmost server wrote,
+/// because it stored the mail.
 pub(super) fn read(mail: &[u8]) -> Verdicts {
     let mut verdicts = Verdicts::default();
     let mut server = None;
-    // A result without an identity counts if there is none for MAIL FROM.
+    // A result without an identity counts if no result is for MAIL FROM.
     let mut spf_of_none = None;
     for field in fields(mail, "Authentication-Results") {
         let mut statements = statements(&field).into_iter().peekable();
@@ -48,7 +48,7 @@ pub(super) fn read(mail: &[u8]) -> Verdicts {
                     None => spf_of_none.get_or_insert(result),
                 },
                 "dmarc" => verdicts.dmarc.get_or_insert(result),
-                // One valid signature of several suffices.
+                // Of several signatures, one valid one is sufficient.
                 "dkim" if verdicts.dkim.is_none() || result == "pass" => {
                     verdicts.dkim.insert(result)
                 }
@@ -62,7 +62,7 @@ pub(super) fn read(mail: &[u8]) -> Verdicts {
     verdicts
 }
 
-/// The identity that SPF checked.
+/// Identity that SPF checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Identity {
     MailFrom,
@@ -79,8 +79,8 @@ fn identity(statement: &Statement) -> Option<Identity> {
     }
 }
 
-/// Returns the result for MAIL FROM in `Received-SPF` fields:
-/// `Pass (comment) identity=mailfrom; client-ip=192.0.2.1`.
+/// Returns the result for MAIL FROM in `Received-SPF` fields: `Pass (comment) identity=mailfrom;
+/// client-ip=192.0.2.1`.
 fn received_spf(mail: &[u8]) -> Option<String> {
     let mut of_none = None;
     for field in fields(mail, "Received-SPF") {
@@ -91,7 +91,7 @@ fn received_spf(mail: &[u8]) -> Option<String> {
         };
         let named = statements.iter().find_map(|statement| statement.get("identity"));
         let named = named.map(str::to_ascii_lowercase);
-        // Without the pair, a comment may state it: `None (helo) …`.
+        // Without the pair, a comment may contain it: `None (helo) …`.
         let comment = field.to_ascii_lowercase();
         let is_of_helo =
             comment.split_once('(').is_some_and(|(_, rest)| rest.trim_start().starts_with("helo"));
@@ -104,7 +104,7 @@ fn received_spf(mail: &[u8]) -> Option<String> {
     of_none
 }
 
-/// Parses `dkim=pass header.d=example.com`, `spf = fail`, `dmarc/1=none`.
+/// Parses `dkim=pass header.d=example.com`, `spf = fail`, or `dmarc/1=none`.
 fn result(statement: &Statement) -> Option<(String, String)> {
     let (method, result) = statement.pairs.first()?;
     let method = method.split('/').next()?.trim().to_owned();
@@ -120,7 +120,7 @@ fn word(text: &str) -> Option<String> {
     fits.then_some(word)
 }
 
-/// Reads the fields of SpamAssassin and similar filters, rspamd, Exchange.
+/// Reads the verdicts of SpamAssassin and similar filters, rspamd, and Exchange.
 fn spam(verdicts: &mut Verdicts, first: impl Fn(&'static str) -> Option<String>) {
     let decided = |is_spam: bool| if is_spam { "spam" } else { "ham" };
     let yes = |text: &str| {
@@ -241,8 +241,8 @@ mod tests {
                 "Received-SPF: pass (mx.example.com: domain of a@example.com designates 192.0.2.1) client-ip=192.0.2.1",
                 (Some("pass"), None, None),
             ),
-            // https://github.com/jstedfast/MimeKit/issues/527: Office 365 puts host names between
-            // the results.
+            // https://github.com/jstedfast/MimeKit/issues/527: host names between Office 365's
+            // results.
             (
                 "Authentication-Results: spf=temperror (sender IP is 192.0.2.1) smtp.helo=mx.example.net; example.com; dkim=none (message not signed) header.d=none;example.com; dmarc=none action=none header.from=;",
                 (None, Some("none"), Some("none")),
@@ -271,7 +271,7 @@ mod tests {
                 (Some("fail"), None, None),
             ),
             // https://github.com/trusteddomainproject/OpenDMARC/issues/158: only identity=mailfrom
-            // is about MAIL FROM.
+            // concerns MAIL FROM.
             (
                 "Received-SPF: pass identity=helo; envelope-from=<a@example.com>\r\nReceived-SPF: softfail identity=mailfrom; helo=mx.example.net",
                 (Some("softfail"), None, None),

@@ -20,10 +20,10 @@ use crate::{
     testing::{self, TestBase, TestResult, Timeline},
 };
 
-/// Runs the mailbox tests of all monitors.
+/// Runs mailbox tests. There is one instance for all monitors.
 pub(crate) struct MailboxTests {
     base: Arc<TestBase>,
-    /// The connections to mailbox servers, shared with mail tests.
+    /// Connections to mailbox servers, shared with the mail tests.
     connections: Arc<Connections>,
     /// Knowledge about each mailbox that is kept between tests.
     memories: Mutex<HashMap<String, Memory>>,
@@ -34,12 +34,12 @@ impl MailboxTests {
         Self { base, connections, memories: Mutex::default() }
     }
 
-    /// Drops what is remembered about mailboxes: some may have been removed.
+    /// Drops the knowledge about mailboxes, because some may have been removed.
     pub(crate) fn reload(&self) {
         self.memories.lock().ignore_poison().clear();
     }
 
-    /// Runs one test. Its sample is recorded when this returns.
+    /// Runs a test. When this returns, its sample is recorded.
     pub(crate) async fn test(
         &self,
         monitor: &Monitor,
@@ -111,8 +111,8 @@ fn place(pickup: &Pickup) -> String {
     format!("{}:{}", endpoint.server.to_ascii_lowercase(), endpoint.port)
 }
 
-/// Opens and lists a mailbox; if another program has locked it, retries within the deadline of a
-/// step.
+/// Opens and lists a mailbox. If another program has locked it, the attempt is repeated within a
+/// step's deadline.
 async fn survey(
     pickup: &Pickup,
     credentials: Option<&Credentials>,
@@ -123,7 +123,7 @@ async fn survey(
     let (door, step) = (MailboxEndpoint::of(pickup), pickup.timeout.to_std());
     let began = Moment::now();
     let place = place(pickup);
-    // If tests share an account with a wrong password, only the first one tries to log in.
+    // If tests share an account with a wrong password, only the first one logs in.
     let turn = match credentials {
         Some(credentials) => match credentials.turn(&place, hold.to_std(), step).await {
             Ok(turn) => Some(turn),
@@ -151,11 +151,11 @@ async fn survey(
     }
 }
 
-/// Tries a mailbox for `check --connect`; returns a line for each configured folder that can't be
-/// opened. POP3 has no folders and is not tried.
+/// Tests a mailbox for `check --connect`. Returns a line for each configured folder that can't be
+/// opened. POP3 has no folders, so nothing is tested.
 ///
 /// # Errors
-/// Why the mailbox can't be reached, in one line without secrets.
+/// The reason why the mailbox can't be reached, in one line without secrets.
 pub(crate) async fn missing_folders(
     config: &Config,
     pickup: &Pickup,

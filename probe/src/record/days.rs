@@ -1,4 +1,4 @@
-//! Reads the days of this probe's own site from the lake's folder or object store.
+//! Reads the days of this probe's own site, from the folder or the object store of the lake.
 
 use std::path::{Path, PathBuf};
 
@@ -20,13 +20,13 @@ impl Days {
     /// Opens the days of the configured site.
     ///
     /// # Errors
-    /// The lake's object store, if there is one, can't be opened.
+    /// The lake is in an object store that can't be opened.
     pub async fn open(config: &Config) -> Result<Self, RecordError> {
         let (folder, remote) = place(config).await?;
         Ok(Self { folder, remote: remote.map(|(remote, _)| remote), site: config.site.clone() })
     }
 
-    /// Reads the rows of a day, sorted; none if there is no such day.
+    /// Returns the sorted rows of a day, or none if the day does not exist.
     ///
     /// # Errors
     /// The file can't be read, or the object store can't be reached.

@@ -4,7 +4,8 @@ use mailqos_base::fuzzing::in_file;
 
 use super::journal::{self, Entry};
 
-/// Reads a segment of the journal: complete entries are returned in order and can be written again.
+/// Reads a segment of the journal. Its intact entries must be returned in order, and must be
+/// writable again.
 pub fn journal(bytes: &[u8]) {
     in_file("00000000000000000000-000000.journal", bytes, |path| {
         let Some(contents) = journal::read(path).expect("a file that can be read") else {

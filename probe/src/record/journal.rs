@@ -1,11 +1,11 @@
-//! The journal: recorded entries that are not yet in a day file. Checksummed entries in segments; a
-//! torn tail is tolerated.
+//! The journal contains the recorded entries that are not yet in a day file, as checksummed entries
+//! in segments. A truncated end is tolerated.
 //!
 //! A segment begins with [`MAGIC`], the journal's name and the position of its first entry. An
-//! entry is its length (u32), a CRC-32 (u32) of what follows, its position (u64, all little
-//! endian), and its content as JSON. Segments are synced in groups and deleted when day files
-//! contain all of their entries. After a start and after a failure, a new segment is started:
-//! nothing is ever written after a torn entry.
+//! entry consists of its length (u32), a CRC-32 (u32) of the following bytes, its position (u64,
+//! all little endian), and its content as JSON. Segments are synced in groups and deleted when day
+//! files contain all of their entries. After a start or a failure, a new segment is started, so
+//! nothing is ever appended to a truncated one.
 
 use std::{
     fs::{File, OpenOptions},
@@ -23,9 +23,9 @@ const MAGIC: &[u8; 8] = b"mqosjnl1";
 const HEADER: usize = 8 + 16 + 8;
 /// Length and checksum of an entry.
 const FRAME: usize = 4 + 4;
-/// Maximum size of an entry, in bytes.
+/// Maximum size of an entry in bytes; larger ones are never written.
 const MAX_ENTRY: usize = 1024 * 1024;
-/// Size after which a new segment is started, in bytes.
+/// Size in bytes at which a segment is followed by another.
 const FULL_SEGMENT: u64 = 32 * 1024 * 1024;
 /// Maximum distance of a position after damage: limits the search for the next intact entry.
 const MAX_GAP: u64 = 10_000_000;
@@ -45,7 +45,7 @@ impl Entry {
     /// Encodes the entry as in the journal, without its position.
     ///
     /// # Errors
-    /// It is too large.
+    /// The entry is too large.
     pub(super) fn encode(&self) -> Result<Vec<u8>, RecordError> {
         let content =
             serde_json::to_vec(self).map_err(|error| RecordError::Encode(error.to_string()))?;
@@ -59,14 +59,14 @@ impl Entry {
 /// Contents of a segment.
 #[derive(Debug)]
 pub(super) struct Contents {
-    /// The journal's name.
+    /// Name of the journal.
     pub(super) name: String,
     /// Position after the last entry.
     pub(super) end: u64,
     /// The entries with their positions, oldest first.
     pub(super) entries: Vec<(u64, Entry)>,
-    /// Number of unreadable places in the middle, which indicate a failing disk rather than a
-    /// crash.
+    /// Number of unreadable places before the end. They are not caused by a crash, but by a failing
+    /// disk.
     pub(super) damaged: usize,
 }
 
@@ -92,8 +92,8 @@ pub(super) fn segments(folder: &Path) -> Result<Vec<PathBuf>, RecordError> {
     Ok(segments)
 }
 
-/// Reads a segment; `None` if it has no complete header: a crash happened before anything in it was
-/// acknowledged.
+/// Reads a segment. Returns `None` if its header is incomplete, because of a crash before anything
+/// in it was acknowledged.
 ///
 /// # Errors
 /// The file can't be read. Damage is not an error.
@@ -108,8 +108,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Contents>, RecordError> {
     let mut contents = Contents { name, end: first, entries: Vec::new(), damaged: 0 };
     let mut at = HEADER;
     while at < bytes.len() {
-        // Torn or damaged parts are searched for the next complete entry; there is none after a
-        // torn tail.
+        // Skip truncated or damaged bytes up to the next intact entry; after a truncated end there
+        // is none.
         let window = contents.end..contents.end.saturating_add(MAX_GAP);
         let found = (at..bytes.len()).find_map(|at| Some((at, frame(&bytes[at..], &window)?)));
         let Some((start, (position, content))) = found else {
@@ -120,7 +120,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Contents>, RecordError> {
         contents.end = position + 1;
         match serde_json::from_slice(content) {
             Ok(entry) => contents.entries.push((position, entry)),
-            // A newer program may have written it: it must not be deleted.
+            // A newer program may have written it, so it must not be deleted.
             Err(_) => contents.damaged += 1,
         }
     }
@@ -134,7 +134,7 @@ fn header(bytes: &[u8]) -> Option<(String, u64)> {
     Some((String::from_utf8(name.to_vec()).ok()?, u64::from_le_bytes(*position)))
 }
 
-/// Returns the complete and undamaged entry at the beginning of the bytes.
+/// Returns the complete and intact entry at the beginning of the bytes.
 fn frame<'a>(bytes: &'a [u8], window: &std::ops::Range<u64>) -> Option<(u64, &'a [u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (checksum, rest) = rest.split_first_chunk::<4>()?;
@@ -145,7 +145,7 @@ fn frame<'a>(bytes: &'a [u8], window: &std::ops::Range<u64>) -> Option<(u64, &'a
     let checked = rest.get(..length)?;
     let (position, content) = checked.split_first_chunk::<8>()?;
     let position = u64::from_le_bytes(*position);
-    // The cheap check comes first: it avoids almost every checksum during a search.
+    // The cheap check comes first and avoids almost every checksum calculation in a search.
     (window.contains(&position) && crc32fast::hash(checked) == u32::from_le_bytes(*checksum))
         .then_some((position, content))
 }
@@ -153,7 +153,7 @@ fn frame<'a>(bytes: &'a [u8], window: &std::ops::Range<u64>) -> Option<(u64, &'a
 /// Returns a random name for a new journal.
 ///
 /// # Errors
-/// The operating system has no random numbers.
+/// The operating system provides no random numbers.
 pub(super) fn new_name() -> Result<String, RecordError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| RecordError::Random(error.to_string()))?;
@@ -165,12 +165,12 @@ pub(super) fn new_name() -> Result<String, RecordError> {
 pub(super) struct Segment {
     path: PathBuf,
     file: File,
-    /// End of the last entry that is known to be on disk.
+    /// Position after the last entry that is known to be on disk.
     length: u64,
 }
 
 impl Segment {
-    /// Creates a segment; its content and name are durable when this returns.
+    /// Creates a segment. When this returns, the segment and its name are durable.
     ///
     /// # Errors
     /// The file system refuses.
@@ -191,7 +191,7 @@ impl Segment {
             use std::os::unix::fs::OpenOptionsExt as _;
             options.mode(0o600);
         }
-        // Never overwrite an existing one: a damaged segment may begin at the same position.
+        // Never replace an existing file: a damaged segment may begin at the same position.
         let mut number = 0;
         let (path, mut file) = loop {
             let path = folder.join(format!("{position:020}-{number:06}.journal"));
@@ -215,11 +215,11 @@ impl Segment {
         Ok(Self { path, file, length: bytes.len() as u64 })
     }
 
-    /// Appends entries from `position` on and syncs them: when this returns, they survive a crash.
+    /// Appends entries from `position` on and syncs them. When this returns, they are durable.
     ///
     /// # Errors
-    /// The file system refuses; this segment must then not be written again, because the effect of
-    /// a failed sync is unknown.
+    /// The file system refuses. This segment must not be written any more, because the effect of a
+    /// failed sync is unknown.
     pub(super) fn append<'a>(
         &mut self,
         position: u64,
@@ -248,7 +248,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Returns whether the file still has its name. Without one, its content is lost when the
+    /// Returns whether the file still has its name. Otherwise, its contents are lost when the
     /// process ends.
     pub(super) fn is_there(&self) -> bool {
         #[cfg(unix)]
@@ -269,10 +269,10 @@ impl Segment {
         }
     }
 
-    /// Writes a deleted segment again, from the file that is still open.
+    /// Restores a deleted segment from the file that is still open.
     ///
     /// # Errors
-    /// The file system refuses; this segment is then unchanged.
+    /// The file system refuses; this segment is unchanged.
     pub(super) fn rescue(&mut self, folder: &Path) -> Result<(), RecordError> {
         let mut bytes = Vec::new();
         self.file
@@ -304,7 +304,7 @@ mod tests {
         Entry::Sample(Box::new(Sample::new("m".parse().expect("a name"), at, Outcome::Ok)))
     }
 
-    /// Writes a segment with entries 5, 6, …, all of the same length.
+    /// Creates a segment of entries 5, 6, …, all of the same length.
     fn written(folder: &Path, count: u64) -> PathBuf {
         let mut segment = Segment::begin(folder, "0123456789abcdef", 5).expect("begin");
         for position in 5..5 + count {

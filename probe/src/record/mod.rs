@@ -1,13 +1,13 @@
-//! Records samples and events in a journal, which is sealed into the day files of the lake.
+//! Records samples and events in a journal that is sealed into the day files of the lake.
 //!
 //! A sample is acknowledged when it is on disk in the journal. Every seal interval, at the end and
-//! on demand, the journal's samples are merged into the day files (rewritten, synced, renamed);
-//! only then are the journal's segments deleted. After a crash in between, the next start merges
+//! on demand, the journal's samples are merged into the day files (rewritten, synced, renamed).
+//! Only then are the journal's segments deleted. After a crash in between, the next start merges
 //! the same samples again, which changes nothing: (`monitor`, `started_at`) is unique, and settled
 //! samples replace provisional ones.
 //!
-//! Two threads: the writer appends to the journal, the sealer merges its closed segments; tests
-//! never wait for a seal.
+//! Two threads share the work: the writer appends to the journal, and the sealer merges its closed
+//! segments, so tests never wait for a seal.
 
 mod days;
 #[cfg(feature = "test-hooks")]
@@ -42,7 +42,7 @@ use writer::{Command, Effect, Writer};
 /// Number of remembered events, so that no two events of a monitor get the same time.
 const REMEMBERED_EVENTS: usize = 10_000;
 
-/// Reasons why something can't be recorded.
+/// Reasons why a sample or event can't be recorded.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RecordError {
     /// Another probe writes for this site.
@@ -50,13 +50,13 @@ pub enum RecordError {
     Locked {
         /// The holder of the lock.
         holder: String,
-        /// The lock's error.
+        /// The error of the lock.
         lock: LockError,
     },
     /// The file system does not support locks.
     #[error("{0}")]
     NoLock(LockError),
-    /// The file system refused.
+    /// A file system operation failed.
     #[error("{path}: {source}", path = path.display())]
     Io {
         /// The file or folder.
@@ -71,16 +71,16 @@ pub enum RecordError {
     /// An entry can't be encoded as JSON.
     #[error("can't record the sample: {0}")]
     Encode(String),
-    /// The operating system gave no random numbers.
+    /// The operating system provides no random numbers.
     #[error("the system provides no random numbers: {0}")]
     Random(String),
-    /// Memory for samples that can't be written is exhausted.
+    /// The memory for samples that can't be written is full.
     #[error("{0} samples are waiting for the disk and no more fit in memory; this sample is lost")]
     Full(usize),
     /// The writer has stopped.
     #[error("the recorder is closed")]
     Closed,
-    /// Another probe writes for this site into the object store.
+    /// Another probe writes for this site to the object store.
     #[error(
         "{address}: another probe writes for the site {site}: {holder}; stop it, or give this probe a \
          different site name (a claim that is not renewed expires after 20 minutes)"
@@ -106,8 +106,8 @@ impl RecordError {
         Self::Io { path: path.to_owned(), source: Arc::new(source) }
     }
 
-    /// Returns whether the problem may pass or be fixed while the probe runs: not a missing
-    /// permission or a path that was never valid.
+    /// Returns whether the problem may disappear or be fixed while the probe runs, unlike a missing
+    /// permission or an invalid path.
     fn is_trouble_of_disk(&self) -> bool {
         use std::io::ErrorKind::{AlreadyExists, NotADirectory, NotFound, PermissionDenied};
         let lasting = [PermissionDenied, NotFound, NotADirectory, AlreadyExists];
@@ -131,17 +131,17 @@ impl From<LakeError> for RecordError {
     }
 }
 
-/// A mail that is about to be sent: what a later process of the probe needs to continue waiting for
-/// it.
+/// A mail that is about to be sent, with everything that a later process of the probe needs to
+/// continue waiting for it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct InFlight {
-    /// The random number in the mail's token.
+    /// Random number in the mail's token.
     pub nonce: [u8; 8],
     /// Time at which the content was submitted.
     pub sent_at: UtcMicros,
-    /// End of the wait for the mail.
+    /// Time until which the probe waits for the mail.
     pub horizon_at: UtcMicros,
-    /// The steady clock at that time.
+    /// The monotonic clock at that time.
     #[serde(default)]
     pub boot: Option<Boot>,
     /// The sample so far; `smtp_send` is set once the server has accepted the mail.
@@ -155,20 +155,20 @@ pub struct SealReport {
     pub files: usize,
     /// Number of rows in them.
     pub rows: u64,
-    /// Samples and events that were merged into them.
+    /// Number of samples and events merged into them.
     pub merged: usize,
 }
 
 /// State of the recorder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Entries that are only in memory, because the disk refuses them.
+    /// Number of entries in memory only, because the disk does not accept them.
     pub held: usize,
-    /// Entries that were lost because the memory limit was reached.
+    /// Number of entries lost because the memory limit was reached.
     pub dropped: u64,
-    /// Entries that are in the journal and not yet in day files.
+    /// Number of entries in the journal that are not yet in day files.
     pub unsealed: u64,
-    /// Day files that are not yet in the object store.
+    /// Number of day files that are not yet in the object store.
     pub unsent: usize,
     /// The current problem.
     pub problem: Option<String>,
@@ -181,7 +181,7 @@ pub struct Health {
 struct Counts {
     held: usize,
     dropped: u64,
-    /// Entries in the journal since the start, including those found in it.
+    /// Number of entries in the journal since the start, including those found in it.
     appended: u64,
     /// Number of entries that are in day files.
     sealed: u64,
@@ -203,7 +203,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Applies the effect of an entry on the mails in flight.
+    /// Applies the effect of an entry on the mails in transit.
     fn take_in(&self, effect: Effect) {
         let mut in_flight = self.in_flight.lock().ignore_poison();
         match effect {
@@ -218,11 +218,11 @@ impl Shared {
     }
 }
 
-/// Writes a small file of the state folder: completely and durably under a temporary name, then
-/// renamed, readable only by its owner.
+/// Writes a small file of the state folder completely and durably under a temporary name, and
+/// renames it. Only its owner can read it.
 ///
 /// # Errors
-/// The file system refuses; the earlier file is then still there.
+/// The file system refuses; the earlier file is still in place.
 pub(crate) fn write_whole(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::create_dir_all(path.parent().unwrap_or(std::path::Path::new(".")))?;
     files::replace(path, &path.with_extension("new"), files::Access::Owner, |file| {
@@ -230,7 +230,7 @@ pub(crate) fn write_whole(path: &std::path::Path, bytes: &[u8]) -> std::io::Resu
     })
 }
 
-/// Shared handle to the one writer of a site; cloning is cheap.
+/// Handle to the only writer of a site. Clones share the same writer.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     writer: mpsc::Sender<Command>,
@@ -239,7 +239,8 @@ pub struct Recorder {
     uploads: Option<channel::UnboundedSender<Upload>>,
 }
 
-/// Returns the folder in which days are written, and the object store to which they are uploaded.
+/// Returns the folder in which days are written, and the object store to which they are uploaded
+/// from there.
 async fn place(
     config: &Config,
 ) -> Result<(PathBuf, Option<(Remote, Option<Secret>)>), RecordError> {
@@ -250,7 +251,7 @@ async fn place(
     Ok((mailqos_lake::local_folder(config), remote))
 }
 
-/// How long the probe waits for uploads to the object store when it stops.
+/// Maximum time that a stopping probe waits for uploads to the object store.
 const UPLOADING: Duration = Duration::from_secs(30);
 
 impl Recorder {
@@ -272,10 +273,10 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Removes days beyond the configured retention; nothing if it is not configured.
+    /// Removes days that are older than the configured retention, if any.
     ///
     /// # Errors
-    /// The lake's object store, if there is one, can't be opened.
+    /// The lake is in an object store that can't be opened.
     pub async fn remove_old_days(config: &Config) -> Result<usize, RecordError> {
         let Some(retention) = config.retention else {
             return Ok(0);
@@ -319,7 +320,8 @@ impl Recorder {
                 uploads: uploads.clone(),
                 lock,
             };
-            // Separate threads: syncing and sealing block, and must not delay the conversations.
+            // Separate threads, because syncing and sealing block and must not delay the network
+            // sessions.
             let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
             thread("recorder")
                 .spawn(move || appending.run(&writes))
@@ -331,12 +333,12 @@ impl Recorder {
         .map_err(|_| RecordError::Closed)?
     }
 
-    /// Records a sample; it is on disk when this returns. It replaces one with the same (`monitor`,
-    /// `started_at`), except that a provisional sample never replaces a settled one.
+    /// Records a sample. When this returns, it is on disk. A sample with the same (`monitor`,
+    /// `started_at`) is replaced, except a settled one by a provisional one.
     ///
     /// # Errors
-    /// The disk refuses. The sample is then held in memory and written as soon as possible; only
-    /// [`RecordError::Full`] means that it is lost.
+    /// The disk does not accept the sample. It is then held in memory and written as soon as
+    /// possible. Only [`RecordError::Full`] means that it is lost.
     pub async fn record(&self, sample: Sample) -> Result<(), RecordError> {
         let (monitor, started_at, settled) =
             (sample.monitor.clone(), sample.started_at, !sample.is_provisional());
@@ -345,11 +347,11 @@ impl Recorder {
         Ok(())
     }
 
-    /// Records an event with the same guarantees. Its time is moved by microseconds if it is not
+    /// Records an event with the same guarantees. Its time is shifted by microseconds if it is not
     /// unique.
     ///
     /// # Errors
-    /// The same as for [`Recorder::record`].
+    /// As for [`Recorder::record`].
     pub async fn record_event(&self, mut event: Event) -> Result<(), RecordError> {
         {
             let mut events = self.shared.events.lock().ignore_poison();
@@ -363,11 +365,11 @@ impl Recorder {
         self.write(Entry::Event(event)).await
     }
 
-    /// Records that a mail is about to be sent, and later, replacing that entry, that it was sent.
-    /// The entry is removed when the settled sample of the same test is recorded.
+    /// Records that a mail is about to be sent, and later replaces the entry by one that it was
+    /// sent. The entry is removed when the settled sample of the same test is recorded.
     ///
     /// # Errors
-    /// The same as for [`Recorder::record`].
+    /// As for [`Recorder::record`].
     pub async fn note_in_flight(&self, mail: InFlight) -> Result<(), RecordError> {
         self.write(Entry::InFlight(Box::new(mail))).await
     }
@@ -378,7 +380,7 @@ impl Recorder {
         ask(&self.writer, |done| Command::Write { content, effect, done }).await
     }
 
-    /// Returns the sent mails whose tests are not settled.
+    /// Returns the mails that were sent and whose tests are not settled.
     pub fn in_flight(&self) -> Vec<InFlight> {
         self.shared.in_flight.lock().ignore_poison().values().cloned().collect()
     }
@@ -400,10 +402,10 @@ impl Recorder {
         }
     }
 
-    /// Writes everything recorded into the day files.
+    /// Merges everything recorded into the day files.
     ///
     /// # Errors
-    /// A day file can't be written; the journal then keeps the samples.
+    /// A day file can't be written; the journal keeps the samples.
     pub async fn seal(&self) -> Result<SealReport, RecordError> {
         ask(&self.sealer, Seal::Now).await
     }
@@ -415,8 +417,8 @@ impl Recorder {
         }
     }
 
-    /// Tries everything that a lake in an object store needs, and returns the findings; `None` if
-    /// the lake is in a folder.
+    /// Tests everything that a lake in an object store requires, and returns the detected behaviour
+    /// of the store, or `None` if the lake is in a folder.
     ///
     /// # Errors
     /// The store refuses or can't be reached.
@@ -430,10 +432,10 @@ impl Recorder {
         }
     }
 
-    /// Seals and releases the lock; other handles then find the recorder closed.
+    /// Seals the journal and releases the lock. Other handles then find the recorder closed.
     ///
     /// # Errors
-    /// The same as for [`Recorder::seal`]; the lock is released in any case.
+    /// As for [`Recorder::seal`]; the lock is released anyway.
     pub async fn close(self) -> Result<SealReport, RecordError> {
         let sealed = ask(&self.sealer, Seal::Close).await;
         if let Some(uploads) = &self.uploads {
@@ -452,11 +454,11 @@ impl Recorder {
     }
 }
 
-/// Opens the object store of the lake for objects other than day files, with the store's behaviour
-/// as learned by the uploader.
+/// Opens the object store of the lake for objects other than day files, with the behaviour that the
+/// uploader has detected.
 ///
 /// # Errors
-/// The secret or the options of the store are unusable.
+/// The secret or the options of the store are invalid.
 pub(crate) async fn open_store(config: &Config, address: &str) -> Result<Remote, RecordError> {
     let (remote, _) = open_remote(config, address).await?;
     if let Some(habits) = upload::known_habits(config) {
@@ -465,7 +467,7 @@ pub(crate) async fn open_store(config: &Config, address: &str) -> Result<Remote,
     Ok(remote)
 }
 
-/// Returns the secret for the object store, if the configuration names an account.
+/// Returns the secret for the object store, if the configuration sets an account.
 async fn store_secret(config: &Config) -> Result<Option<Secret>, RecordError> {
     let Some(account) = config.account(config.object_store.account.as_ref()) else {
         return Ok(None);
@@ -474,7 +476,7 @@ async fn store_secret(config: &Config) -> Result<Option<Secret>, RecordError> {
     secret.map(Some).map_err(|error| RecordError::Secret(error.to_string()))
 }
 
-/// Opens the configured object store of the lake; returns it with its secret.
+/// Returns the configured object store of the lake, and the secret with which it was opened.
 async fn open_remote(
     config: &Config,
     address: &str,
@@ -498,8 +500,8 @@ async fn ask<C, T>(
     answer.await.map_err(|_| RecordError::Closed)?
 }
 
-/// Retries for a while if the disk has a problem: a single failed read at the start must not end
-/// the probe. Problems that an operator must fix (a permission, another probe) are returned
+/// Retries for a while if the disk has a problem, because a single failed read at the start must
+/// not end the probe. Problems that an operator must fix (a permission, another probe) are returned
 /// immediately.
 fn patiently<T>(mut attempt: impl FnMut() -> Result<T, RecordError>) -> Result<T, RecordError> {
     let mut waits = [100, 300, 1000, 3000, 10_000].map(Duration::from_millis).into_iter();
@@ -516,14 +518,14 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, RecordError>) -> Result<T
     }
 }
 
-/// Reads the segments of an earlier process, oldest first.
+/// Returns the segments of an earlier process, oldest first.
 fn read_journal(folder: &std::path::Path) -> Result<Vec<journal::Contents>, RecordError> {
     let segments = journal::segments(folder)?;
     let contents = segments.iter().filter_map(|path| journal::read(path).transpose());
     contents.collect()
 }
 
-/// Restores the state of an earlier process: the mails in flight, the journal's name, and the
+/// Restores the state of an earlier process: the mails in transit, the journal's name, and the
 /// position at which to continue.
 fn recover(journal: Vec<journal::Contents>, shared: &Shared) -> Result<(String, u64), RecordError> {
     let mut last: Option<(String, u64)> = None;
@@ -648,8 +650,8 @@ mod tests {
         for at in 5..10 {
             recorder.record(sample(at, Outcome::Ok)).await.expect("record");
         }
-        // What a machine finds after losing its power now, and again with the journal that a crash
-        // left after a seal.
+        // The state after a power failure, and once more with a journal that a crash kept after a
+        // seal.
         let crashed = tempfile::tempdir().expect("folder");
         copy(&folder.path().join("data"), &crashed.path().join("data"));
         for _ in 0..2 {
@@ -668,7 +670,7 @@ mod tests {
     async fn a_folder_deleted_underneath_costs_no_sample() {
         let folder = tempfile::tempdir().expect("folder");
         let recorder = Recorder::open(&config(folder.path())).await.expect("open");
-        // After a seal the sealer pauses for seconds: what follows only affects the journal.
+        // After a seal, the sealer pauses for seconds, so the following affects only the journal.
         recorder.seal().await.expect("seal");
         recorder.record(sample(1, Outcome::Ok)).await.expect("record");
         std::fs::remove_dir_all(folder.path().join("data")).expect("remove");
@@ -681,10 +683,10 @@ mod tests {
     async fn what_the_disk_refuses_is_held_and_written_later() {
         let folder = tempfile::tempdir().expect("folder");
         let recorder = Recorder::open(&config(folder.path())).await.expect("open");
-        // After a seal the sealer pauses for seconds: what follows only affects the journal.
+        // After a seal, the sealer pauses for seconds, so the following affects only the journal.
         recorder.seal().await.expect("seal");
         recorder.record(sample(1, Outcome::Ok)).await.expect("record");
-        // A file in place of the state folder: nothing can be written there, not even by root.
+        // A file replaces the state folder, so that nothing can be written there, not even by root.
         let state = folder.path().join("data/state");
         std::fs::remove_dir_all(&state).expect("remove");
         std::fs::write(&state, "in the way").expect("write");

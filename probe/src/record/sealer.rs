@@ -1,7 +1,7 @@
-//! The thread that seals: merges closed segments of the journal into day files, a bounded number of
-//! rows at a time.
+//! The sealer thread merges closed segments of the journal into day files, a limited number of rows
+//! at a time.
 //!
-//! A day file states the position up to which it contains all entries of the journal. Entries below
+//! A day file contains the position up to which all entries of the journal are in it. Entries below
 //! it are skipped, so a crash between any two steps changes nothing: the next seal continues where
 //! the day files end.
 
@@ -33,7 +33,7 @@ const BATCH: usize = 50_000;
 /// Time from the start to the first seal, if the seal interval is longer; it doubles each time.
 const FIRST: Duration = Duration::from_secs(10);
 
-/// A seal that takes less than this is cheap enough to repeat soon.
+/// Duration below which a seal is too cheap to be postponed.
 const LIGHT: Duration = Duration::from_millis(500);
 
 /// Pause before a failed seal is retried, if the seal interval is longer.
@@ -75,16 +75,16 @@ struct Batch {
 #[derive(Default)]
 struct Run {
     report: SealReport,
-    /// Day files that failed. Later rows must not go into them, or the position would claim the
-    /// missing ones.
+    /// Day files that failed. Later rows must not be merged into them, because their position would
+    /// then cover the missing rows.
     failed: BTreeSet<(&'static str, Date)>,
     error: Option<RecordError>,
 }
 
 impl Sealer {
     pub(super) fn run(mut self, inbox: &mpsc::Receiver<Seal>) {
-        // Entries of an earlier process are sealed immediately, and the first samples soon: a new
-        // user is waiting for the first report.
+        // Entries of an earlier process are sealed immediately, and the first samples soon, because
+        // a new user is waiting for the first report.
         let mut seal_at = Instant::now();
         let mut soon = FIRST;
         loop {
@@ -93,8 +93,8 @@ impl Sealer {
                     Ok(Seal::Now(answer)) => (Some(answer), false),
                     Ok(Seal::Close(answer)) => (Some(answer), true),
                     Err(mpsc::RecvTimeoutError::Timeout) => (None, false),
-                    // No handle is left: nothing more will follow, and the journal's content waits
-                    // for the next start.
+                    // All handles are dropped, so no more entries arrive, and the journal is sealed
+                    // at the next start.
                     Err(mpsc::RecvTimeoutError::Disconnected) => return self.end_writer(),
                 };
             let began = Instant::now();
@@ -105,7 +105,7 @@ impl Sealer {
             soon = if began.elapsed() < LIGHT { soon.saturating_mul(2) } else { self.interval };
             if close {
                 self.end_writer();
-                // The reply allows the next probe to start.
+                // After the response, the next probe may start.
                 drop(self.lock);
                 if let Some(answer) = answer {
                     let _ = answer.send(result);
@@ -232,7 +232,7 @@ impl Sealer {
             if let Err(source) = &result
                 && is_damaged(&path, source)
             {
-                // The file, not the disk, is the problem: it must not stop the day.
+                // The file, not the disk, has the problem; it must not block the day.
                 result = self.go_on(run, date, &rows, (sealed, source));
             }
             if let Err(error) = result {
@@ -306,19 +306,19 @@ impl Sealer {
     }
 }
 
-/// Returns whether a day file is damaged. If this program wrote it and its rows make no sense, some
-/// bytes have changed since.
+/// Returns whether a day file is damaged. Invalid rows count as damage if this program wrote the
+/// file and a byte has changed since.
 fn is_damaged(path: &Path, error: &LakeError) -> bool {
     let nonsense = matches!(error, LakeError::Column { path: of, .. } | LakeError::Order { path: of, .. } if of == path);
     error.is_damage_of(path) || nonsense && matches!(intact(path), Ok(Intact::No))
 }
 
-/// Returns the rows from a position of the journal on, sorted, each key once.
+/// Returns the rows from a position of the journal on, sorted and with each key once.
 fn later<R: Record>(rows: &[(u64, R)], contained: u64) -> Vec<R> {
     let mut later: Vec<R> = Vec::new();
     let mut sorted: Vec<&R> =
         rows.iter().filter(|(position, _)| *position >= contained).map(|(_, row)| row).collect();
-    // A stable sort: equal keys stay in the order of the journal.
+    // A stable sort keeps rows with the same key in the order of the journal.
     sorted.sort_by(|a, b| a.key().cmp(&b.key()));
     for row in sorted {
         match later.last_mut() {

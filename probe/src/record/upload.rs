@@ -1,6 +1,6 @@
-//! Uploads day files to a lake in an object store. They are first sealed into a folder of the
-//! state, so that nothing waits for the store: uploads are retried when the store is available
-//! again.
+//! Uploads day files to a lake in an object store. They are sealed into a folder of the state
+//! first, so that nothing waits for the store. Files that could not be uploaded are uploaded as
+//! soon as the store is available again.
 
 use std::{
     collections::BTreeMap,
@@ -30,10 +30,10 @@ const RETRY: Duration = Duration::from_secs(15);
 const CLAIMING: Duration = Duration::from_secs(10);
 /// Interval at which the claim on the site is renewed.
 const RENEWING: Micros = Micros::from_secs(5 * 60);
-/// Age after which a claim that was not renewed is considered abandoned.
+/// Age of an unrenewed claim at which its probe is considered gone.
 const STALE: Micros = Micros::from_secs(20 * 60);
-/// Days that are kept locally after their upload: a mail may settle late, up to the longest
-/// horizon.
+/// Number of days that are kept locally after their upload: a mail may settle late, up to the
+/// longest horizon.
 const KEPT_DAYS: i64 = 40;
 /// Name of the file that lists uploaded files.
 const SENT: &str = "uploads.json";
@@ -43,8 +43,8 @@ const OWNER: &str = "owner.id";
 /// Time after its end at which a day is uploaded to a store that never replaces an object: all of
 /// its tests are recorded by then.
 const COMPLETE: Micros = Micros::from_secs(3 * 3600);
-/// Time before a claim is read back in a store that ignores conditions: the last writer has the
-/// site.
+/// Time before a claim is read back in a store that ignores conditions, where the last writer wins
+/// the site.
 const SETTLING: Duration = Duration::from_secs(3);
 /// Number of consecutive objects without a response that ends a pass: the store is unavailable
 /// then, not the objects.
@@ -52,7 +52,7 @@ const UNANSWERED: usize = 3;
 /// Name of the file with the known behaviour of the store.
 const HABITS: &str = "store.json";
 
-/// An uploaded file.
+/// A file as it was uploaded.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Sent {
     size: u64,
@@ -63,9 +63,9 @@ struct Sent {
 /// Claim of a writer on a site.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Claim {
-    /// Random id, kept in the state folder.
+    /// Random id, stored in the state folder.
     owner: String,
-    /// Name for people.
+    /// Name for display.
     name: String,
     renewed_at: UtcMicros,
 }
@@ -75,13 +75,13 @@ struct Claim {
 pub(super) enum Upload {
     /// Day files were written.
     Sealed,
-    /// The configuration was read again.
+    /// The configuration was reloaded.
     Reloaded(Arc<Config>),
     /// Upload everything, release the claim, and end.
     Close(oneshot::Sender<()>),
 }
 
-/// Returns what is known about the store, from this or an earlier process.
+/// Returns the behaviour of the store that an uploader has detected, now or in an earlier process.
 pub(super) fn known_habits(config: &Config) -> Option<Habits> {
     kept(&config.state.join(format!("site={}", config.site)).join(HABITS))
 }
@@ -99,13 +99,13 @@ pub(super) struct Uploader {
     stuck: BTreeMap<String, String>,
     owner: String,
     claim: Option<(Version, UtcMicros)>,
-    /// Whether the store's handling of conditions was tested by this process.
+    /// Whether the store's handling of conditions was tested in this process.
     tried: bool,
     shared: Arc<Shared>,
 }
 
 impl Uploader {
-    /// Claims the site. An unreachable store does not prevent a probe from starting.
+    /// Claims the site. An unreachable store does not keep a probe from starting.
     ///
     /// # Errors
     /// Another probe writes for this site, or the state folder can't be written.
@@ -135,8 +135,8 @@ impl Uploader {
             tried: false,
             shared,
         };
-        // A store that answers slowly or not at all must not delay the tests; the first pass then
-        // claims the site.
+        // A slow or unresponsive store must not delay the tests; the first pass then claims the
+        // site.
         let Ok(renewed) = tokio::time::timeout(CLAIMING, uploader.renew()).await else {
             tracing::warn!("the object store does not answer; the site is claimed once it does");
             return Ok(uploader);
@@ -169,7 +169,7 @@ impl Uploader {
             self.refresh(force).await;
             let mut ended = self.pass().await;
             if matches!(&ended, Err(denied) if *denied) && self.refresh(true).await {
-                // The key has changed: the current one may be right.
+                // The key was changed, so the new one may be valid.
                 ended = self.pass().await;
             }
             match order {
@@ -232,7 +232,7 @@ impl Uploader {
         counts.upload_problem = Some(text.to_owned());
     }
 
-    /// Uploads changed files independently: a rejected one does not delay the others. The error
+    /// Uploads changed files independently, so a rejected one does not delay the others. The error
     /// states whether the store rejected the credentials.
     async fn pass(&mut self) -> Result<(), bool> {
         let files = self.changed();
@@ -244,8 +244,7 @@ impl Uploader {
             if lasting.is_some() {
                 break;
             }
-            // Uploading many retained days takes long: another probe must not consider the claim
-            // abandoned.
+            // Uploading many stored days takes long, and meanwhile the claim must not expire.
             let sent = match self.renew().await {
                 Ok(()) => self.send(&file).await,
                 Err(error) => {
@@ -296,8 +295,8 @@ impl Uploader {
         Err(denied)
     }
 
-    /// Stores the known behaviour of the store, so that a restart need not find it out again at the
-    /// cost of rejected requests.
+    /// Stores the known behaviour of the store, so that a restart does not have to detect it again
+    /// at the cost of rejected requests.
     fn keep_habits(&self) {
         let path = self.folder.join(HABITS);
         let habits = self.remote.habits();
@@ -313,8 +312,8 @@ impl Uploader {
         format!("writers/site={}.json", self.site)
     }
 
-    /// Claims the site, or renews the claim. In a store that ignores conditions the claim is
-    /// checked more often, because nothing else prevents another probe from writing.
+    /// Claims the site, or renews the claim. In a store without conditional writes, the claim is
+    /// checked more often, because nothing else keeps another probe from writing.
     async fn renew(&mut self) -> Result<(), RecordError> {
         let now = UtcMicros::now();
         let habits = self.remote.habits();
@@ -336,13 +335,13 @@ impl Uploader {
         let bytes =
             serde_json::to_vec(&claim).map_err(|error| RecordError::Encode(error.to_string()))?;
         let mut version = match self.remote.put(&name, bytes.clone(), known.as_ref()).await {
-            // An earlier claim stays there forever; it shows who was first.
+            // An earlier claim stays forever in such a store and shows who was first.
             Err(RemoteError::WriteOnce(_)) => known.unwrap_or_default(),
             put => put?,
         };
         if !self.tried {
             self.remote.try_conditions(&name, &bytes).await?;
-            // Whether objects can be replaced must be known before the first day is uploaded.
+            // It must be known whether objects can be replaced before the first day is uploaded.
             let again = serde_json::to_vec(&Claim { renewed_at: now + Micros(1), ..claim });
             let again = again.map_err(|error| RecordError::Encode(error.to_string()))?;
             let current = self.claimed_by_us(&name).await?;
@@ -356,7 +355,7 @@ impl Uploader {
                 tracing::warn!(store = %self.remote.address(), habits = %habits.told().join("; "), "object store tested");
                 tokio::time::sleep(SETTLING).await;
             }
-            // The test may have created another version.
+            // Testing may have changed the object's version.
             if let Some(seen) = self.claimed_by_us(&name).await? {
                 version = seen;
             }
@@ -365,7 +364,7 @@ impl Uploader {
         Ok(())
     }
 
-    /// Returns the version of the claim, if there is one and it is ours or abandoned.
+    /// Returns the version of the claim, if there is one that is ours or that has expired.
     async fn claimed_by_us(&mut self, name: &str) -> Result<Option<Version>, RecordError> {
         let Some((version, bytes)) = self.remote.get(name).await? else {
             return Ok(None);
@@ -384,8 +383,7 @@ impl Uploader {
         Ok(Some(version))
     }
 
-    /// Returns day files that differ from the uploaded ones, oldest first, by their names in the
-    /// lake.
+    /// Returns the names in the lake of day files that differ from the uploaded ones, oldest first.
     fn changed(&self) -> Vec<String> {
         let mut changed = Vec::new();
         for kind in [Sample::FOLDER, Event::FOLDER] {
@@ -405,8 +403,7 @@ impl Uploader {
                 }
             }
         }
-        // Files that could not be uploaded last time come last, so that they don't delay the
-        // others.
+        // Files that failed last time come last, so that they don't block the others.
         changed.sort_unstable_by_key(|name| (self.stuck.contains_key(name), name.clone()));
         changed
     }
@@ -414,7 +411,7 @@ impl Uploader {
     async fn send(&mut self, name: &str) -> Result<(), RecordError> {
         let path = self.data.join(name);
         let mut known = self.sent.get(name).map(|sent| sent.version.clone());
-        // Once with the known version, and again with the rows that another writer added.
+        // Once with the known version, and once more with the rows that another writer has stored.
         for attempt in 0..3 {
             let Some((size, modified_ns)) = stamp(&path) else {
                 return Ok(());
@@ -431,8 +428,8 @@ impl Uploader {
                         .map_err(|source| RecordError::io(&index, source));
                 }
                 Err(RemoteError::Changed(_)) if attempt < 2 => {
-                    // The state folder is new, or there was a second writer: either way its rows
-                    // must stay.
+                    // The state folder is new, or there was a second writer. In both cases its rows
+                    // must be kept.
                     known = match self.remote.get(name).await? {
                         Some((version, theirs)) => {
                             self.adopt(name, theirs).await?;
@@ -447,7 +444,7 @@ impl Uploader {
         Ok(())
     }
 
-    /// Adds the rows of the store's day file to ours.
+    /// Adds the rows of the store's day file to the local one.
     async fn adopt(&self, name: &str, theirs: Vec<u8>) -> Result<(), RecordError> {
         let (data, site, shared) = (self.data.clone(), self.site.clone(), Arc::clone(&self.shared));
         let name = name.to_owned();
@@ -487,7 +484,7 @@ impl Uploader {
         merged.await.map_err(|_| RecordError::Closed)?
     }
 
-    /// Removes local copies of days that were uploaded long ago.
+    /// Removes days from this machine that were uploaded long ago.
     fn tidy(&mut self) {
         let oldest = UtcMicros::now() - Micros::from_secs(KEPT_DAYS * 86_400);
         let oldest = format!("date={}", oldest.utc_date());
@@ -500,7 +497,8 @@ impl Uploader {
         for name in old {
             let path = self.data.join(&name);
             match fs::remove_file(&path) {
-                // Removed by an earlier process that did not record it, or because it was outdated.
+                // It was removed by an earlier process that did not record it, or because of its
+                // age.
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => continue,
                 _ => {}
             }
@@ -512,13 +510,13 @@ impl Uploader {
     }
 }
 
-/// Reads a small file of the state; `None` if it can't be read.
+/// Reads a small file of the state; returns `None` if it can't be read.
 fn kept<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&files::read_state(path).ok()?).ok()
 }
 
-/// Returns the random name under which this state folder claims its site; it is created at the
-/// first start.
+/// Returns the random name under which this state folder claims its site, created at the first
+/// start.
 fn owner(folder: &Path) -> Result<String, RecordError> {
     let path = folder.join(OWNER);
     match files::read_text(&path, files::MAX_STATE) {
@@ -534,8 +532,8 @@ fn owner(folder: &Path) -> Result<String, RecordError> {
     }
 }
 
-/// Returns whether a day can't change any more: it is over, all of its tests are recorded, and none
-/// of its samples is provisional. That is the case at the latest when the longest horizon has
+/// Returns whether a day can no longer change: it is over, all of its tests are recorded, and none
+/// of its samples is provisional. This is the case at the latest when the longest horizon has
 /// ended.
 fn is_complete(path: &Path, kind: &str, folder: &str) -> bool {
     let Some(date) = folder.strip_prefix("date=").and_then(|date| date.parse::<Date>().ok()) else {
@@ -552,14 +550,14 @@ fn is_complete(path: &Path, kind: &str, folder: &str) -> bool {
             .is_ok_and(|samples| !samples.iter().any(Sample::is_provisional))
 }
 
-/// Returns size and time of a file.
+/// Returns the size and time of a file.
 fn stamp(path: &Path) -> Option<(u64, u128)> {
     let metadata = fs::metadata(path).ok()?;
     let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
     Some((metadata.len(), modified.as_nanos()))
 }
 
-/// Adds the rows of another file to a day's, regardless of their writers.
+/// Adds the rows of another file to a day's file, regardless of their writers.
 fn merge<R: Record>(
     data: &Path,
     site: &SiteName,

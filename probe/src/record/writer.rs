@@ -17,14 +17,14 @@ use super::{
 
 /// Maximum number of entries per sync.
 const GROUP: usize = 4096;
-/// Maximum size of entries that are held in memory while the disk does not accept them.
+/// Maximum size in bytes of entries held in memory while the disk does not accept them.
 const MAX_HELD: usize = 64 * 1024 * 1024;
-/// Pause before the disk is tried again.
+/// Time until the disk is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 /// Interval at which a lasting failure is logged again.
 const REMIND: Duration = Duration::from_secs(60);
 
-/// Effect of an entry on the mails in flight.
+/// Effect of an entry on the mails in transit.
 #[derive(Debug)]
 pub(super) enum Effect {
     None,
@@ -58,8 +58,8 @@ pub(super) enum Command {
 /// Data that can be sealed.
 #[derive(Debug)]
 pub(super) struct Rotated {
-    /// The current segment, which must be left alone. Without one nothing may be deleted, because
-    /// the mails in flight would be lost.
+    /// The segment being written, which must be left alone. Without one, nothing may be deleted,
+    /// because the mails in transit would be lost.
     pub(super) current: Option<PathBuf>,
     /// Number of samples and events appended so far.
     pub(super) appended: u64,
@@ -67,14 +67,14 @@ pub(super) struct Rotated {
 
 pub(super) struct Writer {
     folder: PathBuf,
-    /// The journal's name.
+    /// Name of the journal.
     name: String,
     /// Position of the next entry, not counting held ones.
     position: u64,
     segment: Option<Segment>,
-    /// Whether the segment has anything to seal.
+    /// Whether the segment has unsealed entries.
     dirty: bool,
-    /// Entries that the disk did not accept, oldest first, and their size in bytes.
+    /// Entries that the disk did not accept, oldest first.
     held: Vec<Vec<u8>>,
     held_bytes: usize,
     retry_at: Option<Instant>,
@@ -83,8 +83,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts a segment of the journal with the mails in flight. A full or failing disk does not
-    /// prevent a probe from starting: samples are then held in memory.
+    /// Starts a segment of the journal with the mails in transit. A full or failing disk does not
+    /// keep a probe from starting: samples are then held in memory.
     ///
     /// # Errors
     /// The file system refuses permanently: missing permission, or missing folder.
@@ -163,7 +163,7 @@ impl Writer {
         }
     }
 
-    /// Appends held and new entries, and answers.
+    /// Appends held and new entries, and responds to the callers.
     fn append(
         &mut self,
         contents: Vec<Vec<u8>>,
@@ -237,12 +237,12 @@ impl Writer {
         let all = self.held.iter().chain(contents).map(Vec::as_slice);
         let count = (self.held.len() + contents.len()) as u64;
         let first = self.position;
-        // Positions are never reused, not even those of a failed attempt: what it left in its
-        // segment may be read and sealed.
+        // Positions are never used twice, not even those of a failed attempt, whose entries in its
+        // segment may still be read and sealed.
         self.position += count;
         if let Err(error) = segment.append(first, all) {
-            // Its content is unknown: the next attempt creates another segment. Its name keeps it
-            // for the next seal.
+            // Its content is unknown, so the next attempt creates another segment. Its name keeps
+            // it for the next seal.
             self.segment = None;
             return Err(error);
         }
@@ -250,7 +250,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Ensures that there is a segment with the mails in flight, which outlive earlier segments.
+    /// Ensures that there is a segment with the mails in transit, which outlive earlier segments.
     fn begin_segment(&mut self) -> Result<(), RecordError> {
         if let Some(segment) = &mut self.segment {
             if !segment.is_there() {
@@ -278,7 +278,8 @@ impl Writer {
     fn rotate(&mut self) -> Rotated {
         self.append(Vec::new(), Vec::new());
         let mut sound = self.retry_at.is_none();
-        // A segment that the disk lost is kept open: it is the last place of acknowledged entries.
+        // A segment that the disk lost is kept open, because it is the last copy of the
+        // acknowledged entries.
         if sound && self.dirty {
             self.segment = None;
             if let Err(error) = self.begin_segment() {
@@ -301,7 +302,7 @@ impl Writer {
                 "the disk did not accept these samples before the stop; they are lost"
             );
         }
-        // Everything is sealed and no mail is awaited: nothing in it is needed.
+        // Everything is sealed and no mail is in transit, so the segment is no longer needed.
         if let Some(segment) = &self.segment
             && !self.dirty
             && self.shared.in_flight.lock().ignore_poison().is_empty()

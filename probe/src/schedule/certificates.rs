@@ -1,5 +1,5 @@
-//! Logs warnings about server certificates that are about to expire, once a day each. Monitors can
-//! also raise an alarm about it.
+//! Logs warnings about servers' certificates that will expire soon, once a day each. A monitor can
+//! be configured to raise an alarm.
 
 use std::{collections::HashMap, sync::Mutex};
 
@@ -12,7 +12,7 @@ const WARNED: Micros = Micros::from_secs(14 * 86_400);
 /// Minimum interval between warnings.
 const AGAIN: Micros = Micros::from_secs(86_400);
 
-/// Servers with warnings about their certificates, with the time of the last warning.
+/// Servers with certificate warnings, and the time of the last warning.
 #[derive(Debug, Default)]
 pub struct Certificates(Mutex<HashMap<String, UtcMicros>>);
 
@@ -27,7 +27,7 @@ enum Warning {
 }
 
 impl Certificates {
-    /// Checks the certificates seen in a test.
+    /// Checks the certificates received in a test.
     pub(super) fn look(&self, monitor: &Monitor, sample: &Sample) {
         for (stage, expires_at) in [
             (Stage::SmtpTls, sample.smtp_certificate_expires_at),
@@ -60,7 +60,7 @@ impl Certificates {
             return None;
         }
         let mut warned = self.0.lock().ignore_poison();
-        // If the clock has since been set back, the day counts as over.
+        // If the clock was set back since, a day counts as passed.
         let lately = |at: &UtcMicros| *at <= now && now - *at < AGAIN;
         if warned.get(server).is_some_and(lately) {
             return None;

@@ -1,9 +1,9 @@
-//! Schedules tests: each monitor has a fixed slot in its interval, or the times of its calendar,
-//! which stay the same after every restart. Tests of one monitor don't overlap by default, and
-//! limits cap the number of simultaneous tests.
+//! Starts tests: each monitor has a fixed slot in its interval, or the times of its calendar, which
+//! are the same after every restart. Tests of one monitor don't overlap by default, and limits cap
+//! the number of simultaneous tests.
 //!
-//! A custom timer queue holds all of them: tokio-cron-scheduler drops jobs when ten thousand are
-//! due in one tick, checks twice per second, and reads a zone's UTC offset once, when a job is
+//! A custom timer queue contains all of them: tokio-cron-scheduler drops jobs when ten thousand are
+//! due in one tick, checks twice per second, and reads a zone's UTC offset only when a job is
 //! created, so that it would miss daylight-saving changes.
 
 mod certificates;
@@ -34,9 +34,9 @@ use crate::{
 pub use certificates::Certificates;
 use queue::Queue;
 
-/// Longest sleep between clock checks, so that clock steps are noticed.
+/// Maximum time between clock checks, so that clock steps are noticed.
 const MAX_NAP: Duration = Duration::from_millis(500);
-/// A start later than this is counted as late.
+/// Delay above which a start counts as late.
 const LATE: Micros = Micros::from_millis(1000);
 /// Minimum interval between scans of the tests that wait for a free slot.
 const LOOK_THROUGH: Duration = Duration::from_millis(10);
@@ -44,18 +44,18 @@ const LOOK_THROUGH: Duration = Duration::from_millis(10);
 /// slow disk.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// Counters of the scheduler.
+/// Status of the scheduler.
 #[derive(Debug, Default)]
 pub struct Board {
-    /// Tests that were started.
+    /// Number of tests that were started.
     pub started: AtomicU64,
-    /// Tests that were started late.
+    /// Number of tests that were started late.
     pub late: AtomicU64,
-    /// Tests that were skipped because the previous one was still running or waiting.
+    /// Number of tests that were skipped because the previous one was still running or waiting.
     pub left_out: AtomicU64,
-    /// Tests that are running.
+    /// Number of running tests.
     pub running: AtomicU64,
-    /// Tests that wait for a free slot.
+    /// Number of tests waiting for a slot.
     pub waiting: AtomicU64,
     /// Delays of the starts of tests.
     pub lateness: Mutex<Histogram>,
@@ -70,14 +70,14 @@ impl Board {
         *beat = Some(std::time::Instant::now());
     }
 
-    /// Returns whether due tests have been started within this time. (By a clock that does not run
-    /// while the machine is suspended, like the service manager's watchdog.)
+    /// Returns whether due tests were started within this time, by a clock that stops while the
+    /// machine is suspended, like the service manager's watchdog.
     pub fn is_alive(&self, within: Duration) -> bool {
         let beat = self.beat.lock().ignore_poison();
         beat.is_some_and(|beat| beat.elapsed() < within)
     }
 
-    /// Records the start of a test and its delay, including the wait for a worker thread.
+    /// Records the start of a test with its delay, including the time waiting for a worker thread.
     fn begun(&self, monitor: &MonitorId, lateness: Micros) {
         self.lateness.lock().ignore_poison().count(lateness);
         if lateness > LATE {
@@ -95,9 +95,9 @@ pub struct Parts {
     pub tester: Arc<Tester>,
     /// Receives the samples.
     pub alarms: Alarms,
-    /// Counters.
+    /// Status of the scheduler.
     pub board: Arc<Board>,
-    /// Receives each sample for `status` and metrics.
+    /// Counts each sample, for the status and metrics.
     pub observed: Arc<Observed>,
     /// Checks the certificates.
     pub certificates: Arc<Certificates>,
@@ -106,8 +106,8 @@ pub struct Parts {
 /// Returns the next start of a monitor after `now`.
 pub fn next(config: &Config, monitor: &Monitor, now: UtcMicros) -> UtcMicros {
     match &monitor.calendar {
-        // A calendar without any times is rejected; one without further times is checked again in a
-        // year.
+        // A calendar without any time is rejected earlier; one without further times is checked
+        // again in a year.
         Some(calendar) => {
             calendar.next(now).unwrap_or_else(|| now + Micros::from_secs(365 * 86_400))
         }
@@ -115,10 +115,10 @@ pub fn next(config: &Config, monitor: &Monitor, now: UtcMicros) -> UtcMicros {
     }
 }
 
-/// Resource that limits simultaneous tests.
+/// A resource that limits simultaneous tests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Place {
-    /// An SMTP server or a mailbox server.
+    /// An SMTP or mailbox server.
     Server(String),
     /// A mailbox.
     Mailbox(String),
@@ -163,7 +163,7 @@ impl Places {
         is_free
     }
 
-    /// Returns whether a server or the mailbox of a monitor has reached its limit.
+    /// Returns whether the monitor's server or mailbox has the maximum number of tests.
     fn is_full(&self, monitor: &MonitorId) -> bool {
         let mut places = self.of.get(monitor).into_iter().flatten();
         places.any(|place| {
@@ -175,7 +175,7 @@ impl Places {
         })
     }
 
-    /// Counts a running test of this monitor, even if there is no free slot.
+    /// Counts a running test of this monitor, even if no slot is free.
     fn hold(&mut self, monitor: &MonitorId) {
         for key in self.of.get(monitor).into_iter().flatten() {
             *self.taken.entry(key.clone()).or_default() += 1;
@@ -201,14 +201,14 @@ struct Scheduler {
     queue: Queue,
     places: Places,
     running: JoinSet<MonitorId>,
-    /// Monitors with running or waiting tests, and since when.
+    /// Monitors that are being tested or are waiting for a slot, with the time since when.
     busy: HashMap<MonitorId, MonotonicTime>,
     waiting: VecDeque<(MonotonicTime, MonitorId)>,
     looked: tokio::time::Instant,
 }
 
-/// Starts tests until `stop` becomes `true`, then waits for running ones: each records its sample
-/// before it ends.
+/// Starts tests until `stop` becomes `true`, and then waits for the running ones. Each records its
+/// sample before it ends.
 pub async fn run(
     parts: Parts,
     mut configs: watch::Receiver<Arc<Config>>,
@@ -267,7 +267,7 @@ impl Scheduler {
             if monitor.calendar.is_some() {
                 self.queue.take(&id, start.moment);
             }
-            // From now, not from the slot: tests missed during a suspension are not made up for.
+            // From now, not from the slot: starts missed during a suspension are not made up for.
             self.queue.plan(&id, self.following(monitor, start, now));
             let may_overlap =
                 monitor.overlap && !self.waiting.iter().any(|(_, waits)| *waits == id);
@@ -324,7 +324,7 @@ impl Scheduler {
         self.config = config;
         self.plan_all();
         self.places = Places::new(&self.config);
-        // Running tests also hold their slots under the new configuration, even if it has fewer.
+        // Running tests keep their slots under the new limits, even if those are lower.
         let waits = |id: &MonitorId| self.waiting.iter().any(|(_, waits)| waits == id);
         for id in self.busy.keys().filter(|id| !waits(id)) {
             self.places.hold(id);
@@ -340,8 +340,8 @@ impl Scheduler {
                 self.plan_after(&id, started);
             }
             Err(error) => {
-                // An aborted test must not prevent further tests of its monitor: every monitor
-                // without a running test may start again.
+                // A crashed test must not keep its monitor from being tested, so all monitors that
+                // are not running may start again.
                 tracing::error!(%error, "a test aborted");
                 self.busy.clear();
                 self.waiting.clear();
@@ -351,7 +351,7 @@ impl Scheduler {
         }
     }
 
-    /// Plans every monitor that has no start yet, or whose interval has changed.
+    /// Plans every monitor without a start or with a changed interval.
     fn plan_all(&mut self) {
         let now = self.clock.now();
         let (config, alarms) = (Arc::clone(&self.config), &self.parts.alarms);
@@ -374,17 +374,17 @@ impl Scheduler {
             match self.queue.planned(&monitor.id) {
                 // Its slot is unchanged, or it is tested sooner because it fails.
                 Some(planned) if planned.at <= start.at => {}
-                // Tests during an open alarm are further apart.
+                // An open alarm increases the time between its tests.
                 Some(_) if retests_later(monitor) && alarms.is_in_alarm(&monitor.id) => {}
                 _ => self.queue.plan(&monitor.id, start),
             }
         }
     }
 
-    /// Plans the next test of a monitor whose test has ended, by its retest interval: a shorter one
-    /// applies as soon as a test fails, so that an alarm is raised sooner; a longer one while an
-    /// alarm is open, so that a server that hangs ties up less. After a good test the slots apply
-    /// again.
+    /// Plans the next test of a monitor after a test has ended, by its retest interval. A shorter
+    /// one applies as soon as a test fails, so that an alarm is raised sooner. A longer one applies
+    /// while an alarm is open, so that a server that hangs ties up less. After a successful test,
+    /// the slots apply again.
     fn plan_after(&mut self, id: &MonitorId, started: Option<MonotonicTime>) {
         let config = Arc::clone(&self.config);
         let Some(monitor) = config.monitors.get(id).filter(|monitor| monitor.enabled) else {
@@ -423,7 +423,7 @@ impl Scheduler {
         self.parts.board.started.fetch_add(1, Ordering::Relaxed);
         let mut monitor = monitor.clone();
         if monitor.calendar.is_some() {
-            // What "three test intervals" refers to: the gap that follows.
+            // The gap that follows, to which "three test intervals" refers.
             let now = self.clock.now();
             let gap = next(&self.config, &monitor, now.wall) - now.wall_at(start);
             monitor.test_interval = gap.max(Micros::from_secs(1));
@@ -442,7 +442,7 @@ impl Scheduler {
     }
 }
 
-/// Returns whether the retest interval is longer than the test interval.
+/// Returns whether the retest interval is longer than the time between two tests.
 fn retests_later(monitor: &Monitor) -> bool {
     let slower = |interval: Micros| monitor.calendar.is_none() && interval > monitor.test_interval;
     monitor.retest_interval.is_some_and(slower)
@@ -526,7 +526,7 @@ mod tests {
         assert!(places.take(&id(0)) && !places.take(&id(1)));
         places.give_back(&id(0));
         assert!(places.take(&id(1)));
-        // Two are running when the limit is reduced to one: both must end.
+        // Two tests are already running when the limit is reduced to one; both have to end.
         let mut places = Places::new(&config("per_mailbox = 1"));
         places.hold(&id(0));
         places.hold(&id(1));

@@ -1,12 +1,12 @@
-//! The queue of starts, by the steady clock: setting the wall clock neither stops tests nor doubles
-//! them.
+//! The queue of starts, based on the monotonic clock: setting the wall clock neither stops tests
+//! nor repeats them.
 //!
-//! A monitor with an interval keeps its pace when the wall clock is set: the planned start remains,
-//! and later ones use its slots by the new time. A monitor with a calendar follows the wall clock
-//! by the rules of Vixie cron (`cron(8)`): a time that is skipped by a step forward of less than
-//! three hours is made up for, once; a time that repeats after a step back of less than three hours
-//! is not used twice. Only if that would leave a frequent calendar without tests for longer than
-//! two of its gaps do its times count again, like those of cron's wildcard jobs.
+//! A monitor with an interval keeps its pace when the wall clock is set: planned starts stay, and
+//! later ones are in its slots by the new time. A monitor with a calendar follows the wall clock by
+//! the rules of Vixie cron (`cron(8)`): a time skipped by a step forward of less than three hours
+//! is made up for, once, and a time repeated by a step back of less than three hours does not start
+//! a test again. If that would leave a frequent calendar without tests for longer than two of its
+//! gaps, its times count again, like cron's wildcard jobs.
 
 use std::{
     cmp::Reverse,
@@ -19,17 +19,17 @@ use mailqos_model::{Micros, MonitorId, UtcMicros};
 
 use super::slot;
 
-/// Smallest step of the wall clock that counts as a correction: calendars then use the new time
+/// Minimum step of the wall clock that counts as a correction: calendars then use the new time
 /// without looking back (`cron(8)`).
 const CORRECTION: Micros = Micros::from_secs(3 * 3600);
 /// Time after which a calendar without further times is checked again.
 const LOOKED_AGAIN: Micros = Micros::from_secs(365 * 86_400);
-/// Starts that are later than this were missed because the machine was suspended.
+/// Delay above which starts count as missed because the machine was suspended.
 const SLEPT: Micros = Micros::from_secs(5);
-/// Smallest slew of the wall clock that calendars follow.
+/// Amount of slewing of the wall clock above which the calendars are adjusted.
 const SLEWED: Micros = Micros::from_millis(20);
-/// Time over which missed starts are spread after a suspension: networks take a moment to come
-/// back, and ten thousand simultaneous tests would help no one.
+/// Time over which missed starts are spread after a suspension. Networks take a moment to
+/// reconnect, and ten thousand simultaneous tests would overload them.
 const SPREAD: Micros = Micros::from_secs(30);
 
 /// A planned start.
@@ -37,9 +37,9 @@ const SPREAD: Micros = Micros::from_secs(30);
 pub(super) struct Start {
     /// Time of the start.
     pub(super) at: MonotonicTime,
-    /// The time of the calendar or slot that it represents.
+    /// Time of the calendar or slot to which it belongs.
     pub(super) moment: UtcMicros,
-    /// Offset of the wall clock from the steady clock when the start was planned.
+    /// Offset of the wall clock from the monotonic clock when the start was planned.
     ahead: Micros,
     /// Whether it has been postponed once because the machine was suspended.
     spread: bool,
@@ -52,7 +52,7 @@ impl Start {
 }
 
 impl Start {
-    /// Creates a start that does not represent a time of a calendar or slot.
+    /// Returns a start that belongs to no time of a calendar or slot.
     pub(super) fn at(at: MonotonicTime, now: Now) -> Self {
         Self::new(now.wall_at(at), now)
     }
@@ -66,7 +66,7 @@ fn ahead(now: Now) -> Micros {
     Micros(now.wall.0.saturating_sub(now.steady.0))
 }
 
-/// Returns the first start of a monitor after now; `last` is the last used time of its calendar.
+/// Returns the next start of a monitor. `last` is the time of its calendar that was used last.
 pub(super) fn first(
     config: &Config,
     monitor: &Monitor,
@@ -80,7 +80,7 @@ pub(super) fn first(
     Start::new(moment, now)
 }
 
-/// Returns the start after one that is due now.
+/// Returns the start that follows one that is due now.
 pub(super) fn following(config: &Config, monitor: &Monitor, due: Start, now: Now) -> Start {
     if let Some(calendar) = &monitor.calendar {
         return Start::new(coming(calendar, Some(due.moment), now.wall), now);
@@ -90,33 +90,33 @@ pub(super) fn following(config: &Config, monitor: &Monitor, due: Start, now: Now
     if apart(ahead(now), due.ahead) > Micros((interval.0 / 1000).max(50_000))
         && moment - now.wall < Micros(interval.0 / 2)
     {
-        // By the new time its slot is imminent, which would mean two tests in a row.
+        // By the new time, its slot is about to come, which would mean two tests in a row.
         moment = slot::next(&config.site, monitor, moment);
     }
     Start::new(moment, now)
 }
 
-/// Returns the next time of a calendar whose last used time was `last`.
+/// Returns the next time of a calendar, of which `last` was used last.
 fn coming(calendar: &Calendar, last: Option<UtcMicros>, now: UtcMicros) -> UtcMicros {
     let next = |after: UtcMicros| calendar.next(after).unwrap_or(after + LOOKED_AGAIN);
     let coming = next(now);
     let Some(last) = last.filter(|last| coming <= *last) else {
         return coming;
     };
-    // The wall clock was set back before the last used time.
+    // The wall clock is back before the time used last.
     let (fresh, behind) = (next(last), last - now);
     let gap = (fresh - last).0;
     if behind < CORRECTION && (fresh - now).0 <= gap.saturating_mul(2) { fresh } else { coming }
 }
 
-/// Starts in order. If a monitor has several entries, the one named in `planned` counts.
+/// The starts in order. If a monitor has several entries, only the one in `planned` is valid.
 #[derive(Default)]
 pub(super) struct Queue {
     heap: BinaryHeap<Reverse<(MonotonicTime, MonitorId)>>,
     planned: HashMap<MonitorId, Start>,
-    /// Last used time of each monitor's calendar.
+    /// Time of its calendar that each monitor used last.
     taken: HashMap<MonitorId, UtcMicros>,
-    /// Offset of the wall clock from the steady clock when the calendars were last updated.
+    /// Offset of the wall clock from the monotonic clock when the calendars were last updated.
     followed: Micros,
 }
 
@@ -126,7 +126,7 @@ impl Queue {
         self.heap.push(Reverse((start.at, monitor.clone())));
     }
 
-    /// Brings a start forward, or leaves it.
+    /// Moves a start to an earlier time, never to a later one.
     pub(super) fn plan_earlier(&mut self, monitor: &MonitorId, at: MonotonicTime, now: Now) {
         if let Some(planned) = self.planned.get(monitor).filter(|planned| at < planned.at) {
             let start = Start { spread: planned.spread, ..Start::at(at, now) };
@@ -139,17 +139,17 @@ impl Queue {
         self.planned.get(monitor).copied()
     }
 
-    /// Returns the last used time of a monitor's calendar.
+    /// Returns the time of its calendar that a monitor used last.
     pub(super) fn taken(&self, monitor: &MonitorId) -> Option<UtcMicros> {
         self.taken.get(monitor).copied()
     }
 
-    /// Records that a monitor uses this time of its calendar.
+    /// Records that a monitor used this time of its calendar.
     pub(super) fn take(&mut self, monitor: &MonitorId, moment: UtcMicros) {
         self.taken.insert(monitor.clone(), moment);
     }
 
-    /// Forgets monitors that are not to be tested.
+    /// Removes monitors that are no longer tested.
     pub(super) fn retain(&mut self, is_tested: impl Fn(&MonitorId) -> bool) {
         self.planned.retain(|id, _| is_tested(id));
         self.taken.retain(|id, _| is_tested(id));
@@ -159,7 +159,7 @@ impl Queue {
         self.planned.remove(monitor);
     }
 
-    /// Returns the next start that is due.
+    /// Returns the next due start.
     pub(super) fn pop(&mut self, now: Now) -> Option<(MonitorId, Start)> {
         while let Some(Reverse((at, monitor))) = self.heap.peek() {
             let Some(start) = self.planned.get(monitor).filter(|start| start.at == *at) else {
@@ -176,7 +176,7 @@ impl Queue {
     }
 
     /// Postpones a start that was missed during a suspension, so that not all start at the same
-    /// time, or that is not due yet because the wall clock was slewed; returns whether it did.
+    /// time, or that is not due yet by a slewed wall clock; returns whether it did.
     pub(super) fn put_off(
         &mut self,
         config: &Config,
@@ -205,7 +205,8 @@ impl Queue {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Updates the calendars after the wall clock may have been set or slewed.
+    /// Adjusts the calendars to the wall clock, which may have been set or slewed since they were
+    /// planned.
     pub(super) fn follow(&mut self, config: &Config, now: Now) {
         if apart(ahead(now), self.followed) <= SLEWED {
             return;
@@ -244,7 +245,7 @@ mod tests {
     /// 2026-11-26T00:00:00Z, a Thursday.
     const MIDNIGHT: i64 = 1_795_651_200_000_000;
 
-    /// Returns a configuration with one monitor and this timing.
+    /// Returns a configuration with one monitor and the given timing.
     fn config(timing: &str) -> Config {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
@@ -257,7 +258,7 @@ mod tests {
         mailqos_config::load(&path).unwrap_or_else(|problems| panic!("{problems}"))
     }
 
-    /// A scheduler without tests: its starts by both clocks.
+    /// A scheduler without tests that records starts by both clocks.
     struct Scene {
         config: Config,
         clock: Clock,
@@ -305,7 +306,7 @@ mod tests {
             self.look();
         }
 
-        /// Returns the minutes of the day at which it started tests, by the wall clock.
+        /// Returns the minutes of the day at which tests were started, by the wall clock.
         fn minutes(&self) -> Vec<i64> {
             let minute = |now: &Now| (now.wall.0 - MIDNIGHT).div_euclid(MINUTE);
             self.started.iter().map(minute).collect()
@@ -314,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_corrected_by_an_hour_stops_no_test() {
-        // An hour ahead, then corrected; a test every two seconds.
+        // The case of the issue: an hour ahead, then corrected, with a test every two seconds.
         for step in [-HOUR, HOUR, -26 * HOUR, 400 * 24 * HOUR] {
             let mut scene = Scene::begin("test_interval = \"2s\"", MIDNIGHT + 12 * HOUR);
             scene.run(20 * SECOND);
@@ -342,8 +343,8 @@ mod tests {
             let gaps: Vec<i64> = scene.started.windows(2).map(|two| (two[1].steady - two[0].steady).0).collect();
             prop_assert!(!gaps.is_empty());
             for gap in gaps {
-                // Starts wander by up to a second, or half the interval; the queue is checked every
-                // half-second.
+                // Starts vary by up to a second, or half the interval; the queue is checked every
+                // half second.
                 let slack = 2 * SECOND;
                 prop_assert!(gap >= interval * SECOND / 2 - slack, "{gap}");
                 prop_assert!(gap <= interval * SECOND * 3 / 2 + slack, "{gap}");
@@ -359,11 +360,12 @@ mod tests {
         scene.step(2 * HOUR);
         scene.run(MINUTE);
         assert_eq!(scene.minutes(), [241]);
-        // Back before it: it has been used.
+        // A step back before it: it was already used.
         scene.step(-2 * HOUR);
         scene.run(HOUR);
         assert_eq!(scene.minutes(), [241]);
-        // By more than three hours: a correction, nothing is made up for, and the new time counts.
+        // By more than three hours: a correction, so nothing is made up for, and the new time
+        // counts.
         let mut scene = Scene::begin("schedule = \"30 2 * * *\"", MIDNIGHT + 2 * HOUR);
         scene.step(5 * HOUR);
         scene.run(MINUTE);
@@ -378,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_frequent_calendar_takes_no_minute_twice_and_does_not_wait_for_an_hour() {
-        // A minute and a half back: the two used minutes are not used again.
+        // A minute and a half back: the two minutes already used don't start tests again.
         let mut scene = Scene::begin("schedule = \"*/5 * * * *\"", MIDNIGHT + 12 * HOUR - SECOND);
         scene.run(6 * MINUTE);
         assert_eq!(scene.minutes(), [720, 725]);
@@ -389,7 +391,7 @@ mod tests {
         scene.step(-HOUR);
         scene.run(11 * MINUTE);
         assert_eq!(scene.minutes(), [720, 725, 730, 675, 680]);
-        // Forward past many: one of them is made up for.
+        // A step forward over many: one of them is made up for.
         scene.step(HOUR);
         scene.run(SECOND);
         assert_eq!(scene.minutes().len(), 6);
@@ -399,7 +401,7 @@ mod tests {
     fn a_slewed_clock_takes_the_calendar_along() {
         let mut scene = Scene::begin("schedule = \"0 6 * * *\"", MIDNIGHT);
         for _ in 0..6 * 60 {
-            // 500 µs per second, the fastest slew of NTP.
+            // 500 µs per second, the maximum rate at which NTP slews.
             scene.clock.step(Micros(30_000));
             scene.run(MINUTE);
         }
@@ -413,7 +415,7 @@ mod tests {
         let mut scene = Scene::begin("test_interval = \"60s\"", MIDNIGHT);
         scene.run(3 * MINUTE);
         let before = scene.started.len();
-        // Eight hours of suspension: both clocks have advanced.
+        // Eight hours of suspension: both clocks have continued.
         scene.clock.advance(Micros(8 * HOUR));
         scene.look();
         assert_eq!(scene.started.len(), before);
@@ -425,7 +427,7 @@ mod tests {
             "{}",
             scene.started.len()
         );
-        // A daily test that was missed during a suspension is made up for, as with anacron.
+        // A daily test missed during the suspension is made up for, as anacron does.
         let mut daily = Scene::begin("schedule = \"30 2 * * *\"", MIDNIGHT + HOUR);
         daily.clock.advance(Micros(8 * HOUR));
         daily.look();

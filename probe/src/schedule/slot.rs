@@ -1,12 +1,12 @@
-//! A monitor's slot: its position in the test interval, derived from its name alone, so that starts
-//! are spread evenly and don't change.
+//! Slots of monitors in the test interval, derived from the name alone, so that starts are evenly
+//! distributed and stay the same.
 
 use mailqos_config::Monitor;
 use mailqos_model::{Micros, SiteName, UtcMicros};
 use sha2::{Digest as _, Sha256};
 
-/// Maximum delay of starts after their slots. Servers stamp whole seconds: mails that were always
-/// sent at the same fraction of a second would reveal a server's clock only to that second.
+/// Maximum delay of starts after their slots in microseconds. Servers stamp whole seconds, so mails
+/// always sent at the same fraction of a second would reveal a server's clock only to that second.
 const WANDER: i64 = 1_000_000;
 
 /// Returns the first start of a monitor after `now`.
@@ -19,8 +19,8 @@ pub(super) fn next(site: &SiteName, monitor: &Monitor, now: UtcMicros) -> UtcMic
     if this > now { this } else { start(number + 1) }
 }
 
-/// Returns the delay of a start after its slot: never the same twice, with all fractions of a
-/// second equally frequent (multiples of the golden ratio; H. Weyl, 1916).
+/// Returns the delay of a start after its slot, which never repeats, with all fractions of a second
+/// equally frequent (multiples of the golden ratio; H. Weyl, 1916).
 fn wander(number: i64, interval: i64) -> i64 {
     let part = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let most = WANDER.min(interval / 2);

@@ -27,16 +27,16 @@ use crate::{control::RunningProbe, schedule::Board};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Maximum number of simultaneous clients.
 const MAX_CLIENTS: usize = 32;
-/// The pauses between attempts to listen: the first and the longest.
+/// Time between attempts to listen: the first and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// The media type of Prometheus' own text format.
+/// Media type of Prometheus' own text format.
 const CLASSIC_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// The media type of OpenMetrics.
+/// Media type of OpenMetrics.
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves metrics at the configured address, after a reload at the new one, until it is aborted.
-/// The old address is released once the new one is available.
+/// Serves metrics at the configured address, and at the new one after a reload, until it is
+/// aborted. The old address is released once the new one is available.
 pub async fn serve(live: Arc<RunningProbe>) {
     let mut changes = live.configs.subscribe();
     let mut listening = JoinSet::new();
@@ -80,7 +80,7 @@ async fn hinders(at: Option<SocketAddr>, address: SocketAddr) -> bool {
     tried.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
-/// Serves clients.
+/// Serves clients on a listener.
 async fn accept(live: Arc<RunningProbe>, listener: TcpListener) {
     let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     while let Ok(client) = clients.clone().acquire_owned().await {
@@ -118,7 +118,7 @@ async fn bind(observed: &Observed, address: SocketAddr, first_pause: Duration) -
             }
             Err(error) => {
                 let problem = format!("can't serve metrics at {address}: {error}");
-                // Once: it is also in the status.
+                // Logged once; the status shows it.
                 if observed.metrics_problem().as_ref() != Some(&problem) {
                     tracing::error!(error = problem, "metrics unavailable; retrying");
                 }
@@ -158,9 +158,10 @@ impl Form {
     }
 }
 
-/// Converts to Prometheus' text format 0.0.4
-/// (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>): counters are
-/// named with their `_total`, there are no units, info metrics or state sets, and no end marker.
+/// Converts to the text format 0.0.4 of Prometheus
+/// (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>): counter
+/// families are named with their `_total`, there are no units, infos or state sets, and nothing
+/// marks the end.
 fn classic(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     // Required suffix of the family's name.
@@ -205,7 +206,8 @@ async fn answer(live: Arc<RunningProbe>, request: &Request<Incoming>) -> Respons
         Form::Classic => (CLASSIC_TYPE, classic(&write(&live))),
     };
     let (status, kind, text) = match (request.method(), request.uri().path()) {
-        // Ten thousand monitors take a while, and tests must not wait for this thread.
+        // For ten thousand monitors this takes a while, during which no test may wait for this
+        // thread.
         (&Method::GET | &Method::HEAD, "/metrics") => {
             match tokio::task::spawn_blocking(written).await {
                 Ok((kind, text)) => (StatusCode::OK, kind, text),
@@ -225,7 +227,7 @@ async fn answer(live: Arc<RunningProbe>, request: &Request<Incoming>) -> Respons
     response
 }
 
-/// Writes the name and the description of a metric family.
+/// Writes the name, type and description of a metric family.
 fn family(text: &mut String, name: &str, kind: &str, unit: &str, help: &str) {
     let _ = writeln!(text, "# TYPE {name} {kind}");
     if !unit.is_empty() {
@@ -245,7 +247,7 @@ fn histogram(text: &mut String, name: &str, labels: &str, histogram: &Histogram)
     let _ = writeln!(text, "{name}_sum{braces} {}", histogram.sum());
 }
 
-/// Escapes a text as a label value.
+/// Escapes a text as the value of a label.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -257,8 +259,7 @@ fn seconds(at: UtcMicros) -> f64 {
 /// A monitor and its identifying labels.
 type Labelled<'config> = (String, &'config Monitor);
 
-/// Returns all metrics in the form of OpenMetrics: families one after the other, `# EOF` at the
-/// end.
+/// Writes all metrics as OpenMetrics requires: family by family, with `# EOF` at the end.
 pub fn write(live: &RunningProbe) -> String {
     let now = live.alarms.clock().now();
     let config = live.config();
@@ -287,7 +288,7 @@ pub fn write(live: &RunningProbe) -> String {
     text
 }
 
-/// Writes the numbers, outcomes and round trips of tests, and when certificates expire.
+/// Writes the counts, outcomes and round trips of tests, and the expiry times of certificates.
 fn tests(text: &mut String, live: &RunningProbe, monitors: &[Labelled<'_>]) {
     let seen = live.observed.lock();
     family(text, "mailqos_tests", "counter", "", "Tests since the probe was started, by outcome.");
@@ -389,7 +390,7 @@ fn starts(text: &mut String, board: &Board) {
     }
 }
 
-/// Writes failing channels and samples that can't be stored.
+/// Writes the failing channels and the samples that can't be stored.
 fn troubles(text: &mut String, live: &RunningProbe) {
     let channels = live.alarms.channels();
     let name = "mailqos_channel_failures";

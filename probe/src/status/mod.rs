@@ -1,5 +1,5 @@
 //! Observable state of a running probe: the states of its monitors with their last day, counters,
-//! and both as metrics.
+//! and metrics of both.
 
 mod metrics;
 mod publish;
@@ -24,8 +24,7 @@ pub use publish::{publish, publish_stop};
 pub const BUCKET: Micros = Micros::from_secs(1800);
 /// Number of buckets: a day.
 pub const BUCKETS: usize = 48;
-/// Bounds of histograms, in seconds: from a connection's milliseconds to the minutes of a slow
-/// mail.
+/// Bounds of histograms in seconds, from a connection's milliseconds to the minutes of a slow mail.
 pub const BOUNDS: [f64; 16] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0,
 ];
@@ -54,7 +53,7 @@ impl Histogram {
         self.counts.iter().sum::<u64>() + self.above
     }
 
-    /// Returns the sum, in seconds.
+    /// Returns the sum in seconds.
     pub fn sum(&self) -> f64 {
         self.sum
     }
@@ -96,14 +95,14 @@ pub struct Observed {
     /// Reason why metrics can't be served.
     metrics_problem: Mutex<Option<String>>,
     file: PathBuf,
-    /// Held while the file is written: a regular write may still be in progress when the probe
-    /// stops and writes the last one.
+    /// Held while the file is written, because a regular write may be in progress when the probe
+    /// ends and writes the last one.
     writing: Mutex<()>,
     /// Whether the last status has been published; held while one is written.
     stopped: Mutex<bool>,
 }
 
-/// Half an hour of a monitor, as drawn by `status`.
+/// Half an hour of a monitor, as shown by `status`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HalfHour {
@@ -116,7 +115,7 @@ pub struct HalfHour {
 }
 
 impl Observed {
-    /// Reads the last day of an earlier process.
+    /// Reads the last day recorded by an earlier process.
     pub fn open(config: &Config) -> Self {
         let file = config.state.join(format!("site={}", config.site)).join("last-day.json");
         let days: HashMap<MonitorId, VecDeque<Bucket>> = files::read_state(&file)
@@ -150,7 +149,8 @@ impl Observed {
     /// Stores the last day.
     pub fn keep(&self) {
         let _one_at_a_time = self.writing.lock().ignore_poison();
-        // Copied first: ending tests must not wait until ten thousand days are serialised.
+        // Copied first: tests that end in the meantime must not wait until ten thousand days are
+        // formatted.
         let days: HashMap<MonitorId, VecDeque<Bucket>> = {
             let seen = self.lock();
             seen.iter().map(|(monitor, seen)| (monitor.clone(), seen.day.clone())).collect()
@@ -192,7 +192,8 @@ impl Observed {
             return;
         }
         let number = sample.started_at.0.div_euclid(BUCKET.0);
-        // A clock that was ahead has left future half-hours, which don't belong to the last day.
+        // A clock that was ahead has left half-hours in the future, which don't belong to the last
+        // day.
         while seen.day.back().is_some_and(|last| last.number > number) {
             seen.day.pop_back();
         }
@@ -212,7 +213,8 @@ impl Observed {
         }
     }
 
-    /// Returns the last day of a monitor, oldest half-hour first; `None` if nothing was counted.
+    /// Returns the last day of a monitor, oldest half-hour first, with `None` if nothing was
+    /// counted.
     pub fn day(&self, monitor: &MonitorId, now: UtcMicros) -> Vec<Option<HalfHour>> {
         let last = now.0.div_euclid(BUCKET.0);
         let mut day = vec![None; BUCKETS];
@@ -232,7 +234,7 @@ impl Observed {
         day
     }
 
-    /// Forgets removed monitors.
+    /// Drops monitors that were removed.
     pub fn forget(&self, config: &Config) {
         self.lock().retain(|monitor, _| config.monitors.contains_key(monitor));
     }
@@ -248,17 +250,17 @@ impl Observed {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum StateWord {
-    /// The alarm was raised and has not cleared.
+    /// An alarm is open.
     Alarm,
-    /// The last tests failed, too few for an alarm.
+    /// The last tests failed, but not enough of them for an alarm.
     Failed,
-    /// Not tested, not for a while, or the last test could not be performed.
+    /// Not tested at all, not tested for a while, or the last test could not be performed.
     Unknown,
-    /// A planned window is open.
+    /// A maintenance window is open.
     Maintenance,
     /// The last test succeeded.
     Ok,
-    /// The monitor is disabled in the configuration.
+    /// The monitor is disabled.
     Disabled,
 }
 
@@ -301,8 +303,7 @@ impl StateWord {
             || (monitor.calendar.is_none() && state.is_old(monitor.test_interval, now));
         match state.status {
             Status::Alarm => Self::Alarm,
-            // The probe was unable to test: whatever the earlier result, the current state is
-            // unknown.
+            // The probe could not test: whatever the earlier result, the current state is unknown.
             _ if old || state.untested > 0 => Self::Unknown,
             Status::Unknown => Self::Unknown,
             Status::Ok => Self::Ok,
@@ -387,8 +388,8 @@ mod tests {
         }
         clock.advance(Micros::from_secs(181));
         assert_eq!(word(&state), StateWord::Unknown, "three intervals have passed");
-        // Recorded by an earlier version that only knew the wall clock: in the future, and
-        // therefore old.
+        // Recorded by an earlier version, which used only the wall clock: a time in the future
+        // counts as old.
         let mut old = state;
         let last = old.last.as_mut().expect("a test");
         (last.began, last.started_at) = (None, clock.now().wall + Micros::from_secs(3600));
@@ -408,7 +409,7 @@ mod tests {
         assert_eq!(again(Outcome::NotTested, &mut state), StateWord::Unknown);
         assert_eq!(again(Outcome::NotTested, &mut state), StateWord::Unknown);
         assert_eq!(again(Outcome::Ok, &mut state), StateWord::Ok);
-        // An open alarm stays open: no test has shown that the problem is over.
+        // An open alarm stays open, because no test has shown that it is over.
         for _ in 0..monitor.alarm.after {
             again(Outcome::Lost, &mut state);
         }

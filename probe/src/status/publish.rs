@@ -26,7 +26,7 @@ use crate::{
 
 /// Shortest time between two writes.
 const MIN_PAUSE: Duration = Duration::from_secs(3);
-/// Longest time between two writes, in seconds: an unchanged status is written again to update its
+/// Longest time between two writes in seconds; an unchanged status is written again to update its
 /// time.
 const INTERVAL_S: u32 = 15;
 /// The pause is at least this many times the duration of the last write.
@@ -47,7 +47,7 @@ pub async fn publish(live: Arc<RunningProbe>) {
     tokio::join!(write(Arc::clone(&live)), upload(live));
 }
 
-/// A published status, its time and its size in bytes.
+/// A published status, with its time and its size in bytes.
 struct Published {
     status: Status,
     at: Instant,
@@ -55,8 +55,8 @@ struct Published {
 }
 
 impl Published {
-    /// Returns whether a newer status must replace it: it has changed, or would exceed its interval
-    /// by the next opportunity, which is `pause` away.
+    /// Returns whether a newer status should replace it: it has changed, or would be older than its
+    /// interval at the next opportunity, which is `pause` away.
     fn is_due(&self, new: &Status, pause: Duration) -> bool {
         let interval = Duration::from_secs(self.status.interval_s.into());
         self.at.elapsed() + pause >= interval || !is_same(&self.status, new)
@@ -82,7 +82,8 @@ async fn write(live: Arc<RunningProbe>) {
     }
 }
 
-/// Writes the status if it is due. Returns the published status, and why it can't be written.
+/// Writes the status if it is due. Returns the published status, and the reason if it can't be
+/// written.
 fn write_once(
     live: &RunningProbe,
     published: Option<Published>,
@@ -102,7 +103,7 @@ fn write_once(
 
 /// Publishes the status in the object store if the lake is in one.
 async fn upload(live: Arc<RunningProbe>) {
-    // A reload can't change where the lake is.
+    // A reload can't move the lake.
     if !matches!(live.config().data, DataLocation::ObjectStore(_)) {
         return;
     }
@@ -131,7 +132,8 @@ async fn upload(live: Arc<RunningProbe>) {
 struct Store(Option<(Arc<Config>, Remote)>);
 
 impl Store {
-    /// Uploads a status. A lake in a folder and a store that never replaces objects have none.
+    /// Uploads a status. None is uploaded for a lake in a folder, or to a store that never replaces
+    /// objects.
     async fn upload(
         &mut self,
         config: &Arc<Config>,
@@ -147,7 +149,7 @@ impl Store {
                 _ => open_store(config, address).await.map_err(|error| error.to_string())?,
             };
             if !remote.habits().write_once {
-                // After a failure it is opened again, because its key may have changed.
+                // After a failure the store is opened again, because its key may have changed.
                 status.upload(&remote).await.map_err(|error| error.to_string())?;
             }
             self.0 = Some((Arc::clone(config), remote));
@@ -163,7 +165,7 @@ fn uploaded_status(live: &RunningProbe, running: bool) -> Status {
     Status { interval_s: UPLOAD_INTERVAL_S, ..status(live, running) }
 }
 
-/// Why the status can't be published; logged once.
+/// The reason why the status can't be published, which is logged once.
 #[derive(Default)]
 struct Problem(Option<String>);
 
@@ -194,7 +196,7 @@ pub async fn publish_stop(live: Arc<RunningProbe>) {
     }
 }
 
-/// Returns whether two statuses only differ in their time.
+/// Returns whether only the time of writing differs.
 fn is_same(old: &Status, new: &Status) -> bool {
     old.site == new.site
         && old.probe == new.probe
@@ -251,7 +253,7 @@ fn status(live: &RunningProbe, running: bool) -> Status {
     }
 }
 
-/// Returns the status of one monitor.
+/// Returns the status of a monitor.
 fn monitor_status(
     config: &Config,
     monitor: &Monitor,

@@ -1,5 +1,5 @@
-//! Shared parts of all kinds of tests: the configuration, the recorder, transcripts, the probe's
-//! network. It doesn't depend on any kind of test.
+//! Shared parts of all kinds of tests: the configuration, the recorder, transcripts, and the
+//! probe's own network. Independent of any kind of test.
 
 mod network;
 mod timeline;
@@ -27,11 +27,11 @@ const MAX_STARTS: usize = 64;
 /// Result of a test.
 #[derive(Debug, Clone)]
 pub struct TestResult {
-    /// The row in the lake; provisional while the mail may still be found late.
+    /// The row in the lake; provisional while the mail may still arrive late.
     pub sample: Sample,
     /// Start and duration of each phase.
     pub timeline: Timeline,
-    /// The conversations with the servers.
+    /// Transcripts of the connections to the servers.
     pub conversations: Vec<Conversation>,
     /// Remarks that did not affect the outcome, one sentence each.
     pub notes: Vec<String>,
@@ -46,7 +46,7 @@ pub(crate) fn conversation(protocol: &str, recorded: &mailqos_mail::Transcript) 
     conversation
 }
 
-/// Shared parts of tests of every kind, for all monitors.
+/// Resources shared by tests of every kind. There is one instance for all monitors.
 pub(crate) struct TestBase {
     config: RwLock<Arc<Config>>,
     recorder: Option<Recorder>,
@@ -57,7 +57,7 @@ pub(crate) struct TestBase {
 }
 
 impl TestBase {
-    /// Creates the shared parts. Without a recorder nothing is stored.
+    /// Creates the resources. Without a recorder, nothing is stored.
     pub(crate) fn new(config: Arc<Config>, recorder: Option<Recorder>) -> Self {
         Self {
             recorder,
@@ -84,12 +84,12 @@ impl TestBase {
         self.recorder.as_ref()
     }
 
-    /// Returns a flag that becomes `true` when running tests must end.
+    /// Returns a receiver that becomes `true` when running tests must end.
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
     }
 
-    /// Stops the running tests: each records its findings and returns.
+    /// Stops the running tests. Each records its current state and returns.
     pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
     }
@@ -136,7 +136,7 @@ impl TestBase {
         }
     }
 
-    /// Returns whether the transcript of a test is stored.
+    /// Returns whether the transcript of a test is kept.
     fn is_kept(&self, sample: &Sample, kind: &dyn TestKind) -> bool {
         let is_wanted = match kind.transcripts() {
             Transcripts::All => true,
@@ -146,7 +146,7 @@ impl TestBase {
         is_wanted && self.recorder.is_some()
     }
 
-    /// Stores the transcript of a failed test, or of any test if the monitor is configured so.
+    /// Stores the transcript of a failed test, or of any test if the monitor is configured to.
     pub(crate) async fn keep_transcript(
         &self,
         sample: &Sample,
@@ -182,7 +182,7 @@ impl TestBase {
         }
     }
 
-    /// Returns the account that logs in to a server.
+    /// Returns the account for the login to a server.
     pub(crate) fn account(&self, endpoint: &Endpoint) -> Option<Account> {
         self.config().account(endpoint.account.as_ref()).cloned()
     }
@@ -202,7 +202,7 @@ impl TestBase {
         }
     }
 
-    /// Returns the credentials for a server; an error is one line without secrets.
+    /// Returns the credentials for a server. An error is one line without secrets.
     pub(crate) async fn credentials(
         &self,
         endpoint: &Endpoint,

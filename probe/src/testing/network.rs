@@ -1,5 +1,5 @@
-//! Detects whether the probe itself has a network connection: a failure while no reference address
-//! answers is not a failure of the mail.
+//! Detects whether the probe itself has a network connection. A failure while no reference address
+//! responds is not a failure of the mail system.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use mailqos_base::lock::IgnorePoison as _;
 use mailqos_model::{Outcome, Sample, Stage};
 use tokio::{net::TcpStream, sync::Mutex, task::JoinSet, time::timeout};
 
-/// Total time limit for all reference addresses.
+/// Deadline for the responses of all reference addresses together.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Time for which a result is reused: ten thousand simultaneous failures cause one check.
 const HOLDS: Duration = Duration::from_secs(2);
@@ -70,7 +70,7 @@ impl Network {
             tries.spawn(async move {
                 match TcpStream::connect(&address).await {
                     Ok(_) => true,
-                    // A refused connection is also an answer.
+                    // A refused connection is also a response.
                     Err(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
                 }
             });

@@ -5,7 +5,7 @@ use mailqos_model::{Micros, Sample};
 /// A phase of a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Phase {
-    /// The server, or none for the transit.
+    /// The part of the route in which it takes place.
     pub part: Part,
     /// Name of the phase.
     pub name: &'static str,
@@ -15,32 +15,32 @@ pub struct Phase {
     pub took: Micros,
 }
 
-/// The active side of a phase.
+/// Part of a mail's route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The SMTP server and the probe.
+    /// Connection to the SMTP server.
     Smtp,
-    /// The mail in transit.
+    /// Transit of the mail.
     Transit,
-    /// The mailbox server and the probe.
+    /// Connection to the mailbox server.
     Pickup,
 }
 
-/// A test's phases in chronological order.
+/// The phases of a test in chronological order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timeline {
     /// The phases.
     pub phases: Vec<Phase>,
-    /// When the mail was seen, if it was.
+    /// Observations of the arrival, if the mail was seen.
     pub arrival: Option<Arrival>,
 }
 
 /// The observations between which a mail arrived, relative to its sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
-    /// The last time at which it was not in the mailbox yet; `None` if the first pick-up found it.
+    /// The last time at which it was not in the mailbox; `None` if the first pick-up found it.
     pub not_shown: Option<Micros>,
-    /// When the server announced it (IDLE).
+    /// Time at which the server announced it (IDLE).
     pub announced: Option<Micros>,
     /// The first time at which it was in the mailbox.
     pub shown: Micros,
@@ -50,8 +50,8 @@ pub struct Arrival {
 
 impl Timeline {
     /// Arranges a sample's phases in sequence. `smtp` and `pickup` are the starts of the
-    /// connections in the sample, `sent` the time from which the round trip counts; all relative to
-    /// the start of the test.
+    /// connections in the sample, and `sent` is the time from which the round trip counts. All are
+    /// relative to the start of the test.
     pub(crate) fn of(
         sample: &Sample,
         smtp: Option<Micros>,
@@ -109,7 +109,8 @@ impl Timeline {
     }
 }
 
-/// Returns whether the handshake followed the greeting (STARTTLS): then `connect` is TCP only.
+/// Returns whether the handshake came after the greeting (STARTTLS), so that `connect` is TCP
+/// alone.
 fn is_upgraded(connect: Option<Micros>, tcp: Option<Micros>, tls: Option<Micros>) -> bool {
     let Some(tls) = tls else { return false };
     let (connect, tcp) = (connect.unwrap_or_default(), tcp.unwrap_or_default());

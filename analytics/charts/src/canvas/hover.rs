@@ -1,4 +1,4 @@
-//! Texts that appear under the pointer: a grid over the drawing, in which a text belongs to each cell.
+//! Texts that appear under the pointer: a grid over the drawing with a text for each cell.
 
 use serde::Serialize;
 

@@ -36,7 +36,7 @@ impl Place {
         )
     }
 
-    /// Measures a text with the widths of the font that pages embed.
+    /// Uses the widths of the font that pages embed.
     fn of_text(look: &Look, text: &str, (x, y): (i64, i64)) -> Self {
         let Look::Text(_, size, at, _) = look else {
             return Self(i64::MIN, i64::MIN, i64::MAX, i64::MAX);

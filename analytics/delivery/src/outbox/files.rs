@@ -9,7 +9,7 @@ use std::{
 /// Why the outbox can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
-    /// The file system refused.
+    /// A file system operation failed.
     #[error("the outbox: {path}: {source}", path = path.display())]
     Io {
         /// The file or folder.

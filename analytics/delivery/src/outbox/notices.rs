@@ -258,14 +258,14 @@ mod tests {
     };
     use crate::Served;
 
-    /// Creates an outbox with an abandoned delivery, because another file of its name exists.
+    /// Creates an outbox with a delivery that was given up because a file of its name exists.
     async fn given_up(folder: &Path, now: UtcMicros) -> (Config, Outbox, String) {
         let file = folder.join("mailqos.toml");
         let text = "site = \"here\"\n[target.shelf]\nkind = \"folder\"\npath = \"shelf\"\nexisting = \"refuse\"\n";
         fs::write(&file, text).expect("written");
         let mut config =
             mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"));
-        // The list does not exist, so the notice fails.
+        // The action list does not exist, so the notice fails.
         config.delivery.action_list = Some("nobody".parse().expect("a name"));
         fs::create_dir_all(folder.join("shelf")).expect("made");
         fs::write(folder.join("shelf/r.pdf"), "another").expect("written");
@@ -274,7 +274,7 @@ mod tests {
         (config, outbox, id)
     }
 
-    /// Orders the delivery and abandons it.
+    /// Orders the delivery and makes it fail permanently.
     async fn order(config: &Config, outbox: &Outbox, folder: &Path, now: UtcMicros) -> String {
         let Ok(Submitted::Waits(id)) = outbox.submit(&request(folder, "a"), now) else {
             panic!("it waits");
@@ -283,7 +283,7 @@ mod tests {
         id
     }
 
-    /// Stores a notice as accepted or failed.
+    /// Records that people were notified, or that notifying them failed.
     fn told(outbox: &Outbox, told: bool, now: UtcMicros) {
         let (open, mut notices) = Notifier { outbox }.open_problems(now).expect("read");
         Notifier { outbox }.remember(&mut notices, &open, told, now + PAUSE).expect("written");
@@ -322,7 +322,7 @@ mod tests {
             assert_eq!(count(&outbox, now), 1);
             told(&outbox, true, now);
         }
-        // Nothing is kept about completed deliveries.
+        // States of removed orders are dropped.
         assert_eq!(Notifier { outbox: &outbox }.open_problems(now).expect("read").1.len(), 1);
     }
 
@@ -334,18 +334,18 @@ mod tests {
         let read = || -> Notices {
             serde_json::from_slice(&fs::read(file(&outbox)).expect("there")).expect("notices")
         };
-        // A notice that can't be recorded is not sent.
+        // A notice is not sent if its state can't be stored.
         let new = file(&outbox).with_extension("new");
         fs::create_dir(&new).expect("made");
         assert!(notify(&outbox, &config, now).await.is_err());
         fs::remove_dir(&new).expect("removed");
-        // A damaged file counts as missing; the target is busy.
+        // A damaged file counts as empty; the target is busy.
         fs::write(file(&outbox), "{").expect("written");
         let lock = outbox.lock("target-shelf").expect("asked").expect("free");
         notify(&outbox, &config, now).await.expect("written down");
         let notices = read();
         let told = notices.values().next().expect("one");
-        // Counted from the end of the notification.
+        // The time of the retry counts from the end of the attempt.
         assert!(!told.accepted && told.retry_at > (now + PAUSE).0, "{told:?}");
         notify(&outbox, &config, now).await.expect("nothing to tell");
         assert_eq!(read(), notices);
@@ -375,7 +375,7 @@ mod tests {
             .expect("written");
         for (is_told, left) in [(false, 1), (true, 0)] {
             told(&outbox, is_told, UtcMicros(now.0 + 2 * PAUSE.0 * i64::from(is_told)));
-            // The next process does the same, in case of a crash before.
+            // As in the next call: a crash may have happened in between.
             Notifier { outbox: &outbox }.open_problems(now).expect("read");
             assert_eq!(outbox.not_to_all().expect("read").len(), left);
         }

@@ -1,4 +1,4 @@
-//! Orders: deliveries on disk, one folder each, with `order.json` next to the files.
+//! Orders are deliveries as stored on disk: a folder for each, with `order.json` next to the files.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
@@ -33,7 +33,7 @@ pub struct Order {
     pub text: String,
     /// HTML form of the mail.
     pub html: Option<String>,
-    /// Notes on files that are not in the mail.
+    /// Notes in the mail about files that are not attached.
     #[serde(default)]
     pub notes: Notes,
     /// Pictures of the HTML form, stored next to the order: content ids and media types.
@@ -75,12 +75,12 @@ impl Order {
         }
     }
 
-    /// Returns the options of its target; `None` if the configuration has no such target.
+    /// Returns the options of its target, or `None` if the configuration has no such target.
     pub(super) fn target_options<'a>(&self, config: &'a Config) -> Option<&'a Target> {
         config.targets.get(&self.target.parse::<Name>().ok()?)
     }
 
-    /// Returns the number of recipients of a mail; 0 for other targets.
+    /// Returns the number of recipients of a mail, or 0 for other targets.
     pub(super) fn recipients(&self, config: &Config) -> usize {
         match self.target_options(config) {
             Some(Target::Email(target)) => target.recipients().len(),

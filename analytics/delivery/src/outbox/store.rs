@@ -111,14 +111,13 @@ impl Outbox {
         self.folder.join("dead")
     }
 
-    /// Returns the folder of orders that were delivered but refused for some recipients, until
+    /// Returns the folder of delivered orders that were refused for some recipients, kept until
     /// someone is notified.
     pub(super) fn refused(&self) -> PathBuf {
         self.folder.join("refused")
     }
 
-    /// Returns the folder of orders of runs that are not yet known to be done, one folder for each
-    /// run.
+    /// Returns the folder of orders whose runs are not yet complete, with a folder for each run.
     pub(super) fn runs(&self) -> PathBuf {
         self.folder.join("runs")
     }
@@ -272,7 +271,7 @@ impl Outbox {
         move_folder(from, &place)
     }
 
-    /// Creates a folder for something incomplete.
+    /// Returns a new folder for an incomplete order.
     fn draft(&self) -> PathBuf {
         let mut unique = [0_u8; 8];
         // Any unused name will do.
@@ -370,7 +369,7 @@ impl Outbox {
         self.ledger.lines()
     }
 
-    /// Makes an order due immediately, including an abandoned one. Its retry period starts again.
+    /// Makes an order due now, including one that was given up, and restarts its attempts.
     ///
     /// # Errors
     /// The outbox can't be written.
@@ -378,7 +377,8 @@ impl Outbox {
         let Some((_, order)) = self.find(id)? else {
             return Ok(Named::Unknown);
         };
-        // A delivery in progress records the served recipients, which must not be overwritten.
+        // A delivery in progress stores which recipients were served. That record must not be
+        // overwritten.
         let Some(_lock) = self.lock_target(&order.target)? else {
             return Ok(Named::Busy);
         };
@@ -428,8 +428,8 @@ impl Outbox {
         Ok(None)
     }
 
-    /// Removes an order atomically: a part left by a crash would be mistaken for the order when it
-    /// is ordered again, and never be delivered.
+    /// Removes an order in one step. If a crash left a part of it, that part would be mistaken for
+    /// the order when it is ordered again, and the order would never be delivered.
     fn forget(&self, id: &str) -> Result<(), OutboxError> {
         for folder in [self.pending().join(id), self.dead().join(id)] {
             if folder.is_dir() {
@@ -500,7 +500,7 @@ fn move_folder(from: &Path, to: &Path) -> Result<(), OutboxError> {
     to.parent().map_or(Ok(()), sync).map_err(failed(to))
 }
 
-/// Moves a folder to a place that may contain an earlier delivery of the same files.
+/// Moves a folder, replacing an earlier delivery of the same files.
 fn replace_folder(from: &Path, to: &Path) -> Result<(), OutboxError> {
     if to.is_dir() {
         fs::remove_dir_all(to).map_err(failed(to))?;

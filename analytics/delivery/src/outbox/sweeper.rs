@@ -21,8 +21,7 @@ const SWEEP_INTERVAL: Micros = Micros::from_secs(3_600);
 /// Removes the files that the targets' rules no longer keep, at each target at most once an hour.
 ///
 /// # Errors
-/// The outbox can't be read or written. A target that can't be reached is tried again
-/// later.
+/// The outbox can't be read or written. A target that can't be reached is tried again later.
 pub async fn sweep(
     outbox: &Outbox,
     config: &Config,

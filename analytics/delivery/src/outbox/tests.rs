@@ -22,7 +22,7 @@ fn config(folder: &Path) -> Config {
     mailqos_config::load(&file).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
-/// Returns a request to deliver a file to the target `shelf`.
+/// Returns a request to deliver one file to the target `file_store`.
 pub(crate) fn request(folder: &Path, occasion: &str) -> Request {
     let path = folder.join("r.pdf");
     fs::write(&path, b"%PDF").expect("written");
@@ -102,7 +102,7 @@ async fn a_run_is_ordered_whole_and_once() {
         items: vec![Item { name: "none.pdf".into(), path: folder.path().join("none.pdf") }],
         ..request(folder.path(), "c")
     };
-    // One file can't be read, so none of them is ordered.
+    // If one file can't be read, none of them is ordered.
     let [first, second] = both.clone();
     assert!(outbox.submit_run("run", &[first, missing, second], now).is_err());
     assert!(!outbox.is_ordered("run") && outbox.waiting().expect("read").is_empty());
@@ -111,7 +111,7 @@ async fn a_run_is_ordered_whole_and_once() {
     assert!(outbox.is_ordered("run") && !outbox.is_ordered("another run"));
     let waiting = outbox.waiting().expect("read");
     assert_eq!(waiting.len(), 2);
-    // As left by a crash: one order has not been moved yet.
+    // As after a crash: one order is not among the pending ones yet.
     let left = outbox.run("run").join(&waiting[0].id);
     fs::rename(outbox.pending().join(&waiting[0].id), &left).expect("moved");
     let work = work_off(&outbox, &config, now).await.expect("worked off");
@@ -146,7 +146,7 @@ fn partial_rejections_remain_until_someone_is_notified() {
         outbox.retire(config, &id).expect("retired");
         assert!(outbox.waiting().expect("read").is_empty());
     };
-    // There is no one to notify.
+    // No one is left to notify.
     refuse(&config, "a");
     assert!(outbox.not_to_all().expect("read").is_empty());
     config.delivery.action_list = Some("bosses".parse().expect("a name"));
@@ -196,7 +196,7 @@ async fn nothing_half_done_stays_of_what_is_given_up() {
     let outbox = Outbox::open(&config).expect("outbox");
     let mut now = UtcMicros(1_000_000);
     outbox.submit(&request(folder.path(), "a"), now).expect("submitted");
-    // A folder blocks the file's name; an earlier attempt has left a part.
+    // A folder occupies the file's name, and an earlier attempt left a partial upload.
     let file_store = folder.path().join("shelf");
     fs::create_dir_all(file_store.join("r.pdf")).expect("made");
     let part = file_store.join(format!(".r.pdf.{}.part", &hex(&Sha256::digest(b"%PDF"))[..8]));
@@ -266,7 +266,7 @@ fn what_is_stuck_again_is_another_notice() {
     let (first, _) = fail(false);
     let (same, _) = fail(false);
     assert_eq!(DeliveryProblem::Stuck.notice(&same), DeliveryProblem::Stuck.notice(&first));
-    // Automatically, and after an operator tried to fix it.
+    // Without intervention, and after an operator tried to fix it.
     fail(true);
     let (second, at) = fail(false);
     assert_ne!(DeliveryProblem::Stuck.notice(&second), DeliveryProblem::Stuck.notice(&first));
@@ -279,7 +279,7 @@ fn what_is_stuck_again_is_another_notice() {
 async fn what_fails_is_tried_again_later_and_given_up_in_the_end() {
     let folder = tempfile::tempdir().expect("folder");
     let config = config(folder.path());
-    // A file blocks the target's folder.
+    // A file occupies the name of the target's folder.
     fs::write(folder.path().join("shelf"), "x").expect("written");
     let outbox = Outbox::open(&config).expect("outbox");
     let mut now = UtcMicros(1_000_000);

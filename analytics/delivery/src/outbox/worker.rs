@@ -1,4 +1,4 @@
-//! Processes the outbox: attempts due deliveries and records the results immediately.
+//! Attempts the due deliveries of the outbox and stores each result immediately.
 
 use std::{collections::BTreeMap, fs, io, path::Path, time::Instant};
 
@@ -21,9 +21,9 @@ use crate::{
 pub struct Work {
     /// Delivered orders.
     pub delivered: Vec<Entry>,
-    /// Failed for now; retried later.
+    /// Orders that failed for now and will be tried again.
     pub failed: Vec<Order>,
-    /// Failed permanently and set aside.
+    /// Orders that failed permanently and were given up.
     pub dead: Vec<Order>,
     /// Targets to which another process is delivering at the moment.
     pub busy: Vec<String>,
@@ -171,7 +171,8 @@ impl<'a> Worker<'a> {
         result.and_then(|receipt| accounted_for(self.config, &target, receipt))
     }
 
-    /// Records the result of an attempt immediately: unrecorded parts are repeated.
+    /// Stores the result of an attempt immediately, because an attempt without a stored result is
+    /// repeated.
     pub(super) fn settle(
         &self,
         order: Order,
@@ -274,7 +275,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Returns the contents of an order's delivery.
+/// Returns the parcel of an order.
 fn parcel(order: &Order, folder: &Path) -> Result<Parcel, DeliveryError> {
     let mut pictures = Vec::new();
     for (index, (id, media_type)) in order.pictures.iter().enumerate() {
@@ -325,8 +326,8 @@ fn accounted_for(
     if due.is_empty() { Ok(receipt) } else { Err(DeliveryError::Due(due)) }
 }
 
-/// Returns the pause before the next attempt: twice as long after each, varied by a fifth, so that
-/// simultaneous failures are not retried simultaneously.
+/// Returns the time until the next attempt. It doubles after each attempt and varies by 20 %, so
+/// that deliveries that failed together are not retried together.
 fn pause(attempts: u32, options: &DeliveryOptions) -> Micros {
     let doubled = options.first_pause.0.saturating_mul(1_i64 << attempts.saturating_sub(1).min(20));
     let base = doubled.min(options.longest_pause.0);

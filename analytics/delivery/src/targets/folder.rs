@@ -15,7 +15,7 @@ use super::{
     file_store::{CHUNK, Extent, FileStore, Hash, beginning},
 };
 
-/// The folder, and the subfolder that was entered.
+/// The target's folder and the folder below it that was entered.
 pub(super) struct Folder {
     root: PathBuf,
     now: PathBuf,
@@ -26,7 +26,7 @@ impl Folder {
         Self { root: root.to_owned(), now: root.to_owned() }
     }
 
-    /// Fails if the folder does not exist or is empty, like an unmounted mount point.
+    /// Fails if the folder does not exist or is empty, as an unmounted one is.
     async fn mounted(&self) -> Result<(), DeliveryError> {
         let first = async { fs::read_dir(&self.root).await?.next_entry().await };
         let absent = match first.await {
@@ -109,8 +109,8 @@ impl FileStore for Folder {
     async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
         let path = self.now.join(name);
         fs::rename(self.now.join(part), &path).await.map_err(DeliveryError::io(&path))?;
-        // Makes the name durable. A network file system may refuse to sync a folder, and a drop box
-        // can't be opened: the file has its name nevertheless.
+        // Syncs the folder so that the name survives a crash. A network file system may refuse to
+        // sync a folder, and a drop box can't be opened; the file has its name anyway.
         let folder = self.now.clone();
         let synced =
             tokio::task::spawn_blocking(move || mailqos_base::files::sync_folder(&folder)).await;

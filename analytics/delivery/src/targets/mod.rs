@@ -1,5 +1,5 @@
-//! The kinds of targets, one file each. Those that store files implement [`FileStore`] and are
-//! registered in an arm of [`at_place`].
+//! The kinds of targets, a file for each. Targets that store files implement [`FileStore`] and have
+//! an arm in [`at_place`].
 
 pub(super) mod email;
 mod folder;
@@ -26,7 +26,7 @@ use super::{
     trial::{self, Trial},
 };
 
-/// A file to deliver, read piece by piece.
+/// A file being delivered, read in pieces.
 pub(super) struct Source<'a> {
     path: &'a Path,
     file: tokio::fs::File,
@@ -44,7 +44,7 @@ impl<'a> Source<'a> {
         Ok(Self { path, file })
     }
 
-    /// Returns up to this many bytes: fewer at the end, none after it.
+    /// Returns the next `most` bytes, fewer at the end of the file, and none after it.
     async fn piece(&mut self, most: usize) -> Result<Vec<u8>, DeliveryError> {
         let mut piece = Vec::with_capacity(most);
         let next = (&mut self.file).take(most as u64).read_to_end(&mut piece).await;
@@ -53,7 +53,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// An operation on an open store.
+/// An operation on an open file store.
 pub(super) enum Task<'a> {
     Put(&'a [File], &'a FilesTarget),
     Sweep(&'a [Old]),
@@ -61,7 +61,7 @@ pub(super) enum Task<'a> {
     Try(&'a FilesTarget),
 }
 
-/// Its result.
+/// Result of the operation.
 pub(super) enum TaskResult {
     Put(Receipt),
     Swept(Swept),
@@ -86,7 +86,8 @@ async fn work(
     }
 }
 
-/// Opens the store of a target and carries out an operation. A new kind of target is an arm here.
+/// Opens the file store of a target and performs an operation on it. A new kind of target needs an
+/// arm here.
 pub(super) async fn at_place(
     config: &Config,
     place: &FilesPlace,
@@ -98,8 +99,8 @@ pub(super) async fn at_place(
         FilesPlace::Ftp { endpoint, path, data, encoding, timeout } => {
             let options = ftp::Options { path, data: *data, encoding: *encoding };
             let login = Login::of(config, endpoint, timeout.to_std()).await?;
-            // A separate session for each file: the tickets with which data connections resume the
-            // TLS session are used up after three.
+            // Use a separate session for each file: the tickets for resuming the TLS session on
+            // data connections run out after three.
             if let Task::Put(files @ [_, _, ..], target) = task {
                 let mut all = Receipt::default();
                 for file in files {
@@ -151,7 +152,7 @@ fn unopened(error: DeliveryError) -> DeliveryError {
     DeliveryError::Unopened(Box::new(error))
 }
 
-/// Returns the parts of a target's own folder, as configured.
+/// Returns the parts of the target's own folder as configured.
 fn own_parts(path: &str) -> Result<Vec<String>, DeliveryError> {
     let parts = path.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".");
     let parts = parts.map(|part| match part {
@@ -162,7 +163,7 @@ fn own_parts(path: &str) -> Result<Vec<String>, DeliveryError> {
     parts.collect()
 }
 
-/// Returns which names a target accepts.
+/// Returns the naming rules of a kind of target.
 pub(super) fn rules(place: &FilesPlace) -> Rules {
     match place {
         FilesPlace::Smb { .. } => Rules::Windows,
@@ -171,7 +172,7 @@ pub(super) fn rules(place: &FilesPlace) -> Rules {
     }
 }
 
-/// A server with its login.
+/// A server and the credentials for it.
 struct Login {
     endpoint: Endpoint,
     user: String,
@@ -179,7 +180,7 @@ struct Login {
     domain: Option<String>,
     password: Secret,
     limit: Duration,
-    /// Folder for what was learned about the server.
+    /// Folder for known properties of the server.
     state: PathBuf,
 }
 
@@ -208,7 +209,7 @@ impl Login {
         format!("{}:{}", self.endpoint.server, self.endpoint.port)
     }
 
-    /// Returns the error that the target's own folder does not exist.
+    /// Returns the error for a target whose own folder does not exist.
     fn absent(&self, step: String) -> DeliveryError {
         DeliveryError::Server {
             server: self.server(),
@@ -218,9 +219,9 @@ impl Login {
         }
     }
 
-    /// Returns a server's text in one line and without the password.
+    /// Returns a server's reply in one line and without the password.
     fn line(&self, text: &str) -> String {
-        // The FTP client adds a prefix to refusals, and repeats the code.
+        // The FTP client adds a prefix to a refusal, and repeats the code.
         let text = text.strip_prefix("Invalid response: ").unwrap_or(text);
         let text = match text.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
             Some((code, rest)) if rest.starts_with(code) => rest,
@@ -233,7 +234,7 @@ impl Login {
         }
     }
 
-    /// Runs a step with its deadline; a failure is described by the client.
+    /// Performs a step with its deadline. A failure is reported in the client's words.
     async fn step<T, E: std::fmt::Display>(
         &self,
         step: &str,
@@ -249,7 +250,7 @@ impl Login {
         self.within(step, failed, work).await
     }
 
-    /// Runs a step with its deadline; the caller describes a failure.
+    /// Performs a step with its deadline. A failure is reported in the caller's words.
     async fn within<T, E>(
         &self,
         step: &str,

@@ -1,4 +1,5 @@
-//! An object store: Amazon S3 and compatible ones, Azure, Google. An object appears atomically.
+//! Object stores: Amazon S3 and compatible ones, Azure and Google. An object appears complete in
+//! one step.
 
 use std::path::Path;
 
@@ -89,7 +90,7 @@ impl FileStore for Store {
                 Ok(Some(hashing.finish().1))
             }
             Ok(None) => Ok(None),
-            // Accounts with write access only are common.
+            // Write-only accounts are common.
             Err(error)
                 if error.to_string().contains("403")
                     || error.to_string().contains("AccessDenied") =>

@@ -1,8 +1,8 @@
-//! SFTP over the machine's OpenSSH, which checks the server's key and supports agents,
+//! SFTP, over the system's own OpenSSH: it verifies the server's key and supports agents,
 //! certificates, jump hosts and hardware keys.
 //!
-//! No SSH library is linked: fixed releases of the usual one are incompatible with the cryptography
-//! crates of the SMB client.
+//! No SSH library is linked, because the fixed releases of the common one are incompatible with the
+//! cryptography of the SMB client.
 
 #[cfg(test)]
 mod habits;
@@ -31,30 +31,30 @@ use super::{
     own_parts, unopened,
 };
 
-/// Data size that every server accepts in one packet.
+/// Packet size in bytes that every server accepts.
 const USUAL: u64 = 32 << 10;
-/// Data size requested from servers that accept more.
+/// Largest packet size in bytes that is requested if the server accepts more.
 const MAX: u64 = 128 << 10;
-/// Overhead of a packet: OpenSSH's client reserves this much.
+/// Bytes of a packet besides its data, as OpenSSH's own client reserves them.
 const FRAME: u64 = 1 << 10;
-/// Number of packets in flight.
+/// Maximum number of packets in flight.
 const AT_ONCE: usize = 16;
-/// Maximum size of the output of `ssh` that is kept.
+/// Maximum number of bytes kept of the output of `ssh`.
 const SAID: u64 = 16 << 10;
-/// Replaces a file atomically, which the base protocol can't do.
+/// Extension that replaces a file atomically, which the protocol itself can't.
 const REPLACE: &str = "posix-rename@openssh.com";
 
 /// A session with an SSH server.
 pub(super) struct Sftp<'a> {
     login: &'a Login,
     session: RawSftpSession,
-    /// The `ssh` process of the session; it ends with this.
+    /// The `ssh` process of the session, which ends when this is dropped.
     _ssh: Option<(Child, TempDir)>,
-    /// The login folder, for display; empty if the server does not report it.
+    /// The login folder for display; empty if the server does not report it.
     home: String,
-    /// The target's own folder, as configured.
+    /// The target's own folder as configured.
     own: String,
-    /// The entered folder, from the login folder or the server's root.
+    /// The entered folder, relative to the login folder or the server's root.
     now: String,
     replaces: bool,
     syncs: bool,
@@ -91,7 +91,7 @@ impl<'a> Sftp<'a> {
         let complaint = tokio::spawn(async move {
             let mut text = Vec::new();
             let _ = (&mut said).take(SAID).read_to_end(&mut text).await;
-            // Further output is read but not kept, so that the pipe never blocks.
+            // The rest is read and dropped, so that `ssh` never waits for a full pipe.
             let _ = tokio::io::copy(&mut said, &mut tokio::io::sink()).await;
             String::from_utf8_lossy(&text).into_owned()
         });
@@ -113,7 +113,7 @@ impl<'a> Sftp<'a> {
         }
     }
 
-    /// Negotiates the protocol and queries the server's features.
+    /// Negotiates the protocol and the server's extensions.
     async fn begun(
         login: &'a Login,
         mut session: RawSftpSession,
@@ -134,7 +134,7 @@ impl<'a> Sftp<'a> {
             read_size = piece(limits.read_len, &limits);
             session.set_limits(limits);
         }
-        // Only used for display: the server resolves paths from there.
+        // The login folder is only for display: the server resolves relative paths itself.
         let home = tokio::time::timeout(login.limit, session.realpath(".")).await;
         let home = home.ok().and_then(Result::ok);
         let home = home.and_then(|home| home.files.first().map(|file| file.filename.clone()));
@@ -152,7 +152,7 @@ impl<'a> Sftp<'a> {
         })
     }
 
-    /// Returns a path from the login folder or the root. Drives are folders of the root, as in
+    /// Returns a path from the login folder or the root. Drives are folders of the root, as on
     /// Windows' own server.
     fn path(&self, parts: &[String]) -> String {
         let mut own = self.own.chars();
@@ -164,7 +164,7 @@ impl<'a> Sftp<'a> {
         }
     }
 
-    /// Returns whether a folder exists; `None` if that can't be determined.
+    /// Returns whether a folder exists; `None` if the server does not allow the query.
     async fn is_there(&self, path: &str) -> Result<Option<bool>, DeliveryError> {
         let what = format!("folder {path}");
         if path.is_empty() {
@@ -191,7 +191,7 @@ impl<'a> Sftp<'a> {
         }
     }
 
-    /// Creates missing parts of a folder, from the nearest existing one.
+    /// Creates the missing part of a folder's path, from the nearest existing folder.
     async fn make_way(&self, parts: &[String]) -> Result<(), DeliveryError> {
         let mut depth = parts.len().saturating_sub(1);
         while depth > 0 && self.is_there(&self.path(&parts[..depth])).await? == Some(false) {
@@ -216,7 +216,7 @@ impl<'a> Sftp<'a> {
         format!("{}/{name}", self.now.trim_end_matches('/'))
     }
 
-    /// Writes from an offset to the end, with several packets in flight; the server processes them
+    /// Writes from an offset to the end, with several packets in flight. The server processes them
     /// in order.
     async fn fill(
         &self,
@@ -248,8 +248,8 @@ impl<'a> Sftp<'a> {
     }
 }
 
-/// Returns how much is written or read in one packet: what the server accepts and its packets can
-/// hold.
+/// Returns how many bytes to write or read in one request, within the server's limits for data and
+/// packets.
 fn piece(most: Option<u64>, limits: &Limits) -> u64 {
     let room = limits.packet_len.map_or(MAX, |packet| packet.saturating_sub(FRAME));
     most.unwrap_or(MAX).min(room.max(FRAME)).clamp(1, MAX)
@@ -258,7 +258,8 @@ fn piece(most: Option<u64>, limits: &Limits) -> u64 {
 /// The server did not answer.
 struct NoAnswer;
 
-/// Returns the program and its arguments. It does not prompt, and trusts no unknown server.
+/// Returns the `ssh` command with its arguments. It never prompts, and never accepts an unknown
+/// server.
 fn command(login: &Login, options: &Options, folder: &Path) -> std::io::Result<Command> {
     let mut command = Command::new("ssh");
     let mut option = |name: &str, value: &str| {
@@ -303,7 +304,8 @@ fn command(login: &Login, options: &Options, folder: &Path) -> std::io::Result<C
     if login.password.expose().is_empty() {
         option("BatchMode", "yes");
     } else {
-        // ssh only takes a password from a program: one that reads it from a private file.
+        // ssh accepts a password only from a program, here one that reads a file accessible to this
+        // user only.
         let secret = folder.join("secret");
         private(&secret, login.password.expose().as_bytes(), 0o600)?;
         let answer = folder.join("answer");
@@ -347,7 +349,7 @@ fn private(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     options.open(path)?.write_all(bytes)
 }
 
-/// Explains the output of `ssh` with a remedy; returns whether a later attempt may succeed.
+/// Explains the output of `ssh` and what to do; returns whether a later attempt may succeed.
 fn explained(said: &str, limit: Duration) -> (String, bool) {
     let small = said.to_ascii_lowercase();
     if small.contains("host identification has changed") {
@@ -375,7 +377,7 @@ impl FileStore for Sftp<'_> {
         let path = self.path(&parts);
         match self.is_there(&path).await? {
             Some(true) => {}
-            // Creating an existing folder fails, which does not matter.
+            // If the folder already exists, the refusal does not matter.
             None if make => {
                 for depth in 1..=parts.len() {
                     let made =
@@ -410,7 +412,7 @@ impl FileStore for Sftp<'_> {
 
     async fn write(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
         let what = format!("file {}", self.at(name));
-        // After an interruption there may be gaps, because packets can overtake others.
+        // After an interruption there may be holes, where packets overtook others.
         let mut offset = offset.saturating_sub(self.write_size * AT_ONCE as u64);
         let mut flags = OpenFlags::WRITE | OpenFlags::CREATE;
         let begin = flags | OpenFlags::TRUNCATE;
@@ -419,7 +421,7 @@ impl FileStore for Sftp<'_> {
         }
         let mut opened = self.session.open(self.at(name), flags, FileAttributes::empty()).await;
         if offset > 0 && matches!(opened, Err(Error::Status(_))) {
-            // Azure and others only write files from the beginning.
+            // Azure and other servers write files from the beginning only.
             offset = 0;
             opened = self.session.open(self.at(name), begin, FileAttributes::empty()).await;
         }
@@ -494,7 +496,7 @@ impl FileStore for Sftp<'_> {
         }
         let mut there = self.extent(name).await?;
         if there == Extent::Unknown {
-            // It can't be determined: the refused name may be that of another file.
+            // The file can't be seen: the refusal may concern another file of that name.
             match self.session.rename(old.as_str(), new.as_str()).await {
                 Ok(_) => return Ok(()),
                 Err(Error::Status(status)) if status.status_code == StatusCode::Failure => {
@@ -540,12 +542,12 @@ impl FileStore for Sftp<'_> {
     }
 }
 
-/// Returns whether there is no such file or folder. Some servers only report a failure.
+/// Returns whether a file or folder does not exist. Some servers report only a failure.
 fn is_absent(error: &Error) -> bool {
     matches!(error, Error::Status(status) if matches!(status.status_code, StatusCode::NoSuchFile | StatusCode::Failure))
 }
 
-/// Returns whether the server refuses permission.
+/// Returns whether the server denied permission.
 fn is_refused(error: &Error) -> bool {
     matches!(
         error,
@@ -582,7 +584,7 @@ fn failed(login: &Login, what: &str, error: &Error) -> DeliveryError {
         Error::Status(status) if status.status_code == StatusCode::NoSuchFile => {
             format!("it does not exist ({})", login.line(&status.error_message))
         }
-        // OpenSSH reports a full disk only like this.
+        // OpenSSH reports a full disk only as a failure.
         Error::Status(status) if status.status_code == StatusCode::Failure => {
             format!("{}; the disk may be full", login.line(&status.error_message))
         }

@@ -1,5 +1,5 @@
-//! A network share over SMB 2 and 3, without a mount: signed, and encrypted if the server requires
-//! it. Files are renamed when complete.
+//! Network shares, SMB 2 and 3, without a mount: signed, encrypted if the server requires it, and
+//! published by rename.
 
 mod dfs;
 
@@ -18,12 +18,12 @@ use super::{
     own_parts, unopened,
 };
 
-/// Maximum number of consecutive DFS links.
+/// Maximum number of DFS links followed in a row.
 const LINKS: usize = 4;
-/// Number of attempts, a second apart, to open a file that another client has open.
+/// Number of attempts, one second apart, to open a file that someone else has open.
 const ASKED: usize = 4;
 
-/// Sessions with file servers for one share, or the one to which DFS leads.
+/// A session with file servers about one share, or about the share to which DFS leads.
 pub(super) struct Smb<'a> {
     login: &'a Login,
     client: Client,
@@ -32,16 +32,16 @@ pub(super) struct Smb<'a> {
     user: String,
     /// The target's own folder.
     own: Vec<String>,
-    /// Number of parts of a path that are a DFS link, and its destination.
+    /// Number of leading parts of the path that are a DFS link, and its target.
     link: Option<(usize, Vec<String>)>,
-    /// The entered folder, from the share.
+    /// The entered folder, relative to the share.
     now: String,
-    /// How much is read or written in one request.
+    /// Number of bytes written or read in one request.
     chunk: usize,
 }
 
-/// Each request waits for its reply, some 40 ms if the server delays acknowledgements: a few large
-/// ones are many times faster.
+/// Largest request in bytes. Each request waits for its reply, about 40 ms if the server delays
+/// acknowledgements, so a few large requests are many times faster.
 const MAX: u32 = 1 << 20;
 
 impl<'a> Smb<'a> {
@@ -98,7 +98,7 @@ impl<'a> Smb<'a> {
         })
     }
 
-    /// Ends the session; the files stay, however it ends.
+    /// Ends the session. Uploaded files stay, whether or not the server answers.
     pub(super) async fn close(self) {
         let _ = tokio::time::timeout(self.login.limit, self.client.close()).await;
     }
@@ -107,7 +107,7 @@ impl<'a> Smb<'a> {
         if self.now.is_empty() { name.to_owned() } else { format!("{}\\{name}", self.now) }
     }
 
-    /// Returns a path in the share, with the DFS link resolved.
+    /// Returns a path in the share, resolved through the DFS link if there is one.
     fn path(&self, parts: &[String]) -> String {
         match &self.link {
             Some((length, target)) => {
@@ -117,8 +117,8 @@ impl<'a> Smb<'a> {
         }
     }
 
-    /// Returns whether a folder exists, from the share. One that can't be inspected is assumed to
-    /// exist: files may still be written to it.
+    /// Returns whether a folder of the share exists. A folder that may not be inspected counts as
+    /// existing, because files may still be accepted there.
     async fn is_there(&self, folder: &str) -> Result<Folder, DeliveryError> {
         if folder.is_empty() && !self.is_namespace().await {
             return Ok(Folder::There);
@@ -142,7 +142,7 @@ impl<'a> Smb<'a> {
         }
     }
 
-    /// Creates missing parts of a folder, from the nearest existing one.
+    /// Creates the missing part of a folder's path, from the nearest existing folder.
     async fn make_way(&self, parts: &[String]) -> Result<(), DeliveryError> {
         let mut depth = parts.len().saturating_sub(1);
         while depth > 0 && self.is_there(&self.path(&parts[..depth])).await? == Folder::Absent {
@@ -167,7 +167,7 @@ impl<'a> Smb<'a> {
         tree.is_ok_and(|tree| tree.is_dfs_root().unwrap_or(false))
     }
 
-    /// Follows a DFS link (MS-DFSC) to other servers with the same account.
+    /// Follows a DFS link to other servers (MS-DFSC), with the same account.
     async fn follow(&mut self, parts: &[String]) -> Result<(), DeliveryError> {
         let server = self.root.server().to_owned();
         let share = self.root.share().unwrap_or_default().to_owned();
@@ -178,7 +178,7 @@ impl<'a> Smb<'a> {
             dfs::ask(tree, &asked).await
         };
         let referral = step(self.login, &what, Task::Open, referral).await.map_err(unreadable)?;
-        // The parts of the path that the link replaces.
+        // The parts of the path that the link covers.
         let consumed: Vec<u16> = asked.encode_utf16().take(referral.consumed).collect();
         let consumed = String::from_utf16_lossy(&consumed);
         let consumed =
@@ -249,7 +249,7 @@ impl<'a> Smb<'a> {
         }
     }
 
-    /// Opens or creates a path; the inner error is the server's.
+    /// Opens or creates a file or folder. The inner error is the server's.
     async fn create(
         &self,
         path: &str,
@@ -322,8 +322,8 @@ fn read() -> FileAccessMask {
     FileAccessMask::new().with_generic_read(true)
 }
 
-/// Returns the permission to query a size and nothing else: it is granted even while another client
-/// has the file open.
+/// Returns the permission to query a size and no other, which works even while someone else has the
+/// file open.
 fn look() -> FileAccessMask {
     FileAccessMask::new().with_file_read_attributes(true)
 }
@@ -337,8 +337,7 @@ fn directory(disposition: CreateDisposition) -> FileCreateArgs {
     }
 }
 
-/// Marks the error for an unreadable referral as permanent: an operator must configure the
-/// destination.
+/// Marks an unreadable referral as permanent: an operator must configure the actual share.
 fn unreadable(mut error: DeliveryError) -> DeliveryError {
     if let DeliveryError::Server { reason, transient, .. } = &mut error
         && reason.contains(dfs::UNREADABLE)
@@ -406,7 +405,7 @@ impl FileStore for Smb<'_> {
 
     async fn write(&mut self, name: &str, from: &Path, offset: u64) -> Result<(), DeliveryError> {
         let what = format!("file {}", self.at(name));
-        // No more than necessary: a drop box refuses anyone who also wants to read.
+        // Requests only write access, because a drop box refuses requests that include reading.
         let access = FileAccessMask::new().with_generic_write(true);
         let file = match self.file(name, CreateDisposition::OpenIf, access).await? {
             Ok(file) => file,
@@ -424,7 +423,7 @@ impl FileStore for Smb<'_> {
             asked += 1;
             match self.file(name, CreateDisposition::Open, read()).await? {
                 Ok(file) => break file,
-                // For example a virus scanner.
+                // For example, a virus scanner has the file open.
                 Err(error) if code(&error) == Some(Status::U32_SHARING_VIOLATION) => {
                     if asked == ASKED {
                         return Ok(None);
@@ -506,7 +505,7 @@ impl FileStore for Smb<'_> {
     }
 }
 
-/// The attempted operation, for the text of a refusal.
+/// The attempted operation, for the wording of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
     Open,
@@ -526,7 +525,7 @@ async fn step<T>(
     login.within(what, |error| failed(login, what, task, &error), work).await
 }
 
-/// Returns the status of a response.
+/// Returns the status of a reply.
 fn code(error: &Error) -> Option<u32> {
     match error {
         Error::UnexpectedMessageStatus(status) | Error::ReceivedErrorMessage(status, _) => {
@@ -543,12 +542,12 @@ fn is_absent(error: &Error) -> bool {
     )
 }
 
-/// Returns whether the server refuses to show it.
+/// Returns whether the server does not allow the user to look.
 fn is_hidden(error: &Error) -> bool {
     code(error) == Some(Status::U32_ACCESS_DENIED)
 }
 
-/// Returns what a status means for a delivery, and whether an operator must fix it (MS-ERREF,
+/// Returns what a status means for a delivery, and whether an operator must act (MS-ERREF, section
 /// 2.3.1).
 fn meaning(status: u32, task: Task) -> Option<(&'static str, bool)> {
     Some(match (status, task) {
@@ -614,7 +613,7 @@ fn meaning(status: u32, task: Task) -> Option<(&'static str, bool)> {
     })
 }
 
-/// Explains the server's status with a remedy.
+/// Returns an error with the server's status and what to do about it.
 fn failed(login: &Login, what: &str, task: Task, error: &Error) -> DeliveryError {
     let known = code(error).and_then(|status| meaning(status, task));
     let (reason, mended) = match known {
@@ -634,7 +633,7 @@ fn failed(login: &Login, what: &str, task: Task, error: &Error) -> DeliveryError
     if known.is_some() { error } else { worded(error) }
 }
 
-/// Handles statuses that the client only passes on as text.
+/// Explains statuses that the client reports only as text.
 fn worded(error: DeliveryError) -> DeliveryError {
     error.reworded(|reason| {
         let small = reason.to_ascii_lowercase().replace([' ', '_'], "");
@@ -666,7 +665,7 @@ mod tests {
         assert!(words(denied, Task::Rename).0.contains("rename"));
         assert!(words(denied, Task::Open).0.contains("enter"));
         assert!(words(denied, Task::Remove).0.contains("remove"));
-        // Some problems pass, others must be fixed by an operator.
+        // Temporary statuses, and those that need an operator.
         assert!(!words(Status::U32_SHARING_VIOLATION, Task::Write).1);
         assert!(words(0xC000_0072, Task::Open).1);
         for (status, word) in [(0xC000_007F, "full"), (0xC000_0044, "quota")] {

@@ -204,7 +204,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Returns the configuration, if one is named or needed.
+/// Reads the configuration if one is given or needed.
 fn configuration(args: &Args, global: &Global) -> Result<Option<Config>, Failure> {
     if args.data.is_none() || global.config.is_some() { global.load().map(Some) } else { Ok(None) }
 }
@@ -301,7 +301,7 @@ fn lake(data: Option<&Path>, config: Option<&Config>) -> Result<Lake, Failure> {
     })
 }
 
-/// Compares a report's provenance with the lake.
+/// Compares the data of a report with the lake.
 fn verify(args: &Verify, global: &Global) -> Result<ExitCode, Failure> {
     let unread = |error: std::io::Error| {
         Failure::usage(
@@ -392,7 +392,7 @@ fn known(lake: &Lake, config: Option<&Config>, selection: &Selection) -> Result<
     Ok(())
 }
 
-/// Creates the failure for a report that can't be generated, with the remedy.
+/// Returns the failure for a report that can't be generated, with the remedy.
 pub fn report_failure(error: ReportError) -> Failure {
     match error {
         ReportError::Lake(error) => lake_failure(error),

@@ -33,16 +33,16 @@ use crate::commands::{Failure, Global, print, report};
 
 /// Interval of checks for changed files.
 const LOOK: Duration = Duration::from_millis(500);
-/// Deadline for a browser's request.
+/// Timeout for a browser's request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Maximum number of connections.
+/// Maximum number of connections at the same time.
 const CONNECTIONS: usize = 32;
-/// Maximum number of watched files.
+/// Maximum number of files that are watched.
 const MAX_FILES: usize = 2_000;
-/// Maximum depth of watched folders.
+/// Maximum depth of the folders that are watched.
 const DEPTH: usize = 4;
 
-/// Reloads the page when there is a newer one.
+/// Reloads the page when a newer one is available.
 const RELOAD: &str = r#"<script>
 (async () => {
   let shown = null;
@@ -67,7 +67,7 @@ struct PreviewPages {
     pages: Vec<(String, String)>,
 }
 
-/// Serves the report until it is stopped.
+/// Serves the report until the program is stopped.
 ///
 /// # Errors
 /// The port is not available.
@@ -108,8 +108,8 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the files that the report is made from, except samples, with the times of their last
-/// changes.
+/// Returns the files that the report is generated from, except the samples, and the times of their
+/// last changes.
 fn watched(args: &report::Args, global: &Global) -> BTreeMap<PathBuf, Option<SystemTime>> {
     let config = global.quiet();
     let mut files = BTreeMap::new();
@@ -143,15 +143,15 @@ fn visit(folder: &Path, depth: usize, add: &mut impl FnMut(&Path)) {
     }
 }
 
-/// Returns whether a report may be made from a file of this kind: other files in the folder, such
-/// as a log, may change.
+/// Returns whether a report may be generated from a file of this kind. Other files in the folder,
+/// such as logs, may change without effect.
 fn matters(path: &Path) -> bool {
     const KINDS: [&str; 7] = ["toml", "html", "typ", "png", "jpg", "jpeg", "svg"];
     let kind = path.extension().and_then(|kind| kind.to_str());
     kind.is_some_and(|kind| KINDS.contains(&kind.to_ascii_lowercase().as_str()))
 }
 
-/// Returns the current pages and a line about them.
+/// Returns the current pages, and a line about them.
 fn pages(args: &report::Args, global: &Global) -> (Vec<(String, String)>, String) {
     match make(args, global) {
         Ok(pages) if pages.is_empty() => {
@@ -240,7 +240,7 @@ async fn converse(stream: TcpStream, shown: Arc<RwLock<PreviewPages>>) {
         .header_read_timeout(PATIENCE)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), answer);
-    // A browser that does not read a page must not block a connection forever.
+    // A browser that does not read its page must not hold a connection forever.
     if let Ok(Err(error)) = tokio::time::timeout(6 * PATIENCE, served).await {
         tracing::debug!("preview: {error}");
     }
@@ -251,7 +251,8 @@ fn answer(request: &Request<Incoming>, shown: &PreviewPages) -> Response<Full<By
     let (status, kind, text) = if host.is_some_and(is_here) {
         page(request.uri().path(), shown)
     } else {
-        // A foreign page must not read reports through a name that resolves to this machine.
+        // Reject requests under other host names: a foreign site could point its own name here and
+        // read reports (DNS rebinding).
         (
             StatusCode::FORBIDDEN,
             "text/plain; charset=utf-8",

@@ -1,4 +1,4 @@
-//! Output of rows of figures: a table for terminals, CSV, Parquet, JSON.
+//! Writes rows of figures as a table for terminals, CSV, Parquet or JSON.
 
 use std::io::Write as _;
 
@@ -23,7 +23,7 @@ use crate::commands::{
     table::{Cell, Format, Table, csv_line, long, per_cent, seconds},
 };
 
-/// Returns the median round trip of each part of the period, as a line.
+/// Returns the median round trip of each part of the period as a sparkline.
 pub(super) fn sparkline(series: &Series, question: &FiguresQuery) -> String {
     const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let Some(past) = &question.past else {
@@ -45,7 +45,7 @@ pub(super) fn sparkline(series: &Series, question: &FiguresQuery) -> String {
         .iter()
         .map(|median| match median {
             None => '·',
-            // A level line if all values are equal.
+            // If all values are equal, the line is flat.
             Some(_) if greatest <= least => STEPS[0],
             Some(median) => {
                 STEPS[(((median - least) / (greatest - least) * 7.0).round() as usize).min(7)]
@@ -140,7 +140,7 @@ impl<'a> Answer<'a> {
         Ok(())
     }
 
-    /// Writes the rest; returns whether there were no rows at all.
+    /// Writes the remaining rows; returns whether there was no row at all.
     pub(super) fn finish(mut self) -> Result<bool, Failure> {
         if self.rows == 0 {
             self.begin()?;
@@ -185,7 +185,7 @@ impl Renderer<'_> {
                         before: self.compared.as_ref().map(|period| (period, before)),
                         skipped: &skipped,
                     };
-                    // Writing numbers and text to memory can't fail.
+                    // Writing numbers and texts to memory can't fail.
                     let _ = serde_json::to_writer(&mut rendered.bytes, &row);
                 }
                 Format::Csv => {
@@ -272,7 +272,7 @@ impl Renderer<'_> {
         columns
     }
 
-    /// Returns the cells of [`Renderer::columns`].
+    /// Returns the cells of the columns from [`Renderer::columns`].
     fn cells(&self, row: &Row, before: Option<&Row>, skipped: &[String]) -> Vec<Cell> {
         let mut cells =
             vec![Cell::text(row.whose.site.as_deref()), Cell::text(row.whose.monitor.as_deref())];
@@ -345,8 +345,8 @@ impl Renderer<'_> {
         for index in 0..self.shape.percentiles.len() {
             cells.push(match row.delivered.get(index) {
                 Some(DeliveredPercentile::Within(micros)) => Cell::number(Some(micros / 1000.0), 1),
-                // A number column can't express it in words; tests without a delivered percentile
-                // do.
+                // A number column can't hold a word, but the percentile is undefined if its tests
+                // were not delivered.
                 Some(DeliveredPercentile::NotDelivered) | None => Cell::None,
             });
             let interval =

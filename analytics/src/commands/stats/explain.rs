@@ -1,5 +1,5 @@
-//! `mailqos-analytics stats --explain`: how one figure of one monitor is calculated, down to its
-//! samples.
+//! `mailqos-analytics stats --explain`: explains how a figure of one monitor is calculated, down to
+//! its samples.
 
 use std::process::ExitCode;
 
@@ -35,7 +35,8 @@ struct Explanation {
     figure: String,
     period: String,
     definition: &'static str,
-    /// Null if it can't be calculated; `"not delivered"`.
+    /// Null if there are no values; `"not delivered"` if the percentile lies among undelivered
+    /// mails.
     value: serde_json::Value,
     /// 95 % confidence interval; null if the figure has none, or if there are too few tests.
     interval: Option<(f64, f64)>,
@@ -46,7 +47,7 @@ struct Explanation {
     counted_tests: u64,
     values: u64,
     left_out: Vec<LeftOut>,
-    /// Tests counted as failed whose mail may still arrive.
+    /// Tests counted as failed although their mail may still be found.
     unsettled: u64,
     skipped_files: Vec<String>,
     /// Number of samples on which the figure is based, shown or not.
@@ -161,8 +162,8 @@ fn explain(
     }
 }
 
-/// Returns the samples that are shown, each with its role, and the number of samples behind the
-/// figure.
+/// Returns the samples to show, each with its role in the figure, and the number of samples that
+/// the figure is based on.
 fn behind(
     figure: &Figure,
     series: &Series,
@@ -256,7 +257,7 @@ fn around(rows: &mut Vec<(usize, String)>, middle: usize) {
     rows.truncate(SHOWN);
 }
 
-/// Returns the samples at which the stretches of time of a figure begin and end.
+/// Returns the samples at which the time spans of a time-based figure begin and end.
 fn moments(figure: &Figure, series: &Series, question: &FiguresQuery) -> Vec<(usize, String)> {
     let Some(past) = &question.past else {
         return Vec::new();
@@ -266,7 +267,8 @@ fn moments(figure: &Figure, series: &Series, question: &FiguresQuery) -> Vec<(us
     let mut found = Vec::new();
     let mut stretches = |state: State, what: &str| {
         for stretch in timeline.stretches.iter().filter(|stretch| stretch.state == state) {
-            // Time before the first sample, and before the period, has the sample after it.
+            // The state before the first sample, and before the period, is attributed to the
+            // following sample.
             let before =
                 series.started_at.partition_point(|at| *at <= stretch.from.0).checked_sub(1);
             let Some(row) = before.or_else(|| row_at(stretch.to)) else {
@@ -358,7 +360,7 @@ fn text(of: &Explanation) -> String {
         None => String::new(),
     };
     let mut text = String::new();
-    // Writing to a string can't fail.
+    // Writing to a `String` can't fail.
     let _ = writeln!(
         text,
         "{} of {} at {}, {}: {value}{interval}",

@@ -1,4 +1,4 @@
-//! The figures of `stats` by their names, for `--explain` and `top`.
+//! The figures of `stats` by name, which `--explain` explains and `top` sorts by.
 
 use mailqos_figures::{
     Counts, DeliveredPercentile, Distribution, Share,
@@ -12,7 +12,7 @@ use mailqos_model::Outcome;
 use super::shape::{RequestedPercentile, limit_name, percentile};
 use crate::commands::table::{long, seconds};
 
-/// A figure of `stats`, by its name in CSV.
+/// A figure of `stats`, by its CSV column name.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::commands) enum Figure {
     Availability,
@@ -77,7 +77,7 @@ impl Which {
         }
     }
 
-    /// Returns whether a row of a series is one of them.
+    /// Returns whether a row of a series is selected.
     pub(in crate::commands) fn has(self, series: &Series, row: usize) -> bool {
         let outcome = series.outcome[row];
         match self {
@@ -118,7 +118,7 @@ pub(in crate::commands) enum FigureValue {
 }
 
 impl Figure {
-    /// Returns its metric.
+    /// Returns the metric of the figure.
     pub(in crate::commands) fn metric(&self) -> Metric {
         match self {
             Self::Of(metric, _) => *metric,
@@ -126,7 +126,7 @@ impl Figure {
         }
     }
 
-    /// Returns its percentile.
+    /// Returns the percentile, if the figure is one.
     pub(in crate::commands) fn percentile(&self) -> Option<&RequestedPercentile> {
         match self {
             Self::Delivered(asked) | Self::Of(_, Statistic::Percentile(asked)) => Some(asked),
@@ -134,7 +134,7 @@ impl Figure {
         }
     }
 
-    /// Returns whether it is based on time rather than on tests.
+    /// Returns whether the figure is calculated from time spans rather than from tests.
     pub(in crate::commands) fn is_of_time(&self) -> bool {
         matches!(
             self,
@@ -443,7 +443,7 @@ fn ranks(n: usize, asked: &RequestedPercentile) -> String {
     }
 }
 
-/// Formats `1st`, `2nd`, `11th`.
+/// Formats an ordinal: `1st`, `2nd`, `11th`.
 fn ordinal(number: usize) -> String {
     let ending = match (number % 100, number % 10) {
         (11..=13, _) => "th",

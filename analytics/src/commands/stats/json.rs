@@ -1,4 +1,4 @@
-//! JSON of a row: the basic figures, and all others if requested.
+//! Writes the JSON of a row as defined by the contract, and on request all other figures.
 
 use mailqos_figures::{
     DeliveredPercentile, Distribution, delivered_within::LIMITS, periods::Period, stats::Row,
@@ -11,7 +11,7 @@ use crate::commands::table::{moment, seconds};
 pub(super) struct JsonRow<'a> {
     pub(super) row: &'a Row,
     pub(super) shape: &'a Shape,
-    /// The previous period, and its figures if there are any.
+    /// The compared period, and its figures if there are any.
     pub(super) before: Option<(&'a Period, Option<&'a Row>)>,
     pub(super) skipped: &'a [String],
 }
@@ -105,7 +105,7 @@ impl Serialize for JsonWithin<'_> {
     }
 }
 
-/// Percentiles of the round trip in which undelivered mail is slower than any delivered mail.
+/// Percentiles of the round trip that count undelivered mail as slower than any delivered mail.
 struct JsonDelivered<'a>(&'a Row, &'a Shape);
 
 impl Serialize for JsonDelivered<'_> {

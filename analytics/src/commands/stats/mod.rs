@@ -1,4 +1,5 @@
-//! `mailqos-analytics stats`: figures per monitor or group of monitors, and per time bucket.
+//! `mailqos-analytics stats`: prints the figures per monitor or group of monitors, and per time
+//! bucket.
 
 mod answer;
 mod explain;
@@ -33,8 +34,8 @@ use super::{
     table::Format,
 };
 
-/// Approximate size of the values that are held at a time if several monitors are combined, in
-/// bytes.
+/// Approximate maximum size in bytes of the values held at a time when several monitors are
+/// combined.
 const BUDGET: usize = 1536 * 1024 * 1024;
 /// Bytes of output that are buffered, so that a failure midway leaves no partial output.
 const HELD: usize = 64 * 1024 * 1024;
@@ -129,7 +130,7 @@ impl Group {
         }
     }
 
-    /// Returns the groups of a monitor's samples.
+    /// Returns the groups to which a monitor's samples belong.
     fn of(self, series: &Series, source: &Source) -> Vec<Subject> {
         let whose = |site: Option<&Arc<str>>, group: Option<Arc<str>>| Subject {
             site: site.cloned(),
@@ -244,7 +245,7 @@ pub(super) fn query(source: &Source, question: &FiguresQuery) -> SeriesQuery {
     source.query(&question.period).metrics(&question.metrics)
 }
 
-/// Returns the rows of a period, for monitors or groups, in order.
+/// Returns the rows of a period, of monitors or groups, in order.
 fn rows(
     source: &Source,
     shape: &Shape,
@@ -289,7 +290,7 @@ fn rows(
                 Ok::<_, Failure>(())
             },
         )?;
-        // A monitor without any samples reduces what is known about its group.
+        // A monitor without samples lowers the coverage of its group.
         for group in untested(source, shape, &seen) {
             if let Some(pool) = pools.get_mut(&group) {
                 pool.add_untested(&question);
@@ -313,7 +314,7 @@ fn kind_of(monitor: &Monitor) -> Option<Arc<str>> {
     (name != "mail-qos").then(|| name.into())
 }
 
-/// Returns the groups of the selected configured monitors without any samples, once for each.
+/// Returns the groups of the selected configured monitors that have no samples, each once.
 fn untested(source: &Source, shape: &Shape, seen: &BTreeSet<(Arc<str>, Arc<str>)>) -> Vec<Subject> {
     let Some(config) = &source.config else {
         return Vec::new();

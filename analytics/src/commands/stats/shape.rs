@@ -11,14 +11,14 @@ use mailqos_model::{Micros, UtcMicros};
 use super::Group;
 use crate::commands::table::moment;
 
-/// A requested percentile, as written.
+/// A requested percentile, as written by the user.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::commands) struct RequestedPercentile {
     name: String,
     q: f64,
 }
 
-/// Parses `99.9` as 0.999.
+/// Parses a percentile, such as `99.9` as 0.999.
 pub(in crate::commands) fn percentile(text: &str) -> Result<RequestedPercentile, String> {
     let wrong =
         || format!("{text:?} is not a percentile; use a number from 0 to 100, such as 99.9");
@@ -40,13 +40,13 @@ impl RequestedPercentile {
         self.q
     }
 
-    /// Returns the name, such as `p99.9`.
+    /// Returns its name, such as `p99.9`.
     pub(in crate::commands) fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// Returns the name of a delivery limit: `10s`, `5min`.
+/// Returns the name of one of the delivery limits: `10s`, `5min`.
 pub(super) fn limit_name(limit: Micros) -> String {
     match limit.0 / 1_000_000 {
         seconds if seconds % 60 == 0 => format!("{}min", seconds / 60),
@@ -59,7 +59,7 @@ pub(in crate::commands) struct Shape {
     pub(super) metrics: Vec<Metric>,
     pub(super) percentiles: Vec<RequestedPercentile>,
     pub(super) group: Group,
-    /// Whether JSON has all figures instead of the basic ones.
+    /// Whether the JSON includes all figures, rather than only those of the contract.
     pub(super) full: bool,
     pub(super) calendar: Calendar,
     /// Whether rows have a column for the kind of tests, because there are several.
@@ -67,7 +67,7 @@ pub(in crate::commands) struct Shape {
 }
 
 impl Shape {
-    /// Returns the basic figures of single monitors.
+    /// Returns the contract's figures of single monitors.
     pub(in crate::commands) fn of_monitors(
         calendar: Calendar,
         metrics: &[Metric],
@@ -105,7 +105,7 @@ impl Shape {
         FiguresQuery::new(period.clone(), UtcMicros::now(), by, &self.metrics, &qs)
     }
 
-    /// Formats the bucket as RFC 3339 with the zone's offset at that time.
+    /// Formats the start of a row's bucket in RFC 3339, with the zone's offset at that time.
     pub(super) fn bucket(&self, row: &Row) -> Option<String> {
         Some(moment(&self.calendar, row.bucket?))
     }

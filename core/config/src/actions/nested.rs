@@ -1,4 +1,4 @@
-//! Lists within action lists: each is expanded to the steps that it comes to.
+//! Expands nested action lists to their steps.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use mailqos_model::Name;
 use super::{ActionList, On, Step};
 use crate::{Problem, Problems};
 
-/// A list that comes to more actions than this, with those of the lists in it, is refused.
+/// Maximum number of actions in a list, including those of nested lists.
 const MAX_STEPS: usize = 200;
 
 /// An entry of an action list: an action, or another list with a problem at its name.
@@ -16,7 +16,7 @@ pub(super) enum Entry {
     List(Step, Name, Box<Problem>),
 }
 
-/// Puts the lists within lists in their places.
+/// Expands all nested lists.
 pub(super) fn expand(
     entries: &BTreeMap<Name, Vec<Entry>>,
     problems: &mut Problems,
@@ -35,7 +35,7 @@ struct Expansion<'a> {
     entries: &'a BTreeMap<Name, Vec<Entry>>,
     /// The names of the lists that contain the current one, and its own.
     path: Vec<Name>,
-    /// How many more entries there may be.
+    /// Number of further entries that are allowed.
     room: usize,
     steps: Vec<Step>,
 }
@@ -90,7 +90,7 @@ impl Expansion<'_> {
     }
 }
 
-/// A step of a list that is itself a step: what both ask for must be so.
+/// Returns a step of a nested list with the conditions of both lists.
 fn within(step: &Step, above: &Step) -> Step {
     Step {
         at_failure: step.at_failure.max(above.at_failure),

@@ -15,13 +15,13 @@ use crate::{
 /// The address of a system log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogPlace {
-    /// This machine's socket.
+    /// The socket of this machine's log.
     Local(PathBuf),
-    /// Datagrams (RFC 5426): nothing confirms them.
+    /// Datagrams (RFC 5426), which are not confirmed.
     Udp {
         /// Host name or IP address.
         server: String,
-        /// The port.
+        /// TCP or UDP port.
         port: u16,
     },
     /// A connection (RFC 6587), with TLS (RFC 5425) or without.
@@ -35,7 +35,7 @@ pub enum Framing {
     /// The length precedes each line (RFC 6587, section 3.4.1, and RFC 5425).
     #[default]
     OctetCounting,
-    /// They end with a line feed (RFC 6587, section 3.4.2).
+    /// Lines end with a line feed (RFC 6587, section 3.4.2).
     Newline,
 }
 

@@ -21,17 +21,17 @@ use crate::{
 pub struct Webhook {
     /// The service, which determines the format of the request.
     pub service: Service,
-    /// The address of the request.
+    /// URL of the request.
     pub url: SecretSource,
     /// HTTP method (default: that of the service).
     pub method: String,
-    /// The key or token of the service.
+    /// Key or token of the service.
     pub key: Option<SecretSource>,
     /// Additional header fields.
     pub headers: Vec<(String, SecretSource)>,
     /// Trusted certificates.
     pub trust: Trust,
-    /// Template of the content, if it is the user's own.
+    /// Custom template of the content.
     pub template: Option<Template>,
     /// Format of the content.
     pub content_type: ContentType,
@@ -43,17 +43,17 @@ pub struct Webhook {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContentType {
-    /// The JSON that the template produces.
+    /// JSON, as rendered by the template.
     #[default]
     Json,
-    /// The fields of the object that the template produces, as a form.
+    /// The rendered JSON object as fields of a form.
     Form,
 }
 
 words!(
-    /// The service that defines the format of a webhook's request.
+    /// Service whose format a webhook's request has.
     Service, "service" {
-        /// The user's own template.
+        /// A custom template.
         Own = "webhook",
         /// Slack: an incoming webhook.
         Slack = "slack",
@@ -61,7 +61,7 @@ words!(
         Teams = "teams",
         /// PagerDuty: Events API v2.
         PagerDuty = "pagerduty",
-        /// Opsgenie: Alert API; it ends on 5 April 2027.
+        /// Opsgenie: Alert API, which is discontinued on 5 April 2027.
         Opsgenie = "opsgenie",
         /// Jira Service Management Operations: Integration Events API, the successor of Opsgenie.
         Jira = "jira-service-management",
@@ -81,12 +81,12 @@ impl Service {
         }
     }
 
-    /// Returns whether anyone who knows the address can post, so that the address is a secret.
+    /// Returns whether anyone who knows the URL can post, so that the URL is a secret.
     fn url_is_secret(self) -> bool {
         matches!(self, Self::Slack | Self::Teams)
     }
 
-    /// Returns whether the service counts alarms individually and expects each to be closed.
+    /// Returns whether the service tracks incidents individually, so that each must be closed.
     pub fn counts_incidents(self) -> bool {
         matches!(self, Self::PagerDuty | Self::Opsgenie | Self::Jira)
     }
@@ -201,7 +201,7 @@ pub(super) fn webhook(
     Some(Webhook { service, url: url?, method, key, headers, trust, template, content_type, proxy })
 }
 
-/// Returns whether an address is that of Opsgenie, in any region.
+/// Returns whether an address belongs to Opsgenie, in any region.
 fn is_at_opsgenie(url: &SecretSource) -> bool {
     let SecretSource::Literal(text) = url else { return false };
     Place::parse(text.expose())
@@ -242,7 +242,7 @@ mod tests {
         for (kind, is_announced) in [
             ("\"opsgenie\"", true),
             ("\"opsgenie\", url = \"https://api.eu.opsgenie.com/v2/alerts\"", true),
-            // Anything else may speak the same protocol.
+            // Any other service may use the same protocol.
             ("\"opsgenie\", url = \"https://alerts.example.net/v2/alerts\"", false),
             ("\"opsgenie\", url = \"https://notopsgenie.com/v2/alerts\"", false),
             ("\"jira-service-management\"", false),

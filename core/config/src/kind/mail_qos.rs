@@ -12,28 +12,28 @@ use crate::{
 /// The options of kind `mail-qos`.
 #[derive(Debug, Clone)]
 pub struct MailQos {
-    /// Longest round trip that counts as ok.
+    /// Longest round trip that counts as good.
     pub max_round_trip: Micros,
-    /// Wait before the first pick-up and between pick-ups; shorter than max round trip.
+    /// Time before the first pick-up and between pick-ups; shorter than the maximum round trip.
     pub check_interval: Micros,
-    /// Maximum number of pick-ups for each mail in addition to those of the check interval, around
-    /// its expected arrival; twice as many if an IMAP watch makes them.
+    /// Maximum number of extra pick-ups per mail in addition to those of the check interval, made
+    /// around the expected arrival. If a watch over IMAP makes them, twice as many are allowed.
     pub extra_pickups: u8,
     /// Time after which a mail counts as `lost`.
     pub horizon: Micros,
-    /// Deadline of each step of a conversation.
+    /// Deadline of each step of a session.
     pub timeout: Micros,
     /// Envelope sender and `From`.
     pub from: Person,
     /// The mailbox: envelope recipient and `To`.
     pub to: Person,
-    /// Server that accepts the mail.
+    /// Server to which the mail is submitted.
     pub smtp: Endpoint,
     /// Server of the mailbox.
     pub pickup: Endpoint,
     /// Protocol of the mailbox.
     pub protocol: PickupProtocol,
-    /// Folders that are searched over IMAP, in this order; POP3 only has the inbox.
+    /// Folders to search over IMAP, in this order; POP3 supports only the inbox.
     pub folders: Vec<String>,
     /// Whether the server's announcements of new mail (IMAP IDLE) are used as evidence of the
     /// arrival.
@@ -42,7 +42,7 @@ pub struct MailQos {
     pub transcripts: Transcripts,
     /// Contents of the test mail.
     pub message: MessageShape,
-    /// Whether the mail is looked for at short gaps around its expected arrival, whatever the check
+    /// Whether pick-ups are made at short intervals around the expected arrival, whatever the check
     /// interval.
     pub precise: bool,
 }

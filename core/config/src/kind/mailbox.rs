@@ -1,4 +1,4 @@
-//! Kind `mailbox`: a mailbox is opened and listed. Nothing is sent, deleted or marked as read.
+//! Kind `mailbox`: opens and lists a mailbox. Nothing is sent, deleted or marked as read.
 
 use mailqos_model::{Micros, Stage};
 
@@ -9,7 +9,7 @@ use crate::{
     test_options::{MONITOR, Options, Pickup, PickupProtocol, Transcripts},
 };
 
-/// The steps of a test, each of which may take the timeout: connecting, greeting, TLS, login,
+/// Number of steps of a test, each of which may take the timeout: connecting, greeting, TLS, login,
 /// listing.
 const STEPS: i64 = 5;
 

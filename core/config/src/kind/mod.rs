@@ -19,9 +19,9 @@ use crate::{
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "most monitors are of the largest variant")]
 pub enum Kind {
-    /// A mail is sent and picked up: kind `mail-qos`.
+    /// Kind `mail-qos`: sends a mail and picks it up.
     MailQos(MailQos),
-    /// A mailbox is opened and listed; nothing is sent: kind `mailbox`.
+    /// Kind `mailbox`: opens and lists a mailbox; sends nothing.
     Mailbox(Mailbox),
 }
 
@@ -36,10 +36,10 @@ impl Deref for Kind {
     }
 }
 
-/// Builds a kind from a monitor's keys and collects problems.
+/// Reads a kind from a monitor's keys and reports problems.
 pub(crate) type Read = fn(&Options, &mut Table, &mut Problems) -> Option<Kind>;
 
-/// The kinds by their names in the configuration; the first one is the default.
+/// The kinds with their names in the configuration; the first one is the default.
 pub(crate) const KINDS: [(&str, Read); 2] =
     [("mail-qos", mail_qos::read), ("mailbox", mailbox::read)];
 
@@ -51,16 +51,16 @@ pub trait TestKind: Send + Sync {
     /// Describes what a test does, in one line.
     fn plan(&self) -> String;
 
-    /// Returns the addresses and servers that a test involves, in their order.
+    /// Returns the addresses and servers of a test, in order.
     fn path(&self) -> String;
 
-    /// Returns the options, as keys of the configuration and their values.
+    /// Returns the options as configuration keys and values.
     fn options(&self) -> Vec<(&'static str, String)>;
 
-    /// Returns the server that a stage of a test talks to.
+    /// Returns the server of a stage of a test.
     fn endpoint(&self, stage: Stage) -> &Endpoint;
 
-    /// Returns the SMTP server that a test sends through.
+    /// Returns the SMTP server through which a test sends.
     fn smtp(&self) -> Option<&Endpoint> {
         None
     }
@@ -75,7 +75,7 @@ pub trait TestKind: Send + Sync {
         None
     }
 
-    /// Returns the longest round trip that counts as ok.
+    /// Returns the longest round trip that counts as good.
     fn max_round_trip(&self) -> Option<Micros> {
         None
     }

@@ -7,7 +7,7 @@ use super::{Key, Reference, ValueKind};
 /// Maximum number of tables that are linked individually.
 const MAX_LINKS: usize = 12;
 
-/// Returns the tables of a reference as Markdown, each with its keys.
+/// Formats the tables of a reference, each with its keys.
 pub fn markdown(reference: &Reference) -> String {
     let mut text = String::new();
     for shape in reference.tables {
@@ -32,7 +32,7 @@ pub fn markdown(reference: &Reference) -> String {
     text
 }
 
-/// Formats a text as a cell of a table.
+/// Formats a text as a table cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
@@ -63,7 +63,8 @@ fn takes(key: &Key, reference: &Reference) -> String {
     }
 }
 
-/// Returns links to tables; if there are many, only to the first of them, which the others follow.
+/// Formats links to tables. If there are many, only the first one is linked, and the others follow
+/// it.
 fn links(ids: &[&str], reference: &Reference) -> String {
     let links: Vec<String> = reference
         .tables

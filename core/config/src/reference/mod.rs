@@ -1,6 +1,6 @@
 //! References of TOML files: every table with its keys. The page `docs/configuration.md` and the
-//! JSON Schema for editors are generated from it. The keys are declared where they are read; the
-//! reference of reports is in their crate.
+//! JSON Schema for editors are generated from them. Keys are declared where they are read; the
+//! reference of reports is in the reports crate.
 
 mod markdown;
 mod schema;
@@ -14,12 +14,12 @@ pub use tables::CONFIGURATION;
 
 use super::FromToml;
 
-/// Possible contents of a kind of file.
+/// The tables and keys allowed in a kind of file.
 #[derive(Debug, Clone, Copy)]
 pub struct Reference {
     /// Title of the kind of file.
     pub title: &'static str,
-    /// The tables, files themselves first.
+    /// The tables, with those of whole files first.
     pub tables: &'static [Shape],
 }
 
@@ -28,11 +28,11 @@ pub struct Reference {
 pub struct Shape {
     /// Name by which other tables refer to it.
     pub id: &'static str,
-    /// How the table is written: `[monitor.NAME.smtp]`.
+    /// Heading of the table in the file, such as `[monitor.NAME.smtp]`.
     pub head: &'static str,
     /// Purpose of the table.
     pub about: &'static str,
-    /// Keys of the table; in several lists, so that tables can share some.
+    /// Keys of the table, in several lists so that tables can share some.
     pub keys: &'static [&'static [Key]],
 }
 
@@ -43,7 +43,7 @@ pub struct Key {
     pub name: &'static str,
     /// Values that the key accepts.
     pub takes: ValueKind,
-    /// Whether it is required.
+    /// Whether the key must be set.
     pub required: bool,
     /// The default, as TOML that is also valid JSON.
     pub default: Option<&'static str>,
@@ -71,29 +71,29 @@ pub enum ValueKind {
     SomeOf(&'static [&'static str]),
     /// The source of a secret.
     Secret,
-    /// A text, or the source of a secret.
+    /// A text, or a source of a secret.
     TextOrSecret,
-    /// A table, one of these.
+    /// One of these tables.
     Table(&'static [&'static str]),
     /// The name of a separate file, or a table of one of these kinds.
     NameOrTable(&'static [&'static str]),
-    /// Names, or tables, each one of these; or one of them.
+    /// Names or one of these tables, as an array or a single value.
     NamesOrTables(&'static [&'static str]),
-    /// An array of tables, each one of these; or one table.
+    /// An array of one of these tables, or a single table.
     Tables(&'static [&'static str]),
-    /// A table of named tables, each one of these.
+    /// A table of named tables of one of these kinds.
     Named(&'static [&'static str]),
-    /// A table whose keys are free, with what each takes.
+    /// A table with free keys and this kind of values.
     Pairs(&'static ValueKind),
 }
 
 impl ValueKind {
-    /// Returns what a type accepts.
+    /// Returns the values that a type accepts.
     pub const fn of<T: FromToml>() -> Self {
         Self::Type { expected: T::expected, schema: T::schema }
     }
 
-    /// Returns whether it is a list, whose key may be singular or plural.
+    /// Returns whether the value is a list, whose key may be singular or plural.
     pub fn is_list(&self) -> bool {
         match self {
             Self::SomeOf(_) | Self::NamesOrTables(_) | Self::Tables(_) | Self::Named(_) => true,
@@ -139,17 +139,17 @@ impl Key {
         Self { name, takes, required: false, default: None, otherwise: None, bounds: None, about }
     }
 
-    /// Declares a table, one of these.
+    /// Declares a table of one of these kinds.
     pub const fn table(ids: &'static [&'static str]) -> Self {
         Self::new("", ValueKind::Table(ids), "")
     }
 
-    /// Declares an array of tables, each one of these.
+    /// Declares an array of tables of one of these kinds.
     pub const fn tables(ids: &'static [&'static str]) -> Self {
         Self::new("", ValueKind::Tables(ids), "")
     }
 
-    /// Declares a table of named tables, each one of these.
+    /// Declares a table of named tables of one of these kinds.
     pub const fn named_tables(ids: &'static [&'static str]) -> Self {
         Self::new("", ValueKind::Named(ids), "")
     }
@@ -159,7 +159,7 @@ impl Key {
         Self::new("", ValueKind::Secret, "")
     }
 
-    /// Declares a text or the source of a secret.
+    /// Declares a text, or a source of a secret.
     pub const fn text_or_secret() -> Self {
         Self::new("", ValueKind::TextOrSecret, "")
     }
@@ -175,7 +175,7 @@ impl Key {
         Self { name, about, ..self }
     }
 
-    /// Returns the declaration itself, like that of a typed key.
+    /// Returns the declaration itself, as for a typed key.
     pub const fn untyped(self) -> Self {
         self
     }
@@ -191,7 +191,7 @@ impl Key {
         format!("{}{}", first.unwrap_or_default(), letters.as_str())
     }
 
-    /// Returns the description and the bounds.
+    /// Returns the description with the bounds.
     pub fn meaning(&self) -> String {
         let about = self.about.trim();
         match self.bounds {
@@ -201,7 +201,7 @@ impl Key {
         }
     }
 
-    /// Makes the key required.
+    /// Marks the key as required.
     #[must_use]
     pub const fn required(self) -> Self {
         Self { required: true, ..self }

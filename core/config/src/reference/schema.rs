@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json, json};
 use super::{Key, Reference, Shape, ValueKind};
 use crate::{from_toml::NAME, table::other_number, value::SecretKeys};
 
-/// Returns the schema of the files that `file`, a table of the reference, describes.
+/// Returns the schema of the files described by the table `file` of the reference.
 pub fn schema(reference: &Reference, file: &str) -> Json {
     let (root, tables): (Vec<&Shape>, Vec<&Shape>) =
         reference.tables.iter().partition(|shape| shape.id == file);
@@ -37,7 +37,7 @@ fn table(shape: &Shape) -> Json {
     schema
 }
 
-/// Returns an object with these keys, with those of lists in singular and plural.
+/// Returns the schema of an object with these keys, with those of lists in singular and plural.
 fn properties(keys: impl Iterator<Item = &'static Key> + Clone) -> Json {
     let mut properties: Map<String, Json> =
         keys.clone().map(|key| (key.name.to_owned(), property(key))).collect();
@@ -51,7 +51,7 @@ fn properties(keys: impl Iterator<Item = &'static Key> + Clone) -> Json {
 
 fn property(key: &Key) -> Json {
     let mut schema = takes(&key.takes);
-    // Next to a reference, draft 7 ignores everything else.
+    // Draft 7 ignores everything else next to a reference.
     if schema.get("$ref").is_some() {
         schema = json!({ "allOf": [schema] });
     }
@@ -95,7 +95,7 @@ fn takes(value: &ValueKind) -> Json {
     }
 }
 
-/// Returns the schema of a choice of words; the reader ignores case and accepts `_` for `-`.
+/// Returns the schema of a choice of words. The reader ignores case and accepts `_` for `-`.
 fn one_word(words: &[&str]) -> Json {
     let word = |word: &&str| -> String {
         let letter = |c: char| match c {
@@ -121,7 +121,7 @@ fn one_of(ids: &[&str]) -> Json {
     }
 }
 
-/// Returns the schema of a secret's source, exactly one.
+/// Returns the schema of a secret's source, of which exactly one is allowed.
 fn secret() -> Json {
     let mut schema = properties(SecretKeys::KEYS.iter());
     schema["description"] = json!("The source of a secret.");

@@ -34,7 +34,7 @@ macro_rules! kind {
     };
 }
 
-/// The configuration.
+/// The reference of the configuration.
 pub const CONFIGURATION: Reference = Reference {
     title: "mailqos.toml: the configuration of mailqos",
     tables: &[

@@ -18,7 +18,7 @@ use crate::{
 pub struct EmailTarget {
     /// Mail servers in order of preference; the others are fallbacks.
     pub mail_servers: Vec<Name>,
-    /// Recipients, those of operators resolved.
+    /// Recipients, with operators resolved to addresses.
     pub to: Vec<Person>,
     /// Additional visible recipients.
     pub cc: Vec<Person>,
@@ -29,20 +29,20 @@ pub struct EmailTarget {
     /// Maximum total size in bytes of the files of a mail, for recipients without an individual
     /// limit.
     pub attachments: Option<u64>,
-    /// The limits of the recipients that have one, by their addresses.
+    /// Individual limits of recipients, by address.
     pub limits: BTreeMap<String, u64>,
-    /// What recipients get if the files are too large.
+    /// Handling of files that are too large.
     pub too_large: TooLarge,
     /// How long a delivery is retried, if it differs from `[delivery]`.
     pub patience: Option<Micros>,
 }
 
-/// What recipients get if the files are too large.
+/// Handling of files that are too large.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TooLarge {
-    /// The files are delivered to another target, and the mail contains their addresses.
+    /// The files are stored at another target, and the mail links to them.
     Link(Name),
-    /// The mail without the files, which it lists.
+    /// The mail is sent without the files and lists their names.
     Leave,
 }
 

@@ -1,11 +1,11 @@
-//! The name of a file at a target until it is complete.
+//! The temporary name of a file at a target until it is complete.
 
 use std::str::FromStr;
 
 /// Number of characters of the content's SHA-256 in `{{ hash }}`.
 const HASH: usize = 8;
-/// Maximum number of characters by which a temporary name may exceed the final one: names are
-/// shortened so that this fits.
+/// Maximum number of characters that a temporary name adds to the final one. Names are shortened so
+/// that this fits.
 const LONGER: usize = 24;
 
 /// A pattern for temporary names.
@@ -22,7 +22,7 @@ enum Piece {
 }
 
 impl Default for TemporaryName {
-    /// `.{{ name }}.{{ hash }}.part`
+    /// Returns `.{{ name }}.{{ hash }}.part`.
     fn default() -> Self {
         Self {
             before: vec![Piece::Text(".".to_owned())],
@@ -32,7 +32,7 @@ impl Default for TemporaryName {
 }
 
 impl TemporaryName {
-    /// Returns the temporary name of a file, from its final name and the SHA-256 of its content in
+    /// Returns the temporary name of a file, given its final name and the SHA-256 of its content in
     /// hexadecimal.
     pub fn of(&self, name: &str, sha256: &str) -> String {
         let hash = sha256.get(..HASH).unwrap_or(sha256);
@@ -46,8 +46,8 @@ impl TemporaryName {
         format!("{}{name}{}", written(&self.before), written(&self.after))
     }
 
-    /// Returns whether each content has a unique name, so that an existing file can only be a part
-    /// of the same content.
+    /// Returns whether each content has a unique name, so that an existing file can only be a
+    /// partial upload of the same content.
     pub fn is_unique(&self) -> bool {
         self.before.contains(&Piece::Hash) || self.after.contains(&Piece::Hash)
     }

@@ -1,5 +1,5 @@
-//! Checksum of a day file, which shows whether every byte is as this program wrote it. Files of
-//! other writers have none; they are only checked for Parquet's own guarantees.
+//! Checksums of day files verify that every byte is as this program wrote it. Files of other
+//! writers have no checksum and only the guarantees of Parquet.
 
 use std::{
     fs::File,
@@ -18,13 +18,12 @@ use super::error::{LakeError, VERSION_KEY, io_error};
 pub(super) const CHECKSUM_KEY: &str = "mailqos.sha256";
 /// Placeholder of the checksum while it is computed.
 pub(super) const UNSEALED: [u8; 64] = [b'0'; 64];
-/// First version of the columns whose files have a checksum.
+/// First column version whose files have a checksum.
 const CHECKSUM_SINCE: u32 = 2;
 /// Prefix of the writer's name in files that this program wrote.
 const OURS: &str = "mailqos ";
 
-/// Computes the checksum of an otherwise complete file, writes it into its place, and makes the
-/// file durable.
+/// Computes the checksum of an otherwise complete file, inserts it, and makes the file durable.
 pub(super) fn write_checksum(path: &Path) -> std::io::Result<()> {
     let bytes = std::fs::read(path)?;
     let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
@@ -42,7 +41,7 @@ fn checksum_place(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
     let footer = tail.checked_sub(usize::try_from(length).ok()?)?;
     let key = CHECKSUM_KEY.as_bytes();
     let at = bytes[footer..tail].windows(key.len()).position(|window| window == key)?;
-    // Between the two are Thrift's field and length, which precede a text.
+    // Between the key and the checksum is the Thrift header of a string: its field and its length.
     let behind = footer + at + key.len();
     let start = (behind..behind + 8).find(|start| {
         let digits = bytes.get(*start..start + UNSEALED.len());
@@ -64,15 +63,15 @@ fn checksum(bytes: &[u8], place: &std::ops::Range<usize>) -> String {
 pub enum Intact {
     /// Every byte is as this program wrote it.
     Yes,
-    /// This program wrote the file, and some byte has changed since.
+    /// This program wrote the file, and a byte has changed since.
     No,
     /// The file was written before checksums were introduced.
     Unknown,
-    /// Another program wrote it. If it contains a checksum, that was copied from the original file.
+    /// Another program wrote it. A checksum in it was copied from the source file.
     Foreign,
 }
 
-/// Reads a complete day file and compares its checksum.
+/// Reads a whole day file and compares its checksum.
 ///
 /// # Errors
 /// The file can't be read.
@@ -84,8 +83,7 @@ pub fn intact(path: &Path) -> Result<Intact, LakeError> {
     {
         return Ok(Intact::Yes);
     }
-    // An encrypted footer (Parquet format, "Encryption", magic PARE) is from another program: ours
-    // are never encrypted.
+    // Another program encrypted the footer (Parquet format, "Encryption", magic PARE).
     if bytes.ends_with(b"PARE") {
         return Ok(Intact::Foreign);
     }
@@ -104,14 +102,14 @@ pub fn intact(path: &Path) -> Result<Intact, LakeError> {
     })
 }
 
-/// Returns whether the name of a writer is ours, possibly with a damaged character: no other
-/// program has a similar one.
+/// Returns whether a writer's name is ours, even with a damaged character: no other program has a
+/// similar name.
 pub(super) fn is_our_name(writer: &str) -> bool {
     let same = writer.bytes().zip(OURS.bytes()).filter(|(a, b)| a == b).count();
     same + 2 > OURS.len()
 }
 
-/// Returns the version of the columns that a file was written with.
+/// Returns the column version of a file.
 fn version(reader: &SerializedFileReader<File>) -> Option<u32> {
     let metadata = reader.metadata().file_metadata().key_value_metadata()?;
     let value = metadata.iter().find(|pair| pair.key == VERSION_KEY)?.value.as_ref()?;

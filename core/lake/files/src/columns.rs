@@ -11,13 +11,13 @@ pub enum Cell {
     Null,
     /// A duration, a time in microseconds, or a count.
     Int(i64),
-    /// Words and other texts.
+    /// A word or a text.
     Text(String),
     /// A boolean.
     Bool(bool),
     /// A score.
     Real(f64),
-    /// The mail's hops.
+    /// The hops of a mail.
     Hops(Vec<Hop>),
 }
 
@@ -60,15 +60,15 @@ pub trait Record: Clone + Send + 'static {
     const FOLDER: &'static str;
     /// Returns all columns, in the order of the file.
     fn columns() -> &'static [Column<Self>];
-    /// Returns an empty record.
+    /// Returns an empty record to be filled in.
     fn blank() -> Self;
-    /// Returns the sort key, which is unique in a site: the monitor and a time.
+    /// Returns the sort key, which is unique within a site: the monitor and a time.
     fn key(&self) -> (&str, i64);
     /// Returns whether this record replaces another one with the same key.
     fn replaces(&self, other: &Self) -> bool;
 }
 
-/// A field of a record that a column stores.
+/// A record field that is stored in a column.
 trait Field: Sized {
     const HOLDS: Hold;
     const REQUIRED: bool = false;
@@ -114,7 +114,7 @@ macro_rules! required {
 
 required!(MonitorId, UtcMicros, Outcome, EventKind);
 
-/// Types that are converted to cells and back, from this kind of cell only.
+/// Implements [`Value`] for types that convert to and from one kind of cell.
 macro_rules! values {
     ($($type:ty: $holds:ident = |$value:ident| $cell:expr, $kind:ident($content:ident) => $made:expr, $what:literal;)+) => {$(
         impl Value for $type {
@@ -133,7 +133,7 @@ macro_rules! values {
     )+};
 }
 
-/// Parses a word from outside; an unknown one is an error that names it.
+/// Words come from outside, so an unknown one is an error that includes it.
 fn word<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error| format!("{error}"))
 }
@@ -153,7 +153,7 @@ values! {
     EventKind: Word = |value| Cell::Text(value.as_str().to_owned()), Text(value) => word(&value), "a text";
 }
 
-/// Declares the field that a column stores.
+/// Returns the type of the column that stores a field.
 const fn field<R, T: Field>(
     name: &'static str,
     get: fn(&R) -> Cell,
@@ -215,7 +215,7 @@ impl Record for Sample {
 }
 
 static EVENT: &[Column<Event>] = &[
-    // The key can't be null, so an event of the whole site has an empty text here.
+    // The key must not be null: an event of the whole site has an empty text here.
     Column {
         name: "monitor",
         holds: Hold::Word,

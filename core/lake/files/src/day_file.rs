@@ -1,9 +1,9 @@
-//! Day files: written completely under a temporary name and renamed, read by row group, merged with
-//! later rows.
+//! Day files are written completely under a temporary name and renamed, read one row group at a
+//! time, and merged with later rows.
 //!
-//! Encodings: durations and times are delta-encoded (successive values of one monitor are similar),
-//! words use dictionaries, and everything is compressed with zstd. Row groups are small enough to
-//! read one monitor's rows without most of the others'.
+//! Encodings: durations and times are delta-encoded, because neighbouring rows of a monitor are
+//! similar. Words use dictionaries, and zstd compresses everything. Row groups are small enough to
+//! read one monitor's rows without most of the others.
 
 use std::{
     fs::File,
@@ -38,9 +38,9 @@ use super::{
     work_folder,
 };
 
-/// Maximum number of rows in a row group: one day of some hundred monitors at five minutes. It ends
-/// a little earlier at the end of a monitor's rows, so that readers who take some monitors at a
-/// time read each group once.
+/// Maximum number of rows in a row group: about a hundred monitors' day at five minutes. A group
+/// ends a little earlier at the end of a monitor's rows, so that readers processing some monitors
+/// at a time read each group once.
 const ROW_GROUP: usize = 32 * 1024;
 /// Column version that this program writes.
 const VERSION: &str = "2";
@@ -90,10 +90,11 @@ impl<R: Record> DayWriter<R> {
         })
     }
 
-    /// Adds a row; rows must be in the order of their keys, each key once.
+    /// Adds a row. Rows must be added in the order of their keys, and each key only once.
     ///
     /// # Errors
-    /// The file system refuses; [`LakeError::Order`] if the row is not after the previous one.
+    /// The file can't be written; [`LakeError::Order`] if the row's key is not greater than the
+    /// previous one.
     pub fn push(&mut self, row: R) -> Result<(), LakeError> {
         let (monitor, at) = row.key();
         let other = self.last.as_ref().is_some_and(|(last, _)| last != monitor);
@@ -165,7 +166,7 @@ impl<R: Record> DayWriter<R> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(io_error(folder))?;
         std::fs::rename(&self.temporary, &self.path).map_err(io_error(&self.path))?;
-        // The names of new folders are as volatile as that of the file: date, site, samples, the
+        // New folders are not durable until synced, like the file: date, site, samples and the
         // lake.
         for folder in folder.ancestors().take(4) {
             mailqos_base::files::sync_folder(folder).map_err(io_error(folder))?;
@@ -346,8 +347,8 @@ fn hop_levels(cells: &[Cell], field: usize) -> (Vec<Cell>, Vec<i16>, Vec<i16>) {
     (values, definitions, repetitions)
 }
 
-/// Merges two sorted runs, each key once: if both have it, the later one stays if it replaces the
-/// earlier.
+/// Merges two sorted sequences. If both contain a key, the later record is kept if it replaces the
+/// earlier one.
 pub struct Merged<R, A: Iterator, B: Iterator> {
     earlier: std::iter::Peekable<A>,
     later: std::iter::Peekable<B>,
@@ -360,7 +361,7 @@ where
     A: Iterator<Item = Result<R, LakeError>>,
     B: Iterator<Item = R>,
 {
-    /// Merges a file's rows with later ones; both must be sorted and without duplicates.
+    /// Merges a file's rows with later ones. Both must be sorted and without duplicates.
     pub fn new(earlier: A, later: B) -> Self {
         Self {
             earlier: earlier.peekable(),
@@ -618,7 +619,7 @@ mod tests {
             assert_eq!(outcomes, [Outcome::Ok, Outcome::Lost], "version {version}");
             assert_eq!(samples[0].round_trip, Some(Micros(153_500)), "version {version}");
             assert_eq!(samples[1].round_trip, None, "version {version}");
-            // These were added in version 2.
+            // These columns were added with version 2.
             let since_2 = version >= 2;
             assert_eq!(samples[0].spam_score, since_2.then_some(-0.5), "version {version}");
             assert_eq!(samples[0].spf.as_deref(), since_2.then_some("pass"), "version {version}");

@@ -47,7 +47,7 @@ pub enum LakeError {
         /// Description of the problem.
         reason: String,
     },
-    /// A column has an unexpected type or value.
+    /// A column is not of the expected kind.
     #[error("{path}: column {column}: {reason}", path = path.display())]
     Column {
         /// Path of the file.
@@ -68,9 +68,9 @@ pub enum LakeError {
 }
 
 impl LakeError {
-    /// Returns whether the content of this file is damaged: no writer can have written these bytes.
-    /// A disk that can't be read or written is another matter, and so is a sound file that this
-    /// program can't decode or that has other content.
+    /// Returns whether the content of this file is damaged, that is, its bytes can't be those that
+    /// a writer wrote. A failing disk does not count as damage, nor does an intact file that this
+    /// program can't decode or that contains something else.
     pub fn is_damage_of(&self, file: &Path) -> bool {
         match self {
             Self::NotFound(_)
@@ -92,7 +92,7 @@ impl LakeError {
     }
 }
 
-/// Returns a function that wraps a file system error with its path.
+/// Returns a function that converts an error of the file system about a file or folder.
 pub fn io_error(path: &Path) -> impl Fn(std::io::Error) -> LakeError + '_ {
     |source| LakeError::Io { path: path.to_owned(), source }
 }

@@ -3,11 +3,11 @@
 //!
 //! `<data>/samples/site=<site>/date=<YYYY-MM-DD>/samples.parquet`: one file per day and site,
 //! sorted by (`monitor`, `started_at`), replaced atomically and never edited in place. Events are
-//! next to it, in `<data>/events`. These two trees only contain day files: polars refuses a folder
-//! with files of several extensions, including hidden ones. Locks and files being written are in
-//! `<data>/.mailqos`, on the same file system.
+//! next to it in `<data>/events`. These two trees contain only day files, because polars rejects a
+//! folder with files of several extensions, including hidden ones. Locks and incomplete files are
+//! in `<data>/.mailqos`, on the same file system.
 //!
-//! This crate knows neither the probe nor queries.
+//! This crate depends on neither the probe nor the analytics.
 
 mod checksum;
 mod columns;
@@ -42,8 +42,8 @@ use mailqos_config::{Config, DataLocation};
 use mailqos_model::{SiteName, UtcMicros};
 
 /// Returns the folder in which this machine's probe writes day files and its status: the lake
-/// itself, or a folder below the state from which they are uploaded if the lake is in an object
-/// store.
+/// itself, or, if the lake is in an object store, a folder below the state from which they are
+/// uploaded.
 pub fn local_folder(config: &Config) -> PathBuf {
     match &config.data {
         DataLocation::Folder(folder) => folder.clone(),
@@ -51,12 +51,12 @@ pub fn local_folder(config: &Config) -> PathBuf {
     }
 }
 
-/// Returns the folder of one site's days, of samples or of events.
+/// Returns the folder of a site's days, of samples or of events.
 pub fn site_folder<R: Record>(data: &Path, site: &SiteName) -> PathBuf {
     data.join(R::FOLDER).join(format!("site={site}"))
 }
 
-/// Returns the day file of a site.
+/// Returns the path of a site's day file.
 pub fn day_path<R: Record>(data: &Path, site: &SiteName, date: Date) -> PathBuf {
     site_folder::<R>(data, site).join(format!("date={date}")).join(format!("{}.parquet", R::FOLDER))
 }
@@ -96,7 +96,7 @@ pub fn aside_folder(data: &Path) -> PathBuf {
     work_folder(data).join("aside")
 }
 
-/// Returns the folder of locks and of files that are being written.
+/// Returns the folder of locks and incomplete files.
 pub fn work_folder(data: &Path) -> PathBuf {
     data.join(".mailqos")
 }

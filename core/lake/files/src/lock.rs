@@ -24,7 +24,7 @@ pub enum LockError {
         /// Holder of the lock: process, host and start time.
         holder: String,
     },
-    /// The file system does not support locks, or none is available.
+    /// The file system does not support locks, or can't grant one.
     #[error(
         "{path}: this file system does not support locks ({source}), which prevent a second probe from writing \
          the same days; move data to a local disk or an object store, or enable locks on the file server (NFS: \
@@ -48,7 +48,7 @@ pub enum LockError {
     },
 }
 
-/// The lock of a site, held until it is dropped.
+/// The lock of a site, held until this is dropped.
 #[derive(Debug)]
 pub struct SiteLock {
     data: PathBuf,
@@ -94,10 +94,10 @@ impl SiteLock {
             }
             Err(TryLockError::Error(source)) => return Err(error(source)),
         }
-        // The content of the file is only for people; the stale text of a crashed process is
+        // The content of the file is informational; the stale text of a crashed process is
         // overwritten here.
         let text = format!("{}, since {}\n", this_process(), UtcMicros::now());
-        // A full disk must not prevent a probe from starting: without a text the holder is unnamed
+        // A full disk must not keep a probe from starting: without the text, the holder is unnamed
         // but still holds the lock.
         let _ = file
             .set_len(0)
@@ -106,8 +106,8 @@ impl SiteLock {
         Ok(Self { data: data.to_owned(), site: site.clone(), file })
     }
 
-    /// Takes the lock again if its file was deleted: otherwise a later process would find none and
-    /// write, too. Returns whether it was.
+    /// Takes the lock again if its file was deleted, because another process would then not find it
+    /// and start to write. Returns whether the file was deleted.
     ///
     /// # Errors
     /// [`LockError::Held`]: another process has already taken it.
@@ -119,7 +119,8 @@ impl SiteLock {
         Ok(gone)
     }
 
-    /// Removes incomplete files of killed writers of this site; no other process is writing now.
+    /// Removes incomplete files left by killed writers of this site. No other process is writing at
+    /// this time.
     ///
     /// # Errors
     /// The file system refuses.
@@ -180,7 +181,7 @@ mod tests {
         std::fs::write(&theirs, "half").expect("write");
         held.sweep().expect("swept");
         assert!(!left.exists() && theirs.exists());
-        // Deleting the folder does not release the lock.
+        // Deleting the folder does not give the lock to another process.
         std::fs::remove_dir_all(work_folder(data.path())).expect("remove");
         let mut held = held;
         held.keep().expect("taken again");

@@ -1,9 +1,9 @@
 //! Reads day files one row group at a time, whether this program wrote them or others wrote or
 //! rewrote them (pyarrow, DuckDB, Spark), with any codec, page version, encoding, order and types.
 //!
-//! Three cases are distinguished: a *damaged* file, whose bytes no writer wrote; a sound file that
-//! this program *can't decode* (encrypted, LZO); and a sound file that is *not a sample file* or
-//! not in order. Only the first kind is ever replaced.
+//! Three cases are distinguished: a *damaged* file, with bytes that no writer wrote; an intact file
+//! that this program *can't decode* (encrypted, LZO); and an intact file that *contains no samples*
+//! or is out of order. Only damaged files are ever replaced.
 
 use std::{
     collections::HashMap,
@@ -34,7 +34,7 @@ use super::{
     error::{LakeError, POSITION_KEY, io_error, parquet_error},
 };
 
-/// Last bytes of a file with an encrypted footer, instead of `PAR1`.
+/// The last bytes of a file with an encrypted footer, in place of `PAR1`.
 const ENCRYPTED: [u8; 4] = *b"PARE";
 /// Remedy for an encrypted file.
 const DECRYPT: &str = "rewrite it without encryption, with the program that has its key; mailqos does not \
@@ -75,7 +75,7 @@ impl<R: Record> DayReader<R> {
         u64::try_from(self.reader.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
-    /// Returns up to where a journal is contained, if a probe wrote the file.
+    /// Returns the journal position up to which records are contained, if a probe wrote the file.
     pub fn sealed(&self) -> Option<SealedUpTo> {
         let metadata = self.reader.metadata().file_metadata().key_value_metadata()?;
         let value = metadata.iter().find(|pair| pair.key == POSITION_KEY)?.value.as_ref()?;
@@ -83,13 +83,13 @@ impl<R: Record> DayReader<R> {
         Some(SealedUpTo { journal: journal.to_owned(), position: position.parse().ok()? })
     }
 
-    /// Returns the name of the other program that wrote the file; `None` if this one did.
+    /// Returns the name of the other program that wrote the file, or `None` if this program did.
     pub fn other_writer(&self) -> Option<&str> {
         let writer = self.reader.metadata().file_metadata().created_by()?;
         (!is_our_name(writer)).then_some(writer)
     }
 
-    /// Returns the columns of the file that records of this version don't have.
+    /// Returns the columns of the file that are unknown to this version.
     pub fn other_columns(&self) -> Vec<&str> {
         let fields = self.reader.metadata().file_metadata().schema().get_fields();
         let is_ours = |name: &str| R::columns().iter().any(|column| column.name == name);
@@ -143,8 +143,8 @@ pub fn read_day<R: Record>(path: &Path) -> Result<Vec<R>, LakeError> {
     }
 }
 
-/// Reads all rows of a day file in the order of their keys and without duplicates, whatever order
-/// its writer used; none if the file does not exist.
+/// Reads all rows of a day file in the order of their keys and without duplicates, however the file
+/// was written. Returns no rows if the file does not exist.
 ///
 /// # Errors
 /// The file can't be read.
@@ -152,8 +152,8 @@ pub fn read_sorted<R: Record>(path: &Path) -> Result<Vec<R>, LakeError> {
     Ok(sorted(read_day(path)?))
 }
 
-/// Sorts rows by their keys. Of several rows with the same key, the last one that replaces its
-/// predecessors stays.
+/// Sorts rows by their keys. Of several rows with the same key, keeps the last one that replaces
+/// those before it.
 fn sorted<R: Record>(mut rows: Vec<R>) -> Vec<R> {
     if rows.is_sorted_by(|a, b| a.key() < b.key()) {
         return rows;
@@ -173,9 +173,9 @@ fn sorted<R: Record>(mut rows: Vec<R>) -> Vec<R> {
     kept
 }
 
-/// Iterates over the rows of a day file in the order of their keys and without duplicates, whatever
-/// program wrote it: group by group if it was this one, otherwise all together. `None` if the file
-/// does not exist.
+/// Iterates over the rows of a day file in the order of their keys and without duplicates: one row
+/// group at a time if this program wrote the file, otherwise all together. Returns `None` if the
+/// file does not exist.
 ///
 /// # Errors
 /// The file can't be read.
@@ -191,11 +191,11 @@ pub fn open_sorted<R: Record>(
     })
 }
 
-/// Writes a site's day file from these rows only, in any order, replacing the existing one. Returns
-/// the number of rows.
+/// Replaces a site's day file by one that contains only these rows, in any order. Returns the
+/// number of its rows.
 ///
 /// # Errors
-/// The day file can't be written; the existing one is then unchanged.
+/// The day file can't be written; an existing one is unchanged.
 pub fn rewrite_day<R: Record>(
     data: &Path,
     site: &SiteName,
@@ -210,8 +210,8 @@ pub fn rewrite_day<R: Record>(
     writer.publish(sealed)
 }
 
-/// Merges sorted rows without duplicates into a site's day file, whatever program wrote it and in
-/// whatever order, and replaces it with the result. Returns the resulting number of rows.
+/// Merges sorted rows without duplicates into a site's day file and replaces it. The existing file
+/// may be in any order. Returns the resulting number of rows.
 ///
 /// # Errors
 /// The day file can't be read or written, and is unchanged.
@@ -235,7 +235,7 @@ pub fn merge_into_day<R: Record>(
     };
     if earlier.other_writer().is_none() {
         match write(&mut earlier, later.clone()) {
-            // Another version may have sorted differently: the slow path takes any order.
+            // Another version may have sorted differently; the slower method accepts any order.
             Err(LakeError::Order { .. }) => {}
             written => return written,
         }
@@ -249,8 +249,7 @@ pub type Salvaged<R> = (Vec<R>, u64);
 /// Reads the readable rows of a day file, in no particular order, and counts the others.
 ///
 /// # Errors
-/// Nothing can be read at all, because the end of the file, which describes its content, is missing
-/// or damaged.
+/// Nothing can be read, because the Parquet footer is missing or damaged.
 pub fn salvage<R: Record>(path: &Path) -> Result<Salvaged<R>, LakeError> {
     let Some(reader) = DayReader::<R>::open(path)? else {
         return Ok((Vec::new(), 0));
@@ -274,7 +273,7 @@ fn damaged(path: &Path, reason: &str) -> LakeError {
     parquet_error(path)(ParquetError::General(reason.to_owned()))
 }
 
-/// Converts panics to errors: the decoder may panic on bytes that no writer writes.
+/// Catches panics of the decoder, which may occur on corrupt bytes.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, LakeError>) -> Result<T, LakeError> {
     let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
     match read.unwrap_or_else(|_| Err(damaged(path, "it is damaged and can't be decoded"))) {
@@ -332,7 +331,7 @@ fn decode_group<R: Record>(
             let reason = format!("column {} has {} rows, not {count}", column.name, cells.len());
             return Err(damaged(path, &reason));
         }
-        // Only now, because the number of rows that a damaged file states is meaningless.
+        // Allocated only now, because the row count of a damaged file is unreliable.
         rows.resize(count, R::blank());
         set_all(column, &mut rows, cells).map_err(error)?;
     }
@@ -410,8 +409,8 @@ impl Form {
         }
     }
 
-    /// Converts a floating-point number. pandas has no null among integers: it stores them as
-    /// floating-point numbers, and nulls as NaN.
+    /// Converts a floating-point number. pandas has no null among integers: it converts them to
+    /// floating-point numbers, and nulls to NaN.
     fn real(&self, value: f64) -> Cell {
         match self.holds {
             Hold::Real => Cell::Real(value),
@@ -421,7 +420,7 @@ impl Form {
     }
 }
 
-/// Returns a leaf column's cells, with nulls in their places, and its levels.
+/// Reads a leaf column's cells, including nulls, and its levels.
 fn read_column(
     path: &Path,
     group: &dyn RowGroupReader,
@@ -508,9 +507,8 @@ fn read_column(
     Ok((cells, (definitions, repetitions)))
 }
 
-/// Returns the leaves of the list of hops: the number and the descriptor of each field. Writers
-/// name the intermediate levels differently: `list.element`, `list.item`, `bag.array_element`,
-/// `array`.
+/// Returns the leaves of the list of hops: the number and descriptor of each field. Writers name
+/// the levels in between differently: `list.element`, `list.item`, `bag.array_element`, `array`.
 fn hop_leaves(group: &dyn RowGroupReader, name: &str) -> HashMap<String, usize> {
     let columns = group.metadata().columns().iter().enumerate();
     let found = columns.filter_map(|(index, column)| {
@@ -522,8 +520,8 @@ fn hop_leaves(group: &dyn RowGroupReader, name: &str) -> HashMap<String, usize> 
     found.collect()
 }
 
-/// Returns the definition level from which on there is an element in a list, by the schema: one
-/// more for each optional and repeated node down to the repeated one.
+/// Returns the definition level from which a list has an element, by the schema: one more for each
+/// optional and repeated node down to the repeated one.
 fn element_level(root: &Type, path: &[String]) -> Option<i16> {
     let mut fields = root.get_fields();
     let mut level = 0;
@@ -543,8 +541,8 @@ fn element_level(root: &Type, path: &[String]) -> Option<i16> {
     None
 }
 
-/// Returns the hops of each row; `None` if the file has none, or none in a form that this version
-/// knows.
+/// Reads the hops of each row. Returns no hops if the file has none, or none in a form that this
+/// version supports.
 fn read_hops(
     path: &Path,
     group: &dyn RowGroupReader,

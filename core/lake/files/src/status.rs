@@ -1,5 +1,5 @@
-//! The published status of a probe and its monitors, for programs that must not read the probe's
-//! private files.
+//! The published status of a probe: the state of its monitors, for programs that must not read the
+//! probe's private files.
 //!
 //! `<data>/status/site=<site>/status.json` is replaced atomically. Readers ignore unknown keys, use
 //! defaults for missing ones, and treat a status older than three times its interval as stale. If
@@ -240,9 +240,8 @@ pub enum StatusError {
 }
 
 impl Status {
-    /// Returns whether the status is too old to describe the present: its age exceeds three
-    /// intervals. A status from the future is stale by the same limit, because one of the clocks is
-    /// wrong.
+    /// Returns whether the status is outdated: its age exceeds three intervals. A status from the
+    /// future is stale by the same limit, because one of the clocks must be wrong.
     pub fn is_stale(&self, now: UtcMicros) -> bool {
         let limit = i64::from(self.interval_s) * STALE_AFTER * 1_000_000;
         let Micros(age) = now - UtcMicros::from(self.written_at);
@@ -303,8 +302,7 @@ impl Status {
     /// Reads the published status of a site from an object store; returns `None` if there is none.
     ///
     /// # Errors
-    /// The store refuses or can't be reached; the object is not a status, or has a newer
-    /// format.
+    /// The store refuses or can't be reached; the object is not a status, or has a newer format.
     pub async fn download(remote: &Remote, site: &SiteName) -> Result<Option<Self>, StatusError> {
         let name = object_name(site);
         match remote.get_within(&name, MAX_STATUS).await? {
@@ -334,7 +332,7 @@ fn object_name(site: &SiteName) -> String {
     format!("status/site={site}/status.json")
 }
 
-/// Returns the published status of a site.
+/// Returns the path of a site's published status.
 pub fn status_path(data: &Path, site: &SiteName) -> PathBuf {
     data.join("status").join(format!("site={site}")).join("status.json")
 }

@@ -1,5 +1,5 @@
-//! Transcripts of tests: what both ends sent, byte for byte with times, without secrets and other
-//! people's mail, as evidence in a dispute with a provider.
+//! Transcripts of tests: the bytes that both ends sent, with times, but without secrets and other
+//! people's mail. They serve as evidence in a dispute with a provider.
 //!
 //! `<state>/transcripts/<monitor>@<started_at>.json`, with `started_at` in microseconds since 1970
 //! UTC: one file per test, written by the probe and replaced atomically. The oldest are removed
@@ -24,11 +24,11 @@ use serde::{Deserialize, Serialize};
 const VERSION: u32 = 1;
 /// Maximum total size of all transcripts in bytes.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
-/// Maximum size of a file in bytes; the probe writes no larger ones.
+/// Maximum file size in bytes; the probe never writes larger files.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// Maximum age in microseconds: 400 days, so that last year's disputes can still be settled.
 const MAX_AGE_US: i64 = 400 * 86_400 * 1_000_000;
-/// Maximum number of conversations of one test.
+/// Maximum number of connections kept for a test.
 const MAX_CONVERSATIONS: usize = 12;
 
 /// The conversations of one test.
@@ -47,7 +47,7 @@ pub struct Transcript {
     pub stage: Option<Stage>,
     /// Reason of the failure.
     pub error: Option<String>,
-    /// Ordered by their starts.
+    /// The connections, ordered by their start.
     pub conversations: Vec<Conversation>,
 }
 
@@ -62,12 +62,12 @@ pub struct Conversation {
     pub said: Vec<TranscriptEntry>,
 }
 
-/// Bytes that were sent or received together.
+/// Bytes that were sent or received at the same time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TranscriptEntry {
     /// Microseconds since the conversation began.
     pub at_us: i64,
-    /// The sender.
+    /// Direction of the bytes.
     pub direction: Direction,
     /// The bytes, if they are text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -115,7 +115,7 @@ impl Conversation {
 pub struct Line {
     /// Time since the conversation began.
     pub at: Micros,
-    /// The sender.
+    /// Direction of the line.
     pub direction: Direction,
     /// The text, without its line end.
     pub text: String,
@@ -190,7 +190,7 @@ impl TranscriptEntry {
         };
         let bytes = self.bytes();
         let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
-        // A text that ends with a line end has no further line.
+        // A trailing line break starts no further line.
         if lines.last().is_some_and(|last| last.is_empty()) {
             lines.pop();
         }
@@ -203,7 +203,7 @@ impl TranscriptEntry {
     }
 }
 
-/// Returns a line without anything that could control a terminal.
+/// Returns a line without control sequences for terminals.
 fn shown(line: &[u8]) -> String {
     let mut shown = String::new();
     for part in line.utf8_chunks() {

@@ -1,7 +1,7 @@
 //! OAUTHBEARER (RFC 7628) and XOAUTH2: login with an OAuth 2.0 access token instead of a password.
 //!
-//! A server that refuses states its reason in a challenge and expects an answer before it sends its
-//! final reply.
+//! A server that refuses sends the reason in a challenge. The client must respond to it before the
+//! server sends its final reply.
 
 use mailqos_base::{Secret, one_line};
 
@@ -26,7 +26,7 @@ pub(super) fn initial(mechanism: Mechanism, user: &str, token: &Secret) -> Secre
 }
 
 impl Bearer {
-    /// Answers the server's error, after which it sends its final reply.
+    /// Returns the response to the server's error message, after which it sends its final reply.
     pub(super) fn answer(
         &mut self,
         mechanism: Mechanism,
@@ -43,8 +43,8 @@ impl Bearer {
     }
 }
 
-/// Parses the server's reason, a JSON object with optional parts. The token is removed in case the
-/// server repeats it.
+/// Returns the server's reason from a JSON object whose parts are all optional. The token is
+/// removed in case the server repeats it.
 fn read(challenge: &[u8], token: &Secret) -> String {
     let without_token = |text: &str| one_line(text, std::slice::from_ref(token));
     let Ok(serde_json::Value::Object(members)) = serde_json::from_slice(challenge) else {

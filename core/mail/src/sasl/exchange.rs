@@ -6,7 +6,7 @@ use mailqos_config::Mechanism;
 
 use super::{Credentials, Dialogue, encode, encode_initial};
 
-/// Maximum number of challenges in one authentication.
+/// Maximum number of challenges in an authentication.
 const MAX_CHALLENGES: usize = 6;
 
 /// A server's reply to a line of an authentication.
@@ -37,7 +37,7 @@ pub trait Channel {
 /// Result of an authentication.
 #[derive(Debug)]
 pub enum AuthenticationResult<R, E> {
-    /// The login is accepted, with the server's proof if the mechanism requires one.
+    /// The login is accepted, and the server gave the proof that the mechanism requires.
     Accepted,
     /// The login is accepted without that proof, with the reason.
     Unproved(String),
@@ -47,7 +47,7 @@ pub enum AuthenticationResult<R, E> {
         refusal: R,
         /// The server's reason before its final reply.
         reason: Option<String>,
-        /// Whether the server had enough information to judge the credentials.
+        /// Whether the server had everything it needs to check the credentials.
         judged: bool,
     },
     /// This side cancelled the authentication.
@@ -68,8 +68,8 @@ pub enum AuthenticationResult<R, E> {
     },
 }
 
-/// Authenticates with a mechanism. `command` begins it, such as `AUTH PLAIN`; the initial response
-/// is in the same line if it has at most `room` bytes.
+/// Authenticates by a mechanism. `command` starts it, such as `AUTH PLAIN`. The initial response is
+/// in the same line if it has at most `room` bytes.
 pub async fn authenticate<C: Channel>(
     channel: &mut C,
     command: &str,
@@ -124,7 +124,7 @@ fn begin(
         if line.expose().len() <= room {
             return (dialogue, line);
         }
-        // The initial response follows when the server requests it.
+        // The initial response is sent when the server asks for it.
         dialogue = Dialogue::begin(mechanism, credentials);
     }
     (dialogue, Secret::new(command))
@@ -221,7 +221,7 @@ mod tests {
         assert!(matches!(ending, AuthenticationResult::Broken { .. }), "{ending:?}");
     }
 
-    /// A server that accepts before it has proved that it knows the password is not trusted.
+    /// A server that accepts the login before proving that it knows the password is rejected.
     #[tokio::test]
     async fn a_server_that_proves_nothing_is_not_believed() {
         let (ending, _) = run(Mechanism::ScramSha256, usize::MAX, vec![Answer::Accepted]).await;

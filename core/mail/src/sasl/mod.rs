@@ -42,17 +42,17 @@ pub struct Credentials {
 /// State of an account's logins that outlives connections.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// Mechanisms that failed at a server where another one succeeded, so that they are not tried
-    /// each time.
+    /// Mechanisms that failed at a server where another one then succeeded, so that they are not
+    /// tried each time.
     passed_over: Mutex<HashSet<(String, Mechanism)>>,
-    /// Deriving the keys of SCRAM takes milliseconds, which must not be attributed to the server.
+    /// Keys of SCRAM. Deriving them takes milliseconds, which must not be attributed to the server.
     scram: scram::CachedKeys,
     /// Results of its logins.
     pub(super) turns: LoginAttempts,
 }
 
 impl Credentials {
-    /// Creates credentials with a user name and a password.
+    /// Creates credentials from a user name and a password.
     pub fn password(user: impl Into<String>, secret: Secret) -> Self {
         Self {
             user: user.into(),
@@ -65,19 +65,19 @@ impl Credentials {
         }
     }
 
-    /// Creates credentials with a user name and an OAuth 2.0 access token.
+    /// Creates credentials from a user name and an OAuth 2.0 access token.
     pub fn token(user: impl Into<String>, secret: Secret) -> Self {
         Self { is_token: true, ..Self::password(user, secret) }
     }
 
-    /// Returns the same credentials with the memory of the account.
+    /// Adds the account's state of logins.
     #[must_use]
     pub fn remembering(mut self, memory: &Arc<Memory>) -> Self {
         self.memory = memory.clone();
         self
     }
 
-    /// Records that a mechanism failed at this server, where another one succeeded, so that it is
+    /// Records that a mechanism failed at this server where another one succeeded, so that it is
     /// not tried again.
     pub fn pass_over(&self, place: &str, mechanism: Mechanism) {
         let mut passed_over = self.memory.passed_over.lock().ignore_poison();
@@ -101,8 +101,8 @@ impl Credentials {
     }
 }
 
-/// Returns the mechanisms that both sides support, the best first. `place` is the server and its
-/// port, `offered` is in capitals. Once all of them have failed there, all are tried again.
+/// Returns the mechanisms that both sides support, best first. `place` is the server and its port,
+/// and `offered` is in capitals. Once all of them have failed there, all are tried again.
 pub fn choose(place: &str, offered: &[String], credentials: &Credentials) -> Vec<Mechanism> {
     let common = Mechanism::ALL
         .iter()
@@ -184,8 +184,8 @@ impl Dialogue {
         Some(initial)
     }
 
-    /// Returns the answer to a challenge as the server sent it, in Base64. LOGIN's challenge is
-    /// only text, and some servers send it without encoding.
+    /// Responds to a challenge as received from the server, in Base64. The challenge of LOGIN is
+    /// only a text, which some servers send without encoding.
     ///
     /// # Errors
     /// The challenge can't be decoded, or requests something that the mechanism does not provide.
@@ -197,12 +197,12 @@ impl Dialogue {
         self.answer(&decoded)
     }
 
-    /// Returns the answer to a challenge.
+    /// Responds to a challenge.
     ///
     /// # Errors
     /// The server requests something that the mechanism does not provide.
     fn answer(&mut self, challenge: &[u8]) -> Result<Secret, String> {
-        // Servers that require a separate initial response send an empty challenge.
+        // Servers that don't support an initial response send an empty challenge.
         if self.step == 0
             && let Some(initial) = self.initial()
         {
@@ -215,19 +215,18 @@ impl Dialogue {
                 scram.answer(challenge, secret, &self.credentials.memory.scram)
             }
             (Role::Bearer(bearer), mechanism, 2) => Ok(bearer.answer(mechanism, challenge, secret)),
-            // The text of the challenge varies ("Username:", "User Name", translations); the order
-            // does not.
+            // The text of the challenge varies ("Username:", "User Name", translations), but the
+            // order does not.
             (Role::Password, Mechanism::Login, 1) => Ok(Secret::new(self.credentials.user.clone())),
             (Role::Password, Mechanism::Login, 2) => Ok(secret.clone()),
             _ => Err(format!("the server sent more challenges than {} has", self.mechanism)),
         }
     }
 
-    /// Checks, after the server has accepted, that it provided the proof that the mechanism
-    /// requires.
+    /// Checks after acceptance that the server gave the proof that the mechanism requires.
     ///
     /// # Errors
-    /// It did not.
+    /// The server gave no proof.
     fn finish(&self) -> Result<(), String> {
         match &self.role {
             Role::Scram(scram) => scram.finish(),
@@ -244,7 +243,7 @@ impl Dialogue {
         }
     }
 
-    /// Returns whether the server had enough information to judge the credentials. An earlier
+    /// Returns whether the server had everything it needs to check the credentials. An earlier
     /// refusal concerns the mechanism, not the password.
     fn was_judged(&self) -> bool {
         match (&self.role, self.mechanism) {
@@ -260,7 +259,7 @@ fn encode_initial(text: &Secret) -> String {
     if text.expose().is_empty() { "=".to_owned() } else { encode(text) }
 }
 
-/// Encodes an answer to a challenge for the connection: in Base64, an empty one as an empty line.
+/// Encodes a response to a challenge for the connection: Base64, or an empty line if it is empty.
 fn encode(text: &Secret) -> String {
     STANDARD.encode(text.expose())
 }

@@ -1,5 +1,5 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding: the password is not transmitted,
-//! and the server has to prove that it knows it.
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding. The password is not sent, and the
+//! server must prove that it knows it.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,11 +13,11 @@ use zeroize::Zeroize;
 /// Minimum number of iterations: fewer would make it easy for a fake server to guess passwords (RFC
 /// 7677, section 4).
 const MIN_ROUNDS: u32 = 4096;
-/// Maximum number of iterations: more would let a server keep this machine busy.
+/// Maximum number of iterations, so that a server can't keep this machine busy.
 const MAX_ROUNDS: u32 = 600_000;
-/// Maximum size of a salt, in bytes: longer than any real one.
+/// Maximum length of a salt in bytes, longer than any in use.
 const MAX_SALT: usize = 1024;
-/// The header for no channel binding and no other identity (RFC 5801, section 4).
+/// Header for no channel binding and no other identity (RFC 5801, section 4).
 const HEADER: &str = "n,,";
 
 type Key = [u8; 32];
@@ -35,10 +35,10 @@ impl Drop for Keys {
     }
 }
 
-/// Keys and their inputs: password, salt and rounds.
+/// Keys, and the inputs from which they were derived: password, salt and iterations.
 type Derived = (Secret, Vec<u8>, u32, Arc<Keys>);
 
-/// The most recently derived keys: RFC 5802, section 5.1, recommends caching them.
+/// The last derived keys, which RFC 5802, section 5.1, recommends keeping.
 #[derive(Default)]
 pub(super) struct CachedKeys(Mutex<Option<Derived>>);
 
@@ -71,7 +71,8 @@ impl CachedKeys {
     }
 }
 
-/// Applies SASLprep (RFC 4013); forbidden text stays as it is, as on servers without SASLprep.
+/// Applies SASLprep (RFC 4013). Text that it forbids stays unchanged, as in servers without
+/// SASLprep.
 fn prepare(text: &str) -> String {
     stringprep::saslprep(text).map_or_else(|_| text.to_owned(), std::borrow::Cow::into_owned)
 }
@@ -88,11 +89,11 @@ fn hmac(key: &[u8], text: &[u8]) -> Key {
 enum State {
     /// Waiting for the server's first message.
     First,
-    /// The proof was sent; the server's signature must be this.
+    /// The proof was sent; the server's signature must equal this.
     Proved(Key),
     /// The server has proved that it knows the password.
     Verified,
-    /// The server has refused, or failed to prove it.
+    /// The server has refused, or failed to prove that it knows the password.
     Refused,
 }
 
@@ -142,7 +143,7 @@ impl Scram {
             State::Proved(signature) => {
                 self.state = State::Refused;
                 if let Some(reason) = challenge.strip_prefix("e=") {
-                    // The server still has to send its final reply.
+                    // The server still sends its final reply.
                     self.complaint = Some(one_line(reason, &[]));
                 } else {
                     let given =
@@ -180,7 +181,7 @@ impl Scram {
         let mut parts = challenge.split(',');
         let mut part =
             |name: &str| parts.next().and_then(|part| part.strip_prefix(name)).map(str::to_owned);
-        // A mandatory extension (`m=`) would be first, and none is known here.
+        // A mandatory extension (`m=`) comes first, and none is supported.
         let nonce = part("r=").ok_or_else(|| wrong("has no nonce"))?;
         let salt = part("s=").ok_or_else(|| wrong("has no salt"))?;
         let rounds = part("i=").ok_or_else(|| wrong("has no iteration count"))?;
@@ -226,7 +227,7 @@ impl Scram {
         self.complaint.as_deref()
     }
 
-    /// Returns whether the proof was sent.
+    /// Returns whether the server has received the proof.
     pub(super) fn is_proved(&self) -> bool {
         self.proved
     }
@@ -268,7 +269,7 @@ mod tests {
             );
             scram.finish().expect("the server knows the password");
         }
-        // Cached keys belong to their password.
+        // Cached keys belong to one password only.
         let mut scram = begun();
         let proof =
             scram.answer(CHALLENGE.as_bytes(), &Secret::new("pen"), &kept).expect("a proof");

@@ -19,9 +19,9 @@ use super::{
 };
 use mailqos_base::lock::IgnorePoison as _;
 
-/// Maximum length of a reply line, in bytes; RFC 5321 allows 512.
+/// Maximum length of a reply line in bytes; RFC 5321 allows 512.
 const MAX_LINE: usize = 4096;
-/// Maximum size of a reply, in bytes.
+/// Maximum size of a reply in bytes.
 const MAX_REPLY: usize = 64 * 1024;
 /// Maximum length in bytes of a reply line passed to lettre, which rejects more than 1,000.
 const LETTRE_LINE: usize = 900;
@@ -48,7 +48,7 @@ pub(super) struct State {
     ehlo: Option<Vec<u8>>,
     /// The unsent rest of a HELO.
     helo: Option<Vec<u8>>,
-    /// Time of the last command.
+    /// Time at which the last command was sent.
     pub(super) asked_at: Option<Instant>,
     /// Content buffered until its final dot, so that both are sent together.
     pub(super) held: Option<Vec<u8>>,
@@ -133,7 +133,7 @@ impl State {
             Err(error) => return Poll::Ready(Err(self.fail(error))),
         };
         let at = wire.received_at();
-        // Some replies are in Latin-1; lettre only accepts UTF-8.
+        // Some servers reply in Latin-1, but lettre accepts only UTF-8.
         let text: String = String::from_utf8_lossy(&line)
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
@@ -156,18 +156,18 @@ impl State {
         let more = bytes.get(3) == Some(&b'-');
         let ehlo = self.ehlo.take_if(|_| !more);
         if matches!(code, 500 | 502 | 504) && (more && self.ehlo.is_some() || ehlo.is_some()) {
-            // RFC 5321, section 3.2: a server without extensions gets HELO. lettre sees the reply
-            // as that to its EHLO.
+            // RFC 5321, section 3.2: a server without extensions is greeted by HELO. lettre treats
+            // the reply to it as the reply to its EHLO.
             if let Some(name) = ehlo {
                 self.helo = Some([b"HELO ".as_slice(), &name].concat());
             }
             return Poll::Ready(Ok(()));
         }
         let words = text.get(4..).unwrap_or("").to_owned();
-        // A reply without text is legal, but lettre rejects it.
+        // A reply without text is valid, but lettre rejects it.
         let given = if words.trim().is_empty() { "(none)" } else { words.as_str() };
         let given = &given[..given.floor_char_boundary(LETTRE_LINE)];
-        // lettre rejects a second digit above 5 but only needs the first one.
+        // lettre rejects a second digit above 5, but uses only the first one.
         self.ready.extend_from_slice(&[bytes[0], bytes[1].min(b'5'), bytes[2]]);
         self.ready.push(if more { b'-' } else { b' ' });
         self.ready.extend_from_slice(given.as_bytes());
@@ -198,7 +198,7 @@ impl State {
         Poll::Ready(flushed.map_err(|error| self.fail(error)))
     }
 
-    /// Sends held data.
+    /// Sends the held content.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (Some(held), Some(wire)) = (&self.held, &mut self.wire) else {
             return Poll::Ready(Ok(()));
@@ -210,7 +210,7 @@ impl State {
             match ready!(wire.poll_write(cx, &held[self.sent_of_held..])) {
                 Ok(count) => {
                     self.sent_of_held += count;
-                    // Long content takes time; only a stall is a failure.
+                    // Long content takes time, so only a standstill counts as a failure.
                     wire.begin(self.step, MAX_REPLY);
                 }
                 Err(error) => return Poll::Ready(Err(self.fail(error))),

@@ -15,11 +15,11 @@ use super::{
 };
 
 impl Smtp {
-    /// Logs in with the best mechanism that both sides support; falls back if a server offers one
-    /// that fails.
+    /// Logs in by the best mechanism that both sides support, and falls back if the server offers
+    /// one that it can't perform.
     ///
     /// # Errors
-    /// No mechanism is available on both sides, or the server refuses.
+    /// No mechanism is supported by both sides, or the server refuses.
     pub async fn authenticate(&mut self, credentials: &Credentials) -> Result<(), SmtpError> {
         let Err(error) = self.log_in(credentials).await else {
             return Ok(());
@@ -32,7 +32,7 @@ impl Smtp {
             Some(Ok(credentials)) => {
                 let result = self.log_in(&credentials).await;
                 if result.is_err() {
-                    // The token's age is not the reason: others would not help for a while either.
+                    // The token's age is not the cause: new ones would not help for a while either.
                     credentials.renewed().await;
                 }
                 result
@@ -66,7 +66,7 @@ impl Smtp {
         let mut result = Ok(());
         for mechanism in mechanisms {
             let mut ended = self.authenticate_by(mechanism, credentials, usize::MAX).await;
-            // Some servers support no initial response, or no line that is as long as a token
+            // Some servers don't support an initial response, or not a line as long as a token
             // (Dovecot's submission service).
             if mechanism != Mechanism::Login
                 && ended.as_ref().is_err_and(|(error, _)| is_of_line(error))
@@ -82,7 +82,7 @@ impl Smtp {
             match refusal {
                 Some(refusal) if refusal.leaves_other_mechanisms() => failed.push(mechanism),
                 // If the credentials are wrong, another mechanism does not help, and each failed
-                // login brings the account closer to a lockout. If the server merely fails at this
+                // login brings the account closer to a lockout. If the server only fails at this
                 // mechanism, the next test tries another one.
                 Some(LoginRefusal::Credentials) => {
                     credentials.pass_over(&place, mechanism);

@@ -1,6 +1,6 @@
-//! The account that logs in: an existing one, or a new one with a password or OAuth 2.0 tokens.
+//! The account for the login: an existing one, or a new one with a password or OAuth 2.0 tokens.
 //! Typed secrets are stored outside the configuration, in a file readable only by its owner, and
-//! only once everything is known.
+//! only after all prompts.
 
 use std::{
     io::Write as _,
@@ -20,7 +20,7 @@ use crate::commands::{Failure, edit::inline};
 /// Prompt for the password.
 pub(super) const PASSWORD: &str = "Mailbox password";
 
-// How a new account logs in. (No doc comment: clap would take it for that of the command.)
+// How a new account logs in. (Not a doc comment, because clap would use it for the command.)
 #[derive(Debug, clap::Args)]
 pub(super) struct LoginArgs {
     /// Read the password from this environment variable.
@@ -122,7 +122,8 @@ impl Secrets {
         }
     }
 
-    /// Returns the source of a secret; a typed one will be in a file that only its owner can read.
+    /// Returns the source of a secret. A typed one will be stored in a file that only its owner can
+    /// read.
     pub(super) fn place(
         &mut self,
         said: Source,
@@ -143,7 +144,7 @@ impl Secrets {
             "password" => self.account.clone(),
             kind => format!("{}.{kind}", self.account),
         };
-        // An existing file may be another account's.
+        // An existing file may belong to another account.
         let name = (1u32..)
             .map(|number| if number == 1 { base.clone() } else { format!("{base}-{number}") })
             .find(|name| !self.folder.join(name).exists())
@@ -152,7 +153,7 @@ impl Secrets {
         Ok(inline([("file", format!("secrets/{name}").into())]))
     }
 
-    /// Writes the typed secrets.
+    /// Stores the typed secrets.
     pub(super) fn keep(&self) -> Result<(), Failure> {
         for (path, secret) in &self.typed {
             write(path, secret, true)?;
@@ -172,7 +173,7 @@ impl Secrets {
         }
     }
 
-    /// Returns whether a password was typed, so that the user can type it again.
+    /// Returns whether a password was typed, so that it can be typed again.
     pub(super) fn has_typed(&self) -> bool {
         !self.typed.is_empty()
     }
@@ -211,7 +212,7 @@ fn write(path: &Path, secret: &Secret, fresh: bool) -> Result<(), Failure> {
     file.and_then(|mut file| file.write_all(secret.expose().as_bytes())).map_err(failed)
 }
 
-/// An application that fetches tokens (OAuth 2.0), as far as options set it.
+/// An OAuth 2.0 application that obtains tokens, as far as options set it.
 struct Application {
     preset: Option<&'static Provider>,
     client_id: Option<String>,

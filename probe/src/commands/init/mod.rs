@@ -1,6 +1,6 @@
-//! `mailqos-probe init`: prompts for a monitor, or takes it from options; tries its connections,
-//! shows the certificates, writes the configuration with comments, and runs one test. Existing
-//! entries of the configuration can be reused, and are kept.
+//! `mailqos-probe init`: sets up a monitor from prompts or options. Tests its connections, shows
+//! the certificates, writes the configuration with comments, and runs one test. Existing entries of
+//! the configuration can be reused and are preserved.
 
 mod discovery;
 mod login;
@@ -133,7 +133,7 @@ fn folded(text: &str) -> String {
     text.to_lowercase().split_whitespace().collect::<Vec<_>>().join("-")
 }
 
-/// Checks that a text is the name of a site, ignoring case and spaces.
+/// Checks that a text is, apart from case and spaces, a valid site name.
 fn is_site(text: &str) -> Result<(), String> {
     let parsed = folded(text).parse::<SiteName>();
     parsed.map(|_| ()).map_err(|error| error.to_string())
@@ -150,7 +150,7 @@ fn id_of(text: &str) -> String {
     if id.chars().all(|c| c == '.') { "mail".to_owned() } else { id }
 }
 
-/// Returns a check that an id is valid and unused.
+/// Returns a check that a text is a valid id that is not in use yet.
 fn is_free(taken: Vec<String>, what: &'static str) -> impl Fn(&str) -> Result<(), String> + Clone {
     move |text: &str| {
         text.parse::<Name>().map(|_| ()).map_err(|error| error.to_string())?;
@@ -161,7 +161,7 @@ fn is_free(taken: Vec<String>, what: &'static str) -> impl Fn(&str) -> Result<()
     }
 }
 
-/// Returns the name, with a number appended if it is already used.
+/// Returns the name, with a number appended if it is already in use.
 fn free(name: &str, taken: &[String]) -> String {
     (1u32..)
         .map(|number| if number == 1 { name.to_owned() } else { format!("{name}-{number}") })
@@ -173,7 +173,7 @@ fn names<T: ToString>(names: impl Iterator<Item = T>) -> Vec<String> {
     names.map(|name| name.to_string()).collect()
 }
 
-/// Prompts for max round trip and check interval.
+/// Prompts for the maximum round trip and check interval.
 fn mail_durations(
     prompter: Prompter,
     (max_round_trip, check_interval): (Option<Micros>, Option<Micros>),
@@ -213,8 +213,8 @@ struct Servers {
 }
 
 impl Servers {
-    /// Prompts for the servers. Settings of a provider's preset are not prompted for; options take
-    /// precedence.
+    /// Prompts for the servers. Settings from a provider's preset are not prompted for; options
+    /// take precedence.
     fn ask(
         prompter: Prompter,
         args: &mut Args,
@@ -258,7 +258,7 @@ impl Servers {
     }
 }
 
-/// The answers that determine a monitor.
+/// The answers from which a monitor is written.
 struct Answers {
     /// `None` if the configuration has a site.
     site: Option<String>,
@@ -329,7 +329,7 @@ impl Answers {
         Ok(Self { site, preset, address, plan, mailbox, user, servers })
     }
 
-    /// Adds the site, the account and the object, unless they exist.
+    /// Adds the site, the account and the object if they are new.
     fn write_surroundings(
         &self,
         edit: &mut Edit,
@@ -487,7 +487,7 @@ fn schema(configuration: &Path) -> Option<String> {
     installed.is_file().then(|| installed.display().to_string())
 }
 
-/// Prompts for object, account and monitor: existing or new ones.
+/// Selects the object, account and monitor, existing or new.
 fn plan(
     prompter: Prompter,
     there: Option<&Config>,
@@ -496,7 +496,7 @@ fn plan(
     args: &mut Args,
 ) -> Result<Plan, Failure> {
     let (object, monitor, account) = (args.object.take(), args.monitor.take(), args.account.take());
-    // The same server under another name would be a separate object in every report.
+    // The same server under another name would appear as another object in every report.
     let same =
         there.and_then(|there| there.objects.iter().find(|(_, object)| object.address == address));
     let others = there.map_or_else(Vec::new, |there| {
@@ -566,8 +566,8 @@ fn mailbox_of(there: Option<&Config>, plan: &Plan) -> Option<String> {
     of_monitor.or(user.filter(|user| is_mail_address(user).is_ok()))
 }
 
-/// Runs a test. A failed one can be repeated, also with another password if it was typed: then
-/// `secrets` holds it.
+/// Runs a test. A failed one can be repeated, with another password if it was typed; `secrets` then
+/// contains it.
 async fn first_test(
     monitor: &str,
     path: &std::path::Path,

@@ -1,4 +1,4 @@
-//! Mail providers whose servers are known, as words of `--preset`.
+//! Mail providers with known servers, for `--preset`.
 
 pub(super) use mailqos_discovery::providers::{PROVIDERS, Provider, Tokens};
 

@@ -29,7 +29,7 @@ pub(super) struct Prompter {
 }
 
 impl Prompter {
-    /// Prompts for a text until it is valid.
+    /// Prompts for a text that passes a check.
     pub(super) fn text(
         self,
         said: Option<String>,
@@ -84,13 +84,13 @@ impl Prompter {
     }
 }
 
-/// Makes a typed path absolute: paths in the configuration are relative to its folder, typed ones
-/// to the current folder.
+/// Makes a path absolute. Relative paths in the configuration refer to its folder, those typed here
+/// to the current one.
 pub(super) fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-/// Checks that a text is a single word.
+/// Checks that a text is a single, non-empty word.
 pub(super) fn is_word(text: &str) -> Result<(), String> {
     match text {
         "" => Err("a value is required".to_owned()),
@@ -125,7 +125,7 @@ pub(super) fn is_port(text: &str) -> Result<(), String> {
     }
 }
 
-/// Checks that a text is a positive duration.
+/// Checks that a text is a duration greater than zero.
 pub(super) fn is_duration(text: &str) -> Result<(), String> {
     match text.parse::<Micros>() {
         Ok(duration) if duration > Micros::ZERO => Ok(()),
@@ -134,7 +134,7 @@ pub(super) fn is_duration(text: &str) -> Result<(), String> {
     }
 }
 
-/// Returns a check that a duration is shorter than another.
+/// Returns a check that a text is a duration shorter than another.
 pub(super) fn is_shorter_than(most: Micros) -> impl Fn(&str) -> Result<(), String> + Clone {
     move |text: &str| {
         is_duration(text)?;
@@ -149,7 +149,7 @@ pub(super) fn is_shorter_than(most: Micros) -> impl Fn(&str) -> Result<(), Strin
 mod tests {
     use super::*;
 
-    /// Returns what is wrong with an input.
+    /// A check that returns the problem of an invalid input.
     type Check = fn(&str) -> Result<(), String>;
 
     #[test]

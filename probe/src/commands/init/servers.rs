@@ -1,5 +1,5 @@
-//! The two servers of a first monitor: their ports and encryption, tried and changed until they
-//! answer.
+//! The two servers of a first monitor: ports and encryption, tested immediately and changed until
+//! the servers respond.
 
 use std::{
     io::Write as _,
@@ -19,7 +19,7 @@ use toml_edit::Value;
 use super::prompter::{Prompter, absolute, is_host, is_port, is_word};
 use crate::commands::{Failure, edit::inline};
 
-/// Timeout of a step when a connection is tried.
+/// Timeout of a step when a connection is tested.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Role of a server.
@@ -56,7 +56,7 @@ impl Role {
         }
     }
 
-    /// Returns the usual encryption.
+    /// Returns the usual encryption, which is the default.
     fn usual_tls(self) -> &'static str {
         match self {
             Self::Smtp => "starttls",
@@ -77,7 +77,7 @@ impl Role {
     }
 }
 
-/// A server as it will be in the configuration.
+/// A server as written to the configuration.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     role: Role,
@@ -170,7 +170,7 @@ impl Server {
         self.endpoint.server = server;
         self.endpoint.port = port.parse().unwrap_or_default();
         self.endpoint.tls = mode(&tls);
-        // The pinned certificate may belong to another server.
+        // A pinned certificate may belong to another server.
         self.endpoint.trust.fingerprint = None;
         self.tls = tls;
         Ok(())
@@ -197,9 +197,9 @@ impl Server {
         inline(pairs)
     }
 
-    /// Opens the connection and shows the certificate. If that fails, the user can retry, change
-    /// the settings or keep them. `authority` is the file that vouches for another server, and
-    /// probably for this one as well.
+    /// Opens the connection and shows the certificate. After a failure, the user can retry, change
+    /// the settings or keep them. `authority` is the CA file of another server, which is likely to
+    /// apply to this one as well.
     pub(super) async fn try_it(
         &mut self,
         pin: bool,
@@ -258,7 +258,7 @@ impl Server {
         }
     }
 
-    /// Returns the file of the authority that its certificate must come from.
+    /// Returns the CA file with which its certificate is verified.
     pub(super) fn authority(&self) -> Option<&Path> {
         self.endpoint.trust.ca_file.as_deref()
     }
@@ -267,7 +267,8 @@ impl Server {
         self.endpoint.trust = Trust { fingerprint: Some(fingerprint), ..Trust::default() };
     }
 
-    /// Returns the TLS session, if only the certificate is not trusted.
+    /// Performs the handshake without verification, to find out whether only the certificate is not
+    /// trusted.
     async fn seen_blindly(&self) -> Option<TlsSession> {
         if self.endpoint.tls == TlsMode::None {
             return None;
@@ -286,7 +287,7 @@ async fn open(role: Role, endpoint: &Endpoint) -> Result<Option<TlsSession>, Str
         smtp.quit();
         return Ok(session);
     }
-    // The upgrade in the middle belongs to the protocol; the following test tries it.
+    // STARTTLS is part of the protocol and is tested by the following test.
     let wire = Wire::connect(endpoint, PATIENCE).await.map_err(|error| error.to_string())?;
     let session = wire.tls().cloned();
     wire.close().await;

@@ -1,4 +1,5 @@
-//! The messages of `tests/notifications` are classified correctly: complete, truncated and changed.
+//! Tests that the messages of `tests/notifications` are classified correctly: complete, truncated
+//! and modified.
 
 use std::sync::LazyLock;
 
@@ -25,7 +26,7 @@ fn token(nonce: [u8; 8]) -> Token {
     }
 }
 
-/// What the probe knows: it waits for one mail.
+/// The probe's knowledge: one mail is expected.
 struct Probe;
 
 impl Known for Probe {
@@ -251,8 +252,8 @@ fn a_contradiction_in_the_header_makes_it_another_message() {
         ("From: probe@example.com\r\n", ""),
         // Truncated: the missing part might contradict it.
         ("\r\n\r\n", "\r\n"),
-        // A field of ours that is contained in another signature is not decisive, nor is one that
-        // was changed.
+        // One of our fields within another signature is not decisive, and neither is a modified
+        // one.
         (&text[..text.len() - 1], "mq1:here:mail-hq:0:"),
     ] {
         let changed = bare.replacen(before, after, 1);
@@ -263,8 +264,7 @@ fn a_contradiction_in_the_header_makes_it_another_message() {
 
 #[test]
 fn a_mail_that_is_edited_as_new_is_a_persons() {
-    // Programs that keep fields they do not know (mutt's resend-message, "Edit as new"), from any
-    // address.
+    // Programs that keep unknown fields (mutt's resend-message, "Edit as new"), from any address.
     let new = mail().replace("Message-ID: <mq1.ab01020304050607@", "Message-ID: <new@");
     let from_anna = new.replace("mailqos <probe@", "Anna <anna@");
     let text = KEY.write(&token(NONCE));
@@ -356,7 +356,7 @@ fn odd_bytes_neither_hide_the_mail_nor_make_one() {
     }
 }
 
-/// Returns the end of a message's header.
+/// Returns the position at which a message's header ends.
 fn header_end(message: &[u8]) -> usize {
     message.windows(4).position(|window| window == b"\r\n\r\n").map_or(message.len(), |at| at + 4)
 }
@@ -372,7 +372,7 @@ proptest! {
         changes in proptest::collection::vec((0.0..1.0_f64, any::<u8>(), 0..4_u8), 0..6),
     ) {
         let mut message = about(&STORIES[story]);
-        // The evidence for a foreign message is in its header: a change there may remove it.
+        // The evidence that a message is foreign is in its header, so a change there may remove it.
         // Anything else may be removed.
         let body = header_end(&message);
         for (place, byte, how) in changes {
@@ -386,7 +386,7 @@ proptest! {
                 1 => message.insert(at, byte),
                 2 => drop(message.remove(at)),
                 _ => {
-                    // Two lines are swapped, or a piece is duplicated.
+                    // Two lines are swapped, or a part is duplicated.
                     let piece = message[at..message.len().min(at + 80)].to_vec();
                     message.splice(body..body, piece);
                 }
@@ -399,7 +399,7 @@ proptest! {
         }
     }
 
-    /// Whatever a person writes before and around a copy of the mail.
+    /// A person may write anything before and around a copy of the mail.
     #[test]
     fn a_copy_inside_a_message_of_a_person_is_left_alone(
         subject in "\\PC{0,40}",
@@ -416,8 +416,8 @@ proptest! {
         }
     }
 
-    /// Changes of the mail itself result in the mail or in nothing of the kind, and never in the
-    /// mail of another test.
+    /// A modified mail is classified as the mail or as nothing of the kind, but never as the mail
+    /// of another test.
     #[test]
     fn a_changed_mail_is_never_that_of_another_test(places in proptest::collection::vec((0.0..1.0_f64, any::<u8>()), 0..8)) {
         let mut message = mail().into_bytes();

@@ -4,9 +4,9 @@
 //! empty line was lost, the body begins there, and anything that resembles a field further down is
 //! content.
 
-/// Maximum number of fields that are read; a header with more is treated as unterminated.
+/// Maximum number of fields to read. With more, the header is treated as incomplete.
 const MAX_FIELDS: usize = 2000;
-/// Longest value that is kept.
+/// Maximum length of a stored value in bytes.
 const MAX_VALUE: usize = 16 * 1024;
 
 /// A field: its name in lower case and its unfolded value.
@@ -20,7 +20,7 @@ pub(super) struct Field {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Header {
     fields: Vec<Field>,
-    /// Fields after a line that is not a field, up to the empty line: they count only as evidence
+    /// Fields between a line that is not a field and the empty line. They count only as evidence
     /// against a message.
     stray: Vec<Field>,
     /// Whether the end of the header was seen.
@@ -30,7 +30,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the header at the beginning of a message or of a part of one.
+    /// Reads the header at the beginning of a message or of one of its parts.
     pub(super) fn read(bytes: &[u8]) -> Self {
         let mut header = Self::default();
         let mut is_stray = false;
@@ -39,7 +39,7 @@ impl Header {
         while at < bytes.len() {
             let (line, next) = line(bytes, at);
             let begins_with_blank = line.starts_with(b" ") || line.starts_with(b"\t");
-            // Many programs treat a line of blanks that follows no field as empty.
+            // Many programs treat a blank line that follows no field as an empty line.
             if line.is_empty() || (is_first && line.trim_ascii().is_empty()) {
                 header.is_complete = true;
                 if !is_stray {
@@ -47,8 +47,7 @@ impl Header {
                 }
                 return header;
             }
-            // Lines that separate messages in mailbox files, at the top or stored within the
-            // header.
+            // Separator lines of mailbox files, at the top or stored within the header.
             let parts_mailbox = line.starts_with(b"From ") || line.starts_with(b">From ");
             let fields = if is_stray { &mut header.stray } else { &mut header.fields };
             if begins_with_blank && !is_first {
@@ -59,7 +58,7 @@ impl Header {
                     field.value.push_str(text(line).trim());
                 }
             } else if parts_mailbox {
-                // Neither a field nor the end.
+                // Neither a field nor the end of the header.
             } else if let Some(field) = field(line) {
                 if header.fields.len() + header.stray.len() >= MAX_FIELDS {
                     return header;
@@ -82,12 +81,12 @@ impl Header {
         header
     }
 
-    /// Returns the values of all fields of this name (in lower case), topmost first.
+    /// Returns the values of all fields with this name (in lower case), topmost first.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.fields.iter().filter(move |field| field.name == name).map(|field| &*field.value)
     }
 
-    /// Returns the same, including those after a damaged line.
+    /// Like [`Header::all`], including fields after a damaged line.
     pub(super) fn anywhere<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.fields
             .iter()
@@ -96,12 +95,12 @@ impl Header {
             .map(|field| &*field.value)
     }
 
-    /// Returns the first value of this name.
+    /// Returns the first value with this name.
     pub(super) fn first(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|field| field.name == name).map(|field| &*field.value)
     }
 
-    /// Returns whether there is a field of this name, even after a damaged line.
+    /// Returns whether there is a field with this name, even after a damaged line.
     pub(super) fn has(&self, name: &str) -> bool {
         self.fields.iter().chain(&self.stray).any(|field| field.name == name)
     }
@@ -115,7 +114,7 @@ pub(super) fn groups(bytes: &[u8]) -> Vec<Header> {
     let mut rest = bytes;
     while !rest.trim_ascii().is_empty() && groups.len() < MAX_GROUPS {
         let blank = rest.len() - rest.trim_ascii_start().len();
-        // The blanks before a folded line belong to it; blank lines are dropped.
+        // The blanks before a folded line belong to it; those of empty lines are dropped.
         let begin = rest[..blank].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         rest = &rest[begin..];
         let mut end = rest.len();
@@ -129,7 +128,7 @@ pub(super) fn groups(bytes: &[u8]) -> Vec<Header> {
             at = next;
         }
         let mut group = Header::read(&rest[..end]);
-        // A report is more often damaged than forged: fields after a damaged line count.
+        // A report is damaged more often than forged, so fields after a damaged line count.
         group.fields.append(&mut group.stray);
         groups.push(group);
         rest = &rest[end..];
@@ -137,7 +136,7 @@ pub(super) fn groups(bytes: &[u8]) -> Vec<Header> {
     groups
 }
 
-/// Returns the line that begins here, without its end, and the start of the next one.
+/// Returns the line at this position without its end, and the position of the next line.
 pub(super) fn line(bytes: &[u8], at: usize) -> (&[u8], usize) {
     let rest = &bytes[at..];
     let (line, next) = match rest.iter().position(|byte| *byte == b'\n') {
@@ -186,7 +185,8 @@ pub(super) fn addresses(value: &str) -> Vec<String> {
     found
 }
 
-/// Returns a text without its comments and quoted strings, which may contain brackets or commas.
+/// Returns a text without its comments and quoted strings, which may contain misleading brackets or
+/// commas.
 fn without_quotes_and_comments(value: &str) -> String {
     let mut bare = String::with_capacity(value.len());
     let (mut depth, mut is_quoted) = (0_usize, false);
@@ -221,15 +221,15 @@ mod tests {
         assert!(header.is_complete);
         assert_eq!(header.first("subject"), Some("Undeliverable: X-MailQoS-Token: mq1"));
         assert!(!header.has("x-mailqos-token") && !header.has("x-later"));
-        // The empty line was lost: fields in the body count as evidence against a message, never
-        // for it.
+        // Without the empty line, fields in the body are evidence against a message, but not for
+        // it.
         let header = Header::read(
             b"From: a@b\nYour mail came back\nX-MailQoS-Token: mq1\nContent-Type: x/y\n\n",
         );
         assert_eq!(header.first("x-mailqos-token"), None);
         assert_eq!(header.anywhere("content-type").collect::<Vec<_>>(), ["x/y"]);
         assert_eq!(header.body, 10);
-        // From a mailbox file.
+        // As in a mailbox file.
         let header =
             Header::read(b"From MAILER-DAEMON Sun Sep  7 2008\nFrom: a@b\n>From x\nTo: c\n\nbody");
         assert_eq!((header.first("from"), header.first("to")), (Some("a@b"), Some("c")));

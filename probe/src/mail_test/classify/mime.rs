@@ -1,5 +1,4 @@
-//! The parts of a message (RFC 2045 and 2046), as far as they can be separated: damaged ones yield
-//! what is left of them.
+//! The parts of a message (RFC 2045 and 2046). Of damaged parts, the remaining content is returned.
 
 use base64::{Engine as _, alphabet, engine};
 
@@ -9,10 +8,10 @@ use super::header::{self, Header};
 const MAX_DEPTH: usize = 8;
 /// Maximum number of parts to inspect.
 const MAX_PARTS: usize = 64;
-/// Maximum decoded content that is kept of one part, in bytes.
+/// Maximum number of bytes of decoded content kept per part.
 const MAX_CONTENT: usize = 256 * 1024;
 
-/// Lenient Base64: padded, truncated, with bits left over.
+/// Lenient Base64 for real mails: padded, truncated, or with trailing bits.
 const LENIENT: engine::GeneralPurpose = engine::GeneralPurpose::new(
     &alphabet::STANDARD,
     engine::GeneralPurposeConfig::new()
@@ -20,7 +19,7 @@ const LENIENT: engine::GeneralPurpose = engine::GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// A part without nested parts; enclosed messages are not parsed.
+/// A part without nested parts. Enclosed messages are not parsed.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     /// Type and subtype in lower case.
@@ -31,7 +30,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Returns whether the content was encoded, so that it differs from the message's text.
+    /// Returns whether the content was encoded, so that it differs from the raw message.
     pub(super) fn is_encoded(&self) -> bool {
         let encoding = self.header.first("content-transfer-encoding").unwrap_or_default();
         let encoding = encoding.trim().to_ascii_lowercase();
@@ -68,7 +67,7 @@ impl Parameterised {
         Self { word, parameters }
     }
 
-    /// Returns a parameter's value.
+    /// Returns the value of a parameter.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.parameters.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| &**value)
@@ -117,7 +116,7 @@ fn unquote(rest: &str) -> String {
     text
 }
 
-/// Returns the parts of a message, in order.
+/// Returns the parts of a message in order.
 pub(super) fn parts(message: &[u8]) -> Vec<Part> {
     let mut parts = Vec::new();
     walk(message, "text/plain", 0, &mut parts);
@@ -154,7 +153,7 @@ fn walk(bytes: &[u8], default: &str, depth: usize, parts: &mut Vec<Part>) {
     parts.push(Part { kind, header, content });
 }
 
-/// Returns the parts between the lines of a boundary; an unterminated part ends with the message.
+/// Returns the parts between the boundary lines. An unterminated part ends with the message.
 fn between<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     let mut begin = None;
@@ -203,7 +202,7 @@ fn from_base64(content: &[u8]) -> Vec<u8> {
     while at < content.len() {
         let (line, next) = header::line(content, at);
         let line = line.trim_ascii();
-        // An appended footer is not Base64 and must not spoil the rest.
+        // An appended footer is not Base64; its lines must not affect the rest.
         if !line
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
@@ -268,7 +267,7 @@ mod tests {
              QWN0aW9uOiBmYWlsZWQN\r\nCg==\r\n--a b\r\nContent-Type: message/rfc822\r\n\r\nSubject: x\r\n";
         assert_eq!(kinds(message), ["text/plain", "message/delivery-status", "message/rfc822"]);
         assert_eq!(parts(message.as_bytes())[1].content, b"Action: failed\r\n");
-        // The boundary in the header is not the one in the body.
+        // The boundary in the header differs from the one in the body.
         assert_eq!(
             kinds("Content-Type: multipart/mixed; boundary=x\n\n--y\n\nhello\n--y--\n"),
             ["multipart/mixed"]

@@ -1,14 +1,14 @@
-//! Decides which message is the mail of a test, and what other messages report about it.
+//! Decides which message is the mail of a test, and evaluates other messages about it.
 //!
 //! One rule decides: a message is the mail, and may be deleted as such, only if its *own top-level
 //! header* carries our valid signature and nothing else in that header contradicts it
-//! ([`Classification::TestMail`]). A signature anywhere deeper (quoted, enclosed, in a report)
-//! means that a message is *about* the mail. Nothing here falls through to "this is the mail": only
-//! the function `own` returns that, and it reads nothing but a complete header.
+//! ([`Classification::TestMail`]). A signature found anywhere deeper (quoted, enclosed, in a
+//! report) makes a message one *about* the mail. There is no fallback to "this is the mail": only
+//! the function `own` returns it, and it reads nothing but a complete header.
 //!
-//! `header` and `mime` read messages, damaged or not · `sender` distinguishes mail systems,
-//! responders and persons · `report` reads structured reports, `words` reports in prose · `status`
-//! finds status codes.
+//! `header` and `mime` parse messages, damaged or not · `sender` distinguishes mail systems,
+//! responders and people · `report` parses structured reports, `words` all other notifications ·
+//! `status` finds status codes.
 
 #[cfg(test)]
 mod corpus;
@@ -23,7 +23,7 @@ use super::token::{SigningKey, Token};
 use header::{Header, addresses};
 use sender::Sender;
 
-/// The header field with the token of our mails, in lower case.
+/// Field with the token of our mails, in lower case.
 const TOKEN_FIELD: &str = "x-mailqos-token";
 /// Prefix of the Message-ID of our mails; the nonce follows as 16 hexadecimal digits.
 const ID_MARK: &str = "mq1.";
@@ -32,12 +32,13 @@ const ID_MARK: &str = "mq1.";
 pub(super) trait Known {
     /// Returns the key of our signatures.
     fn key(&self) -> &SigningKey;
-    /// Returns the token of an awaited mail by its nonce: an identifier contains no more than that.
+    /// Returns the token of an expected mail by its nonce, which is all that an identifier
+    /// contains.
     fn awaited(&self, nonce: [u8; 8]) -> Option<Token> {
         let _ = nonce;
         None
     }
-    /// Returns the address from which a token's monitor sends mails, if it is one of ours.
+    /// Returns the sender address of the mails of a token's monitor, if it is one of ours.
     fn sender(&self, token: &Token) -> Option<String> {
         let _ = token;
         None
@@ -49,17 +50,17 @@ pub(super) trait Known {
 pub(super) enum Classification {
     /// The mail of a test itself.
     TestMail(Token),
-    /// A program's message about such a mail.
+    /// An automatic message about such a mail.
     Notification(Token, Report),
-    /// It contains one of our tokens but is neither of these, usually a person's message. Never
-    /// touched.
+    /// It contains one of our tokens but is neither of these; usually it was written by a person.
+    /// Never touched.
     About(Token),
     /// It is unrelated to us. Never touched.
     Foreign,
 }
 
 impl Classification {
-    /// Returns the token that identifies our mail.
+    /// Returns the token of our mail, or of the mail that the message is about.
     pub(super) fn token(&self) -> Option<&Token> {
         match self {
             Self::TestMail(token) | Self::Notification(token, _) | Self::About(token) => {
@@ -74,11 +75,11 @@ impl Classification {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) kind: Kind,
-    /// The enhanced status code (RFC 3463), if there is one.
+    /// Enhanced status code (RFC 3463), if stated.
     pub(super) status: Option<String>,
     /// The other server's reply, or the text of the notification.
     pub(super) reason: Option<String>,
-    /// Whether a mail system certainly wrote it.
+    /// Whether it was certainly written by a mail system.
     is_certain: bool,
 }
 
@@ -88,8 +89,8 @@ impl Report {
         self.kind == Kind::Failed
     }
 
-    /// Returns whether it may be deleted after reading: only messages about the delivery from a
-    /// mail system.
+    /// Returns whether it may be deleted after reading: only a mail system's report about the
+    /// delivery may.
     pub(super) fn is_deletable(&self) -> bool {
         self.is_certain && matches!(self.kind, Kind::Failed | Kind::Delayed | Kind::Delivered)
     }
@@ -97,7 +98,7 @@ impl Report {
 
 #[cfg(test)]
 impl Report {
-    /// Returns a failure as a mail system reports it.
+    /// Returns a delivery failure as reported by a mail system.
     pub(super) fn failed(status: &str, reason: &str) -> Self {
         Self {
             kind: Kind::Failed,
@@ -113,7 +114,7 @@ impl Report {
 pub(super) enum Kind {
     /// It will not be delivered.
     Failed,
-    /// Delivery continues.
+    /// Delivery is being retried.
     Delayed,
     /// It was delivered or relayed.
     Delivered,
@@ -123,11 +124,11 @@ pub(super) enum Kind {
     Disposition,
     /// An automatic reply, such as an out-of-office reply.
     AutoReply,
-    /// A report that does not state it.
+    /// The report does not state it.
     Unclear,
 }
 
-/// Classifies a complete message or its beginning; a truncated header is never a test mail.
+/// Classifies a message, or the beginning of one. With a truncated header, it is never a test mail.
 pub(super) fn classify(known: &dyn Known, message: &[u8]) -> Classification {
     let header = Header::read(message);
     let sender = Sender::of(&header);
@@ -143,15 +144,15 @@ pub(super) fn classify(known: &dyn Known, message: &[u8]) -> Classification {
     }
 }
 
-/// Returns whether a message with this header may be a notification, so that more of it is worth
-/// fetching.
+/// Returns whether a message with this header may be a notification, so that more of it should be
+/// read.
 pub(super) fn may_notify(header: &[u8]) -> bool {
     let header = Header::read(header);
     let sender = Sender::of(&header);
     sender.is_system() || sender.is_office || sender.is_titled_failure || is_service(&header)
 }
 
-/// Returns the token if the message is the mail itself.
+/// Returns the token that identifies a message as the mail itself.
 fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
     if !header.is_complete || is_contradicted(sender) {
         return None;
@@ -160,7 +161,7 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
         header.all(TOKEN_FIELD).map(|value| known.key().find(value.as_bytes())).collect();
     let named = fields.iter().flatten().next().cloned();
     if named.is_some() && fields.iter().any(|field| *field != named) {
-        // In addition to our own field, one that another message has.
+        // Besides our own field, there is one with another token.
         return None;
     }
     let titled =
@@ -178,17 +179,17 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
         let is_daemon = sender.is_daemon && !is_ours;
         let answers = refers_to(header, token.nonce) || (sender.refers && !is_identified);
         let is_other = titled.as_ref().is_some_and(|titled| *titled != token);
-        // With another identifier and from another address, it is a message that has inherited our
-        // field: programs that resend a mail or edit it "as new" keep unknown fields and the
+        // With another identifier and from another sender, it is a message that has taken over our
+        // field: programs in which a mail is "edited as new" or resent keep unknown fields and the
         // subject, around a person's text.
         let is_foreign = header.has("from") && !(is_identified || is_ours);
-        // The same, written by someone with the monitor's own address.
+        // Likewise, if someone uses the monitor's own address.
         let is_written = !is_identified && (sender.answers || is_of_client(header));
         let fits = !(is_foreign || is_written || is_other || is_daemon || answers);
         return (fits && (is_ours || !sender.is_responder)).then_some(token);
     }
-    // A gateway removed the field, so nothing may contradict the rest. A field without a valid
-    // signature contradicts an identifier, which has no signature.
+    // A gateway removed the field, so the rest must not contain any contradiction. A field without
+    // a valid signature contradicts an identifier, which is not signed.
     let awaited =
         || identified.filter(|_| fields.is_empty()).and_then(|nonce| known.awaited(nonce));
     let token = titled.or_else(awaited)?;
@@ -196,8 +197,8 @@ fn own(known: &dyn Known, header: &Header, sender: &Sender) -> Option<Token> {
     (is_from(&token) && !is_contradicted).then_some(token)
 }
 
-/// Returns whether a header with our token shows that it is not our mail: some gateways copy the
-/// fields of a mail into the header of their notification.
+/// Returns whether a header with our token shows that the message is not our mail: some gateways
+/// copy the fields of a mail into the header of their notification.
 fn is_contradicted(sender: &Sender) -> bool {
     let is_other_auto = sender.auto.as_deref().is_some_and(|auto| !sender::is_our_auto(auto));
     sender.is_report
@@ -207,13 +208,13 @@ fn is_contradicted(sender: &Sender) -> bool {
         || is_other_auto
 }
 
-/// Returns whether a mail client left its name: our mails have none.
+/// Returns whether a mail client has left its name; our mails have none.
 fn is_of_client(header: &Header) -> bool {
-    // X-MS-Has-Attach is not one of these: Exchange adds it to every message, including our mails.
+    // X-MS-Has-Attach does not count: Exchange adds it to every message, including our mails.
     ["user-agent", "x-mailer", "x-newsreader", "x-webmailer"].iter().any(|name| header.has(name))
 }
 
-/// Returns the one token of several fields; the outer `None` if they differ.
+/// Returns the token that all fields contain; the outer `None` if they differ.
 #[allow(clippy::option_option, reason = "none at all is something else than several")]
 fn sole(tokens: impl Iterator<Item = Token>) -> Option<Option<Token>> {
     let mut sole = None;
@@ -226,7 +227,7 @@ fn sole(tokens: impl Iterator<Item = Token>) -> Option<Option<Token>> {
     Some(sole)
 }
 
-/// Returns whether the message replies to the mail with this nonce.
+/// Returns whether the message is a reply to the mail with this nonce.
 fn refers_to(header: &Header, nonce: [u8; 8]) -> bool {
     let id = format!("{ID_MARK}{:016x}", u64::from_be_bytes(nonce));
     ["in-reply-to", "references"]
@@ -244,7 +245,8 @@ fn nonce_in(text: &str) -> Option<[u8; 8]> {
     u64::from_str_radix(digits, 16).ok().map(u64::to_be_bytes)
 }
 
-/// Finds a token anywhere in a message, or the identifier of an awaited mail, also in encoded text.
+/// Returns a token found anywhere in a message, including in encoded parts: the token itself, or
+/// the identifier of an expected mail.
 fn anywhere(known: &dyn Known, message: &[u8]) -> Option<Token> {
     let identified = |text: &[u8]| identified(known, text);
     known.key().find(message).or_else(|| identified(message)).or_else(|| {
@@ -257,9 +259,9 @@ fn anywhere(known: &dyn Known, message: &[u8]) -> Option<Token> {
     })
 }
 
-/// Returns the token of an awaited mail by its identifier in a text.
+/// Returns the token of an expected mail whose identifier is in a text.
 fn identified(known: &dyn Known, text: &[u8]) -> Option<Token> {
-    /// Maximum number of identifiers that are looked up in one text.
+    /// Maximum number of identifiers to look up in a text.
     const MAX_IDS: usize = 64;
     let mut ids = 0;
     let mut rest = text;
@@ -278,21 +280,23 @@ fn identified(known: &dyn Known, text: &[u8]) -> Option<Token> {
     None
 }
 
-/// Returns whether the sender is a service with its own addresses: Amazon SNS, and list managers.
+/// Returns whether the message comes from a service that writes from its own addresses: Amazon SNS,
+/// and list managers.
 fn is_service(header: &Header) -> bool {
     ["x-amz-sns-message-id", "x-amz-sns-subscription-arn", "x-mlserver"]
         .iter()
         .any(|name| header.has(name))
 }
 
-/// Reads a message about our mail as a notification; `None` if a person may have written it, or if
-/// it contains no information.
+/// Reads a message about our mail as a notification. Returns `None` if a person may have written
+/// it, or if it contains no statement.
 fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Report> {
-    // A journal (Exchange) encloses sent mail and contains no information about its delivery.
+    // A journal (Exchange) encloses the sent mail and contains nothing about its delivery.
     if header.has("x-ms-journal-report") {
         return None;
     }
-    // People who answer or forward a notification use their own address, and include no report.
+    // People who reply to or forward a notification use their own address, and don't attach a
+    // report.
     let is_titled = (sender.is_titled_failure || sender.is_complaint) && !sender.answers;
     let is_of_office = is_titled || (sender.is_office && !sender.answers && !sender.refers);
     let answers = sender.answers
@@ -300,8 +304,8 @@ fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Repo
     let is_from_system = (sender.is_system() || is_of_office || is_service(header)) && !answers;
     let parts = mime::parts(message);
     let words = words::of(&parts);
-    // Some gateways send their notifications as replies, or from any address; these show the
-    // servers' conversation.
+    // Some gateways send notifications as replies, or from any address, but include the dialogue
+    // between the servers.
     let encloses = || parts.iter().any(|part| report::is_original(&part.kind));
     let is_of_machine = || sender.is_office || (encloses() && !sender.answers && !sender.refers);
     if !(is_from_system || is_of_machine() && words::show_transcript(&words)) {
@@ -343,7 +347,7 @@ fn notification(header: &Header, sender: &Sender, message: &[u8]) -> Option<Repo
     })
 }
 
-/// Returns a report that only has a kind.
+/// Returns a report with only its kind.
 fn bare(kind: Kind) -> Report {
     Report { kind, status: None, reason: None, is_certain: false }
 }

@@ -1,4 +1,4 @@
-//! Reports by their structure: delivery status (RFC 3464, RFC 6533), feedback (RFC 5965, RFC 6591),
+//! Structured reports: delivery status (RFC 3464, RFC 6533), feedback (RFC 5965, RFC 6591), and
 //! disposition (RFC 8098).
 
 use super::{
@@ -13,7 +13,7 @@ pub(super) fn is_report_type(kind: &str) -> bool {
     is_status(kind) || is_disposition(kind) || is_feedback(kind)
 }
 
-/// Returns whether a type is a delivery status, including the spellings of Exchange and others.
+/// Returns whether a part is a delivery status, including the variants of Exchange and others.
 fn is_status(kind: &str) -> bool {
     matches!(
         kind,
@@ -32,7 +32,7 @@ fn is_feedback(kind: &str) -> bool {
     matches!(kind, "message/feedback-report" | "message/feedback-status")
 }
 
-/// Returns whether a part contains the original or its header.
+/// Returns whether a part contains the original message or its header.
 pub(super) fn is_original(kind: &str) -> bool {
     matches!(
         kind,
@@ -46,7 +46,7 @@ pub(super) fn is_original(kind: &str) -> bool {
     )
 }
 
-/// Reads the first informative report among the parts.
+/// Reads the first report among the parts that contains a statement.
 pub(super) fn read(parts: &[Part]) -> Option<Report> {
     parts.iter().find_map(|part| match &*part.kind {
         kind if is_status(kind) => delivery(part),
@@ -91,7 +91,8 @@ fn delivery(part: &Part) -> Option<Report> {
         (rank(recipient.kind), says_little, recipient.reason.is_none())
     })?;
     Some(Report {
-        // Without an action, the class of the status decides; without a status, the text does.
+        // Without an action, the class of the status decides; without a status, the surrounding
+        // text does.
         kind: best.kind.unwrap_or(Kind::Unclear),
         status: best.status,
         reason: best.reason,
@@ -110,8 +111,7 @@ fn recipient(group: &Header) -> Option<Recipient> {
     let said = diagnostic.as_deref().and_then(status::best).map(str::to_owned);
     let kind = group.first("action").and_then(action);
     let code = match (code, said) {
-        // The remote server's own code is more informative than one that the reporting server made
-        // up.
+        // The remote server's own code is more specific than one made up by the reporting server.
         (Some(code), Some(said)) if status::is_vague(&code) || code.starts_with('2') => Some(said),
         (None, said) => said,
         (code, _) => code,
@@ -146,7 +146,7 @@ fn action(value: &str) -> Option<Kind> {
     }
 }
 
-/// Returns the text of a diagnostic code without its type: `smtp; 550 no`.
+/// Returns the text of a diagnostic code without the type before it: `smtp; 550 no`.
 fn words_of(value: &str) -> String {
     match value.split_once(';') {
         Some((kind, words)) if !kind.trim().contains(' ') => words.trim().to_owned(),

@@ -6,7 +6,7 @@ use super::{
     mime::Parameterised,
 };
 
-/// Local parts that only mail systems use, without punctuation.
+/// Local parts used only by mail systems, without punctuation.
 const DAEMONS: &[&str] = &[
     "mailerdaemon",
     "maildaemon",
@@ -16,7 +16,7 @@ const DAEMONS: &[&str] = &[
     "mailsystem",
     "doublebounce",
 ];
-/// Local parts that both mail systems and their administrators use.
+/// Local parts used by both mail systems and their administrators.
 const OFFICES: &[&str] = &[
     "postmaster",
     "postoffice",
@@ -36,7 +36,7 @@ const OFFICES: &[&str] = &[
     "root",
     "system",
 ];
-/// Names that only mail systems use.
+/// Display names used only by mail systems.
 const DAEMON_NAMES: &[&str] = &[
     "mailer-daemon",
     "mailer daemon",
@@ -49,10 +49,10 @@ const DAEMON_NAMES: &[&str] = &[
     "microsoft exchange",
     "microsoft outlook",
 ];
-/// Names that both use.
+/// Display names used by both.
 const OFFICE_NAMES: &[&str] =
     &["system administrator", "postmaster", "mail administrator", "mail system"];
-/// Fields that only mail systems put into notifications of failure.
+/// Fields that only mail systems add to a failure notification.
 const MARKS_OF_FAILURE: &[&str] = &[
     "x-failed-recipients",
     "x-ms-embedded-report",
@@ -63,7 +63,7 @@ const MARKS_OF_FAILURE: &[&str] = &[
     "x-mimecast-bounce-id",
     "x-bounce-id",
 ];
-/// Prefixes of subjects of replies and forwarded messages, in the languages of common programs.
+/// Subject prefixes of replies and forwarded messages, in the languages of common programs.
 const REPLIES: &[&str] = &[
     "re",
     "aw",
@@ -105,7 +105,7 @@ const REPLIES: &[&str] = &[
     "forward",
     "weitergeleitet",
 ];
-/// Prefixes of subjects of notifications whose sender may be any address.
+/// Subject prefixes of notifications whose sender may be any address.
 const SUBJECTS_OF_FAILURE: &[&str] = &[
     "undeliver",
     "delivery failure",
@@ -183,7 +183,7 @@ const SUBJECTS_OF_FAILURE: &[&str] = &[
     "배달되지 않음",
     "전송 실패",
 ];
-/// Prefixes of subjects of complaints without a report.
+/// Subject prefixes of complaints without a report.
 const SUBJECTS_OF_COMPLAINT: &[&str] = &["complaint about message from"];
 /// Prefixes or parts of subjects of automatic replies.
 const AUTOMATIC: &[&str] = &[
@@ -232,7 +232,7 @@ const AUTOMATIC: &[&str] = &[
 /// Properties of the sender according to the header.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sender {
-    /// Whether the return path is null, or a mail system's.
+    /// The return path is null or belongs to a mail system.
     pub(super) has_null_path: bool,
     /// Whether the address or name is only used by mail systems.
     pub(super) is_daemon: bool,
@@ -244,17 +244,17 @@ pub(super) struct Sender {
     pub(super) is_report: bool,
     /// Whether the whole message is an enclosed one.
     pub(super) is_enclosure: bool,
-    /// Whether it has a field that only notifications of failure have.
+    /// It has a field that only failure notifications have.
     pub(super) is_marked: bool,
-    /// Whether the subject is that of a reply or a forwarded message.
+    /// The subject is that of a reply or a forwarded message.
     pub(super) answers: bool,
-    /// Whether the subject, or a field of responders, indicates an automatic reply.
+    /// The subject, or a field of responders, marks it as an automatic reply.
     pub(super) is_responder: bool,
     /// Whether it refers to an earlier message.
     pub(super) refers: bool,
-    /// Whether the subject is that of a notification of failure.
+    /// The subject is that of a failure notification.
     pub(super) is_titled_failure: bool,
-    /// Whether the subject is that of a complaint that a provider passes on.
+    /// The subject is that of a complaint forwarded by a provider.
     pub(super) is_complaint: bool,
     /// Type of the report, in lower case.
     pub(super) report_type: Option<String>,
@@ -315,8 +315,8 @@ impl Sender {
         sender
     }
 
-    /// Returns whether a program of the mail system certainly wrote it: messages from persons have
-    /// none of these.
+    /// Returns whether a mail system certainly wrote it. Messages from people have none of these
+    /// marks.
     pub(super) fn is_system(&self) -> bool {
         self.is_report
             || self.has_null_path
@@ -335,7 +335,7 @@ fn keyword(value: &str) -> &str {
     value.split([';', '(', ' ', '\t']).next().unwrap_or_default()
 }
 
-/// Returns whether a path is `<>`, or a replacement that some programs write.
+/// Returns whether a path is `<>`, or what programs write in its place.
 fn is_null_path(value: &str) -> bool {
     let path = value.trim();
     if path.is_empty() || path.starts_with("<>") {
@@ -372,8 +372,8 @@ pub(super) fn is_answer(subject: &str) -> bool {
     REPLIES.contains(&word)
 }
 
-/// Decodes the encoded words (RFC 2047) of a text; in character sets other than UTF-8, only
-/// characters that are readable as they are.
+/// Decodes the encoded words (RFC 2047) of a text; character sets other than UTF-8 are decoded as
+/// far as possible.
 pub(super) fn decoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

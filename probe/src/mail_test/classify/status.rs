@@ -4,7 +4,7 @@
 /// Maximum number of digits in a part of an enhanced code: `5.7.606`.
 const MAX_DIGITS: usize = 3;
 
-/// Finds the enhanced status codes of failures and delays in a text, in order, with their
+/// Returns the enhanced status codes of failures and delays in a text, in order, with their
 /// positions.
 pub(super) fn enhanced(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let bytes = text.as_bytes();
@@ -15,8 +15,8 @@ pub(super) fn enhanced(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .filter_map(move |(at, _)| Some((at, &text[at..at + length(bytes, at)?])))
 }
 
-/// Returns the length of a status code at this position, if there is one: neither an address nor a
-/// version.
+/// Returns the length of a status code at this position, if there is one. Addresses and versions
+/// are excluded.
 fn length(bytes: &[u8], at: usize) -> Option<usize> {
     let before = at.checked_sub(1).map(|at| bytes[at]);
     if before.is_some_and(|byte| {
@@ -30,7 +30,7 @@ fn length(bytes: &[u8], at: usize) -> Option<usize> {
         return None;
     }
     let subject = digits(at + 2);
-    // RFC 3463 has the subjects 0 to 7: a two-digit number belongs to a version.
+    // RFC 3463 defines the subjects 0 to 7, so a number of two digits belongs to a version.
     if subject != 1 || bytes.get(at + 3) != Some(&b'.') {
         return None;
     }
@@ -44,13 +44,13 @@ fn length(bytes: &[u8], at: usize) -> Option<usize> {
     ((1..=MAX_DIGITS).contains(&detail) && !goes_on).then_some(end - at)
 }
 
-/// Returns whether a code only states that something failed.
+/// Returns whether a code states only that something failed.
 pub(super) fn is_vague(code: &str) -> bool {
     code.ends_with(".0.0")
 }
 
-/// Returns the most informative code of a failure: first one after an SMTP reply code, then any
-/// other; vague ones come last, and codes of success are ignored.
+/// Returns the most specific code of a failure: one after an SMTP reply code, otherwise any other.
+/// Vague codes come last, and codes of success are excluded.
 pub(super) fn best(text: &str) -> Option<&str> {
     let failures = || enhanced(text).filter(|(_, code)| !code.starts_with('2'));
     let rank = |(at, code): &(usize, &str)| {
@@ -74,7 +74,7 @@ fn is_reply(code: &str) -> bool {
         && code.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Returns the first SMTP reply code of a failure in a line: a separate word.
+/// Returns the first SMTP reply code of a failure in a line, which must be a separate word.
 pub(super) fn reply(line: &str) -> Option<&str> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '@' | '_');
     line.split(|c: char| !is_word(c))

@@ -1,11 +1,11 @@
-//! Notifications in prose: written by qmail, Exim, Sendmail, Exchange and many others without a
-//! report, or in addition to one.
+//! Notifications in prose, as written by qmail, Exim, Sendmail, Exchange and many others instead of
+//! a report, or in addition to one.
 
 use super::{Kind, Report, header, mime::Part, report::is_original, sender::Sender, status};
 
-/// Maximum number of characters of a notification's own text that are read.
+/// Maximum length of a notification's own text to read.
 const MAX_WORDS: usize = 64 * 1024;
-/// Maximum length of a reason, in characters.
+/// Maximum length of a reason.
 const MAX_REASON: usize = 300;
 /// Maximum number of lines of a reason.
 const MAX_LINES: usize = 4;
@@ -262,11 +262,11 @@ const ORIGINALS: &[&str] = &[
     "start of returned message",
     "undelivered message",
 ];
-/// Envelope commands, as shown in transcripts.
+/// Commands of the envelope, as shown in transcripts.
 const COMMANDS: &[&str] = &["rcpt to:", "mail from:"];
 /// Words that introduce a server's reply.
 const REPLIES: &[&str] = &["received", "out:", "response:"];
-/// Fields with which a returned mail begins if nothing announces it.
+/// Fields at which a returned mail begins if nothing announces it.
 const FIRST_FIELDS: &[&str] = &[
     "received:",
     "return-path:",
@@ -292,14 +292,14 @@ pub(super) fn of(parts: &[Part]) -> String {
         text = without_tags(&of_kind("text/html"));
     }
     if text.trim().is_empty() {
-        // A multipart whose boundary was damaged: its raw text.
+        // A multipart whose boundary was damaged: use its raw text.
         text = parts.first().map(|part| header::text(&part.content)).unwrap_or_default();
     }
     let mut words = String::new();
     let mut is_inset = false;
     for line in text.lines() {
-        // Fields of the mail that are quoted within the text end at the next empty line; any other
-        // field ends the text.
+        // Indented fields of the mail within the text end at the next empty line; any others end
+        // the text.
         is_inset = (is_inset || begins_inset(line)) && !line.trim().is_empty();
         if is_inset {
             continue;
@@ -313,7 +313,7 @@ pub(super) fn of(parts: &[Part]) -> String {
     words
 }
 
-/// Returns whether an indented line is a field of the returned mail.
+/// Returns whether a line is an indented field of the returned mail.
 fn begins_inset(line: &str) -> bool {
     line.starts_with([' ', '\t']) && is_first_field(&line.trim().to_lowercase())
 }
@@ -328,7 +328,7 @@ fn begins_original(line: &str) -> bool {
         return true;
     }
     let bare = lower.trim_matches(|c: char| !c.is_alphanumeric());
-    // Between lines of dashes, or at the end of a line that announces it.
+    // Between dashes, or at the end of a line that announces it.
     let is_ruled = lower.starts_with("--")
         || lower.starts_with("|--")
         || lower.starts_with("==")
@@ -339,8 +339,8 @@ fn begins_original(line: &str) -> bool {
     is_ruled && ORIGINALS.iter().any(|words| bare.starts_with(words)) && !bare.contains("received")
 }
 
-/// Returns whether the text shows part of a conversation between mail servers: an envelope command
-/// and a reply that refuses. Text quoted by a person does not count.
+/// Returns whether the text contains part of a dialogue between mail servers: a command of the
+/// envelope, and a reply that refuses it. Text quoted by a person does not count.
 pub(super) fn show_transcript(words: &str) -> bool {
     let is_quoted = |line: &&str| line.starts_with("> ") || line.starts_with('|');
     let (mut commands, mut refusals) = (false, false);
@@ -383,7 +383,7 @@ fn contains(text: &str, known: &[&str]) -> bool {
     known.iter().any(|words| text.contains(words))
 }
 
-/// Reads a notification in prose; `None` if it is not one.
+/// Reads a notification in prose; returns `None` if it is not one.
 pub(super) fn read(words: &str, subject: &str, sender: &Sender) -> Option<Report> {
     if let Some(report) = published(words) {
         return Some(report);
@@ -419,12 +419,11 @@ pub(super) fn read(words: &str, subject: &str, sender: &Sender) -> Option<Report
         && !sender.is_report
         && !contains(&subject, FAILURES)
     {
-        // A responder for a person may use any words; only a mail system's subject is taken
-        // literally.
+        // A person's responder may use any words, so only a mail system's subject is trusted.
         let is_bare = sender.auto.is_none() && !sender.is_responder;
         if !(is_bare && has_code) {
             return Some(Report {
-                // A person's words are never interpreted.
+                // A person's text is never interpreted.
                 reason: None,
                 is_certain: false,
                 ..report(Kind::AutoReply)
@@ -434,7 +433,7 @@ pub(super) fn read(words: &str, subject: &str, sender: &Sender) -> Option<Report
     (has_failed || is_of_mail_system || sender.is_report).then(|| report(Kind::Failed))
 }
 
-/// Reads a notification that Amazon SES publishes and an SNS subscription relays (JSON).
+/// Reads a notification that Amazon SES publishes and an SNS subscription forwards (JSON).
 fn published(words: &str) -> Option<Report> {
     let value = |name: &str| {
         let (_, rest) = words.split_once(&format!("\"{name}\""))?;

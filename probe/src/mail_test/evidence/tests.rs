@@ -1,5 +1,5 @@
-//! A simulated world of servers with reported habits of real ones. The truth is known here, so the
-//! tests can check the guaranteed interval and the coverage of the calibrated one.
+//! A simulated world of servers that behave like real ones. The truth is known here, which makes it
+//! possible to verify the guaranteed interval, and the 99 % of the calibrated one.
 
 use proptest::prelude::*;
 
@@ -32,7 +32,7 @@ proptest! {
     }
 }
 
-/// Deterministic random numbers for each seed.
+/// Pseudo-random numbers, the same for each seed.
 #[derive(Debug, Clone)]
 struct Random(u64);
 
@@ -73,18 +73,18 @@ impl Random {
     }
 }
 
-/// How a machine writes timestamps.
+/// How a machine writes a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Writes {
     /// Whole seconds, truncated, as most servers do.
     Truncated,
-    /// To the nearest second.
+    /// Rounded to the nearest second.
     Rounded,
-    /// Minutes only (a gateway that writes `18:00 +0000`, RFC 5322 allows it).
+    /// Minutes only (a gateway that writes `18:00 +0000`, which RFC 5322 allows).
     Minutes,
     /// Milliseconds.
     Fractions,
-    /// The hour between noon and one o'clock as that after midnight (GreenMail issue 211).
+    /// The hour between noon and one o'clock as the one after midnight (GreenMail issue 211).
     NoonAsMidnight,
 }
 
@@ -112,40 +112,40 @@ impl Machine {
     }
 }
 
-/// Servers and their faults.
+/// Servers and their disturbances.
 #[derive(Debug, Clone)]
 struct World {
     seed: u64,
-    /// Time between the end of a test and the start of the next.
+    /// Time from the end of a test to the next one.
     pause: i64,
     /// Median and spread of the round trips.
     delay: (i64, f64),
     check_interval: i64,
-    /// Extra pick-ups for each mail.
+    /// Extra pick-ups per mail.
     extra: usize,
-    /// How long a pick-up takes.
+    /// Duration of a pick-up.
     cost: i64,
-    /// Delay of announcements, if the mailbox is watched.
+    /// Delay of the announcement, if the mailbox is watched.
     announced: Option<i64>,
-    /// The machines behind one name that store mails.
+    /// The machines that store the mail, with one name.
     cluster: Vec<Machine>,
     writes: Writes,
     /// Whether the machine that accepts the mail has a separate clock but the same name.
     one_name: bool,
     /// Whether machines have another name for each connection.
     fresh_names: bool,
-    /// Whether the last hop writes its timestamp when it stores the mail, not when it queues it.
+    /// Whether the last hop stamps the mail when storing it, not when queueing it.
     filed: bool,
     internal_date: bool,
-    /// How far the clock of INTERNALDATE is ahead of the machine that stores mails.
+    /// Offset of the clock of INTERNALDATE from the machine that stores the mail.
     dated: i64,
-    /// Share of announcements that are missing.
+    /// Probability that the announcement is missing.
     silent: f64,
-    /// Share of mails before which a machine's clock is set, and by how much at most.
+    /// Probability that a machine's clock is set, and the maximum step.
     set: (f64, i64),
-    /// Share of mails whose fields are in an odd order, incomplete, or missing.
+    /// Probability that a mail's fields are in odd order, incomplete, or missing.
     odd: f64,
-    /// Share of mails that a busy server stores or announces up to two seconds late.
+    /// Probability that a server is busy and stores or announces mails up to two seconds late.
     busy: f64,
 }
 
@@ -172,7 +172,7 @@ fn calm() -> World {
     }
 }
 
-/// The stated bounds of an arrival, and the truth.
+/// The stated bounds of an arrival, and the true time.
 #[derive(Debug, Clone, Copy)]
 struct Told {
     landing: Arrival,
@@ -193,7 +193,7 @@ fn hop(by: Option<String>, at: Option<i64>) -> Hop {
     Hop { by, from: None, at: at.map(UtcMicros), delay: None, clock_suspect: false }
 }
 
-/// When a mail was looked for.
+/// The pick-ups of a mail.
 struct Seen {
     not_shown: Option<i64>,
     shown: i64,
@@ -201,7 +201,7 @@ struct Seen {
 }
 
 impl World {
-    /// Returns a world with a random selection of all habits.
+    /// Returns a random combination of all behaviours.
     fn drawn(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut machine = || Machine {
@@ -210,8 +210,8 @@ impl World {
         };
         let mut cluster = vec![machine()];
         if seed.is_multiple_of(3) {
-            // Machines of a cluster differ by a few seconds; one with a wrong time zone is an hour
-            // off.
+            // The machines of a cluster are a few seconds apart; one with a wrong time zone is an
+            // hour off.
             let Machine { ahead, ppm } = cluster[0];
             let apart = if seed.is_multiple_of(5) { HOUR } else { 3 * SECOND };
             cluster.push(Machine { ahead: ahead + apart, ppm });
@@ -248,7 +248,7 @@ impl World {
         }
     }
 
-    /// Returns when the mail is looked for, by the probe's own plan.
+    /// Returns when the mail is looked for, according to the probe's plan.
     fn seen(&self, learned: &LearnedState, random: &mut Random, sent: i64, landed: i64) -> Seen {
         let (count, cost) = match self.announced {
             Some(_) => (2 * self.extra, 2_000),
@@ -268,7 +268,7 @@ impl World {
         let mut not_shown = None;
         let mut free = sent;
         for at in polls {
-            // One after the other; a missed pick-up is not made up for.
+            // Pick-ups are sequential, and a missed one is not repeated.
             if at < free {
                 continue;
             }
@@ -306,7 +306,7 @@ impl World {
                 1 => hops.swap(0, 1),
                 2 => drop(hops.pop()),
                 3 => hops[2].at = None,
-                // A hop hides its name, or writes an arbitrary date.
+                // A hop hides its name or writes an arbitrary date.
                 _ => hops[2] = hop(None, Some(random.between(0, 1_000_000 * SECOND))),
             }
         }
@@ -385,7 +385,7 @@ fn median_width(told: &[Told]) -> i64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever servers do with their clocks, names and fields.
+    /// Holds whatever servers do with their clocks, names and fields.
     #[test]
     fn what_is_certain_always_contains_the_truth(seed in any::<u64>(), mails in 1..120_usize) {
         for told in World::drawn(seed).told(mails) {
@@ -459,7 +459,7 @@ fn where_nothing_is_calibrated_the_prediction_is_still_the_estimate() {
     assert!(errors[15] < 2_500_000, "{errors:?}");
 }
 
-/// Issue 18, A3: two machines with one name, five seconds apart; the mail arrives after eight
+/// Issue 18, A3: two machines with the same name, five seconds apart; the mail arrives after eight
 /// seconds, and a pick-up every fifteen finds it.
 #[test]
 fn two_machines_of_one_name_do_not_make_one_clock() {
@@ -484,7 +484,7 @@ fn two_machines_of_one_name_do_not_make_one_clock() {
     }
 }
 
-/// Returns habits reported of real servers.
+/// Returns behaviours reported of real servers.
 fn reported() -> Vec<(&'static str, World)> {
     let machine = |ahead: i64| Machine { ahead, ppm: 15.0 };
     vec![

@@ -1,5 +1,5 @@
-//! A mailbox and the tests that wait for mails in it: one pick-up serves all of them, at the times
-//! that they need.
+//! Polls a mailbox on behalf of all tests waiting for mail in it: one pick-up serves all of them,
+//! at the times that each requires.
 
 mod plan;
 mod progress;
@@ -30,9 +30,9 @@ use super::{
 pub(super) use progress::{LastVisit, Progress};
 pub(super) use registry::{ClockBehaviour, Registry};
 
-/// How long a watch continues after the last awaited mail: the next test may be near.
+/// Time that a watch continues after the last expected mail, because the next test may start soon.
 const LINGER: Micros = Micros::from_secs(90);
-/// Pause before a failed watch is retried.
+/// Time after which a failed watch is tried again.
 const WATCH_AGAIN: Micros = Micros::from_secs(60);
 
 /// Returns whether a mailbox is watched while mails of this monitor are in transit.
@@ -62,7 +62,7 @@ impl Key {
     }
 }
 
-/// An awaited mail; dropping it stops the waiting.
+/// An expected mail; dropping it ends the waiting.
 pub(in crate::mail_test) struct Expected {
     nonce: [u8; 8],
     registry: Arc<Registry>,
@@ -71,8 +71,7 @@ pub(in crate::mail_test) struct Expected {
 }
 
 impl Expected {
-    /// Records that the mail was sent at this moment, with this timestamp: from now on it is looked
-    /// for.
+    /// Starts to look for the mail, which was sent at this time and is stamped with this time.
     pub(in crate::mail_test) fn sent(
         &self,
         monitor: &MonitorId,
@@ -109,22 +108,22 @@ impl Drop for Expected {
     }
 }
 
-/// A mailbox; visits to it are sequential.
+/// A mailbox, which is visited by one pick-up at a time.
 pub(in crate::mail_test) struct Mailbox {
     id: MailboxId,
     key: Key,
     door: MailboxEndpoint,
     account: Mutex<Option<Account>>,
-    /// Wakes the visits because the plan may have changed.
+    /// Wakes the visits, because the plan may have changed.
     wake: Notify,
-    /// Wakes the watch because there may be something else to do.
+    /// Wakes the watch, because its next action may have changed.
     attention: Notify,
     /// Whether a watch is running.
     is_watching: AtomicBool,
 }
 
-/// A visit in progress. If it is aborted, the mails that it has read are still handed out, because
-/// they may have been deleted already.
+/// A visit in progress. If it is aborted, the mails read so far are still handed out, because they
+/// may already be deleted.
 struct OngoingVisit<'a> {
     registry: &'a Registry,
     duplicates: &'a UnboundedSender<Sample>,
@@ -142,8 +141,8 @@ impl Drop for OngoingVisit<'_> {
         let mut visit = std::mem::replace(&mut self.visit, Visit::begin());
         visit.found.retain(|found| found.receive.is_some());
         if !visit.found.is_empty() {
-            // As in a mailbox without waiting tests: an incomplete visit proves nothing about a
-            // mail that was not found.
+            // As in a mailbox without waiting tests: a test whose mail was not found learns nothing
+            // from an incomplete visit.
             for sample in self.registry.hand_out(MailboxId::new(), visit) {
                 let _ = self.duplicates.send(sample);
             }
@@ -174,8 +173,8 @@ impl Mailbox {
         }
     }
 
-    /// Expects a mail in the mailbox; it is not looked for before [`Expected::sent`]. Credentials
-    /// that the server rejects are not tried again for `hold`.
+    /// Registers an expected mail in the mailbox, which is not looked for before
+    /// [`Expected::sent`]. Credentials that the server rejects are not tried again for `hold`.
     pub(in crate::mail_test) fn expect(
         self: &Arc<Self>,
         registry: &Arc<Registry>,
@@ -198,12 +197,12 @@ impl Mailbox {
         Expected { nonce, registry: registry.clone(), mailbox: self.clone(), progress }
     }
 
-    /// Returns whether these options access it through the same endpoint.
+    /// Returns whether these options lead to it through the same endpoint.
     pub(in crate::mail_test) fn is_reached_as(&self, options: &MailQos) -> bool {
         self.door.endpoint == options.pickup && self.door.step == options.timeout.to_std()
     }
 
-    /// Sets the account of future visits: the same user, possibly with another password.
+    /// Sets the account for future visits: the same user, possibly with another password.
     pub(in crate::mail_test) fn log_in_by(&self, account: Option<&Account>) {
         let account = account.map(|account| self.door.protocol.account(account));
         *self.account.lock().ignore_poison() = account;
@@ -230,7 +229,7 @@ impl Mailbox {
         }
     }
 
-    /// Visits the mailbox whenever a plan requires it, until no plan is left; `duplicates` receives
+    /// Visits the mailbox whenever a plan requires it, until no plan is left. `duplicates` receives
     /// the samples of settled tests whose mail arrived again.
     pub(in crate::mail_test) async fn serve(
         self: Arc<Self>,
@@ -239,8 +238,8 @@ impl Mailbox {
     ) {
         let mut memory = Memory::default();
         let mut watching: Option<(Moment, RunningWatch)> = None;
-        // Only after a successful visit: a watch must not double the attempts with a wrong
-        // password.
+        // Start a watch only right after a successful visit: it must not double the attempts with a
+        // wrong password.
         let mut welcome = false;
         loop {
             let due_again = match &watching {
@@ -248,7 +247,7 @@ impl Mailbox {
                 None => true,
             };
             if welcome && due_again && registry.is_watched(self.id) {
-                // The old watch's slot is free before the new one takes a slot.
+                // The old watch must release its slot before the new one takes one.
                 watching = None;
                 if let Some(place) = registry.connections.watch(&self.place(), self.id) {
                     watching = Some((
@@ -258,12 +257,12 @@ impl Mailbox {
                 }
             }
             if Arc::strong_count(&self) == 1 {
-                // The configuration now uses another endpoint, and the last awaited mail here is
+                // The configuration now uses another endpoint, and the last mail expected here is
                 // settled.
                 return;
             }
             let due = registry.next_due(self.id);
-            // Without a plan, check from time to time whether any test still waits.
+            // Without a plan, check periodically whether any test still waits.
             let until =
                 due.map_or_else(|| tokio::time::Instant::now() + LINGER.to_std(), Moment::instant);
             tokio::select! {
@@ -295,8 +294,8 @@ impl Mailbox {
         }
     }
 
-    /// Visits the mailbox once; if another program has locked it, retries within the deadline of a
-    /// step.
+    /// Visits the mailbox once. If another program has locked it, the visit is retried within a
+    /// step's deadline.
     async fn visit(
         &self,
         memory: &mut Memory,
@@ -317,7 +316,7 @@ impl Mailbox {
                 match credentials.turn(&place, registry.hold(self.id).to_std(), step).await {
                     Ok(turn) => Some(turn),
                     Err(held_back) => {
-                        // Within the same test there is nothing to add to the refusal.
+                        // Within the same test, nothing needs to be added to the refusal.
                         let text = match registry
                             .began_before(self.id, Moment::now() - Micros::from(held_back.age))
                         {

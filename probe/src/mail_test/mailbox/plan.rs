@@ -1,33 +1,32 @@
-//! Plans when to look for a mail.
+//! Plans for when to look for a mail.
 
 use mailqos_config::MailQos;
 use mailqos_model::Micros;
 
 use super::super::{evidence::Moment, pickup::PickupError};
 
-/// Longest pause between pick-ups for a late mail.
+/// Maximum time between pick-ups for a late mail.
 const SPARSEST: Micros = Micros::from_secs(15 * 60);
 
-/// Pace of a precise monitor: gaps in proportion to the elapsed time, from shortly before the
-/// fastest earlier arrival on.
+/// Pace of a precise monitor: gaps proportional to the elapsed time, starting shortly before the
+/// fastest earlier arrival.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     shortest: Micros,
     longest: Micros,
-    /// The gap is one part in this many of the elapsed time.
+    /// Divisor of the elapsed time that gives the gap.
     part: i64,
 }
 
-/// Polling over an open connection costs the server next to nothing.
+/// Pace of polls over an open connection, which cost the server almost nothing.
 const POLLS: Pace =
     Pace { shortest: Micros::from_millis(20), longest: Micros::from_millis(200), part: 20 };
-/// A visit costs the server a login.
+/// Pace of visits, each of which costs the server a login.
 const VISITS: Pace =
     Pace { shortest: Micros::from_millis(60), longest: Micros::from_millis(500), part: 20 };
 
-/// Returns the pace while a person waits for the result: a single test may cost the server a few
-/// dozen logins. The round trip is then known to within a tenth. A longer check interval does not
-/// apply.
+/// Returns the pace while a person waits for the result, regardless of a longer check interval. A
+/// single test may cost the server a few dozen logins, and measures the round trip to within a tenth.
 fn while_waited_for(check_interval: Micros) -> Pace {
     const SHORTEST: Micros = Micros::from_millis(50);
     Pace { shortest: SHORTEST, longest: check_interval.max(SHORTEST), part: 5 }
@@ -39,7 +38,7 @@ impl Pace {
     }
 }
 
-/// When to look for a mail.
+/// Plan for when to look for a mail.
 #[derive(Debug, Clone)]
 pub(in crate::mail_test) struct Plan {
     pub(in crate::mail_test) sent: Moment,
@@ -50,14 +49,14 @@ pub(in crate::mail_test) struct Plan {
     pub(super) check: Moment,
     /// Extra pick-ups around the expected arrival, earliest first.
     pub(super) looks: Vec<Moment>,
-    /// Number of immediate visits that are left for announcements of a watch.
+    /// Number of remaining immediate visits for announcements of a watch.
     pub(super) on_landing: u8,
-    /// For precise monitors: the time from which on the mail is looked for at short gaps.
+    /// Start of the short gaps, for precise monitors.
     pub(super) precise_from: Option<Moment>,
-    /// Whether a person waits for the result, so that the mail is looked for at short gaps whatever
-    /// the check interval; until the server refuses a visit.
+    /// Whether a person waits for the result. The mail is then looked for at short gaps, whatever
+    /// the check interval, until the server refuses a visit.
     pub(super) is_attended: bool,
-    /// Whether visits are the only way to look, because nothing watches the mailbox.
+    /// Whether only visits can find the mail, because no watch is running.
     pub(super) by_visits: bool,
 }
 
@@ -79,7 +78,7 @@ impl Plan {
         }
     }
 
-    /// Returns a person waits for the result.
+    /// Marks that a person waits for the result.
     pub(super) fn attended(mut self) -> Self {
         self.is_attended = true;
         let pace = while_waited_for(self.check_interval);
@@ -87,7 +86,7 @@ impl Plan {
         self
     }
 
-    /// Marks that a watch looks into the mailbox meanwhile.
+    /// Marks that a watch covers the mailbox.
     pub(super) fn watched(mut self) -> Self {
         self.by_visits = false;
         self
@@ -106,7 +105,7 @@ impl Plan {
         look.map_or(self.check, |look| self.check.min(*look))
     }
 
-    /// Looks for the mail at short gaps from this time after sending.
+    /// Looks for the mail at short gaps, starting at this time after sending.
     pub(super) fn precise(mut self, from: Micros) -> Self {
         let from = self.sent + from;
         self.precise_from = Some(from);
@@ -125,15 +124,15 @@ impl Plan {
         if let Some(from) = self.precise_from {
             return Some(from.max(now + POLLS.gap(now - self.sent)));
         }
-        // A poll that was made slightly early is not repeated.
+        // A poll made slightly early is not repeated.
         let soon = now + POLLS.shortest + POLLS.shortest;
         self.looks.iter().find(|look| **look > soon).copied()
     }
 
-    /// Advances the plan after a pick-up that started at `began`.
+    /// Schedules the next pick-up after one that began at `began`.
     pub(super) fn advance(&mut self, began: Moment, error: Option<&PickupError>) {
         let now = Moment::now();
-        // Pick-ups that were due while a slow server was visited are not made up for.
+        // Pick-ups missed during a visit to a slow server are not repeated.
         self.looks.retain(|look| *look > now);
         if error.is_some() {
             self.looks.clear();
@@ -145,8 +144,8 @@ impl Plan {
         }
         if began < self.deadline {
             self.next = match error {
-                // Each refused login may cost the account and this address a penalty, or lock the
-                // account: one more attempt suffices.
+                // Each refused login may cause a delay for the account and this address, or lock
+                // it, so only one more attempt is made.
                 Some(error) if error.refused => self.deadline,
                 None if self.by_visits && self.precise_from.is_some() => {
                     (now + VISITS.gap(now - self.sent)).min(self.deadline)
@@ -198,7 +197,7 @@ mod tests {
         {
             let plan = plan(check_interval).attended();
             assert_eq!(plan.next - plan.sent, Micros::from_millis(50));
-            // Until a minute has passed: the gaps stay in proportion, and the logins few.
+            // Until a minute has passed, the gaps stay in proportion, and the number of logins stays low.
             let pace = while_waited_for(check_interval);
             let (mut elapsed, mut visits) = (Micros::from_millis(50), 1);
             while elapsed < Micros::from_secs(60) {
@@ -212,7 +211,7 @@ mod tests {
         }
     }
 
-    /// As Outlook.com did: "-ERR Exceeded the login limit for a 15 minute period" (frappe issue
+    /// As with Outlook.com: "-ERR Exceeded the login limit for a 15 minute period" (frappe issue
     /// 242).
     #[test]
     fn a_server_that_refuses_a_visit_sees_the_check_interval_again() {

@@ -32,16 +32,16 @@ pub(in crate::mail_test) struct LastVisit {
 /// Progress of waiting for a mail.
 #[derive(Debug, Clone, Default)]
 pub(in crate::mail_test) struct Progress {
-    /// Pick-ups since it was sent.
+    /// Pick-ups since the mail was sent.
     pub(in crate::mail_test) pickups: i32,
     pub(in crate::mail_test) last: Option<LastVisit>,
     /// Start of the last visit that ended without an error.
     pub(in crate::mail_test) looked_at: Option<Moment>,
-    /// The mail itself.
+    /// The mail itself, if found.
     pub(in crate::mail_test) found: Option<Found>,
     /// Notification about the mail; a failure takes precedence.
     pub(in crate::mail_test) notified: Option<Report>,
-    /// The visit that found the decisive message.
+    /// The visit whose finding settles the test.
     pub(in crate::mail_test) found_by: Option<LastVisit>,
     pub(in crate::mail_test) duplicates: i32,
     /// Transcripts of the last visits.
@@ -77,8 +77,8 @@ impl Progress {
         }
     }
 
-    /// Records a notification about the mail. It is not a copy of the mail: it does not count as a
-    /// duplicate, and the mail takes precedence.
+    /// Records a notification about the mail. It does not count as a duplicate, and the mail itself
+    /// takes precedence.
     fn note_notification(&mut self, report: Report, visit: &LastVisit) {
         if self.failure().is_some() {
             return;
@@ -106,7 +106,7 @@ impl Progress {
             .map(move |transcript| testing::conversation(&protocol.to_string(), transcript))
     }
 
-    /// Returns remarks that may not affect the outcome: folders that were not searched.
+    /// Returns remarks that may be relevant to the outcome: folders that were not searched.
     pub(in crate::mail_test) fn notes(&self) -> Vec<String> {
         let visit = self.found_by.as_ref().or(self.last.as_ref());
         visit
@@ -118,12 +118,12 @@ impl Progress {
             .collect()
     }
 
-    /// Returns whether a visit that started at this moment or later has ended.
+    /// Returns whether a visit that began at this time or later has ended.
     pub(in crate::mail_test) fn has_looked_at(&self, moment: Moment) -> bool {
         self.last.as_ref().is_some_and(|visit| visit.began >= moment)
     }
 
-    /// Returns whether the mail was found and completely read, or is known to have failed.
+    /// Returns whether the mail was found and read completely, or is known to have failed.
     pub(in crate::mail_test) fn is_complete(&self) -> bool {
         match &self.found {
             Some(found) => found.receive.is_some(),

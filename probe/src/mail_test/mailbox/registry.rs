@@ -1,5 +1,4 @@
-//! The tests of this process whose mails are in transit, and what visits to mailboxes find for
-//! them.
+//! The tests of this process whose mails are in transit, and the findings of visits about them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -28,31 +27,31 @@ use super::{
     progress::{LastVisit, Progress},
 };
 
-/// Time after its horizon at which one of our mails that no test here waits for is deleted: until
-/// then, the process that sent it may wait for it (`mailqos-probe run`, whose late mails
+/// Time after its horizon at which one of our mails is deleted if no test here waits for it. Until
+/// then, the process that sent it may be waiting for it (`mailqos-probe run`, whose late mails
 /// `mailqos-probe test` may see).
 const CLEAR_AFTER: Micros = Micros::from_secs(600);
-/// Age at which a mail of another site, or of a removed monitor, is deleted: its horizon is not
-/// known here.
+/// Age at which a mail of another site or of a removed monitor is deleted, because its horizon is
+/// unknown here.
 const CLEAR_FOREIGN_SITE_AFTER: Micros = Micros(MAX_HORIZON.0 + CLEAR_AFTER.0);
-/// Number of settled tests that are remembered, so that duplicates of their mails are recognised.
+/// Number of settled tests to remember, so that duplicates of their mails are recognised.
 const REMEMBERED: usize = 1024;
-/// Check interval above which there are no extra pick-ups: the user wants few logins (servers that
-/// announce LOGIN-DELAY, RFC 2449, section 6.5, reject more).
+/// Check interval above which no extra pick-ups are made, because few logins are wanted then
+/// (servers that announce LOGIN-DELAY, RFC 2449, section 6.5, reject more).
 const RARE: Micros = Micros::from_secs(120);
-/// Time without extra pick-ups after a failed visit.
+/// Time after a failed visit during which no extra pick-ups are made.
 const SPARED: Micros = Micros::from_secs(15 * 60);
-/// Number of mailboxes whose visits are remembered.
+/// Maximum number of mailboxes whose visits are remembered.
 const MAX_VISITED: usize = 4096;
 /// Number of round trips on which a precise monitor's expectation is based.
 const HISTORY: usize = 64;
 
-/// An awaited mail.
+/// An expected mail.
 pub(super) struct Waiting {
     /// Token of the mail.
     pub(super) token: Token,
     pub(super) mailbox: MailboxId,
-    /// Whether the mailbox is to be watched meanwhile.
+    /// Whether the mailbox should be watched in the meantime.
     pub(super) watched: bool,
     pub(super) plan: Option<Plan>,
     /// Time for which rejected credentials are not tried again.
@@ -63,39 +62,39 @@ pub(super) struct Waiting {
 /// Settings of a monitor's mails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::mail_test) struct ClockBehaviour {
-    /// Time that a mail is waited for.
+    /// Time to wait for a mail.
     pub(in crate::mail_test) horizon: Micros,
     /// Sender address.
     pub(in crate::mail_test) from: String,
 }
 
-/// All tests of this process whose mails are in flight.
+/// All tests of this process whose mails are in transit.
 pub(in crate::mail_test) struct Registry {
     key: SigningKey,
     site: SiteName,
     /// Settings of each monitor's mails.
     habits: Mutex<HashMap<MonitorId, ClockBehaviour>>,
     waiting: Mutex<HashMap<[u8; 8], Waiting>>,
-    /// Largest configured size of a mail.
+    /// Largest configured size of a mail so far.
     largest: AtomicU64,
     settled: Mutex<VecDeque<([u8; 8], Sample)>>,
-    /// A person waits for the results of the tests.
+    /// Whether a person waits for the results of the tests.
     pub(in crate::mail_test) is_attended: AtomicBool,
     /// Last round trips of precise monitors: the lower bound of each.
     history: Mutex<HashMap<MonitorId, VecDeque<Micros>>>,
     pub(in crate::mail_test) connections: Arc<Connections>,
     /// Recent visits to each mailbox.
     visited: Mutex<HashMap<MailboxId, Visited>>,
-    /// What was learned from earlier mails.
+    /// Knowledge from earlier mails.
     pub(in crate::mail_test) learned: Mutex<LearnedState>,
 }
 
 /// Recent visits to a mailbox.
 #[derive(Debug, Clone, Copy, Default)]
 struct Visited {
-    /// Moving average of their duration.
+    /// Moving average of their durations.
     took: Micros,
-    /// After a failed visit, no extra ones are made until then.
+    /// End of the time without extra visits, after a failed one.
     spared_until: Option<Moment>,
 }
 
@@ -131,13 +130,13 @@ impl Registry {
         *self.habits.lock().ignore_poison() = habits;
     }
 
-    /// Expects a mail; it is not looked for before it has a plan.
+    /// Registers an expected mail, which is not looked for before it has a plan.
     pub(super) fn wait_for(&self, nonce: [u8; 8], waiting: Waiting, size: u64) {
         self.largest.fetch_max(size, Ordering::Relaxed);
         self.waiting.lock().ignore_poison().insert(nonce, waiting);
     }
 
-    /// Changes the plans of the awaited mails in a mailbox.
+    /// Changes the plans of all mails expected in a mailbox.
     pub(super) fn each_plan(&self, mailbox: MailboxId, mut change: impl FnMut(&mut Plan)) {
         for waiting in self.waiting.lock().ignore_poison().values_mut() {
             if let Some(plan) = waiting.plan.as_mut().filter(|_| waiting.mailbox == mailbox) {
@@ -180,7 +179,7 @@ impl Registry {
         if options.check_interval > RARE || visited.is_spared() {
             return Vec::new();
         }
-        // Polls over the connection of a watch cost next to nothing.
+        // Polls over the connection of a watch cost almost nothing.
         let (times, cost) = if plan.by_visits { (1, visited.took) } else { (2, Micros::ZERO) };
         let limits = Limits {
             count: times * usize::from(options.extra_pickups),
@@ -192,7 +191,7 @@ impl Registry {
         learned.expectations.looks(monitor, limits, u64::from_le_bytes(nonce))
     }
 
-    /// Records a visit: a server that refuses one gets no extra ones for a while.
+    /// Records a visit. A server that refuses one gets no extra visits for a while.
     fn note_visited(&self, mailbox: MailboxId, visit: &Visit) {
         let now = Moment::now();
         let mut all = self.visited.lock().ignore_poison();
@@ -208,15 +207,15 @@ impl Registry {
         }
     }
 
-    /// Returns when a precise monitor's mail must be looked for: shortly before the fastest earlier
-    /// arrival.
+    /// Returns the time from which a precise monitor's mail must be looked for: shortly before the
+    /// fastest earlier arrival.
     pub(super) fn precise_from(&self, monitor: &MonitorId) -> Micros {
         let history = self.history.lock().ignore_poison();
         let fastest = history.get(monitor).and_then(|known| known.iter().min());
         Micros(fastest.map_or(0, |fastest| fastest.0 / 5 * 4))
     }
 
-    /// Notes a lower bound of the round trip of a precise monitor's mail.
+    /// Records a lower bound of the round trip of a precise monitor's mail.
     pub(in crate::mail_test) fn landed_after(&self, monitor: &MonitorId, least: Micros) {
         let mut history = self.history.lock().ignore_poison();
         let known = history.entry(monitor.clone()).or_default();
@@ -226,7 +225,7 @@ impl Registry {
         known.push_back(least);
     }
 
-    /// Returns whether a mailbox is to be watched.
+    /// Returns whether a mailbox should be watched.
     pub(super) fn is_watched(&self, mailbox: MailboxId) -> bool {
         self.waiting
             .lock()
@@ -236,8 +235,8 @@ impl Registry {
     }
 
     /// Returns how long credentials that the server of this mailbox has rejected are not tried
-    /// again: no test has more than one failed login, and monitors that share the mailbox have one
-    /// together.
+    /// again. No test has more than one failed login, and monitors that share the mailbox share
+    /// one.
     pub(super) fn hold(&self, mailbox: MailboxId) -> Micros {
         self.waiting
             .lock()
@@ -249,7 +248,7 @@ impl Registry {
             .unwrap_or(Micros::ZERO)
     }
 
-    /// Returns whether all awaited mails in this mailbox were sent before this moment.
+    /// Returns whether all mails expected in this mailbox were sent before this time.
     pub(super) fn began_before(&self, mailbox: MailboxId, moment: Moment) -> bool {
         self.waiting
             .lock()
@@ -260,7 +259,7 @@ impl Registry {
             .all(|plan| plan.sent < moment)
     }
 
-    /// Remembers a settled test, to recognise duplicates of its mail.
+    /// Stores a settled test, to recognise duplicates of its mail.
     pub(in crate::mail_test) fn settled(&self, nonce: [u8; 8], sample: Sample) {
         let mut settled = self.settled.lock().ignore_poison();
         if settled.len() >= REMEMBERED {
@@ -279,7 +278,7 @@ impl Registry {
             .min()
     }
 
-    /// Hands out the findings of a visit; returns the samples that have one more duplicate.
+    /// Hands out the findings of a visit, and returns the samples that have a further duplicate.
     pub(super) fn hand_out(&self, mailbox: MailboxId, visit: Visit) -> Vec<Sample> {
         self.note_visited(mailbox, &visit);
         let last = LastVisit {
@@ -300,7 +299,7 @@ impl Registry {
                 finds.entry(nonce).or_default().push(found);
                 continue;
             }
-            // Once its test is settled, a notification is nothing new: it is not a second mail.
+            // After its test is settled, a notification adds nothing, and is not a second mail.
             if !found.finding.is_mail() {
                 continue;
             }
@@ -311,7 +310,7 @@ impl Registry {
                         *count += 1;
                         changed.push(sample.clone());
                     }
-                    // The test gave up before it saw the mail: this is the mail itself.
+                    // Its test gave up before seeing the mail, so this is the mail itself.
                     unseen => *unseen = Some(0),
                 }
             }
@@ -326,8 +325,8 @@ impl Registry {
                 was_for_it = true;
             }
             if was_for_it {
-                // Both together: the waiting test must not see the mail without the visit that
-                // found it.
+                // Update both together: the waiting test must not see the mail without the visit
+                // that found it.
                 waiting.progress.send_modify(|progress| progress.note_visit(&last, finds));
             }
         }
@@ -367,7 +366,7 @@ impl MailClassifier for Registry {
                 Some(horizon) if token.site == self.site => horizon + CLEAR_AFTER,
                 _ => CLEAR_FOREIGN_SITE_AFTER,
             };
-        // A mail from this far in the future was sent by a clock that has since been set back.
+        // A mail from far in the future was sent while the clock was wrong.
         let is_over = age.0.saturating_abs() > patience.0;
         if is_over { Action::Delete } else { Action::Keep }
     }
@@ -455,14 +454,14 @@ mod tests {
         registry.waiting.lock().ignore_poison().insert([1; 8], waiting);
         assert_eq!((registry.next_due(before), registry.next_due(since)), (None, Some(plan.next)));
         assert!(!registry.is_watched(before) && registry.is_watched(since));
-        // A failure of the old endpoint says nothing about the new one.
+        // A failure over the old endpoint is irrelevant for the new one.
         registry.hand_out(before, visit(Vec::new()));
         assert!(watch.borrow().last.is_none());
         registry.hand_out(since, visit(Vec::new()));
         assert!(watch.borrow().last.is_some());
     }
 
-    /// From Outlook.com: "-ERR Exceeded the login limit for a 15 minute period. Reduce the
+    /// As with Outlook.com: "-ERR Exceeded the login limit for a 15 minute period. Reduce the
     /// frequency of requests to the POP3 server" (frappe issue 242).
     #[test]
     fn a_server_that_refuses_a_visit_is_spared_extra_ones() {
@@ -482,7 +481,8 @@ mod tests {
         assert!(!is_spared(mine));
         registry.hand_out(mine, visit(Vec::new()));
         assert!(is_spared(mine) && !is_spared(other));
-        // Already planned extra pick-ups are dropped as well; regular ones are made.
+        // Extra pick-ups that were already planned are skipped, too; those of the check interval
+        // are made.
         let now = Moment::now();
         let in_seconds = |seconds: i64| now + Micros::from_secs(seconds);
         let mut plan = Plan {
@@ -524,7 +524,7 @@ mod tests {
         };
         let (leave, clear) = (Action::Keep, Action::Delete);
         assert_eq!((action("here", 23), action("here", 25)), (leave, clear));
-        // The other site's horizon is unknown here: a month at most.
+        // The other site's horizon is unknown here, but is a month at most.
         assert_eq!((action("there", 30 * 24), action("there", 31 * 24)), (leave, clear));
     }
 
@@ -566,7 +566,7 @@ mod tests {
         assert_eq!(after(vec![bounce(nonce), found(nonce)]), (0, false));
         assert_eq!(after(vec![bounce(nonce), bounce(nonce)]), (0, true));
         assert_eq!(after(vec![found(nonce), found(nonce)]), (1, false));
-        // Also after the test was settled.
+        // The same after the test was settled.
         let registry = registry();
         let mut sample = Sample::new("mail-hq".parse().expect("an id"), UtcMicros(0), Outcome::Ok);
         sample.duplicates = Some(0);
@@ -581,8 +581,8 @@ mod tests {
         let registry = registry();
         let (mine, same_by_another_name) = (MailboxId::new(), MailboxId::new());
         let (progress, watch) = watch::channel(Progress::default());
-        // Another monitor's visit may find it before the server has confirmed its acceptance, or
-        // through another endpoint.
+        // Another monitor's visit may find the mail before the server has confirmed accepting it,
+        // or through another endpoint.
         let waiting = Waiting {
             token: found([1; 8]).token,
             mailbox: mine,

@@ -1,4 +1,4 @@
-//! Watches a mailbox (IDLE) as long as mails are awaited in it.
+//! The watch over a mailbox (IDLE), which runs as long as mails are expected in it.
 
 use std::{
     pin::Pin,
@@ -22,7 +22,7 @@ use super::{
     registry::Registry,
 };
 
-/// Marks a mailbox as watched, as long as this lives.
+/// Marks a mailbox as watched until dropped.
 struct Mark<'a>(&'a AtomicBool);
 
 impl<'a> Mark<'a> {
@@ -38,7 +38,7 @@ impl Drop for Mark<'_> {
     }
 }
 
-/// A running watch; it ends when this is dropped.
+/// A running watch, which ends when this is dropped.
 pub(super) struct RunningWatch(JoinHandle<()>);
 
 impl Drop for RunningWatch {
@@ -48,7 +48,7 @@ impl Drop for RunningWatch {
 }
 
 impl RunningWatch {
-    /// Starts watching.
+    /// Starts the watch.
     pub(super) fn begin(
         mailbox: &Arc<Mailbox>,
         registry: &Arc<Registry>,
@@ -89,7 +89,7 @@ impl RunningWatch {
     }
 }
 
-/// Directs the watch over a mailbox by the mails awaited in it.
+/// Directs the watch over a mailbox according to the expected mails.
 struct Director {
     mailbox: Arc<Mailbox>,
     registry: Arc<Registry>,
@@ -110,14 +110,14 @@ impl WatchControl for Director {
 
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
-            // From time to time, check whether any test still waits.
+            // Check periodically whether any test still waits.
             let _ =
                 tokio::time::timeout(LINGER.to_std() / 3, self.mailbox.attention.notified()).await;
         })
     }
 
-    /// Requests a visit without waiting for the next check. Foreign mails arrive as well, so there
-    /// is a limit unless a monitor is precise.
+    /// Triggers a visit without waiting for the next check. Foreign mails arrive as well, so there
+    /// is a limit, except for precise monitors.
     fn landed(&self) {
         let now = Moment::now();
         self.registry.each_plan(self.mailbox.id, |plan| {

@@ -25,15 +25,15 @@ use super::{
     token::Token,
 };
 
-/// Pause before the next attempt to open a mailbox that another program has locked.
+/// Time until the next attempt to open a mailbox that another program has locked.
 const IN_USE_PAUSE: Duration = Duration::from_secs(1);
 /// Time for a server to notice that watches have ended.
 const YIELDED_PAUSE: Duration = Duration::from_millis(200);
-/// Deadline of a whole visit, as a multiple of that of one step.
+/// Maximum duration of a whole visit, as a multiple of a step's deadline.
 const STEPS_A_VISIT: u32 = 10;
-/// Time for which visits report an unreadable mail: it may be the expected one.
+/// Time for which visits report an unreadable mail, because it may be the expected one.
 const UNREADABLE_FOR: Micros = Micros::from_secs(600);
-/// Bytes of a mail that are kept: its header and the beginning of its body.
+/// Number of bytes kept of a mail: its header and the beginning of its body.
 const KEPT_OF_MAIL: usize = 128 * 1024;
 
 /// Stage of the current visit, for callers that can't wait for its end.
@@ -55,7 +55,7 @@ impl VisitStage {
 pub(crate) struct MailboxEndpoint {
     pub(super) endpoint: Endpoint,
     pub(super) protocol: PickupProtocol,
-    /// The folders that are searched, over IMAP.
+    /// Folders to search over IMAP.
     pub(super) folders: Vec<String>,
     /// Deadline of each step.
     pub(super) step: Duration,
@@ -79,7 +79,7 @@ impl MailboxEndpoint {
 /// Handling of one of our mails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// A test waits for it: read it, then delete it.
+    /// A test waits for it: retrieve it, then delete it.
     Collect,
     /// It is left over: delete it.
     Delete,
@@ -102,7 +102,7 @@ pub(super) enum NextPoll {
     Stop,
     /// Wait for the server's announcement.
     Wait,
-    /// Poll at this moment.
+    /// Poll at this time.
     Poll(Moment),
 }
 
@@ -110,7 +110,7 @@ pub(super) enum NextPoll {
 pub(super) trait WatchControl: Send + Sync {
     /// Returns the next action.
     fn look(&self) -> NextPoll;
-    /// Completes when the result of [`WatchControl::look`] may have changed.
+    /// Completes when [`WatchControl::look`] may return another action.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
     /// Reports that mails have arrived.
     fn landed(&self);
@@ -138,16 +138,15 @@ pub(crate) struct PickupError {
     pub(crate) text: String,
     /// Whether another program has locked the mailbox, so that another attempt soon may succeed.
     pub(crate) in_use: bool,
-    /// Whether the credentials were refused: more attempts cost penalties.
+    /// Whether the credentials were refused; more attempts cause delays.
     pub(crate) refused: bool,
     /// Whether this machine, not the server, caused the failure.
     pub(crate) own_network: bool,
     /// Reason why the server refused the connection or the login.
     pub(crate) refusal: Option<LoginRefusal>,
-    /// Whether the connection ended without a reply.
+    /// Whether the connection ended without a message.
     pub(crate) closed: bool,
-    /// Whether the conversation can continue: what the server does not return now, it may return
-    /// later.
+    /// Whether the session can continue because the failure is temporary.
     pub(crate) is_passing: bool,
 }
 
@@ -176,7 +175,7 @@ impl PickupError {
         Self { own_network: error.is_own_network(), closed, ..Self::new(stage, &error.to_string()) }
     }
 
-    /// Returns whether the server may have had too many connections: some report it, others just
+    /// Returns whether the server may have had too many connections. Some report it, others just
     /// close the connection (couriertcpd, hMailServer).
     pub(super) fn is_of_connections(&self) -> bool {
         let hung_up = self.closed
@@ -194,7 +193,7 @@ impl PickupError {
         Self { own_network: true, ..Self::new(Stage::PickupLogin, reason) }
     }
 
-    /// Returns the error for credentials that the server rejected recently, which are not tried
+    /// Returns the error for credentials that the server recently rejected and that are not tried
     /// again yet.
     pub(crate) fn held_back(reason: &str) -> Self {
         Self { refused: true, ..Self::new(Stage::PickupLogin, reason) }
@@ -212,7 +211,7 @@ impl PickupError {
         sample.error = Some(self.text.clone());
     }
 
-    /// Returns the pause before another attempt is worthwhile, if another program holds the mailbox
+    /// Returns the time until another attempt is worthwhile, if another program holds the mailbox
     /// or the connections.
     pub(crate) fn pause_before_retry(
         &self,
@@ -230,7 +229,7 @@ impl PickupError {
     }
 }
 
-/// Returns new credentials after a refusal, or the refusal.
+/// Returns new credentials in place of refused ones, or the refusal.
 async fn renewed(
     credentials: &Credentials,
     refusal: PickupError,
@@ -258,7 +257,7 @@ async fn note_renewed(credentials: &Credentials, error: Option<&PickupError>) {
 pub(super) enum Finding {
     /// The mail itself.
     Mail,
-    /// A program's message about it.
+    /// An automatic message about it.
     Notification(Report),
 }
 
@@ -277,15 +276,15 @@ impl Finding {
     }
 }
 
-/// One of our mails, or a notification about one, that was found.
+/// One of our mails, or a notification about one.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) token: Token,
     /// The mail itself, or a message about it.
     pub(super) finding: Finding,
-    /// A moment at which it was not there yet.
+    /// Last time at which it was known to be absent.
     pub(super) not_shown: Option<Moment>,
-    /// A moment at which it was there.
+    /// First time at which it was known to be present.
     pub(super) shown: Moment,
     /// Duration of its retrieval; `None` if that failed.
     pub(super) receive: Option<Micros>,
@@ -293,14 +292,14 @@ pub(super) struct Found {
     pub(super) folder: Option<String>,
     /// Arrival by the server's clock (INTERNALDATE).
     pub(super) landed: Option<UtcMicros>,
-    /// Moment at which the server announced it (IDLE).
+    /// Time at which the server announced it (IDLE).
     pub(super) notified: Option<Moment>,
     /// Header and beginning of the body.
     pub(super) mail: Vec<u8>,
 }
 
 impl Found {
-    /// Replaces the beginning with the whole message; returns whether the classification is
+    /// Replaces the beginning by the whole message; returns whether the classification is
     /// confirmed.
     fn read_again(&mut self, judge: &dyn MailClassifier, mail: Vec<u8>) -> bool {
         let again = match classify(judge, &mail) {
@@ -342,7 +341,7 @@ fn finding(judge: &dyn MailClassifier, message: &[u8]) -> Option<(Token, Finding
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MissingFolder {
     pub(crate) name: String,
-    /// The server's refusal and, if possible, the folder that was probably meant.
+    /// The server's refusal and, if there is one, a suggestion for the folder.
     pub(crate) reason: String,
 }
 
@@ -373,7 +372,7 @@ impl Visit {
         }
     }
 
-    /// Opens the connection; `None` if that failed.
+    /// Opens the connection; returns `None` if that failed.
     async fn connect(&mut self, door: &MailboxEndpoint) -> Option<Wire> {
         let began = Instant::now();
         match Wire::connect(&door.endpoint, door.step).await {
@@ -411,7 +410,7 @@ impl Visit {
         }
     }
 
-    /// Fills in the duration of each phase, the folders that could not be opened, and the
+    /// Fills in the durations of the phases, the folders that could not be opened, and the
     /// encryption.
     pub(crate) fn fill_in(&self, sample: &mut Sample) {
         fill_in(sample, &self.phases, &self.missing, self.tls.as_ref());
@@ -430,7 +429,7 @@ impl Visit {
     }
 }
 
-/// Fills in a sample with the results of a visit.
+/// Fills in the part of a sample that concerns a visit.
 pub(super) fn fill_in(
     sample: &mut Sample,
     phases: &PickupPhases,
@@ -461,7 +460,8 @@ pub(crate) struct Memory {
     pub(super) imap: imap::Memory,
 }
 
-/// A visit's connection, which must still be ended; for POP3, only that commits deletions.
+/// The connection of a visit, which still has to be ended. Over POP3, deletions take effect only
+/// then.
 pub(super) enum Ending {
     Pop3(pop3::Session),
     Imap(imap::Session),
@@ -477,10 +477,10 @@ impl Ending {
         }
     }
 
-    /// Ends the session politely.
+    /// Ends the session properly.
     ///
     /// # Errors
-    /// The server did not confirm it: the mails to be deleted may still be there.
+    /// The server did not confirm the end, so mails to be deleted may still be present.
     pub(super) async fn end(self) -> Result<(), PickupError> {
         match self {
             Self::Pop3(session) => session.end().await,
@@ -500,7 +500,7 @@ pub(crate) struct VisitTarget<'a> {
     pub(crate) credentials: Option<&'a Credentials>,
 }
 
-/// Carries out a visit on a newly opened connection.
+/// Performs the visit on a newly opened connection.
 async fn converse(
     wire: Wire,
     errand: VisitTarget<'_>,
@@ -529,7 +529,7 @@ async fn converse(
     ending
 }
 
-/// Replays a visit to a server whose replies are fixed.
+/// Visits a server that sends fixed data whatever it receives.
 #[cfg(feature = "test-hooks")]
 pub(super) async fn replay(
     said: Vec<u8>,
@@ -559,8 +559,8 @@ pub(super) async fn visit(
     let wire = visit.connect(errand.door).await?;
     let ending = converse(wire, errand, memory, judge, visit).await;
     let worth_an_end = match ending {
-        // Deletions of this session only count after QUIT; a conversation that failed at one
-        // command can still end well.
+        // Deletions in this session take effect only after QUIT. A session in which one command
+        // failed can still end properly.
         Ending::Pop3(_) => {
             visit.error.as_ref().is_none_or(|error| error.is_passing) || !visit.found.is_empty()
         }
@@ -598,7 +598,7 @@ pub(crate) async fn survey(errand: VisitTarget<'_>, memory: &mut Memory) -> Visi
     };
     visit.done(ending.wire(), result);
     if visit.error.as_ref().is_none_or(|error| error.is_passing) {
-        // The answer has been received: a missing goodbye changes nothing.
+        // The result is complete, even if the server does not end the session properly.
         let _ = ending.end().await;
     }
     visit

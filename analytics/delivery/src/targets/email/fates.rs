@@ -1,4 +1,4 @@
-//! Results for each recipient. A delivery is complete only when no recipient is pending.
+//! Results for each recipient. A delivery is complete only when no recipient is due any more.
 
 use mailqos_config::Person;
 use mailqos_model::UtcMicros;
@@ -9,7 +9,7 @@ use crate::{DeliveryError, Progress, Receipt, Served};
 /// Result for a recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// No server has accepted the mail for them or permanently refused it.
+    /// No server has accepted the mail for the recipient or permanently refused it.
     Due,
     /// A server has accepted it.
     Accepted(Served),
@@ -18,7 +18,7 @@ pub(super) enum Fate {
 }
 
 impl Fate {
-    /// Returns the recorded result for a recipient. Pieces of mails, which earlier versions sent,
+    /// Reads a recipient's result from the record. Partial mails, which earlier versions sent,
     /// don't count.
     pub(super) fn of(address: &str, progress: &Progress<'_>) -> Self {
         let known = || {
@@ -34,7 +34,7 @@ impl Fate {
     }
 }
 
-/// Results for all recipients of a delivery, including earlier attempts.
+/// Results of all recipients of a delivery, including earlier attempts.
 pub(super) struct Fates<'a>(Vec<(&'a Person, Fate)>);
 
 impl<'a> Fates<'a> {
@@ -43,7 +43,7 @@ impl<'a> Fates<'a> {
         Self(all.iter().map(fate).collect())
     }
 
-    /// Returns whether all of them were permanently refused.
+    /// Returns whether the mail was permanently refused for every recipient.
     pub(super) fn is_nobody_served(&self) -> bool {
         !self.0.is_empty() && self.0.iter().all(|(_, fate)| matches!(fate, Fate::Refused(_)))
     }
@@ -63,10 +63,10 @@ impl<'a> Fates<'a> {
         }
     }
 
-    /// Returns the receipt if no recipient is pending. Receipts for mails are only created here.
+    /// Returns the receipt if no recipient is due. No other code creates a receipt for a mail.
     ///
     /// # Errors
-    /// The pending recipients.
+    /// Returns the recipients that are still due.
     pub(super) fn complete(self) -> Result<Receipt, DeliveryError> {
         let mut receipt = Receipt::default();
         let mut due = Vec::new();

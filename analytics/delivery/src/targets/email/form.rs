@@ -3,13 +3,13 @@
 /// How much of a report a mail contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Form {
-    /// The page, its images and the files.
+    /// The page, its pictures and the attached files.
     Whole,
-    /// The page and its images; it states where the files are.
+    /// The page and its pictures, with links to the files.
     Page,
-    /// The same with images of half the size.
+    /// The page with pictures of half the size.
     SmallPictures,
-    /// The same with few images.
+    /// The page with at most two pictures.
     FewPictures,
     /// The page without images.
     NoPictures,
@@ -31,7 +31,7 @@ impl Form {
         Self::Notice,
     ];
 
-    /// Returns its word in the record, which stays the same in all versions.
+    /// Returns the form's word in the record, which must not change between versions.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Whole => "whole",
@@ -44,17 +44,17 @@ impl Form {
         }
     }
 
-    /// Returns whether it lacks the files.
+    /// Returns whether the form omits the files.
     pub(super) fn is_without_files(self) -> bool {
         self != Self::Whole
     }
 
-    /// Returns whether it has an HTML version.
+    /// Returns whether it has an HTML form.
     pub(super) fn has_page(self) -> bool {
         self < Self::Text
     }
 
-    /// Returns the smaller forms.
+    /// Returns the smaller forms, largest first.
     pub(super) fn smaller(self) -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(move |form| *form > self)
     }

@@ -18,13 +18,13 @@ use super::{
 };
 use crate::{DeliveryError, Inline, Parcel};
 
-/// Maximum size of a page in a mail: Gmail clips messages above 102 kB.
+/// Largest HTML page of a mail in bytes. Gmail clips messages above 102 kB.
 const MAX_PAGE: usize = 100_000;
-/// Number of images in the form with few of them.
+/// Number of pictures in [`Form::FewPictures`].
 const FEW: usize = 2;
-/// Maximum number of files listed in a notice.
+/// Maximum number of files that a notice names.
 const NAMED: usize = 20;
-/// Space for the signature (DKIM), which is added after the size is determined.
+/// Bytes reserved for the DKIM signature, which is added after the size is known.
 const SIGNATURE: u64 = 2_000;
 
 /// An attached file.
@@ -33,14 +33,14 @@ pub(super) struct Attached {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Shared contents of all mails of a delivery.
+/// Content shared by all mails of a delivery.
 pub(super) struct Content<'a> {
     pub(super) config: &'a Config,
     pub(super) target: &'a EmailTarget,
     parcel: &'a Parcel,
     html: Option<String>,
     files: Vec<Attached>,
-    /// Locations of the files, one per line, once they are there.
+    /// Locations of the stored files, one per line.
     pub(super) links: Option<String>,
     /// Domain of all Message-IDs, whichever server accepts the mail.
     domain: String,
@@ -57,7 +57,7 @@ impl<'a> Content<'a> {
         let mut files = Vec::new();
         for item in &parcel.items {
             let bytes = tokio::fs::read(&item.path).await.map_err(DeliveryError::io(&item.path))?;
-            // If there is no HTML version, the first short page among the files is used.
+            // If the mail has no HTML form, the first short page among the files is used.
             let is_page = html.is_none() && item.name.ends_with(".html") && bytes.len() <= MAX_PAGE;
             match String::from_utf8(bytes) {
                 Ok(page) if is_page => html = Some(page),
@@ -79,8 +79,8 @@ impl<'a> Content<'a> {
         self.files.iter().map(|file| file.bytes.len() as u64).sum()
     }
 
-    /// Returns the next smaller form that fits into a limit; without a limit, the next that is
-    /// clearly smaller. Sizes are those of the complete mail as sent.
+    /// Returns the next smaller form that fits into the limit, or without a limit, the next one
+    /// that is clearly smaller. Sizes are those of the complete mail as sent.
     pub(super) fn smaller(
         &self,
         servers: &Servers<'_>,
@@ -99,7 +99,7 @@ impl<'a> Content<'a> {
                 return Ok(Some(smaller));
             }
         }
-        // The last resort is tried if it is a different mail: the server's stated limit may be
+        // The notice is always tried last, because the limit that the server announced may be
         // wrong.
         Ok((form < Form::Notice).then_some(Form::Notice))
     }
@@ -116,7 +116,7 @@ impl<'a> Content<'a> {
         Envelope::new(Some(mailbox(&server.from)?), recipients).map_err(|error| wrong(&error))
     }
 
-    /// Returns the mail as sent.
+    /// Composes the mail as it is sent.
     pub(super) fn write(
         &self,
         server: &MailServer,
@@ -124,7 +124,7 @@ impl<'a> Content<'a> {
         to: &[&Person],
     ) -> Result<Vec<u8>, DeliveryError> {
         let letter = &self.parcel.letter;
-        // Non-ASCII addresses are only shown to recipients that can accept them.
+        // Addresses beyond ASCII are shown only to recipients whose servers support them.
         let plain = to.iter().all(|person| person.address.is_ascii());
         let shown = |person: &&Person| !plain || person.address.is_ascii();
         let head = Head::new()
@@ -158,8 +158,8 @@ impl<'a> Content<'a> {
         Ok(head.with(&whole.formatted()))
     }
 
-    /// Returns the Message-ID. If a lost reply causes the same report to be sent twice, mail
-    /// clients recognise the duplicate by this.
+    /// Returns the Message-ID. It is stable, so that a mail client shows a mail only once if it
+    /// arrives again after a lost reply.
     fn message_id(&self, form: Form) -> String {
         let mut hash = Sha256::new();
         hash.update(self.parcel.letter.id.as_bytes());
@@ -209,7 +209,7 @@ impl<'a> Content<'a> {
         Ok(Written::Several(alternative))
     }
 
-    /// Returns the images of a form that its page shows.
+    /// Returns the pictures of a form that its page references.
     fn pictures(&self, form: Form, html: &str) -> Vec<Inline> {
         let shown = |picture: &&Inline| html.contains(&format!("cid:{}\"", picture.id));
         let shown = self.parcel.letter.pictures.iter().filter(shown);
@@ -221,7 +221,7 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// Returns the note on files that are not in the mail.
+    /// Returns the note about files that are not attached.
     fn note(&self, form: Form) -> Option<String> {
         if !form.is_without_files() || self.files.is_empty() {
             return None;
@@ -247,7 +247,8 @@ enum Written {
     Several(MultiPart),
 }
 
-/// Encodes a file byte by byte. As text, a CSV or JSON file would arrive with other line ends.
+/// Returns a file's content for transfer byte by byte. As text, a CSV or JSON file would arrive
+/// with changed line ends.
 fn unchanged(bytes: Vec<u8>) -> Result<Body, DeliveryError> {
     Body::new_with_encoding(bytes, header::ContentTransferEncoding::Base64)
         .map_err(|_| DeliveryError::MailContent("a file can't be encoded in Base64".to_owned()))
@@ -274,7 +275,7 @@ fn bytes_in_words(bytes: u64, decimal: char) -> String {
     }
 }
 
-/// Returns the HTML version with a note at the top.
+/// Returns the HTML form with a note at the top.
 pub(super) fn with_note(html: &str, note: &str) -> String {
     let mut words = String::new();
     for c in note.chars() {

@@ -1,12 +1,11 @@
-//! Files that are too large for a mail: they are delivered elsewhere, and the mail contains their
-//! locations.
+//! Stores files that are too large for a mail at another target and links to them.
 
 use mailqos_config::{Config, EmailTarget, FilesTarget, Target, TooLarge};
 
 use crate::{DeliveryError, Parcel, Receipt, put};
 
-/// Delivers the files to the linked target; returns the lines with their locations, and the
-/// receipt.
+/// Stores the files at the target that the mail links to. Returns the lines for the mail and the
+/// result of the upload.
 pub(super) async fn link(
     config: &Config,
     target: &EmailTarget,
@@ -31,7 +30,7 @@ pub(super) async fn link(
     Ok((lines, receipt))
 }
 
-/// Returns the address of a file in a browser, if the target has one.
+/// Returns the web address of a file if the target has one configured.
 fn address_of(place: &FilesTarget, parcel: &Parcel, at: &str) -> Option<String> {
     let url = place.url.as_ref()?.trim_end_matches('/');
     let name = at.rsplit(['/', '\\']).next()?;
@@ -40,7 +39,7 @@ fn address_of(place: &FilesTarget, parcel: &Parcel, at: &str) -> Option<String> 
     Some(format!("{url}/{}", path.join("/")))
 }
 
-/// Escapes a part of a URL's path (RFC 3986, section 2.3).
+/// Percent-encodes a part of a URL's path (RFC 3986, section 2.3).
 pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {

@@ -1,6 +1,6 @@
-//! E-mail: a text, its HTML version and the attached files. Recipients that can't accept all of it
-//! get a smaller form, down to a notice with the locations of the files. Each recipient is served
-//! once, whatever happens for the others.
+//! E-mail: a text, its HTML form and attached files. A recipient whose server rejects that size
+//! gets a smaller form, down to a notice with the location of the files. Each recipient is served
+//! exactly once, independently of the others.
 
 mod fates;
 mod form;
@@ -48,7 +48,7 @@ pub(crate) async fn deliver(
         let sent = content.send(&servers, form, &people, progress).await?;
         replies.extend(sent.replies);
         for error in sent.errors {
-            // These recipients get less than the others, which is recorded for each of them.
+            // These recipients miss what the others get, which is recorded for each of them.
             match error {
                 DeliveryError::Refused { server, reason } if sent.left.len() < all.len() => {
                     fates::refuse(&sent.left, form, &format!("{server}: {reason}"), progress)?;
@@ -68,7 +68,7 @@ pub(crate) async fn deliver(
     }
     let fates = Fates::of(&all, progress);
     if fates.is_nobody_served() {
-        // No one received it, so another attempt tries all recipients.
+        // No recipient was served, so another attempt starts with all of them.
         let error = fates.all_refused();
         progress.done.clear();
         return Err(error);
@@ -81,7 +81,7 @@ pub(crate) async fn deliver(
     Ok(receipt)
 }
 
-/// Returns the recipients still to be served, by the form that the configuration allows for them.
+/// Returns the recipients still to be served, by the largest form that the configuration allows.
 fn queue<'a>(
     target: &EmailTarget,
     all: &[&'a Person],
@@ -99,8 +99,8 @@ fn queue<'a>(
             };
             allowed == form && matches!(Fate::of(&person.address, progress), Fate::Due)
         });
-        // A mail for a non-ASCII address needs servers with SMTPUTF8 (RFC 6531), so it is sent
-        // separately.
+        // A mail for an address beyond ASCII can't pass servers without SMTPUTF8 (RFC 6531), so
+        // such recipients are served separately.
         let (plain, foreign): (Vec<_>, Vec<_>) = due.partition(|person| person.address.is_ascii());
         queue.extend(
             [plain, foreign]
@@ -112,8 +112,8 @@ fn queue<'a>(
     queue
 }
 
-/// Returns the failure after which another attempt may succeed sooner: as long as some recipients
-/// may be served, the delivery continues.
+/// Returns the error that allows the sooner retry: the delivery continues as long as any recipient
+/// may be served.
 fn sooner(known: Option<DeliveryError>, new: DeliveryError) -> Option<DeliveryError> {
     match known {
         Some(known) if known.again() <= new.again() => Some(known),
@@ -121,8 +121,8 @@ fn sooner(known: Option<DeliveryError>, new: DeliveryError) -> Option<DeliveryEr
     }
 }
 
-/// Returns the error if even the shortest notice is too large. The recipients stay pending until an
-/// operator raises the limit or the retry period is over.
+/// Returns the error for a mail whose shortest notice is still too large. The recipients stay due
+/// until an operator has raised the limit or the attempts are used up.
 fn too_large(people: &[&Person], limit: Option<u64>, reason: &str) -> DeliveryError {
     let addresses: Vec<&str> = people.iter().map(|person| person.address.as_str()).collect();
     let at_most = limit.map_or_else(String::new, |limit| format!(" (at most {limit} bytes)"));
@@ -138,7 +138,7 @@ fn too_large(people: &[&Person], limit: Option<u64>, reason: &str) -> DeliveryEr
     }
 }
 
-/// Returns the servers' replies, and why the first server was not used.
+/// Returns the servers' replies, and why it was not the first server.
 fn reply(replies: &BTreeSet<String>, receipt: &Receipt, why: Option<String>) -> String {
     let mut reply = replies.iter().cloned().collect::<Vec<_>>().join("; ");
     if reply.is_empty() {

@@ -1,10 +1,10 @@
-//! Images of a mail: fewer and smaller ones for servers with a low limit.
+//! Reduces the number and size of the pictures in a mail for servers that accept no larger ones.
 
 use resvg::tiny_skia::{FilterQuality, Pixmap, PixmapPaint, Transform};
 
 use crate::Inline;
 
-/// Returns an image with half the width and height, or unchanged if it can't be read or would not
+/// Returns a picture of half the width and height, or the original if it can't be read or would not
 /// get smaller.
 pub(super) fn halved(picture: &Inline) -> Inline {
     let smaller = (|| {
@@ -17,7 +17,7 @@ pub(super) fn halved(picture: &Inline) -> Inline {
     Inline { bytes: smaller.unwrap_or_else(|| picture.bytes.clone()), ..picture.clone() }
 }
 
-/// Replaces the images in a page that the mail does not contain with their text alternatives.
+/// Returns a page whose missing pictures are replaced by their alternative texts.
 pub(super) fn without_missing(html: &str, has: impl Fn(&str) -> bool) -> String {
     let mut page = String::with_capacity(html.len());
     let mut rest = html;

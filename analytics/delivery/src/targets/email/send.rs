@@ -16,17 +16,17 @@ pub(super) struct Sent<'a> {
     pub(super) replies: Vec<String>,
     /// Recipients for whom it is too large.
     pub(super) too_large: Vec<&'a Person>,
-    /// The server's size limit in bytes, if stated.
+    /// Size limit in bytes that the server announced.
     pub(super) limit: Option<u64>,
-    /// The server's reply about the size.
+    /// The server's reply that it is too large.
     pub(super) size_reason: String,
-    /// Recipients without an answer from any server.
+    /// Recipients for whom no server has given a final answer.
     pub(super) left: Vec<&'a Person>,
-    /// Why some recipients were not served.
+    /// Reasons why recipients were not served.
     pub(super) errors: Vec<DeliveryError>,
 }
 
-/// Failures of the servers, one after the other.
+/// Failures of the servers tried so far.
 #[derive(Default)]
 struct Failures {
     reasons: Vec<(String, String)>,
@@ -66,11 +66,11 @@ impl Failures {
 }
 
 impl Content<'_> {
-    /// Sends a form of the mail to recipients through the first server that accepts it, and records
-    /// the result for each.
+    /// Sends a form of the mail through the first server that accepts it, and records the result
+    /// for each recipient.
     ///
     /// # Errors
-    /// The mail can't be composed, or the results can't be recorded: then nothing more may be sent.
+    /// The mail can't be composed, or a result can't be recorded. Nothing more may be sent then.
     pub(super) async fn send<'p>(
         &self,
         servers: &Servers<'_>,
@@ -121,7 +121,8 @@ impl Content<'_> {
                 Some(error) => {
                     tracing::debug!(server = %name as &Name, %error, "mail not sent");
                     failures.note(&place, &error);
-                    // It may have been accepted: through another server it would arrive twice.
+                    // The server may have accepted it; sending it through another would deliver it
+                    // twice.
                     if error.is_uncertain() {
                         break;
                     }
@@ -155,7 +156,7 @@ impl Content<'_> {
                 };
                 progress.done.insert(key(&recipient, form), served);
             }
-            // Before anything else: recipients that are not recorded here get the mail twice.
+            // Stored first: a recipient that is not recorded gets the mail twice.
             (progress.save)(&progress.done)
         };
         let mailer = Mailer::new(server, account).patient();

@@ -1,4 +1,4 @@
-//! Order of the mail servers for a mail.
+//! Selects the mail servers for a mail and their order.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -11,8 +11,7 @@ use crate::{DeliveryError, targets::object_store::Store};
 /// Mail servers by their names.
 pub(super) type Servers<'a> = Vec<(Name, &'a MailServer)>;
 
-/// Returns the servers in the order in which they are tried: those with a monitor in alarm come
-/// last.
+/// Returns the servers in the order of attempts. Servers with a monitor in alarm come last.
 pub(super) async fn servers<'a>(
     config: &'a Config,
     target: &EmailTarget,
@@ -45,7 +44,7 @@ pub(super) async fn servers<'a>(
     });
     let first = servers.first().map(|(name, _)| name.clone());
     servers.sort_by_key(|(_, server)| ill(server).is_some());
-    // If all of them are in alarm, the order is unchanged.
+    // If all of them are in alarm, the order stays.
     let changed = servers.first().map(|(name, _)| name.clone()) != first;
     Ok((servers, why.filter(|_| changed)))
 }

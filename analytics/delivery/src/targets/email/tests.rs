@@ -6,7 +6,8 @@ use mailqos_tests::servers::{Fault, MailServer, Options, Protocol, SmtpHabits, W
 use super::{fates::key, *};
 use crate::{Inline, Item, MailContent, Notes, Served};
 
-/// Returns a configuration with a mail server and optional further lines for the target.
+/// Returns a configuration with recipients, a mail server and optional further lines for their
+/// target.
 fn config(folder: &Path, port: u16, lines: &str) -> Config {
     let file = folder.join("mailqos.toml");
     let text = format!(
@@ -25,7 +26,7 @@ fn people(config: &Config) -> &EmailTarget {
     }
 }
 
-/// Returns a report with a file, a page and two images of these sizes.
+/// Returns a report with a file, a page and two pictures of the given sizes.
 fn parcel(folder: &Path, file: usize, picture: usize) -> Parcel {
     let path = folder.join("r.pdf");
     std::fs::write(&path, vec![b'x'; file]).expect("written");
@@ -134,13 +135,13 @@ fn who_was_served_in_some_form_is_served() {
         Fate::of("anna@example.com", &progress)
     };
     assert_eq!(after(&[]), Fate::Due);
-    // In the words of this version and of earlier ones.
+    // Keys written by this version and by earlier ones.
     for word in ["whole", "link", "leave", "page", "notice"] {
         assert!(matches!(after(&[(word, false)]), Fate::Accepted(_)), "{word}");
         assert!(matches!(after(&[(word, true)]), Fate::Refused(_)), "{word}");
     }
     assert!(matches!(after(&[("whole", true), ("page", false)]), Fate::Accepted(_)));
-    // Part of a report is not the report.
+    // A part of a report does not count as the report.
     assert_eq!(after(&[("split 20000 1/2", false)]), Fate::Due);
     assert_eq!(key("anna@example.com", Form::Whole), "anna@example.com whole");
 }
@@ -150,7 +151,7 @@ fn there_is_no_receipt_while_a_recipient_is_due() {
     let all: Vec<Person> =
         (0..3).map(|number| format!("p{number}@example.com").parse().expect("a person")).collect();
     let all: Vec<&Person> = all.iter().collect();
-    // Every combination of results: there is a receipt if and only if no recipient is pending.
+    // Every combination of results: a receipt exists exactly if no recipient is due.
     for combination in 0..27_usize {
         let mut progress = Progress::forgotten();
         let fates = [combination % 3, combination / 3 % 3, combination / 9];
@@ -174,7 +175,7 @@ fn there_is_no_receipt_while_a_recipient_is_due() {
     }
 }
 
-/// Returns the mails that a server has accepted for an address.
+/// Returns the mails that a server accepted for an address.
 fn accepted(server: &MailServer, address: &str) -> Vec<Vec<u8>> {
     let all = server.accepted().into_iter();
     all.filter(|mail| mail.to.iter().any(|to| to == address))
@@ -182,7 +183,8 @@ fn accepted(server: &MailServer, address: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Returns what a server delivers to each recipient, and the number of attempts.
+/// Delivers to some people through a server. Returns the delivered mails and the number of
+/// attempts.
 async fn delivered(
     config: &Config,
     parcel: &Parcel,
@@ -206,8 +208,8 @@ async fn delivered(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_report_is_too_large_to_arrive() {
-    // Without the files, then without images, the page, the text: in all the ways in which servers
-    // report their limit.
+    // The file alone, with the pictures, the page, the text, in every way in which servers reject a
+    // size.
     for (limit, says_so) in [
         (600_000, true),
         (600_000, false),
@@ -301,7 +303,7 @@ async fn a_limit_of_recipients_is_a_matter_of_further_transactions() {
         let (mails, attempts) = delivered(&config, &parcel, &server, 11).await;
         assert_eq!((mails, attempts), (vec![1; 11], 1), "{refusal}");
     }
-    // Stated in advance (RFC 9422), or only at the end (Exchange Online).
+    // Announced beforehand (RFC 9422), or rejected only after the data (Exchange Online).
     for (states, phase) in [(true, None), (false, Some("CONTENT")), (false, Some("DATA"))] {
         let folder = tempfile::tempdir().expect("folder");
         let server = server(Options {

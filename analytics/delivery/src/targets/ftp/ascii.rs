@@ -2,11 +2,11 @@
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// Maximum length of a name.
+/// Longest name in bytes.
 const MAX_LENGTH: usize = 230;
 
-/// Returns a recognisable ASCII version of a name: letters without diacritics, `ae` for `ä`, and
-/// `_65e5` for a character without a similar letter, so that different names stay different.
+/// Returns a readable name in ASCII: letters without diacritics, `ae` for `ä`, and `_65e5` for a
+/// character without an equivalent, so that different names stay different.
 pub(super) fn spelled(name: &str) -> String {
     let mut text = String::new();
     for c in name.nfc() {
@@ -42,7 +42,8 @@ pub(super) fn spelled(name: &str) -> String {
     shortened(text, name)
 }
 
-/// Shortens an overlong name before its extension and replaces the removed part with a checksum.
+/// Shortens a name that became too long before its extension, and adds a checksum of the removed
+/// part.
 fn shortened(text: String, name: &str) -> String {
     if text.len() <= MAX_LENGTH {
         return text;

@@ -1,4 +1,4 @@
-//! Connecting to an FTP server: connection, TLS, login, and the server's features.
+//! Connects to an FTP server: TLS, login and features.
 
 use std::{
     collections::BTreeMap,
@@ -22,18 +22,18 @@ use super::{
     wire::{Connector, ConversationLog, Wire},
 };
 
-/// Beginning of the TLS library's errors about certificates.
+/// Prefix of the TLS library's messages about a certificate.
 const CERTIFICATE: &str = "the certificate";
-/// Longest time in which the port of `EPSV` must answer if `PASV` may follow.
+/// Longest wait for the port of `EPSV` if `PASV` can be tried afterwards.
 const REACHING: Duration = Duration::from_secs(10);
-/// Longest silence after `STOR` before the data is sent nevertheless.
+/// Longest wait for a reply to `STOR` before the data are sent anyway.
 const SILENCE: Duration = Duration::from_secs(5);
-/// File that lists the servers that only work with `PASV`.
+/// File with the servers that can be reached only by `PASV`.
 const MODES: &str = "ftp-passive.json";
 
 pub(super) type Client = ImplAsyncFtpStream<Wire>;
 
-/// The target's settings.
+/// Options of the target from the configuration.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Options<'a> {
     pub(in super::super) path: &'a str,
@@ -41,19 +41,19 @@ pub(in super::super) struct Options<'a> {
     pub(in super::super) encoding: FtpEncoding,
 }
 
-/// A connection after the login.
+/// A session after the login.
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) shown: Arc<ConversationLog>,
-    /// The unreachable data port and the reason.
+    /// The data port that could not be reached, with the reason.
     pub(super) unreached: Arc<Mutex<Option<(SocketAddr, String)>>>,
-    /// The login folder; empty if the server does not report it.
+    /// The login folder, or empty if the server does not report it.
     pub(super) home: String,
     /// Whether names are written in UTF-8.
     pub(super) utf8: bool,
-    /// How data connections are currently opened.
+    /// Mode in which data connections are opened.
     pub(super) mode: Mode,
-    /// Whether another mode may be tried.
+    /// Whether the other mode may be tried.
     pub(super) may_change: bool,
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn connect(login: &Login, options: Options<'_>) -> Result<Sessi
     let protected = protect(login, &mut client).await?;
     log_in(login, &mut client).await?;
     if !protected {
-        // Some servers only negotiate protection after the login.
+        // Some servers support PROT only after the login.
         protect(login, &mut client).await?;
     }
     let binary = client.transfer_type(FileType::Binary);
@@ -86,7 +86,7 @@ pub(super) async fn connect(login: &Login, options: Options<'_>) -> Result<Sessi
         FtpData::Passive if !is_v6 && needs_pasv(login) => Mode::Passive,
         FtpData::Passive | FtpData::Extended => Mode::ExtendedPassive,
     };
-    // Don't trust the address in the reply to PASV: behind a NAT it may be unreachable, or 0.0.0.0.
+    // An address in the reply to PASV is ignored: behind a NAT it is unreachable, or it is 0.0.0.0.
     client.set_passive_nat_workaround(true);
     client.set_mode(mode);
     Ok(Session {
@@ -100,7 +100,7 @@ pub(super) async fn connect(login: &Login, options: Options<'_>) -> Result<Sessi
     })
 }
 
-/// Returns the connection, with TLS if configured, and the greeting.
+/// Connects, with TLS if it is configured, and reads the greeting.
 async fn reach(login: &Login, shown: &Arc<ConversationLog>) -> Result<Client, DeliveryError> {
     let endpoint = &login.endpoint;
     let tls = match endpoint.tls {
@@ -113,9 +113,9 @@ async fn reach(login: &Login, shown: &Arc<ConversationLog>) -> Result<Client, De
                 transient: true,
             })?;
             let mut config = (*shared).clone();
-            // Servers require the data connection to resume the control connection's session
+            // Servers demand that the data connection resumes the control connection's session
             // (vsftpd's require_ssl_reuse, ProFTPD without NoSessionReuseRequired). A separate
-            // store holds only the sessions of this connection.
+            // store holds the TLS sessions of this connection only.
             config.resumption = Resumption::in_memory_sessions(32);
             Some(TlsConnector::from(Arc::new(config)))
         }
@@ -152,7 +152,7 @@ fn at_step(mut error: DeliveryError, name: &str) -> DeliveryError {
     error
 }
 
-/// Adds to a handshake error what users can do about the certificate.
+/// Adds advice about the certificate to a failed handshake.
 fn handshake(error: DeliveryError) -> DeliveryError {
     error.reworded(|reason| {
         let why = &reason[reason.find(CERTIFICATE)?..];
@@ -163,12 +163,12 @@ fn handshake(error: DeliveryError) -> DeliveryError {
     })
 }
 
-/// Returns whether an error is about the server's certificate.
+/// Returns whether an error concerns the server's certificate.
 pub(super) fn is_about_certificate(reason: &str) -> bool {
     reason.contains(CERTIFICATE)
 }
 
-/// Opens data ports within a separate deadline and records unreachable ones.
+/// Opens data ports with their own deadline, and records those that can't be reached.
 fn with_data_ports(
     client: Client,
     login: &Login,
@@ -197,8 +197,8 @@ fn with_data_ports(
     })
 }
 
-/// Requests TLS on data connections (RFC 4217); returns whether the server has agreed, or need not
-/// be asked.
+/// Requests TLS on data connections (RFC 4217). Returns whether the server has agreed, or does not
+/// need to be asked.
 async fn protect(login: &Login, client: &mut Client) -> Result<bool, DeliveryError> {
     if login.endpoint.tls == TlsMode::None {
         return Ok(true);
@@ -224,7 +224,7 @@ async fn protect(login: &Login, client: &mut Client) -> Result<bool, DeliveryErr
     match (protected, code) {
         (Ok(_), _) => Ok(true),
         (Err(_), Some(503 | 530)) => Ok(false),
-        // With implicit TLS, data is always encrypted.
+        // With implicit TLS, data are encrypted without a command.
         (Err(_), Some(_)) if login.endpoint.tls == TlsMode::Implicit => Ok(true),
         (Err(error), _) => Err(error.reworded(|reason| {
             Some(format!("the server does not encrypt data connections ({reason})"))
@@ -254,8 +254,8 @@ async fn log_in(login: &Login, client: &mut Client) -> Result<(), DeliveryError>
     })
 }
 
-/// Enables UTF-8 if the server supports it; returns whether names may be written in it. IIS
-/// interprets names as UTF-8 only after `OPTS UTF8 ON`; others always do, or report it in `FEAT`
+/// Enables UTF-8 if the server supports it. Returns whether names may be written in UTF-8. IIS
+/// accepts UTF-8 names only after `OPTS UTF8 ON`; other servers always do, or announce it in `FEAT`
 /// (RFC 2640).
 async fn takes_utf8(
     login: &Login,
@@ -266,7 +266,7 @@ async fn takes_utf8(
     if encoding == FtpEncoding::Ascii {
         return Ok(false);
     }
-    // A broken connection shows with the next command.
+    // A broken connection fails with the next command.
     let takes = |answer: Result<_, DeliveryError>| match answer {
         Ok(_) => Ok(true),
         Err(DeliveryError::Server { .. }) => Ok(false),
@@ -293,8 +293,8 @@ fn modes(state: &Path) -> BTreeMap<String, String> {
         .unwrap_or_default()
 }
 
-/// Remembers which command reaches a server's data ports, so that later deliveries don't wait for
-/// the other.
+/// Stores the command that reaches a server's data ports, so that later deliveries don't wait for
+/// the other one.
 pub(super) fn remember(login: &Login, mode: Mode) {
     let mut modes = modes(&login.state);
     let changed = if mode == Mode::Passive {

@@ -1,5 +1,5 @@
-//! FTP and FTPS (RFC 959, 2428, 2640, 3659, 4217): passive and active, with TLS sessions resumed on
-//! the data connection. Files are renamed when complete, or written under the final name.
+//! FTP and FTPS (RFC 959, 2428, 2640, 3659, 4217): passive and active mode, TLS sessions resumed on
+//! the data connection, and files published by rename or written under the final name.
 
 mod ascii;
 mod connect;
@@ -26,32 +26,32 @@ use super::{
     own_parts, unopened,
 };
 
-/// Number of data connections that can resume the TLS session of one connection: servers issue two
-/// or three tickets for it.
+/// Number of data connections that resume the TLS session of one connection: servers issue two or
+/// three tickets for it.
 const RESUMED: u32 = 2;
-/// Time for the server to explain why it broke a data connection.
+/// Longest wait for the server's reason after a broken data connection.
 const EXPLAINING: Duration = Duration::from_secs(3);
 
 /// A data connection.
 type Transfer = TransferStream<Wire>;
 
-/// A connection to an FTP server.
+/// A session with an FTP server.
 pub(super) struct Ftp<'a> {
     login: &'a Login,
     options: Options<'a>,
     session: Session,
-    /// The entered folder, from the login folder or the server's root.
+    /// The entered folder, relative to the login folder or the server's root.
     now: Vec<String>,
-    /// Whether the server confirmed the last file before receiving it, and not again.
+    /// Whether the server confirmed the last file before receiving it, and not again afterwards.
     unconfirmed: bool,
-    /// Number of transfers on this connection.
+    /// Number of transfers in this session.
     transfers: u32,
     /// Whether a name was written in ASCII because the server has no UTF-8.
     spelled: bool,
-    /// Whether a path with a drive begins with a slash: `/C:/reports`, as in Serv-U and FileZilla
-    /// Server.
+    /// Whether a path with a drive letter begins with a slash: `/C:/reports`, as for Serv-U and
+    /// FileZilla Server.
     slash_before_drive: bool,
-    /// Whether `MLST` may replace a missing `SIZE`.
+    /// Whether `MLST` can be used if `SIZE` returns nothing.
     has_facts: bool,
 }
 
@@ -74,13 +74,13 @@ impl<'a> Ftp<'a> {
         })
     }
 
-    /// Ends the session; the files stay, however it ends.
+    /// Ends the session. Uploaded files stay, whether or not the server answers.
     pub(super) async fn close(mut self) {
         let _ = tokio::time::timeout(Duration::from_secs(5), self.session.client.quit()).await;
     }
 
-    /// Opens another connection in the same folder, to replace one that is silent or may be out of
-    /// step.
+    /// Opens a new session in the same folder, in place of one that no longer responds or may be
+    /// out of step.
     async fn renew(&mut self) -> Result<(), DeliveryError> {
         let mode = self.session.mode;
         self.session = connect(self.login, self.options).await?;
@@ -103,8 +103,7 @@ impl<'a> Ftp<'a> {
         path.starts_with(['/', '\\']) || drive(path)
     }
 
-    /// Returns a path from the login folder or the root, as an argument. A leading blank would be
-    /// lost.
+    /// Returns a path from the login folder or the root as an argument, protecting a leading blank.
     fn argument(&self, parts: &[String]) -> String {
         let path = parts.join("/");
         match parts {
@@ -116,7 +115,7 @@ impl<'a> Ftp<'a> {
         }
     }
 
-    /// Enters a folder; the inner error is the server's refusal.
+    /// Changes to a folder. The inner error is the server's refusal.
     async fn change(
         &mut self,
         parts: &[String],
@@ -158,14 +157,14 @@ impl<'a> Ftp<'a> {
             .await;
         match (gone, code) {
             (Ok(()), _) => Ok(Ok(())),
-            // Some servers reply 450 or 431 for a missing folder.
+            // Some servers reply 450 or 431 if a folder does not exist.
             (Err(error), Some(450 | 431 | 500..)) => Ok(Err(error)),
             (Err(error), _) => Err(error),
         }
     }
 
-    /// Goes up to the nearest accessible folder, and down again, creating missing folders. Folders
-    /// above are not accessed.
+    /// Changes to the nearest existing folder above, and creates the missing folders from there.
+    /// Folders above it need no permissions.
     async fn make_way(
         &mut self,
         parts: &[String],
@@ -181,7 +180,7 @@ impl<'a> Ftp<'a> {
         }
         for part in &parts[depth..] {
             let part = spaced(part);
-            // It exists if the server does not accept paths of several folders.
+            // The folder exists if the server does not accept a path of several folders.
             if self.change_to(&part).await?.is_ok() {
                 continue;
             }
@@ -196,7 +195,7 @@ impl<'a> Ftp<'a> {
         Ok(())
     }
 
-    /// Returns the name that the server gets.
+    /// Returns the name in the server's encoding.
     fn spelled(&mut self, name: &str) -> String {
         if self.session.utf8 || name.is_ascii() {
             return name.to_owned();
@@ -222,14 +221,14 @@ impl<'a> Ftp<'a> {
         match (size, code) {
             (Ok(size), _) => Ok(Extent::Bytes(size as u64)),
             (Err(_), Some(450 | 550)) => Ok(Extent::Absent),
-            // Not known, or not in this mode: try the facts (RFC 3659, 7).
+            // SIZE is unknown or not allowed in this mode: try the facts (RFC 3659, section 7).
             (Err(_), Some(500 | 502 | 504)) if self.has_facts => self.facts(name).await,
             (Err(_), Some(200..400 | 500..)) => Ok(Extent::Unknown),
             (Err(error), _) => Err(error),
         }
     }
 
-    /// Returns the size of a file with `MLST`, for servers without `SIZE`.
+    /// Returns the size of a file by `MLST`, for servers without `SIZE`.
     async fn facts(&mut self, name: &str) -> Result<Extent, DeliveryError> {
         let mut code = None;
         let command = format!("MLST {name}");
@@ -248,7 +247,7 @@ impl<'a> Ftp<'a> {
                 self.has_facts = false;
                 Ok(Extent::Unknown)
             }
-            // Some servers list the command but never answer it.
+            // Some servers announce the command but never answer it.
             (Err(DeliveryError::Deadline { .. }), _) => {
                 self.has_facts = false;
                 self.renew().await?;
@@ -258,7 +257,7 @@ impl<'a> Ftp<'a> {
         }
     }
 
-    /// Asks the server to receive a file from an offset on, or to send one.
+    /// Asks the server to receive a file from an offset, or to send one.
     async fn begin(&mut self, name: &str, offset: Option<u64>) -> Result<Transfer, DeliveryError> {
         let restart = usize::try_from(offset.unwrap_or(0)).unwrap_or(0);
         let verb = if offset.is_some() { "STOR" } else { "RETR" };
@@ -294,7 +293,7 @@ impl<'a> Ftp<'a> {
         let asking = self.session.shown.verb();
         let is_refused = matches!(asking.as_str(), "EPSV" | "PASV") && code.is_some();
         if self.session.may_change && (unreached.is_some() || is_refused || code == Some(425)) {
-            // Behind many firewalls only one of the two modes works; the other is tried once.
+            // Many firewalls allow only one of the two modes, so the other one is tried once.
             self.session.may_change = false;
             let other = match self.session.mode {
                 Mode::Passive => Mode::ExtendedPassive,
@@ -303,7 +302,7 @@ impl<'a> Ftp<'a> {
             tracing::debug!(mode = ?other, reason = %error, "data connection mode changed");
             self.set_mode(other);
             if !is_refused {
-                // After an unreachable port, some servers accept no other in the same connection.
+                // After an unreachable port, some servers open no other in the same session.
                 self.renew().await?;
                 self.session.may_change = false;
             }
@@ -335,7 +334,7 @@ impl<'a> Ftp<'a> {
         Box::pin(self.begin(name, offset))
     }
 
-    /// Sends a file from an offset on.
+    /// Uploads a file from an offset.
     async fn fill(
         &mut self,
         mut data: Transfer,
@@ -362,16 +361,16 @@ impl<'a> Ftp<'a> {
         login.step(&step, transient, data.finish()).await?;
         self.unconfirmed = self.session.shown.confirmed_early();
         if self.unconfirmed {
-            // The reply to the data may still arrive: it must not be mistaken for that to another
-            // command.
+            // The reply to the data may still come and must not be mistaken for the reply to
+            // another command.
             self.renew().await?;
         }
         Ok(())
     }
 
-    /// Asks again for a file that the server keeps locked: vsftpd sends no reply while a file is
-    /// locked for a dead connection, which may last for minutes; the lock belongs to the file, not
-    /// to its name.
+    /// Retries an upload that the server does not answer. vsftpd is silent while it holds a lock on
+    /// the file for a dead connection that it still considers open, which may last for minutes. The
+    /// lock belongs to the file, not to the name, so the old file is deleted first.
     async fn begin_again(
         &mut self,
         name: &str,
@@ -418,19 +417,19 @@ impl<'a> Ftp<'a> {
     }
 }
 
-/// Returns whether a path begins with a Windows drive, as shown by IIS and Serv-U.
+/// Returns whether a path begins with a Windows drive, as IIS and Serv-U show them.
 fn drive(path: &str) -> bool {
     let mut chars = path.chars();
     chars.next().is_some_and(|c| c.is_ascii_alphabetic()) && chars.next() == Some(':')
 }
 
-/// Returns whether a part of a path is a drive: `C:`.
+/// Returns whether a part of a path is a drive, such as `C:`.
 fn is_drive(part: &str) -> bool {
     part.len() == 2 && drive(part)
 }
 
-/// Converts a folder as shown by the server to the form of URLs: `/C:/reports` for `C:\\reports`
-/// and `/C:\\reports`.
+/// Returns a folder reported by the server in the form used in addresses: `/C:/reports` for
+/// `C:\\reports` and `/C:\\reports`.
 fn shown_folder(home: &str) -> String {
     let bare = home.trim_start_matches(['/', '\\']);
     if drive(bare) {
@@ -439,7 +438,7 @@ fn shown_folder(home: &str) -> String {
     home.to_owned()
 }
 
-/// Returns an argument whose leading blanks no server confuses with those after the command.
+/// Returns an argument whose leading blanks can't be confused with the separator after the command.
 fn spaced(path: &str) -> String {
     if path.starts_with(' ') { format!("./{path}") } else { path.to_owned() }
 }
@@ -452,7 +451,7 @@ fn at(mut error: DeliveryError, name: &str) -> DeliveryError {
     error
 }
 
-/// Adds the original refusal to an error.
+/// Returns an error with the refusal that caused it.
 fn with_cause(error: DeliveryError, cause: &DeliveryError) -> DeliveryError {
     let DeliveryError::Server { step, reason, .. } = cause else {
         return error;
@@ -461,8 +460,8 @@ fn with_cause(error: DeliveryError, cause: &DeliveryError) -> DeliveryError {
     error.reworded(|reason| Some(format!("{reason} (before: {cause})")))
 }
 
-/// Returns whether an error may pass: replies with 4xx and broken connections do, 5xx is final, and
-/// a certificate must be fixed by an operator.
+/// Returns whether an error may be temporary: replies of 4xx and broken connections. A reply of 5xx
+/// is final, and a certificate needs an operator.
 fn transient(error: &FtpError) -> bool {
     match error {
         FtpError::UnexpectedResponse(_) => {
@@ -473,7 +472,7 @@ fn transient(error: &FtpError) -> bool {
     }
 }
 
-/// Returns the code of a refusal; the client only knows some.
+/// Returns the code of a refusal, including codes that the client does not support.
 fn refusal(error: &FtpError) -> Option<u32> {
     match error {
         FtpError::UnexpectedResponse(response) => {
@@ -484,9 +483,9 @@ fn refusal(error: &FtpError) -> Option<u32> {
     }
 }
 
-/// Prefers the server's reply to a broken data connection over the break itself, for example if
-/// there is no space. `abort` passes on the reply to the transfer if it is neither of those to
-/// ABOR; `finish` would return the break.
+/// Replaces the error of a broken data connection by the server's reply, which explains it better,
+/// such as a full disk. `abort` returns the reply to the transfer if it does not belong to ABOR;
+/// `finish` would return only the broken connection.
 async fn explained(
     login: &Login,
     step: String,
@@ -507,7 +506,7 @@ async fn explained(
 impl FileStore for Ftp<'_> {
     async fn enter(&mut self, below: &[String], make: bool) -> Result<bool, DeliveryError> {
         if !self.now.is_empty() {
-            // If the server did not report the folder, the only way back is another login.
+            // If the server does not report the login folder, only another login leads back to it.
             self.session = connect(self.login, self.options).await?;
             self.transfers = 0;
         }
@@ -550,7 +549,7 @@ impl FileStore for Ftp<'_> {
     ) -> Result<(), DeliveryError> {
         let name = self.spelled(name);
         let data = match self.begin(&name, Some(offset)).await {
-            // A server without REST receives the whole file.
+            // A server without REST gets the whole file.
             Err(DeliveryError::Server { transient: false, ref reason, .. }) if offset > 0 => {
                 tracing::debug!(%reason, "upload restarted");
                 offset = 0;
@@ -563,7 +562,7 @@ impl FileStore for Ftp<'_> {
             begun => begun?,
         };
         match self.fill(data, &name, from, offset).await {
-            // The server has replied neither before nor after the data.
+            // The server sent no reply, neither before the data nor after them.
             Err(silent @ DeliveryError::Deadline { .. }) if self.session.shown.presumed() => {
                 let data = self.begin_again(&name, silent).await?;
                 self.fill(data, &name, from, 0).await
@@ -595,8 +594,8 @@ impl FileStore for Ftp<'_> {
                 Ok(count) => {
                     hashing.update(&chunk[..count]);
                     if hashing.size() > size {
-                        // Don't wait for more data, and don't ask a server that continues to send
-                        // to stop.
+                        // The rest of the file is not read, and the server is not asked to stop
+                        // sending.
                         drop(data);
                         self.renew().await?;
                         return Ok(Some(hashing.finish().1));
@@ -610,7 +609,7 @@ impl FileStore for Ftp<'_> {
         }
         match self.login.step(&step, transient, data.finish()).await {
             Ok(()) => Ok(Some(hashing.finish().1)),
-            // The refusal arrived when the start was only assumed.
+            // The refusal came after the transfer was presumed to have started.
             Err(DeliveryError::Server { transient: false, .. }) if hashing.size() == 0 => Ok(None),
             Err(error) => Err(error),
         }
@@ -619,9 +618,9 @@ impl FileStore for Ftp<'_> {
     async fn publish(&mut self, part: &str, name: &str) -> Result<(), DeliveryError> {
         let (part, name) = (self.spelled(part), self.spelled(name));
         match self.rename(&part, &name).await {
-            // Some servers don't rename over existing files, so the old one is removed first. If
-            // there is none, something else was refused; servers without sizes only report that on
-            // removal.
+            // Some servers don't replace a file on rename, so the old one is deleted first. If
+            // there is none, the refusal had another cause; servers that report no sizes reveal
+            // that only when it is deleted.
             Err(refused @ DeliveryError::Server { transient: false, .. }) => {
                 let there = self.size(&name).await?;
                 if there == Extent::Absent {
@@ -683,8 +682,8 @@ impl FileStore for Ftp<'_> {
     }
 }
 
-/// Locates an error on the way into the target's own folder, where nothing was started, or below
-/// it.
+/// Returns the error for a folder that can't be entered: the target's own, where nothing was
+/// started, or one below it.
 fn near(error: DeliveryError, below: &[String]) -> DeliveryError {
     if below.is_empty() { unopened(error) } else { error }
 }

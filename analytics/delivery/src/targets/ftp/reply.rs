@@ -1,6 +1,6 @@
 //! Parses replies of real FTP servers into the form that RFC 959 defines.
 
-/// Maximum size of a reply, in bytes.
+/// Maximum size of a reply in bytes.
 pub(super) const MAX_LENGTH: usize = 64 << 10;
 /// Separator between the lines of a multi-line reply.
 pub(super) const BETWEEN: char = '\t';
@@ -14,21 +14,21 @@ pub(super) struct Reply {
     pub(super) text: String,
 }
 
-/// State of the received bytes.
+/// State of the bytes received so far.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// Nothing complete yet.
+    /// The reply is incomplete.
     Partial,
-    /// A reply and its size in bytes.
+    /// A reply and its length in bytes.
     Whole(Reply, usize),
-    /// A reply if nothing more follows: its last line has another code than the first. RFC 959
-    /// (section 4.2) allows such lines within a reply, and glFTPd ends replies like this.
+    /// A reply if nothing follows: its last line has another code than its first. RFC 959 (section
+    /// 4.2) allows such a line within a reply, but glFTPd ends replies with one.
     Doubtful(Reply, usize),
-    /// Not an FTP reply.
+    /// The bytes are not an FTP reply.
     Foreign,
 }
 
-/// Parses the first reply in the received bytes.
+/// Parses the first reply of the received bytes.
 pub(super) fn parse(bytes: &[u8]) -> Parsed {
     let mut lines = Lines { bytes, at: 0 };
     // Some servers put an empty line before a reply.
@@ -78,7 +78,7 @@ fn joined(code: u16, lines: &[String]) -> Reply {
     Reply { code, text }
 }
 
-/// Complete lines without their ends.
+/// The complete lines, without their line ends.
 struct Lines<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -105,8 +105,8 @@ fn code_of(line: &[u8]) -> Option<(u16, &[u8])> {
     fits.then(|| (number(digits[0]) * 100 + number(digits[1]) * 10 + number(digits[2]), rest))
 }
 
-/// Decodes text in any encoding: UTF-8 if valid, otherwise Latin-1, which any byte is. Removes
-/// control characters.
+/// Decodes text of unknown encoding: UTF-8 if it is valid, otherwise Latin-1, in which every byte
+/// is a character. Removes control characters.
 fn decoded(bytes: &[u8]) -> String {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
@@ -115,8 +115,8 @@ fn decoded(bytes: &[u8]) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
 
-/// Parses the address and port of a `227`: six numbers, anywhere in the text and with anything
-/// around them (RFC 1123, 4.1.2.6).
+/// Returns the address and port of a `227` reply: six numbers anywhere in the text (RFC 1123,
+/// section 4.1.2.6).
 pub(super) fn passive_port(text: &str) -> Option<([u8; 4], u16)> {
     let numbers = |from: &str| -> Option<[u8; 6]> {
         let mut found = [0; 6];
@@ -143,7 +143,7 @@ pub(super) fn passive_port(text: &str) -> Option<([u8; 4], u16)> {
     None
 }
 
-/// Parses the port of a `229`: between delimiters of any kind (RFC 2428, section 3).
+/// Returns the port of a `229` reply, between delimiters of any kind (RFC 2428, section 3).
 pub(super) fn extended_port(text: &str) -> Option<u16> {
     let inner = text.split_once('(').map_or(text, |(_, inner)| inner);
     let inner = inner.split_once(')').map_or(inner, |(inner, _)| inner).trim();
@@ -152,14 +152,14 @@ pub(super) fn extended_port(text: &str) -> Option<u16> {
     fields.nth(3).and_then(|port| port.trim().parse().ok()).filter(|port| *port > 0)
 }
 
-/// Parses the size in a `213`.
+/// Returns the size in a `213` reply.
 pub(super) fn size(text: &str) -> Option<u64> {
     let digits = text.trim_start();
     let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     digits[..end].parse().ok()
 }
 
-/// Parses the size among the facts in the reply to `MLST`: ` type=file;size=3; name`.
+/// Returns the size from the facts in the reply to `MLST`: ` type=file;size=3; name`.
 pub(super) fn size_fact(text: &str) -> Option<u64> {
     text.split(BETWEEN).find_map(|line| {
         let facts = line.trim_start().split(' ').next()?;
@@ -169,8 +169,8 @@ pub(super) fn size_fact(text: &str) -> Option<u64> {
     })
 }
 
-/// Parses the folder in a `257`: between quotes, with inner ones written twice (RFC 959, appendix II), or
-/// the first word.
+/// Returns the folder in a `257` reply: in quotes, with inner quotes repeated (RFC 959, appendix
+/// II), or the first word.
 pub(super) fn quoted_path(text: &str) -> Option<String> {
     let Some((_, inner)) = text.split_once('"') else {
         return text.split_whitespace().next().map(str::to_owned);
@@ -186,7 +186,7 @@ pub(super) fn quoted_path(text: &str) -> Option<String> {
     None
 }
 
-/// Parses the features in the reply to `FEAT`, in capitals.
+/// Returns the features in the reply to `FEAT`, in capitals.
 pub(super) fn features(text: &str) -> Vec<String> {
     text.split(BETWEEN).map(|line| line.trim().to_ascii_uppercase()).collect()
 }
@@ -228,7 +228,7 @@ mod tests {
             (b"226\r\n", 226, ""),
             (b"226\n", 226, ""),
             (b"\r\n220 ready\r\n", 220, "ready"),
-            // Latin-1, used by FileZilla Server before 1.0 and many devices.
+            // Latin-1, as sent by FileZilla Server before 1.0 and many devices.
             (b"550 Datei nicht verf\xfcgbar\r\n", 550, "Datei nicht verfügbar"),
             ("550 Datei nicht verfügbar\r\n".as_bytes(), 550, "Datei nicht verfügbar"),
             // Lines within a reply that resemble replies, and lines without a code.

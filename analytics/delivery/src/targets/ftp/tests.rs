@@ -1,4 +1,4 @@
-//! Conversations with minimal servers in this process.
+//! Sessions with minimal servers in this process.
 
 use mailqos_base::Secret;
 use mailqos_config::{Endpoint, FtpData, FtpEncoding, TlsMode};
@@ -10,8 +10,8 @@ use super::*;
 const OPTIONS: Options<'static> =
     Options { path: "", data: FtpData::Passive, encoding: FtpEncoding::Auto };
 
-/// Publishes `p` as `n` on a server that does not rename over existing files, or replies as in
-/// `answers`; returns the received commands.
+/// Publishes `p` as `n` at a server that refuses to rename over a file, with the given answers.
+/// Returns the result and the commands that the server received.
 async fn publish(answers: &[(&str, &str)]) -> (Result<(), DeliveryError>, Vec<String>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let login = Login {
@@ -78,7 +78,7 @@ async fn an_old_file_goes_only_where_the_new_one_is_there() {
     let (published, heard) = publish(&[]).await;
     assert_eq!(step_of(published), "RNTO n");
     assert!(is_removed(&heard) && heard.iter().filter(|line| *line == "RNTO n").count() == 2);
-    // Another process has renamed it meanwhile: the existing file was just delivered.
+    // Someone else has renamed it in the meantime: the file there now was just delivered.
     let (published, heard) =
         publish(&[("RNFR p", "550 no such file"), ("SIZE p", "550 no such file")]).await;
     assert!(matches!(published, Err(DeliveryError::Differs { .. })), "{published:?}");
@@ -90,7 +90,7 @@ async fn rejections_are_reported() {
     // It exists and may not be removed.
     let (published, _) = publish(&[("DELE n", "553 it stays")]).await;
     assert_eq!(step_of(published), "DELE n");
-    // Servers without sizes may have meant something else.
+    // A server that reports no sizes may have refused something else.
     let unknown = [("SIZE n", "500 what?"), ("SIZE p", "500 what?")];
     let (published, _) = publish(&[unknown[0], unknown[1], ("DELE n", "550 there is none")]).await;
     assert_eq!(step_of(published), "RNTO n");
@@ -99,7 +99,7 @@ async fn rejections_are_reported() {
 #[tokio::test]
 async fn odd_replies_put_no_conversation_out_of_step() {
     for odd in [
-        // Lines that look like replies, and a second welcome after the first (msbuildtasks #285).
+        // Lines that resemble replies, and a second welcome after the first (msbuildtasks #285).
         ("PASS mailqos@", "230-Welcome\r\n200 files today\r\n230-\r\n230 in\r\n230 once more"),
         ("PASS mailqos@", "202 superfluous"),
         ("PASS mailqos@", "230"),

@@ -1,10 +1,10 @@
-//! The connections of an FTP session, below the client: TLS if configured, and replies in the form
-//! that the client expects.
+//! The connections of an FTP session, below the client: TLS if it is configured, and replies in the
+//! only form that the client can parse.
 //!
-//! The client accepts any stream in place of its TLS stream. This one reads the control connection
-//! itself (see [`super::reply`]) and passes on each reply in one line, with the code that RFC 959
-//! defines for it: servers reply without text, in Latin-1, with several lines of odd shapes, with
-//! `227` without parentheses, or to `STOR` without a `150`.
+//! The client accepts any stream in place of a TLS stream. This one reads the control
+//! connection itself (see [`super::reply`]) and passes each reply on in one line, with the code
+//! that RFC 959 has for it. Real servers answer without text, in Latin-1, in several lines of odd
+//! shapes, with `227` without parentheses, or to `STOR` without a `150`.
 
 use std::{
     io,
@@ -33,12 +33,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::reply::{self, Parsed, Reply};
 use mailqos_base::lock::IgnorePoison as _;
 
-/// How long to wait for the rest of a reply whose end is in doubt.
+/// Longest wait for the rest of a reply whose end is in doubt.
 const DOUBT: Duration = Duration::from_secs(1);
-/// How long to wait for a second reply after a `226` that preceded the data.
+/// Longest wait for a second reply after a `226` that came before the data.
 const SECOND: Duration = Duration::from_secs(3);
 
-/// Details of a session that the client does not report.
+/// Details of a session that the client's own errors don't include.
 #[derive(Debug, Default)]
 pub(super) struct ConversationLog {
     verb: Mutex<String>,
@@ -48,12 +48,12 @@ pub(super) struct ConversationLog {
 }
 
 impl ConversationLog {
-    /// Returns the last command.
+    /// Returns the command that was sent last.
     pub(super) fn verb(&self) -> String {
         self.verb.lock().ignore_poison().clone()
     }
 
-    /// Returns the text of the last reply, with its lines joined by [`reply::BETWEEN`].
+    /// Returns the text of the last reply, its lines joined by [`reply::BETWEEN`].
     pub(super) fn text(&self) -> String {
         self.text.lock().ignore_poison().clone()
     }
@@ -64,23 +64,24 @@ impl ConversationLog {
         self.presumed.load(Ordering::Relaxed)
     }
 
-    /// Returns whether the server confirmed the last transfer before receiving the data, and not
+    /// Returns whether the server confirmed the last transfer before it had the data, and not
     /// again.
     pub(super) fn confirmed_early(&self) -> bool {
         self.early.load(Ordering::Relaxed)
     }
 }
 
-/// Creates the connections of one session.
+/// Opens the connections of one session.
 pub(super) struct Connector {
-    /// For TLS, if configured.
+    /// TLS settings, if TLS is configured.
     pub(super) tls: Option<TlsConnector>,
     /// Whether TLS begins with the first byte.
     pub(super) implicit: bool,
-    /// How long a server may be silent after `STOR` before it is assumed not to reply.
+    /// How long a server may be silent after `STOR` before the transfer is presumed to have
+    /// started.
     pub(super) patience: Duration,
     pub(super) shown: Arc<ConversationLog>,
-    /// Whether the control connection is open: all others are for data.
+    /// Whether the control connection is open; all later connections carry data.
     pub(super) is_open: AtomicBool,
 }
 
@@ -141,7 +142,7 @@ impl Connector {
         if greeting.code >= 300 {
             return Err(refused(&greeting));
         }
-        // The second command is older than RFC 4217.
+        // The second command is for servers older than RFC 4217.
         let mut last = greeting.clone();
         for word in ["TLS", "SSL"] {
             "AUTH".clone_into(&mut self.shown.verb.lock().ignore_poison());
@@ -149,7 +150,7 @@ impl Connector {
             stream.write_all(line.as_bytes()).await.map_err(FtpError::ConnectionError)?;
             last = next(&mut stream, &mut received).await?;
             if last.code < 400 {
-                // Plaintext must not be mistaken for a reply under TLS.
+                // Plaintext received before TLS must not be taken for an answer under TLS.
                 if !received.is_empty() {
                     return Err(FtpError::SecureError(
                         "the server sent more data than requested".into(),
@@ -167,7 +168,7 @@ fn refused(reply: &Reply) -> FtpError {
     FtpError::UnexpectedResponse(Response::new(Status::from(u32::from(reply.code)), body))
 }
 
-/// Reads the next reply of a connection without other readers.
+/// Reads the next reply of a connection that has no other reader.
 async fn next(stream: &mut TcpStream, received: &mut Vec<u8>) -> FtpResult<Reply> {
     loop {
         match reply::parse(received) {
@@ -201,7 +202,7 @@ impl AsyncTlsConnector for Connector {
     }
 }
 
-/// A connection, in plaintext or encrypted.
+/// A connection, encrypted or not.
 #[derive(Debug)]
 enum Inner {
     Plain(TcpStream),
@@ -217,21 +218,21 @@ impl Inner {
     }
 }
 
-/// A connection of the session: the control connection or a data connection.
+/// A connection of the session, for commands or data.
 #[derive(Debug)]
 pub(super) struct Wire {
     inner: Inner,
     control: Option<Box<Control>>,
 }
 
-/// Stage of a transfer.
+/// State of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// No transfer.
+    /// No transfer is in progress.
     None,
-    /// Requested; the server has not replied.
+    /// The transfer was requested; the server has not replied.
     Asked,
-    /// Reported to the client as started.
+    /// The client was notified that it has started.
     Begun,
 }
 
@@ -241,18 +242,18 @@ struct Control {
     received: Vec<u8>,
     ready: Vec<u8>,
     handed: usize,
-    /// The line that is being written, up to the verb.
+    /// The command line being written, up to the verb.
     line: Vec<u8>,
     verb: String,
     stage: Stage,
-    /// A completion that arrived instead of the start.
+    /// A completion that came in place of the preliminary reply.
     early: Option<Reply>,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
     patience: Duration,
     shown: Arc<ConversationLog>,
 }
 
-/// What to wait for.
+/// What the reader is waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waiting {
     End,
@@ -283,7 +284,7 @@ impl Control {
         self.timer = None;
     }
 
-    /// Records what the client writes.
+    /// Records the command that the client writes.
     fn written(&mut self, bytes: &[u8]) {
         for byte in bytes {
             if *byte != b'\n' {
@@ -310,7 +311,7 @@ impl Control {
         }
     }
 
-    /// Processes a reply of the server, and passes on what the client needs.
+    /// Processes a reply of the server and passes on what the client needs.
     fn take(&mut self, reply: Reply) {
         let success = (200..300).contains(&reply.code);
         match self.stage {
@@ -323,7 +324,7 @@ impl Control {
                 self.hand_on(&Reply { code: 150, text: String::new() });
                 self.early = Some(reply);
             }
-            // A second start, or a marker of RFC 959 (section 3.5).
+            // A second preliminary reply, or a restart marker (RFC 959, section 3.5).
             Stage::Begun if reply.code < 200 => {}
             Stage::Begun => {
                 self.stage = Stage::None;
@@ -331,9 +332,9 @@ impl Control {
                 let code = if success { 226 } else { reply.code };
                 self.hand_on(&Reply { code, ..reply });
             }
-            // "Ready in some minutes", and anything else before the reply.
+            // "Ready in some minutes", or any other preliminary reply.
             Stage::None if reply.code < 200 => {}
-            // A second reply to the previous command, as some servers send to CWD.
+            // A second reply to the previous command, which some servers send after CWD.
             Stage::None if self.is_stale(&reply) => {}
             _ => {
                 self.stage = Stage::None;
@@ -343,8 +344,8 @@ impl Control {
         }
     }
 
-    /// Returns whether a success can't belong to the last command, because it lacks the requested
-    /// information.
+    /// Returns whether a positive reply can't belong to the last command because it lacks the
+    /// requested value.
     fn is_stale(&self, reply: &Reply) -> bool {
         let is_silent = match self.verb.as_str() {
             "PASV" | "EPSV" => {
@@ -358,7 +359,7 @@ impl Control {
         is_silent && matches!(reply.code, 200 | 226 | 230 | 250)
     }
 
-    /// Returns the reply with the code that the client expects after this command, if the server's
+    /// Returns the reply with the code that the client expects for this command, if the server's
     /// code means the same.
     fn usual(&self, mut reply: Reply) -> Reply {
         match reply.code {
@@ -392,7 +393,7 @@ impl Control {
         }
         match self.verb.as_str() {
             "PASV" => {
-                // Some reply as if they had received the other command.
+                // Some servers answer in the format of the other command.
                 let other = || reply::extended_port(&reply.text).map(|port| ([0; 4], port));
                 if let Some(([a, b, c, d], port)) = reply::passive_port(&reply.text).or_else(other)
                 {
@@ -415,7 +416,7 @@ impl Control {
         reply
     }
 
-    /// Passes available data to the client.
+    /// Gives the client the pending bytes of a reply; returns whether there were any.
     fn serve(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let rest = &self.ready[self.handed..];
         if rest.is_empty() {
@@ -431,7 +432,7 @@ impl Control {
         true
     }
 
-    /// Stops waiting for an optional reply.
+    /// Stops waiting for a reply that may never come.
     fn give_up(&mut self, waiting: Waiting) {
         self.timer = None;
         match waiting {
@@ -456,7 +457,7 @@ impl Control {
         }
     }
 
-    /// Returns what to wait for if the server sends nothing more now, and for how long.
+    /// Returns what to wait for if the server sends nothing more, and how long.
     fn waiting(&self, doubtful: bool) -> Option<(Waiting, Duration)> {
         if doubtful {
             return Some((Waiting::End, DOUBT));
@@ -497,7 +498,7 @@ impl Wire {
             let mut read = ReadBuf::new(&mut chunk);
             match self.inner.poll_read(cx, &mut read) {
                 Poll::Ready(Ok(())) if read.filled().is_empty() => {
-                    // A doubtful reply is all that will follow.
+                    // An incomplete reply won't be continued.
                     match control.waiting(doubtful) {
                         Some((waiting @ (Waiting::End | Waiting::Second), _)) => {
                             control.give_up(waiting)
@@ -527,8 +528,8 @@ impl Wire {
         }
     }
 
-    /// Drops unsolicited replies before they are mistaken for the reply to the next command. What
-    /// the server sends while closing the connection stays.
+    /// Drops unsolicited replies before they are mistaken for the answer to the next command. A
+    /// reply sent on closing the connection is kept.
     fn drop_stale(&mut self, cx: &mut Context<'_>, next: &[u8]) {
         let Some(control) = &mut self.control else {
             return;

@@ -1,4 +1,4 @@
-//! Deliveries to an in-process SFTP server with habits of real ones.
+//! Deliveries to an SFTP server in this process that behaves like real servers.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -14,20 +14,20 @@ use super::{
     *,
 };
 
-/// Differences of a server from OpenSSH.
+/// Deviations of a server from OpenSSH.
 #[derive(Debug, Clone, Copy)]
 struct Habits {
-    /// The status for a missing file.
+    /// Status for a file that does not exist.
     absent: u32,
-    /// The status for `stat` and reading, if they are refused.
+    /// Status for `stat` and reading, if they are refused.
     hidden: Option<u32>,
-    /// The status for a rename, if it is refused.
+    /// Status for a rename, if it is refused.
     fixed: Option<u32>,
     /// Whether a rename replaces an existing file.
     replaces: bool,
-    /// Whether files may be opened without truncation.
+    /// Whether files can be opened without truncating them.
     appends: bool,
-    /// Whether a job collects files as soon as they are renamed.
+    /// Whether someone collects each file as soon as it has its final name.
     takes: bool,
     /// Whether statuses include a text.
     texts: bool,
@@ -218,7 +218,8 @@ async fn serve(mut stream: DuplexStream, mut server: Server, habits: Habits) -> 
 
 const CONTENT: &[u8] = b"a report, and all of it";
 
-/// Delivers `r.pdf` into `2026` below `in`; returns the result, and the server's files.
+/// Delivers `r.pdf` to the folder `2026` below `in`. Returns the result and the files on the
+/// server.
 async fn deliver(
     habits: Habits,
     server: Server,
@@ -294,14 +295,14 @@ type Case = (&'static str, Habits, Option<&'static str>, Proof);
 fn cases() -> Vec<Case> {
     vec![
         ("usual", USUAL_HABITS, USUAL_NAME, Proof::Read),
-        // Missing files are a failure, or have no path (SSH_FX_NO_SUCH_PATH of later drafts).
+        // A missing file is reported as a failure, or as SSH_FX_NO_SUCH_PATH of later drafts.
         ("failure", Habits { absent: 4, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         ("no such path", Habits { absent: 10, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         ("no texts", Habits { texts: false, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
         // Azure Blob Storage, "Limitations and known issues with SFTP": no appending.
         ("no append", Habits { appends: false, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
-        // velociraptor #950 and ssh2-sftp-client #372: stat is refused; paramiko #134: files are
-        // invisible.
+        // velociraptor #950 and ssh2-sftp-client #372: `stat` and reading are refused; paramiko
+        // #134: files are invisible.
         ("hidden", Habits { hidden: Some(3), ..USUAL_HABITS }, USUAL_NAME, Proof::Accepted),
         (
             "hidden, direct",
@@ -310,7 +311,7 @@ fn cases() -> Vec<Case> {
             Proof::Accepted,
         ),
         ("shows none", Habits { hidden: Some(2), ..USUAL_HABITS }, None, Proof::Accepted),
-        // moov-io/go-sftp #256: a job collects it.
+        // moov-io/go-sftp #256: the file is collected.
         ("taken", Habits { takes: true, ..USUAL_HABITS }, USUAL_NAME, Proof::Taken),
         // hierynomus/sshj#169: a handle of 8 bytes was sent back as 12.
         ("binary handles", Habits { binary: true, ..USUAL_HABITS }, USUAL_NAME, Proof::Read),
@@ -370,7 +371,7 @@ async fn a_refused_rename_names_the_key() {
 
 #[test]
 fn pieces_fit_into_the_packets_that_a_server_takes() {
-    // PROTOCOL of OpenSSH, section 4.8: a limit of 0 means none, but that of the packet still
+    // PROTOCOL of OpenSSH, section 4.8: a limit of 0 means none, but the packet limit still
     // applies.
     for (packet, most, size) in [
         (0, 0, MAX),

@@ -1,7 +1,8 @@
-//! Handles of SFTP servers are bytes (draft-ietf-secsh-filexfer-02, section 3), often a binary
-//! number. The client treats them as text and would change bytes that are not UTF-8
-//! (hierynomus/sshj#169). So each byte of a handle becomes a character for the client, and that
-//! byte again when it is sent to the server.
+//! Encodes the handles of SFTP servers for the client. Handles are bytes
+//! (draft-ietf-secsh-filexfer-02, section 3), often a binary number. The client treats them as text
+//! and would send bytes that are not UTF-8 back changed (hierynomus/sshj#169). Each byte of a
+//! handle therefore becomes a character for the client, and is converted back on its way to the
+//! server.
 
 use std::{
     io,
@@ -20,27 +21,27 @@ const FSYNC: &[u8] = b"fsync@openssh.com";
 /// Length, type and request id.
 const HEAD: usize = 9;
 
-/// Returns a handle as text for the client.
+/// Encodes a handle as text for the client.
 pub(super) fn as_text(handle: &[u8]) -> String {
     handle.iter().copied().map(char::from).collect()
 }
 
-/// Returns the handle in such a text; `None` if it is not one.
+/// Decodes the text of a handle; `None` if it is not one.
 fn as_bytes(text: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(text).ok()?;
     text.chars().map(|c| u8::try_from(c).ok()).collect()
 }
 
-/// A writer that forwards all packets, with the server's handles.
+/// A writer that passes on all packets with the server's original handles.
 pub(super) struct Handles<W> {
     to: W,
     /// The beginning of a packet, up to its handle.
     held: Vec<u8>,
-    /// Bytes to forward before anything else is accepted.
+    /// Bytes to pass on before more input is accepted.
     ready: Vec<u8>,
-    /// Bytes of the caller that `ready` represents.
+    /// Number of the caller's bytes that `ready` represents.
     taken: usize,
-    /// Rest of the packet, which is forwarded unchanged.
+    /// Number of remaining bytes of the packet to pass on unchanged.
     passing: usize,
 }
 
@@ -49,7 +50,7 @@ impl<W> Handles<W> {
         Self { to, held: Vec::new(), ready: Vec::new(), taken: 0, passing: 0 }
     }
 
-    /// Reads bytes up to the end of the packet's handle; `None` if they end before it.
+    /// Takes bytes up to the end of the packet's handle. Returns `None` if they end before it.
     fn take(&mut self, bytes: &[u8]) -> Option<Option<Range<usize>>> {
         loop {
             let needed = match handle(&self.held) {
@@ -66,7 +67,7 @@ impl<W> Handles<W> {
         }
     }
 
-    /// Prepares the beginning of a packet for forwarding.
+    /// Prepares the beginning of a packet for passing on.
     fn begin(&mut self, place: Option<Range<usize>>) {
         let mut packet = std::mem::take(&mut self.held);
         let length = number(&packet, 0).unwrap_or_default() as usize;
@@ -84,8 +85,7 @@ impl<W> Handles<W> {
     }
 }
 
-/// Returns the position of a packet's handle, if it has one; or the number of bytes needed to find
-/// it.
+/// Returns the range of a packet's handle, if it has one, or the number of bytes needed to find it.
 fn handle(packet: &[u8]) -> Result<Option<Range<usize>>, usize> {
     let kind = packet.get(4).filter(|_| packet.len() >= HEAD).ok_or(HEAD)?;
     match *kind {
@@ -102,7 +102,7 @@ fn handle(packet: &[u8]) -> Result<Option<Range<usize>>, usize> {
     }
 }
 
-/// Returns the bytes of a string field, or the number of bytes needed to find them.
+/// Returns the range of a string field, or the number of bytes needed to find it.
 fn text(packet: &[u8], at: usize) -> Result<Range<usize>, usize> {
     let begin = at + 4;
     let end = begin + number(packet, at).ok_or(begin)? as usize;
@@ -133,7 +133,7 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Handles<W> {
             };
             this.begin(place);
         }
-        // The bytes are only reported to the caller once they are sent, because no one flushes after a
+        // Bytes are reported as written only once they are sent, because no one flushes after a
         // packet.
         while !this.ready.is_empty() {
             let count = ready!(Pin::new(&mut this.to).poll_write(cx, &this.ready))?;
@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns a packet of this type with these fields.
+    /// Returns a packet of the given type with the given fields.
     fn packet(kind: u8, fields: &[&[u8]]) -> Vec<u8> {
         let mut body = vec![kind, 0, 0, 0, 7];
         for field in fields {
@@ -172,8 +172,8 @@ mod tests {
     }
 
     proptest! {
-        /// Handles of any bytes arrive unchanged, in packets that arrive in pieces; everything else
-        /// is left alone.
+        /// Checks that handles of any bytes arrive unchanged, in packets that arrive in pieces, and
+        /// that all other bytes are unchanged.
         #[test]
         fn handles_are_given_back(handle in any::<Vec<u8>>(), rest in any::<Vec<u8>>(), piece in 1_usize..40) {
             let text = as_text(&handle);

@@ -1,6 +1,6 @@
-//! Normalises statuses of real SFTP servers: codes of later drafts within version 3, and packets
-//! without their texts. The client only knows the codes 0 to 8 and complete packets, and ends the
-//! session on any other. Handles become text here.
+//! Converts the statuses of real SFTP servers, which may use later drafts' codes within version 3
+//! or packets without texts. The client supports only the codes 0 to 8 in complete packets, and
+//! closes the session on any other. Handles are converted to text here.
 
 use std::{
     io,
@@ -14,12 +14,12 @@ use tokio::io::{AsyncRead, ReadBuf};
 const STATUS: u8 = 101;
 /// The packet's type: `SSH_FXP_HANDLE`.
 const HANDLE: u8 = 102;
-/// Longest status or handle; longer ones are forwarded unchanged.
+/// Longest status or handle in bytes. Longer packets are passed on unchanged.
 const MAX_LENGTH: usize = 32 << 10;
 const HEAD: usize = 5;
 
-/// The codes of later drafts (draft-ietf-secsh-filexfer-13, section 9.1), their equivalents in
-/// version 3, and their names.
+/// Codes of later drafts (draft-ietf-secsh-filexfer-13, section 9.1), their version 3 equivalents,
+/// and their names.
 const LATER: [(u32, u32, &str); 23] = [
     (9, 4, "INVALID_HANDLE"),
     (10, 2, "NO_SUCH_PATH"),
@@ -46,15 +46,15 @@ const LATER: [(u32, u32, &str); 23] = [
     (31, 4, "NO_MATCHING_BYTE_RANGE_LOCK"),
 ];
 
-/// A reader that forwards all packets, with statuses in the form of version 3.
+/// A reader that passes on all packets, with statuses in the form of version 3.
 pub(super) struct Statuses<R> {
     from: R,
     /// The beginning of a packet, or a complete status.
     held: Vec<u8>,
-    /// Bytes to return before anything else is read.
+    /// Bytes to pass on before more input is read.
     ready: Vec<u8>,
     handed: usize,
-    /// Rest of the packet, which is forwarded unchanged.
+    /// Number of bytes of the packet to pass on unchanged.
     passing: usize,
 }
 
@@ -63,7 +63,7 @@ impl<R> Statuses<R> {
         Self { from, held: Vec::new(), ready: Vec::new(), handed: 0, passing: 0 }
     }
 
-    /// Returns how much more to hold back: the header, then the rest of a status.
+    /// Returns how many bytes are still to be held back: the head, then the rest of a status.
     fn missing(&self) -> usize {
         let Some(length) = self.length() else {
             return HEAD - self.held.len();
@@ -76,7 +76,7 @@ impl<R> Statuses<R> {
         Some(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize)
     }
 
-    /// Processes the held bytes.
+    /// Decides what to do with the bytes held back.
     fn decide(&mut self) {
         let Some(length) = self.length() else { return };
         if !matches!(self.held[4], STATUS | HANDLE) || length > MAX_LENGTH {
@@ -94,7 +94,7 @@ impl<R> Statuses<R> {
 
 /// Returns the packet of a handle, with the handle as text.
 fn readable(packet: Vec<u8>) -> Vec<u8> {
-    // It is preceded by length, type, id and the length of the handle.
+    // The length, type, id and handle length precede it.
     let length = |bytes: usize| (bytes as u32).to_be_bytes();
     let Some((head, handle)) =
         packet.split_at_checked(13).filter(|(head, handle)| head[9..] == length(handle.len()))
@@ -179,7 +179,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Statuses<R> {
             let mut part = ReadBuf::new(&mut chunk[..most]);
             ready!(Pin::new(&mut this.from).poll_read(cx, &mut part))?;
             if part.filled().is_empty() {
-                // The end, within or after a packet.
+                // The end of the stream, within a packet or after one.
                 this.ready = std::mem::take(&mut this.held);
                 if this.ready.is_empty() {
                     return Poll::Ready(Ok(()));
@@ -257,7 +257,7 @@ mod tests {
             let received = [handle(text.as_bytes()), status(2, Some("No such file"))].concat();
             assert_eq!(read(&all, 5).await, received, "{bytes:?}");
         }
-        // A packet that is not a handle is forwarded.
+        // A packet that does not contain a valid handle is passed on.
         let odd = packet(102, &[1; 20]);
         assert_eq!(read(&odd, 5).await, odd);
     }

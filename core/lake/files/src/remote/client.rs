@@ -1,4 +1,4 @@
-//! Clients of the stores, with a layer below them that sees every request and every response.
+//! Clients of object stores, with a layer below them that handles every request and response.
 
 use std::{
     future::Future,
@@ -44,10 +44,10 @@ pub(super) struct Clients {
     pub(super) summing: Option<Arc<dyn ObjectStore>>,
 }
 
-/// Creates the clients of a bucket. Nothing is sent yet.
+/// Creates the clients of a bucket without sending anything.
 ///
 /// # Errors
-/// The options are invalid: the reason.
+/// The options are invalid; returns the reason.
 pub(super) fn open(
     bucket: &Bucket<'_>,
     via: &Route,
@@ -84,7 +84,7 @@ fn client(bucket: &Bucket<'_>, via: &Route) -> Result<ClientOptions, String> {
         .with_allow_http(bucket.options.allow_http);
     let mut client = match via {
         Route::Environment => client,
-        // The library has no setting for "no proxy", but can exempt all servers from one.
+        // The library has no option for no proxy, but can exempt all servers from one.
         Route::Direct => client.with_proxy_url("http://none.invalid").with_proxy_excludes("*"),
         Route::Proxy(proxy) => client.with_proxy_url(proxy_url(proxy)),
         Route::ProxyExcept(proxy, exempt) => client
@@ -103,13 +103,13 @@ fn client(bucket: &Bucket<'_>, via: &Route) -> Result<ClientOptions, String> {
     Ok(client)
 }
 
-/// Returns the URL of a proxy, whose `http://` may be omitted.
+/// Returns the proxy's address with `http://` added if it is missing.
 fn proxy_url(address: &Secret) -> String {
     let text = address.expose().trim();
     if text.contains("://") { text.to_owned() } else { format!("http://{text}") }
 }
 
-/// Settings of a client.
+/// Settings for creating a client of a store.
 struct Request<'a> {
     bucket: &'a Bucket<'a>,
     client: ClientOptions,
@@ -136,8 +136,7 @@ impl Request<'_> {
         builder
     }
 
-    /// Returns the builder of a client for Azure. A configured account is complete: nothing from
-    /// the environment is added to it.
+    /// If the configuration has an account, no credentials are taken from the environment.
     fn azure(self) -> MicrosoftAzureBuilder {
         let builder = match self.bucket.credentials {
             Some(_) => MicrosoftAzureBuilder::new(),
@@ -177,9 +176,9 @@ impl Request<'_> {
     }
 }
 
-/// Returns the builder of a client for S3, from the environment. With a configured account, no
-/// credentials are taken from there: a session token of another key would make the store refuse
-/// this one.
+/// Returns the builder of a client for S3, with settings from the environment. If the configuration
+/// has an account, no credentials are taken from there: with another key's session token, the store
+/// would reject it.
 fn s3_environment(has_account: bool) -> AmazonS3Builder {
     const PLACE: [&str; 6] = [
         "aws_region",
@@ -204,7 +203,7 @@ fn s3_environment(has_account: bool) -> AmazonS3Builder {
     })
 }
 
-/// Opens connections through the layer.
+/// Creates connections that pass through the layer.
 #[derive(Debug)]
 pub(super) struct Connector(pub(super) Arc<Dialect>);
 

@@ -7,23 +7,23 @@ use std::{
 
 use object_store::path::Path as Key;
 
-/// Placeholder for a missing ETag. The library treats a response to a PUT without an ETag as a
-/// failure, although the object was stored.
+/// Placeholder for a missing ETag. The library treats a response to a PUT without one as a failure,
+/// although the object was stored.
 pub(super) const NO_ETAG: &str = "\"none\"";
 
 /// Known properties of a store, for all requests to it.
 #[derive(Debug, Default)]
 pub(super) struct Dialect {
-    /// Whether objects are sent with their MD5 (RFC 1864): with an object lock, stores refuse
+    /// Whether objects are sent with their MD5 (RFC 1864). Stores with an object lock refuse
     /// objects without a checksum, and not all of them support newer ones.
     pub(super) digest: AtomicBool,
-    /// Keys that the library can't handle (`a//b`, `./a`) and that were logged.
+    /// Keys that the library can't handle (`a//b`, `./a`) and that have been logged.
     said: Mutex<BTreeSet<String>>,
 }
 
 impl Dialect {
-    /// Removes keys that the library can't handle from a listing: one of them would make it refuse
-    /// all others.
+    /// Removes keys that the library can't handle from a listing: one of them would make it reject
+    /// the whole listing.
     pub(super) fn tame(&self, text: &str) -> String {
         let text = &plain_names(text);
         let text = without(text, ("<Contents>", "</Contents>"), ("<Key>", "</Key>"), |key| {
@@ -54,8 +54,8 @@ impl Dialect {
     }
 }
 
-/// Decodes the names of objects in a listing: some stores URL-encode them without being asked to,
-/// and declare it.
+/// Decodes the names of objects in a listing. Some stores URL-encode them without being asked, and
+/// declare the encoding.
 fn plain_names(text: &str) -> std::borrow::Cow<'_, str> {
     if !text.contains("<EncodingType>url</EncodingType>") {
         return text.into();
@@ -94,7 +94,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Removes elements whose name is not wanted.
+/// Removes the elements with unwanted names from a text.
 fn without(
     text: &str,
     element: (&str, &str),
@@ -139,7 +139,7 @@ mod tests {
             dialect.tame(encoded),
             "<EncodingType>url</EncodingType><Contents><Key>a/site=x&amp;y%25</Key></Contents>"
         );
-        // A truncated listing is left to the library's parser.
+        // A truncated text is left to the library's parser.
         assert_eq!(dialect.tame("<Contents><Key>a//b"), "<Contents><Key>a//b");
     }
 }

@@ -7,17 +7,17 @@ use super::dialect::NO_ETAG;
 pub struct Version {
     pub(super) e_tag: Option<String>,
     pub(super) version: Option<String>,
-    /// SHA-256 of the content, if known: distinguishes versions in a store without ETags.
+    /// SHA-256 of the content, if it was read. It distinguishes versions in a store without ETags.
     #[serde(default)]
     pub(super) digest: Option<String>,
-    /// Size and time, if it was listed.
+    /// Size and time from a listing, if there is one.
     #[serde(default)]
     pub(super) stamp: Option<String>,
 }
 
 impl Version {
-    /// Returns whether it is the same version, as far as the two can be compared: some responses
-    /// quote ETags, some mark them as weak, and not all of them contain a version.
+    /// Returns whether both are the same version, as far as they can be compared. Some responses
+    /// quote ETags, some mark them as weak, and not all include a version.
     pub fn is(&self, other: &Self) -> bool {
         if let (Some(own), Some(other)) = (&self.digest, &other.digest) {
             return own == other;
@@ -31,7 +31,7 @@ impl Version {
         }
     }
 
-    /// Returns whether it has an ETag from the store.
+    /// Returns whether the store gave it an ETag.
     pub(super) fn has_tag(&self) -> bool {
         self.tag().is_some()
     }
@@ -99,7 +99,7 @@ impl Habits {
         told
     }
 
-    /// Returns whether the store itself prevents a second writer.
+    /// Returns whether the store itself prevents two writers from overwriting each other.
     pub fn guards(self) -> bool {
         matches!(self.conditions, Conditions::Kept | Conditions::Unquoted)
     }

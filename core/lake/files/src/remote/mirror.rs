@@ -1,4 +1,4 @@
-//! Mirrors a lake in an object store into a folder for reading.
+//! Mirrors a lake in an object store to a local folder for reading.
 
 use std::{collections::BTreeMap, fs, io::Write as _, path::Path, time::Duration};
 
@@ -52,7 +52,7 @@ impl Remote {
         };
         let fetched = self.fetch_all(folder, missing, note).await;
         if let Err(error) = fetched {
-            // Files that were fetched need not be fetched again.
+            // Fetched files need not be fetched again after an interruption.
             let bytes = serde_json::to_vec(&held).unwrap_or_default();
             let _ = write_whole(folder, VERSIONS, &bytes);
             return Err(error);
@@ -72,7 +72,7 @@ impl Remote {
         let mut there = BTreeMap::new();
         for kind in ["samples", "events"] {
             for object in self.list(kind).await? {
-                // A name from outside becomes a path: it must not lead out of the folder.
+                // Object names become paths, so reject names that lead outside the folder.
                 let tame = object
                     .name
                     .split('/')
@@ -125,20 +125,20 @@ impl Remote {
             return Ok(None);
         };
         write_whole(folder, &object.name, &bytes).map_err(trouble(&folder.join(&object.name)))?;
-        // What is listed is what the next listing is compared with: other answers name a version,
-        // or no time.
+        // Store the version from the listing, because the next listing is compared with it: other
+        // responses may include a version but no time.
         let same = fetched.is(&object.version) || !fetched.has_tag();
         let version = if same { object.version } else { fetched };
         Ok(Some((object.name, version, bytes.len() as u64)))
     }
 }
 
-/// Names the file or folder that an error is about.
+/// Returns a function that adds the file or folder to an error.
 fn trouble(path: &Path) -> impl Fn(std::io::Error) -> RemoteError {
     move |error| RemoteError::Mirror { path: path.to_owned(), reason: error.to_string() }
 }
 
-/// Removes the files that are gone from the store, and returns their number.
+/// Removes files whose objects were deleted from the store; returns their number.
 fn remove_gone(
     folder: &Path,
     held: &mut BTreeMap<String, Version>,
@@ -164,7 +164,7 @@ pub struct Mirrored {
     pub fetched: usize,
     /// Total size in bytes.
     pub bytes: u64,
-    /// Files that were deleted.
+    /// Number of deleted files.
     pub removed: usize,
 }
 
@@ -178,7 +178,7 @@ fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     files::swap(&path, &temporary, files::Access::Umask, |file| file.write_all(bytes))
 }
 
-/// Removes files of processes that ended while writing; no file takes that long to write.
+/// Removes incomplete files of dead processes, which have not been written for [`ABANDONED`].
 fn sweep(work: &Path) {
     for entry in fs::read_dir(work).into_iter().flatten().flatten() {
         let modified = entry.metadata().and_then(|data| data.modified());

@@ -2,10 +2,10 @@
 //! whole, each with a condition that guards against a second writer, and mirrored to a folder for
 //! reading. The layout is the same as in a folder.
 //!
-//! Stores differ in their handling of conditions. It is determined from their responses and
-//! remembered in a [`Habits`]: some want ETags without quotes (Ceph's gateway), some don't support
-//! conditions (Backblaze B2), some ignore them, some want a checksum (object lock), some never
-//! replace an object. Whatever the behaviour, rows of another writer are never overwritten.
+//! Stores handle conditions differently. The behaviour of a store is detected from its responses
+//! and kept in [`Habits`]: some require unquoted ETags (Ceph's gateway), some reject conditions
+//! (Backblaze B2), some ignore them, some require a checksum (object lock), and some never replace
+//! an object. Whatever the behaviour, another writer's rows are not overwritten.
 
 #[cfg(feature = "object-store")]
 mod client;
@@ -38,9 +38,9 @@ use mailqos_config::ObjectStoreOptions;
 use mailqos_net::http::Route;
 use refusal::Refusal;
 
-/// Size of the largest object that is read.
+/// Largest object in bytes that is read.
 const MAX: u64 = 2 * 1024 * 1024 * 1024;
-/// An ETag that no object has, for a condition that must fail.
+/// An ETag that no object has, so a condition with it must fail.
 const WRONG_ETAG: &str = "\"00000000000000000000000000000000\"";
 
 /// Errors of an object store.
@@ -67,7 +67,7 @@ pub enum RemoteError {
     /// Another writer has changed the object in the meantime.
     #[error("{0}: another writer has changed it in the meantime")]
     Changed(String),
-    /// The store never replaces an object, and this one exists with other content.
+    /// The store never replaces an object, and an object with different content exists.
     #[error(
         "{0}: this store never replaces an object, and the existing object has different content"
     )]
@@ -83,13 +83,12 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
-    /// Returns whether the store, not the object, is the problem: it can't be reached, or is too
-    /// busy.
+    /// Returns whether the problem concerns the whole store: it can't be reached, or is too busy.
     pub fn is_of_store(&self) -> bool {
         matches!(self, Self::Store { status, .. } if status.is_none_or(|status| status == 429 || (500..=504).contains(&status) && status != 501))
     }
 
-    /// Returns whether the store rejects the client's credentials.
+    /// Returns whether the store rejects the credentials.
     pub fn is_denial(&self) -> bool {
         matches!(self, Self::Store { status: Some(401 | 403), .. })
     }
@@ -118,7 +117,7 @@ pub struct Object {
 #[derive(Debug, Clone)]
 pub struct Remote {
     store: Arc<dyn ObjectStore>,
-    /// The same with a checksum for each object, if the library supports it for this store.
+    /// Client that sends a checksum with each object, if the library supports it for this store.
     summing: Option<Arc<dyn ObjectStore>>,
     dialect: Arc<Dialect>,
     habits: Arc<Mutex<Habits>>,
@@ -128,7 +127,7 @@ pub struct Remote {
 
 impl Remote {
     /// Opens the lake at `s3://bucket/prefix`, `az://container/prefix` or `gs://bucket/prefix`.
-    /// Missing options are taken from the environment, under the names that each store's tools use.
+    /// Missing options are taken from the environment variables that each store's own tools use.
     /// Nothing is sent yet.
     ///
     /// # Errors
@@ -244,11 +243,12 @@ impl Remote {
         }
     }
 
-    /// Writes a complete object. `known` is the version that it replaces; without one, it must not
-    /// exist yet.
+    /// Writes an object as a whole. `known` is the version to replace; without one, the object must
+    /// not exist yet.
     ///
     /// # Errors
-    /// [`RemoteError::Changed`] if it has changed; the store refuses or can't be reached.
+    /// [`RemoteError::Changed`] if the object has another version; the store refuses or can't be
+    /// reached.
     pub async fn put(
         &self,
         name: &str,
@@ -296,15 +296,15 @@ impl Remote {
                 return Err(self.error(name, &error));
             };
             if content == bytes {
-                // An earlier attempt arrived, but its response did not.
+                // An earlier attempt succeeded, but its response was lost.
                 return Ok(current);
             }
             if !known.is_some_and(|known| known.is(&current)) {
                 return Err(RemoteError::Changed(format!("{}/{name}", self.address)));
             }
             if !is_conflict {
-                // A store that never replaces objects responds like this, and so does one that
-                // denies this client everything.
+                // A store that never replaces objects responds like this, but so does one that
+                // denies this client any access.
                 if self.may_create().await {
                     self.learn(|habits| habits.write_once = true);
                     return Err(RemoteError::WriteOnce(format!("{}/{name}", self.address)));
@@ -321,7 +321,7 @@ impl Remote {
         Err(RemoteError::Changed(format!("{}/{name}", self.address)))
     }
 
-    /// Returns whether this client may create an object.
+    /// Returns whether this client may write a new object.
     async fn may_create(&self) -> bool {
         let mut random = [0; 8];
         if getrandom::fill(&mut random).is_err() {
@@ -333,9 +333,9 @@ impl Remote {
         created
     }
 
-    /// Writes an object to a store that does not support conditional writes: the existing one is
-    /// read before and after. Another writer's content is never knowingly overwritten, and a write
-    /// in between is detected.
+    /// Writes an object to a store that does not support conditional writes, reading the existing
+    /// one before and after. Content of another writer is not knowingly overwritten, and a write in
+    /// between is detected.
     async fn put_compared(
         &self,
         name: &str,
@@ -366,9 +366,8 @@ impl Remote {
         }
     }
 
-    /// Tests the store's handling of conditions with an object that was just written and may be
-    /// written again unchanged. There is no other way to distinguish a store that respects
-    /// conditions from one that ignores them.
+    /// Tests how the store handles conditions, with an object that was just written and can be
+    /// written again unchanged. There is no other way to detect that a store ignores conditions.
     ///
     /// # Errors
     /// The store refuses or can't be reached.
@@ -378,7 +377,7 @@ impl Remote {
         }
         let wrong = UpdateVersion {
             e_tag: Some(WRONG_ETAG.to_owned()),
-            // Google uses generations, which are timestamps: no object has this one.
+            // Google uses generations, which are timestamps, so none equals this one.
             version: Some("1".to_owned()),
         };
         for mode in [PutMode::Create, PutMode::Update(wrong)] {
@@ -407,7 +406,7 @@ impl Remote {
     /// again, and returns the results.
     ///
     /// # Errors
-    /// The store refuses or can't be reached, or the object can't be read back.
+    /// The store refuses or can't be reached, or a written object can't be read back.
     pub async fn try_all(&self) -> Result<Habits, RemoteError> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| RemoteError::Options {
@@ -455,7 +454,7 @@ impl Remote {
         put.map(|_| ()).map_err(|error| self.error(name, &error))
     }
 
-    /// Returns the size of an object; `None` if there is none.
+    /// Returns the size of an object, or `None` if it does not exist.
     ///
     /// # Errors
     /// The store refuses or can't be reached.
@@ -467,7 +466,7 @@ impl Remote {
         }
     }
 
-    /// Returns the object's version and content; `None` if there is none.
+    /// Returns an object's version and content, or `None` if it does not exist.
     ///
     /// # Errors
     /// The store refuses or can't be reached, or the object is larger than any valid one.
@@ -545,9 +544,9 @@ impl Remote {
     }
 }
 
-/// Returns whether the store requires a checksum. Amazon: "Content-MD5 OR x-amz-checksum- HTTP
-/// header is required for Put Object requests with Object Lock parameters"; others name the one or
-/// the other.
+/// Returns whether a store requires a checksum. Amazon: "Content-MD5 OR x-amz-checksum- HTTP header
+/// is required for Put Object requests with Object Lock parameters"; other stores mention only one
+/// of the two.
 fn wants_checksum(refusal: &Refusal) -> bool {
     refusal.status.is_some_and(|status| (400..500).contains(&status))
         && [
@@ -561,7 +560,7 @@ fn wants_checksum(refusal: &Refusal) -> bool {
         .any(|words| refusal.says(words))
 }
 
-/// Returns whether the store does not support conditions. Backblaze: "501 NotImplemented: A header
+/// Returns whether a store does not support conditions. Backblaze: "501 NotImplemented: A header
 /// you provided implies functionality that is not implemented".
 fn knows_no_conditions(refusal: &Refusal) -> bool {
     refusal.status == Some(501)
@@ -578,7 +577,7 @@ fn knows_no_conditions(refusal: &Refusal) -> bool {
             .any(|words| refusal.says(words))
 }
 
-/// Stores with a retention policy that forbids replacing respond with one of these.
+/// Returns whether a refusal is one that stores give if a retention rule forbids replacing objects.
 fn refuses_to_replace(refusal: &Refusal) -> bool {
     matches!(refusal.status, Some(403 | 405 | 409))
 }
@@ -637,12 +636,12 @@ mod tests {
         assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(0, 0, 0));
         remote.put(&name(22), b"333".to_vec(), Some(&first)).await.expect("put");
         remote.delete(&name(23)).await.expect("delete");
-        // Unwanted files are left alone.
+        // Objects that are not wanted are left alone.
         let other = |name: &str| name.contains("11-22");
         assert_eq!(remote.mirror(folder.path(), other).await.expect("mirror"), told(1, 3, 0));
         assert_eq!(remote.mirror(folder.path(), all).await.expect("mirror"), told(0, 0, 1));
         assert_eq!(fs::read(folder.path().join(name(22))).expect("read"), b"333");
-        // No incomplete file is left, even after a process was killed.
+        // No partial download is left, even by a killed process.
         let left =
             fs::File::create(work_folder(folder.path()).join("samples.1.fetched")).expect("made");
         let long_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);

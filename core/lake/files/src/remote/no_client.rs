@@ -7,7 +7,7 @@ use object_store::ObjectStore;
 
 use super::{Bucket, dialect::Dialect};
 
-/// Clients of a store, which don't exist in this build.
+/// Clients of a store, which this build lacks.
 pub(super) struct Clients {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) summing: Option<Arc<dyn ObjectStore>>,

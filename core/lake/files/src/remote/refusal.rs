@@ -3,10 +3,10 @@
 use mailqos_base::one_line;
 use object_store::Error as StoreError;
 
-/// A store's response, as far as it was understood.
+/// The parsed parts of a store's error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// The HTTP status; `None` if there was no response.
+    /// HTTP status; `None` if there was no response.
     pub(super) status: Option<u16>,
     /// The status, the store's error code and its message.
     pub(super) reason: String,
@@ -19,7 +19,7 @@ impl Refusal {
         let texts: Vec<String> = chain.map(ToString::to_string).collect();
         let mut refusal = texts.iter().find_map(|text| answer(text)).unwrap_or_else(|| Self {
             status: None,
-            // The innermost cause is the most informative.
+            // The innermost cause is the most specific.
             reason: texts.last().cloned().unwrap_or_default(),
         });
         if refusal.status.is_none() {
@@ -53,13 +53,13 @@ impl Refusal {
         .find_map(|(code, remedy)| self.says(code).then_some(remedy))
     }
 
-    /// Returns whether the message or the code contains this, ignoring case.
+    /// Returns whether the message or the code contains this text, ignoring case.
     pub(super) fn says(&self, words: &str) -> bool {
         self.reason.to_ascii_lowercase().contains(&words.to_ascii_lowercase())
     }
 }
 
-/// Parses the status and the text of a response that the library quotes.
+/// Extracts the status and message from a response quoted by the library.
 fn answer(text: &str) -> Option<Refusal> {
     const MARK: &str = "status code: ";
     let (status, body) = match text.split_once(MARK) {

@@ -1,9 +1,9 @@
 //! Deletes test mails over IMAP, and nothing else.
 //!
-//! With UIDPLUS (RFC 4315), UID EXPUNGE is used. Without it, EXPUNGE removes every mail that is
-//! marked as deleted, so it is only used if all of these are ours; otherwise our mails stay marked
-//! until the program that marked the others expunges the folder. Gmail archives expunged mails:
-//! there, mails are moved to the trash, which Gmail empties after 30 days.
+//! With UIDPLUS (RFC 4315), UID EXPUNGE is used. Without it, EXPUNGE removes everything that is
+//! marked as deleted, so it is used only if all of that is ours. Otherwise, our mails stay marked
+//! until the program that marked the others expunges the folder. Gmail archives expunged mails, so
+//! mails are moved to the trash there, which Gmail empties after 30 days.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -23,26 +23,26 @@ use crate::mail_test::{
     token::Token,
 };
 
-/// Maximum number of our mails, left for other probes, that are remembered.
+/// Maximum number of our mails to remember that are left for others.
 const MAX_LEFT: usize = 256;
-/// Maximum number of mails marked as deleted by others that are inspected in one visit: they may be
+/// Maximum number of foreign marked mails that are inspected in one visit, because they may be
 /// ours.
 const MARKED_AT_ONCE: usize = 16;
-/// Maximum number of foreign marked mails that are remembered.
+/// Maximum number of foreign marked mails to remember.
 const MAX_MARKED: usize = 4096;
-/// Interval of checks while foreign mails are marked.
+/// Time after which the folder is checked again for foreign marked mails.
 const LOOK_AGAIN: Micros = Micros::from_secs(600);
 
-/// The mails of a folder that are to be deleted.
+/// The mails of a folder to be deleted.
 #[derive(Debug, Default)]
 pub(super) struct PendingDeletions {
     /// Mails that are not marked yet, each with the nonce that identifies it.
     unmarked: BTreeMap<u64, [u8; 8]>,
     /// UIDs from an earlier visit: their mails are checked again.
     left_over: BTreeSet<u64>,
-    /// UIDs of mails that are marked as deleted, but still there as far as known.
+    /// Mails that are marked as deleted but presumably still present.
     marked: BTreeSet<u64>,
-    /// Marked mails of others.
+    /// Mails marked by others.
     foreign: BTreeSet<u64>,
     /// Time at which mails marked by others last prevented EXPUNGE.
     blocked: Option<Moment>,
@@ -65,7 +65,7 @@ impl PendingDeletions {
 }
 
 impl Folder {
-    /// Records that mails are gone: if the server reuses their UIDs, the new mails must not count
+    /// Records that mails are gone. If the server reuses their UIDs, the new mails must not count
     /// as known.
     fn note_gone(&mut self, uids: &BTreeSet<u64>) {
         for uid in uids {
@@ -76,7 +76,7 @@ impl Folder {
     }
 }
 
-/// Deletes the doomed mails in the selected folder.
+/// Deletes the pending mails of the selected folder.
 pub(super) async fn delete(
     session: &mut Session,
     name: &str,
@@ -127,8 +127,8 @@ pub(super) async fn delete(
     Ok(())
 }
 
-/// Checks the mails of UIDs again that an earlier visit could not mark: a server may have reused
-/// them.
+/// Verifies mails that an earlier visit could not mark, because a server may have reused their
+/// UIDs.
 async fn confirm(
     session: &mut Session,
     doomed: &mut PendingDeletions,
@@ -157,13 +157,13 @@ async fn heads(session: &mut Session, uids: &[u64]) -> Result<Vec<(u64, Vec<u8>)
     let mark = session.wire.mark();
     let command = format!("UID FETCH {} (UID BODY.PEEK[HEADER])", set(uids.iter().copied()));
     let fetched = fetch(session, Stage::PickupReceive, &command, MAX_LISTING).await;
-    // They may be other people's.
+    // They may belong to other people.
     session.wire.withhold(mark);
     let with_head = |fetched: reply::Fetched| Some((fetched.uid, whole_header(fetched.section?)));
     Ok(fetched?.into_iter().filter_map(with_head).collect())
 }
 
-/// Returns the token if a header is that of a test mail itself.
+/// Returns the token of a test mail itself, based on its header.
 fn test_mail(judge: &dyn MailClassifier, head: &[u8]) -> Option<Token> {
     match classify(judge, head) {
         Classification::TestMail(token) => Some(token),
@@ -171,7 +171,7 @@ fn test_mail(judge: &dyn MailClassifier, head: &[u8]) -> Option<Token> {
     }
 }
 
-/// Moves mails to another folder; returns whether the server did.
+/// Moves mails to another folder; returns whether the server did it.
 async fn move_to(
     session: &mut Session,
     folder: &str,
@@ -190,7 +190,7 @@ async fn move_to(
             return Ok(false);
         }
     }
-    // There is a copy in the trash now; the mail itself must still be marked and expunged.
+    // A copy is now in the trash; the mail itself still has to be marked and expunged.
     Ok(moves)
 }
 
@@ -203,7 +203,7 @@ async fn mark(session: &mut Session, doomed: &mut PendingDeletions) -> Result<()
     Ok(())
 }
 
-/// Runs EXPUNGE without UIDPLUS, if all marked mails are ours.
+/// Sends EXPUNGE without UIDPLUS, if all marked mails are ours.
 async fn expunge(
     session: &mut Session,
     name: &str,
@@ -258,8 +258,8 @@ async fn expunge(
     Ok(())
 }
 
-/// Forgets mails that were left for others once there are many: most are gone by then, because the
-/// waiting tests have collected them.
+/// Drops mails that were left for others, once there are many of them. Most are gone by then,
+/// because the tests that waited for them have retrieved them.
 pub(super) async fn forget_gone(
     session: &mut Session,
     ours: &mut BTreeMap<u64, OwnMail>,
@@ -282,8 +282,8 @@ pub(super) async fn forget_gone(
         }
     }
     if ours.len() > MAX_LEFT {
-        // The next start inspects the oldest again. Half are dropped together, so that not every
-        // visit has to search.
+        // The next start inspects the oldest ones again. Half are dropped together, so that not
+        // every visit has to search.
         while ours.len() > MAX_LEFT / 2 {
             ours.pop_first();
         }

@@ -1,4 +1,4 @@
-//! The folders of a mailbox: the trash, and suggestions for configured folders that don't exist.
+//! The folders of a mailbox: finds the trash, and suggests the actual name of a configured folder.
 
 use mailqos_model::{Micros, Stage};
 
@@ -9,9 +9,9 @@ use super::{
 };
 use crate::mail_test::evidence::Moment;
 
-/// Maximum number of folders that are inspected.
+/// Maximum number of folders to read.
 const MAX_FOLDERS: usize = 2000;
-/// Interval after which the folders are listed again.
+/// Time after which the folders are listed again.
 const LIST_AGAIN: Micros = Micros::from_secs(3600);
 /// Names of the junk folder and the trash for servers without special-use attributes (RFC 6154).
 const JUNK: [&str; 7] =
@@ -29,7 +29,7 @@ struct Listed {
 }
 
 impl Listed {
-    /// Returns the name without parent folders, in lower case.
+    /// Returns the name without its parent folders, in lower case.
     fn leaf(&self) -> String {
         let leaf = match &*self.delimiter {
             "" => &*self.name,
@@ -46,7 +46,7 @@ impl Listed {
 /// The trash folder, if there is one, and the time at which it was looked up.
 pub(super) type Trash = Option<(Moment, Option<String>)>;
 
-/// Returns the folder of deleted mails, in whatever language it is named.
+/// Finds the folder of deleted mails, in whatever language it is named.
 pub(super) async fn trash(
     session: &mut Session,
     known: &mut Trash,
@@ -64,7 +64,7 @@ pub(super) async fn trash(
     Ok(trash)
 }
 
-/// Returns a suggestion for a folder that could not be opened; empty if there is none.
+/// Returns a suggestion for a folder that could not be opened, or an empty text if there is none.
 pub(super) async fn suggestion(
     session: &mut Session,
     missing: &str,

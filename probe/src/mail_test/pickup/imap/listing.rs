@@ -1,6 +1,6 @@
 //! Finds the new mails of a folder. UIDNEXT, EXISTS and SEARCH are each wrong on some servers
-//! (UIDNEXT stands still, runs ahead or goes back; SEARCH uses an index that lags behind), so each
-//! of them is checked against the others.
+//! (UIDNEXT stands still, runs ahead or goes back; SEARCH uses an index that lags behind), so they
+//! are checked against each other.
 
 use std::collections::HashSet;
 
@@ -13,14 +13,14 @@ use super::{
     session::{MAX_REPLY, ServerLine, Session},
 };
 
-/// Number of newest mails that are inspected one by one; the search finds ours among the rest.
+/// Number of newest mails that are inspected individually; the search finds ours among the rest.
 pub(super) const LOOKED_INTO: usize = 64;
 /// Maximum number of mails that count as ours because the search returned them.
 const TAKEN_FOR_OURS: usize = 1024;
 /// Number of visits without news after which the folder is listed anyway.
 const LISTS_AGAIN_AFTER: u8 = 8;
-/// Longest set of UIDs in a command: lines should not exceed 1,000 bytes (RFC 2683, section
-/// 3.2.1.5).
+/// Maximum length of a set of UIDs in a command. Lines should not exceed 1,000 bytes (RFC 2683,
+/// section 3.2.1.5).
 const MAX_SET: usize = 800;
 
 /// A server's response to opening a folder.
@@ -32,7 +32,7 @@ pub(super) struct Selected {
 }
 
 impl Session {
-    /// Opens a folder, or returns why that was refused.
+    /// Opens a folder, or returns the reason of the refusal.
     pub(super) async fn open_folder(
         &mut self,
         name: &str,
@@ -45,7 +45,7 @@ impl Session {
             .command(stage, &command, MAX_REPLY, |said| match said {
                 ServerLine::Status(status) => {
                     // Some servers send 0, which is not a valid UIDVALIDITY (RFC 9051, section
-                    // 2.3.1.1): nothing can be remembered.
+                    // 2.3.1.1), so nothing can be remembered.
                     let validity = status.number("UIDVALIDITY").filter(|validity| *validity > 0);
                     selected.validity = validity.or(selected.validity);
                     let next = status.number("UIDNEXT").filter(|next| *next <= reply::LAST_UID + 1);
@@ -68,13 +68,13 @@ impl Session {
 #[derive(Debug, Default)]
 pub(super) struct New {
     pub(super) uids: Vec<u64>,
-    /// Mails that the search had missed; their arrival is less certain.
+    /// Mails that the search had missed, so that their arrival is less certain.
     pub(super) overlooked: HashSet<u64>,
 }
 
 impl Folder {
-    /// Returns whether the UIDs have restarted at lower numbers with the same validity (GMX, 2020):
-    /// what is remembered then belongs to other mails.
+    /// Returns whether UIDs restarted at lower numbers although the validity is the same (GMX,
+    /// 2020), so that stored UIDs refer to other mails.
     pub(super) fn went_back(&self, selected: &Selected) -> bool {
         matches!((selected.next, self.uid_next), (Some(now), Some(before)) if now < before)
     }
@@ -88,7 +88,7 @@ impl Folder {
             || (self.proved && stands_still && self.unlisted < LISTS_AGAIN_AFTER)
     }
 
-    /// Lists new mails, by the search and, if that returns fewer than have arrived, by the last
+    /// Lists the new mails, by the search and, if that returns fewer than have arrived, by the last
     /// sequence numbers.
     pub(super) async fn list_new(
         &self,
@@ -119,7 +119,7 @@ impl Folder {
         Ok(new)
     }
 
-    /// Records what was listed, or that no listing was necessary.
+    /// Records the listed mails, or that no listing was necessary.
     pub(super) fn note_listing(&mut self, selected: &Selected, new: Option<&New>) {
         let Some(new) = new else {
             self.unlisted = self.unlisted.saturating_add(1);
@@ -135,7 +135,7 @@ impl Folder {
             (Some(now), Some(before), Some(highest)) if now > before && highest < now => {
                 self.proved = true
             }
-            // There are new mails, but UIDNEXT has not moved.
+            // There are new mails, but UIDNEXT has not changed.
             (Some(now), Some(before), Some(_))
                 if now <= before && new.uids.iter().any(|uid| *uid < now) =>
             {
@@ -160,8 +160,8 @@ struct Listing {
     total: u64,
 }
 
-/// Returns the UIDs from `first` on that are to be inspected: the newest, and those that the
-/// server's search considers ours.
+/// Returns the UIDs from `first` on to inspect: the newest ones, and those that the server's search
+/// reports as ours.
 async fn list(
     session: &mut Session,
     first: u64,
@@ -188,8 +188,8 @@ async fn list(
             fetched.into_iter().map(|fetched| fetched.uid).collect()
         }
     };
-    // `n:*` includes the last mail even if all numbers are below n; some servers ignore the range
-    // entirely.
+    // `n:*` includes the last mail even if all numbers are below n, and some servers ignore the
+    // range.
     uids.retain(|uid| *uid >= first);
     uids.sort_unstable();
     uids.dedup();
@@ -210,7 +210,7 @@ async fn list(
     Ok(Listing { uids, total })
 }
 
-/// Returns the UIDs of the mails from this sequence number on; none if the server refuses.
+/// Returns the UIDs of the mails from this sequence number on, or none if the server refuses.
 async fn last_mails(session: &mut Session, from: u64) -> Result<Vec<u64>, PickupError> {
     let mut uids = Vec::new();
     session
@@ -225,8 +225,8 @@ async fn last_mails(session: &mut Session, from: u64) -> Result<Vec<u64>, Pickup
     Ok(uids)
 }
 
-/// Returns the highest UID of the folder, that of the last mail; `None` if the folder is empty or
-/// the server does not return it.
+/// Returns the highest UID of the folder, which is that of the last mail, or `None` if the folder
+/// is empty or the server does not report it.
 pub(super) async fn highest(
     session: &mut Session,
     exists: u64,
@@ -237,7 +237,7 @@ pub(super) async fn highest(
     Ok(last_mails(session, exists).await?.into_iter().max())
 }
 
-/// Returns the UID of the last mail at this moment.
+/// Returns the current UID of the last mail.
 pub(super) async fn last_uid(session: &mut Session) -> Result<Option<u64>, PickupError> {
     let mut last = None;
     session
@@ -251,7 +251,7 @@ pub(super) async fn last_uid(session: &mut Session) -> Result<Option<u64>, Picku
 /// Result of a search.
 pub(super) enum Search {
     Found(Vec<u64>),
-    /// The server refuses temporarily.
+    /// The server temporarily refuses.
     NotNow,
     /// The server does not support this search.
     Unknown,
@@ -294,7 +294,7 @@ pub(super) fn read_fetch(said: &ServerLine) -> Option<reply::Fetched> {
     }
 }
 
-/// Runs FETCH; anything but OK is an error.
+/// Sends FETCH; any result but OK is an error.
 pub(super) async fn fetch(
     session: &mut Session,
     stage: Stage,
@@ -305,7 +305,7 @@ pub(super) async fn fetch(
     refusal.map_or(Ok(all), Err)
 }
 
-/// Runs FETCH and returns the mails with the reason why some are missing: a server that can't
+/// Sends FETCH and returns the mails, with the reason if some are missing. A server that can't
 /// return one mail replies NO after the others (RFC 2180, section 4.1.2).
 pub(super) async fn fetch_some(
     session: &mut Session,
@@ -319,7 +319,7 @@ pub(super) async fn fetch_some(
     Ok((all, refusal))
 }
 
-/// Returns sets of UIDs, each short enough for a command; consecutive ones as ranges.
+/// Returns sets of UIDs, each short enough for a command, with consecutive UIDs as ranges.
 pub(super) fn sets(uids: impl IntoIterator<Item = u64>) -> Vec<String> {
     let mut sorted: Vec<u64> = uids.into_iter().collect();
     sorted.sort_unstable();
@@ -341,7 +341,7 @@ pub(super) fn sets(uids: impl IntoIterator<Item = u64>) -> Vec<String> {
     sets
 }
 
-/// Returns the same for few mails.
+/// Returns a single set of a few UIDs.
 pub(super) fn set(uids: impl IntoIterator<Item = u64>) -> String {
     sets(uids).join(",")
 }

@@ -1,4 +1,4 @@
-//! The greeting, STARTTLS, and the IMAP login methods.
+//! The greeting, STARTTLS, and the login methods over IMAP.
 
 use std::time::Instant;
 
@@ -18,8 +18,8 @@ use super::{
     session::{MAX_REPLY, ServerLine, Session},
 };
 
-/// AUTHENTICATE with an initial response in its line (RFC 4959), as recorded among a server's
-/// missing features.
+/// Capability to accept an initial response in the line of AUTHENTICATE (RFC 4959), as recorded
+/// among a server's missing features.
 const INITIAL_RESPONSE: &str = "SASL-IR";
 
 /// A login method.
@@ -42,7 +42,7 @@ impl LoginMethod {
     }
 }
 
-/// Reads the greeting and runs STARTTLS if it is configured; returns whether a login must follow.
+/// Reads the greeting, and performs STARTTLS if configured; returns whether a login must follow.
 pub(super) async fn shake_hands(
     session: &mut Session,
     door: &MailboxEndpoint,
@@ -93,8 +93,8 @@ pub(super) async fn shake_hands(
     Ok(welcome != "PREAUTH")
 }
 
-/// Logs in, with another token if one is rejected; then identifies this client if the server
-/// requires that.
+/// Logs in, with another token if one is rejected, and then identifies this client if the server
+/// requires it.
 pub(super) async fn log_in(
     session: &mut Session,
     credentials: Option<&Credentials>,
@@ -118,8 +118,8 @@ pub(super) async fn log_in(
     }
 }
 
-/// Identifies this client (RFC 2971) to servers that require it: NetEase (163, 126, yeah.net) does
-/// not open folders before.
+/// Identifies this client (RFC 2971) to servers that require it: NetEase (163, 126, yeah.net) opens
+/// no folder without it.
 pub(super) async fn identify(session: &mut Session, habits: &Habits) -> Result<(), PickupError> {
     let is_coremail = session.capabilities.iter().any(|word| word.starts_with("X-CM-EXT"));
     if session.has("ID") && (habits.wants_id || is_coremail) {
@@ -128,7 +128,7 @@ pub(super) async fn identify(session: &mut Session, habits: &Habits) -> Result<(
     Ok(())
 }
 
-/// Identifies this client; a server that rejects the command is used without it.
+/// Identifies this client. A server that rejects the command is used without it.
 pub(super) async fn send_id(session: &mut Session) -> Result<(), PickupError> {
     let version = env!("CARGO_PKG_VERSION");
     let command =
@@ -136,8 +136,8 @@ pub(super) async fn send_id(session: &mut Session) -> Result<(), PickupError> {
     session.command(Stage::PickupLogin, &command, MAX_REPLY, |_| {}).await.map(|_| ())
 }
 
-/// Returns the login methods that the server offers and the account allows, the best first. Once
-/// all have failed, all are tried again, one per visit.
+/// Returns the login methods that the server offers and the account allows, best first. Once all
+/// have failed, all are tried again, one per visit.
 fn methods(
     session: &Session,
     offered: &[String],
@@ -184,7 +184,7 @@ async fn log_in_with(
         session.has_fresh_capabilities = false;
         let mut answer = exchange(session, method, credentials, habits).await?;
         if answer.is_of_syntax() && answer.at_once {
-            // Coremail (NetEase) lists SASL-IR but does not accept initial responses
+            // Coremail (NetEase) lists SASL-IR, but does not support it
             // (pimalaya/himalaya/issues/729).
             habits.lacks.insert(INITIAL_RESPONSE);
             answer = exchange(session, method, credentials, habits).await?;
@@ -197,7 +197,8 @@ async fn log_in_with(
             }
             let took = session.wire.received_at().saturating_duration_since(began);
             phases.login = Some(Micros::from(took));
-            // Capabilities before a login may differ from those after it (RFC 9051, section 6.2.2).
+            // Capabilities offered before a login need not be offered after it (RFC 9051, section
+            // 6.2.2).
             if !session.has_fresh_capabilities {
                 session.capabilities.clear();
                 session.must(stage, "CAPABILITY", MAX_REPLY, |_| {}).await?;
@@ -206,7 +207,7 @@ async fn log_in_with(
         }
         last = session.refusal(stage, "login", &status);
         let refusal = match last.refusal.unwrap_or(LoginRefusal::Credentials) {
-            // The server has not seen the password, or has not understood the command.
+            // The server has not received the password, or did not understand the command.
             LoginRefusal::Credentials if !judged || of_syntax => LoginRefusal::Mechanism,
             refusal => refusal,
         };
@@ -216,8 +217,8 @@ async fn log_in_with(
             last.text = format!("{}; {reason}", last.text);
         }
         if matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Mechanism) {
-            // The server may only appear to support this login method: the next one is tried, now
-            // or at the next test.
+            // The server may only claim to support this method, so the next one is tried, now or in
+            // the next test.
             habits.lacks.insert(method.name());
         }
         if !refusal.leaves_other_mechanisms() {
@@ -230,9 +231,9 @@ async fn log_in_with(
 /// Result of a login method.
 struct Answer {
     status: Status,
-    /// Reason given by the server earlier, or a failure on this side.
+    /// Reason given by the server before its final reply, or failure on this side.
     reason: Option<String>,
-    /// Whether the server had enough information to judge the credentials.
+    /// Whether the server had everything it needs to check the credentials.
     judged: bool,
     /// Whether the initial response was in the line of the command (SASL-IR).
     at_once: bool,
@@ -251,7 +252,7 @@ impl Answer {
     }
 }
 
-/// Tries one login method.
+/// Tries a login method.
 async fn exchange(
     session: &mut Session,
     method: LoginMethod,
@@ -270,7 +271,7 @@ async fn exchange(
     session.wire.begin(session.step, MAX_REPLY);
     match method {
         LoginMethod::Login => {
-            // A quoted string only contains ASCII; everything else is sent as a literal.
+            // A quoted string contains only ASCII; everything else is sent as a literal.
             let mut line = format!("{tag} LOGIN");
             for text in [&*credentials.user, credentials.secret.expose()] {
                 if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
@@ -322,7 +323,7 @@ async fn exchange(
     }
 }
 
-/// The conversation up to the end of the command with a tag.
+/// The session up to the end of the command with a tag.
 struct Tagged<'a> {
     session: &'a mut Session,
     tag: &'a str,

@@ -1,8 +1,8 @@
 //! IMAP (RFC 3501 and RFC 9051, with 4315 UIDPLUS, 4959 SASL-IR, 7888 non-synchronising literals).
 //!
-//! Mails are read with PEEK, so that flags of foreign mails don't change; only our mails are
-//! deleted, by their UIDs. UIDs are remembered between visits, so that each mail is inspected once,
-//! and a visit without news costs one SELECT.
+//! Mails are read with PEEK, so that no flag of a foreign mail changes. Only our mails are deleted,
+//! by their UIDs. UIDs are remembered between visits, so that a mail is inspected once, and a visit
+//! without news costs one SELECT.
 
 mod deletion;
 mod folders;
@@ -36,16 +36,17 @@ pub(in crate::mail_test) use session::Session;
 pub(super) use survey::survey;
 pub(in crate::mail_test) use watch::watch;
 
-/// Longest reply to a search, or to a FETCH of several headers.
+/// Maximum size of a reply to a search, or to a fetch of several heads.
 const MAX_LISTING: usize = 16 * 1024 * 1024;
-/// Number of attempts to read an unreadable mail, after all others; giving up too soon would count
+/// Number of attempts to read an unreadable mail, after all others. Giving up too soon would count
 /// one of ours as lost.
 const TRIES: u8 = 100;
-/// Attempts in consecutive visits; after these the pauses double, up to the longest one.
+/// Number of consecutive visits that try to read a mail; after that, the pauses double, up to the
+/// longest one.
 const TRIES_IN_A_ROW: u8 = 30;
 const MAX_PAUSE: Micros = Micros::from_secs(900);
 
-/// Between which moments a mail arrived, according to the visits.
+/// Bounds of a mail's arrival according to the visits.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     not_shown: Option<Moment>,
@@ -56,14 +57,14 @@ struct Seen {
     tries: u8,
     /// Time of the last attempt.
     tried: Option<Moment>,
-    /// Whether the last attempt broke the conversation or was refused: the mail is then tried
-    /// separately, so that it affects no other mail.
+    /// Whether the last attempt broke the session, or was refused. The mail is then tried alone, so
+    /// that it does not affect others.
     broke: bool,
 }
 
 impl Seen {
-    /// Returns whether it is to be read in the visit that started at `began`: once per visit, and
-    /// with growing pauses.
+    /// Returns whether it should be read in the visit that began at `began`: once per visit, and
+    /// ever more rarely.
     fn is_due(&self, began: Moment) -> bool {
         let Some(tried) = self.tried else { return true };
         let beyond = self.tries.saturating_sub(TRIES_IN_A_ROW);
@@ -79,21 +80,21 @@ impl Seen {
         self.tried = Some(Moment::now());
     }
 
-    /// Returns whether it was listed recently and has not been read: it may be the mail that a test
-    /// waits for.
+    /// Returns whether it was listed recently and has not been read, so that it may be the expected
+    /// mail.
     fn is_missed(&self) -> bool {
         self.tries > 0 && Moment::now() - self.shown < UNREADABLE_FOR
     }
 }
 
-/// One of our mails that is still there.
+/// One of our mails that is still present.
 #[derive(Debug, Clone)]
 struct OwnMail {
     token: Token,
     finding: Finding,
     seen: Seen,
     date: Option<UtcMicros>,
-    /// Empty once it has been left for others: it may stay for a month.
+    /// Header; empty after the mail has been left for others, because it may stay for a month.
     head: Vec<u8>,
 }
 
@@ -103,23 +104,24 @@ struct Folder {
     validity: Option<u64>,
     /// UIDs below this were listed earlier.
     next: u64,
-    /// UIDNEXT and the number of mails, as the last visit saw them.
+    /// UIDNEXT and the number of mails at the last visit.
     uid_next: Option<u64>,
     exists: Option<u64>,
-    /// Whether UIDNEXT was seen to move with a new mail: while it stands still, nothing is new.
+    /// Whether UIDNEXT was seen to change with a new mail, so that nothing is new while it stays
+    /// the same.
     proved: bool,
     /// Number of visits since the folder was listed.
     unlisted: u8,
     /// Start of the last listing, before which the mails from `next` on were not there.
     listed: Option<Moment>,
-    /// The same, if UIDNEXT is reliable.
+    /// Time of the last check, if UIDNEXT is reliable.
     checked: Option<Moment>,
     /// Mails to inspect.
     fresh: BTreeMap<u64, Seen>,
     ours: BTreeMap<u64, OwnMail>,
-    /// Our mails that are to be deleted.
+    /// Our mails to be deleted.
     doomed: PendingDeletions,
-    /// Highest UIDs that were listed.
+    /// The highest UIDs listed.
     looked: BTreeSet<u64>,
 }
 
@@ -137,7 +139,7 @@ impl Folder {
 struct Habits {
     /// Commands and login methods that the server does not support.
     lacks: HashSet<&'static str>,
-    /// Whether the server only opens folders after the client has identified itself.
+    /// Whether the server opens no folder before the client has identified itself.
     wants_id: bool,
 }
 
@@ -183,7 +185,7 @@ struct Imap<'a> {
     visit: &'a mut Visit,
 }
 
-/// Carries out a visit on a newly opened connection; the session must still be ended.
+/// Performs the visit on a newly opened connection. The session still has to be ended.
 pub(super) async fn converse(
     wire: Wire,
     errand: VisitTarget<'_>,
@@ -229,15 +231,14 @@ impl Imap<'_> {
                     } else {
                         format!("{}; {suggestion}", refusal.text)
                     };
-                    // A folder may be created by its first mail; without the first folder there is
-                    // nothing to measure.
+                    // Other folders may be created with their first mail, but without the first one
+                    // there is nothing to measure.
                     if number == 0 {
                         failure = Some(PickupError { text: reason.clone(), ..refusal });
                     }
                     self.visit.missing.push(MissingFolder { name: name.clone(), reason });
                 }
-                // What the server does not return now, it may return later; meanwhile the other
-                // folders are inspected.
+                // The server may return it later; continue with the other folders.
                 Err(error) if error.is_passing => failure = failure.or(Some(error)),
                 Err(error) => return Err(error),
             }
@@ -274,7 +275,8 @@ impl Imap<'_> {
         let asked = Moment::of(began);
         let mut answer = self.session.open_folder(name, "SELECT").await?;
         if answer.is_err() && self.session.has("ID") && !self.memory.habits.wants_id {
-            // NetEase requires the client's identification and refuses without it (RFC 2971).
+            // NetEase requires the client's identification and refuses to open a folder without it
+            // (RFC 2971).
             login::send_id(&mut self.session).await?;
             answer = self.session.open_folder(name, "SELECT").await?;
             self.memory.habits.wants_id = answer.is_ok();
@@ -291,15 +293,14 @@ impl Imap<'_> {
             folder.doomed.begin_visit();
         }
         let mut failure = None;
-        // Mails that broke a conversation before come last, after our other mails have been
-        // collected.
+        // Mails that broke an earlier session come last, when our other mails have been retrieved.
         for again in [false, true] {
             let Some(folder) = self.memory.folders.get_mut(name) else {
                 break;
             };
             let mut retrieval = Retrieval { session: &mut self.session, folder, judge: self.judge };
             let examined = retrieval.examine(asked, again).await;
-            // Mails that were read before the failure are collected and deleted if possible.
+            // Mails read before the failure are still retrieved and deleted, if possible.
             keep_passing(examined, &mut failure)?;
             let result = retrieval.take(name, self.visit).await;
             let deleted = deletion::delete(&mut self.session, name, self.memory, self.judge).await;
@@ -333,7 +334,7 @@ impl Imap<'_> {
         failure.map_or(Ok(None), Err)
     }
 
-    /// Lists the new mails in the selected folder and between which moments they arrived.
+    /// Lists the new mails of the selected folder, with the bounds of their arrival.
     async fn list_folder(
         &mut self,
         name: &str,
@@ -351,8 +352,8 @@ impl Imap<'_> {
             if watched && folder.went_back(&selected) {
                 self.memory.witness.distrust();
             }
-            // Earlier UIDs are invalid; without a validity they always were (RFC 3501, section
-            // 6.3.1).
+            // Earlier UIDs are no longer valid; without a UIDVALIDITY they never were (RFC 3501,
+            // section 6.3.1).
             *folder = Folder { validity: selected.validity, ..Folder::default() };
         }
         if folder.is_unchanged(&selected) {
@@ -363,15 +364,15 @@ impl Imap<'_> {
         let before = folder.next;
         let new = folder.list_new(&mut self.session, &selected, &mut self.memory.habits).await?;
         let listed = Moment::of(self.session.wire.received_at());
-        // A mail below UIDNEXT was there when the folder was opened, unless UIDNEXT runs ahead of
+        // A mail below UIDNEXT was present when the folder was opened, unless UIDNEXT runs ahead of
         // the mails.
         let highest = new.uids.iter().max().copied().unwrap_or(0).max(before.saturating_sub(1));
         let sane_next = selected.next.filter(|next| *next <= highest + 1);
         let moved = selected.next > folder.uid_next;
         for uid in &new.uids {
             let is_plain = *uid >= before && !new.overlooked.contains(uid);
-            // Only the first folder is watched; the numbers of others usually have another
-            // validity, or are not among the observations.
+            // Only the first folder is watched. Numbers of another folder usually have another
+            // validity, or are not in the notes.
             let told = match watched && is_plain {
                 true => self.memory.witness.testify(selected.validity, *uid),
                 false => watch::WatchObservations::default(),
@@ -398,7 +399,7 @@ impl Imap<'_> {
     }
 }
 
-/// Keeps the first failure after which the conversation can continue; returns any other.
+/// Keeps the first failure after which the session can continue; any other is returned.
 fn keep_passing(
     result: Result<(), PickupError>,
     failure: &mut Option<PickupError>,
@@ -424,7 +425,7 @@ mod tests {
     };
     use crate::mail_test::{classify::Known, token::SigningKey};
 
-    /// Leaves every mail for others.
+    /// Keeps every mail for others.
     struct Leaves(SigningKey);
 
     impl Known for Leaves {
@@ -494,7 +495,7 @@ mod tests {
                 .expect("forgotten");
             folder.ours.into_keys().collect::<Vec<_>>()
         };
-        // A few are kept at no cost.
+        // A small number is kept without further requests.
         assert_eq!(left(256, "", true).await.len(), 256);
         assert_eq!(left(300, "* SEARCH 7 300\r\nA1 OK found\r\n", true).await, [7, 300]);
         // Mails that no search finds are limited to the newest.

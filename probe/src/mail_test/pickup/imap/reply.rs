@@ -1,39 +1,39 @@
-//! Parser of IMAP responses, as far as this client needs it and without trusting their form (RFC
+//! Parser of IMAP responses, limited to what this client needs and tolerant of invalid input (RFC
 //! 3501, 9051).
 
 use mailqos_model::UtcMicros;
 
 use crate::mail_test::received;
 
-/// Maximum depth of nested lists.
+/// Maximum nesting of lists.
 const MAX_DEPTH: usize = 32;
-/// UIDs have 32 bits (RFC 9051, section 2.3.1.1).
+/// Largest UID, of 32 bits (RFC 9051, section 2.3.1.1).
 pub(super) const LAST_UID: u64 = u32::MAX as u64;
-/// Maximum number of UIDs in one listing.
+/// Maximum number of UIDs from one listing.
 pub(super) const MAX_UIDS: usize = 1_000_000;
 
-/// A response: one line and its literals.
+/// A response: one line with its literals.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Response {
-    /// The line without the content of literals, which follow their `{…}`.
+    /// The line without the contents of literals, which follow their `{…}`.
     pub(super) text: Vec<u8>,
-    /// The literals' contents, or the beginning of each.
+    /// Contents of the literals, or their beginnings.
     pub(super) literals: Vec<Vec<u8>>,
 }
 
-/// OK, NO and BAD: the result of a command, or information from the server.
+/// The status of a response: OK, NO or BAD, which end a command or contain information.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Status {
     /// `OK`, `NO`, `BAD`, `BYE` or `PREAUTH`.
     pub(super) word: &'static str,
-    /// The words in brackets, in capitals.
+    /// Words in brackets, in capitals.
     pub(super) code: Vec<String>,
     /// The text after the status.
     pub(super) text: String,
 }
 
 impl Status {
-    /// Parses what follows the tag.
+    /// Parses the text after the tag.
     pub(super) fn read(text: &str) -> Option<Self> {
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         let word = ["OK", "NO", "BAD", "BYE", "PREAUTH"]
@@ -51,7 +51,7 @@ impl Status {
         })
     }
 
-    /// Returns a plain OK.
+    /// Returns OK without further text.
     pub(super) fn ok() -> Self {
         Self { word: "OK", code: Vec::new(), text: String::new() }
     }
@@ -60,7 +60,7 @@ impl Status {
         self.word == "OK"
     }
 
-    /// Returns whether the code begins with this word.
+    /// Returns whether this is the first word of the code.
     pub(super) fn says(&self, code: &str) -> bool {
         self.code.first().is_some_and(|word| word == code)
     }
@@ -86,7 +86,7 @@ pub(super) enum Value {
     Text(Vec<u8>),
     /// A list in parentheses.
     List(Vec<Value>),
-    /// `NIL`: no value, which differs from an empty one.
+    /// `NIL`: no value, as opposed to an empty one.
     Nil,
 }
 
@@ -190,7 +190,7 @@ pub(super) struct Fetched {
     pub(super) section: Option<Vec<u8>>,
 }
 
-/// Parses `12 FETCH (…)`; `None` for any other response, and for one without UID.
+/// Parses `12 FETCH (…)`. Returns `None` for any other response, and for one without UID.
 pub(super) fn fetched(values: &[Value]) -> Option<Fetched> {
     let [_, word, Value::List(items)] = values else {
         return None;
@@ -214,12 +214,13 @@ pub(super) fn fetched(values: &[Value]) -> Option<Fetched> {
             "INTERNALDATE" => {
                 fetched.date = items.next().and_then(|value| internal_date(&value.text()))
             }
-            // An empty section does not count: the server lists the mail before it can return it.
+            // An empty section counts as missing, because the server may list the mail before it
+            // can return it.
             _ if is_section => match items.next() {
                 Some(Value::Text(content)) => fetched.section = Some(content.clone()),
                 Some(Value::List(_) | Value::Nil) | None => {}
             },
-            // FLAGS, MODSEQ and other additions of a server each have one value.
+            // FLAGS, MODSEQ and anything else that a server adds have one value each.
             _ => {
                 items.next();
             }
@@ -228,8 +229,8 @@ pub(super) fn fetched(values: &[Value]) -> Option<Fetched> {
     has_uid.then_some(fetched)
 }
 
-/// Returns the UIDs of `SEARCH 1 2 3`, or of `ESEARCH (TAG "A1") UID ALL 1:3`; `None` for any other
-/// response.
+/// Parses the UIDs of `SEARCH 1 2 3`, or of `ESEARCH (TAG "A1") UID ALL 1:3`. Returns `None` for
+/// any other response.
 pub(super) fn uids(values: &[Value]) -> Option<Vec<u64>> {
     let (word, rest) = values.split_first()?;
     if word.text().eq_ignore_ascii_case("SEARCH") {
@@ -254,7 +255,7 @@ pub(super) fn uids(values: &[Value]) -> Option<Vec<u64>> {
     Some(uids)
 }
 
-/// Parses `17-Jul-1996 02:44:25 -0700`: like a date in a mail, except for its hyphens.
+/// Parses `17-Jul-1996 02:44:25 -0700`, which is a date as in mails except for its hyphens.
 fn internal_date(text: &str) -> Option<UtcMicros> {
     let (date, rest) = text.trim().split_once(' ')?;
     received::date(&format!("{} {rest}", date.replace('-', " ")))
@@ -297,7 +298,7 @@ pub(super) fn utf7(name: &str) -> String {
     text
 }
 
-/// Decodes a name in modified UTF-7 for display; returns it unchanged if it is not well-formed.
+/// Decodes a name in modified UTF-7 for display. An invalid name is returned unchanged.
 pub(super) fn from_utf7(text: &str) -> String {
     use base64::{
         Engine as _, alphabet,
@@ -332,7 +333,7 @@ pub(super) fn from_utf7(text: &str) -> String {
     name + rest
 }
 
-/// Returns a text as a quoted string.
+/// Formats a text as a quoted string.
 pub(super) fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -414,7 +415,7 @@ mod tests {
         assert_eq!(section("3 FETCH (UID 7 BODY[HEADER] NIL)", &[]), None);
         assert_eq!(section("3 FETCH (UID 7 FLAGS (\\Seen))", &[]), None);
         assert_eq!(section("3 FETCH (UID 7 RFC822.SIZE 1234)", &[]), None);
-        // Any string of these letters.
+        // A quoted string with these letters is not NIL.
         assert_eq!(
             section("3 FETCH (UID 7 BODY[HEADER] \"NIL\")", &[]).as_deref(),
             Some(&b"NIL"[..])

@@ -19,17 +19,17 @@ use crate::mail_test::{
     token::Token,
 };
 
-/// Maximum size of our mails that is read, in bytes.
+/// Maximum size in bytes of our mails that are read.
 const MAX_MAIL: usize = 128 * 1024 * 1024;
 /// Number of mails that are inspected together.
 const BATCH: usize = 16;
-/// Bytes of a body that are inspected if the header is not that of our mail: it may be a
-/// notification.
+/// Number of bytes of a body to inspect if the header does not identify a message as ours: it may
+/// be a notification.
 const BODY_BYTES: usize = 16 * 1024;
-/// Additional amount that is read of a possible notification, piece by piece: pictures and HTML may
-/// precede the returned mail.
+/// Additional number of bytes read of a possible notification, in pieces, because pictures and HTML
+/// may precede the returned mail.
 const NOTIFICATION_BYTES: usize = 512 * 1024;
-/// Attempts after which a mail whose body is not returned counts as one without a body.
+/// Number of attempts after which a mail counts as one without a body.
 const BODY_TRIES: u8 = 5;
 
 /// Retrieves our mails from a folder.
@@ -42,23 +42,23 @@ pub(super) struct Retrieval<'a> {
 /// Result of reading a batch of mails.
 #[derive(Default)]
 struct Read {
-    /// Mails that are now known to be ours or not.
+    /// Mails that are now classified.
     decided: HashSet<u64>,
     /// Reason why the server did not return all of them.
     refusal: Option<PickupError>,
 }
 
-/// Headers that are not classified yet, with the server's date.
+/// Headers of mails that are not classified yet, with the server's date.
 type Unknown = HashMap<u64, (Option<UtcMicros>, Vec<u8>)>;
 
 impl Retrieval<'_> {
-    /// Inspects the fresh mails for ours. Mails at which a conversation broke are read last, if
-    /// `again`. A mail is done only once it was read completely: a server may list it before it can
-    /// return it.
+    /// Inspects the new mails for ours. Mails at which an earlier session broke are read last, if
+    /// `again` is set. A mail is finished only after it was read completely, because a server may
+    /// list it before it can return it.
     pub(super) async fn examine(&mut self, began: Moment, again: bool) -> Result<(), PickupError> {
         let mut failure = None;
         loop {
-            // Newest first.
+            // Newest mails first.
             let mut batch: Vec<(u64, Seen)> =
                 self.folder.fresh.iter().rev().map(|(uid, seen)| (*uid, *seen)).collect();
             batch.retain(|(_, seen)| seen.broke == again && seen.is_due(began));
@@ -93,8 +93,8 @@ impl Retrieval<'_> {
         }
     }
 
-    /// Reads the headers of a batch and, if a header has no token, the beginning of the body;
-    /// records which are ours.
+    /// Reads the headers of a batch and, if a header contains no token, the beginning of the body.
+    /// Records which mails are ours.
     async fn read(&mut self, batch: &[(u64, Seen)], mark: usize) -> Result<Read, PickupError> {
         let stage = Stage::PickupReceive;
         let mut read = Read::default();
@@ -125,13 +125,13 @@ impl Retrieval<'_> {
             self.read_bodies(batch, unknown, &mut read).await?;
         }
         if batch.iter().any(|(uid, _)| !self.folder.ours.contains_key(uid)) {
-            // These are other people's mails; ours is read completely later.
+            // These may be other people's mails; ours are read completely later.
             self.session.wire.withhold(mark);
         }
         Ok(read)
     }
 
-    /// Reads the beginnings of bodies, and more if a message may be a notification.
+    /// Reads the beginnings of bodies, and more of messages that may be notifications.
     async fn read_bodies(
         &mut self,
         batch: &[(u64, Seen)],
@@ -175,7 +175,7 @@ impl Retrieval<'_> {
                 }
             }
         }
-        // A body that is never returned counts as none (NIL).
+        // A body that never arrives counts as missing (NIL).
         let bodiless = batch
             .iter()
             .filter(|(uid, seen)| unknown.contains_key(uid) && seen.tries >= BODY_TRIES);
@@ -183,8 +183,8 @@ impl Retrieval<'_> {
         Ok(())
     }
 
-    /// Reads more of a possible notification until the returned mail appears or enough was read.
-    /// Returns why the server refuses more.
+    /// Reads more of a possible notification until the returned mail is found or the limit is
+    /// reached. Otherwise returns the reason why the server does not return more.
     async fn look_further(
         &mut self,
         uid: u64,
@@ -229,7 +229,7 @@ impl Retrieval<'_> {
         self.folder.ours.insert(uid, ours);
     }
 
-    /// Reads our mails that a test waits for, and dooms those that are not to stay.
+    /// Retrieves those of our mails that a test waits for, and schedules mails for deletion.
     pub(super) async fn take(&mut self, name: &str, visit: &mut Visit) -> Result<(), PickupError> {
         let mut failure = None;
         let uids: Vec<u64> = self.folder.ours.keys().copied().collect();
@@ -261,7 +261,8 @@ impl Retrieval<'_> {
                 match retrieve(self.session, (uid, self.judge), ours, &mut found).await {
                     Ok(true) => {}
                     Ok(false) => {
-                        // Whatever the server returned before, the classification was wrong.
+                        // Whatever the server returned before, this is not the mail that it
+                        // appeared to be.
                         self.folder.ours.remove(&uid);
                         continue;
                     }
@@ -288,8 +289,8 @@ impl Retrieval<'_> {
     }
 }
 
-/// Returns a header with the empty line that ends it, which some servers omit; a truncated one
-/// stays without.
+/// Returns a header with the empty line at its end, which some servers omit. A truncated header
+/// stays without it.
 pub(super) fn whole_header(mut content: Vec<u8>) -> Vec<u8> {
     let has_end = content.ends_with(b"\r\n\r\n") || content.ends_with(b"\n\n");
     if !has_end && content.len() < KEPT_OF_MAIL {
@@ -299,8 +300,7 @@ pub(super) fn whole_header(mut content: Vec<u8>) -> Vec<u8> {
     content
 }
 
-/// Reads one of our mails completely; returns whether the classification of its beginning is
-/// confirmed.
+/// Reads one of our mails completely; returns whether it is the mail that its beginning indicated.
 async fn retrieve(
     session: &mut Session,
     (uid, judge): (u64, &dyn MailClassifier),

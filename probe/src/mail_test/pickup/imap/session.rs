@@ -1,4 +1,4 @@
-//! A conversation with an IMAP server: its lines, its commands, its capabilities.
+//! A session with an IMAP server: its lines, commands and capabilities.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use super::{
     reply::{self, Response, Status},
 };
 
-/// Longest line: a search that finds some 400,000 mails.
+/// Maximum length of a line: a search that finds some 400,000 mails.
 pub(super) const MAX_LINE: usize = 4 * 1024 * 1024;
-/// Longest reply to a command that asks for nothing long.
+/// Maximum length of a reply if no long one is requested.
 pub(super) const MAX_REPLY: usize = 1024 * 1024;
-/// Maximum number of lines before the end of a command that are not responses, or end other
+/// Maximum number of lines before the end of a command that are not responses, or that end other
 /// commands.
 const MAX_ODD: usize = 64;
-/// A literal is read in pieces of this size.
+/// Size of the pieces in which a literal is read.
 const PIECE: usize = 64 * 1024;
 
-/// A conversation with an IMAP server.
+/// A session with an IMAP server.
 pub(in crate::mail_test) struct Session {
     pub(in crate::mail_test::pickup) wire: Wire,
     pub(super) step: Duration,
@@ -29,20 +29,21 @@ pub(in crate::mail_test) struct Session {
     pub(super) capabilities: Vec<String>,
     /// Whether the server has sent its capabilities since this was last reset.
     pub(super) has_fresh_capabilities: bool,
-    /// End of the last literal.
+    /// Time at which the last literal ended.
     pub(super) literal_at: Option<Instant>,
-    /// Whether the server has announced more mails in any response; it does not repeat that.
+    /// Whether the server has announced more mails in any response. It does not repeat the
+    /// announcement.
     pub(super) has_news: bool,
     whereabouts: VisitStage,
 }
 
 /// A line from the server.
 pub(super) enum ServerLine {
-    /// Without a tag: data.
+    /// Untagged data.
     Data(Response),
-    /// Without a tag: a status.
+    /// An untagged status.
     Status(Status),
-    /// `+`: continue; the text after it.
+    /// A continuation request (`+`) with its text.
     Continue(String),
     /// The end of the command with this tag.
     Tagged(String, Status),
@@ -51,13 +52,13 @@ pub(super) enum ServerLine {
 }
 
 impl ServerLine {
-    /// Returns whether it reports more mails.
+    /// Returns whether it announces more mails.
     pub(super) fn is_news(&self) -> bool {
         matches!(self, Self::Data(response) if is_news(&response.text))
     }
 }
 
-/// Returns whether a line reports more mails.
+/// Returns whether a line announces more mails.
 pub(super) fn is_news(line: &[u8]) -> bool {
     line.len() >= 7 && line[line.len() - 7..].eq_ignore_ascii_case(b" EXISTS")
 }
@@ -103,7 +104,7 @@ impl Session {
         self.whereabouts.note(Some(stage));
         let error = |error: WireError| Self::wire_error(stage, &error);
         let mut first = self.wire.line(MAX_LINE).await.map_err(error)?;
-        // Some servers send an empty line between responses. It counts towards the limits of the
+        // Some servers send empty lines between responses. They count towards the limits of the
         // reply.
         while first.is_empty() {
             first = self.wire.line(MAX_LINE).await.map_err(error)?;
@@ -126,7 +127,7 @@ impl Session {
         }
         let mut response = Response { text: first[2..].to_vec(), literals: Vec::new() };
         let mut announced = reply::literal(&response.text);
-        // One mail is requested with one literal; a response with many gets no additional space.
+        // One mail is requested with one literal; a response with several has no larger limit.
         let mut room = KEPT_OF_MAIL;
         while let Some(length) = announced {
             let mut left = length;
@@ -164,9 +165,9 @@ impl Session {
         format!("A{}", self.tag)
     }
 
-    /// Reads to the end of the command; `each` gets the preceding responses. Lines that are not
-    /// responses are skipped, as are ends of other commands: those that Xeams appends, QQ repeats,
-    /// or proxies send late.
+    /// Reads to the end of the command; `each` receives the preceding responses. Lines that are not
+    /// responses are skipped, as are ends of other commands: text appended by Xeams, lines repeated
+    /// by QQ, and late lines from proxies.
     pub(super) async fn finish(
         &mut self,
         stage: Stage,
@@ -179,7 +180,7 @@ impl Session {
             let said = match self.said(stage).await {
                 Ok(said) => said,
                 Err(error) => {
-                    // The server's last message is more informative than the end of the connection.
+                    // The server's own message explains more than the end of the connection.
                     return Err(match (farewell, odd) {
                         (Some((text, refusal)), _) => PickupError { text, refusal, ..error },
                         (None, Some(odd)) => {
@@ -245,7 +246,7 @@ impl Session {
         self.has_fresh_capabilities = true;
     }
 
-    /// Runs a command without secrets to its end.
+    /// Sends a command without secrets and reads its response.
     pub(super) async fn command(
         &mut self,
         stage: Stage,
@@ -264,7 +265,7 @@ impl Session {
         }
     }
 
-    /// Does the same; any response but OK is an error.
+    /// Sends a command; any result but OK is an error.
     pub(super) async fn must(
         &mut self,
         stage: Stage,

@@ -1,4 +1,4 @@
-//! Logs in and opens folders for reading only: for the mailbox test and `check --connect`.
+//! Logs in and opens folders read-only, for the mailbox test and `check --connect`.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use super::{
     session::Session,
 };
 
-/// Logs in, opens each configured folder for reading only, and requests the UID of its last mail.
+/// Logs in, opens each configured folder read-only, and requests its last mail's UID.
 pub(in crate::mail_test::pickup) async fn survey(
     wire: Wire,
     errand: VisitTarget<'_>,

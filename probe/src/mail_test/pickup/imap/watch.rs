@@ -1,6 +1,7 @@
-//! A second connection that watches a mailbox's first folder while mails are awaited, with IDLE
-//! (RFC 2177), or by frequent polling if a monitor is precise. It only lists, and neither reads nor
-//! changes anything: its observations bound the arrival more closely than the pick-ups do.
+//! A second connection that watches a mailbox's first folder while mails are expected: over IDLE
+//! (RFC 2177) without polling, or by short polls if a monitor requires precision. It only lists
+//! mails, without reading or changing any. Its observations bound the arrival more closely than the
+//! pick-ups do.
 
 use std::{
     collections::VecDeque,
@@ -25,22 +26,22 @@ use crate::mail_test::{
 
 /// Maximum number of remembered changes of the folder.
 const MAX_CHECKPOINTS: usize = 1024;
-/// Maximum duration of an IDLE command: it is restarted before a server's limit of 30 minutes (RFC
-/// 9051, section 5.4).
+/// Maximum duration of an IDLE command, which is restarted before a server's limit of 30 minutes
+/// (RFC 9051, section 5.4).
 const IDLE_AT_MOST: Micros = Micros::from_secs(25 * 60);
-/// Shortest IDLE that is worthwhile before the next poll.
+/// Minimum time until the next poll for which IDLE is used in between.
 const IDLE_AT_LEAST: Micros = Micros::from_millis(250);
 /// Time before a poll at which IDLE is ended.
 const ENDING_IDLE: Micros = Micros::from_millis(30);
 
-/// The folder at a moment: all mails below `next` were there when it was answered, and none from
-/// `next` on when it was requested.
+/// The state of the folder at some time: all mails below `next` were present when the server
+/// responded, and none from `next` on when the request was sent.
 #[derive(Debug, Clone, Copy)]
 struct Checkpoint {
     next: u64,
     asked: Moment,
     answered: Moment,
-    /// The lowest mail that was new then, and when the server announced it.
+    /// The lowest UID that was new then, and the time at which the server had announced it.
     announced: Option<(u64, Moment)>,
 }
 
@@ -49,8 +50,8 @@ struct Checkpoint {
 struct Notes {
     validity: Option<u64>,
     checkpoints: VecDeque<Checkpoint>,
-    /// Whether UIDs were reused under the same validity: observations about them concern other
-    /// mails, until the next watch.
+    /// Whether UIDs were reused under the same validity. Observations then concern other mails,
+    /// until the next watch.
     distrusted: bool,
 }
 
@@ -71,7 +72,7 @@ impl Witness {
         work(&mut self.0.lock().ignore_poison())
     }
 
-    /// Discards earlier observations: the watch starts, or the folder is another one.
+    /// Discards earlier observations because the watch starts, or the folder has changed.
     fn restart(&self, validity: Option<u64>) {
         self.with(|notes| {
             if notes.validity != validity || notes.distrusted {
@@ -82,7 +83,7 @@ impl Witness {
         });
     }
 
-    /// Records that pick-ups have seen UIDs go back: all knowledge about them is void.
+    /// Discards all observations, because the pick-ups have detected that UIDs went back.
     pub(super) fn distrust(&self) {
         self.with(|notes| {
             notes.checkpoints.clear();
@@ -146,7 +147,7 @@ pub(in crate::mail_test) async fn watch(
         return Ok(());
     };
     // Without the next UID, it would be unknown which mail was announced. But UIDNEXT may run ahead
-    // of the mails or stand still, so the last mail is checked as well.
+    // of the mails, or stand still, so the last mail is checked.
     let (Some(mut expected), Some(exists)) = (selected.next, selected.exists) else {
         return Ok(());
     };
@@ -164,7 +165,7 @@ pub(in crate::mail_test) async fn watch(
     loop {
         let announced = match attention.look() {
             NextPoll::Stop => break,
-            // Announced within another response, and not repeated.
+            // The announcement came within another response and is not repeated.
             _ if session.has_news => None,
             NextPoll::Poll(at) if !can_idle || at - Moment::now() < IDLE_AT_LEAST => {
                 tokio::time::sleep_until(at.instant()).await;
@@ -197,7 +198,7 @@ pub(in crate::mail_test) async fn watch(
             };
             uids.retain(|uid| *uid >= next);
             if uids.is_empty() {
-                // A mail is gone, or the search lags behind the announcement.
+                // A mail has been removed, or the search lags behind the announcement.
                 uids.extend(last_uid(&mut session).await?.filter(|uid| *uid >= next));
             }
             if let (Some(lowest), Some(last)) = (uids.iter().min(), uids.iter().max()) {
@@ -205,7 +206,8 @@ pub(in crate::mail_test) async fn watch(
                     next: last + 1,
                     asked,
                     answered: Moment::of(session.wire.received_at()),
-                    // If the announced mail is already gone, the lowest one may have arrived later.
+                    // If the announced mail has already been removed, the lowest one may have
+                    // arrived later.
                     announced: announced.filter(|_| *lowest == expected).map(|at| (*lowest, at)),
                 };
                 next = checkpoint.next;
@@ -220,8 +222,8 @@ pub(in crate::mail_test) async fn watch(
     Ok(())
 }
 
-/// Waits until the server announces new mail and returns when it did, or until a deadline, or until
-/// there is something else to do.
+/// Waits until the server announces new mail, and returns the time; or until the given time, or
+/// until the next action changes.
 async fn idle(
     session: &mut Session,
     attention: &dyn WatchControl,

@@ -1,22 +1,22 @@
-//! Listing of a mailbox: numbers and identifiers of its mails.
+//! The listing of a mailbox: numbers and identifiers of its mails.
 
 use mailqos_model::Stage;
 
 use super::{super::PickupError, Pop3, session::Answer};
 
-/// Maximum size of a listing, in bytes and in mails.
+/// Maximum size of a listing in bytes, and maximum number of mails in it.
 const MAX_LISTING: usize = 16 * 1024 * 1024;
 const MAX_MAILS: usize = 400_000;
 
 /// A line of the listing.
 pub(super) struct Entry {
     pub(super) number: u64,
-    /// The identifier, if the server supports UIDL.
+    /// Identifier, if the server supports UIDL.
     pub(super) identifier: Option<String>,
 }
 
 impl Pop3<'_> {
-    /// Lists the mailbox, with identifiers if the server has them.
+    /// Lists the mailbox, with identifiers if the server supports them.
     pub(super) async fn list(&mut self) -> Result<Vec<Entry>, PickupError> {
         let stage = Stage::PickupList;
         let mut entries = Vec::new();

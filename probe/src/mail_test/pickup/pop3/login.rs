@@ -1,4 +1,4 @@
-//! The POP3 login methods: AUTH (RFC 5034), USER and PASS, APOP.
+//! The login methods over POP3: AUTH (RFC 5034), USER and PASS, APOP.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::mail_test::evidence::Moment;
 
-/// Maximum length of an AUTH line without its end: 255 bytes with it (RFC 5034, section 4).
+/// Maximum line length of AUTH without its end, of 255 bytes with it (RFC 5034, section 4).
 const MAX_AUTH: usize = 253;
 
 /// A login method.
@@ -45,14 +45,14 @@ impl LoginMethod {
 
 /// Features that a server offers before the login.
 pub(super) struct Offer {
-    /// The lines of CAPA in capitals; `None` if the server does not know it.
+    /// The lines of CAPA in capitals; `None` if the server does not support it.
     pub(super) capabilities: Option<Vec<Vec<String>>>,
     /// The text of the greeting.
     pub(super) greeting: String,
 }
 
 impl Offer {
-    /// Returns the timestamp for APOP in the greeting (RFC 1939, section 7).
+    /// Returns the stamp for APOP from the greeting (RFC 1939, section 7).
     fn stamp(&self) -> Option<String> {
         let from = self.greeting.find('<')?;
         let length = self.greeting[from..].find('>')?;
@@ -69,8 +69,8 @@ impl Offer {
 }
 
 impl Pop3<'_> {
-    /// Logs in, with another token if one is rejected; returns when the first credential command
-    /// was sent.
+    /// Logs in, with another token if one is rejected; returns the time at which the first
+    /// credential command was sent.
     pub(super) async fn log_in(&mut self, offer: &Offer) -> Result<Moment, PickupError> {
         let Some(credentials) = self.errand.credentials else {
             return Err(PickupError::new(
@@ -101,7 +101,7 @@ impl Pop3<'_> {
         let offered = offer.mechanisms();
         let mut methods = methods(&offered, credentials, offer, stamp.is_some(), session);
         if methods.iter().all(|method| memory.lacks.contains(method.name())) {
-            // All have failed, which may have other reasons: all are tried again, one per visit.
+            // All have failed. Other causes are possible, so they are tried again, one per visit.
             let commands = |what: &&'static str| matches!(*what, "CAPA" | "UIDL" | "TOP");
             memory.lacks.retain(commands);
         }
@@ -119,15 +119,15 @@ impl Pop3<'_> {
                 };
             last = session.refusal(stage, "login", &text);
             let refusal = match last.refusal.unwrap_or(LoginRefusal::Credentials) {
-                // The server has not seen the password yet.
+                // The server has not received the password yet.
                 LoginRefusal::Credentials if !judged => LoginRefusal::Mechanism,
                 refusal => refusal,
             };
             last.refusal = Some(refusal);
             last.refused = refusal.waits_for_next_test();
             if matches!(refusal, LoginRefusal::Credentials | LoginRefusal::Mechanism) {
-                // The server may only appear to support this login method (APOP and SCRAM need data
-                // that not every server stores): the next one is tried, now or at the next test.
+                // The server may only claim to support this method (APOP and SCRAM need data that
+                // not every server stores), so the next one is tried, now or in the next test.
                 memory.lacks.insert(method.name());
             }
             if !refusal.leaves_other_mechanisms() {
@@ -138,7 +138,7 @@ impl Pop3<'_> {
     }
 }
 
-/// Returns the login methods that server and account share, the best first.
+/// Returns the login methods that both the server and the account support, best first.
 fn methods(
     offered: &[String],
     credentials: &Credentials,
@@ -153,7 +153,7 @@ fn methods(
     if credentials.is_token || !credentials.only.is_empty() {
         return methods;
     }
-    // A server need not list USER; one that lists SASL but not USER usually does so on purpose.
+    // A server need not list USER; one that lists SASL without USER usually does not support it.
     let listed = offer.capabilities.as_ref().is_none_or(|offered| has(offered, "USER"));
     let at = methods.iter().position(|method| *method == LoginMethod::Sasl(Mechanism::Login));
     methods.insert(
@@ -173,7 +173,7 @@ fn methods(
 /// A refused login.
 struct Refused {
     text: String,
-    /// Whether the server had enough information to judge the credentials.
+    /// Whether the server had everything it needs to check the credentials.
     judged: bool,
 }
 
@@ -213,7 +213,7 @@ async fn exchange(
     })
 }
 
-/// Authenticates with AUTH (RFC 5034).
+/// Authenticates by AUTH (RFC 5034).
 async fn authenticate(
     session: &mut Session,
     mechanism: Mechanism,

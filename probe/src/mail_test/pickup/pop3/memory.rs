@@ -5,21 +5,23 @@ use std::collections::{HashMap, HashSet};
 use super::{super::PickupError, listing::Entry};
 use crate::mail_test::evidence::Moment;
 
-/// Number of new mails that are inspected per visit, newest first.
+/// Maximum number of new mails that are inspected in one visit, newest first.
 const NEW_A_VISIT: usize = 256;
-/// Number of older mails, from before the first visit, that are inspected per visit.
+/// Maximum number of older mails, from before the first visit, that are inspected in one visit.
 const OLD_A_VISIT: usize = 32;
-/// Number of retrieved mails that are still there whose deletion is retried per visit.
+/// Maximum number of retrieved but still present mails that are deleted again in one visit.
 const TAKEN_A_VISIT: usize = 32;
 /// Number of visits that try to delete a mail again before it is left alone.
 const LET_LIE_AFTER: u8 = 3;
-/// Without UIDL, nothing can be remembered: this many of the newest mails are inspected each time.
+/// Number of newest mails that are inspected each time on a server without UIDL, where nothing can
+/// be remembered.
 const WITHOUT_UIDL: usize = 64;
-/// Number of visits that may end at a mail before it is skipped.
+/// Number of visits that may end at an unreadable mail before it is skipped.
 const UNREADABLE_AFTER: u8 = 3;
 /// Number of visits in which a server may refuse a mail, or return nothing, before it is skipped.
 const REFUSED_AFTER: u8 = 100;
-/// Refusals of TOP after which a server that has never answered it is considered to have no TOP.
+/// Number of refused TOP commands after which a server that has never answered one counts as one
+/// without TOP.
 const NO_TOP_AFTER: u8 = 3;
 
 /// State of a mail in the mailbox.
@@ -28,8 +30,7 @@ pub(super) struct Seen {
     pub(super) not_shown: Option<Moment>,
     pub(super) shown: Moment,
     pub(super) state: State,
-    /// Number of visits in which it could not be read; once retrieved, in which it had to be
-    /// deleted again.
+    /// Number of visits in which it could not be read or, once retrieved, had to be deleted again.
     pub(super) failures: u8,
 }
 
@@ -37,12 +38,12 @@ pub(super) struct Seen {
 pub(super) enum State {
     /// It arrived between two visits.
     New,
-    /// It was there at the first visit.
+    /// It was present at the first visit.
     Old,
-    /// It is not ours, or does not concern us.
+    /// It is not ours, or none of our business.
     Foreign,
-    /// It was retrieved but is still there: the deletion did not count. Contains the nonce of our
-    /// mail.
+    /// It was retrieved but is still present, so the deletion did not take effect. The nonce
+    /// identifies our mail.
     Taken([u8; 8]),
 }
 
@@ -50,7 +51,7 @@ pub(super) enum State {
 #[derive(Debug, Default)]
 pub(in crate::mail_test::pickup) struct Memory {
     pub(super) seen: HashMap<String, Seen>,
-    /// The last login after which the mailbox was listed.
+    /// Time of the last login after which the mailbox was listed.
     pub(super) listed: Option<Moment>,
     /// Commands and login methods that this server does not support.
     pub(super) lacks: HashSet<&'static str>,
@@ -63,8 +64,8 @@ pub(in crate::mail_test::pickup) struct Memory {
 
 impl Memory {
     /// Records that TOP was refused. Mails are retrieved completely only from a server without TOP,
-    /// because that marks other people's mails as read; a server that refuses a single mail, or all
-    /// for a while, is asked again.
+    /// because that marks other people's mails as read. A server that refuses a single mail, or all
+    /// of them for a while, is asked again.
     pub(super) fn note_refused_top(&mut self, text: &str) {
         let lower = text.to_ascii_lowercase();
         let unknown = [
@@ -86,8 +87,7 @@ impl Memory {
         }
     }
 
-    /// Records a listing: mails that are gone are forgotten; new ones are remembered with their
-    /// bounds.
+    /// Records a listing: drops mails that are gone, and stores new ones with their bounds.
     pub(super) fn note_listing(&mut self, entries: &[Entry], fresh: Seen, login_began: Moment) {
         let first = self.seen.is_empty() && self.listed.is_none();
         let mut seen = HashMap::with_capacity(entries.len());
@@ -101,8 +101,8 @@ impl Memory {
             }
         }
         self.seen = seen;
-        // Without identifiers, a skipped mail can't be distinguished from a later one: only a visit
-        // that inspected everything shows what was not there.
+        // Without identifiers, a skipped mail can't be distinguished from a later one, so only a
+        // visit that inspected everything shows which mails were absent.
         let remembers = entries.iter().all(|entry| entry.identifier.is_some());
         self.listed = remembers.then_some(login_began);
     }
@@ -131,7 +131,7 @@ impl Memory {
                 unknown.push((entry, known));
             }
         }
-        // Mails that could not be read before come last, because the conversation may end at them.
+        // Mails that could not be read before come last, because they may end the session.
         unknown.sort_by_key(|(_, known)| known.failures > 0);
         Chosen { unknown, taken, is_complete: without > 0 }
     }
@@ -145,8 +145,8 @@ impl Memory {
         }
     }
 
-    /// Records a deletion. One of our mails that can't be deleted is left alone after some
-    /// attempts, until the next start.
+    /// Stops deleting one of our mails that is still present after some attempts; the next start
+    /// deletes it.
     pub(super) fn note_deletion(&mut self, entry: &Entry) {
         if let Some(identifier) = &entry.identifier
             && let Some(seen) = self.seen.get_mut(identifier)
@@ -158,8 +158,8 @@ impl Memory {
         }
     }
 
-    /// Records a failed read. An unreadable mail must not end every visit, but the connection may
-    /// be at fault.
+    /// Records a failed mail. A mail that can't be read must not end every visit, but the
+    /// connection may also be the cause.
     pub(super) fn note_failure(&mut self, entry: &Entry, error: &PickupError) {
         if let Some(identifier) = &entry.identifier
             && let Some(seen) = self.seen.get_mut(identifier)
@@ -174,11 +174,11 @@ impl Memory {
     }
 }
 
-/// Selection of listed mails for a visit.
+/// The listed mails selected for a visit.
 pub(super) struct Chosen<'a> {
     /// Mails to inspect.
     pub(super) unknown: Vec<(&'a Entry, Seen)>,
-    /// Retrieved, but still there.
+    /// Retrieved mails that are still present.
     pub(super) taken: Vec<(&'a Entry, [u8; 8])>,
     /// Whether all mails without an identifier are among them.
     pub(super) is_complete: bool,

@@ -1,8 +1,8 @@
 //! POP3 (RFC 1939, with 2449 CAPA, 2595 STLS, 5034 AUTH, 3206 and 2449 response codes).
 //!
-//! A session only sees mails that were there at login, and deletions only count at QUIT.
-//! Identifiers (UIDL) are remembered between visits, so that each mail is inspected once, and a
-//! full mailbox costs one UIDL.
+//! A session shows only the mails present at login, and deletions take effect only at QUIT.
+//! Identifiers (UIDL) are remembered between visits, so that a mail is inspected once, and a full
+//! mailbox costs one UIDL.
 
 mod listing;
 mod login;
@@ -25,7 +25,7 @@ use login::Offer;
 use retrieval::Retrieval;
 use session::{Answer, MAX_REPLY};
 
-/// Bytes of a foreign mail that are read before the connection is abandoned.
+/// Maximum number of bytes read of a foreign mail before the connection is given up.
 const MAX_TOP: usize = 4 * 1024 * 1024;
 
 /// A visit over POP3.
@@ -36,7 +36,7 @@ struct Pop3<'a> {
     visit: &'a mut Visit,
 }
 
-/// Carries out a visit on a newly opened connection; the session must still be ended.
+/// Performs the visit on a newly opened connection. The session still has to be ended.
 pub(super) async fn converse(
     wire: Wire,
     errand: VisitTarget<'_>,
@@ -82,8 +82,8 @@ impl<'a> Pop3<'a> {
         Ok(())
     }
 
-    /// Reads the greeting, runs STLS if it is configured, and logs in; returns when the first
-    /// credential command was sent.
+    /// Reads the greeting, performs STLS if configured, and logs in; returns the time at which the
+    /// first credential command was sent.
     async fn sign_in(&mut self) -> Result<Moment, PickupError> {
         let stage = Stage::PickupGreeting;
         let connected = Instant::now();

@@ -13,15 +13,15 @@ use super::{
 };
 use crate::mail_test::{classify::may_notify, evidence::Moment};
 
-/// Maximum size of our mails that is read, in bytes.
+/// Maximum size in bytes of our mails that are read.
 const MAX_MAIL: usize = 128 * 1024 * 1024;
-/// Lines of the body that are inspected, because a message may be a notification.
+/// Number of body lines to inspect, because a message may be a notification.
 const TOP_LINES: usize = 60;
 /// Number of commands that are sent together if the server supports PIPELINING (RFC 2449, section
 /// 6.6).
 const BATCH: usize = 16;
-/// How much larger than ours a mail may be that must be retrieved for inspection (no TOP): small
-/// mails, additions of gateways, and notifications that contain ours.
+/// Bytes by which a mail may exceed the size of ours if it must be retrieved for inspection (no
+/// TOP): small mails, additions by gateways, and notifications that contain ours.
 const MAX_WITHOUT_TOP: u64 = 256 * 1024;
 
 /// Retrieves our mails from a mailbox.
@@ -42,7 +42,7 @@ enum TopResult {
     Top(Vec<u8>),
     /// The mail no longer exists.
     Gone,
-    /// The server has no TOP.
+    /// The server does not support TOP.
     NoTop,
 }
 
@@ -54,7 +54,7 @@ enum Unread {
 }
 
 impl Retrieval<'_> {
-    /// Lists the mailbox, inspects unknown mails, and collects ours.
+    /// Lists the mailbox, inspects unknown mails, and retrieves ours.
     pub(super) async fn look(&mut self, login_began: Moment) -> Result<(), PickupError> {
         let began = Instant::now();
         let entries = self.pop3.list().await?;
@@ -74,7 +74,7 @@ impl Retrieval<'_> {
         }
         for (entry, nonce) in taken {
             // Whatever the result: neither a mailbox that refuses nor an unreadable mail should
-            // delay every visit.
+            // slow down every visit.
             self.pop3.memory.note_deletion(entry);
             if !self.delete_again(entry, nonce).await?
                 && let Some(identifier) = &entry.identifier
@@ -106,7 +106,7 @@ impl Retrieval<'_> {
         refused: &mut Option<PickupError>,
     ) -> Result<(), PickupError> {
         let mut tops = self.tops(batch).await;
-        // After an incomplete answer, its rest would be mistaken for the next one.
+        // After an interrupted reply, the rest of it would be mistaken for the next one.
         if let Some((entry, error)) = batch
             .iter()
             .find_map(|(entry, _)| Some((*entry, tops.get(&entry.number)?.as_ref().err()?.clone())))
@@ -170,7 +170,7 @@ impl Retrieval<'_> {
         let action = self.judge.action(&token);
         match action {
             Action::Keep if !what.is_mail() => return Ok(State::Foreign),
-            // Inspected again: if it stays for long, it will be deleted.
+            // It is inspected again, and deleted if it stays for long.
             Action::Keep => return Ok(known.state),
             Action::Delete if !what.is_deletable() => return Ok(State::Foreign),
             Action::Delete | Action::Collect => {}
@@ -216,8 +216,8 @@ impl Retrieval<'_> {
         Ok(State::Taken(nonce))
     }
 
-    /// Returns the beginning of a mail, by TOP, or all of a small one if the server has no TOP;
-    /// `None` if it is gone, or too large to be ours.
+    /// Returns the beginning of a mail, by TOP, or all of a small one if the server does not
+    /// support TOP. Returns `None` if it is gone, or too large to be ours.
     async fn beginning(
         &mut self,
         number: u64,
@@ -247,7 +247,7 @@ impl Retrieval<'_> {
         Ok(Some(Beginning { mail, receive }))
     }
 
-    /// Returns a mail's top, which may have been requested already.
+    /// Returns the top of a mail, which may have been requested already.
     async fn top_of(&mut self, number: u64, asked: Option<Top>) -> Result<TopResult, PickupError> {
         let stage = Stage::PickupReceive;
         let answer = match asked {
@@ -267,8 +267,8 @@ impl Retrieval<'_> {
             }
             Err(text) => text,
         };
-        // Deleted elsewhere meanwhile, or a server without TOP: LIST shows which, because a mailbox
-        // may be empty.
+        // Deleted by another client in the meantime, or a server without TOP: an empty mailbox does
+        // not show which, but LIST does.
         self.pop3.session.send(stage, &format!("LIST {number}"), MAX_REPLY).await?;
         match self.pop3.session.answer(stage).await? {
             Answer::Ok(_) => self.pop3.memory.note_refused_top(&text),
@@ -280,7 +280,7 @@ impl Retrieval<'_> {
         Err(PickupError { is_passing: true, ..self.pop3.session.refusal(stage, "TOP", &text) })
     }
 
-    /// Retrieves a complete mail that a test waits for.
+    /// Retrieves a mail that a test waits for completely.
     async fn retrieve(&mut self, number: u64, found: &mut Found) -> Result<(), Unread> {
         let began = Instant::now();
         let mail = self.pop3.session.mail(&format!("RETR {number}"), MAX_MAIL).await;
@@ -295,7 +295,8 @@ impl Retrieval<'_> {
         Ok(())
     }
 
-    /// Reads the top of a mail that was among foreign ones again before it is deleted.
+    /// Verifies the top of a mail again before deletion if it was read together with those of
+    /// others.
     async fn confirm(&mut self, number: u64, found: &mut Found) -> Result<(), Unread> {
         let again = self.pop3.session.mail(&format!("TOP {number} {TOP_LINES}"), MAX_TOP).await;
         if found.read_again(self.judge, again.map_err(Unread::Failed)?) {
@@ -306,8 +307,8 @@ impl Retrieval<'_> {
     }
 
     /// Deletes one of our mails that an earlier visit retrieved, if its identifier still belongs to
-    /// it: a server may give that to another mail once ours is gone (RFC 1939, section 7). Returns
-    /// whether it did.
+    /// it: after our mail is gone, a server may reuse the identifier (RFC 1939, section 7). Returns
+    /// whether it was deleted.
     async fn delete_again(&mut self, entry: &Entry, nonce: [u8; 8]) -> Result<bool, PickupError> {
         let number = entry.number;
         let (command, most) = if self.pop3.memory.lacks.contains("TOP") {
@@ -328,7 +329,7 @@ impl Retrieval<'_> {
     }
 
     /// Requests the tops of several mails together, if the server supports it. Mails that could not
-    /// be read before are excluded: a conversation that breaks at one of them must not affect
+    /// be read before are excluded, because a session that breaks at one of them must not affect
     /// others.
     async fn tops(&mut self, batch: &[(&Entry, Seen)]) -> HashMap<u64, Result<Top, PickupError>> {
         let mut tops = HashMap::new();
@@ -360,14 +361,13 @@ impl Retrieval<'_> {
             }
             self.pop3.session.wire.begin(self.pop3.session.step, MAX_TOP);
         }
-        // Most are other people's; ours is read completely later.
+        // Most of these are other people's mails; ours are read completely later.
         self.pop3.session.wire.withhold(mark);
         tops
     }
 }
 
-/// Returns the error for a mail that is listed but empty: a server may list a mail before it can
-/// return it, so it is requested again.
+/// Returns the error for a mail that a server lists before it can return it. It is requested again.
 fn nothing_given(number: u64) -> PickupError {
     PickupError {
         is_passing: true,
@@ -380,15 +380,15 @@ fn nothing_given(number: u64) -> PickupError {
     }
 }
 
-/// Returns the error for mixed-up answers, which have no names in POP3: a foreign mail must never
-/// be deleted in place of ours.
+/// Returns the error for a mixed-up reply. Replies are not labelled in POP3, and no foreign mail
+/// may be deleted in place of ours.
 fn mixed_up(number: u64) -> PickupError {
     let text =
         format!("the server returned a different mail as number {number} than it had listed");
     PickupError::new(Stage::PickupReceive, &text)
 }
 
-/// Counts the lines of a message's body.
+/// Returns the number of lines in a message's body.
 fn body_lines(message: &[u8]) -> usize {
     let body = message.windows(4).position(|window| window == b"\r\n\r\n");
     let body = body.map_or(&[][..], |at| &message[at + 4..]);

@@ -1,4 +1,4 @@
-//! A conversation with a POP3 server: its lines, its answers, its capabilities.
+//! A session with a POP3 server: its lines, replies and capabilities.
 
 use std::time::{Duration, Instant};
 
@@ -15,16 +15,16 @@ use super::{
 pub(super) const MAX_LINE: usize = 8 * 1024;
 /// Maximum length of multi-line replies such as that to CAPA.
 pub(super) const MAX_REPLY: usize = 64 * 1024;
-/// Number of lines that are inspected of a possible notification: pictures and HTML may precede the
-/// returned mail.
+/// Maximum number of lines to inspect of a possible notification, because pictures and HTML may
+/// precede the returned mail.
 const NOTIFICATION_LINES: usize = 8000;
-/// Bytes of it that are kept.
+/// Maximum number of bytes kept of a possible notification.
 const NOTIFICATION_BYTES: usize = 512 * 1024;
 
-/// Answer to TOP: the mail's top, or why it was refused.
+/// The reply to TOP: the mail's top, or the reason of the refusal.
 pub(super) type Top = Result<Vec<u8>, String>;
 
-/// A conversation with a POP3 server.
+/// A session with a POP3 server.
 pub(in crate::mail_test) struct Session {
     pub(in crate::mail_test::pickup) wire: Wire,
     pub(super) step: Duration,
@@ -33,7 +33,7 @@ pub(in crate::mail_test) struct Session {
     whereabouts: VisitStage,
 }
 
-/// A server's answer, without its mark.
+/// A server's reply without its status indicator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     Ok(String),
@@ -41,7 +41,7 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// Parses an answer. Only `+OK` means success (RFC 1939, section 3): hMailServer refuses some
+    /// Parses a reply. Only `+OK` is success (RFC 1939, section 3): hMailServer refuses some
     /// commands with `+ERR`.
     pub(super) fn read(text: &str) -> Option<Self> {
         let after = |mark: &str| {
@@ -63,7 +63,7 @@ impl Session {
         Self { wire, step: door.step, pipelining: false, whereabouts: door.whereabouts.clone() }
     }
 
-    /// Ends the session: only then are mails deleted.
+    /// Ends the session; only then are mails deleted.
     pub(in crate::mail_test::pickup) async fn end(mut self) -> Result<(), PickupError> {
         let result = self.command(Stage::PickupReceive, "QUIT", MAX_REPLY).await;
         self.wire.close().await;
@@ -143,7 +143,7 @@ impl Session {
         error
     }
 
-    /// Reads the lines of a multi-line reply without dot-stuffing; `line` gets parts of at most
+    /// Reads the lines of a multi-line reply without dot-stuffing; `line` receives parts of at most
     /// [`MAX_LINE`] bytes.
     pub(super) async fn lines(
         &mut self,
@@ -166,7 +166,7 @@ impl Session {
         }
     }
 
-    /// Reads a mail and returns its first [`KEPT_OF_MAIL`] bytes.
+    /// Reads a mail and keeps its first [`KEPT_OF_MAIL`] bytes.
     pub(super) async fn mail(
         &mut self,
         command: &str,
@@ -177,7 +177,7 @@ impl Session {
         self.content(stage, KEPT_OF_MAIL).await
     }
 
-    /// Reads more of a message that may be a notification; `None` if the server refuses.
+    /// Reads more of a possible notification; returns `None` if the server refuses.
     pub(super) async fn look_further(
         &mut self,
         number: u64,
@@ -202,7 +202,7 @@ impl Session {
         Ok(())
     }
 
-    /// Reads the answer to a TOP that was sent.
+    /// Reads the reply to a TOP that was sent.
     pub(super) async fn top(&mut self) -> Result<Top, PickupError> {
         let stage = Stage::PickupReceive;
         Ok(match self.answer(stage).await? {
@@ -211,7 +211,7 @@ impl Session {
         })
     }
 
-    /// Reads a multi-line reply and returns its first bytes.
+    /// Returns the first bytes of a multi-line reply.
     async fn content(&mut self, stage: Stage, kept: usize) -> Result<Vec<u8>, PickupError> {
         let mut mail = Vec::new();
         self.lines(stage, |part, ended| {
@@ -226,7 +226,7 @@ impl Session {
         Ok(mail)
     }
 
-    /// Returns the lines of CAPA in capitals; `None` if the server does not support it.
+    /// Returns the lines of CAPA in capitals, or `None` if the server does not support it.
     pub(super) async fn capabilities(
         &mut self,
         stage: Stage,
