@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mail_speaks_of_large_files_in_the_reports_language() {
+    fn a_mail_mentions_large_files_in_the_reports_language() {
         assert_eq!(notes("en-GB"), Notes::default());
         let german = notes("de");
         assert_eq!(german.decimal, ',');

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wall_clock_that_was_set_meanwhile_does_not_matter() {
+    fn a_step_of_the_wall_clock_does_not_matter() {
         let boot = Boot::now().expect("Linux tells");
         let sent = UtcMicros::now() - Micros::from_secs(100);
         let close = |ago: Option<Micros>| {

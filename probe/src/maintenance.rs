@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_concerns_the_monitors_that_it_names() {
+    fn a_window_affects_the_selected_monitors() {
         let folder = tempfile::tempdir().expect("folder");
         let maintenance = Maintenance::open(config(folder.path()));
         let night = UtcMicros(Micros::from_secs(2 * 3600 + 1800).0);
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_that_overlap_are_one_until_the_last_has_ended() {
+    fn overlapping_windows_last_until_the_last_one_ends() {
         let folder = tempfile::tempdir().expect("folder");
         let maintenance = Maintenance::open(config(folder.path()));
         // Tomorrow night, and an added window over its second half.
@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_neither_hides_a_window_nor_makes_it_longer() {
+    fn setting_the_clock_neither_hides_nor_extends_a_window() {
         let folder = tempfile::tempdir().expect("folder");
         let maintenance = Maintenance::open(config(folder.path()));
         let hour = |hour: i64| UtcMicros(MIDNIGHT) + Micros::from_secs(hour * 1800);

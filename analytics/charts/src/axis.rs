@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_round_where_people_live() {
+    fn ticks_are_at_round_local_times() {
         let day = shown(date(2026, 3, 29), date(2026, 3, 30), "Europe/Paris", 600.0);
         assert_eq!(day, ["00:00", "06:00", "12:00", "18:00"]);
         let week = shown(date(2026, 10, 19), date(2026, 10, 26), "Europe/Paris", 600.0);
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_round_in_one_unit() {
+    fn duration_ticks_are_round_in_a_single_unit() {
         let english = English(TimeZone::UTC);
         let labels = |greatest: f64| -> Vec<String> {
             Axis::from_zero(greatest, 5, &english)
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_that_are_all_alike_get_an_axis_that_ends_at_all() {
+    fn equal_shares_get_an_axis_up_to_100_percent() {
         let english = English(TimeZone::UTC);
         for share in [0.0, 0.000_3, 0.5, 0.995, 1.0] {
             let axis = Axis::share(share, share, 6, &english);
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_axis_has_labels_wherever_it_lies() {
+    fn a_log_axis_has_labels_for_any_range() {
         let english = English(TimeZone::UTC);
         let mut least = 1.0;
         while least < 86_400e6 {
@@ -573,7 +573,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn time_ticks_are_ordered_within_and_apart(
+        fn time_ticks_are_ordered_within_the_span_and_apart(
             from in -60_000_000_000_000_000_i64..250_000_000_000_000_000,
             length in 0_u32..56,
             width in 100_f64..1_000.0,
@@ -589,13 +589,13 @@ mod tests {
         }
 
         #[test]
-        fn time_ticks_survive_any_span(from: i64, to: i64) {
+        fn time_ticks_exist_for_any_span(from: i64, to: i64) {
             let span = TimeSpan { from: UtcMicros(from), to: UtcMicros(to) };
             prop_assert!(time_ticks(span, 600.0, 12.0, &English(TimeZone::UTC)).len() <= MAX);
         }
 
         #[test]
-        fn value_ticks_are_ordered_and_within(least: f64, greatest: f64, most in 0_usize..20) {
+        fn value_ticks_are_ordered_and_within_the_axis(least: f64, greatest: f64, most in 0_usize..20) {
             let english = English(TimeZone::UTC);
             for axis in [
                 Axis::from_zero(greatest, most, &english),

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_overdraft_stays_on_the_paper() {
+    fn an_infinite_overdraft_stays_within_the_drawing() {
         let (mut data, locale) = samples::budgets();
         data.rows[0].spent = Some(f64::INFINITY);
         data.rows[1].forecast = Some(1e300);

@@ -716,7 +716,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_alike_is_one_path() {
+    fn similar_marks_form_one_path() {
         let cells = |titled: bool| {
             draw(1_000, 50, "A", "B", |canvas| {
                 for cell in 0..1_000 {
@@ -785,7 +785,7 @@ mod tests {
     }
 
     #[test]
-    fn widths_are_those_of_the_font() {
+    fn text_widths_match_the_font() {
         assert_eq!(text_width("0123456789", 10.0), 64.8, "digits are equally wide");
         assert!((text_width("Wi", 1_000.0) - (949.0 + 238.0)).abs() < 1e-9);
         assert!(text_width("東京", 10.0) > 20.0);
@@ -793,7 +793,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_label_is_shortened_and_kept_in_full_as_its_title() {
+    fn a_long_label_is_shortened_with_the_full_text_as_title() {
         let name = "x".repeat(200);
         let shown = shorten(&name, 100.0, TEXT);
         assert!(shown.ends_with('…') && text_width(&shown, TEXT) <= 100.0);

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_what_was_put_into_it() {
+    fn a_table_returns_its_cells() {
         let at = UtcMicros(1_772_409_600_000_000);
         let measured = Datum { value: Some(1.25), unit: "s", ..Datum::text("1.25 s") };
         let rows = vec![

@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn many_values_stay_small_and_lost_mail_stays_in_the_denominator() {
+    fn many_values_give_a_small_file_and_lost_mail_stays_in_the_denominator() {
         let (mut data, locale) = samples::distribution(20_000);
         data.tests = 40_000;
         let chart = chart(&data, &locale);

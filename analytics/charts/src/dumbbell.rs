@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_within_chance_is_not_called_a_change() {
+    fn an_insignificant_change_is_not_reported_as_a_change() {
         let (mut data, locale) = samples::dumbbell(3);
         (data.measure, data.less_is_better) = (Measure::Share, false);
         for (row, after) in data.rows.iter_mut().zip([0.90, 0.98, 0.995]) {
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_of_all_are_drawn_on_an_axis_that_ends_there() {
+    fn shares_of_100_percent_end_at_the_end_of_the_axis() {
         let (mut data, locale) = samples::dumbbell(2);
         data.measure = Measure::Share;
         for row in &mut data.rows {

@@ -221,7 +221,7 @@ mod tests {
     use crate::samples;
 
     #[test]
-    fn a_week_with_a_hole() {
+    fn a_week_with_unknown_hours_is_drawn() {
         let (data, locale) = samples::heat_map();
         insta::assert_snapshot!(samples::shown(&chart(&data, &locale)));
     }

@@ -257,7 +257,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn names_never_meet(mut wanted in proptest::collection::vec(0.0_f64..200.0, 0..7)) {
+        fn line_names_never_overlap(mut wanted in proptest::collection::vec(0.0_f64..200.0, 0..7)) {
             wanted.sort_by(f64::total_cmp);
             let heights = spread(&wanted, 0.0, 200.0);
             proptest::prop_assert!(heights.windows(2).all(|pair| pair[1] - pair[0] >= PITCH - 1e-9));

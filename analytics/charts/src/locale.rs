@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_are_formatted_by_locale() {
         let english = English(TimeZone::UTC);
         let locale: &dyn ChartLocale = &english;
         assert_eq!(locale.duration(850.0), "850\u{a0}µs");

@@ -242,7 +242,7 @@ mod tests {
 
     /// Contrast ratio as defined by WCAG 2.2, 1.4.3.
     #[test]
-    fn text_can_be_read_on_every_area_by_day_and_by_night() {
+    fn text_has_enough_contrast_on_light_and_dark_pages() {
         let areas = (0..RAMP).map(Ink::Ramp).chain((0..CATEGORIES).map(Ink::Category)).chain([
             Ink::Ground,
             Ink::Band,

@@ -214,7 +214,7 @@ mod tests {
     use crate::samples;
 
     #[test]
-    fn phases_stand_in_their_order() {
+    fn phases_are_in_chronological_order() {
         let (data, locale) = samples::phases(3);
         insta::assert_snapshot!(samples::shown(&chart(&data, &locale)));
     }

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_and_times_are_written_as_the_house_does() {
+    fn dates_and_times_use_custom_formats() {
         assert_eq!(period(hours(24.0), &House), "2026-10-01, UTC");
         assert_eq!(period(hours(48.0), &House), "2026-10-01 – 2026-10-02, UTC");
         assert_eq!(period(hours(6.0), &House), "2026-10-01 – 2026-10-01, 6 o'clock, UTC");

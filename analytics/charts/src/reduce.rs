@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_lies_between_the_two_in_the_middle() {
+    fn the_median_of_an_even_number_is_between_the_middle_two() {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![3.0]), Some(3.0));
         assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
@@ -73,7 +73,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn extremes_stay(values in prop::collection::vec(-1e9..1e9, 1..3_000), columns in 1_usize..200) {
+        fn reduction_keeps_extremes(values in prop::collection::vec(-1e9..1e9, 1..3_000), columns in 1_usize..200) {
             let whole = values.len() as f64;
             let points: Vec<Point> = values.iter().enumerate().map(|(index, value)| (index as f64 / whole, *value)).collect();
             let kept = m4(&points, columns);

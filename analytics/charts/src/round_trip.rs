@@ -674,7 +674,7 @@ mod tests {
     use crate::samples;
 
     #[test]
-    fn a_day_with_all_that_can_happen() {
+    fn a_day_with_all_marks_is_drawn() {
         let (data, locale) = samples::round_trip_small();
         let chart = chart(&data, &locale);
         insta::assert_snapshot!(samples::shown(&chart));
@@ -716,7 +716,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stated_median_is_of_the_period_not_of_its_buckets() {
+    fn the_stated_median_is_that_of_the_period_not_of_its_buckets() {
         let (mut data, locale) = samples::round_trip_small();
         data.shifts.clear();
         data.median = Some(1_234_000.0);

@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_hour_of_a_year_is_still_seen() {
+    fn a_failed_hour_of_a_year_stays_visible() {
         let (data, locale) = samples::strip_year_of_hours();
         let chart = chart(&data, &locale);
         // As areas or as thick lines.
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_shown_as_they_are_and_do_nothing() {
+    fn names_are_escaped() {
         let (mut data, locale) = samples::strip_small();
         for (row, name) in data.rows.iter_mut().zip(samples::NAMES) {
             row.name = name.to_owned();

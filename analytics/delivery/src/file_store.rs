@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_stays_hides_nothing_of_what_was_removed() {
+    async fn a_file_that_can_not_be_removed_does_not_hide_removed_ones() {
         let names = ["a", "b", "c"].map(str::to_owned);
         let mut hashing = Hashing::default();
         hashing.update(b"x");

@@ -278,7 +278,7 @@ impl DeliveryError {
         move |source| Self::Io { what, source }
     }
 
-    /// Replaces the reason of a server's refusal if `words` has a better one.
+    /// Replaces the reason for a server's refusal if `words` has a better one.
     fn reworded(mut self, words: impl FnOnce(&str) -> Option<String>) -> Self {
         if let Self::Server { reason, .. } = &mut self
             && let Some(better) = words(reason)

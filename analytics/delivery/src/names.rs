@@ -39,7 +39,7 @@ pub(super) fn safe(name: &str, rules: Rules) -> String {
             safe.insert(0, '_');
         }
     }
-    // Many FTP servers lose a leading blank, and a leading `-` looks like an option to other
+    // Many FTP servers lose a leading space, and a leading `-` looks like an option to other
     // programs.
     if safe.starts_with([' ', '-', '~']) {
         safe.replace_range(..1, "_");
@@ -92,7 +92,7 @@ fn shorten(name: &str, rules: Rules) -> String {
     if rules == Rules::Windows { unended(&cut) } else { cut }
 }
 
-/// Returns a name without trailing dots and blanks, which Windows drops.
+/// Returns a name without trailing dots and spaces, which Windows drops.
 fn unended(name: &str) -> String {
     let kept = name.trim_end_matches(['.', ' ']).len();
     format!("{}{}", &name[..kept], "_".repeat(name.len() - kept))
@@ -138,7 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn each_target_gets_names_that_it_takes() {
+    fn each_target_gets_names_that_it_accepts() {
         for (name, unix, windows) in [
             ("Bericht ö 2026-10.pdf", "Bericht ö 2026-10.pdf", "Bericht ö 2026-10.pdf"),
             ("a/b\\c.pdf", "a_b_c.pdf", "a_b_c.pdf"),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn no_folder_leads_out_of_the_target() {
+    fn no_folder_leads_outside_the_target() {
         assert_eq!(parts("2026/10 ök/", Rules::Unix).expect("fine"), ["2026", "10 ök"]);
         assert_eq!(parts("a:b/nul", Rules::Windows).expect("fine"), ["a_b", "_nul"]);
         for folder in ["a/../../b", "a\\..\\b", ".."] {

@@ -382,7 +382,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearly_all_is_never_shown_as_all() {
+    fn nearly_all_is_never_shown_as_100_percent() {
         assert_eq!(per_cent(1.0, 100), "100.0 %");
         assert_eq!(per_cent(0.99996, 100), "99.996 %");
         assert_eq!(per_cent(0.00001, 100), "0.001 %");
@@ -398,14 +398,14 @@ mod tests {
     }
 
     #[test]
-    fn long_times_are_short() {
+    fn long_durations_use_two_units() {
         assert_eq!(long(Micros::from_secs(93_784)), "1 d 2 h");
         assert_eq!(long(Micros::from_secs(59)), "59 s");
         assert_eq!(long(Micros::ZERO), "0");
     }
 
     #[test]
-    fn csv_is_quoted() {
+    fn csv_fields_are_quoted_if_necessary() {
         let mut table = Table::new(["a", "b"]);
         table.push(vec![Cell::Text("x,\"y\"".into()), Cell::None]);
         assert_eq!(table.csv(), "a,b\n\"x,\"\"y\"\"\",\n");

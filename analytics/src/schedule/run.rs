@@ -525,7 +525,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_that_has_changed_begins_when_it_is_seen() {
+    fn a_changed_rule_applies_from_now_on() {
         let owed = vec![PendingRun { at: 5, ..PendingRun::default() }];
         let before =
             |rule: &str| Some(Known { seen: 10, rule: rule.to_owned(), owed: owed.clone() });

@@ -11,7 +11,7 @@ use crate::lock::IgnorePoison as _;
 use mailqos_model::{Micros, UtcMicros};
 use serde::{Deserialize, Serialize};
 
-/// Difference between two readings above which the wall clock was stepped. NTP slews slower than
+/// Difference between two readings that counts as a step of the wall clock. NTP slews slower than
 /// 500 µs a second (RFC 5905, section 11.3), and steps the clock beyond 128 ms.
 const STEP: Micros = Micros::from_millis(500);
 
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn both_clocks_are_translated_into_each_other() {
+    fn times_convert_between_both_clocks() {
         let clock = Clock::manual(UtcMicros(0));
         clock.step(HOUR);
         let now = clock.now();

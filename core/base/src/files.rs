@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_of_all_editors_are_read_without_their_marks() {
+    fn texts_of_all_editors_are_read_without_byte_order_marks() {
         let wide = |text: &str, unit: fn(u16) -> [u8; 2]| {
             text.encode_utf16().flat_map(unit).collect::<Vec<u8>>()
         };
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_file_system_lacks_is_done_without() {
+    fn only_unsupported_operations_are_tolerated() {
         let folder = tempfile::tempdir().expect("a folder");
         sync_folder(folder.path()).expect("synced");
         sync_folder(&folder.path().join("none")).expect_err("there is no such folder");

@@ -24,7 +24,7 @@ const SHORTEST_ENCODING: usize = 4;
 /// Returns the positions of `secrets` in `text`, in order and without overlaps.
 ///
 /// Case and the amount of white space are ignored, and a part of a secret (60 % of it, at least 10
-/// bytes) counts as the secret: servers change case, collapse blanks, and truncate long lines.
+/// bytes) counts as the secret: servers change case, collapse spaces, and truncate long lines.
 ///
 /// ```text
 /// secret   a "b\c          text   BAD LOGIN probe "a \"b\\c"
@@ -69,7 +69,7 @@ pub fn places(text: &[u8], secrets: &[Secret]) -> Vec<Range<usize>> {
     }
     ranges(&hidden)
         .map(|mut range| {
-            // A blank at the edge belongs to the text around the secret.
+            // A space at the edge belongs to the text around the secret.
             while range.len() > 1 && text[range.start] == b' ' {
                 range.start += 1;
             }
@@ -102,7 +102,7 @@ pub fn masked(text: &str, secrets: &[Secret]) -> String {
     shown
 }
 
-/// Converts ASCII to lower case and each run of white space to one blank, with the position of each
+/// Converts ASCII to lower case and each run of white space to one space, with the position of each
 /// byte in the original.
 fn normalized(text: &[u8]) -> (Vec<u8>, Vec<Range<usize>>) {
     let mut bytes = Vec::with_capacity(text.len());
@@ -451,7 +451,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn masked_text_is_removed(
+        fn masked_text_contains_no_secret(
             before in "[ -~]{0,20}", secret in "\\PC{4,30}", after in "[ -~äß]{0,20}", form in 0usize..24,
         ) {
             let forms: Vec<Vec<u8>> = forms(&secret).into_iter().collect();

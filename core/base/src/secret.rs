@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_gives_its_output_without_the_line_end() {
+    async fn a_commands_output_is_used_without_the_line_end() {
         let source = SecretSource::Command(vec!["echo".into(), "a b".into()]);
         assert_eq!(source.fetch().await.expect("echo").expose(), "a b");
         let source = SecretSource::Command(vec!["false".into()]);
@@ -253,7 +253,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn what_an_orchestrator_mounts_is_taken_unless_others_can_write_it() {
+    async fn mounted_secrets_are_accepted_unless_others_can_write_them() {
         use std::os::unix::fs::{PermissionsExt as _, symlink};
         // As kubelet writes a volume: `..data` links to a separate folder, and each name links
         // through it.

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_changed_its_rules_lately_has_the_new_ones() {
+    fn a_zone_with_changed_rules_has_the_new_ones() {
         // British Columbia stays at UTC-7 from 2026 on; rules of 2025 return to UTC-8 on 1
         // November.
         let vancouver = get("America/Vancouver").expect("a zone");

@@ -628,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_secret_is_announced_a_month_before() {
+    fn a_secrets_expiry_is_announced_a_month_before() {
         let day = |text: &str| text.parse::<Date>().expect("a day");
         for (today, expected) in [
             ("2027-02-01", Some("expired on 2027-01-31")),

@@ -489,7 +489,7 @@ from = "alerts@example.org"
     }
 
     #[test]
-    fn every_kind_of_action_is_read() {
+    fn every_kind_of_action_is_parsed() {
         let config = load_text(
             r#"
 [action_list.default]
@@ -531,7 +531,7 @@ actions = [{ email = "boss@example.net", mail_server = "other", after = "10m", o
     }
 
     #[test]
-    fn a_proxy_with_a_password_is_a_secret_and_a_form_is_for_own_contents() {
+    fn a_proxy_with_a_password_is_a_secret_and_forms_need_custom_content() {
         let hook = |rest: &str| {
             format!(
                 "[action_list.default]\nactions = [{{ webhook = {{ url = \"https://h.example/\", {rest} }} }}]\n"
@@ -588,7 +588,7 @@ actions = []
     }
 
     #[test]
-    fn what_stands_beside_something_wrong_is_read_as_well() {
+    fn entries_next_to_an_invalid_one_are_read() {
         let said = problems_of(
             r#"
 [action_list.default]
@@ -612,7 +612,7 @@ attachments = "5MB"
     }
 
     #[test]
-    fn lists_in_a_circle_are_named_once() {
+    fn cyclic_lists_are_reported_once() {
         let said = problems_of(
             r#"
 [action_list.b]
@@ -630,7 +630,7 @@ actions = [{ list = "self" }]
     }
 
     #[test]
-    fn lists_that_multiply_are_refused() {
+    fn lists_that_expand_too_much_are_rejected() {
         let mut text = String::new();
         for level in 0..60 {
             let inner = format!("{{ list = \"l{}\" }}", level + 1);

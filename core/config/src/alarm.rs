@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_read_over_the_defaults() {
+    fn a_rule_overrides_the_defaults() {
         let config = load_text(
             "[monitor.a]\nobject = \"o\"\nalarm_after = 5\nalarm = { after_time = \"10m\", either = true, pickup_login = \"2s\", certificate = \"14d\", percentiles = [{ most = \"15s\" }] }\n\
              [monitor.b]\nobject = \"o\"\ndepends_on = [\"a\", \"object:o\"]\n",
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_monitor_that_is_wrong_itself_is_not_called_missing() {
+    fn an_invalid_monitor_is_not_reported_as_missing() {
         let said = load_text(
             "[monitor.gate]\nobject = \"none\"\n[monitor.b]\nobject = \"o\"\ndepends_on = \"gate\"\n\
              [maintenance.m]\nhours = \"01:00-02:00\"\nmonitors = \"gate\"\n[monitor.G]\nobject = 5\n",
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn monitors_in_a_circle_are_refused() {
+    fn cyclic_dependencies_are_rejected() {
         let said = load_text(
             "[monitor.a]\nobject = \"o\"\ndepends_on = [\"b\"]\n[monitor.b]\nobject = \"o\"\ndepends_on = [\"c\"]\n[monitor.c]\nobject = \"o\"\ndepends_on = [\"b\"]\n",
         )

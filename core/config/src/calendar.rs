@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn fixed_times_come_once_on_each_day() {
+    fn fixed_times_run_once_a_day() {
         // 29 March 2026 has no 02:30, so the expression runs at the end of the gap, 03:00 summer
         // time.
         let spring = runs("30 2 * * *", BERLIN, "2026-03-28T00:00:00Z", "2026-03-31T00:00:00Z");
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_follow_the_clock_on_the_wall() {
+    fn wildcards_follow_the_wall_clock() {
         let autumn = runs("0 * * * *", BERLIN, "2026-10-24T23:00:00Z", "2026-10-25T03:00:00Z");
         assert_eq!(
             autumn,
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_that_a_zone_skips_comes_at_its_end() {
+    fn a_skipped_day_runs_at_its_end() {
         // Samoa had no 30 December 2011.
         let samoa =
             runs("0 7 * * *", "Pacific/Apia", "2011-12-29T12:00:00Z", "2011-12-31T12:00:00Z");
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn days_are_read_as_by_vixie_cron() {
+    fn days_are_parsed_as_by_vixie_cron() {
         // qwen-code #7452, orca #15900, robfig/cron #70: a wildcard with a step is a wildcard, a
         // range of all days is not.
         assert_eq!(
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_read_as_something_else_is_refused() {
+    fn misleading_expressions_are_rejected() {
         for (wrong, reason) in [
             // MON is not a month, and two month names in one word are not a third.
             ("0 7 1 MON *", "MON is not a month"),
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn all_hours_in_other_words_follow_the_clock() {
+    fn all_hours_in_any_notation_follow_the_wall_clock() {
         for every in ["30 0/1 * * *", "30 0-23/1 * * *", "30 0-11,12-23 * * *", "30/60 0-23 * * *"]
         {
             let both = runs(every, BERLIN, "2026-10-25T00:00:00Z", "2026-10-25T02:00:00Z");
@@ -473,7 +473,7 @@ mod tests {
     /// Hexagon/croner#132: a daily job skipped a day in Chile, whose clocks skip midnight on 7
     /// September 2025.
     #[test]
-    fn no_day_is_lost_with_its_midnight() {
+    fn a_day_without_midnight_is_not_lost() {
         let santiago = "America/Santiago";
         let days = runs("0 0 * * *", santiago, "2025-09-05T12:00:00Z", "2025-09-09T12:00:00Z");
         let expected = [
@@ -487,7 +487,7 @@ mod tests {
 
     /// Steve-Mcl/node-red-contrib-cron-plus#108: nothing ran in the repeated hour.
     #[test]
-    fn seconds_of_every_minute_come_in_both_hours_of_one_name() {
+    fn seconds_run_in_both_repeated_hours() {
         for expression in ["15 * * * * * *", "15 * * * * *"] {
             let all =
                 runs(expression, "Europe/London", "2025-10-26T00:00:00Z", "2025-10-26T03:00:00Z");
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn years_of_an_expression_may_be_past_but_must_have_its_days() {
+    fn years_may_be_in_the_past_but_must_contain_the_days() {
         let past = cron("0 0 7 1 1 * 2020");
         let utc = TimeZone::UTC;
         assert_eq!(past.next(at("2026-12-01T00:00:00Z"), &utc), None);
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_that_never_comes_is_refused() {
+    fn an_expression_without_any_time_is_rejected() {
         for never in ["0 7 31 2 *", "0 7 30 2 *", "0 0 31 4,6,9,11 *", "0 0 0 31 2 *"] {
             let error = never.parse::<Cron>().expect_err(never);
             assert!(error.contains("never occurs"), "{error}");
@@ -536,7 +536,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn every_hour_means_every_hour_of_the_clock(zone in zones(), hour in 0_i64..1_100_000) {
+        fn every_hour_runs_at_every_hour_of_the_wall_clock(zone in zones(), hour in 0_i64..1_100_000) {
             // From 1920 to 2045: every time at which the clock shows a full hour, and no other.
             let begin = Timestamp::from_second(-1_577_000_000 + hour * 3_600).expect("a moment");
             let every = cron("0 * * * *");
@@ -597,7 +597,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_fixed_time_comes_once_a_day(zone in zones(), day in 0_i32..45_000, hour in 0_u8..24, minute in 0_u8..60) {
+        fn a_fixed_time_runs_once_a_day(zone in zones(), day in 0_i32..45_000, hour in 0_u8..24, minute in 0_u8..60) {
             let fixed = cron(&format!("{minute} {hour} * * *"));
             let first = civil::date(1920, 1, 1).checked_add(Span::new().days(day)).expect("a date");
             let begin = |date: civil::Date| date.to_zoned_datetime(zone.clone()).map(|at| UtcMicros::from(at.timestamp()));

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_is_read() {
+    fn lenient_notations_are_accepted() {
         assert_eq!(read::<u16>("\"587\""), Some(587));
         assert_eq!(read::<u16>("587"), Some(587));
         assert_eq!(read::<u16>("\"587 \""), Some(587));
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nearly_right_is_answered_with_what_is() {
+    fn nearly_correct_values_get_a_suggestion() {
         let said = |line: &str| {
             let mut problems = Problems::default();
             let mut table =
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn names_may_stand_in_one_text() {
+    fn several_names_in_one_text_are_split() {
         let mut problems = Problems::default();
         let text = "tags = \"a, b;c\"\nlist = [\"a, b\"]\nempty = \"\"\n";
         let mut table = parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_in_american_spelling_too() {
+    fn american_spelling_of_keys_is_accepted() {
         let mut problems = Problems::default();
         let text = "colors = { gray = \"x\" }\ncolor = 1\ncolour = 2\n";
         let mut table = parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_may_be_written_in_the_other_number() {
+    fn a_lists_key_may_be_singular_or_plural() {
         let lists = |text: &str| {
             let mut problems = Problems::default();
             let mut table = parse("x.toml".as_ref(), text.to_owned(), &mut problems).expect("TOML");

@@ -276,7 +276,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn times_of_day_are_read_as_people_write_them() {
+    fn common_notations_of_times_are_accepted() {
         for (text, expected) in [
             ("7", Some((7, 0))),
             ("7:05", Some((7, 5))),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn office_hours_follow_the_clock_on_the_wall() {
+    fn office_hours_follow_the_wall_clock() {
         let office = hours("hours = \"08:00-18:00\"\nweekdays = [\"mon-fri\"]");
         // Friday evening in winter: Monday 08:00 is 07:00 UTC, and after the change to summer time
         // 06:00 UTC.
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_that_comes_twice_counts_twice_however_it_is_written() {
+    fn a_repeated_hour_counts_twice_in_any_notation() {
         // In Stockholm, 02:00 to 03:00 occurred twice on 25 October 2026, and not at all on 29
         // March.
         let minutes = |text: &str, date: Date| {
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_over_midnight_belongs_to_the_day_on_which_it_begins() {
+    fn a_span_across_midnight_belongs_to_its_first_day() {
         let night = hours("hours = [\"22:00-06:00\"]\nweekdays = \"fri\"");
         let found = Some((at("2026-11-20T21:00:00Z"), at("2026-11-21T05:00:00Z")));
         assert_eq!(night.next(at("2026-11-21T04:59:59Z")), found);
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_that_never_meet_are_found_out() {
+    fn hours_without_overlap_are_detected() {
         let (morning, evening) =
             (hours("hours = \"08:00-09:00\""), hours("hours = \"20:00-21:00\""));
         assert_eq!(

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_of_all_kinds() {
+    fn windows_of_all_kinds_are_parsed() {
         let config = load_text(
             "[maintenance.once]\nfrom = \"2026-12-01T22:00\"\nlasts = \"2h\"\nreason = \"new disks\"\n\
              [maintenance.weekly]\nhours = \"22:00-23:30\"\nweekdays = \"sun\"\ntests = \"pause\"\n\
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_windows_are_refused() {
+    fn impossible_windows_are_rejected() {
         insta::assert_snapshot!(
             load_text(
                 "[maintenance.a]\nfrom = \"2026-12-01T22:00\"\nto = \"2026-12-01T21:00\"\n\

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_a_mail_can_be_is_read() {
+    fn all_settings_of_a_mail_are_parsed() {
         let (read, problems) = shape(
             "[message]\nsize = \"5MB\"\nsubject = \"Prüfung\"\nbody = \"\"\"\nHallo\nWelt\n\"\"\"\nheaders = { X-Department = \"IT\" }",
         );
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_spoil_a_mail_is_refused() {
+    fn settings_that_would_damage_a_mail_are_rejected() {
         for (text, expected) in [
             ("size = \"1GB\"", "is not a size"),
             ("size = 200000000", "can't have 200000000 bytes"),

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn people_are_read_as_people_write_them() {
+    fn common_notations_of_people_are_accepted() {
         for (text, name, address) in [
             ("anna@example.com", None, "anna@example.com"),
             (" <anna@example.com> ", None, "anna@example.com"),
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_break_a_header_field_is_refused() {
+    fn text_that_would_break_a_header_field_is_rejected() {
         for text in [
             "",
             "anna",
@@ -308,7 +308,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_again(name in "[ -~äöü東]{0,40}", local in "[a-z]{1,8}") {
+        fn a_formatted_person_is_parsed_again(name in "[ -~äöü東]{0,40}", local in "[a-z]{1,8}") {
             let text = format!("{local}@example.com");
             let name: String = name.split_whitespace().collect::<Vec<_>>().join(" ");
             let person = Person { name: (!name.is_empty()).then_some(name), address: text };
@@ -316,7 +316,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_reader_fall(text in "\\PC{0,60}|.{0,30}") {
+        fn any_text_is_parsed_without_a_panic(text in "\\PC{0,60}|.{0,30}") {
             if let Ok(person) = text.parse::<Person>() {
                 prop_assert!(!person.to_string().contains(['\r', '\n']));
             }

@@ -275,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_many_take_from_one_line_is_shown_once() {
+    fn problems_inherited_from_one_line_are_shown_once() {
         let source = Arc::new(Source {
             path: "mailqos.toml".into(),
             text: "max_round_trip = \"10s\"\n".to_owned(),

@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn a_monitor_inherits_what_it_does_not_set() {
+    fn a_monitor_inherits_missing_settings() {
         let config = load_text(GOOD).unwrap_or_else(|problems| panic!("{problems}"));
         assert!(config.warnings.is_empty(), "{}", config.warnings);
         let monitor = &config.monitors["m1"];
@@ -584,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_reported_at_once() {
+    fn all_problems_are_reported_together() {
         insta::assert_snapshot!(problems_of(
             r#"
             sight = "stockholm"
@@ -617,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unwise_is_a_warning() {
+    fn questionable_settings_cause_warnings() {
         let text = GOOD.replace("port = 25 }", "port = 25, account = \"probe\", insecure = true }");
         let config = load_text(&text).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(config.warnings.count(Severity::Warning), 2, "{}", config.warnings);
@@ -658,7 +658,7 @@ mod tests {
     }
 
     #[test]
-    fn places_where_no_lake_can_be_are_refused_with_what_was_meant() {
+    fn invalid_lake_locations_are_rejected_with_a_suggestion() {
         for (data, meant) in [
             (
                 "https://minio.example.com/bucket",

@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_listens_on_port_0() {
+    fn port_0_is_rejected() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         let text = r#"

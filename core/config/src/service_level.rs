@@ -584,7 +584,7 @@ holidays_file = "days.txt"
     }
 
     #[test]
-    fn office_hours_of_a_month_with_a_change_of_clocks_and_holidays() {
+    fn office_hours_respect_clock_changes_and_holidays() {
         // October 2026 in Berlin has 22 working days; the clocks go back on Sunday the 25th.
         let office = service(
             &["Mon-Fri 07:00-19:00", "Sat 08:00-12:00"],
@@ -601,7 +601,7 @@ holidays_file = "days.txt"
     }
 
     #[test]
-    fn a_night_with_a_change_of_clocks_is_longer_or_shorter() {
+    fn a_night_with_a_clock_change_is_longer_or_shorter() {
         let nights = service(&["Sat 22:00-06:00"], &[], "Australia/Lord_Howe");
         // Lord Howe changes by half an hour on the first Sunday of April (back) and of October
         // (forward).
@@ -612,7 +612,7 @@ holidays_file = "days.txt"
     }
 
     #[test]
-    fn holidays_alone_leave_the_other_days_whole() {
+    fn holidays_do_not_affect_other_days() {
         let service = service(&[], &["2026-03-29"], "Europe/Berlin");
         let week = service.within(at("2026-03-27T23:00:00Z"), at("2026-03-30T22:00:00Z"));
         // The 28th and the 30th; the day between has 23 hours and is skipped.
@@ -621,7 +621,7 @@ holidays_file = "days.txt"
 
     proptest! {
         #[test]
-        fn stretches_are_in_order_disjoint_and_within(
+        fn service_hours_are_ordered_disjoint_and_within_the_period(
             begin in 0i64..400 * 24, hours in 1i64..24 * 40, from in 0i8..24, to in 0i8..24, day in 0usize..7,
         ) {
             prop_assume!(from != to);

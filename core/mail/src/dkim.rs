@@ -166,7 +166,7 @@ fn fields(head: &str) -> Vec<(String, String)> {
     fields
 }
 
-/// Returns a value in one line, with each run of white space reduced to one blank and none at the
+/// Returns a value in one line, with each run of white space reduced to one space and none at the
 /// ends (section 3.4.2).
 fn relaxed(value: &str) -> String {
     value
@@ -214,7 +214,7 @@ mod tests {
     use ring::signature::{ED25519, KeyPair as _, UnparsedPublicKey};
 
     #[test]
-    fn white_space_is_reduced_as_in_the_example_of_the_standard() {
+    fn white_space_is_reduced_as_in_the_standards_example() {
         // RFC 6376, section 3.4.5.
         assert_eq!(relaxed_body(b" C \r\nD \t E\r\n\r\n\r\n"), b" C\r\nD E\r\n");
         assert_eq!(relaxed(" X \r\n"), "X");
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_fits_its_mail_and_no_other() {
+    fn a_signature_is_valid_only_for_its_mail() {
         let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("a key");
         let public = UnparsedPublicKey::new(&ED25519, key.public_key().as_ref().to_vec());
         let key = Key::Ed25519(key);

@@ -123,7 +123,7 @@ impl Folding {
         if self.text.is_empty() { LINE.saturating_sub(self.column) } else { LINE - 1 }
     }
 
-    /// Adds a piece after blanks, which become a fold if the line would be too long.
+    /// Adds a piece after spaces, which become a fold if the line would be too long.
     fn add(&mut self, blanks: &str, piece: &str) {
         let length = piece.chars().count();
         let is_first = self.text.is_empty();
@@ -148,8 +148,8 @@ pub fn unstructured(name: &str, text: &str) -> String {
     let text: String = text.chars().map(|c| if is_forbidden(c) { ' ' } else { c }).collect();
     let text = text.trim();
     let mut folding = Folding::after(name);
-    // Words with the blanks before them. Decoders drop the blanks between encoded words (section
-    // 6.2), so adjacent words that need encoding are encoded together with their blanks.
+    // Words with the spaces before them. Decoders drop the spaces between encoded words (section
+    // 6.2), so adjacent words that need encoding are encoded together with their spaces.
     let mut words: Vec<(String, String, bool)> = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_and_twenty_recipients_fit_into_lines() {
+    fn many_recipients_are_folded_into_lines() {
         let people: Vec<Person> = (0..120)
             .map(|number| {
                 format!("Person {number} <person.number.{number}@example.com>")
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_a_mail_ends_with_both() {
+    fn every_line_of_a_mail_ends_with_cr_and_lf() {
         // gen_smtp #253 and packetfence #5380 (bare LF), msmtp #145 (bare CR).
         let mail = Head::new().with(b"a\nb\r\nc\rd\r\r\n\n.\n");
         let mail = String::from_utf8(mail).expect("text");
@@ -488,7 +488,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_come_back_in_short_lines(text in "[ -~äöß東😀]{0,300}|([a-z]{1,500} ){0,5}") {
+        fn folded_texts_are_decoded_again(text in "[ -~äöß東😀]{0,300}|([a-z]{1,500} ){0,5}") {
             let field = unstructured("Subject", &text);
             prop_assert_eq!(decoded(&field), text.trim());
             for (number, line) in field.split("\r\n").enumerate() {
@@ -505,7 +505,7 @@ mod tests {
         }
 
         #[test]
-        fn addresses_come_back_in_short_lines(
+        fn folded_addresses_are_decoded_again(
             names in proptest::collection::vec("[ -~äö東]{0,30}", 1..30),
         ) {
             let people: Vec<Person> = names

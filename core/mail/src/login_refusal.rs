@@ -1,8 +1,8 @@
-//! Reasons of refused logins. Only some of them concern the credentials, and only some justify
+//! Reasons for refused logins. Only some of them concern the credentials, and only some justify
 //! trying another mechanism. Each failed login counts towards the lockout threshold of the account
 //! (Active Directory: 5 or 10), so rejected credentials are not tried again.
 
-/// Reason of a refused login.
+/// Reason for a refused login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LoginRefusal {
     /// The server rejected the credentials, or gave no other reason.
@@ -249,7 +249,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_refusal_is_read_by_its_code_and_its_words() {
+    fn a_refusal_is_classified_by_code_and_text() {
         for (text, expected) in [
             // Dovecot.
             ("[AUTHENTICATIONFAILED] Authentication failed.", Credentials),
@@ -378,12 +378,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read(text in ".{0,200}") {
+        fn any_text_is_classified_without_a_panic(text in ".{0,200}") {
             let _ = LoginRefusal::read(&text);
         }
 
         #[test]
-        fn a_code_about_the_load_is_never_about_the_password(
+        fn a_code_for_load_never_means_a_wrong_password(
             code in prop_oneof![Just("UNAVAILABLE"), Just("SYS/TEMP"), Just("LIMIT"), Just("IN-USE"), Just("LOGIN-DELAY")],
             words in "[a-zA-Z ]{0,60}",
         ) {

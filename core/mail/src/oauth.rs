@@ -565,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_refresh_token_belongs_to_the_configured_one() {
+    fn a_stored_refresh_token_belongs_to_the_configured_one() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("state/oauth/probe");
         let (first, second) = (Secret::new("first"), Secret::new("second"));
@@ -588,7 +588,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn while_a_token_serves_a_dead_token_server_is_not_asked_each_time() {
+    async fn an_unresponsive_token_server_is_not_asked_at_each_login_while_a_token_is_valid() {
         let oauth = OAuth::new(OAuthOptions {
             token_url: "http://127.0.0.1:1/token".to_owned(),
             client_id: "client".to_owned(),

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_wrong_at_first_has_a_remedy() {
+    fn common_first_failures_have_a_remedy() {
         use Stage::{
             PickupConnect, PickupGreeting, PickupLogin, PickupTls, SmtpAuth, SmtpConnect,
             SmtpGreeting, SmtpRcpt, SmtpTls,

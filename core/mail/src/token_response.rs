@@ -98,7 +98,7 @@ fn form(text: &[u8]) -> Option<Map<String, Value>> {
     (fields.contains_key("access_token") || fields.contains_key("error")).then_some(fields)
 }
 
-/// Decodes percent-encoding, with `+` as a blank.
+/// Decodes percent-encoding, with `+` as a space.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_read_however_the_server_writes_them() {
+    fn tokens_are_parsed_in_all_known_formats() {
         for body in [
             r#"{"token_type":"Bearer","expires_in":"3599","ext_expires_in":"3599","access_token":"T"}"#,
             r#"{"expires_in":3599,"access_token":"T"}"#,
@@ -192,7 +192,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_input_is_parsed_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = regular(200, body);
         }
     }

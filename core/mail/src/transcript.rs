@@ -125,7 +125,7 @@ impl Transcript {
         self.record(Instant::now(), Direction::Note, text.as_bytes());
     }
 
-    /// Returns the start of the conversation.
+    /// Returns the start of the session.
     pub fn began_at(&self) -> UtcMicros {
         self.began_at
     }
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_conversation_is_cut_and_marked_as_cut() {
+    fn a_long_session_is_truncated_and_marked() {
         let mut transcript = Transcript::begin("host", 25);
         for _ in 0..100 {
             transcript.record(Instant::now(), Direction::Received, &[b'x'; 10_000]);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_comes_in_several_chunks_is_taken_out() {
+    fn a_secret_across_several_chunks_is_removed() {
         let mut transcript = Transcript::begin("host", 110);
         transcript.hide(&Secret::new("hunter2"));
         for (direction, bytes) in [
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_secret_line_the_command_remains() {
+    fn the_command_of_a_secret_line_remains() {
         for (line, shown) in [
             ("AUTH PLAIN AGh1bnRlcgBodW50ZXIy\r\n", "AUTH PLAIN (secret)\r\n"),
             ("AUTH XOAUTH2\r\n", "AUTH XOAUTH2\r\n"),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_withheld_leaves_only_its_size() {
+    fn withheld_data_leaves_only_its_size() {
         let mut transcript = Transcript::begin("host", 110);
         let mark = transcript.mark();
         transcript.record(Instant::now(), Direction::Sent, b"TOP 1 60\r\n");

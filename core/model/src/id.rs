@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_checked() {
+    fn invalid_names_are_rejected() {
         assert!("mail-1_a.b".parse::<MonitorId>().is_ok());
         assert_eq!("".parse::<MonitorId>(), Err(InvalidName::Empty));
         assert_eq!("Mail".parse::<MonitorId>(), Err(InvalidName::Character('M')));

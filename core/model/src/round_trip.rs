@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_what_is_known_and_no_more() {
+    fn only_significant_digits_are_shown() {
         for (estimate, likely, error, shown, whole) in [
             (
                 3_709,

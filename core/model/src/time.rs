@@ -155,7 +155,7 @@ impl FromStr for Micros {
     type Err = ParseDurationError;
 
     /// Parses `"1h30m"`, `"2.5s"`, `"500ms"`: numbers with units in any order, optionally with
-    /// blanks between them.
+    /// spaces between them.
     fn from_str(text: &str) -> Result<Self, ParseDurationError> {
         let error = || ParseDurationError(text.to_owned());
         let mut rest = text.trim();
@@ -218,7 +218,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn durations_are_read() {
+    fn durations_are_parsed() {
         assert_eq!("90s".parse(), Ok(Micros::from_secs(90)));
         assert_eq!("1h30m".parse(), Ok(Micros::from_secs(5400)));
         assert_eq!("2.5 s".parse(), Ok(Micros::from_millis(2500)));

@@ -148,7 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn fields_of_a_certificate_are_found() {
+    fn fields_of_a_certificate_are_parsed() {
         let mut parameters =
             rcgen::CertificateParams::new(vec!["mail.example.com".to_owned()]).expect("a name");
         parameters.distinguished_name = rcgen::DistinguishedName::new();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_cannot_steer_a_terminal() {
+    fn an_issuers_control_characters_are_removed() {
         let text = b"x\x1b[2Jy\r\nz";
         let value = [&[0x06, 3, 0x55, 0x04, 0x03, 0x0c, text.len() as u8][..], text].concat();
         let pair = [&[0x30, value.len() as u8][..], &value].concat();
@@ -179,7 +179,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_input_is_parsed_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Some(certificate) = Certificate::parse(&bytes) {
                 let _ = (certificate.not_after(), certificate.rsa_bits(), certificate.issuer_name());
             }

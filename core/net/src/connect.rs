@@ -155,7 +155,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpSocket};
 
     #[tokio::test]
-    async fn a_silent_address_and_a_closed_one_do_not_keep_from_the_third() {
+    async fn silent_and_closed_addresses_do_not_block_the_third() {
         // A listener with a full queue silently drops further connections, as a firewall does.
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn families_alternate() {
+    fn address_families_alternate() {
         let parse = |text: &str| text.parse::<SocketAddr>().expect("an address");
         let given = ["[::1]:1", "[::2]:1", "127.0.0.1:1", "127.0.0.2:1"].map(parse);
         let wanted = ["[::1]:1", "127.0.0.1:1", "[::2]:1", "127.0.0.2:1"].map(parse);

@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_and_an_endless_head_end_in_an_error() {
+    async fn silence_and_an_endless_head_are_errors() {
         let (url, _task) = server("", Vec::new(), 0).await;
         // The server closes the connection; an address that accepts connections but does not
         // respond is the listener's own backlog.
@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_complete_answer_counts_though_the_connection_breaks_behind_it() {
+    async fn a_complete_response_counts_even_if_the_connection_then_breaks() {
         let place = Place::parse("http://script/").expect("an address");
         for _ in 0..20 {
             let stream = Reset::saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
@@ -674,7 +674,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_asked_for_in_seconds_or_until_a_date() {
+    fn retry_after_is_parsed_as_seconds_or_a_date() {
         let now = UtcMicros(1_445_412_440_000_000); // 2015-10-21 07:27:20 UTC
         let seconds = |text: &str| {
             let value = HeaderValue::from_str(text).expect("a value");
@@ -694,7 +694,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_checked_and_never_shown() {
+    fn addresses_are_validated_and_never_shown() {
         for wrong in [
             "",
             "hooks.example.com/x",

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_chooses_by_protocol_and_exceptions() {
+    fn the_environments_proxy_depends_on_protocol_and_exceptions() {
         let both = [("HTTPS_PROXY", "http://s:1"), ("http_proxy", "h:2"), ("NO_PROXY", "")];
         assert_eq!(chosen("https://a.example/", &both).as_deref(), Some("s:1"));
         assert_eq!(chosen("http://a.example/", &both).as_deref(), Some("h:2"));
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_read_with_its_login_and_never_shown() {
+    fn a_proxys_login_is_parsed_and_never_shown() {
         let read = |text: &str| {
             let proxy = Proxy::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             let login = proxy.authorization.map(|login| login.expose().to_owned());

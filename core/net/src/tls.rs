@@ -261,7 +261,7 @@ mod tests {
     use crate::tls_failure::{explain, is_of_certificate};
 
     #[test]
-    fn a_missing_or_empty_ca_file_is_named() {
+    fn a_missing_or_empty_ca_file_is_reported() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("ca.pem");
         let trust = Trust { ca_file: Some(path.clone()), ..Trust::default() };

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn name_servers_have_a_port_or_the_usual_one() {
+    fn name_servers_have_a_given_or_the_default_port() {
         for (text, expected) in [
             ("192.0.2.53", "192.0.2.53:53"),
             ("192.0.2.53:5353", "192.0.2.53:5353"),

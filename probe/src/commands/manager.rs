@@ -32,7 +32,7 @@ pub(super) fn ready(helpers: &mut JoinSet<()>, board: Arc<Board>) {
     tell(&[NotifyState::Ready]);
     let mut micros = 0;
     if sd_notify::watchdog_enabled(false, &mut micros) {
-        // Several times within the limit, because a suspension of the probe makes it miss one.
+        // Notify several times within the limit, because a suspension of the probe makes it miss one.
         let limit = Duration::from_micros(micros);
         helpers.spawn(async move {
             let mut well = true;

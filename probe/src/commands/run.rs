@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_signal_stops_what_is_begun_after_a_stop() {
+    async fn one_signal_stops_a_run_after_an_earlier_stop() {
         for _ in 0..2 {
             let mut stop = stop_signal().expect("signals");
             assert!(!*stop.borrow());

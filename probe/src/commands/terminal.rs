@@ -109,7 +109,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn columns_are_counted_as_they_are_seen() {
+    fn columns_are_counted_by_display_width() {
         assert_eq!(column("東京", 6), "東京  ");
         assert_eq!(column("東京メール", 6), "東京… ");
         assert_eq!(cut("Göteborg", 8), "Göteborg");
@@ -118,12 +118,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_steers_the_terminal() {
+    fn control_characters_are_removed() {
         assert_eq!(plain("Göte\x1b[2J\u{9b}\r\nborg"), "Göte [2J   borg");
     }
 
     #[test]
-    fn words_go_into_lines_and_what_is_too_much_is_cut() {
+    fn words_are_wrapped_and_excess_lines_are_cut() {
         assert_eq!(lines("a bb ccc dddd", 6, 3), ["a bb", "ccc", "dddd"]);
         assert_eq!(lines("a bb ccc dddd", 6, 2), ["a bb", "ccc d…"]);
         assert_eq!(lines("abcdefgh", 6, 2), ["abcde…"]);

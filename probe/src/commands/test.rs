@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_is_explained_by_what_was_seen() {
+    fn the_error_is_explained_by_the_observations() {
         let arrival = Arrival {
             not_shown: None,
             announced: Some(Micros(330_000)),

@@ -139,7 +139,7 @@ mod tests {
 
         /// Checks the share of covered arrivals over many mails with any distribution of errors.
         #[test]
-        fn ninety_nine_in_a_hundred_are_covered(seed in any::<u64>(), heavy in 1..6_i32, gap in 1_000..600_000_i64) {
+        fn ninety_nine_percent_of_arrivals_are_covered(seed in any::<u64>(), heavy in 1..6_i32, gap in 1_000..600_000_i64) {
             let mut state = seed | 1;
             let mut random = || {
                 state ^= state << 13;

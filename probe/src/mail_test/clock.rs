@@ -212,7 +212,7 @@ impl Clock {
         }
     }
 
-    /// Returns the bounds of the offset at a moment, assuming a single steady clock, if they are
+    /// Returns the bounds of the offset at a time, assuming a single steady clock, if they are
     /// known.
     fn steady(&self, at: Moment) -> Option<(i64, i64)> {
         let lies = self.recent.iter().filter(|agreed| !**agreed).count();
@@ -414,7 +414,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_moment_lies_within_the_stated_bounds(
+        fn the_true_time_is_within_the_stated_bounds(
             offset in -100 * SECOND..100 * SECOND,
             ppm in -100.0..100.0_f64,
             gaps in proptest::collection::vec((0..600 * SECOND, 0..15 * SECOND, 0..15 * SECOND), 1..80),
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_claimed_by_a_few_readings_or_after_a_contradiction() {
+    fn nothing_is_stated_with_few_or_contradictory_readings() {
         let truth = Truth { offset: 0, ppm: 0.0 };
         let mut clocks = Clocks::default();
         let mut told = Vec::new();
@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn coarse_readings_that_agree_with_both_do_not_hide_that_a_clock_was_set() {
+    fn ambiguous_coarse_readings_do_not_hide_a_clock_step() {
         let mut clocks = Clocks::default();
         for (number, now) in moments(60).enumerate() {
             let offset = if number < 20 { 0 } else { SECOND };
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_contradicts_itself_is_not_taken_for_one() {
+    fn a_contradictory_clock_does_not_count_as_one_clock() {
         // Three machines with the same name, up to ten seconds apart.
         let mut clocks = Clocks::default();
         for (number, now) in moments(60).enumerate() {
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_clocks_are_remembered() {
+    fn the_number_of_remembered_clocks_is_limited() {
         let mut clocks = Clocks::default();
         for number in 0..2 * MAX_CLOCKS {
             clocks.note(&number.to_string(), Truth { offset: 0, ppm: 0.0 }.stamp(0), bounds(0, 1));

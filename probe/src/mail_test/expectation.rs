@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_are_made_where_the_mails_land() {
+    fn pick_ups_are_made_around_the_usual_arrival() {
         let looks = of(&[(60.1, 62.0); 20]).looks(&monitor(), LIMITS, 1);
         let looks = seconds(&looks);
         assert_eq!(looks.len(), 5);
@@ -213,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn looks_are_few_in_order_and_in_time(
+        fn pick_ups_are_few_ordered_and_in_time(
             round_trips in proptest::collection::vec((0.0..90.0_f64, 0.0..30.0_f64), 0..80),
             count in 0..20_usize,
             chance in any::<u64>(),

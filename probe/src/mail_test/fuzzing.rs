@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mailbox_that_does_not_let_go_of_a_mail_ends_no_visit() {
+    fn a_failed_deletion_does_not_end_the_visit() {
         let listed = "+OK ready\r\n+OK\r\nUSER\r\nUIDL\r\nTOP\r\nSASL PLAIN\r\n.\r\n+OK\r\n+OK\r\n2 bbb\r\n1 aaa\r\n.\r\n";
         let ours = format!("+OK\r\nX-MailQoS-Token: {}\r\n\r\n.\r\n", seeded_token());
         let foreign = "+OK\r\nSubject: hello\r\n\r\n.\r\n";
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_validity_no_uid_is_remembered() {
+    fn without_uidvalidity_no_uid_is_remembered() {
         let said = |validity: &str| {
             let selected = format!(
                 "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS] ready\r\nA1 OK [CAPABILITY IMAP4rev1 UIDPLUS] in\r\n\
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seeds_lead_to_the_depths() {
+    fn the_seeds_reach_the_deep_code_paths() {
         assert!(
             seeds("token").iter().all(|seed| key().find(seed) == Some(seeded())),
             "{}",

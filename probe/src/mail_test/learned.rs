@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_of_a_future_mean_nothing() {
+    fn offsets_from_the_future_are_ignored() {
         let mut file: LearnedFile =
             serde_json::from_slice(&learned().due(true).expect("due")).expect("JSON");
         let now = file.at - Micros::from_secs(60);

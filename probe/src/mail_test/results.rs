@@ -84,7 +84,7 @@ impl Statement {
     }
 }
 
-/// Skips blanks and comments. An unclosed parenthesis is not a comment.
+/// Skips spaces and comments. An unclosed parenthesis is not a comment.
 fn skip(text: &str) -> &str {
     let mut rest = text.trim_start();
     while rest.starts_with('(')
@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_is_read_to_its_end(text in "[a-z=;()\"\\\\ .]{0,60}", other in "\\PC{0,80}") {
+        fn every_text_is_parsed_completely(text in "[a-z=;()\"\\\\ .]{0,60}", other in "\\PC{0,80}") {
             let _ = statements(&text);
             let _ = statements(&other);
         }

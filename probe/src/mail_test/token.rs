@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_found_wherever_it_survived() {
+    fn a_token_is_found_wherever_it_survived() {
         let text = key().write(&token());
         let (first, second) = text.split_at(40);
         let quoted: String = text.replace(':', "=3A").replace('_', "=5F");
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_that_holds_too_little_is_named() {
+    fn a_key_file_that_is_too_short_is_reported() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("signing.key");
         for text in ["", "short\n"] {
@@ -438,7 +438,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(sent_at in any::<i64>().prop_filter("i64::MIN has no base 36", |n| *n != i64::MIN), nonce in any::<[u8; 8]>()) {
+        fn a_formatted_token_is_parsed_again(sent_at in any::<i64>().prop_filter("i64::MIN has no base 36", |n| *n != i64::MIN), nonce in any::<[u8; 8]>()) {
             let token = Token { sent_at: UtcMicros(sent_at), nonce, ..token() };
             prop_assert_eq!(key().find(key().write(&token).as_bytes()), Some(token));
         }
@@ -451,7 +451,7 @@ mod tests {
         }
 
         #[test]
-        fn folding_anywhere_does_no_harm(cuts in proptest::collection::vec(4..120_usize, 0..6)) {
+        fn a_token_folded_anywhere_is_found(cuts in proptest::collection::vec(4..120_usize, 0..6)) {
             let mut text = key().write(&token());
             for cut in cuts {
                 if cut < text.len() && !text[..cut].ends_with("\r\n") && text.is_char_boundary(cut) && !text[cut..].starts_with("\n") {

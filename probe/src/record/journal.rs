@@ -327,7 +327,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn a_journal_torn_anywhere_keeps_what_is_whole(count in 1u64..5, cut in 0.0f64..1.0) {
+        fn a_journal_truncated_anywhere_keeps_its_complete_entries(count in 1u64..5, cut in 0.0f64..1.0) {
             let folder = tempfile::tempdir().expect("folder");
             let path = written(folder.path(), count);
             let whole = std::fs::read(&path).expect("read");
@@ -339,7 +339,7 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_costs_one_entry_and_is_noticed(bit in any::<prop::sample::Index>()) {
+        fn a_flipped_bit_costs_one_entry_and_is_detected(bit in any::<prop::sample::Index>()) {
             let folder = tempfile::tempdir().expect("folder");
             let path = written(folder.path(), 4);
             let mut bytes = std::fs::read(&path).expect("read");

@@ -588,7 +588,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_recorded_is_sealed_once_and_settled_beats_provisional() {
+    async fn samples_are_sealed_once_and_settled_ones_take_precedence() {
         let folder = tempfile::tempdir().expect("folder");
         let recorder = Recorder::open(&config(folder.path())).await.expect("open");
         let mut provisional = sample(1, Outcome::Lost);
@@ -613,7 +613,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_at_the_same_moment_are_all_kept() {
+    async fn events_at_the_same_time_are_all_kept() {
         let folder = tempfile::tempdir().expect("folder");
         let config = config(folder.path());
         let recorder = Recorder::open(&config).await.expect("open");
@@ -629,7 +629,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_probe_is_refused_by_name() {
+    async fn a_second_probe_is_rejected_with_the_holders_name() {
         let folder = tempfile::tempdir().expect("folder");
         let config = config(folder.path());
         let first = Recorder::open(&config).await.expect("open");
@@ -640,7 +640,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_crash_everything_acknowledged_is_there_once() {
+    async fn after_a_crash_every_acknowledged_sample_exists_once() {
         let folder = tempfile::tempdir().expect("folder");
         let recorder = Recorder::open(&config(folder.path())).await.expect("open");
         for at in 0..5 {
@@ -667,7 +667,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_deleted_underneath_costs_no_sample() {
+    async fn deleting_the_folder_loses_no_sample() {
         let folder = tempfile::tempdir().expect("folder");
         let recorder = Recorder::open(&config(folder.path())).await.expect("open");
         // After a seal, the sealer pauses for seconds, so the following affects only the journal.
@@ -680,7 +680,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_disk_refuses_is_held_and_written_later() {
+    async fn samples_refused_by_the_disk_are_written_later() {
         let folder = tempfile::tempdir().expect("folder");
         let recorder = Recorder::open(&config(folder.path())).await.expect("open");
         // After a seal, the sealer pauses for seconds, so the following affects only the journal.

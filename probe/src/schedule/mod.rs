@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold_in_all_by_server_and_by_mailbox() {
+    fn limits_apply_in_total_per_server_and_per_mailbox() {
         assert_eq!(taken("tests = 4"), [0, 1, 2, 3]);
         assert_eq!(taken("per_server = 3"), [0, 1, 2, 4, 5]);
         assert_eq!(taken("per_mailbox = 1"), [0, 2, 4]);
@@ -537,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_alive_as_long_as_it_looks_for_tests_to_start() {
+    fn a_probe_is_alive_as_long_as_it_checks_for_due_tests() {
         let board = Board::default();
         let long = Duration::from_secs(3600);
         assert!(!board.is_alive(long), "it has not begun yet");

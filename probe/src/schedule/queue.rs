@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_corrected_by_an_hour_stops_no_test() {
+    fn correcting_the_clock_by_an_hour_stops_no_test() {
         // The case of the issue: an hour ahead, then corrected, with a test every two seconds.
         for step in [-HOUR, HOUR, -26 * HOUR, 400 * 24 * HOUR] {
             let mut scene = Scene::begin("test_interval = \"2s\"", MIDNIGHT + 12 * HOUR);
@@ -329,7 +329,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_wall_clock_does_tests_keep_their_pace(
+        fn tests_keep_their_pace_whatever_the_wall_clock_does(
             interval in 2i64..600,
             steps in proptest::collection::vec((1i64..2_000, -9 * HOUR..9 * HOUR), 0..12),
         ) {
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frequent_calendar_takes_no_minute_twice_and_does_not_wait_for_an_hour() {
+    fn a_frequent_calendar_repeats_no_minute_and_has_no_long_gap() {
         // A minute and a half back: the two minutes already used don't start tests again.
         let mut scene = Scene::begin("schedule = \"*/5 * * * *\"", MIDNIGHT + 12 * HOUR - SECOND);
         scene.run(6 * MINUTE);
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slewed_clock_takes_the_calendar_along() {
+    fn a_calendar_follows_a_slewed_clock() {
         let mut scene = Scene::begin("schedule = \"0 6 * * *\"", MIDNIGHT);
         for _ in 0..6 * 60 {
             // 500 µs per second, the maximum rate at which NTP slews.
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_is_brought_forward_comes_once() {
+    fn a_start_moved_forward_runs_once() {
         let clock = Clock::manual(UtcMicros(0));
         let id: MonitorId = "m0".parse().expect("a name");
         let mut queue = Queue::default();

@@ -46,7 +46,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_slot_lies_in_its_interval(id in "[a-z]{1,10}", interval in 1i64..i64::MAX / 4) {
+        fn a_slot_is_within_its_interval(id in "[a-z]{1,10}", interval in 1i64..i64::MAX / 4) {
             let slot = offset("site", &id, Micros(interval));
             prop_assert!(slot.0 >= 0 && slot.0 < interval);
             prop_assert_eq!(slot, offset("site", &id, Micros(interval)));
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_spread_evenly() {
+    fn slots_are_evenly_distributed() {
         let mut tenths = [0; 10];
         for number in 0..10_000 {
             let slot = offset("site", &format!("monitor-{number}"), Micros::from_secs(60));

@@ -417,7 +417,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_get_the_format_that_they_name() {
+    fn clients_get_the_requested_format() {
         for (accept, form) in [
             ("", Form::Classic),
             ("*/*", Form::Classic),

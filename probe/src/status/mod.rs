@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_counts_what_is_not_above_each_bound() {
+    fn a_histogram_counts_values_up_to_each_bound() {
         let mut histogram = Histogram::default();
         for milliseconds in [1, 5, 6, 999, 2_000_000] {
             histogram.count(Micros::from_millis(milliseconds));
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn half_hours_of_a_clock_that_was_ahead_are_none_of_the_last_day() {
+    fn half_hours_from_the_future_are_not_part_of_the_last_day() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("mailqos.toml");
         std::fs::write(&path, "site = \"here\"\n").expect("write");

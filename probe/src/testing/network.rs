@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_stays_one_while_a_reference_answers() {
+    async fn a_failure_counts_while_a_reference_responds() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let network = Network::new(&["nowhere.invalid:53".to_owned(), address]);

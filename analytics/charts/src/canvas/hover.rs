@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hover_texts_omit_what_the_previous_one_stated() {
+    fn hover_texts_omit_words_of_the_previous_text() {
         let cells =
             ["2|492", "3|492", "3|492", "maintenance", "1|492", "1|"].map(str::to_owned).to_vec();
         let names = (0..6).map(|name| name.to_string()).collect();

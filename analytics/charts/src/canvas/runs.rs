@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_alike_is_joined_past_what_it_does_not_touch() {
+    fn similar_elements_are_joined_past_others_that_they_do_not_touch() {
         let ticks = runs_of(|canvas| {
             for tick in 0..9 {
                 let x = f64::from(tick) * 60.0;
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_covers_something_stays_above_it() {
+    fn covering_elements_stay_above_covered_ones() {
         let covered = runs_of(|canvas| {
             canvas.rect((0.0, 0.0), (10.0, 10.0), Ink::Calm);
             canvas.rect((5.0, 5.0), (10.0, 10.0), Ink::Failed);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drawing_of_very_many_marks_is_written_in_time() {
+    fn very_many_marks_are_written_in_reasonable_time() {
         let marks = runs_of(|canvas| {
             for mark in 0..40_000 {
                 let ink = if mark % 2 == 0 { Ink::Calm } else { Ink::Failed };

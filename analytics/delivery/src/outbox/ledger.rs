@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_has_a_path_and_a_reason_also_from_earlier_versions() {
+    fn removals_of_earlier_versions_have_a_path_and_a_reason() {
         let text = r#"{"removed_at":"2026-04-02T00:00:00Z","target":"file_store","folder":"","name":"b.pdf"}"#;
         let Ok(Line::Removed(mut removal)) = serde_json::from_str(text) else {
             panic!("a removal");

@@ -39,7 +39,7 @@ pub(crate) fn request(folder: &Path, occasion: &str) -> Request {
 }
 
 #[tokio::test]
-async fn what_was_delivered_is_not_delivered_again() {
+async fn a_completed_delivery_is_not_repeated() {
     let folder = tempfile::tempdir().expect("folder");
     let config = config(folder.path());
     let outbox = Outbox::open(&config).expect("outbox");
@@ -92,7 +92,7 @@ async fn a_state_file_of_any_size_is_refused_and_stops_no_other_delivery() {
 }
 
 #[tokio::test]
-async fn a_run_is_ordered_whole_and_once() {
+async fn a_run_is_ordered_completely_and_once() {
     let folder = tempfile::tempdir().expect("folder");
     let config = config(folder.path());
     let outbox = Outbox::open(&config).expect("outbox");
@@ -171,7 +171,7 @@ fn a_stray_file_blocks_nothing() {
 }
 
 #[test]
-fn an_order_that_is_dropped_can_be_ordered_again() {
+fn a_dropped_order_can_be_ordered_again() {
     let folder = tempfile::tempdir().expect("folder");
     let outbox = Outbox::open(&config(folder.path())).expect("outbox");
     let now = UtcMicros(1_000_000);
@@ -190,7 +190,7 @@ fn an_order_that_is_dropped_can_be_ordered_again() {
 }
 
 #[tokio::test]
-async fn nothing_half_done_stays_of_what_is_given_up() {
+async fn partial_uploads_of_abandoned_orders_are_removed() {
     let folder = tempfile::tempdir().expect("folder");
     let config = config(folder.path());
     let outbox = Outbox::open(&config).expect("outbox");
@@ -239,7 +239,7 @@ async fn linked_files_are_removed_unless_another_delivery_uses_them() {
 }
 
 #[test]
-fn what_is_stuck_again_is_another_notice() {
+fn an_order_that_gets_stuck_again_causes_another_notice() {
     let folder = tempfile::tempdir().expect("folder");
     let config = config(folder.path());
     let outbox = Outbox::open(&config).expect("outbox");
@@ -276,7 +276,7 @@ fn what_is_stuck_again_is_another_notice() {
 }
 
 #[tokio::test]
-async fn what_fails_is_tried_again_later_and_given_up_in_the_end() {
+async fn failed_deliveries_are_retried_and_finally_given_up() {
     let folder = tempfile::tempdir().expect("folder");
     let config = config(folder.path());
     // A file occupies the name of the target's folder.

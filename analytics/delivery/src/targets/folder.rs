@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_folder_that_is_not_mounted_has_lost_nothing() {
+    async fn files_of_an_unmounted_folder_do_not_count_as_removed() {
         let outer = tempfile::tempdir().expect("a folder");
         let root = outer.path().join("mount");
         let mut file_store = Folder::new(&root);

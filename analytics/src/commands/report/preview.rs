@@ -307,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine_is_answered() {
+    fn only_requests_to_this_machine_are_answered() {
         assert!(is_here("127.0.0.1:8080") && is_here("localhost"));
         assert!(!is_here("reports.example.com:8080") && !is_here("127.0.0.1.example.com"));
     }

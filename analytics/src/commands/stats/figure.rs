@@ -460,7 +460,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_are_counted_in_english() {
+    fn ordinals_are_english() {
         let shown = [1, 2, 3, 4, 11, 12, 13, 21, 102, 111, 1_003].map(ordinal);
         let right = [
             "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "111th", "1003rd",
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn each_figure_is_found_by_the_name_that_it_shows() {
+    fn each_figure_is_found_by_its_displayed_name() {
         let limits = LIMITS.map(|limit| format!("delivered_within_{}", limit_name(limit)));
         let others = "availability delivery_rate coverage availability_by_time downtime unknown maintenance outages longest_outage mttr \
                       mtbf tests ok not_tested excluded provisional delivered_within_max_round_trip delivered_p99.9 round_trip_count \

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_read_exactly() {
+    fn percentiles_are_parsed_exactly() {
         assert_eq!(percentile("99.9").map(|asked| asked.q), Ok(0.999));
         assert_eq!(percentile("p95").map(|asked| asked.name), Ok("p95".to_owned()));
         for wrong in ["", "p", "101", "-1", "fast", "1e1", "NaN", "."] {

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_opsgenie_is_announced_where_it_is_used() {
+    fn the_end_of_opsgenie_is_announced_if_it_is_used() {
         for (kind, is_announced) in [
             ("\"opsgenie\"", true),
             ("\"opsgenie\", url = \"https://api.eu.opsgenie.com/v2/alerts\"", true),

@@ -479,7 +479,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn what_is_written_is_read(samples in proptest::collection::vec(sample(), 0..30).prop_map(sorted)) {
+        fn written_rows_are_read_back(samples in proptest::collection::vec(sample(), 0..30).prop_map(sorted)) {
             let folder = tempfile::tempdir().expect("folder");
             let sealed = SealedUpTo { journal: "j".into(), position: 7 };
             let path = write(folder.path(), &samples, Some(&sealed));
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn many_rows_make_several_row_groups() {
+    fn many_rows_form_several_row_groups() {
         let folder = tempfile::tempdir().expect("folder");
         let samples: Vec<Sample> = (0..ROW_GROUP as i64 + 5)
             .map(|at| Sample::new("m".parse().expect("a name"), UtcMicros(at), Outcome::Ok))
@@ -584,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_anywhere_is_noticed() {
+    fn a_flipped_bit_anywhere_is_detected() {
         let versions = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lakes");
         let bytes = std::fs::read(versions.join("columns-2/samples.parquet")).expect("read");
         let folder = tempfile::tempdir().expect("folder");

@@ -660,7 +660,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_pyarrow_duckdb_pandas_and_polars_are_read_as_they_are() {
+    fn files_of_pyarrow_duckdb_pandas_and_polars_are_read() {
         let expected = expected();
         let mut tried = 0;
         for (name, path) in files() {
@@ -695,7 +695,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encrypted_file_is_named_and_is_not_damaged() {
+    fn an_encrypted_file_is_reported_and_does_not_count_as_damaged() {
         for name in ["encrypted-footer", "encrypted-columns"] {
             let path = folder().join(format!("{name}.parquet"));
             let error = read_day::<Sample>(&path).expect_err("nobody has the key");
@@ -750,7 +750,7 @@ mod tests {
     }
 
     #[test]
-    fn of_rows_with_the_same_key_the_settled_one_stays() {
+    fn the_settled_row_of_a_key_is_kept() {
         let mut provisional = expected().remove(0);
         provisional.settled = Some(false);
         let settled = Sample { settled: Some(true), ..provisional.clone() };

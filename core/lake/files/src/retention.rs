@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_days_of_this_site_go_and_no_others() {
+    fn only_old_days_of_this_site_are_removed() {
         let folder = tempfile::tempdir().expect("folder");
         let site: SiteName = "here".parse().expect("a name");
         let now = UtcMicros(1_795_456_800_000_000);

@@ -110,7 +110,7 @@ pub struct MonitorStatus {
     /// Failed tests in a row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
-    /// Reason of the last failure, while failures last.
+    /// Reason for the last failure, while failures last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The last test.
@@ -185,7 +185,7 @@ pub struct MaintenanceStatus {
     pub name: String,
     /// End of the window.
     pub until: Timestamp,
-    /// Reason of the window.
+    /// Reason for the window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

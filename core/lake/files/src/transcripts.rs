@@ -31,7 +31,7 @@ const MAX_AGE_US: i64 = 400 * 86_400 * 1_000_000;
 /// Maximum number of connections kept for a test.
 const MAX_CONVERSATIONS: usize = 12;
 
-/// The conversations of one test.
+/// The connections of one test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transcript {
     version: u32,
@@ -45,7 +45,7 @@ pub struct Transcript {
     pub outcome: Outcome,
     /// The stage that failed.
     pub stage: Option<Stage>,
-    /// Reason of the failure.
+    /// Reason for the failure.
     pub error: Option<String>,
     /// The connections, ordered by their start.
     pub conversations: Vec<Conversation>,
@@ -65,7 +65,7 @@ pub struct Conversation {
 /// Bytes that were sent or received at the same time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TranscriptEntry {
-    /// Microseconds since the conversation began.
+    /// Time since the start of the connection, in microseconds.
     pub at_us: i64,
     /// Direction of the bytes.
     pub direction: Direction,
@@ -110,10 +110,10 @@ impl Conversation {
     }
 }
 
-/// A line of a conversation.
+/// A line of a transcript.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Time since the conversation began.
+    /// Time since the start of the connection.
     pub at: Micros,
     /// Direction of the line.
     pub direction: Direction,
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_make_room() {
+    fn the_oldest_transcripts_are_removed() {
         let folder = tempfile::tempdir().expect("folder");
         let store = store(folder.path(), 50_000);
         let all: Vec<_> = (0..100).map(|number| transcript(number, 1_000)).collect();
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_later_is_added_once() {
+    fn later_sessions_are_added_once() {
         let folder = tempfile::tempdir().expect("folder");
         let store = store(folder.path(), 1_000_000);
         let kept = transcript(0, 10);

@@ -85,7 +85,7 @@ mod tests {
     use crate::Credentials;
 
     #[test]
-    fn both_forms_are_those_of_their_documents() {
+    fn both_forms_match_their_specifications() {
         let token = Secret::new("vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==");
         assert_eq!(
             // RFC 7628, section 4.1, without host and port, which are optional.
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complaint_is_answered_and_explained() {
+    fn an_error_challenge_is_answered_and_explained() {
         for (mechanism, answer) in [(Mechanism::OAuthBearer, "\x01"), (Mechanism::XOAuth2, "")] {
             let mut dialogue = crate::sasl::Dialogue::begin(
                 mechanism,

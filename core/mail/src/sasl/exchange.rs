@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_this_side_can_not_answer_is_cancelled() {
+    async fn an_unanswerable_challenge_is_cancelled() {
         let asked = || Answer::Challenge(String::new());
         let (ending, lines) =
             run(Mechanism::Plain, usize::MAX, vec![asked(), Answer::Refused("cancelled")]).await;
@@ -223,7 +223,7 @@ mod tests {
 
     /// A server that accepts the login before proving that it knows the password is rejected.
     #[tokio::test]
-    async fn a_server_that_proves_nothing_is_not_believed() {
+    async fn a_server_without_proof_is_rejected() {
         let (ending, _) = run(Mechanism::ScramSha256, usize::MAX, vec![Answer::Accepted]).await;
         assert!(matches!(ending, AuthenticationResult::Unproved(_)), "{ending:?}");
     }

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_rfc_7677_comes_out() {
+    fn the_example_of_rfc_7677_is_reproduced() {
         let kept = CachedKeys::default();
         for _ in 0..2 {
             let mut scram = begun();
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_know_the_password_is_found_out() {
+    fn a_server_that_does_not_know_the_password_is_detected() {
         let kept = CachedKeys::default();
         for last in ["v=AAAATRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=", "v=", "", "x"] {
             let mut scram = begun();
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_harm_is_refused() {
+    fn harmful_parameters_are_rejected() {
         for (challenge, expected) in [
             ("", "no nonce"),
             ("m=x,r=rOprNGfwEbeRWgbNEkqOx,s=W22ZaJ0S,i=4096", "no nonce"),
@@ -326,7 +326,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_challenge_is_too_strange(challenge in "(r=rOprNGfwEbeRWgbNEkqO|[rsimev]=|,|[A-Za-z0-9+/=]{0,8}|ß){0,12}") {
+        fn any_challenge_is_handled_without_a_panic(challenge in "(r=rOprNGfwEbeRWgbNEkqO|[rsimev]=|,|[A-Za-z0-9+/=]{0,8}|ß){0,12}") {
             let mut scram = begun();
             let _ = scram.answer(challenge.as_bytes(), &pencil(), &CachedKeys::default());
             prop_assert!(scram.finish().is_err());

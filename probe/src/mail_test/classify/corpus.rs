@@ -83,7 +83,7 @@ fn answer(classification: &Classification) -> String {
 }
 
 #[test]
-fn every_message_is_taken_for_what_it_is() {
+fn every_message_is_classified_correctly() {
     let mut wrong = Vec::new();
     for story in &*STORIES {
         let classification = classify(&Probe, &about(story));
@@ -146,7 +146,7 @@ fn failures_have_reasons_and_only_system_notifications_are_deleted() {
 }
 
 #[test]
-fn the_mail_is_known_by_its_own_header_however_gateways_change_it() {
+fn the_mail_is_recognised_after_changes_by_gateways() {
     let text = KEY.write(&token(NONCE));
     let whole = mail();
     let without = |name: &str| {
@@ -263,7 +263,7 @@ fn a_contradiction_in_the_header_makes_it_another_message() {
 }
 
 #[test]
-fn a_mail_that_is_edited_as_new_is_a_persons() {
+fn a_mail_edited_as_new_counts_as_a_persons() {
     // Programs that keep unknown fields (mutt's resend-message, "Edit as new"), from any address.
     let new = mail().replace("Message-ID: <mq1.ab01020304050607@", "Message-ID: <new@");
     let from_anna = new.replace("mailqos <probe@", "Anna <anna@");
@@ -312,7 +312,7 @@ fn a_mail_that_is_edited_as_new_is_a_persons() {
 }
 
 #[test]
-fn odd_bytes_neither_hide_the_mail_nor_make_one() {
+fn odd_bytes_neither_hide_nor_forge_the_mail() {
     let whole = mail();
     let text = KEY.write(&token(NONCE));
     let padding = format!("X-Padding: {}\r\n", "x".repeat(900)).repeat(1200);
@@ -401,7 +401,7 @@ proptest! {
 
     /// A person may write anything before and around a copy of the mail.
     #[test]
-    fn a_copy_inside_a_message_of_a_person_is_left_alone(
+    fn a_copy_in_a_persons_message_is_left_alone(
         subject in "\\PC{0,40}",
         words in "\\PC{0,200}",
         prefix in "[> |\t]{0,4}",
@@ -431,7 +431,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_foreign(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+    fn arbitrary_bytes_are_foreign(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
         prop_assert_eq!(classify(&Probe, &bytes), Classification::Foreign);
     }
 }

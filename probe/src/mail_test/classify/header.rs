@@ -39,7 +39,7 @@ impl Header {
         while at < bytes.len() {
             let (line, next) = line(bytes, at);
             let begins_with_blank = line.starts_with(b" ") || line.starts_with(b"\t");
-            // Many programs treat a blank line that follows no field as an empty line.
+            // Many programs treat a line of spaces that follows no field as an empty line.
             if line.is_empty() || (is_first && line.trim_ascii().is_empty()) {
                 header.is_complete = true;
                 if !is_stray {
@@ -114,7 +114,7 @@ pub(super) fn groups(bytes: &[u8]) -> Vec<Header> {
     let mut rest = bytes;
     while !rest.trim_ascii().is_empty() && groups.len() < MAX_GROUPS {
         let blank = rest.len() - rest.trim_ascii_start().len();
-        // The blanks before a folded line belong to it; those of empty lines are dropped.
+        // The spaces before a folded line belong to it; those of empty lines are dropped.
         let begin = rest[..blank].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         rest = &rest[begin..];
         let mut end = rest.len();
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_ends_where_something_else_begins() {
+    fn a_header_ends_at_the_first_other_line() {
         let header = Header::read(
             b"From: a@b\r\nSubject: Undeliverable:\r\n X-MailQoS-Token: mq1\r\n\r\nX-Later: y\r\n",
         );
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_all_spellings_are_read() {
+    fn addresses_in_all_notations_are_parsed() {
         for (value, expected) in [
             ("Anna <Anna@Example.com>", vec!["anna@example.com"]),
             ("MAILER-DAEMON@mx.example (Mail Delivery <System>)", vec!["mailer-daemon@mx.example"]),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_parted_by_empty_lines() {
+    fn groups_are_separated_by_empty_lines() {
         let groups =
             groups(b"\r\nReporting-MTA: dns; a\r\n\r\n  \r\nAction: failed\r\nStatus: 5.1.1\r\n  (gone)\r\n\r\n");
         assert_eq!(groups.len(), 2);

@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn mail_systems_are_known_by_any_spelling() {
+    fn mail_systems_are_recognised_in_any_spelling() {
         for from in [
             "MAILER-DAEMON <>",
             "MAILER-DAEMON",
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_rfc_3834_are_read() {
+    fn fields_of_rfc_3834_are_parsed() {
         assert_eq!(
             sender("Auto-Submitted: auto-replied (vacation)").auto.as_deref(),
             Some("auto-replied (vacation)")
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_known_in_many_languages() {
+    fn replies_are_recognised_in_many_languages() {
         for subject in [
             "Re: x",
             "AW: x",

@@ -11,7 +11,7 @@ const HOUR: i64 = 3600 * SECOND;
 
 proptest! {
     #[test]
-    fn the_truth_is_inside(
+    fn the_true_arrival_is_within_the_guaranteed_interval(
         sent in 0..SECOND,
         delay in 0..SECOND,
         polls in proptest::collection::vec(0..2 * SECOND, 0..20),
@@ -387,7 +387,7 @@ proptest! {
 
     /// Holds whatever servers do with their clocks, names and fields.
     #[test]
-    fn what_is_certain_always_contains_the_truth(seed in any::<u64>(), mails in 1..120_usize) {
+    fn the_guaranteed_interval_always_contains_the_true_time(seed in any::<u64>(), mails in 1..120_usize) {
         for told in World::drawn(seed).told(mails) {
             let Arrival { certain, likely, expected } = told.landing;
             prop_assert!(told.is_within(certain), "{told:?}");
@@ -399,7 +399,7 @@ proptest! {
 }
 
 #[test]
-fn the_calibrated_interval_covers_ninety_nine_in_a_hundred() {
+fn the_calibrated_interval_covers_99_percent() {
     let (mut all, mut inside) = (0, 0.0);
     for seed in 0..16 {
         let world = World::drawn(seed);
@@ -414,7 +414,7 @@ fn the_calibrated_interval_covers_ninety_nine_in_a_hundred() {
 }
 
 #[test]
-fn after_thirty_mails_less_than_seven_tenths_of_a_second_are_left_at_any_check_interval() {
+fn after_30_mails_the_interval_is_below_700_ms_at_any_check_interval() {
     for check_interval in [1, 5, 15, 60] {
         for announced in [None, Some(500_000)] {
             for delay in [(150_000, 0.3), (SECOND, 1.3), (62 * SECOND, 0.01)] {
@@ -430,7 +430,7 @@ fn after_thirty_mails_less_than_seven_tenths_of_a_second_are_left_at_any_check_i
 }
 
 #[test]
-fn once_it_is_calibrated_a_slow_mail_is_known_far_more_closely_than_by_its_pick_ups() {
+fn calibration_narrows_the_interval_of_a_slow_mail() {
     let told = calm().told(600);
     let slow = |told: &&Told| width(told.landing.certain) > 3 * SECOND;
     let mut slow: Vec<Told> = told[300..].iter().filter(slow).copied().collect();
@@ -444,7 +444,7 @@ fn once_it_is_calibrated_a_slow_mail_is_known_far_more_closely_than_by_its_pick_
 /// Without extra pick-ups nothing can be calibrated, but clocks are learned even from coarse
 /// pick-ups.
 #[test]
-fn where_nothing_is_calibrated_the_prediction_is_still_the_estimate() {
+fn without_calibration_the_prediction_is_the_estimate() {
     let told = World { extra: 0, ..calm() }.told(90);
     let mut errors: Vec<i64> = told[60..]
         .iter()
@@ -462,7 +462,7 @@ fn where_nothing_is_calibrated_the_prediction_is_still_the_estimate() {
 /// Issue 18, A3: two machines with the same name, five seconds apart; the mail arrives after eight
 /// seconds, and a pick-up every fifteen finds it.
 #[test]
-fn two_machines_of_one_name_do_not_make_one_clock() {
+fn two_machines_with_one_name_are_not_one_clock() {
     for behind in [-7, -5, -3, -1, 1, 3, 5, 7] {
         for extra in [0, 5] {
             let world = World {
@@ -542,7 +542,7 @@ fn reported() -> Vec<(&'static str, World)> {
 }
 
 #[test]
-fn what_was_reported_of_real_servers_puts_no_truth_outside() {
+fn reported_server_behaviour_never_breaks_the_guarantee() {
     for (report, world) in reported() {
         let told = world.told(250);
         assert!(told.iter().all(|told| told.is_within(told.landing.certain)), "{report}");
@@ -568,7 +568,7 @@ fn after_a_clock_was_set_it_is_learned_again() {
 }
 
 #[test]
-fn time_that_a_suspended_machine_did_not_count_is_added() {
+fn time_not_counted_during_suspension_is_added() {
     let mut learned = LearnedState::default();
     let evidence = Evidence {
         sent: Moment(0),

@@ -464,7 +464,7 @@ mod tests {
     /// As with Outlook.com: "-ERR Exceeded the login limit for a 15 minute period. Reduce the
     /// frequency of requests to the POP3 server" (frappe issue 242).
     #[test]
-    fn a_server_that_refuses_a_visit_is_spared_extra_ones() {
+    fn a_server_that_refuses_a_visit_gets_no_extra_ones() {
         let registry = registry();
         let (mine, other) = (MailboxId::new(), MailboxId::new());
         let is_spared = |mailbox: MailboxId| {
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_process_may_wait_for_is_left_alone() {
+    fn mails_of_other_processes_are_left_alone() {
         let registry = registry();
         let habit = ClockBehaviour {
             horizon: Micros::from_secs(24 * 3600),
@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_mail_sees_with_it_the_visit_that_found_it() {
+    fn a_found_mail_is_reported_with_its_visit() {
         let registry = registry();
         let (mine, same_by_another_name) = (MailboxId::new(), MailboxId::new());
         let (progress, watch) = watch::channel(Progress::default());

@@ -57,7 +57,7 @@ mod tests {
     use super::escaped;
 
     #[test]
-    fn addresses_have_only_characters_of_theirs() {
+    fn addresses_are_percent_encoded() {
         assert_eq!(escaped("a b/ö.pdf"), "a%20b%2F%C3%B6.pdf");
     }
 }

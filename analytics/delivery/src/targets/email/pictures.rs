@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_gets_smaller_or_stays() {
+    fn a_picture_gets_smaller_or_stays_unchanged() {
         let mut pixmap = Pixmap::new(201, 101).expect("a picture");
         for (number, pixel) in pixmap.pixels_mut().iter_mut().enumerate() {
             let value = (number * 37 % 251) as u8;

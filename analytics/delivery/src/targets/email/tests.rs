@@ -120,7 +120,7 @@ async fn the_mail_has_text_html_and_attachment_and_hides_bcc() {
 }
 
 #[test]
-fn who_was_served_in_some_form_is_served() {
+fn a_recipient_served_in_any_form_is_served() {
     let after = |mails: &[(&str, bool)]| {
         let mut progress = Progress::forgotten();
         for (mail, refused) in mails {
@@ -254,7 +254,7 @@ async fn a_server_that_accepts_nothing_leaves_all_recipients_due() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_refusal_of_a_size_leads_to_a_smaller_mail() {
+async fn every_size_refusal_leads_to_a_smaller_mail() {
     for (phase, words) in [
         ("MAIL", "552 5.3.4 Message size exceeds fixed limit"),
         ("MAIL", "523 Message length exceeds administrative limit"),
@@ -279,7 +279,7 @@ async fn every_refusal_of_a_size_leads_to_a_smaller_mail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_of_recipients_is_a_matter_of_further_transactions() {
+async fn recipients_beyond_a_limit_get_further_transactions() {
     for refusal in [
         "452 4.5.3 Error: too many recipients",
         "452 Too many recipients",
@@ -326,7 +326,7 @@ async fn a_limit_of_recipients_is_a_matter_of_further_transactions() {
 
 /// RFC 5321, section 3.2: a server without extensions gets HELO.
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_know_only_helo_get_reports() {
+async fn servers_with_helo_only_get_reports() {
     for refusal in [
         "502 5.5.2 Error: command not recognized",
         "500 Syntax error, command unrecognized",
@@ -401,7 +401,7 @@ async fn a_temporarily_rejected_recipient_is_retried_separately() {
 }
 
 #[test]
-fn a_note_stands_at_the_head_of_the_page() {
+fn a_note_is_at_the_top_of_the_page() {
     assert_eq!(
         letter::with_note("<html><BODY style=\"a\"><p>x</p></BODY></html>", "a < b\nc"),
         "<html><BODY style=\"a\"><p style=\"font-family:sans-serif;\">a &lt; b<br>\nc</p><p>x</p></BODY></html>"
@@ -409,7 +409,7 @@ fn a_note_stands_at_the_head_of_the_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rejected_password_is_not_tried_again_until_it_is_another() {
+async fn a_rejected_password_is_not_tried_again_until_it_changes() {
     let folder = tempfile::tempdir().expect("folder");
     let users = [users(2), vec![("desk@example.com".to_owned(), "right".to_owned())]].concat();
     let server =
@@ -447,7 +447,7 @@ async fn a_rejected_password_is_not_tried_again_until_it_is_another() {
 }
 
 #[tokio::test]
-async fn no_line_ends_with_half_a_line_end_and_files_arrive_as_they_are() {
+async fn lines_end_with_crlf_and_files_arrive_unchanged() {
     // gen_smtp #253, packetfence #5380 (550 5.6.11), msmtp #145 (552 5.2.0): bare LF, bare CR.
     let folder = tempfile::tempdir().expect("folder");
     let config = config(folder.path(), 25, &to(1));

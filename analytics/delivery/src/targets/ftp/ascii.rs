@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stay_recognizable_and_different() {
+    fn ascii_names_stay_recognizable_and_distinct() {
         for (name, ascii) in [
             (
                 "Verfügbarkeit Österreich – März 2026.pdf",

@@ -26,7 +26,7 @@ use super::{
 const CERTIFICATE: &str = "the certificate";
 /// Longest wait for the port of `EPSV` if `PASV` can be tried afterwards.
 const REACHING: Duration = Duration::from_secs(10);
-/// Longest wait for a reply to `STOR` before the data are sent anyway.
+/// Longest wait for a reply to `STOR` before the data is sent anyway.
 const SILENCE: Duration = Duration::from_secs(5);
 /// File with the servers that can be reached only by `PASV`.
 const MODES: &str = "ftp-passive.json";
@@ -224,7 +224,7 @@ async fn protect(login: &Login, client: &mut Client) -> Result<bool, DeliveryErr
     match (protected, code) {
         (Ok(_), _) => Ok(true),
         (Err(_), Some(503 | 530)) => Ok(false),
-        // With implicit TLS, data are encrypted without a command.
+        // With implicit TLS, data is encrypted without a command.
         (Err(_), Some(_)) if login.endpoint.tls == TlsMode::Implicit => Ok(true),
         (Err(error), _) => Err(error.reworded(|reason| {
             Some(format!("the server does not encrypt data connections ({reason})"))

@@ -103,7 +103,7 @@ impl<'a> Ftp<'a> {
         path.starts_with(['/', '\\']) || drive(path)
     }
 
-    /// Returns a path from the login folder or the root as an argument, protecting a leading blank.
+    /// Returns a path from the login folder or the root as an argument, protecting a leading space.
     fn argument(&self, parts: &[String]) -> String {
         let path = parts.join("/");
         match parts {
@@ -438,7 +438,7 @@ fn shown_folder(home: &str) -> String {
     home.to_owned()
 }
 
-/// Returns an argument whose leading blanks can't be confused with the separator after the command.
+/// Returns an argument whose leading spaces can't be confused with the separator after the command.
 fn spaced(path: &str) -> String {
     if path.starts_with(' ') { format!("./{path}") } else { path.to_owned() }
 }

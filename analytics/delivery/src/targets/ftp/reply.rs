@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn facts_have_a_size() {
+    fn a_size_is_parsed_from_facts() {
         let reply = |line: &str| format!("Listing{BETWEEN}{line}{BETWEEN}End");
         for (line, size) in [
             (" Type=file;Size=1024990;Perm=r; /tmp/size=7;x.pdf", Some(1_024_990)),
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn six_numbers_are_a_port() {
+    fn a_port_is_parsed_from_six_numbers() {
         for text in [
             "Entering Passive Mode (10,0,0,7,195,80)",
             "Entering Passive Mode (10,0,0,7,195,80).",
@@ -306,7 +306,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_reply_is_read_before_it_has_ended(
+        fn an_incomplete_reply_is_not_parsed(
             lines in proptest::collection::vec("[ -~]{0,12}", 0..5), cut in 0_usize..200, code in 100_u16..600
         ) {
             let mut bytes = Vec::new();

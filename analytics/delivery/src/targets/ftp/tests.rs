@@ -73,7 +73,7 @@ fn step_of(published: Result<(), DeliveryError>) -> String {
 }
 
 #[tokio::test]
-async fn an_old_file_goes_only_where_the_new_one_is_there() {
+async fn an_old_file_is_deleted_only_if_the_new_one_exists() {
     let is_removed = |heard: &[String]| heard.iter().any(|line| line == "DELE n");
     let (published, heard) = publish(&[]).await;
     assert_eq!(step_of(published), "RNTO n");
@@ -97,7 +97,7 @@ async fn rejections_are_reported() {
 }
 
 #[tokio::test]
-async fn odd_replies_put_no_conversation_out_of_step() {
+async fn odd_replies_do_not_desynchronise_a_session() {
     for odd in [
         // Lines that resemble replies, and a second welcome after the first (msbuildtasks #285).
         ("PASS mailqos@", "230-Welcome\r\n200 files today\r\n230-\r\n230 in\r\n230 once more"),

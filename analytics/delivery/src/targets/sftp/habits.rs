@@ -321,7 +321,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[tokio::test]
-async fn every_habit_gets_the_file_once() {
+async fn a_file_arrives_once_at_every_kind_of_server() {
     let server = || Server { folders: vec!["in".into()], ..Server::default() };
     for (what, habits, temporary, proof) in cases() {
         let (put, server) = deliver(habits, server(), temporary).await;
@@ -337,7 +337,7 @@ async fn every_habit_gets_the_file_once() {
 }
 
 #[tokio::test]
-async fn an_old_file_is_replaced_where_none_is_renamed_over() {
+async fn an_old_file_is_replaced_if_renames_do_not_replace() {
     let mut server = Server { folders: vec!["in".into(), "in/2026".into()], ..Server::default() };
     server.files.insert("in/2026/r.pdf".into(), b"old".to_vec());
     let habits = Habits { replaces: false, ..USUAL_HABITS };
@@ -360,7 +360,7 @@ async fn an_interrupted_transfer_is_resumed_or_restarted() {
 }
 
 #[tokio::test]
-async fn a_refused_rename_names_the_key() {
+async fn a_refused_rename_suggests_the_key() {
     let server = Server { folders: vec!["in/2026".into()], ..Server::default() };
     let (put, server) =
         deliver(Habits { fixed: Some(8), ..USUAL_HABITS }, server, USUAL_NAME).await;
@@ -370,7 +370,7 @@ async fn a_refused_rename_names_the_key() {
 }
 
 #[test]
-fn pieces_fit_into_the_packets_that_a_server_takes() {
+fn pieces_fit_into_the_servers_packets() {
     // PROTOCOL of OpenSSH, section 4.8: a limit of 0 means none, but the packet limit still
     // applies.
     for (packet, most, size) in [

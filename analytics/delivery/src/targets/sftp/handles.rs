@@ -175,7 +175,7 @@ mod tests {
         /// Checks that handles of any bytes arrive unchanged, in packets that arrive in pieces, and
         /// that all other bytes are unchanged.
         #[test]
-        fn handles_are_given_back(handle in any::<Vec<u8>>(), rest in any::<Vec<u8>>(), piece in 1_usize..40) {
+        fn handles_are_returned_unchanged(handle in any::<Vec<u8>>(), rest in any::<Vec<u8>>(), piece in 1_usize..40) {
             let text = as_text(&handle);
             let sent = [
                 packet(6, &[text.as_bytes(), &rest]),

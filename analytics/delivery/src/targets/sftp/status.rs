@@ -264,7 +264,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_else_is_handed_on(
+        fn other_packets_are_passed_on_unchanged(
             packets in proptest::collection::vec((103_u8..=201, proptest::collection::vec(any::<u8>(), 0..40)), 0..6),
             piece in 1_usize..50, cut in 0_usize..20
         ) {

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_ends_its_own_task_only() {
+    async fn a_panic_ends_only_its_task() {
         assert_eq!(contained(async { 7 }).await, Some(7));
         let panics = async {
             tokio::task::yield_now().await;

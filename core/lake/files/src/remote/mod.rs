@@ -603,7 +603,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_object_is_replaced_only_by_who_knows_it() {
+    async fn an_object_is_replaced_only_if_its_version_is_known() {
         let remote = remote("lake");
         let name = "samples/site=a/date=2026-11-23/samples.parquet";
         let first = remote.put(name, b"1".to_vec(), None).await.expect("put");
@@ -623,7 +623,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_mirror_follows_and_fetches_only_what_changed() {
+    async fn a_mirror_fetches_only_changed_objects() {
         let remote = remote("");
         let folder = tempfile::tempdir().expect("folder");
         let name = |day: u32| format!("samples/site=a/date=2026-11-{day}/samples.parquet");
@@ -653,7 +653,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_makes_no_sense_is_refused() {
+    fn an_invalid_address_is_rejected() {
         let open = |address| {
             Remote::open(address, &ObjectStoreOptions::default(), None, &Route::Environment)
                 .map(|_| ())

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stores_own_message_comes_first_and_complete() {
+    fn the_stores_own_message_is_first_and_complete() {
         for (text, status, reason) in [
             (
                 "Error performing PUT https://s3.eu-north-1.amazonaws.com/a-bucket/with/a/very/long/name in 12.3ms - Server \

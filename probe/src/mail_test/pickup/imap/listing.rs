@@ -32,7 +32,7 @@ pub(super) struct Selected {
 }
 
 impl Session {
-    /// Opens a folder, or returns the reason of the refusal.
+    /// Opens a folder, or returns the reason for the refusal.
     pub(super) async fn open_folder(
         &mut self,
         name: &str,
@@ -353,7 +353,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sets_hold_each_uid_once_in_short_lines(uids in proptest::collection::vec(1..5000_u64, 0..600)) {
+        fn sets_contain_each_uid_once_in_short_lines(uids in proptest::collection::vec(1..5000_u64, 0..600)) {
             let sets = sets(uids.clone());
             let mut read: Vec<u64> = Vec::new();
             for set in &sets {

@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_mails_that_are_left_for_others_little_is_remembered() {
+    async fn little_is_stored_about_mails_left_for_others() {
         let key = SigningKey::new(&Secret::new("a key of more than thirty-two characters"))
             .expect("a key");
         let (mut folder_of_one, mut visit) = (folder(1), Visit::begin());

@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fetch_is_read_in_any_order_with_its_literals() {
+    fn a_fetch_response_is_parsed_in_any_order() {
         let response = response(
             r#"3 FETCH (FLAGS (\Seen $x) BODY[HEADER.FIELDS (A B)] {4} INTERNALDATE "17-Jul-1996 02:44:25 -0700" UID 77)"#,
             &["A: 1"],
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn days_of_one_digit_have_a_blank_before_them() {
+    fn one_digit_days_may_have_a_leading_space() {
         assert_eq!(
             internal_date(" 7-Jul-1996 02:44:25 -0700"),
             Some(UtcMicros(836_732_665_000_000))
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn listings_come_in_two_forms() {
+    fn both_forms_of_search_results_are_parsed() {
         let read = |text: &str| uids(&values(&response(text, &[])).expect("values"));
         assert_eq!(read("SEARCH 2 84 882"), Some(vec![2, 84, 882]));
         assert_eq!(read("SEARCH"), Some(vec![]));
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_are_read_with_their_codes() {
+    fn statuses_are_parsed_with_their_codes() {
         let status = Status::read("OK [UIDNEXT 4392] Predicted next UID").expect("a status");
         assert_eq!((status.number("UIDNEXT"), status.is_ok()), (Some(4392), true));
         assert_eq!(Status::read("no [AUTHENTICATIONFAILED]").expect("a status").word, "NO");
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_names_travel_in_modified_utf7() {
+    fn folder_names_are_encoded_in_modified_utf7() {
         assert_eq!(utf7("~peter/mail/台北/日本語"), "~peter/mail/&U,BTFw-/&ZeVnLIqe-");
         assert_eq!(utf7("R&D"), "R&-D");
         assert_eq!(from_utf7("~peter/mail/&U,BTFw-/&ZeVnLIqe-"), "~peter/mail/台北/日本語");
@@ -442,7 +442,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_server_reply_crashes_the_reader(
+        fn any_server_reply_is_parsed_without_a_panic(
             text in proptest::collection::vec(prop_oneof![Just(b'('), Just(b')'), Just(b'"'), Just(b'\\'), Just(b'{'), Just(b'}'), Just(b'['), Just(b']'), Just(b' '), Just(b'1'), any::<u8>()], 0..200),
         ) {
             let response = Response { text: text.clone(), literals: vec![b"x".to_vec()] };
@@ -455,12 +455,12 @@ mod tests {
         }
 
         #[test]
-        fn a_folder_name_comes_back(name in "\\PC{0,20}") {
+        fn a_folder_name_survives_encoding(name in "\\PC{0,20}") {
             prop_assert_eq!(from_utf7(&utf7(&name)), name);
         }
 
         #[test]
-        fn a_quoted_text_comes_back(text in "[ -~]{0,40}") {
+        fn a_quoted_text_is_parsed_again(text in "[ -~]{0,40}") {
             let read = values(&response(&format!("a {}", quote(&text)), &[])).expect("values");
             prop_assert_eq!(read[1].text(), text);
         }

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_landed_between_the_last_look_without_it_and_the_first_with_it() {
+    fn the_arrival_is_between_the_last_listing_without_it_and_the_first_with_it() {
         let witness = Witness::default();
         witness.restart(Some(7));
         witness.note(checkpoint(5, 10, None));
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_much_is_remembered() {
+    fn the_number_of_observations_is_limited() {
         let witness = Witness::default();
         for number in 0..3000 {
             witness.note(checkpoint(number, i64::try_from(number).expect("small"), None));

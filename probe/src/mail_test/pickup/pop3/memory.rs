@@ -40,7 +40,7 @@ pub(super) enum State {
     New,
     /// It was present at the first visit.
     Old,
-    /// It is not ours, or none of our business.
+    /// It is a foreign mail.
     Foreign,
     /// It was retrieved but is still present, so the deletion did not take effect. The nonce
     /// identifies our mail.

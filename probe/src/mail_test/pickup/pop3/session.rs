@@ -21,7 +21,7 @@ const NOTIFICATION_LINES: usize = 8000;
 /// Maximum number of bytes kept of a possible notification.
 const NOTIFICATION_BYTES: usize = 512 * 1024;
 
-/// The reply to TOP: the mail's top, or the reason of the refusal.
+/// The reply to TOP: the mail's top, or the reason for the refusal.
 pub(super) type Top = Result<Vec<u8>, String>;
 
 /// A session with a POP3 server.
