@@ -1,6 +1,6 @@
-//! Retention: which days of a lake are old enough to be removed, and how a day is removed. The probe
-//! removes the days of its own site, whether the lake is in a folder or an object store; `lake
-//! retain` of analytics removes those of any site in a folder.
+//! Retention: which days of a lake are old enough to be removed, and how a day is removed. A probe
+//! removes days of its site from a folder or an object store; `lake retain` of analytics removes
+//! days of any site from a folder.
 
 use std::{
     fs, io,
@@ -44,14 +44,15 @@ pub async fn remove_old(
     removed
 }
 
-/// Returns whether the name of a folder is that of a day before another one. Names compare like
-/// dates, whatever else stands there.
+/// Returns whether the name of a folder is that of a day before another one. Names are in
+/// the order of dates; other names are never before a day.
 fn is_before(name: &str, first: Date) -> bool {
     name.starts_with("date=") && name < format!("date={first}").as_str()
 }
 
 /// Deletes a day file, and its folder if nothing else is in it: the file first, so that a reader
-/// sees a complete day or none. Readers that have the file open continue. Returns whether it was there.
+/// sees a complete day or none. Readers that have the file open continue. Returns whether the file
+/// existed.
 ///
 /// # Errors
 /// The file system refuses to delete the file.
@@ -63,7 +64,7 @@ pub fn delete_day_file(file: &Path) -> io::Result<bool> {
     Ok(deleted)
 }
 
-/// Deletes a file; one that is already gone is no error. Returns whether it was there.
+/// Deletes a file if it exists. Returns whether it existed.
 ///
 /// # Errors
 /// The file system refuses.
