@@ -44,8 +44,8 @@ pub async fn remove_old(
     removed
 }
 
-/// Returns whether the name of a folder is that of a day before another one. Names are in
-/// the order of dates; other names are never before a day.
+/// Returns whether the name of a folder is that of a day before another one. Names are in the order
+/// of dates.
 fn is_before(name: &str, first: Date) -> bool {
     name.starts_with("date=") && name < format!("date={first}").as_str()
 }
