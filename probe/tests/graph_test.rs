@@ -337,3 +337,81 @@ async fn a_mailbox_test_opens_the_folders_and_reads_nothing() {
     let requests = probe.graph.requests();
     assert!(requests.iter().all(|line| !line.contains("messages")), "{requests:?}");
 }
+
+/// The monitor sends over Graph, too.
+fn over_graph(probe: &Probe) -> (String, String) {
+    let smtp = format!(
+        "smtp = {{ port = {}, tls = \"implicit\", account = \"probe\", ca_file = \"ca.pem\" }}",
+        probe.server.smtps_port()
+    );
+    let graph = format!(
+        "smtp = {{ protocol = \"graph\", server = \"localhost\", port = {}, account = \"m365\", ca_file = \"ca.pem\" }}",
+        probe.graph.port()
+    );
+    (smtp, graph)
+}
+
+#[tokio::test]
+async fn mails_are_sent_over_graph_and_leave_no_copy() {
+    let options =
+        Options { delays: Delays::Fixed(Duration::from_millis(250)), ..Options::default() };
+    let probe = Probe::new(options, GraphOptions::default()).await;
+    let (smtp, graph) = over_graph(&probe);
+    let sent = "An own mail.\r\n".as_bytes();
+    let own = [b"From: probe@example.com\r\nSubject: an own mail\r\n\r\n".as_slice(), sent].concat();
+    probe.server.put(PROBE, "Sent Items", [own]);
+    let change = [(smtp.as_str(), graph.as_str())];
+    let samples = probe.run_several(&change, 2).await;
+    for sample in &samples {
+        assert_eq!(sample.outcome, Outcome::Ok, "{sample:?}");
+        assert_eq!(sample.smtp_reply_code, Some(202));
+        assert!(sample.smtp_data.is_some() && sample.smtp_send.is_some(), "{sample:?}");
+        assert_eq!((sample.smtp_greeting, sample.smtp_envelope), (None, None));
+    }
+    truth(&samples[0], &probe.server);
+    // The field with the token survives, since the mailbox was taught it.
+    assert!(probe.server.landings().iter().all(|mail| mail.field("X-MailQoS-Token").is_some()));
+    assert!(probe.server.landings().iter().all(|mail| mail.field("Auto-Submitted").is_none()));
+    let patches = probe.graph.requests().iter().filter(|line| line.starts_with("PATCH")).count();
+    assert_eq!(patches, 1);
+    // The copies are gone; what the mailbox's owner sent is still there.
+    let subjects: Vec<_> = ["Sent Items", "Drafts"]
+        .iter()
+        .flat_map(|folder| probe.server.mails(PROBE, folder))
+        .map(|mail| String::from_utf8_lossy(&mail.bytes).contains("an own mail"))
+        .collect();
+    assert_eq!(subjects, [true]);
+    let violations = probe.graph.violations();
+    assert!(violations.is_empty(), "{violations:?}");
+}
+
+#[tokio::test]
+async fn failures_of_sending_over_graph_are_explained() {
+    let denied = vec![(PROBE.to_owned(), vec!["Mail.ReadWrite"])];
+    let probe = Probe::new(
+        Options::default(),
+        GraphOptions { grants: denied, ..GraphOptions::default() },
+    )
+    .await;
+    let (smtp, graph) = over_graph(&probe);
+    let change = [(smtp.as_str(), graph.as_str())];
+    let sample = probe.run_with(&change).await.sample;
+    let state = (sample.outcome, sample.stage, sample.smtp_reply_code);
+    assert_eq!(state, (Outcome::SmtpFailed, Some(Stage::SmtpAuth), Some(403)), "{sample:?}");
+    // The draft that could not be sent is gone.
+    assert_eq!(probe.server.mails(PROBE, "Drafts").len(), 0);
+
+    let probe = Probe::new(Options::default(), GraphOptions::default()).await;
+    let (smtp, graph) = over_graph(&probe);
+    let change = [(smtp.as_str(), graph.as_str())];
+    probe.graph.throttle("POST /v1.0/users", 1, 429, Some(1));
+    let sample = probe.run_with(&change).await.sample;
+    assert_eq!(sample.outcome, Outcome::Ok, "{sample:?}");
+    probe.graph.refuse("/send", 1, 503, "serviceNotAvailable", "Try again later.");
+    let sample = probe.run_with(&change).await.sample;
+    assert_eq!(sample.outcome, Outcome::Ok, "{sample:?}");
+    probe.graph.refuse("/messages", usize::MAX, 403, "ErrorSendAsDenied", "No right to send.");
+    let sample = probe.run_with(&change).await.sample;
+    assert_eq!((sample.outcome, sample.stage), (Outcome::SmtpFailed, Some(Stage::SmtpData)));
+    assert!(sample.error.unwrap().contains("may not send as this address"));
+}

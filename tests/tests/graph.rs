@@ -84,3 +84,22 @@ async fn missing_consent_is_explained_where_people_look() {
     let shown = setting.succeed("mailqos-probe", &["show", "m365"]);
     assert!(shown.contains("over Graph") && shown.contains("localhost"), "{shown}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alarms_are_sent_over_graph() {
+    let (mut setting, server, graph) = setting(GraphOptions::default()).await;
+    let account = setting.add_graph_account("cloud", "m365", &graph);
+    let server_keys = account.replace("protocol = \"graph\", ", "").replace(", ", "\n");
+    setting.add(&format!(
+        "[mail_server.cloud]\nprotocol = \"graph\"\nfrom = \"{PROBE}\"\n{server_keys}\n\
+         [action_list.default]\nactions = [{{ email = \"anna@example.net\", mail_server = \"cloud\" }}]"
+    ));
+    let said = setting.succeed("mailqos-probe", &["actions", "test"]);
+    assert!(said.contains('✓') && said.contains("e-mail through cloud"), "{said}");
+    let accepted = server.accepted();
+    assert_eq!(accepted.len(), 1);
+    assert_eq!(accepted[0].to, ["anna@example.net"]);
+    assert!(accepted[0].field("Subject").expect("a subject").starts_with("TEST"));
+    // Unlike a test mail, it stays among the sent ones.
+    until("the copy", || server.mails(PROBE, "Sent Items").len() == 1).await;
+}

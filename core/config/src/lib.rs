@@ -65,6 +65,7 @@ pub use target::{
     DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, FtpData, FtpEncoding, Sftp,
     Target, TemporaryName, TooLarge, Verify, foreign_variable,
 };
+pub use server::SubmissionProtocol;
 pub use test_options::{MAX_HORIZON, Pickup, PickupProtocol, Transcripts};
 pub use wording::{Template, Wording};
 
@@ -331,6 +332,8 @@ pub struct Operator {
 pub struct MailServer {
     /// Address and login of the server.
     pub endpoint: Endpoint,
+    /// Protocol by which it accepts mails.
+    pub protocol: SubmissionProtocol,
     /// Sender of the mails.
     pub from: Person,
     /// Address for bounces, if it is not the sender.

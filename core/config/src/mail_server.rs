@@ -6,7 +6,7 @@ use super::{
     Config, Dkim, MailServer, Problem, Problems, Severity, Table,
     key::{Defaulted, Optional, Required, key},
     reference::Key,
-    server::{SMTP, endpoint},
+    server::{SMTP, SMTP_SERVER, SUBMISSION, SubmissionProtocol, endpoint, graph_endpoint},
     value::{reference, secret},
 };
 use crate::Person;
@@ -48,7 +48,14 @@ pub(super) fn mail_server(
     config: &Config,
     problems: &mut Problems,
 ) -> Option<MailServer> {
-    let endpoint = endpoint(&mut table, SMTP, None, config, problems);
+    let protocol = table.read(&SUBMISSION.protocol, problems);
+    let endpoint = match protocol {
+        SubmissionProtocol::Smtp => endpoint(&mut table, SMTP, None, config, problems),
+        SubmissionProtocol::Graph => {
+            check_graph(&mut table, problems);
+            graph_endpoint(&mut table, &SMTP_SERVER.account, config, problems)
+        }
+    };
     let from = table.read(&MAIL_SERVER.from, problems);
     let timeout = table.read(&MAIL_SERVER.timeout, problems);
     let return_path = table.read(&MAIL_SERVER.return_path, problems).map(|person| person.address);
@@ -56,7 +63,25 @@ pub(super) fn mail_server(
         dkim(table, plaintext, from.as_ref().map(|from| from.address.as_str()), problems)
     });
     table.finish(problems);
-    Some(MailServer { endpoint: endpoint?, from: from?, return_path, dkim, timeout })
+    Some(MailServer { endpoint: endpoint?, protocol, from: from?, return_path, dkim, timeout })
+}
+
+/// Checks for keys that Microsoft Graph has no use for: it has no envelope, and Exchange changes
+/// header fields, so a signature would not hold.
+fn check_graph(table: &mut Table, problems: &mut Problems) {
+    let unused = [
+        (MAIL_SERVER.return_path.name, "Microsoft Graph sends bounces to the sender's mailbox"),
+        (MAIL_SERVER.dkim.name, "Exchange changes signed header fields; let the tenant sign"),
+    ];
+    for (key, message) in unused {
+        if table.node(key).is_some() {
+            problems.push(table.problem(key, message, "here").help("remove it"));
+        }
+    }
+    if table.node(&SMTP_SERVER.account).is_none() {
+        let why = "the account whose mailbox sends: account = \"NAME\"";
+        problems.push(table.missing(&SMTP_SERVER.account, why));
+    }
 }
 
 /// Reads the DKIM key that signs mails (RFC 6376).

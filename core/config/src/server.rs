@@ -1,12 +1,12 @@
 //! Settings of a server: address, encryption and login.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use mailqos_model::AccountName;
 use mailqos_net::{MAX_CA_FILE, Trust};
 
 use super::{
-    Config, Endpoint, Problem, Problems, Severity, Table, TlsMode,
+    Account, Config, Endpoint, Problem, Problems, Severity, Table, TlsMode,
     key::{Defaulted, Optional, Required, Word, key},
     value::{host, reference},
 };
@@ -15,6 +15,13 @@ keys! {
     OWN_SERVER: OwnServerKeys {
         /// Host name or IP address.
         server: Required<String> = key();
+    }
+}
+
+keys! {
+    MAIL_SERVER_ADDRESS: MailServerAddressKeys {
+        /// Host name or IP address; required for SMTP.
+        server: Optional<String> = key().otherwise("Graph: the host of the account's cloud");
     }
 }
 
@@ -28,6 +35,47 @@ keys! {
 /// Encryption of mail protocols.
 const MAIL_TLS: [(&str, TlsMode); 3] =
     [("none", TlsMode::None), ("starttls", TlsMode::StartTls), ("implicit", TlsMode::Implicit)];
+
+/// Protocol by which mails are submitted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum SubmissionProtocol {
+    /// SMTP (RFC 5321, RFC 6409).
+    #[default]
+    Smtp,
+    /// Microsoft Graph.
+    Graph,
+}
+
+impl SubmissionProtocol {
+    /// Returns an account as this protocol uses it: Microsoft Graph needs other tokens.
+    pub fn account(self, account: &Account) -> Account {
+        match self {
+            Self::Graph => account.for_graph(),
+            Self::Smtp => account.clone(),
+        }
+    }
+}
+
+impl fmt::Display for SubmissionProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Smtp => "SMTP",
+            Self::Graph => "Graph",
+        })
+    }
+}
+
+/// Protocols of submission.
+const SUBMISSIONS: [(&str, SubmissionProtocol); 2] =
+    [("smtp", SubmissionProtocol::Smtp), ("graph", SubmissionProtocol::Graph)];
+
+keys! {
+    SUBMISSION: SubmissionKeys {
+        /// The protocol: SMTP, or Microsoft Graph, for which only `account`, `server`, `port` and
+        /// the keys about certificates apply.
+        protocol: Word<SubmissionProtocol> = word!(SUBMISSIONS).default("\"smtp\"");
+    }
+}
 
 keys! {
     SMTP_SERVER: SmtpServerKeys {
@@ -118,9 +166,9 @@ pub(super) fn graph_endpoint(
     config: &Config,
     problems: &mut Problems,
 ) -> Option<Endpoint> {
-    let server = table.read(&OBJECT_SERVER.server, problems);
+    let server = table.read(&MAIL_SERVER_ADDRESS.server, problems);
     if let Some(server) = &server {
-        host(server, &OBJECT_SERVER.server, table, problems);
+        host(server, &MAIL_SERVER_ADDRESS.server, table, problems);
     }
     if table.node(&MAILBOX_SERVER.tls).is_some() {
         let tls = table.read(&MAILBOX_SERVER.tls, problems);

@@ -12,7 +12,10 @@ use super::{
     key::{Defaulted, Optional, Word, key},
     message,
     reference::Key,
-    server::{IMAP, MAILBOX_SERVER, POP3, SMTP, Service, endpoint, graph_endpoint},
+    server::{
+        IMAP, MAILBOX_SERVER, POP3, SMTP, SMTP_SERVER, SUBMISSION, Service, SubmissionProtocol, endpoint,
+        graph_endpoint,
+    },
     table::Node,
     value::{reference, tags},
 };
@@ -176,6 +179,7 @@ pub(crate) struct Options {
     pub(crate) transcripts: Transcripts,
     pub(crate) message: MessageShape,
     pub(crate) smtp: Option<Endpoint>,
+    pub(crate) submission: SubmissionProtocol,
     pub(crate) pickup: Option<Endpoint>,
 }
 
@@ -195,8 +199,14 @@ pub(super) fn read(
     let timeout = table.read(&MONITOR.timeout, problems);
     let from = table.read(&MONITOR.from, problems);
     let to = table.read(&MONITOR.to, problems);
-    let smtp = table.table(&MONITOR.smtp, problems);
-    let smtp = read_endpoint(smtp, Access::Mail(SMTP), address, config, problems);
+    let mut smtp = table.table(&MONITOR.smtp, problems);
+    let submission =
+        smtp.as_mut().map(|smtp| smtp.read(&SUBMISSION.protocol, problems)).unwrap_or_default();
+    let access = match submission {
+        SubmissionProtocol::Smtp => Access::Mail(SMTP),
+        SubmissionProtocol::Graph => Access::Graph(&SMTP_SERVER.account),
+    };
+    let smtp = read_endpoint(smtp, access, address, config, problems);
     let mut pickup = table.table(&MONITOR.pickup, problems);
     let protocol = pickup
         .as_mut()
@@ -234,6 +244,7 @@ pub(super) fn read(
         message: message::read(table, &MONITOR.message, problems),
         transcripts: table.read(&MONITOR.transcripts, problems),
         smtp,
+        submission,
         pickup: read_endpoint(pickup, access, address, config, problems),
     }
 }

@@ -364,6 +364,89 @@ fn in_ascii(name: &str) -> String {
     text
 }
 
+/// The recipients that the header of a mail names.
+pub(crate) fn recipients(mail: &[u8]) -> Vec<String> {
+    let fields = fields_of(mail);
+    let is_recipients = |name: &str| RECIPIENTS.iter().any(|known| name.eq_ignore_ascii_case(known));
+    let named = fields.iter().filter(|(name, _)| is_recipients(name));
+    named.flat_map(|(_, range)| mailboxes(&mail[range.clone()])).collect()
+}
+
+/// The fields with recipients.
+const RECIPIENTS: [&str; 3] = ["to", "cc", "bcc"];
+
+/// A mail without some fields, and with these fields of addresses, one address a line; those
+/// without addresses are omitted.
+pub(crate) fn with_recipients(
+    mail: &[u8],
+    dropped: &[&str],
+    added: &[(&str, &[String])],
+) -> Vec<u8> {
+    let mut written = Vec::with_capacity(mail.len());
+    for (name, addresses) in added.iter().filter(|(_, addresses)| !addresses.is_empty()) {
+        written.extend_from_slice(format!("{name}: {}\r\n", addresses.join(",\r\n ")).as_bytes());
+    }
+    let mut end = 0;
+    for (name, range) in fields_of(mail) {
+        end = range.end;
+        if !dropped.iter().any(|dropped| name.eq_ignore_ascii_case(dropped)) {
+            written.extend_from_slice(&mail[range]);
+        }
+    }
+    written.extend_from_slice(&mail[end..]);
+    written
+}
+
+/// The fields of a mail's header: the name, and where the field is.
+fn fields_of(mail: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
+    let mut fields: Vec<(String, std::ops::Range<usize>)> = Vec::new();
+    let mut start = 0;
+    for line in mail.split_inclusive(|byte| *byte == b'\n') {
+        let range = start..start + line.len();
+        start = range.end;
+        match line {
+            b"\r\n" | b"\n" => break,
+            [b' ' | b'\t', ..] => {
+                if let Some((_, last)) = fields.last_mut() {
+                    last.end = range.end;
+                }
+            }
+            _ => {
+                let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+                fields.push((String::from_utf8_lossy(&line[..colon]).into_owned(), range));
+            }
+        }
+    }
+    fields
+}
+
+/// The addresses in a field, in lower case; quoted names may contain commas and brackets.
+fn mailboxes(field: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(field);
+    let value = text.split_once(':').map_or("", |(_, value)| value);
+    let (mut found, mut current, mut is_quoted, mut is_escaped) =
+        (Vec::new(), String::new(), false, false);
+    for character in value.chars().chain([',']) {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            ',' | ';' if !is_quoted => {
+                let address = current.trim().trim_end_matches('>').trim();
+                if address.contains('@') {
+                    found.push(address.to_lowercase());
+                }
+                current.clear();
+            }
+            // What is before the bracket is a name.
+            '<' | ':' if !is_quoted => current.clear(),
+            _ if is_quoted => {}
+            character => current.push(character),
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

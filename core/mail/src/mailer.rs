@@ -3,19 +3,23 @@
 use std::time::Duration;
 
 use lettre::{Address, address::Envelope};
-use mailqos_config::{Account, MailServer};
+use mailqos_config::{Account, MailServer, SubmissionProtocol};
 use mailqos_model::{Stage, UtcMicros};
 use mailqos_net::tls_failure::is_of_certificate;
 
 use super::{
     CredentialError, Credentials, DkimError, HeldBack, LoginAttempt, LoginRefusal, Reply, Smtp,
-    SmtpError, dkim,
+    SmtpError, dkim, graph,
 };
 
 /// Deadline for the server to accept a completely sent mail (RFC 5321, section 4.5.3.2.6). Giving
 /// up earlier would send an accepted mail twice.
 const ACCEPTING: Duration = Duration::from_secs(600);
 
+/// Maximum number of recipients of a mail over Microsoft Graph
+/// (<https://learn.microsoft.com/office365/servicedescriptions/exchange-online-service-description/exchange-online-limits>:
+/// 1,000 by default, which an administrator may lower).
+const MAX_GRAPH_RECIPIENTS: usize = 500;
 /// Deadline of a whole session. A large report over a slow line takes time, but a server that reads
 /// byte by byte must not delay all other mails forever.
 const WHOLE: Duration = Duration::from_secs(3 * 3600);
@@ -155,6 +159,9 @@ impl Mailer {
         run: &mut Run,
         record: &mut Record<'_>,
     ) -> Result<(), MailError> {
+        if self.server.protocol == SubmissionProtocol::Graph {
+            return self.send_over_graph(&content, run, record).await;
+        }
         let content = match &self.server.dkim {
             Some(options) => dkim::sign(content, options, UtcMicros::now()).await?,
             None => content,
@@ -185,6 +192,54 @@ impl Mailer {
         }
         Ok(())
     }
+
+    /// Sends the mail over Microsoft Graph, which accepts it for all recipients or for none. It has
+    /// no envelope: the header names the recipients.
+    async fn send_over_graph(
+        &self,
+        content: &[u8],
+        run: &mut Run,
+        record: &mut Record<'_>,
+    ) -> Result<(), MailError> {
+        let size = content.len() as u64;
+        let too_large = |reason: String| MailError::TooLarge {
+            size,
+            limit: Some(graph::MAX_MIME),
+            reason,
+        };
+        if size > graph::MAX_MIME {
+            return Err(too_large("Microsoft Graph accepts 4 MB in Base64".to_owned()));
+        }
+        let Some(account) = self.account.as_ref().map(Account::for_graph) else {
+            let error = SmtpError::new(Stage::SmtpAuth, "no account is configured for sending");
+            return Err(MailError::Smtp(error));
+        };
+        let credentials = super::credentials(&account).await?;
+        let step = self.server.timeout.to_std();
+        while !run.outcome.left.is_empty() {
+            let batch: Vec<Address> =
+                run.outcome.left.iter().take(MAX_GRAPH_RECIPIENTS).cloned().collect();
+            let mail = graph::for_recipients(content.to_vec(), &batch);
+            let mut sender = graph::Sender::new(&self.server.endpoint, &credentials, step);
+            let result = match sender.open(WHOLE, std::time::Instant::now() + step).await {
+                Ok(()) => sender.send_mail(&mail).await,
+                Err(error) => Err(error),
+            };
+            sender.close().await;
+            match result {
+                Ok(reply) => {
+                    let sorted = Sorted { accepted: batch, ..Sorted::default() };
+                    run.settle(sorted, Some(&reply), record)?;
+                }
+                Err(error) if error.reply.as_ref().is_some_and(is_size_refused) => {
+                    return Err(too_large(error.text));
+                }
+                Err(error) => return Err(MailError::Smtp(error)),
+            }
+        }
+        Ok(())
+    }
+
 
     /// Waits for the turn to log in, which monitors with the same account and server share.
     async fn turn(&self, credentials: &Credentials) -> Result<LoginAttempt, HeldBack> {

@@ -95,6 +95,19 @@ pub struct SmtpError {
 }
 
 impl SmtpError {
+    /// A failure at a stage, without a reply.
+    pub fn new(stage: Stage, text: &str) -> Self {
+        Self {
+            stage,
+            text: text.to_owned(),
+            reply: None,
+            refused: Vec::new(),
+            taken: 0,
+            uncertain: false,
+            own_network: false,
+        }
+    }
+
     /// Creates the error for a login that was not attempted.
     pub fn of_login(held_back: &HeldBack) -> Self {
         Self {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use mailqos_base::{Secret, SecretSource};
 use mailqos_config::{
     Account, Action, Config, ContentType, Dkim, Endpoint, Framing, LogPlace, MailServer, Person,
-    Proxy, Service, Step, Template, TlsMode, Webhook, Wording, sounds_secret,
+    Proxy, Service, Step, SubmissionProtocol, Template, TlsMode, Webhook, Wording, sounds_secret,
 };
 use mailqos_config::{Login, Mechanism};
 use mailqos_model::{AccountName, Micros, Name, SiteName};
@@ -238,6 +238,9 @@ impl StoredPerson {
 struct StoredServer {
     name: Name,
     endpoint: StoredEndpoint,
+    /// Whether mails are submitted over Microsoft Graph.
+    #[serde(default)]
+    is_graph: bool,
     from: StoredPerson,
     return_path: Option<String>,
     dkim: Option<(String, String, Source)>,
@@ -457,6 +460,7 @@ impl StoredServer {
         Self {
             name: name.clone(),
             endpoint: StoredEndpoint::of(&server.endpoint),
+            is_graph: server.protocol == SubmissionProtocol::Graph,
             from: StoredPerson::of(&server.from),
             return_path: server.return_path.clone(),
             dkim: server
@@ -518,6 +522,10 @@ impl StoredServer {
         };
         let server = MailServer {
             endpoint,
+            protocol: match self.is_graph {
+                true => SubmissionProtocol::Graph,
+                false => SubmissionProtocol::Smtp,
+            },
             from: self.from.person(),
             return_path: self.return_path.clone(),
             dkim,

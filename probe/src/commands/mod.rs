@@ -1,6 +1,8 @@
 //! The subcommands, a file for each, and their common parts: the configuration, the log and the
 //! exit codes.
 
+mod access;
+mod account;
 mod actions;
 mod alarms;
 mod check;
@@ -69,6 +71,8 @@ enum Command {
     Init(Box<init::Args>),
     /// Find the mail servers of an address and show where they were found.
     Discover(discover::Args),
+    /// Restrict an application of Microsoft 365 to one mailbox, and verify it.
+    Account(account::Args),
     /// Add an object, an account or a monitor to the configuration.
     Add(Box<manage::AddArgs>),
     /// List objects, accounts or monitors.
@@ -196,6 +200,7 @@ pub fn main() -> ExitCode {
         match cli.command {
             Command::Init(args) => init::run(*args, &global).await,
             Command::Discover(args) => discover::run(args).await,
+            Command::Account(args) => account::run(args, &global).await,
             Command::Add(args) => manage::add(*args, &global),
             Command::List(args) => manage::show_list(&args, &global),
             Command::Show(args) => manage::show(&args, &global),

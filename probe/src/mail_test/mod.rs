@@ -15,6 +15,7 @@ mod evidence;
 mod expectation;
 #[cfg(feature = "test-hooks")]
 pub mod fuzzing;
+mod graph_submission;
 mod head;
 mod learned;
 mod mailbox;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use lettre::Address;
-use mailqos_config::{MailQos, Monitor, Person};
+use mailqos_config::{MailQos, Monitor, Person, SubmissionProtocol};
 use mailqos_lake::transcripts::Conversation;
 use mailqos_mail as mail;
 use mailqos_mail::{Credentials, LoginRefusal, Reply, Smtp, SmtpError};
@@ -28,20 +28,21 @@ const MAX_PAUSE: Micros = Micros::from_secs(60);
 const MAX_TRANSCRIPTS: usize = 8;
 
 /// A submission.
-struct Offer<'a> {
-    options: &'a MailQos,
-    draft: message::Draft,
-    credentials: Option<Credentials>,
+pub(super) struct Offer<'a> {
+    pub(super) options: &'a MailQos,
+    pub(super) draft: message::Draft,
+    pub(super) credentials: Option<Credentials>,
     from: Address,
     to: Address,
     /// Deadline of the submission.
-    until: Moment,
+    pub(super) until: Moment,
 }
 
 /// The attempts to submit a mail.
 pub(super) struct Attempts {
     /// Time for which rejected credentials are not tried again.
     hold: Micros,
+    protocol: SubmissionProtocol,
     /// Start of the last attempt, which is the one in the sample.
     pub(super) began: Option<Moment>,
     /// Transcripts of the earlier attempts.
@@ -55,18 +56,24 @@ pub(super) fn hold(monitor: &Monitor, options: &MailQos) -> Micros {
 
 impl Attempts {
     pub(super) fn of(monitor: &Monitor, options: &MailQos) -> Self {
-        Self { hold: hold(monitor, options), began: None, said: Vec::new() }
+        Self {
+            hold: hold(monitor, options),
+            protocol: options.submission,
+            began: None,
+            said: Vec::new(),
+        }
     }
 
-    fn note(&mut self, began: Moment, smtp: &Smtp) {
+    pub(super) fn note(&mut self, began: Moment, transcript: Option<mail::Transcript>) {
         self.began = Some(began);
         if self.said.len() < MAX_TRANSCRIPTS {
-            self.said.extend(smtp.transcript());
+            self.said.extend(transcript);
         }
     }
 
     pub(super) fn conversations(&self) -> impl Iterator<Item = Conversation> + '_ {
-        self.said.iter().map(|transcript| testing::conversation("SMTP", transcript))
+        let protocol = self.protocol.to_string();
+        self.said.iter().map(move |transcript| testing::conversation(&protocol, transcript))
     }
 }
 
@@ -100,7 +107,10 @@ impl MailTests {
         attempts: &mut Attempts,
     ) -> Result<(Sent, Expected), (String, Option<Stage>)> {
         let own = |error: String| (error, None);
-        let smtp_credentials = self.base.credentials(&options.smtp).await.map_err(own)?;
+        let smtp_credentials = {
+            let credentials = self.base.credentials(&options.smtp, options.submission).await;
+            credentials.map_err(own)?
+        };
         // Otherwise, a missing mailbox password would only be noticed with a mail in transit.
         let pickup = (&options.pickup, options.protocol);
         let credentials = self.base.mailbox_credentials(pickup.0, pickup.1).await.map_err(own)?;
@@ -138,7 +148,14 @@ impl MailTests {
         loop {
             attempt += 1;
             sample.smtp_attempts = Some(attempt);
-            let accepted = self.submit(sample, &offer, &mut token, attempts).await;
+            let accepted = match options.submission {
+                SubmissionProtocol::Smtp => {
+                    self.submit(sample, &offer, &mut token, attempts).await
+                }
+                SubmissionProtocol::Graph => {
+                    self.submit_over_graph(sample, &offer, &mut token, attempts).await
+                }
+            };
             let error = match accepted {
                 Ok(sent) => {
                     if sample.stage.is_none() {
@@ -204,7 +221,7 @@ impl MailTests {
         }
         .await;
         note_smtp(sample, &smtp, result.as_ref());
-        attempts.note(began, &smtp);
+        attempts.note(began, smtp.transcript());
         let mut sent = Sent {
             nonce: token.nonce,
             at: token.sent_at,

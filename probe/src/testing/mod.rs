@@ -10,7 +10,7 @@ use std::{
 };
 
 use mailqos_base::lock::IgnorePoison as _;
-use mailqos_config::{Account, Config, Endpoint, Monitor, PickupProtocol, TestKind, Transcripts};
+use mailqos_config::{Account, Config, Endpoint, Monitor, PickupProtocol, SubmissionProtocol, TestKind, Transcripts};
 use mailqos_lake::transcripts::{Conversation, Store, Transcript};
 use mailqos_mail::Credentials;
 use mailqos_model::{Exclusion, Micros, MonitorId, Outcome, Sample, UtcMicros};
@@ -206,10 +206,11 @@ impl TestBase {
     pub(crate) async fn credentials(
         &self,
         endpoint: &Endpoint,
+        protocol: SubmissionProtocol,
     ) -> Result<Option<Credentials>, String> {
         match self.account(endpoint) {
             Some(account) => {
-                let credentials = mailqos_mail::credentials(&account).await;
+                let credentials = mailqos_mail::credentials(&protocol.account(&account)).await;
                 credentials.map(Some).map_err(|error| error.to_string())
             }
             None => Ok(None),

@@ -4,10 +4,13 @@ use mailqos_model::{Micros, Stage};
 
 use super::{Kind, TestKind};
 use crate::{
-    Endpoint, MessageShape, Person, Problems, Table, Timing,
+    Endpoint, MessageShape, Person, Problems, SubmissionProtocol, Table, Timing,
     reference::Key,
     test_options::{MONITOR, Options, Pickup, PickupProtocol, Transcripts},
 };
+
+/// The largest test mail over Microsoft Graph, in bytes: 4 MB in Base64.
+const MAX_OVER_GRAPH: u64 = 3 * 1024 * 1024;
 
 /// The options of kind `mail-qos`.
 #[derive(Debug, Clone)]
@@ -29,6 +32,8 @@ pub struct MailQos {
     pub to: Person,
     /// Server to which the mail is submitted.
     pub smtp: Endpoint,
+    /// Protocol by which it accepts the mail.
+    pub submission: SubmissionProtocol,
     /// Server of the mailbox.
     pub pickup: Endpoint,
     /// Protocol of the mailbox.
@@ -63,6 +68,7 @@ pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems
         }
     }
     let pickup = options.mailbox(table, problems);
+    check_graph(options, table, problems);
     Some(Kind::MailQos(MailQos {
         max_round_trip: options.max_round_trip,
         check_interval: options.check_interval,
@@ -72,6 +78,7 @@ pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems
         from: options.from.clone()?,
         to: options.to.clone()?,
         smtp: options.smtp.clone()?,
+        submission: options.submission,
         pickup: pickup?.endpoint,
         protocol: options.protocol,
         folders: options.folders.clone(),
@@ -80,6 +87,31 @@ pub(super) fn read(options: &Options, table: &mut Table, problems: &mut Problems
         transcripts: options.transcripts,
         message: options.message.clone(),
     }))
+}
+
+/// Checks what Microsoft Graph does not allow: large mails, and folders with copies of sent mails,
+/// which would count as arrived.
+fn check_graph(options: &Options, table: &mut Table, problems: &mut Problems) {
+    const OWN: [&str; 5] = ["sentitems", "sent items", "drafts", "outbox", "sent"];
+    if options.submission == SubmissionProtocol::Graph
+        && let Some(size) = options.message.size.filter(|size| *size > MAX_OVER_GRAPH)
+    {
+        let message = format!("Microsoft Graph does not accept mails of {size} bytes");
+        problems.push(
+            table
+                .problem(&MONITOR.message, message, "here")
+                .help(format!("use a size of at most {MAX_OVER_GRAPH} bytes, or send over SMTP")),
+        );
+    }
+    let is_own = |name: &&String| OWN.contains(&name.to_lowercase().as_str());
+    if options.protocol == PickupProtocol::Graph
+        && let Some(folder) = options.folders.iter().find(is_own)
+    {
+        let message = format!("{folder:?} contains mails that were sent, not those that arrived");
+        problems.push(
+            table.problem(&MONITOR.folders, message, "here").help("remove it from the list"),
+        );
+    }
 }
 
 impl TestKind for MailQos {
@@ -110,7 +142,7 @@ impl TestKind for MailQos {
         vec![
             ("from", self.from.to_string()),
             ("to", self.to.to_string()),
-            ("smtp", self.smtp.place()),
+            ("smtp", format!("{} over {}", self.smtp.place(), self.submission)),
             ("pickup", format!("{} over {}", self.pickup.place(), self.protocol)),
             ("max_round_trip", self.max_round_trip.to_string()),
             ("check_interval", self.check_interval.to_string()),

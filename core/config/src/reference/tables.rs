@@ -17,7 +17,10 @@ use crate::{
     operator::OperatorKeys,
     proxy::ProxyKeys,
     read::{LimitKeys, MoreRootKeys, NAMED, RootKeys},
-    server::{MailboxServerKeys, ObjectServerKeys, OwnServerKeys, SmtpServerKeys, TrustKeys},
+    server::{
+        MailServerAddressKeys, MailboxServerKeys, ObjectServerKeys, OwnServerKeys, SmtpServerKeys,
+        SubmissionKeys, TrustKeys,
+    },
     service_level::{LevelKeys, PERCENTILES},
     target::{
         DeliveryKeys, FilesKeys, FolderKeys, FtpServerKeys, KIND, MailKeys, PatienceKeys,
@@ -101,7 +104,12 @@ pub const CONFIGURATION: Reference = Reference {
             id: "monitor.smtp",
             head: "[monitor.NAME.smtp]",
             about: "The server that the test mails are submitted to.",
-            keys: &[ObjectServerKeys::KEYS, SmtpServerKeys::KEYS, TrustKeys::KEYS],
+            keys: &[
+                SubmissionKeys::KEYS,
+                ObjectServerKeys::KEYS,
+                SmtpServerKeys::KEYS,
+                TrustKeys::KEYS,
+            ],
         },
         Shape {
             id: "monitor.pickup",
@@ -141,9 +149,10 @@ pub const CONFIGURATION: Reference = Reference {
         Shape {
             id: "mail_server",
             head: "[mail_server.NAME]",
-            about: "An SMTP server for mailqos's own mails: alarms and reports.",
+            about: "A server for mailqos's own mails, alarms and reports: an SMTP server, or Microsoft Graph.",
             keys: &[
-                OwnServerKeys::KEYS,
+                SubmissionKeys::KEYS,
+                MailServerAddressKeys::KEYS,
                 SmtpServerKeys::KEYS,
                 MailServerKeys::KEYS,
                 TrustKeys::KEYS,

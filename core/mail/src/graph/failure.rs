@@ -122,6 +122,11 @@ impl Refusal {
         self.has_code(&codes)
     }
 
+    /// Whether content in MIME was refused because it is not valid.
+    pub fn is_invalid_mime(&self) -> bool {
+        self.status == 400 && self.has_code(&["ErrorMimeContentInvalidBase64String"])
+    }
+
     /// Whether another token may help.
     pub fn is_token(&self) -> bool {
         self.status == 401

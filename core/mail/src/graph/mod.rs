@@ -3,6 +3,7 @@
 
 mod failure;
 mod http;
+mod sending;
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use mailqos_model::{Micros, UtcMicros};
 
 pub(crate) use failure::remedy;
 pub use failure::{GraphError, Refusal};
+pub use sending::{MAX_MIME, SendPhases, Sender, for_recipients};
 
 use super::{Credentials, Wire, WireError};
 use http::{HEAD_ROOM, HttpFailure, Reply};

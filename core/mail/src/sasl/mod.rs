@@ -70,6 +70,12 @@ impl Credentials {
         Self { is_token: true, ..Self::password(user, secret) }
     }
 
+    /// Returns the same credentials for another user or mailbox.
+    #[must_use]
+    pub fn for_user(&self, user: &str) -> Self {
+        Self { user: user.to_owned(), ..self.clone() }
+    }
+
     /// Adds the account's state of logins.
     #[must_use]
     pub fn remembering(mut self, memory: &Arc<Memory>) -> Self {

@@ -1,7 +1,7 @@
 //! The tests of this process whose mails are in transit, and the findings of visits about them.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -83,6 +83,8 @@ pub(in crate::mail_test) struct Registry {
     /// Last round trips of precise monitors: the lower bound of each.
     history: Mutex<HashMap<MonitorId, VecDeque<Micros>>>,
     pub(in crate::mail_test) connections: Arc<Connections>,
+    /// Accounts whose mailboxes know the field with the token, for sending over Microsoft Graph.
+    primed: Mutex<HashSet<String>>,
     /// Recent visits to each mailbox.
     visited: Mutex<HashMap<MailboxId, Visited>>,
     /// Knowledge from earlier mails.
@@ -122,6 +124,7 @@ impl Registry {
             visited: Mutex::default(),
             learned: Mutex::default(),
             connections: Arc::default(),
+            primed: Mutex::default(),
         }
     }
 
@@ -156,6 +159,20 @@ impl Registry {
     /// Stops waiting for a mail.
     pub(super) fn forget(&self, nonce: [u8; 8]) {
         self.waiting.lock().ignore_poison().remove(&nonce);
+    }
+
+    /// Whether the mailbox of this account knows the field with the token.
+    pub(in crate::mail_test) fn is_primed(&self, account: &str) -> bool {
+        self.primed.lock().ignore_poison().contains(account)
+    }
+
+    /// Notes that the mailbox of this account knows the field with the token.
+    pub(in crate::mail_test) fn note_primed(&self, account: &str, most: usize) {
+        let mut primed = self.primed.lock().ignore_poison();
+        if primed.len() >= most {
+            primed.clear();
+        }
+        primed.insert(account.to_owned());
     }
 
     /// Returns when the watch over a mailbox must poll next; `None` if it is not needed.
