@@ -358,7 +358,8 @@ async fn mails_are_sent_over_graph_and_leave_no_copy() {
     let probe = Probe::new(options, GraphOptions::default()).await;
     let (smtp, graph) = over_graph(&probe);
     let sent = "An own mail.\r\n".as_bytes();
-    let own = [b"From: probe@example.com\r\nSubject: an own mail\r\n\r\n".as_slice(), sent].concat();
+    let own =
+        [b"From: probe@example.com\r\nSubject: an own mail\r\n\r\n".as_slice(), sent].concat();
     probe.server.put(PROBE, "Sent Items", [own]);
     let change = [(smtp.as_str(), graph.as_str())];
     let samples = probe.run_several(&change, 2).await;
@@ -388,11 +389,9 @@ async fn mails_are_sent_over_graph_and_leave_no_copy() {
 #[tokio::test]
 async fn failures_of_sending_over_graph_are_explained() {
     let denied = vec![(PROBE.to_owned(), vec!["Mail.ReadWrite"])];
-    let probe = Probe::new(
-        Options::default(),
-        GraphOptions { grants: denied, ..GraphOptions::default() },
-    )
-    .await;
+    let probe =
+        Probe::new(Options::default(), GraphOptions { grants: denied, ..GraphOptions::default() })
+            .await;
     let (smtp, graph) = over_graph(&probe);
     let change = [(smtp.as_str(), graph.as_str())];
     let sample = probe.run_with(&change).await.sample;

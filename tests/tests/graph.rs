@@ -7,14 +7,19 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use mailqos_tests::{
-    servers::{GraphOptions, GraphServer, INBOX, MailServer, Options, PROBE},
+    servers::{GraphOptions, GraphServer, INBOX, MailServer, Options, PASSWORD, PROBE},
     setting::{Setting, find_bytes, until, words_of},
 };
+
+/// Another mailbox of the tenant.
+const OTHER: &str = "ceo@example.com";
 
 /// A setting with the monitor `m365`, which picks up over Graph.
 async fn setting(graph: GraphOptions) -> (Setting, MailServer, GraphServer) {
     let mut setting = Setting::new("cloud");
-    let server = MailServer::start(Options::default()).await.expect("a server");
+    let users = [PROBE, OTHER].map(|user| (user.to_owned(), PASSWORD.to_owned())).to_vec();
+    let options = Options { users, ..Options::default() };
+    let server = MailServer::start(options).await.expect("a server");
     let graph = GraphServer::start(&server, graph).await.expect("a Graph");
     let mut monitor = setting.monitor("m365", &server);
     monitor.pickup = setting.add_graph_account("m365", "m365", &graph);
@@ -102,4 +107,38 @@ async fn alarms_are_sent_over_graph() {
     assert!(accepted[0].field("Subject").expect("a subject").starts_with("TEST"));
     // Unlike a test mail, it stays among the sent ones.
     until("the copy", || server.mails(PROBE, "Sent Items").len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_is_verified_to_reach_one_mailbox_only() {
+    let (setting, _server, graph) = setting(GraphOptions::default()).await;
+    let verify = |other: &str| {
+        let output = setting.run("mailqos-probe", &["account", "verify", "m365", "--other", other]);
+        (output.status.code(), words_of(&output))
+    };
+    let (code, words) = verify(OTHER);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains(&format!("✓ the application can't read {OTHER}")), "{words}");
+    let all = |roles: &[&'static str]| {
+        graph.grant(vec![
+            (PROBE.to_owned(), vec!["Mail.ReadWrite", "Mail.Send"]),
+            (String::new(), roles.to_vec()),
+        ]);
+    };
+    for (role, expected) in [("Mail.Read", "can read"), ("Mail.Send", "can send from")] {
+        all(&[role]);
+        let (code, words) = verify(OTHER);
+        assert_eq!(code, Some(1), "{words}");
+        assert!(words.contains(&format!("✗ the application {expected} {OTHER}")), "{words}");
+        assert!(words.contains("account scope m365"), "{words}");
+    }
+    // A mailbox that is not there proves nothing.
+    all(&["Mail.Read"]);
+    let (code, words) = verify("nobody@example.com");
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("unknown (HTTP 404)"), "{words}");
+    assert_eq!(verify(PROBE).0, Some(2));
+    let commands = setting.succeed("mailqos-probe", &["account", "scope", "m365"]);
+    assert!(commands.contains("-Role 'Application Mail.ReadWrite'"), "{commands}");
+    assert!(commands.contains(&GraphOptions::default().client_id), "{commands}");
 }

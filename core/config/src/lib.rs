@@ -57,6 +57,7 @@ pub use person::{Person, PersonError, is_forbidden, is_plain, split_list};
 pub use problem::{Problem, Problems, Severity};
 pub use proxy::{Proxy, via};
 pub use read::load;
+pub use server::SubmissionProtocol;
 pub use service_level::{
     Holidays, LevelPeriod, Percent, ServiceHours, ServiceLevel, Target as LevelTarget,
 };
@@ -65,7 +66,6 @@ pub use target::{
     DeliveryOptions, EmailTarget, Existing, FilesPlace, FilesTarget, FtpData, FtpEncoding, Sftp,
     Target, TemporaryName, TooLarge, Verify, foreign_variable,
 };
-pub use server::SubmissionProtocol;
 pub use test_options::{MAX_HORIZON, Pickup, PickupProtocol, Transcripts};
 pub use wording::{Template, Wording};
 

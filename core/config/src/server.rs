@@ -517,6 +517,42 @@ folders = ["INBOX", "Junk Email"]
             ([("tenant", "cloud = \"china\", tenant")], "lacks the delta queries"),
             ([("\"graph\",", "\"graph\", tls = \"none\",")], "over TLS only"),
             ([("account = \"m365\" }", "}")], "\"account\" is missing"),
+            (
+                [(
+                    "smtp = { account = \"smtp\" }",
+                    "smtp = { protocol = \"graph\", account = \"smtp\" }",
+                )],
+                "no tokens for Microsoft Graph",
+            ),
+            (
+                [("[\"INBOX\", \"Junk Email\"]", "[\"INBOX\", \"Sent Items\"]")],
+                "mails that were sent",
+            ),
+            (
+                [(
+                    "smtp = { account = \"smtp\" }",
+                    "message = { size = \"5MB\" }\nsmtp = { protocol = \"graph\", account = \"m365\" }",
+                )],
+                "does not accept mails of 5000000 bytes",
+            ),
+            (
+                [(
+                    "[object.mail]",
+                    "[mail_server.m]\nprotocol = \"graph\"\naccount = \"m365\"\nfrom = \"a@b.example\"\nreturn_path = \"c@b.example\"\n[object.mail]",
+                )],
+                "sends bounces to the sender",
+            ),
+            (
+                [(
+                    "[object.mail]",
+                    "[mail_server.m]\nprotocol = \"graph\"\nfrom = \"a@b.example\"\n[object.mail]",
+                )],
+                "\"account\" is missing",
+            ),
+            (
+                [("[object.mail]", "[mail_server.m]\nfrom = \"a@b.example\"\n[object.mail]")],
+                "\"server\" is missing",
+            ),
         ] {
             let problems = read(&change).expect_err("it is wrong").to_string();
             assert!(problems.contains(expected), "{problems}");

@@ -13,8 +13,8 @@ use super::{
     message,
     reference::Key,
     server::{
-        IMAP, MAILBOX_SERVER, POP3, SMTP, SMTP_SERVER, SUBMISSION, Service, SubmissionProtocol, endpoint,
-        graph_endpoint,
+        IMAP, MAILBOX_SERVER, POP3, SMTP, SMTP_SERVER, SUBMISSION, Service, SubmissionProtocol,
+        endpoint, graph_endpoint,
     },
     table::Node,
     value::{reference, tags},

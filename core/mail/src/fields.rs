@@ -367,7 +367,8 @@ fn in_ascii(name: &str) -> String {
 /// The recipients that the header of a mail names.
 pub(crate) fn recipients(mail: &[u8]) -> Vec<String> {
     let fields = fields_of(mail);
-    let is_recipients = |name: &str| RECIPIENTS.iter().any(|known| name.eq_ignore_ascii_case(known));
+    let is_recipients =
+        |name: &str| RECIPIENTS.iter().any(|known| name.eq_ignore_ascii_case(known));
     let named = fields.iter().filter(|(name, _)| is_recipients(name));
     named.flat_map(|(_, range)| mailboxes(&mail[range.clone()])).collect()
 }

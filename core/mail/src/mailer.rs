@@ -202,11 +202,8 @@ impl Mailer {
         record: &mut Record<'_>,
     ) -> Result<(), MailError> {
         let size = content.len() as u64;
-        let too_large = |reason: String| MailError::TooLarge {
-            size,
-            limit: Some(graph::MAX_MIME),
-            reason,
-        };
+        let too_large =
+            |reason: String| MailError::TooLarge { size, limit: Some(graph::MAX_MIME), reason };
         if size > graph::MAX_MIME {
             return Err(too_large("Microsoft Graph accepts 4 MB in Base64".to_owned()));
         }
@@ -239,7 +236,6 @@ impl Mailer {
         }
         Ok(())
     }
-
 
     /// Waits for the turn to log in, which monitors with the same account and server share.
     async fn turn(&self, credentials: &Credentials) -> Result<LoginAttempt, HeldBack> {

@@ -84,9 +84,10 @@ fn account<'c>(
     args: &ScopeArgs,
 ) -> Result<(&'c Account, &'c OAuthOptions), Failure> {
     let name = &args.account;
-    let known = config.accounts.get(name).ok_or_else(|| {
-        Failure::Usage(format!("the configuration contains no account {name}"))
-    })?;
+    let known = config
+        .accounts
+        .get(name)
+        .ok_or_else(|| Failure::Usage(format!("the configuration contains no account {name}")))?;
     match known.oauth().filter(|oauth| oauth.graph.is_some()) {
         Some(oauth) => Ok((known, oauth)),
         None => Err(Failure::Usage(format!(
@@ -127,8 +128,7 @@ fn endpoint(config: &Config, name: &AccountName, account: &Account) -> Endpoint 
 /// The commands; an error if a value can't be part of one.
 fn powershell(client_id: &str, mailbox: &str) -> Result<Vec<String>, String> {
     let is_plain = |text: &str| {
-        !text.is_empty()
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._+@".contains(c))
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._+@".contains(c))
     };
     for text in [client_id, mailbox] {
         if !is_plain(text) {
@@ -143,12 +143,15 @@ fn powershell(client_id: &str, mailbox: &str) -> Result<Vec<String>, String> {
         )
     };
     Ok(vec![
-        "# In PowerShell, as an Exchange administrator. First remove Mail.* permissions of the".to_owned(),
-        "# application in Microsoft Entra: those apply to all mailboxes, whatever the scope below.".to_owned(),
+        "# In PowerShell, as an Exchange administrator. First remove Mail.* permissions of the"
+            .to_owned(),
+        "# application in Microsoft Entra: those apply to all mailboxes, whatever the scope below."
+            .to_owned(),
         "Connect-MgGraph -Scopes 'Application.Read.All'".to_owned(),
         format!("$app = Get-MgServicePrincipal -Filter \"AppId eq '{client_id}'\""),
         "Connect-ExchangeOnline".to_owned(),
-        "New-ServicePrincipal -AppId $app.AppId -ObjectId $app.Id -DisplayName $app.DisplayName".to_owned(),
+        "New-ServicePrincipal -AppId $app.AppId -ObjectId $app.Id -DisplayName $app.DisplayName"
+            .to_owned(),
         format!(
             "New-ManagementScope -Name '{scope}' -RecipientRestrictionFilter \
              \"PrimarySmtpAddress -eq '{mailbox}'\""
@@ -208,7 +211,9 @@ impl Answer {
     fn of(error: &GraphError) -> Result<Self, String> {
         match error {
             GraphError::Refused(refusal) if refusal.is_permission() => Ok(Self::Denied),
-            GraphError::Refused(refusal) if !refusal.is_token() => Ok(Self::Unknown(refusal.status)),
+            GraphError::Refused(refusal) if !refusal.is_token() => {
+                Ok(Self::Unknown(refusal.status))
+            }
             _ => Err(error.to_string()),
         }
     }

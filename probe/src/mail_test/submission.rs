@@ -149,9 +149,7 @@ impl MailTests {
             attempt += 1;
             sample.smtp_attempts = Some(attempt);
             let accepted = match options.submission {
-                SubmissionProtocol::Smtp => {
-                    self.submit(sample, &offer, &mut token, attempts).await
-                }
+                SubmissionProtocol::Smtp => self.submit(sample, &offer, &mut token, attempts).await,
                 SubmissionProtocol::Graph => {
                     self.submit_over_graph(sample, &offer, &mut token, attempts).await
                 }

@@ -10,7 +10,9 @@ use std::{
 };
 
 use mailqos_base::lock::IgnorePoison as _;
-use mailqos_config::{Account, Config, Endpoint, Monitor, PickupProtocol, SubmissionProtocol, TestKind, Transcripts};
+use mailqos_config::{
+    Account, Config, Endpoint, Monitor, PickupProtocol, SubmissionProtocol, TestKind, Transcripts,
+};
 use mailqos_lake::transcripts::{Conversation, Store, Transcript};
 use mailqos_mail::Credentials;
 use mailqos_model::{Exclusion, Micros, MonitorId, Outcome, Sample, UtcMicros};

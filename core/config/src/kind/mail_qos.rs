@@ -108,9 +108,8 @@ fn check_graph(options: &Options, table: &mut Table, problems: &mut Problems) {
         && let Some(folder) = options.folders.iter().find(is_own)
     {
         let message = format!("{folder:?} contains mails that were sent, not those that arrived");
-        problems.push(
-            table.problem(&MONITOR.folders, message, "here").help("remove it from the list"),
-        );
+        problems
+            .push(table.problem(&MONITOR.folders, message, "here").help("remove it from the list"));
     }
 }
 

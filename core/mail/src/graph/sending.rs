@@ -117,8 +117,7 @@ impl Sender {
     /// The service refused it, or the connection failed. Nothing was sent.
     pub async fn draft(&mut self, content: &[u8]) -> Result<String, SmtpError> {
         let body = STANDARD.encode(content);
-        let request =
-            Request::post("/messages", Some(("text/plain", body.as_bytes())), MAX_REPLY);
+        let request = Request::post("/messages", Some(("text/plain", body.as_bytes())), MAX_REPLY);
         let response = self.ask(&request).await.map_err(|failure| self.failed(&failure))?;
         let json = response.json().map_err(|failure| self.failed(&failure))?;
         let id = json.get("id").and_then(|id| id.as_str()).filter(|id| !id.is_empty());
@@ -160,8 +159,7 @@ impl Sender {
     pub async fn send_mail(&mut self, content: &[u8]) -> Result<Reply, SmtpError> {
         let body = STANDARD.encode(content);
         let began = Instant::now();
-        let request =
-            Request::post("/sendMail", Some(("text/plain", body.as_bytes())), MAX_REPLY);
+        let request = Request::post("/sendMail", Some(("text/plain", body.as_bytes())), MAX_REPLY);
         self.submit(&request, began).await
     }
 
@@ -310,7 +308,10 @@ fn wire_error(open: Option<&Graph>, failure: &WireError) -> SmtpError {
         None if failure.is_tls() => Stage::SmtpTls,
         None => Stage::SmtpConnect,
     };
-    SmtpError { own_network: failure.is_own_network(), ..SmtpError::new(stage, &failure.to_string()) }
+    SmtpError {
+        own_network: failure.is_own_network(),
+        ..SmtpError::new(stage, &failure.to_string())
+    }
 }
 
 /// Returns a message for exactly the recipients of an envelope: those that its header does not name
