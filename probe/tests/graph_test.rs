@@ -12,8 +12,8 @@ use mailqos_config::Config;
 use mailqos_model::{Micros, Outcome, Sample, Stage};
 use mailqos_probe::tester::{TestResult, Tester};
 use mailqos_tests::servers::{
-    APPLICATION, Delays, GraphOptions, GraphServer, INBOX, JUNK, MailServer, Mishap, Options,
-    PASSWORD, PROBE, ServerClock, When,
+    APPLICATION, Delays, DeltaTrouble, GraphOptions, GraphServer, INBOX, JUNK, MailServer, Mishap,
+    Options, PASSWORD, PROBE, ServerClock, When,
 };
 
 /// A probe with one monitor that sends over SMTP and picks up over Graph.
@@ -413,4 +413,89 @@ async fn failures_of_sending_over_graph_are_explained() {
     let sample = probe.run_with(&change).await.sample;
     assert_eq!((sample.outcome, sample.stage), (Outcome::SmtpFailed, Some(Stage::SmtpData)));
     assert!(sample.error.unwrap().contains("may not send as this address"));
+}
+
+/// As reported: microsoft-graph-docs#6785, msgraph-sdk-dotnet#3082, microsoft-graph-docs#2153 and
+/// #5288.
+#[tokio::test]
+async fn broken_delta_queries_lose_no_mail() {
+    for trouble in
+        [DeltaTrouble::Twice, DeltaTrouble::Loop, DeltaTrouble::NoLink, DeltaTrouble::Slow]
+    {
+        let probe = Probe::new(Options::default(), GraphOptions::default()).await;
+        probe.server.fill(PROBE, 80);
+        probe.graph.set_trouble(trouble);
+        let change = [("max_round_trip = \"3s\"", "max_round_trip = \"8s\""), ("10s", "20s")];
+        let sample = probe.run_with(&change).await.sample;
+        truth(&sample, &probe.server);
+        assert_eq!(sample.duplicates, Some(0), "{trouble:?}");
+        assert_eq!((probe.ours(), probe.server.foreign(PROBE)), (0, 80), "{trouble:?}");
+        let count = probe.graph.requests().len();
+        assert!(count < 400, "{trouble:?}: {count} requests");
+    }
+}
+
+/// Twelve monitors test the mailbox twelve times each, while the service throttles, forgets the
+/// state of delta queries, revokes tokens and fails. `MAILQOS_GRAPH_TESTS` sets how many times:
+/// with 720, there are as many tests as one monitor makes in a month.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tests_through_throttling_lose_no_sample_and_touch_no_foreign_mail() {
+    const MONITORS: usize = 12;
+    let times = std::env::var("MAILQOS_GRAPH_TESTS").ok().and_then(|text| text.parse().ok());
+    let times: usize = times.unwrap_or(12);
+    let options = GraphOptions {
+        burst: Some((60, Duration::from_secs(2), 1)),
+        token_life: 5,
+        ..GraphOptions::default()
+    };
+    let probe = Probe::new(Options::default(), options).await;
+    probe.server.fill(PROBE, 50);
+    let config = probe
+        .config(&[("max_round_trip = \"3s\"", "max_round_trip = \"10s\""), ("10s\"", "60s\"")]);
+    let text = std::fs::read_to_string(&config.file).unwrap();
+    let (head, one) = text.split_at(text.find("[monitor.mail]").unwrap());
+    let all: String = (0..MONITORS)
+        .map(|number| one.replace("monitor.mail", &format!("monitor.mail-{number}")))
+        .collect();
+    let config = load(probe.folder.path(), &probe.server, &format!("{head}{all}"));
+    let tester = Arc::new(Tester::new(config.clone(), None).await.expect("tester"));
+    let mut tasks = tokio::task::JoinSet::new();
+    for monitor in config.monitors.values().cloned() {
+        let tester = tester.clone();
+        tasks.spawn(async move {
+            let mut samples = Vec::new();
+            for _ in 0..times {
+                samples.push(tester.test(&monitor).await.sample);
+            }
+            samples
+        });
+    }
+    let mut samples = Vec::new();
+    let mut round = 0;
+    while !tasks.is_empty() {
+        tokio::select! {
+            Some(done) = tasks.join_next() => samples.extend(done.unwrap()),
+            () = tokio::time::sleep(Duration::from_millis(400)) => {
+                round += 1;
+                match round % 4 {
+                    0 => probe.graph.expire_deltas(),
+                    1 => probe.graph.touch_all(),
+                    2 => probe.graph.throttle("$value", 1, 503, None),
+                    _ => probe.graph.refuse("delta", 1, 500, "ErrorInternalServerError", "No."),
+                }
+            }
+        }
+    }
+    tester.shutdown().await;
+    assert_eq!(samples.len(), MONITORS * times);
+    let lost = samples.iter().filter(|sample| sample.outcome == Outcome::Lost).count();
+    assert_eq!(lost, 0, "{samples:?}");
+    let found = |sample: &&Sample| matches!(sample.outcome, Outcome::Ok | Outcome::Late);
+    let found = samples.iter().filter(found).count();
+    assert!(found * 10 >= samples.len() * 9, "{found} of {}", samples.len());
+    assert_eq!(probe.server.foreign(PROBE), 50);
+    let (violations, purged) = (probe.graph.violations(), probe.graph.purged());
+    assert!(violations.is_empty(), "{violations:?}");
+    assert!(purged.iter().all(|subject| subject.contains("mq1:")), "{purged:?}");
+    assert!(samples.iter().all(|sample| sample.duplicates.unwrap_or(0) == 0));
 }

@@ -61,7 +61,7 @@ pub use dns::{DnsFault, DnsServer};
 pub use faults::{Fault, Mishap, Protocol, When};
 pub use ftp::{Beginning, Drives, Extended, Facts, FtpHabits, FtpServer, Names, Shown, Trouble};
 pub use ftp_habits::{NamedHabits, ftp_habits};
-pub use graph::{APPLICATION, GraphOptions, GraphServer};
+pub use graph::{APPLICATION, DeltaTrouble, GraphOptions, GraphServer};
 pub use habits::{Gives, Habits, Rewrite, SmtpHabits, TooMany, UidNext};
 pub use log::LogServer;
 pub use mailboxes::{ARCHIVE, INBOX, JUNK, StoredMail, TRASH};

@@ -198,7 +198,9 @@ impl Graph {
             if !refusal.is_throttling() {
                 return Err(GraphError::Refused(refusal));
             }
-            let wait = refusal.retry_after.unwrap_or(own_wait);
+            // A service that asks for no wait at all must not be asked in a loop.
+            let asked_for = refusal.retry_after.filter(|wait| !wait.is_zero());
+            let wait = asked_for.unwrap_or(own_wait);
             own_wait = (own_wait * 2).min(LONGEST_WAIT);
             if Instant::now() + wait > self.patience {
                 let text = format!(

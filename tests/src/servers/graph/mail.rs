@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{INBOX, JUNK, StoredMail, delivery},
-    Answer, Asked, DeltaState, Shared,
+    Answer, Asked, DeltaState, DeltaTrouble, Shared,
 };
 use crate::lock;
 
@@ -175,7 +175,7 @@ pub(super) fn delta(shared: &Shared, asked: &Asked<'_>, user: &str, segment: &st
     let state = match token {
         Some(token) => {
             if asked.query.len() > 1 {
-                let text = format!("options beside a state token: {}", asked.request.line);
+                let text = format!("options in addition to a state token: {}", asked.request.line);
                 lock(&shared.state).violations.push(text);
             }
             let known = lock(&shared.state).deltas.get(token).cloned();
@@ -283,10 +283,15 @@ fn page(
     });
     let size = wanted.unwrap_or(10_usize).min(shared.options.page);
     let mut state = lock(&shared.state);
+    let trouble = state.trouble;
+    if trouble == DeltaTrouble::Slow && size > 50 {
+        return Answer::error(504, "UnknownError", "");
+    }
     if delta.touched == u64::MAX {
         delta.touched = state.touched;
     }
     let mut values = Vec::new();
+    let again = delta.pending.clone();
     while values.len() < size
         && let Some(uid) = delta.pending.pop_front()
     {
@@ -303,6 +308,12 @@ fn page(
         let id = shared.id(&mut state, user, name, uid);
         values.push(json!({ "id": id, "@removed": { "reason": "deleted" } }));
     }
+    if trouble == DeltaTrouble::Twice {
+        values.extend(values.clone());
+    }
+    if trouble == DeltaTrouble::Loop {
+        delta.pending = again;
+    }
     delta.is_page = !delta.pending.is_empty();
     let token = format!("GwcBoTmPuoGNlgXgF1ny{}", shared.count.fetch_add(1, Ordering::Relaxed));
     let (link, kind) = match delta.is_page {
@@ -315,7 +326,10 @@ fn page(
     );
     state.deltas.insert(token, delta);
     let context = format!("https://localhost:{}/v1.0/$metadata#Collection(message)", shared.port);
-    Answer::json(200, &json!({ "@odata.context": context, link: url, "value": values }))
+    match trouble {
+        DeltaTrouble::NoLink => Answer::json(200, &json!({ "value": values })),
+        _ => Answer::json(200, &json!({ "@odata.context": context, link: url, "value": values })),
+    }
 }
 
 fn stored(shared: &Shared, user: &str, id: &str) -> Option<(String, StoredMail)> {
@@ -347,7 +361,7 @@ pub(super) fn properties(shared: &Shared, asked: &Asked<'_>, user: &str, id: &st
     }
 }
 
-/// Deletes for good (<https://learn.microsoft.com/graph/api/message-permanentdelete>).
+/// Deletes permanently (<https://learn.microsoft.com/graph/api/message-permanentdelete>).
 pub(super) fn purge(shared: &Shared, user: &str, id: &str) -> Answer {
     let Some((folder, mail)) = stored(shared, user, id) else { return no_message() };
     shared.mail.mailboxes.change(user, &folder, |known| {

@@ -2,11 +2,11 @@
 //! [`MailServer`]. It is as strict as the real service where that is documented:
 //!
 //! - paths, properties and limits of mail: <https://learn.microsoft.com/graph/api/resources/message>
-//!   and the pages of each action, named beside them;
+//!   and the pages of each action, named next to them;
 //! - error objects: <https://learn.microsoft.com/graph/errors>; the codes of Exchange's own are those
-//!   of public reports, named beside them;
+//!   of public reports, named next to them;
 //! - throttling: <https://learn.microsoft.com/graph/throttling-limits#outlook-service-limits>: at most
-//!   four requests at once and 10,000 in ten minutes, for each application and mailbox;
+//!   four requests at the same time and 10,000 in ten minutes, for each application and mailbox;
 //! - tokens: <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>.
 //!
 //! What a client does that it should not is noted, see [`GraphServer::violations`].
@@ -97,6 +97,26 @@ impl Default for GraphOptions {
     }
 }
 
+/// What is wrong with delta queries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeltaTrouble {
+    /// Nothing.
+    #[default]
+    None,
+    /// Each entry comes twice
+    /// (<https://github.com/microsoftgraph/microsoft-graph-docs/issues/6785>,
+    /// <https://github.com/microsoftgraph/msgraph-sdk-go/issues/969>).
+    Twice,
+    /// The same page comes again and again, each time with another link
+    /// (<https://github.com/microsoftgraph/msgraph-sdk-dotnet/issues/3082>).
+    Loop,
+    /// Links are missing (<https://github.com/microsoftgraph/microsoft-graph-docs/issues/2153>).
+    NoLink,
+    /// Pages of more than 50 entries take too long
+    /// (<https://github.com/microsoftgraph/microsoft-graph-docs/issues/5288>).
+    Slow,
+}
+
 /// A refusal that strikes instead of an answer.
 #[derive(Debug, Clone)]
 struct Strike {
@@ -140,9 +160,11 @@ struct State {
     gone: BTreeSet<String>,
     /// Header fields that a mailbox knows as named properties, in lower case.
     named: BTreeSet<(String, String)>,
+    /// How delta queries are broken.
+    trouble: DeltaTrouble,
     /// Messages that delta queries are going to leave out.
     to_miss: usize,
-    /// Subjects of messages that were deleted for good.
+    /// Subjects of messages that were deleted permanently.
     purged: Vec<String>,
     touched: u64,
     grants: Vec<(String, Vec<&'static str>)>,
@@ -167,7 +189,7 @@ impl GraphServer {
     /// Starts the service on the mailboxes of a mail server, with a certificate of its authority.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// No port is available.
     pub async fn start(mail: &MailServer, options: GraphOptions) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
@@ -285,13 +307,18 @@ impl GraphServer {
         lock(&self.shared.state).to_miss = count;
     }
 
+    /// Breaks delta queries, or fixes them.
+    pub fn set_trouble(&self, trouble: DeltaTrouble) {
+        lock(&self.shared.state).trouble = trouble;
+    }
+
     /// Changes all messages as a client does that marks them as read: delta queries return them
     /// again.
     pub fn touch_all(&self) {
         lock(&self.shared.state).touched += 1;
     }
 
-    /// The subjects of messages that were deleted for good.
+    /// The subjects of messages that were deleted permanently.
     pub fn purged(&self) -> Vec<String> {
         lock(&self.shared.state).purged.clone()
     }

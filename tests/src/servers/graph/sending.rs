@@ -1,4 +1,4 @@
-//! Sends messages in MIME (<https://learn.microsoft.com/graph/outlook-send-mime-message>): at once, or
+//! Sends messages in MIME (<https://learn.microsoft.com/graph/outlook-send-mime-message>): directly, or
 //! as a draft that is sent later. What Exchange does to them is that of public reports:
 //!
 //! - a header field of the sender's own survives only if the mailbox knows it as a named property
@@ -152,7 +152,7 @@ pub(super) fn send(shared: &Arc<Shared>, user: &str, id: &str) -> Answer {
     }
 }
 
-/// Sends at once (<https://learn.microsoft.com/graph/api/user-sendmail>).
+/// Sends directly (<https://learn.microsoft.com/graph/api/user-sendmail>).
 pub(super) fn send_mail(shared: &Arc<Shared>, asked: &Asked<'_>, user: &str) -> Answer {
     let content = match mime(asked) {
         Ok(content) => rewritten(shared, user, &content),

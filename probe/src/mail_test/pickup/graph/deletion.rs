@@ -1,4 +1,4 @@
-//! Deletes mails of ours for good
+//! Deletes our mails permanently
 //! (<https://learn.microsoft.com/graph/api/message-permanentdelete>), so that neither Deleted Items
 //! nor Recoverable Items fill.
 

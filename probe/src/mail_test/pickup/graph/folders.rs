@@ -1,5 +1,5 @@
-//! Folders by their names. Well-known ones have a name of their own in paths, which is the same in
-//! every language (<https://learn.microsoft.com/graph/api/resources/mailfolder>).
+//! Folders by their names. Well-known ones have another name in paths, which is the same in every
+//! language (<https://learn.microsoft.com/graph/api/resources/mailfolder>).
 
 use mailqos_mail::graph::{GraphError, Request, encoded};
 use mailqos_model::Stage;
@@ -43,7 +43,7 @@ fn literal(text: &str) -> String {
 }
 
 impl GraphVisit<'_> {
-    /// Returns a folder as it stands in paths; `None` if there is no such folder.
+    /// Returns a folder as it is written in paths; `None` if there is no such folder.
     pub(super) async fn segment(&mut self, name: &str) -> Result<Option<String>, GraphError> {
         if let Some(known) = well_known(name) {
             return Ok(Some(known.to_owned()));

@@ -1,5 +1,5 @@
 //! Lists a folder by a delta query
-//! (<https://learn.microsoft.com/graph/api/message-delta>), and beside it from time to time:
+//! (<https://learn.microsoft.com/graph/api/message-delta>), and now and then without one:
 //! delta queries were reported to miss messages
 //! (<https://github.com/microsoftgraph/microsoft-graph-docs/issues/2153>).
 
@@ -17,17 +17,30 @@ const SELECT: &str = "$select=receivedDateTime,subject,internetMessageId";
 const WINDOW: Micros = Micros::from_secs(31 * 86_400);
 /// Entries of a page of a delta query.
 const PAGE: u32 = 200;
+/// Fewest entries of a page, after the service has failed to return longer ones in time.
+const MIN_PAGE: u32 = 10;
 /// Maximum number of pages of a round. A filtered query returns at most 5,000 messages
 /// (<https://learn.microsoft.com/graph/delta-query-messages>).
 const MAX_PAGES: usize = 200;
-/// Time between two listings beside the delta query.
+/// Time between two listings without the delta query.
 const CHECK_INTERVAL: Micros = Micros::from_secs(30);
 /// Messages that such a listing returns, the newest first.
 const CHECKED: usize = 25;
-/// A message that was received so long before a round began should be part of the round.
+/// A message that was received this long before a round began should be part of the round.
 const LATE: Micros = Micros::from_secs(10);
 /// Maximum number of messages of a folder that are remembered.
 const MAX_KNOWN: usize = 100_000;
+
+/// The failure of a delta query that does not work as documented.
+fn broken(how: &str) -> GraphError {
+    GraphError::Unreadable(format!("a delta query of Microsoft Graph {how}"))
+}
+
+/// Whether a page took the service too long
+/// (<https://github.com/microsoftgraph/microsoft-graph-docs/issues/5288>).
+fn is_too_slow(error: &GraphError) -> bool {
+    error.refusal().is_some_and(|refusal| refusal.status == 504)
+}
 
 /// An entry of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +168,11 @@ impl GraphVisit<'_> {
                 self.folder(name).link = None;
                 self.round(name, segment).await?;
             }
+            // Only the other listing is left.
+            Err(GraphError::Unreadable(text)) => {
+                self.graph.wire.note(&text);
+                self.folder(name).is_incomplete = true;
+            }
             result => result?,
         }
         self.check(name, segment).await
@@ -173,16 +191,27 @@ impl GraphVisit<'_> {
             "/mailFolders/{segment}/messages/delta?{SELECT}\
              &$filter=receivedDateTime%20ge%20{since}&$orderby=receivedDateTime%20desc"
         );
-        let mut link = folder.link.clone();
+        let (mut link, size) = (folder.link.clone(), folder.page.unwrap_or(PAGE));
+        let mut before = Vec::new();
         let began = Moment::now();
         for _ in 0..MAX_PAGES {
             let target = match &link {
                 Some(link) => Target::Link(link),
                 None => Target::Mailbox(&first),
             };
-            let page = Request { target, page: Some(PAGE), ..Request::get("", MAX_REPLY) };
-            let (response, page) = self.page(&page).await?;
+            let page = Request { target, page: Some(size), ..Request::get("", MAX_REPLY) };
+            let answer = self.page(&page).await;
             let folder = self.folder(name);
+            if answer.as_ref().is_err_and(is_too_slow) {
+                folder.page = Some((size / 4).max(MIN_PAGE));
+            }
+            let (response, page) = answer?;
+            let ids: Vec<String> = page.entries.iter().map(|entry| entry.id.clone()).collect();
+            if !ids.is_empty() && ids == before {
+                folder.link = None;
+                return Err(broken("repeats a page"));
+            }
+            before = ids;
             folder.note(page.entries, Moment::of(response.ended), not_shown);
             match (page.next, page.changes) {
                 (Some(next), _) => link = Some(next),
@@ -192,16 +221,14 @@ impl GraphVisit<'_> {
                     return Ok(());
                 }
                 (None, None) => {
-                    // Nobody can tell what is missing.
+                    // What is missing can't be known.
                     folder.link = None;
-                    return Err(GraphError::Unreadable(
-                        "Microsoft Graph ended a delta query without a link".to_owned(),
-                    ));
+                    return Err(broken("ended without a link"));
                 }
             }
         }
         self.folder(name).link = None;
-        Err(GraphError::Unreadable(format!("a delta query had more than {MAX_PAGES} pages")))
+        Err(broken("has too many pages"))
     }
 
     /// Compares the newest messages with those that delta queries have returned. What is found here

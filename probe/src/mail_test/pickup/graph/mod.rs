@@ -69,11 +69,13 @@ struct Doomed {
 struct Folder {
     /// The folder in paths: a well-known name, or its identifier.
     segment: Option<String>,
+    /// Entries of a page, if the service failed to return more in time.
+    page: Option<u32>,
     /// Link to the changes since the last complete round.
     link: Option<String>,
     /// Start of the last complete round.
     listed: Option<Moment>,
-    /// Start of the last listing beside the delta query, if it showed all that was new.
+    /// Start of the last listing without the delta query, if it showed all that was new.
     checked: Option<Moment>,
     /// The same, whatever it showed.
     check_began: Option<Moment>,
@@ -95,7 +97,7 @@ pub(super) struct Memory {
     held_back: Option<(Moment, String)>,
     /// The service does not know `permanentDelete`, as in national clouds.
     lacks_permanent_delete: bool,
-    /// A deletion was refused, and people were told.
+    /// A deletion was refused, and a warning was logged.
     has_warned: bool,
     /// Suggestions for folders that could not be opened.
     suggestions: HashMap<String, (Moment, String)>,
