@@ -69,9 +69,9 @@ pub(super) fn mail_server(
 /// Checks for keys that Microsoft Graph has no use for: it has no envelope, and Exchange changes
 /// header fields, so a signature would not hold.
 fn check_graph(table: &mut Table, problems: &mut Problems) {
-    let unused = [
-        (MAIL_SERVER.return_path.name, "Microsoft Graph sends bounces to the sender's mailbox"),
-        (MAIL_SERVER.dkim.name, "Exchange changes signed header fields; let the tenant sign"),
+    let unused: [(&Key, &str); 2] = [
+        (&MAIL_SERVER.return_path, "Microsoft Graph sends bounces to the sender's mailbox"),
+        (&MAIL_SERVER.dkim, "Exchange changes signed header fields; let the tenant sign"),
     ];
     for (key, message) in unused {
         if table.node(key).is_some() {

@@ -77,6 +77,9 @@ enum Add {
         /// Mail address of the mailbox.
         #[arg(long)]
         to: Option<String>,
+        /// Way of sending: smtp or graph.
+        #[arg(long)]
+        smtp_protocol: Option<String>,
         /// SMTP server, if it differs from the object's address.
         #[arg(long)]
         smtp_server: Option<String>,
@@ -89,7 +92,7 @@ enum Add {
         /// Account for the SMTP login.
         #[arg(long)]
         smtp_account: Option<String>,
-        /// Mailbox protocol: pop3 or imap.
+        /// Mailbox protocol: pop3, imap or graph.
         #[arg(long)]
         protocol: Option<String>,
         /// Mailbox server, if it differs from the object's address.
@@ -223,6 +226,7 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
             kind,
             from,
             to,
+            smtp_protocol,
             smtp_server,
             smtp_port,
             smtp_tls,
@@ -247,6 +251,7 @@ pub(super) fn add(args: AddArgs, global: &Global) -> Result<ExitCode, Failure> {
             set(&mut table, "to", to);
             let port = |port: Option<u16>| port.map(|port| Value::from(i64::from(port)));
             let smtp = said([
+                ("protocol", smtp_protocol.map(Value::from)),
                 ("server", smtp_server.map(Value::from)),
                 ("port", port(smtp_port)),
                 ("tls", smtp_tls.map(Value::from)),
