@@ -30,7 +30,9 @@ fn keep_pages() {
     const LARGE: &str = "MIMALLOC_ALLOW_THP";
     const KEEP: &str = "-1";
     const GIVE_BACK: &str = "0";
-    let runs_on = |argument: &std::ffi::OsString| argument == "schedule" || argument == "--preview";
+    let runs_on = |argument: &std::ffi::OsString| {
+        ["schedule", "serve", "--preview"].iter().any(|word| argument == word)
+    };
     if env::var_os(DELAY).is_some() || env::args_os().any(|argument| runs_on(&argument)) {
         return;
     }

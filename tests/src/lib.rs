@@ -5,6 +5,7 @@
 pub mod binaries;
 #[cfg(unix)]
 pub mod clock;
+pub mod console;
 pub mod couriers;
 #[cfg(unix)]
 pub mod crash;

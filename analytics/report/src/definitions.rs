@@ -146,7 +146,17 @@ pub fn template(config: Option<&Config>, name: &str, problems: &mut Problems) ->
             return None;
         }
     };
-    let mut table = parse(&file, text, problems)?;
+    template_of(config, &file, text, problems)
+}
+
+/// Reads the text of a template.
+fn template_of(
+    config: Option<&Config>,
+    file: &Path,
+    text: String,
+    problems: &mut Problems,
+) -> Option<Template> {
+    let mut table = parse(file, text, problems)?;
     let title =
         table.require(&TEMPLATE.title, "the title of reports based on this template", problems);
     let description = table.read(&TEMPLATE.description, problems);
@@ -167,6 +177,27 @@ pub fn template(config: Option<&Config>, name: &str, problems: &mut Problems) ->
 pub fn of_template(config: Option<&Config>, name: &str) -> Result<Definition, Problems> {
     let mut problems = Problems::default();
     let template = template(config, name, &mut problems);
+    complete(config, name, template, problems)
+}
+
+/// Returns the definition of a report based on a template that is part of a program.
+///
+/// # Errors
+/// All problems of the template and of the house style.
+pub fn of_text(config: Option<&Config>, name: &str, text: &str) -> Result<Definition, Problems> {
+    let mut problems = Problems::default();
+    let file = PathBuf::from(format!("{name}.toml"));
+    let template = template_of(config, &file, text.to_owned(), &mut problems);
+    complete(config, name, template, problems)
+}
+
+/// Completes a template without a definition file.
+fn complete(
+    config: Option<&Config>,
+    name: &str,
+    template: Option<Template>,
+    mut problems: Problems,
+) -> Result<Definition, Problems> {
     match template {
         Some(mut template) if !problems.has_errors() => {
             let theme = match template.theme.take() {

@@ -12,6 +12,7 @@ pub mod patterns;
 mod progress;
 pub mod report;
 pub mod schedule;
+pub mod serve;
 pub mod sla;
 pub mod source;
 pub mod stats;
@@ -110,6 +111,8 @@ enum Command {
     Templates(templates::Args),
     /// Run the report schedules until SIGTERM or SIGINT.
     Schedule(schedule::Args),
+    /// Run the web console and the report schedules until SIGTERM or SIGINT.
+    Serve(serve::Args),
     /// Deliver existing files to targets.
     Deliver(deliver::Args),
     /// Show, retry and drop pending deliveries.
@@ -135,6 +138,7 @@ impl Command {
             Self::Report(args) => block_on(report::run(args, global)),
             Self::Templates(args) => block_on(templates::run(args, global)),
             Self::Schedule(args) => block_on(schedule::run(args, global)),
+            Self::Serve(args) => block_on(serve::run(args, global)),
             Self::Deliver(args) => block_on(deliver::run(args, global)),
             Self::Outbox(args) => block_on(outbox::run(args, global)),
             Self::Targets(args) => block_on(targets::run(args, global)),

@@ -188,50 +188,102 @@ async fn trouble(config: &Config, failure: &Failure) {
 }
 
 async fn serve(config: Config, global: &Global) -> Result<ExitCode, Failure> {
+    warn(&config);
+    let config = Arc::new(std::sync::RwLock::new(Arc::new(config)));
+    let schedules = Schedules::start(&config).await?;
+    run_until_stopped(&config, global, Some(schedules), || {}).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Report schedules that run in the background.
+pub(super) struct Schedules {
+    config: Shared,
+    /// Each task in progress holds a shared lock; the end waits until all are released.
+    working: Arc<RwLock<()>>,
+    scheduler: JobScheduler,
+    clock: Clock,
+    steps: Steps,
+}
+
+/// The configuration, which is replaced when it is reloaded.
+type Shared = Arc<std::sync::RwLock<Arc<Config>>>;
+
+impl Schedules {
+    /// Starts the schedules.
+    ///
+    /// # Errors
+    /// Nothing can be remembered, or the folder of definitions can't be read.
+    pub(super) async fn start(shared: &Shared) -> Result<Self, Failure> {
+        let config = Arc::clone(&shared.read().ignore_poison());
+        Outbox::open(&config).and_then(|outbox| outbox.check()).map_err(|error| {
+            Failure::work_help(
+                error,
+                "set `state` in the configuration to a folder that this user can write",
+            )
+        })?;
+        let (all, _) = definitions(&config)?;
+        let scheduled = all.iter().filter(|definition| definition.schedule.is_some()).count();
+        tracing::info!(reports = scheduled, folder = %config.reports.display(), "schedules started");
+        let working = Arc::new(RwLock::new(()));
+        let scheduler = ticking(shared, &working).await?;
+        let clock = Clock::resume(None);
+        let steps = Steps::new(clock.now());
+        Ok(Self { config: Arc::clone(shared), working, scheduler, clock, steps })
+    }
+
+    /// Starts the scheduler again if the system clock was set: it waits for a moment of the clock
+    /// as it was.
+    async fn follow_clock(&mut self) -> Result<(), Failure> {
+        if let Some(by) = self.steps.since_last(self.clock.now()) {
+            tracing::warn!(%by, "system clock was set");
+            let new = ticking(&self.config, &self.working).await?;
+            let mut old = std::mem::replace(&mut self.scheduler, new);
+            old.shutdown().await.map_err(Failure::work)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, and then finishes what is in progress; SIGHUP reloads the
+/// configuration. `stopping` is called when the first signal arrives.
+///
+/// # Errors
+/// The scheduler fails.
+pub(super) async fn run_until_stopped(
+    config: &Shared,
+    global: &Global,
+    mut schedules: Option<Schedules>,
+    stopping: impl FnOnce(),
+) -> Result<(), Failure> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-    Outbox::open(&config).and_then(|outbox| outbox.check()).map_err(|error| {
-        Failure::work_help(
-            error,
-            "set `state` in the configuration to a folder that this user can write",
-        )
-    })?;
-    warn(&config);
-    let (all, _) = definitions(&config)?;
-    let scheduled = all.iter().filter(|definition| definition.schedule.is_some()).count();
-    tracing::info!(reports = scheduled, folder = %config.reports.display(), "schedules started");
-    let config = Arc::new(std::sync::RwLock::new(Arc::new(config)));
-    // Each task in progress holds a shared lock. The program ends once all are released.
-    let working = Arc::new(RwLock::new(()));
-    let mut scheduler = ticking(&config, &working).await?;
-    let clock = Clock::resume(None);
-    let mut steps = Steps::new(clock.now());
     let mut look = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = tokio::signal::ctrl_c() => break,
             // In parallel: a file that can't be read must not prevent the program from stopping.
-            _ = hang_up.recv() => drop(tokio::spawn(reload(global.config_file(), Arc::clone(&config)))),
-            _ = look.tick() => if let Some(by) = steps.since_last(clock.now()) {
-                // The scheduler still waits for a time of the old clock.
-                tracing::warn!(%by, "system clock was set");
-                let mut old = std::mem::replace(&mut scheduler, ticking(&config, &working).await?);
-                old.shutdown().await.map_err(Failure::work)?;
+            _ = hang_up.recv() => drop(tokio::spawn(reload(global.config_file(), Arc::clone(config)))),
+            _ = look.tick() => if let Some(schedules) = &mut schedules {
+                schedules.follow_clock().await?;
             },
         }
     }
+    stopping();
+    let Some(mut schedules) = schedules else {
+        return Ok(());
+    };
     tracing::info!("stopping; reports and deliveries in progress are finished first");
-    scheduler.shutdown().await.map_err(Failure::work)?;
+    schedules.scheduler.shutdown().await.map_err(Failure::work)?;
     tokio::select! {
-        _ = working.write() => {}
+        _ = schedules.working.write() => {}
         _ = terminate.recv() => tracing::warn!("second stop signal; unfinished work resumes at the next start"),
         _ = tokio::signal::ctrl_c() => tracing::warn!("second stop signal; unfinished work resumes at the next start"),
         () = tokio::time::sleep(FINISHING) => {
             tracing::warn!("work in progress did not finish in time; it resumes at the next start");
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Generates and delivers due reports every ten seconds.
@@ -288,7 +340,7 @@ async fn reload(file: PathBuf, config: Arc<std::sync::RwLock<Arc<Config>>>) {
 }
 
 /// Logs the configuration's warnings, and whether no one would be notified of failures.
-fn warn(config: &Config) {
+pub(super) fn warn(config: &Config) {
     for warning in config.warnings.iter() {
         tracing::warn!(problem = %warning, remedy = warning.help.as_deref(), "configuration warning");
     }

@@ -10,6 +10,7 @@ mod account;
 mod actions;
 mod alarm;
 mod calendar;
+mod console;
 mod from_toml;
 mod hours;
 mod kind;
@@ -46,6 +47,7 @@ pub use actions::{
 };
 pub use alarm::{AlarmRule, PercentileRule, Threshold, Timing};
 pub use calendar::{Calendar, Cron};
+pub use console::ConsoleOptions;
 pub use from_toml::{DateText, FromToml};
 pub use hours::{Hours, Span, time_of_day, weekday};
 pub use kind::{Kind, MailQos, Mailbox, TestKind};
@@ -122,6 +124,8 @@ pub struct Config {
     pub limits: Limits,
     /// Address of the OpenMetrics endpoint, if it is enabled.
     pub metrics: Option<std::net::SocketAddr>,
+    /// Options of the web console.
+    pub console: ConsoleOptions,
     /// Addresses (`HOST:PORT`) that show whether the probe itself has a network connection.
     pub references: Vec<String>,
     /// Targets to which reports can be delivered.

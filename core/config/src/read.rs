@@ -12,7 +12,7 @@ use mailqos_model::{InvalidName, Micros, MonitorId, Name, SiteName};
 
 use super::{
     Config, DataLocation, DeliveryOptions, Limits, ObjectStoreOptions, Problem, Problems, Severity,
-    Table, account, actions, alarm,
+    Table, account, actions, alarm, console,
     key::{Defaulted, Optional, key},
     mail_server, maintenance, monitor, object_store, operator, proxy,
     reference::Key,
@@ -90,6 +90,8 @@ keys! {
         limits: Key = Key::table(&["limits"]);
         /// How to reach the object store of `data`.
         object_store: Key = Key::table(&["object_store"]);
+        /// The web console.
+        console: Key = Key::table(&["console"]);
         /// Settings for all deliveries.
         delivery: Key = Key::table(&["delivery"]);
         /// Defaults for all monitors.
@@ -309,6 +311,7 @@ fn top_of_file(
         maintenance: Vec::new(),
         limits: limits(root, problems),
         metrics: metrics(root, problems),
+        console: console::read(root, &ROOT_MORE.console, problems),
         references: references(root, problems),
         targets: BTreeMap::new(),
         delivery: DeliveryOptions::default(),

@@ -47,6 +47,37 @@ pub fn render(document: &Document, own: Option<&Path>) -> Result<String, MediaEr
     String::from_utf8(page).map_err(|error| MediaError::Template(error.to_string()))
 }
 
+/// Renders the blocks of a document without the page around them, by the built-in partials.
+///
+/// # Errors
+/// A block can't be rendered.
+pub fn fragment(document: &Document) -> Result<String, MediaError> {
+    let leaf = DocumentPage::whole(document);
+    work::fragment(&MEDIUM, &SHOWING, &leaf)
+}
+
+/// A font file of web pages.
+#[derive(Debug, Clone, Copy)]
+pub struct WebFont {
+    /// Weight of the font: 400 or 600.
+    pub weight: u16,
+    /// Characters of the font, as a `unicode-range`.
+    pub range: &'static str,
+    /// The file, in WOFF2.
+    pub bytes: &'static [u8],
+}
+
+/// Returns the font files of all pages, for pages that are served with separate files.
+pub fn web_fonts() -> impl Iterator<Item = WebFont> {
+    PARTS.iter().flat_map(|part| {
+        [(400, part.regular), (600, part.semi_bold)].map(|(weight, bytes)| WebFont {
+            weight,
+            range: part.range,
+            bytes,
+        })
+    })
+}
+
 /// A chapter that starts on a new page.
 #[derive(Debug)]
 pub struct Chapter<'a> {

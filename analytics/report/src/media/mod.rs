@@ -298,6 +298,21 @@ impl Partials {
         )
     }
 
+    /// Renders blocks without the page around them.
+    fn fragment(
+        &self,
+        medium: &'static Medium,
+        document: &Value,
+        blocks: &[Value],
+    ) -> Result<String, MediaError> {
+        let mut common = Context::new();
+        for name in ["words", "theme", "language"] {
+            let value = document.get(name).unwrap_or(&Value::Null);
+            common.insert_value(name, tera::Value::from_serializable(value));
+        }
+        self.blocks(medium, &common, blocks)
+    }
+
     fn blocks(
         &self,
         medium: &'static Medium,

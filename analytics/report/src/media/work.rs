@@ -139,6 +139,30 @@ pub(super) fn markup(
     Ok(Markup { markup, files, document: work.document })
 }
 
+/// Renders the blocks of a page without the page around them, by the built-in partials.
+///
+/// # Errors
+/// A block can't be rendered.
+pub(super) fn fragment(
+    medium: &'static Medium,
+    showing: &Representation,
+    leaf: &DocumentPage<'_>,
+) -> Result<String, MediaError> {
+    let work = Work::head(medium, showing, leaf, None)?;
+    let partials = Partials::new(medium, None)?;
+    let mut adorned = BlockRenderer {
+        showing,
+        document: leaf.document,
+        is_built_in: true,
+        shown: 0,
+        files: BTreeMap::new(),
+        named: BTreeMap::new(),
+    };
+    let blocks: Vec<Value> =
+        leaf.blocks.iter().map(|block| adorned.block(block)).collect::<Result<_, _>>()?;
+    partials.fragment(medium, &work.document, &blocks)
+}
+
 fn is_guarded(medium: &Medium, own: Option<&Path>) -> Result<bool, MediaError> {
     Ok(guard::can_guard() && !own_partials(medium, own)?.is_empty())
 }

@@ -21,12 +21,15 @@ const MAX_NAMES: usize = 5;
 #[derive(Debug)]
 struct Alarms {
     limit: usize,
+    channels: bool,
 }
 
 keys! {
     ALARMS: AlarmsKeys {
         /// The maximum number of alarms.
         limit: Defaulted<u32> = key().default("40");
+        /// Whether dead channels are listed.
+        channels: Defaulted<bool> = key().default("true");
     }
 }
 
@@ -39,7 +42,8 @@ pub(super) const KIND: Kind = Kind::new(
 
 fn read(table: &mut Toml, problems: &mut Problems) -> Option<Box<dyn Section>> {
     let limit = table.read(&ALARMS.limit, problems);
-    Some(Box::new(Alarms { limit: limit.max(1) as usize }))
+    let channels = table.read(&ALARMS.channels, problems);
+    Some(Box::new(Alarms { limit: limit.max(1) as usize, channels }))
 }
 
 impl Section for Alarms {
@@ -48,7 +52,7 @@ impl Section for Alarms {
     }
 
     fn blocks(&self, view: &View<'_>) -> Vec<Block> {
-        let mut blocks = dead_channels(view);
+        let mut blocks = if self.channels { dead_channels(view) } else { Vec::new() };
         blocks.extend(self.alarms(view));
         blocks.extend(self.windows(view));
         blocks

@@ -8,6 +8,7 @@ use crate::{
         RequestKeys, SyslogActionKeys, SyslogKeys, TimeoutKeys, WebhookActionKeys, WebhookKeys,
     },
     alarm::{AlarmKeys, MonitorAlarmKeys, PercentileKeys, THRESHOLDS},
+    console::ConsoleKeys,
     hours::HoursKeys,
     mail_server::{DkimKeys, MailServerKeys, SenderKeys},
     maintenance::MaintenanceKeys,
@@ -58,6 +59,12 @@ pub const CONFIGURATION: Reference = Reference {
             head: "[object_store]",
             about: "How to reach the object store of `data`. Missing settings come from the environment, in the same form as for the cloud provider's own tools.",
             keys: &[ObjectStoreKeys::KEYS],
+        },
+        Shape {
+            id: "console",
+            head: "[console]",
+            about: "The web console, `mailqos-analytics serve`. Without `certificate`, it only listens on addresses of this machine, unless `allow_plaintext` is set.",
+            keys: &[ConsoleKeys::KEYS],
         },
         Shape {
             id: "delivery",

@@ -1,0 +1,53 @@
+//! Who is asking: the user of a session or of an API token, and what it may see and do.
+
+use std::collections::BTreeSet;
+
+use super::users::{Role, User};
+use crate::board::Entry;
+
+/// The user of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Viewer {
+    /// Name.
+    pub(crate) name: String,
+    /// Role.
+    pub(crate) role: Role,
+    /// Tags whose monitors it sees; `None`: all monitors.
+    pub(crate) tags: Option<BTreeSet<String>>,
+    /// Language that it has set.
+    pub(crate) language: Option<String>,
+    /// Appearance that it has set: `light` or `dark`.
+    pub(crate) look: Option<String>,
+    /// Token that its forms contain; `None` for API tokens, which browsers don't send
+    /// automatically.
+    pub(crate) csrf: Option<String>,
+}
+
+impl Viewer {
+    /// Returns the viewer of a user.
+    pub(crate) fn new(name: String, user: &User, csrf: Option<String>) -> Self {
+        Self {
+            name,
+            role: user.role,
+            tags: user.tags.clone(),
+            language: user.language.clone(),
+            look: user.look.clone(),
+            csrf,
+        }
+    }
+
+    /// Whether it sees a monitor.
+    pub(crate) fn sees(&self, entry: &Entry) -> bool {
+        self.tags.as_ref().is_none_or(|tags| !tags.is_disjoint(&entry.tags))
+    }
+
+    /// Whether it sees all monitors.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.tags.is_none()
+    }
+
+    /// Whether it may manage users and read the audit log.
+    pub(crate) fn manages_users(&self) -> bool {
+        self.role == Role::Administrator && self.sees_all() && self.csrf.is_some()
+    }
+}

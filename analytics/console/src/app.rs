@@ -1,0 +1,284 @@
+//! What all requests share.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, RwLock},
+};
+
+use axum::response::Response;
+use hyper::{Method, header};
+use mailqos_base::lock::IgnorePoison as _;
+use mailqos_config::{Config, ConsoleOptions};
+use mailqos_report::locale::Locale;
+
+use crate::{
+    access::{
+        forms::FormSecret, sessions::Sessions, throttle::Throttle, users::Users, viewer::Viewer,
+    },
+    audit::{self, Audit},
+    board::Keeper,
+    figures::Figures,
+    http::{request::Ask, respond},
+    language,
+    render::Pages,
+};
+
+/// The configuration, which is replaced when it is reloaded.
+pub type SharedConfig = Arc<RwLock<Arc<Config>>>;
+/// What all requests share.
+pub(crate) type Shared = Arc<App>;
+
+/// The console.
+pub(crate) struct App {
+    /// The configuration.
+    pub(crate) config: SharedConfig,
+    /// Options with which the console was started.
+    pub(crate) options: ConsoleOptions,
+    /// Folder of the console's state.
+    pub(crate) folder: PathBuf,
+    /// Users.
+    pub(crate) users: Users,
+    /// Sessions.
+    pub(crate) sessions: Sessions,
+    /// Failed sign-ins.
+    pub(crate) throttle: Throttle,
+    /// Secret of forms before the sign-in.
+    pub(crate) forms: FormSecret,
+    /// Audit log.
+    pub(crate) audit: Audit,
+    /// Keeper of the board.
+    pub(crate) keeper: Keeper,
+    /// Figures of monitors.
+    pub(crate) figures: Figures,
+    /// Templates.
+    pub(crate) pages: Pages,
+}
+
+/// Reasons why a request is not answered as asked.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// There is no such page, or the user must not know of it.
+    NotFound,
+    /// No one is signed in.
+    SignIn,
+    /// The request did not come from a page of the console.
+    Forged,
+    /// The request is invalid, with the reason in English.
+    Invalid(&'static str),
+    /// The server is busy, or data can't be read.
+    Unavailable(String),
+    /// Something failed, with a text for the log.
+    Internal(String),
+}
+
+/// Answer of a page.
+pub(crate) type Answer = Result<Response, Refusal>;
+
+/// Session cookie of connections without TLS.
+const COOKIE: &str = "mailqos";
+/// Session cookie of connections with TLS; browsers only accept the prefix with `Secure`, without a
+/// domain, and with the path `/`.
+const SECURE_COOKIE: &str = "__Host-mailqos";
+
+impl App {
+    /// Returns the configuration.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().ignore_poison())
+    }
+
+    /// Whether browsers reach the console with TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.options.certificate.is_some()
+            || self.options.url.as_ref().is_some_and(|url| url.starts_with("https://"))
+    }
+
+    /// Returns the name of the session cookie.
+    pub(crate) fn cookie_name(&self) -> &'static str {
+        if self.is_tls() { SECURE_COOKIE } else { COOKIE }
+    }
+
+    /// Returns the name of the cookie of forms before the sign-in.
+    pub(crate) fn form_cookie_name(&self) -> &'static str {
+        if self.is_tls() { "__Host-mailqos-form" } else { "mailqos-form" }
+    }
+
+    /// Returns a `Set-Cookie` value; without a lifetime, the cookie ends with the browser.
+    pub(crate) fn cookie(&self, name: &str, value: &str, max_age: Option<i64>) -> String {
+        let secure = if self.is_tls() { "; Secure" } else { "" };
+        let age = max_age.map_or_else(String::new, |age| format!("; Max-Age={age}"));
+        format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{age}")
+    }
+
+    /// Returns the user of a request: by its API token or its session.
+    pub(crate) fn viewer(&self, ask: &Ask) -> Option<Viewer> {
+        if let Some(value) = ask.header(header::AUTHORIZATION) {
+            let (scheme, token) = value.split_once(' ')?;
+            if !ask.is_api() || !scheme.eq_ignore_ascii_case("bearer") {
+                return None;
+            }
+            let (name, user, token) = self.users.by_token(token.trim())?;
+            let mut viewer = Viewer::new(name, &user, None);
+            viewer.role = viewer.role.min(token.role);
+            return Some(viewer);
+        }
+        let session = self.sessions.find(ask.cookie(self.cookie_name())?)?;
+        let user = self.users.get(&session.user)?;
+        let is_current = user.generation == session.generation && user.password.is_some();
+        is_current.then(|| Viewer::new(session.user, &user, Some(session.csrf)))
+    }
+
+    /// Returns the user of a request.
+    ///
+    /// # Errors
+    /// No one is signed in.
+    pub(crate) fn require(&self, ask: &Ask) -> Result<Viewer, Refusal> {
+        self.viewer(ask).ok_or(Refusal::SignIn)
+    }
+
+    /// Returns the user of a request that changes something: its form must carry the session's
+    /// token.
+    ///
+    /// # Errors
+    /// No one is signed in, or the form did not come from a page of this session.
+    pub(crate) fn require_form(&self, ask: &Ask) -> Result<Viewer, Refusal> {
+        let viewer = self.require(ask)?;
+        match &viewer.csrf {
+            Some(token) if crate::access::forms::equal(token, ask.form.text("csrf")) => Ok(viewer),
+            _ => Err(Refusal::Forged),
+        }
+    }
+
+    /// Checks that a request comes from a page of the console, and is for this host.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn check_origin(&self, ask: &Ask) -> Result<(), Refusal> {
+        let host = ask.header(header::HOST).unwrap_or_default();
+        if !self.is_own_host(host) {
+            return Err(Refusal::Invalid(
+                "The console is not available under this name; set url in [console].",
+            ));
+        }
+        if matches!(ask.method, Method::GET | Method::HEAD) {
+            return Ok(());
+        }
+        let site = ask.headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+        if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+            return Err(Refusal::Forged);
+        }
+        match ask.header(header::ORIGIN) {
+            Some(origin) if !self.is_own_origin(origin, host) => Err(Refusal::Forged),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a `Host` names this console. On loopback without `url`, other names would be those
+    /// of a DNS rebinding attack.
+    fn is_own_host(&self, host: &str) -> bool {
+        let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+            if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }
+        });
+        let is_local = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
+        match &self.options.url {
+            Some(url) => is_local || url.split_once("://").is_some_and(|(_, own)| own == host),
+            None if self.options.listen.ip().is_loopback() => {
+                is_local || name.trim_matches(['[', ']']) == self.options.listen.ip().to_string()
+            }
+            None => true,
+        }
+    }
+
+    fn is_own_origin(&self, origin: &str, host: &str) -> bool {
+        let scheme = if self.is_tls() { "https" } else { "http" };
+        origin == format!("{scheme}://{host}") || self.options.url.as_deref() == Some(origin)
+    }
+
+    /// Returns the language of a request, with the time zone of the configuration.
+    pub(crate) fn locale(&self, ask: &Ask, viewer: Option<&Viewer>) -> Locale {
+        let set = viewer.and_then(|viewer| viewer.language.as_deref());
+        let accepted = ask.header(header::ACCEPT_LANGUAGE).unwrap_or_default();
+        let tag = set.unwrap_or_else(|| language::negotiate(accepted));
+        let zone = self.config().timezone.clone();
+        let locale = Locale::new(tag, zone.clone()).or_else(|| Locale::new("en", zone));
+        locale.expect("English is built in")
+    }
+
+    /// Appends to the audit log.
+    ///
+    /// # Errors
+    /// The log can't be written; the change must not be made.
+    pub(crate) fn audit(
+        &self,
+        ask: &Ask,
+        by: &str,
+        (action, subject, detail): (&str, &str, &str),
+    ) -> Result<(), Refusal> {
+        let entry = audit::Entry {
+            at: jiff::Timestamp::now(),
+            by: by.to_owned(),
+            from: ask.client.to_string(),
+            action: action.to_owned(),
+            subject: subject.to_owned(),
+            detail: detail.to_owned(),
+        };
+        self.audit
+            .record(&entry)
+            .map_err(|error| Refusal::Internal(format!("the audit log: {error}")))
+    }
+
+    /// Answers a request that is refused.
+    pub(crate) fn refuse(&self, ask: &Ask, refusal: &Refusal) -> Response {
+        let (status, text) = match refusal {
+            Refusal::NotFound => (404, "There is nothing at this address."),
+            Refusal::SignIn if ask.is_api() => {
+                let mut response =
+                    respond::json(401, &Problem { error: "sign in, or send a valid API token" });
+                let scheme = header::HeaderValue::from_static("Bearer");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+                return response;
+            }
+            Refusal::SignIn => return respond::redirect(&sign_in_for(ask)),
+            Refusal::Forged => (
+                403,
+                "The form has expired or came from another site. Go back, reload the page, and try again.",
+            ),
+            Refusal::Invalid(text) => (400, *text),
+            Refusal::Unavailable(reason) => {
+                tracing::warn!(%reason, "console: not available");
+                (503, "This is not available at the moment. Try again in a minute.")
+            }
+            Refusal::Internal(reason) => {
+                tracing::error!(%reason, path = %ask.path, "console: request failed");
+                (500, "This failed; the reason is in the log of the program.")
+            }
+        };
+        if ask.is_api() {
+            return respond::json(status, &Problem { error: text });
+        }
+        let viewer = self.viewer(ask);
+        match self.pages.problem(self, ask, viewer.as_ref(), text) {
+            Ok(page) => respond::html(status, page),
+            Err(error) => {
+                tracing::error!(%error, "console: a page can't be rendered");
+                respond::plain(500, "Internal error.")
+            }
+        }
+    }
+}
+
+/// An error of the API.
+#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
+pub(crate) struct Problem {
+    /// The reason, for people.
+    pub(crate) error: &'static str,
+}
+
+/// Returns the address of the sign-in page that leads back to a page afterwards.
+fn sign_in_for(ask: &Ask) -> String {
+    if ask.method != Method::GET || ask.path == "/" {
+        return "/sign-in".to_owned();
+    }
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("next", &ask.path);
+    format!("/sign-in?{}", query.finish())
+}

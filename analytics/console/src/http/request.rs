@@ -1,0 +1,155 @@
+//! Requests: read with limits, with the client's address, cookies, and the checks that apply to all
+//! of them.
+
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, FromRequestParts as _, RawPathParams, Request},
+    response::Response,
+};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{HeaderMap, Method, header};
+
+use super::{fields::Fields, listener::Peer, respond};
+use crate::app::Shared;
+
+/// Largest body of a request, in bytes.
+pub(crate) const MAX_BODY: usize = 64 << 10;
+/// Longest time until the body of a request is complete.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest path and query of a request, in bytes.
+const MAX_TARGET: usize = 4 << 10;
+
+/// A request.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    /// Method.
+    pub(crate) method: Method,
+    /// Path, as sent.
+    pub(crate) path: String,
+    /// Fields of the query.
+    pub(crate) query: Fields,
+    /// Fields of the form that was sent.
+    pub(crate) form: Fields,
+    /// Parts of the path, decoded, by the names in the route.
+    pub(crate) parts: HashMap<String, String>,
+    /// Header fields.
+    pub(crate) headers: HeaderMap,
+    /// Address of the client.
+    pub(crate) client: IpAddr,
+}
+
+impl Ask {
+    /// Returns a part of the path; empty if the route has none of this name.
+    pub(crate) fn part(&self, name: &str) -> &str {
+        self.parts.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    /// Returns a header field, if it is a text.
+    pub(crate) fn header(&self, name: header::HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Returns a cookie (RFC 6265, section 5.4).
+    pub(crate) fn cookie(&self, name: &str) -> Option<&str> {
+        let lines = self.headers.get_all(header::COOKIE).into_iter();
+        let pairs = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
+        pairs
+            .filter_map(|pair| pair.trim().split_once('='))
+            .find_map(|(key, value)| (key == name && !value.is_empty()).then_some(value))
+    }
+
+    /// Whether the request is for the API, which answers in JSON.
+    pub(crate) fn is_api(&self) -> bool {
+        is_api(&self.path)
+    }
+}
+
+/// Whether a path belongs to the API.
+pub(crate) fn is_api(path: &str) -> bool {
+    path.starts_with("/api/")
+}
+
+impl FromRequest<Shared> for Ask {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        let is_long = parts.uri.path_and_query().is_some_and(|it| it.as_str().len() > MAX_TARGET);
+        if is_long {
+            return Err(respond::plain(414, "The address is too long."));
+        }
+        let peer = parts.extensions.get::<Peer>().copied();
+        let peer = peer.map_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |Peer(peer)| peer);
+        let client = client(peer, &parts.headers, &app.options.trusted_proxies);
+        let names = RawPathParams::from_request_parts(&mut parts, app).await;
+        let names = names.map_err(|_| respond::plain(400, "The address is not valid UTF-8."))?;
+        let named = names.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let form = if parts.method == Method::POST {
+            Fields::parse(&read_body(body).await?)
+        } else {
+            Fields::default()
+        };
+        Ok(Self {
+            method: parts.method,
+            path,
+            query: Fields::parse(parts.uri.query().unwrap_or_default().as_bytes()),
+            form,
+            parts: named,
+            headers: parts.headers,
+            client,
+        })
+    }
+}
+
+async fn read_body(body: Body) -> Result<Vec<u8>, Response> {
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect());
+    match collected.await {
+        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(respond::plain(413, "The request is too large."))
+        }
+        Ok(Err(_)) => Err(respond::plain(400, "The request is incomplete.")),
+        Err(_) => Err(respond::plain(408, "The request took too long.")),
+    }
+}
+
+/// Returns the address of the client: that of the connection or, if a trusted proxy is connected,
+/// the last address in `X-Forwarded-For` that is not one of a trusted proxy. Whatever a client
+/// writes into the field itself is before that.
+fn client(peer: IpAddr, headers: &HeaderMap, proxies: &[IpAddr]) -> IpAddr {
+    let mut client = peer;
+    let lines = headers.get_all("x-forwarded-for");
+    let lines: Vec<&str> = lines.into_iter().filter_map(|line| line.to_str().ok()).collect();
+    for text in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+        if !proxies.contains(&client) {
+            break;
+        }
+        match text.trim().parse::<IpAddr>() {
+            Ok(address) => client = address.to_canonical(),
+            Err(_) => break,
+        }
+    }
+    client
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_trusted_proxy_names_the_client() {
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let mut headers = HeaderMap::new();
+        let spoofed = "10.9.9.9, 192.0.2.7, 127.0.0.1".parse().expect("a header");
+        headers.insert("x-forwarded-for", spoofed);
+        let proxy = [address("127.0.0.1")];
+        assert_eq!(client(address("127.0.0.1"), &headers, &proxy), address("192.0.2.7"));
+        assert_eq!(client(address("192.0.2.1"), &headers, &proxy), address("192.0.2.1"));
+        assert_eq!(client(address("127.0.0.1"), &headers, &[]), address("127.0.0.1"));
+        headers.insert("x-forwarded-for", "nonsense".parse().expect("a header"));
+        assert_eq!(client(address("127.0.0.1"), &headers, &proxy), address("127.0.0.1"));
+    }
+}

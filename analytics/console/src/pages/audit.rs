@@ -1,0 +1,53 @@
+//! The audit log.
+
+use serde_json::{Value, json};
+
+use crate::{
+    app::{Answer, App, Refusal},
+    http::{request::Ask, respond},
+    language::text,
+    render::values,
+};
+
+/// Entries on the page.
+const MAX_ENTRIES: usize = 300;
+
+/// Returns the words for an action.
+fn action<'a>(tag: &str, action: &'a str) -> &'a str {
+    match action {
+        "signed_in" => text(tag, "Signed in"),
+        "signed_out_everywhere" => text(tag, "Signed out everywhere"),
+        "password_set" => text(tag, "Set the password"),
+        "password_changed" => text(tag, "Changed the password"),
+        "token_added" => text(tag, "Added a token"),
+        "token_removed" => text(tag, "Removed a token"),
+        "user_added" => text(tag, "Added a user"),
+        "user_changed" => text(tag, "Changed a user"),
+        "user_removed" => text(tag, "Removed a user"),
+        "link_issued" => text(tag, "Issued a one-time link"),
+        other => other,
+    }
+}
+
+/// Shows the page.
+pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
+    let viewer = app.require(ask)?;
+    if !viewer.manages_users() {
+        return Err(Refusal::NotFound);
+    }
+    let locale = app.locale(ask, Some(&viewer));
+    let latest = app.audit.latest(MAX_ENTRIES);
+    let latest = latest.map_err(|error| Refusal::Internal(format!("the audit log: {error}")))?;
+    let entries: Vec<Value> = latest
+        .iter()
+        .map(|entry| {
+            json!({
+                "at": locale.moment_in_period(entry.at.into()), "iso": entry.at.to_string(),
+                "by": entry.by, "from": entry.from, "action": action(locale.tag(), &entry.action),
+                "subject": entry.subject, "detail": entry.detail,
+            })
+        })
+        .collect();
+    let found = values([("active", json!("audit")), ("entries", json!(entries))]);
+    Ok(respond::html(200, app.pages.page("audit", (app, ask, Some(&viewer)), found)?))
+}

@@ -1,0 +1,202 @@
+//! The page of a monitor: its current state; figures and charts follow, because a year of samples
+//! takes a moment to read.
+
+use std::sync::Arc;
+
+use mailqos_figures::{Calendar, Period};
+use mailqos_model::UtcMicros;
+use mailqos_report::locale::{DASH, Locale};
+use serde_json::{Value, json};
+
+use super::rows;
+use crate::{
+    access::viewer::Viewer,
+    app::{Answer, App, Refusal},
+    board::Entry,
+    figures::{Question, Span},
+    http::{request::Ask, respond},
+    language::text,
+    render::{Values, value, values},
+};
+
+/// Largest number of lengths that a rolling period lies in the past.
+const MAX_BACK: u32 = 10_000;
+
+/// Finds the monitor of an address, if the viewer sees it. Whether a monitor does not exist or is
+/// not visible makes no difference.
+pub(crate) fn find(app: &App, ask: &Ask, viewer: &Viewer) -> Result<Arc<Entry>, Refusal> {
+    let board = app.keeper.board();
+    let entry = board.get(ask.part("site"), ask.part("id"));
+    entry.filter(|entry| viewer.sees(entry)).map(Arc::clone).ok_or(Refusal::NotFound)
+}
+
+/// The period of an address.
+pub(crate) struct Asked {
+    /// Rolling length, unless a calendar period is named.
+    pub(crate) span: Option<Span>,
+    /// Number of lengths in the past.
+    pub(crate) back: u32,
+    /// The period.
+    pub(crate) period: Period,
+}
+
+impl Asked {
+    /// Reads the period: `period=week&back=1`, or the name of a calendar period, such as
+    /// `period=2026-11`.
+    ///
+    /// # Errors
+    /// There is no such period.
+    pub(crate) fn read(app: &App, ask: &Ask) -> Result<Self, Refusal> {
+        let word = ask.query.get("period").unwrap_or("day");
+        let back = ask.query.text("back").parse().unwrap_or(0).min(MAX_BACK);
+        let calendar = Calendar::new(app.config().timezone.clone());
+        let span = Span::WORDS.iter().find(|(name, _)| *name == word).map(|(_, span)| *span);
+        let now = UtcMicros::now();
+        let period = match span {
+            Some(span) => span.period(back, now, calendar),
+            None => Period::named(word, now, calendar).ok(),
+        };
+        let period = period.ok_or(Refusal::Invalid(
+            "There is no such period; use day, week, month, year or a date such as 2026-11.",
+        ))?;
+        Ok(Self { span, back, period })
+    }
+
+    /// Returns the question for figures.
+    pub(crate) fn question(&self, entry: &Entry, viewer: &Viewer, language: &str) -> Question {
+        Question {
+            site: entry.site.to_string(),
+            id: entry.id.to_string(),
+            from: self.period.from,
+            to: self.period.to,
+            language: language.to_owned(),
+            sees_all: viewer.sees_all(),
+        }
+    }
+}
+
+/// Shows the page.
+pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
+    let viewer = app.require(ask)?;
+    let entry = find(app, ask, &viewer)?;
+    let asked = Asked::read(app, ask)?;
+    let locale = app.locale(ask, Some(&viewer));
+    let mut found = values([
+        ("active", json!("overview")),
+        ("row", value(&rows::row(&entry, &locale))),
+        ("facts", facts(&entry, &viewer, &locale)),
+        ("period", json!(locale.period(&asked.period))),
+        ("query", json!(format!("id={}&site={}", entry.id, entry.site))),
+    ]);
+    let board = app.keeper.board();
+    let probe = board.probes.iter().filter(|probe| probe.site == entry.site);
+    let notices: Vec<_> =
+        probe.flat_map(|probe| rows::notices(probe, viewer.sees_all(), &locale)).collect();
+    found.insert("notices".to_owned(), value(&notices));
+    found.extend(navigation(&entry, &asked, &locale));
+    // Without script, the figures are part of the page.
+    let (html, problem) = match figures_of(app, &entry, &asked, (&viewer, &locale)) {
+        Ok(html) => (html, ""),
+        Err(Refusal::Unavailable(reason)) => {
+            tracing::warn!(%reason, "console: no figures");
+            (Arc::from(""), text(locale.tag(), "The figures can't be read at the moment."))
+        }
+        Err(refusal) => return Err(refusal),
+    };
+    found.insert("figures".to_owned(), json!(&*html));
+    found.insert("problem".to_owned(), json!(problem));
+    Ok(respond::html(200, app.pages.page("monitor", (app, ask, Some(&viewer)), found)?))
+}
+
+/// Sends the figures alone, for a page that is kept up to date.
+pub(crate) fn figures(app: &App, ask: &Ask) -> Answer {
+    let viewer = app.require(ask)?;
+    let entry = find(app, ask, &viewer)?;
+    let asked = Asked::read(app, ask)?;
+    let locale = app.locale(ask, Some(&viewer));
+    let html = figures_of(app, &entry, &asked, (&viewer, &locale))?;
+    Ok(respond::html(200, html.to_string()))
+}
+
+fn figures_of(
+    app: &App,
+    entry: &Entry,
+    asked: &Asked,
+    (viewer, locale): (&Viewer, &Locale),
+) -> Result<Arc<str>, Refusal> {
+    let question = asked.question(entry, viewer, locale.tag());
+    let folder = app.keeper.folder().map_err(Refusal::Unavailable)?;
+    let page = app.figures.page(&question, &folder, &app.config());
+    page.map_err(|error| Refusal::Unavailable(error.to_string()))
+}
+
+/// Returns the links to other periods.
+fn navigation(entry: &Entry, asked: &Asked, locale: &Locale) -> Values {
+    let base = rows::href(&entry.site, &entry.id);
+    let tag = locale.tag();
+    let link = |word: &str, back: u32| match back {
+        0 => format!("{base}?period={word}"),
+        back => format!("{base}?period={word}&back={back}"),
+    };
+    let name = |span: Span| match span {
+        Span::Day => text(tag, "24 hours"),
+        Span::Week => text(tag, "7 days"),
+        Span::Month => text(tag, "30 days"),
+        Span::Year => text(tag, "365 days"),
+    };
+    let spans: Vec<Value> = Span::WORDS
+        .iter()
+        .map(|(word, span)| {
+            let is_on = asked.span == Some(*span);
+            json!({"text": name(*span), "href": link(word, 0), "is_on": is_on})
+        })
+        .collect();
+    let word = Span::WORDS.iter().find(|(_, span)| asked.span == Some(*span));
+    let earlier =
+        word.filter(|_| asked.back < MAX_BACK).map(|(word, _)| link(word, asked.back + 1));
+    let later = word.filter(|_| asked.back > 0).map(|(word, _)| link(word, asked.back - 1));
+    values([
+        ("spans", spans.into()),
+        ("earlier", json!(earlier)),
+        ("later", json!(later)),
+        ("is_current", json!(asked.span.is_some() && asked.back == 0)),
+    ])
+}
+
+/// Returns names and values about a monitor.
+fn facts(entry: &Entry, viewer: &Viewer, locale: &Locale) -> Value {
+    let tag = locale.tag();
+    let moment = |at: Option<UtcMicros>| {
+        at.map_or_else(|| DASH.to_owned(), |at| locale.moment_in_period(at))
+    };
+    let mut facts = vec![
+        (
+            text(tag, "Object"),
+            match entry.address.as_str() {
+                "" => entry.object_name.clone(),
+                address if address == entry.object_name => address.to_owned(),
+                address => format!("{} ({address})", entry.object_name),
+            },
+        ),
+        (text(tag, "Site"), entry.site.to_string()),
+        (text(tag, "Last test"), moment(entry.last.as_ref().map(|last| last.at))),
+        (text(tag, "Last success"), moment(entry.last_ok)),
+        (text(tag, "Next test"), moment(entry.next)),
+    ];
+    if let Some(most) = entry.max_round_trip {
+        facts.push((text(tag, "Max round trip"), locale.span(most)));
+    }
+    if let Some(interval) = entry.test_interval {
+        facts.push((text(tag, "Test interval"), locale.span(interval)));
+    }
+    if !entry.kind.is_empty() {
+        facts.push((text(tag, "Kind"), entry.kind.clone()));
+    }
+    let is_own =
+        |found: &&String| viewer.tags.as_ref().is_none_or(|own| own.contains(found.as_str()));
+    let tags: Vec<&str> = entry.tags.iter().filter(is_own).map(String::as_str).collect();
+    if !tags.is_empty() {
+        facts.push((text(tag, "Tags"), tags.join(", ")));
+    }
+    value(&facts)
+}

@@ -1,0 +1,153 @@
+//! Rendering of pages by Tera. Every text is escaped; the templates are part of the program.
+
+use std::collections::HashMap;
+
+use mailqos_model::UtcMicros;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tera::{Context, Kwargs, State, Tera};
+
+use crate::{
+    access::{users::Role, viewer::Viewer},
+    app::App,
+    assets::ASSETS,
+    http::request::Ask,
+    language::{self, LANGUAGES},
+};
+
+macro_rules! templates {
+    ($($name:literal),+ $(,)?) => {
+        [$((concat!($name, ".html"), include_str!(concat!("../../../templates/console/", $name, ".html")))),+]
+    };
+}
+
+/// Templates of all pages.
+const TEMPLATES: [(&str, &str); 12] = templates![
+    "layout", "overview", "tiles", "table", "wall", "monitor", "sign-in", "welcome", "account",
+    "users", "audit", "problem",
+];
+
+/// A page can't be rendered.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct RenderError(String);
+
+/// The templates, once for each language.
+pub(crate) struct Pages(HashMap<&'static str, Tera>);
+
+/// Values of a page.
+pub(crate) type Values = Map<String, Value>;
+
+impl Pages {
+    /// Parses the templates.
+    ///
+    /// # Errors
+    /// A template is invalid.
+    pub(crate) fn new() -> Result<Self, RenderError> {
+        let mut all = HashMap::new();
+        for (tag, _) in LANGUAGES {
+            let mut tera = Tera::new();
+            tera.set_escape_fn(tera::escape_html);
+            tera.autoescape_on([".html"]);
+            tera.register_filter("t", move |text: &str, values: Kwargs, _: &State<'_>| {
+                let values: Option<Vec<String>> = values.get("v")?;
+                let values = values.unwrap_or_default();
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                Ok::<_, tera::Error>(language::fill(tag, text, &values))
+            });
+            tera.add_raw_templates(TEMPLATES).map_err(|error| RenderError(error.to_string()))?;
+            all.insert(tag, tera);
+        }
+        Ok(Self(all))
+    }
+
+    /// Renders a page with the values that all pages have.
+    ///
+    /// # Errors
+    /// The template can't be rendered with these values.
+    pub(crate) fn page(
+        &self,
+        name: &str,
+        (app, ask, viewer): (&App, &Ask, Option<&Viewer>),
+        values: Values,
+    ) -> Result<String, RenderError> {
+        let locale = app.locale(ask, viewer);
+        let tag = locale.tag();
+        let tera = self.0.get(tag).ok_or_else(|| RenderError(format!("no language {tag}")))?;
+        let mut context = Context::new();
+        let mut insert = |name: &str, value: &Value| {
+            context.insert_value(name.to_owned(), tera::Value::from_serializable(value));
+        };
+        insert("lang", &tag.into());
+        insert("zone", &locale.zone_name().into());
+        insert("now", &locale.moment(UtcMicros::now()).into());
+        insert("version", &env!("CARGO_PKG_VERSION").into());
+        insert("path", &ask.path.as_str().into());
+        insert("style", &ASSETS.style.as_str().into());
+        insert("script", &ASSETS.script.as_str().into());
+        insert("icon", &ASSETS.icon.as_str().into());
+        insert("viewer", &viewer.map_or(Value::Null, describe));
+        let look = viewer.and_then(|viewer| viewer.look.clone()).unwrap_or_default();
+        insert("look", &look.into());
+        for (name, value) in &values {
+            insert(name, value);
+        }
+        tera.render(&format!("{name}.html"), &context).map_err(|error| RenderError(explain(&error)))
+    }
+
+    /// Renders the page of a refusal.
+    ///
+    /// # Errors
+    /// The template can't be rendered.
+    pub(crate) fn problem(
+        &self,
+        app: &App,
+        ask: &Ask,
+        viewer: Option<&Viewer>,
+        text: &str,
+    ) -> Result<String, RenderError> {
+        let tag = app.locale(ask, viewer).tag();
+        let values = values([("text", json!(language::text(tag, text)))]);
+        self.page("problem", (app, ask, viewer), values)
+    }
+}
+
+fn explain(error: &tera::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn describe(viewer: &Viewer) -> Value {
+    json!({
+        "name": viewer.name,
+        "role": viewer.role.as_str(),
+        "csrf": viewer.csrf,
+        "manages_users": viewer.manages_users(),
+        "is_operator": viewer.role >= Role::Operator,
+    })
+}
+
+/// Collects the values of a page.
+pub(crate) fn values<const N: usize>(pairs: [(&str, Value); N]) -> Values {
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Converts a value of a page.
+pub(crate) fn value(of: &impl Serialize) -> Value {
+    serde_json::to_value(of).unwrap_or(Value::Null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_templates_are_valid() {
+        Pages::new().map(|_| ()).expect("valid templates");
+    }
+}

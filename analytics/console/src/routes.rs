@@ -1,0 +1,110 @@
+//! Addresses of the console, and what answers them.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    response::Response,
+    routing::{MethodRouter, get, post},
+};
+use tokio::sync::Semaphore;
+
+use crate::{
+    api,
+    app::{Answer, App, Refusal, Shared},
+    events,
+    http::{request::Ask, respond},
+    pages,
+};
+
+/// Requests that are answered at the same time; more wait.
+const MAX_RUNNING: usize = 32;
+
+/// A page: it may block.
+type Page = fn(&App, &Ask) -> Answer;
+
+/// Returns the router of all pages.
+pub(crate) fn router(app: Shared) -> Router {
+    let is_tls = app.is_tls();
+    let gate = Arc::new(Semaphore::new(MAX_RUNNING));
+    let read = |page: Page| -> MethodRouter<Shared> { get(handler(page, &gate)) };
+    let form = |show: Page, send: Page| -> MethodRouter<Shared> {
+        get(handler(show, &gate)).post(handler(send, &gate))
+    };
+    let send = |page: Page| -> MethodRouter<Shared> { post(handler(page, &gate)) };
+    Router::new()
+        .route("/", read(pages::overview::show))
+        .route("/monitors/{site}/{id}", read(pages::monitor::show))
+        .route("/monitors/{site}/{id}/figures", read(pages::monitor::figures))
+        .route("/sign-in", form(pages::sign_in::show, pages::sign_in::send))
+        .route("/sign-out", send(pages::sign_in::leave))
+        .route("/welcome/{token}", form(pages::welcome::show, pages::welcome::send))
+        .route("/account", form(pages::account::show, pages::account::send))
+        .route("/users", form(pages::users::show, pages::users::send))
+        .route("/audit", read(pages::audit::show))
+        .route("/assets/{name}", read(pages::asset))
+        .route("/health", read(pages::health))
+        .route("/events", get(events::stream))
+        .route("/api/v1/openapi.json", read(api::openapi))
+        .route("/api/v1/status", read(api::status))
+        .route("/api/v1/monitors", read(api::monitors))
+        .route("/api/v1/monitors/{site}/{id}", read(api::monitor))
+        .route("/api/v1/monitors/{site}/{id}/figures", read(api::figures))
+        .route("/api/v1/alarms", read(api::alarms))
+        .route("/api/v1/events", get(events::stream))
+        .fallback(handler(pages::nothing, &gate))
+        .method_not_allowed_fallback(|| async {
+            respond::plain(405, "This method is not allowed.")
+        })
+        .layer(axum::middleware::map_response(move |response: Response| async move {
+            respond::secure(response, is_tls)
+        }))
+        .with_state(app)
+}
+
+/// Runs a page on a thread that may block.
+fn handler(
+    page: Page,
+    gate: &Arc<Semaphore>,
+) -> impl Fn(State<Shared>, Ask) -> std::pin::Pin<Box<dyn Future<Output = Response> + Send>>
++ Clone
++ Send
++ Sync
++ 'static {
+    let gate = Arc::clone(gate);
+    move |State(app): State<Shared>, ask: Ask| {
+        let gate = Arc::clone(&gate);
+        Box::pin(async move {
+            let Ok(permit) = gate.acquire_owned().await else {
+                return respond::plain(503, "The console is stopping.");
+            };
+            let answered = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                answer(&app, &ask, page)
+            });
+            answered.await.unwrap_or_else(|error| {
+                tracing::error!(%error, "console: a page panicked");
+                respond::plain(500, "Internal error.")
+            })
+        })
+    }
+}
+
+fn answer(app: &App, ask: &Ask, page: Page) -> Response {
+    let answer = app.check_origin(ask).and_then(|()| page(app, ask));
+    answer.unwrap_or_else(|refusal| app.refuse(ask, &refusal))
+}
+
+/// Converts an error of rendering.
+impl From<crate::render::RenderError> for Refusal {
+    fn from(error: crate::render::RenderError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl From<crate::access::NoRandomness> for Refusal {
+    fn from(error: crate::access::NoRandomness) -> Self {
+        Self::Internal(error.to_string())
+    }
+}

@@ -1,0 +1,164 @@
+// Live changes, times in words, and forms that apply at once. Every page works without it.
+"use strict";
+const lang = document.documentElement.lang;
+const words = new Intl.RelativeTimeFormat(lang, { numeric: "auto", style: "short" });
+const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+
+// Times say how long ago they are; the moment itself is one hover away.
+const sayAge = time => {
+  if (!time.dateTime) return;
+  time.dataset.moment ??= time.textContent;
+  const seconds = Math.round((Date.parse(time.dateTime) - Date.now()) / 1000);
+  const [unit, length] = UNITS.find(([, length]) => Math.abs(seconds) >= length) ?? UNITS[3];
+  time.textContent = words.format(Math.trunc(seconds / length), unit);
+  time.title = time.dataset.moment;
+};
+const sayAges = () => document.querySelectorAll("time.at, time.since").forEach(sayAge);
+sayAges();
+setInterval(sayAges, 5000);
+
+// A monitor that has changed, wherever the page shows it.
+const STATES = ["alarm", "failed", "unknown", "maintenance", "ok", "disabled"];
+const put = (place, name, text) => {
+  const found = place.querySelector(name);
+  if (found && found.textContent !== text) found.textContent = text;
+};
+const putTime = (place, name, moment, text) => {
+  const found = place.querySelector(name);
+  if (!found) return;
+  found.dateTime = moment;
+  found.textContent = text;
+  delete found.dataset.moment;
+  sayAge(found);
+};
+const show = monitor => {
+  let changed = false;
+  for (const place of document.querySelectorAll("[data-key]")) {
+    if (place.dataset.key !== monitor.key) continue;
+    if (!place.classList.contains(`state-${monitor.state}`)) {
+      place.classList.remove(...STATES.map(state => `state-${state}`));
+      place.classList.add(`state-${monitor.state}`);
+      changed = true;
+    }
+    put(place, ".word", monitor.word);
+    put(place, ".value", monitor.value);
+    put(place, ".detail", monitor.detail);
+    putTime(place, ".at", monitor.at, monitor.at_text);
+    putTime(place, ".since", monitor.since, monitor.since_text);
+  }
+  seen.set(monitor.key, monitor.state);
+  return changed;
+};
+
+// Counts, order and groups come from the server: the page is fetched again once things have calmed down.
+const seen = new Map();
+let pending = 0;
+const renew = async () => {
+  pending = 0;
+  const live = document.getElementById("live");
+  if (!live || document.hidden) return;
+  const typing = document.activeElement?.closest("form.filter");
+  if (typing) { later(); return; }
+  try {
+    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    if (!answer.ok || answer.redirected) { if (answer.redirected) ended(); return; }
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const fresh = page.getElementById("live");
+    if (!fresh) return;
+    const focused = document.activeElement?.getAttribute?.("href");
+    live.replaceChildren(...fresh.childNodes);
+    document.title = page.title;
+    if (focused) live.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+    sayAges();
+    listenToForms();
+  } catch { /* The stream says that the connection is interrupted. */ }
+};
+const later = () => { pending ||= setTimeout(renew, 2000); };
+
+// The stream: only while somebody can see the page, because browsers limit connections.
+const source = document.querySelector("[data-events]")?.dataset.events;
+const offline = document.getElementById("offline");
+let stream, lost;
+const say = text => { offline.textContent = text; offline.hidden = !text; document.body.classList.toggle("stale", !!text); };
+const ended = () => { stream?.close(); stream = null; say(document.body.dataset.ended); };
+const connect = () => {
+  if (!source || stream) return;
+  stream = new EventSource(source);
+  stream.addEventListener("hello", () => {
+    clearTimeout(lost);
+    lost = 0;
+    if (!offline.hidden) { say(""); later(); }
+  });
+  stream.addEventListener("monitors", event => {
+    let changed = false;
+    for (const monitor of JSON.parse(event.data)) {
+      const before = seen.get(monitor.key);
+      changed = show(monitor) || (before && before !== monitor.state) || changed;
+    }
+    if (changed) { later(); renewFigures(); }
+  });
+  stream.addEventListener("reload", later);
+  stream.addEventListener("error", () => {
+    if (stream?.readyState === EventSource.CLOSED) { ended(); return; }
+    lost ||= setTimeout(() => say(document.body.dataset.offline), 3000);
+  });
+};
+const disconnect = () => { stream?.close(); stream = null; clearTimeout(lost); lost = 0; };
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) disconnect(); else { connect(); later(); renewFigures(); }
+});
+if (!document.hidden) connect();
+addEventListener("pagehide", disconnect);
+addEventListener("pageshow", event => { if (event.persisted) { connect(); later(); } });
+// New half-hours, and monitors that no longer match.
+setInterval(later, 60000);
+
+// Figures of the current period.
+const figures = document.getElementById("figures");
+let renewed = Date.now();
+const renewFigures = async () => {
+  const every = Number(figures?.dataset.refresh ?? 0) * 1000;
+  if (!every || document.hidden || Date.now() - renewed < every) return;
+  if (figures.querySelector("details[open]") || figures.matches(":hover") || figures.contains(document.activeElement)) return;
+  renewed = Date.now();
+  try {
+    const answer = await fetch(`${location.pathname}/figures${location.search}`);
+    if (!answer.ok || answer.redirected) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    figures.replaceChildren(...page.body.childNodes);
+    enhance();
+  } catch { /* The stream says that the connection is interrupted. */ }
+};
+setInterval(renewFigures, 15000);
+
+// Filters apply when they are chosen; the search when somebody stops typing.
+const listenToForms = () => {
+  const form = document.querySelector("form.filter");
+  if (!form) return;
+  form.classList.add("scripted");
+  form.addEventListener("submit", event => {
+    event.preventDefault();
+    const query = new URLSearchParams();
+    const usual = { group: "none", sort: "state", view: "tiles" };
+    for (const [name, value] of new FormData(form)) if (value && usual[name] !== value) query.append(name, value);
+    const text = query.toString();
+    location.assign(text ? `/?${text}` : "/");
+  });
+  for (const select of form.querySelectorAll("select")) select.addEventListener("change", () => form.requestSubmit());
+};
+listenToForms();
+addEventListener("keydown", event => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, select, textarea")) return;
+  const search = document.getElementById("q");
+  if (search) { event.preventDefault(); search.select(); }
+});
+for (const secret of document.querySelectorAll("input.secret")) secret.addEventListener("focus", () => secret.select());
+for (const button of document.querySelectorAll("button.danger")) {
+  // The first click asks, the second one does it.
+  button.addEventListener("click", event => {
+    if (button.classList.contains("sure")) return;
+    event.preventDefault();
+    button.classList.add("sure");
+    button.textContent += "?";
+  });
+}
