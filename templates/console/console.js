@@ -78,18 +78,20 @@ const later = () => { pending ||= setTimeout(renew, 2000); };
 // The stream: only while somebody can see the page, because browsers limit connections.
 const source = document.querySelector("[data-events]")?.dataset.events;
 const offline = document.getElementById("offline");
-let stream, lost;
+let stream, lost, heard = Date.now();
+const listen = (name, act) => stream.addEventListener(name, event => { heard = Date.now(); act(event); });
+const moment = () => new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "medium" }).format(heard);
 const say = text => { offline.textContent = text; offline.hidden = !text; document.body.classList.toggle("stale", !!text); };
 const ended = () => { stream?.close(); stream = null; say(document.body.dataset.ended); };
 const connect = () => {
   if (!source || stream) return;
   stream = new EventSource(source);
-  stream.addEventListener("hello", () => {
+  listen("hello", () => {
     clearTimeout(lost);
     lost = 0;
     if (!offline.hidden) { say(""); later(); }
   });
-  stream.addEventListener("monitors", event => {
+  listen("monitors", event => {
     let changed = false;
     for (const monitor of JSON.parse(event.data)) {
       const before = seen.get(monitor.key);
@@ -97,10 +99,11 @@ const connect = () => {
     }
     if (changed) { later(); renewFigures(); }
   });
-  stream.addEventListener("reload", later);
+  listen("beat", () => {});
+  listen("reload", later);
   stream.addEventListener("error", () => {
     if (stream?.readyState === EventSource.CLOSED) { ended(); return; }
-    lost ||= setTimeout(() => say(document.body.dataset.offline), 3000);
+    lost ||= setTimeout(() => say(document.body.dataset.offline.replace("{0}", moment())), 3000);
   });
 };
 const disconnect = () => { stream?.close(); stream = null; clearTimeout(lost); lost = 0; };

@@ -1,7 +1,7 @@
 //! Live changes by server-sent events (WHATWG HTML, section 9.2): only what has changed, and only
 //! what the user sees. Every message checks again that the user is still signed in.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -14,6 +14,7 @@ use futures_util::stream;
 use tokio::sync::{Semaphore, broadcast};
 
 use crate::{
+    access::viewer::Viewer,
     app::{Refusal, Shared},
     board::{Changes, Entry, filter::Filter},
     http::request::Ask,
@@ -24,6 +25,8 @@ use crate::{
 static STREAMS: Semaphore = Semaphore::const_new(1_000);
 /// Time between two messages that keep the connection open; the sign-in is checked as often.
 const BEAT: Duration = Duration::from_secs(15);
+/// Time after which browsers connect again if the connection is lost.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Streams the changes of the monitors that pass the filter in the query.
 pub(crate) async fn stream(State(app): State<Shared>, ask: Ask) -> Response {
@@ -47,13 +50,14 @@ pub(crate) async fn stream(State(app): State<Shared>, ask: Ask) -> Response {
     };
     let mut filter = Filter::read(&ask.query);
     filter.states.clear();
+    let hello = Event::default().event("hello").retry(RETRY).data("1");
     let follower = Follower {
         only: only.map(|(id, site)| (id.to_owned(), site.to_owned())),
         receiver: app.keeper.subscribe(),
         app,
         ask,
         filter,
-        is_first: true,
+        pending: VecDeque::from([hello]),
         _permit: permit,
     };
     let messages = stream::unfold(follower, |mut follower| async move {
@@ -76,17 +80,18 @@ struct Follower {
     /// Only this monitor: id and site.
     only: Option<(String, String)>,
     receiver: broadcast::Receiver<Arc<Changes>>,
-    is_first: bool,
+    /// Messages to send before anything else.
+    pending: VecDeque<Event>,
     _permit: tokio::sync::SemaphorePermit<'static>,
 }
 
 impl Follower {
     /// Returns the next message; `None` ends the stream.
     async fn next(&mut self) -> Option<Event> {
-        if std::mem::take(&mut self.is_first) {
-            return Some(Event::default().event("hello").retry(Duration::from_secs(5)).data("1"));
-        }
         loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Some(event);
+            }
             let received = tokio::time::timeout(BEAT, self.receiver.recv()).await;
             // The user may have been removed, restricted or signed out in the meantime.
             let viewer = self.app.viewer(&self.ask)?;
@@ -96,33 +101,37 @@ impl Follower {
                 Ok(Err(broadcast::error::RecvError::Lagged(_))) => {
                     return Some(Event::default().event("reload").data("1"));
                 }
-                Ok(Ok(changes)) => {
-                    let is_shown = |entry: &&Arc<Entry>| {
-                        viewer.sees(entry)
-                            && self.filter.passes(entry)
-                            && self
-                                .only
-                                .as_ref()
-                                .is_none_or(|(id, site)| *id == *entry.id && *site == *entry.site)
-                    };
-                    if changes.removed.iter().any(|entry| is_shown(&entry))
-                        || (self.only.is_none() && !changes.probes.is_empty() && viewer.sees_all())
-                    {
-                        return Some(Event::default().event("reload").data("1"));
-                    }
-                    let locale = self.app.locale(&self.ask, Some(&viewer));
-                    let changed: Vec<_> = changes
-                        .entries
-                        .iter()
-                        .filter(is_shown)
-                        .map(|entry| rows::live(entry, &locale))
-                        .collect();
-                    if !changed.is_empty() {
-                        let text = serde_json::to_string(&changed).ok()?;
-                        return Some(Event::default().event("monitors").data(text));
-                    }
-                }
+                Ok(Ok(changes)) => self.queue(&changes, &viewer),
             }
+        }
+    }
+
+    /// Queues messages about changes that the viewer sees.
+    fn queue(&mut self, changes: &Changes, viewer: &Viewer) {
+        let is_shown = |entry: &&Arc<Entry>| {
+            let is_asked =
+                |(id, site): &(String, String)| **id == *entry.id && **site == *entry.site;
+            viewer.sees(entry)
+                && self.filter.passes(entry)
+                && self.only.as_ref().is_none_or(is_asked)
+        };
+        let locale = self.app.locale(&self.ask, Some(viewer));
+        let changed: Vec<_> = changes
+            .entries
+            .iter()
+            .filter(is_shown)
+            .map(|entry| rows::live(entry, &locale))
+            .collect();
+        // Notices about probes and the number of monitors are not part of messages.
+        let is_new = changes.removed.iter().any(|entry| is_shown(&entry))
+            || (!changes.probes.is_empty() && viewer.sees_all());
+        if !changed.is_empty()
+            && let Ok(text) = serde_json::to_string(&changed)
+        {
+            self.pending.push_back(Event::default().event("monitors").data(text));
+        }
+        if is_new {
+            self.pending.push_back(Event::default().event("reload").data("1"));
         }
     }
 }

@@ -138,7 +138,7 @@ impl Figures {
         Ok(Place(self))
     }
 
-    /// Returns the sections of a monitor's page as HTML. Blocks.
+    /// Returns the sections of a monitor's page as HTML; empty without tests. Blocks.
     ///
     /// # Errors
     /// The lake can't be read, or too many others are asking.
@@ -227,6 +227,12 @@ fn compute(
     let period = Period::new(question.from, question.to, calendar)
         .map_err(|error| page(error.to_string()))?;
     let lake = open(folder)?;
+    let tests = SeriesQuery::new(question.from..question.to)
+        .sites([question.site.clone()])
+        .monitors([question.id.clone()]);
+    if lake.count(&tests).map_err(lake_error)? == 0 {
+        return Ok(String::new());
+    }
     let source = Source { lake: &lake, config: Some(config), now: UtcMicros::now(), made_at: None };
     let reports = generate::documents(&definition, source, &period)
         .map_err(|error| FiguresError::Lake(error.to_string()))?;

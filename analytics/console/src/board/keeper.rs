@@ -155,12 +155,15 @@ impl Keeper {
         for entry in &mut board.entries {
             match before.get(&entry.site, &entry.id) {
                 Some(old) if **old == **entry => *entry = Arc::clone(old),
+                // The strip of the last day changes with every half-hour, and is not part of
+                // messages.
+                Some(old) if old.is_like(entry) => {}
                 _ => changes.entries.push(Arc::clone(entry)),
             }
         }
         let gone = before.entries.iter().filter(|old| board.get(&old.site, &old.id).is_none());
         changes.removed.extend(gone.cloned());
-        let is_new = |probe: &&Arc<Probe>| !before.probes.contains(probe);
+        let is_new = |probe: &&Arc<Probe>| !before.probes.iter().any(|old| old.is_like(probe));
         changes.probes.extend(board.probes.iter().filter(is_new).cloned());
         *self.board.write().ignore_poison() = Arc::new(board);
         let is_any = !changes.entries.is_empty()

@@ -114,6 +114,12 @@ impl Entry {
         self.alarm.as_ref().is_some_and(|alarm| alarm.acknowledged.is_some())
     }
 
+    /// Whether another differs in its last day at most.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let day = Arc::clone(&other.day);
+        Self { day, ..self.clone() } == *other
+    }
+
     /// Returns the rank by urgency: 0 for an alarm that no one has acknowledged.
     pub(crate) fn rank(&self) -> u8 {
         match self.state {
@@ -143,6 +149,13 @@ pub(crate) struct Probe {
     pub(crate) error: Option<String>,
     /// Notification channels that accept nothing, with their last error.
     pub(crate) channels: Vec<(String, String)>,
+}
+
+impl Probe {
+    /// Whether another differs in the time of its status at most.
+    fn is_like(&self, other: &Self) -> bool {
+        Self { written_at: other.written_at, ..self.clone() } == *other
+    }
 }
 
 words!(

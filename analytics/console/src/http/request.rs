@@ -9,7 +9,7 @@ use axum::{
     response::Response,
 };
 use http_body_util::{BodyExt as _, Limited};
-use hyper::{HeaderMap, Method, header};
+use hyper::{HeaderMap, Method, body::Body as _, header};
 
 use super::{fields::Fields, listener::Peer, respond};
 use crate::app::Shared;
@@ -105,6 +105,9 @@ impl FromRequest<Shared> for Ask {
 }
 
 async fn read_body(body: Body) -> Result<Vec<u8>, Response> {
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(respond::plain(413, "The request is too large."));
+    }
     let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect());
     match collected.await {
         Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
