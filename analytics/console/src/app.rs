@@ -20,7 +20,7 @@ use crate::{
     figures::Figures,
     http::{request::Ask, respond},
     language,
-    render::Pages,
+    render::{Pages, RenderError, Values, values},
 };
 
 /// The configuration, which is replaced when it is reloaded.
@@ -203,6 +203,20 @@ impl App {
         locale.expect("English is built in")
     }
 
+    /// Renders a page in the language of a request.
+    ///
+    /// # Errors
+    /// The template can't be rendered with these values.
+    pub(crate) fn page(
+        &self,
+        name: &str,
+        ask: &Ask,
+        viewer: Option<&Viewer>,
+        found: &Values,
+    ) -> Result<String, RenderError> {
+        self.pages.page(name, &self.locale(ask, viewer), viewer, found)
+    }
+
     /// Appends to the audit log.
     ///
     /// # Errors
@@ -256,7 +270,9 @@ impl App {
             return respond::json(status, &Problem { error: text });
         }
         let viewer = self.viewer(ask);
-        match self.pages.problem(self, ask, viewer.as_ref(), text) {
+        let text = language::text(self.locale(ask, viewer.as_ref()).tag(), text);
+        let found = values([("text", text.into())]);
+        match self.page("problem", ask, viewer.as_ref(), &found) {
             Ok(page) => respond::html(status, page),
             Err(error) => {
                 tracing::error!(%error, "console: a page can't be rendered");

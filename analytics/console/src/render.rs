@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 
 use mailqos_model::UtcMicros;
+use mailqos_report::locale::Locale;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tera::{Context, Kwargs, State, Tera};
 
 use crate::{
     access::{users::Role, viewer::Viewer},
-    app::App,
     assets::ASSETS,
-    http::request::Ask,
     language::{self, LANGUAGES},
 };
 
@@ -68,10 +67,10 @@ impl Pages {
     pub(crate) fn page(
         &self,
         name: &str,
-        (app, ask, viewer): (&App, &Ask, Option<&Viewer>),
-        values: Values,
+        locale: &Locale,
+        viewer: Option<&Viewer>,
+        values: &Values,
     ) -> Result<String, RenderError> {
-        let locale = app.locale(ask, viewer);
         let tag = locale.tag();
         let tera = self.0.get(tag).ok_or_else(|| RenderError(format!("no language {tag}")))?;
         let mut context = Context::new();
@@ -82,33 +81,16 @@ impl Pages {
         insert("zone", &locale.zone_name().into());
         insert("now", &locale.moment(UtcMicros::now()).into());
         insert("version", &env!("CARGO_PKG_VERSION").into());
-        insert("path", &ask.path.as_str().into());
         insert("style", &ASSETS.style.as_str().into());
         insert("script", &ASSETS.script.as_str().into());
         insert("icon", &ASSETS.icon.as_str().into());
         insert("viewer", &viewer.map_or(Value::Null, describe));
         let look = viewer.and_then(|viewer| viewer.look.clone()).unwrap_or_default();
         insert("look", &look.into());
-        for (name, value) in &values {
+        for (name, value) in values {
             insert(name, value);
         }
         tera.render(&format!("{name}.html"), &context).map_err(|error| RenderError(explain(&error)))
-    }
-
-    /// Renders the page of a refusal.
-    ///
-    /// # Errors
-    /// The template can't be rendered.
-    pub(crate) fn problem(
-        &self,
-        app: &App,
-        ask: &Ask,
-        viewer: Option<&Viewer>,
-        text: &str,
-    ) -> Result<String, RenderError> {
-        let tag = app.locale(ask, viewer).tag();
-        let values = values([("text", json!(language::text(tag, text)))]);
-        self.page("problem", (app, ask, viewer), values)
     }
 }
 

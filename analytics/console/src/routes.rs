@@ -21,6 +21,9 @@ use crate::{
 /// Requests that are answered at the same time; more wait.
 const MAX_RUNNING: usize = 32;
 
+/// Status of answers while the console stops.
+const STOPPING: u16 = 503;
+
 /// A page: it may block.
 type Page = fn(&App, &Ask) -> Answer;
 
@@ -77,7 +80,7 @@ fn handler(
         let gate = Arc::clone(&gate);
         Box::pin(async move {
             let Ok(permit) = gate.acquire_owned().await else {
-                return respond::plain(503, "The console is stopping.");
+                return respond::plain(STOPPING, "The console is stopping.");
             };
             let answered = tokio::task::spawn_blocking(move || {
                 let _permit = permit;

@@ -109,7 +109,7 @@ impl Console {
             Some(link.map_err(|error| ConsoleError::Other(error.to_string()))?)
         };
         let (stop, stopped) = watch::channel(false);
-        let proxies = app.options.trusted_proxies.clone();
+        let proxies = app.options.trusted_proxies.clone().into();
         let router = routes::router(Arc::clone(&app));
         let service = Service { router, certificates: certificates.clone(), proxies };
         let first = Arc::clone(&app);

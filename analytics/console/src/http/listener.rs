@@ -42,9 +42,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest time in which requests in progress are finished when the console stops.
 const FINISHING: Duration = Duration::from_secs(5);
 
-/// Address of the other end of a connection.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// Its address.
+    pub(crate) address: IpAddr,
+    /// Reverse proxies that may name the client.
+    pub(crate) proxies: Arc<[IpAddr]>,
+}
 
 /// Counts the connections of each address.
 #[derive(Debug, Default)]
@@ -95,7 +100,7 @@ pub(crate) struct Service {
     /// The certificate; `None`: plaintext.
     pub(crate) certificates: Option<Arc<Certificates>>,
     /// Reverse proxies, which may have all connections.
-    pub(crate) proxies: Vec<IpAddr>,
+    pub(crate) proxies: Arc<[IpAddr]>,
 }
 
 /// Serves connections until `stop` changes; then finishes requests in progress.
@@ -155,12 +160,13 @@ async fn connection(
     stop: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
+    let peer = Peer { address, proxies: service.proxies };
     match &service.certificates {
-        None => requests(stream, address, service.router, stop).await,
+        None => requests(stream, peer, service.router, stop).await,
         Some(certificates) => {
             let acceptor = tokio_rustls::TlsAcceptor::from(certificates.current());
             match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => requests(stream, address, service.router, stop).await,
+                Ok(Ok(stream)) => requests(stream, peer, service.router, stop).await,
                 Ok(Err(error)) => {
                     tracing::debug!(%address, %error, "console: TLS handshake failed")
                 }
@@ -172,11 +178,12 @@ async fn connection(
 
 async fn requests<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: IO,
-    address: IpAddr,
+    peer: Peer,
     router: Router,
     mut stop: watch::Receiver<bool>,
 ) {
-    let router = router.layer(axum::Extension(Peer(address)));
+    let address = peer.address;
+    let router = router.layer(axum::Extension(peer));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

@@ -12,7 +12,6 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::{HeaderMap, Method, body::Body as _, header};
 
 use super::{fields::Fields, listener::Peer, respond};
-use crate::app::Shared;
 
 /// Largest body of a request, in bytes.
 pub(crate) const MAX_BODY: usize = 64 << 10;
@@ -71,20 +70,21 @@ pub(crate) fn is_api(path: &str) -> bool {
     path.starts_with("/api/")
 }
 
-impl FromRequest<Shared> for Ask {
+impl<S: Send + Sync> FromRequest<S> for Ask {
     type Rejection = Response;
 
-    async fn from_request(request: Request, app: &Shared) -> Result<Self, Response> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
         let path = parts.uri.path().to_owned();
         let is_long = parts.uri.path_and_query().is_some_and(|it| it.as_str().len() > MAX_TARGET);
         if is_long {
             return Err(respond::plain(414, "The address is too long."));
         }
-        let peer = parts.extensions.get::<Peer>().copied();
-        let peer = peer.map_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |Peer(peer)| peer);
-        let client = client(peer, &parts.headers, &app.options.trusted_proxies);
-        let names = RawPathParams::from_request_parts(&mut parts, app).await;
+        let client = match parts.extensions.get::<Peer>() {
+            Some(peer) => client(peer.address, &parts.headers, &peer.proxies),
+            None => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        };
+        let names = RawPathParams::from_request_parts(&mut parts, state).await;
         let names = names.map_err(|_| respond::plain(400, "The address is not valid UTF-8."))?;
         let named = names.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let form = if parts.method == Method::POST {

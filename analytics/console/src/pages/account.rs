@@ -80,7 +80,7 @@ fn page(app: &App, ask: &Ask, viewer: &Viewer, said: &Said<'_>) -> Answer {
         ("min", json!(password::MIN_PASSWORD)),
     ]);
     let status = if said.problem.is_empty() { 200 } else { 422 };
-    Ok(respond::html(status, app.pages.page("account", (app, ask, Some(viewer)), found)?))
+    Ok(respond::html(status, app.page("account", ask, Some(viewer), &found)?))
 }
 
 /// Changes the account.

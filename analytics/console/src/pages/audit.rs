@@ -49,5 +49,5 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
         })
         .collect();
     let found = values([("active", json!("audit")), ("entries", json!(entries))]);
-    Ok(respond::html(200, app.pages.page("audit", (app, ask, Some(&viewer)), found)?))
+    Ok(respond::html(200, app.page("audit", ask, Some(&viewer), &found)?))
 }

@@ -105,7 +105,7 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
     };
     found.insert("figures".to_owned(), json!(&*html));
     found.insert("problem".to_owned(), json!(problem));
-    Ok(respond::html(200, app.pages.page("monitor", (app, ask, Some(&viewer)), found)?))
+    Ok(respond::html(200, app.page("monitor", ask, Some(&viewer), &found)?))
 }
 
 /// Sends the figures alone, for a page that is kept up to date.

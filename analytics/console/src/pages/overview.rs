@@ -101,7 +101,7 @@ pub(crate) fn show(app: &App, ask: &Ask) -> Answer {
     ]);
     found.extend(paging(&filter, &locale, (page, pages, size), selected.rows.len()));
     found.extend(orders(&filter, &locale));
-    Ok(respond::html(200, app.pages.page("overview", (app, ask, Some(&viewer)), found)?))
+    Ok(respond::html(200, app.page("overview", ask, Some(&viewer), &found)?))
 }
 
 /// Whether a viewer sees a monitor of a site; notices about other sites are none of its business.

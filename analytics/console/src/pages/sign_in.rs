@@ -28,7 +28,7 @@ fn form(app: &App, ask: &Ask, (status, problem): (u16, &str)) -> Answer {
         ("next", json!(safe(next))),
         ("is_new", json!(!app.users.has_administrator())),
     ]);
-    let page = app.pages.page("sign-in", (app, ask, None), found)?;
+    let page = app.page("sign-in", ask, None, &found)?;
     let response = respond::html(status, page);
     Ok(match cookie {
         Some(cookie) => respond::set_cookie(response, &cookie),

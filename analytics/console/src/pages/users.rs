@@ -71,7 +71,7 @@ fn page(app: &App, ask: &Ask, viewer: &Viewer, said: &Said<'_>) -> Answer {
             ("typed", json!({"name": ask.form.text("name"), "tags": ask.form.text("tags")})),
         ]);
     let status = if said.problem.is_empty() { 200 } else { 422 };
-    Ok(respond::html(status, app.pages.page("users", (app, ask, Some(viewer)), found)?))
+    Ok(respond::html(status, app.page("users", ask, Some(viewer), &found)?))
 }
 
 /// Returns the address of the console as the browser knows it.

@@ -47,7 +47,7 @@ fn form(app: &App, ask: &Ask, link: &Link, (status, problem): (u16, &str)) -> An
         ("chooses_name", json!(link.user.is_none())),
         ("min", json!(password::MIN_PASSWORD)),
     ]);
-    let page = app.pages.page("welcome", (app, ask, None), found)?;
+    let page = app.page("welcome", ask, None, &found)?;
     let response = respond::html(status, page);
     Ok(match cookie {
         Some(cookie) => respond::set_cookie(response, &cookie),
