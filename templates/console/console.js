@@ -106,6 +106,14 @@ const connect = () => {
     lost ||= setTimeout(() => say(document.body.dataset.offline.replace("{0}", moment())), 3000);
   });
 };
+// A network that fails silently ends no stream: the server sends a sign of life every 15 seconds.
+setInterval(() => {
+  if (!stream || Date.now() - heard < 40000) return;
+  say(document.body.dataset.offline.replace("{0}", moment()));
+  stream.close();
+  stream = null;
+  connect();
+}, 5000);
 const disconnect = () => { stream?.close(); stream = null; clearTimeout(lost); lost = 0; };
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) disconnect(); else { connect(); later(); renewFigures(); }

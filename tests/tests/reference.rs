@@ -21,6 +21,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("file", &[""]),
     ("limits", &["limits"]),
     ("object_store", &["object_store"]),
+    ("console", &["console"]),
     ("delivery", &["delivery"]),
     ("account", &["account probe", "account microsoft"]),
     ("account.oauth", &["account microsoft oauth", "account own oauth"]),

@@ -7,11 +7,14 @@ use axum::{
     extract::State,
     response::{
         IntoResponse as _, Response,
-        sse::{Event, KeepAlive, Sse},
+        sse::{Event, Sse},
     },
 };
 use futures_util::stream;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::{
+    sync::{Semaphore, broadcast},
+    time::Instant,
+};
 
 use crate::{
     access::viewer::Viewer,
@@ -23,7 +26,8 @@ use crate::{
 
 /// Streams at the same time.
 static STREAMS: Semaphore = Semaphore::const_new(1_000);
-/// Time between two messages that keep the connection open; the sign-in is checked as often.
+/// Longest time between two messages, by which browsers notice a connection that is lost without a
+/// word; the sign-in is checked as often.
 const BEAT: Duration = Duration::from_secs(15);
 /// Time after which browsers connect again if the connection is lost.
 const RETRY: Duration = Duration::from_secs(5);
@@ -57,6 +61,7 @@ pub(crate) async fn stream(State(app): State<Shared>, ask: Ask) -> Response {
         app,
         ask,
         filter,
+        beat: Instant::now() + BEAT,
         pending: VecDeque::from([hello]),
         _permit: permit,
     };
@@ -64,8 +69,7 @@ pub(crate) async fn stream(State(app): State<Shared>, ask: Ask) -> Response {
         let event = follower.next().await?;
         Some((Ok::<_, Infallible>(event), follower))
     });
-    let mut response =
-        Sse::new(messages).keep_alive(KeepAlive::new().interval(BEAT)).into_response();
+    let mut response = Sse::new(messages).into_response();
     // Reverse proxies must not collect messages.
     let no = hyper::header::HeaderValue::from_static("no");
     response.headers_mut().insert("x-accel-buffering", no);
@@ -80,6 +84,8 @@ struct Follower {
     /// Only this monitor: id and site.
     only: Option<(String, String)>,
     receiver: broadcast::Receiver<Arc<Changes>>,
+    /// Time of the next sign of life.
+    beat: Instant,
     /// Messages to send before anything else.
     pending: VecDeque<Event>,
     _permit: tokio::sync::SemaphorePermit<'static>,
@@ -90,16 +96,17 @@ impl Follower {
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.pending.pop_front() {
+                self.beat = Instant::now() + BEAT;
                 return Some(event);
             }
-            let received = tokio::time::timeout(BEAT, self.receiver.recv()).await;
+            let received = tokio::time::timeout_at(self.beat, self.receiver.recv()).await;
             // The user may have been removed, restricted or signed out in the meantime.
             let viewer = self.app.viewer(&self.ask)?;
             match received {
-                Err(_) => return Some(Event::default().event("beat").data("1")),
+                Err(_) => self.pending.push_back(Event::default().event("beat").data("1")),
                 Ok(Err(broadcast::error::RecvError::Closed)) => return None,
                 Ok(Err(broadcast::error::RecvError::Lagged(_))) => {
-                    return Some(Event::default().event("reload").data("1"));
+                    self.pending.push_back(Event::default().event("reload").data("1"));
                 }
                 Ok(Ok(changes)) => self.queue(&changes, &viewer),
             }
