@@ -27,7 +27,7 @@ use crate::{
 /// Streams at the same time.
 static STREAMS: Semaphore = Semaphore::const_new(1_000);
 /// Longest time between two messages, by which browsers notice a connection that is lost without a
-/// word; the sign-in is checked as often.
+/// message; the sign-in is checked as often.
 const BEAT: Duration = Duration::from_secs(15);
 /// Time after which browsers connect again if the connection is lost.
 const RETRY: Duration = Duration::from_secs(5);
