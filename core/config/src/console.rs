@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     Problems, Table,
-    key::{Defaulted, Named, Optional, key},
+    key::{Defaulted, Optional, key},
+    reference::Key,
 };
 
 keys! {
@@ -63,7 +64,7 @@ impl Default for ConsoleOptions {
 }
 
 /// Reads the table, if there is one.
-pub(super) fn read(root: &mut Table, name: impl Named, problems: &mut Problems) -> ConsoleOptions {
+pub(super) fn read(root: &mut Table, name: &Key, problems: &mut Problems) -> ConsoleOptions {
     let mut table = root.table_or_empty(name, problems);
     let usual = ConsoleOptions::default();
     let text = table.read(&CONSOLE.listen, problems);
